@@ -1,0 +1,1 @@
+"""MediScale: hospital records to served, watched risk models; every step recorded and repeatable."""

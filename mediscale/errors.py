@@ -1,0 +1,46 @@
+"""Errors that a person can act on: one sentence, an exit code per class, counts and references only.
+
+No message holds a patient's identifier, value or note text: it may end in a log that many can read.
+"""
+
+
+class MediscaleError(Exception):
+    """Base of every error that the CLI prints as one sentence instead of a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(MediscaleError):
+    """The command, a parameter or a setting is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class InputError(MediscaleError):
+    """An extract, table, column, file or request does not have the promised shape."""
+
+    exit_code = 3
+
+
+class QualityError(MediscaleError):
+    """Too many rows break a rule, or a source lacks what a task needs."""
+
+    exit_code = 4
+
+
+class BusyError(MediscaleError):
+    """Someone else holds what is needed: a run's lock, the registry, a port."""
+
+    exit_code = 5
+
+
+class StorageError(MediscaleError):
+    """The lake or the disk cannot take or give the data: full, unreadable, or digests differ."""
+
+    exit_code = 6
+
+
+class NotFoundError(MediscaleError):
+    """A model, run, version or table that was asked for by name does not exist."""
+
+    exit_code = 7

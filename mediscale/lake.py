@@ -1,0 +1,124 @@
+"""The lake without a JVM: the same Delta tables through deltalake and Arrow, for serving, monitoring and kernels."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mediscale.errors import BusyError, NotFoundError, StorageError
+from mediscale.refs import TableRef
+from mediscale.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+    from pyarrow import dataset as ds
+
+
+def _open(settings: Settings, dataset: str, table: str, version: int | None = None) -> "DeltaTable":
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        return DeltaTable(settings.table_uri(dataset, table), version=version)
+    except TableNotFoundError:
+        raise NotFoundError(
+            f"The lake has no table {dataset}/{table}; run the stage that writes it first."
+        ) from None
+
+
+def exists(settings: Settings, dataset: str, table: str) -> bool:
+    from deltalake import DeltaTable
+
+    return DeltaTable.is_deltatable(settings.table_uri(dataset, table))
+
+
+def latest(settings: Settings, dataset: str, table: str) -> TableRef:
+    """The newest version now. For callers, which resolve it into Params; never inside a stage.
+
+    Raises:
+        NotFoundError: there is no such table.
+    """
+    found = _open(settings, dataset, table)
+    return TableRef(dataset=dataset, table=table, table_id=str(found.metadata().id), version=found.version())
+
+
+def committed(settings: Settings, dataset: str, table: str, key: str) -> TableRef | None:
+    """The version that a stage call with this key committed, or None."""
+    if not exists(settings, dataset, table):
+        return None
+    found = _open(settings, dataset, table)
+    if found.transaction_version(key) is None:
+        return None
+    for commit in found.history():
+        if key in str(commit.get("userMetadata", "")):
+            table_id = str(found.metadata().id)
+            return TableRef(dataset=dataset, table=table, table_id=table_id, version=int(commit["version"]))
+    return None
+
+
+def check_identity(settings: Settings, ref: TableRef) -> None:
+    """Refuses a reference to a table that was deleted and made anew since.
+
+    Raises:
+        StorageError: the table under this name is another one, or the version is gone.
+    """
+    found = _open(settings, ref.dataset, ref.table)
+    if str(found.metadata().id) != ref.table_id or ref.version > found.version():
+        raise StorageError(
+            f"{ref} is no longer in the lake (the table was made anew); run the stage that writes it again."
+        )
+
+
+def dataset(settings: Settings, ref: TableRef) -> "ds.Dataset":
+    """A table version as a lazy Arrow dataset; push filters on the partition column and on subject_id into it."""
+    check_identity(settings, ref)
+    return _open(settings, ref.dataset, ref.table, ref.version).to_pyarrow_dataset()
+
+
+def read(settings: Settings, ref: TableRef, columns: Sequence[str] | None = None) -> "pa.Table":
+    """All rows of a table version, in no promised order."""
+    return dataset(settings, ref).to_table(columns=list(columns) if columns else None)
+
+
+def files(settings: Settings, ref: TableRef, partition: tuple[str, str] | None = None) -> list[str]:
+    """Paths of a version's Parquet files, of one partition value if given. Partition columns are not in the files."""
+    check_identity(settings, ref)
+    found = _open(settings, ref.dataset, ref.table, ref.version)
+    filters: list[Any] | None = [(partition[0], "=", partition[1])] if partition else None
+    return sorted(found.file_uris(filters))
+
+
+def append(
+    settings: Settings, table: str, rows: "pa.Table", dataset: str, application: str, sequence: int
+) -> TableRef | None:
+    """Appends rows in one commit that carries the transaction ``(application, sequence)``.
+
+    Returns None, and writes nothing, when the table already holds this sequence number or a later one of the
+    application: that is how a retried flush and a lost race look.
+
+    Raises:
+        BusyError: another writer committed the same application transaction at the same moment.
+    """
+    from deltalake import CommitProperties, Transaction, write_deltalake
+    from deltalake.exceptions import CommitFailedError
+
+    if exists(settings, dataset, table):
+        held = _open(settings, dataset, table).transaction_version(application)
+        if held is not None and held >= sequence:
+            return None
+    metadata = json.dumps({"key": application, "sequence": sequence})
+    try:
+        write_deltalake(
+            settings.table_uri(dataset, table),
+            rows,
+            mode="append",
+            commit_properties=CommitProperties(
+                custom_metadata={"userMetadata": metadata},
+                app_transactions=[Transaction(application, sequence)],
+            ),
+        )
+    except CommitFailedError as error:
+        raise BusyError(
+            f"Another process wrote {dataset}/{table} at the same moment; nothing was written here, try again."
+        ) from error
+    return latest(settings, dataset, table)

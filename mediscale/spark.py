@@ -1,0 +1,135 @@
+"""The one Spark session (Delta, UTC) and the three things that stages do with it: read, write, digest."""
+
+import json
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mediscale import lake
+from mediscale.errors import UsageError
+from mediscale.refs import TableRef
+from mediscale.settings import Settings
+from mediscale.tables import declared
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+KEEP_FOREVER = "interval 36500 days"
+"""Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
+
+
+@cache
+def session(settings: Settings) -> "SparkSession":
+    """Starts Spark with Delta, or returns the running session.
+
+    Raises:
+        UsageError: Java or Spark's jars are missing.
+    """
+    _prepare_environment()
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.appName("mediscale").master(settings.spark_master)
+    for name, value in _configuration(settings).items():
+        builder = builder.config(name, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def _prepare_environment() -> None:
+    prefix = Path(sys.prefix)
+    if not os.environ.get("JAVA_HOME") and (prefix / "java").exists():
+        os.environ["JAVA_HOME"] = str(prefix / "java")
+    if not _jars():
+        raise UsageError("Spark's jars are not in this environment; run `make run` or `make test` once to set it up.")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else workers use whatever python3 is on PATH
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+
+
+def _jars() -> list[Path]:
+    return sorted((Path(sys.prefix) / "jars" / "spark").glob("*.jar"))
+
+
+def _configuration(settings: Settings) -> dict[str, str]:
+    jars = [str(jar) for jar in _jars()]
+    scratch = settings.home / "spark"
+    return {
+        "spark.driver.extraClassPath": ":".join(jars),
+        "spark.executor.extraClassPath": ":".join(jars),
+        "spark.driver.memory": settings.spark_memory,
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.timestampType": "TIMESTAMP_NTZ",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.local.dir": str(scratch / "local"),
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.databricks.delta.properties.defaults.logRetentionDuration": KEEP_FOREVER,
+        "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": KEEP_FOREVER,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.extraJavaOptions": f"-Dderby.system.home={scratch} -Duser.timezone=UTC",
+    }
+
+
+def read(settings: Settings, ref: TableRef) -> "DataFrame":
+    """The rows of a table at the referenced version."""
+    lake.check_identity(settings, ref)
+    uri = settings.table_uri(ref.dataset, ref.table)
+    return session(settings).read.format("delta").option("versionAsOf", ref.version).load(uri)
+
+
+def write(settings: Settings, frame: "DataFrame", dataset: str, table: str, key: str) -> TableRef:
+    """Replaces a table's rows in one commit that carries ``key``; a key that is already committed is not written again.
+
+    Columns are those of the declaration, in its order; an open-ended table keeps the frame's further columns after them.
+    """
+    done = lake.committed(settings, dataset, table, key)
+    if done is not None:
+        return done
+    declaration = declared(table)
+    schema = declaration.spark_schema()
+    columns = [frame[field.name].cast(field.dataType).alias(field.name) for field in schema]
+    if declaration.open_ended:
+        columns += [frame[name] for name in frame.columns if name not in declaration.column_names]
+    writer = frame.select(*columns).write.format("delta").mode("overwrite")
+    options = {
+        "overwriteSchema": "true",
+        "txnAppId": key,
+        "txnVersion": "1",
+        "userMetadata": json.dumps({"key": key}),
+    }
+    if declaration.partition_by:
+        writer = writer.partitionBy(*declaration.partition_by)
+    writer.options(**options).save(settings.table_uri(dataset, table))
+    written = lake.committed(settings, dataset, table, key)
+    if written is None:
+        raise RuntimeError(f"Delta reported success, but {dataset}/{table} has no commit of key {key}")
+    return written
+
+
+def digest(settings: Settings, ref: TableRef) -> tuple[int, str]:
+    """Row count and logical digest of a table version: equal rows give an equal digest, whatever their order or files.
+
+    The digest is the sum over rows of two independently seeded 64-bit xxHash values, so it is found in one pass
+    without a sort. It detects change and corruption, not an adversary.
+    """
+    from pyspark.sql import functions as f
+
+    frame = read(settings, ref)
+    columns = [frame[name] for name in sorted(frame.columns)]
+    # xxhash64 skips nulls; the null pattern is hashed with the values so that a moved null changes the sum
+    nulls = f.concat(*(column.isNull().cast("int").cast("string") for column in columns))
+
+    def total(seed: int) -> "f.Column":  # type: ignore[name-defined]
+        return f.coalesce(f.sum(f.xxhash64(f.lit(seed), nulls, *columns).cast("decimal(38,0)")), f.lit(0))
+
+    row = frame.select(*columns).agg(f.count(f.lit(1)), total(1), total(2)).first()
+    assert row is not None
+    halves = "".join(f"{int(part) % 2**64:016x}" for part in (row[1], row[2]))
+    return int(row[0]), halves

@@ -1,0 +1,208 @@
+"""The one way into a stage: CLI, Kubeflow and Airflow all end in ``call``.
+
+A stage is a module with frozen ``Params`` and ``Result`` and ``run(params, settings, key) -> Result``. ``key`` is the
+identity of the call; a stage hands it to every write as the application transaction, so that a repeated call finds
+what an interrupted one already committed.
+"""
+
+import errno
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from pydantic import BaseModel, ValidationError
+
+from mediscale import manifest
+from mediscale.errors import BusyError, MediscaleError, StorageError, UsageError
+from mediscale.refs import TableRef
+from mediscale.settings import Settings
+
+STAGES: dict[str, str] = {
+    "synthetic": "data_pipeline.synthetic",
+    "bronze": "data_pipeline.bronze",
+    "quality": "data_pipeline.quality",
+    "silver": "data_pipeline.silver",
+    "labels": "data_pipeline.labels",
+    "gold": "data_pipeline.gold",
+    "training_set": "data_pipeline.training_set",
+    "risk_model": "training.risk_model",
+    "evaluate": "training.evaluate",
+    "promote": "training.promote",
+    "drift": "monitoring.drift",
+    "retrain": "monitoring.retrain",
+}
+
+
+class Stage(Protocol):
+    """What every module named in ``STAGES`` provides."""
+
+    Params: type[BaseModel]
+    Result: type[BaseModel]
+
+    def run(self, params: Any, settings: Settings, key: str) -> BaseModel: ...
+
+
+def load(name: str) -> Stage:
+    """Imports a stage's module.
+
+    Raises:
+        UsageError: there is no stage of that name.
+    """
+    if name not in STAGES:
+        raise UsageError(f"There is no stage {name!r}; the stages are {', '.join(STAGES)}.")
+    return cast("Stage", import_module(STAGES[name]))
+
+
+def call(name: str, config: Mapping[str, Any], *upstream: BaseModel, settings: Settings) -> BaseModel:
+    """Runs a stage, or returns what it returned before for the same key.
+
+    ``config`` gives parameters by name; every other parameter is taken from the upstream result that has a field of
+    that name. Leaves a manifest.
+
+    Raises:
+        UsageError: a parameter is missing, unknown, invalid, or two upstream results disagree about it.
+        BusyError: the same stage is running on the same dataset, or the registry is locked.
+        StorageError: the disk is full or the lake can't be written.
+    """
+    stage = load(name)
+    params = fill(name, stage.Params, config, upstream)
+    code = manifest.code_digest(STAGES[name])
+    key = manifest.key_of(name, params, code)
+    with _lock(settings, name, params):
+        finished = manifest.find(settings, name, key)
+        if finished is not None:
+            return stage.Result.model_validate(finished.result)
+        started, clock = datetime.now(UTC), time.perf_counter()
+        with _readable_failures(name):
+            result = stage.run(params, settings, key)
+            outputs = _outputs(settings, result, inputs=set(_table_refs(params)))
+        manifest.write(
+            settings,
+            manifest.Manifest(
+                stage=name,
+                key=key,
+                params=params.model_dump(mode="json"),
+                code=code,
+                lock=manifest.lock(),
+                result=result.model_dump(mode="json"),
+                outputs=outputs,
+                started_at=started,
+                seconds=round(time.perf_counter() - clock, 3),
+            ),
+        )
+    return result
+
+
+def finished(name: str, config: Mapping[str, Any], *upstream: BaseModel, settings: Settings) -> bool:
+    """Whether ``call`` with the same arguments would find its work done."""
+    stage = load(name)
+    params = fill(name, stage.Params, config, upstream)
+    key = manifest.key_of(name, params, manifest.code_digest(STAGES[name]))
+    return manifest.find(settings, name, key) is not None
+
+
+def fill(
+    name: str, model: type[BaseModel], config: Mapping[str, Any], upstream: tuple[BaseModel, ...]
+) -> BaseModel:
+    """Builds Params from explicit values first, then upstream results by field name."""
+    values = dict(config)
+    for result in upstream:
+        for field in model.model_fields.keys() & type(result).model_fields.keys() - config.keys():
+            value = getattr(result, field)
+            if field in values and values[field] != value:
+                raise UsageError(f"Stage {name}: two upstream results disagree about {field!r}; set it explicitly.")
+            values[field] = value
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"Stage {name}: {_sentence(error)}.") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    problems = [
+        f"{'.'.join(map(str, problem['loc'])) or 'the parameters'}: {problem['msg'].lower()}"
+        for problem in error.errors(include_input=False, include_url=False)
+    ]
+    return "; ".join(problems)
+
+
+def _table_refs(value: Any) -> Iterator[TableRef]:
+    if isinstance(value, TableRef):
+        yield value
+    elif isinstance(value, BaseModel):
+        for field in type(value).model_fields:
+            yield from _table_refs(getattr(value, field))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _table_refs(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _table_refs(item)
+
+
+def _outputs(settings: Settings, result: BaseModel, inputs: set[TableRef]) -> tuple[manifest.Output, ...]:
+    refs = [ref for ref in dict.fromkeys(_table_refs(result)) if ref not in inputs]
+    if not refs:
+        return ()
+    from mediscale import spark  # a stage that left a table has the session open already
+
+    return tuple(
+        manifest.Output(ref=ref, rows=rows, digest=digest)
+        for ref, (rows, digest) in zip(refs, (spark.digest(settings, ref) for ref in refs), strict=True)
+    )
+
+
+@contextmanager
+def _lock(settings: Settings, name: str, params: BaseModel) -> Iterator[None]:
+    """One call at a time per stage, dataset and task; the kernel frees it when the holder dies."""
+    scope = [name, *(str(getattr(params, f)) for f in ("dataset", "task") if hasattr(params, f))]
+    folder = settings.home / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{'-'.join(scope)}.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise BusyError(
+                f"Stage {name} is already running here (process {file.read().strip() or 'unknown'}); "
+                "wait for it to end, or stop that process, and run again."
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def _readable_failures(name: str) -> Iterator[None]:
+    """Turns what the machine refuses (disk, registry) into a sentence; leaves our own errors as they are."""
+    try:
+        yield
+    except MediscaleError:
+        raise
+    except Exception as error:
+        chain = list(_causes(error))
+        if any(isinstance(e, OSError) and e.errno == errno.ENOSPC for e in chain) or any(
+            "No space left on device" in str(e) for e in chain
+        ):
+            raise StorageError(
+                f"Stage {name}: the disk is full; nothing of this stage was committed. Free space and run again."
+            ) from error
+        if any(isinstance(e, sqlite3.OperationalError) and "locked" in str(e) for e in chain):
+            raise BusyError(
+                f"Stage {name}: the model registry is locked by another process; wait for it and run again."
+            ) from error
+        raise
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,1 @@
+"""From a frozen training set to a promoted model: fit, evaluate, decide."""
