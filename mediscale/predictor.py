@@ -1,0 +1,98 @@
+"""What a trained predictor is, as the files beside its trees say it: ``predictor.json`` and ``reference.json``.
+
+Training writes them into the logged model's folder; serving and monitoring read them and need nothing else of the
+training code. Missing values are ``null`` here and NaN in arrays.
+"""
+
+from typing import Literal
+
+from mediscale.refs import Frozen
+
+Task = Literal["mortality", "readmission"]
+
+MODEL_FILE = "model.ubj"
+PREDICTOR_FILE = "predictor.json"
+REFERENCE_FILE = "reference.json"
+
+NOTICE = (
+    "Decision support for qualified staff, from a statistical model: it does not replace clinical judgement, "
+    "and no care may be given or withheld on this figure alone."
+)
+
+
+class Calibration(Frozen):
+    """Platt scaling of the trees' output: ``risk = 1 / (1 + exp(-(slope * margin + intercept)))``."""
+
+    slope: float
+    intercept: float
+
+
+class KnownAnswer(Frozen):
+    """A made-up input row (all missing, medians, a plain request; never a patient's) and what must come out of it.
+
+    Serving recomputes these when it loads a model and refuses one that answers otherwise.
+    """
+
+    name: str
+    inputs: tuple[float | None, ...]
+    """In the order of ``PredictorSpec.features``."""
+    margin: float
+    """Uncalibrated log-odds: sum of the leaves and the base score."""
+    risk: float
+    contributions: tuple[float, ...]
+    """Exact SHAP values on the margin, in the order of the features; with ``PredictorSpec.bias`` they sum to it."""
+
+
+class PredictorSpec(Frozen):
+    """``predictor.json``: all that is needed beside ``model_file`` to answer and to explain one row."""
+
+    name: str
+    """Registered model's name, ``<dataset>-<task>``. The version is given at registration, so it is not in here."""
+    dataset: str
+    task: Task
+    outcome: str
+    """What the risk is the risk of, in words."""
+    features: tuple[str, ...]
+    """Inputs in the order of the trees' feature indices."""
+    plain_inputs: tuple[str, ...]
+    """Names that a request may use; ``data_pipeline.features.from_values`` turns them into features."""
+    calibration: Calibration
+    thresholds: dict[str, float]
+    """Operating points on the calibrated risk, by name; chosen on the tuning split."""
+    bias: float
+    """Expected margin: what the SHAP contributions are measured from."""
+    baseline_risk: float
+    """Calibrated risk at ``bias``."""
+    importance: dict[str, float]
+    """Mean absolute SHAP value of each feature on a sample of the training split, largest first."""
+    known_answers: tuple[KnownAnswer, ...]
+    best_iteration: int
+    """Trees 0…best_iteration are in ``model_file`` and all of them are used."""
+    key: str
+    """Key of the stage call that trained it."""
+    model_file: str = MODEL_FILE
+    reference_file: str = REFERENCE_FILE
+    notice: str = NOTICE
+
+
+class FeatureReference(Frozen):
+    """Distribution of one feature in the training split, as aggregates over many patients."""
+
+    missing: float
+    """Share of rows without a value."""
+    edges: tuple[float, ...]
+    """Ascending inner bin edges; bin i holds ``edges[i-1] < x <= edges[i]``, the first and last bins are open."""
+    shares: tuple[float, ...]
+    """Share of the rows with a value in each of the ``len(edges) + 1`` bins; empty when too few rows have one."""
+    low: float | None
+    """1st percentile; null when too few rows have a value."""
+    high: float | None
+    """99th percentile."""
+
+
+class Reference(Frozen):
+    """``reference.json``: what the model's inputs and answers looked like on the split that it was trained on."""
+
+    rows: int
+    features: dict[str, FeatureReference]
+    risk: FeatureReference
