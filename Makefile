@@ -1,0 +1,46 @@
+PYTHON ?= python3
+BIN := .venv/bin
+COMPILE := .tools/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --upgrade --python-version 3.11
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format bench airflow-env lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+setup: ## build the environment, Java where it is missing, and Spark's jars
+	@$(PYTHON) infra/setup.py platform
+
+run: setup ## take a synthetic hospital through the whole loop
+	@$(BIN)/mediscale run
+
+test: setup ## run every test
+	@$(BIN)/pytest
+	@echo "make test: every test passed"
+
+check: setup ## format, lint, types and layers, in seconds
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@echo "make check: nothing to say"
+
+format: setup ## rewrite the code as check wants it
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+bench: setup ## measure every figure of the README
+	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+airflow-env: setup ## build Airflow's own environment
+	@$(PYTHON) infra/setup.py airflow
+
+lock: ## choose new versions and write requirements/
+	@$(PYTHON) infra/setup.py tools
+	printf 'uv>=0.13.9\n' | $(COMPILE) - --output-file requirements/bootstrap.txt
+	$(COMPILE) --extra platform --extra dev pyproject.toml --output-file requirements/platform.txt
+	$(COMPILE) --extra serving --constraints requirements/platform.txt pyproject.toml --output-file requirements/serving.txt
+	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt
+
+clean: ## remove what set-up and the checks made; patient data in .mediscale stays
+	rm -rf .venv .venv-airflow .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

