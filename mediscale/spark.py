@@ -16,6 +16,7 @@ from mediscale.tables import declared
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+_LOGGING = Path(__file__).with_name("log4j2.properties")
 KEEP_FOREVER = "interval 36500 days"
 """Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
 
@@ -34,7 +35,6 @@ def session(settings: Settings) -> "SparkSession":
     for name, value in _configuration(settings).items():
         builder = builder.config(name, value)
     spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
     return spark
 
 
@@ -73,7 +73,9 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": KEEP_FOREVER,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.extraJavaOptions": f"-Dderby.system.home={scratch} -Duser.timezone=UTC",
+        "spark.driver.extraJavaOptions": (
+            f"-Dderby.system.home={scratch} -Duser.timezone=UTC -Dlog4j2.configurationFile={_LOGGING}"
+        ),
     }
 
 
@@ -116,20 +118,16 @@ def write(settings: Settings, frame: "DataFrame", dataset: str, table: str, key:
 def digest(settings: Settings, ref: TableRef) -> tuple[int, str]:
     """Row count and logical digest of a table version: equal rows give an equal digest, whatever their order or files.
 
-    The digest is the sum over rows of two independently seeded 64-bit xxHash values, so it is found in one pass
-    without a sort. It detects change and corruption, not an adversary.
+    The digest is the sum of the rows' 64-bit xxHash values, so it is found in one pass without a sort. It detects
+    change and corruption, not an adversary.
     """
     from pyspark.sql import functions as f
 
     frame = read(settings, ref)
     columns = [frame[name] for name in sorted(frame.columns)]
-    # xxhash64 skips nulls; the null pattern is hashed with the values so that a moved null changes the sum
-    nulls = f.concat(*(column.isNull().cast("int").cast("string") for column in columns))
-
-    def total(seed: int) -> "f.Column":  # type: ignore[name-defined]
-        return f.coalesce(f.sum(f.xxhash64(f.lit(seed), nulls, *columns).cast("decimal(38,0)")), f.lit(0))
-
-    row = frame.select(*columns).agg(f.count(f.lit(1)), total(1), total(2)).first()
+    nulls = [column.isNull() for column in columns]  # xxhash64 skips nulls: a moved null must change the sum
+    hashed = frame.select(f.xxhash64(*nulls, *columns).alias("h"))
+    low, high = f.col("h").bitwiseAND(0xFFFFFFFF), f.shiftrightunsigned("h", 32)
+    row = hashed.agg(f.count("h"), f.coalesce(f.sum(low), f.lit(0)), f.coalesce(f.sum(high), f.lit(0))).first()
     assert row is not None
-    halves = "".join(f"{int(part) % 2**64:016x}" for part in (row[1], row[2]))
-    return int(row[0]), halves
+    return int(row[0]), f"{row[1] + (row[2] << 32):032x}"

@@ -33,7 +33,7 @@ STAGES: dict[str, str] = {
     "training_set": "data_pipeline.training_set",
     "risk_model": "training.risk_model",
     "evaluate": "training.evaluate",
-    "promote": "training.promote",
+    "promotion": "training.promote",
     "drift": "monitoring.drift",
     "retrain": "monitoring.retrain",
 }
