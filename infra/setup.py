@@ -36,7 +36,7 @@ LOCKED_MACHINES = {("Linux", "x86_64"), ("Darwin", "arm64")}
 OLDEST_JAVA = 17
 HEARTBEAT_SECONDS = 10.0
 UNREACHABLE = re.compile(
-    r"connect|dns error|name resolution|timed? ?out|tunnel|certificate|UnknownHost|server error|proxy",
+    r"connect|dns error|name resolution|timed? ?out|tunnel|certificate|UnknownHost|unresolved|server error",
     re.IGNORECASE,
 )
 PACKAGES = "the Python package registry"
@@ -176,14 +176,21 @@ def fetch_jars() -> None:
     partial, home = PLATFORM / "jars.partial", PLATFORM / "jars" / "spark"
     shutil.rmtree(partial, ignore_errors=True)
     (ivy,) = (site_packages() / "pyspark" / "jars").glob("ivy-*.jar")
-    resolve = [java_command(), "-cp", str(ivy), "org.apache.ivy.Main", "-ivy", str(IVY), "-confs", "spark"]
+    java = [java_command(), *trusted_authorities(), "-cp", str(ivy), "org.apache.ivy.Main"]
     pattern = f"{partial}/[artifact]-[revision](-[classifier]).[ext]"
-    retrieve = [*resolve, "-cache", str(TOOLS / "ivy"), "-retrieve", pattern]
-    run("fetching Spark's jars, 22 MB", retrieve, "Maven Central")
+    retrieve = ["-ivy", str(IVY), "-confs", "spark", "-cache", str(TOOLS / "ivy"), "-retrieve", pattern]
+    run("fetching Spark's jars, 22 MB", [*java, *retrieve], "Maven Central")
     check_jars(partial)
     shutil.rmtree(home, ignore_errors=True)
     home.parent.mkdir(exist_ok=True)
     partial.replace(home)
+
+
+def trusted_authorities() -> list[str]:
+    store = TOOLS / "authorities.p12"
+    write = [str(PLATFORM / "bin" / "python"), str(ROOT / "infra" / "spark" / "truststore.py"), str(store)]
+    run("reading the machine's certificate authorities", write, "the locked package cryptography")
+    return [f"-Djavax.net.ssl.trustStore={store}"] if store.exists() else []
 
 
 def check_jars(folder: Path) -> None:
@@ -245,7 +252,13 @@ def site_packages() -> Path:
 
 
 def uv(*command: str) -> list[str]:
-    return [str(TOOLS / "uv" / "bin" / "uv"), *command, "--no-progress", "--no-python-downloads"]
+    return [
+        str(TOOLS / "uv" / "bin" / "uv"),
+        *command,
+        "--system-certs",
+        "--no-progress",
+        "--no-python-downloads",
+    ]
 
 
 # --- running and telling ------------------------------------------------------------------------------------
