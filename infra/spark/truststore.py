@@ -1,7 +1,7 @@
 """Writes the machine's certificate authorities as a Java trust store: python infra/spark/truststore.py FILE.
 
 A Java runtime trusts a list of its own, and so cannot fetch anything where a site's proxy signs with the site's
-authority. Run with the platform's Python. Writes nothing where OpenSSL finds no authorities; Java's own list serves then.
+authority. Run with the platform's Python. Writes nothing where OpenSSL finds none; Java's own list serves then.
 """
 
 import ssl
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificat
 
 
 def main(target: Path) -> None:
-    entries = []
+    entries: list[PKCS12Certificate] = []
     for authority in ssl.create_default_context().get_ca_certs(binary_form=True):
         with suppress(ValueError):  # an authority that cannot be read cannot be trusted
             certificate = x509.load_der_x509_certificate(authority)
