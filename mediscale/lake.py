@@ -88,6 +88,14 @@ def files(settings: Settings, ref: TableRef, partition: tuple[str, str] | None =
     return sorted(found.file_uris(filters))
 
 
+def sequence_held(settings: Settings, dataset: str, table: str, application: str) -> int:
+    """The newest sequence number that the table holds of an application's transactions; -1 if none."""
+    if not exists(settings, dataset, table):
+        return -1
+    held = _open(settings, dataset, table).transaction_version(application)
+    return -1 if held is None else held
+
+
 def append(
     settings: Settings, table: str, rows: "pa.Table", dataset: str, application: str, sequence: int
 ) -> TableRef | None:
@@ -102,10 +110,8 @@ def append(
     from deltalake import CommitProperties, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError
 
-    if exists(settings, dataset, table):
-        held = _open(settings, dataset, table).transaction_version(application)
-        if held is not None and held >= sequence:
-            return None
+    if sequence_held(settings, dataset, table, application) >= sequence:
+        return None
     metadata = json.dumps({"key": application, "sequence": sequence})
     try:
         write_deltalake(

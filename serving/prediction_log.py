@@ -1,0 +1,301 @@
+"""The prediction log: durable on this machine before an answer leaves, then moved to Delta exactly once.
+
+Each worker process has a SQLite file of its own and one writer thread. Requests that wait while the disk syncs are
+written together by the next transaction (group commit), so many answers share one sync. A flush appends rows to the
+Delta table ``predictions`` under the transaction (worker, last sequence) and deletes them here afterwards; killed in
+between, the next flush asks Delta what it holds and goes on from there.
+"""
+
+import asyncio
+import fcntl
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TextIO
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mediscale import lake
+from mediscale.errors import BusyError, MediscaleError, StorageError
+from mediscale.settings import Settings
+from mediscale.tables import PREDICTIONS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FLUSH_ROWS = 20_000
+"""Rows in one Delta commit."""
+LOCK_SECONDS = 2.0
+"""How long a write waits for another process that holds the file."""
+
+_EPOCH = datetime(1970, 1, 1)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS worker (name TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS predictions (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    prediction_id TEXT, predicted_at INTEGER, task TEXT, model TEXT, model_version INTEGER,
+    subject_id INTEGER, prediction_time INTEGER, events_version INTEGER, risk REAL, features BLOB
+);
+"""
+_INSERT = f"INSERT INTO predictions VALUES (NULL{', ?' * 10})"
+_FIRST_NUMBER = """
+INSERT INTO sqlite_sequence SELECT 'predictions', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence)
+"""
+_SELECT = "SELECT * FROM predictions ORDER BY sequence LIMIT ?"
+_DELETE = "DELETE FROM predictions WHERE sequence <= ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One model's answer. Times are UTC without a zone; the last three are set for a patient known to the lake."""
+
+    prediction_id: str
+    predicted_at: datetime
+    task: str
+    model: str
+    model_version: int
+    risk: float
+    features: NDArray[np.float64]
+    subject_id: int | None = None
+    prediction_time: datetime | None = None
+    events_version: int | None = None
+
+
+class PredictionLog:
+    """One worker's log. The first free slot of the home is claimed, so a restarted worker goes on with its own log."""
+
+    def __init__(self, settings: Settings, dataset: str) -> None:
+        """Opens the log and starts its writer.
+
+        Raises:
+            StorageError: the folder or file can't be written.
+            BusyError: another process holds the file.
+        """
+        self._settings, self._dataset = settings, dataset
+        self._path, self._lock = _claim(settings, dataset)
+        self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._connection = _connect(self._path)
+        self.worker = _worker(self._connection)
+        self._continue_numbers()
+        self._writer = threading.Thread(target=self._write_forever, name="prediction-log")
+        self._writer.start()
+
+    async def append(self, predictions: Sequence[Prediction]) -> None:
+        """Returns when the predictions are on disk, and synced.
+
+        Raises:
+            StorageError: the disk is full or broken. Nothing was logged, so nothing may be answered.
+            BusyError: another process holds the file. The same.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting([_row(p) for p in predictions], loop, loop.create_future())
+        self._waiting.put(waiting)
+        await waiting.written
+
+    def flush(self) -> int:
+        """Moves everything that is in the file now to Delta; the number of predictions moved.
+
+        Raises:
+            MediscaleError: the lake could not take them; they stay here, and the next flush takes them.
+        """
+        with closing(_connect(self._path)) as connection:
+            return _flush(connection, self._settings, self._dataset, self.worker)
+
+    def backlog(self) -> int:
+        """Predictions that are durable here and not yet in Delta."""
+        with closing(_connect(self._path)) as connection:
+            return int(connection.execute("SELECT count(*) FROM predictions").fetchone()[0])
+
+    def close(self) -> None:
+        """Ends the writer and frees the slot. Does not flush."""
+        self._waiting.put(None)
+        self._writer.join()
+        self._lock.close()
+
+    def _continue_numbers(self) -> None:
+        """A file restored from a backup would number its answers as ones that Delta already has."""
+        held = lake.sequence_held(self._settings, self._dataset, PREDICTIONS.name, self.worker)
+        self._connection.execute(_FIRST_NUMBER)
+        self._connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?)", (held,))
+
+    def _write_forever(self) -> None:
+        while True:
+            batch, open_ = _drain(self._waiting)
+            if batch:
+                _settle(batch, _commit(self._connection, batch))
+            if not open_:
+                self._connection.close()
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    rows: Sequence[tuple[object, ...]]
+    loop: asyncio.AbstractEventLoop
+    written: "asyncio.Future[None]"
+
+
+def flush_left_behind(settings: Settings, dataset: str) -> int:
+    """Moves to Delta what workers that no longer run left in this home; the number of predictions moved."""
+    moved = 0
+    for path in sorted(_folder(settings, dataset).glob("*.sqlite")):
+        with path.with_suffix(".lock").open("a") as lock, _unless_held(lock) as free:
+            if free:
+                with closing(_connect(path)) as connection:
+                    moved += _flush(connection, settings, dataset, _worker(connection))
+    return moved
+
+
+def _flush(connection: sqlite3.Connection, settings: Settings, dataset: str, worker: str) -> int:
+    connection.execute(_DELETE, (lake.sequence_held(settings, dataset, PREDICTIONS.name, worker),))
+    moved = 0
+    while rows := connection.execute(_SELECT, (FLUSH_ROWS,)).fetchall():
+        last = rows[-1][0]
+        lake.append(settings, PREDICTIONS.name, _arrow(worker, rows), dataset, worker, last)
+        connection.execute(_DELETE, (last,))
+        moved += len(rows)
+    return moved
+
+
+def _arrow(worker: str, rows: Sequence[tuple[object, ...]]) -> "pa.Table":
+    import pyarrow as pa
+
+    columns = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+    columns["worker"] = (worker,) * len(rows)
+    columns["features"] = tuple(np.frombuffer(blob, dtype="<f8") for blob in columns["features"])
+    schema = PREDICTIONS.arrow_schema()
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+_COLUMNS = (
+    "sequence", "prediction_id", "predicted_at", "task", "model", "model_version",
+    "subject_id", "prediction_time", "events_version", "risk", "features",
+)  # fmt: skip
+
+
+def _row(prediction: Prediction) -> tuple[object, ...]:
+    return (
+        prediction.prediction_id,
+        _microseconds(prediction.predicted_at),
+        prediction.task,
+        prediction.model,
+        prediction.model_version,
+        prediction.subject_id,
+        _microseconds(prediction.prediction_time),
+        prediction.events_version,
+        prediction.risk,
+        prediction.features.astype("<f8").tobytes(),
+    )
+
+
+def _microseconds(time: datetime | None) -> int | None:
+    return None if time is None else (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def _drain(queue: "SimpleQueue[_Waiting | None]") -> tuple[list[_Waiting], bool]:
+    """Everything that waits, at least one; False when the log is to be closed after it."""
+    first = queue.get()
+    batch = []
+    while first is not None:
+        batch.append(first)
+        if queue.empty():
+            return batch, True
+        first = queue.get()
+    return batch, False
+
+
+def _commit(connection: sqlite3.Connection, batch: Sequence[_Waiting]) -> MediscaleError | None:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(_INSERT, (row for waiting in batch for row in waiting.rows))
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return _readable(error)
+    return None
+
+
+def _settle(batch: Sequence[_Waiting], failure: MediscaleError | None) -> None:
+    for waiting in batch:
+        waiting.loop.call_soon_threadsafe(_resolve, waiting.written, failure)
+
+
+def _resolve(written: "asyncio.Future[None]", failure: MediscaleError | None) -> None:
+    if written.done():  # the caller went away
+        return
+    if failure:
+        written.set_exception(failure)
+    else:
+        written.set_result(None)
+
+
+def _readable(error: sqlite3.Error) -> MediscaleError:
+    if "locked" in str(error) or "busy" in str(error):
+        return BusyError(
+            "The prediction log is locked by another process, so no prediction can be answered now; try again."
+        )
+    return StorageError(
+        "The prediction log can't be written (is the disk full?), so no prediction can be answered; free space."
+    )
+
+
+def _folder(settings: Settings, dataset: str) -> Path:
+    return settings.home / "serving" / dataset
+
+
+def _claim(settings: Settings, dataset: str) -> tuple[Path, TextIO]:
+    """The first slot that no living process holds. The kernel frees a slot when its holder dies."""
+    folder = _folder(settings, dataset)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for slot in range(1000):
+            lock = (folder / f"{slot}.lock").open("a")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+            else:
+                return folder / f"{slot}.sqlite", lock
+    except OSError as error:
+        raise StorageError(f"The prediction log in {folder} can't be written: {error.strerror}.") from error
+    raise BusyError(f"All slots of the prediction log in {folder} are held by running servers; stop one.")
+
+
+@contextmanager
+def _unless_held(lock: TextIO) -> Iterator[bool]:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(
+            path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(_SCHEMA)
+    except sqlite3.Error as error:
+        raise _readable(error) from error
+    return connection
+
+
+def _worker(connection: sqlite3.Connection) -> str:
+    """The name that this file's transactions carry in Delta: as unique as the file."""
+    found = connection.execute("SELECT name FROM worker").fetchone()
+    if found is None:
+        found = (f"worker-{uuid4().hex[:16]}",)
+        connection.execute("INSERT INTO worker VALUES (?)", found)
+    return str(found[0])

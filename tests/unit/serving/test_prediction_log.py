@@ -1,0 +1,211 @@
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mediscale import lake
+from mediscale.errors import BusyError, StorageError
+from mediscale.settings import Settings
+from mediscale.tables import PREDICTIONS
+from serving.prediction_log import Prediction, PredictionLog, flush_left_behind
+
+DATASET = "synthetic"
+
+
+def prediction(name: str, **known: object) -> Prediction:
+    return Prediction(
+        prediction_id=name,
+        predicted_at=datetime(2026, 11, 22, 7, 30, 0, 123456),
+        task="mortality",
+        model="synthetic-mortality",
+        model_version=3,
+        risk=0.25,
+        features=np.array([1.5, np.nan, -3.0]),
+        **known,  # type: ignore[arg-type]
+    )
+
+
+def delta_rows(settings: Settings) -> list[dict[str, object]]:
+    ref = lake.latest(settings, DATASET, "predictions")
+    return lake.read(settings, ref).sort_by([("worker", "ascending"), ("sequence", "ascending")]).to_pylist()
+
+
+def file_of(settings: Settings) -> Path:
+    return settings.home / "serving" / DATASET / "0.sqlite"
+
+
+def test_a_logged_prediction_reaches_delta_with_every_column(settings: Settings) -> None:
+    log = PredictionLog(settings, DATASET)
+    known = {"subject_id": 7, "prediction_time": datetime(2150, 1, 2, 3), "events_version": 5}
+    asyncio.run(log.append([prediction("a"), prediction("b", **known)]))
+    assert log.backlog() == 2
+    assert log.flush() == 2
+    assert log.backlog() == log.flush() == 0
+    log.close()
+    first, second = delta_rows(settings)
+    assert set(first) == set(PREDICTIONS.column_names)
+    assert first["worker"] == log.worker
+    assert (first["prediction_id"], first["sequence"], first["subject_id"]) == ("a", 1, None)
+    assert first["predicted_at"] == datetime(2026, 11, 22, 7, 30, 0, 123456)
+    assert np.array_equal(np.array(first["features"]), [1.5, np.nan, -3.0], equal_nan=True)
+    assert {name: second[name] for name in known} == known
+
+
+def test_waiting_requests_share_transactions(settings: Settings) -> None:
+    log = PredictionLog(settings, DATASET)
+    statements: list[str] = []
+    log._connection.set_trace_callback(statements.append)
+
+    async def ask(number: int) -> None:
+        await log.append([prediction(f"p{number}")])
+        with closing(sqlite3.connect(file_of(settings))) as other:  # durable, so another connection sees it
+            found = other.execute("SELECT 1 FROM predictions WHERE prediction_id = ?", (f"p{number}",))
+            assert found.fetchone()
+
+    async def ask_together() -> None:
+        with closing(sqlite3.connect(file_of(settings))) as other:
+            other.execute("BEGIN IMMEDIATE")  # the writer waits, requests queue up behind it
+            asking = [asyncio.create_task(ask(number)) for number in range(300)]
+            await asyncio.sleep(0.3)
+            assert not any(task.done() for task in asking)
+            other.execute("ROLLBACK")
+            await asyncio.gather(*asking)
+
+    asyncio.run(ask_together())
+    assert statements.count("COMMIT") <= 3
+    assert log.flush() == 300
+    log.close()
+    sequences = [row["sequence"] for row in delta_rows(settings)]
+    assert sequences == list(range(1, 301))
+
+
+def test_a_locked_file_fails_the_request_and_the_next_one_succeeds(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.prediction_log.LOCK_SECONDS", 0.1)
+    log = PredictionLog(settings, DATASET)
+    with closing(sqlite3.connect(file_of(settings))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BusyError, match="locked"):
+            asyncio.run(log.append([prediction("a")]))
+    asyncio.run(log.append([prediction("b")]))
+    assert log.backlog() == 1
+    log.close()
+
+
+def test_a_full_file_fails_the_request_and_keeps_what_it_had(settings: Settings) -> None:
+    log = PredictionLog(settings, DATASET)
+    asyncio.run(log.append([prediction("a")]))
+    log._connection.execute("PRAGMA max_page_count = 1")  # SQLite's own limit: it answers as on a full disk
+    big = Prediction("big", datetime(2026, 1, 1), "mortality", "m", 1, 0.5, np.zeros(100_000))
+    with pytest.raises(StorageError, match="disk full"):
+        asyncio.run(log.append([big]))
+    log._connection.execute("PRAGMA max_page_count = 1000000")
+    asyncio.run(log.append([prediction("b")]))
+    assert log.flush() == 2
+    log.close()
+
+
+def test_two_workers_have_two_names_and_a_restarted_one_keeps_its_own(settings: Settings) -> None:
+    first, second = PredictionLog(settings, DATASET), PredictionLog(settings, DATASET)
+    names = (first.worker, second.worker)
+    first.close()
+    again = PredictionLog(settings, DATASET)
+    assert names[0] != names[1]
+    assert again.worker == names[0]
+    again.close()
+    second.close()
+
+
+def test_numbers_go_on_after_what_delta_holds_when_an_old_file_comes_back(settings: Settings) -> None:
+    log = PredictionLog(settings, DATASET)
+    log.close()
+    old = file_of(settings).read_bytes()
+    for name in ("a", "b"):
+        log = PredictionLog(settings, DATASET)
+        asyncio.run(log.append([prediction(name)]))
+        log.flush()
+        log.close()
+    file_of(settings).write_bytes(old)
+    log = PredictionLog(settings, DATASET)
+    asyncio.run(log.append([prediction("c")]))
+    assert log.flush() == 1
+    log.close()
+    assert [row["prediction_id"] for row in delta_rows(settings)] == ["a", "b", "c"]
+
+
+_WORKER = """
+import asyncio, os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_prediction_log import DATASET, prediction
+from mediscale import lake
+from mediscale.settings import Settings
+from serving.prediction_log import PredictionLog
+
+settings = Settings(home=Path(sys.argv[1]))
+log = PredictionLog(settings, DATASET)
+if sys.argv[2] == "dies-after-delta":
+    real = lake.append
+    def append(*args, **kwargs):
+        real(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+    lake.append = append
+    asyncio.run(log.append([prediction("a"), prediction("b")]))
+    log.flush()
+number = 0
+while True:
+    name = f"{os.getpid()}-{number}"
+    asyncio.run(log.append([prediction(name)]))
+    print(name, flush=True)
+    number += 1
+    if number % 7 == 0:
+        log.flush()
+"""
+
+
+def worker(settings: Settings, mode: str) -> "subprocess.Popen[str]":
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", _WORKER, str(settings.home), mode, here]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_between_delta_and_the_local_delete_nothing_is_there_twice(settings: Settings) -> None:
+    process = worker(settings, "dies-after-delta")
+    assert process.wait(60) == -signal.SIGKILL
+    process.communicate()
+    log = PredictionLog(settings, DATASET)
+    assert log.backlog() == 2
+    asyncio.run(log.append([prediction("c")]))
+    assert log.flush() == 1
+    log.close()
+    assert [row["prediction_id"] for row in delta_rows(settings)] == ["a", "b", "c"]
+
+
+def test_killed_at_any_moment_every_answered_prediction_is_in_delta_once(settings: Settings) -> None:
+    chance = random.Random(3)
+    answered: list[str] = []
+    for _ in range(3):
+        process = worker(settings, "loops")
+        assert process.stdout
+        answered.append(process.stdout.readline().strip())
+        time.sleep(chance.uniform(0.05, 0.5))
+        os.kill(process.pid, signal.SIGKILL)
+        answered += process.communicate()[0].split()
+    assert flush_left_behind(settings, DATASET) >= 0
+    rows = delta_rows(settings)
+    logged = [row["prediction_id"] for row in rows]
+    assert len(set(logged)) == len(logged)
+    assert set(answered) <= set(logged)
+    assert len({row["worker"] for row in rows}) == 1
+    assert not file_of(settings).with_suffix(".lock").read_text()
