@@ -74,7 +74,7 @@ def call(name: str, config: Mapping[str, Any], *upstream: BaseModel, settings: S
     params = fill(name, stage.Params, config, upstream)
     code = manifest.code_digest(STAGES[name])
     key = manifest.key_of(name, params, code)
-    with _lock(settings, name, params):
+    with exclusive(settings, _scope(name, params), f"Stage {name}"):
         finished = manifest.find(settings, name, key)
         if finished is not None:
             return stage.Result.model_validate(finished.result)
@@ -158,19 +158,26 @@ def _outputs(settings: Settings, result: BaseModel, inputs: set[TableRef]) -> tu
     )
 
 
+def _scope(name: str, params: BaseModel) -> str:
+    return "-".join([name, *(str(getattr(params, f)) for f in ("dataset", "task") if hasattr(params, f))])
+
+
 @contextmanager
-def _lock(settings: Settings, name: str, params: BaseModel) -> Iterator[None]:
-    """One call at a time per stage, dataset and task; the kernel frees it when the holder dies."""
-    scope = [name, *(str(getattr(params, f)) for f in ("dataset", "task") if hasattr(params, f))]
+def exclusive(settings: Settings, scope: str, what: str) -> Iterator[None]:
+    """One holder of ``scope`` at a time; the kernel frees it when the holder dies, however it dies.
+
+    Raises:
+        BusyError: another process holds it; ``what`` begins the sentence.
+    """
     folder = settings.home / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{'-'.join(scope)}.lock").open("a+") as file:
+    with (folder / f"{scope}.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise BusyError(
-                f"Stage {name} is already running here (process {file.read().strip() or 'unknown'}); "
+                f"{what} is already running here (process {file.read().strip() or 'unknown'}); "
                 "wait for it to end, or stop that process, and run again."
             ) from None
         file.seek(0)

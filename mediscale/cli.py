@@ -1,0 +1,251 @@
+"""``mediscale``: the verbs that people type, and every stage by its name.
+
+Only argparse is imported before a verb is chosen, so that help answers at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mediscale.errors import InputError, MediscaleError, UsageError
+
+if TYPE_CHECKING:
+    from mediscale.settings import Settings
+
+EPILOG = """\
+stages:
+  mediscale stages                 list them
+  mediscale STAGE [--config F] [--set K=V] [--from RESULT.json] [--result F] [--schema]
+                                   run one, as Airflow and Kubeflow do
+
+Everything lands under MEDISCALE_HOME (default ./.mediscale). Every output of a model needs a clinician's judgement."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code (0, or the class of the error: see mediscale/errors.py)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except MediscaleError as error:
+        print(f"mediscale: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("mediscale: stopped; finished stages are kept, the same command continues.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output left, for example `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    parser, verbs = _parser()
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in verbs:
+        return _stage(arguments[0], arguments[1:])
+    if not arguments:
+        parser.print_help()
+        return 0
+    options = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.function
+    return run(options)
+
+
+def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
+    parser = argparse.ArgumentParser(
+        prog="mediscale",
+        description="Hospital records to a served, watched and retrained risk model.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _add_run(verbs)
+    _add_serve(verbs)
+    _add_governance(verbs)
+    _verb(verbs, "stages", "list the stages", _stages)
+    return parser, set(verbs.choices)
+
+
+def _verb(
+    verbs: Any, name: str, help_text: str, function: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=help_text, description=help_text)
+    parser.set_defaults(function=function)
+    return parser
+
+
+def _add_run(verbs: Any) -> None:
+    run = _verb(verbs, "run", "take an extract through the whole loop", _run)
+    run.add_argument("--source", help="what the extract is: a file of data_pipeline/sources/, e.g. mimic-iii")
+    run.add_argument("--path", type=Path, help="folder of the extract")
+    run.add_argument("--dataset", help="name in the lake (default: the source's, or 'synthetic')")
+    run.add_argument(
+        "--size", choices=("tiny", "small", "large"), help="size of the synthetic hospital (default: small)"
+    )
+
+
+def _add_serve(verbs: Any) -> None:
+    serve = _verb(verbs, "serve", "answer /predict with a promoted model", _serve)
+    serve.add_argument("--dataset", help="whose models (default: the only dataset with one)")
+    serve.add_argument("--alias", choices=("production", "staging"), default="production")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--workers", type=int, default=1)
+    score = _verb(verbs, "score", "risk of every visit in a dataset's cohort, with Spark", _score)
+    score.add_argument("--dataset", required=True)
+    score.add_argument("--task", choices=("mortality", "readmission"), required=True)
+    score.add_argument("--alias", choices=("production", "staging"), default="production")
+    score.add_argument("--output", type=Path, required=True, help="Parquet file to write; it holds patient data")
+
+
+def _add_governance(verbs: Any) -> None:
+    history = _verb(verbs, "history", "who moved which alias when and why", _history)
+    history.add_argument("--dataset", required=True)
+    rollback = _verb(verbs, "rollback", "point an alias back at an earlier version", _rollback)
+    rollback.add_argument("--dataset", required=True)
+    rollback.add_argument("--task", choices=("mortality", "readmission"), required=True)
+    rollback.add_argument("--version", type=int, required=True)
+    rollback.add_argument("--alias", choices=("production", "staging"), default="production")
+    rollback.add_argument("--actor", required=True, help="who decides this")
+    rollback.add_argument("--reason", required=True, help="one sentence for the history")
+
+
+def _settings() -> "Settings":
+    from pydantic import ValidationError
+
+    from mediscale.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        names = ", ".join(f"MEDISCALE_{str(e['loc'][0]).upper()}: {e['msg'].lower()}" for e in error.errors())
+        raise UsageError(f"Environment: {names}.") from error
+
+
+def _run(options: argparse.Namespace) -> int:
+    from mediscale import loop
+
+    if (options.source is None) != (options.path is None):
+        raise UsageError("--source and --path belong together: what the extract is, and where it lies.")
+    if options.path is not None and options.size is not None:
+        raise UsageError("--size is for the synthetic hospital; leave it out with --path.")
+    if options.path is not None:
+        return loop.run_extract(_settings(), options.source, options.path, options.dataset)
+    return loop.run_synthetic(_settings(), options.size or "small", options.dataset)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from serving import main as server
+
+    server.serve(
+        _settings(),
+        dataset=options.dataset,
+        alias=options.alias,
+        host=options.host,
+        port=options.port,
+        workers=options.workers,
+    )
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from training import score
+
+    rows = score.write(_settings(), options.dataset, options.task, options.alias, options.output)
+    print(f"{rows:,} visits scored to {options.output}. It holds patient data: keep it where such data belongs.")
+    return 0
+
+
+def _history(options: argparse.Namespace) -> int:
+    from mediscale import registry
+
+    for move in registry.history(_settings(), options.dataset):
+        print(
+            f"{move.sequence:>4}  {move.moved_at:%Y-%m-%d %H:%M}  {move.model} {move.alias}: "
+            f"{move.from_version or '-'} → {move.to_version}  by {move.actor}  {move.reason}"
+        )
+    return 0
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from mediscale import registry
+
+    registry.rollback(
+        _settings(),
+        options.dataset,
+        options.task,
+        options.alias,
+        options.version,
+        actor=options.actor,
+        reason=options.reason,
+        moved_at=datetime.now(UTC).replace(tzinfo=None),
+    )
+    print(f"{options.dataset}-{options.task} {options.alias} → version {options.version}; servers follow by themselves.")
+    return 0
+
+
+def _stages(_options: argparse.Namespace) -> int:
+    from mediscale.stages import STAGES
+
+    for name, module in STAGES.items():
+        print(f"{name:<14} {module}")
+    return 0
+
+
+def _stage(name: str, arguments: list[str]) -> int:
+    from mediscale import stages
+
+    parser = argparse.ArgumentParser(prog=f"mediscale {name}", description=f"Run the stage {name}.")
+    parser.add_argument("--config", type=Path, help="parameters as a JSON file")
+    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="one parameter, V as JSON or text")
+    parser.add_argument("--from", dest="upstream", action="append", default=[], type=Path, metavar="RESULT.json")
+    parser.add_argument("--result", type=Path, help="where the result goes (default: standard output)")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of the parameters")
+    if name not in stages.STAGES:
+        raise UsageError(f"There is no verb or stage {name!r}; see `mediscale --help` and `mediscale stages`.")
+    options = parser.parse_args(arguments)
+    if options.schema:
+        print(json.dumps(stages.load(name).Params.model_json_schema(), indent=2))
+        return 0
+    config = _read_json(options.config) if options.config else {}
+    config |= dict(_assignment(text) for text in options.set)
+    for path in options.upstream:
+        config = _read_json(path, only=set(stages.load(name).Params.model_fields)) | config
+    result = stages.call(name, config, settings=_settings())
+    _write_result(result.model_dump_json(indent=2), options.result)
+    return 0
+
+
+def _read_json(path: Path, only: set[str] | None = None) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no JSON object.")
+    return {name: value for name, value in values.items() if only is None or name in only}
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text}: write it as NAME=VALUE.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _write_result(text: str, path: Path | None) -> None:
+    if path is None:
+        print(text)
+        return
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    part.replace(path)

@@ -1,0 +1,59 @@
+"""What a person types: help at once, one sentence for a mistake, the exit code of its class."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mediscale import cli
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from mediscale.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'pydantic', 'pyarrow', 'pyspark', 'mlflow', 'ray', 'numpy', 'xgboost'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["gild"], 2, "no verb or stage 'gild'"),
+        (["run", "--source", "mimic-iii"], 2, "belong together"),
+        (["run", "--source", "mimic-iii", "--path", "x", "--size", "tiny"], 2, "leave it out"),
+        (["bronze", "--set", "source"], 2, "NAME=VALUE"),
+        (["bronze", "--config", "absent.json"], 3, "absent.json can't be read"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == code
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
+
+
+def test_a_torn_config_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"source": ')
+    assert cli.main(["bronze", "--config", str(config)]) == 3
+    assert "not valid JSON" in capsys.readouterr().err
+
+
+def test_assignments_are_json_or_text() -> None:
+    assert cli._assignment("rounds=20") == ("rounds", 20)
+    assert cli._assignment("source=mimic-iii") == ("source", "mimic-iii")
+    assert cli._assignment("as_of=2026-01-02T00:00:00") == ("as_of", "2026-01-02T00:00:00")
+
+
+def test_results_of_upstream_stages_fill_only_known_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({"rows": 1, "other": 2}))
+    assert cli._read_json(path, only={"rows"}) == {"rows": 1}

@@ -1,0 +1,45 @@
+"""The code digest follows what a stage imports, and nothing else."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mediscale import manifest
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "stage.py").write_text("def run():\n    from lab import helper\n    return helper.one()\n")
+    (folder / "helper.py").write_text("def one():\n    return 1\n")
+    (folder / "unrelated.py").write_text("x = 1\n")
+    (folder / "rules.yaml").write_text("a: 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(manifest, "FIRST_PARTY", ("lab",))
+    yield folder
+    sys.modules.pop("lab")  # finding a submodule imports its package
+
+
+def digest() -> str:
+    for cached in (manifest.code_digest, manifest._tree, manifest._file):
+        cached.cache_clear()
+    return manifest.code_digest("lab.stage")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "changes"),
+    [
+        ("helper.py", "def one():\n    return 2\n", True),
+        ("helper.py", "def one():\n    return 1  # a comment\n", False),
+        ("unrelated.py", "x = 2\n", False),
+        ("rules.yaml", "a: 2\n", True),
+    ],
+)
+def test_code_digest_covers_the_import_closure(package: Path, file: str, text: str, changes: bool) -> None:
+    before = digest()
+    (package / file).write_text(text)
+    assert (digest() != before) is changes

@@ -1,0 +1,137 @@
+"""The stage contract: wiring by field name, keys, locks, resumption, readable failures."""
+
+import errno
+import sqlite3
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mediscale import manifest, stages
+from mediscale.errors import BusyError, StorageError, UsageError
+from mediscale.refs import Frozen
+from mediscale.settings import Settings
+
+
+class Params(Frozen):
+    dataset: str = "hospital"
+    depth: int
+    rows: int = 0
+
+
+class Result(Frozen):
+    rows: int
+
+
+class Upstream(Frozen):
+    rows: int
+    depth: int = 1
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Params]]:
+    """A stage of our own that notes each run; our seam, so a fake is right here."""
+    runs: list[Params] = []
+    module: Any = ModuleType("counting_stage")
+    module.Params, module.Result = Params, Result
+
+    def run(params: Params, _settings: Settings, _key: str) -> Result:
+        runs.append(params)
+        return Result(rows=params.rows + params.depth)
+
+    module.run = run
+    monkeypatch.setitem(sys.modules, "counting_stage", module)
+    monkeypatch.setitem(stages.STAGES, "counting", "counting_stage")
+    monkeypatch.setattr(manifest, "code_digest", lambda _module: "code")
+    yield runs
+
+
+def test_finished_work_is_recognised_by_its_key(counting: list[Params], settings: Settings) -> None:
+    first = stages.call("counting", {"depth": 3}, settings=settings)
+    again = stages.call("counting", {"depth": 3}, settings=settings)
+    stages.call("counting", {"depth": 4}, settings=settings)
+    assert first == again
+    assert [params.depth for params in counting] == [3, 4]
+
+
+def test_changed_code_runs_again(
+    counting: list[Params], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages.call("counting", {"depth": 3}, settings=settings)
+    monkeypatch.setattr(manifest, "code_digest", lambda _module: "other code")
+    stages.call("counting", {"depth": 3}, settings=settings)
+    assert len(counting) == 2
+
+
+def test_upstream_results_fill_parameters_by_name(counting: list[Params], settings: Settings) -> None:
+    stages.call("counting", {"depth": 2}, Upstream(rows=40), settings=settings)
+    assert counting == [Params(depth=2, rows=40)]
+
+
+def test_disagreeing_upstreams_are_refused(counting: list[Params], settings: Settings) -> None:
+    with pytest.raises(UsageError, match="disagree about 'rows'"):
+        stages.call("counting", {"depth": 2}, Upstream(rows=1), Result(rows=2), settings=settings)
+    assert counting == []
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [({}, "depth: field required"), ({"depth": 1, "dept": 2}, "dept: extra inputs"), ({"depth": "x"}, "depth: ")],
+)
+def test_bad_parameters_are_one_sentence(
+    counting: list[Params], settings: Settings, config: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        stages.call("counting", config, settings=settings)
+
+
+def test_a_float_from_kubeflow_is_an_integer(counting: list[Params], settings: Settings) -> None:
+    stages.call("counting", {"depth": 3.0}, settings=settings)
+    stages.call("counting", {"depth": 3}, settings=settings)
+    assert len(counting) == 1
+
+
+def test_the_same_stage_does_not_run_twice_at_once(counting: list[Params], settings: Settings) -> None:
+    with stages.exclusive(settings, "counting-hospital", "It"), pytest.raises(BusyError, match="already running"):
+        stages.call("counting", {"depth": 1}, settings=settings)
+    stages.call("counting", {"depth": 1}, settings=settings)
+    assert len(counting) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), StorageError, "disk is full"),
+        (sqlite3.OperationalError("database is locked"), BusyError, "registry is locked"),
+    ],
+)
+def test_what_the_machine_refuses_becomes_a_sentence(
+    counting: list[Params],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+    error: type[Exception],
+    sentence: str,
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("wrapped by a library") from failure
+
+    monkeypatch.setattr(sys.modules["counting_stage"], "run", fail)
+    with pytest.raises(error, match=sentence):
+        stages.call("counting", {"depth": 1}, settings=settings)
+    assert manifest.of_stage(settings, "counting") == []
+
+
+def test_unknown_stage_names_those_that_exist(settings: Settings) -> None:
+    with pytest.raises(UsageError, match="bronze, quality, silver"):
+        stages.call("gild", {}, settings=settings)
+
+
+def test_a_damaged_manifest_says_what_to_do(counting: list[Params], settings: Settings) -> None:
+    stages.call("counting", {"depth": 3}, settings=settings)
+    (path,) = (settings.home / "lake" / "_manifests" / "counting").glob("*.json")
+    path.write_text('{"stage": "coun')
+    with pytest.raises(StorageError, match="delete it and run again"):
+        stages.call("counting", {"depth": 3}, settings=settings)
