@@ -3,12 +3,15 @@ BIN := .venv/bin
 COMPILE := .tools/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --upgrade --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench airflow-env lock clean
+.PHONY: help python setup run test check format bench airflow-env lock clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 24
 
-setup: ## build the environment, Java where it is missing, and Spark's jars
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || { echo "set-up: Python 3.11 to 3.14 is needed and $(PYTHON) is not one; name yours, as in: make PYTHON=python3.12 run" >&2; exit 1; }
+
+setup: python ## build the environment, Java where it is missing, and Spark's jars
 	@$(PYTHON) infra/setup.py platform
 
 run: setup ## take a synthetic hospital through the whole loop
@@ -19,8 +22,8 @@ test: setup ## run every test
 	@echo "make test: every test passed"
 
 check: setup ## format, lint, types and layers, in seconds
-	@$(BIN)/ruff format --check --quiet .
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet --output-format concise .
+	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@echo "make check: nothing to say"
@@ -35,9 +38,10 @@ bench: setup ## measure every figure of the README
 airflow-env: setup ## build Airflow's own environment
 	@$(PYTHON) infra/setup.py airflow
 
-lock: ## choose new versions and write requirements/
+lock: python ## choose new versions and write requirements/
 	@$(PYTHON) infra/setup.py tools
 	printf 'uv>=0.13.9\n' | $(COMPILE) - --output-file requirements/bootstrap.txt
+	printf 'setuptools>=84\nwheel>=0.46\n' | $(COMPILE) - --output-file requirements/build.txt
 	$(COMPILE) --extra platform --extra dev pyproject.toml --output-file requirements/platform.txt
 	$(COMPILE) --extra serving --constraints requirements/platform.txt pyproject.toml --output-file requirements/serving.txt
 	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt

@@ -127,14 +127,18 @@ def make_tools(bootstrap: Path) -> None:
 
 
 def make_environment(home: Path, lock: Path, size: str) -> None:
-    """A folder without a stamp may hold half a package of a set-up that was killed: it starts anew, from uv's cache."""
+    """A folder without a stamp may hold half a package of a set-up that was killed: it starts anew, from uv's cache.
+
+    pyspark comes as source only: what builds it is held to digests as well.
+    """
     stamp = home / "done-packages"
     if not stamp.exists():
         venv = [*uv("venv"), "--clear", "--python", BASE_PYTHON, str(home)]
         run(f"creating {home.name}", venv, "a usable Python")
     stamp.unlink(missing_ok=True)
-    sync = [*uv("pip", "sync"), "--require-hashes", "--python", str(home / "bin" / "python"), str(lock)]
-    run(f"filling {home.name} from requirements/{lock.name}, {size} on disk", sync, PACKAGES)
+    sync = [*uv("pip", "sync"), "--require-hashes", "--build-constraints", str(LOCKS / "build.txt")]
+    into = ["--python", str(home / "bin" / "python"), str(lock)]
+    run(f"filling {home.name} from requirements/{lock.name}, {size} on disk", [*sync, *into], PACKAGES)
 
 
 def install_project() -> None:
