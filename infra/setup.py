@@ -291,6 +291,8 @@ def explain(log: Path, title: str, source: str) -> NoReturn:
     said, where = log.read_text(errors="replace"), log.relative_to(ROOT)
     if "No space left" in said:
         fail(f"{title}: the disk is full; make room and run it again")
+    if re.search("hash mismatch|do not match the hashes", said, re.IGNORECASE):
+        fail(f"{title}: {source} sent something else than the locks name, so nothing of it is used ({where})")
     if UNREACHABLE.search(said):
         fail(f"{title}: {source} cannot be reached; check the network and run it again (details: {where})")
     fail(f"{title}: this needs {source} and failed; {where} says how")
