@@ -72,7 +72,10 @@ def folder_digest(folder: str | Path) -> str:
     Raises:
         NotFoundError: there is no such folder, or it is empty.
     """
-    files = _files(str(folder))
+    return _digest(str(folder), _files(str(folder)))
+
+
+def _digest(folder: str, files: Mapping[str, bytes]) -> str:
     if not files:
         raise NotFoundError(
             f"There is no model in {folder}; train it again or restore the folder from a backup."
@@ -90,6 +93,22 @@ def _files(folder: str) -> dict[str, bytes]:
     return {os.path.relpath(path, root): filesystem.open_input_stream(path).readall() for path in paths}
 
 
+def checked_files(settings: Settings, model: ModelRef, model_uri: str, model_digest: str) -> dict[str, bytes]:
+    """A model's files by relative name, the very bytes whose digest was compared.
+
+    Raises:
+        NotFoundError: the files are gone.
+        StorageError: they were changed.
+    """
+    folder = locate(settings, model_uri)
+    files = _files(folder)
+    if _digest(folder, files) != model_digest:
+        raise StorageError(
+            f"The files of {model} were changed since it was registered; restore them from a backup or train it again."
+        )
+    return files
+
+
 def check_folder(settings: Settings, model: ModelRef, model_uri: str, model_digest: str) -> None:
     """Refuses a model whose files are not those that its digest was taken of.
 
@@ -97,10 +116,7 @@ def check_folder(settings: Settings, model: ModelRef, model_uri: str, model_dige
         NotFoundError: the files are gone.
         StorageError: they were changed.
     """
-    if folder_digest(locate(settings, model_uri)) != model_digest:
-        raise StorageError(
-            f"The files of {model} were changed since it was registered; restore them from a backup or train it again."
-        )
+    checked_files(settings, model, model_uri, model_digest)
 
 
 # --- the history -------------------------------------------------------------------------------------------------
