@@ -1,7 +1,10 @@
-"""What is installed beside us, and what the locks may hold."""
+"""What is shipped, what is installed beside it, what the locks may hold, and what stays out of the server."""
 
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -60,3 +63,30 @@ def test_each_jar_of_spark_has_a_digest() -> None:
     lines = (ROOT / "infra" / "spark" / "jars.sha256").read_text().splitlines()
     assert len(lines) > 5
     assert all(re.fullmatch(r"[0-9a-f]{64}  [\w.-]+\.jar", line) for line in lines)
+
+
+def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    files = zipfile.ZipFile(wheel).namelist()
+    assert "data_pipeline/sources/mimic_iv.yaml" in files
+    assert {name.split("/")[0] for name in files if ".dist-info/" not in name} == set(PACKAGES)
+
+
+def test_every_core_module_has_a_layer() -> None:
+    (contract,) = (one for one in PROJECT["tool"]["importlinter"]["contracts"] if one["type"] == "layers")
+    placed = set(re.findall(r"[\w.]+", " ".join(contract["layers"])))
+    core = {f"mediscale.{module.stem}" for module in (ROOT / "mediscale").glob("*.py")} - {
+        "mediscale.__init__"
+    }
+    assert core <= placed
+
+
+def test_the_server_starts_without_what_its_image_does_not_have() -> None:
+    heavy = "{'pyspark', 'mlflow', 'ray', 'torch', 'xgboost', 'shap', 'pandas', 'training'}"
+    look = f"import sys, serving.main; print(sorted({heavy} & set(sys.modules)))"
+    started = subprocess.run(
+        [sys.executable, "-c", look], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert started.stdout == "[]\n"
