@@ -44,7 +44,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Table:
-    """A declared table. ``open_ended`` tables carry further float64 columns, one per feature."""
+    """A declared table. ``open_ended`` tables carry further columns: features as float64, a source's own as strings."""
 
     name: str
     description: str
@@ -112,13 +112,31 @@ _EVENT_COLUMNS = (
 
 _PROVENANCE = (
     Column("file", "string", "file of the extract, relative to its root", nullable=False),
-    Column("line", "int64", "line in that file, the header being line 1", nullable=False),
+    Column(
+        "line",
+        "int64",
+        "record in that file, the header being 1: the line where no value spans lines",
+        nullable=False,
+    ),
+)
+
+BRONZE = Table(
+    name="bronze",
+    description="A table of the extract as it came: its own columns follow, in lower case, each a string.",
+    columns=_PROVENANCE,
+    key=("file", "line"),
+    privacy="phi",
+    open_ended=True,
 )
 
 FACTS = Table(
     name="facts",
     description="Candidate events as read from bronze, each with the rules that it breaks.",
-    columns=(*_EVENT_COLUMNS, *_PROVENANCE),
+    columns=(
+        *_EVENT_COLUMNS,
+        *_PROVENANCE,
+        Column("broken", "string", "names of the rules that the row breaks, comma-separated; null: usable"),
+    ),
     key=("event_id", "available_time", "line"),
     privacy="phi",
     rules=(
@@ -135,11 +153,13 @@ FACTS = Table(
             "isnan(numeric_value) = false AND numeric_value BETWEEN low AND high",
             "the value is within the concept's plausible range (mediscale/concepts.py)",
         ),
-        Rule("not_marked_error", "numeric_value", "NOT marked_error", "the source does not mark it as an error"),
         Rule(
-            "visit_ordered", "time", "NOT visit_inverted", "its visit does not end before it begins"
+            "not_marked_error", "numeric_value", "NOT marked_error", "the source does not mark it as an error"
         ),
-        Rule("subject_listed", "subject_id", "subject_listed", "the patient is in the source's patient table"),
+        Rule("visit_ordered", "time", "NOT visit_inverted", "its visit does not end before it begins"),
+        Rule(
+            "subject_listed", "subject_id", "subject_listed", "the patient is in the source's patient table"
+        ),
         Rule("not_repeated", "event_id", "NOT repeated", "the same row does not stand in the extract twice"),
     ),
 )
@@ -186,11 +206,15 @@ LABELS = Table(
         Column("subject_id", "int64", "patient", nullable=False),
         Column("visit_id", "int64", "first hospital visit of the (merged) stay", nullable=False),
         Column("admission_time", "timestamp", "start of the merged stay", nullable=False),
-        Column("prediction_time", "timestamp", "data may be used up to and including this time", nullable=False),
+        Column(
+            "prediction_time", "timestamp", "data may be used up to and including this time", nullable=False
+        ),
         Column("boolean_value", "bool", "whether the outcome happened", nullable=False),
         Column("outcome_time", "timestamp", "when it happened; null when it did not"),
         Column("known_time", "timestamp", "when the label was certain, at the latest", nullable=False),
-        Column("split", "string", "train, tuning or held_out; fixed salted hash of the subject", nullable=False),
+        Column(
+            "split", "string", "train, tuning or held_out; fixed salted hash of the subject", nullable=False
+        ),
         Column("shard", "int64", "shard of the subject in events", nullable=False),
     ),
     key=("subject_id", "visit_id"),
@@ -221,7 +245,12 @@ TRAINING_SET = Table(
         Column("split", "string", "train, tuning or held_out", nullable=False),
         Column("sex", "string", "female, male or unknown: for subgroups", nullable=False),
         Column("age_band", "string", "18-44, 45-64, 65-79, 80+ or unknown: for subgroups", nullable=False),
-        Column("ethnicity", "string", "source's group, or unknown: for subgroups, never a feature", nullable=False),
+        Column(
+            "ethnicity",
+            "string",
+            "source's group, or unknown: for subgroups, never a feature",
+            nullable=False,
+        ),
     ),
     key=("subject_id", "visit_id"),
     privacy="phi",
@@ -243,7 +272,9 @@ PREDICTIONS = Table(
         Column("prediction_time", "timestamp", "the moment whose knowledge was used, for such a patient"),
         Column("events_version", "int64", "version of the events table that was read, for such a patient"),
         Column("risk", "float64", "calibrated probability answered", nullable=False),
-        Column("features", "list<float64>", "the model's inputs in its order, NaN where missing", nullable=False),
+        Column(
+            "features", "list<float64>", "the model's inputs in its order, NaN where missing", nullable=False
+        ),
     ),
     key=("worker", "sequence", "task"),
     privacy="phi",
@@ -274,7 +305,7 @@ PROMOTIONS = Table(
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        FACTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET, PREDICTIONS, PROMOTIONS
+        BRONZE, FACTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET, PREDICTIONS, PROMOTIONS
     )
 }  # fmt: skip
 
