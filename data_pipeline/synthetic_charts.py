@@ -1,0 +1,214 @@
+"""Vital signs at the bedside of the synthetic hospital.
+
+MIMIC-IV charts only in intensive care. In this extract ward patients are charted too, in the same table with an empty
+stay_id: an extension, so that every visit has vital signs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from data_pipeline import synthetic_dirt as dirt
+from data_pipeline.synthetic_codes import AXES
+from data_pipeline.synthetic_frames import (
+    HOUR,
+    Bools,
+    Floats,
+    Ints,
+    digits,
+    happens,
+    minutes,
+    moments,
+    optional,
+    sigmoid,
+    to_minute,
+    words,
+)
+from data_pipeline.synthetic_hospital import Encounters
+from data_pipeline.synthetic_items import (
+    ADMISSION_WEIGHT,
+    CHARTED,
+    GCS_WORDS,
+    HEIGHT,
+    ITEMS,
+    TEMPERATURE_FAHRENHEIT,
+    VITALS,
+)
+from data_pipeline.synthetic_patients import Subjects, Visits, axis_vector
+
+_LOADS = np.stack([axis_vector(vital.loads) for vital in VITALS], axis=1)
+_AT = {vital.abbreviation: column for column, vital in enumerate(VITALS)}
+_COLUMN = {vital.itemid: column for column, vital in enumerate(CHARTED)}
+MOST_ROUNDS = 60
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds of observations in order of visit and time: every 3 h, later 6 h, in intensive care; 8 h, later 16 h,
+    on the ward; more often in the sick."""
+
+    rows: Ints
+    seconds: Ints
+    first: Bools
+    intensive: Bools
+    axes: Floats
+
+
+def _rounds(rng: np.random.Generator, visits: Visits) -> Rounds:
+    pace = np.where(visits.icu_in > 0, 3.0, 8.0) / (1 + 0.15 * np.clip(visits.severity[:, 0], 0, 3))
+    hours = (visits.discharge - visits.admit) / HOUR
+    early = np.ceil(np.minimum(hours, 24) / pace).astype(np.int64)
+    late = np.floor(np.maximum(hours - 24, 0) / (2 * pace)).astype(np.int64)
+    counts = np.minimum(early + late, MOST_ROUNDS)
+    rows = np.repeat(np.arange(len(visits)), counts)
+    turn = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    step = np.where(turn < early[rows], turn, 2 * turn - early[rows]) * pace[rows]
+    seconds = to_minute(visits.admit[rows] + (step + rng.uniform(0.05, 0.5, len(rows)) * pace[rows]) * HOUR)
+    keep = (seconds < visits.discharge[rows]) | (turn == 0)
+    rows, seconds, turn = rows[keep], np.minimum(seconds, visits.discharge[rows])[keep], turn[keep]
+    intensive = (
+        (visits.icu_in[rows] > 0) & (seconds >= visits.icu_in[rows]) & (seconds < visits.icu_out[rows])
+    )
+    return Rounds(rows, seconds, turn == 0, intensive, visits.axes_at(rows, seconds))
+
+
+def _values(rng: np.random.Generator, subjects: Subjects, visits: Visits, rounds: Rounds) -> Floats:
+    """Rounds × vital signs. Mean pressures follow from the others; a score is rounded within its scale."""
+    person = rng.normal(0, 0.45, (len(subjects.birth), len(VITALS)))[visits.subject[rounds.rows]]
+    z = rounds.axes @ _LOADS + person + rng.normal(0, 0.5, person.shape)
+    centre, spread, low, high = (
+        np.array([getattr(v, n) for v in VITALS]) for n in ("centre", "spread", "low", "high")
+    )
+    values = centre + spread * z
+    for arterial, cuff in (("ABPs", "NBPs"), ("ABPd", "NBPd")):
+        values[:, _AT[arterial]] = values[:, _AT[cuff]] + rng.normal(0, 4, len(z))
+    for kind in ("NBP", "ABP"):
+        upper, lower = values[:, _AT[f"{kind}s"]], values[:, _AT[f"{kind}d"]]
+        values[:, _AT[f"{kind}d"]] = np.minimum(lower, upper - 8)
+        values[:, _AT[f"{kind}m"]] = (upper + 2 * values[:, _AT[f"{kind}d"]]) / 3
+    return np.asarray(np.clip(values, low, high))
+
+
+def _charted(rng: np.random.Generator, rounds: Rounds, ventilated: Bools) -> Bools:
+    """Rounds × vital signs: what was written down. Coma scales, oxygen and arterial lines as needed."""
+    size = len(rounds.rows)
+    lungs, heart, mind = (rounds.axes[:, AXES.index(a)] for a in ("respiratory", "circulatory", "neurologic"))
+    line = rounds.intensive & (heart + rng.normal(0, 0.3, size) > 1.6)
+    scale = happens(rng, sigmoid(-2.2 + 0.8 * mind + 2.2 * rounds.intensive), size)
+    oxygen = ventilated[rounds.rows] & rounds.intensive | happens(rng, sigmoid(-3.2 + 1.3 * lungs), size)
+    charted = np.empty((size, len(VITALS)), dtype=bool)
+    for column, vital in enumerate(VITALS):
+        need = {"GCS": scale, "Ins": oxygen, "Art": line}.get(vital.label[:3], np.ones(size, dtype=bool))
+        charted[:, column] = need & happens(rng, 0.93, size)
+    routine = [_AT[name] for name in ("HR", "NBPs", "NBPd", "NBPm", "RR", "SpO2", "Temperature C")]
+    charted[np.ix_(np.flatnonzero(rounds.first), np.array(routine))] = True
+    return charted
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Single observations: visit, moment, column of ``CHARTED``, value."""
+
+    rows: Ints
+    seconds: Ints
+    column: Ints
+    values: Floats
+
+
+def _entries(rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters) -> Entries:
+    rounds = _rounds(rng, visits)
+    turn, column = np.nonzero(_charted(rng, rounds, encounters.ventilated))
+    values = _values(rng, subjects, visits, rounds)[turn, column]
+    rows, seconds = rounds.rows[turn], rounds.seconds[turn]
+    body_rows, body_seconds, body_column, body = _bodies(rng, subjects, visits)
+    column, values = _fahrenheit(rng, column, values)
+    twice = np.flatnonzero((column == _COLUMN[TEMPERATURE_FAHRENHEIT.itemid])
+                           & happens(rng, dirt.TEMPERATURE_TWICE, len(rows)))  # fmt: skip
+    celsius = np.full(len(twice), _AT["Temperature C"])
+    return Entries(
+        np.concatenate([rows, rows[twice], body_rows]),
+        np.concatenate([seconds, seconds[twice], body_seconds]),
+        np.concatenate([column, celsius, body_column]),
+        np.concatenate([values, (values[twice] - 32) / 1.8, body]),
+    )
+
+
+def _fahrenheit(rng: np.random.Generator, column: Ints, values: Floats) -> tuple[Ints, Floats]:
+    """Four in five thermometers of this hospital read °F."""
+    moved = (column == _AT["Temperature C"]) & happens(rng, 0.8, len(column))
+    target = _COLUMN[TEMPERATURE_FAHRENHEIT.itemid]
+    return np.where(moved, target, column), np.where(moved, values * 1.8 + 32, values)
+
+
+def _bodies(rng: np.random.Generator, subjects: Subjects, visits: Visits) -> tuple[Ints, Ints, Ints, Floats]:
+    """Weight and height soon after admission."""
+    rows = np.flatnonzero(happens(rng, np.where(visits.icu_in > 0, 0.95, 0.7), len(visits)))
+    seconds = np.minimum(visits.admit[rows] + minutes(rng, 90, 0.6, len(rows)), visits.discharge[rows])
+    weight = subjects.weight[visits.subject[rows]] * np.exp(rng.normal(0, 0.03, len(rows)))
+    tall = happens(rng, 0.6, len(rows))
+    return (
+        np.concatenate([rows, rows[tall]]),
+        np.concatenate([seconds, seconds[tall]]),
+        np.repeat([_COLUMN[ADMISSION_WEIGHT.itemid], _COLUMN[HEIGHT.itemid]], [len(rows), int(tall.sum())]),
+        np.concatenate([weight, subjects.height[visits.subject[rows[tall]]]]),
+    )
+
+
+def chartevents(
+    rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
+) -> pl.DataFrame:
+    entries = _entries(rng, subjects, visits, encounters)
+    order = np.lexsort((entries.column, entries.seconds, entries.rows))
+    rows, seconds, column, values = (
+        getattr(entries, f)[order] for f in ("rows", "seconds", "column", "values")
+    )
+    size = len(rows)
+    items = np.array([vital.itemid for vital in CHARTED])[column]
+    decimals = np.array([vital.decimals for vital in CHARTED])[column]
+    fraction = (column == _AT["FiO2"]) & happens(rng, dirt.FIO2_FRACTION, size)
+    values = np.round(values * 10.0**decimals) / 10.0**decimals
+    values = np.where(fraction, np.round(values / 100, 2), values)
+    values = np.where((column == _AT["HR"]) & happens(rng, dirt.HEART_RATE_ZERO, size), 0.0, values)
+    intensive = (
+        (visits.icu_in[rows] > 0) & (seconds >= visits.icu_in[rows]) & (seconds < visits.icu_out[rows])
+    )
+    delay = minutes(rng, 14, 1.0, size)
+    early = happens(rng, dirt.STORED_EARLY, size)
+    units = words(tuple(vital.unit for vital in CHARTED), column)
+    frame = pl.DataFrame({
+        "subject_id": subjects.subject_id[visits.subject[rows]],
+        "hadm_id": encounters.hadm_at(rows, seconds),
+        "stay_id": optional(encounters.stay_id[rows], intensive),
+        "caregiver_id": encounters.hadm_id[rows] % 900 + 10_000,
+        "charttime": moments(seconds),
+        "storetime": moments(np.where(early, seconds - delay, seconds + delay)),
+        "itemid": items,
+        "value": _as_charted(items, values, np.where(fraction, 2, decimals)),
+        "valuenum": values,
+        "valueuom": units.replace("", None),
+        "warning": happens(rng, 0.01, size).astype(np.int64),
+    })  # fmt: skip
+    return dirt.repeat(rng, frame)
+
+
+def _as_charted(items: Ints, values: Floats, decimals: Ints) -> pl.Series:
+    """Numbers as text, and for the coma scale the words that stand for the points."""
+    text = digits(values, decimals)
+    for item, scale in GCS_WORDS.items():
+        points = np.where(items == item, values, 1).astype(np.int64) - 1
+        text = text.zip_with(pl.Series(items != item), words(scale, np.clip(points, 0, len(scale) - 1)))
+    return text
+
+
+def d_items() -> pl.DataFrame:
+    charted = [(v.itemid, v.label, v.abbreviation, "chartevents", v.category, v.unit or None,
+                "Text" if v.itemid in GCS_WORDS else "Numeric", None, None) for v in CHARTED]  # fmt: skip
+    kinds = {"inputevents": "Solution", "outputevents": "Numeric", "procedureevents": "Processes"}
+    others = [
+        (i.itemid, i.label, i.label, i.linksto, i.category, i.unit, kinds[i.linksto], None, None)
+        for i in ITEMS
+    ]
+    schema = ["itemid", "label", "abbreviation", "linksto", "category", "unitname", "param_type",
+              "lownormalvalue", "highnormalvalue"]  # fmt: skip
+    return pl.DataFrame([*charted, *others], schema=schema, orient="row").sort("itemid")

@@ -1,0 +1,80 @@
+"""Arrays and frames of the synthetic extract: seeded streams, times in seconds, optional values, MIMIC-IV columns."""
+
+import zlib
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+"""In seconds. Times are int64 seconds since 1970, wall-clock of the hospital."""
+
+
+def stream(seed: int, block: int, name: str) -> np.random.Generator:
+    """The random stream of one table in one block of patients: a change in one table leaves the others' bytes."""
+    return np.random.default_rng([seed, block, zlib.crc32(name.encode())])
+
+
+def sigmoid(logit: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-logit)), dtype=np.float64)
+
+
+def happens(rng: np.random.Generator, probability: Floats | float, size: int) -> Bools:
+    """One Bernoulli draw per element."""
+    return np.asarray(rng.random(size) < probability, dtype=np.bool_)
+
+
+def minutes(rng: np.random.Generator, median: Floats | float, spread: float, size: int) -> Ints:
+    """Log-normal delays in seconds, whole minutes, with the given median in minutes."""
+    drawn = np.asarray(median, dtype=np.float64) * np.exp(spread * rng.standard_normal(size))
+    return np.ceil(drawn).astype(np.int64) * MINUTE
+
+
+def to_minute(seconds: Ints | Floats) -> Ints:
+    return (np.asarray(seconds).astype(np.int64) // MINUTE) * MINUTE
+
+
+def moments(seconds: Ints, present: Bools | None = None) -> pl.Series:
+    """Times as a timestamp column, null where not ``present``."""
+    times = pl.Series(seconds * 1_000_000).cast(pl.Datetime("us"))
+    return times if present is None else optional(times, present)
+
+
+def dates(seconds: Ints, present: Bools | None = None) -> pl.Series:
+    days = pl.Series(seconds // DAY).cast(pl.Int32).cast(pl.Date)
+    return days if present is None else optional(days, present)
+
+
+def optional(values: pl.Series | Ints | Floats, present: Bools) -> pl.Series:
+    """Null where not ``present``: an absent number in MIMIC is an empty field."""
+    series = values if isinstance(values, pl.Series) else pl.Series(values)
+    return series.zip_with(
+        pl.Series(present), pl.Series([None], dtype=series.dtype).new_from_index(0, len(series))
+    )
+
+
+def words(choices: tuple[str, ...], index: Ints) -> pl.Series:
+    """The word of each index, as a string column."""
+    return pl.Series(choices, dtype=pl.String).gather(pl.Series(index))
+
+
+def blanks(size: int) -> pl.Series:
+    """A column that MIMIC has and this extract leaves empty."""
+    return pl.Series([None], dtype=pl.String).new_from_index(0, size)
+
+
+def digits(values: Floats, decimals: Ints) -> pl.Series:
+    """Numbers as a laboratory prints them: rounded, and without a point where it reports none."""
+    text = pl.Series(values).cast(pl.String)
+    return text.zip_with(pl.Series(decimals > 0), text.str.strip_suffix(".0"))
+
+
+def providers(rng: np.random.Generator, size: int) -> pl.Series:
+    """Provider identifiers in MIMIC-IV's pattern (P, two digits, two letters, one digit)."""
+    letters = [chr(a) + chr(b) for a in range(65, 91) for b in range(65, 91, 5)]
+    names = tuple(f"P{n % 90 + 10}{letters[n * 7 % len(letters)]}{n % 7}" for n in range(400))
+    return words(names, rng.integers(0, len(names), size))

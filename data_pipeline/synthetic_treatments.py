@@ -1,0 +1,216 @@
+"""What the synthetic patients were given and what left them: orders, infusions, ventilation, dialysis, urine.
+
+An order is known when it is written, an infusion's amount when it ends. Some storetimes precede the time charted, as
+in MIMIC-IV's outputevents (16 %) and, for the final amount, its inputevents.
+"""
+
+import numpy as np
+import polars as pl
+
+from data_pipeline.synthetic_codes import AXES, SYNDROMES, Axis
+from data_pipeline.synthetic_frames import (
+    DAY,
+    HOUR,
+    Bools,
+    Floats,
+    Ints,
+    blanks,
+    happens,
+    minutes,
+    moments,
+    providers,
+    sigmoid,
+    to_minute,
+)
+from data_pipeline.synthetic_hospital import Encounters
+from data_pipeline.synthetic_items import (
+    CRRT,
+    DRUGS,
+    FOLEY,
+    INVASIVE_VENTILATION,
+    NONINVASIVE_VENTILATION,
+    NOREPINEPHRINE,
+    PROPOFOL,
+    SALINE,
+    VASOPRESSIN,
+    VOID,
+    Item,
+)
+from data_pipeline.synthetic_patients import Subjects, Visits, axis_vector, has
+
+URINE_STORED_EARLY = 0.16
+
+
+def prescriptions(
+    rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
+) -> pl.DataFrame:
+    """Orders by chronic conditions, infection and organ failure at admission; stopped at the latest at discharge."""
+    size = len(visits)
+    axes = visits.axes_at(np.arange(size), visits.admit)
+    infected = np.array([s.infection for s in SYNDROMES])[visits.syndrome]
+    logit = np.stack([
+        drug.base + axes @ axis_vector(drug.loads) + 3.0 * (infected & drug.antibiotic)
+        + (3.0 * has(subjects, drug.condition)[visits.subject] if drug.condition else 0.0)
+        for drug in DRUGS
+    ], axis=1)  # fmt: skip
+    rows, column = np.nonzero(rng.random(logit.shape) < sigmoid(logit))
+    count = len(rows)
+    length = visits.discharge[rows] - visits.admit[rows]
+    start = visits.admit[rows] + np.minimum(rng.exponential(8 * HOUR, count), 0.9 * length).astype(np.int64)
+    start = (start // HOUR) * HOUR
+    stop = np.minimum(start + ((1 + rng.exponential(3, count)) * DAY).astype(np.int64) // HOUR * HOUR,
+                      visits.discharge[rows])  # fmt: skip
+    catalogue = pl.DataFrame(
+        [(d.name, d.code, d.dose, d.unit, d.route) for d in DRUGS],
+        schema=["drug", "formulary_drug_cd", "dose_val_rx", "dose_unit_rx", "route"],
+        orient="row",
+    )[column]
+    sequence = np.arange(count) + 1
+    who = subjects.subject_id[visits.subject[rows]]
+    empty = blanks(count)
+    frame = pl.DataFrame({
+        "subject_id": who,
+        "hadm_id": encounters.hadm_at(rows, start),
+        "pharmacy_id": sequence + encounters.block * 1_000_000,
+        "poe_id": pl.Series(who).cast(pl.String) + "-" + pl.Series(sequence % 997).cast(pl.String),
+        "poe_seq": sequence % 997,
+        "order_provider_id": providers(rng, count),
+        "starttime": moments(start),
+        "stoptime": moments(stop),
+        "drug_type": ["MAIN"] * count,
+        "drug": catalogue["drug"],
+        "formulary_drug_cd": catalogue["formulary_drug_cd"],
+        "gsn": empty, "ndc": empty, "prod_strength": empty, "form_rx": empty,
+        "dose_val_rx": catalogue["dose_val_rx"],
+        "dose_unit_rx": catalogue["dose_unit_rx"],
+        "form_val_disp": empty, "form_unit_disp": empty, "doses_per_24_hrs": empty,
+        "route": catalogue["route"],
+    })  # fmt: skip
+    return frame.sort("subject_id", "starttime", "drug", maintain_order=True)
+
+
+def _intensive(rng: np.random.Generator, visits: Visits, axis: Axis, threshold: float) -> Bools:
+    """Intensive care visits whose organ fails enough for the treatment, judged when they come in."""
+    axes = visits.axes_at(np.arange(len(visits)), np.maximum(visits.icu_in, visits.admit))
+    needs = sigmoid(2.0 * (axes[:, AXES.index(axis)] - threshold))
+    return (visits.icu_in > 0) & happens(rng, needs, len(visits))
+
+
+def _course(rng: np.random.Generator, visits: Visits, rows: Ints, hours: float) -> tuple[Ints, Ints]:
+    """Start soon after coming to intensive care, log-normal length, ended at the latest with the stay there."""
+    room = visits.icu_out[rows] - visits.icu_in[rows]
+    start = visits.icu_in[rows] + np.minimum(minutes(rng, 60, 0.8, len(rows)), room // 2)
+    return start, np.minimum(start + minutes(rng, hours * 60, 0.7, len(rows)), visits.icu_out[rows])
+
+
+def inputevents(
+    rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
+) -> pl.DataFrame:
+    pressor = _intensive(rng, visits, "circulatory", 2.0)
+    second = pressor & _intensive(rng, visits, "circulatory", 3.2)
+    doses = (  # given to, item, hours, amount per hour, amount's unit, rate's unit, order category
+        (pressor, NOREPINEPHRINE, 20.0, 0.6, "mg", "mcg/kg/min", "01-Drips"),
+        (second, VASOPRESSIN, 16.0, 2.4, "units", "units/hour", "01-Drips"),
+        (encounters.ventilated, PROPOFOL, 24.0, 140.0, "mg", "mcg/kg/min", "01-Drips"),
+        (visits.icu_in > 0, SALINE, 6.0, 120.0, "ml", "mL/hour", "02-Fluids (Crystalloids)"),
+    )
+    parts = []
+    for place, (given, item, hours, hourly, unit, rate_unit, category) in enumerate(doses):
+        rows = np.flatnonzero(given)
+        start, end = _course(rng, visits, rows, hours)
+        amount = hourly * (end - start) / HOUR * np.exp(0.4 * rng.standard_normal(len(rows)))
+        order = encounters.stay_id[rows] * 10 + place
+        infused = _infusions(rng, subjects, visits, encounters, rows, order, start, end, item, amount, unit)
+        parts.append(infused.with_columns(rateuom=pl.lit(rate_unit), ordercategoryname=pl.lit(category)))
+    return pl.concat(parts).sort("subject_id", "starttime", "itemid", maintain_order=True)
+
+
+def _infusions(
+    rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters,
+    rows: Ints, order: Ints, start: Ints, end: Ints, item: Item, amount: Floats, unit: str,
+) -> pl.DataFrame:  # fmt: skip
+    size = len(rows)
+    weight = np.round(subjects.weight[visits.subject[rows]], 1)
+    total = np.round(amount, 3)
+    rate = np.round(total / np.maximum((end - start) / HOUR, 0.1), 4)
+    before_end = happens(rng, 0.5, size)
+    stored = np.where(before_end, start + minutes(rng, 10, 0.8, size), end + minutes(rng, 15, 1.0, size))
+    return pl.DataFrame({
+        **_bedside(subjects, visits, encounters, rows),
+        "starttime": moments(start), "endtime": moments(end), "storetime": moments(stored),
+        "itemid": np.full(size, item.itemid),
+        "amount": total, "amountuom": [unit] * size, "rate": rate, "rateuom": blanks(size),
+        "orderid": order, "linkorderid": order,
+        "ordercategoryname": blanks(size), "secondaryordercategoryname": blanks(size),
+        "ordercomponenttypedescription": ["Main order parameter"] * size,
+        "ordercategorydescription": ["Continuous Med"] * size,
+        "patientweight": weight, "totalamount": total, "totalamountuom": [unit] * size,
+        "isopenbag": np.zeros(size, dtype=np.int64), "continueinnextdept": np.zeros(size, dtype=np.int64),
+        "statusdescription": ["FinishedRunning"] * size, "originalamount": total, "originalrate": rate,
+    })  # fmt: skip
+
+
+def _bedside(
+    subjects: Subjects, visits: Visits, encounters: Encounters, rows: Ints
+) -> dict[str, Ints | pl.Series]:
+    return {
+        "subject_id": subjects.subject_id[visits.subject[rows]],
+        "hadm_id": encounters.hadm_id[rows],
+        "stay_id": encounters.stay_id[rows],
+        "caregiver_id": encounters.hadm_id[rows] % 900 + 10_000,
+    }
+
+
+def outputevents(
+    rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
+) -> pl.DataFrame:
+    """Urine every six hours in intensive care; little of it when the kidneys fail."""
+    counts = np.maximum((visits.icu_out - visits.icu_in) // (6 * HOUR), 0) * (visits.icu_in > 0)
+    rows = np.repeat(np.arange(len(visits)), counts)
+    turn = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    time = to_minute(visits.icu_in[rows] + (turn + 1) * 6 * HOUR - 30 * 60)
+    kidney = visits.axes_at(rows, time) @ axis_vector({"renal": -0.45, "circulatory": -0.15})
+    volume = np.round(420 * np.exp(kidney + 0.4 * rng.standard_normal(len(rows))) / 5) * 5
+    early = happens(rng, URINE_STORED_EARLY, len(rows))
+    delay = minutes(rng, 12, 0.9, len(rows))
+    catheter = encounters.ventilated[rows] | happens(rng, 0.7, len(rows))
+    return pl.DataFrame({
+        **_bedside(subjects, visits, encounters, rows),
+        "charttime": moments(time),
+        "storetime": moments(np.where(early, time - delay, time + delay)),
+        "itemid": np.where(catheter, FOLEY.itemid, VOID.itemid),
+        "value": np.clip(volume, 0, 2500),
+        "valueuom": ["ml"] * len(rows),
+    })  # fmt: skip
+
+
+def procedureevents(
+    rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
+) -> pl.DataFrame:
+    mask = _intensive(rng, visits, "respiratory", 2.2) & ~encounters.ventilated
+    filtered = _intensive(rng, visits, "renal", 3.4)
+    courses = (
+        (encounters.ventilated, INVASIVE_VENTILATION, 44.0, "Ventilation"),
+        (mask, NONINVASIVE_VENTILATION, 12.0, "Ventilation"),
+        (filtered, CRRT, 40.0, "Dialysis"),
+    )
+    parts = []
+    for place, (given, item, hours, category) in enumerate(courses):
+        rows = np.flatnonzero(given)
+        size, (start, end) = len(rows), _course(rng, visits, rows, hours)
+        lasted = ((end - start) // 60).astype(np.float64)
+        order = encounters.stay_id[rows] * 10 + 5 + place
+        weight = np.round(subjects.weight[visits.subject[rows]], 1)
+        none = np.zeros(size, dtype=np.int64)
+        parts.append(pl.DataFrame({
+            **_bedside(subjects, visits, encounters, rows),
+            "starttime": moments(start), "endtime": moments(end),
+            "storetime": moments(end + minutes(rng, 10, 1.0, size)),
+            "itemid": np.full(size, item.itemid), "value": lasted, "valueuom": ["min"] * size,
+            "location": blanks(size), "locationcategory": blanks(size), "orderid": order, "linkorderid": order,
+            "ordercategoryname": [category] * size, "ordercategorydescription": ["ContinuousProcess"] * size,
+            "patientweight": weight, "isopenbag": none, "continueinnextdept": none,
+            "statusdescription": ["FinishedRunning"] * size, "ORIGINALAMOUNT": lasted,
+            "ORIGINALRATE": np.ones(size, dtype=np.int64),
+        }))  # fmt: skip
+    return pl.concat(parts).sort("subject_id", "starttime", "itemid", maintain_order=True)
