@@ -1,0 +1,206 @@
+"""Growing the trees, under Ray Train: the same function is every worker, and one worker is a small cluster.
+
+Each worker reads its own patients' rows from Delta at the frozen version, so no row passes through the driver. The
+tuning split is small and read by all of them, which makes the log loss that stops the training the same everywhere
+(XGBoost averages AUC over workers, which is no AUC).
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_pipeline import features
+from mediscale.errors import UsageError
+from mediscale.predictor import MODEL_FILE, Task
+from mediscale.refs import Frozen, TableRef
+from mediscale.settings import Settings
+
+if TYPE_CHECKING:
+    import xgboost
+
+    from training.examples import Examples
+
+_CURVES_FILE = "curves.json"
+_OBJECT_STORE = 80 * 2**20
+"""Bytes: only a model of a few hundred kB passes through it, and Ray would reserve a third of the memory."""
+
+
+class Recipe(Frozen):
+    """How the trees are grown."""
+
+    rounds: int
+    patience: int
+    """Rounds without a better log loss on the tuning split before stopping."""
+    depth: int
+    learning_rate: float
+    threads: int
+    """Threads per worker. Part of the recipe: sums of floats depend on it in their last bits."""
+    seed: int
+
+
+class Job(Frozen):
+    """What each worker is told: where the rows are and the recipe."""
+
+    home: str
+    lake: str
+    training_set: TableRef
+    task: Task
+    recipe: Recipe
+
+
+def parameters(recipe: Recipe) -> dict[str, Any]:
+    """XGBoost's parameters. No reweighting of the classes: it would spoil the calibration of the risks."""
+    return {
+        "objective": "binary:logistic",
+        "eval_metric": "logloss",
+        "tree_method": "hist",
+        "max_bin": 64,
+        "max_depth": recipe.depth,
+        "learning_rate": recipe.learning_rate,
+        "min_child_weight": 5.0,
+        "subsample": 0.8,
+        "colsample_bytree": 0.5,
+        "lambda": 5.0,
+        "nthread": recipe.threads,
+        "seed": recipe.seed,
+        "verbosity": 0,
+    }
+
+
+def grow(
+    train: "Examples", tuning: "Examples", task: Task, recipe: Recipe
+) -> "tuple[xgboost.Booster, dict[str, list[float]]]":
+    """The booster with every round grown, and the log loss per round on both splits."""
+    import numpy as np
+    import xgboost
+
+    from training import masking
+
+    names = list(features.names(task))
+    requests = masking.as_requests(train.inputs, task, np.random.default_rng(recipe.seed))
+    weights = np.repeat([1 - masking.SHARE, masking.SHARE], len(train))
+    rows = xgboost.QuantileDMatrix(
+        np.vstack([train.inputs, requests]),
+        np.tile(train.outcomes, 2),
+        weight=weights,
+        feature_names=names,
+        max_bin=64,
+        nthread=recipe.threads,
+    )
+    unseen = xgboost.DMatrix(tuning.inputs, tuning.outcomes, feature_names=names, nthread=recipe.threads)
+    record: dict[str, dict[str, list[float]]] = {}
+    booster = xgboost.train(
+        parameters(recipe),
+        rows,
+        recipe.rounds,
+        evals=[(rows, "train"), (unseen, "tuning")],
+        evals_result=record,
+        early_stopping_rounds=recipe.patience,
+        verbose_eval=False,
+    )
+    return booster, {f"log_loss_{split}": losses["logloss"] for split, losses in record.items()}
+
+
+def work(config: dict[str, Any]) -> None:
+    """One Ray worker; the first of them hands the model over."""
+    from ray import train
+
+    from training import examples
+
+    job = Job.model_validate(config)
+    settings = Settings(home=Path(job.home), lake=job.lake)
+    context, names = train.get_context(), features.names(job.task)
+    part = (context.get_world_rank(), context.get_world_size())
+    booster, curves = grow(
+        examples.load(settings, job.training_set, "train", names, part),
+        examples.load(settings, job.training_set, "tuning", names),
+        job.task,
+        job.recipe,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        booster.save_model(Path(folder) / MODEL_FILE)
+        (Path(folder) / _CURVES_FILE).write_text(json.dumps(curves))
+        first = part[0] == 0
+        train.report({}, checkpoint=train.Checkpoint.from_directory(folder) if first else None)
+
+
+def on_ray(
+    settings: Settings, job: Job, workers: int, key: str
+) -> "tuple[xgboost.Booster, dict[str, list[float]]]":
+    """Grows the trees on ``workers`` Ray workers and returns them with their curves.
+
+    Raises:
+        UsageError: the Ray cluster of the settings can't be reached.
+    """
+    import xgboost
+
+    with _ray(settings, workers), _storage(settings, key) as storage:
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.xgboost import XGBoostTrainer
+
+        trainer = XGBoostTrainer(
+            work,
+            train_loop_config=job.model_dump(mode="json"),
+            scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
+            run_config=RunConfig(name=key, storage_path=storage),
+        )
+        with trainer.fit().checkpoint.as_directory() as folder:
+            booster = xgboost.Booster(model_file=Path(folder) / MODEL_FILE)
+            curves: dict[str, list[float]] = json.loads((Path(folder) / _CURVES_FILE).read_text())
+    return booster, curves
+
+
+@contextmanager
+def _storage(settings: Settings, key: str) -> Iterator[str]:
+    """A folder that driver and workers share, gone afterwards: on a cluster, beside the artifacts."""
+    from pyarrow import fs
+
+    root = settings.artifact_root if settings.ray_address else str(settings.home)
+    uri = f"{root.rstrip('/')}/ray"
+    filesystem, path = fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
+    filesystem.create_dir(path, recursive=True)
+    try:
+        yield uri
+    finally:
+        if filesystem.get_file_info(f"{path}/{key}").type != fs.FileType.NotFound:
+            filesystem.delete_dir(f"{path}/{key}")
+
+
+@contextmanager
+def _ray(settings: Settings, workers: int) -> Iterator[None]:
+    """A cluster: the one of the settings or the one already joined, else a local one, stopped afterwards."""
+    os.environ["RAY_TRAIN_V2_ENABLED"] = "1"  # read when ray.train is imported, here and in the workers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _start(ray, settings, workers)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start(ray: Any, settings: Settings, workers: int) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    try:
+        if settings.ray_address:
+            ray.init(address=settings.ray_address, **quiet)
+        else:
+            ray.init(
+                num_cpus=workers + 1,  # one more for the trainer's controller, or the workers never start
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+    except ConnectionError as error:
+        raise UsageError(
+            f"The Ray cluster at {settings.ray_address} does not answer; start it or unset MEDISCALE_RAY_ADDRESS."
+        ) from error

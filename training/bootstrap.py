@@ -1,0 +1,59 @@
+"""Intervals by drawing patients, not rows: one patient with fifteen visits is one piece of evidence, not fifteen."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.evidence import Estimate
+from training.metrics import Floats
+
+Weighted = Callable[[Floats], Floats]
+
+_CELLS = 4_000_000
+"""Weights held at a time: resamples are worked through in blocks of about 32 MB."""
+_USABLE = 0.9
+"""Share of resamples that must give a value; with fewer, an interval would describe only the lucky ones."""
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """``count`` bootstrap resamples of the patients behind n rows."""
+
+    subjects: NDArray[np.int64]
+    """Patient of each row (n)."""
+    count: int
+    seed: int
+
+    @cached_property
+    def _index(self) -> NDArray[np.int64]:
+        return np.unique(self.subjects, return_inverse=True)[1].astype(np.int64)
+
+    def values(self, metric: Weighted) -> Floats:
+        """The metric's value in every resample; ``metric`` takes weights (k, n) and returns k values."""
+        patients = int(self._index.max()) + 1
+        rng = np.random.default_rng(self.seed)
+        block = max(1, _CELLS // len(self._index))
+        sizes = [min(block, self.count - start) for start in range(0, self.count, block)]
+        even = np.full(patients, 1 / patients)
+        draws = (rng.multinomial(patients, even, size=size)[:, self._index] for size in sizes)
+        return np.concatenate([metric(weights.astype(np.float64)) for weights in draws])
+
+    def estimate(self, metric: Weighted) -> Estimate:
+        """The metric on the rows as they are, with its 95 % percentile interval."""
+        value = float(metric(np.ones((1, len(self._index))))[0])
+        if not np.isfinite(value):
+            return Estimate(value=None, low=None, high=None)
+        low, high = interval(self.values(metric))
+        return Estimate(value=value, low=low, high=high)
+
+
+def interval(values: Floats) -> tuple[float | None, float | None]:
+    """2.5th and 97.5th percentile, or nothing where too few resamples give a value."""
+    usable = values[np.isfinite(values)]
+    if len(usable) < _USABLE * len(values) or not len(usable):
+        return None, None
+    low, high = np.quantile(usable, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,162 @@
+"""What a promotion rests on: one file per evaluated version, canonical JSON, aggregates only."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from mediscale.errors import NotFoundError, StorageError
+from mediscale.manifest import canonical
+from mediscale.predictor import Task
+from mediscale.refs import Frozen, ModelRef, TableRef
+from mediscale.settings import Settings
+
+EVIDENCE_FILE = "evidence.json"
+
+
+class Estimate(Frozen):
+    """A figure with its 95 % interval from resampled patients; null where it is not estimable."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Counts(Frozen):
+    """What an estimate rests on."""
+
+    n: int
+    """Rows: stays at their prediction time."""
+    events: int
+    subjects: int
+
+
+class Subgroup(Frozen):
+    """One value of one attribute."""
+
+    attribute: Literal["sex", "age_band", "ethnicity"]
+    value: str
+    counts: Counts
+    status: Literal["estimated", "too few", "not estimable"]
+    auroc: Estimate | None = None
+    calibration_intercept: Estimate | None = None
+
+
+class Bin(Frozen):
+    """One bin of the calibration curve: rows of similar predicted risk."""
+
+    counts: Counts
+    predicted: float
+    observed: Estimate
+
+
+class Benefit(Frozen):
+    """Net benefit per patient at one threshold, beside acting on everybody; acting on nobody is 0."""
+
+    threshold: float
+    model: Estimate
+    treat_all: Estimate
+    over_best_alternative: Estimate
+    """Model minus the better of treating all and treating none."""
+
+
+class Baseline(Frozen):
+    """A simpler predictor on the same rows. ``gain`` is the model's AUROC minus its own, paired by patient."""
+
+    name: str
+    source: str
+    auroc: Estimate
+    gain: Estimate
+
+
+class PlainInputs(Frozen):
+    """The model on the same rows when only these inputs are said, as a short request does."""
+
+    inputs: tuple[str, ...]
+    auroc: Estimate
+    log_loss: Estimate
+
+
+class Oracle(Frozen):
+    """The generator's own probability, on synthetic data: what the best possible model reaches on these rows."""
+
+    counts: Counts
+    """Held-out rows that the generator's file names."""
+    auroc: Estimate
+    model_auroc: Estimate
+    """The model on those rows."""
+    gap: Estimate
+    """Oracle's AUROC minus the model's."""
+
+
+class Comparison(Frozen):
+    """Against the version in production, on the same patients; positive is better than it."""
+
+    incumbent: ModelRef
+    incumbent_digest: str
+    missing_inputs: int
+    """Inputs of the incumbent that the training set no longer has; above 0 nothing is compared."""
+    auroc_gain: Estimate | None = None
+    log_loss_gain: Estimate | None = None
+    """Incumbent's log loss minus the model's."""
+    probability_better: float | None = None
+    """Share of resamples in which the model's log loss is the lower one."""
+
+
+class Evidence(Frozen):
+    """Everything that was measured on one version's held-out patients."""
+
+    dataset: str
+    task: Task
+    model: ModelRef
+    model_digest: str
+    training_set: TableRef
+    rows_digest: str
+    """SHA-256 over the held-out rows: outcomes, inputs and patients."""
+    key: str
+    looks: int
+    """How many evaluations of other versions looked at these held-out patients before."""
+    bootstrap: int
+    seed: int
+    assumptions: tuple[str, ...]
+    counts: Counts
+    metrics: dict[str, Estimate]
+    calibration_curve: tuple[Bin, ...]
+    net_benefit: tuple[Benefit, ...]
+    subgroups: tuple[Subgroup, ...]
+    baselines: tuple[Baseline, ...]
+    plain_inputs: tuple[PlainInputs, ...]
+    oracle: Oracle | None
+    comparison: Comparison | None
+
+
+def write(settings: Settings, evidence: Evidence) -> tuple[str, str]:
+    """Writes the file under the evidence's key; returns its path relative to the home, and its SHA-256."""
+    relative = Path("evidence") / evidence.key / EVIDENCE_FILE
+    path = settings.home / relative
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = canonical(evidence).encode()
+    part = path.with_suffix(".part")
+    part.write_bytes(content)
+    part.replace(path)
+    return str(relative), hashlib.sha256(content).hexdigest()
+
+
+def read(settings: Settings, path: str, digest: str) -> Evidence:
+    """The evidence whose digest this is.
+
+    Raises:
+        NotFoundError: there is no such file.
+        StorageError: it is not the file that was written, or lacks a field.
+    """
+    try:
+        content = (settings.home / path).read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no evidence at {path}; evaluate the model again.") from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise StorageError(
+            f"The evidence at {path} was changed since it was written; evaluate the model again."
+        )
+    try:
+        return Evidence.model_validate_json(content)
+    except ValueError as error:
+        raise StorageError(f"The evidence at {path} is incomplete; evaluate the model again.") from error

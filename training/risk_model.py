@@ -1,0 +1,133 @@
+"""Stage: gradient-boosted trees on Ray, calibrated, explained, logged to MLflow and registered once."""
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from data_pipeline import features
+from mediscale import registry
+from mediscale.errors import QualityError
+from mediscale.predictor import Calibration, Task
+from mediscale.refs import Frozen, ModelRef, TableRef
+from mediscale.settings import Settings
+from training import boosting, calibration, examples, importance, metrics, policy, predictor, tracking
+
+if TYPE_CHECKING:
+    from training.examples import Examples
+
+
+class Params(Frozen):
+    """What to train on and how."""
+
+    dataset: str
+    source: str
+    task: Task
+    training_set: TableRef
+    rounds: int = Field(300, ge=1, le=300)
+    """Most trees; the log loss on the tuning split ends it earlier."""
+    patience: int = Field(30, ge=1)
+    depth: int = Field(4, ge=1, le=4)
+    """At most 4: the server looks exact SHAP values up in tables of 4^depth entries per leaf."""
+    learning_rate: float = Field(0.06, gt=0, le=1)
+    workers: int = Field(1, ge=1)
+    threads: int = Field(2, ge=1)
+    """Per worker."""
+    seed: int = 0
+
+
+class Result(Frozen):
+    """The registered version."""
+
+    model: ModelRef
+    run_id: str
+    model_uri: str
+    """Folder of the model's files: a URI, or a path relative to the home."""
+    model_digest: str
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Trains and registers one version; a call whose key already registered one returns it.
+
+    Raises:
+        QualityError: the training or tuning split has no rows, or the training split one outcome only.
+    """
+    name = registry.model_name(params.dataset, params.task)
+    found = tracking.find(settings, name, key)
+    if found is None:
+        trained = _train(params, settings, key)
+        found = tracking.log(settings, params.training_set, params.model_dump(mode="json"), trained)
+    return Result.model_validate(found.model_dump())
+
+
+def _train(params: Params, settings: Settings, key: str) -> tracking.Trained:
+    names = features.names(params.task)
+    train = examples.load(settings, params.training_set, "train", names)
+    tuning = examples.load(settings, params.training_set, "tuning", names)
+    _check(train, tuning, params.task)
+    booster, curves = boosting.on_ray(settings, _job(params, settings), params.workers, key)
+    fitted = calibration.cross_fit(booster, tuning)
+    booster = booster[: fitted.rounds]
+    platt = calibration.platt(fitted.margins, tuning.outcomes)
+    risk = calibration.risks(fitted.margins, platt)
+    explanation = importance.explain(booster, train, params.seed)
+    spec = predictor.spec(
+        booster,
+        train,
+        importance.ranking(explanation),
+        platt,
+        {
+            "clinical": policy.of(params.task).clinical_threshold,
+            **calibration.operating_points(risk, tuning.outcomes),
+        },
+        params.dataset,
+        params.task,
+        key,
+    )
+    train_risk = calibration.risks(calibration.margins(booster, train.inputs), platt)
+    return tracking.Trained(
+        booster=booster,
+        spec=spec,
+        reference=predictor.reference(train, train_risk, params.task),
+        curves=curves,
+        metrics=_measured(train, tuning, risk, fitted.rounds, platt),
+        importance=importance.plot(explanation),
+        rows_digests={"train": train.digest(), "tuning": tuning.digest()},
+    )
+
+
+def _check(train: "Examples", tuning: "Examples", task: Task) -> None:
+    if not len(tuning) or train.events in (0, len(train)):
+        raise QualityError(
+            f"Too few patients to train {task}: {len(train)} stays with {train.events} events to train on and "
+            f"{len(tuning)} to tune on; both outcomes are needed in the first and at least one stay in the second."
+        )
+
+
+def _job(params: Params, settings: Settings) -> boosting.Job:
+    recipe = boosting.Recipe(**{name: getattr(params, name) for name in boosting.Recipe.model_fields})
+    return boosting.Job(
+        home=str(settings.home),
+        lake=settings.lake,
+        training_set=params.training_set,
+        task=params.task,
+        recipe=recipe,
+    )
+
+
+def _measured(
+    train: "Examples", tuning: "Examples", risk: metrics.Floats, rounds: int, platt: Calibration
+) -> dict[str, float]:
+    """What is known before anyone looks at the held-out patients."""
+    return {
+        "train_rows": len(train),
+        "train_events": train.events,
+        "tuning_rows": len(tuning),
+        "tuning_events": tuning.events,
+        "rounds": rounds,
+        "calibration_slope_applied": platt.slope,
+        "calibration_intercept_applied": platt.intercept,
+        "tuning_log_loss": float(
+            metrics.log_loss(tuning.outcomes, risk, metrics.unweighted(tuning.outcomes))[0]
+        ),
+        "tuning_brier": float(metrics.brier(tuning.outcomes, risk, metrics.unweighted(tuning.outcomes))[0]),
+    }
