@@ -131,10 +131,11 @@ def make_environment(home: Path, lock: Path, size: str) -> None:
 
     pyspark comes as source only: what builds it is held to digests as well.
     """
-    stamp = home / "done-packages"
-    if not stamp.exists():
+    stamp, place = home / "done-packages", home / "done-venv"
+    if not (stamp.exists() and done(place, digest_of())):
         venv = [*uv("venv"), "--clear", "--python", BASE_PYTHON, str(home)]
         run(f"creating {home.name}", venv, "a usable Python")
+        finish(place, digest_of())
     stamp.unlink(missing_ok=True)
     sync = [*uv("pip", "sync"), "--require-hashes", "--build-constraints", str(LOCKS / "build.txt")]
     into = ["--python", str(home / "bin" / "python"), str(lock)]
