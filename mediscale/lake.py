@@ -32,6 +32,18 @@ def exists(settings: Settings, dataset: str, table: str) -> bool:
     return DeltaTable.is_deltatable(settings.table_uri(dataset, table))
 
 
+def datasets(settings: Settings) -> list[str]:
+    """Names of the datasets that have a folder in the lake."""
+    from pyarrow import fs
+
+    filesystem, root = fs.FileSystem.from_uri(settings.lake) if "://" in settings.lake else (
+        fs.LocalFileSystem(), settings.lake
+    )  # fmt: skip
+    found = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
+    folders = (info.base_name for info in found if not info.is_file)
+    return sorted(name for name in folders if not name.startswith("_"))
+
+
 def latest(settings: Settings, dataset: str, table: str) -> TableRef:
     """The newest version now. For callers, which resolve it into Params; never inside a stage.
 

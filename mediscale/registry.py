@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from mediscale import lake
 from mediscale.errors import BusyError, NotFoundError, StorageError
+from mediscale.predictor import Task
 from mediscale.refs import Frozen, ModelRef
 from mediscale.settings import Settings
 from mediscale.tables import PROMOTIONS
@@ -38,7 +39,7 @@ class Move(Frozen):
 
     sequence: int
     model: str
-    task: str
+    task: Task
     alias: Alias
     from_version: int | None
     to_version: int
@@ -64,6 +65,12 @@ def model_name(dataset: str, task: str) -> str:
 def locate(settings: Settings, model_uri: str) -> str:
     """Where a model's files are: an URI as it is, a path joined to the home."""
     return model_uri if "://" in model_uri else str(settings.home / model_uri)
+
+
+def relative(settings: Settings, location: str) -> str:
+    """The model uri of a folder: relative to the home when it lies inside, so that a home can be moved."""
+    path = Path(location.removeprefix("file://"))
+    return str(path.relative_to(settings.home)) if path.is_relative_to(settings.home) else location
 
 
 def folder_digest(folder: str | Path) -> str:

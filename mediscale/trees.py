@@ -54,8 +54,7 @@ class TreeEnsemble:
         self.n_features = int(learner["learner_model_param"]["num_feature"])
         self._read_nodes(trees)
         self._read_leaves(_leaves(trees))
-        base = float(learner["learner_model_param"]["base_score"].strip("[]"))
-        self.bias = math.log(base / (1 - base)) + self._expected
+        self.bias = _base_margin(learner) + self._expected
         """Expected margin over the training rows; what the contributions are measured from."""
 
     def contributions(self, row: Floats) -> Floats:
@@ -137,6 +136,13 @@ def _checked(model: Mapping[str, Any]) -> Mapping[str, Any]:
     if categorical:
         raise InputError("The model splits on categories; only numeric features can be explained exactly.")
     return learner
+
+
+def _base_margin(learner: Mapping[str, Any]) -> float:
+    base = float(learner["learner_model_param"]["base_score"].strip("[]"))
+    if not 0 < base < 1:
+        raise InputError("The model was trained on one outcome only; its log-odds are infinite.")
+    return math.log(base / (1 - base))
 
 
 def _leaves(trees: Sequence[Mapping[str, Any]]) -> list[_Leaf]:

@@ -1,0 +1,94 @@
+"""The largest contributions to a risk, in words that a clinician reads."""
+
+import re
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mediscale.concepts import CONCEPTS, TREATMENTS
+from mediscale.predictor import PredictorSpec
+from serving.schemas import Factor, words
+
+TOP = 5
+
+Floats = NDArray[np.float64]
+
+_STATISTICS = {
+    "last": "newest", "min": "lowest", "max": "highest", "mean": "mean", "sum": "total",
+    "trend": "trend per hour of", "count": "number of measurements of",
+}  # fmt: skip
+_WINDOWS = {"6h": "in the last 6 h", "24h": "in the last 24 h", "stay": "in this stay"}
+_MEASURED = re.compile(
+    rf"({'|'.join(c.name for c in CONCEPTS)})_({'|'.join(_STATISTICS)})_({'|'.join(_WINDOWS)})"
+)
+_TREATED = re.compile(rf"treatment_({'|'.join(TREATMENTS)})_({'|'.join(_WINDOWS)})")
+_PLAIN = {
+    "age_years": "age", "sex_female": "sex", "prior_visits_365d": "hospital visits in the year before",
+    "icu_stays_this_visit": "stays in intensive care this visit", "in_icu": "in intensive care now",
+}  # fmt: skip
+
+
+@cache
+def meaning(feature: str) -> str:
+    """A feature's name in words.
+
+    >>> meaning("heart_rate_max_24h")
+    'highest heart rate in the last 24 h'
+    """
+    if found := _MEASURED.fullmatch(feature):
+        concept, statistic, window = found.groups()
+        return f"{_STATISTICS[statistic]} {words(concept)} {_WINDOWS[window]}"
+    if found := _TREATED.fullmatch(feature):
+        return f"{words(found[1])} {_WINDOWS[found[2]]}"
+    return _PLAIN.get(feature, words(feature))
+
+
+class Explainer:
+    """Of one model version. A request's one value fills several features: their contributions are given as one."""
+
+    def __init__(self, spec: PredictorSpec) -> None:
+        self._features, self._plain = spec.features, frozenset(spec.plain_inputs)
+        inputs = [_input_of(feature, spec.plain_inputs) for feature in spec.features]
+        self._inputs = tuple(dict.fromkeys(inputs))
+        place = {name: i for i, name in enumerate(self._inputs)}
+        self._input_of = np.array([place[name] for name in inputs], dtype=np.intp)
+
+    def of_values(self, contributions: Floats, given: frozenset[str]) -> tuple[Factor, ...]:
+        """Factors by the request's plain names. SHAP values add up, so a sum over features is exact too."""
+        summed: Floats = np.bincount(self._input_of, weights=contributions).astype(np.float64)
+        return tuple(
+            _factor(name, words(name) if name in given else f"{meaning(name)} (not given)", value)
+            for name, value in _largest(self._inputs, summed)
+        )
+
+    def inputs_without_value(self, row: Floats) -> tuple[str, ...]:
+        """Plain inputs of which a patient's record has nothing."""
+        recorded = set(self._input_of[~np.isnan(row)].tolist())
+        return tuple(n for i, n in enumerate(self._inputs) if n in self._plain and i not in recorded)
+
+    def of_patient(self, contributions: Floats, row: Floats) -> tuple[Factor, ...]:
+        """Factors by feature, for a patient whose record filled them."""
+        missing = {name for name, value in zip(self._features, row, strict=True) if np.isnan(value)}
+        return tuple(
+            _factor(name, f"{meaning(name)} (not recorded)" if name in missing else meaning(name), value)
+            for name, value in _largest(self._features, contributions)
+        )
+
+
+def _input_of(feature: str, plain_inputs: tuple[str, ...]) -> str:
+    if feature in ("age_years", "sex_female"):
+        return {"age_years": "age", "sex_female": "sex"}[feature]
+    found = _MEASURED.fullmatch(feature)
+    return found[1] if found and found[1] in plain_inputs else feature
+
+
+def _largest(names: tuple[str, ...], values: Floats) -> list[tuple[str, float]]:
+    top = np.argsort(-np.abs(values), kind="stable")[:TOP].tolist()
+    return [(names[i], float(values[i])) for i in top if values[i] != 0]
+
+
+def _factor(name: str, text: str, value: float) -> Factor:
+    direction: Literal["raises", "lowers"] = "raises" if value > 0 else "lowers"
+    return Factor(name, text, direction, round(value, 4))

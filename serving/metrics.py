@@ -1,0 +1,55 @@
+"""What Prometheus scrapes: counts, seconds and versions. Labels are tasks, versions and statuses, never a patient."""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable that makes prometheus_client share its numbers between worker processes through files."""
+
+
+class Metrics:
+    """One application's numbers."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.predictions = Counter(
+            "mediscale_predictions_total",
+            "Risks answered",
+            ["task", "model_version"],
+            registry=self._registry,
+        )
+        self.refusals = Counter(
+            "mediscale_refusals_total", "Requests answered with an error", ["status"], registry=self._registry
+        )
+        self.seconds = Histogram(
+            "mediscale_predict_seconds",
+            "From request to logged answer",
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+            registry=self._registry,
+        )
+        self.version = Gauge(
+            "mediscale_model_version",
+            "Version that is served",
+            ["task"],
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.backlog = Gauge(
+            "mediscale_log_backlog",
+            "Predictions that are durable locally and not yet in the lake",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self.failed_flushes = Counter(
+            "mediscale_failed_flushes_total", "Flushes that the lake did not take", registry=self._registry
+        )
+
+    def exposition(self) -> bytes:
+        """The text format, over all workers when there are several."""
+        if MULTIPROCESS not in os.environ:
+            return generate_latest(self._registry)
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+        return generate_latest(shared)

@@ -1,0 +1,87 @@
+"""A patient known to the lake: the record as it was known at a time, through the same kernel that training used."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline import assertions, features, stays
+from data_pipeline.assertions import Floats
+from data_pipeline.stays import Stay
+from mediscale import lake
+from mediscale.errors import InputError, NotFoundError
+from mediscale.predictor import Task
+from mediscale.refs import TableRef
+from mediscale.settings import Settings
+from mediscale.tables import EVENTS, SUBJECTS
+from serving.schemas import Patient
+
+_COLUMNS = (*features.COLUMNS, "visit_id")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was known of a patient at ``prediction_time``. ``rows`` are the feature kernel's, by task."""
+
+    subject_id: int
+    prediction_time: datetime
+    events_version: int
+    rows: Mapping[Task, Floats]
+
+
+class Patients:
+    """The patients of one dataset in the lake, read at its newest version when asked."""
+
+    def __init__(self, settings: Settings, dataset: str) -> None:
+        self._settings, self._dataset = settings, dataset
+
+    def find(self, asked: Patient, tasks: Sequence[Task]) -> Known:
+        """The patient's features for each task.
+
+        Without a time, it is the newest knowledge of the last stay: its discharge, or all of it while it lasts.
+
+        Raises:
+            NotFoundError: the lake does not know the patient, or has no events.
+            InputError: the patient had not been admitted by then.
+        """
+        subject_id = self._subject(asked.source_id)
+        ref = lake.latest(self._settings, self._dataset, EVENTS.name)
+        events = self._rows(ref, "subject_id", subject_id, _COLUMNS)
+        stay = _last_stay(events, asked.prediction_time)
+        time = asked.prediction_time or _end(stay, events)
+        when = pa.table(
+            {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
+        )
+        rows = {task: features.compute(events, when, task)[0] for task in tasks}
+        return Known(subject_id, time, ref.version, rows)
+
+    def _subject(self, source_id: str) -> int:
+        ref = lake.latest(self._settings, self._dataset, SUBJECTS.name)
+        found = self._rows(ref, "source_subject", source_id, ("subject_id",))
+        if not len(found):
+            raise NotFoundError(
+                f"{self._dataset} in the lake does not know this patient; check the identifier, or send values."
+            )
+        return int(found["subject_id"][0].as_py())
+
+    def _rows(self, ref: TableRef, column: str, value: object, columns: Sequence[str]) -> pa.Table:
+        chosen = pc.field(column) == pa.scalar(value)
+        return lake.dataset(self._settings, ref).to_table(columns=list(columns), filter=chosen)
+
+
+def _last_stay(events: pa.Table, at: datetime | None) -> Stay:
+    """The stay that had begun last by then, as it was known then."""
+    for patient in stays.patients(assertions.standing(events, at)):
+        begun = [stay for stay in patient.stays if at is None or stay.admitted.time <= at]
+        if begun:
+            return begun[-1]
+    raise InputError(
+        "The patient had not been admitted by that time as an inpatient; give a prediction_time within a stay."
+    )
+
+
+def _end(stay: Stay, events: pa.Table) -> datetime:
+    newest: datetime = pc.max(events["available_time"]).as_py()
+    return min(newest, stay.discharged.time) if stay.discharged else newest

@@ -1,0 +1,230 @@
+import asyncio
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import xgboost as xgb
+from fastapi.testclient import TestClient
+
+from data_pipeline import features
+from mediscale import lake
+from mediscale.concepts import CONCEPTS
+from mediscale.predictor import NOTICE
+from mediscale.settings import Settings
+from serving import schemas
+from serving.app import BODY_BYTES, create_app
+from serving.prediction_log import PredictionLog
+from serving.predictors import Predictors
+
+CANARY = "Jane-Canary-1934"
+
+
+@pytest.fixture
+def client(settings: Settings, promote: object) -> Iterator[TestClient]:
+    promote("mortality")  # type: ignore[operator]
+    promote("readmission")  # type: ignore[operator]
+    predictors = Predictors(settings, "synthetic", "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        yield client
+
+
+def ask(client: TestClient, body: object) -> dict:
+    response = client.post("/predict", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_two_plain_values_work_as_written(client: TestClient, trained: dict) -> None:
+    answer = ask(client, {"age": 67, "blood_pressure": 140})
+    assert [risk["task"] for risk in answer["predictions"]] == ["mortality", "readmission"]
+    for risk in answer["predictions"]:
+        booster = xgb.Booster(model_file=trained[risk["task"], 1] / "model.ubj")
+        row = features.from_values({"age": 67, "systolic_blood_pressure": 140}, risk["task"])
+        matrix = xgb.DMatrix(row[None], feature_names=booster.feature_names)
+        log_odds = 0.9 * float(booster.predict(matrix, output_margin=True)[0]) - 0.1
+        assert risk["risk"] == pytest.approx(1 / (1 + np.exp(-log_odds)), abs=1e-5)
+        assert (risk["model"], risk["version"]) == (f"synthetic-{risk['task']}", 1)
+        exceeded = {threshold["name"]: threshold["exceeded"] for threshold in risk["thresholds"]}
+        assert exceeded == {"clinical": risk["risk"] >= 0.1, "specific": risk["risk"] >= 0.9}
+    assert "heart_rate" in answer["missing"]
+    assert not {"age", "systolic_blood_pressure"} & set(answer["missing"])
+    assert answer["notice"] == NOTICE
+    assert "judgement" in answer["notice"]
+
+
+def test_factors_name_the_inputs_and_add_their_features_up(client: TestClient, trained: dict) -> None:
+    risk = ask(client, {"age": 88, "blood_pressure": 60})["predictions"][0]
+    booster = xgb.Booster(model_file=trained["mortality", 1] / "model.ubj")
+    row = features.from_values({"age": 88, "systolic_blood_pressure": 60}, "mortality")
+    parts = booster.predict(xgb.DMatrix(row[None], feature_names=booster.feature_names), pred_contribs=True)[0]
+    pressure = sum(
+        part
+        for name, part in zip(features.names("mortality"), parts[:-1], strict=True)
+        if name.startswith("systolic_blood_pressure")
+    )
+    factors = {factor["feature"]: factor for factor in risk["factors"]}
+    found = factors["systolic_blood_pressure"]
+    assert found["contribution"] == pytest.approx(0.9 * pressure, abs=1e-4)
+    assert found["direction"] == ("raises" if pressure > 0 else "lowers")
+    assert found["meaning"] == "systolic blood pressure"
+    assert "(not given)" in next(f["meaning"] for name, f in factors.items() if name not in ("age", found["feature"]))
+    sizes = [abs(factor["contribution"]) for factor in risk["factors"]]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_value_out_of_range_counts_as_missing_and_is_said(client: TestClient) -> None:
+    without = ask(client, {"age": 67})
+    implausible = ask(client, {"age": 67, "heart_rate": 900, "temperature": 98.6})
+    assert [risk["risk"] for risk in implausible["predictions"]] == [r["risk"] for r in without["predictions"]]
+    assert implausible["out_of_range"] == [
+        {"input": "heart_rate", "plausible": "10 to 350 /min", "used": "treated as missing"},
+        {"input": "temperature", "plausible": "26 to 45 Cel", "used": "treated as missing"},
+    ]
+    assert {"heart_rate", "temperature"} <= set(implausible["missing"])
+
+
+@pytest.mark.parametrize("concept", CONCEPTS, ids=lambda concept: concept.name)
+def test_every_concept_and_alias_is_an_input(client: TestClient, concept: object) -> None:
+    value = (concept.low + concept.high) / 2  # type: ignore[attr-defined]
+    names = (concept.name, *concept.aliases)  # type: ignore[attr-defined]
+    answers = [ask(client, {name: value}) for name in names]
+    assert len({json.dumps(answer["predictions"]) for answer in answers}) == 1
+    assert names[0] not in answers[0]["missing"]
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"ages": 67}, "ages is not an input; did you mean age?"),
+        ({"blood_presure": 67}, "did you mean blood_pressure?"),
+        ({CANARY: 67}, "A field of the request is not an input"),
+        ({"age": CANARY}, "age must be a number."),
+        ({"age": True}, "age must be a number."),
+        ({"age": [67]}, "age must be a number."),
+        ({"heart_rate": {CANARY: 1}}, "heart_rate must be a number."),
+        ({"sex": CANARY}, "sex must be female or male."),
+        ({"hr": 60, "pulse": 61}, "the same input"),
+        ({"patient": 17}, "patient must be text"),
+        ({"patient": "17", "age": 3}, "not both"),
+        ({"patient": "17", "prediction_time": CANARY}, "prediction_time must be a time"),
+        ({"patient": "17", "prediction_time": 1e9}, "prediction_time must be a time"),
+        ({"prediction_time": "2150-01-01T00:00:00"}, "goes with patient"),
+        ({}, "gives no value"),
+        ([CANARY], "must be a JSON object"),
+    ],
+)
+def test_a_wrong_request_gets_one_sentence_without_its_values(
+    client: TestClient, body: object, sentence: str
+) -> None:
+    response = client.post("/predict", json=body)
+    assert response.status_code == 422
+    assert list(response.json()) == ["error"]
+    assert sentence in response.json()["error"]
+    assert CANARY not in response.text
+
+
+@pytest.mark.parametrize("body", [b"{", b"", b"\xff\xfe", b'{"age": NaN}', b'{"age": 1e999}', b"age=67"])
+def test_what_is_not_json_or_not_a_number_is_refused(client: TestClient, body: bytes) -> None:
+    response = client.post("/predict", content=body)
+    assert response.status_code == 422
+    assert len(response.json()["error"].split(". ")) == 1
+
+
+def test_a_body_that_is_too_large_is_refused(client: TestClient) -> None:
+    response = client.post("/predict", content=b" " * (BODY_BYTES + 1))
+    assert response.status_code == 413
+    assert str(BODY_BYTES) in response.json()["error"]
+
+
+def test_nulls_are_missing(client: TestClient) -> None:
+    assert (
+        ask(client, {"age": 67, "hr": None, "sex": None})["predictions"] == ask(client, {"age": 67})["predictions"]
+    )
+
+
+def test_every_answer_is_in_the_lake_after_the_server_stopped(settings: Settings, promote: object) -> None:
+    promote("mortality")  # type: ignore[operator]
+    promote("readmission")  # type: ignore[operator]
+    predictors = Predictors(settings, "synthetic", "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        answers = [ask(client, {"age": age, "blood_pressure": 140}) for age in (50, 60, 70)]
+        client.post("/predict", json={"age": "wrong"})
+    rows = lake.read(settings, lake.latest(settings, "synthetic", "predictions")).to_pylist()
+    logged = {(row["prediction_id"], row["task"]): row for row in rows}
+    assert len(rows) == len(logged) == 6
+    for answer in answers:
+        for risk in answer["predictions"]:
+            row = logged[answer["prediction_id"], risk["task"]]
+            assert (row["risk"], row["model_version"]) == (risk["risk"], risk["version"])
+            assert len(row["features"]) == len(features.names(risk["task"]))
+    age = features.names("mortality").index("age_years")
+    assert sorted(row["features"][age] for row in rows if row["task"] == "mortality") == [50, 60, 70]
+
+
+def test_what_can_not_be_logged_is_not_answered(settings: Settings, promote: object) -> None:
+    promote("mortality")  # type: ignore[operator]
+    log = PredictionLog(settings, "synthetic")
+    with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
+        ask(client, {"age": 67})
+        log._connection.execute("PRAGMA max_page_count = 1")
+        refused = [client.post("/predict", json={"age": 67}) for _ in range(20)]
+        assert refused[-1].status_code == 503
+        assert "disk full" in refused[-1].json()["error"]
+        log._connection.execute("PRAGMA max_page_count = 1000000")
+        ask(client, {"age": 67})
+        answered = 2 + sum(response.status_code == 200 for response in refused)
+    rows = lake.read(settings, lake.latest(settings, "synthetic", "predictions"))
+    assert len(rows) == answered
+
+
+def test_the_documented_examples_work(client: TestClient) -> None:
+    contract = client.get("/openapi.json").json()
+    content = contract["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    assert set(content["examples"]) == set(schemas.EXAMPLES)
+    for example in content["examples"].values():
+        ask(client, example["value"])
+        assert set(example["value"]) <= set(content["schema"]["properties"])
+    assert content["schema"]["additionalProperties"] is False
+    answer = contract["paths"]["/predict"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert answer == {"$ref": "#/components/schemas/Answer"}
+    assert client.get("/docs").status_code == 200
+
+
+def test_metrics_count_answers_and_refusals_and_hold_no_value(client: TestClient) -> None:
+    ask(client, {"age": 67.25})
+    client.post("/predict", json={"age": CANARY})
+    text = client.get("/metrics").text
+    assert 'mediscale_predictions_total{model_version="1",task="mortality"} 1.0' in text
+    assert 'mediscale_refusals_total{status="422"} 1.0' in text
+    assert 'mediscale_model_version{task="readmission"} 1.0' in text
+    assert "67.25" not in text
+    assert CANARY not in text
+
+
+def test_no_model_is_an_answer_too(settings: Settings) -> None:
+    predictors = Predictors(settings, "synthetic", "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        response = client.post("/predict", json={"age": 67})
+        assert response.status_code == 503
+        assert "No production model of synthetic is served yet" in response.json()["error"]
+        assert client.get("/health").status_code == 503
+
+
+def test_simultaneous_requests_are_all_logged(settings: Settings, promote: object) -> None:
+    promote("mortality")  # type: ignore[operator]
+    import httpx
+
+    predictors = Predictors(settings, "synthetic", "production")
+    log = PredictionLog(settings, "synthetic")
+    app = create_app(settings, predictors, log)
+
+    async def together() -> list[int]:
+        async with app.router.lifespan_context(app), httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://test"
+        ) as client:
+            asked = [client.post("/predict", json={"age": 20 + number % 60}) for number in range(120)]
+            return [response.status_code for response in await asyncio.gather(*asked)]
+
+    assert asyncio.run(together()) == [200] * 120
+    assert len(lake.read(settings, lake.latest(settings, "synthetic", "predictions"))) == 120
