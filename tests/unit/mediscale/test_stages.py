@@ -78,7 +78,11 @@ def test_disagreeing_upstreams_are_refused(counting: list[Params], settings: Set
 
 @pytest.mark.parametrize(
     ("config", "sentence"),
-    [({}, "depth: field required"), ({"depth": 1, "dept": 2}, "dept: extra inputs"), ({"depth": "x"}, "depth: ")],
+    [
+        ({}, "depth: field required"),
+        ({"depth": 1, "dept": 2}, "dept: extra inputs"),
+        ({"depth": "x"}, "depth: "),
+    ],
 )
 def test_bad_parameters_are_one_sentence(
     counting: list[Params], settings: Settings, config: dict[str, Any], sentence: str
@@ -94,7 +98,10 @@ def test_a_float_from_kubeflow_is_an_integer(counting: list[Params], settings: S
 
 
 def test_the_same_stage_does_not_run_twice_at_once(counting: list[Params], settings: Settings) -> None:
-    with stages.exclusive(settings, "counting-hospital", "It"), pytest.raises(BusyError, match="already running"):
+    with (
+        stages.exclusive(settings, "counting-hospital", "It"),
+        pytest.raises(BusyError, match="already running"),
+    ):
         stages.call("counting", {"depth": 1}, settings=settings)
     stages.call("counting", {"depth": 1}, settings=settings)
     assert len(counting) == 1

@@ -1,0 +1,46 @@
+"""The lake without a JVM: exactly-once appends, references that can't be mistaken."""
+
+import shutil
+
+import pyarrow as pa
+import pytest
+
+from mediscale import lake
+from mediscale.errors import NotFoundError, StorageError
+from mediscale.settings import Settings
+
+ROWS = pa.table({"n": [1, 2]})
+
+
+def append(settings: Settings, sequence: int) -> object:
+    return lake.append(settings, "predictions", ROWS, "hospital", "worker-1", sequence)
+
+
+def test_a_repeated_sequence_is_not_written_again(settings: Settings) -> None:
+    assert append(settings, 1) is not None
+    assert append(settings, 1) is None
+    assert append(settings, 2) is not None
+    assert append(settings, 1) is None
+    ref = lake.latest(settings, "hospital", "predictions")
+    assert lake.read(settings, ref).num_rows == 4
+
+
+def test_a_reference_reads_its_own_version(settings: Settings) -> None:
+    append(settings, 1)
+    first = lake.latest(settings, "hospital", "predictions")
+    append(settings, 2)
+    assert lake.read(settings, first).num_rows == 2
+
+
+def test_a_table_made_anew_is_another_one(settings: Settings) -> None:
+    append(settings, 1)
+    stale = lake.latest(settings, "hospital", "predictions")
+    shutil.rmtree(settings.table_uri("hospital", "predictions"))
+    append(settings, 1)
+    with pytest.raises(StorageError, match="made anew"):
+        lake.read(settings, stale)
+
+
+def test_an_absent_table_says_what_to_do(settings: Settings) -> None:
+    with pytest.raises(NotFoundError, match="hospital/events; run the stage"):
+        lake.latest(settings, "hospital", "events")
