@@ -55,7 +55,7 @@ class Rounds:
     axes: Floats
 
 
-def _rounds(rng: np.random.Generator, visits: Visits) -> Rounds:
+def _rounds(rng: np.random.Generator, visits: Visits, encounters: Encounters) -> Rounds:
     pace = np.where(visits.icu_in > 0, 3.0, 8.0) / (1 + 0.15 * np.clip(visits.severity[:, 0], 0, 3))
     hours = (visits.discharge - visits.admit) / HOUR
     early = np.ceil(np.minimum(hours, 24) / pace).astype(np.int64)
@@ -65,7 +65,7 @@ def _rounds(rng: np.random.Generator, visits: Visits) -> Rounds:
     turn = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     step = np.where(turn < early[rows], turn, 2 * turn - early[rows]) * pace[rows]
     seconds = to_minute(visits.admit[rows] + (step + rng.uniform(0.05, 0.5, len(rows)) * pace[rows]) * HOUR)
-    keep = (seconds < visits.discharge[rows]) | (turn == 0)
+    keep = (seconds < visits.discharge[rows]) & ~encounters.between(rows, seconds) | (turn == 0)
     rows, seconds, turn = rows[keep], np.minimum(seconds, visits.discharge[rows])[keep], turn[keep]
     intensive = (
         (visits.icu_in[rows] > 0) & (seconds >= visits.icu_in[rows]) & (seconds < visits.icu_out[rows])
@@ -117,7 +117,7 @@ class Entries:
 
 
 def _entries(rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters) -> Entries:
-    rounds = _rounds(rng, visits)
+    rounds = _rounds(rng, visits, encounters)
     turn, column = np.nonzero(_charted(rng, rounds, encounters.ventilated))
     values = _values(rng, subjects, visits, rounds)[turn, column]
     rows, seconds = rounds.rows[turn], rounds.seconds[turn]

@@ -94,6 +94,10 @@ class Encounters:
         late = (self.second_hadm_id[rows] > 0) & (seconds >= self.second_start[rows])
         return np.where(late, self.second_hadm_id[rows], self.hadm_id[rows])
 
+    def between(self, rows: Ints, seconds: Ints) -> Bools:
+        """Whether a moment falls between the two admissions of a split stay, when nobody charts anything."""
+        return (seconds >= self.first_end[rows]) & (seconds < self.second_start[rows])
+
     def arrival(self, visits: Visits) -> Ints:
         """The door: registration in the emergency department, or else admission."""
         return np.where(self.ed_register > 0, self.ed_register, visits.admit)

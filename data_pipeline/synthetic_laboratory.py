@@ -82,17 +82,15 @@ def _draws(
     routine = np.repeat(np.arange(len(visits)), counts)
     turn = np.arange(len(routine)) - np.repeat(np.cumsum(counts) - counts, counts)
     wait = (turn + rng.uniform(0.02, 0.3, len(routine))) * every[routine]
-    inside = visits.admit[routine] + wait < visits.discharge[routine]
-    routine, wait = routine[inside], wait[inside]
+    exact = to_minute(visits.admit[routine] + wait)
+    inside = (exact < visits.discharge[routine]) & ~encounters.between(routine, exact)
+    routine, exact = routine[inside], exact[inside]
     door = np.flatnonzero((encounters.ed_register > 0) & happens(rng, 0.92, len(visits)))
     in_stay = np.concatenate([door, routine])
-    seconds = np.concatenate(
-        [
-            encounters.ed_register[door] + minutes(rng, 35, 0.5, len(door)),
-            to_minute(visits.admit[routine] + wait),
-        ]
+    at_door = np.minimum(
+        encounters.ed_register[door] + minutes(rng, 35, 0.5, len(door)), visits.admit[door] - 60
     )
-    seconds[: len(door)] = np.minimum(seconds[: len(door)], visits.admit[door] - 60)
+    seconds = np.concatenate([at_door, exact])
     linked = ~happens(rng, dirt.UNLINKED, len(in_stay))
     hadm = np.where(linked, encounters.hadm_at(in_stay, seconds), 0)
     at_rest = subjects.chronic[visits.subject[clinics.rows]] @ CHRONIC_AXES
@@ -109,15 +107,13 @@ def _draws(
     return Draws(*(getattr(draws, name)[order] for name in Draws.__dataclass_fields__))
 
 
-def _ordered(rng: np.random.Generator, draws: Draws, first: Bools) -> Bools:
-    """Draws × labs: which were asked for. The first draw of a stay holds the routine panels."""
+def _ordered(rng: np.random.Generator, draws: Draws) -> Bools:
+    """Draws × labs: which were asked for and came back."""
     size = len(draws.rows)
     asked = np.stack([
         happens(rng, sigmoid(o.base + o.severity * draws.severity + draws.axes @ axis_vector(o.loads)), size)
         for o in (ORDERS[panel] for panel in PANELS)
     ], axis=1)  # fmt: skip
-    asked[first, PANELS.index("chemistry")] = True
-    asked[first, PANELS.index("blood_count")] = True
     return np.asarray(asked[:, _PANEL] & (rng.random((size, len(LABS))) < 0.97))
 
 
@@ -141,10 +137,7 @@ def labevents(
     first_id: int,
 ) -> pl.DataFrame:  # fmt: skip
     draws = _draws(rng, subjects, visits, encounters, clinics)
-    first = np.concatenate([[True], draws.rows[1:] != draws.rows[:-1]]) | (
-        draws.seconds == visits.admit[draws.rows]
-    )
-    draw, lab = np.nonzero(_ordered(rng, draws, first))
+    draw, lab = np.nonzero(_ordered(rng, draws))
     values = _values(rng, subjects, visits, draws)[draw, lab]
     delays = np.array([ORDERS[known.panel].delay_minutes for known in LABS])[lab]
     panel_delay = minutes(rng, 1.0, 0.0, 1)[0] * np.exp(

@@ -4,6 +4,8 @@ An order is known when it is written, an infusion's amount when it ends. Some st
 in MIMIC-IV's outputevents (16 %) and, for the final amount, its inputevents.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
@@ -12,7 +14,6 @@ from data_pipeline.synthetic_frames import (
     DAY,
     HOUR,
     Bools,
-    Floats,
     Ints,
     blanks,
     happens,
@@ -57,7 +58,9 @@ def prescriptions(
     count = len(rows)
     length = visits.discharge[rows] - visits.admit[rows]
     start = visits.admit[rows] + np.minimum(rng.exponential(8 * HOUR, count), 0.9 * length).astype(np.int64)
-    start = (start // HOUR) * HOUR
+    start = (start // HOUR + 1) * HOUR
+    start = np.where(encounters.between(rows, start), encounters.second_start[rows], start)
+    start = np.minimum(start, visits.discharge[rows])
     stop = np.minimum(start + ((1 + rng.exponential(3, count)) * DAY).astype(np.int64) // HOUR * HOUR,
                       visits.discharge[rows])  # fmt: skip
     catalogue = pl.DataFrame(
@@ -103,49 +106,68 @@ def _course(rng: np.random.Generator, visits: Visits, rows: Ints, hours: float) 
     return start, np.minimum(start + minutes(rng, hours * 60, 0.7, len(rows)), visits.icu_out[rows])
 
 
+@dataclass(frozen=True)
+class Infusion:
+    """A continuous infusion: usual length, amount per hour in ``unit``, and the unit its rate is charted in."""
+
+    item: Item
+    hours: float
+    hourly: float
+    unit: str
+    rate_unit: str
+    category: str = "01-Drips"
+
+
+INFUSIONS = (
+    Infusion(NOREPINEPHRINE, 20.0, 0.6, "mg", "mcg/kg/min"),
+    Infusion(VASOPRESSIN, 16.0, 2.4, "units", "units/hour"),
+    Infusion(PROPOFOL, 24.0, 140.0, "mg", "mcg/kg/min"),
+    Infusion(SALINE, 6.0, 120.0, "ml", "mL/hour", "02-Fluids (Crystalloids)"),
+)
+
+
 def inputevents(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
 ) -> pl.DataFrame:
     pressor = _intensive(rng, visits, "circulatory", 2.0)
     second = pressor & _intensive(rng, visits, "circulatory", 3.2)
-    doses = (  # given to, item, hours, amount per hour, amount's unit, rate's unit, order category
-        (pressor, NOREPINEPHRINE, 20.0, 0.6, "mg", "mcg/kg/min", "01-Drips"),
-        (second, VASOPRESSIN, 16.0, 2.4, "units", "units/hour", "01-Drips"),
-        (encounters.ventilated, PROPOFOL, 24.0, 140.0, "mg", "mcg/kg/min", "01-Drips"),
-        (visits.icu_in > 0, SALINE, 6.0, 120.0, "ml", "mL/hour", "02-Fluids (Crystalloids)"),
-    )
-    parts = []
-    for place, (given, item, hours, hourly, unit, rate_unit, category) in enumerate(doses):
-        rows = np.flatnonzero(given)
-        start, end = _course(rng, visits, rows, hours)
-        amount = hourly * (end - start) / HOUR * np.exp(0.4 * rng.standard_normal(len(rows)))
-        order = encounters.stay_id[rows] * 10 + place
-        infused = _infusions(rng, subjects, visits, encounters, rows, order, start, end, item, amount, unit)
-        parts.append(infused.with_columns(rateuom=pl.lit(rate_unit), ordercategoryname=pl.lit(category)))
+    given = (pressor, second, encounters.ventilated, visits.icu_in > 0)
+    parts = [
+        _infusions(rng, subjects, visits, encounters, np.flatnonzero(to_whom), place)
+        for place, to_whom in enumerate(given)
+    ]
     return pl.concat(parts).sort("subject_id", "starttime", "itemid", maintain_order=True)
 
 
 def _infusions(
-    rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters,
-    rows: Ints, order: Ints, start: Ints, end: Ints, item: Item, amount: Floats, unit: str,
-) -> pl.DataFrame:  # fmt: skip
-    size = len(rows)
+    rng: np.random.Generator,
+    subjects: Subjects,
+    visits: Visits,
+    encounters: Encounters,
+    rows: Ints,
+    place: int,
+) -> pl.DataFrame:
+    size, infusion = len(rows), INFUSIONS[place]
+    start, end = _course(rng, visits, rows, infusion.hours)
+    hours = (end - start) / HOUR
     weight = np.round(subjects.weight[visits.subject[rows]], 1)
-    total = np.round(amount, 3)
-    rate = np.round(total / np.maximum((end - start) / HOUR, 0.1), 4)
+    total = np.round(infusion.hourly * hours * np.exp(0.4 * rng.standard_normal(size)), 3)
+    rate = total / np.maximum(hours, 0.1)
+    rate = np.round(rate / weight * 1000 / 60 if infusion.rate_unit == "mcg/kg/min" else rate, 4)
     before_end = happens(rng, 0.5, size)
     stored = np.where(before_end, start + minutes(rng, 10, 0.8, size), end + minutes(rng, 15, 1.0, size))
+    order, none = encounters.stay_id[rows] * 10 + place, np.zeros(size, dtype=np.int64)
     return pl.DataFrame({
         **_bedside(subjects, visits, encounters, rows),
         "starttime": moments(start), "endtime": moments(end), "storetime": moments(stored),
-        "itemid": np.full(size, item.itemid),
-        "amount": total, "amountuom": [unit] * size, "rate": rate, "rateuom": blanks(size),
+        "itemid": np.full(size, infusion.item.itemid),
+        "amount": total, "amountuom": [infusion.unit] * size, "rate": rate, "rateuom": [infusion.rate_unit] * size,
         "orderid": order, "linkorderid": order,
-        "ordercategoryname": blanks(size), "secondaryordercategoryname": blanks(size),
+        "ordercategoryname": [infusion.category] * size, "secondaryordercategoryname": blanks(size),
         "ordercomponenttypedescription": ["Main order parameter"] * size,
         "ordercategorydescription": ["Continuous Med"] * size,
-        "patientweight": weight, "totalamount": total, "totalamountuom": [unit] * size,
-        "isopenbag": np.zeros(size, dtype=np.int64), "continueinnextdept": np.zeros(size, dtype=np.int64),
+        "patientweight": weight, "totalamount": total, "totalamountuom": [infusion.unit] * size,
+        "isopenbag": none, "continueinnextdept": none,
         "statusdescription": ["FinishedRunning"] * size, "originalamount": total, "originalrate": rate,
     })  # fmt: skip
 
