@@ -4,7 +4,9 @@ An event's assertions share its ``event_id``; the latest one known at a moment i
 Arrow columns with NumPy alone, so that Spark's workers and the server run the same code.
 """
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +24,15 @@ def microseconds(column: pa.ChunkedArray) -> Ints:
     return np.asarray(column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy())
 
 
-def moment(time: datetime) -> int:
-    """A naive UTC time in the unit of ``microseconds``."""
-    return int(np.datetime64(time, "us").astype(np.int64))
+def mapped(codes: pa.ChunkedArray, meaning: Callable[[str], Any], kind: npt.DTypeLike) -> npt.NDArray[Any]:
+    """``meaning`` of each row's code, asked once for each distinct code when the column is dictionary-encoded."""
+    if not pa.types.is_dictionary(codes.type):
+        codes = codes.dictionary_encode()
+    parts = [np.empty(0, kind)]
+    for chunk in codes.chunks:
+        of_word = np.array([meaning(word) for word in chunk.dictionary.to_pylist()], dtype=kind)
+        parts.append(of_word[chunk.indices.to_numpy()])
+    return np.concatenate(parts)
 
 
 def superseded_at(events: pa.Table) -> Ints:

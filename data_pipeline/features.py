@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline import comorbidity
-from data_pipeline.assertions import Floats, Ints, microseconds, superseded_at
-from data_pipeline.windows import DAY, HOUR, Asked, Bools, Groups, Kinds, Rows
+from data_pipeline.assertions import Floats, Ints, mapped, microseconds, superseded_at
+from data_pipeline.windows import DAY, HOUR, Asked, Bools, Groups, Rows
 from mediscale.concepts import CONCEPTS, TREATMENTS, by_name
 from mediscale.errors import InputError
 from mediscale.predictor import Task
@@ -195,7 +195,7 @@ def compute(events: pa.Table, predictions: pa.Table, task: Task) -> Floats:
 def _rows(events: pa.Table) -> Rows:
     # Before anything is left out: a correction may have turned the event into one of no interest.
     until = superseded_at(events)
-    kind, bits = _kinds(events["code"])
+    kind = mapped(events["code"], _kind, np.uint8)
     value = np.asarray(events["numeric_value"].to_numpy(), dtype=np.float64)
     wanted = (kind != _NOTHING) & ~(np.isnan(value) & (kind < len(CONCEPTS)))
     if pc.any(events["retracted"]).as_py():
@@ -207,21 +207,9 @@ def _rows(events: pa.Table) -> Rows:
         until=until,
         value=value,
         kind=kind,
-        bits=bits,
+        bits=mapped(events["code"], comorbidity.bits_of, np.int64),
     )
     return rows.where(wanted).ordered(np.asarray(events["event_id"].to_numpy())[wanted])
-
-
-def _kinds(codes: pa.ChunkedArray) -> tuple[Kinds, Ints]:
-    """What each row is about, and the comorbidity groups of a diagnosis. Each distinct code is looked at once."""
-    if not pa.types.is_dictionary(codes.type):
-        codes = codes.dictionary_encode()
-    kinds, bits = [np.empty(0, np.uint8)], [np.empty(0, np.int64)]
-    for chunk in codes.chunks:
-        words, indices = chunk.dictionary.to_pylist(), chunk.indices.to_numpy()
-        kinds.append(np.array([_kind(code) for code in words], dtype=np.uint8)[indices])
-        bits.append(np.array([comorbidity.bits_of(code) for code in words], dtype=np.int64)[indices])
-    return np.concatenate(kinds), np.concatenate(bits)
 
 
 @cache

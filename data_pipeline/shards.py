@@ -1,0 +1,63 @@
+"""Work on subject shards: Spark says who does which, and a worker reads its shard's files itself, without a shuffle."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from mediscale import errors, lake
+from mediscale.refs import TableRef
+from mediscale.settings import Settings
+from mediscale.tables import SHARD
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
+
+Work = Callable[[int], pa.Table]
+"""Gets a shard's number, gives its rows. Runs in a worker process, so it must be importable there."""
+
+
+def read(settings: Settings, events: TableRef, shard: int, columns: Sequence[str]) -> pa.Table:
+    """A shard's assertions. Codes are dictionary-encoded: each distinct code is looked at once."""
+    from pyarrow import fs, parquet
+
+    from mediscale.tables import EVENTS
+
+    parts = []
+    for uri in lake.files(settings, events, (SHARD, str(shard))):
+        filesystem, path = fs.FileSystem.from_uri(uri) if "://" in uri else (None, uri)
+        parts.append(
+            parquet.read_table(
+                path,
+                columns=list(columns),
+                filesystem=filesystem,
+                read_dictionary=["code"] if "code" in columns else None,
+                partitioning=None,
+            )
+        )
+    empty = EVENTS.arrow_schema().empty_table().select(list(columns))
+    return pa.concat_tables(parts) if parts else empty
+
+
+def each(settings: Settings, shards: int, work: Work, schema: "StructType") -> "DataFrame":
+    """The rows of all shards, one task for each."""
+    from mediscale import spark
+
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for shard in batch.column(0).to_pylist():
+                yield from work(shard).to_batches()
+
+    return spark.session(settings).range(0, shards, 1, shards).mapInArrow(rows, schema)
+
+
+def own_error(error: Exception) -> errors.MediscaleError | None:
+    """Our own error inside what Spark made of it when a worker raised it, or None."""
+    for line in reversed(str(error).splitlines()):
+        head, _, message = line.strip().partition(": ")
+        module, _, name = head.rpartition(".")
+        kind = getattr(errors, name, None) if module == errors.__name__ else None
+        if kind is not None:
+            return kind(message)  # type: ignore[no-any-return]
+    return None
