@@ -29,7 +29,6 @@ from data_pipeline.synthetic_frames import (
     words,
 )
 from data_pipeline.synthetic_patients import (
-    END,
     RETURN,
     Subjects,
     Visits,
@@ -150,7 +149,7 @@ def patients(subjects: Subjects, visits: Visits) -> pl.DataFrame:
         "anchor_age": np.where(age > 89, 91, age),
         "anchor_year": year,
         "anchor_year_group": [f"{start} - {start + 2}" for start in group],
-        "dod": dates(dod[who], (dod[who] > 0) & (dod[who] < END)),
+        "dod": dates(dod[who], dod[who] > 0),
     })  # fmt: skip
 
 

@@ -42,9 +42,10 @@ from data_pipeline.synthetic_frames import (
 
 START = int(datetime(2022, 1, 1, tzinfo=UTC).timestamp())
 END = int(datetime(2025, 7, 1, tzinfo=UTC).timestamp())
-"""The extract's calendar: visits that began and ended in between. MIMIC shifts its dates per patient; these are not."""
+"""The extract's calendar. Who left before its end is followed up for 30 days: an unplanned return is there even when
+it begins later. MIMIC shifts its dates per patient; these are not shifted.
+"""
 
-MAX_VISITS = 12
 MERGE_FREE_DAYS = 3
 """No return is drawn closer than this, so that stays a day or less apart are transfers and nothing else."""
 
@@ -205,18 +206,18 @@ class Arrivals:
 
 
 def simulate(rng: np.random.Generator, subjects: Subjects) -> Visits:
-    """All visits that begin and end within the calendar, patient by patient in order of time."""
+    """All visits of the calendar, patient by patient in order of time."""
     size = len(subjects.subject_id)
     nothing = np.zeros(size, dtype=np.int64)
     arrivals = Arrivals(np.arange(size), subjects.first_arrival, nothing, nothing, nothing)
     rounds = []
-    for _ in range(MAX_VISITS):
+    while len(arrivals.subject):
         stays = _follow_home(rng, subjects, _stay(rng, subjects, arrivals))
         rounds.append(stays)
         arrivals = _return(rng, subjects, stays)
     visits = Visits(**{f.name: np.concatenate([getattr(r, f.name) for r in rounds]) for f in fields(Visits)})
     order = np.lexsort((visits.admit, visits.subject))
-    return visits.take(order[visits.discharge[order] < END])
+    return visits.take(order)
 
 
 def _stay(rng: np.random.Generator, subjects: Subjects, arrivals: Arrivals) -> Visits:
@@ -360,7 +361,7 @@ def _return(rng: np.random.Generator, subjects: Subjects, stays: Visits) -> Arri
     days = np.select([unplanned, decoy], [soon, rng.integers(14, 27, size)], 32 + rng.exponential(220, size))
     midnight = (stays.discharge // DAY) * DAY + days.astype(np.int64) * DAY
     blocked = np.where(route == PLANNED, stays.discharge + 31 * DAY, 0)
-    rows = np.flatnonzero((unplanned | decoy | late) & (midnight < END))
+    rows = np.flatnonzero(unplanned | ((decoy | late) & (midnight < END)))
     return Arrivals(stays.subject[rows], midnight[rows], route[rows], stays.prior[rows] + 1, blocked[rows])
 
 
