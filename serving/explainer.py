@@ -53,6 +53,8 @@ class Explainer:
         inputs = [_input_of(feature, spec.plain_inputs) for feature in spec.features]
         self._inputs = tuple(dict.fromkeys(inputs))
         place = {name: i for i, name in enumerate(self._inputs)}
+        # A count of 0 is a value, and says that there is none.
+        self._holds_value = np.array(["_count_" not in feature for feature in spec.features])
         self._input_of = np.array([place[name] for name in inputs], dtype=np.intp)
 
     def of_values(self, contributions: Floats, given: frozenset[str]) -> tuple[Factor, ...]:
@@ -65,7 +67,7 @@ class Explainer:
 
     def inputs_without_value(self, row: Floats) -> tuple[str, ...]:
         """Plain inputs of which a patient's record has nothing."""
-        recorded = set(self._input_of[~np.isnan(row)].tolist())
+        recorded = set(self._input_of[~np.isnan(row) & self._holds_value].tolist())
         return tuple(n for i, n in enumerate(self._inputs) if n in self._plain and i not in recorded)
 
     def of_patient(self, contributions: Floats, row: Floats) -> tuple[Factor, ...]:

@@ -97,8 +97,9 @@ def promote(settings: Settings, trained: dict[tuple[Task, int], Path]) -> Promot
         alias: Alias = "production",
         digest: str | None = None,
         dataset: str = DATASET,
+        folder: Path | None = None,
     ) -> Move:
-        folder = trained[task, version]
+        folder = folder or trained[task, version]
         sequence = registry.next_sequence(settings, dataset)
         entry = Move(
             sequence=sequence,

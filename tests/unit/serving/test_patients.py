@@ -1,0 +1,141 @@
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from fastapi.testclient import TestClient
+
+from data_pipeline import features
+from mediscale import lake
+from mediscale.settings import Settings
+from mediscale.tables import EVENTS, SUBJECTS
+from serving.app import create_app
+from serving.prediction_log import PredictionLog
+from serving.predictors import Predictors
+
+ADMITTED = datetime(2150, 3, 1, 8)
+SECRET = "patient-4711"
+
+Line = tuple[int, datetime, str, float | None, datetime]
+
+
+def hours(number: float) -> datetime:
+    return ADMITTED + timedelta(hours=number)
+
+
+EVENT_LINES: list[Line] = [
+    (1, datetime(2080, 6, 1), "MEDS_BIRTH", None, datetime(2080, 6, 1)),
+    (1, hours(0), "GENDER//F", None, hours(0)),
+    (1, hours(0), "HOSPITAL_ADMISSION//EMERGENCY", None, hours(0)),
+    (1, hours(2), "LOINC//8867-4", 90.0, hours(2)),
+    (1, hours(5), "LOINC//8867-4", 120.0, hours(5)),
+    (1, hours(4), "LOINC//2160-0", 3.5, hours(30)),  # drawn early, known late
+    (1, hours(40), "HOSPITAL_DISCHARGE//HOME", None, hours(40)),
+    (1, hours(40), "ICD10CM//I509", None, hours(400)),
+    (2, hours(0), "LOINC//8867-4", 77.0, hours(0)),  # an outpatient
+    (3, hours(0), "HOSPITAL_ADMISSION//ELECTIVE", None, hours(0)),
+    (3, hours(1), "LOINC//8867-4", 61.0, hours(1)),
+]
+
+
+def write_lake(settings: Settings) -> None:
+    rows = [
+        {
+            "subject_id": subject, "time": time, "code": code, "numeric_value": value, "text_value": None,
+            "available_time": known, "visit_id": subject * 10, "unit": None, "source": "test",
+            "event_id": number, "retracted": False, "shard": subject % 2,
+        }
+        for number, (subject, time, code, value, known) in enumerate(EVENT_LINES)
+    ]  # fmt: skip
+    events = pa.Table.from_pylist(rows, schema=EVENTS.arrow_schema())
+    lake.append(settings, "events", events, "synthetic", "test", 1)
+    subjects = [{"source_subject": f"patient-{4710 + n}", "subject_id": n} for n in (1, 2, 3)]
+    table = pa.Table.from_pylist(subjects, schema=SUBJECTS.arrow_schema())
+    lake.append(settings, "subjects", table, "synthetic", "test", 1)
+
+
+@pytest.fixture
+def client(settings: Settings, promote: Any) -> Iterator[TestClient]:
+    write_lake(settings)
+    promote("mortality")
+    promote("readmission")
+    predictors = Predictors(settings, "synthetic", "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        yield client
+
+
+def ask(client: TestClient, at: datetime | None = None, patient: str = SECRET) -> dict[str, Any]:
+    time = {"prediction_time": at.isoformat()} if at else {}
+    response = client.post("/predict", json={"patient": patient, **time})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def logged(client: TestClient, settings: Settings) -> list[dict[str, Any]]:
+    client.__exit__(None, None, None)
+    rows = lake.read(settings, lake.latest(settings, "synthetic", "predictions")).to_pylist()
+    client.__enter__()
+    return rows
+
+
+def test_the_features_are_the_kernels_at_that_time(client: TestClient, settings: Settings) -> None:
+    answer = ask(client, hours(24))
+    assert answer["prediction_time"] == hours(24).isoformat()
+    events = lake.read(settings, lake.latest(settings, "synthetic", "events"))
+    when = pa.table({"subject_id": [1], "admission_time": [ADMITTED], "prediction_time": [hours(24)]})
+    rows = logged(client, settings)
+    assert {row["prediction_id"] for row in rows} == {answer["prediction_id"]}
+    for row in rows:
+        expected = features.compute(events, when, row["task"])[0]
+        assert np.array_equal(np.array(row["features"]), expected, equal_nan=True)
+        assert (row["subject_id"], row["prediction_time"], row["events_version"]) == (1, hours(24), 0)
+
+
+def test_what_became_known_later_is_not_used(client: TestClient) -> None:
+    early, late = ask(client, hours(24)), ask(client, hours(31))
+    assert "creatinine" in early["missing"]
+    assert "creatinine" not in late["missing"]
+
+
+def test_without_a_time_a_finished_stay_is_seen_at_its_discharge(client: TestClient) -> None:
+    assert ask(client)["prediction_time"] == hours(40).isoformat()
+    assert ask(client, patient="patient-4713")["prediction_time"] == hours(1).isoformat()
+
+
+def test_factors_are_features_in_words(client: TestClient) -> None:
+    factors = ask(client, hours(24))["predictions"][0]["factors"]
+    assert all(factor["feature"] in features.names("mortality") for factor in factors)
+    assert all("_" not in factor["meaning"] for factor in factors)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "sentence"),
+    [
+        ({"patient": "patient-9999"}, 404, "does not know this patient"),
+        ({"patient": "patient-4712"}, 422, "had not been admitted"),
+        ({"patient": SECRET, "prediction_time": "2150-02-01T00:00:00"}, 422, "had not been admitted"),
+    ],
+)
+def test_who_can_not_be_found_gets_a_sentence_without_the_identifier(
+    client: TestClient, body: dict[str, Any], status: int, sentence: str
+) -> None:
+    response = client.post("/predict", json=body)
+    assert response.status_code == status
+    assert sentence in response.json()["error"]
+    assert body["patient"] not in response.text
+
+
+def test_times_with_a_zone_are_understood(client: TestClient) -> None:
+    with_zone = {"patient": SECRET, "prediction_time": "2150-03-02T10:00:00+02:00"}
+    assert client.post("/predict", json=with_zone).json()["prediction_time"] == hours(24).isoformat()
+
+
+def test_a_lake_without_events_says_which_table_is_missing(settings: Settings, promote: Any) -> None:
+    promote("mortality")
+    predictors = Predictors(settings, "synthetic", "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        response = client.post("/predict", json={"patient": SECRET})
+    assert response.status_code == 404
+    assert "no table synthetic/subjects" in response.json()["error"]

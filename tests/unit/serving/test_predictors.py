@@ -1,0 +1,170 @@
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from mediscale import registry
+from mediscale.settings import Settings
+from serving import app as serving_app
+from serving.app import create_app
+from serving.prediction_log import PredictionLog
+from serving.predictors import Predictors
+
+
+def predictors(settings: Settings, alias: registry.Alias = "production") -> Predictors:
+    return Predictors(settings, "synthetic", alias)
+
+
+def versions(found: Predictors) -> dict[str, int]:
+    return {task: served.model.version for task, served in found.current.items()}
+
+
+def changed_copy(folder: Path, to: Path, **spec: Any) -> Path:
+    """The model's folder with other values in its predictor.json."""
+    shutil.copytree(folder, to)
+    file = to / "predictor.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | spec))
+    return to
+
+
+def test_the_newest_move_of_the_alias_is_served(settings: Settings, promote: Any) -> None:
+    found = predictors(settings)
+    found.refresh()
+    assert versions(found) == {}
+    promote("mortality", 1)
+    promote("mortality", 2, alias="staging")
+    found.refresh()
+    assert versions(found) == {"mortality": 1}
+    promote("mortality", 2)
+    promote("readmission", 1)
+    found.refresh()
+    assert versions(found) == {"mortality": 2, "readmission": 1}
+    promote("mortality", 1)  # a rollback is a move like any other
+    found.refresh()
+    assert versions(found) == {"mortality": 1, "readmission": 1}
+
+
+def test_a_request_keeps_the_version_that_it_began_with(settings: Settings, promote: Any) -> None:
+    promote("mortality", 1)
+    found = predictors(settings)
+    found.refresh()
+    begun = found.current
+    promote("mortality", 2)
+    found.refresh()
+    assert begun["mortality"].model.version == 1
+    assert found.current["mortality"].model.version == 2
+
+
+def test_a_version_whose_files_changed_is_refused_and_the_one_before_serves(
+    settings: Settings, promote: Any
+) -> None:
+    promote("mortality", 1)
+    found = predictors(settings)
+    found.refresh()
+    promote("mortality", 2, digest="0" * 64)
+    found.refresh()
+    assert versions(found) == {"mortality": 1}
+    assert "were changed since" in found.refused["mortality"]
+    promote("mortality", 2)
+    found.refresh()
+    assert versions(found) == {"mortality": 2}
+    assert not found.refused
+
+
+def test_a_version_that_answers_otherwise_than_in_training_is_refused(
+    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+) -> None:
+    known = json.loads((trained["mortality", 2] / "predictor.json").read_text())["known_answers"]
+    known[0]["risk"] += 0.001
+    trained_wrongly = changed_copy(trained["mortality", 2], tmp_path / "wrong", known_answers=known)
+    promote("mortality", 1)
+    found = predictors(settings)
+    found.refresh()
+    promote("mortality", 2, folder=trained_wrongly)
+    found.refresh()
+    assert versions(found) == {"mortality": 1}
+    assert "1 of 2 known answers differ" in found.refused["mortality"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ({"known_answers": []}, "does not answer as it did"),
+        ({"name": "other-mortality"}, "belong to another model"),
+        ({"features": ["age_years"]}, "belong to another model"),
+        ({"surprise": 1}, "lack what serving reads"),
+        ({"model_file": "absent.ubj"}, "lack what serving reads"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(
+    settings: Settings,
+    promote: Any,
+    trained: dict[Any, Path],
+    tmp_path: Path,
+    spec: dict[str, Any],
+    sentence: str,
+) -> None:
+    promote("mortality", 2, folder=changed_copy(trained["mortality", 2], tmp_path / "wrong", **spec))
+    promote("readmission", 1)
+    found = predictors(settings)
+    found.refresh()
+    assert sentence in found.refused["mortality"]
+    assert versions(found) == {"readmission": 1}
+
+
+def test_features_of_another_release_are_refused(
+    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+) -> None:
+    features = json.loads((trained["mortality", 2] / "predictor.json").read_text())["features"]
+    other = changed_copy(trained["mortality", 2], tmp_path / "other", features=["sofa_score", *features[1:]])
+    promote("mortality", 2, folder=other)
+    found = predictors(settings)
+    found.refresh()
+    assert "1 features that this release does not compute" in found.refused["mortality"]
+
+
+def test_vanished_files_are_refused(
+    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+) -> None:
+    folder = changed_copy(trained["mortality", 1], tmp_path / "gone")
+    promote("mortality", 1, folder=folder)
+    shutil.rmtree(folder)
+    found = predictors(settings)
+    found.refresh()
+    assert "There is no model in" in found.refused["mortality"]
+
+
+def test_a_running_server_follows_a_promotion_and_survives_a_bad_one(
+    settings: Settings, promote: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_app, "POLL_SECONDS", 0.05)
+    promote("mortality", 1)
+    app = create_app(settings, predictors(settings), PredictionLog(settings, "synthetic"))
+
+    def served() -> int:
+        return client.post("/predict", json={"age": 67}).json()["predictions"][0]["version"]
+
+    def wait_for(status: str, version: int) -> dict[str, Any]:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            health = client.get("/health")
+            assert health.status_code == 200
+            if (health.json()["status"], health.json()["models"][0]["version"]) == (status, version):
+                return health.json()
+            assert served() in (1, 2)
+            time.sleep(0.02)
+        raise AssertionError(f"{status} with version {version} did not come: {health.json()}")
+
+    with TestClient(app) as client:
+        assert served() == 1
+        promote("mortality", 2, digest="f" * 64)
+        degraded = wait_for("degraded", 1)
+        assert "were changed since" in degraded["problems"][0]
+        assert served() == 1
+        promote("mortality", 2)
+        assert wait_for("ready", 2)["problems"] == []
+        assert served() == 2
