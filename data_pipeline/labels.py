@@ -95,7 +95,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
     work = partial(_shard, settings, params)
     visits = by_shard.each(settings, params.shards, work, _schema()).persist()
-    counts = [tuple(row) for row in visits.groupBy("steps", "outcome").count().collect()]
+    with by_shard.own_errors():
+        counts = [tuple(row) for row in visits.groupBy("steps", "outcome").count().collect()]
     flow = _flow(params.task, counts)
     _refuse_empty(params, flow)
     cohort = visits.filter(f.col("steps") == len(STEPS[params.task]))

@@ -1,6 +1,7 @@
 """Work on subject shards: Spark says who does which, and a worker reads its shard's files itself, without a shuffle."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -52,12 +53,23 @@ def each(settings: Settings, shards: int, work: Work, schema: "StructType") -> "
     return spark.session(settings).range(0, shards, 1, shards).mapInArrow(rows, schema)
 
 
-def own_error(error: Exception) -> errors.MediscaleError | None:
-    """Our own error inside what Spark made of it when a worker raised it, or None."""
-    for line in reversed(str(error).splitlines()):
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Raises our own error again that a worker raised inside a Spark job, without Spark's wrapping."""
+    try:
+        yield
+    except Exception as error:
+        own = _own_error(str(error))
+        if own is None:
+            raise
+        raise own from None
+
+
+def _own_error(text: str) -> errors.MediscaleError | None:
+    for line in reversed(text.splitlines()):
         head, _, message = line.strip().partition(": ")
         module, _, name = head.rpartition(".")
         kind = getattr(errors, name, None) if module == errors.__name__ else None
-        if kind is not None:
-            return kind(message)  # type: ignore[no-any-return]
+        if isinstance(kind, type) and issubclass(kind, errors.MediscaleError):
+            return kind(message)
     return None

@@ -44,3 +44,9 @@ class NotFoundError(MediscaleError):
     """A model, run, version or table that was asked for by name does not exist."""
 
     exit_code = 7
+
+
+class LeakError(MediscaleError):
+    """A feature changed when what was not yet known was taken away: the pipeline saw the future, nothing is written."""
+
+    exit_code = 8

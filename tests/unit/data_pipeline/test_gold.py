@@ -1,0 +1,113 @@
+"""Gold through Spark: shards do not matter, a leak stops everything, and the audit can see one."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from data_pipeline import features, gold, labels
+from data_pipeline import shards as by_shard
+from mediscale import lake
+from mediscale.errors import LeakError
+from mediscale.refs import TableRef
+from mediscale.settings import Settings
+
+Draw = Callable[[str], pa.Table]
+
+ONE = """
+{s} | 2080-06-01 00:00 | 2080-06-01 00:00 | MEDS_BIRTH                    |       |
+{s} | 2150-01-01 10:00 | 2150-01-01 10:00 | HOSPITAL_ADMISSION//EMERGENCY |       | 1{s}
+{s} | 2150-01-01 11:00 | 2150-01-01 12:00 | LOINC//2160-0                 | 1.{s} | 1{s}
+{s} | 2150-01-01 20:00 | 2150-01-01 21:00 | LOINC//2160-0                 | 2.{s} | 1{s}
+{s} | 2150-01-02 09:00 | 2150-01-02 12:00 | LOINC//2160-0                 | 9     | 1{s}
+{s} | 2150-01-04 12:00 | 2150-01-04 12:00 | HOSPITAL_DISCHARGE//HOME      |       | 1{s}
+"""
+HEADER = "subject_id | time | available_time | code | numeric_value | visit_id"
+
+
+def land(settings: Settings, drawn: pa.Table, shards: int, dataset: str) -> TableRef:
+    shard = pa.array([subject % shards for subject in drawn["subject_id"].to_pylist()], pa.int64())
+    rows = drawn.set_column(drawn.schema.get_field_index("shard"), "shard", shard)
+    write_deltalake(settings.table_uri(dataset, "events"), rows, partition_by=["shard"])
+    return lake.latest(settings, dataset, "events")
+
+
+def features_of(settings: Settings, events: pa.Table, shards: int) -> tuple[pa.Table, gold.Result]:
+    dataset = f"in-{shards}-shards"
+    ref = land(settings, events, shards, dataset)
+    cohort = labels.run(
+        labels.Params(dataset=dataset, source="test", events=ref, shards=shards, task="mortality"),
+        settings,
+        "labels",
+    )
+    result = gold.run(
+        gold.Params(dataset=dataset, events=ref, labels=cohort.labels, task="mortality", shards=shards),
+        settings,
+        "gold",
+    )
+    rows = lake.read(settings, result.features).sort_by("subject_id")
+    return rows, result
+
+
+def test_number_of_shards_does_not_matter(settings: Settings, events: Draw) -> None:
+    drawn = events(HEADER + "".join(ONE.format(s=s) for s in range(1, 6)))
+    rows, result = features_of(settings, drawn, 1)
+    assert rows.num_rows == 5
+    assert (result.audited, result.leaks) == (5, 0)
+    assert rows.column_names == ["subject_id", "visit_id", "prediction_time", *features.names("mortality")]
+    assert rows["creatinine_max_stay"].to_pylist() == [2.1, 2.2, 2.3, 2.4, 2.5], (
+        "the value stored after T is not known"
+    )
+    assert rows["heart_rate_last_24h"].null_count == 5
+    again, _ = features_of(settings, drawn, 3)
+    assert again.equals(rows)
+
+
+def test_audit_finds_a_feature_that_read_the_future(events: Draw) -> None:
+    drawn = events(HEADER + ONE.format(s=1))
+    asked = labels.cohort(drawn, "mortality", None, 0).filter(pa.array([True]))
+    honest = features.compute(drawn, asked, "mortality")
+    assert gold.leaks(drawn, asked, honest, "mortality") == 0
+    leaking = honest.copy()
+    leaking[0, features.names("mortality").index("creatinine_max_stay")] = 9
+    assert gold.leaks(drawn, asked, leaking, "mortality") == 1
+    leaking[0, features.names("mortality").index("creatinine_max_stay")] = np.nan
+    assert gold.leaks(drawn, asked, leaking, "mortality") == 1
+
+
+def test_a_leak_in_a_worker_stops_the_stage_with_its_sentence(settings: Settings) -> None:
+    def leak(_shard: int) -> pa.Table:
+        from mediscale.errors import LeakError as Leak
+
+        raise Leak("1 of 8 audited predictions changed.")
+
+    with pytest.raises(LeakError, match=r"^1 of 8 audited predictions changed\.$"), by_shard.own_errors():
+        by_shard.each(settings, 2, leak, gold._schema("mortality")).collect()
+
+
+def test_error_of_someone_else_stays_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError), by_shard.own_errors():
+        _ = 1 / 0
+
+
+def test_as_of_gives_a_night_what_it_had(settings: Settings, events: Draw) -> None:
+    """A backfill over a table that has grown since: later assertions are not even read."""
+    import datetime as dt
+
+    drawn = events(
+        HEADER + ONE.format(s=1) + "1 | 2150-01-01 11:30 | 2150-03-01 11:30 | LOINC//2160-0 | 7 | 11\n"
+    )
+    ref = land(settings, drawn, 1, "night")
+    night = dt.datetime(2150, 1, 10)
+    cohort = labels.run(
+        labels.Params(dataset="night", source="test", events=ref, shards=1, task="mortality", as_of=night),
+        settings,
+        "labels",
+    )
+    params = gold.Params(
+        dataset="night", events=ref, labels=cohort.labels, task="mortality", shards=1, as_of=night
+    )
+    rows = lake.read(settings, gold.run(params, settings, "gold").features)
+    assert rows["creatinine_max_stay"].to_pylist() == [2.1]

@@ -1,0 +1,116 @@
+"""Freezing: what is joined, which groups evidence is split by, and when training is refused."""
+
+import datetime as dt
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from data_pipeline import features, training_set
+from mediscale import lake, tables
+from mediscale.errors import QualityError, StorageError
+from mediscale.refs import TableRef
+from mediscale.settings import Settings
+
+Draw = Callable[..., pa.Table]
+T = dt.datetime(2150, 1, 2)
+
+RACES = {
+    1: "WHITE - BRAZILIAN",
+    2: "BLACK/AFRICAN AMERICAN",
+    3: "ASIAN - CHINESE",
+    4: "HISPANIC/LATINO - PUERTO RICAN",
+    5: "PATIENT DECLINED TO ANSWER",
+    6: "AMERICAN INDIAN/ALASKA NATIVE",
+    7: "nonhispanic",
+    8: "Caucasian",
+}
+AGES = [18, 44.9, 45, 65, 80, 90, None, 30, 30, 30, 30, 30]
+
+
+def put(settings: Settings, name: str, rows: pa.Table) -> TableRef:
+    write_deltalake(settings.table_uri("test", name), rows)
+    return lake.latest(settings, "test", name)
+
+
+def label_rows(outcomes: list[bool], split: str = "train") -> pa.Table:
+    n = len(outcomes)
+    values = {
+        "subject_id": range(1, n + 1),
+        "visit_id": range(101, 101 + n),
+        "admission_time": [T - dt.timedelta(hours=24)] * n,
+        "prediction_time": [T] * n,
+        "boolean_value": outcomes,
+        "known_time": [T + dt.timedelta(days=9)] * n,
+        "split": [split] * n,
+        "shard": [0] * n,
+    }
+    schema = tables.LABELS.arrow_schema()
+    return pa.table({f.name: pa.array(list(values.get(f.name, [None] * n)), f.type) for f in schema})
+
+
+def feature_rows(labels: pa.Table) -> pa.Table:
+    n = labels.num_rows
+    columns = {name: [None] * n for name in features.names("mortality")}
+    columns["age_years"] = AGES[:n]
+    columns["sex_female"] = [1.0, 0.0, *[None] * n][:n]
+    keys = labels.select(["subject_id", "visit_id", "prediction_time"])
+    return pa.table(
+        [*keys.columns, *(pa.array(v, pa.float64()) for v in columns.values())],
+        names=[*keys.column_names, *columns],
+    )
+
+
+def params(settings: Settings, events: pa.Table, labels: pa.Table, rows: pa.Table) -> training_set.Params:
+    return training_set.Params(
+        dataset="test",
+        events=put(settings, "events", events),
+        labels=put(settings, "labels_mortality", labels),
+        features=put(settings, "features_mortality", rows),
+        task="mortality",
+    )
+
+
+def test_join_freezes_features_with_groups(settings: Settings, events: Draw) -> None:
+    told = "".join(f"{s} | 2150-01-01 00:00 | RACE//{race} | \n" for s, race in RACES.items())
+    corrected = "1 | 2150-01-01 00:00 | RACE//UNKNOWN | 77\n"
+    drawn = events("subject_id | time | code | event_id\n" + corrected + told)
+    labels = label_rows([True, False] * 6)
+    result = training_set.run(params(settings, drawn, labels, feature_rows(labels)), settings, "key")
+    assert result.counts["train"] == {"n": 12, "events": 6, "subjects": 12}
+    assert result.counts["held_out"] == {"n": 0, "events": 0, "subjects": 0}
+    rows = lake.read(settings, result.training_set).sort_by("subject_id").to_pydict()
+    assert rows["ethnicity"] == [
+        "white", "black", "asian", "hispanic", "unknown", "other", "other", "white", *["unknown"] * 4
+    ]  # fmt: skip
+    assert rows["sex"][:3] == ["female", "male", "unknown"]
+    assert rows["age_band"][:7] == ["18-44", "18-44", "45-64", "65-79", "80+", "80+", "unknown"]
+    assert rows["boolean_value"] == [True, False] * 6
+    assert list(rows) == [*tables.TRAINING_SET.column_names, *features.names("mortality")]
+
+
+@pytest.mark.parametrize("outcomes", [[False] * 12, [True] * 4 + [False] * 8, [True] * 12])
+def test_too_few_of_a_class_to_train_is_refused_with_counts(
+    settings: Settings, events: Draw, outcomes: list[bool]
+) -> None:
+    labels = label_rows(outcomes)
+    frozen = params(settings, events("subject_id | time | code\n"), labels, feature_rows(labels))
+    count = f"{sum(outcomes)} training rows with the outcome and {12 - sum(outcomes)} without"
+    with pytest.raises(QualityError, match=count):
+        training_set.run(frozen, settings, "key")
+
+
+def test_held_out_of_one_class_is_no_reason_to_stop(settings: Settings, events: Draw) -> None:
+    """Its metrics will be "not estimable", with n: not a crash here."""
+    labels = pa.concat_tables([label_rows([True, False] * 5), label_rows([False] * 12, "held_out").slice(10)])
+    frozen = params(settings, events("subject_id | time | code\n"), labels, feature_rows(labels))
+    result = training_set.run(frozen, settings, "key")
+    assert result.counts["held_out"] == {"n": 2, "events": 0, "subjects": 2}
+
+
+def test_features_of_other_labels_are_refused(settings: Settings, events: Draw) -> None:
+    labels = label_rows([True, False] * 6)
+    frozen = params(settings, events("subject_id | time | code\n"), labels, feature_rows(labels.slice(1)))
+    with pytest.raises(StorageError, match=r"11 rows\) was not computed for .* \(12 rows\)"):
+        training_set.run(frozen, settings, "key")
