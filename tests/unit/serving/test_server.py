@@ -1,0 +1,175 @@
+"""The real server process: what a person types gets, and what survives kill -9."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from mediscale import lake
+from mediscale.errors import BusyError, NotFoundError, UsageError
+from mediscale.settings import Settings
+from serving import main
+from serving.prediction_log import flush_left_behind
+
+_COMMAND = """
+import sys
+from pathlib import Path
+from mediscale.settings import Settings
+from serving import main
+main.serve(Settings(home=Path(sys.argv[1])), None, "production", port=0, workers=int(sys.argv[2]))
+"""
+
+
+class Server:
+    """``mediscale serve`` on a free port in a process group of its own."""
+
+    def __init__(self, settings: Settings, workers: int) -> None:
+        command = [sys.executable, "-c", _COMMAND, str(settings.home), str(workers)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        self.lines: list[str] = []
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if found := re.search(r"http://127.0.0.1:\d+", line):
+                self.address = found[0]
+                break
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        self.lines.extend(self.process.stderr)
+
+    def ask(self, **values: float) -> httpx.Response:
+        return httpx.post(
+            f"{self.address}/predict", json=values, timeout=60
+        )  # listening, it waits for workers
+
+    def end(self, number: signal.Signals) -> int:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+        code = self.process.wait(60)
+        self._reader.join()
+        return code
+
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start(settings: Settings) -> Iterator[Start]:
+    started: list[Server] = []
+
+    def start_one(workers: int = 1) -> Server:
+        started.append(Server(settings, workers))
+        return started[-1]
+
+    yield start_one
+    for server in started:
+        server.end(signal.SIGKILL)
+
+
+def in_lake(settings: Settings) -> list[str]:
+    rows = lake.read(settings, lake.latest(settings, "synthetic", "predictions"))
+    return rows["prediction_id"].to_pylist()
+
+
+def test_answers_survive_kill_9_and_are_in_the_lake_once(
+    settings: Settings, promote: Any, start: Start
+) -> None:
+    promote("mortality")
+    first = start()
+    answered = [first.ask(age=age, blood_pressure=140).json()["prediction_id"] for age in range(40, 60)]
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    second = start()
+    answered.append(second.ask(age=67).json()["prediction_id"])
+    second.end(signal.SIGTERM)
+    assert sorted(in_lake(settings)) == sorted(answered)
+    assert not any("Traceback" in line for line in second.lines)
+
+
+def test_requests_leave_no_line_in_the_log(promote: Any, start: Start) -> None:
+    promote("mortality")
+    server = start()
+    server.ask(age=67.125)
+    assert server.ask(age="Canary").status_code == 422  # type: ignore[arg-type]
+    server.end(signal.SIGTERM)
+    text = "".join(server.lines)
+    assert "67.125" not in text
+    assert "Canary" not in text
+    assert "/predict" not in text
+    assert "synthetic-mortality v1 is served as production" in text
+
+
+def test_several_workers_share_the_port_and_their_logs_end_in_one_table(
+    settings: Settings, promote: Any, start: Start
+) -> None:
+    promote("mortality")
+    server = start(workers=2)
+    answered = []
+    asking = [
+        threading.Thread(
+            target=lambda: answered.extend(server.ask(age=a).json()["prediction_id"] for a in range(20, 50))
+        )
+        for _ in range(4)
+    ]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    counted = re.search(
+        r"mediscale_predictions_total\{.*\} ([\d.]+)", httpx.get(f"{server.address}/metrics", timeout=60).text
+    )
+    assert counted
+    assert float(counted[1]) == 120
+    server.end(signal.SIGTERM)
+    flush_left_behind(settings, "synthetic")
+    assert len(answered) == len(set(answered)) == 120
+    assert sorted(in_lake(settings)) == sorted(answered)
+
+
+def serve(settings: Settings, dataset: str | None = None, **options: Any) -> None:
+    main.serve(settings, dataset, options.pop("alias", "production"), **options)
+
+
+def test_a_port_in_use_is_one_sentence(settings: Settings, promote: Any) -> None:
+    promote("mortality")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(BusyError, match=f"Port {port} of 127.0.0.1 is in use"):
+            serve(settings, port=port)
+
+
+def test_no_model_says_what_to_run(settings: Settings, promote: Any) -> None:
+    with pytest.raises(NotFoundError, match=r"no model as production; train one with `mediscale run`"):
+        serve(settings)
+    promote("mortality", alias="staging")
+    for dataset in (None, "synthetic"):
+        with pytest.raises(
+            NotFoundError, match="synthetic has one as staging: `mediscale serve --alias staging`"
+        ):
+            serve(settings, dataset)
+
+
+def test_several_datasets_are_listed(settings: Settings, promote: Any) -> None:
+    promote("mortality")
+    promote("mortality", dataset="mimic-iii")
+    with pytest.raises(UsageError, match="mimic-iii, synthetic; name one with --dataset"):
+        serve(settings)
+
+
+@pytest.mark.parametrize("options", [{"host": "192.0.2.1", "port": 0}, {"port": 70000}, {"port": -1}])
+def test_an_impossible_address_is_one_sentence(
+    settings: Settings, promote: Any, options: dict[str, Any]
+) -> None:
+    promote("mortality")
+    with pytest.raises(UsageError, match="Port"):
+        serve(settings, **options)
