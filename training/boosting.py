@@ -5,9 +5,8 @@ tuning split is small and read by all of them, which makes the log loss that sto
 (XGBoost averages AUC over workers, which is no AUC).
 """
 
-import json
+import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_pipeline import features
 from mediscale.errors import UsageError
-from mediscale.predictor import MODEL_FILE, Task
+from mediscale.predictor import Task
 from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
 
@@ -24,9 +23,16 @@ if TYPE_CHECKING:
 
     from training.examples import Examples
 
-_CURVES_FILE = "curves.json"
 _OBJECT_STORE = 80 * 2**20
 """Bytes: only a model of a few hundred kB passes through it, and Ray would reserve a third of the memory."""
+_ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",  # a hospital's machine reports to nobody
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an actor, that is a process, of its own
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # by default a fit ends up to 2 s after its last round
+}
+"""Read when Ray is imported, here and in its workers."""
 
 
 class Recipe(Frozen):
@@ -105,8 +111,8 @@ def grow(
     return booster, {f"log_loss_{split}": losses["logloss"] for split, losses in record.items()}
 
 
-def work(config: dict[str, Any]) -> None:
-    """One Ray worker; the first of them hands the model over."""
+def work(config: dict[str, Any]) -> dict[str, Any]:
+    """One worker of Ray Train; the first one's answer is the run's: the trees as UBJ, and their curves."""
     from ray import train
 
     from training import examples
@@ -121,60 +127,65 @@ def work(config: dict[str, Any]) -> None:
         job.task,
         job.recipe,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        booster.save_model(Path(folder) / MODEL_FILE)
-        (Path(folder) / _CURVES_FILE).write_text(json.dumps(curves))
-        first = part[0] == 0
-        train.report({}, checkpoint=train.Checkpoint.from_directory(folder) if first else None)
+    return {"model": bytes(booster.save_raw("ubj")), "curves": curves}
 
 
 def on_ray(
     settings: Settings, job: Job, workers: int, key: str
 ) -> "tuple[xgboost.Booster, dict[str, list[float]]]":
-    """Grows the trees on ``workers`` Ray workers and returns them with their curves.
+    """Grows the trees under Ray Train and returns them with their curves.
+
+    One worker without a cluster is Ray Train's local mode: the same function in this process, which saves starting a
+    cluster (a dozen processes, about a minute of CPU) for a fit of seconds. More workers, or a cluster's address in
+    the settings, get a cluster.
 
     Raises:
         UsageError: the Ray cluster of the settings can't be reached.
     """
     import xgboost
 
-    with _ray(settings, workers), _storage(settings, key) as storage:
+    clustered = workers > 1 or bool(settings.ray_address)
+    with _cluster(settings, workers) if clustered else _alone(), _storage(settings, key) as storage:
         from ray.train import RunConfig, ScalingConfig
         from ray.train.xgboost import XGBoostTrainer
 
         trainer = XGBoostTrainer(
             work,
             train_loop_config=job.model_dump(mode="json"),
-            scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
+            scaling_config=ScalingConfig(num_workers=workers if clustered else 0),
             run_config=RunConfig(name=key, storage_path=storage),
         )
-        with trainer.fit().checkpoint.as_directory() as folder:
-            booster = xgboost.Booster(model_file=Path(folder) / MODEL_FILE)
-            curves: dict[str, list[float]] = json.loads((Path(folder) / _CURVES_FILE).read_text())
-    return booster, curves
+        grown = trainer.fit().return_value
+    booster = xgboost.Booster({"nthread": job.recipe.threads}, model_file=bytearray(grown["model"]))
+    return booster, grown["curves"]
 
 
 @contextmanager
 def _storage(settings: Settings, key: str) -> Iterator[str]:
-    """A folder that driver and workers share, gone afterwards: on a cluster, beside the artifacts."""
+    """Ray Train's own notes of a run, gone afterwards: where driver and workers both reach them."""
     from pyarrow import fs
 
     root = settings.artifact_root if settings.ray_address else str(settings.home)
     uri = f"{root.rstrip('/')}/ray"
     filesystem, path = fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
-    filesystem.create_dir(path, recursive=True)
+    filesystem.create_dir(f"{path}/{key}", recursive=True)
     try:
         yield uri
     finally:
-        if filesystem.get_file_info(f"{path}/{key}").type != fs.FileType.NotFound:
-            filesystem.delete_dir(f"{path}/{key}")
+        filesystem.delete_dir(f"{path}/{key}")
 
 
 @contextmanager
-def _ray(settings: Settings, workers: int) -> Iterator[None]:
-    """A cluster: the one of the settings or the one already joined, else a local one, stopped afterwards."""
-    os.environ["RAY_TRAIN_V2_ENABLED"] = "1"  # read when ray.train is imported, here and in the workers
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+def _alone() -> Iterator[None]:
+    os.environ.update(_ENVIRONMENT)
+    logging.getLogger("ray.train.v2.api.config").setLevel(logging.WARNING)  # it announces its local mode
+    yield
+
+
+@contextmanager
+def _cluster(settings: Settings, workers: int) -> Iterator[None]:
+    """The cluster of the settings, or one already joined; else a local one on loopback, stopped afterwards."""
+    os.environ.update(_ENVIRONMENT)
     import ray
 
     if ray.is_initialized():
@@ -188,7 +199,7 @@ def _ray(settings: Settings, workers: int) -> Iterator[None]:
 
 
 def _start(ray: Any, settings: Settings, workers: int) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if settings.ray_address:
             ray.init(address=settings.ray_address, **quiet)

@@ -54,7 +54,7 @@ def margins(booster: "xgboost.Booster", inputs: NDArray[np.float32], rounds: int
     """Log-odds by the first ``rounds`` trees; 0 means all."""
     import xgboost
 
-    rows = xgboost.DMatrix(inputs, feature_names=booster.feature_names)
+    rows = xgboost.DMatrix(inputs, feature_names=booster.feature_names, nthread=1)
     found = booster.predict(rows, output_margin=True, iteration_range=(0, rounds))
     return np.asarray(found, dtype=np.float64)
 

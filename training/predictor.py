@@ -100,7 +100,7 @@ def contributions(booster: "xgboost.Booster", inputs: NDArray[np.float32]) -> Fl
     """Exact SHAP values on the margin, (n, features + 1); the last column is the bias."""
     import xgboost
 
-    rows = xgboost.DMatrix(inputs, feature_names=booster.feature_names)
+    rows = xgboost.DMatrix(inputs, feature_names=booster.feature_names, nthread=1)
     return np.asarray(booster.predict(rows, pred_contribs=True), dtype=np.float64)
 
 

@@ -30,8 +30,8 @@ class Params(Frozen):
     """At most 4: the server looks exact SHAP values up in tables of 4^depth entries per leaf."""
     learning_rate: float = Field(0.06, gt=0, le=1)
     workers: int = Field(1, ge=1)
-    threads: int = Field(2, ge=1)
-    """Per worker."""
+    threads: int = Field(1, ge=1)
+    """Per worker. More only pays for large data on idle cores: XGBoost's threads wait for each other by spinning."""
     seed: int = 0
 
 
