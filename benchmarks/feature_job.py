@@ -1,0 +1,344 @@
+"""Point-in-time windows on the same events: our kernel, gold through Spark, Polars and DuckDB, in CPU seconds.
+
+    python benchmarks/feature_job.py [--events 5000000] [--shards 8]
+
+Every contender reads the same Delta files and writes one Parquet (or Delta) row per prediction; the results are
+compared cell by cell. Each runs in a process of its own; CPU seconds are those of the process and all its children,
+measured from after its imports (and, for Spark, after the session's start, which is given beside it).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipeline import features, gold
+from mediscale import lake, tables
+from mediscale.concepts import CONCEPTS, TREATMENTS, by_name
+from mediscale.settings import Settings
+
+TASK = "mortality"
+DATASET = "bench"
+EVENTS_PER_STAY = 250
+EPOCH = np.datetime64("2150-01-01", "us")
+HOUR = features.HOUR
+EXACT = ("last", "min", "max", "count", "any")
+
+
+def made_events(n: int, shards: int) -> pa.Table:
+    """Stays of about four days: vital signs, laboratory, treatments, a third that no feature uses; 2 % corrected later,
+    1 % withdrawn, results known up to hours after they were true."""
+    random = np.random.default_rng(7)
+    stays = max(n // EVENTS_PER_STAY, 1)
+    codes = (
+        [c.code for c in CONCEPTS]
+        + [f"TREATMENT//{t}" for t in TREATMENTS]
+        + [f"LAB//{i}" for i in range(300)]
+    )
+    often = np.concatenate(
+        [
+            np.full(11, 30.0),
+            np.full(len(CONCEPTS) - 11, 4.0),
+            np.full(len(TREATMENTS), 3.0),
+            np.full(300, 0.8),
+        ]
+    )
+    subject = random.integers(0, stays, n)
+    hours = random.gamma(1.2, 40.0, n) - 12
+    base = {
+        "subject_id": subject * 7919 + 11,
+        "time": (admissions(subject) + np.round(hours * 60).astype(np.int64) * 60_000_000),
+        "code": random.choice(len(codes), n, p=often / often.sum()),
+        "numeric_value": np.round(random.lognormal(3, 1, n), 1),
+        "event_id": random.permutation(n) + 1,
+        "retracted": np.zeros(n, dtype=bool),
+    }
+    base["available_time"] = (
+        base["time"] + random.exponential(0.7 * HOUR, n).astype(np.int64) // 60_000_000 * 60_000_000
+    )
+    again = random.choice(n, n * 3 // 100, replace=False)
+    later = {name: column[again] for name, column in base.items()}
+    later["available_time"] = later["available_time"] + 60_000_000 * random.integers(1, 60 * 24, len(again))
+    later["numeric_value"] = np.round(later["numeric_value"] * 1.1, 1)
+    later["retracted"] = np.arange(len(again)) % 3 == 0
+    columns = {name: np.concatenate([base[name], later[name]]) for name in base}
+    order = np.lexsort((columns["time"], columns["subject_id"]))
+    columns = {name: column[order] for name, column in columns.items()}
+    return as_table(columns, codes, shards)
+
+
+def admissions(stay: np.ndarray) -> np.ndarray:
+    return EPOCH.astype(np.int64) + stay * 17 * 60_000_000
+
+
+def as_table(columns: dict[str, np.ndarray], codes: list[str], shards: int) -> pa.Table:
+    n = len(columns["subject_id"])
+    schema = tables.EVENTS.arrow_schema()
+    filled: dict[str, pa.Array] = {
+        **{name: pa.array(column) for name, column in columns.items()},
+        "time": pa.array(columns["time"]).cast(pa.timestamp("us")),
+        "available_time": pa.array(columns["available_time"]).cast(pa.timestamp("us")),
+        "code": pa.DictionaryArray.from_arrays(pa.array(columns["code"]), pa.array(codes)).cast(pa.string()),
+        "source": pa.array(["made"] * n),
+        "shard": pa.array(columns["subject_id"] % shards),
+    }
+    return pa.table({f.name: filled.get(f.name, pa.nulls(n, f.type)) for f in schema})
+
+
+def made_labels(stays: int, shards: int) -> pa.Table:
+    stay = np.arange(stays)
+    subject, admission = stay * 7919 + 11, pa.array(admissions(stay)).cast(pa.timestamp("us"))
+    at = pa.array(admissions(stay) + 24 * HOUR).cast(pa.timestamp("us"))
+    filled = {
+        "subject_id": pa.array(subject), "visit_id": pa.array(subject * 10), "admission_time": admission,
+        "prediction_time": at, "boolean_value": pa.array(stay % 12 == 0), "known_time": at,
+        "split": pa.array(["train"] * stays), "shard": pa.array(subject % shards),
+    }  # fmt: skip
+    schema = tables.LABELS.arrow_schema()
+    return pa.table({f.name: filled.get(f.name, pa.nulls(stays, f.type)) for f in schema})
+
+
+def land(settings: Settings, n: int, shards: int) -> None:
+    from deltalake import write_deltalake
+
+    events = made_events(n, shards)
+    write_deltalake(settings.table_uri(DATASET, "events"), events, partition_by=["shard"])
+    labels = made_labels(max(n // EVENTS_PER_STAY, 1), shards)
+    write_deltalake(settings.table_uri(DATASET, f"labels_{TASK}"), labels)
+
+
+# What the contenders compute: the kernel's measured features, by concept (or treatment), statistic and window.
+
+
+def wanted() -> list[tuple[str, str, str, str]]:
+    """(feature, code, statistic, window)"""
+    found = []
+    for name in features.names(TASK):
+        stem, _, window = name.rpartition("_")
+        what, _, stat = stem.rpartition("_")
+        if name.startswith("treatment_"):
+            found.append((name, f"TREATMENT//{stem.removeprefix('treatment_')}", "any", window))
+        elif what in by_name() and window in ("6h", "24h", "stay"):
+            found.append((name, by_name()[what].code, stat, window))
+    return found
+
+
+def files(settings: Settings) -> list[str]:
+    return lake.files(settings, lake.latest(settings, DATASET, "events"))
+
+
+def with_kernel(settings: Settings, shards: int, out: Path) -> None:
+    """The kernel alone: one process, shard after shard."""
+    from data_pipeline.shards import read
+
+    events = lake.latest(settings, DATASET, "events")
+    labels = lake.read(settings, lake.latest(settings, DATASET, f"labels_{TASK}"))
+    parts = []
+    for shard in range(shards):
+        asked = labels.filter(pa.array(labels["shard"].to_numpy() == shard))
+        values = features.compute(read(settings, events, shard, features.COLUMNS), asked, TASK)
+        parts.append(gold._table(asked, values, TASK))
+    pq.write_table(pa.concat_tables(parts), out)
+
+
+def with_spark(settings: Settings, shards: int, out: Path) -> None:
+    """The gold stage as the loop runs it, with its leak audit, written as a Delta table."""
+    events, labels = (lake.latest(settings, DATASET, name) for name in ("events", f"labels_{TASK}"))
+    params = gold.Params(dataset=DATASET, events=events, labels=labels, task=TASK, shards=shards)
+    result = gold.run(params, settings, "bench")
+    out.write_text(result.features.model_dump_json())
+
+
+def with_polars(settings: Settings, _shards: int, out: Path) -> None:
+    import polars as pl
+
+    asked = pl.from_arrow(lake.read(settings, lake.latest(settings, DATASET, f"labels_{TASK}")))
+    assert isinstance(asked, pl.DataFrame)
+    asked = asked.select("subject_id", "visit_id", "admission_time", "prediction_time")
+    events = pl.scan_parquet(files(settings), hive_partitioning=False).select(features.COLUMNS)
+    seen = (
+        events.join(asked.lazy(), on="subject_id")
+        .filter(
+            pl.col("available_time") <= pl.col("prediction_time"),
+            pl.col("time") > pl.col("admission_time") - pl.duration(hours=24),
+            pl.col("time") <= pl.col("prediction_time"),
+        )
+        .sort("available_time")
+        .unique(["visit_id", "event_id"], keep="last")
+        .filter(~pl.col("retracted"), pl.col("code").is_in([code for _, code, _, _ in wanted()]))
+        .sort("time", "available_time", "event_id")
+        .with_columns(hours=(pl.col("time") - pl.col("prediction_time")).dt.total_microseconds() / HOUR)
+    )
+    value, hours = pl.col("numeric_value"), pl.col("hours")
+    centred = hours - hours.mean()
+    stats = {
+        "last": value.last(), "min": value.min(), "max": value.max(), "sum": value.sum(), "mean": value.mean(),
+        "count": pl.len().cast(pl.Float64), "any": pl.lit(1.0),
+        "trend": pl.when(hours.min() < hours.max()).then((centred * value).sum() / (centred * centred).sum()),
+    }  # fmt: skip
+    held = seen.collect()
+    result = asked.select("visit_id")
+    for window in ("6h", "24h", "stay"):
+        cells = [cell for cell in wanted() if cell[3] == window]
+        inside = held.filter(pl.col("hours") > -float(window[:-1])) if window != "stay" else held
+        inside = inside.filter(pl.col("code").is_in([code for _, code, _, _ in cells]))
+        used = {stat for _, _, stat, _ in cells}
+        long = inside.group_by("visit_id", "code", maintain_order=True).agg(
+            **{s: stats[s] for s in sorted(used)}
+        )
+        by_code = long.partition_by("code", as_dict=True)
+        for code in dict.fromkeys(code for _, code, _, _ in cells):
+            names = {stat: name for name, c, stat, _ in cells if c == code}
+            if (code,) in by_code:
+                one = by_code[(code,)].select("visit_id", *names).rename(names)
+                result = result.join(one, on="visit_id", how="left")
+    counted = [name for name, _, stat, _ in wanted() if stat in ("count", "any") and name in result.columns]
+    result.with_columns(pl.col(counted).fill_null(0.0)).write_parquet(out)
+
+
+def with_duckdb(settings: Settings, _shards: int, out: Path) -> None:
+    import duckdb
+
+    asked = lake.read(settings, lake.latest(settings, DATASET, f"labels_{TASK}"))
+    connection = duckdb.connect()
+    connection.register("asked", asked)
+    order = "(time, available_time, event_id)"
+    sql = {
+        "last": f"arg_max(numeric_value, {order})", "min": "min(numeric_value)", "max": "max(numeric_value)",
+        "sum": "sum(numeric_value)", "mean": "avg(numeric_value)", "count": "count(*)", "any": "1.0::DOUBLE",
+        "trend": "regr_slope(numeric_value, hours)",
+    }  # fmt: skip
+    hours = {"6h": 6, "24h": 24, "stay": 10_000}
+    grouped = ", ".join(
+        f"{expression} FILTER (hours > -{hours[w]}) AS {stat}_{w}" if stat != "any"
+        else f"(count(*) FILTER (hours > -{hours[w]}) > 0)::DOUBLE AS any_{w}"
+        for w in hours for stat, expression in sql.items()
+        if any((stat, w) == (s, v) for _, _, s, v in wanted())
+    )  # fmt: skip
+    columns = ", ".join(
+        f"{'coalesce(' if stat in ('count', 'any') else ''}any_value({stat}_{w}) FILTER (code = '{code}')"
+        f"{', 0)' if stat in ('count', 'any') else ''} AS {name}"
+        for name, code, stat, w in wanted()
+    )
+    codes = ", ".join(f"'{code}'" for code in dict.fromkeys(code for _, code, _, _ in wanted()))
+    paths = ", ".join(f"'{path}'" for path in files(settings))
+    connection.execute(f"""
+        COPY (
+            WITH seen AS (
+                SELECT a.visit_id, e.*, (epoch_us(e.time) - epoch_us(a.prediction_time)) / {HOUR}.0 AS hours
+                FROM read_parquet([{paths}], hive_partitioning = false) e JOIN asked a USING (subject_id)
+                WHERE e.available_time <= a.prediction_time AND e.time <= a.prediction_time
+                  AND e.time > a.admission_time - INTERVAL 24 HOUR
+                QUALIFY row_number() OVER (PARTITION BY a.visit_id, e.event_id ORDER BY e.available_time DESC) = 1
+            ), grouped AS (
+                SELECT visit_id, code, {grouped} FROM seen WHERE NOT retracted AND code IN ({codes}) GROUP BY ALL
+            )
+            SELECT asked.visit_id, {columns} FROM asked LEFT JOIN grouped USING (visit_id) GROUP BY asked.visit_id
+        ) TO '{out}' (FORMAT parquet)
+        """)
+
+
+CONTENDERS: dict[str, Callable[[Settings, int, Path], None]] = {
+    "polars": with_polars,
+    "duckdb": with_duckdb,
+    "kernel": with_kernel,
+    "spark": with_spark,
+}
+
+
+def cpu_seconds() -> float:
+    """Of this process and every descendant, the ended ones too."""
+    own = psutil.Process()
+    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
+
+
+def measure(name: str, home: Path, shards: int) -> dict[str, float]:
+    settings = Settings(home=home)
+    before = cpu_seconds()
+    if name == "spark":
+        from mediscale import spark
+
+        spark.session(settings).range(1).count()
+    else:
+        __import__({"kernel": "deltalake"}.get(name, name))
+    started, clock = cpu_seconds(), time.perf_counter()
+    CONTENDERS[name](settings, shards, home / f"{name}.out")
+    return {"wall": time.perf_counter() - clock, "cpu": cpu_seconds() - started, "start": started - before}
+
+
+def result_of(name: str, home: Path) -> dict[str, np.ndarray]:
+    path = home / f"{name}.out"
+    if name == "spark":
+        from mediscale.refs import TableRef
+
+        rows = lake.read(Settings(home=home), TableRef.model_validate_json(path.read_text()))
+    else:
+        rows = pq.read_table(path)
+    rows = rows.sort_by("visit_id")
+    names = [cell[0] for cell in wanted()]
+    return {
+        n: rows[n].to_numpy() if n in rows.column_names else np.full(rows.num_rows, np.nan) for n in names
+    }
+
+
+def compare(name: str, home: Path, reference: dict[str, np.ndarray]) -> tuple[int, int]:
+    """Cells compared with the kernel's, and those that differ: by any bit where nothing is summed, else beyond 1e-9."""
+    cells = differ = 0
+    for feature, values in result_of(name, home).items():
+        mine = reference[feature]
+        exact = any(f"_{stat}_" in feature for stat in EXACT) or feature.startswith("treatment_")
+        same = np.isclose(values, mine, rtol=0 if exact else 1e-9, atol=0 if exact else 1e-9, equal_nan=True)
+        cells, differ = cells + len(same), differ + int((~same).sum())
+    return cells, differ
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=5_000_000)
+    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(measure(options.only, options.home, options.shards)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        report(Path(folder), options.events, options.shards)
+
+
+def report(home: Path, events: int, shards: int) -> None:
+    land(Settings(home=home), events, shards)
+    figures = {}
+    for name in CONTENDERS:
+        command = [sys.executable, __file__, "--only", name, "--home", str(home), "--shards", str(shards)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        figures[name] = json.loads(done.stdout.splitlines()[-1])
+    reference = result_of("kernel", home)
+    print(f"{events:,} events, {len(wanted())} features, {shards} shards; CPU seconds with all children")
+    print(f"{'':8}{'CPU s':>8}{'/polars':>9}{'wall s':>8}{'start':>8}{'cells':>12}{'differ':>8}")
+    differing = 0
+    for name, figure in figures.items():
+        cells, differ = compare(name, home, reference)
+        differing += differ
+        ratio = figure["cpu"] / figures["polars"]["cpu"]
+        print(
+            f"{name:8}{figure['cpu']:8.2f}{ratio:9.2f}{figure['wall']:8.2f}{figure['start']:8.2f}{cells:12,}{differ:8,}"
+        )
+    if differing:
+        raise SystemExit(f"{differing} cells differ from the kernel's")
+
+
+if __name__ == "__main__":
+    main()
