@@ -62,6 +62,7 @@ class Benefit(Frozen):
 class Baseline(Frozen):
     """A simpler predictor on the same rows. ``gain`` is the model's AUROC minus its own, paired by patient."""
 
+    kind: Literal["bedside rule", "logistic regression"]
     name: str
     source: str
     auroc: Estimate

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Split = Literal["train", "tuning", "held_out"]
+Inputs = NDArray[np.float32]
 ATTRIBUTES = ("sex", "age_band", "ethnicity")
 _KEYS = ("subject_id", "visit_id", "prediction_time", "boolean_value", *ATTRIBUTES)
 
@@ -28,7 +29,7 @@ class Examples:
     subjects: NDArray[np.int64]
     times: NDArray[np.datetime64]
     outcomes: NDArray[np.float64]
-    inputs: NDArray[np.float32]
+    inputs: Inputs
     attributes: dict[str, NDArray[np.str_]]
 
     def __len__(self) -> int:
@@ -41,6 +42,13 @@ class Examples:
     @property
     def events(self) -> int:
         return int(self.outcomes.sum())
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Examples":
+        """Some of the rows."""
+        attributes = {name: values[chosen] for name, values in self.attributes.items()}
+        return Examples(
+            self.subjects[chosen], self.times[chosen], self.outcomes[chosen], self.inputs[chosen], attributes
+        )
 
     def digest(self) -> str:
         """SHA-256 over patients, outcomes and inputs: the same rows give the same, whatever table they came from."""

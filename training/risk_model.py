@@ -38,6 +38,7 @@ class Params(Frozen):
 class Result(Frozen):
     """The registered version."""
 
+    source: str
     model: ModelRef
     run_id: str
     model_uri: str
@@ -56,7 +57,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     if found is None:
         trained = _train(params, settings, key)
         found = tracking.log(settings, params.training_set, params.model_dump(mode="json"), trained)
-    return Result.model_validate(found.model_dump())
+    return Result(source=params.source, **found.model_dump())
 
 
 def _train(params: Params, settings: Settings, key: str) -> tracking.Trained:

@@ -1,0 +1,160 @@
+"""A model's performance on held-out rows, each figure with its interval and what it rests on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training import metrics
+from training.bootstrap import Resamples
+from training.evidence import Baseline, Benefit, Bin, Comparison, Counts, Estimate, Oracle, Subgroup
+from training.examples import ATTRIBUTES
+from training.metrics import Floats, Metric
+
+if TYPE_CHECKING:
+    from mediscale.refs import ModelRef
+    from training.examples import Examples
+    from training.policy import Policy
+
+METRICS: dict[str, Metric] = {
+    "auroc": metrics.auroc,
+    "auprc": metrics.auprc,
+    "log_loss": metrics.log_loss,
+    "brier": metrics.brier,
+    "calibration_slope": metrics.calibration_slope,
+    "calibration_intercept": metrics.calibration_intercept,
+}
+_BINS = 10
+_BIN_ROWS = 30
+"""Rows that a bin of the calibration curve holds at least; fewer say nothing, and may describe a person."""
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Risks (n) given to held-out rows, and the resamples of their patients."""
+
+    rows: "Examples"
+    risk: Floats
+    resamples: Resamples
+
+    def estimate(self, metric: Metric) -> Estimate:
+        return self.of(metric, self.risk)
+
+    def of(self, metric: Metric, risk: Floats) -> Estimate:
+        """A metric of other risks for the same rows."""
+        return self.resamples.estimate(lambda w: metric(self.rows.outcomes, risk, w))
+
+    def gain(self, metric: Metric, other: Floats) -> Estimate:
+        """This model's metric minus the other's, on the same resamples."""
+        y = self.rows.outcomes
+        return self.resamples.estimate(lambda w: metric(y, self.risk, w) - metric(y, other, w))
+
+    def part(self, chosen: Rows) -> "Performance":
+        """The same on some of the rows, with their patients resampled among themselves."""
+        resamples = Resamples(self.rows.subjects[chosen], self.resamples.count, self.resamples.seed)
+        return Performance(self.rows.where(chosen), self.risk[chosen], resamples)
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(n=len(self.rows), events=self.rows.events, subjects=self.rows.patients)
+
+    def all_metrics(self) -> dict[str, Estimate]:
+        return {name: self.estimate(metric) for name, metric in METRICS.items()}
+
+    def calibration_curve(self) -> tuple[Bin, ...]:
+        """Equal-sized bins of rising risk; none where there are too few rows for two."""
+        bins = min(_BINS, len(self.rows) // _BIN_ROWS)
+        if bins < 2:
+            return ()
+        order = np.argsort(self.risk, kind="stable")
+        return tuple(self._bin(np.sort(members)) for members in np.array_split(order, bins))
+
+    def _bin(self, members: NDArray[np.intp]) -> Bin:
+        chosen = np.zeros(len(self.rows), dtype=np.bool_)
+        chosen[members] = True
+        part = self.part(chosen)
+        rate = part.resamples.estimate(lambda w: w @ part.rows.outcomes / w.sum(axis=1))
+        return Bin(counts=part.counts, predicted=float(part.risk.mean()), observed=rate)
+
+    def net_benefit(self, threshold: float) -> Benefit:
+        metric, everybody = metrics.net_benefit(threshold), np.ones(len(self.rows))
+        y = self.rows.outcomes
+
+        def over_alternatives(w: Floats) -> Floats:
+            return metric(y, self.risk, w) - np.maximum(metric(y, everybody, w), 0)
+
+        return Benefit(
+            threshold=threshold,
+            model=self.estimate(metric),
+            treat_all=self.of(metric, everybody),
+            over_best_alternative=self.resamples.estimate(over_alternatives),
+        )
+
+    def subgroups(self, policy: "Policy") -> Iterator[Subgroup]:
+        for attribute in ATTRIBUTES:
+            values = self.rows.attributes[attribute]
+            for value in np.unique(values):
+                yield _subgroup(self.part(values == value), attribute, str(value), policy)
+
+    def baseline(self, kind: str, name: str, source: str, risk: Floats) -> Baseline:
+        return Baseline.model_validate(
+            {
+                "kind": kind,
+                "name": name,
+                "source": source,
+                "auroc": self.of(metrics.auroc, risk),
+                "gain": self.gain(metrics.auroc, risk),
+            }
+        )
+
+    def against_oracle(self, truth: Floats) -> Oracle:
+        """``truth`` (n) is NaN where the generator's file does not name the row."""
+        part = self.part(np.isfinite(truth))
+        known = truth[np.isfinite(truth)]
+        return Oracle(
+            counts=part.counts,
+            auroc=part.of(metrics.auroc, known),
+            model_auroc=part.estimate(metrics.auroc),
+            gap=_negative(part.gain(metrics.auroc, known)),
+        )
+
+    def comparison(self, incumbent: "ModelRef", digest: str, risk: Floats) -> Comparison:
+        """Against the production model's risks for the same rows."""
+        y = self.rows.outcomes
+        losses = self.resamples.values(
+            lambda w: metrics.log_loss(y, risk, w) - metrics.log_loss(y, self.risk, w)
+        )
+        return Comparison(
+            incumbent=incumbent,
+            incumbent_digest=digest,
+            missing_inputs=0,
+            auroc_gain=self.gain(metrics.auroc, risk),
+            log_loss_gain=_negative(self.gain(metrics.log_loss, risk)),
+            probability_better=float(np.mean(losses > 0)),
+        )
+
+
+def _subgroup(part: Performance, attribute: str, value: str, policy: "Policy") -> Subgroup:
+    counts = part.counts
+    told = {"attribute": attribute, "value": value, "counts": counts}
+    if counts.subjects < policy.subgroup_min_subjects or counts.events < policy.subgroup_min_events:
+        return Subgroup.model_validate({**told, "status": "too few"})
+    if counts.events in (0, counts.n):
+        return Subgroup.model_validate({**told, "status": "not estimable"})
+    return Subgroup.model_validate(
+        {
+            **told,
+            "status": "estimated",
+            "auroc": part.estimate(metrics.auroc),
+            "calibration_intercept": part.estimate(metrics.calibration_intercept),
+        }
+    )
+
+
+def _negative(estimate: Estimate) -> Estimate:
+    """The estimate of the opposite difference."""
+    value, low, high = (None if x is None else -x for x in (estimate.value, estimate.high, estimate.low))
+    return Estimate(value=value, low=low, high=high)

@@ -1,0 +1,179 @@
+"""Stage: to staging when the evidence is complete, to production when it passes the policy too.
+
+The move is an entry of the append-only promotion history; MLflow's aliases are then made to follow. Killed in between,
+the next call finds the entry and repairs the alias.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mediscale import manifest, registry
+from mediscale.errors import MediscaleError
+from mediscale.predictor import Task
+from mediscale.refs import Frozen, ModelRef
+from mediscale.settings import Settings
+from training import policy, verdict
+from training.evidence import Evidence, read
+
+
+class Params(Frozen):
+    """Which version to decide about, and by whom and when it is moved."""
+
+    dataset: str
+    task: Task
+    model: ModelRef
+    model_uri: str
+    model_digest: str
+    evidence: str
+    evidence_digest: str
+    incumbent: ModelRef | None = None
+    """Today's production version, resolved by the caller; the evidence must compare with this very one."""
+    sequence: int = Field(ge=1)
+    """The next number of the promotion history, resolved by the caller."""
+    actor: str = Field(min_length=1)
+    moved_at: datetime
+    aim: Literal["staging", "production"] = "production"
+    """``staging`` stops there even where production would be deserved, for a person to go on."""
+
+
+class Result(Frozen):
+    """What was decided."""
+
+    staged: bool
+    promoted: bool
+    reason: str
+    """One sentence for the last alias that was reached or refused."""
+    model: ModelRef
+
+
+class Situation(Frozen):
+    """What the callers of ``evaluate`` and of this stage resolve about one version before they call."""
+
+    evaluation: dict[str, Any]
+    """Parameters for ``evaluate``."""
+    promotion: dict[str, Any]
+    """Parameters for this stage."""
+    moved_at: datetime | None
+    """When it was decided already; a repeated call must give the same time to find its work done."""
+    actor: str | None
+    """By whom, then."""
+
+
+def situation(settings: Settings, dataset: str, task: Task, model: ModelRef) -> Situation:
+    """How things stand for this version, or stood when it was decided: so a repeated loop decides nothing twice."""
+    moves = registry.history(settings, dataset)
+    decided = next((m for m in moves if (m.version, m.alias) == (model, "staging")), None)
+    before = [m for m in moves if decided is None or m.sequence < decided.sequence]
+    serving = [m for m in before if (m.model, m.alias) == (model.name, "production")]
+    now = serving[-1] if serving else None
+    incumbent = now.version if now and now.version != model else None
+    return Situation(
+        evaluation={
+            "incumbent": incumbent,
+            "incumbent_uri": now.model_uri if now and incumbent else None,
+            "incumbent_digest": now.model_digest if now and incumbent else None,
+            "looks": _looks(settings, dataset, task, model),
+        },
+        promotion={"incumbent": incumbent, "sequence": before[-1].sequence + 1 if before else 1},
+        moved_at=decided.moved_at if decided else None,
+        actor=decided.actor if decided else None,
+    )
+
+
+def _looks(settings: Settings, dataset: str, task: Task, model: ModelRef) -> int:
+    """How many other versions were judged on these held-out patients before this one was."""
+    evaluations = [
+        m
+        for m in manifest.of_stage(settings, "evaluate")
+        if (m.params["dataset"], m.params["task"]) == (dataset, task)
+    ]
+    versions = [int(m.params["model"]["version"]) for m in evaluations]
+    first = versions.index(model.version) if model.version in versions else len(versions)
+    return len(set(versions[:first]))
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Decides about one version and moves the aliases that it has earned.
+
+    Raises:
+        BusyError: another promotion was recorded first; nothing was moved.
+    """
+    problem, evidence = _incomplete(params, settings)
+    if evidence is None:
+        registry.repair(settings, params.dataset)
+        return Result(staged=False, promoted=False, reason=f"Not staged: {problem}", model=params.model)
+    moves = [(_STAGED, "staging")]
+    problems = list(verdict.objections(evidence, policy.of(params.task)))
+    if params.aim == "staging":
+        reason = f"{_STAGED} Production was not asked for."
+    elif problems:
+        reason = f"{_STAGED} Production refused: {verdict.sentence(problems)}."
+    else:
+        reason = _earned(evidence)
+        moves.append((reason, "production"))
+    for offset, (why, alias) in enumerate(moves):
+        _move(params, settings, key, alias, why, offset)
+    registry.repair(settings, params.dataset)
+    return Result(staged=True, promoted=len(moves) == 2, reason=reason, model=params.model)
+
+
+_STAGED = "Staged: the evidence is complete."
+
+
+def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | None]:
+    """Why the version may not even be staged, or its evidence."""
+    try:
+        registry.check_folder(settings, params.model, params.model_uri, params.model_digest)
+        evidence = read(settings, params.evidence, params.evidence_digest)
+    except MediscaleError as error:
+        return str(error), None
+    judged = (evidence.model, evidence.model_digest, evidence.dataset, evidence.task)
+    if judged != (params.model, params.model_digest, params.dataset, params.task):
+        return (
+            f"the evidence is of {evidence.model}, not of these files of {params.model}; evaluate it.",
+            None,
+        )
+    compared = evidence.comparison.incumbent if evidence.comparison else None
+    if compared != params.incumbent:
+        return (
+            f"the evidence compares with {compared or 'no version'} while {params.incumbent or 'no version'} is in "
+            "production now; evaluate it again.",
+            None,
+        )
+    return "", evidence
+
+
+def _earned(evidence: Evidence) -> str:
+    auroc = evidence.metrics["auroc"]
+    against = evidence.comparison
+    beaten = f", and better than v{against.incumbent.version} on the same patients" if against else ""
+    counts = evidence.counts
+    return (
+        f"Promoted: AUROC {auroc.value:.3f} ({auroc.low:.3f} to {auroc.high:.3f}) on {counts.subjects} held-out patients "
+        f"with {counts.events} events, every floor of the policy passed{beaten}."
+    )
+
+
+def _move(params: Params, settings: Settings, key: str, alias: str, reason: str, offset: int) -> None:
+    kind: registry.Alias = "production" if alias == "production" else "staging"
+    held = registry.current(settings, params.dataset, params.task, kind)
+    if held is not None and held.version == params.model and held.key != key:
+        return
+    move = registry.Move(
+        sequence=params.sequence + offset,
+        model=params.model.name,
+        task=params.task,
+        alias=kind,
+        from_version=held.to_version if held else None,
+        to_version=params.model.version,
+        actor=params.actor,
+        moved_at=params.moved_at,
+        reason=reason,
+        evidence_digest=params.evidence_digest,
+        model_uri=params.model_uri,
+        model_digest=params.model_digest,
+        key=key,
+    )
+    registry.record(settings, params.dataset, move)
