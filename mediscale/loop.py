@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mediscale import said, stages
+from mediscale import headlines, stages
 from mediscale.errors import QualityError
 from mediscale.progress import Progress
 from mediscale.settings import Settings
@@ -39,6 +39,8 @@ class Run:
     """Task → why the loop could not take it to a model."""
     decisions: dict[str, Any] = field(default_factory=dict)
     """Task → result of its promotion stage."""
+    verdicts: list[str] = field(default_factory=list)
+    """What drift and the retrain verdict said."""
 
     def call(self, stage: str, config: Mapping[str, Any], *upstream: BaseModel, task: str = "") -> Any:
         """``stages.call`` with a line of progress; a task is a parameter of its stages."""
@@ -46,7 +48,7 @@ class Run:
         with self.progress.step(f"{stage} {task}".strip()) as step:
             step.found = stages.finished(stage, values, *upstream, settings=self.settings)
             result = stages.call(stage, values, *upstream, settings=self.settings)
-            step.did = said.of(stage, result)
+            step.did = headlines.of(stage, result)
         return result
 
 
@@ -65,14 +67,15 @@ def run_synthetic(settings: Settings, size: str, dataset: str | None) -> int:
 def run_extract(settings: Settings, source: str, path: Path, dataset: str | None) -> int:
     """Takes a hospital's own extract through the loop, as far as its tables allow."""
     from data_pipeline import bronze
+    from data_pipeline import source as source_files
 
     name = dataset or source
     with stages.exclusive(settings, f"run-{name}", "A run of this dataset"):
         run = Run(settings, name)
         with run.progress.step("extract") as step:
-            digest = bronze.digest_of(path, source)
+            digest = source_files.digest_of(path, source)
             step.did = f"read once for its digest {digest[:12]}"
-        extract = bronze.Extract(
+        extract = bronze.Params(
             source=source, dataset=name, path=str(path.resolve()), extract_digest=digest
         )
         to_decision(run, extract)

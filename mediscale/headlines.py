@@ -1,0 +1,53 @@
+"""One line about what a stage did, made from its result alone: counts and references, nothing of a patient."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def of(stage: str, result: BaseModel) -> str:
+    """The line that progress shows for a finished stage."""
+    return HEADLINES[stage](result)
+
+
+def _bronze(result: Any) -> str:
+    absent = f"; not in the extract: {', '.join(result.absent)}" if result.absent else ""
+    return f"{result.rows:,} rows of {len(result.bronze)} tables landed as they came{absent}"
+
+
+def _quality(result: Any) -> str:
+    worst = sorted(result.reasons.items(), key=lambda item: -item[1])[:3]
+    reasons = ", ".join(f"{count:,} {name}" for name, count in worst)
+    return f"{result.judged:,} facts judged, {result.quarantined:,} in quarantine ({reasons or 'none'})"
+
+
+def _labels(result: Any) -> str:
+    return f"{result.at_risk:,} stays at risk, {result.positives:,} with the outcome"
+
+
+def _training_set(result: Any) -> str:
+    splits = (f"{split} {counts['n']:,}/{counts['events']:,}" for split, counts in result.counts.items())
+    return f"stays/outcomes: {', '.join(splits)}"
+
+
+def _evaluate(result: Any) -> str:
+    auroc = result.metrics.get("auroc")
+    return "held-out AUROC " + (f"{auroc:.3f}" if auroc is not None else "not estimable")
+
+
+HEADLINES: Mapping[str, Callable[[Any], str]] = {
+    "synthetic": lambda r: f"{r.visits:,} visits of {r.subjects:,} made-up patients",
+    "bronze": _bronze,
+    "quality": _quality,
+    "silver": lambda r: f"{r.event_count:,} events in {r.shards} shards of patients",
+    "labels": _labels,
+    "gold": lambda r: f"features at {r.rows:,} moments; {r.audited:,} recomputed without the future, {r.leaks} differ",
+    "training_set": _training_set,
+    "risk_model": lambda r: f"{r.model} registered",
+    "evaluate": _evaluate,
+    "promotion": lambda r: r.reason,
+    "rehearsal": lambda r: f"{r.answered:,} predictions answered and logged in {len(r.windows)} windows",
+    "drift": lambda r: r.summary,
+    "retrain": lambda r: r.reason,
+}

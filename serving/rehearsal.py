@@ -1,0 +1,157 @@
+"""Stage: held-out patients of a synthetic hospital ask the real server, in quiet windows and in planted ones.
+
+A first run has no users yet, so drift and the verdict would have nothing to look at. Each window is a made-up day that
+begins after the promotion; each of its requests is the newest plain values of one held-out stay, sent through the
+application itself: parsed, answered, logged, flushed to Delta. Planted windows are the same hospital after a change
+that nobody announced. The predictions go to a log of their own (dataset ``<dataset>-rehearsal-<key>``), never to the
+hospital's.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from data_pipeline import features
+from mediscale import lake
+from mediscale.errors import NotFoundError, QualityError
+from mediscale.predictor import Task
+from mediscale.refs import Frozen, ModelRef, TableRef
+from mediscale.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+PLANTED = {"age": 1.10, "creatinine": 1.6, "urea_nitrogen": 1.4, "potassium": 1.15, "heart_rate": 1.12}
+"""What changes in a planted window, as factors: older patients, and an analyser that reads high."""
+
+SHORTEST = 20
+"""A window of fewer requests says nothing."""
+
+
+class Window(Frozen):
+    """One made-up day of requests; ``start`` is in it, ``end`` is not."""
+
+    name: str
+    start: datetime
+    end: datetime
+    planted: bool
+
+
+class Params(Frozen):
+    dataset: str
+    task: Task
+    training_set: TableRef
+    model: ModelRef
+    moved_at: datetime
+    """When the model was promoted; the first window begins a day later."""
+    quiet: int = 1
+    planted: int = 2
+
+
+class Result(Frozen):
+    windows: tuple[Window, ...]
+    predictions: TableRef
+    answered: int
+
+
+@dataclass
+class _Clock:
+    """The server's clock in a rehearsal: it stands where it is set."""
+
+    at: datetime
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Sends every held-out stay once, spread over the windows, so that no two windows share one.
+
+    Raises:
+        QualityError: too few held-out stays for the windows.
+        NotFoundError: the model is not under the alias ``staging``.
+    """
+    log_dataset = f"{params.dataset}-rehearsal-{key[:8]}"
+    shutil.rmtree(settings.table_uri(log_dataset, ""), ignore_errors=True)  # a rehearsal that was cut short
+    requests = _requests(settings, params)
+    windows = _windows(params)
+    share = len(requests) // len(windows)
+    if share < SHORTEST:
+        raise QualityError(
+            f"{len(requests)} held-out stays are too few to rehearse {len(windows)} windows of {SHORTEST}."
+        )
+    days = [requests[i * share : (i + 1) * share] for i in range(len(windows))]
+    asyncio.run(_ask(settings, params, log_dataset, list(zip(windows, days, strict=True))))
+    predictions = lake.latest(settings, log_dataset, "predictions")
+    return Result(windows=windows, predictions=predictions, answered=share * len(windows))
+
+
+def _windows(params: Params) -> tuple[Window, ...]:
+    kinds = [False] * params.quiet + [True] * params.planted
+    day = timedelta(days=1)
+    return tuple(
+        Window(
+            name=f"{'planted' if planted else 'quiet'} {i + 1}",
+            start=params.moved_at + (i + 1) * day,
+            end=params.moved_at + (i + 2) * day,
+            planted=planted,
+        )
+        for i, planted in enumerate(kinds)
+    )
+
+
+def _requests(settings: Settings, params: Params) -> list[dict[str, Any]]:
+    """A held-out stay's newest plain values, as a request would give them; in an order that says nothing."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    rows = lake.dataset(settings, params.training_set).to_table(filter=pc.field("split") == "held_out")
+    rows = rows.sort_by([("visit_id", "ascending")])  # a hash of the source's id
+    names = features.names(params.task)
+    matrix = np.column_stack([rows[name].to_numpy() for name in names])
+    return [_request(features.plain_values(row, params.task)) for row in matrix]
+
+
+def _request(values: dict[str, float]) -> dict[str, Any]:
+    sex = values.pop("sex", None)
+    return values if sex is None else {**values, "sex": "female" if sex else "male"}
+
+
+def _planted(request: dict[str, Any]) -> dict[str, Any]:
+    return {name: value * PLANTED.get(name, 1) if name != "sex" else value for name, value in request.items()}
+
+
+async def _ask(
+    settings: Settings, params: Params, log_dataset: str, days: Sequence[tuple[Window, list[dict[str, Any]]]]
+) -> None:
+    from httpx import ASGITransport, AsyncClient
+
+    from serving.app import create_app
+    from serving.prediction_log import PredictionLog
+    from serving.predictors import Predictors
+
+    predictors = Predictors(settings, params.dataset, "staging")
+    predictors.refresh()
+    served = predictors.current.get(params.task)
+    if served is None or served.model != params.model:
+        raise NotFoundError(f"{params.model} is not what the alias staging points to; nothing was rehearsed.")
+    clock = _Clock(params.moved_at)
+    app: FastAPI = create_app(settings, predictors, PredictionLog(settings, log_dataset), clock)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        client = await stack.enter_async_context(
+            AsyncClient(transport=ASGITransport(app=app), base_url="http://rehearsal")
+        )
+        for window, day in days:
+            for clock.at, request in zip(_moments(window, len(day)), day, strict=True):
+                answer = await client.post("/predict", json=_planted(request) if window.planted else request)
+                answer.raise_for_status()
+
+
+def _moments(window: Window, count: int) -> Iterator[datetime]:
+    step = (window.end - window.start) / count
+    return (window.start + i * step for i in range(count))
