@@ -184,29 +184,30 @@ def rollback(
     settings: Settings,
     dataset: str,
     task: str,
+    alias: Alias,
+    version: int,
+    *,
     actor: str,
     reason: str,
     moved_at: datetime,
-    version: int | None = None,
 ) -> Move:
-    """Points production back to a version that it pointed to before (the one before this, unless given), as a new move.
+    """Points an alias back to a version that it pointed to before, as a new move.
 
     Raises:
-        NotFoundError: production never pointed to such a version.
+        NotFoundError: the alias never pointed to this version, or points to it now.
         StorageError: that version's files were changed or are gone.
+        BusyError: another move was recorded at the same moment.
     """
     name = model_name(dataset, task)
-    served = [m for m in history(settings, dataset) if (m.model, m.alias) == (name, "production")]
-    now = served[-1] if served else None
-    earlier = [
-        m for m in served if now and m.to_version != now.to_version and version in (None, m.to_version)
-    ]
-    if now is None or not earlier:
-        wanted = "an earlier version" if version is None else f"version {version}"
+    past = [move for move in history(settings, dataset) if (move.model, move.alias) == (name, alias)]
+    earlier = [move for move in past if move.to_version == version != past[-1].to_version]
+    if not earlier:
+        held = ", ".join(str(v) for v in sorted({move.to_version for move in past})) or "none"
         raise NotFoundError(
-            f"Production of {name} never pointed to {wanted}; `mediscale lineage` lists the moves."
+            f"{alias.capitalize()} of {name} can't go back to version {version}: it pointed to {held}, last to "
+            f"{past[-1].to_version if past else 'none'}."
         )
-    target = earlier[-1]
+    target, now = earlier[-1], past[-1]
     check_folder(settings, target.version, target.model_uri, target.model_digest)
     sequence = next_sequence(settings, dataset)
     changed = {

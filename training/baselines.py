@@ -57,11 +57,9 @@ def _points(values: Floats, steps: Sequence[tuple[float, int]], beyond: int) -> 
 
 
 def _news2(rows: _Named) -> Floats:
-    alert = sum(
-        rows.or_normal(f"gcs_{part}_last_24h", best)
-        for part, best in (("eye", 4), ("verbal", 5), ("motor", 6))
-    )
-    return (
+    best = {"gcs_eye_last_24h": 4, "gcs_verbal_last_24h": 5, "gcs_motor_last_24h": 6}
+    coma_scale = np.sum([rows.or_normal(name, normal) for name, normal in best.items()], axis=0)
+    points = (
         _points(rows.or_normal("respiratory_rate_last_24h", 16), [(8, 3), (11, 1), (20, 0), (24, 2)], 3)
         + _points(rows.or_normal("oxygen_saturation_last_24h", 98), [(91, 3), (93, 2), (95, 1)], 0)
         + _points(
@@ -74,8 +72,9 @@ def _news2(rows: _Named) -> Floats:
         )
         + _points(rows.or_normal("temperature_last_24h", 37), [(35, 3), (36, 1), (38, 0), (39, 1)], 2)
         + 2.0 * (rows.or_normal("fio2_last_24h", 21) > 21)
-        + 3.0 * (np.asarray(alert) < 15)
+        + 3.0 * (coma_scale < 15)
     )
+    return np.asarray(points)
 
 
 def _lace(rows: _Named) -> Floats:

@@ -46,6 +46,8 @@ class Result(Frozen):
     reason: str
     """One sentence for the last alias that was reached or refused."""
     model: ModelRef
+    evidence: str
+    evidence_digest: str
 
 
 class Situation(Frozen):
@@ -103,7 +105,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     problem, evidence = _incomplete(params, settings)
     if evidence is None:
         registry.repair(settings, params.dataset)
-        return Result(staged=False, promoted=False, reason=f"Not staged: {problem}", model=params.model)
+        return _result(params, f"Not staged: {problem}", reached=0)
     moves = [(_STAGED, "staging")]
     problems = list(verdict.objections(evidence, policy.of(params.task)))
     if params.aim == "staging":
@@ -116,7 +118,18 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     for offset, (why, alias) in enumerate(moves):
         _move(params, settings, key, alias, why, offset)
     registry.repair(settings, params.dataset)
-    return Result(staged=True, promoted=len(moves) == 2, reason=reason, model=params.model)
+    return _result(params, reason, reached=len(moves))
+
+
+def _result(params: Params, reason: str, reached: int) -> Result:
+    return Result(
+        staged=reached > 0,
+        promoted=reached > 1,
+        reason=reason,
+        model=params.model,
+        evidence=params.evidence,
+        evidence_digest=params.evidence_digest,
+    )
 
 
 _STAGED = "Staged: the evidence is complete."
@@ -151,8 +164,8 @@ def _earned(evidence: Evidence) -> str:
     beaten = f", and better than v{against.incumbent.version} on the same patients" if against else ""
     counts = evidence.counts
     return (
-        f"Promoted: AUROC {auroc.value:.3f} ({auroc.low:.3f} to {auroc.high:.3f}) on {counts.subjects} held-out patients "
-        f"with {counts.events} events, every floor of the policy passed{beaten}."
+        f"Promoted: AUROC {auroc.value:.3f} ({auroc.low:.3f} to {auroc.high:.3f}) on {counts.subjects} held-out "
+        f"patients with {counts.events} events, every floor of the policy passed{beaten}."
     )
 
 
