@@ -64,7 +64,7 @@ class PredictorSpec(Frozen):
     baseline_risk: float
     """Calibrated risk at ``bias``."""
     importance: dict[str, float]
-    """Mean absolute SHAP value of each feature on a sample of the training split, largest first."""
+    """Mean absolute SHAP value of each feature on a sample of the training split."""
     known_answers: tuple[KnownAnswer, ...]
     best_iteration: int
     """Trees 0…best_iteration are in ``model_file`` and all of them are used."""

@@ -216,7 +216,7 @@ def rollback(
         "actor": actor,
         "moved_at": moved_at,
         "reason": reason,
-        "key": f"rollback-{sequence}",
+        "key": f"rollback-{sequence}-to-{version}",
     }
     move = record(settings, dataset, target.model_copy(update=changed))
     repair(settings, dataset)

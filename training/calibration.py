@@ -94,5 +94,7 @@ def operating_points(risk: Floats, outcomes: Floats) -> dict[str, float]:
         return {}
     return {
         "sensitive": float(np.quantile(cases, 1 - SENSITIVITY, method="lower")),
-        "specific": float(np.quantile(others, SPECIFICITY, method="higher")),
+        "specific": float(
+            np.nextafter(np.quantile(others, SPECIFICITY, method="higher"), 1)
+        ),  # at it is flagged
     }

@@ -1,7 +1,9 @@
-"""A seeded hospital's frozen training set, shaped like ``training_set_<task>``: fixtures of the training tests."""
+"""A seeded hospital's frozen training set, shaped like ``training_set_<task>``, and one model trained on it."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +16,10 @@ from mediscale.predictor import Task
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
 from mediscale.tables import TRAINING_SET
+from training import evaluate, risk_model
 
 DATASET = "synthetic"
+KEY = "0123456789abcdef" * 2
 _SIGNAL = {"age_years": 0.8, "systolic_blood_pressure": -0.7, "lactate": 0.9, "respiratory_rate": 0.6}
 
 
@@ -27,17 +31,15 @@ class Hospital:
     truth: np.ndarray
 
 
-def hospital(task: Task, subjects: int, seed: int = 0, prevalence: float = 0.15) -> Hospital:
-    """``subjects`` patients with one to three stays; outcome by a logistic model of four inputs, 30 % values missing."""
+def _hospital(task: Task, subjects: int, seed: int = 0, prevalence: float = 0.15) -> Hospital:
     rng = np.random.default_rng(seed)
     stays = np.repeat(np.arange(subjects), rng.integers(1, 4, subjects))
     n = len(stays)
     latent = rng.normal(size=(n, len(_SIGNAL)))
-    score = latent @ np.array(list(_SIGNAL.values()))
-    truth = 1 / (1 + np.exp(-(score * 1.2 + np.log(prevalence / (1 - prevalence)))))
-    frame = {name: _column(name, latent, rng) for name in features.names(task)}
-    draw = rng.random(subjects)
-    split = np.where(draw < 0.6, "train", np.where(draw < 0.8, "tuning", "held_out"))
+    truth = 1 / (
+        1 + np.exp(-(1.2 * latent @ np.array([*_SIGNAL.values()]) + np.log(prevalence / (1 - prevalence))))
+    )
+    split = rng.choice(["train", "tuning", "held_out"], subjects, p=[0.6, 0.2, 0.2])
     keys = {
         "subject_id": (stays.astype(np.int64) * 7919 + 10_000) << 18,
         "visit_id": np.arange(n, dtype=np.int64) + 500_000,
@@ -48,26 +50,82 @@ def hospital(task: Task, subjects: int, seed: int = 0, prevalence: float = 0.15)
         "age_band": np.array(["18-44", "45-64", "65-79", "80+"])[stays % 4],
         "ethnicity": np.where(stays % 10 == 0, "group b", "group a"),
     }
-    return Hospital(pa.table({**keys, **frame}), truth)
+    return Hospital(
+        pa.table({**keys, **{name: _column(name, latent, rng) for name in features.names(task)}}), truth
+    )
 
 
 def _column(name: str, latent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     signal = next((i for i, known in enumerate(_SIGNAL) if name.startswith(known)), None)
-    values = (
-        rng.normal(size=len(latent))
-        if signal is None
-        else latent[:, signal] + rng.normal(size=len(latent)) * 0.2
-    )
+    noise = rng.normal(size=len(latent))
+    values = noise if signal is None else latent[:, signal] + 0.2 * noise
     return np.where(rng.random(len(latent)) < 0.3, np.nan, values)
 
 
+def _freeze(settings: Settings, task: Task, rows: pa.Table) -> TableRef:
+    table = f"{TRAINING_SET.name}_{task}"
+    write_deltalake(settings.table_uri(DATASET, table), rows, mode="overwrite", schema_mode="overwrite")
+    return lake.latest(settings, DATASET, table)
+
+
 @pytest.fixture
-def frozen() -> Callable[..., TableRef]:
-    """Writes a hospital's rows to the lake of the settings and returns the frozen version."""
+def hospital() -> Callable[..., Hospital]:
+    """Makes patients with one to three stays each: outcome by a logistic model of four inputs, 30 % values missing."""
+    return _hospital
 
-    def write(settings: Settings, task: Task, rows: pa.Table, dataset: str = DATASET) -> TableRef:
-        table = f"{TRAINING_SET.name}_{task}"
-        write_deltalake(settings.table_uri(dataset, table), rows, mode="overwrite", schema_mode="overwrite")
-        return lake.latest(settings, dataset, table)
 
-    return write
+@pytest.fixture
+def freeze() -> Callable[..., TableRef]:
+    """Writes a hospital's rows to the lake and returns the frozen version."""
+    return _freeze
+
+
+@dataclass(frozen=True)
+class World:
+    """A home in which one version was trained and judged."""
+
+    settings: Settings
+    training: risk_model.Params
+    model: risk_model.Result
+    judging: evaluate.Params
+    judged: evaluate.Result
+
+
+@pytest.fixture(scope="session")
+def _first_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    settings = Settings(home=tmp_path_factory.mktemp("trained"))
+    frozen = _freeze(settings, "mortality", _hospital("mortality", 1500).rows)
+    training = risk_model.Params(
+        dataset=DATASET,
+        source="mimic_iii",
+        task="mortality",
+        training_set=frozen,
+        rounds=120,
+        learning_rate=0.1,
+    )
+    model = risk_model.run(training, settings, KEY)
+    judging = evaluate.Params(
+        dataset=DATASET,
+        task="mortality",
+        source="mimic_iii",
+        model=model.model,
+        model_uri=model.model_uri,
+        model_digest=model.model_digest,
+        training_set=frozen,
+        bootstrap=200,
+    )
+    return World(settings, training, model, judging, evaluate.run(judging, settings, KEY))
+
+
+@pytest.fixture
+def world(_first_world: World, tmp_path: Path) -> World:
+    """The trained home, copied: a home may be moved, and each test may change its own."""
+    home = tmp_path / "home"
+    shutil.copytree(_first_world.settings.home, home)
+    return World(
+        Settings(home=home),
+        _first_world.training,
+        _first_world.model,
+        _first_world.judging,
+        _first_world.judged,
+    )

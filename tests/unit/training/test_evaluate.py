@@ -1,0 +1,151 @@
+"""The evidence of a version: complete, of held-out patients alone, the same when it is made again."""
+
+import gzip
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from mediscale import lake, registry
+from mediscale.errors import InputError, QualityError, StorageError
+from mediscale.tables import SUBJECTS
+from training import evaluate, evidence
+
+KEY = "e" * 32
+
+
+@pytest.fixture
+def judged(world) -> evidence.Evidence:
+    return evidence.read(world.settings, world.judged.evidence, world.judged.evidence_digest)
+
+
+def test_counts_are_of_the_held_out_split(world, judged) -> None:
+    rows = lake.read(world.settings, world.training.training_set)
+    held_out = rows.filter([split == "held_out" for split in rows["split"].to_pylist()])
+    assert judged.counts.n == held_out.num_rows
+    assert judged.counts.events == sum(held_out["boolean_value"].to_pylist())
+    assert judged.counts.subjects == len(set(held_out["subject_id"].to_pylist())) < judged.counts.n
+
+
+def test_every_part_is_there(judged) -> None:
+    assert (
+        0.7 < judged.metrics["auroc"].low < judged.metrics["auroc"].value < judged.metrics["auroc"].high < 0.9
+    )
+    assert {b.kind for b in judged.baselines} == {"bedside rule", "logistic regression"}
+    assert len(judged.calibration_curve) == 10
+    assert [b.threshold for b in judged.net_benefit] == [0.05, 0.1, 0.2]
+    assert {g.attribute for g in judged.subgroups} == {"sex", "age_band", "ethnicity"}
+    assert [len(p.inputs) for p in judged.plain_inputs] == [2, 7]
+    assert any(text.startswith("laboratory_delay") for text in judged.assumptions)
+    assert judged.oracle is judged.comparison is None
+
+
+def test_small_subgroups_are_named_and_not_measured(judged) -> None:
+    small = next(g for g in judged.subgroups if g.value == "group b")
+    assert small.status == "too few"
+    assert small.auroc is None
+    assert small.counts.n > 0
+
+
+def test_the_file_is_canonical_and_made_again_the_same(world) -> None:
+    again = evaluate.run(world.judging, world.settings, "0123456789abcdef" * 2)
+    assert again == world.judged
+    text = (world.settings.home / again.evidence).read_text()
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+
+
+def test_no_patient_is_in_it(world) -> None:
+    subjects = lake.read(world.settings, world.training.training_set, ["subject_id"])[
+        "subject_id"
+    ].to_pylist()
+    text = (world.settings.home / world.judged.evidence).read_text()
+    assert not any(str(subject) in text for subject in set(subjects) if subject > 10**9)
+
+
+def test_mlflow_shows_the_figures_on_the_run_that_trained_it(world) -> None:
+    client = registry.client(world.settings)
+    run = client.get_run(world.model.run_id)
+    assert run.data.metrics["held_out_auroc"] == pytest.approx(world.judged.metrics["auroc"])
+    tags = client.get_model_version(world.model.model.name, "1").tags
+    assert tags["mediscale.evidence_digest"] == world.judged.evidence_digest
+    assert tags["mediscale.held_out_looks_before"] == "0"
+
+
+def test_the_oracle_is_found_by_patient_and_time_and_bounds_the_model(world, hospital) -> None:
+    made = hospital("mortality", 1500)
+    subjects = made.rows["subject_id"].to_pylist()
+    people = sorted(set(subjects))
+    table = pa.table({"source_subject": [f"p{i}" for i in range(len(people))], "subject_id": people})
+    write_deltalake(world.settings.table_uri("synthetic", SUBJECTS.name), table)
+    named = dict(zip(people, table["source_subject"].to_pylist(), strict=True))
+    times = np.datetime_as_string(made.rows["prediction_time"].to_numpy(), unit="s")
+    lines = [
+        f"{named[s]},{i},mortality,{time.replace('T', ' ')},{p}"
+        for i, (s, time, p) in enumerate(zip(subjects, times, made.truth, strict=True))
+    ]
+    path = world.settings.home / "truth.csv.gz"
+    with gzip.open(path, "wt") as file:
+        file.write("subject_id,hadm_id,task,prediction_time,probability\n" + "\n".join(lines) + "\n")
+    params = world.judging.model_copy(
+        update={"oracle": "truth.csv.gz", "subjects": lake.latest(world.settings, "synthetic", SUBJECTS.name)}
+    )
+    result = evaluate.run(params, world.settings, KEY)
+    oracle = evidence.read(world.settings, result.evidence, result.evidence_digest).oracle
+    assert oracle.counts.n == world.judged.metrics["n"]
+    assert 0 < oracle.gap.value < 0.15
+    assert oracle.auroc.value > oracle.model_auroc.value == pytest.approx(world.judged.metrics["auroc"])
+    with gzip.open(path, "wt") as file:
+        file.write(
+            "subject_id,hadm_id,task,prediction_time,probability\nnobody,1,mortality,2150-01-01 00:00:00,0.5\n"
+        )
+    with pytest.raises(InputError, match="belongs to other records"):
+        evaluate.run(params, world.settings, KEY)
+
+
+def test_a_version_is_no_better_than_itself(world) -> None:
+    params = world.judging.model_copy(
+        update={
+            "incumbent": world.model.model,
+            "incumbent_uri": world.model.model_uri,
+            "incumbent_digest": world.model.model_digest,
+        }
+    )
+    result = evaluate.run(params, world.settings, KEY)
+    comparison = evidence.read(world.settings, result.evidence, result.evidence_digest).comparison
+    assert comparison.probability_better == 0
+    assert comparison.auroc_gain.model_dump() == {"value": 0, "low": 0, "high": 0}
+
+
+def test_changed_model_files_are_refused(world) -> None:
+    with (world.settings.home / world.model.model_uri / "predictor.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(StorageError, match="were changed"):
+        evaluate.run(world.judging, world.settings, KEY)
+
+
+@pytest.mark.parametrize("outcome", [False, True])
+def test_one_class_held_out_is_not_estimable_and_not_a_crash(world, freeze, outcome) -> None:
+    rows = lake.read(world.settings, world.training.training_set)
+    kept = [
+        s != "held_out" or y == outcome
+        for s, y in zip(*(rows[c].to_pylist() for c in ("split", "boolean_value")), strict=True)
+    ]
+    params = world.judging.model_copy(
+        update={"training_set": freeze(world.settings, "mortality", rows.filter(kept))}
+    )
+    result = evaluate.run(params, world.settings, KEY)
+    assert result.metrics["auroc"] is result.metrics["calibration_slope"] is None
+    assert result.metrics["brier"] is not None
+    assert result.metrics["n"] > 0
+
+
+def test_no_held_out_patients_is_one_sentence(world, freeze) -> None:
+    rows = lake.read(world.settings, world.training.training_set)
+    kept = [split != "held_out" for split in rows["split"].to_pylist()]
+    params = world.judging.model_copy(
+        update={"training_set": freeze(world.settings, "mortality", rows.filter(kept))}
+    )
+    with pytest.raises(QualityError, match="No held-out patients"):
+        evaluate.run(params, world.settings, KEY)

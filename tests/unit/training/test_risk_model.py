@@ -1,0 +1,162 @@
+"""Training for real: Ray Train, MLflow on SQLite, Delta; what is logged, and that it is registered once."""
+
+import json
+
+import mlflow
+import numpy as np
+import pytest
+import xgboost
+from mlflow.tracking import MlflowClient
+
+from data_pipeline import features
+from mediscale import registry
+from mediscale.errors import QualityError
+from mediscale.predictor import NOTICE, PredictorSpec, Reference
+from training import boosting, examples, metrics, predictor, risk_model, tracking
+
+
+@pytest.fixture
+def folder(world):
+    return world.settings.home / world.model.model_uri
+
+
+@pytest.fixture
+def client(world) -> MlflowClient:
+    return registry.client(world.settings)
+
+
+def test_the_folder_holds_native_files_and_the_digest_is_theirs(world, folder) -> None:
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.ubj", "MLmodel", "predictor.json", "reference.json", "requirements.txt"} <= names
+    assert not any(name.endswith((".pkl", ".joblib", ".pickle")) for name in names)
+    assert registry.folder_digest(folder) == world.model.model_digest
+
+
+def test_the_predictor_tells_what_serving_needs(folder) -> None:
+    spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_text())
+    booster = xgboost.Booster(model_file=folder / "model.ubj")
+    assert spec.features == features.names("mortality") == tuple(booster.feature_names)
+    assert booster.num_boosted_rounds() == spec.best_iteration + 1 < 120
+    assert set(spec.thresholds) == {"clinical", "sensitive", "specific"}
+    assert spec.notice == NOTICE
+    top = sorted(spec.importance, key=spec.importance.__getitem__)[-8:]
+    assert all(name.startswith(("age", "systolic", "lactate", "respiratory")) for name in top)
+
+
+def test_known_answers_come_out_of_the_trees_and_add_up(folder) -> None:
+    spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_text())
+    booster = xgboost.Booster(model_file=folder / "model.ubj")
+    for answer in spec.known_answers:
+        row = np.array([[np.nan if x is None else x for x in answer.inputs]], dtype=np.float32)
+        margin = booster.predict(xgboost.DMatrix(row, feature_names=list(spec.features)), output_margin=True)[
+            0
+        ]
+        assert answer.margin == pytest.approx(margin, abs=1e-4)
+        assert spec.bias + sum(answer.contributions) == pytest.approx(answer.margin, abs=1e-6)
+        log_odds = spec.calibration.slope * answer.margin + spec.calibration.intercept
+        assert answer.risk == pytest.approx(1 / (1 + np.exp(-log_odds)))
+
+
+def test_no_row_of_a_patient_is_in_the_folder(world, folder) -> None:
+    names = features.names("mortality")
+    rows = examples.load(world.settings, world.training.training_set, "train", names)
+    spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_text())
+    known = np.array([[np.nan if x is None else x for x in answer.inputs] for answer in spec.known_answers])
+    assert not any((rows.inputs == row.astype(np.float32)).all(axis=1).any() for row in known)
+    reference = Reference.model_validate_json((folder / "reference.json").read_text())
+    assert reference.rows == len(rows)
+    smallest = min(share for f in reference.features.values() for share in f.shares)
+    assert smallest * reference.rows >= 0.5 * predictor.MINIMUM_COUNT
+    text = "".join(path.read_text() for path in folder.iterdir() if path.suffix != ".ubj")
+    assert not any(str(subject) in text for subject in rows.subjects[:50])
+
+
+def test_mlflow_shows_parameters_curves_lineage_signature_and_plot(world, client) -> None:
+    run = client.get_run(world.model.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["rounds"] == "120"
+    assert json.loads(run.data.params["training_set"])["version"] == world.training.training_set.version
+    curve = client.get_metric_history(world.model.run_id, "log_loss_tuning")
+    assert len(curve) > 20
+    assert curve[-1].value < curve[0].value
+    inputs = {i.dataset.name: json.loads(i.dataset.source) for i in run.inputs.dataset_inputs}
+    assert (
+        inputs["training_set_mortality/train"]["delta_table_version"] == world.training.training_set.version
+    )
+    signature = mlflow.models.Model.load(str(world.settings.home / world.model.model_uri)).signature
+    assert signature.inputs.input_names() == list(features.names("mortality"))
+
+
+def test_loading_it_by_its_registered_name_leaves_the_digest_alone(world, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.settings.tracking_uri)
+    trained_in = registry.client(world.settings).get_model_version(world.model.model.name, "1").source
+    (tmp_path / "home" / "artifacts").rename(tmp_path / "moved")
+    try:
+        before = registry.folder_digest(trained_in)
+        model = mlflow.pyfunc.load_model(f"models:/{world.model.model.name}/1")
+        assert model.metadata.signature is not None
+        assert registry.folder_digest(trained_in) == before
+    finally:
+        (tmp_path / "moved").rename(tmp_path / "home" / "artifacts")
+
+
+def test_run_twice_is_registered_once(world, client) -> None:
+    from_key = risk_model.run(world.training, world.settings, "0123456789abcdef" * 2)
+    assert from_key == world.model
+    assert len(client.search_model_versions(f"name = '{world.model.model.name}'")) == 1
+
+
+def test_killed_between_logging_and_registering_is_not_trained_again(world, client, monkeypatch) -> None:
+    client.delete_model_version(world.model.model.name, "1")
+    monkeypatch.setattr(risk_model, "_train", None)
+    again = risk_model.run(world.training, world.settings, "0123456789abcdef" * 2)
+    assert (again.run_id, again.model_uri) == (world.model.run_id, world.model.model_uri)
+    assert registry.folder_digest(world.settings.home / again.model_uri) == world.model.model_digest
+
+
+def test_killed_while_logging_leaves_a_run_marked_killed(world, client) -> None:
+    experiment = client.get_experiment_by_name(world.model.model.name).experiment_id
+    left = client.create_run(experiment, tags={registry.KEY_TAG: "f" * 32})
+    client.create_logged_model(experiment, source_run_id=left.info.run_id, tags={registry.KEY_TAG: "f" * 32})
+    assert tracking.find(world.settings, world.model.model.name, "f" * 32) is None
+    assert client.get_run(left.info.run_id).info.status == "KILLED"
+
+
+def test_the_model_recovers_the_signal_and_short_requests_are_not_read_as_healthy(world, folder) -> None:
+    rows = examples.load(world.settings, world.training.training_set, "held_out", features.names("mortality"))
+    booster = xgboost.Booster(model_file=folder / "model.ubj")
+    asked = features.as_request(rows.inputs, "mortality", ("age", "systolic_blood_pressure"))
+    margins = booster.predict(xgboost.DMatrix(asked, feature_names=booster.feature_names))
+    assert metrics.auroc(rows.outcomes, margins.astype(float), metrics.unweighted(rows.outcomes))[0] > 0.6
+    assert margins.mean() == pytest.approx(rows.outcomes.mean(), abs=0.06)
+
+
+def test_same_rows_and_seed_give_the_same_trees(world) -> None:
+    names = features.names("mortality")
+    rows = {
+        s: examples.load(world.settings, world.training.training_set, s, names) for s in ("train", "tuning")
+    }
+    recipe = boosting.Recipe(rounds=10, patience=10, depth=3, learning_rate=0.3, threads=1, seed=4)
+    once, again = (boosting.grow(rows["train"], rows["tuning"], "mortality", recipe)[0] for _ in range(2))
+    other, _ = boosting.grow(
+        rows["train"], rows["tuning"], "mortality", recipe.model_copy(update={"seed": 5})
+    )
+    assert once.save_raw("ubj") == again.save_raw("ubj") != other.save_raw("ubj")
+
+
+@pytest.mark.parametrize("lacking", ["tuning", "events"])
+def test_too_few_patients_is_one_sentence(settings, hospital, freeze, lacking) -> None:
+    rows = hospital("mortality", 60).rows
+    if lacking == "tuning":
+        rows = rows.filter([split != "tuning" for split in rows["split"].to_pylist()])
+    else:
+        at = rows.schema.get_field_index("boolean_value")
+        rows = rows.set_column(at, "boolean_value", [[False] * rows.num_rows])
+    params = risk_model.Params(
+        dataset="synthetic",
+        source="mimic_iii",
+        task="mortality",
+        training_set=freeze(settings, "mortality", rows),
+    )
+    with pytest.raises(QualityError, match="Too few patients to train mortality"):
+        risk_model.run(params, settings, "k" * 32)
