@@ -54,7 +54,7 @@ class Result(Frozen):
     """File of the true probabilities, relative to the home folder: subject_id, hadm_id (of the first admission of a
     merged stay), task, prediction_time, probability."""
     visits: int
-    subjects: int
+    patients: int
 
 
 class _Finished(Frozen):
@@ -101,7 +101,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
             extract_digest=_extract_digest(partial_folder),
             oracle=str(truth.relative_to(settings.home)),
             visits=visits,
-            subjects=subjects,
+            patients=subjects,
         )
         _publish(partial_folder, partial_truth, folder, truth, key, result)
     finally:

@@ -37,7 +37,7 @@ def _evaluate(result: Any) -> str:
 
 
 HEADLINES: Mapping[str, Callable[[Any], str]] = {
-    "synthetic": lambda r: f"{r.visits:,} visits of {r.subjects:,} made-up patients",
+    "synthetic": lambda r: f"{r.visits:,} visits of {r.patients:,} made-up patients",
     "bronze": _bronze,
     "quality": _quality,
     "silver": lambda r: f"{r.event_count:,} events in {r.shards} shards of patients",
