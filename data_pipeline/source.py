@@ -161,20 +161,21 @@ class Source(Frozen):
 
 def names() -> tuple[str, ...]:
     """The sources that can be read."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+    return tuple(sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.yaml")))
 
 
 @cache
 def load(name: str) -> Source:
-    """Reads and checks ``sources/<name>.yaml``.
+    """Reads and checks a source's YAML: ``mimic-iii``, or ``mimic_iii`` as its file is written.
 
     Raises:
         InputError: there is no such source.
         UsageError: its file breaks the grammar.
     """
-    if name not in names():
+    spelled = name.replace("_", "-")
+    if spelled not in names():
         raise InputError(f"There is no source {name!r}; the sources are {', '.join(names())}.")
-    return parse(name, (FOLDER / f"{name}.yaml").read_text())
+    return parse(spelled, (FOLDER / f"{spelled.replace('-', '_')}.yaml").read_text())
 
 
 def parse(name: str, text: str) -> Source:
