@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mediscale.errors import BusyError, NotFoundError, StorageError
@@ -108,6 +109,17 @@ def sequence_held(settings: Settings, dataset: str, table: str, application: str
     return -1 if held is None else held
 
 
+def _created(settings: Settings, dataset: str, table: str, schema: "pa.Schema") -> "DeltaTable":
+    """The table, made without rows when it is new, so that two first writers meet in the same table."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    if not exists(settings, dataset, table):
+        with suppress(DeltaError):  # somebody made it at this moment
+            DeltaTable.create(settings.table_uri(dataset, table), schema, mode="ignore")
+    return _open(settings, dataset, table)
+
+
 def append(
     settings: Settings, table: str, rows: "pa.Table", dataset: str, application: str, sequence: int
 ) -> TableRef | None:
@@ -122,12 +134,16 @@ def append(
     from deltalake import CommitProperties, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError
 
-    if sequence_held(settings, dataset, table, application) >= sequence:
+    found = _created(settings, dataset, table, rows.schema)
+    held = found.transaction_version(application)
+    if held is not None and held >= sequence:
         return None
     metadata = json.dumps({"key": application, "sequence": sequence})
     try:
+        # through the handle that was looked at: by its address it would be opened again, at a version that may hold
+        # somebody's commit of the same number, and Delta would see no conflict
         write_deltalake(
-            settings.table_uri(dataset, table),
+            found,
             rows,
             mode="append",
             commit_properties=CommitProperties(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 DIGEST_TAG = "mediscale.model_digest"
+URI_TAG = "mediscale.model_uri"
+"""The folder as ``registry.relative`` gives it; MLflow's own source is absolute and outdated once a home was moved."""
 _BATCH = 1000
 """MLflow's limit of metrics in one call."""
 
@@ -56,8 +58,12 @@ def find(settings: Settings, name: str, key: str) -> Registered | None:
     mlflow = registry.client(settings)
     version = registry.version_of(mlflow, name, key)
     if version is not None:
-        model = ModelRef(name=name, version=int(version.version))
-        return _registered(settings, model, version.run_id, version.source)
+        return Registered(
+            model=ModelRef(name=name, version=int(version.version)),
+            run_id=version.run_id,
+            model_uri=version.tags[URI_TAG],
+            model_digest=version.tags[DIGEST_TAG],
+        )
     experiment = registry.experiment(settings, mlflow, name)
     mine = f"tags.`{registry.KEY_TAG}` = '{key}'"
     for logged in mlflow.search_logged_models([experiment], filter_string=mine):
@@ -100,15 +106,9 @@ def _link(mlflow: "MlflowClient", run_id: str, model_id: str) -> None:
 def _register(settings: Settings, mlflow: "MlflowClient", name: str, key: str, logged: Any) -> Registered:
     uri = registry.relative(settings, logged.artifact_location)
     digest = registry.folder_digest(registry.locate(settings, uri))
-    model = registry.register(mlflow, name, logged, key, {DIGEST_TAG: digest})
+    model = registry.register(mlflow, name, logged, key, {URI_TAG: uri, DIGEST_TAG: digest})
     mlflow.set_terminated(logged.source_run_id, "FINISHED")
-    return _registered(settings, model, logged.source_run_id, logged.artifact_location)
-
-
-def _registered(settings: Settings, model: ModelRef, run_id: str, source: str) -> Registered:
-    uri = registry.relative(settings, source)
-    digest = registry.folder_digest(registry.locate(settings, uri))
-    return Registered(model=model, run_id=run_id, model_uri=uri, model_digest=digest)
+    return Registered(model=model, run_id=logged.source_run_id, model_uri=uri, model_digest=digest)
 
 
 def save(trained: Trained, folder: Path) -> None:

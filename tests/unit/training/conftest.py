@@ -31,7 +31,7 @@ class Hospital:
     truth: np.ndarray
 
 
-def _hospital(task: Task, subjects: int, seed: int = 0, prevalence: float = 0.15) -> Hospital:
+def _hospital(task: Task, subjects: int, seed: int = 0, prevalence: float = 0.05) -> Hospital:
     rng = np.random.default_rng(seed)
     stays = np.repeat(np.arange(subjects), rng.integers(1, 4, subjects))
     n = len(stays)

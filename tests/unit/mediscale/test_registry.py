@@ -1,0 +1,147 @@
+"""The promotion history: append-only, one winner per number, MLflow's aliases made to follow."""
+
+import threading
+from datetime import datetime
+
+import pytest
+
+from mediscale import registry
+from mediscale.errors import BusyError, NotFoundError, StorageError
+from mediscale.settings import Settings
+
+NOW = datetime(2150, 1, 1)
+
+
+@pytest.fixture
+def folder(settings: Settings):
+    made = settings.home / "artifacts" / "m1"
+    (made / "extra").mkdir(parents=True)
+    (made / "model.ubj").write_bytes(b"trees")
+    (made / "extra" / "notes.json").write_text("{}")
+    return made
+
+
+def _move(folder_digest: str = "d", **changes) -> registry.Move:
+    given = {
+        "sequence": 1,
+        "model": "h-mortality",
+        "task": "mortality",
+        "alias": "staging",
+        "from_version": None,
+        "to_version": 1,
+        "actor": "ana",
+        "moved_at": NOW,
+        "reason": "Staged.",
+        "evidence_digest": "e",
+        "model_uri": "artifacts/m1",
+        "model_digest": folder_digest,
+        "key": "k1",
+    }
+    return registry.Move.model_validate({**given, **changes})
+
+
+def test_digest_follows_names_and_contents_and_not_mlflows_visiting_card(folder) -> None:
+    before = registry.folder_digest(folder)
+    (folder / "registered_model_meta").write_text("model_name: x")
+    assert registry.folder_digest(folder) == before
+    (folder / "model.ubj").rename(folder / "model2.ubj")
+    renamed = registry.folder_digest(folder)
+    (folder / "model2.ubj").rename(folder / "model.ubj")
+    (folder / "model.ubj").write_bytes(b"treez")
+    assert len({before, renamed, registry.folder_digest(folder)}) == 3
+
+
+def test_no_folder_is_one_sentence(settings) -> None:
+    with pytest.raises(NotFoundError, match="There is no model in"):
+        registry.folder_digest(settings.home / "gone")
+
+
+def test_a_model_uri_is_relative_inside_the_home_and_whole_elsewhere(settings) -> None:
+    inside = f"{settings.home}/artifacts/m"
+    assert (
+        registry.relative(settings, inside)
+        == registry.relative(settings, f"file://{inside}")
+        == "artifacts/m"
+    )
+    assert registry.locate(settings, "artifacts/m") == inside
+    for elsewhere in ("s3://bucket/m", "/mnt/models/m"):
+        assert registry.locate(settings, registry.relative(settings, elsewhere)) == elsewhere
+
+
+def test_an_empty_history_answers(settings) -> None:
+    assert registry.history(settings, "h") == []
+    assert registry.current(settings, "h", "mortality", "production") is None
+    assert registry.next_sequence(settings, "h") == 1
+    assert registry.repair(settings, "h") == 0
+
+
+def test_history_is_told_in_order_and_current_is_the_newest(settings) -> None:
+    registry.record(settings, "h", _move())
+    registry.record(settings, "h", _move(sequence=2, alias="production", key="k1"))
+    registry.record(settings, "h", _move(sequence=3, from_version=1, to_version=2, key="k2"))
+    assert [m.sequence for m in registry.history(settings, "h")] == [1, 2, 3]
+    assert registry.current(settings, "h", "mortality", "staging").to_version == 2
+    assert registry.current(settings, "h", "mortality", "production").to_version == 1
+    assert registry.current(settings, "h", "readmission", "production") is None
+    assert registry.next_sequence(settings, "h") == 4
+
+
+def test_the_same_key_is_recorded_once_and_a_taken_number_is_busy(settings) -> None:
+    first = registry.record(settings, "h", _move())
+    assert registry.record(settings, "h", _move(sequence=9)) == first
+    with pytest.raises(BusyError, match="number 1 of h's history"):
+        registry.record(settings, "h", _move(key="k2", to_version=2))
+    assert len(registry.history(settings, "h")) == 1
+
+
+def test_of_writers_at_the_same_moment_one_wins(settings) -> None:
+    registry.record(settings, "h", _move())
+    lost, start = [], threading.Barrier(4)
+
+    def promote(name: int) -> None:
+        start.wait()
+        try:
+            registry.record(settings, "h", _move(sequence=2, to_version=name, key=f"writer {name}"))
+        except BusyError:
+            lost.append(name)
+
+    writers = [threading.Thread(target=promote, args=(name,)) for name in range(2, 6)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(lost) == 3
+    assert [m.sequence for m in registry.history(settings, "h")] == [1, 2]
+
+
+def test_rollback_needs_a_past_and_whole_files(settings, folder) -> None:
+    digest = registry.folder_digest(folder)
+    registry.record(settings, "h", _move(digest, alias="production"))
+    registry.record(settings, "h", _move(digest, sequence=2, alias="production", to_version=2, key="k2"))
+    back = {"actor": "ana", "reason": "alarms at night", "moved_at": NOW}
+    with pytest.raises(NotFoundError, match="can't go back to version 3: it pointed to 1, 2, last to 2"):
+        registry.rollback(settings, "h", "mortality", "production", 3, **back)
+    with pytest.raises(NotFoundError, match="can't go back to version 2"):
+        registry.rollback(settings, "h", "mortality", "production", 2, **back)
+    (folder / "model.ubj").write_bytes(b"changed")
+    with pytest.raises(StorageError, match="were changed"):
+        registry.rollback(settings, "h", "mortality", "production", 1, **back)
+    assert len(registry.history(settings, "h")) == 2
+
+
+def test_aliases_are_repaired_from_the_history(settings) -> None:
+    mlflow = registry.client(settings)
+    experiment = registry.experiment(settings, mlflow, "h-mortality")
+    run = mlflow.create_run(experiment)
+    logged = mlflow.create_logged_model(experiment, source_run_id=run.info.run_id)
+    mlflow.finalize_logged_model(logged.model_id, "READY")
+    registered = [registry.register(mlflow, "h-mortality", logged, key, {}) for key in ("k1", "k2", "k1")]
+    assert [model.version for model in registered] == [1, 2, 1]
+    registry.record(settings, "h", _move(alias="production"))
+    mlflow.set_registered_model_alias("h-mortality", "production", "2")
+    mlflow.set_registered_model_alias("h-mortality", "staging", "2")
+    mlflow.set_registered_model_alias("h-mortality", "mine", "2")
+    assert registry.repair(settings, "h") == 2
+    aliases = mlflow.get_registered_model("h-mortality").aliases
+    assert {alias: int(version) for alias, version in aliases.items()} == {"production": 1, "mine": 2}
+    assert registry.repair(settings, "h") == 0

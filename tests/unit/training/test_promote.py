@@ -1,0 +1,191 @@
+"""Promotion on a real history and a real registry: what moves, what is refused, and what a crash leaves."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from mediscale import lake, registry
+from mediscale.errors import BusyError
+from mediscale.refs import ModelRef
+from training import evaluate, promote, risk_model
+
+NOW = datetime(2150, 6, 1)
+KEY = "a" * 32
+
+
+def _params(world, **changes) -> promote.Params:
+    given = {
+        "dataset": "synthetic",
+        "task": "mortality",
+        "model": world.model.model,
+        "model_uri": world.model.model_uri,
+        "model_digest": world.model.model_digest,
+        "evidence": world.judged.evidence,
+        "evidence_digest": world.judged.evidence_digest,
+        "sequence": 1,
+        "actor": "scheduler",
+        "moved_at": NOW,
+    }
+    return promote.Params.model_validate({**given, **changes})
+
+
+def _aliases(world) -> dict[str, int]:
+    aliases = registry.client(world.settings).get_registered_model(world.model.model.name).aliases
+    return {alias: int(version) for alias, version in aliases.items()}
+
+
+def _moves(world) -> list[tuple[int, str, int]]:
+    return [(m.sequence, m.alias, m.to_version) for m in registry.history(world.settings, "synthetic")]
+
+
+@pytest.fixture
+def lenient(monkeypatch) -> None:
+    """A policy whose floor on patients fits the small test hospital's size; every other floor is the real one."""
+    real = promote.policy.of("mortality")
+    monkeypatch.setattr(
+        promote.policy, "of", lambda _task: real.model_copy(update={"gain_over_bedside_low": -1})
+    )
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_version_that_passes_serves_in_production(world) -> None:
+    result = promote.run(_params(world), world.settings, KEY)
+    assert (result.staged, result.promoted) == (True, True), result.reason
+    assert result.reason.startswith("Promoted: AUROC 0.")
+    assert _moves(world) == [(1, "staging", 1), (2, "production", 1)]
+    assert _aliases(world) == {"staging": 1, "production": 1}
+    move = registry.current(world.settings, "synthetic", "mortality", "production")
+    assert (move.actor, move.moved_at, move.evidence_digest) == (
+        "scheduler",
+        NOW,
+        world.judged.evidence_digest,
+    )
+
+
+def test_few_patients_are_staged_and_refused_in_one_sentence(world, hospital, freeze) -> None:
+    frozen = freeze(world.settings, "mortality", hospital("mortality", 100, seed=8).rows)
+    judging = world.judging.model_copy(update={"training_set": frozen})
+    judged = evaluate.run(judging, world.settings, KEY)
+    params = _params(world, evidence=judged.evidence, evidence_digest=judged.evidence_digest)
+    result = promote.run(params, world.settings, KEY)
+    assert (result.staged, result.promoted) == (True, False)
+    assert "Production refused: " in result.reason
+    assert "held-out patients where the policy needs 200" in result.reason
+    assert _aliases(world) == {"staging": 1}
+
+
+@pytest.mark.usefixtures("lenient")
+def test_asked_for_staging_only_it_stops_there(world) -> None:
+    result = promote.run(_params(world, aim="staging"), world.settings, KEY)
+    assert (result.staged, result.promoted) == (True, False)
+    assert _moves(world) == [(1, "staging", 1)]
+
+
+@pytest.mark.usefixtures("lenient")
+def test_decided_twice_is_written_once(world) -> None:
+    first = promote.run(_params(world), world.settings, KEY)
+    assert promote.run(_params(world), world.settings, KEY) == first
+    assert len(_moves(world)) == 2
+
+
+@pytest.mark.parametrize("recorded", [1, 2])
+@pytest.mark.usefixtures("lenient")
+def test_killed_between_history_and_alias_the_next_call_goes_on(world, recorded, monkeypatch) -> None:
+    written = []
+
+    def dies(*arguments) -> registry.Move:
+        written.append(record(*arguments))
+        if len(written) == recorded:
+            raise KeyboardInterrupt
+        return written[-1]
+
+    record = registry.record
+    monkeypatch.setattr(registry, "record", dies)
+    with pytest.raises(KeyboardInterrupt):
+        promote.run(_params(world), world.settings, KEY)
+    assert _aliases(world) == {}
+    monkeypatch.setattr(registry, "record", record)
+    promote.run(_params(world), world.settings, KEY)
+    assert _moves(world) == [(1, "staging", 1), (2, "production", 1)]
+    assert _aliases(world) == {"staging": 1, "production": 1}
+
+
+@pytest.mark.usefixtures("lenient")
+def test_of_two_promoters_with_the_same_number_one_wins(world) -> None:
+    promote.run(_params(world), world.settings, KEY)
+    other = _params(world, model=ModelRef(name=world.model.model.name, version=1), actor="somebody else")
+    with pytest.raises(BusyError, match="number 1"):
+        registry.record(
+            world.settings,
+            "synthetic",
+            registry.history(world.settings, "synthetic")[0].model_copy(
+                update={"key": "b" * 32, "actor": other.actor}
+            ),
+        )
+    assert len(_moves(world)) == 2
+
+
+@pytest.mark.parametrize("what", ["evidence", "model", "other model", "other incumbent", "gone"])
+def test_incomplete_evidence_is_not_even_staged(world, what) -> None:
+    changes = {}
+    file = world.settings.home / world.judged.evidence
+    if what == "evidence":
+        file.write_text(file.read_text().replace('"looks":0', '"looks":1'))
+    elif what == "model":
+        Path(world.settings.home / world.model.model_uri / "model.ubj").write_bytes(b"x")
+    elif what == "other model":
+        changes = {"model": ModelRef(name=world.model.model.name, version=2)}
+    elif what == "other incumbent":
+        changes = {"incumbent": ModelRef(name=world.model.model.name, version=7)}
+    else:
+        file.unlink()
+    result = promote.run(_params(world, **changes), world.settings, KEY)
+    assert (result.staged, result.promoted) == (False, False)
+    assert result.reason.startswith("Not staged: ")
+    assert result.reason.endswith(".")
+    assert _moves(world) == []
+
+
+@pytest.mark.usefixtures("lenient")
+def test_situation_is_todays_and_stays_that_of_a_decided_version(world) -> None:
+    before = promote.situation(world.settings, "synthetic", "mortality", world.model.model)
+    assert before.promotion == {"incumbent": None, "sequence": 1}
+    promote.run(_params(world), world.settings, KEY)
+    after = promote.situation(world.settings, "synthetic", "mortality", world.model.model)
+    assert (after.evaluation, after.promotion) == (before.evaluation, before.promotion)
+    assert (after.moved_at, after.actor) == (NOW, "scheduler")
+    later = ModelRef(name=world.model.model.name, version=2)
+    new = promote.situation(world.settings, "synthetic", "mortality", later)
+    assert new.promotion == {"incumbent": world.model.model, "sequence": 3}
+    assert new.evaluation["incumbent_digest"] == world.model.model_digest
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(world) -> None:
+    settings = world.settings
+    promote.run(_params(world), settings, KEY)
+    weak = world.training.model_copy(update={"rounds": 6})
+    second = risk_model.run(weak, settings, "2" * 32)
+    assert second.model.version == 2
+    now = promote.situation(settings, "synthetic", "mortality", second.model)
+    fields = second.model_dump(exclude={"run_id", "source"})
+    judged = evaluate.run(
+        world.judging.model_copy(update={**now.evaluation, **dict(second)} | {"model": second.model}),
+        settings,
+        "2" * 32,
+    )
+    decision = promote.run(
+        _params(world, **{**fields, **judged.model_dump(exclude={"metrics"}), **now.promotion}),
+        settings,
+        "2" * 32,
+    )
+    assert (decision.staged, decision.promoted) == (True, False)
+    assert "better than v1 in production in" in decision.reason
+    assert _aliases(world) == {"staging": 2, "production": 1}
+    move = registry.rollback(
+        settings, "synthetic", "mortality", "staging", 1, actor="ana", reason="v2 is worse", moved_at=NOW
+    )
+    assert (move.sequence, move.from_version, move.to_version, move.actor) == (4, 2, 1, "ana")
+    assert _aliases(world) == {"staging": 1, "production": 1}
+    assert lake.latest(settings, "synthetic", "promotions").version == 3
