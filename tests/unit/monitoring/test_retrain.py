@@ -1,0 +1,91 @@
+"""k of the last n windows, and the newest."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mediscale.errors import UsageError
+from mediscale.refs import ModelRef
+from mediscale.settings import Settings
+from monitoring import drift, retrain
+
+
+def window(day: int, drifted: bool, version: int = 1, **other: Any) -> drift.Result:
+    start = datetime(2026, 11, 1) + timedelta(days=day)
+    values = {
+        "dataset": "mimic-iii",
+        "task": "mortality",
+        "model": ModelRef(name="mimic-iii-mortality", version=version),
+        "start": start,
+        "end": start + timedelta(days=1),
+        "n": 100,
+        "judged": 100,
+        "by_values": 0,
+        "drifted": drifted,
+        "verdict": "",
+    }
+    return drift.Result(**(values | other))
+
+
+def verdict(settings: Settings, *windows: drift.Result, **knobs: int) -> retrain.Result:
+    params = retrain.Params(dataset="mimic-iii", task="mortality", windows=windows, **knobs)
+    return retrain.run(params, settings, "key")
+
+
+@pytest.mark.parametrize(
+    ("history", "retrains"),
+    [
+        ("d", False),  # one window alone, however drifted
+        ("dd", True),
+        ("qdd", True),
+        ("dqd", True),
+        ("ddq", False),  # it is over
+        ("qqd", False),
+        ("qqq", False),
+        ("dddqqd", False),  # the old ones are forgotten
+        ("qqqddd", True),
+    ],
+)
+def test_two_of_the_last_three_and_the_newest(settings: Settings, history: str, retrains: bool) -> None:
+    windows = [window(day, letter == "d") for day, letter in enumerate(history)]
+    assert verdict(settings, *windows).retrain is retrains
+
+
+@pytest.mark.parametrize(("k", "n", "retrains"), [(1, 1, True), (2, 2, False), (2, 4, True), (3, 4, False)])
+def test_the_rule_can_be_set(settings: Settings, k: int, n: int, retrains: bool) -> None:
+    windows = [window(day, letter == "d") for day, letter in enumerate("dqqd")]
+    assert verdict(settings, *windows, k=k, n=n).retrain is retrains
+
+
+def test_the_reason_is_one_sentence_with_the_numbers(settings: Settings) -> None:
+    found = verdict(settings, window(0, True), window(1, False), window(2, True))
+    assert found.reason == (
+        "2 of the last 3 windows of mimic-iii-mortality v1 drifted and the newest one did "
+        "(the rule: at least 2 of 3, and the newest)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("windows", "said"),
+    [
+        ([window(0, True), window(1, True, version=2)], "2 model versions"),
+        (
+            [window(0, True), window(1, True, task="readmission")],
+            "1 of 2 windows are not of mimic-iii's mortality",
+        ),
+        ([window(0, True, dataset="mimic-iv")], "1 of 1 windows"),
+        ([window(1, True), window(0, True)], "oldest first"),
+    ],
+)
+def test_windows_that_do_not_belong_together_are_refused(
+    settings: Settings, windows: list[drift.Result], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        verdict(settings, *windows)
+
+
+def test_an_impossible_rule_is_refused() -> None:
+    with pytest.raises(ValidationError, match="must not exceed"):
+        retrain.Params(dataset="d", task="mortality", windows=(window(0, True),), k=3, n=2)
