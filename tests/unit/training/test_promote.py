@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mediscale import lake, registry
+from mediscale import registry
 from mediscale.errors import BusyError
 from mediscale.refs import ModelRef
 from training import evaluate, promote, risk_model
@@ -188,4 +188,4 @@ def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(wor
     )
     assert (move.sequence, move.from_version, move.to_version, move.actor) == (4, 2, 1, "ana")
     assert _aliases(world) == {"staging": 1, "production": 1}
-    assert lake.latest(settings, "synthetic", "promotions").version == 3
+    assert [m.sequence for m in registry.history(settings, "synthetic")] == [1, 2, 3, 4]
