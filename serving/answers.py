@@ -24,7 +24,7 @@ def of_values(asked: Values, served: Mapping[Task, Served], now: datetime) -> tu
         risks.append(_risk(version, scored.risk, version.explainer.of_values(scored.contributions, given)))
         logged.append(_logged(prediction_id, now, version, scored.risk, row))
     inputs = _inputs(*(version.predictor.spec.plain_inputs for version in served.values()))
-    missing = tuple(name for name in inputs if name not in given)
+    missing = tuple([name for name in inputs if name not in given])
     return Answer(prediction_id, tuple(risks), missing, schemas.out_of_range(asked.out_of_range)), logged
 
 

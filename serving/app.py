@@ -5,14 +5,16 @@ import gc
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import TypeAdapter
+from starlette.routing import BaseRoute
 
 from mediscale.errors import BusyError, InputError, MediscaleError, NotFoundError, StorageError
 from mediscale.predictor import NOTICE
@@ -29,6 +31,8 @@ POLL_SECONDS = 1.5
 """How often the promotion history is looked at."""
 FLUSH_SECONDS = 5.0
 """How often logged predictions are moved to the lake."""
+
+Clock = Callable[[], datetime]
 
 log = logging.getLogger("mediscale.serving")
 
@@ -56,8 +60,11 @@ class TooLargeError(InputError):
 class Service:
     """What the endpoints share in one worker process."""
 
-    def __init__(self, settings: Settings, predictors: Predictors, prediction_log: PredictionLog) -> None:
+    def __init__(
+        self, settings: Settings, predictors: Predictors, prediction_log: PredictionLog, clock: Clock
+    ) -> None:
         self.settings = settings
+        self.clock = clock
         self.predictors = predictors
         self.log = prediction_log
         self.patients = Patients(settings, predictors.dataset)
@@ -71,7 +78,7 @@ class Service:
             MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
         """
         asked = schemas.parse(body)
-        served, now = self.predictors.current, datetime.now(UTC).replace(tzinfo=None)
+        served, now = self.predictors.current, self.clock()
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
         if isinstance(asked, Values):
@@ -116,23 +123,43 @@ class Service:
 
     def flush_left_behind(self) -> None:
         """Moves what killed workers of this home logged to the lake."""
-        flush_left_behind(self.settings, self.predictors.dataset)
+        flush_left_behind(self.settings, self.log.dataset)
 
 
-def create_app(settings: Settings, predictors: Predictors, prediction_log: PredictionLog) -> FastAPI:
-    """The application of one worker process; it closes the log when it ends."""
-    service = Service(settings, predictors, prediction_log)
-    app = FastAPI(
+def utc_now() -> datetime:
+    """Naive, as all times here."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def create_app(
+    settings: Settings, predictors: Predictors, prediction_log: PredictionLog, clock: Clock = utc_now
+) -> FastAPI:
+    """The application of one worker process; it closes the log when it ends. ``clock`` dates the predictions."""
+    service = Service(settings, predictors, prediction_log, clock)
+    return FastAPI(
         title="MediScale",
         description=f"Risks of hospital patients, each with its reasons. {NOTICE}",
         version="1",
         lifespan=_lifespan(service),
+        routes=_routes(service),
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
 
-    @app.post(
+
+class _OwnBodyRoute(APIRoute):
+    """Hands the request over as it is: documented like any route, without FastAPI's reading of parameters."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return handler
+
+
+def _routes(service: Service) -> list[BaseRoute]:
+    router = APIRouter(route_class=_OwnBodyRoute, default_response_class=Response)
+
+    @router.post(
         "/predict",
         summary="Risk of one patient, from plain values or from the lake",
-        response_class=Response,
         responses={200: {"model": Answer, "description": "Logged and answered"}, **_PROBLEMS},
         openapi_extra=_BODY,
     )
@@ -146,22 +173,21 @@ def create_app(settings: Settings, predictors: Predictors, prediction_log: Predi
         service.metrics.seconds.observe(time.perf_counter() - begun)
         return Response(content, media_type="application/json")
 
-    @app.get(
+    @router.get(
         "/health",
         summary="Which versions are served, and what is wrong",
-        response_class=Response,
         responses={200: {"model": Health}, 503: {"model": Health, "description": "No model is served"}},
     )
-    async def health() -> Response:
+    async def health(_request: Request) -> Response:
         found = await asyncio.to_thread(service.health)
         status = 503 if found.status == "unavailable" else 200
         return Response(_HEALTH.dump_json(found), status, media_type="application/json")
 
-    @app.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
-    async def metrics() -> Response:
+    @router.get("/metrics", summary="Numbers for Prometheus")
+    async def metrics(_request: Request) -> Response:
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    return app
+    return router.routes
 
 
 def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

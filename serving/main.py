@@ -73,6 +73,7 @@ def _run(factory: "partial[FastAPI]", listener: socket.socket, workers: int) -> 
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=10,
     )
     if workers == 1:

@@ -78,7 +78,7 @@ class PredictionLog:
             StorageError: the folder or file can't be written.
             BusyError: another process holds the file.
         """
-        self._settings, self._dataset = settings, dataset
+        self._settings, self.dataset = settings, dataset
         self._path, self._lock = _claim(settings, dataset)
         self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._connection = _connect(self._path)
@@ -106,7 +106,7 @@ class PredictionLog:
             MediscaleError: the lake could not take them; they stay here, and the next flush takes them.
         """
         with closing(_connect(self._path)) as connection:
-            return _flush(connection, self._settings, self._dataset, self.worker)
+            return _flush(connection, self._settings, self.dataset, self.worker)
 
     def backlog(self) -> int:
         """Predictions that are durable here and not yet in Delta."""
@@ -121,7 +121,7 @@ class PredictionLog:
 
     def _continue_numbers(self) -> None:
         """A file restored from a backup would number its answers as ones that Delta already has."""
-        held = lake.sequence_held(self._settings, self._dataset, PREDICTIONS.name, self.worker)
+        held = lake.sequence_held(self._settings, self.dataset, PREDICTIONS.name, self.worker)
         self._connection.execute(_FIRST_NUMBER)
         self._connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?)", (held,))
 

@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,9 @@ CANARY = "Jane-Canary-1934"
 
 
 @pytest.fixture
-def client(settings: Settings, promote: object) -> Iterator[TestClient]:
-    promote("mortality")  # type: ignore[operator]
-    promote("readmission")  # type: ignore[operator]
+def client(settings: Settings, promote: Any) -> Iterator[TestClient]:
+    promote("mortality")
+    promote("readmission")
     predictors = Predictors(settings, "synthetic", "production")
     with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
         yield client
@@ -149,9 +150,9 @@ def test_nulls_are_missing(client: TestClient) -> None:
     )
 
 
-def test_every_answer_is_in_the_lake_after_the_server_stopped(settings: Settings, promote: object) -> None:
-    promote("mortality")  # type: ignore[operator]
-    promote("readmission")  # type: ignore[operator]
+def test_every_answer_is_in_the_lake_after_the_server_stopped(settings: Settings, promote: Any) -> None:
+    promote("mortality")
+    promote("readmission")
     predictors = Predictors(settings, "synthetic", "production")
     with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
         answers = [ask(client, {"age": age, "blood_pressure": 140}) for age in (50, 60, 70)]
@@ -168,8 +169,8 @@ def test_every_answer_is_in_the_lake_after_the_server_stopped(settings: Settings
     assert sorted(row["features"][age] for row in rows if row["task"] == "mortality") == [50, 60, 70]
 
 
-def test_what_can_not_be_logged_is_not_answered(settings: Settings, promote: object) -> None:
-    promote("mortality")  # type: ignore[operator]
+def test_what_can_not_be_logged_is_not_answered(settings: Settings, promote: Any) -> None:
+    promote("mortality")
     log = PredictionLog(settings, "synthetic")
     with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
         ask(client, {"age": 67})
@@ -219,8 +220,8 @@ def test_no_model_is_an_answer_too(settings: Settings) -> None:
         assert client.get("/health").status_code == 503
 
 
-def test_simultaneous_requests_are_all_logged(settings: Settings, promote: object) -> None:
-    promote("mortality")  # type: ignore[operator]
+def test_simultaneous_requests_are_all_logged(settings: Settings, promote: Any) -> None:
+    promote("mortality")
     import httpx
 
     predictors = Predictors(settings, "synthetic", "production")

@@ -114,7 +114,7 @@ def test_several_workers_share_the_port_and_their_logs_end_in_one_table(
 ) -> None:
     promote("mortality")
     server = start(workers=2)
-    answered = []
+    answered: list[str] = []
     asking = [
         threading.Thread(
             target=lambda: answered.extend(server.ask(age=a).json()["prediction_id"] for a in range(20, 40))
