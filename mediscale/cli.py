@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EPILOG = """\
 stages:
   mediscale stages                 list them
-  mediscale STAGE [--config F] [--set K=V] [--from RESULT.json] [--result F] [--schema]
+  mediscale STAGE [--config F] [--set K=V] [--from RESULT.json] [--resolve] [--result F] [--schema]
                                    run one, as Airflow and Kubeflow do
 
 Everything lands under MEDISCALE_HOME (default ./.mediscale). Every output of a model needs a clinician's judgement."""
@@ -64,6 +64,7 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_run(verbs)
     _add_serve(verbs)
     _add_governance(verbs)
+    _add_orchestration(verbs)
     _verb(verbs, "stages", "list the stages", _stages)
     return parser, set(verbs.choices)
 
@@ -78,10 +79,22 @@ def _verb(
 
 def _add_run(verbs: Any) -> None:
     run = _verb(verbs, "run", "take an extract through the whole loop", _run)
-    run.add_argument("--source", help="what the extract is: a file of data_pipeline/sources/, e.g. mimic-iii")
-    run.add_argument("--path", type=Path, help="folder of the extract")
-    run.add_argument("--dataset", help="name in the lake (default: the source's, or 'synthetic')")
+    _add_extract(run)
     run.add_argument(
+        "--runner",
+        choices=("cli", "kubeflow", "airflow"),
+        default="cli",
+        help="who calls the stages: this process, or a process each by Kubeflow or Airflow",
+    )
+
+
+def _add_extract(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source", help="what the extract is: a file of data_pipeline/sources/, e.g. mimic-iii"
+    )
+    parser.add_argument("--path", type=Path, help="folder of the extract")
+    parser.add_argument("--dataset", help="name in the lake (default: the source's, or 'synthetic')")
+    parser.add_argument(
         "--size", choices=("tiny", "small", "large"), help="size of the synthetic hospital (default: small)"
     )
 
@@ -97,7 +110,9 @@ def _add_serve(verbs: Any) -> None:
     score.add_argument("--dataset", required=True)
     score.add_argument("--task", choices=("mortality", "readmission"), required=True)
     score.add_argument("--alias", choices=("production", "staging"), default="production")
-    score.add_argument("--output", type=Path, required=True, help="Parquet file to write; it holds patient data")
+    score.add_argument(
+        "--output", type=Path, required=True, help="Parquet file to write; it holds patient data"
+    )
 
 
 def _add_governance(verbs: Any) -> None:
@@ -110,6 +125,22 @@ def _add_governance(verbs: Any) -> None:
     rollback.add_argument("--alias", choices=("production", "staging"), default="production")
     rollback.add_argument("--actor", required=True, help="who decides this")
     rollback.add_argument("--reason", required=True, help="one sentence for the history")
+
+
+def _add_orchestration(verbs: Any) -> None:
+    extract = _verb(
+        verbs, "extract", "what a run begins with, as its first step; empty means not given", _extract
+    )
+    for name in ("source", "path", "dataset", "size"):
+        extract.add_argument(f"--{name}", default="")
+    extract.add_argument("--result", type=Path)
+    pipeline = _verb(verbs, "pipeline", "the training pipeline on a Kubeflow cluster", _pipeline)
+    pipeline.add_argument("action", choices=("compile", "submit"), help="submit needs MEDISCALE_KFP_HOST")
+    pipeline.add_argument("--output", type=Path, help="compile: where the YAML goes")
+    pipeline.add_argument("--home", default="", help="submit: MEDISCALE_HOME as the pods see it")
+    _add_extract(pipeline)
+    airflow = _verb(verbs, "airflow", "Airflow on this machine, with the nightly DAGs", _airflow)
+    airflow.add_argument("--port", type=int, default=8080)
 
 
 def _settings() -> "Settings":
@@ -127,13 +158,49 @@ def _settings() -> "Settings":
 def _run(options: argparse.Namespace) -> int:
     from mediscale import loop
 
+    which = _which(options)
+    if options.runner != "cli":
+        from mediscale import runners
+
+        runners.orchestrate(options.runner, _settings(), which)
+    if options.path is not None:
+        return loop.run_extract(_settings(), options.source, options.path, options.dataset)
+    return loop.run_synthetic(_settings(), options.size or "small", options.dataset)
+
+
+def _which(options: argparse.Namespace) -> dict[str, str]:
+    """What to run on, as orchestrators take it: text, empty where not given."""
     if (options.source is None) != (options.path is None):
         raise UsageError("--source and --path belong together: what the extract is, and where it lies.")
     if options.path is not None and options.size is not None:
         raise UsageError("--size is for the synthetic hospital; leave it out with --path.")
-    if options.path is not None:
-        return loop.run_extract(_settings(), options.source, options.path, options.dataset)
-    return loop.run_synthetic(_settings(), options.size or "small", options.dataset)
+    given = {name: getattr(options, name) for name in ("source", "path", "dataset", "size")}
+    return {name: "" if value is None else str(value) for name, value in given.items()}
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from mediscale import resolve
+
+    which = {name: getattr(options, name) for name in ("source", "path", "dataset", "size")}
+    _write_result(resolve.extract(_settings(), **which).model_dump_json(indent=2), options.result)
+    return 0
+
+
+def _pipeline(options: argparse.Namespace) -> int:
+    from kubeflow_pipelines import submit
+
+    which = _which(options)
+    if options.action == "compile":
+        print(submit.compiled(options.output))
+    else:
+        print(submit.submit(_settings(), {**which, "home": options.home}))
+    return 0
+
+
+def _airflow(options: argparse.Namespace) -> int:
+    from mediscale import scheduler
+
+    return scheduler.standalone(_settings(), options.port)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -154,7 +221,9 @@ def _score(options: argparse.Namespace) -> int:
     from training import score
 
     rows = score.write(_settings(), options.dataset, options.task, options.alias, options.output)
-    print(f"{rows:,} visits scored to {options.output}. It holds patient data: keep it where such data belongs.")
+    print(
+        f"{rows:,} visits scored to {options.output}. It holds patient data: keep it where such data belongs."
+    )
     return 0
 
 
@@ -184,7 +253,9 @@ def _rollback(options: argparse.Namespace) -> int:
         reason=options.reason,
         moved_at=datetime.now(UTC).replace(tzinfo=None),
     )
-    print(f"{options.dataset}-{options.task} {options.alias} → version {options.version}; servers follow by themselves.")
+    print(
+        f"{options.dataset}-{options.task} {options.alias} → version {options.version}; servers follow by themselves."
+    )
     return 0
 
 
@@ -197,30 +268,46 @@ def _stages(_options: argparse.Namespace) -> int:
 
 
 def _stage(name: str, arguments: list[str]) -> int:
-    from mediscale import stages
+    from mediscale import resolve, stages
 
     parser = argparse.ArgumentParser(prog=f"mediscale {name}", description=f"Run the stage {name}.")
     parser.add_argument("--config", type=Path, help="parameters as a JSON file")
-    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="one parameter, V as JSON or text")
-    parser.add_argument("--from", dest="upstream", action="append", default=[], type=Path, metavar="RESULT.json")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="K=V", help="one parameter, V as JSON or text"
+    )
+    parser.add_argument(
+        "--from", dest="upstream", action="append", default=[], type=Path, metavar="RESULT.json"
+    )
+    parser.add_argument(
+        "--resolve",
+        action="store_true",
+        help="look up what callers resolve: the clock, today's production model",
+    )
     parser.add_argument("--result", type=Path, help="where the result goes (default: standard output)")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of the parameters")
     if name not in stages.STAGES:
-        raise UsageError(f"There is no verb or stage {name!r}; see `mediscale --help` and `mediscale stages`.")
+        raise UsageError(
+            f"There is no verb or stage {name!r}; see `mediscale --help` and `mediscale stages`."
+        )
     options = parser.parse_args(arguments)
     if options.schema:
         print(json.dumps(stages.load(name).Params.model_json_schema(), indent=2))
         return 0
     config = _read_json(options.config) if options.config else {}
     config |= dict(_assignment(text) for text in options.set)
-    for path in options.upstream:
-        config = _read_json(path, only=set(stages.load(name).Params.model_fields)) | config
-    result = stages.call(name, config, settings=_settings())
+    results = [_read_json(path) for path in options.upstream]
+    settings = _settings()
+    config = (
+        resolve.resolved(name, config, results, settings)
+        if options.resolve
+        else resolve.wired(name, config, results)
+    )
+    result = stages.call(name, config, settings=settings)
     _write_result(result.model_dump_json(indent=2), options.result)
     return 0
 
 
-def _read_json(path: Path, only: set[str] | None = None) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except OSError as error:
@@ -229,7 +316,7 @@ def _read_json(path: Path, only: set[str] | None = None) -> dict[str, Any]:
         raise InputError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no JSON object.")
-    return {name: value for name, value in values.items() if only is None or name in only}
+    return values
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -246,6 +333,7 @@ def _write_result(text: str, path: Path | None) -> None:
     if path is None:
         print(text)
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     part.write_text(text)
     part.replace(path)

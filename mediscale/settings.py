@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlparse
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -25,6 +25,10 @@ class Settings(BaseSettings):
     spark_master: str = "local[*]"
     ray_address: str = ""
     """Address of a running Ray cluster. Default: a local one, started and stopped by the stage."""
+    kfp_host: str = ""
+    """Address of a Kubeflow Pipelines API, for ``mediscale pipeline submit``."""
+    kfp_token: SecretStr = SecretStr("")
+    """Bearer token for it, where it asks for one."""
     spark_memory: str = Field("3g", pattern=r"^\d+[mg]$")
     """Heap of a local Spark driver."""
 

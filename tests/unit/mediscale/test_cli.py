@@ -1,6 +1,5 @@
 """What a person types: help at once, one sentence for a mistake, the exit code of its class."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -51,9 +50,3 @@ def test_assignments_are_json_or_text() -> None:
     assert cli._assignment("rounds=20") == ("rounds", 20)
     assert cli._assignment("source=mimic-iii") == ("source", "mimic-iii")
     assert cli._assignment("as_of=2026-01-02T00:00:00") == ("as_of", "2026-01-02T00:00:00")
-
-
-def test_results_of_upstream_stages_fill_only_known_parameters(tmp_path: Path) -> None:
-    path = tmp_path / "result.json"
-    path.write_text(json.dumps({"rows": 1, "other": 2}))
-    assert cli._read_json(path, only={"rows"}) == {"rows": 1}

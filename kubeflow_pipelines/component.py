@@ -1,0 +1,94 @@
+"""What a component does inside the image: one call of a stage, and its outcome where a Kubeflow user looks for it."""
+
+import html
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from mediscale import headlines, manifest, resolve
+from mediscale.errors import MediscaleError
+from mediscale.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished stage call, as Kubeflow shows it."""
+
+    result: str
+    """JSON of the stage's result."""
+    metrics: dict[str, float]
+    tables: dict[str, str]
+    """Table versions that the stage left, with their rows and logical digests."""
+    page: Path | str
+    """The stage's own report where it has one, else a small page."""
+
+    def write(self, report: str, record: str) -> None:
+        Path(record).write_text(self.result)
+        if isinstance(self.page, Path):
+            shutil.copyfile(self.page, report)
+        else:
+            Path(report).write_text(self.page)
+
+
+def extract(home: str, **which: str) -> str:
+    """JSON of what a run begins with."""
+    return _or_one_sentence(lambda: resolve.extract(_settings(home), **which)).model_dump_json()
+
+
+def run(name: str, task: str, home: str, config: Mapping[str, Any], upstream: Sequence[str]) -> Done:
+    """Calls a stage on upstream results (JSON); ``config`` holds, per stage, what differs from the defaults."""
+    settings = _settings(home)
+    values = {**config.get(name, {}), **({"task": task} if task else {})}
+    results = [json.loads(text) for text in upstream if text]
+    result = _or_one_sentence(lambda: resolve.call(name, values, results, settings))
+    left = _manifest(settings, name, result)
+    return Done(
+        result=result.model_dump_json(),
+        metrics=dict(_numbers(result)),
+        tables={str(output.ref): f"{output.rows} rows, {output.digest}" for output in left.outputs},
+        page=_page(settings, name, result),
+    )
+
+
+def _settings(home: str) -> Settings:
+    return Settings(home=Path(home)) if home else Settings()
+
+
+def _or_one_sentence(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except MediscaleError as error:
+        print(f"mediscale: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+def _manifest(settings: Settings, name: str, result: BaseModel) -> manifest.Manifest:
+    left = result.model_dump(mode="json")
+    return next(done for done in reversed(manifest.of_stage(settings, name)) if done.result == left)
+
+
+def _numbers(result: BaseModel) -> Iterator[tuple[str, float]]:
+    for name, value in result:
+        for label, number in value.items() if isinstance(value, Mapping) else [(name, value)]:
+            if isinstance(number, (bool, int, float)):
+                yield label, float(number)
+
+
+def _page(settings: Settings, name: str, result: BaseModel) -> Path | str:
+    for field in ("docs", "report"):
+        place = getattr(result, field, None)
+        page = settings.home / place if place else None
+        if page is not None and page.is_file():
+            return page
+        if page is not None and (page / "index.html").is_file():
+            return page / "index.html"
+    text = html.escape(json.dumps(result.model_dump(mode="json"), indent=1))
+    return f"<p>{html.escape(headlines.of(name, result))}</p><pre>{text}</pre>"

@@ -1,0 +1,74 @@
+"""The components: thin, typed, one for every stage. What they do is in ``component``, inside the image."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Metrics, Output
+
+IMAGE = "mediscale-platform:0.1.0-python3.11"
+"""Built from infra/docker; a cluster's registry is put before it by its own image policy."""
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def extract(source: str, path: str, dataset: str, size: str, home: str) -> str:
+    """A hospital's own files, or a synthetic hospital of that size."""
+    from kubeflow_pipelines import component
+
+    return component.extract(home, size=size, source=source, path=path, dataset=dataset)
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def stage(
+    name: str,
+    task: str,
+    home: str,
+    config: dict,
+    metrics: Output[Metrics],
+    report: Output[HTML],
+    record: Output[Artifact],
+    first: str = "",
+    second: str = "",
+    third: str = "",
+    fourth: str = "",
+) -> str:
+    """Runs one stage on the results of up to four others; its result, as JSON, holds references only."""
+    from kubeflow_pipelines import component
+
+    done = component.run(name, task, home, config, [first, second, third, fourth])
+    metrics.metadata.update(done.metrics)
+    record.metadata.update(done.tables)
+    done.write(report=report.path, record=record.path)
+    return done.result
+
+
+class Resources(NamedTuple):
+    """What a step asks of the cluster."""
+
+    cpu: str
+    memory: str
+    accelerators: int = 0
+
+
+SPARK = Resources(cpu="2", memory="6G")
+SMALL = Resources(cpu="1", memory="3G")
+TRAINING = Resources(cpu="4", memory="8G")
+"""Trees: XGBoost's threads on four cores beat a GPU's start at the sizes of one hospital."""
+
+RESOURCES = {
+    "bronze": SPARK,
+    "quality": SPARK,
+    "silver": SPARK,
+    "labels": SPARK,
+    "gold": SPARK,
+    "training_set": SPARK,
+    "risk_model": TRAINING,
+}
+
+
+def place(task: dsl.PipelineTask, wanted: Resources) -> dsl.PipelineTask:
+    """Asks for the resources; switches Kubeflow's cache off, because the stages' own keys decide; retries twice."""
+    task.set_cpu_request(wanted.cpu).set_cpu_limit(wanted.cpu)
+    task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
+    if wanted.accelerators:
+        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(wanted.accelerators)
+    return task.set_caching_options(False).set_retry(2, backoff_duration="60s", backoff_factor=2)

@@ -1,0 +1,73 @@
+"""The compiled training pipeline, written to a file or handed to a Kubeflow cluster."""
+
+import logging
+import warnings
+from pathlib import Path
+
+from mediscale.errors import MediscaleError, UsageError
+from mediscale.settings import Settings
+
+
+def compiled(output: Path | None) -> Path:
+    """Compiles the pipeline into ``output``, or over the file that the repository holds."""
+    need_kfp()
+    from kubeflow_pipelines import train_pipeline
+
+    path = output or train_pipeline.COMPILED
+    path.parent.mkdir(parents=True, exist_ok=True)
+    train_pipeline.compile_to(path)
+    return path
+
+
+def submit(settings: Settings, arguments: dict[str, str]) -> str:
+    """Starts a run of the pipeline on the cluster; returns its address.
+
+    Raises:
+        UsageError: no host is set, kfp is absent, or the cluster refuses the token or the arguments.
+        MediscaleError: the cluster does not answer.
+    """
+    if not settings.kfp_host:
+        raise UsageError(
+            "No Kubeflow cluster is named; set MEDISCALE_KFP_HOST (and MEDISCALE_KFP_TOKEN where it asks for one)."
+        )
+    need_kfp()
+    import kfp
+    from kfp_server_api import ApiException
+    from urllib3.exceptions import HTTPError
+
+    from kubeflow_pipelines import train_pipeline
+
+    host = settings.kfp_host
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries would be told one by one
+    warnings.simplefilter("ignore", FutureWarning)
+    try:
+        client = kfp.Client(host=host, existing_token=settings.kfp_token.get_secret_value() or None)
+        run = client.create_run_from_pipeline_package(
+            str(train_pipeline.COMPILED),
+            arguments=arguments,
+            run_name="mediscale-train",
+            enable_caching=False,
+        )
+    except ApiException as error:
+        raise UsageError(_refusal(host, error.status)) from error
+    except (HTTPError, OSError) as error:
+        raise MediscaleError(
+            f"The Kubeflow cluster {host} does not answer; check MEDISCALE_KFP_HOST."
+        ) from error
+    return f"{host.rstrip('/')}/#/runs/details/{run.run_id}"
+
+
+def _refusal(host: str, status: int | None) -> str:
+    if status in (401, 403):
+        return f"The Kubeflow cluster {host} refuses the token; set MEDISCALE_KFP_TOKEN to a valid one."
+    if status == 404:
+        return f"There is no Kubeflow Pipelines API at {host}; check MEDISCALE_KFP_HOST."
+    return f"The Kubeflow cluster {host} refuses the run with status {status}; its own log says why."
+
+
+def need_kfp() -> None:
+    """Refuses, in a sentence, an environment without Kubeflow's package."""
+    try:
+        import kfp  # noqa: F401
+    except ModuleNotFoundError:
+        raise UsageError("Kubeflow's package kfp is not in this environment; run `make setup`.") from None

@@ -1,0 +1,114 @@
+"""What a stage may not look up by itself, resolved by its caller just before the call, the same for every caller.
+
+The clock, today's production model, the next number of the promotion history, the digest of an extract: they become
+parameters, so that the key of a call covers all that the stage saw.
+"""
+
+import getpass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from mediscale import stages
+from mediscale.errors import UsageError
+from mediscale.settings import Settings
+
+
+def extract(
+    settings: Settings, size: str = "", source: str = "", path: str = "", dataset: str = ""
+) -> BaseModel:
+    """What a run begins with: a hospital's own files, or a synthetic hospital of that size.
+
+    Raises:
+        UsageError: a source without a path, or both a source and a size.
+        InputError: unknown source, or a file of it is missing.
+    """
+    if bool(source) != bool(path):
+        raise UsageError("A source and a path belong together: what the extract is, and where it lies.")
+    if source and size:
+        raise UsageError("A size is for the synthetic hospital; leave it out with a source and a path.")
+    if not source:
+        config = {"size": size or "small", "dataset": dataset or "synthetic"}
+        return stages.call("synthetic", config, settings=settings)
+    from data_pipeline import bronze
+    from data_pipeline.source import digest_of
+
+    where = str(Path(path).resolve())
+    return bronze.Params(
+        source=source, dataset=dataset or source, path=where, extract_digest=digest_of(where, source)
+    )
+
+
+def call(
+    stage: str, config: Mapping[str, Any], upstream: Sequence[Mapping[str, Any]], settings: Settings
+) -> BaseModel:
+    """``stages.call`` with upstream results as plain mappings and with what the caller has to resolve.
+
+    Raises:
+        UsageError: two upstream results disagree about a parameter; and what ``stages.call`` raises.
+    """
+    return stages.call(stage, resolved(stage, config, upstream, settings), settings=settings)
+
+
+def resolved(
+    stage: str, config: Mapping[str, Any], upstream: Sequence[Mapping[str, Any]], settings: Settings
+) -> dict[str, Any]:
+    """The parameters of a call: those given, those of upstream results, and those that are looked up now."""
+    known = wired(stage, config, upstream)
+    look_up = _LOOK_UP.get(stage)
+    return {**look_up(known, settings), **known} if look_up else known
+
+
+def wired(stage: str, config: Mapping[str, Any], upstream: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Fills parameters from upstream results by field name, as ``stages.fill`` does for results that have a type."""
+    values = dict(config)
+    fields = stages.load(stage).Params.model_fields.keys() - config.keys()
+    for result in upstream:
+        for name in fields & result.keys():
+            if values.setdefault(name, result[name]) != result[name]:
+                raise UsageError(
+                    f"Stage {stage}: two upstream results disagree about {name!r}; set it explicitly."
+                )
+    return values
+
+
+def _evaluation(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    return _situation(known, settings).evaluation if _names_a_version(known) else {}
+
+
+def _promotion(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    if not _names_a_version(known):
+        return {}
+    today = _situation(known, settings)
+    return {
+        **today.promotion,
+        "actor": today.actor or actor(),
+        "moved_at": today.moved_at or datetime.now(UTC).replace(tzinfo=None),
+    }
+
+
+def _situation(known: Mapping[str, Any], settings: Settings) -> Any:
+    from mediscale.refs import ModelRef
+    from training import promote
+
+    model = ModelRef.model_validate(known["model"])
+    return promote.situation(settings, known["dataset"], known["task"], model)
+
+
+def _names_a_version(known: Mapping[str, Any]) -> bool:
+    return {"dataset", "task", "model"} <= known.keys()
+
+
+def actor() -> str:
+    """Who moves an alias: MEDISCALE_ACTOR where a scheduler sets it, else the account's name."""
+    return os.environ.get("MEDISCALE_ACTOR") or getpass.getuser()
+
+
+_LOOK_UP: dict[str, Callable[[Mapping[str, Any], Settings], dict[str, Any]]] = {
+    "evaluate": _evaluation,
+    "promotion": _promotion,
+}
