@@ -217,7 +217,8 @@ def _judge(
 
     path = f"reports/drift/{params.model.name}-v{params.model.version}/{params.start:%Y%m%dT%H%M%S}-{key[:8]}.html"
     asked = dict(column for each in calibrated for column in each.columns())
-    judged = report.write(asked, settings.home / path, generator)
+    reported = report.judge(asked, generator)
+    judged = reported.columns
     columns = tuple(column for each in calibrated for column in _columns(each, judged))
     missing = tuple(column for each in calibrated for column in _missing(each, judged))
     kept = calibrated[0].comparison
@@ -234,6 +235,7 @@ def _judge(
             "report": path,
         }
     )
+    reported.save(settings.home / path)
     numbers = Numbers(params=params, result=result, columns=columns, missing=missing)
     (settings.home / path).with_suffix(".json").write_text(numbers.model_dump_json(indent=1))
     return result

@@ -15,6 +15,7 @@ from monitoring.calibration import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
+    from evidently.core.report import Snapshot
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,25 @@ class Judged:
     drifted: bool
 
 
-def write(columns: Mapping[str, Column], path: Path, generator: np.random.Generator) -> dict[str, Judged]:
-    """Runs Evidently's Report, a normed Wasserstein distance per column, and leaves its HTML at ``path``."""
-    from evidently import DataDefinition, Dataset, Report
+@dataclass(frozen=True)
+class Report:
+    """Evidently's word on every column, and its page."""
+
+    columns: dict[str, Judged]
+    snapshot: "Snapshot"
+
+    def save(self, path: Path) -> None:
+        """Leaves the HTML at ``path``, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".part")
+        self.snapshot.save_html(str(unfinished))
+        unfinished.replace(path)
+
+
+def judge(columns: Mapping[str, Column], generator: np.random.Generator) -> Report:
+    """Runs Evidently's report: a normed Wasserstein distance per column, each with its own threshold."""
+    import evidently
+    from evidently import DataDefinition, Dataset
     from evidently.metrics import ValueDrift
 
     definition = DataDefinition(numerical_columns=list(columns))
@@ -46,15 +63,11 @@ def write(columns: Mapping[str, Column], path: Path, generator: np.random.Genera
     ]
     reference = {name: column.reference for name, column in columns.items()}
     window = {name: column.window for name, column in columns.items()}
-    snapshot = Report(metrics, include_tests=True).run(
+    snapshot = evidently.Report(metrics, include_tests=True).run(
         current_data=Dataset.from_pandas(_frame(window, generator), definition),
         reference_data=Dataset.from_pandas(_frame(reference, generator), definition),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    snapshot.save_html(str(unfinished))
-    unfinished.replace(path)
-    return _judged(snapshot.dict())
+    return Report(columns=_judged(snapshot.dict()), snapshot=snapshot)
 
 
 def _frame(columns: Mapping[str, Floats], generator: np.random.Generator) -> "pd.DataFrame":

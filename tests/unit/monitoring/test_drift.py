@@ -35,6 +35,15 @@ def test_an_undrifted_window_is_quiet(hospital: Any, patients: Any) -> None:
     assert found.prediction is not None
     assert 0 < found.prediction.statistic < found.prediction.threshold
 
+    written = numbers(hospital, found)
+    assert written["result"] == json.loads(found.model_dump_json())
+    assert len(written["columns"]) + len(written["missing"]) == found.watched
+    assert {column["column"] for column in written["columns"]} > {
+        "age_years",
+        "creatinine_last_stay",
+        drift.RISK,
+    }
+
 
 def test_a_changed_unit_is_seen_and_named(hospital: Any, patients: Any) -> None:
     rows = patients(100, seed=202)
@@ -65,7 +74,7 @@ def test_a_measurement_that_is_no_longer_made_is_missingness_not_values(hospital
     assert found.drifted
     missing = {column.column: column for column in found.drifted_missing}
     assert missing.keys() == {"creatinine_last_stay"}
-    assert missing["creatinine_last_stay"].share > missing["creatinine_last_stay"].reference_share + 0.3
+    assert missing["creatinine_last_stay"].share > missing["creatinine_last_stay"].reference_share + 0.2
     assert "creatinine_last_stay" not in {column.column for column in found.drifted_columns}
 
 
@@ -78,9 +87,8 @@ def test_requests_by_values_are_compared_with_patients_reduced_to_what_they_say(
     assert not quiet.drifted  # most inputs are missing, and the risks are those of requests that say little
 
     said[:, columns_of("heart_rate")] *= 1.4
-    assert "heart_rate_last_24h" in {
-        c.column for c in hospital.judge(said, [None] * 300, **FEW).drifted_columns
-    }
+    moved = hospital.judge(said, [None] * 300, **FEW).drifted_columns
+    assert [NAMES.index(column.column) in columns_of("heart_rate") for column in moved] == [True]
 
 
 def test_both_kinds_of_questions_in_one_window(hospital: Any, patients: Any) -> None:
@@ -142,21 +150,9 @@ def test_the_report_and_its_numbers_hold_no_patient_and_no_value(hospital: Any, 
     assert not list((hospital.settings.home / found.report).parent.glob("*.part"))
 
 
-def test_the_numbers_beside_the_report_are_those_of_all_columns(hospital: Any, patients: Any) -> None:
-    found = hospital.judge(patients(80, seed=211), **FEW)
-    written = numbers(hospital, found)
-    assert written["result"] == json.loads(found.model_dump_json())
-    assert len(written["columns"]) + len(written["missing"]) == found.watched
-    assert {column["column"] for column in written["columns"]} > {
-        "age_years",
-        "creatinine_last_stay",
-        drift.RISK,
-    }
-
-
 def test_the_same_window_gets_the_same_answer(hospital: Any, patients: Any) -> None:
     predictions = hospital.log(patients(60, seed=212), range(60))
-    params = hospital.params(predictions, **FEW)
+    params = hospital.params(predictions, monitored=3, draws=200)
     first, second = (drift.run(params, hospital.settings, "same") for _ in range(2))
     assert first == second
 
