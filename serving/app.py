@@ -4,10 +4,8 @@ import asyncio
 import gc
 import logging
 import time
-import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -19,20 +17,18 @@ from starlette.routing import BaseRoute
 from mediscale.errors import BusyError, InputError, MediscaleError, NotFoundError, StorageError
 from mediscale.predictor import NOTICE
 from mediscale.settings import Settings
-from serving import answers, schemas
+from serving import schemas
 from serving.metrics import Metrics
-from serving.patients import Patients
-from serving.prediction_log import PredictionLog, flush_left_behind
+from serving.prediction_log import PredictionLog
 from serving.predictors import Predictors
-from serving.schemas import Answer, Health, ModelHealth, Problem, Values
+from serving.schemas import Answer, Health, Problem
+from serving.service import Clock, Service, place, utc_now
 
 BODY_BYTES = 64 * 1024
 POLL_SECONDS = 1.5
 """How often the promotion history is looked at."""
-FLUSH_SECONDS = 5.0
+FLUSH_SECONDS = 30.0
 """How often logged predictions are moved to the lake."""
-
-Clock = Callable[[], datetime]
 
 log = logging.getLogger("mediscale.serving")
 
@@ -55,80 +51,6 @@ _BODY = {
 
 class TooLargeError(InputError):
     """The body is larger than any request can be."""
-
-
-class Service:
-    """What the endpoints share in one worker process."""
-
-    def __init__(
-        self, settings: Settings, predictors: Predictors, prediction_log: PredictionLog, clock: Clock
-    ) -> None:
-        self.settings = settings
-        self.clock = clock
-        self.predictors = predictors
-        self.log = prediction_log
-        self.patients = Patients(settings, predictors.dataset)
-        self.metrics = Metrics()
-        self.flush_problem: str | None = None
-
-    async def predict(self, body: bytes) -> Answer:
-        """One answer, durable in the log when this returns.
-
-        Raises:
-            MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
-        """
-        asked = schemas.parse(body)
-        served, now = self.predictors.current, self.clock()
-        if not served:
-            raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
-        if isinstance(asked, Values):
-            answer, logged = answers.of_values(asked, served, now)
-        else:
-            known = await asyncio.to_thread(self.patients.find, asked, tuple(served))
-            answer, logged = answers.of_patient(known, served, now)
-        await self.log.append(logged)
-        for risk in answer.predictions:
-            self.metrics.predictions.labels(risk.task, risk.version).inc()
-        return answer
-
-    def health(self) -> Health:
-        served, refused = self.predictors.current, self.predictors.refused
-        models = tuple(
-            ModelHealth(task, found.model.name, found.model.version, found.moved_at)
-            for task, found in sorted(served.items())
-        )
-        problems = (*refused.values(), *([self.flush_problem] if self.flush_problem else []))
-        status: schemas.Status = "unavailable" if not served else "degraded" if problems else "ready"
-        return Health(
-            status, self.predictors.dataset, self.predictors.alias, models, problems, self.log.backlog()
-        )
-
-    def follow(self) -> None:
-        """Looks at the history once; what is served stays when it can't be read."""
-        self.predictors.refresh()
-        for task, found in self.predictors.current.items():
-            self.metrics.version.labels(task).set(found.model.version)
-
-    def flush(self) -> None:
-        """Moves what is logged to the lake; what the lake does not take now stays in the log."""
-        try:
-            self.log.flush()
-            self.flush_problem = None
-        except Exception:
-            self.metrics.failed_flushes.inc()
-            self.flush_problem = "The lake does not take the prediction log; it is kept here and tried again."
-            raise
-        finally:
-            self.metrics.backlog.set(self.log.backlog())
-
-    def flush_left_behind(self) -> None:
-        """Moves what killed workers of this home logged to the lake."""
-        flush_left_behind(self.settings, self.log.dataset)
-
-
-def utc_now() -> datetime:
-    """Naive, as all times here."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def create_app(
@@ -193,11 +115,11 @@ def _routes(service: Service) -> list[BaseRoute]:
 def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await _quietly(service.follow)
+        await asyncio.to_thread(service.follow)
         tasks = [
             asyncio.create_task(_repeat(service.follow, POLL_SECONDS)),
             asyncio.create_task(_repeat(service.flush, FLUSH_SECONDS)),
-            asyncio.create_task(_quietly(service.flush_left_behind)),
+            asyncio.create_task(asyncio.to_thread(service.flush_left_behind)),
         ]
         gc.collect()
         gc.freeze()  # what is loaded now lives as long as the process: no collection need look at it
@@ -205,26 +127,16 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await _quietly(service.flush)
+        await asyncio.to_thread(service.flush)
         service.log.close()
 
     return lifespan
 
 
-async def _repeat(work: Callable[[], object], seconds: float) -> None:
+async def _repeat(work: Callable[[], None], seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
-        await _quietly(work)
-
-
-async def _quietly(work: Callable[[], object]) -> None:
-    """Runs background work; a failure is logged and the next round tries again."""
-    try:
         await asyncio.to_thread(work)
-    except MediscaleError as error:
-        log.warning("%s", error)
-    except Exception as error:
-        log.error("%s", _place(error))
 
 
 async def _body(request: Request) -> bytes:
@@ -249,14 +161,7 @@ _STATUS: dict[type[MediscaleError], int] = {
 def _refused(error: Exception, metrics: Metrics) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     if status == 500:
-        log.error("%s", _place(error))
+        log.error("%s", place(error))
         error = MediscaleError("The server could not answer; its log says where. Nothing was predicted.")
     metrics.refusals.labels(status).inc()
     return Response(_PROBLEM.dump_json(Problem(str(error))), status, media_type="application/json")
-
-
-def _place(error: BaseException) -> str:
-    """Kind and place of a failure, without its message, which may hold a patient's values."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
-    return f"{type(error).__name__} at {where}"

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import tempfile
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,10 +42,8 @@ def serve(
     log.info("MediScale listens on http://%s:%d (try /docs)", host, listener.getsockname()[1])
     # One thread per process: a row is microseconds of work, and OpenMP's pools only take each other's cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
+    with listener, suppress(KeyboardInterrupt):
         _run(partial(application, settings, name, alias), listener, workers)
-    finally:
-        listener.close()
 
 
 def application(settings: Settings, dataset: str, alias: Alias) -> "FastAPI":

@@ -42,8 +42,11 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
-        self.failed_flushes = Counter(
-            "mediscale_failed_flushes_total", "Flushes that the lake did not take", registry=self._registry
+        self.failures = Counter(
+            "mediscale_failures_total",
+            "Work behind the answers that failed: log, history, flush",
+            ["work"],
+            registry=self._registry,
         )
 
     def exposition(self) -> bytes:

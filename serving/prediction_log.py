@@ -82,9 +82,10 @@ class PredictionLog:
         self._path, self._lock = _claim(settings, dataset)
         self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._connection = _connect(self._path)
+        self._flushing = threading.Lock()
         self.worker = _worker(self._connection)
         self._continue_numbers()
-        self._writer = threading.Thread(target=self._write_forever, name="prediction-log")
+        self._writer = threading.Thread(target=self._write_forever, name="prediction-log", daemon=True)
         self._writer.start()
 
     async def append(self, predictions: Sequence[Prediction]) -> None:
@@ -105,7 +106,7 @@ class PredictionLog:
         Raises:
             MediscaleError: the lake could not take them; they stay here, and the next flush takes them.
         """
-        with closing(_connect(self._path)) as connection:
+        with self._flushing, closing(_connect(self._path)) as connection:
             return _flush(connection, self._settings, self.dataset, self.worker)
 
     def backlog(self) -> int:
@@ -154,6 +155,8 @@ def flush_left_behind(settings: Settings, dataset: str) -> int:
 
 
 def _flush(connection: sqlite3.Connection, settings: Settings, dataset: str, worker: str) -> int:
+    if connection.execute("SELECT 1 FROM predictions LIMIT 1").fetchone() is None:
+        return 0
     connection.execute(_DELETE, (lake.sequence_held(settings, dataset, PREDICTIONS.name, worker),))
     moved = 0
     while rows := connection.execute(_SELECT, (FLUSH_ROWS,)).fetchall():

@@ -253,8 +253,8 @@ class Health:
     alias: str
     models: tuple[ModelHealth, ...]
     problems: tuple[str, ...]
-    unflushed: int
-    """Predictions that are durable on this machine and not yet in the lake."""
+    unflushed: int | None
+    """Predictions that are durable on this machine and not yet in the lake; null when the log is locked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -238,3 +239,39 @@ def test_simultaneous_requests_are_all_logged(settings: Settings, promote: Any) 
 
     assert asyncio.run(together()) == [200] * 120
     assert len(lake.read(settings, lake.latest(settings, "synthetic", "predictions"))) == 120
+
+
+def test_health_says_what_is_wrong_until_it_is_right_again(settings: Settings, promote: Any) -> None:
+    promote("mortality")
+    log = PredictionLog(settings, "synthetic")
+    with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
+        assert client.get("/health").json()["status"] == "ready"
+        log._connection.execute("PRAGMA max_page_count = 1")
+        while client.post("/predict", json={"age": 67}).status_code == 200:
+            pass
+        health = client.get("/health").json()
+        assert health["status"] == "degraded"
+        assert "disk full" in health["problems"][0]
+        log._connection.execute("PRAGMA max_page_count = 1000000")
+        ask(client, {"age": 67})
+        assert client.get("/health").json()["status"] == "ready"
+        assert client.get("/health").json()["unflushed"] > 0
+
+
+def test_a_history_that_can_not_be_read_leaves_what_is_served(
+    settings: Settings, promote: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.app.POLL_SECONDS", 0.02)
+    promote("mortality")
+    log = PredictionLog(settings, "synthetic")
+    with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
+        promote("mortality", 2)
+        history = next((settings.home / "lake" / "synthetic" / "promotions").glob("_delta_log/*1.json"))
+        history.write_text("torn")
+        deadline = time.monotonic() + 20
+        while client.get("/health").json()["status"] == "ready" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        health = client.get("/health").json()
+        assert health["status"] == "degraded"
+        assert "what was served before is served" in health["problems"][0]
+        assert ask(client, {"age": 67})["predictions"][0]["version"] == 1

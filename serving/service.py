@@ -1,0 +1,128 @@
+"""What the endpoints of one worker process share: the served versions, the log, the patients, the numbers."""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+from mediscale.errors import BusyError, MediscaleError
+from mediscale.settings import Settings
+from serving import answers, schemas
+from serving.metrics import Metrics
+from serving.patients import Patients
+from serving.prediction_log import PredictionLog, flush_left_behind
+from serving.predictors import Predictors
+from serving.schemas import Answer, Health, ModelHealth, Values
+
+Clock = Callable[[], datetime]
+
+log = logging.getLogger("mediscale.serving")
+
+_FAILED = {
+    "history": "The promotion history can't be read; what was served before is served.",
+    "flush": "The lake does not take the prediction log; it is kept on this machine and tried again.",
+    "left behind": "The lake does not take what earlier servers logged; it is kept on this machine.",
+}
+
+
+def utc_now() -> datetime:
+    """Naive, as all times here."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Service:
+    """What the endpoints share in one worker process."""
+
+    def __init__(
+        self, settings: Settings, predictors: Predictors, prediction_log: PredictionLog, clock: Clock
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.predictors = predictors
+        self.log = prediction_log
+        self.patients = Patients(settings, predictors.dataset)
+        self.metrics = Metrics()
+        self._problems: dict[str, str] = {}
+
+    async def predict(self, body: bytes) -> Answer:
+        """One answer, durable in the log when this returns.
+
+        Raises:
+            MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
+        """
+        asked = schemas.parse(body)
+        served, now = self.predictors.current, self.clock()
+        if not served:
+            raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
+        if isinstance(asked, Values):
+            answer, logged = answers.of_values(asked, served, now)
+        else:
+            known = await asyncio.to_thread(self.patients.find, asked, tuple(served))
+            answer, logged = answers.of_patient(known, served, now)
+        try:
+            await self.log.append(logged)
+        except MediscaleError as error:
+            self._note("log", error)
+            raise
+        self._problems.pop("log", None)
+        for risk in answer.predictions:
+            self.metrics.predictions.labels(risk.task, risk.version).inc()
+        return answer
+
+    def health(self) -> Health:
+        served, refused = self.predictors.current, self.predictors.refused
+        models = tuple(
+            ModelHealth(task, found.model.name, found.model.version, found.moved_at)
+            for task, found in sorted(served.items())
+        )
+        problems = (*refused.values(), *self._problems.values())
+        status: schemas.Status = "unavailable" if not served else "degraded" if problems else "ready"
+        return Health(
+            status, self.predictors.dataset, self.predictors.alias, models, problems, self._backlog()
+        )
+
+    def follow(self) -> None:
+        """Looks at the promotion history once."""
+        self._attempt("history", self.predictors.refresh)
+        for task, found in self.predictors.current.items():
+            self.metrics.version.labels(task).set(found.model.version)
+
+    def flush(self) -> None:
+        """Moves what is logged to the lake."""
+        self._attempt("flush", self.log.flush)
+        self.metrics.backlog.set(self._backlog() or 0)
+
+    def flush_left_behind(self) -> None:
+        """Moves what killed workers of this home logged to the lake."""
+        self._attempt("left behind", partial(flush_left_behind, self.settings, self.log.dataset))
+
+    def _attempt(self, work: str, do: Callable[[], object]) -> None:
+        """Background work: a failure is kept for /health until a later round succeeds."""
+        try:
+            do()
+        except Exception as error:
+            self._note(work, error)
+        else:
+            self._problems.pop(work, None)
+
+    def _note(self, work: str, error: Exception) -> None:
+        self.metrics.failures.labels(work).inc()
+        text = str(error) if isinstance(error, MediscaleError) else f"{_FAILED[work]} ({place(error)})"
+        if self._problems.get(work) != text:
+            log.warning("%s", text)
+        self._problems[work] = text
+
+    def _backlog(self) -> int | None:
+        try:
+            return self.log.backlog()
+        except MediscaleError:
+            return None
+
+
+def place(error: BaseException) -> str:
+    """Kind and place of a failure, without its message, which may hold a patient's values."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
+    return f"{type(error).__name__} at {where}"
