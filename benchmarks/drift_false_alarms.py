@@ -3,9 +3,9 @@
     python benchmarks/drift_false_alarms.py [--windows 10]
 
 Reference and windows are drawn from one population of clinical-looking columns (skewed, binary, rare, often missing;
-patients with several visits), so every alarm is false. ``any`` is the share of windows with a flagged column, which what our verdict goes by; "half of all columns"
-is Evidently's default verdict for a whole data set, under which a changed unit of one measurement goes unseen; the last
-lines show that: windows in which one column's unit was changed.
+patients with several visits), so every alarm is false. "any" is the share of windows in which any column was flagged,
+which our verdict goes by; "half" of those in which half of the columns were, which is Evidently's default for a whole
+data set, and under which a changed unit of one measurement goes unseen: the last lines are windows with such a change.
 """
 
 import argparse

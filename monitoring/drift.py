@@ -8,10 +8,9 @@ any new patient's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NaiveDatetime, model_validator
 
 from mediscale import registry
 from mediscale.errors import InputError
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 RISK = "answered risk"
 _NAMED = 5
-"""Columns named in the verdict's sentence."""
+"""Columns named in the summary."""
 
 
 class Params(Frozen):
@@ -40,9 +39,9 @@ class Params(Frozen):
     training_set: TableRef
     """What the model was trained on: the reference."""
     predictions: TableRef
-    start: datetime
+    start: NaiveDatetime
     """Of the window, on ``predicted_at``, included."""
-    end: datetime
+    end: NaiveDatetime
     """Excluded."""
     min_predictions: int = Field(50, ge=2)
     """With fewer to judge, the verdict is that there are too few."""
@@ -87,8 +86,8 @@ class Result(Frozen):
     dataset: str
     task: Task
     model: ModelRef
-    start: datetime
-    end: datetime
+    start: NaiveDatetime
+    end: NaiveDatetime
     n: int
     """Predictions of this version in the window."""
     judged: int
@@ -96,8 +95,8 @@ class Result(Frozen):
     by_values: int
     """Of the judged, how many were asked by plain values."""
     drifted: bool
-    verdict: str
-    """The same in a sentence."""
+    summary: str
+    """The verdict in a sentence."""
     watched: int = 0
     """Columns judged: values, missingness and the risk."""
     share_drifted: float = 0.0
@@ -140,11 +139,11 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         return _result(params, window, f"too few predictions ({len(window)} of {params.min_predictions})")
     inputs = _inputs(params, settings, spec, window, generator)
     if len(inputs.window) < params.min_predictions:
-        verdict = (
+        summary = (
             f"too few predictions that the reference has like for ({len(inputs.window)} of "
             f"{params.min_predictions})"
         )
-        return _result(params, window, verdict)
+        return _result(params, window, summary)
     risks = _risks(params, settings, spec, files, window, generator)
     calibrated = comparison.calibrate([inputs, *risks], params.false_alarms, params.draws, generator)
     return _judge(params, settings, key, window, calibrated, generator)
@@ -222,7 +221,7 @@ def _judge(
     columns = tuple(column for each in calibrated for column in _columns(each, judged))
     missing = tuple(column for each in calibrated for column in _missing(each, judged))
     kept = calibrated[0].comparison
-    result = _result(params, window, _verdict(columns, missing, len(kept.window))).model_copy(
+    result = _result(params, window, _summary(columns, missing, len(kept.window))).model_copy(
         update={
             "judged": len(kept.window),
             "by_values": int((kept.window.patients < 0).sum()),
@@ -268,7 +267,7 @@ def _missing(calibrated: "Calibrated", judged: "Mapping[str, Judged]") -> Iterat
             )
 
 
-def _verdict(columns: Sequence[ColumnDrift], missing: Sequence[MissingDrift], rows: int) -> str:
+def _summary(columns: Sequence[ColumnDrift], missing: Sequence[MissingDrift], rows: int) -> str:
     from monitoring.comparison import MISSING
 
     moved = [column.column for column in columns if column.drifted]
@@ -281,7 +280,7 @@ def _verdict(columns: Sequence[ColumnDrift], missing: Sequence[MissingDrift], ro
     return f"drifted: {len(moved)} of {watched} watched columns are {usual} ({named})"
 
 
-def _result(params: Params, window: "Window", verdict: str) -> Result:
+def _result(params: Params, window: "Window", summary: str) -> Result:
     return Result(
         dataset=params.dataset,
         task=params.task,
@@ -292,5 +291,5 @@ def _result(params: Params, window: "Window", verdict: str) -> Result:
         judged=0,
         by_values=0,
         drifted=False,
-        verdict=verdict,
+        summary=summary,
     )

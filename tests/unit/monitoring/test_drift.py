@@ -31,7 +31,7 @@ def test_an_undrifted_window_is_quiet(hospital: Any, patients: Any) -> None:
     assert (found.n, found.judged, found.by_values) == (200, 200, 0)
     assert not found.drifted
     assert found.share_drifted == 0
-    assert found.verdict.startswith("quiet: none of ")
+    assert found.summary.startswith("quiet: none of ")
     assert found.prediction is not None
     assert 0 < found.prediction.statistic < found.prediction.threshold
 
@@ -52,7 +52,7 @@ def test_a_changed_unit_is_seen_and_named(hospital: Any, patients: Any) -> None:
     assert found.drifted
     assert [column.column for column in found.drifted_columns] == ["creatinine_last_stay"]
     assert found.drifted_columns[0].statistic > found.drifted_columns[0].threshold
-    assert "creatinine_last_stay" in found.verdict
+    assert "creatinine_last_stay" in found.summary
     assert found.drifted_missing == ()
 
 
@@ -111,7 +111,7 @@ def test_too_few_predictions_are_no_drift(hospital: Any, patients: Any, rows: in
     )
     found = drift.run(params, hospital.settings, "few")
     assert (found.n, found.drifted, found.report) == (rows, False, None)
-    assert found.verdict == f"too few predictions ({rows} of 50)"
+    assert found.summary == f"too few predictions ({rows} of 50)"
 
 
 def test_questions_without_like_in_the_reference_are_left_out(hospital: Any, patients: Any) -> None:
@@ -120,7 +120,7 @@ def test_questions_without_like_in_the_reference_are_left_out(hospital: Any, pat
     strange = np.where(np.isnan(strange), 1.0, strange)  # nobody in the reference has everything measured
     found = hospital.judge(strange, [None] * 60, **FEW)
     assert (found.n, found.judged, found.drifted) == (60, 0, False)
-    assert found.verdict == "too few predictions that the reference has like for (0 of 50)"
+    assert found.summary == "too few predictions that the reference has like for (0 of 50)"
 
 
 def test_an_empty_and_a_constant_column_do_not_stop_it(hospital: Any, patients: Any) -> None:

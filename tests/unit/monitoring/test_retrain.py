@@ -24,7 +24,7 @@ def window(day: int, drifted: bool, version: int = 1, **other: Any) -> drift.Res
         "judged": 100,
         "by_values": 0,
         "drifted": drifted,
-        "verdict": "",
+        "summary": "",
     }
     return drift.Result(**(values | other))
 
