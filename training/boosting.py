@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline import features
-from mediscale.errors import UsageError
+from mediscale.errors import BusyError, UsageError
 from mediscale.predictor import Task
 from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
@@ -29,6 +29,7 @@ _ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",  # a hospital's machine reports to nobody
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # importing takes a minute on a crowded machine
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an actor, that is a process, of its own
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # by default a fit ends up to 2 s after its last round
 }
@@ -56,6 +57,10 @@ class Job(Frozen):
     training_set: TableRef
     task: Task
     recipe: Recipe
+
+
+_QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
+_STARTS = 3
 
 
 def parameters(recipe: Recipe) -> dict[str, Any]:
@@ -191,27 +196,41 @@ def _cluster(settings: Settings, workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _start(ray, settings, workers)
+    _join(ray, settings) if settings.ray_address else _start(ray, workers)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _start(ray: Any, settings: Settings, workers: int) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+def _join(ray: Any, settings: Settings) -> None:
     try:
-        if settings.ray_address:
-            ray.init(address=settings.ray_address, **quiet)
-        else:
+        ray.init(address=settings.ray_address, **_QUIET)
+    except ConnectionError as error:
+        raise UsageError(
+            f"The Ray cluster at {settings.ray_address} does not answer; start it or unset MEDISCALE_RAY_ADDRESS."
+        ) from error
+
+
+def _start(ray: Any, workers: int) -> None:
+    """Ray gives its own processes a fixed 30 seconds; on a crowded machine the second try finds them in memory."""
+    for attempt in range(_STARTS):
+        try:
             ray.init(
                 num_cpus=workers + 1,  # one more for the trainer's controller, or the workers never start
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE,
                 _node_ip_address="127.0.0.1",
-                **quiet,
+                **_QUIET,
             )
-    except ConnectionError as error:
-        raise UsageError(
-            f"The Ray cluster at {settings.ray_address} does not answer; start it or unset MEDISCALE_RAY_ADDRESS."
-        ) from error
+        except Exception as error:  # Ray raises the bare class
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if attempt + 1 == _STARTS:
+                raise BusyError(
+                    f"Ray could not start {_STARTS} times in a row: this machine is too busy; try again later, or "
+                    "train with one worker, which needs no cluster."
+                ) from error
+        else:
+            return
