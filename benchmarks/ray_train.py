@@ -72,7 +72,7 @@ class _Watching:
     """Samples the children's CPU times, because Ray's processes are not waited for by this one."""
 
     def __init__(self, spent: dict[int, float]) -> None:
-    self._spent, self._ended = spent, threading.Event()
+        self._spent, self._ended = spent, threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> None:
