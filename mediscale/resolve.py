@@ -91,6 +91,23 @@ def _promotion(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     }
 
 
+def _drift(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    if not {"dataset", "task"} <= known.keys():
+        return {}
+    from mediscale.refs import ModelRef
+    from monitoring import served
+
+    model = ModelRef.model_validate(known["model"]) if "model" in known else None
+    return served.to_judge(settings, known["dataset"], known["task"], model)
+
+
+def _retrain(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    from monitoring import served
+
+    asked = {"dataset", "task"} <= known.keys() and "windows" not in known
+    return served.judged(settings, known["dataset"], known["task"]) if asked else {}
+
+
 def _situation(known: Mapping[str, Any], settings: Settings) -> Any:
     from mediscale.refs import ModelRef
     from training import promote
@@ -111,4 +128,6 @@ def actor() -> str:
 _LOOK_UP: dict[str, Callable[[Mapping[str, Any], Settings], dict[str, Any]]] = {
     "evaluate": _evaluation,
     "promotion": _promotion,
+    "drift": _drift,
+    "retrain": _retrain,
 }

@@ -1,0 +1,65 @@
+"""What a caller looks up for the stages of monitoring: the served version, its training set, its judged windows."""
+
+from typing import Any
+
+from mediscale import lake, manifest, registry
+from mediscale.errors import NotFoundError
+from mediscale.predictor import Task
+from mediscale.refs import ModelRef
+from mediscale.settings import Settings
+from mediscale.tables import PREDICTIONS
+from monitoring import drift
+
+
+def version(settings: Settings, dataset: str, task: Task) -> ModelRef:
+    """Production's version, or staging's as long as nothing is in production.
+
+    Raises:
+        NotFoundError: neither alias points to a version.
+    """
+    moves = (registry.current(settings, dataset, task, alias) for alias in ("production", "staging"))
+    move = next((move for move in moves if move is not None), None)
+    if move is None:
+        name = registry.model_name(dataset, task)
+        raise NotFoundError(f"No version of {name} is in production or staging; train and promote one first.")
+    return move.version
+
+
+def to_judge(settings: Settings, dataset: str, task: Task, model: ModelRef | None = None) -> dict[str, Any]:
+    """Parameters of ``drift`` for a version, by default the served one: its files, its training set, the log as it is.
+
+    Raises:
+        NotFoundError: no version is served, nothing says what it was trained on, or nothing was logged yet.
+    """
+    model = model or version(settings, dataset, task)
+    trained = [m for m in manifest.of_stage(settings, "risk_model") if _about(m.result) == model]
+    if not trained:
+        raise NotFoundError(f"The lake has no record of {model}'s training; name its training set yourself.")
+    return {
+        "model": model,
+        "model_uri": trained[-1].result["model_uri"],
+        "model_digest": trained[-1].result["model_digest"],
+        "training_set": trained[-1].params["training_set"],
+        "predictions": lake.latest(settings, dataset, PREDICTIONS.name),
+    }
+
+
+def judged(settings: Settings, dataset: str, task: Task) -> dict[str, Any]:
+    """Parameters of ``retrain``: every window of the served version that was judged, oldest first; of a window that was
+    judged twice the later judgement.
+
+    Raises:
+        NotFoundError: no version is served, or no window of it was judged.
+    """
+    model = version(settings, dataset, task)
+    results = [drift.Result.model_validate(m.result) for m in manifest.of_stage(settings, "drift")]
+    windows = {(w.start, w.end): w for w in results if (w.dataset, w.task, w.model) == (dataset, task, model)}
+    if not windows:
+        raise NotFoundError(
+            f"No window of {model}'s predictions was judged yet; run `mediscale drift` first."
+        )
+    return {"windows": tuple(windows[when] for when in sorted(windows))}
+
+
+def _about(result: dict[str, Any]) -> ModelRef:
+    return ModelRef.model_validate(result["model"])

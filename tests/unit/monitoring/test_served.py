@@ -1,0 +1,114 @@
+"""What a caller of the monitoring stages looks up."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mediscale import lake, manifest, registry, resolve
+from mediscale.errors import NotFoundError
+from mediscale.refs import ModelRef
+from mediscale.settings import Settings
+from mediscale.tables import PREDICTIONS
+from monitoring import drift, served
+
+DAY = datetime(2026, 11, 1)
+SERVED = ModelRef(name="a-mortality", version=2)
+TRAINING_SET = {"dataset": "a", "table": "training_set_mortality", "table_id": "t", "version": 4}
+ABOUT = {"dataset": "a", "task": "mortality"}
+
+
+def promote(settings: Settings, model: ModelRef, alias: registry.Alias, sequence: int) -> None:
+    move = registry.Move(
+        sequence=sequence,
+        model=model.name,
+        task="mortality",
+        alias=alias,
+        from_version=None,
+        to_version=model.version,
+        actor="test",
+        moved_at=DAY,
+        reason="test",
+        evidence_digest="",
+        model_uri="",
+        model_digest="",
+        key=f"{sequence}",
+    )
+    registry.record(settings, "a", move)
+
+
+def finished(
+    settings: Settings, stage: str, params: dict[str, Any], result: dict[str, Any], when: int
+) -> None:
+    manifest.write(
+        settings,
+        manifest.Manifest(
+            stage=stage,
+            key=f"{when}",
+            params=params,
+            code="",
+            lock="",
+            result=result,
+            outputs=(),
+            started_at=DAY + timedelta(minutes=when),
+            seconds=1,
+        ),
+    )
+
+
+def window(day: int, drifted: bool, model: ModelRef = SERVED) -> dict[str, Any]:
+    start = DAY + timedelta(days=day)
+    found = drift.Result(
+        dataset="a",
+        task="mortality",
+        model=model,
+        start=start,
+        end=start + timedelta(days=1),
+        n=9,
+        judged=9,
+        by_values=0,
+        drifted=drifted,
+        summary="",
+    )
+    return found.model_dump(mode="json")
+
+
+def test_the_served_version_is_judged_against_its_own_training_set(settings: Settings) -> None:
+    promote(settings, SERVED, "staging", 1)
+    promote(settings, ModelRef(name="a-mortality", version=1), "production", 2)
+    promote(settings, SERVED, "production", 3)
+    lake.append(settings, PREDICTIONS.name, PREDICTIONS.arrow_schema().empty_table(), "a", "worker", 1)
+    for when, version in enumerate((1, 2, 3)):
+        result = {
+            "model": {"name": "a-mortality", "version": version},
+            "model_uri": f"m{version}",
+            "model_digest": "d",
+        }
+        finished(settings, "risk_model", {"training_set": {**TRAINING_SET, "version": version}}, result, when)
+    found = resolve.resolved("drift", {**ABOUT, "start": DAY}, [], settings)
+    assert (found["model"], found["model_uri"], found["training_set"]["version"]) == (SERVED, "m2", 2)
+    assert found["predictions"] == lake.latest(settings, "a", "predictions")
+    other = resolve.resolved("drift", {**ABOUT, "model": {"name": "a-mortality", "version": 3}}, [], settings)
+    assert other["model_uri"] == "m3"
+
+
+def test_staging_is_watched_while_nothing_is_in_production(settings: Settings) -> None:
+    with pytest.raises(NotFoundError, match="No version of a-mortality"):
+        served.version(settings, "a", "mortality")
+    promote(settings, SERVED, "staging", 1)
+    assert served.version(settings, "a", "mortality") == SERVED
+    with pytest.raises(NotFoundError, match="no record of a-mortality v2's training"):
+        served.to_judge(settings, "a", "mortality")
+    with pytest.raises(NotFoundError, match="No window of a-mortality v2"):
+        served.judged(settings, "a", "mortality")
+
+
+def test_the_windows_of_the_served_version_in_the_order_of_time(settings: Settings) -> None:
+    promote(settings, SERVED, "production", 1)
+    history = [window(2, True), window(0, False), window(1, False), window(1, True)]
+    history.append(window(3, True, ModelRef(name="a-mortality", version=1)))
+    for when, result in enumerate(history):
+        finished(settings, "drift", {}, result, when)
+    found = resolve.resolved("retrain", ABOUT, [], settings)["windows"]
+    assert [(w.start.day, w.drifted) for w in found] == [(1, False), (2, True), (3, True)]
+    assert isinstance(found[0], drift.Result)
