@@ -4,7 +4,8 @@
 
 Every contender reads the same Delta files and writes one Parquet (or Delta) row per prediction; the results are
 compared cell by cell. Each runs in a process of its own; CPU seconds are those of the process and all its children,
-measured from after its imports (and, for Spark, after the session's start, which is given beside it).
+measured from after its imports. Gold through Spark is measured as in the loop, after the labels of the same events were
+made in the same session; what session and labels took is given as its start.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline import features, gold
+from data_pipeline import features, gold, labels
 from mediscale import lake, tables
 from mediscale.concepts import CONCEPTS, TREATMENTS, by_name
 from mediscale.settings import Settings
@@ -31,53 +32,70 @@ DATASET = "bench"
 EVENTS_PER_STAY = 250
 EPOCH = np.datetime64("2150-01-01", "us")
 HOUR = features.HOUR
+MINUTE = HOUR // 60
 EXACT = ("last", "min", "max", "count", "any")
 
 
 def made_events(n: int, shards: int) -> pa.Table:
-    """Stays of about four days: vital signs, laboratory, treatments, a third that no feature uses; 2 % corrected later,
-    1 % withdrawn, results known up to hours after they were true."""
+    """Stays of four days: vital signs, laboratory, treatments, a third that no feature uses; 2 % corrected later, 1 %
+    withdrawn, results known up to hours after they were true."""
     random = np.random.default_rng(7)
-    stays = max(n // EVENTS_PER_STAY, 1)
-    codes = (
+    usual = (
         [c.code for c in CONCEPTS]
         + [f"TREATMENT//{t}" for t in TREATMENTS]
         + [f"LAB//{i}" for i in range(300)]
     )
-    often = np.concatenate(
-        [
-            np.full(11, 30.0),
-            np.full(len(CONCEPTS) - 11, 4.0),
-            np.full(len(TREATMENTS), 3.0),
-            np.full(300, 0.8),
-        ]
-    )
-    subject = random.integers(0, stays, n)
-    hours = random.gamma(1.2, 40.0, n) - 12
+    often = np.repeat([30.0, 4.0, 3.0, 0.8], [11, len(CONCEPTS) - 11, len(TREATMENTS), 300])
+    subject = subjects(random.integers(0, stays_in(n), n))
+    time = admission(subject) + (random.gamma(1.2, 40.0, n) * 60 - 720).astype(np.int64) * MINUTE
     base = {
-        "subject_id": subject * 7919 + 11,
-        "time": (admissions(subject) + np.round(hours * 60).astype(np.int64) * 60_000_000),
-        "code": random.choice(len(codes), n, p=often / often.sum()),
+        "subject_id": subject,
+        "time": time,
+        "code": random.choice(len(usual), n, p=often / often.sum()),
         "numeric_value": np.round(random.lognormal(3, 1, n), 1),
+        "available_time": time + (random.exponential(42, n)).astype(np.int64) * MINUTE,
         "event_id": random.permutation(n) + 1,
         "retracted": np.zeros(n, dtype=bool),
+        "visit_id": np.zeros(n, dtype=np.int64),
     }
-    base["available_time"] = (
-        base["time"] + random.exponential(0.7 * HOUR, n).astype(np.int64) // 60_000_000 * 60_000_000
-    )
     again = random.choice(n, n * 3 // 100, replace=False)
     later = {name: column[again] for name, column in base.items()}
-    later["available_time"] = later["available_time"] + 60_000_000 * random.integers(1, 60 * 24, len(again))
+    later["available_time"] = later["available_time"] + MINUTE * random.integers(1, 60 * 24, len(again))
     later["numeric_value"] = np.round(later["numeric_value"] * 1.1, 1)
     later["retracted"] = np.arange(len(again)) % 3 == 0
-    columns = {name: np.concatenate([base[name], later[name]]) for name in base}
+    course = [made_course(n, kind, len(usual) + kind, days) for kind, days in enumerate((-20_000, 0, 4))]
+    columns = {name: np.concatenate([part[name] for part in (base, later, *course)]) for name in base}
     order = np.lexsort((columns["time"], columns["subject_id"]))
-    columns = {name: column[order] for name, column in columns.items()}
-    return as_table(columns, codes, shards)
+    codes = [*usual, "MEDS_BIRTH", "HOSPITAL_ADMISSION//EMERGENCY", "HOSPITAL_DISCHARGE//HOME"]
+    return as_table({name: column[order] for name, column in columns.items()}, codes, shards)
 
 
-def admissions(stay: np.ndarray) -> np.ndarray:
-    return EPOCH.astype(np.int64) + stay * 17 * 60_000_000
+def made_course(n: int, kind: int, code: int, days: int) -> dict[str, np.ndarray]:
+    """Birth, admission or discharge of every stay."""
+    subject = subjects(np.arange(stays_in(n)))
+    time = admission(subject) + days * 24 * HOUR
+    return {
+        "subject_id": subject,
+        "time": time,
+        "code": np.full(len(subject), code),
+        "numeric_value": np.full(len(subject), np.nan),
+        "available_time": time,
+        "event_id": n + 1 + kind * len(subject) + np.arange(len(subject)),
+        "retracted": np.zeros(len(subject), dtype=bool),
+        "visit_id": subject * 10,
+    }
+
+
+def stays_in(n: int) -> int:
+    return max(n // EVENTS_PER_STAY, 1)
+
+
+def subjects(stay: np.ndarray) -> np.ndarray:
+    return stay * 7919 + 11
+
+
+def admission(subject: np.ndarray) -> np.ndarray:
+    return EPOCH.astype(np.int64) + subject % 1_000_003 * 17 * MINUTE
 
 
 def as_table(columns: dict[str, np.ndarray], codes: list[str], shards: int) -> pa.Table:
@@ -85,6 +103,7 @@ def as_table(columns: dict[str, np.ndarray], codes: list[str], shards: int) -> p
     schema = tables.EVENTS.arrow_schema()
     filled: dict[str, pa.Array] = {
         **{name: pa.array(column) for name, column in columns.items()},
+        "numeric_value": pa.array(columns["numeric_value"], from_pandas=True),
         "time": pa.array(columns["time"]).cast(pa.timestamp("us")),
         "available_time": pa.array(columns["available_time"]).cast(pa.timestamp("us")),
         "code": pa.DictionaryArray.from_arrays(pa.array(columns["code"]), pa.array(codes)).cast(pa.string()),
@@ -94,17 +113,19 @@ def as_table(columns: dict[str, np.ndarray], codes: list[str], shards: int) -> p
     return pa.table({f.name: filled.get(f.name, pa.nulls(n, f.type)) for f in schema})
 
 
-def made_labels(stays: int, shards: int) -> pa.Table:
-    stay = np.arange(stays)
-    subject, admission = stay * 7919 + 11, pa.array(admissions(stay)).cast(pa.timestamp("us"))
-    at = pa.array(admissions(stay) + 24 * HOUR).cast(pa.timestamp("us"))
+def made_labels(n: int, shards: int) -> pa.Table:
+    subject = subjects(np.arange(stays_in(n)))
+    admitted = pa.array(admission(subject)).cast(pa.timestamp("us"))
+    at = pa.array(admission(subject) + 24 * HOUR).cast(pa.timestamp("us"))
     filled = {
-        "subject_id": pa.array(subject), "visit_id": pa.array(subject * 10), "admission_time": admission,
-        "prediction_time": at, "boolean_value": pa.array(stay % 12 == 0), "known_time": at,
-        "split": pa.array(["train"] * stays), "shard": pa.array(subject % shards),
-    }  # fmt: skip
+        "subject_id": pa.array(subject),
+        "visit_id": pa.array(subject * 10),
+        "admission_time": admitted,
+        "prediction_time": at,
+        "shard": pa.array(subject % shards),
+    }
     schema = tables.LABELS.arrow_schema()
-    return pa.table({f.name: filled.get(f.name, pa.nulls(stays, f.type)) for f in schema})
+    return pa.table({f.name: filled.get(f.name, pa.nulls(len(subject), f.type)) for f in schema})
 
 
 def land(settings: Settings, n: int, shards: int) -> None:
@@ -112,8 +133,7 @@ def land(settings: Settings, n: int, shards: int) -> None:
 
     events = made_events(n, shards)
     write_deltalake(settings.table_uri(DATASET, "events"), events, partition_by=["shard"])
-    labels = made_labels(max(n // EVENTS_PER_STAY, 1), shards)
-    write_deltalake(settings.table_uri(DATASET, f"labels_{TASK}"), labels)
+    write_deltalake(settings.table_uri(DATASET, f"labels_{TASK}"), made_labels(n, shards))
 
 
 # What the contenders compute: the kernel's measured features, by concept (or treatment), statistic and window.
@@ -141,10 +161,10 @@ def with_kernel(settings: Settings, shards: int, out: Path) -> None:
     from data_pipeline.shards import read
 
     events = lake.latest(settings, DATASET, "events")
-    labels = lake.read(settings, lake.latest(settings, DATASET, f"labels_{TASK}"))
+    cohort = lake.read(settings, lake.latest(settings, DATASET, f"labels_{TASK}"))
     parts = []
     for shard in range(shards):
-        asked = labels.filter(pa.array(labels["shard"].to_numpy() == shard))
+        asked = cohort.filter(pa.array(cohort["shard"].to_numpy() == shard))
         values = features.compute(read(settings, events, shard, features.COLUMNS), asked, TASK)
         parts.append(gold._table(asked, values, TASK))
     pq.write_table(pa.concat_tables(parts), out)
@@ -152,8 +172,8 @@ def with_kernel(settings: Settings, shards: int, out: Path) -> None:
 
 def with_spark(settings: Settings, shards: int, out: Path) -> None:
     """The gold stage as the loop runs it, with its leak audit, written as a Delta table."""
-    events, labels = (lake.latest(settings, DATASET, name) for name in ("events", f"labels_{TASK}"))
-    params = gold.Params(dataset=DATASET, events=events, labels=labels, task=TASK, shards=shards)
+    events, cohort = (lake.latest(settings, DATASET, name) for name in ("events", f"labels_{TASK}"))
+    params = gold.Params(dataset=DATASET, events=events, labels=cohort, task=TASK, shards=shards)
     result = gold.run(params, settings, "bench")
     out.write_text(result.features.model_dump_json())
 
@@ -266,14 +286,19 @@ def measure(name: str, home: Path, shards: int) -> dict[str, float]:
     settings = Settings(home=home)
     before = cpu_seconds()
     if name == "spark":
-        from mediscale import spark
-
-        spark.session(settings).range(1).count()
+        labels_by_spark(settings, shards)
     else:
         __import__({"kernel": "deltalake"}.get(name, name))
     started, clock = cpu_seconds(), time.perf_counter()
     CONTENDERS[name](settings, shards, home / f"{name}.out")
     return {"wall": time.perf_counter() - clock, "cpu": cpu_seconds() - started, "start": started - before}
+
+
+def labels_by_spark(settings: Settings, shards: int) -> None:
+    """What the loop has done before gold: the session is up, its workers and its Delta writer have run once."""
+    events = lake.latest(settings, DATASET, "events")
+    params = labels.Params(dataset=DATASET, source="made", events=events, shards=shards, task=TASK)
+    labels.run(params, settings, "bench")
 
 
 def result_of(name: str, home: Path) -> dict[str, np.ndarray]:
