@@ -160,24 +160,27 @@ def next_sequence(settings: Settings, dataset: str) -> int:
     return moves[-1].sequence + 1 if moves else 1
 
 
-def record(settings: Settings, dataset: str, move: Move) -> Move:
-    """Appends a move, or returns the one that the same key already recorded for this alias.
+def record(settings: Settings, dataset: str, *moves: Move) -> Move:
+    """Appends moves with consecutive numbers in one commit; what the same key recorded before is not written again.
+
+    Returns the first of them as the history has it.
 
     Raises:
-        BusyError: another promotion took the sequence number; nothing was written.
+        BusyError: another promotion took the first number; nothing was written.
     """
     import pyarrow as pa
 
+    first = moves[0]
     for held in history(settings, dataset):
-        if (held.key, held.alias) == (move.key, move.alias):
+        if held.key == first.key:
             return held
-    rows = pa.Table.from_pylist([move.model_dump()], schema=PROMOTIONS.arrow_schema())
-    if lake.append(settings, PROMOTIONS.name, rows, dataset, PROMOTIONS.name, move.sequence) is None:
+    rows = pa.Table.from_pylist([move.model_dump() for move in moves], schema=PROMOTIONS.arrow_schema())
+    if lake.append(settings, PROMOTIONS.name, rows, dataset, PROMOTIONS.name, first.sequence) is None:
         raise BusyError(
-            f"Another promotion became number {move.sequence} of {dataset}'s history first; "
-            f"{move.version} was not moved. Look at the history and run again."
+            f"Another promotion became number {first.sequence} of {dataset}'s history first; "
+            f"{first.version} was not moved. Look at the history and run again."
         )
-    return move
+    return first
 
 
 def rollback(
@@ -218,7 +221,8 @@ def rollback(
         "reason": reason,
         "key": f"rollback-{sequence}-to-{version}",
     }
-    move = record(settings, dataset, target.model_copy(update=changed))
+    move = target.model_copy(update=changed)
+    record(settings, dataset, move)
     repair(settings, dataset)
     return move
 
@@ -234,7 +238,9 @@ def client(settings: Settings) -> "MlflowClient":
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints the error that it raises
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # it prints the error that it raises
     return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
 
 

@@ -1,7 +1,7 @@
 """Stage: one version on the held-out patients, as the evidence file that a promotion rests on.
 
-Nothing else in the project reads the held-out split, and every look is counted: ``looks`` says how many versions were
-judged on these patients before, because the best of many looks good by luck.
+Nothing is fitted, tuned or chosen on the held-out split, and every look is counted: ``looks`` says how many versions
+were judged on these patients before, because the best of many looks good by luck.
 """
 
 from collections.abc import Iterator

@@ -4,13 +4,14 @@ The move is an entry of the append-only promotion history; MLflow's aliases are 
 the next call finds the entry and repairs the alias.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
 
 from mediscale import manifest, registry
-from mediscale.errors import MediscaleError
+from mediscale.errors import MediscaleError, NotFoundError
 from mediscale.predictor import Task
 from mediscale.refs import Frozen, ModelRef
 from mediscale.settings import Settings
@@ -84,6 +85,32 @@ def situation(settings: Settings, dataset: str, task: Task, model: ModelRef) -> 
     )
 
 
+def again(
+    settings: Settings, dataset: str, task: Task, version: int, actor: str, moved_at: datetime
+) -> Params:
+    """What to call this stage with when a person asks for production: the version's evidence, and today's situation.
+
+    Raises:
+        NotFoundError: no decision about this version was ever made, so there is no evidence to go by.
+    """
+    model = ModelRef(name=registry.model_name(dataset, task), version=version)
+    decisions = (Params.model_validate(m.params) for m in manifest.of_stage(settings, "promotion"))
+    mine = [params for params in decisions if params.model == model]
+    if not mine:
+        raise NotFoundError(
+            f"{model} was never evaluated for promotion; run the loop, or see `mediscale lineage`."
+        )
+    serving = registry.current(settings, dataset, task, "production")
+    changed = {
+        "incumbent": serving.version if serving and serving.version != model else None,
+        "sequence": registry.next_sequence(settings, dataset),
+        "actor": actor,
+        "moved_at": moved_at,
+        "aim": "production",
+    }
+    return mine[-1].model_copy(update=changed)
+
+
 def _looks(settings: Settings, dataset: str, task: Task, model: ModelRef) -> int:
     """How many other versions were judged on these held-out patients before this one was."""
     evaluations = [
@@ -106,19 +133,19 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     if evidence is None:
         registry.repair(settings, params.dataset)
         return _result(params, f"Not staged: {problem}", reached=0)
-    moves = [(_STAGED, "staging")]
     problems = list(verdict.objections(evidence, policy.of(params.task)))
+    reasons: dict[registry.Alias, str] = {"staging": _STAGED}
     if params.aim == "staging":
         reason = f"{_STAGED} Production was not asked for."
     elif problems:
         reason = f"{_STAGED} Production refused: {verdict.sentence(problems)}."
     else:
-        reason = _earned(evidence)
-        moves.append((reason, "production"))
-    for offset, (why, alias) in enumerate(moves):
-        _move(params, settings, key, alias, why, offset)
+        reason = reasons["production"] = _earned(evidence)
+    moves = list(_moves(params, settings, key, reasons))
+    if moves:
+        registry.record(settings, params.dataset, *moves)
     registry.repair(settings, params.dataset)
-    return _result(params, reason, reached=len(moves))
+    return _result(params, reason, reached=len(reasons))
 
 
 def _result(params: Params, reason: str, reached: int) -> Result:
@@ -169,24 +196,26 @@ def _earned(evidence: Evidence) -> str:
     )
 
 
-def _move(params: Params, settings: Settings, key: str, alias: str, reason: str, offset: int) -> None:
-    kind: registry.Alias = "production" if alias == "production" else "staging"
-    held = registry.current(settings, params.dataset, params.task, kind)
-    if held is not None and held.version == params.model and held.key != key:
-        return
-    move = registry.Move(
-        sequence=params.sequence + offset,
-        model=params.model.name,
-        task=params.task,
-        alias=kind,
-        from_version=held.to_version if held else None,
-        to_version=params.model.version,
-        actor=params.actor,
-        moved_at=params.moved_at,
-        reason=reason,
-        evidence_digest=params.evidence_digest,
-        model_uri=params.model_uri,
-        model_digest=params.model_digest,
-        key=key,
-    )
-    registry.record(settings, params.dataset, move)
+def _moves(
+    params: Params, settings: Settings, key: str, reasons: dict[registry.Alias, str]
+) -> Iterator[registry.Move]:
+    """Of the aliases that the version has earned, those that point elsewhere."""
+    held = {alias: registry.current(settings, params.dataset, params.task, alias) for alias in reasons}
+    wanted = [alias for alias, move in held.items() if move is None or move.version != params.model]
+    for sequence, alias in enumerate(wanted, start=params.sequence):
+        before = held[alias]
+        yield registry.Move(
+            sequence=sequence,
+            model=params.model.name,
+            task=params.task,
+            alias=alias,
+            from_version=before.to_version if before else None,
+            to_version=params.model.version,
+            actor=params.actor,
+            moved_at=params.moved_at,
+            reason=reasons[alias],
+            evidence_digest=params.evidence_digest,
+            model_uri=params.model_uri,
+            model_digest=params.model_digest,
+            key=key,
+        )

@@ -76,8 +76,7 @@ def test_an_empty_history_answers(settings) -> None:
 
 
 def test_history_is_told_in_order_and_current_is_the_newest(settings) -> None:
-    registry.record(settings, "h", _move())
-    registry.record(settings, "h", _move(sequence=2, alias="production", key="k1"))
+    registry.record(settings, "h", _move(), _move(sequence=2, alias="production"))
     registry.record(settings, "h", _move(sequence=3, from_version=1, to_version=2, key="k2"))
     assert [m.sequence for m in registry.history(settings, "h")] == [1, 2, 3]
     assert registry.current(settings, "h", "mortality", "staging").to_version == 2
@@ -87,11 +86,13 @@ def test_history_is_told_in_order_and_current_is_the_newest(settings) -> None:
 
 
 def test_the_same_key_is_recorded_once_and_a_taken_number_is_busy(settings) -> None:
-    first = registry.record(settings, "h", _move())
-    assert registry.record(settings, "h", _move(sequence=9)) == first
-    with pytest.raises(BusyError, match="number 1 of h's history"):
-        registry.record(settings, "h", _move(key="k2", to_version=2))
-    assert len(registry.history(settings, "h")) == 1
+    both = [_move(), _move(sequence=2, alias="production")]
+    registry.record(settings, "h", *both)
+    registry.record(settings, "h", _move(sequence=9))
+    for taken in (1, 0):
+        with pytest.raises(BusyError, match=f"number {taken} of h's history"):
+            registry.record(settings, "h", _move(sequence=taken, key="k2", to_version=2))
+    assert registry.history(settings, "h") == both
 
 
 def test_of_writers_at_the_same_moment_one_wins(settings) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mediscale import registry
-from mediscale.errors import BusyError
+from mediscale import registry, stages
+from mediscale.errors import BusyError, NotFoundError
 from mediscale.refs import ModelRef
 from training import evaluate, promote, risk_model
 
@@ -89,41 +89,50 @@ def test_decided_twice_is_written_once(world) -> None:
     assert len(_moves(world)) == 2
 
 
-@pytest.mark.parametrize("recorded", [1, 2])
 @pytest.mark.usefixtures("lenient")
-def test_killed_between_history_and_alias_the_next_call_goes_on(world, recorded, monkeypatch) -> None:
-    written = []
+@pytest.mark.parametrize("dies_in", ["record", "repair"])
+def test_killed_between_the_commit_points_the_next_call_goes_on(world, dies_in, monkeypatch) -> None:
+    def dies(*_arguments: object) -> None:
+        raise KeyboardInterrupt
 
-    def dies(*arguments) -> registry.Move:
-        written.append(record(*arguments))
-        if len(written) == recorded:
-            raise KeyboardInterrupt
-        return written[-1]
-
-    record = registry.record
-    monkeypatch.setattr(registry, "record", dies)
-    with pytest.raises(KeyboardInterrupt):
-        promote.run(_params(world), world.settings, KEY)
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, dies_in, dies)
+        with pytest.raises(KeyboardInterrupt):
+            promote.run(_params(world), world.settings, KEY)
     assert _aliases(world) == {}
-    monkeypatch.setattr(registry, "record", record)
+    assert len(_moves(world)) == (2 if dies_in == "repair" else 0)
     promote.run(_params(world), world.settings, KEY)
     assert _moves(world) == [(1, "staging", 1), (2, "production", 1)]
     assert _aliases(world) == {"staging": 1, "production": 1}
 
 
 @pytest.mark.usefixtures("lenient")
-def test_of_two_promoters_with_the_same_number_one_wins(world) -> None:
-    promote.run(_params(world), world.settings, KEY)
-    other = _params(world, model=ModelRef(name=world.model.model.name, version=1), actor="somebody else")
-    with pytest.raises(BusyError, match="number 1"):
-        registry.record(
-            world.settings,
-            "synthetic",
-            registry.history(world.settings, "synthetic")[0].model_copy(
-                update={"key": "b" * 32, "actor": other.actor}
-            ),
-        )
-    assert len(_moves(world)) == 2
+def test_who_comes_second_with_the_same_number_is_refused_and_moves_nothing(world) -> None:
+    other = registry.Move(
+        sequence=1, model="synthetic-readmission", task="readmission", alias="staging", from_version=None, to_version=1,
+        actor="other", moved_at=NOW, reason="first", evidence_digest="e", model_uri="m", model_digest="d", key="b" * 32,
+    )  # fmt: skip
+    registry.record(world.settings, "synthetic", other)
+    with pytest.raises(BusyError, match="number 1 of synthetic's history"):
+        promote.run(_params(world), world.settings, KEY)
+    assert _moves(world) == [(1, "staging", 1)]
+    now = promote.situation(world.settings, "synthetic", "mortality", world.model.model)
+    assert now.promotion["sequence"] == 2
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_person_asks_for_production_after_staging(world) -> None:
+    config = _params(world, aim="staging").model_dump()
+    staged = stages.call("promotion", config, settings=world.settings)
+    assert (staged.staged, staged.promoted) == (True, False)
+    asked = promote.again(world.settings, "synthetic", "mortality", 1, "ana", NOW)
+    promoted = stages.call("promotion", asked.model_dump(), settings=world.settings)
+    assert promoted.promoted
+    assert [(m.alias, m.actor) for m in registry.history(world.settings, "synthetic")] == [
+        ("staging", "scheduler"), ("production", "ana"),
+    ]  # fmt: skip
+    with pytest.raises(NotFoundError, match="v9 was never evaluated"):
+        promote.again(world.settings, "synthetic", "mortality", 9, "ana", NOW)
 
 
 @pytest.mark.parametrize("what", ["evidence", "model", "other model", "other incumbent", "gone"])
