@@ -23,7 +23,9 @@ _WINDOWS = {"6h": "in the last 6 h", "24h": "in the last 24 h", "stay": "in this
 _MEASURED = re.compile(
     rf"({'|'.join(c.name for c in CONCEPTS)})_({'|'.join(_STATISTICS)})_({'|'.join(_WINDOWS)})"
 )
+_COMORBID = re.compile(r"(charlson|elixhauser)_(?!score)(\w+)")
 _TREATED = re.compile(rf"treatment_({'|'.join(TREATMENTS)})_({'|'.join(_WINDOWS)})")
+_FLAGS = frozenset({"emergency_admission", "in_icu"})
 _PLAIN = {
     "age_years": "age", "sex_female": "sex", "prior_visits_365d": "hospital visits in the year before",
     "icu_stays_this_visit": "stays in intensive care this visit", "in_icu": "in intensive care now",
@@ -42,6 +44,8 @@ def meaning(feature: str) -> str:
         return f"{_STATISTICS[statistic]} {words(concept)} {_WINDOWS[window]}"
     if found := _TREATED.fullmatch(feature):
         return f"{words(found[1])} {_WINDOWS[found[2]]}"
+    if found := _COMORBID.fullmatch(feature):
+        return f"{words(found[2])} among earlier diagnoses ({found[1].capitalize()})"
     return _PLAIN.get(feature, words(feature))
 
 
@@ -72,11 +76,19 @@ class Explainer:
 
     def of_patient(self, contributions: Floats, row: Floats) -> tuple[Factor, ...]:
         """Factors by feature, for a patient whose record filled them."""
-        missing = {name for name, value in zip(self._features, row, strict=True) if np.isnan(value)}
+        recorded = dict(zip(self._features, row.tolist(), strict=True))
         return tuple(
-            _factor(name, f"{meaning(name)} (not recorded)" if name in missing else meaning(name), value)
+            _factor(name, f"{meaning(name)}{_state(name, recorded[name])}", value)
             for name, value in _largest(self._features, contributions)
         )
+
+
+def _state(feature: str, value: float) -> str:
+    if np.isnan(value):
+        return " (not recorded)"
+    if feature in _FLAGS or _TREATED.fullmatch(feature) or _COMORBID.fullmatch(feature):
+        return " (yes)" if value else " (no)"
+    return ""
 
 
 def _input_of(feature: str, plain_inputs: tuple[str, ...]) -> str:

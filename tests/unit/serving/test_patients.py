@@ -83,14 +83,15 @@ def logged(client: TestClient, settings: Settings) -> list[dict[str, Any]]:
 def test_the_features_are_the_kernels_at_that_time(client: TestClient, settings: Settings) -> None:
     answer = ask(client, hours(24))
     assert answer["prediction_time"] == hours(24).isoformat()
-    events = lake.read(settings, lake.latest(settings, "synthetic", "events"))
+    ref = lake.latest(settings, "synthetic", "events")
+    events = lake.read(settings, ref)
     when = pa.table({"subject_id": [1], "admission_time": [ADMITTED], "prediction_time": [hours(24)]})
     rows = logged(client, settings)
     assert {row["prediction_id"] for row in rows} == {answer["prediction_id"]}
     for row in rows:
         expected = features.compute(events, when, row["task"])[0]
         assert np.array_equal(np.array(row["features"]), expected, equal_nan=True)
-        assert (row["subject_id"], row["prediction_time"], row["events_version"]) == (1, hours(24), 0)
+        assert (row["subject_id"], row["prediction_time"], row["events_version"]) == (1, hours(24), ref.version)
 
 
 def test_what_became_known_later_is_not_used(client: TestClient) -> None:

@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+
+from data_pipeline import features
+from mediscale.predictor import Task
+from serving.explainer import meaning
+
+
+@pytest.mark.parametrize(
+    ("feature", "text"),
+    [
+        ("heart_rate_max_24h", "highest heart rate in the last 24 h"),
+        ("lactate_trend_stay", "trend per hour of lactate in this stay"),
+        ("treatment_vasopressor_6h", "vasopressor in the last 6 h"),
+        ("charlson_heart_failure", "heart failure among earlier diagnoses (Charlson)"),
+        ("charlson_score", "charlson score"),
+        ("prior_visits_365d", "hospital visits in the year before"),
+    ],
+)
+def test_a_feature_in_words(feature: str, text: str) -> None:
+    assert meaning(feature) == text
+
+
+@pytest.mark.parametrize("task", ["mortality", "readmission"])
+def test_every_feature_has_words(task: Task) -> None:
+    texts = [meaning(name) for name in features.names(task)]
+    assert not any("_" in text for text in texts)
+    assert len(np.unique(texts)) == len(texts)
