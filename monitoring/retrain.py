@@ -1,18 +1,21 @@
 """The retrain verdict: drift that lasts, and is there now.
 
 At least k of the last n windows drifted *and* the newest one did: a single bad night does not start a training, and a
-drift that is over does not either.
+drift that is over does not either. Where outcomes have matured there is a second reason: the answers rank patients
+worse than the held-out evidence promised, by their whole interval.
 """
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NaiveDatetime, model_validator
 
 from mediscale.errors import UsageError
 from mediscale.predictor import Task
-from mediscale.refs import Frozen
+from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
-from monitoring import drift
+from monitoring import drift, performance
+from monitoring.performance import Performance
+from monitoring.windows import Question
 
 
 class Params(Frozen):
@@ -22,9 +25,19 @@ class Params(Frozen):
     """Judged windows of one model version, oldest first; those before the last n are not looked at."""
     k: int = Field(2, ge=1)
     n: int = Field(3, ge=1)
+    predictions: TableRef | None = None
+    """With ``labels``, ``as_of`` and ``held_out_auroc``: judges the outcomes of the windows' span too."""
+    labels: TableRef | None = None
+    as_of: NaiveDatetime | None = None
+    """Outcomes that became certain later are unknown."""
+    held_out_auroc: float | None = None
+    """What the version's evidence promised."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        outcomes = (self.predictions, self.labels, self.as_of, self.held_out_auroc)
+        if None in outcomes and any(given is not None for given in outcomes):
+            raise ValueError("predictions, labels, as_of and held_out_auroc belong together")
         if self.k > self.n:
             raise ValueError(f"k ({self.k}) must not exceed n ({self.n})")
         return self
@@ -34,23 +47,43 @@ class Result(Frozen):
     retrain: bool
     reason: str
     """One sentence."""
+    performance: Performance | None = None
+    """Where outcomes were asked for."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001 - a stage's signature
-    """Reads nothing but its parameters.
+    """Weighs the windows, and the outcomes where they are given.
 
     Raises:
         UsageError: the windows are of other data or tasks, of several model versions, or not in the order of time.
     """
     _refuse_mixed(params)
+    lasting, because = _of_windows(params)
+    matured = _of_outcomes(params, settings)
+    if matured is None or params.held_out_auroc is None:
+        return Result(retrain=lasting, reason=f"{because}.")
+    worse = matured.is_below(params.held_out_auroc)
+    outcomes = (
+        f"{matured.summary}, {'below' if worse else 'not below'} the held-out {params.held_out_auroc:.3f}"
+    )
+    return Result(retrain=lasting or worse, reason=f"{because}; {outcomes}.", performance=matured)
+
+
+def _of_windows(params: Params) -> tuple[bool, str]:
     last = params.windows[-params.n :]
     drifted = sum(window.drifted for window in last)
     now = "the newest one did" if last[-1].drifted else "the newest one did not"
-    reason = (
-        f"{drifted} of the last {len(last)} windows of {last[-1].model} drifted and {now} "
-        f"(the rule: at least {params.k} of {params.n}, and the newest)"
-    )
-    return Result(retrain=drifted >= params.k and last[-1].drifted, reason=f"{reason}.")
+    rule = f"the rule: at least {params.k} of {params.n}, and the newest"
+    because = f"{drifted} of the last {len(last)} windows of {last[-1].model} drifted and {now} ({rule})"
+    return drifted >= params.k and last[-1].drifted, because
+
+
+def _of_outcomes(params: Params, settings: Settings) -> Performance | None:
+    if params.predictions is None or params.labels is None or params.as_of is None:
+        return None
+    span = params.windows[0].start, max(window.end for window in params.windows)
+    question = Question(params.windows[0].model, params.task, *span)
+    return performance.measure(settings, params.predictions, params.labels, question, params.as_of)
 
 
 def _refuse_mixed(params: Params) -> None:

@@ -1,0 +1,138 @@
+"""Matured outcomes: which predictions count, what is estimated from how many, and what retraining makes of it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from mediscale import lake
+from mediscale.refs import ModelRef, TableRef
+from mediscale.settings import Settings
+from mediscale.tables import LABELS, PREDICTIONS, Table
+from monitoring import drift, performance, retrain
+from monitoring.windows import Question
+
+DAY = datetime(2026, 11, 1)
+MODEL = ModelRef(name="a-mortality", version=1)
+WHOLE = Question(MODEL, "mortality", DAY, DAY + timedelta(days=1))
+LATER = DAY + timedelta(days=90)
+
+
+def write(settings: Settings, declared: Table, name: str, n: int, **columns: Any) -> TableRef:
+    usual = {
+        "worker": "w",
+        "prediction_id": "",
+        "predicted_at": DAY,
+        "task": "mortality",
+        "model": MODEL.name,
+        "model_version": 1,
+        "prediction_time": DAY,
+        "admission_time": DAY,
+        "known_time": DAY + timedelta(days=30),
+        "split": "held_out",
+    }
+    arrays = []
+    for field in declared.arrow_schema():
+        value = columns.get(field.name, usual.get(field.name))
+        values = value if isinstance(value, list) else [value] * n
+        arrays.append(pa.array(values, field.type))
+    rows = pa.table(arrays, schema=declared.arrow_schema())
+    found = lake.append(settings, name, rows, "a", "test", 1)
+    assert found is not None
+    return found
+
+
+def hospital(settings: Settings, n: int, informative: bool) -> tuple[TableRef, TableRef]:
+    rng = np.random.default_rng(n)
+    risk = rng.random(n) * 0.6
+    outcome = rng.random(n) < (risk if informative else 0.3)
+    predictions = write(
+        settings,
+        PREDICTIONS,
+        "predictions",
+        n,
+        subject_id=list(range(n)),
+        sequence=list(range(n)),
+        risk=list(risk),
+    )
+    labels = write(
+        settings, LABELS, "labels_mortality", n, subject_id=list(range(n)), boolean_value=outcome.tolist()
+    )
+    return predictions, labels
+
+
+def test_outcomes_count_from_the_day_on_which_they_are_certain(settings: Settings) -> None:
+    tables = hospital(settings, 400, informative=True)
+    early = performance.measure(settings, *tables, WHOLE, DAY + timedelta(days=29))
+    assert (early.n, early.auroc, early.summary[:26]) == (0, None, "AUROC not estimable yet (0")
+    found = performance.measure(settings, *tables, WHOLE, LATER)
+    assert found.n == 400
+    assert found.auroc is not None
+    assert found.auroc.low is not None
+    assert 0.5 < found.auroc.low < found.auroc.value < found.auroc.high < 0.9  # type: ignore[operator]
+
+
+def test_too_few_outcomes_are_said_and_not_estimated(settings: Settings) -> None:
+    found = performance.measure(settings, *hospital(settings, 25, informative=True), WHOLE, LATER)
+    assert (found.n, found.auroc) == (25, None)
+    assert found.summary.startswith("AUROC not estimable yet (25 predictions")
+
+
+def test_other_moments_versions_and_requests_by_values_do_not_count(settings: Settings) -> None:
+    labels = write(settings, LABELS, "labels_mortality", 5, subject_id=[1, 2, 3, 4, 5], boolean_value=True)
+    predictions = write(
+        settings,
+        PREDICTIONS,
+        "predictions",
+        6,
+        sequence=list(range(6)),
+        subject_id=[1, 1, 2, 3, None, 5],
+        prediction_time=[DAY, DAY, DAY + timedelta(hours=1), DAY, None, DAY],
+        model_version=[1, 1, 1, 2, 1, 1],
+        predicted_at=[DAY] * 5 + [DAY + timedelta(days=1)],
+        risk=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+    )
+    assert performance.measure(settings, predictions, labels, WHOLE, LATER).n == 1
+
+
+@pytest.mark.parametrize(("informative", "retrains"), [(False, True), (True, False)])
+def test_answers_that_rank_worse_than_promised_are_a_reason_to_retrain(
+    settings: Settings, informative: bool, retrains: bool
+) -> None:
+    predictions, labels = hospital(settings, 400, informative)
+    params = retrain.Params(
+        dataset="a",
+        task="mortality",
+        windows=(quiet_window(),),
+        predictions=predictions,
+        labels=labels,
+        as_of=LATER,
+        held_out_auroc=0.72,
+    )
+    found = retrain.run(params, settings, "key")
+    assert found.retrain is retrains
+    assert ("not below the held-out 0.720" in found.reason) is not retrains
+    assert found.performance is not None
+
+
+def test_outcomes_need_all_that_belongs_to_them() -> None:
+    with pytest.raises(ValidationError, match="belong together"):
+        retrain.Params(dataset="a", task="mortality", windows=(quiet_window(),), held_out_auroc=0.7)
+
+
+def quiet_window() -> drift.Result:
+    return drift.Result(
+        dataset="a",
+        task="mortality",
+        model=MODEL,
+        start=WHOLE.start,
+        end=WHOLE.end,
+        n=400,
+        judged=400,
+        by_values=0,
+        drifted=False,
+        summary="",
+    )
