@@ -7,7 +7,6 @@ the stage with one sentence.
 import csv
 import gzip
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from functools import partial
@@ -21,7 +20,6 @@ from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyarrow.csv import CSVStreamingReader
 
 CONCURRENT_TABLES = 4
@@ -91,7 +89,8 @@ def _text(path: Path) -> TextIO:
 
 def _unreadable(file: Path) -> InputError:
     return InputError(
-        f"{file} is torn or not a CSV file; nothing was landed. Copy it again and compare its checksum with the origin's."
+        f"{file} is torn or not a CSV file; nothing was landed. Copy it again and compare checksums with "
+        "the origin's."
     )
 
 
@@ -118,8 +117,8 @@ def _check_records(files: dict[str, Path], root: Path) -> int:
     ]
     if empty:
         raise InputError(
-            f"{', '.join(empty)}: a header and no rows; nothing was landed. Extract it again, or remove the file if the "
-            "hospital truly has none."
+            f"{', '.join(empty)}: a header and no rows; nothing was landed. Extract it again, or remove the file "
+            "if the hospital truly has none."
         )
     return sum(counts)
 
@@ -128,17 +127,16 @@ def _count(path: Path, root: Path) -> int:
     import pyarrow as pa
 
     try:
-        return sum(batch.num_rows for batch in _reader(path, []))
+        return sum(batch.num_rows for batch in _reader(path))
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(path.relative_to(root)) from error
 
 
-def _reader(path: Path, columns: list[str]) -> "CSVStreamingReader":
-    """The file's records in order. Without columns their names are the file's own."""
+def _reader(path: Path) -> "CSVStreamingReader":
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    names = columns or _header(path, path.parent)
+    names = _header(path, path.parent)
     return arrow_csv.open_csv(
         pa.input_stream(str(path)),  # decompresses by the file's ending
         read_options=arrow_csv.ReadOptions(column_names=names, skip_rows=1, block_size=4 << 20),
@@ -162,23 +160,13 @@ def _check_digest(params: Params, files: dict[str, Path]) -> None:
 def _land(
     settings: Settings, dataset: str, root: Path, key: str, name: str, path: Path, header: list[str]
 ) -> TableRef:
+    from pyspark.sql import functions as f
+
     from mediscale import spark
 
-    columns = [*header, "file", "line"]
-    schema = ", ".join(f"`{column}` {'bigint' if column == 'line' else 'string'}" for column in columns)
-    read = partial(_records, path=path, file=path.relative_to(root).as_posix(), columns=header)
-    one_task = spark.session(settings).range(1, numPartitions=1)  # a compressed file can't be split
-    return spark.write(settings, one_task.mapInArrow(read, schema), dataset, f"bronze_{name}", key)
-
-
-def _records(
-    _ignored: Iterator["pa.RecordBatch"], path: Path, file: str, columns: list[str]
-) -> Iterator["pa.RecordBatch"]:
-    import pyarrow as pa
-
-    line = 2
-    for batch in _reader(path, columns):
-        numbers = pa.array(range(line, line + batch.num_rows), pa.int64())
-        files = pa.repeat(pa.scalar(file), batch.num_rows)
-        line += batch.num_rows
-        yield pa.RecordBatch.from_arrays([*batch.columns, files, numbers], names=[*columns, "file", "line"])
+    schema = ", ".join(f"`{column}` string" for column in header)
+    # Records may span lines, so a file is read by one task, in order: the row's number is the record's.
+    rows = spark.session(settings).read.csv(str(path), schema, header=True, multiLine=True, escape='"')
+    file = f.lit(path.relative_to(root).as_posix()).alias("file")
+    line = (f.monotonically_increasing_id() + 2).alias("line")
+    return spark.write(settings, rows.select("*", file, line), dataset, f"bronze_{name}", key)
