@@ -1,6 +1,6 @@
 """From bronze to candidate facts: a source's declaration compiled to Spark expressions; nothing is judged here."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 _SQL_TYPES = {"string": "string", "double": "double", "timestamp": "timestamp_ntz"}
-_VISIT = "struct<started:timestamp_ntz,admitted:timestamp_ntz,ended:timestamp_ntz>"
 
 
 def candidates(source: Source, bronze: "Mapping[str, DataFrame]", dataset: str) -> "DataFrame":
@@ -24,7 +23,8 @@ def candidates(source: Source, bronze: "Mapping[str, DataFrame]", dataset: str) 
         for name in typed
         for fact_name, fact in source.tables[name].facts.items()
     ]
-    return _with_repeats(reduce(DataFrame.unionByName, facts))
+    listed = _with_patients(reduce(DataFrame.unionByName, facts), source, bronze, dataset)
+    return _with_repeats(listed)
 
 
 def pseudonym(identifier: str, dataset: str) -> "Column":
@@ -39,7 +39,12 @@ def pseudonym(identifier: str, dataset: str) -> "Column":
 
 
 def visits(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
-    """The visits that the extract lists: source subject, source visit, and when each started, was admitted to, ended."""
+    """The visits that the extract lists: the source's subject and visit, when each started, was admitted, ended."""
+    table = source.visits.table
+    return _visits(source, _typed(bronze[table], source.tables[table]))
+
+
+def _visits(source: Source, listed: "DataFrame") -> "DataFrame":
     from pyspark.sql import functions as f
 
     named = source.visits
@@ -47,8 +52,7 @@ def visits(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
         f.expr(f"max(cast({getattr(named, name)} as timestamp_ntz))").alias(name)
         for name in ("started", "admitted", "ended")
     ]
-    frame = _typed(bronze[named.table], source.tables[named.table])
-    return frame.where(f"{named.id} is not null").groupBy(source.subjects.id, named.id).agg(*times)
+    return listed.where(f"{named.id} is not null").groupBy(source.subjects.id, named.id).agg(*times)
 
 
 def _typed(frame: "DataFrame", table: SourceTable) -> "DataFrame":
@@ -69,7 +73,7 @@ def _facts(
     from pyspark.sql import functions as f
 
     table = source.tables[name]
-    rows = _with_lookups(source, typed, name)
+    rows = _with_lookups(source, typed, name, fact)
     if fact.when:
         rows = rows.where(_filled(source, fact.when))
     rows = _coded(source, rows, fact).withColumn("time", _time(source, fact.time))
@@ -96,15 +100,17 @@ def _facts(
         "low",
         "high",
         "unit_unknown",
-        f.expr(f"{_raw(fact, table)} is not null and {fact.value or 'null'} is null").alias("unreadable"),
+        "unreadable",
         f.coalesce(f.expr(fact.error or "false"), f.lit(False)).alias("marked_error"),
-        f.expr("coalesce(visit.ended < visit.admitted, false)").alias("visit_inverted"),
-        f.expr("patient is not null").alias("subject_listed"),
     )
 
 
-def _raw(fact: Fact, table: SourceTable) -> str:
-    return f"raw_{fact.value}" if table.columns.get(fact.value) == "double" else fact.value or "null"
+def _unreadable(fact: Fact) -> "Column":
+    """Whether there is text that ought to be a number, and no number."""
+    from pyspark.sql import functions as f
+
+    written = fact.written or (f"raw_{fact.value}" if fact.value else "null")
+    return f.expr(f"{written} is not null and ({fact.value or 'null'}) is null")
 
 
 def _time(source: Source, expression: str) -> "Column":
@@ -120,41 +126,54 @@ def _filled(source: Source, expression: str) -> str:
     return expression
 
 
-def _with_lookups(source: Source, typed: "Mapping[str, DataFrame]", name: str) -> "DataFrame":
-    """The table's rows with ``patient``, ``visit`` and the lookups that the table lists, each a struct or null."""
+def _with_lookups(source: Source, typed: "Mapping[str, DataFrame]", name: str, fact: Fact) -> "DataFrame":
+    """The table's rows with ``visit`` and the lookups that the fact's expressions mention, each a struct or null."""
     from pyspark.sql import functions as f
 
     table, rows = source.tables[name], typed[name]
-    patients = typed[source.subjects.table].select(source.subjects.id).distinct()
-    rows = _joined(rows, patients, source.subjects.id, "patient", [f.lit(True).alias("listed")])
-    if source.visits.id in table.columns:
-        times = [f.col(part) for part in ("started", "admitted", "ended")]
-        rows = _joined(
-            rows, visits(source, typed).dropDuplicates([source.visits.id]), source.visits.id, "visit", times
-        )
-    else:
-        rows = rows.withColumn("visit", f.lit(None).cast(_VISIT))
+    text = " ".join(str(value) for value in (*fact.model_dump().values(), table.available))
+    if "visit." in text:
+        found = _visits(source, typed[source.visits.table]).dropDuplicates([source.visits.id])
+        rows = _joined(rows, found, source.visits.id, "visit")
     for lookup_name in table.lookups:
-        lookup = source.lookups[lookup_name]
-        if lookup.table not in typed:
-            raise AssertionError(lookup.table)
-        columns = {alias: f.expr(expression).alias(alias) for alias, expression in lookup.columns.items()}
-        found = typed[lookup.table].groupBy(lookup.key).agg(*columns.values())
-        rows = _joined(rows, found, lookup.key, lookup_name, [f.col(alias) for alias in columns])
+        if f"{lookup_name}." in text:
+            lookup = source.lookups[lookup_name]
+            columns = [f.expr(expression).alias(alias) for alias, expression in lookup.columns.items()]
+            found = typed[lookup.table].groupBy(lookup.key).agg(*columns)
+            rows = _joined(rows, found, lookup.key, lookup_name)
     return rows
 
 
-def _joined(
-    rows: "DataFrame", found: "DataFrame", key: str, name: str, columns: "Iterable[Column]"
-) -> "DataFrame":
+def _joined(rows: "DataFrame", found: "DataFrame", key: str, name: str) -> "DataFrame":
     from pyspark.sql import functions as f
 
+    columns = [column for column in found.columns if column != key]
     packed = found.select(f.col(key).alias("lookup_key"), f.struct(*columns).alias(name))
     return rows.join(f.broadcast(packed), rows[key] == packed["lookup_key"], how="left").drop("lookup_key")
 
 
+def _with_patients(
+    facts: "DataFrame", source: Source, bronze: "Mapping[str, DataFrame]", dataset: str
+) -> "DataFrame":
+    """Adds whether the patient is listed, and whether the visit ends before it begins."""
+    from pyspark.sql import functions as f
+
+    patients = bronze[source.subjects.table].select(pseudonym(source.subjects.id, dataset).alias("patient"))
+    inverted = visits(source, bronze).where("ended < admitted")
+    inverted = inverted.select(pseudonym(source.visits.id, dataset).alias("inverted_visit"))
+    return (
+        facts.join(f.broadcast(patients.distinct()), f.col("subject_id") == f.col("patient"), how="left")
+        .join(f.broadcast(inverted.distinct()), f.col("visit_id") == f.col("inverted_visit"), how="left")
+        .select(
+            *facts.columns,
+            f.col("patient").isNotNull().alias("subject_listed"),
+            f.col("inverted_visit").isNotNull().alias("visit_inverted"),
+        )
+    )
+
+
 def _coded(source: Source, rows: "DataFrame", fact: Fact) -> "DataFrame":
-    """Adds code, numeric_value, unit, item, treatment, low, high and unit_unknown; drops rows that are no event."""
+    """Adds code, numeric_value, unit, item, treatment and what rules look at; drops rows that are no event."""
     if fact.concept_of:
         return _measured(source, rows, fact)
     from pyspark.sql import functions as f
@@ -167,6 +186,7 @@ def _coded(source: Source, rows: "DataFrame", fact: Fact) -> "DataFrame":
             "low": f.lit(None).cast("double"),
             "high": f.lit(None).cast("double"),
             "unit_unknown": f.lit(False),
+            "unreadable": _unreadable(fact),
         }
     )
     if fact.treatment_of:
@@ -197,26 +217,33 @@ def _measured(source: Source, rows: "DataFrame", fact: Fact) -> "DataFrame":
     conversions = sorted(
         {sql for measures in source.concepts.values() for m in measures for sql in m.units.values()}
     )
-    concepts = _concepts(source, rows, conversions)
-    unit = f.expr(fact.unit or "null").cast("string")
-    rows = rows.withColumns({"item": f.expr(fact.concept_of).cast("string"), "source_unit": unit})
-    rows = rows.where(f"{fact.value} is not null or raw_{fact.value} is not null")
-    how = "left" if fact.otherwise else "inner"
-    rows = rows.join(f.broadcast(concepts), rows["item"] == concepts["concept_item"], how=how)
-    rows = rows.withColumn("value", f.expr(fact.value))
-    conversion = f.expr("conversions[lower(trim(coalesce(source_unit, '')))]")
-    converted = f.expr(
-        f"case conversion {' '.join(f'when {i} then {sql}' for i, sql in enumerate(conversions))} end"
-    )
-    mapped = f.col("concept_item").isNotNull()
-    return rows.withColumn("conversion", conversion).withColumns(
+    concepts = f.broadcast(_concepts(source, rows, conversions))
+    rows = rows.withColumns(
         {
-            "code": f.when(mapped, f.col("concept_code")).otherwise(f.expr(fact.otherwise or "null")),
-            "numeric_value": f.when(mapped, converted).otherwise(f.col("value")),
-            "unit": f.when(mapped, f.col("concept_unit")).otherwise(f.col("source_unit")),
-            "unit_unknown": mapped & f.col("conversion").isNull(),
-            "treatment": f.lit(None).cast("string"),
+            "item": f.expr(fact.concept_of).cast("string"),
+            "source_unit": f.expr(fact.unit or "null").cast("string"),
+            "value": f.expr(fact.value).cast("double"),
+            "unreadable": _unreadable(fact),
         }
+    )
+    rows = rows.join(concepts, f.col("item") == f.col("concept_item"), "left" if fact.otherwise else "inner")
+    mapped = f.col("concept_item").isNotNull()
+    conversion = f.expr("conversions[lower(trim(coalesce(source_unit, '')))]")
+    cases = " ".join(f"when {number} then {sql}" for number, sql in enumerate(conversions))
+    return (
+        rows.where(f.col("value").isNotNull() | (mapped & f.col("unreadable")))
+        .withColumn("conversion", conversion)
+        .withColumns(
+            {
+                "code": f.when(mapped, f.col("concept_code")).otherwise(f.expr(fact.otherwise or "null")),
+                "numeric_value": f.when(mapped, f.expr(f"case conversion {cases} end")).otherwise(
+                    f.col("value")
+                ),
+                "unit": f.when(mapped, f.col("concept_unit")).otherwise(f.col("source_unit")),
+                "unit_unknown": mapped & f.col("conversion").isNull(),
+                "treatment": f.lit(None).cast("string"),
+            }
+        )
     )
 
 
@@ -244,13 +271,10 @@ def _concepts(source: Source, rows: "DataFrame", conversions: list[str]) -> "Dat
 
 def _with_repeats(facts: "DataFrame") -> "DataFrame":
     """Marks all but the first row of what the extract asserts twice: same event, item and moment of being known."""
+    from pyspark.sql import Window
     from pyspark.sql import functions as f
 
-    marked = facts.withColumn("assertion", f.xxhash64("event_id", "available_time", "item"))
-    again = marked.groupBy("assertion").agg(
-        f.min("line").alias("first_line"), f.count(f.lit(1)).alias("times")
-    )
-    again = again.where("times > 1").select(f.col("assertion").alias("asserted"), "first_line")
-    joined = marked.join(f.broadcast(again), marked["assertion"] == again["asserted"], how="left")
-    repeated = f.coalesce(f.col("line") > f.col("first_line"), f.lit(False)).alias("repeated")
-    return joined.select(*facts.columns, repeated)
+    assertion = f.xxhash64("event_id", "available_time", "item")
+    again = f.row_number().over(Window.partitionBy("subject_id", "assertion").orderBy("line")) > 1
+    shuffled = facts.withColumn("assertion", assertion).repartition("subject_id")
+    return shuffled.withColumn("repeated", again).drop("assertion", "item")

@@ -38,7 +38,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     from mediscale import spark
 
     source = sources.load(params.source)
-    bronze = {name: spark.read(settings, ref) for name, ref in params.bronze.items()}
+    needed = {source.subjects.table, source.visits.table}
+    bronze = {name: spark.read(settings, params.bronze[name]) for name in needed}
     subjects = spark.write(
         settings, _subjects(source, bronze, params.dataset), params.dataset, "subjects", key
     )

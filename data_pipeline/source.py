@@ -8,12 +8,13 @@ declared under ``columns``; a value that cannot be read as its type is null ther
   ``visit.started`` (arrival, emergency department included), ``visit.admitted`` and ``visit.ended``.
 - ``lookups``: further small tables, aggregated by one key; a table that lists a lookup sees its columns as
   ``lookup.column``.
-- ``concepts``: which items of the source measure a concept of ``mediscale/concepts.py``, and per unit (lower case, ``""``
-  where none is written) the expression over ``value`` that converts to the concept's unit. A unit that is not listed
-  sends the row to quarantine.
+- ``concepts``: which items of the source measure a concept of ``mediscale/concepts.py``, and per unit (lower case,
+  ``""`` where none is written) the expression over ``value`` that converts to the concept's unit. A unit that is
+  not listed sends the row to quarantine.
 - ``treatments``: per group of ``mediscale.concepts.TREATMENTS`` the items, or a pattern of drug names.
 - ``tables``: file (without extension, any case), columns that must be there, when a row was known (``available``), and
-  the facts in a row, each with its own time. A table without facts is landed in bronze and goes no further.
+  the facts in a row, each with its own time; or the ``note`` that a row is. A table without either is landed in bronze
+  and goes no further.
 """
 
 from collections.abc import Collection
@@ -93,6 +94,9 @@ class Fact(Frozen):
     treatment_of: str = ""
     """The item or drug name, to be found under ``treatments``."""
     value: str = ""
+    """The number. A column of type double, or an expression, then with ``written``."""
+    written: str = ""
+    """The text that ought to be that number, where it is not the value's own column."""
     unit: str = ""
     text: str = ""
     when: str = ""
@@ -105,7 +109,21 @@ class Fact(Frozen):
             raise ValueError("a fact has exactly one of code, concept_of and treatment_of")
         if self.concept_of and not self.value:
             raise ValueError("a fact with concept_of needs value")
+        if self.value and not self.written and not self.value.isidentifier():
+            raise ValueError("a fact whose value is an expression needs written, the text that it reads")
         return self
+
+
+class Note(Frozen):
+    """A row that is a clinical note. It stays in bronze until ``deidentify`` has read it."""
+
+    id: str
+    """Natural key within the table: equal for a note and its later versions."""
+    time: str
+    """When it was charted."""
+    text: str
+    stored: str = ""
+    """When it was stored, where that is written: a note dated later than this was misdated."""
 
 
 class SourceTable(Frozen):
@@ -116,7 +134,8 @@ class SourceTable(Frozen):
     columns: dict[str, Type]
     available: str
     lookups: tuple[str, ...] = ()
-    facts: dict[str, Fact] = {}
+    facts: dict[str, Fact] = Field(default_factory=dict)
+    note: Note | None = None
 
 
 class Source(Frozen):
@@ -124,12 +143,12 @@ class Source(Frozen):
 
     name: str
     description: str
-    assumptions: dict[str, Assumption] = {}
+    assumptions: dict[str, Assumption] = Field(default_factory=dict)
     subjects: Subjects
     visits: Visits
-    lookups: dict[str, Lookup] = {}
-    concepts: dict[str, tuple[Measure, ...]] = {}
-    treatments: dict[str, Treatment] = {}
+    lookups: dict[str, Lookup] = Field(default_factory=dict)
+    concepts: dict[str, tuple[Measure, ...]] = Field(default_factory=dict)
+    treatments: dict[str, Treatment] = Field(default_factory=dict)
     tables: dict[str, SourceTable]
 
     @model_validator(mode="after")
@@ -146,9 +165,17 @@ class Source(Frozen):
                 raise ValueError(
                     f"table {name} uses lookups that are not declared: {', '.join(sorted(unknown))}"
                 )
+            if unknown := self._unnumbered(table):
+                raise ValueError(
+                    f"table {name} reads numbers from columns that are not double: {', '.join(unknown)}"
+                )
             if table.facts and self.subjects.id not in table.columns:
                 raise ValueError(f"table {name} has facts but no column {self.subjects.id}")
         return self
+
+    def _unnumbered(self, table: SourceTable) -> list[str]:
+        named = [fact.value for fact in table.facts.values() if fact.value and not fact.written]
+        return [column for column in named if table.columns.get(column) != "double"]
 
     def lacks(self, present: Collection[str], *needs: Provides) -> tuple[str, ...]:
         """Files of the tables that are absent from the extract: all optional ones, or those that provide ``needs``."""
@@ -187,7 +214,9 @@ def parse(name: str, text: str) -> Source:
     try:
         return Source.model_validate({"name": name, **_mapping(text)})
     except (ValidationError, yaml.YAMLError) as error:
-        raise UsageError(f"The source {name}.yaml cannot be used: {_sentence(error)}.") from error
+        raise UsageError(
+            f"The source {name} cannot be used: its YAML breaks the grammar: {_sentence(error)}."
+        ) from error
 
 
 def _mapping(text: str) -> dict[str, Any]:

@@ -120,6 +120,12 @@ def _created(settings: Settings, dataset: str, table: str, schema: "pa.Schema") 
     return _open(settings, dataset, table)
 
 
+def schema_json(settings: Settings, ref: TableRef) -> str:
+    """A version's columns, partition columns included, in Delta's JSON, which Spark reads as its own."""
+    check_identity(settings, ref)
+    return _open(settings, ref.dataset, ref.table, ref.version).schema().to_json()
+
+
 def append(
     settings: Settings, table: str, rows: "pa.Table", dataset: str, application: str, sequence: int
 ) -> TableRef | None:
