@@ -408,3 +408,67 @@ def test_one_patient_at_the_request_has_the_bits_of_the_batch(
     for i in range(3):
         own = drawn.filter(pa.array([s == i + 1 for s in drawn["subject_id"].to_pylist()], pa.bool_()))
         np.testing.assert_array_equal(batch[i : i + 1], features.compute(own, asked.slice(i, 1), task))
+
+
+def by_definition(
+    events: pa.Table, subject: int, concept: str, window: int, at: dt.datetime
+) -> list[tuple[float, float]]:
+    """(hours before T, value) of what is visible, straight from the rule: slow, obvious, and not the kernel's code."""
+    code = f"LOINC//{next(c.loinc for c in CONCEPTS if c.name == concept)}"
+    newest: dict[int, dict[str, Any]] = {}
+    for assertion in sorted(events.to_pylist(), key=lambda a: a["available_time"]):
+        if assertion["available_time"] <= at:
+            newest[assertion["event_id"]] = assertion
+    visible = [
+        a for a in newest.values()
+        if not a["retracted"] and a["subject_id"] == subject and a["code"] == code and a["numeric_value"] is not None
+        and at - dt.timedelta(hours=window) < a["time"] <= at
+    ]  # fmt: skip
+    visible.sort(key=lambda a: (a["time"], a["available_time"], a["event_id"]))
+    return [((at - a["time"]).total_seconds() / 3600, a["numeric_value"]) for a in visible]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(assertion, max_size=40), st.integers(1, 40))
+def test_statistics_are_those_of_the_definition(assertions: list[dict[str, Any]], hours: int) -> None:
+    drawn, at = as_events(assertions), ADMITTED + dt.timedelta(hours=hours)
+    found = features.compute(drawn, everyone(hours), "mortality")
+    position = {name: i for i, name in enumerate(features.names("mortality"))}
+    for subject, concept in [(s, c) for s in (1, 2, 3) for c in ("heart_rate", "systolic_blood_pressure")]:
+        values = [value for _, value in by_definition(drawn, subject, concept, 24, at)]
+        got = {
+            stat: found[subject - 1, position[f"{concept}_{stat}_24h"]]
+            for stat in ("last", "min", "max", "mean")
+        }
+        assert found[subject - 1, position[f"{concept}_count_24h"]] == len(values)
+        expected = (
+            {"last": values[-1], "min": min(values), "max": max(values), "mean": np.mean(values)} if values else
+            dict.fromkeys(got, math.nan)
+        )  # fmt: skip
+        assert got == pytest.approx(expected, nan_ok=True)
+        late = [value for _, value in by_definition(drawn, subject, concept, 6, at)]
+        least = found[subject - 1, position[f"{concept}_min_6h"]]
+        assert least == min(late) if late else math.isnan(least)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 20), st.floats(0, 300, width=32)), min_size=2, max_size=12))
+def test_trend_is_the_least_squares_slope(points: list[tuple[int, float]]) -> None:
+    drawn = as_events(
+        [
+            {
+                "event_id": 3 * i,
+                "hour": hour,
+                "delay": 0,
+                "code": HEART_RATE,
+                "numeric_value": v,
+                "retracted": False,
+            }
+            for i, (hour, v) in enumerate(points)
+        ]
+    )
+    found = row(drawn)["heart_rate_trend_24h"]
+    if len({hour for hour, _ in points}) == 1:
+        assert math.isnan(found)
+    else:
+        assert found == pytest.approx(np.polyfit(*zip(*points, strict=True), 1)[0], abs=1e-6)
