@@ -41,8 +41,13 @@ HEADLINES: Mapping[str, Callable[[Any], str]] = {
     "bronze": _bronze,
     "quality": _quality,
     "silver": lambda r: f"{r.event_count:,} events in {r.shards} shards of patients",
+    "deidentify": lambda r: (
+        f"{r.note_count:,} notes, {r.replaced:,} identifiers replaced; {r.notes_quarantined} set aside"
+    ),
     "labels": _labels,
-    "gold": lambda r: f"features at {r.rows:,} moments; {r.audited:,} recomputed without the future, {r.leaks} differ",
+    "gold": lambda r: (
+        f"features at {r.rows:,} moments; {r.audited:,} recomputed without the future, {r.leaks} differ"
+    ),
     "training_set": _training_set,
     "risk_model": lambda r: f"{r.model} registered",
     "evaluate": _evaluate,

@@ -28,6 +28,7 @@ STAGES: dict[str, str] = {
     "bronze": "data_pipeline.bronze",
     "quality": "data_pipeline.quality",
     "silver": "data_pipeline.silver",
+    "deidentify": "data_pipeline.deidentify",
     "labels": "data_pipeline.labels",
     "gold": "data_pipeline.gold",
     "training_set": "data_pipeline.training_set",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql.types import StructType
 
-Kind = Literal["int64", "float64", "string", "bool", "timestamp", "list<float64>"]
+Kind = Literal["int64", "float64", "string", "bool", "timestamp", "list<float64>", "list<int32>"]
 Privacy = Literal["phi", "pseudonymous", "none"]
 
 SHARD = "shard"
@@ -79,6 +79,7 @@ class Table:
             "bool": pa.bool_(),
             "timestamp": pa.timestamp("us"),
             "list<float64>": pa.list_(pa.float64()),
+            "list<int32>": pa.list_(pa.int32()),
         }
         return pa.schema([pa.field(c.name, kinds[c.kind]) for c in self.columns])
 
@@ -92,6 +93,7 @@ class Table:
             "bool": t.BooleanType(),
             "timestamp": t.TimestampNTZType(),
             "list<float64>": t.ArrayType(t.DoubleType()),
+            "list<int32>": t.ArrayType(t.IntegerType()),
         }
         return t.StructType([t.StructField(c.name, kinds[c.kind], True) for c in self.columns])
 
@@ -257,6 +259,60 @@ TRAINING_SET = Table(
     open_ended=True,
 )
 
+NOTES = Table(
+    name="notes",
+    description="Clinical notes with surrogates in place of identifiers; each an assertion known at its own time.",
+    columns=(
+        Column("note_id", "int64", "the same for a note and its later versions", nullable=False),
+        Column("subject_id", "int64", "patient, pseudonymous within the dataset", nullable=False),
+        Column("visit_id", "int64", "hospital visit, when the note names one"),
+        Column("time", "timestamp", "when it was charted", nullable=False),
+        Column("available_time", "timestamp", "when it could be read, never before time", nullable=False),
+        Column("note_type", "string", "table of the extract that it is from", nullable=False),
+        Column("text", "string", "the note, de-identified, UTF-8", nullable=False),
+        Column("replaced", "int64", "how many identifiers were replaced", nullable=False),
+        *_PROVENANCE,
+    ),
+    key=("note_id", "available_time", "line"),
+    privacy="phi",
+    rules=(
+        Rule(
+            "subject_listed", "subject_id", "subject_listed", "the patient is in the source's patient table"
+        ),
+        Rule("not_blank", "text", "NOT blank", "the note holds at least one letter or digit"),
+        Rule("text_size", "text", "size <= 1048576", "the note is no longer than 1 MiB in UTF-8"),
+        Rule(
+            "text_readable", "text", "NOT unreadable", "the text was decoded without loss and is not binary"
+        ),
+        Rule(
+            "not_future",
+            "time",
+            "NOT future",
+            "it is not dated more than a day after it was stored, nor after the asked time",
+        ),
+        Rule("not_repeated", "note_id", "NOT repeated", "the same note does not stand in the extract twice"),
+    ),
+)
+"""Beside its columns a candidate note carries what its rules look at: ``size`` (bytes), ``subject_listed, blank,
+unreadable, future, repeated`` (boolean)."""
+
+NOTE_TOKENS = Table(
+    name="note_tokens",
+    description="The notes as numbers of one tokenizer, made once for every model that reads with it.",
+    columns=(
+        Column("note_id", "int64", "note", nullable=False),
+        Column("subject_id", "int64", "patient", nullable=False),
+        Column("visit_id", "int64", "hospital visit, when the note names one"),
+        Column("time", "timestamp", "when the note was charted", nullable=False),
+        Column("available_time", "timestamp", "when it could be read", nullable=False),
+        Column("note_type", "string", "table of the extract that it is from", nullable=False),
+        Column("tokenizer", "string", "SHA-256 of the tokenizer's file", nullable=False),
+        Column("tokens", "list<int32>", "the whole note, without special tokens", nullable=False),
+    ),
+    key=("note_id", "available_time", "tokenizer"),
+    privacy="phi",
+)
+
 PREDICTIONS = Table(
     name="predictions",
     description="Every answered prediction: what was asked, which version answered what.",
@@ -305,7 +361,8 @@ PROMOTIONS = Table(
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        BRONZE, FACTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET, PREDICTIONS, PROMOTIONS
+        BRONZE, FACTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET, NOTES,
+        NOTE_TOKENS, PREDICTIONS, PROMOTIONS
     )
 }  # fmt: skip
 

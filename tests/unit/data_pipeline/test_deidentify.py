@@ -1,0 +1,134 @@
+"""The stage: notes from bronze to NOTES, by Spark; what can't be used is in quarantine with its place."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from data_pipeline import deidentify, source, surrogate_key
+from mediscale import lake
+from mediscale.errors import InputError, QualityError, StorageError
+from mediscale.refs import TableRef
+from mediscale.settings import Settings
+
+COLUMNS = ("note_id", "subject_id", "hadm_id", "note_type", "charttime", "storetime", "text")
+SUMMARIES = next(
+    name for name, table in source.load("mimic-iv").tables.items() if table.file == "note/discharge"
+)
+LONG = "The abdomen is soft and not tender. " * 30_000
+GOOD = (
+    "HPI: Mr. Quillfeather is a 93 year old man, MRN 7654321, seen 2150-01-02 by Dr. Ottoline Quillfeather."
+)
+
+
+def bronze(
+    settings: Settings, table: str, columns: Sequence[str], rows: Sequence[Sequence[str | None]]
+) -> TableRef:
+    drawn: dict[str, pa.Array] = {
+        name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(columns)
+    }
+    drawn["file"] = pa.array([f"note/{table}.csv.gz"] * len(rows))
+    drawn["line"] = pa.array(range(2, len(rows) + 2), pa.int64())
+    write_deltalake(settings.table_uri("h", f"bronze_{table}"), pa.table(drawn))
+    return lake.latest(settings, "h", f"bronze_{table}")
+
+
+def note(name: str, text: str | None, time: str | None = "2150-01-02 08:00:00", stored: str | None = None,
+         subject: str = "1") -> list[str | None]:  # fmt: skip
+    return [name, subject, "11", "DS", time, stored or time, text]
+
+
+def params(settings: Settings, notes: list[list[str | None]], share: float = 1.0) -> deidentify.Params:
+    tables = {
+        "patients": bronze(settings, "patients", ["subject_id"], [["1"], ["2"]]),
+        SUMMARIES: bronze(settings, SUMMARIES, COLUMNS, notes),
+    }
+    return deidentify.Params(
+        source="mimic-iv",
+        dataset="h",
+        bronze=tables,
+        surrogate_key=surrogate_key.PUBLISHED,
+        max_quarantine_share=share,
+        as_of=datetime(2160, 1, 1),
+    )
+
+
+def test_every_note_is_cleaned_or_in_quarantine_with_its_reason(settings: Settings) -> None:
+    notes = [
+        note("a", GOOD),
+        note("b", "Same minute, stable.", stored="2150-01-02 09:30:00"),
+        note("c", ""),
+        note("d", "  \n -- "),
+        note("e", LONG),
+        note("f", "M\ufffdller was seen"),
+        note("g", "\x00\x01PK\x03\x04 rubbish"),
+        note("h", "dated after it was stored", "2150-03-01 00:00:00", "2150-01-02 00:00:00"),
+        note("i", "dated after the extract's end", "2199-01-01 00:00:00"),
+        note("j", "nobody's", subject="99"),
+        note("k", "no time", None),
+        note("a", GOOD),
+    ]
+    result = deidentify.run(params(settings, notes), settings, "key")
+    kept = lake.read(settings, result.notes).sort_by("available_time").to_pylist()
+    assert [(row["line"], row["note_type"]) for row in kept] == [(2, SUMMARIES), (3, SUMMARIES)]
+    assert kept[0]["time"] == kept[1]["time"]
+    assert kept[1]["available_time"] == datetime(2150, 1, 2, 9, 30)
+    assert kept[0]["replaced"] == 6
+    assert result.reasons == {
+        "not_blank": 2,
+        "text_size": 1,
+        "text_readable": 2,
+        "not_future": 2,
+        "subject_listed": 1,
+        "time_present,available_time_present": 1,
+        "not_repeated": 1,
+    }
+    lines = lake.read(settings, result.note_quarantine)["line"].to_pylist()
+    assert sorted([*lines, 2, 3]) == list(range(2, 14))
+    assert (result.note_count, result.notes_quarantined) == (2, 10)
+
+
+def test_the_same_patients_names_and_dates_change_alike(settings: Settings) -> None:
+    notes = [
+        note("a", "Seen 2150-01-02 by Dr. Ottoline Quillfeather.", "2150-01-02 08:00:00"),
+        note("b", "Quillfeather called on 2150-01-16.", "2150-01-16 08:00:00"),
+        note("c", "Seen 2150-01-02 by Dr. Ottoline Quillfeather.", "2150-01-02 08:00:00", subject="2"),
+    ]
+    result = deidentify.run(params(settings, notes), settings, "key")
+    rows = lake.read(settings, result.notes).sort_by("line").to_pylist()
+    first, second, other = (row["text"] for row in rows)
+    surname = first.split()[-1].rstrip(".")
+    assert second.startswith(f"{surname} called on ")
+    days = [datetime.fromisoformat(text.split(word)[1].split()[0].rstrip(".")) for text, word in
+            ((first, "Seen "), (second, " on "))]  # fmt: skip
+    assert (days[1] - days[0]).days == 14
+    assert days[0] != datetime(2150, 1, 2)
+    assert first != other
+
+
+def test_too_many_unusable_notes_stop_the_stage(settings: Settings) -> None:
+    with pytest.raises(QualityError, match="3 of the 4 notes of h can't be used"):
+        deidentify.run(
+            params(settings, [note("a", GOOD), *(note(n, "") for n in "bcd")], 0.05), settings, "key"
+        )
+    assert not lake.exists(settings, "h", "notes")
+
+
+def test_an_extract_without_notes_is_told(settings: Settings) -> None:
+    asked = params(settings, [note("a", GOOD)])
+    with pytest.raises(InputError, match="has no notes"):
+        deidentify.run(
+            asked.model_copy(update={"bronze": {"patients": asked.bronze["patients"]}}), settings, "key"
+        )
+
+
+def test_the_secret_is_made_once_and_missed_when_it_is_gone(settings: Settings) -> None:
+    fingerprint = surrogate_key.resolve(settings, made_up=False)
+    assert surrogate_key.resolve(settings, made_up=False) == fingerprint
+    assert (settings.home / surrogate_key.FILE).stat().st_mode & 0o077 == 0
+    (settings.home / surrogate_key.FILE).unlink()
+    asked = params(settings, [note("a", GOOD)]).model_copy(update={"surrogate_key": fingerprint})
+    with pytest.raises(StorageError, match="restore the file"):
+        deidentify.run(asked, settings, "key")
