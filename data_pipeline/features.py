@@ -167,6 +167,12 @@ def from_values(values: Mapping[str, float], task: Task) -> npt.NDArray[np.float
     return row
 
 
+def plain_values(row: npt.NDArray[np.floating], task: Task) -> dict[str, float]:
+    """What a request about a patient with this row of ``compute`` would say: the newest value of each plain input."""
+    newest = {plain: float(row[targets[0]]) for plain, targets in _plain_targets(task).items()}
+    return {plain: value for plain, value in newest.items() if not np.isnan(value)}
+
+
 def as_request(rows: npt.NDArray[np.floating], task: Task, inputs: Sequence[str]) -> npt.NDArray[np.floating]:
     """What ``from_values`` would make of patients' rows if a request gave only the newest value of each of ``inputs``.
 

@@ -163,9 +163,7 @@ def _run(options: argparse.Namespace) -> int:
         from mediscale import runners
 
         runners.orchestrate(options.runner, _settings(), which)
-    if options.path is not None:
-        return loop.run_extract(_settings(), options.source, options.path, options.dataset)
-    return loop.run_synthetic(_settings(), options.size or "small", options.dataset)
+    return loop.run(_settings(), **which)
 
 
 def _which(options: argparse.Namespace) -> dict[str, str]:

@@ -11,6 +11,13 @@ def of(stage: str, result: BaseModel) -> str:
     return HEADLINES[stage](result)
 
 
+def of_extract(extract: Any) -> str:
+    """The line about what a run begins with: the synthetic stage's result, or a hospital's own files."""
+    if hasattr(extract, "visits"):
+        return HEADLINES["synthetic"](extract)
+    return f"{extract.source} files read once for their digest {extract.extract_digest[:12]}"
+
+
 def _bronze(result: Any) -> str:
     absent = f"; not in the extract: {', '.join(result.absent)}" if result.absent else ""
     return f"{result.rows:,} rows of {len(result.bronze)} tables landed as they came{absent}"
@@ -46,7 +53,7 @@ HEADLINES: Mapping[str, Callable[[Any], str]] = {
     ),
     "labels": _labels,
     "gold": lambda r: (
-        f"features at {r.rows:,} moments; {r.audited:,} recomputed without the future, {r.leaks} differ"
+        f"features as known then; {r.audited:,} rows recomputed without the future, {r.leaks} differ"
     ),
     "training_set": _training_set,
     "risk_model": lambda r: f"{r.model} registered",

@@ -1,36 +1,27 @@
-"""The loop as one page of stage calls: records → events → features → model → decision → watched predictions.
+"""The loop as the CLI drives it: the stages of ``graph``, one after the other in this process, with progress shown.
 
-This is the CLI's runner. Everything that may change under a stage's feet (the clock, today's production model, the
-next number of the promotion history) is resolved here and handed over in the stage's parameters.
+At its end stands, per task, a model version with evidence and a decision; for a synthetic hospital also a rehearsal of
+what comes after: predictions, drift, and the verdict whether to retrain.
 """
 
-import getpass
-import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from mediscale import headlines, stages
+from mediscale import graph, headlines, resolve, stages
 from mediscale.errors import QualityError
 from mediscale.progress import Progress
 from mediscale.settings import Settings
 
-TASKS = ("mortality", "readmission")
-
-
-def now() -> datetime:
-    """The caller's clock: UTC without a zone, as all times here."""
-    return datetime.now(UTC).replace(tzinfo=None)
+Results = dict[str, BaseModel]
+"""What was returned so far, by the names of ``graph``."""
 
 
 @dataclass
 class Run:
-    """One run of the loop over one dataset: calls stages, shows progress, keeps what the summary needs."""
+    """One run over one dataset: calls stages, shows progress, keeps what the summary needs."""
 
     settings: Settings
     dataset: str
@@ -40,101 +31,86 @@ class Run:
     decisions: dict[str, Any] = field(default_factory=dict)
     """Task → result of its promotion stage."""
     verdicts: list[str] = field(default_factory=list)
-    """What drift and the retrain verdict said."""
+    """What drift and the retrain verdict said in the rehearsal."""
 
-    def call(self, stage: str, config: Mapping[str, Any], *upstream: BaseModel, task: str = "") -> Any:
-        """``stages.call`` with a line of progress; a task is a parameter of its stages."""
-        values = {**config, "task": task} if task else dict(config)
+    def call(self, stage: str, config: Mapping[str, Any], *upstream: BaseModel) -> Any:
+        """``resolve.call`` with a line of progress."""
+        task = str(config.get("task", ""))
         with self.progress.step(f"{stage} {task}".strip()) as step:
-            step.found = stages.finished(stage, values, *upstream, settings=self.settings)
-            result = stages.call(stage, values, *upstream, settings=self.settings)
+            known = [result.model_dump() for result in upstream]
+            values = resolve.resolved(stage, config, known, self.settings)
+            step.found = stages.finished(stage, values, settings=self.settings)
+            result = stages.call(stage, values, settings=self.settings)
             step.did = headlines.of(stage, result)
         return result
 
-
-def run_synthetic(settings: Settings, size: str, dataset: str | None) -> int:
-    """Makes a synthetic hospital and takes it through the loop, then rehearses serving, drift and the retrain verdict."""
-    name = dataset or "synthetic"
-    with stages.exclusive(settings, f"run-{name}", "A run of this dataset"):
-        run = Run(settings, name)
-        extract = run.call("synthetic", {"size": size, "dataset": name})
-        models = to_decision(run, extract)
-        if models:
-            rehearse(run, models)
-        return conclude(run)
+    def follow(self, steps: tuple[graph.Node, ...], results: Results) -> None:
+        """Calls the steps in order, each with the results that it names."""
+        for node in steps:
+            config = {"task": node.task} if node.task else {}
+            results[node.name] = self.call(node.stage, config, *(results[name] for name in node.upstream))
 
 
-def run_extract(settings: Settings, source: str, path: Path, dataset: str | None) -> int:
-    """Takes a hospital's own extract through the loop, as far as its tables allow."""
-    from data_pipeline import bronze
-    from data_pipeline import source as source_files
+def run(settings: Settings, size: str = "", source: str = "", path: str = "", dataset: str = "") -> int:
+    """Takes an extract, a hospital's own or a synthetic one, through the loop; returns the exit code.
 
-    name = dataset or source
-    with stages.exclusive(settings, f"run-{name}", "A run of this dataset"):
-        run = Run(settings, name)
-        with run.progress.step("extract") as step:
-            digest = source_files.digest_of(path, source)
-            step.did = f"read once for its digest {digest[:12]}"
-        extract = bronze.Params(
-            source=source, dataset=name, path=str(path.resolve()), extract_digest=digest
-        )
-        to_decision(run, extract)
-        return conclude(run)
+    Raises:
+        UsageError: source and path, or size, do not fit together.
+        InputError: the extract can't be read.
+        BusyError: another run of this dataset is going on.
+    """
+    resolve.check_choice(size, source, path)
+    name = dataset or source or "synthetic"
+    with stages.exclusive(settings, f"run-{name}", f"A run of {name}"):
+        this = Run(settings, name)
+        with this.progress.step("extract") as step:
+            extract = resolve.extract(settings, size, source, path, dataset)
+            step.did = headlines.of_extract(extract)
+        results: Results = {graph.EXTRACT: extract}
+        to_decisions(this, results)
+        if not source:
+            rehearse(this, results)
+        return conclude(this)
 
 
-def to_decision(run: Run, extract: BaseModel) -> dict[str, list[BaseModel]]:
-    """From an extract to a promotion decision per task; returns, per task, the results that rehearsal needs."""
-    landed = run.call("bronze", {}, extract)
-    judged = run.call("quality", {}, landed)
-    events = run.call("silver", {}, landed, judged)
-    models = {}
-    for task in TASKS:
+def to_decisions(this: Run, results: Results) -> None:
+    """Everything that the tasks share, then each task as far as its data carries it."""
+    this.follow(tuple(graph.nodes(graph.LOOP, ())), results)
+    for task in graph.TASKS:
+        steps = tuple(node for node in graph.nodes(graph.LOOP, (task,)) if node.task)
         try:
-            models[task] = to_model(run, task, extract, landed, events)
+            this.follow(steps, results)
+            this.decisions[task] = results[f"promotion_{task}"]
         except QualityError as refusal:
-            run.refusals[task] = str(refusal)
-            run.progress.console.print(f"  refused  {task}: {refusal}", soft_wrap=True)
-    return models
+            this.refusals[task] = str(refusal)
+            this.progress.note(f"{task}: {refusal}")
 
 
-def to_model(run: Run, task: str, extract: BaseModel, landed: BaseModel, events: BaseModel) -> list[BaseModel]:
-    """One task: cohort, features, frozen training set, model, evidence, decision."""
-    labels = run.call("labels", {}, landed, events, task=task)
-    features = run.call("gold", {}, landed, events, labels, task=task)
-    frozen = run.call("training_set", {}, landed, events, labels, features, task=task)
-    model = run.call("risk_model", {}, landed, frozen, task=task)
-    evidence, decision = decide(run, task, extract, frozen, model, events)
-    run.decisions[task] = decision
-    return [frozen, model, evidence, decision]
+def rehearse(this: Run, results: Results) -> None:
+    """Held-out patients ask the real server on a quiet made-up day and on two planted ones; drift and verdict follow."""
+    task = next((task for task, decision in this.decisions.items() if decision.staged), None)
+    if task is None:
+        return
+    frozen, model = results[f"training_set_{task}"], results[f"risk_model_{task}"]
+    today = resolve.staged_at(this.settings, this.dataset, task)
+    config = {"dataset": this.dataset, "task": task}
+    try:
+        rehearsed = this.call("rehearsal", {**config, "moved_at": today}, frozen, model)
+    except QualityError as refusal:
+        this.progress.note(f"rehearsal: {refusal}")
+        return
+    windows: list[Any] = []
+    for window in rehearsed.windows:
+        span = {"start": window.start, "end": window.end, "predictions": rehearsed.predictions}
+        windows.append(this.call("drift", {**config, **span}, frozen, model))
+        verdict = this.call("retrain", {**config, "windows": tuple(windows)})
+        this.verdicts.append(f"{window.name}: {windows[-1].summary}")
+        this.verdicts.append(f"    {'retrain' if verdict.retrain else 'keep'}: {verdict.reason}")
 
 
-def decide(
-    run: Run, task: str, extract: BaseModel, frozen: BaseModel, model: Any, events: BaseModel
-) -> tuple[BaseModel, BaseModel]:
-    """Evidence and promotion against today's production model; a model version is decided once."""
-    from training import promote
-
-    today = promote.situation(run.settings, run.dataset, task, model.model)
-    oracle = {"oracle": getattr(extract, "oracle", None)}
-    evidence = run.call("evaluate", {**today.evaluation, **oracle}, frozen, model, events, task=task)
-    config = {**today.promotion, "dataset": run.dataset, "actor": actor(), "moved_at": today.moved_at or now()}
-    decision = run.call("promotion", config, model, evidence, task=task)
-    return evidence, decision
-
-
-def actor() -> str:
-    """Who moves an alias: MEDISCALE_ACTOR where a scheduler sets it, else the account's name."""
-    return os.environ.get("MEDISCALE_ACTOR") or getpass.getuser()
-
-
-def rehearse(run: Run, models: dict[str, list[BaseModel]]) -> None:
-    """Sends held-out patients through the real server in quiet and in planted windows, and asks for the verdict."""
-    raise NotImplementedError
-
-
-def conclude(run: Run) -> int:
+def conclude(this: Run) -> int:
     """The table, the metrics, the decisions and the next commands; the exit code."""
     from mediscale import summary
 
-    summary.show(run)
-    return QualityError.exit_code if not run.decisions else 0
+    summary.show(this)
+    return 0 if this.decisions else QualityError.exit_code

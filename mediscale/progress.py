@@ -38,6 +38,10 @@ class Progress:
         clock = "  found" if step.found else f"{step.seconds:6.1f}s"
         self.console.print(f"  {clock}  {name:<24} {step.did}", soft_wrap=True)
 
+    def note(self, sentence: str) -> None:
+        """A line that belongs to no stage."""
+        self.console.print(f"           {sentence}", soft_wrap=True)
+
     def table(self) -> Table:
         """What each stage did and how long it took."""
         table = Table(box=None, pad_edge=False, header_style="bold")

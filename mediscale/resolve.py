@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mediscale import stages
-from mediscale.errors import UsageError
+from mediscale.errors import NotFoundError, UsageError
 from mediscale.settings import Settings
 
 
@@ -27,10 +27,7 @@ def extract(
         UsageError: a source without a path, or both a source and a size.
         InputError: unknown source, or a file of it is missing.
     """
-    if bool(source) != bool(path):
-        raise UsageError("A source and a path belong together: what the extract is, and where it lies.")
-    if source and size:
-        raise UsageError("A size is for the synthetic hospital; leave it out with a source and a path.")
+    check_choice(size, source, path)
     if not source:
         config = {"size": size or "small", "dataset": dataset or "synthetic"}
         return stages.call("synthetic", config, settings=settings)
@@ -41,6 +38,32 @@ def extract(
     return bronze.Params(
         source=source, dataset=dataset or source, path=where, extract_digest=digest_of(where, source)
     )
+
+
+def check_choice(size: str, source: str, path: str) -> None:
+    """Refuses half a choice before anything is started.
+
+    Raises:
+        UsageError: a source without a path or the other way round, or both a source and a size.
+    """
+    if bool(source) != bool(path):
+        raise UsageError("A source and a path belong together: what the extract is, and where it lies.")
+    if source and size:
+        raise UsageError("A size is for the synthetic hospital; leave it out with a source and a path.")
+
+
+def staged_at(settings: Settings, dataset: str, task: str) -> datetime:
+    """When the newest staged version of a task was moved there.
+
+    Raises:
+        NotFoundError: no version is staged.
+    """
+    from mediscale import registry
+
+    move = registry.current(settings, dataset, task, "staging")
+    if move is None:
+        raise NotFoundError(f"No {task} model of {dataset} is staged; run the loop first.")
+    return move.moved_at
 
 
 def call(
@@ -84,11 +107,26 @@ def _promotion(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     if not _names_a_version(known):
         return {}
     today = _situation(known, settings)
-    return {
-        **today.promotion,
-        "actor": today.actor or actor(),
-        "moved_at": today.moved_at or datetime.now(UTC).replace(tzinfo=None),
-    }
+    if today.moved_at is not None and known.get("aim") == "production":
+        return _asked_later(known, settings)
+    return {**today.promotion, "actor": today.actor or actor(), "moved_at": today.moved_at or _now()}
+
+
+def _asked_later(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """A person asks for production of a version that reached staging before, now or (a repeated call) already."""
+    from mediscale import registry
+    from mediscale.refs import ModelRef
+
+    model = ModelRef.model_validate(known["model"])
+    served = registry.current(settings, known["dataset"], known["task"], "production")
+    if served is not None and served.version == model:
+        left = served.from_version
+        incumbent = ModelRef(name=model.name, version=left) if left is not None else None
+        done = {"sequence": served.sequence, "actor": served.actor, "moved_at": served.moved_at}
+        return {**done, "incumbent": incumbent}
+    sequence = registry.next_sequence(settings, known["dataset"])
+    today = {"sequence": sequence, "actor": actor(), "moved_at": _now()}
+    return {**today, "incumbent": served.version if served else None}
 
 
 def _drift(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -118,6 +156,11 @@ def _situation(known: Mapping[str, Any], settings: Settings) -> Any:
 
 def _names_a_version(known: Mapping[str, Any]) -> bool:
     return {"dataset", "task", "model"} <= known.keys()
+
+
+def _now() -> datetime:
+    """The caller's clock: UTC without a zone, as all times here."""
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def actor() -> str:

@@ -16,7 +16,7 @@ from mediscale.tables import declared
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+_SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
 """A driver that lives for minutes on a few cores spends more on the second compiler and parallel collectors than they give."""
 
 _LOGGING = Path(__file__).with_name("log4j2.properties")

@@ -35,6 +35,7 @@ STAGES: dict[str, str] = {
     "risk_model": "training.risk_model",
     "evaluate": "training.evaluate",
     "promotion": "training.promote",
+    "rehearsal": "serving.rehearsal",
     "drift": "monitoring.drift",
     "retrain": "monitoring.retrain",
 }
