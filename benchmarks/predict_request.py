@@ -160,7 +160,7 @@ def mlflow(folder: Path) -> tuple[float, list[Measured]]:
                "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # fmt: skip
     with running(command, port) as server:
         answer = ask(http.client.HTTPConnection("127.0.0.1", port), "/invocations", body)
-        rows = [measure("mlflow models serve", server, port, "/invocations", body, 300, clients=1)]
+        rows = [measure("mlflow models serve", server, port, "/invocations", body, 200, clients=1)]
     return float(answer["predictions"][0]), rows
 
 
@@ -170,8 +170,8 @@ def mediscale(home: Path, tasks: str) -> tuple[float, list[Measured]]:
     with running([sys.executable, "-c", SERVE, str(home), str(port)], port) as server:
         answer = ask(http.client.HTTPConnection("127.0.0.1", port), "/predict", body)
         rows = [
-            measure(f"mediscale serve, {tasks}", server, port, "/predict", body, 3000, clients=1),
-            measure(f"mediscale serve, {tasks}, 8 clients", server, port, "/predict", body, 6000, clients=8),
+            measure(f"mediscale serve, {tasks}", server, port, "/predict", body, 2000, clients=1),
+            measure(f"mediscale serve, {tasks}, 8 clients", server, port, "/predict", body, 4000, clients=8),
         ]
     return float(answer["predictions"][0]["risk"]), rows
 
@@ -198,7 +198,7 @@ def running(command: Sequence[str], port: int) -> Iterator[psutil.Process]:
 
 
 def wait_for(port: int, process: psutil.Popen) -> None:
-    for _ in range(1200):
+    for _ in range(3000):
         if process.poll() is not None:
             raise SystemExit(f"the server ended with exit code {process.returncode}")
         try:
@@ -207,7 +207,7 @@ def wait_for(port: int, process: psutil.Popen) -> None:
             time.sleep(0.1)
         else:
             return
-    raise SystemExit("the server did not start within two minutes")
+    raise SystemExit("the server did not start within five minutes")
 
 
 def ask(connection: http.client.HTTPConnection, path: str, body: bytes) -> Any:
