@@ -1,6 +1,5 @@
 """The compiled training pipeline, written to a file or handed to a Kubeflow cluster."""
 
-import logging
 import warnings
 from pathlib import Path
 
@@ -37,11 +36,11 @@ def submit(settings: Settings, arguments: dict[str, str]) -> str:
 
     from kubeflow_pipelines import train_pipeline
 
-    host = settings.kfp_host
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries would be told one by one
+    host, token = settings.kfp_host, settings.kfp_token.get_secret_value()
     warnings.simplefilter("ignore", FutureWarning)
     try:
-        client = kfp.Client(host=host, existing_token=settings.kfp_token.get_secret_value() or None)
+        _greet(host, token)
+        client = kfp.Client(host=host, existing_token=token or None)
         run = client.create_run_from_pipeline_package(
             str(train_pipeline.COMPILED),
             arguments=arguments,
@@ -55,6 +54,17 @@ def submit(settings: Settings, arguments: dict[str, str]) -> str:
             f"The Kubeflow cluster {host} does not answer; check MEDISCALE_KFP_HOST."
         ) from error
     return f"{host.rstrip('/')}/#/runs/details/{run.run_id}"
+
+
+def _greet(host: str, token: str) -> None:
+    """Asks once whether the cluster answers us: the client would try for half a minute and print each failure."""
+    import kfp_server_api
+
+    address = kfp_server_api.Configuration(host=host.rstrip("/"))
+    address.retries = False
+    if token:
+        address.api_key, address.api_key_prefix = {"authorization": token}, {"authorization": "Bearer"}
+    kfp_server_api.HealthzServiceApi(kfp_server_api.ApiClient(address)).healthz_service_get_healthz()
 
 
 def _refusal(host: str, status: int | None) -> str:

@@ -1,0 +1,162 @@
+"""The one task: ``mediscale STAGE --from … --result F`` as a process of the platform's environment, or as a pod.
+
+Nothing of a stage is known here: its output is not read, its result is a file that the next stage takes by its path.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Asset, Param, task
+from airflow.sdk.bases.operator import BaseOperator
+
+from mediscale import graph
+
+HOME = os.environ.get("MEDISCALE_HOME", ".mediscale")
+COMMAND = os.environ.get("MEDISCALE_COMMAND", "mediscale")
+"""The platform environment's own program."""
+POD_IMAGE = os.environ.get("MEDISCALE_POD_IMAGE", "")
+"""Where set, a stage is a pod of this image; HOME is then a volume that the cluster mounts into pods and workers."""
+ALERT_URL = os.environ.get("MEDISCALE_ALERT_URL", "")
+"""Where set, a failed task is told to this webhook."""
+
+RESULTS = f"{HOME}/runs/{{{{ dag.dag_id }}}}/{{{{ run_id }}}}"
+"""Folder of a run's results, the same for each try: one that is repeated finds its finished work."""
+
+FEATURES = Asset(name="mediscale_features", uri="mediscale://features")
+DRIFTED = Asset(name="mediscale_drifted", uri="mediscale://drifted")
+CANDIDATE = Asset(name="mediscale_candidate", uri="mediscale://candidate")
+
+GRACE_SECONDS = 30.0
+"""What a stage gets to end by itself before its process group is killed."""
+
+
+def sources() -> list[str]:
+    folder = Path(graph.__file__).parents[1] / "data_pipeline" / "sources"
+    return sorted(file.stem.replace("_", "-") for file in folder.glob("*.yaml"))
+
+
+EXTRACT_PARAMS = {
+    "source": Param("", type="string", enum=["", *sources()], description="Empty: a synthetic hospital."),
+    "path": Param("", type="string", description="Folder of the extract, where the stages run."),
+    "dataset": Param("", type="string", pattern="^[a-z0-9-]*$", description="Empty: the source's name."),
+    "size": Param(
+        "", type="string", enum=["", "tiny", "small", "large"], description="Of the synthetic one."
+    ),
+}
+DATASET_PARAM = Param("synthetic", type="string", pattern="^[a-z0-9][a-z0-9-]*$")
+
+
+def alert(context: Mapping[str, Any]) -> None:
+    """Tells which task of which run failed: names only, the stage's own sentence is in the task's log."""
+    failed = context["task_instance"]
+    message = {"dag": failed.dag_id, "task": failed.task_id, "run": failed.run_id, "try": failed.try_number}
+    print(f"mediscale alert {json.dumps(message)}")
+    if ALERT_URL:
+        body = json.dumps(message).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(ALERT_URL, body, headers)  # noqa: S310 -- the deployment's own
+        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+
+
+DEFAULTS = {
+    "retries": 2,
+    "retry_delay": timedelta(minutes=5),
+    "execution_timeout": timedelta(hours=4),
+    "on_failure_callback": alert,
+}
+
+
+def start(arguments: list[str], log: Path) -> None:
+    """Runs the program in a process group of its own, which is ended with the task, however the task ends.
+
+    Raises:
+        RuntimeError: it failed; the message is the last line that it printed, a stage's own sentence.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [COMMAND, *arguments], stdout=stream, stderr=stream, start_new_session=True
+        )
+        try:
+            code = process.wait()
+        except BaseException:  # a timeout, a person's click, the scheduler's end
+            end(process)
+            raise
+    said = log.read_text(errors="replace")
+    print(said)
+    if code:
+        raise RuntimeError(said.strip().rpartition("\n")[2] or f"ended with code {code} without a word")
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Asks the whole group to end, then kills it."""
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@task
+def process(arguments: list[str], result: str) -> str:
+    """Leaves the result file and returns its path, which is all that Airflow sees."""
+    start([*arguments, "--result", result], Path(result).with_suffix(".log"))
+    return result
+
+
+def step(name: str, arguments: list[str], outlets: Iterable[Asset] = ()) -> BaseOperator:
+    """A task that runs ``mediscale`` with these (templated) arguments and leaves ``RESULTS/name.json``."""
+    result = f"{RESULTS}/{name}.json"
+    if POD_IMAGE:
+        from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+        return KubernetesPodOperator(
+            task_id=name,
+            name=name.replace("_", "-"),
+            image=POD_IMAGE,
+            cmds=["mediscale"],
+            arguments=[*arguments, "--result", result],
+            env_vars={"MEDISCALE_HOME": HOME},
+            outlets=list(outlets),
+        )
+    return process.override(task_id=name, outlets=list(outlets))(arguments, result).operator
+
+
+def extract() -> BaseOperator:
+    """What a run begins with, from the run's parameters."""
+    given = [f"--{name}={{{{ params.{name} }}}}" for name in EXTRACT_PARAMS]
+    return step(graph.EXTRACT, [graph.EXTRACT, *given])
+
+
+def stage(node: graph.Node, folders: Mapping[str, str], settings: Iterable[str] = ()) -> BaseOperator:
+    """A stage on the results of others, which lie in ``folders`` (by name, else in this run's)."""
+    arguments = [node.stage, "--resolve"]
+    for name in node.upstream:
+        arguments += ["--from", f"{folders.get(name, RESULTS)}/{name}.json"]
+    for setting in [*([f"task={node.task}"] if node.task else []), *settings]:
+        arguments += ["--set", setting]
+    return step(node.name, arguments)
+
+
+def chain(
+    steps: tuple[graph.Step, ...],
+    before: Mapping[str, BaseOperator],
+    folders: Mapping[str, str] | None = None,
+    settings: Mapping[str, tuple[str, ...]] | None = None,
+) -> dict[str, BaseOperator]:
+    """One task per node, after those tasks whose results it takes; ``settings`` are a stage's further parameters."""
+    done = dict(before)
+    for node in graph.nodes(steps):
+        done[node.name] = stage(node, folders or {}, (settings or {}).get(node.stage, ()))
+        for name in node.upstream:
+            if name in done:
+                done[name] >> done[node.name]
+    return done

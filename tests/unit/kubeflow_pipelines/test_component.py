@@ -1,0 +1,100 @@
+"""What a step shows to a Kubeflow user, and how it fails."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from kubeflow_pipelines import component
+from mediscale import headlines, manifest, stages
+from mediscale.refs import Frozen
+from mediscale.settings import Settings
+
+
+class Params(Frozen):
+    dataset: str
+    rows: int
+    rounds: int = 10
+    task: str = ""
+
+
+class Result(Frozen):
+    kept: int
+    metrics: dict[str, float | None]
+    docs: str = ""
+
+
+@pytest.fixture(autouse=True)
+def counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage of our own; our seam, so a fake is right here."""
+    module: Any = ModuleType("counting_stage")
+    module.Params, module.Result = Params, Result
+
+    def run(params: Params, settings: Settings, _key: str) -> Result:
+        if params.dataset == "paged":
+            (settings.home / "docs").mkdir()
+            (settings.home / "docs" / "index.html").write_text("its own page")
+        docs = "docs" if params.dataset == "paged" else ""
+        return Result(kept=params.rows * params.rounds, metrics={"auroc": 0.75, "gap": None}, docs=docs)
+
+    module.run = run
+    monkeypatch.setitem(sys.modules, "counting_stage", module)
+    monkeypatch.setitem(stages.STAGES, "counting", "counting_stage")
+    monkeypatch.setattr(headlines, "HEADLINES", {"counting": lambda r: f"{r.kept} <kept>"})
+    monkeypatch.setattr(manifest, "code_digest", lambda _module: "code")
+
+
+def run(settings: Settings, **config: float) -> component.Done:
+    upstream = json.dumps({"dataset": "a", "rows": 4, "more": 1})
+    return component.run(
+        "counting", "", str(settings.home), {"counting": config, "other": {"x": 1}}, [upstream, ""]
+    )
+
+
+def test_numbers_of_a_result_become_metrics(settings: Settings) -> None:
+    assert run(settings).metrics == {"kept": 40.0, "auroc": 0.75}
+
+
+def test_parameters_of_the_run_reach_their_stage(settings: Settings) -> None:
+    assert (
+        json.loads(run(settings, rounds=3.0).result)["kept"] == 12
+    )  # Kubeflow hands integers over as floats
+
+
+def test_a_page_is_written_with_text_escaped(settings: Settings, tmp_path: Path) -> None:
+    run(settings).write(report=str(tmp_path / "report"), record=str(tmp_path / "record"))
+    assert "40 &lt;kept&gt;" in (tmp_path / "report").read_text()
+    assert json.loads((tmp_path / "record").read_text())["kept"] == 40
+
+
+def test_a_stage_s_own_page_is_shown(settings: Settings, tmp_path: Path) -> None:
+    config = {"counting": {"dataset": "paged", "rows": 1}}
+    done = component.run("counting", "", str(settings.home), config, [])
+    done.write(report=str(tmp_path / "report"), record=str(tmp_path / "record"))
+    assert (tmp_path / "report").read_text() == "its own page"
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [({"rounds": "x"}, "rounds: "), ({"depth": 1}, "depth: extra inputs"), ({"dataset": None}, "dataset: ")],
+)
+def test_a_parameter_out_of_range_is_one_sentence(
+    settings: Settings, config: dict[str, Any], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(settings, **config)
+    said = capsys.readouterr().err
+    assert said.startswith("mediscale: Stage counting: ")
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert stopped.value.code == 2
+
+
+def test_a_task_is_a_parameter(settings: Settings) -> None:
+    upstream = json.dumps({"dataset": "a", "rows": 4})
+    component.run("counting", "mortality", str(settings.home), {}, [upstream])
+    (left,) = manifest.of_stage(settings, "counting")
+    assert left.params["task"] == "mortality"

@@ -1,0 +1,39 @@
+"""Airflow on this machine: on loopback, with a kept password, on a free port."""
+
+import socket
+import stat
+
+import pytest
+
+from mediscale import scheduler
+from mediscale.errors import BusyError
+from mediscale.settings import Settings
+
+
+def test_a_taken_port_is_refused_before_anything_starts(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(BusyError, match=f"Port {port} is taken; .* --port"):
+            scheduler.standalone(settings, port)
+    assert not (settings.home / "airflow").exists()
+
+
+def test_the_password_is_kept_and_for_the_owner_only(settings: Settings) -> None:
+    settings.home.mkdir()
+    file = settings.home / "passwords.json"
+    first = scheduler._password(file)
+    assert scheduler._password(file) == first
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_every_address_is_on_loopback() -> None:
+    addresses = scheduler._on_loopback(1234)
+    assert all("127.0.0.1" in value for name, value in addresses.items() if not name.endswith("PORT"))
+
+
+def test_tasks_start_the_program_of_this_environment(settings: Settings) -> None:
+    around = scheduler.environment(settings)
+    assert around["MEDISCALE_COMMAND"].endswith(".venv/bin/mediscale")
+    assert around["MEDISCALE_HOME"] == str(settings.home)
