@@ -3,7 +3,7 @@ BIN := .venv/bin
 COMPILE := .tools/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --upgrade --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help python setup run test check format bench airflow-env lock clean
+.PHONY: help python setup run test check format bench airflow airflow-env lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 24
@@ -17,7 +17,7 @@ setup: python ## build the environment, Java where it is missing, and Spark's ja
 run: setup ## take a synthetic hospital through the whole loop
 	@$(BIN)/mediscale run
 
-test: setup ## run every test
+test: airflow-env ## run every test
 	@$(BIN)/pytest
 	@echo "make test: every test passed"
 
@@ -34,6 +34,9 @@ format: setup ## rewrite the code as check wants it
 
 bench: setup ## measure every figure of the README
 	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+airflow: airflow-env ## start Airflow with the nightly DAGs on http://127.0.0.1:8080 (or PORT)
+	@$(BIN)/mediscale airflow $(if $(PORT),--port $(PORT))
 
 airflow-env: setup ## build Airflow's own environment
 	@$(PYTHON) infra/setup.py airflow
