@@ -43,7 +43,7 @@ class Params(Frozen):
     """Of the window, on ``predicted_at``, included."""
     end: NaiveDatetime
     """Excluded."""
-    min_predictions: int = Field(50, ge=2)
+    min_predictions: int = Field(30, ge=2)
     """With fewer to judge, the verdict is that there are too few."""
     false_alarms: float = Field(0.05, gt=0, lt=1)
     """Share of undrifted windows that may be called drifted."""

@@ -1,8 +1,14 @@
 """The reference that a window is held against: training patients, asked about as the window's patients were.
 
-A request that gives plain values leaves most inputs out by design, so it is compared only with patients for whom the
-same things were measured, their rows reduced to what such a request would have said (``features.as_request``). A
-patient of the lake is compared with whole rows. The reference has the window's own mix of such kinds of questions.
+A patient of the lake is compared with whole rows. A request that gives plain values leaves most inputs out, and which
+ones is the caller's doing: a form always asks for the same few, while an interface sends all that it has.
+
+- What a form left out says nothing of its patients: they are compared with those for whom the same things were
+  measured, reduced to what the form would have said of them (``features.as_request``).
+- What an interface left out was not measured: its patients are compared with all, reduced to what any of its requests
+  said, and as incomplete as they were.
+
+The reference has the window's own mix of such kinds of questions.
 """
 
 from dataclasses import dataclass
@@ -11,13 +17,31 @@ import numpy as np
 
 from data_pipeline import features
 from mediscale.predictor import Task
-from monitoring.calibration import Floats, Integers
+from monitoring.calibration import Flags, Floats, Integers
 from monitoring.windows import MOST_ROWS, Window
 from training import masking
 from training.examples import Examples, Inputs
 
 LEAST_PATIENTS = 20
 """Reference patients that a kind of question needs; fewer can't say what is usual for it."""
+_FORM_ROWS = 20
+"""Rows of a window that say the same inputs: a form, if those are fewer than half of what is usually known."""
+_TELLING = 0.8
+"""Share of what is usually known that requests give, on average, when they come from an interface."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way in which the window's patients were asked about."""
+
+    said: tuple[str, ...] | None
+    """The plain inputs; None for a patient of the lake."""
+    complete: bool = False
+    """Whether a reference patient needs all of them: what a form does not say is no news of the patient."""
+
+
+Known = dict[str, Flags]
+"""For each plain input, the reference's rows of which a request could have said it."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +59,9 @@ class Matched:
 
 def matched(window: Window, examples: Examples, task: Task, generator: np.random.Generator) -> Matched:
     """Leaves out rows of the window whose kind of question too few reference patients can answer."""
-    kinds, kind_of = _kinds(window, task)
-    candidates = [_asked_as(kind, examples, task) for kind in kinds]
+    known = _known(examples, task)
+    kinds, kind_of = _kinds(window, task, known)
+    candidates = [_asked_as(kind, known) for kind in kinds]
     usable = np.array([len(np.unique(examples.subjects[rows])) >= LEAST_PATIENTS for rows in candidates])
     kept = np.flatnonzero(usable[kind_of]) if len(usable) else np.empty(0, dtype=np.int64)
     counts = np.bincount(kind_of[kept], minlength=len(kinds))
@@ -52,34 +77,52 @@ def matched(window: Window, examples: Examples, task: Task, generator: np.random
     )
 
 
-Kind = tuple[str, ...] | None
-"""The plain inputs that a request gave; None for a patient of the lake."""
-
-
-def _kinds(window: Window, task: Task) -> tuple[list[Kind], Integers]:
+def _kinds(window: Window, task: Task, known: Known) -> tuple[list[Kind], Integers]:
     """The kinds of questions in the window, and the number of each row's."""
     names = features.plain_inputs(task)
     said = np.column_stack([~np.isnan(window.inputs[:, masking.filled(task, name)[0]]) for name in names])
-    asked = np.column_stack([~window.by_values, said & window.by_values[:, None]])
-    found, kind_of = np.unique(asked, axis=0, return_inverse=True)
-    kinds: list[Kind] = [
-        None if row[0] else tuple(name for name, given in zip(names, row[1:], strict=True) if given)
-        for row in found
-    ]
-    return kinds, kind_of.ravel().astype(np.int64)
+    said &= window.by_values[:, None]
+    asked, kind_of, times = np.unique(said, axis=0, return_inverse=True, return_counts=True)
+    kind_of = kind_of.ravel() + 2
+    sent = _by_an_interface(window, said, times[kind_of - 2], known)
+    kind_of[sent], kind_of[~window.by_values] = 1, 0
+    exact = [Kind(_named(names, given), complete=True) for given in asked]
+    return [
+        Kind(None),
+        Kind(_named(names, np.logical_or.reduce(said[sent], axis=0))),
+        *exact,
+    ], kind_of.astype(np.int64)
 
 
-def _asked_as(kind: Kind, examples: Examples, task: Task) -> Integers:
-    """Rows of patients for whom everything that such a request gives is known."""
-    if kind is None:
-        return np.arange(len(examples))
-    given = [column for name in kind for column in masking.filled(task, name)]
-    whole = features.as_request(examples.inputs, task, kind)[:, given]
-    return np.flatnonzero(~np.isnan(whole).any(axis=1))
+def _by_an_interface(window: Window, said: Flags, times: Integers, known: Known) -> Flags:
+    """Rows by values that say about all there is to say, each its own; ``times`` is how many rows say the same."""
+    usual = sum(column.mean() for column in known.values())
+    count = said.sum(axis=1)
+    sent: Flags = window.by_values & ~((times >= _FORM_ROWS) & (count < usual / 2))
+    if not sent.any() or count[sent].mean() < _TELLING * usual or times[sent].max() > sent.sum() / 2:
+        return np.zeros_like(sent)
+    return sent
+
+
+def _named(names: tuple[str, ...], given: Flags) -> tuple[str, ...]:
+    return tuple(name for name, one in zip(names, given, strict=True) if one)
+
+
+def _known(examples: Examples, task: Task) -> Known:
+    names = features.plain_inputs(task)
+    whole = features.as_request(examples.inputs, task, names)
+    return {name: ~np.isnan(whole[:, masking.filled(task, name)[0]]) for name in names}
+
+
+def _asked_as(kind: Kind, known: Known) -> Integers:
+    """Rows of reference patients who could have been asked about in this way."""
+    everyone = np.ones_like(next(iter(known.values())))
+    needed = (kind.said or ()) if kind.complete else ()
+    return np.flatnonzero(np.logical_and.reduce([everyone, *(known[name] for name in needed)]))
 
 
 def _reduced(kind: Kind, rows: Inputs, task: Task) -> Floats:
-    asked = rows if kind is None else features.as_request(rows, task, kind)
+    asked = rows if kind.said is None else features.as_request(rows, task, kind.said)
     return np.asarray(asked, dtype=np.float64)
 
 

@@ -98,7 +98,7 @@ def test_both_kinds_of_questions_in_one_window(hospital: Any, patients: Any) -> 
     assert (found.judged, found.by_values, found.drifted) == (200, 100, False)
 
 
-@pytest.mark.parametrize("rows", [0, 1, 49])
+@pytest.mark.parametrize("rows", [0, 1, 29])
 def test_too_few_predictions_are_no_drift(hospital: Any, patients: Any, rows: int) -> None:
     predictions = hospital.log(patients(rows + 5, seed=207), range(rows + 5))
     params = hospital.params(predictions)
@@ -111,16 +111,28 @@ def test_too_few_predictions_are_no_drift(hospital: Any, patients: Any, rows: in
     )
     found = drift.run(params, hospital.settings, "few")
     assert (found.n, found.drifted, found.report) == (rows, False, None)
-    assert found.summary == f"too few predictions ({rows} of 50)"
+    assert found.summary == f"too few predictions ({rows} of 30)"
 
 
-def test_questions_without_like_in_the_reference_are_left_out(hospital: Any, patients: Any) -> None:
-    strange = features.as_request(patients(60, seed=208), "mortality", features.plain_inputs("mortality"))
-    strange[:, [columns_of(concept)[0] for concept in ("height", "crp")]] = 1.0
-    strange = np.where(np.isnan(strange), 1.0, strange)  # nobody in the reference has everything measured
-    found = hospital.judge(strange, [None] * 60, **FEW)
+def test_questions_without_like_in_the_reference_are_left_out(hospital: Any) -> None:
+    everything = features.from_values(
+        dict.fromkeys(features.plain_inputs("mortality"), 1.0), "mortality"
+    )  # nobody in the reference has everything measured
+    found = hospital.judge(np.tile(everything, (60, 1)), [None] * 60, **FEW)
     assert (found.n, found.judged, found.drifted) == (60, 0, False)
-    assert found.summary == "too few predictions that the reference has like for (0 of 50)"
+    assert found.summary == "too few predictions that the reference has like for (0 of 30)"
+
+
+def test_an_interface_that_sends_what_it_has_is_quiet_until_its_values_change(
+    hospital: Any, patients: Any
+) -> None:
+    sent = features.as_request(patients(150, seed=214), "mortality", features.plain_inputs("mortality"))
+    quiet = hospital.judge(sent, [None] * 150, **FEW)
+    assert (quiet.judged, quiet.by_values, quiet.drifted) == (150, 150, False)
+    sent[:, columns_of("creatinine")] *= 1.6
+    assert [c.column for c in hospital.judge(sent, [None] * 150, **FEW).drifted_columns] == [
+        "creatinine_last_stay"
+    ]
 
 
 def test_an_empty_and_a_constant_column_do_not_stop_it(hospital: Any, patients: Any) -> None:
