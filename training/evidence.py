@@ -35,7 +35,8 @@ class Subgroup(Frozen):
 
     attribute: Literal["sex", "age_band", "ethnicity"]
     value: str
-    counts: Counts
+    counts: Counts | None
+    """Null below ten patients: the outcome of one person may show through."""
     status: Literal["estimated", "too few", "not estimable"]
     auroc: Estimate | None = None
     calibration_intercept: Estimate | None = None

@@ -12,6 +12,7 @@ from training.bootstrap import Resamples
 from training.evidence import Baseline, Benefit, Bin, Comparison, Counts, Estimate, Oracle, Subgroup
 from training.examples import ATTRIBUTES
 from training.metrics import Floats, Metric
+from training.predictor import MINIMUM_COUNT
 
 if TYPE_CHECKING:
     from mediscale.refs import ModelRef
@@ -139,7 +140,11 @@ class Performance:
 
 def _subgroup(part: Performance, attribute: str, value: str, policy: "Policy") -> Subgroup:
     counts = part.counts
-    told = {"attribute": attribute, "value": value, "counts": counts}
+    told = {
+        "attribute": attribute,
+        "value": value,
+        "counts": counts if counts.subjects >= MINIMUM_COUNT else None,
+    }
     if counts.subjects < policy.subgroup_min_subjects or counts.events < policy.subgroup_min_events:
         return Subgroup.model_validate({**told, "status": "too few"})
     if counts.events in (0, counts.n):

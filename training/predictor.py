@@ -29,7 +29,7 @@ OUTCOMES: dict[Task, str] = {
     "readmission": "unplanned readmission within 30 days, predicted at discharge",
 }
 MINIMUM_COUNT = 10
-"""Rows below which a bin's share or a percentile is not told: an aggregate over fewer may describe a person."""
+"""Rows or patients below which nothing is told of a group: an aggregate over fewer may describe a person."""
 _BINS = 20
 _PLAIN_EXAMPLES: dict[str, dict[str, float]] = {
     "age and blood pressure": {"age": 67, "blood_pressure": 140},

@@ -49,6 +49,17 @@ def test_small_subgroups_are_named_and_not_measured(judged) -> None:
     assert small.counts.n > 0
 
 
+def test_nothing_is_told_of_a_handful_of_patients(world, freeze) -> None:
+    rows = lake.read(world.settings, world.training.training_set)
+    values = ["rare" if i % 150 == 0 else "common" for i in range(rows.num_rows)]
+    rows = rows.set_column(rows.schema.get_field_index("ethnicity"), "ethnicity", [values])
+    params = world.judging.model_copy(update={"training_set": freeze(world.settings, "mortality", rows)})
+    result = evaluate.run(params, world.settings, KEY)
+    groups = evidence.read(world.settings, result.evidence, result.evidence_digest).subgroups
+    rare = next(group for group in groups if group.value == "rare")
+    assert (rare.status, rare.counts, rare.auroc) == ("too few", None, None)
+
+
 def test_the_file_is_canonical_and_made_again_the_same(world) -> None:
     again = evaluate.run(world.judging, world.settings, "0123456789abcdef" * 2)
     assert again == world.judged
