@@ -84,11 +84,10 @@ def _numbers(result: BaseModel) -> Iterator[tuple[str, float]]:
 
 def _page(settings: Settings, name: str, result: BaseModel) -> Path | str:
     for field in ("docs", "report"):
-        place = getattr(result, field, None)
-        page = settings.home / place if place else None
-        if page is not None and page.is_file():
-            return page
-        if page is not None and (page / "index.html").is_file():
-            return page / "index.html"
+        place: str | None = getattr(result, field, None)
+        pages = [settings.home / place, settings.home / place / "index.html"] if place else []
+        for page in pages:
+            if page.is_file():
+                return page
     text = html.escape(json.dumps(result.model_dump(mode="json"), indent=1))
     return f"<p>{html.escape(headlines.of(name, result))}</p><pre>{text}</pre>"

@@ -1,6 +1,6 @@
 """The components: thin, typed, one for every stage. What they do is in ``component``, inside the image."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Metrics, Output
@@ -22,7 +22,7 @@ def stage(
     name: str,
     task: str,
     home: str,
-    config: dict,
+    config: dict[str, Any],
     metrics: Output[Metrics],
     report: Output[HTML],
     record: Output[Artifact],

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from kubeflow_pipelines import local, submit
 from mediscale.errors import MediscaleError, UsageError
@@ -54,7 +55,7 @@ def cluster() -> Iterator[str]:
 
 
 def settings_for(settings: Settings, host: str, token: str = "right") -> Settings:
-    return Settings(home=settings.home, kfp_host=host, kfp_token=token)  # type: ignore[arg-type]
+    return Settings(home=settings.home, kfp_host=host, kfp_token=SecretStr(token))
 
 
 def test_a_run_is_started_with_its_parameters(cluster: str, settings: Settings) -> None:

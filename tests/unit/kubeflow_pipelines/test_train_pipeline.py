@@ -52,12 +52,11 @@ def test_every_step_names_its_image_and_its_resources(compiled: dict[str, Any]) 
 def test_a_step_may_ask_for_accelerators(tmp_path: Path) -> None:
     from kfp import compiler, dsl
 
-    @dsl.pipeline(name="one")
     def one() -> None:
         task = steps.extract(source="", path="", dataset="", size="tiny", home="")
         steps.place(task, steps.Resources(cpu="1", memory="1G", accelerators=2))
 
-    compiler.Compiler().compile(one, str(tmp_path / "one.yaml"))
+    compiler.Compiler().compile(dsl.pipeline(name="one")(one), str(tmp_path / "one.yaml"))
     spec = yaml.safe_load((tmp_path / "one.yaml").read_text())
     (executor,) = spec["deploymentSpec"]["executors"].values()
     assert executor["container"]["resources"]["accelerator"]["resourceCount"] == "2"

@@ -1,0 +1,110 @@
+"""The same extract by CLI, Kubeflow and Airflow in three homes leaves the same work, also when a step is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mediscale import graph, manifest, registry
+from mediscale.settings import Settings
+
+pytestmark = pytest.mark.timeout(3000)
+
+ORCHESTRATE = (
+    "import sys; from mediscale import runners; from mediscale.settings import Settings\n"
+    "which = {'source': '', 'path': '', 'dataset': '', 'size': 'tiny'}\n"
+    "runners.orchestrate(sys.argv[1], Settings(), which)"
+)
+PLACES = {"table_id", "model_uri", "model_digest", "evidence", "evidence_digest"}
+"""Named by the home that they lie in."""
+CLOCK = {"moved_at", "sequence"}
+
+
+def by_cli(home: Path) -> None:
+    command = [str(Path(sys.executable).with_name("mediscale")), "run", "--size", "tiny"]
+    _finish(subprocess.Popen(command, env=_around(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+
+
+def by_airflow(home: Path) -> None:
+    _finish(_orchestrate("airflow", home))
+
+
+def by_kubeflow_killed_once(home: Path) -> None:
+    """The step that lands the quality stage is killed with -9; the same command then goes on."""
+    first = _orchestrate("kubeflow", home)
+    os.kill(_holder(home / "locks" / "quality-synthetic.lock"), signal.SIGKILL)
+    said, _ = first.communicate()
+    assert first.returncode != 0
+    assert b"ended without a word" in said
+    _finish(_orchestrate("kubeflow", home))
+
+
+def _orchestrate(runner: str, home: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", ORCHESTRATE, runner]
+    return subprocess.Popen(command, env=_around(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def _around(home: Path) -> dict[str, str]:
+    return {**os.environ, "MEDISCALE_HOME": str(home), "MEDISCALE_ACTOR": "tester"}
+
+
+def _finish(process: "subprocess.Popen[bytes]") -> None:
+    said, _ = process.communicate()
+    assert process.returncode == 0, said.decode()[-3000:]
+
+
+def _holder(lock: Path) -> int:
+    while not (lock.exists() and lock.read_text()):
+        time.sleep(0.05)
+    return int(lock.read_text())
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
+    folder = tmp_path_factory.mktemp("homes")
+    runs = {"cli": by_cli, "kubeflow": by_kubeflow_killed_once, "airflow": by_airflow}
+    with ThreadPoolExecutor(2) as pool:  # a runner waits for its own start half of the time
+        for done in [pool.submit(run, folder / name) for name, run in runs.items()]:
+            done.result()
+    return {name: Settings(home=folder / name) for name in runs}
+
+
+@pytest.mark.parametrize("runner", ["kubeflow", "airflow"])
+def test_every_stage_did_the_same(homes: dict[str, Settings], runner: str) -> None:
+    ours, theirs = _done(homes["cli"]), _done(homes[runner])
+    assert len(ours) == len(list(graph.nodes(graph.LOOP))) + 1  # and the synthetic extract
+    assert theirs == ours
+
+
+def test_a_killed_step_left_nothing_twice(homes: dict[str, Settings]) -> None:
+    client = registry.client(homes["kubeflow"])
+    for task in graph.TASKS:
+        assert len(client.search_model_versions(f"name = 'synthetic-{task}'")) == 1
+    moves = [(m.model, m.alias) for m in registry.history(homes["kubeflow"], "synthetic")]
+    assert len(moves) == len(set(moves))
+
+
+def _done(settings: Settings) -> list[str]:
+    """What each stage call was given and what it left, less where and when."""
+    stages = ["synthetic", *(step.stage for step in graph.LOOP)]
+    calls = [done for stage in stages for done in manifest.of_stage(settings, stage)]
+    return sorted(_told(done) for done in calls)
+
+
+def _told(done: manifest.Manifest) -> str:
+    tables = [(output.ref.table, output.rows, output.digest) for output in done.outputs]
+    left = [done.stage, _plain(done.params), done.code, done.lock, tables, _plain(done.result).get("metrics")]
+    return json.dumps(left, sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items() if name not in PLACES | CLOCK}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
