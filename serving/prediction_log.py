@@ -8,6 +8,7 @@ between, the next flush asks Delta what it holds and goes on from there.
 
 import asyncio
 import fcntl
+import itertools
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -71,8 +72,8 @@ class Prediction:
 class PredictionLog:
     """One worker's log. The first free slot of the home is claimed, so a restarted worker goes on with its own log."""
 
-    def __init__(self, settings: Settings, dataset: str) -> None:
-        """Opens the log and starts its writer.
+    def __init__(self, settings: Settings, dataset: str, worker: str = "") -> None:
+        """Opens the log and starts its writer. A new log takes ``worker`` as its name, or one that no other has.
 
         Raises:
             StorageError: the folder or file can't be written.
@@ -83,10 +84,14 @@ class PredictionLog:
         self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._connection = _connect(self._path)
         self._flushing = threading.Lock()
-        self.worker = _worker(self._connection)
-        self._continue_numbers()
+        self.worker = _worker(self._connection, worker)
+        self._ids = itertools.count(self._continue_numbers() + 1)
         self._writer = threading.Thread(target=self._write_forever, name="prediction-log", daemon=True)
         self._writer.start()
+
+    def next_id(self) -> str:
+        """A name for the next prediction that no other has: numbers go on where the log ended."""
+        return f"{self.worker}-{next(self._ids)}"
 
     async def append(self, predictions: Sequence[Prediction]) -> None:
         """Returns when the predictions are on disk, and synced.
@@ -120,11 +125,12 @@ class PredictionLog:
         self._writer.join()
         self._lock.close()
 
-    def _continue_numbers(self) -> None:
-        """A file restored from a backup would number its answers as ones that Delta already has."""
+    def _continue_numbers(self) -> int:
+        """The last number that is taken. A file restored from a backup must not give those again that Delta has."""
         held = lake.sequence_held(self._settings, self.dataset, PREDICTIONS.name, self.worker)
         self._connection.execute(_FIRST_NUMBER)
         self._connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?)", (held,))
+        return int(self._connection.execute("SELECT seq FROM sqlite_sequence").fetchone()[0])
 
     def _write_forever(self) -> None:
         while True:
@@ -295,10 +301,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _worker(connection: sqlite3.Connection) -> str:
-    """The name that this file's transactions carry in Delta: as unique as the file."""
+def _worker(connection: sqlite3.Connection, new: str = "") -> str:
+    """The name that this file's transactions carry in Delta: as unique as the file, unless one is given."""
     found = connection.execute("SELECT name FROM worker").fetchone()
     if found is None:
-        found = (f"worker-{uuid4().hex[:16]}",)
+        found = (new or uuid4().hex[:16],)
         connection.execute("INSERT INTO worker VALUES (?)", found)
     return str(found[0])

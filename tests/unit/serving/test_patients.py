@@ -91,7 +91,11 @@ def test_the_features_are_the_kernels_at_that_time(client: TestClient, settings:
     for row in rows:
         expected = features.compute(events, when, row["task"])[0]
         assert np.array_equal(np.array(row["features"]), expected, equal_nan=True)
-        assert (row["subject_id"], row["prediction_time"], row["events_version"]) == (1, hours(24), ref.version)
+        assert (row["subject_id"], row["prediction_time"], row["events_version"]) == (
+            1,
+            hours(24),
+            ref.version,
+        )
 
 
 def test_what_became_known_later_is_not_used(client: TestClient) -> None:
