@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from data_pipeline.synthetic_notes import Note
     from data_pipeline.synthetic_patients import Subjects, Visits
 
-SUBJECTS = {"tiny": 250, "small": 3_000, "large": 40_000}
+SUBJECTS = {"tiny": 250, "small": 6_000, "large": 40_000}
 BLOCK = 3_000
 """Patients made at a time: memory stays that of the small size."""
 FINISHED = "EXTRACT.json"
@@ -39,7 +39,7 @@ FINISHED = "EXTRACT.json"
 
 class Params(Frozen):
     size: Literal["tiny", "small", "large"] = "small"
-    """250, 3,000 or 40,000 patients; about 1.4 visits each."""
+    """250, 6,000 or 40,000 patients; about 1.4 visits each."""
     seed: int = Field(20260101, ge=0)
     dataset: str = Field("synthetic", pattern=r"^[a-z0-9][a-z0-9-]*$")
 
