@@ -130,7 +130,7 @@ def _asked_later(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]
 
 
 def _drift(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    if not {"dataset", "task"} <= known.keys():
+    if not {"dataset", "task"} <= known.keys() or "predictions" in known:
         return {}
     from mediscale.refs import ModelRef
     from monitoring import served
