@@ -64,7 +64,7 @@ def test_undrifted_windows_raise_an_alarm_about_as_often_as_stated(rows: int) ->
     assert 1 <= flagged <= 12
 
 
-@pytest.mark.parametrize(("rows", "shift", "power"), [(60, 0.8, 0.8), (200, 0.5, 0.9), (1000, 0.3, 0.9)])
+@pytest.mark.parametrize(("rows", "shift", "power"), [(60, 1.0, 0.8), (200, 0.5, 0.9), (1000, 0.3, 0.9)])
 def test_a_shift_is_seen(rows: int, shift: float, power: float) -> None:
     before = population(1500, 1)
     seen = sum("normal" in alarms(compared(window(rows, 100 + i, shift), before)) for i in range(10))
