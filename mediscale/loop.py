@@ -87,7 +87,7 @@ def to_decisions(this: Run, results: Results) -> None:
 
 
 def rehearse(this: Run, results: Results) -> None:
-    """Held-out patients ask the real server on a quiet made-up day and on two planted ones; drift and verdict follow."""
+    """Held-out patients ask the real server on a quiet made-up day and on two planted ones; then drift and verdict."""
     task = next((task for task, decision in this.decisions.items() if decision.staged), None)
     if task is None:
         return

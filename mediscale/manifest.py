@@ -150,7 +150,7 @@ def find(settings: Settings, stage: str, key: str) -> Manifest | None:
         return None
     except ValueError as error:
         raise StorageError(
-            f"The manifest {stage}/{key}.json in the lake is damaged; delete it and run again: the stage is then redone."
+            f"The manifest {stage}/{key}.json in the lake is damaged; delete it and run again, which redoes the stage."
         ) from error
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
-"""A driver that lives for minutes on a few cores spends more on the second compiler and parallel collectors than they give."""
+"""In minutes on a few cores the second compiler and a parallel collector cost more than they give."""
 
 _LOGGING = Path(__file__).with_name("log4j2.properties")
 KEEP_FOREVER = "interval 36500 days"
@@ -37,8 +37,7 @@ def session(settings: Settings) -> "SparkSession":
     builder = SparkSession.builder.appName("mediscale").master(settings.spark_master)
     for name, value in _configuration(settings).items():
         builder = builder.config(name, value)
-    spark = builder.getOrCreate()
-    return spark
+    return builder.getOrCreate()
 
 
 def _prepare_environment() -> None:
@@ -46,7 +45,9 @@ def _prepare_environment() -> None:
     if not os.environ.get("JAVA_HOME") and (prefix / "java").exists():
         os.environ["JAVA_HOME"] = str(prefix / "java")
     if not _jars():
-        raise UsageError("Spark's jars are not in this environment; run `make run` or `make test` once to set it up.")
+        raise UsageError(
+            "Spark's jars are not in this environment; run `make run` or `make test` once to set it up."
+        )
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else workers use whatever python3 is on PATH
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 
@@ -99,7 +100,7 @@ def read(settings: Settings, ref: TableRef) -> "DataFrame":
 
 
 def write(settings: Settings, frame: "DataFrame", dataset: str, table: str, key: str) -> TableRef:
-    """Replaces a table's rows in one commit that carries ``key``; a key that is already committed is not written again.
+    """Replaces a table's rows in one commit that carries ``key``; a committed key is not written again.
 
     Columns are those of the declaration, in its order; an open-ended table keeps the frame's further columns after them.
     """
@@ -130,7 +131,7 @@ def write(settings: Settings, frame: "DataFrame", dataset: str, table: str, key:
 
 
 def digest(settings: Settings, ref: TableRef) -> tuple[int, str]:
-    """Row count and logical digest of a table version: equal rows give an equal digest, whatever their order or files.
+    """Row count and logical digest of a table version: equal rows give equal digests in any order and files.
 
     The digest is the sum of the rows' 64-bit xxHash values, so it is found in one pass without a sort. It detects
     change and corruption, not an adversary.
@@ -142,6 +143,8 @@ def digest(settings: Settings, ref: TableRef) -> tuple[int, str]:
     nulls = [column.isNull() for column in columns]  # xxhash64 skips nulls: a moved null must change the sum
     hashed = frame.select(f.xxhash64(*nulls, *columns).alias("h"))
     low, high = f.col("h").bitwiseAND(0xFFFFFFFF), f.shiftrightunsigned("h", 32)
-    row = hashed.agg(f.count("h"), f.coalesce(f.sum(low), f.lit(0)), f.coalesce(f.sum(high), f.lit(0))).first()
+    row = hashed.agg(
+        f.count("h"), f.coalesce(f.sum(low), f.lit(0)), f.coalesce(f.sum(high), f.lit(0))
+    ).first()
     assert row is not None
     return int(row[0]), f"{row[1] + (row[2] << 32):032x}"

@@ -118,7 +118,9 @@ def fill(
         for field in model.model_fields.keys() & type(result).model_fields.keys() - config.keys():
             value = getattr(result, field)
             if field in values and values[field] != value:
-                raise UsageError(f"Stage {name}: two upstream results disagree about {field!r}; set it explicitly.")
+                raise UsageError(
+                    f"Stage {name}: two upstream results disagree about {field!r}; set it explicitly."
+                )
             values[field] = value
     try:
         return model.model_validate(values)

@@ -21,7 +21,7 @@ def show(run: "Run") -> None:
     console.print(run.progress.table())
     for task, evidence in _evidence(run).items():
         console.print()
-        console.print(_metrics(task, evidence))
+        console.print(_metrics(evidence))
         console.print(f"[bold]decision[/]  {run.decisions[task].reason}")
     for task, sentence in run.refusals.items():
         console.print(f"\n[bold]{task}[/]: no model. {sentence}")
@@ -44,9 +44,12 @@ def _evidence(run: "Run") -> "dict[str, Evidence]":
     }
 
 
-def _metrics(task: str, evidence: "Evidence") -> Table:
+def _metrics(evidence: "Evidence") -> Table:
     counts = evidence.counts
-    title = f"{evidence.model} on {counts.n:,} held-out stays of {counts.subjects:,} patients, {counts.events:,} with the outcome"
+    title = (
+        f"{evidence.model} on {counts.n:,} held-out stays of {counts.subjects:,} patients, "
+        f"{counts.events:,} with the outcome"
+    )
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for header in ("", "value", "95 % interval"):
         table.add_column(header, justify="left" if not header else "right")

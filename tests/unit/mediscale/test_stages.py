@@ -3,7 +3,6 @@
 import errno
 import sqlite3
 import sys
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -31,7 +30,7 @@ class Upstream(Frozen):
 
 
 @pytest.fixture
-def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Params]]:
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[Params]:
     """A stage of our own that notes each run; our seam, so a fake is right here."""
     runs: list[Params] = []
     module: Any = ModuleType("counting_stage")
@@ -45,7 +44,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Params]]:
     monkeypatch.setitem(sys.modules, "counting_stage", module)
     monkeypatch.setitem(stages.STAGES, "counting", "counting_stage")
     monkeypatch.setattr(manifest, "code_digest", lambda _module: "code")
-    yield runs
+    return runs
 
 
 def test_finished_work_is_recognised_by_its_key(counting: list[Params], settings: Settings) -> None:
@@ -84,9 +83,8 @@ def test_disagreeing_upstreams_are_refused(counting: list[Params], settings: Set
         ({"depth": "x"}, "depth: "),
     ],
 )
-def test_bad_parameters_are_one_sentence(
-    counting: list[Params], settings: Settings, config: dict[str, Any], sentence: str
-) -> None:
+@pytest.mark.usefixtures("counting")
+def test_bad_parameters_are_one_sentence(settings: Settings, config: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         stages.call("counting", config, settings=settings)
 
@@ -114,8 +112,8 @@ def test_the_same_stage_does_not_run_twice_at_once(counting: list[Params], setti
         (sqlite3.OperationalError("database is locked"), BusyError, "registry is locked"),
     ],
 )
+@pytest.mark.usefixtures("counting")
 def test_what_the_machine_refuses_becomes_a_sentence(
-    counting: list[Params],
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     failure: Exception,
@@ -136,7 +134,8 @@ def test_unknown_stage_names_those_that_exist(settings: Settings) -> None:
         stages.call("gild", {}, settings=settings)
 
 
-def test_a_damaged_manifest_says_what_to_do(counting: list[Params], settings: Settings) -> None:
+@pytest.mark.usefixtures("counting")
+def test_a_damaged_manifest_says_what_to_do(settings: Settings) -> None:
     stages.call("counting", {"depth": 3}, settings=settings)
     (path,) = (settings.home / "lake" / "_manifests" / "counting").glob("*.json")
     path.write_text('{"stage": "coun')
