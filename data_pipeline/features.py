@@ -6,8 +6,9 @@ latest assertion with ``available_time <= T`` and of those only ``time <= T``: t
 A measured feature is ``<concept>_<statistic>_<window>``. Windows end at T, included, and are open at their start:
 ``6h`` and ``24h`` before T, and ``stay``, which begins 24 hours before admission, because the first laboratory results
 come from the emergency department; an earlier stay never reaches into it, being merged when it ends less than a day
-before. ``trend`` is the least-squares slope per hour. Missing is NaN. Counts and flags of a patient known to the lake
-are 0 when nothing was recorded; in a request that gives plain values they are NaN, because it did not say.
+before. ``trend`` is the least-squares slope per hour; ``treatment_<group>_<window>`` is 1 when one was begun or changed
+in the window. Missing is NaN. Counts and flags of a patient known to the lake are 0 when nothing was recorded; in a
+request that gives plain values they are NaN, because it did not say.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

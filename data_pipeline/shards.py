@@ -42,7 +42,7 @@ def read(settings: Settings, events: TableRef, shard: int, columns: Sequence[str
 
 
 def each(settings: Settings, shards: int, work: Work, schema: "StructType") -> "DataFrame":
-    """The rows of all shards, one task for each."""
+    """The rows of all shards, in as many tasks as there are cores: a wide file costs more to begin than to fill."""
     from mediscale import spark
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -50,7 +50,9 @@ def each(settings: Settings, shards: int, work: Work, schema: "StructType") -> "
             for shard in batch.column(0).to_pylist():
                 yield from work(shard).to_batches()
 
-    return spark.session(settings).range(0, shards, 1, shards).mapInArrow(rows, schema)
+    session = spark.session(settings)
+    tasks = min(shards, session.sparkContext.defaultParallelism)
+    return session.range(0, shards, 1, tasks).mapInArrow(rows, schema)
 
 
 @contextmanager
