@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cache
-from uuid import uuid4
 
 from mediscale.predictor import Task
 from serving import schemas
@@ -13,10 +12,11 @@ from serving.predictors import Floats, Served
 from serving.schemas import Answer, Factor, TaskRisk, Threshold, Values
 
 
-def of_values(asked: Values, served: Mapping[Task, Served], now: datetime) -> tuple[Answer, list[Prediction]]:
+def of_values(
+    asked: Values, served: Mapping[Task, Served], prediction_id: str, now: datetime
+) -> tuple[Answer, list[Prediction]]:
     """Every served task's risk from plain values; tasks may know different inputs."""
     given = frozenset(asked.given)
-    prediction_id = uuid4().hex
     risks, logged = [], []
     for version in served.values():
         row = version.row_of_values(asked.given)
@@ -28,9 +28,10 @@ def of_values(asked: Values, served: Mapping[Task, Served], now: datetime) -> tu
     return Answer(prediction_id, tuple(risks), missing, schemas.out_of_range(asked.out_of_range)), logged
 
 
-def of_patient(known: Known, served: Mapping[Task, Served], now: datetime) -> tuple[Answer, list[Prediction]]:
+def of_patient(
+    known: Known, served: Mapping[Task, Served], prediction_id: str, now: datetime
+) -> tuple[Answer, list[Prediction]]:
     """Every served task's risk from what the lake knew of a patient at a time."""
-    prediction_id = uuid4().hex
     risks, logged, absent = [], [], []
     for task, version in served.items():
         row = version.row(known.rows[task])

@@ -77,6 +77,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     """
     log_dataset = f"{params.dataset}-rehearsal-{key[:8]}"
     shutil.rmtree(settings.table_uri(log_dataset, ""), ignore_errors=True)  # a rehearsal that was cut short
+    shutil.rmtree(settings.home / "serving" / log_dataset, ignore_errors=True)
     requests = _requests(settings, params)
     windows = _windows(params)
     share = len(requests) // len(windows)
@@ -140,7 +141,9 @@ async def _ask(
     if served is None or served.model != params.model:
         raise NotFoundError(f"{params.model} is not what the alias staging points to; nothing was rehearsed.")
     clock = _Clock(params.moved_at)
-    app: FastAPI = create_app(settings, predictors, PredictionLog(settings, log_dataset), clock)
+    app: FastAPI = create_app(
+        settings, predictors, PredictionLog(settings, log_dataset, worker="rehearsal"), clock
+    )
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
         client = await stack.enter_async_context(

@@ -57,10 +57,10 @@ class Service:
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
         if isinstance(asked, Values):
-            answer, logged = answers.of_values(asked, served, now)
+            answer, logged = answers.of_values(asked, served, self.log.next_id(), now)
         else:
             known = await asyncio.to_thread(self.patients.find, asked, tuple(served))
-            answer, logged = answers.of_patient(known, served, now)
+            answer, logged = answers.of_patient(known, served, self.log.next_id(), now)
         try:
             await self.log.append(logged)
         except MediscaleError as error:

@@ -209,3 +209,14 @@ def test_killed_at_any_moment_every_answered_prediction_is_in_delta_once(setting
     assert set(answered) <= set(logged)
     assert len({row["worker"] for row in rows}) == 1
     assert not file_of(settings).with_suffix(".lock").read_text()
+
+
+def test_a_named_log_gives_the_same_numbers_again_and_no_id_twice(settings: Settings) -> None:
+    ids = []
+    for _ in range(2):
+        log = PredictionLog(settings, DATASET, worker="rehearsal")
+        for _ in range(2):
+            ids.append(log.next_id())
+            asyncio.run(log.append([prediction(ids[-1]), prediction(ids[-1])]))
+        log.close()
+    assert ids == ["rehearsal-1", "rehearsal-2", "rehearsal-5", "rehearsal-6"]
