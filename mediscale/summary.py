@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from mediscale.settings import Settings
     from training.evidence import Estimate, Evidence
 
+PIPE_WIDTH = 160
+"""Columns of a table that goes to a file or a pipe."""
+
 
 def show(run: "Run") -> None:
     """Prints the summary to standard output."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print()
     console.print(run.progress.table())
     for task, evidence in _evidence(run).items():
