@@ -24,7 +24,9 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from data_pipeline import shards as by_shard
+from data_pipeline import source as sources
 from data_pipeline.assertions import standing
+from data_pipeline.source import Provides
 from data_pipeline.stays import TRANSFER_GAP, Known, Patient, Stay, Visit, patients
 from mediscale.errors import QualityError
 from mediscale.predictor import Task
@@ -64,12 +66,21 @@ _NEEDS = {
 }
 
 
+NEEDED: dict[Task, tuple[Provides, ...]] = {
+    "mortality": ("laboratory", "vital_signs"),
+    "readmission": ("laboratory", "vital_signs", "diagnoses", "medications"),
+}
+"""A task is refused when the extract has not one of these: what would be left is age and sex."""
+
+
 class Params(Frozen):
     dataset: str
     source: str
     events: TableRef
     shards: int
     task: Task
+    absent: tuple[str, ...] = ()
+    """Files that the extract does not have (bronze says so)."""
     as_of: datetime | None = None
     """Only what was known at this time (naive UTC) is seen; None: everything, taken to be completely followed up."""
 
@@ -87,8 +98,10 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     """Labels every shard.
 
     Raises:
-        QualityError: the source has nobody for this task, and says at which step the last one was lost.
+        QualityError: the extract lacks what the task needs, or has nobody for it (which says at which step the last one
+            was lost).
     """
+    _refuse_lacking(params)
     from pyspark.sql import functions as f
 
     from mediscale import spark
@@ -104,6 +117,18 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     visits.unpersist()
     positive = "died_in_hospital" if params.task == "mortality" else "readmitted"
     return Result(labels=labels, flow=flow, at_risk=flow[STEPS[params.task][-1]], positives=flow[positive])
+
+
+def _refuse_lacking(params: Params) -> None:
+    if not params.absent:
+        return
+    needed = NEEDED[params.task]
+    files = sources.load(params.source).lacks((), *needed)
+    if set(files) <= set(params.absent):
+        raise QualityError(
+            f"The extract has no {' and no '.join(needed).replace('_', ' ')} ({', '.join(files)} are absent), and "
+            f"{params.task} can't be predicted without any; add one of these files and run again."
+        )
 
 
 def split_of(subject_id: int) -> Split:

@@ -228,3 +228,18 @@ def test_source_that_can_not_support_the_task_is_refused_in_a_sentence(
         QualityError, match=r"omop can't support the mortality task .* it has no stays with a discharge"
     ):
         labels.run(params, settings, "key-2")
+
+
+def test_a_task_without_any_of_its_measurements_is_refused() -> None:
+    params = labels.Params(
+        dataset="d",
+        source="mimic-iv",
+        events=TableRef(dataset="d", table="events", table_id="x", version=0),
+        shards=1,
+        task="mortality",
+        absent=("hosp/labevents", "icu/chartevents", "note/discharge"),
+    )
+    with pytest.raises(QualityError, match=r"no laboratory and no vital signs \(hosp/labevents, icu/chartevents"):
+        labels._refuse_lacking(params)
+    labels._refuse_lacking(params.model_copy(update={"task": "readmission"}))
+    labels._refuse_lacking(params.model_copy(update={"absent": ("icu/chartevents",)}))
