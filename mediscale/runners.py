@@ -25,7 +25,7 @@ def orchestrate(runner: str, settings: Settings, which: dict[str, str]) -> None:
         BusyError: the dataset is being run.
         MediscaleError: a stage failed; the message is its own sentence.
     """
-    _check(which)
+    which = {**which, "path": _checked(which)}
     name = which["dataset"] or which["source"] or "synthetic"
     log = settings.home / "logs" / f"{runner}-{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -43,13 +43,17 @@ def orchestrate(runner: str, settings: Settings, which: dict[str, str]) -> None:
         step.did = "every stage done"
 
 
-def _check(which: dict[str, str]) -> None:
+def _checked(which: dict[str, str]) -> str:
+    """The extract's folder as a step finds it wherever it runs here; empty for a synthetic hospital."""
     from data_pipeline import source
 
-    if which["source"]:
-        source.load(which["source"])
-        if not Path(which["path"]).is_dir():
-            raise UsageError(f"There is no folder {which['path']}; --path names the extract's.")
+    if not which["source"]:
+        return ""
+    source.load(which["source"])
+    path = Path(which["path"]).resolve()
+    if not path.is_dir():
+        raise UsageError(f"There is no folder {which['path']}; --path names the extract's.")
+    return str(path)
 
 
 def _kubeflow(settings: Settings, which: dict[str, str], log: TextIO) -> bool:
