@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.errors import InputError, MediscaleError, UsageError
+from mediscale.errors import InputError, MediscaleError, QualityError, UsageError
+from mediscale.graph import TASKS
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mediscale.settings import Settings
 
 EPILOG = """\
@@ -108,7 +111,7 @@ def _add_serve(verbs: Any) -> None:
     serve.add_argument("--workers", type=int, default=1)
     score = _verb(verbs, "score", "risk of every visit in a dataset's cohort, with Spark", _score)
     score.add_argument("--dataset", required=True)
-    score.add_argument("--task", choices=("mortality", "readmission"), required=True)
+    score.add_argument("--task", choices=TASKS, required=True)
     score.add_argument("--alias", choices=("production", "staging"), default="production")
     score.add_argument(
         "--output", type=Path, required=True, help="Parquet file to write; it holds patient data"
@@ -118,9 +121,14 @@ def _add_serve(verbs: Any) -> None:
 def _add_governance(verbs: Any) -> None:
     history = _verb(verbs, "history", "who moved which alias when and why", _history)
     history.add_argument("--dataset", required=True)
+    promote = _verb(verbs, "promote", "ask for production of a version that is staged", _promote)
+    promote.add_argument("--dataset", required=True)
+    promote.add_argument("--task", choices=TASKS, required=True)
+    promote.add_argument("--version", type=int, required=True)
+    promote.add_argument("--actor", required=True, help="who decides this")
     rollback = _verb(verbs, "rollback", "point an alias back at an earlier version", _rollback)
     rollback.add_argument("--dataset", required=True)
-    rollback.add_argument("--task", choices=("mortality", "readmission"), required=True)
+    rollback.add_argument("--task", choices=TASKS, required=True)
     rollback.add_argument("--version", type=int, required=True)
     rollback.add_argument("--alias", choices=("production", "staging"), default="production")
     rollback.add_argument("--actor", required=True, help="who decides this")
@@ -236,12 +244,23 @@ def _history(options: argparse.Namespace) -> int:
     return 0
 
 
-def _rollback(options: argparse.Namespace) -> int:
-    from datetime import UTC, datetime
+def _promote(options: argparse.Namespace) -> int:
+    from mediscale import stages
+    from training import promote
 
+    settings = _settings()
+    asked = promote.again(
+        settings, options.dataset, options.task, options.version, options.actor, moved_at=_now()
+    )
+    decision: Any = stages.call("promotion", asked.model_dump(), settings=settings)
+    print(decision.reason)
+    return 0 if decision.promoted else QualityError.exit_code
+
+
+def _rollback(options: argparse.Namespace) -> int:
     from mediscale import registry
 
-    registry.rollback(
+    move = registry.rollback(
         _settings(),
         options.dataset,
         options.task,
@@ -249,12 +268,16 @@ def _rollback(options: argparse.Namespace) -> int:
         options.version,
         actor=options.actor,
         reason=options.reason,
-        moved_at=datetime.now(UTC).replace(tzinfo=None),
+        moved_at=_now(),
     )
-    print(
-        f"{options.dataset}-{options.task} {options.alias} → version {options.version}; servers follow by themselves."
-    )
+    print(f"{move.model} {move.alias} → version {move.to_version}; servers follow by themselves.")
     return 0
+
+
+def _now() -> "datetime":
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def _stages(_options: argparse.Namespace) -> int:

@@ -98,7 +98,7 @@ def again(
     mine = [params for params in decisions if params.model == model]
     if not mine:
         raise NotFoundError(
-            f"{model} was never evaluated for promotion; run the loop, or see `mediscale lineage`."
+            f"{model} was never evaluated for promotion; run the loop, or see `mediscale history`."
         )
     serving = registry.current(settings, dataset, task, "production")
     changed = {
