@@ -146,15 +146,18 @@ def test_numbers_go_on_after_what_delta_holds_when_an_old_file_comes_back(settin
 
 _WORKER = """
 import asyncio, os, signal, sys
+from datetime import datetime
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from test_prediction_log import DATASET, prediction
+import numpy as np
 from mediscale import lake
 from mediscale.settings import Settings
-from serving.prediction_log import PredictionLog
+from serving.prediction_log import Prediction, PredictionLog
+
+def prediction(name):
+    return Prediction(name, datetime(2026, 1, 1), "mortality", "synthetic-mortality", 3, 0.25, np.zeros(3))
 
 settings = Settings(home=Path(sys.argv[1]))
-log = PredictionLog(settings, DATASET)
+log = PredictionLog(settings, "synthetic")
 if sys.argv[2] == "dies-after-delta":
     real = lake.append
     def append(*args, **kwargs):
@@ -175,14 +178,13 @@ while True:
 
 
 def worker(settings: Settings, mode: str) -> "subprocess.Popen[str]":
-    here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", _WORKER, str(settings.home), mode, here]
+    command = [sys.executable, "-c", _WORKER, str(settings.home), mode]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def test_killed_between_delta_and_the_local_delete_nothing_is_there_twice(settings: Settings) -> None:
     process = worker(settings, "dies-after-delta")
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait(300) == -signal.SIGKILL
     process.communicate()
     log = PredictionLog(settings, DATASET)
     assert log.backlog() == 2

@@ -41,7 +41,7 @@ class Server:
             if found := re.search(r"http://127.0.0.1:\d+", line):
                 address = found[0]
                 break
-        self.client = httpx.Client(base_url=address, timeout=60)  # it listens: requests wait for workers
+        self.client = httpx.Client(base_url=address, timeout=300)  # it listens: requests wait for workers
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -55,7 +55,7 @@ class Server:
     def end(self, number: signal.Signals) -> int:
         if self.process.poll() is None:
             os.killpg(self.process.pid, number)
-        code = self.process.wait(60)
+        code = self.process.wait(300)
         self.client.close()
         self._reader.join()
         return code
