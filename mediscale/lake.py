@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
     from pyarrow import dataset as ds
+    from pyarrow import fs
 
 
 def _open(settings: Settings, dataset: str, table: str, version: int | None = None) -> "DeltaTable":
@@ -33,14 +34,19 @@ def exists(settings: Settings, dataset: str, table: str) -> bool:
     return DeltaTable.is_deltatable(settings.table_uri(dataset, table))
 
 
+def filesystem(uri: str) -> "tuple[fs.FileSystem, str]":
+    """Arrow's file system for a path or URI, and the path in it."""
+    from pyarrow import fs
+
+    return fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
+
+
 def datasets(settings: Settings) -> list[str]:
     """Names of the datasets that have a folder in the lake."""
     from pyarrow import fs
 
-    filesystem, root = fs.FileSystem.from_uri(settings.lake) if "://" in settings.lake else (
-        fs.LocalFileSystem(), settings.lake
-    )  # fmt: skip
-    found = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
+    files, root = filesystem(settings.lake)
+    found = files.get_file_info(fs.FileSelector(root, allow_not_found=True))
     folders = (info.base_name for info in found if not info.is_file)
     return sorted(name for name in folders if not name.startswith("_"))
 
@@ -85,7 +91,13 @@ def check_identity(settings: Settings, ref: TableRef) -> None:
 def dataset(settings: Settings, ref: TableRef) -> "ds.Dataset":
     """A table version as a lazy Arrow dataset; push filters on the partition column and on subject_id into it."""
     check_identity(settings, ref)
-    return _open(settings, ref.dataset, ref.table, ref.version).to_pyarrow_dataset()
+    from pyarrow import fs
+
+    files, root = filesystem(settings.table_uri(ref.dataset, ref.table))
+    # Arrow's own file system: deltalake's is called back in Python from Arrow's threads, which aborts some processes
+    # as they exit.
+    opened = _open(settings, ref.dataset, ref.table, ref.version)
+    return opened.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(root, files))
 
 
 def read(settings: Settings, ref: TableRef, columns: Sequence[str] | None = None) -> "pa.Table":

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from mediscale import lake
 from mediscale.errors import StorageError
 from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
@@ -119,15 +120,9 @@ def _folder(settings: Settings, stage: str) -> str:
     return f"{settings.lake.rstrip('/')}/_manifests/{stage}"
 
 
-def _filesystem(uri: str) -> tuple[Any, str]:
-    from pyarrow import fs
-
-    return fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
-
-
 def write(settings: Settings, manifest: Manifest) -> None:
     """Writes under a temporary name and moves it into place, so that a reader never sees half of it."""
-    filesystem, folder = _filesystem(_folder(settings, manifest.stage))
+    filesystem, folder = lake.filesystem(_folder(settings, manifest.stage))
     filesystem.create_dir(folder, recursive=True)
     path = f"{folder}/{manifest.key}.json"
     with filesystem.open_output_stream(f"{path}.part") as stream:
@@ -141,7 +136,7 @@ def find(settings: Settings, stage: str, key: str) -> Manifest | None:
     Raises:
         StorageError: the file is there and can't be read as a manifest.
     """
-    filesystem, folder = _filesystem(_folder(settings, stage))
+    filesystem, folder = lake.filesystem(_folder(settings, stage))
     path = f"{folder}/{key}.json"
     try:
         with filesystem.open_input_stream(path) as stream:
@@ -158,7 +153,7 @@ def of_stage(settings: Settings, stage: str) -> list[Manifest]:
     """All finished calls of a stage, oldest first."""
     from pyarrow import fs
 
-    filesystem, folder = _filesystem(_folder(settings, stage))
+    filesystem, folder = lake.filesystem(_folder(settings, stage))
     infos = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
     keys = (Path(info.path).stem for info in infos if info.path.endswith(".json"))
     found = (find(settings, stage, key) for key in keys)

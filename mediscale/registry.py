@@ -94,7 +94,7 @@ def _digest(folder: str, files: Mapping[str, bytes]) -> str:
 def _files(folder: str) -> dict[str, bytes]:
     from pyarrow import fs
 
-    filesystem, root = fs.FileSystem.from_uri(folder) if "://" in folder else (fs.LocalFileSystem(), folder)
+    filesystem, root = lake.filesystem(folder)
     found = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
     paths = (info.path for info in found if info.is_file and info.base_name not in _NOT_OURS)
     return {os.path.relpath(path, root): filesystem.open_input_stream(path).readall() for path in paths}
