@@ -102,7 +102,7 @@ def read(settings: Settings, ref: TableRef) -> "DataFrame":
 def write(settings: Settings, frame: "DataFrame", dataset: str, table: str, key: str) -> TableRef:
     """Replaces a table's rows in one commit that carries ``key``; a committed key is not written again.
 
-    """Row count and logical digest of a table version; equal rows give equal digests in any order and files.
+    Columns are the declaration's, in its order; an open-ended table keeps the frame's further columns after them.
     """
     done = lake.committed(settings, dataset, table, key)
     if done is not None:
