@@ -61,7 +61,8 @@ def test_a_logged_prediction_reaches_delta_with_every_column(settings: Settings)
     assert {name: second[name] for name in known} == known
 
 
-def test_waiting_requests_share_transactions(settings: Settings) -> None:
+def test_waiting_requests_share_transactions(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.prediction_log.LOCK_SECONDS", 120)
     log = PredictionLog(settings, DATASET)
     statements: list[str] = []
     log._connection.set_trace_callback(statements.append)
