@@ -26,8 +26,9 @@ class Params(Frozen):
     rounds: int = Field(300, ge=1, le=300)
     """Most trees; the log loss on the tuning split ends it earlier."""
     patience: int = Field(30, ge=1)
-    depth: int = Field(4, ge=1, le=4)
-    """At most 4: the server looks exact SHAP values up in tables of 4^depth entries per leaf."""
+    depth: int = Field(3, ge=1, le=4)
+    """At most 4: the server looks exact SHAP values up in tables of 4^depth entries per leaf. Of 2, 3 and 4, 3 had the
+    best AUROC in cross-validation over patients of the synthetic train and tuning splits."""
     learning_rate: float = Field(0.06, gt=0, le=1)
     workers: int = Field(1, ge=1)
     threads: int = Field(1, ge=1)
