@@ -18,7 +18,7 @@ AS_OF = (
 )
 
 
-@task(outlets=[FEATURES])
+@task(outlets=[FEATURES], trigger_rule="none_failed_min_one_success")
 def publish(results: str):  # type: ignore[no-untyped-def]
     """Says where the night's results lie."""
     yield Metadata(FEATURES, extra={"results": results})

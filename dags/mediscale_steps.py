@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow.sdk import Asset, Param, task
 from airflow.sdk.bases.operator import BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException
 
 from mediscale import graph
 
@@ -73,11 +74,16 @@ DEFAULTS = {
 }
 
 
+REFUSED = 4
+"""How the program ends where a source lacks what a task needs: that task's steps are skipped, the others go on."""
+
+
 def start(arguments: list[str], log: Path) -> None:
     """Runs the program in a process group of its own, which is ended with the task, however the task ends.
 
     Raises:
-        RuntimeError: it failed; the message is the last line that it printed, a stage's own sentence.
+        RefusedError: the source lacks what the task needs.
+        RuntimeError: it failed. The message is the last line that it printed, a stage's own sentence.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
@@ -92,7 +98,8 @@ def start(arguments: list[str], log: Path) -> None:
     said = log.read_text(errors="replace")
     print(said)
     if code:
-        raise RuntimeError(said.strip().rpartition("\n")[2] or f"ended with code {code} without a word")
+        sentence = said.strip().rpartition("\n")[2] or f"ended with code {code} without a word"
+        raise RefusedError(sentence) if code == REFUSED else RuntimeError(sentence)
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
@@ -105,14 +112,30 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
+class RefusedError(RuntimeError):
+    """A source lacks what a task needs; the message says what."""
+
+
 @task
-def process(arguments: list[str], result: str) -> str:
-    """Leaves the result file and returns its path, which is all that Airflow sees."""
-    start([*arguments, "--result", result], Path(result).with_suffix(".log"))
+def process(arguments: list[str], result: str, refusable: bool) -> str:
+    """Leaves the result file and returns its path, which is all that Airflow sees.
+
+    A refusal of a step that may be refused is left beside the result, and skips the steps that need the result.
+    """
+    for needed in arguments:
+        if Path(f"{needed}.refused").exists():
+            raise AirflowSkipException(Path(f"{needed}.refused").read_text())
+    try:
+        start([*arguments, "--result", result], Path(result).with_suffix(".log"))
+    except RefusedError as refusal:
+        if not refusable:
+            raise
+        Path(f"{result}.refused").write_text(str(refusal))
+        raise AirflowSkipException(str(refusal)) from refusal
     return result
 
 
-def step(name: str, arguments: list[str], outlets: Iterable[Asset] = ()) -> BaseOperator:
+def step(name: str, arguments: list[str], refusable: bool = False) -> BaseOperator:
     """A task that runs ``mediscale`` with these (templated) arguments and leaves ``RESULTS/name.json``."""
     result = f"{RESULTS}/{name}.json"
     if POD_IMAGE:
@@ -125,9 +148,9 @@ def step(name: str, arguments: list[str], outlets: Iterable[Asset] = ()) -> Base
             cmds=["mediscale"],
             arguments=[*arguments, "--result", result],
             env_vars={"MEDISCALE_HOME": HOME},
-            outlets=list(outlets),
+            skip_on_exit_code=REFUSED if refusable else None,
         )
-    return process.override(task_id=name, outlets=list(outlets))(arguments, result).operator
+    return process.override(task_id=name)(arguments, result, refusable).operator
 
 
 def extract() -> BaseOperator:
@@ -143,7 +166,7 @@ def stage(node: graph.Node, folders: Mapping[str, str], settings: Iterable[str] 
         arguments += ["--from", f"{folders.get(name, RESULTS)}/{name}.json"]
     for setting in [*([f"task={node.task}"] if node.task else []), *settings]:
         arguments += ["--set", setting]
-    return step(node.name, arguments)
+    return step(node.name, arguments, refusable=bool(node.task))
 
 
 def chain(

@@ -33,7 +33,10 @@ def candidate(inlet_events: Any = None) -> dict[str, str]:
 def question(name: str, folders: dict[str, str]) -> str:
     """What a person is asked: the version and its held-out figures. Skipped where nothing reached staging."""
     results = Path(folders["results"])
-    staged = json.loads((results / f"promotion_{name}.json").read_text())
+    decided = results / f"promotion_{name}.json"
+    if not decided.exists():
+        raise AirflowSkipException(f"There is no candidate for {name}: it was refused on the way.")
+    staged = json.loads(decided.read_text())
     if not staged["staged"]:
         raise AirflowSkipException(staged["reason"])
     figures = json.loads((results / f"evaluate_{name}.json").read_text())["metrics"]
@@ -53,7 +56,9 @@ def decision(node: graph.Node, found: Any) -> None:
         response_timeout=timedelta(days=7),
         retries=0,
     )
-    who = f"actor={{{{ ti.xcom_pull(task_ids='approval_{node.task}')['responded_by_user']['name'] }}}}"
+    who = (
+        f"actor={{{{ ti.xcom_pull(task_ids='approval_{node.task}')['responded_by_user']['name'] | tojson }}}}"
+    )
     promoted = stage(node, folders, ("aim=production", who))
     asked >> approval >> promoted
 

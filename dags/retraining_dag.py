@@ -24,7 +24,7 @@ def night(inlet_events: Any = None) -> str:
     return str(events[-1].extra["results"])
 
 
-@task(outlets=[CANDIDATE])
+@task(outlets=[CANDIDATE], trigger_rule="none_failed_min_one_success")
 def publish(results: str, features: str):  # type: ignore[no-untyped-def]
     """Says where the candidates' results lie, and those of the night that they were trained on."""
     yield Metadata(CANDIDATE, extra={"results": results, "features": features})

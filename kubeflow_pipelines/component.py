@@ -12,10 +12,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from mediscale import headlines, manifest, resolve
-from mediscale.errors import MediscaleError
+from mediscale.errors import MediscaleError, QualityError
 from mediscale.settings import Settings
 
 T = TypeVar("T")
+
+REFUSED = "refused"
+"""The only field of a result where a source lacks what a task needs: that task's further steps pass it on, as the
+CLI's loop leaves such a task out, and the other tasks go on."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,13 @@ def run(name: str, task: str, home: str, config: Mapping[str, Any], upstream: Se
     settings = _settings(home)
     values = {**config.get(name, {}), **({"task": task} if task else {})}
     results = [json.loads(text) for text in upstream if text]
-    result = _or_one_sentence(lambda: resolve.call(name, values, results, settings))
+    for known in results:
+        if REFUSED in known:
+            return _refused(known[REFUSED])
+    try:
+        result = _or_one_sentence(lambda: resolve.call(name, values, results, settings), bool(task))
+    except QualityError as refusal:
+        return _refused(str(refusal))
     left = _manifest(settings, name, result)
     return Done(
         result=result.model_dump_json(),
@@ -62,10 +72,17 @@ def _settings(home: str) -> Settings:
     return Settings(home=Path(home)) if home else Settings()
 
 
-def _or_one_sentence(work: Callable[[], T]) -> T:
+def _refused(sentence: str) -> Done:
+    page = f"<p>refused: {html.escape(sentence)}</p>"
+    return Done(result=json.dumps({REFUSED: sentence}), metrics={}, tables={}, page=page)
+
+
+def _or_one_sentence(work: Callable[[], T], refusable: bool = False) -> T:
     try:
         return work()
     except MediscaleError as error:
+        if refusable and isinstance(error, QualityError):
+            raise
         print(f"mediscale: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
 

@@ -116,7 +116,7 @@ def test_retraining_takes_the_newest_night_and_stops_at_staging(call: Callable[[
 
 def test_production_is_recorded_with_the_person_who_approved(call: Callable[[str, str], str]) -> None:
     made = call("promotion", "task=readmission --set aim=production")
-    assert "--set actor=dr. grey" in made
+    assert '--set actor="dr. grey"' in made
     assert made.count("/runs/mediscale_retraining/") == 2  # the model and its evidence
 
 
@@ -146,15 +146,34 @@ def test_a_task_that_ends_takes_its_stage_s_processes_along(tmp_path: Path, sign
         "threading.Thread(target=later, daemon=True).start()\n"
         f"steps.start([], Path({str(tmp_path / 'log')!r}))\n"
     )
-    around = scheduler.environment(Settings(home=tmp_path / "home")) | {"MEDISCALE_COMMAND": str(program)}
-    around["PYTHONPATH"] += f"{os.pathsep}{scheduler.ROOT / 'dags'}"
-    done = subprocess.run(
-        [str(scheduler.AIRFLOW.with_name("python")), "-c", code],
-        env=around,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = inside(code, program, tmp_path)
     assert "the task is over" in done.stderr
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "grandchild").read_text()), 0)
+
+
+def test_a_refused_task_is_skipped_with_what_needs_it(tmp_path: Path) -> None:
+    program = tmp_path / "refusing"
+    program.write_text("#!/bin/sh\necho mediscale: Nobody was followed up. >&2; exit 4\n")
+    program.chmod(0o755)
+    labels, gold = str(tmp_path / "labels.json"), str(tmp_path / "gold.json")
+    code = (
+        "import mediscale_steps as steps\n"
+        "from airflow.sdk.exceptions import AirflowSkipException\n"
+        "def skipped(*arguments):\n"
+        "    try: steps.process.function(*arguments)\n"
+        "    except AirflowSkipException as why: return str(why)\n"
+        f"assert skipped(['labels'], {labels!r}, True) == 'mediscale: Nobody was followed up.'\n"
+        f"assert 'followed up' in skipped(['gold', '--from', {labels!r}], {gold!r}, True)\n"
+        f"try: steps.process.function(['quality'], {gold!r}, False)\n"
+        "except RuntimeError as failure: print(type(failure).__name__)\n"
+    )
+    assert inside(code, program, tmp_path).stdout.splitlines()[-1] == "RefusedError"
+
+
+def inside(code: str, program: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Runs code in Airflow's environment beside the DAG files."""
+    around = scheduler.environment(Settings(home=folder / "home")) | {"MEDISCALE_COMMAND": str(program)}
+    around["PYTHONPATH"] += f"{os.pathsep}{scheduler.ROOT / 'dags'}"
+    command = [str(scheduler.AIRFLOW.with_name("python")), "-c", code]
+    return subprocess.run(command, env=around, capture_output=True, text=True, check=False)

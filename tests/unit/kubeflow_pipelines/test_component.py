@@ -10,6 +10,7 @@ import pytest
 
 from kubeflow_pipelines import component
 from mediscale import headlines, manifest, stages
+from mediscale.errors import QualityError
 from mediscale.refs import Frozen
 from mediscale.settings import Settings
 
@@ -34,6 +35,8 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> None:
     module.Params, module.Result = Params, Result
 
     def run(params: Params, settings: Settings, _key: str) -> Result:
+        if params.dataset == "poor":
+            raise QualityError("Nobody was followed up.")
         if params.dataset == "paged":
             (settings.home / "docs").mkdir()
             (settings.home / "docs" / "index.html").write_text("its own page")
@@ -98,3 +101,17 @@ def test_a_task_is_a_parameter(settings: Settings) -> None:
     component.run("counting", "mortality", str(settings.home), {}, [upstream])
     (left,) = manifest.of_stage(settings, "counting")
     assert left.params["task"] == "mortality"
+
+
+def test_a_refused_task_passes_its_reason_on(settings: Settings) -> None:
+    upstream = json.dumps({"dataset": "poor", "rows": 4})
+    refused = component.run("counting", "mortality", str(settings.home), {}, [upstream])
+    assert json.loads(refused.result) == {"refused": "Nobody was followed up."}
+    further = component.run("counting", "mortality", str(settings.home), {}, [upstream, refused.result])
+    assert further == refused
+
+
+def test_what_all_tasks_share_may_not_be_refused(settings: Settings) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        component.run("counting", "", str(settings.home), {}, [json.dumps({"dataset": "poor", "rows": 4})])
+    assert stopped.value.code == 4
