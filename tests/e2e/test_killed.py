@@ -1,0 +1,63 @@
+"""Killed with -9 at every commit point in turn and started again, the loop ends as an undisturbed one does."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mediscale import graph, manifest, registry
+from mediscale.settings import Settings
+
+pytestmark = pytest.mark.timeout(1800)
+
+LOOP = Path(__file__).with_name("killed_loop.py")
+POINTS = ("shard_written", "delta_committed", "model_registered", "alias_moved")
+
+
+def start(home: Path, *point: str) -> "subprocess.Popen[bytes]":
+    around = {**os.environ, "MEDISCALE_HOME": str(home), "MEDISCALE_ACTOR": "tester"}
+    command = [sys.executable, str(LOOP), *point]
+    return subprocess.Popen(command, env=around, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(process: "subprocess.Popen[bytes]") -> int:
+    said, _ = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), said.decode()[-3000:]
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Settings]:
+    undisturbed, killed = tmp_path_factory.mktemp("undisturbed"), tmp_path_factory.mktemp("killed")
+    beside = start(undisturbed)
+    for point in POINTS:
+        assert finish(start(killed, point)) == -signal.SIGKILL, f"never came to {point}"
+    assert finish(start(killed)) == 0
+    assert finish(beside) == 0
+    return Settings(home=undisturbed), Settings(home=killed)
+
+
+def test_every_table_holds_the_same_rows(homes: tuple[Settings, Settings]) -> None:
+    undisturbed, killed = (digests(settings) for settings in homes)
+    assert "events" in undisturbed
+    assert "training_set_mortality" in undisturbed
+    assert killed == undisturbed
+
+
+def test_one_model_is_registered_and_staged_once(homes: tuple[Settings, Settings]) -> None:
+    for settings in homes:
+        client = registry.client(settings)
+        assert len(client.search_model_versions("name = 'synthetic-mortality'")) == 1
+        moves = [(move.alias, move.to_version) for move in registry.history(settings, "synthetic")]
+        assert moves == [("staging", 1)]
+        aliases = client.get_registered_model("synthetic-mortality").aliases
+        assert {alias: int(version) for alias, version in aliases.items()} == {"staging": 1}
+
+
+def digests(settings: Settings) -> dict[str, tuple[int, str]]:
+    stages = [step.stage for step in graph.LOOP]
+    outputs = [o for stage in stages for done in manifest.of_stage(settings, stage) for o in done.outputs]
+    return {output.ref.table: (output.rows, output.digest) for output in outputs}
