@@ -1,5 +1,6 @@
 """Gold through Spark: shards do not matter, a leak stops everything, and the audit can see one."""
 
+import datetime as dt
 from collections.abc import Callable
 
 import numpy as np
@@ -34,26 +35,26 @@ def land(settings: Settings, drawn: pa.Table, shards: int, dataset: str) -> Tabl
     return lake.latest(settings, dataset, "events")
 
 
-def features_of(settings: Settings, events: pa.Table, shards: int) -> tuple[pa.Table, gold.Result]:
+def gold_of(
+    settings: Settings, events: pa.Table, shards: int, as_of: dt.datetime | None = None
+) -> tuple[pa.Table, gold.Result]:
     dataset = f"in-{shards}-shards"
     ref = land(settings, events, shards, dataset)
-    cohort = labels.run(
-        labels.Params(dataset=dataset, source="test", events=ref, shards=shards, task="mortality"),
-        settings,
-        "labels",
+    everyone = labels.cohort(events, "mortality", as_of, 0).drop_columns(["steps", "outcome"])
+    shard = pa.array([subject % shards for subject in everyone["subject_id"].to_pylist()], pa.int64())
+    placed = everyone.set_column(everyone.schema.get_field_index("shard"), "shard", shard)
+    write_deltalake(settings.table_uri(dataset, "labels_mortality"), placed)
+    cohort = lake.latest(settings, dataset, "labels_mortality")
+    params = gold.Params(
+        dataset=dataset, events=ref, labels=cohort, task="mortality", shards=shards, as_of=as_of
     )
-    result = gold.run(
-        gold.Params(dataset=dataset, events=ref, labels=cohort.labels, task="mortality", shards=shards),
-        settings,
-        "gold",
-    )
-    rows = lake.read(settings, result.features).sort_by("subject_id")
-    return rows, result
+    result = gold.run(params, settings, "key")
+    return lake.read(settings, result.features).sort_by("subject_id"), result
 
 
 def test_number_of_shards_does_not_matter(settings: Settings, events: Draw) -> None:
     drawn = events(HEADER + "".join(ONE.format(s=s) for s in range(1, 6)))
-    rows, result = features_of(settings, drawn, 1)
+    rows, result = gold_of(settings, drawn, 1)
     assert rows.num_rows == 5
     assert (result.audited, result.leaks) == (5, 0)
     assert rows.column_names == ["subject_id", "visit_id", "prediction_time", *features.names("mortality")]
@@ -61,7 +62,7 @@ def test_number_of_shards_does_not_matter(settings: Settings, events: Draw) -> N
         "the value stored after T is not known"
     )
     assert rows["heart_rate_last_24h"].null_count == 5
-    again, _ = features_of(settings, drawn, 3)
+    again, _ = gold_of(settings, drawn, 3)
     assert again.equals(rows)
 
 
@@ -94,20 +95,8 @@ def test_error_of_someone_else_stays_as_it_is() -> None:
 
 def test_as_of_gives_a_night_what_it_had(settings: Settings, events: Draw) -> None:
     """A backfill over a table that has grown since: later assertions are not even read."""
-    import datetime as dt
-
     drawn = events(
         HEADER + ONE.format(s=1) + "1 | 2150-01-01 11:30 | 2150-03-01 11:30 | LOINC//2160-0 | 7 | 11\n"
     )
-    ref = land(settings, drawn, 1, "night")
-    night = dt.datetime(2150, 1, 10)
-    cohort = labels.run(
-        labels.Params(dataset="night", source="test", events=ref, shards=1, task="mortality", as_of=night),
-        settings,
-        "labels",
-    )
-    params = gold.Params(
-        dataset="night", events=ref, labels=cohort.labels, task="mortality", shards=1, as_of=night
-    )
-    rows = lake.read(settings, gold.run(params, settings, "gold").features)
+    rows, _ = gold_of(settings, drawn, 1, as_of=dt.datetime(2150, 1, 10))
     assert rows["creatinine_max_stay"].to_pylist() == [2.1]
