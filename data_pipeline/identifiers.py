@@ -39,7 +39,7 @@ _DATES = (
     rf"|[-.]\d)",
     rf"(?<![\d.])(?:{_DAY}(?:st|nd|rd|th)?(?:\s+of\s+|[ -]?){MONTH}(?:(?:,?\s*"
     rf"|-){_SHORT_YEAR}(?!\d))?)(?![\w'’])",
-    rf"(?<!\w){MONTH}(?:\s+|-)(?:the\s+)?{_DAY}(?:st|nd|rd|th)?(?![\d:%/]|\.\d|\s*(?:mg|mcg|ml|g|kg|units?"
+    rf"(?<!\w){MONTH}(?:\s+|-)(?:the\s+)?{_DAY}(?:st|nd|rd|th)?(?![\d%/]|[.:]\d|\s*(?:mg|mcg|ml|g|kg|units?"
     rf"|%))(?:(?:,\s*|\s+|-){_YEAR}(?!\d)|,\s*['’]\d\d(?!\d)|-\d\d(?!\d))?",
     rf"(?<!\w){MONTH},?\s+(?:of\s+)?{_YEAR}(?!\d)",
     rf"(?<![\d/.-]){_NUMERIC}/{_YEAR}(?![\d/])",
@@ -92,6 +92,7 @@ _AGE = re.compile(
     r"|[MF]\b(?![a-z])|(?i:(?:male|female|man|woman|gentleman|lady)\b)))"
     r"|(?i:\b(?:age[ds]?|turned|turning|age(?:d)? of|age is)[:\s]+)(?P<after>9\d|1[01]\d)(?![\d.%/])"
     r"|(?i:\bin (?:his|her|their) (?:early |mid |late |mid-)?)(?P<decade>(?i:nineties|90['’]?s))"
+    r"|[A-Z][a-z'’-]+,\s(?P<apposed>9\d|1[01]\d)(?=,)"
 )
 
 _PHONE = re.compile(
@@ -158,7 +159,13 @@ _STATES = (
 _CAPITAL = r"(?:[A-ZÀ-Þ][\w'’.-]*|\d{1,3}(?:st|nd|rd|th))"
 _TOWN = rf"{_CAPITAL}(?:[ -](?:{_CAPITAL}|on|upon|of|the|by)){{0,3}}"
 _ZIP = r"\d{5}(?:-\d{4})?"
+_UNIT = (
+    r"(?:,?\s*(?:(?i:apt|apartment|suite|ste|unit|floor|fl|room|rm|bldg|flat)\.?\s*#?\s*[\w-]+"
+    r"|#\s*[\w-]+))?"
+)
 _ADDRESS = re.compile(
+    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?\s+(?:{_CAPITAL}\s+){{0,4}}{_CAPITAL}{_UNIT},?\s+{_TOWN},?\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)"
+    r"|(?<!\w)(?:PSC|CMR|Unit)\s+\d+,?\s+Box\s+\d+,?\s+(?:APO|FPO|DPO),?\s+A[AEP]\s+\d{5}(?!\d)|"
     rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:-\d+)?\s+(?:[NSEW]{{1,2}}\.?\s+)?(?:{_CAPITAL}\s+){{1,4}}{_STREET}\b\.?(?:\s+[NSEW]{{1,2}}\b\.?)?"
     rf"(?:,?\s*(?:(?i:apt|apartment|suite|ste|unit|floor|fl|room|rm|bldg|flat)\.?\s*#?\s*[\w-]+|#\s*[\w-]+))?"
     rf"(?:,?\s+{_TOWN},?\s+(?:{_STATES})(?:,?\s+{_ZIP})?)?"
@@ -178,10 +185,18 @@ _LIVES = re.compile(
 def shaped(text: str) -> list[Found]:
     """Every identifier that has a shape, in order, none overlapping another."""
     taken: list[Found] = []
-    for finds in (_whole(_EMAIL, "email", text), _whole(_URL, "url", text), _labelled_records(text),
-                  _whole(_PHONE, "phone", text), _whole(_ADDRESS, "address", text), _whole(_LIVES, "address", text),
-                  _whole(_DATE, "date", text), _partial_dates(text), _whole(_RECORD, "record", text),
-                  _whole(_AGE, "age", text)):  # fmt: skip
+    for finds in (
+        _whole(_EMAIL, "email", text),
+        _whole(_URL, "url", text),
+        _whole(_ADDRESS, "address", text),
+        _labelled_records(text),
+        _whole(_PHONE, "phone", text),
+        _whole(_LIVES, "address", text),
+        _whole(_DATE, "date", text),
+        _partial_dates(text),
+        _whole(_RECORD, "record", text),
+        _whole(_AGE, "age", text),
+    ):
         taken = without_overlaps(taken, finds)
     return taken
 
@@ -205,13 +220,15 @@ def _whole(pattern: re.Pattern[str], kind: Kind, text: str) -> Iterator[Found]:
         yield Found(kind, start, end)
 
 
-_INNER = frozenset({"labelled", "pager", "age", "after", "decade", "zip", "town"})
+_INNER = frozenset({"labelled", "pager", "age", "after", "apposed", "decade", "zip", "town"})
 
 
 def _labelled_records(text: str) -> Iterator[Found]:
     """Before telephone numbers and dates are looked for: what a label calls a record number is one."""
     for match in _RECORD.finditer(text):
-        if match.lastgroup == "labelled" and not _DATE.fullmatch(match["labelled"]):
+        if match.lastgroup != "labelled" or _DATE.match(text, match.start("labelled")):
+            continue
+        if sum(letter.isdigit() for letter in match["labelled"]) >= 3:
             yield Found("record", *match.span("labelled"))
 
 

@@ -17,12 +17,10 @@ _PARTICLE = (
     r"(?:van der|van den|van de|van|von der|von|der|den|ter|ten|de la|de las|de los|de|del|della|da"
     r"|dos|das|do|di|du|le|la|el|al|bin|ibn|ben|af|av|y|e)"
 )
-_RUN = (
-    rf"(?:{_PARTICLE} )?{_CAPITAL}\.?(?:,? (?:Jr|Sr|II|III|IV)\b\.?|(?:, ?"
-    rf"|[ \t]+)(?:{_PARTICLE} )?{_CAPITAL}\.?){{0,4}}"
-)
+_NAME = rf"(?:(?:{_PARTICLE} )?(?:[A-Z]\.|{_CAPITAL}))"
+_RUN = rf"{_NAME}(?:,? (?:Jr|Sr|II|III|IV)\b\.?|,? {_NAME}){{0,4}}"
 """Capitalised words in a row, with what may stand between names: ``Garcia-Lopez, Jean-Luc P.``"""
-_PAIR = rf"(?:{_PARTICLE} )?{_CAPITAL}\.?(?:[ \t]+(?:{_PARTICLE} )?{_CAPITAL}\.?){{0,3}}"
+_PAIR = rf"{_NAME}(?: {_NAME}){{0,3}}"
 
 _TITLE = re.compile(
     r"(?<!\w)(?:(?i:dr|drs|mr|mrs|ms|mx|messrs|mme|prof|rev|fr|sr)\b\.?|(?i:doctor|professor|miss|mister"
@@ -36,7 +34,8 @@ _ROLE = (
     r"|given |sur|middle )?name|attending(?: physician| md)?"
     r"|admitting(?: physician| md)?|pcp|pmd|primary (?:care )?(?:physician|doctor|provider|md)"
     r"|referring(?: physician| md| provider)?|surgeons?"
-    r"|(?:first )?assistants?|anesthesiologist|anesthetist|resident|intern|fellow|provider|author|consultant"
+    r"|(?:first )?assistants?|anesthesiologist|anesthetist|resident|intern|fellow|student|attention|provider"
+    r"|author|consultant"
     r"|consulting physician|cardiologist|"
     r"nephrologist|neurologist|oncologist|urologist|pulmonologist|endocrinologist|gastroenterologist"
     r"|psychiatrist|therapist|pharmacist|"
@@ -52,13 +51,14 @@ _LABEL = re.compile(
     rf"|ms)\b\.?[ \t]*)?(?P<name>{_RUN})"
 )
 _BY = re.compile(
-    r"(?<!\w)(?i:dictated|transcribed|reviewed|signed|authenticated|verified|read|seen|written|entered"
+    r"(?<!\w)(?i:dictated|spoke|spoken|talked|talking|transcribed|reviewed|signed|authenticated|verified"
+    r"|read|seen|written|entered"
     r"|performed|interpreted|approved|"
     r"prepared|completed|electronically signed|evaluated|examined|followed|referred|accompanied|interviewed"
     r"|supervised|cosigned|co-signed|"
     r"assisted|staffed|discussed|reported|provided|given|obtained|called|attested|ordered|requested"
     r"|cared for|managed|history)[ \t]+"
-    rf"(?:(?i:by|with|from|for))[ \t]+(?P<name>{_PAIR})"
+    rf"(?:(?i:by|with|from|for|to))[ \t]+(?P<name>{_PAIR})"
 )
 _RELATION = re.compile(
     r"(?<!\w)(?i:wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew"
@@ -67,8 +67,10 @@ _RELATION = re.compile(
     r"|(?:son|daughter|mother|father|brother|sister)-in-law"
     r"|hcp|proxy|guardian|caregiver|aide|roommate|landlord|pcp|pmd|cardiologist|nephrologist|oncologist"
     r"|neurologist|surgeon|physician|social worker"
-    r"|named?|called|known as|goes by|a\.?k\.?a\.?|patient|pt|pharmacist|nurse|chaplain|therapist)"
-    rf"(?:['’]s name)?(?:,? (?i:is|was)|,|:| \()?[ \t]*\(?(?P<name>{_PAIR})"
+    r"|named?|interpreter|translator|informant|caretaker|gentleman|lady|man|woman|male|female|attention"
+    r"|student|called|known as|goes by|a\.?k\.?a\.?"
+    r"|patient|pt|pharmacist|nurse|chaplain|therapist)"
+    rf"(?:['’]s name)?(?:,? (?i:is|was)|,|:| \()?[ \t]*\(?(?P<name>{_RUN})"
 )
 _DEGREE = re.compile(
     rf"(?<!\w)(?P<name>{_PAIR}),?[ \t]+(?:M\.?D\b\.?|D\.?O\b\.?|R\.?N\b\.?|N\.?P\b\.?|P\.?A\.?-C\b"
@@ -82,12 +84,34 @@ _WITH = re.compile(
     rf"dear|hi|hello|cc|regarding|saw|met|see|joined|visited|reach|contact|that|when|as|but|who|of"
     rf"|in)[ \t]+(?P<name>{_PAIR})"
 )
+_DOING = re.compile(
+    rf"(?<!\w)(?P<name>{_PAIR})(?=,?[ \t]+(?:is|was|has|had|who|will|would|presents|presented|denies|denied"
+    rf"|reports|reported|states"
+    r"|stated|says|said|complains|complained|lives|resides|came|arrived|called|agrees|agreed|understands"
+    r"|wishes|wants|and (?:his|her))\b)"
+)
+_SAYING = re.compile(
+    rf"(?<!\w)(?P<name>{_CAPITAL})(?=,?[ \t]+(?:asks|asked|agrees|agreed|understands|understood|wishes|wants"
+    rf"|states|stated|says|said"
+    r"|denies|denied|reports|reported|lives|resides|calls|called|arrived|complains|endorses|refused|refuses"
+    r"|declined)\b)"
+)
+"""What only people do."""
 _DESCRIBED = re.compile(
     rf"(?<!\w)(?P<name>{_RUN})(?='s (?:wife|husband|son|daughter|mother|father|brother|sister|family|pcp"
     rf"|doctor)|[ \t]*(?:is|was),? an?[ \t]+\S+[- ]?(?:years?|y|old)"
     r"|[ \t]*,?[ \t]*(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?)|[ \t]*\(?,?[ \t]*(?:MRN?|DOB|D\.O\.B"
     r"|SSN|aged?)\b)"
 )
+_INTRODUCTIONS = (
+    (_TITLE, True, False),
+    (_DEGREE, True, True),
+    (_LABEL, False, False),
+    (_BY, False, False),
+    (_RELATION, False, False),
+    (_DESCRIBED, False, True),
+)
+"""Pattern, whether it leaves no doubt, and whether it stands after the name."""
 _EPONYM_NEXT = re.compile(
     r"(?:['’]s|s['’])?[ \t-]+(?:[a-z]+[ \t]+)?(?i:disease|syndrome|sign|tests?|catheter|man(?:eu|oeu)ver"
     r"|position|palsy|fracture|contracture|lymphoma|thyroiditis|"
@@ -131,20 +155,17 @@ class Names:
         return found
 
     def _in_context(self, text: str) -> Iterator[Found]:
-        for pattern in (_TITLE, _DEGREE):
+        for pattern, strong, backwards in _INTRODUCTIONS:
             for match in pattern.finditer(text):
-                yield from self._introduced(
-                    text, *match.span("name"), strong=True, backwards=pattern is _DEGREE
-                )
+                yield from self._introduced(text, *match.span("name"), strong, backwards)
         for match in _LOWER_TITLE.finditer(text):
             yield from self._lower(text, *match.span("name"))
-        for pattern in (_LABEL, _BY, _RELATION):
+        for pattern in (_WITH, _DOING):
             for match in pattern.finditer(text):
-                yield from self._introduced(text, *match.span("name"))
-        for match in _DESCRIBED.finditer(text):
-            yield from self._introduced(text, *match.span("name"), backwards=True)
-        for match in _WITH.finditer(text):
-            yield from self._mentioned(text, *match.span("name"))
+                yield from self._mentioned(text, *match.span("name"))
+        for match in _SAYING.finditer(text):
+            if self._kind(match["name"]) == "unknown" and not match["name"].isupper():
+                yield Found("name", *match.span("name"))
         yield from self._alone(text)
 
     def _introduced(
@@ -203,7 +224,11 @@ class Names:
             and people[0] in ("rare", "unknown")
             and text[max(0, start - 3) : start] == "by "
         )
-        if len(people) >= 2 and "word" not in people and (known or people == ["unknown", "unknown"]):
+        if (
+            len(people) >= 2
+            and "word" not in people
+            and (known or ("unknown" in people and "either" not in people))
+        ):
             yield from (Found("name", at, to) for at, to in words)
 
     def _alone(self, text: str) -> Iterator[Found]:
@@ -211,9 +236,18 @@ class Names:
         for match in _RUNS.finditer(text):
             words = list(_words(text, *match.span()))
             kinds = [self._kind(text[a:b]) for a, b in words]
+            whole = self._unheard_of(text, words, kinds)
             for i, (at, to) in enumerate(words):
-                if self._stands(text, words, kinds, i):
+                if (whole and text[at:to] not in _NOT_NAMES) or self._stands(text, words, kinds, i):
                     yield Found("name", at, to)
+
+    def _unheard_of(self, text: str, words: list[tuple[int, int]], kinds: list[Evidence]) -> bool:
+        """Two or three words that nothing knows, written as names are: better a lost term than a person told."""
+        longer = [(kind, text[a:b]) for kind, (a, b) in zip(kinds, words, strict=True) if b - a > 1]
+        if len(longer) not in (2, 3) or any(word.isupper() for _, word in longer):
+            return False
+        told = {kind for kind, _ in longer}
+        return told <= {"name", "unknown", "rare"} and bool(told & {"name", "unknown"})
 
     def _stands(self, text: str, words: list[tuple[int, int]], kinds: list[Evidence], i: int) -> bool:
         at, to = words[i]
@@ -278,16 +312,17 @@ _PARTICLES = frozenset(
     {"van", "der", "den", "ter", "ten", "von", "de", "la", "las", "los", "del", "della", "da", "dos", "das", "do", "di",
      "du", "le", "el", "al", "bin", "ibn"}
 )  # fmt: skip
-_RUNS = re.compile(rf"(?<![\w'’-]){_CAPITAL}\.?(?:(?:, ?|[ \t]+)(?:{_PARTICLE} )?{_CAPITAL}\.?)*")
+_RUNS = re.compile(rf"(?<![\w'’-]){_NAME}(?:,? {_NAME})*")
 _AFTER_LETTER = re.compile(r"[-/]?\d")
 _NOT_NAMES = frozenset({
-    "I", "A", "DNR", "DNI", "ICU", "ED", "ER", "OR", "HPI", "PMH", "MD", "RN", "NP", "PA", "DO", "PT", "OT",
+    "Per", "With", "By", "And", "From", "For", "To", "In", "On", "At", "Of", "As", "But", "If", "Or",
+    "Admission", "ADMISSION", "DISCHARGE", "DATE", "PATIENT", "SERVICE", "SEX", "ATTENDING", "AGE", "I",
+    "A", "DNR", "DNI", "ICU", "ED", "ER", "OR", "HPI", "PMH", "MD", "RN", "NP", "PA", "DO", "PT", "OT",
     "ID", "IV", "PO", "MI", "CT", "MRI", "EKG", "ECG", "CXR", "COPD", "CHF", "CAD", "HTN", "DM", "AAA",
     "ABD", "AP", "PCP", "HCP", "The", "This", "That", "He", "She", "They", "His", "Her", "It", "We", "You",
     "Patient", "Pt", "Not", "No", "None", "Yes", "Unknown", "Unit", "Date", "Sex", "Service", "Time", "Dr",
     "Mr", "Mrs", "Ms", "Attending", "Physical", "Social", "Medical", "History", "Hospital", "Clinic",
     "Center", "General", "Neuro", "Resp", "Cardiac", "Labs", "Assessment", "Plan", "Exam", "Discharge",
-    "Admission",
 })  # fmt: skip
 
 
