@@ -51,12 +51,14 @@ HEADLINES: Mapping[str, Callable[[Any], str]] = {
     "deidentify": lambda r: (
         f"{r.note_count:,} notes, {r.replaced:,} identifiers replaced; {r.notes_quarantined} set aside"
     ),
+    "note_tokens": lambda r: f"{r.token_count:,} tokens for {r.encoder.name}",
     "labels": _labels,
     "gold": lambda r: (
         f"features as known then; {r.audited:,} rows recomputed without the future, {r.leaks} differ"
     ),
     "training_set": _training_set,
     "risk_model": lambda r: f"{r.model} registered",
+    "note_model": lambda r: f"{r.note_model} registered",
     "evaluate": _evaluate,
     "promotion": lambda r: r.reason,
     "rehearsal": lambda r: f"{r.answered:,} predictions answered and logged in {len(r.windows)} windows",

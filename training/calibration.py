@@ -40,14 +40,23 @@ def cross_fit(booster: "xgboost.Booster", tuning: "Examples") -> CrossFit:
     grown = booster.num_boosted_rounds()
     rounds = np.array([*range(_STEP, grown, _STEP), grown])
     staged = np.array([margins(booster, tuning.inputs, int(k)) for k in rounds])
+    best, crossed = cross_chosen(staged, tuning)
+    return CrossFit(rounds=int(rounds[best]), margins=crossed)
+
+
+def cross_chosen(staged: Floats, tuning: "Examples") -> tuple[int, Floats]:
+    """Of the stages of a fit, whose margins are ``staged`` (k, n), the one of the lowest log loss; and the margins (n)
+    of the stage that the other half of the patients would have chosen."""
     risks = metrics.sigmoid(staged)
-    half = (tuning.subjects >> 20) & 1  # a bit that neither shards nor workers are dealt by
+    half = halves(tuning)
     everyone = np.ones(len(tuning))
     chosen = np.array([_best(risks, tuning.outcomes, everyone - side) for side in (half, 1 - half)])
-    return CrossFit(
-        rounds=int(rounds[_best(risks, tuning.outcomes, everyone)]),
-        margins=staged[chosen[1 - half], np.arange(len(tuning))],
-    )
+    return _best(risks, tuning.outcomes, everyone), staged[chosen[1 - half], np.arange(len(tuning))]
+
+
+def halves(rows: "Examples") -> NDArray[np.int64]:
+    """0 or 1 (n) by patient: a bit that neither shards nor workers are dealt by."""
+    return (rows.subjects >> 20) & 1
 
 
 def margins(booster: "xgboost.Booster", inputs: NDArray[np.float32], rounds: int = 0) -> Floats:

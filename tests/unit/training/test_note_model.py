@@ -1,0 +1,113 @@
+"""The stage with the packaged encoder: a registered version whose graph answers as the network that it is from."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from data_pipeline import encoders
+from mediscale import lake, registry
+from mediscale.errors import StorageError, UsageError
+from mediscale.note_predictor import NoteSpec, windows
+from mediscale.refs import TableRef
+from mediscale.settings import Settings
+from mediscale.tables import LABELS, NOTE_TOKENS, TRAINING_SET
+from training import note_model
+
+GOOD = "Comfortable, walks two miles daily, independent. Full code."
+BAD = "In extremis, mottled, bedbound and cachectic. DNR/DNI."
+
+
+def land(settings: Settings, table: str, rows: list[dict[str, Any]], schema: pa.Schema) -> TableRef:
+    write_deltalake(settings.table_uri("h", table), pa.Table.from_pylist(rows, schema=schema))
+    return lake.latest(settings, "h", table)
+
+
+@pytest.fixture
+def params(settings: Settings) -> note_model.Params:
+    tokenizer = encoders.tokenizer(encoders.folder(settings, encoders.PACKAGED))
+    rng = np.random.default_rng(0)
+    rows, labels, tokens = [], [], []
+    for i in range(140):
+        dies = bool(rng.random() < 0.4)
+        known = {"subject_id": i, "visit_id": i, "prediction_time": datetime(2150, 1, 2)}
+        split = "tuning" if i % 3 == 0 else "train"
+        told = {**known, "boolean_value": dies, "split": split}
+        rows.append({**told, "sex": "female", "age_band": "80+", "ethnicity": "unknown"})
+        labels.append(
+            {**told, "admission_time": datetime(2150, 1, 1), "known_time": datetime(2150, 2, 1), "shard": 0}
+        )
+        text = (BAD if dies else GOOD) if rng.random() < 0.9 else "No note of use."
+        read = tokenizer.encode(text, add_special_tokens=False).ids
+        moment = {"time": datetime(2150, 1, 1, 8), "available_time": datetime(2150, 1, 1, 9)}
+        tokens.append({"note_id": i, "subject_id": i, "visit_id": i, **moment, "note_type": "admission",
+                       "tokenizer": "x", "tokens": read})  # fmt: skip
+    return note_model.Params(
+        dataset="h",
+        task="mortality",
+        training_set=land(settings, "training_set_mortality", rows, TRAINING_SET.arrow_schema()),
+        labels=land(settings, "labels_mortality", labels, LABELS.arrow_schema()),
+        note_tokens=land(settings, "note_tokens", tokens, NOTE_TOKENS.arrow_schema()),
+        encoder=encoders.PACKAGED,
+        tokenizer=encoders.digest(tokenizer),
+        layers=1,
+        window=32,
+        most_windows=1,
+        epochs=3,
+        batch_tokens=512,
+        threads=1,
+    )
+
+
+def test_a_version_is_registered_once_and_its_graph_answers_as_it_says(
+    settings: Settings, params: note_model.Params
+) -> None:
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    result = note_model.run(params, settings, "k" * 32)
+    assert str(result.note_model) == "h-mortality-notes v1"
+    files = registry.checked_files(
+        settings, result.note_model, result.note_model_uri, result.note_model_digest
+    )
+    assert {
+        "model.onnx",
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "notes.json",
+        "MLmodel",
+    } <= files.keys()
+    assert not [name for name in files if name.endswith((".pkl", ".bin", ".pt"))]
+    spec = NoteSpec.model_validate_json(files["notes.json"])
+    tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode())
+    session = onnxruntime.InferenceSession(files["model.onnx"], providers=["CPUExecutionProvider"])
+    for known in spec.known_texts:
+        ids = tokenizer.encode(known.text, add_special_tokens=False).ids
+        [piece] = windows([ids], spec.window, 1)
+        read = np.array([[101, *piece, 102]], dtype=np.int64)
+        [margin] = session.run(None, {"input_ids": read, "attention_mask": np.ones_like(read)})[0]
+        assert margin == pytest.approx(known.margin, abs=1e-4)
+    run = registry.client(settings).get_run(result.note_run_id)
+    assert run.data.metrics["tuning_auroc"] > 0.85
+    assert not (settings.home / "checkpoints" / ("k" * 32)).exists()
+    assert note_model.run(params, settings, "k" * 32) == result
+    told = json.dumps([run.data.params, run.data.tags, run.data.metrics])
+    assert "extremis" not in told
+
+
+def test_tokens_of_another_tokenizer_are_refused(settings: Settings, params: note_model.Params) -> None:
+    with pytest.raises(StorageError, match="run note_tokens again"):
+        note_model.run(params.model_copy(update={"tokenizer": "0" * 64}), settings, "key")
+
+
+def test_weights_that_cannot_be_had_are_one_sentence(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UsageError, match="revision d5892b39a4ad can't be had from the hub"):
+        encoders.folder(settings, encoders.Encoder())

@@ -1,0 +1,202 @@
+"""Stage: a BERT sequence classifier on the notes of a stay, fine-tuned on Ray, calibrated, logged and registered."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from data_pipeline import encoders
+from data_pipeline.encoders import Encoder
+from mediscale import registry
+from mediscale.errors import QualityError, StorageError
+from mediscale.note_predictor import KnownText, NoteSpec, windows
+from mediscale.predictor import Task
+from mediscale.refs import Frozen, ModelRef, TableRef
+from mediscale.settings import Settings
+from training import calibration, metrics, note_network, note_tracking, note_training, policy, tracking
+from training.note_network import Shape, Special
+from training.note_tracking import TrainedNotes
+from training.note_training import Fitted, Job, Recipe
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from training.note_examples import Stays
+
+KNOWN_TEXTS = (
+    "",
+    "Independent in all activities, no distress. Full code.",
+    "Frail and bedbound, mottled, in extremis. DNR/DNI, comfort is the priority.",
+)
+"""Made up; what comes out of them is checked when a server loads the model."""
+
+
+class Params(Frozen):
+    """What to train on and how. The defaults train in a minute on two cores."""
+
+    dataset: str
+    task: Task
+    training_set: TableRef
+    labels: TableRef
+    note_tokens: TableRef
+    encoder: Encoder
+    tokenizer: str
+    """SHA-256 of the tokenizer that made the tokens."""
+    layers: int = Field(2, ge=0)
+    """Lowest layers of the encoder that are used; 0: all."""
+    trained_layers: int = Field(1, ge=1)
+    window: int = Field(128, ge=8, le=512)
+    most_windows: int = Field(4, ge=1)
+    epochs: int = Field(2, ge=1)
+    patience: int = Field(1, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    batch_tokens: int = Field(4096, ge=512)
+    accumulate: int = Field(1, ge=1)
+    most_stays: int = Field(800, ge=1)
+    checkpoint_every: int = Field(20, ge=1)
+    workers: int = Field(1, ge=1)
+    threads: int = Field(2, ge=1)
+    seed: int = 0
+
+
+class Result(Frozen):
+    """The registered version; its fields have names of their own beside those of ``risk_model``."""
+
+    note_model: ModelRef
+    note_run_id: str
+    note_model_uri: str
+    note_model_digest: str
+
+
+def model_name(dataset: str, task: str) -> str:
+    return f"{registry.model_name(dataset, task)}-notes"
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Trains and registers one version; a call whose key already registered one returns it, one that was killed goes on
+    from its last checkpoint.
+
+    Raises:
+        UsageError: the encoder's weights can't be had, or the Ray cluster can't be reached.
+        StorageError: the tokens were made by another tokenizer.
+        QualityError: a split lacks stays, or the training split an outcome.
+    """
+    found = tracking.find(settings, model_name(params.dataset, params.task), key)
+    checkpoints = settings.home / "checkpoints" / key
+    if found is None:
+        trained = _train(params, settings, key, checkpoints)
+        tables = {name: getattr(params, name) for name in ("training_set", "labels", "note_tokens")}
+        found = note_tracking.log(settings, tables, params.model_dump(mode="json"), trained)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return Result(
+        note_model=found.model,
+        note_run_id=found.run_id,
+        note_model_uri=found.model_uri,
+        note_model_digest=found.model_digest,
+    )
+
+
+def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> TrainedNotes:
+    from training import note_attribution, note_export
+
+    files = encoders.folder(settings, params.encoder)
+    tokenizer = encoders.tokenizer(files)
+    if encoders.digest(tokenizer) != params.tokenizer:
+        raise StorageError(
+            f"{params.note_tokens} was made by another tokenizer than that of {params.encoder.name}; "
+            "run note_tokens again."
+        )
+    job = _job(params, settings, files, tokenizer, checkpoints)
+    train, tuning = job.load("train"), job.load("tuning")
+    _check(train, tuning, params.task)
+    fitted = note_training.on_ray(settings, job, params.workers, key)
+    network = note_training.weighted(note_network.build(files, job.shape), fitted.weights)
+    _, crossed = calibration.cross_chosen(fitted.staged, tuning.rows)
+    platt = calibration.platt(crossed, tuning.rows.outcomes)
+    risk = calibration.risks(crossed, platt)
+    special = Special(*job.special)
+    spec = NoteSpec(
+        name=model_name(params.dataset, params.task),
+        dataset=params.dataset,
+        task=params.task,
+        encoder=params.encoder.name,
+        revision=params.encoder.revision,
+        tokenizer=params.tokenizer,
+        window=params.window,
+        most_windows=params.most_windows,
+        calibration=platt,
+        thresholds={
+            "clinical": policy.of(params.task).clinical_threshold,
+            **calibration.operating_points(risk, tuning.rows.outcomes),
+        },
+        known_texts=_known(network, tokenizer, special, params),
+        key=key,
+    )
+    words = note_attribution.words(network, tuning, tokenizer, special)
+    return TrainedNotes(
+        spec=spec,
+        weights=network.state_dict(),
+        config=network.config.to_json_string(),
+        tokenizer=tokenizer.to_str(),
+        graph=note_export.to_onnx(network, params.window),
+        curves={"log_loss_train": fitted.state.train_losses, "log_loss_tuning": fitted.state.tuning_losses},
+        metrics=_measured(train, tuning, risk, fitted),
+        words=dict(list(words.items())[:50]),
+    )
+
+
+def _job(params: Params, settings: Settings, files: Path, tokenizer: "Tokenizer", checkpoints: Path) -> Job:
+    special = tuple(tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
+    return Job(
+        home=str(settings.home),
+        lake=settings.lake,
+        encoder=str(files),
+        special=special,
+        shape=Shape(layers=params.layers, trained_layers=params.trained_layers, seed=params.seed),
+        recipe=Recipe(**{name: getattr(params, name) for name in Recipe.model_fields}),
+        checkpoints=str(checkpoints),
+        **{
+            name: getattr(params, name)
+            for name in Job.model_fields.keys() & Params.model_fields.keys() - {"encoder"}
+        },
+    )
+
+
+def _check(train: "Stays", tuning: "Stays", task: Task) -> None:
+    if not len(tuning) or train.rows.events in (0, len(train)):
+        raise QualityError(
+            f"Too few patients to train on the notes for {task}: {len(train)} stays with {train.rows.events} events to "
+            f"train on and {len(tuning)} to tune on."
+        )
+
+
+def _known(network: Any, tokenizer: "Tokenizer", special: Special, params: Params) -> tuple[KnownText, ...]:
+    import numpy as np
+    import torch
+
+    read = [tokenizer.encode(text, add_special_tokens=False).ids for text in KNOWN_TEXTS]
+    stays = [[np.array(piece, dtype=np.int32) for piece in windows([ids], params.window, 1)] for ids in read]
+    with torch.no_grad():
+        found = note_network.margins(
+            network, note_network.batch(stays, special), torch.device("cpu")
+        ).tolist()
+    return tuple(KnownText(text=text, margin=margin) for text, margin in zip(KNOWN_TEXTS, found, strict=True))
+
+
+def _measured(train: "Stays", tuning: "Stays", risk: metrics.Floats, fitted: Fitted) -> dict[str, float]:
+    """What is known before anyone looks at the held-out patients."""
+    outcomes, everyone = tuning.rows.outcomes, metrics.unweighted(tuning.rows.outcomes)
+    auroc = float(metrics.auroc(outcomes, risk, everyone)[0])
+    return {
+        "train_rows": len(train),
+        "train_events": train.rows.events,
+        "tuning_rows": len(tuning),
+        "tuning_events": tuning.rows.events,
+        "best_epoch": fitted.state.best_epoch,
+        "tokens_learnt_from": fitted.state.tokens,
+        "share_padding": 1 - fitted.state.tokens / max(fitted.state.padded, 1),
+        "tokens_per_cpu_second": fitted.state.tokens / max(fitted.cpu_seconds, 1e-9),
+        "tuning_log_loss": float(metrics.log_loss(outcomes, risk, everyone)[0]),
+        **({"tuning_auroc": auroc} if auroc == auroc else {}),
+    }

@@ -1,0 +1,132 @@
+"""Ray for one fit: the cluster of the settings, a local one that is stopped afterwards, or no cluster at all."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mediscale.errors import BusyError, UsageError
+from mediscale.settings import Settings
+
+_OBJECT_STORE = 80 * 2**20
+"""Bytes: only a model of a few hundred kB passes through it, and Ray would reserve a third of the memory."""
+_ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",  # a hospital's machine reports to nobody
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # importing takes a minute on a crowded machine
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an actor, that is a process, of its own
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # by default a fit ends up to 2 s after its last round
+}
+"""Read when Ray is imported, here and in its workers."""
+_QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
+_STARTS = 3
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a trainer of Ray Train is told about where it runs."""
+
+    name: str
+    storage: str
+    workers: int
+    """0 is Ray Train's local mode: the training function runs in this process."""
+
+    def configuration(self, gpus: bool = False) -> dict[str, Any]:
+        """``scaling_config`` and ``run_config`` of a trainer."""
+        from ray.train import RunConfig, ScalingConfig
+
+        return {
+            "scaling_config": ScalingConfig(num_workers=self.workers, use_gpu=gpus),
+            "run_config": RunConfig(name=self.name, storage_path=self.storage),
+        }
+
+
+@contextmanager
+def session(settings: Settings, workers: int, key: str) -> Iterator[Session]:
+    """Ray as long as the fit of this key takes.
+
+    One worker without a cluster is Ray Train's local mode: the same function in this process, which saves starting a
+    cluster (a dozen processes, about a minute of CPU) for a fit of seconds. More workers, or a cluster's address in
+    the settings, get a cluster.
+
+    Raises:
+        UsageError: the Ray cluster of the settings can't be reached.
+        BusyError: a local one does not start.
+    """
+    clustered = workers > 1 or bool(settings.ray_address)
+    with _cluster(settings, workers) if clustered else _alone(), _storage(settings, key) as storage:
+        yield Session(key, storage, workers if clustered else 0)
+
+
+@contextmanager
+def _storage(settings: Settings, key: str) -> Iterator[str]:
+    """Ray Train's own notes of a run, gone afterwards: where driver and workers both reach them."""
+    from pyarrow import fs
+
+    root = settings.artifact_root if settings.ray_address else str(settings.home)
+    uri = f"{root.rstrip('/')}/ray"
+    filesystem, path = fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
+    filesystem.create_dir(f"{path}/{key}", recursive=True)
+    try:
+        yield uri
+    finally:
+        filesystem.delete_dir(f"{path}/{key}")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    os.environ.update(_ENVIRONMENT)
+    logging.getLogger("ray.train.v2.api.config").setLevel(logging.WARNING)  # it announces its local mode
+    yield
+
+
+@contextmanager
+def _cluster(settings: Settings, workers: int) -> Iterator[None]:
+    """The cluster of the settings, or one already joined; else a local one on loopback, stopped afterwards."""
+    os.environ.update(_ENVIRONMENT)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _join(ray, settings) if settings.ray_address else _start(ray, workers)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(ray: Any, settings: Settings) -> None:
+    try:
+        ray.init(address=settings.ray_address, **_QUIET)
+    except ConnectionError as error:
+        raise UsageError(
+            f"The Ray cluster at {settings.ray_address} does not answer; start it or unset MEDISCALE_RAY_ADDRESS."
+        ) from error
+
+
+def _start(ray: Any, workers: int) -> None:
+    """Ray gives its own processes a fixed 30 seconds; on a crowded machine the second try finds them in memory."""
+    for attempt in range(_STARTS):
+        try:
+            ray.init(
+                num_cpus=workers + 1,  # one more for the trainer's controller, or the workers never start
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE,
+                _node_ip_address="127.0.0.1",
+                **_QUIET,
+            )
+        except Exception as error:  # Ray raises the bare class
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if attempt + 1 == _STARTS:
+                raise BusyError(
+                    f"Ray could not start {_STARTS} times in a row: this machine is too busy; try again later, or "
+                    "train with one worker, which needs no cluster."
+                ) from error
+        else:
+            return
