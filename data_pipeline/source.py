@@ -29,6 +29,12 @@ from mediscale.concepts import TREATMENTS, by_name
 from mediscale.errors import InputError, UsageError
 from mediscale.refs import Frozen
 
+COMPILED = frozenset({
+    "code", "high", "item", "known", "low", "marked_error", "number", "numeric_value", "source_unit", "text_value",
+    "time", "treatment", "unit", "unit_unknown", "unreadable",
+})  # fmt: skip
+"""Names that a fact gets while it is read; a column of the extract can't have them."""
+
 FOLDER = Path(__file__).parent / "sources"
 
 Type = Literal["string", "double", "timestamp"]
@@ -82,7 +88,7 @@ class Fact(Frozen):
     """One thing that a row says, known at its own time. Exactly one of code, concept_of and treatment_of is given."""
 
     event: str
-    """Natural key within the table: equal for an assertion and its corrections. May use ``code`` and ``time``."""
+    """Natural key within the table: equal for an assertion and its corrections. May use ``code, time, item``."""
     time: str
     available: str = ""
     """When it was known; default: the table's. The later of it and ``time`` is kept."""
@@ -165,9 +171,13 @@ class Source(Frozen):
                 raise ValueError(
                     f"table {name} uses lookups that are not declared: {', '.join(sorted(unknown))}"
                 )
-            if unknown := self._unnumbered(table):
+            if texts := self._unnumbered(table):
                 raise ValueError(
-                    f"table {name} reads numbers from columns that are not double: {', '.join(unknown)}"
+                    f"table {name} reads numbers from columns that are not double: {', '.join(texts)}"
+                )
+            if table.facts and (taken := COMPILED & table.columns.keys()):
+                raise ValueError(
+                    f"table {name} has columns whose names are taken: {', '.join(sorted(taken))}"
                 )
             if table.facts and self.subjects.id not in table.columns:
                 raise ValueError(f"table {name} has facts but no column {self.subjects.id}")

@@ -1,8 +1,8 @@
 """Fixtures that more than one test folder uses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,11 +11,26 @@ import pytest
 from mediscale import tables
 from mediscale.settings import Settings
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A home of its own for each test."""
     return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
+    """The session that every stage of this run of the tests gets, whatever its home."""
+    from mediscale import spark as lake_spark
+
+    home = tmp_path_factory.mktemp("spark")
+    session = lake_spark.session(Settings(home=home, spark_master="local[2]", spark_memory="1g"))
+    yield session
+    session.stop()
+    lake_spark.session.cache_clear()
 
 
 def _table(text: str, declaration: tables.Table = tables.EVENTS) -> pa.Table:

@@ -1,0 +1,106 @@
+"""Landing: as it came, with provenance; and every kind of damaged extract, refused before anything is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from data_pipeline import bronze, source
+from mediscale.errors import InputError
+from mediscale.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.unit.data_pipeline.conftest import Hospital
+
+
+def land(folder: Path, settings: Settings, digest: str = "") -> bronze.Result:
+    digest = digest or source.digest_of(str(folder), "mimic-iii")
+    given = {"source": "mimic-iii", "dataset": "mimic-iii", "path": str(folder), "extract_digest": digest}
+    return bronze.run(bronze.Params(**given), settings, "key")
+
+
+def test_every_column_lands_as_text_in_lower_case_with_file_and_line(iii: "Hospital") -> None:
+    patients = sorted(iii.rows(iii.bronze.bronze["patients"]), key=lambda row: row["line"])
+    assert patients[1] == {
+        "file": "PATIENTS.csv.gz",
+        "line": 3,
+        "subject_id": "2",
+        "gender": "M",
+        "dob": "1860-02-01 00:00:00",
+        "dod": None,
+        "not_named_in_the_yaml": "x",
+    }
+
+
+def test_leading_zeros_survive(iii: "Hospital") -> None:
+    assert [row["icd9_code"] for row in iii.rows(iii.bronze.bronze["diagnoses_icd"])] == ["0389"]
+
+
+def test_a_note_that_spans_lines_is_one_record(iv: "Hospital") -> None:
+    notes = sorted(iv.rows(iv.bronze.bronze["discharge"]), key=lambda row: row["line"])
+    assert [(row["line"], row["text"]) for row in notes] == [
+        (2, 'First line\nsecond line, "quoted"'),
+        (3, "Third"),
+    ]
+
+
+def test_what_is_absent_is_said(iii: "Hospital", iv: "Hospital") -> None:
+    assert "noteevents" in iii.bronze.absent
+    assert "icu/chartevents" in iv.bronze.absent
+    assert iii.bronze.rows == 36
+
+
+def test_landing_again_with_the_same_key_finds_its_own_commits(iii: "Hospital") -> None:
+    digest = source.digest_of(str(iii.extract), "mimic-iii")
+    given = {
+        "source": "mimic-iii",
+        "dataset": "mimic-iii",
+        "path": str(iii.extract),
+        "extract_digest": digest,
+    }
+    assert bronze.run(bronze.Params(**given), iii.settings, "landed") == iii.bronze
+
+
+def refused(folder: Path, settings: Settings, digest: str = "") -> str:
+    with pytest.raises(InputError) as error:
+        land(folder, settings, digest)
+    assert not (settings.home / "lake").exists()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_torn_file_is_refused(extract: Callable[..., Path], settings: Settings) -> None:
+    folder = extract()
+    for torn in ("LABEVENTS.csv.gz", "ICUSTAYS.csv.gz"):
+        content = (folder / torn).read_bytes()
+        (folder / torn).write_bytes(content[: len(content) - 20])
+        assert f"{torn} is torn" in refused(folder, settings)
+        (folder / torn).write_bytes(content)
+
+
+def test_a_row_with_a_field_too_many_is_refused(extract: Callable[..., Path], settings: Settings) -> None:
+    folder = extract(DIAGNOSES_ICD="ROW_ID,SUBJECT_ID,HADM_ID,ICD9_CODE\n501,1,11,4280,extra")
+    assert "DIAGNOSES_ICD.csv.gz is torn or not a CSV file" in refused(folder, settings)
+
+
+def test_a_renamed_column_is_refused_with_the_nearest_name(
+    extract: Callable[..., Path], settings: Settings
+) -> None:
+    folder = extract(DIAGNOSES_ICD="ROW_ID,SUBJECT_ID,HADM_ID,ICD9CODE\n501,1,11,4280")
+    assert "has no column icd9_code (is it now called icd9code?)" in refused(folder, settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("", "is empty"), ("ROW_ID,SUBJECT_ID,HADM_ID,ICD9_CODE", "a header and no rows")]
+)
+def test_an_empty_table_is_refused(
+    extract: Callable[..., Path], settings: Settings, text: str, sentence: str
+) -> None:
+    assert sentence in refused(extract(DIAGNOSES_ICD=text), settings)
+
+
+def test_files_that_changed_since_their_digest_are_refused(
+    extract: Callable[..., Path], settings: Settings
+) -> None:
+    assert "changed since its digest was taken" in refused(extract(), settings, digest="of other files")

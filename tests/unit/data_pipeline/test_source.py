@@ -1,0 +1,97 @@
+"""The grammar of a source's YAML, and finding an extract's files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_pipeline import source
+from mediscale.errors import InputError, UsageError
+
+MINIMAL = """
+description: a clinic
+subjects: {table: people, id: person}
+visits: {table: stays, id: stay, started: began, admitted: began, ended: ended}
+tables:
+  people: {file: people, required: true, columns: {person: string}, available: date'2000-01-01'}
+  stays: {file: stays, required: true, columns: {person: string, stay: string}, available: began}
+"""
+
+
+def test_every_shipped_source_follows_the_grammar_and_declares_when_its_rows_are_known() -> None:
+    assert source.names() == ("mimic-iii", "mimic-iv")
+    for name in source.names():
+        loaded = source.load(name)
+        assert all(table.available for table in loaded.tables.values())
+        assert all(assumption.because.endswith(".") for assumption in loaded.assumptions.values())
+
+
+def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(InputError, match=r"no source 'mimic-v'; the sources are mimic-iii, mimic-iv"):
+        source.load("mimic-v")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("available: began}", "}"), "tables.stays.available: field required"),
+        (("subjects: {table: people", "subjects: {table: persons"), "no such table here: persons"),
+        (("description: a clinic", "description: a clinic\nconcepts: {mood: []}"), "concepts.py: mood"),
+        (("description: a clinic", "description: a clinic\ntreatments: {leeches: {}}"), "group: leeches"),
+        (("available: began}", "available: began, lookups: [ward]}"), "lookups that are not declared: ward"),
+        (
+            ("available: began}", "available: began, facts: {x: {event: stay, time: began}}}"),
+            "exactly one of code, concept_of and treatment_of",
+        ),
+        (
+            (
+                "available: began}",
+                "available: began, facts: {x: {event: stay, time: began, code: c, value: stay}}}",
+            ),
+            "columns that are not double: stay",
+        ),
+        (
+            (
+                "stay: string}, available: began}",
+                "stay: string, unit: string}, available: began, facts: {x: {event: stay, time: began, code: c}}}",
+            ),
+            "columns whose names are taken: unit",
+        ),
+        (("description: a clinic", "description: [a"), "breaks the grammar"),
+    ],
+)
+def test_a_source_that_breaks_the_grammar_is_refused_in_one_sentence(
+    change: tuple[str, str], sentence: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        source.parse("clinic", MINIMAL.replace(*change))
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_directory_and_a_missing_table_are_named(extract: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match="no directory"):
+        source.locate(source.load("mimic-iii"), Path("nowhere"))
+    folder = extract(ADMISSIONS=None)
+    with pytest.raises(InputError, match=r"lacks admissions\.csv\.gz, which the source mimic-iii requires"):
+        source.locate(source.load("mimic-iii"), folder)
+
+
+def test_files_are_found_whatever_their_case(extract: Callable[..., Path]) -> None:
+    found = source.locate(source.load("mimic-iii"), extract())
+    assert found["labevents"].name == "LABEVENTS.csv.gz"
+
+
+def test_a_source_says_what_an_extract_lacks_for_a_need() -> None:
+    loaded = source.load("mimic-iv")
+    present = {"patients", "admissions", "diagnoses_icd"}
+    assert loaded.lacks(present, "laboratory", "vital_signs") == ("hosp/labevents", "icu/chartevents")
+    assert loaded.lacks(present, "diagnoses") == ()
+    assert loaded.lacks(loaded.tables) == ()
+
+
+def test_the_digest_covers_every_file_that_the_source_names(extract: Callable[..., Path]) -> None:
+    before = source.digest_of(str(extract()), "mimic-iii")
+    assert source.digest_of(str(extract()), "mimic-iii") == before
+    folder = extract(DIAGNOSES_ICD="ROW_ID,SUBJECT_ID,HADM_ID,ICD9_CODE\n501,1,11,4280")
+    assert source.digest_of(str(folder), "mimic-iii") != before
