@@ -129,7 +129,7 @@ class Groups:
     def statistic(self, stat: str) -> Floats:
         match stat:
             case "last":
-                return self.value[self.starts + self.n - 1]
+                return np.asarray(self.value[self.starts + self.n - 1])
             case "min":
                 return np.asarray(np.minimum.reduceat(self.value, self.starts))
             case "max":
