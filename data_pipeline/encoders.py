@@ -74,8 +74,7 @@ def tokenizer(files: Path) -> "Tokenizer":
     Raises:
         InputError: the folder holds none.
     """
-    from tokenizers import Tokenizer
-    from tokenizers.implementations import BertWordPieceTokenizer
+    from tokenizers import BertWordPieceTokenizer, Tokenizer
 
     if (files / "tokenizer.json").exists():
         found = Tokenizer.from_file(str(files / "tokenizer.json"))

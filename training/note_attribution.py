@@ -32,7 +32,7 @@ def words(network: Any, stays: "Stays", tokenizer: "Tokenizer", special: Special
         members = list(chosen[start : start + _BATCH])
         batch = note_network.batch([stays.windows[k] for k in members], special)
         for ids, scores, owner in zip(batch.ids, _scores(network, batch), batch.owner, strict=True):
-            for word, score in _joined([tokenizer.id_to_token(int(i)) for i in ids], scores):
+            for word, score in _joined([tokenizer.id_to_token(int(i)) or "" for i in ids], scores):
                 sums[word] += score
                 count[word] += 1
                 seen[word].add(int(stays.rows.subjects[members[owner]]))

@@ -60,14 +60,15 @@ def load(settings: Settings, tables: Tables, split: Split, window: int, most: in
         lake.read(settings, tables.labels, ["subject_id", "prediction_time", "admission_time"])
     )
     notes = _notes(lake.read(settings, tables.note_tokens))
-    pieces = []
+    stays: list[list[NDArray[np.int32]]] = []
     for subject, time in zip(rows.subjects.tolist(), rows.times, strict=True):
         started = admitted[subject, time]
         read = notes.get(subject, [])
         known = {n.note_id: n for n in read if started - _EARLY <= n.time <= time and n.available <= time}
         newest = sorted(known.values(), key=lambda n: (n.time, n.available, n.note_id), reverse=True)
-        pieces.append(list(windows([note.tokens for note in newest], window, most)))
-    return Stays(rows, [[np.asarray(piece, dtype=np.int32) for piece in stay] for stay in pieces])
+        pieces = windows([note.tokens.tolist() for note in newest], window, most)
+        stays.append([np.asarray(piece, dtype=np.int32) for piece in pieces])
+    return Stays(rows, stays)
 
 
 @dataclass(frozen=True)

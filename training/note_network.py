@@ -54,7 +54,7 @@ def build(encoder: Path, shape: Shape) -> "torch.nn.Module":
     network.bert.embeddings.requires_grad_(False)
     for layer in network.bert.encoder.layer[: config.num_hidden_layers - shape.trained_layers]:
         layer.requires_grad_(False)
-    return network  # type: ignore[no-any-return]
+    return network
 
 
 def margins(network: Any, batch: "Batch", device: Any) -> "torch.Tensor":

@@ -20,6 +20,7 @@ from mediscale.predictor import Task
 from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
 from training import metrics, note_examples, note_network, ray_session
+from training.examples import Split
 from training.metrics import Floats
 from training.note_checkpoint import Checkpoints, State
 from training.note_network import Shape, Special
@@ -72,7 +73,7 @@ class Job(Frozen):
     checkpoints: str
     """Folder that outlives the worker and that all workers reach."""
 
-    def load(self, split: note_examples.Split) -> "Stays":
+    def load(self, split: Split) -> "Stays":
         tables = note_examples.Tables(self.training_set, self.labels, self.note_tokens)
         settings = Settings(home=Path(self.home), lake=self.lake)
         return note_examples.load(settings, tables, split, self.window, self.most_windows)
@@ -143,7 +144,7 @@ def native_bfloat16(device: "torch.device") -> bool:
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -230,7 +231,10 @@ class Fit:
         import torch
 
         enabled = native_bfloat16(self._device)
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=enabled)
+        precision: AbstractContextManager[Any] = torch.autocast(
+            self._device.type, dtype=torch.bfloat16, enabled=enabled
+        )
+        return precision
 
     def _step(self, state: State, total: int) -> State:
         import torch
