@@ -15,8 +15,6 @@ from mediscale.errors import InputError, MediscaleError, QualityError, UsageErro
 from mediscale.graph import TASKS
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from mediscale.settings import Settings
 
 EPILOG = """\
@@ -176,12 +174,12 @@ def _run(options: argparse.Namespace) -> int:
 
 def _which(options: argparse.Namespace) -> dict[str, str]:
     """What to run on, as orchestrators take it: text, empty where not given."""
-    if (options.source is None) != (options.path is None):
-        raise UsageError("--source and --path belong together: what the extract is, and where it lies.")
-    if options.path is not None and options.size is not None:
-        raise UsageError("--size is for the synthetic hospital; leave it out with --path.")
+    from mediscale import resolve
+
     given = {name: getattr(options, name) for name in ("source", "path", "dataset", "size")}
-    return {name: "" if value is None else str(value) for name, value in given.items()}
+    which = {name: "" if value is None else str(value) for name, value in given.items()}
+    resolve.check_choice(which["size"], which["source"], which["path"])
+    return which
 
 
 def _extract(options: argparse.Namespace) -> int:
@@ -245,12 +243,12 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _promote(options: argparse.Namespace) -> int:
-    from mediscale import stages
+    from mediscale import resolve, stages
     from training import promote
 
     settings = _settings()
     asked = promote.again(
-        settings, options.dataset, options.task, options.version, options.actor, moved_at=_now()
+        settings, options.dataset, options.task, options.version, options.actor, moved_at=resolve.now()
     )
     decision: Any = stages.call("promotion", asked.model_dump(), settings=settings)
     print(decision.reason)
@@ -258,7 +256,7 @@ def _promote(options: argparse.Namespace) -> int:
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    from mediscale import registry
+    from mediscale import registry, resolve
 
     move = registry.rollback(
         _settings(),
@@ -268,16 +266,10 @@ def _rollback(options: argparse.Namespace) -> int:
         options.version,
         actor=options.actor,
         reason=options.reason,
-        moved_at=_now(),
+        moved_at=resolve.now(),
     )
     print(f"{move.model} {move.alias} → version {move.to_version}; servers follow by themselves.")
     return 0
-
-
-def _now() -> "datetime":
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def _stages(_options: argparse.Namespace) -> int:

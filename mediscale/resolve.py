@@ -109,7 +109,7 @@ def _promotion(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     today = _situation(known, settings)
     if today.moved_at is not None and known.get("aim") == "production":
         return _asked_later(known, settings)
-    return {**today.promotion, "actor": today.actor or actor(), "moved_at": today.moved_at or _now()}
+    return {**today.promotion, "actor": today.actor or actor(), "moved_at": today.moved_at or now()}
 
 
 def _asked_later(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _asked_later(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]
         done = {"sequence": served.sequence, "actor": served.actor, "moved_at": served.moved_at}
         return {**done, "incumbent": incumbent}
     sequence = registry.next_sequence(settings, known["dataset"])
-    today = {"sequence": sequence, "actor": actor(), "moved_at": _now()}
+    today = {"sequence": sequence, "actor": actor(), "moved_at": now()}
     return {**today, "incumbent": served.version if served else None}
 
 
@@ -158,7 +158,7 @@ def _names_a_version(known: Mapping[str, Any]) -> bool:
     return {"dataset", "task", "model"} <= known.keys()
 
 
-def _now() -> datetime:
+def now() -> datetime:
     """The caller's clock: UTC without a zone, as all times here."""
     return datetime.now(UTC).replace(tzinfo=None)
 
