@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_pipeline import source as sources
 from data_pipeline import surrogate_key
 from data_pipeline.source import Note, Source
-from mediscale.errors import InputError, QualityError
+from mediscale.errors import QualityError
 from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
 from mediscale.tables import NOTES
@@ -36,8 +36,10 @@ class Params(Frozen):
 
 
 class Result(Frozen):
-    notes: TableRef
-    note_quarantine: TableRef
+    """An extract without notes leaves no tables."""
+
+    notes: TableRef | None
+    note_quarantine: TableRef | None
     note_count: int
     notes_quarantined: int
     reasons: dict[str, int]
@@ -45,11 +47,13 @@ class Result(Frozen):
     """Identifiers in all notes."""
 
 
+_NOTHING = Result(notes=None, note_quarantine=None, note_count=0, notes_quarantined=0, reasons={}, replaced=0)
+
+
 def run(params: Params, settings: Settings, key: str) -> Result:
     """Writes NOTES and the quarantine of notes.
 
     Raises:
-        InputError: the extract has no notes.
         QualityError: too large a share of the notes can't be used.
         StorageError: the surrogates' secret is not in the home.
     """
@@ -59,6 +63,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
     secret = surrogate_key.secret(settings, params.surrogate_key)
     source = sources.load(params.source)
+    if not _tables(source, params.bronze):
+        return _NOTHING
     bronze = {name: spark.read(settings, ref) for name, ref in params.bronze.items()}
     judged = _judged(source, bronze, params)
     broken = judged.where("broken is not null").select(
@@ -102,10 +108,7 @@ def _refuse_too_many(params: Params, quarantined: int, total: int) -> None:
 
 
 def _tables(source: Source, bronze: Iterable[str]) -> dict[str, Note]:
-    found = {name: note for name in bronze if (note := source.tables[name].note)}
-    if not found:
-        raise InputError(f"This {source.name} extract has no notes; leave de-identification out.")
-    return found
+    return {name: note for name in bronze if (note := source.tables[name].note)}
 
 
 def _judged(source: Source, bronze: "dict[str, DataFrame]", params: Params) -> "DataFrame":

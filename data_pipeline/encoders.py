@@ -29,6 +29,22 @@ class Encoder(Frozen):
 PACKAGED = Encoder(name=OFFLINE, revision="")
 
 
+def chosen(settings: Settings) -> Encoder:
+    """The encoder that the settings name, at its pinned revision.
+
+    Raises:
+        UsageError: no revision is pinned for that name.
+    """
+    name = settings.encoder
+    if name != OFFLINE and name not in REVISIONS:
+        known = ", ".join([OFFLINE, *REVISIONS])
+        raise UsageError(
+            f"No revision of the encoder {name!r} is pinned; MEDISCALE_ENCODER can be one of {known}, or add the "
+            "revision to data_pipeline/encoders.py."
+        )
+    return Encoder(name=name, revision=REVISIONS.get(name, ""))
+
+
 def folder(settings: Settings, encoder: Encoder) -> Path:
     """The encoder's files, downloaded once into the home when they are not packaged.
 

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 class Params(Frozen):
     dataset: str
-    notes: TableRef
+    notes: TableRef | None
+    """None where the extract has no notes."""
     encoder: Encoder = Encoder()
 
 
 class Result(Frozen):
-    note_tokens: TableRef
+    note_tokens: TableRef | None
     encoder: Encoder
     tokenizer: str
     """SHA-256 of the tokenizer."""
@@ -38,6 +39,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
     from mediscale import spark
 
+    if params.notes is None:
+        return Result(note_tokens=None, encoder=params.encoder, tokenizer="", token_count=0)
     words = encoders.tokenizer(encoders.folder(settings, params.encoder))
     revision = encoders.digest(words)
     notes = spark.read(settings, params.notes)

@@ -16,10 +16,8 @@ PUBLISHED = "published"
 _PUBLISHED_SECRET = b"nobody: these patients were made up"
 
 
-def resolve(settings: Settings, made_up: bool) -> str:
-    """The fingerprint of the home's secret, which is made on first use; ``made_up`` patients have the published one."""
-    if made_up:
-        return PUBLISHED
+def resolve(settings: Settings) -> str:
+    """The fingerprint of the home's secret, which is made on first use."""
     settings.home.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         file = os.open(settings.home / FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 
 from pydantic import Field, ValidationError
 
+from data_pipeline import surrogate_key
 from mediscale.refs import Frozen
 from mediscale.settings import Settings
 
@@ -55,6 +56,8 @@ class Result(Frozen):
     merged stay), task, prediction_time, probability."""
     visits: int
     patients: int
+    surrogate_key: str = surrogate_key.PUBLISHED
+    """Made-up patients need no secret one."""
 
 
 class _Finished(Frozen):

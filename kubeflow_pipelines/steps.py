@@ -8,6 +8,9 @@ from kfp.dsl import HTML, Artifact, Metrics, Output
 IMAGE = "mediscale-platform:0.1.0-python3.11"
 """Built from infra/docker; a cluster's registry is put before it by its own image policy."""
 
+INPUTS = ("first", "second", "third", "fourth", "fifth", "sixth")
+"""What ``stage`` calls the results that it is given."""
+
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
 def extract(source: str, path: str, dataset: str, size: str, home: str) -> str:
@@ -30,11 +33,13 @@ def stage(
     second: str = "",
     third: str = "",
     fourth: str = "",
+    fifth: str = "",
+    sixth: str = "",
 ) -> str:
-    """Runs one stage on the results of up to four others; its result, as JSON, holds references only."""
+    """Runs one stage on the results of up to six others; its result, as JSON, holds references only."""
     from kubeflow_pipelines import component
 
-    done = component.run(name, task, home, config, [first, second, third, fourth])
+    done = component.run(name, task, home, config, [first, second, third, fourth, fifth, sixth])
     metrics.metadata.update(done.metrics)
     record.metadata.update(done.tables)
     done.write(report=report.path, record=record.path)
@@ -53,6 +58,7 @@ SPARK = Resources(cpu="2", memory="6G")
 SMALL = Resources(cpu="1", memory="3G")
 TRAINING = Resources(cpu="4", memory="8G")
 """Trees: XGBoost's threads on four cores beat a GPU's start at the sizes of one hospital."""
+NOTES = Resources(cpu="4", memory="12G", accelerators=1)
 
 RESOURCES = {
     "bronze": SPARK,
@@ -60,8 +66,13 @@ RESOURCES = {
     "silver": SPARK,
     "labels": SPARK,
     "gold": SPARK,
+    "deidentify": SPARK,
+    "note_tokens": SPARK,
     "training_set": SPARK,
     "risk_model": TRAINING,
+    "note_model": NOTES,
+    "combination": SPARK,
+    "evaluate": SPARK,
 }
 
 

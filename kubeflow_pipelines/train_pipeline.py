@@ -34,7 +34,7 @@ def train(
     done = {graph.EXTRACT: steps.place(begin, steps.SPARK)}
     for node in graph.nodes(graph.LOOP):
         upstream = [done[name].outputs["Output"] for name in node.upstream]
-        results = dict(zip(("first", "second", "third", "fourth"), upstream, strict=False))
+        results = dict(zip(steps.INPUTS, upstream, strict=False))
         task = steps.stage(name=node.stage, task=node.task, home=home, config=config, **results)
         task.set_display_name(node.name)
         done[node.name] = steps.place(task, steps.RESOURCES.get(node.stage, steps.SMALL))

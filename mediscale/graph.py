@@ -33,6 +33,8 @@ FEATURES = (
     Step("bronze", (EXTRACT,)),
     Step("quality", ("bronze",)),
     Step("silver", ("bronze", "quality")),
+    Step("deidentify", (EXTRACT, "bronze")),
+    Step("note_tokens", ("bronze", "deidentify")),
     Step("labels", ("bronze", "silver"), per_task=True),
     Step("gold", ("bronze", "silver", "labels"), per_task=True),
 )
@@ -41,8 +43,14 @@ FEATURES = (
 TRAINING = (
     Step("training_set", ("bronze", "silver", "labels", "gold"), per_task=True),
     Step("risk_model", ("bronze", "training_set"), per_task=True),
-    Step("evaluate", (EXTRACT, "silver", "training_set", "risk_model"), per_task=True),
-    Step("promotion", ("bronze", "risk_model", "evaluate"), per_task=True),
+    Step("note_model", ("bronze", "labels", "training_set", "note_tokens"), per_task=True),
+    Step("combination", ("bronze", "training_set", "risk_model", "note_model"), per_task=True),
+    Step(
+        "evaluate",
+        (EXTRACT, "silver", "labels", "note_tokens", "training_set", "combination"),
+        per_task=True,
+    ),
+    Step("promotion", ("bronze", "combination", "evaluate"), per_task=True),
 )
 """What a retraining does with them: features to a decision."""
 
@@ -53,7 +61,7 @@ def nodes(steps: tuple[Step, ...], tasks: tuple[str, ...] = TASKS) -> Iterator[N
     """The steps once per task where they have one, in an order in which upstream comes first.
 
     >>> [node.name for node in nodes(FEATURES, ("mortality",))]
-    ['bronze', 'quality', 'silver', 'labels_mortality', 'gold_mortality']
+    ['bronze', 'quality', 'silver', 'deidentify', 'note_tokens', 'labels_mortality', 'gold_mortality']
     """
     per_task = {step.stage for step in LOOP if step.per_task}
     for step in steps:

@@ -50,15 +50,20 @@ HEADLINES: Mapping[str, Callable[[Any], str]] = {
     "silver": lambda r: f"{r.event_count:,} events in {r.shards} shards of patients",
     "deidentify": lambda r: (
         f"{r.note_count:,} notes, {r.replaced:,} identifiers replaced; {r.notes_quarantined} set aside"
+        if r.notes
+        else "no notes in the extract"
     ),
-    "note_tokens": lambda r: f"{r.token_count:,} tokens for {r.encoder.name}",
+    "note_tokens": lambda r: (
+        f"{r.token_count:,} tokens for {r.encoder.name}" if r.note_tokens else "no notes"
+    ),
     "labels": _labels,
     "gold": lambda r: (
         f"features as known then; {r.audited:,} rows recomputed without the future, {r.leaks} differ"
     ),
     "training_set": _training_set,
     "risk_model": lambda r: f"{r.model} registered",
-    "note_model": lambda r: f"{r.note_model} registered",
+    "note_model": lambda r: f"{r.note_model.model} registered" if r.note_model else "no notes to train on",
+    "combination": lambda r: r.reason,
     "evaluate": _evaluate,
     "promotion": lambda r: r.reason,
     "rehearsal": lambda r: f"{r.answered:,} predictions answered and logged in {len(r.windows)} windows",

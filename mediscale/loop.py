@@ -91,7 +91,7 @@ def rehearse(this: Run, results: Results) -> None:
     task = next((task for task, decision in this.decisions.items() if decision.staged), None)
     if task is None:
         return
-    frozen, model = results[f"training_set_{task}"], results[f"risk_model_{task}"]
+    frozen, model = results[f"training_set_{task}"], results[f"combination_{task}"]
     today = resolve.staged_at(this.settings, this.dataset, task)
     config = {"dataset": this.dataset, "task": task}
     try:

@@ -1,10 +1,7 @@
-"""What a trained note model is, as ``notes.json`` beside its weights says it; and how it reads notes.
+"""What a trained note model is, as ``notes.json`` beside its weights says it.
 
 Training writes it into the logged model's folder; serving reads it and needs nothing else of the training code.
 """
-
-from collections.abc import Sequence
-from typing import TypeVar
 
 from mediscale.predictor import NOTICE, Calibration, Task
 from mediscale.refs import Frozen
@@ -14,8 +11,6 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 GRAPH_FILE = "model.onnx"
-
-T = TypeVar("T")
 
 
 class KnownText(Frozen):
@@ -46,21 +41,3 @@ class NoteSpec(Frozen):
     key: str
     """Key of the stage call that trained it."""
     notice: str = NOTICE
-
-
-def windows(notes: Sequence[Sequence[T]], window: int, most: int) -> list[Sequence[T]]:
-    """Splits notes, newest first, into pieces of at most ``window - 2`` tokens and keeps the first ``most``.
-
-    A note's pieces are of about equal length, so that none is a stump; no notes give one empty piece.
-
-    >>> windows([[1, 2, 3, 4, 5], [6]], 6, 3)
-    [[1, 2, 3], [4, 5], [6]]
-    """
-    pieces: list[Sequence[T]] = []
-    for note in notes:
-        count = -(-len(note) // (window - 2))
-        length = -(-len(note) // count) if count else 0
-        pieces += [note[i * length : (i + 1) * length] for i in range(count)]
-        if len(pieces) >= most:
-            break
-    return pieces[:most] or [[]]

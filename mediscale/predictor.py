@@ -4,15 +4,20 @@ Training writes them into the logged model's folder; serving and monitoring read
 training code. Missing values are ``null`` here and NaN in arrays.
 """
 
-from typing import Literal
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mediscale.refs import Frozen
 
 Task = Literal["mortality", "readmission"]
+Number = TypeVar("Number", float, NDArray[np.float64])
 
 MODEL_FILE = "model.ubj"
 PREDICTOR_FILE = "predictor.json"
 REFERENCE_FILE = "reference.json"
+NOTES_FOLDER = "notes"
 
 NOTICE = (
     "Decision support for qualified staff, from a statistical model: it does not replace clinical judgement, "
@@ -25,6 +30,24 @@ class Calibration(Frozen):
 
     slope: float
     intercept: float
+
+
+class Combination(Frozen):
+    """How a version answers when a note was read beside the values: in log-odds,
+    ``table * t + notes * (n - usual) + intercept``, where t is the table model's calibrated answer and n the note
+    model's. Its files lie beside the trees, in the folder ``NOTES_FOLDER``."""
+
+    table: float
+    notes: float
+    usual: float
+    """The note model's mean answer on the tuning split: what its contribution is measured from."""
+    intercept: float
+    thresholds: dict[str, float]
+    """Operating points on the combined risk, by name; chosen on the tuning split."""
+
+    def log_odds(self, table: Number, notes: Number) -> Number:
+        """Of the combined risk, from both models' calibrated answers in log-odds."""
+        return self.table * table + self.notes * (notes - self.usual) + self.intercept
 
 
 class KnownAnswer(Frozen):
@@ -70,6 +93,8 @@ class PredictorSpec(Frozen):
     """Trees 0…best_iteration are in ``model_file`` and all of them are used."""
     key: str
     """Key of the stage call that trained it."""
+    notes: Combination | None = None
+    """Set where the version reads clinical notes too."""
     model_file: str = MODEL_FILE
     reference_file: str = REFERENCE_FILE
     notice: str = NOTICE

@@ -168,7 +168,21 @@ def actor() -> str:
     return os.environ.get("MEDISCALE_ACTOR") or getpass.getuser()
 
 
+def _surrogates(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    from data_pipeline import surrogate_key
+
+    return {} if "surrogate_key" in known else {"surrogate_key": surrogate_key.resolve(settings)}
+
+
+def _encoder(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    from data_pipeline import encoders
+
+    return {} if "encoder" in known else {"encoder": encoders.chosen(settings)}
+
+
 _LOOK_UP: dict[str, Callable[[Mapping[str, Any], Settings], dict[str, Any]]] = {
+    "deidentify": _surrogates,
+    "note_tokens": _encoder,
     "evaluate": _evaluation,
     "promotion": _promotion,
     "drift": _drift,

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     """Address of a Kubeflow Pipelines API, for ``mediscale pipeline submit``."""
     kfp_token: SecretStr = SecretStr("")
     """Bearer token for it, where it asks for one."""
+    encoder: str = "all-MiniLM-L6-v2"
+    """What notes are read with: the packaged BERT, or a name of the hub whose revision is pinned in
+    ``data_pipeline.encoders``, such as ``emilyalsentzer/Bio_ClinicalBERT``."""
     spark_memory: str = Field("3g", pattern=r"^\d+[mg]$")
     """Heap of a local Spark driver."""
 

@@ -35,6 +35,7 @@ STAGES: dict[str, str] = {
     "training_set": "data_pipeline.training_set",
     "risk_model": "training.risk_model",
     "note_model": "training.note_model",
+    "combination": "training.combination",
     "evaluate": "training.evaluate",
     "promotion": "training.promote",
     "rehearsal": "serving.rehearsal",

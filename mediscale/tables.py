@@ -313,6 +313,21 @@ NOTE_TOKENS = Table(
     privacy="phi",
 )
 
+NOTE_MARGINS = Table(
+    name="note_margins",
+    description="What a note model answered for the stays of its tuning split: what a combination is fitted on.",
+    columns=(
+        Column("subject_id", "int64", "patient", nullable=False),
+        Column(
+            "prediction_time", "timestamp", "notes were read up to and including this time", nullable=False
+        ),
+        Column("tokens", "int64", "tokens that were read; 0 where there was no note", nullable=False),
+        Column("margin", "float64", "uncalibrated log-odds", nullable=False),
+    ),
+    key=("subject_id", "prediction_time"),
+    privacy="phi",
+)
+
 PREDICTIONS = Table(
     name="predictions",
     description="Every answered prediction: what was asked, which version answered what.",
@@ -328,6 +343,7 @@ PREDICTIONS = Table(
         Column("prediction_time", "timestamp", "the moment whose knowledge was used, for such a patient"),
         Column("events_version", "int64", "version of the events table that was read, for such a patient"),
         Column("risk", "float64", "calibrated probability answered", nullable=False),
+        Column("note_margin", "float64", "uncalibrated log-odds of the note, where one was read"),
         Column(
             "features", "list<float64>", "the model's inputs in its order, NaN where missing", nullable=False
         ),
@@ -362,7 +378,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         BRONZE, FACTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET, NOTES,
-        NOTE_TOKENS, PREDICTIONS, PROMOTIONS
+        NOTE_TOKENS, NOTE_MARGINS, PREDICTIONS, PROMOTIONS
     )
 }  # fmt: skip
 

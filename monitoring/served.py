@@ -32,7 +32,8 @@ def to_judge(settings: Settings, dataset: str, task: Task, model: ModelRef | Non
         NotFoundError: no version is served, nothing says what it was trained on, or nothing was logged yet.
     """
     model = model or version(settings, dataset, task)
-    trained = [m for m in manifest.of_stage(settings, "risk_model") if _about(m.result) == model]
+    made = [*manifest.of_stage(settings, "risk_model"), *manifest.of_stage(settings, "combination")]
+    trained = [m for m in made if _about(m.result) == model]
     if not trained:
         raise NotFoundError(f"The lake has no record of {model}'s training; name its training set yourself.")
     return {

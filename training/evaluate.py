@@ -13,19 +13,18 @@ from pydantic import Field
 from data_pipeline import features, source
 from mediscale import lake, registry
 from mediscale.errors import InputError, QualityError
-from mediscale.predictor import PREDICTOR_FILE, PredictorSpec, Task
+from mediscale.predictor import PredictorSpec, Task
 from mediscale.refs import Frozen, ModelRef, TableRef
 from mediscale.settings import Settings
-from training import baselines, calibration, evidence, examples, metrics, policy
+from training import baselines, evidence, examples, metrics, note_examples, policy, version
 from training.bootstrap import Resamples
-from training.evidence import Baseline, Comparison, Estimate, Evidence, Oracle, PlainInputs
+from training.evidence import Baseline, Comparison, Estimate, Evidence, PlainInputs
 from training.metrics import Floats
 from training.performance import Performance
 
 if TYPE_CHECKING:
-    import xgboost
-
     from training.examples import Examples
+    from training.version import Version
 
 _PLAIN: tuple[tuple[str, ...], ...] = (
     ("age", "systolic_blood_pressure"),
@@ -47,6 +46,10 @@ class Params(Frozen):
     model_uri: str
     model_digest: str
     training_set: TableRef
+    labels: TableRef | None = None
+    """With ``note_tokens``, for versions that read notes: when each stay began."""
+    note_tokens: TableRef | None = None
+    """None where the extract has no notes."""
     incumbent: ModelRef | None = None
     """Today's production version, resolved by the caller."""
     incumbent_uri: str | None = None
@@ -87,14 +90,17 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
 
 def _judge(params: Params, settings: Settings, key: str) -> Evidence:
-    booster, spec = load(settings, params.model, params.model_uri, params.model_digest)
+    judged = version.load(settings, params.model, params.model_uri, params.model_digest)
+    spec = judged.spec
     rows = examples.load(settings, params.training_set, "held_out", spec.features)
     if not len(rows):
         raise QualityError(
             f"No held-out patients for {params.task} in {params.dataset}: there is nothing to judge on."
         )
     resamples = Resamples(rows.subjects, params.bootstrap, params.seed)
-    held_out = Performance(rows, risks(booster, spec, rows.inputs), resamples)
+    table, notes = judged.table(rows.inputs), _notes(params, settings, judged)
+    held_out = Performance(rows, judged.risks(table, notes), resamples)
+    truth = _oracle(params, settings, rows)
     floors = policy.of(params.task)
     return Evidence(
         dataset=params.dataset,
@@ -114,26 +120,25 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
         net_benefit=tuple(held_out.net_benefit(t) for t in floors.thresholds),
         subgroups=tuple(held_out.subgroups(floors)),
         baselines=tuple(_baselines(params, settings, held_out, spec)),
-        plain_inputs=tuple(_plain_inputs(booster, spec, held_out)),
-        oracle=_oracle(params, settings, held_out),
+        plain_inputs=tuple(_plain_inputs(judged, held_out)),
+        oracle=None if truth is None else held_out.against_oracle(truth),
         comparison=_comparison(params, settings, held_out),
+        notes=None if notes is None else held_out.together(judged.risks(table), notes, truth),
     )
 
 
-def load(
-    settings: Settings, model: ModelRef, model_uri: str, model_digest: str
-) -> "tuple[xgboost.Booster, PredictorSpec]":
-    """A version's trees and spec, from files whose digest was checked."""
-    import xgboost
-
-    files = registry.checked_files(settings, model, model_uri, model_digest)
-    spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
-    return xgboost.Booster({"nthread": 1}, model_file=bytearray(files[spec.model_file])), spec
-
-
-def risks(booster: "xgboost.Booster", spec: PredictorSpec, inputs: "examples.Inputs") -> Floats:
-    """Calibrated risks (n)."""
-    return calibration.risks(calibration.margins(booster, inputs), spec.calibration)
+def _notes(params: Params, settings: Settings, judged: "Version") -> Floats | None:
+    """Log-odds (n) of a version that reads notes, from what could be read of the held-out stays."""
+    if judged.reader is None:
+        return None
+    if params.note_tokens is None or params.labels is None:
+        raise InputError(
+            f"A version that reads notes can't be judged without them; give labels and note_tokens of {params.dataset}."
+        )
+    spec = judged.reader.spec
+    tables = note_examples.Tables(params.training_set, params.labels, params.note_tokens)
+    stays = note_examples.load(settings, tables, "held_out", spec.window, spec.most_windows)
+    return judged.notes(stays.windows)
 
 
 def _assumptions(name: str | None) -> Iterator[str]:
@@ -155,12 +160,10 @@ def _baselines(
     )
 
 
-def _plain_inputs(
-    booster: "xgboost.Booster", spec: PredictorSpec, held_out: Performance
-) -> Iterator[PlainInputs]:
+def _plain_inputs(judged: "Version", held_out: Performance) -> Iterator[PlainInputs]:
     for inputs in _PLAIN:
-        asked = features.as_request(held_out.rows.inputs, spec.task, inputs)
-        risk = risks(booster, spec, np.asarray(asked, dtype=np.float32))
+        asked = features.as_request(held_out.rows.inputs, judged.spec.task, inputs)
+        risk = judged.risks(judged.table(np.asarray(asked, dtype=np.float32)))
         yield PlainInputs(
             inputs=inputs,
             auroc=held_out.of(metrics.auroc, risk),
@@ -168,15 +171,16 @@ def _plain_inputs(
         )
 
 
-def _oracle(params: Params, settings: Settings, held_out: Performance) -> Oracle | None:
+def _oracle(params: Params, settings: Settings, rows: "Examples") -> Floats | None:
+    """The generator's probabilities (n) on synthetic data."""
     if params.oracle is None or params.subjects is None:
         return None
-    truth = _truth(params.oracle, params.subjects, params.task, settings, held_out.rows)
+    truth = _truth(params.oracle, params.subjects, params.task, settings, rows)
     if not np.isfinite(truth).any():
         raise InputError(
             f"The oracle file names none of the {len(truth)} held-out stays; it belongs to other records."
         )
-    return held_out.against_oracle(truth)
+    return truth
 
 
 def _truth(oracle: str, subjects: TableRef, task: Task, settings: Settings, rows: "Examples") -> Floats:
@@ -206,14 +210,15 @@ _ORACLE_COLUMNS = ["subject_id", "task", "prediction_time", "probability"]
 def _comparison(params: Params, settings: Settings, held_out: Performance) -> Comparison | None:
     if params.incumbent is None or params.incumbent_uri is None or params.incumbent_digest is None:
         return None
-    booster, spec = load(settings, params.incumbent, params.incumbent_uri, params.incumbent_digest)
-    missing = set(spec.features) - examples.columns(settings, params.training_set)
+    served = version.load(settings, params.incumbent, params.incumbent_uri, params.incumbent_digest)
+    missing = set(served.spec.features) - examples.columns(settings, params.training_set)
     if missing:
         return Comparison(
             incumbent=params.incumbent, incumbent_digest=params.incumbent_digest, missing_inputs=len(missing)
         )
-    rows = examples.load(settings, params.training_set, "held_out", spec.features)
-    return held_out.comparison(params.incumbent, params.incumbent_digest, risks(booster, spec, rows.inputs))
+    rows = examples.load(settings, params.training_set, "held_out", served.spec.features)
+    risk = served.risks(served.table(rows.inputs), _notes(params, settings, served))
+    return held_out.comparison(params.incumbent, params.incumbent_digest, risk)
 
 
 def flat(judged: Evidence) -> dict[str, float | None]:
@@ -224,6 +229,12 @@ def flat(judged: Evidence) -> dict[str, float | None]:
     named |= {f"net_benefit_at_{benefit.threshold:g}": benefit.model for benefit in judged.net_benefit}
     if judged.oracle is not None:
         named |= {"oracle_auroc": judged.oracle.auroc, "oracle_gap": judged.oracle.gap}
+    if judged.notes is not None:
+        named |= {
+            "table_alone_auroc": judged.notes.table_auroc,
+            "notes_alone_auroc": judged.notes.notes_auroc,
+        }
+        named |= {"auroc_gain_by_notes": judged.notes.auroc_gain}
     figures: dict[str, float | None] = {name: float(n) for name, n in judged.counts.model_dump().items()}
     for name, estimate in named.items():
         figures |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

@@ -90,6 +90,22 @@ class Oracle(Frozen):
     """Oracle's AUROC minus the model's."""
 
 
+class Together(Frozen):
+    """Notes and table together against each alone, on the same rows; gains are paired by patient."""
+
+    read: int
+    """Rows for which a note could be read; the others are answered by the table alone."""
+    table_auroc: Estimate
+    notes_auroc: Estimate
+    """On the rows with a note."""
+    auroc_gain: Estimate
+    """Together minus table."""
+    log_loss_gain: Estimate
+    """Table's log loss minus that of both together."""
+    share_of_possible_gain: Estimate | None = None
+    """Gain over the oracle's gain, both over the table, on synthetic data."""
+
+
 class Comparison(Frozen):
     """Against the version in production, on the same patients; positive is better than it."""
 
@@ -129,6 +145,8 @@ class Evidence(Frozen):
     plain_inputs: tuple[PlainInputs, ...]
     oracle: Oracle | None
     comparison: Comparison | None
+    notes: Together | None = None
+    """Where the version reads notes."""
 
 
 def write(settings: Settings, evidence: Evidence) -> tuple[str, str]:

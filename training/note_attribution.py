@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mediscale import note_batches
+from mediscale.note_batches import Batch, Special
 from training import note_network
-from training.note_network import Special
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,7 +31,7 @@ def words(network: Any, stays: "Stays", tokenizer: "Tokenizer", special: Special
     chosen = range(0, len(stays), max(1, len(stays) // MOST_STAYS))
     for start in range(0, len(chosen), _BATCH):
         members = list(chosen[start : start + _BATCH])
-        batch = note_network.batch([stays.windows[k] for k in members], special)
+        batch = note_batches.batch([stays.windows[k] for k in members], special)
         for ids, scores, owner in zip(batch.ids, _scores(network, batch), batch.owner, strict=True):
             for word, score in _joined([tokenizer.id_to_token(int(i)) or "" for i in ids], scores):
                 sums[word] += score
@@ -44,7 +45,7 @@ def words(network: Any, stays: "Stays", tokenizer: "Tokenizer", special: Special
     return dict(sorted(shared.items(), key=lambda item: (-abs(item[1]), item[0])))
 
 
-def _scores(network: Any, batch: note_network.Batch) -> Any:
+def _scores(network: Any, batch: Batch) -> Any:
     """(w, length): gradient of the stay's log-odds times the word embedding."""
     import torch
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mediscale import lake
-from mediscale.note_predictor import windows
+from data_pipeline import known_notes
+from mediscale import lake, note_batches
+from mediscale.note_batches import Tokens
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
 from training import examples
@@ -15,10 +16,6 @@ from training.examples import Examples, Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Tokens = NDArray[np.int32]
-_EARLY = np.timedelta64(1, "D")
-"""A stay's notes begin in the emergency department, up to a day before the admission."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,15 @@ class Stays:
     @property
     def tokens(self) -> int:
         """Real tokens, without special ones."""
-        return sum(len(piece) for pieces in self.windows for piece in pieces)
+        return int(self.read().sum())
+
+    def read(self) -> NDArray[np.int64]:
+        """(n): tokens that are read of each stay's notes; 0 where none could be read."""
+        return np.array([sum(map(len, pieces)) for pieces in self.windows], dtype=np.int64)
 
     def lengths(self) -> NDArray[np.int64]:
         """(n, 2): number of windows, and tokens of the longest with the two special ones."""
-        return np.array([[len(p), 2 + max(map(len, p))] for p in self.windows], dtype=np.int64).reshape(-1, 2)
+        return note_batches.lengths(self.windows)
 
 
 @dataclass(frozen=True)
@@ -51,55 +52,20 @@ class Tables:
 
 
 def load(settings: Settings, tables: Tables, split: Split, window: int, most: int) -> Stays:
-    """One split. A note is read when it was charted in the stay and could be read by the prediction time.
-
-    Of a note's versions the latest that could be read then counts.
-    """
+    """One split, with the notes that could be read by each prediction time."""
     rows = examples.load(settings, tables.training_set, split, [])
     admitted = _admissions(
         lake.read(settings, tables.labels, ["subject_id", "prediction_time", "admission_time"])
     )
-    notes = _notes(lake.read(settings, tables.note_tokens))
-    stays: list[list[NDArray[np.int32]]] = []
+    notes = known_notes.of_patients(lake.read(settings, tables.note_tokens, known_notes.COLUMNS))
+    stays: list[list[Tokens]] = []
     for subject, time in zip(rows.subjects.tolist(), rows.times, strict=True):
-        started = admitted[subject, time]
-        read = notes.get(subject, [])
-        known = {n.note_id: n for n in read if started - _EARLY <= n.time <= time and n.available <= time}
-        newest = sorted(known.values(), key=lambda n: (n.time, n.available, n.note_id), reverse=True)
-        pieces = windows([note.tokens.tolist() for note in newest], window, most)
-        stays.append([np.asarray(piece, dtype=np.int32) for piece in pieces])
+        known = known_notes.at(notes.get(subject, []), admitted[subject, time], time)
+        stays.append(note_batches.windows(known, window, most))
     return Stays(rows, stays)
 
 
-@dataclass(frozen=True)
-class _Note:
-    note_id: int
-    time: np.datetime64
-    available: np.datetime64
-    tokens: Tokens
-
-
 def _admissions(labels: "pa.Table") -> dict[tuple[int, np.datetime64], np.datetime64]:
-    keys = zip(labels["subject_id"].to_pylist(), _times(labels, "prediction_time"), strict=True)
-    return dict(zip(keys, _times(labels, "admission_time"), strict=True))
-
-
-def _times(table: "pa.Table", name: str) -> NDArray[np.datetime64]:
-    return np.asarray(table[name].to_numpy()).astype("datetime64[us]")
-
-
-def _notes(table: "pa.Table") -> dict[int, list[_Note]]:
-    """By patient, in the order of becoming readable: a later version comes after the one it replaces."""
-    table = table.sort_by([("available_time", "ascending"), ("note_id", "ascending")])
-    flat = table["tokens"].combine_chunks()
-    ends, values = flat.offsets.to_numpy(), flat.values.to_numpy()
-    columns = (
-        table["subject_id"].to_pylist(),
-        table["note_id"].to_pylist(),
-        _times(table, "time"),
-        _times(table, "available_time"),
-    )
-    found: dict[int, list[_Note]] = {}
-    for i, (subject, note_id, time, available) in enumerate(zip(*columns, strict=True)):
-        found.setdefault(subject, []).append(_Note(note_id, time, available, values[ends[i] : ends[i + 1]]))
-    return found
+    moments = known_notes.times(labels, "prediction_time")
+    keys = zip(labels["subject_id"].to_pylist(), moments, strict=True)
+    return dict(zip(keys, known_notes.times(labels, "admission_time"), strict=True))

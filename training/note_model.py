@@ -8,18 +8,20 @@ from pydantic import Field
 
 from data_pipeline import encoders
 from data_pipeline.encoders import Encoder
-from mediscale import registry
+from mediscale import lake, note_batches, registry
 from mediscale.errors import QualityError, StorageError
-from mediscale.note_predictor import KnownText, NoteSpec, windows
+from mediscale.note_predictor import KnownText, NoteSpec
 from mediscale.predictor import Task
-from mediscale.refs import Frozen, ModelRef, TableRef
+from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
+from mediscale.tables import NOTE_MARGINS
 from training import calibration, metrics, note_network, note_tracking, note_training, policy, tracking
-from training.note_network import Shape, Special
-from training.note_tracking import TrainedNotes
+from training.note_network import Shape
+from training.note_tracking import NoteModel, TrainedNotes
 from training.note_training import Fitted, Job, Recipe
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from tokenizers import Tokenizer
 
     from training.note_examples import Stays
@@ -39,7 +41,8 @@ class Params(Frozen):
     task: Task
     training_set: TableRef
     labels: TableRef
-    note_tokens: TableRef
+    note_tokens: TableRef | None
+    """None where the extract has no notes: nothing is trained."""
     encoder: Encoder
     tokenizer: str
     """SHA-256 of the tokenizer that made the tokens."""
@@ -61,12 +64,8 @@ class Params(Frozen):
 
 
 class Result(Frozen):
-    """The registered version; its fields have names of their own beside those of ``risk_model``."""
-
-    note_model: ModelRef
-    note_run_id: str
-    note_model_uri: str
-    note_model_digest: str
+    note_model: NoteModel | None
+    """None where the extract has no notes."""
 
 
 def model_name(dataset: str, task: str) -> str:
@@ -82,19 +81,28 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         StorageError: the tokens were made by another tokenizer.
         QualityError: a split lacks stays, or the training split an outcome.
     """
+    if params.note_tokens is None:
+        return Result(note_model=None)
     found = tracking.find(settings, model_name(params.dataset, params.task), key)
     checkpoints = settings.home / "checkpoints" / key
+    margins = f"{NOTE_MARGINS.name}_{params.task}"
     if found is None:
         trained = _train(params, settings, key, checkpoints)
-        tables = {name: getattr(params, name) for name in ("training_set", "labels", "note_tokens")}
-        found = note_tracking.log(settings, tables, params.model_dump(mode="json"), trained)
+        _write(settings, trained.margins, params.dataset, margins, key)
+        tables = [params.training_set, params.labels, params.note_tokens]
+        found = tracking.log(
+            settings, note_tracking.training(trained, tables, params.model_dump(mode="json"))
+        )
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return Result(
-        note_model=found.model,
-        note_run_id=found.run_id,
-        note_model_uri=found.model_uri,
-        note_model_digest=found.model_digest,
-    )
+    written = lake.committed(settings, params.dataset, margins, key)
+    assert written is not None  # the model is registered after it
+    return Result(note_model=NoteModel(**found.model_dump(), margins=written))
+
+
+def _write(settings: Settings, rows: "pa.Table", dataset: str, table: str, key: str) -> None:
+    from mediscale import spark
+
+    spark.write(settings, spark.session(settings).createDataFrame(rows), dataset, table, key)
 
 
 def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> TrainedNotes:
@@ -115,7 +123,6 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
     _, crossed = calibration.cross_chosen(fitted.staged, tuning.rows)
     platt = calibration.platt(crossed, tuning.rows.outcomes)
     risk = calibration.risks(crossed, platt)
-    special = Special(*job.special)
     spec = NoteSpec(
         name=model_name(params.dataset, params.task),
         dataset=params.dataset,
@@ -130,10 +137,10 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
             "clinical": policy.of(params.task).clinical_threshold,
             **calibration.operating_points(risk, tuning.rows.outcomes),
         },
-        known_texts=_known(network, tokenizer, special, params),
+        known_texts=_known(network, tokenizer, params),
         key=key,
     )
-    words = note_attribution.words(network, tuning, tokenizer, special)
+    words = note_attribution.words(network, tuning, tokenizer, note_batches.special(tokenizer))
     return TrainedNotes(
         spec=spec,
         weights=network.state_dict(),
@@ -143,22 +150,24 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
         curves={"log_loss_train": fitted.state.train_losses, "log_loss_tuning": fitted.state.tuning_losses},
         metrics=_measured(train, tuning, risk, fitted),
         words=dict(list(words.items())[:50]),
+        margins=_margins(tuning, crossed),
     )
 
 
 def _job(params: Params, settings: Settings, files: Path, tokenizer: "Tokenizer", checkpoints: Path) -> Job:
-    special = tuple(tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
+    assert params.note_tokens is not None
     return Job(
         home=str(settings.home),
         lake=settings.lake,
         encoder=str(files),
-        special=special,
+        note_tokens=params.note_tokens,
+        special=note_batches.special(tokenizer),
         shape=Shape(layers=params.layers, trained_layers=params.trained_layers, seed=params.seed),
         recipe=Recipe(**{name: getattr(params, name) for name in Recipe.model_fields}),
         checkpoints=str(checkpoints),
         **{
             name: getattr(params, name)
-            for name in Job.model_fields.keys() & Params.model_fields.keys() - {"encoder"}
+            for name in Job.model_fields.keys() & Params.model_fields.keys() - {"encoder", "note_tokens"}
         },
     )
 
@@ -171,16 +180,27 @@ def _check(train: "Stays", tuning: "Stays", task: Task) -> None:
         )
 
 
-def _known(network: Any, tokenizer: "Tokenizer", special: Special, params: Params) -> tuple[KnownText, ...]:
+def _margins(tuning: "Stays", margin: metrics.Floats) -> "pa.Table":
+    import pyarrow as pa
+
+    rows = {
+        "subject_id": tuning.rows.subjects,
+        "prediction_time": tuning.rows.times,
+        "tokens": tuning.read(),
+        "margin": margin,
+    }
+    return pa.table(rows, schema=NOTE_MARGINS.arrow_schema())
+
+
+def _known(network: Any, tokenizer: "Tokenizer", params: Params) -> tuple[KnownText, ...]:
     import numpy as np
     import torch
 
     read = [tokenizer.encode(text, add_special_tokens=False).ids for text in KNOWN_TEXTS]
-    stays = [[np.array(piece, dtype=np.int32) for piece in windows([ids], params.window, 1)] for ids in read]
+    stays = [note_batches.windows([np.array(ids, dtype=np.int32)], params.window, 1) for ids in read]
+    batch = note_batches.batch(stays, note_batches.special(tokenizer))
     with torch.no_grad():
-        found = note_network.margins(
-            network, note_network.batch(stays, special), torch.device("cpu")
-        ).tolist()
+        found = note_network.margins(network, batch, torch.device("cpu")).tolist()
     return tuple(KnownText(text=text, margin=margin) for text, margin in zip(KNOWN_TEXTS, found, strict=True))
 
 

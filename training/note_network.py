@@ -1,19 +1,13 @@
 """The network that reads notes: a BERT sequence classifier whose answers for a stay's windows are averaged."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mediscale.note_batches import Batch
 from mediscale.refs import Frozen
 
 if TYPE_CHECKING:
     import torch
-
-    from training.note_examples import Tokens
 
 
 class Shape(Frozen):
@@ -25,15 +19,6 @@ class Shape(Frozen):
     trained_layers: int
     """Upper ones of those kept that are trained; the embeddings and the layers below stay as they came."""
     seed: int
-
-
-@dataclass(frozen=True)
-class Special:
-    """Token numbers of the tokenizer's special tokens."""
-
-    start: int
-    end: int
-    padding: int
 
 
 def build(encoder: Path, shape: Shape) -> "torch.nn.Module":
@@ -57,7 +42,7 @@ def build(encoder: Path, shape: Shape) -> "torch.nn.Module":
     return network
 
 
-def margins(network: Any, batch: "Batch", device: Any) -> "torch.Tensor":
+def margins(network: Any, batch: Batch, device: Any) -> "torch.Tensor":
     """Log-odds (n) of a batch of stays: the mean over each stay's windows."""
     import torch
 
@@ -66,43 +51,3 @@ def margins(network: Any, batch: "Batch", device: Any) -> "torch.Tensor":
     stays = int(batch.owner[-1]) + 1
     total = torch.zeros(stays, device=device).index_add(0, owner, each)
     return total / torch.bincount(owner, minlength=stays)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Windows of some stays, padded: ``ids`` and ``mask`` (w, length), ``owner`` (w): the stay's place in the batch."""
-
-    ids: NDArray[np.int64]
-    mask: NDArray[np.int64]
-    owner: NDArray[np.int64]
-
-
-def batch(stays: "Sequence[Sequence[Tokens]]", special: Special) -> Batch:
-    """Pads the windows of some stays to the longest of them."""
-    pieces = [piece for pieces in stays for piece in pieces]
-    ids = np.full((len(pieces), 2 + max(map(len, pieces))), special.padding, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for i, piece in enumerate(pieces):
-        ids[i, : len(piece) + 2] = [special.start, *piece, special.end]
-        mask[i, : len(piece) + 2] = 1
-    return Batch(ids, mask, np.repeat(np.arange(len(stays)), [len(pieces) for pieces in stays]))
-
-
-def grouped(lengths: NDArray[np.int64], budget: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of stays of like length, batch by batch in random order, each of about ``budget`` padded tokens.
-
-    Padding costs as much as reading: with stays of all lengths together most of the work is on nothing.
-    """
-    rng = np.random.default_rng(seed)
-    order = np.lexsort((rng.random(len(lengths)), lengths[:, 1]))
-    groups: list[list[int]] = [[]]
-    held = longest = 0
-    for i in order:
-        pieces, length = lengths[i]
-        if groups[-1] and (held + pieces) * max(longest, length) > budget:
-            groups.append([])
-            held = longest = 0
-        groups[-1].append(int(i))
-        held, longest = held + pieces, max(longest, length)
-    for g in rng.permutation(len(groups)) if len(lengths) else []:
-        yield np.array(groups[g], dtype=np.int64)

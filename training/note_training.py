@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mediscale import note_batches
+from mediscale.note_batches import Special
 from mediscale.predictor import Task
 from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
@@ -23,7 +25,7 @@ from training import metrics, note_examples, note_network, ray_session
 from training.examples import Split
 from training.metrics import Floats
 from training.note_checkpoint import Checkpoints, State
-from training.note_network import Shape, Special
+from training.note_network import Shape
 
 if TYPE_CHECKING:
     import torch
@@ -64,8 +66,7 @@ class Job(Frozen):
     note_tokens: TableRef
     encoder: str
     """Folder of the encoder's files."""
-    special: tuple[int, int, int]
-    """Numbers of the start, end and padding tokens."""
+    special: Special
     window: int
     most_windows: int
     shape: Shape
@@ -156,7 +157,7 @@ class Fit:
 
         self._network, self._device, self._job = network, device, job
         self._part = (rank, workers)
-        self._special = Special(*job.special)
+        self._special = job.special
         self._trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._optimizer = torch.optim.AdamW(
             self._trained.values(), lr=job.recipe.learning_rate, weight_decay=0.01
@@ -186,7 +187,7 @@ class Fit:
 
     def _epoch(self, state: State, train: "Stays", chosen: NDArray[np.int64], weights: Floats) -> State:
         recipe, lengths = self._job.recipe, train.lengths()[chosen]
-        groups = list(note_network.grouped(lengths, recipe.batch_tokens, recipe.seed + state.epoch))
+        groups = list(note_batches.grouped(lengths, recipe.batch_tokens, recipe.seed + state.epoch))
         groups = groups[
             : len(groups) // self._part[1] * self._part[1]
         ]  # else a worker waits for the others' gradients
@@ -217,7 +218,7 @@ class Fit:
         """Adds a batch's gradient; returns its weighted loss, summed."""
         import torch
 
-        batch = note_network.batch(pieces, self._special)
+        batch = note_batches.batch(pieces, self._special)
         with self._precision():
             margin = note_network.margins(self._network, batch, self._device)
         truth, weight = (
@@ -270,8 +271,8 @@ class Fit:
         self._network.eval()
         found = np.zeros(len(stays))
         with torch.no_grad(), self._precision():
-            for members in note_network.grouped(stays.lengths(), 2 * self._job.recipe.batch_tokens, 0):
-                batch = note_network.batch([stays.windows[k] for k in members], self._special)
+            for members in note_batches.grouped(stays.lengths(), 2 * self._job.recipe.batch_tokens, 0):
+                batch = note_batches.batch([stays.windows[k] for k in members], self._special)
                 found[members] = note_network.margins(self._network, batch, self._device).cpu().numpy()
         return found
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from training import metrics
 from training.bootstrap import Resamples
-from training.evidence import Baseline, Benefit, Bin, Comparison, Counts, Estimate, Oracle, Subgroup
+from training.evidence import Baseline, Benefit, Bin, Comparison, Counts, Estimate, Oracle, Subgroup, Together
 from training.examples import ATTRIBUTES
 from training.metrics import Floats, Metric
 from training.predictor import MINIMUM_COUNT
@@ -121,6 +121,29 @@ class Performance:
             model_auroc=part.estimate(metrics.auroc),
             gap=_negative(part.gain(metrics.auroc, known)),
         )
+
+    def together(self, table: Floats, notes: Floats, truth: Floats | None) -> Together:
+        """``table`` are the risks (n) by the table alone, ``notes`` the log-odds by the notes alone, NaN without any;
+        ``truth`` the generator's, NaN where unknown."""
+        read = np.isfinite(notes)
+        return Together(
+            read=int(read.sum()),
+            table_auroc=self.of(metrics.auroc, table),
+            notes_auroc=self.part(read).of(metrics.auroc, notes[read]),
+            auroc_gain=self.gain(metrics.auroc, table),
+            log_loss_gain=_negative(self.gain(metrics.log_loss, table)),
+            share_of_possible_gain=None if truth is None else self._share(table, truth),
+        )
+
+    def _share(self, table: Floats, truth: Floats) -> Estimate:
+        part, known = self.part(np.isfinite(truth)), np.isfinite(truth)
+        y, table, truth = part.rows.outcomes, table[known], truth[known]
+
+        def share(w: Floats) -> Floats:
+            alone = metrics.auroc(y, table, w)
+            return (metrics.auroc(y, part.risk, w) - alone) / (metrics.auroc(y, truth, w) - alone)
+
+        return part.resamples.estimate(share)
 
     def comparison(self, incumbent: "ModelRef", digest: str, risk: Floats) -> Comparison:
         """Against the production model's risks for the same rows."""

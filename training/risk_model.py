@@ -10,7 +10,17 @@ from mediscale.errors import QualityError
 from mediscale.predictor import Calibration, Task
 from mediscale.refs import Frozen, ModelRef, TableRef
 from mediscale.settings import Settings
-from training import boosting, calibration, examples, importance, metrics, policy, predictor, tracking
+from training import (
+    boosting,
+    calibration,
+    examples,
+    importance,
+    metrics,
+    policy,
+    predictor,
+    risk_tracking,
+    tracking,
+)
 
 if TYPE_CHECKING:
     from training.examples import Examples
@@ -57,11 +67,12 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     found = tracking.find(settings, name, key)
     if found is None:
         trained = _train(params, settings, key)
-        found = tracking.log(settings, params.training_set, params.model_dump(mode="json"), trained)
+        training = risk_tracking.training(trained, params.training_set, params.model_dump(mode="json"))
+        found = tracking.log(settings, training)
     return Result(source=params.source, **found.model_dump())
 
 
-def _train(params: Params, settings: Settings, key: str) -> tracking.Trained:
+def _train(params: Params, settings: Settings, key: str) -> risk_tracking.Trained:
     names = features.names(params.task)
     train = examples.load(settings, params.training_set, "train", names)
     tuning = examples.load(settings, params.training_set, "tuning", names)
@@ -86,7 +97,7 @@ def _train(params: Params, settings: Settings, key: str) -> tracking.Trained:
         key,
     )
     train_risk = calibration.risks(calibration.margins(booster, train.inputs), platt)
-    return tracking.Trained(
+    return risk_tracking.Trained(
         booster=booster,
         spec=spec,
         reference=predictor.reference(train, train_risk, params.task),

@@ -6,20 +6,16 @@ The model's folder is written here first and then handed to MLflow whole, so tha
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mediscale import registry
-from mediscale.manifest import canonical
-from mediscale.predictor import MODEL_FILE, PREDICTOR_FILE, REFERENCE_FILE, PredictorSpec, Reference
 from mediscale.refs import Frozen, ModelRef, TableRef
 from mediscale.settings import Settings
 
 if TYPE_CHECKING:
-    import xgboost
-    from matplotlib.figure import Figure
     from mlflow.tracking import MlflowClient
 
 DIGEST_TAG = "mediscale.model_digest"
@@ -29,20 +25,6 @@ _BATCH = 1000
 """MLflow's limit of metrics in one call."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """All that a run leaves."""
-
-    booster: "xgboost.Booster"
-    spec: PredictorSpec
-    reference: Reference
-    curves: Mapping[str, list[float]]
-    metrics: Mapping[str, float]
-    importance: "Figure"
-    rows_digests: Mapping[str, str]
-    """Split → SHA-256 of its rows."""
-
-
 class Registered(Frozen):
     """Where a version is: its run, its folder (``registry.locate``) and the folder's digest."""
 
@@ -50,6 +32,39 @@ class Registered(Frozen):
     run_id: str
     model_uri: str
     model_digest: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """A table that a run read, and what for: ``training``, ``validation``."""
+
+    ref: TableRef
+    context: str
+    part: str = ""
+    digest: str = ""
+    """Of its rows; by default the table's version says enough."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a stage leaves in MLflow: a run with its parameters, curves and figures, and a model with its files."""
+
+    name: str
+    """Registered model's."""
+    key: str
+    stage: str
+    task: str
+    kind: str
+    """Name of the logged model: ``risk``, ``notes`` or ``together``."""
+    params: Mapping[str, Any]
+    curves: Mapping[str, Sequence[float]]
+    """Metric by step."""
+    metrics: Mapping[str, float]
+    data: Sequence[Data]
+    save: Callable[[Path], None]
+    """Writes the model's folder. Nothing in it may depend on when or where: equal models have equal digests."""
+    artifacts: "Callable[[MlflowClient, str], None]"
+    """Logs what else belongs to the run, by its id."""
 
 
 def find(settings: Settings, name: str, key: str) -> Registered | None:
@@ -75,26 +90,62 @@ def find(settings: Settings, name: str, key: str) -> Registered | None:
     return None
 
 
-def log(
-    settings: Settings, training_set: TableRef, params: Mapping[str, Any], trained: Trained
-) -> Registered:
+def log(settings: Settings, training: Training) -> Registered:
     """Logs run and model, and registers the version.
 
     Order matters: the model counts as logged once it is READY, and is found by ``find`` from then on.
     """
     mlflow = registry.client(settings)
-    name, key = trained.spec.name, trained.spec.key
-    experiment = registry.experiment(settings, mlflow, name)
-    tags = {registry.KEY_TAG: key, "mediscale.stage": "risk_model", "mediscale.task": trained.spec.task}
-    run = mlflow.create_run(experiment, run_name=f"risk_model {key[:8]}", tags=tags)
-    _log_run(mlflow, run.info, training_set, params, trained)
-    logged = mlflow.create_logged_model(experiment, name="risk", source_run_id=run.info.run_id, tags=tags)
+    experiment = registry.experiment(settings, mlflow, training.name)
+    tags = {
+        registry.KEY_TAG: training.key,
+        "mediscale.stage": training.stage,
+        "mediscale.task": training.task,
+    }
+    run = mlflow.create_run(experiment, run_name=f"{training.stage} {training.key[:8]}", tags=tags).info
+    _log_run(mlflow, run, training)
+    logged = mlflow.create_logged_model(experiment, name=training.kind, source_run_id=run.run_id, tags=tags)
     with tempfile.TemporaryDirectory() as folder:
-        save(trained, Path(folder) / "model")
+        training.save(Path(folder) / "model")
         mlflow.log_model_artifacts(logged.model_id, f"{folder}/model")
-    _link(mlflow, run.info.run_id, logged.model_id)
+    _link(mlflow, run.run_id, logged.model_id)
     mlflow.finalize_logged_model(logged.model_id, "READY")
-    return _register(settings, mlflow, name, key, mlflow.get_logged_model(logged.model_id))
+    return _register(settings, mlflow, training.name, training.key, mlflow.get_logged_model(logged.model_id))
+
+
+def _log_run(mlflow: "MlflowClient", run: Any, training: Training) -> None:
+    from mlflow.entities import Metric, Param
+
+    params = [Param(name, _text(value)) for name, value in sorted(training.params.items())]
+    at = run.start_time
+    measured = [
+        Metric(k, v, at, step) for k, values in training.curves.items() for step, v in enumerate(values)
+    ]
+    measured += [Metric(k, v, at, 0) for k, v in sorted(training.metrics.items())]
+    for start in range(0, len(measured), _BATCH):
+        batch = measured[start : start + _BATCH]
+        mlflow.log_batch(run.run_id, metrics=batch, params=params if start == 0 else [])
+    mlflow.log_inputs(run.run_id, [_input(data) for data in training.data])
+    training.artifacts(mlflow, run.run_id)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _input(data: Data) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    ref = data.ref
+    source = {
+        "path": f"{ref.dataset}/{ref.table}",
+        "delta_table_version": ref.version,
+        "delta_table_id": ref.table_id,
+    }
+    name = f"{ref.table}/{data.part}" if data.part else ref.table
+    digest = data.digest[:16] or f"{ref.table_id[:8]}v{ref.version}"
+    dataset = Dataset(name, digest, "delta_table", json.dumps(source))
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])
 
 
 def _link(mlflow: "MlflowClient", run_id: str, model_id: str) -> None:
@@ -109,89 +160,3 @@ def _register(settings: Settings, mlflow: "MlflowClient", name: str, key: str, l
     model = registry.register(mlflow, name, logged, key, {URI_TAG: uri, DIGEST_TAG: digest})
     mlflow.set_terminated(logged.source_run_id, "FINISHED")
     return Registered(model=model, run_id=logged.source_run_id, model_uri=uri, model_digest=digest)
-
-
-def save(trained: Trained, folder: Path) -> None:
-    """The model's folder: MLflow's XGBoost flavour in native UBJ, and our two files beside it.
-
-    Nothing in it depends on when or where it was made: equal models have equal digests.
-    """
-    import xgboost
-    from mlflow import xgboost as flavour
-    from mlflow.models import Model
-
-    # MLflow would write the clock and a random identity into MLmodel; both are with the run and the logged model
-    card = Model(model_uuid=trained.spec.key, utc_time_created="see the run")
-    flavour.save_model(
-        trained.booster,
-        str(folder),
-        mlflow_model=card,
-        signature=_signature(trained.spec),
-        input_example=_example(trained.spec),
-        pip_requirements=[f"xgboost=={xgboost.__version__}"],
-        model_format=Path(MODEL_FILE).suffix[1:],
-    )
-    (folder / PREDICTOR_FILE).write_text(canonical(trained.spec))
-    (folder / REFERENCE_FILE).write_text(canonical(trained.reference))
-
-
-def _signature(spec: PredictorSpec) -> Any:
-    from mlflow.models.signature import ModelSignature
-    from mlflow.types.schema import ColSpec, Schema
-
-    inputs = Schema([ColSpec("double", name, required=False) for name in spec.features])
-    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("double", "uncalibrated_risk")]))
-
-
-def _example(spec: PredictorSpec) -> Any:
-    """The known answers' made-up rows: no patient's."""
-    import pandas as pd
-
-    rows = [answer.inputs for answer in spec.known_answers]
-    return pd.DataFrame(rows, columns=list(spec.features), dtype="float64")
-
-
-def _log_run(
-    mlflow: "MlflowClient", info: Any, training_set: TableRef, params: Mapping[str, Any], trained: Trained
-) -> None:
-    from mlflow.entities import Param
-
-    named = [Param(name, _text(value)) for name, value in sorted(params.items())]
-    measured = list(_metrics(trained, info.start_time))
-    for start in range(0, len(measured), _BATCH):
-        batch = measured[start : start + _BATCH]
-        mlflow.log_batch(info.run_id, metrics=batch, params=named if start == 0 else [])
-    mlflow.log_inputs(info.run_id, _datasets(training_set, trained))
-    mlflow.log_figure(info.run_id, trained.importance, "shap_importance.png")
-    mlflow.log_dict(info.run_id, dict(trained.spec.importance), "shap_importance.json")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def _metrics(trained: Trained, at: int) -> Iterator[Any]:
-    from mlflow.entities import Metric
-
-    for name, losses in trained.curves.items():
-        yield from (Metric(name, loss, at, step) for step, loss in enumerate(losses))
-    yield from (Metric(name, value, at, 0) for name, value in sorted(trained.metrics.items()))
-
-
-def _datasets(training_set: TableRef, trained: Trained) -> list[Any]:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    source = json.dumps(
-        {
-            "path": f"{training_set.dataset}/{training_set.table}",
-            "delta_table_version": training_set.version,
-            "delta_table_id": training_set.table_id,
-        }
-    )
-    return [
-        DatasetInput(
-            Dataset(f"{training_set.table}/{split}", digest[:16], "delta_table", source),
-            [InputTag("mlflow.data.context", {"train": "training", "tuning": "validation"}[split])],
-        )
-        for split, digest in trained.rows_digests.items()
-    ]

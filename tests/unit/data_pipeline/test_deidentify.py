@@ -9,7 +9,7 @@ from deltalake import write_deltalake
 
 from data_pipeline import deidentify, source, surrogate_key
 from mediscale import lake
-from mediscale.errors import InputError, QualityError, StorageError
+from mediscale.errors import QualityError, StorageError
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
 
@@ -116,17 +116,17 @@ def test_too_many_unusable_notes_stop_the_stage(settings: Settings) -> None:
     assert not lake.exists(settings, "h", "notes")
 
 
-def test_an_extract_without_notes_is_told(settings: Settings) -> None:
+def test_an_extract_without_notes_leaves_nothing(settings: Settings) -> None:
     asked = params(settings, [note("a", GOOD)])
-    with pytest.raises(InputError, match="has no notes"):
-        deidentify.run(
-            asked.model_copy(update={"bronze": {"patients": asked.bronze["patients"]}}), settings, "key"
-        )
+    patients_only = {"patients": asked.bronze["patients"]}
+    result = deidentify.run(asked.model_copy(update={"bronze": patients_only}), settings, "key")
+    assert (result.notes, result.note_count) == (None, 0)
+    assert not lake.exists(settings, "h", "notes")
 
 
 def test_the_secret_is_made_once_and_missed_when_it_is_gone(settings: Settings) -> None:
-    fingerprint = surrogate_key.resolve(settings, made_up=False)
-    assert surrogate_key.resolve(settings, made_up=False) == fingerprint
+    fingerprint = surrogate_key.resolve(settings)
+    assert surrogate_key.resolve(settings) == fingerprint
     assert (settings.home / surrogate_key.FILE).stat().st_mode & 0o077 == 0
     (settings.home / surrogate_key.FILE).unlink()
     asked = params(settings, [note("a", GOOD)]).model_copy(update={"surrogate_key": fingerprint})

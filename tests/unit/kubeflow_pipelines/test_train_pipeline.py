@@ -30,7 +30,7 @@ def test_every_step_takes_the_results_that_the_loop_names(tasks: dict[str, Any])
     names = {task["componentRef"]["name"].removeprefix("comp-"): name for name, task in tasks.items()}
     for node in graph.nodes(graph.LOOP):
         given = tasks[node.name]["inputs"]["parameters"]
-        sources = [given[place] for place in ("first", "second", "third", "fourth") if place in given]
+        sources = [given[place] for place in steps.INPUTS if place in given]
         assert [names[s["taskOutputParameter"]["producerTask"]] for s in sources] == list(node.upstream)
         assert given["name"]["runtimeValue"]["constant"] == node.stage
         assert given["task"]["runtimeValue"]["constant"] == node.task

@@ -12,7 +12,8 @@ from deltalake import write_deltalake
 from data_pipeline import encoders
 from mediscale import lake, registry
 from mediscale.errors import StorageError, UsageError
-from mediscale.note_predictor import NoteSpec, windows
+from mediscale.note_predictor import NoteSpec
+from mediscale.note_reader import NoteReader
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
 from mediscale.tables import LABELS, NOTE_TOKENS, TRAINING_SET
@@ -66,14 +67,11 @@ def params(settings: Settings) -> note_model.Params:
 def test_a_version_is_registered_once_and_its_graph_answers_as_it_says(
     settings: Settings, params: note_model.Params
 ) -> None:
-    import onnxruntime
-    from tokenizers import Tokenizer
-
     result = note_model.run(params, settings, "k" * 32)
-    assert str(result.note_model) == "h-mortality-notes v1"
-    files = registry.checked_files(
-        settings, result.note_model, result.note_model_uri, result.note_model_digest
-    )
+    found = result.note_model
+    assert found is not None
+    assert str(found.model) == "h-mortality-notes v1"
+    files = registry.checked_files(settings, found.model, found.model_uri, found.model_digest)
     assert {
         "model.onnx",
         "model.safetensors",
@@ -84,20 +82,24 @@ def test_a_version_is_registered_once_and_its_graph_answers_as_it_says(
     } <= files.keys()
     assert not [name for name in files if name.endswith((".pkl", ".bin", ".pt"))]
     spec = NoteSpec.model_validate_json(files["notes.json"])
-    tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode())
-    session = onnxruntime.InferenceSession(files["model.onnx"], providers=["CPUExecutionProvider"])
-    for known in spec.known_texts:
-        ids = tokenizer.encode(known.text, add_special_tokens=False).ids
-        [piece] = windows([ids], spec.window, 1)
-        read = np.array([[101, *piece, 102]], dtype=np.int64)
-        [margin] = session.run(None, {"input_ids": read, "attention_mask": np.ones_like(read)})[0]
-        assert margin == pytest.approx(known.margin, abs=1e-4)
-    run = registry.client(settings).get_run(result.note_run_id)
+    reader = NoteReader(files)
+    stays = [reader.windows([reader.tokens(known.text)]) for known in spec.known_texts]
+    assert reader.margins(stays) == pytest.approx([known.margin for known in spec.known_texts], abs=1e-4)
+    run = registry.client(settings).get_run(found.run_id)
     assert run.data.metrics["tuning_auroc"] > 0.85
     assert not (settings.home / "checkpoints" / ("k" * 32)).exists()
     assert note_model.run(params, settings, "k" * 32) == result
     told = json.dumps([run.data.params, run.data.tags, run.data.metrics])
     assert "extremis" not in told
+    margins = lake.read(settings, found.margins)
+    assert margins.num_rows == run.data.metrics["tuning_rows"]
+    assert min(margins["tokens"].to_pylist()) > 0
+
+
+def test_an_extract_without_notes_trains_nothing(settings: Settings, params: note_model.Params) -> None:
+    without = params.model_copy(update={"note_tokens": None})
+    assert note_model.run(without, settings, "k" * 32).note_model is None
+    assert not lake.exists(settings, "h", "note_margins_mortality")
 
 
 def test_tokens_of_another_tokenizer_are_refused(settings: Settings, params: note_model.Params) -> None:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from mediscale import lake
-from mediscale.note_predictor import windows
+from mediscale import lake, note_batches
+from mediscale.note_batches import Special, windows
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
 from mediscale.tables import LABELS, NOTE_TOKENS, TRAINING_SET
@@ -68,10 +68,11 @@ def test_only_notes_readable_in_time_are_read_and_the_newest_first(settings: Set
 
 
 def test_long_notes_are_cut_evenly_and_no_notes_give_one_empty_window() -> None:
-    assert [len(piece) for piece in windows([list(range(100)), [1]], 42, 4)] == [34, 34, 32, 1]
-    assert [len(piece) for piece in windows([list(range(100)), [1]], 42, 2)] == [34, 34]
-    assert windows([], 42, 2) == [[]]
-    assert windows([[]], 42, 2) == [[]]
+    long, short, empty = np.arange(100, dtype=np.int32), np.ones(1, np.int32), np.empty(0, np.int32)
+    assert [len(piece) for piece in windows([long, short], 42, 4)] == [34, 34, 32, 1]
+    assert [len(piece) for piece in windows([long, short], 42, 2)] == [34, 34]
+    assert [piece.tolist() for piece in windows([], 42, 2)] == [[]]
+    assert [piece.tolist() for piece in windows([empty], 42, 2)] == [[]]
 
 
 def made_up(n: int, seed: int) -> Stays:
@@ -91,7 +92,7 @@ def made_up(n: int, seed: int) -> Stays:
 
 def test_batches_hold_every_stay_once_within_the_budget() -> None:
     lengths = made_up(300, 0).lengths()
-    groups = list(note_network.grouped(lengths, 256, 1))
+    groups = list(note_batches.grouped(lengths, 256, 1))
     assert sorted(np.concatenate(groups).tolist()) == list(range(300))
     padded = [lengths[g, 0].sum() * lengths[g, 1].max() for g in groups]
     assert max(padded) <= 256
@@ -126,7 +127,7 @@ def fit(encoder: Path, folder: Path) -> Fit:
     recipe = Recipe(epochs=2, patience=2, learning_rate=5e-3, batch_tokens=256, accumulate=2, most_stays=100,
                     checkpoint_every=2, threads=1, seed=0)  # fmt: skip
     job = Job(home="", lake="", task="mortality", training_set=nowhere, labels=nowhere, note_tokens=nowhere,
-              encoder=str(encoder), special=(1, 2, 0), window=18, most_windows=3,
+              encoder=str(encoder), special=Special(start=1, end=2, padding=0), window=18, most_windows=3,
               shape=Shape(layers=2, trained_layers=2, seed=0), recipe=recipe, checkpoints=str(folder))  # fmt: skip
     return Fit(note_network.build(encoder, job.shape), torch.device("cpu"), job)
 
