@@ -164,6 +164,7 @@ def append(
             found,
             rows,
             mode="append",
+            schema_mode="merge",  # a table that was begun by an earlier release gets its new columns
             commit_properties=CommitProperties(
                 custom_metadata={"userMetadata": metadata},
                 app_transactions=[Transaction(application, sequence)],

@@ -4,6 +4,7 @@ Serving and batch scoring share it. It needs neither MLflow nor XGBoost, and unp
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ from pydantic import ValidationError
 
 from mediscale import registry, ubjson
 from mediscale.errors import StorageError
-from mediscale.predictor import PREDICTOR_FILE, KnownAnswer, PredictorSpec
+from mediscale.note_reader import NoteReader
+from mediscale.predictor import NOTES_FOLDER, PREDICTOR_FILE, KnownAnswer, PredictorSpec
 from mediscale.refs import ModelRef
 from mediscale.settings import Settings
 from mediscale.trees import TreeEnsemble
@@ -29,6 +31,10 @@ class Scored:
 
     risk: float
     contributions: Floats
+    baseline: float
+    """Risk that the contributions lead away from."""
+    notes: float = 0.0
+    """Contribution of what was written; 0 where nothing was read."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,30 @@ class Predictor:
     model: ModelRef
     spec: PredictorSpec
     trees: TreeEnsemble
+    reader: NoteReader | None = None
 
-    def score(self, row: Floats) -> Scored:
-        """``row`` holds ``spec.features`` in order, NaN where missing."""
+    def score(self, row: Floats, note_margin: float | None = None) -> Scored:
+        """``row`` holds ``spec.features`` in order, NaN where missing; ``note_margin`` is what ``reader`` found, where
+        there was a note to read."""
         contributions = self.trees.contributions(row)
         margin = self.trees.bias + float(contributions.sum())
         calibration = self.spec.calibration
         log_odds = calibration.slope * margin + calibration.intercept
-        return Scored(1 / (1 + math.exp(-log_odds)), calibration.slope * contributions)
+        if note_margin is None or self.spec.notes is None or self.reader is None:
+            return Scored(_sigmoid(log_odds), calibration.slope * contributions, self.spec.baseline_risk)
+        together, platt = self.spec.notes, self.reader.spec.calibration
+        notes = platt.slope * note_margin + platt.intercept
+        usual = calibration.slope * self.trees.bias + calibration.intercept
+        return Scored(
+            risk=_sigmoid(together.log_odds(log_odds, notes)),
+            contributions=together.table * calibration.slope * contributions,
+            baseline=_sigmoid(together.log_odds(usual, together.usual)),
+            notes=together.notes * (notes - together.usual),
+        )
+
+
+def _sigmoid(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds))
 
 
 def load(settings: Settings, move: registry.Move) -> Predictor:
@@ -60,11 +82,18 @@ def load(settings: Settings, move: registry.Move) -> Predictor:
     try:
         spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
         trees = TreeEnsemble(ubjson.decode(files[spec.model_file]))
+        reader = NoteReader(note_files(files)) if spec.notes else None
     except (KeyError, ValidationError) as error:
         raise StorageError(f"The files of {move.version} lack what serving reads; train it again.") from error
-    predictor = Predictor(move.version, spec, trees)
+    predictor = Predictor(move.version, spec, trees, reader)
     _check(predictor, move)
     return predictor
+
+
+def note_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The note model's files of a version that reads notes."""
+    prefix = f"{NOTES_FOLDER}/"
+    return {name.removeprefix(prefix): content for name, content in files.items() if name.startswith(prefix)}
 
 
 def _check(predictor: Predictor, move: registry.Move) -> None:

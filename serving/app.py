@@ -24,7 +24,7 @@ from serving.predictors import Predictors
 from serving.schemas import Answer, Health, Problem
 from serving.service import Clock, Service, place, utc_now
 
-BODY_BYTES = 64 * 1024
+BODY_BYTES = 2 * schemas.NOTE_CHARACTERS
 POLL_SECONDS = 1.5
 """How often the promotion history is looked at."""
 FLUSH_SECONDS = 30.0

@@ -12,6 +12,7 @@ from mediscale.predictor import PredictorSpec
 from serving.schemas import Factor, words
 
 TOP = 5
+NOTE = "clinical_note"
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +30,7 @@ _FLAGS = frozenset({"emergency_admission", "in_icu"})
 _PLAIN = {
     "age_years": "age", "sex_female": "sex", "prior_visits_365d": "hospital visits in the year before",
     "icu_stays_this_visit": "stays in intensive care this visit", "in_icu": "in intensive care now",
+    NOTE: "what was written",
 }  # fmt: skip
 
 
@@ -61,25 +63,30 @@ class Explainer:
         self._holds_value = np.array(["_count_" not in feature for feature in spec.features])
         self._input_of = np.array([place[name] for name in inputs], dtype=np.intp)
 
-    def of_values(self, contributions: Floats, given: frozenset[str]) -> tuple[Factor, ...]:
-        """Factors by the request's plain names. SHAP values add up, so a sum over features is exact too."""
+    def of_values(self, contributions: Floats, given: frozenset[str], notes: float) -> tuple[Factor, ...]:
+        """Factors by the request's plain names, and the note. SHAP values add up, so a sum over features is exact
+        too."""
         summed: Floats = np.bincount(self._input_of, weights=contributions).astype(np.float64)
         return tuple(
-            _factor(name, words(name) if name in given else f"{meaning(name)} (not given)", value)
-            for name, value in _largest(self._inputs, summed)
+            _factor(name, meaning(name) if name == NOTE else self._said(name, given), value)
+            for name, value in _largest((*self._inputs, NOTE), np.append(summed, notes))
         )
+
+    @staticmethod
+    def _said(name: str, given: frozenset[str]) -> str:
+        return words(name) if name in given else f"{meaning(name)} (not given)"
 
     def inputs_without_value(self, row: Floats) -> tuple[str, ...]:
         """Plain inputs of which a patient's record has nothing."""
         recorded = set(self._input_of[~np.isnan(row) & self._holds_value].tolist())
         return tuple(n for i, n in enumerate(self._inputs) if n in self._plain and i not in recorded)
 
-    def of_patient(self, contributions: Floats, row: Floats) -> tuple[Factor, ...]:
-        """Factors by feature, for a patient whose record filled them."""
-        recorded = dict(zip(self._features, row.tolist(), strict=True))
+    def of_patient(self, contributions: Floats, row: Floats, notes: float) -> tuple[Factor, ...]:
+        """Factors by feature, and the notes, for a patient whose record filled them."""
+        recorded = {**dict(zip(self._features, row.tolist(), strict=True)), NOTE: 0.0}
         return tuple(
             _factor(name, f"{meaning(name)}{_state(name, recorded[name])}", value)
-            for name, value in _largest(self._features, contributions)
+            for name, value in _largest((*self._features, NOTE), np.append(contributions, notes))
         )
 
 

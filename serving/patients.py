@@ -1,21 +1,23 @@
 """A patient known to the lake: the record as it was known at a time, through the same kernel that training used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline import assertions, features, stays
+from data_pipeline import assertions, features, known_notes, stays
 from data_pipeline.assertions import Floats
 from data_pipeline.stays import Stay
 from mediscale import lake
 from mediscale.errors import InputError, NotFoundError
+from mediscale.note_batches import Tokens
 from mediscale.predictor import Task
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
-from mediscale.tables import EVENTS, SUBJECTS
+from mediscale.tables import EVENTS, NOTE_TOKENS, SUBJECTS
 from serving.schemas import Patient
 
 _COLUMNS = (*features.COLUMNS, "visit_id")
@@ -29,6 +31,8 @@ class Known:
     prediction_time: datetime
     events_version: int
     rows: Mapping[Task, Floats]
+    notes: Sequence[Tokens] = ()
+    """Of the stay, newest first."""
 
 
 class Patients:
@@ -37,8 +41,8 @@ class Patients:
     def __init__(self, settings: Settings, dataset: str) -> None:
         self._settings, self._dataset = settings, dataset
 
-    def find(self, asked: Patient, tasks: Sequence[Task]) -> Known:
-        """The patient's features for each task.
+    def find(self, asked: Patient, tasks: Sequence[Task], tokenizers: Collection[str] = ()) -> Known:
+        """The patient's features for each task, and the notes as the tokens of any of those tokenizers.
 
         Without a time, it is the newest knowledge of the last stay: its discharge, or all of it while it lasts.
 
@@ -55,7 +59,20 @@ class Patients:
             {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
         )
         rows = {task: features.compute(events, when, task)[0] for task in tasks}
-        return Known(subject_id, time, ref.version, rows)
+        notes = self._notes(subject_id, stay.admitted.time, time, tokenizers) if tokenizers else ()
+        return Known(subject_id, time, ref.version, rows, notes)
+
+    def _notes(
+        self, subject_id: int, admitted: datetime, time: datetime, tokenizers: Collection[str]
+    ) -> Sequence[Tokens]:
+        if not lake.exists(self._settings, self._dataset, NOTE_TOKENS.name):
+            return ()
+        ref = lake.latest(self._settings, self._dataset, NOTE_TOKENS.name)
+        columns = (*known_notes.COLUMNS, "tokenizer")
+        table = self._rows(ref, "subject_id", subject_id, columns)
+        table = table.filter(pc.field("tokenizer").isin(list(tokenizers)))
+        notes = known_notes.of_patients(table).get(subject_id, [])
+        return known_notes.at(notes, np.datetime64(admitted, "us"), np.datetime64(time, "us"))
 
     def _subject(self, source_id: str) -> int:
         ref = lake.latest(self._settings, self._dataset, SUBJECTS.name)

@@ -42,20 +42,30 @@ CREATE TABLE IF NOT EXISTS worker (name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS predictions (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     prediction_id TEXT, predicted_at INTEGER, task TEXT, model TEXT, model_version INTEGER,
-    subject_id INTEGER, prediction_time INTEGER, events_version INTEGER, risk REAL, features BLOB
+    subject_id INTEGER, prediction_time INTEGER, events_version INTEGER, risk REAL, note_margin REAL, features BLOB
 );
 """
-_INSERT = f"INSERT INTO predictions VALUES (NULL{', ?' * 10})"
+_COLUMNS = (
+    "sequence", "prediction_id", "predicted_at", "task", "model", "model_version",
+    "subject_id", "prediction_time", "events_version", "risk", "note_margin", "features",
+)  # fmt: skip
+_INSERT = f"INSERT INTO predictions ({', '.join(_COLUMNS[1:])}) VALUES ({', '.join('?' * len(_COLUMNS[1:]))})"
 _FIRST_NUMBER = """
 INSERT INTO sqlite_sequence SELECT 'predictions', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence)
 """
-_SELECT = "SELECT * FROM predictions ORDER BY sequence LIMIT ?"
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM predictions ORDER BY sequence LIMIT ?"
+_COLUMNS_HELD = "SELECT name FROM pragma_table_info('predictions')"
+_WITH_NOTES = "ALTER TABLE predictions ADD COLUMN note_margin REAL"
+"""For a log that was begun before notes were read."""
 _DELETE = "DELETE FROM predictions WHERE sequence <= ?"
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One model's answer. Times are UTC without a zone; the last three are set for a patient known to the lake."""
+    """One model's answer. Times are UTC without a zone; the last three are set for a patient known to the lake.
+
+    Of a note only ``note_margin`` is kept, what the note model made of it; the text never is.
+    """
 
     prediction_id: str
     predicted_at: datetime
@@ -64,6 +74,7 @@ class Prediction:
     model_version: int
     risk: float
     features: NDArray[np.float64]
+    note_margin: float | None = None
     subject_id: int | None = None
     prediction_time: datetime | None = None
     events_version: int | None = None
@@ -183,12 +194,6 @@ def _arrow(worker: str, rows: Sequence[tuple[object, ...]]) -> "pa.Table":
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-_COLUMNS = (
-    "sequence", "prediction_id", "predicted_at", "task", "model", "model_version",
-    "subject_id", "prediction_time", "events_version", "risk", "features",
-)  # fmt: skip
-
-
 def _row(prediction: Prediction) -> tuple[object, ...]:
     return (
         prediction.prediction_id,
@@ -200,6 +205,7 @@ def _row(prediction: Prediction) -> tuple[object, ...]:
         _microseconds(prediction.prediction_time),
         prediction.events_version,
         prediction.risk,
+        prediction.note_margin,
         prediction.features.astype("<f8").tobytes(),
     )
 
@@ -296,6 +302,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(_SCHEMA)
+        if ("note_margin",) not in connection.execute(_COLUMNS_HELD).fetchall():
+            connection.execute(_WITH_NOTES)
     except sqlite3.Error as error:
         raise _readable(error) from error
     return connection

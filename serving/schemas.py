@@ -3,6 +3,7 @@
 Requests are refused in one sentence that names fields and never repeats a value, which may be a patient's.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,10 @@ from mediscale.errors import InputError
 from mediscale.predictor import NOTICE
 
 EXAMPLES: dict[str, dict[str, Any]] = {
+    "two values and a note": {
+        "summary": "A clinical note beside the values: it is read, and never stored",
+        "value": {"age": 67, "blood_pressure": 140, "clinical_note": "Patient presents with chest pain..."},
+    },
     "two values": {
         "summary": "Plain values; everything else is missing, and said so",
         "value": {"age": 67, "blood_pressure": 140},
@@ -28,6 +33,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         },
     },
 }  # fmt: skip
+
+NOTE_CHARACTERS = 2**20
+_NOT_TEXT = re.compile(r"[\x00-\x08\x0E-\x1F\x7F\uFFFD]")
+"""What bytes that are not text, or text in another encoding, turn into."""
 
 ADULT = (18.0, 120.0)
 """Ages, in years, that the models are made for."""
@@ -59,6 +68,10 @@ _FIELDS: dict[str, Any] = {
     "age": (Number | None, Field(None, description="Age in years, 18 to 120")),
     "sex": (Literal["female", "male"] | None, Field(None, description="female or male")),
     **{concept.name: _field(concept) for concept in CONCEPTS},
+    "clinical_note": (
+        Annotated[str, Field(min_length=1, max_length=NOTE_CHARACTERS)] | None,
+        Field(None, description="What was written about this stay; it is read and not stored"),
+    ),
     "patient": (
         Annotated[str, Field(min_length=1, max_length=64)] | None,
         Field(None, description="Instead of values: a patient of the lake, by the source's own identifier"),
@@ -98,6 +111,7 @@ class Values:
     given: Mapping[str, float]
     out_of_range: tuple[str, ...]
     """Names whose value no living adult's record holds: left out of ``given``."""
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +155,20 @@ def _patient(asked: Mapping[str, Any]) -> Patient:
 
 
 def _values(asked: dict[str, Any]) -> Values:
+    note = asked.pop("clinical_note", None)
+    if note is not None:
+        _check_note(note)
     if "sex" in asked:
         asked["sex"] = float(asked["sex"] == "female")
     outside = tuple(name for name, value in asked.items() if not _plausible(name, value))
-    return Values({name: value for name, value in asked.items() if name not in outside}, outside)
+    return Values({name: value for name, value in asked.items() if name not in outside}, outside, note)
+
+
+def _check_note(note: str) -> None:
+    if _NOT_TEXT.search(note):
+        raise InputError("clinical_note holds characters that are not text; send what was written, as UTF-8.")
+    if not any(map(str.isalnum, note)):
+        raise InputError("clinical_note holds no letter or digit; leave it out, or send what was written.")
 
 
 def _plausible(name: str, value: float) -> bool:
@@ -165,6 +189,8 @@ def _sentence(error: ValidationError) -> str:
         return "sex must be female or male."
     if name == "prediction_time":
         return "prediction_time must be a time such as 2026-11-22T07:30:00."
+    if name == "clinical_note":
+        return f"clinical_note must be text of 1 to {NOTE_CHARACTERS} characters."
     if name == "patient":
         return "patient must be text of 1 to 64 characters: the source's own identifier."
     return f"{name} must be a number."
@@ -200,6 +226,14 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteUse:
+    used: Literal["read", "read in part", "not read"]
+    """In part: the beginning of what is longer than the model reads. Not read: this version reads values only."""
+    tokens: int
+    """Word pieces that were read."""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRisk:
     task: str
     outcome: str
@@ -212,6 +246,8 @@ class TaskRisk:
     version: int
     thresholds: tuple[Threshold, ...]
     factors: tuple[Factor, ...]
+    note: NoteUse | None = None
+    """What became of the note, or of a known patient's notes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,19 @@
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
 from mediscale.errors import BusyError, MediscaleError
+from mediscale.predictor import Task
 from mediscale.settings import Settings
 from serving import answers, schemas
 from serving.metrics import Metrics
 from serving.patients import Patients
-from serving.prediction_log import PredictionLog, flush_left_behind
-from serving.predictors import Predictors
-from serving.schemas import Answer, Health, ModelHealth, Values
+from serving.prediction_log import Prediction, PredictionLog, flush_left_behind
+from serving.predictors import Predictors, Served
+from serving.schemas import Answer, Health, ModelHealth, Patient, Values
 
 Clock = Callable[[], datetime]
 
@@ -57,10 +58,11 @@ class Service:
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
         if isinstance(asked, Values):
-            answer, logged = answers.of_values(asked, served, self.log.next_id(), now)
+            work = partial(answers.of_values, asked, served, self.log.next_id(), now)
+            answer, logged = work() if asked.note is None else await asyncio.to_thread(work)
         else:
-            known = await asyncio.to_thread(self.patients.find, asked, tuple(served))
-            answer, logged = answers.of_patient(known, served, self.log.next_id(), now)
+            work = partial(self._of_patient, asked, served, now)
+            answer, logged = await asyncio.to_thread(work)
         try:
             await self.log.append(logged)
         except MediscaleError as error:
@@ -70,6 +72,14 @@ class Service:
         for risk in answer.predictions:
             self.metrics.predictions.labels(risk.task, risk.version).inc()
         return answer
+
+    def _of_patient(
+        self, asked: Patient, served: Mapping[Task, Served], now: datetime
+    ) -> tuple[Answer, list[Prediction]]:
+        readers = [version.predictor.reader for version in served.values()]
+        tokenizers = {reader.spec.tokenizer for reader in readers if reader is not None}
+        known = self.patients.find(asked, tuple(served), tokenizers)
+        return answers.of_patient(known, served, self.log.next_id(), now)
 
     def health(self) -> Health:
         served, refused = self.predictors.current, self.predictors.refused

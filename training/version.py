@@ -1,15 +1,15 @@
 """A registered version as training and evaluation use it: its trees, its spec, and its note model where it has one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mediscale import registry
+from mediscale import registry, scoring
 from mediscale.note_batches import Tokens
 from mediscale.note_reader import NoteReader
-from mediscale.predictor import NOTES_FOLDER, PREDICTOR_FILE, PredictorSpec
+from mediscale.predictor import PREDICTOR_FILE, PredictorSpec
 from mediscale.refs import ModelRef
 from mediscale.settings import Settings
 from training import calibration, metrics
@@ -62,10 +62,4 @@ def load(settings: Settings, model: ModelRef, model_uri: str, model_digest: str)
     files = registry.checked_files(settings, model, model_uri, model_digest)
     spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
     booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(files[spec.model_file]))
-    return Version(booster, spec, NoteReader(notes_of(files), _THREADS) if spec.notes else None)
-
-
-def notes_of(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The note model's files of a version that reads notes."""
-    prefix = f"{NOTES_FOLDER}/"
-    return {name.removeprefix(prefix): content for name, content in files.items() if name.startswith(prefix)}
+    return Version(booster, spec, NoteReader(scoring.note_files(files), _THREADS) if spec.notes else None)
