@@ -44,10 +44,20 @@ class Resamples:
     def estimate(self, metric: Weighted) -> Estimate:
         """The metric on the rows as they are, with its 95 % percentile interval."""
         value = float(metric(np.ones((1, len(self._index))))[0])
-        if not np.isfinite(value):
-            return Estimate(value=None, low=None, high=None)
-        low, high = interval(self.values(metric))
-        return Estimate(value=value, low=low, high=high)
+        drawn = self.values(metric) if np.isfinite(value) else np.empty(0)
+        return _estimate(value, drawn)
+
+    def estimates(self, curve: Weighted) -> tuple[Estimate, ...]:
+        """``estimate`` of each place of a curve; ``curve`` takes weights (k, n) and returns (k, places)."""
+        values, drawn = curve(np.ones((1, len(self._index))))[0], self.values(curve)
+        return tuple(_estimate(float(value), drawn[:, i]) for i, value in enumerate(values))
+
+
+def _estimate(value: float, drawn: Floats) -> Estimate:
+    if not np.isfinite(value):
+        return Estimate(value=None, low=None, high=None)
+    low, high = interval(drawn)
+    return Estimate(value=value, low=low, high=high)
 
 
 def interval(values: Floats) -> tuple[float | None, float | None]:

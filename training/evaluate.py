@@ -117,6 +117,8 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
         counts=held_out.counts,
         metrics=held_out.all_metrics(),
         calibration_curve=held_out.calibration_curve(),
+        curves=held_out.all_curves(),
+        alarms=tuple(held_out.alarms(floors.thresholds)),
         net_benefit=tuple(held_out.net_benefit(t) for t in floors.thresholds),
         subgroups=tuple(held_out.subgroups(floors)),
         baselines=tuple(_baselines(params, settings, held_out, spec)),

@@ -60,6 +60,39 @@ class Benefit(Frozen):
     """Model minus the better of treating all and treating none."""
 
 
+class Alarms(Frozen):
+    """What acting above one threshold means on the ward."""
+
+    threshold: float
+    flagged: Estimate
+    """Share of all stays."""
+    found: Estimate
+    """Share of the stays with the outcome: sensitivity."""
+    right: Estimate
+    """Share of the flagged that have the outcome: positive predictive value."""
+
+
+class CurvePoint(Frozen):
+    """One place of a curve, with its pointwise interval."""
+
+    x: float
+    y: Estimate
+
+
+Curve = tuple[CurvePoint, ...]
+
+
+class Curves(Frozen):
+    """The model at every operating point; empty where fewer than ten patients had, or had not, the outcome."""
+
+    roc: Curve = ()
+    """x: share of stays without the outcome that are flagged. y: share of those with it that are found."""
+    precision_recall: Curve = ()
+    """x: share of stays with the outcome that are found. y: share of the flagged that have it."""
+    decision: Curve = ()
+    """x: risk above which one acts. y: net benefit per patient."""
+
+
 class Baseline(Frozen):
     """A simpler predictor on the same rows. ``gain`` is the model's AUROC minus its own, paired by patient."""
 
@@ -68,6 +101,8 @@ class Baseline(Frozen):
     source: str
     auroc: Estimate
     gain: Estimate
+    roc: tuple[float, ...] = ()
+    """Share of stays with the outcome that are found, at each x of the model's own curve."""
 
 
 class PlainInputs(Frozen):
@@ -139,6 +174,9 @@ class Evidence(Frozen):
     counts: Counts
     metrics: dict[str, Estimate]
     calibration_curve: tuple[Bin, ...]
+    curves: Curves = Curves()
+    alarms: tuple[Alarms, ...] = ()
+    """At the thresholds of the policy; none where the curves are empty."""
     net_benefit: tuple[Benefit, ...]
     subgroups: tuple[Subgroup, ...]
     baselines: tuple[Baseline, ...]

@@ -19,7 +19,7 @@ _TINY = 1e-12
 
 def auroc(y: Floats, p: Floats, w: Floats) -> Floats:
     """Probability that a random case ranks above a random non-case; ties count half."""
-    cases, controls = _by_score(y, p, w)
+    cases, controls = by_score(y, p, w)
     below = np.cumsum(controls, axis=1) - controls
     ranked = (cases * (below + controls / 2)).sum(axis=1)
     return _ratio(ranked, cases.sum(axis=1) * controls.sum(axis=1))
@@ -27,7 +27,7 @@ def auroc(y: Floats, p: Floats, w: Floats) -> Floats:
 
 def auprc(y: Floats, p: Floats, w: Floats) -> Floats:
     """Average precision: the sum of precision times the step in recall, over falling thresholds."""
-    cases, controls = (part[:, ::-1] for part in _by_score(y, p, w))
+    cases, controls = (part[:, ::-1] for part in by_score(y, p, w))
     hits, flagged = np.cumsum(cases, axis=1), np.cumsum(cases + controls, axis=1)
     precision = np.divide(hits, flagged, out=np.zeros_like(hits), where=flagged > 0)
     both = (cases.sum(axis=1) > 0) & (controls.sum(axis=1) > 0)
@@ -80,7 +80,7 @@ def sigmoid(x: Floats) -> Floats:
     return np.exp(-np.logaddexp(0.0, -x))
 
 
-def _by_score(y: Floats, p: Floats, w: Floats) -> tuple[Floats, Floats]:
+def by_score(y: Floats, p: Floats, w: Floats) -> tuple[Floats, Floats]:
     """Weight of cases and of non-cases at each distinct score, ascending: two arrays (k, distinct)."""
     order = np.argsort(p, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(p[order]) > 0])

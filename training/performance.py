@@ -1,15 +1,29 @@
 """A model's performance on held-out rows, each figure with its interval and what it rests on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training import metrics
+from training import curves, metrics
 from training.bootstrap import Resamples
-from training.evidence import Baseline, Benefit, Bin, Comparison, Counts, Estimate, Oracle, Subgroup, Together
+from training.evidence import (
+    Alarms,
+    Baseline,
+    Benefit,
+    Bin,
+    Comparison,
+    Counts,
+    Curve,
+    CurvePoint,
+    Curves,
+    Estimate,
+    Oracle,
+    Subgroup,
+    Together,
+)
 from training.examples import ATTRIBUTES
 from training.metrics import Floats, Metric
 from training.predictor import MINIMUM_COUNT
@@ -65,6 +79,38 @@ class Performance:
     def all_metrics(self) -> dict[str, Estimate]:
         return {name: self.estimate(metric) for name, metric in METRICS.items()}
 
+    def all_curves(self) -> Curves:
+        if not self._both_classes_are_many():
+            return Curves()
+        return Curves(
+            roc=self._curve(curves.roc, curves.SHARES, self.risk),
+            precision_recall=self._curve(curves.precision_recall, curves.SHARES, self.risk),
+            decision=self._curve(curves.decision, curves.THRESHOLDS, self.risk),
+        )
+
+    def alarms(self, thresholds: Sequence[float]) -> Iterator[Alarms]:
+        if self._both_classes_are_many():
+            yield from map(self._alarms, thresholds)
+
+    def _alarms(self, threshold: float) -> Alarms:
+        shares = curves.alarms(threshold)
+        flagged, found, right = self.resamples.estimates(lambda w: shares(self.rows.outcomes, self.risk, w))
+        return Alarms(threshold=threshold, flagged=flagged, found=found, right=right)
+
+    def _curve(self, curve: curves.Curve, grid: Floats, risk: Floats) -> Curve:
+        found = self.resamples.estimates(lambda w: curve(self.rows.outcomes, risk, w))
+        return tuple(CurvePoint(x=float(x), y=y) for x, y in zip(grid, found, strict=True))
+
+    def _line(self, score: Floats) -> tuple[float, ...]:
+        if not self._both_classes_are_many():
+            return ()
+        outcomes = self.rows.outcomes
+        return tuple(map(float, curves.roc(outcomes, score, metrics.unweighted(outcomes))[0]))
+
+    def _both_classes_are_many(self) -> bool:
+        outcomes = self.rows.outcomes
+        return all(len(np.unique(self.rows.subjects[outcomes == k])) >= MINIMUM_COUNT for k in (0, 1))
+
     def calibration_curve(self) -> tuple[Bin, ...]:
         """Equal-sized bins of rising risk; none where there are too few rows for two."""
         bins = min(_BINS, len(self.rows) // _BIN_ROWS)
@@ -108,6 +154,7 @@ class Performance:
                 "source": source,
                 "auroc": self.of(metrics.auroc, risk),
                 "gain": self.gain(metrics.auroc, risk),
+                "roc": self._line(risk),
             }
         )
 

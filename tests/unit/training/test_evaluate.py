@@ -35,6 +35,11 @@ def test_every_part_is_there(judged) -> None:
     )
     assert {b.kind for b in judged.baselines} == {"bedside rule", "logistic regression"}
     assert len(judged.calibration_curve) == 10
+    assert {len(curve) for _, curve in judged.curves} == {50, 51}
+    assert all(0 < point.y.low <= point.y.value <= point.y.high < 1 for point in judged.curves.roc[5:20])
+    assert [len(b.roc) for b in judged.baselines] == [51, 51]
+    assert [a.threshold for a in judged.alarms] == [0.05, 0.1, 0.2]
+    assert judged.alarms[0].flagged.value > judged.alarms[1].flagged.value
     assert [b.threshold for b in judged.net_benefit] == [0.05, 0.1, 0.2]
     assert {g.attribute for g in judged.subgroups} == {"sex", "age_band", "ethnicity"}
     assert [len(p.inputs) for p in judged.plain_inputs] == [2, 7]

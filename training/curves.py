@@ -1,0 +1,81 @@
+"""What a model does at every operating point, for many reweightings of the rows at once, on fixed grids.
+
+Outcomes ``y`` (n), risks or scores ``p`` (n) and weights ``w`` (k, n) as in ``metrics``; each function returns
+(k, len(grid)). A fixed grid gives every resample a value at the same place, and shows no single patient's rank.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from training import metrics
+from training.metrics import Floats
+
+Curve = Callable[[Floats, Floats, Floats], Floats]
+
+SHARES = np.linspace(0, 1, 51)
+"""Of non-cases flagged, or of cases found."""
+THRESHOLDS = np.linspace(0.01, 0.5, 50)
+"""Of the risk at which one would act."""
+
+
+def roc(y: Floats, p: Floats, w: Floats) -> Floats:
+    """Share of cases found while at most ``SHARES`` of the non-cases are flagged; NaN where one class is absent."""
+    hits, alarms = _over_falling_thresholds(y, p, w)
+    found = [_reached(a, h, SHARES * a[-1]) for h, a in zip(hits, alarms, strict=True)]
+    return _share(np.array(found), hits[:, -1:], (hits[:, -1:] > 0) & (alarms[:, -1:] > 0))
+
+
+def precision_recall(y: Floats, p: Floats, w: Floats) -> Floats:
+    """Share of cases among the flagged at the highest threshold that finds ``SHARES`` of the cases.
+
+    At 0 it is that of the first threshold that finds any; NaN where one class is absent.
+    """
+    hits, alarms = _over_falling_thresholds(y, p, w)
+    least = np.maximum(SHARES[None, :] * hits[:, -1:], 1)
+    at = np.array([np.searchsorted(h, wanted - _ROUNDING) for h, wanted in zip(hits, least, strict=True)])
+    at = np.minimum(at, hits.shape[1] - 1)
+    found, wrong = np.take_along_axis(hits, at, axis=1), np.take_along_axis(alarms, at, axis=1)
+    return _share(found, found + wrong, (hits[:, -1:] > 0) & (alarms[:, -1:] > 0))
+
+
+def decision(y: Floats, p: Floats, w: Floats) -> Floats:
+    """Net benefit per patient of acting above each of ``THRESHOLDS``."""
+    flagged, odds = p[:, None] >= THRESHOLDS, THRESHOLDS / (1 - THRESHOLDS)
+    gains = flagged * (y[:, None] - (1 - y[:, None]) * odds)
+    return np.asarray(w @ gains / w.sum(axis=1, keepdims=True))
+
+
+def alarms(threshold: float) -> Curve:
+    """Of acting above a threshold, (k, 3): share of the rows flagged, share of the cases found, share of the flagged
+    that are cases; NaN where there is nothing to take a share of."""
+
+    def shares(y: Floats, p: Floats, w: Floats) -> Floats:
+        over = p >= threshold
+        flagged, cases, hits = w @ over, w @ y, w @ (over * y)
+        parts = np.stack([flagged, hits, hits], axis=1)
+        wholes = np.stack([w.sum(axis=1), cases, flagged], axis=1)
+        return _share(parts, wholes, wholes > 0)
+
+    return shares
+
+
+_ROUNDING = 1e-9
+"""Weights are whole numbers; their shares are not."""
+
+
+def _over_falling_thresholds(y: Floats, p: Floats, w: Floats) -> tuple[Floats, Floats]:
+    """Cases and non-cases at or above each distinct score, the highest first: two arrays (k, distinct)."""
+    cases, controls = (part[:, ::-1] for part in metrics.by_score(y, p, w))
+    return np.cumsum(cases, axis=1), np.cumsum(controls, axis=1)
+
+
+def _reached(rising: Floats, values: Floats, limits: Floats) -> Floats:
+    """The value at the last place where ``rising`` is within each limit, 0 before the first."""
+    return np.asarray(np.r_[0.0, values][np.searchsorted(rising, limits + _ROUNDING, side="right")])
+
+
+def _share(part: Floats, whole: Floats, where: np.ndarray) -> Floats:
+    shares = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=shares, where=np.broadcast_to(where, part.shape))
+    return shares
