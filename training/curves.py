@@ -20,9 +20,11 @@ THRESHOLDS = np.linspace(0.01, 0.5, 50)
 
 
 def roc(y: Floats, p: Floats, w: Floats) -> Floats:
-    """Share of cases found while at most ``SHARES`` of the non-cases are flagged; NaN where one class is absent."""
+    """Share of cases found where ``SHARES`` of the non-cases are flagged, on straight lines between the thresholds;
+    NaN where one class is absent."""
     hits, alarms = _over_falling_thresholds(y, p, w)
-    found = [_reached(a, h, SHARES * a[-1]) for h, a in zip(hits, alarms, strict=True)]
+    pairs = zip(hits, alarms, strict=True)
+    found = [np.interp(SHARES * a[-1] + _ROUNDING, np.r_[0.0, a], np.r_[0.0, h]) for h, a in pairs]
     return _share(np.array(found), hits[:, -1:], (hits[:, -1:] > 0) & (alarms[:, -1:] > 0))
 
 
@@ -68,11 +70,6 @@ def _over_falling_thresholds(y: Floats, p: Floats, w: Floats) -> tuple[Floats, F
     """Cases and non-cases at or above each distinct score, the highest first: two arrays (k, distinct)."""
     cases, controls = (part[:, ::-1] for part in metrics.by_score(y, p, w))
     return np.cumsum(cases, axis=1), np.cumsum(controls, axis=1)
-
-
-def _reached(rising: Floats, values: Floats, limits: Floats) -> Floats:
-    """The value at the last place where ``rising`` is within each limit, 0 before the first."""
-    return np.asarray(np.r_[0.0, values][np.searchsorted(rising, limits + _ROUNDING, side="right")])
 
 
 def _share(part: Floats, whole: Floats, where: np.ndarray) -> Floats:
