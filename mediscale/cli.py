@@ -64,6 +64,7 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_run(verbs)
     _add_serve(verbs)
+    _add_report(verbs)
     _add_governance(verbs)
     _add_orchestration(verbs)
     _verb(verbs, "stages", "list the stages", _stages)
@@ -114,6 +115,18 @@ def _add_serve(verbs: Any) -> None:
     score.add_argument(
         "--output", type=Path, required=True, help="Parquet file to write; it holds patient data"
     )
+
+
+def _add_report(verbs: Any) -> None:
+    report = _verb(verbs, "report", "one page about a run: decision, evidence, how to do it again", _report)
+    report.add_argument(
+        "run",
+        nargs="?",
+        default="",
+        metavar="RUN",
+        help="a dataset, a version as NAME/3, or the beginning of a manifest's key (default: the newest run)",
+    )
+    report.add_argument("--output", type=Path, help="file to write (default: in the home's reports)")
 
 
 def _add_governance(verbs: Any) -> None:
@@ -228,6 +241,13 @@ def _score(options: argparse.Namespace) -> int:
     print(
         f"{rows:,} visits scored to {options.output}. It holds patient data: keep it where such data belongs."
     )
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from mediscale import report
+
+    print(report.write(_settings(), options.run, options.output))
     return 0
 
 

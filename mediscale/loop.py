@@ -6,6 +6,7 @@ what comes after: predictions, drift, and the verdict whether to retrain.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -32,6 +33,7 @@ class Run:
     """Task → result of its promotion stage."""
     verdicts: list[str] = field(default_factory=list)
     """What drift and the retrain verdict said in the rehearsal."""
+    report: Path | None = None
 
     def call(self, stage: str, config: Mapping[str, Any], *upstream: BaseModel) -> Any:
         """``resolve.call`` with a line of progress."""
@@ -109,8 +111,13 @@ def rehearse(this: Run, results: Results) -> None:
 
 
 def conclude(this: Run) -> int:
-    """The table, the metrics, the decisions and the next commands; the exit code."""
-    from mediscale import summary
+    """The report, the table, the metrics, the decisions and the next commands; the exit code."""
+    from mediscale import report, summary
 
+    if this.decisions:
+        with this.progress.step("report") as step:
+            model = next(iter(this.decisions.values())).model
+            this.report = report.write(this.settings, f"{model.name}/{model.version}")
+            step.did = "one page for everybody"
     summary.show(this)
     return 0 if this.decisions else QualityError.exit_code

@@ -158,3 +158,14 @@ def of_stage(settings: Settings, stage: str) -> list[Manifest]:
     keys = (Path(info.path).stem for info in infos if info.path.endswith(".json"))
     found = (find(settings, stage, key) for key in keys)
     return sorted((m for m in found if m is not None), key=lambda m: m.started_at)
+
+
+def everything(settings: Settings) -> list[Manifest]:
+    """All finished calls of all stages, oldest first."""
+    from pyarrow import fs
+
+    filesystem, root = lake.filesystem(_folder(settings, ""))
+    infos = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
+    stages = sorted(info.base_name for info in infos if not info.is_file)
+    found = [one for stage in stages for one in of_stage(settings, stage)]
+    return sorted(found, key=lambda m: (m.started_at, m.key))

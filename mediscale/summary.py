@@ -32,6 +32,8 @@ def show(run: "Run") -> None:
         console.print("\n[bold]watched[/]")
         for sentence in run.verdicts:
             console.print(f"  {sentence}")
+    if run.report is not None:
+        console.print(f"\n[bold]report[/]  {_relative(run.report)}")
     console.print("\n[bold]next[/]")
     for command in _next(run):
         console.print(f"  {command}", markup=False)

@@ -1,0 +1,178 @@
+"""What was made from what, and which calls belong to one run: reads of manifests alone.
+
+A call made what its result names and its parameters do not: tables at a version, model versions, digests of files. A
+call whose parameters name one of these stands downstream of it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mediscale import manifest
+from mediscale.errors import NotFoundError
+from mediscale.manifest import Manifest
+from mediscale.settings import Settings
+
+DECISION = "promotion"
+"""The stage that a run ends with, for each task."""
+ROOT = "silver"
+"""What the tasks of one run share."""
+AFTERWARDS = ("rehearsal", "drift", "retrain")
+"""What is done with a decided version, and belongs to its run."""
+_BESIDE = "incumbent"
+"""Begins the names of parameters about another run's model, which this run is only compared with."""
+
+Mark = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The calls from an extract to the decisions about the models made of it, and what was done with those since."""
+
+    dataset: str
+    calls: tuple[Manifest, ...]
+    """Oldest first; of a task that came to no decision, as far as it came."""
+
+    def all(self, stage: str, task: str = "") -> list[Manifest]:
+        return [call for call in self.calls if call.stage == stage and task in ("", task_of(call))]
+
+    def newest(self, stage: str, task: str = "") -> Manifest | None:
+        return next(reversed(self.all(stage, task)), None)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(task for call in self.calls if (task := task_of(call))))
+
+    @property
+    def name(self) -> str:
+        """Of its files: dataset, when it was decided (UTC), and the beginning of the decision's key."""
+        last = self.all(DECISION)[-1]
+        return f"{self.dataset}-{last.started_at:%Y%m%d-%H%M}-{last.key[:8]}"
+
+
+def find(settings: Settings, asked: str = "") -> Run:
+    """The run that is meant: by nothing (the newest), by a dataset, by a version as ``name/3``, or by the beginning of
+    a manifest's key.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    graph = Graph(tuple(manifest.everything(settings)))
+    for decision in reversed(graph.decisions):
+        run = graph.run(decision)
+        if not asked or asked in (run.dataset, _version(decision)) or _holds(run, asked):
+            return run
+    if not graph.decisions:
+        raise NotFoundError("No run has come to a decision in this home yet; run the loop first.")
+    known = ", ".join(dict.fromkeys(decision.params["dataset"] for decision in graph.decisions))
+    raise NotFoundError(
+        f"There is no run {asked!r} in this home: name a dataset ({known}), a version as "
+        f"{_version(graph.decisions[-1])}, or at least {_PREFIX} letters of a manifest's key."
+    )
+
+
+_PREFIX = 6
+
+
+def _version(decision: Manifest) -> str:
+    return f"{decision.params['model']['name']}/{decision.params['model']['version']}"
+
+
+def _holds(run: Run, prefix: str) -> bool:
+    return len(prefix) >= _PREFIX and any(call.key.startswith(prefix) for call in run.calls)
+
+
+def task_of(call: Manifest) -> str:
+    """The task that a call was made for; empty for what the tasks share."""
+    return str(call.params.get("task") or "")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Calls, oldest first, and what each was made from."""
+
+    calls: tuple[Manifest, ...]
+
+    @cached_property
+    def decisions(self) -> list[Manifest]:
+        return [call for call in self.calls if call.stage == DECISION]
+
+    @cached_property
+    def _makers(self) -> dict[Mark, list[Manifest]]:
+        makers: dict[Mark, list[Manifest]] = {}
+        for call in self.calls:
+            for mark in set(marks(call.result)) - set(marks(call.params)):
+                makers.setdefault(mark, []).append(call)
+        return makers
+
+    @cached_property
+    def _parents(self) -> dict[str, list[Manifest]]:
+        return {call.key: list(self._made_for(call)) for call in self.calls}
+
+    def _made_for(self, call: Manifest) -> Iterator[Manifest]:
+        for mark in dict.fromkeys(marks(call.params)):
+            earlier = [maker for maker in self._makers.get(mark, []) if maker.started_at < call.started_at]
+            yield from earlier[-1:]
+
+    def upstream(self, call: Manifest) -> dict[str, Manifest]:
+        """The call and all that it was made from, by key."""
+        found: dict[str, Manifest] = {}
+        waiting = [call]
+        while waiting:
+            one = waiting.pop()
+            if one.key not in found:
+                found[one.key] = one
+                waiting.extend(self._parents[one.key])
+        return found
+
+    def run(self, decision: Manifest) -> Run:
+        """The run of a decision, with the other tasks of the same records as far as each came."""
+        made = self.upstream(decision)
+        shared = {call.key for call in made.values() if call.stage == ROOT}
+        own = task_of(decision)
+        siblings = [
+            call for call in self.calls if task_of(call) not in ("", own) and call.stage not in AFTERWARDS
+        ]
+        of_others = [call for call in siblings if shared & self.upstream(call).keys()]
+        for task in dict.fromkeys(map(task_of, of_others)):
+            for end in _ends([call for call in of_others if task_of(call) == task]):
+                made |= self.upstream(end)
+        made |= {call.key: call for call in self._afterwards(made.values())}
+        return Run(decision.params["dataset"], tuple(call for call in self.calls if call.key in made))
+
+    def _afterwards(self, made: Iterable[Manifest]) -> Iterator[Manifest]:
+        versions = {
+            mark for call in made if call.stage == DECISION for mark in marks({"": call.params["model"]})
+        }
+        for call in self.calls:
+            if call.stage in AFTERWARDS and versions & set(marks(call.params)):
+                yield call
+
+
+def _ends(calls: list[Manifest]) -> list[Manifest]:
+    """The newest decision; without any, the newest call of every stage that was reached."""
+    decided = [call for call in calls if call.stage == DECISION]
+    return decided[-1:] or list({call.stage: call for call in calls}.values())
+
+
+def marks(values: Mapping[str, Any]) -> Iterator[Mark]:
+    """What parameters or a result name so that it can be told apart wherever it is named again."""
+    for name, value in values.items():
+        if not name.startswith(_BESIDE):
+            yield from _marks(name, value)
+
+
+def _marks(name: str, value: Any) -> Iterator[Mark]:
+    if isinstance(value, str) and name.endswith("_digest"):
+        yield ("digest", value)
+    elif isinstance(value, Mapping):
+        if {"table_id", "version"} <= value.keys():
+            yield ("table", str(value["table_id"]), str(value["version"]))
+        elif value.keys() == {"name", "version"}:
+            yield ("model", str(value["name"]), str(value["version"]))
+        else:
+            yield from marks(value)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _marks(name, item)

@@ -1,0 +1,297 @@
+"""How good a model is, drawn: each figure with its 95 % interval, and what it rests on in its caption."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mediscale.report.figure import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, Chart, chart, drawing
+from mediscale.report.words import count, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from training.evidence import Counts, Curve, Estimate, Evidence
+
+_SQUARE, _FLAT = 4.4, 3.6
+_ROW = 0.27
+_BASELINES = ((ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"))
+
+
+def resting_on(counts: "Counts") -> str:
+    return (
+        f"{count(counts.n)} stays of {count(counts.subjects)} held-out patients, "
+        f"{count(counts.events)} with the outcome"
+    )
+
+
+def roc(evidence: "Evidence") -> Chart | None:
+    curve = evidence.curves.roc
+    if not curve:
+        return None
+    with drawing(_SQUARE) as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, label="chance")
+        for baseline, (colour, line) in zip(evidence.baselines, _BASELINES, strict=False):
+            xs = [point.x for point in curve][: len(baseline.roc)]
+            label = f"{baseline.name}: {shown(baseline.auroc)}"
+            axes.plot(xs, baseline.roc, color=colour, linestyle=line, linewidth=1.4, label=label)
+        _band(axes, curve, f"model: {shown(evidence.metrics['auroc'])}")
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set(
+            xlabel="false alarms: share of stays without it", ylabel="found: share of stays with the outcome"
+        )
+        _percent(axes)
+        axes.legend(loc="lower right", title="area under the curve (95 % interval)", title_fontsize=8)
+        caption = (
+            f"How many of those with the outcome are found, for how many false alarms. {resting_on(evidence.counts)}. "
+            "Shaded: pointwise 95 % interval."
+        )
+        return chart(figure, f"{evidence.task}-roc", "ROC curve", _read_roc(evidence), caption)
+
+
+def _read_roc(evidence: "Evidence") -> str:
+    at = min(evidence.curves.roc, key=lambda point: abs(point.x - 0.2))
+    return (
+        f"Area under the curve {shown(evidence.metrics['auroc'])}. With {percent(at.x)} false alarms the model finds "
+        f"{share(at.y)} of the stays with the outcome."
+    )
+
+
+def precision_recall(evidence: "Evidence") -> Chart | None:
+    curve, counts = evidence.curves.precision_recall, evidence.counts
+    if not curve:
+        return None
+    rate = counts.events / counts.n
+    with drawing(_SQUARE) as (figure, axes):
+        axes.axhline(rate, color=FAINT, linewidth=1, label=f"flagging everybody: {percent(rate)}")
+        _band(axes, curve, f"model: average precision {shown(evidence.metrics['auprc'])}")
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set(
+            xlabel="found: share of stays with the outcome",
+            ylabel="right: share of the flagged with the outcome",
+        )
+        _percent(axes)
+        axes.legend(loc="upper right")
+        caption = (
+            f"How many of the flagged stays turn out right, the more are to be found. {resting_on(counts)}. "
+            "Shaded: pointwise 95 % interval."
+        )
+        half = min(curve, key=lambda point: abs(point.x - 0.5))
+        description = f"To find half of the outcomes, {share(half.y)} of the flagged are right."
+        name = f"{evidence.task}-precision-recall"
+        return chart(figure, name, "Precision-recall curve", description, caption)
+
+
+def calibration(evidence: "Evidence") -> Chart | None:
+    bins = evidence.calibration_curve
+    if not bins:
+        return None
+    highs = [b.observed.high for b in bins if b.observed.high is not None]
+    most = min(1.0, 1.08 * max([*highs, *(b.predicted for b in bins)]))
+    with drawing(_SQUARE) as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, label="as predicted")
+        xs = [b.predicted for b in bins]
+        _errors(axes, xs, [b.observed for b in bins], vertical=True)
+        axes.set(xlim=(0, most), ylim=(0, most), aspect="equal")
+        axes.set(xlabel="predicted risk (mean of the group)", ylabel="observed share with the outcome")
+        _percent(axes)
+        axes.legend(loc="upper left")
+        least = min(b.counts.n for b in bins)
+        caption = (
+            f"Stays in {len(bins)} groups of rising risk, at least {least} in each: did what was predicted come true? "
+            f"{resting_on(evidence.counts)}. Bars: 95 % interval."
+        )
+        description = "; ".join(
+            f"predicted {percent(b.predicted)}, observed {share(b.observed)}" for b in bins
+        )
+        return chart(figure, f"{evidence.task}-calibration", "Calibration", description, caption)
+
+
+def decision(evidence: "Evidence", threshold: float) -> Chart | None:
+    curve, counts = evidence.curves.decision, evidence.counts
+    if not curve:
+        return None
+    rate = counts.events / counts.n
+    everybody = [rate - (1 - rate) * p.x / (1 - p.x) for p in curve]
+    with drawing(_FLAT) as (figure, axes):
+        axes.axhline(0, color=INK, linewidth=1, linestyle=":", label="act on nobody")
+        xs = [p.x for p in curve]
+        axes.plot(xs, everybody, color=ORANGE, linestyle="--", linewidth=1.4, label="act on everybody")
+        _band(axes, curve, "act on the model's risk")
+        axes.axvline(threshold, color=FAINT, linewidth=1)
+        tops = [p.y.high for p in curve if p.y.high is not None] or [rate]
+        most = 1.1 * max(*tops, rate)
+        axes.set(xlim=(0, max(xs)), ylim=(-most / 3, most))
+        axes.annotate(
+            f"policy: {percent(threshold)}",
+            (threshold, most),
+            (3, -8),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+        )
+        axes.set(xlabel="risk above which one acts", ylabel="net benefit per stay")
+        axes.xaxis.set_major_formatter(lambda x, _: percent(x))
+        axes.legend(loc="upper right")
+        caption = (
+            "Net benefit: stays with the outcome that are acted on, less the others, weighed by the odds of the risk "
+            f"at which one acts (Vickers and Elkin 2006). {resting_on(counts)}. Shaded: pointwise 95 % interval."
+        )
+        at = min(curve, key=lambda p: abs(p.x - threshold))
+        description = f"At {percent(at.x)} the net benefit per stay is {shown(at.y)}."
+        return chart(figure, f"{evidence.task}-decision", "Decision curve", description, caption)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a forest plot: a figure, and what it rests on."""
+
+    name: str
+    estimate: "Estimate | None"
+    beside: str
+    heading: bool = False
+
+
+def forest(name: str, title: str, rows: Sequence[Row], label: str, line: float | None, caption: str) -> Chart:
+    """Figures under each other with their intervals; ``line`` is what they are held against."""
+    with drawing(0.8 + _ROW * len(rows)) as (figure, axes):
+        places = [len(rows) - 1 - i for i in range(len(rows))]
+        if line is not None:
+            axes.axvline(line, color=FAINT, linewidth=1)
+        drawn = [
+            (p, r.estimate)
+            for p, r in zip(places, rows, strict=True)
+            if r.estimate and r.estimate.value is not None
+        ]
+        _errors(axes, [p for p, _ in drawn], [e for _, e in drawn], vertical=False)
+        axes.set_yticks(places, [row.name for row in rows])
+        for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
+            tick.set_fontweight("bold" if row.heading else "normal")
+        for place, row in zip(places, rows, strict=True):
+            axes.annotate(
+                row.beside,
+                (1.02, place),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=7.5,
+                color=INK,
+            )
+        axes.set(ylim=(-0.7, len(rows) - 0.3), xlabel=label)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x")
+        description = "; ".join(f"{row.name}: {row.beside}" for row in rows if row.beside)
+        return chart(figure, name, title, description, caption)
+
+
+def bars(
+    name: str, title: str, values: Sequence[tuple[str, float]], label: str, caption: str, unit: str = ""
+) -> Chart:
+    """Amounts under each other, the first on top; negative ones in the second colour."""
+    with drawing(0.8 + 0.24 * len(values)) as (figure, axes):
+        places = [len(values) - 1 - i for i in range(len(values))]
+        amounts = [value for _, value in values]
+        axes.barh(places, amounts, height=0.66, color=[BLUE if v >= 0 else ORANGE for v in amounts])
+        axes.set_yticks(places, [text for text, _ in values])
+        for place, amount in zip(places, amounts, strict=True):
+            side = 3 if amount >= 0 else -3
+            axes.annotate(
+                f"{amount:.3g}{unit}",
+                (amount, place),
+                (side, 0),
+                textcoords="offset points",
+                va="center",
+                ha="left" if amount >= 0 else "right",
+                fontsize=7.5,
+                color=INK,
+            )
+        axes.set(ylim=(-0.6, len(values) - 0.4), xlabel=label)
+        axes.margins(x=0.16)
+        axes.tick_params(axis="y", length=0)
+        description = "; ".join(f"{text}: {value:.3g}{unit}" for text, value in values)
+        return chart(figure, name, title, description, caption)
+
+
+def shown(estimate: "Estimate") -> str:
+    """The figure with its interval.
+
+    >>> from training.evidence import Estimate
+    >>> shown(Estimate(value=0.8123, low=0.79, high=0.83)), shown(Estimate(value=0.5, low=None, high=None))
+    ('0.812 (0.790 to 0.830)', '0.500 (no interval)')
+    """
+    if estimate.value is None:
+        return "not estimable"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f} (no interval)"
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+
+
+def share(estimate: "Estimate") -> str:
+    """A share with its interval, in percent."""
+    if estimate.value is None:
+        return "not estimable"
+    if estimate.low is None or estimate.high is None:
+        return f"{percent(estimate.value)} (no interval)"
+    return f"{percent(estimate.value)} ({100 * estimate.low:.0f} to {percent(estimate.high)})"
+
+
+def _band(axes: "Axes", curve: "Curve", label: str) -> None:
+    told = [point for point in curve if point.y.value is not None]
+    axes.plot([p.x for p in told], [p.y.value or 0.0 for p in told], color=BLUE, label=label)
+    sure = [p for p in told if p.y.low is not None and p.y.high is not None]
+    lows, highs = [p.y.low or 0.0 for p in sure], [p.y.high or 0.0 for p in sure]
+    axes.fill_between([p.x for p in sure], lows, highs, color=BLUE, alpha=0.2, linewidth=0)
+
+
+def _errors(axes: "Axes", at: Sequence[float], estimates: Sequence["Estimate"], vertical: bool) -> None:
+    values = [e.value or 0.0 for e in estimates]
+    below = [max(0.0, v - (v if e.low is None else e.low)) for v, e in zip(values, estimates, strict=True)]
+    above = [max(0.0, (v if e.high is None else e.high) - v) for v, e in zip(values, estimates, strict=True)]
+    spread = (below, above)
+    style: dict[str, Any] = {"fmt": "o", "color": BLUE, "markersize": 4.5, "capsize": 2.5, "elinewidth": 1.4}
+    if vertical:
+        axes.errorbar(at, values, yerr=spread, label="observed", **style)
+    else:
+        axes.errorbar(values, at, xerr=spread, **style)
+
+
+def _percent(axes: "Axes") -> None:
+    axes.xaxis.set_major_formatter(lambda x, _: percent(x))
+    axes.yaxis.set_major_formatter(lambda x, _: percent(x))
+    axes.grid(visible=True)
+
+
+_MARKERS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"))
+
+
+def dots(
+    name: str,
+    title: str,
+    rows: Sequence[str],
+    series: Sequence[tuple[str, Sequence[float | None]]],
+    label: str,
+    caption: str,
+) -> Chart:
+    """Several values per row, one marker for each series; the line is at 1."""
+    with drawing(1.2 + _ROW * len(rows)) as (figure, axes):
+        places = [len(rows) - 1 - i for i in range(len(rows))]
+        axes.axvline(1, color=FAINT, linewidth=1)
+        for i, (series_name, values) in enumerate(series):
+            colour, marker = _MARKERS[i % len(_MARKERS)]
+            told = [(v, p) for v, p in zip(values, places, strict=True) if v is not None]
+            axes.plot(
+                [v for v, _ in told],
+                [p for _, p in told],
+                marker,
+                color=colour,
+                markersize=5,
+                label=series_name,
+            )
+        axes.set_yticks(places, list(rows))
+        axes.set(ylim=(-0.7, len(rows) - 0.3), xlim=(0, None), xlabel=label)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x")
+        figure.legend(loc="outside upper left", ncols=min(4, len(series)))
+        description = "; ".join(
+            f"{row}: " + ", ".join(f"{n} {v[i]:.2g}" for n, v in series if v[i] is not None)
+            for i, row in enumerate(rows)
+        )
+        return chart(figure, name, title, description, caption)

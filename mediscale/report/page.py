@@ -1,0 +1,230 @@
+"""The page: contents and charts put into the template."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mediscale.predictor import NOTICE
+from mediscale.report import charts, words
+from mediscale.report.charts import Row, share, shown
+from mediscale.report.contents import Contents, Decided, Task, Watched
+from mediscale.report.figure import Chart
+
+if TYPE_CHECKING:
+    from training.evidence import Alarms, Subgroup
+
+_MOST_INPUTS = 15
+_MOST_COLUMNS = 12
+
+
+def render(contents: Contents) -> str:
+    """The whole HTML document."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "shown": shown,
+        "share": share,
+        "percent": words.percent,
+        "count": words.count,
+        "plain": words.plain,
+        "duration": words.duration,
+        "stage": lambda name: words.STAGES.get(name, words.plain(name)),
+    }
+    values: dict[str, Any] = {
+        "contents": contents,
+        "landed": contents.landed,
+        "run": contents.run,
+        "parts": [Part(task) for task in contents.tasks],
+        "watched": contents.watched,
+        "drift": _drift(contents.watched) if contents.watched else None,
+        "timings": _timings(contents),
+        "metrics": words.METRICS,
+        "notice": NOTICE,
+        "style": (Path(__file__).parent / "style.css").read_text(encoding="utf-8"),
+    }
+    return environment.get_template("report.html.j2").render(values)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One task's part of the page."""
+
+    task: Task
+
+    @property
+    def decided(self) -> Decided | None:
+        return self.task.decided
+
+    @property
+    def verdict(self) -> tuple[str, str]:
+        """What was decided, in words for everybody; and its kind."""
+        reached = self.task.decided.status if self.task.decided else ""
+        return {
+            "production": ("Released to production", "good"),
+            "staging": ("Not released: kept in staging", "held"),
+            "refused": ("Refused: not even staged", "bad"),
+        }.get(reached, ("No model", "bad"))
+
+    @property
+    def figures(self) -> list[tuple[str, str, str]]:
+        """Of the verdict: what is measured, the figure with its interval, and what it means."""
+        return list(_figures(self.task.decided)) if self.task.decided else []
+
+    @cached_property
+    def charts(self) -> list[Chart]:
+        if self.task.decided is None:
+            return []
+        evidence, policy = self.task.decided.evidence, self.task.decided.policy
+        drawn = (
+            charts.roc(evidence),
+            charts.precision_recall(evidence),
+            charts.calibration(evidence),
+            charts.decision(evidence, policy.clinical_threshold),
+        )
+        return [chart for chart in drawn if chart is not None]
+
+    @property
+    def contenders(self) -> Chart | None:
+        """The model beside simpler ones, beside itself with fewer inputs, and beside the best possible."""
+        if self.task.decided is None:
+            return None
+        rows = list(_contenders(self.task.decided))
+        caption = "The same held-out stays for all. Bars: 95 % interval. Line: the model. " + " ".join(
+            f"{b.name}: {b.source}." for b in self.task.decided.evidence.baselines
+        )
+        auroc = self.task.decided.evidence.metrics["auroc"].value
+        return charts.forest(
+            f"{self.task.name}-contenders", "The model beside others", rows, "AUROC", auroc, caption
+        )
+
+    @property
+    def subgroups(self) -> Chart | None:
+        if self.task.decided is None:
+            return None
+        evidence = self.task.decided.evidence
+        rows = list(_subgroups(evidence.subgroups))
+        caption = (
+            "Discrimination within each group. Right: stays and outcomes; groups that are too small to judge are named "
+            "and not measured. Bars: 95 % interval. Line: all patients."
+        )
+        auroc = evidence.metrics["auroc"].value
+        return charts.forest(f"{self.task.name}-subgroups", "Subgroups", rows, "AUROC", auroc, caption)
+
+    @property
+    def importance(self) -> Chart | None:
+        if self.task.decided is None or self.task.decided.spec is None:
+            return None
+        from serving.explainer import meaning
+
+        ranked = sorted(self.task.decided.spec.importance.items(), key=lambda item: (-item[1], item[0]))
+        values = [(meaning(name), value) for name, value in ranked[:_MOST_INPUTS]]
+        caption = (
+            "Mean absolute SHAP value over a sample of the training patients: how far each input moves the risk on "
+            "average, in log-odds, up or down. It says what the model goes by, not what causes the outcome."
+        )
+        label = "mean absolute SHAP value (log-odds)"
+        return charts.bars(f"{self.task.name}-importance", "What the model goes by", values, label, caption)
+
+
+def _figures(decided: Decided) -> Iterator[tuple[str, str, str]]:
+    evidence = decided.evidence
+    auroc = evidence.metrics["auroc"]
+    if auroc.value is not None:
+        yield (
+            "Tells patients apart",
+            shown(auroc),
+            f"AUROC: of one patient with the outcome and one without, the first gets the higher risk in "
+            f"{100 * auroc.value:.0f} of 100 such pairs.",
+        )
+    bedside = next((b for b in evidence.baselines if b.kind == "bedside rule"), None)
+    if bedside is not None:
+        yield (f"Better than {bedside.name} by", shown(bedside.gain), "AUROC, on the same patients.")
+    if evidence.calibration_curve:
+        expected = sum(b.predicted * b.counts.n for b in evidence.calibration_curve)
+        yield (
+            "Right on the whole",
+            f"{expected:.0f} expected, {words.count(evidence.counts.events)} came",
+            "outcomes among the held-out stays.",
+        )
+    alarms = next((a for a in evidence.alarms if a.threshold == decided.policy.clinical_threshold), None)
+    if alarms is not None:
+        yield _at_the_threshold(alarms)
+
+
+def _at_the_threshold(alarms: "Alarms") -> tuple[str, str, str]:
+    return (
+        f"Acting at a risk of {words.percent(alarms.threshold)} finds",
+        share(alarms.found),
+        f"of the outcomes; {share(alarms.flagged)} of all stays are flagged, and {share(alarms.right)} of the flagged "
+        "have the outcome.",
+    )
+
+
+def _contenders(decided: Decided) -> Iterator[Row]:
+    evidence = decided.evidence
+    yield Row("the model", evidence.metrics["auroc"], shown(evidence.metrics["auroc"]), heading=True)
+    for baseline in evidence.baselines:
+        yield Row(baseline.name, baseline.auroc, shown(baseline.auroc))
+    for plain in evidence.plain_inputs:
+        names = (
+            ", ".join(map(words.plain, plain.inputs))
+            if len(plain.inputs) < 4
+            else f"{len(plain.inputs)} bedside values"
+        )
+        yield Row(f"the model, told only {names}", plain.auroc, shown(plain.auroc))
+    if evidence.oracle is not None:
+        yield Row("best possible (made-up patients)", evidence.oracle.auroc, shown(evidence.oracle.auroc))
+
+
+def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
+    attribute = ""
+    for group in groups:
+        if group.attribute != attribute:
+            attribute = group.attribute
+            yield Row(words.ATTRIBUTES[attribute], None, "", heading=True)
+        if group.counts is None:
+            yield Row(group.value, None, f"fewer than {words.FEW} patients")
+            continue
+        told = f"{group.counts.n:,} / {words.count(group.counts.events)}"
+        beside = told if group.status == "estimated" else f"{told}, {group.status}"
+        yield Row(group.value, group.auroc, beside)
+
+
+def _drift(watched: Watched) -> Chart | None:
+    from serving.explainer import meaning
+
+    worst: dict[str, float] = {}
+    for window in watched.windows:
+        for column, ratio in window.ratios.items():
+            worst[column] = max(worst.get(column, 0.0), ratio)
+    columns = sorted(worst, key=lambda column: (-worst[column], column))[:_MOST_COLUMNS]
+    if not columns:
+        return None
+    series = [(window.name, [window.ratios.get(column) for column in columns]) for window in watched.windows]
+    names = [
+        f"{meaning(column.removesuffix(' missing'))}{' missing' * column.endswith(' missing')}"
+        for column in columns
+    ]
+    caption = (
+        f"The {len(columns)} watched columns that moved most, by Evidently's Wasserstein distance (or the change of "
+        "the share that is missing), as a multiple of what an undrifted window of the same size reaches. "
+        "Beyond the line: drifted."
+    )
+    return charts.dots("drift", "Drift", names, series, "multiple of the alarm threshold", caption)
+
+
+def _timings(contents: Contents) -> Chart:
+    values = [
+        (f"{call.stage} {call.params.get('task') or ''}".strip(), call.seconds) for call in contents.run.calls
+    ]
+    caption = f"Seconds of each stage, in the order of the run; {words.duration(contents.seconds)} in all."
+    return charts.bars("timings", "Time of each stage", values, "seconds", caption)

@@ -1,0 +1,100 @@
+"""The report's plain words for what the code calls by short names."""
+
+import re
+
+TITLES = {"mortality": "Death in hospital", "readmission": "Unplanned readmission"}
+
+METRICS = {
+    "auroc": ("Discrimination (AUROC)", "1 is perfect, 0.5 is a coin's toss"),
+    "auprc": ("Average precision", "to be held against the share with the outcome"),
+    "brier": ("Brier score", "mean squared error of the risk; lower is better"),
+    "log_loss": ("Log loss", "in nats; lower is better"),
+    "calibration_slope": ("Calibration slope", "1 is right; below 1 risks are too extreme"),
+    "calibration_intercept": (
+        "Calibration in the large",
+        "0 is right, in log-odds; above 0 risks are too low",
+    ),
+}
+
+FLOW = {
+    "visits": "hospital visits in the records",
+    "inpatient": "inpatient admissions, without observation stays and births",
+    "stays": "stays, with transfers merged",
+    "adults": "stays of adults, 18 or older",
+    "ended": "stays that have ended",
+    "at_risk": "stays at risk at the time of prediction",
+    "certain": "stays whose outcome is certain",
+    "followed_up": "stays with 30 days of follow-up",
+    "died_in_hospital": "died in hospital",
+    "left_alive": "left alive",
+    "readmitted": "readmitted unplanned within 30 days",
+    "planned_return": "came back as planned",
+    "died_after_discharge": "died within 30 days, not readmitted",
+    "not_readmitted": "not readmitted",
+}
+AT_RISK = {
+    "mortality": "patient alive and still admitted 24 hours after admission",
+    "readmission": "patient left alive, not to hospice and not to another hospital",
+}
+
+SPLITS = {
+    "train": ("training", "models learn from the training part"),
+    "tuning": ("tuning", "sizes, calibration and thresholds are chosen on the tuning part"),
+    "held_out": ("held out", "every figure of this report is of the part held out"),
+}
+
+STAGES = {
+    "synthetic": "make a synthetic hospital",
+    "bronze": "land the extract as it came",
+    "quality": "judge every fact",
+    "silver": "events of every patient",
+    "deidentify": "replace identifiers in notes",
+    "note_tokens": "notes as tokens",
+    "labels": "who is at risk, what came",
+    "gold": "features as known then",
+    "training_set": "freeze the training set",
+    "risk_model": "train the table model",
+    "note_model": "train the note model",
+    "combination": "notes and table together",
+    "evaluate": "judge on held-out patients",
+    "promotion": "decide",
+    "rehearsal": "rehearse serving",
+    "drift": "look for drift",
+    "retrain": "retrain or keep",
+}
+
+ATTRIBUTES = {"sex": "Sex", "age_band": "Age", "ethnicity": "Ethnicity"}
+
+FEW = 10
+"""Below so many patients or stays nothing is told of a group: a figure over fewer may describe a person."""
+
+
+def count(n: int) -> str:
+    """A number of patients, stays or outcomes, hidden where it is small.
+
+    >>> count(1234), count(0), count(7)
+    ('1,234', '0', 'fewer than 10')
+    """
+    return f"fewer than {FEW}" if 0 < n < FEW else f"{n:,}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f}\u00a0%"
+
+
+def plain(name: str) -> str:
+    """A name of the code with spaces."""
+    return re.sub(r"[_\s]+", " ", name).strip()
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(0.44), duration(75), duration(4000)
+    ('0.4 s', '1 min 15 s', '1 h 7 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {round(seconds / 60) % 60} min"

@@ -1,0 +1,371 @@
+"""The manifests, evidence and model folders that a run leaves, without the run: made-up figures, real functions."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline import bronze, gold, labels, quality, silver, synthetic, training_set
+from mediscale import manifest
+from mediscale.manifest import Manifest, Output
+from mediscale.predictor import Calibration, PredictorSpec
+from mediscale.refs import Frozen, ModelRef, TableRef
+from mediscale.settings import Settings
+from monitoring import drift, retrain
+from serving import rehearsal
+from training import evaluate, evidence, metrics, policy, promote, risk_model
+from training.bootstrap import Resamples
+from training.examples import Examples
+from training.performance import Performance
+
+FLOWS = {
+    "mortality": ("certain", {"died_in_hospital": 160, "left_alive": 3040}),
+    "readmission": (
+        "followed_up",
+        {"readmitted": 380, "planned_return": 40, "died_after_discharge": 4, "not_readmitted": 2400},
+    ),
+}
+
+
+class Records:
+    """Writes one run's files, stage after stage."""
+
+    def __init__(self, settings: Settings, dataset: str, begun: datetime) -> None:
+        self.settings, self.dataset, self.clock = settings, dataset, begun
+        decided = {call.params["model"]["version"] for call in manifest.of_stage(settings, "promotion")}
+        self.version = 1 + max(decided, default=0)
+
+    def table(self, name: str) -> TableRef:
+        made = f"{self.clock:%d%H%M}"
+        return TableRef(dataset=self.dataset, table=name, table_id=f"{name}-{self.dataset}-{made}", version=0)
+
+    def call(self, stage: str, params: Frozen, result: Frozen, *outputs: tuple[TableRef, int]) -> Manifest:
+        started = self.clock
+        self.clock += timedelta(minutes=1)
+        made = Manifest(
+            stage=stage,
+            key=digest(f"{stage}{params}{started}")[:32],
+            params=params.model_dump(mode="json"),
+            code=digest(stage),
+            lock=digest("lock"),
+            result=result.model_dump(mode="json"),
+            outputs=tuple(Output(ref=ref, rows=rows, digest=digest(str(ref))[:32]) for ref, rows in outputs),
+            started_at=started,
+            seconds=7.5,
+        )
+        manifest.write(self.settings, made)
+        return made
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Leaver:
+    """Called, it leaves a run in the home; ``made_up`` patients get a rehearsal too."""
+
+    home: Settings
+
+    def __call__(
+        self, dataset: str = "synthetic", day: int = 1, made_up: bool = True, stays: int = 1500
+    ) -> Settings:
+        records = Records(self.home, dataset, datetime(2026, 1, day, 3, tzinfo=UTC))
+        shared = _records(records, made_up)
+        for task in ("mortality", "readmission"):
+            _task(records, task, shared, stays)
+        if made_up:
+            _afterwards(records)
+        return self.home
+
+    def forget(self, call: Manifest) -> None:
+        """As if the call had never ended."""
+        (Path(self.home.lake) / "_manifests" / call.stage / f"{call.key}.json").unlink()
+
+
+@pytest.fixture
+def leave_run(tmp_path: Path) -> Leaver:
+    return Leaver(Settings(home=tmp_path / "home"))
+
+
+def _records(records: Records, made_up: bool) -> tuple[TableRef, TableRef]:
+    source, dataset = "mimic-iv", records.dataset
+    path, extract = f"extracts/{dataset}", digest(f"extract of {dataset} {records.clock}")
+    if made_up:
+        records.call(
+            "synthetic",
+            synthetic.Params(size="small", dataset=dataset),
+            synthetic.Result(
+                source=source,
+                dataset=dataset,
+                path=path,
+                extract_digest=extract,
+                oracle=f"{path}.truth.csv.gz",
+                visits=4000,
+                patients=3000,
+            ),
+        )
+    landed = {name: records.table(f"bronze_{name}") for name in ("patients", "admissions", "labevents")}
+    records.call(
+        "bronze",
+        bronze.Params(source=source, dataset=dataset, path=path, extract_digest=extract),
+        bronze.Result(source=source, dataset=dataset, bronze=landed, absent=("omr",), rows=30_000),
+        *((ref, 10_000) for ref in landed.values()),
+    )
+    facts, quarantine = records.table("facts"), records.table("quarantine")
+    records.call(
+        "quality",
+        quality.Params(source=source, dataset=dataset, bronze=landed),
+        quality.Result(
+            facts=facts,
+            quarantine=quarantine,
+            docs="quality/docs",
+            judged=40_000,
+            quarantined=123,
+            reasons={"value_plausible": 100, "not_repeated": 23},
+        ),
+        (facts, 40_000),
+    )
+    events, subjects = records.table("events"), records.table("subjects")
+    records.call(
+        "silver",
+        silver.Params(source=source, dataset=dataset, facts=facts, bronze=landed),
+        silver.Result(events=events, subjects=subjects, shards=8, event_count=39_877, notes_in_bronze=False),
+        (events, 39_877),
+    )
+    return events, subjects
+
+
+def _task(records: Records, task: str, shared: tuple[TableRef, TableRef], stays: int) -> None:
+    dataset, (events, _) = records.dataset, shared
+    marked = records.table(f"labels_{task}")
+    last, outcomes = FLOWS[task]
+    steps = ["visits", "inpatient", "stays", "adults", "ended", "at_risk", last]
+    flow = dict(zip(steps, (4000, 3900, 3800, 3500, 3500, 3204, 3200), strict=True)) | outcomes
+    positives = next(iter(outcomes.values()))
+    records.call(
+        "labels",
+        labels.Params(dataset=dataset, source="mimic-iv", events=events, shards=8, task=task),
+        labels.Result(labels=marked, flow=flow, at_risk=3200, positives=positives),
+        (marked, 3200),
+    )
+    computed, frozen = records.table(f"features_{task}"), records.table(f"training_set_{task}")
+    records.call(
+        "gold",
+        gold.Params(dataset=dataset, events=events, labels=marked, task=task, shards=8),
+        gold.Result(features=computed, audited=64, leaks=0),
+        (computed, 3200),
+    )
+    records.call(
+        "training_set",
+        training_set.Params(dataset=dataset, events=events, labels=marked, features=computed, task=task),
+        training_set.Result(
+            training_set=frozen,
+            counts={
+                split: {"n": n, "events": n // 10, "subjects": n - 50}
+                for split, n in (("train", 2000), ("tuning", 80), ("held_out", stays))
+            },
+        ),
+        (frozen, 3200),
+    )
+    _model(records, task, frozen, stays)
+
+
+def _model(records: Records, task: str, frozen: TableRef, stays: int) -> None:
+    dataset, model = records.dataset, ModelRef(name=f"{records.dataset}-{task}", version=records.version)
+    named = {
+        "model": model,
+        "model_uri": f"artifacts/{model.name}/{model.version}",
+        "model_digest": digest(str(model)),
+    }
+    folder = records.settings.home / named["model_uri"]
+    folder.mkdir(parents=True)
+    (folder / "predictor.json").write_text(_spec(dataset, task, model).model_dump_json())
+    records.call(
+        "risk_model",
+        risk_model.Params(dataset=dataset, source="mimic-iv", task=task, training_set=frozen),
+        risk_model.Result(source="mimic-iv", run_id="f" * 32, **named),
+    )
+    judged = _evidence(dataset, task, model, frozen, stays)
+    path, sha = evidence.write(records.settings, judged)
+    records.call(
+        "evaluate",
+        evaluate.Params(dataset=dataset, task=task, training_set=frozen, **named),
+        evaluate.Result(evidence=path, evidence_digest=sha, metrics={"auroc": judged.metrics["auroc"].value}),
+    )
+    records.call(
+        "promotion",
+        promote.Params(
+            dataset=dataset,
+            task=task,
+            evidence=path,
+            evidence_digest=sha,
+            sequence=1,
+            actor="nobody",
+            moved_at=records.clock.replace(tzinfo=None),
+            **named,
+        ),
+        promote.Result(
+            staged=True,
+            promoted=task == "mortality",
+            reason="Promoted: every floor passed."
+            if task == "mortality"
+            else "Staged: the evidence is complete.",
+            model=model,
+            evidence=path,
+            evidence_digest=sha,
+        ),
+    )
+
+
+def _spec(dataset: str, task: str, model: ModelRef) -> PredictorSpec:
+    names = ("age_years", "lactate_max_24h", "heart_rate_mean_6h", "emergency_admission")
+    return PredictorSpec(
+        name=model.name,
+        dataset=dataset,
+        task=task,
+        outcome="made up",
+        features=names,
+        plain_inputs=("age",),
+        calibration=Calibration(slope=1, intercept=0),
+        thresholds={},
+        bias=-2.0,
+        baseline_risk=0.1,
+        importance=dict(zip(names, (0.5, 0.4, 0.2, 0.1), strict=True)),
+        known_answers=(),
+        best_iteration=10,
+        key="0" * 32,
+    )
+
+
+def _evidence(dataset: str, task: str, model: ModelRef, frozen: TableRef, stays: int) -> evidence.Evidence:
+    rng = np.random.default_rng(7)
+    log_odds = rng.normal(-2.8, 1.2, stays)
+    risk = metrics.sigmoid(log_odds)
+    rows = Examples(
+        subjects=(np.arange(stays) // 2).astype(np.int64) + 9_007_199_254_000,
+        times=np.full(stays, np.datetime64("2150-01-01", "us")),
+        outcomes=(rng.random(stays) < risk).astype(np.float64),
+        inputs=np.zeros((stays, 1), dtype=np.float32),
+        attributes={
+            "sex": np.where(np.arange(stays) % 4 < 2, "female", "male"),
+            "age_band": np.array(["18-44", "45-64", "65-79", "80+"])[np.arange(stays) // 2 % 4],
+            "ethnicity": np.where(np.arange(stays) < 8, "rare", "common"),
+        },
+    )
+    held_out = Performance(rows, risk, Resamples(rows.subjects, 60, 0))
+    floors = policy.of(task)
+    worse = metrics.sigmoid(log_odds + rng.normal(0, 1.5, stays))
+    return evidence.Evidence(
+        dataset=dataset,
+        task=task,
+        model=model,
+        model_digest=digest(str(model)),
+        training_set=frozen,
+        rows_digest=rows.digest(),
+        key=digest(f"evidence of {model} {frozen}")[:32],
+        looks=model.version - 1,
+        bootstrap=60,
+        seed=0,
+        assumptions=("laboratory_delay of 1 h: <as made up>",),
+        counts=held_out.counts,
+        metrics=held_out.all_metrics(),
+        calibration_curve=held_out.calibration_curve(),
+        curves=held_out.all_curves(),
+        alarms=tuple(held_out.alarms(floors.thresholds)),
+        net_benefit=tuple(held_out.net_benefit(t) for t in floors.thresholds),
+        subgroups=tuple(held_out.subgroups(floors)),
+        baselines=(held_out.baseline("bedside rule", "NEWS2", "made up", np.round(5 * worse)),),
+        plain_inputs=(),
+        oracle=held_out.against_oracle(risk),
+        comparison=None,
+    )
+
+
+def _afterwards(records: Records) -> None:
+    decided = next(
+        call
+        for call in manifest.of_stage(records.settings, "promotion")[::-1]
+        if call.params["task"] == "mortality"
+    )
+    made = evaluate.Params.model_validate(
+        manifest.of_stage(records.settings, "evaluate")[-2].params
+    )  # the newest of mortality
+    model, day = ModelRef.model_validate(decided.params["model"]), timedelta(days=1)
+    now = records.clock.replace(tzinfo=None)
+    spans = [(now + (i + 1) * day, now + (i + 2) * day) for i in range(3)]
+    days = tuple(
+        rehearsal.Window(name=name, start=start, end=end, planted=name != "quiet 1")
+        for name, (start, end) in zip(("quiet 1", "planted 2", "planted 3"), spans, strict=True)
+    )
+    log = records.table("predictions")
+    records.call(
+        "rehearsal",
+        rehearsal.Params(
+            dataset=records.dataset,
+            task="mortality",
+            training_set=made.training_set,
+            model=model,
+            moved_at=records.clock.replace(tzinfo=None),
+        ),
+        rehearsal.Result(windows=days, predictions=log, answered=300),
+        (log, 300),
+    )
+    seen: list[drift.Result] = []
+    for window in days:
+        params = drift.Params(
+            dataset=records.dataset,
+            task="mortality",
+            model=model,
+            model_uri=made.model_uri,
+            model_digest=made.model_digest,
+            training_set=made.training_set,
+            predictions=log,
+            start=window.start,
+            end=window.end,
+        )
+        seen.append(_window(records, model, window))
+        records.call("drift", params, seen[-1])
+        _leave_numbers(records, params, seen[-1])
+        records.call(
+            "retrain",
+            retrain.Params(dataset=records.dataset, task="mortality", windows=tuple(seen)),
+            retrain.Result(retrain=len(seen) == 3, reason=f"{len(seen) - 1} of {len(seen)} windows drifted."),
+        )
+
+
+def _window(records: Records, model: ModelRef, window: rehearsal.Window) -> drift.Result:
+    return drift.Result(
+        dataset=records.dataset,
+        task="mortality",
+        model=model,
+        start=window.start,
+        end=window.end,
+        n=100,
+        judged=100,
+        by_values=100,
+        drifted=window.planted,
+        summary=f"{'drifted' if window.planted else 'quiet'}: made up",
+        watched=2,
+        report=f"reports/drift/{model.name}/{window.start:%Y%m%d}.html",
+    )
+
+
+def _leave_numbers(records: Records, params: drift.Params, result: drift.Result) -> None:
+    columns = tuple(
+        drift.ColumnDrift(
+            column=name, values=90, statistic=x * (1 + result.drifted), threshold=0.2, drifted=result.drifted
+        )
+        for name, x in (("lactate_max_24h", 0.15), ("age_years", 0.1), ("answered risk", 0.12))
+    )
+    missing = drift.MissingDrift(
+        column="lactate_max_24h", share=0.5, reference_share=0.4, threshold=0.2, drifted=False
+    )
+    numbers = drift.Numbers(params=params, result=result, columns=columns, missing=(missing,))
+    path = (records.settings.home / str(result.report)).with_suffix(".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(numbers.model_dump(mode="json")))

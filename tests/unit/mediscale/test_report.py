@@ -1,0 +1,125 @@
+"""The report of a run: whole, self-contained, the same every time, and without a word about a single patient."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from mediscale import cli, lineage, report
+from mediscale.errors import StorageError
+
+SECTIONS = ("verdict", "records", "cohort", "mortality", "readmission", "watch", "again")
+VOID = {"meta", "br", "use", "path", "link"}
+
+
+class _Page(HTMLParser):
+    """What is needed to judge a page: its tags in balance, ids, words, and what it would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.scripts = 0
+        self.charts = 0
+        self.named_charts = 0
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids += [str(given["id"])] if "id" in given else []
+        self.addresses += [str(v) for k, v in attrs if k in ("src", "href", "xlink:href", "action", "data")]
+        self.scripts += tag == "script" or any(k.startswith("on") for k in given)
+        self.charts += tag == "svg"
+        self.named_charts += tag == "svg" and given.get("role") == "img" and "aria-labelledby" in given
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture
+def text(leave_run) -> str:
+    return report.write(leave_run()).read_text()
+
+
+def test_every_part_is_there_and_the_page_is_sound(text) -> None:
+    page = _Page(text)
+    assert set(SECTIONS) <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert page.charts == page.named_charts == 2 * (4 + 3) + 2
+    for said in ("Released to production", "Not released", "clinician&#39;s judgement", "value_plausible"):
+        assert said in text or said.replace("&#39;", "'") in text
+
+
+def test_it_needs_nothing_but_itself(text) -> None:
+    page = _Page(text)
+    assert page.scripts == 0
+    assert all(address.startswith("#") for address in page.addresses)
+    assert {address[1:] for address in page.addresses} <= set(page.ids)
+    assert not re.search(r"https?://|@import|url\((?!#)", text)
+
+
+def test_the_same_run_gives_the_same_bytes(leave_run, tmp_path) -> None:
+    home = leave_run()
+    first, second = (report.write(home, output=tmp_path / name) for name in ("a.html", "b.html"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_no_patient_and_no_handful_is_told(text) -> None:
+    assert "9007199254" not in text
+    assert "fewer than 10 died within 30 days" in text
+    assert re.search(r"rare.{0,400}fewer than 10 patients", text, re.DOTALL)
+
+
+def test_words_of_the_run_are_words_and_not_markup(text) -> None:
+    assert "&lt;as made up&gt;" in text
+    assert "<as made up>" not in text
+
+
+def test_too_few_outcomes_for_curves_is_said(leave_run) -> None:
+    text = report.write(leave_run(stays=60)).read_text()
+    assert "too few for curves" in text
+    assert "synthetic-mortality v1" in text
+
+
+def test_changed_evidence_is_refused(leave_run) -> None:
+    home = leave_run()
+    decision = lineage.find(home).newest("promotion")
+    assert decision is not None
+    with (home.home / decision.params["evidence"]).open("a") as file:
+        file.write(" ")
+    with pytest.raises(StorageError, match="was changed"):
+        report.write(home)
+
+
+def test_models_out_of_reach_leave_only_their_inputs_out(leave_run) -> None:
+    home = leave_run()
+    (home.home / "artifacts" / "synthetic-mortality" / "1" / "predictor.json").unlink()
+    text = report.write(home).read_text()
+    assert 'id="mortality-importance-title"' not in text
+    assert 'id="readmission-importance-title"' in text
+
+
+def test_the_command_names_the_file(leave_run, monkeypatch, capsys, tmp_path) -> None:
+    monkeypatch.setenv("MEDISCALE_HOME", str(leave_run().home))
+    assert cli.main(["report"]) == 0
+    assert cli.main(["report", "synthetic", "--output", str(tmp_path / "page.html")]) == 0
+    named, chosen = capsys.readouterr().out.split()
+    assert re.search(r"/reports/synthetic-20260101-\d{4}-[0-9a-f]{8}\.html$", named)
+    assert chosen == str(tmp_path / "page.html")
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_an_unknown_run_is_one_sentence(leave_run, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MEDISCALE_HOME", str(leave_run().home))
+    assert cli.main(["report", "elsewhere"]) == 7
+    assert capsys.readouterr().err.count("\n") == 1
