@@ -61,9 +61,10 @@ class NoteReader:
         found = np.zeros(len(stays))
         for members in note_batches.grouped(note_batches.lengths(stays), _BUDGET, 0):
             batch = note_batches.batch([stays[i] for i in members], self._special)
-            [each] = self._session.run(None, {"input_ids": batch.ids, "attention_mask": batch.mask})
-            count = np.bincount(batch.owner)
-            found[members] = np.bincount(batch.owner, weights=each) / count
+            parts = self._session.run(None, {"input_ids": batch.ids, "attention_mask": batch.mask})
+            starts = np.flatnonzero(np.diff(batch.owner, prepend=-1))
+            weighted, weight = (np.add.reduceat(part.astype(np.float64), starts) for part in parts)
+            found[members] = (weighted / weight).sum(axis=1)
         return found
 
     def _check(self) -> None:

@@ -49,7 +49,7 @@ def _scores(network: Any, batch: Batch) -> Any:
     """(w, length): gradient of the stay's log-odds times the word embedding."""
     import torch
 
-    table = network.get_input_embeddings()
+    table = network.bert.get_input_embeddings()
     held: list[torch.Tensor] = []
 
     def keep(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:

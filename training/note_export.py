@@ -5,18 +5,12 @@ import logging
 import warnings
 from typing import Any
 
+OUTPUTS = ("weighted", "weight")
+
 
 def to_onnx(network: Any, window: int) -> bytes:
-    """The graph of one reading: ``input_ids, attention_mask`` (w, length) to ``margins`` (w), before averaging."""
+    """The graph of one reading: ``input_ids, attention_mask`` (w, length) to ``weighted, weight`` (w, heads)."""
     import torch
-
-    class Reading(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            return self.network(input_ids=input_ids, attention_mask=attention_mask).logits[:, 0]
 
     network.config._attn_implementation = "eager"  # the fused kernel has no ONNX operator
     ids = torch.ones((2, min(16, window)), dtype=torch.int64)
@@ -27,13 +21,13 @@ def to_onnx(network: Any, window: int) -> bytes:
             "ignore"
         )  # the tracing exporter announces its successor, which needs another package
         torch.onnx.export(
-            Reading().eval(),
+            network.eval(),
             (ids, torch.ones_like(ids)),
             content,
             input_names=["input_ids", "attention_mask"],
-            output_names=["margins"],
+            output_names=list(OUTPUTS),
             dynamic_axes={name: {0: "windows", 1: "length"} for name in ("input_ids", "attention_mask")}
-            | {"margins": {0: "windows"}},
+            | {name: {0: "windows"} for name in OUTPUTS},
             opset_version=17,
             dynamo=False,
         )

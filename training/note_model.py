@@ -35,7 +35,7 @@ KNOWN_TEXTS = (
 
 
 class Params(Frozen):
-    """What to train on and how. The defaults train in a minute on two cores."""
+    """What to train on and how. The defaults are for the packaged encoder and two cores."""
 
     dataset: str
     task: Task
@@ -46,17 +46,17 @@ class Params(Frozen):
     encoder: Encoder
     tokenizer: str
     """SHA-256 of the tokenizer that made the tokens."""
-    layers: int = Field(2, ge=0)
+    layers: int = Field(1, ge=0)
     """Lowest layers of the encoder that are used; 0: all."""
     trained_layers: int = Field(1, ge=1)
     window: int = Field(128, ge=8, le=512)
     most_windows: int = Field(4, ge=1)
     epochs: int = Field(2, ge=1)
     patience: int = Field(1, ge=1)
-    learning_rate: float = Field(5e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0)
     batch_tokens: int = Field(4096, ge=512)
     accumulate: int = Field(1, ge=1)
-    most_stays: int = Field(800, ge=1)
+    most_stays: int = Field(1200, ge=1)
     checkpoint_every: int = Field(20, ge=1)
     workers: int = Field(1, ge=1)
     threads: int = Field(2, ge=1)

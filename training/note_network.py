@@ -1,4 +1,4 @@
-"""The network that reads notes: a BERT sequence classifier whose answers for a stay's windows are averaged."""
+"""The network that reads notes, and its answers for stays."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,8 @@ from mediscale.refs import Frozen
 
 if TYPE_CHECKING:
     import torch
+
+    from training.note_pooling import NoteNetwork
 
 
 class Shape(Frozen):
@@ -21,33 +23,35 @@ class Shape(Frozen):
     seed: int
 
 
-def build(encoder: Path, shape: Shape) -> "torch.nn.Module":
-    """The classifier with the encoder's weights, its head drawn from the seed."""
+def build(encoder: Path, shape: Shape, prior: float = 0.0) -> "NoteNetwork":
+    """The network with the encoder's weights; its head, drawn from the seed, answers about ``prior`` log-odds."""
     import torch
-    from transformers import AutoConfig, BertForSequenceClassification
+    from transformers import AutoConfig, BertModel
     from transformers.utils import logging
+
+    from training.note_pooling import HEADS, NoteNetwork
 
     logging.set_verbosity_error()  # it lists the layers that are left out on purpose
     logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(encoder)
-    config.num_labels = 1
     config.num_hidden_layers = shape.layers or config.num_hidden_layers
     torch.manual_seed(shape.seed)
-    network: Any = BertForSequenceClassification.from_pretrained(
-        encoder, config=config, use_safetensors=True, dtype=torch.float32
+    bert = BertModel.from_pretrained(
+        encoder, config=config, add_pooling_layer=False, use_safetensors=True, dtype=torch.float32
     )
-    network.bert.embeddings.requires_grad_(False)
-    for layer in network.bert.encoder.layer[: config.num_hidden_layers - shape.trained_layers]:
+    network = NoteNetwork(bert)
+    torch.nn.init.constant_(network.value.bias, prior / HEADS)
+    bert.embeddings.requires_grad_(False)
+    for layer in bert.encoder.layer[: config.num_hidden_layers - shape.trained_layers]:
         layer.requires_grad_(False)
     return network
 
 
 def margins(network: Any, batch: Batch, device: Any) -> "torch.Tensor":
-    """Log-odds (n) of a batch of stays: the mean over each stay's windows."""
+    """Log-odds (n) of a batch of stays, pooled over all tokens of each stay's windows."""
     import torch
 
     ids, mask, owner = (torch.as_tensor(part, device=device) for part in (batch.ids, batch.mask, batch.owner))
-    each = network(input_ids=ids, attention_mask=mask).logits[:, 0].float()
-    stays = int(batch.owner[-1]) + 1
-    total = torch.zeros(stays, device=device).index_add(0, owner, each)
-    return total / torch.bincount(owner, minlength=stays)
+    weighted, weight = network(input_ids=ids, attention_mask=mask)
+    empty = torch.zeros((int(batch.owner[-1]) + 1, weight.shape[1]), device=device)
+    return (empty.index_add(0, owner, weighted) / empty.index_add(0, owner, weight)).sum(1)

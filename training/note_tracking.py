@@ -16,6 +16,7 @@ from mediscale.note_predictor import (
     NoteSpec,
 )
 from mediscale.refs import TableRef
+from training.note_export import OUTPUTS
 from training.tracking import Data, Registered, Training
 
 if TYPE_CHECKING:
@@ -104,4 +105,5 @@ def _signature() -> Any:
 
     tokens = np.dtype("int64")
     inputs = Schema([TensorSpec(tokens, (-1, -1), name) for name in ("input_ids", "attention_mask")])
-    return ModelSignature(inputs=inputs, outputs=Schema([TensorSpec(np.dtype("float32"), (-1,), "margins")]))
+    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, -1), name) for name in OUTPUTS])
+    return ModelSignature(inputs=inputs, outputs=outputs)

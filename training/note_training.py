@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from training.note_examples import Stays
 
+_HEAD = 20
+"""The head, which begins from nothing, learns that much faster than the encoder."""
 _WARM_UP = 0.1
 """Share of the steps over which the learning rate rises."""
 
@@ -120,9 +122,11 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     job = Job.model_validate(config)
     torch.set_num_threads(job.recipe.threads)
     context = train.get_context()
-    network = prepare_model(note_network.build(Path(job.encoder), job.shape))
+    learned, tuning = job.load("train"), job.load("tuning")
+    prior = float(metrics.logit(np.array([learned.rows.outcomes.mean()]))[0])
+    network = prepare_model(note_network.build(Path(job.encoder), job.shape, prior))
     fit = Fit(network, get_device(), job, context.get_world_rank(), context.get_world_size())
-    fitted = fit.run(job.load("train"), job.load("tuning"), train.report)
+    fitted = fit.run(learned, tuning, train.report)
     return {
         "weights": fitted.weights,
         "staged": fitted.staged,
@@ -159,9 +163,13 @@ class Fit:
         self._part = (rank, workers)
         self._special = job.special
         self._trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        self._optimizer = torch.optim.AdamW(
-            self._trained.values(), lr=job.recipe.learning_rate, weight_decay=0.01
-        )
+        encoder = [p for name, p in self._trained.items() if "bert." in name]
+        head = [p for name, p in self._trained.items() if "bert." not in name]
+        rate = job.recipe.learning_rate
+        groups = [
+            {"params": part, "lr": lr, "top": lr} for part, lr in ((encoder, rate), (head, _HEAD * rate))
+        ]
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
         self._checkpoints = Checkpoints(Path(job.checkpoints))
         self._best: dict[str, torch.Tensor] = {}
         self._staged: list[Floats] = []
@@ -243,7 +251,7 @@ class Fit:
         rising = max(1, int(_WARM_UP * total))
         share = min((state.step + 1) / rising, (total - state.step) / max(1, total - rising))
         for group in self._optimizer.param_groups:
-            group["lr"] = self._job.recipe.learning_rate * max(share, 0.0)
+            group["lr"] = group["top"] * max(share, 0.0)
         torch.nn.utils.clip_grad_norm_(self._trained.values(), 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)

@@ -22,6 +22,12 @@ _ENVIRONMENT = {
 }
 """Read when Ray is imported, here and in its workers."""
 _QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
+_TALKS = (
+    "ray.train.v2.api.config",
+    "ray.train.v2._internal.execution.train_fn_utils",
+    "ray.train.v2.torch.train_loop_utils",
+)
+"""Ray Train's local mode announces itself, each move to a device and each epoch."""
 _STARTS = 3
 
 
@@ -79,7 +85,8 @@ def _storage(settings: Settings, key: str) -> Iterator[str]:
 @contextmanager
 def _alone() -> Iterator[None]:
     os.environ.update(_ENVIRONMENT)
-    logging.getLogger("ray.train.v2.api.config").setLevel(logging.WARNING)  # it announces its local mode
+    for told in _TALKS:
+        logging.getLogger(told).setLevel(logging.WARNING)
     yield
 
 
