@@ -1,8 +1,8 @@
-"""Stage: the table model and the note model together, as a version that reads both; kept where it beats each alone.
+"""Stage: table and notes together, as a version that reads both; kept where that surely beats each alone.
 
 Both answers are joined by a logistic regression of two inputs, fitted on the tuning split. It is judged there too, but
 never on patients that it was fitted on: one half of them judges what the other half fitted, as with each model alone.
-Where it is not better, or there are no notes, the table model goes on as it is.
+Where that may be luck, or there are no notes, the table model goes on as it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +21,7 @@ from mediscale.predictor import NOTES_FOLDER, PREDICTOR_FILE, Combination, Predi
 from mediscale.refs import Frozen, ModelRef, TableRef
 from mediscale.settings import Settings
 from training import calibration, examples, metrics, policy, tracking, version
+from training.bootstrap import Resamples
 from training.metrics import Floats
 from training.note_tracking import NoteModel
 from training.tracking import Data, Training
@@ -28,6 +29,9 @@ from training.tracking import Data, Training
 if TYPE_CHECKING:
     from training.examples import Examples
     from training.version import Version
+
+LEAST_PROBABILITY = 0.9
+"""Of the best of three on a thousand stays, luck alone makes a noise look useful; a second model costs its upkeep."""
 
 
 class Params(Frozen):
@@ -56,6 +60,8 @@ class Result(Frozen):
     reason: str
     tuning_log_loss: dict[str, float]
     """``table``, ``notes`` and ``together`` on the tuning stays that have a note, cross-fitted; empty without notes."""
+    probability_better: float | None = None
+    """Share of resamples of the tuning patients in which both together have the lowest log loss."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -67,17 +73,24 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     table_only = {
         name: getattr(params, name) for name in ("source", "model", "run_id", "model_uri", "model_digest")
     }
+    nothing = Result(
+        **table_only, reads_notes=False, reason="There are no notes to read.", tuning_log_loss={}
+    )
     if params.note_model is None:
-        return Result(**table_only, reads_notes=False, reason="The extract has no notes.", tuning_log_loss={})
+        return nothing
     held = version.load(settings, params.model, params.model_uri, params.model_digest)
     notes = _note_files(settings, params.note_model)
     answers = _answers(settings, params, params.note_model, held, notes)
+    if not len(answers):
+        return nothing
     judged = _judged(answers)
     losses = {name: _loss(answers.outcomes, risk) for name, risk in judged.items()}
-    better = losses["together"] < min(losses["table"], losses["notes"])
+    probability = _probability_better(answers, judged)
+    better = probability >= LEAST_PROBABILITY
     reason = (
-        f"Notes and table together {'beat' if better else 'do not beat'} each alone on {len(answers)} tuning stays "
-        f"(log loss {losses['together']:.4f}; table {losses['table']:.4f}, notes {losses['notes']:.4f})."
+        f"Notes and table together {'beat' if better else 'do not surely beat'} each alone on {len(answers)} tuning "
+        f"stays, in {probability:.0%} of resamples of their patients (log loss {losses['together']:.4f}; table "
+        f"{losses['table']:.4f}, notes {losses['notes']:.4f})."
     )
     if better:
         together = _fitted(answers).model_copy(update={"thresholds": _thresholds(params, answers, judged)})
@@ -86,7 +99,13 @@ def run(params: Params, settings: Settings, key: str) -> Result:
             settings, _training(settings, params, spec, together, notes, losses)
         )
         table_only |= found.model_dump()
-    return Result(**table_only, reads_notes=better, reason=reason, tuning_log_loss=losses)
+    return Result(
+        **table_only,
+        reads_notes=better,
+        reason=reason,
+        tuning_log_loss=losses,
+        probability_better=probability,
+    )
 
 
 @dataclass(frozen=True)
@@ -144,7 +163,7 @@ def _fitted(answers: Answers) -> Combination:
     """Logistic regression by penalised likelihood: with few rows it stays near the table model alone."""
     from scipy.optimize import minimize
 
-    usual = float(answers.notes.mean()) if len(answers) else 0.0
+    usual = float(answers.notes.mean()) if len(answers) else 0.0  # a half of few patients may be empty
 
     def combination(x: Floats) -> Combination:
         return Combination(table=1 + x[0], notes=x[1], usual=usual, intercept=x[2], thresholds={})
@@ -155,6 +174,12 @@ def _fitted(answers: Answers) -> Combination:
         return float(likelihood + (x**2).sum() / 2)
 
     return combination(minimize(loss, np.zeros(3), method="BFGS").x)
+
+
+def _probability_better(answers: Answers, judged: Mapping[str, Floats]) -> float:
+    resamples, y = Resamples(answers.rows.subjects, 500, 0), answers.outcomes
+    losses = {name: resamples.values(partial(metrics.log_loss, y, risk)) for name, risk in judged.items()}
+    return float(np.mean(losses["together"] < np.minimum(losses["table"], losses["notes"])))
 
 
 def _loss(outcomes: Floats, risk: Floats) -> float:

@@ -1,0 +1,250 @@
+"""A version that reads notes, served: with a note, without one, and with what is no note."""
+
+import json
+import logging
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from fastapi.testclient import TestClient
+
+from mediscale import lake, note_batches
+from mediscale.manifest import canonical
+from mediscale.note_predictor import KnownText, NoteSpec
+from mediscale.note_reader import NoteReader
+from mediscale.predictor import Calibration, Combination, PredictorSpec
+from mediscale.settings import Settings
+from mediscale.tables import EVENTS, NOTE_TOKENS, SUBJECTS
+from serving.app import create_app
+from serving.prediction_log import PredictionLog, _connect
+from serving.predictors import Predictors
+
+WORDS = [
+    "patient",
+    "presents",
+    "with",
+    "chest",
+    "pain",
+    "comfortable",
+    "mottled",
+    "bedbound",
+    ".",
+    "quillfeather",
+]
+AS_WRITTEN = {"age": 67, "blood_pressure": 140, "clinical_note": "Patient presents with chest pain..."}
+TOGETHER = Combination(table=0.8, notes=0.7, usual=-1.0, intercept=0.2, thresholds={"clinical": 0.12})
+
+
+def note_files() -> dict[str, bytes]:
+    """A small network that was never trained, in the files of a logged note model."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel
+
+    from training import note_export, note_network
+    from training.note_pooling import NoteNetwork
+
+    torch.manual_seed(0)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    words = BertWordPieceTokenizer({word: i for i, word in enumerate(vocabulary)}, lowercase=True)
+    shape = {
+        "vocab_size": len(vocabulary),
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    bert = BertModel(
+        BertConfig(**shape, intermediate_size=64, max_position_embeddings=64), add_pooling_layer=False
+    )
+    network = NoteNetwork(bert).eval()
+    texts = ("patient comfortable.", "mottled")
+    stays = [note_batches.windows([np.array(words.encode(t, add_special_tokens=False).ids, np.int32)], 34, 1)
+             for t in texts]  # fmt: skip
+    special = note_batches.Special(start=2, end=3, padding=0)
+    with torch.no_grad():
+        margins = note_network.margins(
+            network, note_batches.batch(stays, special), torch.device("cpu")
+        ).tolist()
+    spec = NoteSpec(
+        name="synthetic-mortality-notes",
+        dataset="synthetic",
+        task="mortality",
+        encoder="made up",
+        revision="",
+        tokenizer="t" * 64,
+        window=34,
+        most_windows=2,
+        calibration=Calibration(slope=1.1, intercept=-0.3),
+        thresholds={},
+        known_texts=tuple(KnownText(text=t, margin=m) for t, m in zip(texts, margins, strict=True)),
+        key="test",
+    )
+    graph = note_export.to_onnx(network, 34)
+    return {
+        "model.onnx": graph,
+        "tokenizer.json": words.to_str().encode(),
+        "notes.json": canonical(spec).encode(),
+    }
+
+
+@pytest.fixture(scope="session")
+def reading(tmp_path_factory: pytest.TempPathFactory, trained: dict[Any, Path]) -> Path:
+    """A mortality version that reads notes."""
+    folder = tmp_path_factory.mktemp("reading") / "model"
+    shutil.copytree(trained["mortality", 1], folder)
+    spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_bytes())
+    (folder / "predictor.json").write_text(canonical(spec.model_copy(update={"notes": TOGETHER})))
+    (folder / "notes").mkdir()
+    for name, content in note_files().items():
+        (folder / "notes" / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def client(settings: Settings, promote: Any, reading: Path) -> Iterator[TestClient]:
+    promote("mortality", 7, folder=reading)
+    promote("readmission")
+    predictors = Predictors(settings, "synthetic", "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        yield client
+
+
+def ask(client: TestClient, body: object) -> dict[str, Any]:
+    response = client.post("/predict", json=body)
+    assert response.status_code == 200, response.text
+    return {risk["task"]: risk for risk in response.json()["predictions"]}
+
+
+def log_odds(risk: float) -> float:
+    return float(np.log(risk / (1 - risk)))
+
+
+def test_a_note_beside_two_values_works_as_written(client: TestClient, reading: Path) -> None:
+    alone = ask(client, {"age": 67, "blood_pressure": 140})["mortality"]
+    found = ask(client, AS_WRITTEN)["mortality"]
+    reader = NoteReader({path.name: path.read_bytes() for path in (reading / "notes").iterdir()})
+    [margin] = reader.margins([reader.windows([reader.tokens(AS_WRITTEN["clinical_note"])])])  # type: ignore[arg-type]
+    expected = TOGETHER.log_odds(log_odds(alone["risk"]), 1.1 * margin - 0.3)
+    assert log_odds(found["risk"]) == pytest.approx(expected, abs=1e-6)
+    assert found["note"] == {"used": "read", "tokens": 8}
+    assert [threshold["name"] for threshold in found["thresholds"]] == ["clinical"]
+    assert found["thresholds"][0]["risk"] == 0.12
+    said = {factor["feature"]: factor for factor in found["factors"]}
+    assert said["clinical_note"]["contribution"] == pytest.approx(0.7 * (1.1 * margin - 0.3 + 1.0), abs=1e-4)
+
+
+def test_without_a_note_the_answer_is_that_of_the_values(client: TestClient, reading: Path) -> None:
+    found = ask(client, {"age": 67, "blood_pressure": 140})["mortality"]
+    assert "note" not in found
+    assert "clinical_note" not in {factor["feature"] for factor in found["factors"]}
+    spec = PredictorSpec.model_validate_json((reading / "predictor.json").read_bytes())
+    plain = next(answer for answer in spec.known_answers if answer.name == "plain")
+    assert found["risk"] == pytest.approx(plain.risk, abs=1e-6)
+
+
+def test_a_note_alone_is_answered_and_a_version_without_notes_says_so(client: TestClient) -> None:
+    found = ask(client, {"clinical_note": "Comfortable."})
+    assert found["mortality"]["note"]["used"] == "read"
+    assert found["readmission"]["note"] == {"used": "not read", "tokens": 0}
+
+
+def test_of_a_long_note_is_told_that_it_was_read_in_part(client: TestClient) -> None:
+    found = ask(client, {"clinical_note": "mottled bedbound " * 100})["mortality"]
+    assert found["note"] == {"used": "read in part", "tokens": 58}
+
+
+@pytest.mark.parametrize(
+    ("note", "sentence"),
+    [
+        ("  ...\n", "holds no letter or digit"),
+        ("", "must be text of 1 to 1048576 characters"),
+        ("pain\x00\x01", "not text"),
+        ("f\ufffdvrier", "not text"),
+        ("pain " * 300_000, "must be text of 1 to"),
+        (["pain"], "must be text"),
+        (7, "must be text"),
+    ],
+    ids=["blank", "empty", "binary", "encoding", "too long", "list", "number"],
+)
+def test_what_is_no_note_is_one_sentence(client: TestClient, note: object, sentence: str) -> None:
+    response = client.post("/predict", json={"age": 67, "clinical_note": note})
+    assert response.status_code == 422
+    assert sentence in response.json()["error"]
+    assert "pain" not in response.text
+
+
+def test_the_text_is_never_stored(
+    client: TestClient, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        ask(client, {**AS_WRITTEN, "clinical_note": "Quillfeather presents mottled"})
+        client.post("/predict", json={"age": "x", "clinical_note": "Quillfeather presents mottled"})
+        metrics = client.get("/metrics").text
+        client.__exit__(None, None, None)  # flushes
+    held = b"".join(path.read_bytes() for path in settings.home.rglob("*") if path.is_file())
+    for place in (caplog.text.encode(), metrics.encode(), held):
+        assert b"quillfeather" not in place.lower()
+    rows = lake.read(settings, lake.latest(settings, "synthetic", "predictions")).to_pylist()
+    assert {row["task"]: row["note_margin"] is not None for row in rows} == {
+        "mortality": True,
+        "readmission": False,
+    }
+
+
+def test_a_patient_s_notes_count_from_when_they_could_be_read(client: TestClient, settings: Settings) -> None:
+    admitted = datetime(2150, 3, 1, 8)
+    events = [
+        {"subject_id": 1, "time": admitted, "code": code, "available_time": admitted, "visit_id": 10,
+         "source": "test", "event_id": i, "retracted": False, "shard": 0}
+        for i, code in enumerate(("GENDER//F", "HOSPITAL_ADMISSION//EMERGENCY"))
+    ]  # fmt: skip
+    land(settings, "events", events, EVENTS.arrow_schema())
+    land(settings, "subjects", [{"source_subject": "patient-1", "subject_id": 1}], SUBJECTS.arrow_schema())
+    notes = [
+        {"note_id": i, "subject_id": 1, "visit_id": 10, "time": admitted + timedelta(hours=h), "note_type": "x",
+         "available_time": admitted + timedelta(hours=h + 1), "tokenizer": tokenizer, "tokens": [5, 11]}
+        for i, (h, tokenizer) in enumerate([(2, "t" * 64), (8, "t" * 64), (3, "another")])
+    ]  # fmt: skip
+    land(settings, "note_tokens", notes, NOTE_TOKENS.arrow_schema())
+    read = {
+        hour: ask(client, {"patient": "patient-1", "prediction_time": str(admitted + timedelta(hours=hour))})
+        for hour in (2, 5, 12)
+    }
+    told = [read[hour]["mortality"].get("note") for hour in (2, 5, 12)]
+    assert told == [None, {"used": "read", "tokens": 2}, {"used": "read", "tokens": 4}]
+
+
+def land(settings: Settings, table: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    lake.append(settings, table, pa.Table.from_pylist(rows, schema=schema), "synthetic", "test", 1)
+
+
+def test_a_damaged_note_model_is_not_served(
+    settings: Settings, promote: Any, reading: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(reading, folder)
+    spec = json.loads((folder / "notes" / "notes.json").read_text())
+    spec["known_texts"][0]["margin"] += 0.5
+    (folder / "notes" / "notes.json").write_text(json.dumps(spec))
+    promote("mortality", 8, folder=folder)
+    predictors = Predictors(settings, "synthetic", "production")
+    predictors.refresh()
+    assert not predictors.current
+    assert "does not answer as it did in training" in predictors.refused["mortality"]
+
+
+def test_a_log_that_was_begun_before_notes_were_read_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "0.sqlite"
+    with sqlite3.connect(path) as old:
+        old.execute(
+            "CREATE TABLE predictions (sequence INTEGER PRIMARY KEY AUTOINCREMENT, prediction_id TEXT, risk REAL)"
+        )
+        old.execute("INSERT INTO predictions VALUES (1, 'p-1', 0.25)")
+    held = _connect(path).execute("SELECT prediction_id, risk, note_margin FROM predictions").fetchall()
+    assert held == [("p-1", 0.25, None)]

@@ -1,0 +1,126 @@
+"""Notes beside the table: kept where both together beat each alone, on patients that fitted nothing."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from mediscale import lake, registry
+from mediscale.manifest import canonical
+from mediscale.note_predictor import NoteSpec
+from mediscale.predictor import Calibration, PredictorSpec
+from mediscale.refs import ModelRef
+from mediscale.settings import Settings
+from training import combination, examples, metrics
+from training.bootstrap import Resamples
+from training.note_tracking import NoteModel
+from training.performance import Performance
+
+
+def note_model(settings: Settings, training_set, signal: float) -> NoteModel:  # type: ignore[no-untyped-def]
+    """A note model whose answers follow the outcome by ``signal``; one tuning stay in ten has no note."""
+    rows = examples.load(settings, training_set, "tuning", [])
+    rng = np.random.default_rng(3)
+    written = rng.random(len(rows)) < 0.9
+    margins = pa.table(
+        {
+            "subject_id": rows.subjects,
+            "prediction_time": rows.times,
+            "tokens": np.where(written, 100, 0),
+            "margin": rng.normal(size=len(rows)) + signal * rows.outcomes - 3,
+        }
+    )
+    write_deltalake(settings.table_uri("synthetic", "note_margins_mortality"), margins, mode="overwrite")
+    spec = NoteSpec(
+        name="synthetic-mortality-notes",
+        dataset="synthetic",
+        task="mortality",
+        encoder="made up",
+        revision="",
+        tokenizer="t",
+        window=8,
+        most_windows=1,
+        calibration=Calibration(slope=1, intercept=0),
+        thresholds={},
+        known_texts=(),
+        key="k",
+    )
+    folder = settings.home / "note-model"
+    folder.mkdir()
+    files = {"notes.json": canonical(spec), "model.onnx": "graph", "tokenizer.json": "words"}
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    return NoteModel(
+        model=ModelRef(name=spec.name, version=1),
+        run_id="r",
+        model_uri="note-model",
+        model_digest=registry.folder_digest(folder),
+        margins=lake.latest(settings, "synthetic", "note_margins_mortality"),
+    )
+
+
+def params(world, note_model: NoteModel | None) -> combination.Params:  # type: ignore[no-untyped-def]
+    return combination.Params(
+        dataset="synthetic",
+        task="mortality",
+        training_set=world.training.training_set,
+        note_model=note_model,
+        **world.model.model_dump(),
+    )
+
+
+def test_notes_that_tell_make_a_version_that_reads_them(world) -> None:  # type: ignore[no-untyped-def]
+    asked = params(world, note_model(world.settings, world.training.training_set, signal=2.0))
+    result = combination.run(asked, world.settings, "c" * 32)
+    assert result.reads_notes
+    assert result.tuning_log_loss["together"] < min(
+        result.tuning_log_loss["table"], result.tuning_log_loss["notes"]
+    )
+    assert (result.model.name, result.model.version) == ("synthetic-mortality", 2)
+    files = registry.checked_files(world.settings, result.model, result.model_uri, result.model_digest)
+    assert {"model.ubj", "predictor.json", "notes/model.onnx", "notes/notes.json"} <= files.keys()
+    spec = PredictorSpec.model_validate_json(files["predictor.json"])
+    assert spec.notes is not None
+    assert spec.notes.notes > 0.3
+    assert {"clinical", "sensitive", "specific"} == spec.notes.thresholds.keys()
+    assert combination.run(asked, world.settings, "c" * 32) == result
+    run = registry.client(world.settings).get_run(result.run_id)
+    assert run.data.metrics["tuning_log_loss_together"] == pytest.approx(result.tuning_log_loss["together"])
+
+
+def test_notes_that_tell_nothing_leave_the_table_alone(world) -> None:  # type: ignore[no-untyped-def]
+    asked = params(world, note_model(world.settings, world.training.training_set, signal=0.0))
+    result = combination.run(asked, world.settings, "c" * 32)
+    assert not result.reads_notes
+    assert "do not surely beat" in result.reason
+    assert result.probability_better is not None
+    assert result.probability_better < combination.LEAST_PROBABILITY
+    assert (result.model, result.model_digest) == (world.model.model, world.model.model_digest)
+
+
+def test_without_notes_the_table_goes_on(world) -> None:  # type: ignore[no-untyped-def]
+    result = combination.run(params(world, None), world.settings, "c" * 32)
+    assert (result.reads_notes, result.model, result.tuning_log_loss) == (False, world.model.model, {})
+
+
+def test_the_gain_is_paired_and_its_share_is_of_what_the_oracle_gains(hospital) -> None:  # type: ignore[no-untyped-def]
+    made = hospital("mortality", 800)
+    y = made.rows["boolean_value"].to_numpy(zero_copy_only=False).astype(float)
+    subjects = made.rows["subject_id"].to_numpy()
+    rows = examples.Examples(subjects, np.zeros(len(y)), y, np.zeros((len(y), 0), np.float32), {})
+    rng = np.random.default_rng(0)
+    truth = metrics.logit(made.truth)
+    table, both = (metrics.sigmoid(truth + noise * rng.normal(size=len(y))) for noise in (3.0, 1.5))
+    notes = np.where(rng.random(len(y)) < 0.8, truth + 2 * rng.normal(size=len(y)), np.nan)
+    held_out = Performance(rows, both, Resamples(subjects, 200, 0))
+    told = held_out.together(table, notes, made.truth)
+    assert told.read == int(np.isfinite(notes).sum())
+    auroc = {name: metrics.auroc(y, risk, metrics.unweighted(y))[0] for name, risk in
+             {"table": table, "both": both, "truth": made.truth}.items()}  # fmt: skip
+    assert told.auroc_gain.value == pytest.approx(auroc["both"] - auroc["table"])
+    assert told.auroc_gain.low is not None
+    assert told.auroc_gain.low > 0
+    assert told.share_of_possible_gain is not None
+    expected = (auroc["both"] - auroc["table"]) / (auroc["truth"] - auroc["table"])
+    assert told.share_of_possible_gain.value == pytest.approx(expected)
+    assert held_out.together(table, notes, None).share_of_possible_gain is None
