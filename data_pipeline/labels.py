@@ -23,9 +23,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from data_pipeline import landmark
 from data_pipeline import shards as by_shard
 from data_pipeline import source as sources
 from data_pipeline.assertions import standing
+from data_pipeline.landmark import ADULT_YEARS
 from data_pipeline.source import Provides
 from data_pipeline.stays import TRANSFER_GAP, Known, Patient, Stay, Visit, patients
 from mediscale.errors import QualityError
@@ -34,8 +36,6 @@ from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
 from mediscale.tables import LABELS
 
-ADULT_YEARS = 18
-LANDMARK = timedelta(hours=24)
 FOLLOW_UP = timedelta(days=30)
 UNPLANNED = frozenset({"EMERGENCY", "URGENT", "OTHER"})
 NOT_SENT_HOME = frozenset({"DIED", "HOSPICE", "TRANSFER"})
@@ -44,10 +44,6 @@ _SPLIT_SALT = "mediscale-split-1"
 """Never changed: held-out patients must be held out of every later model too."""
 
 Split = Literal["train", "tuning", "held_out"]
-_COLUMNS = (
-    "subject_id", "time", "code", "numeric_value", "available_time", "visit_id", "event_id", "retracted"
-)  # fmt: skip
-
 STEPS: dict[Task, tuple[str, ...]] = {
     "mortality": ("visits", "inpatient", "stays", "adults", "ended", "at_risk", "certain"),
     "readmission": ("visits", "inpatient", "stays", "adults", "ended", "at_risk", "followed_up"),
@@ -150,7 +146,7 @@ def cohort(events: pa.Table, task: Task, as_of: datetime | None, shard: int) -> 
 
 
 def _shard(settings: Settings, params: Params, shard: int) -> pa.Table:
-    events = by_shard.read(settings, params.events, shard, _COLUMNS)
+    events = by_shard.read(settings, params.events, shard, landmark.COLUMNS)
     return cohort(events, params.task, params.as_of, shard)
 
 
@@ -190,13 +186,13 @@ def _rows(patient: Patient, task: Task, as_of: datetime | None, shard: int) -> I
 def _row(
     patient: Patient, stay: Stay, following: Stay | None, task: Task, as_of: datetime | None
 ) -> dict[str, Any]:
-    if not _adult(patient, stay):
+    if not landmark.adult(patient, stay):
         return {"steps": 3, "outcome": ""}
     ended = stay.discharged
     if ended is None:
         return {"steps": 4, "outcome": ""}
     label = _mortality(stay, ended) if task == "mortality" else _readmission(patient, stay, ended, following)
-    if label is None or _dead_before(patient, label.at):
+    if label is None or landmark.dead_before(patient, label.at):
         return {"steps": 5, "outcome": ""}
     if as_of is not None and label.certain > as_of:
         return {"steps": 6, "outcome": ""}
@@ -214,18 +210,9 @@ def _row(
     }
 
 
-def _adult(patient: Patient, stay: Stay) -> bool:
-    if patient.birth is None:
-        return False
-    born, admitted = patient.birth, stay.admitted.time
-    birthday_to_come = (admitted.month, admitted.day) < (born.month, born.day)
-    return admitted.year - born.year - birthday_to_come >= ADULT_YEARS
-
-
 def _mortality(stay: Stay, ended: Known) -> _Label | None:
-    at = stay.admitted.time + LANDMARK
-    death = stay.death
-    if ended.time <= at or (death and death.time <= at):
+    at, death = landmark.reached_by(stay), stay.death
+    if at is None:
         return None
     if death:
         return _Label(at, "died_in_hospital", True, death.time, death.available, death.available)
@@ -244,11 +231,6 @@ def _readmission(patient: Patient, stay: Stay, ended: Known, following: Stay | N
     died = patient.death is not None and patient.death.time <= end
     outcome = "planned_return" if returned else "died_after_discharge" if died else "not_readmitted"
     return _Label(at, outcome, False, None, end, end)
-
-
-def _dead_before(patient: Patient, at: datetime) -> bool:
-    """Organ donors are admitted again after death. By day: a death outside the hospital has no hour."""
-    return patient.death is not None and patient.death.time.date() < at.date()
 
 
 def _unplanned(visit: Visit) -> bool:
