@@ -45,7 +45,7 @@ def publish(results: str):  # type: ignore[no-untyped-def]
     doc_md=__doc__,
 )
 def features() -> None:
-    as_of = {"labels": (AS_OF,), "gold": (AS_OF,)}
+    as_of = dict.fromkeys(graph.AS_OF, (AS_OF,))
     done = chain(graph.FEATURES, {graph.EXTRACT: extract()}, settings=as_of)
     published = publish(RESULTS)
     for name in graph.TASKS:

@@ -1,4 +1,4 @@
-"""The moment at which death in hospital is predicted, and who reaches it: adults, 24 hours in, alive and still there."""
+"""The moment at which death in hospital is predicted, and who reaches it: adults, after 24 hours, alive and there."""
 
 from datetime import datetime, timedelta
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, cast
 
-from pydantic import Field, ValidationError
+from pydantic import Field, NaiveDatetime, ValidationError
 
 from data_pipeline import surrogate_key
 from mediscale.refs import Frozen
@@ -43,6 +43,12 @@ class Params(Frozen):
     """250, 6,000 or 40,000 patients; about 1.4 visits each."""
     seed: int = Field(20260101, ge=0)
     dataset: str = Field("synthetic", pattern=r"^[a-z0-9][a-z0-9-]*$")
+    patients: int | None = Field(None, ge=1)
+    """Instead of the size's number."""
+    days: int | None = Field(None, ge=30)
+    """Within which they come for the first time, from 2022-01-01 on; None: in three and a half years."""
+    reads_high_from: NaiveDatetime | None = None
+    """From when on an analyser of the laboratory reads high (``synthetic_analyser``); None: never."""
 
 
 class Result(Frozen):
@@ -96,7 +102,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     shutil.rmtree(partial_folder, ignore_errors=True)
     partial_folder.mkdir(parents=True)
     try:
-        subjects, visits = _write(SUBJECTS[params.size], params.seed, partial_folder, partial_truth)
+        subjects, visits = _write(params, partial_folder, partial_truth)
         result = Result(
             source="mimic-iv",
             dataset=params.dataset,
@@ -146,13 +152,14 @@ def _publish(made: Path, made_truth: Path, folder: Path, truth: Path, key: str, 
     made.replace(folder)
 
 
-def _write(subjects: int, seed: int, folder: Path, truth: Path) -> tuple[int, int]:
+def _write(params: Params, folder: Path, truth: Path) -> tuple[int, int]:
     """Appends block after block to the files; returns how many patients and visits they hold."""
     counts = (0, 0)
+    subjects = params.patients or SUBJECTS[params.size]
     with ExitStack() as stack:
         streams: dict[str, IO[bytes]] = {}
-        for block in generate(subjects, seed):
-            tables = {**block.tables, "truth": block.truth}
+        for block in generate(subjects, params.seed, params.days):
+            tables = {**_read_by(params, block.tables), "truth": block.truth}
             fresh = tables.keys() - streams.keys()
             for name in sorted(fresh):
                 path = truth if name == "truth" else folder / f"{name}.csv.gz"
@@ -162,6 +169,15 @@ def _write(subjects: int, seed: int, folder: Path, truth: Path) -> tuple[int, in
                 list(pool.map(append, tables, tables.values()))
             counts = (counts[0] + len(block.tables["hosp/patients"]), counts[1] + block.visits)
     return counts
+
+
+def _read_by(params: Params, tables: "dict[str, pl.DataFrame]") -> "dict[str, pl.DataFrame]":
+    """The tables as the laboratory's analyser reads."""
+    if params.reads_high_from is None:
+        return tables
+    from data_pipeline.synthetic_analyser import read_high
+
+    return tables | {"hosp/labevents": read_high(tables["hosp/labevents"], params.reads_high_from)}
 
 
 def _gzip(path: Path, stack: ExitStack) -> IO[bytes]:
@@ -176,15 +192,16 @@ def _append(streams: dict[str, IO[bytes]], fresh: set[str], name: str, table: "p
     streams[name].write(text.encode())
 
 
-def generate(subjects: int, seed: int) -> Iterator[Block]:
+def generate(subjects: int, seed: int, days: int | None = None) -> Iterator[Block]:
     """All tables of a synthetic hospital, in blocks of patients; neither files nor clock."""
     from data_pipeline.synthetic_frames import stream
-    from data_pipeline.synthetic_patients import draw_subjects, simulate
+    from data_pipeline.synthetic_patients import DAYS, draw_subjects, simulate
 
+    days = days or DAYS
     for block, first in enumerate(range(0, subjects, BLOCK)):
         size = min(BLOCK, subjects - first)
-        people = draw_subjects(stream(seed, block, "subjects"), size, 10_000_000 + 3 * first)
-        yield _block(seed, block, people, simulate(stream(seed, block, "visits"), people))
+        people = draw_subjects(stream(seed, block, "subjects"), size, 10_000_000 + 3 * first, days)
+        yield _block(seed, block, people, simulate(stream(seed, block, "visits"), people, days))
 
 
 def _block(seed: int, block: int, people: "Subjects", visits: "Visits") -> Block:

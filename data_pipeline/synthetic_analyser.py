@@ -14,7 +14,7 @@ READS_HIGH: Mapping[str, float] = {"creatinine": 1.6, "urea_nitrogen": 1.4, "pot
 
 
 def read_high(labevents: "pl.DataFrame", since: datetime) -> "pl.DataFrame":
-    """MIMIC-IV's labevents with the readings of that analyser from ``since`` on; what it could not read is unchanged."""
+    """MIMIC-IV's labevents, from ``since`` on as that analyser reads; what holds no number stays as it is."""
     import polars as pl
 
     measures = source.load("mimic-iv").concepts

@@ -41,9 +41,10 @@ from data_pipeline.synthetic_frames import (
 )
 
 START = int(datetime(2022, 1, 1, tzinfo=UTC).timestamp())
-END = int(datetime(2025, 7, 1, tzinfo=UTC).timestamp())
-"""The extract's calendar. Who left before its end is followed up for 30 days: an unplanned return is there even when
-it begins later. MIMIC shifts its dates per patient; these are not shifted.
+DAYS = 1_277
+"""The extract's calendar, which ends on 2025-07-01 unless another length is asked for. Who left before its end is
+followed up for 30 days: an unplanned return is there even when it begins later. MIMIC shifts its dates per patient;
+these are not shifted.
 """
 
 MERGE_FREE_DAYS = 3
@@ -163,14 +164,14 @@ def has(subjects: Subjects, condition: str) -> Bools:
     return subjects.chronic[:, [c.name for c in CHRONIC].index(condition)]
 
 
-def draw_subjects(rng: np.random.Generator, size: int, first_id: int) -> Subjects:
+def draw_subjects(rng: np.random.Generator, size: int, first_id: int, calendar_days: int = DAYS) -> Subjects:
     age = np.clip(rng.normal(64, 17, size), 18, 98)
     standard_age = (age - 64) / 17
     burden = 0.5 * standard_age + rng.normal(0, 0.9, size)
     odds = np.array([np.log(c.prevalence / (1 - c.prevalence)) for c in CHRONIC])
     slopes = np.array([c.age_slope for c in CHRONIC])
     logit = odds + 0.6 * burden[:, None] + slopes * standard_age[:, None]
-    days = np.arange((END - START) // DAY)
+    days = np.arange(calendar_days)
     season = 1 + 0.15 * np.cos(2 * np.pi * (days - 15) / 365)  # winter is busier
     arrival_day = rng.choice(days, size, p=season / season.sum())
     female = happens(rng, 0.5, size)
@@ -205,7 +206,7 @@ class Arrivals:
     blocked_until: Ints
 
 
-def simulate(rng: np.random.Generator, subjects: Subjects) -> Visits:
+def simulate(rng: np.random.Generator, subjects: Subjects, calendar_days: int = DAYS) -> Visits:
     """All visits of the calendar, patient by patient in order of time."""
     size = len(subjects.subject_id)
     nothing = np.zeros(size, dtype=np.int64)
@@ -214,7 +215,7 @@ def simulate(rng: np.random.Generator, subjects: Subjects) -> Visits:
     while len(arrivals.subject):
         stays = _follow_home(rng, subjects, _stay(rng, subjects, arrivals))
         rounds.append(stays)
-        arrivals = _return(rng, subjects, stays)
+        arrivals = _return(rng, subjects, stays, START + calendar_days * DAY)
     visits = Visits(**{f.name: np.concatenate([getattr(r, f.name) for r in rounds]) for f in fields(Visits)})
     order = np.lexsort((visits.admit, visits.subject))
     return visits.take(order)
@@ -344,7 +345,7 @@ def _return_logit(subjects: Subjects, stays: Visits, advice: Bools) -> Floats:
     return np.asarray(logit)
 
 
-def _return(rng: np.random.Generator, subjects: Subjects, stays: Visits) -> Arrivals:
+def _return(rng: np.random.Generator, subjects: Subjects, stays: Visits, end: int) -> Arrivals:
     """Next arrivals: unplanned within 30 days; else a planned or observed stay, which is no readmission; else later."""
     size = len(stays)
     home = ~stays.died & (stays.home_death == 0)
@@ -361,7 +362,7 @@ def _return(rng: np.random.Generator, subjects: Subjects, stays: Visits) -> Arri
     days = np.select([unplanned, decoy], [soon, rng.integers(14, 27, size)], 32 + rng.exponential(220, size))
     midnight = (stays.discharge // DAY) * DAY + days.astype(np.int64) * DAY
     blocked = np.where(route == PLANNED, stays.discharge + 31 * DAY, 0)
-    rows = np.flatnonzero(unplanned | ((decoy | late) & (midnight < END)))
+    rows = np.flatnonzero(unplanned | ((decoy | late) & (midnight < end)))
     return Arrivals(stays.subject[rows], midnight[rows], route[rows], stays.prior[rows] + 1, blocked[rows])
 
 

@@ -63,6 +63,7 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_run(verbs)
+    _add_simulate(verbs)
     _add_serve(verbs)
     _add_report(verbs)
     _add_governance(verbs)
@@ -88,6 +89,15 @@ def _add_run(verbs: Any) -> None:
         default="cli",
         help="who calls the stages: this process, or a process each by Kubeflow or Airflow",
     )
+
+
+def _add_simulate(verbs: Any) -> None:
+    simulate = _verb(
+        verbs, "simulate", "live through nights of a made-up hospital, as the DAGs do", _simulate
+    )
+    simulate.add_argument("--nights", type=int, default=14)
+    simulate.add_argument("--size", choices=("tiny", "small"), default="tiny", help="of the made-up hospital")
+    simulate.add_argument("--dataset", default="simulated", help="name in the lake")
 
 
 def _add_extract(parser: argparse.ArgumentParser) -> None:
@@ -183,6 +193,12 @@ def _run(options: argparse.Namespace) -> int:
 
         runners.orchestrate(options.runner, _settings(), which)
     return loop.run(_settings(), **which)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from mediscale import simulation
+
+    return simulation.run(_settings(), options.nights, options.size, options.dataset)
 
 
 def _which(options: argparse.Namespace) -> dict[str, str]:

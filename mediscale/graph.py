@@ -40,6 +40,9 @@ FEATURES = (
 )
 """What the night does: records to features."""
 
+AS_OF = ("labels", "gold")
+"""The night's stages that see only what was recorded by a time, their parameter ``as_of``."""
+
 TRAINING = (
     Step("training_set", ("bronze", "silver", "labels", "gold"), per_task=True),
     Step("risk_model", ("bronze", "training_set"), per_task=True),

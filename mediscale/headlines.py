@@ -67,6 +67,7 @@ HEADLINES: Mapping[str, Callable[[Any], str]] = {
     "evaluate": _evaluate,
     "promotion": lambda r: r.reason,
     "rehearsal": lambda r: f"{r.answered:,} predictions answered and logged in {len(r.windows)} windows",
+    "rounds": lambda r: f"{r.asked:,} patients asked about",
     "drift": lambda r: r.summary,
     "retrain": lambda r: r.reason,
 }

@@ -39,6 +39,7 @@ STAGES: dict[str, str] = {
     "evaluate": "training.evaluate",
     "promotion": "training.promote",
     "rehearsal": "serving.rehearsal",
+    "rounds": "serving.rounds",
     "drift": "monitoring.drift",
     "retrain": "monitoring.retrain",
 }

@@ -82,11 +82,11 @@ def _next(run: "Run") -> list[str]:
     alias = "" if promoted else " --alias staging"
     commands = []
     if run.decisions:
-        commands.append(f"{_program('mediscale')} serve --dataset {run.dataset}{alias}")
+        commands.append(f"{program('mediscale')} serve --dataset {run.dataset}{alias}")
         commands.append(
-            f"{_program('mlflow', home=False)} ui --backend-store-uri {_store(settings)} --port 5000"
+            f"{program('mlflow', home=False)} ui --backend-store-uri {_store(settings)} --port 5000"
         )
-    commands.append(f"{_program('mediscale')} run --source mimic-iv --path FOLDER_OF_YOUR_EXTRACT")
+    commands.append(f"{program('mediscale')} run --source mimic-iv --path FOLDER_OF_YOUR_EXTRACT")
     return commands
 
 
@@ -95,7 +95,7 @@ def _store(settings: "Settings") -> str:
     return f"{scheme}{slashes}{_relative(Path(path))}" if scheme == "sqlite:" else settings.tracking_uri
 
 
-def _program(name: str, home: bool = True) -> str:
+def program(name: str, home: bool = True) -> str:
     """The program as it must be typed from here, with the home if it is not the default one."""
     moved = os.environ.get("MEDISCALE_HOME")
     prefix = f"MEDISCALE_HOME={moved} " if moved and home else ""

@@ -7,25 +7,21 @@ that nobody announced. The predictions go to a log of their own (dataset ``<data
 hospital's.
 """
 
-import asyncio
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_pipeline import features
+from data_pipeline.synthetic_analyser import READS_HIGH
 from mediscale import lake
-from mediscale.errors import NotFoundError, QualityError
+from mediscale.errors import QualityError
 from mediscale.predictor import Task
 from mediscale.refs import Frozen, ModelRef, TableRef
 from mediscale.settings import Settings
+from serving.replay import Question, Server
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-PLANTED = {"age": 1.10, "creatinine": 1.6, "urea_nitrogen": 1.4, "potassium": 1.15, "heart_rate": 1.12}
+PLANTED = {"age": 1.10, "heart_rate": 1.12, **READS_HIGH}
 """What changes in a planted window, as factors: older patients, and an analyser that reads high."""
 
 SHORTEST = 20
@@ -58,16 +54,6 @@ class Result(Frozen):
     answered: int
 
 
-@dataclass
-class _Clock:
-    """The server's clock in a rehearsal: it stands where it is set."""
-
-    at: datetime
-
-    def __call__(self) -> datetime:
-        return self.at
-
-
 def run(params: Params, settings: Settings, key: str) -> Result:
     """Sends every held-out stay once, spread over the windows, so that no two windows share one.
 
@@ -86,7 +72,10 @@ def run(params: Params, settings: Settings, key: str) -> Result:
             f"{len(requests)} held-out stays are too few to rehearse {len(windows)} windows of {SHORTEST}."
         )
     days = [requests[i * share : (i + 1) * share] for i in range(len(windows))]
-    asyncio.run(_ask(settings, params, log_dataset, list(zip(windows, days, strict=True))))
+    server = Server(settings, params.dataset, params.task, params.model, "staging", log_dataset)
+    server.ask(
+        question for window, day in zip(windows, days, strict=True) for question in _asked_in(window, day)
+    )
     predictions = lake.latest(settings, log_dataset, "predictions")
     return Result(windows=windows, predictions=predictions, answered=share * len(windows))
 
@@ -126,33 +115,9 @@ def _planted(request: dict[str, Any]) -> dict[str, Any]:
     return {name: value * PLANTED.get(name, 1) if name != "sex" else value for name, value in request.items()}
 
 
-async def _ask(
-    settings: Settings, params: Params, log_dataset: str, days: Sequence[tuple[Window, list[dict[str, Any]]]]
-) -> None:
-    from httpx import ASGITransport, AsyncClient
-
-    from serving.app import create_app
-    from serving.prediction_log import PredictionLog
-    from serving.predictors import Predictors
-
-    predictors = Predictors(settings, params.dataset, "staging")
-    predictors.refresh()
-    served = predictors.current.get(params.task)
-    if served is None or served.model != params.model:
-        raise NotFoundError(f"{params.model} is not what the alias staging points to; nothing was rehearsed.")
-    clock = _Clock(params.moved_at)
-    app: FastAPI = create_app(
-        settings, predictors, PredictionLog(settings, log_dataset, worker="rehearsal"), clock
-    )
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(app.router.lifespan_context(app))
-        client = await stack.enter_async_context(
-            AsyncClient(transport=ASGITransport(app=app), base_url="http://rehearsal")
-        )
-        for window, day in days:
-            for clock.at, request in zip(_moments(window, len(day)), day, strict=True):
-                answer = await client.post("/predict", json=_planted(request) if window.planted else request)
-                answer.raise_for_status()
+def _asked_in(window: Window, requests: list[dict[str, Any]]) -> Iterator[Question]:
+    for at, request in zip(_moments(window, len(requests)), requests, strict=True):
+        yield Question(at, _planted(request) if window.planted else request)
 
 
 def _moments(window: Window, count: int) -> Iterator[datetime]:

@@ -1,0 +1,78 @@
+"""Who is asked about on a night, and that a night sees nothing that was written down after it."""
+
+import datetime as dt
+from collections.abc import Callable
+from itertools import pairwise
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from data_pipeline import labels, landmark
+
+Draw = Callable[[str], pa.Table]
+
+HEADER = "subject_id | time | code | visit_id | available_time\n"
+WARD = (
+    HEADER
+    + """
+1 | 1950-06-01 00:00 | MEDS_BIRTH | | 1950-06-01 00:00
+1 | 2022-03-01 10:00 | HOSPITAL_ADMISSION//EMERGENCY | 10 | 2022-03-01 10:00
+1 | 2022-03-09 12:00 | HOSPITAL_DISCHARGE//HOME | 10 | 2022-03-09 12:00
+2 | 1960-06-01 00:00 | MEDS_BIRTH | | 1960-06-01 00:00
+2 | 2022-03-01 11:00 | HOSPITAL_ADMISSION//URGENT | 20 | 2022-03-01 11:00
+2 | 2022-03-02 10:59 | HOSPITAL_DISCHARGE//HOME | 20 | 2022-03-02 10:59
+3 | 2010-06-01 00:00 | MEDS_BIRTH | | 2010-06-01 00:00
+3 | 2022-03-01 12:00 | HOSPITAL_ADMISSION//EMERGENCY | 30 | 2022-03-01 12:00
+4 | 1970-06-01 00:00 | MEDS_BIRTH | | 1970-06-01 00:00
+4 | 2022-03-01 13:00 | HOSPITAL_ADMISSION//EMERGENCY | 40 | 2022-03-01 13:00
+4 | 2022-03-04 06:00 | MEDS_DEATH | 40 | 2022-03-04 06:00
+4 | 2022-03-04 06:00 | HOSPITAL_DISCHARGE//DIED | 40 | 2022-03-04 08:00
+5 | 1980-06-01 00:00 | MEDS_BIRTH | | 1980-06-01 00:00
+5 | 2022-03-02 09:00 | HOSPITAL_ADMISSION//OBSERVATION | 50 | 2022-03-02 09:00
+"""
+)
+"""1: stays for days. 2: left before a day had passed. 3: a child. 4: dies on the fourth. 5: only observed."""
+
+
+def march(day: int, hour: int = 1) -> dt.datetime:
+    return dt.datetime(2022, 3, day, hour)
+
+
+def test_a_night_s_round_asks_about_adults_still_there_after_a_day(events: Draw) -> None:
+    assert landmark.due(events(WARD), march(2), march(3)) == [(1, march(2, 10)), (4, march(2, 13))]
+
+
+def test_who_leaves_later_is_asked_about_all_the_same(events: Draw) -> None:
+    """On that night nobody knew how, or that, the stays would end."""
+    known = events(WARD).filter(pc.less_equal(events(WARD)["available_time"], march(3)))
+    assert landmark.due(known, march(2), march(3)) == landmark.due(events(WARD), march(2), march(3))
+
+
+def test_nobody_is_asked_about_twice_and_nobody_is_forgotten(events: Draw) -> None:
+    nights = [march(day) for day in range(1, 8)]
+    each = [landmark.due(events(WARD), *span) for span in pairwise(nights)]
+    assert [who for due in each for who in due] == landmark.due(events(WARD), nights[0], nights[-1])
+
+
+@pytest.mark.parametrize("day", range(1, 14))
+def test_a_night_labels_as_if_later_records_did_not_exist(events: Draw, day: int) -> None:
+    everything = events(WARD)
+    known = everything.filter(pc.less_equal(everything["available_time"], march(day)))
+    told = labels.cohort(everything, "mortality", march(day), 0)
+    assert told.equals(labels.cohort(known, "mortality", march(day), 0))
+
+
+@pytest.mark.parametrize(
+    ("as_of", "known"),
+    [
+        pytest.param(march(4, 7), set(), id="the stay of the dead is still open"),
+        pytest.param(march(4, 8), {4}, id="the discharge of the dead is written down"),
+        pytest.param(march(9, 13), {4}, id="home an hour ago: it may yet be a transfer"),
+        pytest.param(march(10, 12), {1, 4}, id="home for a day"),
+    ],
+)
+def test_an_outcome_is_unknown_until_it_is_certain(events: Draw, as_of: dt.datetime, known: set[int]) -> None:
+    rows = labels.cohort(events(WARD), "mortality", as_of, 0)
+    certain = rows.filter(pc.equal(rows["steps"], len(labels.STEPS["mortality"])))
+    assert set(certain["subject_id"].to_pylist()) == known
