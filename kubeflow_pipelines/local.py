@@ -15,11 +15,11 @@ def run(settings: Settings, arguments: dict[str, Any]) -> bool:
     need_kfp()
     from kfp import local
 
-    from kubeflow_pipelines.train_pipeline import train
+    from kubeflow_pipelines.train_pipeline import layout
 
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(settings.home / "kubeflow"))
     try:
-        train(**arguments, home=str(settings.home))
+        layout()(**arguments, home=str(settings.home))
     except RuntimeError as error:  # names the step only; its own words are in what was printed
         print(error)
         return False

@@ -51,14 +51,16 @@ class Resources(NamedTuple):
 
     cpu: str
     memory: str
-    accelerators: int = 0
+    accelerator: str = ""
+    """Resource name of the one that it asks for, such as ``nvidia.com/gpu``; empty: none."""
 
 
 SPARK = Resources(cpu="2", memory="6G")
 SMALL = Resources(cpu="1", memory="3G")
 TRAINING = Resources(cpu="4", memory="8G")
 """Trees: XGBoost's threads on four cores beat a GPU's start at the sizes of one hospital."""
-NOTES = Resources(cpu="4", memory="12G", accelerators=1)
+NOTES = Resources(cpu="4", memory="12G")
+"""The step that gets the cluster's accelerator where MEDISCALE_KFP_ACCELERATOR names one."""
 
 RESOURCES = {
     "bronze": SPARK,
@@ -76,10 +78,16 @@ RESOURCES = {
 }
 
 
+def wanted_by(stage: str, accelerator: str = "") -> Resources:
+    """What a stage's step asks for, on a cluster whose accelerator is this one."""
+    wanted = RESOURCES.get(stage, SMALL)
+    return wanted._replace(accelerator=accelerator) if wanted is NOTES else wanted
+
+
 def place(task: dsl.PipelineTask, wanted: Resources) -> dsl.PipelineTask:
     """Asks for the resources; switches Kubeflow's cache off, because the stages' own keys decide; retries twice."""
     task.set_cpu_request(wanted.cpu).set_cpu_limit(wanted.cpu)
     task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
-    if wanted.accelerators:
-        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(wanted.accelerators)
+    if wanted.accelerator:
+        task.set_accelerator_type(wanted.accelerator).set_accelerator_limit(1)
     return task.set_caching_options(False).set_retry(2, backoff_duration="60s", backoff_factor=2)

@@ -7,14 +7,14 @@ from mediscale.errors import MediscaleError, UsageError
 from mediscale.settings import Settings
 
 
-def compiled(output: Path | None) -> Path:
-    """Compiles the pipeline into ``output``, or over the file that the repository holds."""
+def compiled(output: Path | None, accelerator: str = "") -> Path:
+    """Compiles the pipeline into ``output``, or over the repository's own file, which asks for no accelerator."""
     need_kfp()
     from kubeflow_pipelines import train_pipeline
 
     path = output or train_pipeline.COMPILED
     path.parent.mkdir(parents=True, exist_ok=True)
-    train_pipeline.compile_to(path)
+    train_pipeline.compile_to(path, accelerator)
     return path
 
 
@@ -34,15 +34,13 @@ def submit(settings: Settings, arguments: dict[str, str]) -> str:
     from kfp_server_api import ApiException
     from urllib3.exceptions import HTTPError
 
-    from kubeflow_pipelines import train_pipeline
-
     host, token = settings.kfp_host, settings.kfp_token.get_secret_value()
     warnings.simplefilter("ignore", FutureWarning)
     try:
         _greet(host, token)
         client = kfp.Client(host=host, existing_token=token or None)
         run = client.create_run_from_pipeline_package(
-            str(train_pipeline.COMPILED),
+            str(_package(settings)),
             arguments=arguments,
             run_name="mediscale-train",
             enable_caching=False,
@@ -54,6 +52,15 @@ def submit(settings: Settings, arguments: dict[str, str]) -> str:
             f"The Kubeflow cluster {host} does not answer; check MEDISCALE_KFP_HOST."
         ) from error
     return f"{host.rstrip('/')}/#/runs/details/{run.run_id}"
+
+
+def _package(settings: Settings) -> Path:
+    """The compiled file of the repository, or one for a cluster with accelerators."""
+    from kubeflow_pipelines import train_pipeline
+
+    if not settings.kfp_accelerator:
+        return train_pipeline.COMPILED
+    return compiled(settings.home / "kubeflow" / "train_pipeline.yaml", settings.kfp_accelerator)
 
 
 def _greet(host: str, token: str) -> None:

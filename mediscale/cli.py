@@ -224,7 +224,7 @@ def _pipeline(options: argparse.Namespace) -> int:
 
     which = _which(options)
     if options.action == "compile":
-        print(submit.compiled(options.output))
+        print(submit.compiled(options.output, _settings().kfp_accelerator if options.output else ""))
     else:
         print(submit.submit(_settings(), {**which, "home": options.home}))
     return 0

@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     """Address of a Kubeflow Pipelines API, for ``mediscale pipeline submit``."""
     kfp_token: SecretStr = SecretStr("")
     """Bearer token for it, where it asks for one."""
+    kfp_accelerator: str = ""
+    """What the cluster calls its accelerators, such as nvidia.com/gpu; the note model's step then asks for one."""
     encoder: str = "all-MiniLM-L6-v2"
     """What notes are read with: the packaged BERT, or a name of the hub whose revision is pinned in
     ``data_pipeline.encoders``, such as ``emilyalsentzer/Bio_ClinicalBERT``."""
