@@ -9,7 +9,7 @@ from pathlib import Path
 
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
-from mediscale_steps import DATASET_PARAM, DEFAULTS, DRIFTED, step
+from mediscale_steps import DATASET_PARAM, DEFAULTS, DRIFTED, first_line, step
 
 from mediscale import graph
 
@@ -36,8 +36,14 @@ def publish(results: list[str]) -> None:
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=4),
     default_args=DEFAULTS,
-    params={"dataset": DATASET_PARAM, "days": Param(1, type="integer", minimum=1, maximum=90)},
+    params={
+        "dataset": DATASET_PARAM,
+        "days": Param(
+            1, type="integer", minimum=1, maximum=90, description="How many days of predictions are judged."
+        ),
+    },
     tags=["mediscale"],
+    description=first_line(__doc__),
     doc_md=__doc__,
 )
 def drift() -> None:

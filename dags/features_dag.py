@@ -7,7 +7,7 @@ itself would have had. The finished night is published as an asset, which retrai
 from datetime import datetime, timedelta
 
 from airflow.sdk import Metadata, Param, dag, task
-from mediscale_steps import DEFAULTS, EXTRACT_PARAMS, FEATURES, RESULTS, chain, extract
+from mediscale_steps import DEFAULTS, EXTRACT_PARAMS, FEATURES, RESULTS, chain, extract, first_line
 
 from mediscale import graph
 
@@ -42,6 +42,7 @@ def publish(results: str):  # type: ignore[no-untyped-def]
         )
     },
     tags=["mediscale"],
+    description=first_line(__doc__),
     doc_md=__doc__,
 )
 def features() -> None:

@@ -1,7 +1,7 @@
 """An extract through the loop to its promotion decisions, once, as ``mediscale run --runner airflow`` does."""
 
 from airflow.sdk import dag
-from mediscale_steps import DEFAULTS, EXTRACT_PARAMS, chain, extract
+from mediscale_steps import DEFAULTS, EXTRACT_PARAMS, chain, extract, first_line
 
 from mediscale import graph
 
@@ -15,6 +15,7 @@ from mediscale import graph
     default_args=DEFAULTS | {"retries": 0},
     params=EXTRACT_PARAMS,
     tags=["mediscale"],
+    description=first_line(__doc__),
     doc_md=__doc__,
 )
 def loop() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -43,15 +44,42 @@ def sources() -> list[str]:
     return sorted(file.stem.replace("_", "-") for file in folder.glob("*.yaml"))
 
 
+def usual(name: str) -> str:
+    """What a run gets that nobody gives a parameter to, as each scheduled one: ``MEDISCALE_SOURCE`` and so on."""
+    return os.environ.get(f"MEDISCALE_{name.upper()}", "")
+
+
 EXTRACT_PARAMS = {
-    "source": Param("", type="string", enum=["", *sources()], description="Empty: a synthetic hospital."),
-    "path": Param("", type="string", description="Folder of the extract, where the stages run."),
-    "dataset": Param("", type="string", pattern="^[a-z0-9-]*$", description="Empty: the source's name."),
+    "source": Param(
+        usual("source"),
+        type="string",
+        enum=["", *sources()],
+        description="What the extract is. Empty: a synthetic hospital.",
+    ),
+    "path": Param(
+        usual("path"),
+        type="string",
+        description="Folder of the extract, on the machine where the stages run.",
+    ),
+    "dataset": Param(
+        usual("dataset"),
+        type="string",
+        pattern="^[a-z0-9-]*$",
+        description="Name in the lake. Empty: the source's, or `synthetic`.",
+    ),
     "size": Param(
-        "", type="string", enum=["", "tiny", "small", "large"], description="Of the synthetic one."
+        usual("size"),
+        type="string",
+        enum=["", "tiny", "small", "large"],
+        description="Of the synthetic hospital: 250, 6,000 or 40,000 patients. Empty: small.",
     ),
 }
-DATASET_PARAM = Param("synthetic", type="string", pattern="^[a-z0-9][a-z0-9-]*$")
+DATASET_PARAM = Param(
+    usual("dataset") or usual("source") or "synthetic",
+    type="string",
+    pattern="^[a-z0-9][a-z0-9-]*$",
+    description="Name in the lake.",
+)
 
 
 def alert(context: Mapping[str, Any]) -> None:
@@ -66,7 +94,13 @@ def alert(context: Mapping[str, Any]) -> None:
         urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
 
 
+def first_line(doc: str | None) -> str:
+    """Of a DAG's documentation: what the list of DAGs shows."""
+    return (doc or "").partition("\n")[0]
+
+
 DEFAULTS = {
+    "owner": "mediscale",
     "retries": 2,
     "retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(hours=4),
@@ -77,16 +111,32 @@ DEFAULTS = {
 REFUSED = 4
 """How the program ends where a source lacks what a task needs: that task's steps are skipped, the others go on."""
 
+BUSY = 5
+"""How it ends where another process is at the same work: an earlier try, or a person's run."""
+WAIT_SECONDS = 30.0
+
+
+def start_when_free(arguments: list[str], log: Path) -> None:
+    """``start``, again and again while another process is at the same work; the task's timeout ends that too."""
+    while True:
+        try:
+            return start(arguments, log)
+        except BusyError:
+            print(f"Trying again in {WAIT_SECONDS:.0f} s.", flush=True)
+            time.sleep(WAIT_SECONDS)
+
 
 def start(arguments: list[str], log: Path) -> None:
     """Runs the program in a process group of its own, which is ended with the task, however the task ends.
 
     Raises:
         RefusedError: the source lacks what the task needs.
+        BusyError: another process is at the same work.
         RuntimeError: it failed. The message is the last line that it printed, a stage's own sentence.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as stream:
+    with log.open("ab") as stream:  # an earlier try may still write to it
+        begun = stream.tell()
         process = subprocess.Popen(
             [COMMAND, *arguments], stdout=stream, stderr=stream, start_new_session=True
         )
@@ -95,11 +145,11 @@ def start(arguments: list[str], log: Path) -> None:
         except BaseException:  # a timeout, a person's click, the scheduler's end
             end(process)
             raise
-    said = log.read_text(errors="replace")
-    print(said)
+    said = log.read_bytes()[begun:].decode(errors="replace")
+    print(said, flush=True)
     if code:
         sentence = said.strip().rpartition("\n")[2] or f"ended with code {code} without a word"
-        raise RefusedError(sentence) if code == REFUSED else RuntimeError(sentence)
+        raise {REFUSED: RefusedError, BUSY: BusyError}.get(code, RuntimeError)(sentence)
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
@@ -116,6 +166,10 @@ class RefusedError(RuntimeError):
     """A source lacks what a task needs; the message says what."""
 
 
+class BusyError(RuntimeError):
+    """Another process is at the same work; the message names it."""
+
+
 @task
 def process(arguments: list[str], result: str, refusable: bool) -> str:
     """Leaves the result file and returns its path, which is all that Airflow sees.
@@ -126,7 +180,7 @@ def process(arguments: list[str], result: str, refusable: bool) -> str:
         if Path(f"{needed}.refused").exists():
             raise AirflowSkipException(Path(f"{needed}.refused").read_text())
     try:
-        start([*arguments, "--result", result], Path(result).with_suffix(".log"))
+        start_when_free([*arguments, "--result", result], Path(result).with_suffix(".log"))
     except RefusedError as refusal:
         if not refusable:
             raise

@@ -12,7 +12,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from mediscale_steps import CANDIDATE, DEFAULTS, stage
+from mediscale_steps import CANDIDATE, DEFAULTS, first_line, stage
 
 from mediscale import graph
 
@@ -70,6 +70,7 @@ def decision(node: graph.Node, found: Any) -> None:
     max_active_runs=1,
     default_args=DEFAULTS,
     tags=["mediscale"],
+    description=first_line(__doc__),
     doc_md=__doc__,
 )
 def promotion() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk import Metadata, dag, task
 from airflow.sdk.exceptions import AirflowFailException
-from mediscale_steps import CANDIDATE, DEFAULTS, DRIFTED, FEATURES, RESULTS, chain
+from mediscale_steps import CANDIDATE, DEFAULTS, DRIFTED, FEATURES, RESULTS, chain, first_line
 
 from mediscale import graph
 
@@ -38,6 +38,7 @@ def publish(results: str, features: str):  # type: ignore[no-untyped-def]
     dagrun_timeout=timedelta(hours=12),
     default_args=DEFAULTS,
     tags=["mediscale"],
+    description=first_line(__doc__),
     doc_md=__doc__,
 )
 def retraining() -> None:

@@ -14,7 +14,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -26,6 +27,8 @@ AIRFLOW = ROOT / ".venv-airflow" / "bin" / "airflow"
 USER = "admin"
 _PASSWORDS = "passwords.json"
 _START_SECONDS = 600.0
+_LEAST_SECONDS = 60.0
+"""What a part lives at least before it is worth another start."""
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -51,7 +54,9 @@ def environment(settings: Settings) -> dict[str, str]:
         "PATH": f"{AIRFLOW.parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "MEDISCALE_HOME": str(settings.home),
-        "MEDISCALE_COMMAND": str(Path(sys.executable).with_name("mediscale")),
+        "MEDISCALE_COMMAND": os.environ.get(
+            "MEDISCALE_COMMAND", str(Path(sys.executable).with_name("mediscale"))
+        ),
     }
 
 
@@ -96,7 +101,7 @@ def standalone(settings: Settings, port: int) -> int:
             print(
                 f"http://127.0.0.1:{port}   user {USER}   password {password}   Ctrl-C stops it", flush=True
             )
-            return _until_one_ends(parts, log)
+            return _keep_up(parts)
 
 
 _COMPONENTS = (["api-server"], ["scheduler", "--skip-serve-logs"], ["dag-processor"])
@@ -104,28 +109,73 @@ _COMPONENTS = (["api-server"], ["scheduler", "--skip-serve-logs"], ["dag-process
 triggerer, which nothing of ours needs."""
 
 
+@dataclass
+class Part:
+    """One of Airflow's processes, in a process group of its own; started again when it ends by itself."""
+
+    command: list[str]
+    around: dict[str, str]
+    log: TextIO
+    started: float = 0.0
+    groups: list[int] = field(default_factory=list)
+    """Of every process that it was: the workers of one that was killed go on with their tasks."""
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [str(AIRFLOW), *self.command],
+            env=self.around,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
+        )
+        self.groups.append(self.process.pid)
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def start_again(self) -> None:
+        """Raises: MediscaleError: it ended so soon that it would end again."""
+        if time.monotonic() - self.started < _LEAST_SECONDS:
+            raise MediscaleError(
+                f"Airflow's {self.command[0]} ends as soon as it starts; {self.log.name} says why."
+            )
+        print(f"Airflow's {self.command[0]} ended by itself and is started again; runs go on.", flush=True)
+        self.start()
+
+    def wait(self) -> None:
+        self.process.wait()
+        for group in self.groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGTERM)
+
+
 @contextmanager
-def _components(around: dict[str, str], log: TextIO) -> Iterator[list[subprocess.Popen[bytes]]]:
-    parts = [
-        subprocess.Popen([str(AIRFLOW), *part], env=around, stdout=log, stderr=log) for part in _COMPONENTS
-    ]
+def _components(around: dict[str, str], log: TextIO) -> Iterator[list[Part]]:
+    parts = [Part(command, around, log) for command in _COMPONENTS]
     try:
         yield parts
     finally:
         for part in parts:
-            part.terminate()
+            part.process.terminate()
         for part in parts:
             part.wait()
 
 
-def _until_one_ends(parts: list[subprocess.Popen[bytes]], log: Path) -> int:
+def _keep_up(parts: list[Part]) -> int:
+    """Until a person stops it."""
     try:
-        while all(part.poll() is None for part in parts):
+        while True:
+            for part in parts:
+                if part.ended():
+                    part.start_again()
             time.sleep(1)
     except KeyboardInterrupt:
         print("Airflow stops; runs go on when it is started again.")
         return 0
-    raise MediscaleError(f"A part of Airflow ended by itself; {log} says why. Start it again: runs go on.")
 
 
 def _on_loopback(port: int) -> dict[str, str]:
@@ -160,11 +210,11 @@ def _password(file: Path) -> str:
     return password
 
 
-def await_answer(parts: list[subprocess.Popen[bytes]], port: int, log: Path) -> None:
+def await_answer(parts: list[Part], port: int, log: Path) -> None:
     """Waits until the API answers."""
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end:
-        if any(part.poll() is not None for part in parts):
+        if any(part.ended() for part in parts):
             raise MediscaleError(f"Airflow ended while it started; {log} says why.")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/monitor/health", timeout=5):

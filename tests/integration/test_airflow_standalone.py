@@ -1,4 +1,5 @@
-"""``mediscale airflow`` as a person starts it: on loopback, behind a password, refusing what no run could do."""
+"""``mediscale airflow`` as a person starts it: on loopback, behind a password, refusing what no run could do, and going
+on with a run whose stage, whose scheduler or whose first try was killed."""
 
 import json
 import os
@@ -9,21 +10,51 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
+from mediscale import stages
+from mediscale.settings import Settings
+
 pytestmark = pytest.mark.timeout(1500)
+
+
+PROGRAM = """#!{python}
+import json, os, pathlib, sys, time
+command = [{mediscale!r}, *sys.argv[1:]]
+if sys.argv[1] not in ("drift", "retrain"):
+    os.execv(command[0], command)
+from mediscale import stages
+from mediscale.errors import BusyError
+from mediscale.settings import Settings
+settings = Settings()
+name = "-".join([sys.argv[1], *(text[5:] for text in sys.argv if text.startswith("task="))])
+result = pathlib.Path(sys.argv[sys.argv.index("--result") + 1])
+try:
+    with stages.exclusive(settings, name, f"Stage {{name}}"):
+        while (settings.home / f"hold-{{name}}").exists():
+            time.sleep(0.1)
+        with (settings.home / "done").open("a") as ledger:
+            ledger.write(name + chr(10))
+        result.write_text(json.dumps({{"retrain": False, "reason": "Quiet."}}))
+except BusyError as busy:
+    print(f"mediscale: {{busy}}", file=sys.stderr)
+    sys.exit(busy.exit_code)
+"""
+"""The platform's program, but that drift and its verdict do nothing except as long as a test says, under the real lock;
+each time that one of them is done stands in the home's file ``done``."""
 
 
 class Airflow:
     """A running Airflow and the person who logged in."""
 
-    def __init__(self, process: "subprocess.Popen[str]", address: str, password: str) -> None:
-        self.process, self.address, self.password = process, address, password
+    def __init__(self, process: "subprocess.Popen[str]", address: str, password: str, home: Path) -> None:
+        self.process, self.address, self.password, self.home = process, address, password, home
         self.token = ""
 
     def ask(self, path: str, body: Any = None, method: str | None = None) -> tuple[int, Any]:
@@ -42,6 +73,24 @@ class Airflow:
         self.token = answer.get("access_token", "")
         return status
 
+    def part(self, name: str) -> psutil.Process:
+        """Airflow's own process of that name."""
+        parts = psutil.Process(self.process.pid).children()
+        return next(part for part in parts if name in part.cmdline())
+
+    def states(self, dag: str, run: str) -> dict[str, str]:
+        tasks = self.ask(f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")[1]["task_instances"]
+        return {task["task_id"]: task["state"] for task in tasks}
+
+
+def until(happened: Callable[[], Any], seconds: float = 300) -> Any:
+    """What it says as soon as it says something."""
+    end = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < end
+        time.sleep(0.3)
+    return found
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -51,8 +100,12 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    around = {**os.environ, "MEDISCALE_HOME": str(tmp_path_factory.mktemp("standalone"))}
-    command = [str(Path(sys.executable).with_name("mediscale")), "airflow", "--port", str(free_port())]
+    home = tmp_path_factory.mktemp("standalone")
+    program, mediscale = home / "program", str(Path(sys.executable).with_name("mediscale"))
+    program.write_text(PROGRAM.format(python=sys.executable, mediscale=mediscale))
+    program.chmod(0o755)
+    around = {**os.environ, "MEDISCALE_HOME": str(home), "MEDISCALE_COMMAND": str(program)}
+    command = [mediscale, "airflow", "--port", str(free_port())]
     process = subprocess.Popen(command, env=around, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -61,7 +114,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     else:
         pytest.fail(f"Airflow ended with {process.wait()}")
     threading.Thread(target=process.stdout.read, daemon=True).start()
-    yield Airflow(process, told[1], told[2])
+    yield Airflow(process, told[1], told[2], home)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
 
@@ -108,3 +161,44 @@ def test_a_parameter_out_of_range_starts_no_run(airflow: Airflow, dag: str, conf
     status, answer = airflow.ask(f"/api/v2/dags/mediscale_{dag}/dagRuns", body)
     assert status == 400
     assert f"Invalid input for param {next(iter(conf))}" in answer["detail"]
+
+
+def test_a_run_survives_whatever_is_killed(airflow: Airflow) -> None:
+    """The stage with -9, then the scheduler with -9, and a first try that still runs: nothing is done twice."""
+    airflow.log_in(airflow.password)
+    home, dag = airflow.home, "mediscale_drift"
+    for held in ("drift-mortality", "retrain-mortality"):
+        (home / f"hold-{held}").touch()
+    with stages.exclusive(Settings(home=home), "drift-readmission", "A first try"):
+        airflow.ask(f"/api/v2/dags/{dag}", {"is_paused": False}, "PATCH")
+        run = until(lambda: airflow.ask(f"/api/v2/dags/{dag}/dagRuns")[1]["dag_runs"])[0]["dag_run_id"]
+        os.kill(holder(home, "drift-mortality"), signal.SIGKILL)
+        until(lambda: airflow.states(dag, run)["drift_mortality"] == "up_for_retry")
+        assert "ended with code -9 without a word" in said(airflow, dag, run, "drift_mortality")
+        (home / "hold-drift-mortality").unlink()
+        again = {"dry_run": False, "task_ids": ["drift_mortality"], "dag_run_id": run, "only_failed": False}
+        assert airflow.ask(f"/api/v2/dags/{dag}/clearTaskInstances", again)[0] == 200
+        holder(home, "retrain-mortality")
+        killed = airflow.part("scheduler")
+        killed.kill()
+        until(lambda: airflow.part("scheduler").pid != killed.pid)
+        until(lambda: "already running here" in said(airflow, dag, run, "drift_readmission"))
+    (home / "hold-retrain-mortality").unlink()
+    state = until(
+        lambda: airflow.ask(f"/api/v2/dags/{dag}/dagRuns/{run}")[1]["state"] in ("success", "failed")
+    )
+    assert airflow.states(dag, run) == dict.fromkeys(STEPS, "success") | {"publish": "skipped"}, state
+    assert sorted((home / "done").read_text().split()) == sorted(step.replace("_", "-") for step in STEPS)
+
+
+STEPS = ("drift_mortality", "retrain_mortality", "drift_readmission", "retrain_readmission")
+
+
+def holder(home: Path, scope: str) -> int:
+    """The process that has the lock."""
+    lock = home / "locks" / f"{scope}.lock"
+    return int(until(lambda: lock.exists() and lock.read_text()))
+
+
+def said(airflow: Airflow, dag: str, run: str, task: str) -> str:
+    return json.dumps(airflow.ask(f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/1")[1])
