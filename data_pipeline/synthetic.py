@@ -47,6 +47,8 @@ class Params(Frozen):
     """Instead of the size's number."""
     days: int | None = Field(None, ge=30)
     """Within which they come for the first time, from 2022-01-01 on; None: in three and a half years."""
+    notes: bool = True
+    """Whether anybody writes them; without them the extract has no files of them."""
     reads_high_from: NaiveDatetime | None = None
     """From when on an analyser of the laboratory reads high (``synthetic_analyser``); None: never."""
 
@@ -159,7 +161,7 @@ def _write(params: Params, folder: Path, truth: Path) -> tuple[int, int]:
     with ExitStack() as stack:
         streams: dict[str, IO[bytes]] = {}
         for block in generate(subjects, params.seed, params.days):
-            tables = {**_read_by(params, block.tables), "truth": block.truth}
+            tables = {**_kept(params, block.tables), "truth": block.truth}
             fresh = tables.keys() - streams.keys()
             for name in sorted(fresh):
                 path = truth if name == "truth" else folder / f"{name}.csv.gz"
@@ -171,8 +173,10 @@ def _write(params: Params, folder: Path, truth: Path) -> tuple[int, int]:
     return counts
 
 
-def _read_by(params: Params, tables: "dict[str, pl.DataFrame]") -> "dict[str, pl.DataFrame]":
-    """The tables as the laboratory's analyser reads."""
+def _kept(params: Params, tables: "dict[str, pl.DataFrame]") -> "dict[str, pl.DataFrame]":
+    """The tables that this hospital keeps, as its laboratory's analyser reads."""
+    if not params.notes:
+        tables = {name: table for name, table in tables.items() if not name.startswith("note/")}
     if params.reads_high_from is None:
         return tables
     from data_pipeline.synthetic_analyser import read_high

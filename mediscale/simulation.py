@@ -4,7 +4,7 @@ Its records are made and landed once. Every night sees of them, through ``as_of`
 stay without a certain outcome has no label yet, and a result that is not back is in no feature. From one night on an
 analyser of the laboratory reads high. Of the two tasks the simulation follows one, whose question is asked at one
 moment of a stay: a server answers for every task at each request, and a question about the first 24 hours is none about
-a discharge.
+a discharge. Nobody writes notes there: reading them would take longer than all else of a night.
 
 As in ``dags/``: features; drift over the last answered predictions, and a verdict that knows the outcomes which have
 matured; a retraining where the verdict asks for it (or nothing was trained yet); a person who says yes, and a policy
@@ -198,6 +198,7 @@ def run(settings: Settings, nights: int, size: str = "tiny", dataset: str = "sim
         "dataset": dataset,
         "patients": hospital.patients,
         "days": HISTORY + MOST_NIGHTS,
+        "notes": False,
         "reads_high_from": night(PLANTED_NIGHT - 1),
     }
     with stages.exclusive(settings, f"run-{dataset}", f"A run of {dataset}"):
