@@ -28,7 +28,7 @@ def main(folder: Path) -> dict[str, Any]:
     bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
     told = {
         "errors": dict(bag.import_errors),
-        "seconds": {stats.file: stats.duration.total_seconds() for stats in bag.dagbag_stats},
+        "seconds": parse_seconds(folder),
         "imported": sorted({name.split(".")[0] for name in set(sys.modules) - before}),
         "dags": {name: describe(dag) for name, dag in bag.dags.items()},
     }
@@ -42,6 +42,12 @@ def main(folder: Path) -> dict[str, Any]:
         "failing": run(bag, "mediscale_loop", None, {"dataset": "broken"}),
     }
     return told
+
+
+def parse_seconds(folder: Path) -> dict[str, float]:
+    """Of each file, in a process that has Airflow imported already, as the DAG processor's has."""
+    bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
+    return {stats.file: stats.duration.total_seconds() for stats in bag.dagbag_stats}
 
 
 def describe(dag: Any) -> dict[str, Any]:
