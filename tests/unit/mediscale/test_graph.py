@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from mediscale import graph, stages
 
-LOOKED_UP = {"promotion": {"sequence", "actor", "moved_at"}}
+LOOKED_UP = {"deidentify": {"surrogate_key"}, "promotion": {"sequence", "actor", "moved_at"}}
 """What ``resolve`` adds and no stage leaves."""
 
 NODES = [pytest.param(node, id=node.name) for node in graph.nodes(graph.LOOP)]
