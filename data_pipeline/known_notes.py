@@ -1,8 +1,8 @@
 """Which notes of a patient could be read at a moment: the same choice for training, evaluation and serving."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,20 @@ def of_patients(table: "pa.Table") -> dict[int, list[Note]]:
     for i, (subject, note_id, time, available) in enumerate(zip(*columns, strict=True)):
         found.setdefault(subject, []).append(Note(note_id, time, available, values[ends[i] : ends[i + 1]]))
     return found
+
+
+def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[Note]:
+    """A patient's notes from rows of ``COLUMNS``."""
+    ordered = sorted(rows, key=lambda row: (row["available_time"], row["note_id"]))
+    return [
+        Note(
+            row["note_id"],
+            np.datetime64(row["time"], "us"),
+            np.datetime64(row["available_time"], "us"),
+            np.array(row["tokens"], dtype=np.int32),
+        )
+        for row in ordered
+    ]
 
 
 def times(table: "pa.Table", name: str) -> NDArray[np.datetime64]:

@@ -187,7 +187,11 @@ def _risks(
     window: "Window",
     generator: "np.random.Generator",
 ) -> "list[Comparison]":
-    """The answered risks, held against what the model answers on the tuning split; none when too few compare."""
+    """The answered risks, held against what the model answers on the tuning split; none when too few compare.
+
+    Of a version that reads notes it is what the values alone would have answered: whether a caller sends notes is not
+    the patients' doing, and would look like drift.
+    """
     import numpy as np
     import xgboost
 
@@ -201,7 +205,12 @@ def _risks(
     booster = xgboost.Booster(model_file=bytearray(files[spec.model_file]))
     margins = calibration.margins(booster, matched.inputs.astype(np.float32))
     usual = calibration.risks(margins, spec.calibration)
-    return [comparison.compare((RISK,), window, window.risks[:, None], matched, usual[:, None])]
+    answered = window.risks
+    if spec.notes is not None:
+        answered = calibration.risks(
+            calibration.margins(booster, window.inputs.astype(np.float32)), spec.calibration
+        )
+    return [comparison.compare((RISK,), window, answered[:, None], matched, usual[:, None])]
 
 
 def _judge(

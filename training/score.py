@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from data_pipeline import known_notes
 from mediscale import lake, registry, scoring
 from mediscale.errors import NotFoundError, StorageError
+from mediscale.note_reader import NoteReader
 from mediscale.predictor import Task
 from mediscale.refs import TableRef
 from mediscale.registry import Alias, Move
 from mediscale.settings import Settings
-from mediscale.tables import FEATURES
+from mediscale.tables import FEATURES, LABELS, NOTE_TOKENS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -51,13 +53,36 @@ def _scored(settings: Settings, move: Move, features: TableRef) -> "DataFrame":
     from mediscale import spark
 
     frame = spark.read(settings, features)
-    inputs = scoring.load(settings, move).spec.features
+    predictor = scoring.load(settings, move)
+    inputs = predictor.spec.features
     absent = set(inputs) - set(frame.columns)
     if absent:
         raise StorageError(
             f"{move.version} reads {len(absent)} features that {features} does not have; train it again."
         )
-    return frame.select(*FEATURES.column_names, *inputs).mapInArrow(_scorer(settings, move), SCHEMA)
+    rows = frame.select(*FEATURES.column_names, *inputs)
+    if predictor.reader is not None:
+        rows = _with_notes(settings, move, rows, predictor.reader.spec.tokenizer)
+    return rows.mapInArrow(_scorer(settings, move), SCHEMA)
+
+
+def _with_notes(settings: Settings, move: Move, rows: "DataFrame", tokenizer: str) -> "DataFrame":
+    """Adds when each stay began, and the patient's notes; which of them were known is for the worker to say."""
+    from pyspark.sql import functions as f
+
+    from mediscale import spark
+
+    dataset = move.model.removesuffix(f"-{move.task}")
+    labels = spark.read(settings, lake.latest(settings, dataset, f"{LABELS.name}_{move.task}"))
+    tokens = spark.read(settings, lake.latest(settings, dataset, NOTE_TOKENS.name))
+    note = f.struct(*(name for name in known_notes.COLUMNS if name != "subject_id"))
+    notes = (
+        tokens.where(f.col("tokenizer") == tokenizer)
+        .groupBy("subject_id")
+        .agg(f.collect_list(note).alias("notes"))
+    )
+    began = labels.select("subject_id", "visit_id", "admission_time")
+    return rows.join(began, ["subject_id", "visit_id"], "left").join(notes, "subject_id", "left")
 
 
 def _scorer(settings: Settings, move: Move) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -68,10 +93,31 @@ def _scorer(settings: Settings, move: Move) -> Callable[[Iterator[pa.RecordBatch
         for batch in batches:
             columns = [batch[name].to_numpy(zero_copy_only=False) for name in predictor.spec.features]
             rows = np.stack(columns, axis=1) if len(batch) else np.empty((0, len(columns)))
-            risks = pa.array([predictor.score(row).risk for row in rows], pa.float64())
+            margins = _margins(predictor.reader, batch)
+            scored = (predictor.score(row, margin) for row, margin in zip(rows, margins, strict=True))
+            risks = pa.array([one.risk for one in scored], pa.float64())
             yield _answers(batch, move, risks)
 
     return score
+
+
+def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> list[float | None]:
+    """What the notes say that were known at each row's prediction time; None where none was, or they are not read."""
+    found: list[float | None] = [None] * len(batch)
+    if reader is None:
+        return found
+    columns = (batch[name].to_pylist() for name in ("notes", "admission_time", "prediction_time"))
+    stays = [
+        known_notes.at(
+            known_notes.of_rows(notes or ()), np.datetime64(began, "us"), np.datetime64(time, "us")
+        )
+        for notes, began, time in zip(*columns, strict=True)
+    ]
+    written = [i for i, notes in enumerate(stays) if any(map(len, notes))]
+    margins = reader.margins([reader.windows(stays[i]) for i in written])
+    for i, margin in zip(written, margins.tolist(), strict=True):
+        found[i] = margin
+    return found
 
 
 def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array) -> pa.RecordBatch:

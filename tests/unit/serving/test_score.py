@@ -11,6 +11,7 @@ from data_pipeline import features
 from mediscale import lake
 from mediscale.errors import NotFoundError
 from mediscale.settings import Settings
+from mediscale.tables import LABELS, NOTE_TOKENS
 from serving.predictors import Predictors
 from training import score
 
@@ -43,6 +44,41 @@ def test_every_visit_gets_the_servers_risk(settings: Settings, promote: Any, tmp
     assert {(row["model"], row["model_version"]) for row in found} == {("synthetic-mortality", 2)}
     assert [row["risk"] for row in found] == [predictor.score(row).risk for row in rows[::-1]]
     assert [path.name for path in output.parent.iterdir()] == ["risks.parquet"]
+
+
+def test_notes_count_where_they_were_known(
+    settings: Settings, promote: Any, reading: Path, tmp_path: Path
+) -> None:
+    write_features(settings, np.full((3, len(features.names("mortality"))), np.nan))
+    admitted = datetime(2149, 12, 31)
+    stays = [
+        {"subject_id": 3 - i, "visit_id": i, "admission_time": admitted, "boolean_value": False, "split": "train",
+         "prediction_time": datetime(2150, 1, 1), "known_time": admitted, "shard": 0}
+        for i in range(3)
+    ]  # fmt: skip
+    notes = [
+        {"note_id": subject, "subject_id": subject, "time": time, "available_time": time, "note_type": "x",
+         "tokenizer": "t" * 64, "tokens": [5, 11]}
+        for subject, time in ((1, datetime(2149, 12, 31, 9)), (2, datetime(2150, 1, 1, 0, 1)))
+    ]  # fmt: skip
+    for table, rows, schema in (
+        ("labels_mortality", stays, LABELS.arrow_schema()),
+        ("note_tokens", notes, NOTE_TOKENS.arrow_schema()),
+    ):
+        lake.append(settings, table, pa.Table.from_pylist(rows, schema=schema), "synthetic", "test", 1)
+    promote("mortality", 7, folder=reading)
+    output = tmp_path / "risks.parquet"
+    assert score.write(settings, "synthetic", "mortality", "production", output) == 3
+    risks = {row["subject_id"]: row["risk"] for row in pq.read_table(output).to_pylist()}
+    served = Predictors(settings, "synthetic", "production")
+    served.refresh()
+    predictor = served.current["mortality"].predictor
+    nothing = np.full(len(features.names("mortality")), np.nan)
+    assert risks[2] == risks[3] == predictor.score(nothing).risk
+    assert predictor.reader is not None
+    [margin] = predictor.reader.margins([[np.array([5, 11], dtype=np.int32)]])
+    assert risks[1] == pytest.approx(predictor.score(nothing, margin).risk)
+    assert risks[1] != risks[2]
 
 
 def test_what_is_missing_is_said_before_spark_starts(
