@@ -165,7 +165,7 @@ _UNIT = (
 )
 _ADDRESS = re.compile(
     rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?\s+(?:{_CAPITAL}\s+){{0,4}}{_CAPITAL}{_UNIT},?\s+{_TOWN},?\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)"
-    r"|(?<!\w)(?:PSC|CMR|Unit)\s+\d+,?\s+Box\s+\d+,?\s+(?:APO|FPO|DPO),?\s+A[AEP]\s+\d{5}(?!\d)|"
+    rf"|(?<!\w)(?:(?:PSC|CMR|Unit)\s+\d+,?\s+Box\s+\d+|[A-Z]{{2,5}}\s+{_CAPITAL}),?\s+(?:APO|FPO|DPO),?\s+A[AEP]\s+{_ZIP}(?!\d)|"
     rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:-\d+)?\s+(?:[NSEW]{{1,2}}\.?\s+)?(?:{_CAPITAL}\s+){{1,4}}{_STREET}\b\.?(?:\s+[NSEW]{{1,2}}\b\.?)?"
     rf"(?:,?\s*(?:(?i:apt|apartment|suite|ste|unit|floor|fl|room|rm|bldg|flat)\.?\s*#?\s*[\w-]+|#\s*[\w-]+))?"
     rf"(?:,?\s+{_TOWN},?\s+(?:{_STATES})(?:,?\s+{_ZIP})?)?"

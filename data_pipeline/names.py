@@ -36,6 +36,26 @@ ORDINARY = _listed_words("ordinary")
 """Lower-case words that some people are called by as well. Alone they are words; beside a name or a title, names."""
 EPONYMS = _listed_words("eponyms")
 """Lower-case surnames that diseases, signs, scales, operations and instruments are called by."""
+CLINICAL = _listed_words("clinical")
+"""Lower-case drugs, organisms, devices and terms that a general vocabulary lacks."""
+
+_CLINICAL_FORM = re.compile(
+    r"(?:itis|os[ei]s|otic|a?emi[ac]|uria|path(?:y|ies|ic)|(?:ec|o)tom(?:y|ies)|ostomy|plasty|scop(?:y|ic|e)"
+    r"|graph(?:y|ic|er)?|gram|algia|penia|megaly|[a-z]{3}omas?|log(?:y|ic|ical|ist)|therap(?:y|ist)|genic|lytic|tensi(?:on|ve)"
+    r"|plegi[ac]|paresis|phas(?:ia|ic)|phagia|pnea|rrhea|rrhagi[ac]|rrhoids?|centesis|thorax|cardi(?:a|al|um|ac)"
+    r"|vascular|intestinal|pulmonary|cellular|articular|muscular|thyroid(?:ism)?|troph(?:y|ic)|plas(?:ia|tic)"
+    r"|coccus|cocci|coccal|bacter(?:ia)?|olol|[a-z]{3}pril|sartan|statin|mycin|micin|cillin|floxacin|azole|azine"
+    r"|[a-z]{3}[iae]dine|[eo]xetine|epine|zepam|zolam|thiazide|semide|parin|[a-z]{2}caine|cycline|[a-z]{3}ovir"
+    r"|[a-z]{4}mab|tinib|gliptin|gliflozin|dronate|olone|[ai]sone|phylline|barbital|profen|triptan|setron|dipine"
+    r"|prazole|[a-z]{4}(?:amide|amine|ase|ium|cath)|(?:[cstu]|at)ions?|ements?|ically|[a-z]{3}ally|ingly|edly|ously|iz(?:ed|ing)"
+    r"|ability|atory|istic|iform|[a-z]{3}at(?:ed|ing)|[a-z]{3}ular|erior|[a-z]{3}(?:inal|ional|ical|eral|ious|eous|ative|ible|able))$"
+    r"|^(?:hyper|hypo|neuro|cardio|gastro|electro|echocard|intra|micro|osteo|ortho|ophthalm|otolaryng|dermat|hemat"
+    r"|hemo|hepat|nephro|pneumo|psycho|thromb|thorac|laparo|musculo|supra|retro|ventricul|immuno|lympho|cyto"
+    r"|fibro|bronch|cerebr|atheroscl|encephal|angio|arthr)[a-z]{2}"
+)
+"""What only terms are built like, for the most part."""
+_PREFIX = re.compile(r"(?:un|non|re|pre|post|sub|peri|anti|inter|semi|mid|over|under|bi|trans|multi|dis|de)-?")
+_ENDINGS = ("s", "es", "ed", "d", "ing", "ings", "ly", "er", "ness", "less", "al", "ally", "ies", "ity", "ic", "ize")
 
 
 @dataclass(frozen=True)
@@ -57,6 +77,8 @@ class Lexicon:
             return "word"
         if token in ORDINARY or token in EPONYMS:
             return "either"
+        if token in CLINICAL:
+            return "word"
         if token in self.ranks:
             return "word" if self.ranks[token] < _FREQUENT else "rare"
         parts = re.split(r"['’-]", token)
@@ -65,7 +87,20 @@ class Lexicon:
             if len(kinds) == 1:
                 return kinds.pop()
             return "either" if kinds & {"name", "either"} else "rare"
-        return "unknown"
+        return "rare" if _CLINICAL_FORM.search(token) or self._derived(token) else "unknown"
+
+    def _derived(self, token: str) -> bool:
+        """A word of the vocabulary with a prefix or an ending."""
+        prefix = _PREFIX.match(token)
+        bare = {token, token[prefix.end() :] if prefix else token}
+        cut = {b[: -len(e)] for b in bare for e in _ENDINGS if b.endswith(e)}
+        stems = {stem for stem in {*bare, *cut, *(c + "e" for c in cut), *(c + "y" for c in cut)} if len(stem) > 3}
+        return any(self._is_word(stem) for stem in stems)
+
+    def _is_word(self, stem: str) -> bool:
+        rank = self.ranks.get(stem)
+        known = rank is not None and (rank < _FREQUENT or len(stem) > 5)
+        return known and stem not in self.given and stem not in self.family
 
 
 def plain(word: str) -> str:

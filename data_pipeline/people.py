@@ -8,128 +8,25 @@ them, so that a family doctor introduced once is also found when called by the s
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from data_pipeline.cues import (
+    CAPITAL,
+    DOING,
+    END_OF_SENTENCE,
+    EPONYM_NEXT,
+    INITIALS,
+    INTRODUCTIONS,
+    LOWER_TITLE,
+    NAME,
+    OWNING,
+    POSSESSIVE,
+    SAYING,
+    THING_AFTER,
+    THING_BEFORE,
+    WITH,
+    WORD,
+)
 from data_pipeline.identifiers import Found, without_overlaps
 from data_pipeline.names import EPONYMS, ORDINARY, Evidence, Lexicon, plain
-
-_WORD = r"[^\W\d_]+(?:['’-][^\W\d_]+)*"
-_CAPITAL = r"(?:(?:[OD]['’])?[A-ZÀ-ÖØ-ÞŁŚŠŹŻŽČĆÇŞİĐ][^\W\d_]*(?:['’-](?!s\b|S\b)[^\W\d_]+)*)"
-_PARTICLE = (
-    r"(?:van der|van den|van de|van|von der|von|der|den|ter|ten|de la|de las|de los|de|del|della|da"
-    r"|dos|das|do|di|du|le|la|el|al|bin|ibn|ben|af|av|y|e)"
-)
-_NAME = rf"(?:(?:{_PARTICLE} )?(?:[A-Z]\.|{_CAPITAL}))"
-_RUN = rf"{_NAME}(?:,? (?:Jr|Sr|II|III|IV)\b\.?|,? {_NAME}){{0,4}}"
-"""Capitalised words in a row, with what may stand between names: ``Garcia-Lopez, Jean-Luc P.``"""
-_PAIR = rf"{_NAME}(?: {_NAME}){{0,3}}"
-
-_TITLE = re.compile(
-    r"(?<!\w)(?:(?i:dr|drs|mr|mrs|ms|mx|messrs|mme|prof|rev|fr|sr)\b\.?|(?i:doctor|professor|miss|mister"
-    r"|nurse|sister|father|reverend|rabbi"
-    r"|pastor|chaplain|attorney|judge|officer|captain|sgt|lt|col)\b)[ \t]*\n?"
-    rf"(?P<name>{_PAIR})"
-)
-_LOWER_TITLE = re.compile(rf"(?<!\w)(?i:dr|mr|mrs|ms)\b\.?[ \t]+(?P<name>[a-z][a-z'’-]+(?:[ \t]+{_WORD})?)")
-_ROLE = (
-    r"patient(?:['’]s)?(?: name)?|pt(?: name)?|(?:full |last |first |maiden |legal |preferred |family "
-    r"|given |sur|middle )?name|attending(?: physician| md)?"
-    r"|admitting(?: physician| md)?|pcp|pmd|primary (?:care )?(?:physician|doctor|provider|md)"
-    r"|referring(?: physician| md| provider)?|surgeons?"
-    r"|(?:first )?assistants?|anesthesiologist|anesthetist|resident|intern|fellow|student|attention|provider"
-    r"|author|consultant"
-    r"|consulting physician|cardiologist|"
-    r"nephrologist|neurologist|oncologist|urologist|pulmonologist|endocrinologist|gastroenterologist"
-    r"|psychiatrist|therapist|pharmacist|"
-    r"dentist|podiatrist|radiologist|pathologist|hospitalist|physician|doctor|midwife|hcp|health ?care proxy"
-    r"|proxy|next of kin|nok|"
-    r"emergency contact|contact(?: person)?|guardian|informant|interpreter|translator|social worker"
-    r"|case manager|nurse|rn|scribe|witness|"
-    r"technologist|technician|operator|to|from|re|attn|mother|father|parent|spouse|wife|husband|son|daughter"
-    r"|sister|brother|partner"
-)
-_LABEL = re.compile(
-    rf"(?<!\w)(?i:{_ROLE})(?:\(s\))?[ \t]*(?::|=|\bis\b|\bwas\b)[ \t]*(?:(?i:dr|mr|mrs"
-    rf"|ms)\b\.?[ \t]*)?(?P<name>{_RUN})"
-)
-_BY = re.compile(
-    r"(?<!\w)(?i:dictated|spoke|spoken|talked|talking|transcribed|reviewed|signed|authenticated|verified"
-    r"|read|seen|written|entered"
-    r"|performed|interpreted|approved|"
-    r"prepared|completed|electronically signed|evaluated|examined|followed|referred|accompanied|interviewed"
-    r"|supervised|cosigned|co-signed|"
-    r"assisted|staffed|discussed|reported|provided|given|obtained|called|attested|ordered|requested"
-    r"|cared for|managed|history)[ \t]+"
-    rf"(?:(?i:by|with|from|for|to))[ \t]+(?P<name>{_PAIR})"
-)
-_RELATION = re.compile(
-    r"(?<!\w)(?i:wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew"
-    r"|aunt|uncle|cousin|friend|neighbou?r"
-    r"|fianc[eé]e?|girlfriend|boyfriend|grand(?:son|daughter|mother|father|child)|stepson|stepdaughter"
-    r"|(?:son|daughter|mother|father|brother|sister)-in-law"
-    r"|hcp|proxy|guardian|caregiver|aide|roommate|landlord|pcp|pmd|cardiologist|nephrologist|oncologist"
-    r"|neurologist|surgeon|physician|social worker"
-    r"|named?|interpreter|translator|informant|caretaker|gentleman|lady|man|woman|male|female|attention"
-    r"|student|called|known as|goes by|a\.?k\.?a\.?"
-    r"|patient|pt|pharmacist|nurse|chaplain|therapist)"
-    rf"(?:['’]s name)?(?:,? (?i:is|was)|,|:| \()?[ \t]*\(?(?P<name>{_RUN})"
-)
-_DEGREE = re.compile(
-    rf"(?<!\w)(?P<name>{_PAIR}),?[ \t]+(?:M\.?D\b\.?|D\.?O\b\.?|R\.?N\b\.?|N\.?P\b\.?|P\.?A\.?-C\b"
-    rf"|Ph\.?D\b\.?|LI?CSW\b|MSW\b|DPT\b|PharmD\b|Pharm\.D\.|MBBS\b"
-    r"|MBChB\b|F\.?A\.?C\.?[CSP]\b|CRNA\b|CNM\b|[AF]P?RN\b|FNP\b|LPN\b|CNA\b|EMT\b|DDS\b|DPM\b|MPH\b|BSN\b"
-    r"|MS[34]\b|PGY)"
-)
-_WITH = re.compile(
-    r"(?<!\w)(?i:with|by|from|to|per|via|for|and|or|w/|d/w|called|calling|paged|contacted|informed|notified"
-    r"|telephoned|phoned|tell|told|asked|ask|thank|thanks|"
-    rf"dear|hi|hello|cc|regarding|saw|met|see|joined|visited|reach|contact|that|when|as|but|who|of"
-    rf"|in)[ \t]+(?P<name>{_PAIR})"
-)
-_DOING = re.compile(
-    rf"(?<!\w)(?P<name>{_PAIR})(?=,?[ \t]+(?:is|was|has|had|who|will|would|presents|presented|denies|denied"
-    rf"|reports|reported|states"
-    r"|stated|says|said|complains|complained|lives|resides|came|arrived|called|agrees|agreed|understands"
-    r"|wishes|wants|and (?:his|her))\b)"
-)
-_SAYING = re.compile(
-    rf"(?<!\w)(?P<name>{_CAPITAL})(?=,?[ \t]+(?:asks|asked|agrees|agreed|understands|understood|wishes|wants"
-    rf"|states|stated|says|said"
-    r"|denies|denied|reports|reported|lives|resides|calls|called|arrived|complains|endorses|refused|refuses"
-    r"|declined)\b)"
-)
-"""What only people do."""
-_DESCRIBED = re.compile(
-    rf"(?<!\w)(?P<name>{_RUN})(?='s (?:wife|husband|son|daughter|mother|father|brother|sister|family|pcp"
-    rf"|doctor)|[ \t]*(?:is|was),? an?[ \t]+\S+[- ]?(?:years?|y|old)"
-    r"|[ \t]*,?[ \t]*(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?)|[ \t]*\(?,?[ \t]*(?:MRN?|DOB|D\.O\.B"
-    r"|SSN|aged?)\b)"
-)
-_INTRODUCTIONS = (
-    (_TITLE, True, False),
-    (_DEGREE, True, True),
-    (_LABEL, False, False),
-    (_BY, False, False),
-    (_RELATION, False, False),
-    (_DESCRIBED, False, True),
-)
-"""Pattern, whether it leaves no doubt, and whether it stands after the name."""
-_EPONYM_NEXT = re.compile(
-    r"(?:['’]s|s['’])?[ \t-]+(?:[a-z]+[ \t]+)?(?i:disease|syndrome|sign|tests?|catheter|man(?:eu|oeu)ver"
-    r"|position|palsy|fracture|contracture|lymphoma|thyroiditis|"
-    r"score|scale|criteria|class|classification|stage|procedure|operation|reflex|retractors?|clamps?|forceps"
-    r"|drains?|needle|monitor|stain|tube|"
-    r"bag|lines?|block|phenomenon|o?esophagus|ulcer|cysts?|tumou?r|sarcoma|hernia|ligament|tendon|nodes?"
-    r"|respirations?|breathing|scissors|"
-    r"pouch|incision|approach|view|waves?|effect|law|ring|angina|ataxia|chorea|dementia|encephalopathy"
-    r"|aphasia|gait|fissure|"
-    r"parkinsonism|opthalmopathy|ophthalmopathy|anemia|agar|nodules?|spots?|lesions?|arthritis|disorder"
-    r"|equation|formula|index|tremor|"
-    r"duct|gland|canal|fascia|pouch|membrane|corpuscles|fold|body|bodies|cells?|collar|brace|splint|boots?"
-    r"|bandage|dressing|elevator|"
-    r"knife|punch|curettes?|rongeurs?|speculum|tenaculum|blade|cannula|balloon|stent|filter|graft|valve"
-    r"|screws?|plate|nail|pins?|wire|"
-    r"suture|stitch|technique|method|repair|protocol|regimen|study|trial)\b"
-)
-_END_OF_SENTENCE = re.compile(r"(?:^|[.!?:;\n]|\n[ \t]*(?:[-*•#]|\d+[.)]))[\s\"'(]*$")
 
 
 class Names:
@@ -138,9 +35,11 @@ class Names:
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self._known: dict[str, Evidence] = {}
+        self._texts: Sequence[str] = ()
 
     def find(self, texts: Sequence[str], taken: Sequence[list[Found]]) -> list[list[Found]]:
         """Per note every identifier, names among them, in order."""
+        self._texts = texts
         first = [
             without_overlaps(held, _merged(self._in_context(text)))
             for text, held in zip(texts, taken, strict=True)
@@ -155,16 +54,23 @@ class Names:
         return found
 
     def _in_context(self, text: str) -> Iterator[Found]:
-        for pattern, strong, backwards in _INTRODUCTIONS:
+        for pattern, strong, backwards in INTRODUCTIONS:
             for match in pattern.finditer(text):
                 yield from self._introduced(text, *match.span("name"), strong, backwards)
-        for match in _LOWER_TITLE.finditer(text):
+        for match in LOWER_TITLE.finditer(text):
             yield from self._lower(text, *match.span("name"))
-        for pattern in (_WITH, _DOING):
+        for pattern in (WITH, DOING):
             for match in pattern.finditer(text):
                 yield from self._mentioned(text, *match.span("name"))
-        for match in _SAYING.finditer(text):
-            if self._kind(match["name"]) == "unknown" and not match["name"].isupper():
+        for match in SAYING.finditer(text):
+            yield from self._acting(text, *match.span("name"))
+        for match in INITIALS.finditer(text):
+            yield from self._initialled(text, match)
+        for match in POSSESSIVE.finditer(text):
+            if self._kind(match["name"]) in ("unknown", "name") and not EPONYM_NEXT.match(text, match.end()):
+                yield Found("name", *match.span("name"))
+        for match in OWNING.finditer(text):
+            if self._is_surname(match["name"]):
                 yield Found("name", *match.span("name"))
         yield from self._alone(text)
 
@@ -191,17 +97,18 @@ class Names:
             return False  # an abbreviation beside a name
         kind, kinds = self._kind(word), {self._kind(other) for other in beside if len(other) > 1}
         if kind in ("word", "rare"):
-            return bool(kinds & _PERSONAL) and (kind == "rare" or (len(words) == 2 and kinds == {"name"}))
+            whole = len(words) == 2 and kinds <= {"name", "unknown"}
+            return bool(kinds & _PERSONAL) and (kind == "rare" or whole)
         if word.isupper() and len(word) < 4 and kind == "unknown":
             return False
         return kind != "either" or not kinds or bool(kinds & _PERSONAL | kinds & {"rare"})
 
     def _is_eponym(self, text: str, at: int, to: int) -> bool:
-        return _EPONYM_NEXT.match(text, to) is not None and plain(text[at:to]) in EPONYMS
+        return EPONYM_NEXT.match(text, to) is not None and plain(text[at:to]) in EPONYMS
 
     def _lower(self, text: str, start: int, end: int) -> Iterator[Found]:
         """After a title even lower-case words are a name; a second one when it is nothing else."""
-        for match in re.compile(_WORD).finditer(text, start, end):
+        for match in re.compile(WORD).finditer(text, start, end):
             kind = self._kind(match.group())
             if match.group() in _PARTICLES:
                 continue
@@ -231,6 +138,35 @@ class Names:
         ):
             yield from (Found("name", at, to) for at, to in words)
 
+    def _acting(self, text: str, start: int, end: int) -> Iterator[Found]:
+        """Who does what only people do: one word that nothing else knows, or a full name."""
+        words = list(_words(text, start, end))
+        longer = [text[a:b] for a, b in words if b - a > 1]
+        kinds = {self._kind(word) for word in longer}
+        if not longer or "word" in kinds or any(word in _NOT_NAMES or len(word) < 3 for word in longer):
+            return
+        if len(longer) == 1:
+            told = kinds == {"unknown"} and not longer[0].isupper()
+        else:
+            told = bool(kinds & {"unknown", "name"}) and not (kinds - _PERSONAL) or self._both_listed(text, words)
+        if told and len({word.isupper() for word in longer}) == 1:
+            yield from (Found("name", at, to) for at, to in words)
+
+    def _initialled(self, text: str, match: re.Match[str]) -> Iterator[Found]:
+        """``J. Lindqvist``; not ``R. Hand`` or ``E. Coli``."""
+        word = match["name"]
+        sided = match["first"][0] in "LRTB" and plain(word) in ORDINARY
+        if word.isupper() or sided or EPONYM_NEXT.match(text, match.end()):
+            return
+        if self._kind(word) in ("unknown", "name") or (
+            self._kind(word) == "either" and plain(word) in self._lexicon.family
+        ):
+            yield from (Found("name", *span) for span in _words(text, *match.span()))
+
+    def _is_surname(self, word: str) -> bool:
+        kind = self._kind(word)
+        return kind in ("unknown", "name") or (kind == "either" and plain(word) in self._lexicon.family)
+
     def _alone(self, text: str) -> Iterator[Found]:
         """Full names, ``Last, First``, and single words that are nothing but names."""
         for match in _RUNS.finditer(text):
@@ -252,7 +188,7 @@ class Names:
     def _stands(self, text: str, words: list[tuple[int, int]], kinds: list[Evidence], i: int) -> bool:
         at, to = words[i]
         word = text[at:to]
-        if word in _NOT_NAMES or _EPONYM_NEXT.match(text, to):
+        if word in _NOT_NAMES or EPONYM_NEXT.match(text, to):
             return False
         beside = [j for j in (i - 1, i + 1) if 0 <= j < len(words)]
         if len(word) == 1:
@@ -260,24 +196,42 @@ class Names:
         if word.isupper() and (len(word) < 4 or not all(text[slice(*words[j])].isupper() for j in beside)):
             return False
         named = any(kinds[j] == "name" for j in beside)
-        begins = _END_OF_SENTENCE.search(text, max(0, at - 8), at) is not None
+        full = self._is_full(text, words, kinds, i)
+        begins = END_OF_SENTENCE.search(text, max(0, at - 8), at) is not None
         if kinds[i] == "name":
             return not word.isupper() or named
         if kinds[i] == "either":
             comma = text[to : to + 1] == ","
-            return (named and (comma or not begins or plain(word) not in ORDINARY)) or self._both_listed(
-                text, words
-            )
-        return kinds[i] in ("unknown", "rare") and named and not begins
+            return full or (named and (comma or not begins or plain(word) not in ORDINARY))
+        if kinds[i] == "unknown" and not begins and len(words) == 1:
+            return self._is_nothing_else(text, at, to)
+        return full or (kinds[i] in ("unknown", "rare") and named and not begins)
+
+    def _is_full(self, text: str, words: list[tuple[int, int]], kinds: list[Evidence], i: int) -> bool:
+        """Whether the word stands in a listed given name and a surname, listed or unheard of."""
+        pairs = [(j, j + 1) for j in (i - 1, i) if j >= 0 and j + 1 < len(words)]
+        return any(self._are_listed(text, words[a], words[b]) for a, b in pairs)
+
+    def _is_nothing_else(self, text: str, at: int, to: int) -> bool:
+        """An unheard-of word inside a sentence, written as names are, where no drug or device would stand."""
+        word = text[at:to]
+        if not word[1:].islower() or len(word) < 4:
+            return False
+        if THING_BEFORE.search(text, max(0, at - 16), at) or THING_AFTER.match(text, to):
+            return False
+        return not any(f" {word.lower()}" in other for other in self._texts)
 
     def _both_listed(self, text: str, words: list[tuple[int, int]]) -> bool:
-        """``Rose Park`` in the middle of a sentence: a listed given name and a listed surname, and nothing else."""
-        if len(words) != 2 or any(text[a:b].isupper() for a, b in words):
+        """``Rose Park``: a listed given name and a listed surname, and nothing else."""
+        return len(words) == 2 and self._are_listed(text, *words)
+
+    def _are_listed(self, text: str, one: tuple[int, int], other: tuple[int, int]) -> bool:
+        first, last = text[slice(*one)], text[slice(*other)]
+        if first.isupper() or last.isupper() or last in _NOT_NAMES or plain(first) not in self._lexicon.given:
             return False
-        first, last = (plain(text[a:b]) for a, b in words)
-        start = words[0][0]
-        inside = _END_OF_SENTENCE.search(text, max(0, start - 8), start) is None
-        return inside and first in self._lexicon.given and last in self._lexicon.family
+        if END_OF_SENTENCE.search(text, max(0, one[0] - 8), one[0]) and first in _OPENERS:
+            return False
+        return plain(last) in self._lexicon.family or self._kind(last) == "unknown"
 
     def _again(self, texts: Sequence[str], found: Sequence[list[Found]]) -> Iterator[Iterator[Found]]:
         """Where the patient's other notes, or other places of the same one, hold names that were found."""
@@ -298,10 +252,10 @@ class Names:
         for match in pattern.finditer(text):
             word = match.group()
             is_word = plain(word) in ORDINARY or self._kind(word) == "word"
-            if _EPONYM_NEXT.match(text, match.end()) and plain(word) in EPONYMS:
+            if EPONYM_NEXT.match(text, match.end()) and plain(word) in EPONYMS:
                 continue
             if is_word and (
-                word.isupper() or _END_OF_SENTENCE.search(text, max(0, match.start() - 8), match.start())
+                word.isupper() or END_OF_SENTENCE.search(text, max(0, match.start() - 8), match.start())
             ):
                 continue
             yield Found("name", *match.span())
@@ -312,7 +266,14 @@ _PARTICLES = frozenset(
     {"van", "der", "den", "ter", "ten", "von", "de", "la", "las", "los", "del", "della", "da", "dos", "das", "do", "di",
      "du", "le", "el", "al", "bin", "ibn"}
 )  # fmt: skip
-_RUNS = re.compile(rf"(?<![\w'’-]){_NAME}(?:,? {_NAME})*")
+_RUNS = re.compile(rf"(?<![\w'’-]){NAME}(?:,? {NAME})*")
+_OPENERS = frozenset(
+    {"Add", "All", "Can", "Colon", "Come", "Cord", "Even", "Ever", "Gauge", "General", "German", "Given", "Hip", "Infant",
+     "Kit", "Labor", "Less", "Line", "Little", "Long", "Made", "Major", "Male", "May", "Media", "Nail", "Noble", "North",
+     "Oral", "Over", "Per", "Prior", "Red", "Said", "Side", "Some", "Stone", "The", "Tone", "True", "Unknown", "Valid",
+     "Valves", "Wash", "West", "Will", "Young"}
+)  # fmt: skip
+"""Given names that begin a sentence far more often."""
 _AFTER_LETTER = re.compile(r"[-/]?\d")
 _NOT_NAMES = frozenset({
     "Per", "With", "By", "And", "From", "For", "To", "In", "On", "At", "Of", "As", "But", "If", "Or",
@@ -332,7 +293,7 @@ def _words(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield match.span()
 
 
-_CAPITALS = re.compile(rf"(?<!\w){_CAPITAL}")
+_CAPITALS = re.compile(rf"(?<!\w){CAPITAL}")
 
 
 def _merged(found: Iterable[Found]) -> list[Found]:

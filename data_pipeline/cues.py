@@ -1,0 +1,158 @@
+"""What announces a person in a note: the words that stand before or after a name, and how names are written."""
+
+import re
+
+WORD = r"[^\W\d_]+(?:['’-][^\W\d_]+)*"
+CAPITAL = r"(?:(?:[OD]['’])?[A-ZÀ-ÖØ-ÞŁŚŠŹŻŽČĆÇŞİĐ][^\W\d_]*(?:['’-](?!s\b|S\b)[^\W\d_]+)*)"
+PARTICLE = (
+    r"(?:van der|van den|van de|van|von der|von|der|den|ter|ten|de la|de las|de los|de|del|della|da"
+    r"|dos|das|do|di|du|le|la|el|al|bin|ibn|ben|af|av|y|e)"
+)
+NAME = rf"(?:(?:{PARTICLE} )?(?:[A-Z]\.|{CAPITAL}))"
+RUN = rf"{NAME}(?:,? (?:Jr|Sr|II|III|IV)\b\.?|,? {NAME}){{0,4}}"
+"""Capitalised words in a row, with what may stand between names: ``Garcia-Lopez, Jean-Luc P.``"""
+PAIR = rf"{NAME}(?: {NAME}){{0,3}}"
+
+TITLE = re.compile(
+    r"(?<!\w)(?:(?i:dr|drs|mr|mrs|ms|mx|messrs|mme|prof|rev|fr|sr)\b\.?|(?i:doctor|professor|miss|mister"
+    r"|nurse|sister|father|reverend|rabbi"
+    r"|pastor|chaplain|attorney|judge|officer|captain|sgt|lt|col)\b)[ \t]*\n?"
+    rf"(?P<name>{PAIR})"
+)
+LOWER_TITLE = re.compile(rf"(?<!\w)(?i:dr|mr|mrs|ms)\b\.?[ \t]+(?P<name>[a-z][a-z'’-]+(?:[ \t]+{WORD})?)")
+ROLE = (
+    r"patient(?:['’]s)?(?: name)?|pt(?: name)?|(?:full |last |first |maiden |legal |preferred |family "
+    r"|given |sur|middle )?name|attending(?: physician| md)?"
+    r"|admitting(?: physician| md)?|pcp|pmd|primary (?:care )?(?:physician|doctor|provider|md)"
+    r"|referring(?: physician| md| provider)?|surgeons?"
+    r"|(?:first )?assistants?|anesthesiologist|anesthetist|resident|intern|fellow|student|attention|provider"
+    r"|author|consultant"
+    r"|consulting physician|cardiologist|"
+    r"nephrologist|neurologist|oncologist|urologist|pulmonologist|endocrinologist|gastroenterologist"
+    r"|psychiatrist|therapist|pharmacist|"
+    r"dentist|podiatrist|radiologist|pathologist|hospitalist|physician|doctor|midwife|hcp|health ?care proxy"
+    r"|proxy|next of kin|nok|"
+    r"emergency contact|contact(?: person)?|guardian|informant|interpreter|translator|social worker"
+    r"|case manager|nurse|rn|scribe|witness|"
+    r"technologist|technician|operator|to|from|re|attn|mother|father|parent|spouse|wife|husband|son|daughter"
+    r"|sister|brother|partner"
+)
+LABEL = re.compile(
+    rf"(?<!\w)(?i:{ROLE})(?:\(s\))?[ \t]*(?::|=|\bis\b|\bwas\b)[ \t]*(?:(?i:dr|mr|mrs"
+    rf"|ms)\b\.?[ \t]*)?(?P<name>{RUN})"
+)
+BY = re.compile(
+    r"(?<!\w)(?i:dictated|spoke|spoken|talked|talking|transcribed|reviewed|signed|authenticated|verified"
+    r"|read|seen|written|entered"
+    r"|performed|interpreted|approved|"
+    r"prepared|completed|electronically signed|evaluated|examined|followed|referred|accompanied|interviewed"
+    r"|supervised|cosigned|co-signed|"
+    r"assisted|staffed|discussed|reported|provided|given|obtained|called|attested|ordered|requested"
+    r"|cared for|managed|history)[ \t]+"
+    rf"(?:(?i:by|with|from|for|to))[ \t]+(?P<name>{PAIR})"
+)
+RELATION = re.compile(
+    r"(?<!\w)(?i:wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew"
+    r"|aunt|uncle|cousin|friend|neighbou?r"
+    r"|fianc[eé]e?|girlfriend|boyfriend|grand(?:son|daughter|mother|father|child)|stepson|stepdaughter"
+    r"|(?:son|daughter|mother|father|brother|sister)-in-law"
+    r"|hcp|proxy|guardian|caregiver|aide|roommate|landlord|pcp|pmd|cardiologist|nephrologist|oncologist"
+    r"|neurologist|surgeon|physician|social worker"
+    r"|named?|interpreter|translator|informant|caretaker|gentleman|lady|man|woman|male|female|attention"
+    r"|student|called|known as|goes by|a\.?k\.?a\.?"
+    r"|patient|pt|pharmacist|nurse|chaplain|therapist)"
+    rf"(?:['’]s name)?(?:,? (?i:is|was)|,|:| \()?[ \t]*\(?(?P<name>{RUN})"
+)
+DEGREE = re.compile(
+    rf"(?<!\w)(?P<name>{PAIR}),?[ \t]+(?:M\.?D\b\.?|D\.?O\b\.?|R\.?N\b\.?|N\.?P\b\.?|P\.?A\.?-C\b"
+    rf"|Ph\.?D\b\.?|LI?CSW\b|MSW\b|DPT\b|PharmD\b|Pharm\.D\.|MBBS\b"
+    r"|MBChB\b|F\.?A\.?C\.?[CSP]\b|CRNA\b|CNM\b|[AF]P?RN\b|FNP\b|LPN\b|CNA\b|EMT\b|DDS\b|DPM\b|MPH\b|BSN\b"
+    r"|MS[34]\b|PGY)"
+)
+WITH = re.compile(
+    r"(?<!\w)(?i:with|by|from|to|per|via|for|and|or|w/|d/w|called|calling|paged|contacted|informed|notified"
+    r"|telephoned|phoned|tell|told|asked|ask|thank|thanks|"
+    rf"dear|hi|hello|cc|regarding|saw|met|see|joined|visited|reach|contact|that|when|as|but|who|of"
+    rf"|in)[ \t]+(?P<name>{PAIR})"
+)
+DOING = re.compile(
+    rf"(?<!\w)(?P<name>{PAIR})(?=,?[ \t]+(?:is|was|has|had|who|will|would|presents|presented|denies|denied"
+    rf"|reports|reported|states"
+    r"|stated|says|said|complains|complained|lives|resides|came|arrived|called|agrees|agreed|understands"
+    r"|wishes|wants|and (?:his|her))\b)"
+)
+SAYING = re.compile(
+    rf"(?<!\w)(?P<name>{PAIR})(?=,?[ \t]+(?:(?:also|then|now|still|again|always|usually|often|recently|currently"
+    rf"|does not|did not|has|had|is|was|will|would|can|could|may) )*"
+    rf"(?:ask|agree|understand|understood|wish|want|state|say|said|den(?:y|ie)|report|live|reside|call|phone|arrive"
+    rf"|complain|endorse|refuse|decline|prefer|drive|drove|took notes|speak|spoke|visit|work|smoke|drink|drank"
+    rf"|walk|remember|retire|marr(?:y|ie)|feel|felt|think|thought|believe|came|brought|help|shop|request|recommend"
+    rf"|suggest|perform|cr(?:y|ie)|accompan(?:y|ie)|concur|read|sign|sleep|slept|eat|ate|enjoy|express|verbali[sz]e"
+    rf"|appear|look|sit|sat|met|tell|told|see|saw|follow|need|deserve|hope|worr(?:y|ie)|attend|return|tolerated)"
+    rf"(?:s|es|d|ed|ing)?\b)"
+)
+"""What only people do."""
+DESCRIBED = re.compile(
+    rf"(?<!\w)(?P<name>{RUN})(?='s (?:wife|husband|son|daughter|mother|father|brother|sister|family|pcp"
+    rf"|doctor)|[ \t]*(?:is|was),? an?[ \t]+\S+[- ]?(?:years?|y|old)"
+    r"|[ \t]*,?[ \t]*(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?)|[ \t]*\(?,?[ \t]*(?:MRN?|DOB|D\.O\.B"
+    r"|SSN|aged?)\b)"
+)
+OWNING = re.compile(
+    rf"(?<!\w)(?P<name>{CAPITAL})(?= (?:family|household|residence|children)\b"
+    r"(?! (?:history|planning|practice|practitioner|medicine|doctor|physician|meeting)))"
+)
+POSSESSIVE = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?=['’]s\b)")
+TOLD = re.compile(
+    r"(?<!\w)(?i:(?:spoke|spoken|speak|talk|message|word|voice ?mail|discuss|review|met|meet|left|relayed|agreed|shared"
+    r"|confirmed|explain|consult|conference|visit|arrang)\w*[ \t]+(?:[a-z-]+[ \t]+){0,3}(?:with|for|to|by|from)|(?i:according to)"
+    r"|(?:tell|told|ask(?:ed)?|inform(?:ed)?|notif(?:y|ied)|contact(?:ed)?|call(?:ed)?|phoned?|paged?|thank(?:s|ed)?"
+    r"|remind(?:ed)?|advis(?:e|ed)|instruct(?:ed)?|counsell?ed|taught|reach|met|per|e-?mail(?:ed)?|attention|attn))[: \t]+"
+    rf"(?P<name>{PAIR})"
+)
+"""What only people are told."""
+CLOSING = re.compile(
+    rf"(?:^|\n)[ \t]*(?i:(?:many |with )?(?:thanks?(?: you)?|sincerely|(?:kind |best |warm )?regards|best|cordially"
+    rf"|respectfully|yours)(?: (?:truly|sincerely|faithfully|again|submitted|yours))?)[,.!]?\s+(?P<name>{PAIR})"
+)
+INITIALS = re.compile(rf"(?<![\w.])(?P<first>[A-Z]\.[ -]?){{1,2}}(?P<name>{CAPITAL})")
+INTRODUCTIONS = (
+    (TITLE, True, False),
+    (DEGREE, True, True),
+    (LABEL, False, False),
+    (BY, False, False),
+    (RELATION, False, False),
+    (DESCRIBED, False, True),
+    (CLOSING, False, False),
+    (TOLD, False, False),
+)
+"""Pattern, whether it leaves no doubt, and whether it stands after the name."""
+EPONYM_NEXT = re.compile(
+    r"(?:['’]s|s['’])?[ \t-]+(?:[a-z]+[ \t]+)?(?i:disease|syndrome|sign|tests?|catheter|man(?:eu|oeu)ver"
+    r"|position|palsy|fracture|contracture|lymphoma|thyroiditis|"
+    r"score|scale|criteria|class|classification|stage|procedure|operation|reflex|retractors?|clamps?|forceps"
+    r"|drains?|needle|monitor|stain|tube|"
+    r"bag|lines?|block|phenomenon|o?esophagus|ulcer|cysts?|tumou?r|sarcoma|hernia|ligament|tendon|nodes?"
+    r"|respirations?|breathing|scissors|"
+    r"pouch|incision|approach|view|waves?|effect|law|ring|angina|ataxia|chorea|dementia|encephalopathy"
+    r"|aphasia|gait|fissure|"
+    r"parkinsonism|opthalmopathy|ophthalmopathy|anemia|agar|nodules?|spots?|lesions?|arthritis|disorder"
+    r"|equation|formula|index|tremor|"
+    r"duct|gland|canal|fascia|pouch|membrane|corpuscles|fold|body|bodies|cells?|collar|brace|splint|boots?"
+    r"|bandage|dressing|elevator|"
+    r"knife|punch|curettes?|rongeurs?|speculum|tenaculum|blade|cannula|balloon|stent|filter|graft|valve"
+    r"|screws?|plate|nail|pins?|wire|"
+    r"suture|stitch|technique|method|repair|protocol|regimen|study|trial)\b"
+)
+THING_BEFORE = re.compile(
+    r"(?:\b(?i:the|an?|of|on|taking|takes?|took|taken|given|gave|received?|receiving|using|used|start(?:ed)?|resumed?"
+    r"|continued?|stopped|held|doses?|mg|mcg|via|no|some|allergic to|iv|po|plus|oral|nasal|inhaled|or|into|through|was)"
+    r"|[\d/+%-])[ \t]+$"
+)
+THING_AFTER = re.compile(
+    r"[ \t]*(?:[\d(+/®]|-[ \t]?\d|[ \t](?i:mg|mcg|iv|po|tablets?|capsules?|cream|ointment|drops?|inhaler|nebuli[sz]ers?|spray"
+    r"|patch(?:es)?|gel|solution|infusion|injections?|mesh|device|system|rods?|sponge|powder|therapy|treatment|was (?:given|held"
+    r"|started|stopped|used|placed|applied|sent|continued|discontinued)|daily|at bedtime|as needed|p\.?r\.?n)\b)"
+)
+"""Around what is given, taken, placed or used."""
+END_OF_SENTENCE = re.compile(r"(?:^|[.!?:;\n]|\n[ \t]*(?:[-*•#]|\d+[.)]))[\s\"'(]*$")
