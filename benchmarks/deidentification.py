@@ -1,13 +1,16 @@
 """How many identifiers de-identification finds, per class with 95 % intervals (Wilson), and other words it takes.
 
-The sentences below were written after the rules. After their first run the rules for ages and for ordinary words were
-corrected on them, those for names were not: read ages and other words as fitted, names as unseen. Names come
-from languages whose lists are taken out of the lexicon for the measurement ("name, unlisted": only names that no other
-list has) and from the American lists that it holds ("name, listed"); the rest comes from Faker's generators.
+Sentences are in ``deidentification_sentences.yaml``. ``fitted`` ones were read while rules were made, with names of
+``FITTED``. The ``held_out`` ones were written before the second round of rules, and what is missed in them, or of the
+names of ``HELD_OUT``, has only been counted since. "Unlisted" names come from languages whose lists are taken out of the
+lexicon for the measurement, and of them only those that no other list has; "listed" ones are American. The rest
+comes from Faker's generators.
 
-    python benchmarks/deidentification.py [--prose FILE.csv.gz COLUMN]
+    python benchmarks/deidentification.py [--prose FILE.csv.gz COLUMN] [--templates FILE.txt]
 
-``--prose``: real notes, without identifiers of their own, of which the share of words taken as names is told as well.
+``--prose``: real notes. Half of them were read while rules were made; the other half is measured, with unlisted names put
+where a note says ``Dr. X`` or ``Mr. ABC``. ``--templates``: sentences of others with slots in double braces, such as
+``raw_data/templates.txt`` of presidio-evaluator (MIT), which nobody here has read; they are not clinical.
 """
 
 import argparse
@@ -17,39 +20,22 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
+from pathlib import Path
 from random import Random
 
+import yaml
 from faker import Faker
 
 from data_pipeline import names
 from data_pipeline.scrubber import Scrubber
 
-UNLISTED = frozenset(
-    {"sl_SI", "es_AR", "en_PK", "lt_LT", "sv_SE", "hu_HU", "tw_GH", "fr_DZ", "es_CL", "no_NO"}
-)
+FITTED = ("es_AR", "es_CL", "en_PK", "fr_DZ", "hu_HU", "lt_LT", "no_NO", "sl_SI", "sv_SE", "tw_GH")
+HELD_OUT = ("cs_CZ", "et_EE", "fi_FI", "hr_HR", "id_ID", "lv_LV", "pl_PL", "ro_RO", "tr_TR", "yo_NG", "zu_ZA")
+SENTENCES = yaml.safe_load(Path(__file__).with_name("deidentification_sentences.yaml").read_text())
 NOTES = 400
-TEMPLATES = (
-    "ED COURSE: {name}, {age}, slipped on ice on {date}; CT of the head without bleeding.",
-    "His brother {name} flew in and can be reached on his cell, {phone}.",
-    "Anesthesia by {name}, CRNA. Estimated blood loss 150 mL. Cefazolin 2 g given.",
-    "Lives at {address} with two dogs.",
-    "Dear Dr. {last}, thank you for referring {name}, whom I met on {date}.",
-    "Patient ID {record}; visit #{record}; SS# {ssn}",
-    "Per {name}, RN, the patient refused the evening dose of insulin glargine 12 units.",
-    "MRI dated {date}: no acute infarct. Graves disease treated with methimazole 10 mg.",
-    "{name} tolerated the procedure well and left the theatre extubated.",
-    "Reviewed with Mr. {last} and his wife, {name}, who agree to rehabilitation.",
-    "Contact: {name}, {phone}, {email}",
-    "Power of attorney: {name}. Code status: full code. Strength 5/5, pain 2/10, pulses 2/2.",
-    "Education materials at {url} were shown to Ms. {last}.",
-    "She will see {name} ({phone}) at the pulmonary clinic on {date} at 10 am.",
-    "PATIENT NAME: {comma}    ADMISSION DATE: {date}    MED REC NO: {record}",
-    "Note by {name}, medical student, reviewed {date}.",
-    "Hemodialysis on Tuesday, Thursday and Saturday; Foley out; Trendelenburg position tolerated.",
-    "{last} family updated. Mrs. {last} cried and asked for the chaplain.",
-)
+PER_NOTE = 8
 DATES = (
     "%m/%d/%Y",
     "%m/%d/%y",
@@ -61,72 +47,146 @@ DATES = (
     "%B %d",
     "%d.%m.%Y",
 )
+RECORDS = ("{:07d}", "{:08d}", "MR{:06d}", "{:03d}-{:02d}-{:02d}")
+CLASSES = {slot: "name" for slot in ("name", "first", "last", "comma", "initial", "middle", "upper")} | {
+    "ssn": "record",
+    "short": "date",
+    "street": "address",
+    "town": "address",
+}
+OTHERS = {
+    **dict.fromkeys(("person", "name_female", "name_male"), "name"),
+    **{f"{part}_name{of}": part for part in ("first", "last") for of in ("", "_male", "_female", "_nonbinary")},
+    "phone_number": "phone",
+    "date_of_birth": "date",
+}
+"""Slots of other people's templates that are called otherwise here."""
+PLACEHOLDER = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Miss)\b\.? (?P<name>X|Y|Z|A|B|ABC|XYZ|Xyz|Abc|XXX)\b(?!\.[A-Z])")
 
 
 class Writer:
-    """Notes with planted identifiers, whose places it remembers."""
+    """Texts with planted identifiers, whose places it remembers."""
 
-    def __init__(self, seed: int, locales: tuple[str, ...], listed: bool) -> None:
-        self._random, self._faker = Random(seed), Faker("en_US")
+    def __init__(self, seed: int, locales: Sequence[str], listed: bool) -> None:
+        self.random, self._faker = Random(seed), Faker("en_US")
         self._faker.seed_instance(seed)
-        lexicon = names.load(UNLISTED)
+        lexicon = names.load(frozenset({*FITTED, *HELD_OUT}))
 
         def fits(name: str) -> bool:
             token = names.plain(name)
-            return (
-                name.isalpha()
-                and len(name) > 2
-                and name.isascii()
-                and ((token in lexicon.given or token in lexicon.family) == listed)
-            )
+            known = token in lexicon.given or token in lexicon.family
+            return name.isalpha() and name.istitle() and len(name) > 2 and name.isascii() and known == listed
 
         self._first, self._last = (
             [name for locale in locales for name in names.listed(locale, part) if fits(name)]
             for part in ("first", "last")
         )
+        self._pieces = self._slots()
 
-    def note(self) -> tuple[str, list[tuple[str, int, int]]]:
+    def fill(self, template: str) -> tuple[str, list[tuple[str, int, int]]]:
         text, spans = "", []
-        for template in self._random.sample(TEMPLATES, 8):
-            for before, slot in re.findall(r"([^{]*)(?:\{(\w+)\})?", template):
-                text += before
-                if slot:
-                    piece = self._piece(slot)
-                    kind = (
-                        "name"
-                        if slot in ("name", "first", "last", "comma")
-                        else "record"
-                        if slot == "ssn"
-                        else slot
-                    )
-                    spans.append((kind, len(text), len(text) + len(piece)))
-                    text += piece
-            text += "\n"
+        for before, slot in re.findall(r"([^{]*)(?:\{(\w+)\})?", template):
+            text += before
+            if slot:
+                piece = self._pieces[slot]()
+                spans.append((CLASSES.get(slot, slot), len(text), len(text) + len(piece)))
+                text += piece
         return text, spans
 
-    def _piece(self, slot: str) -> str:
-        first, last = self._random.choice(self._first), self._random.choice(self._last)
-        made = self._faker
+    def last(self) -> str:
+        return self.random.choice(self._last)
+
+    def _slots(self) -> dict[str, Callable[[], str]]:
+        made, chosen = self._faker, self.random
+
+        def first() -> str:
+            return chosen.choice(self._first)
+
+        def comma() -> str:
+            name = f"{self.last()}, {first()}"
+            return name.upper() if chosen.random() < 0.5 else name
+
+        def day(*forms: str) -> str:
+            return (date(2019, 1, 1) + timedelta(chosen.randrange(2000))).strftime(chosen.choice(forms))
+
         return {
-            "name": lambda: f"{first} {last}",
-            "first": lambda: first,
-            "last": lambda: last,
-            "comma": lambda: (
-                f"{last.upper()}, {first.upper()}" if self._random.random() < 0.5 else f"{last}, {first}"
-            ),
-            "age": lambda: str(self._random.randint(90, 103)),
-            "date": lambda: (date(2019, 1, 1) + timedelta(self._random.randrange(2000))).strftime(
-                self._random.choice(DATES)
-            ),
+            "name": lambda: f"{first()} {self.last()}",
+            "first": first,
+            "last": self.last,
+            "comma": comma,
+            "initial": lambda: f"{first()[0]}. {self.last()}",
+            "middle": lambda: f"{first()} {chosen.choice('ABCDEFGHJKLMNPRSTW')}. {self.last()}",
+            "upper": lambda: f"{first()} {self.last()}".upper(),
+            "age": lambda: str(chosen.randint(90, 103)),
+            "date": lambda: day(*DATES),
+            "short": lambda: day("%m/%d"),
             "address": lambda: made.address().replace("\n", ", "),
+            "street": made.street_address,
+            "town": lambda: f"{made.city()}, {made.state_abbr()}",
             "phone": made.phone_number,
-            "record": lambda: self._random.choice(
-                ("{:07d}", "{:08d}", "MR{:06d}", "{:03d}-{:02d}-{:02d}")
-            ).format(*(self._random.randrange(10, 99) for _ in range(3))),
+            "record": lambda: chosen.choice(RECORDS).format(*(chosen.randrange(10, 99) for _ in range(3))),
             "email": made.email,
             "url": made.url,
             "ssn": made.ssn,
-        }[slot]()
+        }
+
+
+Planted = tuple[str, list[tuple[str, int, int]]]
+
+
+def notes(writer: Writer, templates: Sequence[str]) -> Iterator[Planted]:
+    for _ in range(NOTES):
+        text, spans = "", []
+        for template in writer.random.sample(list(templates), min(PER_NOTE, len(templates))):
+            line, planted = writer.fill(template)
+            spans += [(kind, len(text) + start, len(text) + end) for kind, start, end in planted]
+            text += line + "\n"
+        yield text, spans
+
+
+def of_others(writer: Writer, path: str) -> Iterator[Planted]:
+    """Each template that only asks for identifiers known here, twenty times, as a note of its own."""
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        slots = {slot: OTHERS.get(slot, slot) for slot in re.findall(r"\{\{(\w+)\}\}", line)}
+        template = re.sub(r"\{\{(\w+)\}\}", lambda m, named=slots: f"{{{named[m[1]]}}}", line)  # type: ignore[misc]
+        if slots and set(slots.values()) <= set(writer._pieces) and template.count("{") == len(re.findall(r"\{\w+\}", template)):
+            yield from (writer.fill(template.replace("\\n", "\n")) for _ in range(20))
+
+
+def real(writer: Writer, path: str, column: str) -> Iterator[Planted]:
+    """The half of the notes that nobody read, each placeholder with a name of its own throughout a note."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        every = list(dict.fromkeys(row[column] for row in csv.DictReader(file)))
+    for note in (text for i, text in enumerate(every) if i % 4 in (2, 3)):
+        people: dict[str, str] = {}
+        text, spans, end = "", [], 0
+        for match in PLACEHOLDER.finditer(note):
+            text += note[end : match.start("name")]
+            name = people.setdefault(match["name"], writer.last())
+            spans.append(("name", len(text), len(text) + len(name)))
+            text, end = text + name, match.end()
+        yield text + note[end:], spans
+
+
+def measure(texts: Iterator[Planted], scrubber: Scrubber) -> Iterator[tuple[str, int, int]]:
+    """(class, found, planted), and under ``words`` the other words that were taken."""
+    planted: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
+    for text, spans in texts:
+        taken, inside = bytearray(len(text)), bytearray(len(text))
+        [found] = scrubber.find([text])
+        for span in found:
+            taken[span.start : span.end] = b"\1" * (span.end - span.start)
+        for kind, start, end in spans:
+            inside[start:end] = b"\1" * (end - start)
+            planted[kind] += 1
+            hits[kind] += all(
+                all(taken[start + w.start() : start + w.end()]) for w in re.finditer(r"\w+", text[start:end])
+            )
+        others = [w for w in re.finditer(r"\w+", text) if not any(inside[w.start() : w.end()])]
+        planted["words"] += len(others)
+        hits["words"] += sum(any(taken[w.start() : w.end()]) for w in others)
+    yield from ((kind, hits[kind], planted[kind]) for kind in sorted(planted))
 
 
 def wilson(hits: int, n: int) -> str:
@@ -136,56 +196,31 @@ def wilson(hits: int, n: int) -> str:
     return f"{100 * p:6.2f} %  [{100 * low:.2f}, {100 * high:.2f}]  n = {n:,}"
 
 
-def measure(writer: Writer, scrubber: Scrubber, label: str) -> Iterator[tuple[str, int, int]]:
-    """(class, found, planted), and under ``words`` the other words that were taken."""
-    planted: Counter[str] = Counter()
-    hits: Counter[str] = Counter()
-    for _ in range(NOTES):
-        text, spans = writer.note()
-        taken = bytearray(len(text))
-        [found] = scrubber.find([text])
-        for span in found:
-            taken[span.start : span.end] = b"\1" * (span.end - span.start)
-        inside = bytearray(len(text))
-        for kind, start, end in spans:
-            inside[start:end] = b"\1" * (end - start)
-            name = f"name, {label}" if kind == "name" else kind
-            planted[name] += 1
-            hits[name] += all(
-                all(taken[start + w.start() : start + w.end()]) for w in re.finditer(r"\w+", text[start:end])
-            )
-        others = [w for w in re.finditer(r"\w+", text) if not any(inside[w.start() : w.end()])]
-        planted["words"] += len(others)
-        hits["words"] += sum(any(taken[w.start() : w.end()]) for w in others)
-    yield from ((kind, hits[kind], planted[kind]) for kind in planted)
-
-
-def prose(path: str, column: str, scrubber: Scrubber) -> None:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        notes = list(dict.fromkeys(row[column] for row in csv.DictReader(file)))[::4]
-    started = time.process_time()
-    found = [scrubber.find([note])[0] for note in notes]
-    seconds = time.process_time() - started
-    words = sum(len(re.findall(r"\w+", note)) for note in notes)
-    taken = sum(span.kind == "name" for spans in found for span in spans)
-    print(f"real prose: {wilson(taken, words)} words taken as names; {len(notes) / seconds:.0f} notes/s, "
-          f"{words / seconds:,.0f} words/s on one core")  # fmt: skip
+def tell(title: str, texts: Iterator[Planted], scrubber: Scrubber) -> None:
+    print(f"\n{title}")
+    for kind, hits, n in measure(texts, scrubber):
+        told = "other words taken" if kind == "words" else f"{kind} found"
+        print(f"  {told:20}{wilson(hits, n)}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--prose", nargs=2, metavar=("FILE", "COLUMN"))
+    parser.add_argument("--templates", metavar="FILE")
     asked = parser.parse_args()
-    scrubber = Scrubber(b"measured", UNLISTED)
+    scrubber = Scrubber(b"measured", frozenset({*FITTED, *HELD_OUT}))
     scrubber.find(["lists are read on first use"])
-    for label, locales in (("unlisted", tuple(sorted(UNLISTED))), ("listed", ("en_US",))):
-        started = time.process_time()
-        for kind, hits, n in measure(Writer(1, locales, label == "listed"), scrubber, label):
-            told = "other words taken" if kind == "words" else f"{kind} found"
-            print(f"{told:24}{wilson(hits, n)}")
-        print(f"{NOTES / (time.process_time() - started):.0f} notes/s on one core, making them included\n")
+    for sentences, locales in (("fitted", FITTED), ("held_out", HELD_OUT)):
+        for label, chosen in (("unlisted", locales), ("listed", ("en_US",))):
+            writer = Writer(1, chosen, label == "listed")
+            tell(f"{sentences} sentences, names {label}", notes(writer, SENTENCES[sentences]), scrubber)
+    unlisted = Writer(2, HELD_OUT, listed=False)
+    if asked.templates:
+        tell("templates of others, names unlisted", of_others(unlisted, asked.templates), scrubber)
     if asked.prose:
-        prose(*asked.prose, scrubber)
+        started = time.process_time()
+        tell("real notes, names unlisted", real(unlisted, *asked.prose), scrubber)
+        print(f"  {time.process_time() - started:.1f} s on one core for all of them")
 
 
 if __name__ == "__main__":

@@ -89,20 +89,41 @@ SAYING = re.compile(
     rf"|walk|remember|retire|marr(?:y|ie)|feel|felt|think|thought|believe|came|brought|help|shop|request|recommend"
     rf"|suggest|perform|cr(?:y|ie)|accompan(?:y|ie)|concur|read|sign|sleep|slept|eat|ate|enjoy|express|verbali[sz]e"
     rf"|appear|look|sit|sat|met|tell|told|see|saw|follow|need|deserve|hope|worr(?:y|ie)|attend|return|tolerated)"
-    rf"(?:s|es|d|ed|ing)?\b)"
+    rf"(?:s|es|d|ed|ing)?\b|,?[ \t]+(?:will|would|did|does|can|could)[ \t]+(?:not |also )?(?!be |not |have )[a-z]{{3,}})"
 )
 """What only people do."""
 DESCRIBED = re.compile(
     rf"(?<!\w)(?P<name>{RUN})(?='s (?:wife|husband|son|daughter|mother|father|brother|sister|family|pcp"
     rf"|doctor)|[ \t]*(?:is|was),? an?[ \t]+\S+[- ]?(?:years?|y|old)"
-    r"|[ \t]*,?[ \t]*(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?)|[ \t]*\(?,?[ \t]*(?:MRN?|DOB|D\.O\.B"
+    r"|[ \t]*,?[ \t]*(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?)|\s*\(?,?[ \t]*(?:MRN?|DOB|D\.O\.B"
     r"|SSN|aged?)\b)"
 )
 OWNING = re.compile(
     rf"(?<!\w)(?P<name>{CAPITAL})(?= (?:family|household|residence|children)\b"
-    r"(?! (?:history|planning|practice|practitioner|medicine|doctor|physician|meeting)))"
+    r"(?! (?:history|planning|practice|practitioner|medicine|doctor|physician|meeting))"
+    r"|['’]s (?:notes?|wife|husband|spouse|partner|son|daughter|mother|father|parents?|brother|sister|family|children|office|name"
+    r"|request|wishes|care|service|chart|clinic|house|home|room|mood|speech|consent|report|letter|recommendations?|team|nurse"
+    r"|doctor|pcp|birthday|insurance|voice|words|message|call|visit|appointment|opinion|input|list|patients?)\b)"
 )
+"""Who has what only people have."""
 POSSESSIVE = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?=['’]s\b)")
+BESIDE = re.compile(
+    rf"(?<!\w)(?i:by|with|and|&|per|via|page|from|for|cc|thank|thanks|to|re|covering|contact|emergency|notify|through|team|known to"
+    rf"|named?)[: \t]+(?P<name>{CAPITAL})(?![\w'’-])(?![ \t]+[A-Z])"
+)
+"""Where a word is capitalised inside a sentence, a name is likelier than the word."""
+FEELING = re.compile(
+    rf"(?<!\w)(?P<name>{PAIR})(?=[ \t]+(?:(?:is|was|has been|seems|appears|remains|became|feels|looks)[ \t]+(?:\w+ly[ \t]+|very[ \t]+"
+    r"|still[ \t]+|now[ \t]+|quite[ \t]+|again[ \t]+|not[ \t]+)?)?(?:aware|tearful|anxious|pleasant|awake|calm|confused|agitated"
+    r"|cooperative|upset|worried|present|informed|notified|paged|called|updated|contacted|concerned|depressed|angry|happy|married"
+    r"|divorced|widowed|retired|covering|on call|in agreement|at (?:the )?bedside|seen|examined|interviewed|admitted|discharged"
+    r"|transferred|born|ready|eager|hungry|hopeful|frustrated|sleeping|asleep|intubated|consulted|unavailable)\b"
+    r"|[ \t]*,?[ \t]*\((?:his|her|their|the|wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|parents?|brother|sister"
+    r"|niece|nephew|aunt|uncle|cousin|friend|neighbou?r|child(?:ren)?|grand\w+|pager|beeper|cell|phone|tel|home|work|ext|x\d"
+    r"|\+?\(?\d{3}|pcp|nephrology|cardiology|surgery|medicine|oncology|neurology|transplant|hcp|proxy|intern|resident|fellow|rn)"
+    r"|[ \t]*[,:]?[ \t]+(?:(?i:cell|phone|tel|pager|home|work|beeper|x|ext)\b|\(?\d{3}\)?[- .]?\d{3}|\+\d|001-))"
+)
+"""Who feels, is there, is somebody's relative or has a telephone."""
 TOLD = re.compile(
     r"(?<!\w)(?i:(?:spoke|spoken|speak|talk|message|word|voice ?mail|discuss|review|met|meet|left|relayed|agreed|shared"
     r"|confirmed|explain|consult|conference|visit|arrang)\w*[ \t]+(?:[a-z-]+[ \t]+){0,3}(?:with|for|to|by|from)|(?i:according to)"

@@ -7,7 +7,10 @@ may stay. Names have no shape; they are in ``people``.
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Literal, NamedTuple
+
+import yaml
 
 Kind = Literal["name", "date", "age", "phone", "record", "address", "email", "url"]
 
@@ -46,12 +49,12 @@ _DATES = (
 )
 _DATE = re.compile("|".join(_DATES))
 
-_PARTIAL = re.compile(rf"(?<![\w/.,<>=+-])(?P<month>{_NUMERIC})/(?P<day>{_DAY})(?![\w/%]|\.\d|[+]|-\d?/)")
+_PARTIAL = re.compile(rf"(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{_DAY})(?![\w/%]|\.\d|[+]|-\d?/)")
 """Month and day, which looks like a fraction, a grade or a score."""
 _SCORE_BEFORE = re.compile(
-    r"(?:pain|strength|pulses?|reflexes|grade[ds]?|rat(?:ed|ing|io)|scor(?:ed?|ing)|scale|power|motor|dtrs?"
+    r"\b(?:pain|strength|pulses?|reflexes|grade[ds]?|rat(?:ed|ing|io)|scor(?:ed?|ing)|scale|power|motor|dtrs?"
     r"|murmurs?|gcs|apgars?|"
-    r"bp|pressure|vision|acuity|sem|is|was|are|an?|about|only|over|x|times|up|down|oriented|&o|level"
+    r"bp|pressure|vision|acuity|sem|is|was|are|an?|about|only|over|x|times|up|down|oriented|o|level"
     r"|severity|intensity|"
     r"bilaterally|extremit(?:y|ies)|throughout|flexion|extension|biceps|grip|toes|intact|took|take|ate"
     r"|drank)\s*[:=]?\s*$",
@@ -66,6 +69,7 @@ _SCORE_AFTER = re.compile(
     r"|patients|stud|with (?:rest|activity))",
     re.IGNORECASE,
 )
+_HEADING = re.compile(r"(?:^|[.;\n])\s*$")
 _DATED = re.compile(
     r"\b(?:on|dated?|since|note|birth|dob|date|seen|comparison|through|until)\s*:?\s*$", re.IGNORECASE
 )
@@ -105,12 +109,12 @@ _PHONE = re.compile(
     r"|#)){0,2}[:#. \t]{1,3}(?P<labelled>\(?\d(?:[\s.()-]{0,2}\d){6,12}(?:\s*(?:x"
     r"|ext\.?)\s*\d{1,6})?)(?![\d-])"
     r"|(?i:\b(?:pager|beeper|pgr|pgy|ext(?:ension)?)\b\.?(?:\s*(?:is|at|no\.?"
-    r"|number))?)[:#\s]*(?P<pager>\d{3,7})(?!\d)"
+    r"|number))?)[:#\s]*(?P<pager>\d{3,7}(?:[- ]\d{2,4}){0,2})(?!\d)"
     r"|(?<![\w-])[2-9]\d{2}-\d{4}(?![\d-])|(?<!\w)[pP]\d{5}(?!\d)"
 )
 
 _RECORD = re.compile(
-    r"(?i:\b(?:mrn?|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case|encounter"
+    r"(?i:\b(?:mrn?(?!\d)|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case|encounter"
     r"|visit|accession|csn|fin|har|"
     r"(?:patient|pt|hosp(?:ital)?|clinic|member|subscriber|group|insurance|health plan|medicare|medicaid"
     r"|employee|device|national|job|"
@@ -132,18 +136,8 @@ _URL = re.compile(
     r"|(?<![\d.])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\d.])"
 )
 
-_STREET = (
-    r"(?:Street|St|Avenue|Ave|Av|Road|Rd|Lane|Ln|Drive|Dr|Court|Ct|Boulevard|Blvd|Way|Place|Pl|Terrace|Terr"
-    r"|Ter|Circle|Cir|Highway|Hwy|"
-    r"Parkway|Pkwy|Square|Sq|Trail|Trl|Loop|Alley|Plaza|Row|Path|Pike|Turnpike|Tpke|Crossing|Xing|Ridge"
-    r"|Heights|Hts|Manor|Mews|Close|"
-    r"Crescent|Cres|Gardens|Grove|Hill|Hills|Hollow|Point|Park|Run|View|Walk|Wharf|Green|Common|Commons"
-    r"|Landing|Meadows?|Creek|Bend|"
-    r"Bypass|Causeway|Corner|Cove|Estates?|Field|Fields|Gate|Glen|Island|Junction|Key|Lodge|Oval|Pass|Quay"
-    r"|Rise|Rue|Shore|Spur|Track|"
-    r"Valley|Village|Vista|STREET|ST|AVENUE|AVE|ROAD|RD|LANE|LN|DRIVE|DR|COURT|CT|BOULEVARD|BLVD|WAY|PLACE"
-    r"|PL)"
-)
+_STREETS = yaml.safe_load(Path(__file__).with_name("lexicon.yaml").read_text(encoding="utf-8"))["streets"].split()
+_STREET = rf"(?:Dr(?!\.?[ \t]+[A-Z])|{'|'.join([*_STREETS, 'STREET|ST|AVENUE|AVE|ROAD|RD|LANE|LN|DRIVE|DR|COURT|CT|BOULEVARD|BLVD|WAY|PLACE|PL'])})"
 _STATES = (
     "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND"
     "|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|"
@@ -160,18 +154,22 @@ _CAPITAL = r"(?:[A-ZÀ-Þ][\w'’.-]*|\d{1,3}(?:st|nd|rd|th))"
 _TOWN = rf"{_CAPITAL}(?:[ -](?:{_CAPITAL}|on|upon|of|the|by)){{0,3}}"
 _ZIP = r"\d{5}(?:-\d{4})?"
 _UNIT = (
-    r"(?:,?\s*(?:(?i:apt|apartment|suite|ste|unit|floor|fl|room|rm|bldg|flat)\.?\s*#?\s*[\w-]+"
-    r"|#\s*[\w-]+))?"
+    r"(?:,?\s*(?:(?i:apt|apartment|suite|ste|unit|floor|fl|room|rm|bldg|flat)\.?\s*#?\s*[\w-]*\d[\w-]*"
+    r"|(?i:apt|apartment|suite|ste)\.?\s*[A-Z]\b|#\s*[\w-]+))"
 )
+_REST = rf"(?:,?\s+{_TOWN},?\s+(?:{_STATES})(?!\w)(?:,?\s+{_ZIP})?)?"
 _ADDRESS = re.compile(
-    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?\s+(?:{_CAPITAL}\s+){{0,4}}{_CAPITAL}{_UNIT},?\s+{_TOWN},?\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)"
+    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?\s+(?:{_CAPITAL}\s+){{0,4}}{_CAPITAL}{_UNIT}?,?\s+{_TOWN},?\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)"
     rf"|(?<!\w)(?:(?:PSC|CMR|Unit)\s+\d+,?\s+Box\s+\d+|[A-Z]{{2,5}}\s+{_CAPITAL}),?\s+(?:APO|FPO|DPO),?\s+A[AEP]\s+{_ZIP}(?!\d)|"
-    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:-\d+)?\s+(?:[NSEW]{{1,2}}\.?\s+)?(?:{_CAPITAL}\s+){{1,4}}{_STREET}\b\.?(?:\s+[NSEW]{{1,2}}\b\.?)?"
-    rf"(?:,?\s*(?:(?i:apt|apartment|suite|ste|unit|floor|fl|room|rm|bldg|flat)\.?\s*#?\s*[\w-]+|#\s*[\w-]+))?"
-    rf"(?:,?\s+{_TOWN},?\s+(?:{_STATES})(?:,?\s+{_ZIP})?)?"
+    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:-\d+)?[ \t]+(?:[NSEW]{{1,2}}\.?[ \t]+)?(?:{_CAPITAL}[ \t]+){{1,4}}{_STREET}\b\.?(?:\s+[NSEW]{{1,2}}\b\.?)?"
+    rf"{_UNIT}?{_REST}"
+    rf"|(?<![\w.,/-])\d{{1,6}}[A-Za-z]?[ \t]+(?:{_CAPITAL}[ \t]+){{0,3}}{_CAPITAL}{_UNIT}{_REST}"
+    rf"|(?i:(?<=at )|(?<=to )|(?<=from )|(?<=of )|(?<=on )|(?<=address: ))(?!(?:19|20|21|22)\d\d )\d{{2,6}}\s+"
+    rf"[A-Z][a-z]+\s+[A-Z][a-z]+(?:\s+[A-Z][a-z]+)?(?!\w){_REST}"
     rf"|(?<!\w)(?i:p\.?\s?o\.? box)\s+\d+(?:,?\s+{_TOWN},?\s+(?:{_STATES})(?:,?\s+{_ZIP})?)?"
     rf"|(?<!\w){_TOWN},\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)"
     rf"|(?<!\w)[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){{0,3}},[ ]+(?!MD|PA|MS|ND|DO)(?:{_STATES})(?!\w)"
+    rf"|(?i:(?<=in )|(?<=of )|(?<=from )|(?<=to )|(?<=near )|(?<=, ))[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){{0,3}},[ ]+(?:MD|PA|MS|ND)(?!\w)"
     rf"|(?<!\w)(?:{_STATES}),?\s+{_ZIP}(?!\d)"
     r"|(?i:\bzip(?: ?code)?[:\s]+)(?P<zip>\d{5}(?:-\d{4})?)"
 )
@@ -241,8 +239,13 @@ def _partial_dates(text: str) -> Iterator[Found]:
 
 def _is_day(match: re.Match[str], before: str, after: str) -> bool:
     month, day = int(match["month"]), int(match["day"])
-    if _SCORE_AFTER.match(after) or (month == day < 6 and not _DATED.search(before)):
+    padded = "0" in (match["month"][0], match["day"][0])
+    if _SCORE_AFTER.match(after) or (month == day < 6 and not padded and not _DATED.search(before)):
         return False
+    if padded and len(match["month"]) == len(match["day"]):
+        return True
+    if _HEADING.search(before) and after[:1] == ":":
+        return True
     if _DAY_BEFORE.search(before) or _DAY_AFTER.match(after):
         return True
     if _SCORE_BEFORE.search(before):

@@ -9,10 +9,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from data_pipeline.cues import (
+    BESIDE,
     CAPITAL,
     DOING,
     END_OF_SENTENCE,
     EPONYM_NEXT,
+    FEELING,
     INITIALS,
     INTRODUCTIONS,
     LOWER_TITLE,
@@ -62,8 +64,12 @@ class Names:
         for pattern in (WITH, DOING):
             for match in pattern.finditer(text):
                 yield from self._mentioned(text, *match.span("name"))
-        for match in SAYING.finditer(text):
-            yield from self._acting(text, *match.span("name"))
+        for pattern in (SAYING, FEELING):
+            for match in pattern.finditer(text):
+                yield from self._acting(text, *match.span("name"))
+        for match in BESIDE.finditer(text):
+            if self._is_called(text, *match.span("name")):
+                yield Found("name", *match.span("name"))
         for match in INITIALS.finditer(text):
             yield from self._initialled(text, match)
         for match in POSSESSIVE.finditer(text):
@@ -146,22 +152,36 @@ class Names:
         if not longer or "word" in kinds or any(word in _NOT_NAMES or len(word) < 3 for word in longer):
             return
         if len(longer) == 1:
-            told = kinds == {"unknown"} and not longer[0].isupper()
+            told = not longer[0].isupper() and (kinds == {"unknown"} or self._is_listed_word(longer[0]))
         else:
-            told = bool(kinds & {"unknown", "name"}) and not (kinds - _PERSONAL) or self._both_listed(text, words)
+            told = (bool(kinds & {"unknown", "name"}) and not (kinds - _PERSONAL - {"rare"})) or self._both_listed(text, words)
         if told and len({word.isupper() for word in longer}) == 1:
             yield from (Found("name", at, to) for at, to in words)
 
     def _initialled(self, text: str, match: re.Match[str]) -> Iterator[Found]:
         """``J. Lindqvist``; not ``R. Hand`` or ``E. Coli``."""
         word = match["name"]
-        sided = match["first"][0] in "LRTB" and plain(word) in ORDINARY
-        if word.isupper() or sided or EPONYM_NEXT.match(text, match.end()):
+        sided = plain(word) in _SIDED
+        if word.isupper() or sided or word in _NOT_NAMES or word in _OPENERS or EPONYM_NEXT.match(text, match.end()):
             return
         if self._kind(word) in ("unknown", "name") or (
             self._kind(word) == "either" and plain(word) in self._lexicon.family
         ):
             yield from (Found("name", *span) for span in _words(text, *match.span()))
+
+    def _is_listed_word(self, word: str) -> bool:
+        """A word, but no eponym, that people are called by as well."""
+        token = plain(word)
+        listed = token in self._lexicon.given or token in self._lexicon.family
+        return self._kind(word) == "either" and listed and word not in _OPENERS and word not in _NOT_NAMES
+
+    def _is_called(self, text: str, at: int, to: int) -> bool:
+        """A listed or rare word that is capitalised though the words around it are not."""
+        word = text[at:to]
+        if not word[1:].islower() or len(word) < 3 or THING_AFTER.match(text, to) or EPONYM_NEXT.match(text, to):
+            return False
+        seldom = self._kind(word) == "rare" and plain(word) in self._lexicon.ranks
+        return seldom or (self._is_listed_word(word) and plain(word) not in EPONYMS)
 
     def _is_surname(self, word: str) -> bool:
         kind = self._kind(word)
@@ -172,17 +192,18 @@ class Names:
         for match in _RUNS.finditer(text):
             words = list(_words(text, *match.span()))
             kinds = [self._kind(text[a:b]) for a, b in words]
-            whole = self._unheard_of(text, words, kinds)
+            whole = self._unheard_of(text, words)
             for i, (at, to) in enumerate(words):
-                if (whole and text[at:to] not in _NOT_NAMES) or self._stands(text, words, kinds, i):
+                part = whole or self._unheard_of(text, _between_commas(text, words, i))
+                if (part and text[at:to] not in _NOT_NAMES) or self._stands(text, words, kinds, i):
                     yield Found("name", at, to)
 
-    def _unheard_of(self, text: str, words: list[tuple[int, int]], kinds: list[Evidence]) -> bool:
+    def _unheard_of(self, text: str, words: list[tuple[int, int]]) -> bool:
         """Two or three words that nothing knows, written as names are: better a lost term than a person told."""
-        longer = [(kind, text[a:b]) for kind, (a, b) in zip(kinds, words, strict=True) if b - a > 1]
-        if len(longer) not in (2, 3) or any(word.isupper() for _, word in longer):
+        longer = [text[a:b] for a, b in words if b - a > 1]
+        if len(longer) not in (2, 3) or any(word.isupper() for word in longer):
             return False
-        told = {kind for kind, _ in longer}
+        told = {self._kind(word) for word in longer}
         return told <= {"name", "unknown", "rare"} and bool(told & {"name", "unknown"})
 
     def _stands(self, text: str, words: list[tuple[int, int]], kinds: list[Evidence], i: int) -> bool:
@@ -215,7 +236,7 @@ class Names:
     def _is_nothing_else(self, text: str, at: int, to: int) -> bool:
         """An unheard-of word inside a sentence, written as names are, where no drug or device would stand."""
         word = text[at:to]
-        if not word[1:].islower() or len(word) < 4:
+        if not word[1:].islower() or len(word) < 3:
             return False
         if THING_BEFORE.search(text, max(0, at - 16), at) or THING_AFTER.match(text, to):
             return False
@@ -227,7 +248,11 @@ class Names:
 
     def _are_listed(self, text: str, one: tuple[int, int], other: tuple[int, int]) -> bool:
         first, last = text[slice(*one)], text[slice(*other)]
-        if first.isupper() or last.isupper() or last in _NOT_NAMES or plain(first) not in self._lexicon.given:
+        if first.isupper() or last.isupper() or {first, last} & _NOT_NAMES or THING_AFTER.match(text, other[1]):
+            return False
+        if self._kind(first) == "unknown" and self._kind(last) == "either":
+            return not EPONYM_NEXT.match(text, other[1])
+        if plain(first) not in self._lexicon.given:
             return False
         if END_OF_SENTENCE.search(text, max(0, one[0] - 8), one[0]) and first in _OPENERS:
             return False
@@ -267,6 +292,11 @@ _PARTICLES = frozenset(
      "du", "le", "el", "al", "bin", "ibn"}
 )  # fmt: skip
 _RUNS = re.compile(rf"(?<![\w'’-]){NAME}(?:,? {NAME})*")
+_SIDED = frozenset(
+    {"hand", "foot", "feet", "arm", "leg", "hip", "knee", "ear", "eye", "shoulder", "side", "flank", "lung", "breast",
+     "chest", "wrist", "elbow", "ankle", "heel", "toe", "finger", "thumb", "thigh", "groin", "neck", "temple", "base", "wall"}
+)  # fmt: skip
+"""What an ``L.`` or ``R.`` stands before."""
 _OPENERS = frozenset(
     {"Add", "All", "Can", "Colon", "Come", "Cord", "Even", "Ever", "Gauge", "General", "German", "Given", "Hip", "Infant",
      "Kit", "Labor", "Less", "Line", "Little", "Long", "Made", "Major", "Male", "May", "Media", "Nail", "Noble", "North",
@@ -283,6 +313,8 @@ _NOT_NAMES = frozenset({
     "ABD", "AP", "PCP", "HCP", "The", "This", "That", "He", "She", "They", "His", "Her", "It", "We", "You",
     "Patient", "Pt", "Not", "No", "None", "Yes", "Unknown", "Unit", "Date", "Sex", "Service", "Time", "Dr",
     "Mr", "Mrs", "Ms", "Attending", "Physical", "Social", "Medical", "History", "Hospital", "Clinic",
+    "Sister", "Brother", "Mother", "Father", "Son", "Daughter", "Wife", "Husband", "Spouse", "Partner", "Niece",
+    "Nephew", "Aunt", "Uncle", "Cousin", "Friend", "Neighbor", "Neighbour", "Interpreter", "Age", "Stent", "Test",
     "Center", "General", "Neuro", "Resp", "Cardiac", "Labs", "Assessment", "Plan", "Exam", "Discharge",
 })  # fmt: skip
 
@@ -291,6 +323,16 @@ def _words(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The capitalised words of a run: ``van der`` tells nobody's name without ``Berg``."""
     for match in _CAPITALS.finditer(text, start, end):
         yield match.span()
+
+
+def _between_commas(text: str, words: list[tuple[int, int]], i: int) -> list[tuple[int, int]]:
+    """The words around the ``i``-th that no comma parts from it."""
+    first, last = i, i
+    while first and "," not in text[words[first - 1][1] : words[first][0]]:
+        first -= 1
+    while last + 1 < len(words) and "," not in text[words[last][1] : words[last + 1][0]]:
+        last += 1
+    return words[first : last + 1]
 
 
 _CAPITALS = re.compile(rf"(?<!\w){CAPITAL}")
