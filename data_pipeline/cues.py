@@ -98,6 +98,7 @@ DESCRIBED = re.compile(
     r"|[ \t]*,?[ \t]*(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?)|\s*\(?,?[ \t]*(?:MRN?|DOB|D\.O\.B"
     r"|SSN|aged?)\b)"
 )
+BOTH = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?:,? (?:and|&) )(?P<other>{CAPITAL})(?![\w'’-])")
 OWNING = re.compile(
     rf"(?<!\w)(?P<name>{CAPITAL})(?= (?:family|household|residence|children)\b"
     r"(?! (?:history|planning|practice|practitioner|medicine|doctor|physician|meeting))"
@@ -176,4 +177,9 @@ THING_AFTER = re.compile(
     r"|started|stopped|used|placed|applied|sent|continued|discontinued)|daily|at bedtime|as needed|p\.?r\.?n)\b)"
 )
 """Around what is given, taken, placed or used."""
+ACTS_AFTER = re.compile(
+    r"[ \t]+(?!(?:of|with|without|within|in|on|at|for|from|noted|seen|present|negative|positive|show(?:s|ed)|are|were|daily|intact"
+    r"|normal|reveal(?:s|ed)|demonstrate[sd]|given|used|placed|obtained|performed|sent|held|applied)\b)[a-z]"
+)
+"""After the subject of a sentence, but for what findings and procedures are followed by."""
 END_OF_SENTENCE = re.compile(r"(?:^|[.!?:;\n]|\n[ \t]*(?:[-*•#]|\d+[.)]))[\s\"'(]*$")

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from data_pipeline.cues import (
+    ACTS_AFTER,
     BESIDE,
+    BOTH,
     CAPITAL,
     DOING,
     END_OF_SENTENCE,
@@ -72,6 +74,9 @@ class Names:
                 yield Found("name", *match.span("name"))
         for match in INITIALS.finditer(text):
             yield from self._initialled(text, match)
+        for match in BOTH.finditer(text):
+            if {self._kind(match["name"]), self._kind(match["other"])} <= {"unknown", "name"}:
+                yield from (Found("name", *match.span(group)) for group in ("name", "other") if match[group][1:].islower())
         for match in POSSESSIVE.finditer(text):
             if self._kind(match["name"]) in ("unknown", "name") and not EPONYM_NEXT.match(text, match.end()):
                 yield Found("name", *match.span("name"))
@@ -224,7 +229,8 @@ class Names:
         if kinds[i] == "either":
             comma = text[to : to + 1] == ","
             return full or (named and (comma or not begins or plain(word) not in ORDINARY))
-        if kinds[i] == "unknown" and not begins and len(words) == 1:
+        alone = len(words) == 1 or (i == 1 and len(words) == 2 and text[slice(*words[0])] in _CONJUNCTIONS)
+        if kinds[i] == "unknown" and alone and (not begins or ACTS_AFTER.match(text, to)):
             return self._is_nothing_else(text, at, to)
         return full or (kinds[i] in ("unknown", "rare") and named and not begins)
 
@@ -292,6 +298,11 @@ _PARTICLES = frozenset(
      "du", "le", "el", "al", "bin", "ibn"}
 )  # fmt: skip
 _RUNS = re.compile(rf"(?<![\w'’-]){NAME}(?:,? {NAME})*")
+_CONJUNCTIONS = frozenset(
+    {"As", "When", "If", "While", "Since", "After", "Before", "Then", "Both", "Though", "Although", "Because", "Once", "Until",
+     "Unless", "Where", "Whether", "Per", "With", "By", "And", "But", "For", "From", "To", "Yesterday", "Today", "Overnight"}
+)  # fmt: skip
+"""What a sentence begins with before a name."""
 _SIDED = frozenset(
     {"hand", "foot", "feet", "arm", "leg", "hip", "knee", "ear", "eye", "shoulder", "side", "flank", "lung", "breast",
      "chest", "wrist", "elbow", "ankle", "heel", "toe", "finger", "thumb", "thigh", "groin", "neck", "temple", "base", "wall"}
