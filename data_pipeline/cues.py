@@ -2,6 +2,8 @@
 
 import re
 
+from data_pipeline.names import listed_words
+
 WORD = r"[^\W\d_]+(?:['’-][^\W\d_]+)*"
 CAPITAL = r"(?:(?:[OD]['’])?[A-ZÀ-ÖØ-ÞŁŚŠŹŻŽČĆÇŞİĐ][^\W\d_]*(?:['’-](?!s\b|S\b)[^\W\d_]+)*)"
 PARTICLE = (
@@ -82,14 +84,21 @@ DOING = re.compile(
     r"|wishes|wants|and (?:his|her))\b)"
 )
 SAYING = re.compile(
-    rf"(?<!\w)(?P<name>{PAIR})(?=,?[ \t]+(?:(?:also|then|now|still|again|always|usually|often|recently|currently"
+    rf"(?<!\w)(?P<name>{PAIR})(?=,?[ \t]+(?:(?:also|then|now|still|again|always|usually|often|recently"
+    rf"|currently"
     rf"|does not|did not|has|had|is|was|will|would|can|could|may) )*"
-    rf"(?:ask|agree|understand|understood|wish|want|state|say|said|den(?:y|ie)|report|live|reside|call|phone|arrive"
-    rf"|complain|endorse|refuse|decline|prefer|drive|drove|took notes|speak|spoke|visit|work|smoke|drink|drank"
-    rf"|walk|remember|retire|marr(?:y|ie)|feel|felt|think|thought|believe|came|brought|help|shop|request|recommend"
-    rf"|suggest|perform|cr(?:y|ie)|accompan(?:y|ie)|concur|read|sign|sleep|slept|eat|ate|enjoy|express|verbali[sz]e"
-    rf"|appear|look|sit|sat|met|tell|told|see|saw|follow|need|deserve|hope|worr(?:y|ie)|attend|return|tolerated)"
-    rf"(?:s|es|d|ed|ing)?\b|,?[ \t]+(?:will|would|did|does|can|could)[ \t]+(?:not |also )?(?!be |not |have )[a-z]{{3,}})"
+    rf"(?:ask|agree|understand|understood|wish|want|state|say|said|den(?:y|ie)|report|live|reside|call"
+    rf"|phone|arrive"
+    rf"|complain|endorse|refuse|decline|prefer|drive|drove|took notes|speak|spoke|visit|work|smoke|drink"
+    rf"|drank"
+    rf"|walk|remember|retire|marr(?:y|ie)|feel|felt|think|thought|believe|came|brought|help|shop|request"
+    rf"|recommend"
+    rf"|suggest|perform|cr(?:y|ie)|accompan(?:y|ie)|concur|read|sign|sleep|slept|eat|ate|enjoy|express"
+    rf"|verbali[sz]e"
+    rf"|appear|look|sit|sat|met|tell|told|see|saw|follow|need|deserve|hope|worr(?:y|ie)|attend|return"
+    rf"|tolerated)"
+    rf"(?:s|es|d|ed|ing)?\b|,?[ \t]+(?:will|would|did|does|can|could)[ \t]+(?:not |also )?(?!be |not "
+    rf"|have )[a-z]{{3,}})"
 )
 """What only people do."""
 DESCRIBED = re.compile(
@@ -102,40 +111,59 @@ BOTH = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?:,? (?:and|&) )(?P<other>{CAPIT
 OWNING = re.compile(
     rf"(?<!\w)(?P<name>{CAPITAL})(?= (?:family|household|residence|children)\b"
     r"(?! (?:history|planning|practice|practitioner|medicine|doctor|physician|meeting))"
-    r"|['’]s (?:notes?|wife|husband|spouse|partner|son|daughter|mother|father|parents?|brother|sister|family|children|office|name"
-    r"|request|wishes|care|service|chart|clinic|house|home|room|mood|speech|consent|report|letter|recommendations?|team|nurse"
-    r"|doctor|pcp|birthday|insurance|voice|words|message|call|visit|appointment|opinion|input|list|patients?)\b)"
+    r"|['’]s (?:notes?|wife|husband|spouse|partner|son|daughter|mother|father|parents?|brother|sister"
+    r"|family|children|office|name"
+    r"|request|wishes|care|service|chart|clinic|house|home|room|mood|speech|consent|report|letter"
+    r"|recommendations?|team|nurse"
+    r"|doctor|pcp|birthday|insurance|voice|words|message|call|visit|appointment|opinion|input|list"
+    r"|patients?)\b)"
 )
 """Who has what only people have."""
 POSSESSIVE = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?=['’]s\b)")
 BESIDE = re.compile(
-    rf"(?<!\w)(?i:by|with|and|&|per|via|page|from|for|cc|thank|thanks|to|re|covering|contact|emergency|notify|through|team|known to"
+    rf"(?<!\w)(?i:by|with|and|&|per|via|page|from|for|cc|thank|thanks|to|re|covering|contact|emergency"
+    rf"|notify|through|team|known to"
     rf"|named?)[: \t]+(?P<name>{CAPITAL})(?![\w'’-])(?![ \t]+[A-Z])"
 )
 """Where a word is capitalised inside a sentence, a name is likelier than the word."""
 FEELING = re.compile(
-    rf"(?<!\w)(?P<name>{PAIR})(?=[ \t]+(?:(?:is|was|has been|seems|appears|remains|became|feels|looks)[ \t]+(?:\w+ly[ \t]+|very[ \t]+"
-    r"|still[ \t]+|now[ \t]+|quite[ \t]+|again[ \t]+|not[ \t]+)?)?(?:aware|tearful|anxious|pleasant|awake|calm|confused|agitated"
-    r"|cooperative|upset|worried|present|informed|notified|paged|called|updated|contacted|concerned|depressed|angry|happy|married"
-    r"|divorced|widowed|retired|covering|on call|in agreement|at (?:the )?bedside|seen|examined|interviewed|admitted|discharged"
-    r"|transferred|born|ready|eager|hungry|hopeful|frustrated|sleeping|asleep|intubated|consulted|unavailable)\b"
-    r"|[ \t]*,?[ \t]*\((?:his|her|their|the|wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|parents?|brother|sister"
-    r"|niece|nephew|aunt|uncle|cousin|friend|neighbou?r|child(?:ren)?|grand\w+|pager|beeper|cell|phone|tel|home|work|ext|x\d"
-    r"|\+?\(?\d{3}|pcp|nephrology|cardiology|surgery|medicine|oncology|neurology|transplant|hcp|proxy|intern|resident|fellow|rn)"
-    r"|[ \t]*[,:]?[ \t]+(?:(?i:cell|phone|tel|pager|home|work|beeper|x|ext)\b|\(?\d{3}\)?[- .]?\d{3}|\+\d|001-))"
+    rf"(?<!\w)(?P<name>{PAIR})(?=[ \t]+(?:(?:is|was|has been|seems|appears|remains|became|feels"
+    rf"|looks)[ \t]+(?:\w+ly[ \t]+|very[ \t]+"
+    r"|still[ \t]+|now[ \t]+|quite[ \t]+|again[ \t]+|not[ \t]+)?)?(?:aware|tearful|anxious|pleasant|awake"
+    r"|calm|confused|agitated"
+    r"|cooperative|upset|worried|present|informed|notified|paged|called|updated|contacted|concerned"
+    r"|depressed|angry|happy|married"
+    r"|divorced|widowed|retired|covering|on call|in agreement|at (?:the )?bedside|seen|examined"
+    r"|interviewed|admitted|discharged"
+    r"|transferred|born|ready|eager|hungry|hopeful|frustrated|sleeping|asleep|intubated|consulted"
+    r"|unavailable)\b"
+    r"|[ \t]*,?[ \t]*\((?:his|her|their|the|wife|husband|spouse|partner|son|daughter|mother|father|mom"
+    r"|dad|parents?|brother|sister"
+    r"|niece|nephew|aunt|uncle|cousin|friend|neighbou?r|child(?:ren)?|grand\w+|pager|beeper|cell|phone"
+    r"|tel|home|work|ext|x\d"
+    r"|\+?\(?\d{3}|pcp|nephrology|cardiology|surgery|medicine|oncology|neurology|transplant|hcp|proxy"
+    r"|intern|resident|fellow|rn)"
+    r"|[ \t]*[,:]?[ \t]+(?:(?i:cell|phone|tel|pager|home|work|beeper|x|ext)\b|\(?\d{3}\)?[- .]?\d{3}|\+\d"
+    r"|001-))"
 )
 """Who feels, is there, is somebody's relative or has a telephone."""
 TOLD = re.compile(
-    r"(?<!\w)(?i:(?:spoke|spoken|speak|talk|message|word|voice ?mail|discuss|review|met|meet|left|relayed|agreed|shared"
-    r"|confirmed|explain|consult|conference|visit|arrang)\w*[ \t]+(?:[a-z-]+[ \t]+){0,3}(?:with|for|to|by|from)|(?i:according to)"
-    r"|(?:tell|told|ask(?:ed)?|inform(?:ed)?|notif(?:y|ied)|contact(?:ed)?|call(?:ed)?|phoned?|paged?|thank(?:s|ed)?"
-    r"|remind(?:ed)?|advis(?:e|ed)|instruct(?:ed)?|counsell?ed|taught|reach|met|per|e-?mail(?:ed)?|attention|attn))[: \t]+"
+    r"(?<!\w)(?i:(?:spoke|spoken|speak|talk|message|word|voice ?mail|discuss|review|met|meet|left|relayed"
+    r"|agreed|shared"
+    r"|confirmed|explain|consult|conference|visit|arrang)\w*[ \t]+(?:[a-z-]+[ \t]+){0,3}(?:with|for|to|by"
+    r"|from)|(?i:according to)"
+    r"|(?:tell|told|ask(?:ed)?|inform(?:ed)?|notif(?:y|ied)|contact(?:ed)?|call(?:ed)?|phoned?|paged?"
+    r"|thank(?:s|ed)?"
+    r"|remind(?:ed)?|advis(?:e|ed)|instruct(?:ed)?|counsell?ed|taught|reach|met|per|e-?mail(?:ed)?"
+    r"|attention|attn))[: \t]+"
     rf"(?P<name>{PAIR})"
 )
 """What only people are told."""
 CLOSING = re.compile(
-    rf"(?:^|\n)[ \t]*(?i:(?:many |with )?(?:thanks?(?: you)?|sincerely|(?:kind |best |warm )?regards|best|cordially"
-    rf"|respectfully|yours)(?: (?:truly|sincerely|faithfully|again|submitted|yours))?)[,.!]?\s+(?P<name>{PAIR})"
+    rf"(?:^|\n)[ \t]*(?i:(?:many |with )?(?:thanks?(?: you)?|sincerely|(?:kind |best |warm )?regards|best"
+    rf"|cordially"
+    rf"|respectfully|yours)(?: (?:truly|sincerely|faithfully|again|submitted"
+    rf"|yours))?)[,.!]?\s+(?P<name>{PAIR})"
 )
 INITIALS = re.compile(rf"(?<![\w.])(?P<first>[A-Z]\.[ -]?){{1,2}}(?P<name>{CAPITAL})")
 INTRODUCTIONS = (
@@ -167,19 +195,31 @@ EPONYM_NEXT = re.compile(
     r"suture|stitch|technique|method|repair|protocol|regimen|study|trial)\b"
 )
 THING_BEFORE = re.compile(
-    r"(?:\b(?i:the|an?|of|on|taking|takes?|took|taken|given|gave|received?|receiving|using|used|start(?:ed)?|resumed?"
-    r"|continued?|stopped|held|doses?|mg|mcg|via|no|some|allergic to|iv|po|plus|oral|nasal|inhaled|or|into|through|was)"
+    r"(?:\b(?i:the|an?|of|on|taking|takes?|took|taken|given|gave|received?|receiving|using|used"
+    r"|start(?:ed)?|resumed?"
+    r"|continued?|stopped|held|doses?|mg|mcg|via|no|some|allergic to|iv|po|plus|oral|nasal|inhaled|or"
+    r"|into|through|was)"
     r"|[\d/+%-])[ \t]+$"
 )
 THING_AFTER = re.compile(
-    r"[ \t]*(?:[\d(+/®]|-[ \t]?\d|[ \t](?i:mg|mcg|iv|po|tablets?|capsules?|cream|ointment|drops?|inhaler|nebuli[sz]ers?|spray"
-    r"|patch(?:es)?|gel|solution|infusion|injections?|mesh|device|system|rods?|sponge|powder|therapy|treatment|was (?:given|held"
-    r"|started|stopped|used|placed|applied|sent|continued|discontinued)|daily|at bedtime|as needed|p\.?r\.?n)\b)"
+    r"[ \t]*(?:[\d(+/®]|-[ \t]?\d|[ \t](?i:mg|mcg|iv|po|tablets?|capsules?|cream|ointment|drops?|inhaler"
+    r"|nebuli[sz]ers?|spray"
+    r"|patch(?:es)?|gel|solution|infusion|injections?|mesh|device|system|rods?|sponge|powder|therapy"
+    r"|treatment|was (?:given|held"
+    r"|started|stopped|used|placed|applied|sent|continued|discontinued)|daily|at bedtime|as needed"
+    r"|p\.?r\.?n)\b)"
 )
 """Around what is given, taken, placed or used."""
 ACTS_AFTER = re.compile(
-    r"[ \t]+(?!(?:of|with|without|within|in|on|at|for|from|noted|seen|present|negative|positive|show(?:s|ed)|are|were|daily|intact"
+    r"[ \t]+(?!(?:of|with|without|within|in|on|at|for|from|noted|seen|present|negative|positive|show(?:s"
+    r"|ed)|are|were|daily|intact"
     r"|normal|reveal(?:s|ed)|demonstrate[sd]|given|used|placed|obtained|performed|sent|held|applied)\b)[a-z]"
 )
 """After the subject of a sentence, but for what findings and procedures are followed by."""
 END_OF_SENTENCE = re.compile(r"(?:^|[.!?:;\n]|\n[ \t]*(?:[-*•#]|\d+[.)]))[\s\"'(]*$")
+
+PARTICLES = listed_words("particles")
+CONJUNCTIONS = listed_words("conjunctions")
+SIDED = listed_words("sided")
+OPENERS = listed_words("openers")
+NOT_NAMES = listed_words("not_names")

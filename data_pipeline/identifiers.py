@@ -7,10 +7,9 @@ may stay. Names have no shape; they are in ``people``.
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Literal, NamedTuple
 
-import yaml
+from data_pipeline.names import listed_words
 
 Kind = Literal["name", "date", "age", "phone", "record", "address", "email", "url"]
 
@@ -49,7 +48,10 @@ _DATES = (
 )
 _DATE = re.compile("|".join(_DATES))
 
-_PARTIAL = re.compile(rf"(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{_DAY})(?![\w/%]|\.\d|[+]|-\d?/)")
+_PARTIAL = re.compile(
+    rf"(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{_DAY})(?![\w/%]|\.\d"
+    rf"|[+]|-\d?/)"
+)
 """Month and day, which looks like a fraction, a grade or a score."""
 _SCORE_BEFORE = re.compile(
     r"\b(?:pain|strength|pulses?|reflexes|grade[ds]?|rat(?:ed|ing|io)|scor(?:ed?|ing)|scale|power|motor|dtrs?"
@@ -114,7 +116,8 @@ _PHONE = re.compile(
 )
 
 _RECORD = re.compile(
-    r"(?i:\b(?:mrn?(?!\d)|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case|encounter"
+    r"(?i:\b(?:mrn?(?!\d)|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case"
+    r"|encounter"
     r"|visit|accession|csn|fin|har|"
     r"(?:patient|pt|hosp(?:ital)?|clinic|member|subscriber|group|insurance|health plan|medicare|medicaid"
     r"|employee|device|national|job|"
@@ -132,12 +135,16 @@ _RECORD = re.compile(
 _EMAIL = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
 _URL = re.compile(
     r"(?i:\b(?:https?|ftp)://[^\s<>\"]+|\bwww\.[^\s<>\"]+"
-    r"|(?<![@\w.])(?:[a-z0-9-]+\.)+(?:com|org|net|edu|gov|info|io|health|example|co\.uk)(?![a-z0-9-])(?:/[^\s<>\"]*)?)"
+    r"|(?<![@\w.])(?:[a-z0-9-]+\.)+(?:com|org|net|edu|gov|info|io|health|example"
+    r"|co\.uk)(?![a-z0-9-])(?:/[^\s<>\"]*)?)"
     r"|(?<![\d.])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\d.])"
 )
 
-_STREETS = yaml.safe_load(Path(__file__).with_name("lexicon.yaml").read_text(encoding="utf-8"))["streets"].split()
-_STREET = rf"(?:Dr(?!\.?[ \t]+[A-Z])|{'|'.join([*_STREETS, 'STREET|ST|AVENUE|AVE|ROAD|RD|LANE|LN|DRIVE|DR|COURT|CT|BOULEVARD|BLVD|WAY|PLACE|PL'])})"
+_STREETS = sorted(listed_words("streets"))
+_STREET = (
+    rf"(?:Dr(?!\.?[ \t]+[A-Z])|{'|'.join(_STREETS)}|STREET|ST|AVENUE|AVE|ROAD|RD|LANE|LN|DRIVE|DR|COURT|CT"
+    r"|BOULEVARD|BLVD|WAY|PLACE|PL)"
+)
 _STATES = (
     "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND"
     "|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|"
@@ -160,16 +167,20 @@ _UNIT = (
 _REST = rf"(?:,?\s+{_TOWN},?\s+(?:{_STATES})(?!\w)(?:,?\s+{_ZIP})?)?"
 _ADDRESS = re.compile(
     rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?\s+(?:{_CAPITAL}\s+){{0,4}}{_CAPITAL}{_UNIT}?,?\s+{_TOWN},?\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)"
-    rf"|(?<!\w)(?:(?:PSC|CMR|Unit)\s+\d+,?\s+Box\s+\d+|[A-Z]{{2,5}}\s+{_CAPITAL}),?\s+(?:APO|FPO|DPO),?\s+A[AEP]\s+{_ZIP}(?!\d)|"
-    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:-\d+)?[ \t]+(?:[NSEW]{{1,2}}\.?[ \t]+)?(?:{_CAPITAL}[ \t]+){{1,4}}{_STREET}\b\.?(?:\s+[NSEW]{{1,2}}\b\.?)?"
+    rf"|(?<!\w)(?:(?:PSC|CMR|Unit)\s+\d+,?\s+Box\s+\d+|[A-Z]{{2,5}}\s+{_CAPITAL}),?\s+(?:APO|FPO"
+    rf"|DPO),?\s+A[AEP]\s+{_ZIP}(?!\d)|"
+    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:-\d+)?[ \t]+(?:[NSEW]{{1,2}}\.?[ \t]+)?"
+    rf"(?:{_CAPITAL}[ \t]+){{1,4}}{_STREET}\b\.?(?:\s+[NSEW]{{1,2}}\b\.?)?"
     rf"{_UNIT}?{_REST}"
     rf"|(?<![\w.,/-])\d{{1,6}}[A-Za-z]?[ \t]+(?:{_CAPITAL}[ \t]+){{0,3}}{_CAPITAL}{_UNIT}{_REST}"
-    rf"|(?i:(?<=at )|(?<=to )|(?<=from )|(?<=of )|(?<=on )|(?<=address: ))(?!(?:19|20|21|22)\d\d )\d{{2,6}}\s+"
+    rf"|(?i:(?<=at )|(?<=to )|(?<=from )|(?<=of )|(?<=on )|(?<=address: ))(?!(?:19|20|21"
+    rf"|22)\d\d )\d{{2,6}}\s+"
     rf"[A-Z][a-z]+\s+[A-Z][a-z]+(?:\s+[A-Z][a-z]+)?(?!\w){_REST}"
     rf"|(?<!\w)(?i:p\.?\s?o\.? box)\s+\d+(?:,?\s+{_TOWN},?\s+(?:{_STATES})(?:,?\s+{_ZIP})?)?"
     rf"|(?<!\w){_TOWN},\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)"
     rf"|(?<!\w)[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){{0,3}},[ ]+(?!MD|PA|MS|ND|DO)(?:{_STATES})(?!\w)"
-    rf"|(?i:(?<=in )|(?<=of )|(?<=from )|(?<=to )|(?<=near )|(?<=, ))[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){{0,3}},[ ]+(?:MD|PA|MS|ND)(?!\w)"
+    rf"|(?i:(?<=in )|(?<=of )|(?<=from )|(?<=to )|(?<=near )"
+    rf"|(?<=, ))[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){{0,3}},[ ]+(?:MD|PA|MS|ND)(?!\w)"
     rf"|(?<!\w)(?:{_STATES}),?\s+{_ZIP}(?!\d)"
     r"|(?i:\bzip(?: ?code)?[:\s]+)(?P<zip>\d{5}(?:-\d{4})?)"
 )

@@ -27,16 +27,17 @@ _COMPOUND = re.compile(r"(?:Ma?c|O['’]|Fitz)[A-Z][a-z]")
 """MacLeod, O'Brien: nothing else is written so."""
 
 
-def _listed_words(part: str) -> frozenset[str]:
+def listed_words(part: str) -> frozenset[str]:
+    """A part of ``lexicon.yaml``."""
     text = Path(__file__).with_name("lexicon.yaml").read_text(encoding="utf-8")
     return frozenset(yaml.safe_load(text)[part].split())
 
 
-ORDINARY = _listed_words("ordinary")
+ORDINARY = listed_words("ordinary")
 """Lower-case words that some people are called by as well. Alone they are words; beside a name or a title, names."""
-EPONYMS = _listed_words("eponyms")
+EPONYMS = listed_words("eponyms")
 """Lower-case surnames that diseases, signs, scales, operations and instruments are called by."""
-CLINICAL = _listed_words("clinical")
+CLINICAL = listed_words("clinical")
 """Lower-case drugs, organisms, devices and terms that a general vocabulary lacks."""
 
 _CLINICAL_FORM = re.compile(
@@ -54,8 +55,27 @@ _CLINICAL_FORM = re.compile(
     r"|fibro|bronch|cerebr|atheroscl|encephal|angio|arthr)[a-z]{2}"
 )
 """What only terms are built like, for the most part."""
-_PREFIX = re.compile(r"(?:un|non|re|pre|post|sub|peri|anti|inter|semi|mid|over|under|bi|trans|multi|dis|de)-?")
-_ENDINGS = ("s", "es", "ed", "d", "ing", "ings", "ly", "er", "ness", "less", "al", "ally", "ies", "ity", "ic", "ize")
+_PREFIX = re.compile(
+    r"(?:un|non|re|pre|post|sub|peri|anti|inter|semi|mid|over|under|bi|trans|multi|dis|de)-?"
+)
+_ENDINGS = (
+    "s",
+    "es",
+    "ed",
+    "d",
+    "ing",
+    "ings",
+    "ly",
+    "er",
+    "ness",
+    "less",
+    "al",
+    "ally",
+    "ies",
+    "ity",
+    "ic",
+    "ize",
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +114,9 @@ class Lexicon:
         prefix = _PREFIX.match(token)
         bare = {token, token[prefix.end() :] if prefix else token}
         cut = {b[: -len(e)] for b in bare for e in _ENDINGS if b.endswith(e)}
-        stems = {stem for stem in {*bare, *cut, *(c + "e" for c in cut), *(c + "y" for c in cut)} if len(stem) > 3}
+        stems = {
+            stem for stem in {*bare, *cut, *(c + "e" for c in cut), *(c + "y" for c in cut)} if len(stem) > 3
+        }
         return any(self._is_word(stem) for stem in stems)
 
     def _is_word(self, stem: str) -> bool:

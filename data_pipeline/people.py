@@ -6,13 +6,15 @@ them, so that a family doctor introduced once is also found when called by the s
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 
 from data_pipeline.cues import (
     ACTS_AFTER,
     BESIDE,
     BOTH,
     CAPITAL,
+    CONJUNCTIONS,
     DOING,
     END_OF_SENTENCE,
     EPONYM_NEXT,
@@ -21,9 +23,13 @@ from data_pipeline.cues import (
     INTRODUCTIONS,
     LOWER_TITLE,
     NAME,
+    NOT_NAMES,
+    OPENERS,
     OWNING,
+    PARTICLES,
     POSSESSIVE,
     SAYING,
+    SIDED,
     THING_AFTER,
     THING_BEFORE,
     WITH,
@@ -61,29 +67,26 @@ class Names:
         for pattern, strong, backwards in INTRODUCTIONS:
             for match in pattern.finditer(text):
                 yield from self._introduced(text, *match.span("name"), strong, backwards)
-        for match in LOWER_TITLE.finditer(text):
-            yield from self._lower(text, *match.span("name"))
-        for pattern in (WITH, DOING):
+        for pattern, judged in self._judges:
             for match in pattern.finditer(text):
-                yield from self._mentioned(text, *match.span("name"))
-        for pattern in (SAYING, FEELING):
-            for match in pattern.finditer(text):
-                yield from self._acting(text, *match.span("name"))
-        for match in BESIDE.finditer(text):
-            if self._is_called(text, *match.span("name")):
-                yield Found("name", *match.span("name"))
-        for match in INITIALS.finditer(text):
-            yield from self._initialled(text, match)
-        for match in BOTH.finditer(text):
-            if {self._kind(match["name"]), self._kind(match["other"])} <= {"unknown", "name"}:
-                yield from (Found("name", *match.span(group)) for group in ("name", "other") if match[group][1:].islower())
-        for match in POSSESSIVE.finditer(text):
-            if self._kind(match["name"]) in ("unknown", "name") and not EPONYM_NEXT.match(text, match.end()):
-                yield Found("name", *match.span("name"))
-        for match in OWNING.finditer(text):
-            if self._is_surname(match["name"]):
-                yield Found("name", *match.span("name"))
+                yield from judged(text, match)
         yield from self._alone(text)
+
+    @cached_property
+    def _judges(self) -> tuple[tuple[re.Pattern[str], Callable[[str, re.Match[str]], Iterator[Found]]], ...]:
+        """What each of the weaker cues says of the words that it was found at."""
+        return (
+            (LOWER_TITLE, self._lower),
+            (WITH, self._mentioned),
+            (DOING, self._mentioned),
+            (SAYING, self._acting),
+            (FEELING, self._acting),
+            (BESIDE, self._called),
+            (INITIALS, self._initialled),
+            (BOTH, self._both),
+            (POSSESSIVE, self._possessing),
+            (OWNING, self._owning),
+        )
 
     def _introduced(
         self, text: str, start: int, end: int, strong: bool = False, backwards: bool = False
@@ -94,7 +97,7 @@ class Names:
         for i, (at, to) in enumerate(ordered):
             if not (strong and i == 0 and to - at > 1) and not self._fits(text, ordered, i):
                 break
-            if text[at:to] in _NOT_NAMES or (not strong and self._is_eponym(text, at, to)):
+            if text[at:to] in NOT_NAMES or (not strong and self._is_eponym(text, at, to)):
                 break
             yield Found("name", at, to)
 
@@ -117,21 +120,23 @@ class Names:
     def _is_eponym(self, text: str, at: int, to: int) -> bool:
         return EPONYM_NEXT.match(text, to) is not None and plain(text[at:to]) in EPONYMS
 
-    def _lower(self, text: str, start: int, end: int) -> Iterator[Found]:
+    def _lower(self, text: str, cue: re.Match[str]) -> Iterator[Found]:
         """After a title even lower-case words are a name; a second one when it is nothing else."""
-        for match in re.compile(WORD).finditer(text, start, end):
+        start, end = cue.span("name")
+        for match in _LETTERS.finditer(text, start, end):
             kind = self._kind(match.group())
-            if match.group() in _PARTICLES:
+            if match.group() in PARTICLES:
                 continue
             if kind != "name" and (match.start() != start or kind == "word"):
                 break
             yield Found("name", *match.span())
 
-    def _mentioned(self, text: str, start: int, end: int) -> Iterator[Found]:
+    def _mentioned(self, text: str, cue: re.Match[str]) -> Iterator[Found]:
         """After a preposition two unknown words in a row, or a name and another, are a person."""
+        start, end = cue.span("name")
         words = list(_words(text, start, end))
         kinds = [self._kind(text[a:b]) for a, b in words]
-        if any(text[a:b] in _NOT_NAMES or (text[a:b].isupper() and b - a > 1) for a, b in words):
+        if any(text[a:b] in NOT_NAMES or (text[a:b].isupper() and b - a > 1) for a, b in words):
             return
         people = [kind for kind, (a, b) in zip(kinds, words, strict=True) if b - a > 1]
         known = "name" in people or (
@@ -149,25 +154,33 @@ class Names:
         ):
             yield from (Found("name", at, to) for at, to in words)
 
-    def _acting(self, text: str, start: int, end: int) -> Iterator[Found]:
+    def _acting(self, text: str, cue: re.Match[str]) -> Iterator[Found]:
         """Who does what only people do: one word that nothing else knows, or a full name."""
-        words = list(_words(text, start, end))
+        words = list(_words(text, *cue.span("name")))
         longer = [text[a:b] for a, b in words if b - a > 1]
         kinds = {self._kind(word) for word in longer}
-        if not longer or "word" in kinds or any(word in _NOT_NAMES or len(word) < 3 for word in longer):
+        if not longer or "word" in kinds or any(word in NOT_NAMES or len(word) < 3 for word in longer):
             return
         if len(longer) == 1:
             told = not longer[0].isupper() and (kinds == {"unknown"} or self._is_listed_word(longer[0]))
         else:
-            told = (bool(kinds & {"unknown", "name"}) and not (kinds - _PERSONAL - {"rare"})) or self._both_listed(text, words)
+            told = (
+                bool(kinds & {"unknown", "name"}) and not (kinds - _PERSONAL - {"rare"})
+            ) or self._both_listed(text, words)
         if told and len({word.isupper() for word in longer}) == 1:
             yield from (Found("name", at, to) for at, to in words)
 
     def _initialled(self, text: str, match: re.Match[str]) -> Iterator[Found]:
         """``J. Lindqvist``; not ``R. Hand`` or ``E. Coli``."""
         word = match["name"]
-        sided = plain(word) in _SIDED
-        if word.isupper() or sided or word in _NOT_NAMES or word in _OPENERS or EPONYM_NEXT.match(text, match.end()):
+        sided = plain(word) in SIDED
+        if (
+            word.isupper()
+            or sided
+            or word in NOT_NAMES
+            or word in OPENERS
+            or EPONYM_NEXT.match(text, match.end())
+        ):
             return
         if self._kind(word) in ("unknown", "name") or (
             self._kind(word) == "either" and plain(word) in self._lexicon.family
@@ -178,15 +191,36 @@ class Names:
         """A word, but no eponym, that people are called by as well."""
         token = plain(word)
         listed = token in self._lexicon.given or token in self._lexicon.family
-        return self._kind(word) == "either" and listed and word not in _OPENERS and word not in _NOT_NAMES
+        return self._kind(word) == "either" and listed and word not in OPENERS and word not in NOT_NAMES
 
-    def _is_called(self, text: str, at: int, to: int) -> bool:
+    def _called(self, text: str, cue: re.Match[str]) -> Iterator[Found]:
         """A listed or rare word that is capitalised though the words around it are not."""
-        word = text[at:to]
-        if not word[1:].islower() or len(word) < 3 or THING_AFTER.match(text, to) or EPONYM_NEXT.match(text, to):
-            return False
+        word, end = cue["name"], cue.end("name")
+        if (
+            not word[1:].islower()
+            or len(word) < 3
+            or THING_AFTER.match(text, end)
+            or EPONYM_NEXT.match(text, end)
+        ):
+            return
         seldom = self._kind(word) == "rare" and plain(word) in self._lexicon.ranks
-        return seldom or (self._is_listed_word(word) and plain(word) not in EPONYMS)
+        if seldom or (self._is_listed_word(word) and plain(word) not in EPONYMS):
+            yield Found("name", *cue.span("name"))
+
+    def _both(self, _: str, cue: re.Match[str]) -> Iterator[Found]:
+        """``Eira and Bence``: two words that nothing else knows, or that are names."""
+        if {self._kind(cue["name"]), self._kind(cue["other"])} <= {"unknown", "name"}:
+            yield from (
+                Found("name", *cue.span(part)) for part in ("name", "other") if cue[part][1:].islower()
+            )
+
+    def _possessing(self, text: str, cue: re.Match[str]) -> Iterator[Found]:
+        if self._kind(cue["name"]) in ("unknown", "name") and not EPONYM_NEXT.match(text, cue.end()):
+            yield Found("name", *cue.span("name"))
+
+    def _owning(self, _: str, cue: re.Match[str]) -> Iterator[Found]:
+        if self._is_surname(cue["name"]):
+            yield Found("name", *cue.span("name"))
 
     def _is_surname(self, word: str) -> bool:
         kind = self._kind(word)
@@ -199,9 +233,29 @@ class Names:
             kinds = [self._kind(text[a:b]) for a, b in words]
             whole = self._unheard_of(text, words)
             for i, (at, to) in enumerate(words):
-                part = whole or self._unheard_of(text, _between_commas(text, words, i))
-                if (part and text[at:to] not in _NOT_NAMES) or self._stands(text, words, kinds, i):
+                part = whole or self._unheard_of(text, self._around(text, words, i))
+                if (part and text[at:to] not in NOT_NAMES) or self._stands(text, words, kinds, i):
                     yield Found("name", at, to)
+
+    def _around(self, text: str, words: list[tuple[int, int]], i: int) -> list[tuple[int, int]]:
+        """The words around the ``i``-th from which no comma, abbreviation or ordinary word parts it."""
+
+        def belong(j: int) -> bool:
+            word = text[slice(*words[j])]
+            return len(word) == 1 or not (
+                word.isupper() or word in NOT_NAMES or self._kind(word) in ("word", "either")
+            )
+
+        first, last = i, i
+        while first and belong(first - 1) and "," not in text[words[first - 1][1] : words[first][0]]:
+            first -= 1
+        while (
+            last + 1 < len(words)
+            and belong(last + 1)
+            and "," not in text[words[last][1] : words[last + 1][0]]
+        ):
+            last += 1
+        return words[first : last + 1] if belong(i) else []
 
     def _unheard_of(self, text: str, words: list[tuple[int, int]]) -> bool:
         """Two or three words that nothing knows, written as names are: better a lost term than a person told."""
@@ -214,7 +268,7 @@ class Names:
     def _stands(self, text: str, words: list[tuple[int, int]], kinds: list[Evidence], i: int) -> bool:
         at, to = words[i]
         word = text[at:to]
-        if word in _NOT_NAMES or EPONYM_NEXT.match(text, to):
+        if word in NOT_NAMES or EPONYM_NEXT.match(text, to):
             return False
         beside = [j for j in (i - 1, i + 1) if 0 <= j < len(words)]
         if len(word) == 1:
@@ -222,19 +276,19 @@ class Names:
         if word.isupper() and (len(word) < 4 or not all(text[slice(*words[j])].isupper() for j in beside)):
             return False
         named = any(kinds[j] == "name" for j in beside)
-        full = self._is_full(text, words, kinds, i)
+        full = self._is_full(text, words, i)
         begins = END_OF_SENTENCE.search(text, max(0, at - 8), at) is not None
         if kinds[i] == "name":
             return not word.isupper() or named
         if kinds[i] == "either":
             comma = text[to : to + 1] == ","
             return full or (named and (comma or not begins or plain(word) not in ORDINARY))
-        alone = len(words) == 1 or (i == 1 and len(words) == 2 and text[slice(*words[0])] in _CONJUNCTIONS)
+        alone = len(words) == 1 or (i == 1 and len(words) == 2 and text[slice(*words[0])] in CONJUNCTIONS)
         if kinds[i] == "unknown" and alone and (not begins or ACTS_AFTER.match(text, to)):
             return self._is_nothing_else(text, at, to)
         return full or (kinds[i] in ("unknown", "rare") and named and not begins)
 
-    def _is_full(self, text: str, words: list[tuple[int, int]], kinds: list[Evidence], i: int) -> bool:
+    def _is_full(self, text: str, words: list[tuple[int, int]], i: int) -> bool:
         """Whether the word stands in a listed given name and a surname, listed or unheard of."""
         pairs = [(j, j + 1) for j in (i - 1, i) if j >= 0 and j + 1 < len(words)]
         return any(self._are_listed(text, words[a], words[b]) for a, b in pairs)
@@ -254,13 +308,18 @@ class Names:
 
     def _are_listed(self, text: str, one: tuple[int, int], other: tuple[int, int]) -> bool:
         first, last = text[slice(*one)], text[slice(*other)]
-        if first.isupper() or last.isupper() or {first, last} & _NOT_NAMES or THING_AFTER.match(text, other[1]):
+        if (
+            first.isupper()
+            or last.isupper()
+            or {first, last} & NOT_NAMES
+            or THING_AFTER.match(text, other[1])
+        ):
             return False
         if self._kind(first) == "unknown" and self._kind(last) == "either":
             return not EPONYM_NEXT.match(text, other[1])
         if plain(first) not in self._lexicon.given:
             return False
-        if END_OF_SENTENCE.search(text, max(0, one[0] - 8), one[0]) and first in _OPENERS:
+        if END_OF_SENTENCE.search(text, max(0, one[0] - 8), one[0]) and first in OPENERS:
             return False
         return plain(last) in self._lexicon.family or self._kind(last) == "unknown"
 
@@ -293,41 +352,8 @@ class Names:
 
 
 _PERSONAL: frozenset[Evidence] = frozenset({"name", "either", "unknown"})
-_PARTICLES = frozenset(
-    {"van", "der", "den", "ter", "ten", "von", "de", "la", "las", "los", "del", "della", "da", "dos", "das", "do", "di",
-     "du", "le", "el", "al", "bin", "ibn"}
-)  # fmt: skip
 _RUNS = re.compile(rf"(?<![\w'’-]){NAME}(?:,? {NAME})*")
-_CONJUNCTIONS = frozenset(
-    {"As", "When", "If", "While", "Since", "After", "Before", "Then", "Both", "Though", "Although", "Because", "Once", "Until",
-     "Unless", "Where", "Whether", "Per", "With", "By", "And", "But", "For", "From", "To", "Yesterday", "Today", "Overnight"}
-)  # fmt: skip
-"""What a sentence begins with before a name."""
-_SIDED = frozenset(
-    {"hand", "foot", "feet", "arm", "leg", "hip", "knee", "ear", "eye", "shoulder", "side", "flank", "lung", "breast",
-     "chest", "wrist", "elbow", "ankle", "heel", "toe", "finger", "thumb", "thigh", "groin", "neck", "temple", "base", "wall"}
-)  # fmt: skip
-"""What an ``L.`` or ``R.`` stands before."""
-_OPENERS = frozenset(
-    {"Add", "All", "Can", "Colon", "Come", "Cord", "Even", "Ever", "Gauge", "General", "German", "Given", "Hip", "Infant",
-     "Kit", "Labor", "Less", "Line", "Little", "Long", "Made", "Major", "Male", "May", "Media", "Nail", "Noble", "North",
-     "Oral", "Over", "Per", "Prior", "Red", "Said", "Side", "Some", "Stone", "The", "Tone", "True", "Unknown", "Valid",
-     "Valves", "Wash", "West", "Will", "Young"}
-)  # fmt: skip
-"""Given names that begin a sentence far more often."""
 _AFTER_LETTER = re.compile(r"[-/]?\d")
-_NOT_NAMES = frozenset({
-    "Per", "With", "By", "And", "From", "For", "To", "In", "On", "At", "Of", "As", "But", "If", "Or",
-    "Admission", "ADMISSION", "DISCHARGE", "DATE", "PATIENT", "SERVICE", "SEX", "ATTENDING", "AGE", "I",
-    "A", "DNR", "DNI", "ICU", "ED", "ER", "OR", "HPI", "PMH", "MD", "RN", "NP", "PA", "DO", "PT", "OT",
-    "ID", "IV", "PO", "MI", "CT", "MRI", "EKG", "ECG", "CXR", "COPD", "CHF", "CAD", "HTN", "DM", "AAA",
-    "ABD", "AP", "PCP", "HCP", "The", "This", "That", "He", "She", "They", "His", "Her", "It", "We", "You",
-    "Patient", "Pt", "Not", "No", "None", "Yes", "Unknown", "Unit", "Date", "Sex", "Service", "Time", "Dr",
-    "Mr", "Mrs", "Ms", "Attending", "Physical", "Social", "Medical", "History", "Hospital", "Clinic",
-    "Sister", "Brother", "Mother", "Father", "Son", "Daughter", "Wife", "Husband", "Spouse", "Partner", "Niece",
-    "Nephew", "Aunt", "Uncle", "Cousin", "Friend", "Neighbor", "Neighbour", "Interpreter", "Age", "Stent", "Test",
-    "Center", "General", "Neuro", "Resp", "Cardiac", "Labs", "Assessment", "Plan", "Exam", "Discharge",
-})  # fmt: skip
 
 
 def _words(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -336,16 +362,7 @@ def _words(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield match.span()
 
 
-def _between_commas(text: str, words: list[tuple[int, int]], i: int) -> list[tuple[int, int]]:
-    """The words around the ``i``-th that no comma parts from it."""
-    first, last = i, i
-    while first and "," not in text[words[first - 1][1] : words[first][0]]:
-        first -= 1
-    while last + 1 < len(words) and "," not in text[words[last][1] : words[last + 1][0]]:
-        last += 1
-    return words[first : last + 1]
-
-
+_LETTERS = re.compile(WORD)
 _CAPITALS = re.compile(rf"(?<!\w){CAPITAL}")
 
 
