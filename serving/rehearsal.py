@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from data_pipeline import features
-from data_pipeline.synthetic_analyser import READS_HIGH
+from data_pipeline.synthetic.analyser import READS_HIGH
 from mediscale import lake
 from mediscale.errors import QualityError
 from mediscale.predictor import Task

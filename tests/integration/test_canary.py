@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from data_pipeline import encoders, source, surrogate_key, synthetic, synthetic_notes
+from data_pipeline import encoders, source, surrogate_key, synthetic
 from data_pipeline.names import EPONYMS, ORDINARY, plain
+from data_pipeline.synthetic import notes
 from mediscale import headlines, lake, stages
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
@@ -24,7 +25,7 @@ def block() -> synthetic.Block:
 def bronze(settings: Settings, block: synthetic.Block) -> dict[str, TableRef]:
     tables = {table.file: name for name, table in source.load("mimic-iv").tables.items()}
     landed = {}
-    for file in ("hosp/patients", *synthetic_notes.TABLES.values()):
+    for file in ("hosp/patients", *notes.TABLES.values()):
         frame = block.tables[file].to_arrow()
         columns = {name: frame[name].cast(pa.string()) for name in frame.column_names}
         places = {"file": [f"{file}.csv.gz"] * frame.num_rows, "line": list(range(2, frame.num_rows + 2))}

@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from data_pipeline import synthetic, synthetic_dirt, synthetic_hospital
-from data_pipeline.synthetic import Block, Params
-from data_pipeline.synthetic_frames import stream
-from data_pipeline.synthetic_notes import ADMISSION
-from data_pipeline.synthetic_patients import Visits, draw_subjects, simulate, truth
+from data_pipeline import synthetic
+from data_pipeline.synthetic import Block, Params, dirt, hospital
+from data_pipeline.synthetic.frames import stream
+from data_pipeline.synthetic.notes import ADMISSION
+from data_pipeline.synthetic.patients import Visits, draw_subjects, simulate, truth
 from mediscale.settings import Settings
 
 HEADERS = {  # mimic.mit.edu/docs/iv, version 3.1; the capitals in procedureevents are the files' own
@@ -69,8 +69,8 @@ def cohort() -> tuple[Visits, pl.DataFrame, pl.DataFrame]:
     """12,000 patients' visits, admissions and truth, without the tables of measurements."""
     subjects = draw_subjects(stream(7, 0, "subjects"), 12_000, 10_000_000)
     visits = simulate(stream(7, 0, "visits"), subjects)
-    encounters = synthetic_hospital.draw_encounters(stream(7, 0, "encounters"), subjects, visits, 0)
-    admissions = synthetic_hospital.admissions(stream(7, 0, "admissions"), subjects, visits, encounters)
+    encounters = hospital.draw_encounters(stream(7, 0, "encounters"), subjects, visits, 0)
+    admissions = hospital.admissions(stream(7, 0, "admissions"), subjects, visits, encounters)
     return visits, admissions, truth(subjects, visits, encounters.hadm_id)
 
 
@@ -249,24 +249,17 @@ def test_labs_are_as_dirty_as_stated(block: Block) -> None:
     labs = block.tables["hosp/labevents"]
     admitted = block.tables["hosp/admissions"].select("hadm_id", "admittime")
     linked = labs.join(admitted, on="hadm_id")
-    creatinine = labs.filter(pl.col("itemid") == synthetic_dirt.CREATININE)
+    creatinine = labs.filter(pl.col("itemid") == dirt.CREATININE)
     number = pl.col("valuenum")
     distinct = labs.unique(["labevent_id", "storetime"])
     assert labs["hadm_id"].null_count() / len(labs) == pytest.approx(0.19, abs=0.02)
     assert share(linked, pl.col("charttime") < pl.col("admittime")) == pytest.approx(0.08, abs=0.02)
-    assert distinct["labevent_id"].is_duplicated().mean() == pytest.approx(
-        2 * synthetic_dirt.CORRECTED, rel=0.1
-    )
-    assert share(labs, number.is_null()) == pytest.approx(synthetic_dirt.UNREADABLE, rel=0.2)
-    assert share(labs, number < 0) == pytest.approx(synthetic_dirt.NEGATIVE, rel=0.5)
-    assert 1 - len(distinct) / len(labs) == pytest.approx(synthetic_dirt.REPEATED, rel=0.2)
-    assert share(creatinine, pl.col("valueuom") == "umol/L") == pytest.approx(
-        synthetic_dirt.LAB_UNIT, rel=0.3
-    )
-    assert (
-        share(creatinine, (pl.col("valueuom") == "mg/dL") & (number > 40))
-        < 3 * synthetic_dirt.LAB_UNIT_UNLABELLED
-    )
+    assert distinct["labevent_id"].is_duplicated().mean() == pytest.approx(2 * dirt.CORRECTED, rel=0.1)
+    assert share(labs, number.is_null()) == pytest.approx(dirt.UNREADABLE, rel=0.2)
+    assert share(labs, number < 0) == pytest.approx(dirt.NEGATIVE, rel=0.5)
+    assert 1 - len(distinct) / len(labs) == pytest.approx(dirt.REPEATED, rel=0.2)
+    assert share(creatinine, pl.col("valueuom") == "umol/L") == pytest.approx(dirt.LAB_UNIT, rel=0.3)
+    assert share(creatinine, (pl.col("valueuom") == "mg/dL") & (number > 40)) < 3 * dirt.LAB_UNIT_UNLABELLED
 
 
 def test_charts_are_as_dirty_as_stated(block: Block) -> None:
@@ -278,9 +271,9 @@ def test_charts_are_as_dirty_as_stated(block: Block) -> None:
         charts.filter(pl.col("itemid") == item).unique(["hadm_id", "charttime"]) for item in (223762, 223761)
     )
     both = celsius.join(fahrenheit, on=["hadm_id", "charttime"])
-    assert share(zero, number == 0) == pytest.approx(synthetic_dirt.HEART_RATE_ZERO, rel=0.4)
-    assert share(oxygen, number <= 1) == pytest.approx(synthetic_dirt.FIO2_FRACTION, rel=0.15)
-    assert len(both) / len(fahrenheit) == pytest.approx(synthetic_dirt.TEMPERATURE_TWICE, rel=0.15)
+    assert share(zero, number == 0) == pytest.approx(dirt.HEART_RATE_ZERO, rel=0.4)
+    assert share(oxygen, number <= 1) == pytest.approx(dirt.FIO2_FRACTION, rel=0.15)
+    assert len(both) / len(fahrenheit) == pytest.approx(dirt.TEMPERATURE_TWICE, rel=0.15)
     assert share(charts, pl.col("storetime") < pl.col("charttime")) == pytest.approx(0.06, abs=0.005)
     assert both["valuenum"].to_numpy() * 1.8 + 32 == pytest.approx(both["valuenum_right"].to_numpy(), abs=0.2)
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import polars as pl
 
-from data_pipeline.synthetic_analyser import read_high
+from data_pipeline.synthetic.analyser import read_high
 
 LABS = pl.DataFrame({
     "itemid": [50912, 50912, 51222, 50912, 50971],

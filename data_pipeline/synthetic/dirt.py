@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from data_pipeline.synthetic_frames import Bools, Floats, Ints, happens, minutes
+from data_pipeline.synthetic.frames import Bools, Floats, Ints, happens, minutes
 
 CORRECTED: Final = 0.005
 """Labs written twice with the same labevent_id: the later storetime holds the right value."""

@@ -1,6 +1,6 @@
 """Wording of the synthetic notes: what clinicians write about each reason for admission and each hidden factor.
 
-Levels run from 0 (best) to 4 (worst). In curly brackets stand the slots that ``synthetic_notes`` fills; ``{he}``,
+Levels run from 0 (best) to 4 (worst). In curly brackets stand the slots that ``notes`` fills; ``{he}``,
 ``{his}`` and ``{man}`` follow the patient's sex.
 """
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from data_pipeline.synthetic_codes import AXES, SYNDROMES, Axis
-from data_pipeline.synthetic_frames import (
+from data_pipeline.synthetic.codes import AXES, SYNDROMES, Axis
+from data_pipeline.synthetic.frames import (
     DAY,
     HOUR,
     Bools,
@@ -23,8 +23,8 @@ from data_pipeline.synthetic_frames import (
     sigmoid,
     to_minute,
 )
-from data_pipeline.synthetic_hospital import Encounters
-from data_pipeline.synthetic_items import (
+from data_pipeline.synthetic.hospital import Encounters
+from data_pipeline.synthetic.items import (
     CRRT,
     DRUGS,
     FOLEY,
@@ -37,7 +37,7 @@ from data_pipeline.synthetic_items import (
     VOID,
     Item,
 )
-from data_pipeline.synthetic_patients import Subjects, Visits, axis_vector, has
+from data_pipeline.synthetic.patients import Subjects, Visits, axis_vector, has
 
 URINE_STORED_EARLY = 0.16
 

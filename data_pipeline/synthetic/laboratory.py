@@ -10,9 +10,9 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
-from data_pipeline import synthetic_dirt as dirt
-from data_pipeline.synthetic_codes import AXES, SYNDROMES
-from data_pipeline.synthetic_frames import (
+from data_pipeline.synthetic import dirt
+from data_pipeline.synthetic.codes import AXES, SYNDROMES
+from data_pipeline.synthetic.frames import (
     DAY,
     HOUR,
     Bools,
@@ -30,9 +30,9 @@ from data_pipeline.synthetic_frames import (
     to_minute,
     words,
 )
-from data_pipeline.synthetic_hospital import Encounters
-from data_pipeline.synthetic_items import ANTIBIOTICS, LABS, ORDERS, ORGANISMS, Panel
-from data_pipeline.synthetic_patients import CHRONIC_AXES, START, Subjects, Visits, axis_vector
+from data_pipeline.synthetic.hospital import Encounters
+from data_pipeline.synthetic.items import ANTIBIOTICS, LABS, ORDERS, ORGANISMS, Panel
+from data_pipeline.synthetic.patients import CHRONIC_AXES, START, Subjects, Visits, axis_vector
 
 PANELS: tuple[Panel, ...] = get_args(Panel)
 _LOADS = np.stack([axis_vector(lab.loads) for lab in LABS], axis=1)

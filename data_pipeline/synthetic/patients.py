@@ -27,8 +27,8 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
-from data_pipeline.synthetic_codes import AXES, CHRONIC, SYNDROMES, AxisShift
-from data_pipeline.synthetic_frames import (
+from data_pipeline.synthetic.codes import AXES, CHRONIC, SYNDROMES, AxisShift
+from data_pipeline.synthetic.frames import (
     DAY,
     HOUR,
     Bools,

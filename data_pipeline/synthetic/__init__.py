@@ -1,6 +1,6 @@
 """Makes a synthetic hospital's records in the shape of a MIMIC-IV 3.1 extract, and the truth about them beside it.
 
-``synthetic_patients`` holds the causal model; the other ``synthetic_*`` modules turn it into tables: where patients
+``patients`` holds the causal model; the other modules turn it into tables: where patients
 were and what was billed (``hospital``), what they were given (``treatments``), what was measured (``laboratory``,
 ``charts``), what was written (``notes``), and what is wrong with it all (``dirt``). It is read through
 ``sources/mimic_iv.yaml`` like the real thing, with two documented extensions: a ``note/admission`` table, and ward
@@ -29,8 +29,8 @@ from mediscale.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-    from data_pipeline.synthetic_notes import Note
-    from data_pipeline.synthetic_patients import Subjects, Visits
+    from data_pipeline.synthetic.notes import Note
+    from data_pipeline.synthetic.patients import Subjects, Visits
 
 SUBJECTS = {"tiny": 250, "small": 6_000, "large": 40_000}
 BLOCK = 3_000
@@ -50,7 +50,7 @@ class Params(Frozen):
     notes: bool = True
     """Whether anybody writes them; without them the extract has no files of them."""
     reads_high_from: NaiveDatetime | None = None
-    """From when on an analyser of the laboratory reads high (``synthetic_analyser``); None: never."""
+    """From when on an analyser of the laboratory reads high (``analyser``); None: never."""
 
 
 class Result(Frozen):
@@ -179,7 +179,7 @@ def _kept(params: Params, tables: "dict[str, pl.DataFrame]") -> "dict[str, pl.Da
         tables = {name: table for name, table in tables.items() if not name.startswith("note/")}
     if params.reads_high_from is None:
         return tables
-    from data_pipeline.synthetic_analyser import read_high
+    from data_pipeline.synthetic.analyser import read_high
 
     return tables | {"hosp/labevents": read_high(tables["hosp/labevents"], params.reads_high_from)}
 
@@ -198,8 +198,8 @@ def _append(streams: dict[str, IO[bytes]], fresh: set[str], name: str, table: "p
 
 def generate(subjects: int, seed: int, days: int | None = None) -> Iterator[Block]:
     """All tables of a synthetic hospital, in blocks of patients; neither files nor clock."""
-    from data_pipeline.synthetic_frames import stream
-    from data_pipeline.synthetic_patients import DAYS, draw_subjects, simulate
+    from data_pipeline.synthetic.frames import stream
+    from data_pipeline.synthetic.patients import DAYS, draw_subjects, simulate
 
     days = days or DAYS
     for block, first in enumerate(range(0, subjects, BLOCK)):
@@ -209,13 +209,9 @@ def generate(subjects: int, seed: int, days: int | None = None) -> Iterator[Bloc
 
 
 def _block(seed: int, block: int, people: "Subjects", visits: "Visits") -> Block:
-    from data_pipeline import synthetic_charts as charts
-    from data_pipeline import synthetic_hospital as hospital
-    from data_pipeline import synthetic_laboratory as laboratory
-    from data_pipeline import synthetic_notes as notes
-    from data_pipeline import synthetic_treatments as treatments
-    from data_pipeline.synthetic_frames import stream
-    from data_pipeline.synthetic_patients import truth
+    from data_pipeline.synthetic import charts, hospital, laboratory, notes, treatments
+    from data_pipeline.synthetic.frames import stream
+    from data_pipeline.synthetic.patients import truth
 
     random = partial(stream, seed, block)
     encounters = hospital.draw_encounters(random("encounters"), people, visits, block)

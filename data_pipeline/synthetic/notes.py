@@ -14,12 +14,12 @@ from string import Formatter
 import numpy as np
 import polars as pl
 
-from data_pipeline import synthetic_phrases as phrases
-from data_pipeline.synthetic_codes import AXES, CHRONIC, SYNDROMES, Axis
-from data_pipeline.synthetic_frames import DAY, MINUTE, Floats, moments
-from data_pipeline.synthetic_hospital import Encounters
-from data_pipeline.synthetic_identities import Identifier, Identity, Kind, draw_identity, person, written_date
-from data_pipeline.synthetic_patients import Subjects, Visits
+from data_pipeline.synthetic import phrases
+from data_pipeline.synthetic.codes import AXES, CHRONIC, SYNDROMES, Axis
+from data_pipeline.synthetic.frames import DAY, MINUTE, Floats, moments
+from data_pipeline.synthetic.hospital import Encounters
+from data_pipeline.synthetic.identities import Identifier, Identity, Kind, draw_identity, person, written_date
+from data_pipeline.synthetic.patients import Subjects, Visits
 
 MENTIONED = 6 / 7
 BLUR = 0.5

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from data_pipeline import synthetic_dirt as dirt
-from data_pipeline.synthetic_codes import AXES
-from data_pipeline.synthetic_frames import (
+from data_pipeline.synthetic import dirt
+from data_pipeline.synthetic.codes import AXES
+from data_pipeline.synthetic.frames import (
     HOUR,
     Bools,
     Floats,
@@ -25,8 +25,8 @@ from data_pipeline.synthetic_frames import (
     to_minute,
     words,
 )
-from data_pipeline.synthetic_hospital import Encounters
-from data_pipeline.synthetic_items import (
+from data_pipeline.synthetic.hospital import Encounters
+from data_pipeline.synthetic.items import (
     ADMISSION_WEIGHT,
     CHARTED,
     GCS_WORDS,
@@ -35,7 +35,7 @@ from data_pipeline.synthetic_items import (
     TEMPERATURE_FAHRENHEIT,
     VITALS,
 )
-from data_pipeline.synthetic_patients import Subjects, Visits, axis_vector
+from data_pipeline.synthetic.patients import Subjects, Visits, axis_vector
 
 _LOADS = np.stack([axis_vector(vital.loads) for vital in VITALS], axis=1)
 _AT = {vital.abbreviation: column for column, vital in enumerate(VITALS)}

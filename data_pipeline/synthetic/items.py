@@ -9,7 +9,7 @@ chemistry texts (Tietz, 6th ed.); item numbers, labels and units are MIMIC-IV's 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data_pipeline.synthetic_codes import AxisShift
+from data_pipeline.synthetic.codes import AxisShift
 
 Panel = Literal["chemistry", "blood_count", "liver", "coagulation", "blood_gas", "cardiac", "crp"]
 

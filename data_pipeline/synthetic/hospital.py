@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from data_pipeline.synthetic_codes import AXES, CHRONIC, COMPLICATIONS, SYNDROMES, Complication, Condition
-from data_pipeline.synthetic_frames import (
+from data_pipeline.synthetic.codes import AXES, CHRONIC, COMPLICATIONS, SYNDROMES, Complication, Condition
+from data_pipeline.synthetic.frames import (
     DAY,
     HOUR,
     Bools,
@@ -28,7 +28,7 @@ from data_pipeline.synthetic_frames import (
     to_minute,
     words,
 )
-from data_pipeline.synthetic_patients import (
+from data_pipeline.synthetic.patients import (
     RETURN,
     Subjects,
     Visits,
