@@ -124,6 +124,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
         gc.collect()
         gc.freeze()  # what is loaded now lives as long as the process: no collection need look at it
         yield
+        gc.unfreeze()  # else what is frozen is reported as leaked when the interpreter ends
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -50,7 +50,7 @@ class Recipe(Frozen):
     accumulate: int
     """Batches in a step of the optimizer."""
     most_stays: int
-    """Training stays per epoch: all with the outcome, and of the others as many as fit, weighted to stand for all."""
+    """Training stays per epoch, weighted to stand for all."""
     checkpoint_every: int
     """Steps of the optimizer between checkpoints."""
     threads: int
@@ -136,12 +136,17 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def sample(stays: "Stays", most: int, seed: int) -> tuple[NDArray[np.int64], Floats]:
-    """Indices of the stays to learn from and their weights, which make the others' sum what it was."""
+    """Indices of at most ``most`` stays to learn from, up to half of them with the outcome, and their weights: both
+    kinds weigh what all of them would."""
+    generator = np.random.default_rng(seed)
     cases, others = (np.flatnonzero(stays.rows.outcomes == outcome) for outcome in (1, 0))
-    kept = min(len(others), max(most - len(cases), len(cases)))
-    chosen = np.sort(np.random.default_rng(seed).permutation(others)[:kept])
-    weights = np.concatenate([np.ones(len(cases)), np.full(kept, len(others) / max(kept, 1))])
-    return np.concatenate([cases, chosen]), weights
+    some = min(len(cases), most // 2)
+    parts = [
+        (kind, np.sort(generator.permutation(kind)[:kept]))
+        for kind, kept in ((cases, some), (others, min(len(others), most - some)))
+    ]
+    weights = [np.full(len(chosen), len(kind) / max(len(chosen), 1)) for kind, chosen in parts]
+    return np.concatenate([chosen for _, chosen in parts]), np.concatenate(weights)
 
 
 def native_bfloat16(device: "torch.device") -> bool:

@@ -101,11 +101,13 @@ def test_batches_hold_every_stay_once_within_the_budget() -> None:
 
 def test_sampled_stays_stand_for_all() -> None:
     stays = made_up(400, 0)
-    chosen, weights = sample(stays, 200, 0)
-    outcomes = stays.rows.outcomes[chosen]
-    assert outcomes.sum() == stays.rows.events
-    assert len(chosen) == max(200, 2 * stays.rows.events)
-    assert weights[outcomes == 0].sum() == pytest.approx(400 - stays.rows.events)
+    for most, cases in ((300, stays.rows.events), (100, 50)):
+        chosen, weights = sample(stays, most, 0)
+        outcomes = stays.rows.outcomes[chosen]
+        assert (len(chosen), outcomes.sum()) == (most, cases)
+        assert len(set(chosen.tolist())) == most
+        assert weights[outcomes == 1].sum() == pytest.approx(stays.rows.events)
+        assert weights[outcomes == 0].sum() == pytest.approx(400 - stays.rows.events)
 
 
 @pytest.fixture(scope="module")
