@@ -81,6 +81,7 @@ class Hospital:
             "prediction_time": [None if s is None else START for s in subjects],
             "events_version": [None if s is None else 1 for s in subjects],
             "risk": risks,
+            "note_margin": [None] * n,
             "features": list(rows.astype(np.float64)),
         }
         schema = PREDICTIONS.arrow_schema()
