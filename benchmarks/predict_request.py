@@ -3,14 +3,16 @@
     python benchmarks/predict_request.py
 
 MLflow's server answers the uncalibrated risk and nothing else. MediScale's answer holds exact SHAP values, and is in
-the synced log before it leaves. Each server runs on loopback with one worker and one OpenMP thread; CPU is what its
-processes used (user and system) over a fixed number of requests. The two risks are compared, too.
+the synced log before it leaves. The last rows send an admission note too, read by one layer of the packaged encoder;
+its weights are not trained, which costs the same. Each server runs on loopback with one worker and one OpenMP thread;
+CPU is what its processes used (user and system) over a fixed number of requests. The two risks are compared, too.
 """
 
 import http.client
 import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,15 +29,24 @@ from typing import Any
 import numpy as np
 import psutil
 
-from data_pipeline import features
-from mediscale import registry
+from data_pipeline import encoders, features
+from mediscale import note_batches, registry
 from mediscale.manifest import canonical
-from mediscale.predictor import Calibration, KnownAnswer, PredictorSpec, Task
+from mediscale.note_predictor import KnownText, NoteSpec
+from mediscale.predictor import Calibration, Combination, KnownAnswer, PredictorSpec, Task
 from mediscale.settings import Settings
+from training import note_export, note_network
 
 TREES, DEPTH, ROWS = 200, 4, 5000
 DATASET = "benchmark"
-TWO_VALUES = {"age": 67, "blood_pressure": 140}
+TWO_VALUES: dict[str, Any] = {"age": 67, "blood_pressure": 140}
+NOTE = (
+    "HPI: 67 year old man with hypertension and heart failure who presents with chest pain and shortness of breath. "
+    "Functional status: walks with a cane, needs help with bathing. Social: lives alone, daughter visits weekly. "
+    "VS: T 98.4 HR 96 BP 140/82 RR 20 O2 94%. General: looks tired, speaks in short sentences. Lungs: crackles at "
+    "both bases. Labs notable for WBC 9.8, Hgb 11.2, Cr 1.4. A/P: diuresis, telemetry, serial troponins. Code status: "
+    "full code, discussed with the family."
+)
 CALIBRATION = Calibration(slope=1, intercept=0)
 SERVE = (
     "import sys; from pathlib import Path; from mediscale.settings import Settings; from serving import main;"
@@ -62,8 +73,14 @@ def main() -> None:
         mlflow_risk, rows = mlflow(folders["mortality"])
         promote(Settings(home=home / "one"), folders, ("mortality",))
         promote(Settings(home=home / "two"), folders, ("mortality", "readmission"))
+        read_notes(folders["mortality"], home / "notes")
+        promote(Settings(home=home / "reading"), {"mortality": home / "notes"}, ("mortality",))
         risk, ours = mediscale(home / "one", "one task")
         rows += ours + mediscale(home / "two", "two tasks")[1]
+        rows += mediscale(home / "reading", "reads notes, no note sent")[1]
+        rows += mediscale(
+            home / "reading", "reads notes, a note sent", {**TWO_VALUES, "clinical_note": NOTE}
+        )[1]
     if not math.isclose(risk, mlflow_risk, abs_tol=1e-6):
         raise SystemExit(f"the two servers disagree: {risk} and {mlflow_risk}")
     show(rows)
@@ -164,8 +181,32 @@ def mlflow(folder: Path) -> tuple[float, list[Measured]]:
     return float(answer["predictions"][0]), rows
 
 
-def mediscale(home: Path, tasks: str) -> tuple[float, list[Measured]]:
-    body = json.dumps(TWO_VALUES).encode()
+def read_notes(table: Path, folder: Path) -> None:
+    """The same model as a version that reads notes."""
+    import torch
+
+    files = encoders.folder(Settings(), encoders.PACKAGED)
+    tokenizer = encoders.tokenizer(files)
+    network = note_network.build(files, note_network.Shape(layers=1, trained_layers=1, seed=0)).eval()
+    nothing = note_batches.batch([[np.empty(0, dtype=np.int32)]], note_batches.special(tokenizer))
+    with torch.no_grad():
+        [margin] = note_network.margins(network, nothing, torch.device("cpu")).tolist()
+    notes = NoteSpec(name="benchmark-mortality-notes", dataset=DATASET, task="mortality", encoder=encoders.OFFLINE,
+                     revision="", tokenizer=encoders.digest(tokenizer), window=128, most_windows=4,
+                     calibration=CALIBRATION, thresholds={}, key="benchmark",
+                     known_texts=(KnownText(text="", margin=margin),))  # fmt: skip
+    spec = PredictorSpec.model_validate_json((table / "predictor.json").read_bytes())
+    together = Combination(table=1, notes=1, usual=0, intercept=0, thresholds={})
+    shutil.copytree(table, folder)
+    (folder / "predictor.json").write_text(canonical(spec.model_copy(update={"notes": together})))
+    (folder / "notes").mkdir()
+    (folder / "notes" / "notes.json").write_text(canonical(notes))
+    (folder / "notes" / "tokenizer.json").write_text(tokenizer.to_str())
+    (folder / "notes" / "model.onnx").write_bytes(note_export.to_onnx(network, 128))
+
+
+def mediscale(home: Path, tasks: str, asked: dict[str, Any] = TWO_VALUES) -> tuple[float, list[Measured]]:
+    body = json.dumps(asked).encode()
     port = free_port()
     with running([sys.executable, "-c", SERVE, str(home), str(port)], port) as server:
         answer = ask(http.client.HTTPConnection("127.0.0.1", port), "/predict", body)
