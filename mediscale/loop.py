@@ -117,7 +117,7 @@ def conclude(this: Run) -> int:
     if this.decisions:
         with this.progress.step("report") as step:
             model = next(iter(this.decisions.values())).model
-            this.report = report.write(this.settings, f"{model.name}/{model.version}")
-            step.did = "one page for everybody"
+            this.report, untold = report.publish(this.settings, f"{model.name}/{model.version}")
+            step.did = untold or "one page for everybody; the run and its stages in MLflow"
     summary.show(this)
     return 0 if this.decisions else QualityError.exit_code

@@ -95,7 +95,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     if better:
         together = _fitted(answers).model_copy(update={"thresholds": _thresholds(params, answers, judged)})
         spec = held.spec.model_copy(update={"notes": together, "key": key})
-        found = tracking.find(settings, spec.name, key) or tracking.log(
+        found = tracking.find(settings, params.dataset, spec.name, key) or tracking.log(
             settings, _training(settings, params, spec, together, notes, losses)
         )
         table_only |= found.model_dump()

@@ -83,7 +83,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     """
     if params.note_tokens is None:
         return Result(note_model=None)
-    found = tracking.find(settings, model_name(params.dataset, params.task), key)
+    found = tracking.find(settings, params.dataset, model_name(params.dataset, params.task), key)
     checkpoints = settings.home / "checkpoints" / key
     margins = f"{NOTE_MARGINS.name}_{params.task}"
     if found is None:

@@ -64,7 +64,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         QualityError: the training or tuning split has no rows, or the training split one outcome only.
     """
     name = registry.model_name(params.dataset, params.task)
-    found = tracking.find(settings, name, key)
+    found = tracking.find(settings, params.dataset, name, key)
     if found is None:
         trained = _train(params, settings, key)
         training = risk_tracking.training(trained, params.training_set, params.model_dump(mode="json"))

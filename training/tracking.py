@@ -57,6 +57,7 @@ class Training:
     kind: str
     """Name of the logged model: ``risk``, ``notes`` or ``together``."""
     params: Mapping[str, Any]
+    """Of the stage; ``dataset`` names the experiment, in which all runs of a dataset lie side by side."""
     curves: Mapping[str, Sequence[float]]
     """Metric by step."""
     metrics: Mapping[str, float]
@@ -67,7 +68,7 @@ class Training:
     """Logs what else belongs to the run, by its id."""
 
 
-def find(settings: Settings, name: str, key: str) -> Registered | None:
+def find(settings: Settings, dataset: str, name: str, key: str) -> Registered | None:
     """The version that the call of this key registered. A model that it logged, and died before registering, is
     registered now; what it left half-logged is marked as failed."""
     mlflow = registry.client(settings)
@@ -79,7 +80,7 @@ def find(settings: Settings, name: str, key: str) -> Registered | None:
             model_uri=version.tags[URI_TAG],
             model_digest=version.tags[DIGEST_TAG],
         )
-    experiment = registry.experiment(settings, mlflow, name)
+    experiment = registry.experiment(settings, mlflow, dataset)
     mine = f"tags.`{registry.KEY_TAG}` = '{key}'"
     for logged in mlflow.search_logged_models([experiment], filter_string=mine):
         if str(logged.status) == "READY":
@@ -96,7 +97,7 @@ def log(settings: Settings, training: Training) -> Registered:
     Order matters: the model counts as logged once it is READY, and is found by ``find`` from then on.
     """
     mlflow = registry.client(settings)
-    experiment = registry.experiment(settings, mlflow, training.name)
+    experiment = registry.experiment(settings, mlflow, training.params["dataset"])
     tags = {
         registry.KEY_TAG: training.key,
         "mediscale.stage": training.stage,

@@ -1,9 +1,13 @@
 """The report of a run: one HTML file that needs nothing but itself, made from manifests and evidence alone."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mediscale import lineage
 from mediscale.settings import Settings
+
+if TYPE_CHECKING:
+    from mediscale.report.page import Page
 
 
 def write(settings: Settings, asked: str = "", output: Path | None = None) -> Path:
@@ -13,13 +17,36 @@ def write(settings: Settings, asked: str = "", output: Path | None = None) -> Pa
         NotFoundError: there is no such run.
         StorageError: an evidence file was changed since the decision.
     """
-    from mediscale.report import contents, page
+    page = _page(settings, asked)
+    return _write(page, output or settings.home / "reports" / f"{page.name}.html")
 
-    run = lineage.find(settings, asked)
-    path = output or settings.home / "reports" / f"{run.name}.html"
-    text = page.render(contents.collect(settings, run))
+
+def publish(settings: Settings, asked: str = "") -> tuple[Path, str]:
+    """``write``, and the run in MLflow with the report beside it; returns the file, and why MLflow was not told.
+
+    The decisions stand without MLflow: what fails there fails nothing here.
+    """
+    from mediscale.report import tracked
+
+    page = _page(settings, asked)
+    path = _write(page, settings.home / "reports" / f"{page.name}.html")
+    try:
+        tracked.publish(settings, page, path)
+    except Exception as error:  # whatever a tracking server can raise
+        return path, f"MLflow was not told of the run ({type(error).__name__}); run again to tell it."
+    return path, ""
+
+
+def _page(settings: Settings, asked: str) -> "Page":
+    from mediscale.report.contents import collect
+    from mediscale.report.page import Page
+
+    return Page(collect(settings, lineage.find(settings, asked)))
+
+
+def _write(page: "Page", path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished.write_text(page.render(), encoding="utf-8")
     unfinished.replace(path)
     return path

@@ -46,6 +46,7 @@ _STYLE: dict[Any, Any] = {
 class Chart:
     """Ready for the page."""
 
+    name: str
     svg: str
     caption: str
     """What it rests on, and how to read it."""
@@ -69,7 +70,15 @@ def chart(figure: "Figure", name: str, title: str, description: str, caption: st
     text = StringIO()
     with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Chart(_embedded(text.getvalue(), name, title, description), caption)
+    return Chart(name, _embedded(text.getvalue(), name, title, description), caption)
+
+
+def standalone(svg: str) -> str:
+    """The same chart as a file of its own, on white."""
+    for colour, themed in _THEMED.items():
+        svg = svg.replace(themed, colour)
+    namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return svg.replace("<svg", f'<svg {namespaces} style="background: white; font-family: sans-serif"', 1)
 
 
 def _embedded(svg: str, name: str, title: str, description: str) -> str:

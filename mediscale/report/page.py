@@ -13,45 +13,13 @@ from mediscale.report.contents import Contents, Decided, Task, Watched
 from mediscale.report.figure import Chart
 
 if TYPE_CHECKING:
-    from training.evidence import Alarms, Subgroup
-
-_MOST_INPUTS = 15
-_MOST_COLUMNS = 12
-
-
-def render(contents: Contents) -> str:
-    """The whole HTML document."""
     import jinja2
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "shown": shown,
-        "share": share,
-        "percent": words.percent,
-        "count": words.count,
-        "plain": words.plain,
-        "duration": words.duration,
-        "stage": lambda name: words.STAGES.get(name, words.plain(name)),
-    }
-    values: dict[str, Any] = {
-        "contents": contents,
-        "landed": contents.landed,
-        "run": contents.run,
-        "parts": [Part(task) for task in contents.tasks],
-        "watched": contents.watched,
-        "drift": _drift(contents.watched) if contents.watched else None,
-        "timings": _timings(contents),
-        "metrics": words.METRICS,
-        "notice": NOTICE,
-        "style": (Path(__file__).parent / "style.css").read_text(encoding="utf-8"),
-    }
-    return environment.get_template("report.html.j2").render(values)
+    from training.evidence import Alarms, Subgroup
+
+_FOLDER = Path(__file__).parent
+_MOST_INPUTS = 15
+_MOST_COLUMNS = 12
 
 
 @dataclass(frozen=True)
@@ -133,6 +101,59 @@ class Part:
         )
         label = "mean absolute SHAP value (log-odds)"
         return charts.bars(f"{self.task.name}-importance", "What the model goes by", values, label, caption)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole document."""
+
+    contents: Contents
+
+    @property
+    def name(self) -> str:
+        return self.contents.run.name
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        return [Part(task) for task in self.contents.tasks]
+
+    def render(self) -> str:
+        contents = self.contents
+        values: dict[str, Any] = {
+            "contents": contents,
+            "landed": contents.landed,
+            "run": contents.run,
+            "parts": self.parts,
+            "watched": contents.watched,
+            "drift": _drift(contents.watched) if contents.watched else None,
+            "timings": _timings(contents),
+            "metrics": words.METRICS,
+            "notice": NOTICE,
+            "style": (_FOLDER / "style.css").read_text(encoding="utf-8"),
+        }
+        return str(_environment().get_template("report.html.j2").render(values))
+
+
+def _environment() -> "jinja2.Environment":
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "shown": shown,
+        "share": share,
+        "percent": words.percent,
+        "count": words.count,
+        "plain": words.plain,
+        "duration": words.duration,
+        "stage": lambda name: words.STAGES.get(name, words.plain(name)),
+    }
+    return environment
 
 
 def _figures(decided: Decided) -> Iterator[tuple[str, str, str]]:

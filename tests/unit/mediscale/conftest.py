@@ -82,6 +82,10 @@ class Leaver:
             _afterwards(records)
         return self.home
 
+    def rewrite(self, call: Manifest, result: dict[str, object]) -> None:
+        """As if the call had returned this too."""
+        manifest.write(self.home, call.model_copy(update={"result": call.result | result}))
+
     def forget(self, call: Manifest) -> None:
         """As if the call had never ended."""
         (Path(self.home.lake) / "_manifests" / call.stage / f"{call.key}.json").unlink()
@@ -188,7 +192,7 @@ def _model(records: Records, task: str, frozen: TableRef, stays: int) -> None:
     records.call(
         "risk_model",
         risk_model.Params(dataset=dataset, source="mimic-iv", task=task, training_set=frozen),
-        risk_model.Result(source="mimic-iv", run_id="f" * 32, **named),
+        risk_model.Result(source="mimic-iv", run_id="", **named),
     )
     judged = _evidence(dataset, task, model, frozen, stays)
     path, sha = evidence.write(records.settings, judged)
@@ -257,7 +261,7 @@ def _evidence(dataset: str, task: str, model: ModelRef, frozen: TableRef, stays:
             "ethnicity": np.where(np.arange(stays) < 8, "rare", "common"),
         },
     )
-    held_out = Performance(rows, risk, Resamples(rows.subjects, 60, 0))
+    held_out = Performance(rows, risk, Resamples(rows.subjects, 40, 0))
     floors = policy.of(task)
     worse = metrics.sigmoid(log_odds + rng.normal(0, 1.5, stays))
     return evidence.Evidence(
@@ -269,7 +273,7 @@ def _evidence(dataset: str, task: str, model: ModelRef, frozen: TableRef, stays:
         rows_digest=rows.digest(),
         key=digest(f"evidence of {model} {frozen}")[:32],
         looks=model.version - 1,
-        bootstrap=60,
+        bootstrap=40,
         seed=0,
         assumptions=("laboratory_delay of 1 h: <as made up>",),
         counts=held_out.counts,

@@ -115,10 +115,10 @@ def test_killed_between_logging_and_registering_is_not_trained_again(world, clie
 
 
 def test_killed_while_logging_leaves_a_run_marked_killed(world, client) -> None:
-    experiment = client.get_experiment_by_name(world.model.model.name).experiment_id
+    experiment = client.get_experiment_by_name(world.training.dataset).experiment_id
     left = client.create_run(experiment, tags={registry.KEY_TAG: "f" * 32})
     client.create_logged_model(experiment, source_run_id=left.info.run_id, tags={registry.KEY_TAG: "f" * 32})
-    assert tracking.find(world.settings, world.model.model.name, "f" * 32) is None
+    assert tracking.find(world.settings, world.training.dataset, world.model.model.name, "f" * 32) is None
     assert client.get_run(left.info.run_id).info.status == "KILLED"
 
 
