@@ -138,15 +138,17 @@ class Graph:
         for task in dict.fromkeys(map(task_of, of_others)):
             for end in _ends([call for call in of_others if task_of(call) == task]):
                 made |= self.upstream(end)
-        made |= {call.key: call for call in self._afterwards(made.values())}
+        for call in list(self._about(made.values())):
+            made |= {call.key: call} if call.stage in AFTERWARDS else self.upstream(call)
         return Run(decision.params["dataset"], tuple(call for call in self.calls if call.key in made))
 
-    def _afterwards(self, made: Iterable[Manifest]) -> Iterator[Manifest]:
-        versions = {
-            mark for call in made if call.stage == DECISION for mark in marks({"": call.params["model"]})
-        }
+    def _about(self, made: Iterable[Manifest]) -> Iterator[Manifest]:
+        """Calls about the decided versions: what was done with them since, and what they were left as by."""
+        decided = (call for call in made if call.stage == DECISION)
+        versions = {mark for call in decided for mark in marks({"": call.params["model"]})}
         for call in self.calls:
-            if call.stage in AFTERWARDS and versions & set(marks(call.params)):
+            named = set(marks(call.params if call.stage in AFTERWARDS else call.result))
+            if versions & named:
                 yield call
 
 

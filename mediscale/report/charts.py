@@ -1,6 +1,7 @@
 """How good a model is, drawn: each figure with its 95 % interval, and what it rests on in its caption."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from mediscale.report.words import count, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from training.evidence import Counts, Curve, Estimate, Evidence
 
@@ -148,66 +150,65 @@ class Row:
     name: str
     estimate: "Estimate | None"
     beside: str
-    heading: bool = False
 
 
 def forest(name: str, title: str, rows: Sequence[Row], label: str, line: float | None, caption: str) -> Chart:
     """Figures under each other with their intervals; ``line`` is what they are held against."""
-    with drawing(0.8 + _ROW * len(rows)) as (figure, axes):
-        places = [len(rows) - 1 - i for i in range(len(rows))]
+    with _rows([row.name for row in rows], [row.beside for row in rows]) as (figure, axes, places):
         if line is not None:
             axes.axvline(line, color=FAINT, linewidth=1)
-        drawn = [
-            (p, r.estimate)
-            for p, r in zip(places, rows, strict=True)
-            if r.estimate and r.estimate.value is not None
-        ]
+        told = [(p, r.estimate) for p, r in zip(places, rows, strict=True) if r.estimate is not None]
+        drawn = [(p, e) for p, e in told if e.value is not None]
         _errors(axes, [p for p, _ in drawn], [e for _, e in drawn], vertical=False)
-        axes.set_yticks(places, [row.name for row in rows])
-        for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-            tick.set_fontweight("bold" if row.heading else "normal")
-        for place, row in zip(places, rows, strict=True):
-            axes.annotate(
-                row.beside,
-                (1.02, place),
-                xycoords=("axes fraction", "data"),
-                va="center",
-                fontsize=7.5,
-                color=INK,
-            )
-        axes.set(ylim=(-0.7, len(rows) - 0.3), xlabel=label)
-        axes.tick_params(axis="y", length=0)
+        axes.set(xlabel=label)
         axes.grid(axis="x")
         description = "; ".join(f"{row.name}: {row.beside}" for row in rows if row.beside)
         return chart(figure, name, title, description, caption)
 
 
 def bars(
-    name: str, title: str, values: Sequence[tuple[str, float]], label: str, caption: str, unit: str = ""
+    name: str,
+    title: str,
+    values: Sequence[tuple[str, float]],
+    label: str,
+    caption: str,
+    written: Callable[[float], str] = "{:.2g}".format,
 ) -> Chart:
     """Amounts under each other, the first on top; negative ones in the second colour."""
-    with drawing(0.8 + 0.24 * len(values)) as (figure, axes):
-        places = [len(values) - 1 - i for i in range(len(values))]
+    texts = [written(value) for _, value in values]
+    with _rows([text for text, _ in values], texts) as (figure, axes, places):
         amounts = [value for _, value in values]
-        axes.barh(places, amounts, height=0.66, color=[BLUE if v >= 0 else ORANGE for v in amounts])
-        axes.set_yticks(places, [text for text, _ in values])
-        for place, amount in zip(places, amounts, strict=True):
-            side = 3 if amount >= 0 else -3
-            axes.annotate(
-                f"{amount:.3g}{unit}",
-                (amount, place),
-                (side, 0),
-                textcoords="offset points",
-                va="center",
-                ha="left" if amount >= 0 else "right",
-                fontsize=7.5,
-                color=INK,
-            )
-        axes.set(ylim=(-0.6, len(values) - 0.4), xlabel=label)
-        axes.margins(x=0.16)
-        axes.tick_params(axis="y", length=0)
-        description = "; ".join(f"{text}: {value:.3g}{unit}" for text, value in values)
+        axes.barh(places, amounts, height=0.5, color=[BLUE if v >= 0 else ORANGE for v in amounts])
+        axes.set(xlabel=label)
+        description = "; ".join(f"{name}: {text}" for (name, _), text in zip(values, texts, strict=True))
         return chart(figure, name, title, description, caption)
+
+
+_LONG_NAME = 26
+"""Letters beside an axis; longer names stand above what they name, or a telephone would show names only."""
+
+
+@contextmanager
+def _rows(names: Sequence[str], beside: Sequence[str]) -> Iterator[tuple["Figure", "Axes", list[int]]]:
+    """A chart with named rows, the first on top, and a text at the right of each."""
+    above = max(map(len, names), default=0) > _LONG_NAME
+    with drawing(0.8 + (0.43 if above else _ROW) * len(names)) as (figure, axes):
+        places = list(range(len(names)))[::-1]
+        axes.set_yticks(places, [""] * len(names) if above else names)
+        axes.tick_params(axis="y", length=0)
+        axes.set(ylim=(-0.6, len(names) - (0.3 if above else 0.4)))
+        for place, name, text in zip(places, names, beside, strict=True):
+            if above:
+                _write(axes, name, (0, place + 0.45), "left", 8.5)
+                _write(axes, text, (1, place + 0.45), "right", 8)
+            else:
+                _write(axes, text, (1.02, place), "left", 8)
+        yield figure, axes, places
+
+
+def _write(axes: "Axes", text: str, at: tuple[float, float], side: Any, size: float) -> None:
+    where = ("axes fraction", "data")
+    axes.annotate(text, at, xycoords=where, ha=side, va="center", fontsize=size, color=INK, zorder=3)
 
 
 def shown(estimate: "Estimate") -> str:
@@ -220,8 +221,8 @@ def shown(estimate: "Estimate") -> str:
     if estimate.value is None:
         return "not estimable"
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f} (no interval)"
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+        return _minus(f"{estimate.value:.3f} (no interval)")
+    return _minus(f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})")
 
 
 def share(estimate: "Estimate") -> str:
@@ -229,8 +230,12 @@ def share(estimate: "Estimate") -> str:
     if estimate.value is None:
         return "not estimable"
     if estimate.low is None or estimate.high is None:
-        return f"{percent(estimate.value)} (no interval)"
-    return f"{percent(estimate.value)} ({100 * estimate.low:.0f} to {percent(estimate.high)})"
+        return _minus(f"{percent(estimate.value)} (no interval)")
+    return _minus(f"{percent(estimate.value)} ({100 * estimate.low:.0f} to {percent(estimate.high)})")
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def _band(axes: "Axes", curve: "Curve", label: str) -> None:
@@ -271,8 +276,7 @@ def dots(
     caption: str,
 ) -> Chart:
     """Several values per row, one marker for each series; the line is at 1."""
-    with drawing(1.2 + _ROW * len(rows)) as (figure, axes):
-        places = [len(rows) - 1 - i for i in range(len(rows))]
+    with _rows(rows, [""] * len(rows)) as (figure, axes, places):
         axes.axvline(1, color=FAINT, linewidth=1)
         for i, (series_name, values) in enumerate(series):
             colour, marker = _MARKERS[i % len(_MARKERS)]
@@ -285,9 +289,7 @@ def dots(
                 markersize=5,
                 label=series_name,
             )
-        axes.set_yticks(places, list(rows))
-        axes.set(ylim=(-0.7, len(rows) - 0.3), xlim=(0, None), xlabel=label)
-        axes.tick_params(axis="y", length=0)
+        axes.set(xlim=(0, None), xlabel=label)
         axes.grid(axis="x")
         figure.legend(loc="outside upper left", ncols=min(4, len(series)))
         description = "; ".join(

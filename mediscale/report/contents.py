@@ -11,9 +11,9 @@ from mediscale.lineage import DECISION, Run
 from mediscale.manifest import Manifest
 from mediscale.predictor import PREDICTOR_FILE, PredictorSpec
 from mediscale.refs import ModelRef
-from mediscale.report import words
+from mediscale.report import notes, words
 from mediscale.settings import Settings
-from mediscale.tables import FACTS, NOTES
+from mediscale.tables import FACTS
 from training import evidence as evidences
 from training import policy
 from training.evidence import Evidence
@@ -86,6 +86,7 @@ class Task:
     outcome: str
     flow: Flow | None
     decided: Decided | None
+    notes: notes.Combined | None
     reached: str
     """The last stage that ended."""
 
@@ -97,6 +98,7 @@ class Contents:
     run: Run
     landed: Landed
     tasks: tuple[Task, ...]
+    notes: notes.Read | None
     watched: "Watched | None"
     commands: tuple[str, ...]
 
@@ -150,6 +152,7 @@ def collect(settings: Settings, run: Run) -> Contents:
         run=run,
         landed=_landed(run),
         tasks=tuple(_task(settings, run, task) for task in get_args(predictor.Task) if task in run.tasks),
+        notes=notes.read(run),
         watched=_watched(settings, run),
         commands=tuple(_commands(run)),
     )
@@ -158,7 +161,7 @@ def collect(settings: Settings, run: Run) -> Contents:
 def _landed(run: Run) -> Landed:
     bronze, quality, silver = (_only(run, stage) for stage in ("bronze", "quality", "silver"))
     rows = {output.ref.table.removeprefix("bronze_"): output.rows for output in bronze.outputs}
-    meanings = {rule.name: rule.meaning for table in (NOTES, FACTS) for rule in table.all_rules}
+    meanings = {rule.name: rule.meaning for rule in FACTS.all_rules}
     reasons = sorted(quality.result["reasons"].items(), key=lambda item: (-item[1], item[0]))
     return Landed(
         source=bronze.params["source"],
@@ -191,6 +194,7 @@ def _task(settings: Settings, run: Run, task: predictor.Task) -> Task:
         outcome=OUTCOMES[task],
         flow=_flow(run, task),
         decided=_decided(settings, run, decision) if decision else None,
+        notes=notes.combined(settings, run, task),
         reached=[call for call in run.calls if call.params.get("task") == task][-1].stage,
     )
 
@@ -273,7 +277,7 @@ def _window(settings: Settings, window: Mapping[str, Any], names: Mapping[str, s
         predictions=window["n"],
         watched=window["watched"],
         drifted=window["drifted"],
-        summary=window["summary"],
+        summary=window["summary"].partition(" (")[0],
         ratios=dict(_ratios(settings, window["report"])),
     )
 

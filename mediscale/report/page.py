@@ -88,6 +88,10 @@ class Part:
         return charts.forest(f"{self.task.name}-subgroups", "Subgroups", rows, "AUROC", auroc, caption)
 
     @property
+    def words(self) -> Chart | None:
+        return _words(self.task)
+
+    @property
     def importance(self) -> Chart | None:
         if self.task.decided is None or self.task.decided.spec is None:
             return None
@@ -156,6 +160,21 @@ def _environment() -> "jinja2.Environment":
     return environment
 
 
+def _words(task: Task) -> Chart | None:
+    if task.notes is None or not task.notes.words:
+        return None
+    ranked = sorted(task.notes.words.items(), key=lambda item: (-abs(item[1]), item[0]))[:_MOST_INPUTS]
+    most = abs(ranked[0][1]) or 1.0
+    values = [(word, score / most) for word, score in sorted(ranked, key=lambda item: -item[1])]
+    caption = (
+        "Words that moved the note model most, on average over the stays whose notes hold them: to the right towards "
+        "the outcome, to the left away from it, as a share of the strongest. Only words that many patients' notes "
+        "share. It says what the model goes by, not what causes the outcome."
+    )
+    label = "share of the strongest word's effect on the log-odds"
+    return charts.bars(f"{task.name}-words", "Words of the notes", values, label, caption)
+
+
 def _figures(decided: Decided) -> Iterator[tuple[str, str, str]]:
     evidence = decided.evidence
     auroc = evidence.metrics["auroc"]
@@ -192,9 +211,18 @@ def _at_the_threshold(alarms: "Alarms") -> tuple[str, str, str]:
 
 def _contenders(decided: Decided) -> Iterator[Row]:
     evidence = decided.evidence
-    yield Row("the model", evidence.metrics["auroc"], shown(evidence.metrics["auroc"]), heading=True)
+    yield Row("the model", evidence.metrics["auroc"], shown(evidence.metrics["auroc"]))
     for baseline in evidence.baselines:
         yield Row(baseline.name, baseline.auroc, shown(baseline.auroc))
+    if evidence.notes is not None:
+        yield Row(
+            "the table alone, without notes", evidence.notes.table_auroc, shown(evidence.notes.table_auroc)
+        )
+        yield Row(
+            "the notes alone, where there are any",
+            evidence.notes.notes_auroc,
+            shown(evidence.notes.notes_auroc),
+        )
     for plain in evidence.plain_inputs:
         names = (
             ", ".join(map(words.plain, plain.inputs))
@@ -211,12 +239,12 @@ def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
     for group in groups:
         if group.attribute != attribute:
             attribute = group.attribute
-            yield Row(words.ATTRIBUTES[attribute], None, "", heading=True)
+            yield Row(words.ATTRIBUTES[attribute].upper(), None, "")
         if group.counts is None:
             yield Row(group.value, None, f"fewer than {words.FEW} patients")
             continue
         told = f"{group.counts.n:,} / {words.count(group.counts.events)}"
-        beside = told if group.status == "estimated" else f"{told}, {group.status}"
+        beside = told if group.status == "estimated" else f"{told}: {group.status}"
         yield Row(group.value, group.auroc, beside)
 
 
@@ -248,4 +276,4 @@ def _timings(contents: Contents) -> Chart:
         (f"{call.stage} {call.params.get('task') or ''}".strip(), call.seconds) for call in contents.run.calls
     ]
     caption = f"Seconds of each stage, in the order of the run; {words.duration(contents.seconds)} in all."
-    return charts.bars("timings", "Time of each stage", values, "seconds", caption)
+    return charts.bars("timings", "Time of each stage", values, "seconds", caption, words.duration)

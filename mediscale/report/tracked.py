@@ -133,9 +133,11 @@ def _measured(call: Manifest) -> dict[str, float]:
 
 def _numbers(before: str, value: Any) -> Iterator[tuple[str, float]]:
     """Numbers of a result by their path; of counts below ten nothing is told."""
-    if isinstance(value, Mapping) and "table_id" not in value:
+    if isinstance(value, Mapping) and "version" not in value:
         for name, inner in value.items():
             yield from _numbers(f"{before}.{name}" if before else str(name), inner)
+    elif isinstance(value, bool):
+        return
     elif isinstance(value, float) or (isinstance(value, int) and not 0 < value < words.FEW):
         yield before.replace("/", "_"), float(value)
 

@@ -9,7 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline import bronze, gold, labels, quality, silver, synthetic, training_set
+from data_pipeline import (
+    bronze,
+    deidentify,
+    encoders,
+    gold,
+    labels,
+    note_tokens,
+    quality,
+    silver,
+    synthetic,
+    training_set,
+)
 from mediscale import manifest
 from mediscale.manifest import Manifest, Output
 from mediscale.predictor import Calibration, PredictorSpec
@@ -17,9 +28,10 @@ from mediscale.refs import Frozen, ModelRef, TableRef
 from mediscale.settings import Settings
 from monitoring import drift, retrain
 from serving import rehearsal
-from training import evaluate, evidence, metrics, policy, promote, risk_model
+from training import combination, evaluate, evidence, metrics, note_model, policy, promote, risk_model
 from training.bootstrap import Resamples
 from training.examples import Examples
+from training.note_tracking import WORDS_FILE, NoteModel
 from training.performance import Performance
 
 FLOWS = {
@@ -141,7 +153,35 @@ def _records(records: Records, made_up: bool) -> tuple[TableRef, TableRef]:
         silver.Result(events=events, subjects=subjects, shards=8, event_count=39_877, notes_in_bronze=False),
         (events, 39_877),
     )
+    _notes(records, landed)
     return events, subjects
+
+
+def _notes(records: Records, landed: dict[str, TableRef]) -> None:
+    notes, tokens = records.table("notes"), records.table("note_tokens")
+    records.call(
+        "deidentify",
+        deidentify.Params(
+            source="mimic-iv", dataset=records.dataset, bronze=landed, surrogate_key="published"
+        ),
+        deidentify.Result(
+            notes=notes,
+            note_quarantine=records.table("quarantine_notes"),
+            note_count=5000,
+            notes_quarantined=17,
+            reasons={"not_blank": 17},
+            replaced=60_000,
+        ),
+        (notes, 5000),
+    )
+    records.call(
+        "note_tokens",
+        note_tokens.Params(dataset=records.dataset, notes=notes),
+        note_tokens.Result(
+            note_tokens=tokens, encoder=encoders.PACKAGED, tokenizer=digest("words"), token_count=900_000
+        ),
+        (tokens, 5000),
+    )
 
 
 def _task(records: Records, task: str, shared: tuple[TableRef, TableRef], stays: int) -> None:
@@ -189,11 +229,13 @@ def _model(records: Records, task: str, frozen: TableRef, stays: int) -> None:
     folder = records.settings.home / named["model_uri"]
     folder.mkdir(parents=True)
     (folder / "predictor.json").write_text(_spec(dataset, task, model).model_dump_json())
+    made = risk_model.Result(source="mimic-iv", run_id="", **named)
     records.call(
         "risk_model",
         risk_model.Params(dataset=dataset, source="mimic-iv", task=task, training_set=frozen),
-        risk_model.Result(source="mimic-iv", run_id="", **named),
+        made,
     )
+    _combined(records, task, frozen, made)
     judged = _evidence(dataset, task, model, frozen, stays)
     path, sha = evidence.write(records.settings, judged)
     records.call(
@@ -222,6 +264,42 @@ def _model(records: Records, task: str, frozen: TableRef, stays: int) -> None:
             model=model,
             evidence=path,
             evidence_digest=sha,
+        ),
+    )
+
+
+def _combined(records: Records, task: str, frozen: TableRef, made: risk_model.Result) -> None:
+    """The notes were not better: the table's version goes on."""
+    tokens = manifest.of_stage(records.settings, "note_tokens")[-1].result
+    run_id = digest(f"{task}{records.clock}")[:32]
+    notes = NoteModel(
+        model=ModelRef(name=f"{made.model.name}-notes", version=made.model.version),
+        run_id=run_id,
+        model_uri="artifacts/notes",
+        model_digest=digest(run_id),
+        margins=records.table(f"note_margins_{task}"),
+    )
+    records.call(
+        "note_model",
+        note_model.Params(
+            dataset=records.dataset,
+            task=task,
+            training_set=frozen,
+            labels=records.table("labels"),
+            **{name: tokens[name] for name in ("note_tokens", "encoder", "tokenizer")},
+        ),
+        note_model.Result(note_model=notes),
+    )
+    words = Path(records.settings.artifact_root) / records.dataset / run_id / "artifacts" / WORDS_FILE
+    words.parent.mkdir(parents=True)
+    words.write_text(json.dumps({"comfort": 0.02, "independent": -0.01}))
+    records.call(
+        "combination",
+        combination.Params(
+            dataset=records.dataset, task=task, training_set=frozen, note_model=notes, **made.model_dump()
+        ),
+        combination.Result(
+            **made.model_dump(), reads_notes=False, reason="Not better together.", tuning_log_loss={}
         ),
     )
 
@@ -287,6 +365,7 @@ def _evidence(dataset: str, task: str, model: ModelRef, frozen: TableRef, stays:
         plain_inputs=(),
         oracle=held_out.against_oracle(risk),
         comparison=None,
+        notes=held_out.together(worse, log_odds, risk),
     )
 
 
