@@ -30,6 +30,9 @@ Alias = Literal["staging", "production"]
 KEY_TAG = "mediscale.key"
 """Tag of runs, logged models and versions: the key of the stage call that made them."""
 
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's UI opens an experiment of this kind with its runs and models instead of traces and prompts."""
+
 _NOT_OURS = {"registered_model_meta"}
 """MLflow drops this file beside a model whenever someone loads it by its registered name."""
 
@@ -249,9 +252,8 @@ def experiment(settings: Settings, mlflow: "MlflowClient", name: str) -> str:
     found = mlflow.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    return str(
-        mlflow.create_experiment(name, artifact_location=f"{settings.artifact_root.rstrip('/')}/{name}")
-    )
+    folder = f"{settings.artifact_root.rstrip('/')}/{name}"
+    return str(mlflow.create_experiment(name, artifact_location=folder, tags=_TRAINING))
 
 
 def version_of(mlflow: "MlflowClient", name: str, key: str) -> Any | None:

@@ -88,6 +88,7 @@ def save(trained: TrainedNotes, folder: Path) -> None:
         str(folder),
         mlflow_model=Model(model_uuid=trained.spec.key, utc_time_created="see the run"),
         signature=_signature(),
+        input_example=_example(trained),
         pip_requirements=[f"onnxruntime=={onnxruntime.__version__}"],
         save_as_external_data=False,
     )
@@ -107,3 +108,12 @@ def _signature() -> Any:
     inputs = Schema([TensorSpec(tokens, (-1, -1), name) for name in ("input_ids", "attention_mask")])
     outputs = Schema([TensorSpec(np.dtype("float32"), (-1, -1), name) for name in OUTPUTS])
     return ModelSignature(inputs=inputs, outputs=outputs)
+
+
+def _example(trained: TrainedNotes) -> Any:
+    """The tokens of a known text, which is made up."""
+    import numpy as np
+    from tokenizers import Tokenizer
+
+    ids = Tokenizer.from_str(trained.tokenizer).encode(trained.spec.known_texts[-1].text).ids
+    return {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), dtype=np.int64)}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import jinja2
 
     from training.evidence import Alarms, Subgroup
+    from training.verdict import Floor
 
 _FOLDER = Path(__file__).parent
 _MOST_INPUTS = 15
@@ -59,6 +60,13 @@ class Part:
             charts.decision(evidence, policy.clinical_threshold),
         )
         return [chart for chart in drawn if chart is not None]
+
+    @property
+    def floors(self) -> "list[Floor]":
+        from training import verdict
+
+        decided = self.task.decided
+        return list(verdict.floors(decided.evidence, decided.policy)) if decided else []
 
     @property
     def contenders(self) -> Chart | None:

@@ -42,7 +42,7 @@ def publish(settings: Settings, page: "Page", path: Path) -> str:
             homes = {children[evaluated.key], decided.run_id} - {""}
             for run_id in sorted(homes):
                 _charts(mlflow, run_id, part)
-    mlflow.log_artifact(parent, str(path))
+    mlflow.log_text(parent, path.read_text(encoding="utf-8"), "report.html")
     mlflow.set_terminated(parent, "FINISHED", end_time=_ended(run.calls[-1]))
     return parent
 

@@ -4,7 +4,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +108,12 @@ class Leaver:
 @pytest.fixture
 def leave_run(tmp_path: Path) -> Leaver:
     return Leaver(Settings(home=tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home with one run in it, for tests that only read."""
+    return Leaver(Settings(home=tmp_path_factory.mktemp("one") / "home"))()
 
 
 def _records(records: Records, made_up: bool) -> tuple[TableRef, TableRef]:
@@ -324,7 +332,9 @@ def _spec(dataset: str, task: str, model: ModelRef) -> PredictorSpec:
     )
 
 
-def _evidence(dataset: str, task: str, model: ModelRef, frozen: TableRef, stays: int) -> evidence.Evidence:
+@cache
+def _figures(task: str, stays: int) -> dict[str, Any]:
+    """What is measured, of the same made-up patients for every model."""
     rng = np.random.default_rng(7)
     log_odds = rng.normal(-2.8, 1.2, stays)
     risk = metrics.sigmoid(log_odds)
@@ -342,30 +352,36 @@ def _evidence(dataset: str, task: str, model: ModelRef, frozen: TableRef, stays:
     held_out = Performance(rows, risk, Resamples(rows.subjects, 40, 0))
     floors = policy.of(task)
     worse = metrics.sigmoid(log_odds + rng.normal(0, 1.5, stays))
+    return {
+        "rows_digest": rows.digest(),
+        "counts": held_out.counts,
+        "metrics": held_out.all_metrics(),
+        "calibration_curve": held_out.calibration_curve(),
+        "curves": held_out.all_curves(),
+        "alarms": tuple(held_out.alarms(floors.thresholds)),
+        "net_benefit": tuple(held_out.net_benefit(t) for t in floors.thresholds),
+        "subgroups": tuple(held_out.subgroups(floors)),
+        "baselines": (held_out.baseline("bedside rule", "NEWS2", "made up", np.round(5 * worse)),),
+        "oracle": held_out.against_oracle(risk),
+        "notes": held_out.together(worse, log_odds, risk),
+    }
+
+
+def _evidence(dataset: str, task: str, model: ModelRef, frozen: TableRef, stays: int) -> evidence.Evidence:
     return evidence.Evidence(
         dataset=dataset,
         task=task,
         model=model,
         model_digest=digest(str(model)),
         training_set=frozen,
-        rows_digest=rows.digest(),
         key=digest(f"evidence of {model} {frozen}")[:32],
         looks=model.version - 1,
         bootstrap=40,
         seed=0,
         assumptions=("laboratory_delay of 1 h: <as made up>",),
-        counts=held_out.counts,
-        metrics=held_out.all_metrics(),
-        calibration_curve=held_out.calibration_curve(),
-        curves=held_out.all_curves(),
-        alarms=tuple(held_out.alarms(floors.thresholds)),
-        net_benefit=tuple(held_out.net_benefit(t) for t in floors.thresholds),
-        subgroups=tuple(held_out.subgroups(floors)),
-        baselines=(held_out.baseline("bedside rule", "NEWS2", "made up", np.round(5 * worse)),),
         plain_inputs=(),
-        oracle=held_out.against_oracle(risk),
         comparison=None,
-        notes=held_out.together(worse, log_odds, risk),
+        **_figures(task, stays),
     )
 
 

@@ -46,9 +46,9 @@ class _Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-@pytest.fixture
-def text(leave_run) -> str:
-    return report.write(leave_run()).read_text()
+@pytest.fixture(scope="module")
+def text(one_run) -> str:
+    return report.write(one_run).read_text()
 
 
 def test_every_part_is_there_and_the_page_is_sound(text) -> None:
@@ -77,10 +77,8 @@ def test_it_needs_nothing_but_itself(text) -> None:
     assert not re.search(r"https?://|@import|url\((?!#)", text)
 
 
-def test_the_same_run_gives_the_same_bytes(leave_run, tmp_path) -> None:
-    home = leave_run()
-    first, second = (report.write(home, output=tmp_path / name) for name in ("a.html", "b.html"))
-    assert first.read_bytes() == second.read_bytes()
+def test_the_same_run_gives_the_same_bytes(one_run, text, tmp_path) -> None:
+    assert report.write(one_run, output=tmp_path / "again.html").read_text() == text
 
 
 def test_no_patient_and_no_handful_is_told(text) -> None:
@@ -118,17 +116,20 @@ def test_models_out_of_reach_leave_only_their_inputs_out(leave_run) -> None:
     assert 'id="readmission-importance-title"' in text
 
 
-def test_the_command_names_the_file(leave_run, monkeypatch, capsys, tmp_path) -> None:
-    monkeypatch.setenv("MEDISCALE_HOME", str(leave_run().home))
-    assert cli.main(["report"]) == 0
+def test_the_command_names_the_file(one_run, monkeypatch, capsys, tmp_path) -> None:
+    monkeypatch.setenv("MEDISCALE_HOME", str(one_run.home))
     assert cli.main(["report", "synthetic", "--output", str(tmp_path / "page.html")]) == 0
-    named, chosen = capsys.readouterr().out.split()
-    assert re.search(r"/reports/synthetic-20260101-\d{4}-[0-9a-f]{8}\.html$", named)
-    assert chosen == str(tmp_path / "page.html")
+    assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
     assert (tmp_path / "page.html").is_file()
 
 
-def test_an_unknown_run_is_one_sentence(leave_run, monkeypatch, capsys) -> None:
-    monkeypatch.setenv("MEDISCALE_HOME", str(leave_run().home))
+def test_it_lies_with_the_homes_reports_under_the_name_of_the_run(one_run, text) -> None:
+    assert text
+    (path,) = (one_run.home / "reports").glob("*.html")
+    assert re.fullmatch(r"synthetic-20260101-\d{4}-[0-9a-f]{8}\.html", path.name)
+
+
+def test_an_unknown_run_is_one_sentence(one_run, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MEDISCALE_HOME", str(one_run.home))
     assert cli.main(["report", "elsewhere"]) == 7
     assert capsys.readouterr().err.count("\n") == 1

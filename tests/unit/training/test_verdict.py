@@ -83,6 +83,13 @@ def _metric(name: str, estimate: Estimate) -> dict[str, object]:
     return {"metrics": {**GOOD.metrics, name: estimate}}
 
 
+def test_every_floor_is_told_with_what_was_asked_and_found() -> None:
+    told = {floor.what: floor for floor in verdict.floors(GOOD, POLICY)}
+    assert {"held-out patients", "AUROC", "calibration slope", "AUROC of sex female"} <= told.keys()
+    assert not any(floor.objection for floor in told.values())
+    assert (told["AUROC"].asked, told["AUROC"].found) == ("interval above 0.7", "0.820 (0.800 to 0.840)")
+
+
 def test_good_evidence_meets_no_objection() -> None:
     assert list(verdict.objections(GOOD, POLICY)) == []
     assert (
@@ -94,7 +101,10 @@ def test_good_evidence_meets_no_objection() -> None:
     ("changes", "says"),
     [
         ({"counts": Counts(n=20, events=40, subjects=14)}, "14 held-out patients where the policy needs 200"),
-        ({"counts": Counts(n=900, events=3, subjects=600)}, "3 held-out events where it needs 30"),
+        (
+            {"counts": Counts(n=900, events=3, subjects=600)},
+            "fewer than 10 held-out events where the policy needs 30",
+        ),
         (_metric("auroc", _at(0.985, 0.01)), "suspected leak: AUROC 0.985"),
         (
             {"oracle": GOOD.oracle.model_copy(update={"gap": _at(-0.05)})},
