@@ -12,7 +12,6 @@ def to_onnx(network: Any, window: int) -> bytes:
     """The graph of one reading: ``input_ids, attention_mask`` (w, length) to ``weighted, weight`` (w, heads)."""
     import torch
 
-    network.config._attn_implementation = "eager"  # the fused kernel has no ONNX operator
     ids = torch.ones((2, min(16, window)), dtype=torch.int64)
     content = io.BytesIO()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
