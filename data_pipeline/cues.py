@@ -2,6 +2,7 @@
 
 import re
 
+from data_pipeline.alternatives import caseless
 from data_pipeline.names import listed_words
 
 WORD = r"[^\W\d_]+(?:['’-][^\W\d_]+)*"
@@ -40,30 +41,37 @@ ROLE = (
     r"|sister|brother|partner"
 )
 LABEL = re.compile(
-    rf"(?<!\w)(?i:{ROLE})(?:\(s\))?[ \t]*(?::|=|\bis\b|\bwas\b)[ \t]*(?:(?i:dr|mr|mrs"
+    rf"(?<!\w){caseless(ROLE)}(?:\(s\))?[ \t]*(?::|=|\bis\b|\bwas\b)[ \t]*(?:(?i:dr|mr|mrs"
     rf"|ms)\b\.?[ \t]*)?(?P<name>{RUN})"
 )
 BY = re.compile(
-    r"(?<!\w)(?i:dictated|spoke|spoken|talked|talking|transcribed|reviewed|signed|authenticated|verified"
-    r"|read|seen|written|entered"
-    r"|performed|interpreted|approved|"
-    r"prepared|completed|electronically signed|evaluated|examined|followed|referred|accompanied|interviewed"
-    r"|supervised|cosigned|co-signed|"
-    r"assisted|staffed|discussed|reported|provided|given|obtained|called|attested|ordered|requested"
-    r"|cared for|managed|history)[ \t]+"
+    r"(?<!\w)"
+    + caseless(
+        r"dictated|spoke|spoken|talked|talking|transcribed|reviewed|signed|authenticated|verified"
+        r"|read|seen|written|entered"
+        r"|performed|interpreted|approved|"
+        r"prepared|completed|electronically signed|evaluated|examined|followed|referred|accompanied|interviewed"
+        r"|supervised|cosigned|co-signed|"
+        r"assisted|staffed|discussed|reported|provided|given|obtained|called|attested|ordered|requested"
+        r"|cared for|managed|history"
+    )
+    + r"[ \t]+"
     rf"(?:(?i:by|with|from|for|to))[ \t]+(?P<name>{PAIR})"
 )
 RELATION = re.compile(
-    r"(?<!\w)(?i:wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew"
-    r"|aunt|uncle|cousin|friend|neighbou?r"
-    r"|fianc[eé]e?|girlfriend|boyfriend|grand(?:son|daughter|mother|father|child)|stepson|stepdaughter"
-    r"|(?:son|daughter|mother|father|brother|sister)-in-law"
-    r"|hcp|proxy|guardian|caregiver|aide|roommate|landlord|pcp|pmd|cardiologist|nephrologist|oncologist"
-    r"|neurologist|surgeon|physician|social worker"
-    r"|named?|interpreter|translator|informant|caretaker|gentleman|lady|man|woman|male|female|attention"
-    r"|student|called|known as|goes by|a\.?k\.?a\.?"
-    r"|patient|pt|pharmacist|nurse|chaplain|therapist)"
-    rf"(?:['’]s name)?(?:,? (?i:is|was)|,|:| \()?[ \t]*\(?(?P<name>{RUN})"
+    r"(?<!\w)"
+    + caseless(
+        r"wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew"
+        r"|aunt|uncle|cousin|friend|neighbou?r"
+        r"|fianc[eé]e?|girlfriend|boyfriend|grand(?:son|daughter|mother|father|child)|stepson|stepdaughter"
+        r"|(?:son|daughter|mother|father|brother|sister)-in-law"
+        r"|hcp|proxy|guardian|caregiver|aide|roommate|landlord|pcp|pmd|cardiologist|nephrologist|oncologist"
+        r"|neurologist|surgeon|physician|social worker"
+        r"|named?|interpreter|translator|informant|caretaker|gentleman|lady|man|woman|male|female|attention"
+        r"|student|called|known as|goes by|a\.?k\.?a\.?"
+        r"|patient|pt|pharmacist|nurse|chaplain|therapist"
+    )
+    + rf"(?:['’]s name)?(?:,? (?i:is|was)|,|:| \()?[ \t]*\(?(?P<name>{RUN})"
 )
 DEGREE = re.compile(
     rf"(?<!\w)(?P<name>{PAIR}),?[ \t]+(?:M\.?D\b\.?|D\.?O\b\.?|R\.?N\b\.?|N\.?P\b\.?|P\.?A\.?-C\b"
@@ -72,10 +80,14 @@ DEGREE = re.compile(
     r"|MS[34]\b|PGY)"
 )
 WITH = re.compile(
-    r"(?<!\w)(?i:with|by|from|to|per|via|for|and|or|w/|d/w|called|calling|paged|contacted|informed|notified"
-    r"|telephoned|phoned|tell|told|asked|ask|thank|thanks|"
-    rf"dear|hi|hello|cc|regarding|saw|met|see|joined|visited|reach|contact|that|when|as|but|who|of"
-    rf"|in)[ \t]+(?P<name>{PAIR})"
+    r"(?<!\w)"
+    + caseless(
+        r"with|by|from|to|per|via|for|and|or|w/|d/w|called|calling|paged|contacted|informed|notified"
+        r"|telephoned|phoned|tell|told|asked|ask|thank|thanks|"
+        r"dear|hi|hello|cc|regarding|saw|met|see|joined|visited|reach|contact|that|when|as|but|who|of"
+        r"|in"
+    )
+    + rf"[ \t]+(?P<name>{PAIR})"
 )
 DOING = re.compile(
     rf"(?<!\w)(?P<name>{PAIR})(?=,?[ \t]+(?:is|was|has|had|who|will|would|presents|presented|denies|denied"
@@ -148,14 +160,18 @@ FEELING = re.compile(
 )
 """Who feels, is there, is somebody's relative or has a telephone."""
 TOLD = re.compile(
-    r"(?<!\w)(?i:(?:spoke|spoken|speak|talk|message|word|voice ?mail|discuss|review|met|meet|left|relayed"
-    r"|agreed|shared"
-    r"|confirmed|explain|consult|conference|visit|arrang)\w*[ \t]+(?:[a-z-]+[ \t]+){0,3}(?:with|for|to|by"
-    r"|from)|(?i:according to)"
-    r"|(?:tell|told|ask(?:ed)?|inform(?:ed)?|notif(?:y|ied)|contact(?:ed)?|call(?:ed)?|phoned?|paged?"
-    r"|thank(?:s|ed)?"
-    r"|remind(?:ed)?|advis(?:e|ed)|instruct(?:ed)?|counsell?ed|taught|reach|met|per|e-?mail(?:ed)?"
-    r"|attention|attn))[: \t]+"
+    r"(?<!\w)"
+    + caseless(
+        r"(?:spoke|spoken|speak|talk|message|word|voice ?mail|discuss|review|met|meet|left|relayed"
+        r"|agreed|shared"
+        r"|confirmed|explain|consult|conference|visit|arrang)\w*[ \t]+(?:[a-z-]+[ \t]+){0,3}(?:with|for|to|by"
+        r"|from)|(?i:according to)"
+        r"|(?:tell|told|ask(?:ed)?|inform(?:ed)?|notif(?:y|ied)|contact(?:ed)?|call(?:ed)?|phoned?|paged?"
+        r"|thank(?:s|ed)?"
+        r"|remind(?:ed)?|advis(?:e|ed)|instruct(?:ed)?|counsell?ed|taught|reach|met|per|e-?mail(?:ed)?"
+        r"|attention|attn)"
+    )
+    + r"[: \t]+"
     rf"(?P<name>{PAIR})"
 )
 """What only people are told."""

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
+from data_pipeline.alternatives import caseless
 from data_pipeline.names import listed_words
 
 Kind = Literal["name", "date", "age", "phone", "record", "address", "email", "url"]
@@ -33,7 +34,7 @@ _YEAR = r"(?:(?:19|20|21|22)\d\d)"
 _SHORT_YEAR = rf"(?:{_YEAR}|['’]?\d\d)"
 _NUMERIC = r"(?:1[0-2]|0?[1-9])"
 
-_DATES = (
+_FROM_A_NUMBER = (
     rf"(?<![\d/.-]){_YEAR}(?P<a>[-/.]){_NUMERIC}(?P=a){_DAY}(?![\d/]|[-.]\d)",
     rf"(?<![\d/.-])(?:{_NUMERIC}(?P<b>[-/.]){_DAY}|{_DAY}(?P<c>[-/.]){_NUMERIC})(?:(?P=b)"
     rf"|(?P=c)){_YEAR}(?![\d/]|[-.]\d)",
@@ -41,12 +42,16 @@ _DATES = (
     rf"|[-.]\d)",
     rf"(?<![\d.])(?:{_DAY}(?:st|nd|rd|th)?(?:\s+of\s+|[ -]?){MONTH}(?:(?:,?\s*"
     rf"|-){_SHORT_YEAR}(?!\d))?)(?![\w'’])",
+    rf"(?<![\d/.-]){_NUMERIC}/{_YEAR}(?![\d/])",
+)
+_FROM_A_MONTH = (
     rf"(?<!\w){MONTH}(?:\s+|-)(?:the\s+)?{_DAY}(?:st|nd|rd|th)?(?![\d%/]|[.:]\d|\s*(?:mg|mcg|ml|g|kg|units?"
     rf"|%))(?:(?:,\s*|\s+|-){_YEAR}(?!\d)|,\s*['’]\d\d(?!\d)|-\d\d(?!\d))?",
     rf"(?<!\w){MONTH},?\s+(?:of\s+)?{_YEAR}(?!\d)",
-    rf"(?<![\d/.-]){_NUMERIC}/{_YEAR}(?![\d/])",
 )
-_DATE = re.compile("|".join(_DATES))
+_DATE = re.compile(
+    rf"(?=\d)(?:{'|'.join(_FROM_A_NUMBER)})|(?=[JFMASONDjfasond])(?:{'|'.join(_FROM_A_MONTH)})"
+)
 
 _PARTIAL = re.compile(
     rf"(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{_DAY})(?![\w/%]|\.\d"
@@ -102,29 +107,32 @@ _AGE = re.compile(
 )
 
 _PHONE = re.compile(
-    r"(?<![\d.-])(?:\+\d{1,3}[\s.-]?|001[\s.-]|1[\s.-])?(?:\(\d{3}\)[\s.-]?|\d{3}[\s.-])\d{3}[\s.-]\d{4}"
+    r"(?=[\d(+])(?<![\d.-])(?:\+\d{1,3}[\s.-]?|001[\s.-]|1[\s.-])?(?:\(\d{3}\)[\s.-]?|\d{3}[\s.-])\d{3}[\s.-]\d{4}"
     r"(?:\s*(?:x|ext\.?|extension)\s*#?\d{1,6})?(?![\d-])"
     r"|\+\d{1,3}[\s.(-]{0,2}\d(?:[\s.()-]{0,2}\d){6,13}(?!\d)"
-    r"|(?i:(?<=tel)|(?<=phone)|(?<=call)|(?<=fax)|(?<=cell)|(?<=mobile)|(?<=home)|(?<=work)|(?<=contact)"
+    r"|(?=[:#. \t])(?i:(?<=tel)|(?<=phone)|(?<=call)|(?<=fax)|(?<=cell)|(?<=mobile)|(?<=home)|(?<=work)|(?<=contact)"
     r"|(?<=number)|(?<=dial))"
     r"(?:[ \t]*(?i:is|at|no\.?|number|phone"
     r"|#)){0,2}[:#. \t]{1,3}(?P<labelled>\(?\d(?:[\s.()-]{0,2}\d){6,12}(?:\s*(?:x"
     r"|ext\.?)\s*\d{1,6})?)(?![\d-])"
-    r"|(?i:\b(?:pager|beeper|pgr|pgy|ext(?:ension)?)\b\.?(?:\s*(?:is|at|no\.?"
+    r"|(?=[pPbBeE])(?i:\b(?:pager|beeper|pgr|pgy|ext(?:ension)?)\b\.?(?:\s*(?:is|at|no\.?"
     r"|number))?)[:#\s]*(?P<pager>\d{3,7}(?:[- ]\d{2,4}){0,2})(?!\d)"
     r"|(?<![\w-])[2-9]\d{2}-\d{4}(?![\d-])|(?<!\w)[pP]\d{5}(?!\d)"
 )
 
 _RECORD = re.compile(
-    r"(?i:\b(?:mrn?(?!\d)|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case"
-    r"|encounter"
-    r"|visit|accession|csn|fin|har|"
-    r"(?:patient|pt|hosp(?:ital)?|clinic|member|subscriber|group|insurance|health plan|medicare|medicaid"
-    r"|employee|device|national|job|"
-    r"document|dictation|specimen|order|study) ?(?:id(?:entifier)?|no\b|number|#)|id|ssn?|social security"
-    r"|policy|license|licence|"
-    r"dea|npi|serial|vin|nhs|passport|plate|certificate|implant)"
-    r"(?:\s*(?:no\b\.?|num(?:ber)?\b|id\b|#|/))*\s*(?:is\s+)?[:#=]*\s*)"
+    r"\b"
+    + caseless(
+        r"mrn?(?!\d)|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case"
+        r"|encounter"
+        r"|visit|accession|csn|fin|har|"
+        r"(?:patient|pt|hosp(?:ital)?|clinic|member|subscriber|group|insurance|health plan|medicare|medicaid"
+        r"|employee|device|national|job|"
+        r"document|dictation|specimen|order|study) ?(?:id(?:entifier)?|no\b|number|#)|id|ssn?|social security"
+        r"|policy|license|licence|"
+        r"dea|npi|serial|vin|nhs|passport|plate|certificate|implant"
+    )
+    + r"(?i:(?:\s*(?:no\b\.?|num(?:ber)?\b|id\b|#|/))*\s*(?:is\s+)?[:#=]*\s*)"
     r"(?P<labelled>(?=[\w-]*\d[\w-]*\d[\w-]*\d)(?:[A-Za-z]{0,4}-?)?\d[\dA-Za-z]*(?:[- ]?\d[\dA-Za-z]*){0,5})(?![\w])"
     r"|(?<![\w.,/-])\d{3}-\d{2}-\d{4}(?![\w-])"
     r"|(?<![\w.,/-])\d{2,4}-\d{2}-\d{2}(?![\w-])"
@@ -165,24 +173,29 @@ _UNIT = (
     r"|(?i:apt|apartment|suite|ste)\.?\s*[A-Z]\b|#\s*[\w-]+))"
 )
 _REST = rf"(?:,?\s+{_TOWN},?\s+(?:{_STATES})(?!\w)(?:,?\s+{_ZIP})?)?"
-_ADDRESS = re.compile(
-    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?\s+(?:{_CAPITAL}\s+){{0,4}}{_CAPITAL}{_UNIT}?,?\s+{_TOWN},?\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)"
-    rf"|(?<!\w)(?:(?:PSC|CMR|Unit)\s+\d+,?\s+Box\s+\d+|[A-Z]{{2,5}}\s+{_CAPITAL}),?\s+(?:APO|FPO"
-    rf"|DPO),?\s+A[AEP]\s+{_ZIP}(?!\d)|"
+_FROM_A_HOUSE = (
+    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?\s+(?:{_CAPITAL}\s+){{0,4}}{_CAPITAL}{_UNIT}?,?\s+{_TOWN}"
+    rf",?\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)",
     rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:-\d+)?[ \t]+(?:[NSEW]{{1,2}}\.?[ \t]+)?"
-    rf"(?:{_CAPITAL}[ \t]+){{1,4}}{_STREET}\b\.?(?:\s+[NSEW]{{1,2}}\b\.?)?"
-    rf"{_UNIT}?{_REST}"
-    rf"|(?<![\w.,/-])\d{{1,6}}[A-Za-z]?[ \t]+(?:{_CAPITAL}[ \t]+){{0,3}}{_CAPITAL}{_UNIT}{_REST}"
-    rf"|(?i:(?<=at )|(?<=to )|(?<=from )|(?<=of )|(?<=on )|(?<=address: ))(?!(?:19|20|21"
-    rf"|22)\d\d )\d{{2,6}}\s+"
-    rf"[A-Z][a-z]+\s+[A-Z][a-z]+(?:\s+[A-Z][a-z]+)?(?!\w){_REST}"
-    rf"|(?<!\w)(?i:p\.?\s?o\.? box)\s+\d+(?:,?\s+{_TOWN},?\s+(?:{_STATES})(?:,?\s+{_ZIP})?)?"
-    rf"|(?<!\w){_TOWN},\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)"
-    rf"|(?<!\w)[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){{0,3}},[ ]+(?!MD|PA|MS|ND|DO)(?:{_STATES})(?!\w)"
-    rf"|(?i:(?<=in )|(?<=of )|(?<=from )|(?<=to )|(?<=near )"
-    rf"|(?<=, ))[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){{0,3}},[ ]+(?:MD|PA|MS|ND)(?!\w)"
-    rf"|(?<!\w)(?:{_STATES}),?\s+{_ZIP}(?!\d)"
-    r"|(?i:\bzip(?: ?code)?[:\s]+)(?P<zip>\d{5}(?:-\d{4})?)"
+    rf"(?:{_CAPITAL}[ \t]+){{1,4}}{_STREET}\b\.?(?:\s+[NSEW]{{1,2}}\b\.?)?{_UNIT}?{_REST}",
+    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?[ \t]+(?:{_CAPITAL}[ \t]+){{0,3}}{_CAPITAL}{_UNIT}{_REST}",
+    rf"(?i:(?<=at )|(?<=to )|(?<=from )|(?<=of )|(?<=on )|(?<=address: ))(?!(?:19|20|21|22)\d\d )\d{{2,6}}\s+"
+    rf"[A-Z][a-z]+\s+[A-Z][a-z]+(?:\s+[A-Z][a-z]+)?(?!\w){_REST}",
+)
+_FROM_A_TOWN = (
+    rf"(?<!\w)(?:(?:PSC|CMR|Unit)\s+\d+,?\s+Box\s+\d+|[A-Z]{{2,5}}\s+{_CAPITAL}),?\s+(?:APO|FPO|DPO)"
+    rf",?\s+A[AEP]\s+{_ZIP}(?!\d)",
+    rf"(?<!\w){_TOWN},\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)",
+    rf"(?<!\w)[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){{0,3}},[ ]+(?!MD|PA|MS|ND|DO)(?:{_STATES})(?!\w)",
+    r"(?i:(?<=in )|(?<=of )|(?<=from )|(?<=to )|(?<=near )|(?<=, ))"
+    r"[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){0,3},[ ]+(?:MD|PA|MS|ND)(?!\w)",
+    rf"(?<!\w)(?:{_STATES}),?\s+{_ZIP}(?!\d)",
+)
+_ADDRESS = re.compile(
+    rf"(?=\d)(?:{'|'.join(_FROM_A_HOUSE)})"
+    rf"|(?<!\w)[pP](?i:\.?\s?o\.? box)\s+\d+{_REST}"
+    rf"|(?=[A-ZÀ-Þ])(?:{'|'.join(_FROM_A_TOWN)})"
+    r"|(?<!\w)[zZ](?i:ip(?: ?code)?[:\s]+)(?P<zip>\d{5}(?:-\d{4})?)"
 )
 _LIVES = re.compile(
     r"\b(?i:lives?|living|resid(?:es?|ing)|residen(?:ce|t)|born|raised|grew up|moved|relocated"

@@ -9,9 +9,9 @@ import importlib
 import pkgutil
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -88,6 +88,13 @@ class Lexicon:
 
     def kind(self, word: str) -> Evidence:
         """What a word by itself is evidence of, whatever its case."""
+        return self._judged(word)
+
+    @cached_property
+    def _judged(self) -> Callable[[str], Evidence]:
+        return lru_cache(maxsize=100_000)(self._judge)
+
+    def _judge(self, word: str) -> Evidence:
         token = plain(word)
         if _COMPOUND.match(word):
             return "name"

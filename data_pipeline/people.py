@@ -44,7 +44,7 @@ class Names:
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
-        self._known: dict[str, Evidence] = {}
+        self._kind = lexicon.kind
         self._texts: Sequence[str] = ()
 
     def find(self, texts: Sequence[str], taken: Sequence[list[Found]]) -> list[list[Found]]:
@@ -56,12 +56,6 @@ class Names:
         ]
         again = self._again(texts, first)
         return [without_overlaps(held, more) for held, more in zip(first, again, strict=True)]
-
-    def _kind(self, word: str) -> Evidence:
-        found = self._known.get(word)
-        if found is None:
-            found = self._known[word] = self._lexicon.kind(word)
-        return found
 
     def _in_context(self, text: str) -> Iterator[Found]:
         for pattern, strong, backwards in INTRODUCTIONS:
