@@ -120,8 +120,7 @@ def _judged(source: Source, bronze: "dict[str, DataFrame]", params: Params) -> "
         bronze[source.subjects.table].select(f.col(source.subjects.id).alias("listed")).distinct().dropna()
     )
     parts = [
-        _candidates(source, bronze[name], params, name, note)
-        for name, note in _tables(source, bronze).items()
+        _candidates(source, bronze, params, name, note) for name, note in _tables(source, bronze).items()
     ]
     notes = reduce(DataFrame.unionByName, parts)
     known = notes.join(f.broadcast(patients), notes["source_subject"] == patients["listed"], how="left")
@@ -133,18 +132,22 @@ def _judged(source: Source, bronze: "dict[str, DataFrame]", params: Params) -> "
     return marked.withColumn("broken", f.nullif(f.concat_ws(",", *names), f.lit("")))
 
 
-def _candidates(source: Source, frame: "DataFrame", params: Params, name: str, note: Note) -> "DataFrame":
+def _candidates(
+    source: Source, bronze: "dict[str, DataFrame]", params: Params, name: str, note: Note
+) -> "DataFrame":
     from pyspark.sql import functions as f
 
     from data_pipeline.candidates import pseudonym
 
     table = source.tables[name]
     kinds = {"string": "string", "double": "double", "timestamp": "timestamp_ntz"}
-    typed = frame.select(
+    typed = bronze[name].select(
         "file",
         "line",
         *(f.expr(f"try_cast(`{c}` as {kinds[kind]})").alias(c) for c, kind in table.columns.items()),
     )
+    if "visit." in table.available:
+        typed = _with_visits(source, bronze, typed)
     visit = source.visits.id if source.visits.id in table.columns else "null"
     text, time = f.expr(note.text), f.expr(note.time).cast("timestamp_ntz")
     return typed.select(
@@ -163,7 +166,19 @@ def _candidates(source: Source, frame: "DataFrame", params: Params, name: str, n
         (~text.rlike(r"[\p{L}\p{N}]")).alias("blank"),
         text.rlike(r"[\x00-\x08\x0E-\x1F\x7F\uFFFD]").alias("unreadable"),
         _future(note, time, params).alias("future"),
+        f.coalesce(f.expr(note.error), f.lit(False)).alias("marked_error"),
     )
+
+
+def _with_visits(source: Source, bronze: "dict[str, DataFrame]", notes: "DataFrame") -> "DataFrame":
+    """Notes beside the times of the visit that each names, as ``visit.started, visit.admitted, visit.ended``."""
+    from pyspark.sql import functions as f
+
+    from data_pipeline.candidates import visits
+
+    times = [f.max(time).alias(time) for time in ("started", "admitted", "ended")]
+    listed = visits(source, bronze).groupBy(f.col(source.visits.id).alias("visit_key")).agg(*times)
+    return notes.join(listed.alias("visit"), notes[source.visits.id] == f.col("visit_key"), how="left")
 
 
 def _future(note: Note, time: "Column", params: Params) -> "Column":

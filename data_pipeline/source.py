@@ -130,6 +130,8 @@ class Note(Frozen):
     text: str
     stored: str = ""
     """When it was stored, where that is written: a note dated later than this was misdated."""
+    error: str = "false"
+    """Whether the hospital marked it as written in error."""
 
 
 class SourceTable(Frozen):

@@ -290,11 +290,12 @@ NOTES = Table(
             "NOT future",
             "it is not dated more than a day after it was stored, nor after the asked time",
         ),
+        Rule("not_error", "text", "NOT marked_error", "the hospital did not mark the note as an error"),
         Rule("not_repeated", "note_id", "NOT repeated", "the same note does not stand in the extract twice"),
     ),
 )
 """Beside its columns a candidate note carries what its rules look at: ``size`` (bytes), ``subject_listed, blank,
-unreadable, future, repeated`` (boolean)."""
+unreadable, future, marked_error, repeated`` (boolean)."""
 
 NOTE_TOKENS = Table(
     name="note_tokens",

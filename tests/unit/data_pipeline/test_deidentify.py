@@ -108,6 +108,76 @@ def test_the_same_patients_names_and_dates_change_alike(settings: Settings) -> N
     assert first != other
 
 
+NURSE, SUMMARY, REPORT = "Nursing", "Discharge summary", "Radiology"
+
+
+def noteevent(row: int, category: str, day: str, time: str | None = None, stored: str | None = None,
+              error: str | None = None) -> list[str | None]:  # fmt: skip
+    return [
+        str(row),
+        "1",
+        "11",
+        f"{day} 00:00:00",
+        time,
+        stored,
+        category,
+        f"Note {row} of Mr. Quillfeather.",
+        error,
+    ]
+
+
+def test_a_mimic_iii_note_is_known_when_its_date_is_over_and_a_summary_not_before_discharge(
+    settings: Settings,
+) -> None:
+    columns = [
+        "row_id",
+        "subject_id",
+        "hadm_id",
+        "chartdate",
+        "charttime",
+        "storetime",
+        "category",
+        "text",
+        "iserror",
+    ]
+    rows = [
+        noteevent(2, NURSE, "2150-01-02", "2150-01-02 08:00:00", "2150-01-02 08:20:00"),
+        noteevent(3, NURSE, "2150-01-02", "2150-01-02 08:00:00", "2150-01-02 07:00:00"),
+        noteevent(4, REPORT, "2150-01-02"),
+        noteevent(5, SUMMARY, "2150-01-02"),
+        noteevent(6, SUMMARY, "2150-01-09"),
+        noteevent(7, NURSE, "2150-01-02", "2150-01-02 09:00:00", "2150-01-02 09:10:00", error="1"),
+    ]
+    visit = [["1", "11", "2150-01-01 10:00:00", None, "2150-01-05 15:00:00"]]
+    admitted = ["subject_id", "hadm_id", "admittime", "edregtime", "dischtime"]
+    others = [
+        column for column in source.load("mimic-iii").tables["admissions"].columns if column not in admitted
+    ]
+    asked = deidentify.Params(
+        source="mimic-iii",
+        dataset="h",
+        bronze={
+            "patients": bronze(settings, "patients", ["subject_id"], [["1"]]),
+            "admissions": bronze(
+                settings, "admissions", [*admitted, *others], [[*visit[0], *[None for _ in others]]]
+            ),
+            "noteevents": bronze(settings, "noteevents", columns, rows),
+        },
+        surrogate_key=surrogate_key.PUBLISHED,
+        max_quarantine_share=1.0,
+    )
+    result = deidentify.run(asked, settings, "key")
+    kept = lake.read(settings, result.notes).sort_by("line").to_pylist()
+    assert result.reasons == {"not_error": 1}
+    assert [(row["line"], row["available_time"]) for row in kept] == [
+        (2, datetime(2150, 1, 2, 8, 20)),
+        (3, datetime(2150, 1, 2, 8)),
+        (4, datetime(2150, 1, 3)),
+        (5, datetime(2150, 1, 5, 15)),
+        (6, datetime(2150, 1, 10)),
+    ]
+
+
 def test_too_many_unusable_notes_stop_the_stage(settings: Settings) -> None:
     with pytest.raises(QualityError, match="3 of the 4 notes of h can't be used"):
         deidentify.run(
