@@ -109,11 +109,14 @@ def _tree(path: Path) -> ast.Module:
 
 @cache
 def _file(module: str) -> Path | None:
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # "package.module.function": the import names an attribute
+    """Where a module's source is; None for the name of a function in one. Nothing is imported to find it: what a stage
+    imports late may take seconds."""
+    package, *parts = module.split(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         return None
-    return Path(spec.origin) if spec and spec.origin else None
+    place = Path(spec.origin).parent.joinpath(*parts)
+    return next((p for p in (place / "__init__.py", place.with_suffix(".py")) if p.is_file()), None)
 
 
 def _folder(settings: Settings, stage: str) -> str:
