@@ -1,20 +1,23 @@
 """What a runner costs beside the CLI starting one process per stage: the unchanged tiny loop, seconds per step.
 
 The home is filled once; then every stage finds its work done, so that what is left is the runner: processes, imports,
-databases. The share is of the loop when it does work, by the seconds that its manifests tell.
+databases. CPU seconds, of all processes together, hardly move with the load of the machine; wall seconds do. The share
+is of the loop when it does work, by the seconds that its manifests tell. Below stands what one found stage is made of.
 """
 
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from mediscale import graph, manifest, runners
+from mediscale import graph, manifest, scheduler
 from mediscale.settings import Settings
 
 PROGRAM = str(Path(sys.executable).with_name("mediscale"))
@@ -35,19 +38,57 @@ def main() -> None:
             done.seconds for name in {n.stage for n in NODES} for done in manifest.of_stage(settings, name)
         )
         print(f"{STEPS} steps; the stages' own work on the tiny hospital: {worked:.0f} s")
-        print(f"{'':<36}{'s per step':>12}{'of which Python and imports':>30}{'share of the loop':>20}")
-        start = best(
-            repeats, lambda: subprocess.run([PROGRAM, "bronze", "--schema"], check=True, capture_output=True)
-        )
         ways: dict[str, Callable[[], object]] = {
+            "one process, mediscale run": lambda: subprocess.run(
+                [PROGRAM, "run", "--size", "tiny"], check=True, capture_output=True
+            ),
             "CLI, one process per stage": lambda: by_processes(settings),
-            "Kubeflow's local runner": lambda: runners.orchestrate("kubeflow", settings, TINY),
-            "Airflow, dags test": lambda: runners.orchestrate("airflow", settings, TINY),
+            "Kubeflow's local runner": lambda: orchestrate("kubeflow"),
+            "Airflow, dags test": lambda: orchestrate("airflow"),
         }
-        for name, way in ways.items():
-            seconds = best(repeats, way)
-            share = seconds / (seconds + worked)
-            print(f"{name:<36}{seconds / STEPS:>12.2f}{start:>30.2f}{share:>20.0%}")
+        print(
+            f"{'':<28}{'CPU s per step':>16}{'beside the CLI':>16}{'wall s per step':>17}{'share of the loop':>19}"
+        )
+        measured = {name: best(repeats, way) for name, way in ways.items()}
+        cli = measured["CLI, one process per stage"].cpu
+        for name, cost in measured.items():
+            share = cost.wall / (cost.wall + worked)
+            print(
+                f"{name:<28}{cost.cpu / STEPS:>16.2f}{cost.cpu / cli:>16.2f}{cost.wall / STEPS:>17.2f}{share:>19.0%}"
+            )
+        show_parts(repeats, settings)
+
+
+class Cost(NamedTuple):
+    """Seconds."""
+
+    cpu: float
+    wall: float
+
+
+def show_parts(repeats: int, settings: Settings) -> None:
+    """Of one found stage as Airflow starts it, each part with the parts before it."""
+    python, airflow = sys.executable, str(scheduler.AIRFLOW.with_name("python"))
+    result = settings.home / "results" / "extract.json"
+    parts = {
+        "Python itself": [python, "-c", ""],
+        "with the stages' contract": [python, "-c", "import mediscale.resolve"],
+        "with a stage that is found": [PROGRAM, "bronze", "--resolve", "--from", str(result)],
+        "Airflow's own import": [airflow, "-c", "import airflow.sdk.execution_time.task_runner"],
+        "KFP's own import": [python, "-c", "import kfp"],
+    }
+    for name, command in parts.items():
+        cost = best(repeats, lambda command=command: subprocess.run(command, check=True, capture_output=True))
+        print(f"{name:<28}{cost.cpu:>16.2f}{'':>16}{cost.wall:>17.2f}")
+
+
+def orchestrate(runner: str) -> None:
+    """In a process of its own, so that its CPU seconds are counted."""
+    code = (
+        "import sys; from mediscale import runners; from mediscale.settings import Settings\n"
+        f"runners.orchestrate(sys.argv[1], Settings(), {TINY!r})"
+    )
+    subprocess.run([sys.executable, "-c", code, runner], check=True, capture_output=True)
 
 
 def by_processes(settings: Settings) -> None:
@@ -63,14 +104,20 @@ def by_processes(settings: Settings) -> None:
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 
-def best(repeats: int, work: Callable[[], object]) -> float:
-    """The quickest of several runs: other work on the machine only ever adds."""
-    seconds = []
+def best(repeats: int, work: Callable[[], object]) -> Cost:
+    """The cheapest of several runs: other work on the machine only ever adds."""
+    costs = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started, used = time.perf_counter(), children()
         work()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+        costs.append(Cost(children() - used, time.perf_counter() - started))
+    return Cost(min(cost.cpu for cost in costs), min(cost.wall for cost in costs))
+
+
+def children() -> float:
+    """CPU seconds of the processes that were started and have ended, and of those that they started."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from data_pipeline import source
 if TYPE_CHECKING:
     import polars as pl
 
-READS_HIGH: Mapping[str, float] = {"creatinine": 1.6, "urea_nitrogen": 1.4, "potassium": 1.15}
+READS_HIGH: Mapping[str, float] = {"creatinine": 1.6, "urea_nitrogen": 1.4, "potassium": 1.25}
 """Factors, by concept."""
 
 

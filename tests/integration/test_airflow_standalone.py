@@ -73,10 +73,10 @@ class Airflow:
         self.token = answer.get("access_token", "")
         return status
 
-    def part(self, name: str) -> psutil.Process:
+    def part(self, name: str, other_than: int = 0) -> psutil.Process | None:
         """Airflow's own process of that name."""
         parts = psutil.Process(self.process.pid).children()
-        return next(part for part in parts if name in part.cmdline())
+        return next((p for p in parts if name in p.cmdline() and p.pid != other_than), None)
 
     def states(self, dag: str, run: str) -> dict[str, str]:
         tasks = self.ask(f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")[1]["task_instances"]
@@ -180,8 +180,9 @@ def test_a_run_survives_whatever_is_killed(airflow: Airflow) -> None:
         assert airflow.ask(f"/api/v2/dags/{dag}/clearTaskInstances", again)[0] == 200
         holder(home, "retrain-mortality")
         killed = airflow.part("scheduler")
+        assert killed
         killed.kill()
-        until(lambda: airflow.part("scheduler").pid != killed.pid)
+        until(lambda: airflow.part("scheduler", other_than=killed.pid))
         until(lambda: "already running here" in said(airflow, dag, run, "drift_readmission"))
     (home / "hold-retrain-mortality").unlink()
     state = until(

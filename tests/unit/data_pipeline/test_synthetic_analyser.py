@@ -17,6 +17,6 @@ LABS = pl.DataFrame({
 
 def test_only_its_own_results_and_only_since_then() -> None:
     read = read_high(LABS, datetime(2022, 3, 2))
-    assert read["valuenum"].to_list() == [1.0, 1.6, 12.1, None, 4.6]
-    assert read["value"].to_list() == ["1.0", "1.6", "12.1", "HEMOLYZED", "4.6"]
+    assert read["valuenum"].to_list() == [1.0, 1.6, 12.1, None, 5.0]
+    assert read["value"].to_list() == ["1.0", "1.6", "12.1", "HEMOLYZED", "5.0"]
     assert read.columns == LABS.columns
