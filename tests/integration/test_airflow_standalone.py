@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,11 @@ class Airflow:
 
     def part(self, name: str, other_than: int = 0) -> psutil.Process | None:
         """Airflow's own process of that name."""
-        parts = psutil.Process(self.process.pid).children()
-        return next((p for p in parts if name in p.cmdline() and p.pid != other_than), None)
+        for part in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # a zombie until its parent looks
+                if part.pid != other_than and name in part.cmdline():
+                    return part
+        return None
 
     def states(self, dag: str, run: str) -> dict[str, str]:
         tasks = self.ask(f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")[1]["task_instances"]

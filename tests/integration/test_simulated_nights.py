@@ -8,6 +8,8 @@ from mediscale import lake, registry, simulation
 from mediscale.settings import Settings
 from mediscale.simulation import Hospital
 
+pytestmark = pytest.mark.timeout(3000)
+
 
 @pytest.mark.usefixtures("spark")
 def test_nights_are_lived_once(
