@@ -127,13 +127,15 @@ def row(night: Night) -> str:
 
 
 def _drift(night: Night) -> str:
-    if night.drift is None:
+    drift = night.drift
+    if drift is None:
         return ""
-    judged = night.drift.judged
-    if not judged:
-        return f"too few ({night.drift.n})"
-    moved = len(night.drift.drifted_columns) + len(night.drift.drifted_missing)
-    return f"{'drifted' if night.drift.drifted else 'quiet'} ({judged}), {moved} inputs"
+    if not drift.judged:
+        return f"too few (n={drift.n})"
+    if not drift.drifted:
+        return f"quiet (n={drift.judged})"
+    moved = len(drift.drifted_columns) + len(drift.drifted_missing)
+    return f"{moved} inputs drifted (n={drift.judged})" if moved else f"risks drifted (n={drift.judged})"
 
 
 def _outcomes(night: Night) -> str:
