@@ -44,38 +44,44 @@ def sources() -> list[str]:
     return sorted(file.stem.replace("_", "-") for file in folder.glob("*.yaml"))
 
 
-def usual(name: str) -> str:
+SYNTHETIC = "synthetic"
+"""In the place of a source: a made-up hospital."""
+
+
+def usual(name: str) -> str | None:
     """What a run gets that nobody gives a parameter to, as each scheduled one: ``MEDISCALE_SOURCE`` and so on."""
-    return os.environ.get(f"MEDISCALE_{name.upper()}", "")
+    return os.environ.get(f"MEDISCALE_{name.upper()}") or None
 
 
 EXTRACT_PARAMS = {
     "source": Param(
-        usual("source"),
+        usual("source") or SYNTHETIC,
         type="string",
-        enum=["", *sources()],
-        description="What the extract is. Empty: a synthetic hospital.",
+        enum=[SYNTHETIC, *sources()],
+        description="What the extract is; synthetic: a made-up hospital.",
     ),
     "path": Param(
         usual("path"),
-        type="string",
-        description="Folder of the extract, on the machine where the stages run.",
+        type=["null", "string"],
+        description="Folder of the extract, on the machine where the stages run; empty for a made-up hospital.",
     ),
     "dataset": Param(
         usual("dataset"),
-        type="string",
+        type=["null", "string"],
         pattern="^[a-z0-9-]*$",
-        description="Name in the lake. Empty: the source's, or `synthetic`.",
+        description="Name in the lake; empty: the source's.",
     ),
     "size": Param(
-        usual("size"),
+        usual("size") or "small",
         type="string",
-        enum=["", "tiny", "small", "large"],
-        description="Of the synthetic hospital: 250, 6,000 or 40,000 patients. Empty: small.",
+        enum=["tiny", "small", "large"],
+        description="Of a made-up hospital: 250, 6,000 or 40,000 patients.",
     ),
 }
+"""None has to be filled in: Airflow's form takes an empty text for a missing one."""
+
 DATASET_PARAM = Param(
-    usual("dataset") or usual("source") or "synthetic",
+    usual("dataset") or usual("source") or SYNTHETIC,
     type="string",
     pattern="^[a-z0-9][a-z0-9-]*$",
     description="Name in the lake.",
@@ -209,7 +215,13 @@ def step(name: str, arguments: list[str], refusable: bool = False) -> BaseOperat
 
 def extract() -> BaseOperator:
     """What a run begins with, from the run's parameters."""
-    given = [f"--{name}={{{{ params.{name} }}}}" for name in EXTRACT_PARAMS]
+    made_up = f"params.source == '{SYNTHETIC}'"
+    given = [
+        f"--source={{{{ '' if {made_up} else params.source }}}}",
+        "--path={{ params.path or '' }}",
+        "--dataset={{ params.dataset or '' }}",
+        f"--size={{{{ params.size if {made_up} else '' }}}}",
+    ]
     return step(graph.EXTRACT, [graph.EXTRACT, *given])
 
 

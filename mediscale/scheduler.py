@@ -60,11 +60,16 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
+_NOT_GIVEN = {"source": "synthetic", "path": None, "dataset": None, "size": "small"}
+"""What the DAG's parameters are where nothing was asked for, whatever the scheduled runs of this place get."""
+
+
 def run_loop(settings: Settings, which: dict[str, str], log: TextIO) -> bool:
     """Runs the loop's DAG once, without a scheduler or a server; whether it succeeded."""
     around = environment(settings)
     migrate(around, log)
-    command = [str(AIRFLOW), "dags", "test", "mediscale_loop", "--conf", json.dumps(which)]
+    conf = {name: value or _NOT_GIVEN[name] for name, value in which.items()}
+    command = [str(AIRFLOW), "dags", "test", "mediscale_loop", "--conf", json.dumps(conf)]
     return subprocess.run(command, env=around, stdout=log, stderr=log, check=False).returncode == 0
 
 
