@@ -152,10 +152,11 @@ class Part:
         self.start()
 
     def wait(self) -> None:
+        """Until it ended; idle workers that outlived it, which listen to nobody else, are ended too."""
         self.process.wait()
         for group in self.groups:
             with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGTERM)
+                os.killpg(group, signal.SIGKILL)
 
 
 @contextmanager

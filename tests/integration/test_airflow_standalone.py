@@ -99,6 +99,14 @@ def until(happened: Callable[[], Any], seconds: float = 300) -> Any:
     return found
 
 
+def belongs(process: psutil.Process, home: Path) -> bool:
+    """A process that was started for this home and still runs."""
+    try:
+        return process.environ().get("MEDISCALE_HOME") == str(home) and process.pid != os.getpid()
+    except psutil.Error:
+        return False
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -124,6 +132,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     yield Airflow(process, told[1], told[2], home)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
+    until(lambda: not [p for p in psutil.process_iter() if belongs(p, home)], 30)
 
 
 def test_the_printed_password_opens_it_and_no_other(airflow: Airflow) -> None:

@@ -39,7 +39,9 @@ def main(folder: Path) -> dict[str, Any]:
         "drift": run(bag, "mediscale_drift", NIGHT, {}),
         "retraining": run(bag, "mediscale_retraining", None, {}),
         "promotion": run(bag, "mediscale_promotion", None, {}),
-        "failing": run(bag, "mediscale_loop", None, {"dataset": "broken"}),
+        "failing": run(
+            bag, "mediscale_loop", None, {"source": "mimic-iv", "path": "/nowhere", "dataset": "broken"}
+        ),
     }
     return told
 
@@ -55,6 +57,9 @@ def describe(dag: Any) -> dict[str, Any]:
     return {
         "catchup": dag.catchup,
         "max_active_runs": dag.max_active_runs,
+        "params": dag.params.dump(),
+        "description": dag.description,
+        "owner": dag.owner,
         "assets": sorted(asset.name for asset in condition.objects) if condition else [],
         "tasks": {
             task.task_id: {

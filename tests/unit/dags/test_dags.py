@@ -72,6 +72,26 @@ def test_every_dag_runs_once_at_a_time_and_never_catches_up(told: dict[str, Any]
     assert {(dag["catchup"], dag["max_active_runs"]) for dag in told["dags"].values()} == {(False, 1)}
 
 
+def test_a_run_can_be_triggered_from_the_form_as_it_opens(told: dict[str, Any]) -> None:
+    """Airflow's form takes an empty text for a missing one, and lets nobody go on."""
+    given = [value for dag in told["dags"].values() for value in dag["params"].values()]
+    assert given
+    assert "" not in given
+
+
+def test_every_dag_says_what_it_is_for_and_whose_it_is(told: dict[str, Any]) -> None:
+    assert all(dag["description"].endswith(".") for dag in told["dags"].values())
+    assert {dag["owner"] for dag in told["dags"].values()} == {"mediscale"}
+
+
+def test_a_made_up_hospital_has_no_source_and_an_extract_no_size(
+    call: Callable[[str, str], str],
+) -> None:
+    assert "--source= --path= --dataset= --size=tiny" in call("extract", "--size=tiny")
+    assert "--dataset=broken" in call("extract", "--source=mimic-iv")
+    assert "--size= " in call("extract", "--source=mimic-iv")
+
+
 def test_every_task_has_a_timeout_and_an_alert(told: dict[str, Any]) -> None:
     tasks = {name: task for dag in told["dags"].values() for name, task in dag["tasks"].items()}
     assert [name for name, task in tasks.items() if not task["alerts"]] == []
