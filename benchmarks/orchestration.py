@@ -1,12 +1,11 @@
-"""What a runner costs beside the CLI starting one process per stage: the unchanged tiny loop, seconds per step.
+"""What a runner costs beside the CLI starting one process per stage: CPU seconds per step, and of the runner itself.
 
-The home is filled once; then every stage finds its work done, so that what is left is the runner: processes, imports,
-databases. CPU seconds, of all processes together, hardly move with the load of the machine; wall seconds do. The share
-is of the loop when it does work, by the seconds that its manifests tell. Below stands what one found stage is made of.
+Each runner starts the same step, one that finds its work done, once and several times: the difference is what a step
+costs, the rest is what the runner costs before it starts the first one. CPU seconds are of all processes together; they
+move little with the load of the machine, and wall seconds do. Below stands what a step is made of.
 """
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -17,46 +16,35 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mediscale import graph, manifest, scheduler
+from mediscale import graph, scheduler
 from mediscale.settings import Settings
 
 PROGRAM = str(Path(sys.executable).with_name("mediscale"))
-NODES = list(graph.nodes(graph.LOOP))
-STEPS = len(NODES) + 1
-TINY = {"source": "", "path": "", "dataset": "", "size": "tiny"}
+STEP = ["extract", "--size", "tiny"]
+SEVERAL = 5
+LOOP_STEPS = len(list(graph.nodes(graph.LOOP))) + 1
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MEDISCALE_HOME"] = folder
-        settings = Settings()
-        by_processes(settings)
-        worked = sum(
-            done.seconds for name in {n.stage for n in NODES} for done in manifest.of_stage(settings, name)
-        )
-        print(f"{STEPS} steps; the stages' own work on the tiny hospital: {worked:.0f} s")
-        ways: dict[str, Callable[[], object]] = {
-            "one process, mediscale run": lambda: subprocess.run(
-                [PROGRAM, "run", "--size", "tiny"], check=True, capture_output=True
-            ),
-            "CLI, one process per stage": lambda: by_processes(settings),
-            "Kubeflow's local runner": lambda: orchestrate("kubeflow"),
-            "Airflow, dags test": lambda: orchestrate("airflow"),
-        }
-        print(
-            f"{'':<28}{'CPU s per step':>16}{'beside the CLI':>16}{'wall s per step':>17}{'share of the loop':>19}"
-        )
-        measured = {name: best(repeats, way) for name, way in ways.items()}
-        cli = measured["CLI, one process per stage"].cpu
-        for name, cost in measured.items():
-            share = cost.wall / (cost.wall + worked)
-            print(
-                f"{name:<28}{cost.cpu / STEPS:>16.2f}{cost.cpu / cli:>16.2f}{cost.wall / STEPS:>17.2f}{share:>19.0%}"
-            )
-        show_parts(repeats, settings)
+KUBEFLOW = """
+import sys
+from kfp import dsl, local
+from kubeflow_pipelines import steps
+home, count = sys.argv[1], int(sys.argv[2])
+local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=home + "/kubeflow")
+@dsl.pipeline(name="many")
+def many():
+    for _ in range(count):
+        steps.extract(source="", path="", dataset="", size="tiny", home=home)
+many()
+"""
+AIRFLOW = """
+from airflow.sdk import dag
+from mediscale_steps import DEFAULTS, step
+@dag(dag_id="many_{count}", schedule=None, catchup=False, default_args=DEFAULTS, max_active_tasks=1)
+def many():
+    for i in range({count}):
+        step("extract_" + str(i), {step})
+many()
+"""
 
 
 class Cost(NamedTuple):
@@ -66,50 +54,84 @@ class Cost(NamedTuple):
     wall: float
 
 
-def show_parts(repeats: int, settings: Settings) -> None:
-    """Of one found stage as Airflow starts it, each part with the parts before it."""
-    python, airflow = sys.executable, str(scheduler.AIRFLOW.with_name("python"))
-    result = settings.home / "results" / "extract.json"
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(home=Path(folder))
+        os.environ["MEDISCALE_HOME"] = folder
+        by_processes(1)
+        runners = {
+            "CLI, one process per stage": by_processes,
+            "Kubeflow's local runner": lambda count: by_kubeflow(settings, count),
+            "Airflow, dags test": airflow_in(settings),
+        }
+        print(f"{'':<32}{'CPU s per step':>15}{'CPU s to start':>15}{'wall s per step':>16}")
+        marginal = {name: show(name, runner, repeats) for name, runner in runners.items()}
+        cli = marginal["CLI, one process per stage"]
+        for name, cpu in marginal.items():
+            print(
+                f"{name}: {cpu / cli:.2f} of the CLI, {(cpu - cli) * LOOP_STEPS:.0f} CPU s more in a loop of {LOOP_STEPS}"
+            )
+        show_parts(repeats)
+
+
+def show(name: str, runner: Callable[[int], None], repeats: int) -> float:
+    """Prints the line of a runner; returns its CPU seconds per step."""
+    one, several = (best(repeats, runner, count) for count in (1, SEVERAL))
+    step = Cost(*((many - single) / (SEVERAL - 1) for many, single in zip(several, one, strict=True)))
+    print(f"{name:<32}{step.cpu:>15.2f}{one.cpu - step.cpu:>15.2f}{step.wall:>16.2f}", flush=True)
+    return step.cpu
+
+
+def by_processes(count: int) -> None:
+    for _ in range(count):
+        quietly([PROGRAM, *STEP, "--result", f"{os.environ['MEDISCALE_HOME']}/result.json"])
+
+
+def by_kubeflow(settings: Settings, count: int) -> None:
+    quietly([sys.executable, "-c", KUBEFLOW, str(settings.home), str(count)])
+
+
+def airflow_in(settings: Settings) -> Callable[[int], None]:
+    """Airflow's own command on a DAG of that many steps; its database is made before anything is measured."""
+    dags = settings.home / "dags"
+    dags.mkdir()
+    around = scheduler.environment(settings) | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)}
+    around["PYTHONPATH"] += f"{os.pathsep}{scheduler.ROOT / 'dags'}"
+    for count in (1, SEVERAL):
+        (dags / f"many_{count}_dag.py").write_text(AIRFLOW.format(count=count, step=STEP))
+    with (settings.home / "migrate.log").open("w") as log:
+        scheduler.migrate(around, log)
+    return lambda count: quietly([str(scheduler.AIRFLOW), "dags", "test", f"many_{count}"], around)
+
+
+def show_parts(repeats: int) -> None:
+    """Of one step, each part with the parts before it; and what the runners' own processes import."""
+    airflow = str(scheduler.AIRFLOW.with_name("python"))
     parts = {
-        "Python itself": [python, "-c", ""],
-        "with the stages' contract": [python, "-c", "import mediscale.resolve"],
-        "with a stage that is found": [PROGRAM, "bronze", "--resolve", "--from", str(result)],
-        "Airflow's own import": [airflow, "-c", "import airflow.sdk.execution_time.task_runner"],
-        "KFP's own import": [python, "-c", "import kfp"],
+        "Python itself": [sys.executable, "-c", ""],
+        "with the stages' contract": [sys.executable, "-c", "import mediscale.resolve"],
+        "with the step, found": [PROGRAM, *STEP],
+        "Airflow's task runner, imported": [airflow, "-c", "import airflow.sdk.execution_time.task_runner"],
+        "KFP, imported": [sys.executable, "-c", "import kfp"],
     }
     for name, command in parts.items():
-        cost = best(repeats, lambda command=command: subprocess.run(command, check=True, capture_output=True))
-        print(f"{name:<28}{cost.cpu:>16.2f}{'':>16}{cost.wall:>17.2f}")
+        cost = best(repeats, lambda _count, command=command: quietly(command), 1)
+        print(f"{name:<32}{cost.cpu:>15.2f}{'':>15}{cost.wall:>16.2f}", flush=True)
 
 
-def orchestrate(runner: str) -> None:
-    """In a process of its own, so that its CPU seconds are counted."""
-    code = (
-        "import sys; from mediscale import runners; from mediscale.settings import Settings\n"
-        f"runners.orchestrate(sys.argv[1], Settings(), {TINY!r})"
-    )
-    subprocess.run([sys.executable, "-c", code, runner], check=True, capture_output=True)
+def quietly(command: list[str], around: dict[str, str] | None = None) -> None:
+    subprocess.run(command, check=True, capture_output=True, env=around)
 
 
-def by_processes(settings: Settings) -> None:
-    """Each stage as Airflow starts it, without Airflow."""
-    folder = settings.home / "results"
-    extract = [PROGRAM, "extract", "--size", "tiny", "--result", str(folder / "extract.json")]
-    subprocess.run(extract, check=True)
-    for node in NODES:
-        command = [PROGRAM, node.stage, "--resolve", "--result", str(folder / f"{node.name}.json")]
-        for name in node.upstream:
-            command += ["--from", str(folder / f"{name}.json")]
-        command += ["--set", f"task={json.dumps(node.task)}"] if node.task else []
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-
-
-def best(repeats: int, work: Callable[[], object]) -> Cost:
+def best(repeats: int, work: Callable[[int], None], count: int) -> Cost:
     """The cheapest of several runs: other work on the machine only ever adds."""
     costs = []
     for _ in range(repeats):
         started, used = time.perf_counter(), children()
-        work()
+        work(count)
         costs.append(Cost(children() - used, time.perf_counter() - started))
     return Cost(min(cost.cpu for cost in costs), min(cost.wall for cost in costs))
 

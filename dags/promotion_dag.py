@@ -40,7 +40,9 @@ def question(name: str, folders: dict[str, str]) -> str:
     if not staged["staged"]:
         raise AirflowSkipException(staged["reason"])
     figures = json.loads((results / f"evaluate_{name}.json").read_text())["metrics"]
-    told = "\n".join(f"- {label}: {value:.3f}" for label, value in figures.items() if value is not None)
+    told = "\n".join(
+        f"- {label.replace('_', ' ')}: {value:.3f}" for label, value in figures.items() if value is not None
+    )
     model = staged["model"]
     return f"{model['name']} v{model['version']}: {staged['reason']}\n\nOn held-out patients:\n\n{told}"
 

@@ -317,7 +317,7 @@ def _stages(_options: argparse.Namespace) -> int:
 
 
 def _stage(name: str, arguments: list[str]) -> int:
-    from mediscale import resolve, stages
+    from mediscale import headlines, resolve, stages
 
     parser = argparse.ArgumentParser(prog=f"mediscale {name}", description=f"Run the stage {name}.")
     parser.add_argument("--config", type=Path, help="parameters as a JSON file")
@@ -353,6 +353,8 @@ def _stage(name: str, arguments: list[str]) -> int:
     )
     result = stages.call(name, config, settings=settings)
     _write_result(result.model_dump_json(indent=2), options.result)
+    if options.result:
+        print(f"{name}: {headlines.of(name, result)}", file=sys.stderr)  # for the log of who started it
     return 0
 
 
