@@ -71,8 +71,9 @@ def main() -> None:
         marginal = {name: show(name, runner, repeats) for name, runner in runners.items()}
         cli = marginal["CLI, one process per stage"]
         for name, cpu in marginal.items():
+            more = (cpu - cli) * LOOP_STEPS
             print(
-                f"{name}: {cpu / cli:.2f} of the CLI, {(cpu - cli) * LOOP_STEPS:.0f} CPU s more in a loop of {LOOP_STEPS}"
+                f"{name}: {cpu / cli:.2f} of the CLI; {more:.0f} CPU s more in the {LOOP_STEPS} steps of the loop"
             )
         show_parts(repeats)
 
