@@ -18,7 +18,7 @@ DECISION = "promotion"
 """The stage that a run ends with, for each task."""
 ROOT = "silver"
 """What the tasks of one run share."""
-AFTERWARDS = ("rehearsal", "drift", "retrain")
+AFTERWARDS = ("rehearsal", "rounds", "drift", "retrain")
 """What is done with a decided version, and belongs to its run."""
 _BESIDE = "incumbent"
 """Begins the names of parameters about another run's model, which this run is only compared with."""

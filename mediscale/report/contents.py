@@ -1,10 +1,12 @@
 """What one run's report says, collected from manifests, evidence files and model folders; nothing is computed anew."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
 
+from data_pipeline import synthetic
 from mediscale import lake, predictor, registry
 from mediscale.errors import MediscaleError
 from mediscale.lineage import DECISION, Run
@@ -301,8 +303,11 @@ def _ratios(settings: Settings, page: str | None) -> Iterator[tuple[str, float]]
 def _commands(run: Run) -> Iterator[str]:
     made_up, bronze = run.newest("synthetic"), _only(run, "bronze")
     if made_up is not None:
+        usual = synthetic.Params(size=made_up.params["size"], dataset=run.dataset).model_dump(mode="json")
+        own = {name: value for name, value in made_up.params.items() if usual.get(name) != value}
         named = "" if run.dataset == "synthetic" else f" --dataset {run.dataset}"
-        yield f"mediscale run --size {made_up.params['size']}{named}"
+        settings = "".join(f" --set {name}={json.dumps(value)}" for name, value in {**usual, **own}.items())
+        yield f"mediscale synthetic{settings}" if own else f"mediscale run --size {usual['size']}{named}"
     else:
         source, path = bronze.params["source"], bronze.params["path"]
         named = "" if run.dataset == source else f" --dataset {run.dataset}"

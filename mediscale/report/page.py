@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent
 _MOST_INPUTS = 15
 _MOST_COLUMNS = 12
+_MOST_WINDOWS = 4
 
 
 @dataclass(frozen=True)
@@ -260,21 +261,22 @@ def _drift(watched: Watched) -> Chart | None:
     from serving.explainer import meaning
 
     worst: dict[str, float] = {}
-    for window in watched.windows:
+    newest = watched.windows[-_MOST_WINDOWS:]
+    for window in newest:
         for column, ratio in window.ratios.items():
             worst[column] = max(worst.get(column, 0.0), ratio)
     columns = sorted(worst, key=lambda column: (-worst[column], column))[:_MOST_COLUMNS]
     if not columns:
         return None
-    series = [(window.name, [window.ratios.get(column) for column in columns]) for window in watched.windows]
+    series = [(window.name, [window.ratios.get(column) for column in columns]) for window in newest]
     names = [
         f"{meaning(column.removesuffix(' missing'))}{' missing' * column.endswith(' missing')}"
         for column in columns
     ]
     caption = (
-        f"The {len(columns)} watched columns that moved most, by Evidently's Wasserstein distance (or the change of "
-        "the share that is missing), as a multiple of what an undrifted window of the same size reaches. "
-        "Beyond the line: drifted."
+        f"The {len(columns)} watched columns that moved most in the newest windows, by Evidently's Wasserstein "
+        "distance (or the change of the share that is missing), as a multiple of what an undrifted window of the same "
+        "size reaches. Beyond the line: drifted."
     )
     return charts.dots("drift", "Drift", names, series, "multiple of the alarm threshold", caption)
 

@@ -59,6 +59,7 @@ STAGES = {
     "evaluate": "judge on held-out patients",
     "promotion": "decide",
     "rehearsal": "rehearse serving",
+    "rounds": "a morning's questions",
     "drift": "look for drift",
     "retrain": "retrain or keep",
 }
