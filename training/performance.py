@@ -188,7 +188,8 @@ class Performance:
 
         def share(w: Floats) -> Floats:
             alone = metrics.auroc(y, table, w)
-            return (metrics.auroc(y, part.risk, w) - alone) / (metrics.auroc(y, truth, w) - alone)
+            with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any possible gain
+                return (metrics.auroc(y, part.risk, w) - alone) / (metrics.auroc(y, truth, w) - alone)
 
         return part.resamples.estimate(share)
 
