@@ -80,6 +80,7 @@ def main() -> None:
 
 def show(name: str, runner: Callable[[int], None], repeats: int) -> float:
     """Prints the line of a runner; returns its CPU seconds per step."""
+    runner(1)  # what only a first run has to do
     one, several = (best(repeats, runner, count) for count in (1, SEVERAL))
     step = Cost(*((many - single) / (SEVERAL - 1) for many, single in zip(several, one, strict=True)))
     print(f"{name:<32}{step.cpu:>15.2f}{one.cpu - step.cpu:>15.2f}{step.wall:>16.2f}", flush=True)
