@@ -21,7 +21,8 @@ from mediscale.settings import Settings
 
 PROGRAM = str(Path(sys.executable).with_name("mediscale"))
 STEP = ["extract", "--size", "tiny"]
-SEVERAL = 5
+SEVERAL = 20
+"""Enough that the unsteady start of Airflow does not drown what its steps cost."""
 LOOP_STEPS = len(list(graph.nodes(graph.LOOP))) + 1
 
 KUBEFLOW = """
