@@ -28,7 +28,8 @@ USER = "admin"
 _PASSWORDS = "passwords.json"
 _START_SECONDS = 600.0
 _LEAST_SECONDS = 60.0
-"""What a part lives at least before it is worth another start."""
+"""What a part lives at least; one that ends sooner, more than ``_MOST_SHORT`` times in a row, is not started again."""
+_MOST_SHORT = 2
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -122,6 +123,8 @@ class Part:
     around: dict[str, str]
     log: TextIO
     started: float = 0.0
+    short: int = 0
+    """Times in a row that it ended soon after its start."""
     groups: list[int] = field(default_factory=list)
     """Of every process that it was: the workers of one that was killed go on with their tasks."""
 
@@ -143,8 +146,9 @@ class Part:
         return self.process.poll() is not None
 
     def start_again(self) -> None:
-        """Raises: MediscaleError: it ended so soon that it would end again."""
-        if time.monotonic() - self.started < _LEAST_SECONDS:
+        """Raises: MediscaleError: it ends so soon, again and again, that it would end again."""
+        self.short = self.short + 1 if time.monotonic() - self.started < _LEAST_SECONDS else 0
+        if self.short > _MOST_SHORT:
             raise MediscaleError(
                 f"Airflow's {self.command[0]} ends as soon as it starts; {self.log.name} says why."
             )
