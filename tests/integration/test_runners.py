@@ -22,7 +22,7 @@ ORCHESTRATE = (
     "which = {'source': '', 'path': '', 'dataset': '', 'size': 'tiny'}\n"
     "runners.orchestrate(sys.argv[1], Settings(), which)"
 )
-PLACES = {"table_id", "model_uri", "model_digest", "evidence", "evidence_digest"}
+PLACES = {"table_id", "run_id", "model_uri", "model_digest", "evidence", "evidence_digest"}
 """Named by the home that they lie in."""
 CLOCK = {"moved_at", "sequence"}
 

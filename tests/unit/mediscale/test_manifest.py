@@ -1,7 +1,5 @@
 """The code digest follows what a stage imports, and nothing else."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,7 @@ from mediscale import manifest
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "lab"
     folder.mkdir()
     (folder / "__init__.py").write_text("")
@@ -20,8 +18,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "rules.yaml").write_text("a: 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(manifest, "FIRST_PARTY", ("lab",))
-    yield folder
-    sys.modules.pop("lab")  # finding a submodule imports its package
+    return folder
 
 
 def digest() -> str:
