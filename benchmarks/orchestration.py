@@ -25,6 +25,14 @@ SEVERAL = 20
 """Enough that the unsteady start of Airflow does not drown what its steps cost."""
 LOOP_STEPS = len(list(graph.nodes(graph.LOOP))) + 1
 
+SPARK_START = Path(__file__).parents[1] / "infra" / "spark" / "start.py"
+WITHOUT_ARCHIVE = f"""
+import runpy, sys
+from mediscale import spark
+spark._archived_classes = list
+sys.argv = {[str(SPARK_START), tempfile.gettempdir()]}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 KUBEFLOW = """
 import sys
 from kfp import dsl, local
@@ -117,6 +125,8 @@ def show_parts(repeats: int) -> None:
         "Python itself": [sys.executable, "-c", ""],
         "with the stages' contract": [sys.executable, "-c", "import mediscale.resolve"],
         "with the step, found": [PROGRAM, *STEP],
+        "Spark and one small table": [sys.executable, str(SPARK_START), tempfile.gettempdir()],
+        "that without archived classes": [sys.executable, "-c", WITHOUT_ARCHIVE],
         "Airflow's task runner, imported": [airflow, "-c", "import airflow.sdk.execution_time.task_runner"],
         "KFP, imported": [sys.executable, "-c", "import kfp"],
     }

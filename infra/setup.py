@@ -25,6 +25,7 @@ PLATFORM = ROOT / ".venv"
 AIRFLOW = ROOT / ".venv-airflow"
 IVY = ROOT / "infra" / "spark" / "ivy.xml"
 JAR_DIGESTS = ROOT / "infra" / "spark" / "jars.sha256"
+SPARK_START = ROOT / "infra" / "spark" / "start.py"
 
 BASE_PYTHON = os.path.realpath(sys.executable)
 """Not the one of an activated .venv, which a rebuild deletes."""
@@ -70,6 +71,7 @@ def platform_steps() -> list[Step]:
         (PLATFORM / "done-project", digest_of(lock, ROOT / "pyproject.toml"), install_project),
         (PLATFORM / "done-java", f"{locked} {java}", lambda: make_java(java)),
         (PLATFORM / "done-jars", digest_of(IVY, JAR_DIGESTS), fetch_jars),
+        (PLATFORM / "done-classes", f"{digest_of(lock, JAR_DIGESTS, SPARK_START)} {java}", archive_classes),
     ]
 
 
@@ -188,6 +190,25 @@ def fetch_jars() -> None:
     partial.replace(home)
 
 
+def archive_classes() -> None:
+    """Starts Spark once, and leaves its classes as Java lays them out in memory: later sessions map them instead of
+    loading them anew. ``mediscale.spark`` names the archives; a Java that they are not of goes on without.
+    """
+    partial, home = PLATFORM / "classes.partial", PLATFORM / "classes"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    own = f"-XX:SharedArchiveFile={partial / 'java.jsa'}"  # not every runtime comes with one
+    dump = [java_command(), "-Xshare:dump", "-XX:+UseSerialGC", own]
+    made = subprocess.run(dump, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    options = (
+        "" if made.returncode else f"{own} -XX:ArchiveClassesAtExit={partial / 'spark.jsa'} -Xlog:disable"
+    )
+    start = [str(PLATFORM / "bin" / "python"), str(SPARK_START), str(partial)]
+    run("starting Spark once", start, "Spark and the Java of this machine", SPARK_SUBMIT_OPTS=options)
+    shutil.rmtree(home, ignore_errors=True)
+    partial.replace(home)
+
+
 def trusted_authorities() -> list[str]:
     store = TOOLS / "authorities.p12"
     write = [str(PLATFORM / "bin" / "python"), str(ROOT / "infra" / "spark" / "truststore.py"), str(store)]
@@ -261,7 +282,7 @@ def uv(*command: str) -> list[str]:
 # --- running and telling ------------------------------------------------------------------------------------
 
 
-def run(title: str, command: Sequence[str], source: str) -> None:
+def run(title: str, command: Sequence[str], source: str, **environment: str) -> None:
     """Runs a command with its output in a log, saying every few seconds that it is still at work.
 
     ``source`` is what the command depends on, as the sentence names it when the command fails.
@@ -271,7 +292,7 @@ def run(title: str, command: Sequence[str], source: str) -> None:
     log = TOOLS / "set-up.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=mirrored()
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=mirrored() | environment
         )
         while process.poll() is None:
             time.sleep(0.1)

@@ -56,9 +56,25 @@ def _jars() -> list[Path]:
     return sorted((Path(sys.prefix) / "jars" / "spark").glob("*.jar"))
 
 
+def _archived_classes() -> list[str]:
+    """Classes that set-up archived (JEP 310, JEP 350): without them a third of a short stage's CPU goes into loading
+    Spark's. A Java that the archive is not of says nothing and loads them."""
+    archives = [Path(sys.prefix) / "classes" / name for name in ("java.jsa", "spark.jsa")]
+    if not all(archive.exists() for archive in archives):
+        return []
+    return [f"-XX:SharedArchiveFile={':'.join(map(str, archives))}", "-Xlog:cds=off"]
+
+
 def _configuration(settings: Settings) -> dict[str, str]:
     jars = [str(jar) for jar in _jars()]
     scratch = settings.home / "spark"
+    options = [
+        f"-Dderby.system.home={scratch}",
+        "-Duser.timezone=UTC",
+        f"-Dlog4j2.configurationFile={_LOGGING}",
+        _SHORT_LIVED,
+        *_archived_classes(),
+    ]
     return {
         "spark.driver.extraClassPath": ":".join(jars),
         "spark.executor.extraClassPath": ":".join(jars),
@@ -77,9 +93,7 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": KEEP_FOREVER,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.extraJavaOptions": (
-            f"-Dderby.system.home={scratch} -Duser.timezone=UTC -Dlog4j2.configurationFile={_LOGGING} {_SHORT_LIVED}"
-        ),
+        "spark.driver.extraJavaOptions": " ".join(options),
     }
 
 

@@ -1,0 +1,47 @@
+"""The one Spark session and what it writes: once per key, with a digest that only the rows decide."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from mediscale import lake
+from mediscale import spark as lake_spark
+from mediscale.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SCHEMA = "file string, line bigint, a string, b bigint"
+
+
+Row = tuple[str | None, int | None]
+
+
+def digest(settings: Settings, spark: "SparkSession", rows: list[Row], key: str) -> str:
+    """Of the rows in a table that keeps every column."""
+    frame = spark.createDataFrame([("f", 1, *row) for row in rows], SCHEMA)
+    ref = lake_spark.write(settings, frame, "h", "bronze_labs", key)
+    assert lake.latest(settings, "h", "bronze_labs") == ref
+    return lake_spark.digest(settings, ref)[1]
+
+
+def test_a_digest_is_of_the_rows_and_not_of_their_order(settings: Settings, spark: "SparkSession") -> None:
+    rows: list[Row] = [("a", 1), ("b", None), (None, 2)]
+    one = digest(settings, spark, rows, "one")
+    assert digest(settings, spark, rows[::-1], "two") == one
+    assert digest(settings, spark, [("a", 1), ("b", 2), (None, None)], "a null moved") != one
+    assert digest(settings, spark, [*rows, ("a", 1)], "a row twice") != one
+
+
+def test_a_key_is_written_once(settings: Settings, spark: "SparkSession") -> None:
+    one = digest(settings, spark, [("a", 1)], "key")
+    assert digest(settings, spark, [("b", 2)], "key") == one
+
+
+@pytest.mark.usefixtures("spark")
+def test_classes_are_mapped_from_the_archive_of_the_set_up() -> None:
+    (java,) = [child for child in psutil.Process().children() if child.name() == "java"]
+    mapped = [region.path for region in java.memory_maps()] if sys.platform == "linux" else java.cmdline()
+    assert any(text.endswith("/classes/spark.jsa") for text in mapped)
