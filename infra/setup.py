@@ -195,7 +195,8 @@ def archive_classes() -> None:
     loading them anew. ``mediscale.spark`` names the archives; a Java that they are not of goes on without.
     """
     partial, home = PLATFORM / "classes.partial", PLATFORM / "classes"
-    shutil.rmtree(partial, ignore_errors=True)
+    for old in (partial, home):  # what maps an archive can't make one
+        shutil.rmtree(old, ignore_errors=True)
     partial.mkdir()
     own = f"-XX:SharedArchiveFile={partial / 'java.jsa'}"  # not every runtime comes with one
     dump = [java_command(), "-Xshare:dump", "-XX:+UseSerialGC", own]
@@ -205,7 +206,6 @@ def archive_classes() -> None:
     )
     start = [str(PLATFORM / "bin" / "python"), str(SPARK_START), str(partial)]
     run("starting Spark once", start, "Spark and the Java of this machine", SPARK_SUBMIT_OPTS=options)
-    shutil.rmtree(home, ignore_errors=True)
     partial.replace(home)
 
 
