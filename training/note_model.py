@@ -26,6 +26,20 @@ if TYPE_CHECKING:
 
     from training.note_examples import Stays
 
+RECIPES: dict[str, dict[str, int | float]] = {
+    encoders.CLINICAL: {
+        "layers": 0,
+        "trained_layers": 12,
+        "most_windows": 16,
+        "epochs": 3,
+        "learning_rate": 2e-5,
+        "most_stays": 20_000,
+    }
+}
+"""What an encoder is trained with where that is not ``Params``' default; callers resolve it. Clinical BERT: all of its
+layers at a rate and a number of epochs among those that its authors searched (Alsentzer et al. 2019, appendix); that is
+work for a GPU."""
+
 KNOWN_TEXTS = (
     "",
     "Independent in all activities, no distress. Full code.",

@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 
 from data_pipeline import encoders
 from mediscale import lake, registry
-from mediscale.errors import StorageError, UsageError
+from mediscale.errors import StorageError
 from mediscale.note_predictor import NoteSpec
 from mediscale.note_reader import NoteReader
 from mediscale.refs import TableRef
@@ -105,32 +105,3 @@ def test_an_extract_without_notes_trains_nothing(settings: Settings, params: not
 def test_tokens_of_another_tokenizer_are_refused(settings: Settings, params: note_model.Params) -> None:
     with pytest.raises(StorageError, match="run note_tokens again"):
         note_model.run(params.model_copy(update={"tokenizer": "0" * 64}), settings, "key")
-
-
-def test_weights_that_cannot_be_had_are_one_sentence(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UsageError, match="revision d5892b39a4ad can't be had from the hub"):
-        encoders.folder(settings, encoders.Encoder())
-
-
-def test_weights_that_are_a_pickle_are_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    encoder = encoders.Encoder()
-    cache = settings.home / "encoders" / "models--emilyalsentzer--Bio_ClinicalBERT"
-    held = cache / "snapshots" / encoder.revision
-    held.mkdir(parents=True)
-    (held / "pytorch_model.bin").touch()
-    with pytest.raises(UsageError, match="has no safetensors file, and nothing here unpickles"):
-        encoders.folder(settings, encoder)
-    (held / "model.safetensors").touch()
-    assert encoders.folder(settings, encoder) == held
-
-
-def test_an_encoder_without_a_pinned_revision_is_refused(settings: Settings) -> None:
-    assert encoders.chosen(settings) == encoders.PACKAGED
-    clinical = encoders.chosen(settings.model_copy(update={"encoder": encoders.CLINICAL}))
-    assert clinical.revision == encoders.REVISIONS[encoders.CLINICAL]
-    with pytest.raises(UsageError, match="No revision of the encoder 'bert' is pinned"):
-        encoders.chosen(settings.model_copy(update={"encoder": "bert"}))

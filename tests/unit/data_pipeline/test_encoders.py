@@ -1,0 +1,152 @@
+"""Encoders fetched by the hub's own client from a hub on this machine, and kept as safetensors."""
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from transformers import BertConfig, BertForPreTraining
+
+from data_pipeline import encoders
+from mediscale import resolve
+from mediscale.errors import UsageError
+from mediscale.settings import Settings
+from training import note_network
+from training.note_network import Shape
+
+REPOSITORY = f"/{encoders.CLINICAL}/resolve/{encoders.REVISIONS[encoders.CLINICAL]}/"
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "pain", "Pain", "##ful"]
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """The two routes that matter to the client: what a revision holds, and its files."""
+
+    files: dict[str, bytes]
+    asked: list[str]
+    learned: dict[str, torch.Tensor]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if "/tree/" in self.path:
+            held = self.files.items()
+            return self._answer(json.dumps([_entry(name, content) for name, content in held]).encode())
+        if content := self.files.get(self.path.removeprefix(REPOSITORY)):
+            return self._answer(content)
+        return self.send_error(404)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def _answer(self, content: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{hash(content)}"')
+        self.send_header("X-Repo-Commit", encoders.REVISIONS[encoders.CLINICAL])
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def _entry(name: str, content: bytes) -> dict[str, Any]:
+    return {"type": "file", "path": name, "size": len(content), "oid": str(hash(content))}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    """Holds what the pinned revision of Clinical BERT does: a configuration, words, and weights in PyTorch's format."""
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    torch.manual_seed(1)
+    whole = BertForPreTraining(config).state_dict()
+    torch.save(whole, tmp_path / "pytorch_model.bin")
+    handler = type("Held", (Hub,), {"asked": [], "learned": whole})
+    handler.files = {
+        "config.json": config.to_json_string().encode(),
+        "vocab.txt": "\n".join(WORDS).encode(),
+        "pytorch_model.bin": (tmp_path / "pytorch_model.bin").read_bytes(),
+        "README.md": b"not needed",
+    }
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    here, constants = f"http://127.0.0.1:{server.server_port}", huggingface_hub.constants
+    files = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, here)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+    monkeypatch.setattr(constants, "ENDPOINT", here)
+    yield handler
+    server.shutdown()
+    server.server_close()
+
+
+def test_weights_are_fetched_once_and_kept_as_safetensors(settings: Settings, hub: type[Hub]) -> None:
+    files = encoders.folder(settings, encoders.Encoder())
+    assert {file.name for file in files.iterdir()} == {"config.json", "vocab.txt", "model.safetensors"}
+    network = note_network.build(files, Shape(layers=0, trained_layers=2, seed=0))
+    kept = dict(network.bert.named_parameters())
+    assert len(kept) == 5 + 2 * 16
+    assert all(torch.equal(tensor, hub.learned[f"bert.{name}"]) for name, tensor in kept.items())
+    assert encoders.tokenizer(files).encode("Painful pain", add_special_tokens=False).ids == [5, 6, 4]
+    asked = len(hub.asked)
+    assert encoders.folder(settings, encoders.Encoder()) == files
+    assert len(hub.asked) == asked
+    assert not list(files.parent.glob("*.fetched"))
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Any, tuple[str, ...]]:
+        return Path.touch, (Path("executed"),)  # type: ignore[return-value]
+
+
+def test_weights_that_would_execute_something_are_refused(
+    settings: Settings, hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": Harmful()}, "harmful.bin")
+    hub.files["pytorch_model.bin"] = Path("harmful.bin").read_bytes()
+    with pytest.raises(UsageError, match="can't be read as weights"):
+        encoders.folder(settings, encoders.Encoder())
+    assert not Path("executed").exists()
+
+
+def test_weights_of_something_else_are_refused(settings: Settings, hub: type[Hub], tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.bin")
+    hub.files["pytorch_model.bin"] = (tmp_path / "other.bin").read_bytes()
+    with pytest.raises(UsageError, match="37 of a BERT's tensors are not in them"):
+        encoders.folder(settings, encoders.Encoder())
+
+
+def test_weights_that_cannot_be_had_are_one_sentence(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError, match="revision d5892b39a4ad can't be had from the hub"):
+        encoders.folder(settings, encoders.Encoder())
+
+
+def test_clinical_bert_is_trained_as_its_authors_did_unless_told_otherwise(settings: Settings) -> None:
+    clinical = encoders.Encoder().model_dump()
+    recipe = resolve.resolved("note_model", {"epochs": 1}, [{"encoder": clinical}], settings)
+    assert (recipe["layers"], recipe["learning_rate"], recipe["epochs"]) == (0, 2e-5, 1)
+    assert "layers" not in resolve.resolved(
+        "note_model", {}, [{"encoder": encoders.PACKAGED.model_dump()}], settings
+    )
+
+
+def test_an_encoder_without_a_pinned_revision_is_refused(settings: Settings) -> None:
+    assert encoders.chosen(settings) == encoders.PACKAGED
+    clinical = encoders.chosen(settings.model_copy(update={"encoder": encoders.CLINICAL}))
+    assert clinical.revision == encoders.REVISIONS[encoders.CLINICAL]
+    with pytest.raises(UsageError, match="No revision of the encoder 'bert' is pinned"):
+        encoders.chosen(settings.model_copy(update={"encoder": "bert"}))
