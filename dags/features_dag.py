@@ -7,7 +7,16 @@ itself would have had. The finished night is published as an asset, which retrai
 from datetime import datetime, timedelta
 
 from airflow.sdk import Metadata, Param, dag, task
-from mediscale_steps import DEFAULTS, EXTRACT_PARAMS, FEATURES, RESULTS, chain, extract, first_line
+from mediscale_steps import (
+    CONFIG_PARAM,
+    DEFAULTS,
+    EXTRACT_PARAMS,
+    FEATURES,
+    RESULTS,
+    chain,
+    extract,
+    first_line,
+)
 
 from mediscale import graph
 
@@ -33,6 +42,7 @@ def publish(results: str):  # type: ignore[no-untyped-def]
     dagrun_timeout=timedelta(hours=8),
     default_args=DEFAULTS,
     params=EXTRACT_PARAMS
+    | CONFIG_PARAM
     | {
         "as_of": Param(
             "night",

@@ -1,7 +1,7 @@
 """An extract through the loop to its promotion decisions, once, as ``mediscale run --runner airflow`` does."""
 
 from airflow.sdk import dag
-from mediscale_steps import DEFAULTS, EXTRACT_PARAMS, chain, extract, first_line
+from mediscale_steps import CONFIG_PARAM, DEFAULTS, EXTRACT_PARAMS, chain, extract, first_line
 
 from mediscale import graph
 
@@ -13,7 +13,7 @@ from mediscale import graph
     max_active_runs=1,
     max_active_tasks=1,
     default_args=DEFAULTS | {"retries": 0},
-    params=EXTRACT_PARAMS,
+    params=EXTRACT_PARAMS | CONFIG_PARAM,
     tags=["mediscale"],
     description=first_line(__doc__),
     doc_md=__doc__,

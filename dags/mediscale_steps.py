@@ -80,6 +80,15 @@ EXTRACT_PARAMS = {
 }
 """None has to be filled in: Airflow's form takes an empty text for a missing one."""
 
+CONFIG_PARAM = {
+    "config": Param(
+        {},
+        type="object",
+        description='Per stage, parameters that are not the defaults: {"risk_model": {"rounds": 100}}.',
+    )
+}
+CONFIG = ("--run-config", "{{ params.config | tojson }}")
+
 DATASET_PARAM = Param(
     usual("dataset") or usual("source") or SYNTHETIC,
     type="string",
@@ -222,12 +231,12 @@ def extract() -> BaseOperator:
         "--dataset={{ params.dataset or '' }}",
         f"--size={{{{ params.size if {made_up} else '' }}}}",
     ]
-    return step(graph.EXTRACT, [graph.EXTRACT, *given])
+    return step(graph.EXTRACT, [graph.EXTRACT, *given, *CONFIG])
 
 
 def stage(node: graph.Node, folders: Mapping[str, str], settings: Iterable[str] = ()) -> BaseOperator:
     """A stage on the results of others, which lie in ``folders`` (by name, else in this run's)."""
-    arguments = [node.stage, "--resolve"]
+    arguments = [node.stage, "--resolve", *CONFIG]
     for name in node.upstream:
         arguments += ["--from", f"{folders.get(name, RESULTS)}/{name}.json"]
     for setting in [*([f"task={node.task}"] if node.task else []), *settings]:

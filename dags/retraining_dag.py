@@ -8,7 +8,16 @@ from typing import Any
 
 from airflow.sdk import Metadata, dag, task
 from airflow.sdk.exceptions import AirflowFailException
-from mediscale_steps import CANDIDATE, DEFAULTS, DRIFTED, FEATURES, RESULTS, chain, first_line
+from mediscale_steps import (
+    CANDIDATE,
+    CONFIG_PARAM,
+    DEFAULTS,
+    DRIFTED,
+    FEATURES,
+    RESULTS,
+    chain,
+    first_line,
+)
 
 from mediscale import graph
 
@@ -37,6 +46,7 @@ def publish(results: str, features: str):  # type: ignore[no-untyped-def]
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=12),
     default_args=DEFAULTS,
+    params=CONFIG_PARAM,
     tags=["mediscale"],
     description=first_line(__doc__),
     doc_md=__doc__,

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 
-from mediscale import headlines, manifest, resolve
+from mediscale import headlines, manifest, resolve, stages
 from mediscale.errors import MediscaleError, QualityError
 from mediscale.settings import Settings
 
@@ -42,13 +42,14 @@ class Done:
             Path(report).write_text(self.page)
 
 
-def extract(home: str, **which: str) -> str:
-    """JSON of what a run begins with."""
-    return _or_one_sentence(lambda: resolve.extract(_settings(home), **which)).model_dump_json()
+def extract(home: str, config: stages.RunConfig, **which: str) -> str:
+    """JSON of what a run begins with; the whole run's configuration is checked before."""
+    found = _or_one_sentence(lambda: resolve.extract(_settings(home), **which, config=config))
+    return found.model_dump_json()
 
 
-def run(name: str, task: str, home: str, config: Mapping[str, Any], upstream: Sequence[str]) -> Done:
-    """Calls a stage on upstream results (JSON); ``config`` holds, per stage, what differs from the defaults."""
+def run(name: str, task: str, home: str, config: stages.RunConfig, upstream: Sequence[str]) -> Done:
+    """Calls a stage on upstream results (JSON)."""
     settings = _settings(home)
     values = {**config.get(name, {}), **({"task": task} if task else {})}
     results = [json.loads(text) for text in upstream if text]

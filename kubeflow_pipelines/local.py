@@ -1,12 +1,13 @@
 """The training pipeline on this machine, by Kubeflow's own local runner: a process per step."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kubeflow_pipelines.submit import need_kfp
 from mediscale.settings import Settings
 
 
-def run(settings: Settings, arguments: dict[str, Any]) -> bool:
+def run(settings: Settings, arguments: Mapping[str, Any]) -> bool:
     """Runs every step, printing what the runner and the steps say; whether all succeeded.
 
     Raises:

@@ -13,11 +13,11 @@ INPUTS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
-def extract(source: str, path: str, dataset: str, size: str, home: str) -> str:
+def extract(source: str, path: str, dataset: str, size: str, home: str, config: dict[str, Any]) -> str:
     """A hospital's own files, or a synthetic hospital of that size."""
     from kubeflow_pipelines import component
 
-    return component.extract(home, size=size, source=source, path=path, dataset=dataset)
+    return component.extract(home, config, size=size, source=source, path=path, dataset=dataset)
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)

@@ -1,7 +1,9 @@
 """The compiled training pipeline, written to a file or handed to a Kubeflow cluster."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mediscale.errors import MediscaleError, UsageError
 from mediscale.settings import Settings
@@ -18,7 +20,7 @@ def compiled(output: Path | None, accelerator: str = "") -> Path:
     return path
 
 
-def submit(settings: Settings, arguments: dict[str, str]) -> str:
+def submit(settings: Settings, arguments: Mapping[str, Any]) -> str:
     """Starts a run of the pipeline on the cluster; returns its address.
 
     Raises:
@@ -41,7 +43,7 @@ def submit(settings: Settings, arguments: dict[str, str]) -> str:
         client = kfp.Client(host=host, existing_token=token or None)
         run = client.create_run_from_pipeline_package(
             str(_package(settings)),
-            arguments=arguments,
+            arguments=dict(arguments),
             run_name="mediscale-train",
             enable_caching=False,
         )

@@ -34,7 +34,8 @@ def layout(accelerator: str = "") -> GraphComponent:
             home: MEDISCALE_HOME, as the pods see it; empty takes it from their environment.
             config: Per stage, parameters that are not the defaults: {"risk_model": {"rounds": 100}}.
         """
-        begin = steps.extract(source=source, path=path, dataset=dataset, size=size, home=home)
+        which = {"source": source, "path": path, "dataset": dataset, "size": size}
+        begin = steps.extract(**which, home=home, config=config)
         done = {graph.EXTRACT: steps.place(begin, steps.SPARK)}
         for node in graph.nodes(graph.LOOP):
             upstream = [done[name].outputs["Output"] for name in node.upstream]

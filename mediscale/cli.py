@@ -83,11 +83,22 @@ def _verb(
 def _add_run(verbs: Any) -> None:
     run = _verb(verbs, "run", "take an extract through the whole loop", _run)
     _add_extract(run)
+    _add_config(run)
     run.add_argument(
         "--runner",
         choices=("cli", "kubeflow", "airflow"),
         default="cli",
         help="who calls the stages: this process, or a process each by Kubeflow or Airflow",
+    )
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="STAGE.NAME=VALUE",
+        help="a parameter of a stage that is not to be its default, e.g. risk_model.rounds=100",
     )
 
 
@@ -162,12 +173,14 @@ def _add_orchestration(verbs: Any) -> None:
     )
     for name in ("source", "path", "dataset", "size"):
         extract.add_argument(f"--{name}", default="")
+    extract.add_argument("--run-config", default="{}", help="per stage, its parameters, as JSON")
     extract.add_argument("--result", type=Path)
     pipeline = _verb(verbs, "pipeline", "the training pipeline on a Kubeflow cluster", _pipeline)
     pipeline.add_argument("action", choices=("compile", "submit"), help="submit needs MEDISCALE_KFP_HOST")
     pipeline.add_argument("--output", type=Path, help="compile: where the YAML goes")
     pipeline.add_argument("--home", default="", help="submit: MEDISCALE_HOME as the pods see it")
     _add_extract(pipeline)
+    _add_config(pipeline)
     airflow = _verb(verbs, "airflow", "Airflow on this machine, with the nightly DAGs", _airflow)
     airflow.add_argument("--port", type=int, default=8080)
 
@@ -187,12 +200,12 @@ def _settings() -> "Settings":
 def _run(options: argparse.Namespace) -> int:
     from mediscale import loop
 
-    which = _which(options)
+    which, config = _which(options), _config(options.set)
     if options.runner != "cli":
         from mediscale import runners
 
-        runners.orchestrate(options.runner, _settings(), which)
-    return loop.run(_settings(), **which)
+        runners.orchestrate(options.runner, _settings(), which, config)
+    return loop.run(_settings(), **which, config=config)
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -211,22 +224,37 @@ def _which(options: argparse.Namespace) -> dict[str, str]:
     return which
 
 
+def _config(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A run's configuration from ``STAGE.NAME=VALUE`` texts."""
+    config: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        path, value = _assignment(text)
+        stage, dot, name = path.partition(".")
+        if not dot:
+            raise UsageError(f"--set {text}: write it as STAGE.NAME=VALUE.")
+        config.setdefault(stage, {})[name] = value
+    return config
+
+
 def _extract(options: argparse.Namespace) -> int:
     from mediscale import resolve
 
     which = {name: getattr(options, name) for name in ("source", "path", "dataset", "size")}
-    _write_result(resolve.extract(_settings(), **which).model_dump_json(indent=2), options.result)
+    found = resolve.extract(_settings(), **which, config=_json_object(options.run_config, "--run-config"))
+    _write_result(found.model_dump_json(indent=2), options.result)
     return 0
 
 
 def _pipeline(options: argparse.Namespace) -> int:
     from kubeflow_pipelines import submit
+    from mediscale import stages
 
-    which = _which(options)
+    which, config = _which(options), _config(options.set)
     if options.action == "compile":
         print(submit.compiled(options.output, _settings().kfp_accelerator if options.output else ""))
     else:
-        print(submit.submit(_settings(), {**which, "home": options.home}))
+        stages.check(config)
+        print(submit.submit(_settings(), {**which, "home": options.home, "config": config}))
     return 0
 
 
@@ -324,6 +352,7 @@ def _stage(name: str, arguments: list[str]) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="K=V", help="one parameter, V as JSON or text"
     )
+    parser.add_argument("--run-config", default="{}", help="per stage, its parameters, as JSON")
     parser.add_argument(
         "--from", dest="upstream", action="append", default=[], type=Path, metavar="RESULT.json"
     )
@@ -342,7 +371,8 @@ def _stage(name: str, arguments: list[str]) -> int:
     if options.schema:
         print(json.dumps(stages.load(name).Params.model_json_schema(), indent=2))
         return 0
-    config = _read_json(options.config) if options.config else {}
+    config: dict[str, Any] = _json_object(options.run_config, "--run-config").get(name, {})
+    config |= _read_json(options.config) if options.config else {}
     config |= dict(_assignment(text) for text in options.set)
     results = [_read_json(path) for path in options.upstream]
     settings = _settings()
@@ -360,13 +390,19 @@ def _stage(name: str, arguments: list[str]) -> int:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text())
+        text = path.read_text()
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}.") from error
+    return _json_object(text, str(path))
+
+
+def _json_object(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
     except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}.") from error
+        raise InputError(f"{where} is not valid JSON: {error}.") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path} holds no JSON object.")
+        raise InputError(f"{where} holds no JSON object.")
     return values
 
 

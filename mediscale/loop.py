@@ -26,6 +26,7 @@ class Run:
 
     settings: Settings
     dataset: str
+    config: stages.RunConfig = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     refusals: dict[str, str] = field(default_factory=dict)
     """Task → why the loop could not take it to a model."""
@@ -49,24 +50,32 @@ class Run:
     def follow(self, steps: tuple[graph.Node, ...], results: Results) -> None:
         """Calls the steps in order, each with the results that it names."""
         for node in steps:
-            config = {"task": node.task} if node.task else {}
+            config = {**self.config.get(node.stage, {}), **({"task": node.task} if node.task else {})}
             results[node.name] = self.call(node.stage, config, *(results[name] for name in node.upstream))
 
 
-def run(settings: Settings, size: str = "", source: str = "", path: str = "", dataset: str = "") -> int:
+def run(
+    settings: Settings,
+    size: str = "",
+    source: str = "",
+    path: str = "",
+    dataset: str = "",
+    config: stages.RunConfig | None = None,
+) -> int:
     """Takes an extract, a hospital's own or a synthetic one, through the loop; returns the exit code.
 
     Raises:
-        UsageError: source and path, or size, do not fit together.
+        UsageError: source and path, or size, do not fit together, or a stage would refuse its configuration.
         InputError: the extract can't be read.
         BusyError: another run of this dataset is going on.
     """
     resolve.check_choice(size, source, path)
+    stages.check(config or {})
     name = dataset or source or "synthetic"
     with stages.exclusive(settings, f"run-{name}", f"A run of {name}"):
-        this = Run(settings, name)
+        this = Run(settings, name, config or {})
         with this.progress.step("extract") as step:
-            extract = resolve.extract(settings, size, source, path, dataset)
+            extract = resolve.extract(settings, size, source, path, dataset, this.config)
             step.did = headlines.of_extract(extract)
         results: Results = {graph.EXTRACT: extract}
         to_decisions(this, results)

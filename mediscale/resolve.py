@@ -19,18 +19,24 @@ from mediscale.settings import Settings
 
 
 def extract(
-    settings: Settings, size: str = "", source: str = "", path: str = "", dataset: str = ""
+    settings: Settings,
+    size: str = "",
+    source: str = "",
+    path: str = "",
+    dataset: str = "",
+    config: stages.RunConfig | None = None,
 ) -> BaseModel:
     """What a run begins with: a hospital's own files, or a synthetic hospital of that size.
 
     Raises:
-        UsageError: a source without a path, or both a source and a size.
+        UsageError: a source without a path, both a source and a size, or a stage would refuse its configuration.
         InputError: unknown source, or a file of it is missing.
     """
     check_choice(size, source, path)
+    stages.check(config or {})
     if not source:
-        config = {"size": size or "small", "dataset": dataset or "synthetic"}
-        return stages.call("synthetic", config, settings=settings)
+        made = {"size": size or "small", "dataset": dataset or "synthetic"}
+        return stages.call("synthetic", {**(config or {}).get("synthetic", {}), **made}, settings=settings)
     from data_pipeline import bronze
     from data_pipeline.source import digest_of
 

@@ -3,6 +3,7 @@
 What a runner prints goes to a log in the home: a person sees one line, or the one sentence of the stage that failed.
 """
 
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TextIO
@@ -16,15 +17,18 @@ OURS = "mediscale: "
 """How the CLI and the components print a stage's own sentence."""
 
 
-def orchestrate(runner: str, settings: Settings, which: dict[str, str]) -> None:
+def orchestrate(
+    runner: str, settings: Settings, which: Mapping[str, str], config: stages.RunConfig | None = None
+) -> None:
     """Takes an extract to its promotion decisions by ``kubeflow`` (its local runner) or ``airflow``.
 
     Raises:
-        UsageError: the runner is not installed here.
+        UsageError: the runner is not installed here, or a stage would refuse its configuration.
         InputError: there is no such source.
         BusyError: the dataset is being run.
         MediscaleError: a stage failed; the message is its own sentence.
     """
+    stages.check(config or {})
     which = {**which, "path": _checked(which)}
     name = which["dataset"] or which["source"] or "synthetic"
     log = settings.home / "logs" / f"{runner}-{name}.log"
@@ -38,12 +42,12 @@ def orchestrate(runner: str, settings: Settings, which: dict[str, str]) -> None:
         log.open("w", buffering=1) as stream,
         progress.step(runner) as step,
     ):
-        if not _RUN[runner](settings, which, stream):
+        if not _RUN[runner](settings, which, config or {}, stream):
             raise MediscaleError(sentence(log))
         step.did = "every stage done"
 
 
-def _checked(which: dict[str, str]) -> str:
+def _checked(which: Mapping[str, str]) -> str:
     """The extract's folder as a step finds it wherever it runs here; empty for a synthetic hospital."""
     from data_pipeline import source
 
@@ -56,17 +60,17 @@ def _checked(which: dict[str, str]) -> str:
     return str(path)
 
 
-def _kubeflow(settings: Settings, which: dict[str, str], log: TextIO) -> bool:
+def _kubeflow(settings: Settings, which: Mapping[str, str], config: stages.RunConfig, log: TextIO) -> bool:
     from kubeflow_pipelines import local
 
     with redirect_stdout(log):
-        return local.run(settings, which)
+        return local.run(settings, {**which, "config": config})
 
 
-def _airflow(settings: Settings, which: dict[str, str], log: TextIO) -> bool:
+def _airflow(settings: Settings, which: Mapping[str, str], config: stages.RunConfig, log: TextIO) -> bool:
     from mediscale import scheduler
 
-    return scheduler.run_loop(settings, which, log)
+    return scheduler.run_loop(settings, which, config, log)
 
 
 _RUN = {"kubeflow": _kubeflow, "airflow": _airflow}

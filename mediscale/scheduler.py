@@ -13,11 +13,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from mediscale.errors import BusyError, MediscaleError, UsageError
 from mediscale.settings import Settings
@@ -65,11 +65,13 @@ _NOT_GIVEN = {"source": "synthetic", "path": None, "dataset": None, "size": "sma
 """What the DAG's parameters are where nothing was asked for, whatever the scheduled runs of this place get."""
 
 
-def run_loop(settings: Settings, which: dict[str, str], log: TextIO) -> bool:
+def run_loop(
+    settings: Settings, which: Mapping[str, str], config: Mapping[str, Mapping[str, Any]], log: TextIO
+) -> bool:
     """Runs the loop's DAG once, without a scheduler or a server; whether it succeeded."""
     around = environment(settings)
     migrate(around, log)
-    conf = {name: value or _NOT_GIVEN[name] for name, value in which.items()}
+    conf = {name: value or _NOT_GIVEN[name] for name, value in which.items()} | {"config": config}
     command = [str(AIRFLOW), "dags", "test", "mediscale_loop", "--conf", json.dumps(conf)]
     return subprocess.run(command, env=around, stdout=log, stderr=log, check=False).returncode == 0
 

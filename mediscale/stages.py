@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 
 from pydantic import BaseModel, ValidationError
 
-from mediscale import manifest
+from mediscale import graph, manifest
 from mediscale.errors import BusyError, MediscaleError, StorageError, UsageError
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
@@ -43,6 +43,9 @@ STAGES: dict[str, str] = {
     "drift": "monitoring.drift",
     "retrain": "monitoring.retrain",
 }
+
+RunConfig = Mapping[str, Mapping[str, Any]]
+"""Per stage of a run, the parameters that are not to be its defaults; the same for every task."""
 
 
 class Stage(Protocol):
@@ -132,10 +135,31 @@ def fill(
         raise UsageError(f"Stage {name}: {_sentence(error)}.") from error
 
 
-def _sentence(error: ValidationError) -> str:
+def check(config: RunConfig) -> None:
+    """Refuses a run's configuration before anything is started.
+
+    Raises:
+        UsageError: the loop has no such stage, or the stage has no such parameter or would refuse its value.
+    """
+    known = ["synthetic", *(step.stage for step in graph.LOOP)]
+    for name, given in config.items():
+        if name not in known:
+            raise UsageError(f"A run has no stage {name!r} to configure; it has {', '.join(known)}.")
+        if not isinstance(given, Mapping):
+            raise UsageError(f"Stage {name}: its configuration is not parameters by name.")
+        try:
+            load(name).Params.model_validate(given)
+        except ValidationError as error:
+            if problems := _sentence(error, given):
+                raise UsageError(f"Stage {name}: {problems}.") from error
+
+
+def _sentence(error: ValidationError, only: Container[str] | None = None) -> str:
+    """What is wrong with the parameters, or with some of them."""
     problems = [
         f"{'.'.join(map(str, problem['loc'])) or 'the parameters'}: {problem['msg'].lower()}"
         for problem in error.errors(include_input=False, include_url=False)
+        if only is None or problem["loc"][0] in only
     ]
     return "; ".join(problems)
 

@@ -20,15 +20,17 @@ pytestmark = pytest.mark.timeout(3000)
 ORCHESTRATE = (
     "import sys; from mediscale import runners; from mediscale.settings import Settings\n"
     "which = {'source': '', 'path': '', 'dataset': '', 'size': 'tiny'}\n"
-    "runners.orchestrate(sys.argv[1], Settings(), which)"
+    "runners.orchestrate(sys.argv[1], Settings(), which, {'risk_model': {'rounds': 60}, 'note_model': {'epochs': 1}})"
 )
+CONFIG = ["--set", "risk_model.rounds=60", "--set", "note_model.epochs=1"]
+"""The same, as a person types it."""
 PLACES = {"table_id", "run_id", "model_uri", "model_digest", "evidence", "evidence_digest"}
 """Named by the home that they lie in."""
 CLOCK = {"moved_at", "sequence"}
 
 
 def by_cli(home: Path) -> None:
-    command = [str(Path(sys.executable).with_name("mediscale")), "run", "--size", "tiny"]
+    command = [str(Path(sys.executable).with_name("mediscale")), "run", "--size", "tiny", *CONFIG]
     _finish(subprocess.Popen(command, env=_around(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
 
 
@@ -81,6 +83,8 @@ def test_every_stage_did_the_same(homes: dict[str, Settings], runner: str) -> No
     ours, theirs = _done(homes["cli"]), _done(homes[runner])
     assert len(ours) == len(list(graph.nodes(graph.LOOP))) + 1  # and the synthetic extract
     assert theirs == ours
+    for task in manifest.of_stage(homes[runner], "risk_model"):
+        assert task.params["rounds"] == 60
 
 
 def test_a_killed_step_left_nothing_twice(homes: dict[str, Settings]) -> None:

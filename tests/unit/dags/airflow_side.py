@@ -35,7 +35,9 @@ def main(folder: Path) -> dict[str, Any]:
     initdb()
     threading.Thread(target=approve, daemon=True).start()
     told["runs"] = {
-        "features": run(bag, "mediscale_features", NIGHT, {"size": "tiny"}),
+        "features": run(
+            bag, "mediscale_features", NIGHT, {"size": "tiny", "config": {"gold": {"audited_per_shard": 3}}}
+        ),
         "drift": run(bag, "mediscale_drift", NIGHT, {}),
         "retraining": run(bag, "mediscale_retraining", None, {}),
         "promotion": run(bag, "mediscale_promotion", None, {}),

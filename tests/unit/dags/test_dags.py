@@ -130,6 +130,12 @@ def test_a_night_sees_what_was_known_when_it_began(told: dict[str, Any], stage: 
     assert all("--set as_of=2026-02-03T01:00:00" in line for line in made)
 
 
+def test_a_run_s_configuration_reaches_every_stage(told: dict[str, Any]) -> None:
+    made = [line for line in told["calls"] if "runs/mediscale_features/" in line]
+    assert len(made) == len(list(graph.nodes(graph.FEATURES))) + 1
+    assert all('--run-config {"gold": {"audited_per_shard": 3}}' in line for line in made)
+
+
 def test_drift_looks_at_the_day_before(call: Callable[[str, str], str]) -> None:
     made = call("drift", "task=mortality")
     assert "--set start=2026-02-02T01:00:00 --set end=2026-02-03T01:00:00" in made

@@ -96,6 +96,16 @@ def test_a_parameter_out_of_range_is_one_sentence(
     assert stopped.value.code == 2
 
 
+def test_a_run_whose_configuration_no_stage_takes_makes_no_extract(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    which = dict.fromkeys(("source", "path", "dataset"), "") | {"size": "tiny"}
+    with pytest.raises(SystemExit):
+        component.extract(str(settings.home), {"risk_modle": {"rounds": 1}}, **which)
+    assert "no stage 'risk_modle'" in capsys.readouterr().err
+    assert not settings.home.exists()
+
+
 def test_a_task_is_a_parameter(settings: Settings) -> None:
     upstream = json.dumps({"dataset": "a", "rows": 4})
     component.run("counting", "mortality", str(settings.home), {}, [upstream])
