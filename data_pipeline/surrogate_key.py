@@ -5,7 +5,10 @@ Callers resolve it to a fingerprint, which goes into a stage's parameters; the s
 
 import hashlib
 import os
+import re
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 from mediscale.errors import StorageError
 from mediscale.settings import Settings
@@ -17,31 +20,68 @@ _PUBLISHED_SECRET = b"nobody: these patients were made up"
 
 
 def resolve(settings: Settings) -> str:
-    """The fingerprint of the home's secret, which is made on first use."""
+    """The fingerprint of the home's secret, which is made on first use.
+
+    Raises:
+        StorageError: the home's file holds no secret.
+    """
     settings.home.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        file = os.open(settings.home / FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(file, "wb") as stream:
+    file = settings.home / FILE
+    if not file.exists():
+        _make(file)
+    return _fingerprint(_held(file))
+
+
+def _make(file: Path) -> None:
+    """A new secret under its name, whole or not at all; where two make one at once, the first stays."""
+    descriptor, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{FILE}.")  # readable by its owner only
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
             stream.write(os.urandom(32).hex().encode())
-    return _fingerprint((settings.home / FILE).read_bytes())
+            stream.flush()
+            os.fsync(descriptor)
+        with suppress(FileExistsError):
+            os.link(draft, file)
+    finally:
+        Path(draft).unlink()
+    _sync(file.parent)
+
+
+def _sync(folder: Path) -> None:
+    """The name outlives a power cut as well: notes written under a secret that was lost could not be added to."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def secret(settings: Settings, fingerprint: str) -> bytes:
     """The secret of a fingerprint.
 
     Raises:
-        StorageError: the home does not hold it.
+        StorageError: the home does not hold it, or its file holds no secret.
     """
     if fingerprint == PUBLISHED:
         return _PUBLISHED_SECRET
     with suppress(FileNotFoundError):
-        held = (settings.home / FILE).read_bytes()
+        held = _held(settings.home / FILE)
         if _fingerprint(held) == fingerprint:
             return held
     raise StorageError(
         f"The secret {fingerprint} that this dataset's surrogates follow from is not in {FILE} of the home folder; "
         "restore the file from a backup, or de-identify the notes anew."
     )
+
+
+def _held(file: Path) -> bytes:
+    held = file.read_bytes()
+    if not re.fullmatch(rb"[0-9a-f]{64}", held):
+        raise StorageError(
+            f"{FILE} of the home folder holds {len(held)} bytes that are not the 64 hex digits of a secret; restore "
+            "the file from a backup, or delete it to make a new secret and de-identify the notes anew."
+        )
+    return held
 
 
 def _fingerprint(key: bytes) -> str:

@@ -1,7 +1,11 @@
 """The stage: notes from bronze to NOTES, by Spark; what can't be used is in quarantine with its place."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -202,3 +206,49 @@ def test_the_secret_is_made_once_and_missed_when_it_is_gone(settings: Settings) 
     asked = params(settings, [note("a", GOOD)]).model_copy(update={"surrogate_key": fingerprint})
     with pytest.raises(StorageError, match="restore the file"):
         deidentify.run(asked, settings, "key")
+
+
+@pytest.mark.parametrize("held", [b"", b"f" * 63, b"f" * 64 + b"\n", b"not hexadecimal".ljust(64)])
+def test_a_file_that_holds_no_secret_is_refused(settings: Settings, held: bytes) -> None:
+    settings.home.mkdir(parents=True)
+    (settings.home / surrogate_key.FILE).write_bytes(held)
+    with pytest.raises(StorageError, match=f"holds {len(held)} bytes that are not the 64 hex digits"):
+        surrogate_key.resolve(settings)
+    with pytest.raises(StorageError, match="restore the file"):
+        surrogate_key.secret(settings, "0" * 12)
+
+
+_KILLED_AT_EVERY_STEP = """
+import os, sys
+from pathlib import Path
+from data_pipeline import surrogate_key
+from mediscale.settings import Settings
+
+def child(home, last):
+    steps = iter(range(last))
+    sys.addaudithook(lambda *_: next(steps, None) is None and os._exit(9))
+    surrogate_key.resolve(Settings(home=home))
+    os._exit(0)
+
+for last in range(10_000):
+    home = Path(sys.argv[1]) / str(last)
+    home.mkdir()
+    if not (pid := os.fork()):
+        child(home, last)
+    if not os.waitpid(pid, 0)[1]:
+        break
+"""
+
+
+def test_a_process_that_dies_while_it_makes_the_secret_leaves_none_or_all_of_it(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", _KILLED_AT_EVERY_STEP, str(tmp_path)], check=True)
+    homes = list(tmp_path.iterdir())
+    left = {file.read_bytes() for home in homes if (file := home / surrogate_key.FILE).exists()}
+    assert len(homes) > len(left) > 1
+    assert {len(secret) for secret in left} == {64}
+
+
+def test_those_who_make_the_secret_at_once_agree_on_one(settings: Settings) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(surrogate_key.resolve, [settings] * 32))) == 1
+    assert [path.name for path in settings.home.iterdir()] == [surrogate_key.FILE]
