@@ -63,8 +63,11 @@ def times(table: "pa.Table", name: str) -> NDArray[np.datetime64]:
 
 
 def at(notes: Iterable[Note], admitted: np.datetime64, time: np.datetime64) -> list[Tokens]:
-    """Tokens of what was charted in the stay and could be read by ``time``, newest first; of a note the version that
-    counted then."""
-    known = {n.note_id: n for n in notes if admitted - EARLY <= n.time <= time and n.available <= time}
-    newest = sorted(known.values(), key=lambda n: (n.time, n.available, n.note_id), reverse=True)
+    """Tokens of what was charted in the stay, newest first: of each note the version that counted by ``time``.
+
+    The version is chosen first: a correction may have taken a note out of the stay.
+    """
+    known = {n.note_id: n for n in notes if n.available <= time}
+    charted = [n for n in known.values() if admitted - EARLY <= n.time <= time]
+    newest = sorted(charted, key=lambda n: (n.time, n.available, n.note_id), reverse=True)
     return [note.tokens for note in newest]
