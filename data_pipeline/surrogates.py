@@ -91,8 +91,14 @@ class Surrogates:
             match = pattern.fullmatch(original)
             day = day_of(match, written) if match else None
             if match and day:
-                return _written(match, day + self._shift)
-        return str(written + self._shift)
+                return _written(match, self._moved(day))
+        return str(self._moved(written))
+
+    def _moved(self, day: date) -> date:
+        try:
+            return day + self._shift
+        except OverflowError:
+            return day - self._shift  # as far, where the calendar ends
 
 
 def _written(match: re.Match[str], day: date) -> str:

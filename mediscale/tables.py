@@ -213,7 +213,12 @@ LABELS = Table(
         ),
         Column("boolean_value", "bool", "whether the outcome happened", nullable=False),
         Column("outcome_time", "timestamp", "when it happened; null when it did not"),
-        Column("known_time", "timestamp", "when the label was certain, at the latest", nullable=False),
+        Column(
+            "known_time",
+            "timestamp",
+            "when the label was certain, the same time after the stay whatever the outcome",
+            nullable=False,
+        ),
         Column(
             "split", "string", "train, tuning or held_out; fixed salted hash of the subject", nullable=False
         ),
@@ -289,6 +294,12 @@ NOTES = Table(
             "time",
             "NOT future",
             "it is not dated more than a day after it was stored, nor after the asked time",
+        ),
+        Rule(
+            "year_plausible",
+            "time",
+            "year(time) BETWEEN 1900 AND 2299 AND year(available_time) BETWEEN 1900 AND 2299",
+            "it is dated in the years 1900 to 2299, which shifted extracts stay in too, and so is when it was known",
         ),
         Rule("not_error", "text", "NOT marked_error", "the hospital did not mark the note as an error"),
         Rule("not_repeated", "note_id", "NOT repeated", "the same note does not stand in the extract twice"),

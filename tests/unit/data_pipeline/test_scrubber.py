@@ -94,6 +94,13 @@ def test_dates_move_together_and_keep_their_form() -> None:
     assert words[-1] == f"{start.month}/{start.day}"
 
 
+@pytest.mark.parametrize("written", [datetime(9999, 12, 31), datetime(1, 1, 1)])
+def test_dates_move_also_where_the_calendar_ends(written: datetime) -> None:
+    for subject in range(8):  # some are moved forwards and some back
+        [note] = SCRUBBER.scrub(subject, ["Seen 12/28, since 1/2/2299, again Feb 29."], [written])
+        assert not {"12/28", "1/2/2299"} & set(note.text.replace(",", "").split())
+
+
 def test_patients_differ_and_repeats_do_not() -> None:
     text = "Mr. Wexcombe, MRN 7654321, 2150-03-02"
     assert clean(text) == clean(text)
