@@ -38,6 +38,13 @@ def pseudonym(identifier: str, dataset: str) -> "Column":
     return f.expr(_pseudonym(identifier, dataset))
 
 
+def filled(source: Source, sql: str) -> str:
+    """SQL with each ``{assumption}`` of the source replaced by its interval."""
+    for name, assumption in source.assumptions.items():
+        sql = sql.replace(f"{{{name}}}", f"interval {assumption.interval}")
+    return sql
+
+
 def query(source: Source, present: set[str], dataset: str) -> str:
     """The SQL of ``candidates`` over views named ``bronze_<table>``, for the tables that are present."""
     tables = {name: table for name, table in source.tables.items() if name in present}
@@ -136,7 +143,8 @@ def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact) -
         select {_pseudonym(source.subjects.id, dataset)} as subject_id, time, code, numeric_value, text_value,
           if(known is null, null, greatest(time, known)) as available_time,
           {_pseudonym(visit, dataset)} as visit_id, unit, '{name}' as source,
-          xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}, treatment) as event_id, false as retracted,
+          if(({fact.event}) is null, null, xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}, treatment))
+            as event_id, false as retracted,
           file, line, item, low, high, unit_unknown, unreadable, marked_error
         from ({_coded(source, fact, _read(source, table, name, fact))})"""
 
@@ -145,7 +153,7 @@ def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
     """The fact's rows with its time, when it was known, and its number and text as the row has them."""
     written = fact.written or (f"raw_{fact.value}" if fact.value else "null")
     value, available = fact.value or "null", fact.available or table.available
-    return _filled(
+    return filled(
         source,
         f"""
         select *, cast({fact.time} as timestamp_ntz) as time, cast({available} as timestamp_ntz) as known,
@@ -154,13 +162,6 @@ def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
           cast({fact.concept_of or "null"} as string) as item, coalesce({fact.error or "false"}, false) as marked_error
         from t_{name}{_joins(source, table, fact)} where {fact.when or "true"}""",
     )
-
-
-def _filled(source: Source, sql: str) -> str:
-    """The text with ``{assumption}`` replaced by its interval."""
-    for name, assumption in source.assumptions.items():
-        sql = sql.replace(f"{{{name}}}", f"interval {assumption.interval}")
-    return sql
 
 
 def _joins(source: Source, table: SourceTable, fact: Fact) -> str:

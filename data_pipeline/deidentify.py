@@ -126,7 +126,10 @@ def _judged(source: Source, bronze: "dict[str, DataFrame]", params: Params) -> "
     known = notes.join(f.broadcast(patients), notes["source_subject"] == patients["listed"], how="left")
     same = Window.partitionBy("note_id", "available_time").orderBy("line")
     marked = known.withColumns(
-        {"subject_listed": f.col("listed").isNotNull(), "repeated": f.row_number().over(same) > 1}
+        {
+            "subject_listed": f.col("listed").isNotNull(),
+            "repeated": f.col("note_id").isNotNull() & (f.row_number().over(same) > 1),
+        }
     )
     names = [f.when(~f.expr(f"({rule.passes})"), f.lit(rule.name)) for rule in NOTES.all_rules]
     return marked.withColumn("broken", f.nullif(f.concat_ws(",", *names), f.lit("")))
@@ -137,7 +140,7 @@ def _candidates(
 ) -> "DataFrame":
     from pyspark.sql import functions as f
 
-    from data_pipeline.candidates import pseudonym
+    from data_pipeline.candidates import filled, pseudonym
 
     table = source.tables[name]
     kinds = {"string": "string", "double": "double", "timestamp": "timestamp_ntz"}
@@ -151,12 +154,14 @@ def _candidates(
     visit = source.visits.id if source.visits.id in table.columns else "null"
     text, time = f.expr(note.text), f.expr(note.time).cast("timestamp_ntz")
     return typed.select(
-        f.xxhash64(f.lit(params.dataset), f.lit(name), f.expr(note.id)).alias("note_id"),
+        _note_id(params.dataset, name, note.id).alias("note_id"),
         pseudonym(source.subjects.id, params.dataset).alias("subject_id"),
         f.expr(source.subjects.id).alias("source_subject"),
         pseudonym(visit, params.dataset).alias("visit_id"),
         time.alias("time"),
-        f.greatest(time, f.expr(table.available).cast("timestamp_ntz")).alias("available_time"),
+        f.greatest(time, f.expr(filled(source, table.available)).cast("timestamp_ntz")).alias(
+            "available_time"
+        ),
         f.lit(name).alias("note_type"),
         text.alias("text"),
         f.lit(0).alias("replaced"),
@@ -168,6 +173,15 @@ def _candidates(
         _future(note, time, params).alias("future"),
         f.coalesce(f.expr(note.error), f.lit(False)).alias("marked_error"),
     )
+
+
+def _note_id(dataset: str, table: str, identifier: str) -> "Column":
+    from pyspark.sql import functions as f
+
+    told = f.expr(identifier).cast("string")
+    return f.when(
+        told.isNotNull(), f.xxhash64(f.lit(dataset), f.lit(table), told)
+    )  # hashing passes over a null
 
 
 def _with_visits(source: Source, bronze: "dict[str, DataFrame]", notes: "DataFrame") -> "DataFrame":

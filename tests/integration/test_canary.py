@@ -25,7 +25,7 @@ def block() -> synthetic.Block:
 def bronze(settings: Settings, block: synthetic.Block) -> dict[str, TableRef]:
     tables = {table.file: name for name, table in source.load("mimic-iv").tables.items()}
     landed = {}
-    for file in ("hosp/patients", *notes.TABLES.values()):
+    for file in ("hosp/patients", "hosp/admissions", *notes.TABLES.values()):
         frame = block.tables[file].to_arrow()
         columns = {name: frame[name].cast(pa.string()) for name in frame.column_names}
         places = {"file": [f"{file}.csv.gz"] * frame.num_rows, "line": list(range(2, frame.num_rows + 2))}

@@ -39,20 +39,37 @@ def bronze(
     return lake.latest(settings, "h", f"bronze_{table}")
 
 
-def note(name: str, text: str | None, time: str | None = "2150-01-02 08:00:00", stored: str | None = None,
-         subject: str = "1") -> list[str | None]:  # fmt: skip
-    return [name, subject, "11", "DS", time, stored or time, text]
+def note(name: str | None, text: str | None, time: str | None = "2150-01-07 08:00:00", stored: str | None = None,
+         subject: str = "1", visit: str | None = "11") -> list[str | None]:  # fmt: skip
+    return [name, subject, visit, "DS", time, stored or time, text]
 
 
-def params(settings: Settings, notes: list[list[str | None]], share: float = 1.0) -> deidentify.Params:
-    tables = {
+VISIT = {
+    "subject_id": "1",
+    "hadm_id": "11",
+    "admittime": "2150-01-01 10:00:00",
+    "dischtime": "2150-01-05 15:00:00",
+}
+
+
+def patients_and_visit(settings: Settings, name: str) -> dict[str, TableRef]:
+    columns = list(source.load(name).tables["admissions"].columns)
+    return {
         "patients": bronze(settings, "patients", ["subject_id"], [["1"], ["2"]]),
-        SUMMARIES: bronze(settings, SUMMARIES, COLUMNS, notes),
+        "admissions": bronze(settings, "admissions", columns, [[VISIT.get(column) for column in columns]]),
     }
+
+
+def params(
+    settings: Settings, notes: list[list[str | None]], share: float = 1.0, table: str = SUMMARIES
+) -> deidentify.Params:
     return deidentify.Params(
         source="mimic-iv",
         dataset="h",
-        bronze=tables,
+        bronze={
+            **patients_and_visit(settings, "mimic-iv"),
+            table: bronze(settings, table, COLUMNS, notes),
+        },
         surrogate_key=surrogate_key.PUBLISHED,
         max_quarantine_share=share,
         as_of=datetime(2160, 1, 1),
@@ -62,7 +79,7 @@ def params(settings: Settings, notes: list[list[str | None]], share: float = 1.0
 def test_every_note_is_cleaned_or_in_quarantine_with_its_reason(settings: Settings) -> None:
     notes = [
         note("a", GOOD),
-        note("b", "Same minute, stable.", stored="2150-01-02 09:30:00"),
+        note("b", "Same minute, stable.", stored="2150-01-07 09:30:00"),
         note("c", ""),
         note("d", "  \n -- "),
         note("e", LONG),
@@ -73,25 +90,33 @@ def test_every_note_is_cleaned_or_in_quarantine_with_its_reason(settings: Settin
         note("j", "nobody's", subject="99"),
         note("k", "no time", None),
         note("a", GOOD),
+        note(None, "without an id"),
+        note(None, "nor this one, of the same minute"),
+        note("l", "dated when no hospital was: 12/28", "9999-12-31 00:00:00"),
+        note("m", "dated when no calendar is", "+12024-01-02 00:00:00"),
+        note("n", "known when no hospital will be", stored="9999-12-31 00:00:00"),
     ]
     result = deidentify.run(params(settings, notes), settings, "key")
     kept = lake.read(settings, result.notes).sort_by("available_time").to_pylist()
     assert [(row["line"], row["note_type"]) for row in kept] == [(2, SUMMARIES), (3, SUMMARIES)]
     assert kept[0]["time"] == kept[1]["time"]
-    assert kept[1]["available_time"] == datetime(2150, 1, 2, 9, 30)
+    assert kept[1]["available_time"] == datetime(2150, 1, 7, 9, 30)
     assert kept[0]["replaced"] == 6
     assert result.reasons == {
         "not_blank": 2,
         "text_size": 1,
         "text_readable": 2,
         "not_future": 2,
+        "not_future,year_plausible": 2,
+        "year_plausible": 1,
+        "note_id_present": 2,
         "subject_listed": 1,
-        "time_present,available_time_present": 1,
+        "time_present": 1,
         "not_repeated": 1,
     }
     lines = lake.read(settings, result.note_quarantine)["line"].to_pylist()
-    assert sorted([*lines, 2, 3]) == list(range(2, 14))
-    assert (result.note_count, result.notes_quarantined) == (2, 10)
+    assert sorted([*lines, 2, 3]) == list(range(2, 19))
+    assert (result.note_count, result.notes_quarantined) == (2, 15)
 
 
 def test_the_same_patients_names_and_dates_change_alike(settings: Settings) -> None:
@@ -130,7 +155,16 @@ def noteevent(row: int, category: str, day: str, time: str | None = None, stored
     ]
 
 
-def test_a_mimic_iii_note_is_known_when_its_date_is_over_and_a_summary_not_before_discharge(
+def known(settings: Settings, asked: deidentify.Params) -> list[tuple[int, datetime]]:
+    """When the notes that can be used were known, by their line."""
+    result = deidentify.run(asked, settings, "key")
+    return [
+        (row["line"], row["available_time"])
+        for row in lake.read(settings, result.notes).sort_by("line").to_pylist()
+    ]
+
+
+def test_a_mimic_iii_note_is_known_when_it_was_stored_or_its_report_assumed_and_a_summary_not_before_discharge(
     settings: Settings,
 ) -> None:
     columns = [
@@ -151,34 +185,55 @@ def test_a_mimic_iii_note_is_known_when_its_date_is_over_and_a_summary_not_befor
         noteevent(5, SUMMARY, "2150-01-02"),
         noteevent(6, SUMMARY, "2150-01-09"),
         noteevent(7, NURSE, "2150-01-02", "2150-01-02 09:00:00", "2150-01-02 09:10:00", error="1"),
-    ]
-    visit = [["1", "11", "2150-01-01 10:00:00", None, "2150-01-05 15:00:00"]]
-    admitted = ["subject_id", "hadm_id", "admittime", "edregtime", "dischtime"]
-    others = [
-        column for column in source.load("mimic-iii").tables["admissions"].columns if column not in admitted
+        noteevent(8, REPORT, "2150-01-02", "2150-01-02 08:00:00"),
     ]
     asked = deidentify.Params(
         source="mimic-iii",
         dataset="h",
         bronze={
-            "patients": bronze(settings, "patients", ["subject_id"], [["1"]]),
-            "admissions": bronze(
-                settings, "admissions", [*admitted, *others], [[*visit[0], *[None for _ in others]]]
-            ),
+            **patients_and_visit(settings, "mimic-iii"),
             "noteevents": bronze(settings, "noteevents", columns, rows),
         },
         surrogate_key=surrogate_key.PUBLISHED,
         max_quarantine_share=1.0,
     )
-    result = deidentify.run(asked, settings, "key")
-    kept = lake.read(settings, result.notes).sort_by("line").to_pylist()
-    assert result.reasons == {"not_error": 1}
-    assert [(row["line"], row["available_time"]) for row in kept] == [
+    assert known(settings, asked) == [
         (2, datetime(2150, 1, 2, 8, 20)),
         (3, datetime(2150, 1, 2, 8)),
-        (4, datetime(2150, 1, 3)),
+        (4, datetime(2150, 1, 3, 12)),
         (5, datetime(2150, 1, 5, 15)),
-        (6, datetime(2150, 1, 10)),
+        (6, datetime(2150, 1, 10, 12)),
+        (8, datetime(2150, 1, 2, 20)),
+    ]
+    assert deidentify.run(asked, settings, "key").reasons == {"not_error": 1}
+
+
+def test_a_mimic_iv_summary_is_not_known_before_discharge(settings: Settings) -> None:
+    midnight = "2150-01-05 00:00:00"
+    rows = [
+        note("a", "Never stored.", midnight),
+        note("b", "Stored the day before.", midnight, "2150-01-04 21:00:00"),
+        note("c", "Stored later.", midnight, "2150-01-06 09:00:00"),
+        note("d", "Of no visit.", midnight, visit=None),
+    ]
+    rows[0][5] = None
+    assert known(settings, params(settings, rows)) == [
+        (2, datetime(2150, 1, 5, 15)),
+        (3, datetime(2150, 1, 5, 15)),
+        (4, datetime(2150, 1, 6, 9)),
+        (5, datetime(2150, 1, 6)),
+    ]
+
+
+def test_a_mimic_iv_radiology_report_is_known_when_it_was_stored_or_after_the_assumed_delay(
+    settings: Settings,
+) -> None:
+    exam = "2150-01-02 08:00:00"
+    rows = [note("a", "Clear.", exam, "2150-01-02 09:40:00"), note("b", "Hazy.", exam)]
+    rows[1][5] = None
+    assert known(settings, params(settings, rows, table="radiology")) == [
+        (2, datetime(2150, 1, 2, 9, 40)),
+        (3, datetime(2150, 1, 2, 20)),
     ]
 
 

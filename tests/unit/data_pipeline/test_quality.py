@@ -21,6 +21,7 @@ def test_each_unusable_laboratory_row_is_in_quarantine_for_its_reason(iii: "Hosp
         9: "subject_listed",
         13: "time_present,available_time_present",  # not a time
         14: "value_plausible",  # NaN
+        15: "event_id_present",
     }
 
 
