@@ -1,7 +1,7 @@
 """Landing: every table that the source names, as it came, one Delta table each, with file and record number.
 
 Nothing is committed before the whole extract was read once: a torn file, a missing column or an empty table stops
-the stage with one sentence.
+the stage with one sentence. Bytes that are not UTF-8 do not: they land as U+FFFD, and each row is judged by itself.
 """
 
 import csv
@@ -76,15 +76,15 @@ def _header(path: Path, root: Path) -> list[str]:
     try:
         with _text(path) as file:
             first = next(csv.reader(file), [])
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, csv.Error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
         raise _unreadable(path.relative_to(root)) from error
     return [name.strip().lower() for name in first]
 
 
 def _text(path: Path) -> TextIO:
     if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
+    return path.open(encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _unreadable(file: Path) -> InputError:
@@ -142,7 +142,10 @@ def _reader(path: Path) -> "CSVStreamingReader":
         read_options=arrow_csv.ReadOptions(column_names=names, skip_rows=1, block_size=4 << 20),
         parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
         convert_options=arrow_csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
+            check_utf8=False,  # only counted here
+            column_types=dict.fromkeys(names, pa.string()),
+            null_values=[""],
+            strings_can_be_null=True,
         ),
     )
 

@@ -1,5 +1,6 @@
 """Landing: as it came, with provenance; and every kind of damaged extract, refused before anything is written."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from data_pipeline import bronze, source
+from mediscale import lake
 from mediscale.errors import InputError
 from mediscale.settings import Settings
 
@@ -60,6 +62,24 @@ def test_landing_again_with_the_same_key_finds_its_own_commits(iii: "Hospital") 
         "extract_digest": digest,
     }
     assert bronze.run(bronze.Params(**given), iii.settings, "landed") == iii.bronze
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_file_that_is_not_all_utf_8_lands_and_only_the_row_concerned_is_marred(
+    extract: Callable[..., Path], settings: Settings, suffix: str
+) -> None:
+    folder = extract(DIAGNOSES_ICD=None)
+    header = b"\xef\xbb\xbfROW_ID,SUBJECT_ID,HADM_ID,ICD9_CODE,REMARQU\xc9\r\n"
+    content = header + b'501,1,11,4280,Andr\xe9\r\n502,1,11,0389,"Ren\xc3\xa9e\xff,\r\n\xe9t\xe9"\r\n'
+    (folder / f"DIAGNOSES_ICD{suffix}").write_bytes(
+        gzip.compress(content) if suffix.endswith("gz") else content
+    )
+    result = land(folder, settings)
+    rows = lake.read(settings, result.bronze["diagnoses_icd"]).sort_by("line").to_pylist()
+    assert [(row["row_id"], row["icd9_code"], row["remarqu\ufffd"]) for row in rows] == [
+        ("501", "4280", "Andr\ufffd"),
+        ("502", "0389", "Ren\u00e9e\ufffd,\n\ufffdt\ufffd"),
+    ]
 
 
 def refused(folder: Path, settings: Settings, digest: str = "") -> str:
