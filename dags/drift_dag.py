@@ -1,15 +1,25 @@
 """Every morning: whether yesterday's answered predictions still look like the patients that the model learned from.
 
-A verdict of "retrain" is published as an asset, which retraining is scheduled on.
+A verdict of "retrain" is published as an asset, which retraining is scheduled on. A task that no version answers for,
+or that nobody asked about, is skipped.
 """
 
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import Metadata, Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
-from mediscale_steps import DATASET_PARAM, DEFAULTS, DRIFTED, first_line, step
+from mediscale_steps import (
+    DATASET_PARAM,
+    DEFAULTS,
+    DRIFTED,
+    EVERY_DAG,
+    NOT_FOUND,
+    RESULTS,
+    first_line,
+    step,
+)
 
 from mediscale import graph
 
@@ -21,20 +31,19 @@ START = (
 
 
 @task(outlets=[DRIFTED])
-def publish(results: list[str]) -> None:
-    """Publishes the verdict, or is skipped (which publishes nothing) where no model needs retraining."""
-    verdicts = [json.loads(Path(result).read_text()) for result in results]
-    if not any(verdict["retrain"] for verdict in verdicts):
-        raise AirflowSkipException("; ".join(verdict["reason"] for verdict in verdicts))
+def publish(result: str, dataset: str, name: str):  # type: ignore[no-untyped-def]
+    """Publishes the verdict, or is skipped (which publishes nothing) where the model needs no retraining."""
+    verdict = json.loads(Path(result).read_text())
+    if not verdict["retrain"]:
+        raise AirflowSkipException(verdict["reason"])
+    yield Metadata(DRIFTED, extra={"dataset": dataset, "task": name})
 
 
 @dag(
     dag_id="mediscale_drift",
     schedule="0 6 * * *",
     start_date=datetime(2026, 1, 1),
-    catchup=False,
-    max_active_runs=1,
-    dagrun_timeout=timedelta(hours=4),
+    dagrun_timeout=timedelta(hours=12),
     default_args=DEFAULTS,
     params={
         "dataset": DATASET_PARAM,
@@ -42,20 +51,20 @@ def publish(results: list[str]) -> None:
             1, type="integer", minimum=1, maximum=90, description="How many days of predictions are judged."
         ),
     },
-    tags=["mediscale"],
     description=first_line(__doc__),
     doc_md=__doc__,
+    **EVERY_DAG,
 )
 def drift() -> None:
-    verdicts = []
     for name in graph.TASKS:
         about = ["--resolve", "--set", "dataset={{ params.dataset }}", "--set", f"task={name}"]
         window = ["--set", f"start={START}", "--set", f"end={END}"]
-        judged = step(f"drift_{name}", ["drift", *about, *window])
-        verdict = step(f"retrain_{name}", ["retrain", *about])
-        judged >> verdict
-        verdicts.append(verdict)
-    publish([verdict.output for verdict in verdicts])
+        judged = step(f"drift_{name}", ["drift", *about, *window], skips=(NOT_FOUND,))
+        verdict = step(f"retrain_{name}", ["retrain", *about], skips=(NOT_FOUND,))
+        told = publish.override(task_id=f"publish_{name}")(
+            f"{RESULTS}/retrain_{name}.json", "{{ params.dataset }}", name
+        )
+        judged >> verdict >> told
 
 
 drift()

@@ -1,15 +1,19 @@
 """Every night: what arrived, landed, judged and turned into features as they were known when the night began.
 
 ``as_of`` is the end of the run's data interval, never the clock: a backfilled night gives the features that the night
-itself would have had. The finished night is published as an asset, which retraining is scheduled on.
+itself would have had. The finished night is published as an asset, which retraining is scheduled on; a backfilled one,
+or one that a person gave a time of its own, is not: nobody waits for a model of the past.
 """
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from airflow.sdk import Metadata, Param, dag, task
+from airflow.sdk import Metadata, Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
 from mediscale_steps import (
     CONFIG_PARAM,
     DEFAULTS,
+    EVERY_DAG,
     EXTRACT_PARAMS,
     FEATURES,
     RESULTS,
@@ -20,26 +24,38 @@ from mediscale_steps import (
 
 from mediscale import graph
 
-NIGHT = "{{ (dag_run.data_interval_end or dag_run.run_after).strftime('%Y-%m-%dT%H:%M:%S') }}"
-AS_OF = (
-    "as_of={% if params.as_of == 'night' %}" + NIGHT + "{% elif params.as_of == 'all' %}null"
-    "{% else %}{{ params.as_of }}{% endif %}"
-)
+
+def night(dag_run: Any) -> str:
+    """When a run's night began: UTC without a zone, as all times of the platform."""
+    return str((dag_run.data_interval_end or dag_run.run_after).strftime("%Y-%m-%dT%H:%M:%S"))
+
+
+def night_config(params: Any, dag_run: Any) -> dict[str, dict[str, Any]]:
+    """The run's configuration with what its night may see."""
+    as_of = {"night": night(dag_run), "all": None}.get(params["as_of"], params["as_of"])
+    given = params["config"]
+    return {**given, **{stage: {**given.get(stage, {}), "as_of": as_of} for stage in graph.AS_OF}}
+
+
+CONFIG = ("--run-config", "{{ night_config(params, dag_run) | tojson }}")
 
 
 @task(outlets=[FEATURES], trigger_rule="none_failed_min_one_success")
 def publish(results: str):  # type: ignore[no-untyped-def]
-    """Says where the night's results lie."""
-    yield Metadata(FEATURES, extra={"results": results})
+    """Says whose night it was and where its results lie."""
+    context = get_current_context()
+    params, run = context["params"], context["dag_run"]
+    if run.run_type == "backfill" or params["as_of"] not in ("night", "all"):
+        raise AirflowSkipException("A night of the past starts no retraining.")
+    dataset = params["dataset"] or params["source"]
+    yield Metadata(FEATURES, extra={"results": results, "dataset": dataset, "night": night(run)})
 
 
 @dag(
     dag_id="mediscale_features",
     schedule="0 1 * * *",
     start_date=datetime(2026, 1, 1),
-    catchup=False,
-    max_active_runs=1,
-    dagrun_timeout=timedelta(hours=8),
+    dagrun_timeout=timedelta(hours=12),
     default_args=DEFAULTS,
     params=EXTRACT_PARAMS
     | CONFIG_PARAM
@@ -51,16 +67,17 @@ def publish(results: str):  # type: ignore[no-untyped-def]
             description="night: when it began. all: everything (extracts with shifted dates). Or a UTC time.",
         )
     },
-    tags=["mediscale"],
+    user_defined_macros={"night_config": night_config},
     description=first_line(__doc__),
     doc_md=__doc__,
+    **EVERY_DAG,
 )
 def features() -> None:
-    as_of = dict.fromkeys(graph.AS_OF, (AS_OF,))
-    done = chain(graph.FEATURES, {graph.EXTRACT: extract()}, settings=as_of)
+    done = chain(graph.FEATURES, {graph.EXTRACT: extract(CONFIG)}, config=CONFIG)
     published = publish(RESULTS)
-    for name in graph.TASKS:
-        done[graph.named("gold", name)] >> published
+    needed = {name for node in graph.nodes(graph.FEATURES) for name in node.upstream}
+    for name in done.keys() - needed:
+        done[name] >> published
 
 
 features()

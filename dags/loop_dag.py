@@ -1,7 +1,11 @@
-"""An extract through the loop to its promotion decisions, once, as ``mediscale run --runner airflow`` does."""
+"""An extract through the loop to its promotion decisions, once, as ``mediscale run --runner airflow`` does.
+
+Triggered by hand it stops at staging, as retraining does, unless its configuration asks for production; whoever
+triggered it is then recorded.
+"""
 
 from airflow.sdk import dag
-from mediscale_steps import CONFIG_PARAM, DEFAULTS, EXTRACT_PARAMS, chain, extract, first_line
+from mediscale_steps import CONFIG_PARAM, DEFAULTS, EVERY_DAG, EXTRACT_PARAMS, chain, extract, first_line
 
 from mediscale import graph
 
@@ -9,14 +13,12 @@ from mediscale import graph
 @dag(
     dag_id="mediscale_loop",
     schedule=None,
-    catchup=False,
-    max_active_runs=1,
     max_active_tasks=1,
     default_args=DEFAULTS | {"retries": 0},
     params=EXTRACT_PARAMS | CONFIG_PARAM,
-    tags=["mediscale"],
     description=first_line(__doc__),
     doc_md=__doc__,
+    **EVERY_DAG,
 )
 def loop() -> None:
     chain(graph.LOOP, {graph.EXTRACT: extract()})

@@ -1,4 +1,4 @@
-"""The one task: ``mediscale STAGE --from … --result F`` as a process of the platform's environment, or as a pod.
+"""The one operator: ``mediscale STAGE --from … --result F`` as a process of the platform's environment, or as a pod.
 
 Nothing of a stage is known here: its output is not read, its result is a file that the next stage takes by its path.
 """
@@ -7,26 +7,26 @@ import json
 import os
 import signal
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Asset, Param, task
-from airflow.sdk.bases.operator import BaseOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import Asset, BaseOperator, Param
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from mediscale import graph
 
 HOME = os.environ.get("MEDISCALE_HOME", ".mediscale")
 COMMAND = os.environ.get("MEDISCALE_COMMAND", "mediscale")
 """The platform environment's own program."""
-POD_IMAGE = os.environ.get("MEDISCALE_POD_IMAGE", "")
-"""Where set, a stage is a pod of this image; HOME is then a volume that the cluster mounts into pods and workers."""
+POD_TEMPLATE = os.environ.get("MEDISCALE_POD_TEMPLATE", "")
+"""Where set, a stage is a pod made from this file, such as infra/kubernetes/stage-pod.yaml; HOME is then a volume that
+the cluster mounts into pods and workers."""
 ALERT_URL = os.environ.get("MEDISCALE_ALERT_URL", "")
-"""Where set, a failed task is told to this webhook."""
+"""Where set, this webhook is told of each task that failed for good and of each run that took too long."""
 
 RESULTS = f"{HOME}/runs/{{{{ dag.dag_id }}}}/{{{{ run_id }}}}"
 """Folder of a run's results, the same for each try: one that is repeated finds its finished work."""
@@ -34,9 +34,6 @@ RESULTS = f"{HOME}/runs/{{{{ dag.dag_id }}}}/{{{{ run_id }}}}"
 FEATURES = Asset(name="mediscale_features", uri="mediscale://features")
 DRIFTED = Asset(name="mediscale_drifted", uri="mediscale://drifted")
 CANDIDATE = Asset(name="mediscale_candidate", uri="mediscale://candidate")
-
-GRACE_SECONDS = 30.0
-"""What a stage gets to end by itself before its process group is killed."""
 
 
 def sources() -> list[str]:
@@ -68,7 +65,7 @@ EXTRACT_PARAMS = {
     "dataset": Param(
         usual("dataset"),
         type=["null", "string"],
-        pattern="^[a-z0-9-]*$",
+        pattern=graph.DATASET_PATTERN,
         description="Name in the lake; empty: the source's.",
     ),
     "size": Param(
@@ -92,15 +89,17 @@ CONFIG = ("--run-config", "{{ params.config | tojson }}")
 DATASET_PARAM = Param(
     usual("dataset") or usual("source") or SYNTHETIC,
     type="string",
-    pattern="^[a-z0-9][a-z0-9-]*$",
+    pattern=graph.DATASET_PATTERN,
     description="Name in the lake.",
 )
 
 
 def alert(context: Mapping[str, Any]) -> None:
-    """Tells which task of which run failed: names only, the stage's own sentence is in the task's log."""
-    failed = context["task_instance"]
-    message = {"dag": failed.dag_id, "task": failed.task_id, "run": failed.run_id, "try": failed.try_number}
+    """Tells which task, or which run as a whole, failed: names only, a stage's own sentence is in the task's log."""
+    task, run = context.get("task_instance"), context["dag_run"]
+    message = {"dag": run.dag_id, "run": run.run_id}
+    if task is not None:
+        message |= {"task": task.task_id, "try": task.try_number}
     print(f"mediscale alert {json.dumps(message)}")
     if ALERT_URL:
         body = json.dumps(message).encode()
@@ -118,111 +117,92 @@ DEFAULTS = {
     "owner": "mediscale",
     "retries": 2,
     "retry_delay": timedelta(minutes=5),
-    "execution_timeout": timedelta(hours=4),
+    "execution_timeout": timedelta(hours=3),
     "on_failure_callback": alert,
 }
+EVERY_DAG = {"catchup": False, "max_active_runs": 1, "tags": ["mediscale"], "on_failure_callback": alert}
+"""A run that takes too long fails as a whole, and no task of it tells."""
 
-
+WRONG = 2
+"""How the program ends at a mistake in its arguments, which no second try mends."""
 REFUSED = 4
-"""How the program ends where a source lacks what a task needs: that task's steps are skipped, the others go on."""
-
-BUSY = 5
-"""How it ends where another process is at the same work: an earlier try, or a person's run."""
-WAIT_SECONDS = 30.0
+"""How it ends where a source lacks what a task needs: that task's steps are skipped, the others go on."""
+NOT_FOUND = 7
+"""How it ends where there is nothing yet to look at."""
 
 
-def start_when_free(arguments: list[str], log: Path) -> None:
-    """``start``, again and again while another process is at the same work; the task's timeout ends that too."""
-    while True:
-        try:
-            return start(arguments, log)
-        except BusyError:
-            print(f"Trying again in {WAIT_SECONDS:.0f} s.", flush=True)
-            time.sleep(WAIT_SECONDS)
+class StageOperator(BaseOperator):
+    """Runs the program in a process group of its own, which ends with the task, however the task ends.
 
-
-def start(arguments: list[str], log: Path) -> None:
-    """Runs the program in a process group of its own, which is ended with the task, however the task ends.
-
-    Raises:
-        RefusedError: the source lacks what the task needs.
-        BusyError: another process is at the same work.
-        RuntimeError: it failed. The message is the last line that it printed, a stage's own sentence.
+    Returns the path of the result file, which is all that Airflow sees.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as stream:  # an earlier try may still write to it
-        begun = stream.tell()
-        process = subprocess.Popen(
-            [COMMAND, *arguments], stdout=stream, stderr=stream, start_new_session=True
+
+    template_fields = ("arguments", "result", "actor")
+
+    def __init__(
+        self, *, arguments: list[str], result: str, actor: str, skips: tuple[int, ...], **others: Any
+    ) -> None:
+        super().__init__(**others)
+        self.arguments, self.result, self.actor, self.skips = arguments, result, actor, skips
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def execute(self, context: Any) -> str:  # noqa: ARG002 -- an operator's signature
+        log = Path(self.result).with_suffix(".log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as stream:  # an earlier try may still write to it
+            begun = stream.tell()
+            code = self._run(stream)
+        said = log.read_bytes()[begun:].decode(errors="replace")
+        print(said, flush=True)
+        if code:
+            sentence = said.strip().rpartition("\n")[2] or f"ended with code {code} without a word"
+            if code in self.skips:
+                raise AirflowSkipException(sentence)
+            raise AirflowFailException(sentence) if code == WRONG else RuntimeError(sentence)
+        return self.result
+
+    def _run(self, stream: Any) -> int:
+        around = os.environ | ({"MEDISCALE_ACTOR": self.actor} if self.actor else {})
+        command = [COMMAND, *self.arguments, "--tied"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=stream, stderr=stream, start_new_session=True, env=around
         )
         try:
-            code = process.wait()
-        except BaseException:  # a timeout, a person's click, the scheduler's end
-            end(process)
-            raise
-    said = log.read_bytes()[begun:].decode(errors="replace")
-    print(said, flush=True)
-    if code:
-        sentence = said.strip().rpartition("\n")[2] or f"ended with code {code} without a word"
-        raise {REFUSED: RefusedError, BUSY: BusyError}.get(code, RuntimeError)(sentence)
+            return self._process.wait()
+        finally:  # a timeout too
+            self.on_kill()
+
+    def on_kill(self) -> None:
+        """What a person's click, a lost heartbeat or the scheduler's end come to. A stage may be killed anywhere."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """Asks the whole group to end, then kills it."""
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def step(name: str, arguments: list[str], skips: tuple[int, ...] = (), actor: str = "") -> BaseOperator:
+    """A task that runs ``mediscale`` with these (templated) arguments and leaves ``RESULTS/name.json``.
 
-
-class RefusedError(RuntimeError):
-    """A source lacks what a task needs; the message says what."""
-
-
-class BusyError(RuntimeError):
-    """Another process is at the same work; the message names it."""
-
-
-@task
-def process(arguments: list[str], result: str, refusable: bool) -> str:
-    """Leaves the result file and returns its path, which is all that Airflow sees.
-
-    A refusal of a step that may be refused is left beside the result, and skips the steps that need the result.
+    ``skips`` are exit codes at which it, and what needs its result, is skipped. ``actor`` is who is recorded.
     """
-    for needed in arguments:
-        if Path(f"{needed}.refused").exists():
-            raise AirflowSkipException(Path(f"{needed}.refused").read_text())
-    try:
-        start_when_free([*arguments, "--result", result], Path(result).with_suffix(".log"))
-    except RefusedError as refusal:
-        if not refusable:
-            raise
-        Path(f"{result}.refused").write_text(str(refusal))
-        raise AirflowSkipException(str(refusal)) from refusal
-    return result
-
-
-def step(name: str, arguments: list[str], refusable: bool = False) -> BaseOperator:
-    """A task that runs ``mediscale`` with these (templated) arguments and leaves ``RESULTS/name.json``."""
     result = f"{RESULTS}/{name}.json"
-    if POD_IMAGE:
+    arguments = [*arguments, "--wait", "--result", result]
+    actor = actor or "{{ dag_run.triggering_user_name or '' }}"
+    if POD_TEMPLATE:
         from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
         return KubernetesPodOperator(
             task_id=name,
             name=name.replace("_", "-"),
-            image=POD_IMAGE,
+            pod_template_file=POD_TEMPLATE,
             cmds=["mediscale"],
-            arguments=[*arguments, "--result", result],
-            env_vars={"MEDISCALE_HOME": HOME},
-            skip_on_exit_code=REFUSED if refusable else None,
+            arguments=arguments,
+            env_vars={"MEDISCALE_HOME": HOME, "MEDISCALE_ACTOR": actor},
+            skip_on_exit_code=list(skips),
         )
-    return process.override(task_id=name)(arguments, result, refusable).operator
+    return StageOperator(task_id=name, arguments=arguments, result=result, actor=actor, skips=skips)
 
 
-def extract() -> BaseOperator:
+def extract(config: tuple[str, str] = CONFIG) -> BaseOperator:
     """What a run begins with, from the run's parameters."""
     made_up = f"params.source == '{SYNTHETIC}'"
     given = [
@@ -231,29 +211,31 @@ def extract() -> BaseOperator:
         "--dataset={{ params.dataset or '' }}",
         f"--size={{{{ params.size if {made_up} else '' }}}}",
     ]
-    return step(graph.EXTRACT, [graph.EXTRACT, *given, *CONFIG])
+    return step(graph.EXTRACT, [graph.EXTRACT, *given, *config])
 
 
-def stage(node: graph.Node, folders: Mapping[str, str], settings: Iterable[str] = ()) -> BaseOperator:
+def stage(
+    node: graph.Node, folders: Mapping[str, str], settings: Iterable[str] = (), **others: str
+) -> BaseOperator:
     """A stage on the results of others, which lie in ``folders`` (by name, else in this run's)."""
-    arguments = [node.stage, "--resolve", *CONFIG]
+    arguments = [node.stage, "--resolve", *settings]
     for name in node.upstream:
         arguments += ["--from", f"{folders.get(name, RESULTS)}/{name}.json"]
-    for setting in [*([f"task={node.task}"] if node.task else []), *settings]:
-        arguments += ["--set", setting]
-    return step(node.name, arguments, refusable=bool(node.task))
+    if node.task:
+        arguments += ["--set", f"task={node.task}", "--refusable"]
+    return step(node.name, arguments, skips=(REFUSED,) if node.task else (), **others)
 
 
 def chain(
     steps: tuple[graph.Step, ...],
     before: Mapping[str, BaseOperator],
     folders: Mapping[str, str] | None = None,
-    settings: Mapping[str, tuple[str, ...]] | None = None,
+    config: tuple[str, str] = CONFIG,
 ) -> dict[str, BaseOperator]:
-    """One task per node, after those tasks whose results it takes; ``settings`` are a stage's further parameters."""
+    """One task per node, after those tasks whose results it takes."""
     done = dict(before)
     for node in graph.nodes(steps):
-        done[node.name] = stage(node, folders or {}, (settings or {}).get(node.stage, ()))
+        done[node.name] = stage(node, folders or {}, config)
         for name in node.upstream:
             if name in done:
                 done[name] >> done[node.name]

@@ -1,45 +1,51 @@
 """A candidate goes to production when a person says so, and the promotion history records who that was.
 
-What is asked about is what retraining judged. If production changed since then, the promotion stage refuses: the
-evidence compares with another version than today's, and the next retraining brings one that does not.
+What is asked about is kept for the answer: a retraining that is repeated meanwhile changes nothing of it. If production
+changed since then, the promotion stage refuses: the evidence compares with another version than today's. A question
+that nobody answers before the next night is a no, and the next candidate is asked about.
 """
 
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import dag, task
+from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from mediscale_steps import CANDIDATE, DEFAULTS, first_line, stage
+from mediscale_steps import CANDIDATE, DEFAULTS, EVERY_DAG, RESULTS, first_line, stage
 
 from mediscale import graph
-
-FOLDERS = "{{ ti.xcom_pull(task_ids='candidate')['%s'] }}"
-FEATURES, TRAINED = FOLDERS % "features", FOLDERS % "results"
 
 
 @task(inlets=[CANDIDATE], retries=0)
 def candidate(inlet_events: Any = None) -> dict[str, str]:
-    """Where the newest candidates' results lie."""
-    events = inlet_events[CANDIDATE]
-    if not len(events):
+    """Where the candidates' results lie: of those that started this run, else the newest."""
+    started = (get_current_context().get("triggering_asset_events") or {}).values()
+    events = [event.extra for asset in started for event in asset] or [
+        event.extra for event in inlet_events[CANDIDATE]
+    ]
+    told = [extra for extra in events if "results" in extra]
+    if not told:
         raise AirflowFailException("There is no candidate yet; run mediscale_retraining first.")
-    return dict(events[-1].extra)
+    return dict(told[-1])
 
 
 @task
-def question(name: str, folders: dict[str, str]) -> str:
+def question(name: str, needed: list[str], found: dict[str, str], keep: str) -> str:
     """What a person is asked: the version and its held-out figures. Skipped where nothing reached staging."""
-    results = Path(folders["results"])
+    results, kept = Path(found["results"]), Path(keep)
+    kept.mkdir(parents=True, exist_ok=True)
     decided = results / f"promotion_{name}.json"
-    if not decided.exists():
-        raise AirflowSkipException(f"There is no candidate for {name}: it was refused on the way.")
-    staged = json.loads(decided.read_text())
-    if not staged["staged"]:
-        raise AirflowSkipException(staged["reason"])
-    figures = json.loads((results / f"evaluate_{name}.json").read_text())["metrics"]
+    staged = json.loads(decided.read_text()) if decided.exists() else {}
+    if not staged.get("staged"):
+        raise AirflowSkipException(staged.get("reason") or f"There is no candidate for {name}.")
+    for result in needed:
+        file = f"{result}.json"
+        place = results if (results / file).exists() else Path(found["features"])
+        shutil.copyfile(place / file, kept / file)
+    figures = json.loads((kept / f"evaluate_{name}.json").read_text())["metrics"]
     told = "\n".join(
         f"- {label.replace('_', ' ')}: {value:.3f}" for label, value in figures.items() if value is not None
     )
@@ -49,31 +55,29 @@ def question(name: str, folders: dict[str, str]) -> str:
 
 def decision(node: graph.Node, found: Any) -> None:
     """One task's model: asked about, then moved by the promotion stage if its policy allows."""
-    folders = {name: FEATURES if name == "bronze" else TRAINED for name in node.upstream}
-    asked = question.override(task_id=f"question_{node.task}")(node.task, found)
+    needed = list(node.upstream)
+    asked = question.override(task_id=f"question_{node.task}")(node.task, needed, found, RESULTS)
     approval = ApprovalOperator(
         task_id=f"approval_{node.task}",
         subject=f"Put this model of {node.task} into production?",
         body=f"{{{{ ti.xcom_pull(task_ids='question_{node.task}') }}}}",
-        response_timeout=timedelta(days=7),
+        defaults=[ApprovalOperator.REJECT],
+        response_timeout=timedelta(hours=20),
+        execution_timeout=None,
         retries=0,
     )
-    who = (
-        f"actor={{{{ ti.xcom_pull(task_ids='approval_{node.task}')['responded_by_user']['name'] | tojson }}}}"
-    )
-    promoted = stage(node, folders, ("aim=production", who))
+    who = f"{{{{ ti.xcom_pull(task_ids='approval_{node.task}')['responded_by_user']['name'] }}}}"
+    promoted = stage(node, {}, ("--set", "aim=production"), actor=who)
     asked >> approval >> promoted
 
 
 @dag(
     dag_id="mediscale_promotion",
     schedule=[CANDIDATE],
-    catchup=False,
-    max_active_runs=1,
     default_args=DEFAULTS,
-    tags=["mediscale"],
     description=first_line(__doc__),
     doc_md=__doc__,
+    **EVERY_DAG,
 )
 def promotion() -> None:
     found = candidate()

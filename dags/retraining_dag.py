@@ -3,16 +3,19 @@
 Production is not touched here: a version that reached staging is published as a candidate, for a person to approve.
 """
 
+import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Metadata, dag, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import Metadata, Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from mediscale_steps import (
     CANDIDATE,
     CONFIG_PARAM,
     DEFAULTS,
     DRIFTED,
+    EVERY_DAG,
     FEATURES,
     RESULTS,
     chain,
@@ -21,41 +24,75 @@ from mediscale_steps import (
 
 from mediscale import graph
 
-NIGHT = "{{ ti.xcom_pull(task_ids='night') }}"
+NIGHT = "{{ ti.xcom_pull(task_ids='night')['results'] }}"
 
 
 @task(inlets=[FEATURES], retries=0)
-def night(inlet_events: Any = None) -> str:
-    """Folder of the newest finished night's results, whatever started this run."""
-    events = inlet_events[FEATURES]
-    if not len(events):
-        raise AirflowFailException("No night has published features yet; run mediscale_features first.")
-    return str(events[-1].extra["results"])
+def night(inlet_events: Any = None) -> dict[str, str]:
+    """The newest finished night of the hospital that this run is about: its name, and where the night's results lie."""
+    context = get_current_context()
+    events = [event.extra for event in inlet_events[FEATURES] if "results" in event.extra]
+    started = [e.extra for asset in (context.get("triggering_asset_events") or {}).values() for e in asset]
+    asked = {extra["dataset"] for extra in started if "dataset" in extra}
+    if context["params"]["dataset"]:
+        asked = {context["params"]["dataset"]}
+    if len(asked) > 1:
+        raise AirflowFailException(
+            f"{' and '.join(sorted(asked))} came at once; trigger mediscale_retraining with a dataset for each."
+        )
+    nights = [extra for extra in started if "results" in extra] or events
+    nights = [extra for extra in nights if not asked or extra["dataset"] in asked]
+    if not nights:
+        whose = ", ".join(asked) or "any hospital"
+        raise AirflowFailException(f"No night of {whose} has published features yet; run mediscale_features.")
+    return dict(max(nights, key=lambda extra: extra["night"]))
 
 
-@task(outlets=[CANDIDATE], trigger_rule="none_failed_min_one_success")
-def publish(results: str, features: str):  # type: ignore[no-untyped-def]
-    """Says where the candidates' results lie, and those of the night that they were trained on."""
-    yield Metadata(CANDIDATE, extra={"results": results, "features": features})
+@task(inlets=[CANDIDATE], outlets=[CANDIDATE], trigger_rule="none_failed_min_one_success")
+def publish(results: str, features: dict[str, str], inlet_events: Any = None):  # type: ignore[no-untyped-def]
+    """Says where the candidates' results lie, and those of the night that they were trained on.
+
+    Skipped, which publishes nothing, where no version reached staging, or these were asked about before.
+    """
+    models = {name: staged for name in graph.TASKS if (staged := _staged(Path(results), name))}
+    if not models:
+        raise AirflowSkipException("No version reached staging: there is nothing to approve.")
+    before = [event.extra for event in inlet_events[CANDIDATE]]
+    if any(extra.get("models") == models for extra in before):
+        raise AirflowSkipException("These versions were asked about before.")
+    told = {"results": results, "features": features["results"], "dataset": features["dataset"]}
+    yield Metadata(CANDIDATE, extra={**told, "models": models})
+
+
+def _staged(results: Path, name: str) -> str:
+    """The version of a task that reached staging, or nothing."""
+    file = results / f"promotion_{name}.json"
+    decided = json.loads(file.read_text()) if file.exists() else {}
+    return f"{decided['model']['name']}/{decided['model']['version']}" if decided.get("staged") else ""
 
 
 @dag(
     dag_id="mediscale_retraining",
     schedule=(FEATURES | DRIFTED),
-    catchup=False,
-    max_active_runs=1,
     dagrun_timeout=timedelta(hours=12),
     default_args=DEFAULTS,
-    params=CONFIG_PARAM,
-    tags=["mediscale"],
+    params=CONFIG_PARAM
+    | {
+        "dataset": Param(
+            None,
+            type=["null", "string"],
+            pattern=graph.DATASET_PATTERN,
+            description="Whose newest night; empty: that of whatever started the run, or of the newest night.",
+        )
+    },
     description=first_line(__doc__),
     doc_md=__doc__,
+    **EVERY_DAG,
 )
 def retraining() -> None:
     newest = night()
     made = {node.name for node in graph.nodes(graph.FEATURES)} | {graph.EXTRACT}
-    folders = dict.fromkeys(made, NIGHT)
-    done = chain(graph.TRAINING, {}, folders, settings={"promotion": ("aim=staging",)})
+    done = chain(graph.TRAINING, {}, dict.fromkeys(made, NIGHT))
     published = publish(RESULTS, newest)
     for name in graph.TASKS:
         newest >> done[graph.named("training_set", name)]

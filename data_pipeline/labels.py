@@ -167,9 +167,9 @@ class _Label:
     outcome: str
     positive: bool
     outcome_time: datetime | None
-    known: datetime
     certain: datetime
-    """When every stay like this one, whatever its outcome, has a label."""
+    """When every stay like this one has a label, whatever its outcome: were one outcome certain sooner than the other,
+    the newest days would hold nothing else."""
 
 
 def _rows(patient: Patient, task: Task, as_of: datetime | None, shard: int) -> Iterator[dict[str, Any]]:
@@ -205,7 +205,7 @@ def _row(
         "prediction_time": label.at,
         "boolean_value": label.positive,
         "outcome_time": label.outcome_time,
-        "known_time": label.known,
+        "known_time": label.certain,
         "split": split_of(patient.subject_id),
     }
 
@@ -214,11 +214,11 @@ def _mortality(stay: Stay, ended: Known) -> _Label | None:
     at, death = landmark.reached_by(stay), stay.death
     if at is None:
         return None
-    if death:
-        return _Label(at, "died_in_hospital", True, death.time, death.available, death.available)
     # Until a day has passed, the discharge may yet turn out to be a transfer.
     certain = ended.available + TRANSFER_GAP
-    return _Label(at, "left_alive", False, None, certain, certain)
+    if death:
+        return _Label(at, "died_in_hospital", True, death.time, max(certain, death.available))
+    return _Label(at, "left_alive", False, None, certain)
 
 
 def _readmission(patient: Patient, stay: Stay, ended: Known, following: Stay | None) -> _Label | None:
@@ -227,10 +227,10 @@ def _readmission(patient: Patient, stay: Stay, ended: Known, following: Stay | N
     at, end = ended.time, ended.time + FOLLOW_UP
     returned = following.first if following and following.admitted.time <= end else None
     if returned and _unplanned(returned):
-        return _Label(at, "readmitted", True, returned.admitted.time, returned.admitted.available, end)
+        return _Label(at, "readmitted", True, returned.admitted.time, max(end, returned.admitted.available))
     died = patient.death is not None and patient.death.time <= end
     outcome = "planned_return" if returned else "died_after_discharge" if died else "not_readmitted"
-    return _Label(at, outcome, False, None, end, end)
+    return _Label(at, outcome, False, None, end)
 
 
 def _unplanned(visit: Visit) -> bool:

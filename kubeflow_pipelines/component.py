@@ -17,10 +17,6 @@ from mediscale.settings import Settings
 
 T = TypeVar("T")
 
-REFUSED = "refused"
-"""The only field of a result where a source lacks what a task needs: that task's further steps pass it on, as the
-CLI's loop leaves such a task out, and the other tasks go on."""
-
 
 @dataclass(frozen=True)
 class Done:
@@ -53,9 +49,8 @@ def run(name: str, task: str, home: str, config: stages.RunConfig, upstream: Seq
     settings = _settings(home)
     values = {**config.get(name, {}), **({"task": task} if task else {})}
     results = [json.loads(text) for text in upstream if text]
-    for known in results:
-        if REFUSED in known:
-            return _refused(known[REFUSED])
+    if refusal := resolve.refusal(results):
+        return _refused(refusal)
     try:
         result = _or_one_sentence(lambda: resolve.call(name, values, results, settings), bool(task))
     except QualityError as refusal:
@@ -75,7 +70,7 @@ def _settings(home: str) -> Settings:
 
 def _refused(sentence: str) -> Done:
     page = f"<p>refused: {html.escape(sentence)}</p>"
-    return Done(result=json.dumps({REFUSED: sentence}), metrics={}, tables={}, page=page)
+    return Done(result=json.dumps({resolve.REFUSED: sentence}), metrics={}, tables={}, page=page)
 
 
 def _or_one_sentence(work: Callable[[], T], refusable: bool = False) -> T:
@@ -89,7 +84,7 @@ def _or_one_sentence(work: Callable[[], T], refusable: bool = False) -> T:
 
 
 def _manifest(settings: Settings, name: str, result: BaseModel) -> manifest.Manifest:
-    left = result.model_dump(mode="json")
+    left = json.loads(result.model_dump_json())  # as a manifest has it
     return next(done for done in reversed(manifest.of_stage(settings, name)) if done.result == left)
 
 

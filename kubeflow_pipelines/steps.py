@@ -2,8 +2,10 @@
 
 from typing import Any, NamedTuple
 
-from kfp import dsl
+from kfp import dsl, kubernetes
 from kfp.dsl import HTML, Artifact, Metrics, Output
+
+from mediscale.settings import Settings
 
 IMAGE = "mediscale-platform:0.1.0-python3.11"
 """Built from infra/docker; a cluster's registry is put before it by its own image policy."""
@@ -46,6 +48,24 @@ def stage(
     return done.result
 
 
+HOME = "/mediscale"
+"""Where a cluster's steps find the volume that they share."""
+LONGEST_SECONDS = 4 * 3600
+
+
+class Cluster(NamedTuple):
+    """What a pipeline names of the cluster that it is to run on; see the settings ``kfp_…``."""
+
+    claim: str = ""
+    secret: str = ""
+    image: str = ""
+    accelerator: str = ""
+
+
+NONE = Cluster()
+"""This machine: processes that share its disk and its environment."""
+
+
 class Resources(NamedTuple):
     """What a step asks of the cluster."""
 
@@ -84,10 +104,29 @@ def wanted_by(stage: str, accelerator: str = "") -> Resources:
     return wanted._replace(accelerator=accelerator) if wanted is NOTES else wanted
 
 
-def place(task: dsl.PipelineTask, wanted: Resources) -> dsl.PipelineTask:
+def place(task: dsl.PipelineTask, wanted: Resources, cluster: Cluster) -> dsl.PipelineTask:
     """Asks for the resources; switches Kubeflow's cache off, because the stages' own keys decide; retries twice."""
     task.set_cpu_request(wanted.cpu).set_cpu_limit(wanted.cpu)
     task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
     if wanted.accelerator:
         task.set_accelerator_type(wanted.accelerator).set_accelerator_limit(1)
+    _on_cluster(task, cluster)
     return task.set_caching_options(False).set_retry(2, backoff_duration="60s", backoff_factor=2)
+
+
+def _on_cluster(task: dsl.PipelineTask, cluster: Cluster) -> None:
+    if cluster.image:
+        task.set_container_image(cluster.image)
+    if cluster.claim:
+        kubernetes.mount_pvc(task, cluster.claim, HOME)
+        kubernetes.set_timeout(task, LONGEST_SECONDS)
+    if cluster.secret:
+        for name in _OF_EVERY_STEP:
+            kubernetes.use_secret_as_env(task, cluster.secret, {name: name}, optional=True)
+
+
+_OF_EVERY_STEP = [
+    f"MEDISCALE_{name.upper()}"
+    for name in Settings.model_fields
+    if name != "home" and not name.startswith("kfp_")
+]

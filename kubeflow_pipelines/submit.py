@@ -9,14 +9,16 @@ from mediscale.errors import MediscaleError, UsageError
 from mediscale.settings import Settings
 
 
-def compiled(output: Path | None, accelerator: str = "") -> Path:
-    """Compiles the pipeline into ``output``, or over the repository's own file, which asks for no accelerator."""
+def compiled(output: Path | None, settings: Settings) -> Path:
+    """Compiles the pipeline for the cluster of the settings into ``output``, or for none over the repository's own
+    file."""
     need_kfp()
-    from kubeflow_pipelines import train_pipeline
+    from kubeflow_pipelines import steps, train_pipeline
 
     path = output or train_pipeline.COMPILED
     path.parent.mkdir(parents=True, exist_ok=True)
-    train_pipeline.compile_to(path, accelerator)
+    named = {name: getattr(settings, f"kfp_{name}") for name in steps.Cluster._fields}
+    train_pipeline.compile_to(path, steps.Cluster(**named) if output else steps.NONE)
     return path
 
 
@@ -24,12 +26,18 @@ def submit(settings: Settings, arguments: Mapping[str, Any]) -> str:
     """Starts a run of the pipeline on the cluster; returns its address.
 
     Raises:
-        UsageError: no host is set, kfp is absent, or the cluster refuses the token or the arguments.
+        UsageError: no host, or nothing that the steps share, is set; kfp is absent; a stage would refuse its
+            configuration; or the cluster refuses the token.
         MediscaleError: the cluster does not answer.
     """
     if not settings.kfp_host:
         raise UsageError(
             "No Kubeflow cluster is named; set MEDISCALE_KFP_HOST (and MEDISCALE_KFP_TOKEN where it asks for one)."
+        )
+    if not settings.kfp_claim and not settings.kfp_secret:
+        raise UsageError(
+            "The steps would share nothing: name the cluster's volume claim for their home in MEDISCALE_KFP_CLAIM, or "
+            "a secret with MEDISCALE_LAKE and the other settings in MEDISCALE_KFP_SECRET."
         )
     need_kfp()
     import kfp
@@ -42,8 +50,8 @@ def submit(settings: Settings, arguments: Mapping[str, Any]) -> str:
         _greet(host, token)
         client = kfp.Client(host=host, existing_token=token or None)
         run = client.create_run_from_pipeline_package(
-            str(_package(settings)),
-            arguments=dict(arguments),
+            str(compiled(settings.home / "kubeflow" / "train_pipeline.yaml", settings)),
+            arguments=_with_home(settings, arguments),
             run_name="mediscale-train",
             enable_caching=False,
         )
@@ -56,13 +64,10 @@ def submit(settings: Settings, arguments: Mapping[str, Any]) -> str:
     return f"{host.rstrip('/')}/#/runs/details/{run.run_id}"
 
 
-def _package(settings: Settings) -> Path:
-    """The compiled file of the repository, or one for a cluster with accelerators."""
-    from kubeflow_pipelines import train_pipeline
+def _with_home(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    from kubeflow_pipelines import steps
 
-    if not settings.kfp_accelerator:
-        return train_pipeline.COMPILED
-    return compiled(settings.home / "kubeflow" / "train_pipeline.yaml", settings.kfp_accelerator)
+    return {**arguments, "home": steps.HOME if settings.kfp_claim else ""}
 
 
 def _greet(host: str, token: str) -> None:

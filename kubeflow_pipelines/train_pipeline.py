@@ -12,8 +12,8 @@ from mediscale import graph
 COMPILED = Path(__file__).with_name("train_pipeline.yaml")
 
 
-def layout(accelerator: str = "") -> GraphComponent:
-    """The pipeline; ``accelerator`` is what a cluster calls those that the note model's step may ask for."""
+def layout(cluster: steps.Cluster = steps.NONE) -> GraphComponent:
+    """The pipeline, for this machine's runner or for a cluster."""
 
     @dsl.pipeline(name="mediscale-train", description="From an extract to a promotion decision per task.")
     def train(
@@ -36,17 +36,17 @@ def layout(accelerator: str = "") -> GraphComponent:
         """
         which = {"source": source, "path": path, "dataset": dataset, "size": size}
         begin = steps.extract(**which, home=home, config=config)
-        done = {graph.EXTRACT: steps.place(begin, steps.SPARK)}
+        done = {graph.EXTRACT: steps.place(begin, steps.SPARK, cluster)}
         for node in graph.nodes(graph.LOOP):
             upstream = [done[name].outputs["Output"] for name in node.upstream]
             results = dict(zip(steps.INPUTS, upstream, strict=False))
             task = steps.stage(name=node.stage, task=node.task, home=home, config=config, **results)
             task.set_display_name(node.name)
-            done[node.name] = steps.place(task, steps.wanted_by(node.stage, accelerator))
+            done[node.name] = steps.place(task, steps.wanted_by(node.stage, cluster.accelerator), cluster)
 
     return train
 
 
-def compile_to(path: Path, accelerator: str = "") -> None:
+def compile_to(path: Path, cluster: steps.Cluster = steps.NONE) -> None:
     """Writes the pipeline as YAML; the same source gives the same bytes."""
-    compiler.Compiler().compile(layout(accelerator), str(path))
+    compiler.Compiler().compile(layout(cluster), str(path))

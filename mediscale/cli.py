@@ -6,15 +6,20 @@ Only argparse is imported before a verb is chosen, so that help answers at once.
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.errors import InputError, MediscaleError, QualityError, UsageError
+from mediscale.errors import BusyError, InputError, MediscaleError, QualityError, UsageError
 from mediscale.graph import TASKS
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from mediscale.settings import Settings
 
 EPILOG = """\
@@ -108,7 +113,6 @@ def _add_simulate(verbs: Any) -> None:
     )
     simulate.add_argument("--nights", type=int, default=14)
     simulate.add_argument("--size", choices=("tiny", "small"), default="tiny", help="of the made-up hospital")
-    simulate.add_argument("--dataset", default="simulated", help="name in the lake")
 
 
 def _add_extract(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +131,7 @@ def _add_serve(verbs: Any) -> None:
     serve.add_argument("--dataset", help="whose models (default: the only dataset with one)")
     serve.add_argument("--alias", choices=("production", "staging"), default="production")
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--port", type=_port, default=8000)
     serve.add_argument("--workers", type=int, default=1)
     score = _verb(verbs, "score", "risk of every visit in a dataset's cohort, with Spark", _score)
     score.add_argument("--dataset", required=True)
@@ -174,15 +178,30 @@ def _add_orchestration(verbs: Any) -> None:
     for name in ("source", "path", "dataset", "size"):
         extract.add_argument(f"--{name}", default="")
     extract.add_argument("--run-config", default="{}", help="per stage, its parameters, as JSON")
-    extract.add_argument("--result", type=Path)
+    _add_step(extract)
     pipeline = _verb(verbs, "pipeline", "the training pipeline on a Kubeflow cluster", _pipeline)
     pipeline.add_argument("action", choices=("compile", "submit"), help="submit needs MEDISCALE_KFP_HOST")
     pipeline.add_argument("--output", type=Path, help="compile: where the YAML goes")
-    pipeline.add_argument("--home", default="", help="submit: MEDISCALE_HOME as the pods see it")
     _add_extract(pipeline)
     _add_config(pipeline)
     airflow = _verb(verbs, "airflow", "Airflow on this machine, with the nightly DAGs", _airflow)
-    airflow.add_argument("--port", type=int, default=8080)
+    airflow.add_argument("--port", type=_port, default=8080)
+
+
+def _add_step(parser: argparse.ArgumentParser) -> None:
+    """What a scheduler needs of a step, whether it starts it as a process or as a pod."""
+    parser.add_argument("--result", type=Path, help="where the result goes (default: standard output)")
+    parser.add_argument("--wait", action="store_true", help="wait while another process is at the same work")
+    parser.add_argument(
+        "--tied", action="store_true", help="end, with all that was started here, when standard input does"
+    )
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port; choose one from 1 to 65535")
+    return port
 
 
 def _settings() -> "Settings":
@@ -201,6 +220,7 @@ def _run(options: argparse.Namespace) -> int:
     from mediscale import loop
 
     which, config = _which(options), _config(options.set)
+    config.setdefault("promotion", {}).setdefault("aim", "production")  # whoever types this asks for it
     if options.runner != "cli":
         from mediscale import runners
 
@@ -211,7 +231,7 @@ def _run(options: argparse.Namespace) -> int:
 def _simulate(options: argparse.Namespace) -> int:
     from mediscale import simulation
 
-    return simulation.run(_settings(), options.nights, options.size, options.dataset)
+    return simulation.run(_settings(), options.nights, options.size)
 
 
 def _which(options: argparse.Namespace) -> dict[str, str]:
@@ -220,7 +240,7 @@ def _which(options: argparse.Namespace) -> dict[str, str]:
 
     given = {name: getattr(options, name) for name in ("source", "path", "dataset", "size")}
     which = {name: "" if value is None else str(value) for name, value in given.items()}
-    resolve.check_choice(which["size"], which["source"], which["path"])
+    resolve.check_choice(**which)
     return which
 
 
@@ -240,9 +260,40 @@ def _extract(options: argparse.Namespace) -> int:
     from mediscale import resolve
 
     which = {name: getattr(options, name) for name in ("source", "path", "dataset", "size")}
-    found = resolve.extract(_settings(), **which, config=_json_object(options.run_config, "--run-config"))
+    config = _json_object(options.run_config, "--run-config")
+    settings = _settings()
+    _begin_step(options)
+    found = _when_free(options.wait, lambda: resolve.extract(settings, **which, config=config))
     _write_result(found.model_dump_json(indent=2), options.result)
     return 0
+
+
+WAIT_SECONDS = 30.0
+
+
+def _begin_step(options: argparse.Namespace) -> None:
+    """What an earlier try left is gone before the work begins, and the work does not outlive who started it."""
+    if options.result:
+        options.result.unlink(missing_ok=True)
+    if options.tied:
+        threading.Thread(target=_end_with_input, daemon=True).start()
+
+
+def _end_with_input() -> None:
+    sys.stdin.buffer.read()
+    os.killpg(os.getpgrp(), signal.SIGKILL)  # Java too; any stage may be killed anywhere
+
+
+def _when_free(wait: bool, work: Callable[[], "BaseModel"]) -> "BaseModel":
+    """The work's result, tried again and again while another process is at the same work, if the caller waits."""
+    while True:
+        try:
+            return work()
+        except BusyError as busy:
+            if not wait:
+                raise
+            print(f"mediscale: {busy} Trying again in {WAIT_SECONDS:.0f} s.", file=sys.stderr, flush=True)
+            time.sleep(WAIT_SECONDS)
 
 
 def _pipeline(options: argparse.Namespace) -> int:
@@ -251,10 +302,10 @@ def _pipeline(options: argparse.Namespace) -> int:
 
     which, config = _which(options), _config(options.set)
     if options.action == "compile":
-        print(submit.compiled(options.output, _settings().kfp_accelerator if options.output else ""))
+        print(submit.compiled(options.output, _settings()))
     else:
         stages.check(config)
-        print(submit.submit(_settings(), {**which, "home": options.home, "config": config}))
+        print(submit.submit(_settings(), {**which, "config": config}))
     return 0
 
 
@@ -361,7 +412,10 @@ def _stage(name: str, arguments: list[str]) -> int:
         action="store_true",
         help="look up what callers resolve: the clock, today's production model",
     )
-    parser.add_argument("--result", type=Path, help="where the result goes (default: standard output)")
+    _add_step(parser)
+    parser.add_argument(
+        "--refusable", action="store_true", help="leave a refusal as the result, for the steps that need it"
+    )
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of the parameters")
     if name not in stages.STAGES:
         raise UsageError(
@@ -371,21 +425,32 @@ def _stage(name: str, arguments: list[str]) -> int:
     if options.schema:
         print(json.dumps(stages.load(name).Params.model_json_schema(), indent=2))
         return 0
-    config: dict[str, Any] = _json_object(options.run_config, "--run-config").get(name, {})
-    config |= _read_json(options.config) if options.config else {}
-    config |= dict(_assignment(text) for text in options.set)
-    results = [_read_json(path) for path in options.upstream]
     settings = _settings()
-    config = (
-        resolve.resolved(name, config, results, settings)
-        if options.resolve
-        else resolve.wired(name, config, results)
-    )
-    result = stages.call(name, config, settings=settings)
+    _begin_step(options)
+    try:
+        result = _when_free(options.wait, lambda: _stage_called(name, options, settings))
+    except QualityError as refused:
+        if options.refusable:
+            _write_result(json.dumps({resolve.REFUSED: str(refused)}), options.result)
+        raise
     _write_result(result.model_dump_json(indent=2), options.result)
     if options.result:
         print(f"{name}: {headlines.of(name, result)}", file=sys.stderr)  # for the log of who started it
     return 0
+
+
+def _stage_called(name: str, options: argparse.Namespace, settings: "Settings") -> "BaseModel":
+    from mediscale import resolve, stages
+
+    config: dict[str, Any] = _json_object(options.run_config, "--run-config").get(name, {})
+    config |= _read_json(options.config) if options.config else {}
+    config |= dict(_assignment(text) for text in options.set)
+    results = [_read_json(path) for path in options.upstream]
+    if refusal := resolve.refusal(results):
+        raise QualityError(refusal)
+    if options.resolve:
+        return resolve.call(name, config, results, settings)
+    return stages.call(name, resolve.wired(name, config, results), settings=settings)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 TASKS = ("mortality", "readmission")
 
+DATASET_PATTERN = "^[a-z0-9][a-z0-9-]*$"
+"""A dataset's name is part of paths, keys and model names."""
+
 
 class Step(NamedTuple):
     """A stage, and the stages whose results fill its parameters by field name."""

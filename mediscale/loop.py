@@ -69,7 +69,7 @@ def run(
         InputError: the extract can't be read.
         BusyError: another run of this dataset is going on.
     """
-    resolve.check_choice(size, source, path)
+    resolve.check_choice(size, source, path, dataset)
     stages.check(config or {})
     name = dataset or source or "synthetic"
     with stages.exclusive(settings, f"run-{name}", f"A run of {name}"):

@@ -163,6 +163,21 @@ def of_stage(settings: Settings, stage: str) -> list[Manifest]:
     return sorted((m for m in found if m is not None), key=lambda m: m.started_at)
 
 
+def newest_night(settings: Settings, stage: str, dataset: str, task: str) -> Manifest | None:
+    """The finished call that saw the most of a hospital: a backfilled night is done after later ones."""
+    found = [
+        m for m in of_stage(settings, stage) if (m.params["dataset"], m.params["task"]) == (dataset, task)
+    ]
+    return max(found, key=_seen, default=None)
+
+
+def _seen(call: Manifest) -> tuple[datetime, datetime]:
+    """By when a call's night was, which is when it ran unless its ``as_of`` says otherwise."""
+    ran = call.started_at.replace(tzinfo=None)
+    as_of = call.params.get("as_of")
+    return (datetime.fromisoformat(as_of) if as_of else ran), ran
+
+
 def everything(settings: Settings) -> list[Manifest]:
     """All finished calls of all stages, oldest first."""
     from pyarrow import fs

@@ -6,16 +6,20 @@ parameters, so that the key of a call covers all that the stage saw.
 
 import getpass
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from mediscale import stages
+from mediscale import graph, stages
 from mediscale.errors import NotFoundError, UsageError
 from mediscale.settings import Settings
+
+if TYPE_CHECKING:
+    from mediscale.refs import ModelRef
 
 
 def extract(
@@ -32,7 +36,7 @@ def extract(
         UsageError: a source without a path, both a source and a size, or a stage would refuse its configuration.
         InputError: unknown source, or a file of it is missing.
     """
-    check_choice(size, source, path)
+    check_choice(size, source, path, dataset)
     stages.check(config or {})
     if not source:
         made = {"size": size or "small", "dataset": dataset or "synthetic"}
@@ -46,12 +50,17 @@ def extract(
     )
 
 
-def check_choice(size: str, source: str, path: str) -> None:
+def check_choice(size: str, source: str, path: str, dataset: str) -> None:
     """Refuses half a choice before anything is started.
 
     Raises:
-        UsageError: a source without a path or the other way round, or both a source and a size.
+        UsageError: a source without a path or the other way round, both a source and a size, or a dataset's name that
+            can't be part of a path.
     """
+    if dataset and not re.fullmatch(graph.DATASET_PATTERN, dataset):
+        raise UsageError(
+            "A dataset's name is lower-case letters, digits and dashes; choose another --dataset."
+        )
     if bool(source) != bool(path):
         raise UsageError("A source and a path belong together: what the extract is, and where it lies.")
     if source and size:
@@ -70,6 +79,16 @@ def staged_at(settings: Settings, dataset: str, task: str) -> datetime:
     if move is None:
         raise NotFoundError(f"No {task} model of {dataset} is staged; run the loop first.")
     return move.moved_at
+
+
+REFUSED = "refused"
+"""The only field of a result where a source lacks what a task needs: that task's further steps pass it on, and the
+other tasks go on."""
+
+
+def refusal(upstream: Sequence[Mapping[str, Any]]) -> str:
+    """Why a step can't have its work done, where one before it was refused; else empty."""
+    return next((str(result[REFUSED]) for result in upstream if REFUSED in result), "")
 
 
 def call(
@@ -106,33 +125,30 @@ def wired(stage: str, config: Mapping[str, Any], upstream: Sequence[Mapping[str,
 
 
 def _evaluation(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    return _situation(known, settings).evaluation if _names_a_version(known) else {}
+    """As it was when the version was decided about, where that call is finished; else as it is."""
+    if not _names_a_version(known):
+        return {}
+    from training import promote
+
+    about = _about(known)
+    for then in promote.decided(settings, *about):
+        if stages.finished("evaluate", {**then.evaluation, **known}, settings=settings):
+            return then.evaluation
+    return promote.situation(settings, *about).evaluation
 
 
 def _promotion(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """As it was when this very call moved an alias, so that it is found and never done twice; else as it is."""
     if not _names_a_version(known):
         return {}
-    today = _situation(known, settings)
-    if today.moved_at is not None and known.get("aim") == "production":
-        return _asked_later(known, settings)
-    return {**today.promotion, "actor": today.actor or actor(), "moved_at": today.moved_at or now()}
+    from training import promote
 
-
-def _asked_later(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """A person asks for production of a version that reached staging before, now or (a repeated call) already."""
-    from mediscale import registry
-    from mediscale.refs import ModelRef
-
-    model = ModelRef.model_validate(known["model"])
-    served = registry.current(settings, known["dataset"], known["task"], "production")
-    if served is not None and served.version == model:
-        left = served.from_version
-        incumbent = ModelRef(name=model.name, version=left) if left is not None else None
-        done = {"sequence": served.sequence, "actor": served.actor, "moved_at": served.moved_at}
-        return {**done, "incumbent": incumbent}
-    sequence = registry.next_sequence(settings, known["dataset"])
-    today = {"sequence": sequence, "actor": actor(), "moved_at": now()}
-    return {**today, "incumbent": served.version if served else None}
+    about = _about(known)
+    for then in promote.decided(settings, *about):
+        if stages.key("promotion", {**then.promotion, **known}) == then.key:
+            return then.promotion
+    now_ = promote.situation(settings, *about).promotion
+    return {**now_, "actor": known.get("actor") or actor(), "moved_at": now()}
 
 
 def _drift(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -149,15 +165,13 @@ def _retrain(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     from monitoring import served
 
     asked = {"dataset", "task"} <= known.keys() and "windows" not in known
-    return served.judged(settings, known["dataset"], known["task"]) if asked else {}
+    return served.judged(settings, known["dataset"], known["task"], now()) if asked else {}
 
 
-def _situation(known: Mapping[str, Any], settings: Settings) -> Any:
+def _about(known: Mapping[str, Any]) -> tuple[str, Any, "ModelRef"]:
     from mediscale.refs import ModelRef
-    from training import promote
 
-    model = ModelRef.model_validate(known["model"])
-    return promote.situation(settings, known["dataset"], known["task"], model)
+    return known["dataset"], known["task"], ModelRef.model_validate(known["model"])
 
 
 def _names_a_version(known: Mapping[str, Any]) -> bool:
@@ -170,8 +184,13 @@ def now() -> datetime:
 
 
 def actor() -> str:
-    """Who moves an alias: MEDISCALE_ACTOR where a scheduler sets it, else the account's name."""
-    return os.environ.get("MEDISCALE_ACTOR") or getpass.getuser()
+    """Who moves an alias: MEDISCALE_ACTOR where a scheduler sets it, else the account, nameless in some pods."""
+    if named := os.environ.get("MEDISCALE_ACTOR"):
+        return named
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _surrogates(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

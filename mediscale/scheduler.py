@@ -37,9 +37,14 @@ def environment(settings: Settings) -> dict[str, str]:
 
     Raises:
         UsageError: Airflow's environment was not built.
+        InputError: MEDISCALE_SOURCE names no source.
     """
     if not AIRFLOW.exists():
         raise UsageError("Airflow's own environment is not built; run `make airflow-env`.")
+    if usual := os.environ.get("MEDISCALE_SOURCE"):
+        from data_pipeline import source
+
+        source.load(usual)
     home = settings.home / "airflow"
     return {
         **os.environ,
@@ -217,8 +222,10 @@ def _password(file: Path) -> str:
         kept: str = json.loads(file.read_text())[USER]
         return kept
     password = secrets.token_urlsafe(12)
-    file.touch(mode=0o600)
-    file.write_text(json.dumps({USER: password}))
+    part = file.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_text(json.dumps({USER: password}))
+    part.replace(file)
     return password
 
 

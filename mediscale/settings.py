@@ -29,6 +29,12 @@ class Settings(BaseSettings):
     """Address of a Kubeflow Pipelines API, for ``mediscale pipeline submit``."""
     kfp_token: SecretStr = SecretStr("")
     """Bearer token for it, where it asks for one."""
+    kfp_claim: str = ""
+    """Volume claim of the cluster that every step mounts as its home: the keys, locks and checkpoints of the steps."""
+    kfp_secret: str = ""
+    """Secret of the cluster whose keys are settings (MEDISCALE_LAKE, MEDISCALE_TRACKING_URI …) of every step."""
+    kfp_image: str = ""
+    """Image of the steps, with its registry. Default: the one that infra builds, by its bare name."""
     kfp_accelerator: str = ""
     """What the cluster calls its accelerators, such as nvidia.com/gpu; the note model's step then asks for one."""
     encoder: str = "all-MiniLM-L6-v2"

@@ -182,7 +182,7 @@ class Simulation:
         this.served, this.asked, self.log = self.served.trained.model, answered.asked, answered.predictions
 
 
-def run(settings: Settings, nights: int, size: str = "tiny", dataset: str = "simulated") -> int:
+def run(settings: Settings, nights: int, size: str = "tiny") -> int:
     """Lives through the nights and prints a row for each; returns the exit code.
 
     Raises:
@@ -193,7 +193,7 @@ def run(settings: Settings, nights: int, size: str = "tiny", dataset: str = "sim
         raise UsageError(
             f"The made-up calendar has 1 to {MOST_NIGHTS} nights; --nights {nights} is not in it."
         )
-    hospital = HOSPITALS[size]
+    hospital, dataset = HOSPITALS[size], f"simulated-{size}"  # never a hospital's own
     made = {
         "dataset": dataset,
         "patients": hospital.patients,

@@ -47,6 +47,20 @@ STAGES: dict[str, str] = {
 RunConfig = Mapping[str, Mapping[str, Any]]
 """Per stage of a run, the parameters that are not to be its defaults; the same for every task."""
 
+LOOKED_UP = frozenset(
+    {
+        "incumbent",
+        "incumbent_uri",
+        "incumbent_digest",
+        "looks",
+        "sequence",
+        "actor",
+        "moved_at",
+        "surrogate_key",
+    }
+)
+"""What callers find out themselves (``resolve``): a run whose configuration could say it would decide by it."""
+
 
 class Stage(Protocol):
     """What every module named in ``STAGES`` provides."""
@@ -110,10 +124,13 @@ def call(name: str, config: Mapping[str, Any], *upstream: BaseModel, settings: S
 
 def finished(name: str, config: Mapping[str, Any], *upstream: BaseModel, settings: Settings) -> bool:
     """Whether ``call`` with the same arguments would find its work done."""
-    stage = load(name)
-    params = fill(name, stage.Params, config, upstream)
-    key = manifest.key_of(name, params, manifest.code_digest(STAGES[name]))
-    return manifest.find(settings, name, key) is not None
+    return manifest.find(settings, name, key(name, config, *upstream)) is not None
+
+
+def key(name: str, config: Mapping[str, Any], *upstream: BaseModel) -> str:
+    """The identity of a call with these arguments."""
+    params = fill(name, load(name).Params, config, upstream)
+    return manifest.key_of(name, params, manifest.code_digest(STAGES[name]))
 
 
 def fill(
@@ -147,6 +164,8 @@ def check(config: RunConfig) -> None:
             raise UsageError(f"A run has no stage {name!r} to configure; it has {', '.join(known)}.")
         if not isinstance(given, Mapping):
             raise UsageError(f"Stage {name}: its configuration is not parameters by name.")
+        if fixed := sorted(LOOKED_UP & given.keys()):
+            raise UsageError(f"Stage {name}: {', '.join(fixed)} can't be configured; it is looked up.")
         try:
             load(name).Params.model_validate(given)
         except ValidationError as error:

@@ -1,5 +1,6 @@
 """What a caller looks up for the stages of monitoring: the served version, its training set, its judged windows."""
 
+from datetime import datetime
 from typing import Any
 
 from mediscale import lake, manifest, registry
@@ -45,21 +46,46 @@ def to_judge(settings: Settings, dataset: str, task: Task, model: ModelRef | Non
     }
 
 
-def judged(settings: Settings, dataset: str, task: Task) -> dict[str, Any]:
+def judged(settings: Settings, dataset: str, task: Task, now: datetime) -> dict[str, Any]:
     """Parameters of ``retrain``: every window of the served version that was judged, oldest first; of a window that was
-    judged twice the later judgement.
+    judged twice the later judgement. With them the outcomes that are certain ``now``, where there are labels.
+
+    Windows of a rehearsal are none: their log is not the hospital's.
 
     Raises:
         NotFoundError: no version is served, or no window of it was judged.
     """
     model = version(settings, dataset, task)
-    results = [drift.Result.model_validate(m.result) for m in manifest.of_stage(settings, "drift")]
+    judgements = manifest.of_stage(settings, "drift")
+    results = [
+        drift.Result.model_validate(m.result)
+        for m in judgements
+        if m.params["predictions"]["dataset"] == dataset
+    ]
     windows = {(w.start, w.end): w for w in results if (w.dataset, w.task, w.model) == (dataset, task, model)}
     if not windows:
         raise NotFoundError(
             f"No window of {model}'s predictions was judged yet; run `mediscale drift` first."
         )
-    return {"windows": tuple(windows[when] for when in sorted(windows))}
+    looked_at = {"windows": tuple(windows[when] for when in sorted(windows))}
+    return looked_at | _outcomes(settings, dataset, task, model, now)
+
+
+def _outcomes(settings: Settings, dataset: str, task: Task, model: ModelRef, now: datetime) -> dict[str, Any]:
+    labelled = manifest.newest_night(settings, "labels", dataset, task)
+    promised = [
+        m.result["metrics"].get("auroc")
+        for m in manifest.of_stage(settings, "evaluate")
+        if ModelRef.model_validate(m.params["model"]) == model
+    ]
+    if labelled is None or not promised or promised[-1] is None:
+        return {}
+    return {
+        "predictions": lake.latest(settings, dataset, PREDICTIONS.name),
+        "labels": labelled.result["labels"],
+        "as_of": now,
+        "held_out_auroc": promised[-1],
+    }
 
 
 def _about(result: dict[str, Any]) -> ModelRef:

@@ -35,7 +35,7 @@ class Params(Frozen):
     """The next number of the promotion history, resolved by the caller."""
     actor: str = Field(min_length=1)
     moved_at: datetime
-    aim: Literal["staging", "production"] = "production"
+    aim: Literal["staging", "production"] = "staging"
     """``staging`` stops there even where production would be deserved, for a person to go on."""
 
 
@@ -58,30 +58,41 @@ class Situation(Frozen):
     """Parameters for ``evaluate``."""
     promotion: dict[str, Any]
     """Parameters for this stage."""
-    moved_at: datetime | None
-    """When it was decided already; a repeated call must give the same time to find its work done."""
-    actor: str | None
-    """By whom, then."""
+    key: str = ""
+    """Of the call that decided so; empty where nothing is decided yet."""
 
 
 def situation(settings: Settings, dataset: str, task: Task, model: ModelRef) -> Situation:
-    """How things stand for this version, or stood when it was decided: so a repeated loop decides nothing twice."""
+    """How things stand for a version."""
+    return _situation(registry.history(settings, dataset), settings, dataset, task, model)
+
+
+def decided(settings: Settings, dataset: str, task: Task, model: ModelRef) -> Iterator[Situation]:
+    """How they stood each time that a call moved an alias to it, the latest first: a repeated call finds its work."""
     moves = registry.history(settings, dataset)
-    decided = next((m for m in moves if (m.version, m.alias) == (model, "staging")), None)
-    before = [m for m in moves if decided is None or m.sequence < decided.sequence]
-    serving = [m for m in before if (m.model, m.alias) == (model.name, "production")]
-    now = serving[-1] if serving else None
-    incumbent = now.version if now and now.version != model else None
+    calls = {move.key: move for move in reversed(moves) if move.version == model}
+    for key, first in calls.items():
+        then = _situation([m for m in moves if m.sequence < first.sequence], settings, dataset, task, model)
+        by = {"actor": first.actor, "moved_at": first.moved_at}
+        yield then.model_copy(update={"promotion": then.promotion | by, "key": key})
+
+
+def _situation(
+    moves: list[registry.Move], settings: Settings, dataset: str, task: Task, model: ModelRef
+) -> Situation:
+    serving = [m for m in moves if (m.model, m.alias) == (model.name, "production")]
+    held = serving[-1] if serving and serving[-1].version != model else None
     return Situation(
         evaluation={
-            "incumbent": incumbent,
-            "incumbent_uri": now.model_uri if now and incumbent else None,
-            "incumbent_digest": now.model_digest if now and incumbent else None,
+            "incumbent": held.version if held else None,
+            "incumbent_uri": held.model_uri if held else None,
+            "incumbent_digest": held.model_digest if held else None,
             "looks": _looks(settings, dataset, task, model),
         },
-        promotion={"incumbent": incumbent, "sequence": before[-1].sequence + 1 if before else 1},
-        moved_at=decided.moved_at if decided else None,
-        actor=decided.actor if decided else None,
+        promotion={
+            "incumbent": held.version if held else None,
+            "sequence": moves[-1].sequence + 1 if moves else 1,
+        },
     )
 
 
@@ -100,15 +111,9 @@ def again(
         raise NotFoundError(
             f"{model} was never evaluated for promotion; run the loop, or see `mediscale history`."
         )
-    serving = registry.current(settings, dataset, task, "production")
-    changed = {
-        "incumbent": serving.version if serving and serving.version != model else None,
-        "sequence": registry.next_sequence(settings, dataset),
-        "actor": actor,
-        "moved_at": moved_at,
-        "aim": "production",
-    }
-    return mine[-1].model_copy(update=changed)
+    now = situation(settings, dataset, task, model).promotion
+    changed = {"actor": actor, "moved_at": moved_at, "aim": "production"}
+    return mine[-1].model_copy(update=now | changed)
 
 
 def _looks(settings: Settings, dataset: str, task: Task, model: ModelRef) -> int:
@@ -173,6 +178,13 @@ def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | Non
     if judged != (params.model, params.model_digest, params.dataset, params.task):
         return (
             f"the evidence is of {evidence.model}, not of these files of {params.model}; evaluate it.",
+            None,
+        )
+    moves = [m for m in registry.history(settings, params.dataset) if m.sequence < params.sequence]
+    held = _situation(moves, settings, params.dataset, params.task, params.model).promotion["incumbent"]
+    if held != params.incumbent:
+        return (
+            f"{held or 'no version'} is in production, not {params.incumbent or 'none'}; decide again.",
             None,
         )
     compared = evidence.comparison.incumbent if evidence.comparison else None

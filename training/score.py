@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline import known_notes
-from mediscale import lake, registry, scoring
+from mediscale import lake, manifest, registry, scoring
 from mediscale.errors import NotFoundError, StorageError
 from mediscale.note_reader import NoteReader
 from mediscale.predictor import Task
 from mediscale.refs import TableRef
 from mediscale.registry import Alias, Move
 from mediscale.settings import Settings
-from mediscale.tables import FEATURES, LABELS, NOTE_TOKENS
+from mediscale.tables import FEATURES, NOTE_TOKENS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -37,8 +37,11 @@ def write(settings: Settings, dataset: str, task: Task, alias: Alias, output: Pa
         raise NotFoundError(
             f"{registry.model_name(dataset, task)} has no version as {alias}; run `mediscale run` first."
         )
-    features = lake.latest(settings, dataset, f"{FEATURES.name}_{task}")
-    scored = _scored(settings, move, features)
+    gold = manifest.newest_night(settings, "gold", dataset, task)
+    if gold is None:
+        raise NotFoundError(f"{dataset} has no features for {task} yet; run `mediscale run` first.")
+    features, labels = (TableRef.model_validate(t) for t in (gold.result["features"], gold.params["labels"]))
+    scored = _scored(settings, move, features, labels)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _one_file(scored, output)
@@ -49,7 +52,7 @@ def write(settings: Settings, dataset: str, task: Task, alias: Alias, output: Pa
     return int(pq.read_metadata(output).num_rows)
 
 
-def _scored(settings: Settings, move: Move, features: TableRef) -> "DataFrame":
+def _scored(settings: Settings, move: Move, features: TableRef, labels: TableRef) -> "DataFrame":
     from mediscale import spark
 
     frame = spark.read(settings, features)
@@ -62,18 +65,20 @@ def _scored(settings: Settings, move: Move, features: TableRef) -> "DataFrame":
         )
     rows = frame.select(*FEATURES.column_names, *inputs)
     if predictor.reader is not None:
-        rows = _with_notes(settings, move, rows, predictor.reader.spec.tokenizer)
+        rows = _with_notes(settings, move, rows, labels, predictor.reader.spec.tokenizer)
     return rows.mapInArrow(_scorer(settings, move), SCHEMA)
 
 
-def _with_notes(settings: Settings, move: Move, rows: "DataFrame", tokenizer: str) -> "DataFrame":
+def _with_notes(
+    settings: Settings, move: Move, rows: "DataFrame", labelled: TableRef, tokenizer: str
+) -> "DataFrame":
     """Adds when each stay began, and the patient's notes; which of them were known is for the worker to say."""
     from pyspark.sql import functions as f
 
     from mediscale import spark
 
     dataset = move.model.removesuffix(f"-{move.task}")
-    labels = spark.read(settings, lake.latest(settings, dataset, f"{LABELS.name}_{move.task}"))
+    labels = spark.read(settings, labelled)
     tokens = spark.read(settings, lake.latest(settings, dataset, NOTE_TOKENS.name))
     note = f.struct(*(name for name in known_notes.COLUMNS if name != "subject_id"))
     notes = (

@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 from pydantic import Field, NaiveDatetime, ValidationError
 
 from data_pipeline import surrogate_key
+from mediscale import graph
 from mediscale.refs import Frozen
 from mediscale.settings import Settings
 
@@ -42,7 +43,7 @@ class Params(Frozen):
     size: Literal["tiny", "small", "large"] = "small"
     """250, 6,000 or 40,000 patients; about 1.4 visits each."""
     seed: int = Field(20260101, ge=0)
-    dataset: str = Field("synthetic", pattern=r"^[a-z0-9][a-z0-9-]*$")
+    dataset: str = Field("synthetic", pattern=graph.DATASET_PATTERN)
     patients: int | None = Field(None, ge=1)
     """Instead of the size's number."""
     days: int | None = Field(None, ge=30)

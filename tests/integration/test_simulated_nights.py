@@ -25,14 +25,14 @@ def test_nights_are_lived_once(
     assert "v1 staged, production refused" in rows[0]
     assert "too few" in rows[1]
     done = manifests(settings)
-    answers = lake.read(settings, lake.latest(settings, "simulated", "predictions")).to_pylist()
+    answers = lake.read(settings, lake.latest(settings, "simulated-tiny", "predictions")).to_pylist()
     assert len({(row["subject_id"], row["prediction_time"]) for row in answers}) == len(answers) > 0
     for row in answers:
         assert simulation.night(0) < row["prediction_time"] < row["predicted_at"]
     assert simulation.run(settings, 2) == 0
     assert capsys.readouterr().out == told
     assert manifests(settings) == done
-    assert len(registry.history(settings, "simulated")) == 1
+    assert len(registry.history(settings, "simulated-tiny")) == 1
 
 
 def manifests(settings: Settings) -> set[Path]:

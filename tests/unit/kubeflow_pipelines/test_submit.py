@@ -55,21 +55,30 @@ def cluster() -> Iterator[str]:
 
 
 def settings_for(settings: Settings, host: str, token: str = "right") -> Settings:
-    return Settings(home=settings.home, kfp_host=host, kfp_token=SecretStr(token))
+    return Settings(home=settings.home, kfp_host=host, kfp_token=SecretStr(token), kfp_claim="shared")
 
 
 def test_a_run_is_started_with_its_parameters(cluster: str, settings: Settings) -> None:
-    address = submit.submit(settings_for(settings, cluster), {"size": "tiny", "home": "/mediscale"})
+    address = submit.submit(settings_for(settings, cluster), {"size": "tiny"})
     assert address == f"{cluster}/#/runs/details/r1"
     (run,) = Cluster.runs
     assert run["runtime_config"]["parameters"] == {"size": "tiny", "home": "/mediscale"}
-    assert run["pipeline_spec"]["pipelineInfo"]["name"] == "mediscale-train"
+    spec = run["pipeline_spec"]
+    assert spec["pipeline_spec"]["pipelineInfo"]["name"] == "mediscale-train"
+    assert "shared" in json.dumps(spec["platform_spec"])
 
 
 def test_a_wrong_token_is_named(cluster: str, settings: Settings) -> None:
     with pytest.raises(UsageError, match="refuses the token; set MEDISCALE_KFP_TOKEN") as refused:
         submit.submit(settings_for(settings, cluster, "wrong"), {})
     assert "wrong" not in str(refused.value)
+    assert Cluster.runs == []
+
+
+def test_steps_that_would_share_nothing_are_not_started(cluster: str, settings: Settings) -> None:
+    alone = settings_for(settings, cluster).model_copy(update={"kfp_claim": ""})
+    with pytest.raises(UsageError, match=r"share nothing: .* MEDISCALE_KFP_CLAIM"):
+        submit.submit(alone, {})
     assert Cluster.runs == []
 
 

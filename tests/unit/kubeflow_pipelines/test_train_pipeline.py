@@ -8,6 +8,7 @@ import yaml
 
 from kubeflow_pipelines import steps, submit, train_pipeline
 from mediscale import graph
+from mediscale.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def tasks(compiled: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_compiled_file_is_of_this_source(tmp_path: Path) -> None:
-    again = submit.compiled(tmp_path / "new" / "pipeline.yaml")
+    again = submit.compiled(tmp_path / "new" / "pipeline.yaml", Settings())
     assert again.read_bytes() == train_pipeline.COMPILED.read_bytes(), "run: mediscale pipeline compile"
 
 
@@ -61,12 +62,25 @@ def accelerators(compiled: dict[str, Any]) -> dict[str, Any]:
     return asked
 
 
-def test_the_note_models_ask_for_an_accelerator_where_settings_name_one(
-    compiled: dict[str, Any], tmp_path: Path
-) -> None:
+def test_on_a_cluster_every_step_has_what_the_steps_share(compiled: dict[str, Any], tmp_path: Path) -> None:
     assert accelerators(compiled) == {}
-    with_some = submit.compiled(tmp_path / "pipeline.yaml", "example.com/gpu")
-    spec = next(yaml.safe_load_all(with_some.read_text()))
+    cluster = Settings(
+        kfp_accelerator="example.com/gpu",
+        kfp_claim="shared",
+        kfp_secret="settings",
+        kfp_image="r.example/m:1",
+    )
+    written = submit.compiled(tmp_path / "pipeline.yaml", cluster)
+    spec, platform = yaml.safe_load_all(written.read_text())
     assert accelerators(spec) == dict.fromkeys(
         (f"note_model_{task}" for task in graph.TASKS), "example.com/gpu"
     )
+    executors = spec["deploymentSpec"]["executors"]
+    assert {e["container"]["image"] for e in executors.values()} == {"r.example/m:1"}
+    on_pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert on_pods.keys() == executors.keys()
+    for pod in on_pods.values():
+        assert [mount["mountPath"] for mount in pod["pvcMount"]] == [steps.HOME]
+        given = [each["keyToEnv"][0]["envVar"] for each in pod["secretAsEnv"]]
+        assert {"MEDISCALE_LAKE", "MEDISCALE_TRACKING_URI"} <= set(given)
+        assert int(pod["activeDeadlineSeconds"]) == steps.LONGEST_SECONDS

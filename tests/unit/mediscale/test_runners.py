@@ -35,7 +35,7 @@ def test_a_dataset_is_run_once_at_a_time(settings: Settings) -> None:
 def test_a_failed_stage_s_own_sentence_is_the_failure(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_settings: Settings, _which: dict[str, str], log: TextIO) -> bool:
+    def fail(_settings: Settings, _which: dict[str, str], _config: object, log: TextIO) -> bool:
         log.write("noise\n    mediscale: The disk is full.\nTraceback of a runner\n")
         return False
 

@@ -100,7 +100,7 @@ def test_staging_is_watched_while_nothing_is_in_production(settings: Settings) -
     with pytest.raises(NotFoundError, match="no record of a-mortality v2's training"):
         served.to_judge(settings, "a", "mortality")
     with pytest.raises(NotFoundError, match="No window of a-mortality v2"):
-        served.judged(settings, "a", "mortality")
+        served.judged(settings, "a", "mortality", DAY)
 
 
 def test_the_windows_of_the_served_version_in_the_order_of_time(settings: Settings) -> None:
@@ -108,7 +108,23 @@ def test_the_windows_of_the_served_version_in_the_order_of_time(settings: Settin
     history = [window(2, True), window(0, False), window(1, False), window(1, True)]
     history.append(window(3, True, ModelRef(name="a-mortality", version=1)))
     for when, result in enumerate(history):
-        finished(settings, "drift", {}, result, when)
+        finished(settings, "drift", {"predictions": {"dataset": "a"}}, result, when)
+    rehearsed = {"predictions": {"dataset": "a-rehearsal-0"}}
+    finished(settings, "drift", rehearsed, window(9, True), 9)
     found = resolve.resolved("retrain", ABOUT, [], settings)["windows"]
     assert [(w.start.day, w.drifted) for w in found] == [(1, False), (2, True), (3, True)]
     assert isinstance(found[0], drift.Result)
+
+
+def test_the_verdict_knows_the_outcomes_that_have_matured(settings: Settings) -> None:
+    promote(settings, SERVED, "production", 1)
+    finished(settings, "drift", {"predictions": {"dataset": "a"}}, window(0, False), 1)
+    lake.append(settings, PREDICTIONS.name, PREDICTIONS.arrow_schema().empty_table(), "a", "worker", 1)
+    assert "labels" not in served.judged(settings, "a", "mortality", DAY)
+    for when, as_of in ((2, None), (3, "2026-10-01T01:00:00")):  # the second is a backfilled night
+        finished(settings, "labels", {**ABOUT, "as_of": as_of}, {"labels": {"version": when}}, when)
+    finished(settings, "evaluate", {"model": SERVED.model_dump()}, {"metrics": {"auroc": 0.8}}, 4)
+    found = served.judged(settings, "a", "mortality", DAY)
+    assert found["labels"] == {"version": 2}
+    assert (found["as_of"], found["held_out_auroc"]) == (DAY, 0.8)
+    assert found["predictions"] == lake.latest(settings, "a", "predictions")

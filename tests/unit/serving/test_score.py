@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline import features
-from mediscale import lake
+from mediscale import lake, manifest
 from mediscale.errors import NotFoundError
 from mediscale.settings import Settings
 from mediscale.tables import LABELS, NOTE_TOKENS
@@ -26,6 +26,31 @@ def write_features(settings: Settings, rows: np.ndarray) -> None:
     names = features.names("mortality")
     values = {n: pa.array(rows[:, i], mask=np.isnan(rows[:, i])) for i, n in enumerate(names)}
     lake.append(settings, "features_mortality", pa.table({**keys, **values}), "synthetic", "test", 1)
+    features_made(settings, "newest", None)
+
+
+def features_made(settings: Settings, key: str, as_of: str | None) -> None:
+    """The record of a gold call whose table is there, or is said to be."""
+    ref = {"dataset": "synthetic", "table_id": key, "version": 1}
+    if key == "newest":
+        ref = lake.latest(settings, "synthetic", "features_mortality").model_dump()
+    labelled = {"dataset": "synthetic", "table": "labels_mortality", "table_id": key, "version": 1}
+    if lake.exists(settings, "synthetic", "labels_mortality"):
+        labelled = lake.latest(settings, "synthetic", "labels_mortality").model_dump()
+    manifest.write(
+        settings,
+        manifest.Manifest(
+            stage="gold",
+            key=key,
+            params={"dataset": "synthetic", "task": "mortality", "as_of": as_of, "labels": labelled},
+            code="",
+            lock="",
+            result={"features": {"table": "features_mortality", **ref}},
+            outputs=(),
+            started_at=datetime.now(UTC),
+            seconds=1,
+        ),
+    )
 
 
 def test_every_visit_gets_the_servers_risk(settings: Settings, promote: Any, tmp_path: Path) -> None:
@@ -33,6 +58,7 @@ def test_every_visit_gets_the_servers_risk(settings: Settings, promote: Any, tmp
     rows = chance.normal(100, 40, size=(50, len(features.names("mortality")))).round(1)
     rows[chance.random(rows.shape) < 0.5] = np.nan
     write_features(settings, rows)
+    features_made(settings, "backfilled", "2020-01-01T01:00:00")  # a night of the past, done after the newest
     promote("mortality", 2)
     output = tmp_path / "to" / "risks.parquet"
     assert score.write(settings, "synthetic", "mortality", "production", output) == 50
@@ -49,7 +75,6 @@ def test_every_visit_gets_the_servers_risk(settings: Settings, promote: Any, tmp
 def test_notes_count_where_they_were_known(
     settings: Settings, promote: Any, reading: Path, tmp_path: Path
 ) -> None:
-    write_features(settings, np.full((3, len(features.names("mortality"))), np.nan))
     admitted = datetime(2149, 12, 31)
     stays = [
         {"subject_id": 3 - i, "visit_id": i, "admission_time": admitted, "boolean_value": False, "split": "train",
@@ -66,6 +91,7 @@ def test_notes_count_where_they_were_known(
         ("note_tokens", notes, NOTE_TOKENS.arrow_schema()),
     ):
         lake.append(settings, table, pa.Table.from_pylist(rows, schema=schema), "synthetic", "test", 1)
+    write_features(settings, np.full((3, len(features.names("mortality"))), np.nan))
     promote("mortality", 7, folder=reading)
     output = tmp_path / "risks.parquet"
     assert score.write(settings, "synthetic", "mortality", "production", output) == 3
@@ -88,6 +114,6 @@ def test_what_is_missing_is_said_before_spark_starts(
     with pytest.raises(NotFoundError, match="synthetic-mortality has no version as production"):
         score.write(settings, "synthetic", "mortality", "production", output)
     promote("mortality")
-    with pytest.raises(NotFoundError, match="no table synthetic/features_mortality"):
+    with pytest.raises(NotFoundError, match="synthetic has no features for mortality yet"):
         score.write(settings, "synthetic", "mortality", "production", output)
     assert not output.exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mediscale import registry, stages
+from mediscale import manifest, registry, resolve, stages
 from mediscale.errors import BusyError, NotFoundError
 from mediscale.refs import ModelRef
 from training import evaluate, promote, risk_model
@@ -26,6 +26,7 @@ def _params(world, **changes) -> promote.Params:
         "sequence": 1,
         "actor": "scheduler",
         "moved_at": NOW,
+        "aim": "production",
     }
     return promote.Params.model_validate({**given, **changes})
 
@@ -157,17 +158,47 @@ def test_incomplete_evidence_is_not_even_staged(world, what) -> None:
 
 
 @pytest.mark.usefixtures("lenient")
-def test_situation_is_todays_and_stays_that_of_a_decided_version(world) -> None:
-    before = promote.situation(world.settings, "synthetic", "mortality", world.model.model)
+def test_situation_is_todays_and_that_of_each_decision_is_known(world) -> None:
+    about = world.settings, "synthetic", "mortality", world.model.model
+    before = promote.situation(*about)
     assert before.promotion == {"incumbent": None, "sequence": 1}
     promote.run(_params(world), world.settings, KEY)
-    after = promote.situation(world.settings, "synthetic", "mortality", world.model.model)
-    assert (after.evaluation, after.promotion) == (before.evaluation, before.promotion)
-    assert (after.moved_at, after.actor) == (NOW, "scheduler")
+    (then,) = promote.decided(*about)
+    assert then.evaluation == before.evaluation
+    assert then.promotion == {**before.promotion, "actor": "scheduler", "moved_at": NOW}
+    assert then.key == KEY
+    assert promote.situation(*about).promotion == {"incumbent": None, "sequence": 3}
     later = ModelRef(name=world.model.model.name, version=2)
     new = promote.situation(world.settings, "synthetic", "mortality", later)
     assert new.promotion == {"incumbent": world.model.model, "sequence": 3}
     assert new.evaluation["incumbent_digest"] == world.model.model_digest
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_repeated_call_finds_its_decision_and_another_one_is_made_today(world) -> None:
+    asked = {name: value for name, value in _params(world).model_dump().items() if name not in _LOOKED_UP}
+    first = resolve.call("promotion", asked, [], world.settings)
+    assert resolve.call("promotion", asked, [], world.settings) == first
+    assert len(manifest.of_stage(world.settings, "promotion")) == 1
+    again = resolve.resolved("promotion", {**asked, "aim": "staging"}, [], world.settings)
+    assert again["sequence"] == 3
+
+
+_LOOKED_UP = {"incumbent", "sequence", "moved_at"}
+
+
+@pytest.mark.usefixtures("lenient")
+def test_an_incumbent_that_is_made_up_moves_nothing(world) -> None:
+    """Neither none where one is in production, nor one that never was."""
+    promote.run(_params(world), world.settings, KEY)
+    second = risk_model.run(world.training.model_copy(update={"rounds": 6}), world.settings, "2" * 32)
+    judged = evaluate.run(
+        world.judging.model_copy(update={**dict(second), "model": second.model}), world.settings, "2" * 32
+    )
+    fields = second.model_dump(exclude={"run_id", "source"}) | judged.model_dump(exclude={"metrics"})
+    decision = promote.run(_params(world, **fields, sequence=3), world.settings, "2" * 32)
+    assert decision.reason == "Not staged: synthetic-mortality v1 is in production, not none; decide again."
+    assert len(_moves(world)) == 2
 
 
 @pytest.mark.usefixtures("lenient")
