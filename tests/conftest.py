@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from mediscale import tables
+from mediscale import note_batches, tables
+from mediscale.manifest import canonical
+from mediscale.note_predictor import KnownText, NoteSpec
+from mediscale.predictor import Calibration, Combination, PredictorSpec
 from mediscale.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,3 +76,85 @@ def events() -> Callable[[str], pa.Table]:
         return drawn
 
     return draw
+
+
+WORDS = [
+    "patient",
+    "presents",
+    "with",
+    "chest",
+    "pain",
+    "comfortable",
+    "mottled",
+    "bedbound",
+    ".",
+    "quillfeather",
+]
+TOGETHER = Combination(table=0.8, notes=0.7, usual=-1.0, intercept=0.2, thresholds={"clinical": 0.12})
+
+
+def _note_files() -> dict[str, bytes]:
+    """A small network that was never trained, in the files of a logged note model."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel
+
+    from training import note_export, note_network
+    from training.note_pooling import NoteNetwork
+
+    torch.manual_seed(0)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    words = BertWordPieceTokenizer({word: i for i, word in enumerate(vocabulary)}, lowercase=True)
+    shape = {
+        "vocab_size": len(vocabulary),
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    bert = BertModel(
+        BertConfig(**shape, intermediate_size=64, max_position_embeddings=64), add_pooling_layer=False
+    )
+    network = NoteNetwork(bert).eval()
+    texts = ("patient comfortable.", "mottled")
+    stays = [note_batches.windows([np.array(words.encode(t, add_special_tokens=False).ids, np.int32)], 34, 1)
+             for t in texts]  # fmt: skip
+    special = note_batches.Special(start=2, end=3, padding=0)
+    with torch.no_grad():
+        margins = note_network.margins(
+            network, note_batches.batch(stays, special), torch.device("cpu")
+        ).tolist()
+    spec = NoteSpec(
+        name="synthetic-mortality-notes",
+        dataset="synthetic",
+        task="mortality",
+        encoder="made up",
+        revision="",
+        tokenizer="t" * 64,
+        window=34,
+        most_windows=2,
+        calibration=Calibration(slope=1.1, intercept=-0.3),
+        thresholds={},
+        known_texts=tuple(KnownText(text=t, margin=m) for t, m in zip(texts, margins, strict=True)),
+        key="test",
+    )
+    graph = note_export.to_onnx(network, 34)
+    return {
+        "model.onnx": graph,
+        "tokenizer.json": words.to_str().encode(),
+        "notes.json": canonical(spec).encode(),
+    }
+
+
+@pytest.fixture(scope="session")
+def add_notes() -> Callable[[Path], None]:
+    """Lets the model in a folder read notes too, in the numbers of the tokenizer ``"t" * 64``."""
+    files = _note_files()
+
+    def add(folder: Path) -> None:
+        spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_bytes())
+        (folder / "predictor.json").write_text(canonical(spec.model_copy(update={"notes": TOGETHER})))
+        (folder / "notes").mkdir()
+        for name, content in files.items():
+            (folder / "notes" / name).write_bytes(content)
+
+    return add

@@ -80,7 +80,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         QualityError: there are no held-out rows.
         StorageError: the model's files are not those that were registered.
-        InputError: the oracle's file names none of the held-out rows.
+        InputError: the oracle's file names none of the held-out rows, or the version reads notes and there are none for
+            it.
     """
     judged = _judge(params, settings, key)
     path, digest = evidence.write(settings, judged)
@@ -133,14 +134,24 @@ def _notes(params: Params, settings: Settings, judged: "Version") -> Floats | No
     """Log-odds (n) of a version that reads notes, from what could be read of the held-out stays."""
     if judged.reader is None:
         return None
-    if params.note_tokens is None or params.labels is None:
+    tables = _readable(params, settings, judged)
+    if tables is None:
         raise InputError(
-            f"A version that reads notes can't be judged without them; give labels and note_tokens of {params.dataset}."
+            "A version that reads notes can't be judged without them; give labels of the dataset "
+            f"{params.dataset}, and note_tokens made by the tokenizer of its encoder {judged.reader.spec.encoder}."
         )
     spec = judged.reader.spec
-    tables = note_examples.Tables(params.training_set, params.labels, params.note_tokens)
-    stays = note_examples.load(settings, tables, "held_out", spec.window, spec.most_windows)
+    stays = note_examples.load(settings, tables, "held_out", spec.tokenizer, spec.window, spec.most_windows)
     return judged.notes(stays.windows)
+
+
+def _readable(params: Params, settings: Settings, reading: "Version") -> note_examples.Tables | None:
+    """Where the notes are that a version can read; None where there are none in its tokenizer's numbers."""
+    if reading.reader is None or params.note_tokens is None or params.labels is None:
+        return None
+    if reading.reader.spec.tokenizer not in note_examples.tokenizers(settings, params.note_tokens):
+        return None
+    return note_examples.Tables(params.training_set, params.labels, params.note_tokens)
 
 
 def _assumptions(name: str | None) -> Iterator[str]:
@@ -214,9 +225,13 @@ def _comparison(params: Params, settings: Settings, held_out: Performance) -> Co
         return None
     served = version.load(settings, params.incumbent, params.incumbent_uri, params.incumbent_digest)
     missing = set(served.spec.features) - examples.columns(settings, params.training_set)
-    if missing:
+    unread = served.reader is not None and _readable(params, settings, served) is None
+    if missing or unread:
         return Comparison(
-            incumbent=params.incumbent, incumbent_digest=params.incumbent_digest, missing_inputs=len(missing)
+            incumbent=params.incumbent,
+            incumbent_digest=params.incumbent_digest,
+            missing_inputs=len(missing),
+            missing_notes=unread,
         )
     rows = examples.load(settings, params.training_set, "held_out", served.spec.features)
     risk = served.risks(served.table(rows.inputs), _notes(params, settings, served))

@@ -148,6 +148,8 @@ class Comparison(Frozen):
     incumbent_digest: str
     missing_inputs: int
     """Inputs of the incumbent that the training set no longer has; above 0 nothing is compared."""
+    missing_notes: bool = False
+    """The incumbent reads notes, and there are none in its tokenizer's numbers; then nothing is compared either."""
     auroc_gain: Estimate | None = None
     log_loss_gain: Estimate | None = None
     """Incumbent's log loss minus the model's."""

@@ -24,6 +24,10 @@ class State(Frozen):
     batch: int = 0
     step: int = 0
     best_epoch: int = -1
+    loss: float = 0.0
+    """Weighted loss of the epoch's batches so far, on the first worker: the one whose state is kept."""
+    weight: float = 0.0
+    """Of the stays in them."""
     train_losses: tuple[float, ...] = ()
     tuning_losses: tuple[float, ...] = ()
     tokens: int = 0
@@ -52,15 +56,25 @@ class Checkpoints:
             old.unlink()
 
     def newest(self) -> "tuple[State, Tensors] | None":
-        """The newest checkpoint that is whole; a damaged one is passed over."""
+        """The newest checkpoint that is whole; one that is damaged, or whose state can't be read, is passed over."""
         from safetensors.torch import load
 
         for path in self._all():
             content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest()[:16] == path.stem.split("-")[-1]:
-                header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-                return State.model_validate_json(header["__metadata__"][_STATE]), load(content)
+            whole = hashlib.sha256(content).hexdigest()[:16] == path.stem.split("-")[-1]
+            state = _state(content) if whole else None
+            if state is not None:
+                return state, load(content)
         return None
 
     def _all(self) -> list[Path]:
         return sorted(self._folder.glob("*-*-*.safetensors"), reverse=True)
+
+
+def _state(content: bytes) -> State | None:
+    """The state in the header of a checkpoint; None where there is none that can be read."""
+    try:
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return State.model_validate_json(header["__metadata__"][_STATE])
+    except (ValueError, KeyError):  # of JSON, of the text's encoding or of the state
+        return None

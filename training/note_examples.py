@@ -51,18 +51,31 @@ class Tables:
     note_tokens: TableRef
 
 
-def load(settings: Settings, tables: Tables, split: Split, window: int, most: int) -> Stays:
-    """One split, with the notes that could be read by each prediction time."""
+def load(settings: Settings, tables: Tables, split: Split, tokenizer: str, window: int, most: int) -> Stays:
+    """One split, with the notes that could be read by each prediction time, in the numbers of one tokenizer: to a model
+    of another they are other words."""
     rows = examples.load(settings, tables.training_set, split, [])
     admitted = _admissions(
         lake.read(settings, tables.labels, ["subject_id", "prediction_time", "admission_time"])
     )
-    notes = known_notes.of_patients(lake.read(settings, tables.note_tokens, known_notes.COLUMNS))
+    notes = known_notes.of_patients(_numbers(settings, tables.note_tokens, tokenizer))
     stays: list[list[Tokens]] = []
     for subject, time in zip(rows.subjects.tolist(), rows.times, strict=True):
         known = known_notes.at(notes.get(subject, []), admitted[subject, time], time)
         stays.append(note_batches.windows(known, window, most))
     return Stays(rows, stays)
+
+
+def tokenizers(settings: Settings, note_tokens: TableRef) -> frozenset[str]:
+    """Whose numbers the notes are there in."""
+    return frozenset(lake.read(settings, note_tokens, ["tokenizer"])["tokenizer"].unique().to_pylist())
+
+
+def _numbers(settings: Settings, note_tokens: TableRef, tokenizer: str) -> "pa.Table":
+    import pyarrow.compute as pc
+
+    of_one = pc.field("tokenizer") == tokenizer
+    return lake.dataset(settings, note_tokens).to_table(columns=list(known_notes.COLUMNS), filter=of_one)
 
 
 def _admissions(labels: "pa.Table") -> dict[tuple[int, np.datetime64], np.datetime64]:

@@ -91,7 +91,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     from its last checkpoint.
 
     Raises:
-        UsageError: the encoder's weights can't be had, or the Ray cluster can't be reached.
+        UsageError: the encoder's weights can't be had or it has fewer layers, there are more workers than batches, or
+            the Ray cluster can't be reached.
         StorageError: the tokens were made by another tokenizer.
         QualityError: a split lacks stays, or the training split an outcome.
     """
@@ -132,6 +133,8 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
     job = _job(params, settings, files, tokenizer, checkpoints)
     train, tuning = job.load("train"), job.load("tuning")
     _check(train, tuning, params.task)
+    note_training.check(train, job.recipe, params.workers)
+    note_network.config(files, job.shape)  # refused here, and not by a worker after all the rest
     fitted = note_training.on_ray(settings, job, params.workers, key)
     network = note_training.weighted(note_network.build(files, job.shape), fitted.weights)
     _, crossed = calibration.cross_chosen(fitted.staged, tuning.rows)

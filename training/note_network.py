@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mediscale.errors import UsageError
 from mediscale.note_batches import Batch
 from mediscale.refs import Frozen
 
@@ -19,34 +20,50 @@ class Shape(Frozen):
     """Lowest layers that are kept; 0 keeps all. What the upper ones add is small for short phrases (Sajjad et al. 2023,
     doi:10.1016/j.csl.2022.101429), and they cost in proportion."""
     trained_layers: int
-    """Upper ones of those kept that are trained; the embeddings and the layers below stay as they came."""
+    """Upper ones of those kept that are trained, at most all of them; the embeddings and the layers below stay as they
+    came."""
     seed: int
+
+
+def config(encoder: Path, shape: Shape) -> Any:
+    """The encoder's configuration, with the layers that are kept.
+
+    Raises:
+        UsageError: it does not have so many.
+    """
+    from transformers import AutoConfig
+
+    found = AutoConfig.from_pretrained(encoder)
+    if shape.layers > found.num_hidden_layers:
+        raise UsageError(
+            f"The encoder has {found.num_hidden_layers} layers where {shape.layers} are to be kept; set layers to at "
+            f"most {found.num_hidden_layers}, or to 0 for all."
+        )
+    found.num_hidden_layers = shape.layers or found.num_hidden_layers
+    found.attention_probs_dropout_prob = 0.0  # drawing it took a tenth of a CPU's time
+    found._attn_implementation = "eager"  # in windows this short the fused kernel's gradient costs a CPU more
+    return found
 
 
 def build(encoder: Path, shape: Shape, prior: float = 0.0) -> "NoteNetwork":
     """The network with the encoder's weights; its head, drawn from the seed, answers about ``prior`` log-odds."""
     import torch
-    from transformers import AutoConfig, BertModel
+    from transformers import BertModel
     from transformers.utils import logging
 
     from training.note_pooling import HEADS, NoteNetwork
 
     logging.set_verbosity_error()  # it lists the layers that are left out on purpose
     logging.disable_progress_bar()
-    config = AutoConfig.from_pretrained(encoder)
-    config.num_hidden_layers = shape.layers or config.num_hidden_layers
-    config.attention_probs_dropout_prob = 0.0  # drawing it took a tenth of a CPU's time
-    config._attn_implementation = (
-        "eager"  # in windows this short the fused kernel's gradient costs a CPU more
-    )
+    kept = config(encoder, shape)
     torch.manual_seed(shape.seed)
     bert = BertModel.from_pretrained(
-        encoder, config=config, add_pooling_layer=False, use_safetensors=True, dtype=torch.float32
+        encoder, config=kept, add_pooling_layer=False, use_safetensors=True, dtype=torch.float32
     )
     network = NoteNetwork(bert)
     torch.nn.init.constant_(network.value.bias, prior / HEADS)
     bert.embeddings.requires_grad_(False)
-    for layer in bert.encoder.layer[: config.num_hidden_layers - shape.trained_layers]:
+    for layer in bert.encoder.layer[: max(0, kept.num_hidden_layers - shape.trained_layers)]:
         layer.requires_grad_(False)
     return network
 

@@ -1,8 +1,8 @@
 """Fine-tuning the note network under Ray Train's TorchTrainer: the same function is every worker.
 
 Work is counted in tokens: batches hold stays of like length, their steps are accumulated, products run in bfloat16
-where the device multiplies it natively, and a killed fit goes on from its last checkpoint, batch and random state
-included.
+where the device multiplies it natively, and a killed fit goes on from its last checkpoint as if nothing had happened:
+what a batch draws depends on the batch alone, on whichever worker.
 """
 
 import os
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mediscale import note_batches
+from mediscale.errors import UsageError
 from mediscale.note_batches import Special
 from mediscale.predictor import Task
 from mediscale.refs import Frozen, TableRef
@@ -66,6 +67,8 @@ class Job(Frozen):
     training_set: TableRef
     labels: TableRef
     note_tokens: TableRef
+    tokenizer: str
+    """SHA-256 of the one whose numbers the network reads."""
     encoder: str
     """Folder of the encoder's files."""
     special: Special
@@ -79,7 +82,7 @@ class Job(Frozen):
     def load(self, split: Split) -> "Stays":
         tables = note_examples.Tables(self.training_set, self.labels, self.note_tokens)
         settings = Settings(home=Path(self.home), lake=self.lake)
-        return note_examples.load(settings, tables, split, self.window, self.most_windows)
+        return note_examples.load(settings, tables, split, self.tokenizer, self.window, self.most_windows)
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,34 @@ def sample(stays: "Stays", most: int, seed: int) -> tuple[NDArray[np.int64], Flo
     return np.concatenate([chosen for _, chosen in parts]), np.concatenate(weights)
 
 
+def batches(
+    stays: "Stays", chosen: NDArray[np.int64], recipe: Recipe, epoch: int, workers: int
+) -> list[NDArray[np.int64]]:
+    """An epoch's batches as places in ``chosen``, as many for each worker: else one waits for the others' gradients.
+
+    Raises:
+        UsageError: there are fewer batches than workers.
+    """
+    found = list(note_batches.grouped(stays.lengths()[chosen], recipe.batch_tokens, recipe.seed + epoch))
+    if len(found) < workers:
+        raise UsageError(
+            f"{len(chosen)} training stays make {len(found)} batches for {workers} workers, so that some would learn "
+            f"nothing; train with at most {len(found)} workers, or with batch_tokens below {recipe.batch_tokens}."
+        )
+    return found[: len(found) // workers * workers]
+
+
+def check(train: "Stays", recipe: Recipe, workers: int) -> None:
+    """Refuses what some epoch could not share out, before any worker is started.
+
+    Raises:
+        UsageError: there are fewer batches than workers.
+    """
+    chosen, _ = sample(train, recipe.most_stays, recipe.seed)
+    for epoch in range(recipe.epochs):
+        batches(train, chosen, recipe, epoch, workers)
+
+
 def native_bfloat16(device: "torch.device") -> bool:
     """Whether the device multiplies bfloat16 itself; emulating it is slower than single precision."""
     import torch
@@ -200,20 +231,18 @@ class Fit:
 
     def _epoch(self, state: State, train: "Stays", chosen: NDArray[np.int64], weights: Floats) -> State:
         recipe, lengths = self._job.recipe, train.lengths()[chosen]
-        groups = list(note_batches.grouped(lengths, recipe.batch_tokens, recipe.seed + state.epoch))
-        groups = groups[
-            : len(groups) // self._part[1] * self._part[1]
-        ]  # else a worker waits for the others' gradients
+        groups = batches(train, chosen, recipe, state.epoch, self._part[1])
         self._network.train()
-        losses = [0.0, 0.0]
         total = self._steps(len(groups)) * recipe.epochs
         for i, members in enumerate(groups[state.batch :], state.batch):
             if i % self._part[1] == self._part[0]:
+                self._seed(state.epoch, i)
                 pieces = [train.windows[k] for k in chosen[members]]
                 loss = self._learn(
                     pieces, train.rows.outcomes[chosen[members]], weights[members], weights.mean()
                 )
-                losses = [losses[0] + loss, losses[1] + float(weights[members].sum())]
+                learnt = {"loss": state.loss + loss, "weight": state.weight + float(weights[members].sum())}
+                state = state.model_copy(update=learnt)
             real = sum(len(p) + 2 for k in chosen[members] for p in train.windows[k])
             padded = int(lengths[members, 0].sum() * lengths[members, 1].max())
             state = state.model_copy(
@@ -221,8 +250,17 @@ class Fit:
             )
             if (i + 1) % (recipe.accumulate * self._part[1]) == 0 or i + 1 == len(groups):
                 state = self._step(state, total)
-        mean = losses[0] / losses[1] if losses[1] else float("nan")
-        return state.model_copy(update={"train_losses": (*state.train_losses, mean)})
+        mean = state.loss / state.weight
+        return state.model_copy(
+            update={"train_losses": (*state.train_losses, mean), "loss": 0.0, "weight": 0.0}
+        )
+
+    def _seed(self, epoch: int, batch: int) -> None:
+        """Of the masks that a batch draws, on every device: there is no state to keep, and none to restore."""
+        import torch
+
+        drawn = np.random.SeedSequence((self._job.recipe.seed, epoch, batch)).generate_state(1, np.uint64)
+        torch.manual_seed(int(drawn[0]))
 
     def _steps(self, batches: int) -> int:
         return -(-batches // (self._job.recipe.accumulate * self._part[1]))
@@ -299,7 +337,6 @@ class Fit:
         for name, p in self._trained.items():
             for part, value in self._optimizer.state.get(p, {}).items():
                 tensors[f"optimizer/{part}/{name}"] = value.detach().cpu().contiguous()
-        tensors["random"] = torch.get_rng_state()
         tensors["staged"] = torch.as_tensor(np.array(self._staged))
         self._checkpoints.save(state, tensors)
 
@@ -327,8 +364,7 @@ class Fit:
         self._best = {
             key.removeprefix("best/"): value for key, value in tensors.items() if key.startswith("best/")
         }
-        self._staged = list(tensors["staged"].numpy().reshape(len(state.tuning_losses), -1))
-        torch.set_rng_state(tensors["random"])
+        self._staged = list(tensors["staged"].numpy())
         return state
 
 

@@ -131,11 +131,13 @@ def _incumbent(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
         return
     version = f"v{comparison.incumbent.version}"
     what, asked = f"better than {version} in production", f"in {policy.probability_better:.0%} of resamples"
-    if comparison.missing_inputs:
-        problem = (
-            f"{version} in production can't be compared: {comparison.missing_inputs} of its inputs are gone"
+    gone = "" if not comparison.missing_inputs else f"{comparison.missing_inputs} of its inputs are gone"
+    if comparison.missing_notes:
+        gone = (
+            "it reads notes, and there are none in its tokenizer's numbers (run note_tokens with its encoder)"
         )
-        yield Floor(what, asked, "not comparable", problem)
+    if gone:
+        yield Floor(what, asked, "not comparable", f"{version} in production can't be compared: {gone}")
         return
     better = comparison.probability_better
     shown = "not estimable" if better is None else f"{better:.0%}"

@@ -12,10 +12,9 @@ import pytest
 import xgboost as xgb
 
 from data_pipeline import features
-from mediscale import note_batches, registry
+from mediscale import registry
 from mediscale.manifest import canonical
-from mediscale.note_predictor import KnownText, NoteSpec
-from mediscale.predictor import Calibration, Combination, KnownAnswer, PredictorSpec, Task
+from mediscale.predictor import Calibration, KnownAnswer, PredictorSpec, Task
 from mediscale.registry import Alias, Move
 from mediscale.settings import Settings
 
@@ -124,81 +123,12 @@ def promote(settings: Settings, trained: dict[tuple[Task, int], Path]) -> Promot
     return move
 
 
-WORDS = [
-    "patient",
-    "presents",
-    "with",
-    "chest",
-    "pain",
-    "comfortable",
-    "mottled",
-    "bedbound",
-    ".",
-    "quillfeather",
-]
-TOGETHER = Combination(table=0.8, notes=0.7, usual=-1.0, intercept=0.2, thresholds={"clinical": 0.12})
-
-
-def note_files() -> dict[str, bytes]:
-    """A small network that was never trained, in the files of a logged note model."""
-    import torch
-    from tokenizers import BertWordPieceTokenizer
-    from transformers import BertConfig, BertModel
-
-    from training import note_export, note_network
-    from training.note_pooling import NoteNetwork
-
-    torch.manual_seed(0)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    words = BertWordPieceTokenizer({word: i for i, word in enumerate(vocabulary)}, lowercase=True)
-    shape = {
-        "vocab_size": len(vocabulary),
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    }
-    bert = BertModel(
-        BertConfig(**shape, intermediate_size=64, max_position_embeddings=64), add_pooling_layer=False
-    )
-    network = NoteNetwork(bert).eval()
-    texts = ("patient comfortable.", "mottled")
-    stays = [note_batches.windows([np.array(words.encode(t, add_special_tokens=False).ids, np.int32)], 34, 1)
-             for t in texts]  # fmt: skip
-    special = note_batches.Special(start=2, end=3, padding=0)
-    with torch.no_grad():
-        margins = note_network.margins(
-            network, note_batches.batch(stays, special), torch.device("cpu")
-        ).tolist()
-    spec = NoteSpec(
-        name="synthetic-mortality-notes",
-        dataset="synthetic",
-        task="mortality",
-        encoder="made up",
-        revision="",
-        tokenizer="t" * 64,
-        window=34,
-        most_windows=2,
-        calibration=Calibration(slope=1.1, intercept=-0.3),
-        thresholds={},
-        known_texts=tuple(KnownText(text=t, margin=m) for t, m in zip(texts, margins, strict=True)),
-        key="test",
-    )
-    graph = note_export.to_onnx(network, 34)
-    return {
-        "model.onnx": graph,
-        "tokenizer.json": words.to_str().encode(),
-        "notes.json": canonical(spec).encode(),
-    }
-
-
 @pytest.fixture(scope="session")
-def reading(tmp_path_factory: pytest.TempPathFactory, trained: dict[Any, Path]) -> Path:
+def reading(
+    tmp_path_factory: pytest.TempPathFactory, trained: dict[Any, Path], add_notes: Callable[[Path], None]
+) -> Path:
     """A mortality version that reads notes."""
     folder = tmp_path_factory.mktemp("reading") / "model"
     shutil.copytree(trained["mortality", 1], folder)
-    spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_bytes())
-    (folder / "predictor.json").write_text(canonical(spec.model_copy(update={"notes": TOGETHER})))
-    (folder / "notes").mkdir()
-    for name, content in note_files().items():
-        (folder / "notes" / name).write_bytes(content)
+    add_notes(folder)
     return folder

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import shutil
+from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +12,9 @@ from deltalake import write_deltalake
 
 from mediscale import lake, registry
 from mediscale.errors import InputError, QualityError, StorageError
-from mediscale.tables import SUBJECTS
-from training import evaluate, evidence
+from mediscale.refs import ModelRef, TableRef
+from mediscale.tables import NOTE_TOKENS, SUBJECTS
+from training import evaluate, evidence, policy, verdict
 
 KEY = "e" * 32
 
@@ -132,6 +135,78 @@ def test_a_version_is_no_better_than_itself(world) -> None:
     comparison = evidence.read(world.settings, result.evidence, result.evidence_digest).comparison
     assert comparison.probability_better == 0
     assert comparison.auroc_gain.model_dump() == {"value": 0, "low": 0, "high": 0}
+
+
+@pytest.fixture
+def reading(world, add_notes) -> dict[str, object]:
+    """The incumbent of a judging: the world's own version, as one that reads notes too."""
+    folder = world.settings.home / "reads"
+    shutil.copytree(world.settings.home / world.model.model_uri, folder)
+    add_notes(folder)
+    return {
+        "incumbent": ModelRef(name=world.model.model.name, version=7),
+        "incumbent_uri": "reads",
+        "incumbent_digest": registry.folder_digest(folder),
+    }
+
+
+def _land(world, table: pa.Table, name: str) -> TableRef:
+    write_deltalake(world.settings.table_uri("synthetic", name), table)
+    return lake.latest(world.settings, "synthetic", name)
+
+
+def _with_notes(world, tokenizers: list[str]) -> dict[str, TableRef]:
+    """A note of each stay in the numbers of each tokenizer, the word 5 by the first and 11 by the others."""
+    stays = lake.read(
+        world.settings, world.training.training_set, ["subject_id", "visit_id", "prediction_time"]
+    )
+    began = [
+        {**stay, "admission_time": stay["prediction_time"] - timedelta(days=1)} for stay in stays.to_pylist()
+    ]
+    notes = [
+        {"note_id": i, "subject_id": stay["subject_id"], "visit_id": stay["visit_id"], "note_type": "x",
+         "time": stay["admission_time"], "available_time": stay["admission_time"], "tokenizer": tokenizer,
+         "tokens": [5 if k == 0 else 11]}
+        for i, stay in enumerate(began) for k, tokenizer in enumerate(tokenizers)
+    ]  # fmt: skip
+    return {
+        "labels": _land(world, pa.Table.from_pylist(began), "labels_mortality"),
+        "note_tokens": _land(
+            world, pa.Table.from_pylist(notes, schema=NOTE_TOKENS.arrow_schema()), "note_tokens"
+        ),
+    }
+
+
+def _judged(world, changes) -> evidence.Evidence:
+    result = evaluate.run(world.judging.model_copy(update=changes), world.settings, KEY)
+    return evidence.read(world.settings, result.evidence, result.evidence_digest)
+
+
+def test_an_incumbent_reads_only_what_is_in_its_own_tokenizer_s_numbers(world, reading) -> None:
+    told = _judged(world, {**reading, **_with_notes(world, ["t" * 64, "u" * 64])}).comparison
+    assert (told.missing_inputs, told.missing_notes) == (0, False)
+    shutil.rmtree(world.settings.table_uri("synthetic", "note_tokens"))
+    shutil.rmtree(world.settings.table_uri("synthetic", "labels_mortality"))
+    assert _judged(world, {**reading, **_with_notes(world, ["t" * 64])}).comparison == told
+
+
+@pytest.mark.parametrize("tokenizers", [[], ["u" * 64]], ids=["no notes", "another tokenizer"])
+def test_an_incumbent_without_notes_to_read_is_not_comparable(world, reading, tokenizers) -> None:
+    notes = _with_notes(world, tokenizers) if tokenizers else {}
+    judged = _judged(world, {**reading, **notes})
+    assert judged.comparison.missing_notes
+    assert judged.comparison.probability_better is None
+    told = {floor.what: floor for floor in verdict.floors(judged, policy.of("mortality"))}
+    assert told["better than v7 in production"].found == "not comparable"
+    assert "none in its tokenizer's numbers" in told["better than v7 in production"].objection
+
+
+def test_a_version_that_reads_notes_is_not_judged_without_them(world, reading) -> None:
+    model = {
+        name: reading[f"incumbent{end}"] for name, end in (("model_uri", "_uri"), ("model_digest", "_digest"))
+    }
+    with pytest.raises(InputError, match="made by the tokenizer of its encoder made up"):
+        _judged(world, {**model, **_with_notes(world, ["u" * 64])})
 
 
 def test_changed_model_files_are_refused(world) -> None:

@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 
 from data_pipeline import encoders
 from mediscale import lake, registry
-from mediscale.errors import StorageError
+from mediscale.errors import StorageError, UsageError
 from mediscale.note_predictor import NoteSpec
 from mediscale.note_reader import NoteReader
 from mediscale.refs import TableRef
@@ -46,7 +46,7 @@ def params(settings: Settings) -> note_model.Params:
         read = tokenizer.encode(text, add_special_tokens=False).ids
         moment = {"time": datetime(2150, 1, 1, 8), "available_time": datetime(2150, 1, 1, 9)}
         tokens.append({"note_id": i, "subject_id": i, "visit_id": i, **moment, "note_type": "admission",
-                       "tokenizer": "x", "tokens": read})  # fmt: skip
+                       "tokenizer": encoders.digest(tokenizer), "tokens": read})  # fmt: skip
     return note_model.Params(
         dataset="h",
         task="mortality",
@@ -100,6 +100,17 @@ def test_an_extract_without_notes_trains_nothing(settings: Settings, params: not
     without = params.model_copy(update={"note_tokens": None})
     assert note_model.run(without, settings, "k" * 32).note_model is None
     assert not lake.exists(settings, "h", "note_margins_mortality")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"layers": 7}, "has 6 layers where 7 are to be kept"), ({"workers": 50}, "batches for 50 workers")],
+)
+def test_what_can_not_be_trained_is_refused_before_any_worker_starts(
+    settings: Settings, params: note_model.Params, change: dict[str, int], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        note_model.run(params.model_copy(update=change), settings, "k" * 32)
 
 
 def test_tokens_of_another_tokenizer_are_refused(settings: Settings, params: note_model.Params) -> None:

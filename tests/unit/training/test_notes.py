@@ -10,16 +10,17 @@ import pytest
 from deltalake import write_deltalake
 
 from mediscale import lake, note_batches
+from mediscale.errors import UsageError
 from mediscale.note_batches import Special, windows
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
 from mediscale.tables import LABELS, NOTE_TOKENS, TRAINING_SET
-from training import note_examples, note_network
+from training import note_examples, note_network, note_training
 from training.examples import Examples
-from training.note_checkpoint import Checkpoints
+from training.note_checkpoint import Checkpoints, State
 from training.note_examples import Stays
 from training.note_network import Shape
-from training.note_training import Fit, Job, Recipe, sample
+from training.note_training import Fit, Fitted, Job, Recipe, sample
 
 WORDS, SIGN = 60, 7
 
@@ -34,10 +35,10 @@ def at(hour: int) -> datetime:
 
 
 def test_only_notes_readable_in_time_are_read_and_the_newest_first(settings: Settings) -> None:
-    def note(note_id: int, charted: int, known: int, token: int, subject: int = 1) -> dict[str, Any]:
+    def note(note_id: int, charted: int, known: int, token: int, **other: object) -> dict[str, Any]:
         times = {"time": at(charted), "available_time": at(known)}
-        return {"note_id": note_id, "subject_id": subject, "visit_id": 1, **times, "note_type": "t",
-                "tokenizer": "x", "tokens": [token] * 3}  # fmt: skip
+        return {"note_id": note_id, "subject_id": 1, "visit_id": 1, **times, "note_type": "t",
+                "tokenizer": "x", "tokens": [token] * 3, **other}  # fmt: skip
 
     notes = [
         note(1, 26, 27, 11),  # admission note
@@ -46,7 +47,8 @@ def test_only_notes_readable_in_time_are_read_and_the_newest_first(settings: Set
         note(3, 40, 60, 14),  # stored after the prediction
         note(4, 60, 60, 15),  # written after it
         note(5, 0, 1, 16),  # before the stay
-        note(6, 30, 31, 17, subject=2),
+        note(6, 30, 31, 17, subject_id=2),
+        note(7, 32, 33, 18, tokenizer="y"),  # to a model of x other words
     ]
     who = {"subject_id": 1, "visit_id": 1, "prediction_time": at(49)}
     told = {
@@ -63,7 +65,8 @@ def test_only_notes_readable_in_time_are_read_and_the_newest_first(settings: Set
         land(settings, "labels_mortality", [label], LABELS.arrow_schema()),
         land(settings, "note_tokens", notes, NOTE_TOKENS.arrow_schema()),
     )
-    stays = note_examples.load(settings, tables, "train", 8, 4)
+    assert note_examples.tokenizers(settings, tables.note_tokens) == {"x", "y"}
+    stays = note_examples.load(settings, tables, "train", "x", 8, 4)
     assert [piece.tolist() for piece in stays.windows[0]] == [[13] * 3, [11] * 3]
 
 
@@ -122,47 +125,125 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fit(encoder: Path, folder: Path) -> Fit:
+def fit(encoder: Path, folder: Path, checkpoint_every: int = 2, rank: int = 0, workers: int = 1) -> Fit:
     import torch
 
     nowhere = TableRef(dataset="h", table="t", table_id="", version=0)
     recipe = Recipe(epochs=2, patience=2, learning_rate=5e-3, batch_tokens=256, accumulate=2, most_stays=100,
-                    checkpoint_every=2, threads=1, seed=0)  # fmt: skip
+                    checkpoint_every=checkpoint_every, threads=1, seed=0)  # fmt: skip
     job = Job(home="", lake="", task="mortality", training_set=nowhere, labels=nowhere, note_tokens=nowhere,
-              encoder=str(encoder), special=Special(start=1, end=2, padding=0), window=18, most_windows=3,
-              shape=Shape(layers=2, trained_layers=2, seed=0), recipe=recipe, checkpoints=str(folder))  # fmt: skip
-    return Fit(note_network.build(encoder, job.shape), torch.device("cpu"), job)
+              tokenizer="x", encoder=str(encoder), special=Special(start=1, end=2, padding=0), window=18,
+              most_windows=3, shape=Shape(layers=2, trained_layers=2, seed=0), recipe=recipe,
+              checkpoints=str(folder))  # fmt: skip
+    return Fit(note_network.build(encoder, job.shape), torch.device("cpu"), job, rank, workers)
 
 
 class KilledError(Exception):
     pass
 
 
-def test_a_killed_fit_ends_as_an_undisturbed_one(
-    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def killed(fit: Fit, method: str, call: int, train: Stays, tuning: Stays) -> None:
+    """Runs a fit that dies when ``method`` is called for that time, before it does anything."""
+    calls, whole = 0, getattr(fit, method)
+
+    def counted(*told: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise KilledError
+        return whole(*told)
+
+    setattr(fit, method, counted)
+    with pytest.raises(KilledError):
+        fit.run(train, tuning, lambda _: None)
+
+
+def same(found: Fitted, expected: Fitted) -> bool:
+    return found.state == expected.state and np.array_equal(found.staged, expected.staged)
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, 2])
+def test_a_fit_killed_at_any_moment_ends_as_an_undisturbed_one(
+    encoder: Path, tmp_path: Path, checkpoint_every: int
 ) -> None:
     train, tuning = made_up(120, 1), made_up(40, 2)
+    whole = fit(encoder, tmp_path / "whole", checkpoint_every).run(train, tuning, lambda _: None)
+    assert all(np.isfinite(whole.state.train_losses))
+    moments = [("_step", k + 1) for k in range(whole.state.step)] + [("_judge", 1), ("_judge", 2)]
+    for moment in moments:
+        folder = tmp_path / f"{moment}"
+        killed(fit(encoder, folder, checkpoint_every), *moment, train, tuning)
+        again = fit(encoder, folder, checkpoint_every).run(train, tuning, lambda _: None)
+        assert same(again, whole), moment
+
+
+def test_of_torn_or_unreadable_checkpoints_the_one_before_is_used(encoder: Path, tmp_path: Path) -> None:
+    import torch
+
+    train, tuning = made_up(120, 1), made_up(40, 2)
     whole = fit(encoder, tmp_path / "whole").run(train, tuning, lambda _: None)
-    steps = 0
-    step = Fit._step
-
-    def killed_at_seven(self: Fit, *told: Any) -> Any:
-        nonlocal steps
-        steps += 1
-        if steps == 7:
-            raise KilledError
-        return step(self, *told)
-
-    monkeypatch.setattr(Fit, "_step", killed_at_seven)
-    with pytest.raises(KilledError):
-        fit(encoder, tmp_path / "killed").run(train, tuning, lambda _: None)
-    monkeypatch.undo()
+    killed(fit(encoder, tmp_path / "killed"), "_step", 7, train, tuning)
     newest = sorted((tmp_path / "killed").glob("*.safetensors"))[-1]
     content = newest.read_bytes()
-    newest.write_bytes(content[: len(content) // 2])  # torn: the one before it is used
+    newest.write_bytes(content[: len(content) // 2])
     found = Checkpoints(tmp_path / "killed").newest()
     assert found is not None
     assert found[0].step > 0
+    newest.unlink()
+    lost = State(epoch=9, loss=float("nan"))  # JSON has no such number
+    Checkpoints(tmp_path / "killed").save(lost, {"weight": torch.zeros(1)})
+    kept = Checkpoints(tmp_path / "killed").newest()
+    assert kept is not None
+    assert kept[0] == found[0]
     again = fit(encoder, tmp_path / "killed").run(train, tuning, lambda _: None)
-    assert np.abs(again.staged - whole.staged).max() < 1e-3
-    assert again.state.step == whole.state.step
+    assert same(again, whole)
+
+
+def test_every_worker_goes_on_with_the_masks_that_it_would_have_drawn(encoder: Path, tmp_path: Path) -> None:
+    """What is dropped is seen as zeros, whatever the weights are."""
+    train, tuning = made_up(120, 1), made_up(40, 2)
+
+    def masks(fit: Fit) -> list[bytes]:
+        drawn: list[bytes] = []
+
+        def keep(module: Any, _inputs: Any, output: Any) -> None:
+            if module.training:
+                drawn.append((output == 0).numpy().tobytes())
+
+        fit._network.dropout.register_forward_hook(keep)
+        fit.run(train, tuning, lambda _: None)
+        return drawn
+
+    first, second = (masks(fit(encoder, tmp_path / "unused", rank=rank, workers=2)) for rank in (1, 0))
+    assert len(first) == len(second)
+    assert not set(first) & set(second)
+    killed(fit(encoder, tmp_path / "killed", workers=2), "_step", 4, train, tuning)
+    again = masks(fit(encoder, tmp_path / "killed", rank=1, workers=2))
+    assert 0 < len(again) < len(first)
+    assert again == first[-len(again) :]
+
+
+def test_more_workers_than_batches_are_refused(encoder: Path, tmp_path: Path) -> None:
+    train, tuning = made_up(20, 1), made_up(20, 2)
+    one = fit(encoder, tmp_path, workers=40)
+    with pytest.raises(UsageError, match=r"20 training stays make \d batches for 40 workers"):
+        one.run(train, tuning, lambda _: None)
+    with pytest.raises(UsageError, match="train with at most"):
+        note_training.check(train, one._job.recipe, 40)
+    note_training.check(train, one._job.recipe, 1)
+
+
+@pytest.mark.parametrize(
+    ("layers", "trained", "expected"), [(2, 1, [1]), (1, 2, [0]), (1, 12, [0]), (0, 12, [0, 1])]
+)
+def test_the_upper_layers_of_those_kept_are_trained(
+    encoder: Path, layers: int, trained: int, expected: list[int]
+) -> None:
+    network = note_network.build(encoder, Shape(layers=layers, trained_layers=trained, seed=0))
+    learns = [all(p.requires_grad for p in layer.parameters()) for layer in network.bert.encoder.layer]
+    assert [i for i, one in enumerate(learns) if one] == expected
+
+
+def test_layers_that_the_encoder_does_not_have_are_refused(encoder: Path) -> None:
+    with pytest.raises(UsageError, match="has 2 layers where 3 are to be kept"):
+        note_network.build(encoder, Shape(layers=3, trained_layers=1, seed=0))

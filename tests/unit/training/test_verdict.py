@@ -139,6 +139,10 @@ def test_good_evidence_meets_no_objection() -> None:
             {"comparison": _compared(missing_inputs=7)},
             "v3 in production can't be compared: 7 of its inputs are gone",
         ),
+        (
+            {"comparison": _compared(missing_notes=True)},
+            "v3 in production can't be compared: it reads notes, and there are none in its tokenizer's numbers",
+        ),
     ],
 )
 def test_each_floor_refuses(changes: dict[str, object], says: str) -> None:
