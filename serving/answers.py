@@ -38,7 +38,7 @@ def of_patient(
     """Every served task's risk from what the lake knew of a patient at a time."""
     risks, logged, absent = [], [], []
     for task, version in served.items():
-        row, note = version.row(known.rows[task]), _read(version, known.notes)
+        row, note = version.row(known.rows[task]), _read_known(version, known.notes)
         scored = version.predictor.score(row, note.margin)
         factors = version.explainer.of_patient(scored.contributions, row, scored.notes)
         risks.append(_risk(version, scored, factors, note))
@@ -63,6 +63,16 @@ def _read_text(version: Served, text: str | None) -> _Note:
     if reader is None:
         return _Note(use=NoteUse("not read", 0))
     return _read(version, (reader.tokens(text),))
+
+
+def _read_known(version: Served, notes: Mapping[str, Sequence[Tokens]]) -> _Note:
+    """What a version made of a known patient's notes, given by tokenizer; that it could read none of them is told."""
+    reader = version.predictor.reader
+    if reader is None:
+        return _Note()
+    mine = notes.get(reader.spec.tokenizer, ())
+    unread = not mine and any(notes.values())
+    return _Note(use=NoteUse("not read", 0)) if unread else _read(version, mine)
 
 
 def _read(version: Served, notes: Sequence[Tokens]) -> _Note:

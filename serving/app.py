@@ -24,7 +24,8 @@ from serving.predictors import Predictors
 from serving.schemas import Answer, Health, Problem
 from serving.service import Clock, Service, place, utc_now
 
-BODY_BYTES = 2 * schemas.NOTE_CHARACTERS
+BODY_BYTES = 6 * schemas.NOTE_CHARACTERS + 2**16
+"""The longest note, each character escaped as many JSON clients do (\\uXXXX), and the values."""
 POLL_SECONDS = 1.5
 """How often the promotion history is looked at."""
 FLUSH_SECONDS = 30.0
@@ -142,12 +143,15 @@ async def _repeat(work: Callable[[], None], seconds: float) -> None:
 
 async def _body(request: Request) -> bytes:
     """The request's body, read no further than a request can be long."""
-    body = b""
+    body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_BYTES:
-            raise TooLargeError(f"The body is larger than {BODY_BYTES} bytes; send one patient at a time.")
-    return body
+            raise TooLargeError(
+                f"The body is larger than {BODY_BYTES} bytes; send one patient at a time, with a clinical_note of at "
+                f"most {schemas.NOTE_CHARACTERS} characters."
+            )
+    return bytes(body)
 
 
 _STATUS: dict[type[MediscaleError], int] = {

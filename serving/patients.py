@@ -1,7 +1,8 @@
 """A patient known to the lake: the record as it was known at a time, through the same kernel that training used."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -31,8 +32,9 @@ class Known:
     prediction_time: datetime
     events_version: int
     rows: Mapping[Task, Floats]
-    notes: Sequence[Tokens] = ()
-    """Of the stay, newest first."""
+    notes: Mapping[str, Sequence[Tokens]] = field(default_factory=dict)
+    """Of the stay, newest first, by the tokenizer whose numbers they are in: to a model of another they are other
+    words."""
 
 
 class Patients:
@@ -41,8 +43,8 @@ class Patients:
     def __init__(self, settings: Settings, dataset: str) -> None:
         self._settings, self._dataset = settings, dataset
 
-    def find(self, asked: Patient, tasks: Sequence[Task], tokenizers: Collection[str] = ()) -> Known:
-        """The patient's features for each task, and the notes as the tokens of any of those tokenizers.
+    def find(self, asked: Patient, tasks: Sequence[Task], with_notes: bool = False) -> Known:
+        """The patient's features for each task, and what was written.
 
         Without a time, it is the newest knowledge of the last stay: its discharge, or all of it while it lasts.
 
@@ -54,25 +56,21 @@ class Patients:
         ref = lake.latest(self._settings, self._dataset, EVENTS.name)
         events = self._rows(ref, "subject_id", subject_id, _COLUMNS)
         stay = _last_stay(events, asked.prediction_time)
-        time = asked.prediction_time or _end(stay, events)
+        written = self._written(subject_id) if with_notes else None
+        time = asked.prediction_time or _end(stay, events, written)
         when = pa.table(
             {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
         )
         rows = {task: features.compute(events, when, task)[0] for task in tasks}
-        notes = self._notes(subject_id, stay.admitted.time, time, tokenizers) if tokenizers else ()
+        notes = _readable(written, stay.admitted.time, time) if written is not None else {}
         return Known(subject_id, time, ref.version, rows, notes)
 
-    def _notes(
-        self, subject_id: int, admitted: datetime, time: datetime, tokenizers: Collection[str]
-    ) -> Sequence[Tokens]:
+    def _written(self, subject_id: int) -> pa.Table | None:
+        """All of the patient's notes, by every tokenizer; None where the hospital's notes are not in the lake."""
         if not lake.exists(self._settings, self._dataset, NOTE_TOKENS.name):
-            return ()
+            return None
         ref = lake.latest(self._settings, self._dataset, NOTE_TOKENS.name)
-        columns = (*known_notes.COLUMNS, "tokenizer")
-        table = self._rows(ref, "subject_id", subject_id, columns)
-        table = table.filter(pc.field("tokenizer").isin(list(tokenizers)))
-        notes = known_notes.of_patients(table).get(subject_id, [])
-        return known_notes.at(notes, np.datetime64(admitted, "us"), np.datetime64(time, "us"))
+        return self._rows(ref, "subject_id", subject_id, (*known_notes.COLUMNS, "tokenizer"))
 
     def _subject(self, source_id: str) -> int:
         ref = lake.latest(self._settings, self._dataset, SUBJECTS.name)
@@ -99,6 +97,17 @@ def _last_stay(events: pa.Table, at: datetime | None) -> Stay:
     )
 
 
-def _end(stay: Stay, events: pa.Table) -> datetime:
-    newest: datetime = pc.max(events["available_time"]).as_py()
+def _end(stay: Stay, events: pa.Table, written: pa.Table | None) -> datetime:
+    tables = [events] if written is None or not len(written) else [events, written]
+    newest: datetime = max(pc.max(table["available_time"]).as_py() for table in tables)
     return min(newest, stay.discharged.time) if stay.discharged else newest
+
+
+def _readable(written: pa.Table, admitted: datetime, time: datetime) -> dict[str, list[Tokens]]:
+    """By tokenizer, the notes of one patient's stay that could be read by then."""
+    began, asked = np.datetime64(admitted, "us"), np.datetime64(time, "us")
+    found = {}
+    for tokenizer in written["tokenizer"].unique().to_pylist():
+        mine = known_notes.of_patients(written.filter(pc.field("tokenizer") == tokenizer))
+        found[tokenizer] = known_notes.at(itertools.chain(*mine.values()), began, asked)
+    return found

@@ -80,7 +80,8 @@ _FIELDS: dict[str, Any] = {
         datetime | None,
         Field(
             None,
-            description="For a patient: use what was known then (ISO 8601, UTC). Default: everything known",
+            description="For a patient: use what was known then (ISO 8601, UTC). Default: everything known, of a stay "
+            "that has ended what was known at its discharge",
         ),
     ),
 }
@@ -149,9 +150,17 @@ def _patient(asked: Mapping[str, Any]) -> Patient:
             "Send either a patient or values, not both: a known patient's values come from the lake."
         )
     time: datetime | None = asked.get("prediction_time")
-    if time is not None and time.tzinfo is not None:
-        time = time.astimezone(UTC).replace(tzinfo=None)
-    return Patient(asked["patient"], time)
+    return Patient(asked["patient"], _utc(time) if time is not None else None)
+
+
+def _utc(time: datetime) -> datetime:
+    """Without a zone, as all times here."""
+    try:
+        return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo is not None else time
+    except OverflowError:
+        raise InputError(
+            "prediction_time lies outside the years 1 to 9999 in UTC; send a time within a stay."
+        ) from None
 
 
 def _values(asked: dict[str, Any]) -> Values:
@@ -228,7 +237,8 @@ class Threshold:
 @dataclass(frozen=True, slots=True)
 class NoteUse:
     used: Literal["read", "read in part", "not read"]
-    """In part: the beginning of what is longer than the model reads. Not read: this version reads values only."""
+    """In part: the beginning of what is longer than the model reads. Not read: this version reads values only, or the
+    lake has a known patient's notes in another tokenizer's numbers only."""
     tokens: int
     """Word pieces that were read."""
 

@@ -76,9 +76,8 @@ class Service:
     def _of_patient(
         self, asked: Patient, served: Mapping[Task, Served], now: datetime
     ) -> tuple[Answer, list[Prediction]]:
-        readers = [version.predictor.reader for version in served.values()]
-        tokenizers = {reader.spec.tokenizer for reader in readers if reader is not None}
-        known = self.patients.find(asked, tuple(served), tokenizers)
+        reads = any(version.predictor.reader for version in served.values())
+        known = self.patients.find(asked, tuple(served), reads)
         return answers.of_patient(known, served, self.log.next_id(), now)
 
     def health(self) -> Health:

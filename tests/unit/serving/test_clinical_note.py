@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mediscale.note_reader import NoteReader
 from mediscale.predictor import PredictorSpec
 from mediscale.settings import Settings
 from mediscale.tables import EVENTS, NOTE_TOKENS, SUBJECTS
+from serving import schemas
 from serving.app import create_app
 from serving.prediction_log import PredictionLog, _connect
 from serving.predictors import Predictors
@@ -119,27 +120,97 @@ def test_the_text_is_never_stored(
     }
 
 
-def test_a_patient_s_notes_count_from_when_they_could_be_read(client: TestClient, settings: Settings) -> None:
-    admitted = datetime(2150, 3, 1, 8)
+ADMITTED = datetime(2150, 3, 1, 8)
+
+
+def admit(settings: Settings, codes: Sequence[str] = ("GENDER//F", "HOSPITAL_ADMISSION//EMERGENCY")) -> None:
+    """Patient 1, known to the lake by what is known at the admission."""
     events = [
-        {"subject_id": 1, "time": admitted, "code": code, "available_time": admitted, "visit_id": 10,
+        {"subject_id": 1, "time": ADMITTED, "code": code, "available_time": ADMITTED, "visit_id": 10,
          "source": "test", "event_id": i, "retracted": False, "shard": 0}
-        for i, code in enumerate(("GENDER//F", "HOSPITAL_ADMISSION//EMERGENCY"))
+        for i, code in enumerate(codes)
     ]  # fmt: skip
     land(settings, "events", events, EVENTS.arrow_schema())
     land(settings, "subjects", [{"source_subject": "patient-1", "subject_id": 1}], SUBJECTS.arrow_schema())
-    notes = [
-        {"note_id": i, "subject_id": 1, "visit_id": 10, "time": admitted + timedelta(hours=h), "note_type": "x",
-         "available_time": admitted + timedelta(hours=h + 1), "tokenizer": tokenizer, "tokens": [5, 11]}
-        for i, (h, tokenizer) in enumerate([(2, "t" * 64), (8, "t" * 64), (3, "another")])
+
+
+def write(settings: Settings, *notes: tuple[int, int, str, list[int]]) -> None:
+    """Notes of patient 1: number, hour, tokenizer and tokens; each can be read an hour after it was charted."""
+    rows = [
+        {"note_id": number, "subject_id": 1, "visit_id": 10, "time": ADMITTED + timedelta(hours=hour),
+         "available_time": ADMITTED + timedelta(hours=hour + 1), "note_type": "x", "tokenizer": tokenizer * 64,
+         "tokens": tokens}
+        for number, hour, tokenizer, tokens in notes
     ]  # fmt: skip
-    land(settings, "note_tokens", notes, NOTE_TOKENS.arrow_schema())
+    land(settings, "note_tokens", rows, NOTE_TOKENS.arrow_schema())
+
+
+def test_a_patient_s_notes_count_from_when_they_could_be_read(client: TestClient, settings: Settings) -> None:
+    admit(settings)
+    write(settings, (0, 2, "t", [5, 11]), (1, 8, "t", [5, 11]))
     read = {
-        hour: ask(client, {"patient": "patient-1", "prediction_time": str(admitted + timedelta(hours=hour))})
+        hour: ask(client, {"patient": "patient-1", "prediction_time": str(ADMITTED + timedelta(hours=hour))})
         for hour in (2, 5, 12)
     }
     told = [read[hour]["mortality"].get("note") for hour in (2, 5, 12)]
     assert told == [None, {"used": "read", "tokens": 2}, {"used": "read", "tokens": 4}]
+
+
+def test_without_a_time_a_note_written_after_the_newest_event_is_known_too(
+    client: TestClient, settings: Settings
+) -> None:
+    admit(settings)
+    write(settings, (0, 2, "t", [5, 11]))
+    response = client.post("/predict", json={"patient": "patient-1"}).json()
+    assert response["prediction_time"] == (ADMITTED + timedelta(hours=3)).isoformat()
+    told = {risk["task"]: risk for risk in response["predictions"]}
+    assert told["mortality"]["note"] == {"used": "read", "tokens": 2}
+
+
+def test_each_version_reads_the_notes_in_its_own_numbers(
+    settings: Settings, promote: Any, reading: Path, trained: Any, add_notes: Any, tmp_path: Path
+) -> None:
+    """Of the other tokenizer's words this network has no vectors: it would fail."""
+    other = tmp_path / "other"
+    shutil.copytree(trained["readmission", 2], other)
+    add_notes(other)
+    spec = json.loads((other / "notes" / "notes.json").read_text())
+    (other / "notes" / "notes.json").write_text(json.dumps({**spec, "tokenizer": "u" * 64}))
+    promote("mortality", 7, folder=reading)
+    promote("readmission", 8, folder=other)
+    admit(settings)
+    write(settings, (0, 2, "t", [5, 11]), (0, 2, "u", [6, 7, 8]), (1, 4, "v", [30_000]))
+    predictors = Predictors(settings, "synthetic", "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        at = {"patient": "patient-1", "prediction_time": str(ADMITTED + timedelta(hours=12))}
+        found = ask(client, at)
+    assert {task: risk["note"] for task, risk in found.items()} == {
+        "mortality": {"used": "read", "tokens": 2},
+        "readmission": {"used": "read", "tokens": 3},
+    }
+
+
+def test_that_a_patient_s_notes_are_in_other_numbers_only_is_told(
+    client: TestClient, settings: Settings
+) -> None:
+    admit(settings)
+    at = {"patient": "patient-1", "prediction_time": str(ADMITTED + timedelta(hours=12))}
+    without = ask(client, at)["mortality"]["risk"]
+    write(settings, (0, 2, "u", [30_000]))
+    found = ask(client, at)["mortality"]
+    assert found["note"] == {"used": "not read", "tokens": 0}
+    assert found["risk"] == without
+
+
+def test_a_note_of_the_greatest_length_may_be_escaped_as_json_clients_do(client: TestClient) -> None:
+    body = json.dumps({"age": 67, "clinical_note": "ж" * schemas.NOTE_CHARACTERS})
+    assert len(body) > 6 * schemas.NOTE_CHARACTERS
+    response = client.post("/predict", content=body)
+    assert response.status_code == 200
+    told = {risk["task"]: risk for risk in response.json()["predictions"]}
+    assert told["mortality"]["note"] == {"used": "read", "tokens": 1}, (
+        "to this vocabulary it is one unknown word"
+    )
 
 
 def land(settings: Settings, table: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:

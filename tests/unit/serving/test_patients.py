@@ -137,6 +137,21 @@ def test_times_with_a_zone_are_understood(client: TestClient) -> None:
     assert client.post("/predict", json=with_zone).json()["prediction_time"] == hours(24).isoformat()
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_has_no_utc_is_one_sentence(client: TestClient, time: str) -> None:
+    response = client.post("/predict", json={"patient": SECRET, "prediction_time": time})
+    assert response.status_code == 422
+    assert "outside the years 1 to 9999" in response.json()["error"]
+
+
+@pytest.mark.parametrize(("time", "status"), [("0001-01-01T00:00:00", 422), ("9999-12-31T23:59:59", 200)])
+def test_the_first_and_the_last_time_that_there_is_are_no_fault_of_the_server(
+    client: TestClient, time: str, status: int
+) -> None:
+    response = client.post("/predict", json={"patient": SECRET, "prediction_time": time})
+    assert response.status_code == status
+
+
 def test_a_lake_without_events_says_which_table_is_missing(settings: Settings, promote: Any) -> None:
     promote("mortality")
     predictors = Predictors(settings, "synthetic", "production")

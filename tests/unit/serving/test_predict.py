@@ -142,6 +142,7 @@ def test_a_body_that_is_too_large_is_refused(client: TestClient) -> None:
     response = client.post("/predict", content=b" " * (BODY_BYTES + 1))
     assert response.status_code == 413
     assert str(BODY_BYTES) in response.json()["error"]
+    assert "clinical_note of at most 1048576 characters" in response.json()["error"]
 
 
 def test_nulls_are_missing(client: TestClient) -> None:
