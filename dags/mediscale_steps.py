@@ -96,10 +96,12 @@ DATASET_PARAM = Param(
 
 def alert(context: Mapping[str, Any]) -> None:
     """Tells which task, or which run as a whole, failed: names only, a stage's own sentence is in the task's log."""
-    task, run = context.get("task_instance"), context["dag_run"]
+    run, failed = context["dag_run"], context.get("task_instance")
     message = {"dag": run.dag_id, "run": run.run_id}
-    if task is not None:
-        message |= {"task": task.task_id, "try": task.try_number}
+    if "reason" in context:  # of a run, whose context names any of its tasks
+        message |= {"why": context["reason"]}
+    elif failed is not None:
+        message |= {"task": failed.task_id, "try": failed.try_number}
     print(f"mediscale alert {json.dumps(message)}")
     if ALERT_URL:
         body = json.dumps(message).encode()
@@ -182,11 +184,12 @@ class StageOperator(BaseOperator):
 def step(name: str, arguments: list[str], skips: tuple[int, ...] = (), actor: str = "") -> BaseOperator:
     """A task that runs ``mediscale`` with these (templated) arguments and leaves ``RESULTS/name.json``.
 
-    ``skips`` are exit codes at which it, and what needs its result, is skipped. ``actor`` is who is recorded.
+    ``skips`` are exit codes at which it, and what needs its result, is skipped. ``actor`` is who is recorded; by
+    default whom Airflow was started for, else who triggered the run.
     """
     result = f"{RESULTS}/{name}.json"
     arguments = [*arguments, "--wait", "--result", result]
-    actor = actor or "{{ dag_run.triggering_user_name or '' }}"
+    actor = actor or os.environ.get("MEDISCALE_ACTOR") or "{{ dag_run.triggering_user_name or '' }}"
     if POD_TEMPLATE:
         from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from mediscale import resolve
 from mediscale.errors import BusyError, MediscaleError, UsageError
 from mediscale.settings import Settings
 
@@ -74,7 +75,7 @@ def run_loop(
     settings: Settings, which: Mapping[str, str], config: Mapping[str, Mapping[str, Any]], log: TextIO
 ) -> bool:
     """Runs the loop's DAG once, without a scheduler or a server; whether it succeeded."""
-    around = environment(settings)
+    around = environment(settings) | {"MEDISCALE_ACTOR": resolve.actor()}
     migrate(around, log)
     conf = {name: value or _NOT_GIVEN[name] for name, value in which.items()} | {"config": config}
     command = [str(AIRFLOW), "dags", "test", "mediscale_loop", "--conf", json.dumps(conf)]

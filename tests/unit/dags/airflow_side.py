@@ -39,7 +39,11 @@ def main(folder: Path) -> dict[str, Any]:
             bag, "mediscale_features", NIGHT, {"size": "tiny", "config": {"gold": {"audited_per_shard": 3}}}
         ),
         "drift": run(bag, "mediscale_drift", NIGHT, {}),
+        "past": run(
+            bag, "mediscale_features", NIGHT.replace(day=4), {"size": "large", "as_of": "2026-01-05T01:00:00"}
+        ),
         "retraining": run(bag, "mediscale_retraining", None, {}),
+        "again": run(bag, "mediscale_retraining", None, {}),
         "promotion": run(bag, "mediscale_promotion", None, {}),
         "failing": run(
             bag, "mediscale_loop", None, {"source": "mimic-iv", "path": "/nowhere", "dataset": "broken"}

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +17,13 @@ from mediscale import graph, scheduler
 from mediscale.settings import Settings
 
 RECORDER = """#!/bin/sh
-echo "$@" >> {calls}
-for last; do :; done
+echo "$@ by $MEDISCALE_ACTOR" >> {calls}
 case "$*" in
   *--dataset=broken*) echo "mediscale: There is no folder for broken." >&2; exit 3 ;;
+  *drift*task=readmission*) echo "mediscale: No version of readmission is served." >&2; exit 7 ;;
 esac
-cat > "$last" <<'END'
+while [ "$1" != --result ]; do shift; done
+cat > "$2" <<'END'
 {{"retrain": true, "reason": "Drift lasts.", "staged": true, "model": {{"name": "m", "version": 1}},
  "metrics": {{"auroc": 0.8125, "absent": null}}}}
 END
@@ -57,6 +60,12 @@ def call(told: dict[str, Any]) -> Callable[[str, str], str]:
         return str(found)
 
     return find
+
+
+@pytest.fixture
+def night(call: Callable[[str, str], str]) -> str:
+    """Folder of the results of the one night that is not of the past."""
+    return re.findall(r"--result (\S+)/extract.json", call("extract", "--size=tiny"))[0]
 
 
 def test_every_dag_parses_in_under_a_second_and_without_an_ml_library(told: dict[str, Any]) -> None:
@@ -110,7 +119,10 @@ def test_stages_follow_the_order_of_the_loop(told: dict[str, Any]) -> None:
 def test_assets_connect_the_nights(told: dict[str, Any]) -> None:
     dags = told["dags"]
     assert dags["mediscale_features"]["tasks"]["publish"]["outlets"] == ["mediscale_features"]
-    assert dags["mediscale_drift"]["tasks"]["publish"]["outlets"] == ["mediscale_drifted"]
+    assert dags["mediscale_features"]["tasks"]["publish"]["upstream"] == [
+        "gold_mortality", "gold_readmission", "note_tokens"
+    ]  # fmt: skip
+    assert dags["mediscale_drift"]["tasks"]["publish_mortality"]["outlets"] == ["mediscale_drifted"]
     assert dags["mediscale_retraining"]["assets"] == ["mediscale_drifted", "mediscale_features"]
     assert dags["mediscale_retraining"]["tasks"]["publish"]["outlets"] == ["mediscale_candidate"]
     assert dags["mediscale_promotion"]["assets"] == ["mediscale_candidate"]
@@ -122,18 +134,17 @@ def test_a_night_succeeds(told: dict[str, Any], name: str) -> None:
 
 
 @pytest.mark.parametrize("stage", graph.AS_OF)
-def test_a_night_sees_what_was_known_when_it_began(told: dict[str, Any], stage: str) -> None:
-    made = [
-        line for line in told["calls"] if line.startswith(f"{stage} ") and "runs/mediscale_features/" in line
-    ]
-    assert made
-    assert all("--set as_of=2026-02-03T01:00:00" in line for line in made)
+def test_a_night_sees_what_was_known_when_it_began(told: dict[str, Any], night: str, stage: str) -> None:
+    made = [line for line in told["calls"] if line.startswith(f"{stage} ") and f"--result {night}" in line]
+    assert len(made) == len(graph.TASKS)
+    assert all('"as_of": "2026-02-03T01:00:00"' in line for line in made)
 
 
-def test_a_run_s_configuration_reaches_every_stage(told: dict[str, Any]) -> None:
-    made = [line for line in told["calls"] if "runs/mediscale_features/" in line]
+def test_a_run_s_configuration_reaches_every_stage(told: dict[str, Any], night: str) -> None:
+    made = [line for line in told["calls"] if f"--result {night}" in line]
     assert len(made) == len(list(graph.nodes(graph.FEATURES))) + 1
-    assert all('--run-config {"gold": {"audited_per_shard": 3}}' in line for line in made)
+    assert all('--run-config {"gold": {"as_of": ' in line for line in made)
+    assert all('"audited_per_shard": 3}' in line for line in made)
 
 
 def test_drift_looks_at_the_day_before(call: Callable[[str, str], str]) -> None:
@@ -141,15 +152,41 @@ def test_drift_looks_at_the_day_before(call: Callable[[str, str], str]) -> None:
     assert "--set start=2026-02-02T01:00:00 --set end=2026-02-03T01:00:00" in made
 
 
-def test_retraining_takes_the_newest_night_and_stops_at_staging(call: Callable[[str, str], str]) -> None:
-    assert "/runs/mediscale_features/" in call("training_set", "task=mortality")
-    assert "aim=staging" in call("promotion", "task=mortality --set aim=staging")
+def test_retraining_takes_the_newest_night_and_stops_at_staging(told: dict[str, Any], night: str) -> None:
+    made = [line for line in told["calls"] if "/runs/mediscale_retraining/" in line]
+    trained = [line for line in made if line.startswith("training_set ")]
+    assert trained
+    assert all(f"--from {night}/gold_" in line for line in trained)
+    asked = [line for line in made if line.startswith("promotion ")]
+    assert asked
+    assert not [line for line in asked if "aim" in line]  # it stops at staging unless it is asked for more
 
 
-def test_production_is_recorded_with_the_person_who_approved(call: Callable[[str, str], str]) -> None:
-    made = call("promotion", "task=readmission --set aim=production")
-    assert '--set actor="dr. grey"' in made
-    assert made.count("/runs/mediscale_retraining/") == 2  # the model and its evidence
+def test_production_is_recorded_with_the_person_who_approved_what_was_shown(told: dict[str, Any]) -> None:
+    made = [line for line in told["calls"] if line.startswith("promotion ") and "aim=production" in line]
+    assert len(made) == len(graph.TASKS)
+    for line in made:
+        assert line.endswith(" by dr. grey")
+        assert (
+            line.count("/runs/mediscale_promotion/") == 4
+        )  # the model, its evidence and its night, kept; the result
+        assert "/runs/mediscale_retraining/" not in line
+
+
+def test_versions_are_asked_about_once(told: dict[str, Any]) -> None:
+    assert told["runs"]["again"]["tasks"]["publish"] == "skipped"
+
+
+def test_a_task_that_no_version_answers_for_leaves_the_other_its_verdict(told: dict[str, Any]) -> None:
+    assert told["runs"]["drift"]["tasks"] == {
+        "drift_mortality": "success", "retrain_mortality": "success", "publish_mortality": "success",
+        "drift_readmission": "skipped", "retrain_readmission": "skipped", "publish_readmission": "skipped",
+    }  # fmt: skip
+
+
+def test_a_night_of_the_past_starts_no_retraining(told: dict[str, Any]) -> None:
+    assert told["runs"]["past"]["state"] == "success"
+    assert told["runs"]["past"]["tasks"]["publish"] == "skipped"
 
 
 def test_the_sentence_of_a_failed_stage_is_the_task_s_failure(told: dict[str, Any]) -> None:
@@ -158,33 +195,55 @@ def test_the_sentence_of_a_failed_stage_is_the_task_s_failure(told: dict[str, An
     assert failing["tasks"]["extract"] == "failed"
     assert failing["tasks"]["bronze"] == "upstream_failed"
     assert "RuntimeError: mediscale: There is no folder for broken." in told["output"]
-    assert 'mediscale alert {"dag": "mediscale_loop", "task": "extract"' in told["output"]
+    of_task, of_run = re.findall(r"mediscale alert (.*)", told["output"])
+    assert '"dag": "mediscale_loop"' in of_task
+    assert '"task": "extract", "try": 1' in of_task
+    assert '"dag": "mediscale_loop"' in of_run
+    assert '"why": "task_failure"' in of_run
 
 
-@pytest.mark.parametrize("signal_name", ["SIGTERM", "timeout"])
-def test_a_task_that_ends_takes_its_stage_s_processes_along(tmp_path: Path, signal_name: str) -> None:
+@pytest.mark.parametrize("how", ["killed by Airflow", "timed out", "killed with -9"])
+def test_a_task_that_ends_takes_its_stage_s_processes_along(tmp_path: Path, how: str) -> None:
+    """Airflow's own handler of SIGTERM calls ``on_kill`` and goes on; a timeout raises; -9 asks nobody."""
+    child = tmp_path / "grandchild"
     program = tmp_path / "slow"
-    program.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path / 'grandchild'}\nwait\n")
+    program.write_text(SLOW.format(python=sys.executable, child=child))
     program.chmod(0o755)
-    how = "signal.SIGTERM" if signal_name == "SIGTERM" else "signal.SIGALRM"
     code = (
-        "import os, signal, sys, threading, time; import mediscale_steps as steps\n"
-        "def stop(*_): raise TimeoutError('the task is over')\n"
-        f"signal.signal({how}, stop)\n"
-        f"from pathlib import Path; child = Path({str(tmp_path / 'grandchild')!r})\n"
+        "import os, signal, threading, time, pathlib; import mediscale_steps as steps\n"
+        f"work = steps.StageOperator({operator(tmp_path)}, skips=())\n"
+        f"how, child = {how!r}, pathlib.Path({str(child)!r})\n"
+        "def timeout(*_): raise TimeoutError('the task is over')\n"
+        "signal.signal(signal.SIGTERM, timeout if how == 'timed out' else lambda *_: work.on_kill())\n"
         "def later():\n"
-        "    while not (child.exists() and child.read_text().strip()): time.sleep(0.05)\n"
-        f"    os.kill(os.getpid(), {how})\n"
+        "    while not (child.exists() and child.read_text()): time.sleep(0.05)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL if '-9' in how else signal.SIGTERM)\n"
         "threading.Thread(target=later, daemon=True).start()\n"
-        f"steps.start([], Path({str(tmp_path / 'log')!r}))\n"
+        "work.execute({})\n"
     )
     done = inside(code, program, tmp_path)
-    assert "the task is over" in done.stderr
-    grandchild = int((tmp_path / "grandchild").read_text())
+    assert done.returncode != 0
+    assert ("the task is over" in done.stderr) is (how == "timed out")
+    grandchild = int(child.read_text())
     waited = time.monotonic() + 10
     while alive(grandchild) and time.monotonic() < waited:
         time.sleep(0.05)
     assert not alive(grandchild)
+
+
+SLOW = """#!{python}
+import pathlib, subprocess, threading
+from mediscale import cli
+threading.Thread(target=cli._end_with_input, daemon=True).start()
+work = subprocess.Popen(["sleep", "300"])
+pathlib.Path("{child}").write_text(str(work.pid))
+work.wait()
+"""
+"""A tied stage with a process of its own, as Spark is."""
+
+
+def operator(folder: Path) -> str:
+    return f"task_id='t', arguments=[], result={str(folder / 'r.json')!r}, actor=''"
 
 
 def alive(pid: int) -> bool:
@@ -195,28 +254,74 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_refused_task_is_skipped_with_what_needs_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "skips", "failure"),
+    [
+        (4, (4,), "AirflowSkipException"),
+        (4, (), "RuntimeError"),
+        (7, (7,), "AirflowSkipException"),
+        (2, (4,), "AirflowFailException"),
+        (3, (4,), "RuntimeError"),
+    ],
+)
+def test_how_the_program_ends_says_what_the_task_does(
+    tmp_path: Path, code: int, skips: tuple[int, ...], failure: str
+) -> None:
+    """Skipped, tried again, or failed for good where no second try mends it."""
     program = tmp_path / "refusing"
-    program.write_text("#!/bin/sh\necho mediscale: Nobody was followed up. >&2; exit 4\n")
+    program.write_text(f"#!/bin/sh\necho mediscale: Nobody was followed up. >&2; exit {code}\n")
     program.chmod(0o755)
-    labels, gold = str(tmp_path / "labels.json"), str(tmp_path / "gold.json")
-    code = (
+    asked = (
         "import mediscale_steps as steps\n"
-        "from airflow.sdk.exceptions import AirflowSkipException\n"
-        "def skipped(*arguments):\n"
-        "    try: steps.process.function(*arguments)\n"
-        "    except AirflowSkipException as why: return str(why)\n"
-        f"assert skipped(['labels'], {labels!r}, True) == 'mediscale: Nobody was followed up.'\n"
-        f"assert 'followed up' in skipped(['gold', '--from', {labels!r}], {gold!r}, True)\n"
-        f"try: steps.process.function(['quality'], {gold!r}, False)\n"
-        "except RuntimeError as failure: print(type(failure).__name__)\n"
+        f"work = steps.StageOperator({operator(tmp_path)}, skips={skips})\n"
+        "try: work.execute({})\n"
+        "except Exception as failure: print(type(failure).__name__, failure)\n"
     )
-    assert inside(code, program, tmp_path).stdout.splitlines()[-1] == "RefusedError"
+    said = inside(asked, program, tmp_path).stdout.splitlines()[-1]
+    assert said == f"{failure} mediscale: Nobody was followed up."
 
 
-def inside(code: str, program: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+NO_CLUSTER = """
+apiVersion: v1
+kind: Config
+clusters: [{name: none, cluster: {server: "https://127.0.0.1:1"}}]
+contexts: [{name: none, context: {cluster: none, user: nobody}}]
+users: [{name: nobody, user: {}}]
+current-context: none
+"""
+
+
+def test_a_stage_is_a_pod_where_a_template_says_how(tmp_path: Path) -> None:
+    """What Kubernetes would be asked for, made by Airflow's own operator."""
+    code = (
+        "import json, mediscale_steps as steps; from mediscale import graph\n"
+        "from kubernetes.client import ApiClient\n"
+        "node = next(n for n in graph.nodes(graph.FEATURES) if n.name == 'gold_mortality')\n"
+        "work = steps.stage(node, {})\n"
+        "pod = ApiClient().sanitize_for_serialization(work.build_pod_request_obj())\n"
+        "print(json.dumps({'pod': pod, 'skips': work.skip_on_exit_code}))\n"
+    )
+    template = scheduler.ROOT / "infra" / "kubernetes" / "stage-pod.yaml"
+    (tmp_path / "cluster.yaml").write_text(NO_CLUSTER)
+    named = {"MEDISCALE_POD_TEMPLATE": str(template), "KUBECONFIG": str(tmp_path / "cluster.yaml")}
+    said = inside(code, Path("absent"), tmp_path, **named).stdout
+    told = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    (container,) = told["pod"]["spec"]["containers"]
+    assert container["command"] == ["mediscale"]
+    assert container["args"][:2] == ["gold", "--resolve"]
+    assert {"--wait", "--refusable"} <= set(container["args"])
+    assert "--tied" not in container["args"]  # the pod ends with the task
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/mediscale", "/tmp"]
+    assert container["envFrom"] == [{"secretRef": {"name": "mediscale"}}]
+    assert container["securityContext"]["runAsNonRoot"]
+    assert told["skips"] == [4]
+
+
+def inside(code: str, program: Path, folder: Path, **named: str) -> "subprocess.CompletedProcess[str]":
     """Runs code in Airflow's environment beside the DAG files."""
-    around = scheduler.environment(Settings(home=folder / "home")) | {"MEDISCALE_COMMAND": str(program)}
+    around = (
+        scheduler.environment(Settings(home=folder / "home")) | {"MEDISCALE_COMMAND": str(program)} | named
+    )
     around["PYTHONPATH"] += f"{os.pathsep}{scheduler.ROOT / 'dags'}"
     command = [str(scheduler.AIRFLOW.with_name("python")), "-c", code]
     return subprocess.run(command, env=around, capture_output=True, text=True, check=False)

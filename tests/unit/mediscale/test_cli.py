@@ -1,12 +1,18 @@
 """What a person types: help at once, one sentence for a mistake, the exit code of its class."""
 
+import json
+import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from mediscale import cli
+from mediscale import cli, stages
+from mediscale.settings import Settings
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -24,6 +30,8 @@ def test_help_imports_nothing_heavy() -> None:
     [
         (["gild"], 2, "no verb or stage 'gild'"),
         (["run", "--source", "mimic-iii"], 2, "belong together"),
+        (["run", "--dataset", "a/b"], 2, "lower-case letters, digits and dashes"),
+        (["run", "--set", "promotion.incumbent=null"], 2, "incumbent can't be configured; it is looked up"),
         (["run", "--source", "mimic-iii", "--path", "x", "--size", "tiny"], 2, "leave it out"),
         (["run", "--set", "rounds=3"], 2, "write it as STAGE.NAME=VALUE"),
         (["run", "--set", "risk_modle.rounds=3"], 2, "A run has no stage 'risk_modle' to configure"),
@@ -54,6 +62,62 @@ def test_a_torn_config_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     config.write_text('{"source": ')
     assert cli.main(["bronze", "--config", str(config)]) == 3
     assert "not valid JSON" in capsys.readouterr().err
+
+
+def test_a_refusal_is_left_as_the_result_and_passed_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused, result = tmp_path / "labels.json", tmp_path / "gold.json"
+    refused.write_text('{"refused": "Nobody was followed up."}')
+    result.write_text('{"features": "of an earlier try"}')
+    arguments = ["gold", "--from", str(refused), "--result", str(result)]
+    assert cli.main(arguments) == 4
+    assert "Nobody was followed up." in capsys.readouterr().err
+    assert not result.exists()
+    assert cli.main([*arguments, "--refusable"]) == 4
+    assert json.loads(result.read_text()) == json.loads(refused.read_text())
+
+
+def test_who_waits_goes_on_when_the_other_has_ended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
+    monkeypatch.setattr(cli, "WAIT_SECONDS", 0.1)
+    arguments = ["extract", "--size", "tiny", "--run-config", '{"synthetic": {"patients": 30, "days": 30}}']
+    with stages.exclusive(settings, "synthetic-synthetic", "Another"):
+        assert cli.main(arguments) == 5
+        waiting = threading.Thread(target=cli.main, args=([*arguments, "--wait"],))
+        waiting.start()
+        while "Trying again in 0 s." not in capsys.readouterr().err:
+            assert waiting.is_alive()
+            time.sleep(0.05)
+    waiting.join()
+    assert json.loads(capsys.readouterr().out)["patients"] == 30
+
+
+def test_a_tied_step_ends_with_its_input_and_takes_its_processes_along(settings: Settings) -> None:
+    code = (
+        "import subprocess, sys; from mediscale import cli, resolve\n"
+        "def long(*_, **__):\n"
+        "    print(subprocess.Popen(['sleep', '300']).pid, flush=True)\n"
+        "    subprocess.run(['sleep', '300'])\n"
+        "resolve.extract = long\n"
+        "cli.main(['extract', '--tied'])\n"
+    )
+    step = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "MEDISCALE_HOME": str(settings.home)},
+    )
+    assert step.stdin is not None
+    assert step.stdout is not None
+    child = psutil.Process(int(step.stdout.readline()))
+    step.stdin.close()
+    assert step.wait(10) == -9
+    assert psutil.wait_procs([child], timeout=10)[1] == [] or child.status() == psutil.STATUS_ZOMBIE
+    step.stdout.close()
 
 
 def test_assignments_are_json_or_text() -> None:
