@@ -48,18 +48,11 @@ def decision(y: Floats, p: Floats, w: Floats) -> Floats:
     return np.asarray(w @ gains / w.sum(axis=1, keepdims=True))
 
 
-def alarms(threshold: float) -> Curve:
-    """Of acting above a threshold, (k, 3): share of the rows flagged, share of the cases found, share of the flagged
-    that are cases; NaN where there is nothing to take a share of."""
-
-    def shares(y: Floats, p: Floats, w: Floats) -> Floats:
-        over = p >= threshold
-        flagged, cases, hits = w @ over, w @ y, w @ (over * y)
-        parts = np.stack([flagged, hits, hits], axis=1)
-        wholes = np.stack([w.sum(axis=1), cases, flagged], axis=1)
-        return _share(parts, wholes, wholes > 0)
-
-    return shares
+def alarms(y: Floats, p: Floats, threshold: float) -> tuple[Floats, Floats]:
+    """Of acting above a threshold, which rows are a part of what (n, 3 each): the flagged of all, the found of the
+    cases, the cases of the flagged."""
+    over = (p >= threshold).astype(np.float64)
+    return np.stack([over, over * y, over * y], axis=1), np.stack([np.ones_like(y), y, over], axis=1)
 
 
 _ROUNDING = 1e-9

@@ -14,7 +14,10 @@ EVIDENCE_FILE = "evidence.json"
 
 
 class Estimate(Frozen):
-    """A figure with its 95 % interval from resampled patients; null where it is not estimable."""
+    """A figure with its 95 % interval from resampled patients; null where it is not estimable.
+
+    Without an interval, the resamples can't give one: too few of them have a value, or all have the same.
+    """
 
     value: float | None
     low: float | None
@@ -138,7 +141,7 @@ class Together(Frozen):
     log_loss_gain: Estimate
     """Table's log loss minus that of both together."""
     share_of_possible_gain: Estimate | None = None
-    """Gain over the oracle's gain, both over the table, on synthetic data."""
+    """Gain over the oracle's gain, both over the table, on synthetic data; null where the oracle's may be none."""
 
 
 class Comparison(Frozen):

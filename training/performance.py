@@ -93,8 +93,8 @@ class Performance:
             yield from map(self._alarms, thresholds)
 
     def _alarms(self, threshold: float) -> Alarms:
-        shares = curves.alarms(threshold)
-        flagged, found, right = self.resamples.estimates(lambda w: shares(self.rows.outcomes, self.risk, w))
+        rows = curves.alarms(self.rows.outcomes, self.risk, threshold)
+        flagged, found, right = self.resamples.shares(*rows)
         return Alarms(threshold=threshold, flagged=flagged, found=found, right=right)
 
     def _curve(self, curve: curves.Curve, grid: Floats, risk: Floats) -> Curve:
@@ -123,7 +123,8 @@ class Performance:
         chosen = np.zeros(len(self.rows), dtype=np.bool_)
         chosen[members] = True
         part = self.part(chosen)
-        rate = part.resamples.estimate(lambda w: w @ part.rows.outcomes / w.sum(axis=1))
+        outcomes = part.rows.outcomes[:, None]
+        [rate] = part.resamples.shares(outcomes, np.ones_like(outcomes))
         return Bin(counts=part.counts, predicted=float(part.risk.mean()), observed=rate)
 
     def net_benefit(self, threshold: float) -> Benefit:
@@ -182,16 +183,20 @@ class Performance:
             share_of_possible_gain=None if truth is None else self._share(table, truth),
         )
 
-    def _share(self, table: Floats, truth: Floats) -> Estimate:
+    def _share(self, table: Floats, truth: Floats) -> Estimate | None:
+        """None where the oracle does not surely gain anything: of what may be nothing, or less, there is no share."""
         part, known = self.part(np.isfinite(truth)), np.isfinite(truth)
         y, table, truth = part.rows.outcomes, table[known], truth[known]
 
-        def share(w: Floats) -> Floats:
-            alone = metrics.auroc(y, table, w)
-            with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any possible gain
-                return (metrics.auroc(y, part.risk, w) - alone) / (metrics.auroc(y, truth, w) - alone)
+        def possible(w: Floats) -> Floats:
+            return metrics.auroc(y, truth, w) - metrics.auroc(y, table, w)
 
-        return part.resamples.estimate(share)
+        def share(w: Floats) -> Floats:
+            with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any possible gain
+                return (metrics.auroc(y, part.risk, w) - metrics.auroc(y, table, w)) / possible(w)
+
+        least = part.resamples.estimate(possible).low
+        return part.resamples.estimate(share) if least is not None and least > 0 else None
 
     def comparison(self, incumbent: "ModelRef", digest: str, risk: Floats) -> Comparison:
         """Against the production model's risks for the same rows."""

@@ -65,17 +65,16 @@ def _leak(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
         )
         suspected = auroc.value > most
         yield Floor("no leak: AUROC", f"at most {most:g}", f"{auroc.value:.3f}", leaks if suspected else "")
-    if oracle is not None and oracle.gap.high is not None:
-        better = (
-            "suspected leak: the model does better than the probabilities that the records were made from"
-        )
-        suspected = oracle.gap.high < 0
-        yield Floor(
-            "no leak: AUROC below the best possible",
-            "its gap may be above 0",
-            _told(oracle.gap),
-            better if suspected else "",
-        )
+    if oracle is not None:
+        problem = ""
+        if not _complete(oracle.gap):
+            problem = "AUROC below the best possible is not estimable"
+        elif oracle.gap.high < 0:  # type: ignore[operator]  # _complete saw numbers
+            problem = (
+                "suspected leak: the model does better than the probabilities that the records were made from"
+            )
+        what, asked = "no leak: AUROC below the best possible", "its gap may be above 0"
+        yield Floor(what, asked, _told(oracle.gap), problem)
 
 
 def _discrimination(evidence: Evidence, policy: Policy) -> Iterator[Floor]:

@@ -1,9 +1,12 @@
 """How good a model is, drawn: each figure with its 95 % interval, and what it rests on in its caption."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mediscale.report.figure import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, Chart, chart, drawing
 from mediscale.report.words import count, percent
@@ -225,13 +228,26 @@ def shown(estimate: "Estimate") -> str:
     return _minus(f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})")
 
 
+_NARROW = 0.01
+"""Below it whole percents would show an interval as none."""
+
+
 def share(estimate: "Estimate") -> str:
-    """A share with its interval, in percent."""
+    """A share with its interval, in percent.
+
+    >>> from training.evidence import Estimate
+    >>> share(Estimate(value=1.0, low=0.735, high=1.0)).replace("\u00a0", " ")
+    '100 % (74 to 100 %)'
+    >>> share(Estimate(value=0.003, low=0.001, high=0.004)).replace("\u00a0", " ")
+    '0.3 % (0.1 to 0.4 %)'
+    """
     if estimate.value is None:
         return "not estimable"
     if estimate.low is None or estimate.high is None:
-        return _minus(f"{percent(estimate.value)} (no interval)")
-    return _minus(f"{percent(estimate.value)} ({100 * estimate.low:.0f} to {percent(estimate.high)})")
+        return f"{percent(estimate.value)} (no interval)"
+    digits = 0 if estimate.high - estimate.low >= _NARROW else 1
+    value, low, high = (f"{100 * x:.{digits}f}" for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value}\u00a0% ({low} to {high}\u00a0%)"
 
 
 def _minus(text: str) -> str:
@@ -241,15 +257,21 @@ def _minus(text: str) -> str:
 def _band(axes: "Axes", curve: "Curve", label: str) -> None:
     told = [point for point in curve if point.y.value is not None]
     axes.plot([p.x for p in told], [p.y.value or 0.0 for p in told], color=BLUE, label=label)
-    sure = [p for p in told if p.y.low is not None and p.y.high is not None]
-    lows, highs = [p.y.low or 0.0 for p in sure], [p.y.high or 0.0 for p in sure]
-    axes.fill_between([p.x for p in sure], lows, highs, color=BLUE, alpha=0.2, linewidth=0)
+    lows, highs = (
+        [_drawn(end) for end in ends] for ends in ([p.y.low for p in told], [p.y.high for p in told])
+    )
+    axes.fill_between([p.x for p in told], lows, highs, color=BLUE, alpha=0.2, linewidth=0)
+
+
+def _drawn(end: float | None) -> float:
+    """An end of an interval as matplotlib takes it: where there is none nothing is drawn."""
+    return math.nan if end is None else end
 
 
 def _errors(axes: "Axes", at: Sequence[float], estimates: Sequence["Estimate"], vertical: bool) -> None:
     values = [e.value or 0.0 for e in estimates]
-    below = [max(0.0, v - (v if e.low is None else e.low)) for v, e in zip(values, estimates, strict=True)]
-    above = [max(0.0, (v if e.high is None else e.high) - v) for v, e in zip(values, estimates, strict=True)]
+    below = np.maximum(0.0, [v - _drawn(e.low) for v, e in zip(values, estimates, strict=True)])
+    above = np.maximum(0.0, [_drawn(e.high) - v for v, e in zip(values, estimates, strict=True)])
     spread = (below, above)
     style: dict[str, Any] = {"fmt": "o", "color": BLUE, "markersize": 4.5, "capsize": 2.5, "elinewidth": 1.4}
     if vertical:

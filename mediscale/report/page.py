@@ -15,7 +15,7 @@ from mediscale.report.figure import Chart
 if TYPE_CHECKING:
     import jinja2
 
-    from training.evidence import Alarms, Subgroup
+    from training.evidence import Alarms, Evidence, Subgroup
     from training.verdict import Floor
 
 _FOLDER = Path(__file__).parent
@@ -74,11 +74,10 @@ class Part:
         """The model beside simpler ones, beside itself with fewer inputs, and beside the best possible."""
         if self.task.decided is None:
             return None
-        rows = list(_contenders(self.task.decided))
-        caption = "The same held-out stays for all. Bars: 95 % interval. Line: the model. " + " ".join(
-            f"{b.name}: {b.source}." for b in self.task.decided.evidence.baselines
-        )
-        auroc = self.task.decided.evidence.metrics["auroc"].value
+        rows, evidence = list(_contenders(self.task.decided)), self.task.decided.evidence
+        sources = " ".join(f"{b.name}: {b.source}." for b in evidence.baselines)
+        caption = f"{_same_stays(evidence)} Bars: 95 % interval. Line: the model. {sources}"
+        auroc = evidence.metrics["auroc"].value
         return charts.forest(
             f"{self.task.name}-contenders", "The model beside others", rows, "AUROC", auroc, caption
         )
@@ -241,6 +240,17 @@ def _contenders(decided: Decided) -> Iterator[Row]:
         yield Row(f"the model, told only {names}", plain.auroc, shown(plain.auroc))
     if evidence.oracle is not None:
         yield Row("best possible (made-up patients)", evidence.oracle.auroc, shown(evidence.oracle.auroc))
+
+
+def _same_stays(evidence: "Evidence") -> str:
+    """What the contenders rest on, and which of them on fewer stays than the model."""
+    n = evidence.counts.n
+    fewer = {
+        "the notes alone": n if evidence.notes is None else evidence.notes.read,
+        "the best possible": n if evidence.oracle is None else evidence.oracle.counts.n,
+    }
+    told = " and ".join(f"{who} on {words.count(m)} of them" for who, m in fewer.items() if m < n)
+    return f"The same {words.count(n)} held-out stays for all{f', but {told}' if told else ''}."
 
 
 def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:

@@ -1,12 +1,17 @@
 """The report of a run: whole, self-contained, the same every time, and without a word about a single patient."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from mediscale import cli, lineage, report
 from mediscale.errors import StorageError
+from mediscale.report import charts
+from mediscale.report.contents import collect
+from mediscale.report.page import Page
+from training.evidence import Estimate
 
 SECTIONS = ("verdict", "records", "cohort", "mortality", "readmission", "watch", "again")
 VOID = {"meta", "br", "use", "path", "link"}
@@ -96,6 +101,43 @@ def test_too_few_outcomes_for_curves_is_said(leave_run) -> None:
     text = report.write(leave_run(stays=60)).read_text()
     assert "No ROC, precision-recall and decision curves" in text
     assert "synthetic-mortality v1" in text
+
+
+def _page_of(home, **changes) -> str:
+    """The page of the newest run, as if the evidence about mortality had said this too."""
+    contents = collect(home, lineage.find(home))
+    first, *others = contents.tasks
+    assert first.decided is not None
+    judged = replace(first.decided, evidence=first.decided.evidence.model_copy(update=changes))
+    return Page(replace(contents, tasks=(replace(first, decided=judged), *others))).render()
+
+
+def test_what_rests_on_fewer_stays_is_said_with_their_number(one_run, text) -> None:
+    assert "The same 1,500 held-out stays for all. " in text
+    evidence = collect(one_run, lineage.find(one_run)).tasks[0].decided.evidence
+    some = evidence.counts.model_copy(update={"n": 1200})
+    told = _page_of(
+        one_run,
+        notes=evidence.notes.model_copy(update={"read": 900}),
+        oracle=evidence.oracle.model_copy(update={"counts": some}),
+    )
+    expected = "but the notes alone on 900 of them and the best possible on 1,200 of them."
+    assert f"The same 1,500 held-out stays for all, {expected}" in told
+
+
+def test_without_a_sure_possible_gain_its_share_is_said_to_be_unknown(one_run) -> None:
+    notes = collect(one_run, lineage.find(one_run)).tasks[0].decided.evidence.notes
+    unknown = {"notes": notes.model_copy(update={"share_of_possible_gain": None})}
+    assert "even the best possible model may gain nothing here" in _page_of(one_run, **unknown)
+    assert "possible" not in _page_of(one_run, **unknown, oracle=None).partition("With the notes")[2][:600]
+
+
+def test_a_figure_without_an_interval_is_drawn_without_one() -> None:
+    def bars(low: float | None) -> int:
+        rows = [charts.Row("a", Estimate(value=0.5, low=low, high=low and 0.9), "")]
+        return charts.forest("name", "Title", rows, "AUROC", None, "").svg.count("<use")
+
+    assert bars(None) < bars(0.1)
 
 
 def test_changed_evidence_is_refused(leave_run) -> None:

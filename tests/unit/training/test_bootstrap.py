@@ -60,6 +60,44 @@ def test_one_class_is_null_and_not_a_number_or_a_crash() -> None:
     }
 
 
+def test_a_share_that_every_resample_has_gets_the_exact_interval_of_its_patients() -> None:
+    resamples = Resamples(np.repeat(np.arange(12), 2), 200, seed=0)
+    ones = np.ones((24, 1))
+    [all_found], [none_found] = resamples.shares(ones, ones), resamples.shares(0 * ones, ones)
+    assert (all_found.value, all_found.high) == (1.0, 1.0)
+    assert all_found.low == pytest.approx(0.025 ** (1 / 12))  # of 12 patients, not of their 24 stays
+    assert (none_found.value, none_found.low) == (0.0, 0.0)
+    assert none_found.high == pytest.approx(1 - 0.025 ** (1 / 12))
+
+
+def test_an_ordinary_share_keeps_the_interval_of_its_resampled_patients() -> None:
+    y, _ = _rows(80)
+    rows = np.repeat(y, 3)[:, None]
+    resamples = Resamples(np.repeat(np.arange(80), 3), 400, seed=0)
+    [found] = resamples.shares(rows, np.ones_like(rows))
+    assert found == resamples.estimate(lambda w: w @ rows[:, 0] / w.sum(axis=1))
+    assert found.high - found.low > 0.15
+
+
+def test_a_share_of_few_is_of_the_patients_behind_them() -> None:
+    one_of_forty = (np.arange(40) == 3).astype(float)[:, None]
+    [found] = Resamples(np.arange(40), 200, seed=0).shares(one_of_forty, one_of_forty)
+    assert (found.value, found.low, found.high) == (1.0, pytest.approx(0.025), 1.0)
+    [nothing] = Resamples(np.arange(40), 200, seed=0).shares(one_of_forty, 0 * one_of_forty)
+    assert nothing.value is nothing.low is None
+
+
+def test_other_figures_that_every_resample_has_get_no_interval() -> None:
+    y, p = np.repeat([0.0, 1.0], 20), np.linspace(0, 1, 40)
+    found = _auroc(Resamples(np.arange(40), 200, seed=0), y, p)
+    assert (found.value, found.low, found.high) == (1.0, None, None)
+    of_one = Resamples(np.zeros(6, dtype=np.int64), 50, seed=0).estimate(
+        lambda w: metrics.brier(y[17:23], p[17:23], w)
+    )
+    assert of_one.value is not None
+    assert of_one.low is of_one.high is None
+
+
 def test_large_sets_are_worked_through_in_blocks_with_the_same_result(monkeypatch) -> None:
     y, p = _rows(60)
     whole = _auroc(Resamples(np.arange(60), 300, seed=0), y, p)

@@ -124,3 +124,9 @@ def test_the_gain_is_paired_and_its_share_is_of_what_the_oracle_gains(hospital) 
     expected = (auroc["both"] - auroc["table"]) / (auroc["truth"] - auroc["table"])
     assert told.share_of_possible_gain.value == pytest.approx(expected)
     assert held_out.together(table, notes, None).share_of_possible_gain is None
+    no_better = held_out.together(made.truth, notes, made.truth)
+    assert no_better.share_of_possible_gain is None
+    perhaps_better = held_out.together(
+        metrics.sigmoid(truth + 0.1 * rng.normal(size=len(y))), notes, made.truth
+    )
+    assert perhaps_better.share_of_possible_gain is None

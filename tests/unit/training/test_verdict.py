@@ -110,6 +110,10 @@ def test_good_evidence_meets_no_objection() -> None:
             {"oracle": GOOD.oracle.model_copy(update={"gap": _at(-0.05)})},
             "suspected leak: the model does better",
         ),
+        (
+            {"oracle": GOOD.oracle.model_copy(update={"gap": Estimate(value=0.0, low=None, high=None)})},
+            "AUROC below the best possible is not estimable",
+        ),
         (_metric("auroc", _at(0.71)), "AUROC 0.710 (0.690 to 0.730) may lie below 0.7"),
         (_metric("auroc", NOTHING), "AUROC is not estimable"),
         (_metric("auroc", Estimate(value=0.8, low=None, high=None)), "AUROC is not estimable"),
@@ -123,6 +127,16 @@ def test_good_evidence_meets_no_objection() -> None:
         (_metric("calibration_slope", NOTHING), "calibration slope is not estimable"),
         (_metric("calibration_intercept", _at(-0.9, 0.1)), "calibration intercept -0.900"),
         ({"net_benefit": _benefit(0.01)}, "net benefit at 10% over treating all or none"),
+        (
+            {
+                "net_benefit": (
+                    GOOD.net_benefit[1].model_copy(
+                        update={"over_best_alternative": Estimate(value=0.0, low=None, high=None)}
+                    ),
+                )
+            },
+            "net benefit at 10% over treating all or none is not estimable",
+        ),
         ({"net_benefit": ()}, "net benefit at 10% over treating all or none is not estimable"),
         ({"subgroups": _subgroup(_at(0.70))}, "AUROC of sex female 0.700 (0.680 to 0.720) falls behind"),
         ({"subgroups": _subgroup(NOTHING)}, "AUROC of sex female is not estimable"),
