@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mediscale import lake, registry
+from mediscale.disclosure import count
 from mediscale.manifest import canonical
 from mediscale.note_predictor import GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE, NoteSpec
 from mediscale.predictor import NOTES_FOLDER, PREDICTOR_FILE, Combination, PredictorSpec, Task
@@ -88,8 +89,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     probability = _probability_better(answers, judged)
     better = probability >= LEAST_PROBABILITY
     reason = (
-        f"Notes and table together {'beat' if better else 'do not surely beat'} each alone on {len(answers)} tuning "
-        f"stays, in {probability:.0%} of resamples of their patients (log loss {losses['together']:.4f}; table "
+        f"Notes and table together {'beat' if better else 'do not surely beat'} each alone on {count(len(answers))} "
+        f"tuning stays, in {probability:.0%} of resamples of their patients (log loss {losses['together']:.4f}; table "
         f"{losses['table']:.4f}, notes {losses['notes']:.4f})."
     )
     if better:

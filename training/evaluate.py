@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from data_pipeline import features, source
-from mediscale import lake, registry
+from mediscale import disclosure, lake, registry
 from mediscale.errors import InputError, QualityError
 from mediscale.predictor import PredictorSpec, Task
 from mediscale.refs import Frozen, ModelRef, TableRef
@@ -267,11 +267,8 @@ def _publish(
     mlflow = registry.client(settings)
     name, version = params.model.name, str(params.model.version)
     run = mlflow.get_run(mlflow.get_model_version(name, version).run_id)
-    values = [
-        Metric(f"held_out_{figure}", value, run.info.start_time, 0)
-        for figure, value in figures.items()
-        if value is not None
-    ]
+    told = disclosure.tellable((figure, value) for figure, value in figures.items() if value is not None)
+    values = [Metric(f"held_out_{figure}", value, run.info.start_time, 0) for figure, value in told.items()]
     mlflow.log_batch(run.info.run_id, metrics=values)
     mlflow.log_artifact(run.info.run_id, str(settings.home / path), "evidence")
     for tag, value in {"evidence_digest": digest, "held_out_looks_before": str(params.looks)}.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mediscale.disclosure import FEW
 from training import curves, metrics
 from training.bootstrap import Resamples
 from training.evidence import (
@@ -26,7 +27,6 @@ from training.evidence import (
 )
 from training.examples import ATTRIBUTES
 from training.metrics import Floats, Metric
-from training.predictor import MINIMUM_COUNT
 
 if TYPE_CHECKING:
     from mediscale.refs import ModelRef
@@ -109,7 +109,7 @@ class Performance:
 
     def _both_classes_are_many(self) -> bool:
         outcomes = self.rows.outcomes
-        return all(len(np.unique(self.rows.subjects[outcomes == k])) >= MINIMUM_COUNT for k in (0, 1))
+        return all(len(np.unique(self.rows.subjects[outcomes == k])) >= FEW for k in (0, 1))
 
     def calibration_curve(self) -> tuple[Bin, ...]:
         """Equal-sized bins of rising risk; none where there are too few rows for two."""
@@ -219,7 +219,7 @@ def _subgroup(part: Performance, attribute: str, value: str, policy: "Policy") -
     told = {
         "attribute": attribute,
         "value": value,
-        "counts": counts if counts.subjects >= MINIMUM_COUNT else None,
+        "counts": counts if counts.subjects >= FEW else None,
     }
     if counts.subjects < policy.subgroup_min_subjects or counts.events < policy.subgroup_min_events:
         return Subgroup.model_validate({**told, "status": "too few"})

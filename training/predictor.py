@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from data_pipeline import features
 from mediscale import registry
+from mediscale.disclosure import FEW
 from mediscale.predictor import (
     Calibration,
     FeatureReference,
@@ -28,8 +29,6 @@ OUTCOMES: dict[Task, str] = {
     "mortality": "death in hospital during this stay, predicted 24 hours after admission",
     "readmission": "unplanned readmission within 30 days, predicted at discharge",
 }
-MINIMUM_COUNT = 10
-"""Rows or patients below which nothing is told of a group: an aggregate over fewer may describe a person."""
 _BINS = 20
 _PLAIN_EXAMPLES: dict[str, dict[str, float]] = {
     "age and blood pressure": {"age": 67, "blood_pressure": 140},
@@ -105,7 +104,7 @@ def contributions(booster: "xgboost.Booster", inputs: NDArray[np.float32]) -> Fl
 
 
 def _medians(train: "Examples") -> NDArray[np.float32]:
-    known = np.isfinite(train.inputs).sum(axis=0) >= MINIMUM_COUNT
+    known = np.isfinite(train.inputs).sum(axis=0) >= FEW
     medians = np.full(train.inputs.shape[1], np.nan, dtype=np.float32)
     medians[known] = np.nanmedian(train.inputs[:, known], axis=0)
     return medians
@@ -124,9 +123,9 @@ def reference(train: "Examples", risk: Floats, task: Task) -> Reference:
 def _distribution(values: Floats) -> FeatureReference:
     known = values[np.isfinite(values)]
     missing = 1 - len(known) / max(len(values), 1)
-    if len(known) < MINIMUM_COUNT:
+    if len(known) < FEW:
         return FeatureReference(missing=missing, edges=(), shares=(), low=None, high=None)
-    bins = min(_BINS, len(known) // MINIMUM_COUNT)
+    bins = min(_BINS, len(known) // FEW)
     edges = np.unique(np.quantile(known, np.arange(1, bins) / bins))
     shares = np.bincount(np.searchsorted(edges, known, side="left"), minlength=len(edges) + 1) / len(known)
     low, high = np.quantile(known, [0.01, 0.99])

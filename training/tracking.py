@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale import registry
+from mediscale import disclosure, registry
 from mediscale.refs import Frozen, ModelRef, TableRef
 from mediscale.settings import Settings
 
@@ -61,6 +61,7 @@ class Training:
     curves: Mapping[str, Sequence[float]]
     """Metric by step."""
     metrics: Mapping[str, float]
+    """Of these, counts of few patients are left out."""
     data: Sequence[Data]
     save: Callable[[Path], None]
     """Writes the model's folder. Nothing in it may depend on when or where: equal models have equal digests."""
@@ -122,7 +123,8 @@ def _log_run(mlflow: "MlflowClient", run: Any, training: Training) -> None:
     measured = [
         Metric(k, v, at, step) for k, values in training.curves.items() for step, v in enumerate(values)
     ]
-    measured += [Metric(k, v, at, 0) for k, v in sorted(training.metrics.items())]
+    figures = disclosure.tellable(training.metrics.items())
+    measured += [Metric(k, v, at, 0) for k, v in sorted(figures.items())]
     for start in range(0, len(measured), _BATCH):
         batch = measured[start : start + _BATCH]
         mlflow.log_batch(run.run_id, metrics=batch, params=params if start == 0 else [])

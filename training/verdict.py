@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mediscale.disclosure import count
 from training.evidence import Estimate, Evidence
 from training.policy import Policy
-from training.predictor import MINIMUM_COUNT
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _size(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
         ("held-out patients", counts.subjects, policy.min_subjects),
         ("held-out events", counts.events, policy.min_events),
     ):
-        told = str(found) if found >= MINIMUM_COUNT else f"fewer than {MINIMUM_COUNT}"
+        told = count(found)
         short = f"{told} {what} where the policy needs {least}" if found < least else ""
         yield Floor(what, f"at least {least}", told, short)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mediscale.disclosure import count
 from mediscale.report.figure import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, Chart, chart, drawing
-from mediscale.report.words import count, percent
+from mediscale.report.words import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

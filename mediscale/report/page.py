@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mediscale.disclosure import FEW, count
 from mediscale.predictor import NOTICE
 from mediscale.report import charts, words
 from mediscale.report.charts import Row, share, shown
@@ -140,6 +141,7 @@ class Page:
             "drift": _drift(contents.watched) if contents.watched else None,
             "timings": _timings(contents),
             "metrics": words.METRICS,
+            "few": FEW,
             "notice": NOTICE,
             "style": (_FOLDER / "style.css").read_text(encoding="utf-8"),
         }
@@ -160,7 +162,7 @@ def _environment() -> "jinja2.Environment":
         "shown": shown,
         "share": share,
         "percent": words.percent,
-        "count": words.count,
+        "count": count,
         "plain": words.plain,
         "duration": words.duration,
         "stage": lambda name: words.STAGES.get(name, words.plain(name)),
@@ -200,7 +202,7 @@ def _figures(decided: Decided) -> Iterator[tuple[str, str, str]]:
         expected = sum(b.predicted * b.counts.n for b in evidence.calibration_curve)
         yield (
             "Right on the whole",
-            f"{expected:.0f} expected, {words.count(evidence.counts.events)} came",
+            f"{expected:.0f} expected, {count(evidence.counts.events)} came",
             "outcomes among the held-out stays.",
         )
     alarms = next((a for a in evidence.alarms if a.threshold == decided.policy.clinical_threshold), None)
@@ -249,8 +251,8 @@ def _same_stays(evidence: "Evidence") -> str:
         "the notes alone": n if evidence.notes is None else evidence.notes.read,
         "the best possible": n if evidence.oracle is None else evidence.oracle.counts.n,
     }
-    told = " and ".join(f"{who} on {words.count(m)} of them" for who, m in fewer.items() if m < n)
-    return f"The same {words.count(n)} held-out stays for all{f', but {told}' if told else ''}."
+    told = " and ".join(f"{who} on {count(m)} of them" for who, m in fewer.items() if m < n)
+    return f"The same {count(n)} held-out stays for all{f', but {told}' if told else ''}."
 
 
 def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
@@ -260,9 +262,9 @@ def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
             attribute = group.attribute
             yield Row(words.ATTRIBUTES[attribute].upper(), None, "")
         if group.counts is None:
-            yield Row(group.value, None, f"fewer than {words.FEW} patients")
+            yield Row(group.value, None, f"fewer than {FEW} patients")
             continue
-        told = f"{group.counts.n:,} / {words.count(group.counts.events)}"
+        told = f"{group.counts.n:,} / {count(group.counts.events)}"
         beside = told if group.status == "estimated" else f"{told}: {group.status}"
         yield Row(group.value, group.auroc, beside)
 

@@ -1,7 +1,7 @@
 """A run as MLflow's users expect it: one parent, a child for each stage call, the page and its charts where they look.
 
-Like the page it is read off the manifests, so every runner's runs look the same. A call has one run, known by its key:
-what another run had done before stays that run's child, and nothing is made twice.
+Like the page it is read off the manifests, so every runner's runs look the same, and tells no small counts. A call has
+one run, known by its key: what another run had done before stays that run's child, and nothing is made twice.
 """
 
 import json
@@ -10,9 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale import lineage, registry
+from mediscale import disclosure, lineage, registry
 from mediscale.manifest import Manifest
-from mediscale.report import figure, words
+from mediscale.report import figure
 from mediscale.settings import Settings
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _figures(contents: "Contents") -> dict[str, float]:
         for name, estimate in task.decided.evidence.metrics.items() if task.decided else ():
             ends = {"": estimate.value, "_low": estimate.low, "_high": estimate.high}
             told |= {f"{task.name}.{name}{end}": v for end, v in ends.items() if v is not None}
-    return told
+    return disclosure.tellable(told.items())
 
 
 def _child(mlflow: "MlflowClient", experiment: str, parent: str, call: Manifest) -> str:
@@ -109,7 +109,7 @@ def _child(mlflow: "MlflowClient", experiment: str, parent: str, call: Manifest)
 
 
 def _tags(call: Manifest) -> dict[str, str]:
-    tables = ", ".join(f"{output.ref} ({output.rows} rows)" for output in call.outputs)
+    tables = ", ".join(f"{output.ref} ({disclosure.count(output.rows)} rows)" for output in call.outputs)
     return {
         "mediscale.stage": call.stage,
         "mediscale.task": lineage.task_of(call),
@@ -122,24 +122,31 @@ def _params(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in params.items():
         if value is None:
             continue
-        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        text = value if isinstance(value, str) else json.dumps(_told(value), sort_keys=True)
         yield name, text[:_LONGEST]
+
+
+def _told(value: Any) -> Any:
+    """Without small counts: a verdict's parameters are the results of others."""
+    if isinstance(value, Mapping):
+        whole = {name: _told(inner) for name, inner in value.items()}
+        return {n: v for n, v in whole.items() if not (isinstance(v, int | float) and disclosure.few(n, v))}
+    return [_told(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _measured(call: Manifest) -> dict[str, float]:
     rows = {f"rows.{output.ref.table}": float(output.rows) for output in call.outputs}
-    return {"seconds": call.seconds} | rows | dict(_numbers("", call.result))
+    told = {"seconds": call.seconds} | rows | dict(_numbers("", call.result))
+    return {name.replace("/", "_"): value for name, value in disclosure.tellable(told.items()).items()}
 
 
 def _numbers(before: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Numbers of a result by their path; of counts below ten nothing is told."""
+    """Numbers of a result by their path."""
     if isinstance(value, Mapping) and "version" not in value:
         for name, inner in value.items():
             yield from _numbers(f"{before}.{name}" if before else str(name), inner)
-    elif isinstance(value, bool):
-        return
-    elif isinstance(value, float) or (isinstance(value, int) and not 0 < value < words.FEW):
-        yield before.replace("/", "_"), float(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield before, float(value)
 
 
 def _tables(value: Any) -> Iterator[Mapping[str, Any]]:

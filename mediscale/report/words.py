@@ -66,18 +66,6 @@ STAGES = {
 
 ATTRIBUTES = {"sex": "Sex", "age_band": "Age", "ethnicity": "Ethnicity"}
 
-FEW = 10
-"""Below so many patients or stays nothing is told of a group: a figure over fewer may describe a person."""
-
-
-def count(n: int) -> str:
-    """A number of patients, stays or outcomes, hidden where it is small.
-
-    >>> count(1234), count(0), count(7)
-    ('1,234', '0', 'fewer than 10')
-    """
-    return f"fewer than {FEW}" if 0 < n < FEW else f"{n:,}"
-
 
 def percent(share: float) -> str:
     return f"{100 * share:.0f}\u00a0%"

@@ -2,7 +2,9 @@
 
 import pytest
 
-from mediscale import lineage, registry, report
+from mediscale import disclosure, lineage, manifest, registry, report, stages
+from mediscale.manifest import Output
+from mediscale.refs import TableRef
 from mediscale.report import tracked
 
 
@@ -65,12 +67,53 @@ def test_told_again_nothing_is_made_twice_and_no_patient_is_told(leave_run, clie
     report.publish(home)
     assert {run.info.run_id for run in _runs(client)} == before
     for run in _runs(client):
-        assert not {
-            name
-            for name, value in run.data.metrics.items()
-            if name.startswith(("flow", "counts")) and 0 < value < 10
-        }
         assert "9007199254" not in str(run.data.to_dictionary())
+
+
+HARMLESS = {
+    "shards",
+    "event_count",
+    "replaced",
+    "token_count",
+    "watched",
+    "share_drifted",
+    "probability_better",
+}
+"""Numbers of results that count nobody: events are facts there, and facts are many."""
+
+
+@pytest.mark.parametrize("stage", stages.STAGES)
+def test_every_number_of_every_result_is_known_to_count_people_or_not(stage) -> None:
+    fields = stages.load(stage).Result.model_fields
+    numbers = {name for name, field in fields.items() if field.annotation in (int, float, float | None)}
+    mappings = {name for name, field in fields.items() if field.annotation == dict[str, int]}
+    assert {name for name in numbers if not disclosure.counts(name)} <= HARMLESS
+    assert all(disclosure.counts(f"{name}.what") for name in mappings)
+
+
+def test_no_small_count_is_told_whatever_its_type_and_place(leave_run, client) -> None:
+    home = leave_run()
+    run = lineage.find(home)
+    judged, scrubbed, decided = (
+        call
+        for call in (run.newest("evaluate", "mortality"), run.newest("deidentify"), run.newest("retrain"))
+        if call is not None
+    )
+    leave_run.rewrite(judged, {"metrics": {"auroc": 0.8, "n": 60.0, "events": 3.0, "subjects": 9.0}})
+    few = Output(ref=TableRef(**scrubbed.result["note_quarantine"]), rows=7, digest="d")
+    manifest.write(home, scrubbed.model_copy(update={"outputs": (*scrubbed.outputs, few)}))
+    windows = [{**window, "n": 4} for window in decided.params["windows"]]
+    manifest.write(home, decided.model_copy(update={"params": {**decided.params, "windows": windows}}))
+    report.publish(home)
+    told = {run.data.tags.get(registry.KEY_TAG): run.data for run in _runs(client)}
+    measured = {name for name in told[judged.key].metrics if name.startswith("metrics.")}
+    assert measured == {"metrics.auroc", "metrics.n"}
+    assert "rows.quarantine_notes" not in told[scrubbed.key].metrics
+    assert f"{few.ref} (fewer than 10 rows)" in told[scrubbed.key].tags["mediscale.tables"]
+    assert '"by_values": 100' in told[decided.key].params["windows"]
+    assert '"n": 4' not in told[decided.key].params["windows"]
+    page = (home.home / "reports" / f"{lineage.find(home).name}.html").read_text()
+    assert f"quarantine_notes@v{few.ref.version}</code>: fewer than 10," in page
 
 
 def test_a_store_that_fails_fails_nothing_else(leave_run, monkeypatch) -> None:

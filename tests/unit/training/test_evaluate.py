@@ -216,6 +216,24 @@ def test_changed_model_files_are_refused(world) -> None:
         evaluate.run(world.judging, world.settings, KEY)
 
 
+def test_a_handful_of_outcomes_is_not_told_in_mlflow(world, freeze) -> None:
+    rows = lake.read(world.settings, world.training.training_set)
+    held_out = [split == "held_out" for split in rows["split"].to_pylist()]
+    died = np.array(rows["boolean_value"].to_pylist())
+    kept = ~np.array(held_out) | ~died | (np.cumsum(died & held_out) <= 4)
+    frozen = freeze(world.settings, "mortality", rows.filter(kept.tolist()))
+    params = world.judging.model_copy(update={"training_set": frozen})
+    result = evaluate.run(params, world.settings, KEY)
+    assert result.metrics["events"] == 4
+    client = registry.client(world.settings)
+    told = {
+        name: {metric.value for metric in client.get_metric_history(world.model.run_id, f"held_out_{name}")}
+        for name in ("n", "events")
+    }
+    assert result.metrics["n"] in told["n"]
+    assert told["events"] == {world.judged.metrics["events"]}, "only what was told of many before"
+
+
 @pytest.mark.parametrize("outcome", [False, True])
 def test_one_class_held_out_is_not_estimable_and_not_a_crash(world, freeze, outcome) -> None:
     rows = lake.read(world.settings, world.training.training_set)

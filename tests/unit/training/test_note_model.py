@@ -91,6 +91,7 @@ def test_a_version_is_registered_once_and_its_graph_answers_as_it_says(
     assert note_model.run(params, settings, "k" * 32) == result
     told = json.dumps([run.data.params, run.data.tags, run.data.metrics])
     assert "extremis" not in told
+    assert run.data.metrics["train_events"] >= 10
     margins = lake.read(settings, found.margins)
     assert margins.num_rows == run.data.metrics["tuning_rows"]
     assert min(margins["tokens"].to_pylist()) > 0
