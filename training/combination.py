@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mediscale import lake, registry
 from mediscale.disclosure import count
+from mediscale.errors import InputError
 from mediscale.manifest import canonical
 from mediscale.note_predictor import GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE, NoteSpec
 from mediscale.predictor import NOTES_FOLDER, PREDICTOR_FILE, Combination, PredictorSpec, Task
@@ -70,6 +71,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
     Raises:
         StorageError: the files of a version were changed.
+        InputError: the note model was trained on other stays.
     """
     table_only = {
         name: getattr(params, name) for name in ("source", "model", "run_id", "model_uri", "model_digest")
@@ -138,7 +140,13 @@ def _answers(
     keys = zip(told["subject_id"].to_pylist(), moments, strict=True)
     margin = np.where(told["tokens"].to_numpy() > 0, told["margin"].to_numpy(), np.nan)
     known = dict(zip(keys, margin, strict=True))
-    asked = zip(rows.subjects.tolist(), rows.times, strict=True)
+    asked = list(zip(rows.subjects.tolist(), rows.times, strict=True))
+    unknown = sum(row not in known for row in asked)
+    if unknown:
+        raise InputError(
+            f"{note_model.margins} answers for {len(asked) - unknown} of the {len(asked)} tuning stays of "
+            f"{params.training_set}: it is of a note model of other stays; train one on this training set."
+        )
     margins = np.array([known[row] for row in asked])
     answers = Answers(rows, held.table(rows.inputs), platt.slope * margins + platt.intercept)
     return answers.where(np.isfinite(margins))

@@ -71,25 +71,33 @@ class Training:
 
 def find(settings: Settings, dataset: str, name: str, key: str) -> Registered | None:
     """The version that the call of this key registered. A model that it logged, and died before registering, is
-    registered now; what it left half-logged is marked as failed."""
+    registered now; a run that it died before ending is ended, and what it left half-logged is marked as failed."""
     mlflow = registry.client(settings)
     version = registry.version_of(mlflow, name, key)
+    experiment = registry.experiment(settings, mlflow, dataset)
+    mine = f"tags.`{registry.KEY_TAG}` = '{key}'"
     if version is not None:
+        if mlflow.get_run(version.run_id).info.status == "RUNNING":
+            for logged in _ready(mlflow, experiment, mine):
+                _end(mlflow, name, key, logged, {})
         return Registered(
             model=ModelRef(name=name, version=int(version.version)),
             run_id=version.run_id,
             model_uri=version.tags[URI_TAG],
             model_digest=version.tags[DIGEST_TAG],
         )
-    experiment = registry.experiment(settings, mlflow, dataset)
-    mine = f"tags.`{registry.KEY_TAG}` = '{key}'"
-    for logged in mlflow.search_logged_models([experiment], filter_string=mine):
-        if str(logged.status) == "READY":
-            return _register(settings, mlflow, name, key, logged)
+    for logged in _ready(mlflow, experiment, mine):
+        return _register(settings, mlflow, name, key, logged)
     for run in mlflow.search_runs([experiment], filter_string=mine):
         if run.info.status == "RUNNING":
             mlflow.set_terminated(run.info.run_id, "KILLED")
     return None
+
+
+def _ready(mlflow: "MlflowClient", experiment: str, mine: str) -> list[Any]:
+    """The logged model of a call, where it was logged whole."""
+    found = mlflow.search_logged_models([experiment], filter_string=mine)
+    return [logged for logged in found if str(logged.status) == "READY"][:1]
 
 
 def log(settings: Settings, training: Training) -> Registered:
@@ -160,6 +168,12 @@ def _link(mlflow: "MlflowClient", run_id: str, model_id: str) -> None:
 def _register(settings: Settings, mlflow: "MlflowClient", name: str, key: str, logged: Any) -> Registered:
     uri = registry.relative(settings, logged.artifact_location)
     digest = registry.folder_digest(registry.locate(settings, uri))
-    model = registry.register(mlflow, name, logged, key, {URI_TAG: uri, DIGEST_TAG: digest})
-    mlflow.set_terminated(logged.source_run_id, "FINISHED")
+    model = _end(mlflow, name, key, logged, {URI_TAG: uri, DIGEST_TAG: digest})
     return Registered(model=model, run_id=logged.source_run_id, model_uri=uri, model_digest=digest)
+
+
+def _end(mlflow: "MlflowClient", name: str, key: str, logged: Any, tags: Mapping[str, str]) -> ModelRef:
+    """Registers the version if it is not there yet, and ends its run."""
+    model = registry.register(mlflow, name, logged, key, tags)
+    mlflow.set_terminated(logged.source_run_id, "FINISHED")
+    return model

@@ -6,6 +6,7 @@ import pytest
 from deltalake import write_deltalake
 
 from mediscale import lake, registry
+from mediscale.errors import InputError
 from mediscale.manifest import canonical
 from mediscale.note_predictor import NoteSpec
 from mediscale.predictor import Calibration, PredictorSpec
@@ -96,6 +97,18 @@ def test_notes_that_tell_nothing_leave_the_table_alone(world) -> None:  # type: 
     assert result.probability_better is not None
     assert result.probability_better < combination.LEAST_PROBABILITY
     assert (result.model, result.model_digest) == (world.model.model, world.model.model_digest)
+
+
+def test_a_note_model_of_other_stays_is_refused_without_naming_any(world, freeze) -> None:  # type: ignore[no-untyped-def]
+    trained = note_model(world.settings, world.training.training_set, signal=2.0)
+    rows = lake.read(world.settings, world.training.training_set)
+    others = [subject + 1 for subject in rows["subject_id"].to_pylist()]
+    rows = rows.set_column(rows.schema.get_field_index("subject_id"), "subject_id", [others])
+    frozen = freeze(world.settings, "mortality", rows)
+    asked = params(world, trained).model_copy(update={"training_set": frozen})
+    with pytest.raises(InputError, match=r"answers for 0 of the \d+ tuning stays") as refused:
+        combination.run(asked, world.settings, "c" * 32)
+    assert not any(str(subject) in str(refused.value) for subject in others)
 
 
 def test_without_notes_the_table_goes_on(world) -> None:  # type: ignore[no-untyped-def]

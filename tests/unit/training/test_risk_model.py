@@ -1,6 +1,7 @@
 """Training for real: Ray Train, MLflow on SQLite, Delta; what is logged, and that it is registered once."""
 
 import json
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -10,9 +11,11 @@ from mlflow.tracking import MlflowClient
 
 from data_pipeline import features
 from mediscale import registry
+from mediscale.disclosure import FEW
 from mediscale.errors import QualityError
 from mediscale.predictor import NOTICE, PredictorSpec, Reference
-from training import boosting, examples, metrics, predictor, risk_model, tracking
+from training import boosting, examples, metrics, risk_model, tracking
+from training.tracking import Training
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_no_row_of_a_patient_is_in_the_folder(world, folder) -> None:
     reference = Reference.model_validate_json((folder / "reference.json").read_text())
     assert reference.rows == len(rows)
     smallest = min(share for f in reference.features.values() for share in f.shares)
-    assert smallest * reference.rows >= 0.5 * predictor.MINIMUM_COUNT
+    assert smallest * reference.rows >= 0.5 * FEW
     text = "".join(path.read_text() for path in folder.iterdir() if path.suffix != ".ubj")
     assert not any(str(subject) in text for subject in rows.subjects[:50])
 
@@ -112,6 +115,30 @@ def test_killed_between_logging_and_registering_is_not_trained_again(world, clie
     again = risk_model.run(world.training, world.settings, "0123456789abcdef" * 2)
     assert (again.run_id, again.model_digest) == (world.model.run_id, world.model.model_digest)
     assert again.model_uri.endswith(world.model.model_uri)
+
+
+def test_killed_between_registering_and_ending_its_run_is_ended_by_the_next_call(world, client) -> None:
+    client.update_run(world.model.run_id, "RUNNING")
+    (logged,) = client.search_logged_models([client.get_run(world.model.run_id).info.experiment_id])
+    client.delete_logged_model_tag(logged.model_id, "mlflow.modelVersions")
+    assert risk_model.run(world.training, world.settings, "0123456789abcdef" * 2) == world.model
+    assert client.get_run(world.model.run_id).info.status == "FINISHED"
+    assert "mlflow.modelVersions" in client.get_logged_model(logged.model_id).tags
+
+
+def test_few_outcomes_are_not_told_beside_the_other_figures(world, client) -> None:
+    def save(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "model.ubj").touch()
+
+    figures = {"tuning_rows": 300, "tuning_events": 4, "tuning_brier": 0.1}
+    training = Training(
+        name="synthetic-few", key="f" * 32, stage="risk_model", task="mortality", kind="risk",
+        params={"dataset": "synthetic"}, curves={}, metrics=figures, data=[],
+        save=save, artifacts=lambda *_: None,
+    )  # fmt: skip
+    told = client.get_run(tracking.log(world.settings, training).run_id).data.metrics
+    assert told == {"tuning_rows": 300, "tuning_brier": 0.1}
 
 
 def test_killed_while_logging_leaves_a_run_marked_killed(world, client) -> None:
