@@ -1,6 +1,7 @@
 """Which words moved the note model, over many stays: gradient times embedding, by word.
 
-Only words that the notes of many patients share are told: a rare word may say who somebody is.
+A word is told where the notes of many patients share it, and where it is a word whatever else it is: a rare one may
+say who somebody is, and many patients share a nurse whose name no list has.
 """
 
 from collections import defaultdict
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_pipeline import names
 from mediscale import note_batches
 from mediscale.note_batches import Batch, Special
 from training import note_network
@@ -40,9 +42,15 @@ def words(network: Any, stays: "Stays", tokenizer: "Tokenizer", special: Special
     shared = {
         word: sums[word] / count[word]
         for word in sums
-        if len(seen[word]) >= LEAST_PATIENTS and word.isalpha()
+        if len(seen[word]) >= LEAST_PATIENTS and word.isalpha() and _no_name(word)
     }
     return dict(sorted(shared.items(), key=lambda item: (-abs(item[1]), item[0])))
+
+
+def _no_name(word: str) -> bool:
+    """Whether the lexicon has it as a frequent, a clinical or an ordinary word. A rarer one may be a name that no list
+    has, and an eponym is one."""
+    return names.load().kind(word) == "word" or names.plain(word) in names.ORDINARY
 
 
 def _scores(network: Any, batch: Batch) -> Any:

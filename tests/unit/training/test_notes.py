@@ -15,7 +15,7 @@ from mediscale.note_batches import Special, windows
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
 from mediscale.tables import LABELS, NOTE_TOKENS, TRAINING_SET
-from training import note_examples, note_network, note_training
+from training import note_attribution, note_examples, note_network, note_training
 from training.examples import Examples
 from training.note_checkpoint import Checkpoints, State
 from training.note_examples import Stays
@@ -231,6 +231,34 @@ def test_more_workers_than_batches_are_refused(encoder: Path, tmp_path: Path) ->
     with pytest.raises(UsageError, match="train with at most"):
         note_training.check(train, one._job.recipe, 40)
     note_training.check(train, one._job.recipe, 1)
+
+
+def test_the_words_that_are_told_are_shared_and_no_names_known_or_unknown(encoder: Path) -> None:
+    from tokenizers import BertWordPieceTokenizer
+
+    vocabulary = [
+        "[PAD]",
+        "[CLS]",
+        "[SEP]",
+        "[UNK]",
+        "pain",
+        "long",
+        "furosemide",
+        "smith",
+        "langley",
+        "quillfeather",
+    ]
+    words = BertWordPieceTokenizer({word: i for i, word in enumerate([*vocabulary, "chest"])}, lowercase=True)
+    shared = words.encode("pain long furosemide smith langley quillfeather", add_special_tokens=False).ids
+    stays = made_up(12, 0)
+    pieces = [[np.array(shared + ([10] if i < 3 else []), np.int32)] for i in range(12)]
+    told = note_attribution.words(
+        note_network.build(encoder, Shape(layers=2, trained_layers=2, seed=0)),
+        Stays(stays.rows, pieces),
+        words,
+        Special(start=1, end=2, padding=0),
+    )
+    assert told.keys() == {"pain", "long", "furosemide"}
 
 
 @pytest.mark.parametrize(
