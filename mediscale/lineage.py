@@ -4,13 +4,15 @@ A call made what its result names and its parameters do not: tables at a version
 call whose parameters name one of these stands downstream of it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from mediscale import manifest
 from mediscale.errors import NotFoundError
+from mediscale.graph import TASKS
 from mediscale.manifest import Manifest
 from mediscale.settings import Settings
 
@@ -127,20 +129,54 @@ class Graph:
         return found
 
     def run(self, decision: Manifest) -> Run:
-        """The run of a decision, with the other tasks of the same records as far as each came."""
+        """The run of a decision, with the other tasks of the same records as far as each came.
+
+        What was decided about the same records later is another run, and changes nothing in this one.
+        """
         made = self.upstream(decision)
         shared = {call.key for call in made.values() if call.stage == ROOT}
-        own = task_of(decision)
-        siblings = [
-            call for call in self.calls if task_of(call) not in ("", own) and call.stage not in AFTERWARDS
+        of_these = [
+            call
+            for call in self.calls
+            if task_of(call) and call.stage not in AFTERWARDS
+            if call is decision or shared & self.upstream(call).keys()
         ]
-        of_others = [call for call in siblings if shared & self.upstream(call).keys()]
-        for task in dict.fromkeys(map(task_of, of_others)):
-            for end in _ends([call for call in of_others if task_of(call) == task]):
-                made |= self.upstream(end)
+        for end in self._beside(decision, of_these):
+            made |= self.upstream(end)
         for call in list(self._about(made.values())):
             made |= {call.key: call} if call.stage in AFTERWARDS else self.upstream(call)
         return Run(decision.params["dataset"], tuple(call for call in self.calls if call.key in made))
+
+    def _beside(self, decision: Manifest, of_these: Sequence[Manifest]) -> Iterator[Manifest]:
+        """The last calls of the other tasks: the decision that was made together with this one, or the newest before
+        it; without any, the newest call of every stage that was reached before this task was decided about again."""
+        own = task_of(decision)
+        rounds = self._rounds([call for call in of_these if call.stage == DECISION])
+        this = next(i for i, held in enumerate(rounds) if _version(decision) in map(_version, held.values()))
+        again = next((held[own].started_at for held in rounds[this + 1 :] if own in held), None)
+        for task in dict.fromkeys(task_of(call) for call in of_these if task_of(call) != own):
+            decided = next((held[task] for held in reversed(rounds[: this + 1]) if task in held), None)
+            reached = [call for call in of_these if task_of(call) == task]
+            before = [call for call in reached if again is None or call.started_at < again]
+            yield from [decided] if decided else {call.stage: call for call in before}.values()
+
+    def _rounds(self, decisions: Sequence[Manifest]) -> list[dict[str, Manifest]]:
+        """Decisions about the same records by task, those together that one run made. A version that is decided about
+        once more, as when a person releases it, makes no round."""
+        rounds: list[dict[str, Manifest]] = []
+        known: set[str] = set()
+        used: set[str] = set()
+        for decision in decisions:
+            if _version(decision) in known:
+                continue
+            made = self.upstream(decision)
+            began = min(call.started_at for key, call in made.items() if key not in used)
+            if not rounds or not _together(rounds[-1], task_of(decision), began):
+                rounds.append({})
+            rounds[-1][task_of(decision)] = decision
+            known.add(_version(decision))
+            used |= made.keys()
+        return rounds
 
     def _about(self, made: Iterable[Manifest]) -> Iterator[Manifest]:
         """Calls about the decided versions: what was done with them since, and what they were left as by."""
@@ -152,10 +188,12 @@ class Graph:
                 yield call
 
 
-def _ends(calls: list[Manifest]) -> list[Manifest]:
-    """The newest decision; without any, the newest call of every stage that was reached."""
-    decided = [call for call in calls if call.stage == DECISION]
-    return decided[-1:] or list({call.stage: call for call in calls}.values())
+def _together(held: Mapping[str, Manifest], task: str, began: datetime) -> bool:
+    """Whether the run that made these decisions made one about this task too, for which it first called a stage then:
+    a run takes the tasks in their order, or side by side."""
+    in_order = all(TASKS.index(other) < TASKS.index(task) for other in held)
+    side_by_side = task not in held and began < max(call.started_at for call in held.values())
+    return in_order or side_by_side
 
 
 def marks(values: Mapping[str, Any]) -> Iterator[Mark]:

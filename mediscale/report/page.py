@@ -178,8 +178,8 @@ def _words(task: Task) -> Chart | None:
     values = [(word, score / most) for word, score in sorted(ranked, key=lambda item: -item[1])]
     caption = (
         "Words that moved the note model most, on average over the stays whose notes hold them: to the right towards "
-        "the outcome, to the left away from it, as a share of the strongest. Only ordinary and clinical words that many "
-        "patients' notes share. It says what the model goes by, not what causes the outcome."
+        "the outcome, to the left away from it, as a share of the strongest. Only ordinary and clinical words that "
+        "many patients' notes share. It says what the model goes by, not what causes the outcome."
     )
     label = "share of the strongest word's effect on the log-odds"
     return charts.bars(f"{task.name}-words", "Words of the notes", values, label, caption)

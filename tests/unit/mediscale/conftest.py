@@ -96,6 +96,15 @@ class Leaver:
             _afterwards(records)
         return self.home
 
+    def decide_again(self, *tasks: str, day: int, minute: int = 0) -> None:
+        """New versions of these tasks, one after the other, from the records of the newest run."""
+        silver = manifest.of_stage(self.home, "silver")[-1].result
+        shared = tuple(TableRef.model_validate(silver[name]) for name in ("events", "subjects"))
+        begun = datetime(2026, 1, day, 3, minute, 30, tzinfo=UTC)
+        records = Records(self.home, silver["events"]["dataset"], begun)
+        for task in tasks:
+            _task(records, task, (shared[0], shared[1]), 1500)
+
     def rewrite(self, call: Manifest, result: dict[str, object]) -> None:
         """As if the call had returned this too."""
         manifest.write(self.home, call.model_copy(update={"result": call.result | result}))

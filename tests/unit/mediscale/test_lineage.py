@@ -1,8 +1,10 @@
 """Which calls belong to one run is read off the manifests: by what they name, not by when they were written."""
 
+from datetime import timedelta
+
 import pytest
 
-from mediscale import lineage, manifest
+from mediscale import lineage, manifest, report
 from mediscale.errors import NotFoundError
 
 
@@ -39,6 +41,63 @@ def test_the_incumbent_is_compared_with_and_does_not_belong_to_the_run(leave_run
     compared = new.model_copy(update={"params": new.params | {"incumbent": old.params["model"]}})
     manifest.write(home, compared)
     assert old.key not in {call.key for call in lineage.find(home).calls}
+
+
+def _decided(run: lineage.Run) -> dict[str, int]:
+    newest = (run.newest(lineage.DECISION, task) for task in run.tasks)
+    return {call.params["task"]: call.params["model"]["version"] for call in newest if call is not None}
+
+
+def test_what_is_decided_later_about_the_same_records_changes_no_earlier_run(leave_run) -> None:
+    home = leave_run()
+    asked = ("synthetic-mortality/1", "synthetic-readmission/1")
+    before = [report.write(home, version).read_text() for version in asked]
+    leave_run.decide_again("mortality", "readmission", day=3)
+    leave_run.decide_again("mortality", "readmission", day=5)
+    assert [report.write(home, version).read_text() for version in asked] == before
+    assert before[0] == before[1]
+    for version in (2, 3):
+        for task in ("mortality", "readmission"):
+            run = lineage.find(home, f"synthetic-{task}/{version}")
+            assert _decided(run) == {"mortality": version, "readmission": version}
+
+
+def test_a_task_decided_about_alone_stands_beside_what_had_been_decided_about_the_other(leave_run) -> None:
+    home = leave_run()
+    leave_run.decide_again("readmission", day=3)
+    leave_run.decide_again("mortality", "readmission", day=5)
+    runs = {version: _decided(lineage.find(home, version)) for version in (
+        "synthetic-mortality/1", "synthetic-readmission/2", "synthetic-mortality/3", "synthetic-readmission/3"
+    )}  # fmt: skip
+    assert runs == {
+        "synthetic-mortality/1": {"mortality": 1, "readmission": 1},
+        "synthetic-readmission/2": {"mortality": 1, "readmission": 2},
+        "synthetic-mortality/3": {"mortality": 3, "readmission": 3},
+        "synthetic-readmission/3": {"mortality": 3, "readmission": 3},
+    }
+
+
+def test_tasks_side_by_side_belong_together_whichever_is_decided_about_first(leave_run) -> None:
+    home = leave_run()
+    for day in (3, 5):  # on a cluster
+        leave_run.decide_again("readmission", day=day)
+        leave_run.decide_again("mortality", day=day, minute=2)
+    for version, other in ((2, 3), (4, 5)):
+        expected = {"readmission": version, "mortality": other}
+        assert _decided(lineage.find(home, f"synthetic-readmission/{version}")) == expected
+        assert _decided(lineage.find(home, f"synthetic-mortality/{other}")) == expected
+
+
+def test_a_version_that_a_person_releases_later_stays_with_its_own_run(leave_run) -> None:
+    home = leave_run()
+    staged = lineage.find(home).newest("promotion", "readmission")
+    assert staged is not None
+    asked_later = {"key": "f" * 32, "started_at": staged.started_at + timedelta(days=1)}
+    manifest.write(home, staged.model_copy(update=asked_later))
+    leave_run.decide_again("mortality", "readmission", day=5)
+    assert _decided(lineage.find(home, "synthetic-mortality/1")) == {"mortality": 1, "readmission": 1}
+    assert _decided(lineage.find(home, "synthetic-mortality/2")) == {"mortality": 2, "readmission": 2}
+    assert "f" * 32 in {call.key for call in lineage.find(home, "synthetic-readmission/1").calls}
 
 
 def test_a_run_is_found_by_the_key_of_any_of_its_calls(leave_run) -> None:
