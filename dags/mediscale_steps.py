@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from airflow.sdk import Asset, BaseOperator, Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -151,28 +151,33 @@ class StageOperator(BaseOperator):
     def execute(self, context: Any) -> str:  # noqa: ARG002 -- an operator's signature
         log = Path(self.result).with_suffix(".log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as stream:  # an earlier try may still write to it
-            begun = stream.tell()
-            code = self._run(stream)
-        said = log.read_bytes()[begun:].decode(errors="replace")
-        print(said, flush=True)
+        with log.open("ab") as stream, log.open("rb") as said:  # an earlier try may still write to it
+            said.seek(stream.tell())
+            code, sentence = self._run(stream, said)
+        if code in self.skips:
+            raise AirflowSkipException(sentence)
         if code:
-            sentence = said.strip().rpartition("\n")[2] or f"ended with code {code} without a word"
-            if code in self.skips:
-                raise AirflowSkipException(sentence)
             raise AirflowFailException(sentence) if code == WRONG else RuntimeError(sentence)
         return self.result
 
-    def _run(self, stream: Any) -> int:
+    def _run(self, stream: BinaryIO, said: BinaryIO) -> tuple[int, str]:
+        """Exit code and last line of the program, whose words go into the task's log as it says them."""
         around = os.environ | ({"MEDISCALE_ACTOR": self.actor} if self.actor else {})
         command = [COMMAND, *self.arguments, "--tied"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=stream, stderr=stream, start_new_session=True, env=around
         )
         try:
-            return self._process.wait()
+            code, told = None, ""
+            while code is None:
+                with suppress(subprocess.TimeoutExpired):
+                    code = self._process.wait(1)
+                if more := said.read().decode(errors="replace"):
+                    print(more, end="", flush=True)
+                    told += more
         finally:  # a timeout too
             self.on_kill()
+        return code, told.strip().rpartition("\n")[2] or f"ended with code {code} without a word"
 
     def on_kill(self) -> None:
         """What a person's click, a lost heartbeat or the scheduler's end come to. A stage may be killed anywhere."""

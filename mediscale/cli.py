@@ -280,7 +280,8 @@ def _begin_step(options: argparse.Namespace) -> None:
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not through sys.stdin, whose lock the interpreter would wait for as it ends
+        pass
     os.killpg(os.getpgrp(), signal.SIGKILL)  # Java too; any stage may be killed anywhere
 
 

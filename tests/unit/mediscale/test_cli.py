@@ -120,6 +120,17 @@ def test_a_tied_step_ends_with_its_input_and_takes_its_processes_along(settings:
     step.stdout.close()
 
 
+def test_a_tied_step_that_is_done_ends_by_itself(settings: Settings) -> None:
+    program = str(Path(sys.executable).with_name("mediscale"))
+    command = [program, "extract", "--size", "tiny", "--tied"]
+    command += ["--run-config", '{"synthetic": {"patients": 30, "days": 30}}']
+    around = {**os.environ, "MEDISCALE_HOME": str(settings.home)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=around) as step:
+        assert step.stdout is not None
+        assert json.loads(step.stdout.read())["patients"] == 30
+        assert step.wait(120) == 0
+
+
 def test_assignments_are_json_or_text() -> None:
     assert cli._assignment("rounds=20") == ("rounds", 20)
     assert cli._assignment("source=mimic-iii") == ("source", "mimic-iii")
