@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from data_pipeline import synthetic
 from mediscale import graph, manifest, registry
 from mediscale.settings import Settings
 
@@ -93,6 +96,56 @@ def test_a_killed_step_left_nothing_twice(homes: dict[str, Settings]) -> None:
         assert len(client.search_model_versions(f"name = 'synthetic-{task}'")) == 1
     moves = [(m.model, m.alias) for m in registry.history(homes["kubeflow"], "synthetic")]
     assert len(moves) == len(set(moves))
+
+
+@pytest.mark.parametrize("runner", ["cli", "kubeflow", "airflow"])
+def test_no_identifier_of_the_extract_is_left_where_many_may_look(
+    homes: dict[str, Settings], runner: str
+) -> None:
+    """Every table's numbers of patients, stays and notes, and what is planted in the notes' texts, are looked for in all
+    that a run leaves but the lake's tables: manifests, logs, evidence, reports, data docs, MLflow, the runners' own files."""
+    home = homes[runner].home
+    (extract,) = (path for path in (home / "extracts").iterdir() if path.is_dir())
+    canaries = _numbers(extract) | _planted()
+    assert len(canaries) > 2000
+    looked_at = [path for path in home.rglob("*") if path.is_file() and not _may_hold_patients(path, home)]
+    assert any(path.name == "mlflow.db" for path in looked_at)
+    assert any("_manifests" in path.parts for path in looked_at)
+    told = {path: set(re.findall(rb"[\w.@+-]{6,}", path.read_bytes())) & canaries for path in looked_at}
+    assert {str(path): len(found) for path, found in told.items() if found} == {}
+
+
+def _may_hold_patients(path: Path, home: Path) -> bool:
+    """The extract, the lake's tables (which are governed), and binary files of models, whose bytes are random."""
+    place = path.relative_to(home).parts
+    return (
+        place[0] == "extracts" or (place[0] == "lake" and place[1] != "_manifests") or path.suffix in _BINARY
+    )
+
+
+_BINARY = {".safetensors", ".onnx", ".ubj", ".png", ".parquet"}
+
+
+def _numbers(extract: Path) -> set[bytes]:
+    """Of subjects, visits, stays and notes, from every file of the extract."""
+    found: set[bytes] = set()
+    for file in extract.rglob("*.csv.gz"):
+        rows = pl.read_csv(file, infer_schema=False)
+        for name in {"subject_id", "hadm_id", "stay_id", "note_id", "labevent_id"} & set(rows.columns):
+            found |= {str(value).encode() for value in rows[name].drop_nulls() if len(str(value)) >= 6}
+    return found
+
+
+def _planted() -> set[bytes]:
+    """What is unique to a person in the made-up notes: numbers, addresses of mail, and pages."""
+    notes = (
+        note
+        for block in synthetic.generate(synthetic.SUBJECTS["tiny"], synthetic.Params().seed)
+        for note in block.notes
+    )
+    kinds = {"record", "phone", "email", "url"}
+    texts = (note.text[s.start : s.end] for note in notes for s in note.spans if s.kind in kinds)
+    return {text.encode() for text in texts if re.fullmatch(r"[\w.@+-]{6,}", text)}
 
 
 def _done(settings: Settings) -> list[str]:
