@@ -102,8 +102,8 @@ def test_a_killed_step_left_nothing_twice(homes: dict[str, Settings]) -> None:
 def test_no_identifier_of_the_extract_is_left_where_many_may_look(
     homes: dict[str, Settings], runner: str
 ) -> None:
-    """Every table's numbers of patients, stays and notes, and what is planted in the notes' texts, are looked for in all
-    that a run leaves but the lake's tables: manifests, logs, evidence, reports, data docs, MLflow, the runners' own files."""
+    """Every table's numbers of patients, stays and notes, and what is planted in the notes' texts, are looked for in
+    all that a run leaves but the lake's tables: manifests, logs, evidence, reports, MLflow, the runners' own files."""
     home = homes[runner].home
     (extract,) = (path for path in (home / "extracts").iterdir() if path.is_dir())
     canaries = _numbers(extract) | _planted()
