@@ -53,15 +53,29 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 def _field(concept: Concept) -> Any:
     also = f"; also {', '.join(concept.aliases)}" if concept.aliases else ""
-    text = f"{words(concept.name).capitalize()} in {concept.unit}, {concept.low:g} to {concept.high:g}{also}"
+    name = words(concept.name)
+    begun = name if concept.name.split("_")[0] in _WRITTEN else name.capitalize()
+    text = f"{begun} in {concept.unit}, {concept.low:g} to {concept.high:g}{also}"
     return (
         Number | None,
         Field(None, validation_alias=AliasChoices(concept.name, *concept.aliases), description=text),
     )
 
 
+_WRITTEN = {
+    "alt": "ALT", "ast": "AST", "crp": "CRP", "fio2": "FiO2", "gcs": "GCS", "hiv": "HIV", "icu": "ICU", "inr": "INR",
+    "pco2": "pCO2", "ph": "pH", "po2": "pO2", "ptt": "PTT", "t": "T",
+}  # fmt: skip
+"""What is not written in small letters."""
+
+
 def words(name: str) -> str:
-    return name.replace("_", " ")
+    """A name of the code as people write it.
+
+    >>> words("gcs_motor"), words("troponin_t"), words("heart_rate")
+    ('GCS motor', 'troponin T', 'heart rate')
+    """
+    return " ".join(_WRITTEN.get(word, word) for word in name.split("_"))
 
 
 _FIELDS: dict[str, Any] = {

@@ -237,5 +237,8 @@ def _subgroup(part: Performance, attribute: str, value: str, policy: "Policy") -
 
 def _negative(estimate: Estimate) -> Estimate:
     """The estimate of the opposite difference."""
-    value, low, high = (None if x is None else -x for x in (estimate.value, estimate.high, estimate.low))
+    ends = (estimate.value, estimate.high, estimate.low)
+    value, low, high = (
+        None if x is None else 0.0 - x for x in ends
+    )  # a minus would make a nought less than nothing
     return Estimate(value=value, low=low, high=high)

@@ -160,7 +160,7 @@ def _floor(label: str, found: Estimate | None, floor: float) -> Floor:
 def _told(estimate: Estimate | None) -> str:
     if estimate is None or estimate.value is None:
         return "not estimable"
-    return _shown(estimate) if _complete(estimate) else f"{estimate.value:.3f} (no interval)"
+    return _shown(estimate) if _complete(estimate) else f"{estimate.value:z.3f} (no interval)"
 
 
 def _complete(estimate: Estimate) -> bool:
@@ -168,4 +168,4 @@ def _complete(estimate: Estimate) -> bool:
 
 
 def _shown(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+    return f"{estimate.value:z.3f} ({estimate.low:z.3f} to {estimate.high:z.3f})"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mediscale.disclosure import count
-from mediscale.report.figure import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, Chart, chart, drawing
-from mediscale.report.words import percent
+from mediscale.report.figure import BLUE, FAINT, GREEN, INK, ORANGE, PAPER, PURPLE, Chart, chart, drawing
+from mediscale.report.words import percent, typeset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -179,10 +179,12 @@ def bars(
     written: Callable[[float], str] = "{:.2g}".format,
 ) -> Chart:
     """Amounts under each other, the first on top; negative ones in the second colour."""
-    texts = [written(value) for _, value in values]
+    texts = [typeset(written(value)) for _, value in values]
     with _rows([text for text, _ in values], texts) as (figure, axes, places):
         amounts = [value for _, value in values]
         axes.barh(places, amounts, height=0.5, color=[BLUE if v >= 0 else ORANGE for v in amounts])
+        if min(amounts, default=0) < 0:
+            axes.axvline(0, color=FAINT, linewidth=1)
         axes.set(xlabel=label)
         description = "; ".join(f"{name}: {text}" for (name, _), text in zip(values, texts, strict=True))
         return chart(figure, name, title, description, caption)
@@ -203,7 +205,7 @@ def _rows(names: Sequence[str], beside: Sequence[str]) -> Iterator[tuple["Figure
         axes.set(ylim=(-0.6, len(names) - (0.3 if above else 0.4)))
         for place, name, text in zip(places, names, beside, strict=True):
             if above:
-                _write(axes, name, (0, place + 0.45), "left", 8.5)
+                _write(axes, name, (0.01, place + 0.45), "left", 8.5)
                 _write(axes, text, (1, place + 0.45), "right", 8)
             else:
                 _write(axes, text, (1.02, place), "left", 8)
@@ -212,7 +214,10 @@ def _rows(names: Sequence[str], beside: Sequence[str]) -> Iterator[tuple["Figure
 
 def _write(axes: "Axes", text: str, at: tuple[float, float], side: Any, size: float) -> None:
     where = ("axes fraction", "data")
-    axes.annotate(text, at, xycoords=where, ha=side, va="center", fontsize=size, color=INK, zorder=3)
+    behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}  # or a line would strike the text through
+    axes.annotate(
+        text, at, xycoords=where, ha=side, va="center", fontsize=size, color=INK, zorder=3, bbox=behind
+    )
 
 
 def shown(estimate: "Estimate") -> str:
@@ -220,13 +225,13 @@ def shown(estimate: "Estimate") -> str:
 
     >>> from training.evidence import Estimate
     >>> shown(Estimate(value=0.8123, low=0.79, high=0.83)), shown(Estimate(value=0.5, low=None, high=None))
-    ('0.812 (0.790 to 0.830)', '0.500 (no interval)')
+    ('0.812 (0.790\xa0to\xa00.830)', '0.500 (no interval)')
     """
     if estimate.value is None:
         return "not estimable"
     if estimate.low is None or estimate.high is None:
-        return _minus(f"{estimate.value:.3f} (no interval)")
-    return _minus(f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})")
+        return typeset(f"{estimate.value:z.3f} (no interval)")
+    return typeset(f"{estimate.value:z.3f} ({estimate.low:z.3f} to {estimate.high:z.3f})")
 
 
 _NARROW = 0.01
@@ -248,11 +253,7 @@ def share(estimate: "Estimate") -> str:
         return f"{percent(estimate.value)} (no interval)"
     digits = 0 if estimate.high - estimate.low >= _NARROW else 1
     value, low, high = (f"{100 * x:.{digits}f}" for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value}\u00a0% ({low} to {high}\u00a0%)"
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "−")
+    return typeset(f"{value} % ({low} to {high} %)")
 
 
 def _band(axes: "Axes", curve: "Curve", label: str) -> None:

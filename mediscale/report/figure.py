@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 INK, FAINT, BLUE, ORANGE, GREEN, PURPLE = "#111111", "#8a8a8a", "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 """Okabe and Ito's colours, told apart by colour-blind readers too; never the only thing that tells two lines apart."""
-_THEMED = {INK: "currentColor", FAINT: "var(--faint)"} | {
+PAPER = "#fefefe"
+_THEMED = {INK: "currentColor", FAINT: "var(--faint)", PAPER: "var(--paper)"} | {
     colour: f"var(--{name})"
     for name, colour in {"blue": BLUE, "orange": ORANGE, "green": GREEN, "purple": PURPLE}.items()
 }

@@ -76,7 +76,7 @@ class Part:
         if self.task.decided is None:
             return None
         rows, evidence = list(_contenders(self.task.decided)), self.task.decided.evidence
-        sources = " ".join(f"{b.name}: {b.source}." for b in evidence.baselines)
+        sources = " ".join(f"{b.name[0].upper()}{b.name[1:]}: {b.source}." for b in evidence.baselines)
         caption = f"{_same_stays(evidence)} Bars: 95 % interval. Line: the model. {sources}"
         auroc = evidence.metrics["auroc"].value
         return charts.forest(
@@ -164,6 +164,7 @@ def _environment() -> "jinja2.Environment":
         "percent": words.percent,
         "count": count,
         "plain": words.plain,
+        "typeset": words.typeset,
         "duration": words.duration,
         "stage": lambda name: words.STAGES.get(name, words.plain(name)),
     }

@@ -71,6 +71,17 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f}\u00a0%"
 
 
+def typeset(text: str) -> str:
+    """Numbers as print has them: a minus is no hyphen, and a line ends neither in an interval nor before a percent.
+
+    >>> typeset("-0.1 (-0.2 to 0.3), 95 %, 45-64").replace("\u00a0", "_")
+    '−0.1 (−0.2_to_0.3), 95_%, 45-64'
+    """
+    text = re.sub(r"(?<![\w.-])-(?=[\d.])", "−", text)
+    text = re.sub(r"(?<=\d) %", "\u00a0%", text)
+    return re.sub(r"\([−\d][^()]* to [^()]*\)", lambda interval: interval[0].replace(" ", "\u00a0"), text)
+
+
 def plain(name: str) -> str:
     """A name of the code with spaces."""
     return re.sub(r"[_\s]+", " ", name).strip()

@@ -8,10 +8,11 @@ import pytest
 
 from mediscale import cli, lineage, report
 from mediscale.errors import StorageError
-from mediscale.report import charts
+from mediscale.report import charts, words
 from mediscale.report.contents import collect
 from mediscale.report.page import Page
 from training.evidence import Estimate
+from training.performance import METRICS
 
 SECTIONS = ("verdict", "records", "cohort", "mortality", "readmission", "watch", "again")
 VOID = {"meta", "br", "use", "path", "link"}
@@ -72,6 +73,16 @@ def test_every_part_is_there_and_the_page_is_sound(text) -> None:
         "mediscale run --size small",
     ):
         assert said in text
+
+
+def test_figures_stand_in_the_order_in_which_they_are_read_and_numbers_as_print_has_them(text) -> None:
+    assert words.METRICS.keys() == METRICS.keys()
+    places = [text.index(f'<th scope="row">{label}<br>') for label, _ in words.METRICS.values()]
+    assert places == sorted(places)
+    told = re.sub(
+        r"<svg.*?</svg>|<style>.*?</style>|<code.*?</code>|<pre>.*?</pre>", "", text, flags=re.DOTALL
+    )
+    assert not re.search(r"[ (]-\d|−0\.0+\b(?!\.)|\d %|\(−?[\d.]+ to ", told)
 
 
 def test_it_needs_nothing_but_itself(text) -> None:
