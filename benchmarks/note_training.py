@@ -88,8 +88,8 @@ def ours(notes: list[list[Tokens]]) -> float:
                     checkpoint_every=10**6, threads=torch.get_num_threads(), seed=0)  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         job = Job(home="", lake="", task="mortality", training_set=nothing, labels=nothing, note_tokens=nothing,
-                  tokenizer="", encoder=str(folder()), special=note_batches.special(encoders.tokenizer(folder())), window=WINDOW,
-                  most_windows=MOST, shape=SHAPE, recipe=recipe, checkpoints=scratch)  # fmt: skip
+                  tokenizer="", encoder=str(folder()), special=note_batches.special(encoders.tokenizer(folder())),
+                  window=WINDOW, most_windows=MOST, shape=SHAPE, recipe=recipe, checkpoints=scratch)  # fmt: skip
         fit = Fit(note_network.build(folder(), SHAPE), torch.device("cpu"), job)
         chosen, weights = note_training.sample(Stays(rows, pieces), n, 0)
         return cpu(lambda: fit._epoch(note_training.State(), Stays(rows, pieces), chosen, weights))

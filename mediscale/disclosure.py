@@ -3,7 +3,8 @@
 The lake and its manifests hold every number. Whatever more people read, the report and MLflow, asks here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 FEW = 10
 """Of fewer patients, stays, outcomes, notes or facts nothing is told, but that they are fewer."""
@@ -11,7 +12,7 @@ FEW = 10
 _COUNTS = frozenset(
     {
         "n", "subjects", "patients", "visits", "stays", "rows", "asked", "answered", "at_risk", "events", "positives",
-        "note_count", "judged", "by_values", "quarantined", "audited", "leaks"
+        "note_count", "read", "judged", "by_values", "quarantined", "audited", "leaks"
     }
 )  # fmt: skip
 """What such counts are called, alone or after what they are of: ``tuning_events``."""
@@ -37,6 +38,22 @@ def few(name: str, value: float) -> bool:
 def tellable(figures: Iterable[tuple[str, float]]) -> dict[str, float]:
     """Figures by name, without the counts that are small."""
     return {name: value for name, value in figures if not few(name, value)}
+
+
+def told(value: Any, path: str = "") -> Any:
+    """A result, or whatever else JSON holds, without the counts in it that are small.
+
+    >>> told({"flow": {"readmitted": 3, "visits": 40}, "windows": [{"n": 7, "drifted": True}]})
+    {'flow': {'visits': 40}, 'windows': [{'drifted': True}]}
+    """
+    if isinstance(value, Mapping):
+        inside = ((name, told(inner, f"{path}.{name}")) for name, inner in value.items())
+        return {
+            name: inner
+            for name, inner in inside
+            if not (isinstance(inner, int | float) and few(f"{path}.{name}", inner))
+        }
+    return [told(inner, path) for inner in value] if isinstance(value, list) else value
 
 
 def count(n: int) -> str:

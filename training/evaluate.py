@@ -13,6 +13,7 @@ from pydantic import Field
 from data_pipeline import features, source
 from mediscale import disclosure, lake, registry
 from mediscale.errors import InputError, QualityError
+from mediscale.manifest import canonical
 from mediscale.predictor import PredictorSpec, Task
 from mediscale.refs import Frozen, ModelRef, TableRef
 from mediscale.settings import Settings
@@ -86,7 +87,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     judged = _judge(params, settings, key)
     path, digest = evidence.write(settings, judged)
     figures = flat(judged)
-    _publish(settings, params, path, digest, figures)
+    _publish(settings, params, judged, digest, figures)
     return Result(evidence=path, evidence_digest=digest, metrics=figures)
 
 
@@ -259,9 +260,9 @@ def flat(judged: Evidence) -> dict[str, float | None]:
 
 
 def _publish(
-    settings: Settings, params: Params, path: str, digest: str, figures: dict[str, float | None]
+    settings: Settings, params: Params, judged: Evidence, digest: str, figures: dict[str, float | None]
 ) -> None:
-    """Puts the figures and the file where MLflow's users look: on the run that trained the version."""
+    """Puts the figures and the evidence where MLflow's users look: on the run that trained the version."""
     from mlflow.entities import Metric
 
     mlflow = registry.client(settings)
@@ -270,6 +271,7 @@ def _publish(
     told = disclosure.tellable((figure, value) for figure, value in figures.items() if value is not None)
     values = [Metric(f"held_out_{figure}", value, run.info.start_time, 0) for figure, value in told.items()]
     mlflow.log_batch(run.info.run_id, metrics=values)
-    mlflow.log_artifact(run.info.run_id, str(settings.home / path), "evidence")
+    text = canonical(disclosure.told(judged.model_dump(mode="json")))
+    mlflow.log_text(run.info.run_id, text, f"evidence/{evidence.EVIDENCE_FILE}")
     for tag, value in {"evidence_digest": digest, "held_out_looks_before": str(params.looks)}.items():
         mlflow.set_model_version_tag(name, version, f"mediscale.{tag}", value)

@@ -122,16 +122,8 @@ def _params(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in params.items():
         if value is None:
             continue
-        text = value if isinstance(value, str) else json.dumps(_told(value), sort_keys=True)
+        text = value if isinstance(value, str) else json.dumps(disclosure.told(value), sort_keys=True)
         yield name, text[:_LONGEST]
-
-
-def _told(value: Any) -> Any:
-    """Without small counts: a verdict's parameters are the results of others."""
-    if isinstance(value, Mapping):
-        whole = {name: _told(inner) for name, inner in value.items()}
-        return {n: v for n, v in whole.items() if not (isinstance(v, int | float) and disclosure.few(n, v))}
-    return [_told(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _measured(call: Manifest) -> dict[str, float]:

@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -216,7 +217,7 @@ def test_changed_model_files_are_refused(world) -> None:
         evaluate.run(world.judging, world.settings, KEY)
 
 
-def test_a_handful_of_outcomes_is_not_told_in_mlflow(world, freeze) -> None:
+def test_a_handful_of_outcomes_is_not_told_in_mlflow(world, freeze, tmp_path) -> None:
     rows = lake.read(world.settings, world.training.training_set)
     held_out = [split == "held_out" for split in rows["split"].to_pylist()]
     died = np.array(rows["boolean_value"].to_pylist())
@@ -232,6 +233,10 @@ def test_a_handful_of_outcomes_is_not_told_in_mlflow(world, freeze) -> None:
     }
     assert result.metrics["n"] in told["n"]
     assert told["events"] == {world.judged.metrics["events"]}, "only what was told of many before"
+    artifact = Path(client.download_artifacts(world.model.run_id, "evidence/evidence.json", str(tmp_path)))
+    shown = json.loads(artifact.read_text())
+    assert shown["counts"].keys() == {"n", "subjects"}
+    assert not [group for group in shown["subgroups"] if 0 < group["counts"].get("events", 0) < 10]
 
 
 @pytest.mark.parametrize("outcome", [False, True])
