@@ -135,7 +135,8 @@ def _drift(night: Night) -> str:
     if not drift.drifted:
         return f"quiet (n={drift.judged})"
     moved = len(drift.drifted_columns) + len(drift.drifted_missing)
-    return f"{moved} inputs drifted (n={drift.judged})" if moved else f"risks drifted (n={drift.judged})"
+    what = "risks" if not moved else "1 input" if moved == 1 else f"{moved} inputs"
+    return f"{what} drifted (n={drift.judged})"
 
 
 def _outcomes(night: Night) -> str:
