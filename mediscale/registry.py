@@ -4,11 +4,13 @@ The history is read without MLflow, so that serving can follow it. MLflow is imp
 it, always through a client with explicit addresses: no global tracking state is set.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -244,16 +246,22 @@ def client(settings: Settings) -> "MlflowClient":
     logging.getLogger("mlflow.store.db.utils").setLevel(
         logging.CRITICAL
     )  # it prints the error that it raises
-    return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+    if not settings.tracking_uri.startswith("sqlite:"):
+        return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+    with (settings.home / "mlflow.lock").open("w") as lock:  # two that come first would both make its tables
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        local = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+        local.search_registered_models(max_results=1)
+    return local
 
 
 def experiment(settings: Settings, mlflow: "MlflowClient", name: str) -> str:
     """Id of the experiment of this name, made with our artifact root when it is new."""
-    found = mlflow.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
     folder = f"{settings.artifact_root.rstrip('/')}/{name}"
-    return str(mlflow.create_experiment(name, artifact_location=folder, tags=_TRAINING))
+    if mlflow.get_experiment_by_name(name) is None:
+        with _made_by_another():
+            mlflow.create_experiment(name, artifact_location=folder, tags=_TRAINING)
+    return str(mlflow.get_experiment_by_name(name).experiment_id)
 
 
 def version_of(mlflow: "MlflowClient", name: str, key: str) -> Any | None:
@@ -266,7 +274,8 @@ def register(mlflow: "MlflowClient", name: str, logged: Any, key: str, tags: Map
     """Registers a logged model once per key: a repeated call finds its version."""
     found = version_of(mlflow, name, key)
     if found is None:
-        _make_registered_model(mlflow, name)
+        with _made_by_another():
+            mlflow.create_registered_model(name)
         # by its folder: a models:/ source is resolved by the SQL registry against MLflow's global tracking address
         found = mlflow.create_model_version(
             name, source=logged.artifact_location, run_id=logged.source_run_id, tags={**tags, KEY_TAG: key}
@@ -278,11 +287,13 @@ def register(mlflow: "MlflowClient", name: str, logged: Any, key: str, tags: Map
     return ModelRef(name=name, version=int(found.version))
 
 
-def _make_registered_model(mlflow: "MlflowClient", name: str) -> None:
+@contextmanager
+def _made_by_another() -> Iterator[None]:
+    """What is made here may be made by another process at this moment."""
     from mlflow.exceptions import MlflowException
 
     try:
-        mlflow.create_registered_model(name)
+        yield
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

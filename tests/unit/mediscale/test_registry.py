@@ -1,5 +1,8 @@
 """The promotion history: append-only, one winner per number, MLflow's aliases made to follow."""
 
+import os
+import subprocess
+import sys
 import threading
 from datetime import datetime
 
@@ -146,3 +149,18 @@ def test_aliases_are_repaired_from_the_history(settings) -> None:
     aliases = mlflow.get_registered_model("h-mortality").aliases
     assert {alias: int(version) for alias, version in aliases.items()} == {"production": 1, "mine": 2}
     assert registry.repair(settings, "h") == 0
+
+
+def test_processes_that_come_first_together_all_get_the_store(settings: Settings) -> None:
+    code = (
+        "from mediscale import registry; from mediscale.settings import Settings\n"
+        "settings = Settings(); mlflow = registry.client(settings)\n"
+        "registry.experiment(settings, mlflow, 'hospital')\n"
+    )
+    around = {**os.environ, "MEDISCALE_HOME": str(settings.home)}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], env=around, stderr=subprocess.PIPE) for _ in range(3)
+    ]
+    for process in started:
+        _, said = process.communicate()
+        assert process.returncode == 0, said.decode()[-2000:]
