@@ -5,8 +5,10 @@ import re
 from data_pipeline.alternatives import caseless
 from data_pipeline.names import listed_words
 
-WORD = r"[^\W\d_]+(?:['’-][^\W\d_]+)*"
-CAPITAL = r"(?:(?:[OD]['’])?[A-ZÀ-ÖØ-ÞŁŚŠŹŻŽČĆÇŞİĐ][^\W\d_]*(?:['’-](?!s\b|S\b)[^\W\d_]+)*)"
+_UPPER = "".join(filter(str.isupper, map(chr, [*range(0x250), *range(0x1E00, 0x1F00)])))
+"""Every capital of the Latin script: Ř and Ő begin names as well as A does."""
+WORD = r"[^\W\d_]++(?:['’-][^\W\d_]++){0,4}"
+CAPITAL = rf"(?:(?:[OD]['’])?[{_UPPER}][^\W\d_]*+(?:['’-](?!s\b|S\b)[^\W\d_]++){{0,4}})"
 PARTICLE = (
     r"(?:van der|van den|van de|van|von der|von|der|den|ter|ten|de la|de las|de los|de|del|della|da"
     r"|dos|das|do|di|du|le|la|el|al|bin|ibn|ben|af|av|y|e)"
@@ -116,7 +118,7 @@ SAYING = re.compile(
 DESCRIBED = re.compile(
     rf"(?<!\w)(?P<name>{RUN})(?='s (?:wife|husband|son|daughter|mother|father|brother|sister|family|pcp"
     rf"|doctor)|[ \t]*(?:is|was),? an?[ \t]+\S+[- ]?(?:years?|y|old)"
-    r"|[ \t]*,?[ \t]*(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?)|\s*\(?,?[ \t]*(?:MRN?|DOB|D\.O\.B"
+    r"|[ \t]*+,?[ \t]*+(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?)|\s*+\(?,?[ \t]*+(?:MRN?|DOB|D\.O\.B"
     r"|SSN|aged?)\b)"
 )
 BOTH = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?:,? (?:and|&) )(?P<other>{CAPITAL})(?![\w'’-])")
@@ -149,14 +151,14 @@ FEELING = re.compile(
     r"|interviewed|admitted|discharged"
     r"|transferred|born|ready|eager|hungry|hopeful|frustrated|sleeping|asleep|intubated|consulted"
     r"|unavailable)\b"
-    r"|[ \t]*,?[ \t]*\((?:his|her|their|the|wife|husband|spouse|partner|son|daughter|mother|father|mom"
+    r"|[ \t]*+,?[ \t]*+\((?:his|her|their|the|wife|husband|spouse|partner|son|daughter|mother|father|mom"
     r"|dad|parents?|brother|sister"
     r"|niece|nephew|aunt|uncle|cousin|friend|neighbou?r|child(?:ren)?|grand\w+|pager|beeper|cell|phone"
     r"|tel|home|work|ext|x\d"
     r"|\+?\(?\d{3}|pcp|nephrology|cardiology|surgery|medicine|oncology|neurology|transplant|hcp|proxy"
     r"|intern|resident|fellow|rn)"
-    r"|[ \t]*[,:]?[ \t]+(?:(?i:cell|phone|tel|pager|home|work|beeper|x|ext)\b|\(?\d{3}\)?[- .]?\d{3}|\+\d"
-    r"|001-))"
+    r"|[ \t]*+(?:[,:][ \t]++|(?<=[ \t]))(?:(?i:cell|phone|tel|pager|home|work|beeper|x|ext)\b"
+    r"|\(?\d{3}\)?[- .]?\d{3}|\+\d|001-))"
 )
 """Who feels, is there, is somebody's relative or has a telephone."""
 TOLD = re.compile(
@@ -181,6 +183,29 @@ CLOSING = re.compile(
     rf"|respectfully|yours)(?: (?:truly|sincerely|faithfully|again|submitted"
     rf"|yours))?)[,.!]?\s+(?P<name>{PAIR})"
 )
+APPOSED = re.compile(
+    r"(?<!\w)"
+    + caseless(
+        r"wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew"
+        r"|aunt|uncle|cousin|friend|neighbou?r|fianc[eé]e?|girlfriend|boyfriend|grand(?:son|daughter|mother|father)"
+        r"|hcp|proxy|guardian|caregiver|caretaker|roommate|interpreter"
+    )
+    + rf"(?:['’]s name is|,? (?:named|called)|,|:| \()[ \t]*(?P<name>(?=[a-z]){WORD}(?:[ \t](?=[a-z]){WORD})?)"
+    r"(?=[ \t]*(?:[,;)\n]|\.(?:\s|$)|$))"
+)
+"""Who somebody's relative is, set off from the rest: there even a lower-case word can be a name."""
+LAST_FIRST = re.compile(
+    rf"(?<![\w'’-])(?P<name>{CAPITAL}), (?:[A-Z](?:\. ?[A-Z])?)(?:\.|(?=[ \t]*(?:[;\n]|$)))"
+)
+ANOTHER_SCRIPT = re.compile(
+    r"(?<!\w)(?:[\u0386-\u03ab][\u0370-\u03ff\u1f00-\u1fff]{2,}"  # Greek
+    r"|[\u0400-\u042f][\u0400-\u052f]+|[\u0400-\u042f](?=\.)"  # Cyrillic, and its initials
+    r"|[\u0531-\u0556][\u0531-\u0587]+)"  # Armenian
+    r"|(?=[^\W\d_])[\u0590-\u1dff\u3005\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+    r"\U00020000-\U0003ffff]+"  # from Hebrew to Chinese: without capitals
+)
+"""In a note in the Latin script a capitalised word of another, or any word where there are no capitals, is a name for
+the most part. ``μg``, ``β`` and ``ΔP`` are not."""
 INITIALS = re.compile(rf"(?<![\w.])(?P<first>[A-Z]\.[ -]?){{1,2}}(?P<name>{CAPITAL})")
 INTRODUCTIONS = (
     (TITLE, True, False),
@@ -194,7 +219,7 @@ INTRODUCTIONS = (
 )
 """Pattern, whether it leaves no doubt, and whether it stands after the name."""
 EPONYM_NEXT = re.compile(
-    r"(?:['’]s|s['’])?[ \t-]+(?:[a-z]+[ \t]+)?(?i:disease|syndrome|sign|tests?|catheter|man(?:eu|oeu)ver"
+    r"(?:['’]s|s['’])?[ \t-]++(?:[a-z]++[ \t]++)?(?i:disease|syndrome|sign|tests?|catheter|man(?:eu|oeu)ver"
     r"|position|palsy|fracture|contracture|lymphoma|thyroiditis|"
     r"score|scale|criteria|class|classification|stage|procedure|operation|reflex|retractors?|clamps?|forceps"
     r"|drains?|needle|monitor|stain|tube|"
@@ -218,7 +243,7 @@ THING_BEFORE = re.compile(
     r"|[\d/+%-])[ \t]+$"
 )
 THING_AFTER = re.compile(
-    r"[ \t]*(?:[\d(+/®]|-[ \t]?\d|[ \t](?i:mg|mcg|iv|po|tablets?|capsules?|cream|ointment|drops?|inhaler"
+    r"(?:[ \t]*+(?:[\d(+/®]|-[ \t]?\d)|[ \t]++(?i:mg|mcg|iv|po|tablets?|capsules?|cream|ointment|drops?|inhaler"
     r"|nebuli[sz]ers?|spray"
     r"|patch(?:es)?|gel|solution|infusion|injections?|mesh|device|system|rods?|sponge|powder|therapy"
     r"|treatment|was (?:given|held"
@@ -227,7 +252,7 @@ THING_AFTER = re.compile(
 )
 """Around what is given, taken, placed or used."""
 ACTS_AFTER = re.compile(
-    r"[ \t]+(?!(?:of|with|without|within|in|on|at|for|from|noted|seen|present|negative|positive|show(?:s"
+    r"[ \t]++(?!(?:of|with|without|within|in|on|at|for|from|noted|seen|present|negative|positive|show(?:s"
     r"|ed)|are|were|daily|intact"
     r"|normal|reveal(?:s|ed)|demonstrate[sd]|given|used|placed|obtained|performed|sent|held|applied)\b)[a-z]"
 )

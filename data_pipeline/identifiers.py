@@ -9,7 +9,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
+from data_pipeline import dates
 from data_pipeline.alternatives import caseless
+from data_pipeline.dates import AMOUNT, YEAR
 from data_pipeline.names import listed_words
 
 Kind = Literal["name", "date", "age", "phone", "record", "address", "email", "url"]
@@ -23,87 +25,26 @@ class Found(NamedTuple):
     end: int
 
 
-MONTH = (
-    r"(?:(?i:jan(?:uary)?|feb(?:ruary)?|apr(?:il)?|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
-    r"|nov(?:ember)?"
-    r"|dec(?:ember)?)|Mar(?:ch)?|MAR(?:CH)?|May|MAY)\.?"
-)
-"""``may`` and ``march`` are words."""
-_DAY = r"(?:3[01]|[12]\d|0?[1-9])"
-_YEAR = r"(?:(?:19|20|21|22)\d\d)"
-_SHORT_YEAR = rf"(?:{_YEAR}|['’]?\d\d)"
-_NUMERIC = r"(?:1[0-2]|0?[1-9])"
-
-_FROM_A_NUMBER = (
-    rf"(?<![\d/.-]){_YEAR}(?P<a>[-/.]){_NUMERIC}(?P=a){_DAY}(?![\d/]|[-.]\d)",
-    rf"(?<![\d/.-])(?:{_NUMERIC}(?P<b>[-/.]){_DAY}|{_DAY}(?P<c>[-/.]){_NUMERIC})(?:(?P=b)"
-    rf"|(?P=c)){_YEAR}(?![\d/]|[-.]\d)",
-    rf"(?<![\d/.-])(?:{_NUMERIC}(?P<d>[-/]){_DAY}|{_DAY}(?P<e>[-/]){_NUMERIC})(?:(?P=d)|(?P=e))\d\d(?![\d/%]"
-    rf"|[-.]\d)",
-    rf"(?<![\d.])(?:{_DAY}(?:st|nd|rd|th)?(?:\s+of\s+|[ -]?){MONTH}(?:(?:,?\s*"
-    rf"|-){_SHORT_YEAR}(?!\d))?)(?![\w'’])",
-    rf"(?<![\d/.-]){_NUMERIC}/{_YEAR}(?![\d/])",
-)
-_FROM_A_MONTH = (
-    rf"(?<!\w){MONTH}(?:\s+|-)(?:the\s+)?{_DAY}(?:st|nd|rd|th)?(?![\d%/]|[.:]\d|\s*(?:mg|mcg|ml|g|kg|units?"
-    rf"|%))(?:(?:,\s*|\s+|-){_YEAR}(?!\d)|,\s*['’]\d\d(?!\d)|-\d\d(?!\d))?",
-    rf"(?<!\w){MONTH},?\s+(?:of\s+)?{_YEAR}(?!\d)",
-)
-_DATE = re.compile(
-    rf"(?=\d)(?:{'|'.join(_FROM_A_NUMBER)})|(?=[JFMASONDjfasond])(?:{'|'.join(_FROM_A_MONTH)})"
-)
-
-_PARTIAL = re.compile(
-    rf"(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{_DAY})(?![\w/%]|\.\d"
-    rf"|[+]|-\d?/)"
-)
-"""Month and day, which looks like a fraction, a grade or a score."""
-_SCORE_BEFORE = re.compile(
-    r"\b(?:pain|strength|pulses?|reflexes|grade[ds]?|rat(?:ed|ing|io)|scor(?:ed?|ing)|scale|power|motor|dtrs?"
-    r"|murmurs?|gcs|apgars?|"
-    r"bp|pressure|vision|acuity|sem|is|was|are|an?|about|only|over|x|times|up|down|oriented|o|level"
-    r"|severity|intensity|"
-    r"bilaterally|extremit(?:y|ies)|throughout|flexion|extension|biceps|grip|toes|intact|took|take|ate"
-    r"|drank)\s*[:=]?\s*$",
-    re.IGNORECASE,
-)
-_SCORE_AFTER = re.compile(
-    r"\s*(?:systolic|diastolic|holosystolic|ejection|murmur|strength|pain|scale|in (?:severity|intensity"
-    r"|strength|all|the|bilateral|upper|lower)|"
-    r"tab|cup|ns\b|bottles?|sets?|blood|cultures?|sirs|criteria|pulses?|reflexes|weeks?|days?|hours?|h\b|mg"
-    r"|ml|inch|cm|mm|of\b|points?|"
-    r"throughout|bilat|power|motor|minutes|sem\b|sm\b|dose|strips?|nodes|lymph|cores?|positive|negative"
-    r"|patients|stud|with (?:rest|activity))",
-    re.IGNORECASE,
-)
-_HEADING = re.compile(r"(?:^|[.;\n])\s*$")
-_DATED = re.compile(
-    r"\b(?:on|dated?|since|note|birth|dob|date|seen|comparison|through|until)\s*:?\s*$", re.IGNORECASE
-)
-_DAY_BEFORE = re.compile(
-    r"(?:\b(?:on|since|from|until|till|through|thru|between|by|dated?|seen|admit(?:ted)?|admission"
-    r"|discharged?|d/c(?:'?d)?|dob|born|"
-    r"comparison|compared (?:to|with)|note|ending|starting|started|due|last|lmp|labs?|ct|mri|cxr|x-?ray|echo"
-    r"|tte|ekg|ecg|and|to|adm|dos|"
-    r"performed|obtained|drawn|follow-?up|appointment|visit|surgery|procedure|signed|dictated|as of|week of"
-    r"|prior)|[(\[:;-])\s*$",
-    re.IGNORECASE,
-)
-_DAY_AFTER = re.compile(
-    rf"\s*;|\s*(?:to|through|thru|until|till|-|–)\s*(?:{_NUMERIC}/{_DAY}|{_YEAR}-|{_DAY} {MONTH}"
-    rf"|{MONTH} \d)(?!\d)",
-    re.IGNORECASE,
-)
-_AGE = re.compile(
-    r"(?<![\d.,/-])(?P<age>(?:9\d|1[01]\d)|(?i:ninety)(?:[ -](?i:one|two|three|four|five|six|seven|eight"
-    r"|nine))?"
+_OVER_89 = (
+    r"(?:(?:9\d|1[01]\d)|(?i:ninety)(?:[ -](?i:one|two|three|four|five|six|seven|eight|nine))?"
     r"|(?i:(?:one|a) hundred(?: and (?:one|two|three|four|five|six|seven|eight|nine|ten))?))"
+)
+SAID_AGE = rf"(?P<said>{_OVER_89})(?=[ \t]*(?:$|\n|[.;!?)](?!\d)|,[ \t]|(?:and|but|who)[ \t][a-z]))"
+"""After ``is`` a number that ends what is said is an age; before an amount or a fraction it is not."""
+_AGE = re.compile(
+    rf"(?<![\d.,/-])(?P<age>{_OVER_89})"
     r"(?=\+?[\s-]*(?:(?i:y/?\.?o\b|y\.\s?o\.|yrs?\b|years?[ -](?:old|of age)|years?,? (?:male|female|man"
     r"|woman|gentleman|lady)|yo[MF]\b)"
     r"|[MF]\b(?![a-z])|(?i:(?:male|female|man|woman|gentleman|lady)\b)))"
-    r"|(?i:\b(?:age[ds]?|turned|turning|age(?:d)? of|age is)[:\s]+)(?P<after>9\d|1[01]\d)(?![\d.%/])"
+    r"|(?i:\b(?:age[ds]?|turned|turning|age(?:d)? of|age is|(?:died|deceased|passed away|lived)"
+    r" (?:at|to|until))[:\s]+)"
+    rf"(?P<after>9\d|1[01]\d)(?![\d.%/]|{AMOUNT})"
     r"|(?i:\bin (?:his|her|their) (?:early |mid |late |mid-)?)(?P<decade>(?i:nineties|90['’]?s))"
     r"|[A-Z][a-z'’-]+,\s(?P<apposed>9\d|1[01]\d)(?=,)"
+    r"|\b(?i:s?he|patient|pt|man|woman|gentleman|lady|wife|husband|spouse|partner|mother|father|mom|dad|sister"
+    r"|brother|aunt|uncle|cousin|friend|neighbou?r|grand(?:mother|father))"
+    rf"(?:['’]s|[ \t](?i:is|was))[ \t](?i:(?:now|already|almost|nearly|just)[ \t])?{SAID_AGE}"
+    r"|\b(?i:nonagenarian|centenarian)\b"
 )
 
 _PHONE = re.compile(
@@ -116,12 +57,12 @@ _PHONE = re.compile(
     r"|#)){0,2}[:#. \t]{1,3}(?P<labelled>\(?\d(?:[\s.()-]{0,2}\d){6,12}(?:\s*(?:x"
     r"|ext\.?)\s*\d{1,6})?)(?![\d-])"
     r"|(?=[pPbBeE])(?i:\b(?:pager|beeper|pgr|pgy|ext(?:ension)?)\b\.?(?:\s*(?:is|at|no\.?"
-    r"|number))?)[:#\s]*(?P<pager>\d{3,7}(?:[- ]\d{2,4}){0,2})(?!\d)"
+    rf"|number))?)[:#\s]*(?P<pager>\d{{3,7}}(?:[- ]\d{{2,4}}){{0,2}})(?!\d|{AMOUNT})"
     r"|(?<![\w-])[2-9]\d{2}-\d{4}(?![\d-])|(?<!\w)[pP]\d{5}(?!\d)"
 )
 
-_RECORD = re.compile(
-    r"\b"
+_LABELLED = re.compile(
+    r"\b(?P<label>"
     + caseless(
         r"mrn?(?!\d)|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case"
         r"|encounter"
@@ -132,18 +73,27 @@ _RECORD = re.compile(
         r"|policy|license|licence|"
         r"dea|npi|serial|vin|nhs|passport|plate|certificate|implant"
     )
-    + r"(?i:(?:\s*(?:no\b\.?|num(?:ber)?\b|id\b|#|/))*\s*(?:is\s+)?[:#=]*\s*)"
-    r"(?P<labelled>(?=[\w-]*\d[\w-]*\d[\w-]*\d)(?:[A-Za-z]{0,4}-?)?\d[\dA-Za-z]*(?:[- ]?\d[\dA-Za-z]*){0,5})(?![\w])"
-    r"|(?<![\w.,/-])\d{3}-\d{2}-\d{4}(?![\w-])"
+    + r")(?P<mark>(?:\s*+(?i:no\b\.?|num(?:ber)?\b|id\b|is\b|[#/:=])){0,4}+)\s*+"
+    r"(?P<number>(?:[A-Za-z]{0,4}-?)?\d[\dA-Za-z]*+(?:[- ]\d[\dA-Za-z]*+){0,5})(?!\w)"
+)
+_BARE = re.compile(
+    r"unit|records?|chart|case|encounter|visit|fin|har|policy|licen[sc]e|plate|certificate|implant|serial",
+    re.IGNORECASE,
+)
+"""Words before any number, unless it is said to be one that they are called by."""
+_NUMBERED = re.compile(r"no\b|num|id\b|#", re.IGNORECASE)
+_IS_YEAR, _IS_AMOUNT = re.compile(YEAR), re.compile(AMOUNT)
+_RECORD = re.compile(
+    r"(?<![\w.,/-])\d{3}-\d{2}-\d{4}(?![\w-])"
     r"|(?<![\w.,/-])\d{2,4}-\d{2}-\d{2}(?![\w-])"
     r"|(?<![\w.,/$-])\d{7,14}(?![\w.]?\d|[\w%])"
-    r"|(?<![\w-])[A-Z]{1,4}-?\d{6,}(?!\w)"
+    r"|(?<![\w-])[A-Z]{1,4}-?\d{6,}+(?!\w)"
 )
 
-_EMAIL = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
+_EMAIL = re.compile(r"(?<![\w.+'-])[\w.+'-]++@[\w-]++(?:\.[\w-]++)++")
 _URL = re.compile(
     r"(?i:\b(?:https?|ftp)://[^\s<>\"]+|\bwww\.[^\s<>\"]+"
-    r"|(?<![@\w.])(?:[a-z0-9-]+\.)+(?:com|org|net|edu|gov|info|io|health|example"
+    r"|(?<![@\w.-])(?:[a-z0-9-]++\.)+(?:com|org|net|edu|gov|info|io|health|example"
     r"|co\.uk)(?![a-z0-9-])(?:/[^\s<>\"]*)?)"
     r"|(?<![\d.])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\d.])"
 )
@@ -165,11 +115,11 @@ _STATES = (
     "Pennsylvania|Rhode Island|South Carolina|South Dakota|Tennessee|Texas|Utah|Vermont|Virginia|Washington"
     "|West Virginia|Wisconsin|Wyoming"
 )
-_CAPITAL = r"(?:[A-ZÀ-Þ][\w'’.-]*|\d{1,3}(?:st|nd|rd|th))"
+_CAPITAL = r"(?:[A-ZÀ-Þ][\w'’.-]{0,40}+|\d{1,3}(?:st|nd|rd|th))"
 _TOWN = rf"{_CAPITAL}(?:[ -](?:{_CAPITAL}|on|upon|of|the|by)){{0,3}}"
 _ZIP = r"\d{5}(?:-\d{4})?"
 _UNIT = (
-    r"(?:,?\s*(?:(?i:apt|apartment|suite|ste|unit|floor|fl|room|rm|bldg|flat)\.?\s*#?\s*[\w-]*\d[\w-]*"
+    r"(?:,?\s*(?:(?i:apt|apartment|suite|ste|unit|floor|fl|room|rm|bldg|flat)\.?\s*+(?:#\s*+)?[\w-]{0,9}\d[\w-]{0,9}+(?![\w-])"
     r"|(?i:apt|apartment|suite|ste)\.?\s*[A-Z]\b|#\s*[\w-]+))"
 )
 _REST = rf"(?:,?\s+{_TOWN},?\s+(?:{_STATES})(?!\w)(?:,?\s+{_ZIP})?)?"
@@ -214,8 +164,9 @@ def shaped(text: str) -> list[Found]:
         _labelled_records(text),
         _whole(_PHONE, "phone", text),
         _whole(_LIVES, "address", text),
-        _whole(_DATE, "date", text),
-        _partial_dates(text),
+        _all("date", dates.in_full(text)),
+        _all("date", dates.without_year(text)),
+        _all("date", dates.expected(text)),
         _whole(_RECORD, "record", text),
         _whole(_AGE, "age", text),
     ):
@@ -234,6 +185,10 @@ def without_overlaps(kept: list[Found], more: Iterable[Found]) -> list[Found]:
     return sorted([*kept, *filter(free, more)], key=lambda found: found.start)
 
 
+def _all(kind: Kind, spans: Iterable[tuple[int, int]]) -> Iterator[Found]:
+    return (Found(kind, start, end) for start, end in spans)
+
+
 def _whole(pattern: re.Pattern[str], kind: Kind, text: str) -> Iterator[Found]:
     """Matches; where a group took part, it is the identifier and the rest its label."""
     for match in pattern.finditer(text):
@@ -242,36 +197,22 @@ def _whole(pattern: re.Pattern[str], kind: Kind, text: str) -> Iterator[Found]:
         yield Found(kind, start, end)
 
 
-_INNER = frozenset({"labelled", "pager", "age", "after", "apposed", "decade", "zip", "town"})
+_INNER = frozenset({"labelled", "pager", "age", "after", "apposed", "decade", "said", "zip", "town"})
 
 
 def _labelled_records(text: str) -> Iterator[Found]:
     """Before telephone numbers and dates are looked for: what a label calls a record number is one."""
-    for match in _RECORD.finditer(text):
-        if match.lastgroup != "labelled" or _DATE.match(text, match.start("labelled")):
-            continue
-        if sum(letter.isdigit() for letter in match["labelled"]) >= 3:
-            yield Found("record", *match.span("labelled"))
+    for match in _LABELLED.finditer(text):
+        if _numbers(match) and not dates.begins(text, match.start("number")):
+            yield Found("record", *match.span("number"))
 
 
-def _partial_dates(text: str) -> Iterator[Found]:
-    for match in _PARTIAL.finditer(text):
-        before, after = text[max(0, match.start() - 24) : match.start()], text[match.end() : match.end() + 24]
-        if _is_day(match, before, after):
-            yield Found("date", *match.span())
-
-
-def _is_day(match: re.Match[str], before: str, after: str) -> bool:
-    month, day = int(match["month"]), int(match["day"])
-    padded = "0" in (match["month"][0], match["day"][0])
-    if _SCORE_AFTER.match(after) or (month == day < 6 and not padded and not _DATED.search(before)):
+def _numbers(label: re.Match[str]) -> bool:
+    """Whether the number is one that somebody or something is known by: no year, amount or count."""
+    number, bare = label["number"], _BARE.fullmatch(label["label"])
+    digits = [sum(map(str.isdigit, group)) for group in number.split()]
+    if sum(digits) < 5 and _IS_AMOUNT.match(label.string, label.end()):
         return False
-    if padded and len(match["month"]) == len(match["day"]):
-        return True
-    if _HEADING.search(before) and after[:1] == ":":
-        return True
-    if _DAY_BEFORE.search(before) or _DAY_AFTER.match(after):
-        return True
-    if _SCORE_BEFORE.search(before):
-        return False
-    return day > 12 or (month != day and day > 10 and month < day)
+    if bare and not _NUMBERED.search(label["mark"]):
+        return max(digits) > 3 and not _IS_YEAR.fullmatch(number)
+    return max(digits) >= 3 or (sum(digits) >= 5 and not bare)

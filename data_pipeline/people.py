@@ -6,11 +6,14 @@ them, so that a family doctor introduced once is also found when called by the s
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import cached_property
 
 from data_pipeline.cues import (
     ACTS_AFTER,
+    ANOTHER_SCRIPT,
+    APPOSED,
     BESIDE,
     BOTH,
     CAPITAL,
@@ -21,6 +24,7 @@ from data_pipeline.cues import (
     FEELING,
     INITIALS,
     INTRODUCTIONS,
+    LAST_FIRST,
     LOWER_TITLE,
     NAME,
     NOT_NAMES,
@@ -35,7 +39,7 @@ from data_pipeline.cues import (
     WITH,
     WORD,
 )
-from data_pipeline.identifiers import Found, without_overlaps
+from data_pipeline.identifiers import SAID_AGE, Found, without_overlaps
 from data_pipeline.names import EPONYMS, ORDINARY, Evidence, Lexicon, plain
 
 
@@ -45,17 +49,18 @@ class Names:
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self._kind = lexicon.kind
-        self._texts: Sequence[str] = ()
+        self._written_small: list[str] = []
 
     def find(self, texts: Sequence[str], taken: Sequence[list[Found]]) -> list[list[Found]]:
-        """Per note every identifier, names among them, in order."""
-        self._texts = texts
+        """Per note every identifier, in order: names and the ages that are told of them among those held."""
+        self._written_small = sorted({word for text in texts for word in _SMALL.findall(text)})
         first = [
             without_overlaps(held, _merged(self._in_context(text)))
             for text, held in zip(texts, taken, strict=True)
         ]
         again = self._again(texts, first)
-        return [without_overlaps(held, more) for held, more in zip(first, again, strict=True)]
+        named = [without_overlaps(held, more) for held, more in zip(first, again, strict=True)]
+        return [without_overlaps(held, _ages(text, held)) for text, held in zip(texts, named, strict=True)]
 
     def _in_context(self, text: str) -> Iterator[Found]:
         for pattern, strong, backwards in INTRODUCTIONS:
@@ -65,6 +70,7 @@ class Names:
             for match in pattern.finditer(text):
                 yield from judged(text, match)
         yield from self._alone(text)
+        yield from (Found("name", *match.span()) for match in ANOTHER_SCRIPT.finditer(text))
 
     @cached_property
     def _judges(self) -> tuple[tuple[re.Pattern[str], Callable[[str, re.Match[str]], Iterator[Found]]], ...]:
@@ -76,7 +82,9 @@ class Names:
             (SAYING, self._acting),
             (FEELING, self._acting),
             (BESIDE, self._called),
+            (APPOSED, self._set_off),
             (INITIALS, self._initialled),
+            (LAST_FIRST, self._initialled),
             (BOTH, self._both),
             (POSSESSIVE, self._possessing),
             (OWNING, self._owning),
@@ -102,7 +110,7 @@ class Names:
         if len(word) == 1:
             return bool(beside)
         if word.isupper() and any(not other.isupper() for other in beside):
-            return False  # an abbreviation beside a name
+            return self._is_surname_in_capitals(word)
         kind, kinds = self._kind(word), {self._kind(other) for other in beside if len(other) > 1}
         if kind in ("word", "rare"):
             whole = len(words) == 2 and kinds <= {"name", "unknown"}
@@ -122,6 +130,15 @@ class Names:
             if match.group() in PARTICLES:
                 continue
             if kind != "name" and (match.start() != start or kind == "word"):
+                break
+            yield Found("name", *match.span())
+
+    def _set_off(self, text: str, cue: re.Match[str]) -> Iterator[Found]:
+        """``wife, maria, at bedside``; not ``father: cad, dm``."""
+        start, end = cue.span("name")
+        for match in _LETTERS.finditer(text, start, end):
+            kind = self._kind(match.group())
+            if kind != "name" and (kind != "unknown" or match.end() - match.start() < 5):
                 break
             yield Found("name", *match.span())
 
@@ -165,11 +182,11 @@ class Names:
             yield from (Found("name", at, to) for at, to in words)
 
     def _initialled(self, text: str, match: re.Match[str]) -> Iterator[Found]:
-        """``J. Lindqvist``; not ``R. Hand`` or ``E. Coli``."""
+        """``J. Lindqvist`` or ``Lindqvist, J.``; not ``R. Hand`` or ``E. Coli``."""
         word = match["name"]
         sided = plain(word) in SIDED
         if (
-            word.isupper()
+            (word.isupper() and not self._is_surname_in_capitals(word))
             or sided
             or word in NOT_NAMES
             or word in OPENERS
@@ -220,36 +237,44 @@ class Names:
         kind = self._kind(word)
         return kind in ("unknown", "name") or (kind == "either" and plain(word) in self._lexicon.family)
 
+    def _is_surname_in_capitals(self, word: str) -> bool:
+        """``Anna MUELLER``; not ``Anna ECMO``, ``Anna PLAN`` or ``Anna DO``."""
+        kind = self._kind(word)
+        if len(word) < 4:
+            return kind == "name" and len(word) == 3
+        parts = _JOINT.split(plain(word))
+        listed = any(part in self._lexicon.family and part not in ORDINARY for part in parts)
+        return kind == "name" or (kind == "unknown" and len(word) > 4) or (kind == "either" and listed)
+
     def _alone(self, text: str) -> Iterator[Found]:
         """Full names, ``Last, First``, and single words that are nothing but names."""
         for match in _RUNS.finditer(text):
             words = list(_words(text, *match.span()))
             kinds = [self._kind(text[a:b]) for a, b in words]
-            whole = self._unheard_of(text, words)
+            unheard_of = set(words if self._unheard_of(text, words) else self._parts(text, words))
             for i, (at, to) in enumerate(words):
-                part = whole or self._unheard_of(text, self._around(text, words, i))
-                if (part and text[at:to] not in NOT_NAMES) or self._stands(text, words, kinds, i):
+                if ((at, to) in unheard_of and text[at:to] not in NOT_NAMES) or self._stands(
+                    text, words, kinds, i
+                ):
                     yield Found("name", at, to)
 
-    def _around(self, text: str, words: list[tuple[int, int]], i: int) -> list[tuple[int, int]]:
-        """The words around the ``i``-th from which no comma, abbreviation or ordinary word parts it."""
+    def _parts(self, text: str, words: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """The words of a run's unheard-of parts, which commas, abbreviations and ordinary words set apart."""
+        part: list[tuple[int, int]] = []
+        for at, to in [*words, (len(text), len(text))]:
+            if part and (not self._is_of_a_name(text[at:to]) or "," in text[part[-1][1] : at]):
+                yield from part if self._unheard_of(text, part) else ()
+                part = []
+            if self._is_of_a_name(text[at:to]):
+                part.append((at, to))
 
-        def belong(j: int) -> bool:
-            word = text[slice(*words[j])]
-            return len(word) == 1 or not (
-                word.isupper() or word in NOT_NAMES or self._kind(word) in ("word", "either")
-            )
-
-        first, last = i, i
-        while first and belong(first - 1) and "," not in text[words[first - 1][1] : words[first][0]]:
-            first -= 1
-        while (
-            last + 1 < len(words)
-            and belong(last + 1)
-            and "," not in text[words[last][1] : words[last + 1][0]]
-        ):
-            last += 1
-        return words[first : last + 1] if belong(i) else []
+    def _is_of_a_name(self, word: str) -> bool:
+        return len(word) == 1 or bool(
+            word
+            and not word.isupper()
+            and word not in NOT_NAMES
+            and self._kind(word) not in ("word", "either")
+        )
 
     def _unheard_of(self, text: str, words: list[tuple[int, int]]) -> bool:
         """Two or three words that nothing knows, written as names are: better a lost term than a person told."""
@@ -267,7 +292,7 @@ class Names:
         beside = [j for j in (i - 1, i + 1) if 0 <= j < len(words)]
         if len(word) == 1:
             return any(kinds[j] == "name" for j in beside) and not _AFTER_LETTER.match(text, to)
-        if word.isupper() and (len(word) < 4 or not all(text[slice(*words[j])].isupper() for j in beside)):
+        if word.isupper() and not self._is_loud(text, words, kinds, i):
             return False
         named = any(kinds[j] == "name" for j in beside)
         full = self._is_full(text, words, i)
@@ -282,6 +307,18 @@ class Names:
             return self._is_nothing_else(text, at, to)
         return full or (kinds[i] in ("unknown", "rare") and named and not begins)
 
+    def _is_loud(self, text: str, words: list[tuple[int, int]], kinds: list[Evidence], i: int) -> bool:
+        """Whether a word in capitals is no abbreviation: all beside it are so written, or it follows a given name."""
+        word = text[slice(*words[i])]
+        beside = {j: text[slice(*words[j])] for j in (i - 1, i + 1) if 0 <= j < len(words)}
+        if all(other.isupper() for other in beside.values()):
+            return len(word) > 3
+        given = any(
+            kinds[j] == "name" and not self._lexicon.given.isdisjoint(_JOINT.split(plain(other)))
+            for j, other in beside.items()
+        )
+        return given and self._is_surname_in_capitals(word)
+
     def _is_full(self, text: str, words: list[tuple[int, int]], i: int) -> bool:
         """Whether the word stands in a listed given name and a surname, listed or unheard of."""
         pairs = [(j, j + 1) for j in (i - 1, i) if j >= 0 and j + 1 < len(words)]
@@ -294,7 +331,8 @@ class Names:
             return False
         if THING_BEFORE.search(text, max(0, at - 16), at) or THING_AFTER.match(text, to):
             return False
-        return not any(f" {word.lower()}" in other for other in self._texts)
+        place = bisect_left(self._written_small, word.lower())
+        return not any(small.startswith(word.lower()) for small in self._written_small[place : place + 1])
 
     def _both_listed(self, text: str, words: list[tuple[int, int]]) -> bool:
         """``Rose Park``: a listed given name and a listed surname, and nothing else."""
@@ -325,28 +363,49 @@ class Names:
             for span in spans
             if span.kind == "name" and span.end - span.start > 2
         }
-        forms = sorted(
-            {form for name in seen for form in (name, name.title(), name.upper())}, key=lambda f: (-len(f), f)
-        )
-        pattern = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, forms))})(?![\w-])") if forms else None
+        forms = {form for name in seen for form in (name, name.title(), name.upper())}
         for text in texts:
-            yield self._repeats(text, pattern) if pattern else iter(())
+            yield self._repeats(text, forms) if forms else iter(())
 
-    def _repeats(self, text: str, pattern: re.Pattern[str]) -> Iterator[Found]:
-        for match in pattern.finditer(text):
-            word = match.group()
+    def _repeats(self, text: str, forms: Container[str]) -> Iterator[Found]:
+        for at, to in _held(text, forms):
+            word = text[at:to]
             is_word = plain(word) in ORDINARY or self._kind(word) == "word"
-            if EPONYM_NEXT.match(text, match.end()) and plain(word) in EPONYMS:
+            if EPONYM_NEXT.match(text, to) and plain(word) in EPONYMS:
                 continue
-            if is_word and (
-                word.isupper() or END_OF_SENTENCE.search(text, max(0, match.start() - 8), match.start())
-            ):
+            if is_word and (word.isupper() or END_OF_SENTENCE.search(text, max(0, at - 8), at)):
                 continue
-            yield Found("name", *match.span())
+            yield Found("name", at, to)
+
+
+def _held(text: str, forms: Container[str]) -> Iterator[tuple[int, int]]:
+    """Where one of ``forms`` stands, the longest where several begin. One alternative each would try all everywhere."""
+    taken = 0
+    for match in _PIECE.finditer(text):
+        at, ends = match.start(), [match.end()]
+        while len(ends) < 5 and (more := _ANOTHER_PIECE.match(text, ends[-1])):
+            ends.append(more.end())
+        to = next((end for end in reversed(ends) if text[at:end] in forms), 0)
+        if to and at >= taken:
+            yield at, to
+            taken = to
+
+
+def _ages(text: str, held: Iterable[Found]) -> Iterator[Found]:
+    """``Maria is 97.``, where ``Glucose is 97.`` is no age."""
+    for span in held:
+        if span.kind == "name" and (match := _SAID_OF.match(text, span.end)):
+            yield Found("age", *match.span("said"))
 
 
 _PERSONAL: frozenset[Evidence] = frozenset({"name", "either", "unknown"})
-_RUNS = re.compile(rf"(?<![\w'’-]){NAME}(?:,? {NAME})*")
+_RUNS = re.compile(rf"(?<![\w'’-]){NAME}(?:,? {NAME})*+")
+_SMALL = re.compile(r"(?<= )(?=[^\W\d_])[^\sA-Z]\S*")
+_PIECE, _ANOTHER_PIECE = re.compile(r"(?<![\w-])[\w-]++"), re.compile(r"['’][\w-]++")
+_SAID_OF = re.compile(
+    rf"(?:['’]s|[ \t](?:is|was))[ \t](?:(?:now|already|almost|nearly|just)[ \t])?{SAID_AGE}"
+)
+_JOINT = re.compile(r"['’-]")
 _AFTER_LETTER = re.compile(r"[-/]?\d")
 
 

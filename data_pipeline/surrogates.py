@@ -122,7 +122,7 @@ def _part(name: str, old: str, day: date, padded: bool) -> str:
     if name == "word":
         word = _MONTHS[day.month - 1]
         word = word if len(old) > 4 or old.lower() in _MONTHS else word[:3]
-        return word.upper() if old.isupper() else word.title()
+        return word.upper() if old.isupper() else word if old.islower() else word.title()
     number = day.month if name == "month" else day.day
     return f"{number:02d}" if padded else str(number)
 
@@ -164,7 +164,8 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], date], date | No
     (re.compile(r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})"), _month_first),
     (re.compile(r"(?P<month>\d{1,2})[-/.](?P<day>\d{1,2})(?:[-/.](?P<year>\d{4}|\d\d))?"), _month_first),
     (re.compile(r"(?P<day>\d{1,2})[-/.](?P<month>\d{1,2})(?:[-/.](?P<year>\d{4}|\d\d))?"), _month_first),
-    (re.compile(r"(?P<month>\d{1,2})/(?P<year>\d{4})"), _month_first),
+    (re.compile(r"(?P<month>\d{1,2})[-/.](?P<year>\d{4})"), _month_first),
+    (re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)"), _month_first),
     (re.compile(rf"(?P<day>\d{{1,2}}){_SUFFIX}(?:\s+of\s+|[ -]?){_WORD}{_OR_YEAR}"), _named_month),
     (re.compile(rf"{_WORD}[-\s]+(?:the\s+)?(?P<day>\d{{1,2}}){_SUFFIX}{_OR_YEAR}"), _named_month),
     (re.compile(rf"{_WORD},?\s+(?:of\s+)?(?P<year>\d{{4}})"), _named_month),
