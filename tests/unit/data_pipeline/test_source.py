@@ -1,5 +1,6 @@
 """The grammar of a source's YAML, and finding an extract's files."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def test_every_shipped_source_follows_the_grammar_and_declares_when_its_rows_are
         loaded = source.load(name)
         assert all(table.available for table in loaded.tables.values())
         assert all(assumption.because.endswith(".") for assumption in loaded.assumptions.values())
+        whens = [
+            when
+            for table in loaded.tables.values()
+            for when in (table.available, *(f.available for f in table.facts.values()))
+        ]
+        assert set(re.findall(r"\{(\w+)\}", " ".join(whens))) == loaded.assumptions.keys()
 
 
 def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
