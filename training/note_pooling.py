@@ -9,6 +9,7 @@ import torch
 from transformers import BertModel
 
 HEADS = 8
+_DROPOUT = 0.1
 _LARGEST = 20.0
 """Bound of a weight's logarithm: sums over windows stay finite without knowing the largest of them all."""
 
@@ -19,7 +20,7 @@ class NoteNetwork(torch.nn.Module):  # type: ignore[misc]  # torch's types are n
     def __init__(self, bert: BertModel) -> None:
         super().__init__()
         self.bert, self.config = bert, bert.config
-        self.dropout = torch.nn.Dropout(self.config.hidden_dropout_prob)
+        self.dropout = torch.nn.Dropout(_DROPOUT)
         self.weight = torch.nn.Linear(self.config.hidden_size, HEADS)
         self.value = torch.nn.Linear(self.config.hidden_size, HEADS)
 
