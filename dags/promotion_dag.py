@@ -7,6 +7,7 @@ that nobody answers before the next night is a no, and the next candidate is ask
 
 import json
 import shutil
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from mediscale_steps import CANDIDATE, DEFAULTS, EVERY_DAG, RESULTS, first_line, stage
 
-from mediscale import graph
+from mediscale import disclosure, graph
 
 
 @task(inlets=[CANDIDATE], retries=0)
@@ -46,11 +47,22 @@ def question(name: str, needed: list[str], found: dict[str, str], keep: str) -> 
         place = results if (results / file).exists() else Path(found["features"])
         shutil.copyfile(place / file, kept / file)
     figures = json.loads((kept / f"evaluate_{name}.json").read_text())["metrics"]
-    told = "\n".join(
-        f"- {label.replace('_', ' ')}: {value:.3f}" for label, value in figures.items() if value is not None
+    told, model = "\n".join(lines(figures)), staged["model"]
+    return (
+        f"**{model['name']} v{model['version']}** {staged['reason']}\n\nOn held-out patients, with 95 % intervals:\n\n"
+        f"{told}\n\nEvery output of a model needs a clinician's judgement."
     )
-    model = staged["model"]
-    return f"{model['name']} v{model['version']}: {staged['reason']}\n\nOn held-out patients:\n\n{told}"
+
+
+def lines(figures: dict[str, float | None]) -> Iterator[str]:
+    """A line for each figure, with its interval; of a handful of patients no line tells how many."""
+    for name, value in figures.items():
+        if value is None or name.endswith(("_low", "_high")):
+            continue
+        low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
+        interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+        shown = disclosure.count(round(value)) if disclosure.counts(name) else f"{value:.3f}{interval}"
+        yield f"- {name.replace('_', ' ')}: {shown}"
 
 
 def decision(node: graph.Node, found: Any) -> None:

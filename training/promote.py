@@ -141,7 +141,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     problems = list(verdict.objections(evidence, policy.of(params.task)))
     reasons: dict[registry.Alias, str] = {"staging": _STAGED}
     if params.aim == "staging":
-        reason = f"{_STAGED} Production was not asked for."
+        allowed = f"would be refused: {verdict.sentence(problems)}" if problems else "would be allowed"
+        reason = f"{_STAGED} Production was not asked for, and {allowed}."
     elif problems:
         reason = f"{_STAGED} Production refused: {verdict.sentence(problems)}."
     else:

@@ -15,6 +15,7 @@ from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.datamodels.hitl import UpdateHITLDetailPayload
 from airflow.api_fastapi.core_api.routes.public.hitl import update_hitl_detail
 from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
@@ -33,7 +34,8 @@ def main(folder: Path) -> dict[str, Any]:
         "dags": {name: describe(dag) for name, dag in bag.dags.items()},
     }
     initdb()
-    threading.Thread(target=approve, daemon=True).start()
+    told["questions"] = []
+    threading.Thread(target=approve, args=(told["questions"],), daemon=True).start()
     told["runs"] = {
         "features": run(
             bag, "mediscale_features", NIGHT, {"size": "tiny", "config": {"gold": {"audited_per_shard": 3}}}
@@ -86,8 +88,8 @@ def run(bag: Any, name: str, at: datetime | None, conf: dict[str, Any]) -> dict[
     return {"state": str(finished.state), "tasks": tasks}
 
 
-def approve() -> None:
-    """A person who says yes to whatever waits, by the function behind the API's own route."""
+def approve(questions: list[str]) -> None:
+    """A person who reads and says yes to whatever waits, by the function behind the API's own route."""
     while True:
         time.sleep(0.2)
         with create_session() as session:
@@ -95,6 +97,9 @@ def approve() -> None:
                 select(TaskInstance).where(TaskInstance.state == "awaiting_input")
             ).all()
             for task in waiting:
+                questions.append(
+                    session.scalars(select(HITLDetail.body).where(HITLDetail.ti_id == task.id)).one()
+                )
                 yes = UpdateHITLDetailPayload(chosen_options=["Approve"], params_input={})
                 person = SimpleAuthManagerUser(username="dr. grey", role="admin")
                 update_hitl_detail(task.dag_id, task.run_id, task.task_id, yes, person, session)

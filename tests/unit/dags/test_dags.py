@@ -25,7 +25,8 @@ esac
 while [ "$1" != --result ]; do shift; done
 cat > "$2" <<'END'
 {{"retrain": true, "reason": "Drift lasts.", "staged": true, "model": {{"name": "m", "version": 1}},
- "metrics": {{"auroc": 0.8125, "absent": null}}}}
+ "metrics": {{"auroc": 0.8125, "auroc_low": 0.75, "auroc_high": 0.875, "events": 3.0, "subjects": 1200.0,
+ "absent": null}}}}
 END
 """
 """Stands for the platform's program; our seam, so a fake is right here."""
@@ -171,6 +172,12 @@ def test_production_is_recorded_with_the_person_who_approved_what_was_shown(told
             line.count("/runs/mediscale_promotion/") == 4
         )  # the model, its evidence and its night, kept; the result
         assert "/runs/mediscale_retraining/" not in line
+
+
+def test_a_person_is_shown_figures_with_intervals_and_no_small_count(told: dict[str, Any]) -> None:
+    assert told["questions"]
+    for question in told["questions"]:
+        assert "- auroc: 0.812 (0.750 to 0.875)\n- events: fewer than 10\n- subjects: 1,200\n" in question
 
 
 def test_versions_are_asked_about_once(told: dict[str, Any]) -> None:

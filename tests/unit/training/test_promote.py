@@ -77,9 +77,10 @@ def test_few_patients_are_staged_and_refused_in_one_sentence(world, hospital, fr
 
 
 @pytest.mark.usefixtures("lenient")
-def test_asked_for_staging_only_it_stops_there(world) -> None:
+def test_asked_for_staging_only_it_stops_there_and_says_what_the_policy_would(world) -> None:
     result = promote.run(_params(world, aim="staging"), world.settings, KEY)
     assert (result.staged, result.promoted) == (True, False)
+    assert result.reason.endswith("Production was not asked for, and would be allowed.")
     assert _moves(world) == [(1, "staging", 1)]
 
 
