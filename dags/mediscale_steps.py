@@ -167,8 +167,8 @@ class StageOperator(BaseOperator):
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=stream, stderr=stream, start_new_session=True, env=around
         )
+        code, told = None, ""
         try:
-            code, told = None, ""
             while code is None:
                 with suppress(subprocess.TimeoutExpired):
                     code = self._process.wait(1)
@@ -176,7 +176,8 @@ class StageOperator(BaseOperator):
                     print(more, end="", flush=True)
                     told += more
         finally:  # a timeout too
-            self.on_kill()
+            if code != 0:  # else Java is at the end of its cleaning, which deletes rows of patients
+                self.on_kill()
         return code, told.strip().rpartition("\n")[2] or f"ended with code {code} without a word"
 
     def on_kill(self) -> None:

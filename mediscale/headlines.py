@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from mediscale.disclosure import count
+
 
 def of(stage: str, result: BaseModel) -> str:
     """The line that progress shows for a finished stage."""
@@ -25,16 +27,16 @@ def _bronze(result: Any) -> str:
 
 def _quality(result: Any) -> str:
     worst = sorted(result.reasons.items(), key=lambda item: -item[1])[:3]
-    reasons = ", ".join(f"{count:,} {name}" for name, count in worst)
-    return f"{result.judged:,} facts judged, {result.quarantined:,} in quarantine ({reasons or 'none'})"
+    reasons = ", ".join(f"{count(n)} {name}" for name, n in worst)
+    return f"{result.judged:,} facts judged, {count(result.quarantined)} in quarantine ({reasons or 'none'})"
 
 
 def _labels(result: Any) -> str:
-    return f"{result.at_risk:,} stays at risk, {result.positives:,} with the outcome"
+    return f"{count(result.at_risk)} stays at risk, {count(result.positives)} with the outcome"
 
 
 def _training_set(result: Any) -> str:
-    splits = (f"{split} {counts['n']:,}/{counts['events']:,}" for split, counts in result.counts.items())
+    splits = (f"{split} {count(of['n'])}/{count(of['events'])}" for split, of in result.counts.items())
     return f"stays/outcomes: {', '.join(splits)}"
 
 
@@ -49,7 +51,7 @@ HEADLINES: Mapping[str, Callable[[Any], str]] = {
     "quality": _quality,
     "silver": lambda r: f"{r.event_count:,} events in {r.shards} shards of patients",
     "deidentify": lambda r: (
-        f"{r.note_count:,} notes, {r.replaced:,} identifiers replaced; {r.notes_quarantined} set aside"
+        f"{count(r.note_count)} notes, {r.replaced:,} identifiers replaced; {count(r.notes_quarantined)} set aside"
         if r.notes
         else "no notes in the extract"
     ),
@@ -67,7 +69,7 @@ HEADLINES: Mapping[str, Callable[[Any], str]] = {
     "evaluate": _evaluate,
     "promotion": lambda r: r.reason,
     "rehearsal": lambda r: f"{r.answered:,} predictions answered and logged in {len(r.windows)} windows",
-    "rounds": lambda r: f"{r.asked:,} patients asked about",
+    "rounds": lambda r: f"{count(r.asked)} patients asked about",
     "drift": lambda r: r.summary,
     "retrain": lambda r: r.reason,
 }

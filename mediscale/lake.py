@@ -51,6 +51,13 @@ def datasets(settings: Settings) -> list[str]:
     return sorted(name for name in folders if not name.startswith("_"))
 
 
+def forget(settings: Settings, dataset: str) -> None:
+    """Deletes a dataset with all its tables: of what was made up, never of a hospital."""
+    files, folder = filesystem(f"{settings.lake.rstrip('/')}/{dataset}")
+    with suppress(FileNotFoundError):
+        files.delete_dir(folder)
+
+
 def latest(settings: Settings, dataset: str, table: str) -> TableRef:
     """The newest version now. For callers, which resolve it into Params; never inside a stage.
 

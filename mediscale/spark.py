@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from mediscale import lake
+from mediscale import lake, slots
 from mediscale.errors import UsageError
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
@@ -70,6 +71,7 @@ def _configuration(settings: Settings) -> dict[str, str]:
     scratch = settings.home / "spark"
     options = [
         f"-Dderby.system.home={scratch}",
+        f"-XX:ErrorFile={scratch}/java-%p.log",  # not where the command was typed
         "-Duser.timezone=UTC",
         f"-Dlog4j2.configurationFile={_LOGGING}",
         _SHORT_LIVED,
@@ -86,7 +88,7 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "spark.sql.timestampType": "TIMESTAMP_NTZ",
         "spark.sql.shuffle.partitions": "4",
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
-        "spark.local.dir": str(scratch / "local"),
+        "spark.local.dir": str(shuffle_folder(settings)),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.databricks.delta.properties.defaults.logRetentionDuration": KEEP_FOREVER,
@@ -95,6 +97,19 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.extraJavaOptions": " ".join(options),
     }
+
+
+def shuffle_folder(settings: Settings) -> Path:
+    """Where this process alone keeps rows between steps of its work. What a killed one left there is deleted."""
+    folder = settings.home / "spark" / "local"
+    slot, lock = slots.claim(folder)
+    _HELD.append(lock)
+    shutil.rmtree(folder / str(slot), ignore_errors=True)
+    return folder / str(slot)
+
+
+_HELD: list[TextIO] = []
+"""Locks of this process's folders; its end frees them."""
 
 
 def read(settings: Settings, ref: TableRef) -> "DataFrame":

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from mediscale.disclosure import count
+
 if TYPE_CHECKING:
     from mediscale.loop import Run
     from mediscale.settings import Settings
@@ -52,8 +54,8 @@ def _evidence(run: "Run") -> "dict[str, Evidence]":
 def _metrics(evidence: "Evidence") -> Table:
     counts = evidence.counts
     title = (
-        f"{evidence.model} on {counts.n:,} held-out stays of {counts.subjects:,} patients, "
-        f"{counts.events:,} with the outcome"
+        f"{evidence.model} on {count(counts.n)} held-out stays of {count(counts.subjects)} patients, "
+        f"{count(counts.events)} with the outcome"
     )
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for header in ("", "value", "95 % interval"):

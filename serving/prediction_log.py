@@ -23,7 +23,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from mediscale import lake
+from mediscale import lake, slots
 from mediscale.errors import BusyError, MediscaleError, StorageError
 from mediscale.settings import Settings
 from mediscale.tables import PREDICTIONS
@@ -270,18 +270,10 @@ def _claim(settings: Settings, dataset: str) -> tuple[Path, TextIO]:
     """The first slot that no living process holds. The kernel frees a slot when its holder dies."""
     folder = _folder(settings, dataset)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for slot in range(1000):
-            lock = (folder / f"{slot}.lock").open("a")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-            else:
-                return folder / f"{slot}.sqlite", lock
+        slot, lock = slots.claim(folder)
     except OSError as error:
         raise StorageError(f"The prediction log in {folder} can't be written: {error.strerror}.") from error
-    raise BusyError(f"All slots of the prediction log in {folder} are held by running servers; stop one.")
+    return folder / f"{slot}.sqlite", lock
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         NotFoundError: the model is not under the alias ``staging``.
     """
     log_dataset = f"{params.dataset}-rehearsal-{key[:8]}"
-    shutil.rmtree(settings.table_uri(log_dataset, ""), ignore_errors=True)  # a rehearsal that was cut short
+    lake.forget(settings, log_dataset)  # a rehearsal that was cut short
     shutil.rmtree(settings.home / "serving" / log_dataset, ignore_errors=True)
     requests = _requests(settings, params)
     windows = _windows(params)

@@ -203,7 +203,7 @@ def _sentence(error: ValidationError) -> str:
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
     name = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "json_invalid":
-        return "The body is not valid JSON."
+        return "The body is not valid JSON in UTF-8."
     if problem["type"] == "model_type" or not name:
         return 'The body must be a JSON object, for example {"age": 67, "blood_pressure": 140}.'
     if problem["type"] == "extra_forbidden":

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.timeout(3000)
 ORCHESTRATE = (
     "import sys; from mediscale import runners; from mediscale.settings import Settings\n"
     "which = {'source': '', 'path': '', 'dataset': '', 'size': 'tiny'}\n"
-    "runners.orchestrate(sys.argv[1], Settings(), which, {'risk_model': {'rounds': 60}, 'note_model': {'epochs': 1}})"
+    "config = {'risk_model': {'rounds': 60}, 'note_model': {'epochs': 1}, 'promotion': {'aim': 'production'}}\n"
+    "runners.orchestrate(sys.argv[1], Settings(), which, config)"
 )
 CONFIG = ["--set", "risk_model.rounds=60", "--set", "note_model.epochs=1"]
 """The same, as a person types it."""

@@ -67,7 +67,9 @@ def test_a_night_labels_as_if_later_records_did_not_exist(events: Draw, day: int
     ("as_of", "known"),
     [
         pytest.param(march(4, 7), set(), id="the stay of the dead is still open"),
-        pytest.param(march(4, 8), set(), id="written down now: who left alive today would be certain tomorrow"),
+        pytest.param(
+            march(4, 8), set(), id="written down now: who left alive today would be certain tomorrow"
+        ),
         pytest.param(march(5, 8), {4}, id="the discharge of the dead is a day old"),
         pytest.param(march(9, 13), {4}, id="home an hour ago: it may yet be a transfer"),
         pytest.param(march(10, 12), {1, 4}, id="home for a day"),

@@ -1,6 +1,8 @@
 """The one Spark session and what it writes: once per key, with a digest that only the rows decide."""
 
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -45,3 +47,22 @@ def test_classes_are_mapped_from_the_archive_of_the_set_up() -> None:
     (java,) = [child for child in psutil.Process().children() if child.name() == "java"]
     mapped = [region.path for region in java.memory_maps()] if sys.platform == "linux" else java.cmdline()
     assert any(text.endswith("/classes/spark.jsa") for text in mapped)
+
+
+def test_rows_that_a_killed_process_left_between_steps_are_deleted(settings: Settings) -> None:
+    claim = (
+        "import sys; from mediscale import spark; from mediscale.settings import Settings\n"
+        "print(spark.shuffle_folder(Settings(home=sys.argv[1])), flush=True); input()"
+    )
+    command = [sys.executable, "-c", claim, str(settings.home)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        theirs = Path(other.stdout.readline().strip())
+        left = theirs / "blockmgr" / "shuffle_0.data"
+        left.parent.mkdir(parents=True)
+        left.touch()
+        assert lake_spark.shuffle_folder(settings) != theirs  # it is held
+        assert left.exists()
+        other.kill()
+    assert lake_spark.shuffle_folder(settings) == theirs
+    assert not left.exists()
