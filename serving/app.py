@@ -39,7 +39,10 @@ _PROBLEM = TypeAdapter(Problem)
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "The lake does not know the patient"},
     413: {"model": Problem, "description": "The body is too large"},
-    422: {"model": Problem, "description": "Not JSON, an unknown field, or a wrong type"},
+    422: {
+        "model": Problem,
+        "description": "Not JSON, an unknown field, a wrong type, or whom the models are not made for",
+    },
     503: {"model": Problem, "description": "No model is served, or the prediction could not be logged"},
 }
 _BODY = {

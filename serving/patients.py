@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline import assertions, features, known_notes, stays
+from data_pipeline import assertions, features, known_notes, landmark, stays
 from data_pipeline.assertions import Floats
 from data_pipeline.stays import Stay
 from mediscale import lake
@@ -46,18 +46,21 @@ class Patients:
     def find(self, asked: Patient, tasks: Sequence[Task], with_notes: bool = False) -> Known:
         """The patient's features for each task, and what was written.
 
-        Without a time, it is the newest knowledge of the last stay: its discharge, or all of it while it lasts.
+        Without a time, it is the discharge of the last stay or, while that lasts, the newest moment of which its record
+        tells.
 
         Raises:
             NotFoundError: the lake does not know the patient, or has no events.
-            InputError: the patient had not been admitted by then.
+            InputError: the patient was no adult in hospital then, for whom the models are made.
         """
         subject_id = self._subject(asked.source_id)
         ref = lake.latest(self._settings, self._dataset, EVENTS.name)
         events = self._rows(ref, "subject_id", subject_id, _COLUMNS)
-        stay = _last_stay(events, asked.prediction_time)
+        standing = assertions.standing(events, asked.prediction_time)
+        patient, stay = _last_stay(standing, asked.prediction_time)
         written = self._written(subject_id) if with_notes else None
-        time = asked.prediction_time or _end(stay, events, written)
+        time = asked.prediction_time or _end(stay, standing, written)
+        _refuse_outside(patient, stay, time)
         when = pa.table(
             {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
         )
@@ -86,21 +89,38 @@ class Patients:
         return lake.dataset(self._settings, ref).to_table(columns=list(columns), filter=chosen)
 
 
-def _last_stay(events: pa.Table, at: datetime | None) -> Stay:
-    """The stay that had begun last by then, as it was known then."""
-    for patient in stays.patients(assertions.standing(events, at)):
+def _last_stay(standing: pa.Table, at: datetime | None) -> tuple[stays.Patient, Stay]:
+    """The stay that had begun last by then, and whose."""
+    for patient in stays.patients(standing):
         begun = [stay for stay in patient.stays if at is None or stay.admitted.time <= at]
         if begun:
-            return begun[-1]
+            return patient, begun[-1]
     raise InputError(
         "The patient had not been admitted by that time as an inpatient; give a prediction_time within a stay."
     )
 
 
-def _end(stay: Stay, events: pa.Table, written: pa.Table | None) -> datetime:
-    tables = [events] if written is None or not len(written) else [events, written]
-    newest: datetime = max(pc.max(table["available_time"]).as_py() for table in tables)
-    return min(newest, stay.discharged.time) if stay.discharged else newest
+def _end(stay: Stay, standing: pa.Table, written: pa.Table | None) -> datetime:
+    """Of events by when they were true: when they were known may be assumed, codes a week after an earlier visit."""
+    if stay.discharged:
+        return stay.discharged.time
+    newest: list[datetime] = [pc.max(standing["time"]).as_py()]
+    if written is not None and len(written):
+        newest.append(pc.max(written["available_time"]).as_py())
+    return max(newest)
+
+
+def _refuse_outside(patient: stays.Patient, stay: Stay, time: datetime) -> None:
+    """Whoever training would not have held: models say nothing of them."""
+    if not landmark.adult(patient, stay):
+        raise InputError(
+            f"The models are made for patients of {landmark.ADULT_YEARS} or older at admission, and this one was "
+            "younger or has no known birth; nothing was predicted."
+        )
+    if (stay.death and stay.death.time <= time) or landmark.dead_before(patient, time):
+        raise InputError("The patient had died by that time; give a prediction_time before.")
+    if stay.discharged and stay.discharged.time < time:
+        raise InputError("The patient had left by that time; give a prediction_time within a stay.")
 
 
 def _readable(written: pa.Table, admitted: datetime, time: datetime) -> dict[str, list[Tokens]]:

@@ -3,6 +3,7 @@
 Requests are refused in one sentence that names fields and never repeats a value, which may be a patient's.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,8 +95,8 @@ _FIELDS: dict[str, Any] = {
         datetime | None,
         Field(
             None,
-            description="For a patient: use what was known then (ISO 8601, UTC). Default: everything known, of a stay "
-            "that has ended what was known at its discharge",
+            description="For a patient: use what was known then (ISO 8601, UTC). Default: the last stay's discharge "
+            "or, while it lasts, the newest moment of which its record tells",
         ),
     ),
 }
@@ -141,7 +142,7 @@ def parse(body: bytes) -> Values | Patient:
     """The request in a body of JSON.
 
     Raises:
-        InputError: it is not JSON, names an unknown field, has a wrong type, or says nothing.
+        InputError: it is not JSON, names an unknown field, has a wrong type, is about a child, or says nothing.
     """
     try:
         asked = PredictRequest.model_validate_json(body).model_dump(exclude_none=True)
@@ -181,6 +182,8 @@ def _values(asked: dict[str, Any]) -> Values:
     note = asked.pop("clinical_note", None)
     if note is not None:
         _check_note(note)
+    if asked.get("age", math.inf) < ADULT[0]:
+        raise InputError(f"age is below {ADULT[0]:g}; the models are made for adults. Nothing was predicted.")
     if "sex" in asked:
         asked["sex"] = float(asked["sex"] == "female")
     outside = tuple(name for name, value in asked.items() if not _plausible(name, value))

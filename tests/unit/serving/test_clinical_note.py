@@ -130,6 +130,7 @@ def admit(settings: Settings, codes: Sequence[str] = ("GENDER//F", "HOSPITAL_ADM
          "source": "test", "event_id": i, "retracted": False, "shard": 0}
         for i, code in enumerate(codes)
     ]  # fmt: skip
+    events.append({**events[0], "time": datetime(2080, 6, 1), "code": "MEDS_BIRTH", "event_id": len(codes)})
     land(settings, "events", events, EVENTS.arrow_schema())
     land(settings, "subjects", [{"source_subject": "patient-1", "subject_id": 1}], SUBJECTS.arrow_schema())
 

@@ -35,23 +35,39 @@ EVENT_LINES: list[Line] = [
     (1, hours(40), "HOSPITAL_DISCHARGE//HOME", None, hours(40)),
     (1, hours(40), "ICD10CM//I509", None, hours(400)),
     (2, hours(0), "LOINC//8867-4", 77.0, hours(0)),  # an outpatient
+    (3, datetime(2080, 6, 1), "MEDS_BIRTH", None, datetime(2080, 6, 1)),
     (3, hours(0), "HOSPITAL_ADMISSION//ELECTIVE", None, hours(0)),
     (3, hours(1), "LOINC//8867-4", 61.0, hours(1)),
+    (4, datetime(2135, 6, 1), "MEDS_BIRTH", None, datetime(2135, 6, 1)),  # a child
+    (4, hours(0), "HOSPITAL_ADMISSION//EMERGENCY", None, hours(0)),
+    (5, datetime(2080, 6, 1), "MEDS_BIRTH", None, datetime(2080, 6, 1)),
+    (5, hours(0), "HOSPITAL_ADMISSION//EMERGENCY", None, hours(0)),
+    (5, hours(30), "MEDS_DEATH", None, hours(30)),
+    (5, hours(33), "HOSPITAL_DISCHARGE//DIED", None, hours(33)),
 ]
 
 
+def row_of(number: int, line: Line) -> dict[str, Any]:
+    subject, time, code, value, known = line
+    return {
+        "subject_id": subject, "time": time, "code": code, "numeric_value": value, "text_value": None,
+        "available_time": known, "visit_id": subject * 10 + (time < ADMITTED), "unit": None, "source": "test",
+        "event_id": number, "retracted": False, "shard": subject % 2,
+    }  # fmt: skip
+
+
+def add(settings: Settings, *lines: Line) -> None:
+    """More rows for the lake, after those of ``EVENT_LINES``."""
+    rows = [row_of(100 + number, line) for number, line in enumerate(lines)]
+    table = pa.Table.from_pylist(rows, schema=EVENTS.arrow_schema())
+    lake.append(settings, "events", table, "synthetic", "test", 2)
+
+
 def write_lake(settings: Settings) -> None:
-    rows = [
-        {
-            "subject_id": subject, "time": time, "code": code, "numeric_value": value, "text_value": None,
-            "available_time": known, "visit_id": subject * 10, "unit": None, "source": "test",
-            "event_id": number, "retracted": False, "shard": subject % 2,
-        }
-        for number, (subject, time, code, value, known) in enumerate(EVENT_LINES)
-    ]  # fmt: skip
+    rows = [row_of(number, line) for number, line in enumerate(EVENT_LINES)]
     events = pa.Table.from_pylist(rows, schema=EVENTS.arrow_schema())
     lake.append(settings, "events", events, "synthetic", "test", 1)
-    subjects = [{"source_subject": f"patient-{4710 + n}", "subject_id": n} for n in (1, 2, 3)]
+    subjects = [{"source_subject": f"patient-{4710 + n}", "subject_id": n} for n in range(1, 6)]
     table = pa.Table.from_pylist(subjects, schema=SUBJECTS.arrow_schema())
     lake.append(settings, "subjects", table, "synthetic", "test", 1)
 
@@ -109,6 +125,33 @@ def test_without_a_time_a_finished_stay_is_seen_at_its_discharge(client: TestCli
     assert ask(client, patient="patient-4713")["prediction_time"] == hours(1).isoformat()
 
 
+def test_without_a_time_an_open_stay_is_seen_when_something_was_last_true(
+    client: TestClient, settings: Settings
+) -> None:
+    """Not when it may be known: codes of a visit that ended this morning, a week later; a culture, after three days."""
+    add(
+        settings,
+        (3, hours(-60), "HOSPITAL_ADMISSION//EMERGENCY", None, hours(-60)),
+        (3, hours(-40), "HOSPITAL_DISCHARGE//HOME", None, hours(-40)),
+        (3, hours(-40), "ICD10CM//I509", None, hours(-40 + 7 * 24)),
+        (3, hours(1), "MICROBIOLOGY//POSITIVE", None, hours(73)),
+        (3, hours(2), "LOINC//8867-4", 64.0, hours(2)),
+    )
+    answer = ask(client, patient="patient-4713")
+    assert answer["prediction_time"] == hours(2).isoformat()
+    assert "heart_rate" not in answer["missing"]
+
+
+def test_a_withdrawn_row_does_not_move_the_default_time(client: TestClient, settings: Settings) -> None:
+    misdated = pa.Table.from_pylist(
+        [{**row_of(900, (3, hours(9000), "LOINC//8867-4", 64.0, hours(2))), "retracted": withdrawn,
+          "available_time": hours(2 + withdrawn)} for withdrawn in (False, True)],
+        schema=EVENTS.arrow_schema(),
+    )  # fmt: skip
+    lake.append(settings, "events", misdated, "synthetic", "test", 2)
+    assert ask(client, patient="patient-4713")["prediction_time"] == hours(1).isoformat()
+
+
 def test_factors_are_features_in_words(client: TestClient) -> None:
     factors = ask(client, hours(24))["predictions"][0]["factors"]
     assert all(factor["feature"] in features.names("mortality") for factor in factors)
@@ -121,6 +164,10 @@ def test_factors_are_features_in_words(client: TestClient) -> None:
         ({"patient": "patient-9999"}, 404, "does not know this patient"),
         ({"patient": "patient-4712"}, 422, "had not been admitted"),
         ({"patient": SECRET, "prediction_time": "2150-02-01T00:00:00"}, 422, "had not been admitted"),
+        ({"patient": SECRET, "prediction_time": "2150-03-03T00:00:01"}, 422, "had left by that time"),
+        ({"patient": "patient-4714"}, 422, "made for patients of 18 or older"),
+        ({"patient": "patient-4715"}, 422, "had died by that time"),
+        ({"patient": "patient-4715", "prediction_time": "2150-03-02T15:00:00"}, 422, "had died by that time"),
     ],
 )
 def test_who_can_not_be_found_gets_a_sentence_without_the_identifier(
@@ -144,12 +191,17 @@ def test_a_time_that_has_no_utc_is_one_sentence(client: TestClient, time: str) -
     assert "outside the years 1 to 9999" in response.json()["error"]
 
 
-@pytest.mark.parametrize(("time", "status"), [("0001-01-01T00:00:00", 422), ("9999-12-31T23:59:59", 200)])
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00", "9999-12-31T23:59:59"])
 def test_the_first_and_the_last_time_that_there_is_are_no_fault_of_the_server(
-    client: TestClient, time: str, status: int
+    client: TestClient, time: str
 ) -> None:
     response = client.post("/predict", json={"patient": SECRET, "prediction_time": time})
-    assert response.status_code == status
+    assert response.status_code == 422
+
+
+def test_who_dies_or_leaves_later_is_answered_until_then(client: TestClient) -> None:
+    assert ask(client, hours(29), "patient-4715")["prediction_time"] == hours(29).isoformat()
+    assert ask(client, hours(40))["prediction_time"] == hours(40).isoformat()
 
 
 def test_a_lake_without_events_says_which_table_is_missing(settings: Settings, promote: Any) -> None:

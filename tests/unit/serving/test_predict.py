@@ -112,6 +112,7 @@ def test_every_concept_and_alias_is_an_input(client: TestClient) -> None:
         ({"heart_rate": {CANARY: 1}}, "heart_rate must be a number."),
         ({"sex": CANARY}, "sex must be female or male."),
         ({"hr": 60, "pulse": 61}, "the same input"),
+        ({"age": 17.9, "heart_rate": 90}, "age is below 18; the models are made for adults."),
         ({"patient": 17}, "patient must be text"),
         ({"patient": "17", "age": 3}, "not both"),
         ({"patient": "17", "prediction_time": CANARY}, "prediction_time must be a time"),
