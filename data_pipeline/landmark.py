@@ -31,10 +31,17 @@ def due(events: pa.Table, since: datetime, until: datetime) -> list[tuple[int, d
 
 
 def reached_by(stay: Stay) -> datetime | None:
-    """The stay's landmark, or None where the patient had left or died by then."""
+    """The stay's landmark, or None where the patient was not there, or had died, by then.
+
+    Between two visits of a merged stay the patient is not there: that there would be a return was not known yet.
+    """
     at = stay.admitted.time + LANDMARK
-    left, died = stay.discharged, stay.death
-    return None if (left and left.time <= at) or (died and died.time <= at) else at
+    there = any(
+        visit.admitted.time <= at and (visit.discharged is None or visit.discharged.time > at)
+        for visit in stay.visits
+    )
+    died = stay.death
+    return at if there and not (died and died.time <= at) else None
 
 
 def adult(patient: Patient, stay: Stay) -> bool:

@@ -49,6 +49,28 @@ def test_who_leaves_later_is_asked_about_all_the_same(events: Draw) -> None:
     assert landmark.due(known, march(2), march(3)) == landmark.due(events(WARD), march(2), march(3))
 
 
+AT_HOME = (
+    HEADER
+    + """
+6 | 1950-06-01 00:00 | MEDS_BIRTH | | 1950-06-01 00:00
+6 | 2022-03-01 10:00 | HOSPITAL_ADMISSION//EMERGENCY | 60 | 2022-03-01 10:00
+6 | 2022-03-02 09:00 | HOSPITAL_DISCHARGE//HOME | 60 | 2022-03-02 09:00
+6 | 2022-03-02 18:00 | HOSPITAL_ADMISSION//EMERGENCY | 61 | 2022-03-02 18:00
+6 | 2022-03-05 10:00 | HOSPITAL_DISCHARGE//HOME | 61 | 2022-03-05 10:00
+"""
+)
+"""At home when a day had passed, and back in the evening: one merged stay."""
+
+
+@pytest.mark.parametrize("until", [march(2, 12), march(2, 20), march(9)])
+def test_who_is_at_home_after_a_day_is_not_asked_about_though_a_return_follows(
+    events: Draw, until: dt.datetime
+) -> None:
+    assert landmark.due(events(AT_HOME), march(2), until) == []
+    passed = labels.cohort(events(AT_HOME), "mortality", None, 0)["steps"].to_pylist()
+    assert max(passed) < len(labels.STEPS["mortality"])
+
+
 def test_nobody_is_asked_about_twice_and_nobody_is_forgotten(events: Draw) -> None:
     nights = [march(day) for day in range(1, 8)]
     each = [landmark.due(events(WARD), *span) for span in pairwise(nights)]
