@@ -30,6 +30,7 @@ from data_pipeline.assertions import standing
 from data_pipeline.landmark import ADULT_YEARS
 from data_pipeline.source import Provides
 from data_pipeline.stays import TRANSFER_GAP, Known, Patient, Stay, Visit, patients
+from mediscale.disclosure import count
 from mediscale.errors import QualityError
 from mediscale.predictor import Task
 from mediscale.refs import Frozen, TableRef
@@ -257,6 +258,6 @@ def _refuse_empty(params: Params, flow: dict[str, int]) -> None:
         before = steps[max(steps.index(lost_at) - 1, 0)]
         raise QualityError(
             f"{params.source} can't support the {params.task} task on dataset {params.dataset}: it has no "
-            f"{_NEEDS[lost_at]} ({flow[before]} left at the step before, {before!r}). "
+            f"{_NEEDS[lost_at]} ({count(flow[before])} left at the step before, {before!r}). "
             "Check which tables the extract has, or leave this task out."
         )

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mediscale import lake
+from mediscale.disclosure import count
 from mediscale.errors import QualityError, StorageError
 from mediscale.predictor import Task
 from mediscale.refs import Frozen, TableRef
@@ -18,13 +19,16 @@ SPLITS = ("train", "tuning", "held_out")
 
 ETHNICITIES: tuple[tuple[str, str], ...] = (
     ("unknown", r"UNKNOWN|UNABLE|DECLINED|NOT SPECIFIED|NOT OBTAINED|NO ANSWER|^$"),
-    ("hispanic", r"(?<!NON)(?<!NON-)(?<!NOT )(HISPANIC|LATINO|SOUTH AMERICAN)"),
+    ("hispanic", r"HISPANIC|LATINO|SOUTH AMERICAN"),
     ("black", r"BLACK|AFRICAN"),
     ("asian", r"\bASIAN"),
     ("white", r"WHITE|PORTUGUESE|EUROPEAN|CAUCASIAN"),
 )
 """Coarse group for subgroup evidence, never a feature: the first pattern found in the source's upper-case text decides,
 and text that fits none is ``other``. Sources mix ethnicity into race, so ``hispanic`` comes before the races."""
+
+_NOT_HISPANIC = r"\bNO[NT][ -]?(OF )?(HISPANIC|LATINO)([ ,/]+(OR|A|HISPANIC|LATINO|SPANISH|ORIGIN)\b)*"
+"""Left out before a pattern is looked for: it says no group, and alone it leaves the group unknown."""
 
 _KEY = ["subject_id", "visit_id", "prediction_time"]
 
@@ -79,8 +83,8 @@ def _refuse_too_few(params: Params, train: dict[str, int]) -> None:
     with_outcome, without = train["events"], train["n"] - train["events"]
     if min(with_outcome, without) < params.least_per_class:
         raise QualityError(
-            f"The {params.task} cohort of {params.dataset} has {with_outcome} training rows with the outcome and "
-            f"{without} without; at least {params.least_per_class} of each are needed to train. "
+            f"The {params.task} cohort of {params.dataset} has {count(with_outcome)} training rows with the outcome "
+            f"and {count(without)} without; at least {params.least_per_class} of each are needed to train. "
             "Land a larger extract, or leave this task out."
         )
 
@@ -89,8 +93,8 @@ def _refuse_mismatch(params: Params, labels: pa.Table, features: pa.Table) -> No
     order = [(name, "ascending") for name in _KEY]
     if not labels.select(_KEY).sort_by(order).equals(features.select(_KEY).sort_by(order)):
         raise StorageError(
-            f"{params.features} ({features.num_rows} rows) was not computed for {params.labels} "
-            f"({labels.num_rows} rows); run gold again for these labels."
+            f"{params.features} ({count(features.num_rows)} rows) was not computed for {params.labels} "
+            f"({count(labels.num_rows)} rows); run gold again for these labels."
         )
 
 
@@ -146,7 +150,8 @@ def _races(params: Params, settings: Settings) -> "DataFrame":
 def _ethnicity(text: "Column") -> "Column":
     from pyspark.sql import functions as f
 
+    told = f.trim(f.regexp_replace(f.upper(text), _NOT_HISPANIC, ""))
     group = f.lit("other")
     for name, pattern in reversed(ETHNICITIES):
-        group = f.when(f.upper(f.trim(text)).rlike(pattern), name).otherwise(group)
+        group = f.when(told.rlike(pattern), name).otherwise(group)
     return group

@@ -76,6 +76,16 @@ def test_mortality_is_predicted_a_day_after_admission(events: Draw) -> None:
             id="a transfer: gone for less than a day",
         ),
         pytest.param(
+            BORN + visit(1, "2150-01-01 10:00", "2150-01-02 10:00") + visit(2, "2150-01-02 18:00", "2150-01-05 10:00"),
+            [2, 5],
+            id="at home at 24 h: nobody knew of the return",
+        ),
+        pytest.param(
+            BORN + visit(1, "2150-01-01 10:00", "2150-01-02 10:00") + visit(2, "2150-01-02 10:00", "2150-01-05 10:00"),
+            [2, 7],
+            id="moved at 24 h, without a gap",
+        ),
+        pytest.param(
             BORN + visit(1, "2150-01-01 10:00", "2150-01-05 20:00") + visit(2, "2150-01-06 20:01", "2150-01-09 10:00"),
             [7, 7],
             id="more than a day apart",
@@ -225,7 +235,8 @@ def test_source_that_can_not_support_the_task_is_refused_in_a_sentence(
         dataset="test", source="omop", events=written(settings, drawn, 2), shards=2, task="mortality"
     )
     with pytest.raises(
-        QualityError, match=r"omop can't support the mortality task .* it has no stays with a discharge"
+        QualityError,
+        match=r"omop can't support the mortality task .* it has no stays with a discharge \(fewer than 10",
     ):
         labels.run(params, settings, "key-2")
 

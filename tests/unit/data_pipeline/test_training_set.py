@@ -25,8 +25,12 @@ RACES = {
     6: "AMERICAN INDIAN/ALASKA NATIVE",
     7: "nonhispanic",
     8: "Caucasian",
+    9: "NOT HISPANIC OR LATINO",
+    10: "WHITE NON HISPANIC",
+    11: "BLACK, NON-HISPANIC/LATINO",
+    12: "NOT OF HISPANIC ORIGIN",
 }
-AGES = [18, 44.9, 45, 65, 80, 90, None, 30, 30, 30, 30, 30]
+AGES = [18, 44.9, 45, 65, 80, 90, None, 30, 30, 30, 30, 30, 30]
 
 
 def put(settings: Settings, name: str, rows: pa.Table) -> TableRef:
@@ -76,28 +80,35 @@ def test_join_freezes_features_with_groups(settings: Settings, events: Draw) -> 
     told = "".join(f"{s} | 2150-01-01 00:00 | RACE//{race} | \n" for s, race in RACES.items())
     corrected = "1 | 2150-01-01 00:00 | RACE//UNKNOWN | 77\n"
     drawn = events("subject_id | time | code | event_id\n" + corrected + told)
-    labels = label_rows([True, False] * 6)
+    labels = label_rows([True, False] * 6 + [True])
     result = training_set.run(params(settings, drawn, labels, feature_rows(labels)), settings, "key")
-    assert result.counts["train"] == {"n": 12, "events": 6, "subjects": 12}
+    assert result.counts["train"] == {"n": 13, "events": 7, "subjects": 13}
     assert result.counts["held_out"] == {"n": 0, "events": 0, "subjects": 0}
     rows = lake.read(settings, result.training_set).sort_by("subject_id").to_pydict()
     assert rows["ethnicity"] == [
-        "white", "black", "asian", "hispanic", "unknown", "other", "other", "white", *["unknown"] * 4
+        "white", "black", "asian", "hispanic", "unknown", "other", "unknown", "white",
+        "unknown", "white", "black", "unknown", "unknown",
     ]  # fmt: skip
     assert rows["sex"][:3] == ["female", "male", "unknown"]
     assert rows["age_band"][:7] == ["18-44", "18-44", "45-64", "65-79", "80+", "80+", "unknown"]
-    assert rows["boolean_value"] == [True, False] * 6
+    assert rows["boolean_value"] == [True, False] * 6 + [True]
     assert list(rows) == [*tables.TRAINING_SET.column_names, *features.names("mortality")]
 
 
-@pytest.mark.parametrize("outcomes", [[False] * 12, [True] * 4 + [False] * 8, [True] * 12])
-def test_too_few_of_a_class_to_train_is_refused_with_counts(
-    settings: Settings, events: Draw, outcomes: list[bool]
+@pytest.mark.parametrize(
+    ("outcomes", "sentence"),
+    [
+        ([False] * 12, "0 training rows with the outcome and 12 without"),
+        ([True] * 4 + [False] * 8, "fewer than 10 training rows with the outcome and fewer than 10 without"),
+        ([True] * 12, "12 training rows with the outcome and 0 without"),
+    ],
+)
+def test_too_few_of_a_class_to_train_is_refused_without_a_small_count(
+    settings: Settings, events: Draw, outcomes: list[bool], sentence: str
 ) -> None:
     labels = label_rows(outcomes)
     frozen = params(settings, events("subject_id | time | code\n"), labels, feature_rows(labels))
-    count = f"{sum(outcomes)} training rows with the outcome and {12 - sum(outcomes)} without"
-    with pytest.raises(QualityError, match=count):
+    with pytest.raises(QualityError, match=sentence):
         training_set.run(frozen, settings, "key")
 
 
