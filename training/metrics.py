@@ -99,10 +99,15 @@ def _mean(w: Floats, values: Floats) -> Floats:
 
 
 def _recalibrate(y: Floats, x: Floats, w: Floats, steps: int = 30) -> Floats:
-    """Slope of k weighted logistic regressions by Newton's method, all at once; NaN where one did not settle."""
-    k = len(w)
-    a, b = np.zeros(k), np.ones(k)
-    change = np.full(k, np.inf)
+    """Slope of k weighted logistic regressions by Newton's method, all at once; NaN where one did not settle.
+
+    They start from the null model, on standardised ``x``, and no step is longer than one: where risks are far too
+    extreme or outcomes rare, a whole step can lead away for good.
+    """
+    spread = max(float(x.std()), _TINY)
+    x = (x - x.mean()) / spread
+    a, b = logit(_mean(w, y)), np.zeros(len(w))
+    length = np.full(len(w), np.inf)
     with np.errstate(all="ignore"):
         for _ in range(steps):
             mu = sigmoid(a[:, None] + b[:, None] * x)
@@ -111,11 +116,12 @@ def _recalibrate(y: Floats, x: Floats, w: Floats, steps: int = 30) -> Floats:
             g0, g1 = residual.sum(axis=1), residual @ x
             det = h0 * h2 - h1**2
             step_a, step_b = (h2 * g0 - h1 * g1) / det, (h0 * g1 - h1 * g0) / det
-            a, b = a + np.clip(step_a, -2, 2), b + np.clip(step_b, -2, 2)
-            change = np.maximum(np.abs(step_a), np.abs(step_b))
-            if np.all((change < 1e-9) | np.isnan(change)):
+            length = np.maximum(np.abs(step_a), np.abs(step_b))
+            kept = np.minimum(1, 1 / length)
+            a, b = a + kept * step_a, b + kept * step_b
+            if np.all((length < 1e-9) | np.isnan(length)):
                 break
-    return np.where((change < 1e-6) & _both_classes(y, w), b, np.nan)
+    return np.where((length < 1e-6) & _both_classes(y, w), b / spread, np.nan)
 
 
 def _shift(y: Floats, x: Floats, w: Floats, steps: int = 60) -> Floats:

@@ -52,6 +52,19 @@ def test_risks_that_are_too_extreme_have_a_slope_below_one() -> None:
     assert metrics.calibration_slope(y, doubled, metrics.unweighted(y))[0] == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.parametrize("times", [2, 3, 4, 6])
+@pytest.mark.parametrize(("mean", "rate"), [(-2.8, 0.09), (-4.8, 0.015)])
+def test_risks_that_are_far_too_extreme_still_have_a_slope(times: int, mean: float, rate: float) -> None:
+    rng = np.random.default_rng(4)
+    log_odds = rng.normal(mean, 1.1, 2000)
+    y = (rng.random(2000) < metrics.sigmoid(log_odds)).astype(float)
+    assert y.mean() == pytest.approx(rate, abs=0.005)
+    p, w = metrics.sigmoid(times * log_odds), rng.poisson(1.0, (20, 2000)).astype(float)
+    x = metrics.logit(p)[:, None]
+    fits = [LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(x, y, sample_weight=row) for row in w]
+    assert metrics.calibration_slope(y, p, w) == pytest.approx([fit.coef_[0, 0] for fit in fits], abs=1e-4)
+
+
 def test_net_benefit_by_hand() -> None:
     y, p = np.array([1.0, 0, 0, 1, 0]), np.array([0.9, 0.3, 0.1, 0.05, 0.6])
     # at 0.2 three are treated: one case and two others, who weigh 0.2 / 0.8 each
