@@ -18,6 +18,7 @@ from airflow.sdk import Asset, BaseOperator, Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from mediscale import graph
+from mediscale.errors import NotFoundError, QualityError, UsageError
 
 HOME = os.environ.get("MEDISCALE_HOME", ".mediscale")
 COMMAND = os.environ.get("MEDISCALE_COMMAND", "mediscale")
@@ -71,7 +72,7 @@ EXTRACT_PARAMS = {
     "size": Param(
         usual("size") or "small",
         type="string",
-        enum=["tiny", "small", "large"],
+        enum=list(graph.SIZES),
         description="Of a made-up hospital: 250, 6,000 or 40,000 patients.",
     ),
 }
@@ -125,11 +126,9 @@ DEFAULTS = {
 EVERY_DAG = {"catchup": False, "max_active_runs": 1, "tags": ["mediscale"], "on_failure_callback": alert}
 """A run that takes too long fails as a whole, and no task of it tells."""
 
-WRONG = 2
-"""How the program ends at a mistake in its arguments, which no second try mends."""
-REFUSED = 4
-"""How it ends where a source lacks what a task needs: that task's steps are skipped, the others go on."""
-NOT_FOUND = 7
+REFUSED = QualityError.exit_code
+"""How the program ends where a source lacks what a task needs: that task's steps are skipped, the others go on."""
+NOT_FOUND = NotFoundError.exit_code
 """How it ends where there is nothing yet to look at."""
 
 
@@ -157,7 +156,8 @@ class StageOperator(BaseOperator):
         if code in self.skips:
             raise AirflowSkipException(sentence)
         if code:
-            raise AirflowFailException(sentence) if code == WRONG else RuntimeError(sentence)
+            hopeless = code == UsageError.exit_code  # no second try mends it
+            raise AirflowFailException(sentence) if hopeless else RuntimeError(sentence)
         return self.result
 
     def _run(self, stream: BinaryIO, said: BinaryIO) -> tuple[int, str]:
@@ -240,11 +240,16 @@ def chain(
     before: Mapping[str, BaseOperator],
     folders: Mapping[str, str] | None = None,
     config: tuple[str, str] = CONFIG,
+    fixed: Mapping[str, str] | None = None,
 ) -> dict[str, BaseOperator]:
-    """One task per node, after those tasks whose results it takes."""
+    """One task per node, after those tasks whose results it takes.
+
+    ``fixed`` is, per stage, a parameter as NAME=VALUE that the run's configuration can't change.
+    """
     done = dict(before)
     for node in graph.nodes(steps):
-        done[node.name] = stage(node, folders or {}, config)
+        setting = (fixed or {}).get(node.stage)
+        done[node.name] = stage(node, folders or {}, (*config, "--set", setting) if setting else config)
         for name in node.upstream:
             if name in done:
                 done[name] >> done[node.name]

@@ -92,7 +92,7 @@ def _staged(results: Path, name: str) -> str:
 def retraining() -> None:
     newest = night()
     made = {node.name for node in graph.nodes(graph.FEATURES)} | {graph.EXTRACT}
-    done = chain(graph.TRAINING, {}, dict.fromkeys(made, NIGHT))
+    done = chain(graph.TRAINING, {}, dict.fromkeys(made, NIGHT), fixed={"promotion": "aim=staging"})
     published = publish(RESULTS, newest)
     for name in graph.TASKS:
         newest >> done[graph.named("training_set", name)]

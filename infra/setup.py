@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,7 @@ def alone() -> Iterator[None]:
     """Waits until no other set-up works in this checkout."""
     TOOLS.mkdir(exist_ok=True)
     with (TOOLS / "lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)  # what this starts holds it too, should this be killed
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -201,9 +203,8 @@ def archive_classes() -> None:
     own = f"-XX:SharedArchiveFile={partial / 'java.jsa'}"  # not every runtime comes with one
     dump = [java_command(), "-Xshare:dump", "-XX:+UseSerialGC", own]
     made = subprocess.run(dump, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    options = (
-        "" if made.returncode else f"{own} -XX:ArchiveClassesAtExit={partial / 'spark.jsa'} -Xlog:disable"
-    )
+    at_exit = [own, f"-XX:ArchiveClassesAtExit={partial / 'spark.jsa'}", "-Xlog:disable"]
+    options = "" if made.returncode else shlex.join(at_exit)
     start = [str(PLATFORM / "bin" / "python"), str(SPARK_START), str(partial)]
     run("starting Spark once", start, "Spark and the Java of this machine", SPARK_SUBMIT_OPTS=options)
     partial.replace(home)
@@ -292,7 +293,12 @@ def run(title: str, command: Sequence[str], source: str, **environment: str) -> 
     log = TOOLS / "set-up.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=mirrored() | environment
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=mirrored() | environment,
+            close_fds=False,
         )
         while process.poll() is None:
             time.sleep(0.1)
@@ -330,4 +336,7 @@ def fail(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except KeyboardInterrupt:
+        fail("stopped; the same command goes on")

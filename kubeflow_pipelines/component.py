@@ -1,17 +1,19 @@
-"""What a component does inside the image: one call of a stage, and its outcome where a Kubeflow user looks for it."""
+"""What a component does inside the image: one call of a stage, and its outcome where a Kubeflow user looks for it.
+
+Many people look there, so no small count of patients leaves a stage this way: it is in the lake's manifests.
+"""
 
 import html
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from mediscale import headlines, manifest, resolve, stages
+from mediscale import disclosure, headlines, manifest, resolve, stages
 from mediscale.errors import MediscaleError, QualityError
 from mediscale.settings import Settings
 
@@ -27,15 +29,11 @@ class Done:
     metrics: dict[str, float]
     tables: dict[str, str]
     """Table versions that the stage left, with their rows and logical digests."""
-    page: Path | str
-    """The stage's own report where it has one, else a small page."""
+    page: str
 
     def write(self, report: str, record: str) -> None:
         Path(record).write_text(self.result)
-        if isinstance(self.page, Path):
-            shutil.copyfile(self.page, report)
-        else:
-            Path(report).write_text(self.page)
+        Path(report).write_text(self.page)
 
 
 def extract(home: str, config: stages.RunConfig, **which: str) -> str:
@@ -56,11 +54,12 @@ def run(name: str, task: str, home: str, config: stages.RunConfig, upstream: Seq
     except QualityError as refusal:
         return _refused(str(refusal))
     left = _manifest(settings, name, result)
+    told = disclosure.told(left.result)
     return Done(
-        result=result.model_dump_json(),
-        metrics=dict(_numbers(result)),
-        tables={str(output.ref): f"{output.rows} rows, {output.digest}" for output in left.outputs},
-        page=_page(settings, name, result),
+        result=json.dumps(told),
+        metrics=dict(_numbers(told)),
+        tables={str(o.ref): f"{disclosure.count(o.rows)} rows, {o.digest}" for o in left.outputs},
+        page=_page(headlines.of(name, result), told),
     )
 
 
@@ -88,19 +87,12 @@ def _manifest(settings: Settings, name: str, result: BaseModel) -> manifest.Mani
     return next(done for done in reversed(manifest.of_stage(settings, name)) if done.result == left)
 
 
-def _numbers(result: BaseModel) -> Iterator[tuple[str, float]]:
-    for name, value in result:
+def _numbers(told: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in told.items():
         for label, number in value.items() if isinstance(value, Mapping) else [(name, value)]:
             if isinstance(number, (bool, int, float)):
                 yield label, float(number)
 
 
-def _page(settings: Settings, name: str, result: BaseModel) -> Path | str:
-    for field in ("docs", "report"):
-        place: str | None = getattr(result, field, None)
-        pages = [settings.home / place, settings.home / place / "index.html"] if place else []
-        for page in pages:
-            if page.is_file():
-                return page
-    text = html.escape(json.dumps(result.model_dump(mode="json"), indent=1))
-    return f"<p>{html.escape(headlines.of(name, result))}</p><pre>{text}</pre>"
+def _page(headline: str, told: Mapping[str, Any]) -> str:
+    return f"<p>{html.escape(headline)}</p><pre>{html.escape(json.dumps(told, indent=1))}</pre>"

@@ -8,7 +8,7 @@ from kfp.dsl import HTML, Artifact, Metrics, Output
 from mediscale.settings import Settings
 
 IMAGE = "mediscale-platform:0.1.0-python3.11"
-"""Built from infra/docker; a cluster's registry is put before it by its own image policy."""
+"""The platform's environment in an image; a cluster's registry is put before it by its own image policy."""
 
 INPUTS = ("first", "second", "third", "fourth", "fifth", "sixth")
 """What ``stage`` calls the results that it is given."""

@@ -11,11 +11,17 @@ from mediscale.settings import Settings
 
 def compiled(output: Path | None, settings: Settings) -> Path:
     """Compiles the pipeline for the cluster of the settings into ``output``, or for none over the repository's own
-    file."""
+    file.
+
+    Raises:
+        UsageError: the output is no YAML file, or kfp is absent.
+    """
     need_kfp()
     from kubeflow_pipelines import steps, train_pipeline
 
     path = output or train_pipeline.COMPILED
+    if path.suffix != ".yaml" or path.is_dir():
+        raise UsageError(f"{path} is no file that ends with .yaml; choose another --output.")
     path.parent.mkdir(parents=True, exist_ok=True)
     named = {name: getattr(settings, f"kfp_{name}") for name in steps.Cluster._fields}
     train_pipeline.compile_to(path, steps.Cluster(**named) if output else steps.NONE)

@@ -11,11 +11,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.errors import BusyError, InputError, MediscaleError, QualityError, UsageError
-from mediscale.graph import TASKS
+from mediscale.errors import (
+    BusyError,
+    InputError,
+    MediscaleError,
+    NotFoundError,
+    QualityError,
+    StorageError,
+    UsageError,
+)
+from mediscale.graph import SIZES, TASKS
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -45,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left, for example `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(f"mediscale: {error.filename}: {error.strerror}.", file=sys.stderr)
+        return StorageError.exit_code
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -126,9 +140,7 @@ def _add_extract(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--path", type=Path, help="folder of the extract")
     parser.add_argument("--dataset", help="name in the lake (default: the source's, or 'synthetic')")
-    parser.add_argument(
-        "--size", choices=("tiny", "small", "large"), help="size of the synthetic hospital (default: small)"
-    )
+    parser.add_argument("--size", choices=SIZES, help="size of the synthetic hospital (default: small)")
 
 
 def _add_serve(verbs: Any) -> None:
@@ -136,7 +148,7 @@ def _add_serve(verbs: Any) -> None:
     serve.add_argument("--dataset", help="whose models (default: the only dataset with one)")
     serve.add_argument("--alias", choices=("production", "staging"), default="production")
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=_port, default=8000)
+    serve.add_argument("--port", type=partial(_port, least=0), default=8000, help="0: one that is free")
     serve.add_argument("--workers", type=int, default=1)
     score = _verb(verbs, "score", "risk of every visit in a dataset's cohort, with Spark", _score)
     score.add_argument("--dataset", required=True)
@@ -202,11 +214,10 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is no port; choose one from 1 to 65535")
-    return port
+def _port(text: str, least: int = 1) -> int:
+    if not (text.isdecimal() and least <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text} is no port; choose one from {least} to 65535")
+    return int(text)
 
 
 def _settings() -> "Settings":
@@ -308,6 +319,8 @@ def _pipeline(options: argparse.Namespace) -> int:
 
     which, config = _which(options), _config(options.set)
     if options.action == "compile":
+        if config or any(which.values()):
+            raise UsageError("What is compiled is the same for every run; give these options to submit.")
         print(submit.compiled(options.output, _settings()))
     else:
         stages.check(config)
@@ -353,9 +366,16 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    from mediscale import registry
+    from mediscale import lake, registry
 
-    for move in registry.history(_settings(), options.dataset):
+    settings = _settings()
+    moves = registry.history(settings, options.dataset)
+    if not moves:
+        there = ", ".join(lake.datasets(settings)) or "none yet"
+        raise NotFoundError(
+            f"No alias of {options.dataset} was ever moved; the lake's datasets are: {there}."
+        )
+    for move in moves:
         print(
             f"{move.sequence:>4}  {move.moved_at:%Y-%m-%d %H:%M}  {move.model} {move.alias}: "
             f"{move.from_version or '-'} → {move.to_version}  by {move.actor}  {move.reason}"
@@ -448,7 +468,9 @@ def _stage(name: str, arguments: list[str]) -> int:
 def _stage_called(name: str, options: argparse.Namespace, settings: "Settings") -> "BaseModel":
     from mediscale import resolve, stages
 
-    config: dict[str, Any] = _json_object(options.run_config, "--run-config").get(name, {})
+    whole = _json_object(options.run_config, "--run-config")
+    stages.check(whole)
+    config = dict(whole.get(name, {}))
     config |= _read_json(options.config) if options.config else {}
     config |= dict(_assignment(text) for text in options.set)
     results = [_read_json(path) for path in options.upstream]
@@ -464,6 +486,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         text = path.read_text()
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8.") from error
     return _json_object(text, str(path))
 
 

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 TASKS = ("mortality", "readmission")
 
+SIZES = ("tiny", "small", "large")
+"""Of a synthetic hospital: 250, 6,000 or 40,000 patients."""
+
 DATASET_PATTERN = "^[a-z0-9][a-z0-9-]*$"
 """A dataset's name is part of paths, keys and model names."""
 

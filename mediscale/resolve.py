@@ -112,7 +112,11 @@ def resolved(
 
 
 def wired(stage: str, config: Mapping[str, Any], upstream: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Fills parameters from upstream results by field name, as ``stages.fill`` does for results that have a type."""
+    """The parameters given, and for those that are not, the upstream results' fields of the same name.
+
+    Raises:
+        UsageError: two upstream results disagree about a parameter.
+    """
     values = dict(config)
     fields = stages.load(stage).Params.model_fields.keys() - config.keys()
     for result in upstream:

@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 from mediscale import resolve
 from mediscale.errors import BusyError, MediscaleError, UsageError
+from mediscale.graph import SIZES
 from mediscale.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -37,15 +38,13 @@ def environment(settings: Settings) -> dict[str, str]:
     """What Airflow and its tasks need to know, on top of this process's environment.
 
     Raises:
-        UsageError: Airflow's environment was not built.
+        UsageError: Airflow's environment was not built, or what a scheduled run takes (MEDISCALE_DATASET,
+            MEDISCALE_SIZE) is not possible.
         InputError: MEDISCALE_SOURCE names no source.
     """
     if not AIRFLOW.exists():
         raise UsageError("Airflow's own environment is not built; run `make airflow-env`.")
-    if usual := os.environ.get("MEDISCALE_SOURCE"):
-        from data_pipeline import source
-
-        source.load(usual)
+    _check_usual()
     home = settings.home / "airflow"
     return {
         **os.environ,
@@ -65,6 +64,21 @@ def environment(settings: Settings) -> dict[str, str]:
             "MEDISCALE_COMMAND", str(Path(sys.executable).with_name("mediscale"))
         ),
     }
+
+
+def _check_usual() -> None:
+    """Airflow would drop a DAG whose parameters have a default that they do not allow."""
+    source, path, dataset, size = (
+        os.environ.get(f"MEDISCALE_{name}", "") for name in ("SOURCE", "PATH", "DATASET", "SIZE")
+    )
+    if size not in ("", *SIZES):
+        raise UsageError(f"MEDISCALE_SIZE is one of {', '.join(SIZES)}.")
+    source = "" if source == _NOT_GIVEN["source"] else source
+    if source:
+        from data_pipeline.source import load
+
+        load(source)
+    resolve.check_choice("", source, path, dataset)
 
 
 _NOT_GIVEN = {"source": "synthetic", "path": None, "dataset": None, "size": "small"}
@@ -109,7 +123,9 @@ def standalone(settings: Settings, port: int) -> int:
     print(f"Airflow starts; this takes a minute or two, and {log} tells what it does.", flush=True)
     with log.open("w") as stream:
         migrate(around, stream)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for stop in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(stop) != signal.SIG_IGN:  # as nohup asks
+                signal.signal(stop, signal.default_int_handler)
         with _components(around, stream) as parts:
             await_answer(parts, port, log)
             print(
@@ -141,6 +157,9 @@ class Part:
 
     def start(self) -> None:
         self.started = time.monotonic()
+        self.groups = [
+            group for group in self.groups if _lives(group)
+        ]  # the number of an ended one is given again
         self.process = subprocess.Popen(
             [str(AIRFLOW), *self.command],
             env=self.around,
@@ -163,24 +182,36 @@ class Part:
         print(f"Airflow's {self.command[0]} ended by itself and is started again; runs go on.", flush=True)
         self.start()
 
-    def wait(self) -> None:
-        """Until it ended; idle workers that outlived it, which listen to nobody else, are ended too."""
-        self.process.wait()
+    def kill(self) -> None:
+        """Idle workers that outlived it, which listen to nobody else, too."""
         for group in self.groups:
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
 
 
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @contextmanager
 def _components(around: dict[str, str], log: TextIO) -> Iterator[list[Part]]:
-    parts = [Part(command, around, log) for command in _COMPONENTS]
+    parts: list[Part] = []
     try:
+        parts.extend(Part(command, around, log) for command in _COMPONENTS)
         yield parts
     finally:
-        for part in parts:
-            part.process.terminate()
-        for part in parts:
-            part.wait()
+        try:
+            for part in parts:
+                part.process.terminate()
+            for part in parts:
+                part.process.wait()
+        finally:  # also when a person is tired of waiting for tasks that end
+            for part in parts:
+                part.kill()
 
 
 def _keep_up(parts: list[Part]) -> int:

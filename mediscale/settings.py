@@ -1,7 +1,6 @@
 """WHERE things are. How a stage works is in its ``Params``; nothing is read from the environment at import."""
 
 from pathlib import Path
-from urllib.parse import urlparse
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,7 +33,7 @@ class Settings(BaseSettings):
     kfp_secret: str = ""
     """Secret of the cluster whose keys are settings (MEDISCALE_LAKE, MEDISCALE_TRACKING_URI …) of every step."""
     kfp_image: str = ""
-    """Image of the steps, with its registry. Default: the one that infra builds, by its bare name."""
+    """Image of the steps, in which ``mediscale`` is installed, with its registry. Default: its bare name."""
     kfp_accelerator: str = ""
     """What the cluster calls its accelerators, such as nvidia.com/gpu; the note model's step then asks for one."""
     encoder: str = "all-MiniLM-L6-v2"
@@ -54,7 +53,3 @@ class Settings(BaseSettings):
     def table_uri(self, dataset: str, table: str) -> str:
         """Address of a Delta table: ``<lake>/<dataset>/<table>``."""
         return f"{self.lake.rstrip('/')}/{dataset}/{table}"
-
-    @property
-    def lake_is_local(self) -> bool:
-        return urlparse(self.lake).scheme in ("", "file")

@@ -1,6 +1,7 @@
 """Numbered places that one living process at a time holds: what a killed holder left is the next one's to deal with."""
 
 import fcntl
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import TextIO
@@ -24,3 +25,14 @@ def claim(folder: Path) -> tuple[int, TextIO]:
         else:
             return slot, lock
     raise AssertionError  # count() does not end
+
+
+def left(folder: Path) -> Iterator[int]:
+    """Every slot that no living process holds; each is held while the caller looks at it."""
+    for file in sorted(folder.glob("*.lock")):
+        with file.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield int(file.stem)

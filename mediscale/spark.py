@@ -2,11 +2,13 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+from urllib.parse import urlparse
 
 from mediscale import lake, slots
 from mediscale.errors import UsageError
@@ -17,7 +19,7 @@ from mediscale.tables import declared
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+_SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-XX:+UseSerialGC")
 """In minutes on a few cores the second compiler and a parallel collector cost more than they give."""
 
 _LOGGING = Path(__file__).with_name("log4j2.properties")
@@ -30,9 +32,9 @@ def session(settings: Settings) -> "SparkSession":
     """Starts Spark with Delta, or returns the running session.
 
     Raises:
-        UsageError: Java or Spark's jars are missing.
+        UsageError: Spark's jars are missing, or the lake is where it has none to reach it with.
     """
-    _prepare_environment()
+    _prepare_environment(settings)
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.appName("mediscale").master(settings.spark_master)
@@ -41,7 +43,7 @@ def session(settings: Settings) -> "SparkSession":
     return builder.getOrCreate()
 
 
-def _prepare_environment() -> None:
+def _prepare_environment(settings: Settings) -> None:
     prefix = Path(sys.prefix)
     if not os.environ.get("JAVA_HOME") and (prefix / "java").exists():
         os.environ["JAVA_HOME"] = str(prefix / "java")
@@ -49,12 +51,30 @@ def _prepare_environment() -> None:
         raise UsageError(
             "Spark's jars are not in this environment; run `make run` or `make test` once to set it up."
         )
+    scheme = urlparse(settings.lake).scheme
+    connector = _CONNECTORS.get(scheme, "")
+    if not any(jar.name.startswith(connector) for jar in _jars()):
+        raise UsageError(
+            f"Spark can't reach a lake on {scheme}:// here; put {connector}'s jars beside its own, in {_JARS}."
+        )
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else workers use whatever python3 is on PATH
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    if _is_local(settings):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+
+
+_JARS = Path(sys.prefix) / "jars" / "spark"
+_CONNECTORS = {"s3": "hadoop-aws", "gs": "gcs-connector", "abfss": "hadoop-azure"}
+"""What Spark needs for a lake elsewhere: hundreds of megabytes that no laptop needs, so an image for a cluster adds
+them."""
 
 
 def _jars() -> list[Path]:
-    return sorted((Path(sys.prefix) / "jars" / "spark").glob("*.jar"))
+    return sorted(_JARS.glob("*.jar"))
+
+
+def _is_local(settings: Settings) -> bool:
+    """Whether driver and executors are one process, which then listens to this machine alone."""
+    return settings.spark_master.startswith("local")
 
 
 def _archived_classes() -> list[str]:
@@ -74,14 +94,15 @@ def _configuration(settings: Settings) -> dict[str, str]:
         f"-XX:ErrorFile={scratch}/java-%p.log",  # not where the command was typed
         "-Duser.timezone=UTC",
         f"-Dlog4j2.configurationFile={_LOGGING}",
-        _SHORT_LIVED,
+        *_SHORT_LIVED,
         *_archived_classes(),
     ]
     return {
         "spark.driver.extraClassPath": ":".join(jars),
         "spark.executor.extraClassPath": ":".join(jars),
         "spark.driver.memory": settings.spark_memory,
-        "spark.driver.bindAddress": "127.0.0.1",
+        **({"spark.driver.bindAddress": "127.0.0.1"} if _is_local(settings) else {}),
+        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",  # one spelling for deltalake and Spark
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
@@ -95,16 +116,17 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": KEEP_FOREVER,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.extraJavaOptions": " ".join(options),
+        "spark.driver.extraJavaOptions": shlex.join(options),
     }
 
 
 def shuffle_folder(settings: Settings) -> Path:
-    """Where this process alone keeps rows between steps of its work. What a killed one left there is deleted."""
+    """Where this process alone keeps rows between steps of its work. What killed ones left there is deleted."""
     folder = settings.home / "spark" / "local"
+    for slot in slots.left(folder):
+        shutil.rmtree(folder / str(slot), ignore_errors=True)
     slot, lock = slots.claim(folder)
     _HELD.append(lock)
-    shutil.rmtree(folder / str(slot), ignore_errors=True)
     return folder / str(slot)
 
 

@@ -47,8 +47,15 @@ STAGES: dict[str, str] = {
 RunConfig = Mapping[str, Mapping[str, Any]]
 """Per stage of a run, the parameters that are not to be its defaults; the same for every task."""
 
-LOOKED_UP = frozenset(
+_NOT_CONFIGURED = frozenset(
     {
+        "source",
+        "path",
+        "extract_digest",
+        "dataset",
+        "size",
+        "task",
+        "oracle",
         "incumbent",
         "incumbent_uri",
         "incumbent_digest",
@@ -59,7 +66,8 @@ LOOKED_UP = frozenset(
         "surrogate_key",
     }
 )
-"""What callers find out themselves (``resolve``): a run whose configuration could say it would decide by it."""
+"""What a run's own options say, and what callers find out themselves (``resolve``): a configuration that could say it
+too would decide by it."""
 
 
 class Stage(Protocol):
@@ -82,19 +90,18 @@ def load(name: str) -> Stage:
     return cast("Stage", import_module(STAGES[name]))
 
 
-def call(name: str, config: Mapping[str, Any], *upstream: BaseModel, settings: Settings) -> BaseModel:
+def call(name: str, config: Mapping[str, Any], settings: Settings) -> BaseModel:
     """Runs a stage, or returns what it returned before for the same key.
 
-    ``config`` gives parameters by name; every other parameter is taken from the upstream result that has a field of
-    that name. Leaves a manifest.
+    ``config`` gives parameters by name. Leaves a manifest.
 
     Raises:
-        UsageError: a parameter is missing, unknown, invalid, or two upstream results disagree about it.
+        UsageError: a parameter is missing, unknown or invalid.
         BusyError: the same stage is running on the same dataset, or the registry is locked.
         StorageError: the disk is full or the lake can't be written.
     """
     stage = load(name)
-    params = fill(name, stage.Params, config, upstream)
+    params = fill(name, config)
     code = manifest.code_digest(STAGES[name])
     key = manifest.key_of(name, params, code)
     with exclusive(settings, _scope(name, params), f"Stage {name}"):
@@ -122,32 +129,24 @@ def call(name: str, config: Mapping[str, Any], *upstream: BaseModel, settings: S
     return result
 
 
-def finished(name: str, config: Mapping[str, Any], *upstream: BaseModel, settings: Settings) -> bool:
+def finished(name: str, config: Mapping[str, Any], settings: Settings) -> bool:
     """Whether ``call`` with the same arguments would find its work done."""
-    return manifest.find(settings, name, key(name, config, *upstream)) is not None
+    return manifest.find(settings, name, key(name, config)) is not None
 
 
-def key(name: str, config: Mapping[str, Any], *upstream: BaseModel) -> str:
+def key(name: str, config: Mapping[str, Any]) -> str:
     """The identity of a call with these arguments."""
-    params = fill(name, load(name).Params, config, upstream)
-    return manifest.key_of(name, params, manifest.code_digest(STAGES[name]))
+    return manifest.key_of(name, fill(name, config), manifest.code_digest(STAGES[name]))
 
 
-def fill(
-    name: str, model: type[BaseModel], config: Mapping[str, Any], upstream: tuple[BaseModel, ...]
-) -> BaseModel:
-    """Builds Params from explicit values first, then upstream results by field name."""
-    values = dict(config)
-    for result in upstream:
-        for field in model.model_fields.keys() & type(result).model_fields.keys() - config.keys():
-            value = getattr(result, field)
-            if field in values and values[field] != value:
-                raise UsageError(
-                    f"Stage {name}: two upstream results disagree about {field!r}; set it explicitly."
-                )
-            values[field] = value
+def fill(name: str, config: Mapping[str, Any]) -> BaseModel:
+    """A stage's Params.
+
+    Raises:
+        UsageError: a parameter is missing, unknown or invalid.
+    """
     try:
-        return model.model_validate(values)
+        return load(name).Params.model_validate(config)
     except ValidationError as error:
         raise UsageError(f"Stage {name}: {_sentence(error)}.") from error
 
@@ -164,13 +163,29 @@ def check(config: RunConfig) -> None:
             raise UsageError(f"A run has no stage {name!r} to configure; it has {', '.join(known)}.")
         if not isinstance(given, Mapping):
             raise UsageError(f"Stage {name}: its configuration is not parameters by name.")
-        if fixed := sorted(LOOKED_UP & given.keys()):
-            raise UsageError(f"Stage {name}: {', '.join(fixed)} can't be configured; it is looked up.")
+        if fixed := sorted(_NOT_CONFIGURED & given.keys()):
+            raise UsageError(
+                f"Stage {name}: {', '.join(fixed)} can't be configured; a run's own options give it, "
+                "or it is looked up."
+            )
         try:
             load(name).Params.model_validate(given)
         except ValidationError as error:
             if problems := _sentence(error, given):
                 raise UsageError(f"Stage {name}: {problems}.") from error
+
+
+def configured(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a finished call's parameters that a run's configuration gave it, or would have to give it again."""
+    fields = load(name).Params.model_fields
+    return {
+        field: value
+        for field, value in params.items()
+        if field in fields.keys() - _NOT_CONFIGURED
+        and isinstance(value, bool | int | float | str)
+        and not fields[field].is_required()
+        and value != fields[field].default
+    }
 
 
 def _sentence(error: ValidationError, only: Container[str] | None = None) -> str:

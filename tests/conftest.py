@@ -1,5 +1,6 @@
 """Fixtures that more than one test folder uses."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from mediscale.settings import Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+for _name in [name for name in os.environ if name.startswith("MEDISCALE_")]:
+    del os.environ[_name]  # a test must not write to the lake of whoever runs it
 
 
 @pytest.fixture

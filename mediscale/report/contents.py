@@ -1,13 +1,15 @@
 """What one run's report says, collected from manifests, evidence files and model folders; nothing is computed anew."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
 
-from data_pipeline import synthetic
-from mediscale import lake, predictor, registry
+from data_pipeline import encoders
+from data_pipeline.encoders import Encoder
+from mediscale import graph, lake, predictor, registry, stages
 from mediscale.errors import MediscaleError
 from mediscale.lineage import DECISION, Run
 from mediscale.manifest import Manifest
@@ -17,7 +19,7 @@ from mediscale.report import notes, words
 from mediscale.settings import Settings
 from mediscale.tables import FACTS
 from training import evidence as evidences
-from training import policy
+from training import note_model, policy
 from training.evidence import Evidence
 from training.policy import Policy
 from training.predictor import OUTCOMES
@@ -301,15 +303,31 @@ def _ratios(settings: Settings, page: str | None) -> Iterator[tuple[str, float]]
 
 
 def _commands(run: Run) -> Iterator[str]:
-    made_up, bronze = run.newest("synthetic"), _only(run, "bronze")
+    made_up, bronze, tokens = run.newest("synthetic"), _only(run, "bronze"), run.newest("note_tokens")
     if made_up is not None:
-        usual = synthetic.Params(size=made_up.params["size"], dataset=run.dataset).model_dump(mode="json")
-        own = {name: value for name, value in made_up.params.items() if usual.get(name) != value}
-        named = "" if run.dataset == "synthetic" else f" --dataset {run.dataset}"
-        settings = "".join(f" --set {name}={json.dumps(value)}" for name, value in {**usual, **own}.items())
-        yield f"mediscale synthetic{settings}" if own else f"mediscale run --size {usual['size']}{named}"
+        usual, which = "synthetic", ["--size", made_up.params["size"]]
     else:
-        source, path = bronze.params["source"], bronze.params["path"]
-        named = "" if run.dataset == source else f" --dataset {run.dataset}"
-        yield f"mediscale run --source {source} --path {path}{named}"
+        usual, which = (
+            bronze.params["source"],
+            ["--source", bronze.params["source"], "--path", bronze.params["path"]],
+        )
+    if run.dataset != usual:
+        which += ["--dataset", run.dataset]
+    encoder = Encoder.model_validate(tokens.params["encoder"]) if tokens else encoders.PACKAGED
+    reader = "" if encoder == encoders.PACKAGED else f"MEDISCALE_ENCODER={encoder.name} "
+    yield reader + shlex.join(["mediscale", "run", *which, *_settings_of(run, encoder)])
     yield f"mediscale report {run.all(DECISION)[-1].key[:12]}"
+
+
+def _settings_of(run: Run, encoder: Encoder) -> Iterator[str]:
+    """What ``mediscale run`` has to be told for the same keys; each task gets the same."""
+    for stage in ("synthetic", *(step.stage for step in graph.LOOP if step.stage != DECISION)):
+        call = run.newest(stage)
+        recipe = note_model.RECIPES.get(encoder.name, {}) if stage == "note_model" else {}
+        given = stages.configured(stage, call.params) if call else {}
+        for name, value in given.items():
+            if value != recipe.get(name):
+                yield from (
+                    "--set",
+                    f"{stage}.{name}={value if isinstance(value, str) else json.dumps(value)}",
+                )

@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 from data_pipeline import encoders, source, surrogate_key, synthetic
 from data_pipeline.names import EPONYMS, ORDINARY, plain
 from data_pipeline.synthetic import notes
-from mediscale import headlines, lake, stages
+from mediscale import headlines, lake, resolve, stages
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
 
@@ -49,9 +49,8 @@ def test_no_planted_identifier_is_left_anywhere_but_in_bronze(
         "surrogate_key": surrogate_key.PUBLISHED,
     }
     cleaned = stages.call("deidentify", config, settings=settings)
-    tokens = stages.call(
-        "note_tokens", {"dataset": "h", "encoder": encoders.PACKAGED}, cleaned, settings=settings
-    )
+    config = {"dataset": "h", "encoder": encoders.PACKAGED}
+    tokens = resolve.call("note_tokens", config, [cleaned.model_dump()], settings)
     texts = lake.read(settings, cleaned.notes)["text"].to_pylist()  # type: ignore[attr-defined]
     assert len(texts) == len(block.notes)
     left = "\n".join(texts)

@@ -19,13 +19,14 @@ class Params(Frozen):
     dataset: str
     rows: int
     rounds: int = 10
+    positives: int = 30
     task: str = ""
 
 
 class Result(Frozen):
     kept: int
     metrics: dict[str, float | None]
-    docs: str = ""
+    positives: int
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +35,11 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = ModuleType("counting_stage")
     module.Params, module.Result = Params, Result
 
-    def run(params: Params, settings: Settings, _key: str) -> Result:
+    def run(params: Params, _settings: Settings, _key: str) -> Result:
         if params.dataset == "poor":
             raise QualityError("Nobody was followed up.")
-        if params.dataset == "paged":
-            (settings.home / "docs").mkdir()
-            (settings.home / "docs" / "index.html").write_text("its own page")
-        docs = "docs" if params.dataset == "paged" else ""
-        return Result(kept=params.rows * params.rounds, metrics={"auroc": 0.75, "gap": None}, docs=docs)
+        kept = params.rows * params.rounds
+        return Result(kept=kept, metrics={"auroc": 0.75, "gap": None}, positives=params.positives)
 
     module.run = run
     monkeypatch.setitem(sys.modules, "counting_stage", module)
@@ -58,7 +56,7 @@ def run(settings: Settings, **config: float) -> component.Done:
 
 
 def test_numbers_of_a_result_become_metrics(settings: Settings) -> None:
-    assert run(settings).metrics == {"kept": 40.0, "auroc": 0.75}
+    assert run(settings).metrics == {"kept": 40.0, "auroc": 0.75, "positives": 30.0}
 
 
 def test_parameters_of_the_run_reach_their_stage(settings: Settings) -> None:
@@ -73,11 +71,10 @@ def test_a_page_is_written_with_text_escaped(settings: Settings, tmp_path: Path)
     assert json.loads((tmp_path / "record").read_text())["kept"] == 40
 
 
-def test_a_stage_s_own_page_is_shown(settings: Settings, tmp_path: Path) -> None:
-    config = {"counting": {"dataset": "paged", "rows": 1}}
-    done = component.run("counting", "", str(settings.home), config, [])
-    done.write(report=str(tmp_path / "report"), record=str(tmp_path / "record"))
-    assert (tmp_path / "report").read_text() == "its own page"
+def test_a_small_count_is_told_to_nobody(settings: Settings) -> None:
+    done = run(settings, rounds=1, positives=3)
+    assert done.metrics == {"kept": 4.0, "auroc": 0.75}
+    assert "positives" not in done.page + done.result
 
 
 @pytest.mark.parametrize(

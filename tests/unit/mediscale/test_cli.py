@@ -31,7 +31,11 @@ def test_help_imports_nothing_heavy() -> None:
         (["gild"], 2, "no verb or stage 'gild'"),
         (["run", "--source", "mimic-iii"], 2, "belong together"),
         (["run", "--dataset", "a/b"], 2, "lower-case letters, digits and dashes"),
-        (["run", "--set", "promotion.incumbent=null"], 2, "incumbent can't be configured; it is looked up"),
+        (
+            ["run", "--set", "promotion.incumbent=null"],
+            2,
+            "incumbent can't be configured; a run's own options",
+        ),
         (["run", "--source", "mimic-iii", "--path", "x", "--size", "tiny"], 2, "leave it out"),
         (["run", "--set", "rounds=3"], 2, "write it as STAGE.NAME=VALUE"),
         (["run", "--set", "risk_modle.rounds=3"], 2, "A run has no stage 'risk_modle' to configure"),
@@ -45,6 +49,11 @@ def test_help_imports_nothing_heavy() -> None:
         (["extract", "--run-config", "[]"], 3, "--run-config holds no JSON object"),
         (["bronze", "--set", "source"], 2, "NAME=VALUE"),
         (["bronze", "--config", "absent.json"], 3, "absent.json can't be read"),
+        (["bronze", "--run-config", '{"bronze": 3}'], 2, "its configuration is not parameters by name"),
+        (["promotion", "--run-config", '{"promotion": {"actor": "x"}}'], 2, "actor can't be configured"),
+        (["run", "--set", "synthetic.size=tiny"], 2, "size can't be configured; a run's own options give it"),
+        (["pipeline", "compile", "--output", "."], 2, "ends with .yaml"),
+        (["pipeline", "compile", "--size", "tiny"], 2, "give these options to submit"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -55,6 +64,30 @@ def test_a_mistake_is_one_sentence(
     assert sentence in error
     assert "Traceback" not in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "web", "-1"])
+def test_airflow_is_refused_what_is_no_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["airflow", f"--port={port}"])
+    assert f"{port} is no port; choose one from 1 to 65535" in capsys.readouterr().err
+
+
+def test_what_the_machine_refuses_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = tmp_path / "config.json"
+    binary.write_bytes(b"\xff\xfe")
+    assert cli.main(["bronze", "--config", str(binary)]) == 3
+    assert cli.main(["extract", "--result", str(tmp_path)]) == 6
+    monkeypatch.setenv("MEDISCALE_HOME", "/dev/null")
+    assert cli.main(["history", "--dataset", "nowhere"]) == 7
+    assert cli.main(["run", "--size", "tiny"]) == 6
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 4
+    assert "is not text in UTF-8" in told[0]
+    assert "No alias of nowhere was ever moved; the lake's datasets are: none yet." in told[2]
+    assert "/dev/null/locks: Not a directory" in told[3]
 
 
 def test_a_torn_config_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ def test_every_part_is_there_and_the_page_is_sound(text) -> None:
         "60,000 identifiers",
         "does not read notes",
         "Over the table alone the AUROC gains",
-        "mediscale run --size small",
+        "mediscale run --size small\n",
     ):
         assert said in text
 

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from mediscale import scheduler
-from mediscale.errors import BusyError
+from mediscale.errors import BusyError, MediscaleError
 from mediscale.settings import Settings
 
 
@@ -31,6 +31,28 @@ def test_the_password_is_kept_and_for_the_owner_only(settings: Settings) -> None
 def test_every_address_is_on_loopback() -> None:
     addresses = scheduler._on_loopback(1234)
     assert all("127.0.0.1" in value for name, value in addresses.items() if not name.endswith("PORT"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("MEDISCALE_SIZE", "medium", "MEDISCALE_SIZE is one of tiny, small, large"),
+        ("MEDISCALE_SOURCE", "paper", "the sources are"),
+        ("MEDISCALE_SOURCE", "mimic-iv", "belong together"),
+        ("MEDISCALE_DATASET", "a/b", "lower-case letters"),
+    ],
+)
+def test_a_default_that_a_dag_would_not_allow_is_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(MediscaleError, match=sentence):
+        scheduler.environment(settings)
+
+
+def test_a_made_up_hospital_is_a_source_too(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDISCALE_SOURCE", "synthetic")
+    scheduler.environment(settings)
 
 
 def test_tasks_start_the_program_of_this_environment(settings: Settings) -> None:

@@ -24,11 +24,6 @@ class Result(Frozen):
     rows: int
 
 
-class Upstream(Frozen):
-    rows: int
-    depth: int = 1
-
-
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[Params]:
     """A stage of our own that notes each run; our seam, so a fake is right here."""
@@ -62,17 +57,6 @@ def test_changed_code_runs_again(
     monkeypatch.setattr(manifest, "code_digest", lambda _module: "other code")
     stages.call("counting", {"depth": 3}, settings=settings)
     assert len(counting) == 2
-
-
-def test_upstream_results_fill_parameters_by_name(counting: list[Params], settings: Settings) -> None:
-    stages.call("counting", {"depth": 2}, Upstream(rows=40), settings=settings)
-    assert counting == [Params(depth=2, rows=40)]
-
-
-def test_disagreeing_upstreams_are_refused(counting: list[Params], settings: Settings) -> None:
-    with pytest.raises(UsageError, match="disagree about 'rows'"):
-        stages.call("counting", {"depth": 2}, Upstream(rows=1), Result(rows=2), settings=settings)
-    assert counting == []
 
 
 @pytest.mark.parametrize(
@@ -141,3 +125,8 @@ def test_a_damaged_manifest_says_what_to_do(settings: Settings) -> None:
     path.write_text('{"stage": "coun')
     with pytest.raises(StorageError, match="delete it and run again"):
         stages.call("counting", {"depth": 3}, settings=settings)
+
+
+def test_what_a_run_was_configured_with_is_told_from_what_it_found_out() -> None:
+    params = {"dataset": "h", "task": "mortality", "rounds": 60, "depth": 3, "training_set": {"version": 1}}
+    assert stages.configured("risk_model", params) == {"rounds": 60}
