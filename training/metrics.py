@@ -104,7 +104,9 @@ def _recalibrate(y: Floats, x: Floats, w: Floats, steps: int = 30) -> Floats:
     They start from the null model, on standardised ``x``, and no step is longer than one: where risks are far too
     extreme or outcomes rare, a whole step can lead away for good.
     """
-    spread = max(float(x.std()), _TINY)
+    if x.min() == x.max():
+        return np.full(len(w), np.nan)
+    spread = x.std()
     x = (x - x.mean()) / spread
     a, b = logit(_mean(w, y)), np.zeros(len(w))
     length = np.full(len(w), np.inf)

@@ -97,9 +97,9 @@ def _calibration(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
         within, problem = f"{allowed[0]:g} to {allowed[1]:g}", ""
         if found is None or not _complete(found):
             problem = f"{label} is not estimable"
-        elif found.high < allowed[0] or found.low > allowed[1]:  # type: ignore[operator]  # _complete saw numbers
+        elif not allowed[0] <= found.value <= allowed[1]:  # type: ignore[operator]  # _complete saw numbers
             problem = f"{label} {_shown(found)} lies outside {within}"
-        yield Floor(label, f"interval touches {within}", _told(found), problem)
+        yield Floor(label, within, _told(found), problem)
 
 
 def _benefit(evidence: Evidence, policy: Policy) -> Iterator[Floor]:

@@ -81,3 +81,8 @@ def test_one_class_is_not_estimable(name, outcome) -> None:
 def test_perfect_separation_has_no_slope() -> None:
     y, p = np.array([0.0, 0, 0, 1, 1]), np.array([0.1, 0.2, 0.3, 0.7, 0.8])
     assert np.isnan(metrics.calibration_slope(y, p, np.ones((1, 5)))).all()
+
+
+def test_the_same_risk_for_all_has_no_slope() -> None:
+    y = np.array([1.0, 0, 0, 0, 0])
+    assert np.isnan(metrics.calibration_slope(y, np.full(5, 0.3), np.ones((2, 5)))).all()

@@ -124,8 +124,13 @@ def test_good_evidence_meets_no_objection() -> None:
             "calibration slope 0.500 (0.400 to 0.600) lies outside",
         ),
         (_metric("calibration_slope", _at(1.5, 0.1)), "calibration slope 1.500"),
+        (
+            _metric("calibration_slope", _at(0.7, 0.4)),
+            "calibration slope 0.700 (0.300 to 1.100) lies outside",
+        ),
         (_metric("calibration_slope", NOTHING), "calibration slope is not estimable"),
         (_metric("calibration_intercept", _at(-0.9, 0.1)), "calibration intercept -0.900"),
+        (_metric("calibration_intercept", _at(0.5, 0.3)), "calibration intercept 0.500"),
         ({"net_benefit": _benefit(0.01)}, "net benefit at 10% over treating all or none"),
         (
             {
