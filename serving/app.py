@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import TypeAdapter
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
 from mediscale.errors import BusyError, InputError, MediscaleError, NotFoundError, StorageError
@@ -93,6 +94,8 @@ def _routes(service: Service) -> list[BaseRoute]:
         begun = time.perf_counter()
         try:
             answer = await service.predict(await _body(request))
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is left to read it
         except Exception as error:
             return _refused(error, service.metrics)
         content = _ANSWER.dump_json(answer, exclude_none=True)

@@ -84,25 +84,25 @@ class PredictionLog:
     """One worker's log. The first free slot of the home is claimed, so a restarted worker goes on with its own log."""
 
     def __init__(self, settings: Settings, dataset: str, worker: str = "") -> None:
-        """Opens the log and starts its writer. A new log takes ``worker`` as its name, or one that no other has.
+        """Opens the log and starts its writer. A new log's name is ``worker`` and its slot, or one that no other has.
 
         Raises:
             StorageError: the folder or file can't be written.
             BusyError: another process holds the file.
         """
         self._settings, self.dataset = settings, dataset
-        self._path, self._lock = _claim(settings, dataset)
+        slot, self._path, self._lock = _claim(settings, dataset)
         self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._connection = _connect(self._path)
         self._flushing = threading.Lock()
-        self.worker = _worker(self._connection, worker)
-        self._ids = itertools.count(self._continue_numbers() + 1)
+        self.worker = _worker(self._connection, worker and f"{worker}-{slot}")
+        self._opening, self._ids = self._next_number(), itertools.count(1)
         self._writer = threading.Thread(target=self._write_forever, name="prediction-log", daemon=True)
         self._writer.start()
 
     def next_id(self) -> str:
-        """A name for the next prediction that no other has: numbers go on where the log ended."""
-        return f"{self.worker}-{next(self._ids)}"
+        """A name for the next prediction that no other has, whether what had one was logged or not."""
+        return f"{self.worker}-{self._opening}-{next(self._ids)}"
 
     async def append(self, predictions: Sequence[Prediction]) -> None:
         """Returns when the predictions are on disk, and synced.
@@ -126,9 +126,17 @@ class PredictionLog:
             return _flush(connection, self._settings, self.dataset, self.worker)
 
     def backlog(self) -> int:
-        """Predictions that are durable here and not yet in Delta."""
+        """Predictions that are durable here and not yet in Delta.
+
+        Raises:
+            StorageError: the file can't be read.
+            BusyError: another process holds it.
+        """
         with closing(_connect(self._path)) as connection:
-            return int(connection.execute("SELECT count(*) FROM predictions").fetchone()[0])
+            try:
+                return int(connection.execute("SELECT count(*) FROM predictions").fetchone()[0])
+            except sqlite3.Error as error:
+                raise _readable(error) from error
 
     def close(self) -> None:
         """Ends the writer and frees the slot. Does not flush."""
@@ -136,11 +144,14 @@ class PredictionLog:
         self._writer.join()
         self._lock.close()
 
-    def _continue_numbers(self) -> int:
-        """The last number that is taken. A file restored from a backup must not give those again that Delta has."""
+    def _next_number(self) -> int:
+        """The next of the log's numbers, which this opening takes for itself: no prediction, no other opening gets it.
+
+        A file restored from a backup must not give those again that Delta has.
+        """
         held = lake.sequence_held(self._settings, self.dataset, PREDICTIONS.name, self.worker)
         self._connection.execute(_FIRST_NUMBER)
-        self._connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?)", (held,))
+        self._connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) + 1", (held,))
         return int(self._connection.execute("SELECT seq FROM sqlite_sequence").fetchone()[0])
 
     def _write_forever(self) -> None:
@@ -266,14 +277,14 @@ def _folder(settings: Settings, dataset: str) -> Path:
     return settings.home / "serving" / dataset
 
 
-def _claim(settings: Settings, dataset: str) -> tuple[Path, TextIO]:
-    """The first slot that no living process holds. The kernel frees a slot when its holder dies."""
+def _claim(settings: Settings, dataset: str) -> tuple[int, Path, TextIO]:
+    """The first slot that no living process holds, its file and its lock."""
     folder = _folder(settings, dataset)
     try:
         slot, lock = slots.claim(folder)
     except OSError as error:
         raise StorageError(f"The prediction log in {folder} can't be written: {error.strerror}.") from error
-    return folder / f"{slot}.sqlite", lock
+    return slot, folder / f"{slot}.sqlite", lock
 
 
 @contextmanager

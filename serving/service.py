@@ -100,12 +100,17 @@ class Service:
 
     def flush(self) -> None:
         """Moves what is logged to the lake."""
-        self._attempt("flush", self.log.flush)
-        self.metrics.backlog.set(self._backlog() or 0)
+        self._attempt("flush", self._flush)
 
     def flush_left_behind(self) -> None:
         """Moves what killed workers of this home logged to the lake."""
         self._attempt("left behind", partial(flush_left_behind, self.settings, self.log.dataset))
+
+    def _flush(self) -> None:
+        try:
+            self.log.flush()
+        finally:
+            self.metrics.backlog.set(self.log.backlog())
 
     def _attempt(self, work: str, do: Callable[[], object]) -> None:
         """Background work: a failure is kept for /health until a later round succeeds."""

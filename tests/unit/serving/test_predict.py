@@ -1,5 +1,6 @@
 import asyncio
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -260,6 +261,54 @@ def test_health_says_what_is_wrong_until_it_is_right_again(settings: Settings, p
         assert client.get("/health").json()["unflushed"] > 0
 
 
+def test_a_log_that_can_not_be_read_does_not_end_its_flushes(
+    settings: Settings, promote: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.app.FLUSH_SECONDS", 0.02)
+    promote("mortality")
+    log = PredictionLog(settings, "synthetic")
+    with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr("serving.prediction_log._connect", lambda _path: sqlite3.connect(":memory:"))
+            assert wait_for(client, "degraded")["unflushed"] is None
+        ask(client, {"age": 67})
+        wait_for(client, "ready")
+        deadline = time.monotonic() + 20
+        while client.get("/health").json()["unflushed"] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert client.get("/health").json()["unflushed"] == 0
+
+
+def wait_for(client: TestClient, status: str) -> dict[str, Any]:
+    """What /health says as soon as it says this status."""
+    deadline = time.monotonic() + 20
+    while (health := client.get("/health").json())["status"] != status and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert health["status"] == status
+    return health
+
+
+def test_who_hangs_up_while_sending_is_no_failure_of_the_server(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = [{"type": "http.request", "body": b'{"age": ', "more_body": True}, {"type": "http.disconnect"}]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": "/predict", "raw_path": b"/predict", "root_path": "", "query_string": b"", "headers": [],
+    }  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return said.pop(0)
+
+    async def send(_message: Any) -> None:
+        return None
+
+    asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]
+    assert not said
+    assert not caplog.records
+    assert "mediscale_refusals_total{" not in client.get("/metrics").text
+
+
 def test_a_history_that_can_not_be_read_leaves_what_is_served(
     settings: Settings, promote: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,10 +319,6 @@ def test_a_history_that_can_not_be_read_leaves_what_is_served(
         promote("mortality", 2)
         history = next((settings.home / "lake" / "synthetic" / "promotions").glob("_delta_log/*1.json"))
         history.write_text("torn")
-        deadline = time.monotonic() + 20
-        while client.get("/health").json()["status"] == "ready" and time.monotonic() < deadline:
-            time.sleep(0.02)
-        health = client.get("/health").json()
-        assert health["status"] == "degraded"
+        health = wait_for(client, "degraded")
         assert "what was served before is served" in health["problems"][0]
         assert ask(client, {"age": 67})["predictions"][0]["version"] == 1

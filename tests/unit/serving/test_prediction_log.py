@@ -55,7 +55,7 @@ def test_a_logged_prediction_reaches_delta_with_every_column(settings: Settings)
     first, second = delta_rows(settings)
     assert set(first) == set(PREDICTIONS.column_names)
     assert first["worker"] == log.worker
-    assert (first["prediction_id"], first["sequence"], first["subject_id"]) == ("a", 1, None)
+    assert (first["prediction_id"], first["sequence"], first["subject_id"]) == ("a", 2, None)
     assert first["predicted_at"] == datetime(2026, 11, 22, 7, 30, 0, 123456)
     assert np.array_equal(np.array(first["features"]), [1.5, np.nan, -3.0], equal_nan=True)
     assert {name: second[name] for name in known} == known
@@ -87,7 +87,7 @@ def test_waiting_requests_share_transactions(settings: Settings, monkeypatch: py
     assert log.flush() == 300
     log.close()
     sequences = [row["sequence"] for row in delta_rows(settings)]
-    assert sequences == list(range(1, 301))
+    assert sequences == list(range(2, 302))
 
 
 def test_a_locked_file_fails_the_request_and_the_next_one_succeeds(
@@ -205,7 +205,7 @@ def test_killed_at_any_moment_every_answered_prediction_is_in_delta_once(setting
         time.sleep(chance.uniform(0.05, 0.5))
         os.kill(process.pid, signal.SIGKILL)
         answered += process.communicate()[0].split()
-    assert flush_left_behind(settings, DATASET) >= 0
+    flush_left_behind(settings, DATASET)
     rows = delta_rows(settings)
     logged = [row["prediction_id"] for row in rows]
     assert len(set(logged)) == len(logged)
@@ -222,4 +222,43 @@ def test_a_named_log_gives_the_same_numbers_again_and_no_id_twice(settings: Sett
             ids.append(log.next_id())
             asyncio.run(log.append([prediction(ids[-1]), prediction(ids[-1])]))
         log.close()
-    assert ids == ["rehearsal-1", "rehearsal-2", "rehearsal-5", "rehearsal-6"]
+    assert ids == ["rehearsal-0-1-1", "rehearsal-0-1-2", "rehearsal-0-6-1", "rehearsal-0-6-2"]
+
+
+def test_no_id_is_issued_twice_though_appends_failed_and_the_server_was_restarted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.prediction_log.LOCK_SECONDS", 0.1)
+    ids = []
+    for works in (False, True, True):
+        log = PredictionLog(settings, DATASET, worker="rehearsal")
+        with closing(sqlite3.connect(file_of(settings))) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for _ in range(3):
+                ids.append(log.next_id())
+                with pytest.raises(BusyError):
+                    asyncio.run(log.append([prediction(ids[-1])]))
+        if works:
+            ids.append(log.next_id())
+            asyncio.run(log.append([prediction(ids[-1])]))
+        log.close()
+    assert len(ids) == len(set(ids)) == 11
+
+
+def test_two_logs_of_one_name_lose_nothing_to_each_other(settings: Settings) -> None:
+    logs = [PredictionLog(settings, DATASET, worker="replay") for _ in range(2)]
+    assert [log.worker for log in logs] == ["replay-0", "replay-1"]
+    for log in logs:
+        asyncio.run(log.append([prediction(log.next_id()), prediction(log.next_id())]))
+    assert [log.flush() for log in logs] == [2, 2]
+    for log in logs:
+        log.close()
+    assert len({row["prediction_id"] for row in delta_rows(settings)}) == 4
+
+
+def test_a_log_that_can_not_be_read_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = PredictionLog(settings, DATASET)
+    monkeypatch.setattr("serving.prediction_log._connect", lambda _path: sqlite3.connect(":memory:"))
+    with pytest.raises(StorageError, match="prediction log"):
+        log.backlog()
+    log.close()
