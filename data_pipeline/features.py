@@ -22,13 +22,14 @@ import pyarrow.compute as pc
 
 from data_pipeline import comorbidity
 from data_pipeline.assertions import Floats, Ints, mapped, microseconds, superseded_at
+from data_pipeline.stays import NOT_INPATIENT
 from data_pipeline.windows import DAY, HOUR, Asked, Bools, Groups, Rows
 from mediscale.concepts import CONCEPTS, TREATMENTS, by_name
 from mediscale.errors import InputError
 from mediscale.predictor import Task
 
 COLUMNS = (
-    "subject_id", "time", "code", "numeric_value", "available_time", "event_id", "retracted"
+    "subject_id", "time", "code", "numeric_value", "available_time", "visit_id", "event_id", "retracted"
 )  # fmt: skip
 """What the kernel reads of an events table."""
 
@@ -108,8 +109,8 @@ _CONCEPT_KIND = {concept.name: kind for kind, concept in enumerate(CONCEPTS)}
 _TREATMENT_KIND = {group: len(CONCEPTS) + i for i, group in enumerate(TREATMENTS)}
 _N_MEASURED = len(CONCEPTS) + len(TREATMENTS)
 (
-    _BIRTH, _FEMALE, _MALE, _ADMITTED, _ADMITTED_URGENTLY, _DISCHARGED, _TO_ICU, _FROM_ICU, _DIAGNOSED
-) = range(_N_MEASURED, _N_MEASURED + 9)  # fmt: skip
+    _BIRTH, _FEMALE, _MALE, _ADMITTED, _ADMITTED_URGENTLY, _OBSERVED, _DISCHARGED, _TO_ICU, _FROM_ICU, _DIAGNOSED
+) = range(_N_MEASURED, _N_MEASURED + 10)  # fmt: skip
 _NOTHING = 255
 
 
@@ -204,6 +205,7 @@ def _rows(events: pa.Table) -> Rows:
     until = superseded_at(events)
     kind = mapped(events["code"], _kind, np.uint8)
     value = np.asarray(events["numeric_value"].to_numpy(), dtype=np.float64)
+    visit = pc.fill_null(events["visit_id"], 0).to_numpy()
     wanted = (kind != _NOTHING) & ~(np.isnan(value) & (kind < len(CONCEPTS)))
     if pc.any(events["retracted"]).as_py():
         wanted &= ~events["retracted"].to_numpy()
@@ -214,7 +216,7 @@ def _rows(events: pa.Table) -> Rows:
         until=until,
         value=value,
         kind=kind,
-        bits=mapped(events["code"], comorbidity.bits_of, np.int64),
+        about=np.where(kind == _DIAGNOSED, mapped(events["code"], comorbidity.bits_of, np.int64), visit),
     )
     return rows.where(wanted).ordered(np.asarray(events["event_id"].to_numpy())[wanted])
 
@@ -225,8 +227,8 @@ def _kind(code: str) -> int:
     if head in ("ICD9CM", "ICD10CM"):
         return _DIAGNOSED if comorbidity.bits_of(code) else _NOTHING
     if head == "HOSPITAL_ADMISSION":
-        if tail in ("OBSERVATION", "NEWBORN"):
-            return _NOTHING
+        if tail in NOT_INPATIENT:
+            return _OBSERVED
         return _ADMITTED_URGENTLY if tail in ("EMERGENCY", "URGENT") else _ADMITTED
     return _code_kinds().get(code, _code_kinds().get(head, _NOTHING))
 
@@ -304,18 +306,28 @@ class _History:
         admitted = self._of(_ADMITTED, _ADMITTED_URGENTLY)
         yield "emergency_admission", self._urgent(admitted & ~earlier)
         yield "prior_visits_365d", self._count(admitted & earlier & recent)
-        left = self._newest(self._of(_DISCHARGED) & earlier, self.seen.time.astype(np.float64))
+        left = self._newest(
+            self._of(_DISCHARGED) & earlier & ~self._not_inpatient(), self.seen.time.astype(np.float64)
+        )
         yield "days_since_last_discharge", (self.asked.admission - left) / DAY
-        to_icu = self._count(self._of(_TO_ICU) & ~earlier)
+        # The stay's window: who comes straight to intensive care may be charted there minutes before the admission.
+        of_stay = self.seen.time > _start(self.asked, _STAY)[self.prediction]
+        to_icu = self._count(self._of(_TO_ICU) & of_stay)
         yield "icu_stays_this_visit", to_icu
         if "in_icu" in _COURSE[task]:
-            yield "in_icu", (to_icu > self._count(self._of(_FROM_ICU) & ~earlier)).astype(np.float64)
+            yield "in_icu", (to_icu > self._count(self._of(_FROM_ICU) & of_stay)).astype(np.float64)
         if "hours_since_admission" in _COURSE[task]:
             yield "hours_since_admission", (self.asked.at - self.asked.admission) / HOUR
         yield from self._comorbidity()
 
     def _of(self, *kinds: int) -> Bools:
         return np.isin(self.seen.kind, kinds)
+
+    def _not_inpatient(self) -> Bools:
+        """Rows of visits that were no admissions, by what each prediction knew of the visit."""
+        _, visit = np.unique(self.seen.about, return_inverse=True)
+        of = self.prediction * (len(visit) + 1) + visit
+        return np.asarray(np.isin(of, of[self._of(_OBSERVED)]) & (self.seen.about != 0))
 
     def _count(self, chosen: Bools) -> Floats:
         return np.bincount(self.prediction[chosen], minlength=len(self.asked.at)).astype(np.float64)
@@ -338,6 +350,6 @@ class _History:
     def _comorbidity(self) -> Iterator[tuple[str, Floats]]:
         held = np.zeros(len(self.asked.at), dtype=np.int64)
         coded = self._of(_DIAGNOSED)
-        np.bitwise_or.at(held, self.prediction[coded], self.seen.bits[coded])
+        np.bitwise_or.at(held, self.prediction[coded], self.seen.about[coded])
         yield from zip((group.name for group in comorbidity.GROUPS), comorbidity.flags(held).T, strict=True)
         yield "charlson_score", comorbidity.charlson_score(held)

@@ -30,7 +30,8 @@ class Rows:
     """When a later assertion of the same event took this one's place."""
     value: Floats
     kind: Kinds
-    bits: Ints
+    about: Ints
+    """A diagnosis's groups as bits; of any other row the visit, 0 where it has none."""
 
     def where(self, chosen: Bools | Ints) -> "Rows":
         return Rows(*(getattr(self, field)[chosen] for field in self.__dataclass_fields__))

@@ -21,8 +21,6 @@ from mediscale.settings import Settings
 from mediscale.tables import EVENTS, NOTE_TOKENS, SUBJECTS
 from serving.schemas import Patient
 
-_COLUMNS = (*features.COLUMNS, "visit_id")
-
 
 @dataclass(frozen=True)
 class Known:
@@ -55,7 +53,7 @@ class Patients:
         """
         subject_id = self._subject(asked.source_id)
         ref = lake.latest(self._settings, self._dataset, EVENTS.name)
-        events = self._rows(ref, "subject_id", subject_id, _COLUMNS)
+        events = self._rows(ref, "subject_id", subject_id, features.COLUMNS)
         standing = assertions.standing(events, asked.prediction_time)
         patient, stay = _last_stay(standing, asked.prediction_time)
         written = self._written(subject_id) if with_notes else None

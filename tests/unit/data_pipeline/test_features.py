@@ -193,6 +193,38 @@ def test_icu_length_of_stay_is_known_at_its_end_only(events: Draw) -> None:
     assert found["in_icu"] == 1
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_who_comes_straight_to_intensive_care_is_there(events: Draw, task: Task) -> None:
+    """Charted minutes before the admission; a stay there two days before was of an earlier visit."""
+    found = row(
+        events("""
+            subject_id | time             | code
+            1          | 2150-02-27 08:00 | ICU_ADMISSION//MICU
+            1          | 2150-03-01 07:50 | ICU_ADMISSION//MICU
+            1          | 2150-03-01 08:00 | HOSPITAL_ADMISSION//EMERGENCY
+            """),
+        task=task,
+    )
+    assert found["icu_stays_this_visit"] == 1
+    assert found.get("in_icu", 1) == 1
+
+
+def test_the_last_discharge_is_of_an_admission(events: Draw) -> None:
+    """Neither of a stay for observation nor of the patient's own birth; as far as was known of the visit by then."""
+    drawn = events("""
+        subject_id | time             | available_time   | code                            | visit_id | event_id
+        1          | 2150-02-01 08:00 | 2150-02-01 08:00 | HOSPITAL_ADMISSION//URGENT      | 1        | 1
+        1          | 2150-02-09 08:00 | 2150-02-09 08:00 | HOSPITAL_DISCHARGE//HOME        | 1        | 2
+        1          | 2150-02-19 08:00 | 2150-02-19 08:00 | HOSPITAL_ADMISSION//OBSERVATION | 2        | 3
+        1          | 2150-02-20 08:00 | 2150-02-20 08:00 | HOSPITAL_DISCHARGE//HOME        | 2        | 4
+        1          | 2150-03-01 08:00 | 2150-03-01 08:00 | HOSPITAL_ADMISSION//URGENT      | 3        | 5
+        1          | 2150-02-19 08:00 | 2150-03-05 08:00 | HOSPITAL_ADMISSION//EMERGENCY   | 2        | 3
+        """)
+    assert row(drawn)["days_since_last_discharge"] == 20
+    corrected = row(drawn, at=ADMITTED + dt.timedelta(days=5))
+    assert (corrected["days_since_last_discharge"], corrected["prior_visits_365d"]) == (9, 2)
+
+
 def test_age_of_a_birth_300_years_back_is_the_sources_cap(events: Draw) -> None:
     """Nine MIMIC-III admissions: pandas raises, NumPy's nanoseconds silently give −284."""
     drawn = events(
@@ -318,6 +350,7 @@ CODES = [
     "GENDER//M",
     "HOSPITAL_ADMISSION//EMERGENCY",
     "HOSPITAL_ADMISSION//ELECTIVE",
+    "HOSPITAL_ADMISSION//OBSERVATION",
     "HOSPITAL_DISCHARGE//HOME",
     "ICU_ADMISSION//MICU",
     "ICU_DISCHARGE//MICU",
@@ -350,6 +383,7 @@ def as_events(assertions: list[dict[str, Any]]) -> pa.Table:
         "code": [a["code"] for a in distinct],
         "numeric_value": [a["numeric_value"] for a in distinct],
         "available_time": [t + dt.timedelta(hours=a["delay"]) for t, a in zip(hours, distinct, strict=True)],
+        "visit_id": [a["event_id"] % 4 or None for a in distinct],
         "event_id": [a["event_id"] for a in distinct],
         "retracted": [a["retracted"] for a in distinct],
         "source": ["test" for _ in distinct],
