@@ -90,8 +90,3 @@ def by_name() -> dict[str, Concept]:
     """Every concept under its own name and each of its aliases."""
     named = {concept.name: concept for concept in CONCEPTS}
     return named | {alias: concept for concept in CONCEPTS for alias in concept.aliases}
-
-
-@cache
-def by_code() -> dict[str, Concept]:
-    return {concept.code: concept for concept in CONCEPTS}

@@ -62,9 +62,9 @@ def find(settings: Settings, asked: str = "") -> Run:
     """
     graph = Graph(tuple(manifest.everything(settings)))
     for decision in reversed(graph.decisions):
-        run = graph.run(decision)
-        if not asked or asked in (run.dataset, _version(decision)) or _holds(run, asked):
-            return run
+        named = not asked or asked in (decision.params["dataset"], _version(decision))
+        if named or _holds(graph.run(decision), asked):
+            return graph.run(decision)
     if not graph.decisions:
         raise NotFoundError("No run has come to a decision in this home yet; run the loop first.")
     known = ", ".join(dict.fromkeys(decision.params["dataset"] for decision in graph.decisions))

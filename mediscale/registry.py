@@ -121,16 +121,6 @@ def checked_files(settings: Settings, model: ModelRef, model_uri: str, model_dig
     return files
 
 
-def check_folder(settings: Settings, model: ModelRef, model_uri: str, model_digest: str) -> None:
-    """Refuses a model whose files are not those that its digest was taken of.
-
-    Raises:
-        NotFoundError: the files are gone.
-        StorageError: they were changed.
-    """
-    checked_files(settings, model, model_uri, model_digest)
-
-
 # --- the history -------------------------------------------------------------------------------------------------
 
 
@@ -216,7 +206,7 @@ def rollback(
             f"{past[-1].to_version if past else 'none'}."
         )
     target, now = earlier[-1], past[-1]
-    check_folder(settings, target.version, target.model_uri, target.model_digest)
+    checked_files(settings, target.version, target.model_uri, target.model_digest)
     sequence = next_sequence(settings, dataset)
     changed = {
         "sequence": sequence,

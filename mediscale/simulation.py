@@ -59,7 +59,7 @@ class Version:
     trained: Any
     frozen: Any
     promised: float | None
-    """Its held-out AUROC."""
+    """Lower end of its held-out AUROC."""
     alias: str
 
 
@@ -128,7 +128,7 @@ class Simulation:
             return {}
         labels = self.results[f"labels_{TASK}"].labels
         known = {"labels": labels, "as_of": this.at, "predictions": self.log}
-        return {**known, "held_out_auroc": served.promised}
+        return {**known, "held_out_auroc_low": served.promised}
 
     def _retrain(self, this: Night) -> None:
         staged_at, approved_at = this.at + timedelta(hours=4), this.at + timedelta(hours=5)
@@ -169,7 +169,7 @@ class Simulation:
             return
         self.windows.clear()
         trained, frozen = self.results[f"combination_{TASK}"], self.results[f"training_set_{TASK}"]
-        promised = self.results[f"evaluate_{TASK}"].metrics.get("auroc")
+        promised = self.results[f"evaluate_{TASK}"].metrics.get("auroc_low")
         self.served = Version(trained, frozen, promised, alias)
 
     def _round(self, this: Night) -> None:

@@ -171,7 +171,7 @@ _STAGED = "Staged: the evidence is complete."
 def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | None]:
     """Why the version may not even be staged, or its evidence."""
     try:
-        registry.check_folder(settings, params.model, params.model_uri, params.model_digest)
+        registry.checked_files(settings, params.model, params.model_uri, params.model_digest)
         evidence = read(settings, params.evidence, params.evidence_digest)
     except MediscaleError as error:
         return str(error), None

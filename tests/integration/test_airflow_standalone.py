@@ -129,8 +129,10 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
         pytest.fail(f"Airflow ended with {process.wait()}")
     threading.Thread(target=process.stdout.read, daemon=True).start()
     yield Airflow(process, told[1], told[2], home)
+    parts = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
+    assert psutil.wait_procs(parts, 30)[1] == []
     until(lambda: not [p for p in psutil.process_iter() if belongs(p, home)], 30)
 
 
@@ -141,10 +143,7 @@ def test_the_printed_password_opens_it_and_no_other(airflow: Airflow) -> None:
 
 def test_the_dags_are_there_and_run_fails_with_the_stage_s_sentence(airflow: Airflow, tmp_path: Path) -> None:
     airflow.log_in(airflow.password)
-    dags: list[dict[str, Any]] = []
-    while len(dags) < 5:
-        time.sleep(1)
-        dags = airflow.ask("/api/v2/dags")[1]["dags"]
+    dags = until(lambda: len(found := airflow.ask("/api/v2/dags")[1]["dags"]) == 5 and found)
     assert {dag["dag_id"].removeprefix("mediscale_") for dag in dags} == {
         "features", "retraining", "drift", "promotion", "loop"
     }  # fmt: skip
@@ -152,13 +151,21 @@ def test_the_dags_are_there_and_run_fails_with_the_stage_s_sentence(airflow: Air
     conf = {"source": "mimic-iv", "path": str(tmp_path)}  # an empty folder
     status, run = airflow.ask("/api/v2/dags/mediscale_loop/dagRuns", {"logical_date": None, "conf": conf})
     assert status == 200
-    state = ""
-    while state not in ("failed", "success"):
-        time.sleep(1)
-        state = airflow.ask(f"/api/v2/dags/mediscale_loop/dagRuns/{run['dag_run_id']}")[1]["state"]
-    assert state == "failed"
-    path = f"/api/v2/dags/mediscale_loop/dagRuns/{run['dag_run_id']}/taskInstances/extract/logs/1"
-    assert "mediscale: " in json.dumps(airflow.ask(path)[1])
+    it = f"/api/v2/dags/mediscale_loop/dagRuns/{run['dag_run_id']}"
+    until(lambda: airflow.ask(it)[1]["state"] in ("failed", "success"))
+    assert airflow.ask(it)[1]["state"] == "failed"
+    assert "mediscale: " in json.dumps(airflow.ask(f"{it}/taskInstances/extract/logs/1")[1])
+
+
+def test_it_listens_to_this_machine_alone(airflow: Airflow) -> None:
+    listening = [
+        connection.laddr.ip
+        for process in psutil.Process(airflow.process.pid).children(recursive=True)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) <= {"127.0.0.1", "::1"}
 
 
 @pytest.mark.parametrize(

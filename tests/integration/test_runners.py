@@ -45,7 +45,7 @@ def by_airflow(home: Path) -> None:
 def by_kubeflow_killed_once(home: Path) -> None:
     """The step that lands the quality stage is killed with -9; the same command then goes on."""
     first = _orchestrate("kubeflow", home)
-    os.kill(_holder(home / "locks" / "quality-synthetic.lock"), signal.SIGKILL)
+    os.kill(_holder(home / "locks" / "quality-synthetic.lock", first), signal.SIGKILL)
     said, _ = first.communicate()
     assert first.returncode != 0
     assert b"ended without a word" in said
@@ -66,8 +66,9 @@ def _finish(process: "subprocess.Popen[bytes]") -> None:
     assert process.returncode == 0, said.decode()[-3000:]
 
 
-def _holder(lock: Path) -> int:
+def _holder(lock: Path, run: "subprocess.Popen[bytes]") -> int:
     while not (lock.exists() and lock.read_text()):
+        assert run.poll() is None, "it ended before that step"
         time.sleep(0.05)
     return int(lock.read_text())
 

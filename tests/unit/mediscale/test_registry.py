@@ -159,7 +159,7 @@ def test_processes_that_come_first_together_all_get_the_store(settings: Settings
     )
     around = {**os.environ, "MEDISCALE_HOME": str(settings.home)}
     started = [
-        subprocess.Popen([sys.executable, "-c", code], env=around, stderr=subprocess.PIPE) for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", code], env=around, stderr=subprocess.PIPE) for _ in range(2)
     ]
     for process in started:
         _, said = process.communicate()
