@@ -1,7 +1,7 @@
 """How good the answers were, once the outcomes are known.
 
-Only predictions that can be held against a label count: of a patient of the lake, at the label's own moment, whose
-outcome was certain by the time of asking. Young windows have few; then nothing is said but how many.
+Only predictions that can be held against a label count: of a patient of the lake, at the label's own moment, and so
+old that nearly all outcomes of their age are certain. Young windows have few; then nothing is said but how many.
 """
 
 from datetime import datetime
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mediscale import lake
+from mediscale.disclosure import count
 from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
 from monitoring.windows import Question
@@ -23,20 +24,23 @@ if TYPE_CHECKING:
 LEAST_PER_CLASS = 10
 """Outcomes that happened, and that did not, below which nothing is estimated."""
 _RESAMPLES = 500
+_RIPE = 0.95
+"""Share of labels that were certain at the age from which predictions count. Of younger ones only the stays that ended
+first have an outcome, and those are other patients than the ones who are still there."""
 
 
 class Performance(Frozen):
     """What the matured outcomes say of one version; ``auroc`` and ``brier`` are null while not estimable."""
 
     n: int
-    """Predictions whose outcome is known."""
+    """Ripe predictions whose outcome is known."""
     events: int
     auroc: Estimate | None = None
     brier: Estimate | None = None
 
     @property
     def summary(self) -> str:
-        known = f"{self.n} predictions with a known outcome, {self.events} of which happened"
+        known = f"{count(self.n)} predictions with a known outcome, {count(self.events)} of which happened"
         if self.auroc is None or self.auroc.value is None:
             return f"AUROC not estimable yet ({known})"
         return f"AUROC {self.auroc.value:.3f} ({known})"
@@ -75,8 +79,18 @@ def _joined(
     asked = question.filter() & pc.field("subject_id").is_valid()
     answers = lake.dataset(settings, predictions).to_table(columns=[*key, "risk"], filter=asked)
     known = lake.dataset(settings, labels).to_table(
-        columns=[*key, "boolean_value"], filter=pc.field("known_time") <= as_of
+        columns=[*key, "boolean_value", "known_time"], filter=pc.field("known_time") <= as_of
     )
     once = answers.group_by(key).aggregate([("risk", "max")]).rename_columns({"risk_max": "risk"})
-    found = once.join(known, keys=key, join_type="inner")
+    found = once.join(_ripe(known, as_of), keys=key, join_type="inner")
     return found.sort_by([(name, "ascending") for name in key])
+
+
+def _ripe(known: "pa.Table", as_of: datetime) -> "pa.Table":
+    import pyarrow.compute as pc
+
+    asked, certain = (np.asarray(known[name].to_numpy()) for name in ("prediction_time", "known_time"))
+    if not len(asked):
+        return known
+    age = np.quantile(certain - asked, _RIPE, method="higher").item()
+    return known.filter(pc.field("prediction_time") <= as_of - age)

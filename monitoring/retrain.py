@@ -1,8 +1,8 @@
 """The retrain verdict: drift that lasts, and is there now.
 
-At least k of the last n windows drifted *and* the newest one did: a single bad night does not start a training, and a
-drift that is over does not either. Where outcomes have matured there is a second reason: the answers rank patients
-worse than the held-out evidence promised, by their whole interval.
+At least k of the last n judged windows drifted *and* the newest one did: a single bad night does not start a training,
+and a drift that is over does not either. Windows that share predictions count once. Where outcomes have matured there
+is a second reason: the answers rank patients worse than the held-out evidence promised, without overlap of intervals.
 """
 
 from typing import Self
@@ -22,22 +22,22 @@ class Params(Frozen):
     dataset: str
     task: Task
     windows: tuple[drift.Result, ...] = Field(min_length=1)
-    """Judged windows of one model version, oldest first; those before the last n are not looked at."""
+    """Of one model version, oldest first."""
     k: int = Field(2, ge=1)
     n: int = Field(3, ge=1)
     predictions: TableRef | None = None
-    """With ``labels``, ``as_of`` and ``held_out_auroc``: judges the outcomes of the windows' span too."""
+    """With ``labels``, ``as_of`` and ``held_out_auroc_low``: judges the outcomes of the windows' span too."""
     labels: TableRef | None = None
     as_of: NaiveDatetime | None = None
     """Outcomes that became certain later are unknown."""
-    held_out_auroc: float | None = None
-    """What the version's evidence promised."""
+    held_out_auroc_low: float | None = None
+    """The least that the version's evidence promised: its estimate is of a sample too."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        outcomes = (self.predictions, self.labels, self.as_of, self.held_out_auroc)
+        outcomes = (self.predictions, self.labels, self.as_of, self.held_out_auroc_low)
         if None in outcomes and any(given is not None for given in outcomes):
-            raise ValueError("predictions, labels, as_of and held_out_auroc belong together")
+            raise ValueError("predictions, labels, as_of and held_out_auroc_low belong together")
         if self.k > self.n:
             raise ValueError(f"k ({self.k}) must not exceed n ({self.n})")
         return self
@@ -60,22 +60,35 @@ def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001
     _refuse_mixed(params)
     lasting, because = _of_windows(params)
     matured = _of_outcomes(params, settings)
-    if matured is None or params.held_out_auroc is None:
+    if matured is None or params.held_out_auroc_low is None:
         return Result(retrain=lasting, reason=f"{because}.")
-    worse = matured.is_below(params.held_out_auroc)
+    worse = matured.is_below(params.held_out_auroc_low)
     outcomes = (
-        f"{matured.summary}, {'below' if worse else 'not below'} the held-out {params.held_out_auroc:.3f}"
+        f"{matured.summary}, {'below' if worse else 'not below'} the {params.held_out_auroc_low:.3f} that held-out "
+        "patients promised at least"
     )
     return Result(retrain=lasting or worse, reason=f"{because}; {outcomes}.", performance=matured)
 
 
 def _of_windows(params: Params) -> tuple[bool, str]:
-    last = params.windows[-params.n :]
-    drifted = sum(window.drifted for window in last)
-    now = "the newest one did" if last[-1].drifted else "the newest one did not"
+    model, last = params.windows[0].model, _apart(params.windows)[: params.n]
+    if not last:
+        return False, f"no window of {model} held predictions enough to be judged"
+    drifted, newest = sum(window.drifted for window in last), last[0].drifted
+    now = "the newest one did" if newest else "the newest one did not"
     rule = f"the rule: at least {params.k} of {params.n}, and the newest"
-    because = f"{drifted} of the last {len(last)} windows of {last[-1].model} drifted and {now} ({rule})"
-    return drifted >= params.k and last[-1].drifted, because
+    because = f"{drifted} of the last {len(last)} judged windows of {model} drifted and {now} ({rule})"
+    return drifted >= params.k and newest, because
+
+
+def _apart(windows: tuple[drift.Result, ...]) -> list[drift.Result]:
+    """The newest judged window, the newest that ended before it began, and so on: a bad night in three windows is one
+    witness."""
+    apart: list[drift.Result] = []
+    for window in reversed(windows):
+        if window.judged and (not apart or window.end <= apart[-1].start):
+            apart.append(window)
+    return apart
 
 
 def _of_outcomes(params: Params, settings: Settings) -> Performance | None:

@@ -74,7 +74,7 @@ def judged(settings: Settings, dataset: str, task: Task, now: datetime) -> dict[
 def _outcomes(settings: Settings, dataset: str, task: Task, model: ModelRef, now: datetime) -> dict[str, Any]:
     labelled = manifest.newest_night(settings, "labels", dataset, task)
     promised = [
-        m.result["metrics"].get("auroc")
+        m.result["metrics"].get("auroc_low")
         for m in manifest.of_stage(settings, "evaluate")
         if ModelRef.model_validate(m.params["model"]) == model
     ]
@@ -84,7 +84,7 @@ def _outcomes(settings: Settings, dataset: str, task: Task, model: ModelRef, now
         "predictions": lake.latest(settings, dataset, PREDICTIONS.name),
         "labels": labelled.result["labels"],
         "as_of": now,
-        "held_out_auroc": promised[-1],
+        "held_out_auroc_low": promised[-1],
     }
 
 

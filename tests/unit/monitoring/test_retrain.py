@@ -62,9 +62,38 @@ def test_the_rule_can_be_set(settings: Settings, k: int, n: int, retrains: bool)
 def test_the_reason_is_one_sentence_with_the_numbers(settings: Settings) -> None:
     found = verdict(settings, window(0, True), window(1, False), window(2, True))
     assert found.reason == (
-        "2 of the last 3 windows of mimic-iii-mortality v1 drifted and the newest one did "
+        "2 of the last 3 judged windows of mimic-iii-mortality v1 drifted and the newest one did "
         "(the rule: at least 2 of 3, and the newest)."
     )
+
+
+@pytest.mark.parametrize(
+    ("history", "retrains"),
+    [
+        ("dd-", True),  # nobody knows whether it is over
+        ("d-d", True),
+        ("-d", False),
+        ("ddq-", False),
+        ("--", False),
+    ],
+)
+def test_a_window_that_was_not_judged_says_nothing(settings: Settings, history: str, retrains: bool) -> None:
+    windows = [
+        window(day, letter == "d", judged=0 if letter == "-" else 100) for day, letter in enumerate(history)
+    ]
+    assert verdict(settings, *windows).retrain is retrains
+
+
+def test_windows_that_were_all_too_small_are_told_as_such(settings: Settings) -> None:
+    found = verdict(settings, window(0, False, judged=0))
+    assert found.reason == ("no window of mimic-iii-mortality v1 held predictions enough to be judged.")
+
+
+@pytest.mark.parametrize(("nights", "retrains"), [(4, False), (5, True)])
+def test_windows_that_overlap_are_one_witness(settings: Settings, nights: int, retrains: bool) -> None:
+    """A window of four nights each night, all drifted: the first that shares none with the newest is the second."""
+    windows = [window(day, True, end=window(day + 3, True).end) for day in range(nights)]
+    assert verdict(settings, *windows).retrain is retrains
 
 
 @pytest.mark.parametrize(

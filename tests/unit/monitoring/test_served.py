@@ -123,8 +123,14 @@ def test_the_verdict_knows_the_outcomes_that_have_matured(settings: Settings) ->
     assert "labels" not in served.judged(settings, "a", "mortality", DAY)
     for when, as_of in ((2, None), (3, "2026-10-01T01:00:00")):  # the second is a backfilled night
         finished(settings, "labels", {**ABOUT, "as_of": as_of}, {"labels": {"version": when}}, when)
-    finished(settings, "evaluate", {"model": SERVED.model_dump()}, {"metrics": {"auroc": 0.8}}, 4)
+    finished(
+        settings,
+        "evaluate",
+        {"model": SERVED.model_dump()},
+        {"metrics": {"auroc": 0.8, "auroc_low": 0.76}},
+        4,
+    )
     found = served.judged(settings, "a", "mortality", DAY)
     assert found["labels"] == {"version": 2}
-    assert (found["as_of"], found["held_out_auroc"]) == (DAY, 0.8)
+    assert (found["as_of"], found["held_out_auroc_low"]) == (DAY, 0.76)
     assert found["predictions"] == lake.latest(settings, "a", "predictions")
