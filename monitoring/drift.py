@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, NaiveDatetime, model_validator
 
 from mediscale import registry
+from mediscale.disclosure import count
 from mediscale.errors import InputError
 from mediscale.predictor import PREDICTOR_FILE, PredictorSpec, Task
 from mediscale.refs import Frozen, ModelRef, TableRef
@@ -136,11 +137,13 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     question = windows.Question(params.model, params.task, params.start, params.end)
     window = windows.load(settings, params.predictions, question, len(spec.features), generator)
     if len(window) < params.min_predictions:
-        return _result(params, window, f"too few predictions ({len(window)} of {params.min_predictions})")
+        return _result(
+            params, window, f"too few predictions ({count(len(window))} of {params.min_predictions})"
+        )
     inputs = _inputs(params, settings, spec, window, generator)
     if len(inputs.window) < params.min_predictions:
         summary = (
-            f"too few predictions that the reference has like for ({len(inputs.window)} of "
+            f"too few predictions that the reference has like for ({count(len(inputs.window))} of "
             f"{params.min_predictions})"
         )
         return _result(params, window, summary)

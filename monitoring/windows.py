@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mediscale import lake
+from mediscale.disclosure import count
 from mediscale.errors import InputError
 from mediscale.predictor import Task
 from mediscale.refs import ModelRef, TableRef
@@ -105,8 +106,8 @@ def _matrix(lists: "pa.ChunkedArray", predictions: TableRef, features: int) -> F
     wrong = int(np.count_nonzero(pc.list_value_length(lists).to_numpy() != features))
     if wrong:
         raise InputError(
-            f"{wrong} of {len(lists)} predictions in {predictions} do not have the model's {features} inputs: they "
-            "were logged for another model of this name and version."
+            f"{count(wrong)} predictions in {predictions} do not have the model's {features} inputs: they were logged "
+            "for another model of this name and version."
         )
     values = pc.list_flatten(lists).to_numpy(zero_copy_only=False)
     return np.asarray(values, dtype=np.float64).reshape(-1, features)

@@ -141,10 +141,9 @@ def _answers(
     margin = np.where(told["tokens"].to_numpy() > 0, told["margin"].to_numpy(), np.nan)
     known = dict(zip(keys, margin, strict=True))
     asked = list(zip(rows.subjects.tolist(), rows.times, strict=True))
-    unknown = sum(row not in known for row in asked)
-    if unknown:
+    if not known.keys() >= set(asked):
         raise InputError(
-            f"{note_model.margins} answers for {len(asked) - unknown} of the {len(asked)} tuning stays of "
+            f"{note_model.margins} does not answer for all of the {count(len(asked))} tuning stays of "
             f"{params.training_set}: it is of a note model of other stays; train one on this training set."
         )
     margins = np.array([known[row] for row in asked])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from data_pipeline import features, source
+from data_pipeline import deidentify, features, source
 from mediscale import disclosure, lake, registry
 from mediscale.errors import InputError, QualityError
 from mediscale.manifest import canonical
@@ -115,7 +115,7 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
         looks=params.looks,
         bootstrap=params.bootstrap,
         seed=params.seed,
-        assumptions=tuple(_assumptions(params.source)),
+        assumptions=tuple(_assumptions(params.source, notes is not None)),
         counts=held_out.counts,
         metrics=held_out.all_metrics(),
         calibration_curve=held_out.calibration_curve(),
@@ -155,10 +155,12 @@ def _readable(params: Params, settings: Settings, reading: "Version") -> note_ex
     return note_examples.Tables(params.training_set, params.labels, params.note_tokens)
 
 
-def _assumptions(name: str | None) -> Iterator[str]:
+def _assumptions(name: str | None, notes: bool) -> Iterator[str]:
     if name is not None:
         for label, assumption in source.load(name).assumptions.items():
             yield f"{label} of {assumption.interval}: {assumption.because}"
+    if notes:
+        yield deidentify.TOGETHER
 
 
 def _baselines(
@@ -192,7 +194,8 @@ def _oracle(params: Params, settings: Settings, rows: "Examples") -> Floats | No
     truth = _truth(params.oracle, params.subjects, params.task, settings, rows)
     if not np.isfinite(truth).any():
         raise InputError(
-            f"The oracle file names none of the {len(truth)} held-out stays; it belongs to other records."
+            f"The oracle file names none of the {disclosure.count(len(truth))} held-out stays; it belongs to other "
+            "records."
         )
     return truth
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from data_pipeline import encoders
 from data_pipeline.encoders import Encoder
 from mediscale import lake, note_batches, registry
+from mediscale.disclosure import count
 from mediscale.errors import QualityError, StorageError
 from mediscale.note_predictor import KnownText, NoteSpec
 from mediscale.predictor import Task
@@ -192,8 +193,8 @@ def _job(params: Params, settings: Settings, files: Path, tokenizer: "Tokenizer"
 def _check(train: "Stays", tuning: "Stays", task: Task) -> None:
     if not len(tuning) or train.rows.events in (0, len(train)):
         raise QualityError(
-            f"Too few patients to train on the notes for {task}: {len(train)} stays with {train.rows.events} events to "
-            f"train on and {len(tuning)} to tune on."
+            f"Too few patients to train on the notes for {task}: {count(len(train))} stays with "
+            f"{count(train.rows.events)} events to train on and {count(len(tuning))} to tune on."
         )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mediscale import note_batches
+from mediscale.disclosure import count
 from mediscale.errors import UsageError
 from mediscale.note_batches import Special
 from mediscale.predictor import Task
@@ -163,8 +164,8 @@ def batches(
     found = list(note_batches.grouped(stays.lengths()[chosen], recipe.batch_tokens, recipe.seed + epoch))
     if len(found) < workers:
         raise UsageError(
-            f"{len(chosen)} training stays make {len(found)} batches for {workers} workers, so that some would learn "
-            f"nothing; train with at most {len(found)} workers, or with batch_tokens below {recipe.batch_tokens}."
+            f"{count(len(chosen))} training stays make {len(found)} batches for {workers} workers, so that some would "
+            f"learn nothing; train with at most {len(found)} workers, or with batch_tokens below {recipe.batch_tokens}."
         )
     return found[: len(found) // workers * workers]
 
@@ -216,7 +217,7 @@ class Fit:
         state = self._resume()
         recipe = self._job.recipe
         chosen, weights = sample(train, recipe.most_stays, recipe.seed)
-        while state.epoch < recipe.epochs and state.epoch - 1 - state.best_epoch < max(recipe.patience, 1):
+        while state.epoch < recipe.epochs and state.epoch - 1 - state.best_epoch < recipe.patience:
             state = self._epoch(state, train, chosen, weights)
             state = self._judge(state, tuning)
             self._save(state)

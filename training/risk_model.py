@@ -6,6 +6,7 @@ from pydantic import Field
 
 from data_pipeline import features
 from mediscale import registry
+from mediscale.disclosure import count
 from mediscale.errors import QualityError
 from mediscale.predictor import Calibration, Task
 from mediscale.refs import Frozen, ModelRef, TableRef
@@ -111,8 +112,9 @@ def _train(params: Params, settings: Settings, key: str) -> risk_tracking.Traine
 def _check(train: "Examples", tuning: "Examples", task: Task) -> None:
     if not len(tuning) or train.events in (0, len(train)):
         raise QualityError(
-            f"Too few patients to train {task}: {len(train)} stays with {train.events} events to train on and "
-            f"{len(tuning)} to tune on; both outcomes are needed in the first and at least one stay in the second."
+            f"Too few patients to train {task}: {count(len(train))} stays with {count(train.events)} events to train "
+            f"on and {count(len(tuning))} to tune on; both outcomes are needed in the first and at least one stay in "
+            "the second."
         )
 
 

@@ -98,8 +98,8 @@ def test_both_kinds_of_questions_in_one_window(hospital: Any, patients: Any) -> 
     assert (found.judged, found.by_values, found.drifted) == (200, 100, False)
 
 
-@pytest.mark.parametrize("rows", [0, 1, 29])
-def test_too_few_predictions_are_no_drift(hospital: Any, patients: Any, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "told"), [(0, "0"), (1, "fewer than 10"), (29, "29")])
+def test_too_few_predictions_are_no_drift(hospital: Any, patients: Any, rows: int, told: str) -> None:
     predictions = hospital.log(patients(rows + 5, seed=207), range(rows + 5))
     params = hospital.params(predictions)
     params = (
@@ -111,7 +111,7 @@ def test_too_few_predictions_are_no_drift(hospital: Any, patients: Any, rows: in
     )
     found = drift.run(params, hospital.settings, "few")
     assert (found.n, found.drifted, found.report) == (rows, False, None)
-    assert found.summary == f"too few predictions ({rows} of 30)"
+    assert found.summary == f"too few predictions ({told} of 30)"
 
 
 def test_questions_without_like_in_the_reference_are_left_out(hospital: Any) -> None:
@@ -171,7 +171,7 @@ def test_the_same_window_gets_the_same_answer(hospital: Any, patients: Any) -> N
 
 def test_a_changed_model_and_a_foreign_log_are_refused(hospital: Any, patients: Any) -> None:
     predictions = hospital.log(patients(60, seed=213)[:, :-1], range(60))
-    with pytest.raises(InputError, match="60 of 60 predictions"):
+    with pytest.raises(InputError, match=r"^60 predictions"):
         drift.run(hospital.params(predictions), hospital.settings, "foreign")
     changed = hospital.params(predictions).model_copy(update={"model_digest": "0" * 64})
     with pytest.raises(StorageError, match="changed since it was registered"):

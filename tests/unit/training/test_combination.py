@@ -106,7 +106,7 @@ def test_a_note_model_of_other_stays_is_refused_without_naming_any(world, freeze
     rows = rows.set_column(rows.schema.get_field_index("subject_id"), "subject_id", [others])
     frozen = freeze(world.settings, "mortality", rows)
     asked = params(world, trained).model_copy(update={"training_set": frozen})
-    with pytest.raises(InputError, match=r"answers for 0 of the \d+ tuning stays") as refused:
+    with pytest.raises(InputError, match=r"does not answer for all of the \d+ tuning stays") as refused:
         combination.run(asked, world.settings, "c" * 32)
     assert not any(str(subject) in str(refused.value) for subject in others)
 

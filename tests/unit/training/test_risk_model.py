@@ -185,5 +185,6 @@ def test_too_few_patients_is_one_sentence(world, hospital, freeze, lacking) -> N
         task="mortality",
         training_set=freeze(world.settings, "mortality", rows),
     )
-    with pytest.raises(QualityError, match="Too few patients to train mortality"):
+    with pytest.raises(QualityError, match="Too few patients to train mortality") as refused:
         risk_model.run(params, world.settings, "k" * 32)
+    assert ("fewer than 10 events" in str(refused.value)) is (lacking == "tuning")
