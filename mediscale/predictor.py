@@ -1,6 +1,6 @@
-"""What a trained predictor is, as the files beside its trees say it: ``predictor.json`` and ``reference.json``.
+"""What a trained predictor is, as the file beside its trees says it: ``predictor.json``.
 
-Training writes them into the logged model's folder; serving and monitoring read them and need nothing else of the
+Training writes it into the logged model's folder; serving and monitoring read it and need nothing else of the
 training code. Missing values are ``null`` here and NaN in arrays.
 """
 
@@ -16,7 +16,6 @@ Number = TypeVar("Number", float, NDArray[np.float64])
 
 MODEL_FILE = "model.ubj"
 PREDICTOR_FILE = "predictor.json"
-REFERENCE_FILE = "reference.json"
 NOTES_FOLDER = "notes"
 
 NOTICE = (
@@ -96,28 +95,4 @@ class PredictorSpec(Frozen):
     notes: Combination | None = None
     """Set where the version reads clinical notes too."""
     model_file: str = MODEL_FILE
-    reference_file: str = REFERENCE_FILE
     notice: str = NOTICE
-
-
-class FeatureReference(Frozen):
-    """Distribution of one feature in the training split, as aggregates over many patients."""
-
-    missing: float
-    """Share of rows without a value."""
-    edges: tuple[float, ...]
-    """Ascending inner bin edges; bin i holds ``edges[i-1] < x <= edges[i]``, the first and last bins are open."""
-    shares: tuple[float, ...]
-    """Share of the rows with a value in each of the ``len(edges) + 1`` bins; empty when too few rows have one."""
-    low: float | None
-    """1st percentile; null when too few rows have a value."""
-    high: float | None
-    """99th percentile."""
-
-
-class Reference(Frozen):
-    """``reference.json``: what the model's inputs and answers looked like on the split that it was trained on."""
-
-    rows: int
-    features: dict[str, FeatureReference]
-    risk: FeatureReference

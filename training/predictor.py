@@ -1,4 +1,4 @@
-"""The files beside the trees: what a predictor needs to answer, explain and check itself."""
+"""The file beside the trees: what a predictor needs to answer, explain and check itself."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,14 +9,7 @@ from numpy.typing import NDArray
 from data_pipeline import features
 from mediscale import registry
 from mediscale.disclosure import FEW
-from mediscale.predictor import (
-    Calibration,
-    FeatureReference,
-    KnownAnswer,
-    PredictorSpec,
-    Reference,
-    Task,
-)
+from mediscale.predictor import Calibration, KnownAnswer, PredictorSpec, Task
 from training import calibration as calibrated
 from training.metrics import Floats
 
@@ -29,7 +22,6 @@ OUTCOMES: dict[Task, str] = {
     "mortality": "death in hospital during this stay, predicted 24 hours after admission",
     "readmission": "unplanned readmission within 30 days, predicted at discharge",
 }
-_BINS = 20
 _PLAIN_EXAMPLES: dict[str, dict[str, float]] = {
     "age and blood pressure": {"age": 67, "blood_pressure": 140},
     "bedside": {
@@ -108,27 +100,3 @@ def _medians(train: "Examples") -> NDArray[np.float32]:
     medians = np.full(train.inputs.shape[1], np.nan, dtype=np.float32)
     medians[known] = np.nanmedian(train.inputs[:, known], axis=0)
     return medians
-
-
-def reference(train: "Examples", risk: Floats, task: Task) -> Reference:
-    """``reference.json``: the training split's inputs and the risks that the model gives them, binned."""
-    columns = zip(features.names(task), train.inputs.T, strict=True)
-    return Reference(
-        rows=len(train),
-        features={name: _distribution(column.astype(np.float64)) for name, column in columns},
-        risk=_distribution(risk),
-    )
-
-
-def _distribution(values: Floats) -> FeatureReference:
-    known = values[np.isfinite(values)]
-    missing = 1 - len(known) / max(len(values), 1)
-    if len(known) < FEW:
-        return FeatureReference(missing=missing, edges=(), shares=(), low=None, high=None)
-    bins = min(_BINS, len(known) // FEW)
-    edges = np.unique(np.quantile(known, np.arange(1, bins) / bins))
-    shares = np.bincount(np.searchsorted(edges, known, side="left"), minlength=len(edges) + 1) / len(known)
-    low, high = np.quantile(known, [0.01, 0.99])
-    return FeatureReference(
-        missing=missing, edges=tuple(edges), shares=tuple(shares), low=float(low), high=float(high)
-    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mediscale.manifest import canonical
-from mediscale.predictor import MODEL_FILE, PREDICTOR_FILE, REFERENCE_FILE, PredictorSpec, Reference
+from mediscale.predictor import MODEL_FILE, PREDICTOR_FILE, PredictorSpec
 from mediscale.refs import TableRef
 from training.tracking import Data, Training
 
@@ -23,7 +23,6 @@ class Trained:
 
     booster: "xgboost.Booster"
     spec: PredictorSpec
-    reference: Reference
     curves: Mapping[str, list[float]]
     metrics: Mapping[str, float]
     importance: "Figure"
@@ -58,7 +57,7 @@ def _importance(trained: Trained, mlflow: "MlflowClient", run_id: str) -> None:
 
 
 def save(trained: Trained, folder: Path) -> None:
-    """The model's folder: MLflow's XGBoost flavour in native UBJ, and our two files beside it.
+    """The model's folder: MLflow's XGBoost flavour in native UBJ, and our file beside it.
 
     Nothing in it depends on when or where it was made: equal models have equal digests.
     """
@@ -78,7 +77,6 @@ def save(trained: Trained, folder: Path) -> None:
         model_format=Path(MODEL_FILE).suffix[1:],
     )
     (folder / PREDICTOR_FILE).write_text(canonical(trained.spec))
-    (folder / REFERENCE_FILE).write_text(canonical(trained.reference))
 
 
 def _signature(spec: PredictorSpec) -> Any:

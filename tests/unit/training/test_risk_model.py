@@ -11,9 +11,8 @@ from mlflow.tracking import MlflowClient
 
 from data_pipeline import features
 from mediscale import registry
-from mediscale.disclosure import FEW
 from mediscale.errors import QualityError
-from mediscale.predictor import NOTICE, PredictorSpec, Reference
+from mediscale.predictor import NOTICE, PredictorSpec
 from training import boosting, examples, metrics, risk_model, tracking
 from training.tracking import Training
 
@@ -30,7 +29,7 @@ def client(world) -> MlflowClient:
 
 def test_the_folder_holds_native_files_and_the_digest_is_theirs(world, folder) -> None:
     names = {path.name for path in folder.iterdir()}
-    assert {"model.ubj", "MLmodel", "predictor.json", "reference.json", "requirements.txt"} <= names
+    assert {"model.ubj", "MLmodel", "predictor.json", "requirements.txt"} <= names
     assert not any(name.endswith((".pkl", ".joblib", ".pickle")) for name in names)
     assert registry.folder_digest(folder) == world.model.model_digest
 
@@ -66,10 +65,6 @@ def test_no_row_of_a_patient_is_in_the_folder(world, folder) -> None:
     spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_text())
     known = np.array([[np.nan if x is None else x for x in answer.inputs] for answer in spec.known_answers])
     assert not any((rows.inputs == row.astype(np.float32)).all(axis=1).any() for row in known)
-    reference = Reference.model_validate_json((folder / "reference.json").read_text())
-    assert reference.rows == len(rows)
-    smallest = min(share for f in reference.features.values() for share in f.shares)
-    assert smallest * reference.rows >= 0.5 * FEW
     text = "".join(path.read_text() for path in folder.iterdir() if path.suffix != ".ubj")
     assert not any(str(subject) in text for subject in rows.subjects[:50])
 
