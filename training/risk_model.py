@@ -34,7 +34,7 @@ class Params(Frozen):
     source: str
     task: Task
     training_set: TableRef
-    rounds: int = Field(300, ge=1, le=300)
+    rounds: int = Field(300, ge=1, le=1000)
     """Most trees; the log loss on the tuning split ends it earlier."""
     patience: int = Field(30, ge=1)
     depth: int = Field(3, ge=1, le=4)
@@ -97,11 +97,9 @@ def _train(params: Params, settings: Settings, key: str) -> risk_tracking.Traine
         params.task,
         key,
     )
-    train_risk = calibration.risks(calibration.margins(booster, train.inputs), platt)
     return risk_tracking.Trained(
         booster=booster,
         spec=spec,
-        reference=predictor.reference(train, train_risk, params.task),
         curves=curves,
         metrics=_measured(train, tuning, risk, fitted.rounds, platt),
         importance=importance.plot(explanation),
