@@ -41,7 +41,7 @@ def write(settings: Settings, dataset: str, task: Task, alias: Alias, output: Pa
     if gold is None:
         raise NotFoundError(f"{dataset} has no features for {task} yet; run `mediscale run` first.")
     features, labels = (TableRef.model_validate(t) for t in (gold.result["features"], gold.params["labels"]))
-    scored = _scored(settings, move, features, labels)
+    scored = _scored(settings, move, dataset, features, labels)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _one_file(scored, output)
@@ -52,7 +52,9 @@ def write(settings: Settings, dataset: str, task: Task, alias: Alias, output: Pa
     return int(pq.read_metadata(output).num_rows)
 
 
-def _scored(settings: Settings, move: Move, features: TableRef, labels: TableRef) -> "DataFrame":
+def _scored(
+    settings: Settings, move: Move, dataset: str, features: TableRef, labels: TableRef
+) -> "DataFrame":
     from mediscale import spark
 
     frame = spark.read(settings, features)
@@ -65,19 +67,18 @@ def _scored(settings: Settings, move: Move, features: TableRef, labels: TableRef
         )
     rows = frame.select(*FEATURES.column_names, *inputs)
     if predictor.reader is not None:
-        rows = _with_notes(settings, move, rows, labels, predictor.reader.spec.tokenizer)
+        rows = _with_notes(settings, dataset, rows, labels, predictor.reader.spec.tokenizer)
     return rows.mapInArrow(_scorer(settings, move), SCHEMA)
 
 
 def _with_notes(
-    settings: Settings, move: Move, rows: "DataFrame", labelled: TableRef, tokenizer: str
+    settings: Settings, dataset: str, rows: "DataFrame", labelled: TableRef, tokenizer: str
 ) -> "DataFrame":
     """Adds when each stay began, and the patient's notes; which of them were known is for the worker to say."""
     from pyspark.sql import functions as f
 
     from mediscale import spark
 
-    dataset = move.model.removesuffix(f"-{move.task}")
     labels = spark.read(settings, labelled)
     tokens = spark.read(settings, lake.latest(settings, dataset, NOTE_TOKENS.name))
     note = f.struct(*(name for name in known_notes.COLUMNS if name != "subject_id"))
