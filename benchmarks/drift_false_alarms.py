@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from monitoring import comparison
-from monitoring.calibration import Sample
 from monitoring.report import Judged, judge
+from monitoring.thresholds import Sample
 
 COLUMNS = 20
 NAMES = tuple(f"column {i}" for i in range(COLUMNS))

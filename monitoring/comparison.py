@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mediscale.predictor import PredictorSpec
-from monitoring.calibration import Flags, Floats, Grid, Integers, Null, Sample, Thresholds, null, thresholds
 from monitoring.reference import Matched
 from monitoring.report import Column
+from monitoring.thresholds import Flags, Floats, Grid, Integers, Null, Sample, Thresholds, null, thresholds
 from monitoring.windows import Window
 from training import masking
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from data_pipeline import features
 from mediscale.predictor import Task
-from monitoring.calibration import Flags, Floats, Integers
+from monitoring.thresholds import Flags, Floats, Integers
 from monitoring.windows import MOST_ROWS, Window
 from training import masking
 from training.examples import Examples, Inputs

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from monitoring.calibration import Floats
+from monitoring.thresholds import Floats
 
 if TYPE_CHECKING:
     import pandas as pd

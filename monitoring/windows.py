@@ -12,7 +12,7 @@ from mediscale.errors import InputError
 from mediscale.predictor import Task
 from mediscale.refs import ModelRef, TableRef
 from mediscale.settings import Settings
-from monitoring.calibration import Flags, Floats, Integers
+from monitoring.thresholds import Flags, Floats, Integers
 
 if TYPE_CHECKING:
     import pyarrow as pa
