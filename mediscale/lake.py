@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from mediscale.errors import BusyError, NotFoundError, StorageError
 from mediscale.refs import TableRef
@@ -117,7 +118,10 @@ def files(settings: Settings, ref: TableRef, partition: tuple[str, str] | None =
     check_identity(settings, ref)
     found = _open(settings, ref.dataset, ref.table, ref.version)
     filters: list[Any] | None = [(partition[0], "=", partition[1])] if partition else None
-    return sorted(found.file_uris(filters))
+    return sorted(
+        uri if "://" in uri else unquote(uri)  # a home may have a space in its name
+        for uri in found.file_uris(filters)
+    )
 
 
 def sequence_held(settings: Settings, dataset: str, table: str, application: str) -> int:

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -86,7 +87,7 @@ def _next(run: "Run") -> list[str]:
     if run.decisions:
         commands.append(f"{program('mediscale')} serve --dataset {run.dataset}{alias}")
         commands.append(
-            f"{program('mlflow', home=False)} ui --backend-store-uri {_store(settings)} --port 5000"
+            f"{program('mlflow', home=False)} ui --backend-store-uri {quote(_store(settings))} --port 5000"
         )
     commands.append(f"{program('mediscale')} run --source mimic-iv --path FOLDER_OF_YOUR_EXTRACT")
     return commands
@@ -100,8 +101,8 @@ def _store(settings: "Settings") -> str:
 def program(name: str, home: bool = True) -> str:
     """The program as it must be typed from here, with the home if it is not the default one."""
     moved = os.environ.get("MEDISCALE_HOME")
-    prefix = f"MEDISCALE_HOME={moved} " if moved and home else ""
-    return f"{prefix}{_relative(Path(sys.executable).parent / name)}"
+    prefix = f"MEDISCALE_HOME={quote(moved)} " if moved and home else ""
+    return f"{prefix}{quote(str(_relative(Path(sys.executable).parent / name)))}"
 
 
 def _relative(path: Path) -> Path:

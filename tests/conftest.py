@@ -26,7 +26,7 @@ for _name in [name for name in os.environ if name.startswith("MEDISCALE_")]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A home of its own for each test."""
-    return Settings(home=tmp_path / "home")
+    return Settings(home=tmp_path / "a home")
 
 
 @pytest.fixture(scope="session")
