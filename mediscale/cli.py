@@ -55,9 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if not error.filename:
-            raise
-        print(f"mediscale: {error.filename}: {error.strerror}.", file=sys.stderr)
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error).strip().rstrip(".")
+        print(f"mediscale: {what}.", file=sys.stderr)
         return StorageError.exit_code
 
 
