@@ -21,6 +21,16 @@ def candidates(source: Source, bronze: "Mapping[str, DataFrame]", dataset: str) 
     return _ask(query(source, set(bronze), dataset), bronze)
 
 
+def rows(source: Source, bronze: "Mapping[str, DataFrame]", name: str) -> "DataFrame":
+    """One table's rows in the declared types, and when each was ``known``."""
+    table, used = source.tables[name], (name, source.visits.table)
+    typed = ", ".join(_typed(n, source.tables[n]) for n in used)
+    known = f"cast({table.available} as timestamp_ntz) as known"
+    joined = f"select *, {known} from t_{name}{_joins(source, table, table.available)}"
+    sql = f"with {typed}, visits as ({_visits(source)}) {_filled(source, joined)}"
+    return _ask(sql, {n: bronze[n] for n in used})
+
+
 def visits(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
     """The visits that the extract lists: the source's subject and visit, when each started, was admitted, ended."""
     named = {source.visits.table: bronze[source.visits.table]}
@@ -36,13 +46,6 @@ def pseudonym(identifier: str, dataset: str) -> "Column":
     from pyspark.sql import functions as f
 
     return f.expr(_pseudonym(identifier, dataset))
-
-
-def filled(source: Source, sql: str) -> str:
-    """SQL with each ``{assumption}`` of the source replaced by its interval."""
-    for name, assumption in source.assumptions.items():
-        sql = sql.replace(f"{{{name}}}", f"interval {assumption.interval}")
-    return sql
 
 
 def query(source: Source, present: set[str], dataset: str) -> str:
@@ -72,6 +75,13 @@ def query(source: Source, present: set[str], dataset: str) -> str:
             as repeated
         from facts left join patients on subject_id = patient left join inverted on visit_id = inverted_visit
     """
+
+
+def _filled(source: Source, sql: str) -> str:
+    """SQL with each ``{assumption}`` of the source replaced by its interval."""
+    for name, assumption in source.assumptions.items():
+        sql = sql.replace(f"{{{name}}}", f"interval {assumption.interval}")
+    return sql
 
 
 def _ask(sql: str, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
@@ -153,20 +163,20 @@ def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
     """The fact's rows with its time, when it was known, and its number and text as the row has them."""
     written = fact.written or (f"raw_{fact.value}" if fact.value else "null")
     value, available = fact.value or "null", fact.available or table.available
-    return filled(
+    mentioned = " ".join(map(str, (*fact.model_dump().values(), table.available)))
+    return _filled(
         source,
         f"""
         select *, cast({fact.time} as timestamp_ntz) as time, cast({available} as timestamp_ntz) as known,
           cast({value} as double) as number, {written} is not null and ({value}) is null as unreadable,
           cast({fact.unit or "null"} as string) as source_unit, cast({fact.text or "null"} as string) as text_value,
           cast({fact.concept_of or "null"} as string) as item, coalesce({fact.error or "false"}, false) as marked_error
-        from t_{name}{_joins(source, table, fact)} where {fact.when or "true"}""",
+        from t_{name}{_joins(source, table, mentioned)} where {fact.when or "true"}""",
     )
 
 
-def _joins(source: Source, table: SourceTable, fact: Fact) -> str:
-    """Joins to the visit and to the lookups that the fact's expressions mention."""
-    text = " ".join(map(str, (*fact.model_dump().values(), table.available)))
+def _joins(source: Source, table: SourceTable, text: str) -> str:
+    """Joins to the visit and to the lookups that expressions mention."""
     joins = ""
     if "visit." in text:
         key, times = (

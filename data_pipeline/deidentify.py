@@ -1,6 +1,8 @@
 """Stage: clinical notes from bronze with surrogates in place of identifiers; nothing downstream sees them otherwise.
 
-A patient's notes are read together. A note that can't be used goes to quarantine with the reason and its place in the
+A patient's notes are read together, and a name that one tells is replaced in all: what an earlier note lacks may follow
+from a later one. That is kept, because a name left in one note gives away the others; ``TOGETHER`` says so in the
+evidence. A note that can't be used goes to quarantine with the reason and its place in the
 extract, never with its text.
 """
 
@@ -11,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from data_pipeline import source as sources
 from data_pipeline import surrogate_key
+from data_pipeline.quality import broken_rules
 from data_pipeline.source import Note, Source
+from mediscale.disclosure import count
 from mediscale.errors import QualityError
 from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
@@ -22,6 +26,13 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from data_pipeline.scrubber import Scrubber
+
+
+TOGETHER = (
+    "names in notes: a name that one of a patient's notes tells is replaced in all of them, in earlier ones too, so "
+    "that none gives it away; which words an earlier note lacks may follow from a later one."
+)
+"""What is assumed to tell nothing of the outcome; quoted in the evidence of every version that reads notes."""
 
 
 class Params(Frozen):
@@ -102,8 +113,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 def _refuse_too_many(params: Params, quarantined: int, total: int) -> None:
     if quarantined > max(1, params.max_quarantine_share * total):
         raise QualityError(
-            f"{quarantined} of the {total} notes of {params.dataset} can't be used (table quarantine_notes names the "
-            f"rules and lines); correct the extract, or allow more with max_quarantine_share."
+            f"{count(quarantined)} of the {count(total)} notes of {params.dataset} can't be used (table "
+            "quarantine_notes names the rules and lines); correct the extract, or allow more with max_quarantine_share."
         )
 
 
@@ -131,8 +142,7 @@ def _judged(source: Source, bronze: "dict[str, DataFrame]", params: Params) -> "
             "repeated": f.col("note_id").isNotNull() & (f.row_number().over(same) > 1),
         }
     )
-    names = [f.when(~f.expr(f"({rule.passes})"), f.lit(rule.name)) for rule in NOTES.all_rules]
-    return marked.withColumn("broken", f.nullif(f.concat_ws(",", *names), f.lit("")))
+    return marked.withColumn("broken", broken_rules(NOTES))
 
 
 def _candidates(
@@ -140,28 +150,17 @@ def _candidates(
 ) -> "DataFrame":
     from pyspark.sql import functions as f
 
-    from data_pipeline.candidates import filled, pseudonym
+    from data_pipeline.candidates import pseudonym, rows
 
-    table = source.tables[name]
-    kinds = {"string": "string", "double": "double", "timestamp": "timestamp_ntz"}
-    typed = bronze[name].select(
-        "file",
-        "line",
-        *(f.expr(f"try_cast(`{c}` as {kinds[kind]})").alias(c) for c, kind in table.columns.items()),
-    )
-    if "visit." in table.available:
-        typed = _with_visits(source, bronze, typed)
-    visit = source.visits.id if source.visits.id in table.columns else "null"
+    visit = source.visits.id if source.visits.id in source.tables[name].columns else "null"
     text, time = f.expr(note.text), f.expr(note.time).cast("timestamp_ntz")
-    return typed.select(
+    return rows(source, bronze, name).select(
         _note_id(params.dataset, name, note.id).alias("note_id"),
         pseudonym(source.subjects.id, params.dataset).alias("subject_id"),
         f.expr(source.subjects.id).alias("source_subject"),
         pseudonym(visit, params.dataset).alias("visit_id"),
         time.alias("time"),
-        f.greatest(time, f.expr(filled(source, table.available)).cast("timestamp_ntz")).alias(
-            "available_time"
-        ),
+        f.greatest(time, f.col("known")).alias("available_time"),
         f.lit(name).alias("note_type"),
         text.alias("text"),
         f.lit(0).alias("replaced"),
@@ -182,17 +181,6 @@ def _note_id(dataset: str, table: str, identifier: str) -> "Column":
     return f.when(
         told.isNotNull(), f.xxhash64(f.lit(dataset), f.lit(table), told)
     )  # hashing passes over a null
-
-
-def _with_visits(source: Source, bronze: "dict[str, DataFrame]", notes: "DataFrame") -> "DataFrame":
-    """Notes beside the times of the visit that each names, as ``visit.started, visit.admitted, visit.ended``."""
-    from pyspark.sql import functions as f
-
-    from data_pipeline.candidates import visits
-
-    times = [f.max(time).alias(time) for time in ("started", "admitted", "ended")]
-    listed = visits(source, bronze).groupBy(f.col(source.visits.id).alias("visit_key")).agg(*times)
-    return notes.join(listed.alias("visit"), notes[source.visits.id] == f.col("visit_key"), how="left")
 
 
 def _future(note: Note, time: "Column", params: Params) -> "Column":

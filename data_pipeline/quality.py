@@ -15,7 +15,7 @@ from data_pipeline import source as sources
 from mediscale.errors import QualityError
 from mediscale.refs import Frozen, TableRef
 from mediscale.settings import Settings
-from mediscale.tables import FACTS, Rule
+from mediscale.tables import FACTS, Rule, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
     source = sources.load(params.source)
     bronze = {name: spark.read(settings, ref) for name, ref in params.bronze.items()}
-    judged = candidates(source, bronze, params.dataset).withColumn("broken", broken_rules())
+    judged = candidates(source, bronze, params.dataset).withColumn("broken", broken_rules(FACTS))
     facts = spark.write(settings, judged, params.dataset, "facts", key)
     written = spark.read(settings, facts)
     quarantine = spark.write(settings, _quarantined(written), params.dataset, "quarantine", key)
@@ -90,11 +90,11 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     )
 
 
-def broken_rules() -> "Column":
-    """Names of the rules of FACTS that a row breaks, comma-separated, or null; a predicate that is null passes."""
+def broken_rules(table: Table) -> "Column":
+    """Names of the table's rules that a row breaks, comma-separated, or null; a predicate that is null passes."""
     from pyspark.sql import functions as f
 
-    names = [f.when(~f.expr(f"({rule.passes})"), f.lit(rule.name)) for rule in FACTS.all_rules]
+    names = [f.when(~f.expr(f"({rule.passes})"), f.lit(rule.name)) for rule in table.all_rules]
     return f.nullif(f.concat_ws(",", *names), f.lit(""))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from data_pipeline import features
 from data_pipeline.synthetic.analyser import READS_HIGH
 from mediscale import lake
+from mediscale.disclosure import count
 from mediscale.errors import QualityError
 from mediscale.predictor import Task
 from mediscale.refs import Frozen, ModelRef, TableRef
@@ -69,7 +70,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     share = len(requests) // len(windows)
     if share < SHORTEST:
         raise QualityError(
-            f"{len(requests)} held-out stays are too few to rehearse {len(windows)} windows of {SHORTEST}."
+            f"{count(len(requests))} held-out stays are too few to rehearse {len(windows)} windows of {SHORTEST}."
         )
     days = [requests[i * share : (i + 1) * share] for i in range(len(windows))]
     server = Server(settings, params.dataset, params.task, params.model, "staging", log_dataset)

@@ -191,6 +191,12 @@ def test_an_incumbent_reads_only_what_is_in_its_own_tokenizer_s_numbers(world, r
     assert _judged(world, {**reading, **_with_notes(world, ["t" * 64])}).comparison == told
 
 
+def test_a_version_that_reads_notes_tells_what_is_assumed_of_them(world, reading) -> None:
+    itself = {"model_uri": reading["incumbent_uri"], "model_digest": reading["incumbent_digest"]}
+    judged = _judged(world, {**itself, **_with_notes(world, ["t" * 64])})
+    assert judged.assumptions[-1].startswith("names in notes: ")
+
+
 @pytest.mark.parametrize("tokenizers", [[], ["u" * 64]], ids=["no notes", "another tokenizer"])
 def test_an_incumbent_without_notes_to_read_is_not_comparable(world, reading, tokenizers) -> None:
     notes = _with_notes(world, tokenizers) if tokenizers else {}
