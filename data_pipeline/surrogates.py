@@ -13,7 +13,7 @@ from functools import cache
 from itertools import cycle
 
 from data_pipeline import names
-from data_pipeline.identifiers import Kind
+from data_pipeline.identifiers import Kind, shaped
 
 OVER_89 = "90+"
 """Instead of an age above 89: HIPAA's one class for all of them."""
@@ -21,6 +21,20 @@ OVER_89 = "90+"
 _WEEKS = range(4, 261)
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
            "november", "december")  # fmt: skip
+
+
+def with_one_class_over_89(text: str) -> str:
+    """A note that nobody stores, with the ages in it as they stand in all notes that a model learnt from.
+
+    >>> with_one_class_over_89("A 93 year old man, 67 kg.")
+    'A 90+ year old man, 67 kg.'
+    """
+    pieces, end = [], 0
+    for found in shaped(text):
+        if found.kind == "age":
+            pieces += [text[end : found.start], OVER_89]
+            end = found.end
+    return "".join([*pieces, text[end:]])
 
 
 class Surrogates:

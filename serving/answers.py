@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
+from data_pipeline.surrogates import with_one_class_over_89
 from mediscale.note_batches import Tokens
 from mediscale.predictor import Task
 from mediscale.scoring import Scored
@@ -19,10 +20,12 @@ def of_values(
     asked: Values, served: Mapping[Task, Served], prediction_id: str, now: datetime
 ) -> tuple[Answer, list[Prediction]]:
     """Every served task's risk from plain values and a note; tasks may know different inputs."""
-    given = frozenset(asked.given)
+    given, text = frozenset(asked.given), asked.note
+    if text is not None and any(version.predictor.reader for version in served.values()):
+        text = with_one_class_over_89(text)
     risks, logged = [], []
     for version in served.values():
-        row, note = version.row_of_values(asked.given), _read_text(version, asked.note)
+        row, note = version.row_of_values(asked.given), _read_text(version, text)
         scored = version.predictor.score(row, note.margin)
         factors = version.explainer.of_values(scored.contributions, given, scored.notes)
         risks.append(_risk(version, scored, factors, note))

@@ -34,6 +34,7 @@ def clean(*texts: str, subject: int = 1) -> list[str]:
         ("since Feb 3rd, 2150 and 4 March", [("date", "Feb 3rd, 2150"), ("date", "4 March")]),
         ("follow up on 4/11", [("date", "4/11")]),
         ("a 94-year-old man, 91 F, age 95", [("age", "94"), ("age", "91"), ("age", "95")]),
+        ("He died at 95. She turned 93.", [("age", "95"), ("age", "93")]),
         ("call (413) 555-0173 x12 or pager 30412", [("phone", "(413) 555-0173 x12"), ("phone", "30412")]),
         ("MRN: 812-44-09, SSN 078-05-1120", [("record", "812-44-09"), ("record", "078-05-1120")]),
         (
@@ -97,6 +98,7 @@ def test_identifiers_are_found_in_their_place(text: str, wanted: list[tuple[str,
         "Father: cad, dm, htn. Mother, healthy, 60. Friend, who is here, left. Version 1.5.24, hepatitis, A.",
         "COPD plan: γδ T cells, β-blocker, TNF-α 5 μg, ΔFVC, Ω-3.",
         "End-stage renal disease. Average tolerance. Low-average speed.",
+        "A 90+ year old man, aged 90+.",
     ],
 )
 def test_clinical_meaning_stays(text: str) -> None:

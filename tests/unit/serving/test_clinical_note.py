@@ -77,6 +77,16 @@ def test_a_note_alone_is_answered_and_a_version_without_notes_says_so(client: Te
     assert found["readmission"]["note"] == {"used": "not read", "tokens": 0}
 
 
+def test_an_age_over_89_is_read_as_it_was_in_training(client: TestClient) -> None:
+    """There no note tells a higher age than 90+, of which this tokenizer makes two tokens."""
+    answers = [
+        ask(client, {"clinical_note": f"Patient is a {age} year old man with chest pain."})["mortality"]
+        for age in ("90+", "94", "101")
+    ]
+    assert {answer["note"]["tokens"] for answer in answers} == {12}
+    assert len({answer["risk"] for answer in answers}) == 1
+
+
 def test_of_a_long_note_is_told_that_it_was_read_in_part(client: TestClient) -> None:
     found = ask(client, {"clinical_note": "mottled bedbound " * 100})["mortality"]
     assert found["note"] == {"used": "read in part", "tokens": 58}
