@@ -1,3 +1,7 @@
+"""A cohort's risks are those that the server answers with, notes included."""
+
+import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,12 +12,49 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline import features
-from mediscale import lake, manifest
+from mediscale import lake, manifest, registry, scoring
 from mediscale.errors import NotFoundError
 from mediscale.settings import Settings
 from mediscale.tables import LABELS, NOTE_TOKENS
-from serving.predictors import Predictors
 from training import score
+
+Promote = Callable[[Path], registry.Move]
+
+
+@pytest.fixture
+def settings(world: Any) -> Settings:
+    return world.settings
+
+
+@pytest.fixture
+def trained(world: Any) -> Path:
+    """Folder of a version."""
+    return world.settings.home / world.model.model_uri
+
+
+@pytest.fixture
+def promote(world: Any) -> Promote:
+    """Puts a folder's version into production."""
+
+    def move(folder: Path) -> registry.Move:
+        entry = registry.Move(
+            sequence=1,
+            model=world.model.model.name,
+            task="mortality",
+            alias="production",
+            from_version=None,
+            to_version=world.model.model.version,
+            actor="test",
+            moved_at=datetime(2026, 11, 22, 8),
+            reason="It is better.",
+            evidence_digest="",
+            model_uri=str(folder),
+            model_digest=registry.folder_digest(folder),
+            key="move",
+        )
+        return registry.record(world.settings, "synthetic", entry)
+
+    return move
 
 
 def write_features(settings: Settings, rows: np.ndarray) -> None:
@@ -53,27 +94,30 @@ def features_made(settings: Settings, key: str, as_of: str | None) -> None:
     )
 
 
-def test_every_visit_gets_the_servers_risk(settings: Settings, promote: Any, tmp_path: Path) -> None:
+def test_every_visit_gets_the_servers_risk(
+    settings: Settings, promote: Promote, trained: Path, tmp_path: Path
+) -> None:
     chance = np.random.default_rng(5)
     rows = chance.normal(100, 40, size=(50, len(features.names("mortality")))).round(1)
     rows[chance.random(rows.shape) < 0.5] = np.nan
     write_features(settings, rows)
     features_made(settings, "backfilled", "2020-01-01T01:00:00")  # a night of the past, done after the newest
-    promote("mortality", 2)
+    predictor = scoring.load(settings, promote(trained))
     output = tmp_path / "to" / "risks.parquet"
     assert score.write(settings, "synthetic", "mortality", "production", output) == 50
-    served = Predictors(settings, "synthetic", "production")
-    served.refresh()
-    predictor = served.current["mortality"].predictor
     found = pq.read_table(output).to_pylist()
     assert [row["subject_id"] for row in found] == list(range(1, 51))
-    assert {(row["model"], row["model_version"]) for row in found} == {("synthetic-mortality", 2)}
+    assert {(row["model"], row["model_version"]) for row in found} == {("synthetic-mortality", 1)}
     assert [row["risk"] for row in found] == [predictor.score(row).risk for row in rows[::-1]]
     assert [path.name for path in output.parent.iterdir()] == ["risks.parquet"]
 
 
 def test_notes_count_where_they_were_known(
-    settings: Settings, promote: Any, reading: Path, tmp_path: Path
+    settings: Settings,
+    promote: Promote,
+    trained: Path,
+    add_notes: Callable[[Path], None],
+    tmp_path: Path,
 ) -> None:
     admitted = datetime(2149, 12, 31)
     stays = [
@@ -92,13 +136,13 @@ def test_notes_count_where_they_were_known(
     ):
         lake.append(settings, table, pa.Table.from_pylist(rows, schema=schema), "synthetic", "test", 1)
     write_features(settings, np.full((3, len(features.names("mortality"))), np.nan))
-    promote("mortality", 7, folder=reading)
+    reading = settings.home / "reads"
+    shutil.copytree(trained, reading)
+    add_notes(reading)
+    predictor = scoring.load(settings, promote(reading))
     output = tmp_path / "risks.parquet"
     assert score.write(settings, "synthetic", "mortality", "production", output) == 3
     risks = {row["subject_id"]: row["risk"] for row in pq.read_table(output).to_pylist()}
-    served = Predictors(settings, "synthetic", "production")
-    served.refresh()
-    predictor = served.current["mortality"].predictor
     nothing = np.full(len(features.names("mortality")), np.nan)
     assert risks[2] == risks[3] == predictor.score(nothing).risk
     assert predictor.reader is not None
@@ -108,12 +152,12 @@ def test_notes_count_where_they_were_known(
 
 
 def test_what_is_missing_is_said_before_spark_starts(
-    settings: Settings, promote: Any, tmp_path: Path
+    settings: Settings, promote: Promote, trained: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "risks.parquet"
     with pytest.raises(NotFoundError, match="synthetic-mortality has no version as production"):
         score.write(settings, "synthetic", "mortality", "production", output)
-    promote("mortality")
+    promote(trained)
     with pytest.raises(NotFoundError, match="synthetic has no features for mortality yet"):
         score.write(settings, "synthetic", "mortality", "production", output)
     assert not output.exists()
