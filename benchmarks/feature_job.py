@@ -184,7 +184,9 @@ def with_polars(settings: Settings, _shards: int, out: Path) -> None:
     asked = pl.from_arrow(lake.read(settings, lake.latest(settings, DATASET, f"labels_{TASK}")))
     assert isinstance(asked, pl.DataFrame)
     asked = asked.select("subject_id", "visit_id", "admission_time", "prediction_time")
-    events = pl.scan_parquet(files(settings), hive_partitioning=False).select(features.COLUMNS)
+    events = (
+        pl.scan_parquet(files(settings), hive_partitioning=False).select(features.COLUMNS).drop("visit_id")
+    )
     seen = (
         events.join(asked.lazy(), on="subject_id")
         .filter(
