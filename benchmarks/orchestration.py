@@ -42,7 +42,7 @@ local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=home + "
 @dsl.pipeline(name="many")
 def many():
     for _ in range(count):
-        steps.extract(source="", path="", dataset="", size="tiny", home=home)
+        steps.extract(source="", path="", dataset="", size="tiny", home=home, config={})
 many()
 """
 AIRFLOW = """

@@ -7,16 +7,17 @@ import shutil
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import urlparse
 
 from mediscale import lake, slots
-from mediscale.errors import UsageError
+from mediscale.errors import MediscaleError, UsageError
 from mediscale.refs import TableRef
 from mediscale.settings import Settings
 from mediscale.tables import declared
 
 if TYPE_CHECKING:
+    from pyspark import SparkConf
     from pyspark.sql import DataFrame, SparkSession
 
 _SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-XX:+UseSerialGC")
@@ -33,14 +34,31 @@ def session(settings: Settings) -> "SparkSession":
 
     Raises:
         UsageError: Spark's jars are missing, or the lake is where it has none to reach it with.
+        MediscaleError: Java does not start.
     """
     _prepare_environment(settings)
+    from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
-    builder = SparkSession.builder.appName("mediscale").master(settings.spark_master)
-    for name, value in _configuration(settings).items():
-        builder = builder.config(name, value)
-    return builder.getOrCreate()
+    conf = SparkConf().setAppName("mediscale").setMaster(settings.spark_master)
+    conf.setAll(list(_configuration(settings).items()))
+    if SparkContext._gateway is None:
+        SparkContext(conf=conf, gateway=_java(settings, conf))
+    return SparkSession.builder.config(conf=conf).getOrCreate()
+
+
+def _java(settings: Settings, conf: "SparkConf") -> Any:
+    """Starts Java, which warns of what nobody can change; its words go to a log."""
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.java_gateway import launch_gateway
+
+    log = settings.home / "spark" / "java.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as stream:
+        try:
+            return launch_gateway(conf, {"stdout": stream, "stderr": stream})  # type: ignore[no-untyped-call]
+        except PySparkRuntimeError as error:
+            raise MediscaleError(f"Java ended as it started; {log} says why.") from error
 
 
 def _prepare_environment(settings: Settings) -> None:

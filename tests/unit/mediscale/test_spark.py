@@ -51,6 +51,21 @@ def test_classes_are_mapped_from_the_archive_of_the_set_up() -> None:
     assert any(text.endswith("/classes/spark.jsa") for text in mapped) == made
 
 
+def test_a_java_that_does_not_start_is_a_sentence(settings: Settings) -> None:
+    start = (
+        "import sys; from mediscale import spark; from mediscale.settings import Settings\n"
+        "spark.session(Settings(home=sys.argv[1], spark_memory='99999999g'))"
+    )
+    with Popen(
+        [sys.executable, "-c", start, str(settings.home)], stdout=PIPE, stderr=PIPE, text=True
+    ) as process:
+        said = process.communicate()[1].splitlines()
+    assert said[-1].endswith(
+        f"MediscaleError: Java ended as it started; {settings.home}/spark/java.log says why."
+    )
+    assert "heap" in (settings.home / "spark" / "java.log").read_text()
+
+
 def test_rows_that_a_killed_process_left_between_steps_are_deleted(settings: Settings) -> None:
     claim = (
         "import sys; from mediscale import spark; from mediscale.settings import Settings\n"

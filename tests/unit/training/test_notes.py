@@ -261,6 +261,24 @@ def test_the_words_that_are_told_are_shared_and_no_names_known_or_unknown(encode
     assert told.keys() == {"pain", "long", "furosemide"}
 
 
+def test_what_is_told_of_each_word_adds_up_to_the_change_from_a_note_of_none(encoder: Path) -> None:
+    """As the gradient at the note alone does not: of a word that decides it may have the wrong sign."""
+    import torch
+
+    network = note_network.build(encoder, Shape(layers=2, trained_layers=2, seed=0)).eval()
+    note = [[np.array([5, 6, 7, 8], np.int32)], [np.array([9, 10], np.int32), np.array([11], np.int32)]]
+    batch = note_batches.batch(note, Special(start=1, end=2, padding=0))
+    with torch.no_grad():
+        read = note_network.margins(network, batch, torch.device("cpu")).sum()
+        words = network.bert.get_input_embeddings()
+        words.weight.zero_()
+        empty = note_network.margins(network, batch, torch.device("cpu")).sum()
+    network = note_network.build(encoder, Shape(layers=2, trained_layers=2, seed=0)).eval()
+    told = note_attribution._scores(network, batch)
+    assert told[batch.mask == 0].tolist() == [0.0] * int((batch.mask == 0).sum())
+    assert told.sum() == pytest.approx(float(read - empty), rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("layers", "trained", "expected"), [(2, 1, [1]), (1, 2, [0]), (1, 12, [0]), (0, 12, [0, 1])]
 )
