@@ -32,7 +32,7 @@ format: setup ## rewrite the code as check wants it
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-bench: setup ## measure every figure of the README
+bench: run ## measure every figure of the README
 	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
 airflow: airflow-env ## start Airflow with the nightly DAGs on http://127.0.0.1:8080 (or PORT)

@@ -21,7 +21,6 @@ from safetensors.torch import load as safetensors
 
 from data_pipeline import encoders
 from mediscale import manifest, note_batches, registry
-from mediscale.errors import UsageError
 from mediscale.settings import Settings
 from training import note_attribution, note_model, note_network
 from training.note_tracking import WEIGHTS_FILE
@@ -61,7 +60,7 @@ def trained(settings: Settings, task: str) -> tuple[Any, Any, Any]:
     """The newest note model of the task, its tuning stays and its tokenizer."""
     calls = [call for call in manifest.of_stage(settings, "note_model") if call.params["task"] == task]
     if not calls or calls[-1].result["note_model"] is None:
-        raise UsageError("There is no note model in this home; `make run` first.")
+        raise SystemExit("There is no note model in this home; `make run` first.")
     made = note_model.Result.model_validate(calls[-1].result).note_model
     params = note_model.Params.model_validate(calls[-1].params)
     assert made is not None
