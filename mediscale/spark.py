@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -28,14 +29,22 @@ KEEP_FOREVER = "interval 36500 days"
 """Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
 
 
-@cache
 def session(settings: Settings) -> "SparkSession":
-    """Starts Spark with Delta, or returns the running session.
+    """Starts Spark with Delta, or returns the running session, to whichever thread comes first and to the others.
 
     Raises:
         UsageError: Spark's jars are missing, or the lake is where it has none to reach it with.
         MediscaleError: Java does not start.
     """
+    with _STARTING:
+        return _session(settings)
+
+
+_STARTING = threading.Lock()
+
+
+@cache
+def _session(settings: Settings) -> "SparkSession":
     _prepare_environment(settings)
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession

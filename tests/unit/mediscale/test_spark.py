@@ -86,3 +86,17 @@ def test_rows_that_a_killed_process_left_between_steps_are_deleted(settings: Set
             other.kill()
     assert lake_spark.shuffle_folder(settings) in theirs
     assert not any(file.exists() for file in left)
+
+
+def test_threads_that_come_first_together_share_the_session(settings: Settings) -> None:
+    start = (
+        "import sys; from concurrent.futures import ThreadPoolExecutor\n"
+        "from mediscale import spark; from mediscale.settings import Settings\n"
+        "settings = Settings(home=sys.argv[1], spark_memory='1g')\n"
+        "with ThreadPoolExecutor(2) as pool: one, two = pool.map(spark.session, [settings] * 2)\n"
+        "assert one is two\n"
+    )
+    with Popen([sys.executable, "-c", start, str(settings.home)], stderr=PIPE, text=True) as process:
+        said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert len(list((settings.home / "spark" / "local").glob("*.lock"))) == 1
