@@ -6,7 +6,7 @@ may stay. Names have no shape; they are in ``people``.
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from data_pipeline import dates
@@ -172,6 +172,15 @@ def shaped(text: str) -> list[Found]:
     ):
         taken = without_overlaps(taken, finds)
     return taken
+
+
+def substituted(text: str, found: Iterable[Found], by: Callable[[Found], str]) -> str:
+    """The text with something else in place of each of ``found``, which are in order and do not overlap."""
+    pieces, end = [], 0
+    for span in found:
+        pieces += [text[end : span.start], by(span)]
+        end = span.end
+    return "".join([*pieces, text[end:]])
 
 
 def without_overlaps(kept: list[Found], more: Iterable[Found]) -> list[Found]:

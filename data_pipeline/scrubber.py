@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 
 from data_pipeline import names
-from data_pipeline.identifiers import Found, shaped
+from data_pipeline.identifiers import Found, shaped, substituted
 from data_pipeline.names import Lexicon
 from data_pipeline.people import Names
 from data_pipeline.surrogates import Surrogates
@@ -46,8 +46,7 @@ class Scrubber:
 
 
 def _replaced(text: str, found: list[Found], surrogates: Surrogates, written: datetime) -> Scrubbed:
-    pieces, end = [], 0
-    for span in found:
-        pieces += [text[end : span.start], surrogates.text(span.kind, text[span.start : span.end], written)]
-        end = span.end
-    return Scrubbed("".join([*pieces, text[end:]]), dict(Counter(span.kind for span in found)))
+    def surrogate(span: Found) -> str:
+        return surrogates.text(span.kind, text[span.start : span.end], written)
+
+    return Scrubbed(substituted(text, found, surrogate), dict(Counter(span.kind for span in found)))

@@ -13,7 +13,7 @@ from functools import cache
 from itertools import cycle
 
 from data_pipeline import names
-from data_pipeline.identifiers import Kind, shaped
+from data_pipeline.identifiers import Kind, shaped, substituted
 
 OVER_89 = "90+"
 """Instead of an age above 89: HIPAA's one class for all of them."""
@@ -29,12 +29,7 @@ def with_one_class_over_89(text: str) -> str:
     >>> with_one_class_over_89("A 93 year old man, 67 kg.")
     'A 90+ year old man, 67 kg.'
     """
-    pieces, end = [], 0
-    for found in shaped(text):
-        if found.kind == "age":
-            pieces += [text[end : found.start], OVER_89]
-            end = found.end
-    return "".join([*pieces, text[end:]])
+    return substituted(text, (found for found in shaped(text) if found.kind == "age"), lambda _: OVER_89)
 
 
 class Surrogates:

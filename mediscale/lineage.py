@@ -62,9 +62,10 @@ def find(settings: Settings, asked: str = "") -> Run:
     """
     graph = Graph(tuple(manifest.everything(settings)))
     for decision in reversed(graph.decisions):
-        named = not asked or asked in (decision.params["dataset"], _version(decision))
-        if named or _holds(graph.run(decision), asked):
+        if not asked or asked in (decision.params["dataset"], _version(decision)):
             return graph.run(decision)
+        if _holds(run := graph.run(decision), asked):
+            return run
     if not graph.decisions:
         raise NotFoundError("No run has come to a decision in this home yet; run the loop first.")
     known = ", ".join(dict.fromkeys(decision.params["dataset"] for decision in graph.decisions))

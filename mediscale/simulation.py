@@ -182,7 +182,7 @@ class Simulation:
         this.served, this.asked, self.log = self.served.trained.model, answered.asked, answered.predictions
 
 
-def run(settings: Settings, nights: int, size: str = "tiny") -> int:
+def run(settings: Settings, nights: int, size: str) -> int:
     """Lives through the nights and prints a row for each; returns the exit code.
 
     Raises:

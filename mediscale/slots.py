@@ -2,6 +2,7 @@
 
 import fcntl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TextIO
@@ -27,12 +28,13 @@ def claim(folder: Path) -> tuple[int, TextIO]:
     raise AssertionError  # count() does not end
 
 
-def left(folder: Path) -> Iterator[int]:
-    """Every slot that no living process holds; each is held while the caller looks at it."""
-    for file in sorted(folder.glob("*.lock")):
-        with file.open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield int(file.stem)
+@contextmanager
+def unless_held(file: Path) -> Iterator[bool]:
+    """Whether no living process holds the lock in ``file``; then nobody takes it while the caller looks at its slot."""
+    with file.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

@@ -150,8 +150,10 @@ def _configuration(settings: Settings) -> dict[str, str]:
 def shuffle_folder(settings: Settings) -> Path:
     """Where this process alone keeps rows between steps of its work. What killed ones left there is deleted."""
     folder = settings.home / "spark" / "local"
-    for slot in slots.left(folder):
-        shutil.rmtree(folder / str(slot), ignore_errors=True)
+    for file in folder.glob("*.lock"):
+        with slots.unless_held(file) as free:
+            if free:
+                shutil.rmtree(file.with_suffix(""), ignore_errors=True)
     slot, lock = slots.claim(folder)
     _HELD.append(lock)
     return folder / str(slot)

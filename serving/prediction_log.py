@@ -7,12 +7,11 @@ between, the next flush asks Delta what it holds and goes on from there.
 """
 
 import asyncio
-import fcntl
 import itertools
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -175,7 +174,7 @@ def flush_left_behind(settings: Settings, dataset: str) -> int:
     """Moves to Delta what workers that no longer run left in this home; the number of predictions moved."""
     moved = 0
     for path in sorted(_folder(settings, dataset).glob("*.sqlite")):
-        with path.with_suffix(".lock").open("a") as lock, _unless_held(lock) as free:
+        with slots.unless_held(path.with_suffix(".lock")) as free:
             if free:
                 with closing(_connect(path)) as connection:
                     moved += _flush(connection, settings, dataset, _worker(connection))
@@ -285,16 +284,6 @@ def _claim(settings: Settings, dataset: str) -> tuple[int, Path, TextIO]:
     except OSError as error:
         raise StorageError(f"The prediction log in {folder} can't be written: {error.strerror}.") from error
     return slot, folder / f"{slot}.sqlite", lock
-
-
-@contextmanager
-def _unless_held(lock: TextIO) -> Iterator[bool]:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -18,7 +18,7 @@ def test_nights_are_lived_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(simulation.HOSPITALS, "tiny", Hospital(patients=300, window=2))
-    assert simulation.run(settings, 2) == 0
+    assert simulation.run(settings, 2, "tiny") == 0
     told = capsys.readouterr().out
     rows = [line for line in told.splitlines() if "2022-03" in line and " events " in line]
     assert [row.split()[:2] for row in rows] == [["1", "2022-03-18"], ["2", "2022-03-19"]]
@@ -29,7 +29,7 @@ def test_nights_are_lived_once(
     assert len({(row["subject_id"], row["prediction_time"]) for row in answers}) == len(answers) > 0
     for row in answers:
         assert simulation.night(0) < row["prediction_time"] < row["predicted_at"]
-    assert simulation.run(settings, 2) == 0
+    assert simulation.run(settings, 2, "tiny") == 0
     assert capsys.readouterr().out == told
     assert manifests(settings) == done
     assert len(registry.history(settings, "simulated-tiny")) == 1

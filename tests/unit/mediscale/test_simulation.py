@@ -19,7 +19,7 @@ NIGHT = datetime(2022, 3, 17, 1)
 @pytest.mark.parametrize("nights", [0, simulation.MOST_NIGHTS + 1])
 def test_a_night_that_is_not_in_the_calendar_is_refused(settings: Settings, nights: int) -> None:
     with pytest.raises(UsageError, match=f"1 to {simulation.MOST_NIGHTS} nights"):
-        simulation.run(settings, nights)
+        simulation.run(settings, nights, "tiny")
     assert not settings.home.exists()
 
 
