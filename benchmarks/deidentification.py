@@ -30,8 +30,8 @@ from random import Random
 import yaml
 from faker import Faker
 
-from data_pipeline import names
-from data_pipeline.scrubber import Scrubber
+from data_pipeline.notes.deidentification import name_lexicon
+from data_pipeline.notes.deidentification.deidentifier import Scrubber
 
 FITTED = ("es_AR", "es_CL", "en_PK", "fr_DZ", "hu_HU", "lt_LT", "no_NO", "sl_SI", "sv_SE", "tw_GH")
 HELD_OUT = ("cs_CZ", "et_EE", "fi_FI", "hr_HR", "id_ID", "lv_LV", "pl_PL", "ro_RO", "tr_TR", "yo_NG", "zu_ZA")
@@ -76,15 +76,15 @@ class Writer:
     def __init__(self, seed: int, locales: Sequence[str], listed: bool) -> None:
         self.random, self._faker = Random(seed), Faker("en_US")
         self._faker.seed_instance(seed)
-        lexicon = names.load(frozenset({*FITTED, *HELD_OUT}))
+        lexicon = name_lexicon.load(frozenset({*FITTED, *HELD_OUT}))
 
         def fits(name: str) -> bool:
-            token = names.plain(name)
+            token = name_lexicon.plain(name)
             known = token in lexicon.given or token in lexicon.family
             return name.isalpha() and name.istitle() and len(name) > 2 and name.isascii() and known == listed
 
         self._first, self._last = (
-            [name for locale in locales for name in names.listed(locale, part) if fits(name)]
+            [name for locale in locales for name in name_lexicon.listed(locale, part) if fits(name)]
             for part in ("first", "last")
         )
         self._pieces = self._slots()

@@ -18,9 +18,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from monitoring import comparison
-from monitoring.report import Judged, judge
-from monitoring.thresholds import Sample
+from monitoring.drift import comparison
+from monitoring.drift.null_distribution import Sample
+from monitoring.drift.report import Judged, judge
 
 COLUMNS = 20
 NAMES = tuple(f"column {i}" for i in range(COLUMNS))

@@ -22,16 +22,18 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline import features, gold, labels
-from mediscale import lake, tables
-from mediscale.concepts import CONCEPTS, TREATMENTS, by_name
-from mediscale.settings import Settings
+from data_pipeline.cohort import labels
+from data_pipeline.features import gold, kernel
+from mediscale.core import tables
+from mediscale.core.concepts import CONCEPTS, TREATMENTS, by_name
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
 
 TASK = "mortality"
 DATASET = "bench"
 EVENTS_PER_STAY = 250
 EPOCH = np.datetime64("2150-01-01", "us")
-HOUR = features.HOUR
+HOUR = kernel.HOUR
 MINUTE = HOUR // 60
 EXACT = ("last", "min", "max", "count", "any")
 
@@ -142,7 +144,7 @@ def land(settings: Settings, n: int, shards: int) -> None:
 def wanted() -> list[tuple[str, str, str, str]]:
     """(feature, code, statistic, window)"""
     found = []
-    for name in features.names(TASK):
+    for name in kernel.names(TASK):
         stem, _, window = name.rpartition("_")
         what, _, stat = stem.rpartition("_")
         if name.startswith("treatment_"):
@@ -165,7 +167,7 @@ def with_kernel(settings: Settings, shards: int, out: Path) -> None:
     parts = []
     for shard in range(shards):
         asked = cohort.filter(pa.array(cohort["shard"].to_numpy() == shard))
-        values = features.compute(read(settings, events, shard, features.COLUMNS), asked, TASK)
+        values = kernel.compute(read(settings, events, shard, kernel.COLUMNS), asked, TASK)
         parts.append(gold._table(asked, values, TASK))
     pq.write_table(pa.concat_tables(parts), out)
 
@@ -184,9 +186,7 @@ def with_polars(settings: Settings, _shards: int, out: Path) -> None:
     asked = pl.from_arrow(lake.read(settings, lake.latest(settings, DATASET, f"labels_{TASK}")))
     assert isinstance(asked, pl.DataFrame)
     asked = asked.select("subject_id", "visit_id", "admission_time", "prediction_time")
-    events = (
-        pl.scan_parquet(files(settings), hive_partitioning=False).select(features.COLUMNS).drop("visit_id")
-    )
+    events = pl.scan_parquet(files(settings), hive_partitioning=False).select(kernel.COLUMNS).drop("visit_id")
     seen = (
         events.join(asked.lazy(), on="subject_id")
         .filter(
@@ -306,7 +306,7 @@ def labels_by_spark(settings: Settings, shards: int) -> None:
 def result_of(name: str, home: Path) -> dict[str, np.ndarray]:
     path = home / f"{name}.out"
     if name == "spark":
-        from mediscale.refs import TableRef
+        from mediscale.core.refs import TableRef
 
         rows = lake.read(Settings(home=home), TableRef.model_validate_json(path.read_text()))
     else:

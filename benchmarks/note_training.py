@@ -19,17 +19,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline import encoders, synthetic
-from data_pipeline.synthetic.notes import DISCHARGE
-from mediscale import note_batches
-from mediscale.note_batches import Tokens
-from mediscale.refs import TableRef
-from mediscale.settings import Settings
-from training import note_network, note_training
-from training.examples import Examples
-from training.note_examples import Stays
-from training.note_network import Shape
-from training.note_training import Fit, Job, Recipe
+from data_pipeline import synthetic
+from data_pipeline.notes import encoders
+from data_pipeline.synthetic.clinical_notes import DISCHARGE
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.inference import collate
+from mediscale.inference.collate import Tokens
+from training.notes import note_network, note_training
+from training.notes.note_examples import Stays
+from training.notes.note_network import Shape
+from training.notes.note_training import Fit, Job, Recipe
+from training.training_examples import Examples
 
 SHAPE = Shape(layers=1, trained_layers=1, seed=0)
 WINDOW, MOST, LONGEST = 128, 4, 512
@@ -78,7 +79,7 @@ def outcomes(count: int) -> Any:
 def ours(notes: list[list[Tokens]]) -> float:
     import torch
 
-    pieces = [note_batches.windows(stay, WINDOW, MOST) for stay in notes]
+    pieces = [collate.windows(stay, WINDOW, MOST) for stay in notes]
     n = len(notes)
     rows = Examples(
         np.arange(n), np.zeros(n, "datetime64[us]"), outcomes(n), np.zeros((n, 0), np.float32), {}
@@ -88,7 +89,7 @@ def ours(notes: list[list[Tokens]]) -> float:
                     checkpoint_every=10**6, threads=torch.get_num_threads(), seed=0)  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         job = Job(home="", lake="", task="mortality", training_set=nothing, labels=nothing, note_tokens=nothing,
-                  tokenizer="", encoder=str(folder()), special=note_batches.special(encoders.tokenizer(folder())),
+                  tokenizer="", encoder=str(folder()), special=collate.special(encoders.tokenizer(folder())),
                   window=WINDOW, most_windows=MOST, shape=SHAPE, recipe=recipe, checkpoints=scratch)  # fmt: skip
         fit = Fit(note_network.build(folder(), SHAPE), torch.device("cpu"), job)
         chosen, weights = note_training.sample(Stays(rows, pieces), n, 0)

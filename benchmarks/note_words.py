@@ -19,11 +19,13 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load as safetensors
 
-from data_pipeline import encoders
-from mediscale import manifest, note_batches, registry
-from mediscale.settings import Settings
-from training import note_attribution, note_model, note_network
-from training.note_tracking import WEIGHTS_FILE
+from data_pipeline.notes import encoders
+from mediscale.core.settings import Settings
+from mediscale.inference import collate
+from mediscale.storage import calls as manifest
+from mediscale.storage import registry
+from training.notes import note_attribution, note_model, note_network
+from training.notes.note_mlflow_model import WEIGHTS_FILE
 
 WORDS, STAYS = 40, 40
 CPU = torch.device("cpu")
@@ -34,7 +36,7 @@ def main() -> None:
     parser.add_argument("--task", default="mortality")
     settings = Settings()
     network, tuning, tokenizer = trained(settings, parser.parse_args().task)
-    special = note_batches.special(tokenizer)
+    special = collate.special(tokenizer)
     usual = note_attribution._STEPS
     told = list(note_attribution.words(network, tuning, tokenizer, special))[:WORDS]
     masked = dict(zip(told, (masking(network, tuning, tokenizer, word) for word in told), strict=True))
@@ -75,7 +77,7 @@ def trained(settings: Settings, task: str) -> tuple[Any, Any, Any]:
 
 def masking(network: Any, stays: Any, tokenizer: Any, word: str) -> float:
     """Mean change of the log-odds by the word, in the stays that have it."""
-    special, mask = note_batches.special(tokenizer), tokenizer.token_to_id("[MASK]")
+    special, mask = collate.special(tokenizer), tokenizer.token_to_id("[MASK]")
     changes: list[float] = []
     for windows in stays.windows:
         without = [piece.copy() for piece in windows]
@@ -84,7 +86,7 @@ def masking(network: Any, stays: Any, tokenizer: Any, word: str) -> float:
                 piece[place] = mask
         if any((a != b).any() for a, b in zip(without, windows, strict=True)):
             with torch.no_grad():
-                read = note_network.margins(network, note_batches.batch([windows, without], special), CPU)
+                read = note_network.margins(network, collate.batch([windows, without], special), CPU)
             changes.append(float(read[0] - read[1]))
         if len(changes) == STAYS:
             break
@@ -103,7 +105,7 @@ def places(tokenizer: Any, piece: Any, word: str) -> Iterator[list[int]]:
     yield from (found[at] for at in found if whole[at] == word)
 
 
-def at_the_note(network: Any, batch: note_batches.Batch) -> Any:
+def at_the_note(network: Any, batch: collate.Batch) -> Any:
     """Gradient times embedding."""
     held: list[torch.Tensor] = []
 

@@ -16,19 +16,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mediscale import graph, scheduler
-from mediscale.settings import Settings
+from mediscale.cli import local_airflow
+from mediscale.core.settings import Settings
+from mediscale.pipeline import steps
 
 PROGRAM = str(Path(sys.executable).with_name("mediscale"))
 STEP = ["extract", "--size", "tiny"]
 SEVERAL = 20
 """Enough that the unsteady start of Airflow does not drown what its steps cost."""
-LOOP_STEPS = len(list(graph.nodes(graph.LOOP))) + 1
+LOOP_STEPS = len(list(steps.nodes(steps.LOOP))) + 1
 
 SPARK_START = Path(__file__).parents[1] / "infra" / "spark" / "start.py"
 WITHOUT_ARCHIVE = f"""
 import runpy, sys
-from mediscale import spark
+from mediscale.storage import spark
 spark._archived_classes = list
 sys.argv = {[str(SPARK_START), tempfile.gettempdir()]}
 runpy.run_path(sys.argv[0], run_name="__main__")
@@ -109,21 +110,21 @@ def airflow_in(settings: Settings) -> Callable[[int], None]:
     """Airflow's own command on a DAG of that many steps; its database is made before anything is measured."""
     dags = settings.home / "dags"
     dags.mkdir()
-    around = scheduler.environment(settings) | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)}
-    around["PYTHONPATH"] += f"{os.pathsep}{scheduler.ROOT / 'dags'}"
+    around = local_airflow.environment(settings) | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)}
+    around["PYTHONPATH"] += f"{os.pathsep}{local_airflow.ROOT / 'dags'}"
     for count in (1, SEVERAL):
         (dags / f"many_{count}_dag.py").write_text(AIRFLOW.format(count=count, step=STEP))
     with (settings.home / "migrate.log").open("w") as log:
-        scheduler.migrate(around, log)
-    return lambda count: quietly([str(scheduler.AIRFLOW), "dags", "test", f"many_{count}"], around)
+        local_airflow.migrate(around, log)
+    return lambda count: quietly([str(local_airflow.AIRFLOW), "dags", "test", f"many_{count}"], around)
 
 
 def show_parts(repeats: int) -> None:
     """Of one step, each part with the parts before it; and what the runners' own processes import."""
-    airflow = str(scheduler.AIRFLOW.with_name("python"))
+    airflow = str(local_airflow.AIRFLOW.with_name("python"))
     parts = {
         "Python itself": [sys.executable, "-c", ""],
-        "with the stages' contract": [sys.executable, "-c", "import mediscale.resolve"],
+        "with the stages' contract": [sys.executable, "-c", "import mediscale.pipeline.runtime_inputs"],
         "with the step, found": [PROGRAM, *STEP],
         "Spark and one small table": [sys.executable, str(SPARK_START), tempfile.gettempdir()],
         "that without archived classes": [sys.executable, "-c", WITHOUT_ARCHIVE],

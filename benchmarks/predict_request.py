@@ -29,13 +29,16 @@ from typing import Any
 import numpy as np
 import psutil
 
-from data_pipeline import encoders, features
-from mediscale import note_batches, registry
-from mediscale.manifest import canonical
-from mediscale.note_predictor import KnownText, NoteSpec
-from mediscale.predictor import Calibration, Combination, KnownAnswer, PredictorSpec, Task
-from mediscale.settings import Settings
-from training import note_export, note_network
+from data_pipeline.features import kernel
+from data_pipeline.notes import encoders
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from mediscale.inference import collate
+from mediscale.inference.model_spec import Calibration, Combination, KnownAnswer, PredictorSpec
+from mediscale.inference.note_model_spec import KnownText, NoteSpec
+from mediscale.storage import registry
+from mediscale.storage.calls import canonical
+from training.notes import note_export, note_network
 
 TREES, DEPTH, ROWS = 200, 4, 5000
 DATASET = "benchmark"
@@ -49,7 +52,7 @@ NOTE = (
 )
 CALIBRATION = Calibration(slope=1, intercept=0)
 SERVE = (
-    "import sys; from pathlib import Path; from mediscale.settings import Settings; from serving import main;"
+    "import sys; from pathlib import Path; from mediscale.core.settings import Settings; from serving import main;"
     "main.serve(Settings(home=Path(sys.argv[1])), None, 'production', port=int(sys.argv[2]))"
 )
 
@@ -88,7 +91,7 @@ def main() -> None:
 
 def show(rows: Sequence[Measured]) -> None:
     print(
-        f"{TREES} trees of depth {DEPTH}, {len(features.names('mortality'))} features; both servers answer alike"
+        f"{TREES} trees of depth {DEPTH}, {len(kernel.names('mortality'))} features; both servers answer alike"
     )
     print(f"{'':44}{'CPU ms':>8}{'p50 ms':>8}{'per s':>8}{'less CPU':>10}")
     for row in rows:
@@ -102,7 +105,7 @@ def write_model(folder: Path, task: Task) -> None:
     from mlflow.models.signature import ModelSignature
     from mlflow.types.schema import ColSpec, Schema
 
-    names = list(features.names(task))
+    names = list(kernel.names(task))
     chance = np.random.default_rng(0)
     x = chance.normal(100, 30, size=(ROWS, len(names))).astype(np.float32)
     x[chance.random(x.shape) < 0.5] = np.nan
@@ -117,7 +120,7 @@ def write_model(folder: Path, task: Task) -> None:
 def _spec(booster: Any, task: Task) -> PredictorSpec:
     import xgboost
 
-    row = features.from_values(TWO_VALUES, task)
+    row = kernel.from_values(TWO_VALUES, task)
     matrix = xgboost.DMatrix(row[None], feature_names=booster.feature_names)
     parts = booster.predict(matrix, pred_contribs=True)[0].astype(float)
     known = KnownAnswer(
@@ -132,8 +135,8 @@ def _spec(booster: Any, task: Task) -> PredictorSpec:
         dataset=DATASET,
         task=task,
         outcome=task,
-        features=features.names(task),
-        plain_inputs=features.plain_inputs(task),
+        features=kernel.names(task),
+        plain_inputs=kernel.plain_inputs(task),
         calibration=CALIBRATION,
         thresholds={"clinical": 0.1},
         bias=parts[-1],
@@ -166,10 +169,8 @@ def promote(settings: Settings, folders: dict[Task, Path], tasks: Sequence[Task]
 
 
 def mlflow(folder: Path) -> tuple[float, list[Measured]]:
-    names = features.names("mortality")
-    row = [
-        None if np.isnan(value) else float(value) for value in features.from_values(TWO_VALUES, "mortality")
-    ]
+    names = kernel.names("mortality")
+    row = [None if np.isnan(value) else float(value) for value in kernel.from_values(TWO_VALUES, "mortality")]
     body = json.dumps({"dataframe_split": {"columns": names, "data": [row]}}).encode()
     port = free_port()
     scripts = Path(sys.executable).parent
@@ -188,7 +189,7 @@ def read_notes(table: Path, folder: Path) -> None:
     files = encoders.folder(Settings(), encoders.PACKAGED)
     tokenizer = encoders.tokenizer(files)
     network = note_network.build(files, note_network.Shape(layers=1, trained_layers=1, seed=0)).eval()
-    nothing = note_batches.batch([[np.empty(0, dtype=np.int32)]], note_batches.special(tokenizer))
+    nothing = collate.batch([[np.empty(0, dtype=np.int32)]], collate.special(tokenizer))
     with torch.no_grad():
         [margin] = note_network.margins(network, nothing, torch.device("cpu")).tolist()
     notes = NoteSpec(name="benchmark-mortality-notes", dataset=DATASET, task="mortality", encoder=encoders.OFFLINE,

@@ -21,15 +21,16 @@ from deltalake import write_deltalake
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline import features
-from mediscale import lake
-from mediscale.settings import Settings
-from training import boosting, examples
+from data_pipeline.features import kernel
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
+from training import training_examples
+from training.tabular import xgboost_training
 
-NAMES = features.names("mortality")
+NAMES = kernel.names("mortality")
 
 
-def frozen(settings: Settings, rows: int) -> boosting.Job:
+def frozen(settings: Settings, rows: int) -> xgboost_training.Job:
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(rows, len(NAMES)))
     inputs[rng.random(inputs.shape) < 0.3] = np.nan
@@ -45,18 +46,22 @@ def frozen(settings: Settings, rows: int) -> boosting.Job:
     }
     table = pa.table({**keys, **dict(zip(NAMES, inputs.T, strict=True))})
     write_deltalake(settings.table_uri("bench", "training_set_mortality"), table)
-    return boosting.Job(
+    return xgboost_training.Job(
         home=str(settings.home),
         lake=settings.lake,
         training_set=lake.latest(settings, "bench", "training_set_mortality"),
         task="mortality",
-        recipe=boosting.Recipe(rounds=0, patience=1000, depth=4, learning_rate=0.06, threads=1, seed=0),
+        recipe=xgboost_training.Recipe(
+            rounds=0, patience=1000, depth=4, learning_rate=0.06, threads=1, seed=0
+        ),
     )
 
 
-def plain(settings: Settings, job: boosting.Job) -> None:
-    train, tuning = (examples.load(settings, job.training_set, split, NAMES) for split in ("train", "tuning"))
-    boosting.grow(train, tuning, job.task, job.recipe)
+def plain(settings: Settings, job: xgboost_training.Job) -> None:
+    train, tuning = (
+        training_examples.load(settings, job.training_set, split, NAMES) for split in ("train", "tuning")
+    )
+    xgboost_training.grow(train, tuning, job.task, job.recipe)
 
 
 def measured(work: Callable[[], object]) -> tuple[float, float, int]:
@@ -108,9 +113,11 @@ def main() -> None:
         fits: dict[str, Callable[[], object]] = {
             "plain XGBoost, libraries imported now": lambda: plain(settings, job),
             "plain XGBoost": lambda: plain(settings, job),
-            "Ray Train in this process, imported now": lambda: boosting.on_ray(settings, job, 1, "first"),
-            "Ray Train in this process": lambda: boosting.on_ray(settings, job, 1, "again"),
-            "Ray Train, cluster of 2 workers": lambda: boosting.on_ray(settings, job, 2, "pair"),
+            "Ray Train in this process, imported now": lambda: xgboost_training.on_ray(
+                settings, job, 1, "first"
+            ),
+            "Ray Train in this process": lambda: xgboost_training.on_ray(settings, job, 1, "again"),
+            "Ray Train, cluster of 2 workers": lambda: xgboost_training.on_ray(settings, job, 2, "pair"),
         }
         for name, fit in fits.items():
             wall, cpu, processes = measured(fit)

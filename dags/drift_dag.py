@@ -21,7 +21,7 @@ from mediscale_steps import (
     step,
 )
 
-from mediscale import graph
+from mediscale.core.tasks import TASKS
 
 END = "{{ (dag_run.data_interval_end or dag_run.run_after).strftime('%Y-%m-%dT%H:%M:%S') }}"
 START = (
@@ -56,7 +56,7 @@ def publish(result: str, dataset: str, name: str):  # type: ignore[no-untyped-de
     **EVERY_DAG,
 )
 def drift() -> None:
-    for name in graph.TASKS:
+    for name in TASKS:
         about = ["--resolve", "--set", "dataset={{ params.dataset }}", "--set", f"task={name}"]
         window = ["--set", f"start={START}", "--set", f"end={END}"]
         judged = step(f"drift_{name}", ["drift", *about, *window], skips=(NOT_FOUND,))

@@ -22,7 +22,7 @@ from mediscale_steps import (
     first_line,
 )
 
-from mediscale import graph
+from mediscale.pipeline import steps
 
 
 def night(dag_run: Any) -> str:
@@ -34,7 +34,7 @@ def night_config(params: Any, dag_run: Any) -> dict[str, dict[str, Any]]:
     """The run's configuration with what its night may see."""
     as_of = {"night": night(dag_run), "all": None}.get(params["as_of"], params["as_of"])
     given = params["config"]
-    return {**given, **{stage: {**given.get(stage, {}), "as_of": as_of} for stage in graph.AS_OF}}
+    return {**given, **{stage: {**given.get(stage, {}), "as_of": as_of} for stage in steps.AS_OF}}
 
 
 CONFIG = ("--run-config", "{{ night_config(params, dag_run) | tojson }}")
@@ -73,9 +73,9 @@ def publish(results: str):  # type: ignore[no-untyped-def]
     **EVERY_DAG,
 )
 def features() -> None:
-    done = chain(graph.FEATURES, {graph.EXTRACT: extract(CONFIG)}, config=CONFIG)
+    done = chain(steps.FEATURES, {steps.EXTRACT: extract(CONFIG)}, config=CONFIG)
     published = publish(RESULTS)
-    needed = {name for node in graph.nodes(graph.FEATURES) for name in node.upstream}
+    needed = {name for node in steps.nodes(steps.FEATURES) for name in node.upstream}
     for name in done.keys() - needed:
         done[name] >> published
 

@@ -7,7 +7,7 @@ triggered it is then recorded.
 from airflow.sdk import dag
 from mediscale_steps import CONFIG_PARAM, DEFAULTS, EVERY_DAG, EXTRACT_PARAMS, chain, extract, first_line
 
-from mediscale import graph
+from mediscale.pipeline import steps
 
 
 @dag(
@@ -21,7 +21,7 @@ from mediscale import graph
     **EVERY_DAG,
 )
 def loop() -> None:
-    chain(graph.LOOP, {graph.EXTRACT: extract()})
+    chain(steps.LOOP, {steps.EXTRACT: extract()})
 
 
 loop()

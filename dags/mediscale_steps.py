@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 from airflow.sdk import Asset, BaseOperator, Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from mediscale import graph
-from mediscale.errors import NotFoundError, QualityError, UsageError
+from mediscale.core.datasets import DATASET_PATTERN, SIZES
+from mediscale.core.errors import NotFoundError, QualityError, UsageError
+from mediscale.pipeline import steps as graph
 
 HOME = os.environ.get("MEDISCALE_HOME", ".mediscale")
 COMMAND = os.environ.get("MEDISCALE_COMMAND", "mediscale")
@@ -38,7 +39,7 @@ CANDIDATE = Asset(name="mediscale_candidate", uri="mediscale://candidate")
 
 
 def sources() -> list[str]:
-    folder = Path(graph.__file__).parents[1] / "data_pipeline" / "sources"
+    folder = Path(graph.__file__).parents[2] / "data_pipeline" / "ingest" / "sources"
     return sorted(file.stem.replace("_", "-") for file in folder.glob("*.yaml"))
 
 
@@ -66,13 +67,13 @@ EXTRACT_PARAMS = {
     "dataset": Param(
         usual("dataset"),
         type=["null", "string"],
-        pattern=graph.DATASET_PATTERN,
+        pattern=DATASET_PATTERN,
         description="Name in the lake; empty: the source's.",
     ),
     "size": Param(
         usual("size") or "small",
         type="string",
-        enum=list(graph.SIZES),
+        enum=list(SIZES),
         description="Of a made-up hospital: 250, 6,000 or 40,000 patients.",
     ),
 }
@@ -90,7 +91,7 @@ CONFIG = ("--run-config", "{{ params.config | tojson }}")
 DATASET_PARAM = Param(
     usual("dataset") or usual("source") or SYNTHETIC,
     type="string",
-    pattern=graph.DATASET_PATTERN,
+    pattern=DATASET_PATTERN,
     description="Name in the lake.",
 )
 

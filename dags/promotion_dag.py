@@ -17,7 +17,8 @@ from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from mediscale_steps import CANDIDATE, DEFAULTS, EVERY_DAG, RESULTS, first_line, stage
 
-from mediscale import disclosure, graph
+from mediscale.core import privacy
+from mediscale.pipeline import steps
 
 
 @task(inlets=[CANDIDATE], retries=0)
@@ -61,11 +62,11 @@ def lines(figures: dict[str, float | None]) -> Iterator[str]:
             continue
         low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
         interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-        shown = disclosure.count(round(value)) if disclosure.counts(name) else f"{value:.3f}{interval}"
+        shown = privacy.count(round(value)) if privacy.counts(name) else f"{value:.3f}{interval}"
         yield f"- {name.replace('_', ' ')}: {shown}"
 
 
-def decision(node: graph.Node, found: Any) -> None:
+def decision(node: steps.Node, found: Any) -> None:
     """One task's model: asked about, then moved by the promotion stage if its policy allows."""
     needed = list(node.upstream)
     asked = question.override(task_id=f"question_{node.task}")(node.task, needed, found, RESULTS)
@@ -93,7 +94,7 @@ def decision(node: graph.Node, found: Any) -> None:
 )
 def promotion() -> None:
     found = candidate()
-    for node in graph.nodes(graph.TRAINING):
+    for node in steps.nodes(steps.TRAINING):
         if node.stage == "promotion":
             decision(node, found)
 

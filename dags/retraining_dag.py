@@ -22,7 +22,9 @@ from mediscale_steps import (
     first_line,
 )
 
-from mediscale import graph
+from mediscale.core.datasets import DATASET_PATTERN
+from mediscale.core.tasks import TASKS
+from mediscale.pipeline import steps
 
 NIGHT = "{{ ti.xcom_pull(task_ids='night')['results'] }}"
 
@@ -54,7 +56,7 @@ def publish(results: str, features: dict[str, str], inlet_events: Any = None):  
 
     Skipped, which publishes nothing, where no version reached staging, or these were asked about before.
     """
-    models = {name: staged for name in graph.TASKS if (staged := _staged(Path(results), name))}
+    models = {name: staged for name in TASKS if (staged := _staged(Path(results), name))}
     if not models:
         raise AirflowSkipException("No version reached staging: there is nothing to approve.")
     before = [event.extra for event in inlet_events[CANDIDATE]]
@@ -81,7 +83,7 @@ def _staged(results: Path, name: str) -> str:
         "dataset": Param(
             None,
             type=["null", "string"],
-            pattern=graph.DATASET_PATTERN,
+            pattern=DATASET_PATTERN,
             description="Whose newest night; empty: that of whatever started the run, or of the newest night.",
         )
     },
@@ -91,12 +93,12 @@ def _staged(results: Path, name: str) -> str:
 )
 def retraining() -> None:
     newest = night()
-    made = {node.name for node in graph.nodes(graph.FEATURES)} | {graph.EXTRACT}
-    done = chain(graph.TRAINING, {}, dict.fromkeys(made, NIGHT), fixed={"promotion": "aim=staging"})
+    made = {node.name for node in steps.nodes(steps.FEATURES)} | {steps.EXTRACT}
+    done = chain(steps.TRAINING, {}, dict.fromkeys(made, NIGHT), fixed={"promotion": "aim=staging"})
     published = publish(RESULTS, newest)
-    for name in graph.TASKS:
-        newest >> done[graph.named("training_set", name)]
-        done[graph.named("promotion", name)] >> published
+    for name in TASKS:
+        newest >> done[steps.named("training_set", name)]
+        done[steps.named("promotion", name)] >> published
 
 
 retraining()

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mediscale import errors, lake
-from mediscale.refs import TableRef
-from mediscale.settings import Settings
-from mediscale.tables import SHARD
+from mediscale.core import errors
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import SHARD
+from mediscale.storage import lake
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -23,7 +24,7 @@ def read(settings: Settings, events: TableRef, shard: int, columns: Sequence[str
     """A shard's assertions. Codes are dictionary-encoded: each distinct code is looked at once."""
     from pyarrow import fs, parquet
 
-    from mediscale.tables import EVENTS
+    from mediscale.core.tables import EVENTS
 
     parts = []
     for uri in lake.files(settings, events, (SHARD, str(shard))):
@@ -43,7 +44,7 @@ def read(settings: Settings, events: TableRef, shard: int, columns: Sequence[str
 
 def each(settings: Settings, shards: int, work: Work, schema: "StructType") -> "DataFrame":
     """The rows of all shards, in as many tasks as there are cores: a wide file costs more to begin than to fill."""
-    from mediscale import spark
+    from mediscale.storage import spark
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

@@ -194,7 +194,7 @@ def fetch_jars() -> None:
 
 def archive_classes() -> None:
     """Starts Spark once, and leaves its classes as Java lays them out in memory: later sessions map them instead of
-    loading them anew. ``mediscale.spark`` names the archives; a Java that they are not of goes on without.
+    loading them anew. ``mediscale.storage.spark`` names the archives; a Java that they are not of goes on without.
     """
     partial, home = PLATFORM / "classes.partial", PLATFORM / "classes"
     for old in (partial, home):  # what maps an archive can't make one

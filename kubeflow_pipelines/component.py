@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from mediscale import disclosure, headlines, manifest, resolve, stages
-from mediscale.errors import MediscaleError, QualityError
-from mediscale.settings import Settings
+from mediscale.core import privacy
+from mediscale.core.errors import MediscaleError, QualityError
+from mediscale.core.settings import Settings
+from mediscale.pipeline import call, headlines, runtime_inputs
+from mediscale.storage import calls
 
 T = TypeVar("T")
 
@@ -36,29 +38,31 @@ class Done:
         Path(report).write_text(self.page)
 
 
-def extract(home: str, config: stages.RunConfig, **which: str) -> str:
+def extract(home: str, config: call.RunConfig, **which: str) -> str:
     """JSON of what a run begins with; the whole run's configuration is checked before."""
-    found = _or_one_sentence(lambda: resolve.extract(_settings(home), **which, config=config))
+    found = _or_one_sentence(lambda: runtime_inputs.extract(_settings(home), **which, config=config))
     return found.model_dump_json()
 
 
-def run(name: str, task: str, home: str, config: stages.RunConfig, upstream: Sequence[str]) -> Done:
+def run(name: str, task: str, home: str, config: call.RunConfig, upstream: Sequence[str]) -> Done:
     """Calls a stage on upstream results (JSON)."""
     settings = _settings(home)
     values = {**config.get(name, {}), **({"task": task} if task else {})}
     results = [json.loads(text) for text in upstream if text]
-    if refusal := resolve.refusal(results):
+    if refusal := runtime_inputs.refusal(results):
         return _refused(refusal)
     try:
-        result = _or_one_sentence(lambda: resolve.call(name, values, results, settings), bool(task))
+        result = _or_one_sentence(
+            lambda: runtime_inputs.call_stage(name, values, results, settings), bool(task)
+        )
     except QualityError as refusal:
         return _refused(str(refusal))
     left = _manifest(settings, name, result)
-    told = disclosure.told(left.result)
+    told = privacy.told(left.result)
     return Done(
         result=json.dumps(told),
         metrics=dict(_numbers(told)),
-        tables={str(o.ref): f"{disclosure.count(o.rows)} rows, {o.digest}" for o in left.outputs},
+        tables={str(o.ref): f"{privacy.count(o.rows)} rows, {o.digest}" for o in left.outputs},
         page=_page(headlines.of(name, result), told),
     )
 
@@ -69,7 +73,7 @@ def _settings(home: str) -> Settings:
 
 def _refused(sentence: str) -> Done:
     page = f"<p>refused: {html.escape(sentence)}</p>"
-    return Done(result=json.dumps({resolve.REFUSED: sentence}), metrics={}, tables={}, page=page)
+    return Done(result=json.dumps({runtime_inputs.REFUSED: sentence}), metrics={}, tables={}, page=page)
 
 
 def _or_one_sentence(work: Callable[[], T], refusable: bool = False) -> T:
@@ -82,9 +86,9 @@ def _or_one_sentence(work: Callable[[], T], refusable: bool = False) -> T:
         raise SystemExit(error.exit_code) from None
 
 
-def _manifest(settings: Settings, name: str, result: BaseModel) -> manifest.Manifest:
+def _manifest(settings: Settings, name: str, result: BaseModel) -> calls.Manifest:
     left = json.loads(result.model_dump_json())  # as a manifest has it
-    return next(done for done in reversed(manifest.of_stage(settings, name)) if done.result == left)
+    return next(done for done in reversed(calls.of_stage(settings, name)) if done.result == left)
 
 
 def _numbers(told: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

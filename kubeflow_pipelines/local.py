@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubeflow_pipelines.submit import need_kfp
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
 
 
 def run(settings: Settings, arguments: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from kfp import dsl, kubernetes
 from kfp.dsl import HTML, Artifact, Metrics, Output
 
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
 
 IMAGE = "mediscale-platform:0.1.0-python3.11"
 """The platform's environment in an image; a cluster's registry is put before it by its own image policy."""

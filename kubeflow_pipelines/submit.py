@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mediscale.errors import MediscaleError, UsageError
-from mediscale.settings import Settings
+from mediscale.core.errors import MediscaleError, UsageError
+from mediscale.core.settings import Settings
 
 
 def compiled(output: Path | None, settings: Settings) -> Path:

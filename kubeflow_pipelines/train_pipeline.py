@@ -7,7 +7,7 @@ from kfp import compiler, dsl
 from kfp.dsl.graph_component import GraphComponent
 
 from kubeflow_pipelines import steps
-from mediscale import graph
+from mediscale.pipeline import steps as graph
 
 COMPILED = Path(__file__).with_name("train_pipeline.yaml")
 
@@ -24,10 +24,10 @@ def layout(cluster: steps.Cluster = steps.NONE) -> GraphComponent:
         home: str = "",
         config: dict[str, Any] = {},  # noqa: B006 -- Kubeflow reads the default, nothing changes it
     ) -> None:
-        """The loop's steps, each on the results of those that ``mediscale.graph`` names.
+        """The loop's steps, each on the results of those that ``mediscale.pipeline.steps`` names.
 
         Args:
-            source: What the extract is (a file of data_pipeline/sources/), or empty for a synthetic hospital.
+            source: What the extract is (a file of data_pipeline/ingest/sources/), or empty for a synthetic hospital.
             path: Folder of the extract, as the pods see it.
             dataset: Name in the lake.
             size: Of the synthetic hospital: tiny, small or large.

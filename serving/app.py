@@ -15,13 +15,13 @@ from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
-from mediscale.errors import BusyError, InputError, MediscaleError, NotFoundError, StorageError
-from mediscale.predictor import NOTICE
-from mediscale.settings import Settings
+from mediscale.core.errors import BusyError, InputError, MediscaleError, NotFoundError, StorageError
+from mediscale.core.settings import Settings
+from mediscale.inference.model_spec import NOTICE
 from serving import schemas
-from serving.metrics import Metrics
+from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-from serving.predictors import Predictors
+from serving.prometheus_metrics import Metrics
 from serving.schemas import Answer, Health, Problem
 from serving.service import Clock, Service, place, utc_now
 

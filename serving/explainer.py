@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mediscale.concepts import CONCEPTS, TREATMENTS
-from mediscale.predictor import PredictorSpec
+from mediscale.core.concepts import CONCEPTS, TREATMENTS
+from mediscale.inference.model_spec import PredictorSpec
 from serving.schemas import Factor, words
 
 TOP = 5

@@ -9,10 +9,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mediscale import lake, registry
-from mediscale.errors import BusyError, NotFoundError, UsageError
-from mediscale.registry import Alias
-from mediscale.settings import Settings
+from mediscale.core.errors import BusyError, NotFoundError, UsageError
+from mediscale.core.settings import Settings
+from mediscale.storage import lake, registry
+from mediscale.storage.registry import Alias
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -49,8 +49,8 @@ def serve(
 def application(settings: Settings, dataset: str, alias: Alias) -> "FastAPI":
     """The application of one worker process."""
     from serving.app import create_app
+    from serving.models import Predictors
     from serving.prediction_log import PredictionLog
-    from serving.predictors import Predictors
 
     _say_what_happens()
     return create_app(settings, Predictors(settings, dataset, alias), PredictionLog(settings, dataset))

@@ -22,10 +22,10 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from mediscale import lake, slots
-from mediscale.errors import BusyError, MediscaleError, StorageError
-from mediscale.settings import Settings
-from mediscale.tables import PREDICTIONS
+from mediscale.core.errors import BusyError, MediscaleError, StorageError
+from mediscale.core.settings import Settings
+from mediscale.core.tables import PREDICTIONS
+from mediscale.storage import lake, locks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -174,7 +174,7 @@ def flush_left_behind(settings: Settings, dataset: str) -> int:
     """Moves to Delta what workers that no longer run left in this home; the number of predictions moved."""
     moved = 0
     for path in sorted(_folder(settings, dataset).glob("*.sqlite")):
-        with slots.unless_held(path.with_suffix(".lock")) as free:
+        with locks.unless_held(path.with_suffix(".lock")) as free:
             if free:
                 with closing(_connect(path)) as connection:
                     moved += _flush(connection, settings, dataset, _worker(connection))
@@ -280,7 +280,7 @@ def _claim(settings: Settings, dataset: str) -> tuple[int, Path, TextIO]:
     """The first slot that no living process holds, its file and its lock."""
     folder = _folder(settings, dataset)
     try:
-        slot, lock = slots.claim(folder)
+        slot, lock = locks.claim(folder)
     except OSError as error:
         raise StorageError(f"The prediction log in {folder} can't be written: {error.strerror}.") from error
     return slot, folder / f"{slot}.sqlite", lock

@@ -1,4 +1,4 @@
-"""What /predict takes and answers: the request's plain names come from ``mediscale.concepts``.
+"""What /predict takes and answers: the request's plain names come from ``mediscale.core.concepts``.
 
 Requests are refused in one sentence that names fields and never repeats a value, which may be a patient's.
 """
@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from mediscale.concepts import CONCEPTS, Concept
-from mediscale.errors import InputError
-from mediscale.predictor import NOTICE
+from mediscale.core.concepts import CONCEPTS, Concept
+from mediscale.core.errors import InputError
+from mediscale.inference.model_spec import NOTICE
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "two values and a note": {

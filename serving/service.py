@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
-from mediscale.errors import BusyError, MediscaleError
-from mediscale.predictor import Task
-from mediscale.settings import Settings
-from serving import answers, schemas
-from serving.metrics import Metrics
-from serving.patients import Patients
+from mediscale.core.errors import BusyError, MediscaleError
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from serving import responses, schemas
+from serving.models import Predictors, Served
+from serving.patient_records import Patients
 from serving.prediction_log import Prediction, PredictionLog, flush_left_behind
-from serving.predictors import Predictors, Served
+from serving.prometheus_metrics import Metrics
 from serving.schemas import Answer, Health, ModelHealth, Patient, Values
 
 Clock = Callable[[], datetime]
@@ -58,7 +58,7 @@ class Service:
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
         if isinstance(asked, Values):
-            work = partial(answers.of_values, asked, served, self.log.next_id(), now)
+            work = partial(responses.of_values, asked, served, self.log.next_id(), now)
             answer, logged = work() if asked.note is None else await asyncio.to_thread(work)
         else:
             work = partial(self._of_patient, asked, served, now)
@@ -78,7 +78,7 @@ class Service:
     ) -> tuple[Answer, list[Prediction]]:
         reads = any(version.predictor.reader for version in served.values())
         known = self.patients.find(asked, tuple(served), reads)
-        return answers.of_patient(known, served, self.log.next_id(), now)
+        return responses.of_patient(known, served, self.log.next_id(), now)
 
     def health(self) -> Health:
         served, refused = self.predictors.current, self.predictors.refused

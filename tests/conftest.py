@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from mediscale import note_batches, tables
-from mediscale.manifest import canonical
-from mediscale.note_predictor import KnownText, NoteSpec
-from mediscale.predictor import Calibration, Combination, PredictorSpec
-from mediscale.settings import Settings
+from mediscale.core import tables
+from mediscale.core.settings import Settings
+from mediscale.inference import collate
+from mediscale.inference.model_spec import Calibration, Combination, PredictorSpec
+from mediscale.inference.note_model_spec import KnownText, NoteSpec
+from mediscale.storage.calls import canonical
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -32,7 +33,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
     """The session that every stage of this run of the tests gets, whatever its home."""
-    from mediscale import spark as lake_spark
+    from mediscale.storage import spark as lake_spark
 
     home = tmp_path_factory.mktemp("spark")
     session = lake_spark.session(Settings(home=home, spark_master="local[2]", spark_memory="1g"))
@@ -103,8 +104,8 @@ def _note_files() -> dict[str, bytes]:
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel
 
-    from training import note_export, note_network
-    from training.note_pooling import NoteNetwork
+    from training.notes import note_export, note_network
+    from training.notes.note_pooling import NoteNetwork
 
     torch.manual_seed(0)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -120,13 +121,11 @@ def _note_files() -> dict[str, bytes]:
     )
     network = NoteNetwork(bert).eval()
     texts = ("patient comfortable.", "mottled")
-    stays = [note_batches.windows([np.array(words.encode(t, add_special_tokens=False).ids, np.int32)], 34, 1)
+    stays = [collate.windows([np.array(words.encode(t, add_special_tokens=False).ids, np.int32)], 34, 1)
              for t in texts]  # fmt: skip
-    special = note_batches.Special(start=2, end=3, padding=0)
+    special = collate.Special(start=2, end=3, padding=0)
     with torch.no_grad():
-        margins = note_network.margins(
-            network, note_batches.batch(stays, special), torch.device("cpu")
-        ).tolist()
+        margins = note_network.margins(network, collate.batch(stays, special), torch.device("cpu")).tolist()
     spec = NoteSpec(
         name="synthetic-mortality-notes",
         dataset="synthetic",

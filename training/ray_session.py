@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from mediscale.errors import BusyError, UsageError
-from mediscale.settings import Settings
+from mediscale.core.errors import BusyError, UsageError
+from mediscale.core.settings import Settings
 
 _OBJECT_STORE = 80 * 2**20
 """Bytes: only a model of a few hundred kB passes through it, and Ray would reserve a third of the memory."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale import disclosure, registry
-from mediscale.refs import Frozen, ModelRef, TableRef
-from mediscale.settings import Settings
+from mediscale.core import privacy
+from mediscale.core.refs import Frozen, ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.storage import registry
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -131,7 +132,7 @@ def _log_run(mlflow: "MlflowClient", run: Any, training: Training) -> None:
     measured = [
         Metric(k, v, at, step) for k, values in training.curves.items() for step, v in enumerate(values)
     ]
-    figures = disclosure.tellable(training.metrics.items())
+    figures = privacy.tellable(training.metrics.items())
     measured += [Metric(k, v, at, 0) for k, v in sorted(figures.items())]
     for start in range(0, len(measured), _BATCH):
         batch = measured[start : start + _BATCH]

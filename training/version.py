@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mediscale import registry, scoring
-from mediscale.note_batches import Tokens
-from mediscale.note_reader import NoteReader
-from mediscale.predictor import PREDICTOR_FILE, PredictorSpec
-from mediscale.refs import ModelRef
-from mediscale.settings import Settings
-from training import calibration, metrics
-from training.metrics import Floats
+from mediscale.core.refs import ModelRef
+from mediscale.core.settings import Settings
+from mediscale.inference import tabular
+from mediscale.inference.collate import Tokens
+from mediscale.inference.model_spec import PREDICTOR_FILE, PredictorSpec
+from mediscale.inference.notes import NoteReader
+from mediscale.storage import registry
+from training.evaluation import calibration, metrics
+from training.evaluation.metrics import Floats
 
 if TYPE_CHECKING:
     import xgboost
 
-    from training.examples import Inputs
+    from training.training_examples import Inputs
 
 _THREADS = 2
 
@@ -62,4 +63,4 @@ def load(settings: Settings, model: ModelRef, model_uri: str, model_digest: str)
     files = registry.checked_files(settings, model, model_uri, model_digest)
     spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
     booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(files[spec.model_file]))
-    return Version(booster, spec, NoteReader(scoring.note_files(files), _THREADS) if spec.notes else None)
+    return Version(booster, spec, NoteReader(tabular.note_files(files), _THREADS) if spec.notes else None)

@@ -22,15 +22,15 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 
 from pydantic import Field, NaiveDatetime, ValidationError
 
-from data_pipeline import surrogate_key
-from mediscale import graph
-from mediscale.refs import Frozen
-from mediscale.settings import Settings
+from data_pipeline.notes.deidentification import pseudonym_secret as surrogate_key
+from mediscale.core.datasets import DATASET_PATTERN
+from mediscale.core.refs import Frozen
+from mediscale.core.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from data_pipeline.synthetic.notes import Note
+    from data_pipeline.synthetic.clinical_notes import Note
     from data_pipeline.synthetic.patients import Subjects, Visits
 
 SUBJECTS = {"tiny": 250, "small": 6_000, "large": 40_000}
@@ -43,7 +43,7 @@ class Params(Frozen):
     size: Literal["tiny", "small", "large"] = "small"
     """250, 6,000 or 40,000 patients; about 1.4 visits each."""
     seed: int = Field(20260101, ge=0)
-    dataset: str = Field("synthetic", pattern=graph.DATASET_PATTERN)
+    dataset: str = Field("synthetic", pattern=DATASET_PATTERN)
     patients: int | None = Field(None, ge=1)
     """Instead of the size's number."""
     days: int | None = Field(None, ge=30)
@@ -141,7 +141,7 @@ def _digests(folder: Path, truth: Path) -> dict[str, str]:
 
 
 def _extract_digest(folder: Path) -> str:
-    from data_pipeline.source import digest_of
+    from data_pipeline.ingest.source import digest_of
 
     return digest_of(str(folder), "mimic-iv")
 
@@ -210,7 +210,8 @@ def generate(subjects: int, seed: int, days: int | None = None) -> Iterator[Bloc
 
 
 def _block(seed: int, block: int, people: "Subjects", visits: "Visits") -> Block:
-    from data_pipeline.synthetic import charts, hospital, laboratory, notes, treatments
+    from data_pipeline.synthetic import clinical_notes as notes
+    from data_pipeline.synthetic import hospital, laboratory, treatments, vital_signs
     from data_pipeline.synthetic.frames import stream
     from data_pipeline.synthetic.patients import truth
 
@@ -235,12 +236,12 @@ def _block(seed: int, block: int, people: "Subjects", visits: "Visits") -> Block
         ),
         "hosp/omr": laboratory.omr(random("omr"), people, visits, clinics),
         "icu/icustays": hospital.icustays(*hospitalised),
-        "icu/chartevents": charts.chartevents(random("chartevents"), *hospitalised),
+        "icu/chartevents": vital_signs.chartevents(random("chartevents"), *hospitalised),
         "icu/inputevents": treatments.inputevents(random("inputevents"), *hospitalised),
         "icu/outputevents": treatments.outputevents(random("outputevents"), *hospitalised),
         "icu/procedureevents": treatments.procedureevents(random("procedureevents"), *hospitalised),
         **{table: notes.note_frame(written, kind) for kind, table in notes.TABLES.items()},
     }
     if block == 0:
-        tables |= {"hosp/d_labitems": laboratory.d_labitems(), "icu/d_items": charts.d_items()}
+        tables |= {"hosp/d_labitems": laboratory.d_labitems(), "icu/d_items": vital_signs.d_items()}
     return Block(tables, truth(people, visits, encounters.hadm_id), written, len(visits))

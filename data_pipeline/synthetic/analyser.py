@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from data_pipeline import source
+from data_pipeline.ingest import source
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mediscale import spark
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
+from mediscale.storage import spark
 
 
 def main(scratch: Path) -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale import lineage
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
+from mediscale.storage import lineage
 
 if TYPE_CHECKING:
     from mediscale.report.page import Page
@@ -26,19 +26,19 @@ def publish(settings: Settings, asked: str = "") -> tuple[Path, str]:
 
     The decisions stand without MLflow: what fails there fails nothing here.
     """
-    from mediscale.report import tracked
+    from mediscale.report import mlflow_export
 
     page = _page(settings, asked)
     path = _write(page, settings.home / "reports" / f"{page.name}.html")
     try:
-        tracked.publish(settings, page, path)
+        mlflow_export.publish(settings, page, path)
     except Exception as error:  # whatever a tracking server can raise
         return path, f"MLflow was not told of the run ({type(error).__name__}); run again to tell it."
     return path, ""
 
 
 def _page(settings: Settings, asked: str) -> "Page":
-    from mediscale.report.contents import collect
+    from mediscale.report.data import collect
     from mediscale.report.page import Page
 
     return Page(collect(settings, lineage.find(settings, asked)))

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mediscale.disclosure import count
-from mediscale.report.figure import BLUE, FAINT, GREEN, INK, ORANGE, PAPER, PURPLE, Chart, chart, drawing
-from mediscale.report.words import percent, typeset
+from mediscale.core.privacy import count
+from mediscale.report.labels import percent, typeset
+from mediscale.report.svg import BLUE, FAINT, GREEN, INK, ORANGE, PAPER, PURPLE, Chart, chart, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from training.evidence import Counts, Curve, Estimate, Evidence
+    from training.evaluation.evaluation_report import Counts, Curve, Estimate, Evidence
 
 _SQUARE, _FLAT = 4.4, 3.6
 _ROW = 0.27
@@ -223,7 +223,7 @@ def _write(axes: "Axes", text: str, at: tuple[float, float], side: Any, size: fl
 def shown(estimate: "Estimate") -> str:
     """The figure with its interval.
 
-    >>> from training.evidence import Estimate
+    >>> from training.evaluation.evaluation_report import Estimate
     >>> shown(Estimate(value=0.8123, low=0.79, high=0.83)), shown(Estimate(value=0.5, low=None, high=None))
     ('0.812 (0.790\xa0to\xa00.830)', '0.500 (no interval)')
     """
@@ -241,7 +241,7 @@ _NARROW = 0.01
 def share(estimate: "Estimate") -> str:
     """A share with its interval, in percent.
 
-    >>> from training.evidence import Estimate
+    >>> from training.evaluation.evaluation_report import Estimate
     >>> share(Estimate(value=1.0, low=0.735, high=1.0)).replace("\u00a0", " ")
     '100 % (74 to 100 %)'
     >>> share(Estimate(value=0.003, low=0.001, high=0.004)).replace("\u00a0", " ")

@@ -6,18 +6,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.disclosure import FEW, count
-from mediscale.predictor import NOTICE
-from mediscale.report import charts, words
+from mediscale.core.privacy import FEW, count
+from mediscale.inference.model_spec import NOTICE
+from mediscale.report import charts, labels
 from mediscale.report.charts import Row, share, shown
-from mediscale.report.contents import Contents, Decided, Task, Watched
-from mediscale.report.figure import Chart
+from mediscale.report.data import Contents, Decided, Task, Watched
+from mediscale.report.svg import Chart
 
 if TYPE_CHECKING:
     import jinja2
 
-    from training.evidence import Alarms, Evidence, Subgroup
-    from training.verdict import Floor
+    from training.evaluation.evaluation_report import Alarms, Evidence, Subgroup
+    from training.promotion.gate import Floor
 
 _FOLDER = Path(__file__).parent
 _MOST_INPUTS = 15
@@ -65,10 +65,10 @@ class Part:
 
     @property
     def floors(self) -> "list[Floor]":
-        from training import verdict
+        from training.promotion import gate
 
         decided = self.task.decided
-        return list(verdict.floors(decided.evidence, decided.policy)) if decided else []
+        return list(gate.floors(decided.evidence, decided.policy)) if decided else []
 
     @property
     def contenders(self) -> Chart | None:
@@ -140,7 +140,7 @@ class Page:
             "watched": contents.watched,
             "drift": _drift(contents.watched) if contents.watched else None,
             "timings": _timings(contents),
-            "metrics": words.METRICS,
+            "metrics": labels.METRICS,
             "few": FEW,
             "notice": NOTICE,
             "style": (_FOLDER / "style.css").read_text(encoding="utf-8"),
@@ -161,12 +161,12 @@ def _environment() -> "jinja2.Environment":
     environment.filters |= {
         "shown": shown,
         "share": share,
-        "percent": words.percent,
+        "percent": labels.percent,
         "count": count,
-        "plain": words.plain,
-        "typeset": words.typeset,
-        "duration": words.duration,
-        "stage": lambda name: words.STAGES.get(name, words.plain(name)),
+        "plain": labels.plain,
+        "typeset": labels.typeset,
+        "duration": labels.duration,
+        "stage": lambda name: labels.STAGES.get(name, labels.plain(name)),
     }
     return environment
 
@@ -213,7 +213,7 @@ def _figures(decided: Decided) -> Iterator[tuple[str, str, str]]:
 
 def _at_the_threshold(alarms: "Alarms") -> tuple[str, str, str]:
     return (
-        f"Acting at a risk of {words.percent(alarms.threshold)} finds",
+        f"Acting at a risk of {labels.percent(alarms.threshold)} finds",
         share(alarms.found),
         f"of the outcomes; {share(alarms.flagged)} of all stays are flagged, and {share(alarms.right)} of the flagged "
         "have the outcome.",
@@ -236,7 +236,7 @@ def _contenders(decided: Decided) -> Iterator[Row]:
         )
     for plain in evidence.plain_inputs:
         names = (
-            ", ".join(map(words.plain, plain.inputs))
+            ", ".join(map(labels.plain, plain.inputs))
             if len(plain.inputs) < 4
             else f"{len(plain.inputs)} bedside values"
         )
@@ -261,7 +261,7 @@ def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
     for group in groups:
         if group.attribute != attribute:
             attribute = group.attribute
-            yield Row(words.ATTRIBUTES[attribute].upper(), None, "")
+            yield Row(labels.ATTRIBUTES[attribute].upper(), None, "")
         if group.counts is None:
             yield Row(group.value, None, f"fewer than {FEW} patients")
             continue
@@ -298,5 +298,5 @@ def _timings(contents: Contents) -> Chart:
     values = [
         (f"{call.stage} {call.params.get('task') or ''}".strip(), call.seconds) for call in contents.run.calls
     ]
-    caption = f"Seconds of each stage, in the order of the run; {words.duration(contents.seconds)} in all."
-    return charts.bars("timings", "Time of each stage", values, "seconds", caption, words.duration)
+    caption = f"Seconds of each stage, in the order of the run; {labels.duration(contents.seconds)} in all."
+    return charts.bars("timings", "Time of each stage", values, "seconds", caption, labels.duration)

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mediscale import graph, registry, resolve, spark
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
+from mediscale.pipeline import runtime_inputs, steps
+from mediscale.storage import registry, spark
 
 
 def die() -> None:
@@ -60,13 +61,13 @@ POINTS = {
 
 
 def run(settings: Settings) -> None:
-    results = {graph.EXTRACT: resolve.extract(settings, size="tiny").model_dump()}
-    for node in graph.nodes(graph.LOOP, ("mortality",)):
+    results = {steps.EXTRACT: runtime_inputs.extract(settings, size="tiny").model_dump()}
+    for node in steps.nodes(steps.LOOP, ("mortality",)):
         config = {"task": node.task} if node.task else {}
         if node.stage == "risk_model":
             config |= {"rounds": 5}
         upstream = [results[name] for name in node.upstream]
-        results[node.name] = resolve.call(node.stage, config, upstream, settings).model_dump()
+        results[node.name] = runtime_inputs.call(node.stage, config, upstream, settings).model_dump()
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mediscale import graph, manifest, registry
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
+from mediscale.pipeline import steps
+from mediscale.storage import calls, registry
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -58,6 +59,6 @@ def test_one_model_is_registered_and_staged_once(homes: tuple[Settings, Settings
 
 
 def digests(settings: Settings) -> dict[str, tuple[int, str]]:
-    stages = [step.stage for step in graph.LOOP]
-    outputs = [o for stage in stages for done in manifest.of_stage(settings, stage) for o in done.outputs]
+    stages = [step.stage for step in steps.LOOP]
+    outputs = [o for stage in stages for done in calls.of_stage(settings, stage) for o in done.outputs]
     return {output.ref.table: (output.rows, output.digest) for output in outputs}

@@ -19,8 +19,8 @@ import httpx
 import psutil
 import pytest
 
-from mediscale import stages
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
+from mediscale.pipeline import call
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -30,7 +30,7 @@ import json, os, pathlib, sys, threading, time
 command = [{mediscale!r}, *sys.argv[1:]]
 if sys.argv[1] not in ("drift", "retrain"):
     os.execv(command[0], command)
-from mediscale import cli, stages
+from mediscale.cli import main as cli; from mediscale.pipeline import call as stages
 from mediscale.settings import Settings
 threading.Thread(target=cli._end_with_input, daemon=True).start()
 settings = Settings()
@@ -191,7 +191,7 @@ def test_a_run_survives_whatever_is_killed(airflow: Airflow) -> None:
     home, dag = airflow.home, "mediscale_drift"
     for held in ("drift-mortality", "retrain-mortality"):
         (home / f"hold-{held}").touch()
-    with stages.exclusive(Settings(home=home), "drift-readmission", "A first try"):
+    with call.exclusive(Settings(home=home), "drift-readmission", "A first try"):
         airflow.ask(f"/api/v2/dags/{dag}", {"is_paused": False}, "PATCH")
         run = until(lambda: airflow.ask(f"/api/v2/dags/{dag}/dagRuns")[1]["dag_runs"])[0]["dag_run_id"]
         os.kill(holder(home, "drift-mortality"), signal.SIGKILL)

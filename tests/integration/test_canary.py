@@ -8,12 +8,16 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from data_pipeline import encoders, source, surrogate_key, synthetic
-from data_pipeline.names import EPONYMS, ORDINARY, plain
-from data_pipeline.synthetic import notes
-from mediscale import headlines, lake, resolve, stages
-from mediscale.refs import TableRef
-from mediscale.settings import Settings
+from data_pipeline import synthetic
+from data_pipeline.ingest import source
+from data_pipeline.notes import encoders
+from data_pipeline.notes.deidentification import pseudonym_secret
+from data_pipeline.notes.deidentification.name_lexicon import EPONYMS, ORDINARY, plain
+from data_pipeline.synthetic import clinical_notes
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.pipeline import call, headlines, runtime_inputs
+from mediscale.storage import lake
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def block() -> synthetic.Block:
 def bronze(settings: Settings, block: synthetic.Block) -> dict[str, TableRef]:
     tables = {table.file: name for name, table in source.load("mimic-iv").tables.items()}
     landed = {}
-    for file in ("hosp/patients", "hosp/admissions", *notes.TABLES.values()):
+    for file in ("hosp/patients", "hosp/admissions", *clinical_notes.TABLES.values()):
         frame = block.tables[file].to_arrow()
         columns = {name: frame[name].cast(pa.string()) for name in frame.column_names}
         places = {"file": [f"{file}.csv.gz"] * frame.num_rows, "line": list(range(2, frame.num_rows + 2))}
@@ -46,11 +50,11 @@ def test_no_planted_identifier_is_left_anywhere_but_in_bronze(
         "source": "mimic-iv",
         "dataset": "h",
         "bronze": bronze,
-        "surrogate_key": surrogate_key.PUBLISHED,
+        "surrogate_key": pseudonym_secret.PUBLISHED,
     }
-    cleaned = stages.call("deidentify", config, settings=settings)
+    cleaned = call.call("deidentify", config, settings=settings)
     config = {"dataset": "h", "encoder": encoders.PACKAGED}
-    tokens = resolve.call("note_tokens", config, [cleaned.model_dump()], settings)
+    tokens = runtime_inputs.call("note_tokens", config, [cleaned.model_dump()], settings)
     texts = lake.read(settings, cleaned.notes)["text"].to_pylist()  # type: ignore[attr-defined]
     assert len(texts) == len(block.notes)
     left = "\n".join(texts)

@@ -15,13 +15,16 @@ import polars as pl
 import pytest
 
 from data_pipeline import synthetic
-from mediscale import graph, manifest, registry
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import TASKS
+from mediscale.pipeline import steps
+from mediscale.storage import calls as manifest
+from mediscale.storage import registry
 
 pytestmark = pytest.mark.timeout(3000)
 
 ORCHESTRATE = (
-    "import sys; from mediscale import runners; from mediscale.settings import Settings\n"
+    "import sys; from mediscale.cli import orchestrators as runners; from mediscale.core.settings import Settings\n"
     "which = {'source': '', 'path': '', 'dataset': '', 'size': 'tiny'}\n"
     "config = {'risk_model': {'rounds': 60}, 'note_model': {'epochs': 1}, 'promotion': {'aim': 'production'}}\n"
     "runners.orchestrate(sys.argv[1], Settings(), which, config)"
@@ -86,7 +89,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
 @pytest.mark.parametrize("runner", ["kubeflow", "airflow"])
 def test_every_stage_did_the_same(homes: dict[str, Settings], runner: str) -> None:
     ours, theirs = _done(homes["cli"]), _done(homes[runner])
-    assert len(ours) == len(list(graph.nodes(graph.LOOP))) + 1  # and the synthetic extract
+    assert len(ours) == len(list(steps.nodes(steps.LOOP))) + 1  # and the synthetic extract
     assert theirs == ours
     for task in manifest.of_stage(homes[runner], "risk_model"):
         assert task.params["rounds"] == 60
@@ -94,7 +97,7 @@ def test_every_stage_did_the_same(homes: dict[str, Settings], runner: str) -> No
 
 def test_a_killed_step_left_nothing_twice(homes: dict[str, Settings]) -> None:
     client = registry.client(homes["kubeflow"])
-    for task in graph.TASKS:
+    for task in TASKS:
         assert len(client.search_model_versions(f"name = 'synthetic-{task}'")) == 1
     moves = [(m.model, m.alias) for m in registry.history(homes["kubeflow"], "synthetic")]
     assert len(moves) == len(set(moves))
@@ -152,7 +155,7 @@ def _planted() -> set[bytes]:
 
 def _done(settings: Settings) -> list[str]:
     """What each stage call was given and what it left, less where and when."""
-    stages = ["synthetic", *(step.stage for step in graph.LOOP)]
+    stages = ["synthetic", *(step.stage for step in steps.LOOP)]
     calls = [done for stage in stages for done in manifest.of_stage(settings, stage)]
     return sorted(_told(done) for done in calls)
 

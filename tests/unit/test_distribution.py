@@ -70,7 +70,7 @@ def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(tmp_path:
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     files = zipfile.ZipFile(wheel).namelist()
-    assert "data_pipeline/sources/mimic_iv.yaml" in files
+    assert "data_pipeline/ingest/sources/mimic_iv.yaml" in files
     assert {name.split("/")[0] for name in files if ".dist-info/" not in name} == set(PACKAGES)
 
 

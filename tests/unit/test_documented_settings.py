@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mediscale import cli, stages
+from mediscale.cli import main
+from mediscale.pipeline import call
 
 ROOT = Path(__file__).parents[2]
 SETTING = re.compile(r"--set ([a-z_]+\.[a-z_]+=[^\s`|\]]+)")  # capitals stand for something else
@@ -24,4 +25,4 @@ def test_some_are_documented() -> None:
 
 @pytest.mark.parametrize("settings", LINES, ids=lambda line: " ".join(line))
 def test_a_documented_setting_is_taken(settings: tuple[str, ...]) -> None:
-    stages.check(cli._config(settings))
+    call.check(main._config(settings))

@@ -13,8 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from mediscale import graph, scheduler
-from mediscale.settings import Settings
+from mediscale.cli import local_airflow
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import TASKS
+from mediscale.pipeline import steps
 
 RECORDER = """#!/bin/sh
 echo "$@ by $MEDISCALE_ACTOR" >> {calls}
@@ -41,9 +43,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     calls, program, answer = folder / "calls", folder / "recorder", folder / "answer.json"
     program.write_text(RECORDER.format(calls=calls))
     program.chmod(0o755)
-    around = scheduler.environment(Settings(home=folder / "home")) | {"MEDISCALE_COMMAND": str(program)}
-    python, script = scheduler.AIRFLOW.with_name("python"), Path(__file__).with_name("airflow_side.py")
-    command = [str(python), str(script), str(scheduler.ROOT / "dags"), str(answer)]
+    around = local_airflow.environment(Settings(home=folder / "home")) | {"MEDISCALE_COMMAND": str(program)}
+    python, script = local_airflow.AIRFLOW.with_name("python"), Path(__file__).with_name("airflow_side.py")
+    command = [str(python), str(script), str(local_airflow.ROOT / "dags"), str(answer)]
     done = subprocess.run(command, env=around, capture_output=True, text=True, check=False)
     assert answer.exists(), done.stderr[-2000:]
     result: dict[str, Any] = json.loads(answer.read_text())
@@ -113,7 +115,7 @@ def test_every_task_has_a_timeout_and_an_alert(told: dict[str, Any]) -> None:
 
 def test_stages_follow_the_order_of_the_loop(told: dict[str, Any]) -> None:
     tasks = told["dags"]["mediscale_loop"]["tasks"]
-    for node in graph.nodes(graph.LOOP):
+    for node in steps.nodes(steps.LOOP):
         assert tasks[node.name]["upstream"] == sorted(node.upstream)
 
 
@@ -134,16 +136,16 @@ def test_a_night_succeeds(told: dict[str, Any], name: str) -> None:
     assert told["runs"][name]["state"] == "success", told["runs"][name]
 
 
-@pytest.mark.parametrize("stage", graph.AS_OF)
+@pytest.mark.parametrize("stage", steps.AS_OF)
 def test_a_night_sees_what_was_known_when_it_began(told: dict[str, Any], night: str, stage: str) -> None:
     made = [line for line in told["calls"] if line.startswith(f"{stage} ") and f"--result {night}" in line]
-    assert len(made) == len(graph.TASKS)
+    assert len(made) == len(TASKS)
     assert all('"as_of": "2026-02-03T01:00:00"' in line for line in made)
 
 
 def test_a_run_s_configuration_reaches_every_stage(told: dict[str, Any], night: str) -> None:
     made = [line for line in told["calls"] if f"--result {night}" in line]
-    assert len(made) == len(list(graph.nodes(graph.FEATURES))) + 1
+    assert len(made) == len(list(steps.nodes(steps.FEATURES))) + 1
     assert all('--run-config {"gold": {"as_of": ' in line for line in made)
     assert all('"audited_per_shard": 3}' in line for line in made)
 
@@ -165,7 +167,7 @@ def test_retraining_takes_the_newest_night_and_stops_at_staging(told: dict[str, 
 
 def test_production_is_recorded_with_the_person_who_approved_what_was_shown(told: dict[str, Any]) -> None:
     made = [line for line in told["calls"] if line.startswith("promotion ") and "aim=production" in line]
-    assert len(made) == len(graph.TASKS)
+    assert len(made) == len(TASKS)
     for line in made:
         assert line.endswith(" by dr. grey")
         assert (
@@ -240,7 +242,7 @@ def test_a_task_that_ends_takes_its_stage_s_processes_along(tmp_path: Path, how:
 
 SLOW = """#!{python}
 import pathlib, subprocess, threading
-from mediscale import cli
+from mediscale.cli import main as cli
 threading.Thread(target=cli._end_with_input, daemon=True).start()
 work = subprocess.Popen(["sleep", "300"])
 pathlib.Path("{child}").write_text(str(work.pid))
@@ -299,14 +301,14 @@ current-context: none
 def test_a_stage_is_a_pod_where_a_template_says_how(tmp_path: Path) -> None:
     """What Kubernetes would be asked for, made by Airflow's own operator."""
     code = (
-        "import json, mediscale_steps as steps; from mediscale import graph\n"
+        "import json, mediscale_steps as steps; from mediscale.pipeline import steps as graph\n"
         "from kubernetes.client import ApiClient\n"
         "node = next(n for n in graph.nodes(graph.FEATURES) if n.name == 'gold_mortality')\n"
         "work = steps.stage(node, {})\n"
         "pod = ApiClient().sanitize_for_serialization(work.build_pod_request_obj())\n"
         "print(json.dumps({'pod': pod, 'skips': work.skip_on_exit_code}))\n"
     )
-    template = scheduler.ROOT / "infra" / "kubernetes" / "stage-pod.yaml"
+    template = local_airflow.ROOT / "infra" / "kubernetes" / "stage-pod.yaml"
     (tmp_path / "cluster.yaml").write_text(NO_CLUSTER)
     named = {"MEDISCALE_POD_TEMPLATE": str(template), "KUBECONFIG": str(tmp_path / "cluster.yaml")}
     said = inside(code, Path("absent"), tmp_path, **named).stdout
@@ -325,8 +327,10 @@ def test_a_stage_is_a_pod_where_a_template_says_how(tmp_path: Path) -> None:
 def inside(code: str, program: Path, folder: Path, **named: str) -> "subprocess.CompletedProcess[str]":
     """Runs code in Airflow's environment beside the DAG files."""
     around = (
-        scheduler.environment(Settings(home=folder / "home")) | {"MEDISCALE_COMMAND": str(program)} | named
+        local_airflow.environment(Settings(home=folder / "home"))
+        | {"MEDISCALE_COMMAND": str(program)}
+        | named
     )
-    around["PYTHONPATH"] += f"{os.pathsep}{scheduler.ROOT / 'dags'}"
-    command = [str(scheduler.AIRFLOW.with_name("python")), "-c", code]
+    around["PYTHONPATH"] += f"{os.pathsep}{local_airflow.ROOT / 'dags'}"
+    command = [str(local_airflow.AIRFLOW.with_name("python")), "-c", code]
     return subprocess.run(command, env=around, capture_output=True, text=True, check=False)

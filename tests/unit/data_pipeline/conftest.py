@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from data_pipeline import bronze, quality, silver
-from data_pipeline.source import digest_of
-from mediscale import lake
-from mediscale.refs import TableRef
-from mediscale.settings import Settings
+from data_pipeline.ingest import bronze, silver
+from data_pipeline.ingest import validate as quality
+from data_pipeline.ingest.source import digest_of
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
 
 MIMIC_III = {
     # Upper case, as the original files are; 1 is an outpatient too, 2 is older than 89, 3 dies in hospital.

@@ -2,7 +2,7 @@
 
 import re
 
-from data_pipeline.alternatives import caseless
+from data_pipeline.notes.deidentification.regex import caseless
 
 WORDS = r"wife|widow(?:er)?|son|step(?:son|daughter)|(?:great )?aunt|a\.?k\.?a\.?|[ck]in|p[|)]o"
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from data_pipeline import bronze, source
-from mediscale import lake
-from mediscale.errors import InputError
-from mediscale.settings import Settings
+from data_pipeline.ingest import bronze, source
+from mediscale.core.errors import InputError
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
 
 if TYPE_CHECKING:
     from tests.unit.data_pipeline.conftest import Hospital

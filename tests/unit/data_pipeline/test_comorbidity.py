@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipeline import comorbidity
+from data_pipeline.features import comorbidity
 
 
 def groups(*codes: str) -> set[str]:

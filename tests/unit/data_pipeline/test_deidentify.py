@@ -11,11 +11,12 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from data_pipeline import deidentify, source, surrogate_key
-from mediscale import lake
-from mediscale.errors import QualityError, StorageError
-from mediscale.refs import TableRef
-from mediscale.settings import Settings
+from data_pipeline.ingest import source
+from data_pipeline.notes.deidentification import deidentify, pseudonym_secret
+from mediscale.core.errors import QualityError, StorageError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
 
 COLUMNS = ("note_id", "subject_id", "hadm_id", "note_type", "charttime", "storetime", "text")
 SUMMARIES = next(
@@ -70,7 +71,7 @@ def params(
             **patients_and_visit(settings, "mimic-iv"),
             table: bronze(settings, table, COLUMNS, notes),
         },
-        surrogate_key=surrogate_key.PUBLISHED,
+        surrogate_key=pseudonym_secret.PUBLISHED,
         max_quarantine_share=share,
         as_of=datetime(2160, 1, 1),
     )
@@ -194,7 +195,7 @@ def test_a_mimic_iii_note_is_known_when_it_was_stored_or_its_report_assumed_and_
             **patients_and_visit(settings, "mimic-iii"),
             "noteevents": bronze(settings, "noteevents", columns, rows),
         },
-        surrogate_key=surrogate_key.PUBLISHED,
+        surrogate_key=pseudonym_secret.PUBLISHED,
         max_quarantine_share=1.0,
     )
     assert known(settings, asked) == [
@@ -254,10 +255,10 @@ def test_an_extract_without_notes_leaves_nothing(settings: Settings) -> None:
 
 
 def test_the_secret_is_made_once_and_missed_when_it_is_gone(settings: Settings) -> None:
-    fingerprint = surrogate_key.resolve(settings)
-    assert surrogate_key.resolve(settings) == fingerprint
-    assert (settings.home / surrogate_key.FILE).stat().st_mode & 0o077 == 0
-    (settings.home / surrogate_key.FILE).unlink()
+    fingerprint = pseudonym_secret.resolve(settings)
+    assert pseudonym_secret.resolve(settings) == fingerprint
+    assert (settings.home / pseudonym_secret.FILE).stat().st_mode & 0o077 == 0
+    (settings.home / pseudonym_secret.FILE).unlink()
     asked = params(settings, [note("a", GOOD)]).model_copy(update={"surrogate_key": fingerprint})
     with pytest.raises(StorageError, match="restore the file"):
         deidentify.run(asked, settings, "key")
@@ -266,17 +267,17 @@ def test_the_secret_is_made_once_and_missed_when_it_is_gone(settings: Settings) 
 @pytest.mark.parametrize("held", [b"", b"f" * 63, b"f" * 64 + b"\n", b"not hexadecimal".ljust(64)])
 def test_a_file_that_holds_no_secret_is_refused(settings: Settings, held: bytes) -> None:
     settings.home.mkdir(parents=True)
-    (settings.home / surrogate_key.FILE).write_bytes(held)
+    (settings.home / pseudonym_secret.FILE).write_bytes(held)
     with pytest.raises(StorageError, match=f"holds {len(held)} bytes that are not the 64 hex digits"):
-        surrogate_key.resolve(settings)
+        pseudonym_secret.resolve(settings)
     with pytest.raises(StorageError, match="restore the file"):
-        surrogate_key.secret(settings, "0" * 12)
+        pseudonym_secret.secret(settings, "0" * 12)
 
 
 _KILLED_AT_EVERY_STEP = """
 import os, sys
 from pathlib import Path
-from data_pipeline import surrogate_key
+from data_pipeline.notes.deidentification import pseudonym_secret as surrogate_key
 from mediscale.settings import Settings
 
 def child(home, last):
@@ -298,12 +299,12 @@ for last in range(10_000):
 def test_a_process_that_dies_while_it_makes_the_secret_leaves_none_or_all_of_it(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", _KILLED_AT_EVERY_STEP, str(tmp_path)], check=True)
     homes = list(tmp_path.iterdir())
-    left = {file.read_bytes() for home in homes if (file := home / surrogate_key.FILE).exists()}
+    left = {file.read_bytes() for home in homes if (file := home / pseudonym_secret.FILE).exists()}
     assert len(homes) > len(left) > 1
     assert {len(secret) for secret in left} == {64}
 
 
 def test_those_who_make_the_secret_at_once_agree_on_one(settings: Settings) -> None:
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(surrogate_key.resolve, [settings] * 32))) == 1
-    assert [path.name for path in settings.home.iterdir()] == [surrogate_key.FILE]
+        assert len(set(pool.map(pseudonym_secret.resolve, [settings] * 32))) == 1
+    assert [path.name for path in settings.home.iterdir()] == [pseudonym_secret.FILE]

@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformers import BertConfig, BertForPreTraining
 
-from data_pipeline import encoders
-from mediscale import resolve
-from mediscale.errors import UsageError
-from mediscale.settings import Settings
-from training import note_network
-from training.note_network import Shape
+from data_pipeline.notes import encoders
+from mediscale.core.errors import UsageError
+from mediscale.core.settings import Settings
+from mediscale.pipeline import runtime_inputs
+from training.notes import note_network
+from training.notes.note_network import Shape
 
 REPOSITORY = f"/{encoders.CLINICAL}/resolve/{encoders.REVISIONS[encoders.CLINICAL]}/"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "pain", "Pain", "##ful"]
@@ -137,9 +137,9 @@ def test_weights_that_cannot_be_had_are_one_sentence(
 
 def test_clinical_bert_is_trained_as_its_authors_did_unless_told_otherwise(settings: Settings) -> None:
     clinical = encoders.Encoder().model_dump()
-    recipe = resolve.resolved("note_model", {"epochs": 1}, [{"encoder": clinical}], settings)
+    recipe = runtime_inputs.resolved("note_model", {"epochs": 1}, [{"encoder": clinical}], settings)
     assert (recipe["layers"], recipe["learning_rate"], recipe["epochs"]) == (0, 2e-5, 1)
-    assert "layers" not in resolve.resolved(
+    assert "layers" not in runtime_inputs.resolved(
         "note_model", {}, [{"encoder": encoders.PACKAGED.model_dump()}], settings
     )
 

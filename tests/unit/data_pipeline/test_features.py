@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline import features
-from mediscale.concepts import CONCEPTS, TREATMENTS
-from mediscale.errors import InputError
-from mediscale.predictor import Task
-from mediscale.tables import EVENTS
+from data_pipeline.features import kernel
+from mediscale.core.concepts import CONCEPTS, TREATMENTS
+from mediscale.core.errors import InputError
+from mediscale.core.tables import EVENTS
+from mediscale.core.tasks import Task
 
 TASKS: tuple[Task, ...] = ("mortality", "readmission")
 ADMITTED = dt.datetime(2150, 3, 1, 8)
@@ -35,8 +35,8 @@ def asking(subject: int = 1, at: dt.datetime = ADMITTED + dt.timedelta(hours=24)
 
 
 def row(events: pa.Table, task: Task = "mortality", **where: Any) -> dict[str, float]:
-    found = features.compute(events, asking(**where), task)
-    return dict(zip(features.names(task), found[0], strict=True))
+    found = kernel.compute(events, asking(**where), task)
+    return dict(zip(kernel.names(task), found[0], strict=True))
 
 
 def test_statistics_by_hand(events: Draw) -> None:
@@ -172,10 +172,10 @@ def test_nothing_that_carries_the_outcome_is_a_feature(events: Draw, task: Task)
         1          | 2150-03-02 08:00 | 2150-03-02 08:00 | HOSPITAL_DISCHARGE//HOME      |
         """
     telling = plain.replace("//HOME", "//DIED") + "1 | 2150-03-02 08:00 | 2150-03-02 08:00 | MEDS_DEATH | \n"
-    same = features.compute(events(plain), asking(), task), features.compute(events(telling), asking(), task)
+    same = kernel.compute(events(plain), asking(), task), kernel.compute(events(telling), asking(), task)
     np.testing.assert_array_equal(*same)
     assert not [
-        name for name in features.names(task) if "death" in name or "died" in name or "destination" in name
+        name for name in kernel.names(task) if "death" in name or "died" in name or "destination" in name
     ]
 
 
@@ -278,11 +278,11 @@ def test_treatments_are_flags_by_window(events: Draw) -> None:
 
 
 def test_plain_names_of_a_request() -> None:
-    names = features.names("mortality")
+    names = kernel.names("mortality")
     values = dict(
         zip(
             names,
-            features.from_values({"age": 97, "blood_pressure": 140, "sex": 1}, "mortality"),
+            kernel.from_values({"age": 97, "blood_pressure": 140, "sex": 1}, "mortality"),
             strict=True,
         )
     )
@@ -293,17 +293,17 @@ def test_plain_names_of_a_request() -> None:
         *(f"systolic_blood_pressure_{stat}_6h" for stat in ("min", "max", "mean")),
     }
     assert math.isnan(values["systolic_blood_pressure_count_24h"]), "not saying is not 'rarely measured'"
-    assert features.from_values({}, "mortality").dtype == np.float32
+    assert kernel.from_values({}, "mortality").dtype == np.float32
 
 
 def test_unknown_plain_name_is_refused() -> None:
     with pytest.raises(InputError, match="no input 'shoe_size'; it takes age, sex, heart_rate"):
-        features.from_values({"shoe_size": 44}, "mortality")
+        kernel.from_values({"shoe_size": 44}, "mortality")
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_patients_row_reduced_to_plain_inputs_is_what_the_request_gives(events: Draw, task: Task) -> None:
-    found = features.compute(
+    found = kernel.compute(
         events("""
             subject_id | time             | code          | numeric_value
             1          | 2080-01-01 08:00 | MEDS_BIRTH    |
@@ -314,29 +314,29 @@ def test_a_patients_row_reduced_to_plain_inputs_is_what_the_request_gives(events
         asking(),
         task,
     )
-    reduced = features.as_request(found.astype(np.float32), task, ["age", "heart_rate", "sodium"])
-    age = float(found[0, features.names(task).index("age_years")])
-    np.testing.assert_array_equal(reduced[0], features.from_values({"age": age, "heart_rate": 90}, task))
+    reduced = kernel.as_request(found.astype(np.float32), task, ["age", "heart_rate", "sodium"])
+    age = float(found[0, kernel.names(task).index("age_years")])
+    np.testing.assert_array_equal(reduced[0], kernel.from_values({"age": age, "heart_rate": 90}, task))
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_plain_input_has_a_newest_value_to_learn_from(task: Task) -> None:
-    names = features.names(task)
-    for concept in features.plain_inputs(task)[2:]:
-        first = features.as_request(np.arange(len(names), dtype=float)[None, :], task, [concept])
+    names = kernel.names(task)
+    for concept in kernel.plain_inputs(task)[2:]:
+        first = kernel.as_request(np.arange(len(names), dtype=float)[None, :], task, [concept])
         assert "_last_" in names[int(np.nanmin(first))]
 
 
 def test_names_are_unique_and_few_enough_for_two_cores() -> None:
     for task in TASKS:
-        assert len(set(features.names(task))) == len(features.names(task))
-        assert 150 <= len(features.names(task)) <= 300
+        assert len(set(kernel.names(task))) == len(kernel.names(task))
+        assert 150 <= len(kernel.names(task)) <= 300
 
 
 def test_an_empty_record_gives_an_empty_row(table: Callable[..., pa.Table]) -> None:
-    found = features.compute(table("subject_id | time"), asking(), "mortality")
-    assert found.shape == (1, len(features.names("mortality")))
-    assert features.compute(table("subject_id | time"), asking().slice(0, 0), "mortality").shape[0] == 0
+    found = kernel.compute(table("subject_id | time"), asking(), "mortality")
+    assert found.shape == (1, len(kernel.names("mortality")))
+    assert kernel.compute(table("subject_id | time"), asking().slice(0, 0), "mortality").shape[0] == 0
 
 
 # Properties. Times are hours around three stays, coarse, so that ties and corrections are frequent.
@@ -408,7 +408,7 @@ def test_what_becomes_known_after_t_never_changes_the_row(
     at = ADMITTED + dt.timedelta(hours=hours)
     early = known.filter(pa.array([t <= at for t in known["available_time"].to_pylist()], pa.bool_()))
     np.testing.assert_array_equal(
-        features.compute(known, everyone(hours), task), features.compute(early, everyone(hours), task)
+        kernel.compute(known, everyone(hours), task), kernel.compute(early, everyone(hours), task)
     )
 
 
@@ -427,7 +427,7 @@ def test_order_of_rows_does_not_matter_to_the_last_bit(
     random.shuffle(order)
     shuffled = drawn.take(pa.array(order, pa.int64()))
     np.testing.assert_array_equal(
-        features.compute(drawn, everyone(hours), task), features.compute(shuffled, everyone(hours), task)
+        kernel.compute(drawn, everyone(hours), task), kernel.compute(shuffled, everyone(hours), task)
     )
 
 
@@ -438,10 +438,10 @@ def test_one_patient_at_the_request_has_the_bits_of_the_batch(
 ) -> None:
     """So the shard that a patient is in, and how many shards there are, can't matter either."""
     drawn, asked = as_events(assertions), everyone(hours)
-    batch = features.compute(drawn, asked, task)
+    batch = kernel.compute(drawn, asked, task)
     for i in range(3):
         own = drawn.filter(pa.array([s == i + 1 for s in drawn["subject_id"].to_pylist()], pa.bool_()))
-        np.testing.assert_array_equal(batch[i : i + 1], features.compute(own, asked.slice(i, 1), task))
+        np.testing.assert_array_equal(batch[i : i + 1], kernel.compute(own, asked.slice(i, 1), task))
 
 
 def by_definition(
@@ -466,8 +466,8 @@ def by_definition(
 @given(st.lists(assertion, max_size=40), st.integers(1, 40))
 def test_statistics_are_those_of_the_definition(assertions: list[dict[str, Any]], hours: int) -> None:
     drawn, at = as_events(assertions), ADMITTED + dt.timedelta(hours=hours)
-    found = features.compute(drawn, everyone(hours), "mortality")
-    position = {name: i for i, name in enumerate(features.names("mortality"))}
+    found = kernel.compute(drawn, everyone(hours), "mortality")
+    position = {name: i for i, name in enumerate(kernel.names("mortality"))}
     for subject, concept in [(s, c) for s in (1, 2, 3) for c in ("heart_rate", "systolic_blood_pressure")]:
         values = [value for _, value in by_definition(drawn, subject, concept, 24, at)]
         got = {

@@ -8,12 +8,13 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from data_pipeline import features, gold, labels
 from data_pipeline import shards as by_shard
-from mediscale import lake
-from mediscale.errors import LeakError
-from mediscale.refs import TableRef
-from mediscale.settings import Settings
+from data_pipeline.cohort import labels
+from data_pipeline.features import gold, kernel
+from mediscale.core.errors import LeakError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
 
 Draw = Callable[[str], pa.Table]
 
@@ -57,7 +58,7 @@ def test_number_of_shards_does_not_matter(settings: Settings, events: Draw) -> N
     rows, result = gold_of(settings, drawn, 1)
     assert rows.num_rows == 5
     assert (result.audited, result.leaks) == (5, 0)
-    assert rows.column_names == ["subject_id", "visit_id", "prediction_time", *features.names("mortality")]
+    assert rows.column_names == ["subject_id", "visit_id", "prediction_time", *kernel.names("mortality")]
     assert rows["creatinine_max_stay"].to_pylist() == [2.1, 2.2, 2.3, 2.4, 2.5], (
         "the value stored after T is not known"
     )
@@ -69,18 +70,18 @@ def test_number_of_shards_does_not_matter(settings: Settings, events: Draw) -> N
 def test_audit_finds_a_feature_that_read_the_future(events: Draw) -> None:
     drawn = events(HEADER + ONE.format(s=1))
     asked = labels.cohort(drawn, "mortality", None, 0).filter(pa.array([True]))
-    honest = features.compute(drawn, asked, "mortality")
+    honest = kernel.compute(drawn, asked, "mortality")
     assert gold.leaks(drawn, asked, honest, "mortality") == 0
     leaking = honest.copy()
-    leaking[0, features.names("mortality").index("creatinine_max_stay")] = 9
+    leaking[0, kernel.names("mortality").index("creatinine_max_stay")] = 9
     assert gold.leaks(drawn, asked, leaking, "mortality") == 1
-    leaking[0, features.names("mortality").index("creatinine_max_stay")] = np.nan
+    leaking[0, kernel.names("mortality").index("creatinine_max_stay")] = np.nan
     assert gold.leaks(drawn, asked, leaking, "mortality") == 1
 
 
 def test_a_leak_in_a_worker_stops_the_stage_with_its_sentence(settings: Settings) -> None:
     def leak(_shard: int) -> pa.Table:
-        from mediscale.errors import LeakError as Leak
+        from mediscale.core.errors import LeakError as Leak
 
         raise Leak("1 of 8 audited predictions changed.")
 

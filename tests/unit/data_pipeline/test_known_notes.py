@@ -4,7 +4,7 @@ from datetime import datetime
 
 import numpy as np
 
-from data_pipeline import known_notes
+from data_pipeline.notes import note_visibility
 
 ADMITTED = np.datetime64("2150-01-02T08:00")
 
@@ -20,7 +20,7 @@ def read(at: int, *versions: tuple[int, int, int]) -> list[int]:
         {"note_id": note, "time": hour(charted), "available_time": hour(known), "tokens": [place]}
         for place, (note, charted, known) in enumerate(versions)
     ]
-    chosen = known_notes.at(known_notes.of_rows(rows), ADMITTED, ADMITTED + np.timedelta64(at, "h"))
+    chosen = note_visibility.at(note_visibility.of_rows(rows), ADMITTED, ADMITTED + np.timedelta64(at, "h"))
     return [int(tokens[0]) for tokens in chosen]
 
 

@@ -8,12 +8,12 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
 
-from data_pipeline import labels
-from mediscale import lake
-from mediscale.errors import QualityError
-from mediscale.predictor import Task
-from mediscale.refs import TableRef
-from mediscale.settings import Settings
+from data_pipeline.cohort import labels
+from mediscale.core.errors import QualityError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from mediscale.storage import lake
 
 Draw = Callable[[str], pa.Table]
 

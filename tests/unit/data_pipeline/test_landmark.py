@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from data_pipeline import labels, landmark
+from data_pipeline.cohort import labels, prediction_times
 
 Draw = Callable[[str], pa.Table]
 
@@ -40,13 +40,15 @@ def march(day: int, hour: int = 1) -> dt.datetime:
 
 
 def test_a_night_s_round_asks_about_adults_still_there_after_a_day(events: Draw) -> None:
-    assert landmark.due(events(WARD), march(2), march(3)) == [(1, march(2, 10)), (4, march(2, 13))]
+    assert prediction_times.due(events(WARD), march(2), march(3)) == [(1, march(2, 10)), (4, march(2, 13))]
 
 
 def test_who_leaves_later_is_asked_about_all_the_same(events: Draw) -> None:
     """On that night nobody knew how, or that, the stays would end."""
     known = events(WARD).filter(pc.less_equal(events(WARD)["available_time"], march(3)))
-    assert landmark.due(known, march(2), march(3)) == landmark.due(events(WARD), march(2), march(3))
+    assert prediction_times.due(known, march(2), march(3)) == prediction_times.due(
+        events(WARD), march(2), march(3)
+    )
 
 
 AT_HOME = (
@@ -66,15 +68,15 @@ AT_HOME = (
 def test_who_is_at_home_after_a_day_is_not_asked_about_though_a_return_follows(
     events: Draw, until: dt.datetime
 ) -> None:
-    assert landmark.due(events(AT_HOME), march(2), until) == []
+    assert prediction_times.due(events(AT_HOME), march(2), until) == []
     passed = labels.cohort(events(AT_HOME), "mortality", None, 0)["steps"].to_pylist()
     assert max(passed) < len(labels.STEPS["mortality"])
 
 
 def test_nobody_is_asked_about_twice_and_nobody_is_forgotten(events: Draw) -> None:
     nights = [march(day) for day in range(1, 8)]
-    each = [landmark.due(events(WARD), *span) for span in pairwise(nights)]
-    assert [who for due in each for who in due] == landmark.due(events(WARD), nights[0], nights[-1])
+    each = [prediction_times.due(events(WARD), *span) for span in pairwise(nights)]
+    assert [who for due in each for who in due] == prediction_times.due(events(WARD), nights[0], nights[-1])
 
 
 @pytest.mark.parametrize("day", range(1, 14))

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from data_pipeline import quality
-from data_pipeline.quality import Params, Verdict
-from mediscale import lake
-from mediscale.errors import QualityError
+from data_pipeline.ingest import validate
+from data_pipeline.ingest.validate import Params, Verdict
+from mediscale.core.errors import QualityError
+from mediscale.storage import lake
 
 if TYPE_CHECKING:
     from tests.unit.data_pipeline.conftest import Hospital
@@ -56,9 +56,9 @@ PARAMS = Params(source="mimic-iv", dataset="hospital", bronze={})
 
 def test_great_expectations_names_the_rule_of_a_table_that_breaks_it_too_often(tmp_path: object) -> None:
     verdicts = [Verdict("labevents", 1000, {"unit_known": 120}), Verdict("chartevents", 9000, {})]
-    failed = quality._expect(verdicts, 0.05, str(tmp_path))
+    failed = validate._expect(verdicts, 0.05, str(tmp_path))
     assert failed == ["unit_known"]
-    assert str(quality._too_many(verdicts, failed, PARAMS)) == (
+    assert str(validate._too_many(verdicts, failed, PARAMS)) == (
         "120 of the 1000 facts in labevents break the rule unit_known (the unit is one that the source's YAML "
         "converts): 12.0%, allowed are 5.0%. They are in the table hospital/quarantine with file and line: correct "
         "the extract or the source mimic-iv, or allow more with max_quarantine_share."
@@ -76,9 +76,9 @@ def test_few_rows_stop_nothing_unless_they_are_all(judged: int, broken: int, sha
 def test_a_run_that_is_stopped_leaves_its_quarantine(
     iii: "Hospital", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quality, "FEW", 1)
+    monkeypatch.setattr(validate, "FEW", 1)
     params = Params(source="mimic-iii", dataset="stopped", bronze=iii.bronze.bronze)
     with pytest.raises(QualityError, match=r"of the .* facts in .* break the rule"):
-        quality.run(params, iii.settings, "stopped")
+        validate.run(params, iii.settings, "stopped")
     left = lake.latest(iii.settings, "stopped", "quarantine")
     assert len(iii.rows(left)) == iii.quality.quarantined

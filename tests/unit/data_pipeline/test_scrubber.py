@@ -8,7 +8,7 @@ from string import ascii_lowercase
 
 import pytest
 
-from data_pipeline.scrubber import Scrubber
+from data_pipeline.notes.deidentification.deidentifier import Scrubber
 
 WRITTEN = datetime(2150, 3, 20, 8)
 SCRUBBER = Scrubber(b"a secret of the tests")

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from mediscale import lake, tables
+from mediscale.core import tables
+from mediscale.storage import lake
 
 if TYPE_CHECKING:
     from tests.unit.data_pipeline.conftest import Hospital

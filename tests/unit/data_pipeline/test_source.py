@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline import source
-from mediscale.errors import InputError, UsageError
+from data_pipeline.ingest import source
+from mediscale.core.errors import InputError, UsageError
 
 MINIMAL = """
 description: a clinic

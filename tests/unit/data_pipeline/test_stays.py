@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
-from data_pipeline.stays import Patient, patients
+from data_pipeline.cohort.stays import Patient, patients
 
 Draw = Callable[[str], pa.Table]
 

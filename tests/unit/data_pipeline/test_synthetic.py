@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from data_pipeline import synthetic
 from data_pipeline.synthetic import Block, Params, dirt, hospital
+from data_pipeline.synthetic.clinical_notes import ADMISSION
 from data_pipeline.synthetic.frames import stream
-from data_pipeline.synthetic.notes import ADMISSION
 from data_pipeline.synthetic.patients import Visits, draw_subjects, simulate, truth
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
 
 HEADERS = {  # mimic.mit.edu/docs/iv, version 3.1; the capitals in procedureevents are the files' own
     "hosp/patients": "subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod",

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from data_pipeline import features, training_set
-from mediscale import lake, tables
-from mediscale.errors import QualityError, StorageError
-from mediscale.refs import TableRef
-from mediscale.settings import Settings
+from data_pipeline.features import kernel, training_set
+from mediscale.core import tables
+from mediscale.core.errors import QualityError, StorageError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
 
 Draw = Callable[..., pa.Table]
 T = dt.datetime(2150, 1, 2)
@@ -56,7 +57,7 @@ def label_rows(outcomes: list[bool], split: str = "train") -> pa.Table:
 
 def feature_rows(labels: pa.Table) -> pa.Table:
     n = labels.num_rows
-    columns = {name: [None] * n for name in features.names("mortality")}
+    columns = {name: [None] * n for name in kernel.names("mortality")}
     columns["age_years"] = AGES[:n]
     columns["sex_female"] = [1.0, 0.0, *[None] * n][:n]
     keys = labels.select(["subject_id", "visit_id", "prediction_time"])
@@ -92,7 +93,7 @@ def test_join_freezes_features_with_groups(settings: Settings, events: Draw) -> 
     assert rows["sex"][:3] == ["female", "male", "unknown"]
     assert rows["age_band"][:7] == ["18-44", "18-44", "45-64", "65-79", "80+", "80+", "unknown"]
     assert rows["boolean_value"] == [True, False] * 6 + [True]
-    assert list(rows) == [*tables.TRAINING_SET.column_names, *features.names("mortality")]
+    assert list(rows) == [*tables.TRAINING_SET.column_names, *kernel.names("mortality")]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from kubeflow_pipelines import component
-from mediscale import headlines, manifest, stages
-from mediscale.errors import QualityError
-from mediscale.refs import Frozen
-from mediscale.settings import Settings
+from mediscale.core.errors import QualityError
+from mediscale.core.refs import Frozen
+from mediscale.core.settings import Settings
+from mediscale.pipeline import call, headlines
+from mediscale.storage import calls
 
 
 class Params(Frozen):
@@ -43,9 +44,9 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> None:
 
     module.run = run
     monkeypatch.setitem(sys.modules, "counting_stage", module)
-    monkeypatch.setitem(stages.STAGES, "counting", "counting_stage")
+    monkeypatch.setitem(call.STAGES, "counting", "counting_stage")
     monkeypatch.setattr(headlines, "HEADLINES", {"counting": lambda r: f"{r.kept} <kept>"})
-    monkeypatch.setattr(manifest, "code_digest", lambda _module: "code")
+    monkeypatch.setattr(calls, "code_digest", lambda _module: "code")
 
 
 def run(settings: Settings, **config: float) -> component.Done:
@@ -106,7 +107,7 @@ def test_a_run_whose_configuration_no_stage_takes_makes_no_extract(
 def test_a_task_is_a_parameter(settings: Settings) -> None:
     upstream = json.dumps({"dataset": "a", "rows": 4})
     component.run("counting", "mortality", str(settings.home), {}, [upstream])
-    (left,) = manifest.of_stage(settings, "counting")
+    (left,) = calls.of_stage(settings, "counting")
     assert left.params["task"] == "mortality"
 
 

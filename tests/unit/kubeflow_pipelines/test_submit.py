@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from kubeflow_pipelines import local, submit
-from mediscale.errors import MediscaleError, UsageError
-from mediscale.settings import Settings
+from mediscale.core.errors import MediscaleError, UsageError
+from mediscale.core.settings import Settings
 
 EXPERIMENT = {"experiment_id": "e1", "display_name": "Default"}
 

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from kubeflow_pipelines import steps, submit, train_pipeline
-from mediscale import graph
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import TASKS
+from mediscale.pipeline import steps as graph
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +73,7 @@ def test_on_a_cluster_every_step_has_what_the_steps_share(compiled: dict[str, An
     )
     written = submit.compiled(tmp_path / "pipeline.yaml", cluster)
     spec, platform = yaml.safe_load_all(written.read_text())
-    assert accelerators(spec) == dict.fromkeys(
-        (f"note_model_{task}" for task in graph.TASKS), "example.com/gpu"
-    )
+    assert accelerators(spec) == dict.fromkeys((f"note_model_{task}" for task in TASKS), "example.com/gpu")
     executors = spec["deploymentSpec"]["executors"]
     assert {e["container"]["image"] for e in executors.values()} == {"r.example/m:1"}
     on_pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]

@@ -11,30 +11,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_pipeline import (
-    bronze,
-    deidentify,
-    encoders,
-    gold,
-    labels,
-    note_tokens,
-    quality,
-    silver,
-    synthetic,
-    training_set,
-)
-from mediscale import manifest
-from mediscale.manifest import Manifest, Output
-from mediscale.predictor import Calibration, PredictorSpec
-from mediscale.refs import Frozen, ModelRef, TableRef
-from mediscale.settings import Settings
-from monitoring import drift, retrain
-from serving import rehearsal
-from training import combination, evaluate, evidence, metrics, note_model, policy, promote, risk_model
-from training.bootstrap import Resamples
-from training.examples import Examples
-from training.note_tracking import WORDS_FILE, NoteModel
-from training.performance import Performance
+from data_pipeline import synthetic
+from data_pipeline.cohort import labels
+from data_pipeline.features import gold, training_set
+from data_pipeline.ingest import bronze, silver, validate
+from data_pipeline.notes import encoders, note_tokens
+from data_pipeline.notes.deidentification import deidentify
+from mediscale.core.refs import Frozen, ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.inference.model_spec import Calibration, PredictorSpec
+from mediscale.simulation import held_out_replay
+from mediscale.storage import calls
+from mediscale.storage.calls import Manifest, Output
+from monitoring import retrain_decision
+from monitoring.drift import drift
+from training import late_fusion
+from training.evaluation import evaluate, evaluation_report, metrics
+from training.evaluation.bootstrap import Resamples
+from training.evaluation.performance import Performance
+from training.notes import note_model
+from training.notes.note_mlflow_model import WORDS_FILE, NoteModel
+from training.promotion import policy, promotion
+from training.tabular import risk_model
+from training.training_examples import Examples
 
 FLOWS = {
     "mortality": ("certain", {"died_in_hospital": 160, "left_alive": 3040}),
@@ -50,7 +49,7 @@ class Records:
 
     def __init__(self, settings: Settings, dataset: str, begun: datetime) -> None:
         self.settings, self.dataset, self.clock = settings, dataset, begun
-        decided = {call.params["model"]["version"] for call in manifest.of_stage(settings, "promotion")}
+        decided = {call.params["model"]["version"] for call in calls.of_stage(settings, "promotion")}
         self.version = 1 + max(decided, default=0)
 
     def table(self, name: str) -> TableRef:
@@ -71,7 +70,7 @@ class Records:
             started_at=started,
             seconds=7.5,
         )
-        manifest.write(self.settings, made)
+        calls.write(self.settings, made)
         return made
 
 
@@ -98,7 +97,7 @@ class Leaver:
 
     def decide_again(self, *tasks: str, day: int, minute: int = 0) -> None:
         """New versions of these tasks, one after the other, from the records of the newest run."""
-        silver = manifest.of_stage(self.home, "silver")[-1].result
+        silver = calls.of_stage(self.home, "silver")[-1].result
         shared = tuple(TableRef.model_validate(silver[name]) for name in ("events", "subjects"))
         begun = datetime(2026, 1, day, 3, minute, 30, tzinfo=UTC)
         records = Records(self.home, silver["events"]["dataset"], begun)
@@ -107,7 +106,7 @@ class Leaver:
 
     def rewrite(self, call: Manifest, result: dict[str, object]) -> None:
         """As if the call had returned this too."""
-        manifest.write(self.home, call.model_copy(update={"result": call.result | result}))
+        calls.write(self.home, call.model_copy(update={"result": call.result | result}))
 
     def forget(self, call: Manifest) -> None:
         """As if the call had never ended."""
@@ -152,8 +151,8 @@ def _records(records: Records, made_up: bool) -> tuple[TableRef, TableRef]:
     facts, quarantine = records.table("facts"), records.table("quarantine")
     records.call(
         "quality",
-        quality.Params(source=source, dataset=dataset, bronze=landed),
-        quality.Result(
+        validate.Params(source=source, dataset=dataset, bronze=landed),
+        validate.Result(
             facts=facts,
             quarantine=quarantine,
             docs="quality/docs",
@@ -254,7 +253,7 @@ def _model(records: Records, task: str, frozen: TableRef, stays: int) -> None:
     )
     _combined(records, task, frozen, made)
     judged = _evidence(dataset, task, model, frozen, stays)
-    path, sha = evidence.write(records.settings, judged)
+    path, sha = evaluation_report.write(records.settings, judged)
     records.call(
         "evaluate",
         evaluate.Params(dataset=dataset, task=task, training_set=frozen, **named),
@@ -262,7 +261,7 @@ def _model(records: Records, task: str, frozen: TableRef, stays: int) -> None:
     )
     records.call(
         "promotion",
-        promote.Params(
+        promotion.Params(
             dataset=dataset,
             task=task,
             evidence=path,
@@ -272,7 +271,7 @@ def _model(records: Records, task: str, frozen: TableRef, stays: int) -> None:
             moved_at=records.clock.replace(tzinfo=None),
             **named,
         ),
-        promote.Result(
+        promotion.Result(
             staged=True,
             promoted=task == "mortality",
             reason="Promoted: every floor passed."
@@ -287,7 +286,7 @@ def _model(records: Records, task: str, frozen: TableRef, stays: int) -> None:
 
 def _combined(records: Records, task: str, frozen: TableRef, made: risk_model.Result) -> None:
     """The notes were not better: the table's version goes on."""
-    tokens = manifest.of_stage(records.settings, "note_tokens")[-1].result
+    tokens = calls.of_stage(records.settings, "note_tokens")[-1].result
     run_id = digest(f"{task}{records.clock}")[:32]
     notes = NoteModel(
         model=ModelRef(name=f"{made.model.name}-notes", version=made.model.version),
@@ -312,10 +311,10 @@ def _combined(records: Records, task: str, frozen: TableRef, made: risk_model.Re
     words.write_text(json.dumps({"comfort": 0.02, "independent": -0.01}))
     records.call(
         "combination",
-        combination.Params(
+        late_fusion.Params(
             dataset=records.dataset, task=task, training_set=frozen, note_model=notes, **made.model_dump()
         ),
-        combination.Result(
+        late_fusion.Result(
             **made.model_dump(), reads_notes=False, reason="Not better together.", tuning_log_loss={}
         ),
     )
@@ -376,8 +375,10 @@ def _figures(task: str, stays: int) -> dict[str, Any]:
     }
 
 
-def _evidence(dataset: str, task: str, model: ModelRef, frozen: TableRef, stays: int) -> evidence.Evidence:
-    return evidence.Evidence(
+def _evidence(
+    dataset: str, task: str, model: ModelRef, frozen: TableRef, stays: int
+) -> evaluation_report.Evidence:
+    return evaluation_report.Evidence(
         dataset=dataset,
         task=task,
         model=model,
@@ -397,30 +398,30 @@ def _evidence(dataset: str, task: str, model: ModelRef, frozen: TableRef, stays:
 def _afterwards(records: Records) -> None:
     decided = next(
         call
-        for call in manifest.of_stage(records.settings, "promotion")[::-1]
+        for call in calls.of_stage(records.settings, "promotion")[::-1]
         if call.params["task"] == "mortality"
     )
     made = evaluate.Params.model_validate(
-        manifest.of_stage(records.settings, "evaluate")[-2].params
+        calls.of_stage(records.settings, "evaluate")[-2].params
     )  # the newest of mortality
     model, day = ModelRef.model_validate(decided.params["model"]), timedelta(days=1)
     now = records.clock.replace(tzinfo=None)
     spans = [(now + (i + 1) * day, now + (i + 2) * day) for i in range(3)]
     days = tuple(
-        rehearsal.Window(name=name, start=start, end=end, planted=name != "quiet 1")
+        held_out_replay.Window(name=name, start=start, end=end, planted=name != "quiet 1")
         for name, (start, end) in zip(("quiet 1", "planted 2", "planted 3"), spans, strict=True)
     )
     log = records.table("predictions")
     records.call(
         "rehearsal",
-        rehearsal.Params(
+        held_out_replay.Params(
             dataset=records.dataset,
             task="mortality",
             training_set=made.training_set,
             model=model,
             moved_at=records.clock.replace(tzinfo=None),
         ),
-        rehearsal.Result(windows=days, predictions=log, answered=300),
+        held_out_replay.Result(windows=days, predictions=log, answered=300),
         (log, 300),
     )
     seen: list[drift.Result] = []
@@ -441,12 +442,14 @@ def _afterwards(records: Records) -> None:
         _leave_numbers(records, params, seen[-1])
         records.call(
             "retrain",
-            retrain.Params(dataset=records.dataset, task="mortality", windows=tuple(seen)),
-            retrain.Result(retrain=len(seen) == 3, reason=f"{len(seen) - 1} of {len(seen)} windows drifted."),
+            retrain_decision.Params(dataset=records.dataset, task="mortality", windows=tuple(seen)),
+            retrain_decision.Result(
+                retrain=len(seen) == 3, reason=f"{len(seen) - 1} of {len(seen)} windows drifted."
+            ),
         )
 
 
-def _window(records: Records, model: ModelRef, window: rehearsal.Window) -> drift.Result:
+def _window(records: Records, model: ModelRef, window: held_out_replay.Window) -> drift.Result:
     return drift.Result(
         dataset=records.dataset,
         task="mortality",

@@ -11,13 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mediscale import cli, stages
-from mediscale.settings import Settings
+from mediscale.cli import main
+from mediscale.core.settings import Settings
+from mediscale.pipeline import call
 
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from mediscale.cli import main\n"
+        "import sys; from mediscale.cli.main import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'pydantic', 'pyarrow', 'pyspark', 'mlflow', 'ray', 'numpy', 'xgboost'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -59,7 +60,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_a_mistake_is_one_sentence(
     arguments: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(arguments) == code
+    assert main.main(arguments) == code
     error = capsys.readouterr().err
     assert sentence in error
     assert "Traceback" not in error
@@ -69,7 +70,7 @@ def test_a_mistake_is_one_sentence(
 @pytest.mark.parametrize("port", ["0", "65536", "web", "-1"])
 def test_airflow_is_refused_what_is_no_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["airflow", f"--port={port}"])
+        main.main(["airflow", f"--port={port}"])
     assert f"{port} is no port; choose one from 1 to 65535" in capsys.readouterr().err
 
 
@@ -78,11 +79,11 @@ def test_what_the_machine_refuses_is_one_sentence(
 ) -> None:
     binary = tmp_path / "config.json"
     binary.write_bytes(b"\xff\xfe")
-    assert cli.main(["bronze", "--config", str(binary)]) == 3
-    assert cli.main(["extract", "--result", str(tmp_path)]) == 6
+    assert main.main(["bronze", "--config", str(binary)]) == 3
+    assert main.main(["extract", "--result", str(tmp_path)]) == 6
     monkeypatch.setenv("MEDISCALE_HOME", "/dev/null")
-    assert cli.main(["history", "--dataset", "nowhere"]) == 7
-    assert cli.main(["run", "--size", "tiny"]) == 6
+    assert main.main(["history", "--dataset", "nowhere"]) == 7
+    assert main.main(["run", "--size", "tiny"]) == 6
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 4
     assert "is not text in UTF-8" in told[0]
@@ -93,7 +94,7 @@ def test_what_the_machine_refuses_is_one_sentence(
 def test_a_torn_config_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"source": ')
-    assert cli.main(["bronze", "--config", str(config)]) == 3
+    assert main.main(["bronze", "--config", str(config)]) == 3
     assert "not valid JSON" in capsys.readouterr().err
 
 
@@ -104,10 +105,10 @@ def test_a_refusal_is_left_as_the_result_and_passed_on(
     refused.write_text('{"refused": "Nobody was followed up."}')
     result.write_text('{"features": "of an earlier try"}')
     arguments = ["gold", "--from", str(refused), "--result", str(result)]
-    assert cli.main(arguments) == 4
+    assert main.main(arguments) == 4
     assert "Nobody was followed up." in capsys.readouterr().err
     assert not result.exists()
-    assert cli.main([*arguments, "--refusable"]) == 4
+    assert main.main([*arguments, "--refusable"]) == 4
     assert json.loads(result.read_text()) == json.loads(refused.read_text())
 
 
@@ -115,11 +116,11 @@ def test_who_waits_goes_on_when_the_other_has_ended(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
-    monkeypatch.setattr(cli, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(main, "WAIT_SECONDS", 0.1)
     arguments = ["extract", "--size", "tiny", "--run-config", '{"synthetic": {"patients": 30, "days": 30}}']
-    with stages.exclusive(settings, "synthetic-synthetic", "Another"):
-        assert cli.main(arguments) == 5
-        waiting = threading.Thread(target=cli.main, args=([*arguments, "--wait"],))
+    with call.exclusive(settings, "synthetic-synthetic", "Another"):
+        assert main.main(arguments) == 5
+        waiting = threading.Thread(target=main.main, args=([*arguments, "--wait"],))
         waiting.start()
         while "Trying again in 0 s." not in capsys.readouterr().err:
             assert waiting.is_alive()
@@ -130,7 +131,8 @@ def test_who_waits_goes_on_when_the_other_has_ended(
 
 def test_a_tied_step_ends_with_its_input_and_takes_its_processes_along(settings: Settings) -> None:
     code = (
-        "import subprocess, sys; from mediscale import cli, resolve\n"
+        "import subprocess, sys; from mediscale.cli import main as cli\n"
+        "from mediscale.pipeline import runtime_inputs as resolve\n"
         "def long(*_, **__):\n"
         "    print(subprocess.Popen(['sleep', '300']).pid, flush=True)\n"
         "    subprocess.run(['sleep', '300'])\n"
@@ -165,6 +167,6 @@ def test_a_tied_step_that_is_done_ends_by_itself(settings: Settings) -> None:
 
 
 def test_assignments_are_json_or_text() -> None:
-    assert cli._assignment("rounds=20") == ("rounds", 20)
-    assert cli._assignment("source=mimic-iii") == ("source", "mimic-iii")
-    assert cli._assignment("as_of=2026-01-02T00:00:00") == ("as_of", "2026-01-02T00:00:00")
+    assert main._assignment("rounds=20") == ("rounds", 20)
+    assert main._assignment("source=mimic-iii") == ("source", "mimic-iii")
+    assert main._assignment("as_of=2026-01-02T00:00:00") == ("as_of", "2026-01-02T00:00:00")

@@ -3,32 +3,32 @@
 import pytest
 from pydantic import BaseModel
 
-from mediscale import graph, stages
+from mediscale.pipeline import call, steps
 
 LOOKED_UP = {"deidentify": {"surrogate_key"}, "promotion": {"sequence", "actor", "moved_at"}}
 """What ``resolve`` adds and no stage leaves."""
 
-NODES = [pytest.param(node, id=node.name) for node in graph.nodes(graph.LOOP)]
+NODES = [pytest.param(node, id=node.name) for node in steps.nodes(steps.LOOP)]
 
 
 def leaves(name: str) -> list[type[BaseModel]]:
     """What a step may leave; a run begins with the synthetic stage's result or with a hospital's own files."""
-    if name == graph.EXTRACT:
-        return [stages.load("synthetic").Result, stages.load("bronze").Params]
-    return [stages.load(next(n.stage for n in graph.nodes(graph.LOOP) if n.name == name)).Result]
+    if name == steps.EXTRACT:
+        return [call.load("synthetic").Result, call.load("bronze").Params]
+    return [call.load(next(n.stage for n in steps.nodes(steps.LOOP) if n.name == name)).Result]
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_every_required_parameter_is_given(node: graph.Node) -> None:
-    fields = stages.load(node.stage).Params.model_fields
+def test_every_required_parameter_is_given(node: steps.Node) -> None:
+    fields = call.load(node.stage).Params.model_fields
     needed = {name for name, field in fields.items() if field.is_required()}
     given = {field for name in node.upstream for field in leaves(name)[-1].model_fields}
     assert needed - given <= LOOKED_UP.get(node.stage, set()) | ({"task"} if node.task else set())
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_results_of_one_name_are_of_one_kind(node: graph.Node) -> None:
-    fields = stages.load(node.stage).Params.model_fields
+def test_results_of_one_name_are_of_one_kind(node: steps.Node) -> None:
+    fields = call.load(node.stage).Params.model_fields
     kinds: dict[str, set[str]] = {}
     for model in (model for name in node.upstream for model in leaves(name)):
         for field in model.model_fields.keys() & fields.keys():
@@ -37,7 +37,7 @@ def test_results_of_one_name_are_of_one_kind(node: graph.Node) -> None:
 
 
 def test_upstream_comes_first() -> None:
-    seen = {graph.EXTRACT}
-    for node in graph.nodes(graph.LOOP):
+    seen = {steps.EXTRACT}
+    for node in steps.nodes(steps.LOOP):
         assert set(node.upstream) <= seen
         seen.add(node.name)

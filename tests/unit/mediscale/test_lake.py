@@ -5,9 +5,9 @@ import shutil
 import pyarrow as pa
 import pytest
 
-from mediscale import lake
-from mediscale.errors import NotFoundError, StorageError
-from mediscale.settings import Settings
+from mediscale.core.errors import NotFoundError, StorageError
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
 
 ROWS = pa.table({"n": [1, 2]})
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from mediscale import lineage, manifest
-from mediscale.errors import NotFoundError
+from mediscale.core.errors import NotFoundError
+from mediscale.storage import calls, lineage
 
 
 def _stages(run: lineage.Run) -> set[str]:
@@ -16,7 +16,7 @@ def test_a_run_goes_from_the_extract_to_both_decisions_and_on_to_the_verdict(lea
     run = lineage.find(leave_run())
     assert run.tasks == ("mortality", "readmission")
     assert {"synthetic", "bronze", "silver", "promotion", "rehearsal", "drift", "retrain"} <= _stages(run)
-    assert len(run.calls) == len(manifest.everything(leave_run.home))
+    assert len(run.calls) == len(calls.everything(leave_run.home))
     assert [call.started_at for call in run.calls] == sorted(call.started_at for call in run.calls)
 
 
@@ -29,7 +29,7 @@ def test_nothing_of_another_run_or_dataset_is_in_it(leave_run) -> None:
     assert other.dataset == "mimic-iv"
     assert other.newest("synthetic") is other.newest("retrain") is None
     runs = [{call.key for call in run.calls} for run in (first, other, newest)]
-    assert len(set.union(*runs)) == sum(map(len, runs)) == len(manifest.everything(home))
+    assert len(set.union(*runs)) == sum(map(len, runs)) == len(calls.everything(home))
 
 
 def test_the_incumbent_is_compared_with_and_does_not_belong_to_the_run(leave_run) -> None:
@@ -39,7 +39,7 @@ def test_the_incumbent_is_compared_with_and_does_not_belong_to_the_run(leave_run
     new = lineage.find(home).newest("evaluate", "mortality")
     assert new is not None
     compared = new.model_copy(update={"params": new.params | {"incumbent": old.params["model"]}})
-    manifest.write(home, compared)
+    calls.write(home, compared)
     assert old.key not in {call.key for call in lineage.find(home).calls}
 
 
@@ -93,7 +93,7 @@ def test_a_version_that_a_person_releases_later_stays_with_its_own_run(leave_run
     staged = lineage.find(home).newest("promotion", "readmission")
     assert staged is not None
     asked_later = {"key": "f" * 32, "started_at": staged.started_at + timedelta(days=1)}
-    manifest.write(home, staged.model_copy(update=asked_later))
+    calls.write(home, staged.model_copy(update=asked_later))
     leave_run.decide_again("mortality", "readmission", day=5)
     assert _decided(lineage.find(home, "synthetic-mortality/1")) == {"mortality": 1, "readmission": 1}
     assert _decided(lineage.find(home, "synthetic-mortality/2")) == {"mortality": 2, "readmission": 2}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mediscale import manifest
+from mediscale.storage import calls
 
 
 @pytest.fixture
@@ -17,14 +17,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "unrelated.py").write_text("x = 1\n")
     (folder / "rules.yaml").write_text("a: 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(manifest, "FIRST_PARTY", ("lab",))
+    monkeypatch.setattr(calls, "FIRST_PARTY", ("lab",))
     return folder
 
 
 def digest() -> str:
-    for cached in (manifest.code_digest, manifest._tree, manifest._file):
+    for cached in (calls.code_digest, calls._tree, calls._file):
         cached.cache_clear()
-    return manifest.code_digest("lab.stage")
+    return calls.code_digest("lab.stage")
 
 
 @pytest.mark.parametrize(

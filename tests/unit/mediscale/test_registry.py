@@ -8,9 +8,9 @@ from datetime import datetime
 
 import pytest
 
-from mediscale import registry
-from mediscale.errors import BusyError, NotFoundError, StorageError
-from mediscale.settings import Settings
+from mediscale.core.errors import BusyError, NotFoundError, StorageError
+from mediscale.core.settings import Settings
+from mediscale.storage import registry
 
 NOW = datetime(2150, 1, 1)
 
@@ -153,7 +153,7 @@ def test_aliases_are_repaired_from_the_history(settings) -> None:
 
 def test_processes_that_come_first_together_all_get_the_store(settings: Settings) -> None:
     code = (
-        "from mediscale import registry; from mediscale.settings import Settings\n"
+        "from mediscale.storage import registry; from mediscale.core.settings import Settings\n"
         "settings = Settings(); mlflow = registry.client(settings)\n"
         "registry.experiment(settings, mlflow, 'hospital')\n"
     )

@@ -6,13 +6,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mediscale import cli, lineage, report
-from mediscale.errors import StorageError
-from mediscale.report import charts, words
-from mediscale.report.contents import collect
+from mediscale import report
+from mediscale.cli import main
+from mediscale.core.errors import StorageError
+from mediscale.report import charts, labels
+from mediscale.report.data import collect
 from mediscale.report.page import Page
-from training.evidence import Estimate
-from training.performance import METRICS
+from mediscale.storage import lineage
+from training.evaluation.evaluation_report import Estimate
+from training.evaluation.performance import METRICS
 
 SECTIONS = ("verdict", "records", "cohort", "mortality", "readmission", "watch", "again")
 VOID = {"meta", "br", "use", "path", "link"}
@@ -76,8 +78,8 @@ def test_every_part_is_there_and_the_page_is_sound(text) -> None:
 
 
 def test_figures_stand_in_the_order_in_which_they_are_read_and_numbers_as_print_has_them(text) -> None:
-    assert words.METRICS.keys() == METRICS.keys()
-    places = [text.index(f'<th scope="row">{label}<br>') for label, _ in words.METRICS.values()]
+    assert labels.METRICS.keys() == METRICS.keys()
+    places = [text.index(f'<th scope="row">{label}<br>') for label, _ in labels.METRICS.values()]
     assert places == sorted(places)
     told = re.sub(
         r"<svg.*?</svg>|<style>.*?</style>|<code.*?</code>|<pre>.*?</pre>", "", text, flags=re.DOTALL
@@ -171,7 +173,7 @@ def test_models_out_of_reach_leave_only_their_inputs_out(leave_run) -> None:
 
 def test_the_command_names_the_file(one_run, monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.setenv("MEDISCALE_HOME", str(one_run.home))
-    assert cli.main(["report", "synthetic", "--output", str(tmp_path / "page.html")]) == 0
+    assert main.main(["report", "synthetic", "--output", str(tmp_path / "page.html")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
     assert (tmp_path / "page.html").is_file()
 
@@ -184,5 +186,5 @@ def test_it_lies_with_the_homes_reports_under_the_name_of_the_run(one_run, text)
 
 def test_an_unknown_run_is_one_sentence(one_run, monkeypatch, capsys) -> None:
     monkeypatch.setenv("MEDISCALE_HOME", str(one_run.home))
-    assert cli.main(["report", "elsewhere"]) == 7
+    assert main.main(["report", "elsewhere"]) == 7
     assert capsys.readouterr().err.count("\n") == 1

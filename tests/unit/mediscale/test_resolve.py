@@ -5,25 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from mediscale import resolve
-from mediscale.errors import InputError, UsageError
-from mediscale.settings import Settings
+from mediscale.core.errors import InputError, UsageError
+from mediscale.core.settings import Settings
+from mediscale.pipeline import runtime_inputs
 
 
 def test_results_fill_only_known_parameters() -> None:
     landed = {"source": "mimic-iv", "dataset": "a", "bronze": {}, "rows": 3}
-    assert resolve.wired("quality", {}, [landed]) == {"source": "mimic-iv", "dataset": "a", "bronze": {}}
+    assert runtime_inputs.wired("quality", {}, [landed]) == {
+        "source": "mimic-iv",
+        "dataset": "a",
+        "bronze": {},
+    }
 
 
 def test_what_is_set_wins_over_results() -> None:
-    assert resolve.wired("quality", {"dataset": "b"}, [{"dataset": "a"}, {"dataset": "c"}]) == {
+    assert runtime_inputs.wired("quality", {"dataset": "b"}, [{"dataset": "a"}, {"dataset": "c"}]) == {
         "dataset": "b"
     }
 
 
 def test_results_that_disagree_are_refused() -> None:
     with pytest.raises(UsageError, match="disagree about 'dataset'"):
-        resolve.wired("quality", {}, [{"dataset": "a"}, {"dataset": "c"}])
+        runtime_inputs.wired("quality", {}, [{"dataset": "a"}, {"dataset": "c"}])
 
 
 def test_a_first_version_has_no_incumbent_and_becomes_number_one(
@@ -31,17 +35,17 @@ def test_a_first_version_has_no_incumbent_and_becomes_number_one(
 ) -> None:
     model = {"dataset": "a", "task": "mortality", "model": {"name": "a-mortality", "version": 1.0}}
     monkeypatch.setenv("MEDISCALE_ACTOR", "dr. who")
-    promotion = resolve.resolved("promotion", {}, [model], settings)
+    promotion = runtime_inputs.resolved("promotion", {}, [model], settings)
     assert promotion["sequence"] == 1
     assert promotion["incumbent"] is None
     assert promotion["actor"] == "dr. who"
     assert promotion["moved_at"].tzinfo is None
-    assert resolve.resolved("evaluate", {}, [model], settings)["looks"] == 0
+    assert runtime_inputs.resolved("evaluate", {}, [model], settings)["looks"] == 0
 
 
 def test_the_account_acts_where_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MEDISCALE_ACTOR", raising=False)
-    assert resolve.actor() == getpass.getuser()
+    assert runtime_inputs.actor() == getpass.getuser()
 
 
 @pytest.mark.parametrize(
@@ -53,9 +57,9 @@ def test_the_account_acts_where_nobody_is_named(monkeypatch: pytest.MonkeyPatch)
 )
 def test_half_an_extract_is_refused(which: dict[str, str], sentence: str, settings: Settings) -> None:
     with pytest.raises(UsageError, match=sentence):
-        resolve.extract(settings, **which)
+        runtime_inputs.extract(settings, **which)
 
 
 def test_an_unknown_source_names_those_that_exist(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="mimic-iii"):
-        resolve.extract(settings, source="epic", path=str(tmp_path))
+        runtime_inputs.extract(settings, source="epic", path=str(tmp_path))

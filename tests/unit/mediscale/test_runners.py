@@ -5,31 +5,32 @@ from typing import TextIO
 
 import pytest
 
-from mediscale import runners, scheduler, stages
-from mediscale.errors import BusyError, InputError, MediscaleError, UsageError
-from mediscale.settings import Settings
+from mediscale.cli import local_airflow, orchestrators
+from mediscale.core.errors import BusyError, InputError, MediscaleError, UsageError
+from mediscale.core.settings import Settings
+from mediscale.pipeline import call
 
 SYNTHETIC = {"source": "", "path": "", "dataset": "", "size": "tiny"}
 
 
 def test_an_unknown_source_is_refused_before_anything_starts(settings: Settings) -> None:
     with pytest.raises(InputError, match="no source 'epic'"):
-        runners.orchestrate("kubeflow", settings, {**SYNTHETIC, "source": "epic", "path": "x"})
+        orchestrators.orchestrate("kubeflow", settings, {**SYNTHETIC, "source": "epic", "path": "x"})
     assert not settings.home.exists()
 
 
 def test_a_missing_folder_is_refused_before_anything_starts(settings: Settings) -> None:
     with pytest.raises(UsageError, match="no folder nowhere"):
-        runners.orchestrate("airflow", settings, {**SYNTHETIC, "source": "mimic-iv", "path": "nowhere"})
+        orchestrators.orchestrate("airflow", settings, {**SYNTHETIC, "source": "mimic-iv", "path": "nowhere"})
     assert not settings.home.exists()
 
 
 def test_a_dataset_is_run_once_at_a_time(settings: Settings) -> None:
     with (
-        stages.exclusive(settings, "run-synthetic", "It"),
+        call.exclusive(settings, "run-synthetic", "It"),
         pytest.raises(BusyError, match="A run of this dataset is already running"),
     ):
-        runners.orchestrate("kubeflow", settings, SYNTHETIC)
+        orchestrators.orchestrate("kubeflow", settings, SYNTHETIC)
 
 
 def test_a_failed_stage_s_own_sentence_is_the_failure(
@@ -39,18 +40,18 @@ def test_a_failed_stage_s_own_sentence_is_the_failure(
         log.write("noise\n    mediscale: The disk is full.\nTraceback of a runner\n")
         return False
 
-    monkeypatch.setitem(runners._RUN, "kubeflow", fail)
+    monkeypatch.setitem(orchestrators._RUN, "kubeflow", fail)
     with pytest.raises(MediscaleError, match=r"^The disk is full\.$"):
-        runners.orchestrate("kubeflow", settings, SYNTHETIC)
+        orchestrators.orchestrate("kubeflow", settings, SYNTHETIC)
 
 
 def test_a_killed_step_says_where_to_look(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("nothing of ours\n")
-    assert str(log) in runners.sentence(log)
+    assert str(log) in orchestrators.sentence(log)
 
 
 def test_without_airflow_the_way_to_it_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "AIRFLOW", Path("absent"))
+    monkeypatch.setattr(local_airflow, "AIRFLOW", Path("absent"))
     with pytest.raises(UsageError, match="run `make airflow-env`"):
-        runners.orchestrate("airflow", settings, SYNTHETIC)
+        orchestrators.orchestrate("airflow", settings, SYNTHETIC)

@@ -5,9 +5,9 @@ import stat
 
 import pytest
 
-from mediscale import scheduler
-from mediscale.errors import BusyError, MediscaleError
-from mediscale.settings import Settings
+from mediscale.cli import local_airflow
+from mediscale.core.errors import BusyError, MediscaleError
+from mediscale.core.settings import Settings
 
 
 def test_a_taken_port_is_refused_before_anything_starts(settings: Settings) -> None:
@@ -16,20 +16,20 @@ def test_a_taken_port_is_refused_before_anything_starts(settings: Settings) -> N
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(BusyError, match=f"Port {port} is taken; .* --port"):
-            scheduler.standalone(settings, port)
+            local_airflow.standalone(settings, port)
     assert not (settings.home / "airflow").exists()
 
 
 def test_the_password_is_kept_and_for_the_owner_only(settings: Settings) -> None:
     settings.home.mkdir()
     file = settings.home / "passwords.json"
-    first = scheduler._password(file)
-    assert scheduler._password(file) == first
+    first = local_airflow._password(file)
+    assert local_airflow._password(file) == first
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_every_address_is_on_loopback() -> None:
-    addresses = scheduler._on_loopback(1234)
+    addresses = local_airflow._on_loopback(1234)
     assert all("127.0.0.1" in value for name, value in addresses.items() if not name.endswith("PORT"))
 
 
@@ -47,15 +47,15 @@ def test_a_default_that_a_dag_would_not_allow_is_refused(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(MediscaleError, match=sentence):
-        scheduler.environment(settings)
+        local_airflow.environment(settings)
 
 
 def test_a_made_up_hospital_is_a_source_too(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDISCALE_SOURCE", "synthetic")
-    scheduler.environment(settings)
+    local_airflow.environment(settings)
 
 
 def test_tasks_start_the_program_of_this_environment(settings: Settings) -> None:
-    around = scheduler.environment(settings)
+    around = local_airflow.environment(settings)
     assert around["MEDISCALE_COMMAND"].endswith(".venv/bin/mediscale")
     assert around["MEDISCALE_HOME"] == str(settings.home)

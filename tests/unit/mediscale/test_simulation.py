@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from mediscale import simulation, simulation_report
-from mediscale.errors import UsageError
-from mediscale.refs import ModelRef
-from mediscale.settings import Settings
-from mediscale.simulation_report import Night, Recorded
+from mediscale.core.errors import UsageError
+from mediscale.core.refs import ModelRef
+from mediscale.core.settings import Settings
+from mediscale.simulation import nights as simulation
+from mediscale.simulation import nights_report
+from mediscale.simulation.nights_report import Night, Recorded
 
 NIGHT = datetime(2022, 3, 17, 1)
 
@@ -37,17 +38,17 @@ def test_arrived_is_what_was_written_down_since_not_what_happened_since(
         3 | 2022-03-15 20:00 | LOINC//2160-0 | 2022-03-16 07:00
         3 | 2022-03-17 01:00 | HOSPITAL_DISCHARGE//HOME | 2022-03-17 01:00
         4 | 2022-03-17 01:01 | HOSPITAL_ADMISSION//URGENT | 2022-03-17 01:01""")
-    assert simulation_report.count(drawn, NIGHT - timedelta(days=1), NIGHT) == Recorded(1, 1, 3)
+    assert nights_report.count(drawn, NIGHT - timedelta(days=1), NIGHT) == Recorded(1, 1, 3)
 
 
 def test_a_row_says_what_happened_and_leaves_out_what_did_not() -> None:
     night = Night(
         3, NIGHT, arrived=Recorded(14, 12, 4100), served=ModelRef(name="simulated-mortality", version=1)
     )
-    assert simulation_report.row(night).split() == [
+    assert nights_report.row(night).split() == [
         "3", "2022-03-17", "01:00", "14", "in,", "12", "out,", "4,100", "events", "0", "v1"
     ]  # fmt: skip
-    assert simulation_report.sentences(night) == []
+    assert nights_report.sentences(night) == []
 
 
 def test_a_refusal_is_told_with_its_reason() -> None:
@@ -57,7 +58,7 @@ def test_a_refusal_is_told_with_its_reason() -> None:
     )
     verdict = SimpleNamespace(retrain=True, reason="2 of the last 3 windows drifted.", performance=None)
     night = Night(9, NIGHT, verdict=verdict, staged=staged, promoted=refused)
-    assert simulation_report.sentences(night) == [
+    assert nights_report.sentences(night) == [
         "retrain: 2 of the last 3 windows drifted.",
         "m v2: Production refused: 9 events.",
     ]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from mediscale import lake
-from mediscale import spark as lake_spark
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
+from mediscale.storage import spark as lake_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -53,7 +53,7 @@ def test_classes_are_mapped_from_the_archive_of_the_set_up() -> None:
 
 def test_a_java_that_does_not_start_is_a_sentence(settings: Settings) -> None:
     start = (
-        "import sys; from mediscale import spark; from mediscale.settings import Settings\n"
+        "import sys; from mediscale.storage import spark; from mediscale.core.settings import Settings\n"
         "spark.session(Settings(home=sys.argv[1], spark_memory='99999999g'))"
     )
     with Popen(
@@ -68,7 +68,7 @@ def test_a_java_that_does_not_start_is_a_sentence(settings: Settings) -> None:
 
 def test_rows_that_a_killed_process_left_between_steps_are_deleted(settings: Settings) -> None:
     claim = (
-        "import sys; from mediscale import spark; from mediscale.settings import Settings\n"
+        "import sys; from mediscale.storage import spark; from mediscale.core.settings import Settings\n"
         "print(spark.shuffle_folder(Settings(home=sys.argv[1])), flush=True); input()"
     )
     command = [sys.executable, "-c", claim, str(settings.home)]
@@ -91,7 +91,7 @@ def test_rows_that_a_killed_process_left_between_steps_are_deleted(settings: Set
 def test_threads_that_come_first_together_share_the_session(settings: Settings) -> None:
     start = (
         "import sys; from concurrent.futures import ThreadPoolExecutor\n"
-        "from mediscale import spark; from mediscale.settings import Settings\n"
+        "from mediscale.storage import spark; from mediscale.core.settings import Settings\n"
         "settings = Settings(home=sys.argv[1], spark_memory='1g')\n"
         "with ThreadPoolExecutor(2) as pool: one, two = pool.map(spark.session, [settings] * 2)\n"
         "assert one is two\n"

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from mediscale import manifest, stages
-from mediscale.errors import BusyError, StorageError, UsageError
-from mediscale.refs import Frozen
-from mediscale.settings import Settings
+from mediscale.core.errors import BusyError, StorageError, UsageError
+from mediscale.core.refs import Frozen
+from mediscale.core.settings import Settings
+from mediscale.pipeline import call
+from mediscale.storage import calls
 
 
 class Params(Frozen):
@@ -37,15 +38,15 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[Params]:
 
     module.run = run
     monkeypatch.setitem(sys.modules, "counting_stage", module)
-    monkeypatch.setitem(stages.STAGES, "counting", "counting_stage")
-    monkeypatch.setattr(manifest, "code_digest", lambda _module: "code")
+    monkeypatch.setitem(call.STAGES, "counting", "counting_stage")
+    monkeypatch.setattr(calls, "code_digest", lambda _module: "code")
     return runs
 
 
 def test_finished_work_is_recognised_by_its_key(counting: list[Params], settings: Settings) -> None:
-    first = stages.call("counting", {"depth": 3}, settings=settings)
-    again = stages.call("counting", {"depth": 3}, settings=settings)
-    stages.call("counting", {"depth": 4}, settings=settings)
+    first = call.call("counting", {"depth": 3}, settings=settings)
+    again = call.call("counting", {"depth": 3}, settings=settings)
+    call.call("counting", {"depth": 4}, settings=settings)
     assert first == again
     assert [params.depth for params in counting] == [3, 4]
 
@@ -53,9 +54,9 @@ def test_finished_work_is_recognised_by_its_key(counting: list[Params], settings
 def test_changed_code_runs_again(
     counting: list[Params], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stages.call("counting", {"depth": 3}, settings=settings)
-    monkeypatch.setattr(manifest, "code_digest", lambda _module: "other code")
-    stages.call("counting", {"depth": 3}, settings=settings)
+    call.call("counting", {"depth": 3}, settings=settings)
+    monkeypatch.setattr(calls, "code_digest", lambda _module: "other code")
+    call.call("counting", {"depth": 3}, settings=settings)
     assert len(counting) == 2
 
 
@@ -70,22 +71,22 @@ def test_changed_code_runs_again(
 @pytest.mark.usefixtures("counting")
 def test_bad_parameters_are_one_sentence(settings: Settings, config: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        stages.call("counting", config, settings=settings)
+        call.call("counting", config, settings=settings)
 
 
 def test_a_float_from_kubeflow_is_an_integer(counting: list[Params], settings: Settings) -> None:
-    stages.call("counting", {"depth": 3.0}, settings=settings)
-    stages.call("counting", {"depth": 3}, settings=settings)
+    call.call("counting", {"depth": 3.0}, settings=settings)
+    call.call("counting", {"depth": 3}, settings=settings)
     assert len(counting) == 1
 
 
 def test_the_same_stage_does_not_run_twice_at_once(counting: list[Params], settings: Settings) -> None:
     with (
-        stages.exclusive(settings, "counting-hospital", "It"),
+        call.exclusive(settings, "counting-hospital", "It"),
         pytest.raises(BusyError, match="already running"),
     ):
-        stages.call("counting", {"depth": 1}, settings=settings)
-    stages.call("counting", {"depth": 1}, settings=settings)
+        call.call("counting", {"depth": 1}, settings=settings)
+    call.call("counting", {"depth": 1}, settings=settings)
     assert len(counting) == 1
 
 
@@ -109,24 +110,24 @@ def test_what_the_machine_refuses_becomes_a_sentence(
 
     monkeypatch.setattr(sys.modules["counting_stage"], "run", fail)
     with pytest.raises(error, match=sentence):
-        stages.call("counting", {"depth": 1}, settings=settings)
-    assert manifest.of_stage(settings, "counting") == []
+        call.call("counting", {"depth": 1}, settings=settings)
+    assert calls.of_stage(settings, "counting") == []
 
 
 def test_unknown_stage_names_those_that_exist(settings: Settings) -> None:
     with pytest.raises(UsageError, match="bronze, quality, silver"):
-        stages.call("gild", {}, settings=settings)
+        call.call("gild", {}, settings=settings)
 
 
 @pytest.mark.usefixtures("counting")
 def test_a_damaged_manifest_says_what_to_do(settings: Settings) -> None:
-    stages.call("counting", {"depth": 3}, settings=settings)
+    call.call("counting", {"depth": 3}, settings=settings)
     (path,) = (settings.home / "lake" / "_manifests" / "counting").glob("*.json")
     path.write_text('{"stage": "coun')
     with pytest.raises(StorageError, match="delete it and run again"):
-        stages.call("counting", {"depth": 3}, settings=settings)
+        call.call("counting", {"depth": 3}, settings=settings)
 
 
 def test_what_a_run_was_configured_with_is_told_from_what_it_found_out() -> None:
     params = {"dataset": "h", "task": "mortality", "rounds": 60, "depth": 3, "training_set": {"version": 1}}
-    assert stages.configured("risk_model", params) == {"rounds": 60}
+    assert call.configured("risk_model", params) == {"rounds": 60}

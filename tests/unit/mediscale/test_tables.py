@@ -2,8 +2,8 @@
 
 import pytest
 
-from mediscale.concepts import CONCEPTS, by_name
-from mediscale.tables import TABLES, declared
+from mediscale.core.concepts import CONCEPTS, by_name
+from mediscale.core.tables import TABLES, declared
 
 
 def test_a_tasks_table_has_its_base_declaration() -> None:

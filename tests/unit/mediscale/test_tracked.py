@@ -2,10 +2,13 @@
 
 import pytest
 
-from mediscale import disclosure, lineage, manifest, registry, report, stages
-from mediscale.manifest import Output
-from mediscale.refs import TableRef
-from mediscale.report import tracked
+from mediscale import report
+from mediscale.core import privacy
+from mediscale.core.refs import TableRef
+from mediscale.pipeline import call as stages
+from mediscale.report import mlflow_export
+from mediscale.storage import calls, lineage, registry
+from mediscale.storage.calls import Output
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def _runs(client, dataset: str = "synthetic"):
 
 
 def _parents(runs):
-    return [run for run in runs if tracked.RUN_TAG in run.data.tags]
+    return [run for run in runs if mlflow_export.RUN_TAG in run.data.tags]
 
 
 def test_each_call_is_a_child_with_its_parameters_figures_and_tables(leave_run, client) -> None:
@@ -29,7 +32,7 @@ def test_each_call_is_a_child_with_its_parameters_figures_and_tables(leave_run, 
     (parent,) = _parents(runs)
     children = {r.data.tags[registry.KEY_TAG]: r for r in runs if r is not parent}
     assert children.keys() == {call.key for call in run.calls}
-    assert {r.data.tags[tracked.PARENT_TAG] for r in children.values()} == {parent.info.run_id}
+    assert {r.data.tags[mlflow_export.PARENT_TAG] for r in children.values()} == {parent.info.run_id}
     assert {r.info.status for r in runs} == {"FINISHED"}
     labels = run.newest("labels", "mortality")
     assert labels is not None
@@ -55,7 +58,7 @@ def test_what_the_training_logged_becomes_a_child_and_holds_the_charts(leave_run
     leave_run.rewrite(call, {"run_id": logged})
     report.publish(home)
     (parent,) = _parents(_runs(client))
-    assert client.get_run(logged).data.tags[tracked.PARENT_TAG] == parent.info.run_id
+    assert client.get_run(logged).data.tags[mlflow_export.PARENT_TAG] == parent.info.run_id
     plots = {artifact.path for artifact in client.list_artifacts(logged, "plots")}
     assert plots == {f"plots/{name}.svg" for name in ("roc", "precision-recall", "calibration", "decision")}
 
@@ -87,8 +90,8 @@ def test_every_number_of_every_result_is_known_to_count_people_or_not(stage) -> 
     fields = stages.load(stage).Result.model_fields
     numbers = {name for name, field in fields.items() if field.annotation in (int, float, float | None)}
     mappings = {name for name, field in fields.items() if field.annotation == dict[str, int]}
-    assert {name for name in numbers if not disclosure.counts(name)} <= HARMLESS
-    assert all(disclosure.counts(f"{name}.what") for name in mappings)
+    assert {name for name in numbers if not privacy.counts(name)} <= HARMLESS
+    assert all(privacy.counts(f"{name}.what") for name in mappings)
 
 
 def test_no_small_count_is_told_whatever_its_type_and_place(leave_run, client) -> None:
@@ -101,15 +104,15 @@ def test_no_small_count_is_told_whatever_its_type_and_place(leave_run, client) -
     )
     leave_run.rewrite(judged, {"metrics": {"auroc": 0.8, "n": 60.0, "events": 3.0, "subjects": 9.0}})
     few = Output(ref=TableRef(**scrubbed.result["note_quarantine"]), rows=7, digest="d")
-    manifest.write(home, scrubbed.model_copy(update={"outputs": (*scrubbed.outputs, few)}))
+    calls.write(home, scrubbed.model_copy(update={"outputs": (*scrubbed.outputs, few)}))
     windows = [{**window, "n": 4} for window in decided.params["windows"]]
-    manifest.write(home, decided.model_copy(update={"params": {**decided.params, "windows": windows}}))
+    calls.write(home, decided.model_copy(update={"params": {**decided.params, "windows": windows}}))
     report.publish(home)
     told = {run.data.tags.get(registry.KEY_TAG): run.data for run in _runs(client)}
     measured = {name for name in told[judged.key].metrics if name.startswith("metrics.")}
     assert measured == {"metrics.auroc", "metrics.n"}
     assert "rows.quarantine_notes" not in told[scrubbed.key].metrics
-    assert f"{few.ref} (fewer than 10 rows)" in told[scrubbed.key].tags["mediscale.tables"]
+    assert f"{few.ref} (fewer than 10 rows)" in told[scrubbed.key].tags["mediscale.core.tables"]
     assert '"by_values": 100' in told[decided.key].params["windows"]
     assert '"n": 4' not in told[decided.key].params["windows"]
     page = (home.home / "reports" / f"{lineage.find(home).name}.html").read_text()
@@ -118,7 +121,7 @@ def test_no_small_count_is_told_whatever_its_type_and_place(leave_run, client) -
 
 def test_a_store_that_fails_fails_nothing_else(leave_run, monkeypatch) -> None:
     home = leave_run()
-    monkeypatch.setattr(tracked, "_parent", lambda *_: 1 / 0)
+    monkeypatch.setattr(mlflow_export, "_parent", lambda *_: 1 / 0)
     path, untold = report.publish(home)
     assert path.is_file()
     assert untold == "MLflow was not told of the run (ZeroDivisionError); run again to tell it."

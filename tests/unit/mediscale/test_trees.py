@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from mediscale import ubjson
-from mediscale.errors import InputError
-from mediscale.trees import TreeEnsemble
+from mediscale.core.errors import InputError
+from mediscale.inference import ubjson
+from mediscale.inference.treeshap import TreeEnsemble
 
 
 def data(seed: int, rows: int = 600, columns: int = 12) -> tuple[np.ndarray, np.ndarray]:

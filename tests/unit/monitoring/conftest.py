@@ -10,18 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_pipeline import features
-from mediscale import lake, registry
-from mediscale.predictor import Calibration, Task
-from mediscale.refs import ModelRef, TableRef
-from mediscale.settings import Settings
-from mediscale.tables import PREDICTIONS
-from monitoring import drift
-from training import calibration, predictor
-from training.examples import Examples
+from data_pipeline.features import kernel
+from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import PREDICTIONS
+from mediscale.core.tasks import Task
+from mediscale.inference.model_spec import Calibration
+from mediscale.storage import lake, registry
+from monitoring.drift import drift
+from training.evaluation import calibration
+from training.tabular import export
+from training.training_examples import Examples
 
 DATASET, TASK = "test", "mortality"
-NAMES = features.names("mortality")
+NAMES = kernel.names("mortality")
 START = datetime(2026, 11, 1)
 PLATT = Calibration(slope=1.0, intercept=0.0)
 Rows = np.ndarray[Any, Any]
@@ -37,7 +39,7 @@ def _patients(n: int, seed: int) -> Rows:
             rows[:, i] = rows[:, i] > 1.5
     rows[:, NAMES.index("age_years")] = np.clip(64 + 14 * rng.normal(size=n), 18, 90)
     rows[:, NAMES.index("sex_female")] = rng.random(n) < 0.5
-    for i, concept in enumerate(features.plain_inputs("mortality")[2:]):
+    for i, concept in enumerate(kernel.plain_inputs("mortality")[2:]):
         level = 1.0 + 0.3 * i
         value = np.exp(0.25 * (0.6 * severity[:, 0] + rng.normal(size=n))) * level
         gone = rng.random(n) < (0.05, 0.3, 0.6)[i % 3]
@@ -152,10 +154,10 @@ def _save(folder: Path, booster: Any, rows: Rows, outcomes: Rows) -> None:
     folder.mkdir()
     n = len(rows)
     train = Examples(np.arange(n), np.full(n, START, "datetime64[us]"), outcomes, rows, {})
-    shap = np.abs(predictor.contributions(booster, rows[:500])[:, :-1]).mean(axis=0)
+    shap = np.abs(export.contributions(booster, rows[:500])[:, :-1]).mean(axis=0)
     importance = {name: float(v) for v, name in sorted(zip(shap, NAMES, strict=True), reverse=True)}
     task: Task = "mortality"
-    spec = predictor.spec(booster, train, importance, PLATT, {}, DATASET, task, "key")
+    spec = export.spec(booster, train, importance, PLATT, {}, DATASET, task, "key")
     booster.save_model(folder / spec.model_file)
     (folder / "predictor.json").write_text(spec.model_dump_json())
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_pipeline import features
-from mediscale.errors import InputError, StorageError
-from monitoring import drift
+from data_pipeline.features import kernel
+from mediscale.core.errors import InputError, StorageError
+from monitoring.drift import drift
 
-NAMES = features.names("mortality")
+NAMES = kernel.names("mortality")
 FEW = {"monitored": 10, "draws": 200}
 """Evidently takes its time for every column."""
 
@@ -81,7 +81,7 @@ def test_a_measurement_that_is_no_longer_made_is_missingness_not_values(hospital
 def test_requests_by_values_are_compared_with_patients_reduced_to_what_they_say(
     hospital: Any, patients: Any
 ) -> None:
-    said = features.as_request(patients(300, seed=205), "mortality", ("age", "sex", "heart_rate"))
+    said = kernel.as_request(patients(300, seed=205), "mortality", ("age", "sex", "heart_rate"))
     quiet = hospital.judge(said, [None] * 300, **FEW)
     assert (quiet.judged, quiet.by_values) == (300, 300)
     assert not quiet.drifted  # most inputs are missing, and the risks are those of requests that say little
@@ -93,7 +93,7 @@ def test_requests_by_values_are_compared_with_patients_reduced_to_what_they_say(
 
 def test_both_kinds_of_questions_in_one_window(hospital: Any, patients: Any) -> None:
     rows = patients(200, seed=206)
-    rows[100:] = features.as_request(rows[100:], "mortality", ("age", "creatinine"))
+    rows[100:] = kernel.as_request(rows[100:], "mortality", ("age", "creatinine"))
     found = hospital.judge(rows, [*range(100), *[None] * 100], **FEW)
     assert (found.judged, found.by_values, found.drifted) == (200, 100, False)
 
@@ -115,8 +115,8 @@ def test_too_few_predictions_are_no_drift(hospital: Any, patients: Any, rows: in
 
 
 def test_questions_without_like_in_the_reference_are_left_out(hospital: Any) -> None:
-    everything = features.from_values(
-        dict.fromkeys(features.plain_inputs("mortality"), 1.0), "mortality"
+    everything = kernel.from_values(
+        dict.fromkeys(kernel.plain_inputs("mortality"), 1.0), "mortality"
     )  # nobody in the reference has everything measured
     found = hospital.judge(np.tile(everything, (60, 1)), [None] * 60, **FEW)
     assert (found.n, found.judged, found.drifted) == (60, 0, False)
@@ -126,7 +126,7 @@ def test_questions_without_like_in_the_reference_are_left_out(hospital: Any) -> 
 def test_an_interface_that_sends_what_it_has_is_quiet_until_its_values_change(
     hospital: Any, patients: Any
 ) -> None:
-    sent = features.as_request(patients(150, seed=214), "mortality", features.plain_inputs("mortality"))
+    sent = kernel.as_request(patients(150, seed=214), "mortality", kernel.plain_inputs("mortality"))
     quiet = hospital.judge(sent, [None] * 150, **FEW)
     assert (quiet.judged, quiet.by_values, quiet.drifted) == (150, 150, False)
     sent[:, columns_of("creatinine")] *= 1.6

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from monitoring import comparison, thresholds
-from monitoring.thresholds import CELLS, Grid, Sample
+from monitoring.drift import comparison, null_distribution
+from monitoring.drift.null_distribution import CELLS, Grid, Sample
 
 COLUMNS = ("normal", "skewed", "binary", "rare", "counted", "often missing", "mostly missing", "constant")
 
@@ -117,10 +117,10 @@ def test_the_distance_is_that_of_scipy_on_the_grid() -> None:
         np.bincount(grid.cells(side)[:, 0], minlength=CELLS + 1)[None, :] * 1.0 for side in (before, now)
     ]
     on_grid = [grid.rounded(side)[:, 0] for side in (before, now)]
-    assert thresholds.shifts(*counts, grid) == pytest.approx(
+    assert null_distribution.shifts(*counts, grid) == pytest.approx(
         wasserstein_distance(*on_grid) / on_grid[0].std()
     )
-    assert thresholds.shifts(*counts, grid) == pytest.approx(
+    assert null_distribution.shifts(*counts, grid) == pytest.approx(
         wasserstein_distance(before[:, 0], now[:, 0]) / before.std(), abs=0.02
     )
 

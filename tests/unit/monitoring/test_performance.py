@@ -8,12 +8,13 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from mediscale import lake
-from mediscale.refs import ModelRef, TableRef
-from mediscale.settings import Settings
-from mediscale.tables import LABELS, PREDICTIONS, Table
-from monitoring import drift, performance, retrain
-from monitoring.windows import Question
+from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import LABELS, PREDICTIONS, Table
+from mediscale.storage import lake
+from monitoring import outcomes, retrain_decision
+from monitoring.drift import drift
+from monitoring.drift.prediction_window import Question
 
 DAY = datetime(2026, 11, 1)
 MODEL = ModelRef(name="a-mortality", version=1)
@@ -66,10 +67,10 @@ def hospital(settings: Settings, n: int, informative: bool) -> tuple[TableRef, T
 
 def test_outcomes_count_from_the_day_on_which_they_are_certain(settings: Settings) -> None:
     tables = hospital(settings, 400, informative=True)
-    early = performance.measure(settings, *tables, WHOLE, DAY + timedelta(days=29))
+    early = outcomes.measure(settings, *tables, WHOLE, DAY + timedelta(days=29))
     assert (early.n, early.auroc) == (0, None)
     assert early.summary.startswith("AUROC not estimable yet (0 predictions")
-    found = performance.measure(settings, *tables, WHOLE, LATER)
+    found = outcomes.measure(settings, *tables, WHOLE, LATER)
     assert found.n == 400
     assert found.auroc is not None
     assert found.auroc.low is not None
@@ -104,12 +105,12 @@ def test_predictions_of_which_only_the_first_outcomes_are_certain_do_not_count(s
         boolean_value=[bool(length > 15) for length in stay],
     )
     sixty = Question(MODEL, "mortality", DAY, DAY + timedelta(days=60))
-    found = performance.measure(settings, predictions, labels, sixty, sixty.end)
+    found = outcomes.measure(settings, predictions, labels, sixty, sixty.end)
     assert found.events / found.n == pytest.approx(0.25, abs=0.01)
 
 
 def test_too_few_outcomes_are_said_and_not_estimated(settings: Settings) -> None:
-    found = performance.measure(settings, *hospital(settings, 25, informative=True), WHOLE, LATER)
+    found = outcomes.measure(settings, *hospital(settings, 25, informative=True), WHOLE, LATER)
     assert (found.n, found.auroc) == (25, None)
     assert found.summary.startswith("AUROC not estimable yet (25 predictions")
     assert 0 < found.events < 10
@@ -130,7 +131,7 @@ def test_other_moments_versions_and_requests_by_values_do_not_count(settings: Se
         predicted_at=[DAY] * 5 + [DAY + timedelta(days=1)],
         risk=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
     )
-    assert performance.measure(settings, predictions, labels, WHOLE, LATER).n == 1
+    assert outcomes.measure(settings, predictions, labels, WHOLE, LATER).n == 1
 
 
 @pytest.mark.parametrize(("informative", "retrains"), [(False, True), (True, False)])
@@ -138,7 +139,7 @@ def test_answers_that_rank_worse_than_promised_are_a_reason_to_retrain(
     settings: Settings, informative: bool, retrains: bool
 ) -> None:
     predictions, labels = hospital(settings, 400, informative)
-    params = retrain.Params(
+    params = retrain_decision.Params(
         dataset="a",
         task="mortality",
         windows=(quiet_window(),),
@@ -147,7 +148,7 @@ def test_answers_that_rank_worse_than_promised_are_a_reason_to_retrain(
         as_of=LATER,
         held_out_auroc_low=0.62,
     )
-    found = retrain.run(params, settings, "key")
+    found = retrain_decision.run(params, settings, "key")
     assert found.retrain is retrains
     assert ("not below the 0.620 that held-out" in found.reason) is not retrains
     assert found.performance is not None
@@ -155,7 +156,9 @@ def test_answers_that_rank_worse_than_promised_are_a_reason_to_retrain(
 
 def test_outcomes_need_all_that_belongs_to_them() -> None:
     with pytest.raises(ValidationError, match="belong together"):
-        retrain.Params(dataset="a", task="mortality", windows=(quiet_window(),), held_out_auroc_low=0.7)
+        retrain_decision.Params(
+            dataset="a", task="mortality", windows=(quiet_window(),), held_out_auroc_low=0.7
+        )
 
 
 def quiet_window() -> drift.Result:

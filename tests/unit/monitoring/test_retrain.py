@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mediscale.errors import UsageError
-from mediscale.refs import ModelRef
-from mediscale.settings import Settings
-from monitoring import drift, retrain
+from mediscale.core.errors import UsageError
+from mediscale.core.refs import ModelRef
+from mediscale.core.settings import Settings
+from monitoring import retrain_decision
+from monitoring.drift import drift
 
 
 def window(day: int, drifted: bool, version: int = 1, **other: Any) -> drift.Result:
@@ -29,9 +30,9 @@ def window(day: int, drifted: bool, version: int = 1, **other: Any) -> drift.Res
     return drift.Result(**(values | other))
 
 
-def verdict(settings: Settings, *windows: drift.Result, **knobs: int) -> retrain.Result:
-    params = retrain.Params(dataset="mimic-iii", task="mortality", windows=windows, **knobs)
-    return retrain.run(params, settings, "key")
+def verdict(settings: Settings, *windows: drift.Result, **knobs: int) -> retrain_decision.Result:
+    params = retrain_decision.Params(dataset="mimic-iii", task="mortality", windows=windows, **knobs)
+    return retrain_decision.run(params, settings, "key")
 
 
 @pytest.mark.parametrize(
@@ -117,4 +118,4 @@ def test_windows_that_do_not_belong_together_are_refused(
 
 def test_an_impossible_rule_is_refused() -> None:
     with pytest.raises(ValidationError, match="must not exceed"):
-        retrain.Params(dataset="d", task="mortality", windows=(window(0, True),), k=3, n=2)
+        retrain_decision.Params(dataset="d", task="mortality", windows=(window(0, True),), k=3, n=2)

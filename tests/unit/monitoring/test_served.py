@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from mediscale import lake, manifest, registry, resolve
-from mediscale.errors import NotFoundError
-from mediscale.refs import ModelRef
-from mediscale.settings import Settings
-from mediscale.tables import PREDICTIONS
-from monitoring import drift, served
+from mediscale.core.errors import NotFoundError
+from mediscale.core.refs import ModelRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import PREDICTIONS
+from mediscale.pipeline import runtime_inputs
+from mediscale.storage import calls, lake, registry
+from monitoring import monitoring_inputs
+from monitoring.drift import drift
 
 DAY = datetime(2026, 11, 1)
 SERVED = ModelRef(name="a-mortality", version=2)
@@ -40,9 +42,9 @@ def promote(settings: Settings, model: ModelRef, alias: registry.Alias, sequence
 def finished(
     settings: Settings, stage: str, params: dict[str, Any], result: dict[str, Any], when: int
 ) -> None:
-    manifest.write(
+    calls.write(
         settings,
-        manifest.Manifest(
+        calls.Manifest(
             stage=stage,
             key=f"{when}",
             params=params,
@@ -85,22 +87,24 @@ def test_the_served_version_is_judged_against_its_own_training_set(settings: Set
             "model_digest": "d",
         }
         finished(settings, "risk_model", {"training_set": {**TRAINING_SET, "version": version}}, result, when)
-    found = resolve.resolved("drift", {**ABOUT, "start": DAY}, [], settings)
+    found = runtime_inputs.resolved("drift", {**ABOUT, "start": DAY}, [], settings)
     assert (found["model"], found["model_uri"], found["training_set"]["version"]) == (SERVED, "m2", 2)
     assert found["predictions"] == lake.latest(settings, "a", "predictions")
-    other = resolve.resolved("drift", {**ABOUT, "model": {"name": "a-mortality", "version": 3}}, [], settings)
+    other = runtime_inputs.resolved(
+        "drift", {**ABOUT, "model": {"name": "a-mortality", "version": 3}}, [], settings
+    )
     assert other["model_uri"] == "m3"
 
 
 def test_staging_is_watched_while_nothing_is_in_production(settings: Settings) -> None:
     with pytest.raises(NotFoundError, match="No version of a-mortality"):
-        served.version(settings, "a", "mortality")
+        monitoring_inputs.version(settings, "a", "mortality")
     promote(settings, SERVED, "staging", 1)
-    assert served.version(settings, "a", "mortality") == SERVED
+    assert monitoring_inputs.version(settings, "a", "mortality") == SERVED
     with pytest.raises(NotFoundError, match="no record of a-mortality v2's training"):
-        served.to_judge(settings, "a", "mortality")
+        monitoring_inputs.to_judge(settings, "a", "mortality")
     with pytest.raises(NotFoundError, match="No window of a-mortality v2"):
-        served.judged(settings, "a", "mortality", DAY)
+        monitoring_inputs.judged(settings, "a", "mortality", DAY)
 
 
 def test_the_windows_of_the_served_version_in_the_order_of_time(settings: Settings) -> None:
@@ -111,7 +115,7 @@ def test_the_windows_of_the_served_version_in_the_order_of_time(settings: Settin
         finished(settings, "drift", {"predictions": {"dataset": "a"}}, result, when)
     rehearsed = {"predictions": {"dataset": "a-rehearsal-0"}}
     finished(settings, "drift", rehearsed, window(9, True), 9)
-    found = resolve.resolved("retrain", ABOUT, [], settings)["windows"]
+    found = runtime_inputs.resolved("retrain", ABOUT, [], settings)["windows"]
     assert [(w.start.day, w.drifted) for w in found] == [(1, False), (2, True), (3, True)]
     assert isinstance(found[0], drift.Result)
 
@@ -120,7 +124,7 @@ def test_the_verdict_knows_the_outcomes_that_have_matured(settings: Settings) ->
     promote(settings, SERVED, "production", 1)
     finished(settings, "drift", {"predictions": {"dataset": "a"}}, window(0, False), 1)
     lake.append(settings, PREDICTIONS.name, PREDICTIONS.arrow_schema().empty_table(), "a", "worker", 1)
-    assert "labels" not in served.judged(settings, "a", "mortality", DAY)
+    assert "labels" not in monitoring_inputs.judged(settings, "a", "mortality", DAY)
     for when, as_of in ((2, None), (3, "2026-10-01T01:00:00")):  # the second is a backfilled night
         finished(settings, "labels", {**ABOUT, "as_of": as_of}, {"labels": {"version": when}}, when)
     finished(
@@ -130,7 +134,7 @@ def test_the_verdict_knows_the_outcomes_that_have_matured(settings: Settings) ->
         {"metrics": {"auroc": 0.8, "auroc_low": 0.76}},
         4,
     )
-    found = served.judged(settings, "a", "mortality", DAY)
+    found = monitoring_inputs.judged(settings, "a", "mortality", DAY)
     assert found["labels"] == {"version": 2}
     assert (found["as_of"], found["held_out_auroc_low"]) == (DAY, 0.76)
     assert found["predictions"] == lake.latest(settings, "a", "predictions")

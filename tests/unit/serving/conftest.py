@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from data_pipeline import features
-from mediscale import registry
-from mediscale.manifest import canonical
-from mediscale.predictor import Calibration, KnownAnswer, PredictorSpec, Task
-from mediscale.registry import Alias, Move
-from mediscale.settings import Settings
+from data_pipeline.features import kernel
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSpec
+from mediscale.storage import registry
+from mediscale.storage.calls import canonical
+from mediscale.storage.registry import Alias, Move
 
 DATASET = "synthetic"
 CALIBRATION = Calibration(slope=0.9, intercept=-0.1)
@@ -25,7 +26,7 @@ Promote = Callable[..., Move]
 
 
 def train(task: Task, seed: int) -> xgb.Booster:
-    names = list(features.names(task))
+    names = list(kernel.names(task))
     chance = np.random.default_rng(seed)
     x = chance.normal(100, 40, size=(400, len(names))).astype(np.float32)
     position = {name: i for i, name in enumerate(names)}
@@ -52,9 +53,9 @@ def known_answer(booster: xgb.Booster, name: str, row: np.ndarray) -> KnownAnswe
 
 def write_model(folder: Path, task: Task, seed: int) -> None:
     booster = train(task, seed)
-    plain = features.from_values({"age": 67, "blood_pressure": 140}, task)
+    plain = kernel.from_values({"age": 67, "blood_pressure": 140}, task)
     answers = (
-        known_answer(booster, "nothing", np.full(len(features.names(task)), np.nan, dtype=np.float32)),
+        known_answer(booster, "nothing", np.full(len(kernel.names(task)), np.nan, dtype=np.float32)),
         known_answer(booster, "plain", plain),
     )
     spec = PredictorSpec(
@@ -62,8 +63,8 @@ def write_model(folder: Path, task: Task, seed: int) -> None:
         dataset=DATASET,
         task=task,
         outcome="death in hospital" if task == "mortality" else "readmission within 30 days",
-        features=features.names(task),
-        plain_inputs=features.plain_inputs(task),
+        features=kernel.names(task),
+        plain_inputs=kernel.plain_inputs(task),
         calibration=CALIBRATION,
         thresholds={"clinical": 0.1, "specific": 0.9},
         bias=answers[0].margin - sum(answers[0].contributions),

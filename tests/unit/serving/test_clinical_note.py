@@ -14,15 +14,15 @@ import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
-from mediscale import lake
-from mediscale.note_reader import NoteReader
-from mediscale.predictor import PredictorSpec
-from mediscale.settings import Settings
-from mediscale.tables import EVENTS, NOTE_TOKENS, SUBJECTS
+from mediscale.core.settings import Settings
+from mediscale.core.tables import EVENTS, NOTE_TOKENS, SUBJECTS
+from mediscale.inference.model_spec import PredictorSpec
+from mediscale.inference.notes import NoteReader
+from mediscale.storage import lake
 from serving import schemas
 from serving.app import create_app
+from serving.models import Predictors
 from serving.prediction_log import PredictionLog, _connect
-from serving.predictors import Predictors
 
 AS_WRITTEN = {"age": 67, "blood_pressure": 140, "clinical_note": "Patient presents with chest pain..."}
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from data_pipeline import features
-from mediscale.predictor import Task
+from data_pipeline.features import kernel
+from mediscale.core.tasks import Task
 from serving.explainer import meaning
 
 
@@ -23,6 +23,6 @@ def test_a_feature_in_words(feature: str, text: str) -> None:
 
 @pytest.mark.parametrize("task", ["mortality", "readmission"])
 def test_every_feature_has_words(task: Task) -> None:
-    texts = [meaning(name) for name in features.names(task)]
+    texts = [meaning(name) for name in kernel.names(task)]
     assert not any("_" in text for text in texts)
     assert len(np.unique(texts)) == len(texts)

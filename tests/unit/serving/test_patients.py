@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
-from data_pipeline import features
-from mediscale import lake
-from mediscale.settings import Settings
-from mediscale.tables import EVENTS, SUBJECTS
+from data_pipeline.features import kernel
+from mediscale.core.settings import Settings
+from mediscale.core.tables import EVENTS, SUBJECTS
+from mediscale.storage import lake
 from serving.app import create_app
+from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-from serving.predictors import Predictors
 
 ADMITTED = datetime(2150, 3, 1, 8)
 SECRET = "patient-4711"
@@ -105,7 +105,7 @@ def test_the_features_are_the_kernels_at_that_time(client: TestClient, settings:
     rows = logged(client, settings)
     assert {row["prediction_id"] for row in rows} == {answer["prediction_id"]}
     for row in rows:
-        expected = features.compute(events, when, row["task"])[0]
+        expected = kernel.compute(events, when, row["task"])[0]
         assert np.array_equal(np.array(row["features"]), expected, equal_nan=True)
         assert (row["subject_id"], row["prediction_time"], row["events_version"]) == (
             1,
@@ -154,7 +154,7 @@ def test_a_withdrawn_row_does_not_move_the_default_time(client: TestClient, sett
 
 def test_factors_are_features_in_words(client: TestClient) -> None:
     factors = ask(client, hours(24))["predictions"][0]["factors"]
-    assert all(factor["feature"] in features.names("mortality") for factor in factors)
+    assert all(factor["feature"] in kernel.names("mortality") for factor in factors)
     assert all("_" not in factor["meaning"] for factor in factors)
 
 

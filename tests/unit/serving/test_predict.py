@@ -10,15 +10,15 @@ import pytest
 import xgboost as xgb
 from fastapi.testclient import TestClient
 
-from data_pipeline import features
-from mediscale import lake
-from mediscale.concepts import CONCEPTS
-from mediscale.predictor import NOTICE
-from mediscale.settings import Settings
+from data_pipeline.features import kernel
+from mediscale.core.concepts import CONCEPTS
+from mediscale.core.settings import Settings
+from mediscale.inference.model_spec import NOTICE
+from mediscale.storage import lake
 from serving import schemas
 from serving.app import BODY_BYTES, create_app
+from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-from serving.predictors import Predictors
 
 CANARY = "Jane-Canary-1934"
 
@@ -43,7 +43,7 @@ def test_two_plain_values_work_as_written(client: TestClient, trained: dict) -> 
     assert [risk["task"] for risk in answer["predictions"]] == ["mortality", "readmission"]
     for risk in answer["predictions"]:
         booster = xgb.Booster(model_file=trained[risk["task"], 1] / "model.ubj")
-        row = features.from_values({"age": 67, "systolic_blood_pressure": 140}, risk["task"])
+        row = kernel.from_values({"age": 67, "systolic_blood_pressure": 140}, risk["task"])
         matrix = xgb.DMatrix(row[None], feature_names=booster.feature_names)
         log_odds = 0.9 * float(booster.predict(matrix, output_margin=True)[0]) - 0.1
         assert risk["risk"] == pytest.approx(1 / (1 + np.exp(-log_odds)), abs=1e-5)
@@ -59,13 +59,13 @@ def test_two_plain_values_work_as_written(client: TestClient, trained: dict) -> 
 def test_factors_name_the_inputs_and_add_their_features_up(client: TestClient, trained: dict) -> None:
     risk = ask(client, {"age": 88, "blood_pressure": 60})["predictions"][0]
     booster = xgb.Booster(model_file=trained["mortality", 1] / "model.ubj")
-    row = features.from_values({"age": 88, "systolic_blood_pressure": 60}, "mortality")
+    row = kernel.from_values({"age": 88, "systolic_blood_pressure": 60}, "mortality")
     parts = booster.predict(xgb.DMatrix(row[None], feature_names=booster.feature_names), pred_contribs=True)[
         0
     ]
     pressure = sum(
         part
-        for name, part in zip(features.names("mortality"), parts[:-1], strict=True)
+        for name, part in zip(kernel.names("mortality"), parts[:-1], strict=True)
         if name.startswith("systolic_blood_pressure")
     )
     factors = {factor["feature"]: factor for factor in risk["factors"]}
@@ -168,8 +168,8 @@ def test_every_answer_is_in_the_lake_after_the_server_stopped(settings: Settings
         for risk in answer["predictions"]:
             row = logged[answer["prediction_id"], risk["task"]]
             assert (row["risk"], row["model_version"]) == (risk["risk"], risk["version"])
-            assert len(row["features"]) == len(features.names(risk["task"]))
-    age = features.names("mortality").index("age_years")
+            assert len(row["features"]) == len(kernel.names(risk["task"]))
+    age = kernel.names("mortality").index("age_years")
     assert sorted(row["features"][age] for row in rows if row["task"] == "mortality") == [50, 60, 70]
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mediscale import lake
-from mediscale.errors import BusyError, StorageError
-from mediscale.settings import Settings
-from mediscale.tables import PREDICTIONS
+from mediscale.core.errors import BusyError, StorageError
+from mediscale.core.settings import Settings
+from mediscale.core.tables import PREDICTIONS
+from mediscale.storage import lake
 from serving.prediction_log import Prediction, PredictionLog, flush_left_behind
 
 DATASET = "synthetic"
@@ -150,7 +150,7 @@ import asyncio, os, signal, sys
 from datetime import datetime
 from pathlib import Path
 import numpy as np
-from mediscale import lake
+from mediscale.storage import lake
 from mediscale.settings import Settings
 from serving.prediction_log import Prediction, PredictionLog
 

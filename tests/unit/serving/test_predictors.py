@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from mediscale import registry
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
+from mediscale.storage import registry
 from serving import app as serving_app
 from serving.app import create_app
+from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-from serving.predictors import Predictors
 
 
 def predictors(settings: Settings, alias: registry.Alias = "production") -> Predictors:

@@ -6,22 +6,23 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_pipeline import features
-from mediscale import lake
-from mediscale.errors import QualityError
-from mediscale.refs import ModelRef, TableRef
-from mediscale.settings import Settings
-from serving import rehearsal, schemas
+from data_pipeline.features import kernel
+from mediscale.core.errors import QualityError
+from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.simulation import held_out_replay
+from mediscale.storage import lake
+from serving import schemas
 
 BORN, ADULT = datetime(2101, 3, 1), datetime(2119, 3, 1)
 
 
 def held_out(settings: Settings) -> TableRef:
     """Two stays that end on the patients' eighteenth birthday."""
-    row = features.from_values(
+    row = kernel.from_values(
         {"age": (ADULT + timedelta(hours=6) - BORN) / timedelta(days=365.2425)}, "readmission"
     )
-    named = dict(zip(features.names("readmission"), row.astype(np.float64), strict=True))
+    named = dict(zip(kernel.names("readmission"), row.astype(np.float64), strict=True))
     keys = {
         "subject_id": 1, "visit_id": 1, "prediction_time": ADULT, "boolean_value": False, "split": "held_out",
         "sex": "female", "age_band": "18-44", "ethnicity": "unknown",
@@ -31,8 +32,8 @@ def held_out(settings: Settings) -> TableRef:
     return lake.latest(settings, "synthetic", "training_set_readmission")
 
 
-def params(settings: Settings) -> rehearsal.Params:
-    return rehearsal.Params(
+def params(settings: Settings) -> held_out_replay.Params:
+    return held_out_replay.Params(
         dataset="synthetic",
         task="readmission",
         training_set=held_out(settings),
@@ -42,11 +43,11 @@ def params(settings: Settings) -> rehearsal.Params:
 
 
 def test_who_is_18_by_the_calendar_is_asked_about_as_an_adult(settings: Settings) -> None:
-    requests = rehearsal._requests(settings, params(settings))
+    requests = held_out_replay._requests(settings, params(settings))
     assert [request["age"] for request in requests] == [18.0, 18.0]
-    assert rehearsal._planted(requests[0])["age"] > schemas.ADULT[0]
+    assert held_out_replay._planted(requests[0])["age"] > schemas.ADULT[0]
 
 
 def test_too_few_stays_are_refused_without_their_number(settings: Settings) -> None:
     with pytest.raises(QualityError, match=r"^fewer than 10 held-out stays are too few"):
-        rehearsal.run(params(settings), settings, "key-of-a-run")
+        held_out_replay.run(params(settings), settings, "key-of-a-run")

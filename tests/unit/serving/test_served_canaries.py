@@ -9,12 +9,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data_pipeline import synthetic
-from data_pipeline.names import EPONYMS, ORDINARY, plain
-from mediscale import lake
-from mediscale.settings import Settings
+from data_pipeline.notes.deidentification.name_lexicon import EPONYMS, ORDINARY, plain
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
 from serving.app import create_app
+from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-from serving.predictors import Predictors
 
 
 def test_no_planted_identifier_is_left_by_serving(

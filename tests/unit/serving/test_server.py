@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from mediscale import lake
-from mediscale.errors import BusyError, NotFoundError, UsageError
-from mediscale.settings import Settings
+from mediscale.core.errors import BusyError, NotFoundError, UsageError
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
 from serving import main
 from serving.prediction_log import flush_left_behind
 

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from data_pipeline import features
-from mediscale import lake
-from mediscale.predictor import Task
-from mediscale.refs import TableRef
-from mediscale.settings import Settings
-from mediscale.tables import TRAINING_SET
-from training import evaluate, risk_model
+from data_pipeline.features import kernel
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import TRAINING_SET
+from mediscale.core.tasks import Task
+from mediscale.storage import lake
+from training.evaluation import evaluate
+from training.tabular import risk_model
 
 DATASET = "synthetic"
 KEY = "0123456789abcdef" * 2
@@ -51,7 +52,7 @@ def _hospital(task: Task, subjects: int, seed: int = 0, prevalence: float = 0.05
         "ethnicity": np.where(stays % 10 == 0, "group b", "group a"),
     }
     return Hospital(
-        pa.table({**keys, **{name: _column(name, latent, rng) for name in features.names(task)}}), truth
+        pa.table({**keys, **{name: _column(name, latent, rng) for name in kernel.names(task)}}), truth
     )
 
 

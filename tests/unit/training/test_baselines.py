@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from data_pipeline import features
-from training import baselines
+from data_pipeline.features import kernel
+from training.evaluation import baselines
 
 
 def _row(task, **values: float) -> np.ndarray:
-    names = features.names(task)
+    names = kernel.names(task)
     row = np.full((1, len(names)), np.nan, dtype=np.float32)
     for name, value in values.items():
         row[0, names.index(name)] = value

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training import metrics
-from training.bootstrap import Resamples
+from training.evaluation import metrics
+from training.evaluation.bootstrap import Resamples
 
 
 def _rows(subjects: int) -> tuple[np.ndarray, np.ndarray]:
@@ -101,5 +101,5 @@ def test_other_figures_that_every_resample_has_get_no_interval() -> None:
 def test_large_sets_are_worked_through_in_blocks_with_the_same_result(monkeypatch) -> None:
     y, p = _rows(60)
     whole = _auroc(Resamples(np.arange(60), 300, seed=0), y, p)
-    monkeypatch.setattr("training.bootstrap._CELLS", 60 * 7)
+    monkeypatch.setattr("training.evaluation.bootstrap._CELLS", 60 * 7)
     assert _auroc(Resamples(np.arange(60), 300, seed=0), y, p) == whole

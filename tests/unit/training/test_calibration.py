@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import xgboost
 
-from data_pipeline import features
-from training import boosting, calibration, metrics
-from training.examples import Examples
+from data_pipeline.features import kernel
+from training.evaluation import calibration, metrics
+from training.tabular import xgboost_training
+from training.training_examples import Examples
 
-RECIPE = boosting.Recipe(rounds=60, patience=60, depth=2, learning_rate=0.3, threads=1, seed=0)
+RECIPE = xgboost_training.Recipe(rounds=60, patience=60, depth=2, learning_rate=0.3, threads=1, seed=0)
 
 
 def _examples(n: int, seed: int, shift: int = 18) -> Examples:
     rng = np.random.default_rng(seed)
-    names = features.names("mortality")
+    names = kernel.names("mortality")
     inputs = np.full((n, len(names)), np.nan, dtype=np.float32)
     inputs[:, :5] = rng.normal(size=(n, 5))
     outcomes = (rng.random(n) < metrics.sigmoid(inputs[:, 0] * 1.5 - 1)).astype(float)
@@ -24,7 +25,7 @@ def _examples(n: int, seed: int, shift: int = 18) -> Examples:
 @pytest.fixture(scope="module")
 def grown() -> tuple[xgboost.Booster, Examples]:
     tuning = _examples(300, seed=1)
-    booster, _ = boosting.grow(_examples(600, seed=0), tuning, "mortality", RECIPE)
+    booster, _ = xgboost_training.grow(_examples(600, seed=0), tuning, "mortality", RECIPE)
     return booster, tuning
 
 

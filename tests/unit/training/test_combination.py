@@ -5,22 +5,23 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from mediscale import lake, registry
-from mediscale.errors import InputError
-from mediscale.manifest import canonical
-from mediscale.note_predictor import NoteSpec
-from mediscale.predictor import Calibration, PredictorSpec
-from mediscale.refs import ModelRef
-from mediscale.settings import Settings
-from training import combination, examples, metrics
-from training.bootstrap import Resamples
-from training.note_tracking import NoteModel
-from training.performance import Performance
+from mediscale.core.errors import InputError
+from mediscale.core.refs import ModelRef
+from mediscale.core.settings import Settings
+from mediscale.inference.model_spec import Calibration, PredictorSpec
+from mediscale.inference.note_model_spec import NoteSpec
+from mediscale.storage import lake, registry
+from mediscale.storage.calls import canonical
+from training import late_fusion, training_examples
+from training.evaluation import metrics
+from training.evaluation.bootstrap import Resamples
+from training.evaluation.performance import Performance
+from training.notes.note_mlflow_model import NoteModel
 
 
 def note_model(settings: Settings, training_set, signal: float) -> NoteModel:  # type: ignore[no-untyped-def]
     """A note model whose answers follow the outcome by ``signal``; one tuning stay in ten has no note."""
-    rows = examples.load(settings, training_set, "tuning", [])
+    rows = training_examples.load(settings, training_set, "tuning", [])
     rng = np.random.default_rng(3)
     written = rng.random(len(rows)) < 0.9
     margins = pa.table(
@@ -60,8 +61,8 @@ def note_model(settings: Settings, training_set, signal: float) -> NoteModel:  #
     )
 
 
-def params(world, note_model: NoteModel | None) -> combination.Params:  # type: ignore[no-untyped-def]
-    return combination.Params(
+def params(world, note_model: NoteModel | None) -> late_fusion.Params:  # type: ignore[no-untyped-def]
+    return late_fusion.Params(
         dataset="synthetic",
         task="mortality",
         training_set=world.training.training_set,
@@ -72,7 +73,7 @@ def params(world, note_model: NoteModel | None) -> combination.Params:  # type: 
 
 def test_notes_that_tell_make_a_version_that_reads_them(world) -> None:  # type: ignore[no-untyped-def]
     asked = params(world, note_model(world.settings, world.training.training_set, signal=2.0))
-    result = combination.run(asked, world.settings, "c" * 32)
+    result = late_fusion.run(asked, world.settings, "c" * 32)
     assert result.reads_notes
     assert result.tuning_log_loss["together"] < min(
         result.tuning_log_loss["table"], result.tuning_log_loss["notes"]
@@ -84,18 +85,18 @@ def test_notes_that_tell_make_a_version_that_reads_them(world) -> None:  # type:
     assert spec.notes is not None
     assert spec.notes.notes > 0.3
     assert {"clinical", "sensitive", "specific"} == spec.notes.thresholds.keys()
-    assert combination.run(asked, world.settings, "c" * 32) == result
+    assert late_fusion.run(asked, world.settings, "c" * 32) == result
     run = registry.client(world.settings).get_run(result.run_id)
     assert run.data.metrics["tuning_log_loss_together"] == pytest.approx(result.tuning_log_loss["together"])
 
 
 def test_notes_that_tell_nothing_leave_the_table_alone(world) -> None:  # type: ignore[no-untyped-def]
     asked = params(world, note_model(world.settings, world.training.training_set, signal=0.0))
-    result = combination.run(asked, world.settings, "c" * 32)
+    result = late_fusion.run(asked, world.settings, "c" * 32)
     assert not result.reads_notes
     assert "do not surely beat" in result.reason
     assert result.probability_better is not None
-    assert result.probability_better < combination.LEAST_PROBABILITY
+    assert result.probability_better < late_fusion.LEAST_PROBABILITY
     assert (result.model, result.model_digest) == (world.model.model, world.model.model_digest)
 
 
@@ -107,12 +108,12 @@ def test_a_note_model_of_other_stays_is_refused_without_naming_any(world, freeze
     frozen = freeze(world.settings, "mortality", rows)
     asked = params(world, trained).model_copy(update={"training_set": frozen})
     with pytest.raises(InputError, match=r"does not answer for all of the \d+ tuning stays") as refused:
-        combination.run(asked, world.settings, "c" * 32)
+        late_fusion.run(asked, world.settings, "c" * 32)
     assert not any(str(subject) in str(refused.value) for subject in others)
 
 
 def test_without_notes_the_table_goes_on(world) -> None:  # type: ignore[no-untyped-def]
-    result = combination.run(params(world, None), world.settings, "c" * 32)
+    result = late_fusion.run(params(world, None), world.settings, "c" * 32)
     assert (result.reads_notes, result.model, result.tuning_log_loss) == (False, world.model.model, {})
 
 
@@ -120,7 +121,7 @@ def test_the_gain_is_paired_and_its_share_is_of_what_the_oracle_gains(hospital) 
     made = hospital("mortality", 800)
     y = made.rows["boolean_value"].to_numpy(zero_copy_only=False).astype(float)
     subjects = made.rows["subject_id"].to_numpy()
-    rows = examples.Examples(subjects, np.zeros(len(y)), y, np.zeros((len(y), 0), np.float32), {})
+    rows = training_examples.Examples(subjects, np.zeros(len(y)), y, np.zeros((len(y), 0), np.float32), {})
     rng = np.random.default_rng(0)
     truth = metrics.logit(made.truth)
     table, both = (metrics.sigmoid(truth + noise * rng.normal(size=len(y))) for noise in (3.0, 1.5))

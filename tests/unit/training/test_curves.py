@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from training import curves, metrics
+from training.evaluation import curves, metrics
 
 
 @pytest.fixture

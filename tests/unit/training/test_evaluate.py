@@ -11,18 +11,19 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from mediscale import lake, registry
-from mediscale.errors import InputError, QualityError, StorageError
-from mediscale.refs import ModelRef, TableRef
-from mediscale.tables import NOTE_TOKENS, SUBJECTS
-from training import evaluate, evidence, policy, verdict
+from mediscale.core.errors import InputError, QualityError, StorageError
+from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.tables import NOTE_TOKENS, SUBJECTS
+from mediscale.storage import lake, registry
+from training.evaluation import evaluate, evaluation_report
+from training.promotion import gate, policy
 
 KEY = "e" * 32
 
 
 @pytest.fixture
-def judged(world) -> evidence.Evidence:
-    return evidence.read(world.settings, world.judged.evidence, world.judged.evidence_digest)
+def judged(world) -> evaluation_report.Evidence:
+    return evaluation_report.read(world.settings, world.judged.evidence, world.judged.evidence_digest)
 
 
 def test_counts_are_of_the_held_out_split(world, judged) -> None:
@@ -64,7 +65,7 @@ def test_nothing_is_told_of_a_handful_of_patients(world, freeze) -> None:
     rows = rows.set_column(rows.schema.get_field_index("ethnicity"), "ethnicity", [values])
     params = world.judging.model_copy(update={"training_set": freeze(world.settings, "mortality", rows)})
     result = evaluate.run(params, world.settings, KEY)
-    groups = evidence.read(world.settings, result.evidence, result.evidence_digest).subgroups
+    groups = evaluation_report.read(world.settings, result.evidence, result.evidence_digest).subgroups
     rare = next(group for group in groups if group.value == "rare")
     assert (rare.status, rare.counts, rare.auroc) == ("too few", None, None)
 
@@ -112,7 +113,7 @@ def test_the_oracle_is_found_by_patient_and_time_and_bounds_the_model(world, hos
         update={"oracle": "truth.csv.gz", "subjects": lake.latest(world.settings, "synthetic", SUBJECTS.name)}
     )
     result = evaluate.run(params, world.settings, KEY)
-    oracle = evidence.read(world.settings, result.evidence, result.evidence_digest).oracle
+    oracle = evaluation_report.read(world.settings, result.evidence, result.evidence_digest).oracle
     assert oracle.counts.n == world.judged.metrics["n"]
     assert 0 < oracle.gap.value < 0.15
     assert oracle.auroc.value > oracle.model_auroc.value == pytest.approx(world.judged.metrics["auroc"])
@@ -133,7 +134,7 @@ def test_a_version_is_no_better_than_itself(world) -> None:
         }
     )
     result = evaluate.run(params, world.settings, KEY)
-    comparison = evidence.read(world.settings, result.evidence, result.evidence_digest).comparison
+    comparison = evaluation_report.read(world.settings, result.evidence, result.evidence_digest).comparison
     assert comparison.probability_better == 0
     assert comparison.auroc_gain.model_dump() == {"value": 0, "low": None, "high": None}
 
@@ -178,9 +179,9 @@ def _with_notes(world, tokenizers: list[str]) -> dict[str, TableRef]:
     }
 
 
-def _judged(world, changes) -> evidence.Evidence:
+def _judged(world, changes) -> evaluation_report.Evidence:
     result = evaluate.run(world.judging.model_copy(update=changes), world.settings, KEY)
-    return evidence.read(world.settings, result.evidence, result.evidence_digest)
+    return evaluation_report.read(world.settings, result.evidence, result.evidence_digest)
 
 
 def test_an_incumbent_reads_only_what_is_in_its_own_tokenizer_s_numbers(world, reading) -> None:
@@ -203,7 +204,7 @@ def test_an_incumbent_without_notes_to_read_is_not_comparable(world, reading, to
     judged = _judged(world, {**reading, **notes})
     assert judged.comparison.missing_notes
     assert judged.comparison.probability_better is None
-    told = {floor.what: floor for floor in verdict.floors(judged, policy.of("mortality"))}
+    told = {floor.what: floor for floor in gate.floors(judged, policy.of("mortality"))}
     assert told["better than v7 in production"].found == "not comparable"
     assert "none in its tokenizer's numbers" in told["better than v7 in production"].objection
 

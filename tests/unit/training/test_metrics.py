@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as reference
 from sklearn.linear_model import LogisticRegression
 
-from training import metrics
+from training.evaluation import metrics
 
 
 @pytest.fixture

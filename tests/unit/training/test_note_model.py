@@ -9,15 +9,15 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from data_pipeline import encoders
-from mediscale import lake, registry
-from mediscale.errors import StorageError, UsageError
-from mediscale.note_predictor import NoteSpec
-from mediscale.note_reader import NoteReader
-from mediscale.refs import TableRef
-from mediscale.settings import Settings
-from mediscale.tables import LABELS, NOTE_TOKENS, TRAINING_SET
-from training import note_model
+from data_pipeline.notes import encoders
+from mediscale.core.errors import StorageError, UsageError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import LABELS, NOTE_TOKENS, TRAINING_SET
+from mediscale.inference.note_model_spec import NoteSpec
+from mediscale.inference.notes import NoteReader
+from mediscale.storage import lake, registry
+from training.notes import note_model
 
 GOOD = "Comfortable, walks two miles daily, independent. Full code."
 BAD = "In extremis, mottled, bedbound and cachectic. DNR/DNI."

@@ -9,18 +9,19 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from mediscale import lake, note_batches
-from mediscale.errors import UsageError
-from mediscale.note_batches import Special, windows
-from mediscale.refs import TableRef
-from mediscale.settings import Settings
-from mediscale.tables import LABELS, NOTE_TOKENS, TRAINING_SET
-from training import note_attribution, note_examples, note_network, note_training
-from training.examples import Examples
-from training.note_checkpoint import Checkpoints, State
-from training.note_examples import Stays
-from training.note_network import Shape
-from training.note_training import Fit, Fitted, Job, Recipe, sample
+from mediscale.core.errors import UsageError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import LABELS, NOTE_TOKENS, TRAINING_SET
+from mediscale.inference import collate
+from mediscale.inference.collate import Special, windows
+from mediscale.storage import lake
+from training.notes import note_attribution, note_examples, note_network, note_training
+from training.notes.note_checkpoint import Checkpoints, State
+from training.notes.note_examples import Stays
+from training.notes.note_network import Shape
+from training.notes.note_training import Fit, Fitted, Job, Recipe, sample
+from training.training_examples import Examples
 
 WORDS, SIGN = 60, 7
 
@@ -95,7 +96,7 @@ def made_up(n: int, seed: int) -> Stays:
 
 def test_batches_hold_every_stay_once_within_the_budget() -> None:
     lengths = made_up(300, 0).lengths()
-    groups = list(note_batches.grouped(lengths, 256, 1))
+    groups = list(collate.grouped(lengths, 256, 1))
     assert sorted(np.concatenate(groups).tolist()) == list(range(300))
     padded = [lengths[g, 0].sum() * lengths[g, 1].max() for g in groups]
     assert max(padded) <= 256
@@ -267,7 +268,7 @@ def test_what_is_told_of_each_word_adds_up_to_the_change_from_a_note_of_none(enc
 
     network = note_network.build(encoder, Shape(layers=2, trained_layers=2, seed=0)).eval()
     note = [[np.array([5, 6, 7, 8], np.int32)], [np.array([9, 10], np.int32), np.array([11], np.int32)]]
-    batch = note_batches.batch(note, Special(start=1, end=2, padding=0))
+    batch = collate.batch(note, Special(start=1, end=2, padding=0))
     with torch.no_grad():
         read = note_network.margins(network, batch, torch.device("cpu")).sum()
         words = network.bert.get_input_embeddings()

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from mediscale import manifest, registry, resolve, stages
-from mediscale.errors import BusyError, NotFoundError
-from mediscale.refs import ModelRef
-from training import evaluate, promote, risk_model
+from mediscale.core.errors import BusyError, NotFoundError
+from mediscale.core.refs import ModelRef
+from mediscale.pipeline import call, runtime_inputs
+from mediscale.storage import calls, registry
+from training.evaluation import evaluate
+from training.promotion import promotion
+from training.tabular import risk_model
 
 NOW = datetime(2150, 6, 1)
 KEY = "a" * 32
 
 
-def _params(world, **changes) -> promote.Params:
+def _params(world, **changes) -> promotion.Params:
     given = {
         "dataset": "synthetic",
         "task": "mortality",
@@ -28,7 +31,7 @@ def _params(world, **changes) -> promote.Params:
         "moved_at": NOW,
         "aim": "production",
     }
-    return promote.Params.model_validate({**given, **changes})
+    return promotion.Params.model_validate({**given, **changes})
 
 
 def _aliases(world) -> dict[str, int]:
@@ -43,15 +46,15 @@ def _moves(world) -> list[tuple[int, str, int]]:
 @pytest.fixture
 def lenient(monkeypatch) -> None:
     """A policy whose floor on patients fits the small test hospital's size; every other floor is the real one."""
-    real = promote.policy.of("mortality")
+    real = promotion.policy.of("mortality")
     monkeypatch.setattr(
-        promote.policy, "of", lambda _task: real.model_copy(update={"gain_over_bedside_low": -1})
+        promotion.policy, "of", lambda _task: real.model_copy(update={"gain_over_bedside_low": -1})
     )
 
 
 @pytest.mark.usefixtures("lenient")
 def test_a_version_that_passes_serves_in_production(world) -> None:
-    result = promote.run(_params(world), world.settings, KEY)
+    result = promotion.run(_params(world), world.settings, KEY)
     assert (result.staged, result.promoted) == (True, True), result.reason
     assert result.reason.startswith("Promoted: AUROC 0.")
     assert _moves(world) == [(1, "staging", 1), (2, "production", 1)]
@@ -69,7 +72,7 @@ def test_few_patients_are_staged_and_refused_in_one_sentence(world, hospital, fr
     judging = world.judging.model_copy(update={"training_set": frozen})
     judged = evaluate.run(judging, world.settings, KEY)
     params = _params(world, evidence=judged.evidence, evidence_digest=judged.evidence_digest)
-    result = promote.run(params, world.settings, KEY)
+    result = promotion.run(params, world.settings, KEY)
     assert (result.staged, result.promoted) == (True, False)
     assert "Production refused: " in result.reason
     assert "held-out patients where the policy needs 200" in result.reason
@@ -78,7 +81,7 @@ def test_few_patients_are_staged_and_refused_in_one_sentence(world, hospital, fr
 
 @pytest.mark.usefixtures("lenient")
 def test_asked_for_staging_only_it_stops_there_and_says_what_the_policy_would(world) -> None:
-    result = promote.run(_params(world, aim="staging"), world.settings, KEY)
+    result = promotion.run(_params(world, aim="staging"), world.settings, KEY)
     assert (result.staged, result.promoted) == (True, False)
     assert result.reason.endswith("Production was not asked for, and would be allowed.")
     assert _moves(world) == [(1, "staging", 1)]
@@ -86,8 +89,8 @@ def test_asked_for_staging_only_it_stops_there_and_says_what_the_policy_would(wo
 
 @pytest.mark.usefixtures("lenient")
 def test_decided_twice_is_written_once(world) -> None:
-    first = promote.run(_params(world), world.settings, KEY)
-    assert promote.run(_params(world), world.settings, KEY) == first
+    first = promotion.run(_params(world), world.settings, KEY)
+    assert promotion.run(_params(world), world.settings, KEY) == first
     assert len(_moves(world)) == 2
 
 
@@ -100,10 +103,10 @@ def test_killed_between_the_commit_points_the_next_call_goes_on(world, dies_in, 
     with monkeypatch.context() as patched:
         patched.setattr(registry, dies_in, dies)
         with pytest.raises(KeyboardInterrupt):
-            promote.run(_params(world), world.settings, KEY)
+            promotion.run(_params(world), world.settings, KEY)
     assert _aliases(world) == {}
     assert len(_moves(world)) == (2 if dies_in == "repair" else 0)
-    promote.run(_params(world), world.settings, KEY)
+    promotion.run(_params(world), world.settings, KEY)
     assert _moves(world) == [(1, "staging", 1), (2, "production", 1)]
     assert _aliases(world) == {"staging": 1, "production": 1}
 
@@ -116,25 +119,25 @@ def test_who_comes_second_with_the_same_number_is_refused_and_moves_nothing(worl
     )  # fmt: skip
     registry.record(world.settings, "synthetic", other)
     with pytest.raises(BusyError, match="number 1 of synthetic's history"):
-        promote.run(_params(world), world.settings, KEY)
+        promotion.run(_params(world), world.settings, KEY)
     assert _moves(world) == [(1, "staging", 1)]
-    now = promote.situation(world.settings, "synthetic", "mortality", world.model.model)
+    now = promotion.situation(world.settings, "synthetic", "mortality", world.model.model)
     assert now.promotion["sequence"] == 2
 
 
 @pytest.mark.usefixtures("lenient")
 def test_a_person_asks_for_production_after_staging(world) -> None:
     config = _params(world, aim="staging").model_dump()
-    staged = stages.call("promotion", config, settings=world.settings)
+    staged = call.call("promotion", config, settings=world.settings)
     assert (staged.staged, staged.promoted) == (True, False)
-    asked = promote.again(world.settings, "synthetic", "mortality", 1, "ana", NOW)
-    promoted = stages.call("promotion", asked.model_dump(), settings=world.settings)
+    asked = promotion.again(world.settings, "synthetic", "mortality", 1, "ana", NOW)
+    promoted = call.call("promotion", asked.model_dump(), settings=world.settings)
     assert promoted.promoted
     assert [(m.alias, m.actor) for m in registry.history(world.settings, "synthetic")] == [
         ("staging", "scheduler"), ("production", "ana"),
     ]  # fmt: skip
     with pytest.raises(NotFoundError, match="v9 was never evaluated"):
-        promote.again(world.settings, "synthetic", "mortality", 9, "ana", NOW)
+        promotion.again(world.settings, "synthetic", "mortality", 9, "ana", NOW)
 
 
 @pytest.mark.parametrize("what", ["evidence", "model", "other model", "other incumbent", "gone"])
@@ -151,7 +154,7 @@ def test_incomplete_evidence_is_not_even_staged(world, what) -> None:
         changes = {"incumbent": ModelRef(name=world.model.model.name, version=7)}
     else:
         file.unlink()
-    result = promote.run(_params(world, **changes), world.settings, KEY)
+    result = promotion.run(_params(world, **changes), world.settings, KEY)
     assert (result.staged, result.promoted) == (False, False)
     assert result.reason.startswith("Not staged: ")
     assert result.reason.endswith(".")
@@ -161,16 +164,16 @@ def test_incomplete_evidence_is_not_even_staged(world, what) -> None:
 @pytest.mark.usefixtures("lenient")
 def test_situation_is_todays_and_that_of_each_decision_is_known(world) -> None:
     about = world.settings, "synthetic", "mortality", world.model.model
-    before = promote.situation(*about)
+    before = promotion.situation(*about)
     assert before.promotion == {"incumbent": None, "sequence": 1}
-    promote.run(_params(world), world.settings, KEY)
-    (then,) = promote.decided(*about)
+    promotion.run(_params(world), world.settings, KEY)
+    (then,) = promotion.decided(*about)
     assert then.evaluation == before.evaluation
     assert then.promotion == {**before.promotion, "actor": "scheduler", "moved_at": NOW}
     assert then.key == KEY
-    assert promote.situation(*about).promotion == {"incumbent": None, "sequence": 3}
+    assert promotion.situation(*about).promotion == {"incumbent": None, "sequence": 3}
     later = ModelRef(name=world.model.model.name, version=2)
-    new = promote.situation(world.settings, "synthetic", "mortality", later)
+    new = promotion.situation(world.settings, "synthetic", "mortality", later)
     assert new.promotion == {"incumbent": world.model.model, "sequence": 3}
     assert new.evaluation["incumbent_digest"] == world.model.model_digest
 
@@ -178,10 +181,10 @@ def test_situation_is_todays_and_that_of_each_decision_is_known(world) -> None:
 @pytest.mark.usefixtures("lenient")
 def test_a_repeated_call_finds_its_decision_and_another_one_is_made_today(world) -> None:
     asked = {name: value for name, value in _params(world).model_dump().items() if name not in _LOOKED_UP}
-    first = resolve.call("promotion", asked, [], world.settings)
-    assert resolve.call("promotion", asked, [], world.settings) == first
-    assert len(manifest.of_stage(world.settings, "promotion")) == 1
-    again = resolve.resolved("promotion", {**asked, "aim": "staging"}, [], world.settings)
+    first = runtime_inputs.call("promotion", asked, [], world.settings)
+    assert runtime_inputs.call("promotion", asked, [], world.settings) == first
+    assert len(calls.of_stage(world.settings, "promotion")) == 1
+    again = runtime_inputs.resolved("promotion", {**asked, "aim": "staging"}, [], world.settings)
     assert again["sequence"] == 3
 
 
@@ -191,13 +194,13 @@ _LOOKED_UP = {"incumbent", "sequence", "moved_at"}
 @pytest.mark.usefixtures("lenient")
 def test_an_incumbent_that_is_made_up_moves_nothing(world) -> None:
     """Neither none where one is in production, nor one that never was."""
-    promote.run(_params(world), world.settings, KEY)
+    promotion.run(_params(world), world.settings, KEY)
     second = risk_model.run(world.training.model_copy(update={"rounds": 6}), world.settings, "2" * 32)
     judged = evaluate.run(
         world.judging.model_copy(update={**dict(second), "model": second.model}), world.settings, "2" * 32
     )
     fields = second.model_dump(exclude={"run_id", "source"}) | judged.model_dump(exclude={"metrics"})
-    decision = promote.run(_params(world, **fields, sequence=3), world.settings, "2" * 32)
+    decision = promotion.run(_params(world, **fields, sequence=3), world.settings, "2" * 32)
     assert decision.reason == "Not staged: synthetic-mortality v1 is in production, not none; decide again."
     assert len(_moves(world)) == 2
 
@@ -205,18 +208,18 @@ def test_an_incumbent_that_is_made_up_moves_nothing(world) -> None:
 @pytest.mark.usefixtures("lenient")
 def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(world) -> None:
     settings = world.settings
-    promote.run(_params(world), settings, KEY)
+    promotion.run(_params(world), settings, KEY)
     weak = world.training.model_copy(update={"rounds": 6})
     second = risk_model.run(weak, settings, "2" * 32)
     assert second.model.version == 2
-    now = promote.situation(settings, "synthetic", "mortality", second.model)
+    now = promotion.situation(settings, "synthetic", "mortality", second.model)
     fields = second.model_dump(exclude={"run_id", "source"})
     judged = evaluate.run(
         world.judging.model_copy(update={**now.evaluation, **dict(second)} | {"model": second.model}),
         settings,
         "2" * 32,
     )
-    decision = promote.run(
+    decision = promotion.run(
         _params(world, **{**fields, **judged.model_dump(exclude={"metrics"}), **now.promotion}),
         settings,
         "2" * 32,

@@ -9,11 +9,13 @@ import pytest
 import xgboost
 from mlflow.tracking import MlflowClient
 
-from data_pipeline import features
-from mediscale import registry
-from mediscale.errors import QualityError
-from mediscale.predictor import NOTICE, PredictorSpec
-from training import boosting, examples, metrics, risk_model, tracking
+from data_pipeline.features import kernel
+from mediscale.core.errors import QualityError
+from mediscale.inference.model_spec import NOTICE, PredictorSpec
+from mediscale.storage import registry
+from training import tracking, training_examples
+from training.evaluation import metrics
+from training.tabular import risk_model, xgboost_training
 from training.tracking import Training
 
 
@@ -37,7 +39,7 @@ def test_the_folder_holds_native_files_and_the_digest_is_theirs(world, folder) -
 def test_the_predictor_tells_what_serving_needs(folder) -> None:
     spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_text())
     booster = xgboost.Booster(model_file=folder / "model.ubj")
-    assert spec.features == features.names("mortality") == tuple(booster.feature_names)
+    assert spec.features == kernel.names("mortality") == tuple(booster.feature_names)
     assert booster.num_boosted_rounds() == spec.best_iteration + 1 < 120
     assert set(spec.thresholds) == {"clinical", "sensitive", "specific"}
     assert spec.notice == NOTICE
@@ -60,8 +62,8 @@ def test_known_answers_come_out_of_the_trees_and_add_up(folder) -> None:
 
 
 def test_no_row_of_a_patient_is_in_the_folder(world, folder) -> None:
-    names = features.names("mortality")
-    rows = examples.load(world.settings, world.training.training_set, "train", names)
+    names = kernel.names("mortality")
+    rows = training_examples.load(world.settings, world.training.training_set, "train", names)
     spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_text())
     known = np.array([[np.nan if x is None else x for x in answer.inputs] for answer in spec.known_answers])
     assert not any((rows.inputs == row.astype(np.float32)).all(axis=1).any() for row in known)
@@ -82,7 +84,7 @@ def test_mlflow_shows_parameters_curves_lineage_signature_and_plot(world, client
         inputs["training_set_mortality/train"]["delta_table_version"] == world.training.training_set.version
     )
     signature = mlflow.models.Model.load(str(world.settings.home / world.model.model_uri)).signature
-    assert signature.inputs.input_names() == list(features.names("mortality"))
+    assert signature.inputs.input_names() == list(kernel.names("mortality"))
 
 
 def test_loading_it_by_its_registered_name_leaves_the_digest_alone(world, tmp_path, monkeypatch) -> None:
@@ -145,22 +147,27 @@ def test_killed_while_logging_leaves_a_run_marked_killed(world, client) -> None:
 
 
 def test_the_model_recovers_the_signal_and_short_requests_are_not_read_as_healthy(world, folder) -> None:
-    rows = examples.load(world.settings, world.training.training_set, "held_out", features.names("mortality"))
+    rows = training_examples.load(
+        world.settings, world.training.training_set, "held_out", kernel.names("mortality")
+    )
     booster = xgboost.Booster(model_file=folder / "model.ubj")
-    asked = features.as_request(rows.inputs, "mortality", ("age", "systolic_blood_pressure"))
+    asked = kernel.as_request(rows.inputs, "mortality", ("age", "systolic_blood_pressure"))
     margins = booster.predict(xgboost.DMatrix(asked, feature_names=booster.feature_names))
     assert metrics.auroc(rows.outcomes, margins.astype(float), metrics.unweighted(rows.outcomes))[0] > 0.6
     assert margins.mean() == pytest.approx(rows.outcomes.mean(), abs=0.06)
 
 
 def test_same_rows_and_seed_give_the_same_trees(world) -> None:
-    names = features.names("mortality")
+    names = kernel.names("mortality")
     rows = {
-        s: examples.load(world.settings, world.training.training_set, s, names) for s in ("train", "tuning")
+        s: training_examples.load(world.settings, world.training.training_set, s, names)
+        for s in ("train", "tuning")
     }
-    recipe = boosting.Recipe(rounds=10, patience=10, depth=3, learning_rate=0.3, threads=1, seed=4)
-    once, again = (boosting.grow(rows["train"], rows["tuning"], "mortality", recipe)[0] for _ in range(2))
-    other, _ = boosting.grow(
+    recipe = xgboost_training.Recipe(rounds=10, patience=10, depth=3, learning_rate=0.3, threads=1, seed=4)
+    once, again = (
+        xgboost_training.grow(rows["train"], rows["tuning"], "mortality", recipe)[0] for _ in range(2)
+    )
+    other, _ = xgboost_training.grow(
         rows["train"], rows["tuning"], "mortality", recipe.model_copy(update={"seed": 5})
     )
     assert once.save_raw("ubj") == again.save_raw("ubj") != other.save_raw("ubj")

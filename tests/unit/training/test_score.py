@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipeline import features
-from mediscale import lake, manifest, registry, scoring
-from mediscale.errors import NotFoundError
-from mediscale.settings import Settings
-from mediscale.tables import LABELS, NOTE_TOKENS
-from training import score
+from data_pipeline.features import kernel
+from mediscale.core.errors import NotFoundError
+from mediscale.core.settings import Settings
+from mediscale.core.tables import LABELS, NOTE_TOKENS
+from mediscale.inference import tabular
+from mediscale.storage import calls, lake, registry
+from serving import batch_scoring
 
 Promote = Callable[[Path], registry.Move]
 
@@ -64,7 +65,7 @@ def write_features(settings: Settings, rows: np.ndarray) -> None:
         "visit_id": pa.array(range(count), pa.int64()),
         "prediction_time": pa.array([datetime(2150, 1, 1)] * count, pa.timestamp("us")),
     }
-    names = features.names("mortality")
+    names = kernel.names("mortality")
     values = {n: pa.array(rows[:, i], mask=np.isnan(rows[:, i])) for i, n in enumerate(names)}
     lake.append(settings, "features_mortality", pa.table({**keys, **values}), "synthetic", "test", 1)
     features_made(settings, "newest", None)
@@ -78,9 +79,9 @@ def features_made(settings: Settings, key: str, as_of: str | None) -> None:
     labelled = {"dataset": "synthetic", "table": "labels_mortality", "table_id": key, "version": 1}
     if lake.exists(settings, "synthetic", "labels_mortality"):
         labelled = lake.latest(settings, "synthetic", "labels_mortality").model_dump()
-    manifest.write(
+    calls.write(
         settings,
-        manifest.Manifest(
+        calls.Manifest(
             stage="gold",
             key=key,
             params={"dataset": "synthetic", "task": "mortality", "as_of": as_of, "labels": labelled},
@@ -98,13 +99,13 @@ def test_every_visit_gets_the_servers_risk(
     settings: Settings, promote: Promote, trained: Path, tmp_path: Path
 ) -> None:
     chance = np.random.default_rng(5)
-    rows = chance.normal(100, 40, size=(50, len(features.names("mortality")))).round(1)
+    rows = chance.normal(100, 40, size=(50, len(kernel.names("mortality")))).round(1)
     rows[chance.random(rows.shape) < 0.5] = np.nan
     write_features(settings, rows)
     features_made(settings, "backfilled", "2020-01-01T01:00:00")  # a night of the past, done after the newest
-    predictor = scoring.load(settings, promote(trained))
+    predictor = tabular.load(settings, promote(trained))
     output = tmp_path / "to" / "risks.parquet"
-    assert score.write(settings, "synthetic", "mortality", "production", output) == 50
+    assert batch_scoring.write(settings, "synthetic", "mortality", "production", output) == 50
     found = pq.read_table(output).to_pylist()
     assert [row["subject_id"] for row in found] == list(range(1, 51))
     assert {(row["model"], row["model_version"]) for row in found} == {("synthetic-mortality", 1)}
@@ -135,15 +136,15 @@ def test_notes_count_where_they_were_known(
         ("note_tokens", notes, NOTE_TOKENS.arrow_schema()),
     ):
         lake.append(settings, table, pa.Table.from_pylist(rows, schema=schema), "synthetic", "test", 1)
-    write_features(settings, np.full((3, len(features.names("mortality"))), np.nan))
+    write_features(settings, np.full((3, len(kernel.names("mortality"))), np.nan))
     reading = settings.home / "reads"
     shutil.copytree(trained, reading)
     add_notes(reading)
-    predictor = scoring.load(settings, promote(reading))
+    predictor = tabular.load(settings, promote(reading))
     output = tmp_path / "risks.parquet"
-    assert score.write(settings, "synthetic", "mortality", "production", output) == 3
+    assert batch_scoring.write(settings, "synthetic", "mortality", "production", output) == 3
     risks = {row["subject_id"]: row["risk"] for row in pq.read_table(output).to_pylist()}
-    nothing = np.full(len(features.names("mortality")), np.nan)
+    nothing = np.full(len(kernel.names("mortality")), np.nan)
     assert risks[2] == risks[3] == predictor.score(nothing).risk
     assert predictor.reader is not None
     [margin] = predictor.reader.margins([[np.array([5, 11], dtype=np.int32)]])
@@ -156,8 +157,8 @@ def test_what_is_missing_is_said_before_spark_starts(
 ) -> None:
     output = tmp_path / "risks.parquet"
     with pytest.raises(NotFoundError, match="synthetic-mortality has no version as production"):
-        score.write(settings, "synthetic", "mortality", "production", output)
+        batch_scoring.write(settings, "synthetic", "mortality", "production", output)
     promote(trained)
     with pytest.raises(NotFoundError, match="synthetic has no features for mortality yet"):
-        score.write(settings, "synthetic", "mortality", "production", output)
+        batch_scoring.write(settings, "synthetic", "mortality", "production", output)
     assert not output.exists()

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mediscale.refs import ModelRef, TableRef
-from training import policy, verdict
-from training.evidence import (
+from mediscale.core.refs import ModelRef, TableRef
+from training.evaluation.evaluation_report import (
     Baseline,
     Benefit,
     Comparison,
@@ -17,6 +16,7 @@ from training.evidence import (
     PlainInputs,
     Subgroup,
 )
+from training.promotion import gate, policy
 
 POLICY = policy.of("mortality")
 COUNTS = Counts(n=900, events=80, subjects=600)
@@ -84,17 +84,15 @@ def _metric(name: str, estimate: Estimate) -> dict[str, object]:
 
 
 def test_every_floor_is_told_with_what_was_asked_and_found() -> None:
-    told = {floor.what: floor for floor in verdict.floors(GOOD, POLICY)}
+    told = {floor.what: floor for floor in gate.floors(GOOD, POLICY)}
     assert {"held-out patients", "AUROC", "calibration slope", "AUROC of sex female"} <= told.keys()
     assert not any(floor.objection for floor in told.values())
     assert (told["AUROC"].asked, told["AUROC"].found) == ("interval above 0.7", "0.820 (0.800 to 0.840)")
 
 
 def test_good_evidence_meets_no_objection() -> None:
-    assert list(verdict.objections(GOOD, POLICY)) == []
-    assert (
-        list(verdict.objections(GOOD.model_copy(update={"oracle": None, "comparison": None}), POLICY)) == []
-    )
+    assert list(gate.objections(GOOD, POLICY)) == []
+    assert list(gate.objections(GOOD.model_copy(update={"oracle": None, "comparison": None}), POLICY)) == []
 
 
 @pytest.mark.parametrize(
@@ -165,18 +163,18 @@ def test_good_evidence_meets_no_objection() -> None:
     ],
 )
 def test_each_floor_refuses(changes: dict[str, object], says: str) -> None:
-    problems = list(verdict.objections(GOOD.model_copy(update=changes), POLICY))
+    problems = list(gate.objections(GOOD.model_copy(update=changes), POLICY))
     assert any(says in problem for problem in problems), problems
 
 
 def test_a_subgroup_that_is_too_small_to_judge_does_not_refuse() -> None:
     small = GOOD.model_copy(update={"subgroups": _subgroup(NOTHING, status="too few")})
-    assert list(verdict.objections(small, POLICY)) == []
+    assert list(gate.objections(small, POLICY)) == []
 
 
 @pytest.mark.parametrize(("n", "ends"), [(1, "a"), (3, "a; b; c"), (5, "a; b; c; and 2 more")])
 def test_the_sentence_stays_readable(n: int, ends: str) -> None:
-    assert verdict.sentence(list("abcde")[:n]) == ends
+    assert gate.sentence(list("abcde")[:n]) == ends
 
 
 @pytest.mark.parametrize("task", ["mortality", "readmission"])

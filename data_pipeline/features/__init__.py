@@ -1,0 +1,1 @@
+"""Point-in-time features: the kernel, its windows, comorbidity, gold and the training set."""

@@ -1,0 +1,157 @@
+"""The training set: labels and features joined at their versions and frozen, with the groups for subgroup evidence."""
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mediscale.core.errors import QualityError, StorageError
+from mediscale.core.privacy import count
+from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from mediscale.storage import lake
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+SPLITS = ("train", "tuning", "held_out")
+
+ETHNICITIES: tuple[tuple[str, str], ...] = (
+    ("unknown", r"UNKNOWN|UNABLE|DECLINED|NOT SPECIFIED|NOT OBTAINED|NO ANSWER|^$"),
+    ("hispanic", r"HISPANIC|LATINO|SOUTH AMERICAN"),
+    ("black", r"BLACK|AFRICAN"),
+    ("asian", r"\bASIAN"),
+    ("white", r"WHITE|PORTUGUESE|EUROPEAN|CAUCASIAN"),
+)
+"""Coarse group for subgroup evidence, never a feature: the first pattern found in the source's upper-case text decides,
+and text that fits none is ``other``. Sources mix ethnicity into race, so ``hispanic`` comes before the races."""
+
+_NOT_HISPANIC = r"\bNO[NT][ -]?(OF )?(HISPANIC|LATINO)([ ,/]+(OR|A|HISPANIC|LATINO|SPANISH|ORIGIN)\b)*"
+"""Left out before a pattern is looked for: it says no group, and alone it leaves the group unknown."""
+
+_KEY = ["subject_id", "visit_id", "prediction_time"]
+
+
+class Params(Frozen):
+    dataset: str
+    events: TableRef
+    labels: TableRef
+    features: TableRef
+    task: Task
+    least_per_class: int = 5
+    """Training patients' rows needed with and without the outcome: with fewer, trees learn single patients."""
+
+
+class Result(Frozen):
+    training_set: TableRef
+    counts: dict[str, dict[str, int]]
+    """For each split its rows ``n``, ``events`` (outcome happened) and ``subjects``."""
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Writes ``training_set_<task>``.
+
+    Raises:
+        QualityError: too few training rows have the outcome, or too few have not.
+        StorageError: labels and features are not of the same predictions.
+    """
+    labels = lake.read(settings, params.labels, [*_KEY, "boolean_value", "split"])
+    counts = _counts(labels)
+    _refuse_too_few(params, counts["train"])
+    _refuse_mismatch(params, labels, lake.read(settings, params.features, _KEY))
+    from mediscale.storage import spark
+
+    frame = _joined(params, settings)
+    written = spark.write(settings, frame, params.dataset, f"training_set_{params.task}", key)
+    return Result(training_set=written, counts=counts)
+
+
+def _counts(labels: pa.Table) -> dict[str, dict[str, int]]:
+    counts = {}
+    for split in SPLITS:
+        rows = labels.filter(pc.equal(labels["split"], split))
+        counts[split] = {
+            "n": rows.num_rows,
+            "events": pc.sum(rows["boolean_value"], min_count=0).as_py() or 0,
+            "subjects": pc.count_distinct(rows["subject_id"]).as_py(),
+        }
+    return counts
+
+
+def _refuse_too_few(params: Params, train: dict[str, int]) -> None:
+    with_outcome, without = train["events"], train["n"] - train["events"]
+    if min(with_outcome, without) < params.least_per_class:
+        raise QualityError(
+            f"The {params.task} cohort of {params.dataset} has {count(with_outcome)} training rows with the outcome "
+            f"and {count(without)} without; at least {params.least_per_class} of each are needed to train. "
+            "Land a larger extract, or leave this task out."
+        )
+
+
+def _refuse_mismatch(params: Params, labels: pa.Table, features: pa.Table) -> None:
+    order = [(name, "ascending") for name in _KEY]
+    if not labels.select(_KEY).sort_by(order).equals(features.select(_KEY).sort_by(order)):
+        raise StorageError(
+            f"{params.features} ({count(features.num_rows)} rows) was not computed for {params.labels} "
+            f"({count(labels.num_rows)} rows); run gold again for these labels."
+        )
+
+
+def _joined(params: Params, settings: Settings) -> "DataFrame":
+    from pyspark.sql import functions as f
+
+    from mediscale.storage import spark
+
+    labels = spark.read(settings, params.labels).select(*_KEY, "boolean_value", "split")
+    features = spark.read(settings, params.features)
+    joined = labels.join(features, on=_KEY, how="inner").join(
+        _races(params, settings), on="subject_id", how="left"
+    )
+    return joined.select(
+        *_KEY,
+        "boolean_value",
+        "split",
+        f.expr("CASE sex_female WHEN 1 THEN 'female' WHEN 0 THEN 'male' ELSE 'unknown' END").alias("sex"),
+        _age_band(f.col("age_years")).alias("age_band"),
+        f.coalesce("ethnicity", f.lit("unknown")).alias("ethnicity"),
+        *(name for name in features.columns if name not in _KEY),
+    )
+
+
+def _age_band(age: "Column") -> "Column":
+    from pyspark.sql import functions as f
+
+    return (
+        f.when(age < 45, "18-44")
+        .when(age < 65, "45-64")
+        .when(age < 80, "65-79")
+        .when(age >= 80, "80+")
+        .otherwise("unknown")
+    )
+
+
+def _races(params: Params, settings: Settings) -> "DataFrame":
+    """Each subject's coarse group, by the newest text that stands."""
+    from pyspark.sql import functions as f
+
+    from mediscale.storage import spark
+
+    told = spark.read(settings, params.events).filter(f.col("code").startswith("RACE//"))
+    assertion = f.struct("subject_id", "time", "available_time", "event_id", "code", "retracted")
+    newest = told.groupBy("event_id").agg(f.max_by(assertion, "available_time").alias("newest"))
+    standing = newest.select("newest.*").filter("NOT retracted")
+    code = f.max_by("code", f.struct("time", "available_time", "event_id"))
+    return standing.groupBy("subject_id").agg(
+        _ethnicity(f.substring(code, len("RACE//") + 1, 1000)).alias("ethnicity")
+    )
+
+
+def _ethnicity(text: "Column") -> "Column":
+    from pyspark.sql import functions as f
+
+    told = f.trim(f.regexp_replace(f.upper(text), _NOT_HISPANIC, ""))
+    group = f.lit("other")
+    for name, pattern in reversed(ETHNICITIES):
+        group = f.when(told.rlike(pattern), name).otherwise(group)
+    return group

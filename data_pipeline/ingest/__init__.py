@@ -1,0 +1,1 @@
+"""From an extract to silver: source declarations, bronze, validation, MEDS events."""

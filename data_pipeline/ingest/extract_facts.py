@@ -1,0 +1,231 @@
+"""From bronze to candidate facts: a source's declaration compiled to one Spark SQL query; nothing is judged here.
+
+One text, because Spark analyses it once: the same plan built call by call costs more than reading a small extract.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from data_pipeline.ingest.source import Fact, Source, SourceTable
+from mediscale.core.concepts import by_name
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+_SQL_TYPES = {"string": "string", "double": "double", "timestamp": "timestamp_ntz"}
+
+
+def candidates(source: Source, bronze: "Mapping[str, DataFrame]", dataset: str) -> "DataFrame":
+    """One row per fact of the extract: the columns of FACTS but ``broken``, and what its rules look at."""
+    return _ask(query(source, set(bronze), dataset), bronze)
+
+
+def rows(source: Source, bronze: "Mapping[str, DataFrame]", name: str) -> "DataFrame":
+    """One table's rows in the declared types, and when each was ``known``."""
+    table, used = source.tables[name], (name, source.visits.table)
+    typed = ", ".join(_typed(n, source.tables[n]) for n in used)
+    known = f"cast({table.available} as timestamp_ntz) as known"
+    joined = f"select *, {known} from t_{name}{_joins(source, table, table.available)}"
+    sql = f"with {typed}, visits as ({_visits(source)}) {_filled(source, joined)}"
+    return _ask(sql, {n: bronze[n] for n in used})
+
+
+def visits(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
+    """The visits that the extract lists: the source's subject and visit, when each started, was admitted, ended."""
+    named = {source.visits.table: bronze[source.visits.table]}
+    listed = _typed(source.visits.table, source.tables[source.visits.table])
+    return _ask(f"with {listed} {_visits(source)}", named)
+
+
+def pseudonym(identifier: str, dataset: str) -> "Column":
+    """The number that stands for an identifier of the source: 53 bits, so that JSON carries it unharmed.
+
+    It hides nothing from whoever knows the identifiers; it keeps datasets apart and UUIDs out of the lake's keys.
+    """
+    from pyspark.sql import functions as f
+
+    return f.expr(_pseudonym(identifier, dataset))
+
+
+def query(source: Source, present: set[str], dataset: str) -> str:
+    """The SQL of ``candidates`` over views named ``bronze_<table>``, for the tables that are present."""
+    tables = {name: table for name, table in source.tables.items() if name in present}
+    facts = [
+        _fact(source, dataset, name, fact_name, fact)
+        for name, table in tables.items()
+        for fact_name, fact in table.facts.items()
+    ]
+    patient, visit = _pseudonym(source.subjects.id, dataset), _pseudonym(source.visits.id, dataset)
+    parts = [
+        *(_typed(name, table) for name, table in tables.items()),
+        f"concepts as ({_concepts(source)})",
+        f"visits as ({_visits(source)})",
+        *(f"{name} as ({_lookup(source, name)})" for name in source.lookups),
+        f"facts as ({' union all '.join(facts)})",
+        f"patients as (select distinct {patient} as patient from t_{source.subjects.table})",
+        f"inverted as (select distinct {visit} as inverted_visit from visits where ended < admitted)",
+    ]
+    return f"""
+        with {", ".join(parts)}
+        select /*+ broadcast(patients), broadcast(inverted) */ facts.*,
+          patient is not null as subject_listed,
+          inverted_visit is not null as visit_inverted,
+          row_number() over (partition by subject_id, xxhash64(event_id, available_time, item) order by line) > 1
+            as repeated
+        from facts left join patients on subject_id = patient left join inverted on visit_id = inverted_visit
+    """
+
+
+def _filled(source: Source, sql: str) -> str:
+    """SQL with each ``{assumption}`` of the source replaced by its interval."""
+    for name, assumption in source.assumptions.items():
+        sql = sql.replace(f"{{{name}}}", f"interval {assumption.interval}")
+    return sql
+
+
+def _ask(sql: str, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
+    for name, frame in bronze.items():
+        frame.createOrReplaceTempView(f"bronze_{name}")
+    return next(iter(bronze.values())).sparkSession.sql(sql)
+
+
+def _pseudonym(identifier: str, dataset: str) -> str:
+    return (
+        f"if({identifier} is null, null, xxhash64(concat_ws('|', '{dataset}', {identifier})) & {2**53 - 1})"
+    )
+
+
+def _typed(name: str, table: SourceTable) -> str:
+    """The declared columns in their types: null where the text can't be read so; numbers' texts as ``raw_<column>``."""
+    columns = [
+        f"try_cast(`{column}` as {_SQL_TYPES[kind]}) as {column}" for column, kind in table.columns.items()
+    ]
+    raw = [f"`{column}` as raw_{column}" for column, kind in table.columns.items() if kind == "double"]
+    return f"t_{name} as (select file, line, {', '.join([*columns, *raw])} from bronze_{name})"
+
+
+def _visits(source: Source) -> str:
+    named = source.visits
+    times = [
+        f"max(cast({getattr(named, t)} as timestamp_ntz)) as {t}" for t in ("started", "admitted", "ended")
+    ]
+    return (
+        f"select {source.subjects.id}, {named.id}, {', '.join(times)} from t_{named.table} "
+        f"where {named.id} is not null group by {source.subjects.id}, {named.id}"
+    )
+
+
+def _lookup(source: Source, name: str) -> str:
+    lookup = source.lookups[name]
+    columns = ", ".join(f"{expression} as {alias}" for alias, expression in lookup.columns.items())
+    return f"select {lookup.key} as {name}_key, {columns} from t_{lookup.table} group by {lookup.key}"
+
+
+def _concepts(source: Source) -> str:
+    """One row per item of the source that measures a concept; its units as a map to the number of a conversion."""
+    numbers = {sql: number for number, sql in enumerate(_conversions(source))}
+    rows = []
+    for name, measures in source.concepts.items():
+        concept = by_name()[name]
+        for measure in measures:
+            units = ", ".join(f"{_text(unit.lower())}, {numbers[sql]}" for unit, sql in measure.units.items())
+            rest = f"'{concept.code}', '{concept.unit}', {concept.low}D, {concept.high}D, map({units})"
+            rows += [f"({_text(item)}, {rest})" for item in measure.items]
+    columns = "concept_item, concept_code, concept_unit, low, high, conversions"
+    return f"select * from values {', '.join(rows)} as listed({columns})"
+
+
+def _conversions(source: Source) -> list[str]:
+    return sorted(
+        {sql for measures in source.concepts.values() for m in measures for sql in m.units.values()}
+    )
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact) -> str:
+    table = source.tables[name]
+    visit = source.visits.id if source.visits.id in table.columns else "cast(null as string)"
+    return f"""
+        select {_pseudonym(source.subjects.id, dataset)} as subject_id, time, code, numeric_value, text_value,
+          if(known is null, null, greatest(time, known)) as available_time,
+          {_pseudonym(visit, dataset)} as visit_id, unit, '{name}' as source,
+          if(({fact.event}) is null, null, xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}, treatment))
+            as event_id, false as retracted,
+          file, line, item, low, high, unit_unknown, unreadable, marked_error
+        from ({_coded(source, fact, _read(source, table, name, fact))})"""
+
+
+def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
+    """The fact's rows with its time, when it was known, and its number and text as the row has them."""
+    written = fact.written or (f"raw_{fact.value}" if fact.value else "null")
+    value, available = fact.value or "null", fact.available or table.available
+    mentioned = " ".join(map(str, (*fact.model_dump().values(), table.available)))
+    return _filled(
+        source,
+        f"""
+        select *, cast({fact.time} as timestamp_ntz) as time, cast({available} as timestamp_ntz) as known,
+          cast({value} as double) as number, {written} is not null and ({value}) is null as unreadable,
+          cast({fact.unit or "null"} as string) as source_unit, cast({fact.text or "null"} as string) as text_value,
+          cast({fact.concept_of or "null"} as string) as item, coalesce({fact.error or "false"}, false) as marked_error
+        from t_{name}{_joins(source, table, mentioned)} where {fact.when or "true"}""",
+    )
+
+
+def _joins(source: Source, table: SourceTable, text: str) -> str:
+    """Joins to the visit and to the lookups that expressions mention."""
+    joins = ""
+    if "visit." in text:
+        key, times = (
+            source.visits.id,
+            "max(started) as started, max(admitted) as admitted, max(ended) as ended",
+        )
+        found = f"(select {key} as visit_key, {times} from visits group by {key})"
+        joins += f" left join {found} as visit on {key} = visit_key"
+    for name in table.lookups:
+        if f"{name}." in text:
+            joins += f" left join {name} on {source.lookups[name].key} = {name}_key"
+    return joins
+
+
+def _coded(source: Source, fact: Fact, rows: str) -> str:
+    """The rows that are events: with code, value and unit, and what the rules look at."""
+    if fact.concept_of:
+        return _measured(source, fact, rows)
+    as_it_is = "number as numeric_value, source_unit as unit, false as unit_unknown"
+    unbounded = "cast(null as double) as low, cast(null as double) as high"
+    if fact.treatment_of:
+        code = "concat('TREATMENT//', treatment) as code"
+        groups = f"lateral view explode({_groups(source, fact.treatment_of)}) listed as treatment"
+        return f"select *, {code}, {as_it_is}, {unbounded} from ({rows}) {groups}"
+    return f"select *, {fact.code} as code, {as_it_is}, {unbounded}, cast(null as string) as treatment from ({rows})"
+
+
+def _groups(source: Source, of: str) -> str:
+    """The treatment groups of an item or a drug's name, as an array."""
+    found = []
+    for group, treatment in source.treatments.items():
+        items = ", ".join(map(_text, treatment.items))
+        tests = [f"{of} in ({items})"] if items else []
+        tests += [f"lower({of}) rlike {_text(treatment.drugs)}"] if treatment.drugs else []
+        found.append(f"if({' or '.join(tests)}, '{group}', null)")
+    return f"array_compact(array({', '.join(found)}))"
+
+
+def _measured(source: Source, fact: Fact, rows: str) -> str:
+    """Rows whose item measures a concept, converted to its unit; the others only where the fact gives them a code."""
+    converted = (re.sub(r"\bvalue\b", "number", sql) for sql in _conversions(source))
+    cases = " ".join(f"when {number} then {sql}" for number, sql in enumerate(converted))
+    conversion = "conversions[lower(trim(coalesce(source_unit, '')))]"
+    return f"""
+        select /*+ broadcast(concepts) */ *,
+          if(concept_item is null, {fact.otherwise or "null"}, concept_code) as code,
+          if(concept_item is null, number, case {conversion} {cases} end) as numeric_value,
+          if(concept_item is null, source_unit, concept_unit) as unit,
+          concept_item is not null and {conversion} is null as unit_unknown,
+          cast(null as string) as treatment
+        from ({rows}) {"left" if fact.otherwise else "inner"} join concepts on item = concept_item
+        where number is not null or (concept_item is not null and unreadable)"""

@@ -1,0 +1,113 @@
+"""Silver: the bitemporal event table, one folder per subject shard, sorted by subject and time."""
+
+from typing import TYPE_CHECKING
+
+from data_pipeline.ingest import source as sources
+from data_pipeline.ingest.source import Source
+from mediscale.core.errors import InputError
+from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+class Params(Frozen):
+    source: str
+    dataset: str
+    facts: TableRef
+    bronze: dict[str, TableRef]
+    shards: int = 8
+
+
+class Result(Frozen):
+    events: TableRef
+    subjects: TableRef
+    shards: int
+    event_count: int
+    notes_in_bronze: bool
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Writes EVENTS and SUBJECTS.
+
+    Raises:
+        InputError: two patients of the source would share a subject_id.
+    """
+    from data_pipeline.ingest.extract_facts import visits
+    from mediscale.storage import spark
+
+    source = sources.load(params.source)
+    needed = {source.subjects.table, source.visits.table}
+    bronze = {name: spark.read(settings, params.bronze[name]) for name in needed}
+    subjects = spark.write(
+        settings, _subjects(source, bronze, params.dataset), params.dataset, "subjects", key
+    )
+    _check_unique(spark.read(settings, subjects), params.dataset)
+    usable = spark.read(settings, params.facts).where("broken is null")
+    assigned = _assigned(usable, _visit_times(source, visits(source, bronze), params.dataset))
+    events = spark.write(settings, _laid_out(assigned, params.shards), params.dataset, "events", key)
+    notes = any(source.tables[name].provides == "notes" for name in params.bronze)
+    return Result(
+        events=events,
+        subjects=subjects,
+        shards=params.shards,
+        event_count=spark.read(settings, events).count(),
+        notes_in_bronze=notes,
+    )
+
+
+def _subjects(source: Source, bronze: "dict[str, DataFrame]", dataset: str) -> "DataFrame":
+    from pyspark.sql import functions as f
+
+    from data_pipeline.ingest.extract_facts import pseudonym
+
+    listed = (
+        bronze[source.subjects.table].select(f.col(source.subjects.id).alias("source_subject")).distinct()
+    )
+    return listed.dropna().withColumn("subject_id", pseudonym("source_subject", dataset))
+
+
+def _check_unique(subjects: "DataFrame", dataset: str) -> None:
+    shared = subjects.groupBy("subject_id").count().where("count > 1").count()
+    if shared:
+        raise InputError(
+            f"In {dataset} {shared} subject numbers stand for two patients each; give the dataset another name, which "
+            "gives its patients other numbers."
+        )
+
+
+def _visit_times(source: Source, visits: "DataFrame", dataset: str) -> "DataFrame":
+    """Per subject its visits in order of their start, as an array of structs."""
+    from pyspark.sql import functions as f
+
+    from data_pipeline.ingest.extract_facts import pseudonym
+
+    usable = visits.where("ended is null or ended >= admitted").select(
+        pseudonym(source.subjects.id, dataset).alias("visitor"),
+        f.struct("started", "ended", pseudonym(source.visits.id, dataset).alias("visit_id")).alias("visit"),
+    )
+    return usable.groupBy("visitor").agg(f.array_sort(f.collect_list("visit")).alias("visits"))
+
+
+def _assigned(facts: "DataFrame", visits: "DataFrame") -> "DataFrame":
+    """Facts without a visit get the latest one that had started, and not ended, at their time."""
+    from pyspark.sql import functions as f
+
+    during = f.expr(
+        "try_element_at(filter(visits, v -> v.started <= time and (v.ended is null or time <= v.ended)), -1).visit_id"
+    )
+    joined = facts.join(f.broadcast(visits), facts["subject_id"] == visits["visitor"], how="left")
+    return joined.withColumn("visit_id", f.coalesce("visit_id", during))
+
+
+def _laid_out(facts: "DataFrame", shards: int) -> "DataFrame":
+    """One partition per shard in the order of the files; of two units of one event, known together, the first row."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as f
+
+    sharded = facts.withColumn("shard", f.col("subject_id") % shards).repartition(shards, "shard")
+    same = Window.partitionBy("shard", "subject_id", "time", "event_id").orderBy("available_time", "line")
+    previous = f.lag("available_time").over(same)
+    marked = sharded.withColumn("other_unit", f.coalesce(previous == f.col("available_time"), f.lit(False)))
+    return marked.where(~f.col("other_unit"))

@@ -1,0 +1,305 @@
+"""What a hospital's extract looks like and how its tables become events: one YAML in ``sources/`` per source.
+
+The grammar, in the order of the file (every expression is Spark SQL over the table's own columns, which have the types
+declared under ``columns``; a value that cannot be read as its type is null there):
+
+- ``assumptions``: delays that the extract does not record. ``{name}`` in an expression stands for the interval.
+- ``subjects``, ``visits``: where patients and hospital visits are listed. Every row that names a visit sees it as
+  ``visit.started`` (arrival, emergency department included), ``visit.admitted`` and ``visit.ended``.
+- ``lookups``: further small tables, aggregated by one key; a table that lists a lookup sees its columns as
+  ``lookup.column``.
+- ``concepts``: which items of the source measure a concept of ``mediscale/core/concepts.py``, and per unit (lower case,
+  ``""`` where none is written) the expression over ``value`` that converts to the concept's unit. A unit that is
+  not listed sends the row to quarantine.
+- ``treatments``: per group of ``mediscale.core.concepts.TREATMENTS`` the items, or a pattern of drug names.
+- ``tables``: file (without extension, any case), columns that must be there, when a row was known (``available``), and
+  the facts in a row, each with its own time; or the ``note`` that a row is. A table without either is landed in bronze
+  and goes no further.
+"""
+
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from mediscale.core.concepts import TREATMENTS, by_name
+from mediscale.core.errors import InputError, UsageError
+from mediscale.core.refs import Frozen
+
+COMPILED = frozenset({
+    "code", "high", "item", "known", "low", "marked_error", "number", "numeric_value", "source_unit", "text_value",
+    "time", "treatment", "unit", "unit_unknown", "unreadable",
+})  # fmt: skip
+"""Names that a fact gets while it is read; a column of the extract can't have them."""
+
+FOLDER = Path(__file__).parent / "sources"
+
+Type = Literal["string", "double", "timestamp"]
+Provides = Literal[
+    "laboratory", "vital_signs", "diagnoses", "procedures", "medications", "microbiology", "notes"
+]
+
+
+class Assumption(Frozen):
+    """A delay that the extract does not record; quoted in the evidence of every model trained on the source."""
+
+    interval: str = Field(pattern=r"^\d+ (minutes|hours|days)$")
+    because: str
+
+
+class Subjects(Frozen):
+    table: str
+    id: str
+
+
+class Visits(Frozen):
+    table: str
+    id: str
+    started: str
+    admitted: str
+    ended: str
+
+
+class Lookup(Frozen):
+    table: str
+    key: str
+    columns: dict[str, str]
+    """Aggregates, by the name under which the tables that use it see them."""
+
+
+class Measure(Frozen):
+    """Items that measure a concept, and how each of their units converts to it."""
+
+    items: tuple[str, ...] = Field(min_length=1)
+    units: dict[str, str] = Field(min_length=1)
+
+
+class Treatment(Frozen):
+    """What belongs to a treatment group: items by number, drugs by a pattern of their lower-case names."""
+
+    items: tuple[str, ...] = ()
+    drugs: str = ""
+
+
+class Fact(Frozen):
+    """One thing that a row says, known at its own time. Exactly one of code, concept_of and treatment_of is given."""
+
+    event: str
+    """Natural key within the table: equal for an assertion and its corrections. May use ``code, time, item``."""
+    time: str
+    available: str = ""
+    """When it was known; default: the table's. The later of it and ``time`` is kept."""
+    code: str = ""
+    concept_of: str = ""
+    """The item, to be found under ``concepts``; its number is ``value`` and a row without one says nothing."""
+    otherwise: str = ""
+    """Code of an item that no concept lists, ``item`` being its number. Default: such a row is not an event."""
+    treatment_of: str = ""
+    """The item or drug name, to be found under ``treatments``."""
+    value: str = ""
+    """The number. A column of type double, or an expression, then with ``written``."""
+    written: str = ""
+    """The text that ought to be that number, where it is not the value's own column."""
+    unit: str = ""
+    text: str = ""
+    when: str = ""
+    error: str = ""
+    """True where the source marks the row as wrong."""
+
+    @model_validator(mode="after")
+    def _one_code(self) -> Self:
+        if sum(map(bool, (self.code, self.concept_of, self.treatment_of))) != 1:
+            raise ValueError("a fact has exactly one of code, concept_of and treatment_of")
+        if self.concept_of and not self.value:
+            raise ValueError("a fact with concept_of needs value")
+        if self.value and not self.written and not self.value.isidentifier():
+            raise ValueError("a fact whose value is an expression needs written, the text that it reads")
+        return self
+
+
+class Note(Frozen):
+    """A row that is a clinical note. It stays in bronze until ``deidentify`` has read it."""
+
+    id: str
+    """Natural key within the table: equal for a note and its later versions."""
+    time: str
+    """When it was charted."""
+    text: str
+    stored: str = ""
+    """When it was stored, where that is written: a note dated later than this was misdated."""
+    error: str = "false"
+    """Whether the hospital marked it as written in error."""
+
+
+class SourceTable(Frozen):
+    file: str
+    required: bool = False
+    provides: Provides | None = None
+    """What a task loses when the table is absent."""
+    columns: dict[str, Type]
+    available: str
+    lookups: tuple[str, ...] = ()
+    facts: dict[str, Fact] = Field(default_factory=dict)
+    note: Note | None = None
+
+
+class Source(Frozen):
+    """One hospital's extract."""
+
+    name: str
+    description: str
+    assumptions: dict[str, Assumption] = Field(default_factory=dict)
+    subjects: Subjects
+    visits: Visits
+    lookups: dict[str, Lookup] = Field(default_factory=dict)
+    concepts: dict[str, tuple[Measure, ...]] = Field(default_factory=dict)
+    treatments: dict[str, Treatment] = Field(default_factory=dict)
+    tables: dict[str, SourceTable]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        wanted = {self.subjects.table, self.visits.table, *(lookup.table for lookup in self.lookups.values())}
+        if unknown := wanted - self.tables.keys():
+            raise ValueError(f"no such table here: {', '.join(sorted(unknown))}")
+        if unknown := self.concepts.keys() - {concept.name for concept in by_name().values()}:
+            raise ValueError(f"not in mediscale/core/concepts.py: {', '.join(sorted(unknown))}")
+        if unknown := self.treatments.keys() - set(TREATMENTS):
+            raise ValueError(f"no such treatment group: {', '.join(sorted(unknown))}")
+        for name, table in self.tables.items():
+            if unknown := set(table.lookups) - self.lookups.keys():
+                raise ValueError(
+                    f"table {name} uses lookups that are not declared: {', '.join(sorted(unknown))}"
+                )
+            if texts := self._unnumbered(table):
+                raise ValueError(
+                    f"table {name} reads numbers from columns that are not double: {', '.join(texts)}"
+                )
+            if table.facts and (taken := COMPILED & table.columns.keys()):
+                raise ValueError(
+                    f"table {name} has columns whose names are taken: {', '.join(sorted(taken))}"
+                )
+            if table.facts and self.subjects.id not in table.columns:
+                raise ValueError(f"table {name} has facts but no column {self.subjects.id}")
+        return self
+
+    def _unnumbered(self, table: SourceTable) -> list[str]:
+        named = [fact.value for fact in table.facts.values() if fact.value and not fact.written]
+        return [column for column in named if table.columns.get(column) != "double"]
+
+    def lacks(self, present: Collection[str], *needs: Provides) -> tuple[str, ...]:
+        """Files of the tables that are absent from the extract: all optional ones, or those that provide ``needs``."""
+        return tuple(
+            table.file
+            for name, table in self.tables.items()
+            if name not in present and (not needs or table.provides in needs)
+        )
+
+
+def names() -> tuple[str, ...]:
+    """The sources that can be read."""
+    return tuple(sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.yaml")))
+
+
+@cache
+def load(name: str) -> Source:
+    """Reads and checks a source's YAML: ``mimic-iii``, or ``mimic_iii`` as its file is written.
+
+    Raises:
+        InputError: there is no such source.
+        UsageError: its file breaks the grammar.
+    """
+    spelled = name.replace("_", "-")
+    if spelled not in names():
+        raise InputError(f"There is no source {name!r}; the sources are {', '.join(names())}.")
+    return parse(spelled, (FOLDER / f"{spelled.replace('-', '_')}.yaml").read_text())
+
+
+def parse(name: str, text: str) -> Source:
+    """Checks a source's YAML.
+
+    Raises:
+        UsageError: it breaks the grammar; the sentence names where.
+    """
+    try:
+        return Source.model_validate({"name": name, **_mapping(text)})
+    except (ValidationError, yaml.YAMLError) as error:
+        raise UsageError(
+            f"The source {name} cannot be used: its YAML breaks the grammar: {_sentence(error)}."
+        ) from error
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    content = yaml.safe_load(text)
+    return content if isinstance(content, dict) else {}
+
+
+def _sentence(error: ValidationError | yaml.YAMLError) -> str:
+    if isinstance(error, yaml.YAMLError):
+        return " ".join(str(error).split())
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the file"
+    return f"{where}: {first['msg'].removeprefix('Value error, ').lower()}"
+
+
+def locate(source: Source, root: Path) -> dict[str, Path]:
+    """The extract's files by table, found whatever their case, compressed or not.
+
+    Raises:
+        InputError: the directory or a required table is missing.
+    """
+    if not root.is_dir():
+        raise InputError(
+            f"There is no directory {root}; give the folder that holds the {source.name} extract."
+        )
+    files = {
+        path.relative_to(root).as_posix().lower(): path
+        for pattern in ("*.csv*", "*.CSV*", "*/*.csv*", "*/*.CSV*")
+        for path in root.glob(pattern)
+    }
+    found = {
+        name: files[table.file + suffix]
+        for name, table in source.tables.items()
+        for suffix in (".csv", ".csv.gz")
+        if table.file + suffix in files
+    }
+    missing = [table.file for name, table in source.tables.items() if table.required and name not in found]
+    if missing:
+        raise InputError(
+            f"{root} lacks {', '.join(f'{file}.csv.gz' for file in missing)}, which the source {source.name} requires;"
+            " check the path, or that the extract was unpacked whole."
+        )
+    return found
+
+
+def digest_of(path: str, source: str) -> str:
+    """SHA-256 over the extract's files that the source names; the caller passes it as ``extract_digest``.
+
+    Raises:
+        InputError: there is no such source, or the directory or a required table is missing.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    root = Path(path)
+    files = sorted(locate(load(source), root).items())
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(file_digest, (file for _, file in files))
+    return combined_digest({name: digest for (name, _), digest in zip(files, digests, strict=True)})
+
+
+def file_digest(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def combined_digest(digests: dict[str, str]) -> str:
+    """One digest of the tables' file digests."""
+    import hashlib
+
+    return hashlib.sha256(
+        "".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode()
+    ).hexdigest()

@@ -1,0 +1,187 @@
+"""Judges every candidate fact by the rules of ``mediscale/core/tables.py``; what breaks one goes to quarantine.
+
+A rule is declared once. Spark evaluates its predicate on every row, in the pass that writes ``facts``; Great
+Expectations gets the share of rows that break it, per table of the extract, and says whether the extract passes. Its
+data docs hold shares and counts, never a value.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from data_pipeline.ingest import source as sources
+from mediscale.core.errors import QualityError
+from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import FACTS, Rule, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import Column, DataFrame
+
+FEW = 20
+"""So many broken rows of a table stop no run by their share, unless they are all that it has."""
+
+
+class Params(Frozen):
+    source: str
+    dataset: str
+    bronze: dict[str, TableRef]
+    max_quarantine_share: float = Field(0.05, ge=0, le=1)
+    """Of the facts of one table, the share that may break one rule."""
+
+
+class Result(Frozen):
+    facts: TableRef
+    quarantine: TableRef
+    docs: str
+    """Folder of the data docs, relative to the home folder."""
+    judged: int
+    quarantined: int
+    reasons: dict[str, int]
+    """Rows that break each rule; a row may break several."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How many facts of one table of the extract there are, and how many of them break each rule."""
+
+    table: str
+    judged: int
+    broken: Mapping[str, int]
+
+    def share(self, rule: str) -> float:
+        """The share that counts for the verdict: 0 when the rows are too few to speak of."""
+        broken = self.broken.get(rule, 0)
+        return broken / self.judged if broken >= FEW or broken == self.judged else 0.0
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Writes ``facts`` and ``quarantine`` and the data docs.
+
+    Raises:
+        QualityError: too large a share of a table breaks a rule; facts, quarantine and docs stay to be looked at.
+    """
+    from data_pipeline.ingest.extract_facts import candidates
+    from mediscale.storage import spark
+
+    source = sources.load(params.source)
+    bronze = {name: spark.read(settings, ref) for name, ref in params.bronze.items()}
+    judged = candidates(source, bronze, params.dataset).withColumn("broken", broken_rules(FACTS))
+    facts = spark.write(settings, judged, params.dataset, "facts", key)
+    written = spark.read(settings, facts)
+    quarantine = spark.write(settings, _quarantined(written), params.dataset, "quarantine", key)
+    patterns = [tuple(row) for row in written.groupBy("source", "broken").count().collect()]
+    verdicts = _verdicts(patterns)
+    docs = f"quality/{params.dataset}/{key}"
+    failed = _expect(verdicts, params.max_quarantine_share, str(settings.home / docs))
+    if failed:
+        raise _too_many(verdicts, failed, params)
+    reasons = {rule.name: sum(v.broken.get(rule.name, 0) for v in verdicts) for rule in FACTS.all_rules}
+    return Result(
+        facts=facts,
+        quarantine=quarantine,
+        docs=docs,
+        judged=sum(verdict.judged for verdict in verdicts),
+        quarantined=sum(count for _, broken, count in patterns if broken is not None),
+        reasons={name: count for name, count in reasons.items() if count},
+    )
+
+
+def broken_rules(table: Table) -> "Column":
+    """Names of the table's rules that a row breaks, comma-separated, or null; a predicate that is null passes."""
+    from pyspark.sql import functions as f
+
+    names = [f.when(~f.expr(f"({rule.passes})"), f.lit(rule.name)) for rule in table.all_rules]
+    return f.nullif(f.concat_ws(",", *names), f.lit(""))
+
+
+def _quarantined(facts: "DataFrame") -> "DataFrame":
+    from pyspark.sql import functions as f
+
+    return facts.where("broken is not null").withColumn("reason", f.col("broken"))
+
+
+def _verdicts(patterns: list[tuple[str, str | None, int]]) -> list[Verdict]:
+    """From (table, broken rules, rows) to the rows per table and rule."""
+    verdicts = []
+    for table in sorted({table for table, _, _ in patterns}):
+        mine = [(broken, rows) for name, broken, rows in patterns if name == table]
+        counts = {
+            rule.name: sum(rows for broken, rows in mine if broken and rule.name in broken.split(","))
+            for rule in FACTS.all_rules
+        }
+        verdicts.append(Verdict(table, sum(rows for _, rows in mine), counts))
+    return verdicts
+
+
+def _expect(verdicts: list[Verdict], max_share: float, docs: str) -> list[str]:
+    """Lets Great Expectations judge the shares and write its data docs; returns the rules that failed."""
+    import os
+
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the library is imported
+    import great_expectations as gx
+    import great_expectations.expectations as gxe
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    context.add_data_docs_site("docs", _site(docs))
+    expectations = [
+        gxe.ExpectColumnMaxToBeBetween(
+            column=rule.name, max_value=max_share, description=_sentence(rule, max_share)
+        )
+        for rule in FACTS.all_rules
+    ]
+    suite = context.suites.add(gx.ExpectationSuite(name=FACTS.name, expectations=expectations))
+    source = context.data_sources.add_pandas("facts")
+    batch = source.add_dataframe_asset("shares").add_batch_definition_whole_dataframe("tables")
+    definition = gx.ValidationDefinition(name="quality", data=batch, suite=suite)
+    checkpoint = gx.Checkpoint(
+        name="quality",
+        validation_definitions=[context.validation_definitions.add(definition)],
+        result_format="BASIC",
+    )
+    result = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": _shares(verdicts)})
+    context.build_data_docs(site_names=["docs"])
+    outcomes = [outcome for run in result.run_results.values() for outcome in run.results]
+    return [str(o.expectation_config.kwargs["column"]) for o in outcomes if not o.success]
+
+
+def _site(folder: str) -> dict[str, Any]:
+    return {
+        "class_name": "SiteBuilder",
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder},
+    }
+
+
+def _sentence(rule: Rule, max_share: float) -> str:
+    return f"{rule.name}: {rule.meaning}, but for at most {max_share:.1%} of any table's facts"
+
+
+def _shares(verdicts: list[Verdict]) -> "pd.DataFrame":
+    """One row per table, one column per rule."""
+    import pandas as pd
+
+    rules = {rule.name: [v.share(rule.name) for v in verdicts] for rule in FACTS.all_rules}
+    return pd.DataFrame(
+        {"table": [v.table for v in verdicts], "facts": [v.judged for v in verdicts], **rules}
+    )
+
+
+def _too_many(verdicts: list[Verdict], failed: list[str], params: Params) -> QualityError:
+    worst, rule = max(
+        ((v, name) for v in verdicts for name in failed), key=lambda pair: pair[0].share(pair[1])
+    )
+    meaning = next(r.meaning for r in FACTS.all_rules if r.name == rule)
+    others = (
+        f" (broken too often as well: {', '.join(n for n in failed if n != rule)})" if len(failed) > 1 else ""
+    )
+    return QualityError(
+        f"{worst.broken[rule]} of the {worst.judged} facts in {worst.table} break the rule {rule} ({meaning}): "
+        f"{worst.share(rule):.1%}, allowed are {params.max_quarantine_share:.1%}{others}. They are in the table "
+        f"{params.dataset}/quarantine with file and line: correct the extract or the source {params.source}, or allow "
+        "more with max_quarantine_share."
+    )

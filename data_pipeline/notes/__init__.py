@@ -1,0 +1,1 @@
+"""Clinical notes: de-identification, tokenization, and which note was visible when."""

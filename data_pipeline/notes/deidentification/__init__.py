@@ -1,0 +1,1 @@
+"""De-identification of clinical notes: detection of PHI and its replacement by surrogates."""

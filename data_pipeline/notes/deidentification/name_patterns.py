@@ -1,0 +1,266 @@
+"""What announces a person in a note: the words that stand before or after a name, and how names are written."""
+
+import re
+
+from data_pipeline.notes.deidentification.name_lexicon import listed_words
+from data_pipeline.notes.deidentification.regex import caseless
+
+_UPPER = "".join(filter(str.isupper, map(chr, [*range(0x250), *range(0x1E00, 0x1F00)])))
+"""Every capital of the Latin script: Ř and Ő begin names as well as A does."""
+WORD = r"[^\W\d_]++(?:['’-][^\W\d_]++){0,4}"
+CAPITAL = rf"(?:(?:[OD]['’])?[{_UPPER}][^\W\d_]*+(?:['’-](?!s\b|S\b)[^\W\d_]++){{0,4}})"
+PARTICLE = (
+    r"(?:van der|van den|van de|van|von der|von|der|den|ter|ten|de la|de las|de los|de|del|della|da"
+    r"|dos|das|do|di|du|le|la|el|al|bin|ibn|ben|af|av|y|e)"
+)
+NAME = rf"(?:(?:{PARTICLE} )?(?:[A-Z]\.|{CAPITAL}))"
+RUN = rf"{NAME}(?:,? (?:Jr|Sr|II|III|IV)\b\.?|,? {NAME}){{0,4}}"
+"""Capitalised words in a row, with what may stand between names: ``Garcia-Lopez, Jean-Luc P.``"""
+PAIR = rf"{NAME}(?: {NAME}){{0,3}}"
+
+TITLE = re.compile(
+    r"(?<!\w)(?:(?i:dr|drs|mr|mrs|ms|mx|messrs|mme|prof|rev|fr|sr)\b\.?|(?i:doctor|professor|miss|mister"
+    r"|nurse|sister|father|reverend|rabbi"
+    r"|pastor|chaplain|attorney|judge|officer|captain|sgt|lt|col)\b)[ \t]*\n?"
+    rf"(?P<name>{PAIR})"
+)
+LOWER_TITLE = re.compile(rf"(?<!\w)(?i:dr|mr|mrs|ms)\b\.?[ \t]+(?P<name>[a-z][a-z'’-]+(?:[ \t]+{WORD})?)")
+ROLE = (
+    r"patient(?:['’]s)?(?: name)?|pt(?: name)?|(?:full |last |first |maiden |legal |preferred |family "
+    r"|given |sur|middle )?name|attending(?: physician| md)?"
+    r"|admitting(?: physician| md)?|pcp|pmd|primary (?:care )?(?:physician|doctor|provider|md)"
+    r"|referring(?: physician| md| provider)?|surgeons?"
+    r"|(?:first )?assistants?|anesthesiologist|anesthetist|resident|intern|fellow|student|attention|provider"
+    r"|author|consultant"
+    r"|consulting physician|cardiologist|"
+    r"nephrologist|neurologist|oncologist|urologist|pulmonologist|endocrinologist|gastroenterologist"
+    r"|psychiatrist|therapist|pharmacist|"
+    r"dentist|podiatrist|radiologist|pathologist|hospitalist|physician|doctor|midwife|hcp|health ?care proxy"
+    r"|proxy|next of kin|nok|"
+    r"emergency contact|contact(?: person)?|guardian|informant|interpreter|translator|social worker"
+    r"|case manager|nurse|rn|scribe|witness|"
+    r"technologist|technician|operator|to|from|re|attn|mother|father|parent|spouse|wife|husband|son|daughter"
+    r"|sister|brother|partner"
+)
+LABEL = re.compile(
+    rf"(?<!\w){caseless(ROLE)}(?:\(s\))?[ \t]*(?::|=|\bis\b|\bwas\b)[ \t]*(?:(?i:dr|mr|mrs"
+    rf"|ms)\b\.?[ \t]*)?(?P<name>{RUN})"
+)
+BY = re.compile(
+    r"(?<!\w)"
+    + caseless(
+        r"dictated|spoke|spoken|talked|talking|transcribed|reviewed|signed|authenticated|verified"
+        r"|read|seen|written|entered"
+        r"|performed|interpreted|approved|"
+        r"prepared|completed|electronically signed|evaluated|examined|followed|referred|accompanied|interviewed"
+        r"|supervised|cosigned|co-signed|"
+        r"assisted|staffed|discussed|reported|provided|given|obtained|called|attested|ordered|requested"
+        r"|cared for|managed|history"
+    )
+    + r"[ \t]+"
+    rf"(?:(?i:by|with|from|for|to))[ \t]+(?P<name>{PAIR})"
+)
+RELATION = re.compile(
+    r"(?<!\w)"
+    + caseless(
+        r"wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew"
+        r"|aunt|uncle|cousin|friend|neighbou?r"
+        r"|fianc[eé]e?|girlfriend|boyfriend|grand(?:son|daughter|mother|father|child)|stepson|stepdaughter"
+        r"|(?:son|daughter|mother|father|brother|sister)-in-law"
+        r"|hcp|proxy|guardian|caregiver|aide|roommate|landlord|pcp|pmd|cardiologist|nephrologist|oncologist"
+        r"|neurologist|surgeon|physician|social worker"
+        r"|named?|interpreter|translator|informant|caretaker|gentleman|lady|man|woman|male|female|attention"
+        r"|student|called|known as|goes by|a\.?k\.?a\.?"
+        r"|patient|pt|pharmacist|nurse|chaplain|therapist"
+    )
+    + rf"(?:['’]s name)?(?:,? (?i:is|was)|,|:| \()?[ \t]*\(?(?P<name>{RUN})"
+)
+DEGREE = re.compile(
+    rf"(?<!\w)(?P<name>{PAIR}),?[ \t]+(?:M\.?D\b\.?|D\.?O\b\.?|R\.?N\b\.?|N\.?P\b\.?|P\.?A\.?-C\b"
+    rf"|Ph\.?D\b\.?|LI?CSW\b|MSW\b|DPT\b|PharmD\b|Pharm\.D\.|MBBS\b"
+    r"|MBChB\b|F\.?A\.?C\.?[CSP]\b|CRNA\b|CNM\b|[AF]P?RN\b|FNP\b|LPN\b|CNA\b|EMT\b|DDS\b|DPM\b|MPH\b|BSN\b"
+    r"|MS[34]\b|PGY)"
+)
+WITH = re.compile(
+    r"(?<!\w)"
+    + caseless(
+        r"with|by|from|to|per|via|for|and|or|w/|d/w|called|calling|paged|contacted|informed|notified"
+        r"|telephoned|phoned|tell|told|asked|ask|thank|thanks|"
+        r"dear|hi|hello|cc|regarding|saw|met|see|joined|visited|reach|contact|that|when|as|but|who|of"
+        r"|in"
+    )
+    + rf"[ \t]+(?P<name>{PAIR})"
+)
+DOING = re.compile(
+    rf"(?<!\w)(?P<name>{PAIR})(?=,?[ \t]+(?:is|was|has|had|who|will|would|presents|presented|denies|denied"
+    rf"|reports|reported|states"
+    r"|stated|says|said|complains|complained|lives|resides|came|arrived|called|agrees|agreed|understands"
+    r"|wishes|wants|and (?:his|her))\b)"
+)
+SAYING = re.compile(
+    rf"(?<!\w)(?P<name>{PAIR})(?=,?[ \t]+(?:(?:also|then|now|still|again|always|usually|often|recently"
+    rf"|currently"
+    rf"|does not|did not|has|had|is|was|will|would|can|could|may) )*"
+    rf"(?:ask|agree|understand|understood|wish|want|state|say|said|den(?:y|ie)|report|live|reside|call"
+    rf"|phone|arrive"
+    rf"|complain|endorse|refuse|decline|prefer|drive|drove|took notes|speak|spoke|visit|work|smoke|drink"
+    rf"|drank"
+    rf"|walk|remember|retire|marr(?:y|ie)|feel|felt|think|thought|believe|came|brought|help|shop|request"
+    rf"|recommend"
+    rf"|suggest|perform|cr(?:y|ie)|accompan(?:y|ie)|concur|read|sign|sleep|slept|eat|ate|enjoy|express"
+    rf"|verbali[sz]e"
+    rf"|appear|look|sit|sat|met|tell|told|see|saw|follow|need|deserve|hope|worr(?:y|ie)|attend|return"
+    rf"|tolerated)"
+    rf"(?:s|es|d|ed|ing)?\b|,?[ \t]+(?:will|would|did|does|can|could)[ \t]+(?:not |also )?(?!be |not "
+    rf"|have )[a-z]{{3,}})"
+)
+"""What only people do."""
+DESCRIBED = re.compile(
+    rf"(?<!\w)(?P<name>{RUN})(?='s (?:wife|husband|son|daughter|mother|father|brother|sister|family|pcp"
+    rf"|doctor)|[ \t]*(?:is|was),? an?[ \t]+\S+[- ]?(?:years?|y|old)"
+    r"|[ \t]*+,?[ \t]*+(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?)|\s*+\(?,?[ \t]*+(?:MRN?|DOB|D\.O\.B"
+    r"|SSN|aged?)\b)"
+)
+BOTH = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?:,? (?:and|&) )(?P<other>{CAPITAL})(?![\w'’-])")
+OWNING = re.compile(
+    rf"(?<!\w)(?P<name>{CAPITAL})(?= (?:family|household|residence|children)\b"
+    r"(?! (?:history|planning|practice|practitioner|medicine|doctor|physician|meeting))"
+    r"|['’]s (?:notes?|wife|husband|spouse|partner|son|daughter|mother|father|parents?|brother|sister"
+    r"|family|children|office|name"
+    r"|request|wishes|care|service|chart|clinic|house|home|room|mood|speech|consent|report|letter"
+    r"|recommendations?|team|nurse"
+    r"|doctor|pcp|birthday|insurance|voice|words|message|call|visit|appointment|opinion|input|list"
+    r"|patients?)\b)"
+)
+"""Who has what only people have."""
+POSSESSIVE = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?=['’]s\b)")
+BESIDE = re.compile(
+    rf"(?<!\w)(?i:by|with|and|&|per|via|page|from|for|cc|thank|thanks|to|re|covering|contact|emergency"
+    rf"|notify|through|team|known to"
+    rf"|named?)[: \t]+(?P<name>{CAPITAL})(?![\w'’-])(?![ \t]+[A-Z])"
+)
+"""Where a word is capitalised inside a sentence, a name is likelier than the word."""
+FEELING = re.compile(
+    rf"(?<!\w)(?P<name>{PAIR})(?=[ \t]+(?:(?:is|was|has been|seems|appears|remains|became|feels"
+    rf"|looks)[ \t]+(?:\w+ly[ \t]+|very[ \t]+"
+    r"|still[ \t]+|now[ \t]+|quite[ \t]+|again[ \t]+|not[ \t]+)?)?(?:aware|tearful|anxious|pleasant|awake"
+    r"|calm|confused|agitated"
+    r"|cooperative|upset|worried|present|informed|notified|paged|called|updated|contacted|concerned"
+    r"|depressed|angry|happy|married"
+    r"|divorced|widowed|retired|covering|on call|in agreement|at (?:the )?bedside|seen|examined"
+    r"|interviewed|admitted|discharged"
+    r"|transferred|born|ready|eager|hungry|hopeful|frustrated|sleeping|asleep|intubated|consulted"
+    r"|unavailable)\b"
+    r"|[ \t]*+,?[ \t]*+\((?:his|her|their|the|wife|husband|spouse|partner|son|daughter|mother|father|mom"
+    r"|dad|parents?|brother|sister"
+    r"|niece|nephew|aunt|uncle|cousin|friend|neighbou?r|child(?:ren)?|grand\w+|pager|beeper|cell|phone"
+    r"|tel|home|work|ext|x\d"
+    r"|\+?\(?\d{3}|pcp|nephrology|cardiology|surgery|medicine|oncology|neurology|transplant|hcp|proxy"
+    r"|intern|resident|fellow|rn)"
+    r"|[ \t]*+(?:[,:][ \t]++|(?<=[ \t]))(?:(?i:cell|phone|tel|pager|home|work|beeper|x|ext)\b"
+    r"|\(?\d{3}\)?[- .]?\d{3}|\+\d|001-))"
+)
+"""Who feels, is there, is somebody's relative or has a telephone."""
+TOLD = re.compile(
+    r"(?<!\w)"
+    + caseless(
+        r"(?:spoke|spoken|speak|talk|message|word|voice ?mail|discuss|review|met|meet|left|relayed"
+        r"|agreed|shared"
+        r"|confirmed|explain|consult|conference|visit|arrang)\w*[ \t]+(?:[a-z-]+[ \t]+){0,3}(?:with|for|to|by"
+        r"|from)|(?i:according to)"
+        r"|(?:tell|told|ask(?:ed)?|inform(?:ed)?|notif(?:y|ied)|contact(?:ed)?|call(?:ed)?|phoned?|paged?"
+        r"|thank(?:s|ed)?"
+        r"|remind(?:ed)?|advis(?:e|ed)|instruct(?:ed)?|counsell?ed|taught|reach|met|per|e-?mail(?:ed)?"
+        r"|attention|attn)"
+    )
+    + r"[: \t]+"
+    rf"(?P<name>{PAIR})"
+)
+"""What only people are told."""
+CLOSING = re.compile(
+    rf"(?:^|\n)[ \t]*(?i:(?:many |with )?(?:thanks?(?: you)?|sincerely|(?:kind |best |warm )?regards|best"
+    rf"|cordially"
+    rf"|respectfully|yours)(?: (?:truly|sincerely|faithfully|again|submitted"
+    rf"|yours))?)[,.!]?\s+(?P<name>{PAIR})"
+)
+APPOSED = re.compile(
+    r"(?<!\w)"
+    + caseless(
+        r"wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew"
+        r"|aunt|uncle|cousin|friend|neighbou?r|fianc[eé]e?|girlfriend|boyfriend|grand(?:son|daughter|mother|father)"
+        r"|hcp|proxy|guardian|caregiver|caretaker|roommate|interpreter"
+    )
+    + rf"(?:['’]s name is|,? (?:named|called)|,|:| \()[ \t]*(?P<name>(?=[a-z]){WORD}(?:[ \t](?=[a-z]){WORD})?)"
+    r"(?=[ \t]*(?:[,;)\n]|\.(?:\s|$)|$))"
+)
+"""Who somebody's relative is, set off from the rest: there even a lower-case word can be a name."""
+LAST_FIRST = re.compile(
+    rf"(?<![\w'’-])(?P<name>{CAPITAL}), (?:[A-Z](?:\. ?[A-Z])?)(?:\.|(?=[ \t]*(?:[;\n]|$)))"
+)
+ANOTHER_SCRIPT = re.compile(
+    r"(?<!\w)(?:[\u0386-\u03ab][\u0370-\u03ff\u1f00-\u1fff]{2,}"  # Greek
+    r"|[\u0400-\u042f][\u0400-\u052f]+|[\u0400-\u042f](?=\.)"  # Cyrillic, and its initials
+    r"|[\u0531-\u0556][\u0531-\u0587]+)"  # Armenian
+    r"|(?=[^\W\d_])[\u0590-\u1dff\u3005\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+    r"\U00020000-\U0003ffff]+"  # from Hebrew to Chinese: without capitals
+)
+"""In a note in the Latin script a capitalised word of another, or any word where there are no capitals, is a name for
+the most part. ``μg``, ``β`` and ``ΔP`` are not."""
+INITIALS = re.compile(rf"(?<![\w.])(?P<first>[A-Z]\.[ -]?){{1,2}}(?P<name>{CAPITAL})")
+INTRODUCTIONS = (
+    (TITLE, True, False),
+    (DEGREE, True, True),
+    (LABEL, False, False),
+    (BY, False, False),
+    (RELATION, False, False),
+    (DESCRIBED, False, True),
+    (CLOSING, False, False),
+    (TOLD, False, False),
+)
+"""Pattern, whether it leaves no doubt, and whether it stands after the name."""
+EPONYM_NEXT = re.compile(
+    r"(?:['’]s|s['’])?[ \t-]++(?:[a-z]++[ \t]++)?(?i:disease|syndrome|sign|tests?|catheter|man(?:eu|oeu)ver"
+    r"|position|palsy|fracture|contracture|lymphoma|thyroiditis|"
+    r"score|scale|criteria|class|classification|stage|procedure|operation|reflex|retractors?|clamps?|forceps"
+    r"|drains?|needle|monitor|stain|tube|"
+    r"bag|lines?|block|phenomenon|o?esophagus|ulcer|cysts?|tumou?r|sarcoma|hernia|ligament|tendon|nodes?"
+    r"|respirations?|breathing|scissors|"
+    r"pouch|incision|approach|view|waves?|effect|law|ring|angina|ataxia|chorea|dementia|encephalopathy"
+    r"|aphasia|gait|fissure|"
+    r"parkinsonism|opthalmopathy|ophthalmopathy|anemia|agar|nodules?|spots?|lesions?|arthritis|disorder"
+    r"|equation|formula|index|tremor|"
+    r"duct|gland|canal|fascia|pouch|membrane|corpuscles|fold|body|bodies|cells?|collar|brace|splint|boots?"
+    r"|bandage|dressing|elevator|"
+    r"knife|punch|curettes?|rongeurs?|speculum|tenaculum|blade|cannula|balloon|stent|filter|graft|valve"
+    r"|screws?|plate|nail|pins?|wire|"
+    r"suture|stitch|technique|method|repair|protocol|regimen|study|trial)\b"
+)
+THING_BEFORE = re.compile(
+    r"(?:\b(?i:the|an?|of|on|taking|takes?|took|taken|given|gave|received?|receiving|using|used"
+    r"|start(?:ed)?|resumed?"
+    r"|continued?|stopped|held|doses?|mg|mcg|via|no|some|allergic to|iv|po|plus|oral|nasal|inhaled|or"
+    r"|into|through|was)"
+    r"|[\d/+%-])[ \t]+$"
+)
+THING_AFTER = re.compile(
+    r"(?:[ \t]*+(?:[\d(+/®]|-[ \t]?\d)|[ \t]++(?i:mg|mcg|iv|po|tablets?|capsules?|cream|ointment|drops?|inhaler"
+    r"|nebuli[sz]ers?|spray"
+    r"|patch(?:es)?|gel|solution|infusion|injections?|mesh|device|system|rods?|sponge|powder|therapy"
+    r"|treatment|was (?:given|held"
+    r"|started|stopped|used|placed|applied|sent|continued|discontinued)|daily|at bedtime|as needed"
+    r"|p\.?r\.?n)\b)"
+)
+"""Around what is given, taken, placed or used."""
+ACTS_AFTER = re.compile(
+    r"[ \t]++(?!(?:of|with|without|within|in|on|at|for|from|noted|seen|present|negative|positive|show(?:s"
+    r"|ed)|are|were|daily|intact"
+    r"|normal|reveal(?:s|ed)|demonstrate[sd]|given|used|placed|obtained|performed|sent|held|applied)\b)[a-z]"
+)
+"""After the subject of a sentence, but for what findings and procedures are followed by."""
+END_OF_SENTENCE = re.compile(r"(?:^|[.!?:;\n]|\n[ \t]*(?:[-*•#]|\d+[.)]))[\s\"'(]*$")
+
+PARTICLES = listed_words("particles")
+CONJUNCTIONS = listed_words("conjunctions")
+SIDED = listed_words("sided")
+OPENERS = listed_words("openers")
+NOT_NAMES = listed_words("not_names")

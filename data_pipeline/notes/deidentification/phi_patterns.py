@@ -1,0 +1,227 @@
+"""Identifiers that have a shape: dates, ages over 89, telephone and record numbers, addresses, e-mail and URLs.
+
+The classes are those of the HIPAA Safe Harbor rule (45 CFR 164.514(b)(2)). A year alone, a time of day and a weekday
+may stay. Names have no shape; they are in ``people``.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, NamedTuple
+
+from data_pipeline.notes.deidentification import dates
+from data_pipeline.notes.deidentification.dates import AMOUNT, YEAR
+from data_pipeline.notes.deidentification.name_lexicon import listed_words
+from data_pipeline.notes.deidentification.regex import caseless
+
+Kind = Literal["name", "date", "age", "phone", "record", "address", "email", "url"]
+
+
+class Found(NamedTuple):
+    """``text[start:end]`` tells who somebody is."""
+
+    kind: Kind
+    start: int
+    end: int
+
+
+_OVER_89 = (
+    r"(?:(?:9\d|1[01]\d)|(?i:ninety)(?:[ -](?i:one|two|three|four|five|six|seven|eight|nine))?"
+    r"|(?i:(?:one|a) hundred(?: and (?:one|two|three|four|five|six|seven|eight|nine|ten))?))"
+)
+SAID_AGE = rf"(?P<said>{_OVER_89})(?=[ \t]*(?:$|\n|[.;!?)](?!\d)|,[ \t]|(?:and|but|who)[ \t][a-z]))"
+"""After ``is`` a number that ends what is said is an age; before an amount or a fraction it is not."""
+_AGE = re.compile(
+    rf"(?<![\d.,/-])(?P<age>{_OVER_89}\+?)"
+    r"(?=[\s-]*(?:(?i:y/?\.?o\b|y\.\s?o\.|yrs?\b|years?[ -](?:old|of age)|years?,? (?:male|female|man"
+    r"|woman|gentleman|lady)|yo[MF]\b)"
+    r"|[MF]\b(?![a-z])|(?i:(?:male|female|man|woman|gentleman|lady)\b)))"
+    r"|(?i:\b(?:age[ds]?|turned|turning|age(?:d)? of|age is|(?:died|deceased|passed away|lived)"
+    r" (?:at|to|until))[:\s]+)"
+    rf"(?P<after>(?:9\d|1[01]\d)\+?+)(?!\.?\d|[%/]|{AMOUNT})"
+    r"|(?i:\bin (?:his|her|their) (?:early |mid |late |mid-)?)(?P<decade>(?i:nineties|90['’]?s))"
+    r"|[A-Z][a-z'’-]+,\s(?P<apposed>9\d|1[01]\d)(?=,)"
+    r"|\b(?i:s?he|patient|pt|man|woman|gentleman|lady|wife|husband|spouse|partner|mother|father|mom|dad|sister"
+    r"|brother|aunt|uncle|cousin|friend|neighbou?r|grand(?:mother|father))"
+    rf"(?:['’]s|[ \t](?i:is|was))[ \t](?i:(?:now|already|almost|nearly|just)[ \t])?{SAID_AGE}"
+    r"|\b(?i:nonagenarian|centenarian)\b"
+)
+
+_PHONE = re.compile(
+    r"(?=[\d(+])(?<![\d.-])(?:\+\d{1,3}[\s.-]?|001[\s.-]|1[\s.-])?(?:\(\d{3}\)[\s.-]?|\d{3}[\s.-])\d{3}[\s.-]\d{4}"
+    r"(?:\s*(?:x|ext\.?|extension)\s*#?\d{1,6})?(?![\d-])"
+    r"|\+\d{1,3}[\s.(-]{0,2}\d(?:[\s.()-]{0,2}\d){6,13}(?!\d)"
+    r"|(?=[:#. \t])(?i:(?<=tel)|(?<=phone)|(?<=call)|(?<=fax)|(?<=cell)|(?<=mobile)|(?<=home)|(?<=work)|(?<=contact)"
+    r"|(?<=number)|(?<=dial))"
+    r"(?:[ \t]*(?i:is|at|no\.?|number|phone"
+    r"|#)){0,2}[:#. \t]{1,3}(?P<labelled>\(?\d(?:[\s.()-]{0,2}\d){6,12}(?:\s*(?:x"
+    r"|ext\.?)\s*\d{1,6})?)(?![\d-])"
+    r"|(?=[pPbBeE])(?i:\b(?:pager|beeper|pgr|pgy|ext(?:ension)?)\b\.?(?:\s*(?:is|at|no\.?"
+    rf"|number))?)[:#\s]*(?P<pager>\d{{3,7}}(?:[- ]\d{{2,4}}){{0,2}})(?!\d|{AMOUNT})"
+    r"|(?<![\w-])[2-9]\d{2}-\d{4}(?![\d-])|(?<!\w)[pP]\d{5}(?!\d)"
+)
+
+_LABELLED = re.compile(
+    r"\b(?P<label>"
+    + caseless(
+        r"mrn?(?!\d)|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case"
+        r"|encounter"
+        r"|visit|accession|csn|fin|har|"
+        r"(?:patient|pt|hosp(?:ital)?|clinic|member|subscriber|group|insurance|health plan|medicare|medicaid"
+        r"|employee|device|national|job|"
+        r"document|dictation|specimen|order|study) ?(?:id(?:entifier)?|no\b|number|#)|id|ssn?|social security"
+        r"|policy|license|licence|"
+        r"dea|npi|serial|vin|nhs|passport|plate|certificate|implant"
+    )
+    + r")(?P<mark>(?:\s*+(?i:no\b\.?|num(?:ber)?\b|id\b|is\b|[#/:=])){0,4}+)\s*+"
+    r"(?P<number>(?:[A-Za-z]{0,4}-?)?\d[\dA-Za-z]*+(?:[- ]\d[\dA-Za-z]*+){0,5})(?!\w)"
+)
+_BARE = re.compile(
+    r"unit|records?|chart|case|encounter|visit|fin|har|policy|licen[sc]e|plate|certificate|implant|serial",
+    re.IGNORECASE,
+)
+"""Words before any number, unless it is said to be one that they are called by."""
+_NUMBERED = re.compile(r"no\b|num|id\b|#", re.IGNORECASE)
+_IS_YEAR, _IS_AMOUNT = re.compile(YEAR), re.compile(AMOUNT)
+_RECORD = re.compile(
+    r"(?<![\w.,/-])\d{3}-\d{2}-\d{4}(?![\w-])"
+    r"|(?<![\w.,/-])\d{2,4}-\d{2}-\d{2}(?![\w-])"
+    r"|(?<![\w.,/$-])\d{7,14}(?![\w.]?\d|[\w%])"
+    r"|(?<![\w-])[A-Z]{1,4}-?\d{6,}+(?!\w)"
+)
+
+_EMAIL = re.compile(r"(?<![\w.+'-])[\w.+'-]++@[\w-]++(?:\.[\w-]++)++")
+_URL = re.compile(
+    r"(?i:\b(?:https?|ftp)://[^\s<>\"]+|\bwww\.[^\s<>\"]+"
+    r"|(?<![@\w.-])(?:[a-z0-9-]++\.)+(?:com|org|net|edu|gov|info|io|health|example"
+    r"|co\.uk)(?![a-z0-9-])(?:/[^\s<>\"]*)?)"
+    r"|(?<![\d.])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\d.])"
+)
+
+_STREETS = sorted(listed_words("streets"))
+_STREET = (
+    rf"(?:Dr(?!\.?[ \t]+[A-Z])|{'|'.join(_STREETS)}|STREET|ST|AVENUE|AVE|ROAD|RD|LANE|LN|DRIVE|DR|COURT|CT"
+    r"|BOULEVARD|BLVD|WAY|PLACE|PL)"
+)
+_STATES = (
+    "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND"
+    "|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|"
+    "VT|VA|WA|WV|WI|WY|DC|PR|VI|GU|AS|MP|PW|FM|MH|Alabama|Alaska|Arizona|Arkansas|California|Colorado"
+    "|Connecticut|Delaware|Florida|Georgia|"
+    "Hawaii|Idaho|Illinois|Indiana|Iowa|Kansas|Kentucky|Louisiana|Maine|Maryland|Massachusetts|Mass\\.?"
+    "|Michigan|Minnesota|Mississippi|"
+    "Missouri|Montana|Nebraska|Nevada|New Hampshire|New Jersey|New Mexico|New York|North Carolina"
+    "|North Dakota|Ohio|Oklahoma|Oregon|"
+    "Pennsylvania|Rhode Island|South Carolina|South Dakota|Tennessee|Texas|Utah|Vermont|Virginia|Washington"
+    "|West Virginia|Wisconsin|Wyoming"
+)
+_CAPITAL = r"(?:[A-ZÀ-Þ][\w'’.-]{0,40}+|\d{1,3}(?:st|nd|rd|th))"
+_TOWN = rf"{_CAPITAL}(?:[ -](?:{_CAPITAL}|on|upon|of|the|by)){{0,3}}"
+_ZIP = r"\d{5}(?:-\d{4})?"
+_UNIT = (
+    r"(?:,?\s*(?:(?i:apt|apartment|suite|ste|unit|floor|fl|room|rm|bldg|flat)\.?\s*+(?:#\s*+)?[\w-]{0,9}\d[\w-]{0,9}+(?![\w-])"
+    r"|(?i:apt|apartment|suite|ste)\.?\s*[A-Z]\b|#\s*[\w-]+))"
+)
+_REST = rf"(?:,?\s+{_TOWN},?\s+(?:{_STATES})(?!\w)(?:,?\s+{_ZIP})?)?"
+_FROM_A_HOUSE = (
+    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?\s+(?:{_CAPITAL}\s+){{0,4}}{_CAPITAL}{_UNIT}?,?\s+{_TOWN}"
+    rf",?\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)",
+    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:-\d+)?[ \t]+(?:[NSEW]{{1,2}}\.?[ \t]+)?"
+    rf"(?:{_CAPITAL}[ \t]+){{1,4}}{_STREET}\b\.?(?:\s+[NSEW]{{1,2}}\b\.?)?{_UNIT}?{_REST}",
+    rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?[ \t]+(?:{_CAPITAL}[ \t]+){{0,3}}{_CAPITAL}{_UNIT}{_REST}",
+    rf"(?i:(?<=at )|(?<=to )|(?<=from )|(?<=of )|(?<=on )|(?<=address: ))(?!(?:19|20|21|22)\d\d )\d{{2,6}}\s+"
+    rf"[A-Z][a-z]+\s+[A-Z][a-z]+(?:\s+[A-Z][a-z]+)?(?!\w){_REST}",
+)
+_FROM_A_TOWN = (
+    rf"(?<!\w)(?:(?:PSC|CMR|Unit)\s+\d+,?\s+Box\s+\d+|[A-Z]{{2,5}}\s+{_CAPITAL}),?\s+(?:APO|FPO|DPO)"
+    rf",?\s+A[AEP]\s+{_ZIP}(?!\d)",
+    rf"(?<!\w){_TOWN},\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)",
+    rf"(?<!\w)[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){{0,3}},[ ]+(?!MD|PA|MS|ND|DO)(?:{_STATES})(?!\w)",
+    r"(?i:(?<=in )|(?<=of )|(?<=from )|(?<=to )|(?<=near )|(?<=, ))"
+    r"[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){0,3},[ ]+(?:MD|PA|MS|ND)(?!\w)",
+    rf"(?<!\w)(?:{_STATES}),?\s+{_ZIP}(?!\d)",
+)
+_ADDRESS = re.compile(
+    rf"(?=\d)(?:{'|'.join(_FROM_A_HOUSE)})"
+    rf"|(?<!\w)[pP](?i:\.?\s?o\.? box)\s+\d+{_REST}"
+    rf"|(?=[A-ZÀ-Þ])(?:{'|'.join(_FROM_A_TOWN)})"
+    r"|(?<!\w)[zZ](?i:ip(?: ?code)?[:\s]+)(?P<zip>\d{5}(?:-\d{4})?)"
+)
+_LIVES = re.compile(
+    r"\b(?i:lives?|living|resid(?:es?|ing)|residen(?:ce|t)|born|raised|grew up|moved|relocated"
+    r"|home)\s+(?:(?i:in|to|from|of|at|near|outside)\s+)"
+    r"(?P<town>[A-ZÀ-Þ][a-zà-ÿ'’]{2,}(?:[ -][A-ZÀ-Þ][a-zà-ÿ'’]+){0,2})"
+)
+
+
+def shaped(text: str) -> list[Found]:
+    """Every identifier that has a shape, in order, none overlapping another."""
+    taken: list[Found] = []
+    for finds in (
+        _whole(_EMAIL, "email", text),
+        _whole(_URL, "url", text),
+        _whole(_ADDRESS, "address", text),
+        _labelled_records(text),
+        _whole(_PHONE, "phone", text),
+        _whole(_LIVES, "address", text),
+        _all("date", dates.in_full(text)),
+        _all("date", dates.without_year(text)),
+        _all("date", dates.expected(text)),
+        _whole(_RECORD, "record", text),
+        _whole(_AGE, "age", text),
+    ):
+        taken = without_overlaps(taken, finds)
+    return taken
+
+
+def substituted(text: str, found: Iterable[Found], by: Callable[[Found], str]) -> str:
+    """The text with something else in place of each of ``found``, which are in order and do not overlap."""
+    pieces, end = [], 0
+    for span in found:
+        pieces += [text[end : span.start], by(span)]
+        end = span.end
+    return "".join([*pieces, text[end:]])
+
+
+def without_overlaps(kept: list[Found], more: Iterable[Found]) -> list[Found]:
+    """``kept`` with those of ``more`` that touch none of it. Both are in order, and so is what is returned."""
+    starts = [found.start for found in kept]
+
+    def free(found: Found) -> bool:
+        i = bisect_left(starts, found.end)
+        return i == 0 or kept[i - 1].end <= found.start
+
+    return sorted([*kept, *filter(free, more)], key=lambda found: found.start)
+
+
+def _all(kind: Kind, spans: Iterable[tuple[int, int]]) -> Iterator[Found]:
+    return (Found(kind, start, end) for start, end in spans)
+
+
+def _whole(pattern: re.Pattern[str], kind: Kind, text: str) -> Iterator[Found]:
+    """Matches; where a group took part, it is the identifier and the rest its label."""
+    for match in pattern.finditer(text):
+        group = match.lastgroup if match.lastgroup in _INNER else None
+        start, end = match.span(group) if group else match.span()
+        yield Found(kind, start, end)
+
+
+_INNER = frozenset({"labelled", "pager", "age", "after", "apposed", "decade", "said", "zip", "town"})
+
+
+def _labelled_records(text: str) -> Iterator[Found]:
+    """Before telephone numbers and dates are looked for: what a label calls a record number is one."""
+    for match in _LABELLED.finditer(text):
+        if _numbers(match) and not dates.begins(text, match.start("number")):
+            yield Found("record", *match.span("number"))
+
+
+def _numbers(label: re.Match[str]) -> bool:
+    """Whether the number is one that somebody or something is known by: no year, amount or count."""
+    number, bare = label["number"], _BARE.fullmatch(label["label"])
+    digits = [sum(map(str.isdigit, group)) for group in number.split()]
+    if sum(digits) < 5 and _IS_AMOUNT.match(label.string, label.end()):
+        return False
+    if bare and not _NUMBERED.search(label["mark"]):
+        return max(digits) > 3 and not _IS_YEAR.fullmatch(number)
+    return max(digits) >= 3 or (sum(digits) >= 5 and not bare)

@@ -1,0 +1,193 @@
+"""What stands in a note instead of an identifier: made up, of the same shape, and the same for the same patient.
+
+Everything follows from a secret and the patient's number: without the secret neither a name nor a date leads back, and
+equal inputs give equal notes. Dates of a patient move together by whole weeks, so that intervals and weekdays stay.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from functools import cache
+from itertools import cycle
+
+from data_pipeline.notes.deidentification import name_lexicon
+from data_pipeline.notes.deidentification.phi_patterns import Kind, shaped, substituted
+
+OVER_89 = "90+"
+"""Instead of an age above 89: HIPAA's one class for all of them."""
+
+_WEEKS = range(4, 261)
+_MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
+           "november", "december")  # fmt: skip
+
+
+def with_one_class_over_89(text: str) -> str:
+    """A note that nobody stores, with the ages in it as they stand in all notes that a model learnt from.
+
+    >>> with_one_class_over_89("A 93 year old man, 67 kg.")
+    'A 90+ year old man, 67 kg.'
+    """
+    return substituted(text, (found for found in shaped(text) if found.kind == "age"), lambda _: OVER_89)
+
+
+class Surrogates:
+    """One patient's."""
+
+    def __init__(self, secret: bytes, subject_id: int) -> None:
+        self._secret = secret
+        self._subject = subject_id
+        weeks = self._number("shift", "", len(_WEEKS) * 2)
+        self._shift = timedelta(weeks=_WEEKS[weeks // 2] * (1 if weeks % 2 else -1))
+
+    def text(self, kind: Kind, original: str, written: datetime) -> str:
+        """What stands instead of ``original`` in a note of that moment."""
+        replace: dict[Kind, Callable[[str], str]] = {
+            "name": self._name,
+            "date": lambda day: self._date(day, written.date()),
+            "age": lambda _: OVER_89,
+            "phone": lambda number: self._digits("phone", number),
+            "record": lambda number: self._digits("record", number),
+            "address": self._address,
+            "email": lambda _: f"{self._pick('email', original, _words()[0]).lower()}@mailbox.invalid",
+            "url": lambda _: f"https://site{self._number('url', original, 10_000)}.invalid",
+        }
+        return replace[kind](original)
+
+    def _number(self, kind: str, original: str, below: int) -> int:
+        told = f"{self._subject}|{kind}|{original.lower()}".encode()
+        return int.from_bytes(hmac.digest(self._secret, told, hashlib.sha256)[:8]) % below
+
+    def _pick(self, kind: str, original: str, choices: tuple[str, ...]) -> str:
+        return choices[self._number(kind, original, len(choices))]
+
+    def _name(self, original: str) -> str:
+        """A given name for a given name, a surname for a surname, and an initial for an initial."""
+        token = name_lexicon.plain(original)
+        if len(token) == 1:
+            return chr(ord("A") + self._number("initial", token, 26))
+        given, family = _words()
+        chosen = given if token in name_lexicon.load().given else family
+        new = self._pick("name", token, chosen)
+        if name_lexicon.plain(new) == token:
+            new = chosen[(chosen.index(new) + 1) % len(chosen)]
+        return new.upper() if original.isupper() else new.lower() if original.islower() else new
+
+    def _digits(self, kind: str, original: str) -> str:
+        """Other digits and letters in the same shape; the same number written otherwise gives the same."""
+        key = re.sub(r"\W", "", original)
+        told = f"{self._subject}|{kind}|{key}".encode()
+        stream = cycle(hmac.digest(self._secret, told, hashlib.sha512))
+
+        def other(letter: str) -> str:
+            if letter.isdigit():
+                return str(next(stream) % 10)
+            return chr(ord("A") + next(stream) % 26) if letter.isalpha() else letter
+
+        return "".join(map(other, original))
+
+    def _address(self, original: str) -> str:
+        """A street for a street and a town for a town; the state goes too, being of no use without."""
+        family = _words()[1]
+        town = f"{self._pick('town', original, family)}ville"
+        if not original[:1].isdigit():
+            return town if not original.isdigit() else f"{self._number('zip', original, 100_000):05d}"
+        return f"{1 + self._number('house', original, 998)} {self._pick('street', original, family)} Street, {town}"
+
+    def _date(self, original: str, written: date) -> str:
+        for pattern, day_of in _READERS:
+            match = pattern.fullmatch(original)
+            day = day_of(match, written) if match else None
+            if match and day:
+                return _written(match, self._moved(day))
+        return str(self._moved(written))
+
+    def _moved(self, day: date) -> date:
+        try:
+            return day + self._shift
+        except OverflowError:
+            return day - self._shift  # as far, where the calendar ends
+
+
+def _written(match: re.Match[str], day: date) -> str:
+    """The day with the parts that the original has, each as wide and as spelt as it was there."""
+    parts = {name: span for name in match.re.groupindex if (span := match.span(name)) != (-1, -1)}
+    text, shift = match.string, 0
+    numbers = [match[name] for name in parts if name in ("month", "day")]
+    padded = all(len(n) == 2 for n in numbers) and ("month" in parts or numbers[:1] < ["1"])
+    for name, (start, end) in sorted(parts.items(), key=lambda item: item[1]):
+        new = _part(name, text[start + shift : end + shift], day, padded)
+        text = text[: start + shift] + new + text[end + shift :]
+        shift += len(new) - (end - start)
+    return text
+
+
+def _part(name: str, old: str, day: date, padded: bool) -> str:
+    if name == "year":
+        return f"{day.year:04d}"[-len(old) :]
+    if name == "suffix":
+        return {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10 if day.day not in (11, 12, 13) else 0, "th")
+    if name == "word":
+        word = _MONTHS[day.month - 1]
+        word = word if len(old) > 4 or old.lower() in _MONTHS else word[:3]
+        return word.upper() if old.isupper() else word if old.islower() else word.title()
+    number = day.month if name == "month" else day.day
+    return f"{number:02d}" if padded else str(number)
+
+
+def _day(year: int, month: int, day: int) -> date | None:
+    try:
+        return date(year, month, day)
+    except ValueError:
+        return None
+
+
+def _year(match: re.Match[str], month: int, day: int, written: date) -> int:
+    """The year as told; without one, that which brings the day nearest to when the note was written."""
+    told = match.groupdict().get("year")
+    if told and len(told) == 4:
+        return int(told)
+    if told:
+        century = written.year // 100 * 100 + int(told)
+        return century if century <= written.year + 20 else century - 100
+    near = [d for year in (written.year - 1, written.year, written.year + 1) if (d := _day(year, month, day))]
+    return min(near, key=lambda d: abs((d - written).days)).year if near else written.year
+
+
+def _month_first(match: re.Match[str], written: date) -> date | None:
+    month, day = int(match["month"]), int(match.groupdict().get("day") or 15)
+    return _day(_year(match, month, day, written), month, day)
+
+
+def _named_month(match: re.Match[str], written: date) -> date | None:
+    month = next(i for i, name in enumerate(_MONTHS, 1) if name.startswith(match["word"].lower()[:3]))
+    day = int(match.groupdict().get("day") or 15)
+    return _day(_year(match, month, day, written), month, day)
+
+
+_WORD = r"(?P<word>[A-Za-z]{3,9})\.?"
+_SUFFIX = r"(?P<suffix>st|nd|rd|th)?"
+_OR_YEAR = r"(?:[-,\s]+['’]?(?P<year>\d{4}|\d\d))?"
+_READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], date], date | None]], ...] = (
+    (re.compile(r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})"), _month_first),
+    (re.compile(r"(?P<month>\d{1,2})[-/.](?P<day>\d{1,2})(?:[-/.](?P<year>\d{4}|\d\d))?"), _month_first),
+    (re.compile(r"(?P<day>\d{1,2})[-/.](?P<month>\d{1,2})(?:[-/.](?P<year>\d{4}|\d\d))?"), _month_first),
+    (re.compile(r"(?P<month>\d{1,2})[-/.](?P<year>\d{4})"), _month_first),
+    (re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)"), _month_first),
+    (re.compile(rf"(?P<day>\d{{1,2}}){_SUFFIX}(?:\s+of\s+|[ -]?){_WORD}{_OR_YEAR}"), _named_month),
+    (re.compile(rf"{_WORD}[-\s]+(?:the\s+)?(?P<day>\d{{1,2}}){_SUFFIX}{_OR_YEAR}"), _named_month),
+    (re.compile(rf"{_WORD},?\s+(?:of\s+)?(?P<year>\d{{4}})"), _named_month),
+)
+
+
+@cache
+def _words() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Given names and surnames to choose from: those that are nothing else."""
+    lexicon = name_lexicon.load()
+
+    def plain_ones(part: str) -> tuple[str, ...]:
+        listed = name_lexicon.listed("en_US", part)  # type: ignore[arg-type]
+        return tuple(name for name in listed if name.isalpha() and lexicon.kind(name) == "name")
+
+    return plain_ones("first"), plain_ones("last")

@@ -1,0 +1,69 @@
+"""Stage: the de-identified notes as token numbers, made once for every model that reads with the same tokenizer."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from data_pipeline.notes import encoders
+from data_pipeline.notes.encoders import Encoder
+from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import NOTE_TOKENS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Params(Frozen):
+    dataset: str
+    notes: TableRef | None
+    """None where the extract has no notes."""
+    encoder: Encoder = Encoder()
+
+
+class Result(Frozen):
+    note_tokens: TableRef | None
+    encoder: Encoder
+    tokenizer: str
+    """SHA-256 of the tokenizer."""
+    token_count: int
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Writes NOTE_TOKENS.
+
+    Raises:
+        UsageError: the encoder's files can't be had.
+    """
+    from pyspark.sql import functions as f
+
+    from mediscale.storage import spark
+
+    if params.notes is None:
+        return Result(note_tokens=None, encoder=params.encoder, tokenizer="", token_count=0)
+    words = encoders.tokenizer(encoders.folder(settings, params.encoder))
+    revision = encoders.digest(words)
+    notes = spark.read(settings, params.notes)
+    work = partial(_work, tokenizer=words.to_str(), revision=revision)
+    tokens = notes.mapInArrow(work, NOTE_TOKENS.spark_schema())
+    written = spark.write(settings, tokens, params.dataset, "note_tokens", key)
+    total = spark.read(settings, written).agg(f.coalesce(f.sum(f.size("tokens")), f.lit(0))).first()
+    assert total is not None
+    return Result(note_tokens=written, encoder=params.encoder, tokenizer=revision, token_count=int(total[0]))
+
+
+def _work(batches: "Iterator[pa.RecordBatch]", tokenizer: str, revision: str) -> "Iterator[pa.RecordBatch]":
+    import pyarrow as pa
+    from tokenizers import Tokenizer
+
+    words = Tokenizer.from_str(tokenizer)
+    schema = NOTE_TOKENS.arrow_schema()
+    for batch in batches:
+        encoded = words.encode_batch(batch["text"].to_pylist(), add_special_tokens=False)
+        made = {
+            "tokenizer": pa.repeat(pa.scalar(revision), batch.num_rows),
+            "tokens": pa.array([note.ids for note in encoded], pa.list_(pa.int32())),
+        }
+        yield pa.RecordBatch.from_arrays(
+            [made[name] if name in made else batch[name] for name in schema.names], schema=schema
+        )

@@ -1,0 +1,84 @@
+"""A run whose stages are called by Kubeflow or by Airflow. Afterwards the CLI's loop finds every one of them done.
+
+What a runner prints goes to a log in the home: a person sees one line, or the one sentence of the stage that failed.
+"""
+
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TextIO
+
+from mediscale.core.errors import MediscaleError, UsageError
+from mediscale.core.settings import Settings
+from mediscale.pipeline import call
+from mediscale.pipeline.progress import Progress
+
+OURS = "mediscale: "
+"""How the CLI and the components print a stage's own sentence."""
+
+
+def orchestrate(
+    runner: str, settings: Settings, which: Mapping[str, str], config: call.RunConfig | None = None
+) -> None:
+    """Takes an extract to its promotion decisions by ``kubeflow`` (its local runner) or ``airflow``.
+
+    Raises:
+        UsageError: the runner is not installed here, or a stage would refuse its configuration.
+        InputError: there is no such source.
+        BusyError: the dataset is being run.
+        MediscaleError: a stage failed; the message is its own sentence.
+    """
+    call.check(config or {})
+    which = {**which, "path": _checked(which)}
+    name = which["dataset"] or which["source"] or "synthetic"
+    log = settings.home / "logs" / f"{runner}-{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    progress = Progress()
+    progress.console.print(
+        f"  each stage as a process of its own by {runner}; it tells {log}", soft_wrap=True
+    )
+    with (
+        call.exclusive(settings, f"run-{name}", "A run of this dataset"),
+        log.open("w", buffering=1) as stream,
+        progress.step(runner) as step,
+    ):
+        if not _RUN[runner](settings, which, config or {}, stream):
+            raise MediscaleError(sentence(log))
+        step.did = "every stage done"
+
+
+def _checked(which: Mapping[str, str]) -> str:
+    """The extract's folder as a step finds it wherever it runs here; empty for a synthetic hospital."""
+    from data_pipeline.ingest import source
+
+    if not which["source"]:
+        return ""
+    source.load(which["source"])
+    path = Path(which["path"]).resolve()
+    if not path.is_dir():
+        raise UsageError(f"There is no folder {which['path']}; --path names the extract's.")
+    return str(path)
+
+
+def _kubeflow(settings: Settings, which: Mapping[str, str], config: call.RunConfig, log: TextIO) -> bool:
+    from kubeflow_pipelines import local
+
+    with redirect_stdout(log):
+        return local.run(settings, {**which, "config": config})
+
+
+def _airflow(settings: Settings, which: Mapping[str, str], config: call.RunConfig, log: TextIO) -> bool:
+    from mediscale.cli import local_airflow
+
+    return local_airflow.run_loop(settings, which, config, log)
+
+
+_RUN = {"kubeflow": _kubeflow, "airflow": _airflow}
+
+
+def sentence(log: Path) -> str:
+    """The last sentence that a stage left in a log, or where to look."""
+    ours = [line for line in log.read_text(errors="replace").splitlines() if OURS in line]
+    if ours:
+        return ours[-1].partition(OURS)[2]
+    return f"A step ended without a word, as a killed process does; run again to go on, or read {log}."

@@ -1,0 +1,98 @@
+"""How a run ends for the person who started it: what was done, how good it is, what was decided, what to type next."""
+
+import sys
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from mediscale.core.commands import program, relative
+from mediscale.core.privacy import count
+
+if TYPE_CHECKING:
+    from mediscale.core.settings import Settings
+    from mediscale.pipeline.local import Run
+    from training.evaluation.evaluation_report import Estimate, Evidence
+
+PIPE_WIDTH = 160
+"""Columns of a table that goes to a file or a pipe."""
+
+
+def show(run: "Run") -> None:
+    """Prints the summary to standard output."""
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console.print()
+    console.print(run.progress.table())
+    for task, evidence in _evidence(run).items():
+        console.print()
+        console.print(_metrics(evidence))
+        console.print(f"[bold]decision[/]  {run.decisions[task].reason}")
+    for task, sentence in run.refusals.items():
+        console.print(f"\n[bold]{task}[/]: no model. {sentence}")
+    if run.verdicts:
+        console.print("\n[bold]watched[/]")
+        for sentence in run.verdicts:
+            console.print(f"  {sentence}")
+    if run.report is not None:
+        console.print(f"\n[bold]report[/]  {relative(run.report)}")
+    console.print("\n[bold]next[/]")
+    for command in _next(run):
+        console.print(f"  {command}", markup=False)
+    console.print("\nEvery output of a model needs a clinician's judgement.", style="dim")
+
+
+def _evidence(run: "Run") -> "dict[str, Evidence]":
+    from training.evaluation import evaluation_report as evidence
+
+    return {
+        task: evidence.read(run.settings, decision.evidence, decision.evidence_digest)
+        for task, decision in run.decisions.items()
+    }
+
+
+def _metrics(evidence: "Evidence") -> Table:
+    counts = evidence.counts
+    title = (
+        f"{evidence.model} on {count(counts.n)} held-out stays of {count(counts.subjects)} patients, "
+        f"{count(counts.events)} with the outcome"
+    )
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for header in ("", "value", "95 % interval"):
+        table.add_column(header, justify="left" if not header else "right")
+    for name, estimate in evidence.metrics.items():
+        table.add_row(name.replace("_", " "), *_cells(estimate))
+    for baseline in evidence.baselines:
+        table.add_row(f"auroc of {baseline.name}", *_cells(baseline.auroc))
+    for plain in evidence.plain_inputs:
+        table.add_row(f"auroc with only {', '.join(plain.inputs)}", *_cells(plain.auroc))
+    if evidence.oracle is not None:
+        table.add_row("auroc of the oracle (best possible)", *_cells(evidence.oracle.auroc))
+    return table
+
+
+def _cells(estimate: "Estimate") -> tuple[str, str]:
+    if estimate.value is None:
+        return "not estimable", ""
+    interval = "" if estimate.low is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
+    return f"{estimate.value:.3f}", interval
+
+
+def _next(run: "Run") -> list[str]:
+    settings = run.settings
+    promoted = any(decision.promoted for decision in run.decisions.values())
+    alias = "" if promoted else " --alias staging"
+    commands = []
+    if run.decisions:
+        commands.append(f"{program('mediscale')} serve --dataset {run.dataset}{alias}")
+        commands.append(
+            f"{program('mlflow', home=False)} ui --backend-store-uri {quote(_store(settings))} --port 5000"
+        )
+    commands.append(f"{program('mediscale')} run --source mimic-iv --path FOLDER_OF_YOUR_EXTRACT")
+    return commands
+
+
+def _store(settings: "Settings") -> str:
+    scheme, slashes, path = settings.tracking_uri.partition("///")
+    return f"{scheme}{slashes}{relative(Path(path))}" if scheme == "sqlite:" else settings.tracking_uri

@@ -1,0 +1,55 @@
+"""WHERE things are. How a stage works is in its ``Params``; nothing is read from the environment at import."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Locations, each overridable by ``MEDISCALE_<NAME>``; the defaults need no network and no server."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MEDISCALE_", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    home: Path = Path(".mediscale")
+    """Folder for everything that a local run leaves: lake, tracking store, reports, locks."""
+    lake: str = ""
+    """Root of the Delta lake, a path or a URI (s3://, gs://, abfss://). Default: ``<home>/lake``."""
+    tracking_uri: str = ""
+    """MLflow tracking and registry store. Default: SQLite in ``home``."""
+    artifact_root: str = ""
+    """Where MLflow keeps model files. Default: ``<home>/artifacts``."""
+    spark_master: str = "local[*]"
+    ray_address: str = ""
+    """Address of a running Ray cluster. Default: a local one, started and stopped by the stage."""
+    kfp_host: str = ""
+    """Address of a Kubeflow Pipelines API, for ``mediscale pipeline submit``."""
+    kfp_token: SecretStr = SecretStr("")
+    """Bearer token for it, where it asks for one."""
+    kfp_claim: str = ""
+    """Volume claim of the cluster that every step mounts as its home: the keys, locks and checkpoints of the steps."""
+    kfp_secret: str = ""
+    """Secret of the cluster whose keys are settings (MEDISCALE_LAKE, MEDISCALE_TRACKING_URI …) of every step."""
+    kfp_image: str = ""
+    """Image of the steps, in which ``mediscale`` is installed, with its registry. Default: its bare name."""
+    kfp_accelerator: str = ""
+    """What the cluster calls its accelerators, such as nvidia.com/gpu; the note model's step then asks for one."""
+    encoder: str = "all-MiniLM-L6-v2"
+    """What notes are read with: the packaged BERT, or a name of the hub whose revision is pinned in
+    ``data_pipeline.notes.encoders``, such as ``emilyalsentzer/Bio_ClinicalBERT``."""
+    spark_memory: str = Field("3g", pattern=r"^\d+[mg]$")
+    """Heap of a local Spark driver."""
+
+    def model_post_init(self, _context: object) -> None:
+        home = self.home.expanduser().resolve()
+        set_once = object.__setattr__  # frozen: this is the one place where defaults depend on home
+        set_once(self, "home", home)
+        set_once(self, "lake", self.lake or str(home / "lake"))
+        set_once(self, "tracking_uri", self.tracking_uri or f"sqlite:///{home / 'mlflow.db'}")
+        set_once(self, "artifact_root", self.artifact_root or str(home / "artifacts"))
+
+    def table_uri(self, dataset: str, table: str) -> str:
+        """Address of a Delta table: ``<lake>/<dataset>/<table>``."""
+        return f"{self.lake.rstrip('/')}/{dataset}/{table}"

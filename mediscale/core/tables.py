@@ -1,0 +1,404 @@
+"""Every Delta table, declared once: columns, types, units, keys, rules, privacy class, meaning.
+
+The declaration yields the Spark schema, the Arrow schema, the Great Expectations suite and the predicate that
+finds the rows to quarantine. Times are UTC wall-clock without a zone (``TimestampNTZ``), in microseconds.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql.types import StructType
+
+Kind = Literal["int64", "float64", "string", "bool", "timestamp", "list<float64>", "list<int32>"]
+Privacy = Literal["phi", "pseudonymous", "none"]
+
+SHARD = "shard"
+"""Partition column of the tables that are laid out by subject: ``subject_id mod shards``."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. ``nullable=False`` is itself a rule: a row without the value is quarantined."""
+
+    name: str
+    kind: Kind
+    description: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What every usable row fulfils: ``passes`` is a Spark SQL predicate, null counts as passing.
+
+    ``name`` is what a quarantined row carries as its reason, ``column`` where a person should look.
+    """
+
+    name: str
+    column: str
+    passes: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A declared table. ``open_ended`` tables carry further columns: features as float64, a source's own as strings."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    privacy: Privacy
+    rules: tuple[Rule, ...] = ()
+    partition_by: tuple[str, ...] = ()
+    open_ended: bool = False
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """The declared rules, after one for every column that may not be null."""
+        required = (
+            Rule(f"{c.name}_present", c.name, f"{c.name} IS NOT NULL", f"{c.description} is present")
+            for c in self.columns
+            if not c.nullable
+        )
+        return (*required, *self.rules)
+
+    def arrow_schema(self) -> "pa.Schema":
+        import pyarrow as pa
+
+        kinds = {
+            "int64": pa.int64(),
+            "float64": pa.float64(),
+            "string": pa.string(),
+            "bool": pa.bool_(),
+            "timestamp": pa.timestamp("us"),
+            "list<float64>": pa.list_(pa.float64()),
+            "list<int32>": pa.list_(pa.int32()),
+        }
+        return pa.schema([pa.field(c.name, kinds[c.kind]) for c in self.columns])
+
+    def spark_schema(self) -> "StructType":
+        from pyspark.sql import types as t
+
+        kinds = {
+            "int64": t.LongType(),
+            "float64": t.DoubleType(),
+            "string": t.StringType(),
+            "bool": t.BooleanType(),
+            "timestamp": t.TimestampNTZType(),
+            "list<float64>": t.ArrayType(t.DoubleType()),
+            "list<int32>": t.ArrayType(t.IntegerType()),
+        }
+        return t.StructType([t.StructField(c.name, kinds[c.kind], True) for c in self.columns])
+
+
+_EVENT_COLUMNS = (
+    Column("subject_id", "int64", "patient, pseudonymous within the dataset", nullable=False),
+    Column("time", "timestamp", "when it was true", nullable=False),
+    Column("code", "string", "what it is: LOINC//…, ICD10CM//…, HOSPITAL_ADMISSION//…, …", nullable=False),
+    Column("numeric_value", "float64", "value in the concept's unit, when there is one"),
+    Column("text_value", "string", "value that is a word"),
+    Column("available_time", "timestamp", "when the hospital knew it, never before time", nullable=False),
+    Column("visit_id", "int64", "hospital visit, when known"),
+    Column("unit", "string", "UCUM unit of numeric_value"),
+    Column("source", "string", "table of the extract", nullable=False),
+    Column("event_id", "int64", "the same for an assertion and its corrections", nullable=False),
+    Column("retracted", "bool", "true when this assertion withdraws the event", nullable=False),
+)
+
+_PROVENANCE = (
+    Column("file", "string", "file of the extract, relative to its root", nullable=False),
+    Column(
+        "line",
+        "int64",
+        "record in that file, the header being 1: the line where no value spans lines",
+        nullable=False,
+    ),
+)
+
+BRONZE = Table(
+    name="bronze",
+    description="A table of the extract as it came: its own columns follow, in lower case, each a string.",
+    columns=_PROVENANCE,
+    key=("file", "line"),
+    privacy="phi",
+    open_ended=True,
+)
+
+FACTS = Table(
+    name="facts",
+    description="Candidate events as read from bronze, each with the rules that it breaks.",
+    columns=(
+        *_EVENT_COLUMNS,
+        *_PROVENANCE,
+        Column("broken", "string", "names of the rules that the row breaks, comma-separated; null: usable"),
+    ),
+    key=("event_id", "available_time", "line"),
+    privacy="phi",
+    rules=(
+        Rule(
+            "value_readable",
+            "numeric_value",
+            "NOT unreadable",
+            "a value that should be a number can be read as one",
+        ),
+        Rule("unit_known", "unit", "NOT unit_unknown", "the unit is one that the source's YAML converts"),
+        Rule(
+            "value_plausible",
+            "numeric_value",
+            "isnan(numeric_value) = false AND numeric_value BETWEEN low AND high",
+            "the value is within the concept's plausible range (mediscale/core/concepts.py)",
+        ),
+        Rule(
+            "not_marked_error", "numeric_value", "NOT marked_error", "the source does not mark it as an error"
+        ),
+        Rule("visit_ordered", "time", "NOT visit_inverted", "its visit does not end before it begins"),
+        Rule(
+            "subject_listed", "subject_id", "subject_listed", "the patient is in the source's patient table"
+        ),
+        Rule("not_repeated", "event_id", "NOT repeated", "the same row does not stand in the extract twice"),
+    ),
+)
+"""Beside its columns a fact carries what its rules look at: ``low, high`` (double), ``unreadable, unit_unknown,
+marked_error, visit_inverted, subject_listed, repeated`` (boolean)."""
+
+EVENTS = Table(
+    name="events",
+    description="Silver: MEDS events, bitemporal and append-only, in subject shards sorted by subject and time.",
+    columns=(*_EVENT_COLUMNS, Column(SHARD, "int64", "subject_id mod the number of shards", nullable=False)),
+    key=("event_id", "available_time"),
+    privacy="phi",
+    partition_by=(SHARD,),
+)
+
+QUARANTINE = Table(
+    name="quarantine",
+    description="Rows that can't be used, with the reason and where they stand in the extract.",
+    columns=(
+        Column("source", "string", "table of the extract", nullable=False),
+        *_PROVENANCE,
+        Column("code", "string", "what the row would have been"),
+        Column("reason", "string", "names of the broken rules, comma-separated", nullable=False),
+    ),
+    key=("file", "line", "code", "reason"),
+    privacy="pseudonymous",
+)
+
+SUBJECTS = Table(
+    name="subjects",
+    description="The map from the source's patient identifiers to subject_id; erasing its row unlinks a patient.",
+    columns=(
+        Column("source_subject", "string", "the source's own patient identifier", nullable=False),
+        Column("subject_id", "int64", "patient, pseudonymous within the dataset", nullable=False),
+    ),
+    key=("subject_id",),
+    privacy="phi",
+)
+
+LABELS = Table(
+    name="labels",
+    description="Cohort of one task in MEDS label columns: who is at risk, when it is predicted, what happened.",
+    columns=(
+        Column("subject_id", "int64", "patient", nullable=False),
+        Column("visit_id", "int64", "first hospital visit of the (merged) stay", nullable=False),
+        Column("admission_time", "timestamp", "start of the merged stay", nullable=False),
+        Column(
+            "prediction_time", "timestamp", "data may be used up to and including this time", nullable=False
+        ),
+        Column("boolean_value", "bool", "whether the outcome happened", nullable=False),
+        Column("outcome_time", "timestamp", "when it happened; null when it did not"),
+        Column(
+            "known_time",
+            "timestamp",
+            "when the label was certain, the same time after the stay whatever the outcome",
+            nullable=False,
+        ),
+        Column(
+            "split", "string", "train, tuning or held_out; fixed salted hash of the subject", nullable=False
+        ),
+        Column("shard", "int64", "shard of the subject in events", nullable=False),
+    ),
+    key=("subject_id", "visit_id"),
+    privacy="pseudonymous",
+)
+
+FEATURES = Table(
+    name="features",
+    description="Gold: one row per label, its features as known at prediction_time.",
+    columns=(
+        Column("subject_id", "int64", "patient", nullable=False),
+        Column("visit_id", "int64", "first hospital visit of the stay", nullable=False),
+        Column("prediction_time", "timestamp", "data was used up to and including this time", nullable=False),
+    ),
+    key=("subject_id", "visit_id"),
+    privacy="phi",
+    open_ended=True,
+)
+
+TRAINING_SET = Table(
+    name="training_set",
+    description="Labels and features joined and frozen; what a model was trained, tuned and judged on.",
+    columns=(
+        Column("subject_id", "int64", "patient", nullable=False),
+        Column("visit_id", "int64", "first hospital visit of the stay", nullable=False),
+        Column("prediction_time", "timestamp", "data was used up to and including this time", nullable=False),
+        Column("boolean_value", "bool", "whether the outcome happened", nullable=False),
+        Column("split", "string", "train, tuning or held_out", nullable=False),
+        Column("sex", "string", "female, male or unknown: for subgroups", nullable=False),
+        Column("age_band", "string", "18-44, 45-64, 65-79, 80+ or unknown: for subgroups", nullable=False),
+        Column(
+            "ethnicity",
+            "string",
+            "source's group, or unknown: for subgroups, never a feature",
+            nullable=False,
+        ),
+    ),
+    key=("subject_id", "visit_id"),
+    privacy="phi",
+    open_ended=True,
+)
+
+NOTES = Table(
+    name="notes",
+    description="Clinical notes with surrogates in place of identifiers; each an assertion known at its own time.",
+    columns=(
+        Column("note_id", "int64", "the same for a note and its later versions", nullable=False),
+        Column("subject_id", "int64", "patient, pseudonymous within the dataset", nullable=False),
+        Column("visit_id", "int64", "hospital visit, when the note names one"),
+        Column("time", "timestamp", "when it was charted", nullable=False),
+        Column("available_time", "timestamp", "when it could be read, never before time", nullable=False),
+        Column("note_type", "string", "table of the extract that it is from", nullable=False),
+        Column("text", "string", "the note, de-identified, UTF-8", nullable=False),
+        Column("replaced", "int64", "how many identifiers were replaced", nullable=False),
+        *_PROVENANCE,
+    ),
+    key=("note_id", "available_time", "line"),
+    privacy="phi",
+    rules=(
+        Rule(
+            "subject_listed", "subject_id", "subject_listed", "the patient is in the source's patient table"
+        ),
+        Rule("not_blank", "text", "NOT blank", "the note holds at least one letter or digit"),
+        Rule("text_size", "text", "size <= 1048576", "the note is no longer than 1 MiB in UTF-8"),
+        Rule(
+            "text_readable", "text", "NOT unreadable", "the text was decoded without loss and is not binary"
+        ),
+        Rule(
+            "not_future",
+            "time",
+            "NOT future",
+            "it is not dated more than a day after it was stored, nor after the asked time",
+        ),
+        Rule(
+            "year_plausible",
+            "time",
+            "year(time) BETWEEN 1900 AND 2299 AND year(available_time) BETWEEN 1900 AND 2299",
+            "it is dated in the years 1900 to 2299, which shifted extracts stay in too, and so is when it was known",
+        ),
+        Rule("not_error", "text", "NOT marked_error", "the hospital did not mark the note as an error"),
+        Rule("not_repeated", "note_id", "NOT repeated", "the same note does not stand in the extract twice"),
+    ),
+)
+"""Beside its columns a candidate note carries what its rules look at: ``size`` (bytes), ``subject_listed, blank,
+unreadable, future, marked_error, repeated`` (boolean)."""
+
+NOTE_TOKENS = Table(
+    name="note_tokens",
+    description="The notes as numbers of one tokenizer, made once for every model that reads with it.",
+    columns=(
+        Column("note_id", "int64", "note", nullable=False),
+        Column("subject_id", "int64", "patient", nullable=False),
+        Column("visit_id", "int64", "hospital visit, when the note names one"),
+        Column("time", "timestamp", "when the note was charted", nullable=False),
+        Column("available_time", "timestamp", "when it could be read", nullable=False),
+        Column("note_type", "string", "table of the extract that it is from", nullable=False),
+        Column("tokenizer", "string", "SHA-256 of the tokenizer's file", nullable=False),
+        Column("tokens", "list<int32>", "the whole note, without special tokens", nullable=False),
+    ),
+    key=("note_id", "available_time", "tokenizer"),
+    privacy="phi",
+)
+
+NOTE_MARGINS = Table(
+    name="note_margins",
+    description="What a note model answered for the stays of its tuning split: what a combination is fitted on.",
+    columns=(
+        Column("subject_id", "int64", "patient", nullable=False),
+        Column(
+            "prediction_time", "timestamp", "notes were read up to and including this time", nullable=False
+        ),
+        Column("tokens", "int64", "tokens that were read; 0 where there was no note", nullable=False),
+        Column("margin", "float64", "uncalibrated log-odds", nullable=False),
+    ),
+    key=("subject_id", "prediction_time"),
+    privacy="phi",
+)
+
+PREDICTIONS = Table(
+    name="predictions",
+    description="Every answered prediction: what was asked, which version answered what.",
+    columns=(
+        Column("worker", "string", "process that answered", nullable=False),
+        Column("sequence", "int64", "number within the worker's log", nullable=False),
+        Column("prediction_id", "string", "returned to the caller", nullable=False),
+        Column("predicted_at", "timestamp", "when it was answered", nullable=False),
+        Column("task", "string", "mortality or readmission", nullable=False),
+        Column("model", "string", "registered model's name", nullable=False),
+        Column("model_version", "int64", "its version", nullable=False),
+        Column("subject_id", "int64", "patient, when asked for one known to the lake"),
+        Column("prediction_time", "timestamp", "the moment whose knowledge was used, for such a patient"),
+        Column("events_version", "int64", "version of the events table that was read, for such a patient"),
+        Column("risk", "float64", "calibrated probability answered", nullable=False),
+        Column("note_margin", "float64", "uncalibrated log-odds of the note, where one was read"),
+        Column(
+            "features", "list<float64>", "the model's inputs in its order, NaN where missing", nullable=False
+        ),
+    ),
+    key=("worker", "sequence", "task"),
+    privacy="phi",
+)
+
+PROMOTIONS = Table(
+    name="promotions",
+    description="Append-only history of alias moves; the truth that MLflow's aliases and serving follow.",
+    columns=(
+        Column("sequence", "int64", "1, 2, 3, …: one winner per number", nullable=False),
+        Column("model", "string", "registered model's name", nullable=False),
+        Column("task", "string", "mortality or readmission", nullable=False),
+        Column("alias", "string", "staging or production", nullable=False),
+        Column("from_version", "int64", "version that the alias pointed to, if any"),
+        Column("to_version", "int64", "version that it points to now", nullable=False),
+        Column("actor", "string", "person or scheduler that moved it", nullable=False),
+        Column("moved_at", "timestamp", "when", nullable=False),
+        Column("reason", "string", "one sentence", nullable=False),
+        Column("evidence_digest", "string", "SHA-256 of the evidence file", nullable=False),
+        Column("model_uri", "string", "folder of the model's files", nullable=False),
+        Column("model_digest", "string", "SHA-256 over the model's files", nullable=False),
+        Column("key", "string", "key of the stage call that decided", nullable=False),
+    ),
+    key=("sequence",),
+    privacy="none",
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        BRONZE, FACTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET, NOTES,
+        NOTE_TOKENS, NOTE_MARGINS, PREDICTIONS, PROMOTIONS
+    )
+}  # fmt: skip
+
+
+def declared(table: str) -> Table:
+    """The declaration of a table by its name in the lake; a task's table is ``<name>_<task>``."""
+    base = next((name for name in sorted(TABLES, key=len, reverse=True) if table == name
+                 or table.startswith(f"{name}_")), None)  # fmt: skip
+    if base is None:
+        raise KeyError(f"table {table!r} is not declared in mediscale/core/tables.py")
+    return TABLES[base]

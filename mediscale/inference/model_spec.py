@@ -1,0 +1,98 @@
+"""What a trained predictor is, as the file beside its trees says it: ``predictor.json``.
+
+Training writes it into the logged model's folder; serving and monitoring read it and need nothing else of the
+training code. Missing values are ``null`` here and NaN in arrays.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mediscale.core.refs import Frozen
+from mediscale.core.tasks import Task
+
+Number = TypeVar("Number", float, NDArray[np.float64])
+
+MODEL_FILE = "model.ubj"
+PREDICTOR_FILE = "predictor.json"
+NOTES_FOLDER = "notes"
+
+NOTICE = (
+    "Decision support for qualified staff, from a statistical model: it does not replace clinical judgement, "
+    "and no care may be given or withheld on this figure alone."
+)
+
+
+class Calibration(Frozen):
+    """Platt scaling of the trees' output: ``risk = 1 / (1 + exp(-(slope * margin + intercept)))``."""
+
+    slope: float
+    intercept: float
+
+
+class Combination(Frozen):
+    """How a version answers when a note was read beside the values: in log-odds,
+    ``table * t + notes * (n - usual) + intercept``, where t is the table model's calibrated answer and n the note
+    model's. Its files lie beside the trees, in the folder ``NOTES_FOLDER``."""
+
+    table: float
+    notes: float
+    usual: float
+    """The note model's mean answer on the tuning split: what its contribution is measured from."""
+    intercept: float
+    thresholds: dict[str, float]
+    """Operating points on the combined risk, by name; chosen on the tuning split."""
+
+    def log_odds(self, table: Number, notes: Number) -> Number:
+        """Of the combined risk, from both models' calibrated answers in log-odds."""
+        return self.table * table + self.notes * (notes - self.usual) + self.intercept
+
+
+class KnownAnswer(Frozen):
+    """A made-up input row (all missing, medians, a plain request; never a patient's) and what must come out of it.
+
+    Serving recomputes these when it loads a model and refuses one that answers otherwise.
+    """
+
+    name: str
+    inputs: tuple[float | None, ...]
+    """In the order of ``PredictorSpec.features``."""
+    margin: float
+    """Uncalibrated log-odds: sum of the leaves and the base score."""
+    risk: float
+    contributions: tuple[float, ...]
+    """Exact SHAP values on the margin, in the order of the features; with ``PredictorSpec.bias`` they sum to it."""
+
+
+class PredictorSpec(Frozen):
+    """``predictor.json``: all that is needed beside ``model_file`` to answer and to explain one row."""
+
+    name: str
+    """Registered model's name, ``<dataset>-<task>``. The version is given at registration, so it is not in here."""
+    dataset: str
+    task: Task
+    outcome: str
+    """What the risk is the risk of, in words."""
+    features: tuple[str, ...]
+    """Inputs in the order of the trees' feature indices."""
+    plain_inputs: tuple[str, ...]
+    """Names that a request may use; ``data_pipeline.features.kernel.from_values`` turns them into features."""
+    calibration: Calibration
+    thresholds: dict[str, float]
+    """Operating points on the calibrated risk, by name; chosen on the tuning split."""
+    bias: float
+    """Expected margin: what the SHAP contributions are measured from."""
+    baseline_risk: float
+    """Calibrated risk at ``bias``."""
+    importance: dict[str, float]
+    """Mean absolute SHAP value of each feature on a sample of the training split."""
+    known_answers: tuple[KnownAnswer, ...]
+    best_iteration: int
+    """Trees 0…best_iteration are in ``model_file`` and all of them are used."""
+    key: str
+    """Key of the stage call that trained it."""
+    notes: Combination | None = None
+    """Set where the version reads clinical notes too."""
+    model_file: str = MODEL_FILE
+    notice: str = NOTICE

@@ -1,0 +1,75 @@
+"""A note model that answers: its graph in ONNX Runtime on the CPU, its known texts recomputed when it is loaded.
+
+Serving and evaluation share it. It needs neither torch nor transformers, and unpickles nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from mediscale.core.errors import StorageError
+from mediscale.inference import collate
+from mediscale.inference.collate import Tokens
+from mediscale.inference.note_model_spec import GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE, NoteSpec
+
+TOLERANCE = 1e-3
+"""In log-odds, between ONNX Runtime here and torch in training."""
+_BUDGET = 8192
+"""Padded tokens that are read at once."""
+
+Floats = NDArray[np.float64]
+
+
+class NoteReader:
+    """One note model. Immutable, so requests and threads may share it."""
+
+    def __init__(self, files: Mapping[str, bytes], threads: int = 1) -> None:
+        """``files`` are the model's by name.
+
+        Raises:
+            StorageError: a file is missing or damaged, or the known texts are not answered as they were in training.
+        """
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        try:
+            self.spec = NoteSpec.model_validate_json(files[SPEC_FILE])
+            self._tokenizer = Tokenizer.from_str(files[TOKENIZER_FILE].decode())
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            self._session = onnxruntime.InferenceSession(
+                files[GRAPH_FILE], options, providers=["CPUExecutionProvider"]
+            )
+        except (KeyError, ValidationError) as error:
+            raise StorageError("The note model's folder lacks what reading needs; train it again.") from error
+        self._special = collate.special(self._tokenizer)
+        self._check()
+
+    def tokens(self, text: str) -> Tokens:
+        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+
+    def windows(self, notes: Sequence[Tokens]) -> list[Tokens]:
+        """What the network reads of a stay's notes, newest first."""
+        return collate.windows(notes, self.spec.window, self.spec.most_windows)
+
+    def margins(self, stays: Sequence[Sequence[Tokens]]) -> Floats:
+        """Uncalibrated log-odds (n) of stays, each given as its windows."""
+        found = np.zeros(len(stays))
+        for members in collate.grouped(collate.lengths(stays), _BUDGET, 0):
+            batch = collate.batch([stays[i] for i in members], self._special)
+            parts = self._session.run(None, {"input_ids": batch.ids, "attention_mask": batch.mask})
+            starts = np.flatnonzero(np.diff(batch.owner, prepend=-1))
+            weighted, weight = (np.add.reduceat(part.astype(np.float64), starts) for part in parts)
+            found[members] = (weighted / weight).sum(axis=1)
+        return found
+
+    def _check(self) -> None:
+        known = self.spec.known_texts
+        read = partial(collate.windows, window=self.spec.window, most=1)
+        found = self.margins([read([self.tokens(text.text)]) for text in known])
+        if not known or not np.allclose(found, [text.margin for text in known], rtol=0, atol=TOLERANCE):
+            raise StorageError(f"{self.spec.name} does not answer as it did in training; it is not served.")

@@ -1,0 +1,339 @@
+"""What one run's report says, collected from manifests, evidence files and model folders; nothing is computed anew."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from data_pipeline.notes import encoders
+from data_pipeline.notes.encoders import Encoder
+from mediscale.core.errors import MediscaleError
+from mediscale.core.refs import ModelRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import FACTS
+from mediscale.core.tasks import TASKS
+from mediscale.core.tasks import Task as TaskName
+from mediscale.inference.model_spec import PREDICTOR_FILE, PredictorSpec
+from mediscale.pipeline import call as stages
+from mediscale.pipeline import steps as graph
+from mediscale.report import labels as words
+from mediscale.report import note_sections as notes
+from mediscale.storage import lake, registry
+from mediscale.storage.calls import Manifest
+from mediscale.storage.lineage import DECISION, Run
+from training.evaluation import evaluation_report as evidences
+from training.evaluation.evaluation_report import Evidence
+from training.notes import note_model
+from training.promotion import policy
+from training.promotion.policy import Policy
+from training.tabular.export import OUTCOMES
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What came in."""
+
+    source: str
+    path: str
+    digest: str
+    made_up: bool
+    tables: tuple[tuple[str, int], ...]
+    """Name and rows."""
+    absent: tuple[str, ...]
+    judged: int
+    quarantined: int
+    reasons: tuple[tuple[str, str, int], ...]
+    """Rule, what every usable row fulfils, and how many rows broke it; the most frequent first."""
+    events: int
+
+
+@dataclass(frozen=True)
+class Split:
+    name: str
+    purpose: str
+    stays: int
+    patients: int
+    events: int
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How visits became the cohort of a task."""
+
+    steps: tuple[tuple[str, int, int], ...]
+    """What, how many are left, how many were left out at this step."""
+    outcomes: tuple[tuple[str, int], ...]
+    splits: tuple[Split, ...]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The decision about one version, and what it rests on."""
+
+    model: ModelRef
+    digest: str
+    uri: str
+    run_id: str
+    status: str
+    """``production``, ``staging`` or ``refused``."""
+    reason: str
+    actor: str
+    at: datetime
+    evidence: Evidence
+    policy: Policy
+    spec: PredictorSpec | None
+    """None where the model's folder is not in reach."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One outcome that is predicted."""
+
+    name: str
+    title: str
+    outcome: str
+    flow: Flow | None
+    decided: Decided | None
+    notes: notes.Combined | None
+    reached: str
+    """The last stage that ended."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All of it."""
+
+    run: Run
+    landed: Landed
+    tasks: tuple[Task, ...]
+    notes: notes.Read | None
+    watched: "Watched | None"
+    commands: tuple[str, ...]
+
+    @property
+    def decided_at(self) -> datetime:
+        return self.run.all(DECISION)[-1].started_at
+
+    @property
+    def seconds(self) -> float:
+        return sum(call.seconds for call in self.run.calls)
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        told = (a for task in self.tasks if task.decided for a in task.decided.evidence.assumptions)
+        return tuple(dict.fromkeys(told))
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window of answered predictions that was judged for drift."""
+
+    name: str
+    start: datetime
+    end: datetime
+    predictions: int
+    watched: int
+    drifted: bool
+    summary: str
+    ratios: Mapping[str, float]
+    """Column → its statistic as a multiple of the threshold beyond which it has drifted."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen of the version since it was decided."""
+
+    model: str
+    rehearsed: bool
+    windows: tuple[Window, ...]
+    retrain: bool
+    reason: str
+
+
+def collect(settings: Settings, run: Run) -> Contents:
+    """
+    Raises:
+        StorageError: an evidence file was changed.
+        NotFoundError: one is gone.
+    """
+    return Contents(
+        run=run,
+        landed=_landed(run),
+        tasks=tuple(_task(settings, run, task) for task in TASKS if task in run.tasks),
+        notes=notes.read(run),
+        watched=_watched(settings, run),
+        commands=tuple(_commands(run)),
+    )
+
+
+def _landed(run: Run) -> Landed:
+    bronze, quality, silver = (_only(run, stage) for stage in ("bronze", "quality", "silver"))
+    rows = {output.ref.table.removeprefix("bronze_"): output.rows for output in bronze.outputs}
+    meanings = {rule.name: rule.meaning for rule in FACTS.all_rules}
+    reasons = sorted(quality.result["reasons"].items(), key=lambda item: (-item[1], item[0]))
+    return Landed(
+        source=bronze.params["source"],
+        path=bronze.params["path"],
+        digest=bronze.params["extract_digest"],
+        made_up=run.newest("synthetic") is not None,
+        tables=tuple(sorted(rows.items(), key=lambda item: (-item[1], item[0]))),
+        absent=tuple(bronze.result["absent"]),
+        judged=quality.result["judged"],
+        quarantined=quality.result["quarantined"],
+        reasons=tuple((name, meanings.get(name, words.plain(name)), n) for name, n in reasons),
+        events=silver.result["event_count"],
+    )
+
+
+def _only(run: Run, stage: str) -> Manifest:
+    found = run.newest(stage)
+    if found is None:
+        raise MediscaleError(
+            f"The run has no manifest of {stage}; its lake is incomplete, restore it from a backup."
+        )
+    return found
+
+
+def _task(settings: Settings, run: Run, task: TaskName) -> Task:
+    decision = run.newest(DECISION, task)
+    return Task(
+        name=task,
+        title=words.TITLES[task],
+        outcome=OUTCOMES[task],
+        flow=_flow(run, task),
+        decided=_decided(settings, run, decision) if decision else None,
+        notes=notes.combined(settings, run, task),
+        reached=[call for call in run.calls if call.params.get("task") == task][-1].stage,
+    )
+
+
+def _flow(run: Run, task: str) -> Flow | None:
+    labels, frozen = run.newest("labels", task), run.newest("training_set", task)
+    if labels is None:
+        return None
+    counts = list(labels.result["flow"].items())
+    last = next(i for i, (name, _) in enumerate(counts) if name in ("certain", "followed_up"))
+    before = [counts[0][1], *(n for _, n in counts[:last])]
+    steps = [
+        (words.AT_RISK[task] if name == "at_risk" else words.FLOW[name], n, lost - n)
+        for (name, n), lost in zip(counts[: last + 1], before, strict=True)
+    ]
+    outcomes = [(words.FLOW[name], n) for name, n in counts[last + 1 :]]
+    return Flow(tuple(steps), tuple(outcomes), tuple(_splits(frozen.result["counts"] if frozen else {})))
+
+
+def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:
+    for name, numbers in counts.items():
+        label, purpose = words.SPLITS[name]
+        yield Split(label, purpose, numbers["n"], numbers["subjects"], numbers["events"])
+
+
+def _decided(settings: Settings, run: Run, decision: Manifest) -> Decided:
+    params, result = decision.params, decision.result
+    reached = "production" if result["promoted"] else "staging" if result["staged"] else "refused"
+    model = ModelRef.model_validate(params["model"])
+    return Decided(
+        model=model,
+        digest=params["model_digest"],
+        uri=params["model_uri"],
+        run_id=_run_id(run, model),
+        status=reached,
+        reason=result["reason"],
+        actor=params["actor"],
+        at=datetime.fromisoformat(params["moved_at"]),
+        evidence=evidences.read(settings, params["evidence"], params["evidence_digest"]),
+        policy=policy.of(params["task"]),
+        spec=_spec(settings, params["model_uri"]),
+    )
+
+
+def _run_id(run: Run, model: ModelRef) -> str:
+    makers = (c for c in run.calls if c.result.get("model") == model.model_dump() and "run_id" in c.result)
+    return next((str(call.result["run_id"]) for call in makers), "")
+
+
+def _spec(settings: Settings, model_uri: str) -> PredictorSpec | None:
+    filesystem, folder = lake.filesystem(registry.locate(settings, model_uri))
+    try:
+        with filesystem.open_input_stream(f"{folder}/{PREDICTOR_FILE}") as stream:
+            return PredictorSpec.model_validate_json(stream.read())
+    except (OSError, ValueError):
+        return None
+
+
+def _watched(settings: Settings, run: Run) -> Watched | None:
+    verdict, rehearsal = run.newest("retrain"), run.newest("rehearsal")
+    if verdict is None:
+        return None
+    names = {w["start"]: w["name"] for w in rehearsal.result["windows"]} if rehearsal else {}
+    judged = verdict.params["windows"]
+    return Watched(
+        model=str(ModelRef.model_validate(judged[-1]["model"])),
+        rehearsed=any(window["start"] in names for window in judged),
+        windows=tuple(_window(settings, window, names) for window in judged),
+        retrain=verdict.result["retrain"],
+        reason=verdict.result["reason"],
+    )
+
+
+def _window(settings: Settings, window: Mapping[str, Any], names: Mapping[str, str]) -> Window:
+    start, end = (datetime.fromisoformat(window[at]) for at in ("start", "end"))
+    return Window(
+        name=names.get(window["start"], f"{start:%Y-%m-%d}"),
+        start=start,
+        end=end,
+        predictions=window["n"],
+        watched=window["watched"],
+        drifted=window["drifted"],
+        summary=window["summary"].partition(" (")[0],
+        ratios=dict(_ratios(settings, window["report"])),
+    )
+
+
+def _ratios(settings: Settings, page: str | None) -> Iterator[tuple[str, float]]:
+    from monitoring.drift.drift import Numbers
+
+    path = (settings.home / page).with_suffix(".json") if page else None
+    if path is None or not path.is_file():
+        return
+    numbers = Numbers.model_validate_json(path.read_text())
+    for column in numbers.columns:
+        if column.threshold > 0:
+            yield column.column, column.statistic / column.threshold
+    for missing in numbers.missing:
+        if missing.threshold > 0:
+            change = abs(missing.share - missing.reference_share)
+            yield f"{missing.column} missing", change / missing.threshold
+
+
+def _commands(run: Run) -> Iterator[str]:
+    made_up, bronze, tokens = run.newest("synthetic"), _only(run, "bronze"), run.newest("note_tokens")
+    if made_up is not None:
+        usual, which = "synthetic", ["--size", made_up.params["size"]]
+    else:
+        usual, which = (
+            bronze.params["source"],
+            ["--source", bronze.params["source"], "--path", bronze.params["path"]],
+        )
+    if run.dataset != usual:
+        which += ["--dataset", run.dataset]
+    encoder = Encoder.model_validate(tokens.params["encoder"]) if tokens else encoders.PACKAGED
+    reader = "" if encoder == encoders.PACKAGED else f"MEDISCALE_ENCODER={encoder.name} "
+    yield reader + shlex.join(["mediscale", "run", *which, *_settings_of(run, encoder)])
+    yield f"mediscale report {run.all(DECISION)[-1].key[:12]}"
+
+
+def _settings_of(run: Run, encoder: Encoder) -> Iterator[str]:
+    """What ``mediscale run`` has to be told for the same keys; each task gets the same."""
+    for stage in ("synthetic", *(step.stage for step in graph.LOOP if step.stage != DECISION)):
+        call = run.newest(stage)
+        recipe = note_model.RECIPES.get(encoder.name, {}) if stage == "note_model" else {}
+        given = stages.configured(stage, call.params) if call else {}
+        for name, value in given.items():
+            if value != recipe.get(name):
+                yield from (
+                    "--set",
+                    f"{stage}.{name}={value if isinstance(value, str) else json.dumps(value)}",
+                )

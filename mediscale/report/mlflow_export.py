@@ -1,0 +1,189 @@
+"""A run as MLflow's users expect it: one parent, a child for each stage call, the page and its charts where they look.
+
+Like the page it is read off the manifests, so every runner's runs look the same, and tells no small counts. A call has
+one run, known by its key: what another run had done before stays that run's child, and nothing is made twice.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mediscale.core import privacy
+from mediscale.core.settings import Settings
+from mediscale.report import svg
+from mediscale.storage import lineage, registry
+from mediscale.storage.calls import Manifest
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+    from mediscale.report.data import Contents
+    from mediscale.report.page import Page, Part
+
+RUN_TAG = "mediscale.run"
+"""Tag of a parent: the name of its run."""
+PARENT_TAG = "mlflow.parentRunId"
+"""By which MLflow's UI nests runs."""
+_LONGEST = 6000
+"""MLflow's limit of a parameter's text."""
+
+
+def publish(settings: Settings, page: "Page", path: Path) -> str:
+    """Makes or completes the run's parent and children, with the page at ``path``; returns the parent's id."""
+    mlflow, run = registry.client(settings), page.contents.run
+    experiment = registry.experiment(settings, mlflow, run.dataset)
+    parent = _parent(mlflow, experiment, page.contents)
+    children = {call.key: _child(mlflow, experiment, parent, call) for call in run.calls}
+    for part in page.parts:
+        evaluated = run.newest("evaluate", part.task.name)
+        decided = part.decided
+        if evaluated is not None and decided is not None:
+            homes = {children[evaluated.key], decided.run_id} - {""}
+            for run_id in sorted(homes):
+                _charts(mlflow, run_id, part)
+    mlflow.log_text(parent, path.read_text(encoding="utf-8"), "report.html")
+    mlflow.set_terminated(parent, "FINISHED", end_time=_ended(run.calls[-1]))
+    return parent
+
+
+def _parent(mlflow: "MlflowClient", experiment: str, contents: "Contents") -> str:
+    run = contents.run
+    held = mlflow.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run.name}'", max_results=1)
+    told = "\n\n".join(
+        f"**{task.title}**: {task.decided.reason if task.decided else 'no model'}" for task in contents.tasks
+    )
+    tags = {
+        RUN_TAG: run.name,
+        "mediscale.lock": run.calls[-1].lock,
+        "mlflow.note.content": f"{told}\n\nThe whole report is among the artifacts.",
+    }
+    if held:
+        parent = str(held[0].info.run_id)
+        for name, value in tags.items():
+            mlflow.set_tag(parent, name, value)
+    else:
+        began = _milliseconds(run.calls[0])
+        parent = str(mlflow.create_run(experiment, began, tags, run_name=run.name).info.run_id)
+    _log(mlflow, parent, _milliseconds(run.calls[-1]), _asked(contents), _figures(contents))
+    return parent
+
+
+def _asked(contents: "Contents") -> dict[str, str]:
+    """What the run was made of and led to."""
+    told = {
+        "dataset": contents.run.dataset,
+        "source": contents.landed.source,
+        "extract": contents.landed.digest,
+    }
+    return told | {f"{t.name}.decision": t.decided.status for t in contents.tasks if t.decided}
+
+
+def _figures(contents: "Contents") -> dict[str, float]:
+    told = {"seconds": contents.seconds, "quarantined": float(contents.landed.quarantined)}
+    for task in contents.tasks:
+        for name, estimate in task.decided.evidence.metrics.items() if task.decided else ():
+            ends = {"": estimate.value, "_low": estimate.low, "_high": estimate.high}
+            told |= {f"{task.name}.{name}{end}": v for end, v in ends.items() if v is not None}
+    return privacy.tellable(told.items())
+
+
+def _child(mlflow: "MlflowClient", experiment: str, parent: str, call: Manifest) -> str:
+    """The run of a call: the one that the stage itself logged, or one made here."""
+    held = mlflow.search_runs([experiment], f"tags.`{registry.KEY_TAG}` = '{call.key}'", max_results=1)
+    if held:
+        child = held[0]
+        if PARENT_TAG not in child.data.tags:
+            mlflow.set_tag(child.info.run_id, PARENT_TAG, parent)
+            for name, value in _tags(call).items():
+                mlflow.set_tag(child.info.run_id, name, value)
+        return str(child.info.run_id)
+    name = f"{call.stage} {lineage.task_of(call)}".strip()
+    tags = {**_tags(call), registry.KEY_TAG: call.key, PARENT_TAG: parent}
+    began = _milliseconds(call)
+    child_id = str(mlflow.create_run(experiment, began, tags, run_name=name).info.run_id)
+    _log(mlflow, child_id, began, dict(_params(call.params)), _measured(call))
+    mlflow.log_inputs(child_id, [_dataset(table) for table in _tables(call.params)])
+    mlflow.set_terminated(child_id, "FINISHED", end_time=_ended(call))
+    return child_id
+
+
+def _tags(call: Manifest) -> dict[str, str]:
+    tables = ", ".join(f"{output.ref} ({privacy.count(output.rows)} rows)" for output in call.outputs)
+    return {
+        "mediscale.stage": call.stage,
+        "mediscale.task": lineage.task_of(call),
+        "mediscale.code": call.code,
+        "mediscale.lock": call.lock,
+    } | ({"mediscale.core.tables": tables[:_LONGEST]} if tables else {})
+
+
+def _params(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in params.items():
+        if value is None:
+            continue
+        text = value if isinstance(value, str) else json.dumps(privacy.told(value), sort_keys=True)
+        yield name, text[:_LONGEST]
+
+
+def _measured(call: Manifest) -> dict[str, float]:
+    rows = {f"rows.{output.ref.table}": float(output.rows) for output in call.outputs}
+    told = {"seconds": call.seconds} | rows | dict(_numbers("", call.result))
+    return {name.replace("/", "_"): value for name, value in privacy.tellable(told.items()).items()}
+
+
+def _numbers(before: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Numbers of a result by their path."""
+    if isinstance(value, Mapping) and "version" not in value:
+        for name, inner in value.items():
+            yield from _numbers(f"{before}.{name}" if before else str(name), inner)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield before, float(value)
+
+
+def _tables(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        if {"table_id", "version"} <= value.keys():
+            yield value
+        else:
+            for inner in value.values():
+                yield from _tables(inner)
+
+
+def _dataset(table: Mapping[str, Any]) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = {
+        "path": f"{table['dataset']}/{table['table']}",
+        "delta_table_version": table["version"],
+        "delta_table_id": table["table_id"],
+    }
+    digest = f"{table['table_id'][:8]}v{table['version']}"
+    dataset = Dataset(str(table["table"]), digest, "delta_table", json.dumps(source))
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "input")])
+
+
+def _charts(mlflow: "MlflowClient", run_id: str, part: "Part") -> None:
+    for chart in part.charts:
+        mlflow.log_text(run_id, svg.standalone(chart.svg), f"plots/{chart.name.partition('-')[2]}.svg")
+
+
+def _log(
+    mlflow: "MlflowClient", run_id: str, at: int, params: Mapping[str, str], figures: Mapping[str, float]
+) -> None:
+    from mlflow.entities import Metric, Param
+
+    mlflow.log_batch(
+        run_id,
+        metrics=[Metric(name, value, at, 0) for name, value in sorted(figures.items())],
+        params=[Param(name, value) for name, value in sorted(params.items())],
+    )
+
+
+def _milliseconds(call: Manifest) -> int:
+    return round(call.started_at.timestamp() * 1000)
+
+
+def _ended(call: Manifest) -> int:
+    return round((call.started_at + timedelta(seconds=call.seconds)).timestamp() * 1000)

@@ -1,0 +1,78 @@
+"""What the report says of clinical notes: how they were made safe to read, what was read, and what it was worth."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mediscale.core.settings import Settings
+from mediscale.core.tables import NOTES
+from mediscale.storage import lake
+from mediscale.storage.lineage import Run
+from training.notes.note_mlflow_model import WORDS_FILE
+
+
+@dataclass(frozen=True)
+class Read:
+    """The notes of the whole extract."""
+
+    notes: int
+    identifiers: int
+    """Replaced by surrogates, in all notes."""
+    quarantined: int
+    reasons: tuple[tuple[str, str, int], ...]
+    """Rule, what every usable note fulfils, and how many notes broke it."""
+    tokens: int
+    encoder: str
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A task's note model beside its table model."""
+
+    reads: bool
+    """The decided version reads notes."""
+    reason: str
+    model: str
+    words: Mapping[str, float]
+    """What words added to the log-odds on average; empty where the artifacts are not in reach."""
+
+
+def read(run: Run) -> Read | None:
+    """None where the extract had no notes."""
+    scrubbed, tokens = run.newest("deidentify"), run.newest("note_tokens")
+    if scrubbed is None or tokens is None or scrubbed.result["notes"] is None:
+        return None
+    meanings = {rule.name: rule.meaning for rule in NOTES.all_rules}
+    broken = sorted(scrubbed.result["reasons"].items(), key=lambda item: (-item[1], item[0]))
+    return Read(
+        notes=scrubbed.result["note_count"],
+        identifiers=scrubbed.result["replaced"],
+        quarantined=scrubbed.result["notes_quarantined"],
+        reasons=tuple((name, meanings.get(name, name), n) for name, n in broken),
+        tokens=tokens.result["token_count"],
+        encoder=tokens.result["encoder"]["name"],
+    )
+
+
+def combined(settings: Settings, run: Run, task: str) -> Combined | None:
+    """None where there was no note model for the task."""
+    trained, together = run.newest("note_model", task), run.newest("combination", task)
+    if trained is None or together is None or trained.result["note_model"] is None:
+        return None
+    made = trained.result["note_model"]
+    return Combined(
+        reads=together.result["reads_notes"],
+        reason=together.result["reason"],
+        model=f"{made['model']['name']} v{made['model']['version']}",
+        words=_words(settings, run.dataset, made["run_id"]),
+    )
+
+
+def _words(settings: Settings, dataset: str, run_id: str) -> dict[str, float]:
+    root = f"{settings.artifact_root.rstrip('/')}/{dataset}/{run_id}/artifacts"
+    filesystem, folder = lake.filesystem(root)
+    try:
+        with filesystem.open_input_stream(f"{folder}/{WORDS_FILE}") as stream:
+            return {str(word): float(score) for word, score in json.loads(stream.read()).items()}
+    except (OSError, ValueError):
+        return {}

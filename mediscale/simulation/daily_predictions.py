@@ -1,0 +1,91 @@
+"""Stage: the morning round of a simulated day. Whoever reached the landmark since the last one is asked about.
+
+Each patient of the lake is asked for by name, at the landmark's own moment, through the application itself; so an
+answer can be held against the outcome once that is known. What was answered before a crash is not asked again.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from pydantic import NaiveDatetime
+
+from data_pipeline.cohort import prediction_times
+from mediscale.core.refs import Frozen, ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import PREDICTIONS
+from mediscale.core.tasks import Task
+from mediscale.simulation.replay_server import Question, Server
+from mediscale.storage import lake
+from mediscale.storage.registry import Alias
+from serving.prediction_log import flush_left_behind
+
+_BETWEEN = timedelta(minutes=1)
+"""From one question to the next."""
+
+
+class Params(Frozen):
+    dataset: str
+    task: Task
+    model: ModelRef
+    alias: Alias
+    """That points to ``model``."""
+    events: TableRef
+    subjects: TableRef
+    since: NaiveDatetime
+    """Landmarks after it …"""
+    until: NaiveDatetime
+    """… and up to here are asked about, by what was known then."""
+    at: NaiveDatetime
+    """When the round begins."""
+
+
+class Result(Frozen):
+    asked: int
+    predictions: TableRef | None
+    """The log after the round; None as long as nobody was ever asked about."""
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001 - a stage's signature
+    """Asks, and returns when every answer is in the lake.
+
+    Raises:
+        NotFoundError: the alias points to another version.
+    """
+    flush_left_behind(settings, params.dataset)
+    events = lake.read(settings, params.events, prediction_times.COLUMNS)
+    due = prediction_times.due(events, params.since, params.until)
+    questions = list(_questions(settings, params, due))
+    if questions:
+        server = Server(
+            settings, params.dataset, params.task, params.model, params.alias, log_dataset=params.dataset
+        )
+        server.ask(questions)
+    logged = lake.exists(settings, params.dataset, PREDICTIONS.name)
+    predictions = lake.latest(settings, params.dataset, PREDICTIONS.name) if logged else None
+    return Result(asked=len(due), predictions=predictions)
+
+
+def _questions(
+    settings: Settings, params: Params, due: list[tuple[int, NaiveDatetime]]
+) -> Iterator[Question]:
+    answered = _answered(settings, params)
+    listed = lake.read(settings, params.subjects, ["subject_id", "source_subject"]).to_pylist()
+    names = {row["subject_id"]: row["source_subject"] for row in listed}
+    for i, (subject, moment) in enumerate(due):
+        if (subject, moment) not in answered:
+            body = {"patient": names[subject], "prediction_time": moment.isoformat()}
+            yield Question(params.at + i * _BETWEEN, body)
+
+
+def _answered(settings: Settings, params: Params) -> set[tuple[int, NaiveDatetime]]:
+    """What a round that was cut short had asked already."""
+    import pyarrow.compute as pc
+
+    if not lake.exists(settings, params.dataset, PREDICTIONS.name):
+        return set()
+    log = lake.dataset(settings, lake.latest(settings, params.dataset, PREDICTIONS.name))
+    mine = (pc.field("model_version") == params.model.version) & (pc.field("task") == params.task)
+    rows = log.to_table(
+        columns=["subject_id", "prediction_time"], filter=mine & (pc.field("predicted_at") >= params.at)
+    )
+    return {(row["subject_id"], row["prediction_time"]) for row in rows.to_pylist()}

@@ -1,0 +1,129 @@
+"""Stage: held-out patients of a synthetic hospital ask the real server, in quiet windows and in planted ones.
+
+A first run has no users yet, so drift and the verdict would have nothing to look at. Each window is a made-up day that
+begins after the promotion; each of its requests is the newest plain values of one held-out stay, sent through the
+application itself: parsed, answered, logged, flushed to Delta. Planted windows are the same hospital after a change
+that nobody announced. The predictions go to a log of their own (dataset ``<dataset>-rehearsal-<key>``), never to the
+hospital's.
+"""
+
+import shutil
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from data_pipeline.features import kernel
+from data_pipeline.synthetic.analyser import READS_HIGH
+from mediscale.core.errors import QualityError
+from mediscale.core.privacy import count
+from mediscale.core.refs import Frozen, ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from mediscale.simulation.replay_server import Question, Server
+from mediscale.storage import lake
+from serving import schemas
+
+PLANTED = {"age": 1.10, "heart_rate": 1.12, **READS_HIGH}
+"""What changes in a planted window, as factors: older patients, and an analyser that reads high."""
+
+SHORTEST = 20
+"""A window of fewer requests says nothing."""
+
+
+class Window(Frozen):
+    """One made-up day of requests; ``start`` is in it, ``end`` is not."""
+
+    name: str
+    start: datetime
+    end: datetime
+    planted: bool
+
+
+class Params(Frozen):
+    dataset: str
+    task: Task
+    training_set: TableRef
+    model: ModelRef
+    moved_at: datetime
+    """When the model was promoted; the first window begins a day later."""
+    quiet: int = 1
+    planted: int = 2
+
+
+class Result(Frozen):
+    windows: tuple[Window, ...]
+    predictions: TableRef
+    answered: int
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Sends every held-out stay once, spread over the windows, so that no two windows share one.
+
+    Raises:
+        QualityError: too few held-out stays for the windows.
+        NotFoundError: the model is not under the alias ``staging``.
+    """
+    log_dataset = f"{params.dataset}-rehearsal-{key[:8]}"
+    lake.forget(settings, log_dataset)  # a rehearsal that was cut short
+    shutil.rmtree(settings.home / "serving" / log_dataset, ignore_errors=True)
+    requests = _requests(settings, params)
+    windows = _windows(params)
+    share = len(requests) // len(windows)
+    if share < SHORTEST:
+        raise QualityError(
+            f"{count(len(requests))} held-out stays are too few to rehearse {len(windows)} windows of {SHORTEST}."
+        )
+    days = [requests[i * share : (i + 1) * share] for i in range(len(windows))]
+    server = Server(settings, params.dataset, params.task, params.model, "staging", log_dataset)
+    server.ask(
+        question for window, day in zip(windows, days, strict=True) for question in _asked_in(window, day)
+    )
+    predictions = lake.latest(settings, log_dataset, "predictions")
+    return Result(windows=windows, predictions=predictions, answered=share * len(windows))
+
+
+def _windows(params: Params) -> tuple[Window, ...]:
+    kinds = [False] * params.quiet + [True] * params.planted
+    day = timedelta(days=1)
+    return tuple(
+        Window(
+            name=f"{'planted' if planted else 'quiet'} {i + 1}",
+            start=params.moved_at + (i + 1) * day,
+            end=params.moved_at + (i + 2) * day,
+            planted=planted,
+        )
+        for i, planted in enumerate(kinds)
+    )
+
+
+def _requests(settings: Settings, params: Params) -> list[dict[str, Any]]:
+    """A held-out stay's newest plain values, as a request would give them; in an order that says nothing."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    rows = lake.dataset(settings, params.training_set).to_table(filter=pc.field("split") == "held_out")
+    rows = rows.sort_by([("visit_id", "ascending")])  # a hash of the source's id
+    names = kernel.names(params.task)
+    matrix = np.column_stack([rows[name].to_numpy() for name in names])
+    return [_request(kernel.plain_values(row, params.task)) for row in matrix]
+
+
+def _request(values: dict[str, float]) -> dict[str, Any]:
+    sex = values.pop("sex", None)
+    # Who is 18 by the calendar may be hours younger in years of mean length; a request of a child is refused.
+    values["age"] = max(values["age"], schemas.ADULT[0])
+    return values if sex is None else {**values, "sex": "female" if sex else "male"}
+
+
+def _planted(request: dict[str, Any]) -> dict[str, Any]:
+    return {name: value * PLANTED.get(name, 1) if name != "sex" else value for name, value in request.items()}
+
+
+def _asked_in(window: Window, requests: list[dict[str, Any]]) -> Iterator[Question]:
+    for at, request in zip(_moments(window, len(requests)), requests, strict=True):
+        yield Question(at, _planted(request) if window.planted else request)
+
+
+def _moments(window: Window, count: int) -> Iterator[datetime]:
+    step = (window.end - window.start) / count
+    return (window.start + i * step for i in range(count))

@@ -1,0 +1,215 @@
+"""Nights of a made-up hospital: what the DAGs do, in their order, with the calendar handed in.
+
+Its records are made and landed once. Every night sees of them, through ``as_of``, what had been written down by then: a
+stay without a certain outcome has no label yet, and a result that is not back is in no feature. From one night on an
+analyser of the laboratory reads high. Of the two tasks the simulation follows one, whose question is asked at one
+moment of a stay: a server answers for every task at each request, and a question about the first 24 hours is none about
+a discharge. Nobody writes notes there: reading them would take longer than all else of a night.
+
+As in ``dags/``: features; drift over the last answered predictions, and a verdict that knows the outcomes which have
+matured; a retraining where the verdict asks for it (or nothing was trained yet); a person who says yes, and a policy
+that decides. Then the morning's round asks about whoever reached the landmark.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel
+from rich.status import Status
+
+from mediscale.core.errors import QualityError, UsageError
+from mediscale.core.settings import Settings
+from mediscale.pipeline import call, runtime_inputs
+from mediscale.pipeline import steps as graph
+from mediscale.simulation import nights_report
+from mediscale.simulation.nights_report import Night
+
+TASK = "mortality"
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """How many come within the calendar, and from how many nights' predictions a drift window is made."""
+
+    patients: int
+    window: int
+
+
+HOSPITALS = {"tiny": Hospital(1_500, 4), "small": Hospital(6_000, 1)}
+"""About 13 and 50 questions a day; a window needs 30."""
+
+OPENED = datetime(2022, 1, 1)
+HISTORY = 75
+"""Days of records before the first night: enough to train on."""
+MOST_NIGHTS = 45
+PLANTED_NIGHT = 7
+"""From this night on the analyser reads high."""
+PERSON = "a simulated clinician"
+
+
+def night(number: int) -> datetime:
+    """When a night's run begins: its ``as_of``."""
+    return OPENED + timedelta(days=HISTORY + number, hours=1)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version that answers, and what is needed to judge it."""
+
+    trained: Any
+    frozen: Any
+    promised: float | None
+    """Lower end of its held-out AUROC."""
+    alias: str
+
+
+@dataclass
+class Simulation:
+    """One hospital's nights so far."""
+
+    settings: Settings
+    dataset: str
+    hospital: Hospital
+    status: Status
+    results: dict[str, Any] = field(default_factory=dict)
+    """By the names of ``graph``: the newest night's."""
+    served: Version | None = None
+    windows: list[Any] = field(default_factory=list)
+    """Judged windows of the served version."""
+    log: Any = None
+    """The prediction log after the newest round."""
+
+    def call(self, stage: str, config: Mapping[str, Any], *upstream: BaseModel) -> Any:
+        known = [result.model_dump() for result in upstream]
+        about = {"dataset": self.dataset, "task": TASK}
+        fields = call.load(stage).Params.model_fields.keys()
+        values = {**{name: value for name, value in about.items() if name in fields}, **config}
+        return runtime_inputs.call_stage(stage, values, known, self.settings)
+
+    def follow(
+        self, steps: tuple[graph.Step, ...], night: Night, config: Mapping[str, dict[str, Any]]
+    ) -> None:
+        """Calls the steps as the DAGs do; what has not changed is found."""
+        for node in graph.nodes(steps, (TASK,)):
+            self.status.update(f"night {night.number}: {node.name} …")
+            upstream = (self.results[name] for name in node.upstream)
+            self.results[node.name] = self.call(node.stage, config.get(node.stage, {}), *upstream)
+
+    def run(self, number: int) -> Night:
+        this = Night(number, night(number))
+        seen = {stage: {"as_of": this.at} for stage in graph.AS_OF}
+        self.follow(graph.FEATURES, this, seen)
+        this.built = self.results[f"labels_{TASK}"]
+        this.arrived = nights_report.recorded(
+            self.settings, self.results["silver"].events, night(number - 1), this.at
+        )
+        if self._is_wanted(this):
+            self._retrain(this)
+        self._round(this)
+        return this
+
+    def _is_wanted(self, this: Night) -> bool:
+        """The drift check and its verdict; a hospital without a version needs none."""
+        if self.served is None:
+            return True
+        if self.log is None:
+            return False
+        self.status.update(f"night {this.number}: drift …")
+        span = {"start": night(this.number - self.hospital.window), "end": this.at, "predictions": self.log}
+        this.drift = self.call("drift", span, self.served.frozen, self.served.trained)
+        self.windows.append(this.drift)
+        this.verdict = self.call(
+            "retrain", {"windows": tuple(self.windows), **self._outcomes(self.served, this)}
+        )
+        return bool(this.verdict.retrain)
+
+    def _outcomes(self, served: Version, this: Night) -> dict[str, Any]:
+        if served.promised is None:
+            return {}
+        labels = self.results[f"labels_{TASK}"].labels
+        known = {"labels": labels, "as_of": this.at, "predictions": self.log}
+        return {**known, "held_out_auroc_low": served.promised}
+
+    def _retrain(self, this: Night) -> None:
+        staged_at, approved_at = this.at + timedelta(hours=4), this.at + timedelta(hours=5)
+        staging = {"aim": "staging", "actor": "the retraining", "moved_at": staged_at}
+        try:
+            self.follow(graph.TRAINING, this, {"promotion": staging})
+        except QualityError as refusal:
+            this.refusal = str(refusal)
+            return
+        this.staged = self.results[f"promotion_{TASK}"]
+        if this.staged.staged:
+            this.promoted = self._approve(approved_at)
+            self._serve(this)
+
+    def _approve(self, at: datetime) -> Any:
+        """A person says yes; the policy decides. The history is read as it stood then, so that a repeat finds this."""
+        from mediscale.storage import registry
+
+        (node,) = (node for node in graph.nodes(graph.TRAINING, (TASK,)) if node.stage == "promotion")
+        moves = [m for m in registry.history(self.settings, self.dataset) if m.moved_at < at]
+        serving = [m.version for m in moves if m.alias == "production"]
+        asked = {
+            "aim": "production",
+            "actor": PERSON,
+            "moved_at": at,
+            "sequence": moves[-1].sequence + 1,
+            "incumbent": serving[-1] if serving else None,
+        }
+        return self.call("promotion", asked, *(self.results[name] for name in node.upstream))
+
+    def _serve(self, this: Night) -> None:
+        """Production where it was earned; staging as long as nothing was."""
+        if this.promoted.promoted:
+            alias = "production"
+        elif self.served is None or self.served.alias == "staging":
+            alias = "staging"
+        else:
+            return
+        self.windows.clear()
+        trained, frozen = self.results[f"combination_{TASK}"], self.results[f"training_set_{TASK}"]
+        promised = self.results[f"evaluate_{TASK}"].metrics.get("auroc_low")
+        self.served = Version(trained, frozen, promised, alias)
+
+    def _round(self, this: Night) -> None:
+        if self.served is None:
+            return
+        self.status.update(f"night {this.number}: the morning's round …")
+        asked = {"alias": self.served.alias, "since": night(this.number - 1), "until": this.at}
+        at = this.at + timedelta(hours=6)
+        answered = self.call("rounds", {**asked, "at": at}, self.results["silver"], self.served.trained)
+        this.served, this.asked, self.log = self.served.trained.model, answered.asked, answered.predictions
+
+
+def run(settings: Settings, nights: int, size: str) -> int:
+    """Lives through the nights and prints a row for each; returns the exit code.
+
+    Raises:
+        UsageError: there are no such nights.
+        BusyError: another run of this dataset is going on.
+    """
+    if not 1 <= nights <= MOST_NIGHTS:
+        raise UsageError(
+            f"The made-up calendar has 1 to {MOST_NIGHTS} nights; --nights {nights} is not in it."
+        )
+    hospital, dataset = HOSPITALS[size], f"simulated-{size}"  # never a hospital's own
+    made = {
+        "dataset": dataset,
+        "patients": hospital.patients,
+        "days": HISTORY + MOST_NIGHTS,
+        "notes": False,
+        "reads_high_from": night(PLANTED_NIGHT - 1),
+    }
+    with call.exclusive(settings, f"run-{dataset}", f"A run of {dataset}"):
+        report = nights_report.Report(dataset, nights)
+        with report.progress.status("the hospital's records …") as status:
+            this = Simulation(settings, dataset, hospital, status)
+            this.results[graph.EXTRACT] = call.call("synthetic", made, settings=settings)
+            report.begin(this.results[graph.EXTRACT], night(1), PLANTED_NIGHT)
+            for number in range(1, nights + 1):
+                report.add(this.run(number))
+    report.close(settings)
+    return 0

@@ -1,0 +1,188 @@
+"""The lake without a JVM: the same Delta tables through deltalake and Arrow, for serving, monitoring and kernels."""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from mediscale.core.errors import BusyError, NotFoundError, StorageError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+    from pyarrow import dataset as ds
+    from pyarrow import fs
+
+
+def _open(settings: Settings, dataset: str, table: str, version: int | None = None) -> "DeltaTable":
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        return DeltaTable(settings.table_uri(dataset, table), version=version)
+    except TableNotFoundError:
+        raise NotFoundError(
+            f"The lake has no table {dataset}/{table}; run the stage that writes it first."
+        ) from None
+
+
+def exists(settings: Settings, dataset: str, table: str) -> bool:
+    from deltalake import DeltaTable
+
+    return DeltaTable.is_deltatable(settings.table_uri(dataset, table))
+
+
+def filesystem(uri: str) -> "tuple[fs.FileSystem, str]":
+    """Arrow's file system for a path or URI, and the path in it."""
+    from pyarrow import fs
+
+    return fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
+
+
+def datasets(settings: Settings) -> list[str]:
+    """Names of the datasets that have a folder in the lake."""
+    from pyarrow import fs
+
+    files, root = filesystem(settings.lake)
+    found = files.get_file_info(fs.FileSelector(root, allow_not_found=True))
+    folders = (info.base_name for info in found if not info.is_file)
+    return sorted(name for name in folders if not name.startswith("_"))
+
+
+def forget(settings: Settings, dataset: str) -> None:
+    """Deletes a dataset with all its tables: of what was made up, never of a hospital."""
+    files, folder = filesystem(f"{settings.lake.rstrip('/')}/{dataset}")
+    with suppress(FileNotFoundError):
+        files.delete_dir(folder)
+
+
+def latest(settings: Settings, dataset: str, table: str) -> TableRef:
+    """The newest version now. For callers, which resolve it into Params; never inside a stage.
+
+    Raises:
+        NotFoundError: there is no such table.
+    """
+    found = _open(settings, dataset, table)
+    return TableRef(dataset=dataset, table=table, table_id=str(found.metadata().id), version=found.version())
+
+
+def committed(settings: Settings, dataset: str, table: str, key: str) -> TableRef | None:
+    """The version that a stage call with this key committed, or None."""
+    if not exists(settings, dataset, table):
+        return None
+    found = _open(settings, dataset, table)
+    if found.transaction_version(key) is None:
+        return None
+    for commit in found.history():
+        if key in str(commit.get("userMetadata", "")):
+            table_id = str(found.metadata().id)
+            return TableRef(dataset=dataset, table=table, table_id=table_id, version=int(commit["version"]))
+    return None
+
+
+def check_identity(settings: Settings, ref: TableRef) -> None:
+    """Refuses a reference to a table that was deleted and made anew since.
+
+    Raises:
+        StorageError: the table under this name is another one, or the version is gone.
+    """
+    found = _open(settings, ref.dataset, ref.table)
+    if str(found.metadata().id) != ref.table_id or ref.version > found.version():
+        raise StorageError(
+            f"{ref} is no longer in the lake (the table was made anew); run the stage that writes it again."
+        )
+
+
+def dataset(settings: Settings, ref: TableRef) -> "ds.Dataset":
+    """A table version as a lazy Arrow dataset; push filters on the partition column and on subject_id into it."""
+    check_identity(settings, ref)
+    from pyarrow import fs
+
+    files, root = filesystem(settings.table_uri(ref.dataset, ref.table))
+    # Arrow's own file system: deltalake's is called back in Python from Arrow's threads, which aborts some processes
+    # as they exit.
+    opened = _open(settings, ref.dataset, ref.table, ref.version)
+    return opened.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(root, files))
+
+
+def read(settings: Settings, ref: TableRef, columns: Sequence[str] | None = None) -> "pa.Table":
+    """All rows of a table version, in no promised order."""
+    return dataset(settings, ref).to_table(columns=list(columns) if columns else None)
+
+
+def files(settings: Settings, ref: TableRef, partition: tuple[str, str] | None = None) -> list[str]:
+    """Paths of a version's Parquet files, of one partition value if given. Partition columns are not in the files."""
+    check_identity(settings, ref)
+    found = _open(settings, ref.dataset, ref.table, ref.version)
+    filters: list[Any] | None = [(partition[0], "=", partition[1])] if partition else None
+    return sorted(
+        uri if "://" in uri else unquote(uri)  # a home may have a space in its name
+        for uri in found.file_uris(filters)
+    )
+
+
+def sequence_held(settings: Settings, dataset: str, table: str, application: str) -> int:
+    """The newest sequence number that the table holds of an application's transactions; -1 if none."""
+    if not exists(settings, dataset, table):
+        return -1
+    held = _open(settings, dataset, table).transaction_version(application)
+    return -1 if held is None else held
+
+
+def _created(settings: Settings, dataset: str, table: str, schema: "pa.Schema") -> "DeltaTable":
+    """The table, made without rows when it is new, so that two first writers meet in the same table."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    if not exists(settings, dataset, table):
+        with suppress(DeltaError):  # somebody made it at this moment
+            DeltaTable.create(settings.table_uri(dataset, table), schema, mode="ignore")
+    return _open(settings, dataset, table)
+
+
+def schema_json(settings: Settings, ref: TableRef) -> str:
+    """A version's columns, partition columns included, in Delta's JSON, which Spark reads as its own."""
+    check_identity(settings, ref)
+    return _open(settings, ref.dataset, ref.table, ref.version).schema().to_json()
+
+
+def append(
+    settings: Settings, table: str, rows: "pa.Table", dataset: str, application: str, sequence: int
+) -> TableRef | None:
+    """Appends rows in one commit that carries the transaction ``(application, sequence)``.
+
+    Returns None, and writes nothing, when the table already holds this sequence number or a later one of the
+    application: that is how a retried flush and a lost race look.
+
+    Raises:
+        BusyError: another writer committed the same application transaction at the same moment.
+    """
+    from deltalake import CommitProperties, Transaction, write_deltalake
+    from deltalake.exceptions import CommitFailedError
+
+    found = _created(settings, dataset, table, rows.schema)
+    held = found.transaction_version(application)
+    if held is not None and held >= sequence:
+        return None
+    metadata = json.dumps({"key": application, "sequence": sequence})
+    try:
+        # through the handle that was looked at: by its address it would be opened again, at a version that may hold
+        # somebody's commit of the same number, and Delta would see no conflict
+        write_deltalake(
+            found,
+            rows,
+            mode="append",
+            schema_mode="merge",  # a table that was begun by an earlier release gets its new columns
+            commit_properties=CommitProperties(
+                custom_metadata={"userMetadata": metadata},
+                app_transactions=[Transaction(application, sequence)],
+            ),
+        )
+    except CommitFailedError as error:
+        raise BusyError(
+            f"Another process wrote {dataset}/{table} at the same moment; nothing was written here, try again."
+        ) from error
+    return latest(settings, dataset, table)

@@ -1,0 +1,316 @@
+"""Model versions and who may serve them: the promotion history in the lake is the truth, MLflow's aliases follow it.
+
+The history is read without MLflow, so that serving can follow it. MLflow is imported inside the functions that talk to
+it, always through a client with explicit addresses: no global tracking state is set.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from mediscale.core.errors import BusyError, NotFoundError, StorageError
+from mediscale.core.refs import Frozen, ModelRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import PROMOTIONS
+from mediscale.core.tasks import Task
+from mediscale.storage import lake
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+Alias = Literal["staging", "production"]
+
+KEY_TAG = "mediscale.key"
+"""Tag of runs, logged models and versions: the key of the stage call that made them."""
+
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's UI opens an experiment of this kind with its runs and models instead of traces and prompts."""
+
+_NOT_OURS = {"registered_model_meta"}
+"""MLflow drops this file beside a model whenever someone loads it by its registered name."""
+
+
+class Move(Frozen):
+    """One entry of the history: an alias was pointed to another version of a model."""
+
+    sequence: int
+    model: str
+    task: Task
+    alias: Alias
+    from_version: int | None
+    to_version: int
+    actor: str
+    moved_at: datetime
+    reason: str
+    evidence_digest: str
+    model_uri: str
+    """Folder of the version's files: a URI, or a path that is relative to the home when it lies inside (``locate``)."""
+    model_digest: str
+    key: str
+
+    @property
+    def version(self) -> ModelRef:
+        return ModelRef(name=self.model, version=self.to_version)
+
+
+def model_name(dataset: str, task: str) -> str:
+    """Every hospital's model has its own name, so that none is ever judged against another hospital's."""
+    return f"{dataset}-{task}"
+
+
+def locate(settings: Settings, model_uri: str) -> str:
+    """Where a model's files are: an URI as it is, a path joined to the home."""
+    return model_uri if "://" in model_uri else str(settings.home / model_uri)
+
+
+def relative(settings: Settings, location: str) -> str:
+    """The model uri of a folder: relative to the home when it lies inside, so that a home can be moved."""
+    path = Path(location.removeprefix("file://"))
+    return str(path.relative_to(settings.home)) if path.is_relative_to(settings.home) else location
+
+
+def folder_digest(folder: str | Path) -> str:
+    """SHA-256 over the sorted relative names and contents of a model's files.
+
+    Raises:
+        NotFoundError: there is no such folder, or it is empty.
+    """
+    return _digest(str(folder), _files(str(folder)))
+
+
+def _digest(folder: str, files: Mapping[str, bytes]) -> str:
+    if not files:
+        raise NotFoundError(
+            f"There is no model in {folder}; train it again or restore the folder from a backup."
+        )
+    lines = (f"{name}\0{hashlib.sha256(content).hexdigest()}\n" for name, content in sorted(files.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _files(folder: str) -> dict[str, bytes]:
+    from pyarrow import fs
+
+    filesystem, root = lake.filesystem(folder)
+    found = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
+    paths = (info.path for info in found if info.is_file and info.base_name not in _NOT_OURS)
+    return {os.path.relpath(path, root): filesystem.open_input_stream(path).readall() for path in paths}
+
+
+def checked_files(settings: Settings, model: ModelRef, model_uri: str, model_digest: str) -> dict[str, bytes]:
+    """A model's files by relative name, the very bytes whose digest was compared.
+
+    Raises:
+        NotFoundError: the files are gone.
+        StorageError: they were changed.
+    """
+    folder = locate(settings, model_uri)
+    files = _files(folder)
+    if _digest(folder, files) != model_digest:
+        raise StorageError(
+            f"The files of {model} were changed since it was registered; restore them from a backup or train it again."
+        )
+    return files
+
+
+# --- the history -------------------------------------------------------------------------------------------------
+
+
+def history(settings: Settings, dataset: str) -> list[Move]:
+    """Every alias move of the dataset's models, oldest first.
+
+    Raises:
+        StorageError: an entry can't be read.
+    """
+    if not lake.exists(settings, dataset, PROMOTIONS.name):
+        return []
+    rows = lake.read(settings, lake.latest(settings, dataset, PROMOTIONS.name)).to_pylist()
+    try:
+        moves = [Move.model_validate(row) for row in rows]
+    except ValidationError as error:
+        raise StorageError(
+            f"The promotion history of {dataset} is damaged; restore the table from a backup."
+        ) from error
+    return sorted(moves, key=lambda move: move.sequence)
+
+
+def current(settings: Settings, dataset: str, task: str, alias: Alias) -> Move | None:
+    """The newest move of an alias, or None if it never pointed anywhere."""
+    name = model_name(dataset, task)
+    moves = [move for move in history(settings, dataset) if (move.model, move.alias) == (name, alias)]
+    return moves[-1] if moves else None
+
+
+def next_sequence(settings: Settings, dataset: str) -> int:
+    """The number that the next move must carry. For callers, which resolve it into Params; never inside a stage."""
+    moves = history(settings, dataset)
+    return moves[-1].sequence + 1 if moves else 1
+
+
+def record(settings: Settings, dataset: str, *moves: Move) -> Move:
+    """Appends moves with consecutive numbers in one commit; what the same key recorded before is not written again.
+
+    Returns the first of them as the history has it.
+
+    Raises:
+        BusyError: another promotion took the first number; nothing was written.
+    """
+    import pyarrow as pa
+
+    first = moves[0]
+    for held in history(settings, dataset):
+        if held.key == first.key:
+            return held
+    rows = pa.Table.from_pylist([move.model_dump() for move in moves], schema=PROMOTIONS.arrow_schema())
+    if lake.append(settings, PROMOTIONS.name, rows, dataset, PROMOTIONS.name, first.sequence) is None:
+        raise BusyError(
+            f"Another promotion became number {first.sequence} of {dataset}'s history first; "
+            f"{first.version} was not moved. Look at the history and run again."
+        )
+    return first
+
+
+def rollback(
+    settings: Settings,
+    dataset: str,
+    task: str,
+    alias: Alias,
+    version: int,
+    *,
+    actor: str,
+    reason: str,
+    moved_at: datetime,
+) -> Move:
+    """Points an alias back to a version that it pointed to before, as a new move.
+
+    Raises:
+        NotFoundError: the alias never pointed to this version, or points to it now.
+        StorageError: that version's files were changed or are gone.
+        BusyError: another move was recorded at the same moment.
+    """
+    name = model_name(dataset, task)
+    past = [move for move in history(settings, dataset) if (move.model, move.alias) == (name, alias)]
+    earlier = [move for move in past if move.to_version == version != past[-1].to_version]
+    if not earlier:
+        held = ", ".join(str(v) for v in sorted({move.to_version for move in past})) or "none"
+        raise NotFoundError(
+            f"{alias.capitalize()} of {name} can't go back to version {version}: it pointed to {held}, last to "
+            f"{past[-1].to_version if past else 'none'}."
+        )
+    target, now = earlier[-1], past[-1]
+    checked_files(settings, target.version, target.model_uri, target.model_digest)
+    sequence = next_sequence(settings, dataset)
+    changed = {
+        "sequence": sequence,
+        "from_version": now.to_version,
+        "actor": actor,
+        "moved_at": moved_at,
+        "reason": reason,
+        "key": f"rollback-{sequence}-to-{version}",
+    }
+    move = target.model_copy(update=changed)
+    record(settings, dataset, move)
+    repair(settings, dataset)
+    return move
+
+
+# --- MLflow ------------------------------------------------------------------------------------------------------
+
+
+def client(settings: Settings) -> "MlflowClient":
+    """A client of the tracking store and registry; makes a local store on first use."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a hospital's machine reports to nobody
+    settings.home.mkdir(parents=True, exist_ok=True)
+    from mlflow.tracking import MlflowClient
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # it prints the error that it raises
+    if not settings.tracking_uri.startswith("sqlite:"):
+        return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+    with (settings.home / "mlflow.lock").open("w") as lock:  # two that come first would both make its tables
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        local = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+        local.search_registered_models(max_results=1)
+    return local
+
+
+def experiment(settings: Settings, mlflow: "MlflowClient", name: str) -> str:
+    """Id of the experiment of this name, made with our artifact root when it is new."""
+    folder = f"{settings.artifact_root.rstrip('/')}/{name}"
+    if mlflow.get_experiment_by_name(name) is None:
+        with _made_by_another():
+            mlflow.create_experiment(name, artifact_location=folder, tags=_TRAINING)
+    return str(mlflow.get_experiment_by_name(name).experiment_id)
+
+
+def version_of(mlflow: "MlflowClient", name: str, key: str) -> Any | None:
+    """The version that the stage call of this key registered, or None."""
+    found: Sequence[Any] = mlflow.search_model_versions(f"name = '{name}' AND tags.`{KEY_TAG}` = '{key}'")
+    return found[0] if found else None
+
+
+def register(mlflow: "MlflowClient", name: str, logged: Any, key: str, tags: Mapping[str, str]) -> ModelRef:
+    """Registers a logged model once per key: a repeated call finds its version."""
+    found = version_of(mlflow, name, key)
+    if found is None:
+        with _made_by_another():
+            mlflow.create_registered_model(name)
+        # by its folder: a models:/ source is resolved by the SQL registry against MLflow's global tracking address
+        found = mlflow.create_model_version(
+            name, source=logged.artifact_location, run_id=logged.source_run_id, tags={**tags, KEY_TAG: key}
+        )
+    versions = json.dumps([{"name": name, "version": int(found.version)}])
+    mlflow.set_logged_model_tags(
+        logged.model_id, {"mlflow.modelVersions": versions}
+    )  # the link that MLflow's UI shows
+    return ModelRef(name=name, version=int(found.version))
+
+
+@contextmanager
+def _made_by_another() -> Iterator[None]:
+    """What is made here may be made by another process at this moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def repair(settings: Settings, dataset: str) -> int:
+    """Makes MLflow's aliases say what the history says; returns how many were wrong.
+
+    A crash between the history's commit and the alias leaves the alias behind; the next call of this puts it right.
+    """
+    wanted = {(move.model, str(move.alias)): move.to_version for move in history(settings, dataset)}
+    if not wanted:
+        return 0
+    mlflow = client(settings)
+    wrong = 0
+    for name in sorted({model for model, _ in wanted}):
+        held = {alias: int(version) for alias, version in mlflow.get_registered_model(name).aliases.items()}
+        for alias in ("staging", "production"):
+            version = wanted.get((name, alias))
+            if version != held.get(alias):
+                wrong += 1
+                _point(mlflow, name, alias, version)
+    return wrong
+
+
+def _point(mlflow: "MlflowClient", name: str, alias: str, version: int | None) -> None:
+    if version is None:
+        mlflow.delete_registered_model_alias(name, alias)
+    else:
+        mlflow.set_registered_model_alias(name, alias, str(version))

@@ -1,0 +1,230 @@
+"""The one Spark session (Delta, UTC) and the three things that stages do with it: read, write, digest."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import urlparse
+
+from mediscale.core.errors import MediscaleError, UsageError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import declared
+from mediscale.storage import lake, locks
+
+if TYPE_CHECKING:
+    from pyspark import SparkConf
+    from pyspark.sql import DataFrame, SparkSession
+
+_SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-XX:+UseSerialGC")
+"""In minutes on a few cores the second compiler and a parallel collector cost more than they give."""
+
+_LOGGING = Path(__file__).with_name("log4j2.properties")
+KEEP_FOREVER = "interval 36500 days"
+"""Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
+
+
+def session(settings: Settings) -> "SparkSession":
+    """Starts Spark with Delta, or returns the running session, to whichever thread comes first and to the others.
+
+    Raises:
+        UsageError: Spark's jars are missing, or the lake is where it has none to reach it with.
+        MediscaleError: Java does not start.
+    """
+    with _STARTING:
+        return _session(settings)
+
+
+_STARTING = threading.Lock()
+
+
+@cache
+def _session(settings: Settings) -> "SparkSession":
+    _prepare_environment(settings)
+    from pyspark import SparkConf, SparkContext
+    from pyspark.sql import SparkSession
+
+    conf = SparkConf().setAppName("mediscale").setMaster(settings.spark_master)
+    conf.setAll(list(_configuration(settings).items()))
+    if SparkContext._gateway is None:
+        SparkContext(conf=conf, gateway=_java(settings, conf))
+    return SparkSession.builder.config(conf=conf).getOrCreate()
+
+
+def _java(settings: Settings, conf: "SparkConf") -> Any:
+    """Starts Java, which warns of what nobody can change; its words go to a log."""
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.java_gateway import launch_gateway
+
+    log = settings.home / "spark" / "java.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as stream:
+        try:
+            return launch_gateway(conf, {"stdout": stream, "stderr": stream})  # type: ignore[no-untyped-call]
+        except PySparkRuntimeError as error:
+            raise MediscaleError(f"Java ended as it started; {log} says why.") from error
+
+
+def _prepare_environment(settings: Settings) -> None:
+    prefix = Path(sys.prefix)
+    if not os.environ.get("JAVA_HOME") and (prefix / "java").exists():
+        os.environ["JAVA_HOME"] = str(prefix / "java")
+    if not _jars():
+        raise UsageError(
+            "Spark's jars are not in this environment; run `make run` or `make test` once to set it up."
+        )
+    scheme = urlparse(settings.lake).scheme
+    connector = _CONNECTORS.get(scheme, "")
+    if not any(jar.name.startswith(connector) for jar in _jars()):
+        raise UsageError(
+            f"Spark can't reach a lake on {scheme}:// here; put {connector}'s jars beside its own, in {_JARS}."
+        )
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else workers use whatever python3 is on PATH
+    if _is_local(settings):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+
+
+_JARS = Path(sys.prefix) / "jars" / "spark"
+_CONNECTORS = {"s3": "hadoop-aws", "gs": "gcs-connector", "abfss": "hadoop-azure"}
+"""What Spark needs for a lake elsewhere: hundreds of megabytes that no laptop needs, so an image for a cluster adds
+them."""
+
+
+def _jars() -> list[Path]:
+    return sorted(_JARS.glob("*.jar"))
+
+
+def _is_local(settings: Settings) -> bool:
+    """Whether driver and executors are one process, which then listens to this machine alone."""
+    return settings.spark_master.startswith("local")
+
+
+def _archived_classes() -> list[str]:
+    """Classes that set-up archived (JEP 310, JEP 350): without them a third of a short stage's CPU goes into loading
+    Spark's. A Java that the archive is not of says nothing and loads them."""
+    archives = [Path(sys.prefix) / "classes" / name for name in ("java.jsa", "spark.jsa")]
+    if not all(archive.exists() for archive in archives):
+        return []
+    return [f"-XX:SharedArchiveFile={':'.join(map(str, archives))}", "-Xlog:cds=off"]
+
+
+def _configuration(settings: Settings) -> dict[str, str]:
+    jars = [str(jar) for jar in _jars()]
+    scratch = settings.home / "spark"
+    options = [
+        f"-Dderby.system.home={scratch}",
+        f"-XX:ErrorFile={scratch}/java-%p.log",  # not where the command was typed
+        "-Duser.timezone=UTC",
+        f"-Dlog4j2.configurationFile={_LOGGING}",
+        *_SHORT_LIVED,
+        *_archived_classes(),
+    ]
+    return {
+        "spark.driver.extraClassPath": ":".join(jars),
+        "spark.executor.extraClassPath": ":".join(jars),
+        "spark.driver.memory": settings.spark_memory,
+        **({"spark.driver.bindAddress": "127.0.0.1"} if _is_local(settings) else {}),
+        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",  # one spelling for deltalake and Spark
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.timestampType": "TIMESTAMP_NTZ",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.local.dir": str(shuffle_folder(settings)),
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.databricks.delta.properties.defaults.logRetentionDuration": KEEP_FOREVER,
+        "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": KEEP_FOREVER,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.extraJavaOptions": shlex.join(options),
+    }
+
+
+def shuffle_folder(settings: Settings) -> Path:
+    """Where this process alone keeps rows between steps of its work. What killed ones left there is deleted."""
+    folder = settings.home / "spark" / "local"
+    for file in folder.glob("*.lock"):
+        with locks.unless_held(file) as free:
+            if free:
+                shutil.rmtree(file.with_suffix(""), ignore_errors=True)
+    slot, lock = locks.claim(folder)
+    _HELD.append(lock)
+    return folder / str(slot)
+
+
+_HELD: list[TextIO] = []
+"""Locks of this process's folders; its end frees them."""
+
+
+def read(settings: Settings, ref: TableRef) -> "DataFrame":
+    """The rows of a table at the referenced version.
+
+    The version's file list comes from deltalake: Spark's own replay of a Delta log costs seconds per table, more than
+    all the work on a small one.
+    """
+    from pyspark.sql.types import StructType
+
+    schema = StructType.fromJson(json.loads(lake.schema_json(settings, ref)))
+    files = lake.files(settings, ref)
+    if not files:
+        return session(settings).createDataFrame([], schema)
+    uri = settings.table_uri(ref.dataset, ref.table)
+    return session(settings).read.schema(schema).option("basePath", uri).parquet(*files)
+
+
+def write(settings: Settings, frame: "DataFrame", dataset: str, table: str, key: str) -> TableRef:
+    """Replaces a table's rows in one commit that carries ``key``; a committed key is not written again.
+
+    Columns are the declaration's, in its order; an open-ended table keeps the frame's further columns after them.
+    """
+    done = lake.committed(settings, dataset, table, key)
+    if done is not None:
+        return done
+    declaration = declared(table)
+    schema = declaration.spark_schema()
+    columns = [frame[field.name].cast(field.dataType).alias(field.name) for field in schema]
+    if declaration.open_ended:
+        columns += [frame[name] for name in frame.columns if name not in declaration.column_names]
+    writer = frame.select(*columns).write.format("delta").mode("overwrite")
+    options = {
+        "overwriteSchema": "true",
+        "txnAppId": key,
+        "txnVersion": "1",
+        "userMetadata": json.dumps({"key": key}),
+    }
+    if declaration.open_ended:  # nothing looks for rows by the range of a feature or of a source's text
+        options["delta.dataSkippingNumIndexedCols"] = "0"
+    if declaration.partition_by:
+        writer = writer.partitionBy(*declaration.partition_by)
+    writer.options(**options).save(settings.table_uri(dataset, table))
+    written = lake.committed(settings, dataset, table, key)
+    if written is None:
+        raise RuntimeError(f"Delta reported success, but {dataset}/{table} has no commit of key {key}")
+    return written
+
+
+def digest(settings: Settings, ref: TableRef) -> tuple[int, str]:
+    """Row count and logical digest of a table version: equal rows give equal digests in any order and files.
+
+    The digest is the sum of the rows' 64-bit xxHash values, so it is found in one pass without a sort. It detects
+    change and corruption, not an adversary.
+    """
+    from pyspark.sql import functions as f
+
+    frame = read(settings, ref)
+    columns = [frame[name] for name in sorted(frame.columns)]
+    nulls = [column.isNull() for column in columns]  # xxhash64 skips nulls: a moved null must change the sum
+    hashed = frame.select(f.xxhash64(*nulls, *columns).alias("h"))
+    low, high = f.col("h").bitwiseAND(0xFFFFFFFF), f.shiftrightunsigned("h", 32)
+    row = hashed.agg(
+        f.count("h"), f.coalesce(f.sum(low), f.lit(0)), f.coalesce(f.sum(high), f.lit(0))
+    ).first()
+    assert row is not None
+    return int(row[0]), f"{row[1] + (row[2] << 32):032x}"

@@ -1,0 +1,1 @@
+"""Drift of inputs and answered risks, with thresholds calibrated by resampling."""

@@ -1,0 +1,309 @@
+"""Drift: whether a window of answered predictions still looks like the patients that the model learned from.
+
+Three things are judged, as one family with one rate of false alarms: the values of the most important inputs where
+there is a value, how often they are missing, and the risks that were answered. One column beyond its threshold is a
+drifted window: a changed unit moves one measurement and not half of all columns. Inputs are held against the training
+split; risks against those of the tuning split, for the model's risks on its own training rows are more extreme than on
+any new patient's.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Self
+
+from pydantic import Field, NaiveDatetime, model_validator
+
+from mediscale.core.errors import InputError
+from mediscale.core.privacy import count
+from mediscale.core.refs import Frozen, ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from mediscale.inference.model_spec import PREDICTOR_FILE, PredictorSpec
+from mediscale.storage import registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from monitoring.drift.comparison import Calibrated, Comparison
+    from monitoring.drift.prediction_window import Window
+    from monitoring.drift.report import Judged
+
+RISK = "answered risk"
+_NAMED = 5
+"""Columns named in the summary."""
+
+
+class Params(Frozen):
+    dataset: str
+    task: Task
+    model: ModelRef
+    model_uri: str
+    model_digest: str
+    training_set: TableRef
+    """What the model was trained on: the reference."""
+    predictions: TableRef
+    start: NaiveDatetime
+    """Of the window, on ``predicted_at``, included."""
+    end: NaiveDatetime
+    """Excluded."""
+    min_predictions: int = Field(30, ge=2)
+    """With fewer to judge, the verdict is that there are too few."""
+    false_alarms: float = Field(0.05, gt=0, lt=1)
+    """Share of undrifted windows that may be called drifted."""
+    monitored: int = Field(30, ge=1)
+    """Measurements watched: those that matter most to the model, each by its most important input."""
+    draws: int = Field(400, ge=100)
+    """Windows drawn from the reference to find the thresholds."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError("the window's start must be before its end")
+        return self
+
+
+class ColumnDrift(Frozen):
+    """One column that was judged, by Evidently's Wasserstein distance in the reference's standard deviations."""
+
+    column: str
+    values: int
+    """In the window."""
+    statistic: float
+    threshold: float
+    drifted: bool
+
+
+class MissingDrift(Frozen):
+    """How often one input is missing."""
+
+    column: str
+    share: float
+    reference_share: float
+    threshold: float
+    """Largest change of the share that an undrifted window of this size shows."""
+    drifted: bool
+
+
+class Result(Frozen):
+    dataset: str
+    task: Task
+    model: ModelRef
+    start: NaiveDatetime
+    end: NaiveDatetime
+    n: int
+    """Predictions of this version in the window."""
+    judged: int
+    """Of those, what was compared: a repeated question counts once, one without like in the reference not at all."""
+    by_values: int
+    """Of the judged, how many were asked by plain values."""
+    drifted: bool
+    summary: str
+    """The verdict in a sentence."""
+    watched: int = 0
+    """Columns judged: values, missingness and the risk."""
+    share_drifted: float = 0.0
+    drifted_columns: tuple[ColumnDrift, ...] = ()
+    """Inputs whose values moved."""
+    drifted_missing: tuple[MissingDrift, ...] = ()
+    """Inputs that are missing more or less often."""
+    prediction: ColumnDrift | None = None
+    """The answered risks; None when too few could be compared."""
+    report: str | None = None
+    """Evidently's HTML, relative to the home; a JSON with the numbers of all columns lies beside it."""
+
+
+class Numbers(Frozen):
+    """What lies beside the report: every column that was judged, and how."""
+
+    params: Params
+    result: Result
+    columns: tuple[ColumnDrift, ...]
+    missing: tuple[MissingDrift, ...]
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Judges one window; leaves Evidently's report and the numbers of all columns under ``reports/drift``.
+
+    Raises:
+        InputError: the log's rows, or the model, do not fit the inputs that this release computes.
+        StorageError: the model's files were changed, or a table is not the one referred to.
+    """
+    import numpy as np
+
+    from monitoring.drift import comparison, prediction_window
+
+    generator = np.random.default_rng(params.seed)
+    files = registry.checked_files(settings, params.model, params.model_uri, params.model_digest)
+    spec = _spec(files, params)
+    question = prediction_window.Question(params.model, params.task, params.start, params.end)
+    window = prediction_window.load(settings, params.predictions, question, len(spec.features), generator)
+    if len(window) < params.min_predictions:
+        return _result(
+            params, window, f"too few predictions ({count(len(window))} of {params.min_predictions})"
+        )
+    inputs = _inputs(params, settings, spec, window, generator)
+    if len(inputs.window) < params.min_predictions:
+        summary = (
+            f"too few predictions that the reference has like for ({count(len(inputs.window))} of "
+            f"{params.min_predictions})"
+        )
+        return _result(params, window, summary)
+    risks = _risks(params, settings, spec, files, window, generator)
+    calibrated = comparison.calibrate([inputs, *risks], params.false_alarms, params.draws, generator)
+    return _judge(params, settings, key, window, calibrated, generator)
+
+
+def _spec(files: Mapping[str, bytes], params: Params) -> PredictorSpec:
+    from data_pipeline.features import kernel
+
+    spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
+    if spec.task != params.task or spec.features != kernel.names(params.task):
+        raise InputError(
+            f"{params.model} was not trained for {params.task} on the inputs that this release computes; "
+            "train it again."
+        )
+    return spec
+
+
+def _inputs(
+    params: Params,
+    settings: Settings,
+    spec: PredictorSpec,
+    window: "Window",
+    generator: "np.random.Generator",
+) -> "Comparison":
+    """The watched inputs, held against the training split."""
+    from monitoring.drift import comparison, match_reference
+    from training import training_examples
+
+    train = training_examples.load(settings, params.training_set, "train", spec.features)
+    matched = match_reference.matched(window, train, params.task, generator)
+    names = comparison.monitored(spec, params.monitored)
+    at = [spec.features.index(name) for name in names]
+    return comparison.compare(names, window, window.inputs[:, at], matched, matched.inputs[:, at])
+
+
+def _risks(
+    params: Params,
+    settings: Settings,
+    spec: PredictorSpec,
+    files: Mapping[str, bytes],
+    window: "Window",
+    generator: "np.random.Generator",
+) -> "list[Comparison]":
+    """The answered risks, held against what the model answers on the tuning split; none when too few compare.
+
+    Of a version that reads notes it is what the values alone would have answered: whether a caller sends notes is not
+    the patients' doing, and would look like drift.
+    """
+    import numpy as np
+    import xgboost
+
+    from monitoring.drift import comparison, match_reference
+    from training import training_examples
+    from training.evaluation import calibration
+
+    tuning = training_examples.load(settings, params.training_set, "tuning", spec.features)
+    matched = match_reference.matched(window, tuning, params.task, generator)
+    if len(matched.window) < comparison.LEAST_VALUES:
+        return []
+    booster = xgboost.Booster(model_file=bytearray(files[spec.model_file]))
+    margins = calibration.margins(booster, matched.inputs.astype(np.float32))
+    usual = calibration.risks(margins, spec.calibration)
+    answered = window.risks
+    if spec.notes is not None:
+        answered = calibration.risks(
+            calibration.margins(booster, window.inputs.astype(np.float32)), spec.calibration
+        )
+    return [comparison.compare((RISK,), window, answered[:, None], matched, usual[:, None])]
+
+
+def _judge(
+    params: Params,
+    settings: Settings,
+    key: str,
+    window: "Window",
+    calibrated: "Sequence[Calibrated]",
+    generator: "np.random.Generator",
+) -> Result:
+    from monitoring.drift import report
+
+    path = f"reports/drift/{params.model.name}-v{params.model.version}/{params.start:%Y%m%dT%H%M%S}-{key[:8]}.html"
+    asked = dict(column for each in calibrated for column in each.columns())
+    reported = report.judge(asked, generator)
+    judged = reported.columns
+    columns = tuple(column for each in calibrated for column in _columns(each, judged))
+    missing = tuple(column for each in calibrated for column in _missing(each, judged))
+    kept = calibrated[0].comparison
+    result = _result(params, window, _summary(columns, missing, len(kept.window))).model_copy(
+        update={
+            "judged": len(kept.window),
+            "by_values": int((kept.window.patients < 0).sum()),
+            "watched": len(judged),
+            "drifted": any(column.drifted for column in judged.values()),
+            "share_drifted": sum(column.drifted for column in judged.values()) / len(judged),
+            "drifted_columns": tuple(c for c in columns if c.drifted and c.column != RISK),
+            "drifted_missing": tuple(c for c in missing if c.drifted),
+            "prediction": next((c for c in columns if c.column == RISK), None),
+            "report": path,
+        }
+    )
+    reported.save(settings.home / path)
+    numbers = Numbers(params=params, result=result, columns=columns, missing=missing)
+    (settings.home / path).with_suffix(".json").write_text(numbers.model_dump_json(indent=1))
+    return result
+
+
+def _columns(calibrated: "Calibrated", judged: "Mapping[str, Judged]") -> Iterator[ColumnDrift]:
+    for i, name in enumerate(calibrated.comparison.names):
+        if name in judged:
+            yield ColumnDrift(
+                column=name,
+                values=int(calibrated.comparison.values()[i]),
+                statistic=judged[name].statistic,
+                threshold=float(calibrated.thresholds.shift[i]),
+                drifted=judged[name].drifted,
+            )
+
+
+def _missing(calibrated: "Calibrated", judged: "Mapping[str, Judged]") -> Iterator[MissingDrift]:
+    from monitoring.drift.comparison import MISSING
+
+    share, usual = calibrated.comparison.shares()
+    for i, name in enumerate(calibrated.comparison.names):
+        if name + MISSING in judged:
+            yield MissingDrift(
+                column=name,
+                share=float(share[i]),
+                reference_share=float(usual[i]),
+                threshold=float(calibrated.thresholds.missing[i]),
+                drifted=judged[name + MISSING].drifted,
+            )
+
+
+def _summary(columns: Sequence[ColumnDrift], missing: Sequence[MissingDrift], rows: int) -> str:
+    from monitoring.drift.comparison import MISSING
+
+    moved = [column.column for column in columns if column.drifted]
+    moved += [column.column + MISSING for column in missing if column.drifted]
+    watched = len(columns) + len(missing)
+    usual = f"beyond what an undrifted window of {rows} predictions shows"
+    if not moved:
+        return f"quiet: none of {watched} watched columns is {usual}"
+    named = ", ".join(moved[:_NAMED]) + (", …" if len(moved) > _NAMED else "")
+    return f"drifted: {len(moved)} of {watched} watched columns are {usual} ({named})"
+
+
+def _result(params: Params, window: "Window", summary: str) -> Result:
+    return Result(
+        dataset=params.dataset,
+        task=params.task,
+        model=params.model,
+        start=params.start,
+        end=params.end,
+        n=window.predictions,
+        judged=0,
+        by_values=0,
+        drifted=False,
+        summary=summary,
+    )

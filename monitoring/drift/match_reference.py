@@ -1,0 +1,143 @@
+"""The reference that a window is held against: training patients, asked about as the window's patients were.
+
+A patient of the lake is compared with whole rows. A request that gives plain values leaves most inputs out, and which
+ones is the caller's doing: a form always asks for the same few, while an interface sends all that it has.
+
+- What a form left out says nothing of its patients: they are compared with those for whom the same things were
+  measured, reduced to what the form would have said of them (``features.as_request``).
+- What an interface left out was not measured: its patients are compared with all, reduced to what any of its requests
+  said, and as incomplete as they were.
+
+The reference has the window's own mix of such kinds of questions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipeline.features import kernel
+from mediscale.core.tasks import Task
+from monitoring.drift.null_distribution import Flags, Floats, Integers
+from monitoring.drift.prediction_window import MOST_ROWS, Window
+from training.tabular import request_dropout
+from training.training_examples import Examples, Inputs
+
+LEAST_PATIENTS = 20
+"""Reference patients that a kind of question needs; fewer can't say what is usual for it."""
+_FORM_ROWS = 20
+"""Rows of a window that say the same inputs: a form, if those are fewer than half of what is usually known."""
+_TELLING = 0.8
+"""Share of what is usually known that requests give, on average, when they come from an interface."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way in which the window's patients were asked about."""
+
+    said: tuple[str, ...] | None
+    """The plain inputs; None for a patient of the lake."""
+    complete: bool = False
+    """Whether a reference patient needs all of them: what a form does not say is no news of the patient."""
+
+
+Known = dict[str, Flags]
+"""For each plain input, the reference's rows of which a request could have said it."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A reference and the rows of the window that it fits."""
+
+    window: Integers
+    """Positions of those rows in the window."""
+    window_strata: Integers
+    inputs: Floats
+    """(rows, features) of reference patients, as if they had been asked about in the same ways."""
+    strata: Integers
+    patients: Integers
+
+
+def matched(window: Window, examples: Examples, task: Task, generator: np.random.Generator) -> Matched:
+    """Leaves out rows of the window whose kind of question too few reference patients can answer."""
+    known = _known(examples, task)
+    kinds, kind_of = _kinds(window, task, known)
+    candidates = [_asked_as(kind, known) for kind in kinds]
+    usable = np.array([len(np.unique(examples.subjects[rows])) >= LEAST_PATIENTS for rows in candidates])
+    kept = np.flatnonzero(usable[kind_of]) if len(usable) else np.empty(0, dtype=np.int64)
+    counts = np.bincount(kind_of[kept], minlength=len(kinds))
+    chosen = _proportional(candidates, counts, generator)
+    rows = [_reduced(kind, examples.inputs[picked], task) for kind, picked in zip(kinds, chosen, strict=True)]
+    picked = np.concatenate([*chosen, np.empty(0, dtype=np.int64)])
+    return Matched(
+        window=kept,
+        window_strata=kind_of[kept],
+        inputs=np.concatenate([*rows, np.empty((0, examples.inputs.shape[1]))]).astype(np.float64),
+        strata=np.repeat(np.arange(len(kinds)), [len(part) for part in chosen]),
+        patients=examples.subjects[picked],
+    )
+
+
+def _kinds(window: Window, task: Task, known: Known) -> tuple[list[Kind], Integers]:
+    """The kinds of questions in the window, and the number of each row's."""
+    names = kernel.plain_inputs(task)
+    said = np.column_stack(
+        [~np.isnan(window.inputs[:, request_dropout.filled(task, name)[0]]) for name in names]
+    )
+    said &= window.by_values[:, None]
+    asked, kind_of, times = np.unique(said, axis=0, return_inverse=True, return_counts=True)
+    kind_of = kind_of.ravel() + 2
+    sent = _by_an_interface(window, said, times[kind_of - 2], known)
+    kind_of[sent], kind_of[~window.by_values] = 1, 0
+    exact = [Kind(_named(names, given), complete=True) for given in asked]
+    return [
+        Kind(None),
+        Kind(_named(names, np.logical_or.reduce(said[sent], axis=0))),
+        *exact,
+    ], kind_of.astype(np.int64)
+
+
+def _by_an_interface(window: Window, said: Flags, times: Integers, known: Known) -> Flags:
+    """Rows by values that say about all there is to say, each its own; ``times`` is how many rows say the same."""
+    usual = sum(column.mean() for column in known.values())
+    count = said.sum(axis=1)
+    sent: Flags = window.by_values & ~((times >= _FORM_ROWS) & (count < usual / 2))
+    if not sent.any() or count[sent].mean() < _TELLING * usual or times[sent].max() > sent.sum() / 2:
+        return np.zeros_like(sent)
+    return sent
+
+
+def _named(names: tuple[str, ...], given: Flags) -> tuple[str, ...]:
+    return tuple(name for name, one in zip(names, given, strict=True) if one)
+
+
+def _known(examples: Examples, task: Task) -> Known:
+    names = kernel.plain_inputs(task)
+    whole = kernel.as_request(examples.inputs, task, names)
+    return {name: ~np.isnan(whole[:, request_dropout.filled(task, name)[0]]) for name in names}
+
+
+def _asked_as(kind: Kind, known: Known) -> Integers:
+    """Rows of reference patients who could have been asked about in this way."""
+    everyone = np.ones_like(next(iter(known.values())))
+    needed = (kind.said or ()) if kind.complete else ()
+    return np.flatnonzero(np.logical_and.reduce([everyone, *(known[name] for name in needed)]))
+
+
+def _reduced(kind: Kind, rows: Inputs, task: Task) -> Floats:
+    asked = rows if kind.said is None else kernel.as_request(rows, task, kind.said)
+    return np.asarray(asked, dtype=np.float64)
+
+
+def _proportional(
+    candidates: list[Integers], counts: Integers, generator: np.random.Generator
+) -> list[Integers]:
+    """Rows of each kind in the window's proportions, as many as the commonest kind has; others repeat theirs."""
+    if not counts.any():
+        return [rows[:0] for rows in candidates]
+    commonest = int(np.argmax(counts))
+    total = min(MOST_ROWS, len(candidates[commonest]) * counts.sum() / counts[commonest])
+    wanted = np.ceil(total * counts / counts.sum()).astype(np.int64)
+    return [
+        np.resize(generator.permutation(rows), size) if size else rows[:0]
+        for rows, size in zip(candidates, wanted, strict=True)
+    ]

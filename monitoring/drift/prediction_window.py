@@ -1,0 +1,113 @@
+"""The predictions of one model version in a window of time, as the log has them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mediscale.core.errors import InputError
+from mediscale.core.privacy import count
+from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from mediscale.storage import lake
+from monitoring.drift.null_distribution import Flags, Floats, Integers
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+MOST_ROWS = 5000
+"""Rows that are judged, of a window or a reference: with more, only irrelevant shifts come into sight."""
+_BY_VALUES = -1
+"""In place of a patient, where the request gave values and named none."""
+_COLUMNS = ("worker", "sequence", "subject_id", "prediction_time", "risk", "features")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which predictions: those with ``start <= predicted_at < end``."""
+
+    model: ModelRef
+    task: Task
+    start: datetime
+    end: datetime
+
+    def filter(self) -> "pc.Expression":
+        import pyarrow.compute as pc
+
+        return (
+            (pc.field("model") == self.model.name)
+            & (pc.field("model_version") == self.model.version)
+            & (pc.field("task") == self.task)
+            & (pc.field("predicted_at") >= self.start)
+            & (pc.field("predicted_at") < self.end)
+        )
+
+
+@dataclass(frozen=True)
+class Window:
+    """Answered predictions in the order of the log. A question about the same patient and moment counts once."""
+
+    predictions: int
+    """All of the window, repeated questions and rows beyond ``MOST_ROWS`` included."""
+    subjects: Integers
+    inputs: Floats
+    """(rows, the model's features), NaN where missing."""
+    risks: Floats
+
+    def __len__(self) -> int:
+        return len(self.risks)
+
+    @property
+    def by_values(self) -> Flags:
+        named_none: Flags = self.subjects == _BY_VALUES
+        return named_none
+
+
+def load(
+    settings: Settings,
+    predictions: TableRef,
+    question: Question,
+    features: int,
+    generator: np.random.Generator,
+) -> Window:
+    """The window, or ``MOST_ROWS`` of it drawn at random.
+
+    Raises:
+        InputError: a row has another number of inputs than the model.
+    """
+    rows = lake.dataset(settings, predictions).to_table(columns=list(_COLUMNS), filter=question.filter())
+    rows = rows.sort_by([("worker", "ascending"), ("sequence", "ascending")])
+    subjects = np.asarray(rows["subject_id"].fill_null(_BY_VALUES).to_numpy(), dtype=np.int64)
+    chosen = _asked_once(subjects, rows["prediction_time"])
+    if len(chosen) > MOST_ROWS:
+        chosen = np.sort(generator.choice(chosen, MOST_ROWS, replace=False))
+    return Window(
+        predictions=rows.num_rows,
+        subjects=subjects[chosen],
+        inputs=_matrix(rows["features"], predictions, features)[chosen],
+        risks=np.asarray(rows["risk"].to_numpy(), dtype=np.float64)[chosen],
+    )
+
+
+def _asked_once(subjects: Integers, moments: "pa.ChunkedArray") -> Integers:
+    """Rows to keep: the newest of each patient and moment, and all that were asked by values."""
+    at = np.asarray(moments.cast("int64").fill_null(0).to_numpy(), dtype=np.int64)
+    named = np.flatnonzero(subjects != _BY_VALUES)[::-1]
+    _, newest = np.unique(np.stack([subjects[named], at[named]]), axis=1, return_index=True)
+    return np.sort(np.concatenate([named[newest], np.flatnonzero(subjects == _BY_VALUES)]))
+
+
+def _matrix(lists: "pa.ChunkedArray", predictions: TableRef, features: int) -> Floats:
+    import pyarrow.compute as pc
+
+    wrong = int(np.count_nonzero(pc.list_value_length(lists).to_numpy() != features))
+    if wrong:
+        raise InputError(
+            f"{count(wrong)} predictions in {predictions} do not have the model's {features} inputs: they were logged "
+            "for another model of this name and version."
+        )
+    values = pc.list_flatten(lists).to_numpy(zero_copy_only=False)
+    return np.asarray(values, dtype=np.float64).reshape(-1, features)

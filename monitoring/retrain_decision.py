@@ -1,0 +1,117 @@
+"""The retrain verdict: drift that lasts, and is there now.
+
+At least k of the last n judged windows drifted *and* the newest one did: a single bad night does not start a training,
+and a drift that is over does not either. Windows that share predictions count once. Where outcomes have matured there
+is a second reason: the answers rank patients worse than the held-out evidence promised, without overlap of intervals.
+"""
+
+from typing import Self
+
+from pydantic import Field, NaiveDatetime, model_validator
+
+from mediscale.core.errors import UsageError
+from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from monitoring import outcomes as performance
+from monitoring.drift import drift
+from monitoring.drift.prediction_window import Question
+from monitoring.outcomes import Performance
+
+
+class Params(Frozen):
+    dataset: str
+    task: Task
+    windows: tuple[drift.Result, ...] = Field(min_length=1)
+    """Of one model version, oldest first."""
+    k: int = Field(2, ge=1)
+    n: int = Field(3, ge=1)
+    predictions: TableRef | None = None
+    """With ``labels``, ``as_of`` and ``held_out_auroc_low``: judges the outcomes of the windows' span too."""
+    labels: TableRef | None = None
+    as_of: NaiveDatetime | None = None
+    """Outcomes that became certain later are unknown."""
+    held_out_auroc_low: float | None = None
+    """The least that the version's evidence promised: its estimate is of a sample too."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        outcomes = (self.predictions, self.labels, self.as_of, self.held_out_auroc_low)
+        if None in outcomes and any(given is not None for given in outcomes):
+            raise ValueError("predictions, labels, as_of and held_out_auroc_low belong together")
+        if self.k > self.n:
+            raise ValueError(f"k ({self.k}) must not exceed n ({self.n})")
+        return self
+
+
+class Result(Frozen):
+    retrain: bool
+    reason: str
+    """One sentence."""
+    performance: Performance | None = None
+    """Where outcomes were asked for."""
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001 - a stage's signature
+    """Weighs the windows, and the outcomes where they are given.
+
+    Raises:
+        UsageError: the windows are of other data or tasks, of several model versions, or not in the order of time.
+    """
+    _refuse_mixed(params)
+    lasting, because = _of_windows(params)
+    matured = _of_outcomes(params, settings)
+    if matured is None or params.held_out_auroc_low is None:
+        return Result(retrain=lasting, reason=f"{because}.")
+    worse = matured.is_below(params.held_out_auroc_low)
+    outcomes = (
+        f"{matured.summary}, {'below' if worse else 'not below'} the {params.held_out_auroc_low:.3f} that held-out "
+        "patients promised at least"
+    )
+    return Result(retrain=lasting or worse, reason=f"{because}; {outcomes}.", performance=matured)
+
+
+def _of_windows(params: Params) -> tuple[bool, str]:
+    model, last = params.windows[0].model, _apart(params.windows)[: params.n]
+    if not last:
+        return False, f"no window of {model} held predictions enough to be judged"
+    drifted, newest = sum(window.drifted for window in last), last[0].drifted
+    now = "the newest one did" if newest else "the newest one did not"
+    rule = f"the rule: at least {params.k} of {params.n}, and the newest"
+    because = f"{drifted} of the last {len(last)} judged windows of {model} drifted and {now} ({rule})"
+    return drifted >= params.k and newest, because
+
+
+def _apart(windows: tuple[drift.Result, ...]) -> list[drift.Result]:
+    """The newest judged window, the newest that ended before it began, and so on: a bad night in three windows is one
+    witness."""
+    apart: list[drift.Result] = []
+    for window in reversed(windows):
+        if window.judged and (not apart or window.end <= apart[-1].start):
+            apart.append(window)
+    return apart
+
+
+def _of_outcomes(params: Params, settings: Settings) -> Performance | None:
+    if params.predictions is None or params.labels is None or params.as_of is None:
+        return None
+    span = params.windows[0].start, max(window.end for window in params.windows)
+    question = Question(params.windows[0].model, params.task, *span)
+    return performance.measure(settings, params.predictions, params.labels, question, params.as_of)
+
+
+def _refuse_mixed(params: Params) -> None:
+    strangers = sum((w.dataset, w.task) != (params.dataset, params.task) for w in params.windows)
+    if strangers:
+        raise UsageError(
+            f"{strangers} of {len(params.windows)} windows are not of {params.dataset}'s {params.task}; "
+            "give only that task's windows."
+        )
+    versions = {window.model for window in params.windows}
+    if len(versions) > 1:
+        raise UsageError(
+            f"The windows are of {len(versions)} model versions; give only those of the version that is served."
+        )
+    starts = [window.start for window in params.windows]
+    if starts != sorted(starts):
+        raise UsageError("The windows are not in the order of time; give the oldest first.")

@@ -1,0 +1,118 @@
+"""The versions that are served now: they follow an alias in the promotion history, without a restart."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.features import kernel
+from mediscale.core.errors import MediscaleError, StorageError
+from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import PROMOTIONS
+from mediscale.core.tasks import Task
+from mediscale.inference import tabular
+from mediscale.inference.tabular import Predictor
+from mediscale.storage import lake, registry
+from mediscale.storage.registry import Alias, Move
+from serving.explainer import Explainer
+
+Floats = NDArray[np.float64]
+
+log = logging.getLogger("mediscale.serving")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded version and what is worked out once for it. Immutable: a request that began with it ends with it."""
+
+    predictor: Predictor
+    moved_at: datetime
+
+    @property
+    def model(self) -> ModelRef:
+        return self.predictor.model
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        return Explainer(self.predictor.spec)
+
+    @cached_property
+    def _columns(self) -> NDArray[np.intp]:
+        """Where the feature kernel has the model's inputs."""
+        spec = self.predictor.spec
+        position = {name: i for i, name in enumerate(kernel.names(spec.task))}
+        absent = [name for name in spec.features if name not in position]
+        if absent:
+            raise StorageError(
+                f"{self.model} was trained on {len(absent)} features that this release does not compute; "
+                "train it again."
+            )
+        return np.array([position[name] for name in spec.features], dtype=np.intp)
+
+    def row(self, computed: NDArray[np.floating]) -> Floats:
+        """The model's inputs from a row of the feature kernel."""
+        return computed[self._columns].astype(np.float64)
+
+    def row_of_values(self, values: Mapping[str, float]) -> Floats:
+        """The model's inputs from plain values, those that it does not know left out."""
+        spec = self.predictor.spec
+        known = {name: value for name, value in values.items() if name in spec.plain_inputs}
+        return self.row(kernel.from_values(known, spec.task))
+
+
+class Predictors:
+    """The newest good version of each task under an alias; ``current`` is replaced as a whole."""
+
+    def __init__(self, settings: Settings, dataset: str, alias: Alias) -> None:
+        self._settings = settings
+        self.dataset, self.alias = dataset, alias
+        self.current: Mapping[Task, Served] = MappingProxyType({})
+        self.refused: Mapping[Task, str] = MappingProxyType({})
+        """Task → why the version that its alias points to is not served. The one before it is, if there was one."""
+        self._seen: TableRef | None = None
+
+    def refresh(self) -> None:
+        """Follows the history; cheap when nothing moved. A version that was refused is tried again each time.
+
+        Raises:
+            MediscaleError: the history can't be read. What is served stays.
+        """
+        newest = self._newest_history()
+        if newest == self._seen and not self.refused:
+            return
+        served: dict[Task, Served] = dict(self.current)
+        refused: dict[Task, str] = {}
+        for move in _targets(registry.history(self._settings, self.dataset), self.alias):
+            held = served.get(move.task)
+            if held is None or held.model != move.version:
+                try:
+                    served[move.task] = self._load(move)
+                except MediscaleError as error:
+                    refused[move.task] = str(error)
+                    if self.refused.get(move.task) != str(error):
+                        log.error("%s", error)
+        self.current, self.refused = MappingProxyType(served), MappingProxyType(refused)
+        self._seen = newest
+
+    def _newest_history(self) -> TableRef | None:
+        if not lake.exists(self._settings, self.dataset, PROMOTIONS.name):
+            return None
+        return lake.latest(self._settings, self.dataset, PROMOTIONS.name)
+
+    def _load(self, move: Move) -> Served:
+        served = Served(tabular.load(self._settings, move), move.moved_at)
+        served.row_of_values({})  # works out the columns, so that a version that can't be fed is refused here
+        log.info("%s is served as %s", served.model, self.alias)
+        return served
+
+
+def _targets(history: list[Move], alias: Alias) -> list[Move]:
+    """The newest move of the alias for each model."""
+    newest = {move.model: move for move in history if move.alias == alias}
+    return list(newest.values())

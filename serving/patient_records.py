@@ -1,0 +1,133 @@
+"""A patient known to the lake: the record as it was known at a time, through the same kernel that training used."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline.cohort import bitemporal, prediction_times, stays
+from data_pipeline.cohort.bitemporal import Floats
+from data_pipeline.cohort.stays import Stay
+from data_pipeline.features import kernel
+from data_pipeline.notes import note_visibility
+from mediscale.core.errors import InputError, NotFoundError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import EVENTS, NOTE_TOKENS, SUBJECTS
+from mediscale.core.tasks import Task
+from mediscale.inference.collate import Tokens
+from mediscale.storage import lake
+from serving.schemas import Patient
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was known of a patient at ``prediction_time``. ``rows`` are the feature kernel's, by task."""
+
+    subject_id: int
+    prediction_time: datetime
+    events_version: int
+    rows: Mapping[Task, Floats]
+    notes: Mapping[str, Sequence[Tokens]] = field(default_factory=dict)
+    """Of the stay, newest first, by the tokenizer whose numbers they are in: to a model of another they are other
+    words."""
+
+
+class Patients:
+    """The patients of one dataset in the lake, read at its newest version when asked."""
+
+    def __init__(self, settings: Settings, dataset: str) -> None:
+        self._settings, self._dataset = settings, dataset
+
+    def find(self, asked: Patient, tasks: Sequence[Task], with_notes: bool = False) -> Known:
+        """The patient's features for each task, and what was written.
+
+        Without a time, it is the discharge of the last stay or, while that lasts, the newest moment of which its record
+        tells.
+
+        Raises:
+            NotFoundError: the lake does not know the patient, or has no events.
+            InputError: the patient was no adult in hospital then, for whom the models are made.
+        """
+        subject_id = self._subject(asked.source_id)
+        ref = lake.latest(self._settings, self._dataset, EVENTS.name)
+        events = self._rows(ref, "subject_id", subject_id, kernel.COLUMNS)
+        standing = bitemporal.standing(events, asked.prediction_time)
+        patient, stay = _last_stay(standing, asked.prediction_time)
+        written = self._written(subject_id) if with_notes else None
+        time = asked.prediction_time or _end(stay, standing, written)
+        _refuse_outside(patient, stay, time)
+        when = pa.table(
+            {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
+        )
+        rows = {task: kernel.compute(events, when, task)[0] for task in tasks}
+        notes = _readable(written, stay.admitted.time, time) if written is not None else {}
+        return Known(subject_id, time, ref.version, rows, notes)
+
+    def _written(self, subject_id: int) -> pa.Table | None:
+        """All of the patient's notes, by every tokenizer; None where the hospital's notes are not in the lake."""
+        if not lake.exists(self._settings, self._dataset, NOTE_TOKENS.name):
+            return None
+        ref = lake.latest(self._settings, self._dataset, NOTE_TOKENS.name)
+        return self._rows(ref, "subject_id", subject_id, (*note_visibility.COLUMNS, "tokenizer"))
+
+    def _subject(self, source_id: str) -> int:
+        ref = lake.latest(self._settings, self._dataset, SUBJECTS.name)
+        found = self._rows(ref, "source_subject", source_id, ("subject_id",))
+        if not len(found):
+            raise NotFoundError(
+                f"{self._dataset} in the lake does not know this patient; check the identifier, or send values."
+            )
+        return int(found["subject_id"][0].as_py())
+
+    def _rows(self, ref: TableRef, column: str, value: object, columns: Sequence[str]) -> pa.Table:
+        chosen = pc.field(column) == pa.scalar(value)
+        return lake.dataset(self._settings, ref).to_table(columns=list(columns), filter=chosen)
+
+
+def _last_stay(standing: pa.Table, at: datetime | None) -> tuple[stays.Patient, Stay]:
+    """The stay that had begun last by then, and whose."""
+    for patient in stays.patients(standing):
+        begun = [stay for stay in patient.stays if at is None or stay.admitted.time <= at]
+        if begun:
+            return patient, begun[-1]
+    raise InputError(
+        "The patient had not been admitted by that time as an inpatient; give a prediction_time within a stay."
+    )
+
+
+def _end(stay: Stay, standing: pa.Table, written: pa.Table | None) -> datetime:
+    """Of events by when they were true: when they were known may be assumed, codes a week after an earlier visit."""
+    if stay.discharged:
+        return stay.discharged.time
+    newest: list[datetime] = [pc.max(standing["time"]).as_py()]
+    if written is not None and len(written):
+        newest.append(pc.max(written["available_time"]).as_py())
+    return max(newest)
+
+
+def _refuse_outside(patient: stays.Patient, stay: Stay, time: datetime) -> None:
+    """Whoever training would not have held: models say nothing of them."""
+    if not prediction_times.adult(patient, stay):
+        raise InputError(
+            f"The models are made for patients of {prediction_times.ADULT_YEARS} or older at admission, and this one "
+            "was younger or has no known birth; nothing was predicted."
+        )
+    if (stay.death and stay.death.time <= time) or prediction_times.dead_before(patient, time):
+        raise InputError("The patient had died by that time; give a prediction_time before.")
+    if stay.discharged and stay.discharged.time < time:
+        raise InputError("The patient had left by that time; give a prediction_time within a stay.")
+
+
+def _readable(written: pa.Table, admitted: datetime, time: datetime) -> dict[str, list[Tokens]]:
+    """By tokenizer, the notes of one patient's stay that could be read by then."""
+    began, asked = np.datetime64(admitted, "us"), np.datetime64(time, "us")
+    found = {}
+    for tokenizer in written["tokenizer"].unique().to_pylist():
+        mine = note_visibility.of_patients(written.filter(pc.field("tokenizer") == tokenizer))
+        found[tokenizer] = note_visibility.at(itertools.chain(*mine.values()), began, asked)
+    return found

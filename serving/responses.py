@@ -1,0 +1,141 @@
+"""From a request's values, or a patient's record, to an answer and the lines of the log that hold it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+
+from data_pipeline.notes.deidentification.surrogates import with_one_class_over_89
+from mediscale.core.tasks import Task
+from mediscale.inference.collate import Tokens
+from mediscale.inference.tabular import Scored
+from serving import schemas
+from serving.models import Floats, Served
+from serving.patient_records import Known
+from serving.prediction_log import Prediction
+from serving.schemas import Answer, Factor, NoteUse, TaskRisk, Threshold, Values
+
+
+def of_values(
+    asked: Values, served: Mapping[Task, Served], prediction_id: str, now: datetime
+) -> tuple[Answer, list[Prediction]]:
+    """Every served task's risk from plain values and a note; tasks may know different inputs."""
+    given, text = frozenset(asked.given), asked.note
+    if text is not None and any(version.predictor.reader for version in served.values()):
+        text = with_one_class_over_89(text)
+    risks, logged = [], []
+    for version in served.values():
+        row, note = version.row_of_values(asked.given), _read_text(version, text)
+        scored = version.predictor.score(row, note.margin)
+        factors = version.explainer.of_values(scored.contributions, given, scored.notes)
+        risks.append(_risk(version, scored, factors, note))
+        logged.append(_logged(prediction_id, now, version, scored.risk, row, note))
+    inputs = _inputs(*(version.predictor.spec.plain_inputs for version in served.values()))
+    missing = tuple([name for name in inputs if name not in given])
+    return Answer(prediction_id, tuple(risks), missing, schemas.out_of_range(asked.out_of_range)), logged
+
+
+def of_patient(
+    known: Known, served: Mapping[Task, Served], prediction_id: str, now: datetime
+) -> tuple[Answer, list[Prediction]]:
+    """Every served task's risk from what the lake knew of a patient at a time."""
+    risks, logged, absent = [], [], []
+    for task, version in served.items():
+        row, note = version.row(known.rows[task]), _read_known(version, known.notes)
+        scored = version.predictor.score(row, note.margin)
+        factors = version.explainer.of_patient(scored.contributions, row, scored.notes)
+        risks.append(_risk(version, scored, factors, note))
+        logged.append(_logged(prediction_id, now, version, scored.risk, row, note, known))
+        absent.append(version.explainer.inputs_without_value(row))
+    missing = _common(absent)
+    return Answer(prediction_id, tuple(risks), missing, (), known.prediction_time), logged
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What a version made of a note: its margin, and what is told of it."""
+
+    margin: float | None = None
+    use: NoteUse | None = None
+
+
+def _read_text(version: Served, text: str | None) -> _Note:
+    reader = version.predictor.reader
+    if text is None:
+        return _Note()
+    if reader is None:
+        return _Note(use=NoteUse("not read", 0))
+    return _read(version, (reader.tokens(text),))
+
+
+def _read_known(version: Served, notes: Mapping[str, Sequence[Tokens]]) -> _Note:
+    """What a version made of a known patient's notes, given by tokenizer; that it could read none of them is told."""
+    reader = version.predictor.reader
+    if reader is None:
+        return _Note()
+    mine = notes.get(reader.spec.tokenizer, ())
+    unread = not mine and any(notes.values())
+    return _Note(use=NoteUse("not read", 0)) if unread else _read(version, mine)
+
+
+def _read(version: Served, notes: Sequence[Tokens]) -> _Note:
+    reader = version.predictor.reader
+    written = sum(map(len, notes))
+    if reader is None or not written:
+        return _Note()
+    windows = reader.windows(notes)
+    tokens = sum(map(len, windows))
+    return _Note(
+        float(reader.margins([windows])[0]), NoteUse("read" if tokens == written else "read in part", tokens)
+    )
+
+
+def _risk(version: Served, scored: Scored, factors: tuple[Factor, ...], note: _Note) -> TaskRisk:
+    spec = version.predictor.spec
+    points = spec.thresholds if note.margin is None or spec.notes is None else spec.notes.thresholds
+    return TaskRisk(
+        task=spec.task,
+        outcome=spec.outcome,
+        risk=scored.risk,
+        baseline_risk=scored.baseline,
+        model=version.model.name,
+        version=version.model.version,
+        thresholds=tuple(Threshold(name, at, scored.risk >= at) for name, at in points.items()),
+        factors=factors,
+        note=note.use,
+    )
+
+
+def _logged(
+    prediction_id: str,
+    now: datetime,
+    version: Served,
+    risk: float,
+    row: Floats,
+    note: _Note,
+    known: Known | None = None,
+) -> Prediction:
+    return Prediction(
+        prediction_id=prediction_id,
+        predicted_at=now,
+        task=version.predictor.spec.task,
+        model=version.model.name,
+        model_version=version.model.version,
+        risk=risk,
+        features=row,
+        note_margin=note.margin,
+        subject_id=known.subject_id if known else None,
+        prediction_time=known.prediction_time if known else None,
+        events_version=known.events_version if known else None,
+    )
+
+
+@cache
+def _inputs(*of_tasks: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for inputs in of_tasks for name in inputs))
+
+
+def _common(absent: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Inputs that no task found: the windows of one may hold what those of another do not."""
+    first, *others = absent
+    return tuple(name for name in first if all(name in other for other in others))

@@ -1,0 +1,1 @@
+"""Evaluation on held-out patients: metrics, intervals, calibration, baselines, the evaluation report."""

@@ -1,0 +1,100 @@
+"""What a model has to beat on the same rows: the score that a nurse adds up, and logistic regression.
+
+A value that nobody measured scores as normal, as it does on paper.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.features import kernel
+from mediscale.core.tasks import Task
+from training.evaluation.metrics import Floats
+
+if TYPE_CHECKING:
+    from training.training_examples import Examples
+
+SOURCES: dict[Task, tuple[str, str]] = {
+    "mortality": (
+        "NEWS2",
+        "Royal College of Physicians 2017; newest values of 24 h, SpO2 scale 1, GCS below 15 as not alert, "
+        "FiO2 above 21 % as oxygen given",
+    ),
+    "readmission": (
+        "LACE",
+        "van Walraven et al. 2010, doi:10.1503/cmaj.091117; all visits of the year before in place of emergency visits "
+        "of six months, the Charlson score of this project's features",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Columns by name; ``or_normal`` puts a value where none is."""
+
+    names: Sequence[str]
+    rows: NDArray[np.float32]
+
+    def or_normal(self, name: str, normal: float) -> Floats:
+        column = self.rows[:, self.names.index(name)].astype(np.float64)
+        return np.where(np.isnan(column), normal, column)
+
+
+def bedside(rows: NDArray[np.float32], task: Task) -> Floats:
+    """Points of the published rule of a task, (n)."""
+    named = _Named(kernel.names(task), rows)
+    return _news2(named) if task == "mortality" else _lace(named)
+
+
+def _points(values: Floats, steps: Sequence[tuple[float, int]], beyond: int) -> Floats:
+    """Points of the first step whose upper end, included, a value does not pass; ``beyond`` above the last."""
+    ends = np.array([end for end, _ in steps])
+    points = np.array([*(points for _, points in steps), beyond], dtype=np.float64)
+    return np.asarray(points[np.searchsorted(ends, values, side="left")])
+
+
+def _news2(rows: _Named) -> Floats:
+    best = {"gcs_eye_last_24h": 4, "gcs_verbal_last_24h": 5, "gcs_motor_last_24h": 6}
+    coma_scale = np.sum([rows.or_normal(name, normal) for name, normal in best.items()], axis=0)
+    points = (
+        _points(rows.or_normal("respiratory_rate_last_24h", 16), [(8, 3), (11, 1), (20, 0), (24, 2)], 3)
+        + _points(rows.or_normal("oxygen_saturation_last_24h", 98), [(91, 3), (93, 2), (95, 1)], 0)
+        + _points(
+            rows.or_normal("systolic_blood_pressure_last_24h", 120),
+            [(90, 3), (100, 2), (110, 1), (219, 0)],
+            3,
+        )
+        + _points(
+            rows.or_normal("heart_rate_last_24h", 75), [(40, 3), (50, 1), (90, 0), (110, 1), (130, 2)], 3
+        )
+        + _points(rows.or_normal("temperature_last_24h", 37), [(35, 3), (36, 1), (38, 0), (39, 1)], 2)
+        + 2.0 * (rows.or_normal("fio2_last_24h", 21) > 21)
+        + 3.0 * (coma_scale < 15)
+    )
+    return np.asarray(points)
+
+
+def _lace(rows: _Named) -> Floats:
+    days = np.floor(rows.or_normal("hours_since_admission", 0) / 24)
+    stay = _points(days, [(0, 0), (1, 1), (2, 2), (3, 3), (6, 4), (13, 5)], 7)
+    acute = 3.0 * (rows.or_normal("emergency_admission", 0) > 0)
+    illness = _points(rows.or_normal("charlson_score", 0), [(0, 0), (1, 1), (2, 2), (3, 3)], 5)
+    return stay + acute + illness + np.minimum(rows.or_normal("prior_visits_365d", 0), 4)
+
+
+def logistic(train: "Examples", rows: NDArray[np.float32]) -> Floats:
+    """Risks (n) of ridge logistic regression on medians-imputed, standardised inputs with missingness indicators."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    fitted = make_pipeline(
+        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
+        StandardScaler(),
+        LogisticRegression(C=0.01, max_iter=1000),  # some hundred correlated inputs on a few hundred events
+    ).fit(train.inputs.astype(np.float64), train.outcomes)
+    return np.asarray(fitted.predict_proba(rows.astype(np.float64))[:, 1], dtype=np.float64)

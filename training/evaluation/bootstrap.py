@@ -1,0 +1,99 @@
+"""Intervals by drawing patients, not rows: one patient with fifteen visits is one piece of evidence, not fifteen.
+
+Where every draw gives the same, drawing can't say how else it might have come: there is no interval then, but for
+shares, which have an exact one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.evaluation.evaluation_report import Estimate
+from training.evaluation.metrics import Floats
+
+Weighted = Callable[[Floats], Floats]
+
+_CELLS = 4_000_000
+"""Weights held at a time: resamples are worked through in blocks of about 32 MB."""
+_SAME = 1e-12
+"""Resamples that lie closer together differ by rounding only."""
+_USABLE = 0.9
+"""Share of resamples that must give a value; with fewer, an interval would describe only the lucky ones."""
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """``count`` bootstrap resamples of the patients behind n rows."""
+
+    subjects: NDArray[np.int64]
+    """Patient of each row (n)."""
+    count: int
+    seed: int
+
+    @cached_property
+    def _index(self) -> NDArray[np.int64]:
+        return np.unique(self.subjects, return_inverse=True)[1].astype(np.int64)
+
+    def values(self, metric: Weighted) -> Floats:
+        """The metric's value in every resample; ``metric`` takes weights (k, n) and returns k values."""
+        patients = int(self._index.max()) + 1
+        rng = np.random.default_rng(self.seed)
+        block = max(1, _CELLS // len(self._index))
+        sizes = [min(block, self.count - start) for start in range(0, self.count, block)]
+        even = np.full(patients, 1 / patients)
+        draws = (rng.multinomial(patients, even, size=size)[:, self._index] for size in sizes)
+        return np.concatenate([metric(weights.astype(np.float64)) for weights in draws])
+
+    def estimate(self, metric: Weighted) -> Estimate:
+        """The metric on the rows as they are, with its 95 % percentile interval."""
+        value = float(metric(np.ones((1, len(self._index))))[0])
+        drawn = self.values(metric) if np.isfinite(value) else np.empty(0)
+        return _estimate(value, drawn)
+
+    def estimates(self, curve: Weighted) -> tuple[Estimate, ...]:
+        """``estimate`` of each place of a curve; ``curve`` takes weights (k, n) and returns (k, places)."""
+        values, drawn = curve(np.ones((1, len(self._index))))[0], self.values(curve)
+        return tuple(_estimate(float(value), drawn[:, i]) for i, value in enumerate(values))
+
+    def shares(self, part: Floats, whole: Floats) -> tuple[Estimate, ...]:
+        """Of the rows that count as ``whole`` (n, places; 0 or 1) the share that counts as ``part``, place by place.
+
+        Where the resamples give no interval, it is Clopper and Pearson's (1934) for as many draws as there are patients
+        behind the whole: 12 of 12 is 74 to 100 %, and not 100 to 100 %.
+        """
+
+        def share(w: Floats) -> Floats:
+            counted = w @ whole
+            return np.divide(w @ part, counted, out=np.full_like(counted, np.nan), where=counted > 0)
+
+        patients = [len(np.unique(self._index[rows > 0])) for rows in whole.T]
+        return tuple(
+            found if found.value is None or found.low is not None else _exact(found.value, behind)
+            for found, behind in zip(self.estimates(share), patients, strict=True)
+        )
+
+
+def _exact(share: float, patients: int) -> Estimate:
+    from scipy.stats import binomtest
+
+    found = binomtest(round(share * patients), patients).proportion_ci(method="exact")
+    return Estimate(value=share, low=float(found.low), high=float(found.high))
+
+
+def _estimate(value: float, drawn: Floats) -> Estimate:
+    if not np.isfinite(value):
+        return Estimate(value=None, low=None, high=None)
+    low, high = interval(drawn)
+    return Estimate(value=value, low=low, high=high)
+
+
+def interval(values: Floats) -> tuple[float | None, float | None]:
+    """2.5th and 97.5th percentile, or nothing where too few resamples give a value, or all give the same."""
+    usable = values[np.isfinite(values)]
+    if len(usable) < _USABLE * len(values) or not len(usable):
+        return None, None
+    low, high = np.quantile(usable, [0.025, 0.975])
+    return (float(low), float(high)) if high - low > _SAME else (None, None)

@@ -1,0 +1,288 @@
+"""Stage: one version on the held-out patients, as the evidence file that a promotion rests on.
+
+Nothing is fitted, tuned or chosen on the held-out split, and every look is counted: ``looks`` says how many versions
+were judged on these patients before, because the best of many looks good by luck.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from data_pipeline.features import kernel
+from data_pipeline.ingest import source
+from data_pipeline.notes.deidentification import deidentify
+from mediscale.core import privacy
+from mediscale.core.errors import InputError, QualityError
+from mediscale.core.refs import Frozen, ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from mediscale.inference.model_spec import PredictorSpec
+from mediscale.storage import lake, registry
+from mediscale.storage.calls import canonical
+from training import training_examples, version
+from training.evaluation import baselines, metrics
+from training.evaluation import evaluation_report as evidence
+from training.evaluation.bootstrap import Resamples
+from training.evaluation.evaluation_report import Baseline, Comparison, Estimate, Evidence, PlainInputs
+from training.evaluation.metrics import Floats
+from training.evaluation.performance import Performance
+from training.notes import note_examples
+from training.promotion import policy
+
+if TYPE_CHECKING:
+    from training.training_examples import Examples
+    from training.version import Version
+
+_PLAIN: tuple[tuple[str, ...], ...] = (
+    ("age", "systolic_blood_pressure"),
+    (
+        "age", "sex", "heart_rate", "systolic_blood_pressure", "respiratory_rate", "oxygen_saturation", "temperature"
+    ),
+)  # fmt: skip
+"""Requests that are tried out: the shortest of the documentation, and what is known at the bedside."""
+
+
+class Params(Frozen):
+    """What to judge, against what."""
+
+    dataset: str
+    task: Task
+    source: str | None = None
+    """Whose assumed delays are named in the evidence."""
+    model: ModelRef
+    model_uri: str
+    model_digest: str
+    training_set: TableRef
+    labels: TableRef | None = None
+    """With ``note_tokens``, for versions that read notes: when each stay began."""
+    note_tokens: TableRef | None = None
+    """None where the extract has no notes."""
+    incumbent: ModelRef | None = None
+    """Today's production version, resolved by the caller."""
+    incumbent_uri: str | None = None
+    incumbent_digest: str | None = None
+    subjects: TableRef | None = None
+    """The map of patient identifiers, to find the oracle's rows by."""
+    oracle: str | None = None
+    """File of true probabilities, on synthetic data."""
+    looks: int = Field(0, ge=0)
+    """Evaluations of other versions on these held-out patients before this one, counted by the caller."""
+    bootstrap: int = Field(500, ge=50)
+    seed: int = 0
+
+
+class Result(Frozen):
+    """The evidence, and its main figures."""
+
+    evidence: str
+    """Path of the evidence file, relative to the home."""
+    evidence_digest: str
+    metrics: dict[str, float | None]
+    """``auroc, auroc_low, auroc_high`` and so on; null where not estimable."""
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Judges a version on the held-out patients.
+
+    Raises:
+        QualityError: there are no held-out rows.
+        StorageError: the model's files are not those that were registered.
+        InputError: the oracle's file names none of the held-out rows, or the version reads notes and there are none for
+            it.
+    """
+    judged = _judge(params, settings, key)
+    path, digest = evidence.write(settings, judged)
+    figures = flat(judged)
+    _publish(settings, params, judged, digest, figures)
+    return Result(evidence=path, evidence_digest=digest, metrics=figures)
+
+
+def _judge(params: Params, settings: Settings, key: str) -> Evidence:
+    judged = version.load(settings, params.model, params.model_uri, params.model_digest)
+    spec = judged.spec
+    rows = training_examples.load(settings, params.training_set, "held_out", spec.features)
+    if not len(rows):
+        raise QualityError(
+            f"No held-out patients for {params.task} in {params.dataset}: there is nothing to judge on."
+        )
+    resamples = Resamples(rows.subjects, params.bootstrap, params.seed)
+    table, notes = judged.table(rows.inputs), _notes(params, settings, judged)
+    held_out = Performance(rows, judged.risks(table, notes), resamples)
+    truth = _oracle(params, settings, rows)
+    floors = policy.of(params.task)
+    return Evidence(
+        dataset=params.dataset,
+        task=params.task,
+        model=params.model,
+        model_digest=params.model_digest,
+        training_set=params.training_set,
+        rows_digest=rows.digest(),
+        key=key,
+        looks=params.looks,
+        bootstrap=params.bootstrap,
+        seed=params.seed,
+        assumptions=tuple(_assumptions(params.source, notes is not None)),
+        counts=held_out.counts,
+        metrics=held_out.all_metrics(),
+        calibration_curve=held_out.calibration_curve(),
+        curves=held_out.all_curves(),
+        alarms=tuple(held_out.alarms(floors.thresholds)),
+        net_benefit=tuple(held_out.net_benefit(t) for t in floors.thresholds),
+        subgroups=tuple(held_out.subgroups(floors)),
+        baselines=tuple(_baselines(params, settings, held_out, spec)),
+        plain_inputs=tuple(_plain_inputs(judged, held_out)),
+        oracle=None if truth is None else held_out.against_oracle(truth),
+        comparison=_comparison(params, settings, held_out),
+        notes=None if notes is None else held_out.together(judged.risks(table), notes, truth),
+    )
+
+
+def _notes(params: Params, settings: Settings, judged: "Version") -> Floats | None:
+    """Log-odds (n) of a version that reads notes, from what could be read of the held-out stays."""
+    if judged.reader is None:
+        return None
+    tables = _readable(params, settings, judged)
+    if tables is None:
+        raise InputError(
+            "A version that reads notes can't be judged without them; give labels of the dataset "
+            f"{params.dataset}, and note_tokens made by the tokenizer of its encoder {judged.reader.spec.encoder}."
+        )
+    spec = judged.reader.spec
+    stays = note_examples.load(settings, tables, "held_out", spec.tokenizer, spec.window, spec.most_windows)
+    return judged.notes(stays.windows)
+
+
+def _readable(params: Params, settings: Settings, reading: "Version") -> note_examples.Tables | None:
+    """Where the notes are that a version can read; None where there are none in its tokenizer's numbers."""
+    if reading.reader is None or params.note_tokens is None or params.labels is None:
+        return None
+    if reading.reader.spec.tokenizer not in note_examples.tokenizers(settings, params.note_tokens):
+        return None
+    return note_examples.Tables(params.training_set, params.labels, params.note_tokens)
+
+
+def _assumptions(name: str | None, notes: bool) -> Iterator[str]:
+    if name is not None:
+        for label, assumption in source.load(name).assumptions.items():
+            yield f"{label} of {assumption.interval}: {assumption.because}"
+    if notes:
+        yield deidentify.TOGETHER
+
+
+def _baselines(
+    params: Params, settings: Settings, held_out: Performance, spec: PredictorSpec
+) -> Iterator[Baseline]:
+    train = training_examples.load(settings, params.training_set, "train", spec.features)
+    name, origin = baselines.SOURCES[params.task]
+    points = baselines.bedside(held_out.rows.inputs, params.task)
+    yield held_out.baseline("bedside rule", name, origin, points)
+    fitted = baselines.logistic(train, held_out.rows.inputs)
+    yield held_out.baseline(
+        "logistic regression", "logistic regression", "same inputs, same patients", fitted
+    )
+
+
+def _plain_inputs(judged: "Version", held_out: Performance) -> Iterator[PlainInputs]:
+    for inputs in _PLAIN:
+        asked = kernel.as_request(held_out.rows.inputs, judged.spec.task, inputs)
+        risk = judged.risks(judged.table(np.asarray(asked, dtype=np.float32)))
+        yield PlainInputs(
+            inputs=inputs,
+            auroc=held_out.of(metrics.auroc, risk),
+            log_loss=held_out.of(metrics.log_loss, risk),
+        )
+
+
+def _oracle(params: Params, settings: Settings, rows: "Examples") -> Floats | None:
+    """The generator's probabilities (n) on synthetic data."""
+    if params.oracle is None or params.subjects is None:
+        return None
+    truth = _truth(params.oracle, params.subjects, params.task, settings, rows)
+    if not np.isfinite(truth).any():
+        raise InputError(
+            f"The oracle file names none of the {privacy.count(len(truth))} held-out stays; it belongs to other "
+            "records."
+        )
+    return truth
+
+
+def _truth(oracle: str, subjects: TableRef, task: Task, settings: Settings, rows: "Examples") -> Floats:
+    """The generator's probability of each row (n), found by patient and prediction time; NaN where it has none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import csv
+
+    kinds = {"subject_id": pa.string(), "task": pa.string(), "prediction_time": pa.timestamp("us")}
+    options = csv.ConvertOptions(
+        column_types={**kinds, "probability": pa.float64()}, include_columns=_ORACLE_COLUMNS
+    )
+    told = csv.read_csv(settings.home / oracle, convert_options=options)
+    people = lake.read(settings, subjects, ["source_subject", "subject_id"]).rename_columns(
+        ["subject_id", "known_as"]
+    )
+    told = told.filter(pc.field("task") == task).join(people, "subject_id", join_type="inner")
+    keys = zip(told["known_as"].to_pylist(), told["prediction_time"].to_numpy(), strict=True)
+    known = dict(zip(keys, told["probability"].to_pylist(), strict=True))
+    asked = zip(rows.subjects.tolist(), rows.times, strict=True)
+    return np.array([known.get(row, np.nan) for row in asked], dtype=np.float64)
+
+
+_ORACLE_COLUMNS = ["subject_id", "task", "prediction_time", "probability"]
+
+
+def _comparison(params: Params, settings: Settings, held_out: Performance) -> Comparison | None:
+    if params.incumbent is None or params.incumbent_uri is None or params.incumbent_digest is None:
+        return None
+    served = version.load(settings, params.incumbent, params.incumbent_uri, params.incumbent_digest)
+    missing = set(served.spec.features) - training_examples.columns(settings, params.training_set)
+    unread = served.reader is not None and _readable(params, settings, served) is None
+    if missing or unread:
+        return Comparison(
+            incumbent=params.incumbent,
+            incumbent_digest=params.incumbent_digest,
+            missing_inputs=len(missing),
+            missing_notes=unread,
+        )
+    rows = training_examples.load(settings, params.training_set, "held_out", served.spec.features)
+    risk = served.risks(served.table(rows.inputs), _notes(params, settings, served))
+    return held_out.comparison(params.incumbent, params.incumbent_digest, risk)
+
+
+def flat(judged: Evidence) -> dict[str, float | None]:
+    """The evidence's main figures by plain names."""
+    named: dict[str, Estimate] = dict(judged.metrics)
+    named |= {f"{baseline.kind.replace(' ', '_')}_auroc": baseline.auroc for baseline in judged.baselines}
+    named |= {f"plain_{len(plain.inputs)}_inputs_auroc": plain.auroc for plain in judged.plain_inputs}
+    named |= {f"net_benefit_at_{benefit.threshold:g}": benefit.model for benefit in judged.net_benefit}
+    if judged.oracle is not None:
+        named |= {"oracle_auroc": judged.oracle.auroc, "oracle_gap": judged.oracle.gap}
+    if judged.notes is not None:
+        named |= {
+            "table_alone_auroc": judged.notes.table_auroc,
+            "notes_alone_auroc": judged.notes.notes_auroc,
+        }
+        named |= {"auroc_gain_by_notes": judged.notes.auroc_gain}
+    figures: dict[str, float | None] = {name: float(n) for name, n in judged.counts.model_dump().items()}
+    for name, estimate in named.items():
+        figures |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return figures
+
+
+def _publish(
+    settings: Settings, params: Params, judged: Evidence, digest: str, figures: dict[str, float | None]
+) -> None:
+    """Puts the figures and the evidence where MLflow's users look: on the run that trained the version."""
+    from mlflow.entities import Metric
+
+    mlflow = registry.client(settings)
+    name, version = params.model.name, str(params.model.version)
+    run = mlflow.get_run(mlflow.get_model_version(name, version).run_id)
+    told = privacy.tellable((figure, value) for figure, value in figures.items() if value is not None)
+    values = [Metric(f"held_out_{figure}", value, run.info.start_time, 0) for figure, value in told.items()]
+    mlflow.log_batch(run.info.run_id, metrics=values)
+    text = canonical(privacy.told(judged.model_dump(mode="json")))
+    mlflow.log_text(run.info.run_id, text, f"evidence/{evidence.EVIDENCE_FILE}")
+    for tag, value in {"evidence_digest": digest, "held_out_looks_before": str(params.looks)}.items():
+        mlflow.set_model_version_tag(name, version, f"mediscale.{tag}", value)

@@ -1,0 +1,225 @@
+"""What a promotion rests on: one file per evaluated version, canonical JSON, aggregates only."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from mediscale.core.errors import NotFoundError, StorageError
+from mediscale.core.refs import Frozen, ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from mediscale.storage.calls import canonical
+
+EVIDENCE_FILE = "evidence.json"
+
+
+class Estimate(Frozen):
+    """A figure with its 95 % interval from resampled patients; null where it is not estimable.
+
+    Without an interval, the resamples can't give one: too few of them have a value, or all have the same.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Counts(Frozen):
+    """What an estimate rests on."""
+
+    n: int
+    """Rows: stays at their prediction time."""
+    events: int
+    subjects: int
+
+
+class Subgroup(Frozen):
+    """One value of one attribute."""
+
+    attribute: Literal["sex", "age_band", "ethnicity"]
+    value: str
+    counts: Counts | None
+    """Null below ten patients: the outcome of one person may show through."""
+    status: Literal["estimated", "too few", "not estimable"]
+    auroc: Estimate | None = None
+    calibration_intercept: Estimate | None = None
+
+
+class Bin(Frozen):
+    """One bin of the calibration curve: rows of similar predicted risk."""
+
+    counts: Counts
+    predicted: float
+    observed: Estimate
+
+
+class Benefit(Frozen):
+    """Net benefit per patient at one threshold, beside acting on everybody; acting on nobody is 0."""
+
+    threshold: float
+    model: Estimate
+    treat_all: Estimate
+    over_best_alternative: Estimate
+    """Model minus the better of treating all and treating none."""
+
+
+class Alarms(Frozen):
+    """What acting above one threshold means on the ward."""
+
+    threshold: float
+    flagged: Estimate
+    """Share of all stays."""
+    found: Estimate
+    """Share of the stays with the outcome: sensitivity."""
+    right: Estimate
+    """Share of the flagged that have the outcome: positive predictive value."""
+
+
+class CurvePoint(Frozen):
+    """One place of a curve, with its pointwise interval."""
+
+    x: float
+    y: Estimate
+
+
+Curve = tuple[CurvePoint, ...]
+
+
+class Curves(Frozen):
+    """The model at every operating point; empty where fewer than ten patients had, or had not, the outcome."""
+
+    roc: Curve = ()
+    """x: share of stays without the outcome that are flagged. y: share of those with it that are found."""
+    precision_recall: Curve = ()
+    """x: share of stays with the outcome that are found. y: share of the flagged that have it."""
+    decision: Curve = ()
+    """x: risk above which one acts. y: net benefit per patient."""
+
+
+class Baseline(Frozen):
+    """A simpler predictor on the same rows. ``gain`` is the model's AUROC minus its own, paired by patient."""
+
+    kind: Literal["bedside rule", "logistic regression"]
+    name: str
+    source: str
+    auroc: Estimate
+    gain: Estimate
+    roc: tuple[float, ...] = ()
+    """Share of stays with the outcome that are found, at each x of the model's own curve."""
+
+
+class PlainInputs(Frozen):
+    """The model on the same rows when only these inputs are said, as a short request does."""
+
+    inputs: tuple[str, ...]
+    auroc: Estimate
+    log_loss: Estimate
+
+
+class Oracle(Frozen):
+    """The generator's own probability, on synthetic data: what the best possible model reaches on these rows."""
+
+    counts: Counts
+    """Held-out rows that the generator's file names."""
+    auroc: Estimate
+    model_auroc: Estimate
+    """The model on those rows."""
+    gap: Estimate
+    """Oracle's AUROC minus the model's."""
+
+
+class Together(Frozen):
+    """Notes and table together against each alone, on the same rows; gains are paired by patient."""
+
+    read: int
+    """Rows for which a note could be read; the others are answered by the table alone."""
+    table_auroc: Estimate
+    notes_auroc: Estimate
+    """On the rows with a note."""
+    auroc_gain: Estimate
+    """Together minus table."""
+    log_loss_gain: Estimate
+    """Table's log loss minus that of both together."""
+    share_of_possible_gain: Estimate | None = None
+    """Gain over the oracle's gain, both over the table, on synthetic data; null where the oracle's may be none."""
+
+
+class Comparison(Frozen):
+    """Against the version in production, on the same patients; positive is better than it."""
+
+    incumbent: ModelRef
+    incumbent_digest: str
+    missing_inputs: int
+    """Inputs of the incumbent that the training set no longer has; above 0 nothing is compared."""
+    missing_notes: bool = False
+    """The incumbent reads notes, and there are none in its tokenizer's numbers; then nothing is compared either."""
+    auroc_gain: Estimate | None = None
+    log_loss_gain: Estimate | None = None
+    """Incumbent's log loss minus the model's."""
+    probability_better: float | None = None
+    """Share of resamples in which the model's log loss is the lower one."""
+
+
+class Evidence(Frozen):
+    """Everything that was measured on one version's held-out patients."""
+
+    dataset: str
+    task: Task
+    model: ModelRef
+    model_digest: str
+    training_set: TableRef
+    rows_digest: str
+    """SHA-256 over the held-out rows: outcomes, inputs and patients."""
+    key: str
+    looks: int
+    """How many evaluations of other versions looked at these held-out patients before."""
+    bootstrap: int
+    seed: int
+    assumptions: tuple[str, ...]
+    counts: Counts
+    metrics: dict[str, Estimate]
+    calibration_curve: tuple[Bin, ...]
+    curves: Curves = Curves()
+    alarms: tuple[Alarms, ...] = ()
+    """At the thresholds of the policy; none where the curves are empty."""
+    net_benefit: tuple[Benefit, ...]
+    subgroups: tuple[Subgroup, ...]
+    baselines: tuple[Baseline, ...]
+    plain_inputs: tuple[PlainInputs, ...]
+    oracle: Oracle | None
+    comparison: Comparison | None
+    notes: Together | None = None
+    """Where the version reads notes."""
+
+
+def write(settings: Settings, evidence: Evidence) -> tuple[str, str]:
+    """Writes the file under the evidence's key; returns its path relative to the home, and its SHA-256."""
+    relative = Path("evidence") / evidence.key / EVIDENCE_FILE
+    path = settings.home / relative
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = canonical(evidence).encode()
+    part = path.with_suffix(".part")
+    part.write_bytes(content)
+    part.replace(path)
+    return str(relative), hashlib.sha256(content).hexdigest()
+
+
+def read(settings: Settings, path: str, digest: str) -> Evidence:
+    """The evidence whose digest this is.
+
+    Raises:
+        NotFoundError: there is no such file.
+        StorageError: it is not the file that was written, or lacks a field.
+    """
+    try:
+        content = (settings.home / path).read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no evidence at {path}; evaluate the model again.") from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise StorageError(
+            f"The evidence at {path} was changed since it was written; evaluate the model again."
+        )
+    try:
+        return Evidence.model_validate_json(content)
+    except ValueError as error:
+        raise StorageError(f"The evidence at {path} is incomplete; evaluate the model again.") from error

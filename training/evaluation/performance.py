@@ -1,0 +1,244 @@
+"""A model's performance on held-out rows, each figure with its interval and what it rests on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mediscale.core.privacy import FEW
+from training.evaluation import curves, metrics
+from training.evaluation.bootstrap import Resamples
+from training.evaluation.evaluation_report import (
+    Alarms,
+    Baseline,
+    Benefit,
+    Bin,
+    Comparison,
+    Counts,
+    Curve,
+    CurvePoint,
+    Curves,
+    Estimate,
+    Oracle,
+    Subgroup,
+    Together,
+)
+from training.evaluation.metrics import Floats, Metric
+from training.training_examples import ATTRIBUTES
+
+if TYPE_CHECKING:
+    from mediscale.core.refs import ModelRef
+    from training.promotion.policy import Policy
+    from training.training_examples import Examples
+
+METRICS: dict[str, Metric] = {
+    "auroc": metrics.auroc,
+    "auprc": metrics.auprc,
+    "log_loss": metrics.log_loss,
+    "brier": metrics.brier,
+    "calibration_slope": metrics.calibration_slope,
+    "calibration_intercept": metrics.calibration_intercept,
+}
+_BINS = 10
+_BIN_ROWS = 30
+"""Rows that a bin of the calibration curve holds at least; fewer say nothing, and may describe a person."""
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Risks (n) given to held-out rows, and the resamples of their patients."""
+
+    rows: "Examples"
+    risk: Floats
+    resamples: Resamples
+
+    def estimate(self, metric: Metric) -> Estimate:
+        return self.of(metric, self.risk)
+
+    def of(self, metric: Metric, risk: Floats) -> Estimate:
+        """A metric of other risks for the same rows."""
+        return self.resamples.estimate(lambda w: metric(self.rows.outcomes, risk, w))
+
+    def gain(self, metric: Metric, other: Floats) -> Estimate:
+        """This model's metric minus the other's, on the same resamples."""
+        y = self.rows.outcomes
+        return self.resamples.estimate(lambda w: metric(y, self.risk, w) - metric(y, other, w))
+
+    def part(self, chosen: Rows) -> "Performance":
+        """The same on some of the rows, with their patients resampled among themselves."""
+        resamples = Resamples(self.rows.subjects[chosen], self.resamples.count, self.resamples.seed)
+        return Performance(self.rows.where(chosen), self.risk[chosen], resamples)
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(n=len(self.rows), events=self.rows.events, subjects=self.rows.patients)
+
+    def all_metrics(self) -> dict[str, Estimate]:
+        return {name: self.estimate(metric) for name, metric in METRICS.items()}
+
+    def all_curves(self) -> Curves:
+        if not self._both_classes_are_many():
+            return Curves()
+        return Curves(
+            roc=self._curve(curves.roc, curves.SHARES, self.risk),
+            precision_recall=self._curve(curves.precision_recall, curves.SHARES, self.risk),
+            decision=self._curve(curves.decision, curves.THRESHOLDS, self.risk),
+        )
+
+    def alarms(self, thresholds: Sequence[float]) -> Iterator[Alarms]:
+        if self._both_classes_are_many():
+            yield from map(self._alarms, thresholds)
+
+    def _alarms(self, threshold: float) -> Alarms:
+        rows = curves.alarms(self.rows.outcomes, self.risk, threshold)
+        flagged, found, right = self.resamples.shares(*rows)
+        return Alarms(threshold=threshold, flagged=flagged, found=found, right=right)
+
+    def _curve(self, curve: curves.Curve, grid: Floats, risk: Floats) -> Curve:
+        found = self.resamples.estimates(lambda w: curve(self.rows.outcomes, risk, w))
+        return tuple(CurvePoint(x=float(x), y=y) for x, y in zip(grid, found, strict=True))
+
+    def _line(self, score: Floats) -> tuple[float, ...]:
+        if not self._both_classes_are_many():
+            return ()
+        outcomes = self.rows.outcomes
+        return tuple(map(float, curves.roc(outcomes, score, metrics.unweighted(outcomes))[0]))
+
+    def _both_classes_are_many(self) -> bool:
+        outcomes = self.rows.outcomes
+        return all(len(np.unique(self.rows.subjects[outcomes == k])) >= FEW for k in (0, 1))
+
+    def calibration_curve(self) -> tuple[Bin, ...]:
+        """Equal-sized bins of rising risk; none where there are too few rows for two."""
+        bins = min(_BINS, len(self.rows) // _BIN_ROWS)
+        if bins < 2:
+            return ()
+        order = np.argsort(self.risk, kind="stable")
+        return tuple(self._bin(np.sort(members)) for members in np.array_split(order, bins))
+
+    def _bin(self, members: NDArray[np.intp]) -> Bin:
+        chosen = np.zeros(len(self.rows), dtype=np.bool_)
+        chosen[members] = True
+        part = self.part(chosen)
+        outcomes = part.rows.outcomes[:, None]
+        [rate] = part.resamples.shares(outcomes, np.ones_like(outcomes))
+        return Bin(counts=part.counts, predicted=float(part.risk.mean()), observed=rate)
+
+    def net_benefit(self, threshold: float) -> Benefit:
+        metric, everybody = metrics.net_benefit(threshold), np.ones(len(self.rows))
+        y = self.rows.outcomes
+
+        def over_alternatives(w: Floats) -> Floats:
+            return metric(y, self.risk, w) - np.maximum(metric(y, everybody, w), 0)
+
+        return Benefit(
+            threshold=threshold,
+            model=self.estimate(metric),
+            treat_all=self.of(metric, everybody),
+            over_best_alternative=self.resamples.estimate(over_alternatives),
+        )
+
+    def subgroups(self, policy: "Policy") -> Iterator[Subgroup]:
+        for attribute in ATTRIBUTES:
+            values = self.rows.attributes[attribute]
+            for value in np.unique(values):
+                yield _subgroup(self.part(values == value), attribute, str(value), policy)
+
+    def baseline(self, kind: str, name: str, source: str, risk: Floats) -> Baseline:
+        return Baseline.model_validate(
+            {
+                "kind": kind,
+                "name": name,
+                "source": source,
+                "auroc": self.of(metrics.auroc, risk),
+                "gain": self.gain(metrics.auroc, risk),
+                "roc": self._line(risk),
+            }
+        )
+
+    def against_oracle(self, truth: Floats) -> Oracle:
+        """``truth`` (n) is NaN where the generator's file does not name the row."""
+        part = self.part(np.isfinite(truth))
+        known = truth[np.isfinite(truth)]
+        return Oracle(
+            counts=part.counts,
+            auroc=part.of(metrics.auroc, known),
+            model_auroc=part.estimate(metrics.auroc),
+            gap=_negative(part.gain(metrics.auroc, known)),
+        )
+
+    def together(self, table: Floats, notes: Floats, truth: Floats | None) -> Together:
+        """``table`` are the risks (n) by the table alone, ``notes`` the log-odds by the notes alone, NaN without any;
+        ``truth`` the generator's, NaN where unknown."""
+        read = np.isfinite(notes)
+        return Together(
+            read=int(read.sum()),
+            table_auroc=self.of(metrics.auroc, table),
+            notes_auroc=self.part(read).of(metrics.auroc, notes[read]),
+            auroc_gain=self.gain(metrics.auroc, table),
+            log_loss_gain=_negative(self.gain(metrics.log_loss, table)),
+            share_of_possible_gain=None if truth is None else self._share(table, truth),
+        )
+
+    def _share(self, table: Floats, truth: Floats) -> Estimate | None:
+        """None where the oracle does not surely gain anything: of what may be nothing, or less, there is no share."""
+        part, known = self.part(np.isfinite(truth)), np.isfinite(truth)
+        y, table, truth = part.rows.outcomes, table[known], truth[known]
+
+        def possible(w: Floats) -> Floats:
+            return metrics.auroc(y, truth, w) - metrics.auroc(y, table, w)
+
+        def share(w: Floats) -> Floats:
+            with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any possible gain
+                return (metrics.auroc(y, part.risk, w) - metrics.auroc(y, table, w)) / possible(w)
+
+        least = part.resamples.estimate(possible).low
+        return part.resamples.estimate(share) if least is not None and least > 0 else None
+
+    def comparison(self, incumbent: "ModelRef", digest: str, risk: Floats) -> Comparison:
+        """Against the production model's risks for the same rows."""
+        y = self.rows.outcomes
+        losses = self.resamples.values(
+            lambda w: metrics.log_loss(y, risk, w) - metrics.log_loss(y, self.risk, w)
+        )
+        return Comparison(
+            incumbent=incumbent,
+            incumbent_digest=digest,
+            missing_inputs=0,
+            auroc_gain=self.gain(metrics.auroc, risk),
+            log_loss_gain=_negative(self.gain(metrics.log_loss, risk)),
+            probability_better=float(np.mean(losses > 0)),
+        )
+
+
+def _subgroup(part: Performance, attribute: str, value: str, policy: "Policy") -> Subgroup:
+    counts = part.counts
+    told = {
+        "attribute": attribute,
+        "value": value,
+        "counts": counts if counts.subjects >= FEW else None,
+    }
+    if counts.subjects < policy.subgroup_min_subjects or counts.events < policy.subgroup_min_events:
+        return Subgroup.model_validate({**told, "status": "too few"})
+    if counts.events in (0, counts.n):
+        return Subgroup.model_validate({**told, "status": "not estimable"})
+    return Subgroup.model_validate(
+        {
+            **told,
+            "status": "estimated",
+            "auroc": part.estimate(metrics.auroc),
+            "calibration_intercept": part.estimate(metrics.calibration_intercept),
+        }
+    )
+
+
+def _negative(estimate: Estimate) -> Estimate:
+    """The estimate of the opposite difference."""
+    ends = (estimate.value, estimate.high, estimate.low)
+    value, low, high = (
+        None if x is None else 0.0 - x for x in ends
+    )  # a minus would make a nought less than nothing
+    return Estimate(value=value, low=low, high=high)

@@ -1,0 +1,243 @@
+"""Stage: table and notes together, as a version that reads both; kept where that surely beats each alone.
+
+Both answers are joined by a logistic regression of two inputs, fitted on the tuning split. It is judged there too, but
+never on patients that it was fitted on: one half of them judges what the other half fitted, as with each model alone.
+Where that may be luck, or there are no notes, the table model goes on as it is.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mediscale.core.errors import InputError
+from mediscale.core.privacy import count
+from mediscale.core.refs import Frozen, ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from mediscale.inference.model_spec import NOTES_FOLDER, PREDICTOR_FILE, Combination, PredictorSpec
+from mediscale.inference.note_model_spec import GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE, NoteSpec
+from mediscale.storage import lake, registry
+from mediscale.storage.calls import canonical
+from training import tracking, training_examples, version
+from training.evaluation import calibration, metrics
+from training.evaluation.bootstrap import Resamples
+from training.evaluation.metrics import Floats
+from training.notes.note_mlflow_model import NoteModel
+from training.promotion import policy
+from training.tracking import Data, Training
+
+if TYPE_CHECKING:
+    from training.training_examples import Examples
+    from training.version import Version
+
+LEAST_PROBABILITY = 0.9
+"""Of the best of three on a thousand stays, luck alone makes a noise look useful; a second model costs its upkeep."""
+
+
+class Params(Frozen):
+    """Two versions of the same task; without a note model there is nothing to do."""
+
+    dataset: str
+    source: str
+    task: Task
+    training_set: TableRef
+    model: ModelRef
+    run_id: str
+    model_uri: str
+    model_digest: str
+    note_model: NoteModel | None
+
+
+class Result(Frozen):
+    """The version that goes on: its fields are those of ``risk_model``'s result."""
+
+    source: str
+    model: ModelRef
+    run_id: str
+    model_uri: str
+    model_digest: str
+    reads_notes: bool
+    reason: str
+    tuning_log_loss: dict[str, float]
+    """``table``, ``notes`` and ``together`` on the tuning stays that have a note, cross-fitted; empty without notes."""
+    probability_better: float | None = None
+    """Share of resamples of the tuning patients in which both together have the lowest log loss."""
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Registers a version that reads both where that is better; a call whose key already registered one returns it.
+
+    Raises:
+        StorageError: the files of a version were changed.
+        InputError: the note model was trained on other stays.
+    """
+    table_only = {
+        name: getattr(params, name) for name in ("source", "model", "run_id", "model_uri", "model_digest")
+    }
+    nothing = Result(
+        **table_only, reads_notes=False, reason="There are no notes to read.", tuning_log_loss={}
+    )
+    if params.note_model is None:
+        return nothing
+    held = version.load(settings, params.model, params.model_uri, params.model_digest)
+    notes = _note_files(settings, params.note_model)
+    answers = _answers(settings, params, params.note_model, held, notes)
+    if not len(answers):
+        return nothing
+    judged = _judged(answers)
+    losses = {name: _loss(answers.outcomes, risk) for name, risk in judged.items()}
+    probability = _probability_better(answers, judged)
+    better = probability >= LEAST_PROBABILITY
+    reason = (
+        f"Notes and table together {'beat' if better else 'do not surely beat'} each alone on {count(len(answers))} "
+        f"tuning stays, in {probability:.0%} of resamples of their patients (log loss {losses['together']:.4f}; table "
+        f"{losses['table']:.4f}, notes {losses['notes']:.4f})."
+    )
+    if better:
+        together = _fitted(answers).model_copy(update={"thresholds": _thresholds(params, answers, judged)})
+        spec = held.spec.model_copy(update={"notes": together, "key": key})
+        found = tracking.find(settings, params.dataset, spec.name, key) or tracking.log(
+            settings, _training(settings, params, spec, together, notes, losses)
+        )
+        table_only |= found.model_dump()
+    return Result(
+        **table_only,
+        reads_notes=better,
+        reason=reason,
+        tuning_log_loss=losses,
+        probability_better=probability,
+    )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Calibrated log-odds (n) of both models for the tuning stays that have a note."""
+
+    rows: "Examples"
+    table: Floats
+    notes: Floats
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def outcomes(self) -> Floats:
+        return self.rows.outcomes
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Answers":
+        return Answers(self.rows.where(chosen), self.table[chosen], self.notes[chosen])
+
+
+def _answers(
+    settings: Settings, params: Params, note_model: NoteModel, held: "Version", notes: Mapping[str, bytes]
+) -> Answers:
+    platt = NoteSpec.model_validate_json(notes[SPEC_FILE]).calibration
+    rows = training_examples.load(settings, params.training_set, "tuning", held.spec.features)
+    told = lake.read(settings, note_model.margins)
+    moments = np.asarray(told["prediction_time"].to_numpy()).astype("datetime64[us]")
+    keys = zip(told["subject_id"].to_pylist(), moments, strict=True)
+    margin = np.where(told["tokens"].to_numpy() > 0, told["margin"].to_numpy(), np.nan)
+    known = dict(zip(keys, margin, strict=True))
+    asked = list(zip(rows.subjects.tolist(), rows.times, strict=True))
+    if not known.keys() >= set(asked):
+        raise InputError(
+            f"{note_model.margins} does not answer for all of the {count(len(asked))} tuning stays of "
+            f"{params.training_set}: it is of a note model of other stays; train one on this training set."
+        )
+    margins = np.array([known[row] for row in asked])
+    answers = Answers(rows, held.table(rows.inputs), platt.slope * margins + platt.intercept)
+    return answers.where(np.isfinite(margins))
+
+
+def _judged(answers: Answers) -> dict[str, Floats]:
+    """Risks (n) by each model alone and by both, each from a fit on the other half of the patients."""
+    half = calibration.halves(answers.rows)
+    contenders: dict[str, Callable[[Answers, Answers], Floats]] = {
+        "table": lambda fit, ask: calibration.risks(ask.table, calibration.platt(fit.table, fit.outcomes)),
+        "notes": lambda fit, ask: calibration.risks(ask.notes, calibration.platt(fit.notes, fit.outcomes)),
+        "together": lambda fit, ask: metrics.sigmoid(_fitted(fit).log_odds(ask.table, ask.notes)),
+    }
+    judged = {}
+    for name, risks in contenders.items():
+        judged[name] = np.empty(len(answers))
+        for side in (0, 1):
+            judged[name][half == side] = risks(answers.where(half != side), answers.where(half == side))
+    return judged
+
+
+def _fitted(answers: Answers) -> Combination:
+    """Logistic regression by penalised likelihood: with few rows it stays near the table model alone."""
+    from scipy.optimize import minimize
+
+    usual = float(answers.notes.mean()) if len(answers) else 0.0  # a half of few patients may be empty
+
+    def combination(x: Floats) -> Combination:
+        return Combination(table=1 + x[0], notes=x[1], usual=usual, intercept=x[2], thresholds={})
+
+    def loss(x: Floats) -> float:
+        log_odds = combination(x).log_odds(answers.table, answers.notes)
+        likelihood = np.logaddexp(0, log_odds).sum() - (answers.outcomes * log_odds).sum()
+        return float(likelihood + (x**2).sum() / 2)
+
+    return combination(minimize(loss, np.zeros(3), method="BFGS").x)
+
+
+def _probability_better(answers: Answers, judged: Mapping[str, Floats]) -> float:
+    resamples, y = Resamples(answers.rows.subjects, 500, 0), answers.outcomes
+    losses = {name: resamples.values(partial(metrics.log_loss, y, risk)) for name, risk in judged.items()}
+    return float(np.mean(losses["together"] < np.minimum(losses["table"], losses["notes"])))
+
+
+def _loss(outcomes: Floats, risk: Floats) -> float:
+    return float(metrics.log_loss(outcomes, risk, metrics.unweighted(outcomes))[0])
+
+
+def _thresholds(params: Params, answers: Answers, judged: Mapping[str, Floats]) -> dict[str, float]:
+    found = calibration.operating_points(judged["together"], answers.outcomes)
+    return {"clinical": policy.of(params.task).clinical_threshold, **found}
+
+
+def _note_files(settings: Settings, note_model: NoteModel) -> dict[str, bytes]:
+    files = registry.checked_files(settings, note_model.model, note_model.model_uri, note_model.model_digest)
+    return {name: files[name] for name in (GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE)}
+
+
+def _training(
+    settings: Settings,
+    params: Params,
+    spec: PredictorSpec,
+    together: Combination,
+    notes: Mapping[str, bytes],
+    losses: Mapping[str, float],
+) -> Training:
+    files = registry.checked_files(settings, params.model, params.model_uri, params.model_digest)
+    files |= {f"{NOTES_FOLDER}/{name}": content for name, content in notes.items()}
+    files[PREDICTOR_FILE] = canonical(spec).encode()
+    weights = {name: getattr(together, name) for name in ("table", "notes", "intercept")}
+    return Training(
+        name=spec.name,
+        key=spec.key,
+        stage="combination",
+        task=spec.task,
+        kind="together",
+        params=params.model_dump(mode="json"),
+        curves={},
+        metrics={
+            **{f"tuning_log_loss_{name}": loss for name, loss in losses.items()},
+            **{f"weight_{name}": weight for name, weight in weights.items()},
+        },
+        data=[Data(params.training_set, "validation", "tuning")],
+        save=partial(_save, files),
+        artifacts=lambda _mlflow, _run_id: None,
+    )
+
+
+def _save(files: Mapping[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)

@@ -1,0 +1,1 @@
+"""The BERT note model, fine-tuned under Ray Train."""

@@ -1,0 +1,85 @@
+"""Stays with what their notes said by the moment of prediction, as windows of tokens."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.notes import note_visibility
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.inference import collate
+from mediscale.inference.collate import Tokens
+from mediscale.storage import lake
+from training import training_examples
+from training.training_examples import Examples, Split
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Stays:
+    """n stays in the order of ``rows``: per stay its windows of tokens, newest note first, at least one."""
+
+    rows: Examples
+    windows: list[list[Tokens]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, without special ones."""
+        return int(self.read().sum())
+
+    def read(self) -> NDArray[np.int64]:
+        """(n): tokens that are read of each stay's notes; 0 where none could be read."""
+        return np.array([sum(map(len, pieces)) for pieces in self.windows], dtype=np.int64)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """(n, 2): number of windows, and tokens of the longest with the two special ones."""
+        return collate.lengths(self.windows)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Where stays and their notes are."""
+
+    training_set: TableRef
+    labels: TableRef
+    note_tokens: TableRef
+
+
+def load(settings: Settings, tables: Tables, split: Split, tokenizer: str, window: int, most: int) -> Stays:
+    """One split, with the notes that could be read by each prediction time, in the numbers of one tokenizer: to a model
+    of another they are other words."""
+    rows = training_examples.load(settings, tables.training_set, split, [])
+    admitted = _admissions(
+        lake.read(settings, tables.labels, ["subject_id", "prediction_time", "admission_time"])
+    )
+    notes = note_visibility.of_patients(_numbers(settings, tables.note_tokens, tokenizer))
+    stays: list[list[Tokens]] = []
+    for subject, time in zip(rows.subjects.tolist(), rows.times, strict=True):
+        known = note_visibility.at(notes.get(subject, []), admitted[subject, time], time)
+        stays.append(collate.windows(known, window, most))
+    return Stays(rows, stays)
+
+
+def tokenizers(settings: Settings, note_tokens: TableRef) -> frozenset[str]:
+    """Whose numbers the notes are there in."""
+    return frozenset(lake.read(settings, note_tokens, ["tokenizer"])["tokenizer"].unique().to_pylist())
+
+
+def _numbers(settings: Settings, note_tokens: TableRef, tokenizer: str) -> "pa.Table":
+    import pyarrow.compute as pc
+
+    of_one = pc.field("tokenizer") == tokenizer
+    return lake.dataset(settings, note_tokens).to_table(columns=list(note_visibility.COLUMNS), filter=of_one)
+
+
+def _admissions(labels: "pa.Table") -> dict[tuple[int, np.datetime64], np.datetime64]:
+    moments = note_visibility.times(labels, "prediction_time")
+    keys = zip(labels["subject_id"].to_pylist(), moments, strict=True)
+    return dict(zip(keys, note_visibility.times(labels, "admission_time"), strict=True))

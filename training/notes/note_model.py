@@ -1,0 +1,244 @@
+"""Stage: a BERT sequence classifier on the notes of a stay, fine-tuned on Ray, calibrated, logged and registered."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from data_pipeline.notes import encoders
+from data_pipeline.notes.encoders import Encoder
+from mediscale.core.errors import QualityError, StorageError
+from mediscale.core.privacy import count
+from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import NOTE_MARGINS
+from mediscale.core.tasks import Task
+from mediscale.inference import collate
+from mediscale.inference.note_model_spec import KnownText, NoteSpec
+from mediscale.storage import lake, registry
+from training import tracking
+from training.evaluation import calibration, metrics
+from training.notes import note_mlflow_model, note_network, note_training
+from training.notes.note_mlflow_model import NoteModel, TrainedNotes
+from training.notes.note_network import Shape
+from training.notes.note_training import Fitted, Job, Recipe
+from training.promotion import policy
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from tokenizers import Tokenizer
+
+    from training.notes.note_examples import Stays
+
+RECIPES: dict[str, dict[str, int | float]] = {
+    encoders.CLINICAL: {
+        "layers": 0,
+        "trained_layers": 12,
+        "most_windows": 16,
+        "epochs": 3,
+        "learning_rate": 2e-5,
+        "most_stays": 20_000,
+    }
+}
+"""What an encoder is trained with where that is not ``Params``' default; callers resolve it. Clinical BERT: all of its
+layers at a rate and a number of epochs among those that its authors searched (Alsentzer et al. 2019, appendix); that is
+work for a GPU."""
+
+KNOWN_TEXTS = (
+    "",
+    "Independent in all activities, no distress. Full code.",
+    "Frail and bedbound, mottled, in extremis. DNR/DNI, comfort is the priority.",
+)
+"""Made up; what comes out of them is checked when a server loads the model."""
+
+
+class Params(Frozen):
+    """What to train on and how. The defaults are for the packaged encoder and two cores."""
+
+    dataset: str
+    task: Task
+    training_set: TableRef
+    labels: TableRef
+    note_tokens: TableRef | None
+    """None where the extract has no notes: nothing is trained."""
+    encoder: Encoder
+    tokenizer: str
+    """SHA-256 of the tokenizer that made the tokens."""
+    layers: int = Field(1, ge=0)
+    """Lowest layers of the encoder that are used; 0: all."""
+    trained_layers: int = Field(1, ge=1)
+    window: int = Field(128, ge=8, le=512)
+    most_windows: int = Field(4, ge=1)
+    epochs: int = Field(2, ge=1)
+    patience: int = Field(1, ge=1)
+    learning_rate: float = Field(2e-4, gt=0)
+    batch_tokens: int = Field(4096, ge=512)
+    accumulate: int = Field(1, ge=1)
+    most_stays: int = Field(1200, ge=1)
+    checkpoint_every: int = Field(20, ge=1)
+    workers: int = Field(1, ge=1)
+    threads: int = Field(2, ge=1)
+    seed: int = 0
+
+
+class Result(Frozen):
+    note_model: NoteModel | None
+    """None where the extract has no notes."""
+
+
+def model_name(dataset: str, task: str) -> str:
+    return f"{registry.model_name(dataset, task)}-notes"
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Trains and registers one version; a call whose key already registered one returns it, one that was killed goes on
+    from its last checkpoint.
+
+    Raises:
+        UsageError: the encoder's weights can't be had or it has fewer layers, there are more workers than batches, or
+            the Ray cluster can't be reached.
+        StorageError: the tokens were made by another tokenizer.
+        QualityError: a split lacks stays, or the training split an outcome.
+    """
+    if params.note_tokens is None:
+        return Result(note_model=None)
+    found = tracking.find(settings, params.dataset, model_name(params.dataset, params.task), key)
+    checkpoints = settings.home / "checkpoints" / key
+    margins = f"{NOTE_MARGINS.name}_{params.task}"
+    if found is None:
+        trained = _train(params, settings, key, checkpoints)
+        _write(settings, trained.margins, params.dataset, margins, key)
+        tables = [params.training_set, params.labels, params.note_tokens]
+        found = tracking.log(
+            settings, note_mlflow_model.training(trained, tables, params.model_dump(mode="json"))
+        )
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    written = lake.committed(settings, params.dataset, margins, key)
+    assert written is not None  # the model is registered after it
+    return Result(note_model=NoteModel(**found.model_dump(), margins=written))
+
+
+def _write(settings: Settings, rows: "pa.Table", dataset: str, table: str, key: str) -> None:
+    from mediscale.storage import spark
+
+    spark.write(settings, spark.session(settings).createDataFrame(rows), dataset, table, key)
+
+
+def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> TrainedNotes:
+    from training.notes import note_attribution, note_export
+
+    files = encoders.folder(settings, params.encoder)
+    tokenizer = encoders.tokenizer(files)
+    if encoders.digest(tokenizer) != params.tokenizer:
+        raise StorageError(
+            f"{params.note_tokens} was made by another tokenizer than that of {params.encoder.name}; "
+            "run note_tokens again."
+        )
+    job = _job(params, settings, files, tokenizer, checkpoints)
+    train, tuning = job.load("train"), job.load("tuning")
+    _check(train, tuning, params.task)
+    note_training.check(train, job.recipe, params.workers)
+    note_network.config(files, job.shape)  # refused here, and not by a worker after all the rest
+    fitted = note_training.on_ray(settings, job, params.workers, key)
+    network = note_training.weighted(note_network.build(files, job.shape), fitted.weights)
+    _, crossed = calibration.cross_chosen(fitted.staged, tuning.rows)
+    platt = calibration.platt(crossed, tuning.rows.outcomes)
+    risk = calibration.risks(crossed, platt)
+    spec = NoteSpec(
+        name=model_name(params.dataset, params.task),
+        dataset=params.dataset,
+        task=params.task,
+        encoder=params.encoder.name,
+        revision=params.encoder.revision,
+        tokenizer=params.tokenizer,
+        window=params.window,
+        most_windows=params.most_windows,
+        calibration=platt,
+        thresholds={
+            "clinical": policy.of(params.task).clinical_threshold,
+            **calibration.operating_points(risk, tuning.rows.outcomes),
+        },
+        known_texts=_known(network, tokenizer, params),
+        key=key,
+    )
+    words = note_attribution.words(network, tuning, tokenizer, collate.special(tokenizer))
+    return TrainedNotes(
+        spec=spec,
+        weights=network.state_dict(),
+        config=network.config.to_json_string(),
+        tokenizer=tokenizer.to_str(),
+        graph=note_export.to_onnx(network, params.window),
+        curves={"log_loss_train": fitted.state.train_losses, "log_loss_tuning": fitted.state.tuning_losses},
+        metrics=_measured(train, tuning, risk, fitted),
+        words=dict(list(words.items())[:50]),
+        margins=_margins(tuning, crossed),
+    )
+
+
+def _job(params: Params, settings: Settings, files: Path, tokenizer: "Tokenizer", checkpoints: Path) -> Job:
+    assert params.note_tokens is not None
+    return Job(
+        home=str(settings.home),
+        lake=settings.lake,
+        encoder=str(files),
+        note_tokens=params.note_tokens,
+        special=collate.special(tokenizer),
+        shape=Shape(layers=params.layers, trained_layers=params.trained_layers, seed=params.seed),
+        recipe=Recipe(**{name: getattr(params, name) for name in Recipe.model_fields}),
+        checkpoints=str(checkpoints),
+        **{
+            name: getattr(params, name)
+            for name in Job.model_fields.keys() & Params.model_fields.keys() - {"encoder", "note_tokens"}
+        },
+    )
+
+
+def _check(train: "Stays", tuning: "Stays", task: Task) -> None:
+    if not len(tuning) or train.rows.events in (0, len(train)):
+        raise QualityError(
+            f"Too few patients to train on the notes for {task}: {count(len(train))} stays with "
+            f"{count(train.rows.events)} events to train on and {count(len(tuning))} to tune on."
+        )
+
+
+def _margins(tuning: "Stays", margin: metrics.Floats) -> "pa.Table":
+    import pyarrow as pa
+
+    rows = {
+        "subject_id": tuning.rows.subjects,
+        "prediction_time": tuning.rows.times,
+        "tokens": tuning.read(),
+        "margin": margin,
+    }
+    return pa.table(rows, schema=NOTE_MARGINS.arrow_schema())
+
+
+def _known(network: Any, tokenizer: "Tokenizer", params: Params) -> tuple[KnownText, ...]:
+    import numpy as np
+    import torch
+
+    read = [tokenizer.encode(text, add_special_tokens=False).ids for text in KNOWN_TEXTS]
+    stays = [collate.windows([np.array(ids, dtype=np.int32)], params.window, 1) for ids in read]
+    batch = collate.batch(stays, collate.special(tokenizer))
+    with torch.no_grad():
+        found = note_network.margins(network, batch, torch.device("cpu")).tolist()
+    return tuple(KnownText(text=text, margin=margin) for text, margin in zip(KNOWN_TEXTS, found, strict=True))
+
+
+def _measured(train: "Stays", tuning: "Stays", risk: metrics.Floats, fitted: Fitted) -> dict[str, float]:
+    """What is known before anyone looks at the held-out patients."""
+    outcomes, everyone = tuning.rows.outcomes, metrics.unweighted(tuning.rows.outcomes)
+    auroc = float(metrics.auroc(outcomes, risk, everyone)[0])
+    return {
+        "train_rows": len(train),
+        "train_events": train.rows.events,
+        "tuning_rows": len(tuning),
+        "tuning_events": tuning.rows.events,
+        "best_epoch": fitted.state.best_epoch,
+        "tokens_learnt_from": fitted.state.tokens,
+        "share_padding": 1 - fitted.state.tokens / max(fitted.state.padded, 1),
+        "tokens_per_cpu_second": fitted.state.tokens / max(fitted.cpu_seconds, 1e-9),
+        "tuning_log_loss": float(metrics.log_loss(outcomes, risk, everyone)[0]),
+        **({"tuning_auroc": auroc} if auroc == auroc else {}),
+    }

@@ -1,0 +1,1 @@
+"""Promotion: the policy, the gate, and the moves of the aliases."""

@@ -1,0 +1,171 @@
+"""Whether the evidence carries a version into production, floor by floor, each objection a phrase a person can act on.
+
+What is missing, not estimable or not a number fails: only evidence that is there can carry a model.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mediscale.core.privacy import count
+from training.evaluation.evaluation_report import Estimate, Evidence
+from training.promotion.policy import Policy
+
+
+@dataclass(frozen=True)
+class Floor:
+    """One thing that the policy asks."""
+
+    what: str
+    asked: str
+    found: str
+    objection: str = ""
+    """Why it is not reached; empty where it is."""
+
+
+def floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    """Everything that the policy asks, the gravest first."""
+    yield from _size(evidence, policy)
+    yield from _leak(evidence, policy)
+    yield from _discrimination(evidence, policy)
+    yield from _calibration(evidence, policy)
+    yield from _benefit(evidence, policy)
+    yield from _subgroups(evidence, policy)
+    yield from _incumbent(evidence, policy)
+
+
+def objections(evidence: Evidence, policy: Policy) -> Iterator[str]:
+    """Every floor that the evidence does not reach."""
+    return (floor.objection for floor in floors(evidence, policy) if floor.objection)
+
+
+def sentence(problems: list[str]) -> str:
+    """At most three objections in one sentence, and how many more there are."""
+    told, more = problems[:3], len(problems) - 3
+    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+
+
+def _size(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    counts = evidence.counts
+    for what, found, least in (
+        ("held-out patients", counts.subjects, policy.min_subjects),
+        ("held-out events", counts.events, policy.min_events),
+    ):
+        told = count(found)
+        short = f"{told} {what} where the policy needs {least}" if found < least else ""
+        yield Floor(what, f"at least {least}", told, short)
+
+
+def _leak(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    auroc, oracle, most = evidence.metrics.get("auroc"), evidence.oracle, policy.suspicious_above
+    if auroc is not None and auroc.value is not None:
+        leaks = (
+            f"suspected leak: AUROC {auroc.value:.3f} is above {most}, which no honest model of this outcome "
+            "reaches"
+        )
+        suspected = auroc.value > most
+        yield Floor("no leak: AUROC", f"at most {most:g}", f"{auroc.value:.3f}", leaks if suspected else "")
+    if oracle is not None:
+        problem = ""
+        if not _complete(oracle.gap):
+            problem = "AUROC below the best possible is not estimable"
+        elif oracle.gap.high < 0:  # type: ignore[operator]  # _complete saw numbers
+            problem = (
+                "suspected leak: the model does better than the probabilities that the records were made from"
+            )
+        what, asked = "no leak: AUROC below the best possible", "its gap may be above 0"
+        yield Floor(what, asked, _told(oracle.gap), problem)
+
+
+def _discrimination(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    yield _floor("AUROC", evidence.metrics.get("auroc"), policy.auroc_low)
+    bedside = [b for b in evidence.baselines if b.kind == "bedside rule"]
+    gain = bedside[0].gain if bedside else None
+    yield _floor(
+        f"AUROC over {bedside[0].name if bedside else 'a bedside rule'}", gain, policy.gain_over_bedside_low
+    )
+    fullest = max(evidence.plain_inputs, key=lambda plain: len(plain.inputs), default=None)
+    yield _floor("AUROC with bedside inputs only", fullest.auroc if fullest else None, policy.plain_auroc_low)
+
+
+def _calibration(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    for name, allowed in (
+        ("calibration_slope", policy.calibration_slope),
+        ("calibration_intercept", policy.calibration_intercept),
+    ):
+        found, label = evidence.metrics.get(name), name.replace("_", " ")
+        within, problem = f"{allowed[0]:g} to {allowed[1]:g}", ""
+        if found is None or not _complete(found):
+            problem = f"{label} is not estimable"
+        elif not allowed[0] <= found.value <= allowed[1]:  # type: ignore[operator]  # _complete saw numbers
+            problem = f"{label} {_shown(found)} lies outside {within}"
+        yield Floor(label, within, _told(found), problem)
+
+
+def _benefit(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    at = [b for b in evidence.net_benefit if b.threshold == policy.clinical_threshold]
+    label = f"net benefit at {policy.clinical_threshold:.0%} over treating all or none"
+    yield _floor(label, at[0].over_best_alternative if at else None, policy.net_benefit_over_alternatives_low)
+
+
+def _subgroups(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    overall = evidence.metrics.get("auroc")
+    if overall is None or overall.value is None:
+        return  # said by the floor on the AUROC itself
+    for group in evidence.subgroups:
+        if group.status != "estimated":
+            continue
+        name, problem = f"{group.attribute} {group.value}", ""
+        if group.auroc is None or not _complete(group.auroc):
+            problem = f"AUROC of {name} is not estimable"
+        elif overall.value - group.auroc.high > policy.subgroup_gap_max:  # type: ignore[operator]  # _complete
+            problem = f"AUROC of {name} {_shown(group.auroc)} falls behind {overall.value:.3f} overall"
+        asked = f"interval reaches {overall.value - policy.subgroup_gap_max:.3f}"
+        yield Floor(f"AUROC of {name}", asked, _told(group.auroc), problem)
+
+
+def _incumbent(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    comparison = evidence.comparison
+    if comparison is None:
+        return
+    version = f"v{comparison.incumbent.version}"
+    what, asked = f"better than {version} in production", f"in {policy.probability_better:.0%} of resamples"
+    gone = "" if not comparison.missing_inputs else f"{comparison.missing_inputs} of its inputs are gone"
+    if comparison.missing_notes:
+        gone = (
+            "it reads notes, and there are none in its tokenizer's numbers (run note_tokens with its encoder)"
+        )
+    if gone:
+        yield Floor(what, asked, "not comparable", f"{version} in production can't be compared: {gone}")
+        return
+    better = comparison.probability_better
+    shown = "not estimable" if better is None else f"{better:.0%}"
+    enough = better is not None and math.isfinite(better) and better >= policy.probability_better
+    problem = (
+        f"better than {version} in production in {shown} of resamples of the same patients where the policy "
+        f"needs {policy.probability_better:.0%}"
+    )
+    yield Floor(what, asked, shown, "" if enough else problem)
+
+
+def _floor(label: str, found: Estimate | None, floor: float) -> Floor:
+    problem = ""
+    if found is None or not _complete(found):
+        problem = f"{label} is not estimable"
+    elif found.low < floor:  # type: ignore[operator]  # _complete saw numbers
+        problem = f"{label} {_shown(found)} may lie below {floor:g}"
+    return Floor(label, f"interval above {floor:g}", _told(found), problem)
+
+
+def _told(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.value is None:
+        return "not estimable"
+    return _shown(estimate) if _complete(estimate) else f"{estimate.value:z.3f} (no interval)"
+
+
+def _complete(estimate: Estimate) -> bool:
+    return all(x is not None and math.isfinite(x) for x in (estimate.value, estimate.low, estimate.high))
+
+
+def _shown(estimate: Estimate) -> str:
+    return f"{estimate.value:z.3f} ({estimate.low:z.3f} to {estimate.high:z.3f})"

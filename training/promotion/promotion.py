@@ -1,0 +1,235 @@
+"""Stage: to staging when the evidence is complete, to production when it passes the policy too.
+
+The move is an entry of the append-only promotion history; MLflow's aliases are then made to follow. Killed in between,
+the next call finds the entry and repairs the alias.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mediscale.core.errors import MediscaleError, NotFoundError
+from mediscale.core.refs import Frozen, ModelRef
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from mediscale.storage import calls as manifest
+from mediscale.storage import registry
+from training.evaluation.evaluation_report import Evidence, read
+from training.promotion import gate, policy
+
+
+class Params(Frozen):
+    """Which version to decide about, and by whom and when it is moved."""
+
+    dataset: str
+    task: Task
+    model: ModelRef
+    model_uri: str
+    model_digest: str
+    evidence: str
+    evidence_digest: str
+    incumbent: ModelRef | None = None
+    """Today's production version, resolved by the caller; the evidence must compare with this very one."""
+    sequence: int = Field(ge=1)
+    """The next number of the promotion history, resolved by the caller."""
+    actor: str = Field(min_length=1)
+    moved_at: datetime
+    aim: Literal["staging", "production"] = "staging"
+    """``staging`` stops there even where production would be deserved, for a person to go on."""
+
+
+class Result(Frozen):
+    """What was decided."""
+
+    staged: bool
+    promoted: bool
+    reason: str
+    """One sentence for the last alias that was reached or refused."""
+    model: ModelRef
+    evidence: str
+    evidence_digest: str
+
+
+class Situation(Frozen):
+    """What the callers of ``evaluate`` and of this stage resolve about one version before they call."""
+
+    evaluation: dict[str, Any]
+    """Parameters for ``evaluate``."""
+    promotion: dict[str, Any]
+    """Parameters for this stage."""
+    key: str = ""
+    """Of the call that decided so; empty where nothing is decided yet."""
+
+
+def situation(settings: Settings, dataset: str, task: Task, model: ModelRef) -> Situation:
+    """How things stand for a version."""
+    return _situation(registry.history(settings, dataset), settings, dataset, task, model)
+
+
+def decided(settings: Settings, dataset: str, task: Task, model: ModelRef) -> Iterator[Situation]:
+    """How they stood each time that a call moved an alias to it, the latest first: a repeated call finds its work."""
+    moves = registry.history(settings, dataset)
+    calls = {move.key: move for move in reversed(moves) if move.version == model}
+    for key, first in calls.items():
+        then = _situation([m for m in moves if m.sequence < first.sequence], settings, dataset, task, model)
+        by = {"actor": first.actor, "moved_at": first.moved_at}
+        yield then.model_copy(update={"promotion": then.promotion | by, "key": key})
+
+
+def _situation(
+    moves: list[registry.Move], settings: Settings, dataset: str, task: Task, model: ModelRef
+) -> Situation:
+    serving = [m for m in moves if (m.model, m.alias) == (model.name, "production")]
+    held = serving[-1] if serving and serving[-1].version != model else None
+    return Situation(
+        evaluation={
+            "incumbent": held.version if held else None,
+            "incumbent_uri": held.model_uri if held else None,
+            "incumbent_digest": held.model_digest if held else None,
+            "looks": _looks(settings, dataset, task, model),
+        },
+        promotion={
+            "incumbent": held.version if held else None,
+            "sequence": moves[-1].sequence + 1 if moves else 1,
+        },
+    )
+
+
+def again(
+    settings: Settings, dataset: str, task: Task, version: int, actor: str, moved_at: datetime
+) -> Params:
+    """What to call this stage with when a person asks for production: the version's evidence, and today's situation.
+
+    Raises:
+        NotFoundError: no decision about this version was ever made, so there is no evidence to go by.
+    """
+    model = ModelRef(name=registry.model_name(dataset, task), version=version)
+    decisions = (Params.model_validate(m.params) for m in manifest.of_stage(settings, "promotion"))
+    mine = [params for params in decisions if params.model == model]
+    if not mine:
+        raise NotFoundError(
+            f"{model} was never evaluated for promotion; run the loop, or see `mediscale history`."
+        )
+    now = situation(settings, dataset, task, model).promotion
+    changed = {"actor": actor, "moved_at": moved_at, "aim": "production"}
+    return mine[-1].model_copy(update=now | changed)
+
+
+def _looks(settings: Settings, dataset: str, task: Task, model: ModelRef) -> int:
+    """How many other versions were judged on these held-out patients before this one was."""
+    evaluations = [
+        m
+        for m in manifest.of_stage(settings, "evaluate")
+        if (m.params["dataset"], m.params["task"]) == (dataset, task)
+    ]
+    versions = [int(m.params["model"]["version"]) for m in evaluations]
+    first = versions.index(model.version) if model.version in versions else len(versions)
+    return len(set(versions[:first]))
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Decides about one version and moves the aliases that it has earned.
+
+    Raises:
+        BusyError: another promotion was recorded first; nothing was moved.
+    """
+    problem, evidence = _incomplete(params, settings)
+    if evidence is None:
+        registry.repair(settings, params.dataset)
+        return _result(params, f"Not staged: {problem}", reached=0)
+    problems = list(gate.objections(evidence, policy.of(params.task)))
+    reasons: dict[registry.Alias, str] = {"staging": _STAGED}
+    if params.aim == "staging":
+        allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"
+        reason = f"{_STAGED} Production was not asked for, and {allowed}."
+    elif problems:
+        reason = f"{_STAGED} Production refused: {gate.sentence(problems)}."
+    else:
+        reason = reasons["production"] = _earned(evidence)
+    moves = list(_moves(params, settings, key, reasons))
+    if moves:
+        registry.record(settings, params.dataset, *moves)
+    registry.repair(settings, params.dataset)
+    return _result(params, reason, reached=len(reasons))
+
+
+def _result(params: Params, reason: str, reached: int) -> Result:
+    return Result(
+        staged=reached > 0,
+        promoted=reached > 1,
+        reason=reason,
+        model=params.model,
+        evidence=params.evidence,
+        evidence_digest=params.evidence_digest,
+    )
+
+
+_STAGED = "Staged: the evidence is complete."
+
+
+def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | None]:
+    """Why the version may not even be staged, or its evidence."""
+    try:
+        registry.checked_files(settings, params.model, params.model_uri, params.model_digest)
+        evidence = read(settings, params.evidence, params.evidence_digest)
+    except MediscaleError as error:
+        return str(error), None
+    judged = (evidence.model, evidence.model_digest, evidence.dataset, evidence.task)
+    if judged != (params.model, params.model_digest, params.dataset, params.task):
+        return (
+            f"the evidence is of {evidence.model}, not of these files of {params.model}; evaluate it.",
+            None,
+        )
+    moves = [m for m in registry.history(settings, params.dataset) if m.sequence < params.sequence]
+    held = _situation(moves, settings, params.dataset, params.task, params.model).promotion["incumbent"]
+    if held != params.incumbent:
+        return (
+            f"{held or 'no version'} is in production, not {params.incumbent or 'none'}; decide again.",
+            None,
+        )
+    compared = evidence.comparison.incumbent if evidence.comparison else None
+    if compared != params.incumbent:
+        return (
+            f"the evidence compares with {compared or 'no version'} while {params.incumbent or 'no version'} is in "
+            "production now; evaluate it again.",
+            None,
+        )
+    return "", evidence
+
+
+def _earned(evidence: Evidence) -> str:
+    auroc = evidence.metrics["auroc"]
+    against = evidence.comparison
+    beaten = f", and better than v{against.incumbent.version} on the same patients" if against else ""
+    counts = evidence.counts
+    return (
+        f"Promoted: AUROC {auroc.value:.3f} ({auroc.low:.3f} to {auroc.high:.3f}) on {counts.subjects} held-out "
+        f"patients with {counts.events} events, every floor of the policy passed{beaten}."
+    )
+
+
+def _moves(
+    params: Params, settings: Settings, key: str, reasons: dict[registry.Alias, str]
+) -> Iterator[registry.Move]:
+    """Of the aliases that the version has earned, those that point elsewhere."""
+    held = {alias: registry.current(settings, params.dataset, params.task, alias) for alias in reasons}
+    wanted = [alias for alias, move in held.items() if move is None or move.version != params.model]
+    for sequence, alias in enumerate(wanted, start=params.sequence):
+        before = held[alias]
+        yield registry.Move(
+            sequence=sequence,
+            model=params.model.name,
+            task=params.task,
+            alias=alias,
+            from_version=before.to_version if before else None,
+            to_version=params.model.version,
+            actor=params.actor,
+            moved_at=params.moved_at,
+            reason=reasons[alias],
+            evidence_digest=params.evidence_digest,
+            model_uri=params.model_uri,
+            model_digest=params.model_digest,
+            key=key,
+        )

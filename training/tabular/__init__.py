@@ -1,0 +1,1 @@
+"""The XGBoost risk model on the tabular features."""

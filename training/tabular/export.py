@@ -1,0 +1,103 @@
+"""The file beside the trees: what a predictor needs to answer, explain and check itself."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.features import kernel
+from mediscale.core.privacy import FEW
+from mediscale.core.tasks import Task
+from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSpec
+from mediscale.storage import registry
+from training.evaluation import calibration as calibrated
+from training.evaluation.metrics import Floats
+
+if TYPE_CHECKING:
+    import xgboost
+
+    from training.training_examples import Examples
+
+OUTCOMES: dict[Task, str] = {
+    "mortality": "death in hospital during this stay, predicted 24 hours after admission",
+    "readmission": "unplanned readmission within 30 days, predicted at discharge",
+}
+_PLAIN_EXAMPLES: dict[str, dict[str, float]] = {
+    "age and blood pressure": {"age": 67, "blood_pressure": 140},
+    "bedside": {
+        "age": 81,
+        "sex": 1,
+        "heart_rate": 118,
+        "systolic_blood_pressure": 88,
+        "respiratory_rate": 28,
+        "oxygen_saturation": 89,
+        "temperature": 38.6,
+    },
+}
+
+
+def spec(
+    booster: "xgboost.Booster",
+    train: "Examples",
+    importance: dict[str, float],
+    calibration: Calibration,
+    thresholds: dict[str, float],
+    dataset: str,
+    task: Task,
+    key: str,
+) -> PredictorSpec:
+    """``predictor.json`` of trees that were cut to the chosen rounds."""
+    answers = tuple(_known_answers(booster, _medians(train), calibration, task))
+    bias = answers[0].margin - sum(answers[0].contributions)
+    return PredictorSpec(
+        name=registry.model_name(dataset, task),
+        dataset=dataset,
+        task=task,
+        outcome=OUTCOMES[task],
+        features=kernel.names(task),
+        plain_inputs=kernel.plain_inputs(task),
+        calibration=calibration,
+        thresholds=thresholds,
+        bias=bias,
+        baseline_risk=float(calibrated.risks(np.array([bias]), calibration)[0]),
+        importance=importance,
+        known_answers=answers,
+        best_iteration=booster.num_boosted_rounds() - 1,
+        key=key,
+    )
+
+
+def _known_answers(
+    booster: "xgboost.Booster", medians: NDArray[np.float32], calibration: Calibration, task: Task
+) -> Iterator[KnownAnswer]:
+    rows = {
+        "nothing known": np.full_like(medians, np.nan),
+        "medians": medians,
+        **{name: kernel.from_values(values, task) for name, values in _PLAIN_EXAMPLES.items()},
+    }
+    explained = contributions(booster, np.stack(list(rows.values())))
+    for (name, row), parts in zip(rows.items(), explained, strict=True):
+        margin = np.array([parts.sum()])
+        yield KnownAnswer(
+            name=name,
+            inputs=tuple(None if np.isnan(value) else float(value) for value in row),
+            margin=float(margin[0]),
+            risk=float(calibrated.risks(margin, calibration)[0]),
+            contributions=tuple(float(part) for part in parts[:-1]),
+        )
+
+
+def contributions(booster: "xgboost.Booster", inputs: NDArray[np.float32]) -> Floats:
+    """Exact SHAP values on the margin, (n, features + 1); the last column is the bias."""
+    import xgboost
+
+    rows = xgboost.DMatrix(inputs, feature_names=booster.feature_names, nthread=1)
+    return np.asarray(booster.predict(rows, pred_contribs=True), dtype=np.float64)
+
+
+def _medians(train: "Examples") -> NDArray[np.float32]:
+    known = np.isfinite(train.inputs).sum(axis=0) >= FEW
+    medians = np.full(train.inputs.shape[1], np.nan, dtype=np.float32)
+    medians[known] = np.nanmedian(train.inputs[:, known], axis=0)
+    return medians

@@ -1,0 +1,95 @@
+"""The risk model's folder and run: MLflow's XGBoost flavour, the predictor's own files, SHAP importance."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mediscale.core.refs import TableRef
+from mediscale.inference.model_spec import MODEL_FILE, PREDICTOR_FILE, PredictorSpec
+from mediscale.storage.calls import canonical
+from training.tracking import Data, Training
+
+if TYPE_CHECKING:
+    import xgboost
+    from matplotlib.figure import Figure
+    from mlflow.tracking import MlflowClient
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All that a run leaves."""
+
+    booster: "xgboost.Booster"
+    spec: PredictorSpec
+    curves: Mapping[str, list[float]]
+    metrics: Mapping[str, float]
+    importance: "Figure"
+    rows_digests: Mapping[str, str]
+    """Split → SHA-256 of its rows."""
+
+
+def training(trained: Trained, training_set: TableRef, params: Mapping[str, Any]) -> Training:
+    """What ``tracking.log`` is to leave."""
+    contexts = {"train": "training", "tuning": "validation"}
+    return Training(
+        name=trained.spec.name,
+        key=trained.spec.key,
+        stage="risk_model",
+        task=trained.spec.task,
+        kind="risk",
+        params=params,
+        curves=trained.curves,
+        metrics=trained.metrics,
+        data=[
+            Data(training_set, contexts[split], split, digest)
+            for split, digest in trained.rows_digests.items()
+        ],
+        save=partial(save, trained),
+        artifacts=partial(_importance, trained),
+    )
+
+
+def _importance(trained: Trained, mlflow: "MlflowClient", run_id: str) -> None:
+    mlflow.log_figure(run_id, trained.importance, "shap_importance.png")
+    mlflow.log_dict(run_id, dict(trained.spec.importance), "shap_importance.json")
+
+
+def save(trained: Trained, folder: Path) -> None:
+    """The model's folder: MLflow's XGBoost flavour in native UBJ, and our file beside it.
+
+    Nothing in it depends on when or where it was made: equal models have equal digests.
+    """
+    import xgboost
+    from mlflow import xgboost as flavour
+    from mlflow.models import Model
+
+    # MLflow would write the clock and a random identity into MLmodel; both are with the run and the logged model
+    card = Model(model_uuid=trained.spec.key, utc_time_created="see the run")
+    flavour.save_model(
+        trained.booster,
+        str(folder),
+        mlflow_model=card,
+        signature=_signature(trained.spec),
+        input_example=_example(trained.spec),
+        pip_requirements=[f"xgboost=={xgboost.__version__}"],
+        model_format=Path(MODEL_FILE).suffix[1:],
+    )
+    (folder / PREDICTOR_FILE).write_text(canonical(trained.spec))
+
+
+def _signature(spec: PredictorSpec) -> Any:
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema
+
+    inputs = Schema([ColSpec("double", name, required=False) for name in spec.features])
+    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("double", "uncalibrated_risk")]))
+
+
+def _example(spec: PredictorSpec) -> Any:
+    """The known answers' made-up rows: no patient's."""
+    import pandas as pd
+
+    rows = [answer.inputs for answer in spec.known_answers]
+    return pd.DataFrame(rows, columns=list(spec.features), dtype="float64")

@@ -1,0 +1,136 @@
+"""Growing the trees, under Ray Train: the same function is every worker, and one worker is a small cluster.
+
+Each worker reads its own patients' rows from Delta at the frozen version, so no row passes through the driver. The
+tuning split is small and read by all of them, which makes the log loss that stops the training the same everywhere
+(XGBoost averages AUC over workers, which is no AUC).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_pipeline.features import kernel
+from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import Task
+from training import ray_session
+
+if TYPE_CHECKING:
+    import xgboost
+
+    from training.training_examples import Examples
+
+
+class Recipe(Frozen):
+    """How the trees are grown."""
+
+    rounds: int
+    patience: int
+    """Rounds without a better log loss on the tuning split before stopping."""
+    depth: int
+    learning_rate: float
+    threads: int
+    """Threads per worker. Part of the recipe: sums of floats depend on it in their last bits."""
+    seed: int
+
+
+class Job(Frozen):
+    """What each worker is told: where the rows are and the recipe."""
+
+    home: str
+    lake: str
+    training_set: TableRef
+    task: Task
+    recipe: Recipe
+
+
+def parameters(recipe: Recipe) -> dict[str, Any]:
+    """XGBoost's parameters. No reweighting of the classes: it would spoil the calibration of the risks."""
+    return {
+        "objective": "binary:logistic",
+        "eval_metric": "logloss",
+        "tree_method": "hist",
+        "max_bin": 64,
+        "max_depth": recipe.depth,
+        "learning_rate": recipe.learning_rate,
+        "min_child_weight": 5.0,
+        "subsample": 0.8,
+        "colsample_bytree": 0.5,
+        "lambda": 5.0,
+        "nthread": recipe.threads,
+        "seed": recipe.seed,
+        "verbosity": 0,
+    }
+
+
+def grow(
+    train: "Examples", tuning: "Examples", task: Task, recipe: Recipe
+) -> "tuple[xgboost.Booster, dict[str, list[float]]]":
+    """The booster with every round grown, and the log loss per round on both splits."""
+    import numpy as np
+    import xgboost
+
+    from training.tabular import request_dropout
+
+    names = list(kernel.names(task))
+    requests = request_dropout.as_requests(train.inputs, task, np.random.default_rng(recipe.seed))
+    weights = np.repeat([1 - request_dropout.SHARE, request_dropout.SHARE], len(train))
+    rows = xgboost.QuantileDMatrix(
+        np.vstack([train.inputs, requests]),
+        np.tile(train.outcomes, 2),
+        weight=weights,
+        feature_names=names,
+        max_bin=64,
+        nthread=recipe.threads,
+    )
+    unseen = xgboost.DMatrix(tuning.inputs, tuning.outcomes, feature_names=names, nthread=recipe.threads)
+    record: dict[str, dict[str, list[float]]] = {}
+    booster = xgboost.train(
+        parameters(recipe),
+        rows,
+        recipe.rounds,
+        evals=[(rows, "train"), (unseen, "tuning")],
+        evals_result=record,
+        early_stopping_rounds=recipe.patience,
+        verbose_eval=False,
+    )
+    return booster, {f"log_loss_{split}": losses["logloss"] for split, losses in record.items()}
+
+
+def work(config: dict[str, Any]) -> dict[str, Any]:
+    """One worker of Ray Train; the first one's answer is the run's: the trees as UBJ, and their curves."""
+    from ray import train
+
+    from training import training_examples
+
+    job = Job.model_validate(config)
+    settings = Settings(home=Path(job.home), lake=job.lake)
+    context, names = train.get_context(), kernel.names(job.task)
+    part = (context.get_world_rank(), context.get_world_size())
+    booster, curves = grow(
+        training_examples.load(settings, job.training_set, "train", names, part),
+        training_examples.load(settings, job.training_set, "tuning", names),
+        job.task,
+        job.recipe,
+    )
+    return {"model": bytes(booster.save_raw("ubj")), "curves": curves}
+
+
+def on_ray(
+    settings: Settings, job: Job, workers: int, key: str
+) -> "tuple[xgboost.Booster, dict[str, list[float]]]":
+    """Grows the trees under Ray Train and returns them with their curves.
+
+    Raises:
+        UsageError: the Ray cluster of the settings can't be reached.
+    """
+    import xgboost
+
+    with ray_session.session(settings, workers, key) as session:
+        from ray.train.xgboost import XGBoostTrainer
+
+        trainer = XGBoostTrainer(
+            work, train_loop_config=job.model_dump(mode="json"), **session.configuration()
+        )
+        grown = trainer.fit().return_value
+    booster = xgboost.Booster({"nthread": job.recipe.threads}, model_file=bytearray(grown["model"]))
+    return booster, grown["curves"]

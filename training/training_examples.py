@@ -1,0 +1,101 @@
+"""Rows of a frozen training set as arrays, in an order that does not depend on how Delta laid them out."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mediscale.core.errors import InputError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Split = Literal["train", "tuning", "held_out"]
+Inputs = NDArray[np.float32]
+ATTRIBUTES = ("sex", "age_band", "ethnicity")
+_KEYS = ("subject_id", "visit_id", "prediction_time", "boolean_value", *ATTRIBUTES)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n rows ordered by patient and visit. ``inputs`` is (n, features) float32, NaN where missing: as served."""
+
+    subjects: NDArray[np.int64]
+    times: NDArray[np.datetime64]
+    outcomes: NDArray[np.float64]
+    inputs: Inputs
+    attributes: dict[str, NDArray[np.str_]]
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    @property
+    def patients(self) -> int:
+        return len(np.unique(self.subjects))
+
+    @property
+    def events(self) -> int:
+        return int(self.outcomes.sum())
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Examples":
+        """Some of the rows."""
+        attributes = {name: values[chosen] for name, values in self.attributes.items()}
+        return Examples(
+            self.subjects[chosen], self.times[chosen], self.outcomes[chosen], self.inputs[chosen], attributes
+        )
+
+    def digest(self) -> str:
+        """SHA-256 over patients, outcomes and inputs: the same rows give the same, whatever table they came from."""
+        digest = hashlib.sha256()
+        for part in (self.subjects, self.outcomes, self.inputs):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+
+def load(
+    settings: Settings, ref: TableRef, split: Split, features: Sequence[str], part: tuple[int, int] = (0, 1)
+) -> Examples:
+    """One split. ``part = (i, n)`` reads only the patients that fall to worker i of n.
+
+    Raises:
+        InputError: the table lacks some of the features.
+    """
+    import pyarrow.compute as pc
+
+    rows = lake.dataset(settings, ref)
+    absent = set(features) - set(rows.schema.names)
+    if absent:
+        raise InputError(
+            f"{ref} lacks {len(absent)} of the {len(features)} inputs; build it again with this version."
+        )
+    wanted = pc.field("split") == split
+    worker, workers = part
+    if workers > 1:
+        subject = pc.field("subject_id")
+        wanted &= (subject - pc.divide(subject, workers) * workers) == worker
+    table = rows.to_table(columns=[*_KEYS, *features], filter=wanted)
+    return _arrays(table.sort_by([("subject_id", "ascending"), ("visit_id", "ascending")]), features)
+
+
+def columns(settings: Settings, ref: TableRef) -> frozenset[str]:
+    """Names of the table's columns."""
+    return frozenset(lake.dataset(settings, ref).schema.names)
+
+
+def _arrays(table: "pa.Table", features: Sequence[str]) -> Examples:
+    inputs = np.empty((table.num_rows, len(features)), dtype=np.float32)
+    for i, name in enumerate(features):
+        inputs[:, i] = table[name].to_numpy()
+    return Examples(
+        subjects=np.asarray(table["subject_id"].to_numpy(), dtype=np.int64),
+        times=np.asarray(table["prediction_time"].to_numpy()).astype("datetime64[us]"),
+        outcomes=np.asarray(table["boolean_value"].to_numpy(zero_copy_only=False), dtype=np.float64),
+        inputs=inputs,
+        attributes={name: np.asarray(table[name].to_pylist(), dtype=np.str_) for name in ATTRIBUTES},
+    )
