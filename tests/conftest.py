@@ -20,6 +20,9 @@ from mediscale.storage.calls import canonical
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+pytest_plugins = ("fixtures.drawn_hospitals", "fixtures.promoted_models", "fixtures.run_records")
+"""Each made once per session, for every tier."""
+
 for _name in [name for name in os.environ if name.startswith("MEDISCALE_")]:
     del os.environ[_name]  # a test must not write to the lake of whoever runs it
 

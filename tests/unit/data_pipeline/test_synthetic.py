@@ -180,7 +180,7 @@ def test_a_killed_run_leaves_no_extract_and_the_next_one_is_whole(tmp_path: Path
 import os, signal
 from pathlib import Path
 from data_pipeline import synthetic
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
 
 append = synthetic._append
 

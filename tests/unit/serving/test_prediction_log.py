@@ -151,7 +151,7 @@ from datetime import datetime
 from pathlib import Path
 import numpy as np
 from mediscale.storage import lake
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
 from serving.prediction_log import Prediction, PredictionLog
 
 def prediction(name):

@@ -22,7 +22,7 @@ from serving.prediction_log import flush_left_behind
 _COMMAND = """
 import sys
 from pathlib import Path
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
 from serving import main
 main.serve(Settings(home=Path(sys.argv[1])), None, "production", port=0, workers=int(sys.argv[2]))
 """

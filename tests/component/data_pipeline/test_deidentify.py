@@ -278,7 +278,7 @@ _KILLED_AT_EVERY_STEP = """
 import os, sys
 from pathlib import Path
 from data_pipeline.notes.deidentification import pseudonym_secret as surrogate_key
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
 
 def child(home, last):
     steps = iter(range(last))
