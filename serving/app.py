@@ -4,12 +4,11 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
@@ -73,16 +72,8 @@ def create_app(
     )
 
 
-class _OwnBodyRoute(APIRoute):
-    """Hands the request over as it is: documented like any route, without FastAPI's reading of parameters."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return handler
-
-
 def _routes(service: Service) -> list[BaseRoute]:
-    router = APIRouter(route_class=_OwnBodyRoute, default_response_class=Response)
+    router = APIRouter(default_response_class=Response)
 
     @router.post(
         "/predict",
@@ -107,13 +98,13 @@ def _routes(service: Service) -> list[BaseRoute]:
         summary="Which versions are served, and what is wrong",
         responses={200: {"model": Health}, 503: {"model": Health, "description": "No model is served"}},
     )
-    async def health(_request: Request) -> Response:
+    async def health() -> Response:
         found = await asyncio.to_thread(service.health)
         status = 503 if found.status == "unavailable" else 200
         return Response(_HEALTH.dump_json(found), status, media_type="application/json")
 
     @router.get("/metrics", summary="Numbers for Prometheus")
-    async def metrics(_request: Request) -> Response:
+    async def metrics() -> Response:
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return router.routes
