@@ -13,7 +13,7 @@ from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
-from monitoring.drift.prediction_window import Question
+from monitoring.drift.prediction_window import ORDER, Question, newest_answers
 from training.evaluation import metrics
 from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import Estimate
@@ -72,16 +72,19 @@ def measure(
 def _joined(
     settings: Settings, predictions: TableRef, labels: TableRef, question: Question, as_of: datetime
 ) -> "pa.Table":
-    """Risks beside outcomes, ordered; of a question that was asked again the highest risk, which is deterministic."""
+    """Risks beside outcomes, ordered; of a question that was asked again the newest answer, as for drift."""
     import pyarrow.compute as pc
 
     key = ["subject_id", "prediction_time"]
     asked = question.filter() & pc.field("subject_id").is_valid()
-    answers = lake.dataset(settings, predictions).to_table(columns=[*key, "risk"], filter=asked)
+    answers = lake.dataset(settings, predictions).to_table(
+        columns=[*ORDER, *key, "predicted_at", "risk"], filter=asked
+    )
+    answers = answers.sort_by([(name, "ascending") for name in ORDER])
+    once = answers.take(newest_answers(answers)).select([*key, "risk"])
     known = lake.dataset(settings, labels).to_table(
         columns=[*key, "boolean_value", "known_time"], filter=pc.field("known_time") <= as_of
     )
-    once = answers.group_by(key).aggregate([("risk", "max")]).rename_columns({"risk_max": "risk"})
     found = once.join(_ripe(known, as_of), keys=key, join_type="inner")
     return found.sort_by([(name, "ascending") for name in key])
 

@@ -22,7 +22,9 @@ MOST_ROWS = 5000
 """Rows that are judged, of a window or a reference: with more, only irrelevant shifts come into sight."""
 _BY_VALUES = -1
 """In place of a patient, where the request gave values and named none."""
-_COLUMNS = ("worker", "sequence", "subject_id", "prediction_time", "risk", "features")
+ORDER = ("worker", "sequence")
+"""Of the log: what identifies a row, too."""
+_COLUMNS = (*ORDER, "predicted_at", "subject_id", "prediction_time", "risk", "features")
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ def load(
         InputError: a row has another number of inputs than the model.
     """
     rows = lake.dataset(settings, predictions).to_table(columns=list(_COLUMNS), filter=question.filter())
-    rows = rows.sort_by([("worker", "ascending"), ("sequence", "ascending")])
-    subjects = np.asarray(rows["subject_id"].fill_null(_BY_VALUES).to_numpy(), dtype=np.int64)
-    chosen = _asked_once(subjects, rows["prediction_time"])
+    rows = rows.sort_by([(name, "ascending") for name in ORDER])
+    subjects = _subjects(rows)
+    chosen = newest_answers(rows)
     if len(chosen) > MOST_ROWS:
         chosen = np.sort(generator.choice(chosen, MOST_ROWS, replace=False))
     return Window(
@@ -92,12 +94,24 @@ def load(
     )
 
 
-def _asked_once(subjects: Integers, moments: "pa.ChunkedArray") -> Integers:
-    """Rows to keep: the newest of each patient and moment, and all that were asked by values."""
-    at = np.asarray(moments.cast("int64").fill_null(0).to_numpy(), dtype=np.int64)
-    named = np.flatnonzero(subjects != _BY_VALUES)[::-1]
-    _, newest = np.unique(np.stack([subjects[named], at[named]]), axis=1, return_index=True)
-    return np.sort(np.concatenate([named[newest], np.flatnonzero(subjects == _BY_VALUES)]))
+def newest_answers(rows: "pa.Table") -> Integers:
+    """Positions of the newest answer to each question about a patient and a moment, and of all answers to plain values.
+
+    ``rows`` holds predictions in the order of the log; that order decides between answers of one moment.
+    """
+    subjects = _subjects(rows)
+    about, answered = (
+        np.asarray(rows[name].cast("int64").fill_null(0).to_numpy(), dtype=np.int64)
+        for name in ("prediction_time", "predicted_at")
+    )
+    newest_first = np.argsort(answered, kind="stable")[::-1]
+    named = newest_first[subjects[newest_first] != _BY_VALUES]
+    _, first = np.unique(np.stack([subjects[named], about[named]]), axis=1, return_index=True)
+    return np.sort(np.concatenate([named[first], np.flatnonzero(subjects == _BY_VALUES)]))
+
+
+def _subjects(rows: "pa.Table") -> Integers:
+    return np.asarray(rows["subject_id"].fill_null(_BY_VALUES).to_numpy(), dtype=np.int64)
 
 
 def _matrix(lists: "pa.ChunkedArray", predictions: TableRef, features: int) -> Floats:

@@ -13,7 +13,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import LABELS, PREDICTIONS, Table
 from mediscale.storage import lake
 from monitoring import outcomes, retrain_decision
-from monitoring.drift import drift
+from monitoring.drift import drift, prediction_window
 from monitoring.drift.prediction_window import Question
 
 DAY = datetime(2026, 11, 1)
@@ -132,6 +132,31 @@ def test_other_moments_versions_and_requests_by_values_do_not_count(settings: Se
         risk=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
     )
     assert outcomes.measure(settings, predictions, labels, WHOLE, LATER).n == 1
+
+
+def test_a_question_that_was_asked_again_counts_by_its_newest_answer(settings: Settings) -> None:
+    """The newest by the clock: worker a, whose rows the log has first, answered last; drift and outcomes agree."""
+    n, hour = 40, timedelta(hours=1)
+    asked = {"subject_id": list(range(n)) * 2, "sequence": [*range(n), *range(n)]}
+    died = [i % 2 == 0 for i in range(n)]
+    newest, older = [0.9 if one else 0.1 for one in died], [0.1 if one else 0.95 for one in died]
+    predictions = write(
+        settings,
+        PREDICTIONS,
+        "predictions",
+        2 * n,
+        **asked,
+        worker=["a"] * n + ["b"] * n,
+        predicted_at=[DAY + 2 * hour] * n + [DAY + hour] * n,
+        risk=newest + older,
+        features=[[0.0]] * (2 * n),
+    )
+    labels = write(settings, LABELS, "labels_mortality", n, subject_id=list(range(n)), boolean_value=died)
+    found = outcomes.measure(settings, predictions, labels, WHOLE, LATER)
+    assert found.auroc is not None
+    assert (found.n, found.auroc.value) == (n, 1.0)
+    window = prediction_window.load(settings, predictions, WHOLE, 1, np.random.default_rng(0))
+    assert (window.predictions, window.risks.tolist()) == (2 * n, newest)
 
 
 @pytest.mark.parametrize(("informative", "retrains"), [(False, True), (True, False)])
