@@ -43,7 +43,6 @@ class Params(Frozen):
     """Two versions of the same task; without a note model there is nothing to do."""
 
     dataset: str
-    source: str
     task: Task
     training_set: TableRef
     model: ModelRef
@@ -56,7 +55,6 @@ class Params(Frozen):
 class Result(Frozen):
     """The version that goes on: its fields are those of ``risk_model``'s result."""
 
-    source: str
     model: ModelRef
     run_id: str
     model_uri: str
@@ -76,9 +74,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         StorageError: the files of a version were changed.
         InputError: the note model was trained on other stays.
     """
-    table_only = {
-        name: getattr(params, name) for name in ("source", "model", "run_id", "model_uri", "model_digest")
-    }
+    table_only = {name: getattr(params, name) for name in ("model", "run_id", "model_uri", "model_digest")}
     nothing = Result(
         **table_only, reads_notes=False, reason="There are no notes to read.", tuning_log_loss={}
     )

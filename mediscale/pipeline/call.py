@@ -60,7 +60,6 @@ _NOT_CONFIGURED = frozenset(
         "incumbent",
         "incumbent_uri",
         "incumbent_digest",
-        "looks",
         "sequence",
         "actor",
         "moved_at",

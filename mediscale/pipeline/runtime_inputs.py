@@ -173,10 +173,10 @@ def _retrain(known: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     return monitoring_inputs.judged(settings, known["dataset"], known["task"], now()) if asked else {}
 
 
-def _about(known: Mapping[str, Any]) -> tuple[str, Any, "ModelRef"]:
+def _about(known: Mapping[str, Any]) -> tuple[str, "ModelRef"]:
     from mediscale.core.refs import ModelRef
 
-    return known["dataset"], known["task"], ModelRef.model_validate(known["model"])
+    return known["dataset"], ModelRef.model_validate(known["model"])
 
 
 def _names_a_version(known: Mapping[str, Any]) -> bool:

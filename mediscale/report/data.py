@@ -26,7 +26,7 @@ from mediscale.storage.lineage import DECISION, Run
 from training.evaluation import evaluation_report as evidences
 from training.evaluation.evaluation_report import Evidence
 from training.notes import note_model
-from training.promotion import policy
+from training.promotion import policy, promotion
 from training.promotion.policy import Policy
 from training.tabular.export import OUTCOMES
 
@@ -82,6 +82,8 @@ class Decided:
     actor: str
     at: datetime
     evidence: Evidence
+    prior_evaluations: int
+    """Of other versions on the same held-out patients."""
     policy: Policy
     spec: PredictorSpec | None
     """None where the model's folder is not in reach."""
@@ -244,6 +246,7 @@ def _decided(settings: Settings, run: Run, decision: Manifest) -> Decided:
         actor=params["actor"],
         at=datetime.fromisoformat(params["moved_at"]),
         evidence=evidences.read(settings, params["evidence"], params["evidence_digest"]),
+        prior_evaluations=promotion.prior_evaluations(settings, params["dataset"], params["task"], model),
         policy=policy.of(params["task"]),
         spec=_spec(settings, params["model_uri"]),
     )

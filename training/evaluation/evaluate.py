@@ -1,7 +1,7 @@
 """Stage: one version on the held-out patients, as the evidence file that a promotion rests on.
 
-Nothing is fitted, tuned or chosen on the held-out split, and every look is counted: ``looks`` says how many versions
-were judged on these patients before, because the best of many looks good by luck.
+Nothing is fitted, tuned or chosen on the held-out split. The best of many versions looks good by luck: how many were
+judged on these patients before is counted from the calls (``promotion.prior_evaluations``), and the report says it.
 """
 
 from collections.abc import Iterator
@@ -67,8 +67,6 @@ class Params(Frozen):
     """The map of patient identifiers, to find the oracle's rows by."""
     oracle: str | None = None
     """File of true probabilities, on synthetic data."""
-    looks: int = Field(0, ge=0)
-    """Evaluations of other versions on these held-out patients before this one, counted by the caller."""
     bootstrap: int = Field(500, ge=50)
     seed: int = 0
 
@@ -120,7 +118,6 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
         training_set=params.training_set,
         rows_digest=rows.digest(),
         key=key,
-        looks=params.looks,
         bootstrap=params.bootstrap,
         seed=params.seed,
         assumptions=tuple(_assumptions(params.source, notes is not None)),
@@ -284,5 +281,4 @@ def _publish(
     mlflow.log_batch(run.info.run_id, metrics=values)
     text = canonical(privacy.told(judged.model_dump(mode="json")))
     mlflow.log_text(run.info.run_id, text, f"evidence/{evidence.EVIDENCE_FILE}")
-    for tag, value in {"evidence_digest": digest, "held_out_looks_before": str(params.looks)}.items():
-        mlflow.set_model_version_tag(name, version, f"mediscale.{tag}", value)
+    mlflow.set_model_version_tag(name, version, "mediscale.evidence_digest", digest)

@@ -171,8 +171,6 @@ class Evidence(Frozen):
     rows_digest: str
     """SHA-256 over the held-out rows: outcomes, inputs and patients."""
     key: str
-    looks: int
-    """How many evaluations of other versions looked at these held-out patients before."""
     bootstrap: int
     seed: int
     assumptions: tuple[str, ...]

@@ -63,24 +63,22 @@ class Situation(Frozen):
     """Of the call that decided so; empty where nothing is decided yet."""
 
 
-def situation(settings: Settings, dataset: str, task: Task, model: ModelRef) -> Situation:
+def situation(settings: Settings, dataset: str, model: ModelRef) -> Situation:
     """How things stand for a version."""
-    return _situation(registry.history(settings, dataset), settings, dataset, task, model)
+    return _situation(registry.history(settings, dataset), model)
 
 
-def decided(settings: Settings, dataset: str, task: Task, model: ModelRef) -> Iterator[Situation]:
+def decided(settings: Settings, dataset: str, model: ModelRef) -> Iterator[Situation]:
     """How they stood each time that a call moved an alias to it, the latest first: a repeated call finds its work."""
     moves = registry.history(settings, dataset)
     calls = {move.key: move for move in reversed(moves) if move.version == model}
     for key, first in calls.items():
-        then = _situation([m for m in moves if m.sequence < first.sequence], settings, dataset, task, model)
+        then = _situation([m for m in moves if m.sequence < first.sequence], model)
         by = {"actor": first.actor, "moved_at": first.moved_at}
         yield then.model_copy(update={"promotion": then.promotion | by, "key": key})
 
 
-def _situation(
-    moves: list[registry.Move], settings: Settings, dataset: str, task: Task, model: ModelRef
-) -> Situation:
+def _situation(moves: list[registry.Move], model: ModelRef) -> Situation:
     serving = [m for m in moves if (m.model, m.alias) == (model.name, "production")]
     held = serving[-1] if serving and serving[-1].version != model else None
     return Situation(
@@ -88,7 +86,6 @@ def _situation(
             "incumbent": held.version if held else None,
             "incumbent_uri": held.model_uri if held else None,
             "incumbent_digest": held.model_digest if held else None,
-            "looks": _looks(settings, dataset, task, model),
         },
         promotion={
             "incumbent": held.version if held else None,
@@ -112,13 +109,13 @@ def again(
         raise NotFoundError(
             f"{model} was never evaluated for promotion; run the loop, or see `mediscale history`."
         )
-    now = situation(settings, dataset, task, model).promotion
+    now = situation(settings, dataset, model).promotion
     changed = {"actor": actor, "moved_at": moved_at, "aim": "production"}
     return mine[-1].model_copy(update=now | changed)
 
 
-def _looks(settings: Settings, dataset: str, task: Task, model: ModelRef) -> int:
-    """How many other versions were judged on these held-out patients before this one was."""
+def prior_evaluations(settings: Settings, dataset: str, task: Task, model: ModelRef) -> int:
+    """How many other versions were evaluated on these held-out patients before this one was, by the recorded calls."""
     evaluations = [
         m
         for m in manifest.of_stage(settings, "evaluate")
@@ -183,7 +180,7 @@ def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | Non
             None,
         )
     moves = [m for m in registry.history(settings, params.dataset) if m.sequence < params.sequence]
-    held = _situation(moves, settings, params.dataset, params.task, params.model).promotion["incumbent"]
+    held = _situation(moves, params.model).promotion["incumbent"]
     if held != params.incumbent:
         return (
             f"{held or 'no version'} is in production, not {params.incumbent or 'none'}; decide again.",

@@ -25,7 +25,6 @@ class Params(Frozen):
     """What to train on and how."""
 
     dataset: str
-    source: str
     task: Task
     training_set: TableRef
     rounds: int = Field(300, ge=1, le=1000)
@@ -44,7 +43,6 @@ class Params(Frozen):
 class Result(Frozen):
     """The registered version."""
 
-    source: str
     model: ModelRef
     run_id: str
     model_uri: str
@@ -64,7 +62,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         trained = _train(params, settings, key)
         training = mlflow_model.training(trained, params.training_set, params.model_dump(mode="json"))
         found = tracking.log(settings, training)
-    return Result(source=params.source, **found.model_dump())
+    return Result(**found.model_dump())
 
 
 def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained:

@@ -98,7 +98,6 @@ def _first_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     frozen = _freeze(settings, "mortality", _hospital("mortality", 1500).rows)
     training = risk_model.Params(
         dataset=DATASET,
-        source="mimic_iii",
         task="mortality",
         training_set=frozen,
         rounds=120,

@@ -1,6 +1,6 @@
 """Promotion on a real history and a real registry: what moves, what is refused, and what a crash leaves."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -121,7 +121,7 @@ def test_who_comes_second_with_the_same_number_is_refused_and_moves_nothing(worl
     with pytest.raises(BusyError, match="number 1 of synthetic's history"):
         promotion.run(_params(world), world.settings, KEY)
     assert _moves(world) == [(1, "staging", 1)]
-    now = promotion.situation(world.settings, "synthetic", "mortality", world.model.model)
+    now = promotion.situation(world.settings, "synthetic", world.model.model)
     assert now.promotion["sequence"] == 2
 
 
@@ -145,7 +145,7 @@ def test_incomplete_evidence_is_not_even_staged(world, what) -> None:
     changes = {}
     file = world.settings.home / world.judged.evidence
     if what == "evidence":
-        file.write_text(file.read_text().replace('"looks":0', '"looks":1'))
+        file.write_text(file.read_text().replace('"seed":0', '"seed":1'))
     elif what == "model":
         Path(world.settings.home / world.model.model_uri / "model.ubj").write_bytes(b"x")
     elif what == "other model":
@@ -163,7 +163,7 @@ def test_incomplete_evidence_is_not_even_staged(world, what) -> None:
 
 @pytest.mark.usefixtures("lenient")
 def test_situation_is_todays_and_that_of_each_decision_is_known(world) -> None:
-    about = world.settings, "synthetic", "mortality", world.model.model
+    about = world.settings, "synthetic", world.model.model
     before = promotion.situation(*about)
     assert before.promotion == {"incumbent": None, "sequence": 1}
     promotion.run(_params(world), world.settings, KEY)
@@ -173,7 +173,7 @@ def test_situation_is_todays_and_that_of_each_decision_is_known(world) -> None:
     assert then.key == KEY
     assert promotion.situation(*about).promotion == {"incumbent": None, "sequence": 3}
     later = ModelRef(name=world.model.model.name, version=2)
-    new = promotion.situation(world.settings, "synthetic", "mortality", later)
+    new = promotion.situation(world.settings, "synthetic", later)
     assert new.promotion == {"incumbent": world.model.model, "sequence": 3}
     assert new.evaluation["incumbent_digest"] == world.model.model_digest
 
@@ -181,14 +181,39 @@ def test_situation_is_todays_and_that_of_each_decision_is_known(world) -> None:
 @pytest.mark.usefixtures("lenient")
 def test_a_repeated_call_finds_its_decision_and_another_one_is_made_today(world) -> None:
     asked = {name: value for name, value in _params(world).model_dump().items() if name not in _LOOKED_UP}
-    first = runtime_inputs.call("promotion", asked, [], world.settings)
-    assert runtime_inputs.call("promotion", asked, [], world.settings) == first
+    first = runtime_inputs.call_stage("promotion", asked, [], world.settings)
+    assert runtime_inputs.call_stage("promotion", asked, [], world.settings) == first
     assert len(calls.of_stage(world.settings, "promotion")) == 1
     again = runtime_inputs.resolved("promotion", {**asked, "aim": "staging"}, [], world.settings)
     assert again["sequence"] == 3
 
 
 _LOOKED_UP = {"incumbent", "sequence", "moved_at"}
+
+
+def test_prior_evaluations_are_the_other_versions_that_were_evaluated_before(world) -> None:
+    for minute, version in enumerate((1, 1, 2, 3)):
+        calls.write(
+            world.settings,
+            calls.Manifest(
+                stage="evaluate",
+                key=str(minute),
+                params={"dataset": "synthetic", "task": "mortality", "model": {"version": version}},
+                code="",
+                lock="",
+                result={},
+                outputs=(),
+                started_at=datetime(2150, 6, 1, 0, minute, tzinfo=UTC),
+                seconds=1,
+            ),
+        )
+
+    def prior(version: int, task: str = "mortality") -> int:
+        model = world.model.model.model_copy(update={"version": version})
+        return promotion.prior_evaluations(world.settings, "synthetic", task, model)
+
+    assert [prior(version) for version in (1, 2, 3, 4)] == [0, 1, 2, 3]
+    assert prior(3, task="readmission") == 0
 
 
 @pytest.mark.usefixtures("lenient")
@@ -199,7 +224,7 @@ def test_an_incumbent_that_is_made_up_moves_nothing(world) -> None:
     judged = evaluate.run(
         world.judging.model_copy(update={**dict(second), "model": second.model}), world.settings, "2" * 32
     )
-    fields = second.model_dump(exclude={"run_id", "source"}) | judged.model_dump(exclude={"metrics"})
+    fields = second.model_dump(exclude={"run_id"}) | judged.model_dump(exclude={"metrics"})
     decision = promotion.run(_params(world, **fields, sequence=3), world.settings, "2" * 32)
     assert decision.reason == "Not staged: synthetic-mortality v1 is in production, not none; decide again."
     assert len(_moves(world)) == 2
@@ -212,8 +237,8 @@ def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(wor
     weak = world.training.model_copy(update={"rounds": 6})
     second = risk_model.run(weak, settings, "2" * 32)
     assert second.model.version == 2
-    now = promotion.situation(settings, "synthetic", "mortality", second.model)
-    fields = second.model_dump(exclude={"run_id", "source"})
+    now = promotion.situation(settings, "synthetic", second.model)
+    fields = second.model_dump(exclude={"run_id"})
     judged = evaluate.run(
         world.judging.model_copy(update={**now.evaluation, **dict(second)} | {"model": second.model}),
         settings,

@@ -40,7 +40,7 @@ def test_a_first_version_has_no_incumbent_and_becomes_number_one(
     assert promotion["incumbent"] is None
     assert promotion["actor"] == "dr. who"
     assert promotion["moved_at"].tzinfo is None
-    assert runtime_inputs.resolved("evaluate", {}, [model], settings)["looks"] == 0
+    assert runtime_inputs.resolved("evaluate", {}, [model], settings)["incumbent"] is None
 
 
 def test_the_account_acts_where_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,6 @@ GOOD = Evidence(
     training_set=TableRef(dataset="h", table="training_set_mortality", table_id="t", version=0),
     rows_digest="r",
     key="k",
-    looks=0,
     bootstrap=500,
     seed=0,
     assumptions=(),
