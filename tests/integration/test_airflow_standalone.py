@@ -31,7 +31,7 @@ command = [{mediscale!r}, *sys.argv[1:]]
 if sys.argv[1] not in ("drift", "retrain"):
     os.execv(command[0], command)
 from mediscale.cli import main as cli; from mediscale.pipeline import call as stages
-from mediscale.settings import Settings
+from mediscale.core.settings import Settings
 threading.Thread(target=cli._end_with_input, daemon=True).start()
 settings = Settings()
 name = "-".join([sys.argv[1], *(text[5:] for text in sys.argv if text.startswith("task="))])
@@ -59,6 +59,8 @@ class Airflow:
     def __init__(self, process: "subprocess.Popen[str]", address: str, password: str, home: Path) -> None:
         self.process, self.address, self.password, self.home = process, address, password, home
         self.token = ""
+        self.lines: list[str] = []
+        """What it printed after its address."""
 
     def ask(self, path: str, body: Any = None, method: str | None = None) -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -76,12 +78,12 @@ class Airflow:
         self.token = answer.get("access_token", "")
         return status
 
-    def part(self, name: str, other_than: int = 0) -> psutil.Process | None:
-        """Airflow's own process of that name."""
-        for part in psutil.Process(self.process.pid).children():
-            with suppress(psutil.NoSuchProcess):  # a zombie until its parent looks
-                if part.pid != other_than and name in part.cmdline():
-                    return part
+    def component(self, name: str) -> psutil.Process | None:
+        """The process of ``airflow standalone`` for that component."""
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if name in process.cmdline():
+                    return process
         return None
 
     def states(self, dag: str, run: str) -> dict[str, str]:
@@ -127,8 +129,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             break
     else:
         pytest.fail(f"Airflow ended with {process.wait()}")
-    threading.Thread(target=process.stdout.read, daemon=True).start()
-    yield Airflow(process, told[1], told[2], home)
+    airflow = Airflow(process, told[1], told[2], home)
+    threading.Thread(target=lambda: airflow.lines.extend(process.stdout or ()), daemon=True).start()
+    yield airflow
     parts = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
@@ -158,6 +161,7 @@ def test_the_dags_are_there_and_run_fails_with_the_stage_s_sentence(airflow: Air
 
 
 def test_it_listens_to_this_machine_alone(airflow: Airflow) -> None:
+    assert all(airflow.component(name) for name in ("api-server", "scheduler", "dag-processor", "triggerer"))
     listening = [
         connection.laddr.ip
         for process in psutil.Process(airflow.process.pid).children(recursive=True)
@@ -201,11 +205,14 @@ def test_a_run_survives_whatever_is_killed(airflow: Airflow) -> None:
         again = {"dry_run": False, "task_ids": ["drift_mortality"], "dag_run_id": run, "only_failed": False}
         assert airflow.ask(f"/api/v2/dags/{dag}/clearTaskInstances", again)[0] == 200
         holder(home, "retrain-mortality")
-        killed = airflow.part("scheduler")
+        until(lambda: "already running here" in said(airflow, dag, run, "drift_readmission"))
+        killed = airflow.component("scheduler")
         assert killed
         killed.kill()
-        until(lambda: airflow.part("scheduler", other_than=killed.pid))
-        until(lambda: "already running here" in said(airflow, dag, run, "drift_readmission"))
+        until(lambda: [line for line in airflow.lines if line.startswith(airflow.address)])
+        assert airflow.lines[0] == (
+            "A process of Airflow ended by itself; Airflow is started again, and runs go on.\n"
+        )
     (home / "hold-retrain-mortality").unlink()
     state = until(
         lambda: airflow.ask(f"/api/v2/dags/{dag}/dagRuns/{run}")[1]["state"] in ("success", "failed")

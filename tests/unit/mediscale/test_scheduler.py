@@ -1,5 +1,6 @@
 """Airflow on this machine: on loopback, with a kept password, on a free port."""
 
+import re
 import socket
 import stat
 
@@ -23,14 +24,19 @@ def test_a_taken_port_is_refused_before_anything_starts(settings: Settings) -> N
 def test_the_password_is_kept_and_for_the_owner_only(settings: Settings) -> None:
     settings.home.mkdir()
     file = settings.home / "passwords.json"
-    first = local_airflow._password(file)
-    assert local_airflow._password(file) == first
+    first = local_airflow.read_or_create_password(file)
+    assert local_airflow.read_or_create_password(file) == first
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_every_address_is_on_loopback() -> None:
-    addresses = local_airflow._on_loopback(1234)
-    assert all("127.0.0.1" in value for name, value in addresses.items() if not name.endswith("PORT"))
+def test_every_address_is_on_loopback(settings: Settings) -> None:
+    env = local_airflow.standalone_environment(settings, 1234)
+    addresses = {name: value for name, value in env.items() if re.search("AIRFLOW__.*_(HOST|URL)$", name)}
+    assert addresses == {
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__BASE_URL": "http://127.0.0.1:1234",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:1234/execution/",
+    }
 
 
 @pytest.mark.parametrize(
