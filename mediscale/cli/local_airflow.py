@@ -176,18 +176,15 @@ def all_run(process: "subprocess.Popen[bytes]") -> bool:
 def standalone_environment(settings: Settings, port: int) -> dict[str, str]:
     """Environment variables of ``airflow standalone``; each address in it is on loopback."""
     env, address = environment(settings), f"http://127.0.0.1:{port}"
-    return (
-        env
-        | {
-            "AIRFLOW__API__HOST": "127.0.0.1",
-            "AIRFLOW__API__PORT": str(port),
-            "AIRFLOW__API__BASE_URL": address,
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
-            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",  # seconds until a dead scheduler's tasks run again
-            "PATH": f"{_COMPONENT_COMMAND}:{env['PATH']}",
-            "PYTHONUNBUFFERED": "1",  # the log tells at once what happens
-        }
-    )
+    return env | {
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": address,
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",  # seconds: a dead one's tasks run again
+        "PATH": f"{_COMPONENT_COMMAND}:{env['PATH']}",
+        "PYTHONUNBUFFERED": "1",  # the log tells at once what happens
+    }
 
 
 def check_port_is_free(port: int) -> None:

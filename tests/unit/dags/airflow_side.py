@@ -1,16 +1,23 @@
-"""Runs inside Airflow's environment for ``test_dags.py``: parses the DAGs, then runs a night, and prints one JSON.
+"""Runs inside Airflow's environment for ``test_dags.py``: parses the DAGs, tries their operator, runs a night, and
+writes one JSON. One process answers everything, because each start of Airflow takes seconds.
 
 The stages are a recorder named by MEDISCALE_COMMAND; everything of Airflow is real, on a SQLite database of its own.
 """
 
+import importlib
 import json
+import os
+import signal
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.datamodels.hitl import UpdateHITLDetailPayload
 from airflow.api_fastapi.core_api.routes.public.hitl import update_hitl_detail
@@ -24,7 +31,7 @@ from sqlalchemy import select
 NIGHT = datetime(2026, 2, 3, 1, 0, tzinfo=UTC)
 
 
-def main(folder: Path) -> dict[str, Any]:
+def main(folder: Path, work: Path) -> dict[str, Any]:
     before = set(sys.modules)
     bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
     told = {
@@ -33,6 +40,10 @@ def main(folder: Path) -> dict[str, Any]:
         "imported": sorted({name.split(".")[0] for name in set(sys.modules) - before}),
         "dags": {name: describe(dag) for name, dag in bag.dags.items()},
     }
+    told["ends"] = {
+        how: ended_task(how, work) for how in ("killed by Airflow", "timed out", "killed with -9")
+    }
+    told["failures"], told["pod"] = in_child(failures, work), in_child(pod, work)
     initdb()
     told["questions"] = []
     threading.Thread(target=approve, args=(told["questions"],), daemon=True).start()
@@ -88,6 +99,107 @@ def run(bag: Any, name: str, at: datetime | None, conf: dict[str, Any]) -> dict[
     return {"state": str(finished.state), "tasks": tasks}
 
 
+def in_child(work: Callable[[Path], Any], folder: Path) -> dict[str, Any]:
+    """Runs a function in a fork of this process: its exit code (below 0 the signal), output and value."""
+    output, value = folder / "child-output", folder / "child-value"
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            sink = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+            os.dup2(sink, 1)
+            os.dup2(sink, 2)
+            value.write_text(json.dumps(work(folder)))
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return {
+        "code": code,
+        "output": output.read_text(),
+        "value": None if code else json.loads(value.read_text()),
+    }
+
+
+def steps_module(**variables: str) -> Any:
+    """The DAGs' own module as it is with these environment variables."""
+    os.environ.update(variables)
+    return importlib.reload(importlib.import_module("mediscale_steps"))
+
+
+def operator(program: Path, arguments: Iterable[str] = (), skips: tuple[int, ...] = ()) -> Any:
+    """The operator of a stage, with a program that stands for the platform's."""
+    steps, result = steps_module(MEDISCALE_COMMAND=str(program)), str(program.with_suffix(".json"))
+    return steps.StageOperator(task_id="t", arguments=list(arguments), result=result, actor="", skips=skips)
+
+
+def ended_task(how: str, folder: Path) -> dict[str, Any]:
+    """A task that ends while its stage runs: how its process ended, and whether the stage's own process still runs.
+
+    Airflow's handler of SIGTERM calls ``on_kill`` and goes on; a timeout raises; -9 asks nobody.
+    """
+    pid = folder / "grandchild"
+    pid.unlink(missing_ok=True)
+
+    def work(folder: Path) -> None:
+        task = operator(folder / "slow")
+
+        def timeout(*_: object) -> None:
+            raise TimeoutError("the task is over")
+
+        signal.signal(signal.SIGTERM, timeout if how == "timed out" else lambda *_: task.on_kill())
+
+        def later() -> None:
+            while not (pid.exists() and pid.read_text()):
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGKILL if "-9" in how else signal.SIGTERM)
+
+        threading.Thread(target=later, daemon=True).start()
+        task.execute({})
+
+    ended = in_child(work, folder)
+    grandchild, end = int(pid.read_text()), time.monotonic() + 10
+    while alive(grandchild) and time.monotonic() < end:
+        time.sleep(0.05)
+    return ended | {"left": alive(grandchild)}
+
+
+def alive(pid: int) -> bool:
+    """Running: an orphan that ended stays as a zombie until init looks."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def failures(folder: Path) -> list[Any]:
+    """What a task raises for the program's exit code, where it skips on some of them."""
+    raised = []
+    for code, skips in ((4, (4,)), (4, ()), (7, (7,)), (2, (4,)), (3, (4,))):
+        try:
+            operator(folder / "refusing", [str(code)], skips).execute({})
+        except Exception as failure:
+            raised.append([code, list(skips), type(failure).__name__, str(failure)])
+    return raised
+
+
+def pod(folder: Path) -> dict[str, Any]:
+    """What Kubernetes would be asked for where a pod's template is named, made by Airflow's own operator."""
+    from kubernetes.client import ApiClient
+
+    from mediscale.pipeline import steps as graph
+
+    steps = steps_module(
+        MEDISCALE_POD_TEMPLATE=os.environ["STAGE_POD"], KUBECONFIG=str(folder / "cluster.yaml")
+    )
+    node = next(node for node in graph.nodes(graph.FEATURES) if node.name == "gold_mortality")
+    work = steps.stage(node, {})
+    made = ApiClient().sanitize_for_serialization(work.build_pod_request_obj())
+    return {"pod": made, "skips": work.skip_on_exit_code}
+
+
 def approve(questions: list[str]) -> None:
     """A person who reads and says yes to whatever waits, by the function behind the API's own route."""
     while True:
@@ -106,5 +218,5 @@ def approve(questions: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    answer = main(Path(sys.argv[1]))
-    Path(sys.argv[2]).write_text(json.dumps(answer))
+    answer = main(Path(sys.argv[1]), Path(sys.argv[2]))
+    (Path(sys.argv[2]) / "answer.json").write_text(json.dumps(answer))

@@ -5,12 +5,10 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from mediscale.cli import local_airflow
@@ -33,6 +31,25 @@ END
 """
 """Stands for the platform's program; our seam, so a fake is right here."""
 
+SLOW = """#!{python}
+import pathlib, subprocess, threading
+from mediscale.cli import main as cli
+threading.Thread(target=cli._end_with_input, daemon=True).start()
+work = subprocess.Popen(["sleep", "300"])
+pathlib.Path("{child}").write_text(str(work.pid))
+work.wait()
+"""
+"""A tied stage with a process of its own, as Spark is."""
+
+NO_CLUSTER = """
+apiVersion: v1
+kind: Config
+clusters: [{name: none, cluster: {server: "https://127.0.0.1:1"}}]
+contexts: [{name: none, context: {cluster: none, user: nobody}}]
+users: [{name: nobody, user: {}}]
+current-context: none
+"""
+
 ML = {"pyspark", "mlflow", "ray", "xgboost", "torch", "pandas", "numpy", "kfp", "data_pipeline", "training"}
 
 
@@ -40,13 +57,24 @@ ML = {"pyspark", "mlflow", "ray", "xgboost", "torch", "pandas", "numpy", "kfp", 
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What Airflow told about the DAGs and about one night of them, with the calls that the stages got."""
     folder = tmp_path_factory.mktemp("airflow")
-    calls, program, answer = folder / "calls", folder / "recorder", folder / "answer.json"
-    program.write_text(RECORDER.format(calls=calls))
-    program.chmod(0o755)
-    around = local_airflow.environment(Settings(home=folder / "home")) | {"MEDISCALE_COMMAND": str(program)}
+    calls, answer, dags = folder / "calls", folder / "answer.json", local_airflow.ROOT / "dags"
+    programs = {
+        "recorder": RECORDER.format(calls=calls),
+        "slow": SLOW.format(python=sys.executable, child=folder / "grandchild"),
+        "refusing": "#!/bin/sh\necho mediscale: Nobody was followed up. >&2; exit $1\n",
+    }
+    for name, text in programs.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (folder / "cluster.yaml").write_text(NO_CLUSTER)
+    env = local_airflow.environment(Settings(home=folder / "home")) | {
+        "MEDISCALE_COMMAND": str(folder / "recorder"),
+        "STAGE_POD": str(local_airflow.ROOT / "infra" / "kubernetes" / "stage-pod.yaml"),
+    }
+    env["PYTHONPATH"] += f"{os.pathsep}{dags}"
     python, script = local_airflow.AIRFLOW.with_name("python"), Path(__file__).with_name("airflow_side.py")
-    command = [str(python), str(script), str(local_airflow.ROOT / "dags"), str(answer)]
-    done = subprocess.run(command, env=around, capture_output=True, text=True, check=False)
+    command = [str(python), str(script), str(dags), str(folder)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert answer.exists(), done.stderr[-2000:]
     result: dict[str, Any] = json.loads(answer.read_text())
     result["calls"] = calls.read_text().splitlines()
@@ -212,108 +240,27 @@ def test_the_sentence_of_a_failed_stage_is_the_task_s_failure(told: dict[str, An
 
 
 @pytest.mark.parametrize("how", ["killed by Airflow", "timed out", "killed with -9"])
-def test_a_task_that_ends_takes_its_stage_s_processes_along(tmp_path: Path, how: str) -> None:
-    """Airflow's own handler of SIGTERM calls ``on_kill`` and goes on; a timeout raises; -9 asks nobody."""
-    child = tmp_path / "grandchild"
-    program = tmp_path / "slow"
-    program.write_text(SLOW.format(python=sys.executable, child=child))
-    program.chmod(0o755)
-    code = (
-        "import os, signal, threading, time, pathlib; import mediscale_steps as steps\n"
-        f"work = steps.StageOperator({operator(tmp_path)}, skips=())\n"
-        f"how, child = {how!r}, pathlib.Path({str(child)!r})\n"
-        "def timeout(*_): raise TimeoutError('the task is over')\n"
-        "signal.signal(signal.SIGTERM, timeout if how == 'timed out' else lambda *_: work.on_kill())\n"
-        "def later():\n"
-        "    while not (child.exists() and child.read_text()): time.sleep(0.05)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL if '-9' in how else signal.SIGTERM)\n"
-        "threading.Thread(target=later, daemon=True).start()\n"
-        "work.execute({})\n"
-    )
-    done = inside(code, program, tmp_path)
-    assert done.returncode != 0
-    assert ("the task is over" in done.stderr) is (how == "timed out")
-    grandchild = int(child.read_text())
-    waited = time.monotonic() + 10
-    while alive(grandchild) and time.monotonic() < waited:
-        time.sleep(0.05)
-    assert not alive(grandchild)
+def test_a_task_that_ends_takes_its_stage_s_processes_along(told: dict[str, Any], how: str) -> None:
+    ended = told["ends"][how]
+    assert ended["code"] != 0
+    assert ("the task is over" in ended["output"]) is (how == "timed out")
+    assert not ended["left"]
 
 
-SLOW = """#!{python}
-import pathlib, subprocess, threading
-from mediscale.cli import main as cli
-threading.Thread(target=cli._end_with_input, daemon=True).start()
-work = subprocess.Popen(["sleep", "300"])
-pathlib.Path("{child}").write_text(str(work.pid))
-work.wait()
-"""
-"""A tied stage with a process of its own, as Spark is."""
-
-
-def operator(folder: Path) -> str:
-    return f"task_id='t', arguments=[], result={str(folder / 'r.json')!r}, actor=''"
-
-
-def alive(pid: int) -> bool:
-    """Running: an orphan that ended stays as a zombie until init looks."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def test_how_the_program_ends_says_what_the_task_does(tmp_path: Path) -> None:
+def test_how_the_program_ends_says_what_the_task_does(told: dict[str, Any]) -> None:
     """Skipped, tried again, or failed for good where no second try mends it."""
-    program = tmp_path / "refusing"
-    program.write_text("#!/bin/sh\necho mediscale: Nobody was followed up. >&2; exit $1\n")
-    program.chmod(0o755)
-    ends = {
-        (4, (4,)): "AirflowSkipException",
-        (4, ()): "RuntimeError",
-        (7, (7,)): "AirflowSkipException",
-        (2, (4,)): "AirflowFailException",
-        (3, (4,)): "RuntimeError",
-    }
-    asked = (
-        "import mediscale_steps as steps\n"
-        f"for code, skips in {list(ends)}:\n"
-        f"    work = steps.StageOperator({operator(tmp_path)}, skips=skips)\n"
-        "    work.arguments = [str(code)]\n"
-        "    try: work.execute({})\n"
-        "    except Exception as failure: print(type(failure).__name__, failure)\n"
-    )
-    said = inside(asked, program, tmp_path).stdout.splitlines()
-    told = [line for line in said if re.match(r"\w+(Exception|Error) ", line)]
-    assert told == [f"{failure} mediscale: Nobody was followed up." for failure in ends.values()]
+    sentence = "mediscale: Nobody was followed up."
+    assert told["failures"]["value"] == [
+        [4, [4], "AirflowSkipException", sentence],
+        [4, [], "RuntimeError", sentence],
+        [7, [7], "AirflowSkipException", sentence],
+        [2, [4], "AirflowFailException", sentence],
+        [3, [4], "RuntimeError", sentence],
+    ]
 
 
-NO_CLUSTER = """
-apiVersion: v1
-kind: Config
-clusters: [{name: none, cluster: {server: "https://127.0.0.1:1"}}]
-contexts: [{name: none, context: {cluster: none, user: nobody}}]
-users: [{name: nobody, user: {}}]
-current-context: none
-"""
-
-
-def test_a_stage_is_a_pod_where_a_template_says_how(tmp_path: Path) -> None:
-    """What Kubernetes would be asked for, made by Airflow's own operator."""
-    code = (
-        "import json, mediscale_steps as steps; from mediscale.pipeline import steps as graph\n"
-        "from kubernetes.client import ApiClient\n"
-        "node = next(n for n in graph.nodes(graph.FEATURES) if n.name == 'gold_mortality')\n"
-        "work = steps.stage(node, {})\n"
-        "pod = ApiClient().sanitize_for_serialization(work.build_pod_request_obj())\n"
-        "print(json.dumps({'pod': pod, 'skips': work.skip_on_exit_code}))\n"
-    )
-    template = local_airflow.ROOT / "infra" / "kubernetes" / "stage-pod.yaml"
-    (tmp_path / "cluster.yaml").write_text(NO_CLUSTER)
-    named = {"MEDISCALE_POD_TEMPLATE": str(template), "KUBECONFIG": str(tmp_path / "cluster.yaml")}
-    said = inside(code, Path("absent"), tmp_path, **named).stdout
-    told = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
-    (container,) = told["pod"]["spec"]["containers"]
+def test_a_stage_is_a_pod_where_a_template_says_how(told: dict[str, Any]) -> None:
+    (container,) = told["pod"]["value"]["pod"]["spec"]["containers"]
     assert container["command"] == ["mediscale"]
     assert container["args"][:2] == ["gold", "--resolve"]
     assert {"--wait", "--refusable"} <= set(container["args"])
@@ -321,16 +268,4 @@ def test_a_stage_is_a_pod_where_a_template_says_how(tmp_path: Path) -> None:
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/mediscale", "/tmp"]
     assert container["envFrom"] == [{"secretRef": {"name": "mediscale"}}]
     assert container["securityContext"]["runAsNonRoot"]
-    assert told["skips"] == [4]
-
-
-def inside(code: str, program: Path, folder: Path, **named: str) -> "subprocess.CompletedProcess[str]":
-    """Runs code in Airflow's environment beside the DAG files."""
-    around = (
-        local_airflow.environment(Settings(home=folder / "home"))
-        | {"MEDISCALE_COMMAND": str(program)}
-        | named
-    )
-    around["PYTHONPATH"] += f"{os.pathsep}{local_airflow.ROOT / 'dags'}"
-    command = [str(local_airflow.AIRFLOW.with_name("python")), "-c", code]
-    return subprocess.run(command, env=around, capture_output=True, text=True, check=False)
+    assert told["pod"]["value"]["skips"] == [4]
