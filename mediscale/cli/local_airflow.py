@@ -19,8 +19,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-import psutil
-
 from mediscale.core.datasets import SIZES
 from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.settings import Settings
@@ -31,8 +29,6 @@ AIRFLOW = ROOT / ".venv-airflow" / "bin" / "airflow"
 USER = "admin"
 _PASSWORDS = "passwords.json"
 _START_SECONDS = 600.0
-_COMPONENT_COMMAND = ROOT / "infra" / "airflow"
-"""Folder of the command ``airflow`` with which ``airflow standalone`` starts its processes."""
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -113,11 +109,9 @@ def migrate(env: dict[str, str], log: TextIO) -> None:
 def standalone(settings: Settings, port: int) -> int:
     """Runs ``airflow standalone`` with our DAGs, on loopback alone, until a person stops it.
 
-    ``airflow standalone`` does not notice that one of its processes died: the whole is then started again here.
-
     Raises:
         BusyError: the port is taken.
-        MediscaleError: Airflow ended before it answered, or did not answer in time.
+        MediscaleError: Airflow ended by itself, or did not answer in time.
     """
     env = standalone_environment(settings, port)
     check_port_is_free(port)
@@ -128,28 +122,24 @@ def standalone(settings: Settings, port: int) -> int:
     for stop in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(stop) != signal.SIG_IGN:  # as nohup asks
             signal.signal(stop, signal.default_int_handler)
-    with log.open("w") as stream:
-        try:
-            while True:
-                with _process_group(env, stream) as process:
-                    wait_until_healthy(process, port, log)
-                    address = f"http://127.0.0.1:{port}"
-                    print(f"{address}   user {USER}   password {password}   Ctrl-C stops it", flush=True)
-                    while all_run(process):
-                        time.sleep(1)
-                print(
-                    "A process of Airflow ended by itself; Airflow is started again, and runs go on.",
-                    flush=True,
-                )
-        except KeyboardInterrupt:
-            print("Airflow stops; runs go on when it is started again.")
-            return 0
+    log.unlink(missing_ok=True)
+    try:
+        with log.open("a") as stream, _process_group([str(AIRFLOW), "standalone"], env, stream) as process:
+            wait_until_healthy(process, port, log)
+            login = f"user {USER}   password {password}"
+            print(f"http://127.0.0.1:{port}   {login}   Ctrl-C stops it", flush=True)
+            process.wait()
+    except KeyboardInterrupt:
+        print("Airflow stops; runs go on when it is started again.")
+        return 0
+    raise MediscaleError(f"Airflow ended by itself; {log} says why. The same command starts it again.")
 
 
 @contextmanager
-def _process_group(env: dict[str, str], log: TextIO) -> "Iterator[subprocess.Popen[bytes]]":
-    """Airflow in a process group of its own, none of which is left at the end."""
-    command = [str(AIRFLOW), "standalone"]
+def _process_group(
+    command: list[str], env: dict[str, str], log: TextIO
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """A process in a group of its own, of which none is left at the end."""
     process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         yield process
@@ -163,26 +153,17 @@ def _process_group(env: dict[str, str], log: TextIO) -> "Iterator[subprocess.Pop
         process.wait()
 
 
-def all_run(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether ``airflow standalone`` and each process that it started are running; it leaves dead ones as zombies."""
-    try:
-        return process.poll() is None and all(
-            child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process(process.pid).children()
-        )
-    except psutil.NoSuchProcess:
-        return False
-
-
 def standalone_environment(settings: Settings, port: int) -> dict[str, str]:
     """Environment variables of ``airflow standalone``; each address in it is on loopback."""
     env, address = environment(settings), f"http://127.0.0.1:{port}"
-    return env | {
+    command = ROOT / "infra" / "airflow"  # folder of the command that starts each of its processes
+    return {
+        **env,
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
-        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",  # seconds: a dead one's tasks run again
-        "PATH": f"{_COMPONENT_COMMAND}:{env['PATH']}",
+        "PATH": f"{command}:{env['PATH']}",
         "PYTHONUNBUFFERED": "1",  # the log tells at once what happens
     }
 
@@ -215,11 +196,11 @@ def wait_until_healthy(process: "subprocess.Popen[bytes]", port: int, log: Path)
     """Waits until the API answers.
 
     Raises:
-        MediscaleError: a process of Airflow ended first, or the API did not answer in time.
+        MediscaleError: Airflow ended first, or the API did not answer in time.
     """
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end:
-        if not all_run(process):
+        if process.poll() is not None:
             raise MediscaleError(f"Airflow ended while it started; {log} says why.")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/monitor/health", timeout=5):

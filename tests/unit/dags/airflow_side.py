@@ -185,15 +185,13 @@ def failures(folder: Path) -> list[Any]:
     return raised
 
 
-def pod(folder: Path) -> dict[str, Any]:
+def pod(_: Path) -> dict[str, Any]:
     """What Kubernetes would be asked for where a pod's template is named, made by Airflow's own operator."""
     from kubernetes.client import ApiClient
 
     from mediscale.pipeline import steps as graph
 
-    steps = steps_module(
-        MEDISCALE_POD_TEMPLATE=os.environ["STAGE_POD"], KUBECONFIG=str(folder / "cluster.yaml")
-    )
+    steps = steps_module(MEDISCALE_POD_TEMPLATE=os.environ["STAGE_POD"])
     node = next(node for node in graph.nodes(graph.FEATURES) if node.name == "gold_mortality")
     work = steps.stage(node, {})
     made = ApiClient().sanitize_for_serialization(work.build_pod_request_obj())

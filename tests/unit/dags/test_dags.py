@@ -69,6 +69,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "cluster.yaml").write_text(NO_CLUSTER)
     env = local_airflow.environment(Settings(home=folder / "home")) | {
         "MEDISCALE_COMMAND": str(folder / "recorder"),
+        "KUBECONFIG": str(folder / "cluster.yaml"),
         "STAGE_POD": str(local_airflow.ROOT / "infra" / "kubernetes" / "stage-pod.yaml"),
     }
     env["PYTHONPATH"] += f"{os.pathsep}{dags}"
@@ -260,6 +261,7 @@ def test_how_the_program_ends_says_what_the_task_does(told: dict[str, Any]) -> N
 
 
 def test_a_stage_is_a_pod_where_a_template_says_how(told: dict[str, Any]) -> None:
+    assert told["pod"]["code"] == 0, told["pod"]["output"]
     (container,) = told["pod"]["value"]["pod"]["spec"]["containers"]
     assert container["command"] == ["mediscale"]
     assert container["args"][:2] == ["gold", "--resolve"]
