@@ -33,7 +33,7 @@ from data_pipeline.features import kernel
 from data_pipeline.notes import encoders
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import Task
-from mediscale.inference import collate
+from mediscale.inference import collate, model_files
 from mediscale.inference.model_spec import Calibration, Combination, KnownAnswer, PredictorSpec
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
 from mediscale.storage import registry
@@ -113,7 +113,7 @@ def write_model(folder: Path, task: Task) -> None:
     matrix = xgboost.DMatrix(x, label=y.astype(float), feature_names=names)
     booster = xgboost.train({"objective": "binary:logistic", "max_depth": DEPTH, "eta": 0.05}, matrix, TREES)
     signature = ModelSignature(Schema([ColSpec("double", name, required=False) for name in names]))
-    flavour.save_model(booster, str(folder), signature=signature, model_format="ubj")
+    flavour.save_model(booster, str(folder), signature=signature, model_format="json")
     (folder / "predictor.json").write_text(canonical(_spec(booster, task)))
 
 
@@ -144,7 +144,6 @@ def _spec(booster: Any, task: Task) -> PredictorSpec:
         importance={},
         known_answers=(known,),
         best_iteration=TREES - 1,
-        key="benchmark",
     )
 
 
@@ -162,7 +161,7 @@ def promote(settings: Settings, folders: dict[Task, Path], tasks: Sequence[Task]
             reason="To be measured.",
             evidence_digest="",
             model_uri=str(folders[task]),
-            model_digest=registry.folder_digest(folders[task]),
+            model_digest=model_files.digest(folders[task]),
             key=f"benchmark-{task}",
         )
         registry.record(settings, DATASET, move)
@@ -194,7 +193,7 @@ def read_notes(table: Path, folder: Path) -> None:
         [margin] = note_network.margins(network, nothing, torch.device("cpu")).tolist()
     notes = NoteSpec(name="benchmark-mortality-notes", dataset=DATASET, task="mortality", encoder=encoders.OFFLINE,
                      revision="", tokenizer=encoders.digest(tokenizer), window=128, most_windows=4,
-                     calibration=CALIBRATION, thresholds={}, key="benchmark",
+                     calibration=CALIBRATION, thresholds={},
                      known_texts=(KnownText(text="", margin=margin),))  # fmt: skip
     spec = PredictorSpec.model_validate_json((table / "predictor.json").read_bytes())
     together = Combination(table=1, notes=1, usual=0, intercept=0, thresholds={})

@@ -27,7 +27,7 @@ def version(settings: Settings, dataset: str, task: Task) -> ModelRef:
 
 
 def to_judge(settings: Settings, dataset: str, task: Task, model: ModelRef | None = None) -> dict[str, Any]:
-    """Parameters of ``drift`` for a version, by default the served one: its files, its training set, the log as it is.
+    """Parameters of ``drift`` for a version, by default the served one: its training set, the log as it is.
 
     Raises:
         NotFoundError: no version is served, nothing says what it was trained on, or nothing was logged yet.
@@ -39,8 +39,6 @@ def to_judge(settings: Settings, dataset: str, task: Task, model: ModelRef | Non
         raise NotFoundError(f"The lake has no record of {model}'s training; name its training set yourself.")
     return {
         "model": model,
-        "model_uri": trained[-1].result["model_uri"],
-        "model_digest": trained[-1].result["model_digest"],
         "training_set": trained[-1].params["training_set"],
         "predictions": lake.latest(settings, dataset, PREDICTIONS.name),
     }

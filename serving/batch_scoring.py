@@ -16,7 +16,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import FEATURES, NOTE_TOKENS
 from mediscale.core.tasks import Task
 from mediscale.inference import tabular
-from mediscale.inference.notes import NoteReader
+from mediscale.inference.notes import Floats, NoteReader
 from mediscale.storage import calls, lake, registry
 from mediscale.storage.registry import Alias, Move
 
@@ -59,7 +59,7 @@ def _scored(
     from mediscale.storage import spark
 
     frame = spark.read(settings, features)
-    predictor = tabular.load(settings, move)
+    predictor = tabular.load(settings, move.version, move.task)
     inputs = predictor.spec.features
     absent = set(inputs) - set(frame.columns)
     if absent:
@@ -96,23 +96,20 @@ def _scorer(settings: Settings, move: Move) -> Callable[[Iterator[pa.RecordBatch
     """What a Spark task runs. It loads the model itself, so each worker checks the files that it reads."""
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        predictor = tabular.load(settings, move)
+        predictor = tabular.load(settings, move.version, move.task)
         for batch in batches:
             columns = [batch[name].to_numpy(zero_copy_only=False) for name in predictor.spec.features]
             rows = np.stack(columns, axis=1) if len(batch) else np.empty((0, len(columns)))
-            margins = _margins(predictor.reader, batch)
-            scored = (predictor.score(row, margin) for row, margin in zip(rows, margins, strict=True))
-            risks = pa.array([one.risk for one in scored], pa.float64())
+            risks = pa.array(predictor.risks(rows, _margins(predictor.reader, batch)), pa.float64())
             yield _answers(batch, move, risks)
 
     return score
 
 
-def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> list[float | None]:
-    """What the notes say that were known at each row's prediction time; None where none was, or they are not read."""
-    found: list[float | None] = [None] * len(batch)
+def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> Floats | None:
+    """What the notes say that were known at each row's prediction time (n); None where they are not read."""
     if reader is None:
-        return found
+        return None
     columns = (batch[name].to_pylist() for name in ("notes", "admission_time", "prediction_time"))
     stays = [
         note_visibility.at(
@@ -120,11 +117,7 @@ def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> list[float | N
         )
         for notes, began, time in zip(*columns, strict=True)
     ]
-    written = [i for i, notes in enumerate(stays) if any(map(len, notes))]
-    margins = reader.margins([reader.windows(stays[i]) for i in written])
-    for i, margin in zip(written, margins.tolist(), strict=True):
-        found[i] = margin
-    return found
+    return reader.margins_where_written([reader.windows(notes) for notes in stays])
 
 
 def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array) -> pa.RecordBatch:

@@ -106,7 +106,7 @@ class Predictors:
         return lake.latest(self._settings, self.dataset, PROMOTIONS.name)
 
     def _load(self, move: Move) -> Served:
-        served = Served(tabular.load(self._settings, move), move.moved_at)
+        served = Served(tabular.load(self._settings, move.version, move.task), move.moved_at)
         served.row_of_values({})  # works out the columns, so that a version that can't be fed is refused here
         log.info("%s is served as %s", served.model, self.alias)
         return served

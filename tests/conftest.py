@@ -141,7 +141,6 @@ def _note_files() -> dict[str, bytes]:
         calibration=Calibration(slope=1.1, intercept=-0.3),
         thresholds={},
         known_texts=tuple(KnownText(text=t, margin=m) for t, m in zip(texts, margins, strict=True)),
-        key="test",
     )
     graph = note_export.to_onnx(network, 34)
     return {

@@ -39,6 +39,4 @@ class NoteSpec(Frozen):
     calibration: Calibration
     thresholds: dict[str, float]
     known_texts: tuple[KnownText, ...]
-    key: str
-    """Key of the stage call that trained it."""
     notice: str = NOTICE

@@ -73,9 +73,6 @@ class Decided:
     """The decision about one version, and what it rests on."""
 
     model: ModelRef
-    digest: str
-    uri: str
-    run_id: str
     status: str
     """``production``, ``staging`` or ``refused``."""
     reason: str
@@ -205,7 +202,7 @@ def _task(settings: Settings, run: Run, task: TaskName) -> Task:
         title=words.TITLES[task],
         outcome=OUTCOMES[task],
         flow=_flow(run, task),
-        decided=_decided(settings, run, decision) if decision else None,
+        decided=_decided(settings, decision) if decision else None,
         notes=notes.combined(settings, run, task),
         reached=[call for call in run.calls if call.params.get("task") == task][-1].stage,
     )
@@ -232,15 +229,12 @@ def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:
         yield Split(label, purpose, numbers["n"], numbers["subjects"], numbers["events"])
 
 
-def _decided(settings: Settings, run: Run, decision: Manifest) -> Decided:
+def _decided(settings: Settings, decision: Manifest) -> Decided:
     params, result = decision.params, decision.result
     reached = "production" if result["promoted"] else "staging" if result["staged"] else "refused"
     model = ModelRef.model_validate(params["model"])
     return Decided(
         model=model,
-        digest=params["model_digest"],
-        uri=params["model_uri"],
-        run_id=_run_id(run, model),
         status=reached,
         reason=result["reason"],
         actor=params["actor"],
@@ -248,17 +242,12 @@ def _decided(settings: Settings, run: Run, decision: Manifest) -> Decided:
         evidence=evidences.read(settings, params["evidence"], params["evidence_digest"]),
         prior_evaluations=promotion.prior_evaluations(settings, params["dataset"], params["task"], model),
         policy=policy.of(params["task"]),
-        spec=_spec(settings, params["model_uri"]),
+        spec=_spec(settings, model),
     )
 
 
-def _run_id(run: Run, model: ModelRef) -> str:
-    makers = (c for c in run.calls if c.result.get("model") == model.model_dump() and "run_id" in c.result)
-    return next((str(call.result["run_id"]) for call in makers), "")
-
-
-def _spec(settings: Settings, model_uri: str) -> PredictorSpec | None:
-    filesystem, folder = lake.filesystem(registry.locate(settings, model_uri))
+def _spec(settings: Settings, model: ModelRef) -> PredictorSpec | None:
+    filesystem, folder = lake.filesystem(registry.locate(settings, model.uri))
     try:
         with filesystem.open_input_stream(f"{folder}/{PREDICTOR_FILE}") as stream:
             return PredictorSpec.model_validate_json(stream.read())

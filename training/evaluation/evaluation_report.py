@@ -148,7 +148,6 @@ class Comparison(Frozen):
     """Against the version in production, on the same patients; positive is better than it."""
 
     incumbent: ModelRef
-    incumbent_digest: str
     missing_inputs: int
     """Inputs of the incumbent that the training set no longer has; above 0 nothing is compared."""
     missing_notes: bool = False
@@ -166,7 +165,6 @@ class Evidence(Frozen):
     dataset: str
     task: Task
     model: ModelRef
-    model_digest: str
     training_set: TableRef
     rows_digest: str
     """SHA-256 over the held-out rows: outcomes, inputs and patients."""

@@ -103,20 +103,19 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     """
     if params.note_tokens is None:
         return Result(note_model=None)
-    found = tracking.find(settings, params.dataset, model_name(params.dataset, params.task), key)
+    model = tracking.find(settings, params.dataset, model_name(params.dataset, params.task), key)
     checkpoints = settings.home / "checkpoints" / key
     margins = f"{NOTE_MARGINS.name}_{params.task}"
-    if found is None:
+    if model is None:
         trained = _train(params, settings, key, checkpoints)
         _write(settings, trained.margins, params.dataset, margins, key)
         tables = [params.training_set, params.labels, params.note_tokens]
-        found = tracking.log(
-            settings, note_mlflow_model.training(trained, tables, params.model_dump(mode="json"))
-        )
+        training = note_mlflow_model.training(trained, tables, params.model_dump(mode="json"), key)
+        model = tracking.log(settings, training)
     shutil.rmtree(checkpoints, ignore_errors=True)
     written = lake.committed(settings, params.dataset, margins, key)
     assert written is not None  # the model is registered after it
-    return Result(note_model=NoteModel(**found.model_dump(), margins=written))
+    return Result(note_model=NoteModel(model=model, margins=written))
 
 
 def _write(settings: Settings, rows: "pa.Table", dataset: str, table: str, key: str) -> None:
@@ -160,7 +159,6 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
             **calibration.operating_points(risk, tuning.rows.outcomes),
         },
         known_texts=_known(network, tokenizer, params),
-        key=key,
     )
     words = note_attribution.words(network, tuning, tokenizer, collate.special(tokenizer))
     return TrainedNotes(

@@ -14,6 +14,7 @@ from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import Task
+from mediscale.inference import model_files
 from mediscale.storage import calls as manifest
 from mediscale.storage import registry
 from training.evaluation.evaluation_report import Evidence, read
@@ -26,8 +27,6 @@ class Params(Frozen):
     dataset: str
     task: Task
     model: ModelRef
-    model_uri: str
-    model_digest: str
     evidence: str
     evidence_digest: str
     incumbent: ModelRef | None = None
@@ -80,15 +79,11 @@ def decided(settings: Settings, dataset: str, model: ModelRef) -> Iterator[Situa
 
 def _situation(moves: list[registry.Move], model: ModelRef) -> Situation:
     serving = [m for m in moves if (m.model, m.alias) == (model.name, "production")]
-    held = serving[-1] if serving and serving[-1].version != model else None
+    incumbent = serving[-1].version if serving and serving[-1].version != model else None
     return Situation(
-        evaluation={
-            "incumbent": held.version if held else None,
-            "incumbent_uri": held.model_uri if held else None,
-            "incumbent_digest": held.model_digest if held else None,
-        },
+        evaluation={"incumbent": incumbent},
         promotion={
-            "incumbent": held.version if held else None,
+            "incumbent": incumbent,
             "sequence": moves[-1].sequence + 1 if moves else 1,
         },
     )
@@ -102,14 +97,14 @@ def again(
     Raises:
         NotFoundError: no decision about this version was ever made, so there is no evidence to go by.
     """
-    model = ModelRef(name=registry.model_name(dataset, task), version=version)
+    asked = registry.model_name(dataset, task), version
     decisions = (Params.model_validate(m.params) for m in manifest.of_stage(settings, "promotion"))
-    mine = [params for params in decisions if params.model == model]
+    mine = [params for params in decisions if (params.model.name, params.model.version) == asked]
     if not mine:
         raise NotFoundError(
-            f"{model} was never evaluated for promotion; run the loop, or see `mediscale history`."
+            f"{asked[0]} v{version} was never evaluated for promotion; run the loop, or see `mediscale history`."
         )
-    now = situation(settings, dataset, model).promotion
+    now = situation(settings, dataset, mine[-1].model).promotion
     changed = {"actor": actor, "moved_at": moved_at, "aim": "production"}
     return mine[-1].model_copy(update=now | changed)
 
@@ -169,12 +164,11 @@ _STAGED = "Staged: the evidence is complete."
 def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | None]:
     """Why the version may not even be staged, or its evidence."""
     try:
-        registry.checked_files(settings, params.model, params.model_uri, params.model_digest)
+        model_files.checked(settings, params.model)
         evidence = read(settings, params.evidence, params.evidence_digest)
     except MediscaleError as error:
         return str(error), None
-    judged = (evidence.model, evidence.model_digest, evidence.dataset, evidence.task)
-    if judged != (params.model, params.model_digest, params.dataset, params.task):
+    if (evidence.model, evidence.dataset, evidence.task) != (params.model, params.dataset, params.task):
         return (
             f"the evidence is of {evidence.model}, not of these files of {params.model}; evaluate it.",
             None,
@@ -226,7 +220,7 @@ def _moves(
             moved_at=params.moved_at,
             reason=reasons[alias],
             evidence_digest=params.evidence_digest,
-            model_uri=params.model_uri,
-            model_digest=params.model_digest,
+            model_uri=params.model.uri,
+            model_digest=params.model.digest,
             key=key,
         )

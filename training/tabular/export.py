@@ -45,7 +45,6 @@ def spec(
     thresholds: dict[str, float],
     dataset: str,
     task: Task,
-    key: str,
 ) -> PredictorSpec:
     """``predictor.json`` of trees that were cut to the chosen rounds."""
     answers = tuple(_known_answers(booster, _medians(train), calibration, task))
@@ -64,7 +63,6 @@ def spec(
         importance=importance,
         known_answers=answers,
         best_iteration=booster.num_boosted_rounds() - 1,
-        key=key,
     )
 
 

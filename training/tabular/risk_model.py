@@ -44,10 +44,6 @@ class Result(Frozen):
     """The registered version."""
 
     model: ModelRef
-    run_id: str
-    model_uri: str
-    """Folder of the model's files: a URI, or a path relative to the home."""
-    model_digest: str
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -57,12 +53,12 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         QualityError: the training or tuning split has no rows, or the training split one outcome only.
     """
     name = registry.model_name(params.dataset, params.task)
-    found = tracking.find(settings, params.dataset, name, key)
-    if found is None:
+    model = tracking.find(settings, params.dataset, name, key)
+    if model is None:
         trained = _train(params, settings, key)
-        training = mlflow_model.training(trained, params.training_set, params.model_dump(mode="json"))
-        found = tracking.log(settings, training)
-    return Result(**found.model_dump())
+        training = mlflow_model.training(trained, params.training_set, params.model_dump(mode="json"), key)
+        model = tracking.log(settings, training)
+    return Result(model=model)
 
 
 def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained:
@@ -87,7 +83,6 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
         },
         params.dataset,
         params.task,
-        key,
     )
     return mlflow_model.Trained(
         booster=booster,

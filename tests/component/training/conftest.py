@@ -11,11 +11,11 @@ import pytest
 from deltalake import write_deltalake
 
 from data_pipeline.features import kernel
-from mediscale.core.refs import TableRef
+from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import TRAINING_SET
 from mediscale.core.tasks import Task
-from mediscale.storage import lake
+from mediscale.storage import lake, registry
 from training.evaluation import evaluate
 from training.tabular import risk_model
 
@@ -87,7 +87,9 @@ class World:
 
     settings: Settings
     training: risk_model.Params
-    model: risk_model.Result
+    model: ModelRef
+    run_id: str
+    """Of MLflow's run that trained it."""
     judging: evaluate.Params
     judged: evaluate.Result
 
@@ -103,18 +105,17 @@ def _first_world(tmp_path_factory: pytest.TempPathFactory) -> World:
         rounds=120,
         learning_rate=0.1,
     )
-    model = risk_model.run(training, settings, KEY)
+    model = risk_model.run(training, settings, KEY).model
+    run_id = registry.client(settings).get_model_version(model.name, str(model.version)).run_id
     judging = evaluate.Params(
         dataset=DATASET,
         task="mortality",
         source="mimic_iii",
-        model=model.model,
-        model_uri=model.model_uri,
-        model_digest=model.model_digest,
+        model=model,
         training_set=frozen,
         bootstrap=200,
     )
-    return World(settings, training, model, judging, evaluate.run(judging, settings, KEY))
+    return World(settings, training, model, run_id, judging, evaluate.run(judging, settings, KEY))
 
 
 @pytest.fixture
@@ -126,6 +127,7 @@ def world(_first_world: World, tmp_path: Path) -> World:
         Settings(home=home),
         _first_world.training,
         _first_world.model,
+        _first_world.run_id,
         _first_world.judging,
         _first_world.judged,
     )

@@ -14,6 +14,7 @@ from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import LABELS, NOTE_TOKENS, TRAINING_SET
+from mediscale.inference import model_files
 from mediscale.inference.note_model_spec import NoteSpec
 from mediscale.inference.notes import NoteReader
 from mediscale.storage import lake, registry
@@ -71,13 +72,14 @@ def test_a_version_is_registered_once_and_its_graph_answers_as_it_says(
     found = result.note_model
     assert found is not None
     assert str(found.model) == "h-mortality-notes v1"
-    files = registry.checked_files(settings, found.model, found.model_uri, found.model_digest)
+    files = model_files.every(settings, found.model)
     assert {
         "model.onnx",
         "model.safetensors",
         "config.json",
         "tokenizer.json",
         "notes.json",
+        "note_words.json",
         "MLmodel",
     } <= files.keys()
     assert not [name for name in files if name.endswith((".pkl", ".bin", ".pt"))]
@@ -85,7 +87,8 @@ def test_a_version_is_registered_once_and_its_graph_answers_as_it_says(
     reader = NoteReader(files)
     stays = [reader.windows([reader.tokens(known.text)]) for known in spec.known_texts]
     assert reader.margins(stays) == pytest.approx([known.margin for known in spec.known_texts], abs=1e-4)
-    run = registry.client(settings).get_run(found.run_id)
+    client = registry.client(settings)
+    run = client.get_run(client.get_model_version(found.model.name, str(found.model.version)).run_id)
     assert run.data.metrics["tuning_auroc"] > 0.85
     assert not (settings.home / "checkpoints" / ("k" * 32)).exists()
     assert note_model.run(params, settings, "k" * 32) == result

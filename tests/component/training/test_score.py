@@ -15,7 +15,7 @@ from data_pipeline.features import kernel
 from mediscale.core.errors import NotFoundError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import LABELS, NOTE_TOKENS
-from mediscale.inference import tabular
+from mediscale.inference import model_files, tabular
 from mediscale.storage import calls, lake, registry
 from serving import batch_scoring
 
@@ -30,7 +30,7 @@ def settings(world: Any) -> Settings:
 @pytest.fixture
 def trained(world: Any) -> Path:
     """Folder of a version."""
-    return world.settings.home / world.model.model_uri
+    return world.settings.home / world.model.uri
 
 
 @pytest.fixture
@@ -40,17 +40,17 @@ def promote(world: Any) -> Promote:
     def move(folder: Path) -> registry.Move:
         entry = registry.Move(
             sequence=1,
-            model=world.model.model.name,
+            model=world.model.name,
             task="mortality",
             alias="production",
             from_version=None,
-            to_version=world.model.model.version,
+            to_version=world.model.version,
             actor="test",
             moved_at=datetime(2026, 11, 22, 8),
             reason="It is better.",
             evidence_digest="",
             model_uri=str(folder),
-            model_digest=registry.folder_digest(folder),
+            model_digest=model_files.digest(folder),
             key="move",
         )
         return registry.record(world.settings, "synthetic", entry)

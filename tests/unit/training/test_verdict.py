@@ -44,8 +44,7 @@ def _subgroup(auroc: Estimate, status: str = "estimated") -> tuple[Subgroup, ...
 
 def _compared(**changes: object) -> Comparison:
     given = {
-        "incumbent": ModelRef(name="h-mortality", version=3),
-        "incumbent_digest": "i",
+        "incumbent": ModelRef(name="h-mortality", version=3, uri="m3", digest="i"),
         "missing_inputs": 0,
     }
     return Comparison.model_validate({**given, "probability_better": 0.95, **changes})
@@ -54,8 +53,7 @@ def _compared(**changes: object) -> Comparison:
 GOOD = Evidence(
     dataset="h",
     task="mortality",
-    model=ModelRef(name="h-mortality", version=4),
-    model_digest="d",
+    model=ModelRef(name="h-mortality", version=4, uri="m4", digest="d"),
     training_set=TableRef(dataset="h", table="training_set_mortality", table_id="t", version=0),
     rows_digest="r",
     key="k",
