@@ -21,9 +21,8 @@ from safetensors.torch import load as safetensors
 
 from data_pipeline.notes import encoders
 from mediscale.core.settings import Settings
-from mediscale.inference import collate
+from mediscale.inference import collate, model_files
 from mediscale.storage import calls as manifest
-from mediscale.storage import registry
 from training.notes import note_attribution, note_model, note_network
 from training.notes.note_mlflow_model import WEIGHTS_FILE
 
@@ -70,7 +69,7 @@ def trained(settings: Settings, task: str) -> tuple[Any, Any, Any]:
     tokenizer = encoders.tokenizer(folder)
     job = note_model._job(params, settings, folder, tokenizer, Path())
     network = note_network.build(folder, job.shape)
-    files = registry.checked_files(settings, made.model, made.model_uri, made.model_digest)
+    files = model_files.every(settings, made.model)
     network.load_state_dict(safetensors(files[WEIGHTS_FILE]))
     return network.eval(), job.load("tuning"), tokenizer
 

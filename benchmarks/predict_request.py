@@ -32,8 +32,8 @@ import psutil
 from data_pipeline.features import kernel
 from data_pipeline.notes import encoders
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TaskName
-from mediscale.inference import collate
+from mediscale.core.tasks import Task
+from mediscale.inference import collate, model_files
 from mediscale.inference.model_spec import Calibration, Combination, KnownAnswer, PredictorSpec
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
 from mediscale.storage import registry
@@ -70,7 +70,7 @@ class Measured:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        folders: dict[TaskName, Path] = {task: home / task for task in ("mortality", "readmission")}
+        folders: dict[Task, Path] = {task: home / task for task in ("mortality", "readmission")}
         for task, to in folders.items():
             write_model(to, task)
         mlflow_risk, rows = mlflow(folders["mortality"])
@@ -98,7 +98,7 @@ def show(rows: Sequence[Measured]) -> None:
         print(f"{row.name:44}{row.cpu:8.3f}{row.latency:8.2f}{row.rate:8.0f}{rows[0].cpu / row.cpu:9.1f}x")
 
 
-def write_model(folder: Path, task: TaskName) -> None:
+def write_model(folder: Path, task: Task) -> None:
     """A model of the usual size on made-up numbers, as training logs it: MLflow's flavour and predictor.json."""
     import xgboost
     from mlflow import xgboost as flavour
@@ -113,11 +113,11 @@ def write_model(folder: Path, task: TaskName) -> None:
     matrix = xgboost.DMatrix(x, label=y.astype(float), feature_names=names)
     booster = xgboost.train({"objective": "binary:logistic", "max_depth": DEPTH, "eta": 0.05}, matrix, TREES)
     signature = ModelSignature(Schema([ColSpec("double", name, required=False) for name in names]))
-    flavour.save_model(booster, str(folder), signature=signature, model_format="ubj")
+    flavour.save_model(booster, str(folder), signature=signature, model_format="json")
     (folder / "predictor.json").write_text(canonical(_spec(booster, task)))
 
 
-def _spec(booster: Any, task: TaskName) -> PredictorSpec:
+def _spec(booster: Any, task: Task) -> PredictorSpec:
     import xgboost
 
     row = kernel.from_values(TWO_VALUES, task)
@@ -144,11 +144,10 @@ def _spec(booster: Any, task: TaskName) -> PredictorSpec:
         importance={},
         known_answers=(known,),
         best_iteration=TREES - 1,
-        key="benchmark",
     )
 
 
-def promote(settings: Settings, folders: dict[TaskName, Path], tasks: Sequence[TaskName]) -> None:
+def promote(settings: Settings, folders: dict[Task, Path], tasks: Sequence[Task]) -> None:
     for sequence, task in enumerate(tasks, start=1):
         move = registry.Move(
             sequence=sequence,
@@ -162,7 +161,7 @@ def promote(settings: Settings, folders: dict[TaskName, Path], tasks: Sequence[T
             reason="To be measured.",
             evidence_digest="",
             model_uri=str(folders[task]),
-            model_digest=registry.folder_digest(folders[task]),
+            model_digest=model_files.digest(folders[task]),
             key=f"benchmark-{task}",
         )
         registry.record(settings, DATASET, move)
@@ -194,7 +193,7 @@ def read_notes(table: Path, folder: Path) -> None:
         [margin] = note_network.margins(network, nothing, torch.device("cpu")).tolist()
     notes = NoteSpec(name="benchmark-mortality-notes", dataset=DATASET, task="mortality", encoder=encoders.OFFLINE,
                      revision="", tokenizer=encoders.digest(tokenizer), window=128, most_windows=4,
-                     calibration=CALIBRATION, thresholds={}, key="benchmark",
+                     calibration=CALIBRATION, thresholds={},
                      known_texts=(KnownText(text="", margin=margin),))  # fmt: skip
     spec = PredictorSpec.model_validate_json((table / "predictor.json").read_bytes())
     together = Combination(table=1, notes=1, usual=0, intercept=0, thresholds={})

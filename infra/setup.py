@@ -68,7 +68,7 @@ def platform_steps() -> list[Step]:
     locked, java = digest_of(lock), machine_java()
     return [
         *tools_steps(),
-        (PLATFORM / "done-packages", locked, lambda: make_environment(PLATFORM, lock, "8 GB")),
+        (PLATFORM / "done-packages", locked, lambda: make_environment(PLATFORM, lock, "9 GB")),
         (PLATFORM / "done-project", digest_of(lock, ROOT / "pyproject.toml"), install_project),
         (PLATFORM / "done-java", f"{locked} {java}", lambda: make_java(java)),
         (PLATFORM / "done-jars", digest_of(IVY, JAR_DIGESTS), fetch_jars),
@@ -80,7 +80,7 @@ def airflow_steps() -> list[Step]:
     lock = LOCKS / "airflow.txt"
     return [
         *tools_steps(),
-        (AIRFLOW / "done-packages", digest_of(lock), lambda: make_environment(AIRFLOW, lock, "300 MB")),
+        (AIRFLOW / "done-packages", digest_of(lock), lambda: make_environment(AIRFLOW, lock, "420 MB")),
     ]
 
 
@@ -133,7 +133,8 @@ def make_tools(bootstrap: Path) -> None:
 def make_environment(home: Path, lock: Path, size: str) -> None:
     """A folder without a stamp may hold half a package of a set-up that was killed: it starts anew, from uv's cache.
 
-    pyspark comes as source only: what builds it is held to digests as well.
+    pyspark comes as source only: what builds it is held to digests as well. Bytecode is compiled here, once: where
+    PYTHONDONTWRITEBYTECODE is set (containers, CI), each process would else spend half of its start on that.
     """
     stamp, place = home / "done-packages", home / "done-venv"
     if not (stamp.exists() and done(place, digest_of())):
@@ -141,7 +142,13 @@ def make_environment(home: Path, lock: Path, size: str) -> None:
         run(f"creating {home.name}", venv, "a usable Python")
         finish(place, digest_of())
     stamp.unlink(missing_ok=True)
-    sync = [*uv("pip", "sync"), "--require-hashes", "--build-constraints", str(LOCKS / "build.txt")]
+    sync = [
+        *uv("pip", "sync"),
+        "--compile-bytecode",
+        "--require-hashes",
+        "--build-constraints",
+        str(LOCKS / "build.txt"),
+    ]
     into = ["--python", str(home / "bin" / "python"), str(lock)]
     run(f"filling {home.name} from requirements/{lock.name}, {size} on disk", [*sync, *into], PACKAGES)
 

@@ -7,12 +7,12 @@ from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
 from mediscale.storage import calls, lake, registry
 from monitoring.drift import drift
 
 
-def version(settings: Settings, dataset: str, task: TaskName) -> ModelRef:
+def version(settings: Settings, dataset: str, task: Task) -> ModelRef:
     """Production's version, or staging's as long as nothing is in production.
 
     Raises:
@@ -26,10 +26,8 @@ def version(settings: Settings, dataset: str, task: TaskName) -> ModelRef:
     return move.version
 
 
-def to_judge(
-    settings: Settings, dataset: str, task: TaskName, model: ModelRef | None = None
-) -> dict[str, Any]:
-    """Parameters of ``drift`` for a version, by default the served one: its files, its training set, the log as it is.
+def to_judge(settings: Settings, dataset: str, task: Task, model: ModelRef | None = None) -> dict[str, Any]:
+    """Parameters of ``drift`` for a version, by default the served one: its training set, the log as it is.
 
     Raises:
         NotFoundError: no version is served, nothing says what it was trained on, or nothing was logged yet.
@@ -41,14 +39,12 @@ def to_judge(
         raise NotFoundError(f"The lake has no record of {model}'s training; name its training set yourself.")
     return {
         "model": model,
-        "model_uri": trained[-1].result["model_uri"],
-        "model_digest": trained[-1].result["model_digest"],
         "training_set": trained[-1].params["training_set"],
         "predictions": lake.latest(settings, dataset, PREDICTIONS.name),
     }
 
 
-def judged(settings: Settings, dataset: str, task: TaskName, now: datetime) -> dict[str, Any]:
+def judged(settings: Settings, dataset: str, task: Task, now: datetime) -> dict[str, Any]:
     """Parameters of ``retrain``: every window of the served version that was judged, oldest first; of a window that was
     judged twice the later judgement. With them the outcomes that are certain ``now``, where there are labels.
 
@@ -73,9 +69,7 @@ def judged(settings: Settings, dataset: str, task: TaskName, now: datetime) -> d
     return looked_at | _outcomes(settings, dataset, task, model, now)
 
 
-def _outcomes(
-    settings: Settings, dataset: str, task: TaskName, model: ModelRef, now: datetime
-) -> dict[str, Any]:
+def _outcomes(settings: Settings, dataset: str, task: Task, model: ModelRef, now: datetime) -> dict[str, Any]:
     labelled = calls.newest_night(settings, "labels", dataset, task)
     promised = [
         m.result["metrics"].get("auroc_low")

@@ -12,7 +12,7 @@ from pydantic import Field, NaiveDatetime, model_validator
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
 from monitoring import outcomes as performance
 from monitoring.drift import drift
 from monitoring.drift.prediction_window import Question
@@ -21,7 +21,7 @@ from monitoring.outcomes import Performance
 
 class Params(Frozen):
     dataset: str
-    task: TaskName
+    task: Task
     windows: tuple[drift.Result, ...] = Field(min_length=1)
     """Of one model version, oldest first."""
     k: int = Field(2, ge=1)

@@ -14,9 +14,9 @@ from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import FEATURES, NOTE_TOKENS
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
 from mediscale.inference import tabular
-from mediscale.inference.notes import NoteReader
+from mediscale.inference.notes import Floats, NoteReader
 from mediscale.storage import calls, lake, registry
 from mediscale.storage.registry import Alias, Move
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCHEMA = "subject_id long, visit_id long, prediction_time timestamp_ntz, model string, model_version long, risk double"
 
 
-def write(settings: Settings, dataset: str, task: TaskName, alias: Alias, output: Path) -> int:
+def write(settings: Settings, dataset: str, task: Task, alias: Alias, output: Path) -> int:
     """Scores the newest features of the cohort into one Parquet file, by subject and visit; the number of visits.
 
     Raises:
@@ -41,7 +41,8 @@ def write(settings: Settings, dataset: str, task: TaskName, alias: Alias, output
     gold = calls.newest_night(settings, "gold", dataset, task)
     if gold is None:
         raise NotFoundError(f"{dataset} has no features for {task} yet; run `mediscale run` first.")
-    scored = _scored(settings, move, dataset, TableRef.model_validate(gold.result["features"]))
+    features, labels = (TableRef.model_validate(t) for t in (gold.result["features"], gold.params["labels"]))
+    scored = _scored(settings, move, dataset, features, labels)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _one_file(scored, output)
@@ -52,11 +53,13 @@ def write(settings: Settings, dataset: str, task: TaskName, alias: Alias, output
     return int(pq.read_metadata(output).num_rows)
 
 
-def _scored(settings: Settings, move: Move, dataset: str, features: TableRef) -> "DataFrame":
+def _scored(
+    settings: Settings, move: Move, dataset: str, features: TableRef, labels: TableRef
+) -> "DataFrame":
     from mediscale.storage import spark
 
     frame = spark.read(settings, features)
-    predictor = tabular.load(settings, move)
+    predictor = tabular.load(settings, move.version, move.task)
     inputs = predictor.spec.features
     absent = set(inputs) - set(frame.columns)
     if absent:
@@ -65,16 +68,19 @@ def _scored(settings: Settings, move: Move, dataset: str, features: TableRef) ->
         )
     rows = frame.select(*FEATURES.column_names, *inputs)
     if predictor.reader is not None:
-        rows = _with_notes(settings, dataset, rows, predictor.reader.spec.tokenizer)
+        rows = _with_notes(settings, dataset, rows, labels, predictor.reader.spec.tokenizer)
     return rows.mapInArrow(_scorer(settings, move), SCHEMA)
 
 
-def _with_notes(settings: Settings, dataset: str, rows: "DataFrame", tokenizer: str) -> "DataFrame":
-    """Adds the patient's notes; which of them were known is for the worker to say."""
+def _with_notes(
+    settings: Settings, dataset: str, rows: "DataFrame", labelled: TableRef, tokenizer: str
+) -> "DataFrame":
+    """Adds when each stay began, and the patient's notes; which of them were known is for the worker to say."""
     from pyspark.sql import functions as f
 
     from mediscale.storage import spark
 
+    labels = spark.read(settings, labelled)
     tokens = spark.read(settings, lake.latest(settings, dataset, NOTE_TOKENS.name))
     note = f.struct(*(name for name in note_visibility.COLUMNS if name != "subject_id"))
     notes = (
@@ -82,30 +88,28 @@ def _with_notes(settings: Settings, dataset: str, rows: "DataFrame", tokenizer: 
         .groupBy("subject_id")
         .agg(f.collect_list(note).alias("notes"))
     )
-    return rows.join(notes, "subject_id", "left")
+    began = labels.select("subject_id", "visit_id", "admission_time")
+    return rows.join(began, ["subject_id", "visit_id"], "left").join(notes, "subject_id", "left")
 
 
 def _scorer(settings: Settings, move: Move) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """What a Spark task runs. It loads the model itself, so each worker checks the files that it reads."""
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        predictor = tabular.load(settings, move)
+        predictor = tabular.load(settings, move.version, move.task)
         for batch in batches:
             columns = [batch[name].to_numpy(zero_copy_only=False) for name in predictor.spec.features]
             rows = np.stack(columns, axis=1) if len(batch) else np.empty((0, len(columns)))
-            margins = _margins(predictor.reader, batch)
-            scored = (predictor.score(row, margin) for row, margin in zip(rows, margins, strict=True))
-            risks = pa.array([one.risk for one in scored], pa.float64())
+            risks = pa.array(predictor.risks(rows, _margins(predictor.reader, batch)), pa.float64())
             yield _answers(batch, move, risks)
 
     return score
 
 
-def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> list[float | None]:
-    """What the notes say that were known at each row's prediction time; None where none was, or they are not read."""
-    found: list[float | None] = [None] * len(batch)
+def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> Floats | None:
+    """What the notes say that were known at each row's prediction time (n); None where they are not read."""
     if reader is None:
-        return found
+        return None
     columns = (batch[name].to_pylist() for name in ("notes", "admission_time", "prediction_time"))
     stays = [
         note_visibility.at(
@@ -113,16 +117,12 @@ def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> list[float | N
         )
         for notes, began, time in zip(*columns, strict=True)
     ]
-    written = [i for i, notes in enumerate(stays) if any(map(len, notes))]
-    margins = reader.margins([reader.windows(stays[i]) for i in written])
-    for i, margin in zip(written, margins.tolist(), strict=True):
-        found[i] = margin
-    return found
+    return reader.margins_where_written([reader.windows(notes) for notes in stays])
 
 
 def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array) -> pa.RecordBatch:
     columns = {
-        **{name: batch[name] for name in ("subject_id", "visit_id", "prediction_time")},
+        **{name: batch[name] for name in FEATURES.column_names},
         "model": pa.array([move.model] * len(batch), pa.string()),
         "model_version": pa.array([move.to_version] * len(batch), pa.int64()),
         "risk": risks,

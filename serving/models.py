@@ -15,7 +15,7 @@ from mediscale.core.errors import MediscaleError, StorageError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PROMOTIONS
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import lake, registry
@@ -72,8 +72,8 @@ class Predictors:
     def __init__(self, settings: Settings, dataset: str, alias: Alias) -> None:
         self._settings = settings
         self.dataset, self.alias = dataset, alias
-        self.current: Mapping[TaskName, Served] = MappingProxyType({})
-        self.refused: Mapping[TaskName, str] = MappingProxyType({})
+        self.current: Mapping[Task, Served] = MappingProxyType({})
+        self.refused: Mapping[Task, str] = MappingProxyType({})
         """Task → why the version that its alias points to is not served. The one before it is, if there was one."""
         self._seen: TableRef | None = None
 
@@ -86,8 +86,8 @@ class Predictors:
         newest = self._newest_history()
         if newest == self._seen and not self.refused:
             return
-        served: dict[TaskName, Served] = dict(self.current)
-        refused: dict[TaskName, str] = {}
+        served: dict[Task, Served] = dict(self.current)
+        refused: dict[Task, str] = {}
         for move in _targets(registry.history(self._settings, self.dataset), self.alias):
             held = served.get(move.task)
             if held is None or held.model != move.version:
@@ -106,7 +106,7 @@ class Predictors:
         return lake.latest(self._settings, self.dataset, PROMOTIONS.name)
 
     def _load(self, move: Move) -> Served:
-        served = Served(tabular.load(self._settings, move), move.moved_at)
+        served = Served(tabular.load(self._settings, move.version, move.task), move.moved_at)
         served.row_of_values({})  # works out the columns, so that a version that can't be fed is refused here
         log.info("%s is served as %s", served.model, self.alias)
         return served

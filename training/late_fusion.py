@@ -14,26 +14,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mediscale.core import tasks
 from mediscale.core.errors import InputError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
+from mediscale.inference import model_files, tabular
 from mediscale.inference.model_spec import NOTES_FOLDER, PREDICTOR_FILE, Combination, PredictorSpec
-from mediscale.inference.note_model_spec import GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE, NoteSpec
-from mediscale.storage import lake, registry
+from mediscale.inference.note_model_spec import SPEC_FILE, NoteSpec
+from mediscale.inference.tabular import Predictor
+from mediscale.storage import lake
 from mediscale.storage.calls import canonical
-from training import tracking, training_examples, version
+from training import tracking, training_examples
 from training.evaluation import calibration, metrics
 from training.evaluation.bootstrap import Resamples
 from training.evaluation.metrics import Floats
 from training.notes.note_mlflow_model import NoteModel
+from training.promotion import policy
 from training.tracking import Data, Training
 
 if TYPE_CHECKING:
     from training.training_examples import Examples
-    from training.version import Version
 
 LEAST_PROBABILITY = 0.9
 """Of the best of three on a thousand stays, luck alone makes a noise look useful; a second model costs its upkeep."""
@@ -43,22 +44,16 @@ class Params(Frozen):
     """Two versions of the same task; without a note model there is nothing to do."""
 
     dataset: str
-    task: TaskName
+    task: Task
     training_set: TableRef
     model: ModelRef
-    run_id: str
-    model_uri: str
-    model_digest: str
     note_model: NoteModel | None
 
 
 class Result(Frozen):
-    """The version that goes on: its fields are those of ``risk_model``'s result."""
+    """The version that goes on."""
 
     model: ModelRef
-    run_id: str
-    model_uri: str
-    model_digest: str
     reads_notes: bool
     reason: str
     tuning_log_loss: dict[str, float]
@@ -74,15 +69,14 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         StorageError: the files of a version were changed.
         InputError: the note model was trained on other stays.
     """
-    table_only = {name: getattr(params, name) for name in ("model", "run_id", "model_uri", "model_digest")}
     nothing = Result(
-        **table_only, reads_notes=False, reason="There are no notes to read.", tuning_log_loss={}
+        model=params.model, reads_notes=False, reason="There are no notes to read.", tuning_log_loss={}
     )
     if params.note_model is None:
         return nothing
-    held = version.load(settings, params.model, params.model_uri, params.model_digest)
+    table = tabular.load(settings, params.model, params.task)
     notes = _note_files(settings, params.note_model)
-    answers = _answers(settings, params, params.note_model, held, notes)
+    answers = _answers(settings, params, params.note_model, table, notes)
     if not len(answers):
         return nothing
     judged = _judged(answers)
@@ -94,15 +88,15 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         f"tuning stays, in {probability:.0%} of resamples of their patients (log loss {losses['together']:.4f}; table "
         f"{losses['table']:.4f}, notes {losses['notes']:.4f})."
     )
+    model = params.model
     if better:
         together = _fitted(answers).model_copy(update={"thresholds": _thresholds(params, answers, judged)})
-        spec = held.spec.model_copy(update={"notes": together, "key": key})
-        found = tracking.find(settings, params.dataset, spec.name, key) or tracking.log(
-            settings, _training(settings, params, spec, together, notes, losses)
+        spec = table.spec.model_copy(update={"notes": together})
+        model = tracking.find(settings, params.dataset, spec.name, key) or tracking.log(
+            settings, _training(settings, params, key, spec, together, notes, losses)
         )
-        table_only |= found.model_dump()
     return Result(
-        **table_only,
+        model=model,
         reads_notes=better,
         reason=reason,
         tuning_log_loss=losses,
@@ -130,10 +124,10 @@ class Answers:
 
 
 def _answers(
-    settings: Settings, params: Params, note_model: NoteModel, held: "Version", notes: Mapping[str, bytes]
+    settings: Settings, params: Params, note_model: NoteModel, table: Predictor, notes: Mapping[str, bytes]
 ) -> Answers:
     platt = NoteSpec.model_validate_json(notes[SPEC_FILE]).calibration
-    rows = training_examples.load(settings, params.training_set, "tuning", held.spec.features)
+    rows = training_examples.load(settings, params.training_set, "tuning", table.spec.features)
     told = lake.read(settings, note_model.margins)
     moments = np.asarray(told["prediction_time"].to_numpy()).astype("datetime64[us]")
     keys = zip(told["subject_id"].to_pylist(), moments, strict=True)
@@ -146,7 +140,7 @@ def _answers(
             f"{params.training_set}: it is of a note model of other stays; train one on this training set."
         )
     margins = np.array([known[row] for row in asked])
-    answers = Answers(rows, held.table(rows.inputs), platt.slope * margins + platt.intercept)
+    answers = Answers(rows, table.log_odds(rows.inputs), platt.log_odds(margins))
     return answers.where(np.isfinite(margins))
 
 
@@ -195,29 +189,30 @@ def _loss(outcomes: Floats, risk: Floats) -> float:
 
 def _thresholds(params: Params, answers: Answers, judged: Mapping[str, Floats]) -> dict[str, float]:
     found = calibration.operating_points(judged["together"], answers.outcomes)
-    return {"clinical": tasks.load(params.task).policy.clinical_threshold, **found}
+    return {"clinical": policy.of(params.task).clinical_threshold, **found}
 
 
 def _note_files(settings: Settings, note_model: NoteModel) -> dict[str, bytes]:
-    files = registry.checked_files(settings, note_model.model, note_model.model_uri, note_model.model_digest)
-    return {name: files[name] for name in (GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE)}
+    files = model_files.checked(settings, note_model.model)
+    return {name: files[name] for name in model_files.NOTE_FILES}
 
 
 def _training(
     settings: Settings,
     params: Params,
+    key: str,
     spec: PredictorSpec,
     together: Combination,
     notes: Mapping[str, bytes],
     losses: Mapping[str, float],
 ) -> Training:
-    files = registry.checked_files(settings, params.model, params.model_uri, params.model_digest)
+    files = model_files.every(settings, params.model)
     files |= {f"{NOTES_FOLDER}/{name}": content for name, content in notes.items()}
     files[PREDICTOR_FILE] = canonical(spec).encode()
     weights = {name: getattr(together, name) for name in ("table", "notes", "intercept")}
     return Training(
         name=spec.name,
-        key=spec.key,
+        key=key,
         stage="combination",
         task=spec.task,
         kind="together",

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mediscale.core import privacy
-from mediscale.core.refs import Frozen, ModelRef, TableRef
+from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
+from mediscale.inference import model_files
 from mediscale.storage import registry
 
 if TYPE_CHECKING:
@@ -24,15 +25,6 @@ URI_TAG = "mediscale.model_uri"
 """The folder as ``registry.relative`` gives it; MLflow's own source is absolute and outdated once a home was moved."""
 _BATCH = 1000
 """MLflow's limit of metrics in one call."""
-
-
-class Registered(Frozen):
-    """Where a version is: its run, its folder (``registry.locate``) and the folder's digest."""
-
-    model: ModelRef
-    run_id: str
-    model_uri: str
-    model_digest: str
 
 
 @dataclass(frozen=True)
@@ -65,12 +57,12 @@ class Training:
     """Of these, counts of few patients are left out."""
     data: Sequence[Data]
     save: Callable[[Path], None]
-    """Writes the model's folder. Nothing in it may depend on when or where: equal models have equal digests."""
+    """Writes the model's folder. Files that answer may not depend on when or where: equal models have equal digests."""
     artifacts: "Callable[[MlflowClient, str], None]"
     """Logs what else belongs to the run, by its id."""
 
 
-def find(settings: Settings, dataset: str, name: str, key: str) -> Registered | None:
+def find(settings: Settings, dataset: str, name: str, key: str) -> ModelRef | None:
     """The version that the call of this key registered. A model that it logged, and died before registering, is
     registered now; a run that it died before ending is ended, and what it left half-logged is marked as failed."""
     mlflow = registry.client(settings)
@@ -81,12 +73,8 @@ def find(settings: Settings, dataset: str, name: str, key: str) -> Registered | 
         if mlflow.get_run(version.run_id).info.status == "RUNNING":
             for logged in _ready(mlflow, experiment, mine):
                 _end(mlflow, name, key, logged, {})
-        return Registered(
-            model=ModelRef(name=name, version=int(version.version)),
-            run_id=version.run_id,
-            model_uri=version.tags[URI_TAG],
-            model_digest=version.tags[DIGEST_TAG],
-        )
+        tags = version.tags
+        return ModelRef(name=name, version=int(version.version), uri=tags[URI_TAG], digest=tags[DIGEST_TAG])
     for logged in _ready(mlflow, experiment, mine):
         return _register(settings, mlflow, name, key, logged)
     for run in mlflow.search_runs([experiment], filter_string=mine):
@@ -101,7 +89,7 @@ def _ready(mlflow: "MlflowClient", experiment: str, mine: str) -> list[Any]:
     return [logged for logged in found if str(logged.status) == "READY"][:1]
 
 
-def log(settings: Settings, training: Training) -> Registered:
+def log(settings: Settings, training: Training) -> ModelRef:
     """Logs run and model, and registers the version.
 
     Order matters: the model counts as logged once it is READY, and is found by ``find`` from then on.
@@ -166,15 +154,15 @@ def _link(mlflow: "MlflowClient", run_id: str, model_id: str) -> None:
     mlflow.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
 
-def _register(settings: Settings, mlflow: "MlflowClient", name: str, key: str, logged: Any) -> Registered:
+def _register(settings: Settings, mlflow: "MlflowClient", name: str, key: str, logged: Any) -> ModelRef:
     uri = registry.relative(settings, logged.artifact_location)
-    digest = registry.folder_digest(registry.locate(settings, uri))
-    model = _end(mlflow, name, key, logged, {URI_TAG: uri, DIGEST_TAG: digest})
-    return Registered(model=model, run_id=logged.source_run_id, model_uri=uri, model_digest=digest)
+    digest = model_files.digest(registry.locate(settings, uri))
+    version = _end(mlflow, name, key, logged, {URI_TAG: uri, DIGEST_TAG: digest})
+    return ModelRef(name=name, version=version, uri=uri, digest=digest)
 
 
-def _end(mlflow: "MlflowClient", name: str, key: str, logged: Any, tags: Mapping[str, str]) -> ModelRef:
+def _end(mlflow: "MlflowClient", name: str, key: str, logged: Any, tags: Mapping[str, str]) -> int:
     """Registers the version if it is not there yet, and ends its run."""
-    model = registry.register(mlflow, name, logged, key, tags)
+    version = registry.register(mlflow, name, logged, key, tags)
     mlflow.set_terminated(logged.source_run_id, "FINISHED")
-    return model
+    return version

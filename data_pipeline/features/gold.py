@@ -19,7 +19,7 @@ from mediscale.core.errors import LeakError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import FEATURES
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
 from mediscale.storage import lake
 
 _ASKED = ("subject_id", "visit_id", "admission_time", "prediction_time")
@@ -29,7 +29,8 @@ class Params(Frozen):
     dataset: str
     events: TableRef
     labels: TableRef
-    task: TaskName
+    task: Task
+    shards: int
     as_of: datetime | None = None
     """Assertions known later (naive UTC) are not even read: a backfilled night gives what the night itself had."""
     audited_per_shard: int = 8
@@ -38,7 +39,9 @@ class Params(Frozen):
 class Result(Frozen):
     features: TableRef
     audited: int
-    """Predictions that were computed a second time without the future, and came out the same."""
+    """Predictions that were computed a second time without the future."""
+    leaks: int
+    """How many of them differed; always 0, for otherwise there is no result."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -49,15 +52,15 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     """
     from mediscale.storage import spark
 
-    rows = by_shard.each(settings, params.events, partial(_shard, settings, params), _schema(params.task))
+    rows = by_shard.each(settings, params.shards, partial(_shard, settings, params), _schema(params.task))
     with by_shard.own_errors():
         written = spark.write(settings, rows, params.dataset, f"features_{params.task}", key)
     per_shard = pc.value_counts(lake.read(settings, params.labels, ["shard"])["shard"].combine_chunks())
     audited = sum(min(n.as_py(), params.audited_per_shard) for n in per_shard.field("counts"))
-    return Result(features=written, audited=audited)
+    return Result(features=written, audited=audited, leaks=0)
 
 
-def leaks(events: pa.Table, predictions: pa.Table, values: Floats, task: TaskName) -> int:
+def leaks(events: pa.Table, predictions: pa.Table, values: Floats, task: Task) -> int:
     """How many rows of ``values`` differ from what is computed after removing all that became known after them."""
     subjects = events["subject_id"].to_numpy()
     found = 0
@@ -98,14 +101,14 @@ def _audit(events: pa.Table, asked: pa.Table, values: Floats, params: Params) ->
         )
 
 
-def _table(asked: pa.Table, values: Floats, task: TaskName) -> pa.Table:
+def _table(asked: pa.Table, values: Floats, task: Task) -> pa.Table:
     missing = np.isnan(values)
     columns = [pa.array(values[:, i], mask=missing[:, i]) for i in range(values.shape[1])]
     keys = asked.select(list(FEATURES.column_names))
     return pa.table([*keys.columns, *columns], names=[*keys.column_names, *features.names(task)])
 
 
-def _schema(task: TaskName) -> Any:
+def _schema(task: Task) -> Any:
     schema = FEATURES.spark_schema()
     for name in features.names(task):
         schema = schema.add(name, "double")

@@ -25,7 +25,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from mediscale.core.concepts import TREATMENTS, Provides, by_name
+from mediscale.core.concepts import TREATMENTS, by_name
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.refs import Frozen
 
@@ -38,6 +38,9 @@ COMPILED = frozenset({
 FOLDER = Path(__file__).parent / "sources"
 
 Type = Literal["string", "double", "timestamp"]
+Provides = Literal[
+    "laboratory", "vital_signs", "diagnoses", "procedures", "medications", "microbiology", "notes"
+]
 
 
 class Assumption(Frozen):

@@ -398,9 +398,9 @@ def _promote(options: argparse.Namespace) -> int:
 
 def _rollback(options: argparse.Namespace) -> int:
     from mediscale.pipeline import runtime_inputs
-    from mediscale.storage import registry
+    from training.promotion.rollback import roll_back
 
-    move = registry.rollback(
+    move = roll_back(
         _settings(),
         options.dataset,
         options.task,

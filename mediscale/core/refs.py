@@ -25,10 +25,14 @@ class TableRef(Frozen):
 
 
 class ModelRef(Frozen):
-    """One version of one registered model."""
+    """One version of one registered model: where its files are, and the digest of those that answer."""
 
     name: str
     version: int
+    uri: str
+    """Folder of the files: a URI, or a path that is relative to the home when it lies inside (``registry.locate``)."""
+    digest: str
+    """SHA-256 over the files that answer (``mediscale.inference.model_files``): equal models have equal digests."""
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"

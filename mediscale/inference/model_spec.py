@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mediscale.core.refs import Frozen
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 
-MODEL_FILE = "model.ubj"
+MODEL_FILE = "model.json"
 PREDICTOR_FILE = "predictor.json"
 NOTES_FOLDER = "notes"
 
@@ -29,6 +29,10 @@ class Calibration(Frozen):
 
     slope: float
     intercept: float
+
+    def log_odds(self, margin: Number) -> Number:
+        """Calibrated log-odds of a margin, or of many."""
+        return self.slope * margin + self.intercept
 
 
 class Combination(Frozen):
@@ -66,12 +70,15 @@ class KnownAnswer(Frozen):
 
 
 class PredictorSpec(Frozen):
-    """``predictor.json``: all that is needed beside ``model_file`` to answer and to explain one row."""
+    """``predictor.json``: all that is needed beside ``MODEL_FILE`` to answer and to explain one row.
+
+    Nothing in it says when, where or by which call it was made: equal models in two homes have equal files.
+    """
 
     name: str
     """Registered model's name, ``<dataset>-<task>``. The version is given at registration, so it is not in here."""
     dataset: str
-    task: TaskName
+    task: Task
     outcome: str
     """What the risk is the risk of, in words."""
     features: tuple[str, ...]
@@ -89,10 +96,7 @@ class PredictorSpec(Frozen):
     """Mean absolute SHAP value of each feature on a sample of the training split."""
     known_answers: tuple[KnownAnswer, ...]
     best_iteration: int
-    """Trees 0…best_iteration are in ``model_file`` and all of them are used."""
-    key: str
-    """Key of the stage call that trained it."""
+    """Trees 0…best_iteration are in ``MODEL_FILE`` and all of them are used."""
     notes: Combination | None = None
     """Set where the version reads clinical notes too."""
-    model_file: str = MODEL_FILE
     notice: str = NOTICE

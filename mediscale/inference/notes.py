@@ -56,6 +56,13 @@ class NoteReader:
         """What the network reads of a stay's notes, newest first."""
         return collate.windows(notes, self.spec.window, self.spec.most_windows)
 
+    def margins_where_written(self, stays: Sequence[Sequence[Tokens]]) -> Floats:
+        """``margins`` (n); NaN for a stay of which nothing was written."""
+        found = np.full(len(stays), np.nan)
+        written = [i for i, pieces in enumerate(stays) if any(map(len, pieces))]
+        found[written] = self.margins([stays[i] for i in written])
+        return found
+
     def margins(self, stays: Sequence[Sequence[Tokens]]) -> Floats:
         """Uncalibrated log-odds (n) of stays, each given as its windows."""
         found = np.zeros(len(stays))

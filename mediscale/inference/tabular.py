@@ -1,24 +1,27 @@
-"""A promoted version that answers: its files read after their digest was checked, its known answers recomputed.
+"""A registered version that answers: its files read after their digest was checked, its known answers recomputed.
 
-Serving and batch scoring share it. It needs neither MLflow nor XGBoost, and unpickles nothing.
+Serving, batch scoring, evaluation and monitoring share it: what is judged is what answers. It needs neither MLflow nor
+XGBoost, and unpickles nothing.
 """
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mediscale.core.errors import StorageError
+from mediscale.core.errors import InputError, StorageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
-from mediscale.inference import ubjson
-from mediscale.inference.model_spec import NOTES_FOLDER, PREDICTOR_FILE, KnownAnswer, PredictorSpec
+from mediscale.core.tasks import Task
+from mediscale.inference import model_files
+from mediscale.inference.model_spec import MODEL_FILE, PREDICTOR_FILE, KnownAnswer, PredictorSpec
 from mediscale.inference.notes import NoteReader
 from mediscale.inference.treeshap import TreeEnsemble
-from mediscale.storage import registry
 
 TOLERANCE = 1e-5
 """In log-odds: XGBoost sums in float32, we in float64."""
@@ -31,6 +34,8 @@ class Scored:
     """One row's answer. ``contributions`` are exact SHAP values in log-odds of the calibrated risk, one per feature."""
 
     risk: float
+    log_odds: float
+    """Of the risk."""
     contributions: Floats
     baseline: float
     """Risk that the contributions lead away from."""
@@ -53,58 +58,75 @@ class Predictor:
         contributions = self.trees.contributions(row)
         margin = self.trees.bias + float(contributions.sum())
         calibration = self.spec.calibration
-        log_odds = calibration.slope * margin + calibration.intercept
+        table = calibration.log_odds(margin)
         if note_margin is None or self.spec.notes is None or self.reader is None:
-            return Scored(_sigmoid(log_odds), calibration.slope * contributions, self.spec.baseline_risk)
-        together, platt = self.spec.notes, self.reader.spec.calibration
-        notes = platt.slope * note_margin + platt.intercept
-        usual = calibration.slope * self.trees.bias + calibration.intercept
+            return Scored(_sigmoid(table), table, calibration.slope * contributions, self.spec.baseline_risk)
+        together = self.spec.notes
+        notes = self.reader.spec.calibration.log_odds(note_margin)
+        usual = calibration.log_odds(self.trees.bias)
+        log_odds = together.log_odds(table, notes)
         return Scored(
-            risk=_sigmoid(together.log_odds(log_odds, notes)),
+            risk=_sigmoid(log_odds),
+            log_odds=log_odds,
             contributions=together.table * calibration.slope * contributions,
             baseline=_sigmoid(together.log_odds(usual, together.usual)),
             notes=together.notes * (notes - together.usual),
         )
+
+    def score_rows(self, rows: NDArray[np.floating], note_margins: Floats | None = None) -> Iterator[Scored]:
+        """``score`` of each row (n, features); ``note_margins`` (n) is NaN where there was no note to read."""
+        margins = np.full(len(rows), np.nan) if note_margins is None else note_margins
+        for row, margin in zip(rows.astype(np.float64), margins.tolist(), strict=True):
+            yield self.score(row, None if math.isnan(margin) else margin)
+
+    def risks(self, rows: NDArray[np.floating], note_margins: Floats | None = None) -> Floats:
+        """The risk (n) of each row."""
+        return np.array([scored.risk for scored in self.score_rows(rows, note_margins)], dtype=np.float64)
+
+    def log_odds(self, rows: NDArray[np.floating]) -> Floats:
+        """Calibrated log-odds (n) of each row by its values alone."""
+        return np.array([scored.log_odds for scored in self.score_rows(rows)], dtype=np.float64)
 
 
 def _sigmoid(log_odds: float) -> float:
     return 1 / (1 + math.exp(-log_odds))
 
 
-def load(settings: Settings, move: registry.Move) -> Predictor:
-    """The version that an alias was moved to.
+def load(settings: Settings, model: ModelRef, task: Task, note_threads: int = 1) -> Predictor:
+    """A registered version of a task's model.
 
     Raises:
         NotFoundError: its files are gone.
-        StorageError: they are not those that were promoted, or do not answer as they did in training.
+        StorageError: they are not those that were registered, or do not answer as they did in training.
         InputError: the model is of a kind that can't be explained exactly.
     """
-    files = registry.checked_files(settings, move.version, move.model_uri, move.model_digest)
+    files = model_files.checked(settings, model)
     try:
         spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
-        trees = TreeEnsemble(ubjson.decode(files[spec.model_file]))
-        reader = NoteReader(note_files(files)) if spec.notes else None
+        trees = TreeEnsemble(_decoded(files[MODEL_FILE]))
+        reader = NoteReader(model_files.of_notes(files), note_threads) if spec.notes else None
     except (KeyError, ValidationError) as error:
-        raise StorageError(f"The files of {move.version} lack what serving reads; train it again.") from error
-    predictor = Predictor(move.version, spec, trees, reader)
-    _check(predictor, move)
+        raise StorageError(f"The files of {model} lack what serving reads; train it again.") from error
+    predictor = Predictor(model, spec, trees, reader)
+    _check(predictor, task)
     return predictor
 
 
-def note_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The note model's files of a version that reads notes."""
-    prefix = f"{NOTES_FOLDER}/"
-    return {name.removeprefix(prefix): content for name, content in files.items() if name.startswith(prefix)}
+def _decoded(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise InputError(f"{MODEL_FILE} ({len(content)} bytes) could not be read as JSON.") from error
 
 
-def _check(predictor: Predictor, move: registry.Move) -> None:
-    spec, trees = predictor.spec, predictor.trees
-    if (spec.name, spec.task) != (move.model, move.task) or len(spec.features) != trees.n_features:
-        raise StorageError(f"The files of {move.version} belong to another model; it is not served.")
+def _check(predictor: Predictor, task: Task) -> None:
+    model, spec, trees = predictor.model, predictor.spec, predictor.trees
+    if (spec.name, spec.task) != (model.name, task) or len(spec.features) != trees.n_features:
+        raise StorageError(f"The files of {model} belong to another model; it is not served.")
     wrong = [known.name for known in spec.known_answers if not _answers(predictor, known)]
     if wrong or not spec.known_answers:
         raise StorageError(
-            f"{move.version} does not answer as it did in training ({len(wrong)} of {len(spec.known_answers)} "
+            f"{model} does not answer as it did in training ({len(wrong)} of {len(spec.known_answers)} "
             "known answers differ); it is not served."
         )
 

@@ -43,7 +43,7 @@ class TreeEnsemble:
     """A loaded binary classifier. Immutable, so threads may share it."""
 
     def __init__(self, model: Mapping[str, Any]) -> None:
-        """``model`` is XGBoost's own JSON or UBJ, decoded.
+        """``model`` is XGBoost's own JSON, decoded.
 
         Raises:
             InputError: it is not a gbtree of numeric splits with one output and depth up to ``MAX_DEPTH``.
@@ -149,13 +149,20 @@ def _leaves(trees: Sequence[Mapping[str, Any]]) -> list[_Leaf]:
     found: list[_Leaf] = []
     offset = 0
     for tree in trees:
-        plain = {name: np.asarray(tree[name]).tolist() for name in _READ}
+        plain = {name: np.asarray(tree[name], dtype=kind).tolist() for name, kind in _READ.items()}
         found += _walk(plain, 0, offset, ())
         offset += len(plain["left_children"])
     return found
 
 
-_READ = ("left_children", "right_children", "split_indices", "split_conditions", "sum_hessian")
+_READ = {
+    "left_children": np.int32,
+    "right_children": np.int32,
+    "split_indices": np.int32,
+    "split_conditions": np.float32,
+    "sum_hessian": np.float32,
+}
+"""As XGBoost holds them: the digits of its JSON give each float32 back; read as a float64 they are another number."""
 
 
 def _walk(tree: Mapping[str, list[Any]], node: int, offset: int, path: tuple[_Step, ...]) -> Iterator[_Leaf]:

@@ -58,8 +58,6 @@ _NOT_CONFIGURED = frozenset(
         "task",
         "oracle",
         "incumbent",
-        "incumbent_uri",
-        "incumbent_digest",
         "sequence",
         "actor",
         "moved_at",

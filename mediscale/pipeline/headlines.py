@@ -60,7 +60,7 @@ HEADLINES: Mapping[str, Callable[[Any], str]] = {
     ),
     "labels": _labels,
     "gold": lambda r: (
-        f"features as known then; {r.audited:,} rows recomputed without the future, all the same"
+        f"features as known then; {r.audited:,} rows recomputed without the future, {r.leaks} differ"
     ),
     "training_set": _training_set,
     "risk_model": lambda r: f"{r.model} registered",

@@ -1,6 +1,6 @@
 """The order of the loop, as data that the CLI, Kubeflow and Airflow read.
 
-Airflow's environment imports this while it parses its DAGs: nothing beyond pydantic and PyYAML is imported.
+Standard library only: Airflow's environment, which has nothing of ours in it, imports this while it parses.
 """
 
 from collections.abc import Iterator
@@ -46,11 +46,11 @@ AS_OF = ("labels", "gold")
 TRAINING = (
     Step("training_set", ("bronze", "silver", "labels", "gold"), per_task=True),
     Step("risk_model", ("bronze", "training_set"), per_task=True),
-    Step("note_model", ("bronze", "training_set", "note_tokens"), per_task=True),
+    Step("note_model", ("bronze", "labels", "training_set", "note_tokens"), per_task=True),
     Step("combination", ("bronze", "training_set", "risk_model", "note_model"), per_task=True),
     Step(
         "evaluate",
-        (EXTRACT, "silver", "note_tokens", "training_set", "combination"),
+        (EXTRACT, "silver", "labels", "note_tokens", "training_set", "combination"),
         per_task=True,
     ),
     Step("promotion", ("bronze", "combination", "evaluate"), per_task=True),

@@ -9,12 +9,12 @@ from typing import Any
 
 from data_pipeline.notes import encoders
 from data_pipeline.notes.encoders import Encoder
-from mediscale.core import tasks
 from mediscale.core.errors import MediscaleError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import FACTS
-from mediscale.core.tasks import TASKS, Policy, TaskName
+from mediscale.core.tasks import TASKS
+from mediscale.core.tasks import Task as TaskName
 from mediscale.inference.model_spec import PREDICTOR_FILE, PredictorSpec
 from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps as graph
@@ -26,7 +26,9 @@ from mediscale.storage.lineage import DECISION, Run
 from training.evaluation import evaluation_report as evidences
 from training.evaluation.evaluation_report import Evidence
 from training.notes import note_model
-from training.promotion import promotion
+from training.promotion import policy, promotion
+from training.promotion.policy import Policy
+from training.tabular.export import OUTCOMES
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,6 @@ class Decided:
     """The decision about one version, and what it rests on."""
 
     model: ModelRef
-    digest: str
-    uri: str
-    run_id: str
     status: str
     """``production``, ``staging`` or ``refused``."""
     reason: str
@@ -197,13 +196,13 @@ def _only(run: Run, stage: str) -> Manifest:
 
 
 def _task(settings: Settings, run: Run, task: TaskName) -> Task:
-    decision, declared = run.newest(DECISION, task), tasks.load(task)
+    decision = run.newest(DECISION, task)
     return Task(
         name=task,
-        title=declared.title,
-        outcome=declared.outcome.sentence,
+        title=words.TITLES[task],
+        outcome=OUTCOMES[task],
         flow=_flow(run, task),
-        decided=_decided(settings, run, decision) if decision else None,
+        decided=_decided(settings, decision) if decision else None,
         notes=notes.combined(settings, run, task),
         reached=[call for call in run.calls if call.params.get("task") == task][-1].stage,
     )
@@ -213,11 +212,14 @@ def _flow(run: Run, task: str) -> Flow | None:
     labels, frozen = run.newest("labels", task), run.newest("training_set", task)
     if labels is None:
         return None
-    counts, declared = labels.result["flow"], tasks.load(task)
-    left = [(step.words, counts[step.name]) for step in declared.steps]
-    before = [left[0][1], *(n for _, n in left[:-1])]
-    steps = [(step, n, lost - n) for (step, n), lost in zip(left, before, strict=True)]
-    outcomes = [(category.words, counts[category.name]) for category in declared.outcome.categories]
+    counts = list(labels.result["flow"].items())
+    last = next(i for i, (name, _) in enumerate(counts) if name in ("certain", "followed_up"))
+    before = [counts[0][1], *(n for _, n in counts[:last])]
+    steps = [
+        (words.AT_RISK[task] if name == "at_risk" else words.FLOW[name], n, lost - n)
+        for (name, n), lost in zip(counts[: last + 1], before, strict=True)
+    ]
+    outcomes = [(words.FLOW[name], n) for name, n in counts[last + 1 :]]
     return Flow(tuple(steps), tuple(outcomes), tuple(_splits(frozen.result["counts"] if frozen else {})))
 
 
@@ -227,33 +229,25 @@ def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:
         yield Split(label, purpose, numbers["n"], numbers["subjects"], numbers["events"])
 
 
-def _decided(settings: Settings, run: Run, decision: Manifest) -> Decided:
+def _decided(settings: Settings, decision: Manifest) -> Decided:
     params, result = decision.params, decision.result
     reached = "production" if result["promoted"] else "staging" if result["staged"] else "refused"
     model = ModelRef.model_validate(params["model"])
     return Decided(
         model=model,
-        digest=params["model_digest"],
-        uri=params["model_uri"],
-        run_id=_run_id(run, model),
         status=reached,
         reason=result["reason"],
         actor=params["actor"],
         at=datetime.fromisoformat(params["moved_at"]),
         evidence=evidences.read(settings, params["evidence"], params["evidence_digest"]),
         prior_evaluations=promotion.prior_evaluations(settings, params["dataset"], params["task"], model),
-        policy=tasks.load(params["task"]).policy,
-        spec=_spec(settings, params["model_uri"]),
+        policy=policy.of(params["task"]),
+        spec=_spec(settings, model),
     )
 
 
-def _run_id(run: Run, model: ModelRef) -> str:
-    makers = (c for c in run.calls if c.result.get("model") == model.model_dump() and "run_id" in c.result)
-    return next((str(call.result["run_id"]) for call in makers), "")
-
-
-def _spec(settings: Settings, model_uri: str) -> PredictorSpec | None:
-    filesystem, folder = lake.filesystem(registry.locate(settings, model_uri))
+def _spec(settings: Settings, model: ModelRef) -> PredictorSpec | None:
+    filesystem, folder = lake.filesystem(registry.locate(settings, model.uri))
     try:
         with filesystem.open_input_stream(f"{folder}/{PREDICTOR_FILE}") as stream:
             return PredictorSpec.model_validate_json(stream.read())

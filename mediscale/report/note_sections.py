@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTES
-from mediscale.storage import lake
+from mediscale.storage import lake, registry
 from mediscale.storage.lineage import Run
 from training.notes.note_mlflow_model import WORDS_FILE
 
@@ -64,13 +64,12 @@ def combined(settings: Settings, run: Run, task: str) -> Combined | None:
         reads=together.result["reads_notes"],
         reason=together.result["reason"],
         model=f"{made['model']['name']} v{made['model']['version']}",
-        words=_words(settings, run.dataset, made["run_id"]),
+        words=_words(settings, made["model"]["uri"]),
     )
 
 
-def _words(settings: Settings, dataset: str, run_id: str) -> dict[str, float]:
-    root = f"{settings.artifact_root.rstrip('/')}/{dataset}/{run_id}/artifacts"
-    filesystem, folder = lake.filesystem(root)
+def _words(settings: Settings, uri: str) -> dict[str, float]:
+    filesystem, folder = lake.filesystem(registry.locate(settings, uri))
     try:
         with filesystem.open_input_stream(f"{folder}/{WORDS_FILE}") as stream:
             return {str(word): float(score) for word, score in json.loads(stream.read()).items()}

@@ -18,7 +18,7 @@ from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
 from mediscale.simulation.replay_server import Question, Server
 from mediscale.storage import lake
 from serving import schemas
@@ -41,7 +41,7 @@ class Window(Frozen):
 
 class Params(Frozen):
     dataset: str
-    task: TaskName
+    task: Task
     training_set: TableRef
     model: ModelRef
     moved_at: datetime

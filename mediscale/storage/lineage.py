@@ -210,7 +210,7 @@ def _marks(name: str, value: Any) -> Iterator[Mark]:
     elif isinstance(value, Mapping):
         if {"table_id", "version"} <= value.keys():
             yield ("table", str(value["table_id"]), str(value["version"]))
-        elif value.keys() == {"name", "version"}:
+        elif {"name", "version", "digest"} <= value.keys():
             yield ("model", str(value["name"]), str(value["version"]))
         else:
             yield from marks(value)

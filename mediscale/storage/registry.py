@@ -5,7 +5,6 @@ it, always through a client with explicit addresses: no global tracking state is
 """
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -17,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from mediscale.core.errors import BusyError, NotFoundError, StorageError
+from mediscale.core.errors import BusyError, StorageError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PROMOTIONS
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
@@ -35,16 +34,13 @@ KEY_TAG = "mediscale.key"
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's UI opens an experiment of this kind with its runs and models instead of traces and prompts."""
 
-_NOT_OURS = {"registered_model_meta"}
-"""MLflow drops this file beside a model whenever someone loads it by its registered name."""
-
 
 class Move(Frozen):
     """One entry of the history: an alias was pointed to another version of a model."""
 
     sequence: int
     model: str
-    task: TaskName
+    task: Task
     alias: Alias
     from_version: int | None
     to_version: int
@@ -53,13 +49,15 @@ class Move(Frozen):
     reason: str
     evidence_digest: str
     model_uri: str
-    """Folder of the version's files: a URI, or a path that is relative to the home when it lies inside (``locate``)."""
     model_digest: str
     key: str
 
     @property
     def version(self) -> ModelRef:
-        return ModelRef(name=self.model, version=self.to_version)
+        """The version that the alias points to since then."""
+        return ModelRef(
+            name=self.model, version=self.to_version, uri=self.model_uri, digest=self.model_digest
+        )
 
 
 def model_name(dataset: str, task: str) -> str:
@@ -67,58 +65,15 @@ def model_name(dataset: str, task: str) -> str:
     return f"{dataset}-{task}"
 
 
-def locate(settings: Settings, model_uri: str) -> str:
-    """Where a model's files are: an URI as it is, a path joined to the home."""
-    return model_uri if "://" in model_uri else str(settings.home / model_uri)
+def locate(settings: Settings, uri: str) -> str:
+    """Where a model's files are: a URI as it is, a path joined to the home."""
+    return uri if "://" in uri else str(settings.home / uri)
 
 
 def relative(settings: Settings, location: str) -> str:
-    """The model uri of a folder: relative to the home when it lies inside, so that a home can be moved."""
+    """The ``ModelRef.uri`` of a folder: relative to the home when it lies inside, so that a home can be moved."""
     path = Path(location.removeprefix("file://"))
     return str(path.relative_to(settings.home)) if path.is_relative_to(settings.home) else location
-
-
-def folder_digest(folder: str | Path) -> str:
-    """SHA-256 over the sorted relative names and contents of a model's files.
-
-    Raises:
-        NotFoundError: there is no such folder, or it is empty.
-    """
-    return _digest(str(folder), _files(str(folder)))
-
-
-def _digest(folder: str, files: Mapping[str, bytes]) -> str:
-    if not files:
-        raise NotFoundError(
-            f"There is no model in {folder}; train it again or restore the folder from a backup."
-        )
-    lines = (f"{name}\0{hashlib.sha256(content).hexdigest()}\n" for name, content in sorted(files.items()))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _files(folder: str) -> dict[str, bytes]:
-    from pyarrow import fs
-
-    filesystem, root = lake.filesystem(folder)
-    found = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
-    paths = (info.path for info in found if info.is_file and info.base_name not in _NOT_OURS)
-    return {os.path.relpath(path, root): filesystem.open_input_stream(path).readall() for path in paths}
-
-
-def checked_files(settings: Settings, model: ModelRef, model_uri: str, model_digest: str) -> dict[str, bytes]:
-    """A model's files by relative name, the very bytes whose digest was compared.
-
-    Raises:
-        NotFoundError: the files are gone.
-        StorageError: they were changed.
-    """
-    folder = locate(settings, model_uri)
-    files = _files(folder)
-    if _digest(folder, files) != model_digest:
-        raise StorageError(
-            f"The files of {model} were changed since it was registered; restore them from a backup or train it again."
-        )
-    return files
 
 
 # --- the history -------------------------------------------------------------------------------------------------
@@ -178,50 +133,6 @@ def record(settings: Settings, dataset: str, *moves: Move) -> Move:
     return first
 
 
-def rollback(
-    settings: Settings,
-    dataset: str,
-    task: str,
-    alias: Alias,
-    version: int,
-    *,
-    actor: str,
-    reason: str,
-    moved_at: datetime,
-) -> Move:
-    """Points an alias back to a version that it pointed to before, as a new move.
-
-    Raises:
-        NotFoundError: the alias never pointed to this version, or points to it now.
-        StorageError: that version's files were changed or are gone.
-        BusyError: another move was recorded at the same moment.
-    """
-    name = model_name(dataset, task)
-    past = [move for move in history(settings, dataset) if (move.model, move.alias) == (name, alias)]
-    earlier = [move for move in past if move.to_version == version != past[-1].to_version]
-    if not earlier:
-        held = ", ".join(str(v) for v in sorted({move.to_version for move in past})) or "none"
-        raise NotFoundError(
-            f"{alias.capitalize()} of {name} can't go back to version {version}: it pointed to {held}, last to "
-            f"{past[-1].to_version if past else 'none'}."
-        )
-    target, now = earlier[-1], past[-1]
-    checked_files(settings, target.version, target.model_uri, target.model_digest)
-    sequence = next_sequence(settings, dataset)
-    changed = {
-        "sequence": sequence,
-        "from_version": now.to_version,
-        "actor": actor,
-        "moved_at": moved_at,
-        "reason": reason,
-        "key": f"rollback-{sequence}-to-{version}",
-    }
-    move = target.model_copy(update=changed)
-    record(settings, dataset, move)
-    repair(settings, dataset)
-    return move
-
-
 # --- MLflow ------------------------------------------------------------------------------------------------------
 
 
@@ -260,8 +171,8 @@ def version_of(mlflow: "MlflowClient", name: str, key: str) -> Any | None:
     return found[0] if found else None
 
 
-def register(mlflow: "MlflowClient", name: str, logged: Any, key: str, tags: Mapping[str, str]) -> ModelRef:
-    """Registers a logged model once per key: a repeated call finds its version."""
+def register(mlflow: "MlflowClient", name: str, logged: Any, key: str, tags: Mapping[str, str]) -> int:
+    """Registers a logged model once per key, and returns its version: a repeated call finds it."""
     found = version_of(mlflow, name, key)
     if found is None:
         with _made_by_another():
@@ -274,7 +185,7 @@ def register(mlflow: "MlflowClient", name: str, logged: Any, key: str, tags: Map
     mlflow.set_logged_model_tags(
         logged.model_id, {"mlflow.modelVersions": versions}
     )  # the link that MLflow's UI shows
-    return ModelRef(name=name, version=int(found.version))
+    return int(found.version)
 
 
 @contextmanager

@@ -16,13 +16,13 @@ from mediscale.core.errors import InputError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TaskName
-from mediscale.inference.model_spec import PREDICTOR_FILE, PredictorSpec
-from mediscale.storage import registry
+from mediscale.core.tasks import Task
+from mediscale.inference.model_spec import PredictorSpec
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from mediscale.inference.tabular import Predictor
     from monitoring.drift.comparison import Calibrated, Comparison
     from monitoring.drift.prediction_window import Window
     from monitoring.drift.report import Judged
@@ -34,10 +34,8 @@ _NAMED = 5
 
 class Params(Frozen):
     dataset: str
-    task: TaskName
+    task: Task
     model: ModelRef
-    model_uri: str
-    model_digest: str
     training_set: TableRef
     """What the model was trained on: the reference."""
     predictions: TableRef
@@ -86,7 +84,7 @@ class MissingDrift(Frozen):
 
 class Result(Frozen):
     dataset: str
-    task: TaskName
+    task: Task
     model: ModelRef
     start: NaiveDatetime
     end: NaiveDatetime
@@ -133,8 +131,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     from monitoring.drift import comparison, prediction_window
 
     generator = np.random.default_rng(params.seed)
-    files = registry.checked_files(settings, params.model, params.model_uri, params.model_digest)
-    spec = _spec(files, params)
+    predictor = _predictor(params, settings)
+    spec = predictor.spec
     question = prediction_window.Question(params.model, params.task, params.start, params.end)
     window = prediction_window.load(settings, params.predictions, question, len(spec.features), generator)
     if len(window) < params.min_predictions:
@@ -148,21 +146,22 @@ def run(params: Params, settings: Settings, key: str) -> Result:
             f"{params.min_predictions})"
         )
         return _result(params, window, summary)
-    risks = _risks(params, settings, spec, files, window, generator)
+    risks = _risks(params, settings, predictor, window, generator)
     calibrated = comparison.calibrate([inputs, *risks], params.false_alarms, params.draws, generator)
     return _judge(params, settings, key, window, calibrated, generator)
 
 
-def _spec(files: Mapping[str, bytes], params: Params) -> PredictorSpec:
+def _predictor(params: Params, settings: Settings) -> "Predictor":
     from data_pipeline.features import kernel
+    from mediscale.inference import tabular
 
-    spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
-    if spec.task != params.task or spec.features != kernel.names(params.task):
+    predictor = tabular.load(settings, params.model, params.task)
+    if predictor.spec.features != kernel.names(params.task):
         raise InputError(
             f"{params.model} was not trained for {params.task} on the inputs that this release computes; "
             "train it again."
         )
-    return spec
+    return predictor
 
 
 def _inputs(
@@ -186,8 +185,7 @@ def _inputs(
 def _risks(
     params: Params,
     settings: Settings,
-    spec: PredictorSpec,
-    files: Mapping[str, bytes],
+    predictor: "Predictor",
     window: "Window",
     generator: "np.random.Generator",
 ) -> "list[Comparison]":
@@ -196,25 +194,15 @@ def _risks(
     Of a version that reads notes it is what the values alone would have answered: whether a caller sends notes is not
     the patients' doing, and would look like drift.
     """
-    import numpy as np
-    import xgboost
-
     from monitoring.drift import comparison, match_reference
     from training import training_examples
-    from training.evaluation import calibration
 
-    tuning = training_examples.load(settings, params.training_set, "tuning", spec.features)
+    tuning = training_examples.load(settings, params.training_set, "tuning", predictor.spec.features)
     matched = match_reference.matched(window, tuning, params.task, generator)
     if len(matched.window) < comparison.LEAST_VALUES:
         return []
-    booster = xgboost.Booster(model_file=bytearray(files[spec.model_file]))
-    margins = calibration.margins(booster, matched.inputs.astype(np.float32))
-    usual = calibration.risks(margins, spec.calibration)
-    answered = window.risks
-    if spec.notes is not None:
-        answered = calibration.risks(
-            calibration.margins(booster, window.inputs.astype(np.float32)), spec.calibration
-        )
+    usual = predictor.risks(matched.inputs)
+    answered = window.risks if predictor.reader is None else predictor.risks(window.inputs)
     return [comparison.compare((RISK,), window, answered[:, None], matched, usual[:, None])]
 
 

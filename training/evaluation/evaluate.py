@@ -1,7 +1,8 @@
 """Stage: one version on the held-out patients, as the evidence file that a promotion rests on.
 
-Nothing is fitted, tuned or chosen on the held-out split. The best of many versions looks good by luck: how many were
-judged on these patients before is counted from the calls (``promotion.prior_evaluations``), and the report says it.
+What is judged is computed by the code that serves, and nothing is fitted, tuned or chosen on the held-out split. The
+best of many versions looks good by luck: how many were judged on these patients before is counted from the recorded
+calls (``promotion.prior_evaluations``), and the report says it.
 """
 
 from collections.abc import Iterator
@@ -13,27 +14,37 @@ from pydantic import Field
 from data_pipeline.features import kernel
 from data_pipeline.ingest import source
 from data_pipeline.notes.deidentification import deidentify
-from mediscale.core import privacy, tasks
+from mediscale.core import privacy
 from mediscale.core.errors import InputError, QualityError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
+from mediscale.inference import tabular
 from mediscale.inference.model_spec import PredictorSpec
+from mediscale.inference.tabular import Predictor
 from mediscale.storage import lake, registry
 from mediscale.storage.calls import canonical
-from training import training_examples, version
+from training import training_examples
 from training.evaluation import baselines, metrics
 from training.evaluation import evaluation_report as evidence
 from training.evaluation.bootstrap import Resamples
-from training.evaluation.evaluation_report import Baseline, Comparison, Estimate, Evidence, PlainInputs
+from training.evaluation.evaluation_report import (
+    Baseline,
+    Comparison,
+    Estimate,
+    Evidence,
+    PlainInputs,
+    Together,
+)
 from training.evaluation.metrics import Floats
 from training.evaluation.performance import Performance
 from training.notes import note_examples
+from training.promotion import policy
 
 if TYPE_CHECKING:
     from training.training_examples import Examples
-    from training.version import Version
 
+_NOTE_THREADS = 2
 _PLAIN: tuple[tuple[str, ...], ...] = (
     ("age", "systolic_blood_pressure"),
     (
@@ -47,19 +58,17 @@ class Params(Frozen):
     """What to judge, against what."""
 
     dataset: str
-    task: TaskName
+    task: Task
     source: str | None = None
     """Whose assumed delays are named in the evidence."""
     model: ModelRef
-    model_uri: str
-    model_digest: str
     training_set: TableRef
+    labels: TableRef | None = None
+    """With ``note_tokens``, for versions that read notes: when each stay began."""
     note_tokens: TableRef | None = None
     """None where the extract has no notes."""
     incumbent: ModelRef | None = None
     """Today's production version, resolved by the caller."""
-    incumbent_uri: str | None = None
-    incumbent_digest: str | None = None
     subjects: TableRef | None = None
     """The map of patient identifiers, to find the oracle's rows by."""
     oracle: str | None = None
@@ -95,7 +104,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
 
 def _judge(params: Params, settings: Settings, key: str) -> Evidence:
-    judged = version.load(settings, params.model, params.model_uri, params.model_digest)
+    judged = tabular.load(settings, params.model, params.task, _NOTE_THREADS)
     spec = judged.spec
     rows = training_examples.load(settings, params.training_set, "held_out", spec.features)
     if not len(rows):
@@ -103,21 +112,20 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
             f"No held-out patients for {params.task} in {params.dataset}: there is nothing to judge on."
         )
     resamples = Resamples(rows.subjects, params.bootstrap, params.seed)
-    table, notes = judged.table(rows.inputs), _notes(params, settings, judged)
-    held_out = Performance(rows, judged.risks(table, notes), resamples)
+    margins = _note_margins(params, settings, judged)
+    held_out = Performance(rows, judged.risks(rows.inputs, margins), resamples)
     truth = _oracle(params, settings, rows)
-    floors = tasks.load(params.task).policy
+    floors = policy.of(params.task)
     return Evidence(
         dataset=params.dataset,
         task=params.task,
         model=params.model,
-        model_digest=params.model_digest,
         training_set=params.training_set,
         rows_digest=rows.digest(),
         key=key,
         bootstrap=params.bootstrap,
         seed=params.seed,
-        assumptions=tuple(_assumptions(params.source, notes is not None)),
+        assumptions=tuple(_assumptions(params.source, margins is not None)),
         counts=held_out.counts,
         metrics=held_out.all_metrics(),
         calibration_curve=held_out.calibration_curve(),
@@ -129,32 +137,43 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
         plain_inputs=tuple(_plain_inputs(judged, held_out)),
         oracle=None if truth is None else held_out.against_oracle(truth),
         comparison=_comparison(params, settings, held_out),
-        notes=None if notes is None else held_out.together(judged.risks(table), notes, truth),
+        notes=_together(judged, held_out, margins, truth),
     )
 
 
-def _notes(params: Params, settings: Settings, judged: "Version") -> Floats | None:
-    """Log-odds (n) of a version that reads notes, from what could be read of the held-out stays."""
+def _together(
+    judged: Predictor, held_out: Performance, margins: Floats | None, truth: Floats | None
+) -> Together | None:
+    """What the notes add; None where the version reads none."""
+    if judged.reader is None or margins is None:
+        return None
+    notes = judged.reader.spec.calibration.log_odds(margins)
+    return held_out.together(judged.risks(held_out.rows.inputs), notes, truth)
+
+
+def _note_margins(params: Params, settings: Settings, judged: Predictor) -> Floats | None:
+    """Margins (n) by what could be read of the held-out stays, NaN where nothing was written; None for a version that
+    reads no notes."""
     if judged.reader is None:
         return None
     tables = _readable(params, settings, judged)
     if tables is None:
         raise InputError(
-            f"A version that reads notes can't be judged without them; give note_tokens of {params.dataset} made by "
-            f"the tokenizer of its encoder {judged.reader.spec.encoder}."
+            "A version that reads notes can't be judged without them; give labels of the dataset "
+            f"{params.dataset}, and note_tokens made by the tokenizer of its encoder {judged.reader.spec.encoder}."
         )
     spec = judged.reader.spec
     stays = note_examples.load(settings, tables, "held_out", spec.tokenizer, spec.window, spec.most_windows)
-    return judged.notes(stays.windows)
+    return judged.reader.margins_where_written(stays.windows)
 
 
-def _readable(params: Params, settings: Settings, reading: "Version") -> note_examples.Tables | None:
+def _readable(params: Params, settings: Settings, reading: Predictor) -> note_examples.Tables | None:
     """Where the notes are that a version can read; None where there are none in its tokenizer's numbers."""
-    if reading.reader is None or params.note_tokens is None:
+    if reading.reader is None or params.note_tokens is None or params.labels is None:
         return None
     if reading.reader.spec.tokenizer not in note_examples.tokenizers(settings, params.note_tokens):
         return None
-    return note_examples.Tables(params.training_set, params.note_tokens)
+    return note_examples.Tables(params.training_set, params.labels, params.note_tokens)
 
 
 def _assumptions(name: str | None, notes: bool) -> Iterator[str]:
@@ -169,19 +188,19 @@ def _baselines(
     params: Params, settings: Settings, held_out: Performance, spec: PredictorSpec
 ) -> Iterator[Baseline]:
     train = training_examples.load(settings, params.training_set, "train", spec.features)
-    rule = baselines.rule_of(params.task)
+    name, origin = baselines.SOURCES[params.task]
     points = baselines.bedside(held_out.rows.inputs, params.task)
-    yield held_out.baseline("bedside rule", rule.name, rule.source, points)
+    yield held_out.baseline("bedside rule", name, origin, points)
     fitted = baselines.logistic(train, held_out.rows.inputs)
     yield held_out.baseline(
         "logistic regression", "logistic regression", "same inputs, same patients", fitted
     )
 
 
-def _plain_inputs(judged: "Version", held_out: Performance) -> Iterator[PlainInputs]:
+def _plain_inputs(judged: Predictor, held_out: Performance) -> Iterator[PlainInputs]:
     for inputs in _PLAIN:
         asked = kernel.as_request(held_out.rows.inputs, judged.spec.task, inputs)
-        risk = judged.risks(judged.table(np.asarray(asked, dtype=np.float32)))
+        risk = judged.risks(np.asarray(asked, dtype=np.float32))
         yield PlainInputs(
             inputs=inputs,
             auroc=held_out.of(metrics.auroc, risk),
@@ -202,7 +221,7 @@ def _oracle(params: Params, settings: Settings, rows: "Examples") -> Floats | No
     return truth
 
 
-def _truth(oracle: str, subjects: TableRef, task: TaskName, settings: Settings, rows: "Examples") -> Floats:
+def _truth(oracle: str, subjects: TableRef, task: Task, settings: Settings, rows: "Examples") -> Floats:
     """The generator's probability of each row (n), found by patient and prediction time; NaN where it has none."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -227,21 +246,20 @@ _ORACLE_COLUMNS = ["subject_id", "task", "prediction_time", "probability"]
 
 
 def _comparison(params: Params, settings: Settings, held_out: Performance) -> Comparison | None:
-    if params.incumbent is None or params.incumbent_uri is None or params.incumbent_digest is None:
+    if params.incumbent is None:
         return None
-    served = version.load(settings, params.incumbent, params.incumbent_uri, params.incumbent_digest)
+    served = tabular.load(settings, params.incumbent, params.task, _NOTE_THREADS)
     missing = set(served.spec.features) - training_examples.columns(settings, params.training_set)
     unread = served.reader is not None and _readable(params, settings, served) is None
     if missing or unread:
         return Comparison(
             incumbent=params.incumbent,
-            incumbent_digest=params.incumbent_digest,
             missing_inputs=len(missing),
             missing_notes=unread,
         )
     rows = training_examples.load(settings, params.training_set, "held_out", served.spec.features)
-    risk = served.risks(served.table(rows.inputs), _notes(params, settings, served))
-    return held_out.comparison(params.incumbent, params.incumbent_digest, risk)
+    risk = served.risks(rows.inputs, _note_margins(params, settings, served))
+    return held_out.comparison(params.incumbent, risk)
 
 
 def flat(judged: Evidence) -> dict[str, float | None]:

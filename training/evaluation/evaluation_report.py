@@ -7,7 +7,7 @@ from typing import Literal
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
 from mediscale.storage.calls import canonical
 
 EVIDENCE_FILE = "evidence.json"
@@ -148,7 +148,6 @@ class Comparison(Frozen):
     """Against the version in production, on the same patients; positive is better than it."""
 
     incumbent: ModelRef
-    incumbent_digest: str
     missing_inputs: int
     """Inputs of the incumbent that the training set no longer has; above 0 nothing is compared."""
     missing_notes: bool = False
@@ -164,9 +163,8 @@ class Evidence(Frozen):
     """Everything that was measured on one version's held-out patients."""
 
     dataset: str
-    task: TaskName
+    task: Task
     model: ModelRef
-    model_digest: str
     training_set: TableRef
     rows_digest: str
     """SHA-256 over the held-out rows: outcomes, inputs and patients."""

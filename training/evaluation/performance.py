@@ -30,7 +30,7 @@ from training.training_examples import ATTRIBUTES
 
 if TYPE_CHECKING:
     from mediscale.core.refs import ModelRef
-    from mediscale.core.tasks import Policy
+    from training.promotion.policy import Policy
     from training.training_examples import Examples
 
 METRICS: dict[str, Metric] = {
@@ -198,7 +198,7 @@ class Performance:
         least = part.resamples.estimate(possible).low
         return part.resamples.estimate(share) if least is not None and least > 0 else None
 
-    def comparison(self, incumbent: "ModelRef", digest: str, risk: Floats) -> Comparison:
+    def comparison(self, incumbent: "ModelRef", risk: Floats) -> Comparison:
         """Against the production model's risks for the same rows."""
         y = self.rows.outcomes
         losses = self.resamples.values(
@@ -206,7 +206,6 @@ class Performance:
         )
         return Comparison(
             incumbent=incumbent,
-            incumbent_digest=digest,
             missing_inputs=0,
             auroc_gain=self.gain(metrics.auroc, risk),
             log_loss_gain=_negative(self.gain(metrics.log_loss, risk)),

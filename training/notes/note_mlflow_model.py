@@ -1,12 +1,13 @@
 """A trained note model as MLflow's users expect to find it: its weights as safetensors, its graph as ONNX."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.core.refs import TableRef
+from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.inference.note_model_spec import (
     CONFIG_FILE,
     GRAPH_FILE,
@@ -17,19 +18,20 @@ from mediscale.inference.note_model_spec import (
 )
 from mediscale.storage.calls import canonical
 from training.notes.note_export import OUTPUTS
-from training.tracking import Data, Registered, Training
+from training.tracking import Data, Training
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import torch
-    from mlflow.tracking import MlflowClient
 
 WORDS_FILE = "note_words.json"
+"""In the model's folder: ``TrainedNotes.words``."""
 
 
-class NoteModel(Registered):
-    """A registered note model."""
+class NoteModel(Frozen):
+    """A registered note model, and its answers."""
 
+    model: ModelRef
     margins: TableRef
     """NOTE_MARGINS: its answers on the tuning split, for whoever combines it with another model."""
 
@@ -51,11 +53,13 @@ class TrainedNotes:
     """Rows of NOTE_MARGINS: its answers on the tuning split. Of patients, so never in MLflow."""
 
 
-def training(trained: TrainedNotes, tables: Sequence[TableRef], params: Mapping[str, Any]) -> Training:
-    """What ``tracking.log`` is to leave."""
+def training(
+    trained: TrainedNotes, tables: Sequence[TableRef], params: Mapping[str, Any], key: str
+) -> Training:
+    """What ``tracking.log`` is to leave; ``key`` is the stage call's."""
     return Training(
         name=trained.spec.name,
-        key=trained.spec.key,
+        key=key,
         stage="note_model",
         task=trained.spec.task,
         kind="notes",
@@ -63,19 +67,15 @@ def training(trained: TrainedNotes, tables: Sequence[TableRef], params: Mapping[
         curves=trained.curves,
         metrics=trained.metrics,
         data=[Data(ref, "training") for ref in tables],
-        save=partial(save, trained),
-        artifacts=partial(_words, trained),
+        save=partial(save, trained, key),
+        artifacts=lambda _mlflow, _run_id: None,
     )
 
 
-def _words(trained: TrainedNotes, mlflow: "MlflowClient", run_id: str) -> None:
-    mlflow.log_dict(run_id, dict(trained.words), WORDS_FILE)
+def save(trained: TrainedNotes, key: str, folder: Path) -> None:
+    """The model's folder: MLflow's ONNX flavour, beside it what training and serving read, and what the report shows.
 
-
-def save(trained: TrainedNotes, folder: Path) -> None:
-    """The model's folder: MLflow's ONNX flavour, and beside it what training and serving read.
-
-    Nothing in it depends on when or where it was made: equal models have equal digests.
+    Which call made it stands in MLflow's card alone: the files that answer are the same for equal models.
     """
     import onnx
     import onnxruntime
@@ -86,7 +86,7 @@ def save(trained: TrainedNotes, folder: Path) -> None:
     flavour.save_model(
         onnx.load_from_string(trained.graph),
         str(folder),
-        mlflow_model=Model(model_uuid=trained.spec.key, utc_time_created="see the run"),
+        mlflow_model=Model(model_uuid=key, utc_time_created="see the run"),
         signature=_signature(),
         input_example=_example(trained),
         pip_requirements=[f"onnxruntime=={onnxruntime.__version__}"],
@@ -97,6 +97,7 @@ def save(trained: TrainedNotes, folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(trained.config)
     (folder / TOKENIZER_FILE).write_text(trained.tokenizer)
     (folder / SPEC_FILE).write_text(canonical(trained.spec))
+    (folder / WORDS_FILE).write_text(json.dumps(dict(trained.words)))
 
 
 def _signature() -> Any:

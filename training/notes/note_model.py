@@ -8,13 +8,12 @@ from pydantic import Field
 
 from data_pipeline.notes import encoders
 from data_pipeline.notes.encoders import Encoder
-from mediscale.core import tasks
 from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTE_MARGINS
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
 from mediscale.inference import collate
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
 from mediscale.storage import lake, registry
@@ -24,6 +23,7 @@ from training.notes import note_mlflow_model, note_network, note_training
 from training.notes.note_mlflow_model import NoteModel, TrainedNotes
 from training.notes.note_network import Shape
 from training.notes.note_training import Fitted, Job, Recipe
+from training.promotion import policy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,8 +57,9 @@ class Params(Frozen):
     """What to train on and how. The defaults are for the packaged encoder and two cores."""
 
     dataset: str
-    task: TaskName
+    task: Task
     training_set: TableRef
+    labels: TableRef
     note_tokens: TableRef | None
     """None where the extract has no notes: nothing is trained."""
     encoder: Encoder
@@ -102,20 +103,19 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     """
     if params.note_tokens is None:
         return Result(note_model=None)
-    found = tracking.find(settings, params.dataset, model_name(params.dataset, params.task), key)
+    model = tracking.find(settings, params.dataset, model_name(params.dataset, params.task), key)
     checkpoints = settings.home / "checkpoints" / key
     margins = f"{NOTE_MARGINS.name}_{params.task}"
-    if found is None:
+    if model is None:
         trained = _train(params, settings, key, checkpoints)
         _write(settings, trained.margins, params.dataset, margins, key)
-        tables = [params.training_set, params.note_tokens]
-        found = tracking.log(
-            settings, note_mlflow_model.training(trained, tables, params.model_dump(mode="json"))
-        )
+        tables = [params.training_set, params.labels, params.note_tokens]
+        training = note_mlflow_model.training(trained, tables, params.model_dump(mode="json"), key)
+        model = tracking.log(settings, training)
     shutil.rmtree(checkpoints, ignore_errors=True)
     written = lake.committed(settings, params.dataset, margins, key)
     assert written is not None  # the model is registered after it
-    return Result(note_model=NoteModel(**found.model_dump(), margins=written))
+    return Result(note_model=NoteModel(model=model, margins=written))
 
 
 def _write(settings: Settings, rows: "pa.Table", dataset: str, table: str, key: str) -> None:
@@ -155,11 +155,10 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
         most_windows=params.most_windows,
         calibration=platt,
         thresholds={
-            "clinical": tasks.load(params.task).policy.clinical_threshold,
+            "clinical": policy.of(params.task).clinical_threshold,
             **calibration.operating_points(risk, tuning.rows.outcomes),
         },
         known_texts=_known(network, tokenizer, params),
-        key=key,
     )
     words = note_attribution.words(network, tuning, tokenizer, collate.special(tokenizer))
     return TrainedNotes(
@@ -193,7 +192,7 @@ def _job(params: Params, settings: Settings, files: Path, tokenizer: "Tokenizer"
     )
 
 
-def _check(train: "Stays", tuning: "Stays", task: TaskName) -> None:
+def _check(train: "Stays", tuning: "Stays", task: Task) -> None:
     if not len(tuning) or train.rows.events in (0, len(train)):
         raise QualityError(
             f"Too few patients to train on the notes for {task}: {count(len(train))} stays with "

@@ -10,25 +10,23 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mediscale.core import tasks
 from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
+from mediscale.inference import model_files
 from mediscale.storage import calls as manifest
 from mediscale.storage import registry
 from training.evaluation.evaluation_report import Evidence, read
-from training.promotion import gate
+from training.promotion import gate, policy
 
 
 class Params(Frozen):
     """Which version to decide about, and by whom and when it is moved."""
 
     dataset: str
-    task: TaskName
+    task: Task
     model: ModelRef
-    model_uri: str
-    model_digest: str
     evidence: str
     evidence_digest: str
     incumbent: ModelRef | None = None
@@ -81,41 +79,37 @@ def decided(settings: Settings, dataset: str, model: ModelRef) -> Iterator[Situa
 
 def _situation(moves: list[registry.Move], model: ModelRef) -> Situation:
     serving = [m for m in moves if (m.model, m.alias) == (model.name, "production")]
-    held = serving[-1] if serving and serving[-1].version != model else None
+    incumbent = serving[-1].version if serving and serving[-1].version != model else None
     return Situation(
-        evaluation={
-            "incumbent": held.version if held else None,
-            "incumbent_uri": held.model_uri if held else None,
-            "incumbent_digest": held.model_digest if held else None,
-        },
+        evaluation={"incumbent": incumbent},
         promotion={
-            "incumbent": held.version if held else None,
+            "incumbent": incumbent,
             "sequence": moves[-1].sequence + 1 if moves else 1,
         },
     )
 
 
 def again(
-    settings: Settings, dataset: str, task: TaskName, version: int, actor: str, moved_at: datetime
+    settings: Settings, dataset: str, task: Task, version: int, actor: str, moved_at: datetime
 ) -> Params:
     """What to call this stage with when a person asks for production: the version's evidence, and today's situation.
 
     Raises:
         NotFoundError: no decision about this version was ever made, so there is no evidence to go by.
     """
-    model = ModelRef(name=registry.model_name(dataset, task), version=version)
+    asked = registry.model_name(dataset, task), version
     decisions = (Params.model_validate(m.params) for m in manifest.of_stage(settings, "promotion"))
-    mine = [params for params in decisions if params.model == model]
+    mine = [params for params in decisions if (params.model.name, params.model.version) == asked]
     if not mine:
         raise NotFoundError(
-            f"{model} was never evaluated for promotion; run the loop, or see `mediscale history`."
+            f"{asked[0]} v{version} was never evaluated for promotion; run the loop, or see `mediscale history`."
         )
-    now = situation(settings, dataset, model).promotion
+    now = situation(settings, dataset, mine[-1].model).promotion
     changed = {"actor": actor, "moved_at": moved_at, "aim": "production"}
     return mine[-1].model_copy(update=now | changed)
 
 
-def prior_evaluations(settings: Settings, dataset: str, task: TaskName, model: ModelRef) -> int:
+def prior_evaluations(settings: Settings, dataset: str, task: Task, model: ModelRef) -> int:
     """How many other versions were evaluated on these held-out patients before this one was, by the recorded calls."""
     evaluations = [
         m
@@ -137,7 +131,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     if evidence is None:
         registry.repair(settings, params.dataset)
         return _result(params, f"Not staged: {problem}", reached=0)
-    problems = list(gate.objections(evidence, tasks.load(params.task).policy))
+    problems = list(gate.objections(evidence, policy.of(params.task)))
     reasons: dict[registry.Alias, str] = {"staging": _STAGED}
     if params.aim == "staging":
         allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"
@@ -170,12 +164,11 @@ _STAGED = "Staged: the evidence is complete."
 def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | None]:
     """Why the version may not even be staged, or its evidence."""
     try:
-        registry.checked_files(settings, params.model, params.model_uri, params.model_digest)
+        model_files.checked(settings, params.model)
         evidence = read(settings, params.evidence, params.evidence_digest)
     except MediscaleError as error:
         return str(error), None
-    judged = (evidence.model, evidence.model_digest, evidence.dataset, evidence.task)
-    if judged != (params.model, params.model_digest, params.dataset, params.task):
+    if (evidence.model, evidence.dataset, evidence.task) != (params.model, params.dataset, params.task):
         return (
             f"the evidence is of {evidence.model}, not of these files of {params.model}; evaluate it.",
             None,
@@ -227,7 +220,7 @@ def _moves(
             moved_at=params.moved_at,
             reason=reasons[alias],
             evidence_digest=params.evidence_digest,
-            model_uri=params.model_uri,
-            model_digest=params.model_digest,
+            model_uri=params.model.uri,
+            model_digest=params.model.digest,
             key=key,
         )

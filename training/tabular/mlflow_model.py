@@ -30,12 +30,12 @@ class Trained:
     """Split → SHA-256 of its rows."""
 
 
-def training(trained: Trained, training_set: TableRef, params: Mapping[str, Any]) -> Training:
-    """What ``tracking.log`` is to leave."""
+def training(trained: Trained, training_set: TableRef, params: Mapping[str, Any], key: str) -> Training:
+    """What ``tracking.log`` is to leave; ``key`` is the stage call's."""
     contexts = {"train": "training", "tuning": "validation"}
     return Training(
         name=trained.spec.name,
-        key=trained.spec.key,
+        key=key,
         stage="risk_model",
         task=trained.spec.task,
         kind="risk",
@@ -46,7 +46,7 @@ def training(trained: Trained, training_set: TableRef, params: Mapping[str, Any]
             Data(training_set, contexts[split], split, digest)
             for split, digest in trained.rows_digests.items()
         ],
-        save=partial(save, trained),
+        save=partial(save, trained, key),
         artifacts=partial(_importance, trained),
     )
 
@@ -56,17 +56,17 @@ def _importance(trained: Trained, mlflow: "MlflowClient", run_id: str) -> None:
     mlflow.log_dict(run_id, dict(trained.spec.importance), "shap_importance.json")
 
 
-def save(trained: Trained, folder: Path) -> None:
-    """The model's folder: MLflow's XGBoost flavour in native UBJ, and our file beside it.
+def save(trained: Trained, key: str, folder: Path) -> None:
+    """The model's folder: MLflow's XGBoost flavour in XGBoost's own JSON, and our file beside it.
 
-    Nothing in it depends on when or where it was made: equal models have equal digests.
+    Which call made it stands in MLflow's card alone: the files that answer are the same for equal models.
     """
     import xgboost
     from mlflow import xgboost as flavour
     from mlflow.models import Model
 
     # MLflow would write the clock and a random identity into MLmodel; both are with the run and the logged model
-    card = Model(model_uuid=trained.spec.key, utc_time_created="see the run")
+    card = Model(model_uuid=key, utc_time_created="see the run")
     flavour.save_model(
         trained.booster,
         str(folder),

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from data_pipeline.features import kernel
-from mediscale.core import tasks
 from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import Task
 from mediscale.inference.model_spec import Calibration
 from mediscale.storage import registry
 from training import tracking, training_examples
 from training.evaluation import calibration, metrics
+from training.promotion import policy
 from training.tabular import export, importance, mlflow_model, xgboost_training
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Params(Frozen):
     """What to train on and how."""
 
     dataset: str
-    task: TaskName
+    task: Task
     training_set: TableRef
     rounds: int = Field(300, ge=1, le=1000)
     """Most trees; the log loss on the tuning split ends it earlier."""
@@ -44,10 +44,6 @@ class Result(Frozen):
     """The registered version."""
 
     model: ModelRef
-    run_id: str
-    model_uri: str
-    """Folder of the model's files: a URI, or a path relative to the home."""
-    model_digest: str
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -57,12 +53,12 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         QualityError: the training or tuning split has no rows, or the training split one outcome only.
     """
     name = registry.model_name(params.dataset, params.task)
-    found = tracking.find(settings, params.dataset, name, key)
-    if found is None:
+    model = tracking.find(settings, params.dataset, name, key)
+    if model is None:
         trained = _train(params, settings, key)
-        training = mlflow_model.training(trained, params.training_set, params.model_dump(mode="json"))
-        found = tracking.log(settings, training)
-    return Result(**found.model_dump())
+        training = mlflow_model.training(trained, params.training_set, params.model_dump(mode="json"), key)
+        model = tracking.log(settings, training)
+    return Result(model=model)
 
 
 def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained:
@@ -82,12 +78,11 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
         importance.ranking(explanation),
         platt,
         {
-            "clinical": tasks.load(params.task).policy.clinical_threshold,
+            "clinical": policy.of(params.task).clinical_threshold,
             **calibration.operating_points(risk, tuning.outcomes),
         },
         params.dataset,
         params.task,
-        key,
     )
     return mlflow_model.Trained(
         booster=booster,
@@ -99,7 +94,7 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
     )
 
 
-def _check(train: "Examples", tuning: "Examples", task: TaskName) -> None:
+def _check(train: "Examples", tuning: "Examples", task: Task) -> None:
     if not len(tuning) or train.events in (0, len(train)):
         raise QualityError(
             f"Too few patients to train {task}: {count(len(train))} stays with {count(train.events)} events to train "

@@ -55,7 +55,6 @@ def test_what_the_training_logged_becomes_a_child_and_holds_the_charts(leave_run
     assert call is not None
     experiment = registry.experiment(home, client, "synthetic")
     logged = client.create_run(experiment, tags={registry.KEY_TAG: call.key}).info.run_id
-    leave_run.rewrite(call, {"run_id": logged})
     report.publish(home)
     (parent,) = _parents(_runs(client))
     assert client.get_run(logged).data.tags[mlflow_export.PARENT_TAG] == parent.info.run_id

@@ -11,11 +11,11 @@ import pytest
 from deltalake import write_deltalake
 
 from data_pipeline.features import kernel
-from mediscale.core.refs import TableRef
+from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import TRAINING_SET
-from mediscale.core.tasks import TaskName
-from mediscale.storage import lake
+from mediscale.core.tasks import Task
+from mediscale.storage import lake, registry
 from training.evaluation import evaluate
 from training.tabular import risk_model
 
@@ -32,7 +32,7 @@ class Hospital:
     truth: np.ndarray
 
 
-def _hospital(task: TaskName, subjects: int, seed: int = 0, prevalence: float = 0.05) -> Hospital:
+def _hospital(task: Task, subjects: int, seed: int = 0, prevalence: float = 0.05) -> Hospital:
     rng = np.random.default_rng(seed)
     stays = np.repeat(np.arange(subjects), rng.integers(1, 4, subjects))
     n = len(stays)
@@ -44,7 +44,6 @@ def _hospital(task: TaskName, subjects: int, seed: int = 0, prevalence: float = 
     keys = {
         "subject_id": (stays.astype(np.int64) * 7919 + 10_000) << 18,
         "visit_id": np.arange(n, dtype=np.int64) + 500_000,
-        "admission_time": np.datetime64("2149-12-31", "us") + np.arange(n) * np.timedelta64(3, "h"),
         "prediction_time": np.datetime64("2150-01-01", "us") + np.arange(n) * np.timedelta64(3, "h"),
         "boolean_value": rng.random(n) < truth,
         "split": split[stays],
@@ -64,7 +63,7 @@ def _column(name: str, latent: np.ndarray, rng: np.random.Generator) -> np.ndarr
     return np.where(rng.random(len(latent)) < 0.3, np.nan, values)
 
 
-def _freeze(settings: Settings, task: TaskName, rows: pa.Table) -> TableRef:
+def _freeze(settings: Settings, task: Task, rows: pa.Table) -> TableRef:
     table = f"{TRAINING_SET.name}_{task}"
     write_deltalake(settings.table_uri(DATASET, table), rows, mode="overwrite", schema_mode="overwrite")
     return lake.latest(settings, DATASET, table)
@@ -88,7 +87,9 @@ class World:
 
     settings: Settings
     training: risk_model.Params
-    model: risk_model.Result
+    model: ModelRef
+    run_id: str
+    """Of MLflow's run that trained it."""
     judging: evaluate.Params
     judged: evaluate.Result
 
@@ -104,18 +105,17 @@ def _first_world(tmp_path_factory: pytest.TempPathFactory) -> World:
         rounds=120,
         learning_rate=0.1,
     )
-    model = risk_model.run(training, settings, KEY)
+    model = risk_model.run(training, settings, KEY).model
+    run_id = registry.client(settings).get_model_version(model.name, str(model.version)).run_id
     judging = evaluate.Params(
         dataset=DATASET,
         task="mortality",
         source="mimic_iii",
-        model=model.model,
-        model_uri=model.model_uri,
-        model_digest=model.model_digest,
+        model=model,
         training_set=frozen,
         bootstrap=200,
     )
-    return World(settings, training, model, judging, evaluate.run(judging, settings, KEY))
+    return World(settings, training, model, run_id, judging, evaluate.run(judging, settings, KEY))
 
 
 @pytest.fixture
@@ -127,6 +127,7 @@ def world(_first_world: World, tmp_path: Path) -> World:
         Settings(home=home),
         _first_world.training,
         _first_world.model,
+        _first_world.run_id,
         _first_world.judging,
         _first_world.judged,
     )

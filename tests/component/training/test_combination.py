@@ -8,6 +8,7 @@ from deltalake import write_deltalake
 from mediscale.core.errors import InputError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
+from mediscale.inference import model_files
 from mediscale.inference.model_spec import Calibration, PredictorSpec
 from mediscale.inference.note_model_spec import NoteSpec
 from mediscale.storage import lake, registry
@@ -45,7 +46,6 @@ def note_model(settings: Settings, training_set, signal: float) -> NoteModel:  #
         calibration=Calibration(slope=1, intercept=0),
         thresholds={},
         known_texts=(),
-        key="k",
     )
     folder = settings.home / "note-model"
     folder.mkdir()
@@ -53,10 +53,7 @@ def note_model(settings: Settings, training_set, signal: float) -> NoteModel:  #
     for name, content in files.items():
         (folder / name).write_text(content)
     return NoteModel(
-        model=ModelRef(name=spec.name, version=1),
-        run_id="r",
-        model_uri="note-model",
-        model_digest=registry.folder_digest(folder),
+        model=ModelRef(name=spec.name, version=1, uri="note-model", digest=model_files.digest(folder)),
         margins=lake.latest(settings, "synthetic", "note_margins_mortality"),
     )
 
@@ -67,7 +64,7 @@ def params(world, note_model: NoteModel | None) -> late_fusion.Params:  # type: 
         task="mortality",
         training_set=world.training.training_set,
         note_model=note_model,
-        **world.model.model_dump(),
+        model=world.model,
     )
 
 
@@ -79,14 +76,15 @@ def test_notes_that_tell_make_a_version_that_reads_them(world) -> None:  # type:
         result.tuning_log_loss["table"], result.tuning_log_loss["notes"]
     )
     assert (result.model.name, result.model.version) == ("synthetic-mortality", 2)
-    files = registry.checked_files(world.settings, result.model, result.model_uri, result.model_digest)
-    assert {"model.ubj", "predictor.json", "notes/model.onnx", "notes/notes.json"} <= files.keys()
+    files = model_files.every(world.settings, result.model)
+    assert {"model.json", "predictor.json", "MLmodel", "notes/model.onnx", "notes/notes.json"} <= files.keys()
     spec = PredictorSpec.model_validate_json(files["predictor.json"])
     assert spec.notes is not None
     assert spec.notes.notes > 0.3
     assert {"clinical", "sensitive", "specific"} == spec.notes.thresholds.keys()
     assert late_fusion.run(asked, world.settings, "c" * 32) == result
-    run = registry.client(world.settings).get_run(result.run_id)
+    client = registry.client(world.settings)
+    run = client.get_run(client.get_model_version(result.model.name, str(result.model.version)).run_id)
     assert run.data.metrics["tuning_log_loss_together"] == pytest.approx(result.tuning_log_loss["together"])
 
 
@@ -97,7 +95,7 @@ def test_notes_that_tell_nothing_leave_the_table_alone(world) -> None:  # type: 
     assert "do not surely beat" in result.reason
     assert result.probability_better is not None
     assert result.probability_better < late_fusion.LEAST_PROBABILITY
-    assert (result.model, result.model_digest) == (world.model.model, world.model.model_digest)
+    assert result.model == world.model
 
 
 def test_a_note_model_of_other_stays_is_refused_without_naming_any(world, freeze) -> None:  # type: ignore[no-untyped-def]
@@ -114,15 +112,14 @@ def test_a_note_model_of_other_stays_is_refused_without_naming_any(world, freeze
 
 def test_without_notes_the_table_goes_on(world) -> None:  # type: ignore[no-untyped-def]
     result = late_fusion.run(params(world, None), world.settings, "c" * 32)
-    assert (result.reads_notes, result.model, result.tuning_log_loss) == (False, world.model.model, {})
+    assert (result.reads_notes, result.model, result.tuning_log_loss) == (False, world.model, {})
 
 
 def test_the_gain_is_paired_and_its_share_is_of_what_the_oracle_gains(hospital) -> None:  # type: ignore[no-untyped-def]
     made = hospital("mortality", 800)
     y = made.rows["boolean_value"].to_numpy(zero_copy_only=False).astype(float)
     subjects = made.rows["subject_id"].to_numpy()
-    times = np.zeros(len(y))
-    rows = training_examples.Examples(subjects, times, y, np.zeros((len(y), 0), np.float32), {}, times)
+    rows = training_examples.Examples(subjects, np.zeros(len(y)), y, np.zeros((len(y), 0), np.float32), {})
     rng = np.random.default_rng(0)
     truth = metrics.logit(made.truth)
     table, both = (metrics.sigmoid(truth + noise * rng.normal(size=len(y))) for noise in (3.0, 1.5))

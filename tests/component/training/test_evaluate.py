@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from mediscale.core import tasks
 from mediscale.core.errors import InputError, QualityError, StorageError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.tables import NOTE_TOKENS, SUBJECTS
+from mediscale.inference import model_files
 from mediscale.storage import lake, registry
 from training.evaluation import evaluate, evaluation_report
-from training.promotion import gate
+from training.promotion import gate, policy
 
 KEY = "e" * 32
 
@@ -87,9 +88,9 @@ def test_no_patient_is_in_it(world) -> None:
 
 def test_mlflow_shows_the_figures_on_the_run_that_trained_it(world) -> None:
     client = registry.client(world.settings)
-    run = client.get_run(world.model.run_id)
+    run = client.get_run(world.run_id)
     assert run.data.metrics["held_out_auroc"] == pytest.approx(world.judged.metrics["auroc"])
-    tags = client.get_model_version(world.model.model.name, "1").tags
+    tags = client.get_model_version(world.model.name, "1").tags
     assert tags["mediscale.evidence_digest"] == world.judged.evidence_digest
 
 
@@ -127,9 +128,7 @@ def test_the_oracle_is_found_by_patient_and_time_and_bounds_the_model(world, hos
 def test_a_version_is_no_better_than_itself(world) -> None:
     params = world.judging.model_copy(
         update={
-            "incumbent": world.model.model,
-            "incumbent_uri": world.model.model_uri,
-            "incumbent_digest": world.model.model_digest,
+            "incumbent": world.model,
         }
     )
     result = evaluate.run(params, world.settings, KEY)
@@ -139,16 +138,12 @@ def test_a_version_is_no_better_than_itself(world) -> None:
 
 
 @pytest.fixture
-def reading(world, add_notes) -> dict[str, object]:
-    """The incumbent of a judging: the world's own version, as one that reads notes too."""
+def reading(world, add_notes) -> ModelRef:
+    """The world's own version, as one that reads notes too."""
     folder = world.settings.home / "reads"
-    shutil.copytree(world.settings.home / world.model.model_uri, folder)
+    shutil.copytree(world.settings.home / world.model.uri, folder)
     add_notes(folder)
-    return {
-        "incumbent": ModelRef(name=world.model.model.name, version=7),
-        "incumbent_uri": "reads",
-        "incumbent_digest": registry.folder_digest(folder),
-    }
+    return ModelRef(name=world.model.name, version=7, uri="reads", digest=model_files.digest(folder))
 
 
 def _land(world, table: pa.Table, name: str) -> TableRef:
@@ -159,15 +154,19 @@ def _land(world, table: pa.Table, name: str) -> TableRef:
 def _with_notes(world, tokenizers: list[str]) -> dict[str, TableRef]:
     """A note of each stay in the numbers of each tokenizer, the word 5 by the first and 11 by the others."""
     stays = lake.read(
-        world.settings, world.training.training_set, ["subject_id", "visit_id", "admission_time"]
-    ).to_pylist()
+        world.settings, world.training.training_set, ["subject_id", "visit_id", "prediction_time"]
+    )
+    began = [
+        {**stay, "admission_time": stay["prediction_time"] - timedelta(days=1)} for stay in stays.to_pylist()
+    ]
     notes = [
         {"note_id": i, "subject_id": stay["subject_id"], "visit_id": stay["visit_id"], "note_type": "x",
          "time": stay["admission_time"], "available_time": stay["admission_time"], "tokenizer": tokenizer,
          "tokens": [5 if k == 0 else 11]}
-        for i, stay in enumerate(stays) for k, tokenizer in enumerate(tokenizers)
+        for i, stay in enumerate(began) for k, tokenizer in enumerate(tokenizers)
     ]  # fmt: skip
     return {
+        "labels": _land(world, pa.Table.from_pylist(began), "labels_mortality"),
         "note_tokens": _land(
             world, pa.Table.from_pylist(notes, schema=NOTE_TOKENS.arrow_schema()), "note_tokens"
         ),
@@ -180,39 +179,37 @@ def _judged(world, changes) -> evaluation_report.Evidence:
 
 
 def test_an_incumbent_reads_only_what_is_in_its_own_tokenizer_s_numbers(world, reading) -> None:
-    told = _judged(world, {**reading, **_with_notes(world, ["t" * 64, "u" * 64])}).comparison
+    told = _judged(world, {"incumbent": reading, **_with_notes(world, ["t" * 64, "u" * 64])}).comparison
     assert (told.missing_inputs, told.missing_notes) == (0, False)
     shutil.rmtree(world.settings.table_uri("synthetic", "note_tokens"))
-    assert _judged(world, {**reading, **_with_notes(world, ["t" * 64])}).comparison == told
+    shutil.rmtree(world.settings.table_uri("synthetic", "labels_mortality"))
+    assert _judged(world, {"incumbent": reading, **_with_notes(world, ["t" * 64])}).comparison == told
 
 
 def test_a_version_that_reads_notes_tells_what_is_assumed_of_them(world, reading) -> None:
-    itself = {"model_uri": reading["incumbent_uri"], "model_digest": reading["incumbent_digest"]}
-    judged = _judged(world, {**itself, **_with_notes(world, ["t" * 64])})
+    itself = reading.model_copy(update={"version": 1})
+    judged = _judged(world, {"model": itself, **_with_notes(world, ["t" * 64])})
     assert judged.assumptions[-1].startswith("names in notes: ")
 
 
 @pytest.mark.parametrize("tokenizers", [[], ["u" * 64]], ids=["no notes", "another tokenizer"])
 def test_an_incumbent_without_notes_to_read_is_not_comparable(world, reading, tokenizers) -> None:
     notes = _with_notes(world, tokenizers) if tokenizers else {}
-    judged = _judged(world, {**reading, **notes})
+    judged = _judged(world, {"incumbent": reading, **notes})
     assert judged.comparison.missing_notes
     assert judged.comparison.probability_better is None
-    told = {floor.what: floor for floor in gate.floors(judged, tasks.load("mortality").policy)}
+    told = {floor.what: floor for floor in gate.floors(judged, policy.of("mortality"))}
     assert told["better than v7 in production"].found == "not comparable"
     assert "none in its tokenizer's numbers" in told["better than v7 in production"].objection
 
 
 def test_a_version_that_reads_notes_is_not_judged_without_them(world, reading) -> None:
-    model = {
-        name: reading[f"incumbent{end}"] for name, end in (("model_uri", "_uri"), ("model_digest", "_digest"))
-    }
     with pytest.raises(InputError, match="made by the tokenizer of its encoder made up"):
-        _judged(world, {**model, **_with_notes(world, ["u" * 64])})
+        _judged(world, {"model": reading, **_with_notes(world, ["u" * 64])})
 
 
 def test_changed_model_files_are_refused(world) -> None:
-    with (world.settings.home / world.model.model_uri / "predictor.json").open("a") as file:
+    with (world.settings.home / world.model.uri / "predictor.json").open("a") as file:
         file.write(" ")
     with pytest.raises(StorageError, match="were changed"):
         evaluate.run(world.judging, world.settings, KEY)
@@ -229,12 +226,12 @@ def test_a_handful_of_outcomes_is_not_told_in_mlflow(world, freeze, tmp_path) ->
     assert result.metrics["events"] == 4
     client = registry.client(world.settings)
     told = {
-        name: {metric.value for metric in client.get_metric_history(world.model.run_id, f"held_out_{name}")}
+        name: {metric.value for metric in client.get_metric_history(world.run_id, f"held_out_{name}")}
         for name in ("n", "events")
     }
     assert result.metrics["n"] in told["n"]
     assert told["events"] == {world.judged.metrics["events"]}, "only what was told of many before"
-    artifact = Path(client.download_artifacts(world.model.run_id, "evidence/evidence.json", str(tmp_path)))
+    artifact = Path(client.download_artifacts(world.run_id, "evidence/evidence.json", str(tmp_path)))
     shown = json.loads(artifact.read_text())
     assert shown["counts"].keys() == {"n", "subjects"}
     assert not [group for group in shown["subgroups"] if 0 < group["counts"].get("events", 0) < 10]

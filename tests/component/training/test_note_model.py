@@ -13,7 +13,8 @@ from data_pipeline.notes import encoders
 from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import NOTE_TOKENS, TRAINING_SET
+from mediscale.core.tables import LABELS, NOTE_TOKENS, TRAINING_SET
+from mediscale.inference import model_files
 from mediscale.inference.note_model_spec import NoteSpec
 from mediscale.inference.notes import NoteReader
 from mediscale.storage import lake, registry
@@ -32,14 +33,16 @@ def land(settings: Settings, table: str, rows: list[dict[str, Any]], schema: pa.
 def params(settings: Settings) -> note_model.Params:
     tokenizer = encoders.tokenizer(encoders.folder(settings, encoders.PACKAGED))
     rng = np.random.default_rng(0)
-    rows, tokens = [], []
+    rows, labels, tokens = [], [], []
     for i in range(140):
         dies = bool(rng.random() < 0.4)
-        known = {"subject_id": i, "visit_id": i, "admission_time": datetime(2150, 1, 1),
-                 "prediction_time": datetime(2150, 1, 2)}  # fmt: skip
+        known = {"subject_id": i, "visit_id": i, "prediction_time": datetime(2150, 1, 2)}
         split = "tuning" if i % 3 == 0 else "train"
         told = {**known, "boolean_value": dies, "split": split}
         rows.append({**told, "sex": "female", "age_band": "80+", "ethnicity": "unknown"})
+        labels.append(
+            {**told, "admission_time": datetime(2150, 1, 1), "known_time": datetime(2150, 2, 1), "shard": 0}
+        )
         text = (BAD if dies else GOOD) if rng.random() < 0.9 else "No note of use."
         read = tokenizer.encode(text, add_special_tokens=False).ids
         moment = {"time": datetime(2150, 1, 1, 8), "available_time": datetime(2150, 1, 1, 9)}
@@ -49,6 +52,7 @@ def params(settings: Settings) -> note_model.Params:
         dataset="h",
         task="mortality",
         training_set=land(settings, "training_set_mortality", rows, TRAINING_SET.arrow_schema()),
+        labels=land(settings, "labels_mortality", labels, LABELS.arrow_schema()),
         note_tokens=land(settings, "note_tokens", tokens, NOTE_TOKENS.arrow_schema()),
         encoder=encoders.PACKAGED,
         tokenizer=encoders.digest(tokenizer),
@@ -68,13 +72,14 @@ def test_a_version_is_registered_once_and_its_graph_answers_as_it_says(
     found = result.note_model
     assert found is not None
     assert str(found.model) == "h-mortality-notes v1"
-    files = registry.checked_files(settings, found.model, found.model_uri, found.model_digest)
+    files = model_files.every(settings, found.model)
     assert {
         "model.onnx",
         "model.safetensors",
         "config.json",
         "tokenizer.json",
         "notes.json",
+        "note_words.json",
         "MLmodel",
     } <= files.keys()
     assert not [name for name in files if name.endswith((".pkl", ".bin", ".pt"))]
@@ -82,7 +87,8 @@ def test_a_version_is_registered_once_and_its_graph_answers_as_it_says(
     reader = NoteReader(files)
     stays = [reader.windows([reader.tokens(known.text)]) for known in spec.known_texts]
     assert reader.margins(stays) == pytest.approx([known.margin for known in spec.known_texts], abs=1e-4)
-    run = registry.client(settings).get_run(found.run_id)
+    client = registry.client(settings)
+    run = client.get_run(client.get_model_version(found.model.name, str(found.model.version)).run_id)
     assert run.data.metrics["tuning_auroc"] > 0.85
     assert not (settings.home / "checkpoints" / ("k" * 32)).exists()
     assert note_model.run(params, settings, "k" * 32) == result

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from mediscale.core import tasks
-from mediscale.core.errors import BusyError, NotFoundError
-from mediscale.core.refs import ModelRef
+from mediscale.core.errors import BusyError, NotFoundError, StorageError
 from mediscale.pipeline import call, runtime_inputs
 from mediscale.storage import calls, registry
 from training.evaluation import evaluate
 from training.promotion import promotion
+from training.promotion.rollback import roll_back
 from training.tabular import risk_model
 
 NOW = datetime(2150, 6, 1)
@@ -22,9 +21,7 @@ def _params(world, **changes) -> promotion.Params:
     given = {
         "dataset": "synthetic",
         "task": "mortality",
-        "model": world.model.model,
-        "model_uri": world.model.model_uri,
-        "model_digest": world.model.model_digest,
+        "model": world.model,
         "evidence": world.judged.evidence,
         "evidence_digest": world.judged.evidence_digest,
         "sequence": 1,
@@ -36,7 +33,7 @@ def _params(world, **changes) -> promotion.Params:
 
 
 def _aliases(world) -> dict[str, int]:
-    aliases = registry.client(world.settings).get_registered_model(world.model.model.name).aliases
+    aliases = registry.client(world.settings).get_registered_model(world.model.name).aliases
     return {alias: int(version) for alias, version in aliases.items()}
 
 
@@ -47,9 +44,10 @@ def _moves(world) -> list[tuple[int, str, int]]:
 @pytest.fixture
 def lenient(monkeypatch) -> None:
     """A policy whose floor on patients fits the small test hospital's size; every other floor is the real one."""
-    real = tasks.load("mortality")
-    policy = real.policy.model_copy(update={"gain_over_bedside_low": -1})
-    monkeypatch.setattr(tasks, "load", lambda _name: real.model_copy(update={"policy": policy}))
+    real = promotion.policy.of("mortality")
+    monkeypatch.setattr(
+        promotion.policy, "of", lambda _task: real.model_copy(update={"gain_over_bedside_low": -1})
+    )
 
 
 @pytest.mark.usefixtures("lenient")
@@ -121,7 +119,7 @@ def test_who_comes_second_with_the_same_number_is_refused_and_moves_nothing(worl
     with pytest.raises(BusyError, match="number 1 of synthetic's history"):
         promotion.run(_params(world), world.settings, KEY)
     assert _moves(world) == [(1, "staging", 1)]
-    now = promotion.situation(world.settings, "synthetic", world.model.model)
+    now = promotion.situation(world.settings, "synthetic", world.model)
     assert now.promotion["sequence"] == 2
 
 
@@ -147,11 +145,11 @@ def test_incomplete_evidence_is_not_even_staged(world, what) -> None:
     if what == "evidence":
         file.write_text(file.read_text().replace('"seed":0', '"seed":1'))
     elif what == "model":
-        Path(world.settings.home / world.model.model_uri / "model.ubj").write_bytes(b"x")
+        Path(world.settings.home / world.model.uri / "model.json").write_bytes(b"x")
     elif what == "other model":
-        changes = {"model": ModelRef(name=world.model.model.name, version=2)}
+        changes = {"model": world.model.model_copy(update={"version": 2})}
     elif what == "other incumbent":
-        changes = {"incumbent": ModelRef(name=world.model.model.name, version=7)}
+        changes = {"incumbent": world.model.model_copy(update={"version": 7})}
     else:
         file.unlink()
     result = promotion.run(_params(world, **changes), world.settings, KEY)
@@ -163,7 +161,7 @@ def test_incomplete_evidence_is_not_even_staged(world, what) -> None:
 
 @pytest.mark.usefixtures("lenient")
 def test_situation_is_todays_and_that_of_each_decision_is_known(world) -> None:
-    about = world.settings, "synthetic", world.model.model
+    about = world.settings, "synthetic", world.model
     before = promotion.situation(*about)
     assert before.promotion == {"incumbent": None, "sequence": 1}
     promotion.run(_params(world), world.settings, KEY)
@@ -172,10 +170,10 @@ def test_situation_is_todays_and_that_of_each_decision_is_known(world) -> None:
     assert then.promotion == {**before.promotion, "actor": "scheduler", "moved_at": NOW}
     assert then.key == KEY
     assert promotion.situation(*about).promotion == {"incumbent": None, "sequence": 3}
-    later = ModelRef(name=world.model.model.name, version=2)
+    later = world.model.model_copy(update={"version": 2})
     new = promotion.situation(world.settings, "synthetic", later)
-    assert new.promotion == {"incumbent": world.model.model, "sequence": 3}
-    assert new.evaluation["incumbent_digest"] == world.model.model_digest
+    assert new.promotion == {"incumbent": world.model, "sequence": 3}
+    assert new.evaluation == {"incumbent": world.model}
 
 
 @pytest.mark.usefixtures("lenient")
@@ -209,7 +207,7 @@ def test_prior_evaluations_are_the_other_versions_that_were_evaluated_before(wor
         )
 
     def prior(version: int, task: str = "mortality") -> int:
-        model = world.model.model.model_copy(update={"version": version})
+        model = world.model.model_copy(update={"version": version})
         return promotion.prior_evaluations(world.settings, "synthetic", task, model)
 
     assert [prior(version) for version in (1, 2, 3, 4)] == [0, 1, 2, 3]
@@ -221,10 +219,8 @@ def test_an_incumbent_that_is_made_up_moves_nothing(world) -> None:
     """Neither none where one is in production, nor one that never was."""
     promotion.run(_params(world), world.settings, KEY)
     second = risk_model.run(world.training.model_copy(update={"rounds": 6}), world.settings, "2" * 32)
-    judged = evaluate.run(
-        world.judging.model_copy(update={**dict(second), "model": second.model}), world.settings, "2" * 32
-    )
-    fields = second.model_dump(exclude={"run_id"}) | judged.model_dump(exclude={"metrics"})
+    judged = evaluate.run(world.judging.model_copy(update=dict(second)), world.settings, "2" * 32)
+    fields = second.model_dump() | judged.model_dump(exclude={"metrics"})
     decision = promotion.run(_params(world, **fields, sequence=3), world.settings, "2" * 32)
     assert decision.reason == "Not staged: synthetic-mortality v1 is in production, not none; decide again."
     assert len(_moves(world)) == 2
@@ -238,11 +234,9 @@ def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(wor
     second = risk_model.run(weak, settings, "2" * 32)
     assert second.model.version == 2
     now = promotion.situation(settings, "synthetic", second.model)
-    fields = second.model_dump(exclude={"run_id"})
+    fields = second.model_dump()
     judged = evaluate.run(
-        world.judging.model_copy(update={**now.evaluation, **dict(second)} | {"model": second.model}),
-        settings,
-        "2" * 32,
+        world.judging.model_copy(update={**now.evaluation, **dict(second)}), settings, "2" * 32
     )
     decision = promotion.run(
         _params(world, **{**fields, **judged.model_dump(exclude={"metrics"}), **now.promotion}),
@@ -252,9 +246,31 @@ def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(wor
     assert (decision.staged, decision.promoted) == (True, False)
     assert "better than v1 in production in" in decision.reason
     assert _aliases(world) == {"staging": 2, "production": 1}
-    move = registry.rollback(
+    move = roll_back(
         settings, "synthetic", "mortality", "staging", 1, actor="ana", reason="v2 is worse", moved_at=NOW
     )
     assert (move.sequence, move.from_version, move.to_version, move.actor) == (4, 2, 1, "ana")
     assert _aliases(world) == {"staging": 1, "production": 1}
     assert [m.sequence for m in registry.history(settings, "synthetic")] == [1, 2, 3, 4]
+
+
+def test_rollback_needs_a_past_and_whole_files(world) -> None:
+    def move(sequence: int, version: int) -> registry.Move:
+        return registry.Move(
+            sequence=sequence, model=world.model.name, task="mortality", alias="production", from_version=None,
+            to_version=version, actor="ana", moved_at=NOW, reason="first", evidence_digest="e",
+            model_uri=world.model.uri, model_digest=world.model.digest, key=f"k{sequence}",
+        )  # fmt: skip
+
+    for sequence, version in ((1, 1), (2, 2)):
+        registry.record(world.settings, "synthetic", move(sequence, version))
+    about = world.settings, "synthetic", "mortality", "production"
+    back = {"actor": "ana", "reason": "alarms at night", "moved_at": NOW}
+    with pytest.raises(NotFoundError, match="can't go back to version 3: it pointed to 1, 2, last to 2"):
+        roll_back(*about, 3, **back)
+    with pytest.raises(NotFoundError, match="can't go back to version 2"):
+        roll_back(*about, 2, **back)
+    (world.settings.home / world.model.uri / "model.json").write_bytes(b"changed")
+    with pytest.raises(StorageError, match="were changed"):
+        roll_back(*about, 1, **back)
+    assert len(registry.history(world.settings, "synthetic")) == 2

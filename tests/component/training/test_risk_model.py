@@ -11,6 +11,8 @@ from mlflow.tracking import MlflowClient
 
 from data_pipeline.features import kernel
 from mediscale.core.errors import QualityError
+from mediscale.core.settings import Settings
+from mediscale.inference import model_files
 from mediscale.inference.model_spec import NOTICE, PredictorSpec
 from mediscale.storage import registry
 from training import tracking, training_examples
@@ -21,7 +23,7 @@ from training.tracking import Training
 
 @pytest.fixture
 def folder(world):
-    return world.settings.home / world.model.model_uri
+    return world.settings.home / world.model.uri
 
 
 @pytest.fixture
@@ -31,14 +33,30 @@ def client(world) -> MlflowClient:
 
 def test_the_folder_holds_native_files_and_the_digest_is_theirs(world, folder) -> None:
     names = {path.name for path in folder.iterdir()}
-    assert {"model.ubj", "MLmodel", "predictor.json", "requirements.txt"} <= names
+    assert {"model.json", "MLmodel", "predictor.json", "requirements.txt"} <= names
     assert not any(name.endswith((".pkl", ".joblib", ".pickle")) for name in names)
-    assert registry.folder_digest(folder) == world.model.model_digest
+    assert model_files.digest(folder) == world.model.digest
+
+
+def test_two_homes_with_equal_models_agree_on_the_digest_and_each_says_who_made_its_own(
+    world, client, hospital, freeze, tmp_path
+) -> None:
+    other = Settings(home=tmp_path / "other")
+    frozen = freeze(other, "mortality", hospital("mortality", 1500).rows)
+    training = world.training.model_copy(update={"training_set": frozen})
+    model = risk_model.run(training, other, "f" * 32).model
+    assert model.digest == world.model.digest
+    assert model.uri != world.model.uri
+    keys = [
+        found.get_model_version(model.name, "1").tags[registry.KEY_TAG]
+        for found in (client, registry.client(other))
+    ]
+    assert keys == ["0123456789abcdef" * 2, "f" * 32]
 
 
 def test_the_predictor_tells_what_serving_needs(folder) -> None:
     spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_text())
-    booster = xgboost.Booster(model_file=folder / "model.ubj")
+    booster = xgboost.Booster(model_file=folder / "model.json")
     assert spec.features == kernel.names("mortality") == tuple(booster.feature_names)
     assert booster.num_boosted_rounds() == spec.best_iteration + 1 < 120
     assert set(spec.thresholds) == {"clinical", "sensitive", "specific"}
@@ -49,7 +67,7 @@ def test_the_predictor_tells_what_serving_needs(folder) -> None:
 
 def test_known_answers_come_out_of_the_trees_and_add_up(folder) -> None:
     spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_text())
-    booster = xgboost.Booster(model_file=folder / "model.ubj")
+    booster = xgboost.Booster(model_file=folder / "model.json")
     for answer in spec.known_answers:
         row = np.array([[np.nan if x is None else x for x in answer.inputs]], dtype=np.float32)
         margin = booster.predict(xgboost.DMatrix(row, feature_names=list(spec.features)), output_margin=True)[
@@ -67,66 +85,67 @@ def test_no_row_of_a_patient_is_in_the_folder(world, folder) -> None:
     spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_text())
     known = np.array([[np.nan if x is None else x for x in answer.inputs] for answer in spec.known_answers])
     assert not any((rows.inputs == row.astype(np.float32)).all(axis=1).any() for row in known)
-    text = "".join(path.read_text() for path in folder.iterdir() if path.suffix != ".ubj")
+    text = "".join(path.read_text() for path in folder.iterdir() if path.is_file())
     assert not any(str(subject) in text for subject in rows.subjects[:50])
 
 
 def test_mlflow_shows_parameters_curves_lineage_signature_and_plot(world, client) -> None:
-    run = client.get_run(world.model.run_id)
+    run = client.get_run(world.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["rounds"] == "120"
     assert json.loads(run.data.params["training_set"])["version"] == world.training.training_set.version
-    curve = client.get_metric_history(world.model.run_id, "log_loss_tuning")
+    curve = client.get_metric_history(world.run_id, "log_loss_tuning")
     assert len(curve) > 20
     assert curve[-1].value < curve[0].value
     inputs = {i.dataset.name: json.loads(i.dataset.source) for i in run.inputs.dataset_inputs}
     assert (
         inputs["training_set_mortality/train"]["delta_table_version"] == world.training.training_set.version
     )
-    signature = mlflow.models.Model.load(str(world.settings.home / world.model.model_uri)).signature
+    signature = mlflow.models.Model.load(str(world.settings.home / world.model.uri)).signature
     assert signature.inputs.input_names() == list(kernel.names("mortality"))
 
 
 def test_loading_it_by_its_registered_name_leaves_the_digest_alone(world, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", world.settings.tracking_uri)
-    trained_in = registry.client(world.settings).get_model_version(world.model.model.name, "1").source
+    trained_in = registry.client(world.settings).get_model_version(world.model.name, "1").source
     (tmp_path / "home" / "artifacts").rename(tmp_path / "moved")
     try:
-        before = registry.folder_digest(trained_in)
-        model = mlflow.pyfunc.load_model(f"models:/{world.model.model.name}/1")
+        before = model_files.digest(trained_in)
+        model = mlflow.pyfunc.load_model(f"models:/{world.model.name}/1")
         assert model.metadata.signature is not None
-        assert registry.folder_digest(trained_in) == before
+        assert model_files.digest(trained_in) == before
     finally:
         (tmp_path / "moved").rename(tmp_path / "home" / "artifacts")
 
 
 def test_run_twice_is_registered_once(world, client) -> None:
     from_key = risk_model.run(world.training, world.settings, "0123456789abcdef" * 2)
-    assert from_key == world.model
-    assert len(client.search_model_versions(f"name = '{world.model.model.name}'")) == 1
+    assert from_key.model == world.model
+    assert len(client.search_model_versions(f"name = '{world.model.name}'")) == 1
 
 
 def test_killed_between_logging_and_registering_is_not_trained_again(world, client, monkeypatch) -> None:
-    client.delete_model_version(world.model.model.name, "1")
+    client.delete_model_version(world.model.name, "1")
     monkeypatch.setattr(risk_model, "_train", None)
-    again = risk_model.run(world.training, world.settings, "0123456789abcdef" * 2)
-    assert (again.run_id, again.model_digest) == (world.model.run_id, world.model.model_digest)
-    assert again.model_uri.endswith(world.model.model_uri)
+    again = risk_model.run(world.training, world.settings, "0123456789abcdef" * 2).model
+    assert again.digest == world.model.digest
+    assert again.uri.endswith(world.model.uri)
+    assert client.get_model_version(again.name, str(again.version)).run_id == world.run_id
 
 
 def test_killed_between_registering_and_ending_its_run_is_ended_by_the_next_call(world, client) -> None:
-    client.update_run(world.model.run_id, "RUNNING")
-    (logged,) = client.search_logged_models([client.get_run(world.model.run_id).info.experiment_id])
+    client.update_run(world.run_id, "RUNNING")
+    (logged,) = client.search_logged_models([client.get_run(world.run_id).info.experiment_id])
     client.delete_logged_model_tag(logged.model_id, "mlflow.modelVersions")
-    assert risk_model.run(world.training, world.settings, "0123456789abcdef" * 2) == world.model
-    assert client.get_run(world.model.run_id).info.status == "FINISHED"
+    assert risk_model.run(world.training, world.settings, "0123456789abcdef" * 2).model == world.model
+    assert client.get_run(world.run_id).info.status == "FINISHED"
     assert "mlflow.modelVersions" in client.get_logged_model(logged.model_id).tags
 
 
 def test_few_outcomes_are_not_told_beside_the_other_figures(world, client) -> None:
     def save(folder: Path) -> None:
         folder.mkdir()
-        (folder / "model.ubj").touch()
+        (folder / "model.json").touch()
 
     figures = {"tuning_rows": 300, "tuning_events": 4, "tuning_brier": 0.1}
     training = Training(
@@ -134,7 +153,9 @@ def test_few_outcomes_are_not_told_beside_the_other_figures(world, client) -> No
         params={"dataset": "synthetic"}, curves={}, metrics=figures, data=[],
         save=save, artifacts=lambda *_: None,
     )  # fmt: skip
-    told = client.get_run(tracking.log(world.settings, training).run_id).data.metrics
+    logged = tracking.log(world.settings, training)
+    run_id = client.get_model_version(logged.name, str(logged.version)).run_id
+    told = client.get_run(run_id).data.metrics
     assert told == {"tuning_rows": 300, "tuning_brier": 0.1}
 
 
@@ -142,7 +163,7 @@ def test_killed_while_logging_leaves_a_run_marked_killed(world, client) -> None:
     experiment = client.get_experiment_by_name(world.training.dataset).experiment_id
     left = client.create_run(experiment, tags={registry.KEY_TAG: "f" * 32})
     client.create_logged_model(experiment, source_run_id=left.info.run_id, tags={registry.KEY_TAG: "f" * 32})
-    assert tracking.find(world.settings, world.training.dataset, world.model.model.name, "f" * 32) is None
+    assert tracking.find(world.settings, world.training.dataset, world.model.name, "f" * 32) is None
     assert client.get_run(left.info.run_id).info.status == "KILLED"
 
 
@@ -150,7 +171,7 @@ def test_the_model_recovers_the_signal_and_short_requests_are_not_read_as_health
     rows = training_examples.load(
         world.settings, world.training.training_set, "held_out", kernel.names("mortality")
     )
-    booster = xgboost.Booster(model_file=folder / "model.ubj")
+    booster = xgboost.Booster(model_file=folder / "model.json")
     asked = kernel.as_request(rows.inputs, "mortality", ("age", "systolic_blood_pressure"))
     margins = booster.predict(xgboost.DMatrix(asked, feature_names=booster.feature_names))
     assert metrics.auroc(rows.outcomes, margins.astype(float), metrics.unweighted(rows.outcomes))[0] > 0.6
@@ -183,7 +204,6 @@ def test_too_few_patients_is_one_sentence(world, hospital, freeze, lacking) -> N
         rows = rows.set_column(at, "boolean_value", [[False] * rows.num_rows])
     params = risk_model.Params(
         dataset="synthetic",
-        source="mimic_iii",
         task="mortality",
         training_set=freeze(world.settings, "mortality", rows),
     )

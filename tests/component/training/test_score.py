@@ -14,8 +14,8 @@ import pytest
 from data_pipeline.features import kernel
 from mediscale.core.errors import NotFoundError
 from mediscale.core.settings import Settings
-from mediscale.core.tables import NOTE_TOKENS
-from mediscale.inference import tabular
+from mediscale.core.tables import LABELS, NOTE_TOKENS
+from mediscale.inference import model_files, tabular
 from mediscale.storage import calls, lake, registry
 from serving import batch_scoring
 
@@ -30,7 +30,7 @@ def settings(world: Any) -> Settings:
 @pytest.fixture
 def trained(world: Any) -> Path:
     """Folder of a version."""
-    return world.settings.home / world.model.model_uri
+    return world.settings.home / world.model.uri
 
 
 @pytest.fixture
@@ -40,17 +40,17 @@ def promote(world: Any) -> Promote:
     def move(folder: Path) -> registry.Move:
         entry = registry.Move(
             sequence=1,
-            model=world.model.model.name,
+            model=world.model.name,
             task="mortality",
             alias="production",
             from_version=None,
-            to_version=world.model.model.version,
+            to_version=world.model.version,
             actor="test",
             moved_at=datetime(2026, 11, 22, 8),
             reason="It is better.",
             evidence_digest="",
             model_uri=str(folder),
-            model_digest=registry.folder_digest(folder),
+            model_digest=model_files.digest(folder),
             key="move",
         )
         return registry.record(world.settings, "synthetic", entry)
@@ -63,7 +63,6 @@ def write_features(settings: Settings, rows: np.ndarray) -> None:
     keys = {
         "subject_id": pa.array(range(count, 0, -1), pa.int64()),
         "visit_id": pa.array(range(count), pa.int64()),
-        "admission_time": pa.array([datetime(2149, 12, 31)] * count, pa.timestamp("us")),
         "prediction_time": pa.array([datetime(2150, 1, 1)] * count, pa.timestamp("us")),
     }
     names = kernel.names("mortality")
@@ -77,12 +76,15 @@ def features_made(settings: Settings, key: str, as_of: str | None) -> None:
     ref = {"dataset": "synthetic", "table_id": key, "version": 1}
     if key == "newest":
         ref = lake.latest(settings, "synthetic", "features_mortality").model_dump()
+    labelled = {"dataset": "synthetic", "table": "labels_mortality", "table_id": key, "version": 1}
+    if lake.exists(settings, "synthetic", "labels_mortality"):
+        labelled = lake.latest(settings, "synthetic", "labels_mortality").model_dump()
     calls.write(
         settings,
         calls.Manifest(
             stage="gold",
             key=key,
-            params={"dataset": "synthetic", "task": "mortality", "as_of": as_of},
+            params={"dataset": "synthetic", "task": "mortality", "as_of": as_of, "labels": labelled},
             code="",
             lock="",
             result={"features": {"table": "features_mortality", **ref}},
@@ -118,13 +120,22 @@ def test_notes_count_where_they_were_known(
     add_notes: Callable[[Path], None],
     tmp_path: Path,
 ) -> None:
+    admitted = datetime(2149, 12, 31)
+    stays = [
+        {"subject_id": 3 - i, "visit_id": i, "admission_time": admitted, "boolean_value": False, "split": "train",
+         "prediction_time": datetime(2150, 1, 1), "known_time": admitted, "shard": 0}
+        for i in range(3)
+    ]  # fmt: skip
     notes = [
         {"note_id": subject, "subject_id": subject, "time": time, "available_time": time, "note_type": "x",
          "tokenizer": "t" * 64, "tokens": [5, 11]}
         for subject, time in ((1, datetime(2149, 12, 31, 9)), (2, datetime(2150, 1, 1, 0, 1)))
     ]  # fmt: skip
-    tokens = pa.Table.from_pylist(notes, schema=NOTE_TOKENS.arrow_schema())
-    lake.append(settings, "note_tokens", tokens, "synthetic", "test", 1)
+    for table, rows, schema in (
+        ("labels_mortality", stays, LABELS.arrow_schema()),
+        ("note_tokens", notes, NOTE_TOKENS.arrow_schema()),
+    ):
+        lake.append(settings, table, pa.Table.from_pylist(rows, schema=schema), "synthetic", "test", 1)
     write_features(settings, np.full((3, len(kernel.names("mortality"))), np.nan))
     reading = settings.home / "reads"
     shutil.copytree(trained, reading)

@@ -42,9 +42,8 @@ def test_arrived_is_what_was_written_down_since_not_what_happened_since(
 
 
 def test_a_row_says_what_happened_and_leaves_out_what_did_not() -> None:
-    night = Night(
-        3, NIGHT, arrived=Recorded(14, 12, 4100), served=ModelRef(name="simulated-mortality", version=1)
-    )
+    served = ModelRef(name="simulated-mortality", version=1, uri="", digest="")
+    night = Night(3, NIGHT, arrived=Recorded(14, 12, 4100), served=served)
     assert nights_report.row(night).split() == [
         "3", "2022-03-17", "01:00", "14", "in,", "12", "out,", "4,100", "events", "0", "v1"
     ]  # fmt: skip

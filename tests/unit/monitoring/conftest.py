@@ -14,8 +14,9 @@ from data_pipeline.features import kernel
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
-from mediscale.core.tasks import TaskName
-from mediscale.inference.model_spec import Calibration
+from mediscale.core.tasks import Task
+from mediscale.inference import model_files
+from mediscale.inference.model_spec import MODEL_FILE, Calibration
 from mediscale.storage import lake, registry
 from monitoring.drift import drift
 from training.evaluation import calibration
@@ -61,7 +62,6 @@ class Hospital:
     settings: Settings
     training_set: TableRef
     model: ModelRef
-    model_uri: str
     booster: Any
     calls: int = 0
 
@@ -98,13 +98,10 @@ class Hospital:
         return START + timedelta(days=self.calls)
 
     def params(self, predictions: TableRef, **knobs: Any) -> drift.Params:
-        folder = registry.folder_digest(self.settings.home / self.model_uri)
         return drift.Params(
             dataset=DATASET,
             task=TASK,
             model=self.model,
-            model_uri=self.model_uri,
-            model_digest=folder,
             training_set=self.training_set,
             predictions=predictions,
             start=self.start,
@@ -131,8 +128,9 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     split = np.where(np.arange(len(rows)) < 2000, "train", "tuning")
     booster = _fit(rows[:2000], outcomes[:2000])
     _save(settings.home / "model", booster, rows[:2000], outcomes[:2000])
-    model = ModelRef(name=registry.model_name(DATASET, TASK), version=3)
-    return Hospital(settings, _training_set(settings, rows, outcomes, split), model, "model", booster)
+    digest = model_files.digest(settings.home / "model")
+    model = ModelRef(name=registry.model_name(DATASET, TASK), version=3, uri="model", digest=digest)
+    return Hospital(settings, _training_set(settings, rows, outcomes, split), model, booster)
 
 
 def _outcomes(rows: Rows) -> Rows:
@@ -153,13 +151,12 @@ def _fit(rows: Rows, outcomes: Rows) -> Any:
 def _save(folder: Path, booster: Any, rows: Rows, outcomes: Rows) -> None:
     folder.mkdir()
     n = len(rows)
-    times = np.full(n, START, "datetime64[us]")
-    train = Examples(np.arange(n), times, outcomes, rows, {}, times)
+    train = Examples(np.arange(n), np.full(n, START, "datetime64[us]"), outcomes, rows, {})
     shap = np.abs(export.contributions(booster, rows[:500])[:, :-1]).mean(axis=0)
     importance = {name: float(v) for v, name in sorted(zip(shap, NAMES, strict=True), reverse=True)}
-    task: TaskName = "mortality"
-    spec = export.spec(booster, train, importance, PLATT, {}, DATASET, task, "key")
-    booster.save_model(folder / spec.model_file)
+    task: Task = "mortality"
+    spec = export.spec(booster, train, importance, PLATT, {}, DATASET, task)
+    booster.save_model(folder / MODEL_FILE)
     (folder / "predictor.json").write_text(spec.model_dump_json())
 
 

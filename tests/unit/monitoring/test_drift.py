@@ -173,6 +173,7 @@ def test_a_changed_model_and_a_foreign_log_are_refused(hospital: Any, patients: 
     predictions = hospital.log(patients(60, seed=213)[:, :-1], range(60))
     with pytest.raises(InputError, match=r"^60 predictions"):
         drift.run(hospital.params(predictions), hospital.settings, "foreign")
-    changed = hospital.params(predictions).model_copy(update={"model_digest": "0" * 64})
+    other = hospital.model.model_copy(update={"digest": "0" * 64})
+    changed = hospital.params(predictions).model_copy(update={"model": other})
     with pytest.raises(StorageError, match="changed since it was registered"):
         drift.run(changed, hospital.settings, "changed")

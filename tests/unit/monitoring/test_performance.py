@@ -17,7 +17,7 @@ from monitoring.drift import drift, prediction_window
 from monitoring.drift.prediction_window import Question
 
 DAY = datetime(2026, 11, 1)
-MODEL = ModelRef(name="a-mortality", version=1)
+MODEL = ModelRef(name="a-mortality", version=1, uri="", digest="")
 WHOLE = Question(MODEL, "mortality", DAY, DAY + timedelta(days=1))
 LATER = DAY + timedelta(days=90)
 

@@ -18,7 +18,7 @@ def window(day: int, drifted: bool, version: int = 1, **other: Any) -> drift.Res
     values = {
         "dataset": "mimic-iii",
         "task": "mortality",
-        "model": ModelRef(name="mimic-iii-mortality", version=version),
+        "model": ModelRef(name="mimic-iii-mortality", version=version, uri="", digest=""),
         "start": start,
         "end": start + timedelta(days=1),
         "n": 100,

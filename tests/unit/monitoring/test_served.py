@@ -15,7 +15,13 @@ from monitoring import monitoring_inputs
 from monitoring.drift import drift
 
 DAY = datetime(2026, 11, 1)
-SERVED = ModelRef(name="a-mortality", version=2)
+
+
+def version(number: int) -> ModelRef:
+    return ModelRef(name="a-mortality", version=number, uri=f"m{number}", digest="d")
+
+
+SERVED = version(2)
 TRAINING_SET = {"dataset": "a", "table": "training_set_mortality", "table_id": "t", "version": 4}
 ABOUT = {"dataset": "a", "task": "mortality"}
 
@@ -32,8 +38,8 @@ def promote(settings: Settings, model: ModelRef, alias: registry.Alias, sequence
         moved_at=DAY,
         reason="test",
         evidence_digest="",
-        model_uri="",
-        model_digest="",
+        model_uri=model.uri,
+        model_digest=model.digest,
         key=f"{sequence}",
     )
     registry.record(settings, "a", move)
@@ -77,23 +83,17 @@ def window(day: int, drifted: bool, model: ModelRef = SERVED) -> dict[str, Any]:
 
 def test_the_served_version_is_judged_against_its_own_training_set(settings: Settings) -> None:
     promote(settings, SERVED, "staging", 1)
-    promote(settings, ModelRef(name="a-mortality", version=1), "production", 2)
+    promote(settings, version(1), "production", 2)
     promote(settings, SERVED, "production", 3)
     lake.append(settings, PREDICTIONS.name, PREDICTIONS.arrow_schema().empty_table(), "a", "worker", 1)
-    for when, version in enumerate((1, 2, 3)):
-        result = {
-            "model": {"name": "a-mortality", "version": version},
-            "model_uri": f"m{version}",
-            "model_digest": "d",
-        }
-        finished(settings, "risk_model", {"training_set": {**TRAINING_SET, "version": version}}, result, when)
+    for when, number in enumerate((1, 2, 3)):
+        result = {"model": version(number).model_dump()}
+        finished(settings, "risk_model", {"training_set": {**TRAINING_SET, "version": number}}, result, when)
     found = runtime_inputs.resolved("drift", {**ABOUT, "start": DAY}, [], settings)
-    assert (found["model"], found["model_uri"], found["training_set"]["version"]) == (SERVED, "m2", 2)
+    assert (found["model"], found["training_set"]["version"]) == (SERVED, 2)
     assert found["predictions"] == lake.latest(settings, "a", "predictions")
-    other = runtime_inputs.resolved(
-        "drift", {**ABOUT, "model": {"name": "a-mortality", "version": 3}}, [], settings
-    )
-    assert other["model_uri"] == "m3"
+    other = runtime_inputs.resolved("drift", {**ABOUT, "model": version(3).model_dump()}, [], settings)
+    assert other["training_set"]["version"] == 3
 
 
 def test_staging_is_watched_while_nothing_is_in_production(settings: Settings) -> None:
@@ -110,7 +110,7 @@ def test_staging_is_watched_while_nothing_is_in_production(settings: Settings) -
 def test_the_windows_of_the_served_version_in_the_order_of_time(settings: Settings) -> None:
     promote(settings, SERVED, "production", 1)
     history = [window(2, True), window(0, False), window(1, False), window(1, True)]
-    history.append(window(3, True, ModelRef(name="a-mortality", version=1)))
+    history.append(window(3, True, version(1)))
     for when, result in enumerate(history):
         finished(settings, "drift", {"predictions": {"dataset": "a"}}, result, when)
     rehearsed = {"predictions": {"dataset": "a-rehearsal-0"}}

@@ -42,7 +42,7 @@ def test_two_plain_values_work_as_written(client: TestClient, trained: dict) -> 
     answer = ask(client, {"age": 67, "blood_pressure": 140})
     assert [risk["task"] for risk in answer["predictions"]] == ["mortality", "readmission"]
     for risk in answer["predictions"]:
-        booster = xgb.Booster(model_file=trained[risk["task"], 1] / "model.ubj")
+        booster = xgb.Booster(model_file=trained[risk["task"], 1] / "model.json")
         row = kernel.from_values({"age": 67, "systolic_blood_pressure": 140}, risk["task"])
         matrix = xgb.DMatrix(row[None], feature_names=booster.feature_names)
         log_odds = 0.9 * float(booster.predict(matrix, output_margin=True)[0]) - 0.1
@@ -58,7 +58,7 @@ def test_two_plain_values_work_as_written(client: TestClient, trained: dict) -> 
 
 def test_factors_name_the_inputs_and_add_their_features_up(client: TestClient, trained: dict) -> None:
     risk = ask(client, {"age": 88, "blood_pressure": 60})["predictions"][0]
-    booster = xgb.Booster(model_file=trained["mortality", 1] / "model.ubj")
+    booster = xgb.Booster(model_file=trained["mortality", 1] / "model.json")
     row = kernel.from_values({"age": 88, "systolic_blood_pressure": 60}, "mortality")
     parts = booster.predict(xgb.DMatrix(row[None], feature_names=booster.feature_names), pred_contribs=True)[
         0

@@ -97,7 +97,7 @@ def test_a_version_that_answers_otherwise_than_in_training_is_refused(
         ({"name": "other-mortality"}, "belong to another model"),
         ({"features": ["age_years"]}, "belong to another model"),
         ({"surprise": 1}, "lack what serving reads"),
-        ({"model_file": "absent.ubj"}, "lack what serving reads"),
+        ({"task": "readmission"}, "belong to another model"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(
@@ -114,6 +114,27 @@ def test_files_that_do_not_fit_are_refused(
     found.refresh()
     assert sentence in found.refused["mortality"]
     assert versions(found) == {"readmission": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(None, "lack what serving reads"), ("{", "could not be read")]
+)
+def test_trees_that_are_gone_or_torn_are_refused(
+    settings: Settings,
+    promote: Any,
+    trained: dict[Any, Path],
+    tmp_path: Path,
+    content: str | None,
+    sentence: str,
+) -> None:
+    folder = changed_copy(trained["mortality", 2], tmp_path / "wrong")
+    (folder / "model.json").unlink()
+    if content is not None:
+        (folder / "model.json").write_text(content)
+    promote("mortality", 2, folder=folder)
+    found = predictors(settings)
+    found.refresh()
+    assert sentence in found.refused["mortality"]
 
 
 def test_features_of_another_release_are_refused(

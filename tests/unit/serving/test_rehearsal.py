@@ -37,7 +37,7 @@ def params(settings: Settings) -> held_out_replay.Params:
         dataset="synthetic",
         task="readmission",
         training_set=held_out(settings),
-        model=ModelRef(name="synthetic-readmission", version=1),
+        model=ModelRef(name="synthetic-readmission", version=1, uri="", digest=""),
         moved_at=datetime(2026, 1, 1),
     )
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from mediscale.core import tasks
 from mediscale.core.refs import ModelRef, TableRef
 from training.evaluation.evaluation_report import (
     Baseline,
@@ -17,9 +16,9 @@ from training.evaluation.evaluation_report import (
     PlainInputs,
     Subgroup,
 )
-from training.promotion import gate
+from training.promotion import gate, policy
 
-POLICY = tasks.load("mortality").policy
+POLICY = policy.of("mortality")
 COUNTS = Counts(n=900, events=80, subjects=600)
 NOTHING = Estimate(value=None, low=None, high=None)
 
@@ -45,8 +44,7 @@ def _subgroup(auroc: Estimate, status: str = "estimated") -> tuple[Subgroup, ...
 
 def _compared(**changes: object) -> Comparison:
     given = {
-        "incumbent": ModelRef(name="h-mortality", version=3),
-        "incumbent_digest": "i",
+        "incumbent": ModelRef(name="h-mortality", version=3, uri="m3", digest="i"),
         "missing_inputs": 0,
     }
     return Comparison.model_validate({**given, "probability_better": 0.95, **changes})
@@ -55,8 +53,7 @@ def _compared(**changes: object) -> Comparison:
 GOOD = Evidence(
     dataset="h",
     task="mortality",
-    model=ModelRef(name="h-mortality", version=4),
-    model_digest="d",
+    model=ModelRef(name="h-mortality", version=4, uri="m4", digest="d"),
     training_set=TableRef(dataset="h", table="training_set_mortality", table_id="t", version=0),
     rows_digest="r",
     key="k",
@@ -179,6 +176,6 @@ def test_the_sentence_stays_readable(n: int, ends: str) -> None:
 
 @pytest.mark.parametrize("task", ["mortality", "readmission"])
 def test_the_policy_judges_at_a_threshold_that_evidence_holds(task: Callable[..., object]) -> None:
-    floors = tasks.load(task).policy
+    floors = policy.of(task)
     assert floors.clinical_threshold in floors.thresholds
     assert floors.min_subjects > 90, "the 100 patients of the MIMIC-III demo can't carry a production model"

@@ -1,0 +1,52 @@
+"""An alias back to a version that it pointed to before."""
+
+from datetime import datetime
+
+from mediscale.core.errors import NotFoundError
+from mediscale.core.settings import Settings
+from mediscale.inference import model_files
+from mediscale.storage import registry
+
+
+def roll_back(
+    settings: Settings,
+    dataset: str,
+    task: str,
+    alias: registry.Alias,
+    version: int,
+    *,
+    actor: str,
+    reason: str,
+    moved_at: datetime,
+) -> registry.Move:
+    """Points an alias back to a version that it pointed to before, as a new move.
+
+    Raises:
+        NotFoundError: the alias never pointed to this version, or points to it now.
+        StorageError: that version's files were changed or are gone.
+        BusyError: another move was recorded at the same moment.
+    """
+    name = registry.model_name(dataset, task)
+    past = [move for move in registry.history(settings, dataset) if (move.model, move.alias) == (name, alias)]
+    earlier = [move for move in past if move.to_version == version != past[-1].to_version]
+    if not earlier:
+        known = ", ".join(str(v) for v in sorted({move.to_version for move in past})) or "none"
+        raise NotFoundError(
+            f"{alias.capitalize()} of {name} can't go back to version {version}: it pointed to {known}, last to "
+            f"{past[-1].to_version if past else 'none'}."
+        )
+    target, now = earlier[-1], past[-1]
+    model_files.checked(settings, target.version)
+    sequence = registry.next_sequence(settings, dataset)
+    changed = {
+        "sequence": sequence,
+        "from_version": now.to_version,
+        "actor": actor,
+        "moved_at": moved_at,
+        "reason": reason,
+        "key": f"rollback-{sequence}-to-{version}",
+    }
+    move = target.model_copy(update=changed)
+    registry.record(settings, dataset, move)
+    registry.repair(settings, dataset)
+    return move
