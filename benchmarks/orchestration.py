@@ -21,10 +21,10 @@ from mediscale.core.settings import Settings
 from mediscale.pipeline import steps
 
 PROGRAM = str(Path(sys.executable).with_name("mediscale"))
-STEP = ["extract", "--size", "tiny"]
+STEP = ["prepare-source", "--size", "tiny"]
 SEVERAL = 20
 """Enough that the unsteady start of Airflow does not drown what its steps cost."""
-LOOP_STEPS = len(list(steps.nodes(steps.LOOP))) + 1
+LOOP_STEPS = len(list(steps.nodes(steps.RISK))) + 1
 
 SPARK_START = Path(__file__).parents[1] / "infra" / "spark" / "start.py"
 WITHOUT_ARCHIVE = f"""
@@ -43,7 +43,7 @@ local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=home + "
 @dsl.pipeline(name="many")
 def many():
     for _ in range(count):
-        steps.extract(source="", path="", dataset="", size="tiny", home=home, config={})
+        steps.prepare_source(source="", path="", dataset="", size="tiny", home=home, config={}, run_id="", job="1")
 many()
 """
 AIRFLOW = """
@@ -52,7 +52,7 @@ from mediscale_steps import DEFAULTS, step
 @dag(dag_id="many_{count}", schedule=None, catchup=False, default_args=DEFAULTS, max_active_tasks=1)
 def many():
     for i in range({count}):
-        step("extract_" + str(i), {step})
+        step("prepare_source_" + str(i), {step})
 many()
 """
 

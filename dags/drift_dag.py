@@ -57,12 +57,12 @@ def publish(result: str, dataset: str, name: str):  # type: ignore[no-untyped-de
 )
 def drift() -> None:
     for name in TASKS:
-        about = ["--resolve", "--set", "dataset={{ params.dataset }}", "--set", f"task={name}"]
+        about = ["--fill-runtime-inputs", "--set", "dataset={{ params.dataset }}", "--set", f"task={name}"]
         window = ["--set", f"start={START}", "--set", f"end={END}"]
         judged = step(f"drift_{name}", ["drift", *about, *window], skips=(NOT_FOUND,))
-        verdict = step(f"retrain_{name}", ["retrain", *about], skips=(NOT_FOUND,))
+        verdict = step(f"retrain_decision_{name}", ["retrain_decision", *about], skips=(NOT_FOUND,))
         told = publish.override(task_id=f"publish_{name}")(
-            f"{RESULTS}/retrain_{name}.json", "{{ params.dataset }}", name
+            f"{RESULTS}/retrain_decision_{name}.json", "{{ params.dataset }}", name
         )
         judged >> verdict >> told
 

@@ -11,6 +11,7 @@ from typing import Any
 from airflow.sdk import Metadata, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from mediscale_steps import (
+    CONFIG,
     CONFIG_PARAM,
     DEFAULTS,
     EVERY_DAG,
@@ -18,8 +19,8 @@ from mediscale_steps import (
     FEATURES,
     RESULTS,
     chain,
-    extract,
     first_line,
+    prepare_source,
 )
 
 from mediscale.pipeline import steps
@@ -30,14 +31,12 @@ def night(dag_run: Any) -> str:
     return str((dag_run.data_interval_end or dag_run.run_after).strftime("%Y-%m-%dT%H:%M:%S"))
 
 
-def night_config(params: Any, dag_run: Any) -> dict[str, dict[str, Any]]:
-    """The run's configuration with what its night may see."""
-    as_of = {"night": night(dag_run), "all": None}.get(params["as_of"], params["as_of"])
-    given = params["config"]
-    return {**given, **{stage: {**given.get(stage, {}), "as_of": as_of} for stage in steps.AS_OF}}
+def as_of(params: Any, dag_run: Any) -> str:
+    """By when something must have been recorded to be seen; empty: everything is."""
+    return {"night": night(dag_run), "all": ""}.get(params["as_of"], params["as_of"])
 
 
-CONFIG = ("--run-config", "{{ night_config(params, dag_run) | tojson }}")
+AS_OF = ("--as-of", "{{ as_of(params, dag_run) }}")
 
 
 @task(outlets=[FEATURES], trigger_rule="none_failed_min_one_success")
@@ -67,13 +66,13 @@ def publish(results: str):  # type: ignore[no-untyped-def]
             description="night: when it began. all: everything (extracts with shifted dates). Or a UTC time.",
         )
     },
-    user_defined_macros={"night_config": night_config},
+    user_defined_macros={"as_of": as_of},
     description=first_line(__doc__),
     doc_md=__doc__,
     **EVERY_DAG,
 )
 def features() -> None:
-    done = chain(steps.FEATURES, {steps.EXTRACT: extract(CONFIG)}, config=CONFIG)
+    done = chain(steps.FEATURES, {steps.PREPARE_SOURCE: prepare_source()}, config=(*CONFIG, *AS_OF))
     published = publish(RESULTS)
     needed = {name for node in steps.nodes(steps.FEATURES) for name in node.upstream}
     for name in done.keys() - needed:

@@ -5,7 +5,16 @@ triggered it is then recorded.
 """
 
 from airflow.sdk import dag
-from mediscale_steps import CONFIG_PARAM, DEFAULTS, EVERY_DAG, EXTRACT_PARAMS, chain, extract, first_line
+from mediscale_steps import (
+    CONFIG_PARAM,
+    DEFAULTS,
+    EVERY_DAG,
+    EXTRACT_PARAMS,
+    RUN_ID_PARAM,
+    chain,
+    first_line,
+    prepare_source,
+)
 
 from mediscale.pipeline import steps
 
@@ -15,13 +24,13 @@ from mediscale.pipeline import steps
     schedule=None,
     max_active_tasks=1,
     default_args=DEFAULTS | {"retries": 0},
-    params=EXTRACT_PARAMS | CONFIG_PARAM,
+    params=EXTRACT_PARAMS | CONFIG_PARAM | {"run_id": RUN_ID_PARAM},
     description=first_line(__doc__),
     doc_md=__doc__,
     **EVERY_DAG,
 )
 def loop() -> None:
-    chain(steps.LOOP, {steps.EXTRACT: extract()})
+    chain(steps.RISK, {steps.PREPARE_SOURCE: prepare_source()})
 
 
 loop()

@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from mediscale.core.datasets import DATASET_PATTERN, SIZES
 from mediscale.core.errors import NotFoundError, QualityError, UsageError
-from mediscale.pipeline import steps as graph
+from mediscale.pipeline import steps
 
 HOME = os.environ.get("MEDISCALE_HOME", ".mediscale")
 COMMAND = os.environ.get("MEDISCALE_COMMAND", "mediscale")
@@ -33,18 +33,21 @@ ALERT_URL = os.environ.get("MEDISCALE_ALERT_URL", "")
 RESULTS = f"{HOME}/runs/{{{{ dag.dag_id }}}}/{{{{ run_id }}}}"
 """Folder of a run's results, the same for each try: one that is repeated finds its finished work."""
 
+RUN_ID = "{{ params.get('run_id') or dag.dag_id ~ '-' ~ run_id }}"
+"""By which the lake lists what a run called: Airflow's own, unless whoever triggered the run gave another."""
+
 FEATURES = Asset(name="mediscale_features", uri="mediscale://features")
 DRIFTED = Asset(name="mediscale_drifted", uri="mediscale://drifted")
 CANDIDATE = Asset(name="mediscale_candidate", uri="mediscale://candidate")
 
 
 def sources() -> list[str]:
-    folder = Path(graph.__file__).parents[2] / "data_pipeline" / "ingest" / "sources"
+    folder = Path(steps.__file__).parents[2] / "data_pipeline" / "ingest" / "sources"
     return sorted(file.stem.replace("_", "-") for file in folder.glob("*.yaml"))
 
 
 SYNTHETIC = "synthetic"
-"""In the place of a source: a made-up hospital."""
+"""In the place of a source: a synthetic hospital."""
 
 
 def usual(name: str) -> str | None:
@@ -57,12 +60,12 @@ EXTRACT_PARAMS = {
         usual("source") or SYNTHETIC,
         type="string",
         enum=[SYNTHETIC, *sources()],
-        description="What the extract is; synthetic: a made-up hospital.",
+        description="What the extract is; synthetic: a synthetic hospital.",
     ),
     "path": Param(
         usual("path"),
         type=["null", "string"],
-        description="Folder of the extract, on the machine where the stages run; empty for a made-up hospital.",
+        description="Folder of the extract, on the machine where the stages run; empty for a synthetic hospital.",
     ),
     "dataset": Param(
         usual("dataset"),
@@ -74,7 +77,7 @@ EXTRACT_PARAMS = {
         usual("size") or "small",
         type="string",
         enum=list(SIZES),
-        description="Of a made-up hospital: 250, 6,000 or 40,000 patients.",
+        description="Of a synthetic hospital: 250, 6,000 or 40,000 patients.",
     ),
 }
 """None has to be filled in: Airflow's form takes an empty text for a missing one."""
@@ -86,6 +89,11 @@ CONFIG_PARAM = {
         description='Per stage, parameters that are not the defaults: {"risk_model": {"rounds": 100}}.',
     )
 }
+RUN_ID_PARAM = Param(
+    None,
+    type=["null", "string"],
+    description="What the run is called in the lake; empty: by its DAG and Airflow's run id.",
+)
 CONFIG = ("--run-config", "{{ params.config | tojson }}")
 
 DATASET_PARAM = Param(
@@ -164,7 +172,7 @@ class StageOperator(BaseOperator):
     def _run(self, stream: BinaryIO, said: BinaryIO) -> tuple[int, str]:
         """Exit code and last line of the program, whose words go into the task's log as it says them."""
         around = os.environ | ({"MEDISCALE_ACTOR": self.actor} if self.actor else {})
-        command = [COMMAND, *self.arguments, "--tied"]
+        command = [COMMAND, *self.arguments, "--exit-with-parent"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=stream, stderr=stream, start_new_session=True, env=around
         )
@@ -195,7 +203,7 @@ def step(name: str, arguments: list[str], skips: tuple[int, ...] = (), actor: st
     default whom Airflow was started for, else who triggered the run.
     """
     result = f"{RESULTS}/{name}.json"
-    arguments = [*arguments, "--wait", "--result", result]
+    arguments = [*arguments, "--wait-for-lock", "--result", result, "--run-id", RUN_ID]
     actor = actor or os.environ.get("MEDISCALE_ACTOR") or "{{ dag_run.triggering_user_name or '' }}"
     if POD_TEMPLATE:
         from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -212,32 +220,32 @@ def step(name: str, arguments: list[str], skips: tuple[int, ...] = (), actor: st
     return StageOperator(task_id=name, arguments=arguments, result=result, actor=actor, skips=skips)
 
 
-def extract(config: tuple[str, str] = CONFIG) -> BaseOperator:
+def prepare_source(config: tuple[str, str] = CONFIG) -> BaseOperator:
     """What a run begins with, from the run's parameters."""
-    made_up = f"params.source == '{SYNTHETIC}'"
+    synthetic = f"params.source == '{SYNTHETIC}'"
     given = [
-        f"--source={{{{ '' if {made_up} else params.source }}}}",
+        f"--source={{{{ '' if {synthetic} else params.source }}}}",
         "--path={{ params.path or '' }}",
         "--dataset={{ params.dataset or '' }}",
-        f"--size={{{{ params.size if {made_up} else '' }}}}",
+        f"--size={{{{ params.size if {synthetic} else '' }}}}",
     ]
-    return step(graph.EXTRACT, [graph.EXTRACT, *given, *config])
+    return step(steps.PREPARE_SOURCE, ["prepare-source", *given, *config])
 
 
 def stage(
-    node: graph.Node, folders: Mapping[str, str], settings: Iterable[str] = (), **others: str
+    node: steps.Node, folders: Mapping[str, str], settings: Iterable[str] = (), **others: str
 ) -> BaseOperator:
     """A stage on the results of others, which lie in ``folders`` (by name, else in this run's)."""
-    arguments = [node.stage, "--resolve", *settings]
+    arguments = [node.stage, "--fill-runtime-inputs", *settings]
     for name in node.upstream:
         arguments += ["--from", f"{folders.get(name, RESULTS)}/{name}.json"]
     if node.task:
-        arguments += ["--set", f"task={node.task}", "--refusable"]
+        arguments += ["--set", f"task={node.task}", "--skip-unsupported"]
     return step(node.name, arguments, skips=(REFUSED,) if node.task else (), **others)
 
 
 def chain(
-    steps: tuple[graph.Step, ...],
+    pipeline: tuple[steps.Step, ...],
     before: Mapping[str, BaseOperator],
     folders: Mapping[str, str] | None = None,
     config: tuple[str, str] = CONFIG,
@@ -248,7 +256,7 @@ def chain(
     ``fixed`` is, per stage, a parameter as NAME=VALUE that the run's configuration can't change.
     """
     done = dict(before)
-    for node in graph.nodes(steps):
+    for node in steps.nodes(pipeline):
         setting = (fixed or {}).get(node.stage)
         done[node.name] = stage(node, folders or {}, (*config, "--set", setting) if setting else config)
         for name in node.upstream:

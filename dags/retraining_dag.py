@@ -93,12 +93,12 @@ def _staged(results: Path, name: str) -> str:
 )
 def retraining() -> None:
     newest = night()
-    made = {node.name for node in steps.nodes(steps.FEATURES)} | {steps.EXTRACT}
+    made = {node.name for node in steps.nodes(steps.FEATURES)} | {steps.PREPARE_SOURCE}
     done = chain(steps.TRAINING, {}, dict.fromkeys(made, NIGHT), fixed={"promotion": "aim=staging"})
     published = publish(RESULTS, newest)
     for name in TASKS:
-        newest >> done[steps.named("training_set", name)]
-        done[steps.named("promotion", name)] >> published
+        newest >> done[steps.node_name("training_set", name)]
+        done[steps.node_name("promotion", name)] >> published
 
 
 retraining()

@@ -1,6 +1,6 @@
 """What a component does inside the image: one call of a stage, and its outcome where a Kubeflow user looks for it.
 
-Many people look there, so no small count of patients leaves a stage this way: it is in the lake's manifests.
+Many people look there, so no small count of patients leaves a stage this way: it is in the lake's call records.
 """
 
 import html
@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
-
 from mediscale.core import privacy
 from mediscale.core.errors import MediscaleError, QualityError
 from mediscale.core.settings import Settings
-from mediscale.pipeline import call, headlines, runtime_inputs
+from mediscale.pipeline import call, runtime_inputs
+from mediscale.pipeline.call import RunConfig
 from mediscale.storage import calls
 
 T = TypeVar("T")
@@ -38,13 +37,19 @@ class Done:
         Path(report).write_text(self.page)
 
 
-def extract(home: str, config: call.RunConfig, **which: str) -> str:
+def prepare_source(home: str, config: RunConfig, run_id: str, job: str, **which: str) -> str:
     """JSON of what a run begins with; the whole run's configuration is checked before."""
-    found = _or_one_sentence(lambda: runtime_inputs.extract(_settings(home), **which, config=config))
-    return found.model_dump_json()
+    source = _or_one_sentence(
+        lambda: runtime_inputs.prepare_source(
+            _settings(home), runtime_inputs.Source(**which), config, _run_id(run_id, job)
+        )
+    )
+    return source.model_dump_json()
 
 
-def run(name: str, task: str, home: str, config: call.RunConfig, upstream: Sequence[str]) -> Done:
+def run(
+    name: str, task: str, home: str, config: RunConfig, run_id: str, job: str, upstream: Sequence[str]
+) -> Done:
     """Calls a stage on upstream results (JSON)."""
     settings = _settings(home)
     values = {**config.get(name, {}), **({"task": task} if task else {})}
@@ -52,19 +57,23 @@ def run(name: str, task: str, home: str, config: call.RunConfig, upstream: Seque
     if refusal := runtime_inputs.refusal(results):
         return _refused(refusal)
     try:
-        result = _or_one_sentence(
-            lambda: runtime_inputs.call_stage(name, values, results, settings), bool(task)
+        finished = _or_one_sentence(
+            lambda: runtime_inputs.call(name, values, results, settings, _run_id(run_id, job)), bool(task)
         )
     except QualityError as refusal:
         return _refused(str(refusal))
-    left = _manifest(settings, name, result)
-    told = privacy.told(left.result)
+    shown = privacy.suppress_small_counts(finished.result)
     return Done(
-        result=json.dumps(told),
-        metrics=dict(_numbers(told)),
-        tables={str(o.ref): f"{privacy.count(o.rows)} rows, {o.digest}" for o in left.outputs},
-        page=_page(headlines.of(name, result), told),
+        result=json.dumps(shown),
+        metrics=dict(_numbers(shown)),
+        tables={str(o.ref): f"{privacy.count(o.rows)} rows, {o.digest}" for o in finished.record.outputs},
+        page=_page(call.load(name).summary(finished.result), shown),
     )
+
+
+def _run_id(run_id: str, job: str) -> str:
+    """The run's id as whoever submitted it gave it, else Kubeflow's own."""
+    return run_id or calls.run_id_of(f"kubeflow-{job}")
 
 
 def _settings(home: str) -> Settings:
@@ -86,17 +95,12 @@ def _or_one_sentence(work: Callable[[], T], refusable: bool = False) -> T:
         raise SystemExit(error.exit_code) from None
 
 
-def _manifest(settings: Settings, name: str, result: BaseModel) -> calls.Manifest:
-    left = json.loads(result.model_dump_json())  # as a manifest has it
-    return next(done for done in reversed(calls.of_stage(settings, name)) if done.result == left)
-
-
-def _numbers(told: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for name, value in told.items():
+def _numbers(shown: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in shown.items():
         for label, number in value.items() if isinstance(value, Mapping) else [(name, value)]:
             if isinstance(number, (bool, int, float)):
                 yield label, float(number)
 
 
-def _page(headline: str, told: Mapping[str, Any]) -> str:
-    return f"<p>{html.escape(headline)}</p><pre>{html.escape(json.dumps(told, indent=1))}</pre>"
+def _page(summary: str, shown: Mapping[str, Any]) -> str:
+    return f"<p>{html.escape(summary)}</p><pre>{html.escape(json.dumps(shown, indent=1))}</pre>"

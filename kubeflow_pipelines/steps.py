@@ -6,6 +6,7 @@ from kfp import dsl, kubernetes
 from kfp.dsl import HTML, Artifact, Metrics, Output
 
 from mediscale.core.settings import Settings
+from mediscale.core.stage import Stage
 
 IMAGE = "mediscale-platform:0.1.0-python3.11"
 """The platform's environment in an image; a cluster's registry is put before it by its own image policy."""
@@ -15,11 +16,14 @@ INPUTS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
-def extract(source: str, path: str, dataset: str, size: str, home: str, config: dict[str, Any]) -> str:
+def prepare_source(
+    source: str, path: str, dataset: str, size: str, home: str, config: dict[str, Any], run_id: str, job: str
+) -> str:
     """A hospital's own files, or a synthetic hospital of that size."""
     from kubeflow_pipelines import component
 
-    return component.extract(home, config, size=size, source=source, path=path, dataset=dataset)
+    which = {"size": size, "source": source, "path": path, "dataset": dataset}
+    return component.prepare_source(home, config, run_id, job, **which)
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
@@ -28,6 +32,8 @@ def stage(
     task: str,
     home: str,
     config: dict[str, Any],
+    run_id: str,
+    job: str,
     metrics: Output[Metrics],
     report: Output[HTML],
     record: Output[Artifact],
@@ -41,7 +47,7 @@ def stage(
     """Runs one stage on the results of up to six others; its result, as JSON, holds references only."""
     from kubeflow_pipelines import component
 
-    done = component.run(name, task, home, config, [first, second, third, fourth, fifth, sixth])
+    done = component.run(name, task, home, config, run_id, job, [first, second, third, fourth, fifth, sixth])
     metrics.metadata.update(done.metrics)
     record.metadata.update(done.tables)
     done.write(report=report.path, record=record.path)
@@ -50,7 +56,6 @@ def stage(
 
 HOME = "/mediscale"
 """Where a cluster's steps find the volume that they share."""
-LONGEST_SECONDS = 4 * 3600
 
 
 class Cluster(NamedTuple):
@@ -66,60 +71,23 @@ NONE = Cluster()
 """This machine: processes that share its disk and its environment."""
 
 
-class Resources(NamedTuple):
-    """What a step asks of the cluster."""
-
-    cpu: str
-    memory: str
-    accelerator: str = ""
-    """Resource name of the one that it asks for, such as ``nvidia.com/gpu``; empty: none."""
-
-
-SPARK = Resources(cpu="2", memory="6G")
-SMALL = Resources(cpu="1", memory="3G")
-TRAINING = Resources(cpu="4", memory="8G")
-"""Trees: XGBoost's threads on four cores beat a GPU's start at the sizes of one hospital."""
-NOTES = Resources(cpu="4", memory="12G")
-"""The step that gets the cluster's accelerator where MEDISCALE_KFP_ACCELERATOR names one."""
-
-RESOURCES = {
-    "bronze": SPARK,
-    "quality": SPARK,
-    "silver": SPARK,
-    "labels": SPARK,
-    "gold": SPARK,
-    "deidentify": SPARK,
-    "note_tokens": SPARK,
-    "training_set": SPARK,
-    "risk_model": TRAINING,
-    "note_model": NOTES,
-    "combination": SPARK,
-    "evaluate": SPARK,
-}
-
-
-def wanted_by(stage: str, accelerator: str = "") -> Resources:
-    """What a stage's step asks for, on a cluster whose accelerator is this one."""
-    wanted = RESOURCES.get(stage, SMALL)
-    return wanted._replace(accelerator=accelerator) if wanted is NOTES else wanted
-
-
-def place(task: dsl.PipelineTask, wanted: Resources, cluster: Cluster) -> dsl.PipelineTask:
+def place(task: dsl.PipelineTask, stage: Stage, cluster: Cluster) -> dsl.PipelineTask:
     """Asks for the resources; switches Kubeflow's cache off, because the stages' own keys decide; retries twice."""
+    wanted = stage.resources
     task.set_cpu_request(wanted.cpu).set_cpu_limit(wanted.cpu)
     task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
-    if wanted.accelerator:
-        task.set_accelerator_type(wanted.accelerator).set_accelerator_limit(1)
-    _on_cluster(task, cluster)
+    if wanted.accelerator and cluster.accelerator:
+        task.set_accelerator_type(cluster.accelerator).set_accelerator_limit(1)
+    _on_cluster(task, stage, cluster)
     return task.set_caching_options(False).set_retry(2, backoff_duration="60s", backoff_factor=2)
 
 
-def _on_cluster(task: dsl.PipelineTask, cluster: Cluster) -> None:
+def _on_cluster(task: dsl.PipelineTask, stage: Stage, cluster: Cluster) -> None:
     if cluster.image:
         task.set_container_image(cluster.image)
     if cluster.claim:
         kubernetes.mount_pvc(task, cluster.claim, HOME)
-        kubernetes.set_timeout(task, LONGEST_SECONDS)
+        kubernetes.set_timeout(task, stage.timeout_seconds)
     if cluster.secret:
         for name in _OF_EVERY_STEP:
             kubernetes.use_secret_as_env(task, cluster.secret, {name: name}, optional=True)

@@ -6,13 +6,13 @@ from typing import Any
 from kfp import compiler, dsl
 from kfp.dsl.graph_component import GraphComponent
 
-from kubeflow_pipelines import steps
-from mediscale.pipeline import steps as graph
+from kubeflow_pipelines import steps as components
+from mediscale.pipeline import call, steps
 
 COMPILED = Path(__file__).with_name("train_pipeline.yaml")
 
 
-def layout(cluster: steps.Cluster = steps.NONE) -> GraphComponent:
+def layout(cluster: components.Cluster = components.NONE) -> GraphComponent:
     """The pipeline, for this machine's runner or for a cluster."""
 
     @dsl.pipeline(name="mediscale-train", description="From an extract to a promotion decision per task.")
@@ -22,6 +22,7 @@ def layout(cluster: steps.Cluster = steps.NONE) -> GraphComponent:
         dataset: str = "",
         size: str = "",
         home: str = "",
+        run_id: str = "",
         config: dict[str, Any] = {},  # noqa: B006 -- Kubeflow reads the default, nothing changes it
     ) -> None:
         """The loop's steps, each on the results of those that ``mediscale.pipeline.steps`` names.
@@ -32,21 +33,24 @@ def layout(cluster: steps.Cluster = steps.NONE) -> GraphComponent:
             dataset: Name in the lake.
             size: Of the synthetic hospital: tiny, small or large.
             home: MEDISCALE_HOME, as the pods see it; empty takes it from their environment.
+            run_id: What the run is to be called in the lake; empty takes Kubeflow's own id.
             config: Per stage, parameters that are not the defaults: {"risk_model": {"rounds": 100}}.
         """
         which = {"source": source, "path": path, "dataset": dataset, "size": size}
-        begin = steps.extract(**which, home=home, config=config)
-        done = {graph.EXTRACT: steps.place(begin, steps.SPARK, cluster)}
-        for node in graph.nodes(graph.LOOP):
+        run = {"home": home, "config": config, "run_id": run_id, "job": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+        begin = components.prepare_source(**which, **run).set_display_name(steps.PREPARE_SOURCE)
+        synthetic = call.load(steps.SYNTHETIC.stage)
+        done = {steps.PREPARE_SOURCE: components.place(begin, synthetic, cluster)}
+        for node in steps.nodes(steps.RISK):
             upstream = [done[name].outputs["Output"] for name in node.upstream]
-            results = dict(zip(steps.INPUTS, upstream, strict=False))
-            task = steps.stage(name=node.stage, task=node.task, home=home, config=config, **results)
+            results = dict(zip(components.INPUTS, upstream, strict=False))
+            task = components.stage(name=node.stage, task=node.task, **run, **results)
             task.set_display_name(node.name)
-            done[node.name] = steps.place(task, steps.wanted_by(node.stage, cluster.accelerator), cluster)
+            done[node.name] = components.place(task, call.load(node.stage), cluster)
 
     return train
 
 
-def compile_to(path: Path, cluster: steps.Cluster = steps.NONE) -> None:
+def compile_to(path: Path, cluster: components.Cluster = components.NONE) -> None:
     """Writes the pipeline as YAML; the same source gives the same bytes."""
     compiler.Compiler().compile(layout(cluster), str(path))

@@ -33,7 +33,7 @@ def to_judge(settings: Settings, dataset: str, task: Task, model: ModelRef | Non
         NotFoundError: no version is served, nothing says what it was trained on, or nothing was logged yet.
     """
     model = model or version(settings, dataset, task)
-    made = [*calls.of_stage(settings, "risk_model"), *calls.of_stage(settings, "combination")]
+    made = [*calls.of_stage(settings, "risk_model"), *calls.of_stage(settings, "late_fusion")]
     trained = [m for m in made if _about(m.result) == model]
     if not trained:
         raise NotFoundError(f"The lake has no record of {model}'s training; name its training set yourself.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mediscale.core.annotations import PatientCount
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
@@ -32,9 +33,9 @@ first have an outcome, and those are other patients than the ones who are still 
 class Performance(Frozen):
     """What the matured outcomes say of one version; ``auroc`` and ``brier`` are null while not estimable."""
 
-    n: int
+    n: PatientCount
     """Ripe predictions whose outcome is known."""
-    events: int
+    events: PatientCount
     auroc: Estimate | None = None
     brier: Estimate | None = None
 

@@ -5,13 +5,16 @@ and a drift that is over does not either. Windows that share predictions count o
 is a second reason: the answers rank patients worse than the held-out evidence promised, without overlap of intervals.
 """
 
-from typing import Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 from pydantic import Field, NaiveDatetime, model_validator
 
+from mediscale.core.caller import now
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import Context, Stage
 from mediscale.core.tasks import Task
 from monitoring import outcomes as performance
 from monitoring.drift import drift
@@ -115,3 +118,21 @@ def _refuse_mixed(params: Params) -> None:
     starts = [window.start for window in params.windows]
     if starts != sorted(starts):
         raise UsageError("The windows are not in the order of time; give the oldest first.")
+
+
+def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """The judged windows of the served version and the outcomes that are certain now, where no windows are named."""
+    if {"dataset", "task"} <= known.keys() and "windows" not in known:
+        from monitoring import monitoring_inputs
+
+        yield Context(monitoring_inputs.judged(settings, known["dataset"], known["task"], now()))
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="retrain or keep",
+    summary=lambda r: str(r.reason),
+    runtime_inputs=runtime_inputs,
+)

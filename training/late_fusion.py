@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mediscale.core.annotations import RuntimeInput
 from mediscale.core.errors import InputError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tasks import Task
 from mediscale.inference import model_files, tabular
 from mediscale.inference.model_spec import NOTES_FOLDER, PREDICTOR_FILE, Combination, PredictorSpec
@@ -43,11 +45,11 @@ LEAST_PROBABILITY = 0.9
 class Params(Frozen):
     """Two versions of the same task; without a note model there is nothing to do."""
 
-    dataset: str
-    task: Task
-    training_set: TableRef
-    model: ModelRef
-    note_model: NoteModel | None
+    dataset: RuntimeInput[str]
+    task: RuntimeInput[Task]
+    training_set: RuntimeInput[TableRef]
+    model: RuntimeInput[ModelRef]
+    note_model: RuntimeInput[NoteModel | None]
 
 
 class Result(Frozen):
@@ -213,7 +215,7 @@ def _training(
     return Training(
         name=spec.name,
         key=key,
-        stage="combination",
+        stage="late_fusion",
         task=spec.task,
         kind="together",
         params=params.model_dump(mode="json"),
@@ -232,3 +234,13 @@ def _save(files: Mapping[str, bytes], folder: Path) -> None:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="notes and table together",
+    summary=lambda r: str(r.reason),
+    resources=SPARK,
+)

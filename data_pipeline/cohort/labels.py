@@ -29,11 +29,13 @@ from data_pipeline.cohort.bitemporal import standing
 from data_pipeline.cohort.prediction_times import ADULT_YEARS
 from data_pipeline.cohort.stays import TRANSFER_GAP, Known, Patient, Stay, Visit, patients
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import Provides
+from data_pipeline.ingest.source import Provides, SourceName
+from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import LABELS
 from mediscale.core.tasks import Task
 
@@ -71,12 +73,12 @@ NEEDED: dict[Task, tuple[Provides, ...]] = {
 
 
 class Params(Frozen):
-    dataset: str
-    source: str
-    events: TableRef
-    shards: int
-    task: Task
-    absent: tuple[str, ...] = ()
+    dataset: RuntimeInput[str]
+    source: RuntimeInput[SourceName]
+    events: RuntimeInput[TableRef]
+    shards: RuntimeInput[int]
+    task: RuntimeInput[Task]
+    absent: RuntimeInput[tuple[str, ...]] = ()
     """Files that the extract does not have (bronze says so)."""
     as_of: datetime | None = None
     """Only what was known at this time (naive UTC) is seen; None: everything, taken to be completely followed up."""
@@ -84,11 +86,11 @@ class Params(Frozen):
 
 class Result(Frozen):
     labels: TableRef
-    flow: dict[str, int]
+    flow: dict[str, PatientCount]
     """Counts in order: visits left after each step, then what happened in the cohort."""
-    at_risk: int
+    at_risk: PatientCount
     """Rows of the cohort."""
-    positives: int
+    positives: PatientCount
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -261,3 +263,13 @@ def _refuse_empty(params: Params, flow: dict[str, int]) -> None:
             f"{_NEEDS[lost_at]} ({count(flow[before])} left at the step before, {before!r}). "
             "Check which tables the extract has, or leave this task out."
         )
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="who is at risk, what came",
+    summary=lambda r: f"{count(r.at_risk)} stays at risk, {count(r.positives)} with the outcome",
+    resources=SPARK,
+)

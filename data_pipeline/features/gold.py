@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 from data_pipeline import shards as by_shard
 from data_pipeline.cohort.bitemporal import Floats
 from data_pipeline.features import kernel as features
+from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import LeakError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import FEATURES
 from mediscale.core.tasks import Task
 from mediscale.storage import lake
@@ -26,11 +28,11 @@ _ASKED = ("subject_id", "visit_id", "admission_time", "prediction_time")
 
 
 class Params(Frozen):
-    dataset: str
-    events: TableRef
-    labels: TableRef
-    task: Task
-    shards: int
+    dataset: RuntimeInput[str]
+    events: RuntimeInput[TableRef]
+    labels: RuntimeInput[TableRef]
+    task: RuntimeInput[Task]
+    shards: RuntimeInput[int]
     as_of: datetime | None = None
     """Assertions known later (naive UTC) are not even read: a backfilled night gives what the night itself had."""
     audited_per_shard: int = 8
@@ -38,7 +40,7 @@ class Params(Frozen):
 
 class Result(Frozen):
     features: TableRef
-    audited: int
+    audited: PatientCount
     """Predictions that were computed a second time without the future."""
     leaks: int
     """How many of them differed; always 0, for otherwise there is no result."""
@@ -113,3 +115,15 @@ def _schema(task: Task) -> Any:
     for name in features.names(task):
         schema = schema.add(name, "double")
     return schema
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="features as known then",
+    summary=lambda r: (
+        f"features as known then; {r.audited:,} rows recomputed without the future, none differs"
+    ),
+    resources=SPARK,
+)

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tasks import Task
 from mediscale.storage import lake
 
@@ -34,18 +36,18 @@ _KEY = ["subject_id", "visit_id", "prediction_time"]
 
 
 class Params(Frozen):
-    dataset: str
-    events: TableRef
-    labels: TableRef
-    features: TableRef
-    task: Task
+    dataset: RuntimeInput[str]
+    events: RuntimeInput[TableRef]
+    labels: RuntimeInput[TableRef]
+    features: RuntimeInput[TableRef]
+    task: RuntimeInput[Task]
     least_per_class: int = 5
     """Training patients' rows needed with and without the outcome: with fewer, trees learn single patients."""
 
 
 class Result(Frozen):
     training_set: TableRef
-    counts: dict[str, dict[str, int]]
+    counts: dict[str, dict[str, PatientCount]]
     """For each split its rows ``n``, ``events`` (outcome happened) and ``subjects``."""
 
 
@@ -155,3 +157,11 @@ def _ethnicity(text: "Column") -> "Column":
     for name, pattern in reversed(ETHNICITIES):
         group = f.when(told.rlike(pattern), name).otherwise(group)
     return group
+
+
+def _summary(result: Result) -> str:
+    splits = (f"{split} {count(of['n'])}/{count(of['events'])}" for split, of in result.counts.items())
+    return f"stays/outcomes: {', '.join(splits)}"
+
+
+STAGE = Stage(Params, Result, run, display_name="freeze the training set", summary=_summary, resources=SPARK)

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import Source
+from data_pipeline.ingest.source import Source, SourceName
+from mediscale.core.annotations import Digest, RuntimeInput
 from mediscale.core.errors import InputError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Stage
 
 if TYPE_CHECKING:
     from pyarrow.csv import CSVStreamingReader
@@ -27,18 +29,16 @@ CONCURRENT_TABLES = 4
 
 
 class Params(Frozen):
-    source: str
+    source: RuntimeInput[SourceName]
     """Name of a file in ``data_pipeline/ingest/sources``, without its extension."""
-    dataset: str
-    path: str
+    dataset: RuntimeInput[str]
+    path: RuntimeInput[str]
     """Folder of the extract, absolute or relative to the home folder."""
-    extract_digest: str
+    extract_digest: RuntimeInput[Digest]
     """``data_pipeline.ingest.source.digest_of`` the folder, so that changed files are landed anew."""
 
 
 class Result(Frozen):
-    source: str
-    dataset: str
     bronze: dict[str, TableRef]
     absent: tuple[str, ...]
     """Files of optional tables that the extract does not have."""
@@ -64,8 +64,6 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         land = partial(_land, settings, params.dataset, root, key)
         refs = list(pool.map(land, files, files.values(), (headers[name] for name in files)))
     return Result(
-        source=params.source,
-        dataset=params.dataset,
         bronze=dict(zip(files, refs, strict=True)),
         absent=source.lacks(files),
         rows=rows,
@@ -173,3 +171,13 @@ def _land(
     file = f.lit(path.relative_to(root).as_posix()).alias("file")
     line = (f.monotonically_increasing_id() + 2).alias("line")
     return spark.write(settings, rows.select("*", file, line), dataset, f"bronze_{name}", key)
+
+
+def _summary(result: Result) -> str:
+    absent = f"; not in the extract: {', '.join(result.absent)}" if result.absent else ""
+    return f"{result.rows:,} rows of {len(result.bronze)} tables landed as they came{absent}"
+
+
+STAGE = Stage(
+    Params, Result, run, display_name="land the extract as it came", summary=_summary, resources=SPARK
+)

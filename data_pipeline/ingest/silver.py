@@ -3,20 +3,22 @@
 from typing import TYPE_CHECKING
 
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import Source
+from data_pipeline.ingest.source import Source, SourceName
+from mediscale.core.annotations import RuntimeInput
 from mediscale.core.errors import InputError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Stage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
 class Params(Frozen):
-    source: str
-    dataset: str
-    facts: TableRef
-    bronze: dict[str, TableRef]
+    source: RuntimeInput[SourceName]
+    dataset: RuntimeInput[str]
+    facts: RuntimeInput[TableRef]
+    bronze: RuntimeInput[dict[str, TableRef]]
     shards: int = 8
 
 
@@ -111,3 +113,13 @@ def _laid_out(facts: "DataFrame", shards: int) -> "DataFrame":
     previous = f.lag("available_time").over(same)
     marked = sharded.withColumn("other_unit", f.coalesce(previous == f.col("available_time"), f.lit(False)))
     return marked.where(~f.col("other_unit"))
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="events of every patient",
+    summary=lambda r: f"{r.event_count:,} events in {r.shards} shards of patients",
+    resources=SPARK,
+)

@@ -20,11 +20,12 @@ declared under ``columns``; a value that cannot be read as its type is null ther
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from mediscale.core.annotations import Declaration
 from mediscale.core.concepts import TREATMENTS, by_name
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.refs import Frozen
@@ -303,3 +304,7 @@ def combined_digest(digests: dict[str, str]) -> str:
     return hashlib.sha256(
         "".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode()
     ).hexdigest()
+
+
+SourceName = Annotated[str, Declaration(load)]
+"""Name of a source; its parsed file is part of the key of a call."""

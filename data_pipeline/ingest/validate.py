@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from data_pipeline.ingest import source as sources
+from data_pipeline.ingest.source import SourceName
+from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError
+from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import FACTS, Rule, Table
 
 if TYPE_CHECKING:
@@ -26,9 +30,9 @@ FEW = 20
 
 
 class Params(Frozen):
-    source: str
-    dataset: str
-    bronze: dict[str, TableRef]
+    source: RuntimeInput[SourceName]
+    dataset: RuntimeInput[str]
+    bronze: RuntimeInput[dict[str, TableRef]]
     max_quarantine_share: float = Field(0.05, ge=0, le=1)
     """Of the facts of one table, the share that may break one rule."""
 
@@ -39,8 +43,8 @@ class Result(Frozen):
     docs: str
     """Folder of the data docs, relative to the home folder."""
     judged: int
-    quarantined: int
-    reasons: dict[str, int]
+    quarantined: PatientCount
+    reasons: dict[str, PatientCount]
     """Rows that break each rule; a row may break several."""
 
 
@@ -185,3 +189,12 @@ def _too_many(verdicts: list[Verdict], failed: list[str], params: Params) -> Qua
         f"{params.dataset}/quarantine with file and line: correct the extract or the source {params.source}, or allow "
         "more with max_quarantine_share."
     )
+
+
+def _summary(result: Result) -> str:
+    worst = sorted(result.reasons.items(), key=lambda item: -item[1])[:3]
+    reasons = ", ".join(f"{count(n)} {name}" for name, n in worst)
+    return f"{result.judged:,} facts judged, {count(result.quarantined)} in quarantine ({reasons or 'none'})"
+
+
+STAGE = Stage(Params, Result, run, display_name="judge every fact", summary=_summary, resources=SPARK)

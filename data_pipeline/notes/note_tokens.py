@@ -1,13 +1,15 @@
 """Stage: the de-identified notes as token numbers, made once for every model that reads with the same tokenizer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_pipeline.notes import encoders
 from data_pipeline.notes.encoders import Encoder
+from mediscale.core.annotations import Digest, RuntimeInput
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tables import NOTE_TOKENS
 
 if TYPE_CHECKING:
@@ -15,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class Params(Frozen):
-    dataset: str
-    notes: TableRef | None
+    dataset: RuntimeInput[str]
+    notes: RuntimeInput[TableRef | None]
     """None where the extract has no notes."""
-    encoder: Encoder = Encoder()
+    encoder: RuntimeInput[Encoder] = Encoder()
 
 
 class Result(Frozen):
     note_tokens: TableRef | None
     encoder: Encoder
-    tokenizer: str
+    tokenizer: Digest
     """SHA-256 of the tokenizer."""
     token_count: int
 
@@ -67,3 +69,20 @@ def _work(batches: "Iterator[pa.RecordBatch]", tokenizer: str, revision: str) ->
         yield pa.RecordBatch.from_arrays(
             [made[name] if name in made else batch[name] for name in schema.names], schema=schema
         )
+
+
+def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """The encoder that the settings name."""
+    if "encoder" not in known:
+        yield Context({"encoder": encoders.chosen(settings)})
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="tokenize the notes",
+    summary=lambda r: f"{r.token_count:,} tokens for {r.encoder.name}" if r.note_tokens else "no notes",
+    resources=SPARK,
+    runtime_inputs=runtime_inputs,
+)

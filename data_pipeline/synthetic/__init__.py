@@ -23,9 +23,11 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 from pydantic import Field, NaiveDatetime, ValidationError
 
 from data_pipeline.notes.deidentification import pseudonym_secret as surrogate_key
+from mediscale.core.annotations import Digest, RuntimeInput
 from mediscale.core.datasets import DATASET_PATTERN
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Stage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,10 +42,10 @@ FINISHED = "EXTRACT.json"
 
 
 class Params(Frozen):
-    size: Literal["tiny", "small", "large"] = "small"
+    size: RuntimeInput[Literal["tiny", "small", "large"]] = "small"
     """250, 6,000 or 40,000 patients; about 1.4 visits each."""
     seed: int = Field(20260101, ge=0)
-    dataset: str = Field("synthetic", pattern=DATASET_PATTERN)
+    dataset: RuntimeInput[str] = Field("synthetic", pattern=DATASET_PATTERN)
     patients: int | None = Field(None, ge=1)
     """Instead of the size's number."""
     days: int | None = Field(None, ge=30)
@@ -59,7 +61,7 @@ class Result(Frozen):
     dataset: str
     path: str
     """Folder of the extract, relative to the home folder."""
-    extract_digest: str
+    extract_digest: Digest
     oracle: str
     """File of the true probabilities, relative to the home folder: subject_id, hadm_id (of the first admission of a
     merged stay), task, prediction_time, probability."""
@@ -245,3 +247,13 @@ def _block(seed: int, block: int, people: "Subjects", visits: "Visits") -> Block
     if block == 0:
         tables |= {"hosp/d_labitems": laboratory.d_labitems(), "icu/d_items": vital_signs.d_items()}
     return Block(tables, truth(people, visits, encounters.hadm_id), written, len(visits))
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="make a synthetic hospital",
+    summary=lambda r: f"{r.visits:,} visits of {r.patients:,} synthetic patients",
+    resources=SPARK,
+)

@@ -14,15 +14,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
+from mediscale.core import caller
 from mediscale.core.datasets import SIZES
 from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.settings import Settings
-from mediscale.pipeline import runtime_inputs
+from mediscale.pipeline.call import RunConfig
+from mediscale.pipeline.runtime_inputs import Source
 
 ROOT = Path(__file__).parents[2]
 AIRFLOW = ROOT / ".venv-airflow" / "bin" / "airflow"
@@ -75,20 +77,19 @@ def _check_dag_defaults() -> None:
         from data_pipeline.ingest.source import load
 
         load(source)
-    runtime_inputs.check_choice("", source, path, dataset)
+    Source(source=source, path=path, dataset=dataset).check()
 
 
 _PARAM_DEFAULTS = {"source": "synthetic", "path": None, "dataset": None, "size": "small"}
 """Values of the DAG's parameters that the caller leaves empty; MEDISCALE_SOURCE and its like do not count then."""
 
 
-def run_loop(
-    settings: Settings, params: Mapping[str, str], config: Mapping[str, Mapping[str, Any]], log: TextIO
-) -> bool:
+def run_loop(settings: Settings, which: Source, config: RunConfig, run_id: str, log: TextIO) -> bool:
     """Runs the loop's DAG once with ``airflow dags test``: without a scheduler or a server; whether it succeeded."""
-    env = environment(settings) | {"MEDISCALE_ACTOR": runtime_inputs.actor()}
+    env = environment(settings) | {"MEDISCALE_ACTOR": caller.actor()}
     migrate(env, log)
-    conf = {name: value or _PARAM_DEFAULTS[name] for name, value in params.items()} | {"config": config}
+    params = {name: value or _PARAM_DEFAULTS[name] for name, value in which.model_dump().items()}
+    conf = {**params, "config": config, "run_id": run_id}
     command = [str(AIRFLOW), "dags", "test", "mediscale_loop", "--conf", json.dumps(conf)]
     return subprocess.run(command, env=env, stdout=log, stderr=log, check=False).returncode == 0
 

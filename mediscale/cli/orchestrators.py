@@ -1,9 +1,9 @@
-"""A run whose stages are called by Kubeflow or by Airflow. Afterwards the CLI's loop finds every one of them done.
+"""Orchestrators: a run whose stages are called by Kubeflow's local runner or by Airflow.
 
-What a runner prints goes to a log in the home: a person sees one line, or the one sentence of the stage that failed.
+The CLI then goes on under the same run id and finds every stage done. What an orchestrator prints goes to a log in the
+home: a person sees one line, or the one sentence of the stage that failed.
 """
 
-from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TextIO
@@ -11,15 +11,16 @@ from typing import TextIO
 from mediscale.core.errors import MediscaleError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.pipeline import call
+from mediscale.pipeline.call import RunConfig
 from mediscale.pipeline.progress import Progress
+from mediscale.pipeline.runtime_inputs import Source
+from mediscale.storage.locks import exclusive
 
 OURS = "mediscale: "
 """How the CLI and the components print a stage's own sentence."""
 
 
-def orchestrate(
-    runner: str, settings: Settings, which: Mapping[str, str], config: call.RunConfig | None = None
-) -> None:
+def orchestrate(runner: str, settings: Settings, which: Source, config: RunConfig, run_id: str) -> None:
     """Takes an extract to its promotion decisions by ``kubeflow`` (its local runner) or ``airflow``.
 
     Raises:
@@ -28,49 +29,48 @@ def orchestrate(
         BusyError: the dataset is being run.
         MediscaleError: a stage failed; the message is its own sentence.
     """
-    call.check(config or {})
-    which = {**which, "path": _checked(which)}
-    name = which["dataset"] or which["source"] or "synthetic"
-    log = settings.home / "logs" / f"{runner}-{name}.log"
+    call.check(config)
+    which = which.model_copy(update={"path": _checked(which)})
+    log = settings.home / "logs" / f"{runner}-{which.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     progress = Progress()
     progress.console.print(
         f"  each stage as a process of its own by {runner}; it tells {log}", soft_wrap=True
     )
     with (
-        call.exclusive(settings, f"run-{name}", "A run of this dataset"),
+        exclusive(settings, f"run-{which.name}", "A run of this dataset"),
         log.open("w", buffering=1) as stream,
         progress.step(runner) as step,
     ):
-        if not _RUN[runner](settings, which, config or {}, stream):
+        if not _RUN[runner](settings, which, config, run_id, stream):
             raise MediscaleError(sentence(log))
-        step.did = "every stage done"
+        step.summary = "every stage done"
 
 
-def _checked(which: Mapping[str, str]) -> str:
+def _checked(which: Source) -> str:
     """The extract's folder as a step finds it wherever it runs here; empty for a synthetic hospital."""
     from data_pipeline.ingest import source
 
-    if not which["source"]:
+    if not which.source:
         return ""
-    source.load(which["source"])
-    path = Path(which["path"]).resolve()
+    source.load(which.source)
+    path = Path(which.path).resolve()
     if not path.is_dir():
-        raise UsageError(f"There is no folder {which['path']}; --path names the extract's.")
+        raise UsageError(f"There is no folder {which.path}; --path names the extract's.")
     return str(path)
 
 
-def _kubeflow(settings: Settings, which: Mapping[str, str], config: call.RunConfig, log: TextIO) -> bool:
+def _kubeflow(settings: Settings, which: Source, config: RunConfig, run_id: str, log: TextIO) -> bool:
     from kubeflow_pipelines import local
 
     with redirect_stdout(log):
-        return local.run(settings, {**which, "config": config})
+        return local.run(settings, {**which.model_dump(), "config": config, "run_id": run_id})
 
 
-def _airflow(settings: Settings, which: Mapping[str, str], config: call.RunConfig, log: TextIO) -> bool:
+def _airflow(settings: Settings, which: Source, config: RunConfig, run_id: str, log: TextIO) -> bool:
     from mediscale.cli import local_airflow
 
-    return local_airflow.run_loop(settings, which, config, log)
+    return local_airflow.run_loop(settings, which, config, run_id, log)
 
 
 _RUN = {"kubeflow": _kubeflow, "airflow": _airflow}

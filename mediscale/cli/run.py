@@ -1,19 +1,44 @@
-"""``mediscale run``: an extract through the whole loop, with progress shown, and what a person reads at its end."""
+"""Verbs of the data scientist: run a pipeline, live through simulated nights, look at runs, reports and stages."""
 
-from mediscale.core.errors import QualityError
-from mediscale.core.settings import Settings
-from mediscale.pipeline import call, headlines, local, runtime_inputs, steps
-from mediscale.simulation import rehearsal
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mediscale.cli.verbs import Verb, add_config, add_source, config_of, settings, source_of
+
+if TYPE_CHECKING:
+    from mediscale.core.settings import Settings
+    from mediscale.pipeline.call import RunConfig
+    from mediscale.pipeline.local import Run
+    from mediscale.pipeline.runtime_inputs import Source
+    from mediscale.storage.lineage import Run as ListedRun
 
 
-def run(
-    settings: Settings,
-    size: str = "",
-    source: str = "",
-    path: str = "",
-    dataset: str = "",
-    config: call.RunConfig | None = None,
-) -> int:
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    add_source(parser)
+    add_config(parser)
+    parser.add_argument(
+        "--runner",
+        choices=("cli", "kubeflow", "airflow"),
+        default="cli",
+        help="who calls the stages: this process, or a process each by Kubeflow or Airflow",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from mediscale.storage import calls
+
+    which, config = source_of(options), config_of(options.set)
+    config.setdefault("promotion", {}).setdefault("aim", "production")  # whoever types this asks for it
+    run_id = calls.new_run_id(options.runner)
+    if options.runner != "cli":
+        from mediscale.cli import orchestrators
+
+        orchestrators.orchestrate(options.runner, settings(), which, config, run_id)
+    return run_locally(settings(), which, config, run_id)
+
+
+def run_locally(settings: "Settings", which: "Source", config: "RunConfig", run_id: str) -> int:
     """Takes an extract, a hospital's own or a synthetic one, through the loop; returns the exit code.
 
     Raises:
@@ -21,30 +46,111 @@ def run(
         InputError: the extract can't be read.
         BusyError: another run of this dataset is going on.
     """
-    runtime_inputs.check_choice(size, source, path, dataset)
-    call.check(config or {})
-    name = dataset or source or "synthetic"
-    with call.exclusive(settings, f"run-{name}", f"A run of {name}"):
-        this = local.Run(settings, name, config or {})
-        with this.progress.step("extract") as step:
-            extract = runtime_inputs.extract(settings, size, source, path, dataset, this.config)
-            step.did = headlines.of_extract(extract)
-        results: local.Results = {steps.EXTRACT: extract}
-        local.to_decisions(this, results)
-        if not source:
+    from mediscale.pipeline import call, local, steps
+    from mediscale.simulation import rehearsal
+    from mediscale.storage.locks import exclusive
+
+    which.check()
+    call.check(config)
+    with exclusive(settings, f"run-{which.name}", f"A run of {which.name}"):
+        this = local.Run(settings, which.name, run_id, config)
+        results = local.run_pipeline(this, steps.RISK, local.prepare_source(this, which))
+        if not which.source:
             rehearsal.rehearse(this, results)
-        return conclude(this)
+        return _conclude(this)
 
 
-def conclude(this: local.Run) -> int:
+def _conclude(this: "Run") -> int:
     """The report, the table, the metrics, the decisions and the next commands; the exit code."""
     from mediscale import report
     from mediscale.cli import summary
+    from mediscale.core.errors import QualityError
 
+    page: Path | None = None
     if this.decisions:
         with this.progress.step("report") as step:
-            model = next(iter(this.decisions.values())).model
-            this.report, untold = report.publish(this.settings, f"{model.name}/{model.version}")
-            step.did = untold or "one page for everybody; the run and its stages in MLflow"
-    summary.show(this)
+            decided = next(iter(this.decisions.values())).record.run_id  # where all is cached, an earlier run
+            page, untold = report.publish(this.settings, decided)
+            step.summary = untold or "one page for everybody; the run and its stages in MLflow"
+    summary.show(this, page)
     return 0 if this.decisions else QualityError.exit_code
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--nights", type=int, default=14)
+    parser.add_argument(
+        "--size",
+        choices=("tiny", "small"),
+        default="small",
+        help="of the synthetic hospital: 1,500 patients, too few to promote a model, or 6,000 (default)",
+    )
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from mediscale.simulation import nights
+
+    return nights.run(settings(), options.nights, options.size)
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", help="only runs of this dataset")
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from mediscale.storage.lineage import Lineage
+
+    found = [run for run in Lineage(settings()).runs() if options.dataset in (None, run.dataset)]
+    if not found:
+        print("No run has called a stage in this home yet; type `mediscale run`.")
+    for run in found:
+        print(_line(run))
+    return 0
+
+
+def _line(run: "ListedRun") -> str:
+    own = len(run.calls) - len(run.cached)
+    decided = "; ".join(f"{call.task} {_decision(call.result)}" for call in run.decisions)
+    return (
+        f"{run.started_at:%Y-%m-%d %H:%M}  {run.run_id:<40} {run.dataset:<16} "
+        f"{own:>3} calls, {len(run.cached):>2} cached  {decided}"
+    ).rstrip()
+
+
+def _decision(result: dict[str, object]) -> str:
+    return "promoted" if result["promoted"] else "staged" if result["staged"] else "refused"
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run",
+        nargs="?",
+        default="",
+        metavar="RUN",
+        help="a run of `mediscale runs`, a dataset, a version as NAME/3, or the beginning of a call's key (default: "
+        "the newest run)",
+    )
+    parser.add_argument("--output", type=Path, help="file to write (default: in the home's reports)")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from mediscale import report
+
+    print(report.write(settings(), options.run, options.output))
+    return 0
+
+
+def _stages(_options: argparse.Namespace) -> int:
+    from mediscale.pipeline import call, steps
+
+    for name, module in steps.STAGES.items():
+        print(f"{name:<18} {call.load(name).display_name:<36} {module}")
+    return 0
+
+
+VERBS = (
+    Verb("run", "take an extract through the whole loop", _run, _add_run),
+    Verb("simulate", "live through nights of a synthetic hospital, as the DAGs do", _simulate, _add_simulate),
+    Verb("runs", "list the runs: when, which calls were made or cached, what was decided", _runs, _add_runs),
+    Verb("report", "one page about a run: decision, evidence, how to do it again", _report, _add_report),
+    Verb("stages", "list the stages", _stages),
+)

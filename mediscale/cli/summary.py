@@ -20,7 +20,7 @@ PIPE_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
 
-def show(run: "Run") -> None:
+def show(run: "Run", report: Path | None) -> None:
     """Prints the summary to standard output."""
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print()
@@ -28,15 +28,15 @@ def show(run: "Run") -> None:
     for task, evidence in _evidence(run).items():
         console.print()
         console.print(_metrics(evidence))
-        console.print(f"[bold]decision[/]  {run.decisions[task].reason}")
+        console.print(f"[bold]decision[/]  {run.decisions[task].result.reason}")
     for task, sentence in run.refusals.items():
         console.print(f"\n[bold]{task}[/]: no model. {sentence}")
     if run.verdicts:
         console.print("\n[bold]watched[/]")
         for sentence in run.verdicts:
             console.print(f"  {sentence}")
-    if run.report is not None:
-        console.print(f"\n[bold]report[/]  {relative(run.report)}")
+    if report is not None:
+        console.print(f"\n[bold]report[/]  {relative(report)}")
     console.print("\n[bold]next[/]")
     for command in _next(run):
         console.print(f"  {command}", markup=False)
@@ -47,7 +47,7 @@ def _evidence(run: "Run") -> "dict[str, Evidence]":
     from training.evaluation import evaluation_report as evidence
 
     return {
-        task: evidence.read(run.settings, decision.evidence, decision.evidence_digest)
+        task: evidence.read(run.settings, decision.result.evidence, decision.result.evidence_digest)
         for task, decision in run.decisions.items()
     }
 
@@ -81,7 +81,7 @@ def _cells(estimate: "Estimate") -> tuple[str, str]:
 
 def _next(run: "Run") -> list[str]:
     settings = run.settings
-    promoted = any(decision.promoted for decision in run.decisions.values())
+    promoted = any(decision.result.promoted for decision in run.decisions.values())
     alias = "" if promoted else " --alias staging"
     commands = []
     if run.decisions:

@@ -1,130 +1,94 @@
-"""The one way into a stage: CLI, Kubeflow and Airflow all end in ``call``.
-
-A stage is a module with frozen ``Params`` and ``Result`` and ``run(params, settings, key) -> Result``. ``key`` is the
-identity of the call; a stage hands it to every write as the application transaction, so that a repeated call finds
-what an interrupted one already committed.
-"""
+"""The one way into a stage: CLI, Kubeflow and Airflow all end in ``call``."""
 
 import errno
-import fcntl
-import os
 import sqlite3
 import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from mediscale.core.errors import BusyError, MediscaleError, StorageError, UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import Stage, declarations, is_configurable
 from mediscale.pipeline import steps
-from mediscale.storage import calls
-
-STAGES: dict[str, str] = {
-    "synthetic": "data_pipeline.synthetic",
-    "bronze": "data_pipeline.ingest.bronze",
-    "quality": "data_pipeline.ingest.validate",
-    "silver": "data_pipeline.ingest.silver",
-    "deidentify": "data_pipeline.notes.deidentification.deidentify",
-    "note_tokens": "data_pipeline.notes.note_tokens",
-    "labels": "data_pipeline.cohort.labels",
-    "gold": "data_pipeline.features.gold",
-    "training_set": "data_pipeline.features.training_set",
-    "risk_model": "training.tabular.risk_model",
-    "note_model": "training.notes.note_model",
-    "combination": "training.late_fusion",
-    "evaluate": "training.evaluation.evaluate",
-    "promotion": "training.promotion.promotion",
-    "rehearsal": "mediscale.simulation.held_out_replay",
-    "rounds": "mediscale.simulation.daily_predictions",
-    "drift": "monitoring.drift.drift",
-    "retrain": "monitoring.retrain_decision",
-}
+from mediscale.storage import calls, lineage
+from mediscale.storage.calls import Call
+from mediscale.storage.locks import exclusive
 
 RunConfig = Mapping[str, Mapping[str, Any]]
 """Per stage of a run, the parameters that are not to be its defaults; the same for every task."""
 
-_NOT_CONFIGURED = frozenset(
-    {
-        "source",
-        "path",
-        "extract_digest",
-        "dataset",
-        "size",
-        "task",
-        "oracle",
-        "incumbent",
-        "sequence",
-        "actor",
-        "moved_at",
-        "surrogate_key",
-    }
-)
-"""What a run's own options say, and what callers find out themselves (``resolve``): a configuration that could say it
-too would decide by it."""
 
+@dataclass(frozen=True)
+class Finished:
+    """A finished call: its record, its result, and whether another run had made it before."""
 
-class Stage(Protocol):
-    """What every module named in ``STAGES`` provides."""
-
-    Params: type[BaseModel]
-    Result: type[BaseModel]
-
-    def run(self, params: Any, settings: Settings, key: str) -> BaseModel: ...
+    record: Call
+    result: Any
+    cached: bool
 
 
 def load(name: str) -> Stage:
-    """Imports a stage's module.
+    """Imports a stage.
 
     Raises:
         UsageError: there is no stage of that name.
     """
-    if name not in STAGES:
-        raise UsageError(f"There is no stage {name!r}; the stages are {', '.join(STAGES)}.")
-    return cast("Stage", import_module(STAGES[name]))
+    if name not in steps.STAGES:
+        raise UsageError(f"There is no stage {name!r}; the stages are {', '.join(steps.STAGES)}.")
+    stage: Stage = import_module(steps.STAGES[name]).STAGE
+    return stage
 
 
-def call(name: str, config: Mapping[str, Any], settings: Settings) -> BaseModel:
-    """Runs a stage, or returns what it returned before for the same key.
+def call(name: str, config: Mapping[str, Any], settings: Settings, run_id: str) -> Finished:
+    """Runs a stage, or finds what it did before under the same key; lists the call in the run.
 
-    ``config`` gives parameters by name. Leaves a manifest.
+    ``config`` gives parameters by name.
 
     Raises:
         UsageError: a parameter is missing, unknown or invalid.
         BusyError: the same stage is running on the same dataset, or the registry is locked.
-        StorageError: the disk is full or the lake can't be written.
+        StorageError: the disk is full, the lake can't be written, or an older version made it.
     """
-    stage = load(name)
-    params = fill(name, config)
-    code = calls.code_digest(STAGES[name])
-    key = calls.key_of(name, params, code)
+    stage, params = load(name), fill(name, config)
+    call_key = _key(name, params)
     with exclusive(settings, _scope(name, params), f"Stage {name}"):
-        finished = calls.find(settings, name, key)
-        if finished is not None:
-            return stage.Result.model_validate(finished.result)
-        started, clock = datetime.now(UTC), time.perf_counter()
-        with _readable_failures(name):
-            result = stage.run(params, settings, key)
-            outputs = _outputs(settings, result, inputs=set(_table_refs(params)))
-        calls.write(
-            settings,
-            calls.Manifest(
-                stage=name,
-                key=key,
-                params=params.model_dump(mode="json"),
-                code=code,
-                lock=calls.lock(),
-                result=result.model_dump(mode="json"),
-                outputs=outputs,
-                started_at=started,
-                seconds=round(time.perf_counter() - clock, 3),
-            ),
-        )
-    return result
+        record = calls.find(settings, name, call_key)
+        if record is None:
+            calls.check_layout(settings)
+            record = _run(name, stage, params, settings, call_key, run_id)
+        cached = calls.list_in_run(settings, run_id, record)
+    return Finished(record, stage.Result.model_validate(record.result), cached)
+
+
+def _run(name: str, stage: Stage, params: BaseModel, settings: Settings, key: str, run_id: str) -> Call:
+    started, clock = datetime.now(UTC), time.perf_counter()
+    inputs = lineage.artifact_ids(params)
+    with _readable_failures(name):
+        result = stage.run(params, settings, key)
+        outputs = _outputs(settings, result, set(_table_refs(params)))
+    record = Call(
+        stage=name,
+        key=key,
+        run_id=run_id,
+        params=params.model_dump(mode="json"),
+        code=calls.code_digest(steps.STAGES[name]),
+        lock=calls.lock(),
+        result=result.model_dump(mode="json"),
+        inputs=inputs,
+        produced=tuple(a for a in lineage.artifact_ids(result) if a not in inputs),
+        outputs=outputs,
+        started_at=started,
+        seconds=round(time.perf_counter() - clock, 3),
+    )
+    calls.write(settings, record)
+    return record
 
 
 def finished(name: str, config: Mapping[str, Any], settings: Settings) -> bool:
@@ -134,7 +98,11 @@ def finished(name: str, config: Mapping[str, Any], settings: Settings) -> bool:
 
 def key(name: str, config: Mapping[str, Any]) -> str:
     """The identity of a call with these arguments."""
-    return calls.key_of(name, fill(name, config), calls.code_digest(STAGES[name]))
+    return _key(name, fill(name, config))
+
+
+def _key(name: str, params: BaseModel) -> str:
+    return calls.key_of(name, params, declarations(params), calls.code_digest(steps.STAGES[name]))
 
 
 def fill(name: str, config: Mapping[str, Any]) -> BaseModel:
@@ -153,15 +121,17 @@ def check(config: RunConfig) -> None:
     """Refuses a run's configuration before anything is started.
 
     Raises:
-        UsageError: the loop has no such stage, or the stage has no such parameter or would refuse its value.
+        UsageError: the pipeline has no such stage, or the stage has no such parameter or would refuse its value, or the
+            run itself gives that parameter.
     """
-    known = ["synthetic", *(step.stage for step in steps.LOOP)]
+    known = [step.stage for step in (steps.SYNTHETIC, *steps.RISK)]
     for name, given in config.items():
         if name not in known:
             raise UsageError(f"A run has no stage {name!r} to configure; it has {', '.join(known)}.")
         if not isinstance(given, Mapping):
             raise UsageError(f"Stage {name}: its configuration is not parameters by name.")
-        if fixed := sorted(_NOT_CONFIGURED & given.keys()):
+        fields = load(name).Params.model_fields
+        if fixed := sorted(n for n in given if n in fields and not is_configurable(fields[n])):
             raise UsageError(
                 f"Stage {name}: {', '.join(fixed)} can't be configured; a run's own options give it, "
                 "or it is looked up."
@@ -179,10 +149,7 @@ def configured(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     return {
         field: value
         for field, value in params.items()
-        if field in fields.keys() - _NOT_CONFIGURED
-        and isinstance(value, bool | int | float | str)
-        and not fields[field].is_required()
-        and value != fields[field].default
+        if field in fields and is_configurable(fields[field]) and value != fields[field].default
     }
 
 
@@ -224,31 +191,6 @@ def _outputs(settings: Settings, result: BaseModel, inputs: set[TableRef]) -> tu
 
 def _scope(name: str, params: BaseModel) -> str:
     return "-".join([name, *(str(getattr(params, f)) for f in ("dataset", "task") if hasattr(params, f))])
-
-
-@contextmanager
-def exclusive(settings: Settings, scope: str, what: str) -> Iterator[None]:
-    """One holder of ``scope`` at a time; the kernel frees it when the holder dies, however it dies.
-
-    Raises:
-        BusyError: another process holds it; ``what`` begins the sentence.
-    """
-    folder = settings.home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{scope}.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise BusyError(
-                f"{what} is already running here (process {file.read().strip() or 'unknown'}); "
-                "wait for it to end, or stop that process, and run again."
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 @contextmanager

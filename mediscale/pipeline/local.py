@@ -1,12 +1,7 @@
-"""The loop as the CLI drives it: the stages of ``graph``, one after the other in this process, with progress shown.
-
-At its end stands, per task, a model version with evidence and a decision; for a synthetic hospital also a rehearsal of
-what comes after: predictions, drift, and the verdict whether to retrain.
-"""
+"""The CLI's runner: the stages of a pipeline, one after the other in this process, with progress shown."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,12 +9,12 @@ from pydantic import BaseModel
 from mediscale.core.errors import QualityError
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TASKS
-from mediscale.pipeline import call, headlines, runtime_inputs
-from mediscale.pipeline import steps as graph
+from mediscale.pipeline import call, runtime_inputs, steps
+from mediscale.pipeline.call import Finished, RunConfig
 from mediscale.pipeline.progress import Progress
 
 Results = dict[str, BaseModel]
-"""What was returned so far, by the names of ``graph``."""
+"""What was returned so far, by the names of the pipeline's nodes."""
 
 
 @dataclass
@@ -28,42 +23,62 @@ class Run:
 
     settings: Settings
     dataset: str
-    config: call.RunConfig = field(default_factory=dict)
+    run_id: str
+    config: RunConfig = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     refusals: dict[str, str] = field(default_factory=dict)
-    """Task → why the loop could not take it to a model."""
-    decisions: dict[str, Any] = field(default_factory=dict)
-    """Task → result of its promotion stage."""
+    """Task → why the pipeline could not take it to a model."""
+    decisions: dict[str, Finished] = field(default_factory=dict)
+    """Task → its promotion call."""
     verdicts: list[str] = field(default_factory=list)
-    """What drift and the retrain verdict said in the rehearsal."""
-    report: Path | None = None
+    """What drift and the retrain decision said in the rehearsal."""
 
-    def call(self, stage: str, config: Mapping[str, Any], *upstream: BaseModel) -> Any:
-        """``resolve.call`` with a line of progress."""
+    def call(self, stage: str, config: Mapping[str, Any], *upstream: BaseModel) -> Finished:
+        """``runtime_inputs.call`` with a line of progress."""
         task = str(config.get("task", ""))
         with self.progress.step(f"{stage} {task}".strip()) as step:
-            known = [result.model_dump() for result in upstream]
-            values = runtime_inputs.resolved(stage, config, known, self.settings)
-            step.found = call.finished(stage, values, settings=self.settings)
-            result = call.call(stage, values, settings=self.settings)
-            step.did = headlines.of(stage, result)
-        return result
+            results = [result.model_dump() for result in upstream]
+            finished = runtime_inputs.call(stage, config, results, self.settings, self.run_id)
+            step.cached = finished.cached
+            step.summary = call.load(stage).summary(finished.result)
+        return finished
 
-    def follow(self, steps: tuple[graph.Node, ...], results: Results) -> None:
-        """Calls the steps in order, each with the results that it names."""
-        for node in steps:
+    def follow(self, nodes: tuple[steps.Node, ...], results: Results) -> None:
+        """Calls the nodes in order, each with the results that it names."""
+        for node in nodes:
             config = {**self.config.get(node.stage, {}), **({"task": node.task} if node.task else {})}
-            results[node.name] = self.call(node.stage, config, *(results[name] for name in node.upstream))
+            finished = self.call(node.stage, config, *(results[name] for name in node.upstream))
+            results[node.name] = finished.result
+            if node.stage == "promotion":
+                self.decisions[node.task] = finished
 
 
-def to_decisions(this: Run, results: Results) -> None:
-    """Everything that the tasks share, then each task as far as its data carries it."""
-    this.follow(tuple(graph.nodes(graph.LOOP, ())), results)
+def prepare_source(this: Run, which: runtime_inputs.Source) -> BaseModel:
+    """What the run begins with, with a line of progress."""
+    with this.progress.step(steps.PREPARE_SOURCE) as step:
+        source = runtime_inputs.prepare_source(this.settings, which, this.config, this.run_id)
+        step.summary = source_summary(source)
+    return source
+
+
+def source_summary(source: BaseModel) -> str:
+    """The line about what a run begins with."""
+    synthetic = call.load("synthetic")
+    if isinstance(source, synthetic.Result):
+        return synthetic.summary(source)
+    named: Any = source
+    return f"{named.source} files read once for their digest {named.extract_digest[:12]}"
+
+
+def run_pipeline(this: Run, pipeline: tuple[steps.Step, ...], source: BaseModel) -> Results:
+    """Calls what the tasks share, then each task as far as its data carries it."""
+    results: Results = {steps.PREPARE_SOURCE: source}
+    this.follow(tuple(steps.nodes(pipeline, ())), results)
     for task in TASKS:
-        steps = tuple(node for node in graph.nodes(graph.LOOP, (task,)) if node.task)
+        of_task = tuple(node for node in steps.nodes(pipeline, (task,)) if node.task)
         try:
-            this.follow(steps, results)
-            this.decisions[task] = results[f"promotion_{task}"]
+            this.follow(of_task, results)
         except QualityError as refusal:
             this.refusals[task] = str(refusal)
             this.progress.note(f"{task}: {refusal}")
+    return results

@@ -15,8 +15,8 @@ class Step:
 
     name: str
     seconds: float = 0.0
-    found: bool = False
-    did: str = ""
+    cached: bool = False
+    summary: str = ""
 
 
 @dataclass
@@ -35,8 +35,8 @@ class Progress:
             yield step
         step.seconds = time.perf_counter() - started
         self.steps.append(step)
-        clock = "  found" if step.found else f"{step.seconds:6.1f}s"
-        self.console.print(f"  {clock}  {name:<24} {step.did}", soft_wrap=True)
+        clock = " cached" if step.cached else f"{step.seconds:6.1f}s"
+        self.console.print(f"  {clock}  {name:<24} {step.summary}", soft_wrap=True)
 
     def note(self, sentence: str) -> None:
         """A line that belongs to no stage."""
@@ -49,7 +49,7 @@ class Progress:
         table.add_column("seconds", justify="right")
         table.add_column("what it did")
         for step in self.steps:
-            table.add_row(step.name, "found" if step.found else f"{step.seconds:.1f}", step.did)
+            table.add_row(step.name, "cached" if step.cached else f"{step.seconds:.1f}", step.summary)
         total = sum(step.seconds for step in self.steps)
         table.add_row("total", f"{total:.1f}", "", style="bold")
         return table

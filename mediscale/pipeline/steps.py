@@ -1,6 +1,7 @@
-"""The order of the loop, as data that the CLI, Kubeflow and Airflow read.
+"""Pipelines as values: their stages, by module, in the order in which a run calls them.
 
-Standard library only: Airflow's environment, which has nothing of ours in it, imports this while it parses.
+Nothing of a stage is imported here: Airflow's environment, which has none of the platform's libraries, reads this while
+it parses the DAGs. Adding a stage adds its file and one line here.
 """
 
 from collections.abc import Iterator
@@ -8,17 +9,25 @@ from typing import NamedTuple
 
 from mediscale.core.tasks import TASKS
 
+PREPARE_SOURCE = "prepare_source"
+"""Not a stage: what a run begins with, a hospital's own files or the synthetic stage's."""
+
 
 class Step(NamedTuple):
-    """A stage, and the stages whose results fill its parameters by field name."""
+    """A stage's module, and the stages whose results fill its parameters by field name."""
 
-    stage: str
-    upstream: tuple[str, ...]
+    module: str
+    upstream: tuple[str, ...] = ()
     per_task: bool = False
+
+    @property
+    def stage(self) -> str:
+        """The stage's name: that of its module."""
+        return self.module.rpartition(".")[2]
 
 
 class Node(NamedTuple):
-    """A step of one task (or of none), by names that are unique in the loop."""
+    """A step of one task (or of none), by names that are unique in the pipeline."""
 
     name: str
     stage: str
@@ -26,52 +35,63 @@ class Node(NamedTuple):
     upstream: tuple[str, ...]
 
 
-EXTRACT = "extract"
-"""Not a stage: what a run begins with, a hospital's own files or the synthetic stage's."""
-
 FEATURES = (
-    Step("bronze", (EXTRACT,)),
-    Step("quality", ("bronze",)),
-    Step("silver", ("bronze", "quality")),
-    Step("deidentify", (EXTRACT, "bronze")),
-    Step("note_tokens", ("bronze", "deidentify")),
-    Step("labels", ("bronze", "silver"), per_task=True),
-    Step("gold", ("bronze", "silver", "labels"), per_task=True),
+    Step("data_pipeline.ingest.bronze", (PREPARE_SOURCE,)),
+    Step("data_pipeline.ingest.validate", (PREPARE_SOURCE, "bronze")),
+    Step("data_pipeline.ingest.silver", (PREPARE_SOURCE, "bronze", "validate")),
+    Step("data_pipeline.notes.deidentification.deidentify", (PREPARE_SOURCE, "bronze")),
+    Step("data_pipeline.notes.note_tokens", (PREPARE_SOURCE, "deidentify")),
+    Step("data_pipeline.cohort.labels", (PREPARE_SOURCE, "bronze", "silver"), per_task=True),
+    Step("data_pipeline.features.gold", (PREPARE_SOURCE, "silver", "labels"), per_task=True),
 )
 """What the night does: records to features."""
 
-AS_OF = ("labels", "gold")
-"""The night's stages that see only what was recorded by a time, their parameter ``as_of``."""
-
 TRAINING = (
-    Step("training_set", ("bronze", "silver", "labels", "gold"), per_task=True),
-    Step("risk_model", ("bronze", "training_set"), per_task=True),
-    Step("note_model", ("bronze", "labels", "training_set", "note_tokens"), per_task=True),
-    Step("combination", ("bronze", "training_set", "risk_model", "note_model"), per_task=True),
+    Step("data_pipeline.features.training_set", (PREPARE_SOURCE, "silver", "labels", "gold"), per_task=True),
+    Step("training.tabular.risk_model", (PREPARE_SOURCE, "training_set"), per_task=True),
     Step(
-        "evaluate",
-        (EXTRACT, "silver", "labels", "note_tokens", "training_set", "combination"),
+        "training.notes.note_model", (PREPARE_SOURCE, "labels", "training_set", "note_tokens"), per_task=True
+    ),
+    Step("training.late_fusion", (PREPARE_SOURCE, "training_set", "risk_model", "note_model"), per_task=True),
+    Step(
+        "training.evaluation.evaluate",
+        (PREPARE_SOURCE, "silver", "labels", "note_tokens", "training_set", "late_fusion"),
         per_task=True,
     ),
-    Step("promotion", ("bronze", "combination", "evaluate"), per_task=True),
+    Step("training.promotion.promotion", (PREPARE_SOURCE, "late_fusion", "evaluate"), per_task=True),
 )
 """What a retraining does with them: features to a decision."""
 
-LOOP = FEATURES + TRAINING
+RISK = FEATURES + TRAINING
+"""The pipeline of risk models, from records to a decision."""
+
+SYNTHETIC = Step("data_pipeline.synthetic")
+"""Makes the extract of a synthetic hospital, where a run is given none."""
+
+MONITORING = (Step("monitoring.drift.drift"), Step("monitoring.retrain_decision", ("drift",)))
+
+SIMULATION = (
+    Step("mediscale.simulation.held_out_replay"),
+    Step("mediscale.simulation.daily_predictions"),
+)
+"""What only a synthetic hospital has."""
+
+STAGES = {step.stage: step.module for step in (SYNTHETIC, *RISK, *SIMULATION, *MONITORING)}
+"""The module of each stage."""
 
 
 def nodes(steps: tuple[Step, ...], tasks: tuple[str, ...] = TASKS) -> Iterator[Node]:
     """The steps once per task where they have one, in an order in which upstream comes first.
 
     >>> [node.name for node in nodes(FEATURES, ("mortality",))]
-    ['bronze', 'quality', 'silver', 'deidentify', 'note_tokens', 'labels_mortality', 'gold_mortality']
+    ['bronze', 'validate', 'silver', 'deidentify', 'note_tokens', 'labels_mortality', 'gold_mortality']
     """
-    per_task = {step.stage for step in LOOP if step.per_task}
+    per_task = {step.stage for step in RISK if step.per_task}
     for step in steps:
         for task in tasks if step.per_task else ("",):
-            upstream = tuple(named(stage, task if stage in per_task else "") for stage in step.upstream)
-            yield Node(named(step.stage, task), step.stage, task, upstream)
+            upstream = tuple(node_name(stage, task if stage in per_task else "") for stage in step.upstream)
+            yield Node(node_name(step.stage, task), step.stage, task, upstream)
 
 
-def named(stage: str, task: str) -> str:
+def node_name(stage: str, task: str) -> str:
     return f"{stage}_{task}" if task else stage

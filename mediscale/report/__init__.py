@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing but itself, made from manifests and evidence alone."""
+"""The report of a run: one HTML file that needs nothing but itself, made from call records and evidence alone."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What one run's report says, collected from manifests, evidence files and model folders; nothing is computed anew."""
+"""What a run's report says, collected from call records, evidence files and model folders; nothing is computed."""
 
 import json
 import shlex
@@ -17,11 +17,11 @@ from mediscale.core.tasks import TASKS
 from mediscale.core.tasks import Task as TaskName
 from mediscale.inference.model_spec import PREDICTOR_FILE, PredictorSpec
 from mediscale.pipeline import call as stages
-from mediscale.pipeline import steps as graph
+from mediscale.pipeline import steps
 from mediscale.report import labels as words
 from mediscale.report import note_sections as notes
 from mediscale.storage import lake, registry
-from mediscale.storage.calls import Manifest
+from mediscale.storage.calls import Call
 from mediscale.storage.lineage import DECISION, Run
 from training.evaluation import evaluation_report as evidences
 from training.evaluation.evaluation_report import Evidence
@@ -38,7 +38,7 @@ class Landed:
     source: str
     path: str
     digest: str
-    made_up: bool
+    synthetic: bool
     tables: tuple[tuple[str, int], ...]
     """Name and rows."""
     absent: tuple[str, ...]
@@ -168,7 +168,7 @@ def collect(settings: Settings, run: Run) -> Contents:
 
 
 def _landed(run: Run) -> Landed:
-    bronze, quality, silver = (_only(run, stage) for stage in ("bronze", "quality", "silver"))
+    bronze, quality, silver = (_only(run, stage) for stage in ("bronze", "validate", "silver"))
     rows = {output.ref.table.removeprefix("bronze_"): output.rows for output in bronze.outputs}
     meanings = {rule.name: rule.meaning for rule in FACTS.all_rules}
     reasons = sorted(quality.result["reasons"].items(), key=lambda item: (-item[1], item[0]))
@@ -176,7 +176,7 @@ def _landed(run: Run) -> Landed:
         source=bronze.params["source"],
         path=bronze.params["path"],
         digest=bronze.params["extract_digest"],
-        made_up=run.newest("synthetic") is not None,
+        synthetic=run.newest("synthetic") is not None,
         tables=tuple(sorted(rows.items(), key=lambda item: (-item[1], item[0]))),
         absent=tuple(bronze.result["absent"]),
         judged=quality.result["judged"],
@@ -186,11 +186,11 @@ def _landed(run: Run) -> Landed:
     )
 
 
-def _only(run: Run, stage: str) -> Manifest:
+def _only(run: Run, stage: str) -> Call:
     found = run.newest(stage)
     if found is None:
         raise MediscaleError(
-            f"The run has no manifest of {stage}; its lake is incomplete, restore it from a backup."
+            f"The run has no record of {stage}; its lake is incomplete, restore it from a backup."
         )
     return found
 
@@ -229,7 +229,7 @@ def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:
         yield Split(label, purpose, numbers["n"], numbers["subjects"], numbers["events"])
 
 
-def _decided(settings: Settings, decision: Manifest) -> Decided:
+def _decided(settings: Settings, decision: Call) -> Decided:
     params, result = decision.params, decision.result
     reached = "production" if result["promoted"] else "staging" if result["staged"] else "refused"
     model = ModelRef.model_validate(params["model"])
@@ -256,7 +256,7 @@ def _spec(settings: Settings, model: ModelRef) -> PredictorSpec | None:
 
 
 def _watched(settings: Settings, run: Run) -> Watched | None:
-    verdict, rehearsal = run.newest("retrain"), run.newest("rehearsal")
+    verdict, rehearsal = run.newest("retrain_decision"), run.newest("held_out_replay")
     if verdict is None:
         return None
     names = {w["start"]: w["name"] for w in rehearsal.result["windows"]} if rehearsal else {}
@@ -301,9 +301,9 @@ def _ratios(settings: Settings, page: str | None) -> Iterator[tuple[str, float]]
 
 
 def _commands(run: Run) -> Iterator[str]:
-    made_up, bronze, tokens = run.newest("synthetic"), _only(run, "bronze"), run.newest("note_tokens")
-    if made_up is not None:
-        usual, which = "synthetic", ["--size", made_up.params["size"]]
+    synthetic, bronze, tokens = run.newest("synthetic"), _only(run, "bronze"), run.newest("note_tokens")
+    if synthetic is not None:
+        usual, which = "synthetic", ["--size", synthetic.params["size"]]
     else:
         usual, which = (
             bronze.params["source"],
@@ -314,12 +314,12 @@ def _commands(run: Run) -> Iterator[str]:
     encoder = Encoder.model_validate(tokens.params["encoder"]) if tokens else encoders.PACKAGED
     reader = "" if encoder == encoders.PACKAGED else f"MEDISCALE_ENCODER={encoder.name} "
     yield reader + shlex.join(["mediscale", "run", *which, *_settings_of(run, encoder)])
-    yield f"mediscale report {run.all(DECISION)[-1].key[:12]}"
+    yield f"mediscale report {run.run_id}"
 
 
 def _settings_of(run: Run, encoder: Encoder) -> Iterator[str]:
     """What ``mediscale run`` has to be told for the same keys; each task gets the same."""
-    for stage in ("synthetic", *(step.stage for step in graph.LOOP if step.stage != DECISION)):
+    for stage in ("synthetic", *(step.stage for step in steps.RISK if step.stage != DECISION)):
         call = run.newest(stage)
         recipe = note_model.RECIPES.get(encoder.name, {}) if stage == "note_model" else {}
         given = stages.configured(stage, call.params) if call else {}

@@ -43,27 +43,6 @@ SPLITS = {
     "held_out": ("held out", "every figure of this report is of the part held out"),
 }
 
-STAGES = {
-    "synthetic": "make a synthetic hospital",
-    "bronze": "land the extract as it came",
-    "quality": "judge every fact",
-    "silver": "events of every patient",
-    "deidentify": "replace identifiers in notes",
-    "note_tokens": "notes as tokens",
-    "labels": "who is at risk, what came",
-    "gold": "features as known then",
-    "training_set": "freeze the training set",
-    "risk_model": "train the table model",
-    "note_model": "train the note model",
-    "combination": "notes and table together",
-    "evaluate": "judge on held-out patients",
-    "promotion": "decide",
-    "rehearsal": "rehearse serving",
-    "rounds": "a morning's questions",
-    "drift": "look for drift",
-    "retrain": "retrain or keep",
-}
-
 ATTRIBUTES = {"sex": "Sex", "age_band": "Age", "ethnicity": "Ethnicity"}
 
 

@@ -1,7 +1,7 @@
 """A run as MLflow's users expect it: one parent, a child for each stage call, the page and its charts where they look.
 
-Like the page it is read off the manifests, so every runner's runs look the same, and tells no small counts. A call has
-one run, known by its key: what another run had done before stays that run's child, and nothing is made twice.
+Like the page it is read off the call records, so every runner's runs look the same, and small counts are suppressed. A
+call has one run, known by its key: what another run had done before stays that run's child, and nothing is made twice.
 """
 
 import json
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from mediscale.core import privacy
 from mediscale.core.settings import Settings
+from mediscale.pipeline import call as stages
 from mediscale.report import svg
-from mediscale.storage import lineage, registry
-from mediscale.storage.calls import Manifest
+from mediscale.storage import registry
+from mediscale.storage.calls import Call
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mediscale.report.page import Page, Part
 
 RUN_TAG = "mediscale.run"
-"""Tag of a parent: the name of its run."""
+"""Tag of a parent: the id of its run."""
 PARENT_TAG = "mlflow.parentRunId"
 """By which MLflow's UI nests runs."""
 _LONGEST = 6000
@@ -50,12 +51,12 @@ def publish(settings: Settings, page: "Page", path: Path) -> str:
 
 def _parent(mlflow: "MlflowClient", experiment: str, contents: "Contents") -> str:
     run = contents.run
-    held = mlflow.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run.name}'", max_results=1)
+    held = mlflow.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run.run_id}'", max_results=1)
     told = "\n\n".join(
         f"**{task.title}**: {task.decided.reason if task.decided else 'no model'}" for task in contents.tasks
     )
     tags = {
-        RUN_TAG: run.name,
+        RUN_TAG: run.run_id,
         "mediscale.lock": run.calls[-1].lock,
         "mlflow.note.content": f"{told}\n\nThe whole report is among the artifacts.",
     }
@@ -65,7 +66,7 @@ def _parent(mlflow: "MlflowClient", experiment: str, contents: "Contents") -> st
             mlflow.set_tag(parent, name, value)
     else:
         began = _milliseconds(run.calls[0])
-        parent = str(mlflow.create_run(experiment, began, tags, run_name=run.name).info.run_id)
+        parent = str(mlflow.create_run(experiment, began, tags, run_name=run.run_id).info.run_id)
     _log(mlflow, parent, _milliseconds(run.calls[-1]), _asked(contents), _figures(contents))
     return parent
 
@@ -81,15 +82,17 @@ def _asked(contents: "Contents") -> dict[str, str]:
 
 
 def _figures(contents: "Contents") -> dict[str, float]:
-    told = {"seconds": contents.seconds, "quarantined": float(contents.landed.quarantined)}
+    quarantined = contents.landed.quarantined
+    told = {"seconds": contents.seconds}
+    told |= {} if privacy.is_small(quarantined) else {"quarantined": float(quarantined)}
     for task in contents.tasks:
         for name, estimate in task.decided.evidence.metrics.items() if task.decided else ():
             ends = {"": estimate.value, "_low": estimate.low, "_high": estimate.high}
             told |= {f"{task.name}.{name}{end}": v for end, v in ends.items() if v is not None}
-    return privacy.tellable(told.items())
+    return told
 
 
-def _child(mlflow: "MlflowClient", experiment: str, parent: str, call: Manifest) -> str:
+def _child(mlflow: "MlflowClient", experiment: str, parent: str, call: Call) -> str:
     """The run of a call: the one that the stage itself logged, or one made here."""
     held = mlflow.search_runs([experiment], f"tags.`{registry.KEY_TAG}` = '{call.key}'", max_results=1)
     if held:
@@ -99,38 +102,43 @@ def _child(mlflow: "MlflowClient", experiment: str, parent: str, call: Manifest)
             for name, value in _tags(call).items():
                 mlflow.set_tag(child.info.run_id, name, value)
         return str(child.info.run_id)
-    name = f"{call.stage} {lineage.task_of(call)}".strip()
+    name = f"{call.stage} {call.task}".strip()
     tags = {**_tags(call), registry.KEY_TAG: call.key, PARENT_TAG: parent}
     began = _milliseconds(call)
     child_id = str(mlflow.create_run(experiment, began, tags, run_name=name).info.run_id)
-    _log(mlflow, child_id, began, dict(_params(call.params)), _measured(call))
+    _log(mlflow, child_id, began, dict(_params(call)), _measured(call))
     mlflow.log_inputs(child_id, [_dataset(table) for table in _tables(call.params)])
     mlflow.set_terminated(child_id, "FINISHED", end_time=_ended(call))
     return child_id
 
 
-def _tags(call: Manifest) -> dict[str, str]:
+def _tags(call: Call) -> dict[str, str]:
     tables = ", ".join(f"{output.ref} ({privacy.count(output.rows)} rows)" for output in call.outputs)
     return {
         "mediscale.stage": call.stage,
-        "mediscale.task": lineage.task_of(call),
+        "mediscale.task": call.task,
         "mediscale.code": call.code,
         "mediscale.lock": call.lock,
-    } | ({"mediscale.core.tables": tables[:_LONGEST]} if tables else {})
+    } | ({"mediscale.tables": tables[:_LONGEST]} if tables else {})
 
 
-def _params(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in params.items():
-        if value is None:
-            continue
-        text = value if isinstance(value, str) else json.dumps(privacy.told(value), sort_keys=True)
-        yield name, text[:_LONGEST]
+def _params(call: Call) -> Iterator[tuple[str, str]]:
+    params = stages.load(call.stage).Params.model_validate(call.params)
+    for name, value in privacy.suppress_small_counts(params).items():
+        if value is not None:
+            text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+            yield name, text[:_LONGEST]
 
 
-def _measured(call: Manifest) -> dict[str, float]:
-    rows = {f"rows.{output.ref.table}": float(output.rows) for output in call.outputs}
-    told = {"seconds": call.seconds} | rows | dict(_numbers("", call.result))
-    return {name.replace("/", "_"): value for name, value in privacy.tellable(told.items()).items()}
+def _measured(call: Call) -> dict[str, float]:
+    result = stages.load(call.stage).Result.model_validate(call.result)
+    rows = {
+        f"rows.{output.ref.table}": float(output.rows)
+        for output in call.outputs
+        if not privacy.is_small(output.rows)
+    }
+    figures = {"seconds": call.seconds, **rows, **dict(_numbers("", privacy.suppress_small_counts(result)))}
+    return {name.replace("/", "_"): value for name, value in figures.items()}
 
 
 def _numbers(before: str, value: Any) -> Iterator[tuple[str, float]]:
@@ -181,9 +189,9 @@ def _log(
     )
 
 
-def _milliseconds(call: Manifest) -> int:
+def _milliseconds(call: Call) -> int:
     return round(call.started_at.timestamp() * 1000)
 
 
-def _ended(call: Manifest) -> int:
+def _ended(call: Call) -> int:
     return round((call.started_at + timedelta(seconds=call.seconds)).timestamp() * 1000)

@@ -56,7 +56,7 @@ def read(run: Run) -> Read | None:
 
 def combined(settings: Settings, run: Run, task: str) -> Combined | None:
     """None where there was no note model for the task."""
-    trained, together = run.newest("note_model", task), run.newest("combination", task)
+    trained, together = run.newest("note_model", task), run.newest("late_fusion", task)
     if trained is None or together is None or trained.result["note_model"] is None:
         return None
     made = trained.result["note_model"]

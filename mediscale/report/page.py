@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mediscale.core.privacy import FEW, count
 from mediscale.inference.model_spec import NOTICE
+from mediscale.pipeline import call
 from mediscale.report import charts, labels
 from mediscale.report.charts import Row, share, shown
 from mediscale.report.data import Contents, Decided, Task, Watched
@@ -124,7 +125,7 @@ class Page:
 
     @property
     def name(self) -> str:
-        return self.contents.run.name
+        return self.contents.run.run_id
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -166,7 +167,7 @@ def _environment() -> "jinja2.Environment":
         "plain": labels.plain,
         "typeset": labels.typeset,
         "duration": labels.duration,
-        "stage": lambda name: labels.STAGES.get(name, labels.plain(name)),
+        "stage": lambda name: call.load(name).display_name,
     }
     return environment
 

@@ -10,8 +10,11 @@ from datetime import timedelta
 from pydantic import NaiveDatetime
 
 from data_pipeline.cohort import prediction_times
+from mediscale.core.annotations import PatientCount
+from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import Stage
 from mediscale.core.tables import PREDICTIONS
 from mediscale.core.tasks import Task
 from mediscale.simulation.replay_server import Question, Server
@@ -40,7 +43,7 @@ class Params(Frozen):
 
 
 class Result(Frozen):
-    asked: int
+    asked: PatientCount
     predictions: TableRef | None
     """The log after the round; None as long as nobody was ever asked about."""
 
@@ -89,3 +92,12 @@ def _answered(settings: Settings, params: Params) -> set[tuple[int, NaiveDatetim
         columns=["subject_id", "prediction_time"], filter=mine & (pc.field("predicted_at") >= params.at)
     )
     return {(row["subject_id"], row["prediction_time"]) for row in rows.to_pylist()}
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="predict for who reached the landmark",
+    summary=lambda r: f"{count(r.asked)} patients asked about",
+)

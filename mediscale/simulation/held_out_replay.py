@@ -14,10 +14,12 @@ from typing import Any
 
 from data_pipeline.features import kernel
 from data_pipeline.synthetic.analyser import READS_HIGH
+from mediscale.core.annotations import PatientCount
 from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import Stage
 from mediscale.core.tasks import Task
 from mediscale.simulation.replay_server import Question, Server
 from mediscale.storage import lake
@@ -53,7 +55,7 @@ class Params(Frozen):
 class Result(Frozen):
     windows: tuple[Window, ...]
     predictions: TableRef
-    answered: int
+    answered: PatientCount
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -127,3 +129,12 @@ def _asked_in(window: Window, requests: list[dict[str, Any]]) -> Iterator[Questi
 def _moments(window: Window, count: int) -> Iterator[datetime]:
     step = (window.end - window.start) / count
     return (window.start + i * step for i in range(count))
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="replay held-out patients",
+    summary=lambda r: f"{r.answered:,} predictions answered and logged in {len(r.windows)} windows",
+)

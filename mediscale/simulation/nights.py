@@ -21,10 +21,10 @@ from rich.status import Status
 
 from mediscale.core.errors import QualityError, UsageError
 from mediscale.core.settings import Settings
-from mediscale.pipeline import call, runtime_inputs
-from mediscale.pipeline import steps as graph
+from mediscale.pipeline import call, runtime_inputs, steps
 from mediscale.simulation import nights_report
 from mediscale.simulation.nights_report import Night
+from mediscale.storage.locks import exclusive
 
 TASK = "mortality"
 
@@ -74,10 +74,14 @@ class Simulation:
     hospital: Hospital
     status: Status
     results: dict[str, Any] = field(default_factory=dict)
-    """By the names of ``graph``: the newest night's."""
+    """By the names of the pipeline's nodes: the newest night's."""
     served: Version | None = None
     windows: list[Any] = field(default_factory=list)
     """Judged windows of the served version."""
+    run_id: str = ""
+    """Of the night's calls."""
+    as_of: datetime | None = None
+    """What the night's feature stages see was known by then."""
     log: Any = None
     """The prediction log after the newest round."""
 
@@ -86,21 +90,25 @@ class Simulation:
         about = {"dataset": self.dataset, "task": TASK}
         fields = call.load(stage).Params.model_fields.keys()
         values = {**{name: value for name, value in about.items() if name in fields}, **config}
-        return runtime_inputs.call_stage(stage, values, known, self.settings)
+        if self.as_of is not None and "as_of" in fields:
+            values.setdefault("as_of", self.as_of)
+        return runtime_inputs.call(stage, values, known, self.settings, self.run_id).result
 
     def follow(
-        self, steps: tuple[graph.Step, ...], night: Night, config: Mapping[str, dict[str, Any]]
+        self, pipeline: tuple[steps.Step, ...], night: Night, config: Mapping[str, dict[str, Any]]
     ) -> None:
         """Calls the steps as the DAGs do; what has not changed is found."""
-        for node in graph.nodes(steps, (TASK,)):
+        for node in steps.nodes(pipeline, (TASK,)):
             self.status.update(f"night {night.number}: {node.name} …")
             upstream = (self.results[name] for name in node.upstream)
             self.results[node.name] = self.call(node.stage, config.get(node.stage, {}), *upstream)
 
     def run(self, number: int) -> Night:
         this = Night(number, night(number))
-        seen = {stage: {"as_of": this.at} for stage in graph.AS_OF}
-        self.follow(graph.FEATURES, this, seen)
+        self.run_id = f"{self.dataset}-night-{number}"
+        self.as_of = this.at
+        self.follow(steps.FEATURES, this, {})
+        self.as_of = None
         this.built = self.results[f"labels_{TASK}"]
         this.arrived = nights_report.recorded(
             self.settings, self.results["silver"].events, night(number - 1), this.at
@@ -121,7 +129,7 @@ class Simulation:
         this.drift = self.call("drift", span, self.served.frozen, self.served.trained)
         self.windows.append(this.drift)
         this.verdict = self.call(
-            "retrain", {"windows": tuple(self.windows), **self._outcomes(self.served, this)}
+            "retrain_decision", {"windows": tuple(self.windows), **self._outcomes(self.served, this)}
         )
         return bool(this.verdict.retrain)
 
@@ -136,7 +144,7 @@ class Simulation:
         staged_at, approved_at = this.at + timedelta(hours=4), this.at + timedelta(hours=5)
         staging = {"aim": "staging", "actor": "the retraining", "moved_at": staged_at}
         try:
-            self.follow(graph.TRAINING, this, {"promotion": staging})
+            self.follow(steps.TRAINING, this, {"promotion": staging})
         except QualityError as refusal:
             this.refusal = str(refusal)
             return
@@ -149,7 +157,7 @@ class Simulation:
         """A person says yes; the policy decides. The history is read as it stood then, so that a repeat finds this."""
         from mediscale.storage import registry
 
-        (node,) = (node for node in graph.nodes(graph.TRAINING, (TASK,)) if node.stage == "promotion")
+        (node,) = (node for node in steps.nodes(steps.TRAINING, (TASK,)) if node.stage == "promotion")
         moves = [m for m in registry.history(self.settings, self.dataset) if m.moved_at < at]
         serving = [m.version for m in moves if m.alias == "production"]
         asked = {
@@ -170,7 +178,7 @@ class Simulation:
         else:
             return
         self.windows.clear()
-        trained, frozen = self.results[f"combination_{TASK}"], self.results[f"training_set_{TASK}"]
+        trained, frozen = self.results[f"late_fusion_{TASK}"], self.results[f"training_set_{TASK}"]
         promised = self.results[f"evaluate_{TASK}"].metrics.get("auroc_low")
         self.served = Version(trained, frozen, promised, alias)
 
@@ -180,7 +188,9 @@ class Simulation:
         self.status.update(f"night {this.number}: the morning's round …")
         asked = {"alias": self.served.alias, "since": night(this.number - 1), "until": this.at}
         at = this.at + timedelta(hours=6)
-        answered = self.call("rounds", {**asked, "at": at}, self.results["silver"], self.served.trained)
+        answered = self.call(
+            "daily_predictions", {**asked, "at": at}, self.results["silver"], self.served.trained
+        )
         this.served, this.asked, self.log = self.served.trained.model, answered.asked, answered.predictions
 
 
@@ -203,12 +213,14 @@ def run(settings: Settings, nights: int, size: str) -> int:
         "notes": False,
         "reads_high_from": night(PLANTED_NIGHT - 1),
     }
-    with call.exclusive(settings, f"run-{dataset}", f"A run of {dataset}"):
+    with exclusive(settings, f"run-{dataset}", f"A run of {dataset}"):
         report = nights_report.Report(dataset, nights)
         with report.progress.status("the hospital's records …") as status:
             this = Simulation(settings, dataset, hospital, status)
-            this.results[graph.EXTRACT] = call.call("synthetic", made, settings=settings)
-            report.begin(this.results[graph.EXTRACT], night(1), PLANTED_NIGHT)
+            this.results[steps.PREPARE_SOURCE] = call.call(
+                "synthetic", made, settings, f"{dataset}-records"
+            ).result
+            report.begin(this.results[steps.PREPARE_SOURCE], night(1), PLANTED_NIGHT)
             for number in range(1, nights + 1):
                 report.add(this.run(number))
     report.close(settings)

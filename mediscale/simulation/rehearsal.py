@@ -1,29 +1,42 @@
-"""After a synthetic run: held-out patients ask the server on a quiet and on planted days; drift, and the verdict."""
+"""Rehearsal: after a synthetic run, held-out patients ask the server on a quiet day and on planted ones.
 
+What comes after a promotion has no users yet in a first run; so drift is looked for, and the retrain decision made, on
+these predictions.
+"""
+
+from datetime import datetime
 from typing import Any
 
-from mediscale.core.errors import QualityError
-from mediscale.pipeline import runtime_inputs
+from mediscale.core.errors import NotFoundError, QualityError
+from mediscale.core.settings import Settings
 from mediscale.pipeline.local import Results, Run
+from mediscale.storage import registry
 
 
 def rehearse(this: Run, results: Results) -> None:
-    """Held-out patients ask the real server on a quiet made-up day and on two planted ones; then drift and verdict."""
-    task = next((task for task, decision in this.decisions.items() if decision.staged), None)
+    """Replays held-out patients for the first task that reached staging."""
+    task = next((task for task, decision in this.decisions.items() if decision.result.staged), None)
     if task is None:
         return
-    frozen, model = results[f"training_set_{task}"], results[f"combination_{task}"]
-    today = runtime_inputs.staged_at(this.settings, this.dataset, task)
+    frozen, model = results[f"training_set_{task}"], results[f"late_fusion_{task}"]
     config = {"dataset": this.dataset, "task": task}
+    staged_at = _staged_at(this.settings, this.dataset, task)
     try:
-        rehearsed = this.call("rehearsal", {**config, "moved_at": today}, frozen, model)
+        replay = this.call("held_out_replay", {**config, "moved_at": staged_at}, frozen, model).result
     except QualityError as refusal:
-        this.progress.note(f"rehearsal: {refusal}")
+        this.progress.note(f"held_out_replay: {refusal}")
         return
     windows: list[Any] = []
-    for window in rehearsed.windows:
-        span = {"start": window.start, "end": window.end, "predictions": rehearsed.predictions}
-        windows.append(this.call("drift", {**config, **span}, frozen, model))
-        verdict = this.call("retrain", {**config, "windows": tuple(windows)})
+    for window in replay.windows:
+        span = {"start": window.start, "end": window.end, "predictions": replay.predictions}
+        windows.append(this.call("drift", {**config, **span}, frozen, model).result)
+        decision = this.call("retrain_decision", {**config, "windows": tuple(windows)}).result
         this.verdicts.append(f"{window.name}: {windows[-1].summary}")
-        this.verdicts.append(f"    {'retrain' if verdict.retrain else 'keep'}: {verdict.reason}")
+        this.verdicts.append(f"    {'retrain' if decision.retrain else 'keep'}: {decision.reason}")
+
+
+def _staged_at(settings: Settings, dataset: str, task: str) -> datetime:
+    move = registry.current(settings, dataset, task, "staging")
+    if move is None:
+        raise NotFoundError(f"No {task} model of {dataset} is staged; run `mediscale run` first.")
+    return move.moved_at

@@ -1,14 +1,16 @@
-"""What a stage did, written last: a call without a manifest did not happen and is done again.
+"""Call records and runs: what each stage call did, written last, and which calls a run made.
 
-Lineage, ``reproduce``, the model card and the audit trail are reads of these files.
+A call without a record did not happen and is done again. Lineage, ``reproduce``, the model card and the audit trail are
+reads of these files.
 """
 
 import ast
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,20 +34,42 @@ class Output(Frozen):
     digest: str
 
 
-class Manifest(Frozen):
-    """One finished stage call."""
+class Call(Frozen):
+    """The record of one finished stage call."""
 
     stage: str
     key: str
+    run_id: str
+    """The run that made the call; runs that found it done name it in their own lists."""
     params: dict[str, Any]
     code: str
-    """Digest of the stage module's first-party import closure and its packages' YAML files."""
+    """Digest of the stage module's first-party import closure."""
     lock: str
     """Digest of the locked environment."""
     result: dict[str, Any]
+    inputs: tuple[str, ...]
+    """Ids of the artifacts that the parameters name (``lineage``)."""
+    produced: tuple[str, ...]
+    """Ids of the artifacts that the result names and the parameters do not."""
     outputs: tuple[Output, ...]
     started_at: datetime
     seconds: float
+
+    @property
+    def task(self) -> str:
+        """The task that the call was made for; empty for what the tasks share."""
+        return str(self.params.get("task") or "")
+
+
+class RunEntry(Frozen):
+    """A call in the list of a run."""
+
+    run_id: str
+    stage: str
+    key: str
+    cached: bool
+    """Whether another run had made the call before, and its result was taken."""
+    at: datetime
 
 
 def canonical(value: BaseModel | Mapping[str, Any]) -> str:
@@ -54,9 +78,17 @@ def canonical(value: BaseModel | Mapping[str, Any]) -> str:
     return json.dumps(plain, sort_keys=True, separators=(",", ":"))
 
 
-def key_of(stage: str, params: BaseModel, code: str) -> str:
-    """The identity of a call: same stage, parameters, input versions, code and lock give the same key."""
-    text = canonical({"stage": stage, "params": params.model_dump(mode="json"), "code": code, "lock": lock()})
+def key_of(stage: str, params: BaseModel, declarations: Mapping[str, Any], code: str) -> str:
+    """The identity of a call: same stage, parameters, input versions, declarations, code and lock give the same key."""
+    text = canonical(
+        {
+            "stage": stage,
+            "params": params.model_dump(mode="json"),
+            "declarations": declarations,
+            "code": code,
+            "lock": lock(),
+        }
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -67,13 +99,17 @@ def lock() -> str:
 
 @cache
 def code_digest(module: str) -> str:
-    """SHA-256 over the syntax trees of the module's import closure, so that a comment changes nothing."""
+    """SHA-256 over the syntax trees of the module's import closure, so that a comment changes nothing.
+
+    YAML files beside these modules count too; sources and tasks lie in folders of their own, and a call's key covers
+    the one of each that its parameters name.
+    """
     files = sorted(_closure(module).items())
     digest = hashlib.sha256()
     for name, path in files:
         digest.update(f"{name}\n{ast.dump(_tree(path))}\n".encode())
-    for package in sorted({name.split(".")[0] for name, _ in files}):
-        for path in sorted(Path(_file(package) or "").parent.rglob("*.yaml")):
+    for folder in sorted({path.parent for _, path in files}):
+        for path in sorted(folder.glob("*.yaml")):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -119,71 +155,158 @@ def _file(module: str) -> Path | None:
     return next((p for p in (place / "__init__.py", place.with_suffix(".py")) if p.is_file()), None)
 
 
+def check_layout(settings: Settings) -> None:
+    """
+    Raises:
+        StorageError: the home was made by an older version, whose records and models this one does not read.
+    """
+    filesystem, folder = lake.filesystem(f"{settings.lake.rstrip('/')}/_manifests")
+    from pyarrow import fs
+
+    if filesystem.get_file_info(folder).type != fs.FileType.NotFound:
+        raise StorageError(
+            f"{settings.home} was made by an older version of MediScale, which this one does not read; choose another "
+            "MEDISCALE_HOME, or move this one away, and run again."
+        )
+
+
 def _folder(settings: Settings, stage: str) -> str:
-    return f"{settings.lake.rstrip('/')}/_manifests/{stage}"
+    return f"{settings.lake.rstrip('/')}/_calls/{stage}"
 
 
-def write(settings: Settings, manifest: Manifest) -> None:
-    """Writes under a temporary name and moves it into place, so that a reader never sees half of it."""
-    filesystem, folder = lake.filesystem(_folder(settings, manifest.stage))
-    filesystem.create_dir(folder, recursive=True)
-    path = f"{folder}/{manifest.key}.json"
+def _run_folder(settings: Settings, run_id: str) -> str:
+    return f"{settings.lake.rstrip('/')}/_runs/{run_id}"
+
+
+def write(settings: Settings, call: Call) -> None:
+    """Writes a record whole or not at all."""
+    _write(f"{_folder(settings, call.stage)}/{call.key}.json", call)
+
+
+def _write(uri: str, record: BaseModel) -> None:
+    """Under a temporary name and then moved into place, so that a reader never sees half of it."""
+    filesystem, path = lake.filesystem(uri)
+    filesystem.create_dir(path.rpartition("/")[0], recursive=True)
     with filesystem.open_output_stream(f"{path}.part") as stream:
-        stream.write(manifest.model_dump_json(indent=1).encode())
+        stream.write(record.model_dump_json(indent=1).encode())
     filesystem.move(f"{path}.part", path)
 
 
-def find(settings: Settings, stage: str, key: str) -> Manifest | None:
-    """The manifest of a finished call, or None.
+def find(settings: Settings, stage: str, key: str) -> Call | None:
+    """The record of a finished call, or None.
 
     Raises:
-        StorageError: the file is there and can't be read as a manifest.
+        StorageError: the file is there and can't be read as a record.
     """
     filesystem, folder = lake.filesystem(_folder(settings, stage))
-    path = f"{folder}/{key}.json"
     try:
-        with filesystem.open_input_stream(path) as stream:
-            return Manifest.model_validate_json(stream.read())
+        with filesystem.open_input_stream(f"{folder}/{key}.json") as stream:
+            return Call.model_validate_json(stream.read())
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise StorageError(
-            f"The manifest {stage}/{key}.json in the lake is damaged; delete it and run again, which redoes the stage."
+            f"The record {stage}/{key}.json in the lake is damaged; delete it and run again, which redoes the stage."
         ) from error
 
 
-def of_stage(settings: Settings, stage: str) -> list[Manifest]:
+def of_stage(settings: Settings, stage: str) -> list[Call]:
     """All finished calls of a stage, oldest first."""
-    from pyarrow import fs
-
-    filesystem, folder = lake.filesystem(_folder(settings, stage))
-    infos = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-    keys = (Path(info.path).stem for info in infos if info.path.endswith(".json"))
+    keys = (Path(name).stem for name in _names(_folder(settings, stage)))
     found = (find(settings, stage, key) for key in keys)
-    return sorted((m for m in found if m is not None), key=lambda m: m.started_at)
+    return sorted((call for call in found if call is not None), key=lambda call: call.started_at)
 
 
-def newest_night(settings: Settings, stage: str, dataset: str, task: str) -> Manifest | None:
+def newest_night(settings: Settings, stage: str, dataset: str, task: str) -> Call | None:
     """The finished call that saw the most of a hospital: a backfilled night is done after later ones."""
     found = [
-        m for m in of_stage(settings, stage) if (m.params["dataset"], m.params["task"]) == (dataset, task)
+        call
+        for call in of_stage(settings, stage)
+        if (call.params["dataset"], call.params["task"]) == (dataset, task)
     ]
     return max(found, key=_seen, default=None)
 
 
-def _seen(call: Manifest) -> tuple[datetime, datetime]:
+def _seen(call: Call) -> tuple[datetime, datetime]:
     """By when a call's night was, which is when it ran unless its ``as_of`` says otherwise."""
     ran = call.started_at.replace(tzinfo=None)
     as_of = call.params.get("as_of")
     return (datetime.fromisoformat(as_of) if as_of else ran), ran
 
 
-def everything(settings: Settings) -> list[Manifest]:
+def everything(settings: Settings) -> list[Call]:
     """All finished calls of all stages, oldest first."""
+    found = [
+        call for stage in _folders(_folder(settings, "").rstrip("/")) for call in of_stage(settings, stage)
+    ]
+    return sorted(found, key=lambda call: (call.started_at, call.key))
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+
+def new_run_id(runner: str) -> str:
+    """An id that tells who ran and when (UTC), and no two runs share."""
+    import secrets
+
+    return f"{runner}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def run_id_of(text: str) -> str:
+    """An orchestrator's own id as the name of a folder.
+
+    >>> run_id_of("mediscale_loop-manual__2026-11-28T01:00:00+00:00")
+    'mediscale_loop-manual__2026-11-28T01-00-00-00-00'
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")
+
+
+def list_in_run(settings: Settings, run_id: str, call: Call) -> bool:
+    """Enters a call into the list of a run; returns whether the run took it from another one.
+
+    A repeated entry changes nothing: a task that is tried again finds its own finished work.
+    """
+    uri = f"{_run_folder(settings, run_id)}/{call.stage}-{call.key}.json"
+    entry = _entry(uri)
+    if entry is None:
+        cached = call.run_id != run_id
+        entry = RunEntry(run_id=run_id, stage=call.stage, key=call.key, cached=cached, at=datetime.now(UTC))
+        _write(uri, entry)
+    return entry.cached
+
+
+def _entry(uri: str) -> RunEntry | None:
+    filesystem, path = lake.filesystem(uri)
+    try:
+        with filesystem.open_input_stream(path) as stream:
+            return RunEntry.model_validate_json(stream.read())
+    except FileNotFoundError:
+        return None
+
+
+def run_ids(settings: Settings) -> list[str]:
+    """Ids of all runs that made or found a call."""
+    return _folders(_run_folder(settings, "").rstrip("/"))
+
+
+def entries(settings: Settings, run_id: str) -> list[RunEntry]:
+    """The calls of a run in the order in which they ended."""
+    folder = _run_folder(settings, run_id)
+    found = (_entry(f"{folder}/{name}") for name in _names(folder))
+    return sorted((entry for entry in found if entry is not None), key=lambda entry: (entry.at, entry.key))
+
+
+def _names(uri: str) -> list[str]:
     from pyarrow import fs
 
-    filesystem, root = lake.filesystem(_folder(settings, ""))
-    infos = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
-    stages = sorted(info.base_name for info in infos if not info.is_file)
-    found = [one for stage in stages for one in of_stage(settings, stage)]
-    return sorted(found, key=lambda m: (m.started_at, m.key))
+    filesystem, folder = lake.filesystem(uri)
+    infos = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    return sorted(info.base_name for info in infos if info.is_file and info.base_name.endswith(".json"))
+
+
+def _folders(uri: str) -> list[str]:
+    from pyarrow import fs
+
+    filesystem, folder = lake.filesystem(uri)
+    infos = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    return sorted(info.base_name for info in infos if not info.is_file)

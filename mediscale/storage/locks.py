@@ -1,40 +1,65 @@
-"""Numbered places that one living process at a time holds: what a killed holder left is the next one's to deal with."""
+"""Lock files: advisory locks of this machine, which the kernel frees when their holder dies, however it dies."""
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TextIO
 
+from mediscale.core.errors import BusyError
+from mediscale.core.settings import Settings
+
+
+@contextmanager
+def exclusive(settings: Settings, scope: str, what: str) -> Iterator[None]:
+    """One holder of ``scope`` at a time.
+
+    Raises:
+        BusyError: another process holds it; ``what`` begins the sentence.
+    """
+    folder = settings.home / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{scope}.lock").open("a+") as file:
+        if not _locked(file):
+            file.seek(0)
+            raise BusyError(
+                f"{what} is already running here (process {file.read().strip() or 'unknown'}); "
+                "wait for it to end, or stop that process, and run again."
+            )
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
 
 def claim(folder: Path) -> tuple[int, TextIO]:
-    """The first slot of ``folder`` that no living process holds, and the lock that holds it until it is closed.
-
-    The kernel frees a slot when its holder dies, however it dies.
+    """The first numbered lock file of ``folder`` that no living process holds; closing it gives it back.
 
     Raises:
         OSError: the folder can't be made or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for slot in count():
-        lock = (folder / f"{slot}.lock").open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-        else:
-            return slot, lock
+    for number in count():
+        lock = (folder / f"{number}.lock").open("a")
+        if _locked(lock):
+            return number, lock
+        lock.close()
     raise AssertionError  # count() does not end
 
 
 @contextmanager
 def unless_held(file: Path) -> Iterator[bool]:
-    """Whether no living process holds the lock in ``file``; then nobody takes it while the caller looks at its slot."""
+    """Whether no living process holds a lock file; then nobody takes it within the block."""
     with file.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield _locked(lock)
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -8,14 +8,16 @@ any new patient's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, NaiveDatetime, model_validator
 
+from mediscale.core.annotations import PatientCount
 from mediscale.core.errors import InputError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import Context, Stage
 from mediscale.core.tasks import Task
 from mediscale.inference.model_spec import PredictorSpec
 
@@ -64,7 +66,7 @@ class ColumnDrift(Frozen):
     """One column that was judged, by Evidently's Wasserstein distance in the reference's standard deviations."""
 
     column: str
-    values: int
+    values: PatientCount
     """In the window."""
     statistic: float
     threshold: float
@@ -88,11 +90,11 @@ class Result(Frozen):
     model: ModelRef
     start: NaiveDatetime
     end: NaiveDatetime
-    n: int
+    n: PatientCount
     """Predictions of this version in the window."""
-    judged: int
+    judged: PatientCount
     """Of those, what was compared: a repeated question counts once, one without like in the reference not at all."""
-    by_values: int
+    by_values: PatientCount
     """Of the judged, how many were asked by plain values."""
     drifted: bool
     summary: str
@@ -295,3 +297,22 @@ def _result(params: Params, window: "Window", summary: str) -> Result:
         drifted=False,
         summary=summary,
     )
+
+
+def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """The served version, its training set and the prediction log, where no log is named."""
+    if {"dataset", "task"} <= known.keys() and "predictions" not in known:
+        from monitoring import monitoring_inputs
+
+        model = ModelRef.model_validate(known["model"]) if "model" in known else None
+        yield Context(monitoring_inputs.to_judge(settings, known["dataset"], known["task"], model))
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="look for drift",
+    summary=lambda r: str(r.summary),
+    runtime_inputs=runtime_inputs,
+)

@@ -39,7 +39,7 @@ def shard_written(settings: Settings) -> None:
 
 
 def delta_committed(_settings: Settings) -> None:
-    """After the commit of events, before the manifest that says so."""
+    """After the commit of events, before the record that says so."""
     digest = spark.digest
     spark.digest = lambda settings, ref: die() if ref.table == "events" else digest(settings, ref)  # type: ignore[assignment,return-value]
 
@@ -52,6 +52,7 @@ def alias_moved(_settings: Settings) -> None:
     registry.repair = dying_after(registry.repair)
 
 
+RUN = "killed"
 POINTS = {
     "shard_written": shard_written,
     "delta_committed": delta_committed,
@@ -61,13 +62,15 @@ POINTS = {
 
 
 def run(settings: Settings) -> None:
-    results = {steps.EXTRACT: runtime_inputs.extract(settings, size="tiny").model_dump()}
-    for node in steps.nodes(steps.LOOP, ("mortality",)):
+    source = runtime_inputs.prepare_source(settings, runtime_inputs.Source(size="tiny"), {}, RUN)
+    results = {steps.PREPARE_SOURCE: source.model_dump()}
+    for node in steps.nodes(steps.RISK, ("mortality",)):
         config = {"task": node.task} if node.task else {}
         if node.stage == "risk_model":
             config |= {"rounds": 5}
         upstream = [results[name] for name in node.upstream]
-        results[node.name] = runtime_inputs.call(node.stage, config, upstream, settings).model_dump()
+        finished = runtime_inputs.call(node.stage, config, upstream, settings, RUN)
+        results[node.name] = finished.result.model_dump()
 
 
 if __name__ == "__main__":

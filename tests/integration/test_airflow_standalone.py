@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from mediscale.core.settings import Settings
-from mediscale.pipeline import call
+from mediscale.storage.locks import exclusive
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -28,24 +28,25 @@ pytestmark = pytest.mark.timeout(1500)
 PROGRAM = """#!{python}
 import json, os, pathlib, sys, threading, time
 command = [{mediscale!r}, *sys.argv[1:]]
-if sys.argv[1] not in ("drift", "retrain"):
+if sys.argv[1] not in ("drift", "retrain_decision"):
     os.execv(command[0], command)
-from mediscale.cli import main as cli; from mediscale.pipeline import call as stages
+from mediscale.cli import stage; from mediscale.pipeline import call as stages
+from mediscale.storage.locks import exclusive
 from mediscale.core.settings import Settings
-threading.Thread(target=cli._end_with_input, daemon=True).start()
+threading.Thread(target=stage._end_with_input, daemon=True).start()
 settings = Settings()
 name = "-".join([sys.argv[1], *(text[5:] for text in sys.argv if text.startswith("task="))])
 def work():
-    with stages.exclusive(settings, name, f"Stage {{name}}"):
+    with exclusive(settings, name, f"Stage {{name}}"):
         while (settings.home / f"hold-{{name}}").exists():
             time.sleep(0.1)
         made = {{"dataset": name, "patients": 30, "days": 30, "notes": False}}
-        if not stages.finished("synthetic", made, settings=settings):
+        if not stages.finished("synthetic", made, settings):
             with (settings.home / "done").open("a") as ledger:
                 ledger.write(name + chr(10))
-        return stages.call("synthetic", made, settings=settings)
-cli.WAIT_SECONDS = 1
-cli._when_free("--wait" in sys.argv, work)
+        return stages.call("synthetic", made, settings, "test")
+stage.WAIT_SECONDS = 1
+stage.when_free("--wait-for-lock" in sys.argv, work)
 result = pathlib.Path(sys.argv[sys.argv.index("--result") + 1])
 result.write_text(json.dumps({{"retrain": False, "reason": "Quiet."}}))
 """
@@ -154,7 +155,7 @@ def test_the_dags_are_there_and_run_fails_with_the_stage_s_sentence(airflow: Air
     it = f"/api/v2/dags/mediscale_loop/dagRuns/{run['dag_run_id']}"
     until(lambda: airflow.ask(it)[1]["state"] in ("failed", "success"))
     assert airflow.ask(it)[1]["state"] == "failed"
-    assert "mediscale: " in json.dumps(airflow.ask(f"{it}/taskInstances/extract/logs/1")[1])
+    assert "mediscale: " in json.dumps(airflow.ask(f"{it}/taskInstances/prepare_source/logs/1")[1])
 
 
 def test_it_listens_to_this_machine_alone(airflow: Airflow) -> None:
@@ -190,9 +191,9 @@ def test_a_run_survives_whatever_is_killed(airflow: Airflow) -> None:
     """The stage with -9, then the scheduler with -9, and a first try that still runs: nothing is done twice."""
     airflow.log_in(airflow.password)
     home, dag = airflow.home, "mediscale_drift"
-    for held in ("drift-mortality", "retrain-mortality"):
+    for held in ("drift-mortality", "retrain_decision-mortality"):
         (home / f"hold-{held}").touch()
-    with call.exclusive(Settings(home=home), "drift-readmission", "A first try"):
+    with exclusive(Settings(home=home), "drift-readmission", "A first try"):
         airflow.ask(f"/api/v2/dags/{dag}", {"is_paused": False}, "PATCH")
         run = until(lambda: airflow.ask(f"/api/v2/dags/{dag}/dagRuns")[1]["dag_runs"])[0]["dag_run_id"]
         os.kill(holder(home, "drift-mortality"), signal.SIGKILL)
@@ -201,7 +202,7 @@ def test_a_run_survives_whatever_is_killed(airflow: Airflow) -> None:
         (home / "hold-drift-mortality").unlink()
         again = {"dry_run": False, "task_ids": ["drift_mortality"], "dag_run_id": run, "only_failed": False}
         assert airflow.ask(f"/api/v2/dags/{dag}/clearTaskInstances", again)[0] == 200
-        holder(home, "retrain-mortality")
+        holder(home, "retrain_decision-mortality")
         until(lambda: "already running here" in said(airflow, dag, run, "drift_readmission"))
         killed = airflow.component("scheduler")
         assert killed
@@ -209,7 +210,7 @@ def test_a_run_survives_whatever_is_killed(airflow: Airflow) -> None:
         until(lambda: airflow.component("scheduler", other_than=killed.pid))
         log = (home / "airflow" / "airflow.log").read_text()
         assert "airflow scheduler ended with code 137 and is started again" in log
-    (home / "hold-retrain-mortality").unlink()
+    (home / "hold-retrain_decision-mortality").unlink()
     state = until(
         lambda: airflow.ask(f"/api/v2/dags/{dag}/dagRuns/{run}")[1]["state"] in ("success", "failed")
     )
@@ -218,7 +219,7 @@ def test_a_run_survives_whatever_is_killed(airflow: Airflow) -> None:
     assert sorted((home / "done").read_text().split()) == sorted(step.replace("_", "-") for step in STEPS)
 
 
-STEPS = ("drift_mortality", "retrain_mortality", "drift_readmission", "retrain_readmission")
+STEPS = ("drift_mortality", "retrain_decision_mortality", "drift_readmission", "retrain_decision_readmission")
 
 
 def holder(home: Path, scope: str) -> int:

@@ -16,7 +16,7 @@ from data_pipeline.notes.deidentification.name_lexicon import EPONYMS, ORDINARY,
 from data_pipeline.synthetic import clinical_notes
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.pipeline import call, headlines, runtime_inputs
+from mediscale.pipeline import call, runtime_inputs
 from mediscale.storage import lake
 
 
@@ -52,9 +52,9 @@ def test_no_planted_identifier_is_left_anywhere_but_in_bronze(
         "bronze": bronze,
         "surrogate_key": pseudonym_secret.PUBLISHED,
     }
-    cleaned = call.call("deidentify", config, settings=settings)
+    cleaned = call.call("deidentify", config, settings, "run").result
     config = {"dataset": "h", "encoder": encoders.PACKAGED}
-    tokens = runtime_inputs.call("note_tokens", config, [cleaned.model_dump()], settings)
+    tokens = runtime_inputs.call("note_tokens", config, [cleaned.model_dump()], settings, "run").result
     texts = lake.read(settings, cleaned.notes)["text"].to_pylist()  # type: ignore[attr-defined]
     assert len(texts) == len(block.notes)
     left = "\n".join(texts)
@@ -69,9 +69,9 @@ def test_no_planted_identifier_is_left_anywhere_but_in_bronze(
     told = (
         said.out
         + said.err
-        + "".join(headlines.of(s, r) for s, r in (("deidentify", cleaned), ("note_tokens", tokens)))
+        + "".join(call.load(s).summary(r) for s, r in (("deidentify", cleaned), ("note_tokens", tokens)))
     )
-    told += "".join(path.read_text() for path in Path(settings.lake).rglob("_manifests/**/*.json"))
+    told += "".join(path.read_text() for path in Path(settings.lake).rglob("_calls/**/*.json"))
     told += json.dumps(lake.read(settings, cleaned.note_quarantine).to_pylist())  # type: ignore[attr-defined]
     words = {word for name in planted(block, "name") for word in re.findall(r"\w{3,}", name)}
     names = {word for word in words if plain(word) not in ORDINARY | EPONYMS}

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.timeout(3000)
 
 ORCHESTRATE = (
     "import sys; from mediscale.cli import orchestrators as runners; from mediscale.core.settings import Settings\n"
-    "which = {'source': '', 'path': '', 'dataset': '', 'size': 'tiny'}\n"
+    "from mediscale.pipeline.runtime_inputs import Source\n"
     "config = {'risk_model': {'rounds': 60}, 'note_model': {'epochs': 1}, 'promotion': {'aim': 'production'}}\n"
-    "runners.orchestrate(sys.argv[1], Settings(), which, config)"
+    "runners.orchestrate(sys.argv[1], Settings(), Source(size='tiny'), config, sys.argv[1] + '-1')"
 )
 CONFIG = ["--set", "risk_model.rounds=60", "--set", "note_model.epochs=1"]
 """The same, as a person types it."""
@@ -46,9 +46,9 @@ def by_airflow(home: Path) -> None:
 
 
 def by_kubeflow_killed_once(home: Path) -> None:
-    """The step that lands the quality stage is killed with -9; the same command then goes on."""
+    """The step that lands the validate stage is killed with -9; the same command then goes on."""
     first = _orchestrate("kubeflow", home)
-    os.kill(_holder(home / "locks" / "quality-synthetic.lock", first), signal.SIGKILL)
+    os.kill(_holder(home / "locks" / "validate-synthetic.lock", first), signal.SIGKILL)
     said, _ = first.communicate()
     assert first.returncode != 0
     assert b"ended without a word" in said
@@ -89,7 +89,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
 @pytest.mark.parametrize("runner", ["kubeflow", "airflow"])
 def test_every_stage_did_the_same(homes: dict[str, Settings], runner: str) -> None:
     ours, theirs = _done(homes["cli"]), _done(homes[runner])
-    assert len(ours) == len(list(steps.nodes(steps.LOOP))) + 1  # and the synthetic extract
+    assert len(ours) == len(list(steps.nodes(steps.RISK))) + 1  # and the synthetic extract
     assert theirs == ours
     for task in manifest.of_stage(homes[runner], "risk_model"):
         assert task.params["rounds"] == 60
@@ -108,14 +108,14 @@ def test_no_identifier_of_the_extract_is_left_where_many_may_look(
     homes: dict[str, Settings], runner: str
 ) -> None:
     """Every table's numbers of patients, stays and notes, and what is planted in the notes' texts, are looked for in
-    all that a run leaves but the lake's tables: manifests, logs, evidence, reports, MLflow, the runners' own files."""
+    all that a run leaves but the tables of the lake: call records, logs, evidence, reports, MLflow, runners' files."""
     home = homes[runner].home
     (extract,) = (path for path in (home / "extracts").iterdir() if path.is_dir())
     canaries = _numbers(extract) | _planted()
     assert len(canaries) > 2000
     looked_at = [path for path in home.rglob("*") if path.is_file() and not _may_hold_patients(path, home)]
     assert any(path.name == "mlflow.db" for path in looked_at)
-    assert any("_manifests" in path.parts for path in looked_at)
+    assert any("_calls" in path.parts for path in looked_at)
     told = {path: set(re.findall(rb"[\w.@+-]{6,}", path.read_bytes())) & canaries for path in looked_at}
     assert {str(path): len(found) for path, found in told.items() if found} == {}
 
@@ -123,9 +123,7 @@ def test_no_identifier_of_the_extract_is_left_where_many_may_look(
 def _may_hold_patients(path: Path, home: Path) -> bool:
     """The extract, the lake's tables (which are governed), and binary files of models, whose bytes are random."""
     place = path.relative_to(home).parts
-    return (
-        place[0] == "extracts" or (place[0] == "lake" and place[1] != "_manifests") or path.suffix in _BINARY
-    )
+    return place[0] == "extracts" or (place[0] == "lake" and place[1] != "_calls") or path.suffix in _BINARY
 
 
 _BINARY = {".safetensors", ".onnx", ".png", ".parquet"}
@@ -155,12 +153,12 @@ def _planted() -> set[bytes]:
 
 def _done(settings: Settings) -> list[str]:
     """What each stage call was given and what it left, less where and when."""
-    stages = ["synthetic", *(step.stage for step in steps.LOOP)]
+    stages = ["synthetic", *(step.stage for step in steps.RISK)]
     calls = [done for stage in stages for done in manifest.of_stage(settings, stage)]
     return sorted(_told(done) for done in calls)
 
 
-def _told(done: manifest.Manifest) -> str:
+def _told(done: manifest.Call) -> str:
     tables = [(output.ref.table, output.rows, output.digest) for output in done.outputs]
     left = [done.stage, _plain(done.params), done.code, done.lock, tables, _plain(done.result).get("metrics")]
     return json.dumps(left, sort_keys=True)

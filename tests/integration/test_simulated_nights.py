@@ -25,16 +25,16 @@ def test_nights_are_lived_once(
     assert [row.split()[:2] for row in rows] == [["1", "2022-03-18"], ["2", "2022-03-19"]]
     assert "v1 staged, production refused" in rows[0]
     assert "too few" in rows[1]
-    done = manifests(settings)
+    done = records(settings)
     answers = lake.read(settings, lake.latest(settings, "simulated-tiny", "predictions")).to_pylist()
     assert len({(row["subject_id"], row["prediction_time"]) for row in answers}) == len(answers) > 0
     for row in answers:
         assert nights.night(0) < row["prediction_time"] < row["predicted_at"]
     assert nights.run(settings, 2, "tiny") == 0
     assert capsys.readouterr().out == told
-    assert manifests(settings) == done
+    assert records(settings) == done
     assert len(registry.history(settings, "simulated-tiny")) == 1
 
 
-def manifests(settings: Settings) -> set[Path]:
-    return set(Path(settings.lake, "_manifests").rglob("*.json"))
+def records(settings: Settings) -> set[Path]:
+    return set(Path(settings.lake, "_calls").rglob("*.json"))

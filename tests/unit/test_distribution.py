@@ -74,13 +74,12 @@ def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(tmp_path:
     assert {name.split("/")[0] for name in files if ".dist-info/" not in name} == set(PACKAGES)
 
 
-def test_every_core_module_has_a_layer() -> None:
+def test_every_folder_of_mediscale_has_a_layer() -> None:
     (contract,) = (one for one in PROJECT["tool"]["importlinter"]["contracts"] if one["type"] == "layers")
     placed = set(re.findall(r"[\w.]+", " ".join(contract["layers"])))
-    core = {f"mediscale.{module.stem}" for module in (ROOT / "mediscale").glob("*.py")} - {
-        "mediscale.__init__"
-    }
-    assert core <= placed
+    folders = {f"mediscale.{folder.parent.name}" for folder in (ROOT / "mediscale").glob("*/__init__.py")}
+    assert folders <= placed
+    assert {file.name for file in (ROOT / "mediscale").glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
 def test_the_server_imports_nothing_that_its_image_does_not_have() -> None:

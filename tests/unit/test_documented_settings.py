@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mediscale.cli import main
+from mediscale.cli import verbs
 from mediscale.pipeline import call
 
 ROOT = Path(__file__).parents[2]
@@ -25,4 +25,4 @@ def test_some_are_documented() -> None:
 
 @pytest.mark.parametrize("settings", LINES, ids=lambda line: " ".join(line))
 def test_a_documented_setting_is_taken(settings: tuple[str, ...]) -> None:
-    call.check(main._config(settings))
+    call.check(verbs.config_of(settings))

@@ -5,19 +5,22 @@ best of many versions looks good by luck: how many were judged on these patients
 calls (``promotion.prior_evaluations``), and the report says it.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
 from data_pipeline.features import kernel
 from data_pipeline.ingest import source
+from data_pipeline.ingest.source import SourceName
 from data_pipeline.notes.deidentification import deidentify
 from mediscale.core import privacy
+from mediscale.core.annotations import ComparedWith, Digest, RuntimeInput
 from mediscale.core.errors import InputError, QualityError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tasks import Task
 from mediscale.inference import tabular
 from mediscale.inference.model_spec import PredictorSpec
@@ -57,21 +60,21 @@ _PLAIN: tuple[tuple[str, ...], ...] = (
 class Params(Frozen):
     """What to judge, against what."""
 
-    dataset: str
-    task: Task
-    source: str | None = None
+    dataset: RuntimeInput[str]
+    task: RuntimeInput[Task]
+    source: RuntimeInput[SourceName | None] = None
     """Whose assumed delays are named in the evidence."""
-    model: ModelRef
-    training_set: TableRef
-    labels: TableRef | None = None
+    model: RuntimeInput[ModelRef]
+    training_set: RuntimeInput[TableRef]
+    labels: RuntimeInput[TableRef | None] = None
     """With ``note_tokens``, for versions that read notes: when each stay began."""
-    note_tokens: TableRef | None = None
+    note_tokens: RuntimeInput[TableRef | None] = None
     """None where the extract has no notes."""
-    incumbent: ModelRef | None = None
+    incumbent: RuntimeInput[ComparedWith[ModelRef | None]] = None
     """Today's production version, resolved by the caller."""
-    subjects: TableRef | None = None
+    subjects: RuntimeInput[TableRef | None] = None
     """The map of patient identifiers, to find the oracle's rows by."""
-    oracle: str | None = None
+    oracle: RuntimeInput[str | None] = None
     """File of true probabilities, on synthetic data."""
     bootstrap: int = Field(500, ge=50)
     seed: int = 0
@@ -82,7 +85,7 @@ class Result(Frozen):
 
     evidence: str
     """Path of the evidence file, relative to the home."""
-    evidence_digest: str
+    evidence_digest: Digest
     metrics: dict[str, float | None]
     """``auroc, auroc_low, auroc_high`` and so on; null where not estimable."""
 
@@ -297,3 +300,30 @@ def _publish(
     text = canonical(privacy.told(judged.model_dump(mode="json")))
     mlflow.log_text(run.info.run_id, text, f"evidence/{evidence.EVIDENCE_FILE}")
     mlflow.set_model_version_tag(name, version, "mediscale.evidence_digest", digest)
+
+
+def _summary(result: Result) -> str:
+    auroc = result.metrics.get("auroc")
+    return "held-out AUROC " + (f"{auroc:.3f}" if auroc is not None else "not estimable")
+
+
+def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """The production version to compare with: as it was when the version was decided about, else as it is."""
+    if {"dataset", "task", "model"} <= known.keys():
+        from training.promotion import promotion
+
+        about = known["dataset"], ModelRef.model_validate(known["model"])
+        for then in promotion.decided(settings, *about):
+            yield Context(then.evaluation)
+        yield Context(promotion.situation(settings, *about).evaluation)
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="judge on held-out patients",
+    summary=_summary,
+    resources=SPARK,
+    runtime_inputs=runtime_inputs,
+)

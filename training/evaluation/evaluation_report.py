@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
+from mediscale.core.annotations import PatientCount
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
@@ -27,10 +28,10 @@ class Estimate(Frozen):
 class Counts(Frozen):
     """What an estimate rests on."""
 
-    n: int
+    n: PatientCount
     """Rows: stays at their prediction time."""
-    events: int
-    subjects: int
+    events: PatientCount
+    subjects: PatientCount
 
 
 class Subgroup(Frozen):
@@ -131,7 +132,7 @@ class Oracle(Frozen):
 class Together(Frozen):
     """Notes and table together against each alone, on the same rows; gains are paired by patient."""
 
-    read: int
+    read: PatientCount
     """Rows for which a note could be read; the others are answered by the table alone."""
     table_auroc: Estimate
     notes_auroc: Estimate

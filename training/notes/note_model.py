@@ -1,6 +1,7 @@
 """Stage: a BERT sequence classifier on the notes of a stay, fine-tuned on Ray, calibrated, logged and registered."""
 
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +9,12 @@ from pydantic import Field
 
 from data_pipeline.notes import encoders
 from data_pipeline.notes.encoders import Encoder
+from mediscale.core.annotations import Digest, RuntimeInput
 from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import DEEP_LEARNING, Context, Stage
 from mediscale.core.tables import NOTE_MARGINS
 from mediscale.core.tasks import Task
 from mediscale.inference import collate
@@ -56,14 +59,14 @@ KNOWN_TEXTS = (
 class Params(Frozen):
     """What to train on and how. The defaults are for the packaged encoder and two cores."""
 
-    dataset: str
-    task: Task
-    training_set: TableRef
-    labels: TableRef
-    note_tokens: TableRef | None
+    dataset: RuntimeInput[str]
+    task: RuntimeInput[Task]
+    training_set: RuntimeInput[TableRef]
+    labels: RuntimeInput[TableRef]
+    note_tokens: RuntimeInput[TableRef | None]
     """None where the extract has no notes: nothing is trained."""
-    encoder: Encoder
-    tokenizer: str
+    encoder: RuntimeInput[Encoder]
+    tokenizer: RuntimeInput[Digest]
     """SHA-256 of the tokenizer that made the tokens."""
     layers: int = Field(1, ge=0)
     """Lowest layers of the encoder that are used; 0: all."""
@@ -240,3 +243,20 @@ def _measured(train: "Stays", tuning: "Stays", risk: metrics.Floats, fitted: Fit
         "tuning_log_loss": float(metrics.log_loss(outcomes, risk, everyone)[0]),
         **({"tuning_auroc": auroc} if auroc == auroc else {}),
     }
+
+
+def runtime_inputs(known: Mapping[str, Any], _settings: Settings) -> Iterator[Context]:
+    """The encoder's own recipe, where it has one."""
+    if "encoder" in known:
+        yield Context(dict(RECIPES.get(known["encoder"]["name"], {})))
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="train the note model",
+    summary=lambda r: f"{r.note_model.model} registered" if r.note_model else "no notes to train on",
+    resources=DEEP_LEARNING,
+    runtime_inputs=runtime_inputs,
+)

@@ -4,15 +4,18 @@ The move is an entry of the append-only promotion history; MLflow's aliases are 
 the next call finds the entry and repairs the alias.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
 
+from mediscale.core.annotations import ComparedWith, Digest, RuntimeInput
+from mediscale.core.caller import actor, now
 from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import Context, Stage
 from mediscale.core.tasks import Task
 from mediscale.inference import model_files
 from mediscale.storage import calls as manifest
@@ -24,17 +27,17 @@ from training.promotion import gate, policy
 class Params(Frozen):
     """Which version to decide about, and by whom and when it is moved."""
 
-    dataset: str
-    task: Task
-    model: ModelRef
-    evidence: str
-    evidence_digest: str
-    incumbent: ModelRef | None = None
+    dataset: RuntimeInput[str]
+    task: RuntimeInput[Task]
+    model: RuntimeInput[ModelRef]
+    evidence: RuntimeInput[str]
+    evidence_digest: RuntimeInput[Digest]
+    incumbent: RuntimeInput[ComparedWith[ModelRef | None]] = None
     """Today's production version, resolved by the caller; the evidence must compare with this very one."""
-    sequence: int = Field(ge=1)
+    sequence: RuntimeInput[int] = Field(ge=1)
     """The next number of the promotion history, resolved by the caller."""
-    actor: str = Field(min_length=1)
-    moved_at: datetime
+    actor: RuntimeInput[str] = Field(min_length=1)
+    moved_at: RuntimeInput[datetime]
     aim: Literal["staging", "production"] = "staging"
     """``staging`` stops there even where production would be deserved, for a person to go on."""
 
@@ -48,7 +51,7 @@ class Result(Frozen):
     """One sentence for the last alias that was reached or refused."""
     model: ModelRef
     evidence: str
-    evidence_digest: str
+    evidence_digest: Digest
 
 
 class Situation(Frozen):
@@ -224,3 +227,24 @@ def _moves(
             model_digest=params.model.digest,
             key=key,
         )
+
+
+def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """The incumbent, the next number of the history, the actor and the clock: as they were when this very call moved an
+    alias, so that it is found and never done twice; else as they are."""
+    if {"dataset", "task", "model"} <= known.keys():
+        about = known["dataset"], ModelRef.model_validate(known["model"])
+        for then in decided(settings, *about):
+            yield Context(then.promotion, then.key)
+        today = situation(settings, *about).promotion
+        yield Context({**today, "actor": known.get("actor") or actor(), "moved_at": now()})
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="decide",
+    summary=lambda r: str(r.reason),
+    runtime_inputs=runtime_inputs,
+)

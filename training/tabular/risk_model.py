@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from data_pipeline.features import kernel
+from mediscale.core.annotations import RuntimeInput
 from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import TRAINING, Stage
 from mediscale.core.tasks import Task
 from mediscale.inference.model_spec import Calibration
 from mediscale.storage import registry
@@ -24,9 +26,9 @@ if TYPE_CHECKING:
 class Params(Frozen):
     """What to train on and how."""
 
-    dataset: str
-    task: Task
-    training_set: TableRef
+    dataset: RuntimeInput[str]
+    task: RuntimeInput[Task]
+    training_set: RuntimeInput[TableRef]
     rounds: int = Field(300, ge=1, le=1000)
     """Most trees; the log loss on the tuning split ends it earlier."""
     patience: int = Field(30, ge=1)
@@ -133,3 +135,13 @@ def _measured(
         ),
         "tuning_brier": float(metrics.brier(tuning.outcomes, risk, metrics.unweighted(tuning.outcomes))[0]),
     }
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="train the table model",
+    summary=lambda r: f"{r.model} registered",
+    resources=TRAINING,
+)

@@ -6,19 +6,21 @@ evidence. A note that can't be used goes to quarantine with the reason and its p
 extract, never with its text.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import Note, Source
+from data_pipeline.ingest.source import Note, Source, SourceName
 from data_pipeline.ingest.validate import broken_rules
 from data_pipeline.notes.deidentification import pseudonym_secret as surrogate_key
+from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tables import NOTES
 
 if TYPE_CHECKING:
@@ -36,12 +38,12 @@ TOGETHER = (
 
 
 class Params(Frozen):
-    source: str
-    dataset: str
-    bronze: dict[str, TableRef]
-    surrogate_key: str
+    source: RuntimeInput[SourceName]
+    dataset: RuntimeInput[str]
+    bronze: RuntimeInput[dict[str, TableRef]]
+    surrogate_key: RuntimeInput[str]
     """Fingerprint of the secret (``pseudonym_secret.resolve``), resolved by the caller."""
-    as_of: datetime | None = None
+    misdated_after: datetime | None = None
     """Notes dated later are misdated. Shifted extracts have no such moment."""
     max_quarantine_share: float = 0.05
 
@@ -51,9 +53,9 @@ class Result(Frozen):
 
     notes: TableRef | None
     note_quarantine: TableRef | None
-    note_count: int
-    notes_quarantined: int
-    reasons: dict[str, int]
+    note_count: PatientCount
+    notes_quarantined: PatientCount
+    reasons: dict[str, PatientCount]
     replaced: int
     """Identifiers in all notes."""
 
@@ -188,7 +190,11 @@ def _future(note: Note, time: "Column", params: Params) -> "Column":
 
     stored = f.expr(note.stored or "null").cast("timestamp_ntz")
     late = f.coalesce(time > stored + f.expr("interval 1 day"), f.lit(False))
-    return late if params.as_of is None else late | f.coalesce(time > f.lit(params.as_of), f.lit(False))
+    return (
+        late
+        if params.misdated_after is None
+        else late | f.coalesce(time > f.lit(params.misdated_after), f.lit(False))
+    )
 
 
 _NOTE = ("time", "available_time", "note_id", "line", "visit_id", "note_type", "text", "file")
@@ -223,3 +229,29 @@ def _patient(scrubber: "Scrubber", patient: dict[str, Any]) -> Iterator[dict[str
             "text": clean.text,
             "replaced": sum(clean.replaced.values()),
         }
+
+
+def _summary(result: Result) -> str:
+    if result.notes is None:
+        return "no notes in the extract"
+    return (
+        f"{count(result.note_count)} notes, {result.replaced:,} identifiers replaced; "
+        f"{count(result.notes_quarantined)} set aside"
+    )
+
+
+def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """The fingerprint of the home's secret, where the source brings none."""
+    if "surrogate_key" not in known:
+        yield Context({"surrogate_key": surrogate_key.resolve(settings)})
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="replace identifiers in notes",
+    summary=_summary,
+    resources=SPARK,
+    runtime_inputs=runtime_inputs,
+)

@@ -1,11 +1,13 @@
 """A run in MLflow: one parent, each call once below it, charts and page where a person looks; told again, the same."""
 
+from typing import get_args
+
 import pytest
 
 from mediscale import report
-from mediscale.core import privacy
+from mediscale.core.annotations import Meaning, field_meanings
 from mediscale.core.refs import TableRef
-from mediscale.pipeline import call as stages
+from mediscale.pipeline import call, steps
 from mediscale.report import mlflow_export
 from mediscale.storage import calls, lineage, registry
 from mediscale.storage.calls import Output
@@ -51,10 +53,10 @@ def test_each_call_is_a_child_with_its_parameters_figures_and_tables(leave_run, 
 
 def test_what_the_training_logged_becomes_a_child_and_holds_the_charts(leave_run, client) -> None:
     home = leave_run()
-    call = lineage.find(home).newest("risk_model", "mortality")
-    assert call is not None
+    trained = lineage.find(home).newest("risk_model", "mortality")
+    assert trained is not None
     experiment = registry.experiment(home, client, "synthetic")
-    logged = client.create_run(experiment, tags={registry.KEY_TAG: call.key}).info.run_id
+    logged = client.create_run(experiment, tags={registry.KEY_TAG: trained.key}).info.run_id
     report.publish(home)
     (parent,) = _parents(_runs(client))
     assert client.get_run(logged).data.tags[mlflow_export.PARENT_TAG] == parent.info.run_id
@@ -72,25 +74,21 @@ def test_told_again_nothing_is_made_twice_and_no_patient_is_told(leave_run, clie
         assert "9007199254" not in str(run.data.to_dictionary())
 
 
-HARMLESS = {
-    "shards",
-    "event_count",
-    "replaced",
-    "token_count",
-    "watched",
-    "share_drifted",
-    "probability_better",
-}
-"""Numbers of results that count nobody: events are facts there, and facts are many."""
+COUNT_NOBODY = {
+    "shards", "event_count", "replaced", "token_count", "watched", "share_drifted", "probability_better", "rows",
+    "visits", "patients", "judged_facts", "values",
+}  # fmt: skip
+"""Numbers of results that count nobody: facts and events are many, synthetic patients are nobody."""
 
 
-@pytest.mark.parametrize("stage", stages.STAGES)
-def test_every_number_of_every_result_is_known_to_count_people_or_not(stage) -> None:
-    fields = stages.load(stage).Result.model_fields
-    numbers = {name for name, field in fields.items() if field.annotation in (int, float, float | None)}
-    mappings = {name for name, field in fields.items() if field.annotation == dict[str, int]}
-    assert {name for name in numbers if not privacy.counts(name)} <= HARMLESS
-    assert all(privacy.counts(f"{name}.what") for name in mappings)
+@pytest.mark.parametrize("stage", steps.STAGES)
+def test_every_number_of_every_result_is_declared_to_count_patients_or_not(stage) -> None:
+    fields = call.load(stage).Result.model_fields
+    numbers = {
+        name for name, field in fields.items() if int in (field.annotation, *get_args(field.annotation))
+    }
+    counted = {name for name, field in fields.items() if Meaning.PATIENT_COUNT in field_meanings(field)}
+    assert numbers - counted <= COUNT_NOBODY
 
 
 def test_no_small_count_is_told_whatever_its_type_and_place(leave_run, client) -> None:
@@ -98,7 +96,11 @@ def test_no_small_count_is_told_whatever_its_type_and_place(leave_run, client) -
     run = lineage.find(home)
     judged, scrubbed, decided = (
         call
-        for call in (run.newest("evaluate", "mortality"), run.newest("deidentify"), run.newest("retrain"))
+        for call in (
+            run.newest("evaluate", "mortality"),
+            run.newest("deidentify"),
+            run.newest("retrain_decision"),
+        )
         if call is not None
     )
     leave_run.rewrite(judged, {"metrics": {"auroc": 0.8, "n": 60.0, "events": 3.0, "subjects": 9.0}})
@@ -111,10 +113,10 @@ def test_no_small_count_is_told_whatever_its_type_and_place(leave_run, client) -
     measured = {name for name in told[judged.key].metrics if name.startswith("metrics.")}
     assert measured == {"metrics.auroc", "metrics.n"}
     assert "rows.quarantine_notes" not in told[scrubbed.key].metrics
-    assert f"{few.ref} (fewer than 10 rows)" in told[scrubbed.key].tags["mediscale.core.tables"]
+    assert f"{few.ref} (fewer than 10 rows)" in told[scrubbed.key].tags["mediscale.tables"]
     assert '"by_values": 100' in told[decided.key].params["windows"]
     assert '"n": 4' not in told[decided.key].params["windows"]
-    page = (home.home / "reports" / f"{lineage.find(home).name}.html").read_text()
+    page = (home.home / "reports" / f"{lineage.find(home).run_id}.html").read_text()
     assert f"quarantine_notes@v{few.ref.version}</code>: fewer than 10," in page
 
 

@@ -179,10 +179,10 @@ def test_situation_is_todays_and_that_of_each_decision_is_known(world) -> None:
 @pytest.mark.usefixtures("lenient")
 def test_a_repeated_call_finds_its_decision_and_another_one_is_made_today(world) -> None:
     asked = {name: value for name, value in _params(world).model_dump().items() if name not in _LOOKED_UP}
-    first = runtime_inputs.call_stage("promotion", asked, [], world.settings)
-    assert runtime_inputs.call_stage("promotion", asked, [], world.settings) == first
+    first = runtime_inputs.call("promotion", asked, [], world.settings, "run").result
+    assert runtime_inputs.call("promotion", asked, [], world.settings, "run").result == first
     assert len(calls.of_stage(world.settings, "promotion")) == 1
-    again = runtime_inputs.resolved("promotion", {**asked, "aim": "staging"}, [], world.settings)
+    again = runtime_inputs.filled("promotion", {**asked, "aim": "staging"}, [], world.settings)
     assert again["sequence"] == 3
 
 
@@ -193,7 +193,10 @@ def test_prior_evaluations_are_the_other_versions_that_were_evaluated_before(wor
     for minute, version in enumerate((1, 1, 2, 3)):
         calls.write(
             world.settings,
-            calls.Manifest(
+            calls.Call(
+                run_id="run",
+                inputs=(),
+                produced=(),
                 stage="evaluate",
                 key=str(minute),
                 params={"dataset": "synthetic", "task": "mortality", "model": {"version": version}},

@@ -81,7 +81,10 @@ def features_made(settings: Settings, key: str, as_of: str | None) -> None:
         labelled = lake.latest(settings, "synthetic", "labels_mortality").model_dump()
     calls.write(
         settings,
-        calls.Manifest(
+        calls.Call(
+            run_id="run",
+            inputs=(),
+            produced=(),
             stage="gold",
             key=key,
             params={"dataset": "synthetic", "task": "mortality", "as_of": as_of, "labels": labelled},

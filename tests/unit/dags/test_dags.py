@@ -33,13 +33,13 @@ END
 
 SLOW = """#!{python}
 import pathlib, subprocess, threading
-from mediscale.cli import main as cli
-threading.Thread(target=cli._end_with_input, daemon=True).start()
+from mediscale.cli import stage
+threading.Thread(target=stage._end_with_input, daemon=True).start()
 work = subprocess.Popen(["sleep", "300"])
 pathlib.Path("{child}").write_text(str(work.pid))
 work.wait()
 """
-"""A tied stage with a process of its own, as Spark is."""
+"""A stage that ends with its parent, with a process of its own, as Spark is."""
 
 NO_CLUSTER = """
 apiVersion: v1
@@ -97,7 +97,7 @@ def call(told: dict[str, Any]) -> Callable[[str, str], str]:
 @pytest.fixture
 def night(call: Callable[[str, str], str]) -> str:
     """Folder of the results of the one night that is not of the past."""
-    return re.findall(r"--result (\S+)/extract.json", call("extract", "--size=tiny"))[0]
+    return re.findall(r"--result (\S+)/prepare_source.json", call("prepare-source", "--size=tiny"))[0]
 
 
 def test_every_dag_parses_in_under_a_second_and_without_an_ml_library(told: dict[str, Any]) -> None:
@@ -128,9 +128,9 @@ def test_every_dag_says_what_it_is_for_and_whose_it_is(told: dict[str, Any]) -> 
 def test_a_made_up_hospital_has_no_source_and_an_extract_no_size(
     call: Callable[[str, str], str],
 ) -> None:
-    assert "--source= --path= --dataset= --size=tiny" in call("extract", "--size=tiny")
-    assert "--dataset=broken" in call("extract", "--source=mimic-iv")
-    assert "--size= " in call("extract", "--source=mimic-iv")
+    assert "--source= --path= --dataset= --size=tiny" in call("prepare-source", "--size=tiny")
+    assert "--dataset=broken" in call("prepare-source", "--source=mimic-iv")
+    assert "--size= " in call("prepare-source", "--source=mimic-iv")
 
 
 def test_every_task_has_a_timeout_and_an_alert(told: dict[str, Any]) -> None:
@@ -144,7 +144,7 @@ def test_every_task_has_a_timeout_and_an_alert(told: dict[str, Any]) -> None:
 
 def test_stages_follow_the_order_of_the_loop(told: dict[str, Any]) -> None:
     tasks = told["dags"]["mediscale_loop"]["tasks"]
-    for node in steps.nodes(steps.LOOP):
+    for node in steps.nodes(steps.RISK):
         assert tasks[node.name]["upstream"] == sorted(node.upstream)
 
 
@@ -165,18 +165,17 @@ def test_a_night_succeeds(told: dict[str, Any], name: str) -> None:
     assert told["runs"][name]["state"] == "success", told["runs"][name]
 
 
-@pytest.mark.parametrize("stage", steps.AS_OF)
+@pytest.mark.parametrize("stage", ["labels", "gold"])
 def test_a_night_sees_what_was_known_when_it_began(told: dict[str, Any], night: str, stage: str) -> None:
     made = [line for line in told["calls"] if line.startswith(f"{stage} ") and f"--result {night}" in line]
     assert len(made) == len(TASKS)
-    assert all('"as_of": "2026-02-03T01:00:00"' in line for line in made)
+    assert all("--as-of 2026-02-03T01:00:00" in line for line in made)
 
 
 def test_a_run_s_configuration_reaches_every_stage(told: dict[str, Any], night: str) -> None:
     made = [line for line in told["calls"] if f"--result {night}" in line]
     assert len(made) == len(list(steps.nodes(steps.FEATURES))) + 1
-    assert all('--run-config {"gold": {"as_of": ' in line for line in made)
-    assert all('"audited_per_shard": 3}' in line for line in made)
+    assert all('--run-config {"gold": {"audited_per_shard": 3}}' in line for line in made)
 
 
 def test_drift_looks_at_the_day_before(call: Callable[[str, str], str]) -> None:
@@ -217,8 +216,8 @@ def test_versions_are_asked_about_once(told: dict[str, Any]) -> None:
 
 def test_a_task_that_no_version_answers_for_leaves_the_other_its_verdict(told: dict[str, Any]) -> None:
     assert told["runs"]["drift"]["tasks"] == {
-        "drift_mortality": "success", "retrain_mortality": "success", "publish_mortality": "success",
-        "drift_readmission": "skipped", "retrain_readmission": "skipped", "publish_readmission": "skipped",
+        "drift_mortality": "success", "retrain_decision_mortality": "success", "publish_mortality": "success",
+        "drift_readmission": "skipped", "retrain_decision_readmission": "skipped", "publish_readmission": "skipped",
     }  # fmt: skip
 
 
@@ -230,12 +229,12 @@ def test_a_night_of_the_past_starts_no_retraining(told: dict[str, Any]) -> None:
 def test_the_sentence_of_a_failed_stage_is_the_task_s_failure(told: dict[str, Any]) -> None:
     failing = told["runs"]["failing"]
     assert failing["state"] == "failed"
-    assert failing["tasks"]["extract"] == "failed"
+    assert failing["tasks"]["prepare_source"] == "failed"
     assert failing["tasks"]["bronze"] == "upstream_failed"
     assert "RuntimeError: mediscale: There is no folder for broken." in told["output"]
     of_task, of_run = re.findall(r"mediscale alert (.*)", told["output"])
     assert '"dag": "mediscale_loop"' in of_task
-    assert '"task": "extract", "try": 1' in of_task
+    assert '"task": "prepare_source", "try": 1' in of_task
     assert '"dag": "mediscale_loop"' in of_run
     assert '"why": "task_failure"' in of_run
 
@@ -264,9 +263,9 @@ def test_a_stage_is_a_pod_where_a_template_says_how(told: dict[str, Any]) -> Non
     assert told["pod"]["code"] == 0, told["pod"]["output"]
     (container,) = told["pod"]["value"]["pod"]["spec"]["containers"]
     assert container["command"] == ["mediscale"]
-    assert container["args"][:2] == ["gold", "--resolve"]
-    assert {"--wait", "--refusable"} <= set(container["args"])
-    assert "--tied" not in container["args"]  # the pod ends with the task
+    assert container["args"][:2] == ["gold", "--fill-runtime-inputs"]
+    assert {"--wait-for-lock", "--skip-unsupported", "--run-id"} <= set(container["args"])
+    assert "--exit-with-parent" not in container["args"]  # the pod ends with the task
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/mediscale", "/tmp"]
     assert container["envFrom"] == [{"secretRef": {"name": "mediscale"}}]
     assert container["securityContext"]["runAsNonRoot"]

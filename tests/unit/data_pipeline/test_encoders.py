@@ -137,9 +137,9 @@ def test_weights_that_cannot_be_had_are_one_sentence(
 
 def test_clinical_bert_is_trained_as_its_authors_did_unless_told_otherwise(settings: Settings) -> None:
     clinical = encoders.Encoder().model_dump()
-    recipe = runtime_inputs.resolved("note_model", {"epochs": 1}, [{"encoder": clinical}], settings)
+    recipe = runtime_inputs.filled("note_model", {"epochs": 1}, [{"encoder": clinical}], settings)
     assert (recipe["layers"], recipe["learning_rate"], recipe["epochs"]) == (0, 2e-5, 1)
-    assert "layers" not in runtime_inputs.resolved(
+    assert "layers" not in runtime_inputs.filled(
         "note_model", {}, [{"encoder": encoders.PACKAGED.model_dump()}], settings
     )
 

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 from kubeflow_pipelines import component
+from mediscale.core.annotations import PatientCount
 from mediscale.core.errors import QualityError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
-from mediscale.pipeline import call, headlines
+from mediscale.core.stage import Stage
+from mediscale.pipeline import steps
 from mediscale.storage import calls
+
+RUN = "kubeflow-1"
 
 
 class Params(Frozen):
@@ -27,14 +31,13 @@ class Params(Frozen):
 class Result(Frozen):
     kept: int
     metrics: dict[str, float | None]
-    positives: int
+    positives: PatientCount
 
 
 @pytest.fixture(autouse=True)
 def counting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage of our own; our seam, so a fake is right here."""
     module: Any = ModuleType("counting_stage")
-    module.Params, module.Result = Params, Result
 
     def run(params: Params, _settings: Settings, _key: str) -> Result:
         if params.dataset == "poor":
@@ -42,18 +45,16 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> None:
         kept = params.rows * params.rounds
         return Result(kept=kept, metrics={"auroc": 0.75, "gap": None}, positives=params.positives)
 
-    module.run = run
+    module.STAGE = Stage(Params, Result, run, display_name="count", summary=lambda r: f"{r.kept} <kept>")
     monkeypatch.setitem(sys.modules, "counting_stage", module)
-    monkeypatch.setitem(call.STAGES, "counting", "counting_stage")
-    monkeypatch.setattr(headlines, "HEADLINES", {"counting": lambda r: f"{r.kept} <kept>"})
+    monkeypatch.setitem(steps.STAGES, "counting", "counting_stage")
     monkeypatch.setattr(calls, "code_digest", lambda _module: "code")
 
 
 def run(settings: Settings, **config: float) -> component.Done:
     upstream = json.dumps({"dataset": "a", "rows": 4, "more": 1})
-    return component.run(
-        "counting", "", str(settings.home), {"counting": config, "other": {"x": 1}}, [upstream, ""]
-    )
+    whole = {"counting": config, "other": {"x": 1}}
+    return component.run("counting", "", str(settings.home), whole, "", "job-1", [upstream, ""])
 
 
 def test_numbers_of_a_result_become_metrics(settings: Settings) -> None:
@@ -99,27 +100,39 @@ def test_a_run_whose_configuration_no_stage_takes_makes_no_extract(
 ) -> None:
     which = dict.fromkeys(("source", "path", "dataset"), "") | {"size": "tiny"}
     with pytest.raises(SystemExit):
-        component.extract(str(settings.home), {"risk_modle": {"rounds": 1}}, **which)
+        component.prepare_source(str(settings.home), {"risk_modle": {"rounds": 1}}, RUN, "", **which)
     assert "no stage 'risk_modle'" in capsys.readouterr().err
     assert not settings.home.exists()
 
 
 def test_a_task_is_a_parameter(settings: Settings) -> None:
     upstream = json.dumps({"dataset": "a", "rows": 4})
-    component.run("counting", "mortality", str(settings.home), {}, [upstream])
+    component.run("counting", "mortality", str(settings.home), {}, RUN, "", [upstream])
     (left,) = calls.of_stage(settings, "counting")
     assert left.params["task"] == "mortality"
+    assert left.run_id == RUN
+
+
+def test_a_run_is_called_as_kubeflow_calls_it_where_nobody_named_it(settings: Settings) -> None:
+    run(settings)
+    (left,) = calls.of_stage(settings, "counting")
+    assert left.run_id == "kubeflow-job-1"
+    assert calls.run_ids(settings) == ["kubeflow-job-1"]
 
 
 def test_a_refused_task_passes_its_reason_on(settings: Settings) -> None:
     upstream = json.dumps({"dataset": "poor", "rows": 4})
-    refused = component.run("counting", "mortality", str(settings.home), {}, [upstream])
+    refused = component.run("counting", "mortality", str(settings.home), {}, RUN, "", [upstream])
     assert json.loads(refused.result) == {"refused": "Nobody was followed up."}
-    further = component.run("counting", "mortality", str(settings.home), {}, [upstream, refused.result])
+    further = component.run(
+        "counting", "mortality", str(settings.home), {}, RUN, "", [upstream, refused.result]
+    )
     assert further == refused
 
 
 def test_what_all_tasks_share_may_not_be_refused(settings: Settings) -> None:
     with pytest.raises(SystemExit) as stopped:
-        component.run("counting", "", str(settings.home), {}, [json.dumps({"dataset": "poor", "rows": 4})])
+        component.run(
+            "counting", "", str(settings.home), {}, RUN, "", [json.dumps({"dataset": "poor", "rows": 4})]
+        )
     assert stopped.value.code == 4

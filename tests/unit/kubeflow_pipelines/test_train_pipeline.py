@@ -30,7 +30,7 @@ def test_the_compiled_file_is_of_this_source(tmp_path: Path) -> None:
 
 def test_every_step_takes_the_results_that_the_loop_names(tasks: dict[str, Any]) -> None:
     names = {task["componentRef"]["name"].removeprefix("comp-"): name for name, task in tasks.items()}
-    for node in graph.nodes(graph.LOOP):
+    for node in graph.nodes(graph.RISK):
         given = tasks[node.name]["inputs"]["parameters"]
         sources = [given[place] for place in steps.INPUTS if place in given]
         assert [names[s["taskOutputParameter"]["producerTask"]] for s in sources] == list(node.upstream)
@@ -82,4 +82,4 @@ def test_on_a_cluster_every_step_has_what_the_steps_share(compiled: dict[str, An
         assert [mount["mountPath"] for mount in pod["pvcMount"]] == [steps.HOME]
         given = [each["keyToEnv"][0]["envVar"] for each in pod["secretAsEnv"]]
         assert {"MEDISCALE_LAKE", "MEDISCALE_TRACKING_URI"} <= set(given)
-        assert int(pod["activeDeadlineSeconds"]) == steps.LONGEST_SECONDS
+        assert int(pod["activeDeadlineSeconds"]) == 4 * 3600

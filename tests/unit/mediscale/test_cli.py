@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mediscale.cli import main
+from mediscale.cli import main, stage, verbs
 from mediscale.core.settings import Settings
-from mediscale.pipeline import call
+from mediscale.storage.locks import exclusive
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -46,15 +46,15 @@ def test_help_imports_nothing_heavy() -> None:
             "Stage risk_model: rounds: input should be a valid integer",
         ),
         (["run", "--set", "gold.deep=1", "--runner", "kubeflow"], 2, "Stage gold: deep: extra inputs"),
-        (["pipeline", "submit", "--set", "drift.start=1"], 2, "A run has no stage 'drift'"),
-        (["extract", "--run-config", "[]"], 3, "--run-config holds no JSON object"),
+        (["kubeflow", "submit", "--set", "drift.start=1"], 2, "A run has no stage 'drift'"),
+        (["prepare-source", "--run-config", "[]"], 3, "--run-config holds no JSON object"),
         (["bronze", "--set", "source"], 2, "NAME=VALUE"),
         (["bronze", "--config", "absent.json"], 3, "absent.json can't be read"),
         (["bronze", "--run-config", '{"bronze": 3}'], 2, "its configuration is not parameters by name"),
         (["promotion", "--run-config", '{"promotion": {"actor": "x"}}'], 2, "actor can't be configured"),
         (["run", "--set", "synthetic.size=tiny"], 2, "size can't be configured; a run's own options give it"),
-        (["pipeline", "compile", "--output", "."], 2, "ends with .yaml"),
-        (["pipeline", "compile", "--size", "tiny"], 2, "give these options to submit"),
+        (["kubeflow", "compile", "--output", "."], 2, "ends with .yaml"),
+        (["kubeflow", "compile", "--size", "tiny"], 2, "give these options to submit"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -80,7 +80,7 @@ def test_what_the_machine_refuses_is_one_sentence(
     binary = tmp_path / "config.json"
     binary.write_bytes(b"\xff\xfe")
     assert main.main(["bronze", "--config", str(binary)]) == 3
-    assert main.main(["extract", "--result", str(tmp_path)]) == 6
+    assert main.main(["prepare-source", "--result", str(tmp_path)]) == 6
     monkeypatch.setenv("MEDISCALE_HOME", "/dev/null")
     assert main.main(["history", "--dataset", "nowhere"]) == 7
     assert main.main(["run", "--size", "tiny"]) == 6
@@ -108,7 +108,7 @@ def test_a_refusal_is_left_as_the_result_and_passed_on(
     assert main.main(arguments) == 4
     assert "Nobody was followed up." in capsys.readouterr().err
     assert not result.exists()
-    assert main.main([*arguments, "--refusable"]) == 4
+    assert main.main([*arguments, "--skip-unsupported"]) == 4
     assert json.loads(result.read_text()) == json.loads(refused.read_text())
 
 
@@ -116,11 +116,17 @@ def test_who_waits_goes_on_when_the_other_has_ended(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
-    monkeypatch.setattr(main, "WAIT_SECONDS", 0.1)
-    arguments = ["extract", "--size", "tiny", "--run-config", '{"synthetic": {"patients": 30, "days": 30}}']
-    with call.exclusive(settings, "synthetic-synthetic", "Another"):
+    monkeypatch.setattr(stage, "WAIT_SECONDS", 0.1)
+    arguments = [
+        "prepare-source",
+        "--size",
+        "tiny",
+        "--run-config",
+        '{"synthetic": {"patients": 30, "days": 30}}',
+    ]
+    with exclusive(settings, "synthetic-synthetic", "Another"):
         assert main.main(arguments) == 5
-        waiting = threading.Thread(target=main.main, args=([*arguments, "--wait"],))
+        waiting = threading.Thread(target=main.main, args=([*arguments, "--wait-for-lock"],))
         waiting.start()
         while "Trying again in 0 s." not in capsys.readouterr().err:
             assert waiting.is_alive()
@@ -132,12 +138,12 @@ def test_who_waits_goes_on_when_the_other_has_ended(
 def test_a_tied_step_ends_with_its_input_and_takes_its_processes_along(settings: Settings) -> None:
     code = (
         "import subprocess, sys; from mediscale.cli import main as cli\n"
-        "from mediscale.pipeline import runtime_inputs as resolve\n"
+        "from mediscale.pipeline import runtime_inputs\n"
         "def long(*_, **__):\n"
         "    print(subprocess.Popen(['sleep', '300']).pid, flush=True)\n"
         "    subprocess.run(['sleep', '300'])\n"
-        "resolve.extract = long\n"
-        "cli.main(['extract', '--tied'])\n"
+        "runtime_inputs.prepare_source = long\n"
+        "cli.main(['prepare-source', '--exit-with-parent'])\n"
     )
     step = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -157,7 +163,7 @@ def test_a_tied_step_ends_with_its_input_and_takes_its_processes_along(settings:
 
 def test_a_tied_step_that_is_done_ends_by_itself(settings: Settings) -> None:
     program = str(Path(sys.executable).with_name("mediscale"))
-    command = [program, "extract", "--size", "tiny", "--tied"]
+    command = [program, "prepare-source", "--size", "tiny", "--exit-with-parent"]
     command += ["--run-config", '{"synthetic": {"patients": 30, "days": 30}}']
     around = {**os.environ, "MEDISCALE_HOME": str(settings.home)}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=around) as step:
@@ -167,6 +173,6 @@ def test_a_tied_step_that_is_done_ends_by_itself(settings: Settings) -> None:
 
 
 def test_assignments_are_json_or_text() -> None:
-    assert main._assignment("rounds=20") == ("rounds", 20)
-    assert main._assignment("source=mimic-iii") == ("source", "mimic-iii")
-    assert main._assignment("as_of=2026-01-02T00:00:00") == ("as_of", "2026-01-02T00:00:00")
+    assert verbs.assignment("rounds=20") == ("rounds", 20)
+    assert verbs.assignment("source=mimic-iii") == ("source", "mimic-iii")
+    assert verbs.assignment("as_of=2026-01-02T00:00:00") == ("as_of", "2026-01-02T00:00:00")

@@ -1,23 +1,41 @@
-"""Which calls belong to one run is read off the manifests: by what they name, not by when they were written."""
-
-from datetime import timedelta
+"""Lineage reads call records and run lists: what a call names, not when it was written."""
 
 import pytest
 
+from mediscale.core.annotations import ComparedWith, Digest
 from mediscale.core.errors import NotFoundError
+from mediscale.core.refs import Frozen, TableRef
 from mediscale.storage import calls, lineage
+from mediscale.storage.lineage import Lineage
+
+EVENTS = TableRef(dataset="a", table="events", table_id="e1", version=3)
+
+
+class Params(Frozen):
+    events: TableRef
+    extract: Digest
+    name: str = "digest"
+    incumbent: ComparedWith[TableRef | None] = None
+
+
+def test_artifacts_are_told_by_their_type_and_not_by_their_name() -> None:
+    params = Params(events=EVENTS, extract="f00", incumbent=EVENTS.model_copy(update={"table_id": "other"}))
+    assert lineage.artifact_ids(params) == ("table:e1@3", "digest:f00")
 
 
 def _stages(run: lineage.Run) -> set[str]:
     return {call.stage for call in run.calls}
 
 
-def test_a_run_goes_from_the_extract_to_both_decisions_and_on_to_the_verdict(leave_run) -> None:
+def test_a_run_goes_from_the_extract_to_both_decisions_and_on_to_the_retrain_decision(leave_run) -> None:
     run = lineage.find(leave_run())
     assert run.tasks == ("mortality", "readmission")
-    assert {"synthetic", "bronze", "silver", "promotion", "rehearsal", "drift", "retrain"} <= _stages(run)
+    assert {"synthetic", "bronze", "promotion", "held_out_replay", "drift", "retrain_decision"} <= _stages(
+        run
+    )
     assert len(run.calls) == len(calls.everything(leave_run.home))
     assert [call.started_at for call in run.calls] == sorted(call.started_at for call in run.calls)
+    assert not run.cached
 
 
 def test_nothing_of_another_run_or_dataset_is_in_it(leave_run) -> None:
@@ -27,101 +45,49 @@ def test_nothing_of_another_run_or_dataset_is_in_it(leave_run) -> None:
     first, other, newest = (lineage.find(home, asked) for asked in ("synthetic-mortality/1", "mimic-iv", ""))
     assert first.dataset == newest.dataset == "synthetic"
     assert other.dataset == "mimic-iv"
-    assert other.newest("synthetic") is other.newest("retrain") is None
     runs = [{call.key for call in run.calls} for run in (first, other, newest)]
     assert len(set.union(*runs)) == sum(map(len, runs)) == len(calls.everything(home))
+    assert [run.run_id for run in Lineage(home).runs()] == [first.run_id, other.run_id, newest.run_id]
 
 
-def test_the_incumbent_is_compared_with_and_does_not_belong_to_the_run(leave_run) -> None:
+def test_a_retraining_stands_on_the_features_of_an_earlier_run_and_lists_only_its_own(leave_run) -> None:
     home = leave_run()
-    (old,) = (call for call in lineage.find(home).all("promotion", "mortality"))
-    leave_run(day=2)
-    new = lineage.find(home).newest("evaluate", "mortality")
-    assert new is not None
-    compared = new.model_copy(update={"params": new.params | {"incumbent": old.params["model"]}})
-    calls.write(home, compared)
-    assert old.key not in {call.key for call in lineage.find(home).calls}
-
-
-def _decided(run: lineage.Run) -> dict[str, int]:
-    newest = (run.newest(lineage.DECISION, task) for task in run.tasks)
-    return {call.params["task"]: call.params["model"]["version"] for call in newest if call is not None}
+    leave_run.decide_again("mortality", day=3)
+    retraining = lineage.find(home, "synthetic-mortality/2")
+    own = {call.stage for call in retraining.calls if call.key not in retraining.cached}
+    assert "training_set" in own
+    assert "bronze" not in own
+    assert {"bronze", "silver"} <= _stages(retraining)
+    assert retraining.newest("bronze").run_id == lineage.find(home, "synthetic-mortality/1").run_id
+    assert retraining.tasks == ("mortality",)
 
 
 def test_what_is_decided_later_about_the_same_records_changes_no_earlier_run(leave_run) -> None:
     home = leave_run()
-    asked = ("synthetic-mortality/1", "synthetic-readmission/1")
-    before = [lineage.find(home, version) for version in asked]
+    before = lineage.find(home, "synthetic-mortality/1")
     leave_run.decide_again("mortality", "readmission", day=3)
-    leave_run.decide_again("mortality", "readmission", day=5)
-    assert [lineage.find(home, version) for version in asked] == before
-    assert before[0] == before[1]
-    for version in (2, 3):
-        for task in ("mortality", "readmission"):
-            run = lineage.find(home, f"synthetic-{task}/{version}")
-            assert _decided(run) == {"mortality": version, "readmission": version}
+    assert lineage.find(home, "synthetic-mortality/1") == before
+    assert {
+        c.params["model"]["version"] for c in lineage.find(home, "synthetic-readmission/2").decisions
+    } == {2}
 
 
-def test_a_task_decided_about_alone_stands_beside_what_had_been_decided_about_the_other(leave_run) -> None:
+def test_a_call_that_another_run_had_made_is_cached_in_the_next(leave_run) -> None:
     home = leave_run()
-    leave_run.decide_again("readmission", day=3)
-    leave_run.decide_again("mortality", "readmission", day=5)
-    runs = {version: _decided(lineage.find(home, version)) for version in (
-        "synthetic-mortality/1", "synthetic-readmission/2", "synthetic-mortality/3", "synthetic-readmission/3"
-    )}  # fmt: skip
-    assert runs == {
-        "synthetic-mortality/1": {"mortality": 1, "readmission": 1},
-        "synthetic-readmission/2": {"mortality": 1, "readmission": 2},
-        "synthetic-mortality/3": {"mortality": 3, "readmission": 3},
-        "synthetic-readmission/3": {"mortality": 3, "readmission": 3},
-    }
+    (bronze,) = calls.of_stage(home, "bronze")
+    assert calls.list_in_run(home, "cli-later", bronze)
+    run = Lineage(home).run("cli-later")
+    assert bronze.key in run.cached
+    assert {"synthetic", "bronze"} == _stages(run)
 
 
-def test_tasks_side_by_side_belong_together_whichever_is_decided_about_first(leave_run) -> None:
-    home = leave_run()
-    for day in (3, 5):  # on a cluster
-        leave_run.decide_again("readmission", day=day)
-        leave_run.decide_again("mortality", day=day, minute=2)
-    for version, other in ((2, 3), (4, 5)):
-        expected = {"readmission": version, "mortality": other}
-        assert _decided(lineage.find(home, f"synthetic-readmission/{version}")) == expected
-        assert _decided(lineage.find(home, f"synthetic-mortality/{other}")) == expected
-
-
-def test_a_version_that_a_person_releases_later_stays_with_its_own_run(leave_run) -> None:
-    home = leave_run()
-    staged = lineage.find(home).newest("promotion", "readmission")
-    assert staged is not None
-    asked_later = {"key": "f" * 32, "started_at": staged.started_at + timedelta(days=1)}
-    calls.write(home, staged.model_copy(update=asked_later))
-    leave_run.decide_again("mortality", "readmission", day=5)
-    assert _decided(lineage.find(home, "synthetic-mortality/1")) == {"mortality": 1, "readmission": 1}
-    assert _decided(lineage.find(home, "synthetic-mortality/2")) == {"mortality": 2, "readmission": 2}
-    assert "f" * 32 in {call.key for call in lineage.find(home, "synthetic-readmission/1").calls}
-
-
-def test_a_run_is_found_by_the_key_of_any_of_its_calls(leave_run) -> None:
+def test_a_run_is_found_by_its_id_and_by_the_key_of_any_of_its_calls(leave_run) -> None:
     home = leave_run()
     leave_run(day=2)
     first = lineage.find(home, "synthetic-readmission/1")
+    assert lineage.find(home, first.run_id) == first
     for stage in ("bronze", "training_set", "drift"):
-        call = first.newest(stage)
-        assert call is not None
-        assert lineage.find(home, call.key[:8]).name == first.name
-
-
-def test_a_task_that_was_refused_is_there_as_far_as_it_came(leave_run) -> None:
-    home = leave_run()
-    for stage in ("training_set", "risk_model", "evaluate", "promotion"):
-        call = lineage.find(home).newest(stage, "readmission")
-        leave_run.forget(call)
-    run = lineage.find(home)
-    assert [call.stage for call in run.all("labels", "readmission") + run.all("gold", "readmission")] == [
-        "labels",
-        "gold",
-    ]
-    assert run.newest("promotion", "readmission") is None
-    assert run.newest("promotion", "mortality") is not None
+        assert lineage.find(home, first.newest(stage).key[:8]).run_id == first.run_id
 
 
 @pytest.mark.parametrize("asked", ["mimic-iii", "synthetic-mortality/9", "abc", "0000000"])
@@ -133,5 +99,5 @@ def test_an_unknown_run_is_refused_in_one_sentence_that_names_what_there_is(leav
 
 
 def test_a_home_without_a_decision_says_so(leave_run) -> None:
-    with pytest.raises(NotFoundError, match="run the loop first"):
+    with pytest.raises(NotFoundError, match="mediscale run"):
         lineage.find(leave_run.home)

@@ -181,7 +181,7 @@ def test_the_command_names_the_file(one_run, monkeypatch, capsys, tmp_path) -> N
 def test_it_lies_with_the_homes_reports_under_the_name_of_the_run(one_run, text) -> None:
     assert text
     (path,) = (one_run.home / "reports").glob("*.html")
-    assert re.fullmatch(r"synthetic-20260101-\d{4}-[0-9a-f]{8}\.html", path.name)
+    assert re.fullmatch(r"cli-20260101T0300-synthetic\.html", path.name)
 
 
 def test_an_unknown_run_is_one_sentence(one_run, monkeypatch, capsys) -> None:

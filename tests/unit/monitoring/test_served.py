@@ -50,7 +50,10 @@ def finished(
 ) -> None:
     calls.write(
         settings,
-        calls.Manifest(
+        calls.Call(
+            run_id="run",
+            inputs=(),
+            produced=(),
             stage=stage,
             key=f"{when}",
             params=params,
@@ -89,10 +92,10 @@ def test_the_served_version_is_judged_against_its_own_training_set(settings: Set
     for when, number in enumerate((1, 2, 3)):
         result = {"model": version(number).model_dump()}
         finished(settings, "risk_model", {"training_set": {**TRAINING_SET, "version": number}}, result, when)
-    found = runtime_inputs.resolved("drift", {**ABOUT, "start": DAY}, [], settings)
+    found = runtime_inputs.filled("drift", {**ABOUT, "start": DAY}, [], settings)
     assert (found["model"], found["training_set"]["version"]) == (SERVED, 2)
     assert found["predictions"] == lake.latest(settings, "a", "predictions")
-    other = runtime_inputs.resolved("drift", {**ABOUT, "model": version(3).model_dump()}, [], settings)
+    other = runtime_inputs.filled("drift", {**ABOUT, "model": version(3).model_dump()}, [], settings)
     assert other["training_set"]["version"] == 3
 
 
@@ -115,7 +118,7 @@ def test_the_windows_of_the_served_version_in_the_order_of_time(settings: Settin
         finished(settings, "drift", {"predictions": {"dataset": "a"}}, result, when)
     rehearsed = {"predictions": {"dataset": "a-rehearsal-0"}}
     finished(settings, "drift", rehearsed, window(9, True), 9)
-    found = runtime_inputs.resolved("retrain", ABOUT, [], settings)["windows"]
+    found = runtime_inputs.filled("retrain_decision", ABOUT, [], settings)["windows"]
     assert [(w.start.day, w.drifted) for w in found] == [(1, False), (2, True), (3, True)]
     assert isinstance(found[0], drift.Result)
 

@@ -3,6 +3,7 @@
 import errno
 import sqlite3
 import sys
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -11,8 +12,12 @@ import pytest
 from mediscale.core.errors import BusyError, StorageError, UsageError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
-from mediscale.pipeline import call
+from mediscale.core.stage import Stage
+from mediscale.pipeline import call, steps
 from mediscale.storage import calls
+from mediscale.storage.locks import exclusive
+
+RUN = "cli-1"
 
 
 class Params(Frozen):
@@ -30,33 +35,34 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[Params]:
     """A stage of our own that notes each run; our seam, so a fake is right here."""
     runs: list[Params] = []
     module: Any = ModuleType("counting_stage")
-    module.Params, module.Result = Params, Result
 
     def run(params: Params, _settings: Settings, _key: str) -> Result:
         runs.append(params)
         return Result(rows=params.rows + params.depth)
 
-    module.run = run
+    module.STAGE = Stage(Params, Result, run, display_name="count", summary=lambda r: f"{r.rows} rows")
     monkeypatch.setitem(sys.modules, "counting_stage", module)
-    monkeypatch.setitem(call.STAGES, "counting", "counting_stage")
+    monkeypatch.setitem(steps.STAGES, "counting", "counting_stage")
     monkeypatch.setattr(calls, "code_digest", lambda _module: "code")
     return runs
 
 
 def test_finished_work_is_recognised_by_its_key(counting: list[Params], settings: Settings) -> None:
-    first = call.call("counting", {"depth": 3}, settings=settings)
-    again = call.call("counting", {"depth": 3}, settings=settings)
-    call.call("counting", {"depth": 4}, settings=settings)
-    assert first == again
+    first = call.call("counting", {"depth": 3}, settings, RUN)
+    again = call.call("counting", {"depth": 3}, settings, RUN)
+    call.call("counting", {"depth": 4}, settings, RUN)
+    assert first.result == again.result == Result(rows=3)
+    assert (first.cached, again.cached) == (False, False)  # the same run made it
+    assert call.call("counting", {"depth": 3}, settings, "another run").cached
     assert [params.depth for params in counting] == [3, 4]
 
 
 def test_changed_code_runs_again(
     counting: list[Params], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call.call("counting", {"depth": 3}, settings=settings)
+    call.call("counting", {"depth": 3}, settings, RUN)
     monkeypatch.setattr(calls, "code_digest", lambda _module: "other code")
-    call.call("counting", {"depth": 3}, settings=settings)
+    call.call("counting", {"depth": 3}, settings, RUN)
     assert len(counting) == 2
 
 
@@ -71,22 +77,22 @@ def test_changed_code_runs_again(
 @pytest.mark.usefixtures("counting")
 def test_bad_parameters_are_one_sentence(settings: Settings, config: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        call.call("counting", config, settings=settings)
+        call.call("counting", config, settings, RUN)
 
 
 def test_a_float_from_kubeflow_is_an_integer(counting: list[Params], settings: Settings) -> None:
-    call.call("counting", {"depth": 3.0}, settings=settings)
-    call.call("counting", {"depth": 3}, settings=settings)
+    call.call("counting", {"depth": 3.0}, settings, RUN)
+    call.call("counting", {"depth": 3}, settings, RUN)
     assert len(counting) == 1
 
 
 def test_the_same_stage_does_not_run_twice_at_once(counting: list[Params], settings: Settings) -> None:
     with (
-        call.exclusive(settings, "counting-hospital", "It"),
+        exclusive(settings, "counting-hospital", "It"),
         pytest.raises(BusyError, match="already running"),
     ):
-        call.call("counting", {"depth": 1}, settings=settings)
-    call.call("counting", {"depth": 1}, settings=settings)
+        call.call("counting", {"depth": 1}, settings, RUN)
+    call.call("counting", {"depth": 1}, settings, RUN)
     assert len(counting) == 1
 
 
@@ -108,26 +114,50 @@ def test_what_the_machine_refuses_becomes_a_sentence(
     def fail(*_arguments: object) -> None:
         raise RuntimeError("wrapped by a library") from failure
 
-    monkeypatch.setattr(sys.modules["counting_stage"], "run", fail)
+    failing = replace(sys.modules["counting_stage"].STAGE, run=fail)
+    monkeypatch.setattr(sys.modules["counting_stage"], "STAGE", failing)
     with pytest.raises(error, match=sentence):
-        call.call("counting", {"depth": 1}, settings=settings)
+        call.call("counting", {"depth": 1}, settings, RUN)
     assert calls.of_stage(settings, "counting") == []
 
 
 def test_unknown_stage_names_those_that_exist(settings: Settings) -> None:
-    with pytest.raises(UsageError, match="bronze, quality, silver"):
-        call.call("gild", {}, settings=settings)
+    with pytest.raises(UsageError, match="bronze, validate, silver"):
+        call.call("gild", {}, settings, RUN)
 
 
 @pytest.mark.usefixtures("counting")
-def test_a_damaged_manifest_says_what_to_do(settings: Settings) -> None:
-    call.call("counting", {"depth": 3}, settings=settings)
-    (path,) = (settings.home / "lake" / "_manifests" / "counting").glob("*.json")
+def test_a_damaged_record_says_what_to_do(settings: Settings) -> None:
+    call.call("counting", {"depth": 3}, settings, RUN)
+    (path,) = (settings.home / "lake" / "_calls" / "counting").glob("*.json")
     path.write_text('{"stage": "coun')
     with pytest.raises(StorageError, match="delete it and run again"):
-        call.call("counting", {"depth": 3}, settings=settings)
+        call.call("counting", {"depth": 3}, settings, RUN)
 
 
-def test_what_a_run_was_configured_with_is_told_from_what_it_found_out() -> None:
+def test_what_a_run_was_configured_with_is_told_from_what_it_was_given() -> None:
     params = {"dataset": "h", "task": "mortality", "rounds": 60, "depth": 3, "training_set": {"version": 1}}
     assert call.configured("risk_model", params) == {"rounds": 60}
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "value"),
+    [
+        ("risk_model", "dataset", "other"),
+        ("promotion", "actor", "the board"),
+        ("promotion", "incumbent", None),
+        ("evaluate", "oracle", "file"),
+        ("evaluate", "note_tokens", None),
+        ("labels", "absent", []),
+        ("synthetic", "size", "large"),
+    ],
+)
+def test_what_a_run_gives_itself_can_t_be_configured(stage: str, name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"Stage {stage}: {name} can't be configured"):
+        call.check({stage: {name: value}})
+
+
+def test_a_home_of_an_older_version_is_refused_in_one_sentence(settings: Settings) -> None:
+    (settings.home / "lake" / "_manifests").mkdir(parents=True)
+    with pytest.raises(StorageError, match="older version of MediScale"):
+        calls.check_layout(settings)

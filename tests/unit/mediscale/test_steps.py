@@ -1,21 +1,22 @@
-"""The order of the loop as data: every parameter that a stage needs comes from a result, a task or a look-up."""
+"""Pipelines as values: every parameter that a stage needs comes from a result, a task or a look-up."""
 
 import pytest
 from pydantic import BaseModel
 
+from mediscale.core.stage import is_configurable
 from mediscale.pipeline import call, steps
 
 LOOKED_UP = {"deidentify": {"surrogate_key"}, "promotion": {"sequence", "actor", "moved_at"}}
-"""What ``resolve`` adds and no stage leaves."""
+"""What hooks look up and no stage leaves."""
 
-NODES = [pytest.param(node, id=node.name) for node in steps.nodes(steps.LOOP)]
+NODES = [pytest.param(node, id=node.name) for node in steps.nodes(steps.RISK)]
 
 
 def leaves(name: str) -> list[type[BaseModel]]:
     """What a step may leave; a run begins with the synthetic stage's result or with a hospital's own files."""
-    if name == steps.EXTRACT:
+    if name == steps.PREPARE_SOURCE:
         return [call.load("synthetic").Result, call.load("bronze").Params]
-    return [call.load(next(n.stage for n in steps.nodes(steps.LOOP) if n.name == name)).Result]
+    return [call.load(next(n.stage for n in steps.nodes(steps.RISK) if n.name == name)).Result]
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -37,7 +38,20 @@ def test_results_of_one_name_are_of_one_kind(node: steps.Node) -> None:
 
 
 def test_upstream_comes_first() -> None:
-    seen = {steps.EXTRACT}
-    for node in steps.nodes(steps.LOOP):
+    seen = {steps.PREPARE_SOURCE}
+    for node in steps.nodes(steps.RISK):
         assert set(node.upstream) <= seen
         seen.add(node.name)
+
+
+def test_every_stage_is_one_value_named_as_its_module() -> None:
+    for name, module in steps.STAGES.items():
+        assert module.rpartition(".")[2] == name
+        assert call.load(name).display_name
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_what_upstream_fills_is_marked_as_given_by_the_run(node: steps.Node) -> None:
+    fields = call.load(node.stage).Params.model_fields
+    filled = {field for name in node.upstream for model in leaves(name) for field in model.model_fields}
+    assert [field for field in fields.keys() & filled if is_configurable(fields[field])] == []

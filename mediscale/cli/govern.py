@@ -1,0 +1,84 @@
+"""Verbs of governance: who moved which alias, asking for production, moving back."""
+
+import argparse
+from typing import Any
+
+from mediscale.cli.verbs import Verb, add_alias, settings
+from mediscale.core.tasks import TASKS
+
+
+def _add_history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+
+
+def _history(options: argparse.Namespace) -> int:
+    from mediscale.core.errors import NotFoundError
+    from mediscale.storage import lake, registry
+
+    home = settings()
+    moves = registry.history(home, options.dataset)
+    if not moves:
+        there = ", ".join(lake.datasets(home)) or "none yet"
+        raise NotFoundError(
+            f"No alias of {options.dataset} was ever moved; the lake's datasets are: {there}."
+        )
+    for move in moves:
+        print(
+            f"{move.sequence:>4}  {move.moved_at:%Y-%m-%d %H:%M}  {move.model} {move.alias}: "
+            f"{move.from_version or '-'} → {move.to_version}  by {move.actor}  {move.reason}"
+        )
+    return 0
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--version", type=int, required=True)
+    parser.add_argument("--actor", required=True, help="who decides this")
+
+
+def _promote(options: argparse.Namespace) -> int:
+    from mediscale.core import caller
+    from mediscale.core.errors import QualityError
+    from mediscale.pipeline import call
+    from mediscale.storage import calls
+    from training.promotion import promotion
+
+    home = settings()
+    asked = promotion.again(
+        home, options.dataset, options.task, options.version, options.actor, moved_at=caller.now()
+    )
+    decision: Any = call.call("promotion", asked.model_dump(), home, calls.new_run_id("promote")).result
+    print(decision.reason)
+    return 0 if decision.promoted else QualityError.exit_code
+
+
+def _add_rollback(parser: argparse.ArgumentParser) -> None:
+    _add_version(parser)
+    add_alias(parser)
+    parser.add_argument("--reason", required=True, help="one sentence for the history")
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from mediscale.core import caller
+    from training.promotion.rollback import roll_back
+
+    move = roll_back(
+        settings(),
+        options.dataset,
+        options.task,
+        options.alias,
+        options.version,
+        actor=options.actor,
+        reason=options.reason,
+        moved_at=caller.now(),
+    )
+    print(f"{move.model} {move.alias} → version {move.to_version}; servers follow by themselves.")
+    return 0
+
+
+VERBS = (
+    Verb("history", "who moved which alias when and why", _history, _add_history),
+    Verb("promote", "ask for production of a version that is staged", _promote, _add_version),
+    Verb("rollback", "point an alias back at an earlier version", _rollback, _add_rollback),
+)

@@ -1,0 +1,54 @@
+"""Verbs that answer with a promoted model: the server and batch scoring."""
+
+import argparse
+from pathlib import Path
+
+from mediscale.cli.verbs import Verb, add_alias, any_port, settings
+from mediscale.core.tasks import TASKS
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", help="whose models (default: the only dataset with one)")
+    add_alias(parser)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=any_port, default=8000, help="0: one that is free")
+    parser.add_argument("--workers", type=int, default=1)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from serving import main as server
+
+    server.serve(
+        settings(),
+        dataset=options.dataset,
+        alias=options.alias,
+        host=options.host,
+        port=options.port,
+        workers=options.workers,
+    )
+    return 0
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--task", choices=TASKS, required=True)
+    add_alias(parser)
+    parser.add_argument(
+        "--output", type=Path, required=True, help="Parquet file to write; it holds patient data"
+    )
+
+
+def _score(options: argparse.Namespace) -> int:
+    from serving import batch_scoring
+
+    rows = batch_scoring.write(settings(), options.dataset, options.task, options.alias, options.output)
+    print(
+        f"{rows:,} stays scored to {options.output}. It holds patient data: keep it where such data belongs."
+    )
+    return 0
+
+
+VERBS = (
+    Verb("serve", "answer /predict with a promoted model", _serve, _add_serve),
+    Verb("score", "risk of every stay in a dataset's cohort, with Spark", _score, _add_score),
+)

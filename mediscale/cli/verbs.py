@@ -1,0 +1,129 @@
+"""A verb of the command line, and what several of them share. Only argparse is imported: help answers at once."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mediscale.core.datasets import SIZES
+from mediscale.core.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from mediscale.core.settings import Settings
+    from mediscale.pipeline.runtime_inputs import Source
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What a person types after ``mediscale``."""
+
+    name: str
+    help: str
+    run: Callable[[argparse.Namespace], int]
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda _parser: None
+
+
+def settings() -> "Settings":
+    """
+    Raises:
+        UsageError: an environment variable does not hold what its setting needs.
+        StorageError: an older version made the home.
+    """
+    from pydantic import ValidationError
+
+    from mediscale.core.settings import Settings
+    from mediscale.storage import calls
+
+    try:
+        found = Settings()
+    except ValidationError as error:
+        names = ", ".join(f"MEDISCALE_{str(e['loc'][0]).upper()}: {e['msg'].lower()}" for e in error.errors())
+        raise UsageError(f"Environment: {names}.") from error
+    calls.check_layout(found)
+    return found
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source", help="what the extract is: a file of data_pipeline/ingest/sources/, e.g. mimic-iii"
+    )
+    parser.add_argument("--path", type=Path, help="folder of the extract")
+    parser.add_argument("--dataset", help="name in the lake (default: the source's, or 'synthetic')")
+    parser.add_argument("--size", choices=SIZES, help="size of the synthetic hospital (default: small)")
+
+
+def source_of(options: argparse.Namespace) -> "Source":
+    """What to run on.
+
+    Raises:
+        UsageError: half a choice.
+    """
+    from mediscale.pipeline.runtime_inputs import Source
+
+    given = {name: getattr(options, name) for name in ("source", "path", "dataset", "size")}
+    return Source(**{name: "" if value is None else str(value) for name, value in given.items()}).check()
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="STAGE.NAME=VALUE",
+        help="a parameter of a stage that is not to be its default, e.g. risk_model.rounds=100",
+    )
+
+
+def config_of(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A run's configuration from ``STAGE.NAME=VALUE`` texts."""
+    config: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        path, value = assignment(text)
+        stage, dot, name = path.partition(".")
+        if not dot:
+            raise UsageError(f"--set {text}: write it as STAGE.NAME=VALUE.")
+        config.setdefault(stage, {})[name] = value
+    return config
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """Name and value of ``NAME=VALUE``, the value as JSON or else as text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text}: write it as NAME=VALUE.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def json_object(text: str, where: str) -> dict[str, Any]:
+    """
+    Raises:
+        InputError: the text is no JSON object.
+    """
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{where} is not valid JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{where} holds no JSON object.")
+    return values
+
+
+def add_alias(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--alias", choices=("production", "staging"), default="production")
+
+
+def port(text: str, least: int = 1) -> int:
+    """A TCP port."""
+    if not (text.isdecimal() and least <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text} is no port; choose one from {least} to 65535")
+    return int(text)
+
+
+any_port = partial(port, least=0)
+"""A TCP port, or 0 for one that is free."""

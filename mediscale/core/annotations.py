@@ -1,0 +1,58 @@
+"""Annotated types that say what a field of a stage's Params or Result means to the platform, beside its type."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+T = TypeVar("T")
+
+
+class Meaning(Enum):
+    """What a field means to the platform, beside its type."""
+
+    RUNTIME_INPUT = "runtime input"
+    PATIENT_COUNT = "patient count"
+    DIGEST = "digest"
+    COMPARED_WITH = "compared with"
+
+
+RuntimeInput = Annotated[T, Meaning.RUNTIME_INPUT]
+"""A parameter that a run gives itself (upstream results, its own options, look-ups): it can't be configured."""
+PatientCount = Annotated[int, Meaning.PATIENT_COUNT]
+"""A count of patients, or of what is theirs: suppressed outside the lake where it is small."""
+Digest = Annotated[str, Meaning.DIGEST]
+"""SHA-256 of an artifact, by which lineage finds who made it and who used it."""
+ComparedWith = Annotated[T, Meaning.COMPARED_WITH]
+"""A reference to another run's artifact that a call is only compared with: it is no part of its lineage."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Marks a field that names a file of declarations (a source, a task): the parsed file is part of a call's key."""
+
+    load: Callable[[str], BaseModel]
+
+
+def meanings(annotation: Any) -> Iterator[Any]:
+    """The markers anywhere in a type, for example in ``dict[str, PatientCount]``."""
+    if get_origin(annotation) is Annotated:
+        yield from get_args(annotation)[1:]
+    for argument in get_args(annotation):
+        yield from meanings(argument)
+
+
+def field_meanings(field: FieldInfo) -> list[Any]:
+    """The markers of a field: pydantic takes the outermost ones out of the annotation."""
+    return [*field.metadata, *meanings(field.annotation)]
+
+
+def annotated(field: FieldInfo) -> Any:
+    """A field's type with all of its markers."""
+    annotation: Any = field.annotation
+    for marker in field.metadata:
+        annotation = Annotated[annotation, marker]
+    return annotation
