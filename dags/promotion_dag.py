@@ -47,23 +47,24 @@ def question(name: str, needed: list[str], found: dict[str, str], keep: str) -> 
         file = f"{result}.json"
         place = results if (results / file).exists() else Path(found["features"])
         shutil.copyfile(place / file, kept / file)
-    figures = json.loads((kept / f"evaluate_{name}.json").read_text())["metrics"]
-    told, model = "\n".join(lines(figures)), staged["model"]
+    evaluated = json.loads((kept / f"evaluate_{name}.json").read_text())
+    figures, model = "\n".join(lines(evaluated["counts"], evaluated["metrics"])), staged["model"]
     return (
         f"**{model['name']} v{model['version']}** {staged['reason']}\n\nOn held-out patients, with 95 % intervals:\n\n"
-        f"{told}\n\nEvery output of a model needs a clinician's judgement."
+        f"{figures}\n\nEvery output of a model needs a clinician's judgement."
     )
 
 
-def lines(figures: dict[str, float | None]) -> Iterator[str]:
-    """A line for each figure, with its interval; of a handful of patients no line tells how many."""
+def lines(counts: dict[str, int], figures: dict[str, float | None]) -> Iterator[str]:
+    """A line for each count, suppressed where it is small, and for each figure with its interval."""
+    for name, n in counts.items():
+        yield f"- {name}: {privacy.count(n)}"
     for name, value in figures.items():
         if value is None or name.endswith(("_low", "_high")):
             continue
         low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
         interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-        shown = privacy.count(round(value)) if privacy.counts(name) else f"{value:.3f}{interval}"
-        yield f"- {name.replace('_', ' ')}: {shown}"
+        yield f"- {name.replace('_', ' ')}: {value:.3f}{interval}"
 
 
 def decision(node: steps.Node, found: Any) -> None:

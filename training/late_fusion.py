@@ -224,6 +224,7 @@ def _training(
             **{f"tuning_log_loss_{name}": loss for name, loss in losses.items()},
             **{f"weight_{name}": weight for name, weight in weights.items()},
         },
+        counts={},
         data=[Data(params.training_set, "validation", "tuning")],
         save=partial(_save, files),
         artifacts=lambda _mlflow, _run_id: None,

@@ -54,7 +54,8 @@ class Training:
     curves: Mapping[str, Sequence[float]]
     """Metric by step."""
     metrics: Mapping[str, float]
-    """Of these, counts of few patients are left out."""
+    counts: Mapping[str, int]
+    """Of patients or of what is theirs: small ones are suppressed."""
     data: Sequence[Data]
     save: Callable[[Path], None]
     """Writes the model's folder. Files that answer may not depend on when or where: equal models have equal digests."""
@@ -120,7 +121,7 @@ def _log_run(mlflow: "MlflowClient", run: Any, training: Training) -> None:
     measured = [
         Metric(k, v, at, step) for k, values in training.curves.items() for step, v in enumerate(values)
     ]
-    figures = privacy.tellable(training.metrics.items())
+    figures = {**training.metrics, **{k: n for k, n in training.counts.items() if not privacy.is_small(n)}}
     measured += [Metric(k, v, at, 0) for k, v in sorted(figures.items())]
     for start in range(0, len(measured), _BATCH):
         batch = measured[start : start + _BATCH]

@@ -83,6 +83,16 @@ def load(
     return _arrays(table.sort_by([("subject_id", "ascending"), ("visit_id", "ascending")]), features)
 
 
+def counts(train: Examples, tuning: Examples) -> dict[str, int]:
+    """Rows and events of the splits that a model is fitted on."""
+    return {
+        "train_rows": len(train),
+        "train_events": train.events,
+        "tuning_rows": len(tuning),
+        "tuning_events": tuning.events,
+    }
+
+
 def columns(settings: Settings, ref: TableRef) -> frozenset[str]:
     """Names of the table's columns."""
     return frozenset(lake.dataset(settings, ref).schema.names)

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.core.privacy import FEW, count
+from mediscale.core.privacy import SMALL_COUNT, count
 from mediscale.inference.model_spec import NOTICE
 from mediscale.pipeline import call
 from mediscale.report import charts, labels
@@ -142,7 +142,7 @@ class Page:
             "drift": _drift(contents.watched) if contents.watched else None,
             "timings": _timings(contents),
             "metrics": labels.METRICS,
-            "few": FEW,
+            "few": SMALL_COUNT,
             "notice": NOTICE,
             "style": (_FOLDER / "style.css").read_text(encoding="utf-8"),
         }
@@ -264,7 +264,7 @@ def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
             attribute = group.attribute
             yield Row(labels.ATTRIBUTES[attribute].upper(), None, "")
         if group.counts is None:
-            yield Row(group.value, None, f"fewer than {FEW} patients")
+            yield Row(group.value, None, f"fewer than {SMALL_COUNT} patients")
             continue
         told = f"{group.counts.n:,} / {count(group.counts.events)}"
         beside = told if group.status == "estimated" else f"{told}: {group.status}"

@@ -34,6 +34,7 @@ from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import (
     Baseline,
     Comparison,
+    Counts,
     Estimate,
     Evidence,
     PlainInputs,
@@ -86,6 +87,8 @@ class Result(Frozen):
     evidence: str
     """Path of the evidence file, relative to the home."""
     evidence_digest: Digest
+    counts: Counts
+    """Of the held-out rows."""
     metrics: dict[str, float | None]
     """``auroc, auroc_low, auroc_high`` and so on; null where not estimable."""
 
@@ -103,7 +106,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     path, digest = evidence.write(settings, judged)
     figures = flat(judged)
     _publish(settings, params, judged, digest, figures)
-    return Result(evidence=path, evidence_digest=digest, metrics=figures)
+    return Result(evidence=path, evidence_digest=digest, counts=judged.counts, metrics=figures)
 
 
 def _judge(params: Params, settings: Settings, key: str) -> Evidence:
@@ -279,7 +282,7 @@ def flat(judged: Evidence) -> dict[str, float | None]:
             "notes_alone_auroc": judged.notes.notes_auroc,
         }
         named |= {"auroc_gain_by_notes": judged.notes.auroc_gain}
-    figures: dict[str, float | None] = {name: float(n) for name, n in judged.counts.model_dump().items()}
+    figures: dict[str, float | None] = {}
     for name, estimate in named.items():
         figures |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return figures
@@ -294,10 +297,11 @@ def _publish(
     mlflow = registry.client(settings)
     name, version = params.model.name, str(params.model.version)
     run = mlflow.get_run(mlflow.get_model_version(name, version).run_id)
-    told = privacy.tellable((figure, value) for figure, value in figures.items() if value is not None)
-    values = [Metric(f"held_out_{figure}", value, run.info.start_time, 0) for figure, value in told.items()]
+    counts = privacy.suppress_small_counts(judged.counts)
+    shown = {name: value for name, value in (counts | figures).items() if value is not None}
+    values = [Metric(f"held_out_{figure}", value, run.info.start_time, 0) for figure, value in shown.items()]
     mlflow.log_batch(run.info.run_id, metrics=values)
-    text = canonical(privacy.told(judged.model_dump(mode="json")))
+    text = canonical(privacy.suppress_small_counts(judged))
     mlflow.log_text(run.info.run_id, text, f"evidence/{evidence.EVIDENCE_FILE}")
     mlflow.set_model_version_tag(name, version, "mediscale.evidence_digest", digest)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mediscale.core.privacy import FEW
+from mediscale.core.privacy import SMALL_COUNT
 from training.evaluation import curves, metrics
 from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import (
@@ -109,7 +109,7 @@ class Performance:
 
     def _both_classes_are_many(self) -> bool:
         outcomes = self.rows.outcomes
-        return all(len(np.unique(self.rows.subjects[outcomes == k])) >= FEW for k in (0, 1))
+        return all(len(np.unique(self.rows.subjects[outcomes == k])) >= SMALL_COUNT for k in (0, 1))
 
     def calibration_curve(self) -> tuple[Bin, ...]:
         """Equal-sized bins of rising risk; none where there are too few rows for two."""
@@ -218,7 +218,7 @@ def _subgroup(part: Performance, attribute: str, value: str, policy: "Policy") -
     told = {
         "attribute": attribute,
         "value": value,
-        "counts": counts if counts.subjects >= FEW else None,
+        "counts": counts if counts.subjects >= SMALL_COUNT else None,
     }
     if counts.subjects < policy.subgroup_min_subjects or counts.events < policy.subgroup_min_events:
         return Subgroup.model_validate({**told, "status": "too few"})

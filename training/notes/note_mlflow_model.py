@@ -47,6 +47,7 @@ class TrainedNotes:
     graph: bytes
     curves: Mapping[str, tuple[float, ...]]
     metrics: Mapping[str, float]
+    counts: Mapping[str, int]
     words: Mapping[str, float]
     """What words added to the log-odds on average, of those that many patients' notes share."""
     margins: "pa.Table"
@@ -66,6 +67,7 @@ def training(
         params=params,
         curves=trained.curves,
         metrics=trained.metrics,
+        counts=trained.counts,
         data=[Data(ref, "training") for ref in tables],
         save=partial(save, trained, key),
         artifacts=lambda _mlflow, _run_id: None,

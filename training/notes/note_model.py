@@ -20,7 +20,7 @@ from mediscale.core.tasks import Task
 from mediscale.inference import collate
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
 from mediscale.storage import lake, registry
-from training import tracking
+from training import tracking, training_examples
 from training.evaluation import calibration, metrics
 from training.notes import note_mlflow_model, note_network, note_training
 from training.notes.note_mlflow_model import NoteModel, TrainedNotes
@@ -171,7 +171,8 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
         tokenizer=tokenizer.to_str(),
         graph=note_export.to_onnx(network, params.window),
         curves={"log_loss_train": fitted.state.train_losses, "log_loss_tuning": fitted.state.tuning_losses},
-        metrics=_measured(train, tuning, risk, fitted),
+        metrics=_measured(tuning, risk, fitted),
+        counts=training_examples.counts(train.rows, tuning.rows),
         words=dict(list(words.items())[:50]),
         margins=_margins(tuning, crossed),
     )
@@ -227,15 +228,11 @@ def _known(network: Any, tokenizer: "Tokenizer", params: Params) -> tuple[KnownT
     return tuple(KnownText(text=text, margin=margin) for text, margin in zip(KNOWN_TEXTS, found, strict=True))
 
 
-def _measured(train: "Stays", tuning: "Stays", risk: metrics.Floats, fitted: Fitted) -> dict[str, float]:
+def _measured(tuning: "Stays", risk: metrics.Floats, fitted: Fitted) -> dict[str, float]:
     """What is known before anyone looks at the held-out patients."""
     outcomes, everyone = tuning.rows.outcomes, metrics.unweighted(tuning.rows.outcomes)
     auroc = float(metrics.auroc(outcomes, risk, everyone)[0])
     return {
-        "train_rows": len(train),
-        "train_events": train.rows.events,
-        "tuning_rows": len(tuning),
-        "tuning_events": tuning.rows.events,
         "best_epoch": fitted.state.best_epoch,
         "tokens_learnt_from": fitted.state.tokens,
         "share_padding": 1 - fitted.state.tokens / max(fitted.state.padded, 1),

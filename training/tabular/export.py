@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.features import kernel
-from mediscale.core.privacy import FEW
+from mediscale.core.privacy import SMALL_COUNT
 from mediscale.core.tasks import Task
 from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSpec
 from mediscale.storage import registry
@@ -95,7 +95,7 @@ def contributions(booster: "xgboost.Booster", inputs: NDArray[np.float32]) -> Fl
 
 
 def _medians(train: "Examples") -> NDArray[np.float32]:
-    known = np.isfinite(train.inputs).sum(axis=0) >= FEW
+    known = np.isfinite(train.inputs).sum(axis=0) >= SMALL_COUNT
     medians = np.full(train.inputs.shape[1], np.nan, dtype=np.float32)
     medians[known] = np.nanmedian(train.inputs[:, known], axis=0)
     return medians

@@ -25,6 +25,7 @@ class Trained:
     spec: PredictorSpec
     curves: Mapping[str, list[float]]
     metrics: Mapping[str, float]
+    counts: Mapping[str, int]
     importance: "Figure"
     rows_digests: Mapping[str, str]
     """Split → SHA-256 of its rows."""
@@ -42,6 +43,7 @@ def training(trained: Trained, training_set: TableRef, params: Mapping[str, Any]
         params=params,
         curves=trained.curves,
         metrics=trained.metrics,
+        counts=trained.counts,
         data=[
             Data(training_set, contexts[split], split, digest)
             for split, digest in trained.rows_digests.items()

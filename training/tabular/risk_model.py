@@ -90,7 +90,8 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
         booster=booster,
         spec=spec,
         curves=curves,
-        metrics=_measured(train, tuning, risk, fitted.rounds, platt),
+        metrics=_measured(tuning, risk, fitted.rounds, platt),
+        counts=training_examples.counts(train, tuning),
         importance=importance.plot(explanation),
         rows_digests={"train": train.digest(), "tuning": tuning.digest()},
     )
@@ -118,15 +119,9 @@ def _job(params: Params, settings: Settings) -> xgboost_training.Job:
     )
 
 
-def _measured(
-    train: "Examples", tuning: "Examples", risk: metrics.Floats, rounds: int, platt: Calibration
-) -> dict[str, float]:
+def _measured(tuning: "Examples", risk: metrics.Floats, rounds: int, platt: Calibration) -> dict[str, float]:
     """What is known before anyone looks at the held-out patients."""
     return {
-        "train_rows": len(train),
-        "train_events": train.events,
-        "tuning_rows": len(tuning),
-        "tuning_events": tuning.events,
         "rounds": rounds,
         "calibration_slope_applied": platt.slope,
         "calibration_intercept_applied": platt.intercept,

@@ -103,15 +103,15 @@ def test_no_small_count_is_told_whatever_its_type_and_place(leave_run, client) -
         )
         if call is not None
     )
-    leave_run.rewrite(judged, {"metrics": {"auroc": 0.8, "n": 60.0, "events": 3.0, "subjects": 9.0}})
+    leave_run.rewrite(judged, {"metrics": {"auroc": 0.8}, "counts": {"n": 60, "events": 3, "subjects": 9}})
     few = Output(ref=TableRef(**scrubbed.result["note_quarantine"]), rows=7, digest="d")
     calls.write(home, scrubbed.model_copy(update={"outputs": (*scrubbed.outputs, few)}))
     windows = [{**window, "n": 4} for window in decided.params["windows"]]
     calls.write(home, decided.model_copy(update={"params": {**decided.params, "windows": windows}}))
     report.publish(home)
     told = {run.data.tags.get(registry.KEY_TAG): run.data for run in _runs(client)}
-    measured = {name for name in told[judged.key].metrics if name.startswith("metrics.")}
-    assert measured == {"metrics.auroc", "metrics.n"}
+    measured = {name for name in told[judged.key].metrics if name.startswith(("metrics.", "counts."))}
+    assert measured == {"metrics.auroc", "counts.n"}
     assert "rows.quarantine_notes" not in told[scrubbed.key].metrics
     assert f"{few.ref} (fewer than 10 rows)" in told[scrubbed.key].tags["mediscale.tables"]
     assert '"by_values": 100' in told[decided.key].params["windows"]

@@ -25,8 +25,8 @@ esac
 while [ "$1" != --result ]; do shift; done
 cat > "$2" <<'END'
 {{"retrain": true, "reason": "Drift lasts.", "staged": true, "model": {{"name": "m", "version": 1}},
- "metrics": {{"auroc": 0.8125, "auroc_low": 0.75, "auroc_high": 0.875, "events": 3.0, "subjects": 1200.0,
- "absent": null}}}}
+ "metrics": {{"auroc": 0.8125, "auroc_low": 0.75, "auroc_high": 0.875,
+ "absent": null}}, "counts": {{"n": 1500, "events": 3, "subjects": 1200}}}}
 END
 """
 """Stands for the platform's program; our seam, so a fake is right here."""
