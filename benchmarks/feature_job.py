@@ -131,10 +131,11 @@ def made_labels(n: int, shards: int) -> pa.Table:
 
 
 def land(settings: Settings, n: int, shards: int) -> None:
-    from deltalake import write_deltalake
+    from deltalake import CommitProperties, write_deltalake
 
-    events = made_events(n, shards)
-    write_deltalake(settings.table_uri(DATASET, "events"), events, partition_by=["shard"])
+    number = CommitProperties(custom_metadata={"userMetadata": json.dumps({"shards": shards})})
+    uri, events = settings.table_uri(DATASET, "events"), made_events(n, shards)
+    write_deltalake(uri, events, partition_by=["shard"], commit_properties=number)
     write_deltalake(settings.table_uri(DATASET, f"labels_{TASK}"), made_labels(n, shards))
 
 
@@ -172,10 +173,10 @@ def with_kernel(settings: Settings, shards: int, out: Path) -> None:
     pq.write_table(pa.concat_tables(parts), out)
 
 
-def with_spark(settings: Settings, shards: int, out: Path) -> None:
+def with_spark(settings: Settings, _shards: int, out: Path) -> None:
     """The gold stage as the loop runs it, with its leak audit, written as a Delta table."""
     events, cohort = (lake.latest(settings, DATASET, name) for name in ("events", f"labels_{TASK}"))
-    params = gold.Params(dataset=DATASET, events=events, labels=cohort, task=TASK, shards=shards)
+    params = gold.Params(dataset=DATASET, events=events, labels=cohort, task=TASK)
     result = gold.run(params, settings, "bench")
     out.write_text(result.features.model_dump_json())
 
@@ -288,7 +289,7 @@ def measure(name: str, home: Path, shards: int) -> dict[str, float]:
     settings = Settings(home=home)
     before = cpu_seconds()
     if name == "spark":
-        labels_by_spark(settings, shards)
+        labels_by_spark(settings)
     else:
         __import__({"kernel": "deltalake"}.get(name, name))
     started, clock = cpu_seconds(), time.perf_counter()
@@ -296,10 +297,10 @@ def measure(name: str, home: Path, shards: int) -> dict[str, float]:
     return {"wall": time.perf_counter() - clock, "cpu": cpu_seconds() - started, "start": started - before}
 
 
-def labels_by_spark(settings: Settings, shards: int) -> None:
+def labels_by_spark(settings: Settings) -> None:
     """What the loop has done before gold: the session is up, its workers and its Delta writer have run once."""
     events = lake.latest(settings, DATASET, "events")
-    params = labels.Params(dataset=DATASET, source="made", events=events, shards=shards, task=TASK)
+    params = labels.Params(dataset=DATASET, source="made", events=events, task=TASK)
     labels.run(params, settings, "bench")
 
 

@@ -81,14 +81,13 @@ def ours(notes: list[list[Tokens]]) -> float:
 
     pieces = [collate.windows(stay, WINDOW, MOST) for stay in notes]
     n = len(notes)
-    rows = Examples(
-        np.arange(n), np.zeros(n, "datetime64[us]"), outcomes(n), np.zeros((n, 0), np.float32), {}
-    )
+    times = np.zeros(n, "datetime64[us]")
+    rows = Examples(np.arange(n), times, outcomes(n), np.zeros((n, 0), np.float32), {}, times)
     nothing = TableRef(dataset="", table="", table_id="", version=0)
     recipe = Recipe(epochs=1, patience=1, learning_rate=2e-4, batch_tokens=4096, accumulate=1, most_stays=n,
                     checkpoint_every=10**6, threads=torch.get_num_threads(), seed=0)  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(home="", lake="", task="mortality", training_set=nothing, labels=nothing, note_tokens=nothing,
+        job = Job(home="", lake="", task="mortality", training_set=nothing, note_tokens=nothing,
                   tokenizer="", encoder=str(folder()), special=collate.special(encoders.tokenizer(folder())),
                   window=WINDOW, most_windows=MOST, shape=SHAPE, recipe=recipe, checkpoints=scratch)  # fmt: skip
         fit = Fit(note_network.build(folder(), SHAPE), torch.device("cpu"), job)

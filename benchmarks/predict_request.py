@@ -32,7 +32,7 @@ import psutil
 from data_pipeline.features import kernel
 from data_pipeline.notes import encoders
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference import collate, model_files
 from mediscale.inference.model_spec import Calibration, Combination, KnownAnswer, PredictorSpec
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
@@ -70,7 +70,7 @@ class Measured:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        folders: dict[Task, Path] = {task: home / task for task in ("mortality", "readmission")}
+        folders: dict[TaskName, Path] = {task: home / task for task in ("mortality", "readmission")}
         for task, to in folders.items():
             write_model(to, task)
         mlflow_risk, rows = mlflow(folders["mortality"])
@@ -98,7 +98,7 @@ def show(rows: Sequence[Measured]) -> None:
         print(f"{row.name:44}{row.cpu:8.3f}{row.latency:8.2f}{row.rate:8.0f}{rows[0].cpu / row.cpu:9.1f}x")
 
 
-def write_model(folder: Path, task: Task) -> None:
+def write_model(folder: Path, task: TaskName) -> None:
     """A model of the usual size on made-up numbers, as training logs it: MLflow's flavour and predictor.json."""
     import xgboost
     from mlflow import xgboost as flavour
@@ -117,7 +117,7 @@ def write_model(folder: Path, task: Task) -> None:
     (folder / "predictor.json").write_text(canonical(_spec(booster, task)))
 
 
-def _spec(booster: Any, task: Task) -> PredictorSpec:
+def _spec(booster: Any, task: TaskName) -> PredictorSpec:
     import xgboost
 
     row = kernel.from_values(TWO_VALUES, task)
@@ -147,7 +147,7 @@ def _spec(booster: Any, task: Task) -> PredictorSpec:
     )
 
 
-def promote(settings: Settings, folders: dict[Task, Path], tasks: Sequence[Task]) -> None:
+def promote(settings: Settings, folders: dict[TaskName, Path], tasks: Sequence[TaskName]) -> None:
     for sequence, task in enumerate(tasks, start=1):
         move = registry.Move(
             sequence=sequence,

@@ -21,7 +21,7 @@ from mediscale_steps import (
     step,
 )
 
-from mediscale.core.tasks import TASKS
+from mediscale.core.task_names import TASKS
 
 END = "{{ (dag_run.data_interval_end or dag_run.run_after).strftime('%Y-%m-%dT%H:%M:%S') }}"
 START = (

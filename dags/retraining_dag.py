@@ -23,7 +23,7 @@ from mediscale_steps import (
 )
 
 from mediscale.core.datasets import DATASET_PATTERN
-from mediscale.core.tasks import TASKS
+from mediscale.core.task_names import TASKS
 from mediscale.pipeline import steps
 
 NIGHT = "{{ ti.xcom_pull(task_ids='night')['results'] }}"

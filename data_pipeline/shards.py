@@ -42,8 +42,15 @@ def read(settings: Settings, events: TableRef, shard: int, columns: Sequence[str
     return pa.concat_tables(parts) if parts else empty
 
 
-def each(settings: Settings, shards: int, work: Work, schema: "StructType") -> "DataFrame":
-    """The rows of all shards, in as many tasks as there are cores: a wide file costs more to begin than to fill."""
+NUMBER = "shards"
+"""The fact of an events table that says in how many shards its subjects lie (``lake.fact``)."""
+
+
+def each(settings: Settings, events: TableRef, work: Work, schema: "StructType | str") -> "DataFrame":
+    """The rows that ``work`` gives for all shards of a version of events.
+
+    There are as many tasks as cores: a wide file costs more to begin than to fill.
+    """
     from mediscale.storage import spark
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -51,6 +58,7 @@ def each(settings: Settings, shards: int, work: Work, schema: "StructType") -> "
             for shard in batch.column(0).to_pylist():
                 yield from work(shard).to_batches()
 
+    shards = lake.fact(settings, events, NUMBER)
     session = spark.session(settings)
     tasks = min(shards, session.sparkContext.defaultParallelism)
     return session.range(0, shards, 1, tasks).mapInArrow(rows, schema)

@@ -7,12 +7,12 @@ from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.storage import calls, lake, registry
 from monitoring.drift import drift
 
 
-def version(settings: Settings, dataset: str, task: Task) -> ModelRef:
+def version(settings: Settings, dataset: str, task: TaskName) -> ModelRef:
     """Production's version, or staging's as long as nothing is in production.
 
     Raises:
@@ -26,7 +26,9 @@ def version(settings: Settings, dataset: str, task: Task) -> ModelRef:
     return move.version
 
 
-def to_judge(settings: Settings, dataset: str, task: Task, model: ModelRef | None = None) -> dict[str, Any]:
+def to_judge(
+    settings: Settings, dataset: str, task: TaskName, model: ModelRef | None = None
+) -> dict[str, Any]:
     """Parameters of ``drift`` for a version, by default the served one: its training set, the log as it is.
 
     Raises:
@@ -44,7 +46,7 @@ def to_judge(settings: Settings, dataset: str, task: Task, model: ModelRef | Non
     }
 
 
-def judged(settings: Settings, dataset: str, task: Task, now: datetime) -> dict[str, Any]:
+def judged(settings: Settings, dataset: str, task: TaskName, now: datetime) -> dict[str, Any]:
     """Parameters of ``retrain``: every window of the served version that was judged, oldest first; of a window that was
     judged twice the later judgement. With them the outcomes that are certain ``now``, where there are labels.
 
@@ -69,7 +71,9 @@ def judged(settings: Settings, dataset: str, task: Task, now: datetime) -> dict[
     return looked_at | _outcomes(settings, dataset, task, model, now)
 
 
-def _outcomes(settings: Settings, dataset: str, task: Task, model: ModelRef, now: datetime) -> dict[str, Any]:
+def _outcomes(
+    settings: Settings, dataset: str, task: TaskName, model: ModelRef, now: datetime
+) -> dict[str, Any]:
     labelled = calls.newest_night(settings, "labels", dataset, task)
     promised = [
         m.result["metrics"].get("auroc_low")

@@ -15,7 +15,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from monitoring import outcomes as performance
 from monitoring.drift import drift
 from monitoring.drift.prediction_window import Question
@@ -24,7 +24,7 @@ from monitoring.outcomes import Performance
 
 class Params(Frozen):
     dataset: str
-    task: Task
+    task: TaskName
     windows: tuple[drift.Result, ...] = Field(min_length=1)
     """Of one model version, oldest first."""
     k: int = Field(2, ge=1)

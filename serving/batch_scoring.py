@@ -14,7 +14,7 @@ from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import FEATURES, NOTE_TOKENS
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from mediscale.inference.notes import Floats, NoteReader
 from mediscale.storage import calls, lake, registry
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCHEMA = "subject_id long, visit_id long, prediction_time timestamp_ntz, model string, model_version long, risk double"
 
 
-def write(settings: Settings, dataset: str, task: Task, alias: Alias, output: Path) -> int:
+def write(settings: Settings, dataset: str, task: TaskName, alias: Alias, output: Path) -> int:
     """Scores the newest features of the cohort into one Parquet file, by subject and visit; the number of visits.
 
     Raises:
@@ -41,8 +41,7 @@ def write(settings: Settings, dataset: str, task: Task, alias: Alias, output: Pa
     gold = calls.newest_night(settings, "gold", dataset, task)
     if gold is None:
         raise NotFoundError(f"{dataset} has no features for {task} yet; run `mediscale run` first.")
-    features, labels = (TableRef.model_validate(t) for t in (gold.result["features"], gold.params["labels"]))
-    scored = _scored(settings, move, dataset, features, labels)
+    scored = _scored(settings, move, dataset, TableRef.model_validate(gold.result["features"]))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _one_file(scored, output)
@@ -53,9 +52,7 @@ def write(settings: Settings, dataset: str, task: Task, alias: Alias, output: Pa
     return int(pq.read_metadata(output).num_rows)
 
 
-def _scored(
-    settings: Settings, move: Move, dataset: str, features: TableRef, labels: TableRef
-) -> "DataFrame":
+def _scored(settings: Settings, move: Move, dataset: str, features: TableRef) -> "DataFrame":
     from mediscale.storage import spark
 
     frame = spark.read(settings, features)
@@ -68,19 +65,16 @@ def _scored(
         )
     rows = frame.select(*FEATURES.column_names, *inputs)
     if predictor.reader is not None:
-        rows = _with_notes(settings, dataset, rows, labels, predictor.reader.spec.tokenizer)
+        rows = _with_notes(settings, dataset, rows, predictor.reader.spec.tokenizer)
     return rows.mapInArrow(_scorer(settings, move), SCHEMA)
 
 
-def _with_notes(
-    settings: Settings, dataset: str, rows: "DataFrame", labelled: TableRef, tokenizer: str
-) -> "DataFrame":
-    """Adds when each stay began, and the patient's notes; which of them were known is for the worker to say."""
+def _with_notes(settings: Settings, dataset: str, rows: "DataFrame", tokenizer: str) -> "DataFrame":
+    """Adds the patient's notes; which of them were known is for the worker to say."""
     from pyspark.sql import functions as f
 
     from mediscale.storage import spark
 
-    labels = spark.read(settings, labelled)
     tokens = spark.read(settings, lake.latest(settings, dataset, NOTE_TOKENS.name))
     note = f.struct(*(name for name in note_visibility.COLUMNS if name != "subject_id"))
     notes = (
@@ -88,8 +82,7 @@ def _with_notes(
         .groupBy("subject_id")
         .agg(f.collect_list(note).alias("notes"))
     )
-    began = labels.select("subject_id", "visit_id", "admission_time")
-    return rows.join(began, ["subject_id", "visit_id"], "left").join(notes, "subject_id", "left")
+    return rows.join(notes, "subject_id", "left")
 
 
 def _scorer(settings: Settings, move: Move) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -122,7 +115,7 @@ def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> Floats | None:
 
 def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array) -> pa.RecordBatch:
     columns = {
-        **{name: batch[name] for name in FEATURES.column_names},
+        **{name: batch[name] for name in ("subject_id", "visit_id", "prediction_time")},
         "model": pa.array([move.model] * len(batch), pa.string()),
         "model_version": pa.array([move.to_version] * len(batch), pa.int64()),
         "risk": risks,

@@ -15,7 +15,7 @@ from mediscale.core.errors import MediscaleError, StorageError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PROMOTIONS
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import lake, registry
@@ -72,8 +72,8 @@ class Predictors:
     def __init__(self, settings: Settings, dataset: str, alias: Alias) -> None:
         self._settings = settings
         self.dataset, self.alias = dataset, alias
-        self.current: Mapping[Task, Served] = MappingProxyType({})
-        self.refused: Mapping[Task, str] = MappingProxyType({})
+        self.current: Mapping[TaskName, Served] = MappingProxyType({})
+        self.refused: Mapping[TaskName, str] = MappingProxyType({})
         """Task → why the version that its alias points to is not served. The one before it is, if there was one."""
         self._seen: TableRef | None = None
 
@@ -86,8 +86,8 @@ class Predictors:
         newest = self._newest_history()
         if newest == self._seen and not self.refused:
             return
-        served: dict[Task, Served] = dict(self.current)
-        refused: dict[Task, str] = {}
+        served: dict[TaskName, Served] = dict(self.current)
+        refused: dict[TaskName, str] = {}
         for move in _targets(registry.history(self._settings, self.dataset), self.alias):
             held = served.get(move.task)
             if held is None or held.model != move.version:

@@ -18,7 +18,7 @@ from mediscale.core.errors import InputError, NotFoundError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS, NOTE_TOKENS, SUBJECTS
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import ADULT_YEARS, TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.storage import lake
 from serving.schemas import Patient
@@ -31,7 +31,7 @@ class Known:
     subject_id: int
     prediction_time: datetime
     events_version: int
-    rows: Mapping[Task, Floats]
+    rows: Mapping[TaskName, Floats]
     notes: Mapping[str, Sequence[Tokens]] = field(default_factory=dict)
     """Of the stay, newest first, by the tokenizer whose numbers they are in: to a model of another they are other
     words."""
@@ -43,7 +43,7 @@ class Patients:
     def __init__(self, settings: Settings, dataset: str) -> None:
         self._settings, self._dataset = settings, dataset
 
-    def find(self, asked: Patient, tasks: Sequence[Task], with_notes: bool = False) -> Known:
+    def find(self, asked: Patient, tasks: Sequence[TaskName], with_notes: bool = False) -> Known:
         """The patient's features for each task, and what was written.
 
         Without a time, it is the discharge of the last stay or, while that lasts, the newest moment of which its record
@@ -114,7 +114,7 @@ def _refuse_outside(patient: stays.Patient, stay: Stay, time: datetime) -> None:
     """Whoever training would not have held: models say nothing of them."""
     if not prediction_times.adult(patient, stay):
         raise InputError(
-            f"The models are made for patients of {prediction_times.ADULT_YEARS} or older at admission, and this one "
+            f"The models are made for patients of {ADULT_YEARS} or older at admission, and this one "
             "was younger or has no known birth; nothing was predicted."
         )
     if (stay.death and stay.death.time <= time) or prediction_times.dead_before(patient, time):

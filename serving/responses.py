@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache
 
 from data_pipeline.notes.deidentification.surrogates import with_one_class_over_89
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.tabular import Scored
 from serving import schemas
@@ -17,7 +17,7 @@ from serving.schemas import Answer, Factor, NoteUse, TaskRisk, Threshold, Values
 
 
 def of_values(
-    asked: Values, served: Mapping[Task, Served], prediction_id: str, now: datetime
+    asked: Values, served: Mapping[TaskName, Served], prediction_id: str, now: datetime
 ) -> tuple[Answer, list[Prediction]]:
     """Every served task's risk from plain values and a note; tasks may know different inputs."""
     given, text = frozenset(asked.given), asked.note
@@ -36,7 +36,7 @@ def of_values(
 
 
 def of_patient(
-    known: Known, served: Mapping[Task, Served], prediction_id: str, now: datetime
+    known: Known, served: Mapping[TaskName, Served], prediction_id: str, now: datetime
 ) -> tuple[Answer, list[Prediction]]:
     """Every served task's risk from what the lake knew of a patient at a time."""
     risks, logged, absent = [], [], []

@@ -9,7 +9,7 @@ from functools import partial
 
 from mediscale.core.errors import BusyError, MediscaleError
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from serving import responses, schemas
 from serving.models import Predictors, Served
 from serving.patient_records import Patients
@@ -74,7 +74,7 @@ class Service:
         return answer
 
     def _of_patient(
-        self, asked: Patient, served: Mapping[Task, Served], now: datetime
+        self, asked: Patient, served: Mapping[TaskName, Served], now: datetime
     ) -> tuple[Answer, list[Prediction]]:
         reads = any(version.predictor.reader for version in served.values())
         known = self.patients.find(asked, tuple(served), reads)

@@ -1,5 +1,6 @@
 """Fixtures that more than one test folder uses."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,12 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from deltalake import CommitProperties, write_deltalake
 
 from mediscale.core import tables
+from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.inference import collate
 from mediscale.inference.model_spec import Calibration, Combination, PredictorSpec
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
+from mediscale.storage import lake
 from mediscale.storage.calls import canonical
 
 if TYPE_CHECKING:
@@ -84,6 +88,25 @@ def events() -> Callable[[str], pa.Table]:
         return drawn
 
     return draw
+
+
+@pytest.fixture
+def land_events(settings: Settings) -> Callable[..., TableRef]:
+    """``land_events(drawn, shards, dataset)``: writes drawn events as silver lays them out."""
+
+    def land(drawn: pa.Table, shards: int, dataset: str = "test") -> TableRef:
+        shard = pa.array([subject % shards for subject in drawn["subject_id"].to_pylist()], pa.int64())
+        write_deltalake(
+            settings.table_uri(dataset, "events"),
+            drawn.set_column(drawn.schema.get_field_index("shard"), "shard", shard),
+            partition_by=["shard"],
+            commit_properties=CommitProperties(
+                custom_metadata={"userMetadata": json.dumps({"shards": shards})}
+            ),
+        )
+        return lake.latest(settings, dataset, "events")
+
+    return land
 
 
 WORDS = [

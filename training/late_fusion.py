@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mediscale.core import tasks
 from mediscale.core.annotations import RuntimeInput
 from mediscale.core.errors import InputError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files, tabular
 from mediscale.inference.model_spec import NOTES_FOLDER, PREDICTOR_FILE, Combination, PredictorSpec
 from mediscale.inference.note_model_spec import SPEC_FILE, NoteSpec
@@ -32,7 +33,6 @@ from training.evaluation import calibration, metrics
 from training.evaluation.bootstrap import Resamples
 from training.evaluation.metrics import Floats
 from training.notes.note_mlflow_model import NoteModel
-from training.promotion import policy
 from training.tracking import Data, Training
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Params(Frozen):
     """Two versions of the same task; without a note model there is nothing to do."""
 
     dataset: RuntimeInput[str]
-    task: RuntimeInput[Task]
+    task: RuntimeInput[TaskName]
     training_set: RuntimeInput[TableRef]
     model: RuntimeInput[ModelRef]
     note_model: RuntimeInput[NoteModel | None]
@@ -191,7 +191,7 @@ def _loss(outcomes: Floats, risk: Floats) -> float:
 
 def _thresholds(params: Params, answers: Answers, judged: Mapping[str, Floats]) -> dict[str, float]:
     found = calibration.operating_points(judged["together"], answers.outcomes)
-    return {"clinical": policy.of(params.task).clinical_threshold, **found}
+    return {"clinical": tasks.load(params.task).policy.clinical_threshold, **found}
 
 
 def _note_files(settings: Settings, note_model: NoteModel) -> dict[str, bytes]:

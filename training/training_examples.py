@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Split = Literal["train", "tuning", "held_out"]
 Inputs = NDArray[np.float32]
 ATTRIBUTES = ("sex", "age_band", "ethnicity")
-_KEYS = ("subject_id", "visit_id", "prediction_time", "boolean_value", *ATTRIBUTES)
+_KEYS = ("subject_id", "visit_id", "admission_time", "prediction_time", "boolean_value", *ATTRIBUTES)
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Examples:
     outcomes: NDArray[np.float64]
     inputs: Inputs
     attributes: dict[str, NDArray[np.str_]]
+    admissions: NDArray[np.datetime64]
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -47,7 +48,12 @@ class Examples:
         """Some of the rows."""
         attributes = {name: values[chosen] for name, values in self.attributes.items()}
         return Examples(
-            self.subjects[chosen], self.times[chosen], self.outcomes[chosen], self.inputs[chosen], attributes
+            self.subjects[chosen],
+            self.times[chosen],
+            self.outcomes[chosen],
+            self.inputs[chosen],
+            attributes,
+            self.admissions[chosen],
         )
 
     def digest(self) -> str:
@@ -108,4 +114,5 @@ def _arrays(table: "pa.Table", features: Sequence[str]) -> Examples:
         outcomes=np.asarray(table["boolean_value"].to_numpy(zero_copy_only=False), dtype=np.float64),
         inputs=inputs,
         attributes={name: np.asarray(table[name].to_pylist(), dtype=np.str_) for name in ATTRIBUTES},
+        admissions=np.asarray(table["admission_time"].to_numpy()).astype("datetime64[us]"),
     )

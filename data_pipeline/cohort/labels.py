@@ -1,15 +1,7 @@
-"""Who is at risk, when it is predicted, and what happened: the cohort of one task, in MEDS label columns.
+"""Labels: who is at risk, when it is predicted, and what happened; the cohort of one task, in MEDS label columns.
 
-Both tasks take inpatient stays of adults (18 or older at admission) with transfers merged (``stays``).
-
-``mortality``: predicted 24 h after admission for who is alive and still admitted then; the outcome is death in hospital
-during the stay.
-
-``readmission``: predicted at discharge for who left alive, not to hospice and not to another hospital; the outcome is
-that the next inpatient stay begins within 30 days and is unplanned. Unplanned is what the source calls emergency or
-urgent; where it does not say (``OTHER``), a next stay counts. Death within 30 days is a competing event: the patient
-stays in the cohort as not readmitted, and is counted in the flow. Each row, readmitted or not, needs 30 days of
-follow-up, else the newest patients would enter only if they came back.
+The task's file says what these are (``mediscale.core.tasks``). Every task takes inpatient stays of adults with
+transfers merged (``stays``).
 
 With ``as_of``, only what was known by then is seen, and rows whose outcome was not yet certain are left out.
 """
@@ -26,10 +18,10 @@ import pyarrow as pa
 from data_pipeline import shards as by_shard
 from data_pipeline.cohort import prediction_times
 from data_pipeline.cohort.bitemporal import standing
-from data_pipeline.cohort.prediction_times import ADULT_YEARS
-from data_pipeline.cohort.stays import TRANSFER_GAP, Known, Patient, Stay, Visit, patients
+from data_pipeline.cohort.stays import TRANSFER_GAP, Known, Patient, Stay, patients
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import Provides, SourceName
+from data_pipeline.ingest.source import SourceName
+from mediscale.core import tasks
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
@@ -37,47 +29,19 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import LABELS
-from mediscale.core.tasks import Task
-
-FOLLOW_UP = timedelta(days=30)
-UNPLANNED = frozenset({"EMERGENCY", "URGENT", "OTHER"})
-NOT_SENT_HOME = frozenset({"DIED", "HOSPICE", "TRANSFER"})
+from mediscale.core.tasks import DeathInHospital, Readmission, Task, TaskName
 
 _SPLIT_SALT = "mediscale-split-1"
 """Never changed: held-out patients must be held out of every later model too."""
 
 Split = Literal["train", "tuning", "held_out"]
-STEPS: dict[Task, tuple[str, ...]] = {
-    "mortality": ("visits", "inpatient", "stays", "adults", "ended", "at_risk", "certain"),
-    "readmission": ("visits", "inpatient", "stays", "adults", "ended", "at_risk", "followed_up"),
-}
-"""What the flow counts: visits left after each step; the last is the cohort."""
-
-_NEEDS = {
-    "visits": "hospital admissions",
-    "inpatient": "admissions other than observation stays and births",
-    "stays": "hospital stays",
-    "adults": f"patients of {ADULT_YEARS} or older at admission (births are needed to know)",
-    "ended": "stays with a discharge",
-    "at_risk": "patients at risk at the time of prediction",
-    "certain": "stays whose outcome was certain by then",
-    "followed_up": f"stays with {FOLLOW_UP.days} days of follow-up by then",
-}
-
-
-NEEDED: dict[Task, tuple[Provides, ...]] = {
-    "mortality": ("laboratory", "vital_signs"),
-    "readmission": ("laboratory", "vital_signs", "diagnoses", "medications"),
-}
-"""A task is refused when the extract has not one of these: what would be left is age and sex."""
 
 
 class Params(Frozen):
     dataset: RuntimeInput[str]
     source: RuntimeInput[SourceName]
     events: RuntimeInput[TableRef]
-    shards: RuntimeInput[int]
-    task: RuntimeInput[Task]
+    task: RuntimeInput[TaskName]
     absent: RuntimeInput[tuple[str, ...]] = ()
     """Files that the extract does not have (bronze says so)."""
     as_of: datetime | None = None
@@ -105,23 +69,27 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
     from mediscale.storage import spark
 
-    work = partial(_shard, settings, params)
-    visits = by_shard.each(settings, params.shards, work, _schema()).persist()
+    task, work = tasks.load(params.task), partial(_shard, settings, params)
+    visits = by_shard.each(settings, params.events, work, _schema()).persist()
     with by_shard.own_errors():
         counts = [tuple(row) for row in visits.groupBy("steps", "outcome").count().collect()]
-    flow = _flow(params.task, counts)
-    _refuse_empty(params, flow)
-    cohort = visits.filter(f.col("steps") == len(STEPS[params.task]))
+    flow = _flow(task, counts)
+    _refuse_empty(params, task, flow)
+    cohort = visits.filter(f.col("steps") == len(task.steps))
     labels = spark.write(settings, cohort, params.dataset, f"labels_{params.task}", key)
     visits.unpersist()
-    positive = "died_in_hospital" if params.task == "mortality" else "readmitted"
-    return Result(labels=labels, flow=flow, at_risk=flow[STEPS[params.task][-1]], positives=flow[positive])
+    return Result(
+        labels=labels,
+        flow=flow,
+        at_risk=flow[task.outcome.labelled.name],
+        positives=flow[task.outcome.positive.name],
+    )
 
 
 def _refuse_lacking(params: Params) -> None:
     if not params.absent:
         return
-    needed = NEEDED[params.task]
+    needed = tasks.load(params.task).needs
     files = sources.load(params.source).lacks((), *needed)
     if set(files) <= set(params.absent):
         raise QualityError(
@@ -137,13 +105,14 @@ def split_of(subject_id: int) -> Split:
     return "train" if share < 0.70 else "tuning" if share < 0.85 else "held_out"
 
 
-def cohort(events: pa.Table, task: Task, as_of: datetime | None, shard: int) -> pa.Table:
+def cohort(events: pa.Table, task: TaskName, as_of: datetime | None, shard: int) -> pa.Table:
     """One row for each visit: the columns of ``LABELS``, how many ``steps`` of the flow it passed, and its ``outcome``.
 
     Only a visit that passed all steps has its label columns filled.
     """
+    declared = tasks.load(task)
     rows = [
-        row for patient in patients(standing(events, as_of)) for row in _rows(patient, task, as_of, shard)
+        row for patient in patients(standing(events, as_of)) for row in _rows(patient, declared, as_of, shard)
     ]
     return pa.Table.from_pylist(rows, schema=_arrow_schema())
 
@@ -166,7 +135,6 @@ def _schema() -> Any:
 
 @dataclass(frozen=True)
 class _Label:
-    at: datetime
     outcome: str
     positive: bool
     outcome_time: datetime | None
@@ -194,9 +162,14 @@ def _row(
     ended = stay.discharged
     if ended is None:
         return {"steps": 4, "outcome": ""}
-    label = _mortality(stay, ended) if task == "mortality" else _readmission(patient, stay, ended, following)
-    if label is None or prediction_times.dead_before(patient, label.at):
+    at = prediction_times.of_stay(patient, stay, task)
+    if at is None:
         return {"steps": 5, "outcome": ""}
+    label = (
+        _readmission(patient, ended, following, task.outcome)
+        if isinstance(task.outcome, Readmission)
+        else _death_in_hospital(stay, ended, task.outcome)
+    )
     if as_of is not None and label.certain > as_of:
         return {"steps": 6, "outcome": ""}
     return {
@@ -205,7 +178,7 @@ def _row(
         "subject_id": patient.subject_id,
         "visit_id": stay.first.visit_id,
         "admission_time": stay.admitted.time,
-        "prediction_time": label.at,
+        "prediction_time": at,
         "boolean_value": label.positive,
         "outcome_time": label.outcome_time,
         "known_time": label.certain,
@@ -213,54 +186,45 @@ def _row(
     }
 
 
-def _mortality(stay: Stay, ended: Known) -> _Label | None:
-    at, death = prediction_times.reached_by(stay), stay.death
-    if at is None:
-        return None
+def _death_in_hospital(stay: Stay, ended: Known, outcome: DeathInHospital) -> _Label:
     # Until a day has passed, the discharge may yet turn out to be a transfer.
-    certain = ended.available + TRANSFER_GAP
+    certain, death = ended.available + TRANSFER_GAP, stay.death
     if death:
-        return _Label(at, "died_in_hospital", True, death.time, max(certain, death.available))
-    return _Label(at, "left_alive", False, None, certain)
+        return _Label(outcome.positive.name, True, death.time, max(certain, death.available))
+    return _Label(outcome.negative.name, False, None, certain)
 
 
-def _readmission(patient: Patient, stay: Stay, ended: Known, following: Stay | None) -> _Label | None:
-    if stay.destination in NOT_SENT_HOME or stay.death:
-        return None
-    at, end = ended.time, ended.time + FOLLOW_UP
+def _readmission(patient: Patient, ended: Known, following: Stay | None, outcome: Readmission) -> _Label:
+    end = ended.time + timedelta(days=outcome.within_days)
     returned = following.first if following and following.admitted.time <= end else None
-    if returned and _unplanned(returned):
-        return _Label(at, "readmitted", True, returned.admitted.time, max(end, returned.admitted.available))
+    if returned and returned.kind in outcome.unplanned_admissions:
+        return _Label(
+            outcome.positive.name, True, returned.admitted.time, max(end, returned.admitted.available)
+        )
     died = patient.death is not None and patient.death.time <= end
-    outcome = "planned_return" if returned else "died_after_discharge" if died else "not_readmitted"
-    return _Label(at, outcome, False, None, end)
-
-
-def _unplanned(visit: Visit) -> bool:
-    return visit.kind in UNPLANNED
-
-
-_OUTCOMES: dict[Task, tuple[str, ...]] = {
-    "mortality": ("died_in_hospital", "left_alive"),
-    "readmission": ("readmitted", "planned_return", "died_after_discharge", "not_readmitted"),
-}
+    happened = outcome.planned_return if returned else outcome.competing_event if died else outcome.negative
+    return _Label(happened.name, False, None, end)
 
 
 def _flow(task: Task, counts: list[tuple[Any, ...]]) -> dict[str, int]:
-    flow = {
-        step: sum(n for passed, _, n in counts if passed >= i) for i, step in enumerate(STEPS[task], start=1)
+    passed = {
+        step.name: sum(n for steps, _, n in counts if steps >= i)
+        for i, step in enumerate(task.steps, start=1)
     }
-    return flow | {name: sum(n for _, outcome, n in counts if outcome == name) for name in _OUTCOMES[task]}
+    happened = {
+        category.name: sum(n for _, outcome, n in counts if outcome == category.name)
+        for category in task.outcome.categories
+    }
+    return passed | happened
 
 
-def _refuse_empty(params: Params, flow: dict[str, int]) -> None:
-    steps = STEPS[params.task]
-    lost_at = next((step for step in steps if not flow[step]), None)
+def _refuse_empty(params: Params, task: Task, flow: dict[str, int]) -> None:
+    lost_at = next((i for i, step in enumerate(task.steps) if not flow[step.name]), None)
     if lost_at is not None:
-        before = steps[max(steps.index(lost_at) - 1, 0)]
+        step, before = task.steps[lost_at], task.steps[max(lost_at - 1, 0)]
         raise QualityError(
-            f"{params.source} can't support the {params.task} task on dataset {params.dataset}: it has no "
-            f"{_NEEDS[lost_at]} ({count(flow[before])} left at the step before, {before!r}). "
+            f"{params.source} can't support the {task.name} task on dataset {params.dataset}: it has no {step.words} "
+            f"({count(flow[before.name])} left at the step before, {before.name!r}). "
             "Check which tables the extract has, or leave this task out."
         )
 

@@ -16,6 +16,8 @@ import pyarrow as pa
 from data_pipeline.cohort.bitemporal import mapped
 
 TRANSFER_GAP = timedelta(days=1)
+"""Visits no further apart are one stay. So what is known of a stay, measurements and notes, begins this long before its
+admission, in the emergency department, and holds nothing of an earlier stay."""
 NOT_INPATIENT = frozenset({"OBSERVATION", "NEWBORN"})
 
 _HEADS = ("HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "MEDS_BIRTH", "MEDS_DEATH")

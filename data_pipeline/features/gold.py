@@ -21,7 +21,7 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import FEATURES
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 
 _ASKED = ("subject_id", "visit_id", "admission_time", "prediction_time")
@@ -31,8 +31,7 @@ class Params(Frozen):
     dataset: RuntimeInput[str]
     events: RuntimeInput[TableRef]
     labels: RuntimeInput[TableRef]
-    task: RuntimeInput[Task]
-    shards: RuntimeInput[int]
+    task: RuntimeInput[TaskName]
     as_of: datetime | None = None
     """Assertions known later (naive UTC) are not even read: a backfilled night gives what the night itself had."""
     audited_per_shard: int = 8
@@ -41,9 +40,7 @@ class Params(Frozen):
 class Result(Frozen):
     features: TableRef
     audited: PatientCount
-    """Predictions that were computed a second time without the future."""
-    leaks: int
-    """How many of them differed; always 0, for otherwise there is no result."""
+    """Predictions that were computed a second time without the future, and came out the same."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -54,15 +51,15 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     """
     from mediscale.storage import spark
 
-    rows = by_shard.each(settings, params.shards, partial(_shard, settings, params), _schema(params.task))
+    rows = by_shard.each(settings, params.events, partial(_shard, settings, params), _schema(params.task))
     with by_shard.own_errors():
         written = spark.write(settings, rows, params.dataset, f"features_{params.task}", key)
     per_shard = pc.value_counts(lake.read(settings, params.labels, ["shard"])["shard"].combine_chunks())
     audited = sum(min(n.as_py(), params.audited_per_shard) for n in per_shard.field("counts"))
-    return Result(features=written, audited=audited, leaks=0)
+    return Result(features=written, audited=audited)
 
 
-def leaks(events: pa.Table, predictions: pa.Table, values: Floats, task: Task) -> int:
+def leaks(events: pa.Table, predictions: pa.Table, values: Floats, task: TaskName) -> int:
     """How many rows of ``values`` differ from what is computed after removing all that became known after them."""
     subjects = events["subject_id"].to_numpy()
     found = 0
@@ -103,14 +100,14 @@ def _audit(events: pa.Table, asked: pa.Table, values: Floats, params: Params) ->
         )
 
 
-def _table(asked: pa.Table, values: Floats, task: Task) -> pa.Table:
+def _table(asked: pa.Table, values: Floats, task: TaskName) -> pa.Table:
     missing = np.isnan(values)
     columns = [pa.array(values[:, i], mask=missing[:, i]) for i in range(values.shape[1])]
     keys = asked.select(list(FEATURES.column_names))
     return pa.table([*keys.columns, *columns], names=[*keys.column_names, *features.names(task)])
 
 
-def _schema(task: Task) -> Any:
+def _schema(task: TaskName) -> Any:
     schema = FEATURES.spark_schema()
     for name in features.names(task):
         schema = schema.add(name, "double")

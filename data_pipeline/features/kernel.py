@@ -4,15 +4,16 @@ Spark schedules it over shards and the server calls it for one patient; both get
 latest assertion with ``available_time <= T`` and of those only ``time <= T``: there is no way to ask for more.
 
 A measured feature is ``<concept>_<statistic>_<window>``. Windows end at T, included, and are open at their start:
-``6h`` and ``24h`` before T, and ``stay``, which begins 24 hours before admission, because the first laboratory results
-come from the emergency department; an earlier stay never reaches into it, being merged when it ends less than a day
-before. ``trend`` is the least-squares slope per hour; ``treatment_<group>_<window>`` is 1 when one was begun or changed
-in the window. Missing is NaN. Counts and flags of a patient known to the lake are 0 when nothing was recorded; in a
-request that gives plain values they are NaN, because it did not say.
+``6h`` and ``24h`` before T, and ``stay``, which begins 24 hours before admission (``stays.TRANSFER_GAP``), because the
+first laboratory results come from the emergency department; an earlier stay never reaches into it, being merged when it
+ends less than a day before. ``trend`` is the least-squares slope per hour; ``treatment_<group>_<window>`` is 1 when one
+was begun or changed in the window. Missing is NaN. Counts and flags of a patient known to the lake are 0 when nothing
+was recorded; in a request that gives plain values they are NaN, because it did not say.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 
 import numpy as np
@@ -21,12 +22,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.cohort.bitemporal import Floats, Ints, mapped, microseconds, superseded_at
-from data_pipeline.cohort.stays import NOT_INPATIENT
+from data_pipeline.cohort.stays import NOT_INPATIENT, TRANSFER_GAP
 from data_pipeline.features import comorbidity
 from data_pipeline.features.windows import DAY, HOUR, Asked, Bools, Groups, Rows
+from mediscale.core import tasks
 from mediscale.core.concepts import CONCEPTS, TREATMENTS, by_name
 from mediscale.core.errors import InputError
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 
 COLUMNS = (
     "subject_id", "time", "code", "numeric_value", "available_time", "visit_id", "event_id", "retracted"
@@ -39,70 +41,12 @@ OLDEST = 90.0
 """Ages above are given as 90: sources blur them (MIMIC-III moves these births 300 years back), and so does HIPAA."""
 
 _STAY = "stay"
+_BEFORE_ADMISSION = TRANSFER_GAP // timedelta(microseconds=1)
+"""How long before admission the stay's window begins, in microseconds."""
 _WINDOW_HOURS = {"6h": 6, "24h": 24}
 
-_VITALS = (
-    "heart_rate", "systolic_blood_pressure", "diastolic_blood_pressure", "mean_blood_pressure",
-    "respiratory_rate", "oxygen_saturation", "temperature",
-)  # fmt: skip
-_COMA_SCALE = ("gcs_eye", "gcs_verbal", "gcs_motor")
-_LABS = (
-    "creatinine", "urea_nitrogen", "sodium", "potassium", "chloride", "bicarbonate", "anion_gap", "glucose",
-    "hemoglobin", "hematocrit", "white_blood_cells", "platelets", "inr", "ptt", "bilirubin", "ast", "alt",
-    "albumin", "lactate", "ph", "pco2", "po2", "troponin_t", "crp", "magnesium", "phosphate", "calcium",
-)  # fmt: skip
-_ORGAN_LABS = (
-    "creatinine", "urea_nitrogen", "sodium", "bicarbonate", "hemoglobin", "white_blood_cells", "platelets",
-    "bilirubin", "lactate",
-)  # fmt: skip
-_REPEATED_WHEN_WORRIED = ("creatinine", "glucose", "hemoglobin", "lactate", "ph", "troponin_t")
-
-
-def _measured(concepts: Iterable[str], window: str, *stats: str) -> tuple[tuple[str, str, str], ...]:
-    return tuple((concept, stat, window) for concept in concepts for stat in stats)
-
-
-# Mortality, 24 h after admission: the first day as a whole, as in SAPS and APACHE, and its last six hours, in which
-# deterioration shows (MEWS and NEWS are charted at that pace).
-# Readmission, at discharge: vital signs of the last 24 h, whose instability at discharge predicts return (Nguyen et
-# al. 2017, doi:10.1007/s11606-016-3826-8), and the course of the whole stay.
-_MEASURED: dict[Task, tuple[tuple[str, str, str], ...]] = {
-    "mortality": (
-        *_measured(_VITALS, "6h", "min", "max", "mean"),
-        *_measured(_VITALS, "24h", "last", "min", "max", "mean", "trend", "count"),
-        *_measured(_COMA_SCALE, "24h", "last", "min", "trend"),
-        *_measured(("fio2",), "24h", "last", "max"),
-        *_measured(("urine_output",), "6h", "sum"),
-        *_measured(("urine_output",), "24h", "last", "sum", "count"),
-        *_measured(("weight", "height"), _STAY, "last"),
-        *_measured(_LABS, _STAY, "last", "min", "max"),
-        *_measured(_ORGAN_LABS, _STAY, "trend"),
-        *_measured(_REPEATED_WHEN_WORRIED, _STAY, "count"),
-    ),
-    "readmission": (
-        *_measured(_VITALS, "24h", "last", "min", "max"),
-        *_measured(_VITALS, _STAY, "min", "max", "mean"),
-        *_measured(_COMA_SCALE, _STAY, "last", "min"),
-        *_measured(("fio2",), _STAY, "last", "max"),
-        *_measured(("urine_output",), "24h", "last", "sum"),
-        *_measured(("weight",), _STAY, "last", "trend"),
-        *_measured(("height",), _STAY, "last"),
-        *_measured(_LABS, _STAY, "last", "min", "max"),
-        *_measured(_ORGAN_LABS, _STAY, "trend"),
-        *_measured(_REPEATED_WHEN_WORRIED, _STAY, "count"),
-    ),
-}
-_TREATED: dict[Task, tuple[tuple[str, str], ...]] = {
-    "mortality": (
-        *((group, "24h") for group in TREATMENTS),
-        *((group, "6h") for group in ("vasopressor", "mechanical_ventilation")),
-    ),
-    "readmission": tuple((group, window) for window in ("24h", _STAY) for group in TREATMENTS),
-}
 _PERSON = ("age_years", "sex_female")
 _USE = ("emergency_admission", "prior_visits_365d", "days_since_last_discharge", "icu_stays_this_visit")
-# Hours since admission are always 24 where mortality is predicted: nothing to learn, and no distribution to watch.
-_COURSE: dict[Task, tuple[str, ...]] = {"mortality": ("in_icu",), "readmission": ("hours_since_admission",)}
 _COMORBIDITY = (*(group.name for group in comorbidity.GROUPS), "charlson_score")
 
 _CONCEPT_KIND = {concept.name: kind for kind, concept in enumerate(CONCEPTS)}
@@ -115,43 +59,45 @@ _NOTHING = 255
 
 
 @cache
-def names(task: Task) -> tuple[str, ...]:
+def names(task: TaskName) -> tuple[str, ...]:
     """The features of a task, in the order of ``compute``'s columns."""
+    declared = tasks.load(task).features
     return (
         *_PERSON,
         *_USE,
-        *_COURSE[task],
-        *(f"{concept}_{stat}_{window}" for concept, stat, window in _MEASURED[task]),
-        *(f"treatment_{group}_{window}" for group, window in _TREATED[task]),
+        *declared.course,
+        *(f"{concept}_{stat}_{window}" for concept, stat, window in declared.measurements),
+        *(f"treatment_{group}_{window}" for group, window in declared.treated),
         *_COMORBIDITY,
     )
 
 
 @cache
-def plain_inputs(task: Task) -> tuple[str, ...]:
+def plain_inputs(task: TaskName) -> tuple[str, ...]:
     """What a request may give by its plain name: ``age`` in years, ``sex`` (1 female, 0 male), and concepts."""
-    return ("age", "sex", *dict.fromkeys(concept for concept, _, _ in _MEASURED[task]))
+    return ("age", "sex", *dict.fromkeys(concept for concept, _, _ in tasks.load(task).features.measurements))
 
 
 @cache
-def _position(task: Task) -> dict[str, int]:
+def _position(task: TaskName) -> dict[str, int]:
     return {name: i for i, name in enumerate(names(task))}
 
 
 @cache
-def _plain_targets(task: Task) -> dict[str, tuple[int, ...]]:
+def _plain_targets(task: TaskName) -> dict[str, tuple[int, ...]]:
     """The features that one plain value fills, the one that holds a known patient's newest value first."""
     position = _position(task)
     targets: dict[str, tuple[int, ...]] = {"age": (position["age_years"],), "sex": (position["sex_female"],)}
     ranks = {"last": 0, "mean": 1, "min": 2, "max": 3}
+    measured = tasks.load(task).features.measurements
     for concept in plain_inputs(task)[2:]:
         cells = [(ranks[stat], f"{concept}_{stat}_{window}")
-                 for name, stat, window in _MEASURED[task] if name == concept and stat in ranks]  # fmt: skip
+                 for name, stat, window in measured if name == concept and stat in ranks]  # fmt: skip
         targets[concept] = tuple(position[name] for _, name in sorted(cells))
     return targets
 
 
-def from_values(values: Mapping[str, float], task: Task) -> npt.NDArray[np.float32]:
+def from_values(values: Mapping[str, float], task: TaskName) -> npt.NDArray[np.float32]:
     """The row of a request that gives plain values, shape ``[len(names(task))]``: one value is its own last, lowest,
     highest and mean; everything that the request did not say is NaN.
 
@@ -169,13 +115,15 @@ def from_values(values: Mapping[str, float], task: Task) -> npt.NDArray[np.float
     return row
 
 
-def plain_values(row: npt.NDArray[np.floating], task: Task) -> dict[str, float]:
+def plain_values(row: npt.NDArray[np.floating], task: TaskName) -> dict[str, float]:
     """What a request about a patient with this row of ``compute`` would say: the newest value of each plain input."""
     newest = {plain: float(row[targets[0]]) for plain, targets in _plain_targets(task).items()}
     return {plain: value for plain, value in newest.items() if not np.isnan(value)}
 
 
-def as_request(rows: npt.NDArray[np.floating], task: Task, inputs: Sequence[str]) -> npt.NDArray[np.floating]:
+def as_request(
+    rows: npt.NDArray[np.floating], task: TaskName, inputs: Sequence[str]
+) -> npt.NDArray[np.floating]:
     """What ``from_values`` would make of patients' rows if a request gave only the newest value of each of ``inputs``.
 
     For training with, and judging on, what requests can say. A new array of the same shape and type.
@@ -187,7 +135,7 @@ def as_request(rows: npt.NDArray[np.floating], task: Task, inputs: Sequence[str]
     return asked
 
 
-def compute(events: pa.Table, predictions: pa.Table, task: Task) -> Floats:
+def compute(events: pa.Table, predictions: pa.Table, task: TaskName) -> Floats:
     """Features of each prediction, shape ``[predictions, len(names(task))]``, in the order of ``predictions``.
 
     ``events`` has ``COLUMNS`` of all assertions of the subjects asked about, in any order and possibly of others;
@@ -247,7 +195,7 @@ def _code_kinds() -> dict[str, int]:
     }
 
 
-def _measure(rows: Rows, asked: Asked, task: Task, found: Floats) -> None:
+def _measure(rows: Rows, asked: Asked, task: TaskName, found: Floats) -> None:
     for name, i in _position(task).items():
         if name.startswith("treatment_") or "_count_" in name:
             found[:, i] = 0
@@ -265,23 +213,26 @@ def _measure(rows: Rows, asked: Asked, task: Task, found: Floats) -> None:
 
 
 def _start(asked: Asked, window: str) -> Ints:
-    return asked.admission - DAY if window == _STAY else asked.at - _WINDOW_HOURS[window] * HOUR
+    return asked.admission - _BEFORE_ADMISSION if window == _STAY else asked.at - _WINDOW_HOURS[window] * HOUR
 
 
 @cache
-def _cells(task: Task) -> dict[str, tuple[tuple[str, Ints], ...]]:
+def _cells(task: TaskName) -> dict[str, tuple[tuple[str, Ints], ...]]:
     """For each window its statistics, and for each statistic the column of every kind of value, -1 for none."""
     position = _position(task)
     cells: dict[str, dict[str, Ints]] = {}
-    named = [(_CONCEPT_KIND[c], stat, w, f"{c}_{stat}_{w}") for c, stat, w in _MEASURED[task]]
-    named += [(_TREATMENT_KIND[g], "any", w, f"treatment_{g}_{w}") for g, w in _TREATED[task]]
+    declared = tasks.load(task).features
+    named = [
+        *((_CONCEPT_KIND[c], stat, w, f"{c}_{stat}_{w}") for c, stat, w in declared.measurements),
+        *((_TREATMENT_KIND[g], "any", w, f"treatment_{g}_{w}") for g, w in declared.treated),
+    ]
     for kind, stat, window, name in named:
         columns = cells.setdefault(window, {}).setdefault(stat, np.full(_N_MEASURED, -1))
         columns[kind] = position[name]
     return {window: tuple(stats.items()) for window, stats in cells.items()}
 
 
-def _recount(rows: Rows, asked: Asked, task: Task, found: Floats) -> None:
+def _recount(rows: Rows, asked: Asked, task: TaskName, found: Floats) -> None:
     """Everything that looks back over the whole record: who the patient is, earlier visits, known diagnoses."""
     prediction, row = asked.sees(rows)
     history = _History(asked, prediction, rows.where(row))
@@ -295,7 +246,7 @@ class _History:
     prediction: Ints
     seen: Rows
 
-    def features(self, task: Task) -> Iterator[tuple[str, Floats]]:
+    def features(self, task: TaskName) -> Iterator[tuple[str, Floats]]:
         yield "age_years", np.minimum((self.asked.at - self._time(_BIRTH)) / YEAR, OLDEST)
         yield (
             "sex_female",
@@ -314,9 +265,10 @@ class _History:
         of_stay = self.seen.time > _start(self.asked, _STAY)[self.prediction]
         to_icu = self._count(self._of(_TO_ICU) & of_stay)
         yield "icu_stays_this_visit", to_icu
-        if "in_icu" in _COURSE[task]:
+        course = tasks.load(task).features.course
+        if "in_icu" in course:
             yield "in_icu", (to_icu > self._count(self._of(_FROM_ICU) & of_stay)).astype(np.float64)
-        if "hours_since_admission" in _COURSE[task]:
+        if "hours_since_admission" in course:
             yield "hours_since_admission", (self.asked.at - self.asked.admission) / HOUR
         yield from self._comorbidity()
 

@@ -1,17 +1,22 @@
 """The training set: labels and features joined at their versions and frozen, with the groups for subgroup evidence."""
 
+import re
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_pipeline import shards as by_shard
+from data_pipeline.cohort.bitemporal import mapped, standing
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
@@ -32,7 +37,7 @@ and text that fits none is ``other``. Sources mix ethnicity into race, so ``hisp
 _NOT_HISPANIC = r"\bNO[NT][ -]?(OF )?(HISPANIC|LATINO)([ ,/]+(OR|A|HISPANIC|LATINO|SPANISH|ORIGIN)\b)*"
 """Left out before a pattern is looked for: it says no group, and alone it leaves the group unknown."""
 
-_KEY = ["subject_id", "visit_id", "prediction_time"]
+_KEY = ["subject_id", "visit_id", "admission_time", "prediction_time"]
 
 
 class Params(Frozen):
@@ -40,7 +45,7 @@ class Params(Frozen):
     events: RuntimeInput[TableRef]
     labels: RuntimeInput[TableRef]
     features: RuntimeInput[TableRef]
-    task: RuntimeInput[Task]
+    task: RuntimeInput[TaskName]
     least_per_class: int = 5
     """Training patients' rows needed with and without the outcome: with fewer, trees learn single patients."""
 
@@ -134,29 +139,48 @@ def _age_band(age: "Column") -> "Column":
 
 
 def _races(params: Params, settings: Settings) -> "DataFrame":
-    """Each subject's coarse group, by the newest text that stands."""
-    from pyspark.sql import functions as f
+    """Each subject's coarse group."""
+    schema = "subject_id long not null, ethnicity string not null"
+    return by_shard.each(settings, params.events, partial(_shard_races, settings, params.events), schema)
 
-    from mediscale.storage import spark
 
-    told = spark.read(settings, params.events).filter(f.col("code").startswith("RACE//"))
-    assertion = f.struct("subject_id", "time", "available_time", "event_id", "code", "retracted")
-    newest = told.groupBy("event_id").agg(f.max_by(assertion, "available_time").alias("newest"))
-    standing = newest.select("newest.*").filter("NOT retracted")
-    code = f.max_by("code", f.struct("time", "available_time", "event_id"))
-    return standing.groupBy("subject_id").agg(
-        _ethnicity(f.substring(code, len("RACE//") + 1, 1000)).alias("ethnicity")
+_RACE = "RACE//"
+_ASSERTION = ("subject_id", "time", "code", "numeric_value", "available_time", "event_id", "retracted")
+
+
+def _shard_races(settings: Settings, events: TableRef, shard: int) -> pa.Table:
+    return races(by_shard.read(settings, events, shard, _ASSERTION))
+
+
+def races(events: pa.Table) -> pa.Table:
+    """The coarse group of each subject whose race the events tell, by the newest text that holds."""
+    latest = standing(events, None)
+    group = mapped(latest["code"], _group_of_code, np.object_)
+    stated = pa.array(group != "")
+    rows = latest.append_column("ethnicity", pa.array(group, pa.string())).filter(stated)
+    order = [(name, "ascending") for name in ("subject_id", "time", "available_time", "event_id")]
+    newest = rows.sort_by(order).select(["subject_id", "ethnicity"]).to_pylist()
+    by_subject = {row["subject_id"]: row["ethnicity"] for row in newest}
+    return pa.table(
+        {
+            "subject_id": pa.array(by_subject.keys(), pa.int64()),
+            "ethnicity": pa.array(by_subject.values(), pa.string()),
+        }
     )
 
 
-def _ethnicity(text: "Column") -> "Column":
-    from pyspark.sql import functions as f
+def _group_of_code(code: str) -> str:
+    return ethnicity(code.removeprefix(_RACE)) if code.startswith(_RACE) else ""
 
-    told = f.trim(f.regexp_replace(f.upper(text), _NOT_HISPANIC, ""))
-    group = f.lit("other")
-    for name, pattern in reversed(ETHNICITIES):
-        group = f.when(told.rlike(pattern), name).otherwise(group)
-    return group
+
+def ethnicity(text: str) -> str:
+    """The coarse group of a source's text.
+
+    >>> [ethnicity(text) for text in ("White - Russian", "HISPANIC/LATINO - CUBAN", "Not Hispanic", "Inuit")]
+    ['white', 'hispanic', 'unknown', 'other']
+    """
+    said = re.sub(_NOT_HISPANIC, "", text.upper()).strip(" ")
+    return next((name for name, pattern in ETHNICITIES if re.search(pattern, said)), "other")
 
 
 def _summary(result: Result) -> str:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from data_pipeline import shards as by_shard
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core.annotations import RuntimeInput
@@ -48,7 +49,10 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     _check_unique(spark.read(settings, subjects), params.dataset)
     usable = spark.read(settings, params.facts).where("broken is null")
     assigned = _assigned(usable, _visit_times(source, visits(source, bronze), params.dataset))
-    events = spark.write(settings, _laid_out(assigned, params.shards), params.dataset, "events", key)
+    laid_out = _laid_out(assigned, params.shards)
+    events = spark.write(
+        settings, laid_out, params.dataset, "events", key, facts={by_shard.NUMBER: params.shards}
+    )
     notes = any(source.tables[name].provides == "notes" for name in params.bronze)
     return Result(
         events=events,

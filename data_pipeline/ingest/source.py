@@ -26,7 +26,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from mediscale.core.annotations import Declaration
-from mediscale.core.concepts import TREATMENTS, by_name
+from mediscale.core.concepts import TREATMENTS, Provides, by_name
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.refs import Frozen
 
@@ -39,9 +39,6 @@ COMPILED = frozenset({
 FOLDER = Path(__file__).parent / "sources"
 
 Type = Literal["string", "double", "timestamp"]
-Provides = Literal[
-    "laboratory", "vital_signs", "diagnoses", "procedures", "medications", "microbiology", "notes"
-]
 
 
 class Assumption(Frozen):

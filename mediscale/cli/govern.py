@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from mediscale.cli.verbs import Verb, add_alias, settings
-from mediscale.core.tasks import TASKS
+from mediscale.core.task_names import TASKS
 
 
 def _add_history(parser: argparse.ArgumentParser) -> None:

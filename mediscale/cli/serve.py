@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mediscale.cli.verbs import Verb, add_alias, any_port, settings
-from mediscale.core.tasks import TASKS
+from mediscale.core.task_names import TASKS
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ a charting or unit error and goes to quarantine, never clipped.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ TREATMENTS: tuple[str, ...] = (
     "renal_replacement",
 )
 """Treatment groups; a source maps its drugs and procedures to the code ``TREATMENT//<group>``."""
+
+Provides = Literal[
+    "laboratory", "vital_signs", "diagnoses", "procedures", "medications", "microbiology", "notes"
+]
+"""What a source's table may hold, and a task may need."""
 
 
 @cache

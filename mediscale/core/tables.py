@@ -234,6 +234,7 @@ FEATURES = Table(
     columns=(
         Column("subject_id", "int64", "patient", nullable=False),
         Column("visit_id", "int64", "first hospital visit of the stay", nullable=False),
+        Column("admission_time", "timestamp", "start of the merged stay", nullable=False),
         Column("prediction_time", "timestamp", "data was used up to and including this time", nullable=False),
     ),
     key=("subject_id", "visit_id"),
@@ -247,6 +248,7 @@ TRAINING_SET = Table(
     columns=(
         Column("subject_id", "int64", "patient", nullable=False),
         Column("visit_id", "int64", "first hospital visit of the stay", nullable=False),
+        Column("admission_time", "timestamp", "start of the merged stay", nullable=False),
         Column("prediction_time", "timestamp", "data was used up to and including this time", nullable=False),
         Column("boolean_value", "bool", "whether the outcome happened", nullable=False),
         Column("split", "string", "train, tuning or held_out", nullable=False),
@@ -348,7 +350,7 @@ PREDICTIONS = Table(
         Column("sequence", "int64", "number within the worker's log", nullable=False),
         Column("prediction_id", "string", "returned to the caller", nullable=False),
         Column("predicted_at", "timestamp", "when it was answered", nullable=False),
-        Column("task", "string", "mortality or readmission", nullable=False),
+        Column("task", "string", "name of the prediction task", nullable=False),
         Column("model", "string", "registered model's name", nullable=False),
         Column("model_version", "int64", "its version", nullable=False),
         Column("subject_id", "int64", "patient, when asked for one known to the lake"),
@@ -370,7 +372,7 @@ PROMOTIONS = Table(
     columns=(
         Column("sequence", "int64", "1, 2, 3, …: one winner per number", nullable=False),
         Column("model", "string", "registered model's name", nullable=False),
-        Column("task", "string", "mortality or readmission", nullable=False),
+        Column("task", "string", "name of the prediction task", nullable=False),
         Column("alias", "string", "staging or production", nullable=False),
         Column("from_version", "int64", "version that the alias pointed to, if any"),
         Column("to_version", "int64", "version that it points to now", nullable=False),

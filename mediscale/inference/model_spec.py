@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mediscale.core.refs import Frozen
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 
@@ -78,7 +78,7 @@ class PredictorSpec(Frozen):
     name: str
     """Registered model's name, ``<dataset>-<task>``. The version is given at registration, so it is not in here."""
     dataset: str
-    task: Task
+    task: TaskName
     outcome: str
     """What the risk is the risk of, in words."""
     features: tuple[str, ...]

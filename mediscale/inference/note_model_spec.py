@@ -4,7 +4,7 @@ Training writes it into the logged model's folder; serving reads it and needs no
 """
 
 from mediscale.core.refs import Frozen
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import NOTICE, Calibration
 
 SPEC_FILE = "notes.json"
@@ -27,7 +27,7 @@ class NoteSpec(Frozen):
     name: str
     """Registered model's name, ``<dataset>-<task>-notes``."""
     dataset: str
-    task: Task
+    task: TaskName
     encoder: str
     revision: str
     tokenizer: str

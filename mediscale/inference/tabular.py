@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from mediscale.core.errors import InputError, StorageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files
 from mediscale.inference.model_spec import MODEL_FILE, PREDICTOR_FILE, KnownAnswer, PredictorSpec
 from mediscale.inference.notes import NoteReader
@@ -92,7 +92,7 @@ def _sigmoid(log_odds: float) -> float:
     return 1 / (1 + math.exp(-log_odds))
 
 
-def load(settings: Settings, model: ModelRef, task: Task, note_threads: int = 1) -> Predictor:
+def load(settings: Settings, model: ModelRef, task: TaskName, note_threads: int = 1) -> Predictor:
     """A registered version of a task's model.
 
     Raises:
@@ -119,7 +119,7 @@ def _decoded(content: bytes) -> Any:
         raise InputError(f"{MODEL_FILE} ({len(content)} bytes) could not be read as JSON.") from error
 
 
-def _check(predictor: Predictor, task: Task) -> None:
+def _check(predictor: Predictor, task: TaskName) -> None:
     model, spec, trees = predictor.model, predictor.spec, predictor.trees
     if (spec.name, spec.task) != (model.name, task) or len(spec.features) != trees.n_features:
         raise StorageError(f"The files of {model} belong to another model; it is not served.")

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from mediscale.core.errors import QualityError
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TASKS
+from mediscale.core.task_names import TASKS
 from mediscale.pipeline import call, runtime_inputs, steps
 from mediscale.pipeline.call import Finished, RunConfig
 from mediscale.pipeline.progress import Progress

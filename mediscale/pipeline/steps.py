@@ -7,7 +7,7 @@ it parses the DAGs. Adding a stage adds its file and one line here.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mediscale.core.tasks import TASKS
+from mediscale.core.task_names import TASKS
 
 PREPARE_SOURCE = "prepare_source"
 """Not a stage: what a run begins with, a hospital's own files or the synthetic stage's."""
@@ -49,13 +49,11 @@ FEATURES = (
 TRAINING = (
     Step("data_pipeline.features.training_set", (PREPARE_SOURCE, "silver", "labels", "gold"), per_task=True),
     Step("training.tabular.risk_model", (PREPARE_SOURCE, "training_set"), per_task=True),
-    Step(
-        "training.notes.note_model", (PREPARE_SOURCE, "labels", "training_set", "note_tokens"), per_task=True
-    ),
+    Step("training.notes.note_model", (PREPARE_SOURCE, "training_set", "note_tokens"), per_task=True),
     Step("training.late_fusion", (PREPARE_SOURCE, "training_set", "risk_model", "note_model"), per_task=True),
     Step(
         "training.evaluation.evaluate",
-        (PREPARE_SOURCE, "silver", "labels", "note_tokens", "training_set", "late_fusion"),
+        (PREPARE_SOURCE, "silver", "note_tokens", "training_set", "late_fusion"),
         per_task=True,
     ),
     Step("training.promotion.promotion", (PREPARE_SOURCE, "late_fusion", "evaluate"), per_task=True),

@@ -9,12 +9,13 @@ from typing import Any
 
 from data_pipeline.notes import encoders
 from data_pipeline.notes.encoders import Encoder
+from mediscale.core import tasks
 from mediscale.core.errors import MediscaleError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import FACTS
-from mediscale.core.tasks import TASKS
-from mediscale.core.tasks import Task as TaskName
+from mediscale.core.task_names import TASKS
+from mediscale.core.tasks import Policy, TaskName
 from mediscale.inference.model_spec import PREDICTOR_FILE, PredictorSpec
 from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps
@@ -26,9 +27,7 @@ from mediscale.storage.lineage import DECISION, Run
 from training.evaluation import evaluation_report as evidences
 from training.evaluation.evaluation_report import Evidence
 from training.notes import note_model
-from training.promotion import policy, promotion
-from training.promotion.policy import Policy
-from training.tabular.export import OUTCOMES
+from training.promotion import promotion
 
 
 @dataclass(frozen=True)
@@ -196,11 +195,11 @@ def _only(run: Run, stage: str) -> Call:
 
 
 def _task(settings: Settings, run: Run, task: TaskName) -> Task:
-    decision = run.newest(DECISION, task)
+    decision, declared = run.newest(DECISION, task), tasks.load(task)
     return Task(
         name=task,
-        title=words.TITLES[task],
-        outcome=OUTCOMES[task],
+        title=declared.title,
+        outcome=declared.outcome.sentence,
         flow=_flow(run, task),
         decided=_decided(settings, decision) if decision else None,
         notes=notes.combined(settings, run, task),
@@ -212,14 +211,11 @@ def _flow(run: Run, task: str) -> Flow | None:
     labels, frozen = run.newest("labels", task), run.newest("training_set", task)
     if labels is None:
         return None
-    counts = list(labels.result["flow"].items())
-    last = next(i for i, (name, _) in enumerate(counts) if name in ("certain", "followed_up"))
-    before = [counts[0][1], *(n for _, n in counts[:last])]
-    steps = [
-        (words.AT_RISK[task] if name == "at_risk" else words.FLOW[name], n, lost - n)
-        for (name, n), lost in zip(counts[: last + 1], before, strict=True)
-    ]
-    outcomes = [(words.FLOW[name], n) for name, n in counts[last + 1 :]]
+    counts, declared = labels.result["flow"], tasks.load(task)
+    left = [(step.words, counts[step.name]) for step in declared.steps]
+    before = [left[0][1], *(n for _, n in left[:-1])]
+    steps = [(step, n, lost - n) for (step, n), lost in zip(left, before, strict=True)]
+    outcomes = [(category.words, counts[category.name]) for category in declared.outcome.categories]
     return Flow(tuple(steps), tuple(outcomes), tuple(_splits(frozen.result["counts"] if frozen else {})))
 
 
@@ -241,7 +237,7 @@ def _decided(settings: Settings, decision: Call) -> Decided:
         at=datetime.fromisoformat(params["moved_at"]),
         evidence=evidences.read(settings, params["evidence"], params["evidence_digest"]),
         prior_evaluations=promotion.prior_evaluations(settings, params["dataset"], params["task"], model),
-        policy=policy.of(params["task"]),
+        policy=tasks.load(params["task"]).policy,
         spec=_spec(settings, model),
     )
 

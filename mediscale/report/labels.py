@@ -2,8 +2,6 @@
 
 import re
 
-TITLES = {"mortality": "Death in hospital", "readmission": "Unplanned readmission"}
-
 METRICS = {
     "auroc": ("Discrimination (AUROC)", "1 is perfect, 0.5 is a coin's toss"),
     "auprc": ("Average precision", "to be held against the share with the outcome"),
@@ -14,27 +12,6 @@ METRICS = {
         "Calibration in the large",
         "0 is right, in log-odds; above 0 risks are too low",
     ),
-}
-
-FLOW = {
-    "visits": "hospital visits in the records",
-    "inpatient": "inpatient admissions, without observation stays and births",
-    "stays": "stays, with transfers merged",
-    "adults": "stays of adults, 18 or older",
-    "ended": "stays that have ended",
-    "at_risk": "stays at risk at the time of prediction",
-    "certain": "stays whose outcome is certain",
-    "followed_up": "stays with 30 days of follow-up",
-    "died_in_hospital": "died in hospital",
-    "left_alive": "left alive",
-    "readmitted": "readmitted unplanned within 30 days",
-    "planned_return": "came back as planned",
-    "died_after_discharge": "died within 30 days, not readmitted",
-    "not_readmitted": "not readmitted",
-}
-AT_RISK = {
-    "mortality": "patient alive and still admitted 24 hours after admission",
-    "readmission": "patient left alive, not to hospice and not to another hospital",
 }
 
 SPLITS = {

@@ -1,6 +1,6 @@
-"""Stage: the morning round of a simulated day. Whoever reached the landmark since the last one is asked about.
+"""Stage: the morning round of a simulated day. Whoever reached the prediction time since the last one is asked about.
 
-Each patient of the lake is asked for by name, at the landmark's own moment, through the application itself; so an
+Each patient of the lake is asked for by name, at the prediction time itself, through the application itself; so an
 answer can be held against the outcome once that is known. What was answered before a crash is not asked again.
 """
 
@@ -10,13 +10,14 @@ from datetime import timedelta
 from pydantic import NaiveDatetime
 
 from data_pipeline.cohort import prediction_times
+from mediscale.core import tasks
 from mediscale.core.annotations import PatientCount
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage
 from mediscale.core.tables import PREDICTIONS
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.simulation.replay_server import Question, Server
 from mediscale.storage import lake
 from mediscale.storage.registry import Alias
@@ -28,14 +29,14 @@ _BETWEEN = timedelta(minutes=1)
 
 class Params(Frozen):
     dataset: str
-    task: Task
+    task: TaskName
     model: ModelRef
     alias: Alias
     """That points to ``model``."""
     events: TableRef
     subjects: TableRef
     since: NaiveDatetime
-    """Landmarks after it …"""
+    """Prediction times after it …"""
     until: NaiveDatetime
     """… and up to here are asked about, by what was known then."""
     at: NaiveDatetime
@@ -56,7 +57,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001
     """
     flush_left_behind(settings, params.dataset)
     events = lake.read(settings, params.events, prediction_times.COLUMNS)
-    due = prediction_times.due(events, params.since, params.until)
+    due = prediction_times.due(events, tasks.load(params.task), params.since, params.until)
     questions = list(_questions(settings, params, due))
     if questions:
         server = Server(

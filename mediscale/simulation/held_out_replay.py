@@ -20,7 +20,7 @@ from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.simulation.replay_server import Question, Server
 from mediscale.storage import lake
 from serving import schemas
@@ -43,7 +43,7 @@ class Window(Frozen):
 
 class Params(Frozen):
     dataset: str
-    task: Task
+    task: TaskName
     training_set: TableRef
     model: ModelRef
     moved_at: datetime

@@ -8,7 +8,7 @@ a discharge. Nobody writes notes there: reading them would take longer than all 
 
 As in ``dags/``: features; drift over the last answered predictions, and a verdict that knows the outcomes which have
 matured; a retraining where the verdict asks for it (or nothing was trained yet); a person who says yes, and a policy
-that decides. Then the morning's round asks about whoever reached the landmark.
+that decides. Then the morning's round asks about whoever reached the prediction time.
 """
 
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.storage.registry import Alias
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Server:
 
     settings: Settings
     dataset: str
-    task: Task
+    task: TaskName
     model: ModelRef
     alias: Alias
     log_dataset: str

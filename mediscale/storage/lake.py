@@ -124,6 +124,21 @@ def files(settings: Settings, ref: TableRef, partition: tuple[str, str] | None =
     )
 
 
+def fact(settings: Settings, ref: TableRef, name: str) -> int:
+    """A fact of a whole table as the newest commit up to this version that states it does, such as its shards.
+
+    Raises:
+        StorageError: no commit states it.
+    """
+    check_identity(settings, ref)
+    commits = _open(settings, ref.dataset, ref.table, ref.version).history()
+    for commit in sorted(commits, key=lambda commit: int(commit["version"]), reverse=True):
+        stated = json.loads(commit.get("userMetadata") or "{}")
+        if name in stated:
+            return int(stated[name])
+    raise StorageError(f"{ref} does not record its {name}; run the stage that writes it again.")
+
+
 def sequence_held(settings: Settings, dataset: str, table: str, application: str) -> int:
     """The newest sequence number that the table holds of an application's transactions; -1 if none."""
     if not exists(settings, dataset, table):

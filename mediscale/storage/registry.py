@@ -20,7 +20,7 @@ from mediscale.core.errors import BusyError, StorageError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PROMOTIONS
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Move(Frozen):
 
     sequence: int
     model: str
-    task: Task
+    task: TaskName
     alias: Alias
     from_version: int | None
     to_version: int

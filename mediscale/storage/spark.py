@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import threading
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -179,10 +180,18 @@ def read(settings: Settings, ref: TableRef) -> "DataFrame":
     return session(settings).read.schema(schema).option("basePath", uri).parquet(*files)
 
 
-def write(settings: Settings, frame: "DataFrame", dataset: str, table: str, key: str) -> TableRef:
+def write(
+    settings: Settings,
+    frame: "DataFrame",
+    dataset: str,
+    table: str,
+    key: str,
+    facts: Mapping[str, int] | None = None,
+) -> TableRef:
     """Replaces a table's rows in one commit that carries ``key``; a committed key is not written again.
 
     Columns are the declaration's, in its order; an open-ended table keeps the frame's further columns after them.
+    ``facts`` of the whole table are kept with the commit (``lake.fact``).
     """
     done = lake.committed(settings, dataset, table, key)
     if done is not None:
@@ -197,7 +206,7 @@ def write(settings: Settings, frame: "DataFrame", dataset: str, table: str, key:
         "overwriteSchema": "true",
         "txnAppId": key,
         "txnVersion": "1",
-        "userMetadata": json.dumps({"key": key}),
+        "userMetadata": json.dumps({**(facts or {}), "key": key}),
     }
     if declaration.open_ended:  # nothing looks for rows by the range of a feature or of a source's text
         options["delta.dataSkippingNumIndexedCols"] = "0"

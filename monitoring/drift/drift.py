@@ -18,7 +18,7 @@ from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import PredictorSpec
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _NAMED = 5
 
 class Params(Frozen):
     dataset: str
-    task: Task
+    task: TaskName
     model: ModelRef
     training_set: TableRef
     """What the model was trained on: the reference."""
@@ -86,7 +86,7 @@ class MissingDrift(Frozen):
 
 class Result(Frozen):
     dataset: str
-    task: Task
+    task: TaskName
     model: ModelRef
     start: NaiveDatetime
     end: NaiveDatetime

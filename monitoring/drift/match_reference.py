@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipeline.features import kernel
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from monitoring.drift.null_distribution import Flags, Floats, Integers
 from monitoring.drift.prediction_window import MOST_ROWS, Window
 from training.tabular import request_dropout
@@ -57,7 +57,7 @@ class Matched:
     patients: Integers
 
 
-def matched(window: Window, examples: Examples, task: Task, generator: np.random.Generator) -> Matched:
+def matched(window: Window, examples: Examples, task: TaskName, generator: np.random.Generator) -> Matched:
     """Leaves out rows of the window whose kind of question too few reference patients can answer."""
     known = _known(examples, task)
     kinds, kind_of = _kinds(window, task, known)
@@ -77,7 +77,7 @@ def matched(window: Window, examples: Examples, task: Task, generator: np.random
     )
 
 
-def _kinds(window: Window, task: Task, known: Known) -> tuple[list[Kind], Integers]:
+def _kinds(window: Window, task: TaskName, known: Known) -> tuple[list[Kind], Integers]:
     """The kinds of questions in the window, and the number of each row's."""
     names = kernel.plain_inputs(task)
     said = np.column_stack(
@@ -110,7 +110,7 @@ def _named(names: tuple[str, ...], given: Flags) -> tuple[str, ...]:
     return tuple(name for name, one in zip(names, given, strict=True) if one)
 
 
-def _known(examples: Examples, task: Task) -> Known:
+def _known(examples: Examples, task: TaskName) -> Known:
     names = kernel.plain_inputs(task)
     whole = kernel.as_request(examples.inputs, task, names)
     return {name: ~np.isnan(whole[:, request_dropout.filled(task, name)[0]]) for name in names}
@@ -123,7 +123,7 @@ def _asked_as(kind: Kind, known: Known) -> Integers:
     return np.flatnonzero(np.logical_and.reduce([everyone, *(known[name] for name in needed)]))
 
 
-def _reduced(kind: Kind, rows: Inputs, task: Task) -> Floats:
+def _reduced(kind: Kind, rows: Inputs, task: TaskName) -> Floats:
     asked = rows if kind.said is None else kernel.as_request(rows, task, kind.said)
     return np.asarray(asked, dtype=np.float64)
 

@@ -10,7 +10,7 @@ from mediscale.core.errors import InputError
 from mediscale.core.privacy import count
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 from monitoring.drift.null_distribution import Flags, Floats, Integers
 
@@ -32,7 +32,7 @@ class Question:
     """Which predictions: those with ``start <= predicted_at < end``."""
 
     model: ModelRef
-    task: Task
+    task: TaskName
     start: datetime
     end: datetime
 

@@ -16,7 +16,7 @@ import pytest
 
 from data_pipeline import synthetic
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TASKS
+from mediscale.core.task_names import TASKS
 from mediscale.pipeline import steps
 from mediscale.storage import calls as manifest
 from mediscale.storage import registry

@@ -3,7 +3,7 @@
 A value that nobody measured scores as normal, as it does on paper.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,24 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.features import kernel
-from mediscale.core.tasks import Task
+from mediscale.core import tasks
+from mediscale.core.errors import UsageError
+from mediscale.core.tasks import TaskName
 from training.evaluation.metrics import Floats
 
 if TYPE_CHECKING:
     from training.training_examples import Examples
-
-SOURCES: dict[Task, tuple[str, str]] = {
-    "mortality": (
-        "NEWS2",
-        "Royal College of Physicians 2017; newest values of 24 h, SpO2 scale 1, GCS below 15 as not alert, "
-        "FiO2 above 21 % as oxygen given",
-    ),
-    "readmission": (
-        "LACE",
-        "van Walraven et al. 2010, doi:10.1503/cmaj.091117; all visits of the year before in place of emergency visits "
-        "of six months, the Charlson score of this project's features",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -43,10 +32,40 @@ class _Named:
         return np.where(np.isnan(column), normal, column)
 
 
-def bedside(rows: NDArray[np.float32], task: Task) -> Floats:
-    """Points of the published rule of a task, (n)."""
-    named = _Named(kernel.names(task), rows)
-    return _news2(named) if task == "mortality" else _lace(named)
+def bedside(rows: NDArray[np.float32], task: TaskName) -> Floats:
+    """Points of the published rule that a task is compared with, (n)."""
+    return rule_of(task).points(_Named(kernel.names(task), rows))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A published score: what it is called, where it comes from, and its points (n) of rows of features."""
+
+    name: str
+    source: str
+    reads: tuple[str, ...]
+    """Features."""
+    points: Callable[[_Named], Floats]
+
+
+def rule_of(task: TaskName) -> Rule:
+    """The bedside rule of a task.
+
+    Raises:
+        UsageError: there is no such rule, or the task lacks a feature that it reads.
+    """
+    name = tasks.load(task).bedside_rule
+    if name not in RULES:
+        raise UsageError(
+            f"The task file {task}.yaml names the bedside_rule {name!r}, which training/evaluation/baselines.py does "
+            f"not have; choose one of {', '.join(RULES)}."
+        )
+    if lacking := [feature for feature in RULES[name].reads if feature not in kernel.names(task)]:
+        raise UsageError(
+            f"The bedside rule {name} of the task file {task}.yaml reads {', '.join(lacking)}, which the task does not "
+            "have; add these features or choose another rule."
+        )
+    return RULES[name]
 
 
 def _points(values: Floats, steps: Sequence[tuple[float, int]], beyond: int) -> Floats:
@@ -83,6 +102,29 @@ def _lace(rows: _Named) -> Floats:
     acute = 3.0 * (rows.or_normal("emergency_admission", 0) > 0)
     illness = _points(rows.or_normal("charlson_score", 0), [(0, 0), (1, 1), (2, 2), (3, 3)], 5)
     return stay + acute + illness + np.minimum(rows.or_normal("prior_visits_365d", 0), 4)
+
+
+RULES = {
+    "news2": Rule(
+        "NEWS2",
+        "Royal College of Physicians 2017; newest values of 24 h, SpO2 scale 1, GCS below 15 as not alert, "
+        "FiO2 above 21 % as oxygen given",
+        (
+            "gcs_eye_last_24h", "gcs_verbal_last_24h", "gcs_motor_last_24h", "respiratory_rate_last_24h",
+            "oxygen_saturation_last_24h", "systolic_blood_pressure_last_24h", "heart_rate_last_24h",
+            "temperature_last_24h", "fio2_last_24h",
+        ),
+        _news2,
+    ),
+    "lace": Rule(
+        "LACE",
+        "van Walraven et al. 2010, doi:10.1503/cmaj.091117; all visits of the year before in place of emergency visits "
+        "of six months, the Charlson score of this project's features",
+        ("hours_since_admission", "emergency_admission", "charlson_score", "prior_visits_365d"),
+        _lace,
+    ),
+}  # fmt: skip
+"""By the name that a task's file gives as its ``bedside_rule``."""
 
 
 def logistic(train: "Examples", rows: NDArray[np.float32]) -> Floats:

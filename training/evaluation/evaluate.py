@@ -15,13 +15,13 @@ from data_pipeline.features import kernel
 from data_pipeline.ingest import source
 from data_pipeline.ingest.source import SourceName
 from data_pipeline.notes.deidentification import deidentify
-from mediscale.core import privacy
+from mediscale.core import privacy, tasks
 from mediscale.core.annotations import ComparedWith, Digest, RuntimeInput
 from mediscale.core.errors import InputError, QualityError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from mediscale.inference.model_spec import PredictorSpec
 from mediscale.inference.tabular import Predictor
@@ -43,7 +43,6 @@ from training.evaluation.evaluation_report import (
 from training.evaluation.metrics import Floats
 from training.evaluation.performance import Performance
 from training.notes import note_examples
-from training.promotion import policy
 
 if TYPE_CHECKING:
     from training.training_examples import Examples
@@ -62,13 +61,11 @@ class Params(Frozen):
     """What to judge, against what."""
 
     dataset: RuntimeInput[str]
-    task: RuntimeInput[Task]
+    task: RuntimeInput[TaskName]
     source: RuntimeInput[SourceName | None] = None
     """Whose assumed delays are named in the evidence."""
     model: RuntimeInput[ModelRef]
     training_set: RuntimeInput[TableRef]
-    labels: RuntimeInput[TableRef | None] = None
-    """With ``note_tokens``, for versions that read notes: when each stay began."""
     note_tokens: RuntimeInput[TableRef | None] = None
     """None where the extract has no notes."""
     incumbent: RuntimeInput[ComparedWith[ModelRef | None]] = None
@@ -121,7 +118,7 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
     margins = _note_margins(params, settings, judged)
     held_out = Performance(rows, judged.risks(rows.inputs, margins), resamples)
     truth = _oracle(params, settings, rows)
-    floors = policy.of(params.task)
+    floors = tasks.load(params.task).policy
     return Evidence(
         dataset=params.dataset,
         task=params.task,
@@ -165,8 +162,8 @@ def _note_margins(params: Params, settings: Settings, judged: Predictor) -> Floa
     tables = _readable(params, settings, judged)
     if tables is None:
         raise InputError(
-            "A version that reads notes can't be judged without them; give labels of the dataset "
-            f"{params.dataset}, and note_tokens made by the tokenizer of its encoder {judged.reader.spec.encoder}."
+            f"A version that reads notes can't be judged without them; give note_tokens of {params.dataset} made by "
+            f"the tokenizer of its encoder {judged.reader.spec.encoder}."
         )
     spec = judged.reader.spec
     stays = note_examples.load(settings, tables, "held_out", spec.tokenizer, spec.window, spec.most_windows)
@@ -175,11 +172,11 @@ def _note_margins(params: Params, settings: Settings, judged: Predictor) -> Floa
 
 def _readable(params: Params, settings: Settings, reading: Predictor) -> note_examples.Tables | None:
     """Where the notes are that a version can read; None where there are none in its tokenizer's numbers."""
-    if reading.reader is None or params.note_tokens is None or params.labels is None:
+    if reading.reader is None or params.note_tokens is None:
         return None
     if reading.reader.spec.tokenizer not in note_examples.tokenizers(settings, params.note_tokens):
         return None
-    return note_examples.Tables(params.training_set, params.labels, params.note_tokens)
+    return note_examples.Tables(params.training_set, params.note_tokens)
 
 
 def _assumptions(name: str | None, notes: bool) -> Iterator[str]:
@@ -194,9 +191,9 @@ def _baselines(
     params: Params, settings: Settings, held_out: Performance, spec: PredictorSpec
 ) -> Iterator[Baseline]:
     train = training_examples.load(settings, params.training_set, "train", spec.features)
-    name, origin = baselines.SOURCES[params.task]
+    rule = baselines.rule_of(params.task)
     points = baselines.bedside(held_out.rows.inputs, params.task)
-    yield held_out.baseline("bedside rule", name, origin, points)
+    yield held_out.baseline("bedside rule", rule.name, rule.source, points)
     fitted = baselines.logistic(train, held_out.rows.inputs)
     yield held_out.baseline(
         "logistic regression", "logistic regression", "same inputs, same patients", fitted
@@ -227,7 +224,7 @@ def _oracle(params: Params, settings: Settings, rows: "Examples") -> Floats | No
     return truth
 
 
-def _truth(oracle: str, subjects: TableRef, task: Task, settings: Settings, rows: "Examples") -> Floats:
+def _truth(oracle: str, subjects: TableRef, task: TaskName, settings: Settings, rows: "Examples") -> Floats:
     """The generator's probability of each row (n), found by patient and prediction time; NaN where it has none."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -8,7 +8,7 @@ from mediscale.core.annotations import PatientCount
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.storage.calls import canonical
 
 EVIDENCE_FILE = "evidence.json"
@@ -164,7 +164,7 @@ class Evidence(Frozen):
     """Everything that was measured on one version's held-out patients."""
 
     dataset: str
-    task: Task
+    task: TaskName
     model: ModelRef
     training_set: TableRef
     rows_digest: str

@@ -30,7 +30,7 @@ from training.training_examples import ATTRIBUTES
 
 if TYPE_CHECKING:
     from mediscale.core.refs import ModelRef
-    from training.promotion.policy import Policy
+    from mediscale.core.tasks import Policy
     from training.training_examples import Examples
 
 METRICS: dict[str, Metric] = {

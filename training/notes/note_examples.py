@@ -48,7 +48,6 @@ class Tables:
     """Where stays and their notes are."""
 
     training_set: TableRef
-    labels: TableRef
     note_tokens: TableRef
 
 
@@ -56,13 +55,10 @@ def load(settings: Settings, tables: Tables, split: Split, tokenizer: str, windo
     """One split, with the notes that could be read by each prediction time, in the numbers of one tokenizer: to a model
     of another they are other words."""
     rows = training_examples.load(settings, tables.training_set, split, [])
-    admitted = _admissions(
-        lake.read(settings, tables.labels, ["subject_id", "prediction_time", "admission_time"])
-    )
     notes = note_visibility.of_patients(_numbers(settings, tables.note_tokens, tokenizer))
     stays: list[list[Tokens]] = []
-    for subject, time in zip(rows.subjects.tolist(), rows.times, strict=True):
-        known = note_visibility.at(notes.get(subject, []), admitted[subject, time], time)
+    for subject, admitted, time in zip(rows.subjects.tolist(), rows.admissions, rows.times, strict=True):
+        known = note_visibility.at(notes.get(subject, []), admitted, time)
         stays.append(collate.windows(known, window, most))
     return Stays(rows, stays)
 
@@ -77,9 +73,3 @@ def _numbers(settings: Settings, note_tokens: TableRef, tokenizer: str) -> "pa.T
 
     of_one = pc.field("tokenizer") == tokenizer
     return lake.dataset(settings, note_tokens).to_table(columns=list(note_visibility.COLUMNS), filter=of_one)
-
-
-def _admissions(labels: "pa.Table") -> dict[tuple[int, np.datetime64], np.datetime64]:
-    moments = note_visibility.times(labels, "prediction_time")
-    keys = zip(labels["subject_id"].to_pylist(), moments, strict=True)
-    return dict(zip(keys, note_visibility.times(labels, "admission_time"), strict=True))

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from data_pipeline.notes import encoders
 from data_pipeline.notes.encoders import Encoder
+from mediscale.core import tasks
 from mediscale.core.annotations import Digest, RuntimeInput
 from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.privacy import count
@@ -16,7 +17,7 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import DEEP_LEARNING, Context, Stage
 from mediscale.core.tables import NOTE_MARGINS
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference import collate
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
 from mediscale.storage import lake, registry
@@ -26,7 +27,6 @@ from training.notes import note_mlflow_model, note_network, note_training
 from training.notes.note_mlflow_model import NoteModel, TrainedNotes
 from training.notes.note_network import Shape
 from training.notes.note_training import Fitted, Job, Recipe
-from training.promotion import policy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,9 +60,8 @@ class Params(Frozen):
     """What to train on and how. The defaults are for the packaged encoder and two cores."""
 
     dataset: RuntimeInput[str]
-    task: RuntimeInput[Task]
+    task: RuntimeInput[TaskName]
     training_set: RuntimeInput[TableRef]
-    labels: RuntimeInput[TableRef]
     note_tokens: RuntimeInput[TableRef | None]
     """None where the extract has no notes: nothing is trained."""
     encoder: RuntimeInput[Encoder]
@@ -112,7 +111,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     if model is None:
         trained = _train(params, settings, key, checkpoints)
         _write(settings, trained.margins, params.dataset, margins, key)
-        tables = [params.training_set, params.labels, params.note_tokens]
+        tables = [params.training_set, params.note_tokens]
         training = note_mlflow_model.training(trained, tables, params.model_dump(mode="json"), key)
         model = tracking.log(settings, training)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -158,7 +157,7 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
         most_windows=params.most_windows,
         calibration=platt,
         thresholds={
-            "clinical": policy.of(params.task).clinical_threshold,
+            "clinical": tasks.load(params.task).policy.clinical_threshold,
             **calibration.operating_points(risk, tuning.rows.outcomes),
         },
         known_texts=_known(network, tokenizer, params),
@@ -196,7 +195,7 @@ def _job(params: Params, settings: Settings, files: Path, tokenizer: "Tokenizer"
     )
 
 
-def _check(train: "Stays", tuning: "Stays", task: Task) -> None:
+def _check(train: "Stays", tuning: "Stays", task: TaskName) -> None:
     if not len(tuning) or train.rows.events in (0, len(train)):
         raise QualityError(
             f"Too few patients to train on the notes for {task}: {count(len(train))} stays with "

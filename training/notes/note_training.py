@@ -20,7 +20,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference import collate
 from mediscale.inference.collate import Special
 from training import ray_session
@@ -66,9 +66,8 @@ class Job(Frozen):
 
     home: str
     lake: str
-    task: Task
+    task: TaskName
     training_set: TableRef
-    labels: TableRef
     note_tokens: TableRef
     tokenizer: str
     """SHA-256 of the one whose numbers the network reads."""
@@ -83,7 +82,7 @@ class Job(Frozen):
     """Folder that outlives the worker and that all workers reach."""
 
     def load(self, split: Split) -> "Stays":
-        tables = note_examples.Tables(self.training_set, self.labels, self.note_tokens)
+        tables = note_examples.Tables(self.training_set, self.note_tokens)
         settings = Settings(home=Path(self.home), lake=self.lake)
         return note_examples.load(settings, tables, split, self.tokenizer, self.window, self.most_windows)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mediscale.core.privacy import count
+from mediscale.core.tasks import Policy
 from training.evaluation.evaluation_report import Estimate, Evidence
-from training.promotion.policy import Policy
 
 
 @dataclass(frozen=True)

@@ -10,25 +10,26 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from mediscale.core import tasks
 from mediscale.core.annotations import ComparedWith, Digest, RuntimeInput
 from mediscale.core.caller import actor, now
 from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files
 from mediscale.storage import calls as manifest
 from mediscale.storage import registry
 from training.evaluation.evaluation_report import Evidence, read
-from training.promotion import gate, policy
+from training.promotion import gate
 
 
 class Params(Frozen):
     """Which version to decide about, and by whom and when it is moved."""
 
     dataset: RuntimeInput[str]
-    task: RuntimeInput[Task]
+    task: RuntimeInput[TaskName]
     model: RuntimeInput[ModelRef]
     evidence: RuntimeInput[str]
     evidence_digest: RuntimeInput[Digest]
@@ -93,7 +94,7 @@ def _situation(moves: list[registry.Move], model: ModelRef) -> Situation:
 
 
 def again(
-    settings: Settings, dataset: str, task: Task, version: int, actor: str, moved_at: datetime
+    settings: Settings, dataset: str, task: TaskName, version: int, actor: str, moved_at: datetime
 ) -> Params:
     """What to call this stage with when a person asks for production: the version's evidence, and today's situation.
 
@@ -112,7 +113,7 @@ def again(
     return mine[-1].model_copy(update=now | changed)
 
 
-def prior_evaluations(settings: Settings, dataset: str, task: Task, model: ModelRef) -> int:
+def prior_evaluations(settings: Settings, dataset: str, task: TaskName, model: ModelRef) -> int:
     """How many other versions were evaluated on these held-out patients before this one was, by the recorded calls."""
     evaluations = [
         m
@@ -134,7 +135,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     if evidence is None:
         registry.repair(settings, params.dataset)
         return _result(params, f"Not staged: {problem}", reached=0)
-    problems = list(gate.objections(evidence, policy.of(params.task)))
+    problems = list(gate.objections(evidence, tasks.load(params.task).policy))
     reasons: dict[registry.Alias, str] = {"staging": _STAGED}
     if params.aim == "staging":
         allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"

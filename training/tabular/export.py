@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.features import kernel
+from mediscale.core import tasks
 from mediscale.core.privacy import SMALL_COUNT
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSpec
 from mediscale.storage import registry
 from training.evaluation import calibration as calibrated
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
     from training.training_examples import Examples
 
-OUTCOMES: dict[Task, str] = {
-    "mortality": "death in hospital during this stay, predicted 24 hours after admission",
-    "readmission": "unplanned readmission within 30 days, predicted at discharge",
-}
 _PLAIN_EXAMPLES: dict[str, dict[str, float]] = {
     "age and blood pressure": {"age": 67, "blood_pressure": 140},
     "bedside": {
@@ -44,7 +41,7 @@ def spec(
     calibration: Calibration,
     thresholds: dict[str, float],
     dataset: str,
-    task: Task,
+    task: TaskName,
 ) -> PredictorSpec:
     """``predictor.json`` of trees that were cut to the chosen rounds."""
     answers = tuple(_known_answers(booster, _medians(train), calibration, task))
@@ -53,7 +50,7 @@ def spec(
         name=registry.model_name(dataset, task),
         dataset=dataset,
         task=task,
-        outcome=OUTCOMES[task],
+        outcome=tasks.load(task).outcome.sentence,
         features=kernel.names(task),
         plain_inputs=kernel.plain_inputs(task),
         calibration=calibration,
@@ -67,7 +64,7 @@ def spec(
 
 
 def _known_answers(
-    booster: "xgboost.Booster", medians: NDArray[np.float32], calibration: Calibration, task: Task
+    booster: "xgboost.Booster", medians: NDArray[np.float32], calibration: Calibration, task: TaskName
 ) -> Iterator[KnownAnswer]:
     rows = {
         "nothing known": np.full_like(medians, np.nan),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.features import kernel
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 
 SHARE = 0.5
 """Weight of a patient's row as a request; the full record keeps the rest, so that a row still weighs 1. In
@@ -18,7 +18,7 @@ _PERSON_SAID = 0.9
 """Age and sex are nearly always said, whatever else is."""
 
 
-def as_requests(rows: NDArray[np.float32], task: Task, rng: np.random.Generator) -> NDArray[np.float32]:
+def as_requests(rows: NDArray[np.float32], task: TaskName, rng: np.random.Generator) -> NDArray[np.float32]:
     """Each row as one request that says some of its inputs: from almost none to nearly all, few being the commonest."""
     inputs = kernel.plain_inputs(task)
     said = rng.random((len(rows), len(inputs))) < rng.random((len(rows), 1)) ** 2
@@ -32,6 +32,6 @@ def as_requests(rows: NDArray[np.float32], task: Task, rng: np.random.Generator)
     return asked
 
 
-def filled(task: Task, name: str) -> NDArray[np.intp]:
+def filled(task: TaskName, name: str) -> NDArray[np.intp]:
     """Positions of the features that one plain input fills."""
     return np.flatnonzero(~np.isnan(kernel.from_values({name: 1.0}, task)))

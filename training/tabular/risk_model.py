@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from data_pipeline.features import kernel
+from mediscale.core import tasks
 from mediscale.core.annotations import RuntimeInput
 from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import TRAINING, Stage
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import Calibration
 from mediscale.storage import registry
 from training import tracking, training_examples
 from training.evaluation import calibration, metrics
-from training.promotion import policy
 from training.tabular import export, importance, mlflow_model, xgboost_training
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Params(Frozen):
     """What to train on and how."""
 
     dataset: RuntimeInput[str]
-    task: RuntimeInput[Task]
+    task: RuntimeInput[TaskName]
     training_set: RuntimeInput[TableRef]
     rounds: int = Field(300, ge=1, le=1000)
     """Most trees; the log loss on the tuning split ends it earlier."""
@@ -80,7 +80,7 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
         importance.ranking(explanation),
         platt,
         {
-            "clinical": policy.of(params.task).clinical_threshold,
+            "clinical": tasks.load(params.task).policy.clinical_threshold,
             **calibration.operating_points(risk, tuning.outcomes),
         },
         params.dataset,
@@ -97,7 +97,7 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
     )
 
 
-def _check(train: "Examples", tuning: "Examples", task: Task) -> None:
+def _check(train: "Examples", tuning: "Examples", task: TaskName) -> None:
     if not len(tuning) or train.events in (0, len(train)):
         raise QualityError(
             f"Too few patients to train {task}: {count(len(train))} stays with {count(train.events)} events to train "

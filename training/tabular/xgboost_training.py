@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from data_pipeline.features import kernel
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from training import ray_session
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Job(Frozen):
     home: str
     lake: str
     training_set: TableRef
-    task: Task
+    task: TaskName
     recipe: Recipe
 
 
@@ -63,7 +63,7 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
 
 
 def grow(
-    train: "Examples", tuning: "Examples", task: Task, recipe: Recipe
+    train: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe
 ) -> "tuple[xgboost.Booster, dict[str, list[float]]]":
     """The booster with every round grown, and the log loss per round on both splits."""
     import numpy as np

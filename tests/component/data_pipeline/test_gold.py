@@ -17,6 +17,7 @@ from mediscale.core.settings import Settings
 from mediscale.storage import lake
 
 Draw = Callable[[str], pa.Table]
+GoldOf = Callable[..., tuple[pa.Table, gold.Result]]
 
 ONE = """
 {s} | 2080-06-01 00:00 | 2080-06-01 00:00 | MEDS_BIRTH                    |       |
@@ -29,41 +30,45 @@ ONE = """
 HEADER = "subject_id | time | available_time | code | numeric_value | visit_id"
 
 
-def land(settings: Settings, drawn: pa.Table, shards: int, dataset: str) -> TableRef:
-    shard = pa.array([subject % shards for subject in drawn["subject_id"].to_pylist()], pa.int64())
-    rows = drawn.set_column(drawn.schema.get_field_index("shard"), "shard", shard)
-    write_deltalake(settings.table_uri(dataset, "events"), rows, partition_by=["shard"])
-    return lake.latest(settings, dataset, "events")
+@pytest.fixture
+def gold_of(settings: Settings, land_events: Callable[..., TableRef]) -> GoldOf:
+    def run(events: pa.Table, shards: int, as_of: dt.datetime | None = None) -> tuple[pa.Table, gold.Result]:
+        return _gold_of(settings, land_events(events, shards, f"in-{shards}-shards"), events, shards, as_of)
+
+    return run
 
 
-def gold_of(
-    settings: Settings, events: pa.Table, shards: int, as_of: dt.datetime | None = None
+def _gold_of(
+    settings: Settings, ref: TableRef, events: pa.Table, shards: int, as_of: dt.datetime | None
 ) -> tuple[pa.Table, gold.Result]:
-    dataset = f"in-{shards}-shards"
-    ref = land(settings, events, shards, dataset)
+    dataset = ref.dataset
     everyone = labels.cohort(events, "mortality", as_of, 0).drop_columns(["steps", "outcome"])
     shard = pa.array([subject % shards for subject in everyone["subject_id"].to_pylist()], pa.int64())
     placed = everyone.set_column(everyone.schema.get_field_index("shard"), "shard", shard)
     write_deltalake(settings.table_uri(dataset, "labels_mortality"), placed)
     cohort = lake.latest(settings, dataset, "labels_mortality")
-    params = gold.Params(
-        dataset=dataset, events=ref, labels=cohort, task="mortality", shards=shards, as_of=as_of
-    )
+    params = gold.Params(dataset=dataset, events=ref, labels=cohort, task="mortality", as_of=as_of)
     result = gold.run(params, settings, "key")
     return lake.read(settings, result.features).sort_by("subject_id"), result
 
 
-def test_number_of_shards_does_not_matter(settings: Settings, events: Draw) -> None:
+def test_number_of_shards_does_not_matter(gold_of: GoldOf, events: Draw) -> None:
     drawn = events(HEADER + "".join(ONE.format(s=s) for s in range(1, 6)))
-    rows, result = gold_of(settings, drawn, 1)
+    rows, result = gold_of(drawn, 1)
     assert rows.num_rows == 5
-    assert (result.audited, result.leaks) == (5, 0)
-    assert rows.column_names == ["subject_id", "visit_id", "prediction_time", *kernel.names("mortality")]
+    assert result.audited == 5
+    assert rows.column_names == [
+        "subject_id",
+        "visit_id",
+        "admission_time",
+        "prediction_time",
+        *kernel.names("mortality"),
+    ]
     assert rows["creatinine_max_stay"].to_pylist() == [2.1, 2.2, 2.3, 2.4, 2.5], (
         "the value stored after T is not known"
     )
     assert rows["heart_rate_last_24h"].null_count == 5
-    again, _ = gold_of(settings, drawn, 3)
+    again, _ = gold_of(drawn, 3)
     assert again.equals(rows)
 
 
@@ -79,14 +84,18 @@ def test_audit_finds_a_feature_that_read_the_future(events: Draw) -> None:
     assert gold.leaks(drawn, asked, leaking, "mortality") == 1
 
 
-def test_a_leak_in_a_worker_stops_the_stage_with_its_sentence(settings: Settings) -> None:
+def test_a_leak_in_a_worker_stops_the_stage_with_its_sentence(
+    settings: Settings, events: Draw, land_events: Callable[..., TableRef]
+) -> None:
+    ref = land_events(events(HEADER + ONE.format(s=1)), 2)
+
     def leak(_shard: int) -> pa.Table:
         from mediscale.core.errors import LeakError as Leak
 
         raise Leak("1 of 8 audited predictions changed.")
 
     with pytest.raises(LeakError, match=r"^1 of 8 audited predictions changed\.$"), by_shard.own_errors():
-        by_shard.each(settings, 2, leak, gold._schema("mortality")).collect()
+        by_shard.each(settings, ref, leak, gold._schema("mortality")).collect()
 
 
 def test_error_of_someone_else_stays_as_it_is() -> None:
@@ -94,10 +103,10 @@ def test_error_of_someone_else_stays_as_it_is() -> None:
         _ = 1 / 0
 
 
-def test_as_of_gives_a_night_what_it_had(settings: Settings, events: Draw) -> None:
+def test_as_of_gives_a_night_what_it_had(gold_of: GoldOf, events: Draw) -> None:
     """A backfill over a table that has grown since: later assertions are not even read."""
     drawn = events(
         HEADER + ONE.format(s=1) + "1 | 2150-01-01 11:30 | 2150-03-01 11:30 | LOINC//2160-0 | 7 | 11\n"
     )
-    rows, _ = gold_of(settings, drawn, 1, as_of=dt.datetime(2150, 1, 10))
+    rows, _ = gold_of(drawn, 1, as_of=dt.datetime(2150, 1, 10))
     assert rows["creatinine_max_stay"].to_pylist() == [2.1]

@@ -15,6 +15,7 @@ from mediscale.core.settings import Settings
 from mediscale.storage import lake
 
 Draw = Callable[..., pa.Table]
+Land = Callable[..., TableRef]
 T = dt.datetime(2150, 1, 2)
 
 RACES = {
@@ -60,29 +61,31 @@ def feature_rows(labels: pa.Table) -> pa.Table:
     columns = {name: [None] * n for name in kernel.names("mortality")}
     columns["age_years"] = AGES[:n]
     columns["sex_female"] = [1.0, 0.0, *[None] * n][:n]
-    keys = labels.select(["subject_id", "visit_id", "prediction_time"])
+    keys = labels.select(["subject_id", "visit_id", "admission_time", "prediction_time"])
     return pa.table(
         [*keys.columns, *(pa.array(v, pa.float64()) for v in columns.values())],
         names=[*keys.column_names, *columns],
     )
 
 
-def params(settings: Settings, events: pa.Table, labels: pa.Table, rows: pa.Table) -> training_set.Params:
+def params(settings: Settings, events: TableRef, labels: pa.Table, rows: pa.Table) -> training_set.Params:
     return training_set.Params(
         dataset="test",
-        events=put(settings, "events", events),
+        events=events,
         labels=put(settings, "labels_mortality", labels),
         features=put(settings, "features_mortality", rows),
         task="mortality",
     )
 
 
-def test_join_freezes_features_with_groups(settings: Settings, events: Draw) -> None:
+def test_join_freezes_features_with_groups(settings: Settings, events: Draw, land_events: Land) -> None:
     told = "".join(f"{s} | 2150-01-01 00:00 | RACE//{race} | \n" for s, race in RACES.items())
     corrected = "1 | 2150-01-01 00:00 | RACE//UNKNOWN | 77\n"
     drawn = events("subject_id | time | code | event_id\n" + corrected + told)
     labels = label_rows([True, False] * 6 + [True])
-    result = training_set.run(params(settings, drawn, labels, feature_rows(labels)), settings, "key")
+    result = training_set.run(
+        params(settings, land_events(drawn, 2), labels, feature_rows(labels)), settings, "key"
+    )
     assert result.counts["train"] == {"n": 13, "events": 7, "subjects": 13}
     assert result.counts["held_out"] == {"n": 0, "events": 0, "subjects": 0}
     rows = lake.read(settings, result.training_set).sort_by("subject_id").to_pydict()
@@ -105,24 +108,32 @@ def test_join_freezes_features_with_groups(settings: Settings, events: Draw) -> 
     ],
 )
 def test_too_few_of_a_class_to_train_is_refused_without_a_small_count(
-    settings: Settings, events: Draw, outcomes: list[bool], sentence: str
+    settings: Settings, events: Draw, land_events: Land, outcomes: list[bool], sentence: str
 ) -> None:
     labels = label_rows(outcomes)
-    frozen = params(settings, events("subject_id | time | code\n"), labels, feature_rows(labels))
+    frozen = params(
+        settings, land_events(events("subject_id | time | code\n"), 2), labels, feature_rows(labels)
+    )
     with pytest.raises(QualityError, match=sentence):
         training_set.run(frozen, settings, "key")
 
 
-def test_held_out_of_one_class_is_no_reason_to_stop(settings: Settings, events: Draw) -> None:
+def test_held_out_of_one_class_is_no_reason_to_stop(
+    settings: Settings, events: Draw, land_events: Land
+) -> None:
     """Its metrics will be "not estimable", with n: not a crash here."""
     labels = pa.concat_tables([label_rows([True, False] * 5), label_rows([False] * 12, "held_out").slice(10)])
-    frozen = params(settings, events("subject_id | time | code\n"), labels, feature_rows(labels))
+    frozen = params(
+        settings, land_events(events("subject_id | time | code\n"), 2), labels, feature_rows(labels)
+    )
     result = training_set.run(frozen, settings, "key")
     assert result.counts["held_out"] == {"n": 2, "events": 0, "subjects": 2}
 
 
-def test_features_of_other_labels_are_refused(settings: Settings, events: Draw) -> None:
+def test_features_of_other_labels_are_refused(settings: Settings, events: Draw, land_events: Land) -> None:
     labels = label_rows([True, False] * 6)
-    frozen = params(settings, events("subject_id | time | code\n"), labels, feature_rows(labels.slice(1)))
+    frozen = params(
+        settings, land_events(events("subject_id | time | code\n"), 2), labels, feature_rows(labels.slice(1))
+    )
     with pytest.raises(StorageError, match=r"11 rows\) was not computed for .* \(12 rows\)"):
         training_set.run(frozen, settings, "key")

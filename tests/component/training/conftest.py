@@ -14,7 +14,7 @@ from data_pipeline.features import kernel
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import TRAINING_SET
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.storage import lake, registry
 from training.evaluation import evaluate
 from training.tabular import risk_model
@@ -32,7 +32,7 @@ class Hospital:
     truth: np.ndarray
 
 
-def _hospital(task: Task, subjects: int, seed: int = 0, prevalence: float = 0.05) -> Hospital:
+def _hospital(task: TaskName, subjects: int, seed: int = 0, prevalence: float = 0.05) -> Hospital:
     rng = np.random.default_rng(seed)
     stays = np.repeat(np.arange(subjects), rng.integers(1, 4, subjects))
     n = len(stays)
@@ -44,6 +44,7 @@ def _hospital(task: Task, subjects: int, seed: int = 0, prevalence: float = 0.05
     keys = {
         "subject_id": (stays.astype(np.int64) * 7919 + 10_000) << 18,
         "visit_id": np.arange(n, dtype=np.int64) + 500_000,
+        "admission_time": np.datetime64("2149-12-31", "us") + np.arange(n) * np.timedelta64(3, "h"),
         "prediction_time": np.datetime64("2150-01-01", "us") + np.arange(n) * np.timedelta64(3, "h"),
         "boolean_value": rng.random(n) < truth,
         "split": split[stays],
@@ -63,7 +64,7 @@ def _column(name: str, latent: np.ndarray, rng: np.random.Generator) -> np.ndarr
     return np.where(rng.random(len(latent)) < 0.3, np.nan, values)
 
 
-def _freeze(settings: Settings, task: Task, rows: pa.Table) -> TableRef:
+def _freeze(settings: Settings, task: TaskName, rows: pa.Table) -> TableRef:
     table = f"{TRAINING_SET.name}_{task}"
     write_deltalake(settings.table_uri(DATASET, table), rows, mode="overwrite", schema_mode="overwrite")
     return lake.latest(settings, DATASET, table)

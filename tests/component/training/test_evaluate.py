@@ -3,7 +3,6 @@
 import gzip
 import json
 import shutil
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,14 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from mediscale.core import tasks
 from mediscale.core.errors import InputError, QualityError, StorageError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.tables import NOTE_TOKENS, SUBJECTS
 from mediscale.inference import model_files
 from mediscale.storage import lake, registry
 from training.evaluation import evaluate, evaluation_report
-from training.promotion import gate, policy
+from training.promotion import gate
 
 KEY = "e" * 32
 
@@ -154,19 +154,15 @@ def _land(world, table: pa.Table, name: str) -> TableRef:
 def _with_notes(world, tokenizers: list[str]) -> dict[str, TableRef]:
     """A note of each stay in the numbers of each tokenizer, the word 5 by the first and 11 by the others."""
     stays = lake.read(
-        world.settings, world.training.training_set, ["subject_id", "visit_id", "prediction_time"]
-    )
-    began = [
-        {**stay, "admission_time": stay["prediction_time"] - timedelta(days=1)} for stay in stays.to_pylist()
-    ]
+        world.settings, world.training.training_set, ["subject_id", "visit_id", "admission_time"]
+    ).to_pylist()
     notes = [
         {"note_id": i, "subject_id": stay["subject_id"], "visit_id": stay["visit_id"], "note_type": "x",
          "time": stay["admission_time"], "available_time": stay["admission_time"], "tokenizer": tokenizer,
          "tokens": [5 if k == 0 else 11]}
-        for i, stay in enumerate(began) for k, tokenizer in enumerate(tokenizers)
+        for i, stay in enumerate(stays) for k, tokenizer in enumerate(tokenizers)
     ]  # fmt: skip
     return {
-        "labels": _land(world, pa.Table.from_pylist(began), "labels_mortality"),
         "note_tokens": _land(
             world, pa.Table.from_pylist(notes, schema=NOTE_TOKENS.arrow_schema()), "note_tokens"
         ),
@@ -182,7 +178,6 @@ def test_an_incumbent_reads_only_what_is_in_its_own_tokenizer_s_numbers(world, r
     told = _judged(world, {"incumbent": reading, **_with_notes(world, ["t" * 64, "u" * 64])}).comparison
     assert (told.missing_inputs, told.missing_notes) == (0, False)
     shutil.rmtree(world.settings.table_uri("synthetic", "note_tokens"))
-    shutil.rmtree(world.settings.table_uri("synthetic", "labels_mortality"))
     assert _judged(world, {"incumbent": reading, **_with_notes(world, ["t" * 64])}).comparison == told
 
 
@@ -198,7 +193,7 @@ def test_an_incumbent_without_notes_to_read_is_not_comparable(world, reading, to
     judged = _judged(world, {"incumbent": reading, **notes})
     assert judged.comparison.missing_notes
     assert judged.comparison.probability_better is None
-    told = {floor.what: floor for floor in gate.floors(judged, policy.of("mortality"))}
+    told = {floor.what: floor for floor in gate.floors(judged, tasks.load("mortality").policy)}
     assert told["better than v7 in production"].found == "not comparable"
     assert "none in its tokenizer's numbers" in told["better than v7 in production"].objection
 

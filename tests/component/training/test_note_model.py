@@ -13,7 +13,7 @@ from data_pipeline.notes import encoders
 from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import LABELS, NOTE_TOKENS, TRAINING_SET
+from mediscale.core.tables import NOTE_TOKENS, TRAINING_SET
 from mediscale.inference import model_files
 from mediscale.inference.note_model_spec import NoteSpec
 from mediscale.inference.notes import NoteReader
@@ -33,16 +33,14 @@ def land(settings: Settings, table: str, rows: list[dict[str, Any]], schema: pa.
 def params(settings: Settings) -> note_model.Params:
     tokenizer = encoders.tokenizer(encoders.folder(settings, encoders.PACKAGED))
     rng = np.random.default_rng(0)
-    rows, labels, tokens = [], [], []
+    rows, tokens = [], []
     for i in range(140):
         dies = bool(rng.random() < 0.4)
-        known = {"subject_id": i, "visit_id": i, "prediction_time": datetime(2150, 1, 2)}
+        known = {"subject_id": i, "visit_id": i, "admission_time": datetime(2150, 1, 1),
+                 "prediction_time": datetime(2150, 1, 2)}  # fmt: skip
         split = "tuning" if i % 3 == 0 else "train"
         told = {**known, "boolean_value": dies, "split": split}
         rows.append({**told, "sex": "female", "age_band": "80+", "ethnicity": "unknown"})
-        labels.append(
-            {**told, "admission_time": datetime(2150, 1, 1), "known_time": datetime(2150, 2, 1), "shard": 0}
-        )
         text = (BAD if dies else GOOD) if rng.random() < 0.9 else "No note of use."
         read = tokenizer.encode(text, add_special_tokens=False).ids
         moment = {"time": datetime(2150, 1, 1, 8), "available_time": datetime(2150, 1, 1, 9)}
@@ -52,7 +50,6 @@ def params(settings: Settings) -> note_model.Params:
         dataset="h",
         task="mortality",
         training_set=land(settings, "training_set_mortality", rows, TRAINING_SET.arrow_schema()),
-        labels=land(settings, "labels_mortality", labels, LABELS.arrow_schema()),
         note_tokens=land(settings, "note_tokens", tokens, NOTE_TOKENS.arrow_schema()),
         encoder=encoders.PACKAGED,
         tokenizer=encoders.digest(tokenizer),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mediscale.core import tasks
 from mediscale.core.errors import BusyError, NotFoundError, StorageError
 from mediscale.pipeline import call, runtime_inputs
 from mediscale.storage import calls, registry
@@ -44,10 +45,9 @@ def _moves(world) -> list[tuple[int, str, int]]:
 @pytest.fixture
 def lenient(monkeypatch) -> None:
     """A policy whose floor on patients fits the small test hospital's size; every other floor is the real one."""
-    real = promotion.policy.of("mortality")
-    monkeypatch.setattr(
-        promotion.policy, "of", lambda _task: real.model_copy(update={"gain_over_bedside_low": -1})
-    )
+    real = tasks.load("mortality")
+    policy = real.policy.model_copy(update={"gain_over_bedside_low": -1})
+    monkeypatch.setattr(tasks, "load", lambda _name: real.model_copy(update={"policy": policy}))
 
 
 @pytest.mark.usefixtures("lenient")

@@ -14,7 +14,7 @@ import pytest
 from data_pipeline.features import kernel
 from mediscale.core.errors import NotFoundError
 from mediscale.core.settings import Settings
-from mediscale.core.tables import LABELS, NOTE_TOKENS
+from mediscale.core.tables import NOTE_TOKENS
 from mediscale.inference import model_files, tabular
 from mediscale.storage import calls, lake, registry
 from serving import batch_scoring
@@ -63,6 +63,7 @@ def write_features(settings: Settings, rows: np.ndarray) -> None:
     keys = {
         "subject_id": pa.array(range(count, 0, -1), pa.int64()),
         "visit_id": pa.array(range(count), pa.int64()),
+        "admission_time": pa.array([datetime(2149, 12, 31)] * count, pa.timestamp("us")),
         "prediction_time": pa.array([datetime(2150, 1, 1)] * count, pa.timestamp("us")),
     }
     names = kernel.names("mortality")
@@ -76,9 +77,6 @@ def features_made(settings: Settings, key: str, as_of: str | None) -> None:
     ref = {"dataset": "synthetic", "table_id": key, "version": 1}
     if key == "newest":
         ref = lake.latest(settings, "synthetic", "features_mortality").model_dump()
-    labelled = {"dataset": "synthetic", "table": "labels_mortality", "table_id": key, "version": 1}
-    if lake.exists(settings, "synthetic", "labels_mortality"):
-        labelled = lake.latest(settings, "synthetic", "labels_mortality").model_dump()
     calls.write(
         settings,
         calls.Call(
@@ -87,7 +85,7 @@ def features_made(settings: Settings, key: str, as_of: str | None) -> None:
             produced=(),
             stage="gold",
             key=key,
-            params={"dataset": "synthetic", "task": "mortality", "as_of": as_of, "labels": labelled},
+            params={"dataset": "synthetic", "task": "mortality", "as_of": as_of},
             code="",
             lock="",
             result={"features": {"table": "features_mortality", **ref}},
@@ -106,7 +104,8 @@ def test_every_visit_gets_the_servers_risk(
     rows[chance.random(rows.shape) < 0.5] = np.nan
     write_features(settings, rows)
     features_made(settings, "backfilled", "2020-01-01T01:00:00")  # a night of the past, done after the newest
-    predictor = tabular.load(settings, promote(trained))
+    move = promote(trained)
+    predictor = tabular.load(settings, move.version, move.task)
     output = tmp_path / "to" / "risks.parquet"
     assert batch_scoring.write(settings, "synthetic", "mortality", "production", output) == 50
     found = pq.read_table(output).to_pylist()
@@ -123,27 +122,19 @@ def test_notes_count_where_they_were_known(
     add_notes: Callable[[Path], None],
     tmp_path: Path,
 ) -> None:
-    admitted = datetime(2149, 12, 31)
-    stays = [
-        {"subject_id": 3 - i, "visit_id": i, "admission_time": admitted, "boolean_value": False, "split": "train",
-         "prediction_time": datetime(2150, 1, 1), "known_time": admitted, "shard": 0}
-        for i in range(3)
-    ]  # fmt: skip
     notes = [
         {"note_id": subject, "subject_id": subject, "time": time, "available_time": time, "note_type": "x",
          "tokenizer": "t" * 64, "tokens": [5, 11]}
         for subject, time in ((1, datetime(2149, 12, 31, 9)), (2, datetime(2150, 1, 1, 0, 1)))
     ]  # fmt: skip
-    for table, rows, schema in (
-        ("labels_mortality", stays, LABELS.arrow_schema()),
-        ("note_tokens", notes, NOTE_TOKENS.arrow_schema()),
-    ):
-        lake.append(settings, table, pa.Table.from_pylist(rows, schema=schema), "synthetic", "test", 1)
+    tokens = pa.Table.from_pylist(notes, schema=NOTE_TOKENS.arrow_schema())
+    lake.append(settings, "note_tokens", tokens, "synthetic", "test", 1)
     write_features(settings, np.full((3, len(kernel.names("mortality"))), np.nan))
     reading = settings.home / "reads"
     shutil.copytree(trained, reading)
     add_notes(reading)
-    predictor = tabular.load(settings, promote(reading))
+    move = promote(reading)
+    predictor = tabular.load(settings, move.version, move.task)
     output = tmp_path / "risks.parquet"
     assert batch_scoring.write(settings, "synthetic", "mortality", "production", output) == 3
     risks = {row["subject_id"]: row["risk"] for row in pq.read_table(output).to_pylist()}

@@ -13,7 +13,7 @@ import pytest
 
 from mediscale.cli import local_airflow
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TASKS
+from mediscale.core.task_names import TASKS
 from mediscale.pipeline import steps
 
 RECORDER = """#!/bin/sh

@@ -15,9 +15,9 @@ from data_pipeline.features import kernel
 from mediscale.core.concepts import CONCEPTS, TREATMENTS
 from mediscale.core.errors import InputError
 from mediscale.core.tables import EVENTS
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 
-TASKS: tuple[Task, ...] = ("mortality", "readmission")
+TASKS: tuple[TaskName, ...] = ("mortality", "readmission")
 ADMITTED = dt.datetime(2150, 3, 1, 8)
 HEART_RATE, CREATININE = "LOINC//8867-4", "LOINC//2160-0"
 
@@ -34,7 +34,7 @@ def asking(subject: int = 1, at: dt.datetime = ADMITTED + dt.timedelta(hours=24)
     )
 
 
-def row(events: pa.Table, task: Task = "mortality", **where: Any) -> dict[str, float]:
+def row(events: pa.Table, task: TaskName = "mortality", **where: Any) -> dict[str, float]:
     found = kernel.compute(events, asking(**where), task)
     return dict(zip(kernel.names(task), found[0], strict=True))
 
@@ -163,7 +163,7 @@ def test_codes_of_this_visit_do_not_exist_at_discharge(events: Draw) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_nothing_that_carries_the_outcome_is_a_feature(events: Draw, task: Task) -> None:
+def test_nothing_that_carries_the_outcome_is_a_feature(events: Draw, task: TaskName) -> None:
     """Death, where a patient is discharged to, and the admission's text do not move a single bit."""
     plain = """
         subject_id | time             | available_time   | code                          | numeric_value
@@ -194,7 +194,7 @@ def test_icu_length_of_stay_is_known_at_its_end_only(events: Draw) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_who_comes_straight_to_intensive_care_is_there(events: Draw, task: Task) -> None:
+def test_who_comes_straight_to_intensive_care_is_there(events: Draw, task: TaskName) -> None:
     """Charted minutes before the admission; a stay there two days before was of an earlier visit."""
     found = row(
         events("""
@@ -302,7 +302,9 @@ def test_unknown_plain_name_is_refused() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_patients_row_reduced_to_plain_inputs_is_what_the_request_gives(events: Draw, task: Task) -> None:
+def test_a_patients_row_reduced_to_plain_inputs_is_what_the_request_gives(
+    events: Draw, task: TaskName
+) -> None:
     found = kernel.compute(
         events("""
             subject_id | time             | code          | numeric_value
@@ -320,7 +322,7 @@ def test_a_patients_row_reduced_to_plain_inputs_is_what_the_request_gives(events
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_plain_input_has_a_newest_value_to_learn_from(task: Task) -> None:
+def test_every_plain_input_has_a_newest_value_to_learn_from(task: TaskName) -> None:
     names = kernel.names(task)
     for concept in kernel.plain_inputs(task)[2:]:
         first = kernel.as_request(np.arange(len(names), dtype=float)[None, :], task, [concept])
@@ -401,7 +403,7 @@ def everyone(hours: int) -> pa.Table:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(assertion, max_size=40), st.integers(1, 40), st.sampled_from(TASKS))
 def test_what_becomes_known_after_t_never_changes_the_row(
-    assertions: list[dict[str, Any]], hours: int, task: Task
+    assertions: list[dict[str, Any]], hours: int, task: TaskName
 ) -> None:
     """New events and corrections alike."""
     known = as_events(assertions)
@@ -420,7 +422,7 @@ def test_what_becomes_known_after_t_never_changes_the_row(
     st.randoms(use_true_random=False),
 )
 def test_order_of_rows_does_not_matter_to_the_last_bit(
-    assertions: list[dict[str, Any]], hours: int, task: Task, random: Any
+    assertions: list[dict[str, Any]], hours: int, task: TaskName, random: Any
 ) -> None:
     drawn = as_events(assertions)
     order = list(range(drawn.num_rows))
@@ -434,7 +436,7 @@ def test_order_of_rows_does_not_matter_to_the_last_bit(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(assertion, max_size=40), st.integers(1, 40), st.sampled_from(TASKS))
 def test_one_patient_at_the_request_has_the_bits_of_the_batch(
-    assertions: list[dict[str, Any]], hours: int, task: Task
+    assertions: list[dict[str, Any]], hours: int, task: TaskName
 ) -> None:
     """So the shard that a patient is in, and how many shards there are, can't matter either."""
     drawn, asked = as_events(assertions), everyone(hours)

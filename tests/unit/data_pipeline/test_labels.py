@@ -6,27 +6,28 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from deltalake import write_deltalake
 
 from data_pipeline.cohort import labels
+from mediscale.core import tasks
 from mediscale.core.errors import QualityError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 
 Draw = Callable[[str], pa.Table]
+Land = Callable[..., TableRef]
 
 BORN = "1 | 2080-06-01 00:00 | MEDS_BIRTH | \n"
 HEADER = "subject_id | time | code | visit_id\n"
 
 
-def cohort(drawn: pa.Table, task: Task, as_of: dt.datetime | None = None) -> list[dict[str, object]]:
+def cohort(drawn: pa.Table, task: TaskName, as_of: dt.datetime | None = None) -> list[dict[str, object]]:
     rows = labels.cohort(drawn, task, as_of, 0)
-    return rows.filter(pc.equal(rows["steps"], len(labels.STEPS[task]))).to_pylist()
+    return rows.filter(pc.equal(rows["steps"], len(tasks.load(task).steps))).to_pylist()
 
 
-def left_at(drawn: pa.Table, task: Task, as_of: dt.datetime | None = None) -> list[int]:
+def left_at(drawn: pa.Table, task: TaskName, as_of: dt.datetime | None = None) -> list[int]:
     return sorted(labels.cohort(drawn, task, as_of, 0)["steps"].to_pylist())
 
 
@@ -196,13 +197,6 @@ FIXED = ["train", "train", "train", "train", "held_out", "train"]
 """Written down once: a change here means that held-out patients were trained on."""
 
 
-def written(settings: Settings, drawn: pa.Table, shards: int) -> TableRef:
-    shard = pa.array([subject % shards for subject in drawn["subject_id"].to_pylist()], pa.int64())
-    rows = drawn.set_column(drawn.schema.get_field_index("shard"), "shard", shard)
-    write_deltalake(settings.table_uri("test", "events"), rows, partition_by=["shard"])
-    return lake.latest(settings, "test", "events")
-
-
 def story_of(subjects: range) -> str:
     text = (
         BORN
@@ -212,9 +206,9 @@ def story_of(subjects: range) -> str:
     return HEADER + "".join(text.replace("1 |", f"{s} |", 1).replace("\n1 |", f"\n{s} |") for s in subjects)
 
 
-def test_stage_writes_the_cohort_with_its_flow(settings: Settings, events: Draw) -> None:
-    ref = written(settings, events(story_of(range(1, 6))), shards=3)
-    params = labels.Params(dataset="test", source="test", events=ref, shards=3, task="readmission")
+def test_stage_writes_the_cohort_with_its_flow(settings: Settings, events: Draw, land_events: Land) -> None:
+    ref = land_events(events(story_of(range(1, 6))), 3)
+    params = labels.Params(dataset="test", source="test", events=ref, task="readmission")
     result = labels.run(params, settings, "key-1")
     assert result.flow == {
         "visits": 10, "inpatient": 10, "stays": 10, "adults": 10, "ended": 10, "at_risk": 10, "followed_up": 10,
@@ -227,16 +221,29 @@ def test_stage_writes_the_cohort_with_its_flow(settings: Settings, events: Draw)
     assert labels.run(params, settings, "key-1").labels == result.labels, "a repeated call finds its commit"
 
 
+@pytest.mark.parametrize("shards", [1, 4, 11])
+def test_every_patient_is_labelled_whatever_number_of_shards_silver_wrote(
+    settings: Settings, events: Draw, land_events: Land, shards: int
+) -> None:
+    """The number is read from the table: nobody can say another one."""
+    ref = land_events(events(story_of(range(1, 9))), shards)
+    assert "shards" not in labels.Params.model_fields
+    result = labels.run(
+        labels.Params(dataset="test", source="test", events=ref, task="readmission"), settings, "key"
+    )
+    rows = lake.read(settings, result.labels)
+    assert set(rows["subject_id"].to_pylist()) == set(range(1, 9))
+    assert set(rows["shard"].to_pylist()) == {subject % shards for subject in range(1, 9)}
+
+
 def test_source_that_can_not_support_the_task_is_refused_in_a_sentence(
-    settings: Settings, events: Draw
+    settings: Settings, events: Draw, land_events: Land
 ) -> None:
     drawn = events(HEADER + BORN + "1 | 2150-01-01 10:00 | HOSPITAL_ADMISSION//URGENT | 1")
-    params = labels.Params(
-        dataset="test", source="omop", events=written(settings, drawn, 2), shards=2, task="mortality"
-    )
+    params = labels.Params(dataset="test", source="omop", events=land_events(drawn, 2), task="mortality")
     with pytest.raises(
         QualityError,
-        match=r"omop can't support the mortality task .* it has no stays with a discharge \(fewer than 10",
+        match=r"omop can't support the mortality task .* it has no stays that have ended \(fewer than 10",
     ):
         labels.run(params, settings, "key-2")
 
@@ -246,7 +253,6 @@ def test_a_task_without_any_of_its_measurements_is_refused() -> None:
         dataset="d",
         source="mimic-iv",
         events=TableRef(dataset="d", table="events", table_id="x", version=0),
-        shards=1,
         task="mortality",
         absent=("hosp/labevents", "icu/chartevents", "note/discharge"),
     )

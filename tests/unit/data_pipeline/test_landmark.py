@@ -9,8 +9,11 @@ import pyarrow.compute as pc
 import pytest
 
 from data_pipeline.cohort import labels, prediction_times
+from mediscale.core import tasks
 
 Draw = Callable[[str], pa.Table]
+
+MORTALITY = tasks.load("mortality")
 
 HEADER = "subject_id | time | code | visit_id | available_time\n"
 WARD = (
@@ -40,14 +43,17 @@ def march(day: int, hour: int = 1) -> dt.datetime:
 
 
 def test_a_night_s_round_asks_about_adults_still_there_after_a_day(events: Draw) -> None:
-    assert prediction_times.due(events(WARD), march(2), march(3)) == [(1, march(2, 10)), (4, march(2, 13))]
+    assert prediction_times.due(events(WARD), MORTALITY, march(2), march(3)) == [
+        (1, march(2, 10)),
+        (4, march(2, 13)),
+    ]
 
 
 def test_who_leaves_later_is_asked_about_all_the_same(events: Draw) -> None:
     """On that night nobody knew how, or that, the stays would end."""
     known = events(WARD).filter(pc.less_equal(events(WARD)["available_time"], march(3)))
-    assert prediction_times.due(known, march(2), march(3)) == prediction_times.due(
-        events(WARD), march(2), march(3)
+    assert prediction_times.due(known, MORTALITY, march(2), march(3)) == prediction_times.due(
+        events(WARD), MORTALITY, march(2), march(3)
     )
 
 
@@ -68,15 +74,17 @@ AT_HOME = (
 def test_who_is_at_home_after_a_day_is_not_asked_about_though_a_return_follows(
     events: Draw, until: dt.datetime
 ) -> None:
-    assert prediction_times.due(events(AT_HOME), march(2), until) == []
+    assert prediction_times.due(events(AT_HOME), MORTALITY, march(2), until) == []
     passed = labels.cohort(events(AT_HOME), "mortality", None, 0)["steps"].to_pylist()
-    assert max(passed) < len(labels.STEPS["mortality"])
+    assert max(passed) < len(MORTALITY.steps)
 
 
 def test_nobody_is_asked_about_twice_and_nobody_is_forgotten(events: Draw) -> None:
     nights = [march(day) for day in range(1, 8)]
-    each = [prediction_times.due(events(WARD), *span) for span in pairwise(nights)]
-    assert [who for due in each for who in due] == prediction_times.due(events(WARD), nights[0], nights[-1])
+    each = [prediction_times.due(events(WARD), MORTALITY, *span) for span in pairwise(nights)]
+    assert [who for due in each for who in due] == prediction_times.due(
+        events(WARD), MORTALITY, nights[0], nights[-1]
+    )
 
 
 @pytest.mark.parametrize("day", range(1, 14))
@@ -101,5 +109,5 @@ def test_a_night_labels_as_if_later_records_did_not_exist(events: Draw, day: int
 )
 def test_an_outcome_is_unknown_until_it_is_certain(events: Draw, as_of: dt.datetime, known: set[int]) -> None:
     rows = labels.cohort(events(WARD), "mortality", as_of, 0)
-    certain = rows.filter(pc.equal(rows["steps"], len(labels.STEPS["mortality"])))
+    certain = rows.filter(pc.equal(rows["steps"], len(MORTALITY.steps)))
     assert set(certain["subject_id"].to_pylist()) == known

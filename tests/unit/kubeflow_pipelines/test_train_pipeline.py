@@ -8,7 +8,7 @@ import yaml
 
 from kubeflow_pipelines import steps, submit, train_pipeline
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TASKS
+from mediscale.core.task_names import TASKS
 from mediscale.pipeline import steps as graph
 
 

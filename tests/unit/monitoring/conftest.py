@@ -14,7 +14,7 @@ from data_pipeline.features import kernel
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files
 from mediscale.inference.model_spec import MODEL_FILE, Calibration
 from mediscale.storage import lake, registry
@@ -151,10 +151,11 @@ def _fit(rows: Rows, outcomes: Rows) -> Any:
 def _save(folder: Path, booster: Any, rows: Rows, outcomes: Rows) -> None:
     folder.mkdir()
     n = len(rows)
-    train = Examples(np.arange(n), np.full(n, START, "datetime64[us]"), outcomes, rows, {})
+    times = np.full(n, START, "datetime64[us]")
+    train = Examples(np.arange(n), times, outcomes, rows, {}, times)
     shap = np.abs(export.contributions(booster, rows[:500])[:, :-1]).mean(axis=0)
     importance = {name: float(v) for v, name in sorted(zip(shap, NAMES, strict=True), reverse=True)}
-    task: Task = "mortality"
+    task: TaskName = "mortality"
     spec = export.spec(booster, train, importance, PLATT, {}, DATASET, task)
     booster.save_model(folder / MODEL_FILE)
     (folder / "predictor.json").write_text(spec.model_dump_json())

@@ -19,9 +19,8 @@ AGE, LACTATE = NAMES.index("age_years"), NAMES.index("lactate_last_stay")
 def train(patients: Any) -> Examples:
     rows = patients(400, seed=1)
     rows[:, AGE] = np.arange(400)
-    return Examples(
-        np.arange(400), np.full(400, datetime(2026, 1, 1), "datetime64[us]"), np.zeros(400), rows, {}
-    )
+    times = np.full(400, datetime(2026, 1, 1), "datetime64[us]")
+    return Examples(np.arange(400), times, np.zeros(400), rows, {}, times)
 
 
 def window(*rows: Any, known: bool) -> Window:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.features import kernel
-from mediscale.core.tasks import Task
+from mediscale.core.tasks import TaskName
 from serving.explainer import meaning
 
 
@@ -22,7 +22,7 @@ def test_a_feature_in_words(feature: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["mortality", "readmission"])
-def test_every_feature_has_words(task: Task) -> None:
+def test_every_feature_has_words(task: TaskName) -> None:
     texts = [meaning(name) for name in kernel.names(task)]
     assert not any("_" in text for text in texts)
     assert len(np.unique(texts)) == len(texts)

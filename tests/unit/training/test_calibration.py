@@ -1,5 +1,7 @@
 """Rounds, calibration and thresholds from the tuning split, none of them judged on rows that chose it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xgboost
@@ -19,7 +21,8 @@ def _examples(n: int, seed: int, shift: int = 18) -> Examples:
     inputs[:, :5] = rng.normal(size=(n, 5))
     outcomes = (rng.random(n) < metrics.sigmoid(inputs[:, 0] * 1.5 - 1)).astype(float)
     subjects = (np.arange(n, dtype=np.int64) * 7919) << shift
-    return Examples(subjects, np.zeros(n, "datetime64[us]"), outcomes, inputs, {})
+    times = np.zeros(n, "datetime64[us]")
+    return Examples(subjects, times, outcomes, inputs, {}, times)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def test_a_patients_own_outcome_does_not_choose_the_rounds_of_their_margin(grown
     assert 0.3 < half.mean() < 0.7
     fitted = calibration.cross_fit(booster, tuning)
     flipped = np.where(half == 0, 1 - tuning.outcomes, tuning.outcomes)
-    changed = Examples(tuning.subjects, tuning.times, flipped, tuning.inputs, {})
+    changed = replace(tuning, outcomes=flipped)
     refitted = calibration.cross_fit(booster, changed)
     assert (refitted.margins[half == 0] == fitted.margins[half == 0]).all()
     assert (refitted.margins[half == 1] != fitted.margins[half == 1]).any()

@@ -12,7 +12,7 @@ from deltalake import write_deltalake
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import LABELS, NOTE_TOKENS, TRAINING_SET
+from mediscale.core.tables import NOTE_TOKENS, TRAINING_SET
 from mediscale.inference import collate
 from mediscale.inference.collate import Special, windows
 from mediscale.storage import lake
@@ -51,7 +51,7 @@ def test_only_notes_readable_in_time_are_read_and_the_newest_first(settings: Set
         note(6, 30, 31, 17, subject_id=2),
         note(7, 32, 33, 18, tokenizer="y"),  # to a model of x other words
     ]
-    who = {"subject_id": 1, "visit_id": 1, "prediction_time": at(49)}
+    who = {"subject_id": 1, "visit_id": 1, "admission_time": at(25), "prediction_time": at(49)}
     told = {
         **who,
         "boolean_value": True,
@@ -60,10 +60,8 @@ def test_only_notes_readable_in_time_are_read_and_the_newest_first(settings: Set
         "age_band": "80+",
         "ethnicity": "unknown",
     }
-    label = {**told, "admission_time": at(25), "known_time": at(90), "shard": 0}
     tables = note_examples.Tables(
         land(settings, "training_set_mortality", [told], TRAINING_SET.arrow_schema()),
-        land(settings, "labels_mortality", [label], LABELS.arrow_schema()),
         land(settings, "note_tokens", notes, NOTE_TOKENS.arrow_schema()),
     )
     assert note_examples.tokenizers(settings, tables.note_tokens) == {"x", "y"}
@@ -91,7 +89,7 @@ def made_up(n: int, seed: int) -> Stays:
         pieces.append(list(windows([words], 18, 3)))
     times = np.full(n, np.datetime64("2150-01-01", "us"))
     subjects = np.arange(n, dtype=np.int64) << 20
-    return Stays(Examples(subjects, times, outcomes, np.zeros((n, 0), np.float32), {}), pieces)
+    return Stays(Examples(subjects, times, outcomes, np.zeros((n, 0), np.float32), {}, times), pieces)
 
 
 def test_batches_hold_every_stay_once_within_the_budget() -> None:
@@ -132,7 +130,7 @@ def fit(encoder: Path, folder: Path, checkpoint_every: int = 2, rank: int = 0, w
     nowhere = TableRef(dataset="h", table="t", table_id="", version=0)
     recipe = Recipe(epochs=2, patience=2, learning_rate=5e-3, batch_tokens=256, accumulate=2, most_stays=100,
                     checkpoint_every=checkpoint_every, threads=1, seed=0)  # fmt: skip
-    job = Job(home="", lake="", task="mortality", training_set=nowhere, labels=nowhere, note_tokens=nowhere,
+    job = Job(home="", lake="", task="mortality", training_set=nowhere, note_tokens=nowhere,
               tokenizer="x", encoder=str(encoder), special=Special(start=1, end=2, padding=0), window=18,
               most_windows=3, shape=Shape(layers=2, trained_layers=2, seed=0), recipe=recipe,
               checkpoints=str(folder))  # fmt: skip

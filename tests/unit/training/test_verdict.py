@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mediscale.core import tasks
 from mediscale.core.refs import ModelRef, TableRef
 from training.evaluation.evaluation_report import (
     Baseline,
@@ -16,9 +17,9 @@ from training.evaluation.evaluation_report import (
     PlainInputs,
     Subgroup,
 )
-from training.promotion import gate, policy
+from training.promotion import gate
 
-POLICY = policy.of("mortality")
+POLICY = tasks.load("mortality").policy
 COUNTS = Counts(n=900, events=80, subjects=600)
 NOTHING = Estimate(value=None, low=None, high=None)
 
@@ -176,6 +177,6 @@ def test_the_sentence_stays_readable(n: int, ends: str) -> None:
 
 @pytest.mark.parametrize("task", ["mortality", "readmission"])
 def test_the_policy_judges_at_a_threshold_that_evidence_holds(task: Callable[..., object]) -> None:
-    floors = policy.of(task)
+    floors = tasks.load(task).policy
     assert floors.clinical_threshold in floors.thresholds
     assert floors.min_subjects > 90, "the 100 patients of the MIMIC-III demo can't carry a production model"

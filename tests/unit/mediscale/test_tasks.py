@@ -1,0 +1,193 @@
+"""A task is one YAML file: what a mistake in it says, and that a new file is a new task."""
+
+import datetime as dt
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from data_pipeline.cohort import labels
+from data_pipeline.features import kernel
+from mediscale.core import task_names, tasks
+from mediscale.core.errors import UsageError
+from mediscale.core.refs import Frozen
+from mediscale.core.tasks import TaskName
+from training.evaluation import baselines
+
+Draw = Callable[[str], pa.Table]
+
+MORTALITY = yaml.safe_load((task_names.FOLDER / "mortality.yaml").read_text())
+READMISSION = yaml.safe_load((task_names.FOLDER / "readmission.yaml").read_text())
+
+TOY = """
+title: Death in hospital, asked a day later
+needs: [laboratory]
+prediction_time: {anchor: admission, hours_after: 48}
+at_risk: {words: patient still admitted after two days}
+outcome:
+  event: death_in_hospital
+  sentence: death in hospital, predicted 48 hours after admission
+  labelled: {name: certain, words: stays whose outcome is certain}
+  positive: {name: died, words: died}
+  negative: {name: survived, words: survived}
+features:
+  measured:
+    - {concepts: [creatinine, lactate], window: stay, statistics: [last, max]}
+  treatments:
+    - {groups: [vasopressor], window: 24h}
+bedside_rule: lace
+policy:
+""" + "".join(f"  {name}: {json.dumps(value)}\n" for name, value in MORTALITY["policy"].items())
+
+STAYS = """
+subject_id | time             | code                          | numeric_value | visit_id
+1          | 2080-06-01 00:00 | MEDS_BIRTH                    |               |
+1          | 2150-01-01 10:00 | HOSPITAL_ADMISSION//EMERGENCY |               | 10
+1          | 2150-01-01 11:00 | LOINC//2160-0                 | 1.5           | 10
+1          | 2150-01-03 09:00 | LOINC//2160-0                 | 4.5           | 10
+1          | 2150-01-03 09:30 | TREATMENT//vasopressor        |               | 10
+1          | 2150-01-03 11:00 | LOINC//2160-0                 | 9.5           | 10
+1          | 2150-01-07 12:00 | HOSPITAL_DISCHARGE//DIED      |               | 10
+2          | 2080-06-01 00:00 | MEDS_BIRTH                    |               |
+2          | 2150-01-01 10:00 | HOSPITAL_ADMISSION//URGENT    |               | 20
+2          | 2150-01-02 20:00 | HOSPITAL_DISCHARGE//HOME      |               | 20
+3          | 2080-06-01 00:00 | MEDS_BIRTH                    |               |
+3          | 2150-01-01 10:00 | HOSPITAL_ADMISSION//URGENT    |               | 30
+3          | 2150-01-09 10:00 | HOSPITAL_DISCHARGE//HOME      |               | 30
+"""
+
+
+def test_a_file_is_a_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, events: Draw) -> None:
+    """No line of Python: labels and features of a task that only a folder of this test has."""
+    (tmp_path / "mortality_48h.yaml").write_text(TOY)
+    monkeypatch.setattr(task_names, "FOLDER", tmp_path)
+    drawn = events(STAYS)
+    cohort = labels.cohort(drawn, "mortality_48h", None, 0)
+    assert sorted(zip(cohort["steps"].to_pylist(), cohort["outcome"].to_pylist(), strict=True)) == [
+        (5, ""), (7, "died"), (7, "survived")
+    ]  # fmt: skip
+    asked = cohort.filter(pa.array([step == 7 for step in cohort["steps"].to_pylist()])).sort_by("subject_id")
+    assert asked["prediction_time"].to_pylist() == [dt.datetime(2150, 1, 3, 10)] * 2
+    assert asked["boolean_value"].to_pylist() == [True, False]
+    names, values = kernel.names("mortality_48h"), kernel.compute(drawn, asked, "mortality_48h")
+    first = dict(zip(names, values[0].tolist(), strict=True))
+    assert first["creatinine_last_stay"] == first["creatinine_max_stay"] == 4.5
+    assert first["treatment_vasopressor_24h"] == 1
+    assert "in_icu" not in names
+    assert kernel.plain_inputs("mortality_48h") == ("age", "sex", "creatinine", "lactate")
+
+
+def test_the_tasks_keep_their_order() -> None:
+    assert task_names.TASKS == task_names.names() == ("mortality", "readmission")
+
+
+def test_every_task_has_a_bedside_rule_whose_features_it_has() -> None:
+    assert [baselines.rule_of(task).name for task in task_names.TASKS] == ["NEWS2", "LACE"]
+
+
+def test_a_bedside_rule_whose_features_are_missing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "toy_rule.yaml").write_text(TOY)
+    (tmp_path / "toy_unknown.yaml").write_text(TOY.replace("bedside_rule: lace", "bedside_rule: lece"))
+    monkeypatch.setattr(task_names, "FOLDER", tmp_path)
+    with pytest.raises(
+        UsageError, match=r"lace of the task file toy_rule.yaml reads hours_since_admission, which"
+    ):
+        baselines.rule_of("toy_rule")
+    with pytest.raises(
+        UsageError, match=r"toy_unknown.yaml names the bedside_rule 'lece'.* choose one of news2"
+    ):
+        baselines.rule_of("toy_unknown")
+
+
+def test_the_name_of_a_task_is_checked() -> None:
+    class Params(Frozen):
+        task: TaskName
+
+    assert Params(task="mortality").task == "mortality"
+    with pytest.raises(
+        ValidationError, match="there is no task 'sepsis'; the tasks are mortality, readmission"
+    ):
+        Params(task="sepsis")
+    with pytest.raises(UsageError, match="There is no task 'sepsis'; the tasks are mortality, readmission"):
+        tasks.load("sepsis")
+
+
+def test_a_task_read_back_from_its_canonical_form_is_the_same() -> None:
+    for name in task_names.TASKS:
+        task = tasks.load(name)
+        assert tasks.Task.model_validate_json(json.dumps(task.model_dump(mode="json")), strict=True) == task
+
+
+def changed(task: dict[str, object], **changes: object) -> str:
+    return yaml.safe_dump({**task, **changes}, sort_keys=False)
+
+
+def measured(**block: object) -> dict[str, object]:
+    usual = {"concepts": ["lactate"], "window": "24h", "statistics": ["last"]}
+    return {"measured": [{**usual, **block}]}
+
+
+FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- a list", "title: Field required; and 7 more"),
+        ("title: [", "while parsing"),
+        (changed(MORTALITY, colour="red"), "colour: Extra inputs are not permitted"),
+        (changed(MORTALITY, needs=["tea"]), "needs.0: Input should be 'laboratory'"),
+        (changed(MORTALITY, title=3), "title: Input should be a valid string"),
+        (changed(MORTALITY, features=measured(concepts=["tea"])), "features.measured.0: .*has no concept tea"),
+        (changed(MORTALITY, features=measured(window="7h")), "features.measured.0.window: Input should be '6h'"),
+        (changed(MORTALITY, features=measured(statistics=["max"])), "features: lactate needs the statistic last"),
+        (
+            changed(MORTALITY, features=measured(concepts=["lactate", "lactate"])),
+            "features: lactate last 24h is declared twice",
+        ),
+        (
+            changed(MORTALITY, features={**measured(), "treatments": [{"groups": ["tea"], "window": "6h"}]}),
+            "features.treatments.0: .*has no treatment group tea",
+        ),
+        (changed(MORTALITY, prediction_time={"anchor": "admission"}), "prediction_time: give hours_after, at least 1"),
+        (changed(MORTALITY, prediction_time={"anchor": "discharge"}), "death_in_hospital is predicted from admission"),
+        (
+            changed(READMISSION, prediction_time={"anchor": "admission", "hours_after": 6}),
+            "readmission is predicted from discharge",
+        ),
+        (
+            changed(MORTALITY, at_risk={"words": "x", "excluded_destinations": ["HOSPICE"]}),
+            "excluded_destinations is known at discharge only",
+        ),
+        (changed(MORTALITY, outcome=FLOW), "two lines of the flow have the name stays"),
+        (
+            changed(MORTALITY, policy={**MORTALITY["policy"], "clinical_threshold": 0.11}),
+            r"policy: thresholds lacks the clinical_threshold 0\.11",
+        ),
+        (
+            changed(MORTALITY, policy={k: v for k, v in MORTALITY["policy"].items() if k != "auroc_low"}),
+            "policy.auroc_low: Field required",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_file_is_one_sentence_that_says_where(text: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=f"^The task file toy.yaml can't be used: .*{sentence}") as refused:
+        tasks.parse("toy", text)
+    assert str(refused.value).endswith(f"correct it in {task_names.FOLDER} and run again.")
+    assert "\n" not in str(refused.value)
+
+
+def test_airflow_reads_the_names_with_the_standard_library_alone() -> None:
+    code = "from mediscale.core.task_names import TASKS; print(*TASKS)"
+    isolated = [sys.executable, "-S", "-c", code]
+    root = str(Path(task_names.__file__).parents[2])
+    told = subprocess.run(isolated, env={"PYTHONPATH": root}, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["mortality", "readmission"]
