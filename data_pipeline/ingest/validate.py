@@ -42,7 +42,7 @@ class Result(Frozen):
     quarantine: TableRef
     docs: str
     """Folder of the data docs, relative to the home folder."""
-    judged: int
+    judged: PatientCount
     quarantined: PatientCount
     reasons: dict[str, PatientCount]
     """Rows that break each rule; a row may break several."""

@@ -207,7 +207,7 @@ def test_production_is_recorded_with_the_person_who_approved_what_was_shown(told
 def test_a_person_is_shown_figures_with_intervals_and_no_small_count(told: dict[str, Any]) -> None:
     assert told["questions"]
     for question in told["questions"]:
-        assert "- auroc: 0.812 (0.750 to 0.875)\n- events: fewer than 10\n- subjects: 1,200\n" in question
+        assert "- events: fewer than 10\n- subjects: 1,200\n- auroc: 0.812 (0.750 to 0.875)\n" in question
 
 
 def test_versions_are_asked_about_once(told: dict[str, Any]) -> None:
