@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,11 +25,40 @@ from mediscale.storage.calls import canonical
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytest_plugins = ("fixtures.drawn_hospitals", "fixtures.promoted_models", "fixtures.run_records")
+pytest_plugins = (
+    "fixtures.drawn_hospitals",
+    "fixtures.monitored_hospital",
+    "fixtures.promoted_models",
+    "fixtures.run_records",
+)
 """Each made once per session, for every tier."""
 
 for _name in [name for name in os.environ if name.startswith("MEDISCALE_")]:
     del os.environ[_name]  # a test must not write to the lake of whoever runs it
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak", action="store_true", help="thousands of cases, dozens of kills: minutes become hours"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    cases = 5000 if config.getoption("--soak") else 150
+    hypothesis.settings.register_profile("ours", max_examples=cases, deadline=None)
+    hypothesis.settings.load_profile("ours")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("soak")
+
+
+@pytest.fixture(scope="session")
+def soak(pytestconfig: pytest.Config) -> bool:
+    """Whether the tests marked ``soak`` are to go as far as they can (``make soak``)."""
+    return bool(pytestconfig.getoption("--soak"))
 
 
 @pytest.fixture

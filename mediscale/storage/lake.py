@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from mediscale.core.errors import BusyError, NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
+from mediscale.storage import locks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -175,6 +176,13 @@ def append(
     Raises:
         BusyError: another writer committed the same application transaction at the same moment.
     """
+    with locks.commit_lease(settings, dataset, table):
+        return _append(settings, table, rows, dataset, application, sequence)
+
+
+def _append(
+    settings: Settings, table: str, rows: "pa.Table", dataset: str, application: str, sequence: int
+) -> TableRef | None:
     from deltalake import CommitProperties, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError
 

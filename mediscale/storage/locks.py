@@ -63,3 +63,22 @@ def _locked(file: TextIO) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextmanager
+def commit_lease(settings: Settings, dataset: str, table: str) -> Iterator[None]:
+    """The right to commit to one Delta table of a lake on a local disk, held by one writer at a time; others wait.
+
+    A Delta commit is a file that must not exist yet. On a local disk Spark looks for it and then renames to it, in two
+    steps: a commit that another process makes between them would be lost without an error. The kernel frees the lease
+    when its holder dies. A lake elsewhere is not leased here: what its object store promises holds there.
+    """
+    root = settings.lake.removeprefix("file://")
+    if "://" in root:
+        yield
+        return
+    folder = Path(root) / "_locks" / dataset
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{table}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -212,7 +212,8 @@ def write(
         options["delta.dataSkippingNumIndexedCols"] = "0"
     if declaration.partition_by:
         writer = writer.partitionBy(*declaration.partition_by)
-    writer.options(**options).save(settings.table_uri(dataset, table))
+    with locks.commit_lease(settings, dataset, table):
+        writer.options(**options).save(settings.table_uri(dataset, table))
     written = lake.committed(settings, dataset, table, key)
     if written is None:
         raise RuntimeError(f"Delta reported success, but {dataset}/{table} has no commit of key {key}")

@@ -1,0 +1,86 @@
+"""Several processes write one Delta table on a local disk at the same moments: no version and no row is lost."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from mediscale.core.settings import Settings
+from mediscale.storage import lake, locks
+
+pytestmark = [pytest.mark.timeout(7200), pytest.mark.soak]
+
+PROGRAM = Path(__file__).with_name("delta_writer.py")
+KINDS = ("spark", "spark", "delta_rs", "delta_rs")
+
+
+class Writer:
+    """A process of its own, with a JVM of its own if it is Spark's."""
+
+    def __init__(self, kind: str, settings: Settings, name: str) -> None:
+        self.name, self.replaces = name, kind == "spark"
+        command = [sys.executable, str(PROGRAM), kind, str(settings.home), name]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def tell(self, table: str, number: int) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(f"{table} {number}\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="module")
+def writers(home: Settings) -> Iterator[list[Writer]]:
+    with ExitStack() as stack:
+        started = [Writer(kind, home, f"{kind}-{i}") for i, kind in enumerate(KINDS)]
+        for writer in started:
+            stack.enter_context(writer.process)
+        assert [writer.answer() for writer in started] == ["ready"] * len(KINDS)
+        yield started
+
+
+def test_no_version_and_no_row_is_lost(home: Settings, writers: list[Writer], soak: bool) -> None:
+    """Two JVMs, which replace the table's rows, and two processes of delta-rs, which append to them."""
+    rounds = 1000 if soak else 50
+    written: dict[int, tuple[Writer, int]] = {}
+    for number in range(1, rounds + 1):
+        for writer in writers:
+            writer.tell("bronze_a", number)
+        written |= {int(writer.answer()): (writer, number) for writer in writers}
+    newest = lake.latest(home, "hospital", "bronze_a")
+    first = newest.version + 1 - rounds * len(KINDS)  # the version that made the table may hold no row
+    assert first in (0, 1)
+    assert sorted(written) == list(range(first, newest.version + 1))
+    rows: set[tuple[str, int]] = set()
+    for version in range(first, newest.version + 1):
+        writer, number = written[version]
+        rows = {(writer.name, number)} | (set() if writer.replaces else rows)
+        held = lake.read(home, newest.model_copy(update={"version": version}))
+        assert held.num_rows == len(rows)
+        assert set(zip(held["file"].to_pylist(), held["line"].to_pylist(), strict=True)) == rows
+
+
+def test_nobody_commits_while_another_holds_the_lease(home: Settings, writers: list[Writer]) -> None:
+    """What the disk does not give: Spark looks for a commit's file and then renames to it, in two steps."""
+    for writer in writers:
+        writer.tell("bronze_b", 1)
+        writer.answer()
+    before = lake.latest(home, "hospital", "bronze_b").version
+    with locks.commit_lease(home, "hospital", "bronze_b"):
+        for writer in writers:
+            writer.tell("bronze_b", 2)
+        with pytest.raises(subprocess.TimeoutExpired):
+            writers[0].process.wait(5)
+        assert lake.latest(home, "hospital", "bronze_b").version == before
+    assert sorted(int(writer.answer()) for writer in writers) == [before + i for i in range(1, 5)]
