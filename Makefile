@@ -3,7 +3,7 @@ BIN := .venv/bin
 COMPILE := .tools/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --upgrade --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help python setup run test check format bench airflow airflow-env lock clean
+.PHONY: help python setup run test test-fast soak interop check format bench airflow airflow-env lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 24
@@ -20,6 +20,18 @@ run: setup ## take a synthetic hospital through the whole loop
 test: airflow-env ## run every test
 	@$(BIN)/pytest
 	@echo "make test: every test passed"
+
+test-fast: setup ## run the tests that start no JVM, no Ray and no server, in at most two minutes
+	@$(BIN)/pytest tests/unit
+	@echo "make test-fast: every unit test passed"
+
+soak: airflow-env ## run for hours what goes further then: thousands of cases, rounds and dozens of kills
+	@$(BIN)/pytest --soak -m soak -v --durations=0 --hypothesis-show-statistics
+	@echo "make soak: every case passed; how many, and how long each test took, stands above"
+
+interop: setup ## run what needs other people's tools, each in an environment of its own
+	@if [ -d tests/interop ]; then $(BIN)/pytest -v tests/interop && echo "make interop: every test passed"; \
+	else echo "make interop: nothing was run, for there is no test in tests/interop yet"; fi
 
 check: setup ## format, lint, types and layers, in seconds
 	@$(BIN)/ruff format --check --quiet --output-format concise .

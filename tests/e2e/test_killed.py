@@ -1,9 +1,11 @@
 """Killed with -9 at every commit point in turn and started again, the loop ends as an undisturbed one does."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from mediscale.core.settings import Settings
 from mediscale.pipeline import steps
 from mediscale.storage import calls, registry
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(7200), pytest.mark.soak]
 
 LOOP = Path(__file__).with_name("killed_loop.py")
 POINTS = ("shard_written", "delta_committed", "model_registered", "alias_moved")
@@ -30,25 +32,40 @@ def finish(process: "subprocess.Popen[bytes]") -> int:
     return process.returncode
 
 
+def kill_at_any_moment(home: Path) -> None:
+    """Three dozen times, of which the later ones may find the loop done."""
+    chance = random.Random(3)
+    for _ in range(36):
+        process = start(home)
+        time.sleep(chance.uniform(5, 40))
+        process.kill()
+        finish(process)
+
+
 @pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Settings]:
-    undisturbed, killed = tmp_path_factory.mktemp("undisturbed"), tmp_path_factory.mktemp("killed")
+def homes(tmp_path_factory: pytest.TempPathFactory, soak: bool) -> list[Settings]:
+    """The home of an undisturbed loop, and those of killed ones."""
+    undisturbed, *killed = (tmp_path_factory.mktemp(name) for name in ("undisturbed", "killed", "often"))
     beside = start(undisturbed)
     for point in POINTS:
-        assert finish(start(killed, point)) == -signal.SIGKILL, f"never came to {point}"
-    assert finish(start(killed)) == 0
+        assert finish(start(killed[0], point)) == -signal.SIGKILL, f"never came to {point}"
+    if soak:
+        kill_at_any_moment(killed[1])
+    else:
+        killed.pop()
+    assert [finish(start(home)) for home in killed] == [0] * len(killed)
     assert finish(beside) == 0
-    return Settings(home=undisturbed), Settings(home=killed)
+    return [Settings(home=home) for home in (undisturbed, *killed)]
 
 
-def test_every_table_holds_the_same_rows(homes: tuple[Settings, Settings]) -> None:
-    undisturbed, killed = (digests(settings) for settings in homes)
+def test_every_table_holds_the_same_rows(homes: list[Settings]) -> None:
+    undisturbed, *killed = (digests(settings) for settings in homes)
     assert "events" in undisturbed
     assert "training_set_mortality" in undisturbed
-    assert killed == undisturbed
+    assert killed == [undisturbed] * len(killed)
 
 
-def test_one_model_is_registered_and_staged_once(homes: tuple[Settings, Settings]) -> None:
+def test_one_model_is_registered_and_staged_once(homes: list[Settings]) -> None:
     for settings in homes:
         client = registry.client(settings)
         assert len(client.search_model_versions("name = 'synthetic-mortality'")) == 1

@@ -26,11 +26,15 @@ pytestmark = pytest.mark.timeout(3000)
 ORCHESTRATE = (
     "import sys; from mediscale.cli import orchestrators as runners; from mediscale.core.settings import Settings\n"
     "from mediscale.pipeline.runtime_inputs import Source\n"
-    "config = {'risk_model': {'rounds': 60}, 'note_model': {'epochs': 1}, 'promotion': {'aim': 'production'}}\n"
+    "config = {'risk_model': {'rounds': 60}, 'promotion': {'aim': 'production'}, 'note_model': "
+    "{'epochs': 1, 'most_stays': 100, 'window': 32, 'most_windows': 1, 'threads': 1}}\n"
     "runners.orchestrate(sys.argv[1], Settings(), Source(size='tiny'), config, sys.argv[1] + '-1')"
 )
-CONFIG = ["--set", "risk_model.rounds=60", "--set", "note_model.epochs=1"]
-"""The same, as a person types it."""
+CONFIG = [
+    *("--set", "risk_model.rounds=60", "--set", "note_model.epochs=1", "--set", "note_model.most_stays=100"),
+    *("--set", "note_model.window=32", "--set", "note_model.most_windows=1", "--set", "note_model.threads=1"),
+]
+"""The same, as a person types it: notes are read, but no longer than a comparison of the runners needs."""
 PLACES = {"table_id", "uri", "evidence", "evidence_digest"}
 """Named by the home that they lie in. A model's digest is not: equal models have equal digests."""
 CLOCK = {"moved_at", "sequence"}

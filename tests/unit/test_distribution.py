@@ -1,10 +1,7 @@
-"""What is shipped, what is installed beside it, what the locks may hold, and what stays out of the server."""
+"""What is shipped, what is installed beside it, and what the locks may hold."""
 
 import re
-import subprocess
-import sys
 import tomllib
-import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -65,32 +62,9 @@ def test_each_jar_of_spark_has_a_digest() -> None:
     assert all(re.fullmatch(r"[0-9a-f]{64}  [\w.-]+\.jar", line) for line in lines)
 
 
-def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    files = zipfile.ZipFile(wheel).namelist()
-    assert "data_pipeline/ingest/sources/mimic_iv.yaml" in files
-    assert {name.split("/")[0] for name in files if ".dist-info/" not in name} == set(PACKAGES)
-
-
 def test_every_folder_of_mediscale_has_a_layer() -> None:
     (contract,) = (one for one in PROJECT["tool"]["importlinter"]["contracts"] if one["type"] == "layers")
     placed = set(re.findall(r"[\w.]+", " ".join(contract["layers"])))
     folders = {f"mediscale.{folder.parent.name}" for folder in (ROOT / "mediscale").glob("*/__init__.py")}
     assert folders <= placed
     assert {file.name for file in (ROOT / "mediscale").glob("*.py")} == {"__init__.py", "__main__.py"}
-
-
-def test_the_server_imports_nothing_that_its_image_does_not_have() -> None:
-    heavy = (
-        "{'pyspark', 'mlflow', 'ray', 'torch', 'xgboost', 'shap', 'pandas', 'polars', 'scipy', 'training'}"
-    )
-    modules = ", ".join(f"serving.{module.stem}" for module in sorted((ROOT / "serving").glob("*.py")))
-    look = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))".replace(
-        "serving.__init__", "serving"
-    )
-    imported = subprocess.run(
-        [sys.executable, "-c", look], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    assert imported.stdout == "[]\n"

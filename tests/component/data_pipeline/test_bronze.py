@@ -13,7 +13,7 @@ from mediscale.core.settings import Settings
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
-    from tests.unit.data_pipeline.conftest import Hospital
+    from fixtures.drawn_hospitals import Hospital
 
 
 def land(folder: Path, settings: Settings, digest: str = "") -> bronze.Result:

@@ -10,7 +10,7 @@ from mediscale.core.errors import QualityError
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
-    from tests.unit.data_pipeline.conftest import Hospital
+    from fixtures.drawn_hospitals import Hospital
 
 
 def test_each_unusable_laboratory_row_is_in_quarantine_for_its_reason(iii: "Hospital") -> None:

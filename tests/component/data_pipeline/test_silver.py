@@ -10,7 +10,7 @@ from mediscale.core import tables
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
-    from tests.unit.data_pipeline.conftest import Hospital
+    from fixtures.drawn_hospitals import Hospital
 
 SODIUM, CREATININE, TEMPERATURE = "LOINC//2951-2", "LOINC//2160-0", "LOINC//8310-5"
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.features import kernel
@@ -400,7 +400,6 @@ def everyone(hours: int) -> pa.Table:
     return pa.concat_tables([asking(subject, ADMITTED + dt.timedelta(hours=hours)) for subject in (1, 2, 3)])
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(assertion, max_size=40), st.integers(1, 40), st.sampled_from(TASKS))
 def test_what_becomes_known_after_t_never_changes_the_row(
     assertions: list[dict[str, Any]], hours: int, task: TaskName
@@ -414,7 +413,6 @@ def test_what_becomes_known_after_t_never_changes_the_row(
     )
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.lists(assertion, max_size=40),
     st.integers(1, 40),
@@ -433,7 +431,6 @@ def test_order_of_rows_does_not_matter_to_the_last_bit(
     )
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(assertion, max_size=40), st.integers(1, 40), st.sampled_from(TASKS))
 def test_one_patient_at_the_request_has_the_bits_of_the_batch(
     assertions: list[dict[str, Any]], hours: int, task: TaskName
@@ -464,7 +461,6 @@ def by_definition(
     return [((at - a["time"]).total_seconds() / 3600, a["numeric_value"]) for a in visible]
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(assertion, max_size=40), st.integers(1, 40))
 def test_statistics_are_those_of_the_definition(assertions: list[dict[str, Any]], hours: int) -> None:
     drawn, at = as_events(assertions), ADMITTED + dt.timedelta(hours=hours)
@@ -487,7 +483,6 @@ def test_statistics_are_those_of_the_definition(assertions: list[dict[str, Any]]
         assert least == min(late) if late else math.isnan(least)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 20), st.floats(0, 300, width=32)), min_size=2, max_size=12))
 def test_trend_is_the_least_squares_slope(points: list[tuple[int, float]]) -> None:
     drawn = as_events(

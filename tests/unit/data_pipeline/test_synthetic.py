@@ -1,10 +1,7 @@
-"""The synthetic hospital: its shape, its dirt, its truth, and that a killed run leaves nothing behind."""
+"""The synthetic hospital: its shape, its dirt, and its truth."""
 
 import gzip
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -172,31 +169,6 @@ def test_an_extract_that_is_not_this_calls_is_made_anew(tmp_path: Path, harm: st
         (folder / synthetic.FINISHED).unlink()
     _, repaired = run(tmp_path, key="another-key" if harm == "other code" else KEY)
     assert repaired == whole
-
-
-def test_a_killed_run_leaves_no_extract_and_the_next_one_is_whole(tmp_path: Path) -> None:
-    home = tmp_path / "killed"
-    code = f"""
-import os, signal
-from pathlib import Path
-from data_pipeline import synthetic
-from mediscale.core.settings import Settings
-
-append = synthetic._append
-
-def append_and_die(streams, fresh, name, table):
-    append(streams, fresh, name, table)
-    if name == "icu/chartevents":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-synthetic._append = append_and_die
-synthetic.run(synthetic.Params(size="tiny", seed=3), Settings(home=Path({str(home)!r})), {KEY!r})
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(synthetic.__file__).parents[1], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert {path.suffix for path in (home / "extracts").iterdir()} == {".partial"}
-    assert run(home)[1] == run(tmp_path / "undisturbed")[1]
-    assert not list((home / "extracts").glob(".*"))
 
 
 def test_event_rates(cohort: tuple[Visits, pl.DataFrame, pl.DataFrame]) -> None:

@@ -1,11 +1,5 @@
 import asyncio
-import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +11,7 @@ from mediscale.core.errors import BusyError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.storage import lake
-from serving.prediction_log import Prediction, PredictionLog, flush_left_behind
+from serving.prediction_log import Prediction, PredictionLog
 
 DATASET = "synthetic"
 
@@ -143,75 +137,6 @@ def test_numbers_go_on_after_what_delta_holds_when_an_old_file_comes_back(settin
     assert log.flush() == 1
     log.close()
     assert [row["prediction_id"] for row in delta_rows(settings)] == ["a", "b", "c"]
-
-
-_WORKER = """
-import asyncio, os, signal, sys
-from datetime import datetime
-from pathlib import Path
-import numpy as np
-from mediscale.storage import lake
-from mediscale.core.settings import Settings
-from serving.prediction_log import Prediction, PredictionLog
-
-def prediction(name):
-    return Prediction(name, datetime(2026, 1, 1), "mortality", "synthetic-mortality", 3, 0.25, np.zeros(3))
-
-settings = Settings(home=Path(sys.argv[1]))
-log = PredictionLog(settings, "synthetic")
-if sys.argv[2] == "dies-after-delta":
-    real = lake.append
-    def append(*args, **kwargs):
-        real(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
-    lake.append = append
-    asyncio.run(log.append([prediction("a"), prediction("b")]))
-    log.flush()
-number = 0
-while True:
-    name = f"{os.getpid()}-{number}"
-    asyncio.run(log.append([prediction(name)]))
-    print(name, flush=True)
-    number += 1
-    if number % 7 == 0:
-        log.flush()
-"""
-
-
-def worker(settings: Settings, mode: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", _WORKER, str(settings.home), mode]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def test_killed_between_delta_and_the_local_delete_nothing_is_there_twice(settings: Settings) -> None:
-    process = worker(settings, "dies-after-delta")
-    assert process.wait(300) == -signal.SIGKILL
-    process.communicate()
-    log = PredictionLog(settings, DATASET)
-    assert log.backlog() == 2
-    asyncio.run(log.append([prediction("c")]))
-    assert log.flush() == 1
-    log.close()
-    assert [row["prediction_id"] for row in delta_rows(settings)] == ["a", "b", "c"]
-
-
-def test_killed_at_any_moment_every_answered_prediction_is_in_delta_once(settings: Settings) -> None:
-    chance = random.Random(3)
-    answered: list[str] = []
-    for _ in range(3):
-        process = worker(settings, "loops")
-        assert process.stdout
-        answered.append(process.stdout.readline().strip())
-        time.sleep(chance.uniform(0.05, 0.5))
-        os.kill(process.pid, signal.SIGKILL)
-        answered += process.communicate()[0].split()
-    flush_left_behind(settings, DATASET)
-    rows = delta_rows(settings)
-    logged = [row["prediction_id"] for row in rows]
-    assert len(set(logged)) == len(logged)
-    assert set(answered) <= set(logged)
-    assert len({row["worker"] for row in rows}) == 1
-    assert not file_of(settings).with_suffix(".lock").read_text()
 
 
 def test_a_named_log_gives_the_same_numbers_again_and_no_id_twice(settings: Settings) -> None:

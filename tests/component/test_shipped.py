@@ -1,0 +1,35 @@
+"""What a wheel that is really built holds, and what a server that really starts imports."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+    "packages"
+]
+
+
+def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    files = zipfile.ZipFile(wheel).namelist()
+    assert "data_pipeline/ingest/sources/mimic_iv.yaml" in files
+    assert {name.split("/")[0] for name in files if ".dist-info/" not in name} == set(PACKAGES)
+
+
+def test_the_server_imports_nothing_that_its_image_does_not_have() -> None:
+    heavy = (
+        "{'pyspark', 'mlflow', 'ray', 'torch', 'xgboost', 'shap', 'pandas', 'polars', 'scipy', 'training'}"
+    )
+    modules = ", ".join(f"serving.{module.stem}" for module in sorted((ROOT / "serving").glob("*.py")))
+    look = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))".replace(
+        "serving.__init__", "serving"
+    )
+    imported = subprocess.run(
+        [sys.executable, "-c", look], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert imported.stdout == "[]\n"
