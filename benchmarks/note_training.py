@@ -84,7 +84,8 @@ def ours(notes: list[list[Tokens]]) -> float:
     times = np.zeros(n, "datetime64[us]")
     rows = Examples(np.arange(n), times, outcomes(n), np.zeros((n, 0), np.float32), {}, times)
     nothing = TableRef(dataset="", table="", table_id="", version=0)
-    recipe = Recipe(epochs=1, patience=1, learning_rate=2e-4, batch_tokens=4096, accumulate=1, most_stays=n,
+    recipe = Recipe(epochs=1, patience=1, learning_rate=2e-4, batch_tokens=4096, gradient_accumulation_steps=1,
+                    max_examples_per_epoch=n,
                     checkpoint_every=10**6, threads=torch.get_num_threads(), seed=0)  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         job = Job(home="", lake="", task="mortality", training_set=nothing, note_tokens=nothing,

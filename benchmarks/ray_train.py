@@ -61,7 +61,7 @@ def plain(settings: Settings, job: xgboost_training.Job) -> None:
     train, tuning = (
         training_examples.load(settings, job.training_set, split, NAMES) for split in ("train", "tuning")
     )
-    xgboost_training.grow(train, tuning, job.task, job.recipe)
+    xgboost_training.train(train, tuning, job.task, job.recipe)
 
 
 def measured(work: Callable[[], object]) -> tuple[float, float, int]:

@@ -39,19 +39,19 @@ def cross_fit(booster: "xgboost.Booster", tuning: "Examples") -> CrossFit:
     """Chooses the number of rounds by log loss, for all rows and for each half of the patients."""
     grown = booster.num_boosted_rounds()
     rounds = np.array([*range(_STEP, grown, _STEP), grown])
-    staged = np.array([margins(booster, tuning.inputs, int(k)) for k in rounds])
-    best, crossed = cross_chosen(staged, tuning)
+    logits_by_stage = np.array([margins(booster, tuning.inputs, int(k)) for k in rounds])
+    best, crossed = cross_chosen(logits_by_stage, tuning)
     return CrossFit(rounds=int(rounds[best]), margins=crossed)
 
 
-def cross_chosen(staged: Floats, tuning: "Examples") -> tuple[int, Floats]:
-    """Of the stages of a fit, whose margins are ``staged`` (k, n), the one of the lowest log loss; and the margins (n)
-    of the stage that the other half of the patients would have chosen."""
-    risks = metrics.sigmoid(staged)
+def cross_chosen(logits_by_stage: Floats, tuning: "Examples") -> tuple[int, Floats]:
+    """Of the stages of a fit, whose margins are ``logits_by_stage`` (k, n), the one of the lowest log loss; and the
+    margins (n) of the stage that the other half of the patients would have chosen."""
+    risks = metrics.sigmoid(logits_by_stage)
     half = halves(tuning)
     everyone = np.ones(len(tuning))
     chosen = np.array([_best(risks, tuning.outcomes, everyone - side) for side in (half, 1 - half)])
-    return _best(risks, tuning.outcomes, everyone), staged[chosen[1 - half], np.arange(len(tuning))]
+    return _best(risks, tuning.outcomes, everyone), logits_by_stage[chosen[1 - half], np.arange(len(tuning))]
 
 
 def halves(rows: "Examples") -> NDArray[np.int64]:

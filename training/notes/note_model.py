@@ -41,7 +41,7 @@ RECIPES: dict[str, dict[str, int | float]] = {
         "most_windows": 16,
         "epochs": 3,
         "learning_rate": 2e-5,
-        "most_stays": 20_000,
+        "max_examples_per_epoch": 20_000,
     }
 }
 """What an encoder is trained with where that is not ``Params``' default; callers resolve it. Clinical BERT: all of its
@@ -76,8 +76,8 @@ class Params(Frozen):
     patience: int = Field(1, ge=1)
     learning_rate: float = Field(2e-4, gt=0)
     batch_tokens: int = Field(4096, ge=512)
-    accumulate: int = Field(1, ge=1)
-    most_stays: int = Field(1200, ge=1)
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    max_examples_per_epoch: int = Field(1200, ge=1)
     checkpoint_every: int = Field(20, ge=1)
     workers: int = Field(1, ge=1)
     threads: int = Field(2, ge=1)
@@ -143,7 +143,7 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
     note_network.config(files, job.shape)  # refused here, and not by a worker after all the rest
     fitted = note_training.on_ray(settings, job, params.workers, key)
     network = note_training.weighted(note_network.build(files, job.shape), fitted.weights)
-    _, crossed = calibration.cross_chosen(fitted.staged, tuning.rows)
+    _, crossed = calibration.cross_chosen(fitted.logits_by_epoch, tuning.rows)
     platt = calibration.platt(crossed, tuning.rows.outcomes)
     risk = calibration.risks(crossed, platt)
     spec = NoteSpec(

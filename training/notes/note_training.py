@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from training.notes.note_examples import Stays
 
-_HEAD = 20
+HEAD_LR_MULTIPLIER = 20
 """The head, which begins from nothing, learns that much faster than the encoder."""
 _WARM_UP = 0.1
 """Share of the steps over which the learning rate rises."""
@@ -51,9 +51,9 @@ class Recipe(Frozen):
     learning_rate: float
     batch_tokens: int
     """Padded tokens in a batch."""
-    accumulate: int
+    gradient_accumulation_steps: int
     """Batches in a step of the optimizer."""
-    most_stays: int
+    max_examples_per_epoch: int
     """Training stays per epoch, weighted to stand for all."""
     checkpoint_every: int
     """Steps of the optimizer between checkpoints."""
@@ -92,7 +92,7 @@ class Fitted:
     """What a fit leaves: the trained tensors of the best epoch, and per epoch the margins of the tuning stays."""
 
     weights: "dict[str, torch.Tensor]"
-    staged: Floats
+    logits_by_epoch: Floats
     """(epochs, n)"""
     state: State
     cpu_seconds: float
@@ -109,7 +109,7 @@ def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
         from ray.train.torch import TorchTrainer
 
         trainer = TorchTrainer(
-            work,
+            train_loop_per_worker,
             train_loop_config=job.model_dump(mode="json"),
             **session.configuration(torch.cuda.is_available()),
         )
@@ -117,7 +117,7 @@ def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
     return Fitted(**answer)
 
 
-def work(config: dict[str, Any]) -> dict[str, Any]:
+def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
     """One worker of Ray Train; every worker's answer is the same."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch
@@ -134,7 +134,7 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     fitted = fit.run(learned, tuning, train.report)
     return {
         "weights": fitted.weights,
-        "staged": fitted.staged,
+        "logits_by_epoch": fitted.logits_by_epoch,
         "state": fitted.state,
         "cpu_seconds": fitted.cpu_seconds,
     }
@@ -177,7 +177,7 @@ def check(train: "Stays", recipe: Recipe, workers: int) -> None:
     Raises:
         UsageError: there are fewer batches than workers.
     """
-    chosen, _ = sample(train, recipe.most_stays, recipe.seed)
+    chosen, _ = sample(train, recipe.max_examples_per_epoch, recipe.seed)
     for epoch in range(recipe.epochs):
         batches(train, chosen, recipe, epoch, workers)
 
@@ -205,19 +205,20 @@ class Fit:
         head = [p for name, p in self._trained.items() if "bert." not in name]
         rate = job.recipe.learning_rate
         groups = [
-            {"params": part, "lr": lr, "top": lr} for part, lr in ((encoder, rate), (head, _HEAD * rate))
+            {"params": part, "lr": lr, "top": lr}
+            for part, lr in ((encoder, rate), (head, HEAD_LR_MULTIPLIER * rate))
         ]
         self._optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
         self._checkpoints = Checkpoints(Path(job.checkpoints))
         self._best: dict[str, torch.Tensor] = {}
-        self._staged: list[Floats] = []
+        self._logits_by_epoch: list[Floats] = []
 
     def run(self, train: "Stays", tuning: "Stays", report: Any) -> Fitted:
         """All epochs, from the last checkpoint if there is one. ``report`` hears each epoch's losses."""
         started = time.process_time()
         state = self._resume()
         recipe = self._job.recipe
-        chosen, weights = sample(train, recipe.most_stays, recipe.seed)
+        chosen, weights = sample(train, recipe.max_examples_per_epoch, recipe.seed)
         while state.epoch < recipe.epochs and state.epoch - 1 - state.best_epoch < recipe.patience:
             state = self._epoch(state, train, chosen, weights)
             state = self._judge(state, tuning)
@@ -229,7 +230,7 @@ class Fit:
                     "log_loss_tuning": state.tuning_losses[-1],
                 }
             )
-        return Fitted(self._best, np.array(self._staged), state, time.process_time() - started)
+        return Fitted(self._best, np.array(self._logits_by_epoch), state, time.process_time() - started)
 
     def _epoch(self, state: State, train: "Stays", chosen: NDArray[np.int64], weights: Floats) -> State:
         recipe, lengths = self._job.recipe, train.lengths()[chosen]
@@ -250,7 +251,7 @@ class Fit:
             state = state.model_copy(
                 update={"batch": i + 1, "tokens": state.tokens + real, "padded": state.padded + padded}
             )
-            if (i + 1) % (recipe.accumulate * self._part[1]) == 0 or i + 1 == len(groups):
+            if (i + 1) % (recipe.gradient_accumulation_steps * self._part[1]) == 0 or i + 1 == len(groups):
                 state = self._step(state, total)
         mean = state.loss / state.weight
         return state.model_copy(
@@ -265,7 +266,7 @@ class Fit:
         torch.manual_seed(int(drawn[0]))
 
     def _steps(self, batches: int) -> int:
-        return -(-batches // (self._job.recipe.accumulate * self._part[1]))
+        return -(-batches // (self._job.recipe.gradient_accumulation_steps * self._part[1]))
 
     def _learn(self, pieces: Sequence[Any], outcomes: Floats, weights: Floats, mean_weight: float) -> float:
         """Adds a batch's gradient; returns its weighted loss, summed."""
@@ -278,7 +279,7 @@ class Fit:
             torch.as_tensor(v, dtype=torch.float32, device=self._device) for v in (outcomes, weights)
         )
         losses = torch.nn.functional.binary_cross_entropy_with_logits(margin, truth, weight, reduction="sum")
-        (losses / (len(outcomes) * mean_weight * self._job.recipe.accumulate)).backward()
+        (losses / (len(outcomes) * mean_weight * self._job.recipe.gradient_accumulation_steps)).backward()
         return float(losses.detach())
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -308,7 +309,7 @@ class Fit:
     def _judge(self, state: State, tuning: "Stays") -> State:
         """The epoch's end: its margins on the tuning stays, and its weights if they are the best so far."""
         margin = self.margins(tuning)
-        self._staged.append(margin)
+        self._logits_by_epoch.append(margin)
         risk = metrics.sigmoid(margin)
         loss = float(metrics.log_loss(tuning.rows.outcomes, risk, metrics.unweighted(risk))[0])
         if not state.tuning_losses or loss < min(state.tuning_losses):
@@ -339,7 +340,7 @@ class Fit:
         for name, p in self._trained.items():
             for part, value in self._optimizer.state.get(p, {}).items():
                 tensors[f"optimizer/{part}/{name}"] = value.detach().cpu().contiguous()
-        tensors["staged"] = torch.as_tensor(np.array(self._staged))
+        tensors["logits_by_epoch"] = torch.as_tensor(np.array(self._logits_by_epoch))
         self._checkpoints.save(state, tensors)
 
     def _resume(self) -> State:
@@ -366,7 +367,7 @@ class Fit:
         self._best = {
             key.removeprefix("best/"): value for key, value in tensors.items() if key.startswith("best/")
         }
-        self._staged = list(tensors["staged"].numpy())
+        self._logits_by_epoch = list(tensors["logits_by_epoch"].numpy())
         return state
 
 

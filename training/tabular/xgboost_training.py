@@ -62,8 +62,8 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def grow(
-    train: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe
+def train(
+    training: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe
 ) -> "tuple[xgboost.Booster, dict[str, list[float]]]":
     """The booster with every round grown, and the log loss per round on both splits."""
     import numpy as np
@@ -72,11 +72,11 @@ def grow(
     from training.tabular import request_dropout
 
     names = list(kernel.names(task))
-    requests = request_dropout.as_requests(train.inputs, task, np.random.default_rng(recipe.seed))
-    weights = np.repeat([1 - request_dropout.SHARE, request_dropout.SHARE], len(train))
+    requests = request_dropout.as_requests(training.inputs, task, np.random.default_rng(recipe.seed))
+    weights = np.repeat([1 - request_dropout.SHARE, request_dropout.SHARE], len(training))
     rows = xgboost.QuantileDMatrix(
-        np.vstack([train.inputs, requests]),
-        np.tile(train.outcomes, 2),
+        np.vstack([training.inputs, requests]),
+        np.tile(training.outcomes, 2),
         weight=weights,
         feature_names=names,
         max_bin=64,
@@ -96,17 +96,17 @@ def grow(
     return booster, {f"log_loss_{split}": losses["logloss"] for split, losses in record.items()}
 
 
-def work(config: dict[str, Any]) -> dict[str, Any]:
+def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
     """One worker of Ray Train; the first one's answer is the run's: the trees as UBJ, and their curves."""
-    from ray import train
+    from ray.train import get_context
 
     from training import training_examples
 
     job = Job.model_validate(config)
     settings = Settings(home=Path(job.home), lake=job.lake)
-    context, names = train.get_context(), kernel.names(job.task)
+    context, names = get_context(), kernel.names(job.task)
     part = (context.get_world_rank(), context.get_world_size())
-    booster, curves = grow(
+    booster, curves = train(
         training_examples.load(settings, job.training_set, "train", names, part),
         training_examples.load(settings, job.training_set, "tuning", names),
         job.task,
@@ -129,7 +129,7 @@ def on_ray(
         from ray.train.xgboost import XGBoostTrainer
 
         trainer = XGBoostTrainer(
-            work, train_loop_config=job.model_dump(mode="json"), **session.configuration()
+            train_loop_per_worker, train_loop_config=job.model_dump(mode="json"), **session.configuration()
         )
         grown = trainer.fit().return_value
     booster = xgboost.Booster({"nthread": job.recipe.threads}, model_file=bytearray(grown["model"]))

@@ -128,7 +128,8 @@ def fit(encoder: Path, folder: Path, checkpoint_every: int = 2, rank: int = 0, w
     import torch
 
     nowhere = TableRef(dataset="h", table="t", table_id="", version=0)
-    recipe = Recipe(epochs=2, patience=2, learning_rate=5e-3, batch_tokens=256, accumulate=2, most_stays=100,
+    recipe = Recipe(epochs=2, patience=2, learning_rate=5e-3, batch_tokens=256, gradient_accumulation_steps=2,
+                    max_examples_per_epoch=100,
                     checkpoint_every=checkpoint_every, threads=1, seed=0)  # fmt: skip
     job = Job(home="", lake="", task="mortality", training_set=nowhere, note_tokens=nowhere,
               tokenizer="x", encoder=str(encoder), special=Special(start=1, end=2, padding=0), window=18,
@@ -158,7 +159,7 @@ def killed(fit: Fit, method: str, call: int, train: Stays, tuning: Stays) -> Non
 
 
 def same(found: Fitted, expected: Fitted) -> bool:
-    return found.state == expected.state and np.array_equal(found.staged, expected.staged)
+    return found.state == expected.state and np.array_equal(found.logits_by_epoch, expected.logits_by_epoch)
 
 
 @pytest.mark.parametrize("checkpoint_every", [1, 2])

@@ -186,9 +186,9 @@ def test_same_rows_and_seed_give_the_same_trees(world) -> None:
     }
     recipe = xgboost_training.Recipe(rounds=10, patience=10, depth=3, learning_rate=0.3, threads=1, seed=4)
     once, again = (
-        xgboost_training.grow(rows["train"], rows["tuning"], "mortality", recipe)[0] for _ in range(2)
+        xgboost_training.train(rows["train"], rows["tuning"], "mortality", recipe)[0] for _ in range(2)
     )
-    other, _ = xgboost_training.grow(
+    other, _ = xgboost_training.train(
         rows["train"], rows["tuning"], "mortality", recipe.model_copy(update={"seed": 5})
     )
     assert once.save_raw("ubj") == again.save_raw("ubj") != other.save_raw("ubj")

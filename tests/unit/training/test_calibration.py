@@ -28,7 +28,7 @@ def _examples(n: int, seed: int, shift: int = 18) -> Examples:
 @pytest.fixture(scope="module")
 def grown() -> tuple[xgboost.Booster, Examples]:
     tuning = _examples(300, seed=1)
-    booster, _ = xgboost_training.grow(_examples(600, seed=0), tuning, "mortality", RECIPE)
+    booster, _ = xgboost_training.train(_examples(600, seed=0), tuning, "mortality", RECIPE)
     return booster, tuning
 
 
