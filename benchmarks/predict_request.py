@@ -196,7 +196,7 @@ def read_notes(table: Path, folder: Path) -> None:
                      calibration=CALIBRATION, thresholds={},
                      known_texts=(KnownText(text="", margin=margin),))  # fmt: skip
     spec = PredictorSpec.model_validate_json((table / "predictor.json").read_bytes())
-    together = Combination(table=1, notes=1, usual=0, intercept=0, thresholds={})
+    together = Combination(table=1, notes=1, reference_mean=0, intercept=0, thresholds={})
     shutil.copytree(table, folder)
     (folder / "predictor.json").write_text(canonical(spec.model_copy(update={"notes": together})))
     (folder / "notes").mkdir()

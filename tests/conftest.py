@@ -151,7 +151,9 @@ WORDS = [
     ".",
     "quillfeather",
 ]
-TOGETHER = Combination(table=0.8, notes=0.7, usual=-1.0, intercept=0.2, thresholds={"clinical": 0.12})
+TOGETHER = Combination(
+    table=0.8, notes=0.7, reference_mean=-1.0, intercept=0.2, thresholds={"clinical": 0.12}
+)
 
 
 def _note_files() -> dict[str, bytes]:

@@ -166,10 +166,14 @@ def _fitted(answers: Answers) -> Combination:
     """Logistic regression by penalised likelihood: with few rows it stays near the table model alone."""
     from scipy.optimize import minimize
 
-    usual = float(answers.notes.mean()) if len(answers) else 0.0  # a half of few patients may be empty
+    reference_mean = (
+        float(answers.notes.mean()) if len(answers) else 0.0
+    )  # a half of few patients may be empty
 
     def combination(x: Floats) -> Combination:
-        return Combination(table=1 + x[0], notes=x[1], usual=usual, intercept=x[2], thresholds={})
+        return Combination(
+            table=1 + x[0], notes=x[1], reference_mean=reference_mean, intercept=x[2], thresholds={}
+        )
 
     def loss(x: Floats) -> float:
         log_odds = combination(x).log_odds(answers.table, answers.notes)

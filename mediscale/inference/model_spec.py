@@ -36,13 +36,15 @@ class Calibration(Frozen):
 
 
 class Combination(Frozen):
-    """How a version answers when a note was read beside the values: in log-odds,
-    ``table * t + notes * (n - usual) + intercept``, where t is the table model's calibrated answer and n the note
-    model's. Its files lie beside the trees, in the folder ``NOTES_FOLDER``."""
+    """How a version answers when a note was read beside the values.
+
+    The log-odds are ``table * t + notes * (n - reference_mean) + intercept``, where t is the table model's calibrated
+    answer and n the note model's, whose files lie beside the trees in the folder ``NOTES_FOLDER``.
+    """
 
     table: float
     notes: float
-    usual: float
+    reference_mean: float
     """The note model's mean answer on the tuning split: what its contribution is measured from."""
     intercept: float
     thresholds: dict[str, float]
@@ -50,7 +52,7 @@ class Combination(Frozen):
 
     def log_odds(self, table: Number, notes: Number) -> Number:
         """Of the combined risk, from both models' calibrated answers in log-odds."""
-        return self.table * table + self.notes * (notes - self.usual) + self.intercept
+        return self.table * table + self.notes * (notes - self.reference_mean) + self.intercept
 
 
 class KnownAnswer(Frozen):

@@ -63,14 +63,14 @@ class Predictor:
             return Scored(_sigmoid(table), table, calibration.slope * contributions, self.spec.baseline_risk)
         together = self.spec.notes
         notes = self.reader.spec.calibration.log_odds(note_margin)
-        usual = calibration.log_odds(self.trees.bias)
+        expected = calibration.log_odds(self.trees.bias)
         log_odds = together.log_odds(table, notes)
         return Scored(
             risk=_sigmoid(log_odds),
             log_odds=log_odds,
             contributions=together.table * calibration.slope * contributions,
-            baseline=_sigmoid(together.log_odds(usual, together.usual)),
-            notes=together.notes * (notes - together.usual),
+            baseline=_sigmoid(together.log_odds(expected, together.reference_mean)),
+            notes=together.notes * (notes - together.reference_mean),
         )
 
     def score_rows(self, rows: NDArray[np.floating], note_margins: Floats | None = None) -> Iterator[Scored]:

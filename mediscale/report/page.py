@@ -215,8 +215,8 @@ def _figures(decided: Decided) -> Iterator[tuple[str, str, str]]:
 def _at_the_threshold(alarms: "Alarms") -> tuple[str, str, str]:
     return (
         f"Acting at a risk of {labels.percent(alarms.threshold)} finds",
-        share(alarms.found),
-        f"of the outcomes; {share(alarms.flagged)} of all stays are flagged, and {share(alarms.right)} of the flagged "
+        share(alarms.sensitivity),
+        f"of the outcomes; {share(alarms.flag_rate)} of all stays are flagged, and {share(alarms.ppv)} of the flagged "
         "have the outcome.",
     )
 

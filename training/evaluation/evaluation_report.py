@@ -68,12 +68,12 @@ class Alarms(Frozen):
     """What acting above one threshold means on the ward."""
 
     threshold: float
-    flagged: Estimate
-    """Share of all stays."""
-    found: Estimate
-    """Share of the stays with the outcome: sensitivity."""
-    right: Estimate
-    """Share of the flagged that have the outcome: positive predictive value."""
+    flag_rate: Estimate
+    """Share of all stays that are flagged."""
+    sensitivity: Estimate
+    """Share of the stays with the outcome that are flagged."""
+    ppv: Estimate
+    """Positive predictive value: share of the flagged that have the outcome."""
 
 
 class CurvePoint(Frozen):

@@ -94,8 +94,8 @@ class Performance:
 
     def _alarms(self, threshold: float) -> Alarms:
         rows = curves.alarms(self.rows.outcomes, self.risk, threshold)
-        flagged, found, right = self.resamples.shares(*rows)
-        return Alarms(threshold=threshold, flagged=flagged, found=found, right=right)
+        flag_rate, sensitivity, ppv = self.resamples.shares(*rows)
+        return Alarms(threshold=threshold, flag_rate=flag_rate, sensitivity=sensitivity, ppv=ppv)
 
     def _curve(self, curve: curves.Curve, grid: Floats, risk: Floats) -> Curve:
         found = self.resamples.estimates(lambda w: curve(self.rows.outcomes, risk, w))

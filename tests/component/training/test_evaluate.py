@@ -45,7 +45,7 @@ def test_every_part_is_there(judged) -> None:
     assert all(0 < point.y.low <= point.y.value <= point.y.high < 1 for point in judged.curves.roc[5:20])
     assert [len(b.roc) for b in judged.baselines] == [51, 51]
     assert [a.threshold for a in judged.alarms] == [0.05, 0.1, 0.2]
-    assert judged.alarms[0].flagged.value > judged.alarms[1].flagged.value
+    assert judged.alarms[0].flag_rate.value > judged.alarms[1].flag_rate.value
     assert [b.threshold for b in judged.net_benefit] == [0.05, 0.1, 0.2]
     assert {g.attribute for g in judged.subgroups} == {"sex", "age_band", "ethnicity"}
     assert [len(p.inputs) for p in judged.plain_inputs] == [2, 7]
