@@ -49,7 +49,9 @@ def window(rows: int, seed: int) -> Sample:
 def ours(now: Sample, before: Sample) -> dict[str, Judged]:
     pair = comparison.Comparison(NAMES, now, before)
     generator = np.random.default_rng(0)
-    [calibrated] = comparison.calibrate([pair], false_alarms=0.05, draws=400, generator=generator)
+    [calibrated] = comparison.calibrate(
+        [pair], family_wise_error_rate=0.05, n_resamples=400, generator=generator
+    )
     return judge(dict(calibrated.columns()), generator).columns
 
 

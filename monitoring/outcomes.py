@@ -22,7 +22,7 @@ from training.evaluation.evaluation_report import Estimate
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LEAST_PER_CLASS = 10
+MIN_EVENTS_PER_CLASS = 10
 """Outcomes that happened, and that did not, below which nothing is estimated."""
 _RESAMPLES = 500
 _RIPE = 0.95
@@ -58,7 +58,7 @@ def measure(
     matured = _joined(settings, predictions, labels, question, as_of)
     outcome = np.asarray(matured["boolean_value"].to_numpy(zero_copy_only=False), dtype=np.float64)
     events = int(outcome.sum())
-    if min(events, len(outcome) - events) < LEAST_PER_CLASS:
+    if min(events, len(outcome) - events) < MIN_EVENTS_PER_CLASS:
         return Performance(n=len(outcome), events=events)
     risk = np.asarray(matured["risk"].to_numpy(), dtype=np.float64)
     drawn = Resamples(np.asarray(matured["subject_id"].to_numpy(), dtype=np.int64), _RESAMPLES, seed=0)

@@ -78,7 +78,7 @@ class Calibrated:
             yield self.comparison.names[i] + MISSING, Column(gone, going, threshold)
 
 
-def monitored(spec: PredictorSpec, most: int) -> tuple[str, ...]:
+def monitored_features(spec: PredictorSpec, most: int) -> tuple[str, ...]:
     """The inputs to watch, most important first: one for each measurement, among those that a request's plain value
     fills where there are such, so that both kinds of questions are watched by the same columns."""
     plain = {spec.features[i] for name in spec.plain_inputs for i in request_dropout.filled(spec.task, name)}
@@ -103,7 +103,7 @@ def compare(
 ) -> Comparison:
     """``values`` has the window's rows and ``usual`` the reference's, in the columns ``names``."""
     alone = -1 - np.arange(len(window))  # nobody knows whether two requests by values are about one patient
-    patients = np.where(window.by_values, alone, window.subjects)
+    patients = np.where(window.ad_hoc, alone, window.subjects)
     return Comparison(
         names=tuple(names),
         window=Sample(values[matched.window], matched.window_strata, patients[matched.window]),
@@ -112,11 +112,16 @@ def compare(
 
 
 def calibrate(
-    comparisons: Sequence[Comparison], false_alarms: float, draws: int, generator: np.random.Generator
+    comparisons: Sequence[Comparison],
+    family_wise_error_rate: float,
+    n_resamples: int,
+    generator: np.random.Generator,
 ) -> list[Calibrated]:
-    """One family over all comparisons: at most ``false_alarms`` of undrifted windows pass any threshold."""
-    nulls = [_judged_only(each, null(each.window, each.reference, draws, generator)) for each in comparisons]
-    found = thresholds(nulls, false_alarms)
+    """One family over all comparisons: at most ``family_wise_error_rate`` of undrifted windows pass any threshold."""
+    nulls = [
+        _judged_only(each, null(each.window, each.reference, n_resamples, generator)) for each in comparisons
+    ]
+    found = thresholds(nulls, family_wise_error_rate)
     return [
         Calibrated(comparison, limits, drawn.grid)
         for comparison, limits, drawn in zip(comparisons, found, nulls, strict=True)

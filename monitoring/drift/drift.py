@@ -47,11 +47,11 @@ class Params(Frozen):
     """Excluded."""
     min_predictions: int = Field(30, ge=2)
     """With fewer to judge, the verdict is that there are too few."""
-    false_alarms: float = Field(0.05, gt=0, lt=1)
+    family_wise_error_rate: float = Field(0.05, gt=0, lt=1)
     """Share of undrifted windows that may be called drifted."""
-    monitored: int = Field(30, ge=1)
+    max_features: int = Field(30, ge=1)
     """Measurements watched: those that matter most to the model, each by its most important input."""
-    draws: int = Field(400, ge=100)
+    n_resamples: int = Field(400, ge=100)
     """Windows drawn from the reference to find the thresholds."""
     seed: int = 0
 
@@ -94,7 +94,7 @@ class Result(Frozen):
     """Predictions of this version in the window."""
     judged: PatientCount
     """Of those, what was compared: a repeated question counts once, one without like in the reference not at all."""
-    by_values: PatientCount
+    n_ad_hoc: PatientCount
     """Of the judged, how many were asked by plain values."""
     drifted: bool
     summary: str
@@ -149,7 +149,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         )
         return _result(params, window, summary)
     risks = _risks(params, settings, predictor, window, generator)
-    calibrated = comparison.calibrate([inputs, *risks], params.false_alarms, params.draws, generator)
+    calibrated = comparison.calibrate(
+        [inputs, *risks], params.family_wise_error_rate, params.n_resamples, generator
+    )
     return _judge(params, settings, key, window, calibrated, generator)
 
 
@@ -178,8 +180,8 @@ def _inputs(
     from training import training_examples
 
     train = training_examples.load(settings, params.training_set, "train", spec.features)
-    matched = match_reference.matched(window, train, params.task, generator)
-    names = comparison.monitored(spec, params.monitored)
+    matched = match_reference.match_reference(window, train, params.task, generator)
+    names = comparison.monitored_features(spec, params.max_features)
     at = [spec.features.index(name) for name in names]
     return comparison.compare(names, window, window.inputs[:, at], matched, matched.inputs[:, at])
 
@@ -200,7 +202,7 @@ def _risks(
     from training import training_examples
 
     tuning = training_examples.load(settings, params.training_set, "tuning", predictor.spec.features)
-    matched = match_reference.matched(window, tuning, params.task, generator)
+    matched = match_reference.match_reference(window, tuning, params.task, generator)
     if len(matched.window) < comparison.LEAST_VALUES:
         return []
     usual = predictor.risks(matched.inputs)
@@ -228,7 +230,7 @@ def _judge(
     result = _result(params, window, _summary(columns, missing, len(kept.window))).model_copy(
         update={
             "judged": len(kept.window),
-            "by_values": int((kept.window.patients < 0).sum()),
+            "n_ad_hoc": int((kept.window.patients < 0).sum()),
             "watched": len(judged),
             "drifted": any(column.drifted for column in judged.values()),
             "share_drifted": sum(column.drifted for column in judged.values()) / len(judged),
@@ -293,7 +295,7 @@ def _result(params: Params, window: "Window", summary: str) -> Result:
         end=params.end,
         n=window.predictions,
         judged=0,
-        by_values=0,
+        n_ad_hoc=0,
         drifted=False,
         summary=summary,
     )

@@ -57,7 +57,9 @@ class Matched:
     patients: Integers
 
 
-def matched(window: Window, examples: Examples, task: TaskName, generator: np.random.Generator) -> Matched:
+def match_reference(
+    window: Window, examples: Examples, task: TaskName, generator: np.random.Generator
+) -> Matched:
     """Leaves out rows of the window whose kind of question too few reference patients can answer."""
     known = _known(examples, task)
     kinds, kind_of = _kinds(window, task, known)
@@ -83,11 +85,11 @@ def _kinds(window: Window, task: TaskName, known: Known) -> tuple[list[Kind], In
     said = np.column_stack(
         [~np.isnan(window.inputs[:, request_dropout.filled(task, name)[0]]) for name in names]
     )
-    said &= window.by_values[:, None]
+    said &= window.ad_hoc[:, None]
     asked, kind_of, times = np.unique(said, axis=0, return_inverse=True, return_counts=True)
     kind_of = kind_of.ravel() + 2
     sent = _by_an_interface(window, said, times[kind_of - 2], known)
-    kind_of[sent], kind_of[~window.by_values] = 1, 0
+    kind_of[sent], kind_of[~window.ad_hoc] = 1, 0
     exact = [Kind(_named(names, given), complete=True) for given in asked]
     return [
         Kind(None),
@@ -100,7 +102,7 @@ def _by_an_interface(window: Window, said: Flags, times: Integers, known: Known)
     """Rows by values that say about all there is to say, each its own; ``times`` is how many rows say the same."""
     usual = sum(column.mean() for column in known.values())
     count = said.sum(axis=1)
-    sent: Flags = window.by_values & ~((times >= _FORM_ROWS) & (count < usual / 2))
+    sent: Flags = window.ad_hoc & ~((times >= _FORM_ROWS) & (count < usual / 2))
     if not sent.any() or count[sent].mean() < _TELLING * usual or times[sent].max() > sent.sum() / 2:
         return np.zeros_like(sent)
     return sent

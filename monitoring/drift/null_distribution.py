@@ -90,7 +90,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Null:
-    """The statistics of windows drawn from the reference: (draws, columns) each."""
+    """The statistics of windows drawn from the reference: (n_resamples, columns) each."""
 
     shift: Floats
     missing: Floats
@@ -107,7 +107,7 @@ def shifts(reference: Floats, current: Floats, grid: Grid) -> Floats:
     return np.where((totals > 0) & (counts > 0), distance, 0.0)
 
 
-def null(window: Sample, reference: Sample, draws: int, generator: np.random.Generator) -> Null:
+def null(window: Sample, reference: Sample, n_resamples: int, generator: np.random.Generator) -> Null:
     """Draws windows like ``window`` from the reference, by patient, and measures each against the reference.
 
     Where the window holds fewer values of a column than its draw, the draw is thinned to as many, so that a threshold
@@ -117,23 +117,26 @@ def null(window: Sample, reference: Sample, draws: int, generator: np.random.Gen
     keys = _keys(grid.cells(reference.values))
     base, available = _counts(keys), np.count_nonzero(~np.isnan(window.values), axis=0)
     resampler = _Resampler(window, reference)
-    shift = np.zeros((draws, reference.values.shape[1]))
+    shift = np.zeros((n_resamples, reference.values.shape[1]))
     missing = np.zeros_like(shift)
-    for draw in range(draws):
+    for draw in range(n_resamples):
         drawn = _counts(keys[resampler.draw(generator)])
         missing[draw] = np.abs(drawn[:, CELLS] / len(window) - base[:, CELLS] / len(reference))
         shift[draw] = shifts(base, _thinned(drawn, available, generator), grid)
     return Null(shift=shift, missing=missing, grid=grid)
 
 
-def thresholds(nulls: Sequence[Null], false_alarms: float) -> tuple[Thresholds, ...]:
-    """One family over all columns of all nulls (drawn as often): at most ``false_alarms`` of quiet windows pass any."""
+def thresholds(nulls: Sequence[Null], family_wise_error_rate: float) -> tuple[Thresholds, ...]:
+    """One family over all columns of all nulls (drawn as often).
+
+    At most ``family_wise_error_rate`` of quiet windows pass any threshold.
+    """
     parts = [part for each in nulls for part in (each.shift, each.missing)]
     spreads = [np.maximum(np.quantile(part, _SPREAD_QUANTILE, axis=0), 1e-9) for part in parts]
     largest = np.max(
         [(part / spread).max(axis=1) for part, spread in zip(parts, spreads, strict=True)], axis=0
     )
-    rank = min(math.ceil((len(largest) + 1) * (1 - false_alarms)), len(largest))
+    rank = min(math.ceil((len(largest) + 1) * (1 - family_wise_error_rate)), len(largest))
     factor = float(np.sort(largest)[rank - 1])
     found = [factor * spread for spread in spreads]
     return tuple(

@@ -63,7 +63,7 @@ class Window:
         return len(self.risks)
 
     @property
-    def by_values(self) -> Flags:
+    def ad_hoc(self) -> Flags:
         named_none: Flags = self.subjects == _BY_VALUES
         return named_none
 

@@ -114,7 +114,7 @@ def test_no_small_count_is_told_whatever_its_type_and_place(leave_run, client) -
     assert measured == {"metrics.auroc", "counts.n"}
     assert "rows.quarantine_notes" not in told[scrubbed.key].metrics
     assert f"{few.ref} (fewer than 10 rows)" in told[scrubbed.key].tags["mediscale.tables"]
-    assert '"by_values": 100' in told[decided.key].params["windows"]
+    assert '"n_ad_hoc": 100' in told[decided.key].params["windows"]
     assert '"n": 4' not in told[decided.key].params["windows"]
     page = (home.home / "reports" / f"{lineage.find(home).run_id}.html").read_text()
     assert f"quarantine_notes@v{few.ref.version}</code>: fewer than 10," in page

@@ -12,7 +12,7 @@ from mediscale.core.errors import InputError, StorageError
 from monitoring.drift import drift
 
 NAMES = kernel.names("mortality")
-FEW = {"monitored": 10, "draws": 200}
+FEW = {"max_features": 10, "n_resamples": 200}
 """Evidently takes its time for every column."""
 
 
@@ -28,7 +28,7 @@ def numbers(hospital: Any, found: drift.Result) -> dict[str, Any]:
 
 def test_an_undrifted_window_is_quiet(hospital: Any, patients: Any) -> None:
     found = hospital.judge(patients(200, seed=201), **FEW)
-    assert (found.n, found.judged, found.by_values) == (200, 200, 0)
+    assert (found.n, found.judged, found.n_ad_hoc) == (200, 200, 0)
     assert not found.drifted
     assert found.share_drifted == 0
     assert found.summary.startswith("quiet: none of ")
@@ -83,7 +83,7 @@ def test_requests_by_values_are_compared_with_patients_reduced_to_what_they_say(
 ) -> None:
     said = kernel.as_request(patients(300, seed=205), "mortality", ("age", "sex", "heart_rate"))
     quiet = hospital.judge(said, [None] * 300, **FEW)
-    assert (quiet.judged, quiet.by_values) == (300, 300)
+    assert (quiet.judged, quiet.n_ad_hoc) == (300, 300)
     assert not quiet.drifted  # most inputs are missing, and the risks are those of requests that say little
 
     said[:, columns_of("heart_rate")] *= 1.4
@@ -95,7 +95,7 @@ def test_both_kinds_of_questions_in_one_window(hospital: Any, patients: Any) -> 
     rows = patients(200, seed=206)
     rows[100:] = kernel.as_request(rows[100:], "mortality", ("age", "creatinine"))
     found = hospital.judge(rows, [*range(100), *[None] * 100], **FEW)
-    assert (found.judged, found.by_values, found.drifted) == (200, 100, False)
+    assert (found.judged, found.n_ad_hoc, found.drifted) == (200, 100, False)
 
 
 @pytest.mark.parametrize(("rows", "told"), [(0, "0"), (1, "fewer than 10"), (29, "29")])
@@ -128,7 +128,7 @@ def test_an_interface_that_sends_what_it_has_is_quiet_until_its_values_change(
 ) -> None:
     sent = kernel.as_request(patients(150, seed=214), "mortality", kernel.plain_inputs("mortality"))
     quiet = hospital.judge(sent, [None] * 150, **FEW)
-    assert (quiet.judged, quiet.by_values, quiet.drifted) == (150, 150, False)
+    assert (quiet.judged, quiet.n_ad_hoc, quiet.drifted) == (150, 150, False)
     sent[:, columns_of("creatinine")] *= 1.6
     assert [c.column for c in hospital.judge(sent, [None] * 150, **FEW).drifted_columns] == [
         "creatinine_last_stay"
@@ -164,7 +164,7 @@ def test_the_report_and_its_numbers_hold_no_patient_and_no_value(hospital: Any, 
 
 def test_the_same_window_gets_the_same_answer(hospital: Any, patients: Any) -> None:
     predictions = hospital.log(patients(60, seed=212), range(60))
-    params = hospital.params(predictions, monitored=3, draws=200)
+    params = hospital.params(predictions, max_features=3, n_resamples=200)
     first, second = (drift.run(params, hospital.settings, "same") for _ in range(2))
     assert first == second
 

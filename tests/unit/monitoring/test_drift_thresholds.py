@@ -39,7 +39,7 @@ def window(rows: int, seed: int, shift: float = 0.0) -> Sample:
 def compared(now: Sample, before: Sample, **knobs: Any) -> comparison.Calibrated:
     names = COLUMNS[: now.values.shape[1]]
     pair = comparison.Comparison(names, now, before)
-    usual = {"false_alarms": 0.05, "draws": 200}
+    usual = {"family_wise_error_rate": 0.05, "n_resamples": 200}
     return comparison.calibrate([pair], **(usual | knobs), generator=np.random.default_rng(0))[0]
 
 
@@ -57,7 +57,7 @@ def alarms(calibrated: comparison.Calibrated) -> set[str]:
 def test_undrifted_windows_raise_an_alarm_about_as_often_as_stated(rows: int) -> None:
     repeats = 30
     flagged = sum(
-        bool(alarms(compared(window(rows, 2000 + i), population(800, i), false_alarms=0.2)))
+        bool(alarms(compared(window(rows, 2000 + i), population(800, i), family_wise_error_rate=0.2)))
         for i in range(repeats)
     )
     # at a true rate of 20 %, more than 12 of 30 happens once in 300 times; Evidently's defaults flag nearly all

@@ -195,7 +195,7 @@ def quiet_window() -> drift.Result:
         end=WHOLE.end,
         n=400,
         judged=400,
-        by_values=0,
+        n_ad_hoc=0,
         drifted=False,
         summary="",
     )

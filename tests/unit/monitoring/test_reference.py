@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.features import kernel
-from monitoring.drift.match_reference import LEAST_PATIENTS, matched
+from monitoring.drift.match_reference import LEAST_PATIENTS, match_reference
 from monitoring.drift.prediction_window import Window
 from training.training_examples import Examples
 
@@ -37,7 +37,7 @@ def rng() -> np.random.Generator:
 
 
 def test_a_request_is_held_against_those_who_have_what_it_says_reduced_to_it(train: Examples) -> None:
-    found = matched(window(asked(age=70, lactate=2.0), known=False), train, "mortality", rng())
+    found = match_reference(window(asked(age=70, lactate=2.0), known=False), train, "mortality", rng())
     have = ~np.isnan(train.inputs[:, LACTATE])
     assert set(found.inputs[:, AGE]) == set(train.inputs[have, AGE])
     np.testing.assert_array_equal(found.inputs[:, AGE], found.patients)
@@ -46,14 +46,14 @@ def test_a_request_is_held_against_those_who_have_what_it_says_reduced_to_it(tra
 
 
 def test_a_patient_of_the_lake_is_held_against_whole_rows(train: Examples) -> None:
-    found = matched(window(train.inputs[0], known=True), train, "mortality", rng())
+    found = match_reference(window(train.inputs[0], known=True), train, "mortality", rng())
     np.testing.assert_array_equal(found.inputs, train.inputs[found.patients])
     assert len(found.inputs) == 400
 
 
 def test_the_reference_has_the_windows_mix_of_questions(train: Examples) -> None:
     mix = window(*[asked(age=70)] * 30, *[asked(age=70, lactate=2.0)] * 10, known=False)
-    found = matched(mix, train, "mortality", rng())
+    found = match_reference(mix, train, "mortality", rng())
     shares = np.unique(found.strata, return_counts=True)[1] / len(found.strata)
     assert sorted(shares) == pytest.approx([0.25, 0.75], abs=0.01)
     assert np.isnan(found.inputs[:, LACTATE]).mean() == pytest.approx(0.75, abs=0.01)
@@ -61,10 +61,10 @@ def test_the_reference_has_the_windows_mix_of_questions(train: Examples) -> None
 
 def test_a_question_that_too_few_can_answer_is_left_out(train: Examples) -> None:
     train.inputs[LEAST_PATIENTS - 1 :, LACTATE] = np.nan
-    found = matched(window(asked(lactate=2.0), asked(age=70), known=False), train, "mortality", rng())
+    found = match_reference(window(asked(lactate=2.0), asked(age=70), known=False), train, "mortality", rng())
     assert found.window.tolist() == [1]
     assert np.isnan(found.inputs[:, LACTATE]).all()
-    nobody = matched(window(asked(lactate=2.0), known=False), train, "mortality", rng())
+    nobody = match_reference(window(asked(lactate=2.0), known=False), train, "mortality", rng())
     assert len(nobody.window) == len(nobody.inputs) == 0
 
 
@@ -73,7 +73,7 @@ def test_an_interface_that_sends_what_it_has_is_held_against_incomplete_patients
 ) -> None:
     whole = [name for name in kernel.plain_inputs("mortality") if name != "height"]
     sent = kernel.as_request(patients(60, seed=2), "mortality", whole)
-    found = matched(window(*sent, known=False), train, "mortality", rng())
+    found = match_reference(window(*sent, known=False), train, "mortality", rng())
     assert len(found.window) == 60
     assert set(found.strata) == {1}
     np.testing.assert_array_equal(
@@ -85,7 +85,7 @@ def test_an_interface_that_sends_what_it_has_is_held_against_incomplete_patients
 def test_a_form_beside_an_interface_stays_a_form(train: Examples, patients: Any) -> None:
     sent = kernel.as_request(patients(60, seed=2), "mortality", kernel.plain_inputs("mortality"))
     mix = window(*sent, *[asked(age=70, lactate=2.0)] * 20, known=False)
-    found = matched(mix, train, "mortality", rng())
+    found = match_reference(mix, train, "mortality", rng())
     assert len(set(found.window_strata[:60])) == 1
     form = found.inputs[found.strata == found.window_strata[70]]
     assert not np.isnan(form[:, LACTATE]).any()

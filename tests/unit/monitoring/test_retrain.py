@@ -23,7 +23,7 @@ def window(day: int, drifted: bool, version: int = 1, **other: Any) -> drift.Res
         "end": start + timedelta(days=1),
         "n": 100,
         "judged": 100,
-        "by_values": 0,
+        "n_ad_hoc": 0,
         "drifted": drifted,
         "summary": "",
     }

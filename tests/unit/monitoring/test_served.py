@@ -77,7 +77,7 @@ def window(day: int, drifted: bool, model: ModelRef = SERVED) -> dict[str, Any]:
         end=start + timedelta(days=1),
         n=9,
         judged=9,
-        by_values=0,
+        n_ad_hoc=0,
         drifted=drifted,
         summary="",
     )
