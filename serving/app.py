@@ -22,7 +22,7 @@ from serving.models import Predictors
 from serving.prediction_log import PredictionLog
 from serving.prometheus_metrics import Metrics
 from serving.schemas import Answer, Health, Problem
-from serving.service import Clock, Service, place, utc_now
+from serving.service import Clock, Service, error_location, utc_now
 
 BODY_BYTES = 6 * schemas.NOTE_CHARACTERS + 2**16
 """The longest note, each character escaped as many JSON clients do (\\uXXXX), and the values."""
@@ -163,7 +163,7 @@ _STATUS: dict[type[MediscaleError], int] = {
 def _refused(error: Exception, metrics: Metrics) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     if status == 500:
-        log.error("%s", place(error))
+        log.error("%s", error_location(error))
         error = MediscaleError("The server could not answer; its log says where. Nothing was predicted.")
     metrics.refusals.labels(status).inc()
     return Response(_PROBLEM.dump_json(Problem(str(error))), status, media_type="application/json")

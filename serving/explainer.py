@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mediscale.core.concepts import CONCEPTS, TREATMENTS
 from mediscale.inference.model_spec import PredictorSpec
-from serving.schemas import Factor, words
+from serving.schemas import Factor, display_name
 
 TOP = 5
 NOTE = "clinical_note"
@@ -35,20 +35,20 @@ _PLAIN = {
 
 
 @cache
-def meaning(feature: str) -> str:
+def describe_feature(feature: str) -> str:
     """A feature's name in words.
 
-    >>> meaning("heart_rate_max_24h")
+    >>> describe_feature("heart_rate_max_24h")
     'highest heart rate in the last 24 h'
     """
     if found := _MEASURED.fullmatch(feature):
         concept, statistic, window = found.groups()
-        return f"{_STATISTICS[statistic]} {words(concept)} {_WINDOWS[window]}"
+        return f"{_STATISTICS[statistic]} {display_name(concept)} {_WINDOWS[window]}"
     if found := _TREATED.fullmatch(feature):
-        return f"{words(found[1])} {_WINDOWS[found[2]]}"
+        return f"{display_name(found[1])} {_WINDOWS[found[2]]}"
     if found := _COMORBID.fullmatch(feature):
-        return f"{words(found[2])} among earlier diagnoses ({found[1].capitalize()})"
-    return _PLAIN.get(feature, words(feature))
+        return f"{display_name(found[2])} among earlier diagnoses ({found[1].capitalize()})"
+    return _PLAIN.get(feature, display_name(feature))
 
 
 class Explainer:
@@ -68,13 +68,13 @@ class Explainer:
         too."""
         summed: Floats = np.bincount(self._input_of, weights=contributions).astype(np.float64)
         return tuple(
-            _factor(name, meaning(name) if name == NOTE else self._said(name, given), value)
+            _factor(name, describe_feature(name) if name == NOTE else self._said(name, given), value)
             for name, value in _largest((*self._inputs, NOTE), np.append(summed, notes))
         )
 
     @staticmethod
     def _said(name: str, given: frozenset[str]) -> str:
-        return words(name) if name in given else f"{meaning(name)} (not given)"
+        return display_name(name) if name in given else f"{describe_feature(name)} (not given)"
 
     def inputs_without_value(self, row: Floats) -> tuple[str, ...]:
         """Plain inputs of which a patient's record has nothing."""
@@ -85,7 +85,7 @@ class Explainer:
         """Factors by feature, and the notes, for a patient whose record filled them."""
         recorded = {**dict(zip(self._features, row.tolist(), strict=True)), NOTE: 0.0}
         return tuple(
-            _factor(name, f"{meaning(name)}{_state(name, recorded[name])}", value)
+            _factor(name, f"{describe_feature(name)}{_state(name, recorded[name])}", value)
             for name, value in _largest((*self._features, NOTE), np.append(contributions, notes))
         )
 

@@ -54,7 +54,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 def _field(concept: Concept) -> Any:
     also = f"; also {', '.join(concept.aliases)}" if concept.aliases else ""
-    name = words(concept.name)
+    name = display_name(concept.name)
     begun = name if concept.name.split("_")[0] in _WRITTEN else name.capitalize()
     text = f"{begun} in {concept.unit}, {concept.low:g} to {concept.high:g}{also}"
     return (
@@ -70,10 +70,10 @@ _WRITTEN = {
 """What is not written in small letters."""
 
 
-def words(name: str) -> str:
+def display_name(name: str) -> str:
     """A name of the code as people write it.
 
-    >>> words("gcs_motor"), words("troponin_t"), words("heart_rate")
+    >>> display_name("gcs_motor"), display_name("troponin_t"), display_name("heart_rate")
     ('GCS motor', 'troponin T', 'heart rate')
     """
     return " ".join(_WRITTEN.get(word, word) for word in name.split("_"))

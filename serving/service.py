@@ -123,7 +123,9 @@ class Service:
 
     def _note(self, work: str, error: Exception) -> None:
         self.metrics.failures.labels(work).inc()
-        text = str(error) if isinstance(error, MediscaleError) else f"{_FAILED[work]} ({place(error)})"
+        text = (
+            str(error) if isinstance(error, MediscaleError) else f"{_FAILED[work]} ({error_location(error)})"
+        )
         if self._problems.get(work) != text:
             log.warning("%s", text)
         self._problems[work] = text
@@ -135,7 +137,7 @@ class Service:
             return None
 
 
-def place(error: BaseException) -> str:
+def error_location(error: BaseException) -> str:
     """Kind and place of a failure, without its message, which may hold a patient's values."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"

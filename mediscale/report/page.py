@@ -105,10 +105,10 @@ class Part:
     def importance(self) -> Chart | None:
         if self.task.decided is None or self.task.decided.spec is None:
             return None
-        from serving.explainer import meaning
+        from serving.explainer import describe_feature
 
         ranked = sorted(self.task.decided.spec.importance.items(), key=lambda item: (-item[1], item[0]))
-        values = [(meaning(name), value) for name, value in ranked[:_MOST_INPUTS]]
+        values = [(describe_feature(name), value) for name, value in ranked[:_MOST_INPUTS]]
         caption = (
             "Mean absolute SHAP value over a sample of the training patients: how far each input moves the risk on "
             "average, in log-odds, up or down. It says what the model goes by, not what causes the outcome."
@@ -272,7 +272,7 @@ def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
 
 
 def _drift(watched: Watched) -> Chart | None:
-    from serving.explainer import meaning
+    from serving.explainer import describe_feature
 
     worst: dict[str, float] = {}
     newest = watched.windows[-_MOST_WINDOWS:]
@@ -284,7 +284,7 @@ def _drift(watched: Watched) -> Chart | None:
         return None
     series = [(window.name, [window.ratios.get(column) for column in columns]) for window in newest]
     names = [
-        f"{meaning(column.removesuffix(' missing'))}{' missing' * column.endswith(' missing')}"
+        f"{describe_feature(column.removesuffix(' missing'))}{' missing' * column.endswith(' missing')}"
         for column in columns
     ]
     caption = (

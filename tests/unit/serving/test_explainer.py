@@ -3,7 +3,7 @@ import pytest
 
 from data_pipeline.features import kernel
 from mediscale.core.tasks import TaskName
-from serving.explainer import meaning
+from serving.explainer import describe_feature
 
 
 @pytest.mark.parametrize(
@@ -18,11 +18,11 @@ from serving.explainer import meaning
     ],
 )
 def test_a_feature_in_words(feature: str, text: str) -> None:
-    assert meaning(feature) == text
+    assert describe_feature(feature) == text
 
 
 @pytest.mark.parametrize("task", ["mortality", "readmission"])
 def test_every_feature_has_words(task: TaskName) -> None:
-    texts = [meaning(name) for name in kernel.names(task)]
+    texts = [describe_feature(name) for name in kernel.names(task)]
     assert not any("_" in text for text in texts)
     assert len(np.unique(texts)) == len(texts)
