@@ -381,7 +381,7 @@ PROMOTIONS = Table(
         Column("reason", "string", "one sentence", nullable=False),
         Column("evidence_digest", "string", "SHA-256 of the evidence file", nullable=False),
         Column("model_uri", "string", "folder of the model's files", nullable=False),
-        Column("model_digest", "string", "SHA-256 over the model's files", nullable=False),
+        Column("model_digest", "string", "SHA-256 over the files that answer", nullable=False),
         Column("key", "string", "key of the stage call that decided", nullable=False),
     ),
     key=("sequence",),
