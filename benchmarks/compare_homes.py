@@ -59,6 +59,11 @@ FIELDS = {
     "looks": "prior_evaluations",
     "by_values": "n_ad_hoc",
     "least_per_class": "min_events_per_class",
+    "draws": "n_resamples",
+    "false_alarms": "family_wise_error_rate",
+    "monitored": "max_features",
+    "most_stays": "max_examples_per_epoch",
+    "accumulate": "gradient_accumulation_steps",
     "notes.usual": "reference_mean",
 }
 """Of calls, evidence and specs. With a dot: only inside the field before it, which goes by its new name."""
@@ -76,7 +81,15 @@ EVIDENCE_FILES = ("evidence.json",)
 NOTE_FOLDERS = ("notes",)
 """Of files and folders: every name that one may have, old ones first."""
 
-DROPPED = frozenset({"gold.leaks"})
+DROPPED = frozenset(
+    {
+        "gold.leaks",
+        "risk_model.source",
+        "late_fusion.source",
+        "prior_evaluations",  # counted when the report is made
+        "run.files.note_words.json",  # lies in the model's folder
+    }
+)
 """Fields (``stage.field``, ``evidence.field`` or just ``field``) and columns (``table.column``) only A has."""
 
 # --- what is not compared -----------------------------------------------------------------------------------

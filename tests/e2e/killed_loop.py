@@ -69,7 +69,13 @@ def run(settings: Settings) -> None:
         if node.stage == "risk_model":
             config |= {"rounds": 5}
         if node.stage == "note_model":
-            config |= {"epochs": 1, "most_stays": 100, "window": 32, "most_windows": 1, "threads": 1}
+            config |= {
+                "epochs": 1,
+                "max_examples_per_epoch": 100,
+                "window": 32,
+                "most_windows": 1,
+                "threads": 1,
+            }
         upstream = [results[name] for name in node.upstream]
         finished = runtime_inputs.call(node.stage, config, upstream, settings, RUN)
         results[node.name] = finished.result.model_dump()

@@ -27,11 +27,18 @@ ORCHESTRATE = (
     "import sys; from mediscale.cli import orchestrators as runners; from mediscale.core.settings import Settings\n"
     "from mediscale.pipeline.runtime_inputs import Source\n"
     "config = {'risk_model': {'rounds': 60}, 'promotion': {'aim': 'production'}, 'note_model': "
-    "{'epochs': 1, 'most_stays': 100, 'window': 32, 'most_windows': 1, 'threads': 1}}\n"
+    "{'epochs': 1, 'max_examples_per_epoch': 100, 'window': 32, 'most_windows': 1, 'threads': 1}}\n"
     "runners.orchestrate(sys.argv[1], Settings(), Source(size='tiny'), config, sys.argv[1] + '-1')"
 )
 CONFIG = [
-    *("--set", "risk_model.rounds=60", "--set", "note_model.epochs=1", "--set", "note_model.most_stays=100"),
+    *(
+        "--set",
+        "risk_model.rounds=60",
+        "--set",
+        "note_model.epochs=1",
+        "--set",
+        "note_model.max_examples_per_epoch=100",
+    ),
     *("--set", "note_model.window=32", "--set", "note_model.most_windows=1", "--set", "note_model.threads=1"),
 ]
 """The same, as a person types it: notes are read, but no longer than a comparison of the runners needs."""
