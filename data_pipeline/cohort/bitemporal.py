@@ -66,7 +66,18 @@ def superseded_at(events: pa.Table) -> Ints:
 
 
 def standing(events: pa.Table, as_of: datetime | None) -> pa.Table:
-    """The assertions believed at ``as_of`` (None: by all that is known now), without withdrawn events."""
+    """The assertions believed at ``as_of`` (None: by all that is known now), without withdrawn events.
+
+    A potassium of 7.9 was drawn at 6 and known at 7; at 9 the laboratory corrected it to 3.9:
+
+    >>> drawn, known, corrected = (datetime(2150, 1, 1, hour) for hour in (6, 7, 9))
+    >>> events = pa.table({
+    ...     "event_id": [1, 1], "time": [drawn, drawn], "available_time": [known, corrected],
+    ...     "numeric_value": [7.9, 3.9], "retracted": [False, False],
+    ... })
+    >>> [standing(events, datetime(2150, 1, 1, hour))["numeric_value"].to_pylist() for hour in (6, 8, 10)]
+    [[], [7.9], [3.9]]
+    """
     if as_of is not None:
         events = events.filter(pc.less_equal(events["available_time"], pa.scalar(as_of, pa.timestamp("us"))))
     latest = superseded_at(events) == FOREVER
