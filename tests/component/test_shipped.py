@@ -1,10 +1,12 @@
-"""What a wheel that is really built holds, and what a server that really starts imports."""
+"""What a wheel that is really built holds, and what a process that really starts needs."""
 
 import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
+
+from mediscale.core import task_names
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
@@ -33,3 +35,11 @@ def test_the_server_imports_nothing_that_its_image_does_not_have() -> None:
         [sys.executable, "-c", look], cwd=ROOT, check=True, capture_output=True, text=True
     )
     assert imported.stdout == "[]\n"
+
+
+def test_airflow_reads_the_names_with_the_standard_library_alone() -> None:
+    code = "from mediscale.core.task_names import TASKS; print(*TASKS)"
+    isolated = [sys.executable, "-S", "-c", code]
+    root = str(Path(task_names.__file__).parents[2])
+    told = subprocess.run(isolated, env={"PYTHONPATH": root}, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["mortality", "readmission"]

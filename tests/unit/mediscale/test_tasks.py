@@ -2,8 +2,6 @@
 
 import datetime as dt
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,11 +181,3 @@ def test_a_mistake_in_a_file_is_one_sentence_that_says_where(text: str, sentence
         tasks.parse("toy", text)
     assert str(refused.value).endswith(f"correct it in {task_names.FOLDER} and run again.")
     assert "\n" not in str(refused.value)
-
-
-def test_airflow_reads_the_names_with_the_standard_library_alone() -> None:
-    code = "from mediscale.core.task_names import TASKS; print(*TASKS)"
-    isolated = [sys.executable, "-S", "-c", code]
-    root = str(Path(task_names.__file__).parents[2])
-    told = subprocess.run(isolated, env={"PYTHONPATH": root}, capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["mortality", "readmission"]
