@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -43,9 +44,9 @@ sys.addaudithook(WATCH)  # for good: there is no way to remove one
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Iterator[None]:
-    """Fixtures included."""
-    WATCH.on = True
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Fixtures included. Pytest calls this for the tests of every folder; those of the others may start what they like."""
+    WATCH.on = Path(__file__).parent in item.path.parents
     try:
         return (yield)
     finally:
