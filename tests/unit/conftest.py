@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -43,11 +42,20 @@ WATCH = Watch()
 sys.addaudithook(WATCH)  # for good: there is no way to remove one
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Fixtures included. Pytest calls this for the tests of every folder; those of the others may start what they like."""
-    WATCH.on = Path(__file__).parent in item.path.parents
+def watched() -> Iterator[None]:
+    WATCH.on = True
     try:
         return (yield)
     finally:
         WATCH.on = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    """Fixtures included, but not their end: the session's own, such as Spark, end after the last test of all."""
+    return (yield from watched())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    return (yield from watched())
