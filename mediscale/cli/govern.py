@@ -45,10 +45,10 @@ def _promote(options: argparse.Namespace) -> int:
     from training.promotion import promotion
 
     home = settings()
-    asked = promotion.again(
+    params = promotion.again(
         home, options.dataset, options.task, options.version, options.actor, moved_at=caller.now()
     )
-    decision: Any = call.call("promotion", asked.model_dump(), home, calls.new_run_id("promote")).result
+    decision: Any = call.call("promotion", params.model_dump(), home, calls.new_run_id("promote")).result
     print(decision.reason)
     return 0 if decision.promoted else QualityError.exit_code
 

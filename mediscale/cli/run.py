@@ -99,10 +99,10 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 def _runs(options: argparse.Namespace) -> int:
     from mediscale.storage.lineage import Lineage
 
-    found = [run for run in Lineage(settings()).runs() if options.dataset in (None, run.dataset)]
-    if not found:
+    runs = [run for run in Lineage(settings()).runs() if options.dataset in (None, run.dataset)]
+    if not runs:
         print("No run has called a stage in this home yet; type `mediscale run`.")
-    for run in found:
+    for run in runs:
         print(_line(run))
     return 0
 

@@ -38,12 +38,12 @@ def settings() -> "Settings":
     from mediscale.storage import calls
 
     try:
-        found = Settings()
+        environment = Settings()
     except ValidationError as error:
         names = ", ".join(f"MEDISCALE_{str(e['loc'][0]).upper()}: {e['msg'].lower()}" for e in error.errors())
         raise UsageError(f"Environment: {names}.") from error
-    calls.check_layout(found)
-    return found
+    calls.check_layout(environment)
+    return environment
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:

@@ -80,13 +80,13 @@ def grouped(lengths: NDArray[np.int64], budget: int, seed: int) -> Iterator[NDAr
     rng = np.random.default_rng(seed)
     order = np.lexsort((rng.random(len(lengths)), lengths[:, 1]))
     groups: list[list[int]] = [[]]
-    held = longest = 0
+    size = longest = 0
     for i in order:
         pieces, length = lengths[i]
-        if groups[-1] and (held + pieces) * max(longest, length) > budget:
+        if groups[-1] and (size + pieces) * max(longest, length) > budget:
             groups.append([])
-            held = longest = 0
+            size = longest = 0
         groups[-1].append(int(i))
-        held, longest = held + pieces, max(longest, length)
+        size, longest = size + pieces, max(longest, length)
     for g in rng.permutation(len(groups)) if len(lengths) else []:
         yield np.array(groups[g], dtype=np.int64)

@@ -58,25 +58,25 @@ class NoteReader:
 
     def margins_where_written(self, stays: Sequence[Sequence[Tokens]]) -> Floats:
         """``margins`` (n); NaN for a stay of which nothing was written."""
-        found = np.full(len(stays), np.nan)
+        margins = np.full(len(stays), np.nan)
         written = [i for i, pieces in enumerate(stays) if any(map(len, pieces))]
-        found[written] = self.margins([stays[i] for i in written])
-        return found
+        margins[written] = self.margins([stays[i] for i in written])
+        return margins
 
     def margins(self, stays: Sequence[Sequence[Tokens]]) -> Floats:
         """Uncalibrated log-odds (n) of stays, each given as its windows."""
-        found = np.zeros(len(stays))
+        margins = np.zeros(len(stays))
         for members in collate.grouped(collate.lengths(stays), _BUDGET, 0):
             batch = collate.batch([stays[i] for i in members], self._special)
             parts = self._session.run(None, {"input_ids": batch.ids, "attention_mask": batch.mask})
             starts = np.flatnonzero(np.diff(batch.owner, prepend=-1))
             weighted, weight = (np.add.reduceat(part.astype(np.float64), starts) for part in parts)
-            found[members] = (weighted / weight).sum(axis=1)
-        return found
+            margins[members] = (weighted / weight).sum(axis=1)
+        return margins
 
     def _check(self) -> None:
-        known = self.spec.known_texts
+        texts = self.spec.known_texts
         read = partial(collate.windows, window=self.spec.window, most=1)
-        found = self.margins([read([self.tokens(text.text)]) for text in known])
-        if not known or not np.allclose(found, [text.margin for text in known], rtol=0, atol=TOLERANCE):
+        margins = self.margins([read([self.tokens(text.text)]) for text in texts])
+        if not texts or not np.allclose(margins, [text.margin for text in texts], rtol=0, atol=TOLERANCE):
             raise StorageError(f"{self.spec.name} does not answer as it did in training; it is not served.")

@@ -123,7 +123,7 @@ def _check(predictor: Predictor, task: TaskName) -> None:
     model, spec, trees = predictor.model, predictor.spec, predictor.trees
     if (spec.name, spec.task) != (model.name, task) or len(spec.features) != trees.n_features:
         raise StorageError(f"The files of {model} belong to another model; it is not served.")
-    wrong = [known.name for known in spec.known_answers if not _answers(predictor, known)]
+    wrong = [answer.name for answer in spec.known_answers if not _answers(predictor, answer)]
     if wrong or not spec.known_answers:
         raise StorageError(
             f"{model} does not answer as it did in training ({len(wrong)} of {len(spec.known_answers)} "
@@ -131,10 +131,10 @@ def _check(predictor: Predictor, task: TaskName) -> None:
         )
 
 
-def _answers(predictor: Predictor, known: KnownAnswer) -> bool:
-    if not len(known.inputs) == len(known.contributions) == len(predictor.spec.features):
+def _answers(predictor: Predictor, answer: KnownAnswer) -> bool:
+    if not len(answer.inputs) == len(answer.contributions) == len(predictor.spec.features):
         return False
-    row = np.array([math.nan if value is None else value for value in known.inputs])
+    row = np.array([math.nan if value is None else value for value in answer.inputs])
     contributions = predictor.trees.contributions(row)
-    found = (*contributions, predictor.trees.bias + contributions.sum(), predictor.score(row).risk)
-    return np.allclose(found, (*known.contributions, known.margin, known.risk), rtol=0, atol=TOLERANCE)
+    outputs = (*contributions, predictor.trees.bias + contributions.sum(), predictor.score(row).risk)
+    return np.allclose(outputs, (*answer.contributions, answer.margin, answer.risk), rtol=0, atol=TOLERANCE)

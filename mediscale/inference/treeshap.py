@@ -146,13 +146,13 @@ def _base_margin(learner: Mapping[str, Any]) -> float:
 
 
 def _leaves(trees: Sequence[Mapping[str, Any]]) -> list[_Leaf]:
-    found: list[_Leaf] = []
+    leaves: list[_Leaf] = []
     offset = 0
     for tree in trees:
         plain = {name: np.asarray(tree[name], dtype=kind).tolist() for name, kind in _READ.items()}
-        found += _walk(plain, 0, offset, ())
+        leaves += _walk(plain, 0, offset, ())
         offset += len(plain["left_children"])
-    return found
+    return leaves
 
 
 _READ = {

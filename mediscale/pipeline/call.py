@@ -124,10 +124,10 @@ def check(config: RunConfig) -> None:
         UsageError: the pipeline has no such stage, or the stage has no such parameter or would refuse its value, or the
             run itself gives that parameter.
     """
-    known = [step.stage for step in (steps.SYNTHETIC, *steps.RISK)]
+    configurable = [step.stage for step in (steps.SYNTHETIC, *steps.RISK)]
     for name, given in config.items():
-        if name not in known:
-            raise UsageError(f"A run has no stage {name!r} to configure; it has {', '.join(known)}.")
+        if name not in configurable:
+            raise UsageError(f"A run has no stage {name!r} to configure; it has {', '.join(configurable)}.")
         if not isinstance(given, Mapping):
             raise UsageError(f"Stage {name}: its configuration is not parameters by name.")
         fields = load(name).Params.model_fields

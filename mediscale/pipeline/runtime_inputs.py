@@ -101,13 +101,13 @@ def filled(
     stage: str, config: Mapping[str, Any], upstream: Sequence[Mapping[str, Any]], settings: Settings
 ) -> dict[str, Any]:
     """The parameters of a call: those given, those of upstream results, and those that are looked up now."""
-    known = wired(stage, config, upstream)
+    given = wired(stage, config, upstream)
     look_up = stages.load(stage).runtime_inputs
     if look_up is None:
-        return known
-    values = known
-    for context in look_up(known, settings):
-        values = {**context.params, **known}
+        return given
+    values = given
+    for context in look_up(given, settings):
+        values = {**context.params, **given}
         if _was_called(stage, values, context.key, settings):
             break
     return values

@@ -10,25 +10,25 @@ if TYPE_CHECKING:
     from mediscale.report.page import Page
 
 
-def write(settings: Settings, asked: str = "", output: Path | None = None) -> Path:
+def write(settings: Settings, run: str = "", output: Path | None = None) -> Path:
     """Writes the report of the run that is meant (``lineage.find``); the same run gives the same bytes.
 
     Raises:
         NotFoundError: there is no such run.
         StorageError: an evidence file was changed since the decision.
     """
-    page = _page(settings, asked)
+    page = _page(settings, run)
     return _write(page, output or settings.home / "reports" / f"{page.name}.html")
 
 
-def publish(settings: Settings, asked: str = "") -> tuple[Path, str]:
-    """``write``, and the run in MLflow with the report beside it; returns the file, and why MLflow was not told.
+def publish(settings: Settings, run: str = "") -> tuple[Path, str]:
+    """``write``, and the run in MLflow with the report beside it; returns the file, and why MLflow does not have it.
 
     The decisions stand without MLflow: what fails there fails nothing here.
     """
     from mediscale.report import mlflow_export
 
-    page = _page(settings, asked)
+    page = _page(settings, run)
     path = _write(page, settings.home / "reports" / f"{page.name}.html")
     try:
         mlflow_export.publish(settings, page, path)
@@ -37,11 +37,11 @@ def publish(settings: Settings, asked: str = "") -> tuple[Path, str]:
     return path, ""
 
 
-def _page(settings: Settings, asked: str) -> "Page":
+def _page(settings: Settings, run: str) -> "Page":
     from mediscale.report.data import collect
     from mediscale.report.page import Page
 
-    return Page(collect(settings, lineage.find(settings, asked)))
+    return Page(collect(settings, lineage.find(settings, run)))
 
 
 def _write(page: "Page", path: Path) -> Path:

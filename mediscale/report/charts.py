@@ -161,8 +161,8 @@ def forest(name: str, title: str, rows: Sequence[Row], label: str, line: float |
     with _rows([row.name for row in rows], [row.beside for row in rows]) as (figure, axes, places):
         if line is not None:
             axes.axvline(line, color=FAINT, linewidth=1)
-        told = [(p, r.estimate) for p, r in zip(places, rows, strict=True) if r.estimate is not None]
-        drawn = [(p, e) for p, e in told if e.value is not None]
+        points = [(p, r.estimate) for p, r in zip(places, rows, strict=True) if r.estimate is not None]
+        drawn = [(p, e) for p, e in points if e.value is not None]
         _errors(axes, [p for p, _ in drawn], [e for _, e in drawn], vertical=False)
         axes.set(xlabel=label)
         axes.grid(axis="x")
@@ -257,12 +257,12 @@ def share(estimate: "Estimate") -> str:
 
 
 def _band(axes: "Axes", curve: "Curve", label: str) -> None:
-    told = [point for point in curve if point.y.value is not None]
-    axes.plot([p.x for p in told], [p.y.value or 0.0 for p in told], color=BLUE, label=label)
+    points = [point for point in curve if point.y.value is not None]
+    axes.plot([p.x for p in points], [p.y.value or 0.0 for p in points], color=BLUE, label=label)
     lows, highs = (
-        [_drawn(end) for end in ends] for ends in ([p.y.low for p in told], [p.y.high for p in told])
+        [_drawn(end) for end in ends] for ends in ([p.y.low for p in points], [p.y.high for p in points])
     )
-    axes.fill_between([p.x for p in told], lows, highs, color=BLUE, alpha=0.2, linewidth=0)
+    axes.fill_between([p.x for p in points], lows, highs, color=BLUE, alpha=0.2, linewidth=0)
 
 
 def _drawn(end: float | None) -> float:
@@ -304,10 +304,10 @@ def dots(
         axes.axvline(1, color=FAINT, linewidth=1)
         for i, (series_name, values) in enumerate(series):
             colour, marker = _MARKERS[i % len(_MARKERS)]
-            told = [(v, p) for v, p in zip(values, places, strict=True) if v is not None]
+            points = [(v, p) for v, p in zip(values, places, strict=True) if v is not None]
             axes.plot(
-                [v for v, _ in told],
-                [p for _, p in told],
+                [v for v, _ in points],
+                [p for _, p in points],
                 marker,
                 color=colour,
                 markersize=5,

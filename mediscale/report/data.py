@@ -120,8 +120,8 @@ class Contents:
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        told = (a for task in self.tasks if task.decided for a in task.decided.evidence.assumptions)
-        return tuple(dict.fromkeys(told))
+        assumptions = (a for task in self.tasks if task.decided for a in task.decided.evidence.assumptions)
+        return tuple(dict.fromkeys(assumptions))
 
 
 @dataclass(frozen=True)
@@ -186,12 +186,12 @@ def _landed(run: Run) -> Landed:
 
 
 def _only(run: Run, stage: str) -> Call:
-    found = run.newest(stage)
-    if found is None:
+    call = run.newest(stage)
+    if call is None:
         raise MediscaleError(
             f"The run has no record of {stage}; its lake is incomplete, restore it from a backup."
         )
-    return found
+    return call
 
 
 def _task(settings: Settings, run: Run, task: TaskName) -> Task:

@@ -51,17 +51,17 @@ def publish(settings: Settings, page: "Page", path: Path) -> str:
 
 def _parent(mlflow: "MlflowClient", experiment: str, contents: "Contents") -> str:
     run = contents.run
-    held = mlflow.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run.run_id}'", max_results=1)
-    told = "\n\n".join(
+    runs = mlflow.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run.run_id}'", max_results=1)
+    decisions = "\n\n".join(
         f"**{task.title}**: {task.decided.reason if task.decided else 'no model'}" for task in contents.tasks
     )
     tags = {
         RUN_TAG: run.run_id,
         "mediscale.lock": run.calls[-1].lock,
-        "mlflow.note.content": f"{told}\n\nThe whole report is among the artifacts.",
+        "mlflow.note.content": f"{decisions}\n\nThe whole report is among the artifacts.",
     }
-    if held:
-        parent = str(held[0].info.run_id)
+    if runs:
+        parent = str(runs[0].info.run_id)
         for name, value in tags.items():
             mlflow.set_tag(parent, name, value)
     else:
@@ -73,30 +73,30 @@ def _parent(mlflow: "MlflowClient", experiment: str, contents: "Contents") -> st
 
 def _asked(contents: "Contents") -> dict[str, str]:
     """What the run was made of and led to."""
-    told = {
+    values = {
         "dataset": contents.run.dataset,
         "source": contents.landed.source,
         "extract": contents.landed.digest,
     }
-    return told | {f"{t.name}.decision": t.decided.status for t in contents.tasks if t.decided}
+    return values | {f"{t.name}.decision": t.decided.status for t in contents.tasks if t.decided}
 
 
 def _figures(contents: "Contents") -> dict[str, float]:
     quarantined = contents.landed.quarantined
-    told = {"seconds": contents.seconds}
-    told |= {} if privacy.is_small(quarantined) else {"quarantined": float(quarantined)}
+    values = {"seconds": contents.seconds}
+    values |= {} if privacy.is_small(quarantined) else {"quarantined": float(quarantined)}
     for task in contents.tasks:
         for name, estimate in task.decided.evidence.metrics.items() if task.decided else ():
             ends = {"": estimate.value, "_low": estimate.low, "_high": estimate.high}
-            told |= {f"{task.name}.{name}{end}": v for end, v in ends.items() if v is not None}
-    return told
+            values |= {f"{task.name}.{name}{end}": v for end, v in ends.items() if v is not None}
+    return values
 
 
 def _child(mlflow: "MlflowClient", experiment: str, parent: str, call: Call) -> str:
     """The run of a call: the one that the stage itself logged, or one made here."""
-    held = mlflow.search_runs([experiment], f"tags.`{registry.KEY_TAG}` = '{call.key}'", max_results=1)
-    if held:
-        child = held[0]
+    runs = mlflow.search_runs([experiment], f"tags.`{registry.KEY_TAG}` = '{call.key}'", max_results=1)
+    if runs:
+        child = runs[0]
         if PARENT_TAG not in child.data.tags:
             mlflow.set_tag(child.info.run_id, PARENT_TAG, parent)
             for name, value in _tags(call).items():

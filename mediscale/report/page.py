@@ -253,8 +253,8 @@ def _same_stays(evidence: "Evidence") -> str:
         "the notes alone": n if evidence.notes is None else evidence.notes.read,
         "the best possible": n if evidence.oracle is None else evidence.oracle.counts.n,
     }
-    told = " and ".join(f"{who} on {count(m)} of them" for who, m in fewer.items() if m < n)
-    return f"The same {count(n)} held-out stays for all{f', but {told}' if told else ''}."
+    label = " and ".join(f"{who} on {count(m)} of them" for who, m in fewer.items() if m < n)
+    return f"The same {count(n)} held-out stays for all{f', but {label}' if label else ''}."
 
 
 def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
@@ -266,8 +266,8 @@ def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
         if group.counts is None:
             yield Row(group.value, None, f"fewer than {SMALL_COUNT} patients")
             continue
-        told = f"{group.counts.n:,} / {count(group.counts.events)}"
-        beside = told if group.status == "estimated" else f"{told}: {group.status}"
+        label = f"{group.counts.n:,} / {count(group.counts.events)}"
+        beside = label if group.status == "estimated" else f"{label}: {group.status}"
         yield Row(group.value, group.auroc, beside)
 
 

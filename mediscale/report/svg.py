@@ -92,11 +92,11 @@ def _embedded(svg: str, name: str, title: str, description: str) -> str:
         svg = svg.replace(colour, themed)
     svg = re.sub(r"font: (?:bold )?([\d.]+)px [^;\"]*", _font, svg)
     labelled = f'<svg class="chart" role="img" aria-labelledby="{name}-title {name}-text"'
-    told = (
+    description = (
         f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-text">{escape(description)}</desc>'
     )
     head, _, rest = svg.partition(">")
-    return head.replace("<svg", labelled, 1) + ">" + told + rest
+    return head.replace("<svg", labelled, 1) + ">" + description + rest
 
 
 def _own_ids(svg: str, name: str) -> str:
@@ -106,6 +106,6 @@ def _own_ids(svg: str, name: str) -> str:
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
 
 
-def _font(found: re.Match[str]) -> str:
-    weight = "bold" if "bold" in found[0] else "normal"
-    return f"font-size: {found[1]}px; font-weight: {weight}"
+def _font(match: re.Match[str]) -> str:
+    weight = "bold" if "bold" in match[0] else "normal"
+    return f"font-size: {match[1]}px; font-weight: {weight}"

@@ -86,13 +86,13 @@ class Simulation:
     """The prediction log after the newest round."""
 
     def call(self, stage: str, config: Mapping[str, Any], *upstream: BaseModel) -> Any:
-        known = [result.model_dump() for result in upstream]
+        results = [result.model_dump() for result in upstream]
         about = {"dataset": self.dataset, "task": TASK}
         fields = call.load(stage).Params.model_fields.keys()
         values = {**{name: value for name, value in about.items() if name in fields}, **config}
         if self.as_of is not None and "as_of" in fields:
             values.setdefault("as_of", self.as_of)
-        return runtime_inputs.call(stage, values, known, self.settings, self.run_id).result
+        return runtime_inputs.call(stage, values, results, self.settings, self.run_id).result
 
     def follow(
         self, pipeline: tuple[steps.Step, ...], night: Night, config: Mapping[str, dict[str, Any]]
@@ -137,8 +137,8 @@ class Simulation:
         if served.promised is None:
             return {}
         labels = self.results[f"labels_{TASK}"].labels
-        known = {"labels": labels, "as_of": this.at, "predictions": self.log}
-        return {**known, "held_out_auroc_low": served.promised}
+        outcomes = {"labels": labels, "as_of": this.at, "predictions": self.log}
+        return {**outcomes, "held_out_auroc_low": served.promised}
 
     def _retrain(self, this: Night) -> None:
         staged_at, approved_at = this.at + timedelta(hours=4), this.at + timedelta(hours=5)
@@ -160,14 +160,14 @@ class Simulation:
         (node,) = (node for node in steps.nodes(steps.TRAINING, (TASK,)) if node.stage == "promotion")
         moves = [m for m in registry.history(self.settings, self.dataset) if m.moved_at < at]
         serving = [m.version for m in moves if m.alias == "production"]
-        asked = {
+        params = {
             "aim": "production",
             "actor": PERSON,
             "moved_at": at,
             "sequence": moves[-1].sequence + 1,
             "incumbent": serving[-1] if serving else None,
         }
-        return self.call("promotion", asked, *(self.results[name] for name in node.upstream))
+        return self.call("promotion", params, *(self.results[name] for name in node.upstream))
 
     def _serve(self, this: Night) -> None:
         """Production where it was earned; staging as long as nothing was."""
@@ -186,10 +186,10 @@ class Simulation:
         if self.served is None:
             return
         self.status.update(f"night {this.number}: the morning's round …")
-        asked = {"alias": self.served.alias, "since": night(this.number - 1), "until": this.at}
+        params = {"alias": self.served.alias, "since": night(this.number - 1), "until": this.at}
         at = this.at + timedelta(hours=6)
         answered = self.call(
-            "daily_predictions", {**asked, "at": at}, self.results["silver"], self.served.trained
+            "daily_predictions", {**params, "at": at}, self.results["silver"], self.served.trained
         )
         this.served, this.asked, self.log = self.served.trained.model, answered.asked, answered.predictions
 

@@ -55,8 +55,8 @@ def count(events: "pa.Table", since: datetime, until: datetime) -> Recorded:
     """Columns ``code`` and ``available_time``."""
     import pyarrow.compute as pc
 
-    known = events["available_time"]
-    new = events.filter(pc.and_(pc.greater(known, since), pc.less_equal(known, until)))["code"]
+    available = events["available_time"]
+    new = events.filter(pc.and_(pc.greater(available, since), pc.less_equal(available, until)))["code"]
 
     def of(head: str) -> int:
         return int(pc.sum(pc.starts_with(new, head), min_count=0).as_py())
@@ -118,10 +118,10 @@ def row(night: Night) -> str:
         if arrived
         else ""
     )
-    known = f"{built.at_risk:,} stays, {built.positives:,} died" if built else ""
+    labelled = f"{built.at_risk:,} stays, {built.positives:,} died" if built else ""
     verdict = "" if night.verdict is None else "retrain" if night.verdict.retrain else "keep"
     return (
-        f"{night.number:>5}  {night.at:%Y-%m-%d %H:%M}  {came:<37}  {known:<24}  {_drift(night):<24}  {verdict:<8}"
+        f"{night.number:>5}  {night.at:%Y-%m-%d %H:%M}  {came:<37}  {labelled:<24}  {_drift(night):<24}  {verdict:<8}"
         f"  {_outcomes(night):<16}  {night.asked:>5}  {_version(night)}"
     ).rstrip()
 
@@ -160,14 +160,14 @@ def _version(night: Night) -> str:
 
 def sentences(night: Night) -> list[str]:
     """What moved something, or should have."""
-    told = []
+    lines = []
     if night.drift is not None and night.drift.drifted:
-        told.append(night.drift.summary)
+        lines.append(night.drift.summary)
     if night.verdict is not None and night.verdict.retrain:
-        told.append(f"retrain: {night.verdict.reason}")
+        lines.append(f"retrain: {night.verdict.reason}")
     if night.refusal:
-        told.append(f"nothing was trained: {night.refusal}")
+        lines.append(f"nothing was trained: {night.refusal}")
     if night.staged is not None:
         decided = night.promoted or night.staged
-        told.append(f"{decided.model}: {decided.reason}")
-    return told
+        lines.append(f"{decided.model}: {decided.reason}")
+    return lines

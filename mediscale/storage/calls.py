@@ -115,16 +115,16 @@ def code_digest(module: str) -> str:
 
 
 def _closure(module: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    closure: dict[str, Path] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
         path = _file(name)
-        if name in found or path is None:
+        if name in closure or path is None:
             continue
-        found[name] = path
+        closure[name] = path
         waiting.extend(_imports(path))
-    return found
+    return closure
 
 
 def _imports(path: Path) -> Iterator[str]:
@@ -213,18 +213,18 @@ def find(settings: Settings, stage: str, key: str) -> Call | None:
 def of_stage(settings: Settings, stage: str) -> list[Call]:
     """All finished calls of a stage, oldest first."""
     keys = (Path(name).stem for name in _names(_folder(settings, stage)))
-    found = (find(settings, stage, key) for key in keys)
-    return sorted((call for call in found if call is not None), key=lambda call: call.started_at)
+    records = (find(settings, stage, key) for key in keys)
+    return sorted((call for call in records if call is not None), key=lambda call: call.started_at)
 
 
 def newest_night(settings: Settings, stage: str, dataset: str, task: str) -> Call | None:
     """The finished call that saw the most of a hospital: a backfilled night is done after later ones."""
-    found = [
+    records = [
         call
         for call in of_stage(settings, stage)
         if (call.params["dataset"], call.params["task"]) == (dataset, task)
     ]
-    return max(found, key=_seen, default=None)
+    return max(records, key=_seen, default=None)
 
 
 def _seen(call: Call) -> tuple[datetime, datetime]:
@@ -236,10 +236,10 @@ def _seen(call: Call) -> tuple[datetime, datetime]:
 
 def everything(settings: Settings) -> list[Call]:
     """All finished calls of all stages, oldest first."""
-    found = [
+    records = [
         call for stage in _folders(_folder(settings, "").rstrip("/")) for call in of_stage(settings, stage)
     ]
-    return sorted(found, key=lambda call: (call.started_at, call.key))
+    return sorted(records, key=lambda call: (call.started_at, call.key))
 
 
 # --- runs --------------------------------------------------------------------------------------------------------
@@ -292,8 +292,8 @@ def run_ids(settings: Settings) -> list[str]:
 def entries(settings: Settings, run_id: str) -> list[RunEntry]:
     """The calls of a run in the order in which they ended."""
     folder = _run_folder(settings, run_id)
-    found = (_entry(f"{folder}/{name}") for name in _names(folder))
-    return sorted((entry for entry in found if entry is not None), key=lambda entry: (entry.at, entry.key))
+    records = (_entry(f"{folder}/{name}") for name in _names(folder))
+    return sorted((entry for entry in records if entry is not None), key=lambda entry: (entry.at, entry.key))
 
 
 def _names(uri: str) -> list[str]:

@@ -48,8 +48,8 @@ def datasets(settings: Settings) -> list[str]:
     from pyarrow import fs
 
     files, root = filesystem(settings.lake)
-    found = files.get_file_info(fs.FileSelector(root, allow_not_found=True))
-    folders = (info.base_name for info in found if not info.is_file)
+    infos = files.get_file_info(fs.FileSelector(root, allow_not_found=True))
+    folders = (info.base_name for info in infos if not info.is_file)
     return sorted(name for name in folders if not name.startswith("_"))
 
 
@@ -66,20 +66,20 @@ def latest(settings: Settings, dataset: str, table: str) -> TableRef:
     Raises:
         NotFoundError: there is no such table.
     """
-    found = _open(settings, dataset, table)
-    return TableRef(dataset=dataset, table=table, table_id=str(found.metadata().id), version=found.version())
+    delta = _open(settings, dataset, table)
+    return TableRef(dataset=dataset, table=table, table_id=str(delta.metadata().id), version=delta.version())
 
 
 def committed(settings: Settings, dataset: str, table: str, key: str) -> TableRef | None:
     """The version that a stage call with this key committed, or None."""
     if not exists(settings, dataset, table):
         return None
-    found = _open(settings, dataset, table)
-    if found.transaction_version(key) is None:
+    delta = _open(settings, dataset, table)
+    if delta.transaction_version(key) is None:
         return None
-    for commit in found.history():
+    for commit in delta.history():
         if key in str(commit.get("userMetadata", "")):
-            table_id = str(found.metadata().id)
+            table_id = str(delta.metadata().id)
             return TableRef(dataset=dataset, table=table, table_id=table_id, version=int(commit["version"]))
     return None
 
@@ -90,8 +90,8 @@ def check_identity(settings: Settings, ref: TableRef) -> None:
     Raises:
         StorageError: the table under this name is another one, or the version is gone.
     """
-    found = _open(settings, ref.dataset, ref.table)
-    if str(found.metadata().id) != ref.table_id or ref.version > found.version():
+    delta = _open(settings, ref.dataset, ref.table)
+    if str(delta.metadata().id) != ref.table_id or ref.version > delta.version():
         raise StorageError(
             f"{ref} is no longer in the lake (the table was made anew); run the stage that writes it again."
         )
@@ -117,11 +117,11 @@ def read(settings: Settings, ref: TableRef, columns: Sequence[str] | None = None
 def files(settings: Settings, ref: TableRef, partition: tuple[str, str] | None = None) -> list[str]:
     """Paths of a version's Parquet files, of one partition value if given. Partition columns are not in the files."""
     check_identity(settings, ref)
-    found = _open(settings, ref.dataset, ref.table, ref.version)
+    delta = _open(settings, ref.dataset, ref.table, ref.version)
     filters: list[Any] | None = [(partition[0], "=", partition[1])] if partition else None
     return sorted(
         uri if "://" in uri else unquote(uri)  # a home may have a space in its name
-        for uri in found.file_uris(filters)
+        for uri in delta.file_uris(filters)
     )
 
 
@@ -144,8 +144,8 @@ def sequence_held(settings: Settings, dataset: str, table: str, application: str
     """The newest sequence number that the table holds of an application's transactions; -1 if none."""
     if not exists(settings, dataset, table):
         return -1
-    held = _open(settings, dataset, table).transaction_version(application)
-    return -1 if held is None else held
+    newest = _open(settings, dataset, table).transaction_version(application)
+    return -1 if newest is None else newest
 
 
 def _created(settings: Settings, dataset: str, table: str, schema: "pa.Schema") -> "DeltaTable":
@@ -186,16 +186,16 @@ def _append(
     from deltalake import CommitProperties, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError
 
-    found = _created(settings, dataset, table, rows.schema)
-    held = found.transaction_version(application)
-    if held is not None and held >= sequence:
+    delta = _created(settings, dataset, table, rows.schema)
+    newest = delta.transaction_version(application)
+    if newest is not None and newest >= sequence:
         return None
     metadata = json.dumps({"key": application, "sequence": sequence})
     try:
         # through the handle that was looked at: by its address it would be opened again, at a version that may hold
         # somebody's commit of the same number, and Delta would see no conflict
         write_deltalake(
-            found,
+            delta,
             rows,
             mode="append",
             schema_mode="merge",  # a table that was begun by an earlier release gets its new columns

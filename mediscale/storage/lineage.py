@@ -108,14 +108,14 @@ class Lineage:
 
     def upstream(self, starts: Iterable[Call]) -> dict[str, Call]:
         """The calls and all that they were made from, by key."""
-        found: dict[str, Call] = {}
+        reached: dict[str, Call] = {}
         waiting = list(starts)
         while waiting:
             call = waiting.pop()
-            if call.key not in found:
-                found[call.key] = call
+            if call.key not in reached:
+                reached[call.key] = call
                 waiting.extend(self.parents(call))
-        return found
+        return reached
 
     def run(self, run_id: str) -> Run:
         """A run with what it was made from: a retraining reads the features of an earlier night's run."""
@@ -127,15 +127,15 @@ class Lineage:
 
     def runs(self) -> list[Run]:
         """Every run that made or found a call, oldest first."""
-        found = (self.run(run_id) for run_id in calls.run_ids(self._settings))
-        return sorted((run for run in found if run.calls), key=lambda run: _listed_at(self._settings, run))
+        runs = (self.run(run_id) for run_id in calls.run_ids(self._settings))
+        return sorted((run for run in runs if run.calls), key=lambda run: _listed_at(self._settings, run))
 
 
 def _listed_at(settings: Settings, run: Run) -> tuple[datetime, str]:
     return calls.entries(settings, run.run_id)[0].at, run.run_id
 
 
-def find(settings: Settings, asked: str = "") -> Run:
+def find(settings: Settings, name: str = "") -> Run:
     """The run that is meant: by nothing (the newest that decided), by its id, by a dataset, by a version as ``name/3``,
     or by the beginning of a call's key.
 
@@ -144,20 +144,20 @@ def find(settings: Settings, asked: str = "") -> Run:
     """
     lineage = Lineage(settings)
     decisions = [call for call in reversed(lineage.calls) if call.stage == DECISION]
-    if asked in calls.run_ids(settings):
-        return lineage.run(asked)
+    if name in calls.run_ids(settings):
+        return lineage.run(name)
     for decision in decisions:
-        if not asked or asked in (decision.params["dataset"], version_of(decision)):
-            return lineage.run(_first_of_version(decision, decisions, asked).run_id)
-    if len(asked) >= _PREFIX:
+        if not name or name in (decision.params["dataset"], version_of(decision)):
+            return lineage.run(_first_of_version(decision, decisions, name).run_id)
+    if len(name) >= _PREFIX:
         for call in reversed(lineage.calls):
-            if call.key.startswith(asked):
+            if call.key.startswith(name):
                 return lineage.run(call.run_id)
     if not decisions:
         raise NotFoundError("No run has come to a decision in this home yet; run `mediscale run` first.")
     known = ", ".join(dict.fromkeys(decision.params["dataset"] for decision in decisions))
     raise NotFoundError(
-        f"There is no run {asked!r} in this home: name a run (see `mediscale runs`), a dataset ({known}), a version as "
+        f"There is no run {name!r} in this home: name a run (see `mediscale runs`), a dataset ({known}), a version as "
         f"{version_of(decisions[0])}, or at least {_PREFIX} letters of a call's key."
     )
 
@@ -170,8 +170,8 @@ def version_of(decision: Call) -> str:
     return f"{decision.params['model']['name']}/{decision.params['model']['version']}"
 
 
-def _first_of_version(decision: Call, newest_first: list[Call], asked: str) -> Call:
+def _first_of_version(decision: Call, newest_first: list[Call], name: str) -> Call:
     """Asked for by its version, the run that trained it: a person may have released it later."""
-    if asked != version_of(decision):
+    if name != version_of(decision):
         return decision
-    return [other for other in newest_first if version_of(other) == asked][-1]
+    return [other for other in newest_first if version_of(other) == name][-1]

@@ -121,9 +121,9 @@ def record(settings: Settings, dataset: str, *moves: Move) -> Move:
     import pyarrow as pa
 
     first = moves[0]
-    for held in history(settings, dataset):
-        if held.key == first.key:
-            return held
+    for recorded in history(settings, dataset):
+        if recorded.key == first.key:
+            return recorded
     rows = pa.Table.from_pylist([move.model_dump() for move in moves], schema=PROMOTIONS.arrow_schema())
     if lake.append(settings, PROMOTIONS.name, rows, dataset, PROMOTIONS.name, first.sequence) is None:
         raise BusyError(
@@ -167,25 +167,27 @@ def experiment(settings: Settings, mlflow: "MlflowClient", name: str) -> str:
 
 def version_of(mlflow: "MlflowClient", name: str, key: str) -> Any | None:
     """The version that the stage call of this key registered, or None."""
-    found: Sequence[Any] = mlflow.search_model_versions(f"name = '{name}' AND tags.`{KEY_TAG}` = '{key}'")
-    return found[0] if found else None
+    registered: Sequence[Any] = mlflow.search_model_versions(
+        f"name = '{name}' AND tags.`{KEY_TAG}` = '{key}'"
+    )
+    return registered[0] if registered else None
 
 
 def register(mlflow: "MlflowClient", name: str, logged: Any, key: str, tags: Mapping[str, str]) -> int:
     """Registers a logged model once per key, and returns its version: a repeated call finds it."""
-    found = version_of(mlflow, name, key)
-    if found is None:
+    registered = version_of(mlflow, name, key)
+    if registered is None:
         with _made_by_another():
             mlflow.create_registered_model(name)
         # by its folder: a models:/ source is resolved by the SQL registry against MLflow's global tracking address
-        found = mlflow.create_model_version(
+        registered = mlflow.create_model_version(
             name, source=logged.artifact_location, run_id=logged.source_run_id, tags={**tags, KEY_TAG: key}
         )
-    versions = json.dumps([{"name": name, "version": int(found.version)}])
+    versions = json.dumps([{"name": name, "version": int(registered.version)}])
     mlflow.set_logged_model_tags(
         logged.model_id, {"mlflow.modelVersions": versions}
     )  # the link that MLflow's UI shows
-    return int(found.version)
+    return int(registered.version)
 
 
 @contextmanager
@@ -211,10 +213,12 @@ def repair(settings: Settings, dataset: str) -> int:
     mlflow = client(settings)
     wrong = 0
     for name in sorted({model for model, _ in wanted}):
-        held = {alias: int(version) for alias, version in mlflow.get_registered_model(name).aliases.items()}
+        recorded = {
+            alias: int(version) for alias, version in mlflow.get_registered_model(name).aliases.items()
+        }
         for alias in ("staging", "production"):
             version = wanted.get((name, alias))
-            if version != held.get(alias):
+            if version != recorded.get(alias):
                 wrong += 1
                 _point(mlflow, name, alias, version)
     return wrong
