@@ -81,7 +81,7 @@ def decision(node: steps.Node, found: Any) -> None:
         retries=0,
     )
     who = f"{{{{ ti.xcom_pull(task_ids='approval_{node.task}')['responded_by_user']['name'] }}}}"
-    promoted = stage(node, {}, ("--set", "aim=production"), actor=who)
+    promoted = stage(node, {}, ("--set", "target_alias=production"), actor=who)
     asked >> approval >> promoted
 
 

@@ -94,7 +94,7 @@ def _staged(results: Path, name: str) -> str:
 def retraining() -> None:
     newest = night()
     made = {node.name for node in steps.nodes(steps.FEATURES)} | {steps.PREPARE_SOURCE}
-    done = chain(steps.TRAINING, {}, dict.fromkeys(made, NIGHT), fixed={"promotion": "aim=staging"})
+    done = chain(steps.TRAINING, {}, dict.fromkeys(made, NIGHT), fixed={"promotion": "target_alias=staging"})
     published = publish(RESULTS, newest)
     for name in TASKS:
         newest >> done[steps.node_name("training_set", name)]

@@ -6,16 +6,20 @@ is a second reason: the answers rank patients worse than the held-out evidence p
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, Self
 
 from pydantic import Field, NaiveDatetime, model_validator
 
 from mediscale.core.caller import now
-from mediscale.core.errors import UsageError
-from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.errors import NotFoundError, UsageError
+from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
+from mediscale.core.tables import PREDICTIONS
 from mediscale.core.tasks import TaskName
+from mediscale.storage import calls, lake
+from monitoring import monitoring_inputs
 from monitoring import outcomes as performance
 from monitoring.drift import drift
 from monitoring.drift.prediction_window import Question
@@ -120,12 +124,54 @@ def _refuse_mixed(params: Params) -> None:
         raise UsageError("The windows are not in the order of time; give the oldest first.")
 
 
+def retrain_inputs(settings: Settings, dataset: str, task: TaskName, now: datetime) -> dict[str, Any]:
+    """Parameters of this stage: every window of the served version that was judged, oldest first; of a window that was
+    judged twice the later judgement. With them the outcomes that are certain ``now``, where there are labels.
+
+    Windows of a rehearsal are none: their log is not the hospital's.
+
+    Raises:
+        NotFoundError: no version is served, or no window of it was judged.
+    """
+    model = monitoring_inputs.version(settings, dataset, task)
+    judgements = calls.of_stage(settings, "drift")
+    results = [
+        drift.Result.model_validate(m.result)
+        for m in judgements
+        if m.params["predictions"]["dataset"] == dataset
+    ]
+    windows = {(w.start, w.end): w for w in results if (w.dataset, w.task, w.model) == (dataset, task, model)}
+    if not windows:
+        raise NotFoundError(
+            f"No window of {model}'s predictions was judged yet; run `mediscale drift` first."
+        )
+    windows_of_version = {"windows": tuple(windows[when] for when in sorted(windows))}
+    return windows_of_version | _matured_outcomes(settings, dataset, task, model, now)
+
+
+def _matured_outcomes(
+    settings: Settings, dataset: str, task: TaskName, model: ModelRef, now: datetime
+) -> dict[str, Any]:
+    labelled = calls.newest_night(settings, "labels", dataset, task)
+    promised = [
+        m.result["metrics"].get("auroc_low")
+        for m in calls.of_stage(settings, "evaluate")
+        if ModelRef.model_validate(m.params["model"]) == model
+    ]
+    if labelled is None or not promised or promised[-1] is None:
+        return {}
+    return {
+        "predictions": lake.latest(settings, dataset, PREDICTIONS.name),
+        "labels": labelled.result["labels"],
+        "as_of": now,
+        "held_out_auroc_low": promised[-1],
+    }
+
+
 def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The judged windows of the served version and the outcomes that are certain now, where no windows are named."""
     if {"dataset", "task"} <= known.keys() and "windows" not in known:
-        from monitoring import monitoring_inputs
-
-        yield Context(monitoring_inputs.judged(settings, known["dataset"], known["task"], now()))
+        yield Context(retrain_inputs(settings, known["dataset"], known["task"], now()))
 
 
 STAGE = Stage(

@@ -45,7 +45,7 @@ def _promote(options: argparse.Namespace) -> int:
     from training.promotion import promotion
 
     home = settings()
-    params = promotion.again(
+    params = promotion.repromotion_params(
         home, options.dataset, options.task, options.version, options.actor, moved_at=caller.now()
     )
     decision: Any = call.call("promotion", params.model_dump(), home, calls.new_run_id("promote")).result

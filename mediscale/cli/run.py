@@ -29,7 +29,9 @@ def _run(options: argparse.Namespace) -> int:
     from mediscale.storage import calls
 
     which, config = source_of(options), config_of(options.set)
-    config.setdefault("promotion", {}).setdefault("aim", "production")  # whoever types this asks for it
+    config.setdefault("promotion", {}).setdefault(
+        "target_alias", "production"
+    )  # whoever types this asks for it
     run_id = calls.new_run_id(options.runner)
     if options.runner != "cli":
         from mediscale.cli import orchestrators

@@ -142,7 +142,7 @@ class Simulation:
 
     def _retrain(self, this: Night) -> None:
         staged_at, approved_at = this.at + timedelta(hours=4), this.at + timedelta(hours=5)
-        staging = {"aim": "staging", "actor": "the retraining", "moved_at": staged_at}
+        staging = {"target_alias": "staging", "actor": "the retraining", "moved_at": staged_at}
         try:
             self.follow(steps.TRAINING, this, {"promotion": staging})
         except QualityError as refusal:
@@ -161,7 +161,7 @@ class Simulation:
         moves = [m for m in registry.history(self.settings, self.dataset) if m.moved_at < at]
         serving = [m.version for m in moves if m.alias == "production"]
         params = {
-            "aim": "production",
+            "target_alias": "production",
             "actor": PERSON,
             "moved_at": at,
             "sequence": moves[-1].sequence + 1,

@@ -20,6 +20,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import PredictorSpec
+from monitoring import monitoring_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -304,10 +305,8 @@ def _result(params: Params, window: "Window", summary: str) -> Result:
 def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The served version, its training set and the prediction log, where no log is named."""
     if {"dataset", "task"} <= known.keys() and "predictions" not in known:
-        from monitoring import monitoring_inputs
-
         model = ModelRef.model_validate(known["model"]) if "model" in known else None
-        yield Context(monitoring_inputs.to_judge(settings, known["dataset"], known["task"], model))
+        yield Context(monitoring_inputs.drift_inputs(settings, known["dataset"], known["task"], model))
 
 
 STAGE = Stage(

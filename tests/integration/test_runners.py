@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(3000)
 ORCHESTRATE = (
     "import sys; from mediscale.cli import orchestrators as runners; from mediscale.core.settings import Settings\n"
     "from mediscale.pipeline.runtime_inputs import Source\n"
-    "config = {'risk_model': {'rounds': 60}, 'promotion': {'aim': 'production'}, 'note_model': "
+    "config = {'risk_model': {'rounds': 60}, 'promotion': {'target_alias': 'production'}, 'note_model': "
     "{'epochs': 1, 'max_examples_per_epoch': 100, 'window': 32, 'most_windows': 1, 'threads': 1}}\n"
     "runners.orchestrate(sys.argv[1], Settings(), Source(size='tiny'), config, sys.argv[1] + '-1')"
 )

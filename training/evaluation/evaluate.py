@@ -43,6 +43,7 @@ from training.evaluation.evaluation_report import (
 from training.evaluation.metrics import Floats
 from training.evaluation.performance import Performance
 from training.notes import note_examples
+from training.promotion_context import past_decisions, promotion_context
 
 if TYPE_CHECKING:
     from training.training_examples import Examples
@@ -311,12 +312,10 @@ def _summary(result: Result) -> str:
 def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The production version to compare with: as it was when the version was decided about, else as it is."""
     if {"dataset", "task", "model"} <= known.keys():
-        from training.promotion import promotion
-
         about = known["dataset"], ModelRef.model_validate(known["model"])
-        for then in promotion.decided(settings, *about):
-            yield Context(then.evaluation)
-        yield Context(promotion.situation(settings, *about).evaluation)
+        for past in past_decisions(settings, *about):
+            yield Context({"incumbent": past.context.incumbent})
+        yield Context({"incumbent": promotion_context(settings, *about).incumbent})
 
 
 STAGE = Stage(

@@ -23,6 +23,7 @@ from mediscale.storage import calls as manifest
 from mediscale.storage import registry
 from training.evaluation.evaluation_report import Evidence, read
 from training.promotion import gate
+from training.promotion_context import context_in, past_decisions, promotion_context
 
 
 class Params(Frozen):
@@ -39,7 +40,7 @@ class Params(Frozen):
     """The next number of the promotion history, resolved by the caller."""
     actor: RuntimeInput[str] = Field(min_length=1)
     moved_at: RuntimeInput[datetime]
-    aim: Literal["staging", "production"] = "staging"
+    target_alias: Literal["staging", "production"] = "staging"
     """``staging`` stops there even where production would be deserved, for a person to go on."""
 
 
@@ -55,48 +56,10 @@ class Result(Frozen):
     evidence_digest: Digest
 
 
-class Situation(Frozen):
-    """What the callers of ``evaluate`` and of this stage resolve about one version before they call."""
-
-    evaluation: dict[str, Any]
-    """Parameters for ``evaluate``."""
-    promotion: dict[str, Any]
-    """Parameters for this stage."""
-    key: str = ""
-    """Of the call that decided so; empty where nothing is decided yet."""
-
-
-def situation(settings: Settings, dataset: str, model: ModelRef) -> Situation:
-    """How things stand for a version."""
-    return _situation(registry.history(settings, dataset), model)
-
-
-def decided(settings: Settings, dataset: str, model: ModelRef) -> Iterator[Situation]:
-    """How they stood each time that a call moved an alias to it, the latest first: a repeated call finds its work."""
-    moves = registry.history(settings, dataset)
-    calls = {move.key: move for move in reversed(moves) if move.version == model}
-    for key, first in calls.items():
-        then = _situation([m for m in moves if m.sequence < first.sequence], model)
-        by = {"actor": first.actor, "moved_at": first.moved_at}
-        yield then.model_copy(update={"promotion": then.promotion | by, "key": key})
-
-
-def _situation(moves: list[registry.Move], model: ModelRef) -> Situation:
-    serving = [m for m in moves if (m.model, m.alias) == (model.name, "production")]
-    incumbent = serving[-1].version if serving and serving[-1].version != model else None
-    return Situation(
-        evaluation={"incumbent": incumbent},
-        promotion={
-            "incumbent": incumbent,
-            "sequence": moves[-1].sequence + 1 if moves else 1,
-        },
-    )
-
-
-def again(
+def repromotion_params(
     settings: Settings, dataset: str, task: TaskName, version: int, actor: str, moved_at: datetime
 ) -> Params:
-    """What to call this stage with when a person asks for production: the version's evidence, and today's situation.
+    """What to call this stage with when a person asks for production: the version's evidence, and today's context.
 
     Raises:
         NotFoundError: no decision about this version was ever made, so there is no evidence to go by.
@@ -108,9 +71,9 @@ def again(
         raise NotFoundError(
             f"{asked[0]} v{version} was never evaluated for promotion; run the loop, or see `mediscale history`."
         )
-    now = situation(settings, dataset, mine[-1].model).promotion
-    changed = {"actor": actor, "moved_at": moved_at, "aim": "production"}
-    return mine[-1].model_copy(update=now | changed)
+    context = promotion_context(settings, dataset, mine[-1].model)
+    changed = {"actor": actor, "moved_at": moved_at, "target_alias": "production"}
+    return mine[-1].model_copy(update=dict(context) | changed)
 
 
 def prior_evaluations(settings: Settings, dataset: str, task: TaskName, model: ModelRef) -> int:
@@ -137,7 +100,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         return _result(params, f"Not staged: {problem}", reached=0)
     problems = list(gate.objections(evidence, tasks.load(params.task).policy))
     reasons: dict[registry.Alias, str] = {"staging": _STAGED}
-    if params.aim == "staging":
+    if params.target_alias == "staging":
         allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"
         reason = f"{_STAGED} Production was not asked for, and {allowed}."
     elif problems:
@@ -178,7 +141,7 @@ def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | Non
             None,
         )
     moves = [m for m in registry.history(settings, params.dataset) if m.sequence < params.sequence]
-    held = _situation(moves, params.model).promotion["incumbent"]
+    held = context_in(moves, params.model).incumbent
     if held != params.incumbent:
         return (
             f"{held or 'no version'} is in production, not {params.incumbent or 'none'}; decide again.",
@@ -235,9 +198,9 @@ def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Con
     alias, so that it is found and never done twice; else as they are."""
     if {"dataset", "task", "model"} <= known.keys():
         about = known["dataset"], ModelRef.model_validate(known["model"])
-        for then in decided(settings, *about):
-            yield Context(then.promotion, then.key)
-        today = situation(settings, *about).promotion
+        for past in past_decisions(settings, *about):
+            yield Context({**dict(past.context), "actor": past.actor, "moved_at": past.moved_at}, past.key)
+        today = dict(promotion_context(settings, *about))
         yield Context({**today, "actor": known.get("actor") or actor(), "moved_at": now()})
 
 

@@ -12,6 +12,12 @@ from mediscale.storage import calls, registry
 from training.evaluation import evaluate
 from training.promotion import promotion
 from training.promotion.rollback import roll_back
+from training.promotion_context import (
+    PastDecision,
+    PromotionContext,
+    past_decisions,
+    promotion_context,
+)
 from training.tabular import risk_model
 
 NOW = datetime(2150, 6, 1)
@@ -28,7 +34,7 @@ def _params(world, **changes) -> promotion.Params:
         "sequence": 1,
         "actor": "scheduler",
         "moved_at": NOW,
-        "aim": "production",
+        "target_alias": "production",
     }
     return promotion.Params.model_validate({**given, **changes})
 
@@ -79,7 +85,7 @@ def test_few_patients_are_staged_and_refused_in_one_sentence(world, hospital, fr
 
 @pytest.mark.usefixtures("lenient")
 def test_asked_for_staging_only_it_stops_there_and_says_what_the_policy_would(world) -> None:
-    result = promotion.run(_params(world, aim="staging"), world.settings, KEY)
+    result = promotion.run(_params(world, target_alias="staging"), world.settings, KEY)
     assert (result.staged, result.promoted) == (True, False)
     assert result.reason.endswith("Production was not asked for, and would be allowed.")
     assert _moves(world) == [(1, "staging", 1)]
@@ -119,23 +125,23 @@ def test_who_comes_second_with_the_same_number_is_refused_and_moves_nothing(worl
     with pytest.raises(BusyError, match="number 1 of synthetic's history"):
         promotion.run(_params(world), world.settings, KEY)
     assert _moves(world) == [(1, "staging", 1)]
-    now = promotion.situation(world.settings, "synthetic", world.model)
-    assert now.promotion["sequence"] == 2
+    now = promotion_context(world.settings, "synthetic", world.model)
+    assert now.sequence == 2
 
 
 @pytest.mark.usefixtures("lenient")
 def test_a_person_asks_for_production_after_staging(world) -> None:
-    config = _params(world, aim="staging").model_dump()
+    config = _params(world, target_alias="staging").model_dump()
     staged = call.call("promotion", config, settings=world.settings)
     assert (staged.staged, staged.promoted) == (True, False)
-    asked = promotion.again(world.settings, "synthetic", "mortality", 1, "ana", NOW)
+    asked = promotion.repromotion_params(world.settings, "synthetic", "mortality", 1, "ana", NOW)
     promoted = call.call("promotion", asked.model_dump(), settings=world.settings)
     assert promoted.promoted
     assert [(m.alias, m.actor) for m in registry.history(world.settings, "synthetic")] == [
         ("staging", "scheduler"), ("production", "ana"),
     ]  # fmt: skip
     with pytest.raises(NotFoundError, match="v9 was never evaluated"):
-        promotion.again(world.settings, "synthetic", "mortality", 9, "ana", NOW)
+        promotion.repromotion_params(world.settings, "synthetic", "mortality", 9, "ana", NOW)
 
 
 @pytest.mark.parametrize("what", ["evidence", "model", "other model", "other incumbent", "gone"])
@@ -160,20 +166,17 @@ def test_incomplete_evidence_is_not_even_staged(world, what) -> None:
 
 
 @pytest.mark.usefixtures("lenient")
-def test_situation_is_todays_and_that_of_each_decision_is_known(world) -> None:
+def test_the_context_is_todays_and_that_of_each_past_decision_is_kept(world) -> None:
     about = world.settings, "synthetic", world.model
-    before = promotion.situation(*about)
-    assert before.promotion == {"incumbent": None, "sequence": 1}
+    before = promotion_context(*about)
+    assert before == PromotionContext(incumbent=None, sequence=1)
     promotion.run(_params(world), world.settings, KEY)
-    (then,) = promotion.decided(*about)
-    assert then.evaluation == before.evaluation
-    assert then.promotion == {**before.promotion, "actor": "scheduler", "moved_at": NOW}
-    assert then.key == KEY
-    assert promotion.situation(*about).promotion == {"incumbent": None, "sequence": 3}
+    (past,) = past_decisions(*about)
+    assert past == PastDecision(context=before, actor="scheduler", moved_at=NOW, key=KEY)
+    assert promotion_context(*about) == PromotionContext(incumbent=None, sequence=3)
     later = world.model.model_copy(update={"version": 2})
-    new = promotion.situation(world.settings, "synthetic", later)
-    assert new.promotion == {"incumbent": world.model, "sequence": 3}
-    assert new.evaluation == {"incumbent": world.model}
+    new = promotion_context(world.settings, "synthetic", later)
+    assert new == PromotionContext(incumbent=world.model, sequence=3)
 
 
 @pytest.mark.usefixtures("lenient")
@@ -182,7 +185,7 @@ def test_a_repeated_call_finds_its_decision_and_another_one_is_made_today(world)
     first = runtime_inputs.call("promotion", asked, [], world.settings, "run").result
     assert runtime_inputs.call("promotion", asked, [], world.settings, "run").result == first
     assert len(calls.of_stage(world.settings, "promotion")) == 1
-    again = runtime_inputs.filled("promotion", {**asked, "aim": "staging"}, [], world.settings)
+    again = runtime_inputs.filled("promotion", {**asked, "target_alias": "staging"}, [], world.settings)
     assert again["sequence"] == 3
 
 
@@ -236,13 +239,13 @@ def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(wor
     weak = world.training.model_copy(update={"rounds": 6})
     second = risk_model.run(weak, settings, "2" * 32)
     assert second.model.version == 2
-    now = promotion.situation(settings, "synthetic", second.model)
+    now = promotion_context(settings, "synthetic", second.model)
     fields = second.model_dump()
     judged = evaluate.run(
-        world.judging.model_copy(update={**now.evaluation, **dict(second)}), settings, "2" * 32
+        world.judging.model_copy(update={"incumbent": now.incumbent, **dict(second)}), settings, "2" * 32
     )
     decision = promotion.run(
-        _params(world, **{**fields, **judged.model_dump(exclude={"metrics"}), **now.promotion}),
+        _params(world, **{**fields, **judged.model_dump(exclude={"metrics"}), **dict(now)}),
         settings,
         "2" * 32,
     )

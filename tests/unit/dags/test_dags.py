@@ -190,11 +190,15 @@ def test_retraining_takes_the_newest_night_and_stops_at_staging(told: dict[str, 
     assert all(f"--from {night}/gold_" in line for line in trained)
     asked = [line for line in made if line.startswith("promotion ")]
     assert asked
-    assert all("--set aim=staging" in line for line in asked)  # whatever the run's configuration says
+    assert all(
+        "--set target_alias=staging" in line for line in asked
+    )  # whatever the run's configuration says
 
 
 def test_production_is_recorded_with_the_person_who_approved_what_was_shown(told: dict[str, Any]) -> None:
-    made = [line for line in told["calls"] if line.startswith("promotion ") and "aim=production" in line]
+    made = [
+        line for line in told["calls"] if line.startswith("promotion ") and "target_alias=production" in line
+    ]
     assert len(made) == len(TASKS)
     for line in made:
         assert line.endswith(" by dr. grey")

@@ -11,7 +11,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.pipeline import runtime_inputs
 from mediscale.storage import calls, lake, registry
-from monitoring import monitoring_inputs
+from monitoring import monitoring_inputs, retrain_decision
 from monitoring.drift import drift
 
 DAY = datetime(2026, 11, 1)
@@ -105,9 +105,9 @@ def test_staging_is_watched_while_nothing_is_in_production(settings: Settings) -
     promote(settings, SERVED, "staging", 1)
     assert monitoring_inputs.version(settings, "a", "mortality") == SERVED
     with pytest.raises(NotFoundError, match="no record of a-mortality v2's training"):
-        monitoring_inputs.to_judge(settings, "a", "mortality")
+        monitoring_inputs.drift_inputs(settings, "a", "mortality")
     with pytest.raises(NotFoundError, match="No window of a-mortality v2"):
-        monitoring_inputs.judged(settings, "a", "mortality", DAY)
+        retrain_decision.retrain_inputs(settings, "a", "mortality", DAY)
 
 
 def test_the_windows_of_the_served_version_in_the_order_of_time(settings: Settings) -> None:
@@ -127,7 +127,7 @@ def test_the_verdict_knows_the_outcomes_that_have_matured(settings: Settings) ->
     promote(settings, SERVED, "production", 1)
     finished(settings, "drift", {"predictions": {"dataset": "a"}}, window(0, False), 1)
     lake.append(settings, PREDICTIONS.name, PREDICTIONS.arrow_schema().empty_table(), "a", "worker", 1)
-    assert "labels" not in monitoring_inputs.judged(settings, "a", "mortality", DAY)
+    assert "labels" not in retrain_decision.retrain_inputs(settings, "a", "mortality", DAY)
     for when, as_of in ((2, None), (3, "2026-10-01T01:00:00")):  # the second is a backfilled night
         finished(settings, "labels", {**ABOUT, "as_of": as_of}, {"labels": {"version": when}}, when)
     finished(
@@ -137,7 +137,7 @@ def test_the_verdict_knows_the_outcomes_that_have_matured(settings: Settings) ->
         {"metrics": {"auroc": 0.8, "auroc_low": 0.76}},
         4,
     )
-    found = monitoring_inputs.judged(settings, "a", "mortality", DAY)
+    found = retrain_decision.retrain_inputs(settings, "a", "mortality", DAY)
     assert found["labels"] == {"version": 2}
     assert (found["as_of"], found["held_out_auroc_low"]) == (DAY, 0.76)
     assert found["predictions"] == lake.latest(settings, "a", "predictions")

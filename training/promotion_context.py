@@ -1,0 +1,51 @@
+"""What a caller looks up about a version before it is evaluated or decided about: the incumbent, and the next number.
+
+A repeated run finds the calls of an earlier one, so what was looked up for each past decision can be told again.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from mediscale.core.refs import Frozen, ModelRef
+from mediscale.core.settings import Settings
+from mediscale.storage import registry
+
+
+class PromotionContext(Frozen):
+    """How the promotion history stood for a version."""
+
+    incumbent: ModelRef | None
+    """The version in production; None where there was none, or it was this version."""
+    sequence: int
+    """The next number of the history."""
+
+
+class PastDecision(Frozen):
+    """The context of a call that moved an alias to a version, and who called it when."""
+
+    context: PromotionContext
+    actor: str
+    moved_at: datetime
+    key: str
+
+
+def promotion_context(settings: Settings, dataset: str, model: ModelRef) -> PromotionContext:
+    """How the history stands for a version now."""
+    return context_in(registry.history(settings, dataset), model)
+
+
+def past_decisions(settings: Settings, dataset: str, model: ModelRef) -> Iterator[PastDecision]:
+    """The decisions that moved an alias to a version, the latest first."""
+    moves = registry.history(settings, dataset)
+    first_moves = {move.key: move for move in reversed(moves) if move.version == model}
+    for key, first in first_moves.items():
+        earlier = [move for move in moves if move.sequence < first.sequence]
+        context = context_in(earlier, model)
+        yield PastDecision(context=context, actor=first.actor, moved_at=first.moved_at, key=key)
+
+
+def context_in(moves: list[registry.Move], model: ModelRef) -> PromotionContext:
+    """How a history of moves, oldest first, stands for a version."""
+    production = [move for move in moves if (move.model, move.alias) == (model.name, "production")]
+    incumbent = production[-1].version if production and production[-1].version != model else None
+    return PromotionContext(incumbent=incumbent, sequence=moves[-1].sequence + 1 if moves else 1)
