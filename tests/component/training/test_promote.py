@@ -132,10 +132,10 @@ def test_who_comes_second_with_the_same_number_is_refused_and_moves_nothing(worl
 @pytest.mark.usefixtures("lenient")
 def test_a_person_asks_for_production_after_staging(world) -> None:
     config = _params(world, target_alias="staging").model_dump()
-    staged = call.call("promotion", config, settings=world.settings)
+    staged = call.call("promotion", config, world.settings, "run").result
     assert (staged.staged, staged.promoted) == (True, False)
     asked = promotion.repromotion_params(world.settings, "synthetic", "mortality", 1, "ana", NOW)
-    promoted = call.call("promotion", asked.model_dump(), settings=world.settings)
+    promoted = call.call("promotion", asked.model_dump(), world.settings, "run").result
     assert promoted.promoted
     assert [(m.alias, m.actor) for m in registry.history(world.settings, "synthetic")] == [
         ("staging", "scheduler"), ("production", "ana"),
@@ -226,7 +226,7 @@ def test_an_incumbent_that_is_made_up_moves_nothing(world) -> None:
     promotion.run(_params(world), world.settings, KEY)
     second = risk_model.run(world.training.model_copy(update={"rounds": 6}), world.settings, "2" * 32)
     judged = evaluate.run(world.judging.model_copy(update=dict(second)), world.settings, "2" * 32)
-    fields = second.model_dump() | judged.model_dump(exclude={"metrics"})
+    fields = second.model_dump() | judged.model_dump(exclude={"metrics", "counts"})
     decision = promotion.run(_params(world, **fields, sequence=3), world.settings, "2" * 32)
     assert decision.reason == "Not staged: synthetic-mortality v1 is in production, not none; decide again."
     assert len(_moves(world)) == 2
@@ -245,7 +245,7 @@ def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(wor
         world.judging.model_copy(update={"incumbent": now.incumbent, **dict(second)}), settings, "2" * 32
     )
     decision = promotion.run(
-        _params(world, **{**fields, **judged.model_dump(exclude={"metrics"}), **dict(now)}),
+        _params(world, **{**fields, **judged.model_dump(exclude={"metrics", "counts"}), **dict(now)}),
         settings,
         "2" * 32,
     )
