@@ -27,7 +27,8 @@ class Verb:
 
 
 def settings() -> "Settings":
-    """
+    """Reads the settings from the environment.
+
     Raises:
         UsageError: an environment variable does not hold what its setting needs.
         StorageError: an older version made the home.
@@ -101,7 +102,8 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 def json_object(text: str, where: str) -> dict[str, Any]:
-    """
+    """Parses a JSON object.
+
     Raises:
         InputError: the text is no JSON object.
     """

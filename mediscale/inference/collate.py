@@ -1,4 +1,4 @@
-"""Notes as a network reads them: windows of tokens, padded together in batches of about equal length."""
+"""Collation of notes: windows of tokens, padded together in length-bucketed batches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Batch:
 
 
 def batch(stays: Sequence[Sequence[Tokens]], special: Special) -> Batch:
-    """Pads the windows of some stays to the longest of them."""
+    """Collates the windows of some stays into a batch, padded to the longest of them."""
     pieces = [piece for pieces in stays for piece in pieces]
     ids = np.full((len(pieces), 2 + max(map(len, pieces))), special.padding, dtype=np.int64)
     mask = np.zeros_like(ids)
@@ -72,7 +72,7 @@ def batch(stays: Sequence[Sequence[Tokens]], special: Special) -> Batch:
     return Batch(ids, mask, np.repeat(np.arange(len(stays)), [len(pieces) for pieces in stays]))
 
 
-def grouped(lengths: NDArray[np.int64], budget: int, seed: int) -> Iterator[NDArray[np.int64]]:
+def bucket_by_length(lengths: NDArray[np.int64], budget: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """Indices of stays of like length, batch by batch in random order, each of about ``budget`` padded tokens.
 
     Padding costs as much as reading: with stays of all lengths together most of the work is on nothing.

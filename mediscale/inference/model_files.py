@@ -1,4 +1,4 @@
-"""A version's files: which of them answer, the digest over those, and their bytes once the digest was compared.
+"""Model files: which files of a version answer, the digest over them, and their bytes after that digest was checked.
 
 MLflow's own files (MLmodel, its environments, the input example) and what only explains a model lie in the same folder.
 They may say when and where a version was made, so they are no part of the digest: equal models in two homes have equal

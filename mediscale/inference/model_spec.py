@@ -1,4 +1,4 @@
-"""What a trained predictor is, as the file beside its trees says it: ``predictor.json``.
+"""Model specification of a risk model: ``predictor.json``, the file beside its trees.
 
 Training writes it into the logged model's folder; serving and monitoring read it and need nothing else of the
 training code. Missing values are ``null`` here and NaN in arrays.
@@ -36,7 +36,7 @@ class Calibration(Frozen):
 
 
 class Combination(Frozen):
-    """How a version answers when a note was read beside the values.
+    """Late fusion of the table model and the note model: how a version answers when a note was read.
 
     The log-odds are ``table * t + notes * (n - reference_mean) + intercept``, where t is the table model's calibrated
     answer and n the note model's, whose files lie beside the trees in the folder ``NOTES_FOLDER``.
@@ -51,12 +51,12 @@ class Combination(Frozen):
     """Operating points on the combined risk, by name; chosen on the tuning split."""
 
     def log_odds(self, table: Number, notes: Number) -> Number:
-        """Of the combined risk, from both models' calibrated answers in log-odds."""
+        """Log-odds of the combined risk, from the calibrated log-odds of both models."""
         return self.table * table + self.notes * (notes - self.reference_mean) + self.intercept
 
 
 class KnownAnswer(Frozen):
-    """A made-up input row (all missing, medians, a plain request; never a patient's) and what must come out of it.
+    """A synthetic input row (all missing, medians, a plain request; never a patient's) and what must come out of it.
 
     Serving recomputes these when it loads a model and refuses one that answers otherwise.
     """

@@ -1,4 +1,4 @@
-"""What a trained note model is, as ``notes.json`` beside its weights says it.
+"""Model specification of a note model: ``notes.json``, the file beside its weights.
 
 Training writes it into the logged model's folder; serving reads it and needs nothing else of the training code.
 """
@@ -15,7 +15,7 @@ GRAPH_FILE = "model.onnx"
 
 
 class KnownText(Frozen):
-    """A made-up note and the margin that must come out of it; serving recomputes it when it loads a model."""
+    """A synthetic note and the margin that must come out of it; serving recomputes it when it loads a model."""
 
     text: str
     margin: float

@@ -1,4 +1,4 @@
-"""A note model that answers: its graph in ONNX Runtime on the CPU, its known texts recomputed when it is loaded.
+"""Note model inference in ONNX Runtime on the CPU; its known answers are recomputed when it is loaded.
 
 Serving and evaluation share it. It needs neither torch nor transformers, and unpickles nothing.
 """
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 
 class NoteReader:
-    """One note model. Immutable, so requests and threads may share it."""
+    """A loaded note model. It is immutable, so requests and threads may share it."""
 
     def __init__(self, files: Mapping[str, bytes], threads: int = 1) -> None:
         """``files`` are the model's by name.
@@ -66,7 +66,7 @@ class NoteReader:
     def margins(self, stays: Sequence[Sequence[Tokens]]) -> Floats:
         """Uncalibrated log-odds (n) of stays, each given as its windows."""
         margins = np.zeros(len(stays))
-        for members in collate.grouped(collate.lengths(stays), _BUDGET, 0):
+        for members in collate.bucket_by_length(collate.lengths(stays), _BUDGET, 0):
             batch = collate.batch([stays[i] for i in members], self._special)
             parts = self._session.run(None, {"input_ids": batch.ids, "attention_mask": batch.mask})
             starts = np.flatnonzero(np.diff(batch.owner, prepend=-1))

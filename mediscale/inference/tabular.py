@@ -1,4 +1,4 @@
-"""A registered version that answers: its files read after their digest was checked, its known answers recomputed.
+"""Risk model inference: a registered version, after its files' digest and its known answers were checked.
 
 Serving, batch scoring, evaluation and monitoring share it: what is judged is what answers. It needs neither MLflow nor
 XGBoost, and unpickles nothing.
@@ -31,7 +31,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One row's answer. ``contributions`` are exact SHAP values in log-odds of the calibrated risk, one per feature."""
+    """The prediction for one row.
+
+    ``contributions`` are exact SHAP values in log-odds of the calibrated risk, one per feature."""
 
     risk: float
     log_odds: float
@@ -45,7 +47,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Predictor:
-    """One loaded version. Immutable, so requests and threads may share it."""
+    """A loaded version. It is immutable, so requests and threads may share it."""
 
     model: ModelRef
     spec: PredictorSpec
@@ -93,7 +95,7 @@ def _sigmoid(log_odds: float) -> float:
 
 
 def load(settings: Settings, model: ModelRef, task: TaskName, note_threads: int = 1) -> Predictor:
-    """A registered version of a task's model.
+    """Loads a registered version of a task's model.
 
     Raises:
         NotFoundError: its files are gone.

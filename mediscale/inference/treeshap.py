@@ -1,4 +1,4 @@
-"""XGBoost's trees in NumPy: the margin of a row and its exact SHAP values in one pass, without XGBoost.
+"""TreeSHAP in NumPy: the margin of a row and its exact SHAP values in one pass, without XGBoost.
 
 A leaf contributes to a row's SHAP values only through which of its path's conditions the row meets. A path of
 depth D has 2^D such outcomes, so each leaf's contributions are worked out once, when a model is loaded, and
@@ -40,7 +40,7 @@ class _Leaf:
 
 
 class TreeEnsemble:
-    """A loaded binary classifier. Immutable, so threads may share it."""
+    """A loaded binary tree ensemble. It is immutable, so threads may share it."""
 
     def __init__(self, model: Mapping[str, Any]) -> None:
         """``model`` is XGBoost's own JSON, decoded.

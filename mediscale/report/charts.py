@@ -1,4 +1,4 @@
-"""How good a model is, drawn: each figure with its 95 % interval, and what it rests on in its caption."""
+"""Charts of a model's performance: each figure with its 95 % interval, and what it rests on in its caption."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -157,7 +157,7 @@ class Row:
 
 
 def forest(name: str, title: str, rows: Sequence[Row], label: str, line: float | None, caption: str) -> Chart:
-    """Figures under each other with their intervals; ``line`` is what they are held against."""
+    """Forest plot: estimates with their intervals; ``line`` is the reference value."""
     with _rows([row.name for row in rows], [row.beside for row in rows]) as (figure, axes, places):
         if line is not None:
             axes.axvline(line, color=FAINT, linewidth=1)
@@ -178,7 +178,7 @@ def bars(
     caption: str,
     written: Callable[[float], str] = "{:.2g}".format,
 ) -> Chart:
-    """Amounts under each other, the first on top; negative ones in the second colour."""
+    """Bar chart, the first bar on top; negative ones in the second colour."""
     texts = [typeset(written(value)) for _, value in values]
     with _rows([text for text, _ in values], texts) as (figure, axes, places):
         amounts = [value for _, value in values]
@@ -221,7 +221,7 @@ def _write(axes: "Axes", text: str, at: tuple[float, float], side: Any, size: fl
 
 
 def shown(estimate: "Estimate") -> str:
-    """The figure with its interval.
+    """An estimate with its interval, as text.
 
     >>> from training.evaluation.evaluation_report import Estimate
     >>> shown(Estimate(value=0.8123, low=0.79, high=0.83)), shown(Estimate(value=0.5, low=None, high=None))
@@ -239,7 +239,7 @@ _NARROW = 0.01
 
 
 def share(estimate: "Estimate") -> str:
-    """A share with its interval, in percent.
+    """A proportion with its interval, as text in percent.
 
     >>> from training.evaluation.evaluation_report import Estimate
     >>> share(Estimate(value=1.0, low=0.735, high=1.0)).replace("\u00a0", " ")
@@ -299,7 +299,7 @@ def dots(
     label: str,
     caption: str,
 ) -> Chart:
-    """Several values per row, one marker for each series; the line is at 1."""
+    """Dot plot of several values per row, one marker for each series; the line is at 1."""
     with _rows(rows, [""] * len(rows)) as (figure, axes, places):
         axes.axvline(1, color=FAINT, linewidth=1)
         for i, (series_name, values) in enumerate(series):

@@ -32,7 +32,7 @@ from training.promotion import promotion
 
 @dataclass(frozen=True)
 class Landed:
-    """What came in."""
+    """The extract as it was landed and validated."""
 
     source: str
     path: str
@@ -59,7 +59,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Flow:
-    """How visits became the cohort of a task."""
+    """Cohort flow: how visits became the cohort of a task."""
 
     steps: tuple[tuple[str, int, int], ...]
     """What, how many are left, how many were left out at this step."""
@@ -69,7 +69,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Decided:
-    """The decision about one version, and what it rests on."""
+    """The promotion decision about a version, and its evidence."""
 
     model: ModelRef
     status: str
@@ -101,7 +101,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Contents:
-    """All of it."""
+    """The data of one run's report."""
 
     run: Run
     landed: Landed
@@ -126,7 +126,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Window:
-    """One window of answered predictions that was judged for drift."""
+    """A prediction window that was judged for drift."""
 
     name: str
     start: datetime
@@ -141,7 +141,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen of the version since it was decided."""
+    """Monitoring of the version since the decision."""
 
     model: str
     rehearsed: bool
@@ -151,7 +151,8 @@ class Watched:
 
 
 def collect(settings: Settings, run: Run) -> Contents:
-    """
+    """Collects the report data of a run.
+
     Raises:
         StorageError: an evidence file was changed.
         NotFoundError: one is gone.
@@ -314,7 +315,7 @@ def _commands(run: Run) -> Iterator[str]:
 
 
 def _settings_of(run: Run, encoder: Encoder) -> Iterator[str]:
-    """What ``mediscale run`` has to be told for the same keys; each task gets the same."""
+    """What ``mediscale run`` has to be given for the same keys; each task gets the same."""
     for stage in ("synthetic", *(step.stage for step in steps.RISK if step.stage != DECISION)):
         call = run.newest(stage)
         recipe = note_model.RECIPES.get(encoder.name, {}) if stage == "note_model" else {}

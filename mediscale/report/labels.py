@@ -1,4 +1,4 @@
-"""The report's plain words for what the code calls by short names."""
+"""Labels of the report: the standard term, and plain words beside it."""
 
 import re
 
@@ -39,12 +39,13 @@ def typeset(text: str) -> str:
 
 
 def plain(name: str) -> str:
-    """A name of the code with spaces."""
+    """A name of the code as words."""
     return re.sub(r"[_\s]+", " ", name).strip()
 
 
 def duration(seconds: float) -> str:
-    """
+    """A duration as text.
+
     >>> duration(0.44), duration(75), duration(4000)
     ('0.4 s', '1 min 15 s', '1 h 7 min')
     """

@@ -1,4 +1,4 @@
-"""A run as MLflow's users expect it: one parent, a child for each stage call, the page and its charts where they look.
+"""MLflow export of a run: one parent, a child for each stage call, the page and its charts where they look.
 
 Like the page it is read off the call records, so every runner's runs look the same, and small counts are suppressed. A
 call has one run, known by its key: what another run had done before stays that run's child, and nothing is made twice.

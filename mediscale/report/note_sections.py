@@ -1,4 +1,4 @@
-"""What the report says of clinical notes: how they were made safe to read, what was read, and what it was worth."""
+"""Sections of the report on clinical notes: de-identification, tokenization and what the note model added."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from training.notes.note_mlflow_model import WORDS_FILE
 
 @dataclass(frozen=True)
 class Read:
-    """The notes of the whole extract."""
+    """Counts of the notes of the extract: de-identified, quarantined, tokenized."""
 
     notes: int
     identifiers: int
@@ -38,7 +38,7 @@ class Combined:
 
 
 def read(run: Run) -> Read | None:
-    """None where the extract had no notes."""
+    """The counts of the extract's notes, or None where it had none."""
     scrubbed, tokens = run.newest("deidentify"), run.newest("note_tokens")
     if scrubbed is None or tokens is None or scrubbed.result["notes"] is None:
         return None
@@ -55,7 +55,7 @@ def read(run: Run) -> Read | None:
 
 
 def combined(settings: Settings, run: Run, task: str) -> Combined | None:
-    """None where there was no note model for the task."""
+    """The note model of a task, or None where there was none."""
     trained, together = run.newest("note_model", task), run.newest("late_fusion", task)
     if trained is None or together is None or trained.result["note_model"] is None:
         return None

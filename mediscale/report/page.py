@@ -1,4 +1,4 @@
-"""The page: contents and charts put into the template."""
+"""The HTML page: report data and charts rendered by the template."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _MOST_WINDOWS = 4
 
 @dataclass(frozen=True)
 class Part:
-    """One task's part of the page."""
+    """The part of the page about one task."""
 
     task: Task
 
@@ -119,7 +119,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole document."""
+    """The HTML document."""
 
     contents: Contents
 

@@ -1,4 +1,4 @@
-"""A chart as SVG in the page itself: its colours follow the page, its words can be searched and read aloud."""
+"""Inline SVG of a chart: its colours follow the page, its words can be searched and read aloud."""
 
 import re
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """Ready for the page."""
+    """A chart as inline SVG."""
 
     name: str
     svg: str
@@ -55,7 +55,7 @@ class Chart:
 
 @contextmanager
 def drawing(height: float, width: float = WIDTH) -> Iterator[tuple["Figure", "Axes"]]:
-    """An empty chart in the report's style, in inches."""
+    """An empty figure in the report's style; width and height are in inches."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -65,7 +65,7 @@ def drawing(height: float, width: float = WIDTH) -> Iterator[tuple["Figure", "Ax
 
 
 def chart(figure: "Figure", name: str, title: str, description: str, caption: str) -> Chart:
-    """The drawn figure; ``name`` is unique on the page, ``title`` and ``description`` are for who can't see it."""
+    """The figure as inline SVG; ``name`` is unique on the page, ``title`` and ``description`` are read aloud."""
     import matplotlib as mpl
 
     text = StringIO()

@@ -1,4 +1,4 @@
-"""Stage: the morning round of a simulated day. Whoever reached the prediction time since the last one is asked about.
+"""Stage: the daily predictions of a simulated hospital, for every patient who has reached the prediction time.
 
 Each patient of the lake is asked for by name, at the prediction time itself, through the application itself; so an
 answer can be held against the outcome once that is known. What was answered before a crash is not asked again.
@@ -50,7 +50,7 @@ class Result(Frozen):
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001 - a stage's signature
-    """Asks, and returns when every answer is in the lake.
+    """Asks for every due prediction, and returns when all of them are in the lake.
 
     Raises:
         NotFoundError: the alias points to another version.
@@ -82,7 +82,7 @@ def _questions(
 
 
 def _answered(settings: Settings, params: Params) -> set[tuple[int, NaiveDatetime]]:
-    """What a round that was cut short had asked already."""
+    """The predictions that an interrupted call had made already."""
     import pyarrow.compute as pc
 
     if not lake.exists(settings, params.dataset, PREDICTIONS.name):

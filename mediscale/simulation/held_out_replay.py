@@ -1,7 +1,7 @@
-"""Stage: held-out patients of a synthetic hospital ask the real server, in quiet windows and in planted ones.
+"""Stage: held-out patients of a synthetic hospital are sent to the real server, in quiet and in planted windows.
 
-A first run has no users yet, so drift and the verdict would have nothing to look at. Each window is a made-up day that
-begins after the promotion; each of its requests is the newest plain values of one held-out stay, sent through the
+A first run has no users yet, so drift and the verdict would have nothing to look at. Each window is a simulated day
+that begins after the promotion; each of its requests is the newest plain values of one held-out stay, sent through the
 application itself: parsed, answered, logged, flushed to Delta. Planted windows are the same hospital after a change
 that nobody announced. The predictions go to a log of their own (dataset ``<dataset>-rehearsal-<key>``), never to the
 hospital's.
@@ -33,7 +33,7 @@ SHORTEST = 20
 
 
 class Window(Frozen):
-    """One made-up day of requests; ``start`` is in it, ``end`` is not."""
+    """One simulated day of requests; ``start`` is in it, ``end`` is not."""
 
     name: str
     start: datetime

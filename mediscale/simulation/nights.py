@@ -1,4 +1,4 @@
-"""Nights of a made-up hospital: what the DAGs do, in their order, with the calendar handed in.
+"""Simulated nights of a synthetic hospital: what the DAGs do, in their order, with the calendar handed in.
 
 Its records are made and landed once. Every night sees of them, through ``as_of``, what had been written down by then: a
 stay without a certain outcome has no label yet, and a result that is not back is in no feature. From one night on an
@@ -31,7 +31,7 @@ TASK = "mortality"
 
 @dataclass(frozen=True)
 class Hospital:
-    """How many come within the calendar, and from how many nights' predictions a drift window is made."""
+    """A synthetic hospital: its number of patients, and the nights of predictions in a drift window."""
 
     patients: int
     window: int
@@ -56,7 +56,7 @@ def night(number: int) -> datetime:
 
 @dataclass(frozen=True)
 class Version:
-    """A version that answers, and what is needed to judge it."""
+    """The served version, and what is needed to judge it."""
 
     trained: Any
     frozen: Any
@@ -67,7 +67,7 @@ class Version:
 
 @dataclass
 class Simulation:
-    """One hospital's nights so far."""
+    """The state of a simulation after the nights so far."""
 
     settings: Settings
     dataset: str
@@ -97,7 +97,7 @@ class Simulation:
     def follow(
         self, pipeline: tuple[steps.Step, ...], night: Night, config: Mapping[str, dict[str, Any]]
     ) -> None:
-        """Calls the steps as the DAGs do; what has not changed is found."""
+        """Calls the steps as the DAGs do; what has not changed is cached."""
         for node in steps.nodes(pipeline, (TASK,)):
             self.status.update(f"night {night.number}: {node.name} …")
             upstream = (self.results[name] for name in node.upstream)

@@ -1,4 +1,4 @@
-"""What a simulated night leaves on the screen: a row as it ends, and a summary after the last."""
+"""Console report of simulated nights: a row as each ends, and a summary after the last."""
 
 import sys
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What was written down between two nights."""
+    """Counts of what was recorded between two nights."""
 
     admissions: int
     discharges: int
@@ -26,7 +26,7 @@ class Recorded:
 
 @dataclass
 class Night:
-    """What happened; an attribute that is None did not."""
+    """The events of one night; an attribute is None where that did not happen."""
 
     number: int
     at: datetime
@@ -52,7 +52,7 @@ def recorded(settings: Settings, events: TableRef, since: datetime, until: datet
 
 
 def count(events: "pa.Table", since: datetime, until: datetime) -> Recorded:
-    """Columns ``code`` and ``available_time``."""
+    """Counts events by their columns ``code`` and ``available_time``."""
     import pyarrow.compute as pc
 
     available = events["available_time"]
@@ -72,7 +72,7 @@ _HEADER = (
 
 @dataclass
 class Report:
-    """Rows to standard output, progress to standard error."""
+    """Prints rows to standard output and progress to standard error."""
 
     dataset: str
     nights: int
@@ -86,7 +86,7 @@ class Report:
 
     def begin(self, hospital: Any, first: datetime, planted: int) -> None:
         self.console.print(
-            f"A made-up hospital: {hospital.patients:,} patients, {hospital.visits:,} visits from January 2022 on. "
+            f"A synthetic hospital: {hospital.patients:,} patients, {hospital.visits:,} visits from January 2022 on. "
             f"Night 1 is {first:%Y-%m-%d}; from night {planted} on an analyser of its laboratory reads high."
         )
         self.console.print(f"[bold]{_HEADER}[/]")
@@ -107,7 +107,7 @@ class Report:
         if reports:
             self.console.print(f"  the newest drift report: {settings.home / reports[-1]}", markup=False)
         self.console.print(
-            "\nMade-up patients. Every output of a model needs a clinician's judgement.", style="dim"
+            "\nSynthetic patients. Every output of a model needs a clinician's judgement.", style="dim"
         )
 
 
@@ -159,7 +159,7 @@ def _version(night: Night) -> str:
 
 
 def sentences(night: Night) -> list[str]:
-    """What moved something, or should have."""
+    """One sentence for each judgement that moved something, or should have."""
     lines = []
     if night.drift is not None and night.drift.drifted:
         lines.append(night.drift.summary)

@@ -1,4 +1,4 @@
-"""Questions put to the real application at made-up times: parsed, answered, logged, flushed to Delta."""
+"""Replay server: requests to the real application at simulated times: parsed, answered, logged, flushed to Delta."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ class Question:
 
 @dataclass
 class _Clock:
-    """The server's clock: it stands where it is set."""
+    """A clock that stands where it is set."""
 
     at: datetime
 
@@ -37,7 +37,7 @@ class _Clock:
 
 @dataclass(frozen=True)
 class Server:
-    """Who answers: the version that is expected under an alias, and the dataset whose log takes the answers."""
+    """The application: the version that is expected under an alias, and the dataset whose log takes the answers."""
 
     settings: Settings
     dataset: str

@@ -156,7 +156,8 @@ def _file(module: str) -> Path | None:
 
 
 def check_layout(settings: Settings) -> None:
-    """
+    """Refuses a home whose layout is an older one.
+
     Raises:
         StorageError: the home was made by an older version, whose records and models this one does not read.
     """

@@ -54,7 +54,7 @@ def datasets(settings: Settings) -> list[str]:
 
 
 def forget(settings: Settings, dataset: str) -> None:
-    """Deletes a dataset with all its tables: of what was made up, never of a hospital."""
+    """Deletes a dataset with all its tables: of a synthetic one, never of a hospital."""
     files, folder = filesystem(f"{settings.lake.rstrip('/')}/{dataset}")
     with suppress(FileNotFoundError):
         files.delete_dir(folder)

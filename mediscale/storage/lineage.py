@@ -66,7 +66,7 @@ class Run:
 
     @property
     def dataset(self) -> str:
-        """Of the first call that names one."""
+        """The dataset of the first call that names one."""
         return next((str(call.params["dataset"]) for call in self.calls if "dataset" in call.params), "")
 
     @property
@@ -136,7 +136,7 @@ def _listed_at(settings: Settings, run: Run) -> tuple[datetime, str]:
 
 
 def find(settings: Settings, name: str = "") -> Run:
-    """The run that is meant: by nothing (the newest that decided), by its id, by a dataset, by a version as ``name/3``,
+    """Finds a run: by nothing (the newest that decided), by its id, by a dataset, by a version as ``name/3``,
     or by the beginning of a call's key.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Model versions and who may serve them: the promotion history in the lake is the truth, MLflow's aliases follow it.
+"""Model registry: the promotion history in the lake is the truth, MLflow's aliases follow it.
 
 The history is read without MLflow, so that serving can follow it. MLflow is imported inside the functions that talk to
 it, always through a client with explicit addresses: no global tracking state is set.

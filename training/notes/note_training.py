@@ -162,7 +162,7 @@ def batches(
     Raises:
         UsageError: there are fewer batches than workers.
     """
-    found = list(collate.grouped(stays.lengths()[chosen], recipe.batch_tokens, recipe.seed + epoch))
+    found = list(collate.bucket_by_length(stays.lengths()[chosen], recipe.batch_tokens, recipe.seed + epoch))
     if len(found) < workers:
         raise UsageError(
             f"{count(len(chosen))} training stays make {len(found)} batches for {workers} workers, so that some would "
@@ -325,7 +325,7 @@ class Fit:
         self._network.eval()
         found = np.zeros(len(stays))
         with torch.no_grad(), self._precision():
-            for members in collate.grouped(stays.lengths(), 2 * self._job.recipe.batch_tokens, 0):
+            for members in collate.bucket_by_length(stays.lengths(), 2 * self._job.recipe.batch_tokens, 0):
                 batch = collate.batch([stays.windows[k] for k in members], self._special)
                 found[members] = note_network.margins(self._network, batch, self._device).cpu().numpy()
         return found

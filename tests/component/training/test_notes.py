@@ -94,7 +94,7 @@ def made_up(n: int, seed: int) -> Stays:
 
 def test_batches_hold_every_stay_once_within_the_budget() -> None:
     lengths = made_up(300, 0).lengths()
-    groups = list(collate.grouped(lengths, 256, 1))
+    groups = list(collate.bucket_by_length(lengths, 256, 1))
     assert sorted(np.concatenate(groups).tolist()) == list(range(300))
     padded = [lengths[g, 0].sum() * lengths[g, 1].max() for g in groups]
     assert max(padded) <= 256
