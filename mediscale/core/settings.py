@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     ray_address: str = ""
     """Address of a running Ray cluster. Default: a local one, started and stopped by the stage."""
     kfp_host: str = ""
-    """Address of a Kubeflow Pipelines API, for ``mediscale pipeline submit``."""
+    """Address of a Kubeflow Pipelines API, for ``mediscale kubeflow submit``."""
     kfp_token: SecretStr = SecretStr("")
     """Bearer token for it, where it asks for one."""
     kfp_claim: str = ""

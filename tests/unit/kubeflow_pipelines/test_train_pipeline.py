@@ -25,7 +25,7 @@ def tasks(compiled: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_compiled_file_is_of_this_source(tmp_path: Path) -> None:
     again = submit.compiled(tmp_path / "new" / "pipeline.yaml", Settings())
-    assert again.read_bytes() == train_pipeline.COMPILED.read_bytes(), "run: mediscale pipeline compile"
+    assert again.read_bytes() == train_pipeline.COMPILED.read_bytes(), "run: mediscale kubeflow compile"
 
 
 def test_every_step_takes_the_results_that_the_loop_names(tasks: dict[str, Any]) -> None:
