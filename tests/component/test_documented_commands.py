@@ -130,7 +130,8 @@ def commands() -> Iterator[Command]:
                 yield _command(page, said)
 
 
-COMMANDS = sorted(set(commands()))
+COMMANDS = sorted({command[1:]: command for command in commands()}.values())
+"""Each once, whatever the number of pages that name it."""
 FRAGMENTS = sorted({code for page in PAGES for code in _inline(page.read_text()) if code.startswith("--")})
 
 
