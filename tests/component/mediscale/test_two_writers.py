@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.timeout(7200), pytest.mark.soak]
 
 PROGRAM = Path(__file__).with_name("delta_writer.py")
 KINDS = ("spark", "spark", "delta_rs", "delta_rs")
+PAIRS = ((0, 1), (1, 2), (2, 3))
+"""Two JVMs, a JVM and delta-rs, delta-rs twice: who writes at the same moment, round after round."""
 
 
 class Writer:
@@ -51,15 +53,16 @@ def writers(home: Settings) -> Iterator[list[Writer]]:
 
 
 def test_no_version_and_no_row_is_lost(home: Settings, writers: list[Writer], soak: bool) -> None:
-    """Two JVMs, which replace the table's rows, and two processes of delta-rs, which append to them."""
+    """Spark's processes replace the table's rows, those of delta-rs append to them."""
     rounds = 1000 if soak else 50
     written: dict[int, tuple[Writer, int]] = {}
     for number in range(1, rounds + 1):
-        for writer in writers:
+        pair = [writers[i] for i in PAIRS[number % len(PAIRS)]]
+        for writer in pair:
             writer.tell("bronze_a", number)
-        written |= {int(writer.answer()): (writer, number) for writer in writers}
+        written |= {int(writer.answer()): (writer, number) for writer in pair}
     newest = lake.latest(home, "hospital", "bronze_a")
-    first = newest.version + 1 - rounds * len(KINDS)  # the version that made the table may hold no row
+    first = newest.version + 1 - 2 * rounds  # the version that made the table may hold no row
     assert first in (0, 1)
     assert sorted(written) == list(range(first, newest.version + 1))
     rows: set[tuple[str, int]] = set()
