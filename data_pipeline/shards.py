@@ -1,4 +1,4 @@
-"""Work on subject shards: Spark says who does which, and a worker reads its shard's files itself, without a shuffle."""
+"""Subject shards: Spark distributes the shards, and a worker reads the files of its shard itself, without a shuffle."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
-Work = Callable[[int], pa.Table]
-"""Gets a shard's number, gives its rows. Runs in a worker process, so it must be importable there."""
+ShardFunction = Callable[[int], pa.Table]
+"""From a shard's number to that shard's rows. It runs in a worker process, so it must be importable there."""
 
 
 def read(settings: Settings, events: TableRef, shard: int, columns: Sequence[str]) -> pa.Table:
-    """A shard's assertions. Codes are dictionary-encoded: each distinct code is looked at once."""
+    """The given columns of a shard's assertions, an empty table where it has none; ``code`` is dictionary-encoded."""
     from pyarrow import fs, parquet
 
     from mediscale.core.tables import EVENTS
@@ -42,31 +42,33 @@ def read(settings: Settings, events: TableRef, shard: int, columns: Sequence[str
     return pa.concat_tables(parts) if parts else empty
 
 
-NUMBER = "shards"
+SHARD_COUNT = "shards"
 """The fact of an events table that says in how many shards its subjects lie (``lake.fact``)."""
 
 
-def each(settings: Settings, events: TableRef, work: Work, schema: "StructType | str") -> "DataFrame":
-    """The rows that ``work`` gives for all shards of a version of events.
+def map_shards(
+    settings: Settings, events: TableRef, function: ShardFunction, schema: "StructType | str"
+) -> "DataFrame":
+    """The rows that ``function`` returns for all shards of one version of events, computed lazily by Spark.
 
-    There are as many tasks as cores: a wide file costs more to begin than to fill.
+    There are as many Spark tasks as cores, because opening a wide file costs more than filling it.
     """
     from mediscale.storage import spark
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for shard in batch.column(0).to_pylist():
-                yield from work(shard).to_batches()
+                yield from function(shard).to_batches()
 
-    shards = lake.fact(settings, events, NUMBER)
+    n_shards = lake.fact(settings, events, SHARD_COUNT)
     session = spark.session(settings)
-    tasks = min(shards, session.sparkContext.defaultParallelism)
-    return session.range(0, shards, 1, tasks).mapInArrow(rows, schema)
+    tasks = min(n_shards, session.sparkContext.defaultParallelism)
+    return session.range(0, n_shards, 1, tasks).mapInArrow(rows, schema)
 
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Raises our own error again that a worker raised inside a Spark job, without Spark's wrapping."""
+    """Raises a ``MediscaleError`` of a Spark worker again without Spark's wrapping; other errors pass unchanged."""
     try:
         yield
     except Exception as error:

@@ -56,10 +56,10 @@ class Patients:
         subject_id = self._subject(asked.source_id)
         ref = lake.latest(self._settings, self._dataset, EVENTS.name)
         events = self._rows(ref, "subject_id", subject_id, kernel.COLUMNS)
-        standing = bitemporal.standing(events, asked.prediction_time)
-        patient, stay = _last_stay(standing, asked.prediction_time)
+        latest = bitemporal.latest_as_of(events, asked.prediction_time)
+        patient, stay = _last_stay(latest, asked.prediction_time)
         written = self._written(subject_id) if with_notes else None
-        time = asked.prediction_time or _end(stay, standing, written)
+        time = asked.prediction_time or _end(stay, latest, written)
         _refuse_outside(patient, stay, time)
         when = pa.table(
             {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
@@ -89,9 +89,9 @@ class Patients:
         return lake.dataset(self._settings, ref).to_table(columns=list(columns), filter=chosen)
 
 
-def _last_stay(standing: pa.Table, at: datetime | None) -> tuple[stays.Patient, Stay]:
+def _last_stay(latest: pa.Table, at: datetime | None) -> tuple[stays.Patient, Stay]:
     """The stay that had begun last by then, and whose."""
-    for patient in stays.patients(standing):
+    for patient in stays.patients(latest):
         begun = [stay for stay in patient.stays if at is None or stay.admitted.time <= at]
         if begun:
             return patient, begun[-1]
@@ -100,11 +100,11 @@ def _last_stay(standing: pa.Table, at: datetime | None) -> tuple[stays.Patient, 
     )
 
 
-def _end(stay: Stay, standing: pa.Table, written: pa.Table | None) -> datetime:
+def _end(stay: Stay, latest: pa.Table, written: pa.Table | None) -> datetime:
     """Of events by when they were true: when they were known may be assumed, codes a week after an earlier visit."""
     if stay.discharged:
         return stay.discharged.time
-    newest: list[datetime] = [pc.max(standing["time"]).as_py()]
+    newest: list[datetime] = [pc.max(latest["time"]).as_py()]
     if written is not None and len(written):
         newest.append(pc.max(written["available_time"]).as_py())
     return max(newest)
@@ -112,12 +112,12 @@ def _end(stay: Stay, standing: pa.Table, written: pa.Table | None) -> datetime:
 
 def _refuse_outside(patient: stays.Patient, stay: Stay, time: datetime) -> None:
     """Whoever training would not have held: models say nothing of them."""
-    if not prediction_times.adult(patient, stay):
+    if not prediction_times.is_adult(patient, stay):
         raise InputError(
             f"The models are made for patients of {ADULT_YEARS} or older at admission, and this one "
             "was younger or has no known birth; nothing was predicted."
         )
-    if (stay.death and stay.death.time <= time) or prediction_times.dead_before(patient, time):
+    if (stay.death and stay.death.time <= time) or prediction_times.died_before(patient, time):
         raise InputError("The patient had died by that time; give a prediction_time before.")
     if stay.discharged and stay.discharged.time < time:
         raise InputError("The patient had left by that time; give a prediction_time within a stay.")

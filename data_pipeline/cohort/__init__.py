@@ -1,1 +1,1 @@
-"""Who is at risk and when: bitemporal events, hospital stays, prediction times, labels."""
+"""The cohort of a task: bitemporal events, hospital stays, prediction times and labels."""

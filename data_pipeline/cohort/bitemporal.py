@@ -1,7 +1,8 @@
-"""Events as assertions: which of them hold at a moment, given what the hospital had written down by then.
+"""Bitemporal events: the latest assertion of each event, as it was known at a given time.
 
-An event's assertions share its ``event_id``; the latest one known at a moment is what was believed then. Works on
-Arrow columns with NumPy alone, so that Spark's workers and the server run the same code.
+``time`` is when something was true (valid time) and ``available_time`` when the hospital knew it (transaction time).
+The assertions of one event share its ``event_id``; a later assertion corrects or retracts the earlier ones. The module
+works on Arrow columns with NumPy alone, so that Spark's workers and the server run the same code.
 """
 
 from collections.abc import Callable
@@ -20,26 +21,32 @@ FOREVER = np.iinfo(np.int64).max
 
 
 def microseconds(column: pa.ChunkedArray) -> Ints:
-    """Times as integers since 1970: pandas refuses and NumPy's nanoseconds overflow for births 300 years back."""
+    """Timestamps as int64 microseconds since 1970, shape ``[len(column)]``.
+
+    Births that MIMIC-III moves 300 years back overflow nanoseconds, and pandas refuses them.
+    """
     return np.asarray(column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy())
 
 
-def mapped(codes: pa.ChunkedArray, meaning: Callable[[str], Any], kind: npt.DTypeLike) -> npt.NDArray[Any]:
-    """``meaning`` of each row's code, asked once for each distinct code when the column is dictionary-encoded."""
+def map_codes(
+    codes: pa.ChunkedArray, function: Callable[[str], Any], dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
+    """``function`` of each row's code, shape ``[len(codes)]``; it is called once for each distinct code of a chunk."""
     if not pa.types.is_dictionary(codes.type):
         codes = codes.dictionary_encode()
-    parts = [np.empty(0, kind)]
+    parts = [np.empty(0, dtype)]
     for chunk in codes.chunks:
-        of_word = np.array([meaning(word) for word in chunk.dictionary.to_pylist()], dtype=kind)
-        parts.append(of_word[chunk.indices.to_numpy()])
+        by_code = np.array([function(code) for code in chunk.dictionary.to_pylist()], dtype=dtype)
+        parts.append(by_code[chunk.indices.to_numpy()])
     return np.concatenate(parts)
 
 
-def superseded_at(events: pa.Table) -> Ints:
-    """When each assertion stopped being the latest of its event: it is believed from its ``available_time`` until then.
+def latest_until(events: pa.Table) -> Ints:
+    """When a later assertion of its event supersedes each row, in microseconds since 1970; ``FOREVER`` if none does.
 
-    Two assertions of one event known at the same moment, which the table's key forbids, are ordered by content (a
-    retraction last), so that the order of rows never matters.
+    An assertion is the latest of its event from its ``available_time``, included, until this time, excluded. Two
+    assertions of one event with the same ``available_time``, which the table's key forbids, are ordered by content (a
+    retraction last), so that the order of rows never matters. Shape ``[events.num_rows]``, in the order of the rows.
     """
     ids = np.asarray(events["event_id"].to_numpy())
     until = np.full(len(ids), FOREVER)
@@ -48,37 +55,38 @@ def superseded_at(events: pa.Table) -> Ints:
     if not len(repeated):
         return until
     rows = np.flatnonzero(np.isin(ids, repeated))
-    few = events.select(["time", "available_time", "numeric_value", "retracted"]).take(pa.array(rows))
-    available = microseconds(few["available_time"])
+    revised = events.select(["time", "available_time", "numeric_value", "retracted"]).take(pa.array(rows))
+    available = microseconds(revised["available_time"])
     order = np.lexsort(
         (
-            few["numeric_value"].to_numpy(),
-            microseconds(few["time"]),
-            few["retracted"].to_numpy(),
+            revised["numeric_value"].to_numpy(),
+            microseconds(revised["time"]),
+            revised["retracted"].to_numpy(),
             available,
             ids[rows],
         )
     )
     rows, available = rows[order], available[order]
-    followed = ids[rows[:-1]] == ids[rows[1:]]
-    until[rows[:-1][followed]] = available[1:][followed]
+    superseded = ids[rows[:-1]] == ids[rows[1:]]
+    until[rows[:-1][superseded]] = available[1:][superseded]
     return until
 
 
-def standing(events: pa.Table, as_of: datetime | None) -> pa.Table:
-    """The assertions believed at ``as_of`` (None: by all that is known now), without withdrawn events.
+def latest_as_of(events: pa.Table, as_of: datetime | None) -> pa.Table:
+    """The latest assertion of each event as of ``as_of`` (naive UTC; None: of all), without retracted events.
 
-    A potassium of 7.9 was drawn at 6 and known at 7; at 9 the laboratory corrected it to 3.9:
+    The rows keep their order and columns. In this example, a potassium of 7.9 was drawn at 6 and known at 7; at 9 the
+    laboratory corrected it to 3.9:
 
     >>> drawn, known, corrected = (datetime(2150, 1, 1, hour) for hour in (6, 7, 9))
     >>> events = pa.table({
     ...     "event_id": [1, 1], "time": [drawn, drawn], "available_time": [known, corrected],
     ...     "numeric_value": [7.9, 3.9], "retracted": [False, False],
     ... })
-    >>> [standing(events, datetime(2150, 1, 1, hour))["numeric_value"].to_pylist() for hour in (6, 8, 10)]
+    >>> [latest_as_of(events, datetime(2150, 1, 1, hour))["numeric_value"].to_pylist() for hour in (6, 8, 10)]
     [[], [7.9], [3.9]]
     """
     if as_of is not None:
         events = events.filter(pc.less_equal(events["available_time"], pa.scalar(as_of, pa.timestamp("us"))))
-    latest = superseded_at(events) == FOREVER
+    latest = latest_until(events) == FOREVER
     return events.filter(pc.and_(pa.array(latest), pc.invert(events["retracted"])))

@@ -1,9 +1,10 @@
-"""Labels: who is at risk, when it is predicted, and what happened; the cohort of one task, in MEDS label columns.
+"""Labels: the cohort of one task with prediction times and outcomes, in the label columns of MEDS.
 
-The task's file says what these are (``mediscale.core.tasks``). Every task takes inpatient stays of adults with
-transfers merged (``stays``).
+The task's file declares who is at risk, when it is predicted and which outcome counts (``mediscale.core.tasks``). Every
+task takes inpatient stays of adults with transfers merged (``stays``).
 
-With ``as_of``, only what was known by then is seen, and rows whose outcome was not yet certain are left out.
+With ``as_of``, the stage uses only what was known at that time, and leaves out stays whose outcome was not certain
+then.
 """
 
 import hashlib
@@ -15,10 +16,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from data_pipeline import shards as by_shard
+from data_pipeline import shards
 from data_pipeline.cohort import prediction_times
-from data_pipeline.cohort.bitemporal import standing
-from data_pipeline.cohort.stays import TRANSFER_GAP, Known, Patient, Stay, patients
+from data_pipeline.cohort.bitemporal import latest_as_of
+from data_pipeline.cohort.stays import TRANSFER_GAP, BitemporalTime, Patient, Stay, patients
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import SourceName
 from mediscale.core import tasks
@@ -32,7 +33,7 @@ from mediscale.core.tables import LABELS
 from mediscale.core.tasks import DeathInHospital, Readmission, Task, TaskName
 
 _SPLIT_SALT = "mediscale-split-1"
-"""Never changed: held-out patients must be held out of every later model too."""
+"""It must never change: held-out patients must be held out of every later model too."""
 
 Split = Literal["train", "tuning", "held_out"]
 
@@ -43,35 +44,39 @@ class Params(Frozen):
     events: RuntimeInput[TableRef]
     task: RuntimeInput[TaskName]
     absent: RuntimeInput[tuple[str, ...]] = ()
-    """Files that the extract does not have (bronze says so)."""
+    """Files that the extract does not have, as bronze reports them."""
     as_of: datetime | None = None
-    """Only what was known at this time (naive UTC) is seen; None: everything, taken to be completely followed up."""
+    """Only what was known at this time (naive UTC) is used.
+
+    None: everything is used, and every stay is taken to be completely followed up."""
 
 
 class Result(Frozen):
     labels: TableRef
     flow: dict[str, PatientCount]
-    """Counts in order: visits left after each step, then what happened in the cohort."""
+    """The cohort flow in order: visits left after each step, then the stays with each outcome."""
     at_risk: PatientCount
-    """Rows of the cohort."""
+    """Stays in the cohort."""
     positives: PatientCount
+    """Stays with the outcome."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
-    """Labels every shard.
+    """Labels every shard and writes ``labels_<task>``.
 
     Raises:
-        QualityError: the extract lacks what the task needs, or has nobody for it (which says at which step the last one
-            was lost).
+        QualityError: the extract lacks tables that the task needs, or no stay of it is in the cohort; the error names
+        the
+            step that lost the last one.
     """
     _refuse_lacking(params)
     from pyspark.sql import functions as f
 
     from mediscale.storage import spark
 
-    task, work = tasks.load(params.task), partial(_shard, settings, params)
-    visits = by_shard.each(settings, params.events, work, _schema()).persist()
-    with by_shard.own_errors():
+    task, label_shard = tasks.load(params.task), partial(_label_shard, settings, params)
+    visits = shards.map_shards(settings, params.events, label_shard, _schema()).persist()
+    with shards.own_errors():
         counts = [tuple(row) for row in visits.groupBy("steps", "outcome").count().collect()]
     flow = _flow(task, counts)
     _refuse_empty(params, task, flow)
@@ -98,27 +103,30 @@ def _refuse_lacking(params: Params) -> None:
         )
 
 
-def split_of(subject_id: int) -> Split:
-    """70 % train, 15 % tuning, 15 % held_out, the same for ever."""
+def assign_split(subject_id: int) -> Split:
+    """The split of a patient by a salted hash: 70 % train, 15 % tuning, 15 % held_out, the same in every run."""
     digest = hashlib.sha256(f"{_SPLIT_SALT}/{subject_id}".encode()).digest()
     share = int.from_bytes(digest[:8]) / 2**64
     return "train" if share < 0.70 else "tuning" if share < 0.85 else "held_out"
 
 
 def cohort(events: pa.Table, task: TaskName, as_of: datetime | None, shard: int) -> pa.Table:
-    """One row for each visit: the columns of ``LABELS``, how many ``steps`` of the flow it passed, and its ``outcome``.
+    """The cohort flow of a shard's visits, one row for each: label columns, ``steps`` passed and ``outcome``.
 
-    Only a visit that passed all steps has its label columns filled.
+    ``events`` has ``prediction_times.COLUMNS``, in any order of rows. ``as_of`` is naive UTC. Only a visit that passed
+    all steps has the columns of ``LABELS`` filled; a merged stay passes them as its first visit.
     """
     declared = tasks.load(task)
     rows = [
-        row for patient in patients(standing(events, as_of)) for row in _rows(patient, declared, as_of, shard)
+        row
+        for patient in patients(latest_as_of(events, as_of))
+        for row in _rows(patient, declared, as_of, shard)
     ]
     return pa.Table.from_pylist(rows, schema=_arrow_schema())
 
 
-def _shard(settings: Settings, params: Params, shard: int) -> pa.Table:
-    events = by_shard.read(settings, params.events, shard, prediction_times.COLUMNS)
+def _label_shard(settings: Settings, params: Params, shard: int) -> pa.Table:
+    events = shards.read(settings, params.events, shard, prediction_times.COLUMNS)
     return cohort(events, params.task, params.as_of, shard)
 
 
@@ -139,25 +147,26 @@ class _Label:
     positive: bool
     outcome_time: datetime | None
     certain: datetime
-    """When every stay like this one has a label, whatever its outcome: were one outcome certain sooner than the other,
-    the newest days would hold nothing else."""
+    """When the label is known, which is the same time after the stay for every outcome.
+
+    If one outcome were known sooner than the other, the newest days of the cohort would hold only that outcome."""
 
 
 def _rows(patient: Patient, task: Task, as_of: datetime | None, shard: int) -> Iterator[dict[str, Any]]:
-    lost = {"steps": 0, "outcome": ""}
+    excluded = {"steps": 0, "outcome": ""}
     for visit in patient.visits:
         if not visit.inpatient:
-            yield lost | {"steps": 1}
+            yield excluded | {"steps": 1}
     for i, stay in enumerate(patient.stays):
         following = patient.stays[i + 1] if i + 1 < len(patient.stays) else None
-        yield from (lost | {"steps": 2} for _ in stay.visits[1:])
+        yield from (excluded | {"steps": 2} for _ in stay.visits[1:])
         yield _row(patient, stay, following, task, as_of) | {"shard": shard}
 
 
 def _row(
     patient: Patient, stay: Stay, following: Stay | None, task: Task, as_of: datetime | None
 ) -> dict[str, Any]:
-    if not prediction_times.adult(patient, stay):
+    if not prediction_times.is_adult(patient, stay):
         return {"steps": 3, "outcome": ""}
     ended = stay.discharged
     if ended is None:
@@ -182,40 +191,42 @@ def _row(
         "boolean_value": label.positive,
         "outcome_time": label.outcome_time,
         "known_time": label.certain,
-        "split": split_of(patient.subject_id),
+        "split": assign_split(patient.subject_id),
     }
 
 
-def _death_in_hospital(stay: Stay, ended: Known, outcome: DeathInHospital) -> _Label:
-    # Until a day has passed, the discharge may yet turn out to be a transfer.
+def _death_in_hospital(stay: Stay, ended: BitemporalTime, outcome: DeathInHospital) -> _Label:
+    # Until the transfer gap has passed, the discharge may yet turn out to be a transfer.
     certain, death = ended.available + TRANSFER_GAP, stay.death
     if death:
         return _Label(outcome.positive.name, True, death.time, max(certain, death.available))
     return _Label(outcome.negative.name, False, None, certain)
 
 
-def _readmission(patient: Patient, ended: Known, following: Stay | None, outcome: Readmission) -> _Label:
+def _readmission(
+    patient: Patient, ended: BitemporalTime, following: Stay | None, outcome: Readmission
+) -> _Label:
     end = ended.time + timedelta(days=outcome.within_days)
     returned = following.first if following and following.admitted.time <= end else None
-    if returned and returned.kind in outcome.unplanned_admissions:
+    if returned and returned.admission_type in outcome.unplanned_admissions:
         return _Label(
             outcome.positive.name, True, returned.admitted.time, max(end, returned.admitted.available)
         )
     died = patient.death is not None and patient.death.time <= end
-    happened = outcome.planned_return if returned else outcome.competing_event if died else outcome.negative
-    return _Label(happened.name, False, None, end)
+    category = outcome.planned_return if returned else outcome.competing_event if died else outcome.negative
+    return _Label(category.name, False, None, end)
 
 
 def _flow(task: Task, counts: list[tuple[Any, ...]]) -> dict[str, int]:
-    passed = {
+    visits_by_step = {
         step.name: sum(n for steps, _, n in counts if steps >= i)
         for i, step in enumerate(task.steps, start=1)
     }
-    happened = {
+    stays_by_outcome = {
         category.name: sum(n for _, outcome, n in counts if outcome == category.name)
         for category in task.outcome.categories
     }
-    return passed | happened
+    return visits_by_step | stays_by_outcome
 
 
 def _refuse_empty(params: Params, task: Task, flow: dict[str, int]) -> None:

@@ -1,41 +1,43 @@
-"""Prediction times: the moment at which a task's outcome is predicted for a stay, and which stays reach it."""
+"""Prediction times: when a task's outcome is predicted for a stay, and which stays are at risk then."""
 
 from datetime import datetime, timedelta
 
 import pyarrow as pa
 
-from data_pipeline.cohort.bitemporal import standing
+from data_pipeline.cohort.bitemporal import latest_as_of
 from data_pipeline.cohort.stays import Patient, Stay, patients
 from mediscale.core.tasks import ADULT_YEARS, AtRisk, PredictionTime, Task
 
 COLUMNS = (
     "subject_id", "time", "code", "numeric_value", "available_time", "visit_id", "event_id", "retracted"
 )  # fmt: skip
-"""The columns of events from which stays and prediction times follow."""
+"""The columns of events that stays and prediction times are computed from."""
 
 
 def due(events: pa.Table, task: Task, since: datetime, until: datetime) -> list[tuple[int, datetime]]:
-    """The predictions to make: (subject_id, prediction time) with ``since < prediction time <= until``, in time order.
+    """The predictions due in a period: (subject_id, prediction time) with ``since < prediction time <= until``.
 
-    They follow from what was known at ``until``, so a stay counts that has not ended yet.
+    They come in order of prediction time, then of subject. Only what was known at ``until`` is used, so that stays
+    which have not ended yet count. All times are naive UTC.
     """
-    reached = (
+    predictions = (
         (patient.subject_id, at)
-        for patient in patients(standing(events, until))
+        for patient in patients(latest_as_of(events, until))
         for stay in patient.stays
-        if adult(patient, stay) and (at := of_stay(patient, stay, task))
+        if is_adult(patient, stay) and (at := of_stay(patient, stay, task))
     )
-    return sorted((who for who in reached if since < who[1] <= until), key=lambda who: (who[1], who[0]))
+    in_period = (prediction for prediction in predictions if since < prediction[1] <= until)
+    return sorted(in_period, key=lambda prediction: (prediction[1], prediction[0]))
 
 
 def of_stay(patient: Patient, stay: Stay, task: Task) -> datetime | None:
-    """The stay's prediction time, or None where the patient is not at risk then."""
+    """The prediction time of the stay (naive UTC), or None where the patient is not at risk then."""
     at = (
         _after_admission(stay, task.prediction_time)
         if task.prediction_time.anchor == "admission"
         else _at_discharge(stay, task.at_risk)
     )
-    return None if at is None or dead_before(patient, at) else at
+    return None if at is None or died_before(patient, at) else at
 
 
 def _at_discharge(stay: Stay, at_risk: AtRisk) -> datetime | None:
@@ -45,21 +47,21 @@ def _at_discharge(stay: Stay, at_risk: AtRisk) -> datetime | None:
 
 
 def _after_admission(stay: Stay, prediction_time: PredictionTime) -> datetime | None:
-    """Some hours after admission, or None where the patient was not there, or had died, by then.
+    """A fixed number of hours after admission, or None where the patient was not in hospital or had died by then.
 
-    Between two visits of a merged stay the patient is not there: that there would be a return was not known yet.
+    Between two visits of a merged stay the patient is not in hospital: nobody knew yet that the patient would return.
     """
     at = stay.admitted.time + timedelta(hours=prediction_time.hours_after)
-    there = any(
+    in_hospital = any(
         visit.admitted.time <= at and (visit.discharged is None or visit.discharged.time > at)
         for visit in stay.visits
     )
-    died = stay.death
-    return at if there and not (died and died.time <= at) else None
+    death = stay.death
+    return at if in_hospital and not (death and death.time <= at) else None
 
 
-def adult(patient: Patient, stay: Stay) -> bool:
-    """At admission; a patient without a known birth is none."""
+def is_adult(patient: Patient, stay: Stay) -> bool:
+    """Whether the patient is of age (``ADULT_YEARS``) at admission; False where the birth is not known."""
     if patient.birth is None:
         return False
     born, admitted = patient.birth, stay.admitted.time
@@ -67,6 +69,10 @@ def adult(patient: Patient, stay: Stay) -> bool:
     return admitted.year - born.year - birthday_to_come >= ADULT_YEARS
 
 
-def dead_before(patient: Patient, at: datetime) -> bool:
-    """Organ donors are admitted again after death. By day: a death outside the hospital has no hour."""
+def died_before(patient: Patient, at: datetime) -> bool:
+    """Whether the patient died on a day before ``at``.
+
+    Organ donors are admitted again after their death. Days are compared because a death outside the hospital has no
+    hour.
+    """
     return patient.death is not None and patient.death.time.date() < at.date()

@@ -1,7 +1,8 @@
-"""Hospital stays from events: admissions paired with their discharges, transfers merged.
+"""Hospital stays: admissions are paired with their discharges, and transfers are merged.
 
-Visits of a patient that lie next to each other by a day or less are one stay (a transfer between units or hospitals
-that was booked as two); stays for observation and births are no admissions.
+A visit is one admission as the source booked it. Inpatient visits of a patient that are a day or less apart are one
+stay, because a transfer between units or hospitals may be booked as two visits. Visits for observation and births of
+newborns are not inpatient visits.
 """
 
 from collections.abc import Iterator
@@ -13,20 +14,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline.cohort.bitemporal import mapped
+from data_pipeline.cohort.bitemporal import map_codes
 
 TRANSFER_GAP = timedelta(days=1)
-"""Visits no further apart are one stay. So what is known of a stay, measurements and notes, begins this long before its
-admission, in the emergency department, and holds nothing of an earlier stay."""
+"""Visits that are no further apart than this are one stay.
+
+The measurements and notes of a stay begin this long before its admission, in the emergency department; they can't
+belong to an earlier stay, which would have been merged."""
 NOT_INPATIENT = frozenset({"OBSERVATION", "NEWBORN"})
 
-_HEADS = ("HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "MEDS_BIRTH", "MEDS_DEATH")
-_ADMISSION, _DISCHARGE, _BIRTH, _DEATH = _HEADS
+_CODE_PREFIXES = ("HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "MEDS_BIRTH", "MEDS_DEATH")
+_ADMISSION, _DISCHARGE, _BIRTH, _DEATH = _CODE_PREFIXES
 
 
 @dataclass(frozen=True)
-class Known:
-    """A fact's time, and when it was known."""
+class BitemporalTime:
+    """When a fact was true (``time``), and when the hospital knew it (``available``); naive UTC."""
 
     time: datetime
     available: datetime
@@ -34,25 +37,28 @@ class Known:
 
 @dataclass(frozen=True)
 class Visit:
-    """One admission as the source booked it. ``kind`` and ``destination`` are the words after ``//`` in the codes."""
+    """One admission as the source booked it; an open visit has no ``discharged``.
+
+    ``admission_type`` and ``destination`` are what follows ``//`` in the codes of admission and discharge.
+    """
 
     subject_id: int
     visit_id: int
-    kind: str
-    admitted: Known
-    discharged: Known | None
+    admission_type: str
+    admitted: BitemporalTime
+    discharged: BitemporalTime | None
     destination: str
-    death: Known | None
-    """Death that the source records for this visit."""
+    death: BitemporalTime | None
+    """The death that the source records for this visit."""
 
     @property
     def inpatient(self) -> bool:
-        return self.kind not in NOT_INPATIENT
+        return self.admission_type not in NOT_INPATIENT
 
 
 @dataclass(frozen=True)
 class Stay:
-    """Inpatient visits that follow each other within ``TRANSFER_GAP``, in order."""
+    """A hospital stay: inpatient visits no further apart than ``TRANSFER_GAP``, in order of admission."""
 
     visits: tuple[Visit, ...]
 
@@ -61,12 +67,12 @@ class Stay:
         return self.visits[0]
 
     @property
-    def admitted(self) -> Known:
+    def admitted(self) -> BitemporalTime:
         return self.first.admitted
 
     @property
     def last(self) -> Visit | None:
-        """The visit that ends last; None while any is open."""
+        """The visit that ends last; None while any visit is open."""
         if any(visit.discharged is None for visit in self.visits):
             return None
         return max(
@@ -74,7 +80,7 @@ class Stay:
         )
 
     @property
-    def discharged(self) -> Known | None:
+    def discharged(self) -> BitemporalTime | None:
         return self.last.discharged if self.last else None
 
     @property
@@ -82,27 +88,30 @@ class Stay:
         return self.last.destination if self.last else ""
 
     @property
-    def death(self) -> Known | None:
-        """Death in hospital: the recorded time, or the discharge of a patient who left dead."""
+    def death(self) -> BitemporalTime | None:
+        """Death in hospital: the recorded death, else the discharge whose destination is ``DIED``; None otherwise."""
         recorded = next((visit.death for visit in self.visits if visit.death), None)
         return recorded or next((v.discharged for v in self.visits if v.destination == "DIED"), None)
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A subject with all stays in order of time."""
+    """A patient with all visits and stays in order of admission; ``birth`` is naive UTC."""
 
     subject_id: int
     visits: tuple[Visit, ...]
     stays: tuple[Stay, ...]
     birth: datetime | None
-    death: Known | None
+    death: BitemporalTime | None
 
 
-def patients(standing: pa.Table) -> Iterator[Patient]:
-    """Everyone who has been admitted, by subject_id, from assertions that stand (``assertions.standing``)."""
-    wanted = mapped(standing["code"], lambda code: code.partition("//")[0] in _HEADS, np.bool_)
-    chosen = standing.filter(pa.array(wanted))
+def patients(latest: pa.Table) -> Iterator[Patient]:
+    """Every patient with an admission, in order of ``subject_id``.
+
+    ``latest`` holds one assertion of each event, as ``bitemporal.latest_as_of`` gives them.
+    """
+    wanted = map_codes(latest["code"], lambda code: code.partition("//")[0] in _CODE_PREFIXES, np.bool_)
+    chosen = latest.filter(pa.array(wanted))
     columns = ["subject_id", "time", "available_time", "event_id", "code", "visit_id"]
     rows = chosen.select(columns).sort_by([(name, "ascending") for name in columns[:4]]).to_pylist()
     for subject_id, own in groupby(rows, key=lambda row: int(row["subject_id"])):
@@ -112,50 +121,54 @@ def patients(standing: pa.Table) -> Iterator[Patient]:
 
 
 def _patient(subject_id: int, rows: list[dict[str, Any]]) -> Patient:
-    by_head: dict[str, list[dict[str, Any]]] = {head: [] for head in _HEADS}
+    by_prefix: dict[str, list[dict[str, Any]]] = {prefix: [] for prefix in _CODE_PREFIXES}
     for row in rows:
-        by_head[row["code"].partition("//")[0]].append(row)
-    discharges = {row["visit_id"]: row for row in by_head[_DISCHARGE]}
-    deaths = {row["visit_id"]: _known(row) for row in by_head[_DEATH]}
+        by_prefix[row["code"].partition("//")[0]].append(row)
+    discharges = {row["visit_id"]: row for row in by_prefix[_DISCHARGE]}
+    death_by_visit = {row["visit_id"]: _bitemporal_time(row) for row in by_prefix[_DEATH]}
     visits = tuple(
-        _visit(row, discharges.get(row["visit_id"]), deaths) for row in by_head[_ADMISSION] if row["visit_id"]
+        _visit(row, discharges.get(row["visit_id"]), death_by_visit)
+        for row in by_prefix[_ADMISSION]
+        if row["visit_id"]
     )
-    births, died = by_head[_BIRTH], by_head[_DEATH]
+    births, deaths_of_patient = by_prefix[_BIRTH], by_prefix[_DEATH]
     return Patient(
         subject_id,
         visits,
-        tuple(_merged([visit for visit in visits if visit.inpatient])),
+        tuple(_merge_transfers([visit for visit in visits if visit.inpatient])),
         births[-1]["time"] if births else None,
-        _known(died[-1]) if died else None,
+        _bitemporal_time(deaths_of_patient[-1]) if deaths_of_patient else None,
     )
 
 
-def _visit(row: dict[str, Any], discharge: dict[str, Any] | None, deaths: dict[int | None, Known]) -> Visit:
+def _visit(
+    row: dict[str, Any], discharge: dict[str, Any] | None, death_by_visit: dict[int | None, BitemporalTime]
+) -> Visit:
     return Visit(
         subject_id=row["subject_id"],
         visit_id=row["visit_id"],
-        kind=row["code"].partition("//")[2],
-        admitted=_known(row),
-        discharged=_known(discharge) if discharge else None,
+        admission_type=row["code"].partition("//")[2],
+        admitted=_bitemporal_time(row),
+        discharged=_bitemporal_time(discharge) if discharge else None,
         destination=discharge["code"].partition("//")[2] if discharge else "",
-        death=deaths.get(row["visit_id"]),
+        death=death_by_visit.get(row["visit_id"]),
     )
 
 
-def _known(row: dict[str, Any]) -> Known:
-    return Known(row["time"], row["available_time"])
+def _bitemporal_time(row: dict[str, Any]) -> BitemporalTime:
+    return BitemporalTime(row["time"], row["available_time"])
 
 
-def _merged(visits: list[Visit]) -> Iterator[Stay]:
-    """Visits come in order of admission; one may lie inside another."""
-    held: list[Visit] = []
+def _merge_transfers(visits: list[Visit]) -> Iterator[Stay]:
+    """The visits come in order of admission; one visit may lie inside another."""
+    merged: list[Visit] = []
     end: datetime | None = None
     for visit in visits:
-        if held and (end is None or visit.admitted.time - end > TRANSFER_GAP):
-            yield Stay(tuple(held))
-            held, end = [], None
-        held.append(visit)
+        if merged and (end is None or visit.admitted.time - end > TRANSFER_GAP):
+            yield Stay(tuple(merged))
+            merged, end = [], None
+        merged.append(visit)
         if visit.discharged:
             end = max(end or visit.discharged.time, visit.discharged.time)
-    if held:
-        yield Stay(tuple(held))
+    if merged:
+        yield Stay(tuple(merged))

@@ -1,1 +1,1 @@
-"""Point-in-time features: the kernel, its windows, comorbidity, gold and the training set."""
+"""Point-in-time features: the feature kernel, its windows, comorbidity indices, gold and the training set."""

@@ -1,4 +1,4 @@
-"""Charlson and Elixhauser groups from ICD-9-CM and ICD-10 diagnosis codes.
+"""Comorbidity indices: Charlson and Elixhauser groups from ICD-9-CM and ICD-10-CM diagnosis codes.
 
 Groups after Quan et al. 2005 (doi:10.1097/01.mlr.0000182534.19832.83), the "enhanced" ICD-9-CM and the ICD-10
 algorithms; weights of the Charlson score after Charlson et al. 1987 (doi:10.1016/0021-9681(87)90171-8), without
@@ -15,14 +15,17 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Group:
-    """Prefixes separated by blanks, without dots; ``4254-4259`` stands for every prefix between, both included."""
+    """A comorbidity group as ICD prefixes, without dots and separated by blanks.
+
+    ``4254-4259`` stands for every prefix between the two, both included. ``weight`` counts in the Charlson score.
+    """
 
     name: str
     icd9: str
     icd10: str
     weight: int = 0
     implied_by: str = ""
-    """The severer form in the same index: where both are coded, the score counts that one only."""
+    """The severer form of the disease in the same index; where both are coded, the score counts only that one."""
 
 
 CHARLSON: tuple[Group, ...] = (
@@ -190,15 +193,15 @@ ELIXHAUSER: tuple[Group, ...] = (
 )
 
 GROUPS: tuple[Group, ...] = (*CHARLSON, *ELIXHAUSER)
-"""Bit i of a bit set stands for group i."""
+"""All groups; bit i of a bit set stands for group i."""
 
 _SYSTEMS = {"ICD9CM": "icd9", "ICD10CM": "icd10"}
 
 
-def bits_of(code: str) -> int:
-    """The groups of a silver code as a bit set; 0 for a code of no group and for one that is not a diagnosis.
+def group_bits(code: str) -> int:
+    """The comorbidity groups of a silver code as a bit set; 0 for a code without a group or of no diagnosis.
 
-    >>> [group.name for i, group in enumerate(GROUPS) if bits_of("ICD10CM//I509") >> i & 1]
+    >>> [group.name for i, group in enumerate(GROUPS) if group_bits("ICD10CM//I509") >> i & 1]
     ['charlson_heart_failure', 'elixhauser_heart_failure']
     """
     system, _, number = code.partition("//")
@@ -212,30 +215,33 @@ def bits_of(code: str) -> int:
 
 
 def flags(bits: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """One column of 0 and 1 for each of ``GROUPS``: shape ``[len(bits), len(GROUPS)]``."""
+    """Indicators (0 or 1) of each of ``GROUPS``, shape ``[len(bits), len(GROUPS)]``."""
     return (bits[:, None] >> np.arange(len(GROUPS)) & 1).astype(np.float64)
 
 
 def charlson_score(bits: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Sum of the weights of 1987, a milder form not counted beside its severer one."""
-    held = flags(bits)
+    """The Charlson score with the weights of 1987, shape ``[len(bits)]``.
+
+    A milder form of a disease is not counted beside its severer form.
+    """
+    indicators = flags(bits)
     position = {group.name: i for i, group in enumerate(CHARLSON)}
     score = np.zeros(len(bits))
     for i, group in enumerate(CHARLSON):
-        counts = held[:, i]
+        counts = indicators[:, i]
         if group.implied_by:
-            counts = counts * (1 - held[:, position[group.implied_by]])
+            counts = counts * (1 - indicators[:, position[group.implied_by]])
         score += group.weight * counts
     return score
 
 
 @cache
 def _prefixes(system: str) -> dict[str, int]:
-    found: dict[str, int] = {}
+    bits_by_prefix: dict[str, int] = {}
     for i, group in enumerate(GROUPS):
         for prefix in _expanded(getattr(group, system)):
-            found[prefix] = found.get(prefix, 0) | 1 << i
-    return found
+            bits_by_prefix[prefix] = bits_by_prefix.get(prefix, 0) | 1 << i
+    return bits_by_prefix
 
 
 def _expanded(text: str) -> Iterator[str]:

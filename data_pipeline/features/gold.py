@@ -1,7 +1,8 @@
-"""Gold: the features of every label, computed shard by shard by the kernel (``features``), and audited for leaks.
+"""Gold: point-in-time features of every label, computed shard by shard by the kernel and audited for leakage.
 
-The audit takes a sample of predictions, physically removes every assertion that was not known at their time, and
-computes them again, alone: a single differing bit stops the stage before anything is written.
+The audit takes a sample of predictions, physically removes every assertion that was not known at their times, and
+computes their features again, one prediction at a time. A single differing bit stops the stage before it writes
+anything.
 """
 
 from datetime import datetime
@@ -12,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline import shards as by_shard
+from data_pipeline import shards
 from data_pipeline.cohort.bitemporal import Floats
-from data_pipeline.features import kernel as features
+from data_pipeline.features import kernel
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import LeakError
 from mediscale.core.refs import Frozen, TableRef
@@ -24,7 +25,7 @@ from mediscale.core.tables import FEATURES
 from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 
-_ASKED = ("subject_id", "visit_id", "admission_time", "prediction_time")
+_PREDICTION_COLUMNS = ("subject_id", "visit_id", "admission_time", "prediction_time")
 
 
 class Params(Frozen):
@@ -33,83 +34,89 @@ class Params(Frozen):
     labels: RuntimeInput[TableRef]
     task: RuntimeInput[TaskName]
     as_of: datetime | None = None
-    """Assertions known later (naive UTC) are not even read: a backfilled night gives what the night itself had."""
+    """Assertions known later than this (naive UTC) are not used, so a backfilled night gives what that night had."""
     audited_per_shard: int = 8
+    """Predictions of each shard that are computed again for the audit."""
 
 
 class Result(Frozen):
     features: TableRef
     audited: PatientCount
-    """Predictions that were computed a second time without the future, and came out the same."""
+    """Predictions whose features were computed a second time without the future, and came out the same."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
     """Computes and writes ``features_<task>``.
 
     Raises:
-        LeakError: an audited row depends on what was not yet known.
+        LeakError: the features of an audited prediction depend on what was not known at its time.
     """
     from mediscale.storage import spark
 
-    rows = by_shard.each(settings, params.events, partial(_shard, settings, params), _schema(params.task))
-    with by_shard.own_errors():
+    rows = shards.map_shards(
+        settings, params.events, partial(_shard_features, settings, params), _schema(params.task)
+    )
+    with shards.own_errors():
         written = spark.write(settings, rows, params.dataset, f"features_{params.task}", key)
     per_shard = pc.value_counts(lake.read(settings, params.labels, ["shard"])["shard"].combine_chunks())
     audited = sum(min(n.as_py(), params.audited_per_shard) for n in per_shard.field("counts"))
     return Result(features=written, audited=audited)
 
 
-def leaks(events: pa.Table, predictions: pa.Table, values: Floats, task: TaskName) -> int:
-    """How many rows of ``values`` differ from what is computed after removing all that became known after them."""
+def count_leaks(events: pa.Table, predictions: pa.Table, values: Floats, task: TaskName) -> int:
+    """The number of rows of ``values`` that change when assertions known after the prediction time are removed.
+
+    ``values`` are the features that ``kernel.compute`` gave for ``events`` and ``predictions``.
+    """
     subjects = events["subject_id"].to_numpy()
-    found = 0
+    n_leaks = 0
     for i, (subject, at) in enumerate(
         zip(predictions["subject_id"], predictions["prediction_time"], strict=True)
     ):
         own = events.filter(pa.array(subjects == subject.as_py()))
-        known = own.filter(pc.less_equal(own["available_time"], at))
-        again = features.compute(known, predictions.slice(i, 1), task)
-        found += not np.array_equal(again[0], values[i], equal_nan=True)
-    return found
+        known_then = own.filter(pc.less_equal(own["available_time"], at))
+        recomputed = kernel.compute(known_then, predictions.slice(i, 1), task)
+        n_leaks += not np.array_equal(recomputed[0], values[i], equal_nan=True)
+    return n_leaks
 
 
-def _shard(settings: Settings, params: Params, shard: int) -> pa.Table:
-    asked = lake.dataset(settings, params.labels).to_table(
-        columns=list(_ASKED), filter=pc.field("shard") == shard
+def _shard_features(settings: Settings, params: Params, shard: int) -> pa.Table:
+    predictions = lake.dataset(settings, params.labels).to_table(
+        columns=list(_PREDICTION_COLUMNS), filter=pc.field("shard") == shard
     )
-    asked = asked.sort_by([("subject_id", "ascending"), ("visit_id", "ascending")])
-    events = by_shard.read(settings, params.events, shard, features.COLUMNS)
+    predictions = predictions.sort_by([("subject_id", "ascending"), ("visit_id", "ascending")])
+    events = shards.read(settings, params.events, shard, kernel.COLUMNS)
     if params.as_of is not None:
         events = events.filter(
             pc.less_equal(events["available_time"], pa.scalar(params.as_of, pa.timestamp("us")))
         )
-    values = features.compute(events, asked, params.task)
-    _audit(events, asked, values, params)
-    return _table(asked, values, params.task)
+    values = kernel.compute(events, predictions, params.task)
+    _audit(events, predictions, values, params)
+    return _table(predictions, values, params.task)
 
 
-def _audit(events: pa.Table, asked: pa.Table, values: Floats, params: Params) -> None:
-    # Identifiers are hashes, so the first by identifier are a random sample, and the same one every time.
-    sample = min(asked.num_rows, params.audited_per_shard)
-    found = leaks(events, asked.slice(0, sample), values[:sample], params.task)
-    if found:
+def _audit(events: pa.Table, predictions: pa.Table, values: Floats, params: Params) -> None:
+    # Identifiers are hashes, so the first ones by identifier are a random sample that is the same every time.
+    sample = min(predictions.num_rows, params.audited_per_shard)
+    n_leaks = count_leaks(events, predictions.slice(0, sample), values[:sample], params.task)
+    if n_leaks:
         raise LeakError(
-            f"{found} of {sample} audited {params.task} predictions in a shard of {params.dataset} changed when what "
+            f"{n_leaks} of {sample} audited {params.task} predictions in a shard of {params.dataset} changed when what "
             "was not yet known was taken away; nothing was written. A feature reads the future: see "
             "data_pipeline/features/kernel.py."
         )
 
 
-def _table(asked: pa.Table, values: Floats, task: TaskName) -> pa.Table:
+def _table(predictions: pa.Table, values: Floats, task: TaskName) -> pa.Table:
     missing = np.isnan(values)
     columns = [pa.array(values[:, i], mask=missing[:, i]) for i in range(values.shape[1])]
-    keys = asked.select(list(FEATURES.column_names))
-    return pa.table([*keys.columns, *columns], names=[*keys.column_names, *features.names(task)])
+    keys = predictions.select(list(FEATURES.column_names))
+    return pa.table([*keys.columns, *columns], names=[*keys.column_names, *kernel.names(task)])
 
 
 def _schema(task: TaskName) -> Any:
     schema = FEATURES.spark_schema()
-    for name in features.names(task):
+    for name in kernel.names(task):
         schema = schema.add(name, "double")
     return schema
 

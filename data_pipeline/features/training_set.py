@@ -1,4 +1,4 @@
-"""The training set: labels and features joined at their versions and frozen, with the groups for subgroup evidence."""
+"""The training set: labels and features of given versions, joined and frozen, with groups for subgroup evaluation."""
 
 import re
 from functools import partial
@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline import shards as by_shard
-from data_pipeline.cohort.bitemporal import mapped, standing
+from data_pipeline import shards
+from data_pipeline.cohort.bitemporal import latest_as_of, map_codes
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.privacy import count
@@ -31,11 +31,13 @@ ETHNICITIES: tuple[tuple[str, str], ...] = (
     ("asian", r"\bASIAN"),
     ("white", r"WHITE|PORTUGUESE|EUROPEAN|CAUCASIAN"),
 )
-"""Coarse group for subgroup evidence, never a feature: the first pattern found in the source's upper-case text decides,
-and text that fits none is ``other``. Sources mix ethnicity into race, so ``hispanic`` comes before the races."""
+"""Groups of ethnicity for subgroup evaluation, never a feature, with a pattern for each.
+
+The first pattern that occurs in the source's upper-case text decides; text without any is ``other``. Sources mix
+ethnicity into race, so ``hispanic`` comes before the races."""
 
 _NOT_HISPANIC = r"\bNO[NT][ -]?(OF )?(HISPANIC|LATINO)([ ,/]+(OR|A|HISPANIC|LATINO|SPANISH|ORIGIN)\b)*"
-"""Left out before a pattern is looked for: it says no group, and alone it leaves the group unknown."""
+"""Removed before the patterns are searched: it names no group, and alone it leaves the group unknown."""
 
 _KEY = ["subject_id", "visit_id", "admission_time", "prediction_time"]
 
@@ -46,22 +48,22 @@ class Params(Frozen):
     labels: RuntimeInput[TableRef]
     features: RuntimeInput[TableRef]
     task: RuntimeInput[TaskName]
-    least_per_class: int = 5
-    """Training patients' rows needed with and without the outcome: with fewer, trees learn single patients."""
+    min_events_per_class: int = 5
+    """The training rows needed with the outcome, and without it: with fewer, trees learn single patients."""
 
 
 class Result(Frozen):
     training_set: TableRef
     counts: dict[str, dict[str, PatientCount]]
-    """For each split its rows ``n``, ``events`` (outcome happened) and ``subjects``."""
+    """The counts of each split: rows ``n``, ``events`` (rows with the outcome) and ``subjects``."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
     """Writes ``training_set_<task>``.
 
     Raises:
-        QualityError: too few training rows have the outcome, or too few have not.
-        StorageError: labels and features are not of the same predictions.
+        QualityError: too few training rows have the outcome, or too few do not have it.
+        StorageError: the labels and the features are not of the same predictions.
     """
     labels = lake.read(settings, params.labels, [*_KEY, "boolean_value", "split"])
     counts = _counts(labels)
@@ -88,10 +90,10 @@ def _counts(labels: pa.Table) -> dict[str, dict[str, int]]:
 
 def _refuse_too_few(params: Params, train: dict[str, int]) -> None:
     with_outcome, without = train["events"], train["n"] - train["events"]
-    if min(with_outcome, without) < params.least_per_class:
+    if min(with_outcome, without) < params.min_events_per_class:
         raise QualityError(
             f"The {params.task} cohort of {params.dataset} has {count(with_outcome)} training rows with the outcome "
-            f"and {count(without)} without; at least {params.least_per_class} of each are needed to train. "
+            f"and {count(without)} without; at least {params.min_events_per_class} of each are needed to train. "
             "Land a larger extract, or leave this task out."
         )
 
@@ -113,7 +115,7 @@ def _joined(params: Params, settings: Settings) -> "DataFrame":
     labels = spark.read(settings, params.labels).select(*_KEY, "boolean_value", "split")
     features = spark.read(settings, params.features)
     joined = labels.join(features, on=_KEY, how="inner").join(
-        _races(params, settings), on="subject_id", how="left"
+        _ethnicities(params, settings), on="subject_id", how="left"
     )
     return joined.select(
         *_KEY,
@@ -138,24 +140,26 @@ def _age_band(age: "Column") -> "Column":
     )
 
 
-def _races(params: Params, settings: Settings) -> "DataFrame":
-    """Each subject's coarse group."""
+def _ethnicities(params: Params, settings: Settings) -> "DataFrame":
+    """The ethnicity group of each subject whose events give a race."""
     schema = "subject_id long not null, ethnicity string not null"
-    return by_shard.each(settings, params.events, partial(_shard_races, settings, params.events), schema)
+    return shards.map_shards(
+        settings, params.events, partial(_shard_ethnicities, settings, params.events), schema
+    )
 
 
 _RACE = "RACE//"
 _ASSERTION = ("subject_id", "time", "code", "numeric_value", "available_time", "event_id", "retracted")
 
 
-def _shard_races(settings: Settings, events: TableRef, shard: int) -> pa.Table:
-    return races(by_shard.read(settings, events, shard, _ASSERTION))
+def _shard_ethnicities(settings: Settings, events: TableRef, shard: int) -> pa.Table:
+    return ethnicity_by_subject(shards.read(settings, events, shard, _ASSERTION))
 
 
-def races(events: pa.Table) -> pa.Table:
-    """The coarse group of each subject whose race the events tell, by the newest text that holds."""
-    latest = standing(events, None)
-    group = mapped(latest["code"], _group_of_code, np.object_)
+def ethnicity_by_subject(events: pa.Table) -> pa.Table:
+    """The ethnicity group of each subject whose events give a race; the newest race that was not retracted decides."""
+    latest = latest_as_of(events, None)
+    group = map_codes(latest["code"], _group_of_code, np.object_)
     stated = pa.array(group != "")
     rows = latest.append_column("ethnicity", pa.array(group, pa.string())).filter(stated)
     order = [(name, "ascending") for name in ("subject_id", "time", "available_time", "event_id")]
@@ -170,17 +174,17 @@ def races(events: pa.Table) -> pa.Table:
 
 
 def _group_of_code(code: str) -> str:
-    return ethnicity(code.removeprefix(_RACE)) if code.startswith(_RACE) else ""
+    return ethnicity_group(code.removeprefix(_RACE)) if code.startswith(_RACE) else ""
 
 
-def ethnicity(text: str) -> str:
-    """The coarse group of a source's text.
+def ethnicity_group(text: str) -> str:
+    """The ethnicity group of a source's text.
 
-    >>> [ethnicity(text) for text in ("White - Russian", "HISPANIC/LATINO - CUBAN", "Not Hispanic", "Inuit")]
+    >>> [ethnicity_group(text) for text in ("White - Russian", "HISPANIC/LATINO - CUBAN", "Not Hispanic", "Inuit")]
     ['white', 'hispanic', 'unknown', 'other']
     """
-    said = re.sub(_NOT_HISPANIC, "", text.upper()).strip(" ")
-    return next((name for name, pattern in ETHNICITIES if re.search(pattern, said)), "other")
+    groups = re.sub(_NOT_HISPANIC, "", text.upper()).strip(" ")
+    return next((name for name, pattern in ETHNICITIES if re.search(pattern, groups)), "other")
 
 
 def _summary(result: Result) -> str:

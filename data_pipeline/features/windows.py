@@ -1,7 +1,7 @@
-"""Windows over a patient's record that end at a moment: which rows each prediction sees, and their statistics.
+"""Point-in-time windows: the rows that are visible at each prediction time, and statistics over them.
 
-No prediction gets a row that was not known at its time. Everything is flat arrays: pairs (prediction, row), grouped by
-what the row is about; nothing loops over patients.
+A row is visible to a prediction only where it was known at the prediction time. All computation is on flat arrays of
+pairs (prediction, row), grouped by the kind of value; nothing loops over patients.
 """
 
 from dataclasses import dataclass
@@ -21,24 +21,30 @@ DAY = 24 * HOUR
 
 @dataclass(frozen=True)
 class Rows:
-    """Assertions of interest, ordered by subject and time; times in microseconds."""
+    """Assertions that features are computed from, ordered by subject and time; times are microseconds since 1970."""
 
     subject: Ints
     time: Ints
     available: Ints
-    until: Ints
-    """When a later assertion of the same event took this one's place."""
+    latest_until: Ints
+    """When a later assertion of the same event superseded this one (``bitemporal.latest_until``)."""
     value: Floats
     kind: Kinds
-    about: Ints
-    """A diagnosis's groups as bits; of any other row the visit, 0 where it has none."""
+    """What the value is of: a concept, a treatment group or an administrative event, numbered by the kernel."""
+    visit: Ints
+    """The source's visit as ``visit_id``; 0 where the row has none."""
+    diagnosis_bits: Ints
+    """The comorbidity groups of a diagnosis as a bit set; 0 for other rows."""
 
     def where(self, chosen: Bools | Ints) -> "Rows":
         return Rows(*(getattr(self, field)[chosen] for field in self.__dataclass_fields__))
 
     def ordered(self, ids: Ints) -> "Rows":
-        """Sorted by subject and time and, among values of one kind, by known time and event: so that sums have the
-        same bits whatever order the rows came in. Nearly free for silver's rows, which are sorted but for such ties."""
+        """The rows sorted by subject and time and, among values of one kind, by available time and event (``ids``).
+
+        The order makes sums bit-equal whatever order the rows came in. It costs little for silver's rows, which are
+        already sorted except for such ties.
+        """
         subject, time = self.subject, self.time
         moved = (subject[1:] < subject[:-1]) | ((subject[1:] == subject[:-1]) & (time[1:] < time[:-1]))
         order = np.lexsort((time, subject)) if moved.any() else np.arange(len(subject))
@@ -49,57 +55,63 @@ class Rows:
         alike = alike[1:][alike[1:] == alike[:-1]]
         if len(alike):
             tied = np.flatnonzero(np.isin(slot, alike))
-            among = order[tied]
-            order[tied] = among[np.lexsort((ids[among], self.available[among], slot[tied]))]
+            tied_rows = order[tied]
+            order[tied] = tied_rows[np.lexsort((ids[tied_rows], self.available[tied_rows], slot[tied]))]
         return self.where(order) if len(alike) or moved.any() else self
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The predictions: whose, in a stay that began when, at what time; in microseconds."""
+class Predictions:
+    """The predictions to compute features for; times are microseconds since 1970."""
 
     subject: Ints
     admission: Ints
-    at: Ints
+    """When the stay began."""
+    time: Ints
+    """The prediction time."""
 
     @classmethod
-    def of(cls, predictions: pa.Table) -> "Asked":
+    def of(cls, predictions: pa.Table) -> "Predictions":
         subject = np.asarray(predictions["subject_id"].to_numpy())
         return cls(
             subject, microseconds(predictions["admission_time"]), microseconds(predictions["prediction_time"])
         )
 
-    def sees(self, rows: Rows, start: Ints | None = None) -> tuple[Ints, Ints]:
-        """Index pairs (prediction, row): true after ``start`` (None: ever) and up to the prediction's time, and
-        believed at that time. In order of prediction, then of row."""
+    def visible_rows(self, rows: Rows, start: Ints | None = None) -> tuple[Ints, Ints]:
+        """The rows visible to each prediction, as pairs of indices (prediction, row) in two arrays of one length.
+
+        A visible row has ``start < time <= prediction time`` (``start`` None: no lower limit) and is the latest
+        assertion of its event as of the prediction time. The pairs are ordered by prediction, then by row.
+        """
         first = np.searchsorted(rows.subject, self.subject, "left")
         last = np.searchsorted(rows.subject, self.subject, "right")
         low = first if start is None else _bisect(rows.time, first, last, start)
-        high = _bisect(rows.time, low, last, self.at)
+        high = _bisect(rows.time, low, last, self.time)
         n = high - low
         prediction = np.repeat(np.arange(len(n)), n)
         row = np.arange(len(prediction)) + np.repeat(low - (np.cumsum(n) - n), n)
-        at = self.at[prediction]
-        believed = (rows.available[row] <= at) & (at < rows.until[row])
-        return prediction[believed], row[believed]
+        at = self.time[prediction]
+        latest = (rows.available[row] <= at) & (at < rows.latest_until[row])
+        return prediction[latest], row[latest]
 
 
 def _bisect(time: Ints, low: Ints, high: Ints, limit: Ints) -> Ints:
-    """First index in each [low, high) whose time is beyond the limit: searchsorted within each subject's rows."""
+    """The first index in each [low, high) whose time is after the limit: ``searchsorted`` within a subject's rows."""
     low, high = low.copy(), high.copy()
-    while (unsure := low < high).any():
+    while (unfinished := low < high).any():
         middle = (low + high) // 2
-        within = unsure & (time[np.where(unsure, middle, 0)] <= limit)
+        within = unfinished & (time[np.where(unfinished, middle, 0)] <= limit)
         low = np.where(within, middle + 1, low)
-        high = np.where(unsure & ~within, middle, high)
+        high = np.where(unfinished & ~within, middle, high)
     return low
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Values grouped by what they are of and for which prediction, in time order within a group.
+class GroupedValues:
+    """Values grouped by kind and prediction, in order of time within a group.
 
-    ``hours`` are from the prediction's time, so zero or negative.
+    ``hours`` are relative to the prediction time, so zero or negative. ``starts`` and ``n`` have one element for each
+    group: the index of its first value, and its number of values.
     """
 
     kind: Kinds
@@ -110,24 +122,31 @@ class Groups:
     n: Ints
 
     @classmethod
-    def of(cls, kind: Kinds, prediction: Ints, hours: Floats, value: Floats) -> "Groups":
+    def of(cls, kind: Kinds, prediction: Ints, hours: Floats, value: Floats) -> "GroupedValues":
         changes = (kind[1:] != kind[:-1]) | (prediction[1:] != prediction[:-1])
         starts = np.flatnonzero(np.append(True, changes)[: len(kind)])
         return cls(kind, prediction, hours, value, starts, np.diff(np.append(starts, len(kind))))
 
-    def where(self, chosen: Bools) -> "Groups":
-        """Of the chosen values only."""
-        return Groups.of(self.kind[chosen], self.prediction[chosen], self.hours[chosen], self.value[chosen])
+    def where(self, chosen: Bools) -> "GroupedValues":
+        """The chosen values, grouped in the same way."""
+        return GroupedValues.of(
+            self.kind[chosen], self.prediction[chosen], self.hours[chosen], self.value[chosen]
+        )
 
-    def write(self, stat: str, columns: Ints, found: Floats) -> None:
-        """Puts a statistic into ``found[prediction, columns[kind]]``, where that column is not -1."""
+    def write(self, stat: str, columns: Ints, features: Floats) -> None:
+        """Writes a statistic into ``features[prediction, columns[kind]]`` where that column is not -1."""
         groups = self.where(columns[self.kind] >= 0) if stat == "trend" else self
         column = columns[groups.kind[groups.starts]]
         kept = column >= 0
         if kept.any():
-            found[groups.prediction[groups.starts[kept]], column[kept]] = groups.statistic(stat)[kept]
+            features[groups.prediction[groups.starts[kept]], column[kept]] = groups.statistic(stat)[kept]
 
     def statistic(self, stat: str) -> Floats:
+        """The statistic of each group, shape ``[len(n)]``; ``trend`` is per hour.
+
+        Raises:
+            ValueError: there is no such statistic.
+        """
         match stat:
             case "last":
                 return np.asarray(self.value[self.starts + self.n - 1])
@@ -147,11 +166,11 @@ class Groups:
                 return self._slope()
         raise ValueError(stat)
 
-    def _total(self, of: Floats) -> Floats:
-        return np.asarray(np.add.reduceat(of, self.starts))
+    def _total(self, values: Floats) -> Floats:
+        return np.asarray(np.add.reduceat(values, self.starts))
 
     def _slope(self) -> Floats:
-        """Least squares, per hour; NaN where all values have the same time."""
+        """The least-squares slope per hour; NaN where all values of a group have the same time."""
         hours = self.hours - np.repeat(self._total(self.hours) / self.n, self.n)
         spread = self._total(hours * hours)
         spread[self.hours[self.starts] == self.hours[self.starts + self.n - 1]] = np.nan

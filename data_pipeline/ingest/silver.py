@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from data_pipeline import shards as by_shard
+from data_pipeline import shards
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core.annotations import RuntimeInput
@@ -51,7 +51,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     assigned = _assigned(usable, _visit_times(source, visits(source, bronze), params.dataset))
     laid_out = _laid_out(assigned, params.shards)
     events = spark.write(
-        settings, laid_out, params.dataset, "events", key, facts={by_shard.NUMBER: params.shards}
+        settings, laid_out, params.dataset, "events", key, facts={shards.SHARD_COUNT: params.shards}
     )
     notes = any(source.tables[name].provides == "notes" for name in params.bronze)
     return Result(

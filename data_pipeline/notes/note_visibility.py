@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_pipeline.cohort.bitemporal import superseded_at
+from data_pipeline.cohort.bitemporal import latest_until
 from data_pipeline.cohort.stays import TRANSFER_GAP
 from mediscale.core.tables import NOTE_TOKENS
 from mediscale.inference.collate import Tokens
@@ -70,7 +70,7 @@ def _superseded(table: pa.Table) -> NDArray[np.datetime64]:
             "retracted": pa.array(np.zeros(n, np.bool_)),
         }
     )
-    return superseded_at(assertions).astype("datetime64[us]")
+    return latest_until(assertions).astype("datetime64[us]")
 
 
 def at(notes: Iterable[Note], admitted: np.datetime64, time: np.datetime64) -> list[Tokens]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from data_pipeline import shards as by_shard
+from data_pipeline import shards
 from data_pipeline.cohort import labels
 from data_pipeline.features import gold, kernel
 from mediscale.core.errors import LeakError
@@ -76,12 +76,12 @@ def test_audit_finds_a_feature_that_read_the_future(events: Draw) -> None:
     drawn = events(HEADER + ONE.format(s=1))
     asked = labels.cohort(drawn, "mortality", None, 0).filter(pa.array([True]))
     honest = kernel.compute(drawn, asked, "mortality")
-    assert gold.leaks(drawn, asked, honest, "mortality") == 0
+    assert gold.count_leaks(drawn, asked, honest, "mortality") == 0
     leaking = honest.copy()
     leaking[0, kernel.names("mortality").index("creatinine_max_stay")] = 9
-    assert gold.leaks(drawn, asked, leaking, "mortality") == 1
+    assert gold.count_leaks(drawn, asked, leaking, "mortality") == 1
     leaking[0, kernel.names("mortality").index("creatinine_max_stay")] = np.nan
-    assert gold.leaks(drawn, asked, leaking, "mortality") == 1
+    assert gold.count_leaks(drawn, asked, leaking, "mortality") == 1
 
 
 def test_a_leak_in_a_worker_stops_the_stage_with_its_sentence(
@@ -94,12 +94,12 @@ def test_a_leak_in_a_worker_stops_the_stage_with_its_sentence(
 
         raise Leak("1 of 8 audited predictions changed.")
 
-    with pytest.raises(LeakError, match=r"^1 of 8 audited predictions changed\.$"), by_shard.own_errors():
-        by_shard.each(settings, ref, leak, gold._schema("mortality")).collect()
+    with pytest.raises(LeakError, match=r"^1 of 8 audited predictions changed\.$"), shards.own_errors():
+        shards.map_shards(settings, ref, leak, gold._schema("mortality")).collect()
 
 
 def test_error_of_someone_else_stays_as_it_is() -> None:
-    with pytest.raises(ZeroDivisionError), by_shard.own_errors():
+    with pytest.raises(ZeroDivisionError), shards.own_errors():
         _ = 1 / 0
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from data_pipeline import shards as by_shard
+from data_pipeline import shards
 from mediscale.core import tables
 from mediscale.storage import lake
 
@@ -157,7 +157,7 @@ def test_notes_stay_in_bronze(iv: "Hospital", iii: "Hospital") -> None:
 
 
 def test_each_shard_is_one_file_in_the_order_of_subject_and_time(iii: "Hospital") -> None:
-    assert lake.fact(iii.settings, iii.silver.events, by_shard.NUMBER) == iii.silver.shards == 2
+    assert lake.fact(iii.settings, iii.silver.events, shards.SHARD_COUNT) == iii.silver.shards == 2
     for shard in range(iii.silver.shards):
         files = lake.files(iii.settings, iii.silver.events, ("shard", str(shard)))
         assert len(files) <= 1

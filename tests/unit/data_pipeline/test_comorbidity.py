@@ -9,7 +9,7 @@ from data_pipeline.features import comorbidity
 def groups(*codes: str) -> set[str]:
     bits = 0
     for code in codes:
-        bits |= comorbidity.bits_of(code)
+        bits |= comorbidity.group_bits(code)
     return {group.name for i, group in enumerate(comorbidity.GROUPS) if bits >> i & 1}
 
 
@@ -57,7 +57,7 @@ def test_there_are_17_and_31_groups_that_fit_a_bit_set() -> None:
 
 
 def score(*codes: str) -> float:
-    bits = np.array([sum({1 << i for c in codes for i in range(48) if comorbidity.bits_of(c) >> i & 1})])
+    bits = np.array([sum({1 << i for c in codes for i in range(48) if comorbidity.group_bits(c) >> i & 1})])
     return float(comorbidity.charlson_score(bits)[0])
 
 
