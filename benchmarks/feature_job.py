@@ -121,7 +121,7 @@ def made_labels(n: int, shards: int) -> pa.Table:
     at = pa.array(admission(subject) + 24 * HOUR).cast(pa.timestamp("us"))
     filled = {
         "subject_id": pa.array(subject),
-        "visit_id": pa.array(subject * 10),
+        "stay_id": pa.array(subject * 10),
         "admission_time": admitted,
         "prediction_time": at,
         "shard": pa.array(subject % shards),
@@ -186,7 +186,7 @@ def with_polars(settings: Settings, _shards: int, out: Path) -> None:
 
     asked = pl.from_arrow(lake.read(settings, lake.latest(settings, DATASET, f"labels_{TASK}")))
     assert isinstance(asked, pl.DataFrame)
-    asked = asked.select("subject_id", "visit_id", "admission_time", "prediction_time")
+    asked = asked.select("subject_id", "stay_id", "admission_time", "prediction_time")
     events = pl.scan_parquet(files(settings), hive_partitioning=False).select(kernel.COLUMNS).drop("visit_id")
     seen = (
         events.join(asked.lazy(), on="subject_id")
@@ -196,7 +196,7 @@ def with_polars(settings: Settings, _shards: int, out: Path) -> None:
             pl.col("time") <= pl.col("prediction_time"),
         )
         .sort("available_time")
-        .unique(["visit_id", "event_id"], keep="last")
+        .unique(["stay_id", "event_id"], keep="last")
         .filter(~pl.col("retracted"), pl.col("code").is_in([code for _, code, _, _ in wanted()]))
         .sort("time", "available_time", "event_id")
         .with_columns(hours=(pl.col("time") - pl.col("prediction_time")).dt.total_microseconds() / HOUR)
@@ -209,21 +209,21 @@ def with_polars(settings: Settings, _shards: int, out: Path) -> None:
         "trend": pl.when(hours.min() < hours.max()).then((centred * value).sum() / (centred * centred).sum()),
     }  # fmt: skip
     held = seen.collect()
-    result = asked.select("visit_id")
+    result = asked.select("stay_id")
     for window in ("6h", "24h", "stay"):
         cells = [cell for cell in wanted() if cell[3] == window]
         inside = held.filter(pl.col("hours") > -float(window[:-1])) if window != "stay" else held
         inside = inside.filter(pl.col("code").is_in([code for _, code, _, _ in cells]))
         used = {stat for _, _, stat, _ in cells}
-        long = inside.group_by("visit_id", "code", maintain_order=True).agg(
+        long = inside.group_by("stay_id", "code", maintain_order=True).agg(
             **{s: stats[s] for s in sorted(used)}
         )
         by_code = long.partition_by("code", as_dict=True)
         for code in dict.fromkeys(code for _, code, _, _ in cells):
             names = {stat: name for name, c, stat, _ in cells if c == code}
             if (code,) in by_code:
-                one = by_code[(code,)].select("visit_id", *names).rename(names)
-                result = result.join(one, on="visit_id", how="left")
+                one = by_code[(code,)].select("stay_id", *names).rename(names)
+                result = result.join(one, on="stay_id", how="left")
     counted = [name for name, _, stat, _ in wanted() if stat in ("count", "any") and name in result.columns]
     result.with_columns(pl.col(counted).fill_null(0.0)).write_parquet(out)
 
@@ -257,15 +257,15 @@ def with_duckdb(settings: Settings, _shards: int, out: Path) -> None:
     connection.execute(f"""
         COPY (
             WITH seen AS (
-                SELECT a.visit_id, e.*, (epoch_us(e.time) - epoch_us(a.prediction_time)) / {HOUR}.0 AS hours
+                SELECT a.stay_id, e.*, (epoch_us(e.time) - epoch_us(a.prediction_time)) / {HOUR}.0 AS hours
                 FROM read_parquet([{paths}], hive_partitioning = false) e JOIN asked a USING (subject_id)
                 WHERE e.available_time <= a.prediction_time AND e.time <= a.prediction_time
                   AND e.time > a.admission_time - INTERVAL 24 HOUR
-                QUALIFY row_number() OVER (PARTITION BY a.visit_id, e.event_id ORDER BY e.available_time DESC) = 1
+                QUALIFY row_number() OVER (PARTITION BY a.stay_id, e.event_id ORDER BY e.available_time DESC) = 1
             ), grouped AS (
-                SELECT visit_id, code, {grouped} FROM seen WHERE NOT retracted AND code IN ({codes}) GROUP BY ALL
+                SELECT stay_id, code, {grouped} FROM seen WHERE NOT retracted AND code IN ({codes}) GROUP BY ALL
             )
-            SELECT asked.visit_id, {columns} FROM asked LEFT JOIN grouped USING (visit_id) GROUP BY asked.visit_id
+            SELECT asked.stay_id, {columns} FROM asked LEFT JOIN grouped USING (stay_id) GROUP BY asked.stay_id
         ) TO '{out}' (FORMAT parquet)
         """)
 
@@ -312,7 +312,7 @@ def result_of(name: str, home: Path) -> dict[str, np.ndarray]:
         rows = lake.read(Settings(home=home), TableRef.model_validate_json(path.read_text()))
     else:
         rows = pq.read_table(path)
-    rows = rows.sort_by("visit_id")
+    rows = rows.sort_by("stay_id")
     names = [cell[0] for cell in wanted()]
     return {
         n: rows[n].to_numpy() if n in rows.column_names else np.full(rows.num_rows, np.nan) for n in names

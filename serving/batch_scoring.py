@@ -1,4 +1,4 @@
-"""Batch scoring: the risk of every visit in a dataset's cohort, by the code that the server answers with, on Spark."""
+"""Batch scoring: the risk of every stay in a dataset's cohort, by the code that the server answers with, on Spark."""
 
 import shutil
 import tempfile
@@ -23,11 +23,11 @@ from mediscale.storage.registry import Alias, Move
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-SCHEMA = "subject_id long, visit_id long, prediction_time timestamp_ntz, model string, model_version long, risk double"
+SCHEMA = "subject_id long, stay_id long, prediction_time timestamp_ntz, model string, model_version long, risk double"
 
 
 def write(settings: Settings, dataset: str, task: TaskName, alias: Alias, output: Path) -> int:
-    """Scores the newest features of the cohort into one Parquet file, by subject and visit; the number of visits.
+    """Scores the newest features of the cohort into one Parquet file, by subject and stay; the number of stays.
 
     Raises:
         NotFoundError: no model is under the alias, or the dataset has no features of the task.
@@ -115,7 +115,7 @@ def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> Floats | None:
 
 def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array) -> pa.RecordBatch:
     columns = {
-        **{name: batch[name] for name in ("subject_id", "visit_id", "prediction_time")},
+        **{name: batch[name] for name in ("subject_id", "stay_id", "prediction_time")},
         "model": pa.array([move.model] * len(batch), pa.string()),
         "model_version": pa.array([move.to_version] * len(batch), pa.int64()),
         "risk": risks,
@@ -127,5 +127,5 @@ def _one_file(scored: "DataFrame", output: Path) -> None:
     """Spark writes a folder beside the output; its only file is moved into place when it is whole."""
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".scoring-") as folder:
         parts = Path(folder) / "parts"
-        scored.repartition(1).sortWithinPartitions("subject_id", "visit_id").write.parquet(str(parts))
+        scored.repartition(1).sortWithinPartitions("subject_id", "stay_id").write.parquet(str(parts))
         shutil.move(next(parts.glob("*.parquet")), output)

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 Split = Literal["train", "tuning", "held_out"]
 Inputs = NDArray[np.float32]
 ATTRIBUTES = ("sex", "age_band", "ethnicity")
-_KEYS = ("subject_id", "visit_id", "admission_time", "prediction_time", "boolean_value", *ATTRIBUTES)
+_KEYS = ("subject_id", "stay_id", "admission_time", "prediction_time", "boolean_value", *ATTRIBUTES)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """n rows ordered by patient and visit. ``inputs`` is (n, features) float32, NaN where missing: as served."""
+    """n rows ordered by patient and stay. ``inputs`` is (n, features) float32, NaN where missing: as served."""
 
     subjects: NDArray[np.int64]
     times: NDArray[np.datetime64]
@@ -86,7 +86,7 @@ def load(
         subject = pc.field("subject_id")
         wanted &= (subject - pc.divide(subject, workers) * workers) == worker
     table = rows.to_table(columns=[*_KEYS, *features], filter=wanted)
-    return _arrays(table.sort_by([("subject_id", "ascending"), ("visit_id", "ascending")]), features)
+    return _arrays(table.sort_by([("subject_id", "ascending"), ("stay_id", "ascending")]), features)
 
 
 def counts(train: Examples, tuning: Examples) -> dict[str, int]:

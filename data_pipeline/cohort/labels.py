@@ -114,7 +114,8 @@ def cohort(events: pa.Table, task: TaskName, as_of: datetime | None, shard: int)
     """The cohort flow of a shard's visits, one row for each: label columns, ``steps`` passed and ``outcome``.
 
     ``events`` has ``prediction_times.COLUMNS``, in any order of rows. ``as_of`` is naive UTC. Only a visit that passed
-    all steps has the columns of ``LABELS`` filled; a merged stay passes them as its first visit.
+    all steps has the columns of ``LABELS`` filled; a merged stay passes them as its first visit, whose
+    ``visit_id`` is the ``stay_id``.
     """
     declared = tasks.load(task)
     rows = [
@@ -185,7 +186,7 @@ def _row(
         "steps": 7,
         "outcome": label.outcome,
         "subject_id": patient.subject_id,
-        "visit_id": stay.first.visit_id,
+        "stay_id": stay.first.visit_id,
         "admission_time": stay.admitted.time,
         "prediction_time": at,
         "boolean_value": label.positive,

@@ -25,7 +25,7 @@ from mediscale.core.tables import FEATURES
 from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 
-_PREDICTION_COLUMNS = ("subject_id", "visit_id", "admission_time", "prediction_time")
+_PREDICTION_COLUMNS = ("subject_id", "stay_id", "admission_time", "prediction_time")
 
 
 class Params(Frozen):
@@ -84,7 +84,7 @@ def _shard_features(settings: Settings, params: Params, shard: int) -> pa.Table:
     predictions = lake.dataset(settings, params.labels).to_table(
         columns=list(_PREDICTION_COLUMNS), filter=pc.field("shard") == shard
     )
-    predictions = predictions.sort_by([("subject_id", "ascending"), ("visit_id", "ascending")])
+    predictions = predictions.sort_by([("subject_id", "ascending"), ("stay_id", "ascending")])
     events = shards.read(settings, params.events, shard, kernel.COLUMNS)
     if params.as_of is not None:
         events = events.filter(

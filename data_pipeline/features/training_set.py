@@ -39,7 +39,7 @@ ethnicity into race, so ``hispanic`` comes before the races."""
 _NOT_HISPANIC = r"\bNO[NT][ -]?(OF )?(HISPANIC|LATINO)([ ,/]+(OR|A|HISPANIC|LATINO|SPANISH|ORIGIN)\b)*"
 """Removed before the patterns are searched: it names no group, and alone it leaves the group unknown."""
 
-_KEY = ["subject_id", "visit_id", "admission_time", "prediction_time"]
+_KEY = ["subject_id", "stay_id", "admission_time", "prediction_time"]
 
 
 class Params(Frozen):

@@ -206,7 +206,7 @@ LABELS = Table(
     description="Cohort of one task in MEDS label columns: who is at risk, when it is predicted, what happened.",
     columns=(
         Column("subject_id", "int64", "patient", nullable=False),
-        Column("visit_id", "int64", "first hospital visit of the (merged) stay", nullable=False),
+        Column("stay_id", "int64", "merged stay: the visit_id of its first hospital visit", nullable=False),
         Column("admission_time", "timestamp", "start of the merged stay", nullable=False),
         Column(
             "prediction_time", "timestamp", "data may be used up to and including this time", nullable=False
@@ -224,7 +224,7 @@ LABELS = Table(
         ),
         Column("shard", "int64", "shard of the subject in events", nullable=False),
     ),
-    key=("subject_id", "visit_id"),
+    key=("subject_id", "stay_id"),
     privacy="pseudonymous",
 )
 
@@ -233,11 +233,11 @@ FEATURES = Table(
     description="Gold: one row per label, its features as known at prediction_time.",
     columns=(
         Column("subject_id", "int64", "patient", nullable=False),
-        Column("visit_id", "int64", "first hospital visit of the stay", nullable=False),
+        Column("stay_id", "int64", "merged stay: the visit_id of its first hospital visit", nullable=False),
         Column("admission_time", "timestamp", "start of the merged stay", nullable=False),
         Column("prediction_time", "timestamp", "data was used up to and including this time", nullable=False),
     ),
-    key=("subject_id", "visit_id"),
+    key=("subject_id", "stay_id"),
     privacy="phi",
     open_ended=True,
 )
@@ -247,7 +247,7 @@ TRAINING_SET = Table(
     description="Labels and features joined and frozen; what a model was trained, tuned and judged on.",
     columns=(
         Column("subject_id", "int64", "patient", nullable=False),
-        Column("visit_id", "int64", "first hospital visit of the stay", nullable=False),
+        Column("stay_id", "int64", "merged stay: the visit_id of its first hospital visit", nullable=False),
         Column("admission_time", "timestamp", "start of the merged stay", nullable=False),
         Column("prediction_time", "timestamp", "data was used up to and including this time", nullable=False),
         Column("boolean_value", "bool", "whether the outcome happened", nullable=False),
@@ -261,7 +261,7 @@ TRAINING_SET = Table(
             nullable=False,
         ),
     ),
-    key=("subject_id", "visit_id"),
+    key=("subject_id", "stay_id"),
     privacy="phi",
     open_ended=True,
 )

@@ -59,7 +59,7 @@ def test_number_of_shards_does_not_matter(gold_of: GoldOf, events: Draw) -> None
     assert result.audited == 5
     assert rows.column_names == [
         "subject_id",
-        "visit_id",
+        "stay_id",
         "admission_time",
         "prediction_time",
         *kernel.names("mortality"),

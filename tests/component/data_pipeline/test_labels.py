@@ -51,7 +51,7 @@ def test_mortality_is_predicted_a_day_after_admission(events: Draw) -> None:
     assert row["prediction_time"] == dt.datetime(2150, 1, 2, 10)
     assert row["boolean_value"] is True
     assert row["outcome_time"] == dt.datetime(2150, 1, 5, 11, 30)
-    assert row["visit_id"] == 7
+    assert row["stay_id"] == 7
     assert row["admission_time"] == dt.datetime(2150, 1, 1, 10)
 
 
@@ -107,7 +107,7 @@ def test_death_after_a_transfer_belongs_to_the_stay(events: Draw) -> None:
         2, "2150-01-03 12:00", "2150-01-09 10:00", "DIED"
     )
     (row,) = cohort(events(HEADER + BORN + story), "mortality")
-    assert (row["visit_id"], row["boolean_value"]) == (1, True)
+    assert (row["stay_id"], row["boolean_value"]) == (1, True)
 
 
 def test_death_after_discharge_is_not_death_in_hospital(events: Draw) -> None:

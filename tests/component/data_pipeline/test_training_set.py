@@ -44,7 +44,7 @@ def label_rows(outcomes: list[bool], split: str = "train") -> pa.Table:
     n = len(outcomes)
     values = {
         "subject_id": range(1, n + 1),
-        "visit_id": range(101, 101 + n),
+        "stay_id": range(101, 101 + n),
         "admission_time": [T - dt.timedelta(hours=24)] * n,
         "prediction_time": [T] * n,
         "boolean_value": outcomes,
@@ -61,7 +61,7 @@ def feature_rows(labels: pa.Table) -> pa.Table:
     columns = {name: [None] * n for name in kernel.names("mortality")}
     columns["age_years"] = AGES[:n]
     columns["sex_female"] = [1.0, 0.0, *[None] * n][:n]
-    keys = labels.select(["subject_id", "visit_id", "admission_time", "prediction_time"])
+    keys = labels.select(["subject_id", "stay_id", "admission_time", "prediction_time"])
     return pa.table(
         [*keys.columns, *(pa.array(v, pa.float64()) for v in columns.values())],
         names=[*keys.column_names, *columns],

@@ -43,7 +43,7 @@ def _hospital(task: TaskName, subjects: int, seed: int = 0, prevalence: float = 
     split = rng.choice(["train", "tuning", "held_out"], subjects, p=[0.6, 0.2, 0.2])
     keys = {
         "subject_id": (stays.astype(np.int64) * 7919 + 10_000) << 18,
-        "visit_id": np.arange(n, dtype=np.int64) + 500_000,
+        "stay_id": np.arange(n, dtype=np.int64) + 500_000,
         "admission_time": np.datetime64("2149-12-31", "us") + np.arange(n) * np.timedelta64(3, "h"),
         "prediction_time": np.datetime64("2150-01-01", "us") + np.arange(n) * np.timedelta64(3, "h"),
         "boolean_value": rng.random(n) < truth,

@@ -154,10 +154,10 @@ def _land(world, table: pa.Table, name: str) -> TableRef:
 def _with_notes(world, tokenizers: list[str]) -> dict[str, TableRef]:
     """A note of each stay in the numbers of each tokenizer, the word 5 by the first and 11 by the others."""
     stays = lake.read(
-        world.settings, world.training.training_set, ["subject_id", "visit_id", "admission_time"]
+        world.settings, world.training.training_set, ["subject_id", "stay_id", "admission_time"]
     ).to_pylist()
     notes = [
-        {"note_id": i, "subject_id": stay["subject_id"], "visit_id": stay["visit_id"], "note_type": "x",
+        {"note_id": i, "subject_id": stay["subject_id"], "visit_id": stay["stay_id"], "note_type": "x",
          "time": stay["admission_time"], "available_time": stay["admission_time"], "tokenizer": tokenizer,
          "tokens": [5 if k == 0 else 11]}
         for i, stay in enumerate(stays) for k, tokenizer in enumerate(tokenizers)

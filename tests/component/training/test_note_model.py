@@ -36,7 +36,7 @@ def params(settings: Settings) -> note_model.Params:
     rows, tokens = [], []
     for i in range(140):
         dies = bool(rng.random() < 0.4)
-        known = {"subject_id": i, "visit_id": i, "admission_time": datetime(2150, 1, 1),
+        known = {"subject_id": i, "stay_id": i, "admission_time": datetime(2150, 1, 1),
                  "prediction_time": datetime(2150, 1, 2)}  # fmt: skip
         split = "tuning" if i % 3 == 0 else "train"
         told = {**known, "boolean_value": dies, "split": split}

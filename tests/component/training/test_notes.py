@@ -51,7 +51,7 @@ def test_only_notes_readable_in_time_are_read_and_the_newest_first(settings: Set
         note(6, 30, 31, 17, subject_id=2),
         note(7, 32, 33, 18, tokenizer="y"),  # to a model of x other words
     ]
-    who = {"subject_id": 1, "visit_id": 1, "admission_time": at(25), "prediction_time": at(49)}
+    who = {"subject_id": 1, "stay_id": 1, "admission_time": at(25), "prediction_time": at(49)}
     told = {
         **who,
         "boolean_value": True,

@@ -62,7 +62,7 @@ def write_features(settings: Settings, rows: np.ndarray) -> None:
     count = len(rows)
     keys = {
         "subject_id": pa.array(range(count, 0, -1), pa.int64()),
-        "visit_id": pa.array(range(count), pa.int64()),
+        "stay_id": pa.array(range(count), pa.int64()),
         "admission_time": pa.array([datetime(2149, 12, 31)] * count, pa.timestamp("us")),
         "prediction_time": pa.array([datetime(2150, 1, 1)] * count, pa.timestamp("us")),
     }
@@ -96,7 +96,7 @@ def features_made(settings: Settings, key: str, as_of: str | None) -> None:
     )
 
 
-def test_every_visit_gets_the_servers_risk(
+def test_every_stay_gets_the_servers_risk(
     settings: Settings, promote: Promote, trained: Path, tmp_path: Path
 ) -> None:
     chance = np.random.default_rng(5)

@@ -24,10 +24,10 @@ def held_out(settings: Settings) -> TableRef:
     )
     named = dict(zip(kernel.names("readmission"), row.astype(np.float64), strict=True))
     keys = {
-        "subject_id": 1, "visit_id": 1, "prediction_time": ADULT, "boolean_value": False, "split": "held_out",
+        "subject_id": 1, "stay_id": 1, "prediction_time": ADULT, "boolean_value": False, "split": "held_out",
         "sex": "female", "age_band": "18-44", "ethnicity": "unknown",
     }  # fmt: skip
-    rows = pa.Table.from_pylist([keys | named, keys | named | {"visit_id": 2}])
+    rows = pa.Table.from_pylist([keys | named, keys | named | {"stay_id": 2}])
     lake.append(settings, "training_set_readmission", rows, "synthetic", "test", 1)
     return lake.latest(settings, "synthetic", "training_set_readmission")
 
