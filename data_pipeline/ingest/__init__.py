@@ -1,1 +1,1 @@
-"""From an extract to silver: source declarations, bronze, validation, MEDS events."""
+"""Ingestion: source declarations, the bronze layer, validation, and the silver layer of MEDS events."""

@@ -1,7 +1,8 @@
-"""Landing: every table that the source names, as it came, one Delta table each, with file and record number.
+"""Bronze: raw ingestion of every table that the source declares, one Delta table each, with file and record number.
 
-Nothing is committed before the whole extract was read once: a torn file, a missing column or an empty table stops
-the stage with one sentence. Bytes that are not UTF-8 do not: they land as U+FFFD, and each row is judged by itself.
+The stage reads the whole extract once before it commits anything: a truncated file, a missing column or an empty table
+stops it with one sentence. Bytes that are not UTF-8 do not stop it: they become U+FFFD, and each row is validated
+later.
 """
 
 import csv
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pyarrow.csv import CSVStreamingReader
 
 CONCURRENT_TABLES = 4
-"""Small tables spend their time in commits, not on cores."""
+"""Tables that are written at the same time: small tables spend their time in commits, not on cores."""
 
 
 class Params(Frozen):
@@ -35,7 +36,7 @@ class Params(Frozen):
     path: RuntimeInput[str]
     """Folder of the extract, absolute or relative to the home folder."""
     extract_digest: RuntimeInput[Digest]
-    """``data_pipeline.ingest.source.digest_of`` the folder, so that changed files are landed anew."""
+    """``data_pipeline.ingest.source.digest_of`` the folder, so that changed files are ingested again."""
 
 
 class Result(Frozen):
@@ -43,14 +44,16 @@ class Result(Frozen):
     absent: tuple[str, ...]
     """Files of optional tables that the extract does not have."""
     rows: int
+    """Records of all files, without headers."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
-    """Checks the whole extract, then lands it.
+    """Checks the whole extract, then writes ``bronze_<table>`` for each of its tables.
 
     Raises:
-        InputError: unknown source, missing directory, table or column, torn or empty file, or files that changed
-            since the digest was taken.
+        InputError: the source is unknown, a directory, table or column is missing, a file is truncated or empty, or
+        files
+            changed since the digest was taken.
     """
     source = sources.load(params.source)
     root = settings.home / params.path
@@ -98,8 +101,8 @@ def _check_columns(source: Source, name: str, header: list[str], file: Path) -> 
     missing = [column for column in source.tables[name].columns if column not in header]
     if not missing:
         return
-    near = get_close_matches(missing[0], set(header) - source.tables[name].columns.keys(), n=1)
-    hint = f" (is it now called {near[0]}?)" if near else ""
+    similar = get_close_matches(missing[0], set(header) - source.tables[name].columns.keys(), n=1)
+    hint = f" (is it now called {similar[0]}?)" if similar else ""
     raise InputError(
         f"{file} has no column {', '.join(missing)}{hint}; nothing was landed. Rename the column in the file, or "
         f"describe this layout in a YAML of its own beside data_pipeline/ingest/sources/{source.name}.yaml."
@@ -107,7 +110,7 @@ def _check_columns(source: Source, name: str, header: list[str], file: Path) -> 
 
 
 def _check_records(files: dict[str, Path], root: Path) -> int:
-    """Reads every file to its end; returns the number of records."""
+    """Reads every file to its end and returns the number of records."""
     with ThreadPoolExecutor() as pool:
         counts = list(pool.map(partial(_count, root=root), files.values()))
     empty = [

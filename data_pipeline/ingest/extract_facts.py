@@ -1,6 +1,7 @@
-"""From bronze to candidate facts: a source's declaration compiled to one Spark SQL query; nothing is judged here.
+"""Fact extraction: compiles a source's declaration to one Spark SQL query over bronze; validation comes later.
 
-One text, because Spark analyses it once: the same plan built call by call costs more than reading a small extract.
+The query is one text, because Spark analyses it once: the same plan built call by call costs more than reading a small
+extract.
 """
 
 import re
@@ -16,32 +17,32 @@ if TYPE_CHECKING:
 _SQL_TYPES = {"string": "string", "double": "double", "timestamp": "timestamp_ntz"}
 
 
-def candidates(source: Source, bronze: "Mapping[str, DataFrame]", dataset: str) -> "DataFrame":
-    """One row per fact of the extract: the columns of FACTS but ``broken``, and what its rules look at."""
-    return _ask(query(source, set(bronze), dataset), bronze)
+def extract_facts(source: Source, bronze: "Mapping[str, DataFrame]", dataset: str) -> "DataFrame":
+    """The candidate facts of an extract: the columns of ``FACTS`` except ``broken``, and what its rules use."""
+    return _run_query(query(source, set(bronze), dataset), bronze)
 
 
 def rows(source: Source, bronze: "Mapping[str, DataFrame]", name: str) -> "DataFrame":
-    """One table's rows in the declared types, and when each was ``known``."""
-    table, used = source.tables[name], (name, source.visits.table)
-    typed = ", ".join(_typed(n, source.tables[n]) for n in used)
+    """The rows of one table in the declared types, with the time when each was ``known``."""
+    table, table_names = source.tables[name], (name, source.visits.table)
+    typed = ", ".join(_typed(n, source.tables[n]) for n in table_names)
     known = f"cast({table.available} as timestamp_ntz) as known"
     joined = f"select *, {known} from t_{name}{_joins(source, table, table.available)}"
-    sql = f"with {typed}, visits as ({_visits(source)}) {_filled(source, joined)}"
-    return _ask(sql, {n: bronze[n] for n in used})
+    sql = f"with {typed}, visits as ({_visits(source)}) {_fill_assumptions(source, joined)}"
+    return _run_query(sql, {n: bronze[n] for n in table_names})
 
 
 def visits(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
-    """The visits that the extract lists: the source's subject and visit, when each started, was admitted, ended."""
-    named = {source.visits.table: bronze[source.visits.table]}
-    listed = _typed(source.visits.table, source.tables[source.visits.table])
-    return _ask(f"with {listed} {_visits(source)}", named)
+    """The visits of the extract: identifiers of subject and visit, and when each started, was admitted and ended."""
+    frames = {source.visits.table: bronze[source.visits.table]}
+    typed = _typed(source.visits.table, source.tables[source.visits.table])
+    return _run_query(f"with {typed} {_visits(source)}", frames)
 
 
 def pseudonym(identifier: str, dataset: str) -> "Column":
-    """The number that stands for an identifier of the source: 53 bits, so that JSON carries it unharmed.
+    """The pseudonym of an identifier (an SQL expression): a hash of 53 bits, which JSON holds exactly; null stays null.
 
-    It hides nothing from whoever knows the identifiers; it keeps datasets apart and UUIDs out of the lake's keys.
+    It hides nothing from somebody who knows the identifiers. It keeps datasets apart, and UUIDs out of the lake's keys.
     """
     from pyspark.sql import functions as f
 
@@ -49,7 +50,7 @@ def pseudonym(identifier: str, dataset: str) -> "Column":
 
 
 def query(source: Source, present: set[str], dataset: str) -> str:
-    """The SQL of ``candidates`` over views named ``bronze_<table>``, for the tables that are present."""
+    """The SQL of ``extract_facts`` over views named ``bronze_<table>``, for the tables that are present."""
     tables = {name: table for name, table in source.tables.items() if name in present}
     facts = [
         _fact(source, dataset, name, fact_name, fact)
@@ -77,14 +78,14 @@ def query(source: Source, present: set[str], dataset: str) -> str:
     """
 
 
-def _filled(source: Source, sql: str) -> str:
-    """SQL with each ``{assumption}`` of the source replaced by its interval."""
+def _fill_assumptions(source: Source, sql: str) -> str:
+    """The SQL with each ``{assumption}`` of the source replaced by its interval."""
     for name, assumption in source.assumptions.items():
         sql = sql.replace(f"{{{name}}}", f"interval {assumption.interval}")
     return sql
 
 
-def _ask(sql: str, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
+def _run_query(sql: str, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
     for name, frame in bronze.items():
         frame.createOrReplaceTempView(f"bronze_{name}")
     return next(iter(bronze.values())).sparkSession.sql(sql)
@@ -97,7 +98,7 @@ def _pseudonym(identifier: str, dataset: str) -> str:
 
 
 def _typed(name: str, table: SourceTable) -> str:
-    """The declared columns in their types: null where the text can't be read so; numbers' texts as ``raw_<column>``."""
+    """The declared columns in their types, null where a text can't be cast; texts of numbers are ``raw_<column>``."""
     columns = [
         f"try_cast(`{column}` as {_SQL_TYPES[kind]}) as {column}" for column, kind in table.columns.items()
     ]
@@ -106,13 +107,13 @@ def _typed(name: str, table: SourceTable) -> str:
 
 
 def _visits(source: Source) -> str:
-    named = source.visits
+    declared = source.visits
     times = [
-        f"max(cast({getattr(named, t)} as timestamp_ntz)) as {t}" for t in ("started", "admitted", "ended")
+        f"max(cast({getattr(declared, t)} as timestamp_ntz)) as {t}" for t in ("started", "admitted", "ended")
     ]
     return (
-        f"select {source.subjects.id}, {named.id}, {', '.join(times)} from t_{named.table} "
-        f"where {named.id} is not null group by {source.subjects.id}, {named.id}"
+        f"select {source.subjects.id}, {declared.id}, {', '.join(times)} from t_{declared.table} "
+        f"where {declared.id} is not null group by {source.subjects.id}, {declared.id}"
     )
 
 
@@ -123,15 +124,17 @@ def _lookup(source: Source, name: str) -> str:
 
 
 def _concepts(source: Source) -> str:
-    """One row per item of the source that measures a concept; its units as a map to the number of a conversion."""
+    """One row per item of the source that measures a concept, with a map from its units to numbers of conversions."""
     numbers = {sql: number for number, sql in enumerate(_conversions(source))}
     rows = []
     for name, measures in source.concepts.items():
         concept = by_name()[name]
         for measure in measures:
-            units = ", ".join(f"{_text(unit.lower())}, {numbers[sql]}" for unit, sql in measure.units.items())
+            units = ", ".join(
+                f"{_sql_string(unit.lower())}, {numbers[sql]}" for unit, sql in measure.units.items()
+            )
             rest = f"'{concept.code}', '{concept.unit}', {concept.low}D, {concept.high}D, map({units})"
-            rows += [f"({_text(item)}, {rest})" for item in measure.items]
+            rows += [f"({_sql_string(item)}, {rest})" for item in measure.items]
     columns = "concept_item, concept_code, concept_unit, low, high, conversions"
     return f"select * from values {', '.join(rows)} as listed({columns})"
 
@@ -142,7 +145,7 @@ def _conversions(source: Source) -> list[str]:
     )
 
 
-def _text(value: str) -> str:
+def _sql_string(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
@@ -156,67 +159,67 @@ def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact) -
           if(({fact.event}) is null, null, xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}, treatment))
             as event_id, false as retracted,
           file, line, item, low, high, unit_unknown, unreadable, marked_error
-        from ({_coded(source, fact, _read(source, table, name, fact))})"""
+        from ({_events(source, fact, _read(source, table, name, fact))})"""
 
 
 def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
-    """The fact's rows with its time, when it was known, and its number and text as the row has them."""
+    """The rows of a fact with its time, the time when it was known, and its number and text as the row gives them."""
     written = fact.written or (f"raw_{fact.value}" if fact.value else "null")
     value, available = fact.value or "null", fact.available or table.available
-    mentioned = " ".join(map(str, (*fact.model_dump().values(), table.available)))
-    return _filled(
+    expressions = " ".join(map(str, (*fact.model_dump().values(), table.available)))
+    return _fill_assumptions(
         source,
         f"""
         select *, cast({fact.time} as timestamp_ntz) as time, cast({available} as timestamp_ntz) as known,
           cast({value} as double) as number, {written} is not null and ({value}) is null as unreadable,
           cast({fact.unit or "null"} as string) as source_unit, cast({fact.text or "null"} as string) as text_value,
           cast({fact.concept_of or "null"} as string) as item, coalesce({fact.error or "false"}, false) as marked_error
-        from t_{name}{_joins(source, table, mentioned)} where {fact.when or "true"}""",
+        from t_{name}{_joins(source, table, expressions)} where {fact.when or "true"}""",
     )
 
 
 def _joins(source: Source, table: SourceTable, text: str) -> str:
-    """Joins to the visit and to the lookups that expressions mention."""
+    """The joins to the visit and to the lookups that ``text`` mentions."""
     joins = ""
     if "visit." in text:
         key, times = (
             source.visits.id,
             "max(started) as started, max(admitted) as admitted, max(ended) as ended",
         )
-        found = f"(select {key} as visit_key, {times} from visits group by {key})"
-        joins += f" left join {found} as visit on {key} = visit_key"
+        visit = f"(select {key} as visit_key, {times} from visits group by {key})"
+        joins += f" left join {visit} as visit on {key} = visit_key"
     for name in table.lookups:
         if f"{name}." in text:
             joins += f" left join {name} on {source.lookups[name].key} = {name}_key"
     return joins
 
 
-def _coded(source: Source, fact: Fact, rows: str) -> str:
-    """The rows that are events: with code, value and unit, and what the rules look at."""
+def _events(source: Source, fact: Fact, rows: str) -> str:
+    """The rows that are events, with code, value and unit, and what the validation rules use."""
     if fact.concept_of:
-        return _measured(source, fact, rows)
-    as_it_is = "number as numeric_value, source_unit as unit, false as unit_unknown"
+        return _measurements(source, fact, rows)
+    unconverted = "number as numeric_value, source_unit as unit, false as unit_unknown"
     unbounded = "cast(null as double) as low, cast(null as double) as high"
     if fact.treatment_of:
         code = "concat('TREATMENT//', treatment) as code"
-        groups = f"lateral view explode({_groups(source, fact.treatment_of)}) listed as treatment"
-        return f"select *, {code}, {as_it_is}, {unbounded} from ({rows}) {groups}"
-    return f"select *, {fact.code} as code, {as_it_is}, {unbounded}, cast(null as string) as treatment from ({rows})"
+        groups = f"lateral view explode({_treatment_groups(source, fact.treatment_of)}) listed as treatment"
+        return f"select *, {code}, {unconverted}, {unbounded} from ({rows}) {groups}"
+    return f"select *, {fact.code} as code, {unconverted}, {unbounded}, cast(null as string) as treatment from ({rows})"
 
 
-def _groups(source: Source, of: str) -> str:
-    """The treatment groups of an item or a drug's name, as an array."""
-    found = []
+def _treatment_groups(source: Source, expression: str) -> str:
+    """The treatment groups of an item or of a drug's name, as an array."""
+    groups = []
     for group, treatment in source.treatments.items():
-        items = ", ".join(map(_text, treatment.items))
-        tests = [f"{of} in ({items})"] if items else []
-        tests += [f"lower({of}) rlike {_text(treatment.drugs)}"] if treatment.drugs else []
-        found.append(f"if({' or '.join(tests)}, '{group}', null)")
-    return f"array_compact(array({', '.join(found)}))"
+        items = ", ".join(map(_sql_string, treatment.items))
+        tests = [f"{expression} in ({items})"] if items else []
+        tests += [f"lower({expression}) rlike {_sql_string(treatment.drugs)}"] if treatment.drugs else []
+        groups.append(f"if({' or '.join(tests)}, '{group}', null)")
+    return f"array_compact(array({', '.join(groups)}))"
 
 
-def _measured(source: Source, fact: Fact, rows: str) -> str:
-    """Rows whose item measures a concept, converted to its unit; the others only where the fact gives them a code."""
+def _measurements(source: Source, fact: Fact, rows: str) -> str:
+    """The rows whose item measures a concept, converted to its unit; others only where the fact gives them a code."""
     converted = (re.sub(r"\bvalue\b", "number", sql) for sql in _conversions(source))
     cases = " ".join(f"when {number} then {sql}" for number, sql in enumerate(converted))
     conversion = "conversions[lower(trim(coalesce(source_unit, '')))]"

@@ -1,4 +1,4 @@
-"""Silver: the bitemporal event table, one folder per subject shard, sorted by subject and time."""
+"""Silver: the bitemporal table of MEDS events, one folder per subject shard, sorted by subject and time."""
 
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ class Params(Frozen):
     facts: RuntimeInput[TableRef]
     bronze: RuntimeInput[dict[str, TableRef]]
     shards: int = 8
+    """The number of subject shards; a patient is in shard ``subject_id % shards``."""
 
 
 class Result(Frozen):
@@ -29,10 +30,11 @@ class Result(Frozen):
     shards: int
     event_count: int
     notes_in_bronze: bool
+    """Whether the extract has clinical notes, which ``deidentify`` reads from bronze."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
-    """Writes EVENTS and SUBJECTS.
+    """Writes ``events`` and ``subjects``.
 
     Raises:
         InputError: two patients of the source would share a subject_id.
@@ -48,10 +50,10 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     )
     _check_unique(spark.read(settings, subjects), params.dataset)
     usable = spark.read(settings, params.facts).where("broken is null")
-    assigned = _assigned(usable, _visit_times(source, visits(source, bronze), params.dataset))
-    laid_out = _laid_out(assigned, params.shards)
+    with_visits = _assign_visits(usable, _visit_times(source, visits(source, bronze), params.dataset))
+    sharded = _shard(with_visits, params.shards)
     events = spark.write(
-        settings, laid_out, params.dataset, "events", key, facts={shards.SHARD_COUNT: params.shards}
+        settings, sharded, params.dataset, "events", key, facts={shards.SHARD_COUNT: params.shards}
     )
     notes = any(source.tables[name].provides == "notes" for name in params.bronze)
     return Result(
@@ -68,23 +70,23 @@ def _subjects(source: Source, bronze: "dict[str, DataFrame]", dataset: str) -> "
 
     from data_pipeline.ingest.extract_facts import pseudonym
 
-    listed = (
+    identifiers = (
         bronze[source.subjects.table].select(f.col(source.subjects.id).alias("source_subject")).distinct()
     )
-    return listed.dropna().withColumn("subject_id", pseudonym("source_subject", dataset))
+    return identifiers.dropna().withColumn("subject_id", pseudonym("source_subject", dataset))
 
 
 def _check_unique(subjects: "DataFrame", dataset: str) -> None:
-    shared = subjects.groupBy("subject_id").count().where("count > 1").count()
-    if shared:
+    collisions = subjects.groupBy("subject_id").count().where("count > 1").count()
+    if collisions:
         raise InputError(
-            f"In {dataset} {shared} subject numbers stand for two patients each; give the dataset another name, which "
-            "gives its patients other numbers."
+            f"In {dataset} {collisions} subject numbers stand for two patients each; give the dataset another name, "
+            "which gives its patients other numbers."
         )
 
 
 def _visit_times(source: Source, visits: "DataFrame", dataset: str) -> "DataFrame":
-    """Per subject its visits in order of their start, as an array of structs."""
+    """The visits of each subject in order of their start, as an array of structs."""
     from pyspark.sql import functions as f
 
     from data_pipeline.ingest.extract_facts import pseudonym
@@ -96,8 +98,8 @@ def _visit_times(source: Source, visits: "DataFrame", dataset: str) -> "DataFram
     return usable.groupBy("visitor").agg(f.array_sort(f.collect_list("visit")).alias("visits"))
 
 
-def _assigned(facts: "DataFrame", visits: "DataFrame") -> "DataFrame":
-    """Facts without a visit get the latest one that had started, and not ended, at their time."""
+def _assign_visits(facts: "DataFrame", visits: "DataFrame") -> "DataFrame":
+    """Assigns to facts without a visit the latest one that had started, and had not ended, at the fact's time."""
     from pyspark.sql import functions as f
 
     during = f.expr(
@@ -107,14 +109,19 @@ def _assigned(facts: "DataFrame", visits: "DataFrame") -> "DataFrame":
     return joined.withColumn("visit_id", f.coalesce("visit_id", during))
 
 
-def _laid_out(facts: "DataFrame", shards: int) -> "DataFrame":
-    """One partition per shard in the order of the files; of two units of one event, known together, the first row."""
+def _shard(facts: "DataFrame", n_shards: int) -> "DataFrame":
+    """Partitions facts by shard, in the order of the files.
+
+    Where a source gives one event in two units, both known at the same time, only the first row is kept.
+    """
     from pyspark.sql import Window
     from pyspark.sql import functions as f
 
-    sharded = facts.withColumn("shard", f.col("subject_id") % shards).repartition(shards, "shard")
-    same = Window.partitionBy("shard", "subject_id", "time", "event_id").orderBy("available_time", "line")
-    previous = f.lag("available_time").over(same)
+    sharded = facts.withColumn("shard", f.col("subject_id") % n_shards).repartition(n_shards, "shard")
+    same_event = Window.partitionBy("shard", "subject_id", "time", "event_id").orderBy(
+        "available_time", "line"
+    )
+    previous = f.lag("available_time").over(same_event)
     marked = sharded.withColumn("other_unit", f.coalesce(previous == f.col("available_time"), f.lit(False)))
     return marked.where(~f.col("other_unit"))
 

@@ -1,4 +1,6 @@
-"""What a hospital's extract looks like and how its tables become events: one YAML in ``sources/`` per source.
+"""Source declarations: the layout of a hospital's extract and the mapping of its tables to events, as YAML.
+
+Each source is one file in ``sources/``.
 
 The grammar, in the order of the file (every expression is Spark SQL over the table's own columns, which have the types
 declared under ``columns``; a value that cannot be read as its type is null there):
@@ -30,30 +32,34 @@ from mediscale.core.concepts import TREATMENTS, Provides, by_name
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.refs import Frozen
 
-COMPILED = frozenset({
+RESERVED_COLUMNS = frozenset({
     "code", "high", "item", "known", "low", "marked_error", "number", "numeric_value", "source_unit", "text_value",
     "time", "treatment", "unit", "unit_unknown", "unreadable",
 })  # fmt: skip
-"""Names that a fact gets while it is read; a column of the extract can't have them."""
+"""Columns that the compiled query adds to a fact; a column of the extract can't have these names."""
 
 FOLDER = Path(__file__).parent / "sources"
 
-Type = Literal["string", "double", "timestamp"]
+ColumnType = Literal["string", "double", "timestamp"]
 
 
 class Assumption(Frozen):
-    """A delay that the extract does not record; quoted in the evidence of every model trained on the source."""
+    """A delay that the extract does not record; the evidence of every model trained on the source quotes it."""
 
     interval: str = Field(pattern=r"^\d+ (minutes|hours|days)$")
     because: str
 
 
 class Subjects(Frozen):
+    """The table that lists the patients, and its column of identifiers."""
+
     table: str
     id: str
 
 
 class Visits(Frozen):
+    """The table that lists the hospital visits, with its columns of identifiers and times."""
+
     table: str
     id: str
     started: str
@@ -62,45 +68,47 @@ class Visits(Frozen):
 
 
 class Lookup(Frozen):
+    """A small table, aggregated by one key, that other tables may refer to."""
+
     table: str
     key: str
     columns: dict[str, str]
-    """Aggregates, by the name under which the tables that use it see them."""
+    """SQL aggregates by the names under which other tables refer to them."""
 
 
 class Measure(Frozen):
-    """Items that measure a concept, and how each of their units converts to it."""
+    """Items that measure a concept, and the conversion of each of their units to the concept's unit."""
 
     items: tuple[str, ...] = Field(min_length=1)
     units: dict[str, str] = Field(min_length=1)
 
 
 class Treatment(Frozen):
-    """What belongs to a treatment group: items by number, drugs by a pattern of their lower-case names."""
+    """The members of a treatment group: items by number, and drugs by a pattern of their lower-case names."""
 
     items: tuple[str, ...] = ()
     drugs: str = ""
 
 
 class Fact(Frozen):
-    """One thing that a row says, known at its own time. Exactly one of code, concept_of and treatment_of is given."""
+    """One fact that a row states, known at its own time. Exactly one of code, concept_of and treatment_of is given."""
 
     event: str
-    """Natural key within the table: equal for an assertion and its corrections. May use ``code, time, item``."""
+    """The natural key within the table, equal for an assertion and its corrections; it may use ``code, time, item``."""
     time: str
     available: str = ""
-    """When it was known; default: the table's. The later of it and ``time`` is kept."""
+    """When it was known; the table's by default. The later of this and ``time`` is kept."""
     code: str = ""
     concept_of: str = ""
-    """The item, to be found under ``concepts``; its number is ``value`` and a row without one says nothing."""
+    """The item, which is looked up under ``concepts``; its number is ``value``, and a row without one is no fact."""
     otherwise: str = ""
-    """Code of an item that no concept lists, ``item`` being its number. Default: such a row is not an event."""
+    """The code of an item that no concept lists (it may use ``item``). By default such a row is not an event."""
     treatment_of: str = ""
-    """The item or drug name, to be found under ``treatments``."""
+    """The item or the drug's name, which is looked up under ``treatments``."""
     value: str = ""
-    """The number. A column of type double, or an expression, then with ``written``."""
+    """The number: a column of type double, or an expression that needs ``written``."""
     written: str = ""
-    """The text that ought to be that number, where it is not the value's own column."""
+    """The text that should hold that number, where it is not the column of ``value``."""
     unit: str = ""
     text: str = ""
     when: str = ""
@@ -118,34 +126,36 @@ class Fact(Frozen):
         return self
 
 
-class Note(Frozen):
-    """A row that is a clinical note. It stays in bronze until ``deidentify`` has read it."""
+class NoteMapping(Frozen):
+    """The mapping of a row to a clinical note, which stays in bronze until ``deidentify`` reads it."""
 
     id: str
-    """Natural key within the table: equal for a note and its later versions."""
+    """The natural key within the table, equal for a note and its later versions."""
     time: str
-    """When it was charted."""
+    """When the note was charted."""
     text: str
     stored: str = ""
-    """When it was stored, where that is written: a note dated later than this was misdated."""
+    """When the note was stored, where the extract records it; a note dated a day later than this is misdated."""
     error: str = "false"
-    """Whether the hospital marked it as written in error."""
+    """Whether the hospital marked the note as written in error."""
 
 
 class SourceTable(Frozen):
+    """One table of an extract: its file, its columns, and the facts or the note in each row."""
+
     file: str
     required: bool = False
     provides: Provides | None = None
-    """What a task loses when the table is absent."""
-    columns: dict[str, Type]
+    """The kind of data that a task lacks where the table is absent."""
+    columns: dict[str, ColumnType]
     available: str
     lookups: tuple[str, ...] = ()
     facts: dict[str, Fact] = Field(default_factory=dict)
-    note: Note | None = None
+    note: NoteMapping | None = None
 
 
 class Source(Frozen):
-    """One hospital's extract."""
+    """The declaration of one hospital's extract."""
 
     name: str
     description: str
@@ -175,7 +185,7 @@ class Source(Frozen):
                 raise ValueError(
                     f"table {name} reads numbers from columns that are not double: {', '.join(texts)}"
                 )
-            if table.facts and (taken := COMPILED & table.columns.keys()):
+            if table.facts and (taken := RESERVED_COLUMNS & table.columns.keys()):
                 raise ValueError(
                     f"table {name} has columns whose names are taken: {', '.join(sorted(taken))}"
                 )
@@ -184,11 +194,11 @@ class Source(Frozen):
         return self
 
     def _unnumbered(self, table: SourceTable) -> list[str]:
-        named = [fact.value for fact in table.facts.values() if fact.value and not fact.written]
-        return [column for column in named if table.columns.get(column) != "double"]
+        columns = [fact.value for fact in table.facts.values() if fact.value and not fact.written]
+        return [column for column in columns if table.columns.get(column) != "double"]
 
     def lacks(self, present: Collection[str], *needs: Provides) -> tuple[str, ...]:
-        """Files of the tables that are absent from the extract: all optional ones, or those that provide ``needs``."""
+        """The files of tables that are not ``present``: of all tables, or of those that provide one of ``needs``."""
         return tuple(
             table.file
             for name, table in self.tables.items()
@@ -197,29 +207,29 @@ class Source(Frozen):
 
 
 def names() -> tuple[str, ...]:
-    """The sources that can be read."""
+    """The names of the declared sources."""
     return tuple(sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.yaml")))
 
 
 @cache
 def load(name: str) -> Source:
-    """Reads and checks a source's YAML: ``mimic-iii``, or ``mimic_iii`` as its file is written.
+    """Reads and validates a source's YAML by its name, ``mimic-iii``, or as its file is written, ``mimic_iii``.
 
     Raises:
         InputError: there is no such source.
         UsageError: its file breaks the grammar.
     """
-    spelled = name.replace("_", "-")
-    if spelled not in names():
+    canonical = name.replace("_", "-")
+    if canonical not in names():
         raise InputError(f"There is no source {name!r}; the sources are {', '.join(names())}.")
-    return parse(spelled, (FOLDER / f"{spelled.replace('-', '_')}.yaml").read_text())
+    return parse(canonical, (FOLDER / f"{canonical.replace('-', '_')}.yaml").read_text())
 
 
 def parse(name: str, text: str) -> Source:
-    """Checks a source's YAML.
+    """Parses and validates the YAML of a source.
 
     Raises:
-        UsageError: it breaks the grammar; the sentence names where.
+        UsageError: the text breaks the grammar; the error names the place.
     """
     try:
         return Source.model_validate({"name": name, **_mapping(text)})
@@ -243,7 +253,7 @@ def _sentence(error: ValidationError | yaml.YAMLError) -> str:
 
 
 def locate(source: Source, root: Path) -> dict[str, Path]:
-    """The extract's files by table, found whatever their case, compressed or not.
+    """The files of the extract by table, whatever their case, compressed or not.
 
     Raises:
         InputError: the directory or a required table is missing.
@@ -257,23 +267,23 @@ def locate(source: Source, root: Path) -> dict[str, Path]:
         for pattern in ("*.csv*", "*.CSV*", "*/*.csv*", "*/*.CSV*")
         for path in root.glob(pattern)
     }
-    found = {
+    by_table = {
         name: files[table.file + suffix]
         for name, table in source.tables.items()
         for suffix in (".csv", ".csv.gz")
         if table.file + suffix in files
     }
-    missing = [table.file for name, table in source.tables.items() if table.required and name not in found]
+    missing = [table.file for name, table in source.tables.items() if table.required and name not in by_table]
     if missing:
         raise InputError(
             f"{root} lacks {', '.join(f'{file}.csv.gz' for file in missing)}, which the source {source.name} requires;"
             " check the path, or that the extract was unpacked whole."
         )
-    return found
+    return by_table
 
 
 def digest_of(path: str, source: str) -> str:
-    """SHA-256 over the extract's files that the source names; the caller passes it as ``extract_digest``.
+    """The SHA-256 digest of the extract's files that the source declares; a caller passes it as ``extract_digest``.
 
     Raises:
         InputError: there is no such source, or the directory or a required table is missing.
@@ -295,7 +305,7 @@ def file_digest(path: Path) -> str:
 
 
 def combined_digest(digests: dict[str, str]) -> str:
-    """One digest of the tables' file digests."""
+    """The SHA-256 digest of the tables' file digests, in order of the tables' names."""
     import hashlib
 
     return hashlib.sha256(
@@ -304,4 +314,4 @@ def combined_digest(digests: dict[str, str]) -> str:
 
 
 SourceName = Annotated[str, Declaration(load)]
-"""Name of a source; its parsed file is part of the key of a call."""
+"""The name of a source; the parsed file is part of the key of a stage's call."""

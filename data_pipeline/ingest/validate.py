@@ -1,8 +1,8 @@
-"""Judges every candidate fact by the rules of ``mediscale/core/tables.py``; what breaks one goes to quarantine.
+"""Validation: checks every candidate fact by the rules of ``mediscale/core/tables.py`` and quarantines those that fail.
 
-A rule is declared once. Spark evaluates its predicate on every row, in the pass that writes ``facts``; Great
-Expectations gets the share of rows that break it, per table of the extract, and says whether the extract passes. Its
-data docs hold shares and counts, never a value.
+Each rule is declared once. Spark evaluates its predicate on every row, in the pass that writes ``facts``. Great
+Expectations gets the share of rows that break it, for each table of the extract, and decides whether the extract
+passes. Its data docs hold shares and counts, never a value.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import Column, DataFrame
 
-FEW = 20
-"""So many broken rows of a table stop no run by their share, unless they are all that it has."""
+MIN_FAILED_ROWS = 20
+"""Fewer failed rows of a table never fail the run by their share, unless they are all the rows of the table."""
 
 
 class Params(Frozen):
@@ -34,7 +34,7 @@ class Params(Frozen):
     dataset: RuntimeInput[str]
     bronze: RuntimeInput[dict[str, TableRef]]
     max_quarantine_share: float = Field(0.05, ge=0, le=1)
-    """Of the facts of one table, the share that may break one rule."""
+    """The share of one table's facts that may break one rule."""
 
 
 class Result(Frozen):
@@ -43,59 +43,61 @@ class Result(Frozen):
     docs: str
     """Folder of the data docs, relative to the home folder."""
     judged: PatientCount
+    """Facts that were checked."""
     quarantined: PatientCount
     reasons: dict[str, PatientCount]
-    """Rows that break each rule; a row may break several."""
+    """Facts that break each rule; a fact may break several."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How many facts of one table of the extract there are, and how many of them break each rule."""
+class TableValidation:
+    """Validation counts of one table of the extract: its facts, and how many of them break each rule."""
 
     table: str
-    judged: int
-    broken: Mapping[str, int]
+    n_facts: int
+    failed: Mapping[str, int]
 
     def share(self, rule: str) -> float:
-        """The share that counts for the verdict: 0 when the rows are too few to speak of."""
-        broken = self.broken.get(rule, 0)
-        return broken / self.judged if broken >= FEW or broken == self.judged else 0.0
+        """The share of facts that break the rule, as it is checked: 0 where fewer than ``MIN_FAILED_ROWS`` do."""
+        failed = self.failed.get(rule, 0)
+        return failed / self.n_facts if failed >= MIN_FAILED_ROWS or failed == self.n_facts else 0.0
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
-    """Writes ``facts`` and ``quarantine`` and the data docs.
+    """Writes ``facts``, ``quarantine`` and the data docs.
 
     Raises:
-        QualityError: too large a share of a table breaks a rule; facts, quarantine and docs stay to be looked at.
+        QualityError: too large a share of a table breaks a rule; facts, quarantine and docs are kept for inspection.
     """
-    from data_pipeline.ingest.extract_facts import candidates
+    from data_pipeline.ingest.extract_facts import extract_facts
     from mediscale.storage import spark
 
     source = sources.load(params.source)
     bronze = {name: spark.read(settings, ref) for name, ref in params.bronze.items()}
-    judged = candidates(source, bronze, params.dataset).withColumn("broken", broken_rules(FACTS))
-    facts = spark.write(settings, judged, params.dataset, "facts", key)
+    candidates = extract_facts(source, bronze, params.dataset)
+    validated = candidates.withColumn("broken", broken_rules(FACTS))
+    facts = spark.write(settings, validated, params.dataset, "facts", key)
     written = spark.read(settings, facts)
     quarantine = spark.write(settings, _quarantined(written), params.dataset, "quarantine", key)
     patterns = [tuple(row) for row in written.groupBy("source", "broken").count().collect()]
-    verdicts = _verdicts(patterns)
+    tables = _validations(patterns)
     docs = f"quality/{params.dataset}/{key}"
-    failed = _expect(verdicts, params.max_quarantine_share, str(settings.home / docs))
-    if failed:
-        raise _too_many(verdicts, failed, params)
-    reasons = {rule.name: sum(v.broken.get(rule.name, 0) for v in verdicts) for rule in FACTS.all_rules}
+    failed_rules = _expect(tables, params.max_quarantine_share, str(settings.home / docs))
+    if failed_rules:
+        raise _too_many(tables, failed_rules, params)
+    reasons = {rule.name: sum(table.failed.get(rule.name, 0) for table in tables) for rule in FACTS.all_rules}
     return Result(
         facts=facts,
         quarantine=quarantine,
         docs=docs,
-        judged=sum(verdict.judged for verdict in verdicts),
+        judged=sum(table.n_facts for table in tables),
         quarantined=sum(count for _, broken, count in patterns if broken is not None),
         reasons={name: count for name, count in reasons.items() if count},
     )
 
 
 def broken_rules(table: Table) -> "Column":
-    """Names of the table's rules that a row breaks, comma-separated, or null; a predicate that is null passes."""
+    """The names of the rules that a row breaks, comma-separated, or null for none; a predicate that is null passes."""
     from pyspark.sql import functions as f
 
     names = [f.when(~f.expr(f"({rule.passes})"), f.lit(rule.name)) for rule in table.all_rules]
@@ -108,21 +110,21 @@ def _quarantined(facts: "DataFrame") -> "DataFrame":
     return facts.where("broken is not null").withColumn("reason", f.col("broken"))
 
 
-def _verdicts(patterns: list[tuple[str, str | None, int]]) -> list[Verdict]:
-    """From (table, broken rules, rows) to the rows per table and rule."""
-    verdicts = []
+def _validations(patterns: list[tuple[str, str | None, int]]) -> list[TableValidation]:
+    """Counts per table and rule from (table, broken rules, rows)."""
+    validations = []
     for table in sorted({table for table, _, _ in patterns}):
-        mine = [(broken, rows) for name, broken, rows in patterns if name == table]
+        own = [(broken, rows) for name, broken, rows in patterns if name == table]
         counts = {
-            rule.name: sum(rows for broken, rows in mine if broken and rule.name in broken.split(","))
+            rule.name: sum(rows for broken, rows in own if broken and rule.name in broken.split(","))
             for rule in FACTS.all_rules
         }
-        verdicts.append(Verdict(table, sum(rows for _, rows in mine), counts))
-    return verdicts
+        validations.append(TableValidation(table, sum(rows for _, rows in own), counts))
+    return validations
 
 
-def _expect(verdicts: list[Verdict], max_share: float, docs: str) -> list[str]:
-    """Lets Great Expectations judge the shares and write its data docs; returns the rules that failed."""
+def _expect(tables: list[TableValidation], max_share: float, docs: str) -> list[str]:
+    """Validates the shares with Great Expectations, writes its data docs, and returns the rules that failed."""
     import os
 
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the library is imported
@@ -147,7 +149,7 @@ def _expect(verdicts: list[Verdict], max_share: float, docs: str) -> list[str]:
         validation_definitions=[context.validation_definitions.add(definition)],
         result_format="BASIC",
     )
-    result = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": _shares(verdicts)})
+    result = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": _shares(tables)})
     context.build_data_docs(site_names=["docs"])
     outcomes = [outcome for run in result.run_results.values() for outcome in run.results]
     return [str(o.expectation_config.kwargs["column"]) for o in outcomes if not o.success]
@@ -165,26 +167,26 @@ def _sentence(rule: Rule, max_share: float) -> str:
     return f"{rule.name}: {rule.meaning}, but for at most {max_share:.1%} of any table's facts"
 
 
-def _shares(verdicts: list[Verdict]) -> "pd.DataFrame":
-    """One row per table, one column per rule."""
+def _shares(tables: list[TableValidation]) -> "pd.DataFrame":
+    """The shares of failed facts, one row per table and one column per rule."""
     import pandas as pd
 
-    rules = {rule.name: [v.share(rule.name) for v in verdicts] for rule in FACTS.all_rules}
-    return pd.DataFrame(
-        {"table": [v.table for v in verdicts], "facts": [v.judged for v in verdicts], **rules}
-    )
+    rules = {rule.name: [table.share(rule.name) for table in tables] for rule in FACTS.all_rules}
+    return pd.DataFrame({"table": [t.table for t in tables], "facts": [t.n_facts for t in tables], **rules})
 
 
-def _too_many(verdicts: list[Verdict], failed: list[str], params: Params) -> QualityError:
+def _too_many(tables: list[TableValidation], failed_rules: list[str], params: Params) -> QualityError:
     worst, rule = max(
-        ((v, name) for v in verdicts for name in failed), key=lambda pair: pair[0].share(pair[1])
+        ((table, name) for table in tables for name in failed_rules), key=lambda pair: pair[0].share(pair[1])
     )
     meaning = next(r.meaning for r in FACTS.all_rules if r.name == rule)
     others = (
-        f" (broken too often as well: {', '.join(n for n in failed if n != rule)})" if len(failed) > 1 else ""
+        f" (broken too often as well: {', '.join(n for n in failed_rules if n != rule)})"
+        if len(failed_rules) > 1
+        else ""
     )
     return QualityError(
-        f"{worst.broken[rule]} of the {worst.judged} facts in {worst.table} break the rule {rule} ({meaning}): "
+        f"{worst.failed[rule]} of the {worst.n_facts} facts in {worst.table} break the rule {rule} ({meaning}): "
         f"{worst.share(rule):.1%}, allowed are {params.max_quarantine_share:.1%}{others}. They are in the table "
         f"{params.dataset}/quarantine with file and line: correct the extract or the source {params.source}, or allow "
         "more with max_quarantine_share."

@@ -12,7 +12,7 @@ from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import Note, Source, SourceName
+from data_pipeline.ingest.source import NoteMapping, Source, SourceName
 from data_pipeline.ingest.validate import broken_rules
 from data_pipeline.notes.deidentification import pseudonym_secret as surrogate_key
 from mediscale.core.annotations import PatientCount, RuntimeInput
@@ -120,7 +120,7 @@ def _refuse_too_many(params: Params, quarantined: int, total: int) -> None:
         )
 
 
-def _tables(source: Source, bronze: Iterable[str]) -> dict[str, Note]:
+def _tables(source: Source, bronze: Iterable[str]) -> dict[str, NoteMapping]:
     return {name: note for name in bronze if (note := source.tables[name].note)}
 
 
@@ -148,7 +148,7 @@ def _judged(source: Source, bronze: "dict[str, DataFrame]", params: Params) -> "
 
 
 def _candidates(
-    source: Source, bronze: "dict[str, DataFrame]", params: Params, name: str, note: Note
+    source: Source, bronze: "dict[str, DataFrame]", params: Params, name: str, note: NoteMapping
 ) -> "DataFrame":
     from pyspark.sql import functions as f
 
@@ -185,7 +185,7 @@ def _note_id(dataset: str, table: str, identifier: str) -> "Column":
     )  # hashing passes over a null
 
 
-def _future(note: Note, time: "Column", params: Params) -> "Column":
+def _future(note: NoteMapping, time: "Column", params: Params) -> "Column":
     from pyspark.sql import functions as f
 
     stored = f.expr(note.stored or "null").cast("timestamp_ntz")

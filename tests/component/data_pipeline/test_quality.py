@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from data_pipeline.ingest import validate
-from data_pipeline.ingest.validate import Params, Verdict
+from data_pipeline.ingest.validate import Params, TableValidation
 from mediscale.core.errors import QualityError
 from mediscale.storage import lake
 
@@ -55,7 +55,10 @@ PARAMS = Params(source="mimic-iv", dataset="hospital", bronze={})
 
 
 def test_great_expectations_names_the_rule_of_a_table_that_breaks_it_too_often(tmp_path: object) -> None:
-    verdicts = [Verdict("labevents", 1000, {"unit_known": 120}), Verdict("chartevents", 9000, {})]
+    verdicts = [
+        TableValidation("labevents", 1000, {"unit_known": 120}),
+        TableValidation("chartevents", 9000, {}),
+    ]
     failed = validate._expect(verdicts, 0.05, str(tmp_path))
     assert failed == ["unit_known"]
     assert str(validate._too_many(verdicts, failed, PARAMS)) == (
@@ -70,13 +73,13 @@ def test_great_expectations_names_the_rule_of_a_table_that_breaks_it_too_often(t
     [(1000, 20, 0.02), (100, 19, 0.0), (19, 19, 1.0), (100, 0, 0.0)],
 )
 def test_few_rows_stop_nothing_unless_they_are_all(judged: int, broken: int, share: float) -> None:
-    assert Verdict("omr", judged, {"unit_known": broken}).share("unit_known") == share
+    assert TableValidation("omr", judged, {"unit_known": broken}).share("unit_known") == share
 
 
 def test_a_run_that_is_stopped_leaves_its_quarantine(
     iii: "Hospital", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validate, "FEW", 1)
+    monkeypatch.setattr(validate, "MIN_FAILED_ROWS", 1)
     params = Params(source="mimic-iii", dataset="stopped", bronze=iii.bronze.bronze)
     with pytest.raises(QualityError, match=r"of the .* facts in .* break the rule"):
         validate.run(params, iii.settings, "stopped")
