@@ -213,10 +213,12 @@ def _plain_inputs(judged: Predictor, held_out: Performance) -> Iterator[PlainInp
 
 
 def _oracle(params: Params, settings: Settings, rows: "Examples") -> Floats | None:
-    """The generator's probabilities (n) on synthetic data."""
+    """The generator's probabilities (n) on synthetic data; None where it does not know the task's."""
     if params.oracle is None or params.subjects is None:
         return None
     truth = _truth(params.oracle, params.subjects, params.task, settings, rows)
+    if truth is None:
+        return None
     if not np.isfinite(truth).any():
         raise InputError(
             f"The oracle file names none of the {privacy.count(len(truth))} held-out stays; it belongs to other "
@@ -225,8 +227,11 @@ def _oracle(params: Params, settings: Settings, rows: "Examples") -> Floats | No
     return truth
 
 
-def _truth(oracle: str, subjects: TableRef, task: TaskName, settings: Settings, rows: "Examples") -> Floats:
-    """The generator's probability of each row (n), found by patient and prediction time; NaN where it has none."""
+def _truth(
+    oracle: str, subjects: TableRef, task: TaskName, settings: Settings, rows: "Examples"
+) -> Floats | None:
+    """The generator's probability of each row (n), found by patient and prediction time; NaN where it has none, None
+    where its file does not know the task."""
     import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import csv
@@ -235,15 +240,17 @@ def _truth(oracle: str, subjects: TableRef, task: TaskName, settings: Settings, 
     options = csv.ConvertOptions(
         column_types={**kinds, "probability": pa.float64()}, include_columns=_ORACLE_COLUMNS
     )
-    told = csv.read_csv(settings.home / oracle, convert_options=options)
+    truth = csv.read_csv(settings.home / oracle, convert_options=options).filter(pc.field("task") == task)
+    if not truth.num_rows:
+        return None
     people = lake.read(settings, subjects, ["source_subject", "subject_id"]).rename_columns(
         ["subject_id", "known_as"]
     )
-    told = told.filter(pc.field("task") == task).join(people, "subject_id", join_type="inner")
-    keys = zip(told["known_as"].to_pylist(), told["prediction_time"].to_numpy(), strict=True)
-    known = dict(zip(keys, told["probability"].to_pylist(), strict=True))
-    asked = zip(rows.subjects.tolist(), rows.times, strict=True)
-    return np.array([known.get(row, np.nan) for row in asked], dtype=np.float64)
+    truth = truth.join(people, "subject_id", join_type="inner")
+    keys = zip(truth["known_as"].to_pylist(), truth["prediction_time"].to_numpy(), strict=True)
+    probability = dict(zip(keys, truth["probability"].to_pylist(), strict=True))
+    predictions = zip(rows.subjects.tolist(), rows.times, strict=True)
+    return np.array([probability.get(key, np.nan) for key in predictions], dtype=np.float64)
 
 
 _ORACLE_COLUMNS = ["subject_id", "task", "prediction_time", "probability"]

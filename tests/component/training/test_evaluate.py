@@ -114,7 +114,7 @@ def test_the_oracle_is_found_by_patient_and_time_and_bounds_the_model(world, hos
     )
     result = evaluate.run(params, world.settings, KEY)
     oracle = evaluation_report.read(world.settings, result.evidence, result.evidence_digest).oracle
-    assert oracle.counts.n == world.judged.metrics["n"]
+    assert oracle.counts.n == world.judged.counts.n
     assert 0 < oracle.gap.value < 0.15
     assert oracle.auroc.value > oracle.model_auroc.value == pytest.approx(world.judged.metrics["auroc"])
     with gzip.open(path, "wt") as file:
