@@ -73,7 +73,7 @@ def params(
         },
         surrogate_key=pseudonym_secret.PUBLISHED,
         max_quarantine_share=share,
-        as_of=datetime(2160, 1, 1),
+        misdated_after=datetime(2160, 1, 1),
     )
 
 

@@ -147,10 +147,10 @@ def test_few_outcomes_are_not_told_beside_the_other_figures(world, client) -> No
         folder.mkdir()
         (folder / "model.json").touch()
 
-    figures = {"tuning_rows": 300, "tuning_events": 4, "tuning_brier": 0.1}
+    counts = {"tuning_rows": 300, "tuning_events": 4}
     training = Training(
         name="synthetic-few", key="f" * 32, stage="risk_model", task="mortality", kind="risk",
-        params={"dataset": "synthetic"}, curves={}, metrics=figures, data=[],
+        params={"dataset": "synthetic"}, curves={}, metrics={"tuning_brier": 0.1}, counts=counts, data=[],
         save=save, artifacts=lambda *_: None,
     )  # fmt: skip
     logged = tracking.log(world.settings, training)
