@@ -41,10 +41,10 @@ class Performance(Frozen):
 
     @property
     def summary(self) -> str:
-        known = f"{count(self.n)} predictions with a known outcome, {count(self.events)} of which happened"
+        labelled = f"{count(self.n)} predictions with a known outcome, {count(self.events)} of which happened"
         if self.auroc is None or self.auroc.value is None:
-            return f"AUROC not estimable yet ({known})"
-        return f"AUROC {self.auroc.value:.3f} ({known})"
+            return f"AUROC not estimable yet ({labelled})"
+        return f"AUROC {self.auroc.value:.3f} ({labelled})"
 
     def is_below(self, auroc: float) -> bool:
         """Whether the whole interval is: a bad draw of few patients is no degradation."""
@@ -77,24 +77,24 @@ def _joined(
     import pyarrow.compute as pc
 
     key = ["subject_id", "prediction_time"]
-    asked = question.filter() & pc.field("subject_id").is_valid()
+    answered = question.filter() & pc.field("subject_id").is_valid()
     answers = lake.dataset(settings, predictions).to_table(
-        columns=[*ORDER, *key, "predicted_at", "risk"], filter=asked
+        columns=[*ORDER, *key, "predicted_at", "risk"], filter=answered
     )
     answers = answers.sort_by([(name, "ascending") for name in ORDER])
     once = answers.take(newest_answers(answers)).select([*key, "risk"])
-    known = lake.dataset(settings, labels).to_table(
+    labelled = lake.dataset(settings, labels).to_table(
         columns=[*key, "boolean_value", "known_time"], filter=pc.field("known_time") <= as_of
     )
-    found = once.join(_ripe(known, as_of), keys=key, join_type="inner")
-    return found.sort_by([(name, "ascending") for name in key])
+    joined = once.join(_ripe(labelled, as_of), keys=key, join_type="inner")
+    return joined.sort_by([(name, "ascending") for name in key])
 
 
-def _ripe(known: "pa.Table", as_of: datetime) -> "pa.Table":
+def _ripe(labelled: "pa.Table", as_of: datetime) -> "pa.Table":
     import pyarrow.compute as pc
 
-    asked, certain = (np.asarray(known[name].to_numpy()) for name in ("prediction_time", "known_time"))
-    if not len(asked):
-        return known
-    age = np.quantile(certain - asked, _RIPE, method="higher").item()
-    return known.filter(pc.field("prediction_time") <= as_of - age)
+    predicted, certain = (np.asarray(labelled[name].to_numpy()) for name in ("prediction_time", "known_time"))
+    if not len(predicted):
+        return labelled
+    age = np.quantile(certain - predicted, _RIPE, method="higher").item()
+    return labelled.filter(pc.field("prediction_time") <= as_of - age)

@@ -168,10 +168,10 @@ def _matured_outcomes(
     }
 
 
-def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The judged windows of the served version and the outcomes that are certain now, where no windows are named."""
-    if {"dataset", "task"} <= known.keys() and "windows" not in known:
-        yield Context(retrain_inputs(settings, known["dataset"], known["task"], now()))
+    if {"dataset", "task"} <= given.keys() and "windows" not in given:
+        yield Context(retrain_inputs(settings, given["dataset"], given["task"], now()))
 
 
 STAGE = Stage(

@@ -99,9 +99,9 @@ def _routes(service: Service) -> list[BaseRoute]:
         responses={200: {"model": Health}, 503: {"model": Health, "description": "No model is served"}},
     )
     async def health() -> Response:
-        found = await asyncio.to_thread(service.health)
-        status = 503 if found.status == "unavailable" else 200
-        return Response(_HEALTH.dump_json(found), status, media_type="application/json")
+        report = await asyncio.to_thread(service.health)
+        status = 503 if report.status == "unavailable" else 200
+        return Response(_HEALTH.dump_json(report), status, media_type="application/json")
 
     @router.get("/metrics", summary="Numbers for Prometheus")
     async def metrics() -> Response:

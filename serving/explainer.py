@@ -41,13 +41,13 @@ def describe_feature(feature: str) -> str:
     >>> describe_feature("heart_rate_max_24h")
     'highest heart rate in the last 24 h'
     """
-    if found := _MEASURED.fullmatch(feature):
-        concept, statistic, window = found.groups()
+    if match := _MEASURED.fullmatch(feature):
+        concept, statistic, window = match.groups()
         return f"{_STATISTICS[statistic]} {display_name(concept)} {_WINDOWS[window]}"
-    if found := _TREATED.fullmatch(feature):
-        return f"{display_name(found[1])} {_WINDOWS[found[2]]}"
-    if found := _COMORBID.fullmatch(feature):
-        return f"{display_name(found[2])} among earlier diagnoses ({found[1].capitalize()})"
+    if match := _TREATED.fullmatch(feature):
+        return f"{display_name(match[1])} {_WINDOWS[match[2]]}"
+    if match := _COMORBID.fullmatch(feature):
+        return f"{display_name(match[2])} among earlier diagnoses ({match[1].capitalize()})"
     return _PLAIN.get(feature, display_name(feature))
 
 
@@ -101,8 +101,8 @@ def _state(feature: str, value: float) -> str:
 def _input_of(feature: str, plain_inputs: tuple[str, ...]) -> str:
     if feature in ("age_years", "sex_female"):
         return {"age_years": "age", "sex_female": "sex"}[feature]
-    found = _MEASURED.fullmatch(feature)
-    return found[1] if found and found[1] in plain_inputs else feature
+    match = _MEASURED.fullmatch(feature)
+    return match[1] if match and match[1] in plain_inputs else feature
 
 
 def _largest(names: tuple[str, ...], values: Floats) -> list[tuple[str, float]]:

@@ -90,14 +90,14 @@ def _say_what_happens() -> None:
 
 
 def _only_dataset(settings: Settings, alias: Alias) -> str:
-    found = [name for name in lake.datasets(settings) if _models(settings, name, alias)]
-    if not found:
+    datasets = [name for name in lake.datasets(settings) if _models(settings, name, alias)]
+    if not datasets:
         raise NotFoundError(_nothing(f"No dataset in {settings.lake}", alias, _others(settings, alias)))
-    if len(found) > 1:
+    if len(datasets) > 1:
         raise UsageError(
-            f"Several datasets have a model as {alias}: {', '.join(found)}; name one with --dataset."
+            f"Several datasets have a model as {alias}: {', '.join(datasets)}; name one with --dataset."
         )
-    return found[0]
+    return datasets[0]
 
 
 def _check_models(settings: Settings, dataset: str, alias: Alias) -> None:

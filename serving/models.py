@@ -62,8 +62,8 @@ class Served:
     def row_of_values(self, values: Mapping[str, float]) -> Floats:
         """The model's inputs from plain values, those that it does not know left out."""
         spec = self.predictor.spec
-        known = {name: value for name, value in values.items() if name in spec.plain_inputs}
-        return self.row(kernel.from_values(known, spec.task))
+        accepted = {name: value for name, value in values.items() if name in spec.plain_inputs}
+        return self.row(kernel.from_values(accepted, spec.task))
 
 
 class Predictors:
@@ -89,8 +89,8 @@ class Predictors:
         served: dict[TaskName, Served] = dict(self.current)
         refused: dict[TaskName, str] = {}
         for move in _targets(registry.history(self._settings, self.dataset), self.alias):
-            held = served.get(move.task)
-            if held is None or held.model != move.version:
+            current = served.get(move.task)
+            if current is None or current.model != move.version:
                 try:
                     served[move.task] = self._load(move)
                 except MediscaleError as error:

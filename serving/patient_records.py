@@ -43,7 +43,7 @@ class Patients:
     def __init__(self, settings: Settings, dataset: str) -> None:
         self._settings, self._dataset = settings, dataset
 
-    def find(self, asked: Patient, tasks: Sequence[TaskName], with_notes: bool = False) -> Known:
+    def find(self, request: Patient, tasks: Sequence[TaskName], with_notes: bool = False) -> Known:
         """The patient's features for each task, and what was written.
 
         Without a time, it is the discharge of the last stay or, while that lasts, the newest moment of which its record
@@ -53,13 +53,13 @@ class Patients:
             NotFoundError: the lake does not know the patient, or has no events.
             InputError: the patient was no adult in hospital then, for whom the models are made.
         """
-        subject_id = self._subject(asked.source_id)
+        subject_id = self._subject(request.source_id)
         ref = lake.latest(self._settings, self._dataset, EVENTS.name)
         events = self._rows(ref, "subject_id", subject_id, kernel.COLUMNS)
-        latest = bitemporal.latest_as_of(events, asked.prediction_time)
-        patient, stay = _last_stay(latest, asked.prediction_time)
+        latest = bitemporal.latest_as_of(events, request.prediction_time)
+        patient, stay = _last_stay(latest, request.prediction_time)
         written = self._written(subject_id) if with_notes else None
-        time = asked.prediction_time or _end(stay, latest, written)
+        time = request.prediction_time or _end(stay, latest, written)
         _refuse_outside(patient, stay, time)
         when = pa.table(
             {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
@@ -77,12 +77,12 @@ class Patients:
 
     def _subject(self, source_id: str) -> int:
         ref = lake.latest(self._settings, self._dataset, SUBJECTS.name)
-        found = self._rows(ref, "source_subject", source_id, ("subject_id",))
-        if not len(found):
+        rows = self._rows(ref, "source_subject", source_id, ("subject_id",))
+        if not len(rows):
             raise NotFoundError(
                 f"{self._dataset} in the lake does not know this patient; check the identifier, or send values."
             )
-        return int(found["subject_id"][0].as_py())
+        return int(rows["subject_id"][0].as_py())
 
     def _rows(self, ref: TableRef, column: str, value: object, columns: Sequence[str]) -> pa.Table:
         chosen = pc.field(column) == pa.scalar(value)
@@ -125,9 +125,9 @@ def _refuse_outside(patient: stays.Patient, stay: Stay, time: datetime) -> None:
 
 def _readable(written: pa.Table, admitted: datetime, time: datetime) -> dict[str, list[Tokens]]:
     """By tokenizer, the notes of one patient's stay that could be read by then."""
-    began, asked = np.datetime64(admitted, "us"), np.datetime64(time, "us")
-    found = {}
+    began, until = np.datetime64(admitted, "us"), np.datetime64(time, "us")
+    notes = {}
     for tokenizer in written["tokenizer"].unique().to_pylist():
         mine = note_visibility.of_patients(written.filter(pc.field("tokenizer") == tokenizer))
-        found[tokenizer] = note_visibility.at(itertools.chain(*mine.values()), began, asked)
-    return found
+        notes[tokenizer] = note_visibility.at(itertools.chain(*mine.values()), began, until)
+    return notes

@@ -148,9 +148,9 @@ class PredictionLog:
 
         A file restored from a backup must not give those again that Delta has.
         """
-        held = lake.sequence_held(self._settings, self.dataset, PREDICTIONS.name, self.worker)
+        committed = lake.sequence_held(self._settings, self.dataset, PREDICTIONS.name, self.worker)
         self._connection.execute(_FIRST_NUMBER)
-        self._connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) + 1", (held,))
+        self._connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) + 1", (committed,))
         return int(self._connection.execute("SELECT seq FROM sqlite_sequence").fetchone()[0])
 
     def _write_forever(self) -> None:
@@ -303,8 +303,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _worker(connection: sqlite3.Connection, new: str = "") -> str:
     """The name that this file's transactions carry in Delta: as unique as the file, unless one is given."""
-    found = connection.execute("SELECT name FROM worker").fetchone()
-    if found is None:
-        found = (new or uuid4().hex[:16],)
-        connection.execute("INSERT INTO worker VALUES (?)", found)
-    return str(found[0])
+    worker_row = connection.execute("SELECT name FROM worker").fetchone()
+    if worker_row is None:
+        worker_row = (new or uuid4().hex[:16],)
+        connection.execute("INSERT INTO worker VALUES (?)", worker_row)
+    return str(worker_row[0])

@@ -17,38 +17,38 @@ from serving.schemas import Answer, Factor, NoteUse, TaskRisk, Threshold, Values
 
 
 def of_values(
-    asked: Values, served: Mapping[TaskName, Served], prediction_id: str, now: datetime
+    request: Values, served: Mapping[TaskName, Served], prediction_id: str, now: datetime
 ) -> tuple[Answer, list[Prediction]]:
     """Every served task's risk from plain values and a note; tasks may know different inputs."""
-    given, text = frozenset(asked.given), asked.note
+    given, text = frozenset(request.given), request.note
     if text is not None and any(version.predictor.reader for version in served.values()):
         text = with_one_class_over_89(text)
     risks, logged = [], []
     for version in served.values():
-        row, note = version.row_of_values(asked.given), _read_text(version, text)
+        row, note = version.row_of_values(request.given), _read_text(version, text)
         scored = version.predictor.score(row, note.margin)
         factors = version.explainer.of_values(scored.contributions, given, scored.notes)
         risks.append(_risk(version, scored, factors, note))
         logged.append(_logged(prediction_id, now, version, scored.risk, row, note))
     inputs = _inputs(*(version.predictor.spec.plain_inputs for version in served.values()))
     missing = tuple([name for name in inputs if name not in given])
-    return Answer(prediction_id, tuple(risks), missing, schemas.out_of_range(asked.out_of_range)), logged
+    return Answer(prediction_id, tuple(risks), missing, schemas.out_of_range(request.out_of_range)), logged
 
 
 def of_patient(
-    known: Known, served: Mapping[TaskName, Served], prediction_id: str, now: datetime
+    record: Known, served: Mapping[TaskName, Served], prediction_id: str, now: datetime
 ) -> tuple[Answer, list[Prediction]]:
     """Every served task's risk from what the lake knew of a patient at a time."""
     risks, logged, absent = [], [], []
     for task, version in served.items():
-        row, note = version.row(known.rows[task]), _read_known(version, known.notes)
+        row, note = version.row(record.rows[task]), _read_known(version, record.notes)
         scored = version.predictor.score(row, note.margin)
         factors = version.explainer.of_patient(scored.contributions, row, scored.notes)
         risks.append(_risk(version, scored, factors, note))
-        logged.append(_logged(prediction_id, now, version, scored.risk, row, note, known))
+        logged.append(_logged(prediction_id, now, version, scored.risk, row, note, record))
         absent.append(version.explainer.inputs_without_value(row))
     missing = _common(absent)
-    return Answer(prediction_id, tuple(risks), missing, (), known.prediction_time), logged
+    return Answer(prediction_id, tuple(risks), missing, (), record.prediction_time), logged
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _logged(
     risk: float,
     row: Floats,
     note: _Note,
-    known: Known | None = None,
+    record: Known | None = None,
 ) -> Prediction:
     return Prediction(
         prediction_id=prediction_id,
@@ -124,9 +124,9 @@ def _logged(
         risk=risk,
         features=row,
         note_margin=note.margin,
-        subject_id=known.subject_id if known else None,
-        prediction_time=known.prediction_time if known else None,
-        events_version=known.events_version if known else None,
+        subject_id=record.subject_id if record else None,
+        prediction_time=record.prediction_time if record else None,
+        events_version=record.events_version if record else None,
     )
 
 

@@ -145,27 +145,27 @@ def parse(body: bytes) -> Values | Patient:
         InputError: it is not JSON, names an unknown field, has a wrong type, is about a child, or says nothing.
     """
     try:
-        asked = PredictRequest.model_validate_json(body).model_dump(exclude_none=True)
+        fields = PredictRequest.model_validate_json(body).model_dump(exclude_none=True)
     except ValidationError as error:
         raise InputError(_sentence(error)) from None
-    if "patient" in asked:
-        return _patient(asked)
-    if "prediction_time" in asked:
+    if "patient" in fields:
+        return _patient(fields)
+    if "prediction_time" in fields:
         raise InputError("prediction_time goes with patient: plain values have no time.")
-    if not asked:
+    if not fields:
         raise InputError(
             "The request gives no value and no patient; send for example age and blood_pressure."
         )
-    return _values(asked)
+    return _values(fields)
 
 
-def _patient(asked: Mapping[str, Any]) -> Patient:
-    if set(asked) - {"patient", "prediction_time"}:
+def _patient(fields: Mapping[str, Any]) -> Patient:
+    if set(fields) - {"patient", "prediction_time"}:
         raise InputError(
             "Send either a patient or values, not both: a known patient's values come from the lake."
         )
-    time: datetime | None = asked.get("prediction_time")
-    return Patient(asked["patient"], _utc(time) if time is not None else None)
+    time: datetime | None = fields.get("prediction_time")
+    return Patient(fields["patient"], _utc(time) if time is not None else None)
 
 
 def _utc(time: datetime) -> datetime:
@@ -178,16 +178,16 @@ def _utc(time: datetime) -> datetime:
         ) from None
 
 
-def _values(asked: dict[str, Any]) -> Values:
-    note = asked.pop("clinical_note", None)
+def _values(fields: dict[str, Any]) -> Values:
+    note = fields.pop("clinical_note", None)
     if note is not None:
         _check_note(note)
-    if asked.get("age", math.inf) < ADULT[0]:
+    if fields.get("age", math.inf) < ADULT[0]:
         raise InputError(f"age is below {ADULT[0]:g}; the models are made for adults. Nothing was predicted.")
-    if "sex" in asked:
-        asked["sex"] = float(asked["sex"] == "female")
-    outside = tuple(name for name, value in asked.items() if not _plausible(name, value))
-    return Values({name: value for name, value in asked.items() if name not in outside}, outside, note)
+    if "sex" in fields:
+        fields["sex"] = float(fields["sex"] == "female")
+    outside = tuple(name for name, value in fields.items() if not _plausible(name, value))
+    return Values({name: value for name, value in fields.items() if name not in outside}, outside, note)
 
 
 def _check_note(note: str) -> None:

@@ -53,15 +53,15 @@ class Service:
         Raises:
             MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
         """
-        asked = schemas.parse(body)
+        request = schemas.parse(body)
         served, now = self.predictors.current, self.clock()
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
-        if isinstance(asked, Values):
-            work = partial(responses.of_values, asked, served, self.log.next_id(), now)
-            answer, logged = work() if asked.note is None else await asyncio.to_thread(work)
+        if isinstance(request, Values):
+            work = partial(responses.of_values, request, served, self.log.next_id(), now)
+            answer, logged = work() if request.note is None else await asyncio.to_thread(work)
         else:
-            work = partial(self._of_patient, asked, served, now)
+            work = partial(self._of_patient, request, served, now)
             answer, logged = await asyncio.to_thread(work)
         try:
             await self.log.append(logged)
@@ -74,17 +74,17 @@ class Service:
         return answer
 
     def _of_patient(
-        self, asked: Patient, served: Mapping[TaskName, Served], now: datetime
+        self, request: Patient, served: Mapping[TaskName, Served], now: datetime
     ) -> tuple[Answer, list[Prediction]]:
         reads = any(version.predictor.reader for version in served.values())
-        known = self.patients.find(asked, tuple(served), reads)
-        return responses.of_patient(known, served, self.log.next_id(), now)
+        record = self.patients.find(request, tuple(served), reads)
+        return responses.of_patient(record, served, self.log.next_id(), now)
 
     def health(self) -> Health:
         served, refused = self.predictors.current, self.predictors.refused
         models = tuple(
-            ModelHealth(task, found.model.name, found.model.version, found.moved_at)
-            for task, found in sorted(served.items())
+            ModelHealth(task, version.model.name, version.model.version, version.moved_at)
+            for task, version in sorted(served.items())
         )
         problems = (*refused.values(), *self._problems.values())
         status: schemas.Status = "unavailable" if not served else "degraded" if problems else "ready"
@@ -95,8 +95,8 @@ class Service:
     def follow(self) -> None:
         """Looks at the promotion history once."""
         self._attempt("history", self.predictors.refresh)
-        for task, found in self.predictors.current.items():
-            self.metrics.version.labels(task).set(found.model.version)
+        for task, version in self.predictors.current.items():
+            self.metrics.version.labels(task).set(version.model.version)
 
     def flush(self) -> None:
         """Moves what is logged to the lake."""

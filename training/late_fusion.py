@@ -130,18 +130,18 @@ def _answers(
 ) -> Answers:
     platt = NoteSpec.model_validate_json(notes[SPEC_FILE]).calibration
     rows = training_examples.load(settings, params.training_set, "tuning", table.spec.features)
-    told = lake.read(settings, note_model.margins)
-    moments = np.asarray(told["prediction_time"].to_numpy()).astype("datetime64[us]")
-    keys = zip(told["subject_id"].to_pylist(), moments, strict=True)
-    margin = np.where(told["tokens"].to_numpy() > 0, told["margin"].to_numpy(), np.nan)
-    known = dict(zip(keys, margin, strict=True))
-    asked = list(zip(rows.subjects.tolist(), rows.times, strict=True))
-    if not known.keys() >= set(asked):
+    margins_table = lake.read(settings, note_model.margins)
+    moments = np.asarray(margins_table["prediction_time"].to_numpy()).astype("datetime64[us]")
+    keys = zip(margins_table["subject_id"].to_pylist(), moments, strict=True)
+    margin = np.where(margins_table["tokens"].to_numpy() > 0, margins_table["margin"].to_numpy(), np.nan)
+    margin_of = dict(zip(keys, margin, strict=True))
+    tuning_stays = list(zip(rows.subjects.tolist(), rows.times, strict=True))
+    if not margin_of.keys() >= set(tuning_stays):
         raise InputError(
-            f"{note_model.margins} does not answer for all of the {count(len(asked))} tuning stays of "
+            f"{note_model.margins} does not answer for all of the {count(len(tuning_stays))} tuning stays of "
             f"{params.training_set}: it is of a note model of other stays; train one on this training set."
         )
-    margins = np.array([known[row] for row in asked])
+    margins = np.array([margin_of[row] for row in tuning_stays])
     answers = Answers(rows, table.log_odds(rows.inputs), platt.log_odds(margins))
     return answers.where(np.isfinite(margins))
 
@@ -194,8 +194,8 @@ def _loss(outcomes: Floats, risk: Floats) -> float:
 
 
 def _thresholds(params: Params, answers: Answers, judged: Mapping[str, Floats]) -> dict[str, float]:
-    found = calibration.operating_points(judged["together"], answers.outcomes)
-    return {"clinical": tasks.load(params.task).policy.clinical_threshold, **found}
+    chosen = calibration.operating_points(judged["together"], answers.outcomes)
+    return {"clinical": tasks.load(params.task).policy.clinical_threshold, **chosen}
 
 
 def _note_files(settings: Settings, note_model: NoteModel) -> dict[str, bytes]:

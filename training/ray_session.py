@@ -85,8 +85,8 @@ def _storage(settings: Settings, key: str) -> Iterator[str]:
 @contextmanager
 def _alone() -> Iterator[None]:
     os.environ.update(_ENVIRONMENT)
-    for told in _TALKS:
-        logging.getLogger(told).setLevel(logging.WARNING)
+    for logger_name in _TALKS:
+        logging.getLogger(logger_name).setLevel(logging.WARNING)
     yield
 
 

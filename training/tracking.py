@@ -86,8 +86,8 @@ def find(settings: Settings, dataset: str, name: str, key: str) -> ModelRef | No
 
 def _ready(mlflow: "MlflowClient", experiment: str, mine: str) -> list[Any]:
     """The logged model of a call, where it was logged whole."""
-    found = mlflow.search_logged_models([experiment], filter_string=mine)
-    return [logged for logged in found if str(logged.status) == "READY"][:1]
+    logged_models = mlflow.search_logged_models([experiment], filter_string=mine)
+    return [logged for logged in logged_models if str(logged.status) == "READY"][:1]
 
 
 def log(settings: Settings, training: Training) -> ModelRef:

@@ -83,14 +83,14 @@ def monitored_features(spec: PredictorSpec, most: int) -> tuple[str, ...]:
     fills where there are such, so that both kinds of questions are watched by the same columns."""
     plain = {spec.features[i] for name in spec.plain_inputs for i in request_dropout.filled(spec.task, name)}
     ranked = sorted(spec.features, key=lambda name: (name not in plain, -spec.importance.get(name, 0.0)))
-    found: dict[str, str] = {}
+    by_code: dict[str, str] = {}
     for name in ranked:
-        found.setdefault(_measurement(name), name)
+        by_code.setdefault(_measurement(name), name)
     weight: dict[str, float] = {}
     for name in spec.features:
         weight[_measurement(name)] = weight.get(_measurement(name), 0.0) + spec.importance.get(name, 0.0)
-    first = sorted(found, key=lambda measurement: -weight[measurement])[:most]
-    return tuple(found[measurement] for measurement in first)
+    first = sorted(by_code, key=lambda measurement: -weight[measurement])[:most]
+    return tuple(by_code[measurement] for measurement in first)
 
 
 def _measurement(feature: str) -> str:
@@ -121,10 +121,10 @@ def calibrate(
     nulls = [
         _judged_only(each, null(each.window, each.reference, n_resamples, generator)) for each in comparisons
     ]
-    found = thresholds(nulls, family_wise_error_rate)
+    by_code = thresholds(nulls, family_wise_error_rate)
     return [
         Calibrated(comparison, limits, drawn.grid)
-        for comparison, limits, drawn in zip(comparisons, found, nulls, strict=True)
+        for comparison, limits, drawn in zip(comparisons, by_code, nulls, strict=True)
     ]
 
 

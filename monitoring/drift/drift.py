@@ -222,8 +222,8 @@ def _judge(
     from monitoring.drift import report
 
     path = f"reports/drift/{params.model.name}-v{params.model.version}/{params.start:%Y%m%dT%H%M%S}-{key[:8]}.html"
-    asked = dict(column for each in calibrated for column in each.columns())
-    reported = report.judge(asked, generator)
+    column_values = dict(column for each in calibrated for column in each.columns())
+    reported = report.judge(column_values, generator)
     judged = reported.columns
     columns = tuple(column for each in calibrated for column in _columns(each, judged))
     missing = tuple(column for each in calibrated for column in _missing(each, judged))
@@ -302,11 +302,11 @@ def _result(params: Params, window: "Window", summary: str) -> Result:
     )
 
 
-def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The served version, its training set and the prediction log, where no log is named."""
-    if {"dataset", "task"} <= known.keys() and "predictions" not in known:
-        model = ModelRef.model_validate(known["model"]) if "model" in known else None
-        yield Context(monitoring_inputs.drift_inputs(settings, known["dataset"], known["task"], model))
+    if {"dataset", "task"} <= given.keys() and "predictions" not in given:
+        model = ModelRef.model_validate(given["model"]) if "model" in given else None
+        yield Context(monitoring_inputs.drift_inputs(settings, given["dataset"], given["task"], model))
 
 
 STAGE = Stage(

@@ -61,9 +61,9 @@ def match_reference(
     window: Window, examples: Examples, task: TaskName, generator: np.random.Generator
 ) -> Matched:
     """Leaves out rows of the window whose kind of question too few reference patients can answer."""
-    known = _known(examples, task)
-    kinds, kind_of = _kinds(window, task, known)
-    candidates = [_asked_as(kind, known) for kind in kinds]
+    answerable = _known(examples, task)
+    kinds, kind_of = _kinds(window, task, answerable)
+    candidates = [_asked_as(kind, answerable) for kind in kinds]
     usable = np.array([len(np.unique(examples.subjects[rows])) >= LEAST_PATIENTS for rows in candidates])
     kept = np.flatnonzero(usable[kind_of]) if len(usable) else np.empty(0, dtype=np.int64)
     counts = np.bincount(kind_of[kept], minlength=len(kinds))
@@ -79,18 +79,18 @@ def match_reference(
     )
 
 
-def _kinds(window: Window, task: TaskName, known: Known) -> tuple[list[Kind], Integers]:
+def _kinds(window: Window, task: TaskName, answerable: Known) -> tuple[list[Kind], Integers]:
     """The kinds of questions in the window, and the number of each row's."""
     names = kernel.plain_inputs(task)
     said = np.column_stack(
         [~np.isnan(window.inputs[:, request_dropout.filled(task, name)[0]]) for name in names]
     )
     said &= window.ad_hoc[:, None]
-    asked, kind_of, times = np.unique(said, axis=0, return_inverse=True, return_counts=True)
+    input_sets, kind_of, times = np.unique(said, axis=0, return_inverse=True, return_counts=True)
     kind_of = kind_of.ravel() + 2
-    sent = _by_an_interface(window, said, times[kind_of - 2], known)
+    sent = _by_an_interface(window, said, times[kind_of - 2], answerable)
     kind_of[sent], kind_of[~window.ad_hoc] = 1, 0
-    exact = [Kind(_named(names, given), complete=True) for given in asked]
+    exact = [Kind(_named(names, given), complete=True) for given in input_sets]
     return [
         Kind(None),
         Kind(_named(names, np.logical_or.reduce(said[sent], axis=0))),
@@ -98,9 +98,9 @@ def _kinds(window: Window, task: TaskName, known: Known) -> tuple[list[Kind], In
     ], kind_of.astype(np.int64)
 
 
-def _by_an_interface(window: Window, said: Flags, times: Integers, known: Known) -> Flags:
+def _by_an_interface(window: Window, said: Flags, times: Integers, answerable: Known) -> Flags:
     """Rows by values that say about all there is to say, each its own; ``times`` is how many rows say the same."""
-    usual = sum(column.mean() for column in known.values())
+    usual = sum(column.mean() for column in answerable.values())
     count = said.sum(axis=1)
     sent: Flags = window.ad_hoc & ~((times >= _FORM_ROWS) & (count < usual / 2))
     if not sent.any() or count[sent].mean() < _TELLING * usual or times[sent].max() > sent.sum() / 2:
@@ -118,16 +118,16 @@ def _known(examples: Examples, task: TaskName) -> Known:
     return {name: ~np.isnan(whole[:, request_dropout.filled(task, name)[0]]) for name in names}
 
 
-def _asked_as(kind: Kind, known: Known) -> Integers:
+def _asked_as(kind: Kind, answerable: Known) -> Integers:
     """Rows of reference patients who could have been asked about in this way."""
-    everyone = np.ones_like(next(iter(known.values())))
+    everyone = np.ones_like(next(iter(answerable.values())))
     needed = (kind.said or ()) if kind.complete else ()
-    return np.flatnonzero(np.logical_and.reduce([everyone, *(known[name] for name in needed)]))
+    return np.flatnonzero(np.logical_and.reduce([everyone, *(answerable[name] for name in needed)]))
 
 
 def _reduced(kind: Kind, rows: Inputs, task: TaskName) -> Floats:
-    asked = rows if kind.said is None else kernel.as_request(rows, task, kind.said)
-    return np.asarray(asked, dtype=np.float64)
+    input_sets = rows if kind.said is None else kernel.as_request(rows, task, kind.said)
+    return np.asarray(input_sets, dtype=np.float64)
 
 
 def _proportional(

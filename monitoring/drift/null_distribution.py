@@ -138,12 +138,12 @@ def thresholds(nulls: Sequence[Null], family_wise_error_rate: float) -> tuple[Th
     )
     rank = min(math.ceil((len(largest) + 1) * (1 - family_wise_error_rate)), len(largest))
     factor = float(np.sort(largest)[rank - 1])
-    found = [factor * spread for spread in spreads]
+    scaled = [factor * spread for spread in spreads]
     return tuple(
         Thresholds(
             shift=np.maximum(shift, _least_shift(each.grid)), missing=np.maximum(missing, _RELEVANT_SHARE)
         )
-        for each, shift, missing in zip(nulls, found[::2], found[1::2], strict=True)
+        for each, shift, missing in zip(nulls, scaled[::2], scaled[1::2], strict=True)
     )
 
 

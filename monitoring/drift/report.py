@@ -77,9 +77,9 @@ def _frame(columns: Mapping[str, Floats], generator: np.random.Generator) -> "pd
     return pd.DataFrame({name: pd.Series(generator.permutation(values)) for name, values in columns.items()})
 
 
-def _judged(found: Mapping[str, Any]) -> dict[str, Judged]:
-    values = {metric["config"]["column"]: float(metric["value"]) for metric in found["metrics"]}
-    tests = {test["metric_config"]["params"]["column"]: test["status"] for test in found["tests"]}
+def _judged(snapshot: Mapping[str, Any]) -> dict[str, Judged]:
+    values = {metric["config"]["column"]: float(metric["value"]) for metric in snapshot["metrics"]}
+    tests = {test["metric_config"]["params"]["column"]: test["status"] for test in snapshot["tests"]}
     return {
         name: Judged(statistic=value, drifted=str(getattr(tests[name], "value", tests[name])) == "FAIL")
         for name, value in values.items()

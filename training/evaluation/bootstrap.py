@@ -71,16 +71,16 @@ class Resamples:
 
         patients = [len(np.unique(self._index[rows > 0])) for rows in whole.T]
         return tuple(
-            found if found.value is None or found.low is not None else _exact(found.value, behind)
-            for found, behind in zip(self.estimates(share), patients, strict=True)
+            point if point.value is None or point.low is not None else _exact(point.value, behind)
+            for point, behind in zip(self.estimates(share), patients, strict=True)
         )
 
 
 def _exact(share: float, patients: int) -> Estimate:
     from scipy.stats import binomtest
 
-    found = binomtest(round(share * patients), patients).proportion_ci(method="exact")
-    return Estimate(value=share, low=float(found.low), high=float(found.high))
+    interval = binomtest(round(share * patients), patients).proportion_ci(method="exact")
+    return Estimate(value=share, low=float(interval.low), high=float(interval.high))
 
 
 def _estimate(value: float, drawn: Floats) -> Estimate:

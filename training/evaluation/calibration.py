@@ -64,8 +64,8 @@ def margins(booster: "xgboost.Booster", inputs: NDArray[np.float32], rounds: int
     import xgboost
 
     rows = xgboost.DMatrix(inputs, feature_names=booster.feature_names, nthread=1)
-    found = booster.predict(rows, output_margin=True, iteration_range=(0, rounds))
-    return np.asarray(found, dtype=np.float64)
+    margins_of_rows = booster.predict(rows, output_margin=True, iteration_range=(0, rounds))
+    return np.asarray(margins_of_rows, dtype=np.float64)
 
 
 def _best(risks: Floats, outcomes: Floats, weights: Floats) -> int:
@@ -87,8 +87,8 @@ def platt(margin: Floats, outcomes: Floats) -> Calibration:
         likelihood = np.logaddexp(0, log_odds).sum() - (outcomes * log_odds).sum()
         return float(likelihood + (x**2).sum() / (2 * _SPREAD**2))
 
-    found = minimize(loss, np.zeros(2), method="BFGS")
-    return Calibration(slope=float(np.exp(found.x[0])), intercept=float(found.x[1]))
+    fit = minimize(loss, np.zeros(2), method="BFGS")
+    return Calibration(slope=float(np.exp(fit.x[0])), intercept=float(fit.x[1]))
 
 
 def risks(margin: Floats, calibration: Calibration) -> Floats:

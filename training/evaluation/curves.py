@@ -24,8 +24,8 @@ def roc(y: Floats, p: Floats, w: Floats) -> Floats:
     NaN where one class is absent."""
     hits, alarms = _over_falling_thresholds(y, p, w)
     pairs = zip(hits, alarms, strict=True)
-    found = [np.interp(SHARES * a[-1] + _ROUNDING, np.r_[0.0, a], np.r_[0.0, h]) for h, a in pairs]
-    return _share(np.array(found), hits[:, -1:], (hits[:, -1:] > 0) & (alarms[:, -1:] > 0))
+    interpolated = [np.interp(SHARES * a[-1] + _ROUNDING, np.r_[0.0, a], np.r_[0.0, h]) for h, a in pairs]
+    return _share(np.array(interpolated), hits[:, -1:], (hits[:, -1:] > 0) & (alarms[:, -1:] > 0))
 
 
 def precision_recall(y: Floats, p: Floats, w: Floats) -> Floats:
@@ -37,8 +37,8 @@ def precision_recall(y: Floats, p: Floats, w: Floats) -> Floats:
     least = np.maximum(SHARES[None, :] * hits[:, -1:], 1)
     at = np.array([np.searchsorted(h, wanted - _ROUNDING) for h, wanted in zip(hits, least, strict=True)])
     at = np.minimum(at, hits.shape[1] - 1)
-    found, wrong = np.take_along_axis(hits, at, axis=1), np.take_along_axis(alarms, at, axis=1)
-    return _share(found, found + wrong, (hits[:, -1:] > 0) & (alarms[:, -1:] > 0))
+    flagged_cases, wrong = np.take_along_axis(hits, at, axis=1), np.take_along_axis(alarms, at, axis=1)
+    return _share(flagged_cases, flagged_cases + wrong, (hits[:, -1:] > 0) & (alarms[:, -1:] > 0))
 
 
 def decision(y: Floats, p: Floats, w: Floats) -> Floats:

@@ -203,8 +203,8 @@ def _baselines(
 
 def _plain_inputs(judged: Predictor, held_out: Performance) -> Iterator[PlainInputs]:
     for inputs in _PLAIN:
-        asked = kernel.as_request(held_out.rows.inputs, judged.spec.task, inputs)
-        risk = judged.risks(np.asarray(asked, dtype=np.float32))
+        reduced_rows = kernel.as_request(held_out.rows.inputs, judged.spec.task, inputs)
+        risk = judged.risks(np.asarray(reduced_rows, dtype=np.float32))
         yield PlainInputs(
             inputs=inputs,
             auroc=held_out.of(metrics.auroc, risk),
@@ -316,10 +316,10 @@ def _summary(result: Result) -> str:
     return "held-out AUROC " + (f"{auroc:.3f}" if auroc is not None else "not estimable")
 
 
-def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The production version to compare with: as it was when the version was decided about, else as it is."""
-    if {"dataset", "task", "model"} <= known.keys():
-        about = known["dataset"], ModelRef.model_validate(known["model"])
+    if {"dataset", "task", "model"} <= given.keys():
+        about = given["dataset"], ModelRef.model_validate(given["model"])
         for past in past_decisions(settings, *about):
             yield Context({"incumbent": past.context.incumbent})
         yield Context({"incumbent": promotion_context(settings, *about).incumbent})

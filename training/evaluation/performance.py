@@ -98,8 +98,8 @@ class Performance:
         return Alarms(threshold=threshold, flag_rate=flag_rate, sensitivity=sensitivity, ppv=ppv)
 
     def _curve(self, curve: curves.Curve, grid: Floats, risk: Floats) -> Curve:
-        found = self.resamples.estimates(lambda w: curve(self.rows.outcomes, risk, w))
-        return tuple(CurvePoint(x=float(x), y=y) for x, y in zip(grid, found, strict=True))
+        estimates = self.resamples.estimates(lambda w: curve(self.rows.outcomes, risk, w))
+        return tuple(CurvePoint(x=float(x), y=y) for x, y in zip(grid, estimates, strict=True))
 
     def _line(self, score: Floats) -> tuple[float, ...]:
         if not self._both_classes_are_many():
@@ -162,12 +162,12 @@ class Performance:
     def against_oracle(self, truth: Floats) -> Oracle:
         """``truth`` (n) is NaN where the generator's file does not name the row."""
         part = self.part(np.isfinite(truth))
-        known = truth[np.isfinite(truth)]
+        oracle_risk = truth[np.isfinite(truth)]
         return Oracle(
             counts=part.counts,
-            auroc=part.of(metrics.auroc, known),
+            auroc=part.of(metrics.auroc, oracle_risk),
             model_auroc=part.estimate(metrics.auroc),
-            gap=_negative(part.gain(metrics.auroc, known)),
+            gap=_negative(part.gain(metrics.auroc, oracle_risk)),
         )
 
     def together(self, table: Floats, notes: Floats, truth: Floats | None) -> Together:
@@ -185,8 +185,8 @@ class Performance:
 
     def _share(self, table: Floats, truth: Floats) -> Estimate | None:
         """None where the oracle does not surely gain anything: of what may be nothing, or less, there is no share."""
-        part, known = self.part(np.isfinite(truth)), np.isfinite(truth)
-        y, table, truth = part.rows.outcomes, table[known], truth[known]
+        part, finite = self.part(np.isfinite(truth)), np.isfinite(truth)
+        y, table, truth = part.rows.outcomes, table[finite], truth[finite]
 
         def possible(w: Floats) -> Floats:
             return metrics.auroc(y, truth, w) - metrics.auroc(y, table, w)
@@ -215,18 +215,18 @@ class Performance:
 
 def _subgroup(part: Performance, attribute: str, value: str, policy: "Policy") -> Subgroup:
     counts = part.counts
-    told = {
+    fields = {
         "attribute": attribute,
         "value": value,
         "counts": counts if counts.subjects >= SMALL_COUNT else None,
     }
     if counts.subjects < policy.subgroup_min_subjects or counts.events < policy.subgroup_min_events:
-        return Subgroup.model_validate({**told, "status": "too few"})
+        return Subgroup.model_validate({**fields, "status": "too few"})
     if counts.events in (0, counts.n):
-        return Subgroup.model_validate({**told, "status": "not estimable"})
+        return Subgroup.model_validate({**fields, "status": "not estimable"})
     return Subgroup.model_validate(
         {
-            **told,
+            **fields,
             "status": "estimated",
             "auroc": part.estimate(metrics.auroc),
             "calibration_intercept": part.estimate(metrics.calibration_intercept),

@@ -67,20 +67,20 @@ def _scores(network: Any, batch: Batch) -> Any:
     table = network.bert.get_input_embeddings()
     total: Any = 0.0
     for step in range(_STEPS):
-        held: list[torch.Tensor] = []
+        captured: list[torch.Tensor] = []
 
         def part_of_the_way(
-            _module: Any, _inputs: Any, output: torch.Tensor, held: Any = held, step: int = step
+            _module: Any, _inputs: Any, output: torch.Tensor, captured: Any = captured, step: int = step
         ) -> torch.Tensor:
-            held += [output.detach(), (output.detach() * (step + 0.5) / _STEPS).requires_grad_()]
-            return held[1]
+            captured += [output.detach(), (output.detach() * (step + 0.5) / _STEPS).requires_grad_()]
+            return captured[1]
 
         hook = table.register_forward_hook(part_of_the_way)
         try:
             margin = note_network.margins(network, batch, torch.device("cpu")).sum()
         finally:
             hook.remove()
-        words, there = held
+        words, there = captured
         total = total + (torch.autograd.grad(margin, there)[0] * words).sum(-1) / _STEPS
     return np.where(batch.mask == 1, total.numpy(), 0.0)
 

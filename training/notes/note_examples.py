@@ -58,8 +58,8 @@ def load(settings: Settings, tables: Tables, split: Split, tokenizer: str, windo
     notes = note_visibility.of_patients(_numbers(settings, tables.note_tokens, tokenizer))
     stays: list[list[Tokens]] = []
     for subject, admitted, time in zip(rows.subjects.tolist(), rows.admissions, rows.times, strict=True):
-        known = note_visibility.at(notes.get(subject, []), admitted, time)
-        stays.append(collate.windows(known, window, most))
+        visible = note_visibility.at(notes.get(subject, []), admitted, time)
+        stays.append(collate.windows(visible, window, most))
     return Stays(rows, stays)
 
 

@@ -223,8 +223,10 @@ def _known(network: Any, tokenizer: "Tokenizer", params: Params) -> tuple[KnownT
     stays = [collate.windows([np.array(ids, dtype=np.int32)], params.window, 1) for ids in read]
     batch = collate.batch(stays, collate.special(tokenizer))
     with torch.no_grad():
-        found = note_network.margins(network, batch, torch.device("cpu")).tolist()
-    return tuple(KnownText(text=text, margin=margin) for text, margin in zip(KNOWN_TEXTS, found, strict=True))
+        text_margins = note_network.margins(network, batch, torch.device("cpu")).tolist()
+    return tuple(
+        KnownText(text=text, margin=margin) for text, margin in zip(KNOWN_TEXTS, text_margins, strict=True)
+    )
 
 
 def _measured(tuning: "Stays", risk: metrics.Floats, fitted: Fitted) -> dict[str, float]:
@@ -241,10 +243,10 @@ def _measured(tuning: "Stays", risk: metrics.Floats, fitted: Fitted) -> dict[str
     }
 
 
-def runtime_inputs(known: Mapping[str, Any], _settings: Settings) -> Iterator[Context]:
+def runtime_inputs(given: Mapping[str, Any], _settings: Settings) -> Iterator[Context]:
     """The encoder's own recipe, where it has one."""
-    if "encoder" in known:
-        yield Context(dict(RECIPES.get(known["encoder"]["name"], {})))
+    if "encoder" in given:
+        yield Context(dict(RECIPES.get(given["encoder"]["name"], {})))
 
 
 STAGE = Stage(

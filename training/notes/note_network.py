@@ -33,17 +33,19 @@ def config(encoder: Path, shape: Shape) -> Any:
     """
     from transformers import AutoConfig
 
-    found = AutoConfig.from_pretrained(encoder)
-    if shape.layers > found.num_hidden_layers:
+    bert_config = AutoConfig.from_pretrained(encoder)
+    if shape.layers > bert_config.num_hidden_layers:
         raise UsageError(
-            f"The encoder has {found.num_hidden_layers} layers where {shape.layers} are to be kept; set layers to at "
-            f"most {found.num_hidden_layers}, or to 0 for all."
+            f"The encoder has {bert_config.num_hidden_layers} layers where {shape.layers} are to be kept; set layers "
+            f"to at most {bert_config.num_hidden_layers}, or to 0 for all."
         )
-    found.num_hidden_layers = shape.layers or found.num_hidden_layers
+    bert_config.num_hidden_layers = shape.layers or bert_config.num_hidden_layers
     # The head has dropout. Drawing the encoder's took a fifth of a CPU's time, and the fits were no better for it.
-    found.attention_probs_dropout_prob = found.hidden_dropout_prob = 0.0
-    found._attn_implementation = "eager"  # in windows this short the fused kernel's gradient costs a CPU more
-    return found
+    bert_config.attention_probs_dropout_prob = bert_config.hidden_dropout_prob = 0.0
+    bert_config._attn_implementation = (
+        "eager"  # in windows this short the fused kernel's gradient costs a CPU more
+    )
+    return bert_config
 
 
 def build(encoder: Path, shape: Shape, prior: float = 0.0) -> "NoteNetwork":

@@ -162,13 +162,16 @@ def batches(
     Raises:
         UsageError: there are fewer batches than workers.
     """
-    found = list(collate.bucket_by_length(stays.lengths()[chosen], recipe.batch_tokens, recipe.seed + epoch))
-    if len(found) < workers:
+    batches = list(
+        collate.bucket_by_length(stays.lengths()[chosen], recipe.batch_tokens, recipe.seed + epoch)
+    )
+    if len(batches) < workers:
         raise UsageError(
-            f"{count(len(chosen))} training stays make {len(found)} batches for {workers} workers, so that some would "
-            f"learn nothing; train with at most {len(found)} workers, or with batch_tokens below {recipe.batch_tokens}."
+            f"{count(len(chosen))} training stays make {len(batches)} batches for {workers} workers, so that some "
+            f"would learn nothing; train with at most {len(batches)} workers, or with batch_tokens below "
+            f"{recipe.batch_tokens}."
         )
-    return found[: len(found) // workers * workers]
+    return batches[: len(batches) // workers * workers]
 
 
 def check(train: "Stays", recipe: Recipe, workers: int) -> None:
@@ -323,12 +326,12 @@ class Fit:
         import torch
 
         self._network.eval()
-        found = np.zeros(len(stays))
+        margins = np.zeros(len(stays))
         with torch.no_grad(), self._precision():
             for members in collate.bucket_by_length(stays.lengths(), 2 * self._job.recipe.batch_tokens, 0):
                 batch = collate.batch([stays.windows[k] for k in members], self._special)
-                found[members] = note_network.margins(self._network, batch, self._device).cpu().numpy()
-        return found
+                margins[members] = note_network.margins(self._network, batch, self._device).cpu().numpy()
+        return margins
 
     def _save(self, state: State) -> None:
         import torch
@@ -346,10 +349,10 @@ class Fit:
     def _resume(self) -> State:
         import torch
 
-        found = self._checkpoints.newest()
-        if found is None:
+        checkpoint = self._checkpoints.newest()
+        if checkpoint is None:
             return State()
-        state, tensors = found
+        state, tensors = checkpoint
         with torch.no_grad():
             for name, p in self._trained.items():
                 p.copy_(tensors[f"weight/{name}"])

@@ -64,12 +64,12 @@ def repromotion_params(
     Raises:
         NotFoundError: no decision about this version was ever made, so there is no evidence to go by.
     """
-    asked = registry.model_name(dataset, task), version
+    name = registry.model_name(dataset, task)
     decisions = (Params.model_validate(m.params) for m in manifest.of_stage(settings, "promotion"))
-    mine = [params for params in decisions if (params.model.name, params.model.version) == asked]
+    mine = [params for params in decisions if (params.model.name, params.model.version) == (name, version)]
     if not mine:
         raise NotFoundError(
-            f"{asked[0]} v{version} was never evaluated for promotion; run the loop, or see `mediscale history`."
+            f"{name} v{version} was never evaluated for promotion; run the loop, or see `mediscale history`."
         )
     context = promotion_context(settings, dataset, mine[-1].model)
     changed = {"actor": actor, "moved_at": moved_at, "target_alias": "production"}
@@ -141,10 +141,10 @@ def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | Non
             None,
         )
     moves = [m for m in registry.history(settings, params.dataset) if m.sequence < params.sequence]
-    held = context_in(moves, params.model).incumbent
-    if held != params.incumbent:
+    incumbent = context_in(moves, params.model).incumbent
+    if incumbent != params.incumbent:
         return (
-            f"{held or 'no version'} is in production, not {params.incumbent or 'none'}; decide again.",
+            f"{incumbent or 'no version'} is in production, not {params.incumbent or 'none'}; decide again.",
             None,
         )
     compared = evidence.comparison.incumbent if evidence.comparison else None
@@ -172,10 +172,10 @@ def _moves(
     params: Params, settings: Settings, key: str, reasons: dict[registry.Alias, str]
 ) -> Iterator[registry.Move]:
     """Of the aliases that the version has earned, those that point elsewhere."""
-    held = {alias: registry.current(settings, params.dataset, params.task, alias) for alias in reasons}
-    wanted = [alias for alias, move in held.items() if move is None or move.version != params.model]
+    pointed_to = {alias: registry.current(settings, params.dataset, params.task, alias) for alias in reasons}
+    wanted = [alias for alias, move in pointed_to.items() if move is None or move.version != params.model]
     for sequence, alias in enumerate(wanted, start=params.sequence):
-        before = held[alias]
+        before = pointed_to[alias]
         yield registry.Move(
             sequence=sequence,
             model=params.model.name,
@@ -193,15 +193,15 @@ def _moves(
         )
 
 
-def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The incumbent, the next number of the history, the actor and the clock: as they were when this very call moved an
     alias, so that it is found and never done twice; else as they are."""
-    if {"dataset", "task", "model"} <= known.keys():
-        about = known["dataset"], ModelRef.model_validate(known["model"])
+    if {"dataset", "task", "model"} <= given.keys():
+        about = given["dataset"], ModelRef.model_validate(given["model"])
         for past in past_decisions(settings, *about):
             yield Context({**dict(past.context), "actor": past.actor, "moved_at": past.moved_at}, past.key)
         today = dict(promotion_context(settings, *about))
-        yield Context({**today, "actor": known.get("actor") or actor(), "moved_at": now()})
+        yield Context({**today, "actor": given.get("actor") or actor(), "moved_at": now()})
 
 
 STAGE = Stage(

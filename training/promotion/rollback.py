@@ -30,9 +30,9 @@ def roll_back(
     past = [move for move in registry.history(settings, dataset) if (move.model, move.alias) == (name, alias)]
     earlier = [move for move in past if move.to_version == version != past[-1].to_version]
     if not earlier:
-        known = ", ".join(str(v) for v in sorted({move.to_version for move in past})) or "none"
+        versions = ", ".join(str(v) for v in sorted({move.to_version for move in past})) or "none"
         raise NotFoundError(
-            f"{alias.capitalize()} of {name} can't go back to version {version}: it pointed to {known}, last to "
+            f"{alias.capitalize()} of {name} can't go back to version {version}: it pointed to {versions}, last to "
             f"{past[-1].to_version if past else 'none'}."
         )
     target, now = earlier[-1], past[-1]

@@ -92,7 +92,7 @@ def contributions(booster: "xgboost.Booster", inputs: NDArray[np.float32]) -> Fl
 
 
 def _medians(train: "Examples") -> NDArray[np.float32]:
-    known = np.isfinite(train.inputs).sum(axis=0) >= SMALL_COUNT
+    enough = np.isfinite(train.inputs).sum(axis=0) >= SMALL_COUNT
     medians = np.full(train.inputs.shape[1], np.nan, dtype=np.float32)
-    medians[known] = np.nanmedian(train.inputs[:, known], axis=0)
+    medians[enough] = np.nanmedian(train.inputs[:, enough], axis=0)
     return medians

@@ -25,11 +25,11 @@ def as_requests(rows: NDArray[np.float32], task: TaskName, rng: np.random.Genera
     for i, name in enumerate(inputs):
         if name in _PERSON:
             said[:, i] = rng.random(len(rows)) < _PERSON_SAID
-    asked = np.asarray(kernel.as_request(rows, task, inputs), dtype=np.float32)
+    requests = np.asarray(kernel.as_request(rows, task, inputs), dtype=np.float32)
     for i, name in enumerate(inputs):
         unsaid = np.ix_(~said[:, i], filled(task, name))
-        asked[unsaid] = np.nan
-    return asked
+        requests[unsaid] = np.nan
+    return requests
 
 
 def filled(task: TaskName, name: str) -> NDArray[np.intp]:
