@@ -31,7 +31,7 @@ import yaml
 from faker import Faker
 
 from data_pipeline.notes.deidentification import name_lexicon
-from data_pipeline.notes.deidentification.deidentifier import Scrubber
+from data_pipeline.notes.deidentification.deidentifier import Deidentifier
 
 FITTED = ("es_AR", "es_CL", "en_PK", "fr_DZ", "hu_HU", "lt_LT", "no_NO", "sl_SI", "sv_SE", "tw_GH")
 HELD_OUT = ("cs_CZ", "et_EE", "fi_FI", "hr_HR", "id_ID", "lv_LV", "pl_PL", "ro_RO", "tr_TR", "yo_NG", "zu_ZA")
@@ -178,13 +178,15 @@ def real(writer: Writer, path: str, column: str) -> Iterator[Planted]:
         yield text + note[end:], spans
 
 
-def measure(texts: Iterator[Planted], scrubber: Scrubber, dated: bool) -> Iterator[tuple[str, int, int]]:
+def measure(
+    texts: Iterator[Planted], deidentifier: Deidentifier, dated: bool
+) -> Iterator[tuple[str, int, int]]:
     """(class, found, planted), and under ``words`` other words taken; ``dated``: as names, real notes having dates."""
     planted: Counter[str] = Counter()
     hits: Counter[str] = Counter()
     for text, spans in texts:
         taken, inside = bytearray(len(text)), bytearray(len(text))
-        [found] = scrubber.find([text])
+        [found] = deidentifier.find([text])
         for span in found:
             taken[span.start : span.end] = (b"\2" if span.kind == "name" else b"\1") * (span.end - span.start)
         for kind, start, end in spans:
@@ -206,9 +208,9 @@ def wilson(hits: int, n: int) -> str:
     return f"{100 * p:6.2f} %  [{100 * low:.2f}, {100 * high:.2f}]  n = {n:,}"
 
 
-def tell(title: str, texts: Iterator[Planted], scrubber: Scrubber, dated: bool = False) -> None:
+def tell(title: str, texts: Iterator[Planted], deidentifier: Deidentifier, dated: bool = False) -> None:
     print(f"\n{title}")
-    for kind, hits, n in measure(texts, scrubber, dated):
+    for kind, hits, n in measure(texts, deidentifier, dated):
         told = "other words taken" if kind == "words" else f"{kind} found"
         print(f"  {told:20}{wilson(hits, n)}")
 
@@ -218,18 +220,18 @@ def main() -> None:
     parser.add_argument("--prose", nargs=2, metavar=("FILE", "COLUMN"))
     parser.add_argument("--templates", metavar="FILE")
     asked = parser.parse_args()
-    scrubber = Scrubber(b"measured", frozenset({*FITTED, *HELD_OUT}))
-    scrubber.find(["lists are read on first use"])
+    deidentifier = Deidentifier(b"measured", frozenset({*FITTED, *HELD_OUT}))
+    deidentifier.find(["lists are read on first use"])
     for sentences, locales in (("fitted", FITTED), ("held_out", HELD_OUT)):
         for label, chosen in (("unlisted", locales), ("listed", ("en_US",))):
             writer = Writer(1, chosen, label == "listed")
-            tell(f"{sentences} sentences, names {label}", notes(writer, SENTENCES[sentences]), scrubber)
+            tell(f"{sentences} sentences, names {label}", notes(writer, SENTENCES[sentences]), deidentifier)
     unlisted = Writer(2, HELD_OUT, listed=False)
     if asked.templates:
-        tell("templates of others, names unlisted", of_others(unlisted, asked.templates), scrubber)
+        tell("templates of others, names unlisted", of_others(unlisted, asked.templates), deidentifier)
     if asked.prose:
         started = time.process_time()
-        tell("real notes, names unlisted", real(unlisted, *asked.prose), scrubber, dated=True)
+        tell("real notes, names unlisted", real(unlisted, *asked.prose), deidentifier, dated=True)
         print(f"  {time.process_time() - started:.1f} s on one core for all of them")
 
 

@@ -105,8 +105,8 @@ def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> Floats | None:
         return None
     columns = (batch[name].to_pylist() for name in ("notes", "admission_time", "prediction_time"))
     stays = [
-        note_visibility.at(
-            note_visibility.of_rows(notes or ()), np.datetime64(began, "us"), np.datetime64(time, "us")
+        note_visibility.visible_tokens(
+            note_visibility.from_rows(notes or ()), np.datetime64(began, "us"), np.datetime64(time, "us")
         )
         for notes, began, time in zip(*columns, strict=True)
     ]

@@ -128,6 +128,6 @@ def _readable(written: pa.Table, admitted: datetime, time: datetime) -> dict[str
     began, until = np.datetime64(admitted, "us"), np.datetime64(time, "us")
     notes = {}
     for tokenizer in written["tokenizer"].unique().to_pylist():
-        mine = note_visibility.of_patients(written.filter(pc.field("tokenizer") == tokenizer))
-        notes[tokenizer] = note_visibility.at(itertools.chain(*mine.values()), began, until)
+        mine = note_visibility.by_patient(written.filter(pc.field("tokenizer") == tokenizer))
+        notes[tokenizer] = note_visibility.visible_tokens(itertools.chain(*mine.values()), began, until)
     return notes

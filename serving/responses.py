@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
-from data_pipeline.notes.deidentification.surrogates import with_one_class_over_89
+from data_pipeline.notes.deidentification.surrogates import generalize_ages_over_89
 from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.tabular import Scored
@@ -22,7 +22,7 @@ def of_values(
     """Every served task's risk from plain values and a note; tasks may know different inputs."""
     given, text = frozenset(request.given), request.note
     if text is not None and any(version.predictor.reader for version in served.values()):
-        text = with_one_class_over_89(text)
+        text = generalize_ages_over_89(text)
     risks, logged = [], []
     for version in served.values():
         row, note = version.row_of_values(request.given), _read_text(version, text)

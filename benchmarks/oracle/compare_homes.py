@@ -65,6 +65,7 @@ FIELDS = {
     "most_stays": "max_examples_per_epoch",
     "accumulate": "gradient_accumulation_steps",
     "notes.usual": "reference_mean",
+    "surrogate_key": "pseudonym_secret",
 }
 """Of calls, evidence and specs. With a dot: only inside the field before it, which goes by its new name."""
 TEXTS: dict[str, str] = {

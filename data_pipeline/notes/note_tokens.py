@@ -1,4 +1,4 @@
-"""Stage: the de-identified notes as token numbers, made once for every model that reads with the same tokenizer."""
+"""Tokenization: the de-identified notes as token ids, made once for every model with the same tokenizer."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -27,15 +27,15 @@ class Result(Frozen):
     note_tokens: TableRef | None
     encoder: Encoder
     tokenizer: Digest
-    """SHA-256 of the tokenizer."""
+    """The SHA-256 digest of the tokenizer; empty where the extract has no notes."""
     token_count: int
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
-    """Writes NOTE_TOKENS.
+    """Writes ``note_tokens``, with the tokens of whole notes and without special tokens.
 
     Raises:
-        UsageError: the encoder's files can't be had.
+        UsageError: the encoder's files are not available.
     """
     from pyspark.sql import functions as f
 
@@ -43,38 +43,40 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
     if params.notes is None:
         return Result(note_tokens=None, encoder=params.encoder, tokenizer="", token_count=0)
-    words = encoders.tokenizer(encoders.folder(settings, params.encoder))
-    revision = encoders.digest(words)
+    tokenizer = encoders.tokenizer(encoders.folder(settings, params.encoder))
+    revision = encoders.digest(tokenizer)
     notes = spark.read(settings, params.notes)
-    work = partial(_work, tokenizer=words.to_str(), revision=revision)
-    tokens = notes.mapInArrow(work, NOTE_TOKENS.spark_schema())
+    tokenize = partial(_tokenize, tokenizer=tokenizer.to_str(), revision=revision)
+    tokens = notes.mapInArrow(tokenize, NOTE_TOKENS.spark_schema())
     written = spark.write(settings, tokens, params.dataset, "note_tokens", key)
     total = spark.read(settings, written).agg(f.coalesce(f.sum(f.size("tokens")), f.lit(0))).first()
     assert total is not None
     return Result(note_tokens=written, encoder=params.encoder, tokenizer=revision, token_count=int(total[0]))
 
 
-def _work(batches: "Iterator[pa.RecordBatch]", tokenizer: str, revision: str) -> "Iterator[pa.RecordBatch]":
+def _tokenize(
+    batches: "Iterator[pa.RecordBatch]", tokenizer: str, revision: str
+) -> "Iterator[pa.RecordBatch]":
     import pyarrow as pa
     from tokenizers import Tokenizer
 
-    words = Tokenizer.from_str(tokenizer)
+    loaded = Tokenizer.from_str(tokenizer)
     schema = NOTE_TOKENS.arrow_schema()
     for batch in batches:
-        encoded = words.encode_batch(batch["text"].to_pylist(), add_special_tokens=False)
-        made = {
+        encoded = loaded.encode_batch(batch["text"].to_pylist(), add_special_tokens=False)
+        columns = {
             "tokenizer": pa.repeat(pa.scalar(revision), batch.num_rows),
             "tokens": pa.array([note.ids for note in encoded], pa.list_(pa.int32())),
         }
         yield pa.RecordBatch.from_arrays(
-            [made[name] if name in made else batch[name] for name in schema.names], schema=schema
+            [columns[name] if name in columns else batch[name] for name in schema.names], schema=schema
         )
 
 
 def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
-    """The encoder that the settings name."""
+    """Gives the encoder of the settings where the caller gives none."""
     if "encoder" not in known:
-        yield Context({"encoder": encoders.chosen(settings)})
+        yield Context({"encoder": encoders.configured(settings)})
 
 
 STAGE = Stage(

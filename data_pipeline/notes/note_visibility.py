@@ -1,4 +1,7 @@
-"""Which notes of a patient could be read at a moment: the same choice for training, evaluation and serving."""
+"""Point-in-time visibility of notes: which of a patient's notes could be read at a time.
+
+Training, evaluation and serving make the same choice with it.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,23 +17,23 @@ from mediscale.core.tables import NOTE_TOKENS
 from mediscale.inference.collate import Tokens
 
 BEFORE_ADMISSION = np.timedelta64(TRANSFER_GAP)
-"""A stay's notes begin in the emergency department, up to a transfer gap before the admission."""
+"""How long before the admission the notes of a stay begin: in the emergency department, up to a transfer gap before."""
 COLUMNS = ("subject_id", "note_id", "time", "available_time", "tokens")
 
 
 @dataclass(frozen=True)
-class Note:
-    """One version of a note: charted at ``time``, readable from ``available`` on, until the next version is."""
+class NoteVersion:
+    """One version of a note, charted at ``time``; it is the latest from ``available`` until ``latest_until``."""
 
     note_id: int
     time: np.datetime64
     available: np.datetime64
-    until: np.datetime64
+    latest_until: np.datetime64
     tokens: Tokens
 
 
-def of_patients(table: pa.Table) -> dict[int, list[Note]]:
-    """Rows of NOTE_TOKENS by patient."""
+def by_patient(table: pa.Table) -> dict[int, list[NoteVersion]]:
+    """The note versions of each patient, from rows of ``NOTE_TOKENS`` with ``COLUMNS``."""
     flat = table["tokens"].combine_chunks()
     ends, values = flat.offsets.to_numpy(), flat.values.to_numpy()
     columns = (
@@ -38,28 +41,29 @@ def of_patients(table: pa.Table) -> dict[int, list[Note]]:
         table["note_id"].to_pylist(),
         times(table, "time"),
         times(table, "available_time"),
-        _superseded(table),
+        _latest_until(table),
     )
-    notes: dict[int, list[Note]] = {}
+    notes: dict[int, list[NoteVersion]] = {}
     for i, (subject, note_id, time, available, until) in enumerate(zip(*columns, strict=True)):
-        note = Note(note_id, time, available, until, values[ends[i] : ends[i + 1]])
+        note = NoteVersion(note_id, time, available, until, values[ends[i] : ends[i + 1]])
         notes.setdefault(subject, []).append(note)
     return notes
 
 
-def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[Note]:
-    """One patient's notes from rows of ``COLUMNS``, with or without the patient."""
+def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[NoteVersion]:
+    """The note versions of one patient, from rows with ``COLUMNS``; ``subject_id`` may be missing."""
     schema = pa.schema([NOTE_TOKENS.arrow_schema().field(name).with_nullable(True) for name in COLUMNS])
-    patients = of_patients(pa.Table.from_pylist(list(rows), schema=schema))
+    patients = by_patient(pa.Table.from_pylist(list(rows), schema=schema))
     return [note for notes in patients.values() for note in notes]
 
 
 def times(table: pa.Table, name: str) -> NDArray[np.datetime64]:
+    """A column of timestamps in microseconds, shape ``[table.num_rows]``."""
     return np.asarray(table[name].to_numpy()).astype("datetime64[us]")
 
 
-def _superseded(table: pa.Table) -> NDArray[np.datetime64]:
-    """When each version of a note stopped being the latest known: a note is an assertion like an event."""
+def _latest_until(table: pa.Table) -> NDArray[np.datetime64]:
+    """When a later version supersedes each version (``bitemporal.latest_until``): notes are assertions like events."""
     n = table.num_rows
     assertions = pa.table(
         {
@@ -73,12 +77,15 @@ def _superseded(table: pa.Table) -> NDArray[np.datetime64]:
     return latest_until(assertions).astype("datetime64[us]")
 
 
-def at(notes: Iterable[Note], admitted: np.datetime64, time: np.datetime64) -> list[Tokens]:
-    """Tokens of what was charted in the stay, newest first: of each note the version that counted by ``time``.
+def visible_tokens(
+    notes: Iterable[NoteVersion], admitted: np.datetime64, time: np.datetime64
+) -> list[Tokens]:
+    """The tokens of a stay's notes that are visible at ``time``, newest note first.
 
-    The version is chosen first: a correction may have taken a note out of the stay.
+    Of each note the latest version as of ``time`` is chosen first, because a correction may move a note out of the
+    stay. A note belongs to the stay where it was charted from ``BEFORE_ADMISSION`` before ``admitted`` up to ``time``.
     """
-    known = [n for n in notes if n.available <= time < n.until]
-    charted = [n for n in known if admitted - BEFORE_ADMISSION <= n.time <= time]
+    latest = [n for n in notes if n.available <= time < n.latest_until]
+    charted = [n for n in latest if admitted - BEFORE_ADMISSION <= n.time <= time]
     newest = sorted(charted, key=lambda n: (n.time, n.available, n.note_id), reverse=True)
     return [note.tokens for note in newest]

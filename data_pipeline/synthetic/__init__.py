@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 
 from pydantic import Field, NaiveDatetime, ValidationError
 
-from data_pipeline.notes.deidentification import pseudonym_secret as surrogate_key
+from data_pipeline.notes.deidentification import pseudonym_secret as secrets
 from mediscale.core.annotations import Digest, RuntimeInput
 from mediscale.core.datasets import DATASET_PATTERN
 from mediscale.core.refs import Frozen
@@ -67,8 +67,8 @@ class Result(Frozen):
     merged stay), task, prediction_time, probability."""
     visits: int
     patients: int
-    surrogate_key: str = surrogate_key.PUBLISHED
-    """Made-up patients need no secret one."""
+    pseudonym_secret: str = secrets.PUBLISHED
+    """The fingerprint of a published secret: synthetic patients need no confidential one."""
 
 
 class _Finished(Frozen):

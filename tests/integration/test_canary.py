@@ -50,7 +50,7 @@ def test_no_planted_identifier_is_left_anywhere_but_in_bronze(
         "source": "mimic-iv",
         "dataset": "h",
         "bronze": bronze,
-        "surrogate_key": pseudonym_secret.PUBLISHED,
+        "pseudonym_secret": pseudonym_secret.PUBLISHED,
     }
     cleaned = call.call("deidentify", config, settings, "run").result
     config = {"dataset": "h", "encoder": encoders.PACKAGED}

@@ -55,10 +55,10 @@ def load(settings: Settings, tables: Tables, split: Split, tokenizer: str, windo
     """One split, with the notes that could be read by each prediction time, in the numbers of one tokenizer: to a model
     of another they are other words."""
     rows = training_examples.load(settings, tables.training_set, split, [])
-    notes = note_visibility.of_patients(_numbers(settings, tables.note_tokens, tokenizer))
+    notes = note_visibility.by_patient(_numbers(settings, tables.note_tokens, tokenizer))
     stays: list[list[Tokens]] = []
     for subject, admitted, time in zip(rows.subjects.tolist(), rows.admissions, rows.times, strict=True):
-        visible = note_visibility.at(notes.get(subject, []), admitted, time)
+        visible = note_visibility.visible_tokens(notes.get(subject, []), admitted, time)
         stays.append(collate.windows(visible, window, most))
     return Stays(rows, stays)
 

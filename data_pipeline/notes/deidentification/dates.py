@@ -1,4 +1,4 @@
-"""Dates in notes, in figures and in words, and the numbers that look like them. A year alone may stay."""
+"""Date patterns in notes, in figures and in words, and the numbers that look like dates. A year alone may stay."""
 
 import re
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ _MONTH = (
     r"|nov(?:ember)?"
     r"|dec(?:ember)?)|Mar(?:ch)?|MAR(?:CH)?|May|MAY)\.?"
 )
-"""``may`` and ``march`` are words."""
+"""Names of months; lower-case ``may`` and ``march`` are left out, because they are words too."""
 _WORD_MONTH = r"(?:mar(?:ch)?|may)\.?"
-"""Months beside a year, an ordinal number or a preposition that no verb follows."""
+"""Months that are words too, which count beside a year, an ordinal number or a preposition."""
 _DAY = r"(?:3[01]|[12]\d|0?[1-9])"
 YEAR = r"(?:(?:19|20|21|22)\d\d)"
 _SHORT_YEAR = rf"(?:{YEAR}|['’]?\d\d)"
@@ -26,7 +26,7 @@ AMOUNT = (
     r"[ \t]*+(?:[%°]|(?i:percent|m[cgl]|mcg|[µu]g|gm?|kg|dl|l|cc|units?|iu|meq|mmol|mm|cm|mmhg|fr(?:ench)?|bpm|lbs?|oz"
     r"|k?cal|sec(?:onds?)?|min(?:utes?)?|hours?|hrs?|days?|weeks?|months?|years?|yrs?|times|degrees|beats)\b)"
 )
-"""What follows a number that measures."""
+"""The unit that follows a number of a measurement."""
 
 _FROM_A_NUMBER = (
     rf"(?<![\d/.-]){YEAR}(?P<a>[-/.]){_NUMERIC}(?P=a){_DAY}(?![\d/]|[-.]\d)",
@@ -102,17 +102,17 @@ _DAY_AFTER = re.compile(
 
 
 def in_full(text: str) -> Iterator[Span]:
-    """With a year, or with a named month."""
+    """Dates with a year or with a named month."""
     yield from (match.span() for match in _DATE.finditer(text))
 
 
 def begins(text: str, start: int) -> bool:
-    """Whether one of those stands there."""
+    """Whether a date with a year or a named month begins at ``start``."""
     return _DATE.match(text, start) is not None
 
 
 def without_year(text: str) -> Iterator[Span]:
-    """Months and days that what stands around them tells from fractions, grades and scores."""
+    """Dates of a month and a day, which the words around them distinguish from fractions, grades and scores."""
     for match in _PARTIAL.finditer(text):
         before, after = text[max(0, match.start() - 24) : match.start()], text[match.end() : match.end() + 24]
         if _is_day(match, before, after):
@@ -120,7 +120,7 @@ def without_year(text: str) -> Iterator[Span]:
 
 
 def expected(text: str) -> Iterator[Span]:
-    """Dates only after a word such as ``on``; a section, a decimal or a span of years otherwise."""
+    """Dates that count only after a word such as ``on``; elsewhere they are a section, a decimal or a span of years."""
     for match in _TERSE.finditer(text):
         if _DATED.search(text, max(0, match.start() - 24), match.start()):
             yield match.span()

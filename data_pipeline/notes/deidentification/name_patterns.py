@@ -1,4 +1,4 @@
-"""What announces a person in a note: the words that stand before or after a name, and how names are written."""
+"""Name patterns: words that introduce a person before or after a name, and how names are written."""
 
 import re
 
@@ -6,7 +6,7 @@ from data_pipeline.notes.deidentification.name_lexicon import listed_words
 from data_pipeline.notes.deidentification.regex import caseless
 
 _UPPER = "".join(filter(str.isupper, map(chr, [*range(0x250), *range(0x1E00, 0x1F00)])))
-"""Every capital of the Latin script: Ř and Ő begin names as well as A does."""
+"""Every capital letter of the Latin script: names begin with Ř and Ő as well as with A."""
 WORD = r"[^\W\d_]++(?:['’-][^\W\d_]++){0,4}"
 CAPITAL = rf"(?:(?:[OD]['’])?[{_UPPER}][^\W\d_]*+(?:['’-](?!s\b|S\b)[^\W\d_]++){{0,4}})"
 PARTICLE = (
@@ -15,7 +15,7 @@ PARTICLE = (
 )
 NAME = rf"(?:(?:{PARTICLE} )?(?:[A-Z]\.|{CAPITAL}))"
 RUN = rf"{NAME}(?:,? (?:Jr|Sr|II|III|IV)\b\.?|,? {NAME}){{0,4}}"
-"""Capitalised words in a row, with what may stand between names: ``Garcia-Lopez, Jean-Luc P.``"""
+"""Capitalised words in a row, with commas and suffixes between them: ``Garcia-Lopez, Jean-Luc P.``"""
 PAIR = rf"{NAME}(?: {NAME}){{0,3}}"
 
 TITLE = re.compile(
@@ -114,7 +114,7 @@ SAYING = re.compile(
     rf"(?:s|es|d|ed|ing)?\b|,?[ \t]+(?:will|would|did|does|can|could)[ \t]+(?:not |also )?(?!be |not "
     rf"|have )[a-z]{{3,}})"
 )
-"""What only people do."""
+"""A subject that does what only people do."""
 DESCRIBED = re.compile(
     rf"(?<!\w)(?P<name>{RUN})(?='s (?:wife|husband|son|daughter|mother|father|brother|sister|family|pcp"
     rf"|doctor)|[ \t]*(?:is|was),? an?[ \t]+\S+[- ]?(?:years?|y|old)"
@@ -132,14 +132,14 @@ OWNING = re.compile(
     r"|doctor|pcp|birthday|insurance|voice|words|message|call|visit|appointment|opinion|input|list"
     r"|patients?)\b)"
 )
-"""Who has what only people have."""
+"""A name in the possessive before what only people have."""
 POSSESSIVE = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?=['’]s\b)")
 BESIDE = re.compile(
     rf"(?<!\w)(?i:by|with|and|&|per|via|page|from|for|cc|thank|thanks|to|re|covering|contact|emergency"
     rf"|notify|through|team|known to"
     rf"|named?)[: \t]+(?P<name>{CAPITAL})(?![\w'’-])(?![ \t]+[A-Z])"
 )
-"""Where a word is capitalised inside a sentence, a name is likelier than the word."""
+"""A capitalised word inside a sentence, which is more likely a name than the word."""
 FEELING = re.compile(
     rf"(?<!\w)(?P<name>{PAIR})(?=[ \t]+(?:(?:is|was|has been|seems|appears|remains|became|feels"
     rf"|looks)[ \t]+(?:\w+ly[ \t]+|very[ \t]+"
@@ -160,7 +160,7 @@ FEELING = re.compile(
     r"|[ \t]*+(?:[,:][ \t]++|(?<=[ \t]))(?:(?i:cell|phone|tel|pager|home|work|beeper|x|ext)\b"
     r"|\(?\d{3}\)?[- .]?\d{3}|\+\d|001-))"
 )
-"""Who feels, is there, is somebody's relative or has a telephone."""
+"""A subject that feels something, is present, is somebody's relative or has a telephone."""
 TOLD = re.compile(
     r"(?<!\w)"
     + caseless(
@@ -176,7 +176,7 @@ TOLD = re.compile(
     + r"[: \t]+"
     rf"(?P<name>{PAIR})"
 )
-"""What only people are told."""
+"""A name after verbs whose object is a person, such as ``told`` and ``called``."""
 CLOSING = re.compile(
     rf"(?:^|\n)[ \t]*(?i:(?:many |with )?(?:thanks?(?: you)?|sincerely|(?:kind |best |warm )?regards|best"
     rf"|cordially"
@@ -193,7 +193,7 @@ APPOSED = re.compile(
     + rf"(?:['’]s name is|,? (?:named|called)|,|:| \()[ \t]*(?P<name>(?=[a-z]){WORD}(?:[ \t](?=[a-z]){WORD})?)"
     r"(?=[ \t]*(?:[,;)\n]|\.(?:\s|$)|$))"
 )
-"""Who somebody's relative is, set off from the rest: there even a lower-case word can be a name."""
+"""An apposition that names somebody's relative; in it even a lower-case word can be a name."""
 LAST_FIRST = re.compile(
     rf"(?<![\w'’-])(?P<name>{CAPITAL}), (?:[A-Z](?:\. ?[A-Z])?)(?:\.|(?=[ \t]*(?:[;\n]|$)))"
 )
@@ -204,8 +204,9 @@ ANOTHER_SCRIPT = re.compile(
     r"|(?=[^\W\d_])[\u0590-\u1dff\u3005\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
     r"\U00020000-\U0003ffff]+"  # from Hebrew to Chinese: without capitals
 )
-"""In a note in the Latin script a capitalised word of another, or any word where there are no capitals, is a name for
-the most part. ``μg``, ``β`` and ``ΔP`` are not."""
+"""A capitalised word of another script, or any word of a script without capitals.
+
+In a note in the Latin script these are mostly names. ``μg``, ``β`` and ``ΔP`` do not match."""
 INITIALS = re.compile(rf"(?<![\w.])(?P<first>[A-Z]\.[ -]?){{1,2}}(?P<name>{CAPITAL})")
 INTRODUCTIONS = (
     (TITLE, True, False),
@@ -217,7 +218,7 @@ INTRODUCTIONS = (
     (CLOSING, False, False),
     (TOLD, False, False),
 )
-"""Pattern, whether it leaves no doubt, and whether it stands after the name."""
+"""Introductions of a person: the pattern, whether it is certain, and whether it stands after the name."""
 EPONYM_NEXT = re.compile(
     r"(?:['’]s|s['’])?[ \t-]++(?:[a-z]++[ \t]++)?(?i:disease|syndrome|sign|tests?|catheter|man(?:eu|oeu)ver"
     r"|position|palsy|fracture|contracture|lymphoma|thyroiditis|"
@@ -250,13 +251,13 @@ THING_AFTER = re.compile(
     r"|started|stopped|used|placed|applied|sent|continued|discontinued)|daily|at bedtime|as needed"
     r"|p\.?r\.?n)\b)"
 )
-"""Around what is given, taken, placed or used."""
+"""Words after something that is given, taken, placed or used, which is no person."""
 ACTS_AFTER = re.compile(
     r"[ \t]++(?!(?:of|with|without|within|in|on|at|for|from|noted|seen|present|negative|positive|show(?:s"
     r"|ed)|are|were|daily|intact"
     r"|normal|reveal(?:s|ed)|demonstrate[sd]|given|used|placed|obtained|performed|sent|held|applied)\b)[a-z]"
 )
-"""After the subject of a sentence, but for what findings and procedures are followed by."""
+"""Verbs after the subject of a sentence, except those that follow findings and procedures."""
 END_OF_SENTENCE = re.compile(r"(?:^|[.!?:;\n]|\n[ \t]*(?:[-*•#]|\d+[.)]))[\s\"'(]*$")
 
 PARTICLES = listed_words("particles")

@@ -1,7 +1,7 @@
-"""Identifiers that have a shape: dates, ages over 89, telephone and record numbers, addresses, e-mail and URLs.
+"""PHI patterns: dates, ages over 89, telephone and record numbers, addresses, e-mail and URLs.
 
 The classes are those of the HIPAA Safe Harbor rule (45 CFR 164.514(b)(2)). A year alone, a time of day and a weekday
-may stay. Names have no shape; they are in ``people``.
+may stay. No pattern describes names; they are in ``name_detection``.
 """
 
 import re
@@ -14,13 +14,13 @@ from data_pipeline.notes.deidentification.dates import AMOUNT, YEAR
 from data_pipeline.notes.deidentification.name_lexicon import listed_words
 from data_pipeline.notes.deidentification.regex import caseless
 
-Kind = Literal["name", "date", "age", "phone", "record", "address", "email", "url"]
+PhiKind = Literal["name", "date", "age", "phone", "record", "address", "email", "url"]
 
 
-class Found(NamedTuple):
-    """``text[start:end]`` tells who somebody is."""
+class PhiSpan(NamedTuple):
+    """An identifier in a text, at ``text[start:end]``."""
 
-    kind: Kind
+    kind: PhiKind
     start: int
     end: int
 
@@ -30,7 +30,7 @@ _OVER_89 = (
     r"|(?i:(?:one|a) hundred(?: and (?:one|two|three|four|five|six|seven|eight|nine|ten))?))"
 )
 SAID_AGE = rf"(?P<said>{_OVER_89})(?=[ \t]*(?:$|\n|[.;!?)](?!\d)|,[ \t]|(?:and|but|who)[ \t][a-z]))"
-"""After ``is`` a number that ends what is said is an age; before an amount or a fraction it is not."""
+"""A number that ends a statement after ``is`` is an age; before an amount or a fraction it is not."""
 _AGE = re.compile(
     rf"(?<![\d.,/-])(?P<age>{_OVER_89}\+?)"
     r"(?=[\s-]*(?:(?i:y/?\.?o\b|y\.\s?o\.|yrs?\b|years?[ -](?:old|of age)|years?,? (?:male|female|man"
@@ -80,7 +80,7 @@ _BARE = re.compile(
     r"unit|records?|chart|case|encounter|visit|fin|har|policy|licen[sc]e|plate|certificate|implant|serial",
     re.IGNORECASE,
 )
-"""Words before any number, unless it is said to be one that they are called by."""
+"""Words that stand before numbers of any kind, which count only where a mark such as ``no.`` follows."""
 _NUMBERED = re.compile(r"no\b|num|id\b|#", re.IGNORECASE)
 _IS_YEAR, _IS_AMOUNT = re.compile(YEAR), re.compile(AMOUNT)
 _RECORD = re.compile(
@@ -154,70 +154,70 @@ _LIVES = re.compile(
 )
 
 
-def shaped(text: str) -> list[Found]:
-    """Every identifier that has a shape, in order, none overlapping another."""
-    taken: list[Found] = []
-    for finds in (
-        _whole(_EMAIL, "email", text),
-        _whole(_URL, "url", text),
-        _whole(_ADDRESS, "address", text),
+def find_patterns(text: str) -> list[PhiSpan]:
+    """The identifiers that a pattern describes, in order and without overlaps; earlier patterns win."""
+    spans: list[PhiSpan] = []
+    for found in (
+        _matches(_EMAIL, "email", text),
+        _matches(_URL, "url", text),
+        _matches(_ADDRESS, "address", text),
         _labelled_records(text),
-        _whole(_PHONE, "phone", text),
-        _whole(_LIVES, "address", text),
-        _all("date", dates.in_full(text)),
-        _all("date", dates.without_year(text)),
-        _all("date", dates.expected(text)),
-        _whole(_RECORD, "record", text),
-        _whole(_AGE, "age", text),
+        _matches(_PHONE, "phone", text),
+        _matches(_LIVES, "address", text),
+        _spans("date", dates.in_full(text)),
+        _spans("date", dates.without_year(text)),
+        _spans("date", dates.expected(text)),
+        _matches(_RECORD, "record", text),
+        _matches(_AGE, "age", text),
     ):
-        taken = without_overlaps(taken, finds)
-    return taken
+        spans = add_non_overlapping(spans, found)
+    return spans
 
 
-def substituted(text: str, found: Iterable[Found], by: Callable[[Found], str]) -> str:
-    """The text with something else in place of each of ``found``, which are in order and do not overlap."""
+def replace_spans(text: str, spans: Iterable[PhiSpan], replacement: Callable[[PhiSpan], str]) -> str:
+    """The text with ``replacement`` of each span in its place; the spans are in order and do not overlap."""
     pieces, end = [], 0
-    for span in found:
-        pieces += [text[end : span.start], by(span)]
+    for span in spans:
+        pieces += [text[end : span.start], replacement(span)]
         end = span.end
     return "".join([*pieces, text[end:]])
 
 
-def without_overlaps(kept: list[Found], more: Iterable[Found]) -> list[Found]:
-    """``kept`` with those of ``more`` that touch none of it. Both are in order, and so is what is returned."""
-    starts = [found.start for found in kept]
+def add_non_overlapping(kept: list[PhiSpan], more: Iterable[PhiSpan]) -> list[PhiSpan]:
+    """``kept`` and those of ``more`` that overlap none of it, in order. ``kept`` is in order."""
+    starts = [span.start for span in kept]
 
-    def free(found: Found) -> bool:
-        i = bisect_left(starts, found.end)
-        return i == 0 or kept[i - 1].end <= found.start
+    def is_free(span: PhiSpan) -> bool:
+        i = bisect_left(starts, span.end)
+        return i == 0 or kept[i - 1].end <= span.start
 
-    return sorted([*kept, *filter(free, more)], key=lambda found: found.start)
-
-
-def _all(kind: Kind, spans: Iterable[tuple[int, int]]) -> Iterator[Found]:
-    return (Found(kind, start, end) for start, end in spans)
+    return sorted([*kept, *filter(is_free, more)], key=lambda span: span.start)
 
 
-def _whole(pattern: re.Pattern[str], kind: Kind, text: str) -> Iterator[Found]:
-    """Matches; where a group took part, it is the identifier and the rest its label."""
+def _spans(kind: PhiKind, spans: Iterable[tuple[int, int]]) -> Iterator[PhiSpan]:
+    return (PhiSpan(kind, start, end) for start, end in spans)
+
+
+def _matches(pattern: re.Pattern[str], kind: PhiKind, text: str) -> Iterator[PhiSpan]:
+    """The matches of a pattern; where a group of ``_INNER`` matched, it is the identifier and the rest its label."""
     for match in pattern.finditer(text):
         group = match.lastgroup if match.lastgroup in _INNER else None
         start, end = match.span(group) if group else match.span()
-        yield Found(kind, start, end)
+        yield PhiSpan(kind, start, end)
 
 
 _INNER = frozenset({"labelled", "pager", "age", "after", "apposed", "decade", "said", "zip", "town"})
 
 
-def _labelled_records(text: str) -> Iterator[Found]:
-    """Before telephone numbers and dates are looked for: what a label calls a record number is one."""
+def _labelled_records(text: str) -> Iterator[PhiSpan]:
+    """Record numbers after a label; they are searched before telephone numbers and dates, because the label decides."""
     for match in _LABELLED.finditer(text):
-        if _numbers(match) and not dates.begins(text, match.start("number")):
-            yield Found("record", *match.span("number"))
+        if _is_identifier(match) and not dates.begins(text, match.start("number")):
+            yield PhiSpan("record", *match.span("number"))
 
 
-def _numbers(label: re.Match[str]) -> bool:
-    """Whether the number is one that somebody or something is known by: no year, amount or count."""
+def _is_identifier(label: re.Match[str]) -> bool:
+    """Whether the number identifies somebody or something, and is not a year, an amount or a count."""
     number, bare = label["number"], _BARE.fullmatch(label["label"])
     digits = [sum(map(str.isdigit, group)) for group in number.split()]
     if sum(digits) < 5 and _IS_AMOUNT.match(label.string, label.end()):

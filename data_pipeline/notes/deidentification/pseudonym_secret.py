@@ -1,6 +1,7 @@
-"""The secret that surrogates follow from: made once per home, never in the lake, a manifest or a log.
+"""The pseudonym secret: an HMAC key that surrogates are derived from, made once per home.
 
-Callers resolve it to a fingerprint, which goes into a stage's parameters; the stage finds the secret again by it.
+It never appears in the lake, in a record of a call or in a log. Callers pass its fingerprint as a stage's parameter,
+and the stage finds the secret by the fingerprint.
 """
 
 import hashlib
@@ -15,40 +16,43 @@ from mediscale.core.settings import Settings
 
 FILE = "surrogates.key"
 PUBLISHED = "published"
-"""Fingerprint of the secret of made-up patients, who need none: equal extracts give equal notes in every home."""
+"""The fingerprint of the published secret of synthetic patients: equal extracts give equal notes in every home."""
 _PUBLISHED_SECRET = b"nobody: these patients were made up"
+"""It must never change: the surrogates in all notes of synthetic patients are derived from it."""
 
 
-def resolve(settings: Settings) -> str:
+def home_fingerprint(settings: Settings) -> str:
     """The fingerprint of the home's secret, which is made on first use.
 
     Raises:
-        StorageError: the home's file holds no secret.
+        StorageError: the file of the home holds no valid secret.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     file = settings.home / FILE
     if not file.exists():
         _make(file)
-    return _fingerprint(_held(file))
+    return _fingerprint(_read(file))
 
 
 def _make(file: Path) -> None:
-    """A new secret under its name, whole or not at all; where two make one at once, the first stays."""
-    descriptor, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{FILE}.")  # readable by its owner only
+    """Makes a new secret atomically; where two processes make one at the same time, the first one stays."""
+    descriptor, temporary = tempfile.mkstemp(
+        dir=file.parent, prefix=f".{FILE}."
+    )  # readable by its owner only
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(os.urandom(32).hex().encode())
             stream.flush()
             os.fsync(descriptor)
         with suppress(FileExistsError):
-            os.link(draft, file)
+            os.link(temporary, file)
     finally:
-        Path(draft).unlink()
+        Path(temporary).unlink()
     _sync(file.parent)
 
 
 def _sync(folder: Path) -> None:
-    """The name outlives a power cut as well: notes written under a secret that was lost could not be added to."""
+    """Flushes the folder's entries to disk: notes under a secret that a power cut lost could not be added to."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -56,33 +60,33 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def secret(settings: Settings, fingerprint: str) -> bytes:
-    """The secret of a fingerprint.
+def load(settings: Settings, fingerprint: str) -> bytes:
+    """The secret with a fingerprint.
 
     Raises:
-        StorageError: the home does not hold it, or its file holds no secret.
+        StorageError: the home does not hold the secret, or its file holds no valid secret.
     """
     if fingerprint == PUBLISHED:
         return _PUBLISHED_SECRET
     with suppress(FileNotFoundError):
-        held = _held(settings.home / FILE)
-        if _fingerprint(held) == fingerprint:
-            return held
+        secret = _read(settings.home / FILE)
+        if _fingerprint(secret) == fingerprint:
+            return secret
     raise StorageError(
         f"The secret {fingerprint} that this dataset's surrogates follow from is not in {FILE} of the home folder; "
         "restore the file from a backup, or de-identify the notes anew."
     )
 
 
-def _held(file: Path) -> bytes:
-    held = file.read_bytes()
-    if not re.fullmatch(rb"[0-9a-f]{64}", held):
+def _read(file: Path) -> bytes:
+    secret = file.read_bytes()
+    if not re.fullmatch(rb"[0-9a-f]{64}", secret):
         raise StorageError(
-            f"{FILE} of the home folder holds {len(held)} bytes that are not the 64 hex digits of a secret; restore "
+            f"{FILE} of the home folder holds {len(secret)} bytes that are not the 64 hex digits of a secret; restore "
             "the file from a backup, or delete it to make a new secret and de-identify the notes anew."
         )
-    return held
+    return secret
 
 
-def _fingerprint(key: bytes) -> str:
-    return hashlib.sha256(b"surrogates" + key).hexdigest()[:12]
+def _fingerprint(secret: bytes) -> str:
+    return hashlib.sha256(b"surrogates" + secret).hexdigest()[:12]

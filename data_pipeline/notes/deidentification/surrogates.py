@@ -1,7 +1,8 @@
-"""What stands in a note instead of an identifier: made up, of the same shape, and the same for the same patient.
+"""Surrogates: realistic replacements for identifiers, of the same shape, and consistent for each patient.
 
-Everything follows from a secret and the patient's number: without the secret neither a name nor a date leads back, and
-equal inputs give equal notes. Dates of a patient move together by whole weeks, so that intervals and weekdays stay.
+Every surrogate is derived by HMAC from a secret and the patient's number: without the secret no name or date can be
+traced back, and equal inputs give equal notes. All dates of a patient shift by the same number of whole weeks, so that
+intervals and weekdays stay.
 """
 
 import hashlib
@@ -13,27 +14,31 @@ from functools import cache
 from itertools import cycle
 
 from data_pipeline.notes.deidentification import name_lexicon
-from data_pipeline.notes.deidentification.phi_patterns import Kind, shaped, substituted
+from data_pipeline.notes.deidentification.phi_patterns import PhiKind, find_patterns, replace_spans
 
 OVER_89 = "90+"
-"""Instead of an age above 89: HIPAA's one class for all of them."""
+"""The one class of all ages above 89, as HIPAA demands."""
 
 _WEEKS = range(4, 261)
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
            "november", "december")  # fmt: skip
 
 
-def with_one_class_over_89(text: str) -> str:
-    """A note that nobody stores, with the ages in it as they stand in all notes that a model learnt from.
+def generalize_ages_over_89(text: str) -> str:
+    """The text with ``OVER_89`` in place of every age above 89, as in all notes that models are trained on.
 
-    >>> with_one_class_over_89("A 93 year old man, 67 kg.")
+    It prepares a note of a request, which is not stored and keeps its other identifiers.
+
+    >>> generalize_ages_over_89("A 93 year old man, 67 kg.")
     'A 90+ year old man, 67 kg.'
     """
-    return substituted(text, (found for found in shaped(text) if found.kind == "age"), lambda _: OVER_89)
+    return replace_spans(
+        text, (span for span in find_patterns(text) if span.kind == "age"), lambda _: OVER_89
+    )
 
 
 class Surrogates:
-    """One patient's."""
+    """The surrogates of one patient, derived from the secret and the patient's number."""
 
     def __init__(self, secret: bytes, subject_id: int) -> None:
         self._secret = secret
@@ -41,55 +46,57 @@ class Surrogates:
         weeks = self._number("shift", "", len(_WEEKS) * 2)
         self._shift = timedelta(weeks=_WEEKS[weeks // 2] * (1 if weeks % 2 else -1))
 
-    def text(self, kind: Kind, original: str, written: datetime) -> str:
-        """What stands instead of ``original`` in a note of that moment."""
-        replace: dict[Kind, Callable[[str], str]] = {
+    def text(self, kind: PhiKind, original: str, written: datetime) -> str:
+        """The surrogate of ``original``, an identifier in a note that was written then."""
+        replace: dict[PhiKind, Callable[[str], str]] = {
             "name": self._name,
             "date": lambda day: self._date(day, written.date()),
             "age": lambda _: OVER_89,
             "phone": lambda number: self._digits("phone", number),
             "record": lambda number: self._digits("record", number),
             "address": self._address,
-            "email": lambda _: f"{self._pick('email', original, _words()[0]).lower()}@mailbox.invalid",
+            "email": lambda _: (
+                f"{self._pick('email', original, _surrogate_names()[0]).lower()}@mailbox.invalid"
+            ),
             "url": lambda _: f"https://site{self._number('url', original, 10_000)}.invalid",
         }
         return replace[kind](original)
 
     def _number(self, kind: str, original: str, below: int) -> int:
-        told = f"{self._subject}|{kind}|{original.lower()}".encode()
-        return int.from_bytes(hmac.digest(self._secret, told, hashlib.sha256)[:8]) % below
+        message = f"{self._subject}|{kind}|{original.lower()}".encode()
+        return int.from_bytes(hmac.digest(self._secret, message, hashlib.sha256)[:8]) % below
 
     def _pick(self, kind: str, original: str, choices: tuple[str, ...]) -> str:
         return choices[self._number(kind, original, len(choices))]
 
     def _name(self, original: str) -> str:
-        """A given name for a given name, a surname for a surname, and an initial for an initial."""
+        """A given name replaces a given name, a surname a surname, and an initial an initial."""
         token = name_lexicon.plain(original)
         if len(token) == 1:
             return chr(ord("A") + self._number("initial", token, 26))
-        given, family = _words()
-        chosen = given if token in name_lexicon.load().given else family
-        new = self._pick("name", token, chosen)
+        given, family = _surrogate_names()
+        names = given if token in name_lexicon.load().given else family
+        new = self._pick("name", token, names)
         if name_lexicon.plain(new) == token:
-            new = chosen[(chosen.index(new) + 1) % len(chosen)]
+            new = names[(names.index(new) + 1) % len(names)]
         return new.upper() if original.isupper() else new.lower() if original.islower() else new
 
     def _digits(self, kind: str, original: str) -> str:
-        """Other digits and letters in the same shape; the same number written otherwise gives the same."""
+        """Other digits and letters in the same shape; the punctuation of a number does not change its surrogate."""
         key = re.sub(r"\W", "", original)
-        told = f"{self._subject}|{kind}|{key}".encode()
-        stream = cycle(hmac.digest(self._secret, told, hashlib.sha512))
+        message = f"{self._subject}|{kind}|{key}".encode()
+        stream = cycle(hmac.digest(self._secret, message, hashlib.sha512))
 
-        def other(letter: str) -> str:
+        def replace(letter: str) -> str:
             if letter.isdigit():
                 return str(next(stream) % 10)
             return chr(ord("A") + next(stream) % 26) if letter.isalpha() else letter
 
-        return "".join(map(other, original))
+        return "".join(map(replace, original))
 
     def _address(self, original: str) -> str:
-        """A street for a street and a town for a town; the state goes too, being of no use without."""
-        family = _words()[1]
+        """A street replaces a street and a town a town; the state is left out, as it means nothing without the town."""
+        family = _surrogate_names()[1]
         town = f"{self._pick('town', original, family)}ville"
         if not original[:1].isdigit():
             return town if not original.isdigit() else f"{self._number('zip', original, 100_000):05d}"
@@ -100,18 +107,18 @@ class Surrogates:
             match = pattern.fullmatch(original)
             day = day_of(match, written) if match else None
             if match and day:
-                return _written(match, self._moved(day))
-        return str(self._moved(written))
+                return _format_like(match, self._shifted(day))
+        return str(self._shifted(written))
 
-    def _moved(self, day: date) -> date:
+    def _shifted(self, day: date) -> date:
         try:
             return day + self._shift
         except OverflowError:
-            return day - self._shift  # as far, where the calendar ends
+            return day - self._shift  # the other way, because the calendar ends there
 
 
-def _written(match: re.Match[str], day: date) -> str:
-    """The day with the parts that the original has, each as wide and as spelt as it was there."""
+def _format_like(match: re.Match[str], day: date) -> str:
+    """The day in the format of the original: with the same parts, in the same width and spelling."""
     parts = {name: span for name in match.re.groupindex if (span := match.span(name)) != (-1, -1)}
     text, shift = match.string, 0
     numbers = [match[name] for name in parts if name in ("month", "day")]
@@ -144,12 +151,12 @@ def _day(year: int, month: int, day: int) -> date | None:
 
 
 def _year(match: re.Match[str], month: int, day: int, written: date) -> int:
-    """The year as told; without one, that which brings the day nearest to when the note was written."""
-    told = match.groupdict().get("year")
-    if told and len(told) == 4:
-        return int(told)
-    if told:
-        century = written.year // 100 * 100 + int(told)
+    """The year of the date; where it has none, the year that brings the day nearest to when the note was written."""
+    digits = match.groupdict().get("year")
+    if digits and len(digits) == 4:
+        return int(digits)
+    if digits:
+        century = written.year // 100 * 100 + int(digits)
         return century if century <= written.year + 20 else century - 100
     near = [d for year in (written.year - 1, written.year, written.year + 1) if (d := _day(year, month, day))]
     return min(near, key=lambda d: abs((d - written).days)).year if near else written.year
@@ -182,12 +189,12 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], date], date | No
 
 
 @cache
-def _words() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Given names and surnames to choose from: those that are nothing else."""
+def _surrogate_names() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The given names and surnames to choose surrogates from: names that are no other word."""
     lexicon = name_lexicon.load()
 
-    def plain_ones(part: str) -> tuple[str, ...]:
+    def unambiguous(part: str) -> tuple[str, ...]:
         listed = name_lexicon.listed("en_US", part)  # type: ignore[arg-type]
         return tuple(name for name in listed if name.isalpha() and lexicon.kind(name) == "name")
 
-    return plain_ones("first"), plain_ones("last")
+    return unambiguous("first"), unambiguous("last")

@@ -71,7 +71,7 @@ def params(
             **patients_and_visit(settings, "mimic-iv"),
             table: bronze(settings, table, COLUMNS, notes),
         },
-        surrogate_key=pseudonym_secret.PUBLISHED,
+        pseudonym_secret=pseudonym_secret.PUBLISHED,
         max_quarantine_share=share,
         misdated_after=datetime(2160, 1, 1),
     )
@@ -195,7 +195,7 @@ def test_a_mimic_iii_note_is_known_when_it_was_stored_or_its_report_assumed_and_
             **patients_and_visit(settings, "mimic-iii"),
             "noteevents": bronze(settings, "noteevents", columns, rows),
         },
-        surrogate_key=pseudonym_secret.PUBLISHED,
+        pseudonym_secret=pseudonym_secret.PUBLISHED,
         max_quarantine_share=1.0,
     )
     assert known(settings, asked) == [
@@ -255,11 +255,11 @@ def test_an_extract_without_notes_leaves_nothing(settings: Settings) -> None:
 
 
 def test_the_secret_is_made_once_and_missed_when_it_is_gone(settings: Settings) -> None:
-    fingerprint = pseudonym_secret.resolve(settings)
-    assert pseudonym_secret.resolve(settings) == fingerprint
+    fingerprint = pseudonym_secret.home_fingerprint(settings)
+    assert pseudonym_secret.home_fingerprint(settings) == fingerprint
     assert (settings.home / pseudonym_secret.FILE).stat().st_mode & 0o077 == 0
     (settings.home / pseudonym_secret.FILE).unlink()
-    asked = params(settings, [note("a", GOOD)]).model_copy(update={"surrogate_key": fingerprint})
+    asked = params(settings, [note("a", GOOD)]).model_copy(update={"pseudonym_secret": fingerprint})
     with pytest.raises(StorageError, match="restore the file"):
         deidentify.run(asked, settings, "key")
 
@@ -269,21 +269,21 @@ def test_a_file_that_holds_no_secret_is_refused(settings: Settings, held: bytes)
     settings.home.mkdir(parents=True)
     (settings.home / pseudonym_secret.FILE).write_bytes(held)
     with pytest.raises(StorageError, match=f"holds {len(held)} bytes that are not the 64 hex digits"):
-        pseudonym_secret.resolve(settings)
+        pseudonym_secret.home_fingerprint(settings)
     with pytest.raises(StorageError, match="restore the file"):
-        pseudonym_secret.secret(settings, "0" * 12)
+        pseudonym_secret.load(settings, "0" * 12)
 
 
 _KILLED_AT_EVERY_STEP = """
 import os, sys
 from pathlib import Path
-from data_pipeline.notes.deidentification import pseudonym_secret as surrogate_key
+from data_pipeline.notes.deidentification import pseudonym_secret
 from mediscale.core.settings import Settings
 
 def child(home, last):
     steps = iter(range(last))
     sys.addaudithook(lambda *_: next(steps, None) is None and os._exit(9))
-    surrogate_key.resolve(Settings(home=home))
+    pseudonym_secret.home_fingerprint(Settings(home=home))
     os._exit(0)
 
 for last in range(10_000):
@@ -306,5 +306,5 @@ def test_a_process_that_dies_while_it_makes_the_secret_leaves_none_or_all_of_it(
 
 def test_those_who_make_the_secret_at_once_agree_on_one(settings: Settings) -> None:
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(pseudonym_secret.resolve, [settings] * 32))) == 1
+        assert len(set(pool.map(pseudonym_secret.home_fingerprint, [settings] * 32))) == 1
     assert [path.name for path in settings.home.iterdir()] == [pseudonym_secret.FILE]

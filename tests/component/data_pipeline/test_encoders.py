@@ -145,8 +145,8 @@ def test_clinical_bert_is_trained_as_its_authors_did_unless_told_otherwise(setti
 
 
 def test_an_encoder_without_a_pinned_revision_is_refused(settings: Settings) -> None:
-    assert encoders.chosen(settings) == encoders.PACKAGED
-    clinical = encoders.chosen(settings.model_copy(update={"encoder": encoders.CLINICAL}))
+    assert encoders.configured(settings) == encoders.PACKAGED
+    clinical = encoders.configured(settings.model_copy(update={"encoder": encoders.CLINICAL}))
     assert clinical.revision == encoders.REVISIONS[encoders.CLINICAL]
     with pytest.raises(UsageError, match="No revision of the encoder 'bert' is pinned"):
-        encoders.chosen(settings.model_copy(update={"encoder": "bert"}))
+        encoders.configured(settings.model_copy(update={"encoder": "bert"}))

@@ -20,7 +20,9 @@ def read(at: int, *versions: tuple[int, int, int]) -> list[int]:
         {"note_id": note, "time": hour(charted), "available_time": hour(known), "tokens": [place]}
         for place, (note, charted, known) in enumerate(versions)
     ]
-    chosen = note_visibility.at(note_visibility.of_rows(rows), ADMITTED, ADMITTED + np.timedelta64(at, "h"))
+    chosen = note_visibility.visible_tokens(
+        note_visibility.from_rows(rows), ADMITTED, ADMITTED + np.timedelta64(at, "h")
+    )
     return [int(tokens[0]) for tokens in chosen]
 
 

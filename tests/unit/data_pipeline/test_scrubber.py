@@ -8,18 +8,18 @@ from string import ascii_lowercase
 
 import pytest
 
-from data_pipeline.notes.deidentification.deidentifier import Scrubber
+from data_pipeline.notes.deidentification.deidentifier import Deidentifier
 
 WRITTEN = datetime(2150, 3, 20, 8)
-SCRUBBER = Scrubber(b"a secret of the tests")
+DEIDENTIFIER = Deidentifier(b"a secret of the tests")
 
 
 def found(text: str) -> list[tuple[str, str]]:
-    return [(span.kind, text[span.start : span.end]) for span in SCRUBBER.find([text])[0]]
+    return [(span.kind, text[span.start : span.end]) for span in DEIDENTIFIER.find([text])[0]]
 
 
 def clean(*texts: str, subject: int = 1) -> list[str]:
-    return [note.text for note in SCRUBBER.scrub(subject, texts, [WRITTEN] * len(texts))]
+    return [note.text for note in DEIDENTIFIER.deidentify(subject, texts, [WRITTEN] * len(texts))]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_date_in_small_letters_or_with_dots_keeps_its_form() -> None:
 @pytest.mark.parametrize("written", [datetime(9999, 12, 31), datetime(1, 1, 1)])
 def test_dates_move_also_where_the_calendar_ends(written: datetime) -> None:
     for subject in range(8):  # some are moved forwards and some back
-        [note] = SCRUBBER.scrub(subject, ["Seen 12/28, since 1/2/2299, again Feb 29."], [written])
+        [note] = DEIDENTIFIER.deidentify(subject, ["Seen 12/28, since 1/2/2299, again Feb 29."], [written])
         assert not {"12/28", "1/2/2299"} & set(note.text.replace(",", "").split())
 
 
@@ -149,7 +149,7 @@ def test_patients_differ_and_repeats_do_not() -> None:
     text = "Mr. Wexcombe, MRN 7654321, 2150-03-02"
     assert clean(text) == clean(text)
     assert clean(text) != clean(text, subject=2)
-    assert clean(text) != [note.text for note in Scrubber(b"another").scrub(1, [text], [WRITTEN])]
+    assert clean(text) != [note.text for note in Deidentifier(b"another").deidentify(1, [text], [WRITTEN])]
 
 
 def test_a_megabyte_takes_time_in_proportion() -> None:
@@ -172,7 +172,7 @@ PIECES = (
 
 def taken(text: str) -> float:
     started = time.process_time()
-    SCRUBBER.find([text])
+    DEIDENTIFIER.find([text])
     return time.process_time() - started
 
 
