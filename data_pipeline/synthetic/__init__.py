@@ -1,12 +1,11 @@
-"""Makes a synthetic hospital's records in the shape of a MIMIC-IV 3.1 extract, and the truth about them beside it.
+"""Synthetic data generator: a hospital's records in the layout of a MIMIC-IV 3.1 extract, and the true risks.
 
-``patients`` holds the causal model; the other modules turn it into tables: where patients
-were and what was billed (``hospital``), what they were given (``treatments``), what was measured (``laboratory``,
-``charts``), what was written (``notes``), and what is wrong with it all (``dirt``). It is read through
-``sources/mimic_iv.yaml`` like the real thing, with two documented extensions: a ``note/admission`` table, and ward
-vital signs in ``icu/chartevents`` with an empty stay_id.
+``patients`` holds the causal model. The other modules turn it into tables: transfers and billing (``hospital``), orders
+and treatments (``treatments``), measurements (``laboratory``, ``vital_signs``), notes (``clinical_notes``), and defects
+of data quality (``dirt``). The extract is read through ``sources/mimic_iv.yaml`` like a real one, with two documented
+extensions: a table ``note/admission``, and ward vital signs in ``icu/chartevents`` with an empty stay_id.
 
-The same parameters give the same bytes. Nothing but ``evaluate`` may read the truth.
+The same parameters give the same bytes. Only ``evaluate`` may read the true risks.
 """
 
 import gzip
@@ -32,12 +31,12 @@ from mediscale.core.stage import SPARK, Stage
 if TYPE_CHECKING:
     import polars as pl
 
-    from data_pipeline.synthetic.clinical_notes import Note
+    from data_pipeline.synthetic.clinical_notes import SyntheticNote
     from data_pipeline.synthetic.patients import Subjects, Visits
 
 SUBJECTS = {"tiny": 250, "small": 6_000, "large": 40_000}
 BLOCK = 3_000
-"""Patients made at a time: memory stays that of the small size."""
+"""Patients that are generated at a time, so that the large size needs no more memory than the small one."""
 FINISHED = "EXTRACT.json"
 
 
@@ -47,13 +46,13 @@ class Params(Frozen):
     seed: int = Field(20260101, ge=0)
     dataset: RuntimeInput[str] = Field("synthetic", pattern=DATASET_PATTERN)
     patients: int | None = Field(None, ge=1)
-    """Instead of the size's number."""
+    """The number of patients, where it is not that of ``size``."""
     days: int | None = Field(None, ge=30)
-    """Within which they come for the first time, from 2022-01-01 on; None: in three and a half years."""
+    """The days from 2022-01-01 in which patients come for the first time; None: three and a half years."""
     notes: bool = True
-    """Whether anybody writes them; without them the extract has no files of them."""
+    """Whether the extract has clinical notes; without them it lacks their files."""
     reads_high_from: NaiveDatetime | None = None
-    """From when on an analyser of the laboratory reads high (``analyser``); None: never."""
+    """The time from which a laboratory analyser reads high (module ``analyser``); None: never."""
 
 
 class Result(Frozen):
@@ -63,8 +62,10 @@ class Result(Frozen):
     """Folder of the extract, relative to the home folder."""
     extract_digest: Digest
     oracle: str
-    """File of the true probabilities, relative to the home folder: subject_id, hadm_id (of the first admission of a
-    merged stay), task, prediction_time, probability."""
+    """The file of true probabilities, relative to the home folder.
+
+    Its columns are subject_id, hadm_id (of the first admission of a merged stay), task, prediction_time,
+    probability."""
     visits: int
     patients: int
     pseudonym_secret: str = secrets.PUBLISHED
@@ -72,7 +73,7 @@ class Result(Frozen):
 
 
 class _Finished(Frozen):
-    """Written last into a finished extract: whose work it is, and what its files and the truth must be."""
+    """The completion record, written last into an extract: its call's key, the digests of its files, and the result."""
 
     key: str
     files: dict[str, str]
@@ -81,18 +82,18 @@ class _Finished(Frozen):
 
 @dataclass(frozen=True)
 class Block:
-    """Some patients' share of every table (by its path without extension), of the truth, and their notes' spans."""
+    """One block of patients: their rows of every table (by its path without extension), true risks, and notes."""
 
     tables: "dict[str, pl.DataFrame]"
     truth: "pl.DataFrame"
-    notes: "list[Note]"
+    notes: "list[SyntheticNote]"
     visits: int
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
-    """Writes the extract to ``<home>/extracts``, unless this very call has done so before.
+    """Writes the extract to ``<home>/extracts``, unless a call with this key did so before.
 
-    A killed run leaves a folder without its last file, which is thrown away; a finished one appears all at once.
+    The extract appears atomically. What a killed run leaves lacks the completion record and is deleted.
     """
     name = f"{params.dataset}-{params.size}-{params.seed}"
     folder = settings.home / "extracts" / name
@@ -125,11 +126,11 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
 
 def _finished(folder: Path, truth: Path, key: str) -> _Finished | None:
-    """What a finished call left, if its files are still those that it wrote."""
+    """The completion record of a call with this key, or None where there is none or its files have changed."""
     with suppress(FileNotFoundError, ValidationError):
-        left = _Finished.model_validate_json((folder / FINISHED).read_bytes())
-        if left.key == key and left.files == _digests(folder, truth):
-            return left
+        record = _Finished.model_validate_json((folder / FINISHED).read_bytes())
+        if record.key == key and record.files == _digests(folder, truth):
+            return record
     return None
 
 
@@ -148,36 +149,36 @@ def _extract_digest(folder: Path) -> str:
     return digest_of(str(folder), "mimic-iv")
 
 
-def _publish(made: Path, made_truth: Path, folder: Path, truth: Path, key: str, result: Result) -> None:
-    """Puts the finished extract in its place. An older one under the same name, made by other code, goes first."""
-    record = _Finished(key=key, files=_digests(made, made_truth), result=result)
-    (made / FINISHED).write_text(record.model_dump_json(indent=1))
+def _publish(written: Path, written_truth: Path, folder: Path, truth: Path, key: str, result: Result) -> None:
+    """Moves the complete extract to its place; an older one of the same name is deleted first."""
+    record = _Finished(key=key, files=_digests(written, written_truth), result=result)
+    (written / FINISHED).write_text(record.model_dump_json(indent=1))
     shutil.rmtree(folder, ignore_errors=True)
-    made_truth.replace(truth)
-    made.replace(folder)
+    written_truth.replace(truth)
+    written.replace(folder)
 
 
 def _write(params: Params, folder: Path, truth: Path) -> tuple[int, int]:
-    """Appends block after block to the files; returns how many patients and visits they hold."""
+    """Appends block after block to the files, and returns the numbers of patients and visits."""
     counts = (0, 0)
     subjects = params.patients or SUBJECTS[params.size]
     with ExitStack() as stack:
         streams: dict[str, IO[bytes]] = {}
         for block in generate(subjects, params.seed, params.days):
-            tables = {**_kept(params, block.tables), "truth": block.truth}
-            fresh = tables.keys() - streams.keys()
-            for name in sorted(fresh):
+            tables = {**_recorded(params, block.tables), "truth": block.truth}
+            new_tables = tables.keys() - streams.keys()
+            for name in sorted(new_tables):
                 path = truth if name == "truth" else folder / f"{name}.csv.gz"
                 streams[name] = stack.enter_context(_gzip(path, stack))
-            append = partial(_append, streams, fresh)
+            append = partial(_append, streams, new_tables)
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(append, tables, tables.values()))
             counts = (counts[0] + len(block.tables["hosp/patients"]), counts[1] + block.visits)
     return counts
 
 
-def _kept(params: Params, tables: "dict[str, pl.DataFrame]") -> "dict[str, pl.DataFrame]":
-    """The tables that this hospital keeps, as its laboratory's analyser reads."""
+def _recorded(params: Params, tables: "dict[str, pl.DataFrame]") -> "dict[str, pl.DataFrame]":
+    """The tables as the hospital records them: without notes, or with an analyser that reads high, where asked for."""
     if not params.notes:
         tables = {name: table for name, table in tables.items() if not name.startswith("note/")}
     if params.reads_high_from is None:
@@ -188,42 +189,45 @@ def _kept(params: Params, tables: "dict[str, pl.DataFrame]") -> "dict[str, pl.Da
 
 
 def _gzip(path: Path, stack: ExitStack) -> IO[bytes]:
-    """A gzip stream without name and time in its header, so that equal contents are equal bytes."""
+    """A gzip stream without a name or time in its header, so that equal contents give equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = stack.enter_context(path.open("wb"))
     return cast("IO[bytes]", gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0))
 
 
-def _append(streams: dict[str, IO[bytes]], fresh: set[str], name: str, table: "pl.DataFrame") -> None:
-    text = table.write_csv(include_header=name in fresh, datetime_format="%Y-%m-%d %H:%M:%S")
+def _append(streams: dict[str, IO[bytes]], new_tables: set[str], name: str, table: "pl.DataFrame") -> None:
+    text = table.write_csv(include_header=name in new_tables, datetime_format="%Y-%m-%d %H:%M:%S")
     streams[name].write(text.encode())
 
 
 def generate(subjects: int, seed: int, days: int | None = None) -> Iterator[Block]:
-    """All tables of a synthetic hospital, in blocks of patients; neither files nor clock."""
+    """All tables of a synthetic hospital in blocks of patients, as a pure function of the arguments.
+
+    ``subjects`` is their number, and ``days`` the days in which they come for the first time (None: ``patients.DAYS``).
+    """
     from data_pipeline.synthetic.frames import stream
     from data_pipeline.synthetic.patients import DAYS, draw_subjects, simulate
 
     days = days or DAYS
     for block, first in enumerate(range(0, subjects, BLOCK)):
         size = min(BLOCK, subjects - first)
-        people = draw_subjects(stream(seed, block, "subjects"), size, 10_000_000 + 3 * first, days)
-        yield _block(seed, block, people, simulate(stream(seed, block, "visits"), people, days))
+        drawn = draw_subjects(stream(seed, block, "subjects"), size, 10_000_000 + 3 * first, days)
+        yield _block(seed, block, drawn, simulate(stream(seed, block, "visits"), drawn, days))
 
 
-def _block(seed: int, block: int, people: "Subjects", visits: "Visits") -> Block:
+def _block(seed: int, block: int, subjects: "Subjects", visits: "Visits") -> Block:
     from data_pipeline.synthetic import clinical_notes as notes
     from data_pipeline.synthetic import hospital, laboratory, treatments, vital_signs
     from data_pipeline.synthetic.frames import stream
     from data_pipeline.synthetic.patients import truth
 
     random = partial(stream, seed, block)
-    encounters = hospital.draw_encounters(random("encounters"), people, visits, block)
+    encounters = hospital.draw_encounters(random("encounters"), subjects, visits, block)
     clinics = laboratory.draw_clinics(random("clinics"), visits, encounters)
-    hospitalised = (people, visits, encounters)
+    hospitalised = (subjects, visits, encounters)
     written = notes.generate_notes(seed, block, *hospitalised)
     tables = {
-        "hosp/patients": hospital.patients(people, visits),
+        "hosp/patients": hospital.patients(subjects, visits),
         "hosp/admissions": hospital.admissions(random("admissions"), *hospitalised),
         "hosp/transfers": hospital.transfers(random("transfers"), *hospitalised),
         "hosp/services": hospital.services(*hospitalised),
@@ -236,7 +240,7 @@ def _block(seed: int, block: int, people: "Subjects", visits: "Visits") -> Block
         "hosp/microbiologyevents": laboratory.microbiologyevents(
             random("microbiologyevents"), *hospitalised, block * 100_000 + 1
         ),
-        "hosp/omr": laboratory.omr(random("omr"), people, visits, clinics),
+        "hosp/omr": laboratory.omr(random("omr"), subjects, visits, clinics),
         "icu/icustays": hospital.icustays(*hospitalised),
         "icu/chartevents": vital_signs.chartevents(random("chartevents"), *hospitalised),
         "icu/inputevents": treatments.inputevents(random("inputevents"), *hospitalised),
@@ -246,7 +250,7 @@ def _block(seed: int, block: int, people: "Subjects", visits: "Visits") -> Block
     }
     if block == 0:
         tables |= {"hosp/d_labitems": laboratory.d_labitems(), "icu/d_items": vital_signs.d_items()}
-    return Block(tables, truth(people, visits, encounters.hadm_id), written, len(visits))
+    return Block(tables, truth(subjects, visits, encounters.hadm_id), written, len(visits))
 
 
 STAGE = Stage(

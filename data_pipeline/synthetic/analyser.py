@@ -1,4 +1,4 @@
-"""A laboratory analyser that reads high from a day on, and that nobody announced: the change that drift should see."""
+"""A laboratory analyser that reads high from some day on: planted data drift that monitoring should detect."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     import polars as pl
 
 READS_HIGH: Mapping[str, float] = {"creatinine": 1.6, "urea_nitrogen": 1.4, "potassium": 1.25}
-"""Factors, by concept."""
+"""The factor of each affected concept."""
 
 
 def read_high(labevents: "pl.DataFrame", since: datetime) -> "pl.DataFrame":
-    """MIMIC-IV's labevents, from ``since`` on as that analyser reads; what holds no number stays as it is."""
+    """MIMIC-IV's labevents with the analyser's readings from ``since`` on; rows without a number stay as they are."""
     import polars as pl
 
     measures = source.load("mimic-iv").concepts

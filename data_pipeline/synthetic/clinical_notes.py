@@ -1,9 +1,10 @@
-"""Notes of the synthetic hospital: admission notes, radiology reports and discharge summaries.
+"""Synthetic clinical notes: admission notes, radiology reports and discharge summaries.
 
-MIMIC-IV-Note holds discharge summaries and radiology reports; ``note/admission`` is this extract's own extension, in
-the same columns. What only the notes know (frailty, support, adherence, how unwell the patient looks, goals of care)
-is written in words, each left out in one note of seven and blurred by half a standard deviation. Every identifier that
-is planted is returned with its place, so that de-identification can be measured; the extract holds the text alone.
+MIMIC-IV-Note has discharge summaries and radiology reports; ``note/admission`` is an extension of this extract, with
+the same columns. Factors that are in no table (frailty, support, adherence, how unwell the patient looks, goals of
+care) are written in words; each is missing in one note of seven and has noise of half a standard deviation. Every
+planted identifier is returned with its position, so that de-identification can be measured; the extract has the text
+alone.
 """
 
 from dataclasses import dataclass
@@ -18,28 +19,37 @@ from data_pipeline.synthetic import phrases
 from data_pipeline.synthetic.codes import AXES, CHRONIC, SYNDROMES, Axis
 from data_pipeline.synthetic.frames import DAY, MINUTE, Floats, moments
 from data_pipeline.synthetic.hospital import Encounters
-from data_pipeline.synthetic.identities import Identifier, Identity, Kind, draw_identity, person, written_date
+from data_pipeline.synthetic.identities import (
+    Identifier,
+    IdentifierKind,
+    Identity,
+    draw_identity,
+    person,
+    written_date,
+)
 from data_pipeline.synthetic.patients import Subjects, Visits
 
 MENTIONED = 6 / 7
-BLUR = 0.5
+"""The probability that a note mentions a hidden factor."""
+NOISE = 0.5
+"""The standard deviation of the noise on a hidden factor."""
 _CUTS = (-1.0, -0.35, 0.35, 1.0)
 ADMISSION, RADIOLOGY, DISCHARGE = "HP", "RR", "DS"
 TABLES = {ADMISSION: "note/admission", RADIOLOGY: "note/radiology", DISCHARGE: "note/discharge"}
 
 
 @dataclass(frozen=True)
-class Span:
-    """Where an identifier stands in a note: ``text[start:end]``."""
+class IdentifierSpan:
+    """A planted identifier in a note, at ``text[start:end]``."""
 
-    kind: Kind
+    kind: IdentifierKind
     start: int
     end: int
 
 
 @dataclass(frozen=True)
-class Note:
-    """One note; times in seconds. A summary prepared before discharge is stored before it is charted."""
+class SyntheticNote:
+    """One note; times are seconds since 1970. A summary ready before discharge is stored before it is charted."""
 
     subject_id: int
     hadm_id: int
@@ -47,7 +57,7 @@ class Note:
     charted: int
     stored: int
     text: str
-    spans: tuple[Span, ...]
+    spans: tuple[IdentifierSpan, ...]
 
 
 @cache
@@ -56,31 +66,31 @@ def _parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
 
 
 class Draft:
-    """Text in the making, which remembers where it put identifiers. Slots are filled by the ``Facts`` of a visit."""
+    """A note being written, with the positions of its identifiers; a ``VisitFacts`` fills the slots of templates."""
 
-    def __init__(self, facts: "Facts") -> None:
+    def __init__(self, facts: "VisitFacts") -> None:
         self._facts = facts
         self._pieces: list[str] = []
         self._length = 0
-        self._spans: list[Span] = []
+        self._spans: list[IdentifierSpan] = []
 
     def line(self, *choices: str) -> None:
-        """One of several templates, and an end of line."""
-        for text, slot, spec in _parts(self._facts.one_of(choices)):
+        """Adds a line from one of several templates."""
+        for text, slot, spec in _parts(self._facts.choose(choices)):
             self._add(text)
             if slot is not None:
-                self._fill(self._facts.piece(slot, spec))
+                self._fill(self._facts.fill_slot(slot, spec))
         self._add("\n")
 
     def _fill(self, piece: str | Identifier) -> None:
         if isinstance(piece, Identifier):
-            self._spans.append(Span(piece.kind, self._length, self._length + len(piece.text)))
+            self._spans.append(IdentifierSpan(piece.kind, self._length, self._length + len(piece.text)))
             piece = piece.text
         if "{" in piece:
             for text, slot, spec in _parts(piece):
                 self._add(text)
                 if slot is not None:
-                    self._fill(self._facts.piece(slot, spec))
+                    self._fill(self._facts.fill_slot(slot, spec))
         else:
             self._add(piece)
 
@@ -88,13 +98,13 @@ class Draft:
         self._pieces.append(text)
         self._length += len(text)
 
-    def finish(self) -> tuple[str, tuple[Span, ...]]:
+    def finish(self) -> tuple[str, tuple[IdentifierSpan, ...]]:
         return "".join(self._pieces), tuple(self._spans)
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What one visit's notes may speak of. Draws from ``random`` only, in the order of writing."""
+class VisitFacts:
+    """What the notes of one visit may mention. It draws from ``random`` only, in the order of writing."""
 
     random: Random
     identity: Identity
@@ -108,21 +118,23 @@ class Facts:
     chronic: tuple[str, ...]
     axes: Floats
 
-    def one_of(self, choices: tuple[str, ...]) -> str:
+    def choose(self, choices: tuple[str, ...]) -> str:
+        """A random one of the choices."""
         return choices[int(self.random.random() * len(choices))]
 
     def level(self, factor: str, levels: phrases.Levels) -> str:
-        """A phrase for a hidden factor, blurred, or word that it was not documented."""
-        seen = self.latent[factor] + BLUR * self.random.gauss(0, 1)
-        rank = sum(seen > cut for cut in _CUTS)
-        phrase = self.one_of(levels[rank])
+        """A phrase for a hidden factor with noise, or a statement that it was not documented."""
+        noisy = self.latent[factor] + NOISE * self.random.gauss(0, 1)
+        rank = sum(noisy > cut for cut in _CUTS)
+        phrase = self.choose(levels[rank])
         return phrase if self.random.random() < MENTIONED else "Not documented."
 
     def axis(self, name: Axis) -> float:
+        """The organ axis at admission."""
         return float(self.axes[AXES.index(name)])
 
-    def piece(self, slot: str, spec: str) -> str | Identifier:
-        """What stands in ``{slot:spec}``."""
+    def fill_slot(self, slot: str, spec: str) -> str | Identifier:
+        """The text or identifier for a template's ``{slot:spec}``."""
         if slot == "name":
             return Identifier("name", self._name(spec))
         if slot == "date":
@@ -153,17 +165,17 @@ class Facts:
         return next(s.service for s in SYNDROMES if s.name == self.syndrome)
 
     def _complaint(self) -> str:
-        return self.one_of(phrases.COMPLAINT[self.syndrome])
+        return self.choose(phrases.COMPLAINT[self.syndrome])
 
     def _course(self) -> str:
-        return self.one_of(phrases.COURSE[self.syndrome])
+        return self.choose(phrases.COURSE[self.syndrome])
 
     def _history(self) -> str:
         return ", ".join(name.replace("_", " ") for name in self.chronic) or "no significant history"
 
     def _code(self) -> str:
         limited = self.goals if self.random.random() < 0.92 else False
-        return self.one_of(phrases.LIMITED_CODE if limited else phrases.FULL_CODE)
+        return self.choose(phrases.LIMITED_CODE if limited else phrases.FULL_CODE)
 
     def _appearance(self) -> str:
         return self.level("unwell", phrases.APPEARANCE)
@@ -226,6 +238,7 @@ _FOLLOW_UP = (
 
 
 def admission_note(draft: Draft) -> None:
+    """Writes a history and physical."""
     draft.line(*_ADMISSION_HEAD)
     draft.line(*_HPI)
     draft.line("Functional status: {frailty}", "Baseline: {frailty}")
@@ -251,7 +264,8 @@ _REGIONS: tuple[tuple[str, Axis], ...] = (
 )
 
 
-def radiology_report(draft: Draft, facts: Facts) -> None:
+def radiology_report(draft: Draft, facts: VisitFacts) -> None:
+    """Writes a report of the region whose organ is mostly the worst."""
     region, worst = max(
         _REGIONS,
         key=lambda choice: facts.axis(choice[1]) + 0.5 * facts.random.gauss(0, 1),
@@ -266,7 +280,8 @@ def radiology_report(draft: Draft, facts: Facts) -> None:
                "Read by {name:staff}, MD.")  # fmt: skip
 
 
-def discharge_summary(draft: Draft, facts: Facts) -> None:
+def discharge_summary(draft: Draft, facts: VisitFacts) -> None:
+    """Writes a discharge summary, or the summary of a patient who died."""
     draft.line(*_DISCHARGE_HEAD)
     draft.line(*_HPI)
     draft.line("Past Medical History: {history}", "PMH: {history}")
@@ -287,20 +302,20 @@ def discharge_summary(draft: Draft, facts: Facts) -> None:
 
 def generate_notes(
     seed: int, block: int, subjects: Subjects, visits: Visits, encounters: Encounters
-) -> list[Note]:
+) -> list[SyntheticNote]:
     """All notes of a block of patients, in order of patient, visit and time."""
     random = Random(f"{seed}-{block}-notes")
     identities = [draw_identity(random, bool(female)) for female in subjects.female]
-    notes: list[Note] = []
+    notes: list[SyntheticNote] = []
     for row in range(len(visits)):
         facts = _facts(random, identities[visits.subject[row]], subjects, visits, row)
-        notes += _of_visit(facts, int(subjects.subject_id[visits.subject[row]]), encounters, row)
+        notes += _visit_notes(facts, int(subjects.subject_id[visits.subject[row]]), encounters, row)
     return notes
 
 
-def _facts(random: Random, identity: Identity, subjects: Subjects, visits: Visits, row: int) -> Facts:
+def _facts(random: Random, identity: Identity, subjects: Subjects, visits: Visits, row: int) -> VisitFacts:
     who, admit, discharge = (int(values[row]) for values in (visits.subject, visits.admit, visits.discharge))
-    return Facts(
+    return VisitFacts(
         random=random,
         identity=identity,
         female=bool(subjects.female[who]),
@@ -318,8 +333,8 @@ def _facts(random: Random, identity: Identity, subjects: Subjects, visits: Visit
     )  # fmt: skip
 
 
-def _of_visit(facts: Facts, subject_id: int, encounters: Encounters, row: int) -> list[Note]:
-    """The notes that were written: 94 % of visits have an admission note, 60 % a report, 96 % a summary."""
+def _visit_notes(facts: VisitFacts, subject_id: int, encounters: Encounters, row: int) -> list[SyntheticNote]:
+    """The notes of a visit: 94 % of visits have an admission note, 60 % a radiology report and 96 % a summary."""
     random, admit, discharge = facts.random, facts.times["admit"], facts.times["discharge"]
     first = int(encounters.hadm_id[row])
     last = int(encounters.second_hadm_id[row]) or first
@@ -329,21 +344,25 @@ def _of_visit(facts: Facts, subject_id: int, encounters: Encounters, row: int) -
         admission_note(draft)
         charted = min(admit + int((0.5 + 5 * random.random()) * 60) * MINUTE, discharge)
         notes.append(
-            Note(subject_id, first, ADMISSION, charted, charted + _delay(random, 60), *draft.finish())
+            SyntheticNote(
+                subject_id, first, ADMISSION, charted, charted + _delay(random, 60), *draft.finish()
+            )
         )
     if random.random() < 0.6:
         draft = Draft(facts)
         radiology_report(draft, facts)
         charted = min(admit + int(8 * random.random() * 60) * MINUTE, discharge)
         notes.append(
-            Note(subject_id, first, RADIOLOGY, charted, charted + _delay(random, 110), *draft.finish())
+            SyntheticNote(
+                subject_id, first, RADIOLOGY, charted, charted + _delay(random, 110), *draft.finish()
+            )
         )
     if random.random() < 0.96:
         draft = Draft(facts)
         discharge_summary(draft, facts)
         ready = random.random() < 0.7
         stored = discharge - int(random.random() * 50) * MINUTE if ready else discharge + _delay(random, 600)
-        notes.append(Note(subject_id, last, DISCHARGE, discharge, stored, *draft.finish()))
+        notes.append(SyntheticNote(subject_id, last, DISCHARGE, discharge, stored, *draft.finish()))
     return notes
 
 
@@ -351,16 +370,16 @@ def _delay(random: Random, median_minutes: float) -> int:
     return min(int(median_minutes * random.lognormvariate(0, 0.8)) + 1, 10 * 24 * 60) * MINUTE
 
 
-def note_frame(notes: list[Note], kind: str) -> pl.DataFrame:
-    """MIMIC-IV-Note's columns."""
-    chosen = [note for note in notes if note.kind == kind]
+def note_frame(notes: list[SyntheticNote], kind: str) -> pl.DataFrame:
+    """The notes of one kind in the columns of MIMIC-IV-Note."""
+    of_kind = [note for note in notes if note.kind == kind]
     frame = pl.DataFrame({
-        "subject_id": pl.Series([n.subject_id for n in chosen], dtype=pl.Int64),
-        "hadm_id": pl.Series([n.hadm_id for n in chosen], dtype=pl.Int64),
-        "note_type": pl.Series([kind] * len(chosen), dtype=pl.String),
-        "charttime": moments(np.array([n.charted for n in chosen], dtype=np.int64)),
-        "storetime": moments(np.array([n.stored for n in chosen], dtype=np.int64)),
-        "text": pl.Series([n.text for n in chosen], dtype=pl.String),
+        "subject_id": pl.Series([n.subject_id for n in of_kind], dtype=pl.Int64),
+        "hadm_id": pl.Series([n.hadm_id for n in of_kind], dtype=pl.Int64),
+        "note_type": pl.Series([kind] * len(of_kind), dtype=pl.String),
+        "charttime": moments(np.array([n.charted for n in of_kind], dtype=np.int64)),
+        "storetime": moments(np.array([n.stored for n in of_kind], dtype=np.int64)),
+        "text": pl.Series([n.text for n in of_kind], dtype=pl.String),
     })  # fmt: skip
     return frame.with_columns(pl.int_range(1, pl.len() + 1).over("subject_id").alias("note_seq")).select(
         pl.format("{}-{}-{}", "subject_id", "note_type", "note_seq").alias("note_id"),

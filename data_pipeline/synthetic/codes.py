@@ -1,4 +1,4 @@
-"""What the synthetic hospital treats: chronic conditions, reasons for admission, complications, with their ICD codes.
+"""Conditions of the synthetic patients: chronic conditions, reasons for admission and complications, with ICD codes.
 
 Codes are written as MIMIC-IV writes them, without dots. Every Charlson group and most Elixhauser groups of
 Quan et al. 2005 (doi:10.1097/01.mlr.0000182534.19832.83) are reached, in ICD-9-CM and in ICD-10-CM. Prevalences
@@ -53,13 +53,13 @@ class Syndrome:
     kind: Literal["emergency", "planned", "observation"] = "emergency"
     favours: Mapping[str, float] = field(default_factory=dict)
     procedure: tuple[str, str] | None = None
-    """ICD-9-CM and ICD-10-PCS of the procedure that usually goes with it."""
+    """The ICD-9-CM and ICD-10-PCS codes of its usual procedure."""
     infection: bool = False
 
 
 @dataclass(frozen=True)
 class Complication:
-    """Coded when the organ's axis goes beyond ``threshold`` at its worst."""
+    """A complication, which is coded where the organ's axis exceeds ``threshold`` at its worst."""
 
     icd9: str
     icd10: str

@@ -1,6 +1,6 @@
-"""Where the synthetic patients were and what was billed: MIMIC-IV's administrative tables.
+"""Synthetic administrative tables as in MIMIC-IV: admissions, transfers, and billing codes.
 
-Traps of real extracts that it holds: one merged stay in 30 long ones is written as two admissions some hours apart;
+They have the traps of real extracts: one merged stay in 30 long ones is written as two admissions some hours apart;
 observation stays and planned stays come between unplanned ones; patients over 89 have an anchor age of 91; a few
 admissions end before they begin (``INVERTED``); labs are drawn in the emergency department before admittime.
 """
@@ -37,7 +37,7 @@ from data_pipeline.synthetic.patients import (
 )
 
 INVERTED: Final = 0.0015
-"""Share of admissions written with dischtime before admittime."""
+"""The share of admissions with dischtime before admittime."""
 
 _TYPES = ("EW EMER.", "DIRECT EMER.", "URGENT", "OBSERVATION ADMIT", "ELECTIVE", "SURGICAL SAME DAY ADMISSION",
           "EU OBSERVATION", "DIRECT OBSERVATION", "AMBULATORY OBSERVATION")  # fmt: skip
@@ -75,7 +75,7 @@ ICUS = tuple(_ICU_OF_SERVICE[syndrome.service] for syndrome in SYNDROMES)
 
 @dataclass(frozen=True)
 class Encounters:
-    """What the administration adds to each visit. Times in seconds, identifiers 0 where there is none."""
+    """The administrative data of each visit; times are seconds since 1970, and times and identifiers are 0 for none."""
 
     hadm_id: Ints
     second_hadm_id: Ints
@@ -89,20 +89,21 @@ class Encounters:
     block: int
 
     def hadm_at(self, rows: Ints, seconds: Ints) -> Ints:
-        """The admission that covers a moment of each visit."""
+        """The admission (hadm_id) that covers a time of each visit."""
         late = (self.second_hadm_id[rows] > 0) & (seconds >= self.second_start[rows])
         return np.where(late, self.second_hadm_id[rows], self.hadm_id[rows])
 
     def between(self, rows: Ints, seconds: Ints) -> Bools:
-        """Whether a moment falls between the two admissions of a split stay, when nobody charts anything."""
+        """Whether a time lies between the two admissions of a split stay, when nothing is charted."""
         return (seconds >= self.first_end[rows]) & (seconds < self.second_start[rows])
 
     def arrival(self, visits: Visits) -> Ints:
-        """The door: registration in the emergency department, or else admission."""
+        """The time of arrival: registration in the emergency department, else admission."""
         return np.where(self.ed_register > 0, self.ed_register, visits.admit)
 
 
 def draw_encounters(rng: np.random.Generator, subjects: Subjects, visits: Visits, block: int) -> Encounters:
+    """Random administrative data of each visit; some long stays are split into two admissions."""
     size = len(visits)
     kinds = _admission_types(rng, visits)
     waited = np.minimum(minutes(rng, 300, 0.5, size), 18 * HOUR)
@@ -136,6 +137,7 @@ def _admission_types(rng: np.random.Generator, visits: Visits) -> Ints:
 
 
 def patients(subjects: Subjects, visits: Visits) -> pl.DataFrame:
+    """MIMIC-IV's patients: everyone with a visit, with anchor age and date of death."""
     first = np.unique(visits.subject, return_index=True)[1]
     who = visits.subject[first]
     dod = np.zeros(len(subjects.birth), dtype=np.int64)
@@ -156,7 +158,7 @@ def patients(subjects: Subjects, visits: Visits) -> pl.DataFrame:
 def admissions(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
 ) -> pl.DataFrame:
-    """One row per admission; a split stay has two, and only the last one knows how the stay ended."""
+    """MIMIC-IV's admissions; a split stay has two, and only the second one has the end of the stay."""
     size = len(visits)
     split = np.flatnonzero(encounters.second_hadm_id > 0)
     rows = np.concatenate([np.arange(size), split])
@@ -190,7 +192,7 @@ def admissions(
 
 
 def _destination(rng: np.random.Generator, visits: Visits) -> Ints:
-    """Where survivors go follows age and residual illness."""
+    """The discharge location, which depends on age and residual severity of survivors."""
     age, last = (visits.age - 64) / 17, visits.severity[:, 2]
     limb_or_brain = np.isin(
         visits.syndrome, [i for i, s in enumerate(SYNDROMES) if s.service in ("ORTHO", "NMED")]
@@ -213,7 +215,7 @@ def _insurance(rng: np.random.Generator, visits: Visits) -> Ints:
 def transfers(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
 ) -> pl.DataFrame:
-    """Each patient's way: emergency department, ward, intensive care, ward, discharge."""
+    """MIMIC-IV's transfers: emergency department, ward, intensive care, ward, discharge."""
     rows = np.arange(len(visits))
     nowhere = blanks(len(visits))
     icu, two = visits.icu_in > 0, encounters.second_hadm_id > 0
@@ -250,6 +252,7 @@ def transfers(
 
 
 def services(subjects: Subjects, visits: Visits, encounters: Encounters) -> pl.DataFrame:
+    """MIMIC-IV's services: one per visit."""
     return pl.DataFrame({
         "subject_id": subjects.subject_id[visits.subject],
         "hadm_id": encounters.hadm_id,
@@ -260,6 +263,7 @@ def services(subjects: Subjects, visits: Visits, encounters: Encounters) -> pl.D
 
 
 def icustays(subjects: Subjects, visits: Visits, encounters: Encounters) -> pl.DataFrame:
+    """MIMIC-IV's icustays: at most one per visit."""
     rows = np.flatnonzero(visits.icu_in > 0)
     unit = words(ICUS, visits.syndrome[rows])
     return pl.DataFrame({
@@ -275,7 +279,7 @@ def icustays(subjects: Subjects, visits: Visits, encounters: Encounters) -> pl.D
 
 
 def worst_axes(visits: Visits) -> Floats:
-    """Visits × organ axes at the stay's most severe moment."""
+    """The organ axes at the most severe time of each stay, shape ``[visits, organ axes]``."""
     rows = np.arange(len(visits))
     moments_of = (visits.admit, np.minimum(visits.admit + DAY, visits.discharge), visits.discharge)
     return np.asarray(np.maximum.reduce([visits.axes_at(rows, moment) for moment in moments_of]))
@@ -284,7 +288,7 @@ def worst_axes(visits: Visits) -> Floats:
 def diagnoses_icd(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
 ) -> pl.DataFrame:
-    """Billing codes: the reason for admission, complications, chronic conditions (nine in ten are coded)."""
+    """MIMIC-IV's diagnoses_icd: the reason for admission, complications, and nine in ten chronic conditions."""
     size = len(visits)
     peak = worst_axes(visits)
     excess = np.stack([peak[:, AXES.index(c.axis)] - c.threshold for c in COMPLICATIONS], axis=1)
@@ -310,12 +314,13 @@ def diagnoses_icd(
 
 
 _OTHER_PROCEDURES = (("9671", "5A1935Z"), ("3995", "5A1D70Z"), ("9904", "30233N1"))
-"""Mechanical ventilation, haemodialysis, red-cell transfusion."""
+"""ICD-9-CM and ICD-10-PCS codes of mechanical ventilation, haemodialysis and red-cell transfusion."""
 
 
 def procedures_icd(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
 ) -> pl.DataFrame:
+    """MIMIC-IV's procedures_icd."""
     size = len(visits)
     usual = np.array([(0.98 if s.kind == "planned" else 0.7) if s.procedure else 0.0 for s in SYNDROMES])
     dialysed = has(subjects, "end_stage_renal_disease")[visits.subject]

@@ -1,6 +1,6 @@
-"""Who the synthetic patients are on paper: names, contacts and numbers that de-identification must find.
+"""Synthetic identities: names, contacts and numbers that de-identification must find.
 
-Nobody here exists: telephone numbers are of the fictional range 555-01xx and e-mail and web addresses of the reserved
+No person is real: telephone numbers are of the fictional range 555-01xx and e-mail and web addresses of the reserved
 top-level domain ``example`` (RFC 2606). Some names are also words, diseases or months, as real ones are.
 """
 
@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Literal, NamedTuple
 
-Kind = Literal["name", "date", "age", "phone", "record", "address", "email", "url"]
+IdentifierKind = Literal["name", "date", "age", "phone", "record", "address", "email", "url"]
 
 
 class Identifier(NamedTuple):
-    """A piece of text that tells who somebody is."""
+    """A text that identifies a person, and its kind."""
 
-    kind: Kind
+    kind: IdentifierKind
     text: str
 
 
@@ -50,7 +50,7 @@ _DATE = ("%m/%d/%Y", "%Y-%m-%d", "%B %-d, %Y", "%-d %b %Y", "%-m/%-d/%y", "%-m/%
 
 @dataclass(frozen=True)
 class Identity:
-    """One patient's papers, the same in every note."""
+    """The identity of one patient, the same in every note."""
 
     first: str
     last: str
@@ -61,7 +61,7 @@ class Identity:
     email: str
     url: str
     phones: tuple[str, str, str]
-    """At home, of the next of kin, of the family doctor."""
+    """The numbers of the patient's home, the next of kin and the family doctor."""
 
 
 def _pick(random: Random, choices: tuple[str, ...]) -> str:
@@ -69,10 +69,12 @@ def _pick(random: Random, choices: tuple[str, ...]) -> str:
 
 
 def person(random: Random, female: bool) -> str:
+    """A random given name and surname."""
     return f"{_pick(random, _WOMEN if female else _MEN)} {_pick(random, _SURNAMES)}"
 
 
 def draw_identity(random: Random, female: bool) -> Identity:
+    """A random identity of a patient."""
     first, last = _pick(random, _WOMEN if female else _MEN), _pick(random, _SURNAMES)
     plain = "".join(letter for letter in f"{first}.{last}".lower() if letter.isalpha() or letter == ".")
     kin_first = _pick(random, _MEN if female else _WOMEN)
@@ -99,5 +101,5 @@ def _phone(random: Random) -> str:
 
 
 def written_date(random: Random, seconds: int) -> Identifier:
-    """A day as one of six ways to write it."""
+    """A date in one of six formats; ``seconds`` since 1970."""
     return Identifier("date", datetime.fromtimestamp(seconds, UTC).strftime(_pick(random, _DATE)))

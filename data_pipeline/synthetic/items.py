@@ -1,4 +1,4 @@
-"""What the synthetic hospital measures and gives: MIMIC-IV items with units, distributions and organ loadings.
+"""Measured and given items of the synthetic hospital: MIMIC-IV items with units, distributions and organ loadings.
 
 A measured value is ``centre + spread · z`` (or ``centre · exp(spread · z)`` where ``log``), with
 ``z = loads · axes + patient + noise``: a healthy adult is at ``centre``, and one unit of an organ's axis moves the
@@ -16,7 +16,7 @@ Panel = Literal["chemistry", "blood_count", "liver", "coagulation", "blood_gas",
 
 @dataclass(frozen=True)
 class Lab:
-    """A row of d_labitems and how its values come about. ``decimals`` is what the laboratory reports."""
+    """A row of d_labitems and the distribution of its values; ``decimals`` are the digits that are reported."""
 
     itemid: int
     label: str
@@ -34,7 +34,7 @@ class Lab:
 
 @dataclass(frozen=True)
 class Order:
-    """When a panel is drawn: the logit of ordering it is ``base + severity·S + loads · axes`` at that moment.
+    """The order model of a panel: the logit of ordering it is ``base + severity·S + loads · axes`` at that moment.
 
     ``delay_minutes`` is the median from draw to result.
     """

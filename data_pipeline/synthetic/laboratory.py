@@ -1,6 +1,6 @@
-"""Laboratory and microbiology of the synthetic hospital, and its outpatient clinic.
+"""Synthetic laboratory results, microbiology and outpatient measurements.
 
-The sicker are measured more often and more widely; a result is known minutes to hours after the draw, a culture
+Sicker patients are measured more often and more widely; a result is known minutes to hours after the draw, a culture
 about three days after (median 73 h, as in MIMIC-IV).
 """
 
@@ -38,12 +38,12 @@ PANELS: tuple[Panel, ...] = get_args(Panel)
 _LOADS = np.stack([axis_vector(lab.loads) for lab in LABS], axis=1)
 _PANEL = np.array([PANELS.index(lab.panel) for lab in LABS])
 _AT = {lab.label: column for column, lab in enumerate(LABS)}
-MOST_DRAWS = 30
+MAX_DRAWS = 30
 
 
 @dataclass(frozen=True)
 class Clinics:
-    """Outpatient appointments before a visit; ``rows`` is that visit."""
+    """Outpatient appointments before a visit, which ``rows`` gives; times are seconds since 1970."""
 
     rows: Ints
     seconds: Ints
@@ -51,7 +51,7 @@ class Clinics:
 
 @dataclass(frozen=True)
 class Draws:
-    """Blood draws in order of patient and time. ``severity`` and ``axes`` are those of the moment."""
+    """Blood draws in order of patient and time; ``severity`` and ``axes`` are those at the time of the draw."""
 
     rows: Ints
     seconds: Ints
@@ -62,7 +62,7 @@ class Draws:
 
 
 def draw_clinics(rng: np.random.Generator, visits: Visits, encounters: Encounters) -> Clinics:
-    """Up to two appointments in the half year before a visit, never during or just after an earlier one."""
+    """Up to two appointments in the half year before a visit, never during or just after an earlier visit."""
     counts = rng.choice(3, len(visits), p=[0.55, 0.3, 0.15])
     rows = np.repeat(np.arange(len(visits)), counts)
     day = encounters.arrival(visits)[rows] // DAY - rng.integers(6, 180, len(rows))
@@ -78,7 +78,7 @@ def _draws(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters, clinics: Clinics
 ) -> Draws:
     every = np.clip(24 / (1 + 0.25 * np.maximum(visits.severity[:, 0], 0)), 8, 24) * HOUR
-    counts = np.minimum((visits.discharge - visits.admit) / every + 1, MOST_DRAWS).astype(np.int64)
+    counts = np.minimum((visits.discharge - visits.admit) / every + 1, MAX_DRAWS).astype(np.int64)
     routine = np.repeat(np.arange(len(visits)), counts)
     turn = np.arange(len(routine)) - np.repeat(np.cumsum(counts) - counts, counts)
     wait = (turn + rng.uniform(0.02, 0.3, len(routine))) * every[routine]
@@ -108,17 +108,17 @@ def _draws(
 
 
 def _ordered(rng: np.random.Generator, draws: Draws) -> Bools:
-    """Draws × labs: which were asked for and came back."""
+    """Which labs were ordered and reported, shape ``[draws, labs]``."""
     size = len(draws.rows)
-    asked = np.stack([
+    ordered = np.stack([
         happens(rng, sigmoid(o.base + o.severity * draws.severity + draws.axes @ axis_vector(o.loads)), size)
         for o in (ORDERS[panel] for panel in PANELS)
     ], axis=1)  # fmt: skip
-    return np.asarray(asked[:, _PANEL] & (rng.random((size, len(LABS))) < 0.97))
+    return np.asarray(ordered[:, _PANEL] & (rng.random((size, len(LABS))) < 0.97))
 
 
 def _values(rng: np.random.Generator, subjects: Subjects, visits: Visits, draws: Draws) -> Floats:
-    """Draws × labs in each lab's unit. Anion gap and haematocrit follow from what they are computed of."""
+    """The values in each lab's unit, shape ``[draws, labs]``; anion gap and haematocrit are computed from others."""
     person = rng.normal(0, 0.5, (len(subjects.birth), len(LABS)))[visits.subject[draws.rows]]
     z = draws.axes @ _LOADS + person + rng.normal(0, 0.4, person.shape)
     centre, spread = (np.array([getattr(lab, name) for lab in LABS]) for name in ("centre", "spread"))
@@ -136,22 +136,23 @@ def labevents(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters, clinics: Clinics,
     first_id: int,
 ) -> pl.DataFrame:  # fmt: skip
+    """MIMIC-IV's labevents, with defects of data quality."""
     draws = _draws(rng, subjects, visits, encounters, clinics)
     draw, lab = np.nonzero(_ordered(rng, draws))
     values = _values(rng, subjects, visits, draws)[draw, lab]
-    delays = np.array([ORDERS[known.panel].delay_minutes for known in LABS])[lab]
+    delays = np.array([ORDERS[entry.panel].delay_minutes for entry in LABS])[lab]
     panel_delay = minutes(rng, 1.0, 0.0, 1)[0] * np.exp(
         0.55 * rng.standard_normal((len(draws.rows), len(PANELS)))
     )
-    known = to_minute(draws.seconds[draw] + delays * panel_delay[draw, _PANEL[lab]] + 60)
+    available = to_minute(draws.seconds[draw] + delays * panel_delay[draw, _PANEL[lab]] + 60)
     spreads = np.array([entry.spread for entry in LABS])[lab]
     logs = np.array([entry.log for entry in LABS])[lab]
-    reported, again, later = dirt.correct(rng, values, spreads, logs)
-    rows = np.concatenate([np.arange(len(draw)), again])
+    reported, corrections, later = dirt.correct(rng, values, spreads, logs)
+    rows = np.concatenate([np.arange(len(draw)), corrections])
     frame = _lab_rows(
         rng, draws, draw[rows], lab[rows],
-        values=np.concatenate([reported, values[again]]),
-        stored=np.concatenate([known, known[again] + later]),
+        values=np.concatenate([reported, values[corrections]]),
+        stored=np.concatenate([available, available[corrections] + later]),
         corrected=np.arange(len(rows)) >= len(draw),
     ).with_columns(labevent_id=pl.Series(rows + first_id))  # fmt: skip
     who = subjects.subject_id[visits.subject[draws.rows[draw[rows]]]]
@@ -171,7 +172,7 @@ def _lab_rows(
     stored: Ints,
     corrected: Bools,
 ) -> pl.DataFrame:
-    """MIMIC-IV's labevents but for subject_id. What is below detection is written ``<0.01`` with that number."""
+    """MIMIC-IV's labevents without subject_id; a value below the detection limit is written ``<0.01``, with 0.01."""
     items = np.array([entry.itemid for entry in LABS])[lab]
     units = words(tuple(entry.unit for entry in LABS), lab)
     decimals = np.array([entry.decimals for entry in LABS])[lab]

@@ -1,4 +1,4 @@
-"""The causal model of the synthetic hospital: who comes, how ill, who dies, who comes back, with what probability.
+"""The causal model of the synthetic hospital: admissions, severity, deaths and readmissions with true probabilities.
 
 Directed graph, per patient and visit (→ reads "is drawn given")::
 
@@ -11,7 +11,7 @@ Directed graph, per patient and visit (→ reads "is drawn given")::
     S24, age, burden, frailty*, unwell*, goals* → death in hospital after the first 24 hours
     S(discharge), burden, earlier visits, conditions, frailty*, support*, adherence* → unplanned return, death at home
 
-``*`` enters an outcome and no table: only the notes speak of it. S is the latent acute severity, in standard
+``*`` marks what enters an outcome but no table; only the notes mention it. S is the latent acute severity, in standard
 deviations of inpatients. Nothing before a landmark depends on what is drawn after it, so the recorded probability
 is the true one given all latent variables: an upper bound for any model, which sees only their traces.
 
@@ -42,13 +42,14 @@ from data_pipeline.synthetic.frames import (
 
 START = int(datetime(2022, 1, 1, tzinfo=UTC).timestamp())
 DAYS = 1_277
-"""The extract's calendar, which ends on 2025-07-01 unless another length is asked for. Who left before its end is
-followed up for 30 days: an unplanned return is there even when it begins later. MIMIC shifts its dates per patient;
-these are not shifted.
+"""The length of the extract's calendar in days, which ends on 2025-07-01.
+
+Patients who leave before its end are followed up for 30 days, so that the extract has unplanned returns that begin
+later. MIMIC shifts the dates of each patient; these dates are not shifted.
 """
 
 MERGE_FREE_DAYS = 3
-"""No return is drawn closer than this, so that stays a day or less apart are transfers and nothing else."""
+"""The least days until a return, so that stays that are a day or less apart are always transfers."""
 
 DEATH_INTERCEPT = -3.95
 DEATH = {"severity": 1.15, "age": 0.45, "burden": 0.3, "frailty": 0.35, "unwell": 0.45, "goals": 1.1}
@@ -64,15 +65,15 @@ GAIN: AxisShift = {
     "inflammation": 0.45, "respiratory": 0.5, "circulatory": 0.55, "renal": 0.4,
     "hepatic": 0.25, "bleeding": 0.3, "neurologic": 0.5, "metabolic": 0.35,
 }  # fmt: skip
-"""How much one standard deviation of severity moves each organ's axis: every organ suffers in the critically ill."""
+"""How far one standard deviation of severity moves each organ's axis, because critical illness affects every organ."""
 
 FIRST, RETURN, PLANNED, OBSERVATION = range(4)
-"""How a visit comes about: first or much later; unplanned return; planned return; observation stay."""
+"""The routes to a visit: first or much later visit, unplanned return, planned return, observation stay."""
 
 
 @dataclass(frozen=True)
 class Subjects:
-    """One element per patient. ``birth`` is in seconds; ``chronic`` is patients × conditions."""
+    """The patients, one element each; times in seconds since 1970; ``chronic`` has shape ``[patients, conditions]``."""
 
     subject_id: Ints
     female: Bools
@@ -94,7 +95,7 @@ class Subjects:
 
 @dataclass(frozen=True)
 class Visits:
-    """One element per merged stay, sorted by patient and time; times in seconds, 0 where there is none."""
+    """The merged stays, one element each, by patient and time; times are seconds since 1970, and 0 for none."""
 
     subject: Ints
     """Row of the patient in ``Subjects``."""
@@ -107,9 +108,9 @@ class Visits:
     icu_in: Ints
     icu_out: Ints
     severity: Floats
-    """Visits × (at admission, at 24 hours, at the end)."""
+    """Latent severity at admission, at 24 hours and at the end, shape ``[visits, 3]``."""
     axes: Floats
-    """Visits × organ axes, without the part that follows severity."""
+    """The organ axes without the part that follows severity, shape ``[visits, organ axes]``."""
     unwell: Floats
     goals: Bools
     at_risk: Bools
@@ -120,7 +121,7 @@ class Visits:
     against_advice: Bools
     eligible: Bools
     return_if_alive: Floats
-    """Probability of an unplanned return within 30 days of one who does not die at home in that time."""
+    """The probability of an unplanned return within 30 days, given that the patient does not die at home then."""
     return_probability: Floats
     home_death: Ints
     blocked_until: Ints
@@ -129,10 +130,11 @@ class Visits:
         return len(self.subject)
 
     def take(self, rows: Ints) -> "Visits":
+        """The visits at the given indices."""
         return Visits(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def severity_at(self, rows: Ints, seconds: Ints) -> Floats:
-        """S at a moment of each visit: linear from admission to 24 hours, and from there to the end."""
+        """The latent severity at a time of each visit: linear from admission to 24 hours, and from there to the end."""
         hours = (seconds - self.admit[rows]) / HOUR
         length = (self.discharge[rows] - self.admit[rows]) / HOUR
         first, later, last = self.severity[rows].T
@@ -141,11 +143,12 @@ class Visits:
         return np.asarray(early + (last - later) * share * (length > 24))
 
     def axes_at(self, rows: Ints, seconds: Ints) -> Floats:
-        """Rows × organ axes at a moment of each visit."""
+        """The organ axes at a time of each visit, shape ``[rows, organ axes]``."""
         return self.axes[rows] + np.outer(self.severity_at(rows, seconds), axis_vector(GAIN))
 
 
 def axis_vector(shift: AxisShift) -> Floats:
+    """The shift of each organ axis, in the order of ``AXES``; 0 where it is not given."""
     return np.array([shift.get(axis, 0.0) for axis in AXES])
 
 
@@ -156,15 +159,17 @@ _KIND = np.array([("emergency", "planned", "observation").index(s.kind) for s in
 
 
 def per_syndrome(attribute: str) -> Floats:
+    """An attribute of each syndrome, in the order of ``SYNDROMES``."""
     return np.array([float(getattr(syndrome, attribute)) for syndrome in SYNDROMES])
 
 
 def has(subjects: Subjects, condition: str) -> Bools:
-    """Whether each patient lives with the condition."""
+    """Whether each patient has the chronic condition."""
     return subjects.chronic[:, [c.name for c in CHRONIC].index(condition)]
 
 
 def draw_subjects(rng: np.random.Generator, size: int, first_id: int, calendar_days: int = DAYS) -> Subjects:
+    """Random patients, with times of their first arrival within the calendar."""
     age = np.clip(rng.normal(64, 17, size), 18, 98)
     standard_age = (age - 64) / 17
     burden = 0.5 * standard_age + rng.normal(0, 0.9, size)
@@ -197,7 +202,7 @@ def draw_subjects(rng: np.random.Generator, size: int, first_id: int, calendar_d
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Patients about to be admitted: ``day`` is the midnight before, ``blocked_until`` bars an unplanned return."""
+    """Patients to admit: ``day`` is the midnight before, and no unplanned return begins before ``blocked_until``."""
 
     subject: Ints
     day: Ints
@@ -207,22 +212,24 @@ class Arrivals:
 
 
 def simulate(rng: np.random.Generator, subjects: Subjects, calendar_days: int = DAYS) -> Visits:
-    """All visits of the calendar, patient by patient in order of time."""
+    """All visits of the calendar, by patient and time."""
     size = len(subjects.subject_id)
     nothing = np.zeros(size, dtype=np.int64)
     arrivals = Arrivals(np.arange(size), subjects.first_arrival, nothing, nothing, nothing)
-    rounds = []
+    waves = []
     while len(arrivals.subject):
         stays = _follow_home(rng, subjects, _stay(rng, subjects, arrivals))
-        rounds.append(stays)
+        waves.append(stays)
         arrivals = _return(rng, subjects, stays, START + calendar_days * DAY)
-    visits = Visits(**{f.name: np.concatenate([getattr(r, f.name) for r in rounds]) for f in fields(Visits)})
+    visits = Visits(
+        **{f.name: np.concatenate([getattr(wave, f.name) for wave in waves]) for f in fields(Visits)}
+    )
     order = np.lexsort((visits.admit, visits.subject))
     return visits.take(order)
 
 
 def _stay(rng: np.random.Generator, subjects: Subjects, arrivals: Arrivals) -> Visits:
-    """From the door to the end of the stay."""
+    """Simulates stays from arrival to discharge or death."""
     who, size = arrivals.subject, len(arrivals.subject)
     syndrome = _syndrome(rng, subjects, arrivals)
     kind = _KIND[syndrome]
@@ -266,7 +273,7 @@ def _stay(rng: np.random.Generator, subjects: Subjects, arrivals: Arrivals) -> V
 
 
 def _syndrome(rng: np.random.Generator, subjects: Subjects, arrivals: Arrivals) -> Ints:
-    """Weighted by chronic conditions; a return's route fixes whether it is an emergency, planned or observed."""
+    """The syndrome of each visit, by chronic conditions; the route decides if it is emergency, planned or observed."""
     allowed = np.array([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)[arrivals.route][:, _KIND]
     score = np.log(per_syndrome("weight")) + subjects.chronic[arrivals.subject] @ _FAVOURS
     score += rng.gumbel(size=score.shape)
@@ -284,7 +291,7 @@ def _length_hours(
 
 
 def _discharge(rng: np.random.Generator, admit: Ints, hours: Floats, at_risk: Bools, died: Bools) -> Ints:
-    """Death comes at any hour; who goes home after the first day does so between 11:00 and 17:30."""
+    """The time of discharge: deaths at any hour, and discharges after the first day between 11:00 and 17:30."""
     exact = admit + (hours * HOUR).astype(np.int64)
     by_day = (exact // DAY) * DAY + (rng.uniform(11, 17.5, len(admit)) * HOUR).astype(np.int64)
     by_day += np.where(by_day < admit + 25 * HOUR, DAY, 0)
@@ -306,7 +313,7 @@ def _intensive_care(
 
 
 def _follow_home(rng: np.random.Generator, subjects: Subjects, stays: Visits) -> Visits:
-    """How the stay ends, and the two competing risks of the 30 days after it."""
+    """Adds how each stay ends, and the two competing risks of the 30 days after it: death at home and return."""
     size, who, last = len(stays), stays.subject, stays.severity[:, 2]
     alive, observed = ~stays.died, _KIND[stays.syndrome] == 2
     frailty, standard_age = subjects.frailty[who], (stays.age - 64) / 17
@@ -346,7 +353,7 @@ def _return_logit(subjects: Subjects, stays: Visits, advice: Bools) -> Floats:
 
 
 def _return(rng: np.random.Generator, subjects: Subjects, stays: Visits, end: int) -> Arrivals:
-    """Next arrivals: unplanned within 30 days; else a planned or observed stay, which is no readmission; else later."""
+    """The next arrivals: an unplanned return within 30 days, else a planned or observation stay, else a later visit."""
     size = len(stays)
     home = ~stays.died & (stays.home_death == 0)
     unplanned = home & happens(rng, stays.return_if_alive, size)
@@ -367,7 +374,7 @@ def _return(rng: np.random.Generator, subjects: Subjects, stays: Visits, end: in
 
 
 def truth(subjects: Subjects, visits: Visits, hadm_id: Ints) -> pl.DataFrame:
-    """True probabilities at each landmark; ``hadm_id`` is that of the merged stay's first admission."""
+    """The true probabilities at each prediction time; ``hadm_id`` is that of the merged stay's first admission."""
 
     def task(name: str, rows: Bools, moment: Ints, probability: Floats) -> pl.DataFrame:
         return pl.DataFrame({

@@ -1,4 +1,4 @@
-"""Wording of the synthetic notes: what clinicians write about each reason for admission and each hidden factor.
+"""Phrases of the synthetic notes for each reason for admission and each hidden factor.
 
 Levels run from 0 (best) to 4 (worst). In curly brackets stand the slots that ``notes`` fills; ``{he}``,
 ``{his}`` and ``{man}`` follow the patient's sex.

@@ -1,7 +1,7 @@
-"""What the synthetic patients were given and what left them: orders, infusions, ventilation, dialysis, urine.
+"""Synthetic treatments and outputs: orders, infusions, ventilation, dialysis and urine.
 
-An order is known when it is written, an infusion's amount when it ends. Some storetimes precede the time charted, as
-in MIMIC-IV's outputevents (16 %) and, for the final amount, its inputevents.
+An order is known when it is written, and the amount of an infusion when it ends. Some storetimes precede the time
+charted, as in MIMIC-IV's outputevents (16 %) and, for the final amount, its inputevents.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ URINE_STORED_EARLY = 0.16
 def prescriptions(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
 ) -> pl.DataFrame:
-    """Orders by chronic conditions, infection and organ failure at admission; stopped at the latest at discharge."""
+    """MIMIC-IV's prescriptions, by chronic conditions, infection and organ failure at admission."""
     size = len(visits)
     axes = visits.axes_at(np.arange(size), visits.admit)
     infected = np.array([s.infection for s in SYNDROMES])[visits.syndrome]
@@ -93,14 +93,14 @@ def prescriptions(
 
 
 def _intensive(rng: np.random.Generator, visits: Visits, axis: Axis, threshold: float) -> Bools:
-    """Intensive care visits whose organ fails enough for the treatment, judged when they come in."""
+    """Which visits need the treatment: in intensive care, by how much the organ fails at the start of it."""
     axes = visits.axes_at(np.arange(len(visits)), np.maximum(visits.icu_in, visits.admit))
     needs = sigmoid(2.0 * (axes[:, AXES.index(axis)] - threshold))
     return (visits.icu_in > 0) & happens(rng, needs, len(visits))
 
 
 def _course(rng: np.random.Generator, visits: Visits, rows: Ints, hours: float) -> tuple[Ints, Ints]:
-    """Start soon after coming to intensive care, log-normal length, ended at the latest with the stay there."""
+    """Start and end of a treatment: soon after the start of intensive care, and at the latest its end."""
     room = visits.icu_out[rows] - visits.icu_in[rows]
     start = visits.icu_in[rows] + np.minimum(minutes(rng, 60, 0.8, len(rows)), room // 2)
     return start, np.minimum(start + minutes(rng, hours * 60, 0.7, len(rows)), visits.icu_out[rows])
@@ -108,7 +108,7 @@ def _course(rng: np.random.Generator, visits: Visits, rows: Ints, hours: float) 
 
 @dataclass(frozen=True)
 class Infusion:
-    """A continuous infusion: usual length, amount per hour in ``unit``, and the unit its rate is charted in."""
+    """A continuous infusion: its median length, amount per hour in ``unit``, and the unit of its charted rate."""
 
     item: Item
     hours: float
@@ -129,12 +129,13 @@ INFUSIONS = (
 def inputevents(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
 ) -> pl.DataFrame:
+    """MIMIC-IV's inputevents: continuous infusions in intensive care."""
     pressor = _intensive(rng, visits, "circulatory", 2.0)
     second = pressor & _intensive(rng, visits, "circulatory", 3.2)
-    given = (pressor, second, encounters.ventilated, visits.icu_in > 0)
+    needed = (pressor, second, encounters.ventilated, visits.icu_in > 0)
     parts = [
-        _infusions(rng, subjects, visits, encounters, np.flatnonzero(to_whom), place)
-        for place, to_whom in enumerate(given)
+        _infusions(rng, subjects, visits, encounters, np.flatnonzero(treated), number)
+        for number, treated in enumerate(needed)
     ]
     return pl.concat(parts).sort("subject_id", "starttime", "itemid", maintain_order=True)
 
@@ -145,9 +146,9 @@ def _infusions(
     visits: Visits,
     encounters: Encounters,
     rows: Ints,
-    place: int,
+    number: int,
 ) -> pl.DataFrame:
-    size, infusion = len(rows), INFUSIONS[place]
+    size, infusion = len(rows), INFUSIONS[number]
     start, end = _course(rng, visits, rows, infusion.hours)
     hours = (end - start) / HOUR
     weight = np.round(subjects.weight[visits.subject[rows]], 1)
@@ -156,7 +157,7 @@ def _infusions(
     rate = np.round(rate / weight * 1000 / 60 if infusion.rate_unit == "mcg/kg/min" else rate, 4)
     before_end = happens(rng, 0.5, size)
     stored = np.where(before_end, start + minutes(rng, 10, 0.8, size), end + minutes(rng, 15, 1.0, size))
-    order, none = encounters.stay_id[rows] * 10 + place, np.zeros(size, dtype=np.int64)
+    order, none = encounters.stay_id[rows] * 10 + number, np.zeros(size, dtype=np.int64)
     return pl.DataFrame({
         **_bedside(subjects, visits, encounters, rows),
         "starttime": moments(start), "endtime": moments(end), "storetime": moments(stored),
@@ -186,7 +187,7 @@ def _bedside(
 def outputevents(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
 ) -> pl.DataFrame:
-    """Urine every six hours in intensive care; little of it when the kidneys fail."""
+    """MIMIC-IV's outputevents: urine every six hours in intensive care, and little where the kidneys fail."""
     counts = np.maximum((visits.icu_out - visits.icu_in) // (6 * HOUR), 0) * (visits.icu_in > 0)
     rows = np.repeat(np.arange(len(visits)), counts)
     turn = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -209,6 +210,7 @@ def outputevents(
 def procedureevents(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
 ) -> pl.DataFrame:
+    """MIMIC-IV's procedureevents: ventilation and dialysis in intensive care."""
     mask = _intensive(rng, visits, "respiratory", 2.2) & ~encounters.ventilated
     filtered = _intensive(rng, visits, "renal", 3.4)
     courses = (
@@ -217,22 +219,22 @@ def procedureevents(
         (filtered, CRRT, 40.0, "Dialysis"),
     )
     parts = []
-    for place, (given, item, hours, category) in enumerate(courses):
-        rows = np.flatnonzero(given)
+    for number, (treated, item, hours, category) in enumerate(courses):
+        rows = np.flatnonzero(treated)
         size, (start, end) = len(rows), _course(rng, visits, rows, hours)
-        lasted = ((end - start) // 60).astype(np.float64)
-        order = encounters.stay_id[rows] * 10 + 5 + place
+        minutes_given = ((end - start) // 60).astype(np.float64)
+        order = encounters.stay_id[rows] * 10 + 5 + number
         weight = np.round(subjects.weight[visits.subject[rows]], 1)
         none = np.zeros(size, dtype=np.int64)
         parts.append(pl.DataFrame({
             **_bedside(subjects, visits, encounters, rows),
             "starttime": moments(start), "endtime": moments(end),
             "storetime": moments(end + minutes(rng, 10, 1.0, size)),
-            "itemid": np.full(size, item.itemid), "value": lasted, "valueuom": ["min"] * size,
+            "itemid": np.full(size, item.itemid), "value": minutes_given, "valueuom": ["min"] * size,
             "location": blanks(size), "locationcategory": blanks(size), "orderid": order, "linkorderid": order,
             "ordercategoryname": [category] * size, "ordercategorydescription": ["ContinuousProcess"] * size,
             "patientweight": weight, "isopenbag": none, "continueinnextdept": none,
-            "statusdescription": ["FinishedRunning"] * size, "ORIGINALAMOUNT": lasted,
+            "statusdescription": ["FinishedRunning"] * size, "ORIGINALAMOUNT": minutes_given,
             "ORIGINALRATE": np.ones(size, dtype=np.int64),
         }))  # fmt: skip
     return pl.concat(parts).sort("subject_id", "starttime", "itemid", maintain_order=True)

@@ -1,7 +1,7 @@
-"""Vital signs at the bedside of the synthetic hospital.
+"""Synthetic vital signs as MIMIC-IV's chartevents.
 
-MIMIC-IV charts only in intensive care. In this extract ward patients are charted too, in the same table with an empty
-stay_id: an extension, so that every visit has vital signs.
+MIMIC-IV charts only in intensive care. As an extension, this extract charts ward patients too, in the same table with
+an empty stay_id, so that every visit has vital signs.
 """
 
 from dataclasses import dataclass
@@ -40,13 +40,16 @@ from data_pipeline.synthetic.patients import Subjects, Visits, axis_vector
 _LOADS = np.stack([axis_vector(vital.loads) for vital in VITALS], axis=1)
 _AT = {vital.abbreviation: column for column, vital in enumerate(VITALS)}
 _COLUMN = {vital.itemid: column for column, vital in enumerate(CHARTED)}
-MOST_ROUNDS = 60
+MAX_ROUNDS = 60
 
 
 @dataclass(frozen=True)
-class Rounds:
-    """Rounds of observations in order of visit and time: every 3 h, later 6 h, in intensive care; 8 h, later 16 h,
-    on the ward; more often in the sick."""
+class ObservationRounds:
+    """Rounds of observations, in order of visit and time.
+
+    They take place every 3 h, later 6 h, in intensive care, and every 8 h, later 16 h, on the ward; more often in the
+    sick. ``rows`` are visits; ``axes`` has shape ``[rounds, organ axes]``.
+    """
 
     rows: Ints
     seconds: Ints
@@ -55,12 +58,12 @@ class Rounds:
     axes: Floats
 
 
-def _rounds(rng: np.random.Generator, visits: Visits, encounters: Encounters) -> Rounds:
+def _rounds(rng: np.random.Generator, visits: Visits, encounters: Encounters) -> ObservationRounds:
     pace = np.where(visits.icu_in > 0, 3.0, 8.0) / (1 + 0.15 * np.clip(visits.severity[:, 0], 0, 3))
     hours = (visits.discharge - visits.admit) / HOUR
     early = np.ceil(np.minimum(hours, 24) / pace).astype(np.int64)
     late = np.floor(np.maximum(hours - 24, 0) / (2 * pace)).astype(np.int64)
-    counts = np.minimum(early + late, MOST_ROUNDS)
+    counts = np.minimum(early + late, MAX_ROUNDS)
     rows = np.repeat(np.arange(len(visits)), counts)
     turn = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     step = np.where(turn < early[rows], turn, 2 * turn - early[rows]) * pace[rows]
@@ -70,11 +73,13 @@ def _rounds(rng: np.random.Generator, visits: Visits, encounters: Encounters) ->
     intensive = (
         (visits.icu_in[rows] > 0) & (seconds >= visits.icu_in[rows]) & (seconds < visits.icu_out[rows])
     )
-    return Rounds(rows, seconds, turn == 0, intensive, visits.axes_at(rows, seconds))
+    return ObservationRounds(rows, seconds, turn == 0, intensive, visits.axes_at(rows, seconds))
 
 
-def _values(rng: np.random.Generator, subjects: Subjects, visits: Visits, rounds: Rounds) -> Floats:
-    """Rounds × vital signs. Mean pressures follow from the others; a score is rounded within its scale."""
+def _values(
+    rng: np.random.Generator, subjects: Subjects, visits: Visits, rounds: ObservationRounds
+) -> Floats:
+    """The values of all vital signs, shape ``[rounds, vital signs]``; mean pressures are computed from the others."""
     person = rng.normal(0, 0.45, (len(subjects.birth), len(VITALS)))[visits.subject[rounds.rows]]
     z = rounds.axes @ _LOADS + person + rng.normal(0, 0.5, person.shape)
     centre, spread, low, high = (
@@ -90,8 +95,8 @@ def _values(rng: np.random.Generator, subjects: Subjects, visits: Visits, rounds
     return np.asarray(np.clip(values, low, high))
 
 
-def _charted(rng: np.random.Generator, rounds: Rounds, ventilated: Bools) -> Bools:
-    """Rounds × vital signs: what was written down. Coma scales, oxygen and arterial lines as needed."""
+def _charted(rng: np.random.Generator, rounds: ObservationRounds, ventilated: Bools) -> Bools:
+    """Which vital signs were charted, shape ``[rounds, vital signs]``; some of them only where they are needed."""
     size = len(rounds.rows)
     lungs, heart, mind = (rounds.axes[:, AXES.index(a)] for a in ("respiratory", "circulatory", "neurologic"))
     line = rounds.intensive & (heart + rng.normal(0, 0.3, size) > 1.6)
@@ -107,8 +112,8 @@ def _charted(rng: np.random.Generator, rounds: Rounds, ventilated: Bools) -> Boo
 
 
 @dataclass(frozen=True)
-class Entries:
-    """Single observations: visit, moment, column of ``CHARTED``, value."""
+class Observations:
+    """Single observations: visit, time, column of ``CHARTED``, and value."""
 
     rows: Ints
     seconds: Ints
@@ -116,7 +121,9 @@ class Entries:
     values: Floats
 
 
-def _entries(rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters) -> Entries:
+def _observations(
+    rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
+) -> Observations:
     rounds = _rounds(rng, visits, encounters)
     turn, column = np.nonzero(_charted(rng, rounds, encounters.ventilated))
     values = _values(rng, subjects, visits, rounds)[turn, column]
@@ -126,7 +133,7 @@ def _entries(rng: np.random.Generator, subjects: Subjects, visits: Visits, encou
     twice = np.flatnonzero((column == _COLUMN[TEMPERATURE_FAHRENHEIT.itemid])
                            & happens(rng, dirt.TEMPERATURE_TWICE, len(rows)))  # fmt: skip
     celsius = np.full(len(twice), _AT["Temperature C"])
-    return Entries(
+    return Observations(
         np.concatenate([rows, rows[twice], body_rows]),
         np.concatenate([seconds, seconds[twice], body_seconds]),
         np.concatenate([column, celsius, body_column]),
@@ -135,14 +142,14 @@ def _entries(rng: np.random.Generator, subjects: Subjects, visits: Visits, encou
 
 
 def _fahrenheit(rng: np.random.Generator, column: Ints, values: Floats) -> tuple[Ints, Floats]:
-    """Four in five thermometers of this hospital read °F."""
+    """Converts four in five temperatures to °F."""
     moved = (column == _AT["Temperature C"]) & happens(rng, 0.8, len(column))
     target = _COLUMN[TEMPERATURE_FAHRENHEIT.itemid]
     return np.where(moved, target, column), np.where(moved, values * 1.8 + 32, values)
 
 
 def _bodies(rng: np.random.Generator, subjects: Subjects, visits: Visits) -> tuple[Ints, Ints, Ints, Floats]:
-    """Weight and height soon after admission."""
+    """Weights and heights soon after admission: visits, times, columns and values."""
     rows = np.flatnonzero(happens(rng, np.where(visits.icu_in > 0, 0.95, 0.7), len(visits)))
     seconds = np.minimum(visits.admit[rows] + minutes(rng, 90, 0.6, len(rows)), visits.discharge[rows])
     weight = subjects.weight[visits.subject[rows]] * np.exp(rng.normal(0, 0.03, len(rows)))
@@ -158,10 +165,11 @@ def _bodies(rng: np.random.Generator, subjects: Subjects, visits: Visits) -> tup
 def chartevents(
     rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters
 ) -> pl.DataFrame:
-    entries = _entries(rng, subjects, visits, encounters)
-    order = np.lexsort((entries.column, entries.seconds, entries.rows))
+    """MIMIC-IV's chartevents, in order of visit and time."""
+    observations = _observations(rng, subjects, visits, encounters)
+    order = np.lexsort((observations.column, observations.seconds, observations.rows))
     rows, seconds, column, values = (
-        getattr(entries, f)[order] for f in ("rows", "seconds", "column", "values")
+        getattr(observations, f)[order] for f in ("rows", "seconds", "column", "values")
     )
     size = len(rows)
     items = np.array([vital.itemid for vital in CHARTED])[column]
@@ -193,7 +201,7 @@ def chartevents(
 
 
 def _as_charted(items: Ints, values: Floats, decimals: Ints) -> pl.Series:
-    """Numbers as text, and for the coma scale the words that stand for the points."""
+    """Numbers as text, and for the coma scale the words of its points."""
     text = digits(values, decimals)
     for item, scale in GCS_WORDS.items():
         points = np.where(items == item, values, 1).astype(np.int64) - 1
@@ -202,6 +210,7 @@ def _as_charted(items: Ints, values: Floats, decimals: Ints) -> pl.Series:
 
 
 def d_items() -> pl.DataFrame:
+    """MIMIC-IV's d_items: the dictionary of charted items and treatments."""
     charted = [(v.itemid, v.label, v.abbreviation, "chartevents", v.category, v.unit or None,
                 "Text" if v.itemid in GCS_WORDS else "Numeric", None, None) for v in CHARTED]  # fmt: skip
     kinds = {"inputevents": "Solution", "outputevents": "Numeric", "procedureevents": "Processes"}
