@@ -20,6 +20,7 @@ from mediscale.core.task_names import TASKS
 from mediscale.pipeline import steps
 from mediscale.storage import calls as manifest
 from mediscale.storage import registry
+from mediscale.storage.lineage import Lineage
 
 pytestmark = pytest.mark.timeout(3000)
 
@@ -102,6 +103,8 @@ def test_every_stage_did_the_same(homes: dict[str, Settings], runner: str) -> No
     ours, theirs = _done(homes["cli"]), _done(homes[runner])
     assert len(ours) == len(list(steps.nodes(steps.RISK))) + 1  # and the synthetic extract
     assert theirs == ours
+    (run,) = Lineage(homes[runner]).runs()
+    assert (run.run_id, len(run.calls)) == (f"{runner}-1", len(theirs))
     for task in manifest.of_stage(homes[runner], "risk_model"):
         assert task.params["rounds"] == 60
 
