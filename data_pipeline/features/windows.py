@@ -82,6 +82,16 @@ class Predictions:
 
         A visible row has ``start < time <= prediction time`` (``start`` None: no lower limit) and is the latest
         assertion of its event as of the prediction time. The pairs are ordered by prediction, then by row.
+
+        A value of 1 h is known at 2 h and corrected at 4 h: the prediction at 3 h sees the first assertion (row 0), the
+        one at 5 h the second (row 1).
+
+        >>> times, known, until = np.array([1, 1]) * HOUR, np.array([2, 4]) * HOUR, np.array([4, 9]) * HOUR
+        >>> same = np.array([7, 7])
+        >>> rows = Rows(same, times, known, until, *([np.zeros(2)] * (len(Rows.__dataclass_fields__) - 4)))
+        >>> predictions = Predictions(same, np.zeros(2, dtype=np.int64), np.array([3, 5]) * HOUR)
+        >>> [indices.tolist() for indices in predictions.visible_rows(rows)]
+        [[0, 1], [0, 1]]
         """
         first = np.searchsorted(rows.subject, self.subject, "left")
         last = np.searchsorted(rows.subject, self.subject, "right")
