@@ -216,7 +216,9 @@ def test_a_run_survives_whatever_is_killed(airflow: Airflow) -> None:
     )
     published = {f"publish_{task}": "skipped" for task in ("mortality", "readmission")}
     assert airflow.states(dag, run) == dict.fromkeys(STEPS, "success") | published, state
-    assert sorted((home / "done").read_text().split()) == sorted("-".join(step.rsplit("_", 1)) for step in STEPS)
+    assert sorted((home / "done").read_text().split()) == sorted(
+        "-".join(step.rsplit("_", 1)) for step in STEPS
+    )
 
 
 STEPS = ("drift_mortality", "retrain_decision_mortality", "drift_readmission", "retrain_decision_readmission")

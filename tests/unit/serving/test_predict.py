@@ -16,9 +16,10 @@ from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
 from mediscale.storage import lake
 from serving import schemas
-from serving.app import BODY_BYTES, create_app
+from serving.app import create_app
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
+from serving.routes.predict import BODY_BYTES
 
 CANARY = "Jane-Canary-1934"
 

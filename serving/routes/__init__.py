@@ -1,0 +1,1 @@
+"""Routes by subject: prediction, and what operates the server."""
