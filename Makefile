@@ -3,7 +3,7 @@ BIN := .venv/bin
 COMPILE := .tools/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --upgrade --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help python setup run test test-fast soak interop check format bench airflow airflow-env lock clean
+.PHONY: help python setup run test test-fast coverage soak interop check format bench airflow airflow-env lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 24
@@ -24,6 +24,9 @@ test: airflow-env ## run every test
 test-fast: setup ## run the tests that start no JVM, no Ray and no server, in at most two minutes
 	@$(BIN)/pytest tests/unit
 	@echo "make test-fast: every unit test passed"
+
+coverage: setup ## show which lines the unit tests reach; nothing is gated by it
+	@$(BIN)/pytest tests/unit $(foreach package,mediscale data_pipeline training serving monitoring kubeflow_pipelines,--cov $(package)) --cov-report term:skip-covered
 
 soak: airflow-env ## run for hours what goes further then: thousands of cases, rounds and dozens of kills
 	@$(BIN)/pytest --soak -m soak -v --durations=0 --hypothesis-show-statistics
