@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from data_pipeline.cohort import labels
 from data_pipeline.features import gold, kernel
+from data_pipeline.features.windows import HOUR
 from mediscale.core import tables
 from mediscale.core.concepts import CONCEPTS, TREATMENTS, by_name
 from mediscale.core.settings import Settings
@@ -33,7 +34,6 @@ TASK = "mortality"
 DATASET = "bench"
 EVENTS_PER_STAY = 250
 EPOCH = np.datetime64("2150-01-01", "us")
-HOUR = kernel.HOUR
 MINUTE = HOUR // 60
 EXACT = ("last", "min", "max", "count", "any")
 
@@ -282,7 +282,7 @@ def cpu_seconds() -> float:
     """Of this process and every descendant, the ended ones too."""
     own = psutil.Process()
     times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
-    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
+    return float(sum(t.user + t.system + t.children_user + t.children_system for t in times))
 
 
 def measure(name: str, home: Path, shards: int) -> dict[str, float]:

@@ -27,6 +27,7 @@ from mediscale.core.settings import Settings
 from mediscale.inference import collate
 from mediscale.inference.collate import Tokens
 from training.notes import note_network, note_training
+from training.notes.note_checkpoint import State
 from training.notes.note_examples import Stays
 from training.notes.note_network import Shape
 from training.notes.note_training import Fit, Job, Recipe
@@ -93,7 +94,7 @@ def ours(notes: list[list[Tokens]]) -> float:
                   window=WINDOW, most_windows=MOST, shape=SHAPE, recipe=recipe, checkpoints=scratch)  # fmt: skip
         fit = Fit(note_network.build(folder(), SHAPE), torch.device("cpu"), job)
         chosen, weights = note_training.sample(Stays(rows, pieces), n, 0)
-        return cpu(lambda: fit._epoch(note_training.State(), Stays(rows, pieces), chosen, weights))
+        return cpu(lambda: fit._epoch(State(), Stays(rows, pieces), chosen, weights))
 
 
 def classifier() -> Any:

@@ -22,9 +22,9 @@ from safetensors.torch import load as safetensors
 from data_pipeline.notes import encoders
 from mediscale.core.settings import Settings
 from mediscale.inference import collate, model_files
+from mediscale.inference.note_model_spec import WEIGHTS_FILE
 from mediscale.storage import calls as manifest
 from training.notes import note_attribution, note_model, note_network
-from training.notes.note_mlflow_model import WEIGHTS_FILE
 
 WORDS, STAYS = 40, 40
 CPU = torch.device("cpu")

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,8 +133,12 @@ def show_parts(repeats: int) -> None:
         "KFP, imported": [sys.executable, "-c", "import kfp"],
     }
     for name, command in parts.items():
-        cost = best(repeats, lambda _count, command=command: quietly(command), 1)
+        cost = best(repeats, partial(_quiet_try, command), 1)
         print(f"{name:<32}{cost.cpu:>15.2f}{'':>15}{cost.wall:>16.2f}", flush=True)
+
+
+def _quiet_try(command: list[str], _count: int) -> None:
+    quietly(command)
 
 
 def quietly(command: list[str], around: dict[str, str] | None = None) -> None:

@@ -291,7 +291,7 @@ def load(port: int, path: str, body: bytes, requests: int, clients: int) -> list
 
 def cpu_seconds(server: psutil.Process) -> float:
     times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
+    return float(sum(time.user + time.system for time in times))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def run(settings: Settings) -> None:
     source = runtime_inputs.prepare_source(settings, runtime_inputs.Source(size="tiny"), {}, RUN)
     results = {steps.PREPARE_SOURCE: source.model_dump()}
     for node in steps.nodes(steps.RISK, ("mortality",)):
-        config = {"task": node.task} if node.task else {}
+        config: dict[str, object] = {"task": node.task} if node.task else {}
         if node.stage == "risk_model":
             config |= {"rounds": 5}
         if node.stage == "note_model":

@@ -53,9 +53,9 @@ def test_no_planted_identifier_is_left_anywhere_but_in_bronze(
         "pseudonym_secret": pseudonym_secret.PUBLISHED,
     }
     cleaned = call.call("deidentify", config, settings, "run").result
-    config = {"dataset": "h", "encoder": encoders.PACKAGED}
-    tokens = runtime_inputs.call("note_tokens", config, [cleaned.model_dump()], settings, "run").result
-    texts = lake.read(settings, cleaned.notes)["text"].to_pylist()  # type: ignore[attr-defined]
+    with_encoder = {"dataset": "h", "encoder": encoders.PACKAGED}
+    tokens = runtime_inputs.call("note_tokens", with_encoder, [cleaned.model_dump()], settings, "run").result
+    texts = lake.read(settings, cleaned.notes)["text"].to_pylist()
     assert len(texts) == len(block.notes)
     left = "\n".join(texts)
     unique = planted(block, "record", "phone", "email", "url", "address")
@@ -72,7 +72,7 @@ def test_no_planted_identifier_is_left_anywhere_but_in_bronze(
         + "".join(call.load(s).summary(r) for s, r in (("deidentify", cleaned), ("note_tokens", tokens)))
     )
     told += "".join(path.read_text() for path in Path(settings.lake).rglob("_calls/**/*.json"))
-    told += json.dumps(lake.read(settings, cleaned.note_quarantine).to_pylist())  # type: ignore[attr-defined]
+    told += json.dumps(lake.read(settings, cleaned.note_quarantine).to_pylist())
     words = {word for name in planted(block, "name") for word in re.findall(r"\w{3,}", name)}
     names = {word for word in words if plain(word) not in ORDINARY | EPONYMS}
     assert not [canary for canary in unique | names if re.search(rf"\b{re.escape(canary)}\b", told)]

@@ -98,6 +98,7 @@ def test_every_note_is_cleaned_or_in_quarantine_with_its_reason(settings: Settin
         note("n", "known when no hospital will be", stored="9999-12-31 00:00:00"),
     ]
     result = deidentify.run(params(settings, notes), settings, "key")
+    assert result.notes is not None
     kept = lake.read(settings, result.notes).sort_by("available_time").to_pylist()
     assert [(row["line"], row["note_type"]) for row in kept] == [(2, SUMMARIES), (3, SUMMARIES)]
     assert kept[0]["time"] == kept[1]["time"]
@@ -115,6 +116,7 @@ def test_every_note_is_cleaned_or_in_quarantine_with_its_reason(settings: Settin
         "time_present": 1,
         "not_repeated": 1,
     }
+    assert result.note_quarantine is not None
     lines = lake.read(settings, result.note_quarantine)["line"].to_pylist()
     assert sorted([*lines, 2, 3]) == list(range(2, 19))
     assert (result.note_count, result.notes_quarantined) == (2, 15)
@@ -127,6 +129,7 @@ def test_the_same_patients_names_and_dates_change_alike(settings: Settings) -> N
         note("c", "Seen 2150-01-02 by Dr. Ottoline Quillfeather.", "2150-01-02 08:00:00", subject="2"),
     ]
     result = deidentify.run(params(settings, notes), settings, "key")
+    assert result.notes is not None
     rows = lake.read(settings, result.notes).sort_by("line").to_pylist()
     first, second, other = (row["text"] for row in rows)
     surname = first.split()[-1].rstrip(".")
@@ -159,6 +162,7 @@ def noteevent(row: int, category: str, day: str, time: str | None = None, stored
 def known(settings: Settings, asked: deidentify.Params) -> list[tuple[int, datetime]]:
     """When the notes that can be used were known, by their line."""
     result = deidentify.run(asked, settings, "key")
+    assert result.notes is not None
     return [
         (row["line"], row["available_time"])
         for row in lake.read(settings, result.notes).sort_by("line").to_pylist()

@@ -72,7 +72,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     torch.manual_seed(1)
     whole = BertForPreTraining(config).state_dict()
     torch.save(whole, tmp_path / "pytorch_model.bin")
-    handler = type("Held", (Hub,), {"asked": [], "learned": whole})
+    handler: type[Hub] = type("Held", (Hub,), {"asked": [], "learned": whole})
     handler.files = {
         "config.json": config.to_json_string().encode(),
         "vocab.txt": "\n".join(WORDS).encode(),

@@ -58,7 +58,7 @@ def label_rows(outcomes: list[bool], split: str = "train") -> pa.Table:
 
 def feature_rows(labels: pa.Table) -> pa.Table:
     n = labels.num_rows
-    columns = {name: [None] * n for name in kernel.names("mortality")}
+    columns: dict[str, list[float | None]] = {name: [None] * n for name in kernel.names("mortality")}
     columns["age_years"] = AGES[:n]
     columns["sex_female"] = [1.0, 0.0, *[None] * n][:n]
     keys = labels.select(["subject_id", "stay_id", "admission_time", "prediction_time"])

@@ -68,7 +68,7 @@ def test_an_older_population_is_seen_in_the_inputs_and_in_the_risks(hospital: An
 
 def test_a_measurement_that_is_no_longer_made_is_missingness_not_values(hospital: Any, patients: Any) -> None:
     rows = patients(200, seed=204)
-    gone = np.ix_(np.random.default_rng(0).random(200) < 0.8, columns_of("creatinine"))
+    gone = np.ix_(np.random.default_rng(0).random(200) < 0.8, np.array(columns_of("creatinine")))
     rows[gone] = np.nan
     found = hospital.judge(rows, **FEW)
     assert found.drifted

@@ -20,7 +20,7 @@ from training.evaluation.performance import Performance
 from training.notes.note_mlflow_model import NoteModel
 
 
-def note_model(settings: Settings, training_set, signal: float) -> NoteModel:  # type: ignore[no-untyped-def]
+def note_model(settings: Settings, training_set, signal: float) -> NoteModel:
     """A note model whose answers follow the outcome by ``signal``; one tuning stay in ten has no note."""
     rows = training_examples.load(settings, training_set, "tuning", [])
     rng = np.random.default_rng(3)
@@ -58,7 +58,7 @@ def note_model(settings: Settings, training_set, signal: float) -> NoteModel:  #
     )
 
 
-def params(world, note_model: NoteModel | None) -> late_fusion.Params:  # type: ignore[no-untyped-def]
+def params(world, note_model: NoteModel | None) -> late_fusion.Params:
     return late_fusion.Params(
         dataset="synthetic",
         task="mortality",
@@ -68,7 +68,7 @@ def params(world, note_model: NoteModel | None) -> late_fusion.Params:  # type: 
     )
 
 
-def test_notes_that_tell_make_a_version_that_reads_them(world) -> None:  # type: ignore[no-untyped-def]
+def test_notes_that_tell_make_a_version_that_reads_them(world) -> None:
     asked = params(world, note_model(world.settings, world.training.training_set, signal=2.0))
     result = late_fusion.run(asked, world.settings, "c" * 32)
     assert result.reads_notes
@@ -88,7 +88,7 @@ def test_notes_that_tell_make_a_version_that_reads_them(world) -> None:  # type:
     assert run.data.metrics["tuning_log_loss_together"] == pytest.approx(result.tuning_log_loss["together"])
 
 
-def test_notes_that_tell_nothing_leave_the_table_alone(world) -> None:  # type: ignore[no-untyped-def]
+def test_notes_that_tell_nothing_leave_the_table_alone(world) -> None:
     asked = params(world, note_model(world.settings, world.training.training_set, signal=0.0))
     result = late_fusion.run(asked, world.settings, "c" * 32)
     assert not result.reads_notes
@@ -98,7 +98,7 @@ def test_notes_that_tell_nothing_leave_the_table_alone(world) -> None:  # type: 
     assert result.model == world.model
 
 
-def test_a_note_model_of_other_stays_is_refused_without_naming_any(world, freeze) -> None:  # type: ignore[no-untyped-def]
+def test_a_note_model_of_other_stays_is_refused_without_naming_any(world, freeze) -> None:
     trained = note_model(world.settings, world.training.training_set, signal=2.0)
     rows = lake.read(world.settings, world.training.training_set)
     others = [subject + 1 for subject in rows["subject_id"].to_pylist()]
@@ -110,16 +110,16 @@ def test_a_note_model_of_other_stays_is_refused_without_naming_any(world, freeze
     assert not any(str(subject) in str(refused.value) for subject in others)
 
 
-def test_without_notes_the_table_goes_on(world) -> None:  # type: ignore[no-untyped-def]
+def test_without_notes_the_table_goes_on(world) -> None:
     result = late_fusion.run(params(world, None), world.settings, "c" * 32)
     assert (result.reads_notes, result.model, result.tuning_log_loss) == (False, world.model, {})
 
 
-def test_the_gain_is_paired_and_its_share_is_of_what_the_oracle_gains(hospital) -> None:  # type: ignore[no-untyped-def]
+def test_the_gain_is_paired_and_its_share_is_of_what_the_oracle_gains(hospital) -> None:
     made = hospital("mortality", 800)
     y = made.rows["boolean_value"].to_numpy(zero_copy_only=False).astype(float)
     subjects = made.rows["subject_id"].to_numpy()
-    times = np.zeros(len(y))
+    times = np.zeros(len(y), "datetime64[us]")
     rows = training_examples.Examples(subjects, times, y, np.zeros((len(y), 0), np.float32), {}, times)
     rng = np.random.default_rng(0)
     truth = metrics.logit(made.truth)

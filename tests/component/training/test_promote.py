@@ -1,6 +1,7 @@
 """Promotion on a real history and a real registry: what moves, what is refused, and what a crash leaves."""
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -270,13 +271,15 @@ def test_rollback_needs_a_past_and_whole_files(world) -> None:
 
     for sequence, version in ((1, 1), (2, 2)):
         registry.record(world.settings, "synthetic", move(sequence, version))
-    about = world.settings, "synthetic", "mortality", "production"
-    back = {"actor": "ana", "reason": "alarms at night", "moved_at": NOW}
+    back = partial(
+        roll_back, world.settings, "synthetic", "mortality", "production",
+        actor="ana", reason="alarms at night", moved_at=NOW,
+    )  # fmt: skip
     with pytest.raises(NotFoundError, match="can't go back to version 3: it pointed to 1, 2, last to 2"):
-        roll_back(*about, 3, **back)
+        back(3)
     with pytest.raises(NotFoundError, match="can't go back to version 2"):
-        roll_back(*about, 2, **back)
+        back(2)
     (world.settings.home / world.model.uri / "model.json").write_bytes(b"changed")
     with pytest.raises(StorageError, match="were changed"):
-        roll_back(*about, 1, **back)
+        back(1)
     assert len(registry.history(world.settings, "synthetic")) == 2

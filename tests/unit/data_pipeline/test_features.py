@@ -502,4 +502,5 @@ def test_trend_is_the_least_squares_slope(points: list[tuple[int, float]]) -> No
     if len({hour for hour, _ in points}) == 1:
         assert math.isnan(found)
     else:
-        assert found == pytest.approx(np.polyfit(*zip(*points, strict=True), 1)[0], abs=1e-6)
+        hours, values = zip(*points, strict=True)
+        assert found == pytest.approx(np.polyfit(hours, values, 1)[0], abs=1e-6)

@@ -53,7 +53,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(settings: Settings, **config: float) -> component.Done:
     upstream = json.dumps({"dataset": "a", "rows": 4, "more": 1})
-    whole = {"counting": config, "other": {"x": 1}}
+    whole: dict[str, dict[str, float]] = {"counting": config, "other": {"x": 1}}
     return component.run("counting", "", str(settings.home), whole, "", "job-1", [upstream, ""])
 
 

@@ -113,14 +113,15 @@ def test_the_distance_is_that_of_scipy_on_the_grid() -> None:
     rng = np.random.default_rng(0)
     before, now = rng.normal(size=(300, 1)), rng.normal(0.3, 1, size=(80, 1))
     grid = Grid.over(before)
-    counts = [
-        np.bincount(grid.cells(side)[:, 0], minlength=CELLS + 1)[None, :] * 1.0 for side in (before, now)
-    ]
+    counts_before, counts_now = (
+        np.bincount(grid.cells(side)[:, 0], minlength=CELLS + 1)[None, :].astype(np.float64)
+        for side in (before, now)
+    )
     on_grid = [grid.rounded(side)[:, 0] for side in (before, now)]
-    assert null_distribution.shifts(*counts, grid) == pytest.approx(
+    assert null_distribution.shifts(counts_before, counts_now, grid) == pytest.approx(
         wasserstein_distance(*on_grid) / on_grid[0].std()
     )
-    assert null_distribution.shifts(*counts, grid) == pytest.approx(
+    assert null_distribution.shifts(counts_before, counts_now, grid) == pytest.approx(
         wasserstein_distance(before[:, 0], now[:, 0]) / before.std(), abs=0.02
     )
 

@@ -74,7 +74,7 @@ def test_outcomes_count_from_the_day_on_which_they_are_certain(settings: Setting
     assert found.n == 400
     assert found.auroc is not None
     assert found.auroc.low is not None
-    assert 0.5 < found.auroc.low < found.auroc.value < found.auroc.high < 0.9  # type: ignore[operator]
+    assert 0.5 < found.auroc.low < found.auroc.value < found.auroc.high < 0.9
 
 
 def test_predictions_of_which_only_the_first_outcomes_are_certain_do_not_count(settings: Settings) -> None:

@@ -3,6 +3,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,13 @@ def client(settings: Settings, promote: Any) -> Iterator[TestClient]:
         yield client
 
 
-def ask(client: TestClient, body: object) -> dict:
+def ask(client: TestClient, body: object) -> dict[str, Any]:
     response = client.post("/predict", json=body)
     assert response.status_code == 200, response.text
     return response.json()
 
 
-def test_two_plain_values_work_as_written(client: TestClient, trained: dict) -> None:
+def test_two_plain_values_work_as_written(client: TestClient, trained: dict[tuple[str, int], Path]) -> None:
     answer = ask(client, {"age": 67, "blood_pressure": 140})
     assert [risk["task"] for risk in answer["predictions"]] == ["mortality", "readmission"]
     for risk in answer["predictions"]:
@@ -57,7 +58,9 @@ def test_two_plain_values_work_as_written(client: TestClient, trained: dict) -> 
     assert "judgement" in answer["notice"]
 
 
-def test_factors_name_the_inputs_and_add_their_features_up(client: TestClient, trained: dict) -> None:
+def test_factors_name_the_inputs_and_add_their_features_up(
+    client: TestClient, trained: dict[tuple[str, int], Path]
+) -> None:
     risk = ask(client, {"age": 88, "blood_pressure": 60})["predictions"][0]
     booster = xgb.Booster(model_file=trained["mortality", 1] / "model.json")
     row = kernel.from_values({"age": 88, "systolic_blood_pressure": 60}, "mortality")
@@ -292,7 +295,10 @@ def wait_for(client: TestClient, status: str) -> dict[str, Any]:
 def test_who_hangs_up_while_sending_is_no_failure_of_the_server(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said = [{"type": "http.request", "body": b'{"age": ', "more_body": True}, {"type": "http.disconnect"}]
+    said: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b'{"age": ', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
         "path": "/predict", "raw_path": b"/predict", "root_path": "", "query_string": b"", "headers": [],

@@ -19,7 +19,7 @@ def _examples(n: int, seed: int, shift: int = 18) -> Examples:
     names = kernel.names("mortality")
     inputs = np.full((n, len(names)), np.nan, dtype=np.float32)
     inputs[:, :5] = rng.normal(size=(n, 5))
-    outcomes = (rng.random(n) < metrics.sigmoid(inputs[:, 0] * 1.5 - 1)).astype(float)
+    outcomes = (rng.random(n) < metrics.sigmoid(inputs[:, 0].astype(np.float64) * 1.5 - 1)).astype(float)
     subjects = (np.arange(n, dtype=np.int64) * 7919) << shift
     times = np.zeros(n, "datetime64[us]")
     return Examples(subjects, times, outcomes, inputs, {}, times)
