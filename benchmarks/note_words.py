@@ -36,14 +36,14 @@ def main() -> None:
     settings = Settings()
     network, tuning, tokenizer = trained(settings, parser.parse_args().task)
     special = collate.special(tokenizer)
-    usual = note_attribution._STEPS
+    usual = note_attribution.STEPS
     told = list(note_attribution.words(network, tuning, tokenizer, special))[:WORDS]
     masked = dict(zip(told, (masking(network, tuning, tokenizer, word) for word in told), strict=True))
     table = Table("words' scores", "correlation with masking", "signs that agree", "CPU s", box=None)
-    integrated = note_attribution._scores
+    integrated = note_attribution.integrated_gradients
     for steps in (0, 1, 2, 3, 4, 8):
-        note_attribution._STEPS = max(steps, 1)
-        note_attribution._scores = integrated if steps else at_the_note
+        note_attribution.STEPS = max(steps, 1)
+        note_attribution.integrated_gradients = integrated if steps else at_the_note
         started = time.process_time()
         scores = note_attribution.words(network, tuning, tokenizer, special)
         spent = time.process_time() - started

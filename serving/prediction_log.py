@@ -92,9 +92,9 @@ class PredictionLog:
         self._settings, self.dataset = settings, dataset
         slot, self._path, self._lock = _claim(settings, dataset)
         self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._connection = _connect(self._path)
+        self.connection = connect(self._path)  # the writer thread's
         self._flushing = threading.Lock()
-        self.worker = _worker(self._connection, worker and f"{worker}-{slot}")
+        self.worker = _worker(self.connection, worker and f"{worker}-{slot}")
         self._opening, self._ids = self._next_number(), itertools.count(1)
         self._writer = threading.Thread(target=self._write_forever, name="prediction-log", daemon=True)
         self._writer.start()
@@ -121,7 +121,7 @@ class PredictionLog:
         Raises:
             MediscaleError: the lake could not take them; they stay here, and the next flush takes them.
         """
-        with self._flushing, closing(_connect(self._path)) as connection:
+        with self._flushing, closing(connect(self._path)) as connection:
             return _flush(connection, self._settings, self.dataset, self.worker)
 
     def backlog(self) -> int:
@@ -131,7 +131,7 @@ class PredictionLog:
             StorageError: the file can't be read.
             BusyError: another process holds it.
         """
-        with closing(_connect(self._path)) as connection:
+        with closing(connect(self._path)) as connection:
             try:
                 return int(connection.execute("SELECT count(*) FROM predictions").fetchone()[0])
             except sqlite3.Error as error:
@@ -149,17 +149,17 @@ class PredictionLog:
         A file restored from a backup must not give those again that Delta has.
         """
         committed = lake.sequence_held(self._settings, self.dataset, PREDICTIONS.name, self.worker)
-        self._connection.execute(_FIRST_NUMBER)
-        self._connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) + 1", (committed,))
-        return int(self._connection.execute("SELECT seq FROM sqlite_sequence").fetchone()[0])
+        self.connection.execute(_FIRST_NUMBER)
+        self.connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) + 1", (committed,))
+        return int(self.connection.execute("SELECT seq FROM sqlite_sequence").fetchone()[0])
 
     def _write_forever(self) -> None:
         while True:
             batch, open_ = _drain(self._waiting)
             if batch:
-                _settle(batch, _commit(self._connection, batch))
+                _settle(batch, _commit(self.connection, batch))
             if not open_:
-                self._connection.close()
+                self.connection.close()
                 return
 
 
@@ -176,7 +176,7 @@ def flush_left_behind(settings: Settings, dataset: str) -> int:
     for path in sorted(_folder(settings, dataset).glob("*.sqlite")):
         with locks.unless_held(path.with_suffix(".lock")) as free:
             if free:
-                with closing(_connect(path)) as connection:
+                with closing(connect(path)) as connection:
                     moved += _flush(connection, settings, dataset, _worker(connection))
     return moved
 
@@ -286,7 +286,13 @@ def _claim(settings: Settings, dataset: str) -> tuple[int, Path, TextIO]:
     return slot, folder / f"{slot}.sqlite", lock
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
+    """Opens a log's file, with its tables, so that a commit is on disk when it returns.
+
+    Raises:
+        StorageError: the file can't be read or written.
+        BusyError: another process holds it.
+    """
     try:
         connection = sqlite3.connect(
             path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False

@@ -76,7 +76,6 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
     session = lake_spark.session(Settings(home=home, spark_master="local[2]", spark_memory="1g"))
     yield session
     session.stop()
-    lake_spark._session.cache_clear()
 
 
 def _table(text: str, declaration: tables.Table = tables.EVENTS) -> pa.Table:

@@ -69,7 +69,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         the
             step that lost the last one.
     """
-    _refuse_lacking(params)
+    refuse_lacking(params)
     from pyspark.sql import functions as f
 
     from mediscale.storage import spark
@@ -91,7 +91,12 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     )
 
 
-def _refuse_lacking(params: Params) -> None:
+def refuse_lacking(params: Params) -> None:
+    """Refuses an extract without any of the files that the task's features need.
+
+    Raises:
+        QualityError: the extract has none of them.
+    """
     if not params.absent:
         return
     needed = tasks.load(params.task).needs

@@ -54,7 +54,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     from mediscale.storage import spark
 
     rows = shards.map_shards(
-        settings, params.events, partial(_shard_features, settings, params), _schema(params.task)
+        settings, params.events, partial(_shard_features, settings, params), feature_schema(params.task)
     )
     with shards.own_errors():
         written = spark.write(settings, rows, params.dataset, f"features_{params.task}", key)
@@ -114,7 +114,8 @@ def _table(predictions: pa.Table, values: Floats, task: TaskName) -> pa.Table:
     return pa.table([*keys.columns, *columns], names=[*keys.column_names, *kernel.names(task)])
 
 
-def _schema(task: TaskName) -> Any:
+def feature_schema(task: TaskName) -> Any:
+    """Spark's schema of a task's feature table: the keys, then a double for each feature."""
     schema = FEATURES.spark_schema()
     for name in kernel.names(task):
         schema = schema.add(name, "double")

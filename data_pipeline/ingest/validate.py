@@ -82,9 +82,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     patterns = [tuple(row) for row in written.groupBy("source", "broken").count().collect()]
     tables = _validations(patterns)
     docs = f"quality/{params.dataset}/{key}"
-    failed_rules = _expect(tables, params.max_quarantine_share, str(settings.home / docs))
+    failed_rules = validate_shares(tables, params.max_quarantine_share, str(settings.home / docs))
     if failed_rules:
-        raise _too_many(tables, failed_rules, params)
+        raise too_many_broken(tables, failed_rules, params)
     reasons = {rule.name: sum(table.failed.get(rule.name, 0) for table in tables) for rule in FACTS.all_rules}
     return Result(
         facts=facts,
@@ -123,7 +123,7 @@ def _validations(patterns: list[tuple[str, str | None, int]]) -> list[TableValid
     return validations
 
 
-def _expect(tables: list[TableValidation], max_share: float, docs: str) -> list[str]:
+def validate_shares(tables: list[TableValidation], max_share: float, docs: str) -> list[str]:
     """Validates the shares with Great Expectations, writes its data docs, and returns the rules that failed."""
     import os
 
@@ -175,7 +175,8 @@ def _shares(tables: list[TableValidation]) -> "pd.DataFrame":
     return pd.DataFrame({"table": [t.table for t in tables], "facts": [t.n_facts for t in tables], **rules})
 
 
-def _too_many(tables: list[TableValidation], failed_rules: list[str], params: Params) -> QualityError:
+def too_many_broken(tables: list[TableValidation], failed_rules: list[str], params: Params) -> QualityError:
+    """The error for rules that are broken too often; it tells of the worst in full and names the others."""
     worst, rule = max(
         ((table, name) for table in tables for name in failed_rules), key=lambda pair: pair[0].share(pair[1])
     )

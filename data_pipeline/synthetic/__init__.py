@@ -170,7 +170,7 @@ def _write(params: Params, folder: Path, truth: Path) -> tuple[int, int]:
             for name in sorted(new_tables):
                 path = truth if name == "truth" else folder / f"{name}.csv.gz"
                 streams[name] = stack.enter_context(_gzip(path, stack))
-            append = partial(_append, streams, new_tables)
+            append = partial(append_table, streams, new_tables)
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(append, tables, tables.values()))
             counts = (counts[0] + len(block.tables["hosp/patients"]), counts[1] + block.visits)
@@ -195,7 +195,10 @@ def _gzip(path: Path, stack: ExitStack) -> IO[bytes]:
     return cast("IO[bytes]", gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0))
 
 
-def _append(streams: dict[str, IO[bytes]], new_tables: set[str], name: str, table: "pl.DataFrame") -> None:
+def append_table(
+    streams: dict[str, IO[bytes]], new_tables: set[str], name: str, table: "pl.DataFrame"
+) -> None:
+    """Writes one block of a table to its stream as CSV, under a header where the table is new."""
     text = table.write_csv(include_header=name in new_tables, datetime_format="%Y-%m-%d %H:%M:%S")
     streams[name].write(text.encode())
 

@@ -42,7 +42,7 @@ def orchestrate(runner: str, settings: Settings, which: Source, config: RunConfi
         log.open("w", buffering=1) as stream,
         progress.step(runner) as step,
     ):
-        if not _RUN[runner](settings, which, config, run_id, stream):
+        if not RUNNERS[runner](settings, which, config, run_id, stream):
             raise MediscaleError(sentence(log))
         step.summary = "every stage done"
 
@@ -73,7 +73,8 @@ def _airflow(settings: Settings, which: Source, config: RunConfig, run_id: str, 
     return local_airflow.run_loop(settings, which, config, run_id, log)
 
 
-_RUN = {"kubeflow": _kubeflow, "airflow": _airflow}
+RUNNERS = {"kubeflow": _kubeflow, "airflow": _airflow}
+"""What runs every stage of a hospital, and says whether all of them succeeded."""
 
 
 def sentence(log: Path) -> str:

@@ -173,14 +173,15 @@ def begin_step(options: argparse.Namespace, timeout_seconds: int = 0) -> None:
     if options.result:
         options.result.unlink(missing_ok=True)
     if options.exit_with_parent:
-        threading.Thread(target=_end_with_input, daemon=True).start()
+        threading.Thread(target=end_with_input, daemon=True).start()
         if timeout_seconds:
             timer = threading.Timer(timeout_seconds, _end_late, [timeout_seconds])
             timer.daemon = True
             timer.start()
 
 
-def _end_with_input() -> None:
+def end_with_input() -> None:
+    """Kills this process and all that it started as soon as standard input ends."""
     while os.read(0, 4096):  # not through sys.stdin, whose lock the interpreter would wait for as it ends
         pass
     _end_group()

@@ -34,7 +34,7 @@ class _Step:
 
 
 @dataclass(frozen=True)
-class _Leaf:
+class Leaf:
     value: float
     path: tuple[_Step, ...]
 
@@ -53,7 +53,7 @@ class TreeEnsemble:
         self.feature_names: tuple[str, ...] = tuple(learner["feature_names"])
         self.n_features = int(learner["learner_model_param"]["num_feature"])
         self._read_nodes(trees)
-        self._read_leaves(_leaves(trees))
+        self._read_leaves(every_leaf(trees))
         self.bias = _base_margin(learner) + self._expected
         """Expected margin over the training rows; what the contributions are measured from."""
 
@@ -86,7 +86,7 @@ class TreeEnsemble:
         self._source: Indices = feature + default_left * self.n_features
         self._threshold = np.concatenate([np.asarray(tree["split_conditions"], np.float32) for tree in trees])
 
-    def _read_leaves(self, leaves: Sequence[_Leaf]) -> None:
+    def _read_leaves(self, leaves: Sequence[Leaf]) -> None:
         depth = max(1, *(len(leaf.path) for leaf in leaves))
         if depth > MAX_DEPTH:
             raise InputError(
@@ -145,8 +145,9 @@ def _base_margin(learner: Mapping[str, Any]) -> float:
     return math.log(base / (1 - base))
 
 
-def _leaves(trees: Sequence[Mapping[str, Any]]) -> list[_Leaf]:
-    leaves: list[_Leaf] = []
+def every_leaf(trees: Sequence[Mapping[str, Any]]) -> list[Leaf]:
+    """The leaves of all trees of an XGBoost model's JSON, tree by tree."""
+    leaves: list[Leaf] = []
     offset = 0
     for tree in trees:
         plain = {name: np.asarray(tree[name], dtype=kind).tolist() for name, kind in _READ.items()}
@@ -165,9 +166,9 @@ _READ = {
 """As XGBoost holds them: the digits of its JSON give each float32 back; read as a float64 they are another number."""
 
 
-def _walk(tree: Mapping[str, list[Any]], node: int, offset: int, path: tuple[_Step, ...]) -> Iterator[_Leaf]:
+def _walk(tree: Mapping[str, list[Any]], node: int, offset: int, path: tuple[_Step, ...]) -> Iterator[Leaf]:
     if tree["left_children"][node] == -1:
-        yield _Leaf(tree["split_conditions"][node], path)
+        yield Leaf(tree["split_conditions"][node], path)
         return
     weight = tree["sum_hessian"][node]
     if weight <= 0:

@@ -68,7 +68,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     log_dataset = f"{params.dataset}-rehearsal-{key[:8]}"
     lake.forget(settings, log_dataset)  # a rehearsal that was cut short
     shutil.rmtree(settings.home / "serving" / log_dataset, ignore_errors=True)
-    requests = _requests(settings, params)
+    requests = held_out_requests(settings, params)
     windows = _windows(params)
     share = len(requests) // len(windows)
     if share < SHORTEST:
@@ -98,7 +98,7 @@ def _windows(params: Params) -> tuple[Window, ...]:
     )
 
 
-def _requests(settings: Settings, params: Params) -> list[dict[str, Any]]:
+def held_out_requests(settings: Settings, params: Params) -> list[dict[str, Any]]:
     """A held-out stay's newest plain values, as a request would give them; in an order that says nothing."""
     import numpy as np
     import pyarrow.compute as pc
@@ -117,13 +117,14 @@ def _request(values: dict[str, float]) -> dict[str, Any]:
     return values if sex is None else {**values, "sex": "female" if sex else "male"}
 
 
-def _planted(request: dict[str, Any]) -> dict[str, Any]:
+def as_planted(request: dict[str, Any]) -> dict[str, Any]:
+    """The request as the hospital would send it after the change."""
     return {name: value * PLANTED.get(name, 1) if name != "sex" else value for name, value in request.items()}
 
 
 def _asked_in(window: Window, requests: list[dict[str, Any]]) -> Iterator[Question]:
     for at, request in zip(_moments(window, len(requests)), requests, strict=True):
-        yield Question(at, _planted(request) if window.planted else request)
+        yield Question(at, as_planted(request) if window.planted else request)
 
 
 def _moments(window: Window, count: int) -> Iterator[datetime]:

@@ -107,7 +107,7 @@ def code_digest(module: str) -> str:
     files = sorted(_closure(module).items())
     digest = hashlib.sha256()
     for name, path in files:
-        digest.update(f"{name}\n{ast.dump(_tree(path))}\n".encode())
+        digest.update(f"{name}\n{ast.dump(syntax_tree(path))}\n".encode())
     for folder in sorted({path.parent for _, path in files}):
         for path in sorted(folder.glob("*.yaml")):
             digest.update(path.name.encode() + path.read_bytes())
@@ -119,7 +119,7 @@ def _closure(module: str) -> dict[str, Path]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = _file(name)
+        path = source_file(name)
         if name in closure or path is None:
             continue
         closure[name] = path
@@ -128,7 +128,7 @@ def _closure(module: str) -> dict[str, Path]:
 
 
 def _imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -139,12 +139,13 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
+def syntax_tree(path: Path) -> ast.Module:
+    """A source file's, parsed once in a process."""
     return ast.parse(path.read_bytes())
 
 
 @cache
-def _file(module: str) -> Path | None:
+def source_file(module: str) -> Path | None:
     """Where a module's source is; None for the name of a function in one. Nothing is imported to find it: what a stage
     imports late may take seconds."""
     package, *parts = module.split(".")

@@ -33,7 +33,7 @@ if sys.argv[1] not in ("drift", "retrain_decision"):
 from mediscale.cli import stage; from mediscale.pipeline import call as stages
 from mediscale.storage.locks import exclusive
 from mediscale.core.settings import Settings
-threading.Thread(target=stage._end_with_input, daemon=True).start()
+threading.Thread(target=stage.end_with_input, daemon=True).start()
 settings = Settings()
 name = "-".join([sys.argv[1], *(text[5:] for text in sys.argv if text.startswith("task="))])
 def work():

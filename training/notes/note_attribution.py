@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LEAST_PATIENTS = 10
 MOST_STAYS = 200
 _BATCH = 16
-_STEPS = 3
+STEPS = 3
 """As near to what masking a word does as more are: ``benchmarks/note_words.py``."""
 
 
@@ -36,7 +36,9 @@ def words(network: Any, stays: "Stays", tokenizer: "Tokenizer", special: Special
     for start in range(0, len(chosen), _BATCH):
         members = chosen[start : start + _BATCH]
         batch = collate.batch([stays.windows[k] for k in members], special)
-        for ids, scores, owner in zip(batch.ids, _scores(network, batch), batch.owner, strict=True):
+        for ids, scores, owner in zip(
+            batch.ids, integrated_gradients(network, batch), batch.owner, strict=True
+        ):
             for word, score in _joined([tokenizer.id_to_token(int(i)) or "" for i in ids], scores):
                 sums[word] += score
                 count[word] += 1
@@ -55,9 +57,9 @@ def _no_name(word: str) -> bool:
     return name_lexicon.load().kind(word) == "word" or name_lexicon.plain(word) in name_lexicon.ORDINARY
 
 
-def _scores(network: Any, batch: Batch) -> Any:
+def integrated_gradients(network: Any, batch: Batch) -> Any:
     """(w, length): integrated gradients of the stay's log-odds from a note whose words are all zero (Sundararajan et
-    al. 2017, arXiv:1703.01365), by the midpoints of ``_STEPS`` parts of the way.
+    al. 2017, arXiv:1703.01365), by the midpoints of ``STEPS`` parts of the way.
 
     The gradient at the note itself is no substitute: where one word decides, its effect is saturated there, and its
     sign may be the wrong one.
@@ -66,13 +68,13 @@ def _scores(network: Any, batch: Batch) -> Any:
 
     table = network.bert.get_input_embeddings()
     total: Any = 0.0
-    for step in range(_STEPS):
+    for step in range(STEPS):
         captured: list[torch.Tensor] = []
 
         def part_of_the_way(
             _module: Any, _inputs: Any, output: torch.Tensor, captured: Any = captured, step: int = step
         ) -> torch.Tensor:
-            captured += [output.detach(), (output.detach() * (step + 0.5) / _STEPS).requires_grad_()]
+            captured += [output.detach(), (output.detach() * (step + 0.5) / STEPS).requires_grad_()]
             return captured[1]
 
         hook = table.register_forward_hook(part_of_the_way)
@@ -81,7 +83,7 @@ def _scores(network: Any, batch: Batch) -> Any:
         finally:
             hook.remove()
         words, there = captured
-        total = total + (torch.autograd.grad(margin, there)[0] * words).sum(-1) / _STEPS
+        total = total + (torch.autograd.grad(margin, there)[0] * words).sum(-1) / STEPS
     return np.where(batch.mask == 1, total.numpy(), 0.0)
 
 

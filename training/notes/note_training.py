@@ -200,7 +200,7 @@ class Fit:
     def __init__(self, network: Any, device: Any, job: Job, rank: int = 0, workers: int = 1) -> None:
         import torch
 
-        self._network, self._device, self._job = network, device, job
+        self.network, self._device, self.job = network, device, job
         self._part = (rank, workers)
         self._special = job.special
         self._trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
@@ -220,7 +220,7 @@ class Fit:
         """All epochs, from the last checkpoint if there is one. ``report`` hears each epoch's losses."""
         started = time.process_time()
         state = self._resume()
-        recipe = self._job.recipe
+        recipe = self.job.recipe
         chosen, weights = sample(train, recipe.max_examples_per_epoch, recipe.seed)
         while state.epoch < recipe.epochs and state.epoch - 1 - state.best_epoch < recipe.patience:
             state = self._epoch(state, train, chosen, weights)
@@ -236,9 +236,9 @@ class Fit:
         return Fitted(self._best, np.array(self._logits_by_epoch), state, time.process_time() - started)
 
     def _epoch(self, state: State, train: "Stays", chosen: NDArray[np.int64], weights: Floats) -> State:
-        recipe, lengths = self._job.recipe, train.lengths()[chosen]
+        recipe, lengths = self.job.recipe, train.lengths()[chosen]
         groups = batches(train, chosen, recipe, state.epoch, self._part[1])
-        self._network.train()
+        self.network.train()
         total = self._steps(len(groups)) * recipe.epochs
         for i, members in enumerate(groups[state.batch :], state.batch):
             if i % self._part[1] == self._part[0]:
@@ -265,11 +265,11 @@ class Fit:
         """Of the masks that a batch draws, on every device: there is no state to keep, and none to restore."""
         import torch
 
-        drawn = np.random.SeedSequence((self._job.recipe.seed, epoch, batch)).generate_state(1, np.uint64)
+        drawn = np.random.SeedSequence((self.job.recipe.seed, epoch, batch)).generate_state(1, np.uint64)
         torch.manual_seed(int(drawn[0]))
 
     def _steps(self, batches: int) -> int:
-        return -(-batches // (self._job.recipe.gradient_accumulation_steps * self._part[1]))
+        return -(-batches // (self.job.recipe.gradient_accumulation_steps * self._part[1]))
 
     def _learn(self, pieces: Sequence[Any], outcomes: Floats, weights: Floats, mean_weight: float) -> float:
         """Adds a batch's gradient; returns its weighted loss, summed."""
@@ -277,12 +277,12 @@ class Fit:
 
         batch = collate.batch(pieces, self._special)
         with self._precision():
-            margin = note_network.margins(self._network, batch, self._device)
+            margin = note_network.margins(self.network, batch, self._device)
         truth, weight = (
             torch.as_tensor(v, dtype=torch.float32, device=self._device) for v in (outcomes, weights)
         )
         losses = torch.nn.functional.binary_cross_entropy_with_logits(margin, truth, weight, reduction="sum")
-        (losses / (len(outcomes) * mean_weight * self._job.recipe.gradient_accumulation_steps)).backward()
+        (losses / (len(outcomes) * mean_weight * self.job.recipe.gradient_accumulation_steps)).backward()
         return float(losses.detach())
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -305,7 +305,7 @@ class Fit:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         state = state.model_copy(update={"step": state.step + 1})
-        if state.step % self._job.recipe.checkpoint_every == 0:
+        if state.step % self.job.recipe.checkpoint_every == 0:
             self._save(state)
         return state
 
@@ -325,12 +325,12 @@ class Fit:
         """Log-odds (n) by the network as it is now."""
         import torch
 
-        self._network.eval()
+        self.network.eval()
         margins = np.zeros(len(stays))
         with torch.no_grad(), self._precision():
-            for members in collate.bucket_by_length(stays.lengths(), 2 * self._job.recipe.batch_tokens, 0):
+            for members in collate.bucket_by_length(stays.lengths(), 2 * self.job.recipe.batch_tokens, 0):
                 batch = collate.batch([stays.windows[k] for k in members], self._special)
-                margins[members] = note_network.margins(self._network, batch, self._device).cpu().numpy()
+                margins[members] = note_network.margins(self.network, batch, self._device).cpu().numpy()
         return margins
 
     def _save(self, state: State) -> None:

@@ -34,7 +34,7 @@ END
 SLOW = """#!{python}
 import pathlib, subprocess, threading
 from mediscale.cli import stage
-threading.Thread(target=stage._end_with_input, daemon=True).start()
+threading.Thread(target=stage.end_with_input, daemon=True).start()
 work = subprocess.Popen(["sleep", "300"])
 pathlib.Path("{child}").write_text(str(work.pid))
 work.wait()

@@ -95,7 +95,7 @@ def test_a_leak_in_a_worker_stops_the_stage_with_its_sentence(
         raise Leak("1 of 8 audited predictions changed.")
 
     with pytest.raises(LeakError, match=r"^1 of 8 audited predictions changed\.$"), shards.own_errors():
-        shards.map_shards(settings, ref, leak, gold._schema("mortality")).collect()
+        shards.map_shards(settings, ref, leak, gold.feature_schema("mortality")).collect()
 
 
 def test_error_of_someone_else_stays_as_it_is() -> None:

@@ -259,6 +259,6 @@ def test_a_task_without_any_of_its_measurements_is_refused() -> None:
     with pytest.raises(
         QualityError, match=r"no laboratory and no vital signs \(hosp/labevents, icu/chartevents"
     ):
-        labels._refuse_lacking(params)
-    labels._refuse_lacking(params.model_copy(update={"task": "readmission"}))
-    labels._refuse_lacking(params.model_copy(update={"absent": ("icu/chartevents",)}))
+        labels.refuse_lacking(params)
+    labels.refuse_lacking(params.model_copy(update={"task": "readmission"}))
+    labels.refuse_lacking(params.model_copy(update={"absent": ("icu/chartevents",)}))

@@ -25,14 +25,14 @@ from pathlib import Path
 from data_pipeline import synthetic
 from mediscale.core.settings import Settings
 
-append = synthetic._append
+append = synthetic.append_table
 
 def append_and_die(streams, fresh, name, table):
     append(streams, fresh, name, table)
     if name == "icu/chartevents":
         os.kill(os.getpid(), signal.SIGKILL)
 
-synthetic._append = append_and_die
+synthetic.append_table = append_and_die
 synthetic.run(synthetic.Params(size="tiny", seed=3), Settings(home=Path({str(home)!r})), {KEY!r})
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(synthetic.__file__).parents[1], check=False)

@@ -22,7 +22,7 @@ from mediscale.storage import lake
 from serving import schemas
 from serving.app import create_app
 from serving.models import Predictors
-from serving.prediction_log import PredictionLog, _connect
+from serving.prediction_log import PredictionLog, connect
 
 AS_WRITTEN = {"age": 67, "blood_pressure": 140, "clinical_note": "Patient presents with chest pain..."}
 
@@ -250,5 +250,5 @@ def test_a_log_that_was_begun_before_notes_were_read_goes_on(tmp_path: Path) -> 
             "CREATE TABLE predictions (sequence INTEGER PRIMARY KEY AUTOINCREMENT, prediction_id TEXT, risk REAL)"
         )
         old.execute("INSERT INTO predictions VALUES (1, 'p-1', 0.25)")
-    held = _connect(path).execute("SELECT prediction_id, risk, note_margin FROM predictions").fetchall()
+    held = connect(path).execute("SELECT prediction_id, risk, note_margin FROM predictions").fetchall()
     assert held == [("p-1", 0.25, None)]

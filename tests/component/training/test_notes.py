@@ -210,7 +210,7 @@ def test_every_worker_goes_on_with_the_masks_that_it_would_have_drawn(encoder: P
             if module.training:
                 drawn.append((output == 0).numpy().tobytes())
 
-        fit._network.dropout.register_forward_hook(keep)
+        fit.network.dropout.register_forward_hook(keep)
         fit.run(train, tuning, lambda _: None)
         return drawn
 
@@ -229,8 +229,8 @@ def test_more_workers_than_batches_are_refused(encoder: Path, tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"20 training stays make \d batches for 40 workers"):
         one.run(train, tuning, lambda _: None)
     with pytest.raises(UsageError, match="train with at most"):
-        note_training.check(train, one._job.recipe, 40)
-    note_training.check(train, one._job.recipe, 1)
+        note_training.check(train, one.job.recipe, 40)
+    note_training.check(train, one.job.recipe, 1)
 
 
 def test_the_words_that_are_told_are_shared_and_no_names_known_or_unknown(encoder: Path) -> None:
@@ -274,7 +274,7 @@ def test_what_is_told_of_each_word_adds_up_to_the_change_from_a_note_of_none(enc
         words.weight.zero_()
         empty = note_network.margins(network, batch, torch.device("cpu")).sum()
     network = note_network.build(encoder, Shape(layers=2, trained_layers=2, seed=0)).eval()
-    told = note_attribution._scores(network, batch)
+    told = note_attribution.integrated_gradients(network, batch)
     assert told[batch.mask == 0].tolist() == [0.0] * int((batch.mask == 0).sum())
     assert told.sum() == pytest.approx(float(read - empty), rel=0.02)
 

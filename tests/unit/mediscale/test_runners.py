@@ -42,7 +42,7 @@ def test_a_failed_stage_s_own_sentence_is_the_failure(
         log.write("noise\n    mediscale: The disk is full.\nTraceback of a runner\n")
         return False
 
-    monkeypatch.setitem(orchestrators._RUN, "kubeflow", fail)
+    monkeypatch.setitem(orchestrators.RUNNERS, "kubeflow", fail)
     with pytest.raises(MediscaleError, match=r"^The disk is full\.$"):
         orchestrators.orchestrate("kubeflow", settings, SYNTHETIC, {}, RUN)
 

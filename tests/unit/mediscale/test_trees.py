@@ -62,7 +62,7 @@ def test_numbers_of_the_json_are_those_that_xgboost_holds_to_the_last_bit() -> N
     by_margin = [one.predict(xgb.DMatrix(rows), output_margin=True).tobytes() for one in (booster, again)]
     assert by_margin[0] == by_margin[1]
     model = document(booster)["learner"]["gradient_booster"]["model"]
-    leaves = {np.float32(leaf.value) == leaf.value for leaf in treeshap._leaves(model["trees"])}
+    leaves = {np.float32(leaf.value) == leaf.value for leaf in treeshap.every_leaf(model["trees"])}
     assert leaves == {True}, "a leaf is a float32, not the decimal that stands for it"
 
 

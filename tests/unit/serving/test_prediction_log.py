@@ -59,7 +59,7 @@ def test_waiting_requests_share_transactions(settings: Settings, monkeypatch: py
     monkeypatch.setattr("serving.prediction_log.LOCK_SECONDS", 120)
     log = PredictionLog(settings, DATASET)
     statements: list[str] = []
-    log._connection.set_trace_callback(statements.append)
+    log.connection.set_trace_callback(statements.append)
 
     async def ask(number: int) -> None:
         await log.append([prediction(f"p{number}")])
@@ -101,11 +101,11 @@ def test_a_locked_file_fails_the_request_and_the_next_one_succeeds(
 def test_a_full_file_fails_the_request_and_keeps_what_it_had(settings: Settings) -> None:
     log = PredictionLog(settings, DATASET)
     asyncio.run(log.append([prediction("a")]))
-    log._connection.execute("PRAGMA max_page_count = 1")  # SQLite's own limit: it answers as on a full disk
+    log.connection.execute("PRAGMA max_page_count = 1")  # SQLite's own limit: it answers as on a full disk
     big = Prediction("big", datetime(2026, 1, 1), "mortality", "m", 1, 0.5, np.zeros(100_000))
     with pytest.raises(StorageError, match="disk full"):
         asyncio.run(log.append([big]))
-    log._connection.execute("PRAGMA max_page_count = 1000000")
+    log.connection.execute("PRAGMA max_page_count = 1000000")
     asyncio.run(log.append([prediction("b")]))
     assert log.flush() == 2
     log.close()
@@ -183,7 +183,7 @@ def test_two_logs_of_one_name_lose_nothing_to_each_other(settings: Settings) -> 
 
 def test_a_log_that_can_not_be_read_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     log = PredictionLog(settings, DATASET)
-    monkeypatch.setattr("serving.prediction_log._connect", lambda _path: sqlite3.connect(":memory:"))
+    monkeypatch.setattr("serving.prediction_log.connect", lambda _path: sqlite3.connect(":memory:"))
     with pytest.raises(StorageError, match="prediction log"):
         log.backlog()
     log.close()

@@ -43,9 +43,9 @@ def params(settings: Settings) -> held_out_replay.Params:
 
 
 def test_who_is_18_by_the_calendar_is_asked_about_as_an_adult(settings: Settings) -> None:
-    requests = held_out_replay._requests(settings, params(settings))
+    requests = held_out_replay.held_out_requests(settings, params(settings))
     assert [request["age"] for request in requests] == [18.0, 18.0]
-    assert held_out_replay._planted(requests[0])["age"] > schemas.ADULT[0]
+    assert held_out_replay.as_planted(requests[0])["age"] > schemas.ADULT[0]
 
 
 def test_too_few_stays_are_refused_without_their_number(settings: Settings) -> None:
