@@ -63,22 +63,22 @@ subject_id | time             | code                          | numeric_value | 
 
 def test_a_file_is_a_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, events: Draw) -> None:
     """No line of Python: labels and features of a task that only a folder of this test has."""
-    (tmp_path / "mortality_48h.yaml").write_text(TOY)
+    (tmp_path / "toy_mortality_48h.yaml").write_text(TOY)
     monkeypatch.setattr(task_names, "FOLDER", tmp_path)
     drawn = events(STAYS)
-    cohort = labels.cohort(drawn, "mortality_48h", None, 0)
+    cohort = labels.cohort(drawn, "toy_mortality_48h", None, 0)
     assert sorted(zip(cohort["steps"].to_pylist(), cohort["outcome"].to_pylist(), strict=True)) == [
         (5, ""), (7, "died"), (7, "survived")
     ]  # fmt: skip
     asked = cohort.filter(pa.array([step == 7 for step in cohort["steps"].to_pylist()])).sort_by("subject_id")
     assert asked["prediction_time"].to_pylist() == [dt.datetime(2150, 1, 3, 10)] * 2
     assert asked["boolean_value"].to_pylist() == [True, False]
-    names, values = kernel.names("mortality_48h"), kernel.compute(drawn, asked, "mortality_48h")
+    names, values = kernel.names("toy_mortality_48h"), kernel.compute(drawn, asked, "toy_mortality_48h")
     first = dict(zip(names, values[0].tolist(), strict=True))
     assert first["creatinine_last_stay"] == first["creatinine_max_stay"] == 4.5
     assert first["treatment_vasopressor_24h"] == 1
     assert "in_icu" not in names
-    assert kernel.plain_inputs("mortality_48h") == ("age", "sex", "creatinine", "lactate")
+    assert kernel.plain_inputs("toy_mortality_48h") == ("age", "sex", "creatinine", "lactate")
 
 
 def test_the_tasks_keep_their_order() -> None:
