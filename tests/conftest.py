@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    """Which tests one process runs, where several run side by side: those of the one Spark session, else a file's own."""
+    """Tests that one process runs where several run side by side: those of the Spark session, else those of a file."""
     return "spark" if "spark" in getattr(item, "fixturenames", ()) else str(item.path)
 
 

@@ -91,11 +91,6 @@ def _run(name: str, stage: Stage, params: BaseModel, settings: Settings, key: st
     return record
 
 
-def finished(name: str, config: Mapping[str, Any], settings: Settings) -> bool:
-    """Whether ``call`` with the same arguments would find its work done."""
-    return calls.find(settings, name, key(name, config)) is not None
-
-
 def key(name: str, config: Mapping[str, Any]) -> str:
     """The identity of a call with these arguments."""
     return _key(name, fill(name, config))

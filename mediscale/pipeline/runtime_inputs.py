@@ -17,6 +17,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 from mediscale.pipeline import call as stages
 from mediscale.pipeline.call import Finished, RunConfig
+from mediscale.storage import calls
 
 REFUSED = "refused"
 """The only field of a result where a source lacks what a task needs: that task's further steps pass it on, and the
@@ -118,7 +119,7 @@ def _was_called(stage: str, values: Mapping[str, Any], key: str, settings: Setti
         this = stages.key(stage, values)
     except UsageError:
         return False
-    return this == key or stages.finished(stage, values, settings)
+    return this == key or calls.find(settings, stage, this) is not None
 
 
 def wired(stage: str, config: Mapping[str, Any], upstream: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

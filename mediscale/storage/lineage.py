@@ -119,7 +119,9 @@ class Lineage:
 
     def run(self, run_id: str) -> Run:
         """A run with what it was made from: a retraining reads the features of an earlier night's run."""
-        entries = calls.entries(self._settings, run_id)
+        return self._of(run_id, calls.entries(self._settings, run_id))
+
+    def _of(self, run_id: str, entries: Iterable[calls.RunEntry]) -> Run:
         own = [self.by_key[entry.key] for entry in entries if entry.key in self.by_key]
         made = self.upstream(own)
         cached = frozenset(call.key for call in made.values() if call.run_id != run_id)
@@ -127,12 +129,10 @@ class Lineage:
 
     def runs(self) -> list[Run]:
         """Every run that made or found a call, oldest first."""
-        runs = (self.run(run_id) for run_id in calls.run_ids(self._settings))
-        return sorted((run for run in runs if run.calls), key=lambda run: _listed_at(self._settings, run))
-
-
-def _listed_at(settings: Settings, run: Run) -> tuple[datetime, str]:
-    return calls.entries(settings, run.run_id)[0].at, run.run_id
+        listed = {run_id: calls.entries(self._settings, run_id) for run_id in calls.run_ids(self._settings)}
+        oldest_first = sorted((entries[0].at, run_id) for run_id, entries in listed.items() if entries)
+        runs = (self._of(run_id, listed[run_id]) for _, run_id in oldest_first)
+        return [run for run in runs if run.calls]
 
 
 def find(settings: Settings, name: str = "") -> Run:

@@ -31,6 +31,7 @@ command = [{mediscale!r}, *sys.argv[1:]]
 if sys.argv[1] not in ("drift", "retrain_decision"):
     os.execv(command[0], command)
 from mediscale.cli import stage; from mediscale.pipeline import call as stages
+from mediscale.storage import calls
 from mediscale.storage.locks import exclusive
 from mediscale.core.settings import Settings
 threading.Thread(target=stage.end_with_input, daemon=True).start()
@@ -41,7 +42,7 @@ def work():
         while (settings.home / f"hold-{{name}}").exists():
             time.sleep(0.1)
         made = {{"dataset": name.replace("_", "-"), "patients": 30, "days": 30, "notes": False}}
-        if not stages.finished("synthetic", made, settings):
+        if calls.find(settings, "synthetic", stages.key("synthetic", made)) is None:
             with (settings.home / "done").open("a") as ledger:
                 ledger.write(name + chr(10))
         return stages.call("synthetic", made, settings, "test")
