@@ -31,6 +31,7 @@ import psutil
 
 from data_pipeline.features import kernel
 from data_pipeline.notes import encoders
+from mediscale.core import tasks
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.inference import collate, model_files
@@ -130,11 +131,14 @@ def _spec(booster: Any, task: TaskName) -> PredictorSpec:
         risk=1 / (1 + math.exp(-parts.sum())),
         contributions=tuple(parts[:-1]),
     )
+    declared = tasks.load(task)
     return PredictorSpec(
         name=registry.model_name(DATASET, task),
         dataset=DATASET,
         task=task,
         outcome=task,
+        may_be_asked=declared.may_be_asked,
+        excluded_destinations=declared.at_risk.excluded_destinations,
         features=kernel.names(task),
         plain_inputs=kernel.plain_inputs(task),
         calibration=CALIBRATION,

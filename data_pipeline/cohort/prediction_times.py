@@ -1,12 +1,13 @@
 """Prediction times: when a task's outcome is predicted for a stay, and which stays are at risk then."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pyarrow as pa
 
 from data_pipeline.cohort.bitemporal import latest_as_of
 from data_pipeline.cohort.stays import Patient, Stay, patients
-from mediscale.core.tasks import ADULT_YEARS, AtRisk, PredictionTime, Task
+from mediscale.core.tasks import ADULT_YEARS, MayBeAsked, PredictionTime, Task
 
 COLUMNS = (
     "subject_id", "time", "code", "numeric_value", "available_time", "visit_id", "event_id", "retracted"
@@ -35,29 +36,44 @@ def of_stay(patient: Patient, stay: Stay, task: Task) -> datetime | None:
     at = (
         _after_admission(stay, task.prediction_time)
         if task.prediction_time.anchor == "admission"
-        else _at_discharge(stay, task.at_risk)
+        else _at_discharge(stay, task.at_risk.excluded_destinations)
     )
     return None if at is None or died_before(patient, at) else at
 
 
-def _at_discharge(stay: Stay, at_risk: AtRisk) -> datetime | None:
-    if stay.discharged is None or stay.death or stay.destination in at_risk.excluded_destinations:
+def _at_discharge(stay: Stay, excluded_destinations: Sequence[str]) -> datetime | None:
+    if stay.discharged is None or stay.death or stay.destination in excluded_destinations:
         return None
     return stay.discharged.time
 
 
 def _after_admission(stay: Stay, prediction_time: PredictionTime) -> datetime | None:
-    """A fixed number of hours after admission, or None where the patient was not in hospital or had died by then.
+    """A fixed number of hours after admission, or None where the patient was not in hospital or had died by then."""
+    at = stay.admitted.time + timedelta(hours=prediction_time.hours_after)
+    return at if _alive_in_hospital(stay, at) else None
+
+
+def _alive_in_hospital(stay: Stay, at: datetime) -> bool:
+    """Whether a visit of the stay was going on and the patient alive.
 
     Between two visits of a merged stay the patient is not in hospital: nobody knew yet that the patient would return.
     """
-    at = stay.admitted.time + timedelta(hours=prediction_time.hours_after)
     in_hospital = any(
         visit.admitted.time <= at and (visit.discharged is None or visit.discharged.time > at)
         for visit in stay.visits
     )
-    death = stay.death
-    return at if in_hospital and not (death and death.time <= at) else None
+    return in_hospital and not (stay.death and stay.death.time <= at)
+
+
+def may_be_asked(stay: Stay, at: datetime, moments: MayBeAsked, excluded_destinations: Sequence[str]) -> bool:
+    """Whether a model answers for the stay at that time (naive UTC), by the two fields of its specification.
+
+    ``stay`` is as it was known then. A model for discharges is asked at the very time of the discharge, as in training.
+    """
+    if moments.anchor == "discharge":
+        return at == _at_discharge(stay, excluded_destinations)
+    first, last = (stay.admitted.time + timedelta(hours=hours) for hours in moments.hours)
+    return first <= at <= last and _alive_in_hospital(stay, at)
 
 
 def is_adult(patient: Patient, stay: Stay) -> bool:

@@ -1,7 +1,8 @@
 """The prediction tasks: one YAML file in ``data_pipeline/cohort/tasks/`` each, whose stem is the task's name.
 
-A file says who is at risk, when it is predicted, what counts as the outcome and until when, what the task needs of a
-source, its features, the bedside rule that a model has to beat, and the floors of its promotion policy.
+A file says who is at risk, when it is predicted and when a server may be asked, what counts as the outcome and until
+when, what the task needs of a source, its features, the bedside rule that a model has to beat, and the floors of its
+promotion policy.
 """
 
 import json
@@ -11,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, ValidationError, model_validator
 
 from mediscale.core import task_names
 from mediscale.core.annotations import Declaration
@@ -55,6 +56,35 @@ class PredictionTime(Frozen):
         if (self.anchor == "admission") != (self.hours_after > 0):
             raise ValueError(
                 "give hours_after, at least 1, with the anchor admission, and leave it out at discharge"
+            )
+        return self
+
+
+class MayBeAsked(Frozen):
+    """The moments of a stay at which a model of the task answers for a patient of the lake; at others it refuses.
+
+    A model says nothing of moments that are far from the one it was trained and judged on. Patients have to be at risk
+    too: alive and in hospital, or just discharged to where the outcome can happen.
+    """
+
+    anchor: Literal["admission", "discharge"]
+    hours: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
+    """The first and the last hour after the anchor, both included."""
+
+    @property
+    def words(self) -> str:
+        """As a sentence goes on after "may be asked"."""
+        if self.anchor == "discharge":
+            return "at discharge"
+        return (
+            f"from {self.hours[0]} to {self.hours[1]} hours after admission, while the patient is in hospital"
+        )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if (self.anchor == "admission") != (0 <= self.hours[0] < self.hours[1]):
+            raise ValueError(
+                "give hours, the first and the last, with the anchor admission, and leave them out at discharge"
             )
         return self
 
@@ -210,6 +240,7 @@ class Task(Frozen):
     needs: tuple[Provides, ...] = Field(min_length=1)
     """The task is refused when the extract has none of these."""
     prediction_time: PredictionTime
+    may_be_asked: MayBeAsked
     at_risk: AtRisk
     outcome: Annotated[DeathInHospital | Readmission, Field(discriminator="event")]
     features: Features
@@ -231,6 +262,15 @@ class Task(Frozen):
         if self.at_risk.excluded_destinations and anchor == "admission":
             raise ValueError(
                 "at_risk.excluded_destinations is known at discharge only; leave it out where the anchor is admission"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _may_be_asked_when_it_is_predicted(self) -> Self:
+        moment, asked = self.prediction_time, self.may_be_asked
+        if moment.anchor != asked.anchor or not asked.hours[0] <= moment.hours_after <= asked.hours[1]:
+            raise ValueError(
+                "may_be_asked leaves out the prediction_time, the one moment that a model is judged at"
             )
         return self
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mediscale.core.refs import Frozen
-from mediscale.core.tasks import TaskName
+from mediscale.core.tasks import MayBeAsked, TaskName
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 
@@ -83,6 +83,10 @@ class PredictorSpec(Frozen):
     task: TaskName
     outcome: str
     """What the risk is the risk of, in words."""
+    may_be_asked: MayBeAsked
+    """When a server may ask about a patient of the lake, as the task's file said when the version was trained."""
+    excluded_destinations: tuple[str, ...]
+    """Discharges after which it may not ask, as silver codes them, for the outcome can't happen then."""
     features: tuple[str, ...]
     """Inputs in the order of the trees' feature indices."""
     plain_inputs: tuple[str, ...]

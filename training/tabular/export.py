@@ -46,11 +46,14 @@ def spec(
     """``predictor.json`` of trees that were cut to the chosen rounds."""
     answers = tuple(_known_answers(booster, _medians(train), calibration, task))
     bias = answers[0].margin - sum(answers[0].contributions)
+    declared = tasks.load(task)
     return PredictorSpec(
         name=registry.model_name(dataset, task),
         dataset=dataset,
         task=task,
-        outcome=tasks.load(task).outcome.sentence,
+        outcome=declared.outcome.sentence,
+        may_be_asked=declared.may_be_asked,
+        excluded_destinations=declared.at_risk.excluded_destinations,
         features=kernel.names(task),
         plain_inputs=kernel.plain_inputs(task),
         calibration=calibration,

@@ -10,6 +10,7 @@ import xgboost
 from mlflow.tracking import MlflowClient
 
 from data_pipeline.features import kernel
+from mediscale.core import tasks
 from mediscale.core.errors import QualityError
 from mediscale.core.settings import Settings
 from mediscale.inference import model_files
@@ -61,6 +62,7 @@ def test_the_predictor_tells_what_serving_needs(folder) -> None:
     assert booster.num_boosted_rounds() == spec.best_iteration + 1 < 120
     assert set(spec.thresholds) == {"clinical", "sensitive", "specific"}
     assert spec.notice == NOTICE
+    assert spec.may_be_asked == tasks.load("mortality").may_be_asked
     top = sorted(spec.importance, key=spec.importance.__getitem__)[-8:]
     assert all(name.startswith(("age", "systolic", "lactate", "respiratory")) for name in top)
 

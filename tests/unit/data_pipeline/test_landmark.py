@@ -9,7 +9,9 @@ import pyarrow.compute as pc
 import pytest
 
 from data_pipeline.cohort import labels, prediction_times
-from mediscale.core import tasks
+from data_pipeline.cohort.bitemporal import latest_as_of
+from data_pipeline.cohort.stays import patients
+from mediscale.core import task_names, tasks
 
 Draw = Callable[[str], pa.Table]
 
@@ -111,3 +113,58 @@ def test_an_outcome_is_unknown_until_it_is_certain(events: Draw, as_of: dt.datet
     rows = labels.cohort(events(WARD), "mortality", as_of, 0)
     certain = rows.filter(pc.equal(rows["steps"], len(MORTALITY.steps)))
     assert set(certain["subject_id"].to_pylist()) == known
+
+
+RETURN = """
+7 | 1950-06-01 00:00 | MEDS_BIRTH | | 1950-06-01 00:00
+7 | 2022-03-01 10:00 | HOSPITAL_ADMISSION//EMERGENCY | 70 | 2022-03-01 10:00
+7 | 2022-03-02 10:00 | HOSPITAL_DISCHARGE//HOME | 70 | 2022-03-02 10:00
+7 | 2022-03-02 20:00 | HOSPITAL_ADMISSION//EMERGENCY | 71 | 2022-03-02 20:00
+7 | 2022-03-05 10:00 | HOSPITAL_DISCHARGE//{destination} | 71 | 2022-03-05 10:00
+"""
+"""A day in hospital, ten hours at home, and in hospital again until the fifth: one merged stay."""
+
+
+@pytest.mark.parametrize(
+    ("destination", "at", "answers"),
+    [
+        pytest.param("HOME", march(1, 15), [], id="an hour before the shortest window is full"),
+        pytest.param("HOME", march(1, 16), ["mortality"], id="hour 6"),
+        pytest.param("HOME", march(2, 9), ["mortality"], id="hour 23"),
+        pytest.param("HOME", march(2, 10), ["readmission"], id="gone home, and nobody knows of a return"),
+        pytest.param("HOME", march(2, 15), [], id="at home"),
+        pytest.param("HOME", march(3, 10), ["mortality"], id="hour 48, back in hospital"),
+        pytest.param("HOME", march(3, 11), [], id="the third day"),
+        pytest.param("HOME", march(5, 9), [], id="an hour before discharge"),
+        pytest.param("HOME", march(5, 10), ["readmission"], id="at discharge"),
+        pytest.param("HOSPICE", march(5, 10), [], id="to hospice"),
+        pytest.param("DIED", march(5, 10), [], id="died"),
+    ],
+)
+def test_a_model_is_asked_only_at_the_moments_it_was_made_for(
+    events: Draw, destination: str, at: dt.datetime, answers: list[str]
+) -> None:
+    drawn = events(HEADER + RETURN.format(destination=destination))
+    (patient,) = patients(latest_as_of(drawn, at))
+    declared = [tasks.load(name) for name in task_names.names()]
+    assert [
+        task.name
+        for task in declared
+        if prediction_times.may_be_asked(
+            patient.stays[-1], at, task.may_be_asked, task.at_risk.excluded_destinations
+        )
+    ] == answers
+
+
+@pytest.mark.parametrize("name", task_names.names())
+def test_every_prediction_time_is_a_moment_at_which_a_server_may_be_asked(events: Draw, name: str) -> None:
+    """Else the replays of the simulation, and a hospital's nightly predictions, would be refused."""
+    task = tasks.load(name)
+    for story in (WARD, AT_HOME, HEADER + RETURN.format(destination="HOME")):
+        drawn = events(story)
+        for subject, at in prediction_times.due(drawn, task, march(1, 0), march(20)):
+            known = patients(latest_as_of(drawn, at))
+            stay = next(patient for patient in known if patient.subject_id == subject).stays[-1]
+            assert prediction_times.may_be_asked(
+                stay, at, task.may_be_asked, task.at_risk.excluded_destinations
+            )

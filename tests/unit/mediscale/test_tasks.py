@@ -27,6 +27,7 @@ TOY = """
 title: Death in hospital, asked a day later
 needs: [laboratory]
 prediction_time: {anchor: admission, hours_after: 48}
+may_be_asked: {anchor: admission, hours: [24, 72]}
 at_risk: {words: patient still admitted after two days}
 outcome:
   event: death_in_hospital
@@ -139,7 +140,7 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("- a list", "title: Field required; and 7 more"),
+        ("- a list", "title: Field required; and 8 more"),
         ("title: [", "while parsing"),
         (changed(MORTALITY, colour="red"), "colour: Extra inputs are not permitted"),
         (changed(MORTALITY, needs=["tea"]), "needs.0: Input should be 'laboratory'"),
@@ -157,6 +158,27 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
         ),
         (changed(MORTALITY, prediction_time={"anchor": "admission"}), "prediction_time: give hours_after, at least 1"),
         (changed(MORTALITY, prediction_time={"anchor": "discharge"}), "death_in_hospital is predicted from admission"),
+        (changed(MORTALITY, may_be_asked={"anchor": "admission"}), "may_be_asked: give hours, the first and the last"),
+        (
+            changed(MORTALITY, may_be_asked={"anchor": "admission", "hours": [48, 6]}),
+            "may_be_asked: give hours, the first and the last",
+        ),
+        (
+            changed(MORTALITY, may_be_asked={"anchor": "admission", "hours": [-6, 48]}),
+            "may_be_asked.hours.0: Input should be greater than or equal to 0",
+        ),
+        (
+            changed(READMISSION, may_be_asked={"anchor": "discharge", "hours": [0, 6]}),
+            "may_be_asked: give hours, .* and leave them out at discharge",
+        ),
+        (
+            changed(MORTALITY, may_be_asked={"anchor": "admission", "hours": [30, 48]}),
+            "may_be_asked leaves out the prediction_time",
+        ),
+        (
+            changed(MORTALITY, may_be_asked={"anchor": "discharge"}),
+            "may_be_asked leaves out the prediction_time",
+        ),
         (
             changed(READMISSION, prediction_time={"anchor": "admission", "hours_after": 6}),
             "readmission is predicted from discharge",
