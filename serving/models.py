@@ -1,7 +1,7 @@
 """The versions that are served now: they follow an alias in the promotion history, without a restart."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.features import kernel
+from mediscale.core import task_names
 from mediscale.core.errors import MediscaleError, StorageError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import PROMOTIONS
+from mediscale.core.tables import LABELS, PROMOTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor
@@ -75,6 +76,8 @@ class Predictors:
         self.current: Mapping[TaskName, Served] = MappingProxyType({})
         self.refused: Mapping[TaskName, str] = MappingProxyType({})
         """Task → why the version that its alias points to is not served. The one before it is, if there was one."""
+        self.unserved: Mapping[TaskName, str] = MappingProxyType({})
+        """Every other task of the dataset → why no version of it answers."""
         self._seen: TableRef | None = None
 
     def refresh(self) -> None:
@@ -88,7 +91,8 @@ class Predictors:
             return
         served: dict[TaskName, Served] = dict(self.current)
         refused: dict[TaskName, str] = {}
-        for move in _targets(registry.history(self._settings, self.dataset), self.alias):
+        history = registry.history(self._settings, self.dataset)
+        for move in _targets(history, self.alias):
             current = served.get(move.task)
             if current is None or current.model != move.version:
                 try:
@@ -98,7 +102,24 @@ class Predictors:
                     if self.refused.get(move.task) != str(error):
                         log.error("%s", error)
         self.current, self.refused = MappingProxyType(served), MappingProxyType(refused)
+        unserved = {
+            task: refused.get(task, self._not_promoted())
+            for task in sorted(self._tasks(history) - served.keys())
+        }
+        self.unserved = MappingProxyType(unserved)
         self._seen = newest
+
+    def _not_promoted(self) -> str:
+        return f"No version of it is in {self.alias}."
+
+    def _tasks(self, history: Sequence[Move]) -> set[TaskName]:
+        """The dataset's tasks: those that were ever promoted or have a cohort."""
+        with_cohort = (
+            task
+            for task in task_names.names()
+            if lake.exists(self._settings, self.dataset, f"{LABELS.name}_{task}")
+        )
+        return {move.task for move in history} | set(with_cohort)
 
     def _newest_history(self) -> TableRef | None:
         if not lake.exists(self._settings, self.dataset, PROMOTIONS.name):

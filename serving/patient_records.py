@@ -21,7 +21,7 @@ from mediscale.core.tables import EVENTS, NOTE_TOKENS, SUBJECTS
 from mediscale.core.tasks import ADULT_YEARS, TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.storage import lake
-from serving.schemas import Patient
+from serving.request import Patient
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Known:
     subject_id: int
     prediction_time: datetime
     events_version: int
+    time_basis: str
+    """What the prediction time was taken from."""
     rows: Mapping[TaskName, Floats]
     notes: Mapping[str, Sequence[Tokens]] = field(default_factory=dict)
     """Of the stay, newest first, by the tokenizer whose numbers they are in: to a model of another they are other
@@ -66,7 +68,7 @@ class Patients:
         )
         rows = {task: kernel.compute(events, when, task)[0] for task in tasks}
         notes = _readable(written, stay.admitted.time, time) if written is not None else {}
-        return Known(subject_id, time, ref.version, rows, notes)
+        return Known(subject_id, time, ref.version, _time_basis(request, stay), rows, notes)
 
     def _written(self, subject_id: int) -> pa.Table | None:
         """All of the patient's notes, by every tokenizer; None where the hospital's notes are not in the lake."""
@@ -108,6 +110,12 @@ def _end(stay: Stay, latest: pa.Table, written: pa.Table | None) -> datetime:
     if written is not None and len(written):
         newest.append(pc.max(written["available_time"]).as_py())
     return max(newest)
+
+
+def _time_basis(request: Patient, stay: Stay) -> str:
+    if request.prediction_time is not None:
+        return "given with its offset" if request.with_offset else "given without an offset, taken as UTC"
+    return "discharge of the last stay" if stay.discharged else "newest moment in the record"
 
 
 def _refuse_outside(patient: stays.Patient, stay: Stay, time: datetime) -> None:

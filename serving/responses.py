@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 
+from data_pipeline.features import kernel
 from data_pipeline.notes.deidentification.surrogates import generalize_ages_over_89
+from mediscale.core.errors import InputError
 from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.tabular import Scored
@@ -13,42 +15,100 @@ from serving import schemas
 from serving.models import Floats, Served
 from serving.patient_records import Known
 from serving.prediction_log import Prediction
-from serving.schemas import Answer, Factor, NoteUse, TaskRisk, Threshold, Values
+from serving.request import Values
+from serving.schemas import (
+    Answer,
+    Factor,
+    NoteUse,
+    OutOfRange,
+    TaskRisk,
+    TaskWithoutRisk,
+    Threshold,
+    UnusualValue,
+)
+
+NO_INPUT = "Nothing that was given is an input of this version."
 
 
 def of_values(
-    request: Values, served: Mapping[TaskName, Served], prediction_id: str, now: datetime
+    request: Values,
+    served: Mapping[TaskName, Served],
+    unserved: Mapping[TaskName, str],
+    prediction_id: str,
+    now: datetime,
 ) -> tuple[Answer, list[Prediction]]:
-    """Every served task's risk from plain values and a note; tasks may know different inputs."""
+    """Every served task's risk from plain values and a note; tasks may know different inputs.
+
+    ``unserved`` says of the dataset's other tasks why they have no risk.
+
+    Raises:
+        InputError: nothing that was given is an input of any of them.
+    """
     given, text = frozenset(request.given), request.note
     if text is not None and any(version.predictor.reader for version in served.values()):
         text = generalize_ages_over_89(text)
-    risks, logged = [], []
-    for version in served.values():
-        row, note = version.row_of_values(request.given), _read_text(version, text)
+    risks, logged, without = [], [], dict(unserved)
+    for task, version in served.items():
+        note = _read_text(version, text)
+        if note.margin is None and given.isdisjoint(version.predictor.spec.plain_inputs):
+            without[task] = NO_INPUT
+            continue
+        row = version.row_of_values(request.given)
         scored = version.predictor.score(row, note.margin)
         factors = version.explainer.of_values(scored.contributions, given, scored.notes)
-        risks.append(_risk(version, scored, factors, note))
+        unusual = _unusual(version, request.given)
+        risks.append(_risk(version, scored, factors, note, unusual))
         logged.append(_logged(prediction_id, now, version, scored.risk, row, note))
+    outside = schemas.out_of_range(request.out_of_range)
+    if not risks:
+        raise InputError(_nothing_usable(without, outside))
     inputs = _inputs(*(version.predictor.spec.plain_inputs for version in served.values()))
     missing = tuple([name for name in inputs if name not in given])
-    return Answer(prediction_id, tuple(risks), missing, schemas.out_of_range(request.out_of_range)), logged
+    return Answer(prediction_id, tuple(risks), _without(without), missing, outside), logged
 
 
 def of_patient(
-    record: Known, served: Mapping[TaskName, Served], prediction_id: str, now: datetime
+    record: Known,
+    served: Mapping[TaskName, Served],
+    unserved: Mapping[TaskName, str],
+    prediction_id: str,
+    now: datetime,
 ) -> tuple[Answer, list[Prediction]]:
-    """Every served task's risk from what the lake knew of a patient at a time."""
+    """Every served task's risk from what the lake knew of a patient at a time; ``unserved`` as in ``of_values``."""
     risks, logged, absent = [], [], []
     for task, version in served.items():
         row, note = version.row(record.rows[task]), _read_known(version, record.notes)
         scored = version.predictor.score(row, note.margin)
         factors = version.explainer.of_patient(scored.contributions, row, scored.notes)
-        risks.append(_risk(version, scored, factors, note))
+        unusual = _unusual(version, kernel.plain_values(record.rows[task], task))
+        risks.append(_risk(version, scored, factors, note, unusual))
         logged.append(_logged(prediction_id, now, version, scored.risk, row, note, record))
         absent.append(version.explainer.inputs_without_value(row))
-    missing = _common(absent)
-    return Answer(prediction_id, tuple(risks), missing, (), record.prediction_time), logged
+    answer = Answer(
+        prediction_id,
+        tuple(risks),
+        _without(unserved),
+        _common(absent),
+        (),
+        record.prediction_time.replace(tzinfo=UTC),
+        record.time_basis,
+    )
+    return answer, logged
+
+
+def _without(reasons: Mapping[TaskName, str]) -> tuple[TaskWithoutRisk, ...]:
+    return tuple(TaskWithoutRisk(task, reason) for task, reason in reasons.items())
+
+
+def _unusual(version: Served, values: Mapping[str, float]) -> tuple[UnusualValue, ...]:
+    """Remarks on the values that lie outside what the version was trained on."""
+    ranges = version.predictor.spec.usual_ranges
+    outside = [
+        name
+        for name, value in values.items()
+        if name in ranges and not ranges[name][0] <= kernel.as_feature(name, value) <= ranges[name][1]
+    ]
+    return tuple(schemas.unusual_value(name, *ranges[name]) for name in outside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +150,13 @@ def _read(version: Served, notes: Sequence[Tokens]) -> _Note:
     )
 
 
-def _risk(version: Served, scored: Scored, factors: tuple[Factor, ...], note: _Note) -> TaskRisk:
+def _risk(
+    version: Served,
+    scored: Scored,
+    factors: tuple[Factor, ...],
+    note: _Note,
+    unusual: tuple[UnusualValue, ...],
+) -> TaskRisk:
     spec = version.predictor.spec
     points = spec.thresholds if note.margin is None or spec.notes is None else spec.notes.thresholds
     return TaskRisk(
@@ -102,6 +168,7 @@ def _risk(version: Served, scored: Scored, factors: tuple[Factor, ...], note: _N
         version=version.model.version,
         thresholds=tuple(Threshold(name, at, scored.risk >= at) for name, at in points.items()),
         factors=factors,
+        unusual_values=unusual,
         note=note.use,
     )
 
@@ -128,6 +195,16 @@ def _logged(
         prediction_time=record.prediction_time if record else None,
         events_version=record.events_version if record else None,
     )
+
+
+def _nothing_usable(without: Mapping[TaskName, str], outside: Sequence[OutOfRange]) -> str:
+    if outside:
+        ranges = ", ".join(f"{value.input} ({value.plausible})" for value in outside)
+        return (
+            f"Nothing was predicted: no value lies within what a record can hold, {ranges}; check the units."
+        )
+    tasks = ", ".join(without)
+    return f"Nothing was predicted: what was given is no input of {tasks}; the page /docs lists the inputs."
 
 
 @cache

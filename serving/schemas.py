@@ -1,20 +1,16 @@
 """What /predict takes and answers: the request's plain names come from ``mediscale.core.concepts``.
 
-Requests are refused in one sentence that names fields and never repeats a value, which may be a patient's.
+A request is read by ``serving.request``. All times in answers are UTC and say so.
 """
 
-import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from difflib import get_close_matches
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from mediscale.core.concepts import CONCEPTS, Concept
-from mediscale.core.errors import InputError
 from mediscale.inference.model_spec import NOTICE
 
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -36,9 +32,6 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 NOTE_CHARACTERS = 2**20
-_NOT_TEXT = re.compile(r"[\x00-\x08\x0E-\x1F\x7F\uFFFD]")
-"""What bytes that are not text, or text in another encoding, turn into."""
-
 ADULT = (18.0, 120.0)
 """Ages, in years, that the models are made for."""
 
@@ -49,7 +42,20 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
+    r"(Z|[+-][0-9]{2}:[0-5][0-9])?"
+)
+"""A day and an hour, as in RFC 3339: a number, or a day alone, could be read in more than one way."""
+
+
+def _time(value: object) -> object:
+    """Anything else is left as it is, and refused: a strict field takes no text for a time."""
+    return datetime.fromisoformat(value) if isinstance(value, str) and _TIME.fullmatch(value) else value
+
+
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Time = Annotated[datetime, BeforeValidator(_time)]
 
 
 def _field(concept: Concept) -> Any:
@@ -57,10 +63,7 @@ def _field(concept: Concept) -> Any:
     name = display_name(concept.name)
     begun = name if concept.name.split("_")[0] in _WRITTEN else name.capitalize()
     text = f"{begun} in {concept.unit}, {concept.low:g} to {concept.high:g}{also}"
-    return (
-        Number | None,
-        Field(None, validation_alias=AliasChoices(concept.name, *concept.aliases), description=text),
-    )
+    return Number | None, Field(None, description=text)
 
 
 _WRITTEN = {
@@ -92,23 +95,31 @@ _FIELDS: dict[str, Any] = {
         Field(None, description="Instead of values: a patient of the lake, by the source's own identifier"),
     ),
     "prediction_time": (
-        datetime | None,
+        Time | None,
         Field(
             None,
-            description="For a patient: use what was known then (ISO 8601, UTC). Default: the last stay's discharge "
-            "or, while it lasts, the newest moment of which its record tells",
+            description="For a patient: use what was known then (RFC 3339; without an offset it is taken as UTC). "
+            "Default: the last stay's discharge or, while it lasts, the newest moment of which its record tells",
         ),
     ),
 }
 PredictRequest = create_model("PredictRequest", __base__=_Request, **_FIELDS)
 
+MAIN_NAMES: dict[str, str] = {
+    **{name: name for name in _FIELDS},
+    **{alias: concept.name for concept in CONCEPTS for alias in concept.aliases},
+}
+"""Every name that a body may use → the field that it is."""
+
 
 def request_schema() -> dict[str, Any]:
     """JSON schema of the request, every alias a property of its own."""
     schema = PredictRequest.model_json_schema()
-    for alias, name in _SAME.items():
-        kind = schema["properties"][name]["anyOf"]
-        schema["properties"][alias] = {"anyOf": kind, "description": f"The same as {name}"}
+    schema["maxProperties"] = len(MAIN_NAMES)
+    for name, main in MAIN_NAMES.items():
+        if name != main:
+            kind = schema["properties"][main]["anyOf"]
+            schema["properties"][name] = {"anyOf": kind, "description": f"The same as {main}"}
     return schema
 
 
@@ -116,123 +127,24 @@ _PLAUSIBLE: dict[str, tuple[float, float]] = {
     "age": ADULT,
     **{concept.name: (concept.low, concept.high) for concept in CONCEPTS},
 }
-_KNOWN_NAMES = (*_FIELDS, *(alias for concept in CONCEPTS for alias in concept.aliases))
-_SAME = {alias: concept.name for concept in CONCEPTS for alias in concept.aliases}
+_UNITS = {"age": "years", **{concept.name: concept.unit for concept in CONCEPTS}}
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
-    """Plain values by their main names; ``sex`` is 1 for female and 0 for male."""
-
-    given: Mapping[str, float]
-    out_of_range: tuple[str, ...]
-    """Names whose value no living adult's record holds: left out of ``given``."""
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Patient:
-    """A patient known to the lake, and the moment whose knowledge is to be used (UTC without a zone)."""
-
-    source_id: str
-    prediction_time: datetime | None
-
-
-def parse(body: bytes) -> Values | Patient:
-    """The request in a body of JSON.
-
-    Raises:
-        InputError: it is not JSON, names an unknown field, has a wrong type, is about a child, or says nothing.
-    """
-    try:
-        fields = PredictRequest.model_validate_json(body).model_dump(exclude_none=True)
-    except ValidationError as error:
-        raise InputError(_sentence(error)) from None
-    if "patient" in fields:
-        return _patient(fields)
-    if "prediction_time" in fields:
-        raise InputError("prediction_time goes with patient: plain values have no time.")
-    if not fields:
-        raise InputError(
-            "The request gives no value and no patient; send for example age and blood_pressure."
-        )
-    return _values(fields)
-
-
-def _patient(fields: Mapping[str, Any]) -> Patient:
-    if set(fields) - {"patient", "prediction_time"}:
-        raise InputError(
-            "Send either a patient or values, not both: a known patient's values come from the lake."
-        )
-    time: datetime | None = fields.get("prediction_time")
-    return Patient(fields["patient"], _utc(time) if time is not None else None)
-
-
-def _utc(time: datetime) -> datetime:
-    """Without a zone, as all times here."""
-    try:
-        return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo is not None else time
-    except OverflowError:
-        raise InputError(
-            "prediction_time lies outside the years 1 to 9999 in UTC; send a time within a stay."
-        ) from None
-
-
-def _values(fields: dict[str, Any]) -> Values:
-    note = fields.pop("clinical_note", None)
-    if note is not None:
-        _check_note(note)
-    if fields.get("age", math.inf) < ADULT[0]:
-        raise InputError(f"age is below {ADULT[0]:g}; the models are made for adults. Nothing was predicted.")
-    if "sex" in fields:
-        fields["sex"] = float(fields["sex"] == "female")
-    outside = tuple(name for name, value in fields.items() if not _plausible(name, value))
-    return Values({name: value for name, value in fields.items() if name not in outside}, outside, note)
-
-
-def _check_note(note: str) -> None:
-    if _NOT_TEXT.search(note):
-        raise InputError("clinical_note holds characters that are not text; send what was written, as UTF-8.")
-    if not any(map(str.isalnum, note)):
-        raise InputError("clinical_note holds no letter or digit; leave it out, or send what was written.")
-
-
-def _plausible(name: str, value: float) -> bool:
+def is_plausible(name: str, value: float) -> bool:
+    """Whether a living adult's record can hold the value."""
     low, high = _PLAUSIBLE.get(name, (0.0, 1.0))
     return low <= value <= high
 
 
-def _sentence(error: ValidationError) -> str:
-    problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    name = str(problem["loc"][0]) if problem["loc"] else ""
-    if problem["type"] == "json_invalid":
-        return "The body is not valid JSON in UTF-8."
-    if problem["type"] == "model_type" or not name:
-        return 'The body must be a JSON object, for example {"age": 67, "blood_pressure": 140}.'
-    if problem["type"] == "extra_forbidden":
-        return _unknown(name)
-    if name == "sex":
-        return "sex must be female or male."
-    if name == "prediction_time":
-        return "prediction_time must be a time such as 2026-11-22T07:30:00."
-    if name == "clinical_note":
-        return f"clinical_note must be text of 1 to {NOTE_CHARACTERS} characters."
-    if name == "patient":
-        return "patient must be text of 1 to 64 characters: the source's own identifier."
-    return f"{name} must be a number."
+class _Documented:
+    """What stands under a field is its description in OpenAPI."""
 
-
-def _unknown(name: str) -> str:
-    if name in _SAME:
-        return f"{name} and {_SAME[name]} (or another of its names) are the same input; send one of them."
-    near = get_close_matches(name.lower(), _KNOWN_NAMES, n=1)
-    hint = f"did you mean {near[0]}?" if near else "the page /docs lists the inputs."
-    shown = name if name.isidentifier() and len(name) <= 40 else "A field of the request"
-    return f"{shown} is not an input; {hint}"
+    __slots__ = ()
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Factor:
+class Factor(_Documented):
     """What moved this risk, largest first."""
 
     feature: str
@@ -243,7 +155,7 @@ class Factor:
 
 
 @dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(_Documented):
     """An operating point of the model, chosen on the tuning split."""
 
     name: str
@@ -252,7 +164,9 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteUse:
+class NoteUse(_Documented):
+    """How much of what was written was read."""
+
     used: Literal["read", "read in part", "not read"]
     """In part: the beginning of what is longer than the model reads. Not read: this version reads values only, or the
     lake has a known patient's notes in another tokenizer's numbers only."""
@@ -261,7 +175,21 @@ class NoteUse:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskRisk:
+class UnusualValue(_Documented):
+    """A value that the model has hardly seen: it may be in another unit than the expected one."""
+
+    input: str
+    expected_unit: str
+    """In UCUM, the Unified Code for Units of Measure."""
+    usual: str
+    """The middle 99 % of the values that this version was trained on."""
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRisk(_Documented):
+    """The risk of one task's outcome."""
+
     task: str
     outcome: str
     """What the risk is the risk of."""
@@ -273,27 +201,45 @@ class TaskRisk:
     version: int
     thresholds: tuple[Threshold, ...]
     factors: tuple[Factor, ...]
+    unusual_values: tuple[UnusualValue, ...]
+    """Values that were used although this version has hardly seen such."""
     note: NoteUse | None = None
     """What became of the note, or of a known patient's notes."""
 
 
 @dataclass(frozen=True, slots=True)
-class OutOfRange:
+class TaskWithoutRisk(_Documented):
+    """A task of this dataset whose risk is not in the answer."""
+
+    task: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfRange(_Documented):
+    """A value that no living adult's record holds."""
+
     input: str
     plausible: str
     used: Literal["treated as missing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(_Documented):
+    """The risks of one patient, each with its reasons; it was logged before it left."""
+
     prediction_id: str
     """Names this prediction in the log."""
     predictions: tuple[TaskRisk, ...]
+    not_predicted: tuple[TaskWithoutRisk, ...]
+    """Every other task of the dataset, and why its risk is not here."""
     missing: tuple[str, ...]
     """Inputs that the models know and did not get."""
     out_of_range: tuple[OutOfRange, ...]
     prediction_time: datetime | None = None
     """For a known patient: nothing that became known later was used."""
+    prediction_time_basis: str | None = None
+    """For a known patient: whether the time was given, and with which offset, or what it is taken from."""
     notice: str = NOTICE
 
 
@@ -301,7 +247,9 @@ Status = Literal["ready", "degraded", "unavailable"]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelHealth:
+class ModelHealth(_Documented):
+    """A version that is served."""
+
     task: str
     model: str
     version: int
@@ -309,7 +257,9 @@ class ModelHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class Health(_Documented):
+    """Which versions are served, and what is wrong."""
+
     status: Status
     """degraded: something is wrong and predictions are answered all the same."""
     dataset: str
@@ -321,17 +271,26 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(_Documented):
     """Why there is no answer, and what to do."""
 
     error: str
 
 
 def out_of_range(names: tuple[str, ...]) -> tuple[OutOfRange, ...]:
-    return tuple(OutOfRange(name, _plausible_words(name), "treated as missing") for name in names)
+    return tuple(OutOfRange(name, _in_units(name, *_PLAUSIBLE[name]), "treated as missing") for name in names)
 
 
-def _plausible_words(name: str) -> str:
-    low, high = _PLAUSIBLE[name]
-    unit = "years" if name == "age" else next(c.unit for c in CONCEPTS if c.name == name)
-    return f"{low:g} to {high:g} {unit}"
+def unusual_value(name: str, low: float, high: float) -> UnusualValue:
+    """The remark on a value; it does not repeat the value."""
+    usual = _in_units(name, low, high)
+    return UnusualValue(
+        name,
+        _UNITS[name],
+        usual,
+        f"{name} lies outside {usual}, the middle 99 % of what this model was trained on; check its unit.",
+    )
+
+
+def _in_units(name: str, low: float, high: float) -> str:
+    return f"{low:g} to {high:g} {_UNITS[name]}"

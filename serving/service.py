@@ -15,7 +15,8 @@ from serving.models import Predictors, Served
 from serving.patient_records import Patients
 from serving.prediction_log import Prediction, PredictionLog, flush_left_behind
 from serving.prometheus_metrics import Metrics
-from serving.schemas import Answer, Health, ModelHealth, Patient, Values
+from serving.request import Patient, Values, parse
+from serving.schemas import Answer, Health, ModelHealth
 
 Clock = Callable[[], datetime]
 
@@ -53,15 +54,15 @@ class Service:
         Raises:
             MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
         """
-        request = schemas.parse(body)
-        served, now = self.predictors.current, self.clock()
+        request = parse(body)
+        served, unserved, now = self.predictors.current, self.predictors.unserved, self.clock()
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
         if isinstance(request, Values):
-            work = partial(responses.of_values, request, served, self.log.next_id(), now)
+            work = partial(responses.of_values, request, served, unserved, self.log.next_id(), now)
             answer, logged = work() if request.note is None else await asyncio.to_thread(work)
         else:
-            work = partial(self._of_patient, request, served, now)
+            work = partial(self._of_patient, request, served, unserved, now)
             answer, logged = await asyncio.to_thread(work)
         try:
             await self.log.append(logged)
@@ -74,16 +75,20 @@ class Service:
         return answer
 
     def _of_patient(
-        self, request: Patient, served: Mapping[TaskName, Served], now: datetime
+        self,
+        request: Patient,
+        served: Mapping[TaskName, Served],
+        unserved: Mapping[TaskName, str],
+        now: datetime,
     ) -> tuple[Answer, list[Prediction]]:
         reads = any(version.predictor.reader for version in served.values())
         record = self.patients.find(request, tuple(served), reads)
-        return responses.of_patient(record, served, self.log.next_id(), now)
+        return responses.of_patient(record, served, unserved, self.log.next_id(), now)
 
     def health(self) -> Health:
         served, refused = self.predictors.current, self.predictors.refused
         models = tuple(
-            ModelHealth(task, version.model.name, version.model.version, version.moved_at)
+            ModelHealth(task, version.model.name, version.model.version, version.moved_at.replace(tzinfo=UTC))
             for task, version in sorted(served.items())
         )
         problems = (*refused.values(), *self._problems.values())

@@ -119,13 +119,24 @@ def from_values(values: Mapping[str, float], task: TaskName) -> npt.NDArray[np.f
         plain = concept.name if concept else name
         if plain not in targets:
             raise InputError(f"The {task} model has no input {name!r}; it takes {', '.join(targets)}.")
-        row[list(targets[plain])] = min(value, OLDEST) if plain == "age" else value
+        row[list(targets[plain])] = as_feature(plain, value)
     return row
+
+
+def as_feature(plain: str, value: float) -> float:
+    """A plain input's value as its features hold it: a high age counts as ``OLDEST``."""
+    return min(value, OLDEST) if plain == "age" else value
+
+
+@cache
+def newest_columns(task: TaskName) -> dict[str, int]:
+    """The column that holds a patient's newest value of each plain input."""
+    return {plain: targets[0] for plain, targets in _plain_targets(task).items()}
 
 
 def plain_values(row: npt.NDArray[np.floating], task: TaskName) -> dict[str, float]:
     """The plain inputs that a request about a patient with this row would give, each with its newest value."""
-    newest = {plain: float(row[targets[0]]) for plain, targets in _plain_targets(task).items()}
+    newest = {plain: float(row[column]) for plain, column in newest_columns(task).items()}
     return {plain: value for plain, value in newest.items() if not np.isnan(value)}
 
 

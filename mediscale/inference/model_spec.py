@@ -100,6 +100,9 @@ class PredictorSpec(Frozen):
     """Calibrated risk at ``bias``."""
     importance: dict[str, float]
     """Mean absolute SHAP value of each feature on a sample of the training split."""
+    usual_ranges: dict[str, tuple[float, float]] = {}
+    """Of plain inputs, the middle 99 % of the newest values in the training split, in the concept's unit; rounded
+    outwards, and left out where too few patients have a value (``training/tabular/usual_ranges.py``)."""
     known_answers: tuple[KnownAnswer, ...]
     best_iteration: int
     """Trees 0…best_iteration are in ``MODEL_FILE`` and all of them are used."""

@@ -14,6 +14,7 @@ from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSp
 from mediscale.storage import registry
 from training.evaluation import calibration as calibrated
 from training.evaluation.metrics import Floats
+from training.tabular.usual_ranges import usual_ranges
 
 if TYPE_CHECKING:
     import xgboost
@@ -61,6 +62,7 @@ def spec(
         bias=bias,
         baseline_risk=float(calibrated.risks(np.array([bias]), calibration)[0]),
         importance=importance,
+        usual_ranges=usual_ranges(train, task),
         known_answers=answers,
         best_iteration=booster.num_boosted_rounds() - 1,
     )

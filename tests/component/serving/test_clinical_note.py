@@ -71,10 +71,17 @@ def test_without_a_note_the_answer_is_that_of_the_values(client: TestClient, rea
     assert found["risk"] == pytest.approx(plain.risk, abs=1e-6)
 
 
-def test_a_note_alone_is_answered_and_a_version_without_notes_says_so(client: TestClient) -> None:
-    found = ask(client, {"clinical_note": "Comfortable."})
+def test_a_version_without_notes_says_so(client: TestClient) -> None:
+    found = ask(client, AS_WRITTEN)
     assert found["mortality"]["note"]["used"] == "read"
     assert found["readmission"]["note"] == {"used": "not read", "tokens": 0}
+
+
+def test_a_note_alone_is_answered_by_who_reads_it_and_the_other_task_is_named(client: TestClient) -> None:
+    answer = client.post("/predict", json={"clinical_note": "Comfortable."}).json()
+    assert [risk["task"] for risk in answer["predictions"]] == ["mortality"]
+    reason = "Nothing that was given is an input of this version."
+    assert answer["not_predicted"] == [{"task": "readmission", "reason": reason}]
 
 
 def test_an_age_over_89_is_read_as_it_was_in_training(client: TestClient) -> None:
@@ -173,7 +180,7 @@ def test_without_a_time_a_note_written_after_the_newest_event_is_known_too(
     admit(settings)
     write(settings, (0, 2, "t", [5, 11]))
     response = client.post("/predict", json={"patient": "patient-1"}).json()
-    assert response["prediction_time"] == (ADMITTED + timedelta(hours=3)).isoformat()
+    assert response["prediction_time"] == f"{(ADMITTED + timedelta(hours=3)).isoformat()}Z"
     told = {risk["task"]: risk for risk in response["predictions"]}
     assert told["mortality"]["note"] == {"used": "read", "tokens": 2}
 

@@ -25,6 +25,11 @@ def hours(number: float) -> datetime:
     return ADMITTED + timedelta(hours=number)
 
 
+def utc(time: datetime) -> str:
+    """A time of the lake as answers give it."""
+    return f"{time.isoformat()}Z"
+
+
 EVENT_LINES: list[Line] = [
     (1, datetime(2080, 6, 1), "MEDS_BIRTH", None, datetime(2080, 6, 1)),
     (1, hours(0), "GENDER//F", None, hours(0)),
@@ -98,7 +103,7 @@ def logged(client: TestClient, settings: Settings) -> list[dict[str, Any]]:
 
 def test_the_features_are_the_kernels_at_that_time(client: TestClient, settings: Settings) -> None:
     answer = ask(client, hours(24))
-    assert answer["prediction_time"] == hours(24).isoformat()
+    assert answer["prediction_time"] == utc(hours(24))
     ref = lake.latest(settings, "synthetic", "events")
     events = lake.read(settings, ref)
     when = pa.table({"subject_id": [1], "admission_time": [ADMITTED], "prediction_time": [hours(24)]})
@@ -121,8 +126,8 @@ def test_what_became_known_later_is_not_used(client: TestClient) -> None:
 
 
 def test_without_a_time_a_finished_stay_is_seen_at_its_discharge(client: TestClient) -> None:
-    assert ask(client)["prediction_time"] == hours(40).isoformat()
-    assert ask(client, patient="patient-4713")["prediction_time"] == hours(1).isoformat()
+    assert ask(client)["prediction_time"] == utc(hours(40))
+    assert ask(client, patient="patient-4713")["prediction_time"] == utc(hours(1))
 
 
 def test_without_a_time_an_open_stay_is_seen_when_something_was_last_true(
@@ -138,7 +143,7 @@ def test_without_a_time_an_open_stay_is_seen_when_something_was_last_true(
         (3, hours(2), "LOINC//8867-4", 64.0, hours(2)),
     )
     answer = ask(client, patient="patient-4713")
-    assert answer["prediction_time"] == hours(2).isoformat()
+    assert answer["prediction_time"] == utc(hours(2))
     assert "heart_rate" not in answer["missing"]
 
 
@@ -149,7 +154,7 @@ def test_a_withdrawn_row_does_not_move_the_default_time(client: TestClient, sett
         schema=EVENTS.arrow_schema(),
     )  # fmt: skip
     lake.append(settings, "events", misdated, "synthetic", "test", 2)
-    assert ask(client, patient="patient-4713")["prediction_time"] == hours(1).isoformat()
+    assert ask(client, patient="patient-4713")["prediction_time"] == utc(hours(1))
 
 
 def test_factors_are_features_in_words(client: TestClient) -> None:
@@ -181,7 +186,7 @@ def test_who_can_not_be_found_gets_a_sentence_without_the_identifier(
 
 def test_times_with_a_zone_are_understood(client: TestClient) -> None:
     with_zone = {"patient": SECRET, "prediction_time": "2150-03-02T10:00:00+02:00"}
-    assert client.post("/predict", json=with_zone).json()["prediction_time"] == hours(24).isoformat()
+    assert client.post("/predict", json=with_zone).json()["prediction_time"] == utc(hours(24))
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
@@ -200,8 +205,8 @@ def test_the_first_and_the_last_time_that_there_is_are_no_fault_of_the_server(
 
 
 def test_who_dies_or_leaves_later_is_answered_until_then(client: TestClient) -> None:
-    assert ask(client, hours(29), "patient-4715")["prediction_time"] == hours(29).isoformat()
-    assert ask(client, hours(40))["prediction_time"] == hours(40).isoformat()
+    assert ask(client, hours(29), "patient-4715")["prediction_time"] == utc(hours(29))
+    assert ask(client, hours(40))["prediction_time"] == utc(hours(40))
 
 
 def test_a_lake_without_events_says_which_table_is_missing(settings: Settings, promote: Any) -> None:
