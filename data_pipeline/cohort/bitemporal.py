@@ -6,6 +6,7 @@ works on Arrow columns with NumPy alone, so that Spark's workers and the server 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,14 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 FOREVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class BitemporalTime:
+    """When a fact was true (``time``), and when the hospital knew it (``available``); naive UTC."""
+
+    time: datetime
+    available: datetime
 
 
 def microseconds(column: pa.ChunkedArray) -> Ints:

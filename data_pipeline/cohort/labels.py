@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from data_pipeline import shards
 from data_pipeline.cohort import prediction_times
-from data_pipeline.cohort.bitemporal import latest_as_of
-from data_pipeline.cohort.stays import TRANSFER_GAP, BitemporalTime, Patient, Stay, patients
+from data_pipeline.cohort.bitemporal import BitemporalTime, latest_as_of
+from data_pipeline.cohort.stays import TRANSFER_GAP, Patient, Stay, patients
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import SourceName
 from mediscale.core import tasks
@@ -59,6 +59,8 @@ class Result(Frozen):
     """Stays in the cohort."""
     positives: PatientCount
     """Stays with the outcome."""
+    contradictions: PatientCount
+    """Ended stays of adults about whose death two columns disagree, whether or not a time decides (``deaths``)."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -78,6 +80,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     visits = shards.map_shards(settings, params.events, label_shard, _schema()).persist()
     with shards.own_errors():
         counts = [tuple(row) for row in visits.groupBy("steps", "outcome").count().collect()]
+        contradictions = visits.filter("contradiction").count()
     flow = _flow(task, counts)
     _refuse_empty(params, task, flow)
     cohort = visits.filter(f.col("steps") == len(task.steps))
@@ -88,6 +91,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         flow=flow,
         at_risk=flow[task.outcome.labelled.name],
         positives=flow[task.outcome.positive.name],
+        contradictions=contradictions,
     )
 
 
@@ -116,7 +120,8 @@ def assign_split(subject_id: int) -> Split:
 
 
 def cohort(events: pa.Table, task: TaskName, as_of: datetime | None, shard: int) -> pa.Table:
-    """The cohort flow of a shard's visits, one row for each: label columns, ``steps`` passed and ``outcome``.
+    """The cohort flow of a shard's visits, one row for each: label columns, ``steps`` passed, ``outcome``, and whether
+    columns make a ``contradiction`` about a death.
 
     ``events`` has ``prediction_times.COLUMNS``, in any order of rows. ``as_of`` is naive UTC. Only a visit that passed
     all steps has the columns of ``LABELS`` filled; a merged stay passes them as its first visit, whose
@@ -138,13 +143,12 @@ def _label_shard(settings: Settings, params: Params, shard: int) -> pa.Table:
 
 @cache
 def _arrow_schema() -> pa.Schema:
-    return (
-        LABELS.arrow_schema().append(pa.field("steps", pa.int64())).append(pa.field("outcome", pa.string()))
-    )
+    flow = {"steps": pa.int64(), "outcome": pa.string(), "contradiction": pa.bool_()}
+    return pa.schema([*LABELS.arrow_schema(), *(pa.field(name, kind) for name, kind in flow.items())])
 
 
 def _schema() -> Any:
-    return LABELS.spark_schema().add("steps", "long").add("outcome", "string")
+    return LABELS.spark_schema().add("steps", "long").add("outcome", "string").add("contradiction", "boolean")
 
 
 @dataclass(frozen=True)
@@ -159,37 +163,45 @@ class _Label:
 
 
 def _rows(patient: Patient, task: Task, as_of: datetime | None, shard: int) -> Iterator[dict[str, Any]]:
-    excluded = {"steps": 0, "outcome": ""}
     for visit in patient.visits:
         if not visit.inpatient:
-            yield excluded | {"steps": 1}
+            yield _left_out(1)
     for i, stay in enumerate(patient.stays):
         following = patient.stays[i + 1] if i + 1 < len(patient.stays) else None
-        yield from (excluded | {"steps": 2} for _ in stay.visits[1:])
+        yield from (_left_out(2) for _ in stay.visits[1:])
         yield _row(patient, stay, following, task, as_of) | {"shard": shard}
+
+
+def _left_out(steps: int, contradiction: bool = False) -> dict[str, Any]:
+    """Of a visit that passed so many steps of the flow."""
+    return {"steps": steps, "outcome": "", "contradiction": contradiction}
 
 
 def _row(
     patient: Patient, stay: Stay, following: Stay | None, task: Task, as_of: datetime | None
 ) -> dict[str, Any]:
     if not prediction_times.is_adult(patient, stay):
-        return {"steps": 3, "outcome": ""}
+        return _left_out(3)
     ended = stay.discharged
     if ended is None:
-        return {"steps": 4, "outcome": ""}
+        return _left_out(4)
+    contradiction = stay.end.contradiction
+    if stay.end.unclear:
+        return _left_out(5, contradiction)
     at = prediction_times.of_stay(patient, stay, task)
     if at is None:
-        return {"steps": 5, "outcome": ""}
+        return _left_out(6, contradiction)
     label = (
         _readmission(patient, ended, following, task.outcome)
         if isinstance(task.outcome, Readmission)
         else _death_in_hospital(stay, ended, task.outcome)
     )
     if as_of is not None and label.certain > as_of:
-        return {"steps": 6, "outcome": ""}
+        return _left_out(7, contradiction)
     return {
-        "steps": 7,
+        "steps": 8,
         "outcome": label.outcome,
+        "contradiction": contradiction,
         "subject_id": patient.subject_id,
         "stay_id": stay.first.visit_id,
         "admission_time": stay.admitted.time,
@@ -246,11 +258,20 @@ def _refuse_empty(params: Params, task: Task, flow: dict[str, int]) -> None:
         )
 
 
+def _summary(result: Result) -> str:
+    unlike = (
+        f"; columns disagree about the death of {count(result.contradictions)}"
+        if result.contradictions
+        else ""
+    )
+    return f"{count(result.at_risk)} stays at risk, {count(result.positives)} with the outcome{unlike}"
+
+
 STAGE = Stage(
     Params,
     Result,
     run,
     display_name="who is at risk, what came",
-    summary=lambda r: f"{count(r.at_risk)} stays at risk, {count(r.positives)} with the outcome",
+    summary=_summary,
     resources=SPARK,
 )

@@ -8,13 +8,16 @@ newborns are not inpatient visits.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline.cohort.bitemporal import map_codes
+from data_pipeline.cohort import deaths
+from data_pipeline.cohort.bitemporal import BitemporalTime, map_codes
+from data_pipeline.cohort.deaths import DeathColumns, DeathInStay
 
 TRANSFER_GAP = timedelta(days=1)
 """Visits that are no further apart than this are one stay.
@@ -23,16 +26,12 @@ The measurements and notes of a stay begin this long before its admission, in th
 belong to an earlier stay, which would have been merged."""
 NOT_INPATIENT = frozenset({"OBSERVATION", "NEWBORN"})
 
-_CODE_PREFIXES = ("HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "MEDS_BIRTH", "MEDS_DEATH")
-_ADMISSION, _DISCHARGE, _BIRTH, _DEATH = _CODE_PREFIXES
-
-
-@dataclass(frozen=True)
-class BitemporalTime:
-    """When a fact was true (``time``), and when the hospital knew it (``available``); naive UTC."""
-
-    time: datetime
-    available: datetime
+_CODE_PREFIXES = (
+    "HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "HOSPITAL_EXPIRE_FLAG", "MEDS_BIRTH", "MEDS_DEATH"
+)  # fmt: skip
+_ADMISSION, _DISCHARGE, _EXPIRE_FLAG, _BIRTH, _DEATH = _CODE_PREFIXES
+_NO_DESTINATION = frozenset({"", "OTHER"})
+"""Of a discharge that does not say where the patient went."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,9 @@ class Visit:
     discharged: BitemporalTime | None
     destination: str
     death: BitemporalTime | None
-    """The death that the source records for this visit."""
+    """The time of death in the visit's own row, which may be later than its discharge."""
+    expire_flag: bool | None
+    """Whether the visit's row flags that the patient died in hospital; None where it does not say."""
 
     @property
     def inpatient(self) -> bool:
@@ -61,6 +62,8 @@ class Stay:
     """A hospital stay: inpatient visits no further apart than ``TRANSFER_GAP``, in order of admission."""
 
     visits: tuple[Visit, ...]
+    deaths: tuple[BitemporalTime, ...] = ()
+    """The patient's deaths that are recorded elsewhere than for these visits, in order of time."""
 
     @property
     def first(self) -> Visit:
@@ -89,9 +92,25 @@ class Stay:
 
     @property
     def death(self) -> BitemporalTime | None:
-        """Death in hospital: the recorded death, else the discharge whose destination is ``DIED``; None otherwise."""
+        """Death in hospital; None where the patient left alive, has not left, or where that is unclear."""
+        return self.end.death
+
+    @cached_property
+    def end(self) -> DeathInStay:
+        """Whether the stay ended in death, by all columns of the source; of an open stay, by the visits' own rows."""
         recorded = next((visit.death for visit in self.visits if visit.death), None)
-        return recorded or next((v.discharged for v in self.visits if v.destination == "DIED"), None)
+        left_dead = next((v.discharged for v in self.visits if v.destination == "DIED"), None)
+        if self.discharged is None:
+            return DeathInStay(recorded or left_dead)
+        flags = {visit.expire_flag for visit in self.visits} - {None}
+        columns = DeathColumns(
+            recorded=recorded,
+            left_dead=left_dead,
+            left_elsewhere=self.destination not in _NO_DESTINATION,
+            flag=True in flags if flags else None,
+            elsewhere=next((death for death in self.deaths if death.time > self.admitted.time), None),
+        )
+        return deaths.in_stay(columns, self.discharged)
 
 
 @dataclass(frozen=True)
@@ -112,7 +131,7 @@ def patients(latest: pa.Table) -> Iterator[Patient]:
     """
     wanted = map_codes(latest["code"], lambda code: code.partition("//")[0] in _CODE_PREFIXES, np.bool_)
     chosen = latest.filter(pa.array(wanted))
-    columns = ["subject_id", "time", "available_time", "event_id", "code", "visit_id"]
+    columns = ["subject_id", "time", "available_time", "event_id", "code", "visit_id", "numeric_value"]
     rows = chosen.select(columns).sort_by([(name, "ascending") for name in columns[:4]]).to_pylist()
     for subject_id, own in groupby(rows, key=lambda row: int(row["subject_id"])):
         patient = _patient(subject_id, list(own))
@@ -124,25 +143,44 @@ def _patient(subject_id: int, rows: list[dict[str, Any]]) -> Patient:
     by_prefix: dict[str, list[dict[str, Any]]] = {prefix: [] for prefix in _CODE_PREFIXES}
     for row in rows:
         by_prefix[row["code"].partition("//")[0]].append(row)
-    discharges = {row["visit_id"]: row for row in by_prefix[_DISCHARGE]}
+    discharges, flags = (
+        {row["visit_id"]: row for row in by_prefix[prefix]} for prefix in (_DISCHARGE, _EXPIRE_FLAG)
+    )
     death_by_visit = {row["visit_id"]: _bitemporal_time(row) for row in by_prefix[_DEATH]}
     visits = tuple(
-        _visit(row, discharges.get(row["visit_id"]), death_by_visit)
+        _visit(row, discharges.get(row["visit_id"]), flags.get(row["visit_id"]), death_by_visit)
         for row in by_prefix[_ADMISSION]
         if row["visit_id"]
     )
-    births, deaths_of_patient = by_prefix[_BIRTH], by_prefix[_DEATH]
+    births = by_prefix[_BIRTH]
+    merged = _merge_transfers([visit for visit in visits if visit.inpatient])
     return Patient(
         subject_id,
         visits,
-        tuple(_merge_transfers([visit for visit in visits if visit.inpatient])),
+        tuple(Stay(part, _elsewhere(part, by_prefix[_DEATH])) for part in merged),
         births[-1]["time"] if births else None,
-        _bitemporal_time(deaths_of_patient[-1]) if deaths_of_patient else None,
+        _death_of_patient(by_prefix[_DEATH]),
     )
 
 
+def _elsewhere(
+    visits: tuple[Visit, ...], deaths_of_patient: list[dict[str, Any]]
+) -> tuple[BitemporalTime, ...]:
+    own = {visit.visit_id for visit in visits}
+    return tuple(_bitemporal_time(row) for row in deaths_of_patient if row["visit_id"] not in own)
+
+
+def _death_of_patient(rows: list[dict[str, Any]]) -> BitemporalTime | None:
+    """The latest that a visit's row tells to the minute, else the latest date; the rows come in order of time."""
+    to_the_minute = [row for row in rows if row["visit_id"]]
+    return _bitemporal_time((to_the_minute or rows)[-1]) if rows else None
+
+
 def _visit(
-    row: dict[str, Any], discharge: dict[str, Any] | None, death_by_visit: dict[int | None, BitemporalTime]
+    row: dict[str, Any],
+    discharge: dict[str, Any] | None,
+    flag: dict[str, Any] | None,
+    death_by_visit: dict[int | None, BitemporalTime],
 ) -> Visit:
     return Visit(
         subject_id=row["subject_id"],
@@ -152,6 +190,7 @@ def _visit(
         discharged=_bitemporal_time(discharge) if discharge else None,
         destination=discharge["code"].partition("//")[2] if discharge else "",
         death=death_by_visit.get(row["visit_id"]),
+        expire_flag={0.0: False, 1.0: True}.get(flag["numeric_value"]) if flag else None,
     )
 
 
@@ -159,16 +198,16 @@ def _bitemporal_time(row: dict[str, Any]) -> BitemporalTime:
     return BitemporalTime(row["time"], row["available_time"])
 
 
-def _merge_transfers(visits: list[Visit]) -> Iterator[Stay]:
+def _merge_transfers(visits: list[Visit]) -> Iterator[tuple[Visit, ...]]:
     """The visits come in order of admission; one visit may lie inside another."""
     merged: list[Visit] = []
     end: datetime | None = None
     for visit in visits:
         if merged and (end is None or visit.admitted.time - end > TRANSFER_GAP):
-            yield Stay(tuple(merged))
+            yield tuple(merged)
             merged, end = [], None
         merged.append(visit)
         if visit.discharged:
             end = max(end or visit.discharged.time, visit.discharged.time)
     if merged:
-        yield Stay(tuple(merged))
+        yield tuple(merged)

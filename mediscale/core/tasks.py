@@ -41,6 +41,10 @@ COHORT_STEPS = (
     FlowStep(name="stays", words="stays, with transfers merged"),
     FlowStep(name="adults", words=f"stays of adults, {ADULT_YEARS} or older by a recorded birth"),
     FlowStep(name="ended", words="stays that have ended"),
+    FlowStep(
+        name="clear_about_death",
+        words="stays that are clear about death: no word or flag of one in hospital without a time that fits",
+    ),
 )
 """The steps with which the flow of every task begins."""
 

@@ -64,6 +64,8 @@ class Flow:
     steps: tuple[tuple[str, int, int], ...]
     """What, how many are left, how many were left out at this step."""
     outcomes: tuple[tuple[str, int], ...]
+    contradictions: int
+    """Stays about whose death two columns of the source disagree."""
     splits: tuple[Split, ...]
 
 
@@ -217,7 +219,8 @@ def _flow(run: Run, task: str) -> Flow | None:
     before = [left[0][1], *(n for _, n in left[:-1])]
     steps = [(step, n, lost - n) for (step, n), lost in zip(left, before, strict=True)]
     outcomes = [(category.words, counts[category.name]) for category in declared.outcome.categories]
-    return Flow(tuple(steps), tuple(outcomes), tuple(_splits(frozen.result["counts"] if frozen else {})))
+    splits = tuple(_splits(frozen.result["counts"] if frozen else {}))
+    return Flow(tuple(steps), tuple(outcomes), labels.result["contradictions"], splits)
 
 
 def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:

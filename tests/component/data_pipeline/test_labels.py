@@ -58,37 +58,37 @@ def test_mortality_is_predicted_a_day_after_admission(events: Draw) -> None:
 @pytest.mark.parametrize(
     ("story", "steps"),
     [
-        pytest.param(BORN + visit(1, "2150-01-01 10:00", "2150-01-02 10:00"), [5], id="discharged within 24 h"),
-        pytest.param(BORN + visit(1, "2150-01-01 10:00", "2150-01-02 09:00", "DIED"), [5], id="died within 24 h"),
+        pytest.param(BORN + visit(1, "2150-01-01 10:00", "2150-01-02 10:00"), [6], id="discharged within 24 h"),
+        pytest.param(BORN + visit(1, "2150-01-01 10:00", "2150-01-02 09:00", "DIED"), [6], id="died within 24 h"),
         pytest.param(
             BORN + visit(1, "2150-01-01 10:00", "2150-01-09 09:00", "DIED") + "1 | 2150-01-02 08:00 | MEDS_DEATH | 1",
-            [5],
+            [6],
             id="dead at 24 h, discharged days later as an organ donor",
         ),
         pytest.param(BORN + "1 | 2150-01-01 10:00 | HOSPITAL_ADMISSION//URGENT | 1", [4], id="still in hospital"),
         pytest.param(BORN + visit(1, "2098-05-31 10:00", "2098-06-09 10:00"), [3], id="17, birthday tomorrow"),
-        pytest.param(BORN + visit(1, "2098-06-01 10:00", "2098-06-09 10:00"), [7], id="18 today"),
+        pytest.param(BORN + visit(1, "2098-06-01 10:00", "2098-06-09 10:00"), [8], id="18 today"),
         pytest.param(visit(1, "2150-01-01 10:00", "2150-01-09 10:00"), [3], id="age unknown"),
         pytest.param(BORN + visit(1, "2150-01-01 10:00", "2150-01-09 10:00", kind="OBSERVATION"), [1], id="watched"),
         pytest.param(BORN + visit(1, "2080-06-01 10:00", "2080-06-09 10:00", kind="NEWBORN"), [1], id="newborn"),
         pytest.param(
             BORN + visit(1, "2150-01-01 10:00", "2150-01-01 20:00") + visit(2, "2150-01-02 08:00", "2150-01-05 10:00"),
-            [2, 7],
+            [2, 8],
             id="a transfer: gone for less than a day",
         ),
         pytest.param(
             BORN + visit(1, "2150-01-01 10:00", "2150-01-02 10:00") + visit(2, "2150-01-02 18:00", "2150-01-05 10:00"),
-            [2, 5],
+            [2, 6],
             id="at home at 24 h: nobody knew of the return",
         ),
         pytest.param(
             BORN + visit(1, "2150-01-01 10:00", "2150-01-02 10:00") + visit(2, "2150-01-02 10:00", "2150-01-05 10:00"),
-            [2, 7],
+            [2, 8],
             id="moved at 24 h, without a gap",
         ),
         pytest.param(
             BORN + visit(1, "2150-01-01 10:00", "2150-01-05 20:00") + visit(2, "2150-01-06 20:01", "2150-01-09 10:00"),
-            [7, 7],
+            [8, 8],
             id="more than a day apart",
         ),
     ],
@@ -99,7 +99,7 @@ def test_who_is_at_risk_of_death(events: Draw, story: str, steps: list[int]) -> 
 
 def test_a_birth_300_years_back_is_an_adult(events: Draw) -> None:
     story = "1 | 1850-06-01 00:00 | MEDS_BIRTH | \n" + visit(1, "2150-01-01 10:00", "2150-01-05 12:00")
-    assert left_at(events(HEADER + story), "mortality") == [7]
+    assert left_at(events(HEADER + story), "mortality") == [8]
 
 
 def test_death_after_a_transfer_belongs_to_the_stay(events: Draw) -> None:
@@ -146,7 +146,7 @@ def test_what_counts_as_readmission(events: Draw, following: str, outcome: str) 
 @pytest.mark.parametrize("destination", ["DIED", "HOSPICE", "TRANSFER"])
 def test_who_was_not_sent_home_can_not_be_readmitted(events: Draw, destination: str) -> None:
     story = BORN + visit(1, "2150-01-01 10:00", "2150-01-05 12:00", destination)
-    assert left_at(events(HEADER + story), "readmission") == [5]
+    assert left_at(events(HEADER + story), "readmission") == [6]
 
 
 def test_stays_a_day_apart_are_a_transfer_and_not_a_readmission(events: Draw) -> None:
@@ -165,8 +165,8 @@ def test_readmission_needs_30_days_of_follow_up(events: Draw) -> None:
         + visit(2, "2150-01-10 12:00", "2150-01-12 10:00")
     )
     drawn = events(HEADER + story)
-    assert left_at(drawn, "readmission", dt.datetime(2150, 2, 4, 11, 59)) == [6, 6]
-    assert left_at(drawn, "readmission", dt.datetime(2150, 2, 4, 12)) == [6, 7]
+    assert left_at(drawn, "readmission", dt.datetime(2150, 2, 4, 11, 59)) == [7, 7]
+    assert left_at(drawn, "readmission", dt.datetime(2150, 2, 4, 12)) == [7, 8]
 
 
 def test_as_of_sees_what_was_known_by_then(events: Draw) -> None:
@@ -178,7 +178,7 @@ def test_as_of_sees_what_was_known_by_then(events: Draw) -> None:
         1          | 2150-01-05 12:00 | 2150-02-20 12:00 | HOSPITAL_DISCHARGE//DIED      | 1        | 3
         """)
     assert left_at(drawn, "mortality", dt.datetime(2150, 1, 5, 11)) == [4]
-    assert left_at(drawn, "mortality", dt.datetime(2150, 1, 6, 11)) == [6]
+    assert left_at(drawn, "mortality", dt.datetime(2150, 1, 6, 11)) == [7]
     (early,) = cohort(drawn, "mortality", dt.datetime(2150, 1, 6, 12))
     (late,) = cohort(drawn, "mortality")
     assert (early["boolean_value"], late["boolean_value"]) == (False, True)
@@ -211,7 +211,8 @@ def test_stage_writes_the_cohort_with_its_flow(settings: Settings, events: Draw,
     params = labels.Params(dataset="test", source="test", events=ref, task="readmission")
     result = labels.run(params, settings, "key-1")
     assert result.flow == {
-        "visits": 10, "inpatient": 10, "stays": 10, "adults": 10, "ended": 10, "at_risk": 10, "followed_up": 10,
+        "visits": 10, "inpatient": 10, "stays": 10, "adults": 10, "ended": 10, "clear_about_death": 10,
+        "at_risk": 10, "followed_up": 10,
         "readmitted": 5, "planned_return": 0, "died_after_discharge": 0, "not_readmitted": 5,
     }  # fmt: skip
     assert (result.at_risk, result.positives) == (10, 5)

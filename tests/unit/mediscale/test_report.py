@@ -69,6 +69,7 @@ def test_every_part_is_there_and_the_page_is_sound(text) -> None:
         "Not released: kept in staging",
         "Every output of a model needs a clinician's judgement",
         "value_plausible",
+        "About the death of 12 stays the source's columns disagree",
         "60,000 identifiers",
         "does not read notes",
         "Over the table alone the AUROC gains",

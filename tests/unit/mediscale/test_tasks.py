@@ -69,9 +69,9 @@ def test_a_file_is_a_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, event
     drawn = events(STAYS)
     cohort = labels.cohort(drawn, "toy_mortality_48h", None, 0)
     assert sorted(zip(cohort["steps"].to_pylist(), cohort["outcome"].to_pylist(), strict=True)) == [
-        (5, ""), (7, "died"), (7, "survived")
+        (6, ""), (8, "died"), (8, "survived")
     ]  # fmt: skip
-    asked = cohort.filter(pa.array([step == 7 for step in cohort["steps"].to_pylist()])).sort_by("subject_id")
+    asked = cohort.filter(pa.array([step == 8 for step in cohort["steps"].to_pylist()])).sort_by("subject_id")
     assert asked["prediction_time"].to_pylist() == [dt.datetime(2150, 1, 3, 10)] * 2
     assert asked["boolean_value"].to_pylist() == [True, False]
     names, values = kernel.names("toy_mortality_48h"), kernel.compute(drawn, asked, "toy_mortality_48h")
