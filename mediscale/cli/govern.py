@@ -1,6 +1,7 @@
 """Verbs of governance: who moved which alias, asking for production, moving back."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from mediscale.cli.verbs import Verb, add_alias, settings
@@ -77,8 +78,35 @@ def _rollback(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_model_card(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "version", metavar="MODEL/VERSION", help="a registered version, e.g. synthetic-mortality/2"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="HTML file to write, the JSON beside it (default: in the home's reports)"
+    )
+
+
+def _model_card(options: argparse.Namespace) -> int:
+    from mediscale.report import labels, model_card
+
+    home = settings()
+    card = model_card.find(home, options.version)
+    for path in model_card.write(
+        card, options.output or home.home / "reports" / labels.card_file(card.model)
+    ):
+        print(path)
+    return 0
+
+
 VERBS = (
     Verb("history", "who moved which alias when and why", _history, _add_history),
+    Verb(
+        "model-card",
+        "what a version is for, how good it is and what was not done",
+        _model_card,
+        _add_model_card,
+    ),
     Verb("promote", "ask for production of a version that is staged", _promote, _add_version),
     Verb("rollback", "point an alias back at an earlier version", _rollback, _add_rollback),
 )

@@ -236,11 +236,23 @@ class Policy(Frozen):
         return self
 
 
+class IntendedUse(Frozen):
+    """What a model of the task is for, written by people for the model card."""
+
+    purpose: str = Field(min_length=1)
+    users: str = Field(min_length=1)
+    role: Literal["informs", "augments", "replaces"]
+    """What it does to clinical management."""
+    cautioned: tuple[str, ...] = Field(min_length=1)
+    """Sentences: tasks, situations and patients that it is not for."""
+
+
 class Task(Frozen):
     """One prediction task, as its file declares it."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str = Field(min_length=1)
+    intended_use: IntendedUse
     needs: tuple[Provides, ...] = Field(min_length=1)
     """The task is refused when the extract has none of these."""
     prediction_time: PredictionTime

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def write(settings: Settings, run: str = "", output: Path | None = None) -> Path:
-    """Writes the report of the run that is meant (``lineage.find``); the same run gives the same bytes.
+    """Writes the report of the run that is meant (``lineage.find``), and beside it the model card of each version that
+    the run decided about; the same run gives the same bytes.
 
     Raises:
         NotFoundError: there is no such run.
@@ -45,8 +46,9 @@ def _page(settings: Settings, run: str) -> "Page":
 
 
 def _write(page: "Page", path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(page.render(), encoding="utf-8")
-    unfinished.replace(path)
-    return path
+    from mediscale.report import labels, model_card
+    from mediscale.report.page import replace_file
+
+    for card in model_card.collect(page.contents):
+        model_card.write(card, path.with_name(labels.card_file(card.model)))
+    return replace_file(path, page.render())

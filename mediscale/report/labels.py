@@ -2,6 +2,8 @@
 
 import re
 
+from mediscale.core.refs import ModelRef
+
 METRICS = {
     "auroc": ("Discrimination (AUROC)", "1 is perfect, 0.5 is a coin's toss"),
     "auprc": ("Average precision", "to be held against the share with the outcome"),
@@ -23,6 +25,11 @@ SPLITS = {
 ATTRIBUTES = {"sex": "Sex", "age_band": "Age", "ethnicity": "Ethnicity"}
 
 
+def card_file(model: ModelRef) -> str:
+    """The file of a version's model card, which lies beside the report."""
+    return f"model-card-{model.name}-v{model.version}.html"
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.0f}\u00a0%"
 
@@ -36,6 +43,15 @@ def typeset(text: str) -> str:
     text = re.sub(r"(?<![\w.-])-(?=[\d.])", "−", text)
     text = re.sub(r"(?<=\d) %", "\u00a0%", text)
     return re.sub(r"\([−\d][^()]* to [^()]*\)", lambda interval: interval[0].replace(" ", "\u00a0"), text)
+
+
+def capitalized(sentence: str) -> str:
+    """A sentence that begins with a capital, its other letters as they are.
+
+    >>> capitalized("stays of ICU patients")
+    'Stays of ICU patients'
+    """
+    return sentence[:1].upper() + sentence[1:]
 
 
 def plain(name: str) -> str:

@@ -144,12 +144,27 @@ class Page:
             "metrics": labels.METRICS,
             "few": SMALL_COUNT,
             "notice": NOTICE,
-            "style": (_FOLDER / "style.css").read_text(encoding="utf-8"),
+            "style": style(),
         }
-        return str(_environment().get_template("report.html.j2").render(values))
+        return str(environment().get_template("report.html.j2").render(values))
 
 
-def _environment() -> "jinja2.Environment":
+def style() -> str:
+    """The style sheet, which every page holds in itself."""
+    return (_FOLDER / "style.css").read_text(encoding="utf-8")
+
+
+def replace_file(path: Path, content: str) -> Path:
+    """Writes a page whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(content, encoding="utf-8")
+    unfinished.replace(path)
+    return path
+
+
+def environment() -> "jinja2.Environment":
+    """Templates of the report's folder, with the filters that they use."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -166,6 +181,7 @@ def _environment() -> "jinja2.Environment":
         "count": count,
         "plain": labels.plain,
         "typeset": labels.typeset,
+        "card_file": labels.card_file,
         "duration": labels.duration,
         "stage": lambda name: call.load(name).display_name,
     }

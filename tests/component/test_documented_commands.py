@@ -52,6 +52,7 @@ PLACEHOLDERS = {
     "S": "mimic-iv", "DIR": "FOLDER", "D": "synthetic", "T": "mortality", "V": "1", "N": "3", "YOU": "somebody",
     "F": "written.yaml", "kubeflow_pipelines/train_pipeline.yaml": "written.yaml", "RUN": "synthetic", "STAGE": "gold",
     "STAGE.NAME=VALUE": "gold.audited_per_shard=4", "benchmarks/SCRIPT": "benchmarks/loop.py",
+    "MODEL/VERSION": "synthetic-mortality/1",
 }  # fmt: skip
 """What stands in a command for something else, and what a test puts there."""
 
@@ -236,6 +237,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale history": run,
     "mediscale kubeflow compile": run,
     "mediscale kubeflow submit": parse,
+    "mediscale model-card": run,
     "mediscale prepare-source": parse,
     "mediscale promote": move,
     "mediscale report": run,

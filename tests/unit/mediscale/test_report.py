@@ -88,11 +88,13 @@ def test_figures_stand_in_the_order_in_which_they_are_read_and_numbers_as_print_
     assert not re.search(r"[ (]-\d|−0\.0+\b(?!\.)|\d %|\(−?[\d.]+ to ", told)
 
 
-def test_it_needs_nothing_but_itself(text) -> None:
+def test_it_needs_nothing_but_itself_and_links_to_the_model_cards(one_run, text) -> None:
     page = _Page(text)
     assert page.scripts == 0
-    assert all(address.startswith("#") for address in page.addresses)
-    assert {address[1:] for address in page.addresses} <= set(page.ids)
+    beside = {address for address in page.addresses if not address.startswith("#")}
+    assert beside == {"model-card-synthetic-mortality-v1.html", "model-card-synthetic-readmission-v1.html"}
+    assert all((one_run.home / "reports" / card).is_file() for card in beside)
+    assert {address[1:] for address in page.addresses} - {card[1:] for card in beside} <= set(page.ids)
     assert not re.search(r"https?://|@import|url\((?!#)", text)
 
 
@@ -181,7 +183,7 @@ def test_the_command_names_the_file(one_run, monkeypatch, capsys, tmp_path) -> N
 
 def test_it_lies_with_the_homes_reports_under_the_name_of_the_run(one_run, text) -> None:
     assert text
-    (path,) = (one_run.home / "reports").glob("*.html")
+    (path,) = (p for p in (one_run.home / "reports").glob("*.html") if not p.name.startswith("model-card-"))
     assert re.fullmatch(r"cli-20260101T0300-synthetic\.html", path.name)
 
 

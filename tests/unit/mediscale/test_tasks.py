@@ -25,6 +25,7 @@ READMISSION = yaml.safe_load((task_names.FOLDER / "readmission.yaml").read_text(
 
 TOY = """
 title: Death in hospital, asked a day later
+intended_use: {purpose: To look again., users: Physicians., role: informs, cautioned: [Not for children.]}
 needs: [laboratory]
 prediction_time: {anchor: admission, hours_after: 48}
 may_be_asked: {anchor: admission, hours: [24, 72]}
@@ -140,7 +141,7 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("- a list", "title: Field required; and 8 more"),
+        ("- a list", "title: Field required; and 9 more"),
         ("title: [", "while parsing"),
         (changed(MORTALITY, colour="red"), "colour: Extra inputs are not permitted"),
         (changed(MORTALITY, needs=["tea"]), "needs.0: Input should be 'laboratory'"),

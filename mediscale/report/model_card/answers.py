@@ -1,0 +1,356 @@
+"""Answers of a model card: each a sentence or more from the records of a version's run, empty where they say nothing.
+
+``frameworks.yaml`` names these functions; none of them computes a figure or knows which framework asks.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mediscale.core import tasks
+from mediscale.core.privacy import SMALL_COUNT, count
+from mediscale.core.tasks import Readmission
+from mediscale.inference.model_spec import NOTICE
+from mediscale.report import labels
+from mediscale.report.charts import resting_on, share, shown
+from mediscale.report.data import Contents, Decided, Flow, Landed
+from training.evaluation.evaluation_report import Evidence, Subgroup
+from training.promotion import gate
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a card is about: a decided version, and the report data of the run that made it."""
+
+    contents: Contents
+    decided: Decided
+    flow: Flow | None
+
+    @property
+    def task(self) -> tasks.Task:
+        return tasks.load(self.decided.evidence.task)
+
+    @property
+    def evidence(self) -> Evidence:
+        return self.decided.evidence
+
+    @property
+    def landed(self) -> Landed:
+        return self.contents.landed
+
+
+Answer = Callable[[Subject], str]
+
+
+# --- what it is for ----------------------------------------------------------------------------------------------
+
+
+def title(of: Subject) -> str:
+    return f"{of.decided.model}: {of.task.outcome.sentence}, in the dataset {of.evidence.dataset}."
+
+
+def abstract(of: Subject) -> str:
+    return f"{title(of)} {population(of)} {discrimination(of)} {decision(of)}"
+
+
+def objectives(of: Subject) -> str:
+    return (
+        f"To predict {of.task.outcome.sentence}, and to find out on held-out patients whether the model may serve "
+        "under the policy of its task."
+    )
+
+
+def intended_use(of: Subject) -> str:
+    return of.task.intended_use.purpose
+
+
+def users(of: Subject) -> str:
+    return of.task.intended_use.users
+
+
+def role(of: Subject) -> str:
+    return f"It {of.task.intended_use.role} clinical management. {NOTICE}"
+
+
+def cautioned(of: Subject) -> str:
+    return " ".join(of.task.intended_use.cautioned)
+
+
+def population(of: Subject) -> str:
+    return f"{labels.capitalized(of.task.at_risk.words)}; stays of adults, {tasks.ADULT_YEARS} or older."
+
+
+def outcome(of: Subject) -> str:
+    declared = of.task.outcome
+    horizon = f", within {declared.within_days} days" if isinstance(declared, Readmission) else ""
+    return (
+        f"{labels.capitalized(declared.sentence)}{horizon}. It is read from the events of the hospital's own records "
+        "by the rules of the task's file, without a person's judgement."
+    )
+
+
+# --- what it puts out --------------------------------------------------------------------------------------------
+
+
+def output(of: Subject) -> str:
+    notes = ", and the words of the note" if of.evidence.notes is not None else ""
+    return (
+        f"A calibrated probability of {of.task.outcome.sentence}, between 0 and 1, and the inputs that moved it "
+        f"(exact SHAP values{notes})."
+    )
+
+
+def output_type(_: Subject) -> str:
+    return "A prediction."
+
+
+def thresholds(of: Subject) -> str:
+    told = [
+        f"Acting at a risk of {labels.percent(alarm.threshold)}: sensitivity {share(alarm.sensitivity)}, positive "
+        f"predictive value {share(alarm.ppv)}, {share(alarm.flag_rate)} of the stays flagged."
+        for alarm in of.evidence.alarms
+    ]
+    return " ".join(told)
+
+
+# --- what it learned from ----------------------------------------------------------------------------------------
+
+
+def data_source(of: Subject) -> str:
+    made_up = " The patients are synthetic: a program made them up." if of.landed.synthetic else ""
+    return (
+        f"Routine records of one hospital, an extract of the kind {of.landed.source} whose files have the SHA-256 "
+        f"{of.landed.digest}.{made_up}"
+    )
+
+
+def relevance(of: Subject) -> str:
+    if of.landed.synthetic:
+        return "None for any hospital: the patients are synthetic."
+    return "The model is served to the hospital whose own records it learned from, under the same dataset's name."
+
+
+def data_quality(of: Subject) -> str:
+    broken = ", ".join(f"{name} ({count(n)})" for name, _, n in of.landed.reasons) or "none"
+    return (
+        f"{count(of.landed.judged)} facts were validated and {count(of.landed.quarantined)} quarantined with their "
+        f"reason; rules that were broken: {broken}. {count(of.landed.events)} events went on."
+    )
+
+
+def cohort_flow(of: Subject) -> str:
+    if of.flow is None:
+        return ""
+    steps = "; ".join(f"{count(n)} {what}" for what, n, _ in of.flow.steps)
+    came = "; ".join(f"{count(n)} {what}" for what, n in of.flow.outcomes)
+    return f"{steps}. Of these: {came}."
+
+
+def split(of: Subject) -> str:
+    parts = of.flow.splits if of.flow else ()
+    told = "; ".join(
+        f"{part.name}: {count(part.stays)} stays of {count(part.patients)} patients, {count(part.events)} with the "
+        "outcome"
+        for part in parts
+    )
+    return told and f"Patients are split for good by a fixed hash, all from the same extract. {told}."
+
+
+def sample_size(of: Subject) -> str:
+    policy = of.decided.policy
+    return (
+        f"The policy asks for {policy.min_subjects} held-out patients and {policy.min_events} with the outcome; "
+        f"the evidence rests on {resting_on(of.evidence.counts)}."
+    )
+
+
+def class_imbalance(of: Subject) -> str:
+    return (
+        f"{resting_on(of.evidence.counts)}: rows are neither weighted nor resampled, so that the probabilities keep "
+        "the prevalence."
+    )
+
+
+def predictors(of: Subject) -> str:
+    if of.decided.spec is None:
+        return ""
+    notes = " It reads the clinical notes that were available by then, too." if of.decided.spec.notes else ""
+    return (
+        f"{len(of.decided.spec.features)} inputs of those that the task's file declares (statistics of measurements, "
+        "treatments, comorbidity, earlier stays, age and sex), as the hospital knew them at the prediction "
+        f"time.{notes}"
+    )
+
+
+def demographic_inputs(of: Subject) -> str:
+    if of.decided.spec is None:
+        return ""
+    used = {"age_years": "age", "sex_female": "sex"}
+    named = [word for feature, word in used.items() if feature in of.decided.spec.features]
+    return (
+        f"Inputs of the model: {' and '.join(named) or 'none'}. Ethnicity is no input; it is used to judge "
+        "subgroups. Gender identity, language and social determinants of health are not read."
+    )
+
+
+def representation(of: Subject) -> str:
+    return _listed(of.evidence.subgroups)
+
+
+def missing_data(of: Subject) -> str:
+    shortened = "".join(
+        f" AUROC when a request gives {len(plain.inputs)} inputs: {shown(plain.auroc)}."
+        for plain in of.evidence.plain_inputs
+    )
+    return (
+        "Missing values are not imputed: the trees learn where a missing value goes, and are trained with inputs "
+        f"withheld as requests withhold them.{shortened}"
+    )
+
+
+# --- how it was made ---------------------------------------------------------------------------------------------
+
+
+def methods(of: Subject) -> str:
+    return (
+        "Gradient-boosted trees (XGBoost), their number chosen on the tuning part; Platt scaling and thresholds on "
+        f"the tuning part; {of.evidence.bootstrap} bootstrap resamples of held-out patients for every interval, at "
+        f"seed {of.evidence.seed}."
+    )
+
+
+def specification(of: Subject) -> str:
+    return (
+        f"All trees, the calibration and known answers lie in the version's folder; its digest is "
+        f"{of.decided.model.digest}."
+    )
+
+
+def reproduction(of: Subject) -> str:
+    return f"The code is open (Apache-2.0); these commands make the version again: {'; '.join(of.contents.commands)}."
+
+
+def updating(_: Subject) -> str:
+    return (
+        "The retraining DAG runs every night and retrains when the retrain decision says so: when windows of answers "
+        "drifted, or performance on matured outcomes fell. A new version passes the same gate."
+    )
+
+
+def correction(_: Subject) -> str:
+    return (
+        "Every night at the earliest: a retrained version replaces this one when the gate lets it, and an engineer can "
+        "move the alias back at any time with a reason that is kept."
+    )
+
+
+def monitoring(_: Subject) -> str:
+    return (
+        "Every night the drift job compares the answers of the day with the training set, column by column, at a "
+        "family-wise error rate that is calibrated by resampling; outcomes are compared once they have matured."
+    )
+
+
+def local_validity(of: Subject) -> str:
+    watched = of.contents.watched
+    if watched is None or watched.model != str(of.decided.model):
+        return ""
+    rehearsed = "A rehearsal on held-out patients with a planted drift. " if watched.rehearsed else ""
+    windows = " ".join(f"{window.name}: {window.summary}." for window in watched.windows)
+    return f"{rehearsed}{windows} {watched.reason}"
+
+
+# --- how good it is ----------------------------------------------------------------------------------------------
+
+
+def discrimination(of: Subject) -> str:
+    return f"{_metrics(of.evidence, 'auroc', 'auprc')} {labels.capitalized(resting_on(of.evidence.counts))}."
+
+
+def calibration(of: Subject) -> str:
+    return _metrics(of.evidence, "calibration_slope", "calibration_intercept", "brier")
+
+
+def _metrics(evidence: Evidence, *names: str) -> str:
+    told = [
+        f"{labels.METRICS[name][0]} {shown(evidence.metrics[name])}"
+        for name in names
+        if name in evidence.metrics
+    ]
+    return f"{'; '.join(told)}." if told else ""
+
+
+def net_benefit(of: Subject) -> str:
+    return " ".join(
+        f"Net benefit over the better of treating all and none at {labels.percent(benefit.threshold)}: "
+        f"{shown(benefit.over_best_alternative)}."
+        for benefit in of.evidence.net_benefit
+    )
+
+
+def subgroups(of: Subject) -> str:
+    def performance(group: Subgroup) -> str:
+        if group.auroc is None or group.status != "estimated":
+            return f" ({group.status})"
+        return f" (AUROC {shown(group.auroc)})"
+
+    return _listed(of.evidence.subgroups, performance)
+
+
+def _listed(groups: tuple[Subgroup, ...], beside: Callable[[Subgroup], str] = lambda _: "") -> str:
+    def told(group: Subgroup) -> str:
+        name = f"{labels.ATTRIBUTES[group.attribute]} {group.value}"
+        if group.counts is None:
+            return f"{name}: fewer than {SMALL_COUNT} patients"
+        return f"{name}: {count(group.counts.n)} stays, {count(group.counts.events)} with the outcome{beside(group)}"
+
+    return "; ".join(map(told, groups)) + "." if groups else ""
+
+
+def fairness_approach(of: Subject) -> str:
+    policy, attributes = of.decided.policy, ", ".join(labels.ATTRIBUTES.values()).lower()
+    return (
+        f"Discrimination and calibration are judged by {attributes}; a group with at least "
+        f"{policy.subgroup_min_events} outcomes whose AUROC surely lies more than {policy.subgroup_gap_max:g} below "
+        "the overall one keeps a version from production."
+    )
+
+
+def bias_management(of: Subject) -> str:
+    objections = [floor.objection for floor in _floors(of) if "subgroup" in floor.objection]
+    told = f"Objections of the gate: {'; '.join(objections)}." if objections else "The gate had no objection."
+    return f"Ethnicity is no input. {told} Nothing in the training corrects a bias that the records hold."
+
+
+# --- what was decided, and its limits ----------------------------------------------------------------------------
+
+
+def decision(of: Subject) -> str:
+    return f"Decided by {of.decided.actor}: {of.decided.reason}"
+
+
+def limits(of: Subject) -> str:
+    return " ".join(_limits(of))
+
+
+def _limits(of: Subject) -> Iterator[str]:
+    if of.landed.synthetic:
+        yield "The patients are synthetic: no figure says anything about a real patient."
+    yield "It was judged on one hospital's records and on no other's."
+    small = [
+        f"{group.attribute} {group.value}" for group in of.evidence.subgroups if group.status != "estimated"
+    ]
+    if small:
+        yield f"Too few patients or outcomes to judge: {', '.join(map(labels.plain, small))}."
+    if of.decided.prior_evaluations:
+        yield f"{of.decided.prior_evaluations} other versions were judged on the same held-out patients."
+    missed = [floor.objection for floor in _floors(of) if floor.objection]
+    if missed:
+        yield f"The policy's floors that it misses: {'; '.join(missed)}."
+
+
+def _floors(of: Subject) -> list[gate.Floor]:
+    return list(gate.floors(of.evidence, of.decided.policy))
+
+
+def assumptions(of: Subject) -> str:
+    return " ".join(f"Assumed: {assumption.rstrip('.')}." for assumption in of.evidence.assumptions)

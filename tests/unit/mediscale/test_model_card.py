@@ -1,0 +1,78 @@
+"""The model card of a version: every item of both frameworks, answered from records or said to be not done."""
+
+import json
+import re
+
+import pytest
+
+from mediscale.cli import main
+from mediscale.core.errors import NotFoundError
+from mediscale.report import model_card
+from mediscale.report.model_card import answers
+from mediscale.report.model_card.card import frameworks
+
+
+@pytest.fixture(scope="module")
+def card(one_run) -> model_card.ModelCard:
+    return model_card.find(one_run, "synthetic-mortality/1")
+
+
+def items(card: model_card.ModelCard, framework: int = 0) -> dict[str, model_card.card.Item]:
+    return {item.id: item for item in card.sections[framework].items}
+
+
+def test_both_frameworks_are_whole() -> None:
+    hti_1, tripod = frameworks()
+    per_group = [
+        len([item for item in hti_1.items if item.id.startswith(f"{group}.")]) for group in range(1, 10)
+    ]
+    assert per_group == [4, 4, 2, 4, 2, 4, 5, 4, 2]  # 31 source attributes
+    assert [item.id for item in tripod.items] == [str(number) for number in range(1, 28)]
+
+
+def test_every_function_that_an_item_names_exists_and_every_one_is_named() -> None:
+    named = {name for framework in frameworks() for item in framework.items for name in item.answers}
+    public = {
+        name for name, value in vars(answers).items() if getattr(value, "__module__", "") == answers.__name__
+    }
+    assert named == {name for name in public if name.islower() and not name.startswith("_")}
+
+
+def test_every_item_is_answered_or_says_what_is_not_done(card) -> None:
+    for section in card.sections:
+        for item in section.items:
+            assert item.answer
+            assert all(re.search(r"[.!?]$", paragraph) for paragraph in item.answer), item.id
+            assert item.answer[-1].startswith("Not done: ") == (item.status != "answered")
+
+
+def test_no_external_validation_is_claimed(card) -> None:
+    external = ("6.i", "6.ii", "6.iii", "6.iv", "7.iii", "7.iv", "7.v")
+    assert {items(card)[name].status for name in external} == {"not done"}
+    assert items(card)["1.i"].status == "not done"
+    assert items(card, 1)["17"].status == "not done"
+
+
+def test_it_says_what_the_evidence_says(card, one_run) -> None:
+    [path] = [p for p in one_run.home.rglob("evidence.json") if "mortality" in p.read_text()][:1]
+    auroc = json.loads(path.read_text())["metrics"]["auroc"]
+    told = items(card)["7.i"].answer[0]
+    assert all(f"{auroc[end]:.3f}" in told for end in ("value", "low", "high"))
+    assert "fewer than 10" in " ".join(items(card)["7.ii"].answer)
+    assert "9007199254" not in card.model_dump_json()
+
+
+def test_the_command_writes_html_and_json(one_run, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MEDISCALE_HOME", str(one_run.home))
+    assert main.main(["model-card", "synthetic-mortality/1", "--output", str(tmp_path / "card.html")]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "card.html"), str(tmp_path / "card.json")]
+    read = model_card.ModelCard.model_validate_json((tmp_path / "card.json").read_bytes())
+    assert read == model_card.find(one_run, "synthetic-mortality/1")
+    page = (tmp_path / "card.html").read_text()
+    assert "Every output of a model needs a clinician" in page
+    assert not re.search(r"https?://|<script|@import", page)
+
+
+def test_a_version_that_nobody_decided_about_has_no_card(one_run) -> None:
+    with pytest.raises(NotFoundError, match="synthetic-mortality/9"):
+        model_card.find(one_run, "synthetic-mortality/9")
