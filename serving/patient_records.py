@@ -20,13 +20,15 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS, NOTE_TOKENS, SUBJECTS
 from mediscale.core.tasks import ADULT_YEARS, TaskName
 from mediscale.inference.collate import Tokens
+from mediscale.inference.model_spec import PredictorSpec
 from mediscale.storage import lake
 from serving.request import Patient
 
 
 @dataclass(frozen=True)
 class Known:
-    """What was known of a patient at ``prediction_time``. ``rows`` are the feature kernel's, by task."""
+    """What was known of a patient at ``prediction_time``. ``rows`` are the feature kernel's, by task that may be asked
+    then."""
 
     subject_id: int
     prediction_time: datetime
@@ -34,6 +36,8 @@ class Known:
     time_basis: str
     """What the prediction time was taken from."""
     rows: Mapping[TaskName, Floats]
+    refused: Mapping[TaskName, str]
+    """Task → why it may not be asked at that time."""
     notes: Mapping[str, Sequence[Tokens]] = field(default_factory=dict)
     """Of the stay, newest first, by the tokenizer whose numbers they are in: to a model of another they are other
     words."""
@@ -45,15 +49,16 @@ class Patients:
     def __init__(self, settings: Settings, dataset: str) -> None:
         self._settings, self._dataset = settings, dataset
 
-    def find(self, request: Patient, tasks: Sequence[TaskName], with_notes: bool = False) -> Known:
-        """The patient's features for each task, and what was written.
+    def find(self, request: Patient, specs: Sequence[PredictorSpec], with_notes: bool = False) -> Known:
+        """The patient's features for each model that may be asked at that time, and what was written.
 
         Without a time, it is the discharge of the last stay or, while that lasts, the newest moment of which its record
         tells.
 
         Raises:
             NotFoundError: the lake does not know the patient, or has no events.
-            InputError: the patient was no adult in hospital then, for whom the models are made.
+            InputError: the patient was no adult in hospital then, for whom the models are made, or none of them is
+                made for that moment of a stay.
         """
         subject_id = self._subject(request.source_id)
         ref = lake.latest(self._settings, self._dataset, EVENTS.name)
@@ -63,12 +68,16 @@ class Patients:
         written = self._written(subject_id) if with_notes else None
         time = request.prediction_time or _end(stay, latest, written)
         _refuse_outside(patient, stay, time)
+        refused = {spec.task: reason for spec in specs if (reason := _not_to_be_asked(spec, stay, time))}
+        if len(refused) == len(specs):
+            raise InputError(f"Nothing was predicted: {'; '.join(refused.values())}.")
         when = pa.table(
             {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
         )
-        rows = {task: kernel.compute(events, when, task)[0] for task in tasks}
+        asked = [spec.task for spec in specs if spec.task not in refused]
+        rows = {task: kernel.compute(events, when, task)[0] for task in asked}
         notes = _readable(written, stay.admitted.time, time) if written is not None else {}
-        return Known(subject_id, time, ref.version, _time_basis(request, stay), rows, notes)
+        return Known(subject_id, time, ref.version, _time_basis(request, stay), rows, refused, notes)
 
     def _written(self, subject_id: int) -> pa.Table | None:
         """All of the patient's notes, by every tokenizer; None where the hospital's notes are not in the lake."""
@@ -129,6 +138,15 @@ def _refuse_outside(patient: stays.Patient, stay: Stay, time: datetime) -> None:
         raise InputError("The patient had died by that time; give a prediction_time before.")
     if stay.discharged and stay.discharged.time < time:
         raise InputError("The patient had left by that time; give a prediction_time within a stay.")
+
+
+def _not_to_be_asked(spec: PredictorSpec, stay: Stay, time: datetime) -> str | None:
+    """Why the model is not made for that moment of the stay; None where it is."""
+    if prediction_times.may_be_asked(stay, time, spec.may_be_asked, spec.excluded_destinations):
+        return None
+    if spec.may_be_asked.anchor == "discharge" and stay.discharged and stay.discharged.time == time:
+        return f"{spec.task} is not asked after a discharge to where its outcome can't happen"
+    return f"{spec.task} may be asked {spec.may_be_asked.words}, and not at this time"
 
 
 def _readable(written: pa.Table, admitted: datetime, time: datetime) -> dict[str, list[Tokens]]:

@@ -74,20 +74,22 @@ def of_patient(
     prediction_id: str,
     now: datetime,
 ) -> tuple[Answer, list[Prediction]]:
-    """Every served task's risk from what the lake knew of a patient at a time; ``unserved`` as in ``of_values``."""
+    """The risk of each task that may be asked at that time, from what the lake knew of a patient then; ``unserved`` as
+    in ``of_values``."""
     risks, logged, absent = [], [], []
-    for task, version in served.items():
-        row, note = version.row(record.rows[task]), _read_known(version, record.notes)
+    for task, computed in record.rows.items():
+        version = served[task]
+        row, note = version.row(computed), _read_known(version, record.notes)
         scored = version.predictor.score(row, note.margin)
         factors = version.explainer.of_patient(scored.contributions, row, scored.notes)
-        unusual = _unusual(version, kernel.plain_values(record.rows[task], task))
+        unusual = _unusual(version, kernel.plain_values(computed, task))
         risks.append(_risk(version, scored, factors, note, unusual))
         logged.append(_logged(prediction_id, now, version, scored.risk, row, note, record))
         absent.append(version.explainer.inputs_without_value(row))
     answer = Answer(
         prediction_id,
         tuple(risks),
-        _without(unserved),
+        _without({**unserved, **{task: f"{reason}." for task, reason in record.refused.items()}}),
         _common(absent),
         (),
         record.prediction_time.replace(tzinfo=UTC),

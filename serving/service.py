@@ -82,7 +82,8 @@ class Service:
         now: datetime,
     ) -> tuple[Answer, list[Prediction]]:
         reads = any(version.predictor.reader for version in served.values())
-        record = self.patients.find(request, tuple(served), reads)
+        specs = [version.predictor.spec for version in served.values()]
+        record = self.patients.find(request, specs, reads)
         return responses.of_patient(record, served, unserved, self.log.next_id(), now)
 
     def health(self) -> Health:

@@ -165,12 +165,12 @@ def write(settings: Settings, *notes: tuple[int, int, str, list[int]]) -> None:
 
 def test_a_patient_s_notes_count_from_when_they_could_be_read(client: TestClient, settings: Settings) -> None:
     admit(settings)
-    write(settings, (0, 2, "t", [5, 11]), (1, 8, "t", [5, 11]))
+    write(settings, (0, 7, "t", [5, 11]), (1, 10, "t", [5, 11]))
     read = {
         hour: ask(client, {"patient": "patient-1", "prediction_time": str(ADMITTED + timedelta(hours=hour))})
-        for hour in (2, 5, 12)
+        for hour in (6, 9, 12)
     }
-    told = [read[hour]["mortality"].get("note") for hour in (2, 5, 12)]
+    told = [read[hour]["mortality"].get("note") for hour in (6, 9, 12)]
     assert told == [None, {"used": "read", "tokens": 2}, {"used": "read", "tokens": 4}]
 
 
@@ -178,9 +178,9 @@ def test_without_a_time_a_note_written_after_the_newest_event_is_known_too(
     client: TestClient, settings: Settings
 ) -> None:
     admit(settings)
-    write(settings, (0, 2, "t", [5, 11]))
+    write(settings, (0, 7, "t", [5, 11]))
     response = client.post("/predict", json={"patient": "patient-1"}).json()
-    assert response["prediction_time"] == f"{(ADMITTED + timedelta(hours=3)).isoformat()}Z"
+    assert response["prediction_time"] == f"{(ADMITTED + timedelta(hours=8)).isoformat()}Z"
     told = {risk["task"]: risk for risk in response["predictions"]}
     assert told["mortality"]["note"] == {"used": "read", "tokens": 2}
 
@@ -192,6 +192,9 @@ def test_each_version_reads_the_notes_in_its_own_numbers(
     other = tmp_path / "other"
     shutil.copytree(trained["readmission", 2], other)
     add_notes(other)
+    model = json.loads((other / "predictor.json").read_text())
+    admitted = {"anchor": "admission", "hours": [6, 48]}
+    (other / "predictor.json").write_text(json.dumps({**model, "may_be_asked": admitted}))
     spec = json.loads((other / "notes" / "notes.json").read_text())
     (other / "notes" / "notes.json").write_text(json.dumps({**spec, "tokenizer": "u" * 64}))
     promote("mortality", 7, folder=reading)

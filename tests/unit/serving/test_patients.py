@@ -42,7 +42,7 @@ EVENT_LINES: list[Line] = [
     (2, hours(0), "LOINC//8867-4", 77.0, hours(0)),  # an outpatient
     (3, datetime(2080, 6, 1), "MEDS_BIRTH", None, datetime(2080, 6, 1)),
     (3, hours(0), "HOSPITAL_ADMISSION//ELECTIVE", None, hours(0)),
-    (3, hours(1), "LOINC//8867-4", 61.0, hours(1)),
+    (3, hours(7), "LOINC//8867-4", 61.0, hours(7)),
     (4, datetime(2135, 6, 1), "MEDS_BIRTH", None, datetime(2135, 6, 1)),  # a child
     (4, hours(0), "HOSPITAL_ADMISSION//EMERGENCY", None, hours(0)),
     (5, datetime(2080, 6, 1), "MEDS_BIRTH", None, datetime(2080, 6, 1)),
@@ -127,7 +127,7 @@ def test_what_became_known_later_is_not_used(client: TestClient) -> None:
 
 def test_without_a_time_a_finished_stay_is_seen_at_its_discharge(client: TestClient) -> None:
     assert ask(client)["prediction_time"] == utc(hours(40))
-    assert ask(client, patient="patient-4713")["prediction_time"] == utc(hours(1))
+    assert ask(client, patient="patient-4713")["prediction_time"] == utc(hours(7))
 
 
 def test_without_a_time_an_open_stay_is_seen_when_something_was_last_true(
@@ -140,10 +140,10 @@ def test_without_a_time_an_open_stay_is_seen_when_something_was_last_true(
         (3, hours(-40), "HOSPITAL_DISCHARGE//HOME", None, hours(-40)),
         (3, hours(-40), "ICD10CM//I509", None, hours(-40 + 7 * 24)),
         (3, hours(1), "MICROBIOLOGY//POSITIVE", None, hours(73)),
-        (3, hours(2), "LOINC//8867-4", 64.0, hours(2)),
+        (3, hours(8), "LOINC//8867-4", 64.0, hours(8)),
     )
     answer = ask(client, patient="patient-4713")
-    assert answer["prediction_time"] == utc(hours(2))
+    assert answer["prediction_time"] == utc(hours(8))
     assert "heart_rate" not in answer["missing"]
 
 
@@ -154,7 +154,7 @@ def test_a_withdrawn_row_does_not_move_the_default_time(client: TestClient, sett
         schema=EVENTS.arrow_schema(),
     )  # fmt: skip
     lake.append(settings, "events", misdated, "synthetic", "test", 2)
-    assert ask(client, patient="patient-4713")["prediction_time"] == utc(hours(1))
+    assert ask(client, patient="patient-4713")["prediction_time"] == utc(hours(7))
 
 
 def test_factors_are_features_in_words(client: TestClient) -> None:
@@ -186,7 +186,54 @@ def test_who_can_not_be_found_gets_a_sentence_without_the_identifier(
 
 def test_times_with_a_zone_are_understood(client: TestClient) -> None:
     with_zone = {"patient": SECRET, "prediction_time": "2150-03-02T10:00:00+02:00"}
-    assert client.post("/predict", json=with_zone).json()["prediction_time"] == utc(hours(24))
+    answer = client.post("/predict", json=with_zone).json()
+    assert answer["prediction_time"] == utc(hours(24))
+    assert answer["prediction_time_basis"] == "given with its offset"
+
+
+def test_the_answer_says_what_its_time_is_taken_from(client: TestClient) -> None:
+    assert ask(client, hours(24))["prediction_time_basis"] == "given without an offset, taken as UTC"
+    assert ask(client)["prediction_time_basis"] == "discharge of the last stay"
+    assert ask(client, patient="patient-4713")["prediction_time_basis"] == "newest moment in the record"
+
+
+@pytest.mark.parametrize(
+    ("at", "answered", "refused"),
+    [
+        (hours(6), "mortality", "readmission may be asked at discharge, and not at this time."),
+        (hours(39), "mortality", "readmission may be asked at discharge, and not at this time."),
+        (
+            hours(40),
+            "readmission",
+            "mortality may be asked from 6 to 48 hours after admission, while the patient is in hospital, "
+            "and not at this time.",
+        ),
+    ],
+)
+def test_a_model_asked_outside_its_moment_is_refused_by_name_and_the_other_answers(
+    client: TestClient, settings: Settings, at: datetime, answered: str, refused: str
+) -> None:
+    answer = ask(client, at)
+    assert [risk["task"] for risk in answer["predictions"]] == [answered]
+    assert answer["not_predicted"] == [{"task": refused.split()[0], "reason": refused}]
+    assert [row["task"] for row in logged(client, settings)] == [answered]
+
+
+def test_a_moment_at_which_no_model_may_be_asked_is_one_sentence(client: TestClient) -> None:
+    body = {"patient": SECRET, "prediction_time": hours(5.9).isoformat()}
+    response = client.post("/predict", json=body)
+    assert response.status_code == 422
+    assert "mortality may be asked from 6 to 48 hours" in response.json()["error"]
+    assert "readmission may be asked at discharge" in response.json()["error"]
+
+
+def test_after_a_discharge_to_where_the_outcome_can_not_happen_that_task_is_refused(
+    client: TestClient, settings: Settings
+) -> None:
+    add(settings, (3, hours(60), "HOSPITAL_DISCHARGE//HOSPICE", None, hours(60)))
+    response = client.post("/predict", json={"patient": "patient-4713"})
+    assert response.status_code == 422
+    assert "readmission is not asked after a discharge to where" in response.json()["error"]
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
