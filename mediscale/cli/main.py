@@ -3,11 +3,17 @@
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from itertools import chain
+from pathlib import Path
 
 from mediscale.cli import govern, orchestrate, run, serve
 from mediscale.core.errors import MediscaleError, StorageError
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {"mediscale", "data_pipeline", "training", "serving", "monitoring", "kubeflow_pipelines"}
+"""Ours, beside which an environment or other packages may lie."""
 
 GROUPS = {
     "for data scientists": run.VERBS,
@@ -30,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code (0, or the class of the error: see mediscale/core/errors.py)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        try:
+            return _dispatch(arguments)
+        finally:
+            _flush_output()
     except MediscaleError as error:
         print(f"mediscale: {error}", file=sys.stderr)
         return error.exit_code
@@ -38,12 +47,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("mediscale: stopped; finished stages are kept, the same command continues.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output left, for example `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # the same, seen by rich
+            return 0
+        raise
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error).strip().rstrip(".")
         print(f"mediscale: {what}.", file=sys.stderr)
         return StorageError.exit_code
+    except Exception as error:
+        print(f"mediscale: {_defect(error)}", file=sys.stderr)
+        return MediscaleError.exit_code
+
+
+def _flush_output() -> None:
+    """Writes what is buffered: where Python does so as it ends, a full disk or a reader who left is a traceback."""
+    try:
+        if sys.stdout:  # None where the caller closed it
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _defect(error: Exception) -> str:
+    """Which error nobody expected, and where. Its own message is left out: a library's may quote a patient's value."""
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    ours = [(file.relative_to(ROOT), line) for file, line in frames if file.is_relative_to(ROOT)]
+    *_, (file, line) = (place for place in ours if place[0].parts[0] in PACKAGES)
+    last, last_line = frames[-1]
+    return (
+        f"unexpected {type(error).__name__} at {file}:{line} (raised in {last.name}:{last_line}): a defect of "
+        "MediScale; tell its developers this sentence. Finished stages are kept."
+    )
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,21 +20,18 @@ from mediscale.storage import lake
 from serving import main
 from serving.prediction_log import flush_left_behind
 
-_COMMAND = """
-import sys
-from pathlib import Path
-from mediscale.core.settings import Settings
-from serving import main
-main.serve(Settings(home=Path(sys.argv[1])), None, "production", port=0, workers=int(sys.argv[2]))
-"""
+_PROGRAM = str(Path(sys.executable).with_name("mediscale"))
 
 
 class Server:
     """``mediscale serve`` on a free port in a process group of its own."""
 
     def __init__(self, settings: Settings, workers: int) -> None:
-        command = [sys.executable, "-c", _COMMAND, str(settings.home), str(workers)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        command = [_PROGRAM, "serve", "--port", "0", "--workers", str(workers)]
+        around = {**os.environ, "MEDISCALE_HOME": str(settings.home)}
+        self.process = subprocess.Popen(
+            command, env=around, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         self.lines: list[str] = []
         assert self.process.stderr
         for line in self.process.stderr:

@@ -1,12 +1,16 @@
-"""Promotion on a real history and a real registry: what moves, what is refused, and what a crash leaves."""
+"""Promotion under the tasks' own policy, on a real history and a real registry: what moves, what is refused, and what a
+crash leaves."""
 
+import re
+import shlex
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from mediscale.core import tasks
+from mediscale.cli import main
 from mediscale.core.errors import BusyError, NotFoundError, StorageError
 from mediscale.pipeline import call, runtime_inputs
 from mediscale.storage import calls, registry
@@ -49,16 +53,7 @@ def _moves(world) -> list[tuple[int, str, int]]:
     return [(m.sequence, m.alias, m.to_version) for m in registry.history(world.settings, "synthetic")]
 
 
-@pytest.fixture
-def lenient(monkeypatch) -> None:
-    """A policy whose floor on patients fits the small test hospital's size; every other floor is the real one."""
-    real = tasks.load("mortality")
-    policy = real.policy.model_copy(update={"gain_over_bedside_low": -1})
-    monkeypatch.setattr(tasks, "load", lambda _name: real.model_copy(update={"policy": policy}))
-
-
-@pytest.mark.usefixtures("lenient")
-def test_a_version_that_passes_serves_in_production(world) -> None:
+def test_a_version_that_passes_every_floor_of_the_task_serves_in_production(world) -> None:
     result = promotion.run(_params(world), world.settings, KEY)
     assert (result.staged, result.promoted) == (True, True), result.reason
     assert result.reason.startswith("Promoted: AUROC 0.")
@@ -84,7 +79,6 @@ def test_few_patients_are_staged_and_refused_in_one_sentence(world, hospital, fr
     assert _aliases(world) == {"staging": 1}
 
 
-@pytest.mark.usefixtures("lenient")
 def test_asked_for_staging_only_it_stops_there_and_says_what_the_policy_would(world) -> None:
     result = promotion.run(_params(world, target_alias="staging"), world.settings, KEY)
     assert (result.staged, result.promoted) == (True, False)
@@ -92,14 +86,12 @@ def test_asked_for_staging_only_it_stops_there_and_says_what_the_policy_would(wo
     assert _moves(world) == [(1, "staging", 1)]
 
 
-@pytest.mark.usefixtures("lenient")
 def test_decided_twice_is_written_once(world) -> None:
     first = promotion.run(_params(world), world.settings, KEY)
     assert promotion.run(_params(world), world.settings, KEY) == first
     assert len(_moves(world)) == 2
 
 
-@pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize("dies_in", ["record", "repair"])
 def test_killed_between_the_commit_points_the_next_call_goes_on(world, dies_in, monkeypatch) -> None:
     def dies(*_arguments: object) -> None:
@@ -116,7 +108,6 @@ def test_killed_between_the_commit_points_the_next_call_goes_on(world, dies_in, 
     assert _aliases(world) == {"staging": 1, "production": 1}
 
 
-@pytest.mark.usefixtures("lenient")
 def test_who_comes_second_with_the_same_number_is_refused_and_moves_nothing(world) -> None:
     other = registry.Move(
         sequence=1, model="synthetic-readmission", task="readmission", alias="staging", from_version=None, to_version=1,
@@ -130,19 +121,30 @@ def test_who_comes_second_with_the_same_number_is_refused_and_moves_nothing(worl
     assert now.sequence == 2
 
 
-@pytest.mark.usefixtures("lenient")
-def test_a_person_asks_for_production_after_staging(world) -> None:
+@pytest.fixture
+def command(world, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
+    """Types a command of the platform in the trained home: its exit code, and what it says."""
+    monkeypatch.setenv("MEDISCALE_HOME", str(world.settings.home))
+
+    def run(text: str) -> tuple[int, str]:
+        code, told = main.main(shlex.split(text)), capsys.readouterr()
+        return code, told.out + told.err
+
+    return run
+
+
+def test_a_person_asks_for_production_after_staging(world, command) -> None:
     config = _params(world, target_alias="staging").model_dump()
     staged = call.call("promotion", config, world.settings, "run").result
     assert (staged.staged, staged.promoted) == (True, False)
-    asked = promotion.repromotion_params(world.settings, "synthetic", "mortality", 1, "ana", NOW)
-    promoted = call.call("promotion", asked.model_dump(), world.settings, "run").result
-    assert promoted.promoted
+    code, told = command("promote --dataset synthetic --task mortality --version 1 --actor ana")
+    assert (code, told.partition(" 0.")[0]) == (0, "Promoted: AUROC")
     assert [(m.alias, m.actor) for m in registry.history(world.settings, "synthetic")] == [
         ("staging", "scheduler"), ("production", "ana"),
     ]  # fmt: skip
-    with pytest.raises(NotFoundError, match="v9 was never evaluated"):
-        promotion.repromotion_params(world.settings, "synthetic", "mortality", 9, "ana", NOW)
+    code, told = command("promote --dataset synthetic --task mortality --version 9 --actor ana")
+    assert code == 7
+    assert "v9 was never evaluated" in told
 
 
 @pytest.mark.parametrize("what", ["evidence", "model", "other model", "other incumbent", "gone"])
@@ -166,7 +168,6 @@ def test_incomplete_evidence_is_not_even_staged(world, what) -> None:
     assert _moves(world) == []
 
 
-@pytest.mark.usefixtures("lenient")
 def test_the_context_is_todays_and_that_of_each_past_decision_is_kept(world) -> None:
     about = world.settings, "synthetic", world.model
     before = promotion_context(*about)
@@ -180,7 +181,6 @@ def test_the_context_is_todays_and_that_of_each_past_decision_is_kept(world) -> 
     assert new == PromotionContext(incumbent=world.model, sequence=3)
 
 
-@pytest.mark.usefixtures("lenient")
 def test_a_repeated_call_finds_its_decision_and_another_one_is_made_today(world) -> None:
     asked = {name: value for name, value in _params(world).model_dump().items() if name not in _LOOKED_UP}
     first = runtime_inputs.call("promotion", asked, [], world.settings, "run").result
@@ -221,7 +221,6 @@ def test_prior_evaluations_are_the_other_versions_that_were_evaluated_before(wor
     assert prior(3, task="readmission") == 0
 
 
-@pytest.mark.usefixtures("lenient")
 def test_an_incumbent_that_is_made_up_moves_nothing(world) -> None:
     """Neither none where one is in production, nor one that never was."""
     promotion.run(_params(world), world.settings, KEY)
@@ -233,8 +232,7 @@ def test_an_incumbent_that_is_made_up_moves_nothing(world) -> None:
     assert len(_moves(world)) == 2
 
 
-@pytest.mark.usefixtures("lenient")
-def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(world) -> None:
+def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(world, command) -> None:
     settings = world.settings
     promotion.run(_params(world), settings, KEY)
     weak = world.training.model_copy(update={"rounds": 6})
@@ -253,12 +251,16 @@ def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(wor
     assert (decision.staged, decision.promoted) == (True, False)
     assert "better than v1 in production in" in decision.reason
     assert _aliases(world) == {"staging": 2, "production": 1}
-    move = roll_back(
-        settings, "synthetic", "mortality", "staging", 1, actor="ana", reason="v2 is worse", moved_at=NOW
-    )
-    assert (move.sequence, move.from_version, move.to_version, move.actor) == (4, 2, 1, "ana")
+    back = "rollback --dataset synthetic --task mortality --version 1 --alias staging --actor ana"
+    assert command(f"{back} --reason 'v2 is worse'") == (
+        0, "synthetic-mortality staging → version 1; servers follow by themselves.\n"
+    )  # fmt: skip
     assert _aliases(world) == {"staging": 1, "production": 1}
-    assert [m.sequence for m in registry.history(settings, "synthetic")] == [1, 2, 3, 4]
+    code, told = command("history --dataset synthetic")
+    assert (code, told.count("\n")) == (0, 4)
+    assert re.match(
+        r"   4  .* synthetic-mortality staging: 2 → 1  by ana  v2 is worse$", told.splitlines()[-1]
+    )
 
 
 def test_rollback_needs_a_past_and_whole_files(world) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline.features import kernel
+from mediscale.cli import main
 from mediscale.core.errors import NotFoundError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTE_TOKENS
@@ -96,9 +97,16 @@ def features_made(settings: Settings, key: str, as_of: str | None) -> None:
     )
 
 
+@pytest.mark.usefixtures("spark")
 def test_every_stay_gets_the_servers_risk(
-    settings: Settings, promote: Promote, trained: Path, tmp_path: Path
+    settings: Settings,
+    promote: Promote,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """By the command that a person types."""
     chance = np.random.default_rng(5)
     rows = chance.normal(100, 40, size=(50, len(kernel.names("mortality")))).round(1)
     rows[chance.random(rows.shape) < 0.5] = np.nan
@@ -107,7 +115,10 @@ def test_every_stay_gets_the_servers_risk(
     move = promote(trained)
     predictor = tabular.load(settings, move.version, move.task)
     output = tmp_path / "to" / "risks.parquet"
-    assert batch_scoring.write(settings, "synthetic", "mortality", "production", output) == 50
+    monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
+    words = ["score", "--dataset", "synthetic", "--task", "mortality", "--output", str(output)]
+    assert main.main(words) == 0
+    assert capsys.readouterr().out.startswith(f"50 stays scored to {output}. It holds patient data")
     found = pq.read_table(output).to_pylist()
     assert [row["subject_id"] for row in found] == list(range(1, 51))
     assert {(row["model"], row["model_version"]) for row in found} == {("synthetic-mortality", 1)}
@@ -115,6 +126,7 @@ def test_every_stay_gets_the_servers_risk(
     assert [path.name for path in output.parent.iterdir()] == ["risks.parquet"]
 
 
+@pytest.mark.usefixtures("spark")
 def test_notes_count_where_they_were_known(
     settings: Settings,
     promote: Promote,
