@@ -29,6 +29,8 @@ _TALKS = (
 )
 """Ray Train's local mode announces itself, each move to a device and each epoch."""
 _STARTS = 3
+_RESTARTS = 2
+"""Times that a fit whose worker died goes on with new ones, from its last checkpoint where it keeps some."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,12 @@ class Session:
 
     def configuration(self, gpus: bool = False) -> dict[str, Any]:
         """``scaling_config`` and ``run_config`` of a trainer."""
-        from ray.train import RunConfig, ScalingConfig
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
 
+        failures = FailureConfig(max_failures=_RESTARTS if self.workers else 0)
         return {
             "scaling_config": ScalingConfig(num_workers=self.workers, use_gpu=gpus),
-            "run_config": RunConfig(name=self.name, storage_path=self.storage),
+            "run_config": RunConfig(name=self.name, storage_path=self.storage, failure_config=failures),
         }
 
 
@@ -117,6 +120,11 @@ def _join(ray: Any, settings: Settings) -> None:
 
 def _start(ray: Any, workers: int) -> None:
     """Ray gives its own processes a fixed 30 seconds; on a crowded machine the second try finds them in memory."""
+    from ray._private import services
+
+    services.resolve_ip_for_localhost = lambda host: (
+        host
+    )  # or it takes this machine's address, and listens to everybody
     for attempt in range(_STARTS):
         try:
             ray.init(

@@ -114,11 +114,12 @@ def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
             **session.configuration(torch.cuda.is_available()),
         )
         answer = trainer.fit().return_value
-    return Fitted(**answer)
+    weights = {name: torch.tensor(array) for name, array in answer.pop("weights").items()}
+    return Fitted(weights=weights, **answer)
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
-    """One worker of Ray Train; every worker's answer is the same."""
+    """One worker of Ray Train; every worker's answer is the same, and arrays: Ray hands no tensors back."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch
     from ray import train
@@ -133,7 +134,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
     fit = Fit(network, get_device(), job, context.get_world_rank(), context.get_world_size())
     fitted = fit.run(learned, tuning, train.report)
     return {
-        "weights": fitted.weights,
+        "weights": {name: tensor.numpy() for name, tensor in fitted.weights.items()},
         "logits_by_epoch": fitted.logits_by_epoch,
         "state": fitted.state,
         "cpu_seconds": fitted.cpu_seconds,

@@ -1,0 +1,180 @@
+"""Two real workers of one real Ray: they learn what one worker learns, and a fit outlives a worker that is killed."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from data_pipeline.features import kernel
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import NOTE_TOKENS, TRAINING_SET
+from mediscale.inference.collate import Special
+from mediscale.storage import lake
+from training import ray_session, training_examples
+from training.evaluation import metrics
+from training.notes import note_training
+from training.notes.note_checkpoint import Checkpoints
+from training.notes.note_network import Shape
+from training.notes.note_training import Fitted
+from training.tabular import xgboost_training
+
+pytestmark = pytest.mark.timeout(900)
+
+WORDS, SIGN = 60, 7
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cluster of this machine with room for two workers, which every fit of these tests joins."""
+    settings = Settings(home=tmp_path_factory.mktemp("ray"))
+    with ray_session.session(settings, 2, "cluster"):
+        yield
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_local_ray_listens_to_this_machine_alone() -> None:
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+@pytest.mark.usefixtures("ray")
+def test_trees_of_two_workers_are_as_good_as_those_of_one_and_grown_from_all_rows(
+    settings: Settings, hospital: Callable[..., Any], freeze: Callable[..., TableRef]
+) -> None:
+    """Each worker draws its own sample of its own patients' rows, so that the trees are not the same ones."""
+    frozen = freeze(settings, "mortality", hospital("mortality", 1500, prevalence=0.2).rows)
+    recipe = xgboost_training.Recipe(rounds=60, patience=60, depth=3, learning_rate=0.1, threads=1, seed=0)
+    job = xgboost_training.Job(
+        home=str(settings.home), lake=settings.lake, training_set=frozen, task="mortality", recipe=recipe
+    )
+    held_out = training_examples.load(settings, frozen, "held_out", kernel.names("mortality"))
+    one, two = (xgboost_training.on_ray(settings, job, workers, f"{workers}") for workers in (1, 2))
+    risks = [booster.inplace_predict(held_out.inputs).astype(np.float64) for booster, _ in (one, two)]
+    assert np.corrcoef(metrics.logit(risks[0]), metrics.logit(risks[1]))[0, 1] > 0.95
+    assert np.abs(risks[0] - risks[1]).mean() < 0.03
+    auroc = [metrics.auroc(held_out.outcomes, risk, metrics.unweighted(risk))[0] for risk in risks]
+    assert auroc[1] == pytest.approx(auroc[0], abs=0.02)
+    losses = [curves["log_loss_tuning"] for _, curves in (one, two)]
+    assert losses[1][-1] == pytest.approx(losses[0][-1], abs=0.01)
+    first_root = [float(booster.trees_to_dataframe()["Cover"][0]) for booster, _ in (one, two)]
+    assert first_root[1] == pytest.approx(first_root[0], rel=0.05)
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_note_model_of_two_workers_is_that_of_one_also_when_a_worker_is_killed(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Two workers that learn from a batch each take the steps of one that accumulates two, but for rounding."""
+    job = note_job(settings, encoder(tmp_path / "encoder"))
+    one = fit(settings, job, 1)
+    killing = threading.Thread(target=kill_a_worker, args=(settings.home / "2",))
+    killing.start()
+    two = fit(settings, job, 2)
+    killing.join()
+    assert two.state.tokens == one.state.tokens + MARK, "the fit began anew instead of going on"
+    assert two.state.step == one.state.step
+    assert two.logits_by_epoch == pytest.approx(one.logits_by_epoch, abs=2e-3)
+    assert two.state.tuning_losses == pytest.approx(one.state.tuning_losses, abs=1e-3)
+    assert one.state.tuning_losses[-1] < 0.9 * one.state.tuning_losses[0], "nothing was learnt"
+
+
+def fit(settings: Settings, job: note_training.Job, workers: int) -> Fitted:
+    recipe = job.recipe.model_copy(update={"gradient_accumulation_steps": 2 // workers})
+    changed = {"recipe": recipe, "checkpoints": str(settings.home / f"{workers}")}
+    return note_training.on_ray(settings, job.model_copy(update=changed), workers, f"notes-{workers}")
+
+
+MARK = 10**9
+"""Tokens that no fit reads: a checkpoint that says so was gone on from."""
+
+
+def kill_a_worker(checkpoints: Path) -> None:
+    """Ends a worker with -9 as soon as there are steps to go on from, and marks their checkpoint.
+
+    The other worker waits for the dead one's gradients until Ray ends it, so that nobody writes one meanwhile; new
+    workers need seconds to start.
+    """
+    kept = Checkpoints(checkpoints)
+    while (newest := kept.newest()) is None or newest[0].step < 4:
+        time.sleep(0.02)
+    first, *others = workers()
+    assert len(others) == 1
+    first.kill()
+    psutil.wait_procs([first, *others], timeout=60)
+    newest = kept.newest()
+    assert newest is not None
+    state, tensors = newest
+    for file in checkpoints.glob("*.safetensors"):
+        file.unlink()
+    kept.save(state.model_copy(update={"tokens": state.tokens + MARK}), tensors)
+
+
+def workers() -> list[psutil.Process]:
+    """The processes of Ray that train now."""
+    started = psutil.Process().children(recursive=True)
+    return [process for process in started if "RayTrainWorker" in process.name() + "".join(process.cmdline())]
+
+
+def encoder(folder: Path) -> Path:
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    shape = {"vocab_size": WORDS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    BertModel(BertConfig(**shape, intermediate_size=64, max_position_embeddings=32)).save_pretrained(folder)
+    return folder
+
+
+def note_job(settings: Settings, files: Path) -> note_training.Job:
+    """Stays of which those with the sign in their notes mostly have the outcome; an even number of batches."""
+    chance = np.random.default_rng(1)
+    stays, notes = [], []
+    for subject in range(400):
+        outcome = bool(chance.random() < 0.3)
+        tokens = chance.integers(SIGN + 1, WORDS, size=16).astype(np.int32)
+        if chance.random() < (0.95 if outcome else 0.05):
+            tokens[chance.integers(len(tokens))] = SIGN
+        who = {"subject_id": subject, "stay_id": subject, "prediction_time": datetime(2150, 1, 2)}
+        split = "tuning" if subject >= 320 else "train"
+        told = {"sex": "female", "age_band": "80+", "ethnicity": "unknown", "split": split}
+        stays.append({**who, **told, "admission_time": datetime(2150, 1, 1), "boolean_value": outcome})
+        moment = {"time": datetime(2150, 1, 1, 8), "available_time": datetime(2150, 1, 1, 9)}
+        notes.append({"note_id": subject, "subject_id": subject, "visit_id": subject, **moment,
+                      "note_type": "t", "tokenizer": "x", "tokens": tokens.tolist()})  # fmt: skip
+    return note_training.Job(
+        home=str(settings.home),
+        lake=settings.lake,
+        task="mortality",
+        training_set=land(settings, "training_set_mortality", stays, TRAINING_SET.arrow_schema()),
+        note_tokens=land(settings, "note_tokens", notes, NOTE_TOKENS.arrow_schema()),
+        tokenizer="x",
+        encoder=str(files),
+        special=Special(start=1, end=2, padding=0),
+        window=18,
+        most_windows=1,
+        shape=Shape(layers=2, trained_layers=2, seed=0),
+        recipe=note_training.Recipe(
+            epochs=3, patience=3, learning_rate=3e-3, batch_tokens=18 * 8, gradient_accumulation_steps=1,
+            max_examples_per_epoch=1000, checkpoint_every=1, threads=1, seed=0,
+        ),
+        checkpoints="",
+    )  # fmt: skip
+
+
+def land(settings: Settings, table: str, rows: list[dict[str, Any]], schema: pa.Schema) -> TableRef:
+    write_deltalake(settings.table_uri("h", table), pa.Table.from_pylist(rows, schema=schema))
+    return lake.latest(settings, "h", table)
