@@ -1,4 +1,5 @@
-"""Killed with -9 at every commit point in turn and started again, the loop ends as an undisturbed one does."""
+"""Killed with -9 at a random moment and at every commit point in turn, and started again each time, the loop ends as an
+undisturbed one does."""
 
 import os
 import random
@@ -32,10 +33,10 @@ def finish(process: "subprocess.Popen[bytes]") -> int:
     return process.returncode
 
 
-def kill_at_any_moment(home: Path) -> None:
-    """Three dozen times, of which the later ones may find the loop done."""
-    chance = random.Random(3)
-    for _ in range(36):
+def kill_at_any_moment(home: Path, times: int) -> None:
+    """At moments that no two runs of the tests have in common; the later ones may find the loop done."""
+    chance = random.Random()
+    for _ in range(times):
         process = start(home)
         time.sleep(chance.uniform(5, 40))
         process.kill()
@@ -47,10 +48,11 @@ def homes(tmp_path_factory: pytest.TempPathFactory, soak: bool) -> list[Settings
     """The home of an undisturbed loop, and those of killed ones."""
     undisturbed, *killed = (tmp_path_factory.mktemp(name) for name in ("undisturbed", "killed", "often"))
     beside = start(undisturbed)
+    kill_at_any_moment(killed[0], 1)
     for point in POINTS:
         assert finish(start(killed[0], point)) == -signal.SIGKILL, f"never came to {point}"
     if soak:
-        kill_at_any_moment(killed[1])
+        kill_at_any_moment(killed[1], 36)
     else:
         killed.pop()
     assert [finish(start(home)) for home in killed] == [0] * len(killed)

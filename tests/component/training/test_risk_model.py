@@ -13,12 +13,12 @@ from data_pipeline.features import kernel
 from mediscale.core import tasks
 from mediscale.core.errors import QualityError
 from mediscale.core.settings import Settings
-from mediscale.inference import model_files
+from mediscale.inference import model_files, tabular
 from mediscale.inference.model_spec import NOTICE, PredictorSpec
 from mediscale.storage import registry
 from training import tracking, training_examples
 from training.evaluation import metrics
-from training.tabular import risk_model, xgboost_training
+from training.tabular import importance, risk_model, xgboost_training
 from training.tracking import Training
 
 
@@ -105,6 +105,33 @@ def test_mlflow_shows_parameters_curves_lineage_signature_and_plot(world, client
     )
     signature = mlflow.models.Model.load(str(world.settings.home / world.model.uri)).signature
     assert signature.inputs.input_names() == list(kernel.names("mortality"))
+
+
+def test_what_mlflow_shows_of_shap_are_means_and_no_patient_s_values(world, client) -> None:
+    """The mean of what the server's own exact values are over the sampled training rows, as figures and as bars."""
+    names = {artifact.path for artifact in client.list_artifacts(world.run_id)}
+    assert names == {"shap_importance.json", "shap_importance.png", "evidence"}
+    files = {name: Path(client.download_artifacts(world.run_id, name)) for name in names}
+    shown = json.loads(files["shap_importance.json"].read_text())
+    predictor = tabular.load(world.settings, world.model, "mortality")
+    rows = training_examples.load(
+        world.settings, world.training.training_set, "train", predictor.spec.features
+    )
+    chosen = np.sort(np.random.default_rng(world.training.seed).permutation(len(rows))[: importance.SAMPLE])
+    exact = [np.abs(predictor.score(row).contributions) for row in rows.inputs[chosen].astype(np.float64)]
+    means = np.mean(exact, axis=0) / predictor.spec.calibration.slope
+    assert shown == pytest.approx(dict(zip(predictor.spec.features, means, strict=True)), abs=1e-4)
+    assert _bars(files["shap_importance.png"]) >= 5
+
+
+def _bars(picture: Path) -> int:
+    """Horizontal bars in shap's red, counted along the column of pixels that most of them cross."""
+    from matplotlib import image
+
+    pixels = image.imread(picture)[:, :, :3]
+    red = (np.abs(pixels - np.array([1.0, 0.0, 0.32])) < 0.05).all(axis=2)
+    column = red[:, red.sum(axis=0).argmax()].astype(np.int8)
+    return int((np.diff(column) == 1).sum())
 
 
 def test_loading_it_by_its_registered_name_leaves_the_digest_alone(world, tmp_path, monkeypatch) -> None:

@@ -15,10 +15,12 @@ from fastapi.testclient import TestClient
 from data_pipeline.features import kernel
 from mediscale.core.concepts import CONCEPTS
 from mediscale.core.settings import Settings
+from mediscale.inference import tabular
 from mediscale.inference.model_spec import NOTICE
 from mediscale.storage import lake
 from serving import schemas
 from serving.app import create_app
+from serving.explainer import Explainer
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
 from serving.routes.predict import BODY_BYTES
@@ -57,6 +59,21 @@ def test_two_plain_values_work_as_written(client: TestClient, trained: dict[tupl
     assert not {"age", "systolic_blood_pressure"} & set(answer["missing"])
     assert answer["notice"] == NOTICE
     assert "judgement" in answer["notice"]
+
+
+def test_the_reasons_of_an_answer_come_out_again_of_what_was_logged(settings: Settings, promote: Any) -> None:
+    """What a patient's risk came from is kept as the inputs of the version that answered, in the log alone."""
+    move, log = promote("mortality"), PredictionLog(settings, "synthetic")
+    with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
+        (told,) = ask(client, {"age": 88, "blood_pressure": 60})["predictions"]
+        log.flush()
+    (row,) = lake.read(settings, lake.latest(settings, "synthetic", "predictions")).to_pylist()
+    predictor = tabular.load(settings, move.version, "mortality")
+    again = predictor.score(np.array(row["features"]))
+    factors = Explainer(predictor.spec).of_values(again.contributions, frozenset(), 0.0)
+    assert [(f["feature"], f["contribution"]) for f in told["factors"]] == [
+        (factor.feature, factor.contribution) for factor in factors
+    ]
 
 
 def test_factors_name_the_inputs_and_add_their_features_up(
