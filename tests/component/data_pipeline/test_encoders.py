@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertForPreTraining
 
 from data_pipeline.notes import encoders
 from mediscale.core.errors import UsageError
+from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
+from mediscale.inference import collate
+from mediscale.inference.collate import Special
 from mediscale.pipeline import runtime_inputs
 from training.notes import note_network
+from training.notes.note_examples import Stays
 from training.notes.note_network import Shape
+from training.notes.note_training import Fit, Job, Recipe
+from training.training_examples import Examples
 
 REPOSITORY = f"/{encoders.CLINICAL}/resolve/{encoders.REVISIONS[encoders.CLINICAL]}/"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "pain", "Pain", "##ful"]
@@ -150,3 +157,51 @@ def test_an_encoder_without_a_pinned_revision_is_refused(settings: Settings) -> 
     assert clinical.revision == encoders.REVISIONS[encoders.CLINICAL]
     with pytest.raises(UsageError, match="No revision of the encoder 'bert' is pinned"):
         encoders.configured(settings.model_copy(update={"encoder": "bert"}))
+
+
+def test_clinical_bert_in_its_own_size_learns_from_the_pinned_revision(
+    settings: Settings, hub: type[Hub], tmp_path: Path
+) -> None:
+    """All twelve layers of 768, with weights that nobody trained: fetched, kept, and moved by three steps."""
+    config = BertConfig(vocab_size=28_996)
+    torch.save(BertForPreTraining(config).state_dict(), tmp_path / "pytorch_model.bin")
+    hub.files["config.json"] = config.to_json_string().encode()
+    hub.files["vocab.txt"] = "\n".join([*WORDS, *(f"word{i}" for i in range(28_989))]).encode()
+    hub.files["pytorch_model.bin"] = (tmp_path / "pytorch_model.bin").read_bytes()
+    chosen = encoders.configured(settings.model_copy(update={"encoder": encoders.CLINICAL}))
+    files = encoders.folder(settings, chosen)
+    own = runtime_inputs.filled("note_model", {}, [{"encoder": chosen.model_dump()}], settings)
+    shape = Shape(layers=own["layers"], trained_layers=own["trained_layers"], seed=0)
+    network = note_network.build(files, shape)
+    assert len(network.bert.encoder.layer) == 12
+    before = {name: tensor.sum().item() for name, tensor in network.named_parameters()}
+    stays = written(12, collate.special(encoders.tokenizer(files)))
+    job = three_steps(files, shape, own["learning_rate"], str(tmp_path / "checkpoints"))
+    fitted = Fit(network, torch.device("cpu"), job).run(stays, stays, lambda _: None)
+    assert fitted.state.step == 3
+    assert np.isfinite([*fitted.state.train_losses, *fitted.state.tuning_losses]).all()
+    moved = {name for name, tensor in network.named_parameters() if tensor.sum().item() != before[name]}
+    assert {f"bert.encoder.layer.{i}.output.dense.weight" for i in range(12)} <= moved
+    assert not [name for name in moved if "embeddings" in name]
+
+
+def written(n: int, special: Special) -> Stays:
+    """Stays with one short note each, of which every third has the outcome."""
+    chance = np.random.default_rng(0)
+    outcomes = (np.arange(n) % 3 == 0).astype(np.float64)
+    pieces = [[chance.integers(special.end + 1, 28_996, 14).astype(np.int32)] for _ in range(n)]
+    times = np.full(n, np.datetime64("2150-01-01", "us"))
+    rows = Examples(np.arange(n, dtype=np.int64), times, outcomes, np.zeros((n, 0), np.float32), {}, times)
+    return Stays(rows, pieces)
+
+
+def three_steps(files: Path, shape: Shape, learning_rate: float, checkpoints: str) -> Job:
+    """One epoch of three batches of four stays."""
+    recipe = Recipe(epochs=1, patience=1, learning_rate=learning_rate, batch_tokens=4 * 16,
+                    gradient_accumulation_steps=1, max_examples_per_epoch=12, checkpoint_every=100,
+                    threads=2, seed=0)  # fmt: skip
+    nowhere = TableRef(dataset="h", table="t", table_id="", version=0)
+    special = collate.special(encoders.tokenizer(files))
+    return Job(home="", lake="", task="mortality", training_set=nowhere, note_tokens=nowhere, tokenizer="",
+               encoder=str(files), special=special, window=16, most_windows=1, shape=shape, recipe=recipe,
+               checkpoints=checkpoints)  # fmt: skip
