@@ -11,7 +11,7 @@ from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-from serving.routes import admin, predict
+from serving.routes import admin, docs, predict
 from serving.service import Clock, Service, utc_now
 
 POLL_SECONDS = 1.5
@@ -29,8 +29,10 @@ def create_app(
         title="MediScale",
         description=f"Risks of hospital patients, each with its reasons. {NOTICE}",
         version="1",
+        docs_url=None,
+        redoc_url=None,
         lifespan=_lifespan(service),
-        routes=[*predict.router(service).routes, *admin.router(service).routes],
+        routes=[*predict.router(service).routes, *admin.router(service).routes, *docs.router().routes],
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
 

@@ -62,6 +62,8 @@ def test_the_predictor_tells_what_serving_needs(folder) -> None:
     assert booster.num_boosted_rounds() == spec.best_iteration + 1 < 120
     assert set(spec.thresholds) == {"clinical", "sensitive", "specific"}
     assert spec.notice == NOTICE
+    assert spec.usual_ranges.keys() == {*spec.plain_inputs} - {"sex"}
+    assert all(-4 < low < -2 < 2 < high < 4 for low, high in spec.usual_ranges.values()), "normal inputs"
     assert spec.may_be_asked == tasks.load("mortality").may_be_asked
     top = sorted(spec.importance, key=spec.importance.__getitem__)[-8:]
     assert all(name.startswith(("age", "systolic", "lactate", "respiratory")) for name in top)
