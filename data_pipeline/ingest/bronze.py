@@ -7,6 +7,7 @@ later.
 
 import csv
 import gzip
+import logging
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
@@ -24,6 +25,8 @@ from mediscale.core.stage import SPARK, Stage
 
 if TYPE_CHECKING:
     from pyarrow.csv import CSVStreamingReader
+
+log = logging.getLogger(__name__)
 
 CONCURRENT_TABLES = 4
 """Tables that are written at the same time: small tables spend their time in commits, not on cores."""
@@ -62,6 +65,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     for name, header in headers.items():
         _check_columns(source, name, header, files[name].relative_to(root))
     rows = _check_records(files, root)
+    log.info("%d files with %s rows are whole; each becomes a table", len(files), f"{rows:,}")
     _check_digest(params, files)
     with ThreadPoolExecutor(CONCURRENT_TABLES) as pool:
         land = partial(_land, settings, params.dataset, root, key)

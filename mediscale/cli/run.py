@@ -56,6 +56,7 @@ def run_locally(settings: "Settings", which: "Source", config: "RunConfig", run_
     call.check(config)
     with exclusive(settings, f"run-{which.name}", f"A run of {which.name}"):
         this = local.Run(settings, which.name, run_id, config)
+        local.introduce(this, steps.RISK)
         results = local.run_pipeline(this, steps.RISK, local.prepare_source(this, which))
         if not which.source:
             rehearsal.rehearse(this, results)
@@ -70,7 +71,7 @@ def _conclude(this: "Run") -> int:
 
     page: Path | None = None
     if this.decisions:
-        with this.progress.step("report") as step:
+        with this.progress.step("report", "write the page about this run") as step:
             decided = next(iter(this.decisions.values())).record.run_id  # where all is cached, an earlier run
             page, untold = report.publish(this.settings, decided)
             step.summary = untold or "one page for everybody; the run and its stages in MLflow"

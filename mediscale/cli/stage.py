@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mediscale.cli.verbs import assignment, json_object, settings
+from mediscale.core import logs
 from mediscale.core.errors import BusyError, InputError, QualityError, UsageError
 from mediscale.pipeline import steps
 
@@ -46,7 +47,8 @@ def run(name: str, arguments: list[str]) -> int:
     home = settings()
     begin_step(options, stage.timeout_seconds)
     try:
-        finished = when_free(options.wait_for_lock, lambda: _called(name, options, home))
+        with logs.handled_by(logs.to_standard_error()):
+            finished = when_free(options.wait_for_lock, lambda: _called(name, options, home))
     except QualityError as refused:
         if options.skip_unsupported:
             from mediscale.pipeline import runtime_inputs

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from mediscale.core.commands import relative
 from mediscale.core.errors import QualityError
 from mediscale.core.settings import Settings
 from mediscale.core.task_names import TASKS
@@ -36,7 +37,8 @@ class Run:
     def call(self, stage: str, config: Mapping[str, Any], *upstream: BaseModel) -> Finished:
         """``runtime_inputs.call`` with a line of progress."""
         task = str(config.get("task", ""))
-        with self.progress.step(f"{stage} {task}".strip()) as step:
+        what = call.load(stage).display_name
+        with self.progress.step(f"{stage} {task}".strip(), what) as step:
             results = [result.model_dump() for result in upstream]
             finished = runtime_inputs.call(stage, config, results, self.settings, self.run_id)
             step.cached = finished.cached
@@ -53,9 +55,20 @@ class Run:
                 self.decisions[node.task] = finished
 
 
+def introduce(this: Run, pipeline: tuple[steps.Step, ...]) -> None:
+    """What is about to happen and where it goes, for whoever types it the first time."""
+    stages = len(tuple(steps.nodes(pipeline, TASKS)))
+    this.progress.note(
+        f"{this.dataset} goes through {stages} stages, for {len(TASKS)} tasks; all is written under "
+        f"{relative(this.settings.home)}."
+    )
+    this.progress.note("A finished stage is kept: after Ctrl-C the same command goes on from there.")
+
+
 def prepare_source(this: Run, which: runtime_inputs.Source) -> BaseModel:
     """What the run begins with, with a line of progress."""
-    with this.progress.step(steps.PREPARE_SOURCE) as step:
+    what = "read the extract's files" if which.source else call.load("synthetic").display_name
+    with this.progress.step(steps.PREPARE_SOURCE, what) as step:
         source = runtime_inputs.prepare_source(this.settings, which, this.config, this.run_id)
         step.summary = source_summary(source)
     return source

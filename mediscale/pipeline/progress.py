@@ -1,12 +1,20 @@
-"""What a person sees while the loop runs: a line per stage as it ends, and the table at the end."""
+"""What a person sees while the loop runs: what each stage does as it starts, what it logs, a line as it ends."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
+
+from mediscale.core import logs
+
+_INDENT = " " * 11
+"""Of a line that belongs to no finished stage: as wide as the column of seconds."""
 
 
 @dataclass
@@ -19,6 +27,24 @@ class Step:
     summary: str = ""
 
 
+class _ShowRecords(logging.Handler):
+    """What a stage logs: beside the spinner of a terminal, and as lines of their own in a pipe.
+
+    A warning stays in both.
+    """
+
+    def __init__(self, console: Console, status: Status, name: str) -> None:
+        super().__init__()
+        self._console, self._status, self._name = console, status, name
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sentence = record.getMessage()
+        if record.levelno >= logging.WARNING or not self._console.is_terminal:
+            self._console.print(f"{_INDENT}{self._name}: {sentence}", soft_wrap=True, markup=False)
+        else:
+            self._status.update(_beside_spinner(self._name, sentence))
+
+
 @dataclass
 class Progress:
     """Prints to standard error, so that a pipe gets only results."""
@@ -27,20 +53,28 @@ class Progress:
     steps: list[Step] = field(default_factory=list)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Step]:
-        """Shows a spinner on a terminal while the block runs, then one line that stays."""
+    def step(self, name: str, what: str = "") -> Iterator[Step]:
+        """Says what begins, shows what the block logs, and leaves one line when it ends.
+
+        On a terminal all but the last are one line with a spinner; in a pipe they are lines.
+        """
         step = Step(name)
         started = time.perf_counter()
-        with self.console.status(f"{name} …"):
+        if what and not self.console.is_terminal:
+            self.note(f"{name}: {what} …")
+        with (
+            self.console.status(_beside_spinner(name, f"{what} …" if what else "…")) as status,
+            logs.handled_by(_ShowRecords(self.console, status, name)),
+        ):
             yield step
         step.seconds = time.perf_counter() - started
         self.steps.append(step)
         clock = " cached" if step.cached else f"{step.seconds:6.1f}s"
-        self.console.print(f"  {clock}  {name:<24} {step.summary}", soft_wrap=True)
+        self.console.print(f"  {clock}  {name:<24} {step.summary}", soft_wrap=True, markup=False)
 
     def note(self, sentence: str) -> None:
-        """A line that belongs to no stage."""
-        self.console.print(f"           {sentence}", soft_wrap=True)
+        """A line that belongs to no finished stage."""
+        self.console.print(f"{_INDENT}{sentence}", soft_wrap=True, markup=False)
 
     def table(self) -> Table:
         """What each stage did and how long it took."""
@@ -53,3 +87,7 @@ class Progress:
         total = sum(step.seconds for step in self.steps)
         table.add_row("total", f"{total:.1f}", "", style="bold")
         return table
+
+
+def _beside_spinner(name: str, sentence: str) -> str:
+    return escape(f"{name}: {sentence}")

@@ -1,6 +1,7 @@
 """The one Spark session (Delta, UTC) and the three things that stages do with it: read, write, digest."""
 
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -21,6 +22,8 @@ from mediscale.storage import lake, locks
 if TYPE_CHECKING:
     from pyspark import SparkConf
     from pyspark.sql import DataFrame, SparkSession
+
+log = logging.getLogger(__name__)
 
 _SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-XX:+UseSerialGC")
 """In minutes on a few cores the second compiler and a parallel collector cost more than they give."""
@@ -47,6 +50,7 @@ _STARTING = threading.Lock()
 @cache
 def _session(settings: Settings) -> "SparkSession":
     _prepare_environment(settings)
+    log.info("Spark starts on %s", settings.spark_master)
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 

@@ -66,6 +66,7 @@ def integrated_gradients(network: Any, batch: Batch) -> Any:
     """
     import torch
 
+    device = torch.device("cpu")
     table = network.bert.get_input_embeddings()
     total: Any = 0.0
     for step in range(STEPS):
@@ -79,7 +80,8 @@ def integrated_gradients(network: Any, batch: Batch) -> Any:
 
         hook = table.register_forward_hook(part_of_the_way)
         try:
-            margin = note_network.margins(network, batch, torch.device("cpu")).sum()
+            with note_network.precision(device):
+                margin = note_network.margins(network, batch, device).sum()
         finally:
             hook.remove()
         words, there = captured

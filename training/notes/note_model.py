@@ -24,6 +24,7 @@ from mediscale.storage import lake, registry
 from training import tracking, training_examples
 from training.evaluation import calibration, metrics
 from training.notes import note_mlflow_model, note_network, note_training
+from training.notes.allocator import keep_freed_memory
 from training.notes.note_mlflow_model import NoteModel, TrainedNotes
 from training.notes.note_network import Shape
 from training.notes.note_training import Fitted, Job, Recipe
@@ -162,7 +163,8 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
         },
         known_texts=_known(network, tokenizer, params),
     )
-    words = note_attribution.words(network, tuning, tokenizer, collate.special(tokenizer))
+    with keep_freed_memory():
+        words = note_attribution.words(network, tuning, tokenizer, collate.special(tokenizer))
     return TrainedNotes(
         spec=spec,
         weights=network.state_dict(),

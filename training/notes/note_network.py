@@ -1,5 +1,6 @@
 """The network that reads notes, and its answers for stays."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,3 +80,22 @@ def margins(network: Any, batch: Batch, device: Any) -> "torch.Tensor":
     weighted, weight = network(input_ids=ids, attention_mask=mask)
     empty = torch.zeros((int(batch.owner[-1]) + 1, weight.shape[1]), device=device)
     return (empty.index_add(0, owner, weighted) / empty.index_add(0, owner, weight)).sum(1)
+
+
+def native_bfloat16(device: "torch.device") -> bool:
+    """Whether the device multiplies bfloat16 itself; emulating it is slower than single precision."""
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def precision(device: "torch.device") -> AbstractContextManager[Any]:
+    """Products in bfloat16 where the device multiplies it itself; for training and for what is only looked at."""
+    import torch
+
+    autocast: AbstractContextManager[Any] = torch.autocast(
+        device.type, dtype=torch.bfloat16, enabled=native_bfloat16(device)
+    )
+    return autocast

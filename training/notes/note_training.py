@@ -5,10 +5,10 @@ where the device multiplies it natively, and a killed fit goes on from its last 
 what a batch draws depends on the batch alone, on whichever worker.
 """
 
+import logging
 import os
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +27,18 @@ from training import ray_session
 from training.evaluation import metrics
 from training.evaluation.metrics import Floats
 from training.notes import note_examples, note_network
+from training.notes.allocator import keep_freed_memory
 from training.notes.note_checkpoint import Checkpoints, State
 from training.notes.note_network import Shape
+from training.step_log import StepLog
 from training.training_examples import Split
 
 if TYPE_CHECKING:
     import torch
 
     from training.notes.note_examples import Stays
+
+log = logging.getLogger(__name__)
 
 HEAD_LR_MULTIPLIER = 20
 """The head, which begins from nothing, learns that much faster than the encoder."""
@@ -118,6 +122,7 @@ def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
     return Fitted(weights=weights, **answer)
 
 
+@keep_freed_memory()
 def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
     """One worker of Ray Train; every worker's answer is the same, and arrays: Ray hands no tensors back."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -186,15 +191,6 @@ def check(train: "Stays", recipe: Recipe, workers: int) -> None:
         batches(train, chosen, recipe, epoch, workers)
 
 
-def native_bfloat16(device: "torch.device") -> bool:
-    """Whether the device multiplies bfloat16 itself; emulating it is slower than single precision."""
-    import torch
-
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 class Fit:
     """One worker's part of a fit."""
 
@@ -227,6 +223,10 @@ class Fit:
             state = self._epoch(state, train, chosen, weights)
             state = self._judge(state, tuning)
             self._save(state)
+            log.info(
+                "epoch %d of %d: log loss %.4f in training, %.4f on the tuning patients",
+                *(state.epoch, recipe.epochs, state.train_losses[-1], state.tuning_losses[-1]),
+            )
             report(
                 {
                     "epoch": state.epoch,
@@ -241,6 +241,7 @@ class Fit:
         groups = batches(train, chosen, recipe, state.epoch, self._part[1])
         self.network.train()
         total = self._steps(len(groups)) * recipe.epochs
+        progress = StepLog(log, "step", total, state.step)
         for i, members in enumerate(groups[state.batch :], state.batch):
             if i % self._part[1] == self._part[0]:
                 self._seed(state.epoch, i)
@@ -257,6 +258,7 @@ class Fit:
             )
             if (i + 1) % (recipe.gradient_accumulation_steps * self._part[1]) == 0 or i + 1 == len(groups):
                 state = self._step(state, total)
+                progress.step(state.step, state.loss / state.weight)
         mean = state.loss / state.weight
         return state.model_copy(
             update={"train_losses": (*state.train_losses, mean), "loss": 0.0, "weight": 0.0}
@@ -277,7 +279,7 @@ class Fit:
         import torch
 
         batch = collate.batch(pieces, self._special)
-        with self._precision():
+        with note_network.precision(self._device):
             margin = note_network.margins(self.network, batch, self._device)
         truth, weight = (
             torch.as_tensor(v, dtype=torch.float32, device=self._device) for v in (outcomes, weights)
@@ -285,15 +287,6 @@ class Fit:
         losses = torch.nn.functional.binary_cross_entropy_with_logits(margin, truth, weight, reduction="sum")
         (losses / (len(outcomes) * mean_weight * self.job.recipe.gradient_accumulation_steps)).backward()
         return float(losses.detach())
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        import torch
-
-        enabled = native_bfloat16(self._device)
-        precision: AbstractContextManager[Any] = torch.autocast(
-            self._device.type, dtype=torch.bfloat16, enabled=enabled
-        )
-        return precision
 
     def _step(self, state: State, total: int) -> State:
         import torch
@@ -328,7 +321,7 @@ class Fit:
 
         self.network.eval()
         margins = np.zeros(len(stays))
-        with torch.no_grad(), self._precision():
+        with torch.inference_mode(), note_network.precision(self._device):
             for members in collate.bucket_by_length(stays.lengths(), 2 * self.job.recipe.batch_tokens, 0):
                 batch = collate.batch([stays.windows[k] for k in members], self._special)
                 margins[members] = note_network.margins(self.network, batch, self._device).cpu().numpy()

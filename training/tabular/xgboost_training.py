@@ -5,6 +5,7 @@ tuning split is small and read by all of them, which makes the log loss that sto
 (XGBoost averages AUC over workers, which is no AUC).
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,14 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from training import ray_session
+from training.step_log import StepLog
 
 if TYPE_CHECKING:
     import xgboost
 
     from training.training_examples import Examples
+
+log = logging.getLogger(__name__)
 
 
 class Recipe(Frozen):
@@ -92,8 +96,22 @@ def train(
         evals_result=record,
         early_stopping_rounds=recipe.patience,
         verbose_eval=False,
+        callbacks=[_progress(recipe.rounds)],
     )
     return booster, {f"log_loss_{split}": losses["logloss"] for split, losses in record.items()}
+
+
+def _progress(rounds: int) -> "xgboost.callback.TrainingCallback":
+    from xgboost.callback import TrainingCallback
+
+    progress = StepLog(log, "tree", rounds)
+
+    class Progress(TrainingCallback):  # type: ignore[misc]  # XGBoost is not typed
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002 - XGBoost's signature
+            progress.step(epoch + 1, evals_log["tuning"]["logloss"][-1])
+            return False
+
+    return Progress()
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
