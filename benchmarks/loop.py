@@ -1,40 +1,108 @@
-"""`make run` without downloads: seconds, peak memory, an unchanged rerun, and the models beside the oracle.
+"""`make run` without downloads: seconds, memory, CPU by stage, an unchanged rerun, and the models beside the oracle.
 
-.venv/bin/python benchmarks/loop.py [--size small]
+.venv/bin/python benchmarks/loop.py [--size small] [--beside COMMIT]
+
+``--beside`` runs another commit first, in the same environment, and prints the CPU of its stages beside ours. A stage's
+CPU is that of the whole process tree between two lines of progress; its page faults are those that needed no disk.
 """
 
 import argparse
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
+import tomllib
+from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-MEDISCALE = Path(sys.executable).with_name("mediscale")
+OURS = Path(__file__).resolve().parent.parent
+_ENDED = re.compile(r"^ {2,}\d+\.\ds  (\w+)")
+"""A line of progress of a stage that has ended."""
 
 
-def run(home: Path, size: str) -> tuple[float, float]:
-    """Wall seconds and peak proportional memory (PSS, shared pages counted once) in GiB of one run."""
-    around = {**os.environ, "MEDISCALE_HOME": str(home)}
-    started = time.perf_counter()
-    process = subprocess.Popen([str(MEDISCALE), "run", "--size", size], env=around, stdout=subprocess.DEVNULL)
-    peak = [0]
-    watcher = threading.Thread(target=watch, args=(psutil.Process(process.pid), peak))
+@dataclass
+class Usage:
+    """CPU seconds and minor page faults."""
+
+    cpu: float = 0.0
+    faults: int = 0
+
+
+@dataclass
+class Loop:
+    """What one run of the loop cost."""
+
+    seconds: float = 0.0
+    peak: int = 0
+    """Bytes of proportional memory (PSS): shared pages are counted once."""
+    stages: dict[str, Usage] = field(default_factory=lambda: defaultdict(Usage))
+
+
+def run(checkout: Path, home: Path, size: str) -> Loop:
+    """``mediscale run`` of a checkout."""
+    module, function = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["scripts"][
+        "mediscale"
+    ].split(":")
+    start = (
+        f"import sys; from {module} import {function} as main; sys.exit(main(['run', '--size', '{size}']))"
+    )
+    loop, started = Loop(), time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-c", start],
+        cwd=checkout,
+        env={**os.environ, "MEDISCALE_HOME": str(home), "PYTHONPATH": str(checkout)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    tree = psutil.Process(process.pid)
+    watcher = threading.Thread(target=watch, args=(tree, loop))
     watcher.start()
+    assert process.stderr is not None
+    before, said = Usage(), list[str]()
+    for line in process.stderr:
+        said.append(line)
+        if stage := _ENDED.match(line):
+            now = usage(tree)
+            loop.stages[stage[1]].cpu += now.cpu - before.cpu
+            loop.stages[stage[1]].faults += now.faults - before.faults
+            before = now
     if process.wait() != 0:
-        sys.exit(f"the run failed with exit code {process.returncode}")
+        sys.exit(f"the run failed with exit code {process.returncode}: {''.join(said[-3:])}")
     watcher.join()
-    return time.perf_counter() - started, peak[0] / 2**30
+    loop.seconds = time.perf_counter() - started
+    return loop
 
 
-def watch(process: psutil.Process, peak: list[int]) -> None:
+def usage(process: psutil.Process) -> Usage:
+    """Of the process, of all that it started, and of all that these have waited for."""
+    total = Usage()
+    for one in [process, *process.children(recursive=True)]:
+        try:
+            times = one.cpu_times()
+            stat = Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()
+        except (psutil.Error, OSError):
+            continue
+        total.cpu += times.user + times.system + times.children_user + times.children_system
+        total.faults += int(stat[7]) + int(stat[8])
+    return total
+
+
+def watch(process: psutil.Process, loop: Loop) -> None:
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        peak[0] = max(peak[0], sum(map(pss, [process, *process.children(recursive=True)])))
+        try:
+            loop.peak = max(loop.peak, sum(map(pss, [process, *process.children(recursive=True)])))
+        except psutil.Error:
+            return
         time.sleep(0.5)
 
 
@@ -43,6 +111,24 @@ def pss(process: psutil.Process) -> int:
         return int(process.memory_full_info().pss)
     except psutil.Error:
         return 0
+
+
+def checked_out(commit: str, into: Path) -> Path:
+    """The files of a commit of this repository."""
+    archive = subprocess.run(["git", "archive", commit], cwd=OURS, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(into, filter="data")
+    return into
+
+
+def show_stages(ours: Loop, other: Loop | None) -> None:
+    for stage, now in sorted(ours.stages.items(), key=lambda item: -item[1].cpu)[:10]:
+        line = f"  {stage:<18} {now.cpu:7.1f} CPU s  {now.faults / 1e6:6.2f} million page faults"
+        if other is not None and (then := other.stages.get(stage)):
+            line += f"    before {then.cpu:7.1f}  {then.faults / 1e6:6.2f}    {now.cpu / then.cpu:.2f} of it"
+        print(line)
+    total = sum(stage.cpu for stage in ours.stages.values())
+    print(f"  {'all stages':<18} {total:7.1f} CPU s")
 
 
 def beside_oracle(home: Path) -> None:
@@ -60,12 +146,23 @@ def interval(estimate: dict[str, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=("tiny", "small", "large"), default="small")
-    size = parser.parse_args().size
+    parser.add_argument("--beside", metavar="COMMIT", help="another commit, which is run first")
+    options = parser.parse_args()
+    other = None
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        seconds, memory = run(home, size)
-        again, _ = run(home, size)
-        print(f"{size}: first run {seconds:.0f} s, peak {memory:.1f} GiB; unchanged rerun {again:.1f} s")
+        if options.beside:
+            home = Path(folder) / "other"
+            other = run(checked_out(options.beside, Path(folder) / "checkout"), home, options.size)
+            print(f"{options.beside}: {other.seconds:.0f} s")
+            beside_oracle(home)
+        home = Path(folder) / "ours"
+        ours = run(OURS, home, options.size)
+        again = run(OURS, home, options.size)
+        print(
+            f"{options.size}: first run {ours.seconds:.0f} s, peak {ours.peak / 2**30:.1f} GiB; "
+            f"unchanged rerun {again.seconds:.1f} s"
+        )
+        show_stages(ours, other)
         beside_oracle(home)
 
 
