@@ -85,7 +85,7 @@ def ours(notes: list[list[Tokens]]) -> float:
     times = np.zeros(n, "datetime64[us]")
     rows = Examples(np.arange(n), times, outcomes(n), np.zeros((n, 0), np.float32), {}, times)
     nothing = TableRef(dataset="", table="", table_id="", version=0)
-    recipe = Recipe(epochs=1, patience=1, learning_rate=2e-4, batch_tokens=4096, gradient_accumulation_steps=1,
+    recipe = Recipe(epochs=1, patience=1, learning_rate=2e-4, batch_tokens=2048, gradient_accumulation_steps=1,
                     max_examples_per_epoch=n,
                     checkpoint_every=10**6, threads=torch.get_num_threads(), seed=0)  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
@@ -93,8 +93,8 @@ def ours(notes: list[list[Tokens]]) -> float:
                   tokenizer="", encoder=str(folder()), special=collate.special(encoders.tokenizer(folder())),
                   window=WINDOW, most_windows=MOST, shape=SHAPE, recipe=recipe, checkpoints=scratch)  # fmt: skip
         fit = Fit(note_network.build(folder(), SHAPE), torch.device("cpu"), job)
-        chosen, weights = note_training.sample(Stays(rows, pieces), n, 0)
-        return cpu(lambda: fit._epoch(State(), Stays(rows, pieces), chosen, weights))
+        chosen, offset = note_training.sample(Stays(rows, pieces), n, 0)
+        return cpu(lambda: fit._epoch(State(), Stays(rows, pieces), chosen, offset))
 
 
 def classifier() -> Any:

@@ -25,9 +25,9 @@ class State(Frozen):
     step: int = 0
     best_epoch: int = -1
     loss: float = 0.0
-    """Weighted loss of the epoch's batches so far, on the first worker: the one whose state is kept."""
-    weight: float = 0.0
-    """Of the stays in them."""
+    """Loss of the epoch's batches so far, summed, on the first worker: the one whose state is kept."""
+    stays: int = 0
+    """In them."""
     train_losses: tuple[float, ...] = ()
     tuning_losses: tuple[float, ...] = ()
     tokens: int = 0

@@ -42,6 +42,7 @@ RECIPES: dict[str, dict[str, int | float]] = {
         "most_windows": 16,
         "epochs": 3,
         "learning_rate": 2e-5,
+        "batch_tokens": 4096,
         "max_examples_per_epoch": 20_000,
     }
 }
@@ -73,12 +74,12 @@ class Params(Frozen):
     trained_layers: int = Field(1, ge=1)
     window: int = Field(128, ge=8, le=512)
     most_windows: int = Field(4, ge=1)
-    epochs: int = Field(2, ge=1)
+    epochs: int = Field(1, ge=1)
     patience: int = Field(1, ge=1)
     learning_rate: float = Field(2e-4, gt=0)
-    batch_tokens: int = Field(4096, ge=512)
+    batch_tokens: int = Field(2048, ge=512)
     gradient_accumulation_steps: int = Field(1, ge=1)
-    max_examples_per_epoch: int = Field(1200, ge=1)
+    max_examples_per_epoch: int = Field(1200, ge=2)
     checkpoint_every: int = Field(20, ge=1)
     workers: int = Field(1, ge=1)
     threads: int = Field(2, ge=1)

@@ -58,7 +58,7 @@ class Recipe(Frozen):
     gradient_accumulation_steps: int
     """Batches in a step of the optimizer."""
     max_examples_per_epoch: int
-    """Training stays per epoch, weighted to stand for all."""
+    """Training stays per epoch, of which up to half have the outcome."""
     checkpoint_every: int
     """Steps of the optimizer between checkpoints."""
     threads: int
@@ -146,18 +146,18 @@ def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def sample(stays: "Stays", most: int, seed: int) -> tuple[NDArray[np.int64], Floats]:
-    """Indices of at most ``most`` stays to learn from, up to half of them with the outcome, and their weights: both
-    kinds weigh what all of them would."""
+def sample(stays: "Stays", most: int, seed: int) -> tuple[NDArray[np.int64], float]:
+    """Indices of at most ``most`` stays to learn from, up to half of them with the outcome; and how much larger the
+    log-odds of the outcome are among them than among all."""
     generator = np.random.default_rng(seed)
     cases, others = (np.flatnonzero(stays.rows.outcomes == outcome) for outcome in (1, 0))
     some = min(len(cases), most // 2)
     parts = [
-        (kind, np.sort(generator.permutation(kind)[:kept]))
+        np.sort(generator.permutation(kind)[:kept])
         for kind, kept in ((cases, some), (others, min(len(others), most - some)))
     ]
-    weights = [np.full(len(chosen), len(kind) / max(len(chosen), 1)) for kind, chosen in parts]
-    return np.concatenate([chosen for _, chosen in parts]), np.concatenate(weights)
+    offset = np.log(len(parts[0]) / len(parts[1])) - np.log(len(cases) / len(others))
+    return np.concatenate(parts), float(offset)
 
 
 def batches(
@@ -218,9 +218,9 @@ class Fit:
         started = time.process_time()
         state = self._resume()
         recipe = self.job.recipe
-        chosen, weights = sample(train, recipe.max_examples_per_epoch, recipe.seed)
+        chosen, offset = sample(train, recipe.max_examples_per_epoch, recipe.seed)
         while state.epoch < recipe.epochs and state.epoch - 1 - state.best_epoch < recipe.patience:
-            state = self._epoch(state, train, chosen, weights)
+            state = self._epoch(state, train, chosen, offset)
             state = self._judge(state, tuning)
             self._save(state)
             log.info(
@@ -236,7 +236,7 @@ class Fit:
             )
         return Fitted(self._best, np.array(self._logits_by_epoch), state, time.process_time() - started)
 
-    def _epoch(self, state: State, train: "Stays", chosen: NDArray[np.int64], weights: Floats) -> State:
+    def _epoch(self, state: State, train: "Stays", chosen: NDArray[np.int64], offset: float) -> State:
         recipe, lengths = self.job.recipe, train.lengths()[chosen]
         groups = batches(train, chosen, recipe, state.epoch, self._part[1])
         self.network.train()
@@ -246,10 +246,8 @@ class Fit:
             if i % self._part[1] == self._part[0]:
                 self._seed(state.epoch, i)
                 pieces = [train.windows[k] for k in chosen[members]]
-                loss = self._learn(
-                    pieces, train.rows.outcomes[chosen[members]], weights[members], weights.mean()
-                )
-                learnt = {"loss": state.loss + loss, "weight": state.weight + float(weights[members].sum())}
+                loss = self._learn(pieces, train.rows.outcomes[chosen[members]], offset)
+                learnt = {"loss": state.loss + loss, "stays": state.stays + len(members)}
                 state = state.model_copy(update=learnt)
             real = sum(len(p) + 2 for k in chosen[members] for p in train.windows[k])
             padded = int(lengths[members, 0].sum() * lengths[members, 1].max())
@@ -258,11 +256,9 @@ class Fit:
             )
             if (i + 1) % (recipe.gradient_accumulation_steps * self._part[1]) == 0 or i + 1 == len(groups):
                 state = self._step(state, total)
-                progress.step(state.step, state.loss / state.weight)
-        mean = state.loss / state.weight
-        return state.model_copy(
-            update={"train_losses": (*state.train_losses, mean), "loss": 0.0, "weight": 0.0}
-        )
+                progress.step(state.step, state.loss / state.stays)
+        mean = state.loss / state.stays
+        return state.model_copy(update={"train_losses": (*state.train_losses, mean), "loss": 0.0, "stays": 0})
 
     def _seed(self, epoch: int, batch: int) -> None:
         """Of the masks that a batch draws, on every device: there is no state to keep, and none to restore."""
@@ -274,18 +270,21 @@ class Fit:
     def _steps(self, batches: int) -> int:
         return -(-batches // (self.job.recipe.gradient_accumulation_steps * self._part[1]))
 
-    def _learn(self, pieces: Sequence[Any], outcomes: Floats, weights: Floats, mean_weight: float) -> float:
-        """Adds a batch's gradient; returns its weighted loss, summed."""
+    def _learn(self, pieces: Sequence[Any], outcomes: Floats, offset: float) -> float:
+        """Adds a batch's gradient; returns its loss, summed.
+
+        The offset is the correction of a case-control sample (Prentice and Pyke 1979, doi:10.1093/biomet/66.3.403): the
+        network learns the log-odds among all stays. Weights would do the same, and a few heavy stays would rule each
+        step.
+        """
         import torch
 
         batch = collate.batch(pieces, self._special)
         with note_network.precision(self._device):
             margin = note_network.margins(self.network, batch, self._device)
-        truth, weight = (
-            torch.as_tensor(v, dtype=torch.float32, device=self._device) for v in (outcomes, weights)
-        )
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(margin, truth, weight, reduction="sum")
-        (losses / (len(outcomes) * mean_weight * self.job.recipe.gradient_accumulation_steps)).backward()
+        truth = torch.as_tensor(outcomes, dtype=torch.float32, device=self._device)
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(margin + offset, truth, reduction="sum")
+        (losses / (len(outcomes) * self.job.recipe.gradient_accumulation_steps)).backward()
         return float(losses.detach())
 
     def _step(self, state: State, total: int) -> State:

@@ -103,13 +103,15 @@ def test_batches_hold_every_stay_once_within_the_budget() -> None:
 
 def test_sampled_stays_stand_for_all() -> None:
     stays = made_up(400, 0)
-    for most, cases in ((300, stays.rows.events), (100, 50)):
-        chosen, weights = sample(stays, most, 0)
+    share = stays.rows.events / 400
+    for most, cases in ((300, stays.rows.events), (100, 50), (400, stays.rows.events)):
+        chosen, offset = sample(stays, most, 0)
         outcomes = stays.rows.outcomes[chosen]
         assert (len(chosen), outcomes.sum()) == (most, cases)
         assert len(set(chosen.tolist())) == most
-        assert weights[outcomes == 1].sum() == pytest.approx(stays.rows.events)
-        assert weights[outcomes == 0].sum() == pytest.approx(400 - stays.rows.events)
+        sampled = cases / most
+        odds = sampled / (1 - sampled) / (share / (1 - share))
+        assert offset == pytest.approx(np.log(odds))
 
 
 @pytest.fixture(scope="module")
