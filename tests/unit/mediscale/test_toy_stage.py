@@ -85,3 +85,17 @@ def test_the_help_groups_verbs_by_who_uses_them(capsys: pytest.CaptureFixture[st
     groups = ["for data scientists", "for MLOps engineers", "for orchestrators"]
     assert [shown.index(group) for group in groups] == sorted(shown.index(group) for group in groups)
     assert shown.index("mediscale run` first") < shown.index(groups[0])
+
+
+def test_a_stage_logs_to_standard_error_with_its_module_and_its_idle_threads_sleep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    talks = "    import logging, os; logging.getLogger('training.toy').info(os.environ['OMP_WAIT_POLICY'])\n"
+    head, run, tail = TOY.partition("def run(params, settings, key):\n")
+    (tmp_path / "talking_stage.py").write_text(head + run + talks + tail)
+    monkeypatch.setitem(steps.STAGES, "talking_stage", steps.Step("talking_stage").module)
+    assert main.main(["talking_stage", "--set", "dataset=a"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"dug": 6, "seen": 2}
+    assert printed.err.strip().endswith("INFO training.toy: PASSIVE")
