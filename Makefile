@@ -47,8 +47,8 @@ format: setup ## rewrite the code as check wants it
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-bench: run ## measure every figure of the README
-	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+bench: run airflow-env ## measure every figure of the README, and compare them with it
+	@$(BIN)/python benchmarks/readme_figures.py
 
 airflow: airflow-env ## start Airflow with the nightly DAGs on http://127.0.0.1:8080 (or PORT)
 	@$(BIN)/mediscale airflow $(if $(PORT),--port $(PORT))

@@ -213,6 +213,7 @@ def tell(title: str, texts: Iterator[Planted], deidentifier: Deidentifier, dated
     for kind, hits, n in measure(texts, deidentifier, dated):
         told = "other words taken" if kind == "words" else f"{kind} found"
         print(f"  {told:20}{wilson(hits, n)}")
+        print(f"figure: % of {told}, {title} = {100 * hits / n:.2f}")
 
 
 def main() -> None:

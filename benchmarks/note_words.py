@@ -51,6 +51,8 @@ def main() -> None:
         name = f"integrated, {steps} steps" if steps else "gradient at the note"
         agree = np.mean(np.sign(pairs[:, 0]) == np.sign(pairs[:, 1]))
         ours = "  (ours)" if steps == usual else ""
+        if ours or not steps:
+            print(f"figure: correlation with masking, {name} = {np.corrcoef(pairs.T)[0, 1]:.3f}")
         table.add_row(name + ours, f"{np.corrcoef(pairs.T)[0, 1]:.2f}", f"{agree:.0%}", f"{spent:.0f}")
     console = Console()
     console.print(f"the {len(told)} words that move most, on {len(tuning)} tuning stays")

@@ -86,6 +86,7 @@ def main() -> None:
             print(
                 f"{name}: {cpu / cli:.2f} of the CLI; {more:.0f} CPU s more in the {LOOP_STEPS} steps of the loop"
             )
+            print(f"figure: CPU of a step by {name} over one by the CLI = {cpu / cli:.2f}")
         show_parts(repeats)
 
 
@@ -132,9 +133,14 @@ def show_parts(repeats: int) -> None:
         "Airflow's task runner, imported": [airflow, "-c", "import airflow.sdk.execution_time.task_runner"],
         "KFP, imported": [sys.executable, "-c", "import kfp"],
     }
-    for name, command in parts.items():
-        cost = best(repeats, partial(_quiet_try, command), 1)
+    costs = {name: best(repeats, partial(_quiet_try, command), 1) for name, command in parts.items()}
+    for name, cost in costs.items():
         print(f"{name:<32}{cost.cpu:>15.2f}{'':>15}{cost.wall:>16.2f}", flush=True)
+    for part, whole in (
+        ("with the stages' contract", "with the step, found"),
+        ("Spark and one small table", "that without archived classes"),
+    ):
+        print(f"figure: CPU of '{part}' over '{whole}' = {costs[part].cpu / costs[whole].cpu:.2f}")
 
 
 def _quiet_try(command: list[str], _count: int) -> None:

@@ -97,6 +97,8 @@ def show(rows: Sequence[Measured]) -> None:
     print(f"{'':44}{'CPU ms':>8}{'p50 ms':>8}{'per s':>8}{'less CPU':>10}")
     for row in rows:
         print(f"{row.name:44}{row.cpu:8.3f}{row.latency:8.2f}{row.rate:8.0f}{rows[0].cpu / row.cpu:9.1f}x")
+        print(f"figure: CPU of {rows[0].name} over {row.name} = {rows[0].cpu / row.cpu:.1f}")
+        print(f"figure: ms of CPU of {row.name} = {row.cpu:.3f}")
 
 
 def write_model(folder: Path, task: TaskName) -> None:
