@@ -48,9 +48,37 @@ PLACES = {"table_id", "uri", "evidence", "evidence_digest"}
 CLOCK = {"moved_at", "sequence"}
 
 
+WATCH = """
+import ipaddress, os, sys
+def watch(event, arguments):
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    elif event == "socket.getaddrinfo" and arguments[0]:
+        host = arguments[0]
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    try:
+        here = ipaddress.ip_address(host.removeprefix("::ffff:")).is_loopback
+    except ValueError:
+        here = host in ("localhost", os.uname().nodename)
+    if not here:
+        with open({calls!r}, "a") as file:
+            file.write(f"{{event}} {{host}} by {{sys.argv}}\\n")
+sys.addaudithook(watch)
+"""
+"""Read by every Python process of a run, Spark's workers too, as it starts: notes who asks for another machine."""
+
+
 def by_cli(home: Path) -> None:
+    """As a person types it, with every attempt to reach another machine noted beside the home."""
+    watch = home.with_name("watch")
+    watch.mkdir()
+    (watch / "sitecustomize.py").write_text(WATCH.format(calls=str(watch / "calls")))
     command = [str(Path(sys.executable).with_name("mediscale")), "run", "--size", "tiny", *CONFIG]
-    _finish(subprocess.Popen(command, env=_around(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    around = {**_around(home), "PYTHONPATH": str(watch)}
+    _finish(subprocess.Popen(command, env=around, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    (watch / "ended").touch()
 
 
 def by_airflow(home: Path) -> None:
@@ -96,6 +124,12 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
         for done in [pool.submit(run, folder / name) for name, run in runs.items()]:
             done.result()
     return {name: Settings(home=folder / name) for name in runs}
+
+
+def test_a_run_asks_no_other_machine(homes: dict[str, Settings]) -> None:
+    watch = homes["cli"].home.with_name("watch")
+    assert (watch / "ended").exists()
+    assert not (watch / "calls").exists(), (watch / "calls").read_text()
 
 
 @pytest.mark.parametrize("runner", ["kubeflow", "airflow"])

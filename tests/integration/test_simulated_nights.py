@@ -48,7 +48,7 @@ def _follows_the_drift(settings: Settings, rows: list[str]) -> None:
     quiet = [window for window in windows if window["end"] <= nights.night(PLANTED).isoformat()]
     assert quiet
     assert not any(window["drifted"] for window in quiet)
-    drifted = {column for window in windows for column in window["drifted_columns"]}
+    drifted = {column["column"] for window in windows for column in window["drifted_columns"]}
     assert [column for column in drifted if column.startswith(tuple(READS_HIGH))]
     (first, *_) = (call for call in calls.of_stage(settings, "retrain_decision") if call.result["retrain"])
     trained = [call.run_id for call in calls.of_stage(settings, "risk_model")]
