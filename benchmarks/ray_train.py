@@ -37,6 +37,7 @@ def frozen(settings: Settings, rows: int) -> xgboost_training.Job:
     keys = {
         "subject_id": np.arange(rows),
         "stay_id": np.arange(rows),
+        "admission_time": np.full(rows, np.datetime64("2149-12-31", "us")),
         "prediction_time": np.full(rows, np.datetime64("2150-01-01", "us")),
         "boolean_value": rng.random(rows) < 1 / (1 + np.exp(3 - np.nan_to_num(inputs[:, :20]).sum(axis=1))),
         "split": np.where(np.arange(rows) % 4 == 3, "tuning", "train"),
