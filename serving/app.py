@@ -43,6 +43,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
         await asyncio.to_thread(service.follow)
         tasks = [
             asyncio.create_task(_repeat(service.follow, POLL_SECONDS)),
+            asyncio.create_task(_repeat(service.check_log, POLL_SECONDS)),
             asyncio.create_task(_repeat(service.flush, FLUSH_SECONDS)),
             asyncio.create_task(asyncio.to_thread(service.flush_left_behind)),
         ]

@@ -19,7 +19,7 @@ from mediscale.core.tables import LABELS, PROMOTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor
-from mediscale.storage import lake, registry
+from mediscale.storage import lake, registry, seen_tables
 from mediscale.storage.registry import Alias, Move
 from serving.explainer import Explainer
 
@@ -86,7 +86,7 @@ class Predictors:
         Raises:
             MediscaleError: the history can't be read. What is served stays.
         """
-        newest = self._newest_history()
+        newest = seen_tables.current(self._settings, self.dataset, PROMOTIONS.name)
         if newest == self._seen and not self.refused:
             return
         served: dict[TaskName, Served] = dict(self.current)
@@ -120,11 +120,6 @@ class Predictors:
             if lake.exists(self._settings, self.dataset, f"{LABELS.name}_{task}")
         )
         return {move.task for move in history} | set(with_cohort)
-
-    def _newest_history(self) -> TableRef | None:
-        if not lake.exists(self._settings, self.dataset, PROMOTIONS.name):
-            return None
-        return lake.latest(self._settings, self.dataset, PROMOTIONS.name)
 
     def _load(self, move: Move) -> Served:
         served = Served(tabular.load(self._settings, move.version, move.task), move.moved_at)

@@ -1,62 +1,44 @@
 """The prediction log: durable on this machine before an answer leaves, then moved to Delta exactly once.
 
-Each worker process has a SQLite file of its own and one writer thread. Requests that wait while the disk syncs are
-written together by the next transaction (group commit), so many answers share one sync. A flush appends rows to the
-Delta table ``predictions`` under the transaction (worker, last sequence) and deletes them here afterwards; killed in
-between, the next flush asks Delta what it holds and goes on from there.
+Each worker process has a file of its own (``serving.log_file``) and one writer thread. Requests that wait while the
+disk syncs are written together by the next transaction (group commit), so many answers share one sync. A flush appends
+rows to the Delta table ``predictions`` under the transaction (worker, last sequence), and deletes them here when it has
+read that transaction back from the same table; killed in between, the next flush asks Delta what it holds and goes on
+from there.
 """
 
 import asyncio
 import itertools
-import sqlite3
+import logging
 import threading
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TextIO
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mediscale.core.errors import BusyError, MediscaleError, StorageError
+from mediscale.core.errors import MediscaleError, StorageError
 from mediscale.core.settings import Settings
-from mediscale.core.tables import PREDICTIONS
-from mediscale.storage import lake, locks
+from mediscale.core.tables import PREDICTIONS, PROMOTIONS
+from mediscale.storage import lake, locks, seen_tables
+from serving import log_file
+from serving.log_file import LogFile, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FLUSH_ROWS = 20_000
 """Rows in one Delta commit."""
-LOCK_SECONDS = 2.0
-"""How long a write waits for another process that holds the file."""
 
 _EPOCH = datetime(1970, 1, 1)
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS worker (name TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS predictions (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    prediction_id TEXT, predicted_at INTEGER, task TEXT, model TEXT, model_version INTEGER,
-    subject_id INTEGER, prediction_time INTEGER, events_version INTEGER, risk REAL, note_margin REAL, features BLOB
-);
-"""
-_COLUMNS = (
-    "sequence", "prediction_id", "predicted_at", "task", "model", "model_version",
-    "subject_id", "prediction_time", "events_version", "risk", "note_margin", "features",
-)  # fmt: skip
-_INSERT = f"INSERT INTO predictions ({', '.join(_COLUMNS[1:])}) VALUES ({', '.join('?' * len(_COLUMNS[1:]))})"
-_FIRST_NUMBER = """
-INSERT INTO sqlite_sequence SELECT 'predictions', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence)
-"""
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM predictions ORDER BY sequence LIMIT ?"
-_COLUMNS_HELD = "SELECT name FROM pragma_table_info('predictions')"
-_WITH_NOTES = "ALTER TABLE predictions ADD COLUMN note_margin REAL"
-"""For a log that was begun before notes were read."""
-_DELETE = "DELETE FROM predictions WHERE sequence <= ?"
+
+log = logging.getLogger("mediscale.serving")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +72,18 @@ class PredictionLog:
             BusyError: another process holds the file.
         """
         self._settings, self.dataset = settings, dataset
-        slot, self._path, self._lock = _claim(settings, dataset)
+        slot, path, self._lock = _claim(settings, dataset)
         self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self.connection = connect(self._path)  # the writer thread's
+        self.file = LogFile(path, worker and f"{worker}-{slot}")  # the writer thread's
+        self._opened = threading.Lock()
+        """Held while a second connection is open: a file that is restored then would be damaged."""
         self._flushing = threading.Lock()
-        self.worker = _worker(self.connection, worker and f"{worker}-{slot}")
-        self._opening, self._ids = self._next_number(), itertools.count(1)
+        self.worker = self.file.worker
+        held = lake.sequence_held(settings, dataset, PREDICTIONS.name, self.worker)
+        self._opening, self._ids = self.file.take_number(held), itertools.count(1)
+        self.backlog = self.file.count()
+        """Predictions that are durable here and not yet in Delta."""
+        self._counting = threading.Lock()
         self._writer = threading.Thread(target=self._write_forever, name="prediction-log", daemon=True)
         self._writer.start()
 
@@ -110,10 +98,15 @@ class PredictionLog:
             StorageError: the disk is full or broken. Nothing was logged, so nothing may be answered.
             BusyError: another process holds the file. The same.
         """
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting([_row(p) for p in predictions], loop, loop.create_future())
-        self._waiting.put(waiting)
-        await waiting.written
+        await asyncio.wrap_future(self._enqueue([_row(p) for p in predictions]))
+
+    def check(self) -> None:
+        """Returns when the log can be written and lies where it should; restores a file that was removed.
+
+        Raises:
+            MediscaleError: it can't be written now.
+        """
+        self._enqueue([]).result()
 
     def flush(self) -> int:
         """Moves everything that is in the file now to Delta; the number of predictions moved.
@@ -121,21 +114,8 @@ class PredictionLog:
         Raises:
             MediscaleError: the lake could not take them; they stay here, and the next flush takes them.
         """
-        with self._flushing, closing(connect(self._path)) as connection:
-            return _flush(connection, self._settings, self.dataset, self.worker)
-
-    def backlog(self) -> int:
-        """Predictions that are durable here and not yet in Delta.
-
-        Raises:
-            StorageError: the file can't be read.
-            BusyError: another process holds it.
-        """
-        with closing(connect(self._path)) as connection:
-            try:
-                return int(connection.execute("SELECT count(*) FROM predictions").fetchone()[0])
-            except sqlite3.Error as error:
-                raise _readable(error) from error
+        with self._flushing:
+            return _flush(self._settings, self.dataset, self.file.path, self._opened, self._count)
 
     def close(self) -> None:
         """Ends the writer and frees the slot. Does not flush."""
@@ -143,31 +123,66 @@ class PredictionLog:
         self._writer.join()
         self._lock.close()
 
-    def _next_number(self) -> int:
-        """The next of the log's numbers, which this opening takes for itself: no prediction, no other opening gets it.
+    def _enqueue(self, rows: Sequence[Row]) -> "Future[None]":
+        waiting = _Waiting(rows, Future())
+        self._waiting.put(waiting)
+        return waiting.written
 
-        A file restored from a backup must not give those again that Delta has.
-        """
-        committed = lake.sequence_held(self._settings, self.dataset, PREDICTIONS.name, self.worker)
-        self.connection.execute(_FIRST_NUMBER)
-        self.connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) + 1", (committed,))
-        return int(self.connection.execute("SELECT seq FROM sqlite_sequence").fetchone()[0])
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self.backlog += change
 
     def _write_forever(self) -> None:
         while True:
             batch, open_ = _drain(self._waiting)
             if batch:
-                _settle(batch, _commit(self.connection, batch))
+                _settle(batch, self._commit(batch))
             if not open_:
-                self.connection.close()
+                self._end()
                 return
+
+    def _end(self) -> None:
+        try:
+            self._restore()
+        except (MediscaleError, OSError) as error:
+            log.error("What was logged on this machine and is not yet in the lake is lost: %s", error)
+        self.file.connection.close()
+
+    def _commit(self, batch: "Sequence[_Waiting]") -> Exception | None:
+        """Writes the batch; looks afterwards whether the file that has it still lies at its path."""
+        rows = [row for waiting in batch for row in waiting.rows]
+        try:
+            self._restore()
+            self.file.commit(rows)
+            self._count(len(rows))
+            self._restore()
+        except OSError as error:
+            return StorageError(
+                f"The prediction log's file {self.file.path} can't be written ({error.strerror}), so no prediction can "
+                "be answered; look at its disk."
+            )
+        except Exception as error:  # whatever it is: requests wait for this thread, and for ever if it ended
+            return error
+        return None
+
+    def _restore(self) -> None:
+        if self.file.is_in_place():
+            return
+        with self._opened:
+            restored = self.file.restore()
+        if restored is not None:
+            log.warning(
+                "The prediction log's file %s was removed while it was open; it was made again with the %d predictions "
+                "that are not yet in the lake.",
+                self.file.path,
+                restored,
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    rows: Sequence[tuple[object, ...]]
-    loop: asyncio.AbstractEventLoop
-    written: "asyncio.Future[None]"
+    rows: Sequence[Row]
+    written: "Future[None]"
 
 
 def flush_left_behind(settings: Settings, dataset: str) -> int:
@@ -176,35 +191,63 @@ def flush_left_behind(settings: Settings, dataset: str) -> int:
     for path in sorted(_folder(settings, dataset).glob("*.sqlite")):
         with locks.unless_held(path.with_suffix(".lock")) as free:
             if free:
-                with closing(connect(path)) as connection:
-                    moved += _flush(connection, settings, dataset, _worker(connection))
+                moved += _flush(settings, dataset, path, nullcontext(), lambda _: None)
     return moved
 
 
-def _flush(connection: sqlite3.Connection, settings: Settings, dataset: str, worker: str) -> int:
-    if connection.execute("SELECT 1 FROM predictions LIMIT 1").fetchone() is None:
-        return 0
-    connection.execute(_DELETE, (lake.sequence_held(settings, dataset, PREDICTIONS.name, worker),))
+def _flush(
+    settings: Settings,
+    dataset: str,
+    path: Path,
+    opened: AbstractContextManager[object],
+    count: Callable[[int], None],
+) -> int:
     moved = 0
-    while rows := connection.execute(_SELECT, (FLUSH_ROWS,)).fetchall():
-        last = rows[-1][0]
-        lake.append(settings, PREDICTIONS.name, _arrow(worker, rows), dataset, worker, last)
-        connection.execute(_DELETE, (last,))
-        moved += len(rows)
-    return moved
+    while True:
+        with opened:
+            worker, rows = log_file.oldest(path, FLUSH_ROWS)
+        if not rows:
+            return moved
+        appended, held = _into_lake(settings, dataset, worker, rows)
+        moved += appended
+        with opened:
+            count(-log_file.delete(path, worker, held))
 
 
-def _arrow(worker: str, rows: Sequence[tuple[object, ...]]) -> "pa.Table":
+def _into_lake(settings: Settings, dataset: str, worker: str, rows: Sequence[Row]) -> tuple[int, int]:
+    """Appends the rows that the table does not hold; how many, and the newest number that it holds after that.
+
+    Raises:
+        MediscaleError: the lake could not take them, or it is not the lake that it was.
+    """
+    seen_tables.current(settings, dataset, PROMOTIONS.name)  # the same lake, though it has no prediction yet
+    table = seen_tables.current(settings, dataset, PREDICTIONS.name)
+    held = lake.sequence_held(settings, dataset, PREDICTIONS.name, worker)
+    new = [row for row in rows if row[0] > held]
+    if new:
+        last = int(new[-1][0])
+        lake.append(settings, PREDICTIONS.name, _arrow(worker, new), dataset, worker, last, same_as=table)
+        seen_tables.current(settings, dataset, PREDICTIONS.name)
+        held = lake.sequence_held(settings, dataset, PREDICTIONS.name, worker)
+        if held < last:
+            raise StorageError(
+                f"The lake took {len(new)} predictions of {dataset} and does not hold them (was it unmounted?); they "
+                "are kept on this machine and tried again."
+            )
+    return len(new), held
+
+
+def _arrow(worker: str, rows: Sequence[Row]) -> "pa.Table":
     import pyarrow as pa
 
-    columns = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+    columns = dict(zip(log_file.COLUMNS, zip(*rows, strict=True), strict=True))
     columns["worker"] = (worker,) * len(rows)
     columns["features"] = tuple(np.frombuffer(blob, dtype="<f8") for blob in columns["features"])
     schema = PREDICTIONS.arrow_schema()
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-def _row(prediction: Prediction) -> tuple[object, ...]:
+def _row(prediction: Prediction) -> Row:
     return (
         prediction.prediction_id,
         _microseconds(prediction.predicted_at),
@@ -236,40 +279,14 @@ def _drain(queue: "SimpleQueue[_Waiting | None]") -> tuple[list[_Waiting], bool]
     return batch, False
 
 
-def _commit(connection: sqlite3.Connection, batch: Sequence[_Waiting]) -> MediscaleError | None:
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(_INSERT, (row for waiting in batch for row in waiting.rows))
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        return _readable(error)
-    return None
-
-
-def _settle(batch: Sequence[_Waiting], failure: MediscaleError | None) -> None:
+def _settle(batch: Sequence[_Waiting], failure: Exception | None) -> None:
     for waiting in batch:
-        waiting.loop.call_soon_threadsafe(_resolve, waiting.written, failure)
-
-
-def _resolve(written: "asyncio.Future[None]", failure: MediscaleError | None) -> None:
-    if written.done():  # the caller went away
-        return
-    if failure:
-        written.set_exception(failure)
-    else:
-        written.set_result(None)
-
-
-def _readable(error: sqlite3.Error) -> MediscaleError:
-    if "locked" in str(error) or "busy" in str(error):
-        return BusyError(
-            "The prediction log is locked by another process, so no prediction can be answered now; try again."
-        )
-    return StorageError(
-        "The prediction log can't be written (is the disk full?), so no prediction can be answered; free space."
-    )
+        if not waiting.written.set_running_or_notify_cancel():  # the caller went away
+            continue
+        if failure:
+            waiting.written.set_exception(failure)
+        else:
+            waiting.written.set_result(None)
 
 
 def _folder(settings: Settings, dataset: str) -> Path:
@@ -284,33 +301,3 @@ def _claim(settings: Settings, dataset: str) -> tuple[int, Path, TextIO]:
     except OSError as error:
         raise StorageError(f"The prediction log in {folder} can't be written: {error.strerror}.") from error
     return slot, folder / f"{slot}.sqlite", lock
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """Opens a log's file, with its tables, so that a commit is on disk when it returns.
-
-    Raises:
-        StorageError: the file can't be read or written.
-        BusyError: another process holds it.
-    """
-    try:
-        connection = sqlite3.connect(
-            path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(_SCHEMA)
-        if ("note_margin",) not in connection.execute(_COLUMNS_HELD).fetchall():
-            connection.execute(_WITH_NOTES)
-    except sqlite3.Error as error:
-        raise _readable(error) from error
-    return connection
-
-
-def _worker(connection: sqlite3.Connection, new: str = "") -> str:
-    """The name that this file's transactions carry in Delta: as unique as the file, unless one is given."""
-    worker_row = connection.execute("SELECT name FROM worker").fetchone()
-    if worker_row is None:
-        worker_row = (new or uuid4().hex[:16],)
-        connection.execute("INSERT INTO worker VALUES (?)", worker_row)
-    return str(worker_row[0])

@@ -23,6 +23,7 @@ Clock = Callable[[], datetime]
 log = logging.getLogger("mediscale.serving")
 
 _FAILED = {
+    "log": "The prediction log can't be written, so no prediction can be answered.",
     "history": "The promotion history can't be read; what was served before is served.",
     "flush": "The lake does not take the prediction log; it is kept on this machine and tried again.",
     "left behind": "The lake does not take what earlier servers logged; it is kept on this machine.",
@@ -95,8 +96,12 @@ class Service:
         problems = (*refused.values(), *self._problems.values())
         status: schemas.Status = "unavailable" if not served else "degraded" if problems else "ready"
         return Health(
-            status, self.predictors.dataset, self.predictors.alias, models, problems, self._backlog()
+            status, self.predictors.dataset, self.predictors.alias, models, problems, self.log.backlog
         )
+
+    def check_log(self) -> None:
+        """Whether an answer could be logged now, so that a log that was repaired is noticed without a request."""
+        self._attempt("log", self.log.check)
 
     def follow(self) -> None:
         """Looks at the promotion history once."""
@@ -116,7 +121,7 @@ class Service:
         try:
             self.log.flush()
         finally:
-            self.metrics.backlog.set(self.log.backlog())
+            self.metrics.backlog.set(self.log.backlog)
 
     def _attempt(self, work: str, do: Callable[[], object]) -> None:
         """Background work: a failure is kept for /health until a later round succeeds."""
@@ -135,12 +140,6 @@ class Service:
         if self._problems.get(work) != text:
             log.warning("%s", text)
         self._problems[work] = text
-
-    def _backlog(self) -> int | None:
-        try:
-            return self.log.backlog()
-        except MediscaleError:
-            return None
 
 
 def error_location(error: BaseException) -> str:

@@ -55,6 +55,9 @@ def datasets(settings: Settings) -> list[str]:
 
 def forget(settings: Settings, dataset: str) -> None:
     """Deletes a dataset with all its tables: of a synthetic one, never of a hospital."""
+    from mediscale.storage import seen_tables
+
+    seen_tables.forget(settings, dataset)
     files, folder = filesystem(f"{settings.lake.rstrip('/')}/{dataset}")
     with suppress(FileNotFoundError):
         files.delete_dir(folder)
@@ -166,27 +169,46 @@ def schema_json(settings: Settings, ref: TableRef) -> str:
 
 
 def append(
-    settings: Settings, table: str, rows: "pa.Table", dataset: str, application: str, sequence: int
+    settings: Settings,
+    table: str,
+    rows: "pa.Table",
+    dataset: str,
+    application: str,
+    sequence: int,
+    same_as: TableRef | None = None,
 ) -> TableRef | None:
-    """Appends rows in one commit that carries the transaction ``(application, sequence)``.
+    """Appends rows in one commit that carries the transaction ``(application, sequence)``; makes a new table.
+
+    Given ``same_as``, the rows go into that very table, and none is made.
 
     Returns None, and writes nothing, when the table already holds this sequence number or a later one of the
     application: that is how a retried flush and a lost race look.
 
     Raises:
         BusyError: another writer committed the same application transaction at the same moment.
+        StorageError: the table is not ``same_as``.
+        NotFoundError: it is gone.
     """
     with locks.commit_lease(settings, dataset, table):
-        return _append(settings, table, rows, dataset, application, sequence)
+        if same_as is None:
+            delta = _created(settings, dataset, table, rows.schema)
+        else:
+            check_identity(settings, same_as)
+            delta = _open(settings, dataset, table)
+        return _append(settings, delta, rows, (dataset, table), application, sequence)
 
 
 def _append(
-    settings: Settings, table: str, rows: "pa.Table", dataset: str, application: str, sequence: int
+    settings: Settings,
+    delta: "DeltaTable",
+    rows: "pa.Table",
+    name: tuple[str, str],
+    application: str,
+    sequence: int,
 ) -> TableRef | None:
     from deltalake import CommitProperties, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError
 
-    delta = _created(settings, dataset, table, rows.schema)
     newest = delta.transaction_version(application)
     if newest is not None and newest >= sequence:
         return None
@@ -206,6 +228,6 @@ def _append(
         )
     except CommitFailedError as error:
         raise BusyError(
-            f"Another process wrote {dataset}/{table} at the same moment; nothing was written here, try again."
+            f"Another process wrote {'/'.join(name)} at the same moment; nothing was written here, try again."
         ) from error
-    return latest(settings, dataset, table)
+    return latest(settings, *name)

@@ -21,7 +21,7 @@ from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PROMOTIONS
 from mediscale.core.tasks import TaskName
-from mediscale.storage import lake
+from mediscale.storage import lake, seen_tables
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -83,11 +83,12 @@ def history(settings: Settings, dataset: str) -> list[Move]:
     """Every alias move of the dataset's models, oldest first.
 
     Raises:
-        StorageError: an entry can't be read.
+        StorageError: an entry can't be read, or the history that was read before is gone.
     """
-    if not lake.exists(settings, dataset, PROMOTIONS.name):
+    newest = seen_tables.current(settings, dataset, PROMOTIONS.name)
+    if newest is None:
         return []
-    rows = lake.read(settings, lake.latest(settings, dataset, PROMOTIONS.name)).to_pylist()
+    rows = lake.read(settings, newest).to_pylist()
     try:
         moves = [Move.model_validate(row) for row in rows]
     except ValidationError as error:

@@ -79,7 +79,7 @@ def test_killed_between_delta_and_the_local_delete_nothing_is_there_twice(settin
     assert process.wait(300) == -signal.SIGKILL
     process.communicate()
     log = PredictionLog(settings, DATASET)
-    assert log.backlog() == 2
+    assert log.backlog == 2
     asyncio.run(log.append([prediction("c")]))
     assert log.flush() == 1
     log.close()

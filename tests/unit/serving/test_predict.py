@@ -255,11 +255,11 @@ def test_what_can_not_be_logged_is_not_answered(settings: Settings, promote: Any
     log = PredictionLog(settings, "synthetic")
     with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
         ask(client, {"age": 67})
-        log.connection.execute("PRAGMA max_page_count = 1")
+        log.file.connection.execute("PRAGMA max_page_count = 1")
         refused = [client.post("/predict", json={"age": 67}) for _ in range(20)]
         assert refused[-1].status_code == 503
-        assert "disk full" in refused[-1].json()["error"]
-        log.connection.execute("PRAGMA max_page_count = 1000000")
+        assert "is full (it takes no more)" in refused[-1].json()["error"]
+        log.file.connection.execute("PRAGMA max_page_count = 1000000")
         ask(client, {"age": 67})
         answered = 2 + sum(response.status_code == 200 for response in refused)
     rows = lake.read(settings, lake.latest(settings, "synthetic", "predictions"))
@@ -326,13 +326,13 @@ def test_health_says_what_is_wrong_until_it_is_right_again(settings: Settings, p
     log = PredictionLog(settings, "synthetic")
     with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
         assert client.get("/health").json()["status"] == "ready"
-        log.connection.execute("PRAGMA max_page_count = 1")
+        log.file.connection.execute("PRAGMA max_page_count = 1")
         while client.post("/predict", json={"age": 67}).status_code == 200:
             pass
         health = client.get("/health").json()
         assert health["status"] == "degraded"
-        assert "disk full" in health["problems"][0]
-        log.connection.execute("PRAGMA max_page_count = 1000000")
+        assert "is full (it takes no more)" in health["problems"][0]
+        log.file.connection.execute("PRAGMA max_page_count = 1000000")
         ask(client, {"age": 67})
         assert client.get("/health").json()["status"] == "ready"
         assert client.get("/health").json()["unflushed"] > 0
@@ -346,8 +346,8 @@ def test_a_log_that_can_not_be_read_does_not_end_its_flushes(
     log = PredictionLog(settings, "synthetic")
     with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
         with monkeypatch.context() as broken:
-            broken.setattr("serving.prediction_log.connect", lambda _path: sqlite3.connect(":memory:"))
-            assert wait_for(client, "degraded")["unflushed"] is None
+            broken.setattr("serving.log_file.connect", lambda _path: sqlite3.connect(":memory:"))
+            wait_for(client, "degraded")
         ask(client, {"age": 67})
         wait_for(client, "ready")
         deadline = time.monotonic() + 20

@@ -1,16 +1,18 @@
 import asyncio
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mediscale.core.errors import BusyError, StorageError
+from mediscale.core.errors import BusyError, MediscaleError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
-from mediscale.storage import lake
+from mediscale.storage import lake, registry
 from serving.prediction_log import Prediction, PredictionLog
 
 DATASET = "synthetic"
@@ -42,9 +44,9 @@ def test_a_logged_prediction_reaches_delta_with_every_column(settings: Settings)
     log = PredictionLog(settings, DATASET)
     known = {"subject_id": 7, "prediction_time": datetime(2150, 1, 2, 3), "events_version": 5}
     asyncio.run(log.append([prediction("a"), prediction("b", **known)]))
-    assert log.backlog() == 2
+    assert log.backlog == 2
     assert log.flush() == 2
-    assert log.backlog() == log.flush() == 0
+    assert log.flush() == log.backlog == 0
     log.close()
     first, second = delta_rows(settings)
     assert set(first) == set(PREDICTIONS.column_names)
@@ -56,10 +58,10 @@ def test_a_logged_prediction_reaches_delta_with_every_column(settings: Settings)
 
 
 def test_waiting_requests_share_transactions(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.prediction_log.LOCK_SECONDS", 120)
+    monkeypatch.setattr("serving.log_file.LOCK_SECONDS", 120)
     log = PredictionLog(settings, DATASET)
     statements: list[str] = []
-    log.connection.set_trace_callback(statements.append)
+    log.file.connection.set_trace_callback(statements.append)
 
     async def ask(number: int) -> None:
         await log.append([prediction(f"p{number}")])
@@ -87,25 +89,27 @@ def test_waiting_requests_share_transactions(settings: Settings, monkeypatch: py
 def test_a_locked_file_fails_the_request_and_the_next_one_succeeds(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.prediction_log.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("serving.log_file.LOCK_SECONDS", 0.1)
     log = PredictionLog(settings, DATASET)
     with closing(sqlite3.connect(file_of(settings))) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(BusyError, match="locked"):
             asyncio.run(log.append([prediction("a")]))
     asyncio.run(log.append([prediction("b")]))
-    assert log.backlog() == 1
+    assert log.backlog == 1
     log.close()
 
 
 def test_a_full_file_fails_the_request_and_keeps_what_it_had(settings: Settings) -> None:
     log = PredictionLog(settings, DATASET)
     asyncio.run(log.append([prediction("a")]))
-    log.connection.execute("PRAGMA max_page_count = 1")  # SQLite's own limit: it answers as on a full disk
+    log.file.connection.execute(
+        "PRAGMA max_page_count = 1"
+    )  # SQLite's own limit: it answers as on a full disk
     big = Prediction("big", datetime(2026, 1, 1), "mortality", "m", 1, 0.5, np.zeros(100_000))
-    with pytest.raises(StorageError, match="disk full"):
+    with pytest.raises(StorageError, match="is full"):
         asyncio.run(log.append([big]))
-    log.connection.execute("PRAGMA max_page_count = 1000000")
+    log.file.connection.execute("PRAGMA max_page_count = 1000000")
     asyncio.run(log.append([prediction("b")]))
     assert log.flush() == 2
     log.close()
@@ -153,7 +157,7 @@ def test_a_named_log_gives_the_same_numbers_again_and_no_id_twice(settings: Sett
 def test_no_id_is_issued_twice_though_appends_failed_and_the_server_was_restarted(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.prediction_log.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("serving.log_file.LOCK_SECONDS", 0.1)
     ids = []
     for works in (False, True, True):
         log = PredictionLog(settings, DATASET, worker="rehearsal")
@@ -181,9 +185,225 @@ def test_two_logs_of_one_name_lose_nothing_to_each_other(settings: Settings) -> 
     assert len({row["prediction_id"] for row in delta_rows(settings)}) == 4
 
 
+def append(log: PredictionLog, *names: str) -> None:
+    asyncio.run(log.append([prediction(name) for name in names]))
+
+
+def logged(settings: Settings) -> list[str]:
+    return [str(row["prediction_id"]) for row in delta_rows(settings)]
+
+
 def test_a_log_that_can_not_be_read_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     log = PredictionLog(settings, DATASET)
-    monkeypatch.setattr("serving.prediction_log.connect", lambda _path: sqlite3.connect(":memory:"))
+    monkeypatch.setattr("serving.log_file.connect", lambda _path: sqlite3.connect(":memory:"))
     with pytest.raises(StorageError, match="prediction log"):
-        log.backlog()
+        log.flush()
     log.close()
+
+
+REMOVED = {
+    "all of it": ("0.sqlite", "0.sqlite-wal", "0.sqlite-shm"),
+    "the file": ("0.sqlite",),
+    "its newest rows": ("0.sqlite-wal",),
+    "its newest rows and their index": ("0.sqlite-wal", "0.sqlite-shm"),
+}
+
+
+@pytest.mark.parametrize("removed", REMOVED.values(), ids=REMOVED)
+@pytest.mark.parametrize("noticed_by", ["an answer", "the check", "the end"])
+def test_a_log_file_removed_under_the_server_loses_no_answer(
+    settings: Settings, caplog: pytest.LogCaptureFixture, removed: tuple[str, ...], noticed_by: str
+) -> None:
+    log = PredictionLog(settings, DATASET)
+    append(log, "a", "b")
+    assert log.flush() == 2
+    append(log, "c", "d")
+    for name in removed:
+        (file_of(settings).parent / name).unlink()
+    if noticed_by == "an answer":
+        append(log, "e")
+    elif noticed_by == "the check":
+        log.check()
+    log.close()
+    assert "was removed while it was open" in caplog.text
+    again = PredictionLog(settings, DATASET)
+    assert again.worker == log.worker
+    assert again.backlog == (3 if noticed_by == "an answer" else 2)
+    append(again, "f")
+    again.flush()
+    again.close()
+    assert logged(settings) == ["a", "b", "c", "d", *(["e"] if noticed_by == "an answer" else []), "f"]
+
+
+def test_a_folder_removed_under_the_server_loses_no_answer(settings: Settings) -> None:
+    log = PredictionLog(settings, DATASET)
+    append(log, "a")
+    shutil.rmtree(file_of(settings).parent)
+    append(log, "b")
+    assert log.flush() == 2
+    log.close()
+    assert logged(settings) == ["a", "b"]
+
+
+def test_a_file_that_can_not_be_made_again_refuses_answers_and_keeps_the_rows(settings: Settings) -> None:
+    log = PredictionLog(settings, DATASET)
+    append(log, "a")
+    folder = file_of(settings).parent
+    shutil.rmtree(folder)
+    folder.write_text("a file where the folder was")
+    for name in ("b", "c"):
+        with pytest.raises(StorageError, match="prediction log"):
+            append(log, name)
+    folder.unlink()
+    log.check()
+    append(log, "d")
+    assert log.flush() >= 2
+    log.close()
+    assert {"a", "d"} <= set(logged(settings))
+
+
+def test_another_log_in_the_file_s_place_is_not_written_to(settings: Settings, tmp_path: Path) -> None:
+    other = PredictionLog(Settings(home=tmp_path / "other"), DATASET)
+    other.close()
+    log = PredictionLog(settings, DATASET)
+    append(log, "a")
+    file_of(settings).unlink()
+    shutil.copy(file_of(Settings(home=tmp_path / "other")), file_of(settings))
+    with pytest.raises(StorageError, match="replaced by another log"):
+        append(log, "b")
+    file_of(settings).rename(file_of(settings).with_name("7.sqlite"))
+    append(log, "c")
+    assert log.flush() >= 2
+    log.close()
+    assert {"a", "c"} <= set(logged(settings))
+
+
+def unmount(settings: Settings) -> Path:
+    """What is seen at the lake's path when its file system is not mounted: an empty folder."""
+    lake_, away = Path(settings.lake), Path(settings.lake).with_name("away")
+    lake_.rename(away)
+    lake_.mkdir()
+    return away
+
+
+def mount(settings: Settings, away: Path) -> None:
+    shutil.rmtree(settings.lake)
+    away.rename(settings.lake)
+
+
+def test_predictions_wait_for_a_lake_that_is_not_mounted(settings: Settings) -> None:
+    log = PredictionLog(settings, DATASET)
+    append(log, "a")
+    log.flush()
+    away = unmount(settings)
+    append(log, "b")
+    with pytest.raises(StorageError, match=r"lacks the table synthetic/predictions.*is it mounted"):
+        log.flush()
+    log.close()
+    restarted = PredictionLog(settings, DATASET)
+    append(restarted, "c")
+    with pytest.raises(StorageError, match="is it mounted"):
+        restarted.flush()
+    assert list(Path(settings.lake).iterdir()) == []
+    mount(settings, away)
+    assert restarted.flush() == 2
+    restarted.close()
+    assert logged(settings) == ["a", "b", "c"]
+
+
+def test_the_first_predictions_wait_for_the_lake_of_the_history(settings: Settings, promote: Any) -> None:
+    promote("mortality")
+    assert registry.history(settings, DATASET)
+    log = PredictionLog(settings, DATASET)
+    append(log, "a")
+    away = unmount(settings)
+    with pytest.raises(StorageError, match="lacks the table synthetic/promotions"):
+        log.flush()
+    mount(settings, away)
+    assert log.flush() == 1
+    log.close()
+
+
+def test_predictions_do_not_go_into_another_lake(settings: Settings, tmp_path: Path) -> None:
+    other = Settings(home=tmp_path / "other", lake=str(Path(settings.lake).with_name("other")))
+    for owner in (settings, other):
+        log = PredictionLog(owner, DATASET)
+        append(log, "a")
+        log.flush()
+        log.close()
+    log = PredictionLog(settings, DATASET)
+    append(log, "b")
+    away = Path(settings.lake).with_name("away")
+    Path(settings.lake).rename(away)
+    Path(other.lake).rename(settings.lake)
+    with pytest.raises(StorageError, match="is another than the one that was there before"):
+        log.flush()
+    assert log.backlog == 1
+    mount(settings, away)
+    log.flush()
+    log.close()
+    assert logged(settings) == ["a", "b"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_lake_that_goes_away_during_a_flush_loses_no_answer(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    log = PredictionLog(settings, DATASET)
+    append(log, "a")
+    log.flush()
+    append(log, "b")
+    really, away = lake.append, []
+
+    def append_and_unmount(*args: Any, **kwargs: Any) -> Any:
+        if moment == "before":
+            away.append(unmount(settings))
+        committed = really(*args, **kwargs)
+        if moment == "after":
+            away.append(unmount(settings))
+        return committed
+
+    with monkeypatch.context() as during:
+        during.setattr(lake, "append", append_and_unmount)
+        with pytest.raises(MediscaleError, match=r"lake|table"):
+            log.flush()
+    assert log.backlog == 1
+    mount(settings, away[0])
+    log.flush()
+    assert log.backlog == 0
+    log.close()
+    assert logged(settings) == ["a", "b"]
+
+
+def test_a_nearly_full_disk_refuses_answers_while_the_rows_can_still_be_moved(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = PredictionLog(settings, DATASET)
+    append(log, "a")
+    with monkeypatch.context() as full:
+        full.setattr("serving.log_file.FREE_BYTES", 2**62)
+        for work in (lambda: append(log, "b"), log.check):
+            with pytest.raises(StorageError, match=r"The disk of the prediction log .* is full"):
+                work()
+        assert log.flush() == 1
+    log.check()
+    append(log, "c")
+    log.flush()
+    log.close()
+    assert logged(settings) == ["a", "c"]
+
+
+def test_the_file_shrinks_when_its_rows_are_in_the_lake(settings: Settings) -> None:
+    log = PredictionLog(settings, DATASET)
+    append(log, "a")
+    log.flush()
+    empty = room(settings)
+    append(log, *map(str, range(5000)))
+    assert room(settings) > 5 * empty
+    log.flush()
+    assert room(settings) < 2 * empty
+    log.close()
+
+
+def room(settings: Settings) -> int:
+    return sum(file.stat().st_size for file in file_of(settings).parent.glob("0.sqlite*"))
