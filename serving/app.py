@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
@@ -25,7 +25,7 @@ def create_app(
 ) -> FastAPI:
     """The application of one worker process; it closes the log when it ends. ``clock`` dates the predictions."""
     service = Service(settings, predictors, prediction_log, clock)
-    return FastAPI(
+    app = FastAPI(
         title="MediScale",
         description=f"Risks of hospital patients, each with its reasons. {NOTICE}",
         version="1",
@@ -35,11 +35,13 @@ def create_app(
         routes=[*predict.router(service).routes, *admin.router(service).routes, *docs.router().routes],
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.state.service = service
+    return app
 
 
-def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Service]]]:
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Service]]:
         await asyncio.to_thread(service.follow)
         tasks = [
             asyncio.create_task(_repeat(service.follow, POLL_SECONDS)),
@@ -49,7 +51,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
         ]
         gc.collect()
         gc.freeze()  # what is loaded now lives as long as the process: no collection need look at it
-        yield
+        yield {"service": service}
         gc.unfreeze()  # else what is frozen is reported as leaked when the interpreter ends
         for task in tasks:
             task.cancel()

@@ -1,8 +1,10 @@
 """``mediscale serve``: checks that there is something to serve, takes the port, and starts the workers."""
 
+import asyncio
 import errno
 import logging
 import os
+import signal
 import socket
 import tempfile
 from contextlib import suppress
@@ -16,6 +18,11 @@ from mediscale.storage.registry import Alias
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from serving.service import Service
+
+DRAIN_SECONDS = 2.0
+"""From SIGTERM to the closing of the listener: a load balancer hears within it that the worker is not ready."""
 
 log = logging.getLogger("mediscale.serving")
 
@@ -53,18 +60,44 @@ def application(settings: Settings, dataset: str, alias: Alias) -> "FastAPI":
     from serving.prediction_log import PredictionLog
 
     _say_what_happens()
-    return create_app(settings, Predictors(settings, dataset, alias), PredictionLog(settings, dataset))
+    app = create_app(settings, Predictors(settings, dataset, alias), PredictionLog(settings, dataset))
+    _drain_before_the_end(app.state.service)
+    return app
+
+
+def _drain_before_the_end(service: "Service") -> None:
+    """On SIGTERM the worker first says that it is not ready and ends its connections with their next answers.
+
+    Meanwhile it accepts new ones, so that who has not yet heard of it is answered; then uvicorn closes the listener.
+    """
+    end = signal.getsignal(signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+
+    def drain(number: int, _frame: object) -> None:
+        if not service.draining and callable(end):
+            service.draining = True
+            loop.call_soon_threadsafe(loop.call_later, DRAIN_SECONDS, end, number, None)
+
+    signal.signal(signal.SIGTERM, drain)
 
 
 def _run(factory: "partial[FastAPI]", listener: socket.socket, workers: int) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
+    from serving.bounded_http import BoundedHttp
+
+    class Workers(Multiprocess):
+        def terminate_all(self) -> None:
+            """A listener that stays open here would take connections that no worker accepts any more."""
+            super().terminate_all()
+            listener.close()
+
     config = uvicorn.Config(
         factory,
         factory=True,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttp,
         ws="none",
         lifespan="on",
         workers=workers,
@@ -80,7 +113,7 @@ def _run(factory: "partial[FastAPI]", listener: socket.socket, workers: int) -> 
         return
     with tempfile.TemporaryDirectory() as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
-        Multiprocess(config, sockets=[listener]).run()
+        Workers(config, sockets=[listener]).run()
 
 
 def _say_what_happens() -> None:

@@ -47,6 +47,8 @@ class Service:
         self.log = prediction_log
         self.patients = Patients(settings, predictors.dataset)
         self.metrics = Metrics()
+        self.draining = False
+        """Whether the server was told to end: it answers on, and says that it is not ready."""
         self._problems: dict[str, str] = {}
 
     async def predict(self, body: bytes) -> Answer:
@@ -88,13 +90,15 @@ class Service:
         return responses.of_patient(record, served, unserved, self.log.next_id(), now)
 
     def health(self) -> Health:
+        """From memory only: it waits for no disk and no thread."""
         served, refused = self.predictors.current, self.predictors.refused
         models = tuple(
             ModelHealth(task, version.model.name, version.model.version, version.moved_at.replace(tzinfo=UTC))
             for task, version in sorted(served.items())
         )
         problems = (*refused.values(), *self._problems.values())
-        status: schemas.Status = "unavailable" if not served else "degraded" if problems else "ready"
+        answers = served and "log" not in self._problems and not self.draining
+        status: schemas.Status = "unavailable" if not answers else "degraded" if problems else "ready"
         return Health(
             status, self.predictors.dataset, self.predictors.alias, models, problems, self.log.backlog
         )

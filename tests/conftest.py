@@ -31,6 +31,7 @@ pytest_plugins = (
     "fixtures.monitored_hospital",
     "fixtures.promoted_models",
     "fixtures.run_records",
+    "fixtures.server_process",
 )
 """Each made once per session, for every tier."""
 

@@ -1,78 +1,19 @@
 """The real server process: what a person types gets, and what survives kill -9."""
 
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from fixtures.server_process import Start
 
 from mediscale.core.errors import BusyError, NotFoundError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from serving import main
 from serving.prediction_log import flush_left_behind
-
-_PROGRAM = str(Path(sys.executable).with_name("mediscale"))
-
-
-class Server:
-    """``mediscale serve`` on a free port in a process group of its own."""
-
-    def __init__(self, settings: Settings, workers: int) -> None:
-        command = [_PROGRAM, "serve", "--port", "0", "--workers", str(workers)]
-        around = {**os.environ, "MEDISCALE_HOME": str(settings.home)}
-        self.process = subprocess.Popen(
-            command, env=around, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        self.lines: list[str] = []
-        assert self.process.stderr
-        for line in self.process.stderr:
-            self.lines.append(line)
-            if found := re.search(r"http://127.0.0.1:\d+", line):
-                address = found[0]
-                break
-        self.client = httpx.Client(base_url=address, timeout=300)  # it listens: requests wait for workers
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr
-        self.lines.extend(self.process.stderr)
-
-    def ask(self, **values: float) -> httpx.Response:
-        return self.client.post("/predict", json=values)
-
-    def end(self, number: signal.Signals) -> int:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, number)
-        code = self.process.wait(300)
-        self.client.close()
-        self._reader.join()
-        return code
-
-
-Start = Callable[..., Server]
-
-
-@pytest.fixture
-def start(settings: Settings) -> Iterator[Start]:
-    started: list[Server] = []
-
-    def start_one(workers: int = 1) -> Server:
-        started.append(Server(settings, workers))
-        return started[-1]
-
-    yield start_one
-    for server in started:
-        server.end(signal.SIGKILL)
 
 
 def in_lake(settings: Settings) -> list[str]:

@@ -1,0 +1,194 @@
+"""Bounded HTTP: uvicorn's HTTP/1.1 protocol with limits on what one peer, and all together, may hold of a worker.
+
+httptools has no limits of its own. Here are those on the bytes and the fields of a head, the bytes of a body and of all
+bodies, the seconds that either may take to arrive, and the sockets. What is over one gets a status, one sentence and a
+count in /metrics, and its connection ends.
+"""
+
+import asyncio
+from asyncio import TimerHandle
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from serving.routes.predict import BODY_BYTES
+from serving.schemas import Problem
+
+if TYPE_CHECKING:
+    from serving.service import Service
+
+CONNECTIONS = 512
+"""Sockets of one worker at a time; one more is answered 503."""
+HEAD_BYTES = 32 * 2**10
+HEAD_FIELDS = 100
+HEAD_SECONDS = 10.0
+"""From the first byte of a head, or from the connection, to its last."""
+BODY_SECONDS = 30.0
+SMALL_BODY_BYTES = 2**16
+"""What any request may send whatever the others do: uvicorn holds as much unread."""
+ALL_BODIES_BYTES = 10 * BODY_BYTES
+"""Of all bodies larger than that which arrive or are worked on at one time."""
+LINGER_SECONDS = 1.0
+"""How long what a refused peer still sends is thrown away, so that it reads its answer before the connection ends."""
+
+_PROBLEM = TypeAdapter(Problem)
+
+
+class _RefusedError(Exception):
+    """Ends the parsing of a request that was refused."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection."""
+
+    _all_bodies = 0
+    """Bytes over all connections of this process."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._service: Service = self.app_state["service"]
+        self._deadline: TimerHandle | None = None
+        self._in_head = False
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            self._refuse(503, f"This server holds {CONNECTIONS} connections already; try again later.")
+        else:
+            self._limit_time(HEAD_SECONDS, "head")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_deadline()
+        self._free_body()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        began = self._in_head
+        super().data_received(data)
+        if began and self._in_head and not self._refused:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse_head()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self._refused:
+            self._refuse(400, msg)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+        self._limit_time(HEAD_SECONDS, "head")
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > HEAD_BYTES or len(self.headers) > HEAD_FIELDS:
+            self._refuse_head()
+            raise _RefusedError
+        if _content_length(self.headers) > BODY_BYTES:
+            self._refuse_body()
+            raise _RefusedError
+        self._limit_time(BODY_SECONDS, "body")
+        super().on_headers_complete()
+        if self._service.draining:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        BoundedHttp._all_bodies += len(body)
+        if self._body_bytes > BODY_BYTES:
+            self._refuse_body()
+            raise _RefusedError
+        if self._body_bytes > SMALL_BODY_BYTES and BoundedHttp._all_bodies > ALL_BODIES_BYTES:
+            self._refuse(
+                503,
+                f"The requests that are being sent hold {ALL_BODIES_BYTES} bytes already; try again later.",
+            )
+            raise _RefusedError
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._end_deadline()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._free_body()
+        super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """At the server's end: who has just connected may still ask its one question."""
+        if self.cycle is None:
+            self.loop.call_later(LINGER_SECONDS, self._end_unless_asked)
+        else:
+            super().shutdown()
+
+    def _end_unless_asked(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
+
+    def _refuse_head(self) -> None:
+        self._refuse(
+            431,
+            f"The head of the request is larger than {HEAD_BYTES} bytes or {HEAD_FIELDS} fields; send less.",
+        )
+
+    def _refuse_body(self) -> None:
+        self._refuse(413, f"The body is larger than {BODY_BYTES} bytes; send one patient at a time.")
+
+    def _limit_time(self, seconds: float, part: str) -> None:
+        self._end_deadline()
+        self._deadline = self.loop.call_later(seconds, self._too_slow, seconds, part)
+
+    def _too_slow(self, seconds: float, part: str) -> None:
+        self._refuse(
+            408, f"The {part} of the request did not arrive within {seconds:g} seconds; send it at once."
+        )
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _free_body(self) -> None:
+        BoundedHttp._all_bodies -= self._body_bytes
+        self._body_bytes = 0
+
+    def _refuse(self, status: int, sentence: str) -> None:
+        """Answers, and throws away what still comes until the peer has had time to read the answer."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self._end_deadline()
+        self._unset_keepalive_if_required()
+        self._free_body()
+        self._service.metrics.refusals.labels(status).inc()
+        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+            self.transport.write(_response(status, sentence))
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.body.clear()
+            self.cycle.message_event.set()
+        self.pipeline.clear()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+def _content_length(headers: list[tuple[bytes, bytes]]) -> int:
+    return max(
+        (int(value) for name, value in headers if name == b"content-length" and value.isdigit()), default=0
+    )
+
+
+def _response(status: int, sentence: str) -> bytes:
+    content = _PROBLEM.dump_json(Problem(sentence))
+    length = b"content-length: %d\r\n" % len(content)
+    kind = b"content-type: application/json\r\nconnection: close\r\n\r\n"
+    return STATUS_LINE[status] + length + kind + content

@@ -1,0 +1,207 @@
+"""The edges of the real server process: what one peer, and all together, may hold of it and for how long."""
+
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fixtures.promoted_models import promoter
+from fixtures.server_process import Server
+
+from mediscale.core.settings import Settings
+from serving.bounded_http import CONNECTIONS, HEAD_BYTES, HEAD_FIELDS
+from serving.routes.predict import BODY_BYTES
+
+SECONDS = 1.5
+QUICKER = f"bounded_http.HEAD_SECONDS = bounded_http.BODY_SECONDS = {SECONDS}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, trained: Any) -> Iterator[Server]:
+    settings = Settings(home=tmp_path_factory.mktemp("edges") / "home")
+    promoter(settings, trained)("mortality")
+    process = Server(settings, first=QUICKER)
+    process.ask(age=67)
+    yield process
+    process.end(signal.SIGKILL)
+
+
+def peer(server: Server) -> socket.socket:
+    return socket.create_connection((server.host, server.port), timeout=20)
+
+
+def answer(connection: socket.socket) -> tuple[int, str]:
+    """Status and text of what comes until the server ends the connection."""
+    received = b""
+    with suppress(ConnectionError):
+        while part := connection.recv(2**16):
+            received += part
+    status = re.match(rb"HTTP/1.1 (\d+)", received)
+    return int(status[1]) if status else 0, received.partition(b"\r\n\r\n")[2].decode()
+
+
+def refusals(server: Server, status: int) -> float:
+    counted = re.search(
+        rf'mediscale_refusals_total{{status="{status}"}} ([0-9.]+)', server.client.get("/metrics").text
+    )
+    return float(counted[1]) if counted else 0.0
+
+
+def resident_mib(server: Server) -> float:
+    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+START = b"POST /predict HTTP/1.1\r\nhost: x\r\n"
+ENDLESS = {
+    "fields": (START, b"x-filler: " + b"y" * 1000 + b"\r\n"),
+    "one field": (START + b"x-filler: ", b"y" * 1000),
+    "many small fields": (START, b"a: b\r\n" * 200),
+    "a name": (START, b"n" * 1000),
+    "an address": (b"GET /", b"a" * 1000),
+    "nothing but empty lines": (b"", b"\r\n" * 500),
+}
+
+
+@pytest.mark.parametrize(("start", "part"), ENDLESS.values(), ids=ENDLESS)
+def test_an_endless_head_takes_no_memory(server: Server, start: bytes, part: bytes) -> None:
+    before = resident_mib(server)
+    with closing(peer(server)) as connection:
+        sent = 0
+        with suppress(ConnectionError):
+            connection.sendall(start)
+            while sent < 50 * 2**20:
+                connection.sendall(part * 60)
+                sent += len(part) * 60
+    assert resident_mib(server) - before < 20
+    assert server.client.get("/live").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"x-filler: " + b"y" * HEAD_BYTES + b"\r\n", b"a: b\r\n" * (HEAD_FIELDS + 1)],
+    ids=["too long", "too many fields"],
+)
+def test_a_head_that_is_too_large_is_answered_431(server: Server, head: bytes) -> None:
+    counted = refusals(server, 431)
+    with closing(peer(server)) as connection:
+        connection.sendall(START + head + b"\r\n")
+        status, text = answer(connection)
+    assert status == 431
+    assert str(HEAD_BYTES) in json.loads(text)["error"]
+    assert refusals(server, 431) == counted + 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        START,
+        START + b"content-length: 50\r\n\r\n{",
+        START + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
+    ],
+    ids=["nothing", "half a head", "half a body", "half a chunked body"],
+)
+def test_who_falls_silent_is_answered_408_in_time(server: Server, sent: bytes) -> None:
+    counted = refusals(server, 408)
+    with closing(peer(server)) as connection:
+        connection.sendall(sent)
+        begun = time.monotonic()
+        status, text = answer(connection)
+    assert status == 408
+    assert "did not arrive within" in json.loads(text)["error"]
+    assert time.monotonic() - begun < 3 * SECONDS + 2
+    assert refusals(server, 408) == counted + 1
+
+
+def test_who_sends_byte_by_byte_gets_no_more_time(server: Server) -> None:
+    begun = time.monotonic()
+    with closing(peer(server)) as connection, suppress(ConnectionError):
+        connection.sendall(START)
+        while time.monotonic() - begun < 10 * SECONDS:
+            connection.sendall(b"x")
+            time.sleep(0.1)
+    assert time.monotonic() - begun < 3 * SECONDS + 2
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_that_is_too_large_is_answered_413_before_it_came(server: Server, declared: bool) -> None:
+    counted = refusals(server, 413)
+    with closing(peer(server)) as connection:
+        if declared:
+            connection.sendall(START + b"content-length: %d\r\n\r\n{" % (BODY_BYTES + 1))
+        else:
+            connection.sendall(START + b"transfer-encoding: chunked\r\n\r\n")
+            with suppress(ConnectionError):
+                for _ in range(BODY_BYTES // 2**16 + 2):
+                    connection.sendall(b"10000\r\n" + b" " * 2**16 + b"\r\n")
+        status, text = answer(connection)
+    assert status == 413
+    assert str(BODY_BYTES) in json.loads(text)["error"]
+    assert refusals(server, 413) == counted + 1
+
+
+def test_many_unfinished_bodies_hold_bounded_memory_and_small_requests_are_answered(server: Server) -> None:
+    before = resident_mib(server)
+    peers = [peer(server) for _ in range(60)]
+    body = START + b"content-length: %d\r\n\r\n" % BODY_BYTES + b" " * (BODY_BYTES - 1)
+
+    def send(connection: socket.socket) -> None:
+        with suppress(ConnectionError):
+            connection.sendall(body)
+
+    sending = [threading.Thread(target=send, args=[connection]) for connection in peers]
+    for thread in sending:
+        thread.start()
+    while any(thread.is_alive() for thread in sending):
+        assert server.ask(age=67, blood_pressure=140).status_code == 200
+    assert resident_mib(server) - before < 200
+    statuses = [answer(connection)[0] for connection in peers]
+    for connection in peers:
+        connection.close()
+    assert set(statuses) <= {503, 408, 0}
+    assert refusals(server, 503) > 0
+
+
+def test_more_sockets_than_the_limit_are_answered_503_and_idle_ones_go(server: Server) -> None:
+    idle = [peer(server) for _ in range(CONNECTIONS + 40)]
+    with closing(peer(server)) as one_more:
+        assert answer(one_more)[0] == 503
+    time.sleep(2 * SECONDS)
+    statuses = [answer(connection)[0] for connection in idle]
+    for connection in idle:
+        connection.close()
+    assert statuses.count(408) >= CONNECTIONS - 40
+    assert httpx.get(f"http://{server.host}:{server.port}/live").status_code == 200
+
+
+def test_malformed_requests_get_no_five_hundred(server: Server) -> None:
+    """Cut, doubled and changed at random places: each gets an answer of the four hundreds or is what it was."""
+    import random
+
+    chance = random.Random(10)
+    good = (
+        START
+        + b"content-type: application/json\r\ncontent-length: 31\r\n\r\n"
+        + b'{"age": 67, "heart_rate": 118.0}'
+    )
+    for _ in range(150):
+        message = bytearray(good)
+        for _ in range(chance.randint(1, 4)):
+            message[chance.randrange(len(message))] = chance.randrange(256)
+        with closing(peer(server)) as connection:
+            connection.sendall(
+                bytes(message[: chance.choice([len(message), chance.randrange(len(message))])])
+            )
+            connection.shutdown(socket.SHUT_WR)
+            status, _ = answer(connection)
+        assert status < 500, bytes(message)

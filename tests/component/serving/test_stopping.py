@@ -1,0 +1,112 @@
+"""Two workers under load: told to end, they fail no request; one that is killed leaves no gap."""
+
+import itertools
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fixtures.server_process import Server, Start
+
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
+
+REFUSED = "refused"
+"""The listener is closed: whoever is told so can ask elsewhere, and nothing was begun."""
+
+
+class Load:
+    """Clients that ask one after another, on new connections or on kept ones, until the server is gone."""
+
+    def __init__(self, server: Server, clients: int, kept: bool) -> None:
+        self.url, self.kept = f"http://{server.host}:{server.port}/predict", kept
+        self.outcomes: list[tuple[float, str]] = []
+        self.ended = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self) -> None:
+        limits = httpx.Limits(max_keepalive_connections=None if self.kept else 0)
+        with httpx.Client(timeout=30, limits=limits) as client:
+            while not self.ended.is_set():
+                try:
+                    response = client.post(self.url, json={"age": 67})
+                    outcome = response.json()["prediction_id"] if response.status_code == 200 else "failed"
+                except httpx.ConnectError:
+                    outcome = REFUSED
+                except httpx.TransportError as error:
+                    outcome = f"failed: {type(error).__name__}"
+                self.outcomes.append((time.monotonic(), outcome))
+                time.sleep(0.005)
+
+    def end(self) -> list[str]:
+        self.ended.set()
+        for thread in self._threads:
+            thread.join()
+        return [outcome for _, outcome in self.outcomes]
+
+
+def workers_of(server: Server) -> list[int]:
+    pid = server.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def both_ready(server: Server) -> None:
+    server.ask(age=67)
+    deadline = time.monotonic() + 60
+    while len(list_of_slots(server)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def list_of_slots(server: Server) -> list[Path]:
+    return list((server.home / "serving" / "synthetic").glob("*.sqlite"))
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["new connections", "kept connections"])
+def test_told_to_end_under_load_no_request_fails(
+    settings: Settings, promote: Any, start: Start, kept: bool
+) -> None:
+    promote("mortality")
+    server = start(workers=2)
+    both_ready(server)
+    load = Load(server, 6, kept)
+    time.sleep(1)
+    os.kill(server.process.pid, signal.SIGTERM)
+    time.sleep(0.8)
+    assert httpx.get(f"http://{server.host}:{server.port}/ready").status_code == 503
+    assert httpx.get(f"http://{server.host}:{server.port}/live").status_code == 200
+    server.process.wait(60)
+    outcomes = load.end()
+    assert [outcome for outcome in outcomes if outcome.startswith("failed")] == []
+    answered = [outcome for outcome in outcomes if outcome != REFUSED]
+    assert len(answered) > 100
+    logged = lake.read(settings, lake.latest(settings, "synthetic", "predictions"), ["prediction_id"])
+    assert set(answered) <= set(logged["prediction_id"].to_pylist())
+
+
+def test_a_killed_worker_leaves_no_gap(promote: Any, start: Start) -> None:
+    promote("mortality")
+    server = start(workers=2)
+    both_ready(server)
+    load = Load(server, 4, kept=False)
+    time.sleep(1)
+    killed = workers_of(server)[0]
+    os.kill(killed, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while (killed in workers_of(server) or len(workers_of(server)) < 2) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(3)
+    load.end()
+    times = sorted(moment for moment, outcome in load.outcomes if not outcome.startswith("failed"))
+    assert max(after - before for before, after in itertools.pairwise(times)) < 2
+    assert (
+        sum(outcome.startswith("failed") for _, outcome in load.outcomes) <= 4
+    )  # what the killed one had in hand
+    assert len(workers_of(server)) == 2
+    assert killed not in workers_of(server)
