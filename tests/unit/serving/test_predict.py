@@ -321,7 +321,10 @@ def test_simultaneous_requests_are_all_logged(settings: Settings, promote: Any) 
     assert len(lake.read(settings, lake.latest(settings, "synthetic", "predictions"))) == 120
 
 
-def test_health_says_what_is_wrong_until_it_is_right_again(settings: Settings, promote: Any) -> None:
+def test_health_says_what_is_wrong_until_it_is_right_again(
+    settings: Settings, promote: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.app.POLL_SECONDS", 0.05)
     promote("mortality")
     log = PredictionLog(settings, "synthetic")
     with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
@@ -329,13 +332,17 @@ def test_health_says_what_is_wrong_until_it_is_right_again(settings: Settings, p
         log.file.connection.execute("PRAGMA max_page_count = 1")
         while client.post("/predict", json={"age": 67}).status_code == 200:
             pass
-        health = client.get("/health").json()
-        assert health["status"] == "degraded"
-        assert "is full (it takes no more)" in health["problems"][0]
+        health = client.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "unavailable")
+        assert "is full (it takes no more)" in health.json()["problems"][0]
+        assert "lake" not in health.json()["problems"][0]
+        assert client.get("/ready").status_code == 503
+        assert client.get("/live").status_code == 200
         log.file.connection.execute("PRAGMA max_page_count = 1000000")
-        ask(client, {"age": 67})
-        assert client.get("/health").json()["status"] == "ready"
-        assert client.get("/health").json()["unflushed"] > 0
+        assert (
+            wait_for(client, "ready")["unflushed"] > 0
+        )  # without a request: nobody sends one to who is not ready
+        assert client.get("/ready").status_code == 200
 
 
 def test_a_log_that_can_not_be_read_does_not_end_its_flushes(

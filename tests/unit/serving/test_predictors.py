@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
 from mediscale.storage import registry
 from serving import app as serving_app
@@ -189,3 +190,24 @@ def test_a_running_server_follows_a_promotion_and_survives_a_bad_one(
         promote("mortality", 2)
         assert wait_for("ready", 2)["problems"] == []
         assert served() == 2
+
+
+def test_a_history_that_is_gone_or_another_is_degraded_and_what_was_served_is_served(
+    settings: Settings, promote: Any
+) -> None:
+    promote("mortality", 1)
+    found = predictors(settings)
+    found.refresh()
+    lake, away = Path(settings.lake), Path(settings.lake).with_name("away")
+    lake.rename(away)
+    lake.mkdir()
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"lacks the table synthetic/promotions.*is it mounted"):
+            found.refresh()
+        with pytest.raises(StorageError, match="is it mounted"):
+            registry.next_sequence(settings, "synthetic")
+    assert versions(found) == {"mortality": 1}
+    assert not list(lake.iterdir())
+    shutil.rmtree(lake)
+    away.rename(lake)
+    found.refresh()
