@@ -16,6 +16,8 @@ from serving.service import Clock, Service, utc_now
 
 POLL_SECONDS = 1.5
 """How often the promotion history is looked at."""
+FILES_SECONDS = 300.0
+"""How often the files of the served versions are looked at."""
 FLUSH_SECONDS = 30.0
 """How often logged predictions are moved to the lake."""
 
@@ -46,6 +48,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
         tasks = [
             asyncio.create_task(_repeat(service.follow, POLL_SECONDS)),
             asyncio.create_task(_repeat(service.check_log, POLL_SECONDS)),
+            asyncio.create_task(_repeat(service.check_files, FILES_SECONDS)),
             asyncio.create_task(_repeat(service.flush, FLUSH_SECONDS)),
             asyncio.create_task(asyncio.to_thread(service.flush_left_behind)),
         ]
@@ -57,7 +60,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(service.flush)
-        service.log.close()
+        await asyncio.to_thread(service.close)
 
     return lifespan
 

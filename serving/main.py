@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
 from contextlib import suppress
 from functools import partial
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 2.0
 """From SIGTERM to the closing of the listener: a load balancer hears within it that the worker is not ready."""
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread that reads a note may keep the event loop from going on (Python's default is 0.005)."""
 
 log = logging.getLogger("mediscale.serving")
 
@@ -60,6 +64,7 @@ def application(settings: Settings, dataset: str, alias: Alias) -> "FastAPI":
     from serving.prediction_log import PredictionLog
 
     _say_what_happens()
+    sys.setswitchinterval(SWITCH_SECONDS)
     app = create_app(settings, Predictors(settings, dataset, alias), PredictionLog(settings, dataset))
     _drain_before_the_end(app.state.service)
     return app

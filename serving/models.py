@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import LABELS, PROMOTIONS
 from mediscale.core.tasks import TaskName
-from mediscale.inference import tabular
+from mediscale.inference import model_files, tabular
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import lake, registry, seen_tables
 from mediscale.storage.registry import Alias, Move
@@ -34,6 +34,8 @@ class Served:
 
     predictor: Predictor
     moved_at: datetime
+    instead_of: str | None = None
+    """Why the newest version of the task does not answer, when this one answers in its place."""
 
     @property
     def model(self) -> ModelRef:
@@ -92,15 +94,14 @@ class Predictors:
         served: dict[TaskName, Served] = dict(self.current)
         refused: dict[TaskName, str] = {}
         history = registry.history(self._settings, self.dataset)
-        for move in _targets(history, self.alias):
-            current = served.get(move.task)
-            if current is None or current.model != move.version:
-                try:
-                    served[move.task] = self._load(move)
-                except MediscaleError as error:
-                    refused[move.task] = str(error)
-                    if self.refused.get(move.task) != str(error):
-                        log.error("%s", error)
+        for task, moves in _targets(history, self.alias).items():
+            version, reason = self._newest_that_loads(moves, served.get(task))
+            if reason is not None:
+                refused[task] = reason
+                if self.refused.get(task) != reason:
+                    log.error("%s", reason)
+            if version is not None:
+                served[task] = version
         self.current, self.refused = MappingProxyType(served), MappingProxyType(refused)
         unserved = {
             task: refused.get(task, self._not_promoted())
@@ -108,6 +109,36 @@ class Predictors:
         }
         self.unserved = MappingProxyType(unserved)
         self._seen = newest
+
+    def _newest_that_loads(
+        self, moves: Sequence[Move], current: Served | None
+    ) -> tuple[Served | None, str | None]:
+        """Of an alias's moves, newest first, the version that can answer, and why an older one than the newest does."""
+        reason: str | None = None
+        for move in moves:
+            version = current
+            if version is None or version.model != move.version:
+                try:
+                    version = self._load(move)
+                except MediscaleError as error:
+                    reason = reason or str(error)
+                    continue
+            return _told(version, reason)
+        return _told(current, reason)
+
+    def check_files(self) -> None:
+        """Compares the files of what is served with what was promoted.
+
+        Raises:
+            MediscaleError: they were changed or are gone. They are served from memory while this process lives.
+        """
+        for version in self.current.values():
+            try:
+                model_files.checked(self._settings, version.model)
+            except MediscaleError as error:
+                raise StorageError(
+                    f"{error} It is served from memory; after a restart an older version would answer."
+                ) from error
 
     def _not_promoted(self) -> str:
         return f"No version of it is in {self.alias}."
@@ -128,7 +159,19 @@ class Predictors:
         return served
 
 
-def _targets(history: list[Move], alias: Alias) -> list[Move]:
-    """The newest move of the alias for each model."""
-    newest = {move.model: move for move in history if move.alias == alias}
-    return list(newest.values())
+def _told(version: Served | None, reason: str | None) -> tuple[Served | None, str | None]:
+    """The version as one that answers in another's place, or no longer does."""
+    if version is None:
+        return None, reason
+    if reason is not None:
+        reason = f"{reason} Version {version.model.version} answers in its place."
+    return (version if version.instead_of == reason else replace(version, instead_of=reason)), reason
+
+
+def _targets(history: Sequence[Move], alias: Alias) -> dict[TaskName, list[Move]]:
+    """Every move of the alias by task, newest first."""
+    moves: dict[TaskName, list[Move]] = {}
+    for move in history:
+        if move.alias == alias:
+            moves.setdefault(move.task, []).insert(0, move)
+    return moves

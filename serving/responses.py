@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from typing import Literal
 
 from data_pipeline.features import kernel
 from data_pipeline.notes.deidentification.surrogates import generalize_ages_over_89
@@ -44,12 +45,13 @@ def of_values(
     Raises:
         InputError: nothing that was given is an input of any of them.
     """
-    given, text = frozenset(request.given), request.note
+    given, text = frozenset(request.given), _readable(request.note, served)
+    whole = text == request.note
     if text is not None and any(version.predictor.reader for version in served.values()):
         text = generalize_ages_over_89(text)
     risks, logged, without = [], [], dict(unserved)
     for task, version in served.items():
-        note = _read_text(version, text)
+        note = _read_text(version, text, whole)
         if note.margin is None and given.isdisjoint(version.predictor.spec.plain_inputs):
             without[task] = NO_INPUT
             continue
@@ -121,13 +123,23 @@ class _Note:
     use: NoteUse | None = None
 
 
-def _read_text(version: Served, text: str | None) -> _Note:
+def _readable(text: str | None, served: Mapping[TaskName, Served]) -> str | None:
+    """The beginning of a note that the served versions read, so that nothing works on more; it ends between words."""
+    readers = [version.predictor.reader for version in served.values()]
+    most = max((reader.characters for reader in readers if reader), default=0)
+    if text is None or len(text) <= most:
+        return text
+    start = len(text) - len(text.lstrip())
+    return text[start : start + most + 1].rsplit(maxsplit=1)[0]
+
+
+def _read_text(version: Served, text: str | None, whole: bool) -> _Note:
     reader = version.predictor.reader
     if text is None:
         return _Note()
     if reader is None:
         return _Note(use=NoteUse("not read", 0))
-    return _read(version, (reader.tokens(text),))
+    return _read(version, (reader.tokens(text),), whole)
 
 
 def _read_known(version: Served, notes: Mapping[str, Sequence[Tokens]]) -> _Note:
@@ -140,16 +152,15 @@ def _read_known(version: Served, notes: Mapping[str, Sequence[Tokens]]) -> _Note
     return _Note(use=NoteUse("not read", 0)) if unread else _read(version, mine)
 
 
-def _read(version: Served, notes: Sequence[Tokens]) -> _Note:
+def _read(version: Served, notes: Sequence[Tokens], whole: bool = True) -> _Note:
     reader = version.predictor.reader
     written = sum(map(len, notes))
     if reader is None or not written:
         return _Note()
     windows = reader.windows(notes)
     tokens = sum(map(len, windows))
-    return _Note(
-        float(reader.margins([windows])[0]), NoteUse("read" if tokens == written else "read in part", tokens)
-    )
+    used: Literal["read", "read in part"] = "read" if whole and tokens == written else "read in part"
+    return _Note(float(reader.margins([windows])[0]), NoteUse(used, tokens))
 
 
 def _risk(
@@ -172,6 +183,7 @@ def _risk(
         factors=factors,
         unusual_values=unusual,
         note=note.use,
+        instead_of=version.instead_of,
     )
 
 

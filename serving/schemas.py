@@ -205,6 +205,8 @@ class TaskRisk(_Documented):
     """Values that were used although this version has hardly seen such."""
     note: NoteUse | None = None
     """What became of the note, or of a known patient's notes."""
+    instead_of: str | None = None
+    """Why the newest version does not answer, when an older one does in its place."""
 
 
 @dataclass(frozen=True, slots=True)

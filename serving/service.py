@@ -1,6 +1,5 @@
 """What the endpoints of one worker process share: the served versions, the log, the patients, the numbers."""
 
-import asyncio
 import logging
 import traceback
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from mediscale.core.tasks import TaskName
 from serving import responses, schemas
 from serving.models import Predictors, Served
 from serving.patient_records import Patients
+from serving.pools import Pool
 from serving.prediction_log import Prediction, PredictionLog, flush_left_behind
 from serving.prometheus_metrics import Metrics
 from serving.request import Patient, Values, parse
@@ -22,7 +22,15 @@ Clock = Callable[[], datetime]
 
 log = logging.getLogger("mediscale.serving")
 
+NOTE_THREADS, NOTES = 1, 16
+"""Notes are read one after another, for the network takes a core; more than these at a time are answered 503."""
+RECORD_THREADS, RECORDS = 4, 64
+"""The same for patients of the lake, whose records are waited for."""
+LARGE_BODY_BYTES = 2**15
+"""A body from here on is parsed in the pool of the notes: only a note makes one so large."""
+
 _FAILED = {
+    "files": "The files of the served versions can't be read; they are served from memory.",
     "log": "The prediction log can't be written, so no prediction can be answered.",
     "history": "The promotion history can't be read; what was served before is served.",
     "flush": "The lake does not take the prediction log; it is kept on this machine and tried again.",
@@ -47,6 +55,8 @@ class Service:
         self.log = prediction_log
         self.patients = Patients(settings, predictors.dataset)
         self.metrics = Metrics()
+        self._notes = Pool("clinical notes", NOTE_THREADS, NOTES)
+        self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
         self.draining = False
         """Whether the server was told to end: it answers on, and says that it is not ready."""
         self._problems: dict[str, str] = {}
@@ -57,16 +67,16 @@ class Service:
         Raises:
             MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
         """
-        request = parse(body)
+        request = parse(body) if len(body) < LARGE_BODY_BYTES else await self._notes.run(partial(parse, body))
         served, unserved, now = self.predictors.current, self.predictors.unserved, self.clock()
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
         if isinstance(request, Values):
             work = partial(responses.of_values, request, served, unserved, self.log.next_id(), now)
-            answer, logged = work() if request.note is None else await asyncio.to_thread(work)
+            answer, logged = work() if request.note is None else await self._notes.run(work)
         else:
             work = partial(self._of_patient, request, served, unserved, now)
-            answer, logged = await asyncio.to_thread(work)
+            answer, logged = await self._records.run(work)
         try:
             await self.log.append(logged)
         except MediscaleError as error:
@@ -102,6 +112,16 @@ class Service:
         return Health(
             status, self.predictors.dataset, self.predictors.alias, models, problems, self.log.backlog
         )
+
+    def check_files(self) -> None:
+        """Whether the files of what is served are still those that were promoted: a restart reads them again."""
+        self._attempt("files", self.predictors.check_files)
+
+    def close(self) -> None:
+        """After the last answer."""
+        self._notes.close()
+        self._records.close()
+        self.log.close()
 
     def check_log(self) -> None:
         """Whether an answer could be logged now, so that a log that was repaired is noticed without a request."""

@@ -17,6 +17,8 @@ from mediscale.inference.note_model_spec import GRAPH_FILE, SPEC_FILE, TOKENIZER
 
 TOLERANCE = 1e-3
 """In log-odds, between ONNX Runtime here and torch in training."""
+_CHARACTERS_PER_TOKEN = 8
+"""Of clinical prose a token has four or five, its blank included."""
 _BUDGET = 8192
 """Padded tokens that are read at once."""
 
@@ -48,6 +50,11 @@ class NoteReader:
             raise StorageError("The note model's folder lacks what reading needs; train it again.") from error
         self._special = collate.special(self._tokenizer)
         self._check()
+
+    @property
+    def characters(self) -> int:
+        """No more of a text is read than this: more than the tokens of the windows are long, in any prose."""
+        return self.spec.most_windows * self.spec.window * _CHARACTERS_PER_TOKEN
 
     def tokens(self, text: str) -> Tokens:
         return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)

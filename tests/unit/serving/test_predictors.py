@@ -211,3 +211,79 @@ def test_a_history_that_is_gone_or_another_is_degraded_and_what_was_served_is_se
     shutil.rmtree(lake)
     away.rename(lake)
     found.refresh()
+
+
+def test_after_a_restart_the_newest_version_that_loads_serves_and_says_so(
+    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+) -> None:
+    """Version 3's file has one other bit, version 2 is gone: the oldest of the three answers."""
+    promote("mortality", 1)
+    gone = changed_copy(trained["mortality", 2], tmp_path / "gone")
+    promote("mortality", 2, folder=gone)
+    damaged = changed_copy(trained["mortality", 2], tmp_path / "damaged")
+    promote("mortality", 3, folder=damaged)
+    promote("readmission", 1)
+    shutil.rmtree(gone)
+    content = bytearray((damaged / "model.json").read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged / "model.json").write_bytes(content)
+    app = create_app(settings, predictors(settings), PredictionLog(settings, "synthetic"))
+    with TestClient(app) as client:
+        health = client.get("/health").json()
+        answer = client.post("/predict", json={"age": 67}).json()
+    assert health["status"] == "degraded"
+    assert {model["task"]: model["version"] for model in health["models"]} == {
+        "mortality": 1,
+        "readmission": 1,
+    }
+    (problem,) = health["problems"]
+    assert "were changed since" in problem
+    assert problem.endswith("Version 1 answers in its place.")
+    risks = {risk["task"]: risk for risk in answer["predictions"]}
+    assert (risks["mortality"]["version"], risks["mortality"]["instead_of"]) == (1, problem)
+    assert "instead_of" not in risks["readmission"]
+
+
+def test_a_version_that_is_repaired_takes_its_place_again(
+    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+) -> None:
+    promote("mortality", 1)
+    damaged = changed_copy(trained["mortality", 2], tmp_path / "damaged")
+    promote("mortality", 2, folder=damaged)
+    trees = (damaged / "model.json").read_bytes()
+    (damaged / "model.json").write_bytes(trees[:-1])
+    found = predictors(settings)
+    found.refresh()
+    assert versions(found) == {"mortality": 1}
+    assert found.current["mortality"].instead_of == found.refused["mortality"]
+    (damaged / "model.json").write_bytes(trees)
+    found.refresh()
+    assert versions(found) == {"mortality": 2}
+    assert found.current["mortality"].instead_of is None
+    assert not found.refused
+
+
+def test_files_damaged_while_they_are_served_are_noticed_and_served_from_memory(
+    settings: Settings,
+    promote: Any,
+    trained: dict[Any, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving_app, "FILES_SECONDS", 0.05)
+    folder = changed_copy(trained["mortality", 1], tmp_path / "damaged")
+    promote("mortality", 1, folder=folder)
+    app = create_app(settings, predictors(settings), PredictionLog(settings, "synthetic"))
+    with TestClient(app) as client:
+        assert client.get("/health").json()["status"] == "ready"
+        trees = (folder / "model.json").read_bytes()
+        (folder / "model.json").write_bytes(trees[:-1])
+        deadline = time.monotonic() + 20
+        while client.get("/health").json()["status"] == "ready" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert "served from memory" in client.get("/health").json()["problems"][0]
+        assert client.post("/predict", json={"age": 67}).status_code == 200
+        (folder / "model.json").write_bytes(trees)
+        while client.get("/health").json()["status"] != "ready" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert client.get("/health").json()["status"] == "ready"
