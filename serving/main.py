@@ -1,20 +1,23 @@
 """``mediscale serve``: checks that there is something to serve, takes the port, and starts the workers."""
 
 import asyncio
+import ctypes
 import errno
 import logging
 import os
 import signal
 import socket
+import struct
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from mediscale.core.errors import BusyError, NotFoundError, UsageError
 from mediscale.core.settings import Settings
-from mediscale.storage import lake, registry
+from mediscale.storage import lake, private_files, registry
 from mediscale.storage.registry import Alias
 
 if TYPE_CHECKING:
@@ -22,8 +25,10 @@ if TYPE_CHECKING:
 
     from serving.service import Service
 
-DRAIN_SECONDS = 2.0
-"""From SIGTERM to the closing of the listener: a load balancer hears within it that the worker is not ready."""
+DRAIN_SECONDS = 3.0
+"""From SIGTERM to the closing of the listener: within half of it a load balancer hears that the worker is not ready."""
+_SO_ATTACH_FILTER, _RETURN = 26, 6
+"""Of Linux's socket(7), and of its packet filters."""
 
 SWITCH_SECONDS = 0.0005
 """How long a thread that reads a note may keep the event loop from going on (Python's default is 0.005)."""
@@ -47,6 +52,11 @@ def serve(
         BusyError: the port is in use.
     """
     _say_what_happens()
+    private_files.only_owner()
+    for folder in private_files.readable_by_others(settings):
+        log.warning(
+            "Other accounts of this machine can enter %s, which holds patient data; chmod 700 it.", folder
+        )
     name = dataset or _only_dataset(settings, alias)
     _check_models(settings, name, alias)
     listener = _listen(host, port)
@@ -54,7 +64,24 @@ def serve(
     # One thread per process: a row is microseconds of work, and OpenMP's pools only take each other's cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with listener, suppress(KeyboardInterrupt):
-        _run(partial(application, settings, name, alias), listener, workers)
+        if workers == 1:
+            _run(partial(only_worker, settings, name, alias, listener), listener, workers)
+        else:
+            _run(partial(one_of_workers, settings, name, alias), listener, workers)
+
+
+def only_worker(settings: Settings, dataset: str, alias: Alias, listener: socket.socket) -> "FastAPI":
+    """The application of a process that is its own supervisor."""
+    app = application(settings, dataset, alias)
+    _drain_before_the_end(app.state.service, listener)
+    return app
+
+
+def one_of_workers(settings: Settings, dataset: str, alias: Alias) -> "FastAPI":
+    """The application of a process under a supervisor, which has the listener."""
+    app = application(settings, dataset, alias)
+    _drain_before_the_end(app.state.service, None)
+    return app
 
 
 def application(settings: Settings, dataset: str, alias: Alias) -> "FastAPI":
@@ -65,15 +92,14 @@ def application(settings: Settings, dataset: str, alias: Alias) -> "FastAPI":
 
     _say_what_happens()
     sys.setswitchinterval(SWITCH_SECONDS)
-    app = create_app(settings, Predictors(settings, dataset, alias), PredictionLog(settings, dataset))
-    _drain_before_the_end(app.state.service)
-    return app
+    return create_app(settings, Predictors(settings, dataset, alias), PredictionLog(settings, dataset))
 
 
-def _drain_before_the_end(service: "Service") -> None:
+def _drain_before_the_end(service: "Service", listener: socket.socket | None) -> None:
     """On SIGTERM the worker first says that it is not ready and ends its connections with their next answers.
 
-    Meanwhile it accepts new ones, so that who has not yet heard of it is answered; then uvicorn closes the listener.
+    Meanwhile it accepts new ones, so that who has not yet heard of it is answered. Then new ones are kept out, those that
+    wait are accepted, and uvicorn closes the listener: what waits at a listener that is closed would be reset.
     """
     end = signal.getsignal(signal.SIGTERM)
     loop = asyncio.get_running_loop()
@@ -81,9 +107,19 @@ def _drain_before_the_end(service: "Service") -> None:
     def drain(number: int, _frame: object) -> None:
         if not service.draining and callable(end):
             service.draining = True
+            if listener is not None:
+                loop.call_soon_threadsafe(loop.call_later, DRAIN_SECONDS / 2, _keep_out, listener)
             loop.call_soon_threadsafe(loop.call_later, DRAIN_SECONDS, end, number, None)
 
     signal.signal(signal.SIGTERM, drain)
+
+
+def _keep_out(listener: socket.socket) -> None:
+    """Lets the kernel drop whatever asks for a connection, by a filter that takes nothing; the peer tries again."""
+    if sys.platform == "linux":
+        take_nothing = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, 0))
+        program = struct.pack("HL", 1, ctypes.addressof(take_nothing))
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def _run(factory: "partial[FastAPI]", listener: socket.socket, workers: int) -> None:
@@ -94,8 +130,10 @@ def _run(factory: "partial[FastAPI]", listener: socket.socket, workers: int) -> 
 
     class Workers(Multiprocess):
         def terminate_all(self) -> None:
-            """A listener that stays open here would take connections that no worker accepts any more."""
+            """The workers drain; a listener that stayed open here would take connections that nobody accepts."""
             super().terminate_all()
+            time.sleep(DRAIN_SECONDS / 2)
+            _keep_out(listener)
             listener.close()
 
     config = uvicorn.Config(

@@ -34,6 +34,9 @@ Everything lands under MEDISCALE_HOME (default ./.mediscale). Every output of a 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code (0, or the class of the error: see mediscale/core/errors.py)."""
+    os.umask(
+        0o077
+    )  # what is written may hold patient data: as private_files says, before anything is imported
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         try:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,7 @@ def settings() -> "Settings":
     from pydantic import ValidationError
 
     from mediscale.core.settings import Settings
-    from mediscale.storage import calls
+    from mediscale.storage import calls, private_files
 
     try:
         environment = Settings()
@@ -44,6 +45,11 @@ def settings() -> "Settings":
         names = ", ".join(f"MEDISCALE_{str(e['loc'][0]).upper()}: {e['msg'].lower()}" for e in error.errors())
         raise UsageError(f"Environment: {names}.") from error
     calls.check_layout(environment)
+    if private_files.close_home(environment):
+        print(
+            f"mediscale: {environment.home} could be read by other accounts; now only by yours.",
+            file=sys.stderr,
+        )
     return environment
 
 

@@ -18,13 +18,14 @@ Tokens = NDArray[np.int32]
 def windows(notes: Sequence[Tokens], window: int, most: int) -> list[Tokens]:
     """Splits notes, newest first, into pieces of at most ``window - 2`` tokens and keeps the first ``most``.
 
-    A note's pieces are of about equal length, so that none is a stump; no notes give one empty piece.
+    A note's pieces are of about equal length, so that none is a stump; no notes give one empty piece. What lies beyond
+    ``most`` full windows of a note changes nothing, so that whoever has its beginning reads the same.
 
     >>> [piece.tolist() for piece in windows([np.array([1, 2, 3, 4, 5]), np.array([6])], 6, 3)]
     [[1, 2, 3], [4, 5], [6]]
     """
     pieces: list[Tokens] = []
-    for note in notes:
+    for note in (note[: most * (window - 2)] for note in notes):
         count = -(-len(note) // (window - 2))
         length = -(-len(note) // count) if count else 0
         pieces += [note[i * length : (i + 1) * length] for i in range(count)]

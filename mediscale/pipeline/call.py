@@ -18,7 +18,7 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage, declarations, is_configurable
 from mediscale.pipeline import steps
-from mediscale.storage import calls, lineage
+from mediscale.storage import calls, lineage, private_files
 from mediscale.storage.calls import Call
 from mediscale.storage.locks import exclusive
 
@@ -61,6 +61,7 @@ def call(name: str, config: Mapping[str, Any], settings: Settings, run_id: str) 
         BusyError: the same stage is running on the same dataset, or the registry is locked.
         StorageError: the disk is full, the lake can't be written, or an older version made it.
     """
+    private_files.only_owner()
     stage, params = load(name), fill(name, config)
     call_key = _key(name, params)
     with exclusive(settings, _scope(name, params), f"Stage {name}"):

@@ -135,6 +135,7 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "spark.driver.memory": settings.spark_memory,
         **({"spark.driver.bindAddress": "127.0.0.1"} if _is_local(settings) else {}),
         "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",  # one spelling for deltalake and Spark
+        "spark.hadoop.fs.permissions.umask-mode": "077",  # Hadoop sets modes itself, whatever the process's umask is
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",

@@ -23,6 +23,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.inference import collate
 from mediscale.inference.collate import Special
+from mediscale.storage import private_files
 from training import ray_session
 from training.evaluation import metrics
 from training.evaluation.metrics import Floats
@@ -125,6 +126,7 @@ def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
 @keep_freed_memory()
 def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
     """One worker of Ray Train; every worker's answer is the same, and arrays: Ray hands no tensors back."""
+    private_files.only_owner()  # a worker of a cluster is started by the cluster
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch
     from ray import train

@@ -13,6 +13,7 @@ from data_pipeline.features import kernel
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
+from mediscale.storage import private_files
 from training import ray_session
 from training.step_log import StepLog
 
@@ -116,6 +117,7 @@ def _progress(rounds: int) -> "xgboost.callback.TrainingCallback":
 
 def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
     """One worker of Ray Train; the first one's answer is the run's: the trees as UBJ, and their curves."""
+    private_files.only_owner()  # a worker of a cluster is started by the cluster
     from ray.train import get_context
 
     from training import training_examples

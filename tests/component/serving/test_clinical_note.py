@@ -97,7 +97,26 @@ def test_an_age_over_89_is_read_as_it_was_in_training(client: TestClient) -> Non
 
 def test_of_a_long_note_is_told_that_it_was_read_in_part(client: TestClient) -> None:
     found = ask(client, {"clinical_note": "mottled bedbound " * 100})["mortality"]
-    assert found["note"] == {"used": "read in part", "tokens": 58}
+    assert found["note"] == {"used": "read in part", "tokens": 64}
+
+
+def test_what_lies_beyond_what_is_read_of_a_note_changes_nothing_and_is_not_worked_on(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    really = NoteReader.tokens
+
+    def tokens(reader: NoteReader, text: str) -> Any:
+        lengths.append(len(text))
+        return really(reader, text)
+
+    monkeypatch.setattr(NoteReader, "tokens", tokens)
+    long = "mottled bedbound " * 100
+    answers = [
+        ask(client, {"clinical_note": text})["mortality"] for text in (long, long + "comfortable " * 50_000)
+    ]
+    assert answers[0] == answers[1]
+    assert max(lengths) < 1000
 
 
 @pytest.mark.parametrize(
@@ -230,7 +249,7 @@ def test_a_note_of_the_greatest_length_may_be_escaped_as_json_clients_do(client:
     response = client.post("/predict", content=body)
     assert response.status_code == 200
     told = {risk["task"]: risk for risk in response.json()["predictions"]}
-    assert told["mortality"]["note"] == {"used": "read", "tokens": 1}, (
+    assert told["mortality"]["note"] == {"used": "read in part", "tokens": 1}, (
         "to this vocabulary it is one unknown word"
     )
 

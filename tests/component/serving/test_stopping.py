@@ -78,9 +78,10 @@ def test_told_to_end_under_load_no_request_fails(
     load = Load(server, 6, kept)
     time.sleep(1)
     os.kill(server.process.pid, signal.SIGTERM)
-    time.sleep(0.8)
-    assert httpx.get(f"http://{server.host}:{server.port}/ready").status_code == 503
-    assert httpx.get(f"http://{server.host}:{server.port}/live").status_code == 200
+    address, deadline = f"http://{server.host}:{server.port}", time.monotonic() + 10
+    while (ready := httpx.get(f"{address}/ready").status_code) == 200 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (ready, httpx.get(f"{address}/live").status_code) == (503, 200)
     server.process.wait(60)
     outcomes = load.end()
     assert [outcome for outcome in outcomes if outcome.startswith("failed")] == []

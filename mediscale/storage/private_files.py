@@ -1,0 +1,31 @@
+"""Private files: all that is written here may hold patient data, so only the account that writes it can read it."""
+
+import os
+import stat
+from pathlib import Path
+
+from mediscale.core.settings import Settings
+
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def only_owner() -> None:
+    """Of every file and folder that this process, and what it starts, makes from now on."""
+    os.umask(OTHERS)
+
+
+def readable_by_others(settings: Settings) -> list[Path]:
+    """Of the home and of a lake on a disk, those that other accounts can enter."""
+    lake = settings.lake.removeprefix("file://")
+    folders = [settings.home, *([] if "://" in lake else [Path(lake)])]
+    inside = [folder for folder in folders if folder == settings.home or settings.home not in folder.parents]
+    return [folder for folder in inside if folder.is_dir() and folder.stat().st_mode & OTHERS]
+
+
+def close_home(settings: Settings) -> bool:
+    """Takes a home of this account from all others; whether others could enter it."""
+    home = settings.home
+    if not home.is_dir() or home.stat().st_uid != os.geteuid() or not home.stat().st_mode & OTHERS:
+        return False
+    home.chmod(stat.S_IRWXU)
+    return True
