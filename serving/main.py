@@ -98,8 +98,8 @@ def application(settings: Settings, dataset: str, alias: Alias) -> "FastAPI":
 def _drain_before_the_end(service: "Service", listener: socket.socket | None) -> None:
     """On SIGTERM the worker first says that it is not ready and ends its connections with their next answers.
 
-    Meanwhile it accepts new ones, so that who has not yet heard of it is answered. Then new ones are kept out, those that
-    wait are accepted, and uvicorn closes the listener: what waits at a listener that is closed would be reset.
+    Meanwhile it accepts new ones, so that who has not yet heard of it is answered. Then new ones are kept out, those
+    that wait are accepted, and uvicorn closes the listener: what waits at a listener that is closed would be reset.
     """
     end = signal.getsignal(signal.SIGTERM)
     loop = asyncio.get_running_loop()
