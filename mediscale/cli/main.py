@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code (0, or the class of the error: see mediscale/core/errors.py)."""
     os.umask(
         0o077
-    )  # what is written may hold patient data: as private_files says, before anything is imported
+    )  # what is written may hold patient data; private_files says the same to stages and servers
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
