@@ -57,7 +57,7 @@ def _read(settings: Settings, dataset: str) -> dict[str, str]:
     file = _file(settings, dataset)
     try:
         return dict(json.loads(file.read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
         raise StorageError(
