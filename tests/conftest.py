@@ -35,6 +35,8 @@ pytest_plugins = (
 )
 """Each made once per session, for every tier."""
 
+os.umask(0o077)  # as every entry point has it
+
 for _name in [name for name in os.environ if name.startswith("MEDISCALE_")]:
     del os.environ[_name]  # a test must not write to the lake of whoever runs it
 
