@@ -225,6 +225,8 @@ class Policy(Frozen):
     subgroup_gap_max: float
     subgroup_min_events: int
     subgroup_min_subjects: int
+    subgroup_unjudged: Literal["refuse", "limit"]
+    """What a subgroup with too few patients or events does: it refuses the version, or is a limit that is named."""
     gain_over_bedside_low: float
     plain_auroc_low: float
     probability_better: float

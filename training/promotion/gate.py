@@ -1,6 +1,7 @@
 """Whether the evidence carries a version into production, floor by floor, each objection a phrase a person can act on.
 
-What is missing, not estimable or not a number fails: only evidence that is there can carry a model.
+What is missing, not estimable or not a number fails: only evidence that is there can carry a model. Of subgroups, the
+policy says whether those that are too small to judge refuse a version or are a limit of it that its promotion names.
 """
 
 import math
@@ -9,7 +10,11 @@ from dataclasses import dataclass
 
 from mediscale.core.privacy import count
 from mediscale.core.tasks import Policy
-from training.evaluation.evaluation_report import Estimate, Evidence
+from training.evaluation.evaluation_report import Estimate, Evidence, Subgroup
+from training.training_examples import ATTRIBUTES
+
+UNKNOWN = "unknown"
+"""The value of an attribute that a patient's record does not tell."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class Floor:
     found: str
     objection: str = ""
     """Why it is not reached; empty where it is."""
+    limit: str = ""
+    """What could not be judged, where the policy lets a version pass without it."""
 
 
 def floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
@@ -37,6 +44,42 @@ def floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
 def objections(evidence: Evidence, policy: Policy) -> Iterator[str]:
     """Every floor that the evidence does not reach."""
     return (floor.objection for floor in floors(evidence, policy) if floor.objection)
+
+
+def limits(evidence: Evidence, policy: Policy) -> Iterator[str]:
+    """Every subgroup that could not be judged, where the policy lets the version pass without it."""
+    return (floor.limit for floor in floors(evidence, policy) if floor.limit)
+
+
+def lacking(evidence: Evidence, policy: Policy) -> Iterator[str]:
+    """What incomplete evidence lacks altogether; a version with it is not even staged."""
+    auroc = evidence.metrics.get("auroc")
+    if auroc is None or not _complete(auroc):
+        counts = evidence.counts
+        yield (
+            f"AUROC is not estimable on {count(counts.subjects)} held-out patients with {count(counts.events)} events"
+        )
+    for attribute in ATTRIBUTES:
+        if attribute not in {group.attribute for group in evidence.subgroups}:
+            yield f"there are no subgroups by {_words(attribute)}"
+    if policy.clinical_threshold not in {benefit.threshold for benefit in evidence.net_benefit}:
+        yield f"there is no net benefit at {policy.clinical_threshold:.0%}"
+    if "bedside rule" not in {baseline.kind for baseline in evidence.baselines}:
+        yield "it is not compared with a bedside rule"
+    if not evidence.plain_inputs:
+        yield "it is not tried with bedside inputs only"
+
+
+def looked_at(evidence: Evidence) -> str:
+    """What complete evidence is about, as a sentence goes on after a colon; what is too few is said to be."""
+    counts, groups = evidence.counts, evidence.subgroups
+    judged = sum(group.status == "estimated" for group in groups)
+    auroc = evidence.metrics["auroc"]
+    return (
+        f"AUROC {_shown(auroc)}, calibration, net benefit, a bedside rule and {judged} of {len(groups)} subgroups "
+        f"({len(groups) - judged} could not be judged) were looked at on {count(counts.subjects)} held-out patients "
+        f"with {count(counts.events)} events"
+    )
 
 
 def sentence(problems: list[str]) -> str:
@@ -109,19 +152,53 @@ def _benefit(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
 
 
 def _subgroups(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
-    overall = evidence.metrics.get("auroc")
-    if overall is None or overall.value is None:
-        return  # said by the floor on the AUROC itself
-    for group in evidence.subgroups:
-        if group.status != "estimated":
-            continue
-        name, problem = f"{group.attribute} {group.value}", ""
-        if group.auroc is None or not _complete(group.auroc):
-            problem = f"AUROC of {name} is not estimable"
-        elif overall.value - group.auroc.high > policy.subgroup_gap_max:  # type: ignore[operator]  # _complete
-            problem = f"AUROC of {name} {_shown(group.auroc)} falls behind {overall.value:.3f} overall"
-        asked = f"interval reaches {overall.value - policy.subgroup_gap_max:.3f}"
-        yield Floor(f"AUROC of {name}", asked, _told(group.auroc), problem)
+    for attribute in ATTRIBUTES:
+        groups = [group for group in evidence.subgroups if group.attribute == attribute]
+        judged = [group for group in groups if group.status == "estimated"]
+        by = f"subgroups by {_words(attribute)}"
+        if not judged:
+            found = "too few in each" if groups else "none"
+            yield Floor(by, "one is judged", found, objection=f"no {by} could be judged ({found})")
+        elif all(group.value == UNKNOWN for group in judged):
+            yield _unjudged(f"any {by} but {UNKNOWN}", "not known", policy)
+        for group in groups:
+            name = f"{_words(attribute)} {group.value}"
+            if group.status == "too few":
+                yield _unjudged(name, "too few", policy)
+            else:
+                yield _subgroup_discrimination(name, group, evidence.metrics.get("auroc"), policy)
+                yield _subgroup_calibration(name, group, policy)
+
+
+def _unjudged(name: str, why: str, policy: Policy) -> Floor:
+    said = f"{name} ({why})"
+    if policy.subgroup_unjudged == "refuse":
+        return Floor(name, "judged", why, objection=f"{said} could not be judged")
+    return Floor(name, "judged, or a limit", why, limit=said)
+
+
+def _subgroup_discrimination(name: str, group: Subgroup, overall: Estimate | None, policy: Policy) -> Floor:
+    what, problem = f"AUROC of {name}", ""
+    if overall is None or overall.value is None or group.auroc is None or not _complete(group.auroc):
+        return Floor(what, "estimable", _told(group.auroc), objection=f"{what} is not estimable")
+    least = overall.value - policy.subgroup_gap_max
+    if group.auroc.high < least:  # type: ignore[operator]  # _complete saw numbers
+        problem = f"{what} {_shown(group.auroc)} falls behind {overall.value:.3f} overall"
+    return Floor(what, f"interval reaches {least:.3f}", _told(group.auroc), problem)
+
+
+def _subgroup_calibration(name: str, group: Subgroup, policy: Policy) -> Floor:
+    what, problem, found = f"calibration intercept of {name}", "", group.calibration_intercept
+    low, high = policy.calibration_intercept
+    if found is None or not _complete(found):
+        problem = f"{what} is not estimable"
+    elif found.high < low or found.low > high:  # type: ignore[operator]  # _complete saw numbers
+        problem = f"{what} {_shown(found)} lies outside {low:g} to {high:g}"
+    return Floor(what, f"interval reaches {low:g} to {high:g}", _told(found), problem)
+
+
+def _words(attribute: str) -> str:
+    return attribute.replace("_", " ")
 
 
 def _incumbent(evidence: Evidence, policy: Policy) -> Iterator[Floor]:

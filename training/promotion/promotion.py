@@ -98,15 +98,17 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     if evidence is None:
         registry.repair(settings, params.dataset)
         return _result(params, f"Not staged: {problem}", reached=0)
-    problems = list(gate.objections(evidence, tasks.load(params.task).policy))
-    reasons: dict[registry.Alias, str] = {"staging": _STAGED}
+    policy = tasks.load(params.task).policy
+    problems = list(gate.objections(evidence, policy))
+    staged = f"Staged: {gate.looked_at(evidence)}."
+    reasons: dict[registry.Alias, str] = {"staging": staged}
     if params.target_alias == "staging":
         allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"
-        reason = f"{_STAGED} Production was not asked for, and {allowed}."
+        reason = f"{staged} Production was not asked for, and {allowed}."
     elif problems:
-        reason = f"{_STAGED} Production refused: {gate.sentence(problems)}."
+        reason = f"{staged} Production refused: {gate.sentence(problems)}."
     else:
-        reason = reasons["production"] = _earned(evidence)
+        reason = reasons["production"] = _earned(evidence, list(gate.limits(evidence, policy)))
     moves = list(_moves(params, settings, key, reasons))
     if moves:
         registry.record(settings, params.dataset, *moves)
@@ -125,9 +127,6 @@ def _result(params: Params, reason: str, reached: int) -> Result:
     )
 
 
-_STAGED = "Staged: the evidence is complete."
-
-
 def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | None]:
     """Why the version may not even be staged, or its evidence."""
     try:
@@ -140,6 +139,8 @@ def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | Non
             f"the evidence is of {evidence.model}, not of these files of {params.model}; evaluate it.",
             None,
         )
+    if lacks := list(gate.lacking(evidence, tasks.load(params.task).policy)):
+        return f"the evidence is not complete: {gate.sentence(lacks)}.", None
     moves = [m for m in registry.history(settings, params.dataset) if m.sequence < params.sequence]
     incumbent = context_in(moves, params.model).incumbent
     if incumbent != params.incumbent:
@@ -157,7 +158,7 @@ def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | Non
     return "", evidence
 
 
-def _earned(evidence: Evidence) -> str:
+def _earned(evidence: Evidence, limits: list[str]) -> str:
     auroc = evidence.metrics["auroc"]
     against = evidence.comparison
     beaten = f", and better than v{against.incumbent.version} on the same patients" if against else ""
@@ -165,6 +166,7 @@ def _earned(evidence: Evidence) -> str:
     return (
         f"Promoted: AUROC {auroc.value:.3f} ({auroc.low:.3f} to {auroc.high:.3f}) on {counts.subjects} held-out "
         f"patients with {counts.events} events, every floor of the policy passed{beaten}."
+        + (f" It was not judged for {', '.join(limits)}." if limits else "")
     )
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from mediscale.cli import main
@@ -57,6 +58,7 @@ def test_a_version_that_passes_every_floor_of_the_task_serves_in_production(worl
     result = promotion.run(_params(world), world.settings, KEY)
     assert (result.staged, result.promoted) == (True, True), result.reason
     assert result.reason.startswith("Promoted: AUROC 0.")
+    assert "It was not judged for " in result.reason, "the small groups are named"
     assert _moves(world) == [(1, "staging", 1), (2, "production", 1)]
     assert _aliases(world) == {"staging": 1, "production": 1}
     move = registry.current(world.settings, "synthetic", "mortality", "production")
@@ -74,6 +76,8 @@ def test_few_patients_are_staged_and_refused_in_one_sentence(world, hospital, fr
     params = _params(world, evidence=judged.evidence, evidence_digest=judged.evidence_digest)
     result = promotion.run(params, world.settings, KEY)
     assert (result.staged, result.promoted) == (True, False)
+    assert result.reason.startswith("Staged: AUROC 0.")
+    assert "subgroups (" in result.reason
     assert "Production refused: " in result.reason
     assert "held-out patients where the policy needs 200" in result.reason
     assert _aliases(world) == {"staging": 1}
@@ -165,6 +169,22 @@ def test_incomplete_evidence_is_not_even_staged(world, what) -> None:
     assert (result.staged, result.promoted) == (False, False)
     assert result.reason.startswith("Not staged: ")
     assert result.reason.endswith(".")
+    assert _moves(world) == []
+
+
+def test_an_auroc_that_is_not_estimable_is_no_complete_evidence(world, hospital, freeze) -> None:
+    """Nobody of the held-out patients had the outcome, as in a demo of a hundred patients."""
+    rows = hospital("mortality", 200, seed=3).rows
+    held_out = pc.equal(rows["split"], "held_out")
+    outcome = pc.if_else(held_out, False, rows["boolean_value"])
+    rows = rows.set_column(rows.schema.get_field_index("boolean_value"), "boolean_value", outcome)
+    frozen = freeze(world.settings, "mortality", rows)
+    judged = evaluate.run(world.judging.model_copy(update={"training_set": frozen}), world.settings, KEY)
+    params = _params(world, evidence=judged.evidence, evidence_digest=judged.evidence_digest)
+    result = promotion.run(params, world.settings, KEY)
+    assert (result.staged, result.promoted) == (False, False)
+    assert result.reason.startswith("Not staged: the evidence is not complete: AUROC is not estimable on ")
+    assert result.reason.endswith("held-out patients with 0 events.")
     assert _moves(world) == []
 
 

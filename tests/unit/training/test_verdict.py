@@ -37,8 +37,33 @@ def _baseline(gain: Estimate) -> tuple[Baseline, ...]:
     return (Baseline(kind="bedside rule", name="NEWS2", source="", auroc=_at(0.7), gain=gain),)
 
 
-def _subgroup(auroc: Estimate, status: str = "estimated") -> tuple[Subgroup, ...]:
-    return (Subgroup(attribute="sex", value="female", counts=COUNTS, status=status, auroc=auroc),)
+def _subgroup(attribute: str = "sex", value: str = "female", **changes: object) -> Subgroup:
+    usual = {
+        "counts": COUNTS, "status": "estimated", "auroc": _at(0.80), "calibration_intercept": _at(0.1, 0.3)
+    }  # fmt: skip
+    return Subgroup.model_validate({"attribute": attribute, "value": value, **usual, **changes})
+
+
+def _too_few(attribute: str, value: str) -> Subgroup:
+    return _subgroup(attribute, value, status="too few", auroc=None, calibration_intercept=None)
+
+
+JUDGED = tuple(
+    _subgroup(attribute, value)
+    for attribute, value in (
+        ("sex", "female"),
+        ("sex", "male"),
+        ("age_band", "65-79"),
+        ("ethnicity", "white"),
+    )
+)
+
+
+def _but(*groups: Subgroup, without: str = "") -> dict[str, object]:
+    """Evidence whose subgroups are the usual ones, but for an attribute or with others in the place of their like."""
+    replaced = {(group.attribute, group.value) for group in groups}
+    kept = [g for g in JUDGED if g.attribute != without and (g.attribute, g.value) not in replaced]
+    return {"subgroups": (*kept, *groups)}
 
 
 def _compared(**changes: object) -> Comparison:
@@ -67,7 +92,7 @@ GOOD = Evidence(
     },
     calibration_curve=(),
     net_benefit=_benefit(0.03),
-    subgroups=_subgroup(_at(0.80)),
+    subgroups=JUDGED,
     baselines=_baseline(_at(0.08)),
     plain_inputs=(PlainInputs(inputs=("age", "sex"), auroc=_at(0.7), log_loss=_at(0.3)),),
     oracle=Oracle(counts=COUNTS, auroc=_at(0.9), model_auroc=_at(0.82), gap=_at(0.08)),
@@ -137,8 +162,6 @@ def test_good_evidence_meets_no_objection() -> None:
             "net benefit at 10% over treating all or none is not estimable",
         ),
         ({"net_benefit": ()}, "net benefit at 10% over treating all or none is not estimable"),
-        ({"subgroups": _subgroup(_at(0.70))}, "AUROC of sex female 0.700 (0.680 to 0.720) falls behind"),
-        ({"subgroups": _subgroup(NOTHING)}, "AUROC of sex female is not estimable"),
         ({"baselines": _baseline(_at(0.01))}, "AUROC over NEWS2 0.010 (-0.010 to 0.030) may lie below 0"),
         ({"baselines": ()}, "AUROC over a bedside rule is not estimable"),
         ({"plain_inputs": ()}, "AUROC with bedside inputs only is not estimable"),
@@ -163,9 +186,156 @@ def test_each_floor_refuses(changes: dict[str, object], says: str) -> None:
     assert any(says in problem for problem in problems), problems
 
 
-def test_a_subgroup_that_is_too_small_to_judge_does_not_refuse() -> None:
-    small = GOOD.model_copy(update={"subgroups": _subgroup(NOTHING, status="too few")})
-    assert list(gate.objections(small, POLICY)) == []
+SUBGROUPS = [
+    pytest.param(_but(), [], [], id="all judged"),
+    pytest.param(
+        {"subgroups": ()},
+        [
+            "no subgroups by sex could be judged (none)",
+            "no subgroups by age band could be judged (none)",
+            "no subgroups by ethnicity could be judged (none)",
+        ],
+        [],
+        id="empty",
+    ),
+    pytest.param(
+        _but(without="ethnicity"),
+        ["no subgroups by ethnicity could be judged (none)"],
+        [],
+        id="an attribute is missing",
+    ),
+    pytest.param(
+        _but(_too_few("age_band", "65-79")),
+        ["no subgroups by age band could be judged (too few in each)"],
+        ["age band 65-79 (too few)"],
+        id="all of an attribute are too few",
+    ),
+    pytest.param(
+        _but(_too_few("ethnicity", "asian"), _too_few("sex", "unknown")),
+        [],
+        ["sex unknown (too few)", "ethnicity asian (too few)"],
+        id="some are too few",
+    ),
+    pytest.param(
+        _but(_subgroup("ethnicity", "unknown"), without="ethnicity"),
+        [],
+        ["any subgroups by ethnicity but unknown (not known)"],
+        id="nobody's ethnicity is known",
+    ),
+    pytest.param(
+        _but(_subgroup(status="not estimable", auroc=None, calibration_intercept=None)),
+        ["AUROC of sex female is not estimable", "calibration intercept of sex female is not estimable"],
+        [],
+        id="one class only",
+    ),
+    pytest.param(_but(_subgroup(auroc=NOTHING)), ["AUROC of sex female is not estimable"], [], id="no AUROC"),
+    pytest.param(
+        _but(_subgroup(auroc=None)), ["AUROC of sex female is not estimable"], [], id="AUROC left out"
+    ),
+    pytest.param(
+        _but(_subgroup(auroc=Estimate(value=0.8, low=None, high=None))),
+        ["AUROC of sex female is not estimable"],
+        [],
+        id="an AUROC without an interval",
+    ),
+    pytest.param(
+        _but(_subgroup(auroc=_at(float("nan")))),
+        ["AUROC of sex female is not estimable"],
+        [],
+        id="not a number",
+    ),
+    pytest.param(
+        _but(_subgroup(auroc=_at(0.70))),
+        ["AUROC of sex female 0.700 (0.680 to 0.720) falls behind 0.820 overall"],
+        [],
+        id="far behind",
+    ),
+    pytest.param(_but(_subgroup(auroc=_at(0.70, 0.08))), [], [], id="behind, but perhaps not far"),
+    pytest.param(
+        _but(_subgroup(calibration_intercept=None)),
+        ["calibration intercept of sex female is not estimable"],
+        [],
+        id="no calibration",
+    ),
+    pytest.param(
+        _but(_subgroup("age_band", "65-79", calibration_intercept=_at(0.9, 0.3))),
+        ["calibration intercept of age band 65-79 0.900 (0.600 to 1.200) lies outside -0.4 to 0.4"],
+        [],
+        id="risks far too low",
+    ),
+    pytest.param(
+        _but(_subgroup("age_band", "65-79", calibration_intercept=_at(-0.9, 0.3))),
+        ["calibration intercept of age band 65-79 -0.900 (-1.200 to -0.600) lies outside -0.4 to 0.4"],
+        [],
+        id="risks far too high",
+    ),
+    pytest.param(
+        _but(_subgroup(calibration_intercept=_at(0.6, 0.3))), [], [], id="too low, but perhaps not far"
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "objections", "limits"), SUBGROUPS)
+def test_subgroups_are_judged_or_refuse_or_are_a_limit_that_is_named(
+    changes: dict[str, object], objections: list[str], limits: list[str]
+) -> None:
+    evidence = GOOD.model_copy(update=changes)
+    assert list(gate.objections(evidence, POLICY)) == objections
+    assert list(gate.limits(evidence, POLICY)) == limits
+
+
+@pytest.mark.parametrize(("changes", "objections", "limits"), SUBGROUPS)
+def test_a_policy_may_refuse_what_another_names(
+    changes: dict[str, object], objections: list[str], limits: list[str]
+) -> None:
+    strict = POLICY.model_copy(update={"subgroup_unjudged": "refuse"})
+    evidence = GOOD.model_copy(update=changes)
+    assert sorted(gate.objections(evidence, strict)) == sorted(
+        [*objections, *(f"{limit} could not be judged" for limit in limits)]
+    )
+    assert list(gate.limits(evidence, strict)) == []
+
+
+@pytest.mark.parametrize("width", [0.05, 0.5, 5.0])
+def test_silence_about_the_whole_is_no_word_for_its_parts(width: float) -> None:
+    """Without an AUROC of all patients there is nothing to be behind of, and no subgroup passes."""
+    evidence = GOOD.model_copy(update=_metric("auroc", NOTHING) | _but(_subgroup(auroc=_at(0.2, width))))
+    problems = list(gate.objections(evidence, POLICY))
+    assert {"AUROC is not estimable", "AUROC of sex female is not estimable"} <= set(problems)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacks"),
+    [
+        ({}, ""),
+        (_metric("auroc", NOTHING), "AUROC is not estimable on 600 held-out patients with 80 events"),
+        ({"metrics": {}}, "AUROC is not estimable on 600 held-out patients with 80 events"),
+        (_metric("auroc", Estimate(value=0.8, low=None, high=None)), "AUROC is not estimable on 600"),
+        (_metric("auroc", _at(float("nan"))), "AUROC is not estimable on 600"),
+        (
+            _metric("auroc", NOTHING) | {"counts": Counts(n=9, events=0, subjects=7)},
+            "AUROC is not estimable on fewer than 10 held-out patients with 0 events",
+        ),
+        (_but(without="sex"), "there are no subgroups by sex"),
+        (_but(without="age_band"), "there are no subgroups by age band"),
+        ({"net_benefit": GOOD.net_benefit[:1]}, "there is no net benefit at 10%"),
+        ({"baselines": ()}, "it is not compared with a bedside rule"),
+        ({"plain_inputs": ()}, "it is not tried with bedside inputs only"),
+        ({"subgroups": tuple(_too_few(g.attribute, g.value) for g in JUDGED)}, ""),
+    ],
+)
+def test_what_incomplete_evidence_lacks_is_named(changes: dict[str, object], lacks: str) -> None:
+    problems = list(gate.lacking(GOOD.model_copy(update=changes), POLICY))
+    assert len(problems) == bool(lacks)
+    assert "".join(problems).startswith(lacks)
+
+
+def test_what_was_looked_at_is_said_with_what_could_not_be_judged() -> None:
+    some = GOOD.model_copy(update=_but(_too_few("ethnicity", "asian")))
+    assert gate.looked_at(some) == (
+        "AUROC 0.820 (0.800 to 0.840), calibration, net benefit, a bedside rule and 4 of 5 subgroups (1 could not be "
+        "judged) were looked at on 600 held-out patients with 80 events"
+    )
 
 
 @pytest.mark.parametrize(("n", "ends"), [(1, "a"), (3, "a; b; c"), (5, "a; b; c; and 2 more")])
