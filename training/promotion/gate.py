@@ -37,7 +37,7 @@ def floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
     yield from _discrimination(evidence, policy)
     yield from _calibration(evidence, policy)
     yield from _benefit(evidence, policy)
-    yield from _subgroups(evidence, policy)
+    yield from subgroup_floors(evidence, policy)
     yield from _incumbent(evidence, policy)
 
 
@@ -151,7 +151,8 @@ def _benefit(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
     yield _floor(label, at[0].over_best_alternative if at else None, policy.net_benefit_over_alternatives_low)
 
 
-def _subgroups(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+def subgroup_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    """What the policy asks of subgroups by each attribute: that one is judged, and how good each that is judged is."""
     for attribute in ATTRIBUTES:
         groups = [group for group in evidence.subgroups if group.attribute == attribute]
         judged = [group for group in groups if group.status == "estimated"]

@@ -311,13 +311,19 @@ def fairness_approach(of: Subject) -> str:
     return (
         f"Discrimination and calibration are judged by {attributes}; a group with at least "
         f"{policy.subgroup_min_events} outcomes whose AUROC surely lies more than {policy.subgroup_gap_max:g} below "
-        "the overall one keeps a version from production."
+        "the overall one, or whose calibration surely lies outside of the policy's range, keeps a version from "
+        "production, and so does one whose figures are not estimable."
     )
 
 
 def bias_management(of: Subject) -> str:
-    objections = [floor.objection for floor in _floors(of) if "subgroup" in floor.objection]
-    told = f"Objections of the gate: {'; '.join(objections)}." if objections else "The gate had no objection."
+    floors = gate.subgroup_floors(of.evidence, of.decided.policy)
+    objections = [floor.objection for floor in floors if floor.objection]
+    told = (
+        f"Objections of the gate to subgroups: {'; '.join(objections)}."
+        if objections
+        else "The gate had no objection to a subgroup."
+    )
     return f"Ethnicity is no input. {told} Nothing in the training corrects a bias that the records hold."
 
 

@@ -2,14 +2,18 @@
 
 import json
 import re
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from mediscale.cli import main
+from mediscale.core import tasks
 from mediscale.core.errors import NotFoundError
 from mediscale.report import model_card
 from mediscale.report.model_card import answers
 from mediscale.report.model_card.card import frameworks
+from training.evaluation.evaluation_report import Estimate, Evidence
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,21 @@ def test_it_says_what_the_evidence_says(card, one_run) -> None:
     assert all(f"{auroc[end]:.3f}" in told for end in ("value", "low", "high"))
     assert "fewer than 10" in " ".join(items(card)["7.ii"].answer)
     assert "9007199254" not in card.model_dump_json()
+
+
+def test_an_objection_to_a_subgroup_stands_in_its_answer(one_run) -> None:
+    [path] = [p for p in one_run.home.rglob("evidence.json") if "mortality" in p.read_text()][:1]
+    evidence = Evidence.model_validate_json(path.read_text())
+    behind = evidence.subgroups[0].model_copy(
+        update={"status": "estimated", "auroc": Estimate(value=0.3, low=0.2, high=0.4)}
+    )
+    evidence = evidence.model_copy(update={"subgroups": (behind, *evidence.subgroups[1:])})
+    decided = SimpleNamespace(evidence=evidence, policy=tasks.load("mortality").policy)
+    told = answers.bias_management(
+        cast("answers.Subject", SimpleNamespace(evidence=evidence, decided=decided))
+    )
+    assert f"AUROC of {behind.attribute} {behind.value} 0.300 (0.200 to 0.400) falls behind" in told
+    assert "no objection" not in told
 
 
 def test_the_command_writes_html_and_json(one_run, tmp_path, monkeypatch, capsys) -> None:
