@@ -2,26 +2,32 @@
 
 The stage reads the whole extract once before it commits anything: a truncated file, a missing column or an empty table
 stops it with one sentence. Bytes that are not UTF-8 do not stop it: they become U+FFFD, and each row is validated
-later.
+later. Two things are said and stop nothing: columns that had to be renamed, and words that no list of the source has.
 """
 
 import csv
 import gzip
 import logging
+import re
 import zlib
+from collections import Counter
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from data_pipeline.ingest import parsing
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import Source, SourceName
-from mediscale.core.annotations import Digest, RuntimeInput
+from data_pipeline.ingest.source import Source, SourceName, SourceTable
+from mediscale.core.annotations import Digest, PatientCount, RuntimeInput
 from mediscale.core.errors import InputError
+from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
+from mediscale.core.tables import BRONZE
 
 if TYPE_CHECKING:
     from pyarrow.csv import CSVStreamingReader
@@ -48,6 +54,10 @@ class Result(Frozen):
     """Files of optional tables that the extract does not have."""
     rows: int
     """Records of all files, without headers."""
+    renamed: tuple[str, ...] = ()
+    """Columns, as ``table.column``, whose header a table can't have or has twice, under their new names."""
+    unlisted_words: dict[str, PatientCount] = {}
+    """By ``table.column``, the records whose word no list of the source has: its category is ``OTHER``."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -64,16 +74,24 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     headers = {name: _header(file, root) for name, file in files.items()}
     for name, header in headers.items():
         _check_columns(source, name, header, files[name].relative_to(root))
-    rows = _check_records(files, root)
+    columns = {name: column_names(header, source.tables[name].columns) for name, header in headers.items()}
+    rows, unlisted_words = _check_records(source, files, columns, root)
     log.info("%d files with %s rows are whole; each becomes a table", len(files), f"{rows:,}")
     _check_digest(params, files)
     with ThreadPoolExecutor(CONCURRENT_TABLES) as pool:
         land = partial(_land, settings, params.dataset, root, key)
-        refs = list(pool.map(land, files, files.values(), (headers[name] for name in files)))
+        refs = list(pool.map(land, files, files.values(), columns.values()))
     return Result(
         bronze=dict(zip(files, refs, strict=True)),
         absent=source.lacks(files),
         rows=rows,
+        renamed=tuple(
+            f"{table}.{name}"
+            for table, names in columns.items()
+            for name, written in zip(names, headers[table], strict=True)
+            if name != written
+        ),
+        unlisted_words=unlisted_words,
     )
 
 
@@ -83,7 +101,7 @@ def _header(path: Path, root: Path) -> list[str]:
             first = next(csv.reader(file), [])
     except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
         raise _unreadable(path.relative_to(root)) from error
-    return [name.strip().lower() for name in first]
+    return [parsing.fold(name).lower() for name in first]
 
 
 def _text(path: Path) -> TextIO:
@@ -102,7 +120,13 @@ def _unreadable(file: Path) -> InputError:
 def _check_columns(source: Source, name: str, header: list[str], file: Path) -> None:
     if not any(header):
         raise InputError(f"{file} is empty, without even a header; nothing was landed. Extract it again.")
-    missing = [column for column in source.tables[name].columns if column not in header]
+    declared = source.tables[name].columns
+    if twice := [column for column in declared if header.count(column) > 1]:
+        raise InputError(
+            f"{file} has more than one column {', '.join(twice)}, whatever the case; nothing was landed. Remove or "
+            "rename the one that is not meant."
+        )
+    missing = [column for column in declared if column not in header]
     if not missing:
         return
     similar = get_close_matches(missing[0], set(header) - source.tables[name].columns.keys(), n=1)
@@ -113,42 +137,80 @@ def _check_columns(source: Source, name: str, header: list[str], file: Path) -> 
     )
 
 
-def _check_records(files: dict[str, Path], root: Path) -> int:
-    """Reads every file to its end and returns the number of records."""
+def column_names(header: Sequence[str], declared: Collection[str]) -> list[str]:
+    """The names of landed columns: declared ones as they are, others changed where a table can't have them.
+
+    >>> column_names(["flag", "flag", "ref range (low)", "", "line", "hadm_id"], {"hadm_id"})
+    ['flag', 'flag_2', 'ref_range_low', 'column_4', 'line_2', 'hadm_id']
+    """
+    taken = {*declared, *BRONZE.column_names}
+    names = []
+    for i, written in enumerate(header, start=1):
+        plain = re.sub(r"[\x00-\x20,;{}()=.`\"\\/]+", "_", written).strip("_") or f"column_{i}"
+        candidates = (plain, *(f"{plain}_{n}" for n in range(2, len(header) + 3)))
+        name = written if written in declared else next(name for name in candidates if name not in taken)
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _check_records(
+    source: Source, files: dict[str, Path], columns: dict[str, list[str]], root: Path
+) -> tuple[int, dict[str, int]]:
+    """Reads every file to its end; returns the number of records, and of those whose words no list has."""
     with ThreadPoolExecutor() as pool:
-        counts = list(pool.map(partial(_count, root=root), files.values()))
+        read = partial(_count, root)
+        counts = list(
+            pool.map(read, files.values(), columns.values(), (source.tables[name] for name in files))
+        )
     empty = [
-        str(file.relative_to(root)) for file, count in zip(files.values(), counts, strict=True) if not count
+        str(file.relative_to(root)) for file, (n, _) in zip(files.values(), counts, strict=True) if not n
     ]
     if empty:
         raise InputError(
             f"{', '.join(empty)}: a header and no rows; nothing was landed. Extract it again, or remove the file "
             "if the hospital truly has none."
         )
-    return sum(counts)
+    unlisted = {
+        f"{name}.{column}": n
+        for name, (_, words) in zip(files, counts, strict=True)
+        for column, n in sorted(words.items())
+        if n
+    }
+    return sum(n for n, _ in counts), unlisted
 
 
-def _count(path: Path, root: Path) -> int:
+def _count(root: Path, path: Path, names: list[str], table: SourceTable) -> tuple[int, Counter[str]]:
     import pyarrow as pa
 
+    rows, words = 0, Counter[str]()
     try:
-        return sum(batch.num_rows for batch in _reader(path))
+        for batch in _reader(path, names, [*table.vocabularies] or names[:1]):
+            rows += batch.num_rows
+            for column, lists in table.vocabularies.items():
+                text = parsing.map_distinct(batch.column(column), _decoded)
+                words[column] += parsing.unlisted(parsing.words(text), lists)
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(path.relative_to(root)) from error
+    return rows, words
 
 
-def _reader(path: Path) -> "CSVStreamingReader":
+def _decoded(text: bytes) -> str:
+    return text.decode(errors="replace")
+
+
+def _reader(path: Path, names: list[str], columns: list[str]) -> "CSVStreamingReader":
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    names = _header(path, path.parent)
     return arrow_csv.open_csv(
         pa.input_stream(str(path)),  # decompresses by the file's ending
         read_options=arrow_csv.ReadOptions(column_names=names, skip_rows=1, block_size=4 << 20),
         parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
         convert_options=arrow_csv.ConvertOptions(
             check_utf8=False,  # only counted here
-            column_types=dict.fromkeys(names, pa.string()),
+            include_columns=columns,
+            column_types=dict.fromkeys(columns, pa.binary()),
             null_values=[""],
             strings_can_be_null=True,
         ),
@@ -166,15 +228,17 @@ def _check_digest(params: Params, files: dict[str, Path]) -> None:
 
 
 def _land(
-    settings: Settings, dataset: str, root: Path, key: str, name: str, path: Path, header: list[str]
+    settings: Settings, dataset: str, root: Path, key: str, name: str, path: Path, columns: list[str]
 ) -> TableRef:
     from pyspark.sql import functions as f
 
     from mediscale.storage import spark
 
-    schema = ", ".join(f"`{column}` string" for column in header)
+    schema = ", ".join(f"`{column}` string" for column in columns)
     # Records may span lines, so a file is read by one task, in order: the row's number is the record's.
-    rows = spark.session(settings).read.csv(str(path), schema, header=True, multiLine=True, escape='"')
+    rows = spark.session(settings).read.csv(
+        spark.literal_path(str(path)), schema, header=True, multiLine=True, escape='"'
+    )
     file = f.lit(path.relative_to(root).as_posix()).alias("file")
     line = (f.monotonically_increasing_id() + 2).alias("line")
     return spark.write(settings, rows.select("*", file, line), dataset, f"bronze_{name}", key)
@@ -182,7 +246,11 @@ def _land(
 
 def _summary(result: Result) -> str:
     absent = f"; not in the extract: {', '.join(result.absent)}" if result.absent else ""
-    return f"{result.rows:,} rows of {len(result.bronze)} tables landed as they came{absent}"
+    words = ", ".join(f"{column} in {count(n)} rows" for column, n in result.unlisted_words.items())
+    unlisted = f"; words that no list of the source has: {words}" if words else ""
+    renamed = f"; renamed: {', '.join(result.renamed)}" if result.renamed else ""
+    tables = f"{result.rows:,} rows of {len(result.bronze)} tables landed as they came"
+    return f"{tables}{absent}{unlisted}{renamed}"
 
 
 STAGE = Stage(

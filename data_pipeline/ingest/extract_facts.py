@@ -8,35 +8,43 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from data_pipeline.ingest.parsing import fold
 from data_pipeline.ingest.source import Fact, Source, SourceTable
+from data_pipeline.ingest.typed_tables import typed
 from mediscale.core.concepts import by_name
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-_SQL_TYPES = {"string": "string", "double": "double", "timestamp": "timestamp_ntz"}
-
 
 def extract_facts(source: Source, bronze: "Mapping[str, DataFrame]", dataset: str) -> "DataFrame":
     """The candidate facts of an extract: the columns of ``FACTS`` except ``broken``, and what its rules use."""
-    return _run_query(query(source, set(bronze), dataset), bronze)
+    return _run_query(source, query(source, set(bronze), dataset), bronze)
 
 
 def rows(source: Source, bronze: "Mapping[str, DataFrame]", name: str) -> "DataFrame":
-    """The rows of one table in the declared types, with the time when each was ``known``."""
+    """The rows of one table in the declared types, with the time when each was ``known``, and ``visit_listed``."""
     table, table_names = source.tables[name], (name, source.visits.table)
-    typed = ", ".join(_typed(n, source.tables[n]) for n in table_names)
     known = f"cast({table.available} as timestamp_ntz) as known"
-    joined = f"select *, {known} from t_{name}{_joins(source, table, table.available)}"
-    sql = f"with {typed}, visits as ({_visits(source)}) {_fill_assumptions(source, joined)}"
-    return _run_query(sql, {n: bronze[n] for n in table_names})
+    listed = f"({_VISIT_LISTED})" if source.visits.id in table.columns else "true"
+    joined = f"""
+        select t_{name}.*, {known}, {listed.format(visit=source.visits.id)} as visit_listed
+        from t_{name}{_joins(source, table, f"{table.available} {listed}")}"""
+    sql = f"with visits as ({_visits(source)}) {_fill_assumptions(source, joined)}"
+    return _run_query(source, sql, {n: bronze[n] for n in table_names})
 
 
 def visits(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
-    """The visits of the extract: identifiers of subject and visit, and when each started, was admitted and ended."""
-    frames = {source.visits.table: bronze[source.visits.table]}
-    typed = _typed(source.visits.table, source.tables[source.visits.table])
-    return _run_query(f"with {typed} {_visits(source)}", frames)
+    """The visits of the extract: identifiers of subject and visit, when each started, was admitted and ended, whether
+    its times are ``unusable``, and whether it is ``disputed`` between patients."""
+    return _run_query(source, _visits(source), {source.visits.table: bronze[source.visits.table]})
+
+
+def subjects(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
+    """The identifiers of the patients that the extract lists, as ``source_subject``."""
+    declared = source.subjects
+    sql = f"select distinct {declared.id} as source_subject from t_{declared.table} where {declared.id} is not null"
+    return _run_query(source, sql, {declared.table: bronze[declared.table]})
 
 
 def pseudonym(identifier: str, dataset: str) -> "Column":
@@ -50,7 +58,7 @@ def pseudonym(identifier: str, dataset: str) -> "Column":
 
 
 def query(source: Source, present: set[str], dataset: str) -> str:
-    """The SQL of ``extract_facts`` over views named ``bronze_<table>``, for the tables that are present."""
+    """The SQL of ``extract_facts`` over views of typed tables named ``t_<table>``, for the tables that are present."""
     tables = {name: table for name, table in source.tables.items() if name in present}
     facts = [
         _fact(source, dataset, name, fact_name, fact)
@@ -59,22 +67,23 @@ def query(source: Source, present: set[str], dataset: str) -> str:
     ]
     patient, visit = _pseudonym(source.subjects.id, dataset), _pseudonym(source.visits.id, dataset)
     parts = [
-        *(_typed(name, table) for name, table in tables.items()),
         f"concepts as ({_concepts(source)})",
         f"visits as ({_visits(source)})",
         *(f"{name} as ({_lookup(source, name)})" for name in source.lookups),
         f"facts as ({' union all '.join(facts)})",
         f"patients as (select distinct {patient} as patient from t_{source.subjects.table})",
-        f"inverted as (select distinct {visit} as inverted_visit from visits where ended < admitted)",
+        f"booked as (select {patient} as booked_by, {visit} as booked_visit, unusable from visits where not disputed)",
     ]
     return f"""
         with {", ".join(parts)}
-        select /*+ broadcast(patients), broadcast(inverted) */ facts.*,
+        select /*+ broadcast(patients), broadcast(booked) */ facts.*,
           patient is not null as subject_listed,
-          inverted_visit is not null as visit_inverted,
+          visit_id is null or booked_visit is not null as visit_listed,
+          coalesce(unusable, false) as visit_inverted,
           row_number() over (partition by subject_id, xxhash64(event_id, available_time, item) order by line) > 1
             as repeated
-        from facts left join patients on subject_id = patient left join inverted on visit_id = inverted_visit
+        from facts left join patients on subject_id = patient
+          left join booked on visit_id = booked_visit and subject_id = booked_by
     """
 
 
@@ -85,9 +94,9 @@ def _fill_assumptions(source: Source, sql: str) -> str:
     return sql
 
 
-def _run_query(sql: str, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
+def _run_query(source: Source, sql: str, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
     for name, frame in bronze.items():
-        frame.createOrReplaceTempView(f"bronze_{name}")
+        typed(source, name, frame).createOrReplaceTempView(f"t_{name}")
     return next(iter(bronze.values())).sparkSession.sql(sql)
 
 
@@ -97,13 +106,8 @@ def _pseudonym(identifier: str, dataset: str) -> str:
     )
 
 
-def _typed(name: str, table: SourceTable) -> str:
-    """The declared columns in their types, null where a text can't be cast; texts of numbers are ``raw_<column>``."""
-    columns = [
-        f"try_cast(`{column}` as {_SQL_TYPES[kind]}) as {column}" for column, kind in table.columns.items()
-    ]
-    raw = [f"`{column}` as raw_{column}" for column, kind in table.columns.items() if kind == "double"]
-    return f"t_{name} as (select file, line, {', '.join([*columns, *raw])} from bronze_{name})"
+_VISIT_LISTED = "{visit} is null or visit.visit_key is not null"
+"""Whether the visit that a row names is listed, as that of the row's patient and of no other."""
 
 
 def _visits(source: Source) -> str:
@@ -111,9 +115,14 @@ def _visits(source: Source) -> str:
     times = [
         f"max(cast({getattr(declared, t)} as timestamp_ntz)) as {t}" for t in ("started", "admitted", "ended")
     ]
+    key = f"{source.subjects.id}, {declared.id}"
+    booked = (
+        f"select {key}, {', '.join(times)}, bool_or(untimely or interval_inverted) as mistimed "
+        f"from t_{declared.table} where {declared.id} is not null group by {key}"
+    )
     return (
-        f"select {source.subjects.id}, {declared.id}, {', '.join(times)} from t_{declared.table} "
-        f"where {declared.id} is not null group by {source.subjects.id}, {declared.id}"
+        f"select *, mistimed or coalesce(ended < admitted, false) as unusable, "
+        f"count(1) over (partition by {declared.id}) > 1 as disputed from ({booked})"
     )
 
 
@@ -129,13 +138,16 @@ def _concepts(source: Source) -> str:
     rows = []
     for name, measures in source.concepts.items():
         concept = by_name()[name]
+        normal = ", ".join(f"{edge}D" for edge in concept.normal or ()) or "null, null"
         for measure in measures:
             units = ", ".join(
-                f"{_sql_string(unit.lower())}, {numbers[sql]}" for unit, sql in measure.units.items()
+                f"{_sql_string(fold(unit).lower())}, {numbers[sql]}" for unit, sql in measure.units.items()
             )
-            rest = f"'{concept.code}', '{concept.unit}', {concept.low}D, {concept.high}D, map({units})"
-            rows += [f"({_sql_string(item)}, {rest})" for item in measure.items]
-    columns = "concept_item, concept_code, concept_unit, low, high, conversions"
+            rest = (
+                f"'{concept.code}', '{concept.unit}', {concept.low}D, {concept.high}D, {normal}, map({units})"
+            )
+            rows += [f"({_sql_string(fold(item).upper())}, {rest})" for item in measure.items]
+    columns = "concept_item, concept_code, concept_unit, low, high, normal_low, normal_high, conversions"
     return f"select * from values {', '.join(rows)} as listed({columns})"
 
 
@@ -158,36 +170,52 @@ def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact) -
           {_pseudonym(visit, dataset)} as visit_id, unit, '{name}' as source,
           if(({fact.event}) is null, null, xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}, treatment))
             as event_id, false as retracted,
-          file, line, item, low, high, unit_unknown, unreadable, marked_error
+          file, line, item, low, high, unit_unknown, unreadable, marked_error, untimely, interval_inverted, miscoded,
+          voided, uninformative
         from ({_events(source, fact, _read(source, table, name, fact))})"""
 
 
 def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
-    """The rows of a fact with its time, the time when it was known, and its number and text as the row gives them."""
-    written = fact.written or (f"raw_{fact.value}" if fact.value else "null")
-    value, available = fact.value or "null", fact.available or table.available
+    """The rows of a fact with its time, the time when it was known, and its number and text as the row gives them.
+
+    A row with a time that can't be read is kept whatever ``when`` says, so that it is quarantined and not lost.
+    """
+    number, written, bound, void = _number(fact)
+    available = fact.available or table.available
     expressions = " ".join(map(str, (*fact.model_dump().values(), table.available)))
     return _fill_assumptions(
         source,
         f"""
         select *, cast({fact.time} as timestamp_ntz) as time, cast({available} as timestamp_ntz) as known,
-          cast({value} as double) as number, {written} is not null and ({value}) is null as unreadable,
-          cast({fact.unit or "null"} as string) as source_unit, cast({fact.text or "null"} as string) as text_value,
+          cast({number} as double) as number, {bound} as bound, {void} as voided,
+          {written} is not null and ({number}) is null and not {void} as unreadable,
+          cast({fact.unit or "null"} as string) as source_unit,
+          cast({fact.text or bound} as string) as text_value,
           cast({fact.concept_of or "null"} as string) as item, coalesce({fact.error or "false"}, false) as marked_error
-        from t_{name}{_joins(source, table, expressions)} where {fact.when or "true"}""",
+        from t_{name}{_joins(source, table, expressions)} where ({fact.when or "true"}) or untimely""",
     )
+
+
+def _number(fact: Fact) -> tuple[str, str, str, str]:
+    """The expressions of a fact's number, of the text that holds it, of its bound, and of whether the row voids it."""
+    value = fact.value or "cast(null as double)"
+    written = fact.written or (f"raw_{fact.value}" if fact.value else "cast(null as string)")
+    void = f"coalesce({fact.void or 'false'}, false)"
+    if not fact.result:
+        return value, written, "cast(null as string)", void
+    result = fact.result
+    number = f"if({result}_bound is null, coalesce({value}, {result}_number), {result}_number)"
+    return number, f"coalesce({written}, {result})", f"{result}_bound", f"({result}_void or {void})"
 
 
 def _joins(source: Source, table: SourceTable, text: str) -> str:
     """The joins to the visit and to the lookups that ``text`` mentions."""
     joins = ""
     if "visit." in text:
-        key, times = (
-            source.visits.id,
-            "max(started) as started, max(admitted) as admitted, max(ended) as ended",
-        )
-        visit = f"(select {key} as visit_key, {times} from visits group by {key})"
-        joins += f" left join {visit} as visit on {key} = visit_key"
+        key, subject = source.visits.id, source.subjects.id
+        columns = f"{key} as visit_key, {subject} as visitor, started, admitted, ended"
+        joins += f" left join (select {columns} from visits where not disputed) as visit"
+        joins += f" on {key} = visit_key and {subject} = visitor"
     for name in table.lookups:
         if f"{name}." in text:
             joins += f" left join {name} on {source.lookups[name].key} = {name}_key"
@@ -199,7 +227,7 @@ def _events(source: Source, fact: Fact, rows: str) -> str:
     if fact.concept_of:
         return _measurements(source, fact, rows)
     unconverted = "number as numeric_value, source_unit as unit, false as unit_unknown"
-    unbounded = "cast(null as double) as low, cast(null as double) as high"
+    unbounded = "cast(null as double) as low, cast(null as double) as high, false as uninformative"
     if fact.treatment_of:
         code = "concat('TREATMENT//', treatment) as code"
         groups = f"lateral view explode({_treatment_groups(source, fact.treatment_of)}) listed as treatment"
@@ -222,13 +250,18 @@ def _measurements(source: Source, fact: Fact, rows: str) -> str:
     """The rows whose item measures a concept, converted to its unit; others only where the fact gives them a code."""
     converted = (re.sub(r"\bvalue\b", "number", sql) for sql in _conversions(source))
     cases = " ".join(f"when {number} then {sql}" for number, sql in enumerate(converted))
-    conversion = "conversions[lower(trim(coalesce(source_unit, '')))]"
+    conversion = "conversions[lower(coalesce(source_unit, ''))]"
+    telling = """case bound
+        when '<' then numeric_value <= normal_low or (normal_low = 0 and numeric_value <= normal_high)
+        else numeric_value >= normal_high end"""
     return f"""
-        select /*+ broadcast(concepts) */ *,
-          if(concept_item is null, {fact.otherwise or "null"}, concept_code) as code,
-          if(concept_item is null, number, case {conversion} {cases} end) as numeric_value,
-          if(concept_item is null, source_unit, concept_unit) as unit,
-          concept_item is not null and {conversion} is null as unit_unknown,
-          cast(null as string) as treatment
-        from ({rows}) {"left" if fact.otherwise else "inner"} join concepts on item = concept_item
-        where number is not null or (concept_item is not null and unreadable)"""
+        select *, concept_item is not null and bound is not null and not coalesce({telling}, false) as uninformative
+        from (
+          select /*+ broadcast(concepts) */ *,
+            if(concept_item is null, {fact.otherwise or "null"}, concept_code) as code,
+            if(concept_item is null, number, case {conversion} {cases} end) as numeric_value,
+            if(concept_item is null, source_unit, concept_unit) as unit,
+            concept_item is not null and {conversion} is null as unit_unknown,
+            cast(null as string) as treatment
+          from ({rows}) {"left" if fact.otherwise else "inner"} join concepts on upper(item) = concept_item
+          where number is not null or (concept_item is not null and (unreadable or voided)))"""

@@ -66,14 +66,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
 
 def _subjects(source: Source, bronze: "dict[str, DataFrame]", dataset: str) -> "DataFrame":
-    from pyspark.sql import functions as f
+    from data_pipeline.ingest.extract_facts import pseudonym, subjects
 
-    from data_pipeline.ingest.extract_facts import pseudonym
-
-    identifiers = (
-        bronze[source.subjects.table].select(f.col(source.subjects.id).alias("source_subject")).distinct()
-    )
-    return identifiers.dropna().withColumn("subject_id", pseudonym("source_subject", dataset))
+    return subjects(source, bronze).withColumn("subject_id", pseudonym("source_subject", dataset))
 
 
 def _check_unique(subjects: "DataFrame", dataset: str) -> None:
@@ -91,7 +86,7 @@ def _visit_times(source: Source, visits: "DataFrame", dataset: str) -> "DataFram
 
     from data_pipeline.ingest.extract_facts import pseudonym
 
-    usable = visits.where("ended is null or ended >= admitted").select(
+    usable = visits.where("not unusable and not disputed").select(
         pseudonym(source.subjects.id, dataset).alias("visitor"),
         f.struct("started", "ended", pseudonym(source.visits.id, dataset).alias("visit_id")).alias("visit"),
     )

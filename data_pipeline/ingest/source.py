@@ -5,6 +5,9 @@ Each source is one file in ``sources/``.
 The grammar, in the order of the file (every expression is Spark SQL over the table's own columns, which have the types
 declared under ``columns``; a value that cannot be read as its type is null there):
 
+- ``zone``: the clock of times that are written without an offset, an IANA name. Events are in UTC.
+- ``null_words``, ``not_measured``: what is written for nothing, and texts (``*`` stands for anything) that void the
+  number beside them, such as the verbal coma score of a tube.
 - ``assumptions``: delays that the extract does not record. ``{name}`` in an expression stands for the interval.
 - ``subjects``, ``visits``: where patients and hospital visits are listed. Every row that names a visit sees it as
   ``visit.started`` (arrival, emergency department included), ``visit.admitted`` and ``visit.ended``.
@@ -16,7 +19,14 @@ declared under ``columns``; a value that cannot be read as its type is null ther
 - ``treatments``: per group of ``mediscale.core.concepts.TREATMENTS`` the items, or a pattern of drug names.
 - ``tables``: file (without extension, any case), columns that must be there, when a row was known (``available``), and
   the facts in a row, each with its own time; or the ``note`` that a row is. A table without either is landed in bronze
-  and goes no further.
+  and goes no further. ``vocabularies`` give the words of a column by category, which an expression sees as
+  ``<column>_category``; ``intervals`` are columns of a start with those of its end; ``icd`` is where ICD codes stand,
+  which an expression sees as ``icd``.
+
+The types of columns, after which blanks and words for nothing are gone (``data_pipeline/ingest/typed_tables.py``):
+``identifier`` (11.0 is 11), ``string``, ``word`` (upper case), ``result`` (a text that may be a number or a bound:
+``<column>_number``, ``<column>_bound`` and ``<column>_void`` stand beside it), ``double`` (its text is
+``raw_<column>``), ``date``, ``timestamp``, and ``text``, which is left as it is.
 """
 
 from collections.abc import Collection
@@ -25,22 +35,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from data_pipeline.ingest import parsing
 from mediscale.core.annotations import Declaration
 from mediscale.core.concepts import TREATMENTS, Provides, by_name
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.refs import Frozen
 
 RESERVED_COLUMNS = frozenset({
-    "code", "high", "item", "known", "low", "marked_error", "number", "numeric_value", "source_unit", "text_value",
-    "time", "treatment", "unit", "unit_unknown", "unreadable",
+    "bound", "code", "high", "icd", "interval_inverted", "item", "known", "low", "marked_error", "miscoded", "number",
+    "numeric_value", "source_unit", "text_value", "time", "treatment", "uninformative", "unit", "unit_unknown",
+    "unreadable", "untimely", "voided",
 })  # fmt: skip
 """Columns that the compiled query adds to a fact; a column of the extract can't have these names."""
 
 FOLDER = Path(__file__).parent / "sources"
 
-ColumnType = Literal["string", "double", "timestamp"]
+ColumnType = Literal["identifier", "string", "word", "result", "double", "date", "timestamp", "text"]
 
 
 class Assumption(Frozen):
@@ -107,6 +119,9 @@ class Fact(Frozen):
     """The item or the drug's name, which is looked up under ``treatments``."""
     value: str = ""
     """The number: a column of type double, or an expression that needs ``written``."""
+    result: str = ""
+    """The column, of type result, with the text of the measurement: it says whether the number is one, a bound or void,
+    and holds the number where ``value`` has none."""
     written: str = ""
     """The text that should hold that number, where it is not the column of ``value``."""
     unit: str = ""
@@ -114,13 +129,15 @@ class Fact(Frozen):
     when: str = ""
     error: str = ""
     """True where the source marks the row as wrong."""
+    void: str = ""
+    """True where the row itself says that it did not happen, such as an order that ended before it began."""
 
     @model_validator(mode="after")
     def _one_code(self) -> Self:
         if sum(map(bool, (self.code, self.concept_of, self.treatment_of))) != 1:
             raise ValueError("a fact has exactly one of code, concept_of and treatment_of")
-        if self.concept_of and not self.value:
-            raise ValueError("a fact with concept_of needs value")
+        if self.concept_of and not (self.value or self.result):
+            raise ValueError("a fact with concept_of needs value or result")
         if self.value and not self.written and not self.value.isidentifier():
             raise ValueError("a fact whose value is an expression needs written, the text that it reads")
         return self
@@ -140,6 +157,14 @@ class NoteMapping(Frozen):
     """Whether the hospital marked the note as written in error."""
 
 
+class Icd(Frozen):
+    """The columns of ICD codes and of their version; a number instead of a column is the version of all codes."""
+
+    code: str
+    version: str
+    kind: parsing.IcdKind
+
+
 class SourceTable(Frozen):
     """One table of an extract: its file, its columns, and the facts or the note in each row."""
 
@@ -150,8 +175,30 @@ class SourceTable(Frozen):
     columns: dict[str, ColumnType]
     available: str
     lookups: tuple[str, ...] = ()
+    vocabularies: dict[str, dict[str, tuple[str, ...]]] = Field(default_factory=dict)
+    """By column of type word, the words of each category; ``*`` stands for any characters."""
+    intervals: dict[str, str] = Field(default_factory=dict)
+    """Columns of a start with those of its end: a row that ends before it starts is quarantined."""
+    icd: Icd | None = None
     facts: dict[str, Fact] = Field(default_factory=dict)
     note: NoteMapping | None = None
+
+    @model_validator(mode="after")
+    def _columns_have_types(self) -> Self:
+        wanted: dict[str, tuple[tuple[ColumnType, ...], list[str]]] = {
+            "vocabularies": (("word",), list(self.vocabularies)),
+            "intervals": (("date", "timestamp"), [*self.intervals, *self.intervals.values()]),
+            "icd.code": (("string",), [self.icd.code] if self.icd else []),
+            "icd.version": (
+                ("identifier",),
+                [self.icd.version] if self.icd and not self.icd.version.isdigit() else [],
+            ),
+            "result": (("result",), [fact.result for fact in self.facts.values() if fact.result]),
+        }
+        for use, (kinds, columns) in wanted.items():
+            if wrong := [column for column in columns if self.columns.get(column) not in kinds]:
+                raise ValueError(f"{use} needs columns of type {' or '.join(kinds)}: {', '.join(wrong)}")
+        return self
 
 
 class Source(Frozen):
@@ -159,6 +206,10 @@ class Source(Frozen):
 
     name: str
     description: str
+    zone: str = ""
+    """The clock of times without an offset; where it is not stated, ``clock`` names the assumption."""
+    null_words: tuple[str, ...] = parsing.NULL_WORDS
+    not_measured: tuple[str, ...] = ()
     assumptions: dict[str, Assumption] = Field(default_factory=dict)
     subjects: Subjects
     visits: Visits
@@ -166,6 +217,25 @@ class Source(Frozen):
     concepts: dict[str, tuple[Measure, ...]] = Field(default_factory=dict)
     treatments: dict[str, Treatment] = Field(default_factory=dict)
     tables: dict[str, SourceTable]
+
+    @property
+    def clock(self) -> str:
+        """The zone of times without an offset."""
+        return self.zone or "UTC"
+
+    @property
+    def assumption_sentences(self) -> tuple[str, ...]:
+        """What the extract does not record and is assumed, for the evidence of a model."""
+        delays = (f"{name} of {a.interval}: {a.because}" for name, a in self.assumptions.items())
+        unstated = ("time zone UTC: the source states no zone, so times without an offset are taken as UTC.",)
+        return (*delays, *(() if self.zone else unstated))
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_exists(cls, zone: str) -> str:
+        if zone:
+            parsing.check_zone(zone)
+        return zone
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

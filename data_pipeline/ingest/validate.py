@@ -139,6 +139,7 @@ def validate_shares(tables: list[TableValidation], max_share: float, docs: str) 
             column=rule.name, max_value=max_share, description=_sentence(rule, max_share)
         )
         for rule in FACTS.all_rules
+        if rule.limited
     ]
     suite = context.suites.add(gx.ExpectationSuite(name=FACTS.name, expectations=expectations))
     source = context.data_sources.add_pandas("facts")

@@ -40,6 +40,8 @@ class Rule:
     column: str
     passes: str
     meaning: str
+    limited: bool = True
+    """Whether too many rows that break it stop the run; not where a sound extract has any number of them."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ _EVENT_COLUMNS = (
     Column("time", "timestamp", "when it was true", nullable=False),
     Column("code", "string", "what it is: LOINC//…, ICD10CM//…, HOSPITAL_ADMISSION//…, …", nullable=False),
     Column("numeric_value", "float64", "value in the concept's unit, when there is one"),
-    Column("text_value", "string", "value that is a word"),
+    Column("text_value", "string", "value that is a word; < or > where numeric_value is only a bound"),
     Column("available_time", "timestamp", "when the hospital knew it, never before time", nullable=False),
     Column("visit_id", "int64", "hospital visit, when known"),
     Column("unit", "string", "UCUM unit of numeric_value"),
@@ -158,7 +160,44 @@ FACTS = Table(
         Rule(
             "not_marked_error", "numeric_value", "NOT marked_error", "the source does not mark it as an error"
         ),
-        Rule("visit_ordered", "time", "NOT visit_inverted", "its visit does not end before it begins"),
+        Rule(
+            "measured",
+            "numeric_value",
+            "NOT voided",
+            "its row does not say itself that nothing was measured or given",
+            limited=False,
+        ),
+        Rule(
+            "bound_informative",
+            "numeric_value",
+            "NOT uninformative",
+            "a bound such as <10 stands beyond the normal range, so that the value is surely low or surely high",
+        ),
+        Rule(
+            "time_readable",
+            "time",
+            "NOT untimely",
+            "every time in its row is a whole time that the source's clock shows, every date a whole date",
+        ),
+        Rule("interval_ordered", "time", "NOT interval_inverted", "nothing in its row ends before it begins"),
+        Rule(
+            "visit_ordered",
+            "time",
+            "NOT visit_inverted",
+            "its visit does not end before it begins, and its times can be read",
+        ),
+        Rule(
+            "visit_listed",
+            "visit_id",
+            "visit_listed",
+            "the visit that it names is listed, as this patient's and nobody else's",
+        ),
+        Rule(
+            "code_spelled",
+            "code",
+            "NOT miscoded",
+            "the ICD's version is 9 or 10, and the code is one of its spelling",
+        ),
         Rule(
             "subject_listed", "subject_id", "subject_listed", "the patient is in the source's patient table"
         ),
@@ -166,7 +205,8 @@ FACTS = Table(
     ),
 )
 """Beside its columns a fact carries what its rules look at: ``low, high`` (double), ``unreadable, unit_unknown,
-marked_error, visit_inverted, subject_listed, repeated`` (boolean)."""
+marked_error, voided, uninformative, untimely, interval_inverted, visit_inverted, visit_listed, miscoded,
+subject_listed, repeated`` (boolean)."""
 
 EVENTS = Table(
     name="events",
@@ -286,6 +326,18 @@ NOTES = Table(
         Rule(
             "subject_listed", "subject_id", "subject_listed", "the patient is in the source's patient table"
         ),
+        Rule(
+            "visit_listed",
+            "visit_id",
+            "visit_listed",
+            "the visit that it names is listed, as this patient's and nobody else's",
+        ),
+        Rule(
+            "time_readable",
+            "time",
+            "NOT untimely",
+            "every time in its row is a whole time that the source's clock shows, every date a whole date",
+        ),
         Rule("not_blank", "text", "NOT blank", "the note holds at least one letter or digit"),
         Rule("text_size", "text", "size <= 1048576", "the note is no longer than 1 MiB in UTF-8"),
         Rule(
@@ -307,8 +359,8 @@ NOTES = Table(
         Rule("not_repeated", "note_id", "NOT repeated", "the same note does not stand in the extract twice"),
     ),
 )
-"""Beside its columns a candidate note carries what its rules look at: ``size`` (bytes), ``subject_listed, blank,
-unreadable, future, marked_error, repeated`` (boolean)."""
+"""Beside its columns a candidate note carries what its rules look at: ``size`` (bytes), ``subject_listed, visit_listed,
+untimely, blank, unreadable, future, marked_error, repeated`` (boolean)."""
 
 NOTE_TOKENS = Table(
     name="note_tokens",

@@ -41,6 +41,9 @@ class Landed:
     tables: tuple[tuple[str, int], ...]
     """Name and rows."""
     absent: tuple[str, ...]
+    unlisted_words: tuple[tuple[str, int], ...]
+    """Column as ``table.column``, and the rows whose word no list of the source has."""
+    renamed: tuple[str, ...]
     judged: int
     quarantined: int
     reasons: tuple[tuple[str, str, int], ...]
@@ -181,6 +184,8 @@ def _landed(run: Run) -> Landed:
         synthetic=run.newest("synthetic") is not None,
         tables=tuple(sorted(rows.items(), key=lambda item: (-item[1], item[0]))),
         absent=tuple(bronze.result["absent"]),
+        unlisted_words=tuple(sorted(bronze.result["unlisted_words"].items())),
+        renamed=tuple(bronze.result["renamed"]),
         judged=quality.result["judged"],
         quarantined=quality.result["quarantined"],
         reasons=tuple((name, meanings.get(name, words.plain(name)), n) for name, n in reasons),

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -182,7 +183,12 @@ def read(settings: Settings, ref: TableRef) -> "DataFrame":
     if not files:
         return session(settings).createDataFrame([], schema)
     uri = settings.table_uri(ref.dataset, ref.table)
-    return session(settings).read.schema(schema).option("basePath", uri).parquet(*files)
+    return session(settings).read.schema(schema).option("basePath", uri).parquet(*map(literal_path, files))
+
+
+def literal_path(path: str) -> str:
+    """A path or URI by which Spark's readers find just this file: they take ``[``, ``*`` and the like for patterns."""
+    return re.sub(r"([\\\[\]{}*?,^])", r"\\\1", path)
 
 
 def write(

@@ -182,8 +182,7 @@ def _readable(params: Params, settings: Settings, reading: Predictor) -> note_ex
 
 def _assumptions(name: str | None, notes: bool) -> Iterator[str]:
     if name is not None:
-        for label, assumption in source.load(name).assumptions.items():
-            yield f"{label} of {assumption.interval}: {assumption.because}"
+        yield from source.load(name).assumption_sentences
     if notes:
         yield deidentify.TOGETHER
 

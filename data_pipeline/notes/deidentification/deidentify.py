@@ -130,9 +130,9 @@ def _validate(source: Source, bronze: "dict[str, DataFrame]", params: Params) ->
     from pyspark.sql import DataFrame, Window
     from pyspark.sql import functions as f
 
-    patients = (
-        bronze[source.subjects.table].select(f.col(source.subjects.id).alias("listed")).distinct().dropna()
-    )
+    from data_pipeline.ingest.extract_facts import subjects
+
+    patients = subjects(source, bronze).withColumnRenamed("source_subject", "listed")
     parts = [
         _candidates(source, bronze, params, name, note)
         for name, note in _note_mappings(source, bronze).items()
@@ -172,6 +172,8 @@ def _candidates(
         f.lit(0).alias("replaced"),
         "file",
         "line",
+        "visit_listed",
+        "untimely",
         f.octet_length(text).alias("size"),
         (~text.rlike(r"[\p{L}\p{N}]")).alias("blank"),
         text.rlike(r"[\x00-\x08\x0E-\x1F\x7F\uFFFD]").alias("unreadable"),

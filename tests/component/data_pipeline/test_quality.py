@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 def test_each_unusable_laboratory_row_is_in_quarantine_for_its_reason(iii: "Hospital") -> None:
     assert iii.reasons("labevents") == {
-        5: "value_readable",  # a word where a number should be
+        5: "measured",  # a word where a number should be
         6: "unit_known",
         8: "value_plausible",
         9: "subject_listed",
-        13: "time_present,available_time_present",  # not a time
-        14: "value_plausible",  # NaN
+        13: "time_present,available_time_present,time_readable",  # not a time
         15: "event_id_present",
     }
 

@@ -65,6 +65,22 @@ def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
             "columns whose names are taken: unit",
         ),
         (("description: a clinic", "description: [a"), "breaks the grammar"),
+        (
+            ("description: a clinic", "description: a clinic\nzone: Mars/Base"),
+            "no time zone is called mars/base",
+        ),
+        (
+            ("available: began}", "available: began, vocabularies: {stay: {X: [x]}}}"),
+            "vocabularies needs columns of type word: stay",
+        ),
+        (
+            ("available: began}", "available: began, intervals: {stay: person}}"),
+            "intervals needs columns of type date or timestamp: stay, person",
+        ),
+        (
+            ("available: began}", "available: began, icd: {code: stay, version: kind, kind: diagnosis}}"),
+            "icd.version needs columns of type identifier: kind",
+        ),
     ],
 )
 def test_a_source_that_breaks_the_grammar_is_refused_in_one_sentence(
@@ -102,3 +118,12 @@ def test_the_digest_covers_every_file_that_the_source_names(extract: Callable[..
     assert source.digest_of(str(extract()), "mimic-iii") == before
     folder = extract(DIAGNOSES_ICD="ROW_ID,SUBJECT_ID,HADM_ID,ICD9_CODE\n501,1,11,4280")
     assert source.digest_of(str(folder), "mimic-iii") != before
+
+
+def test_a_source_that_names_no_zone_is_taken_as_utc_by_a_named_assumption() -> None:
+    clinic = source.parse("clinic", MINIMAL)
+    assert clinic.clock == "UTC"
+    assert any("states no zone" in sentence for sentence in clinic.assumption_sentences)
+    stated = source.parse("clinic", MINIMAL.replace("description", "zone: Europe/Zurich\ndescription", 1))
+    assert stated.clock == "Europe/Zurich"
+    assert not any("zone" in sentence for sentence in stated.assumption_sentences)

@@ -108,6 +108,12 @@ def test_no_patient_and_no_handful_is_told(text) -> None:
     assert re.search(r"rare.{0,400}fewer than 10 patients", text, re.DOTALL)
 
 
+def test_unlisted_words_and_renamed_columns_are_said_and_small_counts_are_not(text) -> None:
+    assert "<code>admissions.admission_type</code> in 41 rows" in text
+    assert "<code>patients.gender</code> in fewer than 10 rows" in text
+    assert "labevents.flag_2" in text
+
+
 def test_words_of_the_run_are_words_and_not_markup(text) -> None:
     assert "&lt;as made up&gt;" in text
     assert "<as made up>" not in text

@@ -1,0 +1,111 @@
+"""Typed tables: the rows of bronze in the column types that a source declares, a batch of Arrow rows at a time.
+
+Beside each declared column stand what its type adds (``source``'s grammar) and, for the whole row, what the rules of
+``mediscale/core/tables.py`` look at: ``untimely`` (a time that can't be read), ``interval_inverted`` and ``miscoded``.
+"""
+
+from collections.abc import Iterator
+from functools import partial, reduce
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline.ingest import parsing
+from data_pipeline.ingest.source import Source, SourceTable
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_PROVENANCE = {"file": "string", "line": "bigint"}
+_SQL = {"double": "double", "date": "timestamp_ntz", "timestamp": "timestamp_ntz"}
+
+
+def typed(source: Source, name: str, bronze: "DataFrame") -> "DataFrame":
+    """The rows of one bronze table, typed by Spark's workers."""
+    table = source.tables[name]
+    schema = ", ".join(f"`{column}` {kind}" for column, kind in sql_types(table).items())
+    return bronze.select(*_PROVENANCE, *table.columns).mapInArrow(partial(_batches, source, name), schema)
+
+
+def sql_types(table: SourceTable) -> dict[str, str]:
+    """The columns of a typed table in order, with their Spark SQL types."""
+    types = dict(_PROVENANCE)
+    for column, kind in table.columns.items():
+        types[column] = _SQL.get(kind, "string")
+        if kind == "double":
+            types[f"raw_{column}"] = "string"
+        if kind == "result":
+            types |= {f"{column}_number": "double", f"{column}_bound": "string", f"{column}_void": "boolean"}
+        if column in table.vocabularies:
+            types[f"{column}_category"] = "string"
+    return types | {
+        "icd": "string",
+        "untimely": "boolean",
+        "interval_inverted": "boolean",
+        "miscoded": "boolean",
+    }
+
+
+def type_rows(source: Source, table: SourceTable, rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The typed rows of a batch of texts that has the declared columns, ``file`` and ``line``."""
+    columns = {name: rows.column(name) for name in _PROVENANCE}
+    unreadable = []
+    for name, kind in table.columns.items():
+        if kind in ("date", "timestamp"):
+            text = parsing.strings(rows.column(name), source.null_words)
+            read = parsing.dates if kind == "date" else parsing.times
+            columns[name] = read(text, source.clock)
+            unreadable.append(pc.and_(text.is_valid(), columns[name].is_null()))
+        else:
+            columns |= _texts(source, table, name, rows.column(name))
+    columns["icd"], columns["miscoded"] = _icd(table, columns, rows.num_rows)
+    columns["untimely"] = _any(unreadable, rows.num_rows)
+    inverted = [pc.less(columns[end], columns[start]) for start, end in table.intervals.items()]
+    columns["interval_inverted"] = _any(inverted, rows.num_rows)
+    return pa.RecordBatch.from_pydict({name: columns[name] for name in sql_types(table)})
+
+
+def _batches(source: Source, name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield type_rows(source, source.tables[name], batch)
+
+
+def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> dict[str, pa.Array]:
+    """A column that is no time, with the columns that its type adds."""
+    kind = table.columns[name]
+    if kind == "text":
+        return {name: column}
+    if kind == "identifier":
+        return {name: parsing.identifiers(column, source.null_words)}
+    if kind == "word":
+        words = parsing.words(column, source.null_words)
+        lists = table.vocabularies.get(name)
+        return {name: words} | ({f"{name}_category": parsing.categories(words, lists)} if lists else {})
+    text = parsing.strings(column, source.null_words)
+    if kind == "double":
+        return {name: parsing.numbers(text), f"raw_{name}": text}
+    if kind == "result":
+        bound, limit = parsing.bounds(text)
+        return {
+            name: text,
+            f"{name}_number": pc.coalesce(limit, parsing.numbers(text)),
+            f"{name}_bound": bound,
+            f"{name}_void": pc.fill_null(parsing.matching(text, source.not_measured), False),
+        }
+    return {name: text}
+
+
+def _icd(table: SourceTable, columns: dict[str, pa.Array], n: int) -> tuple[pa.Array, pa.Array]:
+    """The ICD codes of the rows, and whether a row has one that can't be read."""
+    if table.icd is None:
+        return pa.nulls(n, pa.string()), pa.repeat(False, n)
+    written, version = columns[table.icd.code], table.icd.version
+    versions = pa.repeat(version, n) if version.isdigit() else columns[version]
+    codes = parsing.icd_codes(written, versions, table.icd.kind)
+    return codes, pc.and_(written.is_valid(), codes.is_null())
+
+
+def _any(flags: list[pa.Array], n: int) -> pa.Array:
+    """Whether any flag of a row is true; null counts as false."""
+    return reduce(pc.or_, (pc.fill_null(flag, False) for flag in flags), pa.repeat(False, n))
