@@ -97,6 +97,7 @@ def test_every_note_is_cleaned_or_in_quarantine_with_its_reason(settings: Settin
         note("l", "dated when no hospital was: 12/28", "9999-12-31 00:00:00"),
         note("m", "dated when no calendar is", "+12024-01-02 00:00:00"),
         note("n", "known when no hospital will be", stored="9999-12-31 00:00:00"),
+        note("o", "of another patient's visit", subject="2"),
     ]
     result = deidentify.run(params(settings, notes), settings, "key")
     assert result.notes is not None
@@ -114,13 +115,14 @@ def test_every_note_is_cleaned_or_in_quarantine_with_its_reason(settings: Settin
         "time_readable": 1,
         "note_id_present": 2,
         "subject_listed": 1,
+        "visit_listed": 1,
         "time_present": 1,
         "not_repeated": 1,
     }
     assert result.note_quarantine is not None
     lines = lake.read(settings, result.note_quarantine)["line"].to_pylist()
-    assert sorted([*lines, 2, 3]) == list(range(2, 19))
-    assert (result.note_count, result.notes_quarantined) == (2, 15)
+    assert sorted([*lines, 2, 3]) == list(range(2, 20))
+    assert (result.note_count, result.notes_quarantined) == (2, 16)
 
 
 def test_the_same_patients_names_and_dates_change_alike(settings: Settings) -> None:
