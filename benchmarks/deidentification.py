@@ -33,8 +33,8 @@ from random import Random
 import yaml
 from faker import Faker
 
-from data_pipeline.notes.deidentification import name_lexicon
-from data_pipeline.notes.deidentification.deidentifier import Deidentifier
+from data_pipeline.notes.deidentification import name_lexicon, name_sources
+from data_pipeline.notes.deidentification.rule_based import RuleBasedDeidentifier
 
 FITTED = ("es_AR", "es_CL", "en_PK", "fr_DZ", "hu_HU", "lt_LT", "no_NO", "sl_SI", "sv_SE", "tw_GH")
 HELD_OUT = ("cs_CZ", "et_EE", "fi_FI", "hr_HR", "id_ID", "lv_LV", "pl_PL", "ro_RO", "tr_TR", "yo_NG", "zu_ZA")
@@ -136,7 +136,7 @@ class Writer:
     def __init__(self, seed: int, locales: Sequence[str], listed: bool, typeset: bool = False) -> None:
         self.random, self._faker, self._typeset = Random(seed), Faker("en_US"), typeset
         self._faker.seed_instance(seed)
-        lexicon = name_lexicon.load(frozenset({*FITTED, *HELD_OUT}))
+        lexicon = name_sources.collect(frozenset({*FITTED, *HELD_OUT}))
 
         def fits(name: str) -> bool:
             token = name_lexicon.plain(name)
@@ -144,7 +144,7 @@ class Writer:
             return name.isalpha() and name.istitle() and len(name) > 2 and name.isascii() and known == listed
 
         self._first, self._last = (
-            [name for locale in locales for name in name_lexicon.listed(locale, part) if fits(name)]
+            [name for locale in locales for name in name_sources.listed(locale, part) if fits(name)]
             for part in ("first", "last")
         )
         self._pieces = self._slots() | self._writings()
@@ -286,7 +286,7 @@ def real(writer: Writer, path: str, column: str) -> Iterator[Planted]:
 
 
 def measure(
-    texts: Iterator[Planted], deidentifier: Deidentifier, dated: bool
+    texts: Iterator[Planted], deidentifier: RuleBasedDeidentifier, dated: bool
 ) -> Iterator[tuple[str, int, int]]:
     """(class, found, planted), and under ``words`` other words taken; ``dated``: as names, real notes having dates."""
     planted: Counter[str] = Counter()
@@ -315,7 +315,9 @@ def wilson(hits: int, n: int) -> str:
     return f"{100 * p:6.2f} %  [{100 * low:.2f}, {100 * high:.2f}]  n = {n:,}"
 
 
-def tell(title: str, texts: Iterator[Planted], deidentifier: Deidentifier, dated: bool = False) -> None:
+def tell(
+    title: str, texts: Iterator[Planted], deidentifier: RuleBasedDeidentifier, dated: bool = False
+) -> None:
     print(f"\n{title}")
     for kind, hits, n in measure(texts, deidentifier, dated):
         told = "other words taken" if kind == "words" else f"{kind} found"
@@ -328,7 +330,7 @@ def main() -> None:
     parser.add_argument("--prose", nargs=2, metavar=("FILE", "COLUMN"))
     parser.add_argument("--templates", metavar="FILE")
     asked = parser.parse_args()
-    deidentifier = Deidentifier(b"measured", frozenset({*FITTED, *HELD_OUT}))
+    deidentifier = RuleBasedDeidentifier(b"measured", name_sources.collect(frozenset({*FITTED, *HELD_OUT})))
     deidentifier.find(["lists are read on first use"])
     for sentences, locales in (("fitted", FITTED), ("held_out", HELD_OUT)):
         for label, chosen in (("unlisted", locales), ("listed", ("en_US",))):

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Literal
 
 from data_pipeline.features import kernel
-from data_pipeline.notes.deidentification.surrogates import generalize_ages_over_89
+from data_pipeline.notes.deidentification.deidentifier import Deidentifier
 from mediscale.core.errors import InputError
 from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
@@ -37,10 +37,12 @@ def of_values(
     unserved: Mapping[TaskName, str],
     prediction_id: str,
     now: datetime,
+    deidentifier: Deidentifier,
 ) -> tuple[Answer, list[Prediction]]:
     """Every served task's risk from plain values and a note; tasks may know different inputs.
 
-    ``unserved`` says of the dataset's other tasks why they have no risk.
+    ``unserved`` says of the dataset's other tasks why they have no risk. Identifiers in the note are replaced,
+    as in all notes that models are trained on.
 
     Raises:
         InputError: nothing that was given is an input of any of them.
@@ -48,7 +50,7 @@ def of_values(
     given, text = frozenset(request.given), _readable(request.note, served)
     whole = text == request.note
     if text is not None and any(version.predictor.reader for version in served.values()):
-        text = generalize_ages_over_89(text)
+        text = deidentifier.deidentify(_NOBODY, [text], [now])[0].text
     risks, logged, without = [], [], dict(unserved)
     for task, version in served.items():
         note = _read_text(version, text, whole)
@@ -113,6 +115,10 @@ def _unusual(version: Served, values: Mapping[str, float]) -> tuple[UnusualValue
         if name in ranges and not ranges[name][0] <= kernel.as_feature(name, value) <= ranges[name][1]
     ]
     return tuple(schemas.unusual_value(name, *ranges[name]) for name in outside)
+
+
+_NOBODY = 0
+"""The number by which the surrogates of a request's note are chosen, as it does not say of whom it is."""
 
 
 @dataclass(frozen=True, slots=True)

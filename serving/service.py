@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
+from data_pipeline.notes.deidentification import deidentifier as deidentifiers
+from data_pipeline.notes.deidentification import pseudonym_secret
 from mediscale.core.errors import BusyError, MediscaleError
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
@@ -59,6 +61,9 @@ class Service:
         self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
         self.draining = False
         """Whether the server was told to end: it answers on, and says that it is not ready."""
+        self._deidentifier = deidentifiers.load(
+            deidentifiers.configured(settings), pseudonym_secret.PUBLISHED_SECRET
+        )  # its surrogates are never stored, so that they need not be secret, and equal notes give equal answers
         self._problems: dict[str, str] = {}
 
     async def predict(self, body: bytes) -> Answer:
@@ -72,7 +77,9 @@ class Service:
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
         if isinstance(request, Values):
-            work = partial(responses.of_values, request, served, unserved, self.log.next_id(), now)
+            work = partial(
+                responses.of_values, request, served, unserved, self.log.next_id(), now, self._deidentifier
+            )
             answer, logged = work() if request.note is None else await self._notes.run(work)
         else:
             work = partial(self._of_patient, request, served, unserved, now)

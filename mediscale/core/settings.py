@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     encoder: str = "all-MiniLM-L6-v2"
     """What notes are read with: the packaged BERT, or a name of the hub whose revision is pinned in
     ``data_pipeline.notes.encoders``, such as ``emilyalsentzer/Bio_ClinicalBERT``."""
+    deidentifier: str = "rules"
+    """What replaces identifiers in notes, in the lake and in a request: our own rules, or the module and the factory of
+    another ``data_pipeline.notes.deidentification.deidentifier.Deidentifier``, such as ``hospital.deidentify:make``."""
     spark_memory: str = Field("3g", pattern=r"^\d+[mg]$")
     """Heap of a local Spark driver."""
 

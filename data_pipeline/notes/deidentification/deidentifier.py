@@ -1,16 +1,19 @@
-"""The deidentifier: finds identifiers in one patient's notes and replaces them with surrogates."""
+"""The deidentifier: what replaces identifiers in one patient's notes, and how a hospital puts another in its place."""
 
-from collections import Counter
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol, cast
 
-from data_pipeline.notes.deidentification import name_lexicon
-from data_pipeline.notes.deidentification.name_detection import NameDetector
-from data_pipeline.notes.deidentification.name_lexicon import Lexicon
-from data_pipeline.notes.deidentification.phi_patterns import PhiSpan, find_patterns, replace_spans
-from data_pipeline.notes.deidentification.surrogates import Surrogates
+from mediscale.core.errors import UsageError
+from mediscale.core.settings import Settings
+
+RULES = "rules"
+"""The setting that selects our own deidentifier, ``rule_based``."""
 
 
 @dataclass(frozen=True)
@@ -21,40 +24,63 @@ class DeidentifiedNote:
     replaced: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Deidentifier:
-    """Replaces identifiers with surrogates that are derived from a secret.
-
-    ``without`` removes languages from the lexicon, to measure how well names that are not listed are found.
-    """
-
-    secret: bytes
-    without: frozenset[str] = frozenset()
-
-    @cached_property
-    def _lexicon(self) -> Lexicon:
-        return name_lexicon.load(self.without)
-
-    def find(self, texts: Sequence[str]) -> list[list[PhiSpan]]:
-        """The identifiers in each note of one patient, in order and without overlaps."""
-        return NameDetector(self._lexicon).find(texts, [find_patterns(text) for text in texts])
+class Deidentifier(Protocol):
+    """Replaces the identifiers in notes; it is made of the secret that surrogates are derived from."""
 
     def deidentify(
         self, subject_id: int, texts: Sequence[str], written: Sequence[datetime]
     ) -> list[DeidentifiedNote]:
-        """The notes of one patient with surrogates; a name that one note introduces is replaced in the others too.
+        """All notes of one patient, in order, with surrogates; ``written`` gives the time of each note.
 
-        ``written`` gives the time of each note, by which dates without a year are read.
+        The same patient, notes and secret give the same result in every process.
         """
-        surrogates = Surrogates(self.secret, subject_id)
-        return [
-            _replace(text, spans, surrogates, time)
-            for text, spans, time in zip(texts, self.find(texts), written, strict=True)
-        ]
+        ...
 
 
-def _replace(text: str, spans: list[PhiSpan], surrogates: Surrogates, written: datetime) -> DeidentifiedNote:
-    def surrogate(span: PhiSpan) -> str:
-        return surrogates.text(span.kind, text[span.start : span.end], written)
+def configured(settings: Settings) -> str:
+    """The deidentifier that the settings name, with a digest of its module: other code replaces the notes anew.
 
-    return DeidentifiedNote(replace_spans(text, spans, surrogate), dict(Counter(span.kind for span in spans)))
+    Raises:
+        UsageError: there is no such module.
+    """
+    name = settings.deidentifier
+    return name if name == RULES else f"{name}@{_module_digest(name)}"
+
+
+def load(deidentifier: str, secret: bytes) -> Deidentifier:
+    """The deidentifier that ``configured`` named.
+
+    Raises:
+        UsageError: it is not installed here, or it is not the code that was named.
+    """
+    if deidentifier == RULES:
+        from data_pipeline.notes.deidentification.rule_based import RuleBasedDeidentifier
+
+        return RuleBasedDeidentifier(secret)
+    name, _, digest = deidentifier.partition("@")
+    if digest != _module_digest(name):
+        raise UsageError(
+            f"The deidentifier {name} has other code here than where the run began; install the same version on every "
+            "machine of the run."
+        )
+    module, _, factory = name.partition(":")
+    make = getattr(import_module(module), factory, None)
+    if not callable(make):
+        raise UsageError(
+            f"The module {module} of MEDISCALE_DEIDENTIFIER has no {factory!r} that can be called."
+        )
+    return cast("Deidentifier", make(secret))
+
+
+def _module_digest(name: str) -> str:
+    module, _, factory = name.partition(":")
+    try:
+        spec = find_spec(module) if module and factory else None
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise UsageError(
+            f"MEDISCALE_DEIDENTIFIER is {name!r}; it must be {RULES!r}, or the module and the factory of a "
+            "deidentifier that is installed here, such as hospital.deidentification:make."
+        )
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:12]

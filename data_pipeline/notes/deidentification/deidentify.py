@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import NoteMapping, Source, SourceName
 from data_pipeline.ingest.validate import broken_rules
+from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from data_pipeline.notes.deidentification import pseudonym_secret as secrets
+from data_pipeline.notes.deidentification.deidentifier import Deidentifier
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
@@ -26,9 +28,6 @@ from mediscale.core.tables import NOTES
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column, DataFrame
-
-    from data_pipeline.notes.deidentification.deidentifier import Deidentifier
-
 
 TOGETHER = (
     "names in notes: a name that one of a patient's notes tells is replaced in all of them, in earlier ones too, so "
@@ -43,6 +42,8 @@ class Params(Frozen):
     bronze: RuntimeInput[dict[str, TableRef]]
     pseudonym_secret: RuntimeInput[str]
     """The fingerprint of the secret (module ``pseudonym_secret``), which the caller gives."""
+    deidentifier: RuntimeInput[str]
+    """What replaces identifiers (module ``deidentifier``), which the settings name."""
     misdated_after: datetime | None = None
     """Notes dated later than this (naive UTC) are misdated. None for extracts with shifted dates."""
     max_quarantine_share: float = 0.05
@@ -70,12 +71,14 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         QualityError: too large a share of the notes can't be used.
         StorageError: the home does not hold the pseudonym secret.
+        UsageError: the deidentifier of the settings is not installed here.
     """
     from pyspark.sql import functions as f
 
     from mediscale.storage import spark
 
     secret = secrets.load(settings, params.pseudonym_secret)
+    deidentifiers.load(params.deidentifier, secret)  # a wrong one is refused before anything is read
     source = sources.load(params.source)
     if not _note_mappings(source, params.bronze):
         return _NOTHING
@@ -97,7 +100,11 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         params, sum(reasons.values()), sum(bronze[name].count() for name in _note_mappings(source, bronze))
     )
     notes = spark.write(
-        settings, _deidentify(validated.where("broken is null"), secret), params.dataset, "notes", key
+        settings,
+        _deidentify(validated.where("broken is null"), params.deidentifier, secret),
+        params.dataset,
+        "notes",
+        key,
     )
     total = (
         spark.read(settings, notes).agg(f.count(f.lit(1)), f.coalesce(f.sum("replaced"), f.lit(0))).first()
@@ -206,22 +213,23 @@ def _future(note: NoteMapping, time: "Column", params: Params) -> "Column":
 _NOTE_COLUMNS = ("time", "available_time", "note_id", "line", "visit_id", "note_type", "text", "file")
 
 
-def _deidentify(notes: "DataFrame", secret: bytes) -> "DataFrame":
+def _deidentify(notes: "DataFrame", deidentifier: str, secret: bytes) -> "DataFrame":
     """The notes with surrogates: a worker gets one row per patient and returns one row per note."""
     from pyspark.sql import functions as f
 
     by_patient = notes.groupBy("subject_id").agg(
         f.array_sort(f.collect_list(f.struct(*_NOTE_COLUMNS))).alias("notes")
     )
-    return by_patient.mapInArrow(partial(_deidentify_batches, secret=secret), NOTES.spark_schema())
+    replace = partial(_deidentify_batches, name=deidentifier, secret=secret)
+    return by_patient.mapInArrow(replace, NOTES.spark_schema())
 
 
-def _deidentify_batches(batches: "Iterator[pa.RecordBatch]", secret: bytes) -> "Iterator[pa.RecordBatch]":
+def _deidentify_batches(
+    batches: "Iterator[pa.RecordBatch]", name: str, secret: bytes
+) -> "Iterator[pa.RecordBatch]":
     import pyarrow as pa
 
-    from data_pipeline.notes.deidentification.deidentifier import Deidentifier
-
-    deidentifier = Deidentifier(secret)
+    deidentifier = deidentifiers.load(name, secret)
     for batch in batches:
         for patient in batch.to_pylist():
             yield pa.RecordBatch.from_pylist(
@@ -229,7 +237,7 @@ def _deidentify_batches(batches: "Iterator[pa.RecordBatch]", secret: bytes) -> "
             )
 
 
-def _deidentify_patient(deidentifier: "Deidentifier", patient: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _deidentify_patient(deidentifier: Deidentifier, patient: dict[str, Any]) -> Iterator[dict[str, Any]]:
     notes = patient["notes"]
     texts, times = [note["text"] for note in notes], [note["time"] for note in notes]
     deidentified = deidentifier.deidentify(patient["subject_id"], texts, times)
@@ -252,7 +260,9 @@ def _summary(result: Result) -> str:
 
 
 def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
-    """Gives the fingerprint of the home's secret where the source brings none."""
+    """Gives the deidentifier of the settings, and the fingerprint of the home's secret where the source brings none."""
+    if "deidentifier" not in known:
+        yield Context({"deidentifier": deidentifiers.configured(settings)})
     if "pseudonym_secret" not in known:
         yield Context({"pseudonym_secret": secrets.home_fingerprint(settings)})
 

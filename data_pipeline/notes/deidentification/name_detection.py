@@ -18,6 +18,7 @@ from data_pipeline.notes.deidentification.name_patterns import (
     BESIDE,
     BOTH,
     CAPITAL,
+    CAPITALS_COMMA,
     CONJUNCTIONS,
     DOING,
     END_OF_SENTENCE,
@@ -95,6 +96,7 @@ class NameDetector:
             (APPOSED, self._set_off),
             (INITIALS, self._initialled),
             (LAST_FIRST, self._initialled),
+            (CAPITALS_COMMA, self._in_capitals),
             (BOTH, self._both),
             (POSSESSIVE, self._possessing),
             (OWNING, self._owning),
@@ -227,6 +229,14 @@ class NameDetector:
         seldom = self._kind(word) == "rare" and plain(word) in self._lexicon.ranks
         if seldom or (self._is_listed_word(word) and plain(word) not in EPONYMS):
             yield PhiSpan("name", *cue.span("name"))
+
+    def _in_capitals(self, _: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
+        """``QUILLFEATHER, TESSA``; not ``ASTHMA, COPD``: a listed name and another, or two long words in no list."""
+        words = [cue["name"], cue["other"]]
+        kinds = {self._kind(word) for word in words}
+        listed = "name" in kinds and kinds <= {"name", "unknown", "either", "rare"}
+        if listed or (kinds == {"unknown"} and all(len(word) > 4 and _VOWEL.search(word) for word in words)):
+            yield from (PhiSpan("name", *cue.span(part)) for part in ("name", "other"))
 
     def _both(self, _: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
         """``Eira and Bence``: two words that are names or in no list."""
@@ -423,6 +433,7 @@ _PIECE, _ANOTHER_PIECE = re.compile(r"(?<![\w-])[\w-]++"), re.compile(r"['’][\
 _SAID_OF = re.compile(
     rf"(?:['’]s|[ \t](?:is|was))[ \t](?:(?:now|already|almost|nearly|just)[ \t])?{SAID_AGE}"
 )
+_VOWEL = re.compile("[AEIOUY]")
 _JOINT = re.compile(r"['’-]")
 _AFTER_LETTER = re.compile(r"[-/]?\d")
 

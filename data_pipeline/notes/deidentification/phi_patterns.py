@@ -44,20 +44,27 @@ _AGE = re.compile(
     r"|\b(?i:s?he|patient|pt|man|woman|gentleman|lady|wife|husband|spouse|partner|mother|father|mom|dad|sister"
     r"|brother|aunt|uncle|cousin|friend|neighbou?r|grand(?:mother|father))"
     rf"(?:['’]s|[ \t](?i:is|was))[ \t](?i:(?:now|already|almost|nearly|just)[ \t])?{SAID_AGE}"
+    r"|\b(?i:mother|father|mom|dad|sister|brother|wife|husband)"
+    rf"[ \t]+(?i:at|aged?)[ \t]+(?P<relative>(?:9\d|1[01]\d)\+?+)(?!\.?\d|[%/]|{AMOUNT})"
     r"|\b(?i:nonagenarian|centenarian)\b"
 )
 
+_GAP = r"(?:[\s./-]|[ \t]{2,3}|[ \t]{1,2}[./-][ \t]{0,2})"
+"""What stands between the parts of a telephone number."""
+_EXTENSION = r"(?:\s*(?:x|ext\.?|extension)\s*#?\d{1,6})?"
+_WITH_AREA = (
+    rf"(?:\+\d{{1,3}}[\s.-]?|001[\s.-]|1[\s.-])?(?:\(\d{{3}}\){_GAP}?|\d{{3}}{_GAP})"
+    rf"\d{{3}}{_GAP}\d{{4}}{_EXTENSION}"
+)
 _PHONE = re.compile(
-    r"(?=[\d(+])(?<![\d.-])(?:\+\d{1,3}[\s.-]?|001[\s.-]|1[\s.-])?(?:\(\d{3}\)[\s.-]?|\d{3}[\s.-])\d{3}[\s.-]\d{4}"
-    r"(?:\s*(?:x|ext\.?|extension)\s*#?\d{1,6})?(?![\d-])"
+    rf"(?=[\d(+])(?<![\d.-]){_WITH_AREA}(?![\d-])"
     r"|\+\d{1,3}[\s.(-]{0,2}\d(?:[\s.()-]{0,2}\d){6,13}(?!\d)"
     r"|(?=[:#. \t])(?i:(?<=tel)|(?<=phone)|(?<=call)|(?<=fax)|(?<=cell)|(?<=mobile)|(?<=home)|(?<=work)|(?<=contact)"
     r"|(?<=number)|(?<=dial))"
     r"(?:[ \t]*(?i:is|at|no\.?|number|phone"
-    r"|#)){0,2}[:#. \t]{1,3}(?P<labelled>\(?\d(?:[\s.()-]{0,2}\d){6,12}(?:\s*(?:x"
-    r"|ext\.?)\s*\d{1,6})?)(?![\d-])"
+    rf"|#)){{0,2}}[:#. \t]{{1,3}}(?P<labelled>\(?\d(?:[\s.()-]{{0,2}}\d){{6,12}}{_EXTENSION})(?![\d-])"
     r"|(?=[pPbBeE])(?i:\b(?:pager|beeper|pgr|pgy|ext(?:ension)?)\b\.?(?:\s*(?:is|at|no\.?"
-    rf"|number))?)[:#\s]*(?P<pager>\d{{3,7}}(?:[- ]\d{{2,4}}){{0,2}})(?!\d|{AMOUNT})"
+    rf"|number))?)[:#\s]*(?P<pager>{_WITH_AREA}|\d{{3,7}}(?:[- ]\d{{2,4}}){{0,2}})(?!\d|{AMOUNT})"
     r"|(?<![\w-])[2-9]\d{2}-\d{4}(?![\d-])|(?<!\w)[pP]\d{5}(?!\d)"
 )
 
@@ -206,7 +213,9 @@ def _matches(pattern: re.Pattern[str], kind: PhiKind, text: str) -> Iterator[Phi
         yield PhiSpan(kind, start, end)
 
 
-_INNER = frozenset({"labelled", "pager", "age", "after", "apposed", "decade", "said", "zip", "town"})
+_INNER = frozenset(
+    {"labelled", "pager", "age", "after", "apposed", "relative", "decade", "said", "zip", "town"}
+)
 
 
 def _labelled_records(text: str) -> Iterator[PhiSpan]:

@@ -17,7 +17,7 @@ from mediscale.core.settings import Settings
 FILE = "surrogates.key"
 PUBLISHED = "published"
 """The fingerprint of the published secret of synthetic patients: equal extracts give equal notes in every home."""
-_PUBLISHED_SECRET = b"nobody: these patients were made up"
+PUBLISHED_SECRET = b"nobody: these patients were made up"
 """It must never change: the surrogates in all notes of synthetic patients are derived from it."""
 
 
@@ -67,7 +67,7 @@ def load(settings: Settings, fingerprint: str) -> bytes:
         StorageError: the home does not hold the secret, or its file holds no valid secret.
     """
     if fingerprint == PUBLISHED:
-        return _PUBLISHED_SECRET
+        return PUBLISHED_SECRET
     with suppress(FileNotFoundError):
         secret = _read(settings.home / FILE)
         if _fingerprint(secret) == fingerprint:

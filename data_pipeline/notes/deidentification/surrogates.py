@@ -12,9 +12,10 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import cycle
+from typing import Literal
 
 from data_pipeline.notes.deidentification import name_lexicon
-from data_pipeline.notes.deidentification.phi_patterns import PhiKind, find_patterns, replace_spans
+from data_pipeline.notes.deidentification.phi_patterns import PhiKind
 
 OVER_89 = "90+"
 """The one class of all ages above 89, as HIPAA demands."""
@@ -22,19 +23,6 @@ OVER_89 = "90+"
 _WEEKS = range(4, 261)
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
            "november", "december")  # fmt: skip
-
-
-def generalize_ages_over_89(text: str) -> str:
-    """The text with ``OVER_89`` in place of every age above 89, as in all notes that models are trained on.
-
-    It prepares a note of a request, which is not stored and keeps its other identifiers.
-
-    >>> generalize_ages_over_89("A 93 year old man, 67 kg.")
-    'A 90+ year old man, 67 kg.'
-    """
-    return replace_spans(
-        text, (span for span in find_patterns(text) if span.kind == "age"), lambda _: OVER_89
-    )
 
 
 class Surrogates:
@@ -193,8 +181,9 @@ def _surrogate_names() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The given names and surnames to choose surrogates from: names that are no other word."""
     lexicon = name_lexicon.load()
 
-    def unambiguous(part: str) -> tuple[str, ...]:
-        listed = name_lexicon.listed("en_US", part)  # type: ignore[arg-type]
-        return tuple(name for name in listed if name.isalpha() and lexicon.kind(name) == "name")
+    def unambiguous(part: Literal["first", "last"]) -> tuple[str, ...]:
+        return tuple(
+            name for name in name_lexicon.american(part) if name.isalpha() and lexicon.kind(name) == "name"
+        )
 
     return unambiguous("first"), unambiguous("last")

@@ -73,6 +73,7 @@ def params(
             table: bronze(settings, table, COLUMNS, notes),
         },
         pseudonym_secret=pseudonym_secret.PUBLISHED,
+        deidentifier="rules",
         max_quarantine_share=share,
         misdated_after=datetime(2160, 1, 1),
     )
@@ -209,6 +210,7 @@ def test_a_mimic_iii_note_is_known_when_it_was_stored_or_its_report_assumed_and_
             "noteevents": bronze(settings, "noteevents", columns, rows),
         },
         pseudonym_secret=pseudonym_secret.PUBLISHED,
+        deidentifier="rules",
         max_quarantine_share=1.0,
     )
     assert known(settings, asked) == [

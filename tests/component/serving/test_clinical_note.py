@@ -95,6 +95,17 @@ def test_an_age_over_89_is_read_as_it_was_in_training(client: TestClient) -> Non
     assert len({answer["risk"] for answer in answers}) == 1
 
 
+def test_a_note_of_a_request_is_deidentified_before_it_is_read(client: TestClient) -> None:
+    """This tokenizer knows ``bedbound``, and no name: a surrogate in its place is one unknown word."""
+    risks = [
+        ask(client, {"clinical_note": f"Dr. {name} saw the patient."})["mortality"]["risk"]
+        for name in ("Bedbound", "Bed\u00adbound", "Wexcombe", "Wex\u200bcombe")
+    ]
+    assert len(set(risks)) == 1
+    word = ask(client, {"clinical_note": "The bedbound patient."})["mortality"]["risk"]
+    assert word != ask(client, {"clinical_note": "The Dr. Wexcombe patient."})["mortality"]["risk"]
+
+
 def test_of_a_long_note_is_told_that_it_was_read_in_part(client: TestClient) -> None:
     found = ask(client, {"clinical_note": "mottled bedbound " * 100})["mortality"]
     assert found["note"] == {"used": "read in part", "tokens": 64}

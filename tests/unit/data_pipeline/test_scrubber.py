@@ -8,10 +8,10 @@ from string import ascii_lowercase
 
 import pytest
 
-from data_pipeline.notes.deidentification.deidentifier import Deidentifier
+from data_pipeline.notes.deidentification.rule_based import RuleBasedDeidentifier
 
 WRITTEN = datetime(2150, 3, 20, 8)
-DEIDENTIFIER = Deidentifier(b"a secret of the tests")
+DEIDENTIFIER = RuleBasedDeidentifier(b"a secret of the tests")
 
 
 def found(text: str) -> list[tuple[str, str]]:
@@ -149,7 +149,9 @@ def test_patients_differ_and_repeats_do_not() -> None:
     text = "Mr. Wexcombe, MRN 7654321, 2150-03-02"
     assert clean(text) == clean(text)
     assert clean(text) != clean(text, subject=2)
-    assert clean(text) != [note.text for note in Deidentifier(b"another").deidentify(1, [text], [WRITTEN])]
+    assert clean(text) != [
+        note.text for note in RuleBasedDeidentifier(b"another").deidentify(1, [text], [WRITTEN])
+    ]
 
 
 def test_a_megabyte_takes_time_in_proportion() -> None:

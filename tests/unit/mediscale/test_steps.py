@@ -6,7 +6,10 @@ from pydantic import BaseModel
 from mediscale.core.stage import is_configurable
 from mediscale.pipeline import call, steps
 
-LOOKED_UP = {"deidentify": {"pseudonym_secret"}, "promotion": {"sequence", "actor", "moved_at"}}
+LOOKED_UP = {
+    "deidentify": {"pseudonym_secret", "deidentifier"},
+    "promotion": {"sequence", "actor", "moved_at"},
+}
 """What hooks look up and no stage leaves."""
 
 NODES = [pytest.param(node, id=node.name) for node in steps.nodes(steps.RISK)]
