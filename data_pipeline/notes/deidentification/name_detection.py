@@ -10,23 +10,35 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import cached_property
 
-from data_pipeline.notes.deidentification.name_lexicon import EPONYMS, ORDINARY, Evidence, Lexicon, plain
+from data_pipeline.notes.deidentification.name_lexicon import (
+    CLINICAL,
+    EPONYMS,
+    ORDINARY,
+    Evidence,
+    Lexicon,
+    plain,
+)
 from data_pipeline.notes.deidentification.name_patterns import (
     ACTS_AFTER,
     ANOTHER_SCRIPT,
     APPOSED,
     BESIDE,
+    BINOMIAL,
     BOTH,
     CAPITAL,
     CAPITALS_COMMA,
+    CAPITALS_PAIR,
     CONJUNCTIONS,
     DOING,
     END_OF_SENTENCE,
     EPONYM_NEXT,
     FEELING,
+    INITIALISMS,
     INITIALS,
+    INITIALS_AFTER,
     INTRODUCTIONS,
     LAST_FIRST,
+    LOWER_SUBJECT,
     LOWER_TITLE,
     NAME,
     NOT_NAMES,
@@ -35,7 +47,10 @@ from data_pipeline.notes.deidentification.name_patterns import (
     PARTICLES,
     POSSESSIVE,
     SAYING,
+    SEVERAL,
     SIDED,
+    SLASHED,
+    SUBJECT_DOES,
     THING_AFTER,
     THING_BEFORE,
     WITH,
@@ -75,10 +90,11 @@ class NameDetector:
         for pattern, strong, backwards in INTRODUCTIONS:
             for match in pattern.finditer(text):
                 yield from self._introduced(text, *match.span("name"), strong, backwards)
+        genera = {match.start() for match in BINOMIAL.finditer(text) if self._is_species(match)}
         for pattern, detect in self._weak_cues:
             for match in pattern.finditer(text):
-                yield from detect(text, match)
-        yield from self._alone(text)
+                yield from (span for span in detect(text, match) if span.start not in genera)
+        yield from (span for span in self._alone(text) if span.start not in genera)
         yield from (PhiSpan("name", *match.span()) for match in ANOTHER_SCRIPT.finditer(text))
 
     @cached_property
@@ -88,6 +104,8 @@ class NameDetector:
         """The weaker cues, each with the function that decides which of the words at a match are names."""
         return (
             (LOWER_TITLE, self._lower),
+            (LOWER_SUBJECT, self._lower_subject),
+            (INITIALS_AFTER, self._with_initials_after),
             (WITH, self._mentioned),
             (DOING, self._mentioned),
             (SAYING, self._acting),
@@ -97,6 +115,9 @@ class NameDetector:
             (INITIALS, self._initialled),
             (LAST_FIRST, self._initialled),
             (CAPITALS_COMMA, self._in_capitals),
+            (CAPITALS_PAIR, self._in_capitals),
+            (SEVERAL, self._listed_together),
+            (SLASHED, self._slashed),
             (BOTH, self._both),
             (POSSESSIVE, self._possessing),
             (OWNING, self._owning),
@@ -144,6 +165,35 @@ class NameDetector:
             if kind != "name" and (match.start() != start or kind == "word"):
                 break
             yield PhiSpan("name", *match.span())
+
+    def _lower_subject(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
+        """``pt maria quillfeather``, ``pt quillfeather c/o``; not ``pt satting well`` or ``mother htn``."""
+        spans = [match.span() for match in _LETTERS.finditer(text, *cue.span("name"))]
+        kinds = [self._kind(text[a:b]) for a, b in spans]
+        while kinds and kinds[-1] not in ("name", "unknown"):
+            spans, kinds = spans[:-1], kinds[:-1]
+        if not kinds or kinds[0] not in ("name", "unknown"):
+            return
+        whole = "name" in kinds or len(kinds) == 2 or spans[0][1] - spans[0][0] > 4
+        if whole and (kinds[0] == "name" or SUBJECT_DOES.match(text, spans[-1][1])):
+            yield from (PhiSpan("name", *span) for span in spans)
+
+    def _with_initials_after(self, _: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
+        """``Quillfeather TM``; not ``Zosyn IV`` or ``Chest CT``."""
+        kind = self._kind(cue["name"])
+        if cue["initials"] in INITIALISMS or cue["name"].isupper():
+            return
+        if kind == "name" or (cue["cue"] and (kind == "unknown" or self._is_surname(cue["name"]))):
+            yield from (PhiSpan("name", *cue.span(part)) for part in ("name", "initials"))
+
+    def _is_species(self, match: re.Match[str]) -> bool:
+        """Whether a small word after a capitalised one is a species, so that the word before it is a genus."""
+        species, genus = match["species"], match["name"]
+        if species in CLINICAL:
+            return True
+        return (
+            len(genus) > 2 and self._kind(species) == "unknown" and self._kind(genus) in ("unknown", "rare")
+        )
 
     def _set_off(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
         """``wife, maria, at bedside``; not ``father: cad, dm``."""
@@ -237,6 +287,23 @@ class NameDetector:
         listed = "name" in kinds and kinds <= {"name", "unknown", "either", "rare"}
         if listed or (kinds == {"unknown"} and all(len(word) > 4 and _VOWEL.search(word) for word in words)):
             yield from (PhiSpan("name", *cue.span(part)) for part in ("name", "other"))
+
+    def _listed_together(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
+        yield from (
+            PhiSpan("name", *span)
+            for span in _words(text, *cue.span("list"))
+            if text[slice(*span)] not in NOT_NAMES
+        )
+
+    def _slashed(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
+        """``Lind/Wexcombe``; not ``Tylenol/Codeine`` or ``Hashimoto/Graves``."""
+        spans = list(_words(text, *cue.span("list")))
+        words = [text[slice(*span)] for span in spans]
+        kinds = {self._kind(word) for word in words}
+        if any(word.isupper() for word in words) or not kinds & {"name", "unknown"}:
+            return
+        if all(self._is_surname(word) for word in words):
+            yield from (PhiSpan("name", *span) for span in spans)
 
     def _both(self, _: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
         """``Eira and Bence``: two words that are names or in no list."""

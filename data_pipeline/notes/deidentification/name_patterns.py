@@ -196,6 +196,28 @@ APPOSED = re.compile(
     r"(?=[ \t]*(?:[,;)\n]|\.(?:\s|$)|$))"
 )
 """An apposition that names somebody's relative; in it even a lower-case word can be a name."""
+BINOMIAL = re.compile(
+    rf"(?<!\w)(?P<name>[{_UPPER}](?:[a-z]{{3,}}|\.))[ \t]+"
+    r"(?P<species>[a-z]{4,}(?:i|e|is|us|um|ae|ans|ens|a|es|or|ax))(?!\w)"
+)
+"""``Clostridioides difficile``: a genus, or its initial, before a species, which is written small."""
+INITIALS_AFTER = re.compile(
+    r"(?P<cue>(?<!\w)(?i:w/|with|cc|by|from|per|dr|drs|pcp|attending|signed|md)[:.]?[ \t]+|;[ \t]*)?"
+    rf"(?<![\w'’-])(?P<name>{CAPITAL}) (?P<initials>[A-Z]{{2}})(?![\w'’-])"
+)
+"""``Quillfeather TM``, as lists of recipients write it."""
+LOWER_SUBJECT = re.compile(
+    r"(?<!\w)(?i:pt|patient|wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew|aunt"
+    r"|uncle|cousin|friend|neighbou?r|nurse|aide|rn|hcp|proxy|guardian|caregiver|interpreter|chaplain)[,:]?[ \t]+"
+    r"(?P<name>[a-z][a-z'’-]{2,}(?:[ \t]+[a-z][a-z'’-]{2,})?)(?![\w'’])"
+)
+"""``pt quillfeather c/o``: after whom a note is about, hurried people write names small."""
+SUBJECT_DOES = re.compile(
+    r"[ \t]*(?:[,;(]|$|\n|\.(?:\s|$))|[ \t]+(?:c/o|s/p|w/|is|was|has|had|will|would|who|at|in|on|and|with"
+    r"|here|for|to|now|again|came|called|calls?|says?|said|states?|stated|wants?|asks?|asked|refus\w+|declin\w+|den(?:y|ies|ied)|reports?|reported"
+    r"|presents?|presented|complain\w+|aged?|dob|mrn|room|rm|\d)(?!\w)"
+)
+"""What follows a subject, or its end."""
 LAST_FIRST = re.compile(
     rf"(?<![\w'’-])(?P<name>{CAPITAL}), (?:[A-Z](?:\. ?[A-Z])?)(?:\.|(?=[ \t]*(?:[;\n]|$)))"
 )
@@ -203,6 +225,15 @@ CAPITALS_COMMA = re.compile(
     r"(?<![\w'’-])(?P<name>[A-Z][A-Z'’-]{2,}), (?P<other>[A-Z][A-Z'’-]{2,})(?![\w'’-])"
 )
 """``QUILLFEATHER, TESSA``, as forms and labels write it."""
+CAPITALS_PAIR = re.compile(r"(?<![\w'’-])(?P<name>[A-Z][A-Z'’-]{4,}) (?P<other>[A-Z][A-Z'’-]{4,})(?![\w'’-])")
+"""``TESSA QUILLFEATHER`` in a note that is written in capitals."""
+SEVERAL = re.compile(
+    rf"(?<!\w)(?i:drs|doctors|messrs|mr and mrs|mr\. and mrs)\b\.?[ \t]+(?P<list>{CAPITAL}"
+    rf"(?:(?:,? (?:and|&)|,|/)[ \t]*{CAPITAL}){{1,5}})"
+)
+"""``Drs. Lind and Wexcombe``."""
+SLASHED = re.compile(rf"(?<![\w/])(?P<list>{CAPITAL}(?:/{CAPITAL}){{1,4}})(?![\w/])")
+"""``Lind/Wexcombe``: those who saw a patient together."""
 ANOTHER_SCRIPT = re.compile(
     r"(?<!\w)(?:[\u0386-\u03ab][\u0370-\u03ff\u1f00-\u1fff]{2,}"  # Greek
     r"|[\u0400-\u042f][\u0400-\u052f]+|[\u0400-\u042f](?=\.)"  # Cyrillic, and its initials
@@ -240,7 +271,11 @@ EPONYM_NEXT = re.compile(
     r"|bandage|dressing|elevator|"
     r"knife|punch|curettes?|rongeurs?|speculum|tenaculum|blade|cannula|balloon|stent|filter|graft|valve"
     r"|screws?|plate|nail|pins?|wire|"
-    r"suture|stitch|technique|method|repair|protocol|regimen|study|trial)\b"
+    r"suture|stitch|technique|method|repair|protocol|regimen|study|trial|point|triad|pentad|murmur|pulse|pattern|deformity"
+    r"|cardiomyopathy|dissection|anatomy|fundoplication|myotomy|viruse?s?|toxin|antibod(?:y|ies)|casts?|foot|gangrene"
+    r"|purpura|dysplasia|diverticulum|diverticula|malformation|variant|carcinoma|disease|macroglobulinemia|telemetry"
+    r"|rings?|grade|type|stage|hump|complex|smear|joint|paralysis|seizures?|habitus|arteritis|nephropathy|infection"
+    r"|bacteremia|fungemia|sepsis|colitis|pneumonia|meningitis|serolog(?:y|ies)|titers?|PCR|IgM|IgG)\b"
 )
 THING_BEFORE = re.compile(
     r"(?:\b(?i:the|an?|of|on|taking|takes?|took|taken|given|gave|received?|receiving|using|used"
@@ -267,6 +302,7 @@ ACTS_AFTER = re.compile(
 END_OF_SENTENCE = re.compile(r"(?:^|[.!?:;\n]|\n[ \t]*(?:[-*•#]|\d+[.)]))[\s\"'(]*$")
 
 PARTICLES = listed_words("particles")
+INITIALISMS = listed_words("initialisms")
 CONJUNCTIONS = listed_words("conjunctions")
 SIDED = listed_words("sided")
 OPENERS = listed_words("openers")

@@ -76,6 +76,18 @@ def clean(*texts: str, subject: int = 1) -> list[str]:
         ("Μαρία Παπαδοπούλου called", [("name", "Μαρία"), ("name", "Παπαδοπούλου")]),
         ("patient 王小明, sister of 김민수", [("name", "王小明"), ("name", "김민수")]),
         ("Dr. Řezník and Mrs. Őry", [("name", "Řezník"), ("name", "Őry")]),
+        ("QUILLFEATHER,TESSA", [("name", "QUILLFEATHER"), ("name", "TESSA")]),
+        ("cc: Quillfeather TM; Wexcombe JR", [("name", n) for n in ("Quillfeather", "TM", "Wexcombe", "JR")]),
+        ("pt quillfeather c/o sob; wife maria called", [("name", "quillfeather"), ("name", "maria")]),
+        ("Drs. Long, Wexcombe and Hand agree", [("name", n) for n in ("Long", "Wexcombe", "Hand")]),
+        ("Team: Quillfeather/Wexcombe", [("name", "Quillfeather"), ("name", "Wexcombe")]),
+        ("JOLANTA WEXCOMBE IS A PLEASANT LADY", [("name", "JOLANTA"), ("name", "WEXCOMBE")]),
+        ("Baby girl WEXCOMBE, apgars 8 and 9", [("name", "WEXCOMBE")]),
+        (
+            "(617)  555-0148, pager 617-555-0148 x12",
+            [("phone", "(617)  555-0148"), ("phone", "617-555-0148 x12")],
+        ),
+        ("since Mar '21; father at 94", [("date", "Mar '21"), ("age", "94")]),
     ],
 )
 def test_identifiers_are_found_in_their_place(text: str, wanted: list[tuple[str, str]]) -> None:
@@ -99,6 +111,10 @@ def test_identifiers_are_found_in_their_place(text: str, wanted: list[tuple[str,
         "COPD plan: γδ T cells, β-blocker, TNF-α 5 μg, ΔFVC, Ω-3.",
         "End-stage renal disease. Average tolerance. Low-average speed.",
         "A 90+ year old man, aged 90+.",
+        "Concern for Clostridioides difficile, will follow. E. coli, Tropheryma whipplei, Bartonella henselae.",
+        "McBurney's point tender. Wenckebach on telemetry. Sgarbossa criteria, Brugada pattern, Charcot triad.",
+        "pt satting well, pt desatted, mother htn, father cad; wife asleep. Zosyn IV, Chest CT, Tylenol/Codeine.",
+        "ASTHMA, COPD. METOPROLOL, LISINOPRIL. HEPATOMEGALY CHOLELITHIASIS. Hashimoto/Graves.",
     ],
 )
 def test_clinical_meaning_stays(text: str) -> None:
