@@ -1,5 +1,6 @@
 """The same extract by CLI, Kubeflow and Airflow in three homes leaves the same work, also when a step is killed."""
 
+import gzip
 import json
 import os
 import re
@@ -7,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +169,68 @@ def test_no_identifier_of_the_extract_is_left_where_many_may_look(
     assert any("_calls" in path.parts for path in looked_at)
     told = {path: set(re.findall(rb"[\w.@+-]{6,}", path.read_bytes())) & canaries for path in looked_at}
     assert {str(path): len(found) for path, found in told.items() if found} == {}
+
+
+@pytest.mark.parametrize("runner", ["cli", "kubeflow", "airflow"])
+def test_no_name_or_date_of_the_notes_is_left_outside_of_extract_and_lake(
+    homes: dict[str, Settings], runner: str
+) -> None:
+    """Looked for in every file, models, pictures and Parquet too: logs, MLflow, reports, quality documents, ONNX."""
+    home = homes[runner].home
+    names, dates = _names_and_dates()
+    (discharges,) = (home / "extracts").rglob("discharge.csv.gz")
+    written = gzip.decompress(discharges.read_bytes())
+    assert len(_names_in(written) & names) > 100, "the search finds them where they are"
+    assert len(_dates_in(written) & dates) > 100, "the search finds them where they are"
+    places = [path for path in home.rglob("*") if path.is_file() and not _is_governed(path, home)]
+    assert {".onnx", ".db", ".html"} <= {path.suffix for path in places}
+    found = {str(path): _names_in(data) & names | _dates_in(data) & dates for path, data in _contents(places)}
+    assert {path: len(left) for path, left in found.items() if left} == {}
+
+
+def _is_governed(path: Path, home: Path) -> bool:
+    place = path.relative_to(home).parts
+    return place[0] == "extracts" or (place[0] == "lake" and place[1] not in ("_calls", "_runs"))
+
+
+def _contents(places: Iterable[Path]) -> Iterator[tuple[Path, bytes]]:
+    """What a file says; Parquet is compressed, so that its bytes tell nothing."""
+    for path in places:
+        yield (
+            path,
+            pl.read_parquet(path).write_csv().encode() if path.suffix == ".parquet" else path.read_bytes(),
+        )
+
+
+_FULL_NAME = re.compile(
+    rb"(?<![\w-])(?=([A-Z][A-Za-z'-]{2,}(?: [A-Z]\.)?(?: |, ?)[A-Z][A-Za-z'-]{2,})(?![\w-]))"
+)
+_WRITTEN_DATE = re.compile(
+    rb"(?<![\w/-])(?:\d{1,2}/\d{1,2}/(?:\d{4}|\d\d)|[A-Z][a-z]{2,8}\.? \d{1,2}, \d{4}"
+    rb"|\d{1,2}[ -][A-Z][a-z]{2,8}[ -]\d{4}|(?:19\d\d|200\d)-\d\d-\d\d)(?![\w/-])"
+)
+"""Dates as notes write them; of ISO dates only those before 2010 (births), for a log is full of its own."""
+
+
+def _names_in(data: bytes) -> set[bytes]:
+    return set(_FULL_NAME.findall(data))
+
+
+def _dates_in(data: bytes) -> set[bytes]:
+    return set(_WRITTEN_DATE.findall(data))
+
+
+@cache
+def _names_and_dates() -> tuple[set[bytes], set[bytes]]:
+    """The full names and the dates that are planted in the synthetic notes, as they are written there."""
+    pieces: dict[str, list[str]] = {"name": [], "date": []}
+    for block in synthetic.generate(synthetic.SUBJECTS["tiny"], synthetic.Params().seed):
+        for note in block.notes:
+            for span in note.spans:
+                if span.kind in pieces:
+                    pieces[span.kind].append(note.text[span.start : span.end])
+    texts = {kind: "\n".join(found).encode() for kind, found in pieces.items()}
+    return _names_in(texts["name"]), _dates_in(texts["date"])
 
 
 def _may_hold_patients(path: Path, home: Path) -> bool:

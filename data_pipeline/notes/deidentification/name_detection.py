@@ -175,6 +175,8 @@ class NameDetector:
         if not kinds or kinds[0] not in ("name", "unknown"):
             return
         whole = "name" in kinds or len(kinds) == 2 or spans[0][1] - spans[0][0] > 4
+        if kinds == ["unknown"] and text[slice(*spans[0])].endswith(("ed", "ing", "ly")):
+            return
         if whole and (kinds[0] == "name" or SUBJECT_DOES.match(text, spans[-1][1])):
             yield from (PhiSpan("name", *span) for span in spans)
 
