@@ -73,7 +73,7 @@ _INVISIBLE = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2
 _WIDE = "\uff01-\uff5e\ufb00-\ufb06\U0001d400-\U0001d7ff"
 """Full-width forms, ligatures and mathematical letters, which are other letters in a costume."""
 _ACCENTS = "\u0300-\u034e\u0350-\u036f"
-_PACKED = re.compile(r"(?<=[^\W\d_]{2}),(?=[A-Z][A-Za-z])")
+_PACKED = re.compile(r",(?=[A-Z][A-Za-z])(?<=[^\W\d_]{2},)")
 """The comma of ``SURNAME,GIVEN``, after which a blank is missing."""
 _FOLDED = re.compile(
     rf"{_PACKED.pattern}|[^\W\d_](?:[{_INVISIBLE}]*[{_ACCENTS}])+"

@@ -46,6 +46,7 @@ from data_pipeline.notes.deidentification.name_patterns import (
     OWNING,
     PARTICLES,
     POSSESSIVE,
+    RECIPIENT_NEXT,
     SAYING,
     SEVERAL,
     SIDED,
@@ -180,12 +181,14 @@ class NameDetector:
         if whole and (kinds[0] == "name" or SUBJECT_DOES.match(text, spans[-1][1])):
             yield from (PhiSpan("name", *span) for span in spans)
 
-    def _with_initials_after(self, _: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
+    def _with_initials_after(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
         """``Quillfeather TM``; not ``Zosyn IV`` or ``Chest CT``."""
-        kind = self._kind(cue["name"])
         if cue["initials"] in INITIALISMS or cue["name"].isupper():
             return
-        if kind == "name" or (cue["cue"] and (kind == "unknown" or self._is_surname(cue["name"]))):
+        is_name, at = self._kind(cue["name"]) == "name", cue.start()
+        if is_name or (
+            self._is_surname(cue["name"]) and RECIPIENT_NEXT.search(text, max(0, at - 6), at) is not None
+        ):
             yield from (PhiSpan("name", *cue.span(part)) for part in ("name", "initials"))
 
     def _is_species(self, match: re.Match[str]) -> bool:

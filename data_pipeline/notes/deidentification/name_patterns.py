@@ -201,15 +201,16 @@ BINOMIAL = re.compile(
     r"(?P<species>[a-z]{4,}(?:i|e|is|us|um|ae|ans|ens|a|es|or|ax))(?!\w)"
 )
 """``Clostridioides difficile``: a genus, or its initial, before a species, which is written small."""
-INITIALS_AFTER = re.compile(
-    r"(?P<cue>(?<!\w)(?i:w/|with|cc|by|from|per|dr|drs|pcp|attending|signed|md)[:.]?[ \t]+|;[ \t]*)?"
-    rf"(?<![\w'’-])(?P<name>{CAPITAL}) (?P<initials>[A-Z]{{2}})(?![\w'’-])"
-)
+INITIALS_AFTER = re.compile(rf"(?<![\w'’-])(?P<name>{CAPITAL}) (?P<initials>[A-Z]{{2}})(?![\w'’-])")
 """``Quillfeather TM``, as lists of recipients write it."""
+RECIPIENT_NEXT = re.compile(r"(?:w/|[;:]|(?<!\w)(?i:with|by|from|per|cc)) $")
 LOWER_SUBJECT = re.compile(
-    r"(?<!\w)(?i:pt|patient|wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew|aunt"
-    r"|uncle|cousin|friend|neighbou?r|nurse|aide|rn|hcp|proxy|guardian|caregiver|interpreter|chaplain)[,:]?[ \t]+"
-    r"(?P<name>[a-z][a-z'’-]{2,}(?:[ \t]+[a-z][a-z'’-]{2,})?)(?![\w'’])"
+    r"(?<!\w)"
+    + caseless(
+        r"pt|patient|wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew|aunt"
+        r"|uncle|cousin|friend|neighbou?r|nurse|aide|rn|hcp|proxy|guardian|caregiver|interpreter|chaplain"
+    )
+    + r"[,:]?[ \t]+(?P<name>[a-z][a-z'’-]{2,}(?:[ \t]+[a-z][a-z'’-]{2,})?)(?![\w'’])"
 )
 """``pt quillfeather c/o``: after whom a note is about, hurried people write names small."""
 SUBJECT_DOES = re.compile(
