@@ -76,7 +76,7 @@ _ACCENTS = "\u0300-\u034e\u0350-\u036f"
 _PACKED = re.compile(r",(?=[A-Z][A-Za-z])(?<=[^\W\d_]{2},)")
 """The comma of ``SURNAME,GIVEN``, after which a blank is missing."""
 _FOLDED = re.compile(
-    rf"{_PACKED.pattern}|[^\W\d_](?:[{_INVISIBLE}]*[{_ACCENTS}])+"
+    rf"{_PACKED.pattern}|(?![{_APOSTROPHES}])[^\W\d_](?:[{_INVISIBLE}]*[{_ACCENTS}])+"
     rf"|[{_HYPHENS}{_DASHES}{_BLANKS}{_LINE_ENDS}{_APOSTROPHES}{_QUOTES}{_WIDE}]|[{_INVISIBLE}]+"
 )
 _REMOVED = re.compile(f"[{_INVISIBLE}]+")
