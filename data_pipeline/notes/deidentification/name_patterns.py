@@ -22,7 +22,7 @@ TITLE = re.compile(
     r"(?<!\w)(?:(?i:dr|drs|mr|mrs|ms|mx|messrs|mme|prof|rev|fr|sr)\b\.?|(?i:doctor|professor|miss|mister"
     r"|nurse|sister|father|reverend|rabbi"
     r"|pastor|chaplain|attorney|judge|officer|captain|sgt|lt|col)\b)[ \t]*\n?"
-    rf"(?P<name>{PAIR})"
+    rf"(?!(?i:drs?|mrs?|ms|prof)\b)(?P<name>{PAIR})"
 )
 LOWER_TITLE = re.compile(rf"(?<!\w)(?i:dr|mr|mrs|ms)\b\.?[ \t]+(?P<name>[a-z][a-z'’-]+(?:[ \t]+{WORD})?)")
 ROLE = (
