@@ -345,6 +345,7 @@ def main() -> None:
     tell("blind sentences of medical words", iter(medical), deidentifier)
     kept = sum(not deidentifier.find([text])[0] for text, _ in medical)
     print(f"  {'sentences kept':20}{wilson(kept, len(medical))}")
+    print(f"figure: % of medical sentences kept whole = {100 * kept / len(medical):.2f}")
     unlisted = Writer(2, HELD_OUT, listed=False)
     if asked.templates:
         tell("templates of others, names unlisted", of_others(unlisted, asked.templates), deidentifier)

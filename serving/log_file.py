@@ -41,6 +41,8 @@ _COLUMNS_PRESENT = "SELECT name FROM pragma_table_info('predictions')"
 _WITH_NOTES = "ALTER TABLE predictions ADD COLUMN note_margin REAL"
 """For a log that was begun before notes were read."""
 _TOUCH = "UPDATE worker SET name = name"
+_TRY_ROOM = "INSERT INTO worker VALUES (zeroblob(16384))"
+"""More than an answer takes, so that what is found writable does not refuse the next answer."""
 
 
 class LogFile:
@@ -86,7 +88,8 @@ class LogFile:
         with _transaction(self.connection, self.path):
             self.connection.executemany(_INSERT, rows)
             if not rows:
-                self.connection.execute(_TOUCH)
+                tried = self.connection.execute(_TRY_ROOM).lastrowid
+                self.connection.execute("DELETE FROM worker WHERE rowid = ?", (tried,))
 
     def is_in_place(self) -> bool:
         """Whether the file that is open lies at the path."""

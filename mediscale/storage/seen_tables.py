@@ -6,6 +6,7 @@ when it is absent, or another table lies in its place, that is an error until it
 
 import json
 import os
+import threading
 from pathlib import Path
 
 from mediscale.core.errors import StorageError
@@ -69,7 +70,7 @@ def _write(settings: Settings, dataset: str, identities: dict[str, str]) -> None
     """All at once: a reader sees the old or the new."""
     file = _file(settings, dataset)
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}")
+    part = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     with part.open("w") as written:
         json.dump(identities, written)
         written.flush()
