@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def _open(settings: Settings, dataset: str, table: str, version: int | None = None) -> "DeltaTable":
     from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
+    from deltalake.exceptions import DeltaError, TableNotFoundError
 
     try:
         return DeltaTable(settings.table_uri(dataset, table), version=version)
@@ -28,6 +28,12 @@ def _open(settings: Settings, dataset: str, table: str, version: int | None = No
         raise NotFoundError(
             f"The lake has no table {dataset}/{table}; run the stage that writes it first."
         ) from None
+    except DeltaError as error:
+        at = "" if version is None else f" at version {version}"
+        raise StorageError(
+            f"The table {dataset}/{table}{at} can't be opened: its Delta log is damaged or incomplete; restore "
+            "the table from a backup."
+        ) from error
 
 
 def exists(settings: Settings, dataset: str, table: str) -> bool:

@@ -78,7 +78,7 @@ def load(
     """The window, or ``MOST_ROWS`` of it drawn at random.
 
     Raises:
-        InputError: a row has another number of inputs than the model.
+        InputError: a row has another number of inputs than the model, or an infinite one.
     """
     rows = lake.dataset(settings, predictions).to_table(columns=list(_COLUMNS), filter=question.filter())
     rows = rows.sort_by([(name, "ascending") for name in ORDER])
@@ -123,5 +123,12 @@ def _matrix(lists: "pa.ChunkedArray", predictions: TableRef, features: int) -> F
             f"{count(wrong)} predictions in {predictions} do not have the model's {features} inputs: they were logged "
             "for another model of this name and version."
         )
-    values = pc.list_flatten(lists).to_numpy(zero_copy_only=False)
-    return np.asarray(values, dtype=np.float64).reshape(-1, features)
+    flat = pc.list_flatten(lists).to_numpy(zero_copy_only=False)
+    values = np.asarray(flat, dtype=np.float64).reshape(-1, features)
+    infinite = int(np.count_nonzero(np.isinf(values).any(axis=1)))
+    if infinite:
+        raise InputError(
+            f"{count(infinite)} predictions in {predictions} hold an infinite input, which no request can give: "
+            "the log was written by something else than the server; remove those rows, or restore the table from a backup."
+        )
+    return values

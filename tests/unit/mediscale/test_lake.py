@@ -1,6 +1,7 @@
 """The lake without a JVM: exactly-once appends, references that can't be mistaken."""
 
 import shutil
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -39,6 +40,17 @@ def test_a_table_made_anew_is_another_one(settings: Settings) -> None:
     append(settings, 1)
     with pytest.raises(StorageError, match="made anew"):
         lake.read(settings, stale)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_log_that_was_cut_or_lost_an_entry_is_a_sentence(settings: Settings, cut: int) -> None:
+    append(settings, 1)
+    append(settings, 2)
+    log = sorted(Path(settings.table_uri("hospital", "predictions"), "_delta_log").glob("*.json"))
+    with log[cut].open("r+") as entry:
+        entry.truncate(100)
+    with pytest.raises(StorageError, match="hospital/predictions can't be opened: its Delta log is damaged"):
+        lake.latest(settings, "hospital", "predictions")
 
 
 def test_an_absent_table_says_what_to_do(settings: Settings) -> None:

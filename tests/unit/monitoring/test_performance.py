@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from mediscale.core.errors import InputError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import LABELS, PREDICTIONS, Table
@@ -157,6 +158,13 @@ def test_a_question_that_was_asked_again_counts_by_its_newest_answer(settings: S
     assert (found.n, found.auroc.value) == (n, 1.0)
     window = prediction_window.load(settings, predictions, WHOLE, 1, np.random.default_rng(0))
     assert (window.predictions, window.risks.tolist()) == (2 * n, newest)
+
+
+def test_an_infinite_input_is_a_sentence(settings: Settings) -> None:
+    features = [[float("inf")]] * 12 + [[0.0]] * 8
+    predictions = write(settings, PREDICTIONS, "predictions", 20, sequence=list(range(20)), features=features)
+    with pytest.raises(InputError, match=r"^12 predictions in .* hold an infinite input"):
+        prediction_window.load(settings, predictions, WHOLE, 1, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(("informative", "retrains"), [(False, True), (True, False)])
