@@ -129,6 +129,6 @@ def _matrix(lists: "pa.ChunkedArray", predictions: TableRef, features: int) -> F
     if infinite:
         raise InputError(
             f"{count(infinite)} predictions in {predictions} hold an infinite input, which no request can give: "
-            "the log was written by something else than the server; remove those rows, or restore the table from a backup."
+            "the log was written by something else than the server; remove those rows or restore the table."
         )
     return values
