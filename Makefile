@@ -17,8 +17,8 @@ setup: python ## build the environment, Java where it is missing, and Spark's ja
 run: setup ## take a synthetic hospital through the whole loop
 	@$(BIN)/mediscale run
 
-test: airflow-env ## run every test, in two processes side by side
-	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+test: airflow-env ## run every test
+	@$(BIN)/pytest
 	@echo "make test: every test passed"
 
 test-fast: setup ## run the tests that start no JVM, no Ray and no server, in at most two minutes

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,27 +52,10 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("ours")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("soak")
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: _LONGEST_FIRST.index(item.path.relative_to(_TESTS).parts[0]))
-
-
-_TESTS = Path(__file__).parent
-_LONGEST_FIRST = ("integration", "e2e", "component", "unit", "interop")
-"""Tiers, so that no process is left alone with minutes of work at the end."""
-
-
-def _group(item: pytest.Item) -> str:
-    """Tests that one process runs where several run side by side: those that share one Spark, else those of a file."""
-    in_spark = "spark" in getattr(item, "fixturenames", ()) or _SPARK_STAGES.search(item.path.as_posix())
-    return "spark" if in_spark else str(item.path)
-
-
-_SPARK_STAGES = re.compile("/component/(data_pipeline|training|monitoring)/")
 
 
 @pytest.fixture(scope="session")
