@@ -66,25 +66,8 @@ def model_name(dataset: str, task: str) -> str:
 
 
 def locate(settings: Settings, uri: str) -> str:
-    """Where a model's files are: a URI as it is, a path joined to the home; only under the artifact root.
-
-    Raises:
-        StorageError: it leads elsewhere, so that whoever wrote it could have any files served.
-    """
-    location = uri if "://" in uri else str(settings.home / uri)
-    root, place = _normal(settings.artifact_root), _normal(location)
-    if not place.startswith(f"{root}/"):
-        raise StorageError(
-            "The files of a model lie outside the artifact root, where no run puts them; set MEDISCALE_ARTIFACT_ROOT "
-            "to where the models are, or restore the promotion history from a backup."
-        )
-    return location
-
-
-def _normal(location: str) -> str:
-    """A path or URI without ``..`` and ``.``; paths from the root of the file system."""
-    scheme, separator, path = location.removeprefix("file://").rpartition("://")
-    return f"{scheme}{separator}{os.path.normpath(path if scheme else Path.cwd() / path)}"
+    """Where a model's files are: a URI as it is, a path joined to the home."""
+    return uri if "://" in uri else str(settings.home / uri)
 
 
 def relative(settings: Settings, location: str) -> str:

@@ -72,7 +72,7 @@ def test_only_notes_readable_in_time_are_read_and_the_newest_first(settings: Set
 def test_long_notes_are_cut_evenly_and_no_notes_give_one_empty_window() -> None:
     long, short, empty = np.arange(100, dtype=np.int32), np.ones(1, np.int32), np.empty(0, np.int32)
     assert [len(piece) for piece in windows([long, short], 42, 4)] == [34, 34, 32, 1]
-    assert [len(piece) for piece in windows([long, short], 42, 2)] == [34, 34]
+    assert [len(piece) for piece in windows([long, short], 42, 2)] == [40, 40]  # its beginning alone decides
     assert [piece.tolist() for piece in windows([], 42, 2)] == [[]]
     assert [piece.tolist() for piece in windows([empty], 42, 2)] == [[]]
 

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fixtures.promoted_models import under_artifact_root
 
 from data_pipeline.features import kernel
 from mediscale.cli import main
@@ -51,7 +50,7 @@ def promote(world: Any) -> Promote:
             moved_at=datetime(2026, 11, 22, 8),
             reason="It is better.",
             evidence_digest="",
-            model_uri=under_artifact_root(world.settings, folder),
+            model_uri=str(folder),
             model_digest=model_files.digest(folder),
             key="move",
         )
