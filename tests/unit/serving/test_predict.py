@@ -407,5 +407,5 @@ def test_a_history_that_can_not_be_read_leaves_what_is_served(
         history = next((settings.home / "lake" / "synthetic" / "promotions").glob("_delta_log/*1.json"))
         history.write_text("torn")
         health = wait_for(client, "degraded")
-        assert "what was served before is served" in health["problems"][0]
+        assert "its Delta log is damaged" in health["problems"][0]
         assert ask(client, {"age": 67})["predictions"][0]["version"] == 1
