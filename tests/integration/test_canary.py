@@ -51,6 +51,7 @@ def test_no_planted_identifier_is_left_anywhere_but_in_bronze(
         "dataset": "h",
         "bronze": bronze,
         "pseudonym_secret": pseudonym_secret.PUBLISHED,
+        "deidentifier": "rules",
     }
     cleaned = call.call("deidentify", config, settings, "run").result
     with_encoder = {"dataset": "h", "encoder": encoders.PACKAGED}
