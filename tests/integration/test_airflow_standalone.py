@@ -159,16 +159,20 @@ def test_the_dags_are_there_and_run_fails_with_the_stage_s_sentence(airflow: Air
     assert "mediscale: " in json.dumps(airflow.ask(f"{it}/taskInstances/prepare_source/logs/1")[1])
 
 
+def listening(process: psutil.Process) -> set[str]:
+    """Addresses that a process listens on; none when it has ended since, as those of tasks do."""
+    with suppress(psutil.NoSuchProcess):
+        found = process.net_connections("inet")
+        return {connection.laddr.ip for connection in found if connection.status == psutil.CONN_LISTEN}
+    return set()
+
+
 def test_it_listens_to_this_machine_alone(airflow: Airflow) -> None:
-    assert all(airflow.component(name) for name in ("scheduler", "dag-processor", "triggerer"))
-    listening = [
-        connection.laddr.ip
-        for process in psutil.Process(airflow.process.pid).children(recursive=True)
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert listening
-    assert set(listening) <= {"127.0.0.1", "::1"}
+    until(lambda: all(airflow.component(name) for name in ("scheduler", "dag-processor", "triggerer")))
+    parts = psutil.Process(airflow.process.pid).children(recursive=True)
+    addresses = set[str]().union(*map(listening, parts))
+    assert addresses
+    assert addresses <= {"127.0.0.1", "::1"}
 
 
 @pytest.mark.parametrize(
