@@ -114,6 +114,20 @@ _EVENT_COLUMNS = (
     Column("retracted", "bool", "true when this assertion withdraws the event", nullable=False),
 )
 
+_VISIT_LISTED = Rule(
+    "visit_listed",
+    "visit_id",
+    "visit_listed",
+    "the visit that it names is listed, as this patient's and nobody else's",
+)
+_TIME_READABLE = Rule(
+    "time_readable",
+    "time",
+    "NOT untimely",
+    "every time in its row is a whole time that the source's clock shows, every date a whole date",
+)
+"""Rules of facts and of notes alike."""
+
 _PROVENANCE = (
     Column("file", "string", "file of the extract, relative to its root", nullable=False),
     Column(
@@ -173,12 +187,7 @@ FACTS = Table(
             "NOT uninformative",
             "a bound such as <10 stands beyond the normal range, so that the value is surely low or surely high",
         ),
-        Rule(
-            "time_readable",
-            "time",
-            "NOT untimely",
-            "every time in its row is a whole time that the source's clock shows, every date a whole date",
-        ),
+        _TIME_READABLE,
         Rule("interval_ordered", "time", "NOT interval_inverted", "nothing in its row ends before it begins"),
         Rule(
             "visit_ordered",
@@ -186,12 +195,7 @@ FACTS = Table(
             "NOT visit_inverted",
             "its visit does not end before it begins, and its times can be read",
         ),
-        Rule(
-            "visit_listed",
-            "visit_id",
-            "visit_listed",
-            "the visit that it names is listed, as this patient's and nobody else's",
-        ),
+        _VISIT_LISTED,
         Rule(
             "code_spelled",
             "code",
@@ -326,18 +330,8 @@ NOTES = Table(
         Rule(
             "subject_listed", "subject_id", "subject_listed", "the patient is in the source's patient table"
         ),
-        Rule(
-            "visit_listed",
-            "visit_id",
-            "visit_listed",
-            "the visit that it names is listed, as this patient's and nobody else's",
-        ),
-        Rule(
-            "time_readable",
-            "time",
-            "NOT untimely",
-            "every time in its row is a whole time that the source's clock shows, every date a whole date",
-        ),
+        _VISIT_LISTED,
+        _TIME_READABLE,
         Rule("not_blank", "text", "NOT blank", "the note holds at least one letter or digit"),
         Rule("text_size", "text", "size <= 1048576", "the note is no longer than 1 MiB in UTF-8"),
         Rule(
