@@ -15,7 +15,6 @@ import shlex
 import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -249,15 +248,6 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale simulate": parse,
     "mediscale stages": run,
 }
-
-
-@pytest.fixture
-def home(settings: Settings, leave_run: Any, promote: Any) -> Settings:
-    """A home that holds the records of a run, and two versions of a model in the promotion history."""
-    replace(leave_run, home=settings)("synthetic")
-    for version in (1, 2):
-        promote("mortality", version)
-    return settings
 
 
 @pytest.fixture(autouse=True)

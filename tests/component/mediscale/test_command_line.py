@@ -6,9 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,15 +18,6 @@ PROGRAM = str(Path(sys.executable).with_name("mediscale"))
 RUN = "cli-20260101T0300-synthetic"
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def home(settings: Settings, leave_run: Any, promote: Any) -> Settings:
-    """A home that holds the records of a run, and two versions of a model in the promotion history."""
-    replace(leave_run, home=settings)("synthetic")
-    for version in (1, 2):
-        promote("mortality", version)
-    return settings
 
 
 def around(settings: Settings) -> dict[str, str]:

@@ -4,18 +4,11 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
-from typing import Any
 
-import pytest
 from fastapi.testclient import TestClient
 
-from mediscale.core.settings import Settings
 from serving import schemas
-from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
 
 
 class Page(HTMLParser):
@@ -37,14 +30,6 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.inside[self._tag] += data if self._tag else f" {data} "
-
-
-@pytest.fixture
-def client(settings: Settings, promote: Any) -> Iterator[TestClient]:
-    promote("mortality")
-    predictors = Predictors(settings, "synthetic", "production")
-    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
-        yield client
 
 
 def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -13,11 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediscale.core.errors import InputError
-from mediscale.core.settings import Settings
 from serving import schemas
-from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
 from serving.request import Patient, Values, parse
 from serving.routes.predict import BODY_BYTES
 from serving.schemas import MAIN_NAMES, NOTE_CHARACTERS
@@ -140,14 +135,6 @@ def bodies(draw: st.DrawFn) -> str:
         fields.insert(draw(st.integers(0, len(fields))), (draw(names), draw(values)))
     written = ", ".join(f'"{draw(escaped(name))}": {json.dumps(value)}' for name, value in fields)
     return "{" + written + draw(st.sampled_from(["}", "}", "} ", ",}", "}}", ""]))
-
-
-@pytest.fixture
-def client(settings: Settings, promote: Any) -> Iterator[TestClient]:
-    promote("mortality")
-    predictors = Predictors(settings, "synthetic", "production")
-    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
-        yield client
 
 
 @given(bodies())
