@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ os.umask(0o077)  # as every entry point has it
 
 for _name in [name for name in os.environ if name.startswith("MEDISCALE_")]:
     del os.environ[_name]  # a test must not write to the lake of whoever runs it
+_trust = tempfile.TemporaryDirectory(prefix="mediscale-trust-")
+os.environ["MEDISCALE_TRUST"] = _trust.name  # nor sign with that person's key; processes that a test starts get it too
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

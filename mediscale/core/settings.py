@@ -1,5 +1,6 @@
 """WHERE things are. How a stage works is in its ``Params``; nothing is read from the environment at import."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -21,6 +22,10 @@ class Settings(BaseSettings):
     """MLflow tracking and registry store. Default: SQLite in ``home``."""
     artifact_root: str = ""
     """Where MLflow keeps model files. Default: ``<home>/artifacts``."""
+    trust: Path = Path()
+    """Folder of what decides whom to believe: keys that sign, keys that are accepted, heads of the history that were
+    accepted, hashes of API keys. Default: ``mediscale`` in the account's configuration folder (XDG). Never in the home
+    or the lake: who can write those must not be able to make anybody believe them."""
     spark_master: str = "local[*]"
     ray_address: str = ""
     """Address of a running Ray cluster. Default: a local one, started and stopped by the stage."""
@@ -49,6 +54,9 @@ class Settings(BaseSettings):
         home = self.home.expanduser().resolve()
         set_once = object.__setattr__  # frozen: this is the one place where defaults depend on home
         set_once(self, "home", home)
+        configuration = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+        trust = configuration / "mediscale" if self.trust == Path() else self.trust
+        set_once(self, "trust", trust.expanduser().resolve())
         set_once(self, "lake", self.lake or str(home / "lake"))
         set_once(self, "tracking_uri", self.tracking_uri or f"sqlite:///{home / 'mlflow.db'}")
         set_once(self, "artifact_root", self.artifact_root or str(home / "artifacts"))
