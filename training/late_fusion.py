@@ -82,7 +82,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     if not len(answers):
         return nothing
     judged = _judged(answers)
-    losses = {name: _loss(answers.outcomes, risk) for name, risk in judged.items()}
+    losses = _losses(answers, judged)
     probability = _probability_better(answers, judged)
     better = probability >= LEAST_PROBABILITY
     reason = (
@@ -92,10 +92,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     )
     model = params.model
     if better:
-        together = _fitted(answers).model_copy(update={"thresholds": _thresholds(params, answers, judged)})
-        spec = table.spec.model_copy(update={"notes": together})
-        model = tracking.find(settings, params.dataset, spec.name, key) or tracking.log(
-            settings, _training(settings, params, key, spec, together, notes, losses)
+        model = tracking.find(settings, params.dataset, table.spec.name, key) or tracking.log(
+            settings, _training(settings, params, key, table.spec, notes, answers)
         )
     return Result(
         model=model,
@@ -104,6 +102,19 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         tuning_log_loss=losses,
         probability_better=probability,
     )
+
+
+def fit(params: Params, settings: Settings, key: str) -> Training:
+    """Makes the version that reads both, whether it is better or not, and registers nothing.
+
+    Raises:
+        MediscaleError: as ``run``.
+    """
+    assert params.note_model is not None
+    table = tabular.load(settings, params.model, params.task)
+    notes = _note_files(settings, params.note_model)
+    answers = _answers(settings, params, params.note_model, table, notes)
+    return _training(settings, params, key, table.spec, notes, answers)
 
 
 @dataclass(frozen=True)
@@ -189,8 +200,9 @@ def _probability_better(answers: Answers, judged: Mapping[str, Floats]) -> float
     return float(np.mean(losses["together"] < np.minimum(losses["table"], losses["notes"])))
 
 
-def _loss(outcomes: Floats, risk: Floats) -> float:
-    return float(metrics.log_loss(outcomes, risk, metrics.unweighted(outcomes))[0])
+def _losses(answers: Answers, judged: Mapping[str, Floats]) -> dict[str, float]:
+    y = answers.outcomes
+    return {name: float(metrics.log_loss(y, risk, metrics.unweighted(y))[0]) for name, risk in judged.items()}
 
 
 def _thresholds(params: Params, answers: Answers, judged: Mapping[str, Floats]) -> dict[str, float]:
@@ -207,11 +219,13 @@ def _training(
     settings: Settings,
     params: Params,
     key: str,
-    spec: PredictorSpec,
-    together: Combination,
+    table: PredictorSpec,
     notes: Mapping[str, bytes],
-    losses: Mapping[str, float],
+    answers: Answers,
 ) -> Training:
+    judged = _judged(answers)
+    together = _fitted(answers).model_copy(update={"thresholds": _thresholds(params, answers, judged)})
+    spec = table.model_copy(update={"notes": together})
     files = model_files.every(settings, params.model)
     files |= {f"{NOTES_FOLDER}/{name}": content for name, content in notes.items()}
     files[PREDICTOR_FILE] = canonical(spec).encode()
@@ -225,7 +239,7 @@ def _training(
         params=params.model_dump(mode="json"),
         curves={},
         metrics={
-            **{f"tuning_log_loss_{name}": loss for name, loss in losses.items()},
+            **{f"tuning_log_loss_{name}": loss for name, loss in _losses(answers, judged).items()},
             **{f"weight_{name}": weight for name, weight in weights.items()},
         },
         counts={},
@@ -248,4 +262,5 @@ STAGE = Stage(
     display_name="notes and table together",
     summary=lambda r: str(r.reason),
     resources=SPARK,
+    fit=fit,
 )

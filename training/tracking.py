@@ -18,6 +18,7 @@ from mediscale.inference import model_files
 from mediscale.storage import registry
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from mlflow.tracking import MlflowClient
 
 DIGEST_TAG = "mediscale.model_digest"
@@ -61,6 +62,8 @@ class Training:
     """Writes the model's folder. Files that answer may not depend on when or where: equal models have equal digests."""
     artifacts: "Callable[[MlflowClient, str], None]"
     """Logs what else belongs to the run, by its id."""
+    margins: "pa.Table | None" = None
+    """Rows of NOTE_MARGINS for the lake. Of patients, so never in MLflow."""
 
 
 def find(settings: Settings, dataset: str, name: str, key: str) -> ModelRef | None:

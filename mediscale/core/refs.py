@@ -3,6 +3,8 @@
 Not strict, because Kubeflow hands integers over as floats (``0.0`` must be accepted as ``0``).
 """
 
+import re
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -36,3 +38,13 @@ class ModelRef(Frozen):
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
+
+
+def parse_version(text: str) -> tuple[str, int] | None:
+    """Name and number of a version as people write it, ``MODEL/VERSION`` or ``MODEL@VERSION``; None for other text.
+
+    >>> parse_version("synthetic-mortality/2"), parse_version("synthetic-mortality@2"), parse_version("synthetic")
+    (('synthetic-mortality', 2), ('synthetic-mortality', 2), None)
+    """
+    parts = re.fullmatch(r"([a-z0-9][a-z0-9_-]*)[/@]([1-9][0-9]*)", text)
+    return (parts[1], int(parts[2])) if parts else None

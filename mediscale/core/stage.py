@@ -6,7 +6,8 @@ A stage is one module with frozen ``Params`` and ``Result``, ``run(params, setti
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -39,6 +40,18 @@ class Context(NamedTuple):
     """Of the past call, where it is known."""
 
 
+class Fitted(Protocol):
+    """What a stage would register: the files of a version."""
+
+    @property
+    def save(self) -> Callable[[Path], None]:
+        """Writes the version's folder."""
+
+    @property
+    def margins(self) -> Any:
+        """Arrow rows of ``NOTE_MARGINS`` that the stage leaves beside the version, where it leaves some."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """All that the platform knows of a stage. Its name is that of its module."""
@@ -54,6 +67,8 @@ class Stage:
     runtime_inputs: Callable[[Mapping[str, Any], Settings], Iterator[Context]] | None = None
     """What a caller looks up just before the call, from the parameters known so far: past contexts first, today's last.
     The first under which the call is finished already is taken, else today's."""
+    fit: Callable[[Any, Settings, str], Fitted] | None = None
+    """Of a stage that registers a version: makes it and registers nothing, so that it can be reproduced."""
     timeout_seconds: int = 4 * 3600
     """After which an orchestrator ends the step."""
 

@@ -34,7 +34,12 @@ def digest(folder: str | Path) -> str:
     Raises:
         NotFoundError: there is no such folder, or no such file in it.
     """
-    return _digest(str(folder), _read(str(folder), answering_only=True))
+    return _digest(str(folder), answering(folder))
+
+
+def answering(folder: str | Path) -> dict[str, bytes]:
+    """The files that answer, by relative name, whatever their digest."""
+    return _read(str(folder), answering_only=True)
 
 
 def checked(settings: Settings, model: ModelRef) -> dict[str, bytes]:

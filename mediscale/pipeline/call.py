@@ -93,6 +93,7 @@ def _run(name: str, stage: Stage, params: BaseModel, settings: Settings, key: st
         outputs=outputs,
         started_at=started,
         seconds=round(time.perf_counter() - clock, 3),
+        commit=calls.commit(),
     )
     calls.write(settings, record)
     return record

@@ -22,8 +22,10 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
 
+ROOT = Path(__file__).parents[2]
+"""The repository, or where an image has its code."""
 FIRST_PARTY = ("mediscale", "data_pipeline", "training", "serving", "monitoring")
-_LOCK = Path(__file__).parents[2] / "requirements" / "platform.txt"
+_LOCK = ROOT / "requirements" / "platform.txt"
 
 
 class Output(Frozen):
@@ -54,6 +56,8 @@ class Call(Frozen):
     outputs: tuple[Output, ...]
     started_at: datetime
     seconds: float
+    commit: str = ""
+    """Of the checkout that the code lay in, where it was one. ``code`` says what ran: files may have been changed."""
 
     @property
     def task(self) -> str:
@@ -95,6 +99,29 @@ def key_of(stage: str, params: BaseModel, declarations: Mapping[str, Any], code:
 @cache
 def lock() -> str:
     return hashlib.sha256(_LOCK.read_bytes()).hexdigest()
+
+
+@cache
+def commit() -> str:
+    """The commit that this checkout is at, by Git's own files; empty where the code lies in none."""
+    git = ROOT / ".git"
+    if git.is_file():  # a worktree's names its folder in the repository
+        git = Path(git.read_text().removeprefix("gitdir:").strip())
+    try:
+        head = (git / "HEAD").read_text().strip()
+    except OSError:
+        return ""
+    if not head.startswith("ref: "):
+        return head
+    branch = head.removeprefix("ref: ")
+    shared = git / "commondir"
+    repository = git / shared.read_text().strip() if shared.exists() else git
+    for folder in (git, repository):
+        if (folder / branch).is_file():
+            return (folder / branch).read_text().strip()
+    packed = repository / "packed-refs"
+    lines = packed.read_text().splitlines() if packed.exists() else []
+    return next((line.split()[0] for line in lines if line.endswith(f" {branch}")), "")
 
 
 @cache

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from mediscale.core.annotations import Meaning, field_meanings
 from mediscale.core.errors import NotFoundError
-from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.refs import ModelRef, TableRef, parse_version
 from mediscale.core.settings import Settings
 from mediscale.storage import calls
 from mediscale.storage.calls import Call
@@ -98,6 +98,20 @@ class Lineage:
                 makers.setdefault(artifact, []).append(call)
         return makers
 
+    def maker(self, name: str, version: int) -> Call:
+        """The call that registered a version.
+
+        Raises:
+            NotFoundError: no record says so.
+        """
+        makers = self._makers.get(f"model:{name}/{version}", [])
+        if not makers:
+            versions = sorted(a.removeprefix("model:") for a in self._makers if a.startswith("model:"))
+            raise NotFoundError(
+                f"No record of this home registered {name}/{version}; it has {', '.join(versions) or 'none yet'}."
+            )
+        return makers[-1]
+
     def parents(self, call: Call) -> Iterator[Call]:
         """The calls that made what this one read."""
         for artifact in call.inputs:
@@ -144,6 +158,8 @@ def find(settings: Settings, name: str = "") -> Run:
     """
     lineage = Lineage(settings)
     decisions = [call for call in reversed(lineage.calls) if call.stage == DECISION]
+    if version := parse_version(name):
+        name = "{}/{}".format(*version)
     if name in calls.run_ids(settings):
         return lineage.run(name)
     for decision in decisions:

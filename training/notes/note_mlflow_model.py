@@ -71,6 +71,7 @@ def training(
         data=[Data(ref, "training") for ref in tables],
         save=partial(save, trained, key),
         artifacts=lambda _mlflow, _run_id: None,
+        margins=trained.margins,
     )
 
 

@@ -108,21 +108,34 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     if params.note_tokens is None:
         return Result(note_model=None)
     model = tracking.find(settings, params.dataset, model_name(params.dataset, params.task), key)
-    checkpoints = settings.home / "checkpoints" / key
     margins = f"{NOTE_MARGINS.name}_{params.task}"
     if model is None:
-        trained = _train(params, settings, key, checkpoints)
-        _write(settings, trained.margins, params.dataset, margins, key)
-        tables = [params.training_set, params.note_tokens]
-        training = note_mlflow_model.training(trained, tables, params.model_dump(mode="json"), key)
+        training = fit(params, settings, key)
+        _write(settings, training.margins, params.dataset, margins, key)
         model = tracking.log(settings, training)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(_checkpoints(settings, key), ignore_errors=True)
     written = lake.committed(settings, params.dataset, margins, key)
     assert written is not None  # the model is registered after it
     return Result(note_model=NoteModel(model=model, margins=written))
 
 
-def _write(settings: Settings, rows: "pa.Table", dataset: str, table: str, key: str) -> None:
+def fit(params: Params, settings: Settings, key: str) -> tracking.Training:
+    """Trains one version, or goes on from the last checkpoint of the home, and registers nothing.
+
+    Raises:
+        MediscaleError: as ``run``.
+    """
+    assert params.note_tokens is not None
+    trained = _train(params, settings, key, _checkpoints(settings, key))
+    tables = [params.training_set, params.note_tokens]
+    return note_mlflow_model.training(trained, tables, params.model_dump(mode="json"), key)
+
+
+def _checkpoints(settings: Settings, key: str) -> Path:
+    return settings.home / "checkpoints" / key
+
+
+def _write(settings: Settings, rows: "pa.Table | None", dataset: str, table: str, key: str) -> None:
     from mediscale.storage import spark
 
     spark.write(settings, spark.session(settings).createDataFrame(rows), dataset, table, key)
@@ -260,4 +273,5 @@ STAGE = Stage(
     summary=lambda r: f"{r.note_model.model} registered" if r.note_model else "no notes to train on",
     resources=DEEP_LEARNING,
     runtime_inputs=runtime_inputs,
+    fit=fit,
 )

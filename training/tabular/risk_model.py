@@ -57,10 +57,18 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     name = registry.model_name(params.dataset, params.task)
     model = tracking.find(settings, params.dataset, name, key)
     if model is None:
-        trained = _train(params, settings, key)
-        training = mlflow_model.training(trained, params.training_set, params.model_dump(mode="json"), key)
-        model = tracking.log(settings, training)
+        model = tracking.log(settings, fit(params, settings, key))
     return Result(model=model)
+
+
+def fit(params: Params, settings: Settings, key: str) -> tracking.Training:
+    """Trains one version and registers nothing.
+
+    Raises:
+        QualityError: the training or tuning split has no rows, or the training split one outcome only.
+    """
+    trained = _train(params, settings, key)
+    return mlflow_model.training(trained, params.training_set, params.model_dump(mode="json"), key)
 
 
 def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained:
@@ -139,4 +147,5 @@ STAGE = Stage(
     display_name="train the table model",
     summary=lambda r: f"{r.model} registered",
     resources=TRAINING,
+    fit=fit,
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from mediscale.core.errors import NotFoundError
-from mediscale.core.refs import Frozen, ModelRef
+from mediscale.core.refs import Frozen, ModelRef, parse_version
 from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
 from mediscale.report import data
@@ -90,7 +90,7 @@ def frameworks() -> tuple[Framework, ...]:
 
 
 def find(settings: Settings, version: str) -> ModelCard:
-    """The card of a version that was decided about, named as ``name/3``.
+    """The card of a version that was decided about, named as ``name/3`` or ``name@3``.
 
     Raises:
         NotFoundError: there is no such version, or nothing was decided about it.
@@ -98,11 +98,12 @@ def find(settings: Settings, version: str) -> ModelCard:
     """
     contents = data.collect(settings, lineage.find(settings, version))
     cards = {f"{card.model.name}/{card.model.version}": card for card in collect(contents)}
-    if version not in cards:
+    name = "{}/{}".format(*parse_version(version) or (version, ""))
+    if name not in cards:
         raise NotFoundError(
             f"{version!r} is no version that was decided about; its run has {' and '.join(cards)}."
         )
-    return cards[version]
+    return cards[name]
 
 
 def collect(contents: Contents) -> list[ModelCard]:
