@@ -40,7 +40,9 @@ os.umask(0o077)  # as every entry point has it
 for _name in [name for name in os.environ if name.startswith("MEDISCALE_")]:
     del os.environ[_name]  # a test must not write to the lake of whoever runs it
 _trust = tempfile.TemporaryDirectory(prefix="mediscale-trust-")
-os.environ["MEDISCALE_TRUST"] = _trust.name  # nor sign with that person's key; processes that a test starts get it too
+os.environ["MEDISCALE_TRUST"] = (
+    _trust.name
+)  # nor sign with that person's key; processes that a test starts get it too
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def _add_reproduce(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("version", metavar="MODEL/VERSION", help="a registered version, e.g. synthetic-mortality/2")
+    parser.add_argument(
+        "version", metavar="MODEL/VERSION", help="a registered version, e.g. synthetic-mortality/2"
+    )
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -23,7 +25,9 @@ def _reproduce(options: argparse.Namespace) -> int:
     if version is None:
         raise UsageError("A version is written MODEL/VERSION, such as synthetic-mortality/2.")
     if commit := reproduce.other_place(home, *version):
-        print(f"mediscale: its code is that of commit {commit[:12]}; it is rebuilt from there.", file=sys.stderr)
+        print(
+            f"mediscale: its code is that of commit {commit[:12]}; it is rebuilt from there.", file=sys.stderr
+        )
         return reproduce.at_commit(home, commit, ["reproduce", options.version])
     identical = True
     for compared in reproduce.rebuild(home, *version):
@@ -47,4 +51,6 @@ def _sentence(compared: "Comparison") -> str:
     )
 
 
-VERBS = (Verb("reproduce", "rebuild a registered version and compare it to the bit", _reproduce, _add_reproduce),)
+VERBS = (
+    Verb("reproduce", "rebuild a registered version and compare it to the bit", _reproduce, _add_reproduce),
+)

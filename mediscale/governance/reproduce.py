@@ -5,7 +5,7 @@ part is the same to the bit, so is what was made of the parts. Nothing is regist
 and rows are read from the lake at the recorded versions.
 """
 
-import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -58,7 +58,7 @@ class Comparison:
 
 
 def other_place(settings: Settings, name: str, version: int) -> str:
-    """The commit at which the version has to be rebuilt; empty where the code and the lock here are those of its record.
+    """The commit whose code has to rebuild the version; empty where code and lock here are those of its record.
 
     Raises:
         NotFoundError: no record of this home registered the version.
@@ -67,23 +67,24 @@ def other_place(settings: Settings, name: str, version: int) -> str:
     for record in _parts(settings, name, version):
         code, lock = calls.code_digest(steps.STAGES[record.stage]), calls.lock()
         if record.lock != lock:
+            place = record.commit[:12] or "that made it, which its record does not name"
             raise StorageError(
                 f"{name}/{version} was made with the locked environment {record.lock[:12]}, and here is {lock[:12]}. "
-                f"Check out {_commit(record)} into a folder of its own, build its environment there (make setup), and "
+                f"Check out the commit {place} into a folder of its own, build its environment there (make setup), and "
                 "run this command in it with this home."
             )
         if record.code != code:
             if record.commit in ("", calls.commit()):
                 raise StorageError(
-                    f"{name}/{version} was made with the code {record.code[:12]}, and here is {code[:12]}; "
-                    f"{_commit(record)} does not have it either. Run this command with the code that made it."
+                    f"{name}/{version} was made with the code {record.code[:12]}, and here is {code[:12]}; it can't be "
+                    f"had from {_commit(record)}. Run this command with the code that made it."
                 )
             return record.commit
     return ""
 
 
 def _commit(record: Call) -> str:
-    return f"commit {record.commit[:12]}" if record.commit else "the commit that its record does not name"
+    return f"commit {record.commit[:12]}" if record.commit else "a commit, for its record names none"
 
 
 def at_commit(settings: Settings, commit: str, arguments: list[str]) -> int:
@@ -97,7 +98,9 @@ def at_commit(settings: Settings, commit: str, arguments: list[str]) -> int:
             **os.environ,
             "PYTHONPATH": str(folder),
             "MEDISCALE_HOME": str(settings.home),
-            "MEDISCALE_LAKE": settings.lake if "://" in settings.lake else str(Path(settings.lake).absolute()),
+            "MEDISCALE_LAKE": settings.lake
+            if "://" in settings.lake
+            else str(Path(settings.lake).absolute()),
         }
         program = "import sys; from mediscale.cli.main import main; sys.exit(main())"
         command = [sys.executable, "-c", program, *arguments]
@@ -113,8 +116,8 @@ def _worktree(commit: str) -> Iterator[Path]:
         add = [*repository, "add", "--detach", str(folder), commit]
         if git is None or subprocess.run(add, capture_output=True, check=False).returncode:
             raise StorageError(
-                f"The version was made at commit {commit[:12]}, and Git has no such commit at {calls.ROOT}; fetch it, or "
-                "run this command in a checkout of that commit."
+                f"The version was made at commit {commit[:12]}, and Git has no such commit at {calls.ROOT}; fetch it, "
+                "or run this command in a checkout of that commit."
             )
         try:
             yield folder
@@ -148,27 +151,20 @@ def _check(record: Call) -> None:
     """A call's key is a digest over all that it saw, so a record that was changed no longer gives its own."""
     if stages.key(record.stage, record.params) != record.key:
         raise StorageError(
-            f"The record {record.stage} {record.key[:12]} does not give its own key: its parameters, or the task's file "
-            "that it names, were changed since. Restore the record from a backup, or the file from its commit."
+            f"The record {record.stage} {record.key[:12]} does not give its own key: its parameters, or the file of "
+            "the task that it names, were changed since. Restore the record from a backup, or the file from its commit."
         )
 
 
 def _compared(settings: Settings, record: Call, scratch: Path) -> Comparison:
-    model = ModelRef.model_validate(_registered(record))
-    registered = model_files.checked(settings, model)
-    stage = stages.load(record.stage)
-    assert stage.fit is not None, "whoever registers a version says how to make it"
-    elsewhere = {"home": scratch / "home", "tracking_uri": f"sqlite:///{scratch / 'mlflow.db'}"}
-    params = stage.Params.model_validate(_absolute(settings, record.params))
-    fitted = stage.fit(params, settings.model_copy(update=elsewhere), record.key)
-    folder = scratch / "model"
-    fitted.save(folder)
-    rebuilt = model_files.answering(folder)
+    registered = model_files.checked(settings, _model(record))
+    margins = _fit(settings, record, scratch)
+    rebuilt = model_files.answering(scratch / "model")
     names = registered.keys() | rebuilt.keys()
-    same = {n for n in names if _sha(registered.get(n)) == _sha(rebuilt.get(n))}
-    rows, largest = _distance(settings, record, model, folder, fitted.margins)
+    same = {name for name in names if registered.get(name) == rebuilt.get(name)}
+    rows, largest = _distance(settings, record, scratch / "model", margins)
     return Comparison(
-        model=model,
+        model=_model(record),
         stage=record.stage,
         layout=_layout(record),
         same=tuple(sorted(same)),
@@ -178,8 +174,21 @@ def _compared(settings: Settings, record: Call, scratch: Path) -> Comparison:
     )
 
 
-def _registered(record: Call) -> Any:
-    return record.result["model"] if "model" in record.result else record.result["note_model"]["model"]
+def _fit(settings: Settings, record: Call, scratch: Path) -> "pa.Table | None":
+    """Writes the version anew into ``scratch/model``; returns the margins that the stage leaves beside it, if any."""
+    stage = stages.load(record.stage)
+    assert stage.fit is not None, "whoever registers a version says how to make it"
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it remarks on what it writes beside the model
+    elsewhere = {"home": scratch / "home", "tracking_uri": f"sqlite:///{scratch / 'mlflow.db'}"}
+    params = stage.Params.model_validate(_absolute(settings, record.params))
+    fitted = stage.fit(params, settings.model_copy(update=elsewhere), record.key)
+    fitted.save(scratch / "model")
+    return fitted.margins
+
+
+def _model(record: Call) -> ModelRef:
+    result: Any = record.result
+    return ModelRef.model_validate(result["model"] if "model" in result else result["note_model"]["model"])
 
 
 def _absolute(settings: Settings, value: Any) -> Any:
@@ -196,19 +205,18 @@ def _layout(record: Call) -> str:
     return ", ".join(f"{n} {name if n > 1 else name.removesuffix('s')}" for name, n in given.items())
 
 
-def _sha(content: bytes | None) -> str:
-    return "" if content is None else hashlib.sha256(content).hexdigest()
-
-
 def _distance(
-    settings: Settings, record: Call, model: ModelRef, folder: Path, margins: "pa.Table | None"
+    settings: Settings, record: Call, folder: Path, margins: "pa.Table | None"
 ) -> tuple[int, float]:
     """For how many rows both versions were asked, and how far their answers are apart at most."""
     if margins is not None:
         recorded = lake.read(settings, TableRef.model_validate(record.result["note_model"]["margins"]))
-        return _apart(*(table.sort_by([(name, "ascending") for name in _MARGIN_KEY]) for table in (recorded, margins)))
+        return _apart(
+            *(table.sort_by([(name, "ascending") for name in _MARGIN_KEY]) for table in (recorded, margins))
+        )
     from training import training_examples
 
+    model = _model(record)
     rebuilt = model.model_copy(update={"uri": str(folder), "digest": model_files.digest(folder)})
     task = record.params["task"]
     registered, other = (tabular.load(settings, version, task) for version in (model, rebuilt))

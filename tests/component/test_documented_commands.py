@@ -2,8 +2,8 @@
 
 ``CHECKS`` says for each command how it is checked. Most are run. What takes minutes or starts a server is read by its
 own parser here, and run by other tests: the loop by tests/integration/test_runners.py, the server by
-tests/component/serving/test_server.py, batch scoring by tests/component/training/test_score.py, and Airflow by
-tests/integration/test_airflow_standalone.py.
+tests/component/serving/test_server.py, batch scoring and reproduction by test_score.py and test_reproduce.py in
+tests/component/training, and Airflow by tests/integration/test_airflow_standalone.py.
 """
 
 import argparse
@@ -240,6 +240,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale prepare-source": parse,
     "mediscale promote": move,
     "mediscale report": run,
+    "mediscale reproduce": parse,
     "mediscale rollback": move,
     "mediscale run": parse,
     "mediscale runs": run,
