@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from mediscale.core.errors import InputError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.splits import Split
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Split = Literal["train", "tuning", "held_out"]
 Inputs = NDArray[np.float32]
 ATTRIBUTES = ("sex", "age_band", "ethnicity")
 _KEYS = ("subject_id", "stay_id", "admission_time", "prediction_time", "boolean_value", *ATTRIBUTES)

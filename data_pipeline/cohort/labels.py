@@ -7,12 +7,11 @@ With ``as_of``, the stage uses only what was known at that time, and leaves out 
 then.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
@@ -28,14 +27,10 @@ from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.splits import assign_split
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import LABELS
 from mediscale.core.tasks import DeathInHospital, Readmission, Task, TaskName
-
-_SPLIT_SALT = "mediscale-split-1"
-"""It must never change: held-out patients must be held out of every later model too."""
-
-Split = Literal["train", "tuning", "held_out"]
 
 
 class Params(Frozen):
@@ -110,13 +105,6 @@ def refuse_lacking(params: Params) -> None:
             f"The extract has no {' and no '.join(needed).replace('_', ' ')} ({', '.join(files)} are absent), and "
             f"{params.task} can't be predicted without any; add one of these files and run again."
         )
-
-
-def assign_split(subject_id: int) -> Split:
-    """The split of a patient by a salted hash: 70 % train, 15 % tuning, 15 % held_out, the same in every run."""
-    digest = hashlib.sha256(f"{_SPLIT_SALT}/{subject_id}".encode()).digest()
-    share = int.from_bytes(digest[:8]) / 2**64
-    return "train" if share < 0.70 else "tuning" if share < 0.85 else "held_out"
 
 
 def cohort(events: pa.Table, task: TaskName, as_of: datetime | None, shard: int) -> pa.Table:

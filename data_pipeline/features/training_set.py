@@ -15,14 +15,13 @@ from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.splits import SPLITS
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
-
-SPLITS = ("train", "tuning", "held_out")
 
 ETHNICITIES: tuple[tuple[str, str], ...] = (
     ("unknown", r"UNKNOWN|UNABLE|DECLINED|NOT SPECIFIED|NOT OBTAINED|NO ANSWER|^$"),

