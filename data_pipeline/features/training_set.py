@@ -76,7 +76,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
 
 def _counts(labels: pa.Table) -> dict[str, dict[str, int]]:
-    counts = {}
+    counts: dict[str, dict[str, int]] = {}
     for split in SPLITS:
         rows = labels.filter(pc.equal(labels["split"], split))
         counts[split] = {

@@ -132,7 +132,7 @@ def test_the_index_misses_nothing_that_comparing_all_pairs_finds() -> None:
     draw = random.Random(5)
     texts = [" ".join(draw.choices("abcdef", k=draw.randint(1, 9))) for _ in range(400)]
     for threshold in (0.4, 0.7, 1.0):
-        index, added, hits = NearDuplicateIndex(texts, threshold), [], 0
+        index, added, hits = NearDuplicateIndex(texts, threshold), list[str](), 0
         for text in texts:
             expected = any(jaccard(shingles(text), shingles(each)) >= threshold for each in added)
             assert index.has_near_duplicate(text) == expected
