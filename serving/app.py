@@ -5,28 +5,42 @@ import gc
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from pydantic import TypeAdapter
 
 from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
+from serving.access import Listening
+from serving.auth import RefusedError
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
 from serving.routes import admin, docs, predict
+from serving.schemas import Problem
 from serving.service import Clock, Service, utc_now
 
 POLL_SECONDS = 1.5
-"""How often the promotion history is looked at."""
+"""How often the promotion history and the API keys are looked at."""
 FILES_SECONDS = 300.0
 """How often the files of the served versions are looked at."""
 FLUSH_SECONDS = 30.0
 """How often logged predictions are moved to the lake."""
 
 
+_PROBLEM = TypeAdapter(Problem)
+
+
 def create_app(
-    settings: Settings, predictors: Predictors, prediction_log: PredictionLog, clock: Clock = utc_now
+    settings: Settings,
+    predictors: Predictors,
+    prediction_log: PredictionLog,
+    clock: Clock = utc_now,
+    listening: Listening | None = None,
 ) -> FastAPI:
-    """The application of one worker process; it closes the log when it ends. ``clock`` dates the predictions."""
-    service = Service(settings, predictors, prediction_log, clock)
+    """The application of one worker process; it closes the log when it ends. ``clock`` dates the predictions.
+
+    ``listening`` decides who may ask. Without it nothing listens: the account of this process asks within it.
+    """
+    service = Service(settings, predictors, prediction_log, clock, listening)
     app = FastAPI(
         title="MediScale",
         description=f"Risks of hospital patients, each with its reasons. {NOTICE}",
@@ -36,17 +50,26 @@ def create_app(
         lifespan=_lifespan(service),
         routes=[*predict.router(service).routes, *admin.router(service).routes, *docs.router().routes],
         telemetry={"tracing": False, "metrics": False, "logs": False},
+        exception_handlers={RefusedError: _refused},
     )
     app.state.service = service
     return app
 
 
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)  # for the types: it handles no other
+    content = _PROBLEM.dump_json(Problem(str(error)))
+    return Response(content, error.status, error.headers, media_type="application/json")
+
+
 def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Service]]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Service]]:
+        await asyncio.to_thread(service.check_keys)
         await asyncio.to_thread(service.follow)
         tasks = [
             asyncio.create_task(_repeat(service.follow, POLL_SECONDS)),
+            asyncio.create_task(_repeat(service.check_keys, POLL_SECONDS)),
             asyncio.create_task(_repeat(service.check_log, POLL_SECONDS)),
             asyncio.create_task(_repeat(service.check_files, FILES_SECONDS)),
             asyncio.create_task(_repeat(service.flush, FLUSH_SECONDS)),

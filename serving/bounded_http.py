@@ -169,7 +169,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._free_body()
         self._service.metrics.refusals.labels(status).inc()
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            self.transport.write(_response(status, sentence))
+            self.transport.write(_response(status, sentence, self.server_state.default_headers))
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.body.clear()
@@ -187,8 +187,9 @@ def _content_length(headers: list[tuple[bytes, bytes]]) -> int:
     )
 
 
-def _response(status: int, sentence: str) -> bytes:
+def _response(status: int, sentence: str, headers: list[tuple[bytes, bytes]]) -> bytes:
     content = _PROBLEM.dump_json(Problem(sentence))
+    always = b"".join(b"%b: %b\r\n" % field for field in headers)
     length = b"content-length: %d\r\n" % len(content)
     kind = b"content-type: application/json\r\nconnection: close\r\n\r\n"
-    return STATUS_LINE[status] + length + kind + content
+    return STATUS_LINE[status] + always + length + kind + content

@@ -17,16 +17,18 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0;
 border-bottom:1px solid #ddd}code,pre,textarea{font:14px/1.4 ui-monospace,monospace}pre{white-space:pre-wrap}
-textarea{width:100%;height:8rem;box-sizing:border-box}
+textarea,input{width:100%;box-sizing:border-box}textarea{height:8rem}
 """
 _SCRIPT = """
 const body = document.getElementById("body"), answer = document.getElementById("answer");
+const key = document.getElementById("key");
 for (const example of document.querySelectorAll("button[data-body]"))
   example.onclick = () => { body.value = example.dataset.body; };
 document.getElementById("ask").onclick = async () => {
+  const headers = {"content-type": "application/json"};
+  if (key.value) headers.authorization = "Bearer " + key.value.trim();
   try {
-    const response = await fetch("predict", {method: "POST", body: body.value,
-      headers: {"content-type": "application/json"}});
+    const response = await fetch("predict", {method: "POST", body: body.value, headers});
     answer.textContent = response.status + "\\n" + JSON.stringify(await response.json(), null, 2);
   } catch (error) { answer.textContent = "The server could not be reached."; }
 };
@@ -73,6 +75,8 @@ def _asking(examples: Json) -> Iterator[str]:
         yield f'<button type="button" data-body="{_text(body)}" title="{_text(summary)}">{_text(name)}</button>'
     first = json.dumps(next(iter(examples.values()))["value"], indent=1)
     yield f'<p><label for="body">Body of POST /predict</label><textarea id="body">{_text(first)}</textarea>'
+    yield '<p><label for="key">Your key or token, where this server asks for one (it is sent and not kept)</label>'
+    yield '<input id="key" type="password" autocomplete="off" spellcheck="false">'
     yield '<p><button type="button" id="ask">Ask</button><pre id="answer"></pre>'
 
 

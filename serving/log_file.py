@@ -23,12 +23,13 @@ CREATE TABLE IF NOT EXISTS worker (name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS predictions (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     prediction_id TEXT, predicted_at INTEGER, task TEXT, model TEXT, model_version INTEGER,
-    subject_id INTEGER, prediction_time INTEGER, events_version INTEGER, risk REAL, note_margin REAL, features BLOB
+    subject_id INTEGER, prediction_time INTEGER, events_version INTEGER, risk REAL, note_margin REAL, features BLOB,
+    asked_by TEXT, purpose TEXT
 );
 """
 COLUMNS = (
     "sequence", "prediction_id", "predicted_at", "task", "model", "model_version",
-    "subject_id", "prediction_time", "events_version", "risk", "note_margin", "features",
+    "subject_id", "prediction_time", "events_version", "risk", "note_margin", "features", "asked_by", "purpose",
 )  # fmt: skip
 _NAMES = ", ".join(COLUMNS)
 _INSERT = f"INSERT INTO predictions ({', '.join(COLUMNS[1:])}) VALUES ({', '.join('?' * len(COLUMNS[1:]))})"
@@ -38,8 +39,8 @@ INSERT INTO sqlite_sequence SELECT 'predictions', 0 WHERE NOT EXISTS (SELECT 1 F
 """
 _ALL = f"SELECT {_NAMES} FROM predictions ORDER BY sequence"
 _COLUMNS_PRESENT = "SELECT name FROM pragma_table_info('predictions')"
-_WITH_NOTES = "ALTER TABLE predictions ADD COLUMN note_margin REAL"
-"""For a log that was begun before notes were read."""
+_LATER_COLUMNS = {"note_margin": "REAL", "asked_by": "TEXT", "purpose": "TEXT"}
+"""Those that an older release did not have; its predictions keep nothing in them."""
 _TOUCH = "UPDATE worker SET name = name"
 _TRY_ROOM = "INSERT INTO worker VALUES (zeroblob(16384))"
 """More than an answer takes, so that what is found writable does not refuse the next answer."""
@@ -189,8 +190,9 @@ def connect(path: Path, make: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {FREE_BYTES // 4}")
         connection.executescript(_SCHEMA)
-        if ("note_margin",) not in connection.execute(_COLUMNS_PRESENT).fetchall():
-            connection.execute(_WITH_NOTES)
+        present = {name for (name,) in connection.execute(_COLUMNS_PRESENT)}
+        for name in _LATER_COLUMNS.keys() - present:
+            connection.execute(f"ALTER TABLE predictions ADD COLUMN {name} {_LATER_COLUMNS[name]}")
     except sqlite3.Error as error:
         raise readable(error, path) from error
     return connection

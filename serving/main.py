@@ -13,12 +13,15 @@ import tempfile
 import time
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mediscale.core.errors import BusyError, NotFoundError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import lake, private_files, registry
 from mediscale.storage.registry import Alias
+from serving import access
+from serving.access import Listening
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -43,12 +46,18 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     workers: int = 1,
+    certificate: Path | None = None,
+    private_key: Path | None = None,
+    behind_proxy: bool = False,
 ) -> None:
     """Answers until it is stopped. Port 0 takes any free port and says which.
 
+    With ``certificate`` and ``private_key`` it speaks TLS; ``behind_proxy`` says that a proxy in front of it does.
+
     Raises:
         NotFoundError: no model of the dataset is under the alias.
-        UsageError: several datasets have models and none was named, or the host or port can't be used.
+        UsageError: several datasets have models and none was named, the host or port can't be used, or whoever
+            reaches it there could not prove who they are, or not in secret.
         BusyError: the port is in use.
     """
     _say_what_happens()
@@ -60,31 +69,57 @@ def serve(
     name = dataset or _only_dataset(settings, alias)
     _check_models(settings, name, alias)
     listener = _listen(host, port)
-    log.info("MediScale listens on http://%s:%d (try /docs)", host, listener.getsockname()[1])
+    listening = Listening(listener.getsockname()[0], certificate, private_key, behind_proxy)
+    with listener:
+        access.check(settings, listening)
+        _serve_at(settings, name, alias, listening, listener, host, workers)
+
+
+def _serve_at(
+    settings: Settings,
+    dataset: str,
+    alias: Alias,
+    listening: Listening,
+    listener: socket.socket,
+    host: str,
+    workers: int,
+) -> None:
+    scheme, port = "https" if listening.certificate else "http", listener.getsockname()[1]
+    log.info(
+        "MediScale listens on %s://%s:%d (try /docs)", scheme, f"[{host}]" if ":" in host else host, port
+    )
+    if access.is_open(settings, listening):
+        log.info(
+            "Every account of this machine can ask it, in the name of %s; the first `mediscale keys create` ends that.",
+            access.local_account(),
+        )
     # One thread per process: a row is microseconds of work, and OpenMP's pools only take each other's cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with listener, suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):
         if workers == 1:
-            _run(partial(only_worker, settings, name, alias, listener), listener, workers)
+            factory = partial(only_worker, settings, dataset, alias, listening, listener)
         else:
-            _run(partial(one_of_workers, settings, name, alias), listener, workers)
+            factory = partial(one_of_workers, settings, dataset, alias, listening)
+        _run(factory, listening, listener, workers)
 
 
-def only_worker(settings: Settings, dataset: str, alias: Alias, listener: socket.socket) -> "FastAPI":
+def only_worker(
+    settings: Settings, dataset: str, alias: Alias, listening: Listening, listener: socket.socket
+) -> "FastAPI":
     """The application of a process that is its own supervisor."""
-    app = application(settings, dataset, alias)
+    app = application(settings, dataset, alias, listening)
     _drain_before_the_end(app.state.service, listener)
     return app
 
 
-def one_of_workers(settings: Settings, dataset: str, alias: Alias) -> "FastAPI":
+def one_of_workers(settings: Settings, dataset: str, alias: Alias, listening: Listening) -> "FastAPI":
     """The application of a process under a supervisor, which has the listener."""
-    app = application(settings, dataset, alias)
+    app = application(settings, dataset, alias, listening)
     _drain_before_the_end(app.state.service, None)
     return app
 
 
-def application(settings: Settings, dataset: str, alias: Alias) -> "FastAPI":
+def application(settings: Settings, dataset: str, alias: Alias, listening: Listening) -> "FastAPI":
     """The application of one worker process."""
     from serving.app import create_app
     from serving.models import Predictors
@@ -92,7 +127,8 @@ def application(settings: Settings, dataset: str, alias: Alias) -> "FastAPI":
 
     _say_what_happens()
     sys.setswitchinterval(SWITCH_SECONDS)
-    return create_app(settings, Predictors(settings, dataset, alias), PredictionLog(settings, dataset))
+    predictors, log_of_worker = Predictors(settings, dataset, alias), PredictionLog(settings, dataset)
+    return create_app(settings, predictors, log_of_worker, listening=listening)
 
 
 def _drain_before_the_end(service: "Service", listener: socket.socket | None) -> None:
@@ -122,7 +158,7 @@ def _keep_out(listener: socket.socket) -> None:
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
-def _run(factory: "partial[FastAPI]", listener: socket.socket, workers: int) -> None:
+def _run(factory: "partial[FastAPI]", listening: Listening, listener: socket.socket, workers: int) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
@@ -149,6 +185,9 @@ def _run(factory: "partial[FastAPI]", listener: socket.socket, workers: int) -> 
         server_header=False,
         date_header=False,
         proxy_headers=False,
+        headers=listening.answer_headers,
+        ssl_certfile=listening.certificate,
+        ssl_keyfile=listening.private_key,
         timeout_graceful_shutdown=10,
     )
     if workers == 1:

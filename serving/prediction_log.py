@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,13 @@ class Prediction:
     events_version: int | None = None
 
 
+class Asked(NamedTuple):
+    """Who asked for a prediction, and for which purpose of use."""
+
+    by: str
+    purpose: str
+
+
 class PredictionLog:
     """One worker's log. The first free slot of the home is claimed, so a restarted worker goes on with its own log."""
 
@@ -91,14 +98,14 @@ class PredictionLog:
         """A name for the next prediction that no other has, whether what had one was logged or not."""
         return f"{self.worker}-{self._opening}-{next(self._ids)}"
 
-    async def append(self, predictions: Sequence[Prediction]) -> None:
+    async def append(self, predictions: Sequence[Prediction], asked: Asked) -> None:
         """Returns when the predictions are on disk, and synced.
 
         Raises:
             StorageError: the disk is full or broken. Nothing was logged, so nothing may be answered.
             BusyError: another process holds the file. The same.
         """
-        await asyncio.wrap_future(self._enqueue([_row(p) for p in predictions]))
+        await asyncio.wrap_future(self._enqueue([_row(p, asked) for p in predictions]))
 
     def check(self) -> None:
         """Returns when the log can be written and lies where it should; restores a file that was removed.
@@ -247,7 +254,7 @@ def _arrow(worker: str, rows: Sequence[Row]) -> "pa.Table":
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-def _row(prediction: Prediction) -> Row:
+def _row(prediction: Prediction, asked: Asked) -> Row:
     return (
         prediction.prediction_id,
         _microseconds(prediction.predicted_at),
@@ -260,6 +267,8 @@ def _row(prediction: Prediction) -> Row:
         prediction.risk,
         prediction.note_margin,
         prediction.features.astype("<f8").tobytes(),
+        asked.by,
+        asked.purpose,
     )
 
 

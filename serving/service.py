@@ -12,10 +12,11 @@ from mediscale.core.errors import BusyError, MediscaleError
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from serving import responses, schemas
+from serving.access import Access, Listening
 from serving.models import Predictors, Served
 from serving.patient_records import Patients
 from serving.pools import Pool
-from serving.prediction_log import Prediction, PredictionLog, flush_left_behind
+from serving.prediction_log import Asked, Prediction, PredictionLog, flush_left_behind
 from serving.prometheus_metrics import Metrics
 from serving.request import Patient, Values, parse
 from serving.schemas import Answer, Health, ModelHealth
@@ -36,6 +37,7 @@ _FAILED = {
     "log": "The prediction log can't be written, so no prediction can be answered.",
     "history": "The promotion history can't be read; what was served before is served.",
     "flush": "The lake does not take the prediction log; it is kept on this machine and tried again.",
+    "keys": "The file of API keys can't be read; no API key is accepted.",
     "left behind": "The lake does not take what earlier servers logged; it is kept on this machine.",
 }
 
@@ -49,7 +51,12 @@ class Service:
     """What the endpoints share in one worker process."""
 
     def __init__(
-        self, settings: Settings, predictors: Predictors, prediction_log: PredictionLog, clock: Clock
+        self,
+        settings: Settings,
+        predictors: Predictors,
+        prediction_log: PredictionLog,
+        clock: Clock,
+        listening: Listening | None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -57,6 +64,7 @@ class Service:
         self.log = prediction_log
         self.patients = Patients(settings, predictors.dataset)
         self.metrics = Metrics()
+        self.access = Access(settings, listening, self.metrics)
         self._notes = Pool("clinical notes", NOTE_THREADS, NOTES)
         self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
         self.draining = False
@@ -66,8 +74,8 @@ class Service:
         )  # its surrogates are never stored, so that they need not be secret, and equal notes give equal answers
         self._problems: dict[str, str] = {}
 
-    async def predict(self, body: bytes) -> Answer:
-        """One answer, durable in the log when this returns.
+    async def predict(self, body: bytes, asked: Asked) -> Answer:
+        """One answer, durable in the log, with who asked, when this returns.
 
         Raises:
             MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
@@ -85,7 +93,7 @@ class Service:
             work = partial(self._of_patient, request, served, unserved, now)
             answer, logged = await self._records.run(work)
         try:
-            await self.log.append(logged)
+            await self.log.append(logged, asked)
         except MediscaleError as error:
             self._note("log", error)
             raise
@@ -128,11 +136,16 @@ class Service:
         """After the last answer."""
         self._notes.close()
         self._records.close()
+        self.access.close()
         self.log.close()
 
     def check_log(self) -> None:
         """Whether an answer could be logged now, so that a log that was repaired is noticed without a request."""
         self._attempt("log", self.log.check)
+
+    def check_keys(self) -> None:
+        """Follows the file of API keys: what was revoked is refused from now on."""
+        self._attempt("keys", self.access.refresh)
 
     def follow(self) -> None:
         """Looks at the promotion history once."""

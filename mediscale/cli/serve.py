@@ -13,6 +13,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=any_port, default=8000, help="0: one that is free")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate chain: answers by https")
+    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
+    parser.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="a proxy in front of this server ends TLS and sets X-Forwarded-For; every request needs a key or token",
+    )
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -25,6 +32,9 @@ def _serve(options: argparse.Namespace) -> int:
         host=options.host,
         port=options.port,
         workers=options.workers,
+        certificate=options.tls_cert,
+        private_key=options.tls_key,
+        behind_proxy=options.behind_proxy,
     )
     return 0
 

@@ -47,6 +47,21 @@ class Settings(BaseSettings):
     deidentifier: str = "rules"
     """What replaces identifiers in notes, in the lake and in a request: our own rules, or the module and the factory of
     another ``data_pipeline.notes.deidentification.deidentifier.Deidentifier``, such as ``hospital.deidentify:make``."""
+    allowed_hosts: str = ""
+    """Names under which the server answers, with commas between. Default: on loopback this machine's, elsewhere any,
+    for there every request needs a key or token."""
+    rate_limit: str = Field("6000/minute", pattern=r"^[1-9]\d*/(second|minute|hour)$")
+    """How many requests one key or token may send, per worker process of the server."""
+    oidc_issuer: str = ""
+    """The hospital's identity provider (OpenID Connect) whose tokens the server accepts, exactly as they name it."""
+    oidc_audience: str = ""
+    """Whom those tokens must be made for: what the provider calls this server."""
+    oidc_jwks_uri: str = ""
+    """Where the provider's keys are. Default: what its ``/.well-known/openid-configuration`` says."""
+    oidc_roles_claim: str = "roles"
+    """The claim that holds our names of roles; ``realm_access.roles`` for one inside another."""
+    oidc_name_claim: str = "sub"
+    """The claim that names whoever asks in the log and the history, such as ``preferred_username``."""
     spark_memory: str = Field("3g", pattern=r"^\d+[mg]$")
     """Heap of a local Spark driver."""
 

@@ -407,6 +407,8 @@ PREDICTIONS = Table(
         Column(
             "features", "list<float64>", "the model's inputs in its order, NaN where missing", nullable=False
         ),
+        Column("asked_by", "string", "who asked, and what proved it; none before it was kept"),
+        Column("purpose", "string", "purpose of use: treatment, operations, research or quality"),
     ),
     key=("worker", "sequence", "task"),
     privacy="phi",

@@ -1,9 +1,10 @@
 """``GET /live``, ``/ready``, ``/health`` and ``/metrics``: what operates the server. None waits for a thread."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import TypeAdapter
 
+from serving.auth import PROBLEMS, Role, require
 from serving.schemas import Health, Status
 from serving.service import Service
 
@@ -30,13 +31,23 @@ def router(service: Service) -> APIRouter:
     @routes.get(
         "/health",
         summary="Which versions are served, and what is wrong",
-        responses={200: {"model": Health}, 503: {"model": Health, "description": "Not ready: see problems"}},
+        responses={
+            200: {"model": Health},
+            503: {"model": Health, "description": "Not ready: see problems"},
+            **PROBLEMS,
+        },
+        dependencies=[Depends(require(Role.ENGINEER, Role.APPROVER, Role.AUDITOR))],
     )
     async def health() -> Response:
         report = service.health()
         return Response(_HEALTH.dump_json(report), _code(report.status), media_type="application/json")
 
-    @routes.get("/metrics", summary="Numbers for Prometheus")
+    @routes.get(
+        "/metrics",
+        summary="Numbers for Prometheus",
+        responses=PROBLEMS,
+        dependencies=[Depends(require(Role.ENGINEER))],
+    )
     async def metrics() -> Response:
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 

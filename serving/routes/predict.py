@@ -2,14 +2,16 @@
 
 import logging
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 
 from mediscale.core.errors import BusyError, InputError, MediscaleError, NotFoundError, StorageError
-from serving import schemas
+from serving import auth, schemas
+from serving.auth import PROBLEMS, Principal, Role, require
+from serving.prediction_log import Asked
 from serving.prometheus_metrics import Metrics
 from serving.schemas import Answer, Problem
 from serving.service import Service, error_location
@@ -22,6 +24,7 @@ log = logging.getLogger("mediscale.serving")
 _ANSWER = TypeAdapter(Answer)
 _PROBLEM = TypeAdapter(Problem)
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
+    **PROBLEMS,
     404: {"model": Problem, "description": "The lake does not know the patient"},
     413: {"model": Problem, "description": "The body is too large"},
     422: {
@@ -31,10 +34,18 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "No model is served, or the prediction could not be logged"},
 }
 _BODY = {
+    "parameters": [
+        {
+            "name": auth.PURPOSE_HEADER,
+            "in": "header",
+            "description": "Why the patient's data is used. Default: treatment, with a key or token",
+            "schema": {"enum": list(auth.PURPOSES)},
+        }
+    ],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": schemas.request_schema(), "examples": schemas.EXAMPLES}},
-    }
+    },
 }
 
 
@@ -52,10 +63,13 @@ def router(service: Service) -> APIRouter:
         responses={200: {"model": Answer, "description": "Logged and answered"}, **_PROBLEMS},
         openapi_extra=_BODY,
     )
-    async def predict(request: Request) -> Response:
+    async def predict(
+        request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN))]
+    ) -> Response:
         begun = time.perf_counter()
         try:
-            answer = await service.predict(await _body(request))
+            asked = Asked(principal.name, auth.purpose_of_use(request, principal))
+            answer = await service.predict(await _body(request), asked)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is left to read it
         except Exception as error:

@@ -49,6 +49,7 @@ NEW_FILES = {f"data_pipeline/cohort/{NEW_STAGE}.py", f"data_pipeline/cohort/task
 VERBS = {verb.name: verb for verb in chain.from_iterable(main.GROUPS.values())}
 PLACEHOLDERS = {
     "S": "mimic-iv", "DIR": "FOLDER", "D": "synthetic", "T": "mortality", "V": "1", "N": "3", "YOU": "somebody",
+    "H": "127.0.0.1", "ID_OR_NAME": "dr.who",
     "F": "written.yaml", "kubeflow_pipelines/train_pipeline.yaml": "written.yaml", "RUN": "synthetic", "STAGE": "gold",
     "STAGE.NAME=VALUE": "gold.audited_per_shard=4", "benchmarks/SCRIPT": "benchmarks/loop.py",
     "MODEL/VERSION": "synthetic-mortality/1",
@@ -77,7 +78,7 @@ class Command(NamedTuple):
 
 
 def _action(rest: list[str]) -> list[str]:
-    return rest[1:2] if rest[0] == "kubeflow" else []
+    return rest[1:2] if rest[0] in ("kubeflow", "keys") else []
 
 
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -234,6 +235,9 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale --help": run,
     "mediscale airflow": parse,
     "mediscale history": run,
+    "mediscale keys create": parse,
+    "mediscale keys list": run,
+    "mediscale keys revoke": parse,
     "mediscale kubeflow compile": run,
     "mediscale kubeflow submit": parse,
     "mediscale model-card": run,

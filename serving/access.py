@@ -1,0 +1,328 @@
+"""Access: what a request must prove before anything is done for it, by where the server listens.
+
+Beyond loopback, behind a proxy, and wherever a key or an issuer was ever set, a request needs a key or token. Only on
+loopback, before the first key, the caller is the account that runs the server; that ends for good with the first key.
+No option switches it off. Counts are in this process's memory: each worker has its own.
+"""
+
+import ipaddress
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+
+from mediscale.core import caller
+from mediscale.core.errors import BusyError, MediscaleError, UsageError
+from mediscale.core.settings import Settings
+from serving import api_keys
+from serving.auth import Principal, RefusedError, Role
+from serving.prometheus_metrics import Metrics
+from serving.tokens import Tokens
+
+FAILURES = "20/minute"
+"""Refused requests of one address (IPv6: of one /64). Beyond it no token of that address is verified, and nothing is
+logged; keys are looked up all the same, for nobody guesses 256 random bits, and a ward behind one address must not be
+shut out by one of its machines."""
+LOCAL_ROLES = frozenset({Role.CLINICIAN, Role.ENGINEER, Role.AUDITOR})
+"""Of the account that runs the server, which could read the lake anyway. To approve, a person needs a key."""
+ANSWER_HEADERS = (
+    ("cache-control", "no-store"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+)
+"""On every answer, refusals and errors among them."""
+TLS_HEADERS = (("strict-transport-security", "max-age=31536000"),)
+
+_WANTED = frozenset(
+    {b"host", b"origin", b"authorization", b"x-forwarded-for", b"forwarded", b"x-forwarded-host"}
+)
+_FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-forwarded-host")
+_CHALLENGE = {"WWW_Authenticate": 'Bearer realm="mediscale"'}
+_UNKNOWN = "This request needs a valid key or token: send it as Authorization: Bearer."
+
+Head = Mapping[bytes, bytes]
+
+log = logging.getLogger("mediscale.serving")
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where a server listens."""
+
+    address: str
+    """Of the socket."""
+    certificate: Path | None = None
+    private_key: Path | None = None
+    behind_proxy: bool = False
+    """Whether a proxy ends TLS and passes requests on; it must set X-Forwarded-For."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only processes of this machine can ask."""
+        return ipaddress.ip_address(self.address.partition("%")[0]).is_loopback and not self.behind_proxy
+
+    @property
+    def answer_headers(self) -> list[tuple[str, str]]:
+        return [*ANSWER_HEADERS, *(TLS_HEADERS if self.certificate or self.behind_proxy else ())]
+
+
+def check(settings: Settings, listening: Listening) -> None:
+    """Whether a server may listen there.
+
+    Raises:
+        UsageError: keys and patients' values would cross a network that can read them, nobody could prove who they
+            are, or a setting is wrong.
+        StorageError: the file of API keys can't be read.
+    """
+    _check_tls(listening)
+    keys = api_keys.read(settings)
+    if settings.oidc_issuer or settings.oidc_audience:
+        Tokens(settings).close()
+    elif not listening.is_local and not any(key.state(caller.now()) == "active" for key in keys):
+        raise UsageError(
+            "A server that others can reach answers nobody without a key or token; make one with `mediscale keys "
+            "create --name NAME --role clinician`, or set MEDISCALE_OIDC_ISSUER and MEDISCALE_OIDC_AUDIENCE."
+        )
+
+
+def is_open(settings: Settings, listening: Listening) -> bool:
+    """Whether whoever reaches the server is taken for the account that runs it, until the first key."""
+    return listening.is_local and not settings.oidc_issuer and not api_keys.read(settings)
+
+
+def local_account() -> str:
+    """In whose name such a server is asked."""
+    return caller.actor()
+
+
+def _check_tls(listening: Listening) -> None:
+    if (listening.certificate is None) != (listening.private_key is None):
+        raise UsageError("--tls-cert and --tls-key go together; give both.")
+    if listening.certificate is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                listening.certificate, listening.private_key, password=lambda: ""
+            )
+        except OSError as error:
+            no_pair = isinstance(error, ssl.SSLError)
+            raise UsageError(
+                f"--tls-cert {listening.certificate} and --tls-key {listening.private_key} can't be used: "
+                f"{'they are no certificate and its unencrypted key in PEM' if no_pair else error.strerror}."
+            ) from error
+    elif not listening.is_local and not listening.behind_proxy:
+        raise UsageError(
+            f"On {listening.address} keys and patients' values would cross the network readable; give --tls-cert and "
+            "--tls-key, or say --behind-proxy where a proxy in front of this server ends TLS."
+        )
+
+
+class _Rates:
+    """How often something may happen, by name, in a fixed window (the library ``limits``, in memory)."""
+
+    def __init__(self, rate: str) -> None:
+        from limits import parse
+        from limits.storage import MemoryStorage
+        from limits.strategies import FixedWindowRateLimiter
+
+        self._rate = parse(rate)
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+
+    def take(self, name: str) -> bool:
+        """Counts one more; whether it is within the rate."""
+        return self._limiter.hit(self._rate, name)
+
+    def is_left(self, name: str) -> bool:
+        return self._limiter.test(self._rate, name)
+
+    def refusal(self, name: str) -> RefusedError:
+        left = self._limiter.get_window_stats(self._rate, name).reset_time - time.time()
+        seconds = max(1, ceil(left))
+        return RefusedError(
+            429,
+            f"There are more requests than this server takes of you; ask again in {seconds} seconds.",
+            Retry_After=str(seconds),
+        )
+
+
+class Access:
+    """Admits the requests of one process."""
+
+    def __init__(self, settings: Settings, listening: Listening | None, metrics: Metrics) -> None:
+        """``listening`` is None for an application that is asked within its process, by its own account."""
+        self._settings, self._metrics = settings, metrics
+        self._local = Principal(local_account(), "account", LOCAL_ROLES, "operations")
+        self._listening = listening
+        self._keys: Mapping[bytes, tuple[bytes, float, Principal]] = {}
+        self._tokens: Tokens | None = None
+        self.required = False
+        """Whether a key or token is needed. It never becomes False again."""
+        if listening is not None:
+            self._hosts = _hosts(settings, listening)
+            self._tokens = Tokens(settings) if settings.oidc_issuer or settings.oidc_audience else None
+            self.required = not listening.is_local or self._tokens is not None
+
+    def refresh(self) -> None:
+        """Reads the file of API keys again.
+
+        Raises:
+            StorageError: it can't be read. No API key is accepted until it can be.
+        """
+        if self._listening is None:
+            return
+        try:
+            keys = api_keys.read(self._settings)
+        except MediscaleError:
+            self._keys, self.required = {}, True
+            raise
+        self._keys = api_keys.by_id(keys)
+        self.required = self.required or bool(keys)
+
+    def close(self) -> None:
+        """After the last request."""
+        if self._tokens is not None:
+            self._tokens.close()
+
+    @cached_property
+    def _rates(self) -> _Rates:
+        return _Rates(self._settings.rate_limit)
+
+    @cached_property
+    def _failures(self) -> _Rates:
+        return _Rates(FAILURES)
+
+    async def admit(self, request: Request, roles: frozenset[Role]) -> Principal:
+        """Who asks, when they may.
+
+        Raises:
+            RefusedError: they may not; it is counted, and in the log without what was asked.
+        """
+        if self._listening is None:
+            return self._local
+        try:
+            return await self._admitted(request.scope, roles)
+        except RefusedError as refusal:
+            self._metrics.refusals.labels(refusal.status).inc()
+            self._report(refusal, request.scope)
+            raise
+
+    async def _admitted(self, scope: Mapping[str, Any], roles: frozenset[Role]) -> Principal:
+        head = _head(scope)
+        host = head.get(b"host", b"").lower()
+        if self._hosts and _without_port(host) not in self._hosts:
+            raise RefusedError(
+                421, "This server does not answer for that host; MEDISCALE_ALLOWED_HOSTS lists its names."
+            )
+        origin = head.get(b"origin")
+        if origin is not None and origin.lower().rpartition(b"://")[2] != host:
+            raise RefusedError(403, "Pages of other sites can't ask this server.")
+        principal = await self._authenticated(head, scope)
+        if principal is not self._local and not self._rates.take(principal.name):
+            raise self._rates.refusal(principal.name)
+        if roles.isdisjoint(principal.roles):
+            raise RefusedError(403, "Whoever sends this request has no role that may ask this.")
+        return principal
+
+    async def _authenticated(self, head: Head, scope: Mapping[str, Any]) -> Principal:
+        if not self.required:
+            if any(name in head for name in _FORWARDED):
+                raise RefusedError(
+                    403, "A proxy passed this request on; the server must be started with --behind-proxy."
+                )
+            return self._local
+        scheme, _, secret = head.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            secret = b""
+        if principal := api_keys.verify(self._keys, secret, time.time()):
+            return principal
+        if self._tokens is not None and (
+            principal := await self._of_token(self._tokens, secret, head, scope)
+        ):
+            return principal
+        address = self._address(head, scope)
+        if not self._failures.is_left(address):
+            raise self._failures.refusal(address)
+        raise RefusedError(401, _UNKNOWN, **_CHALLENGE)
+
+    async def _of_token(
+        self, tokens: Tokens, token: bytes, head: Head, scope: Mapping[str, Any]
+    ) -> Principal | None:
+        if principal := tokens.kept(token):
+            return principal
+        if not token or not self._failures.is_left(self._address(head, scope)):
+            return None
+        try:
+            return await tokens.verify(token)
+        except BusyError as error:
+            raise RefusedError(503, str(error), Retry_After="30") from error
+
+    def _address(self, head: Head, scope: Mapping[str, Any]) -> str:
+        """Of whoever asks, as the proxy in front says it, if there is one: it adds its peer last."""
+        client = scope.get("client")
+        text = str(client[0]) if client else ""
+        if self._listening is not None and self._listening.behind_proxy:
+            text = head.get(b"x-forwarded-for", b"").rpartition(b",")[2].strip().decode("latin-1") or text
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return "unknown"
+        return (
+            str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+        )
+
+    def _report(self, refusal: RefusedError, scope: Mapping[str, Any]) -> None:
+        """One line of the log, unless the address failed too often; nothing that was sent stands in it."""
+        if refusal.status == 429:
+            return
+        address = self._address(_head(scope, strict=False), scope)
+        if self._failures.take(address):
+            log.warning(
+                "%s from %s was refused with %d: %s", scope["route"].path, address, refusal.status, refusal
+            )
+
+
+def _head(scope: Mapping[str, Any], strict: bool = True) -> dict[bytes, bytes]:
+    """The fields that decide who asks.
+
+    Raises:
+        RefusedError: one stands twice, so that a proxy may have judged another one.
+    """
+    fields = [(name, value) for name, value in scope["headers"] if name in _WANTED]
+    head = dict(fields)
+    if strict and len(head) != len(fields) and _repeats(fields):
+        raise RefusedError(400, "Host, Origin or Authorization stands twice in the request; send it once.")
+    return head
+
+
+def _repeats(fields: list[tuple[bytes, bytes]]) -> bool:
+    single = [name for name, _ in fields if name not in _FORWARDED]
+    return len(single) != len(set(single))
+
+
+def _without_port(host: bytes) -> bytes:
+    """The name in a Host field; an IPv6 address keeps its brackets."""
+    name, _, port = host.rpartition(b":")
+    return name if port.isdigit() else host
+
+
+def _hosts(settings: Settings, listening: Listening) -> frozenset[bytes]:
+    """Names under which the server answers; empty for any, where every request needs a key or token anyway.
+
+    On loopback a page of another site could give its own name this machine's address (DNS rebinding): it would still
+    send its own name.
+    """
+    given = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+    if not given and not listening.is_local:
+        return frozenset()
+    if listening.is_local:
+        own = f"[{listening.address}]" if ":" in listening.address else listening.address
+        given |= {"localhost", "127.0.0.1", "[::1]", own}
+    return frozenset(name.encode() for name in given)

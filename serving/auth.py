@@ -1,0 +1,114 @@
+"""Authentication and authorization: who asks, in which roles, and the dependency that stands at each route.
+
+``Depends(require(Role.CLINICIAN))`` admits whoever has one of the roles and gives the route its ``Principal``. How a
+request proves who sends it is ``serving.access``.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from fastapi import Request
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+
+from mediscale.core.errors import InputError
+from serving.schemas import Problem
+
+if TYPE_CHECKING:
+    from serving.access import Access
+
+
+class Role(StrEnum):
+    """What somebody may do; nobody has a role because of another one."""
+
+    CLINICIAN = "clinician"
+    """Asks for patients' risks."""
+    ENGINEER = "engineer"
+    """Operates the server: health and numbers. What scrapes metrics has this role, and no other."""
+    APPROVER = "approver"
+    """Approves of a version, as the second pair of eyes. Never had without a key or token of one's own."""
+    AUDITOR = "auditor"
+    """Looks at what is served and who decided it."""
+
+
+OPEN_PATHS = frozenset({"/live", "/ready", "/docs", "/openapi.json"})
+"""Routes that nobody needs a role for. The first two are one word for whoever restarts or balances servers, which has
+no key; the others are the same for every hospital, and the page is where a person types a key in."""
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "No valid key or token"},
+    403: {"model": Problem, "description": "No role that may ask this, or a page of another site"},
+    429: {"model": Problem, "description": "Too many requests; Retry-After says when to ask again"},
+}
+"""What a route with a role may answer, for the OpenAPI document."""
+
+Purpose = Literal["treatment", "operations", "research", "quality"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+PURPOSE_HEADER = "Purpose-Of-Use"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Somebody who proved who they are."""
+
+    actor: str
+    """The person, system or account, as the history names it."""
+    credential: str
+    """What proved it, without telling it: ``key 1a2b3c4d``, ``token`` or ``account``."""
+    roles: frozenset[Role]
+    default_purpose: Purpose = "treatment"
+    name: str = field(init=False)
+    """Both, as the prediction log names whoever asked."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.actor} ({self.credential})")
+
+
+class RefusedError(Exception):
+    """A request that is refused before anything was done for it."""
+
+    def __init__(self, status: int, sentence: str, **headers: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class Require(SecurityBase):
+    """The dependency of a route: admits whoever has one of the roles; FastAPI names it in the OpenAPI document."""
+
+    def __init__(self, *roles: Role) -> None:
+        self.roles = frozenset(roles)
+        self.model = HTTPBearer(
+            description="An API key (`mediscale keys create`) or the hospital's token (OIDC)"
+        )
+        self.scheme_name = "key or token"
+
+    async def __call__(self, request: Request) -> Principal:
+        access: Access = request.app.state.service.access
+        return await access.admit(request, self.roles)
+
+
+def require(*roles: Role) -> Require:
+    """Admits whoever has one of these roles.
+
+    Raises:
+        RefusedError: 401 without a valid key or token, 403 without a role, 421 or 403 for another host or site, 429
+            beyond a rate.
+    """
+    return Require(*roles)
+
+
+def purpose_of_use(request: Request, principal: Principal) -> Purpose:
+    """Why the patient's data is used: what the request says, else what is usual for whoever asks.
+
+    Raises:
+        InputError: it is none of the words.
+    """
+    given = request.headers.get(PURPOSE_HEADER)
+    if given is None:
+        return principal.default_purpose
+    for purpose in PURPOSES:
+        if given.strip().lower() == purpose:
+            return purpose
+    raise InputError(f"{PURPOSE_HEADER} must be one of {', '.join(PURPOSES)}.")
