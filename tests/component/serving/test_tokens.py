@@ -31,7 +31,7 @@ class Provider:
     """An identity provider: its published keys, its configuration, and how often it was asked."""
 
     def __init__(self) -> None:
-        self.keys = {
+        self.keys: dict[str, Any] = {
             "rsa": rsa.generate_private_key(65537, 2048),
             "ec": ec.generate_private_key(ec.SECP256R1()),
         }
@@ -69,7 +69,7 @@ class Provider:
         return None
 
     def _jwk(self, kid: str) -> dict[str, Any]:
-        algorithm = jwt.get_algorithm_by_name("RS256" if kid.startswith("rsa") else "ES256")
+        algorithm: Any = jwt.get_algorithm_by_name("RS256" if kid.startswith("rsa") else "ES256")
         return {**algorithm.to_jwk(self.keys[kid].public_key(), as_dict=True), "kid": kid, "use": "sig"}
 
     def token(self, kid: str = "rsa", algorithm: str = "", headers: Any = None, **changed: Any) -> str:
@@ -79,7 +79,7 @@ class Provider:
         claims = {name: value for name, value in claims.items() if value is not None}
         return jwt.encode(
             claims,
-            self.keys[kid],  # type: ignore[arg-type]
+            self.keys[kid],
             algorithm or ("RS256" if kid.startswith("rsa") else "ES256"),
             headers={"kid": kid} if headers is None else headers,
         )
