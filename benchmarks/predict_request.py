@@ -37,7 +37,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.inference import collate, model_files
 from mediscale.inference.model_spec import Calibration, Combination, KnownAnswer, PredictorSpec
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
-from mediscale.storage import registry
+from mediscale.storage import registry, signing
 from mediscale.storage.calls import canonical
 from training.notes import note_export, note_network
 
@@ -162,7 +162,7 @@ def promote(settings: Settings, folders: dict[TaskName, Path], tasks: Sequence[T
             alias="production",
             from_version=None,
             to_version=1,
-            actor="benchmark",
+            actor=signing.actor(settings),
             moved_at=datetime(2026, 1, 1),
             reason="To be measured.",
             evidence_digest="",

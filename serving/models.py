@@ -15,7 +15,7 @@ from mediscale.core import task_names
 from mediscale.core.errors import MediscaleError, StorageError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import LABELS, PROMOTIONS
+from mediscale.core.tables import HISTORY, LABELS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files, tabular
 from mediscale.inference.tabular import Predictor
@@ -88,7 +88,7 @@ class Predictors:
         Raises:
             MediscaleError: the history can't be read. What is served stays.
         """
-        newest = seen_tables.current(self._settings, self.dataset, PROMOTIONS.name)
+        newest = seen_tables.current(self._settings, self.dataset, HISTORY.name)
         if newest == self._seen and not self.refused:
             return
         served: dict[TaskName, Served] = dict(self.current)

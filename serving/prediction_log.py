@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mediscale.core.errors import MediscaleError, StorageError
 from mediscale.core.settings import Settings
-from mediscale.core.tables import PREDICTIONS, PROMOTIONS
+from mediscale.core.tables import HISTORY, PREDICTIONS
 from mediscale.storage import lake, locks, seen_tables
 from serving import log_file
 from serving.log_file import LogFile, Row
@@ -227,7 +227,7 @@ def _into_lake(settings: Settings, dataset: str, worker: str, rows: Sequence[Row
     Raises:
         MediscaleError: the lake could not take them, or it is not the lake that it was.
     """
-    seen_tables.current(settings, dataset, PROMOTIONS.name)  # the same lake, though it has no prediction yet
+    seen_tables.current(settings, dataset, HISTORY.name)  # the same lake, though it has no prediction yet
     table = seen_tables.current(settings, dataset, PREDICTIONS.name)
     held = lake.sequence_held(settings, dataset, PREDICTIONS.name, worker)
     new = [row for row in rows if row[0] > held]

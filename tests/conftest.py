@@ -20,7 +20,7 @@ from mediscale.core.settings import Settings
 from mediscale.inference import collate
 from mediscale.inference.model_spec import Calibration, Combination, PredictorSpec
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
-from mediscale.storage import lake
+from mediscale.storage import lake, signing
 from mediscale.storage.calls import canonical
 
 if TYPE_CHECKING:
@@ -39,10 +39,11 @@ os.umask(0o077)  # as every entry point has it
 
 for _name in [name for name in os.environ if name.startswith("MEDISCALE_")]:
     del os.environ[_name]  # a test must not write to the lake of whoever runs it
-_trust = tempfile.TemporaryDirectory(prefix="mediscale-trust-")
+_trust = tempfile.TemporaryDirectory(prefix="mediscale-trust-", ignore_cleanup_errors=True)
 os.environ["MEDISCALE_TRUST"] = (
     _trust.name
 )  # nor sign with that person's key; processes that a test starts get it too
+signing.make_key(Path(_trust.name) / "signing_key.pem", Path(_trust.name) / "signers" / "tests.service.pem")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

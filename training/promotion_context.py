@@ -8,7 +8,7 @@ from datetime import datetime
 
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
-from mediscale.storage import registry
+from mediscale.storage import history, registry
 
 
 class PromotionContext(Frozen):
@@ -31,7 +31,9 @@ class PastDecision(Frozen):
 
 def promotion_context(settings: Settings, dataset: str, model: ModelRef) -> PromotionContext:
     """How the history stands for a version now."""
-    return context_in(registry.history(settings, dataset), model)
+    recorded = history.entries(settings, dataset)
+    incumbent = incumbent_in(registry.moves_in(recorded), model)
+    return PromotionContext(incumbent=incumbent, sequence=len(recorded) + 1)
 
 
 def past_decisions(settings: Settings, dataset: str, model: ModelRef) -> Iterator[PastDecision]:
@@ -40,12 +42,11 @@ def past_decisions(settings: Settings, dataset: str, model: ModelRef) -> Iterato
     first_moves = {move.key: move for move in reversed(moves) if move.version == model}
     for key, first in first_moves.items():
         earlier = [move for move in moves if move.sequence < first.sequence]
-        context = context_in(earlier, model)
+        context = PromotionContext(incumbent=incumbent_in(earlier, model), sequence=first.sequence)
         yield PastDecision(context=context, actor=first.actor, moved_at=first.moved_at, key=key)
 
 
-def context_in(moves: list[registry.Move], model: ModelRef) -> PromotionContext:
-    """How a history of moves, oldest first, stands for a version."""
+def incumbent_in(moves: list[registry.Move], model: ModelRef) -> ModelRef | None:
+    """The version in production after these moves, oldest first; None where there is none, or it is this version."""
     production = [move for move in moves if (move.model, move.alias) == (model.name, "production")]
-    incumbent = production[-1].version if production and production[-1].version != model else None
-    return PromotionContext(incumbent=incumbent, sequence=moves[-1].sequence + 1 if moves else 1)
+    return production[-1].version if production and production[-1].version != model else None

@@ -41,7 +41,7 @@ TEXTS: dict[str, str] = {
 """Regular expressions and what is put in their place in every text of a file: for sentences worded anew."""
 MODELS: dict[str, str] = {}
 """Registered models' names."""
-CALL_FOLDERS = ("_manifests", "_calls")
+CALL_FOLDERS = ("_manifests", "_calls", "_records")
 TREE_FILES = ("model.ubj", "model.json")
 PREDICTOR_FILES = ("predictor.json",)
 NOTE_SPEC_FILES = ("notes.json",)
@@ -69,6 +69,17 @@ IGNORED_COLUMNS: dict[str, frozenset[str]] = {
             "model_uri",  # MLflow's random folder
             "model_digest",  # over files that hold keys
             "key",  # depends on the code
+        }
+    ),
+    "history": frozenset(
+        {
+            "at",  # the clock
+            "body",  # names files
+            "key",  # depends on the code
+            "previous",
+            "digest",
+            "signer",
+            "signature",
         }
     ),
     "predictions": frozenset(
@@ -116,6 +127,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "note_margins": ("subject_id", "prediction_time"),
     "predictions": ("task", "model", "model_version", "subject_id", "prediction_time"),
     "promotions": ("sequence",),
+    "history": ("sequence",),
     "scores": ("subject_id", "prediction_time"),
 }
 """What rows are matched by, in new names. Rows that share a key are matched in the order of their other

@@ -1,5 +1,6 @@
 """Registered model versions, and what their MLflow runs measured."""
 
+import json
 import math
 import sqlite3
 from collections import Counter, defaultdict
@@ -59,8 +60,9 @@ def promoted(home: Path) -> Versions:
     from deltalake import DeltaTable
 
     found = {}
-    for log in home.glob("lake/*/promotions/_delta_log"):
-        for move in DeltaTable(str(log.parent)).to_pyarrow_table().to_pylist():
+    for log in [*home.glob("lake/*/promotions/_delta_log"), *home.glob("lake/*/history/_delta_log")]:
+        for row in DeltaTable(str(log.parent)).to_pyarrow_table().to_pylist():
+            move = json.loads(row["body"]) if "body" in row else row
             uri = move.get("model_uri") or move.get("uri")
             if uri:
                 name, number = new_model(move["model"]), int(move["to_version"])

@@ -14,20 +14,20 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
 
 def _history(options: argparse.Namespace) -> int:
     from mediscale.core.errors import NotFoundError
-    from mediscale.storage import lake, registry
+    from mediscale.storage import history, lake, signing
 
     home = settings()
-    moves = registry.history(home, options.dataset)
-    if not moves:
+    recorded = history.entries(home, options.dataset)
+    if not recorded:
         there = ", ".join(lake.datasets(home)) or "none yet"
         raise NotFoundError(
             f"No alias of {options.dataset} was ever moved; the lake's datasets are: {there}."
         )
-    for move in moves:
-        print(
-            f"{move.sequence:>4}  {move.moved_at:%Y-%m-%d %H:%M}  {move.model} {move.alias}: "
-            f"{move.from_version or '-'} → {move.to_version}  by {move.actor}  {move.reason}"
-        )
+    keys = signing.accepted_keys(home)
+    for entry in recorded:
+        signer = keys[entry.signer].name
+        attested = "" if signer == entry.actor else f" (attested by {signer})"
+        print(f"{entry.sequence:>4}  {entry.at:%Y-%m-%d %H:%M}  {entry.content}  by {entry.actor}{attested}")
     return 0
 
 
@@ -35,19 +35,18 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--version", type=int, required=True)
-    parser.add_argument("--actor", required=True, help="who decides this")
 
 
 def _promote(options: argparse.Namespace) -> int:
     from mediscale.core import caller
     from mediscale.core.errors import QualityError
     from mediscale.pipeline import call
-    from mediscale.storage import calls
+    from mediscale.storage import calls, signing
     from training.promotion import promotion
 
     home = settings()
     params = promotion.repromotion_params(
-        home, options.dataset, options.task, options.version, options.actor, moved_at=caller.now()
+        home, options.dataset, options.task, options.version, signing.actor(home), moved_at=caller.now()
     )
     decision: Any = call.call("promotion", params.model_dump(), home, calls.new_run_id("promote")).result
     print(decision.reason)
@@ -62,15 +61,17 @@ def _add_rollback(parser: argparse.ArgumentParser) -> None:
 
 def _rollback(options: argparse.Namespace) -> int:
     from mediscale.core import caller
+    from mediscale.storage import signing
     from training.promotion.rollback import roll_back
 
+    home = settings()
     move = roll_back(
-        settings(),
+        home,
         options.dataset,
         options.task,
         options.alias,
         options.version,
-        actor=options.actor,
+        actor=signing.actor(home),
         reason=options.reason,
         moved_at=caller.now(),
     )

@@ -19,12 +19,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from mediscale.core import caller
 from mediscale.core.datasets import SIZES
 from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.pipeline.call import RunConfig
 from mediscale.pipeline.runtime_inputs import Source
+from mediscale.storage import signing
 
 ROOT = Path(__file__).parents[2]
 AIRFLOW = ROOT / ".venv-airflow" / "bin" / "airflow"
@@ -59,6 +59,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "PATH": f"{AIRFLOW.parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "MEDISCALE_HOME": str(settings.home),
+        "MEDISCALE_TRUST": str(settings.trust),
+        **signing.of_service(settings, "airflow"),
         "MEDISCALE_COMMAND": os.environ.get(
             "MEDISCALE_COMMAND", str(Path(sys.executable).with_name("mediscale"))
         ),
@@ -86,7 +88,7 @@ _PARAM_DEFAULTS = {"source": "synthetic", "path": None, "dataset": None, "size":
 
 def run_loop(settings: Settings, which: Source, config: RunConfig, run_id: str, log: TextIO) -> bool:
     """Runs the loop's DAG once with ``airflow dags test``: without a scheduler or a server; whether it succeeded."""
-    env = environment(settings) | {"MEDISCALE_ACTOR": caller.actor()}
+    env = environment(settings) | {"MEDISCALE_ACTOR": signing.actor(settings)}
     migrate(env, log)
     params = {name: value or _PARAM_DEFAULTS[name] for name, value in which.model_dump().items()}
     conf = {**params, "config": config, "run_id": run_id}

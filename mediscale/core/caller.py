@@ -1,20 +1,8 @@
-"""Who calls and when: what a stage may not look up by itself, because its key has to cover it."""
+"""The caller's clock: what a stage may not look up by itself, because its key has to cover it."""
 
-import getpass
-import os
 from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """The caller's clock: UTC without a zone, as all times here."""
+    """UTC without a zone, as all times here."""
     return datetime.now(UTC).replace(tzinfo=None)
-
-
-def actor() -> str:
-    """Who moves an alias: MEDISCALE_ACTOR where an orchestrator sets it, else the account, nameless in some pods."""
-    if named := os.environ.get("MEDISCALE_ACTOR"):
-        return named
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"

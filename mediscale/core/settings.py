@@ -26,6 +26,19 @@ class Settings(BaseSettings):
     """Folder of what decides whom to believe: keys that sign, keys that are accepted, heads of the history that were
     accepted, hashes of API keys. Default: ``mediscale`` in the account's configuration folder (XDG). Never in the home
     or the lake: who can write those must not be able to make anybody believe them."""
+    signing_key: Path = Path()
+    """PEM file of the private key (ECDSA P-256) that signs the history and model versions. Default:
+    ``<trust>/signing_key.pem``, made at first need. A server that only answers needs none."""
+    signing_command: str = ""
+    """A command that signs in the key's place, for a key that never leaves a KMS or an HSM: it gets the bytes on its
+    standard input and prints the ECDSA P-256 SHA-256 signature, DER or its base64."""
+    public_keys: Path = Path()
+    """Folder of the public keys that are accepted: ``NAME.pem`` for a person, ``NAME.service.pem`` for a server or a
+    scheduler that may name the person whom it authenticated, ``NAME.approver.pem`` for who may approve,
+    ``NAME.retired.pem`` for a key that signs nothing new. Default: ``<trust>/signers``."""
+    history_heads: str = ""
+    """Entries that the histories must contain, as ``DATASET:SEQUENCE:DIGEST`` with commas between, which is how
+    ``mediscale verify`` prints them: what a machine believes that has not read them before."""
     spark_master: str = "local[*]"
     ray_address: str = ""
     """Address of a running Ray cluster. Default: a local one, started and stopped by the stage."""
@@ -71,7 +84,11 @@ class Settings(BaseSettings):
         set_once(self, "home", home)
         configuration = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
         trust = configuration / "mediscale" if self.trust == Path() else self.trust
-        set_once(self, "trust", trust.expanduser().resolve())
+        trust = trust.expanduser().resolve()
+        set_once(self, "trust", trust)
+        for name, default in (("signing_key", "signing_key.pem"), ("public_keys", "signers")):
+            given = getattr(self, name)
+            set_once(self, name, given.expanduser().resolve() if given != Path() else trust / default)
         set_once(self, "lake", self.lake or str(home / "lake"))
         set_once(self, "tracking_uri", self.tracking_uri or f"sqlite:///{home / 'mlflow.db'}")
         set_once(self, "artifact_root", self.artifact_root or str(home / "artifacts"))

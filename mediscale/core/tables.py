@@ -414,23 +414,22 @@ PREDICTIONS = Table(
     privacy="phi",
 )
 
-PROMOTIONS = Table(
-    name="promotions",
-    description="Append-only history of alias moves; the truth that MLflow's aliases and serving follow.",
+HISTORY = Table(
+    name="history",
+    description="Append-only, hash-chained, signed: who moved, proposed, approved, erased or exported what, and when.",
     columns=(
         Column("sequence", "int64", "1, 2, 3, …: one winner per number", nullable=False),
-        Column("model", "string", "registered model's name", nullable=False),
-        Column("task", "string", "name of the prediction task", nullable=False),
-        Column("alias", "string", "staging or production", nullable=False),
-        Column("from_version", "int64", "version that the alias pointed to, if any"),
-        Column("to_version", "int64", "version that it points to now", nullable=False),
-        Column("actor", "string", "person or scheduler that moved it", nullable=False),
-        Column("moved_at", "timestamp", "when", nullable=False),
-        Column("reason", "string", "one sentence", nullable=False),
-        Column("evidence_digest", "string", "SHA-256 of the evidence file", nullable=False),
-        Column("model_uri", "string", "folder of the model's files", nullable=False),
-        Column("model_digest", "string", "SHA-256 over the files that answer", nullable=False),
-        Column("key", "string", "key of the stage call that decided", nullable=False),
+        Column("kind", "string", "what was done: move, approval, …", nullable=False),
+        Column("actor", "string", "person or scheduler that did it", nullable=False),
+        Column("at", "timestamp", "when", nullable=False),
+        Column("body", "string", "canonical JSON of what was done, by its kind", nullable=False),
+        Column("key", "string", "idempotency key: what it recorded is not written again", nullable=False),
+        Column("previous", "string", "digest of the entry before; zeros for the first", nullable=False),
+        Column("digest", "string", "SHA-256 of the entry without its signature", nullable=False),
+        Column("signer", "string", "SHA-256 fingerprint of the signing key's public half", nullable=False),
+        Column(
+            "signature", "string", "ECDSA P-256 over the entry without its digest, base64", nullable=False
+        ),
     ),
     key=("sequence",),
     privacy="none",
@@ -440,7 +439,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         BRONZE, FACTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET, NOTES,
-        NOTE_TOKENS, NOTE_MARGINS, PREDICTIONS, PROMOTIONS
+        NOTE_TOKENS, NOTE_MARGINS, PREDICTIONS, HISTORY
     )
 }  # fmt: skip
 

@@ -46,7 +46,6 @@ HISTORY = 75
 MOST_NIGHTS = 45
 PLANTED_NIGHT = 7
 """From this night on the analyser reads high."""
-PERSON = "a simulated clinician"
 
 
 def night(number: int) -> datetime:
@@ -142,7 +141,7 @@ class Simulation:
 
     def _retrain(self, this: Night) -> None:
         staged_at, approved_at = this.at + timedelta(hours=4), this.at + timedelta(hours=5)
-        staging = {"target_alias": "staging", "actor": "the retraining", "moved_at": staged_at}
+        staging = {"target_alias": "staging", "moved_at": staged_at}
         try:
             self.follow(steps.TRAINING, this, {"promotion": staging})
         except QualityError as refusal:
@@ -154,17 +153,16 @@ class Simulation:
             self._serve(this)
 
     def _approve(self, at: datetime) -> Any:
-        """A person says yes; the policy decides. The history is read as it stood then, so that a repeat finds this."""
-        from mediscale.storage import registry
+        """Production is asked for, the policy decides; the history is read as it stood then, so a repeat finds this."""
+        from mediscale.storage import history, registry
 
         (node,) = (node for node in steps.nodes(steps.TRAINING, (TASK,)) if node.stage == "promotion")
-        moves = [m for m in registry.history(self.settings, self.dataset) if m.moved_at < at]
-        serving = [m.version for m in moves if m.alias == "production"]
+        before = [entry for entry in history.entries(self.settings, self.dataset) if entry.at < at]
+        serving = [m.version for m in registry.moves_in(before) if m.alias == "production"]
         params = {
             "target_alias": "production",
-            "actor": PERSON,
             "moved_at": at,
-            "sequence": moves[-1].sequence + 1,
+            "sequence": len(before) + 1,
             "incumbent": serving[-1] if serving else None,
         }
         return self.call("promotion", params, *(self.results[name] for name in node.upstream))

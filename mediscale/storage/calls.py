@@ -25,6 +25,9 @@ from mediscale.storage import lake
 ROOT = Path(__file__).parents[2]
 """The repository, or where an image has its code."""
 FIRST_PARTY = ("mediscale", "data_pipeline", "training", "serving", "monitoring")
+_FOLDER = "_records"
+_OLDER_FOLDERS = ("_manifests", "_calls")
+"""What stood in its place in older layouts, which this release does not read."""
 _LOCK = ROOT / "requirements" / "platform.txt"
 
 
@@ -189,10 +192,11 @@ def check_layout(settings: Settings) -> None:
     Raises:
         StorageError: the home was made by an older version, whose records and models this one does not read.
     """
-    filesystem, folder = lake.filesystem(f"{settings.lake.rstrip('/')}/_manifests")
     from pyarrow import fs
 
-    if filesystem.get_file_info(folder).type != fs.FileType.NotFound:
+    filesystem, root = lake.filesystem(settings.lake.rstrip("/"))
+    older = filesystem.get_file_info([f"{root}/{folder}" for folder in _OLDER_FOLDERS])
+    if any(info.type != fs.FileType.NotFound for info in older):
         raise StorageError(
             f"{settings.home} was made by an older version of MediScale, which this one does not read; choose another "
             "MEDISCALE_HOME, or move this one away, and run again."
@@ -200,7 +204,7 @@ def check_layout(settings: Settings) -> None:
 
 
 def _folder(settings: Settings, stage: str) -> str:
-    return f"{settings.lake.rstrip('/')}/_calls/{stage}"
+    return f"{settings.lake.rstrip('/')}/{_FOLDER}/{stage}"
 
 
 def _run_folder(settings: Settings, run_id: str) -> str:

@@ -61,9 +61,10 @@ def datasets(settings: Settings) -> list[str]:
 
 def forget(settings: Settings, dataset: str) -> None:
     """Deletes a dataset with all its tables: of a synthetic one, never of a hospital."""
-    from mediscale.storage import seen_tables
+    from mediscale.storage import accepted_heads, seen_tables
 
     seen_tables.forget(settings, dataset)
+    accepted_heads.forget(settings, dataset)
     files, folder = filesystem(f"{settings.lake.rstrip('/')}/{dataset}")
     with suppress(FileNotFoundError):
         files.delete_dir(folder)

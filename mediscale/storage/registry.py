@@ -12,21 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from mediscale.core.errors import BusyError, StorageError
-from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import PROMOTIONS
-from mediscale.core.tasks import TaskName
-from mediscale.storage import lake, seen_tables
+from mediscale.storage.history import Alias, AliasMove, Draft, Entry, append, bodies, entries
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-Alias = Literal["staging", "production"]
+__all__ = ["Alias"]
 
 KEY_TAG = "mediscale.key"
 """Tag of runs, logged models and versions: the key of the stage call that made them."""
@@ -35,29 +29,18 @@ _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's UI opens an experiment of this kind with its runs and models instead of traces and prompts."""
 
 
-class Move(Frozen):
-    """One entry of the history: an alias was pointed to another version of a model."""
+class Move(AliasMove):
+    """A move of an alias, with what the history's entry says around it."""
 
     sequence: int
-    model: str
-    task: TaskName
-    alias: Alias
-    from_version: int | None
-    to_version: int
     actor: str
     moved_at: datetime
-    reason: str
-    evidence_digest: str
-    model_uri: str
-    model_digest: str
     key: str
 
     @property
-    def version(self) -> ModelRef:
-        """The version that the alias points to since then."""
-        return ModelRef(
-            name=self.model, version=self.to_version, uri=self.model_uri, digest=self.model_digest
-        )
+    def body(self) -> AliasMove:
+        """What the entry is made of."""
+        return AliasMove.model_validate(self.model_dump(include=set(AliasMove.model_fields)))
 
 
 def model_name(dataset: str, task: str) -> str:
@@ -83,19 +66,17 @@ def history(settings: Settings, dataset: str) -> list[Move]:
     """Every alias move of the dataset's models, oldest first.
 
     Raises:
-        StorageError: an entry can't be read, or the history that was read before is gone.
+        StorageError: the history can't be read, or is not to be trusted (``history.entries``).
     """
-    newest = seen_tables.current(settings, dataset, PROMOTIONS.name)
-    if newest is None:
-        return []
-    rows = lake.read(settings, newest).to_pylist()
-    try:
-        moves = [Move.model_validate(row) for row in rows]
-    except ValidationError as error:
-        raise StorageError(
-            f"The promotion history of {dataset} is damaged; restore the table from a backup."
-        ) from error
-    return sorted(moves, key=lambda move: move.sequence)
+    return moves_in(entries(settings, dataset))
+
+
+def moves_in(recorded: Sequence[Entry]) -> list[Move]:
+    """The alias moves among a history's entries."""
+    return [
+        Move(**dict(move), sequence=entry.sequence, actor=entry.actor, moved_at=entry.at, key=entry.key)
+        for entry, move in bodies(recorded, AliasMove)
+    ]
 
 
 def current(settings: Settings, dataset: str, task: str, alias: Alias) -> Move | None:
@@ -106,9 +87,8 @@ def current(settings: Settings, dataset: str, task: str, alias: Alias) -> Move |
 
 
 def next_sequence(settings: Settings, dataset: str) -> int:
-    """The number that the next move must carry. For callers, which resolve it into Params; never inside a stage."""
-    moves = history(settings, dataset)
-    return moves[-1].sequence + 1 if moves else 1
+    """The number that the next entry must carry. For callers, which resolve it into Params; never inside a stage."""
+    return len(entries(settings, dataset)) + 1
 
 
 def record(settings: Settings, dataset: str, *moves: Move) -> Move:
@@ -117,21 +97,11 @@ def record(settings: Settings, dataset: str, *moves: Move) -> Move:
     Returns the first of them as the history has it.
 
     Raises:
-        BusyError: another promotion took the first number; nothing was written.
+        BusyError: another entry took the first number; nothing was written.
     """
-    import pyarrow as pa
-
-    first = moves[0]
-    for recorded in history(settings, dataset):
-        if recorded.key == first.key:
-            return recorded
-    rows = pa.Table.from_pylist([move.model_dump() for move in moves], schema=PROMOTIONS.arrow_schema())
-    if lake.append(settings, PROMOTIONS.name, rows, dataset, PROMOTIONS.name, first.sequence) is None:
-        raise BusyError(
-            f"Another promotion became number {first.sequence} of {dataset}'s history first; "
-            f"{first.version} was not moved. Look at the history and run again."
-        )
-    return first
+    drafts = [Draft(move.body, move.actor, move.moved_at, move.key) for move in moves]
+    (recorded,) = moves_in([append(settings, dataset, *drafts, sequence=moves[0].sequence)])
+    return recorded
 
 
 # --- MLflow ------------------------------------------------------------------------------------------------------

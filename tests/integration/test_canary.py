@@ -72,7 +72,7 @@ def test_no_planted_identifier_is_left_anywhere_but_in_bronze(
         + said.err
         + "".join(call.load(s).summary(r) for s, r in (("deidentify", cleaned), ("note_tokens", tokens)))
     )
-    told += "".join(path.read_text() for path in Path(settings.lake).rglob("_calls/**/*.json"))
+    told += "".join(path.read_text() for path in Path(settings.lake).rglob("_records/**/*.json"))
     told += json.dumps(lake.read(settings, cleaned.note_quarantine).to_pylist())
     words = {word for name in planted(block, "name") for word in re.findall(r"\w{3,}", name)}
     names = {word for word in words if plain(word) not in ORDINARY | EPONYMS}

@@ -166,7 +166,7 @@ def test_no_identifier_of_the_extract_is_left_where_many_may_look(
     assert len(canaries) > 2000
     looked_at = [path for path in home.rglob("*") if path.is_file() and not _may_hold_patients(path, home)]
     assert any(path.name == "mlflow.db" for path in looked_at)
-    assert any("_calls" in path.parts for path in looked_at)
+    assert any("_records" in path.parts for path in looked_at)
     told = {path: set(re.findall(rb"[\w.@+-]{6,}", path.read_bytes())) & canaries for path in looked_at}
     assert {str(path): len(found) for path, found in told.items() if found} == {}
 
@@ -190,7 +190,7 @@ def test_no_name_or_date_of_the_notes_is_left_outside_of_extract_and_lake(
 
 def _is_governed(path: Path, home: Path) -> bool:
     place = path.relative_to(home).parts
-    return place[0] == "extracts" or (place[0] == "lake" and place[1] not in ("_calls", "_runs"))
+    return place[0] == "extracts" or (place[0] == "lake" and place[1] not in ("_records", "_runs"))
 
 
 def _contents(places: Iterable[Path]) -> Iterator[tuple[Path, bytes]]:
@@ -236,7 +236,7 @@ def _names_and_dates() -> tuple[set[bytes], set[bytes]]:
 def _may_hold_patients(path: Path, home: Path) -> bool:
     """The extract, the lake's tables (which are governed), and binary files of models, whose bytes are random."""
     place = path.relative_to(home).parts
-    return place[0] == "extracts" or (place[0] == "lake" and place[1] != "_calls") or path.suffix in _BINARY
+    return place[0] == "extracts" or (place[0] == "lake" and place[1] != "_records") or path.suffix in _BINARY
 
 
 _BINARY = {".safetensors", ".onnx", ".png", ".parquet"}

@@ -70,4 +70,4 @@ def _asks_once_and_in_time(settings: Settings) -> None:
 
 
 def records(settings: Settings) -> set[Path]:
-    return set(Path(settings.lake, "_calls").rglob("*.json"))
+    return set(Path(settings.lake, "_records").rglob("*.json"))

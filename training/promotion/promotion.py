@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mediscale.core import tasks
 from mediscale.core.annotations import ComparedWith, Digest, RuntimeInput
-from mediscale.core.caller import actor, now
+from mediscale.core.caller import now
 from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
@@ -20,10 +20,10 @@ from mediscale.core.stage import Context, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files
 from mediscale.storage import calls as manifest
-from mediscale.storage import registry
+from mediscale.storage import registry, signing
 from training.evaluation.evaluation_report import Evidence, read
 from training.promotion import gate
-from training.promotion_context import context_in, past_decisions, promotion_context
+from training.promotion_context import incumbent_in, past_decisions, promotion_context
 
 
 class Params(Frozen):
@@ -142,7 +142,7 @@ def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | Non
     if lacks := list(gate.lacking(evidence, tasks.load(params.task).policy)):
         return f"the evidence is not complete: {gate.sentence(lacks)}.", None
     moves = [m for m in registry.history(settings, params.dataset) if m.sequence < params.sequence]
-    incumbent = context_in(moves, params.model).incumbent
+    incumbent = incumbent_in(moves, params.model)
     if incumbent != params.incumbent:
         return (
             f"{incumbent or 'no version'} is in production, not {params.incumbent or 'none'}; decide again.",
@@ -203,7 +203,7 @@ def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Con
         for past in past_decisions(settings, *about):
             yield Context({**dict(past.context), "actor": past.actor, "moved_at": past.moved_at}, past.key)
         today = dict(promotion_context(settings, *about))
-        yield Context({**today, "actor": given.get("actor") or actor(), "moved_at": now()})
+        yield Context({**today, "actor": given.get("actor") or signing.actor(settings), "moved_at": now()})
 
 
 STAGE = Stage(

@@ -78,8 +78,8 @@ def test_the_module_is_the_program(command: Command) -> None:
         ("report", 7, "No run has come to a decision in this home yet"),
         ("serve", 7, "has no model as production; train one with `mediscale run`"),
         ("score --dataset d --task mortality --output risks.parquet", 7, "d-mortality has no version as production"),
-        ("promote --dataset d --task mortality --version 1 --actor me", 7, "d-mortality v1 was never evaluated"),
-        ("rollback --dataset d --task mortality --version 1 --actor me --reason x", 7, "can't go back to version 1"),
+        ("promote --dataset d --task mortality --version 1", 7, "d-mortality v1 was never evaluated"),
+        ("rollback --dataset d --task mortality --version 1 --reason x", 7, "can't go back to version 1"),
         ("simulate --nights 0", 2, "1 to 45 nights"),
     ],
 )  # fmt: skip

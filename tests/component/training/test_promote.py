@@ -26,7 +26,7 @@ from training.promotion_context import (
 )
 from training.tabular import risk_model
 
-NOW = datetime(2150, 6, 1)
+NOW = datetime(2025, 6, 1)
 KEY = "a" * 32
 
 
@@ -141,12 +141,12 @@ def test_a_person_asks_for_production_after_staging(world, command) -> None:
     config = _params(world, target_alias="staging").model_dump()
     staged = call.call("promotion", config, world.settings, "run").result
     assert (staged.staged, staged.promoted) == (True, False)
-    code, told = command("promote --dataset synthetic --task mortality --version 1 --actor ana")
+    code, told = command("promote --dataset synthetic --task mortality --version 1")
     assert (code, told.partition(" 0.")[0]) == (0, "Promoted: AUROC")
     assert [(m.alias, m.actor) for m in registry.history(world.settings, "synthetic")] == [
-        ("staging", "scheduler"), ("production", "ana"),
+        ("staging", "scheduler"), ("production", "tests"),
     ]  # fmt: skip
-    code, told = command("promote --dataset synthetic --task mortality --version 9 --actor ana")
+    code, told = command("promote --dataset synthetic --task mortality --version 9")
     assert code == 7
     assert "v9 was never evaluated" in told
 
@@ -271,7 +271,7 @@ def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(wor
     assert (decision.staged, decision.promoted) == (True, False)
     assert "better than v1 in production in" in decision.reason
     assert _aliases(world) == {"staging": 2, "production": 1}
-    back = "rollback --dataset synthetic --task mortality --version 1 --alias staging --actor ana"
+    back = "rollback --dataset synthetic --task mortality --version 1 --alias staging"
     assert command(f"{back} --reason 'v2 is worse'") == (
         0, "synthetic-mortality staging → version 1; servers follow by themselves.\n"
     )  # fmt: skip
@@ -279,7 +279,7 @@ def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(wor
     code, told = command("history --dataset synthetic")
     assert (code, told.count("\n")) == (0, 4)
     assert re.match(
-        r"   4  .* synthetic-mortality staging: 2 → 1  by ana  v2 is worse$", told.splitlines()[-1]
+        r"   4  .* synthetic-mortality staging: 2 → 1  v2 is worse  by tests$", told.splitlines()[-1]
     )
 
 

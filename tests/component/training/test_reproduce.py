@@ -93,7 +93,7 @@ def test_a_changed_record_is_noticed_also_by_who_gives_it_a_key_that_fits(home, 
     assert main.main(["reproduce", f"{NAME}/1"]) == 6
     assert "does not give its own key" in capsys.readouterr().err
     calls.write(home, forged.model_copy(update={"key": call.key("risk_model", forged.params)}))
-    (Path(home.lake) / "_calls" / "risk_model" / f"{record.key}.json").unlink()
+    (Path(home.lake) / "_records" / "risk_model" / f"{record.key}.json").unlink()
     assert main.main(["reproduce", f"{NAME}/1"]) == 6
     assert "different in model.json" in capsys.readouterr().out
 

@@ -129,7 +129,7 @@ def test_unknown_stage_names_those_that_exist(settings: Settings) -> None:
 @pytest.mark.usefixtures("counting")
 def test_a_damaged_record_says_what_to_do(settings: Settings) -> None:
     call.call("counting", {"depth": 3}, settings, RUN)
-    (path,) = (settings.home / "lake" / "_calls" / "counting").glob("*.json")
+    (path,) = (settings.home / "lake" / "_records" / "counting").glob("*.json")
     path.write_text('{"stage": "coun')
     with pytest.raises(StorageError, match="delete it and run again"):
         call.call("counting", {"depth": 3}, settings, RUN)

@@ -1,11 +1,9 @@
 """Runtime inputs: what callers look up before they call a stage, and how results become parameters."""
 
-import getpass
 from pathlib import Path
 
 import pytest
 
-from mediscale.core import caller
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.pipeline import runtime_inputs
@@ -46,11 +44,6 @@ def test_a_first_version_has_no_incumbent_and_becomes_number_one(
     assert promotion["actor"] == "dr. who"
     assert promotion["moved_at"].tzinfo is None
     assert runtime_inputs.filled("evaluate", {}, [model], settings)["incumbent"] is None
-
-
-def test_the_account_acts_where_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MEDISCALE_ACTOR", raising=False)
-    assert caller.actor() == getpass.getuser()
 
 
 @pytest.mark.parametrize(

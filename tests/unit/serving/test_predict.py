@@ -404,7 +404,7 @@ def test_a_history_that_can_not_be_read_leaves_what_is_served(
     log = PredictionLog(settings, "synthetic")
     with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
         promote("mortality", 2)
-        history = next((settings.home / "lake" / "synthetic" / "promotions").glob("_delta_log/*1.json"))
+        history = next((settings.home / "lake" / "synthetic" / "history").glob("_delta_log/*1.json"))
         history.write_text("torn")
         health = wait_for(client, "degraded")
         assert "its Delta log is damaged" in health["problems"][0]

@@ -318,7 +318,7 @@ def test_the_first_predictions_wait_for_the_lake_of_the_history(settings: Settin
     log = PredictionLog(settings, DATASET)
     append(log, "a")
     away = unmount(settings)
-    with pytest.raises(StorageError, match="lacks the table synthetic/promotions"):
+    with pytest.raises(StorageError, match="lacks the table synthetic/history"):
         log.flush()
     mount(settings, away)
     assert log.flush() == 1

@@ -202,7 +202,7 @@ def test_a_history_that_is_gone_or_another_is_degraded_and_what_was_served_is_se
     lake.rename(away)
     lake.mkdir()
     for _ in range(2):
-        with pytest.raises(StorageError, match=r"lacks the table synthetic/promotions.*is it mounted"):
+        with pytest.raises(StorageError, match=r"lacks the table synthetic/history.*is it mounted"):
             found.refresh()
         with pytest.raises(StorageError, match="is it mounted"):
             registry.next_sequence(settings, "synthetic")

@@ -1,0 +1,98 @@
+"""Accepted heads: of each dataset's history, the newest entry that this machine believed.
+
+A history that lacks it lost entries or is another one. The file lies in ``Settings.trust``, so that whoever can write
+the lake can't make it forget.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from mediscale.core.errors import StorageError, UsageError
+from mediscale.core.refs import Frozen
+from mediscale.core.settings import Settings
+from mediscale.storage.signing import exclusively
+
+
+class Head(Frozen):
+    """An entry by its number and digest."""
+
+    sequence: int
+    digest: str
+
+
+def accepted(settings: Settings, dataset: str) -> tuple[Head, ...]:
+    """The entries that the dataset's history must contain: the one accepted last, and one that the settings name.
+
+    Raises:
+        UsageError: the setting is malformed.
+        StorageError: the file is damaged.
+    """
+    remembered = _read(settings, dataset)
+    return (*([remembered] if remembered else []), *_given(settings, dataset))
+
+
+def remember(settings: Settings, dataset: str, head: Head) -> None:
+    """Keeps a newer head; an older one than is kept changes nothing.
+
+    Raises:
+        StorageError: the folder can't be written.
+    """
+    file = file_of(settings, dataset)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with exclusively(file.with_suffix(".lock")):
+            kept = _read(settings, dataset)
+            if kept is None or kept.sequence < head.sequence:
+                part = file.with_suffix(".part")
+                content = {"lake": settings.lake, "dataset": dataset, **head.model_dump()}
+                with part.open("w") as written:
+                    json.dump(content, written)
+                    written.flush()
+                    os.fsync(written.fileno())
+                part.replace(file)
+    except OSError as error:
+        raise StorageError(
+            f"What was accepted of {dataset}'s history can't be kept in {file.parent}: {error.strerror}. Let "
+            "MEDISCALE_TRUST name a folder that this account can write."
+        ) from error
+
+
+def forget(settings: Settings, dataset: str) -> None:
+    """For a dataset that is deleted on purpose."""
+    file_of(settings, dataset).unlink(missing_ok=True)
+
+
+def file_of(settings: Settings, dataset: str) -> Path:
+    """Where the head is kept: by lake and dataset."""
+    place = hashlib.sha256(settings.lake.encode()).hexdigest()[:16]
+    return settings.trust / "heads" / f"{dataset}-{place}.json"
+
+
+def _read(settings: Settings, dataset: str) -> Head | None:
+    file = file_of(settings, dataset)
+    try:
+        content = json.loads(file.read_text())
+        return Head(sequence=content["sequence"], digest=content["digest"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{file} is damaged; it names the newest entry of {dataset}'s history that was accepted. Restore it."
+        ) from error
+
+
+def _given(settings: Settings, dataset: str) -> list[Head]:
+    heads = []
+    for text in filter(None, (part.strip() for part in settings.history_heads.split(","))):
+        match = re.fullmatch(r"([^:]+):(\d+):([0-9a-f]{64})", text)
+        if match is None:
+            raise UsageError(
+                f"MEDISCALE_HISTORY_HEADS names {text!r}; it must be DATASET:SEQUENCE:DIGEST, as `mediscale verify` "
+                "prints it."
+            )
+        if match[1] == dataset:
+            heads.append(Head(sequence=int(match[2]), digest=match[3]))
+    return heads
