@@ -98,7 +98,7 @@ def _public(pem: bytes, file: Path) -> "ec.EllipticCurvePublicKey":
     try:
         public = serialization.load_pem_public_key(pem)
     except ValueError:
-        public = None  # type: ignore[assignment]
+        public = None
     if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name == CURVE:
         return public
     raise UsageError(f"{file} holds no public key on the curve P-256 in PEM; replace it or take it away.")

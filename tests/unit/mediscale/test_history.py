@@ -1,9 +1,8 @@
 """The history under attack: whoever can write the lake changes, removes, adds, dates or names nothing unnoticed."""
 
+import hashlib
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from deltalake import DeltaTable, write_deltalake
 
 from mediscale.core.errors import BusyError, StorageError, UsageError
@@ -89,7 +90,7 @@ def change(**values: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, Any
 ATTACKS = {
     "another actor": (change(actor="mallory"), "Entry 2 was changed"),
     "another date": (change(at=DAY), "Entry 2 was changed"),
-    "another body": (change(body=export("").body.model_copy(update={"rows": 0}).model_dump_json()), "Entry 2 was changed"),
+    "another body": (change(body="{}"), "Entry 2 was changed"),
     "another kind": (change(kind="erasure"), "Entry 2 was changed"),
     "another key": (change(key="k9"), "Entry 2 was changed"),
     "another signature": (change(signature="MEUCIQ=="), "does not carry .*'s signature"),
@@ -98,7 +99,7 @@ ATTACKS = {
     "one removed": (lambda rows: [rows[0], rows[2]], "Entry 2 is missing"),
     "one removed and the rest renumbered": (lambda rows: [rows[0], rows[2] | {"sequence": 2}], "does not follow"),
     "one twice": (lambda rows: [*rows, rows[2]], "Entry 4 is missing or there twice"),
-    "one by hand": (lambda rows: [*rows, rows[2] | {"sequence": 4, "previous": rows[2]["digest"]}], "Entry 4 was changed"),
+    "one by hand": (lambda rows: [*rows, rows[2] | {"sequence": 4}], "Entry 4 does not follow"),
     "two exchanged": (lambda rows: [rows[1] | {"sequence": 1}, rows[0] | {"sequence": 2}, rows[2]], "does not follow"),
     "the newest removed": (lambda rows: rows[:2], "Entry 3, which was accepted here before, is gone"),
     "all removed": (lambda _rows: [], "Entry 3, which was accepted here before, is gone"),
@@ -115,13 +116,11 @@ def test_an_attack_is_refused_in_one_sentence(three: Settings, name: str) -> Non
 
 
 def test_a_digest_that_was_made_to_fit_does_not_help(three: Settings) -> None:
-    import hashlib
-
     changed = rows(three)
     entry = history.Entry.model_validate(changed[2] | {"actor": "mallory"})
     changed[2] = entry.model_dump() | {"digest": hashlib.sha256(entry.signed_bytes("h")).hexdigest()}
     overwrite(three, changed)
-    with pytest.raises(StorageError, match="Entry 3 does not carry .*'s signature"):
+    with pytest.raises(StorageError, match=r"Entry 3 does not carry .*'s signature"):
         history.entries(three, "h")
 
 
@@ -153,7 +152,7 @@ def test_a_machine_that_never_read_it_believes_the_head_that_it_was_given(
     three: Settings, tmp_path: Path
 ) -> None:
     newest = history.entries(three, "h")[-1]
-    given = {"home": three.home, "trust": tmp_path / "new", "public_keys": three.public_keys}
+    given: dict[str, Any] = {"home": three.home, "trust": tmp_path / "new", "public_keys": three.public_keys}
     stranger = Settings(**given, history_heads=f"other:1:{'0' * 64}, h:3:{newest.digest}")
     assert len(history.entries(stranger, "h")) == 3
     overwrite(three, rows(three)[:2])
@@ -203,7 +202,7 @@ def test_a_retired_key_signs_nothing_new_and_what_it_signed_stays(three: Setting
     unaware = ana.model_copy(update={"trust": three.trust.parent / "elsewhere"})
     history.append(unaware, "h", export("b", 9, actor="ana.lopez"))
     (three.public_keys / "ana.lopez.pem").rename(retired)
-    with pytest.raises(StorageError, match="Entry 5 is new, and signed by ana.lopez's retired key"):
+    with pytest.raises(StorageError, match=r"Entry 5 is new, and signed by ana.lopez's retired key"):
         history.entries(three, "h")
 
 
@@ -235,42 +234,15 @@ def test_a_key_that_is_missing_unreadable_or_nobodys_is_refused(three: Settings,
     refused(tmp_path / "none.pem", "There is no signing key at")
     (tmp_path / "torn.pem").write_text("-----BEGIN")
     refused(tmp_path / "torn.pem", "can't be read as an unencrypted PEM file")
-    subprocess.run(
-        ["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "ed.pem"],
-        check=True,
-        capture_output=True,
+    other_curve = ec.generate_private_key(ec.SECP384R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    refused(tmp_path / "ed.pem", "no private key on the curve P-256")
+    (tmp_path / "p384.pem").write_bytes(other_curve)
+    refused(tmp_path / "p384.pem", "no private key on the curve P-256")
     signing.make_key(tmp_path / "mine.pem", tmp_path / "elsewhere" / "mine.pem")
     refused(tmp_path / "mine.pem", "is not accepted here; put its public half")
     (three.public_keys / "x.pem").write_text("no key")
     refused(three.signing_key, "x.pem holds no public key on the curve P-256")
-
-
-@pytest.mark.parametrize(
-    "printed", ["sys.stdout.buffer.write(signature)", "print(base64.b64encode(signature).decode())"]
-)
-def test_a_command_signs_in_the_keys_place(three: Settings, tmp_path: Path, printed: str) -> None:
-    """As a KMS or an HSM does, whose key no process reads."""
-    script = tmp_path / "sign.py"
-    script.write_text(
-        "import base64, sys\n"
-        "from cryptography.hazmat.primitives import hashes, serialization\n"
-        "from cryptography.hazmat.primitives.asymmetric import ec\n"
-        f"key = serialization.load_pem_private_key(open({str(three.signing_key)!r}, 'rb').read(), None)\n"
-        "signature = key.sign(sys.stdin.buffer.read(), ec.ECDSA(hashes.SHA256()))\n"
-        f"{printed}\n"
-    )
-    hsm = Settings(
-        home=three.home,
-        trust=three.trust,
-        signing_key=tmp_path / "none",
-        signing_command=f"{sys.executable} {script}",
-    )
-    assert history.append(hsm, "h", export("signed", 9)).sequence == 4
-    assert len(history.entries(three, "h")) == 4
-    with pytest.raises(UsageError, match="MEDISCALE_SIGNING_COMMAND .* failed"):
-        signing.signer(hsm.model_copy(update={"signing_command": "false"}))
 
 
 def test_a_body_of_a_newer_release_is_refused_in_one_sentence(settings: Settings) -> None:
