@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from fixtures.server_process import Server, Start
+from fixtures.server_process import Server, Start, environment, own_trust
 
 from mediscale.cli import main
 from mediscale.core.settings import Settings
@@ -27,8 +27,7 @@ BODY = {"age": 67.125, "blood_pressure": 140}
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A home and a folder of trust of its own: the first key closes every loopback server that shares it."""
-    return Settings(home=tmp_path / "a home", trust=tmp_path / "trust")
+    return own_trust(tmp_path)
 
 
 @pytest.fixture
@@ -60,8 +59,8 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def mediscale(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """The command line on this home; returns what it printed."""
-    monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
-    monkeypatch.setenv("MEDISCALE_TRUST", str(settings.trust))
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
 
     def run(*words: str) -> str:
         assert main.main(words) == 0
@@ -131,8 +130,9 @@ def test_a_server_that_would_be_open_to_the_network_does_not_start(
 ) -> None:
     promote("mortality")
     program = [str(Path(sys.executable).with_name("mediscale")), "serve", "--port", "0", *options]
-    around = {"MEDISCALE_HOME": str(settings.home), "MEDISCALE_TRUST": str(settings.trust), "PATH": ""}
-    ended = subprocess.run(program, env=around, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(
+        program, env={**environment(settings), "PATH": ""}, capture_output=True, text=True, timeout=120
+    )
     assert ended.returncode == 2
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from fixtures.server_process import own_trust
 
 from mediscale.core import caller
 from mediscale.core.errors import NotFoundError, StorageError, UsageError
@@ -39,8 +40,7 @@ MAY_ASK = {
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A home and a folder of trust of its own."""
-    return Settings(home=tmp_path / "a home", trust=tmp_path / "trust")
+    return own_trust(tmp_path)
 
 
 @pytest.fixture
