@@ -12,7 +12,7 @@ def test_passages_are_short_sourced_and_unique() -> None:
     passages = corpus.passages()
     assert all(40 <= len(each.text.split()) <= 120 for each in passages)
     assert all(re.search(r"[A-Za-z]{2}", each.source) for each in passages)
-    assert all(1995 <= each.evidence_year <= 2026 for each in passages)
+    assert all(1970 <= each.evidence_year <= 2026 for each in passages)
     assert len({each.id for each in passages}) == len({each.title for each in passages}) == len(passages)
     assert len({each.text for each in passages}) == len(passages)
     assert {each.specialty for each in passages} == {"neurology", "nephrology"}
