@@ -34,7 +34,7 @@ from data_pipeline.notes import encoders
 from mediscale.core import tasks
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
-from mediscale.inference import collate, model_files
+from mediscale.inference import collate, model_files, model_signature
 from mediscale.inference.model_spec import Calibration, Combination, KnownAnswer, PredictorSpec
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
 from mediscale.storage import registry, signing
@@ -170,6 +170,7 @@ def promote(settings: Settings, folders: dict[TaskName, Path], tasks: Sequence[T
             model_digest=model_files.digest(folders[task]),
             key=f"benchmark-{task}",
         )
+        model_signature.sign(settings, move.version, move.evidence_digest)
         registry.record(settings, DATASET, move)
 
 

@@ -21,7 +21,6 @@ from fastapi import Request
 from mediscale.core import caller
 from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.settings import Settings
-from mediscale.storage import signing
 from serving import api_keys
 from serving.auth import Principal, RefusedError, Role
 from serving.prometheus_metrics import Metrics
@@ -102,7 +101,7 @@ def is_open(settings: Settings, listening: Listening) -> bool:
 
 def local_account() -> str:
     """In whose name such a server is asked."""
-    return signing.account()
+    return caller.account()
 
 
 def _check_tls(listening: Listening) -> None:

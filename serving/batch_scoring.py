@@ -15,7 +15,7 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import FEATURES, NOTE_TOKENS
 from mediscale.core.tasks import TaskName
-from mediscale.inference import tabular
+from mediscale.inference import model_signature, tabular
 from mediscale.inference.notes import Floats, NoteReader
 from mediscale.storage import calls, lake, registry
 from mediscale.storage.registry import Alias, Move
@@ -56,6 +56,7 @@ def _scored(settings: Settings, move: Move, dataset: str, features: TableRef) ->
     from mediscale.storage import spark
 
     frame = spark.read(settings, features)
+    model_signature.check(settings, move.version, move.evidence_digest)
     predictor = tabular.load(settings, move.version, move.task)
     inputs = predictor.spec.features
     absent = set(inputs) - set(frame.columns)

@@ -17,7 +17,7 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY, LABELS
 from mediscale.core.tasks import TaskName
-from mediscale.inference import model_files, tabular
+from mediscale.inference import model_files, model_signature, tabular
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import lake, registry, seen_tables
 from mediscale.storage.registry import Alias, Move
@@ -153,6 +153,7 @@ class Predictors:
         return {move.task for move in history} | set(with_cohort)
 
     def _load(self, move: Move) -> Served:
+        model_signature.check(self._settings, move.version, move.evidence_digest)
         served = Served(tabular.load(self._settings, move.version, move.task), move.moved_at)
         served.row_of_values({})  # works out the columns, so that a version that can't be fed is refused here
         log.info("%s is served as %s", served.model, self.alias)
@@ -169,9 +170,15 @@ def _told(version: Served | None, reason: str | None) -> tuple[Served | None, st
 
 
 def _targets(history: Sequence[Move], alias: Alias) -> dict[TaskName, list[Move]]:
-    """Every move of the alias by task, newest first."""
-    moves: dict[TaskName, list[Move]] = {}
+    """By task the version that the alias points to, and after it its incumbents: what each one replaced, newest first.
+
+    A move back to an incumbent withdraws what had replaced it: no server returns to a withdrawn version by itself.
+    """
+    targets: dict[TaskName, list[Move]] = {}
     for move in history:
         if move.alias == alias:
-            moves.setdefault(move.task, []).insert(0, move)
-    return moves
+            attested = targets.get(move.task, [])
+            versions = [one.version for one in attested]
+            kept = attested[versions.index(move.version) + 1 :] if move.version in versions else attested
+            targets[move.task] = [move, *kept]
+    return targets

@@ -24,7 +24,7 @@ ANSWERING_FILES = frozenset(
 )
 """All that a server reads, by relative name. A file that is not listed here must change no answer."""
 
-_MLFLOW_META = "registered_model_meta"
+MLFLOW_META = "registered_model_meta"
 """MLflow drops this file beside a model whenever someone loads it by its registered name."""
 
 
@@ -89,5 +89,5 @@ def _read(folder: str, answering_only: bool) -> dict[str, bytes]:
     filesystem, root = lake.filesystem(folder)
     listed = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
     paths = {os.path.relpath(info.path, root): info.path for info in listed if info.is_file}
-    wanted = paths.keys() & ANSWERING_FILES if answering_only else paths.keys() - {_MLFLOW_META}
+    wanted = paths.keys() & ANSWERING_FILES if answering_only else paths.keys() - {MLFLOW_META}
     return {name: filesystem.open_input_stream(paths[name]).readall() for name in sorted(wanted)}

@@ -7,12 +7,12 @@ who can write the home, the lake or the models must not be able to make anybody 
 import base64
 import binascii
 import fcntl
-import getpass
 import hashlib
 import logging
 import os
 import shlex
 import subprocess
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mediscale.core import caller
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 
@@ -50,6 +51,12 @@ class AcceptedKey:
     def fingerprint(self) -> str:
         """SHA-256 of the key, in hexadecimal."""
         return hashlib.sha256(self.der).hexdigest()
+
+    @property
+    def pem(self) -> bytes:
+        """The key in PEM."""
+        lines = textwrap.wrap(base64.b64encode(self.der).decode(), 64)
+        return "\n".join(["-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""]).encode()
 
     def verifies(self, content: bytes, signature: bytes) -> bool:
         """Whether it is this key's signature of the content, ECDSA with SHA-256 in DER."""
@@ -157,14 +164,6 @@ def actor(settings: Settings) -> str:
     return os.environ.get("MEDISCALE_ACTOR") or signer(settings).key.name
 
 
-def account() -> str:
-    """The account of this process; nameless in some pods."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
 def _private_key(settings: Settings) -> Callable[[bytes], bytes]:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -191,7 +190,7 @@ def _make(settings: Settings, file: Path) -> None:
         raise UsageError(
             f"There is no signing key at {file}; mount it or set MEDISCALE_SIGNING_KEY or MEDISCALE_SIGNING_COMMAND."
         )
-    make_key(file, settings.public_keys / f"{account().replace('/', '-')}.pem")
+    make_key(file, settings.public_keys / f"{caller.account().replace('/', '-')}.pem")
     log.warning("A signing key was made in %s: it signs what you decide. Keep a copy; never share it.", file)
 
 

@@ -18,7 +18,7 @@ from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
 from mediscale.core.tasks import TaskName
-from mediscale.inference import model_files
+from mediscale.inference import model_files, model_signature
 from mediscale.storage import calls as manifest
 from mediscale.storage import registry, signing
 from training.evaluation.evaluation_report import Evidence, read
@@ -111,6 +111,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         reason = reasons["production"] = _earned(evidence, list(gate.limits(evidence, policy)))
     moves = list(_moves(params, settings, key, reasons))
     if moves:
+        model_signature.sign(settings, params.model, params.evidence_digest)
         registry.record(settings, params.dataset, *moves)
     registry.repair(settings, params.dataset)
     return _result(params, reason, reached=len(reasons))

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from mediscale.core.errors import NotFoundError
 from mediscale.core.settings import Settings
-from mediscale.inference import model_files
+from mediscale.inference import model_signature
 from mediscale.storage import registry
 
 
@@ -36,7 +36,7 @@ def roll_back(
             f"{past[-1].to_version if past else 'none'}."
         )
     target, now = earlier[-1], past[-1]
-    model_files.checked(settings, target.version)
+    model_signature.check(settings, target.version, target.evidence_digest)
     sequence = registry.next_sequence(settings, dataset)
     changed = {
         "sequence": sequence,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mediscale.core import caller
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import history, signing
@@ -19,7 +20,7 @@ def test_a_command_signs_in_the_keys_place(tmp_path: Path, printed: str) -> None
     """As a KMS or an HSM does, whose key no process reads."""
     settings = Settings(home=tmp_path / "home", trust=tmp_path / "trust")
     entry = Draft(
-        Export(what="w", purpose="p", rows=1, digest=""), signing.account(), datetime(2026, 1, 1), "k"
+        Export(what="w", purpose="p", rows=1, digest=""), caller.account(), datetime(2026, 1, 1), "k"
     )
     signing.signer(settings)
     script = tmp_path / "sign.py"

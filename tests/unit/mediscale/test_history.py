@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from deltalake import DeltaTable, write_deltalake
 
+from mediscale.core import caller
 from mediscale.core.errors import BusyError, StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
@@ -31,7 +32,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def export(key: str, day: int = 0, actor: str = "") -> Draft:
     body = Export(what="predictions", purpose="audit", rows=3, digest="0" * 64)
-    return Draft(body, actor or signing.account(), DAY + timedelta(days=day), key)
+    return Draft(body, actor or caller.account(), DAY + timedelta(days=day), key)
 
 
 def table(settings: Settings) -> str:
@@ -210,7 +211,7 @@ def test_the_accounts_own_key_is_made_once_for_this_account_alone(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = signing.signer(settings).key
-    assert (first.name, first.roles) == (signing.account(), frozenset())
+    assert (first.name, first.roles) == (caller.account(), frozenset())
     assert signing.signer(settings).key == first
     assert stat.S_IMODE(settings.signing_key.stat().st_mode) == 0o600
     assert [record.message for record in caplog.records] == [
@@ -249,7 +250,7 @@ def test_a_body_of_a_newer_release_is_refused_in_one_sentence(settings: Settings
     class Newer(history.Body):
         kind = "newer"
 
-    history.append(settings, "h", Draft(Newer(), signing.account(), DAY, "k"))
+    history.append(settings, "h", Draft(Newer(), caller.account(), DAY, "k"))
     (entry,) = history.entries(settings, "h")
     with pytest.raises(StorageError, match="is a newer, which this release can't read"):
         _ = entry.content
