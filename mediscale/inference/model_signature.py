@@ -1,8 +1,8 @@
 """Model signature: a version's folder in the format of OpenSSF Model Signing, which anybody verifies with its tool.
 
-A bundle is a DSSE envelope over an in-toto statement with the SHA-256 of every file, signed with ECDSA P-256. The statement
-also names the version and its evidence, which that tool lets pass. The bundle lies beside the folder, not in it, one per
-evidence that the version was decided by::
+A bundle is a DSSE envelope over an in-toto statement with the SHA-256 of every file, signed with ECDSA P-256. The
+statement also names the version and its evidence, which that tool lets pass. The bundle lies beside the folder, not in
+it, one per evidence that the version was decided by::
 
     model_signing verify key FOLDER --signature FOLDER.EVIDENCE.sig --public_key NAME.pem
 """
@@ -31,7 +31,7 @@ def place(settings: Settings, model: ModelRef, evidence_digest: str) -> str:
 
 
 def sign(settings: Settings, model: ModelRef, evidence_digest: str) -> None:
-    """Signs a version's files, if they are the registered ones, and its evidence; again only where no bundle holds.
+    """Signs a version's files, if they are the registered ones, and its evidence.
 
     Raises:
         NotFoundError: the files are gone.

@@ -13,6 +13,7 @@ import pytest
 
 from mediscale.cli import main
 from mediscale.core.errors import BusyError, NotFoundError, StorageError
+from mediscale.inference import model_signature
 from mediscale.pipeline import call, runtime_inputs
 from mediscale.storage import calls, registry
 from training.evaluation import evaluate
@@ -291,6 +292,7 @@ def test_rollback_needs_a_past_and_whole_files(world) -> None:
             model_uri=world.model.uri, model_digest=world.model.digest, key=f"k{sequence}",
         )  # fmt: skip
 
+    model_signature.sign(world.settings, world.model, "e")
     for sequence, version in ((1, 1), (2, 2)):
         registry.record(world.settings, "synthetic", move(sequence, version))
     back = partial(

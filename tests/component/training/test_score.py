@@ -16,7 +16,7 @@ from mediscale.cli import main
 from mediscale.core.errors import NotFoundError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTE_TOKENS
-from mediscale.inference import model_files, tabular
+from mediscale.inference import model_files, model_signature, tabular
 from mediscale.storage import calls, lake, registry
 from serving import batch_scoring
 
@@ -54,6 +54,7 @@ def promote(world: Any) -> Promote:
             model_digest=model_files.digest(folder),
             key="move",
         )
+        model_signature.sign(world.settings, entry.version, entry.evidence_digest)
         return registry.record(world.settings, "synthetic", entry)
 
     return move

@@ -1,3 +1,4 @@
+import base64
 import json
 import shutil
 import time
@@ -9,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
+from mediscale.inference import model_signature
 from mediscale.storage import registry
 from serving import app as serving_app
 from serving.app import create_app
@@ -287,3 +289,66 @@ def test_files_damaged_while_they_are_served_are_noticed_and_served_from_memory(
         while client.get("/health").json()["status"] != "ready" and time.monotonic() < deadline:
             time.sleep(0.02)
         assert client.get("/health").json()["status"] == "ready"
+
+
+def test_a_withdrawn_version_never_answers_by_itself(
+    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+) -> None:
+    """A person went back from version 2 to version 1; a server that can't load version 1 returns to no other."""
+    one = changed_copy(trained["mortality", 1], tmp_path / "one")
+    promote("mortality", 1, folder=one)
+    promote("mortality", 2)
+    promote("mortality", 1, folder=one)
+    (one / "model.json").write_bytes(b"{}")
+    found = predictors(settings)
+    found.refresh()
+    assert versions(found) == {}
+    assert "were changed since" in found.refused["mortality"]
+
+
+def bundle_of(settings: Settings, move: Any) -> Path:
+    return Path(model_signature.place(settings, move.version, move.evidence_digest))
+
+
+def test_a_version_without_its_own_signature_is_refused_and_the_one_before_serves(
+    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+) -> None:
+    first = promote("mortality", 1)
+    second = promote("mortality", 2, folder=changed_copy(trained["mortality", 2], tmp_path / "two"))
+    bundle = bundle_of(settings, second)
+    sound = bundle.read_bytes()
+    envelope = json.loads(sound)["dsseEnvelope"]
+    payload = json.loads(base64.b64decode(envelope["payload"]))
+    payload["subject"][0]["name"] = "synthetic-mortality/3"
+    forged = {**envelope, "payload": base64.b64encode(json.dumps(payload).encode()).decode()}
+    for content, sentence in (
+        (None, "is not signed for this evidence"),
+        (b"{", "can't be read"),
+        (bundle_of(settings, first).read_bytes(), "is of synthetic-mortality/1 or of other evidence"),
+        (json.dumps({"dsseEnvelope": forged}).encode(), "not of a key that is accepted here"),
+    ):
+        bundle.unlink()
+        if content is not None:
+            bundle.write_bytes(content)
+        found = predictors(settings)
+        found.refresh()
+        assert versions(found) == {"mortality": 1}
+        assert sentence in found.refused["mortality"]
+        bundle.write_bytes(sound)
+    found.refresh()
+    assert versions(found) == {"mortality": 2}
+
+
+def test_a_file_that_was_not_signed_as_it_is_does_not_answer(
+    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+) -> None:
+    """Files and digest were exchanged before the move was signed: the signature of the version is the second lock."""
+    folder = changed_copy(trained["mortality", 2], tmp_path / "two")
+    move = promote("mortality", 2, folder=folder)
+    signed = bundle_of(settings, move).read_bytes()
+    (folder / "predictor.json").write_text((folder / "predictor.json").read_text() + "\n")
+    promote("mortality", 2, folder=folder)
+    bundle_of(settings, move).write_bytes(signed)
+    found = predictors(settings)
+    found.refresh()
+    assert "1 files of synthetic-mortality v2 are not as they were signed" in found.refused["mortality"]
