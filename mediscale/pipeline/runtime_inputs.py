@@ -5,6 +5,7 @@ model, the next number of the promotion history) its own module's hook looks up 
 key of a call covers all that the stage saw.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from mediscale.core.datasets import DATASET_PATTERN
-from mediscale.core.errors import UsageError
+from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.pipeline import call as stages
 from mediscale.pipeline.call import Finished, RunConfig
-from mediscale.storage import calls
+from mediscale.storage import accepted_heads, calls, history, lake
+
+log = logging.getLogger(__name__)
 
 REFUSED = "refused"
 """The only field of a result where a source lacks what a task needs: that task's further steps pass it on, and the
@@ -61,9 +64,11 @@ def prepare_source(settings: Settings, which: Source, config: RunConfig, run_id:
     Raises:
         UsageError: a source without a path, both a source and a size, or a stage would refuse its configuration.
         InputError: unknown source, or a file of it is missing.
+        StorageError: the dataset's history is not to be trusted, so that a run could not end in it.
     """
     which.check()
     stages.check(config)
+    _check_history(settings, which)
     if not which.source:
         given = {"size": which.size or "small", "dataset": which.name}
         result: BaseModel = stages.call(
@@ -76,6 +81,20 @@ def prepare_source(settings: Settings, which: Source, config: RunConfig, run_id:
     path = str(Path(which.path).resolve())
     digest = digest_of(path, which.source)
     return bronze.Params(source=which.source, dataset=which.name, path=path, extract_digest=digest)
+
+
+def _check_history(settings: Settings, which: Source) -> None:
+    """Whether the run can end in the dataset's history; a synthetic hospital whose lake was deleted begins anew."""
+    if which.name not in lake.datasets(settings) and accepted_heads.accepted(settings, which.name):
+        if which.source:
+            raise StorageError(
+                f"{settings.lake} has no dataset {which.name}, and its history was accepted here before; is the lake "
+                "mounted? If it was deleted on purpose, delete "
+                f"{accepted_heads.file_of(settings, which.name)}, too, and unset MEDISCALE_HISTORY_HEADS."
+            )
+        log.warning("The lake of the synthetic hospital %s was deleted; its history begins anew.", which.name)
+        accepted_heads.forget(settings, which.name)
+    history.entries(settings, which.name)
 
 
 def refusal(upstream: Sequence[Mapping[str, Any]]) -> str:

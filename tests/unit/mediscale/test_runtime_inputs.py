@@ -1,12 +1,15 @@
 """Runtime inputs: what callers look up before they call a stage, and how results become parameters."""
 
+import shutil
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from mediscale.core.errors import InputError, UsageError
+from mediscale.core.errors import InputError, StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.pipeline import runtime_inputs
+from mediscale.storage import history, signing
 
 
 def test_results_fill_only_known_parameters() -> None:
@@ -56,6 +59,31 @@ def test_a_first_version_has_no_incumbent_and_becomes_number_one(
 def test_half_an_extract_is_refused(which: dict[str, str], sentence: str, settings: Settings) -> None:
     with pytest.raises(UsageError, match=sentence):
         runtime_inputs.prepare_source(settings, runtime_inputs.Source(**which), {}, "run")
+
+
+def _decide_and_delete(settings: Settings, dataset: str) -> None:
+    """Somebody decides about the dataset, and then the whole home is deleted."""
+    body = history.Export(what="rows", purpose="test", rows=1, digest="d")
+    history.append(settings, dataset, history.Draft(body, signing.actor(settings), datetime(2026, 1, 1), "k"))
+    shutil.rmtree(settings.home)
+
+
+def test_a_synthetic_hospital_whose_home_was_deleted_begins_anew(settings: Settings) -> None:
+    _decide_and_delete(settings, "synthetic")
+    few = {"synthetic": {"patients": 3, "notes": False}}
+    runtime_inputs.prepare_source(settings, runtime_inputs.Source(size="tiny"), few, "run")
+    assert history.entries(settings, "synthetic") == []
+
+
+def test_a_hospital_whose_lake_is_gone_is_refused_before_anything_is_done(
+    settings: Settings, tmp_path: Path
+) -> None:
+    _decide_and_delete(settings, "mimic-iv")
+    hospital = runtime_inputs.Source(source="mimic-iv", path=str(tmp_path))
+    with pytest.raises(
+        StorageError, match=r"is the lake mounted\? If it was deleted on purpose, delete .*\.json"
+    ):
+        runtime_inputs.prepare_source(settings, hospital, {}, "run")
 
 
 def test_an_unknown_source_names_those_that_exist(settings: Settings, tmp_path: Path) -> None:
