@@ -2,8 +2,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 COMPILE := .tools/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --upgrade --python-version 3.11
 
+SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help python setup run test test-fast coverage soak interop check format bench airflow airflow-env lock clean
+.PHONY: help python setup run test test-components test-loops test-fast coverage soak interop check format bench airflow airflow-env lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 24
@@ -17,9 +18,18 @@ setup: python ## build the environment, Java where it is missing, and Spark's ja
 run: setup ## take a synthetic hospital through the whole loop
 	@$(BIN)/mediscale run
 
-test: airflow-env ## run every test
-	@$(BIN)/pytest
+test: airflow-env ## run every test, in two processes beside each other
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-components test-loops
 	@echo "make test: every test passed"
+
+# Of about the same length. What the first writes once per session (Spark, hospitals, models) the other does without.
+test-components:
+	@$(call beside,components,tests/component)
+
+test-loops:
+	@$(call beside,loops     ,tests/unit tests/integration tests/e2e)
+
+beside = set -o pipefail; $(BIN)/pytest $(2) 2>&1 | awk '{ print "$(1)  " $$0; fflush() }'
 
 test-fast: setup ## run the tests that start no JVM, no Ray and no server, in at most two minutes
 	@$(BIN)/pytest tests/unit
