@@ -193,6 +193,7 @@ def _row(
         "subject_id": patient.subject_id,
         "stay_id": stay.first.visit_id,
         "admission_time": stay.admitted.time,
+        "discharge_time": ended.time,
         "prediction_time": at,
         "boolean_value": label.positive,
         "outcome_time": label.outcome_time,

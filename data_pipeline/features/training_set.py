@@ -39,6 +39,7 @@ _NOT_HISPANIC = r"\bNO[NT][ -]?(OF )?(HISPANIC|LATINO)([ ,/]+(OR|A|HISPANIC|LATI
 """Removed before the patterns are searched: it names no group, and alone it leaves the group unknown."""
 
 _KEY = ["subject_id", "stay_id", "admission_time", "prediction_time"]
+_JUDGED_BY = ["boolean_value", "outcome_time", "discharge_time", "split"]
 
 
 class Params(Frozen):
@@ -111,15 +112,14 @@ def _joined(params: Params, settings: Settings) -> "DataFrame":
 
     from mediscale.storage import spark
 
-    labels = spark.read(settings, params.labels).select(*_KEY, "boolean_value", "split")
+    labels = spark.read(settings, params.labels).select(*_KEY, *_JUDGED_BY)
     features = spark.read(settings, params.features)
     joined = labels.join(features, on=_KEY, how="inner").join(
         _ethnicities(params, settings), on="subject_id", how="left"
     )
     return joined.select(
         *_KEY,
-        "boolean_value",
-        "split",
+        *_JUDGED_BY,
         f.expr("CASE sex_female WHEN 1 THEN 'female' WHEN 0 THEN 'male' ELSE 'unknown' END").alias("sex"),
         _age_band(f.col("age_years")).alias("age_band"),
         f.coalesce("ethnicity", f.lit("unknown")).alias("ethnicity"),

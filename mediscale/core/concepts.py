@@ -11,6 +11,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+Provides = Literal[
+    "laboratory", "vital_signs", "diagnoses", "procedures", "medications", "microbiology", "notes"
+]
+"""What a source's table may hold, and a task may need."""
+FeatureGroup = Literal["laboratory", "vital_signs", "medications", "diagnoses"]
+"""What may be out of reach as a whole, when a hospital's system is down: features are of one of these, or of none."""
+
 
 @dataclass(frozen=True)
 class Concept:
@@ -26,10 +33,23 @@ class Concept:
     """The usual range of a healthy adult: a result that is only a bound says something beyond it."""
 
     @property
+    def group(self) -> FeatureGroup:
+        """Who measures it: the laboratory, or the ward."""
+        return "vital_signs" if self.name in _BEDSIDE else "laboratory"
+
+    @property
     def code(self) -> str:
         """The code of this concept's events in silver, for example ``LOINC//8867-4``."""
         return f"LOINC//{self.loinc}"
 
+
+_BEDSIDE = frozenset(
+    {
+        "heart_rate", "systolic_blood_pressure", "diastolic_blood_pressure", "mean_blood_pressure", "respiratory_rate",
+        "oxygen_saturation", "temperature", "fio2", "gcs_eye", "gcs_verbal", "gcs_motor", "weight", "height",
+        "urine_output",
+    }
+)  # fmt: skip
 
 CONCEPTS: tuple[Concept, ...] = (
     Concept("heart_rate", "8867-4", "/min", 10, 350, ("pulse", "hr")),
@@ -87,11 +107,6 @@ TREATMENTS: tuple[str, ...] = (
     "renal_replacement",
 )
 """Treatment groups; a source maps its drugs and procedures to the code ``TREATMENT//<group>``."""
-
-Provides = Literal[
-    "laboratory", "vital_signs", "diagnoses", "procedures", "medications", "microbiology", "notes"
-]
-"""What a source's table may hold, and a task may need."""
 
 
 @cache

@@ -252,6 +252,7 @@ LABELS = Table(
         Column("subject_id", "int64", "patient", nullable=False),
         Column("stay_id", "int64", "merged stay: the visit_id of its first hospital visit", nullable=False),
         Column("admission_time", "timestamp", "start of the merged stay", nullable=False),
+        Column("discharge_time", "timestamp", "end of the merged stay", nullable=False),
         Column(
             "prediction_time", "timestamp", "data may be used up to and including this time", nullable=False
         ),
@@ -293,8 +294,12 @@ TRAINING_SET = Table(
         Column("subject_id", "int64", "patient", nullable=False),
         Column("stay_id", "int64", "merged stay: the visit_id of its first hospital visit", nullable=False),
         Column("admission_time", "timestamp", "start of the merged stay", nullable=False),
+        Column(
+            "discharge_time", "timestamp", "end of the merged stay: to judge, never a feature", nullable=False
+        ),
         Column("prediction_time", "timestamp", "data was used up to and including this time", nullable=False),
         Column("boolean_value", "bool", "whether the outcome happened", nullable=False),
+        Column("outcome_time", "timestamp", "when it happened, null when not: to judge, never a feature"),
         Column("split", "string", "train, tuning or held_out", nullable=False),
         Column("sex", "string", "female, male or unknown: for subgroups", nullable=False),
         Column("age_band", "string", "18-44, 45-64, 65-79, 80+ or unknown: for subgroups", nullable=False),

@@ -18,6 +18,7 @@ from mediscale.core import task_names
 from mediscale.core.annotations import Declaration
 from mediscale.core.concepts import CONCEPTS, TREATMENTS, Provides
 from mediscale.core.errors import UsageError
+from mediscale.core.policy import Policy
 from mediscale.core.refs import Frozen
 
 ADULT_YEARS = 18
@@ -206,35 +207,6 @@ class Features(Frozen):
             raise ValueError(
                 f"{', '.join(without)} needs the statistic last in some window, the value that a request gives"
             )
-        return self
-
-
-class Policy(Frozen):
-    """What one task's model must show. ``…_low`` bounds are on the lower end of 95 % intervals."""
-
-    clinical_threshold: float = Field(gt=0, lt=1)
-    thresholds: tuple[float, ...]
-    """Of the decision curve; the clinical one is among them."""
-    min_events: int
-    min_subjects: int
-    auroc_low: float
-    suspicious_above: float
-    calibration_slope: tuple[float, float]
-    calibration_intercept: tuple[float, float]
-    net_benefit_over_alternatives_low: float
-    subgroup_gap_max: float
-    subgroup_min_events: int
-    subgroup_min_subjects: int
-    subgroup_unjudged: Literal["refuse", "limit"]
-    """What a subgroup with too few patients or events does: it refuses the version, or is a limit that is named."""
-    gain_over_bedside_low: float
-    plain_auroc_low: float
-    probability_better: float
-
-    @model_validator(mode="after")
-    def _judged_at_the_clinical_threshold(self) -> Self:
-        if self.clinical_threshold not in self.thresholds:
-            raise ValueError(f"thresholds lacks the clinical_threshold {self.clinical_threshold:g}")
         return self
 
 

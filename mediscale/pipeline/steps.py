@@ -53,7 +53,7 @@ TRAINING = (
     Step("training.late_fusion", (PREPARE_SOURCE, "training_set", "risk_model", "note_model"), per_task=True),
     Step(
         "training.evaluation.evaluate",
-        (PREPARE_SOURCE, "silver", "note_tokens", "training_set", "late_fusion"),
+        (PREPARE_SOURCE, "validate", "silver", "note_tokens", "training_set", "late_fusion"),
         per_task=True,
     ),
     Step("training.promotion.promotion", (PREPARE_SOURCE, "late_fusion", "evaluate"), per_task=True),

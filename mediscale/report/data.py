@@ -11,11 +11,12 @@ from data_pipeline.notes import encoders
 from data_pipeline.notes.encoders import Encoder
 from mediscale.core import tasks
 from mediscale.core.errors import MediscaleError
+from mediscale.core.policy import Policy
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import FACTS
 from mediscale.core.task_names import TASKS
-from mediscale.core.tasks import Policy, TaskName
+from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import PREDICTOR_FILE, PredictorSpec
 from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps

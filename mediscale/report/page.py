@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import jinja2
 
     from training.evaluation.evaluation_report import Alarms, Evidence, Subgroup
-    from training.promotion.gate import Floor
+    from training.promotion.floor import Floor
 
 _FOLDER = Path(__file__).parent
 _MOST_INPUTS = 15

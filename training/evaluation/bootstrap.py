@@ -58,6 +58,34 @@ class Resamples:
         values, drawn = curve(np.ones((1, len(self._index))))[0], self.values(curve)
         return tuple(_estimate(float(value), drawn[:, i]) for i, value in enumerate(values))
 
+    def pointwise(self, value: float, drawn: Floats) -> Estimate:
+        """An estimate from the values (count) of a metric in the resamples, with its percentile interval."""
+        return _estimate(float(value), drawn)
+
+    def simultaneous(
+        self, values: Floats, drawn: Floats, error_rate: float
+    ) -> tuple[tuple[Estimate, ...], float | None]:
+        """Intervals of a family of metrics (m) that hold together but for ``error_rate``, by single-step max-T.
+
+        ``values`` (m) are of the rows as they are, ``drawn`` (count, m) of the resamples. The second result is the
+        critical value: the intervals' half width in standard errors, None where no metric of the family has one.
+        """
+        enough = np.isfinite(drawn).mean(axis=0) >= _USABLE
+        usable = np.isfinite(values) & enough
+        spread = np.full(len(values), np.nan)
+        spread[usable] = np.nanstd(drawn[:, usable], axis=0, ddof=1)
+        usable &= spread > _SAME
+        if not usable.any():
+            return tuple(_estimate(float(value), np.empty(0)) for value in values), None
+        deviations = np.abs(drawn[:, usable] - values[usable]) / spread[usable]
+        critical = float(np.quantile(np.nanmax(deviations, axis=1), 1 - error_rate))
+        return tuple(
+            Estimate(value=float(v), low=float(v - critical * s), high=float(v + critical * s))
+            if ok
+            else _estimate(float(v), np.empty(0))
+            for v, s, ok in zip(values, spread, usable, strict=True)
+        ), critical
+
     def shares(self, part: Floats, whole: Floats) -> tuple[Estimate, ...]:
         """Of the rows that count as ``whole`` (n, places; 0 or 1) the share that counts as ``part``, place by place.
 

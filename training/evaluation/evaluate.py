@@ -5,7 +5,7 @@ best of many versions looks good by luck: how many were judged on these patients
 calls (``promotion.prior_evaluations``), and the report says it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +23,19 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
-from mediscale.inference.model_spec import PredictorSpec
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import lake, registry
 from mediscale.storage.calls import canonical
 from training import training_examples
-from training.evaluation import baselines, metrics
+from training.evaluation import (
+    alert_burden,
+    baselines,
+    data_quality,
+    files,
+    metrics,
+    robustness,
+    subgroups,
+)
 from training.evaluation import evaluation_report as evidence
 from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import (
@@ -46,7 +53,10 @@ from training.notes import note_examples
 from training.promotion_context import past_decisions, promotion_context
 
 if TYPE_CHECKING:
+    from mediscale.inference.collate import Tokens
     from training.training_examples import Examples
+
+    Windows = Sequence[Sequence[Tokens]]
 
 _NOTE_THREADS = 2
 _PLAIN: tuple[tuple[str, ...], ...] = (
@@ -73,6 +83,8 @@ class Params(Frozen):
     """Today's production version, resolved by the caller."""
     subjects: RuntimeInput[TableRef | None] = None
     """The map of patient identifiers, to find the oracle's rows by."""
+    quarantine: RuntimeInput[TableRef | None] = None
+    """Leads to what validation said of the extract; without it the evidence can't carry a version to production."""
     oracle: RuntimeInput[str | None] = None
     """File of true probabilities, on synthetic data."""
     bootstrap: int = Field(500, ge=50)
@@ -116,10 +128,14 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
             f"No held-out patients for {params.task} in {params.dataset}: there is nothing to judge on."
         )
     resamples = Resamples(rows.subjects, params.bootstrap, params.seed)
-    margins = _note_margins(params, settings, judged)
+    stays = _note_windows(params, settings, judged)
+    margins = _note_margins(judged, stays)
     held_out = Performance(rows, judged.risks(rows.inputs, margins), resamples)
     truth = _oracle(params, settings, rows)
     floors = tasks.load(params.task).policy
+    train = training_examples.load(settings, params.training_set, "train", spec.features)
+    groups, family = subgroups.judge(held_out, floors)
+    course = alert_burden.load(settings, params.training_set)
     return Evidence(
         dataset=params.dataset,
         task=params.task,
@@ -136,12 +152,25 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
         curves=held_out.all_curves(),
         alarms=tuple(held_out.alarms(floors.thresholds)),
         net_benefit=tuple(held_out.net_benefit(t) for t in floors.thresholds),
-        subgroups=tuple(held_out.subgroups(floors)),
-        baselines=tuple(_baselines(params, settings, held_out, spec)),
+        subgroups=groups,
+        subgroup_family=family,
+        baselines=tuple(_baselines(params.task, train, held_out)),
         plain_inputs=tuple(_plain_inputs(judged, held_out)),
         oracle=None if truth is None else held_out.against_oracle(truth),
         comparison=_comparison(params, settings, held_out),
         notes=_together(judged, held_out, margins, truth),
+        alert_burden=alert_burden.measure(held_out, course, floors.clinical_threshold),
+        robustness=tuple(
+            robustness.measure(
+                held_out,
+                params.task,
+                floors.stresses,
+                robustness.spread_of(train.inputs),
+                lambda inputs: judged.risks(inputs, margins),
+            )
+        ),
+        data_quality=data_quality.read(settings, params.quarantine),
+        files=files.measure(settings, judged, rows.inputs, stays),
     )
 
 
@@ -155,9 +184,8 @@ def _together(
     return held_out.together(judged.risks(held_out.rows.inputs), notes, truth)
 
 
-def _note_margins(params: Params, settings: Settings, judged: Predictor) -> Floats | None:
-    """Margins (n) by what could be read of the held-out stays, NaN where nothing was written; None for a version that
-    reads no notes."""
+def _note_windows(params: Params, settings: Settings, judged: Predictor) -> "Windows | None":
+    """What can be read (n) of the notes of the held-out stays; None for a version that reads no notes."""
     if judged.reader is None:
         return None
     tables = _readable(params, settings, judged)
@@ -168,7 +196,12 @@ def _note_margins(params: Params, settings: Settings, judged: Predictor) -> Floa
         )
     spec = judged.reader.spec
     stays = note_examples.load(settings, tables, "held_out", spec.tokenizer, spec.window, spec.most_windows)
-    return judged.reader.margins_where_written(stays.windows)
+    return stays.windows
+
+
+def _note_margins(judged: Predictor, stays: "Windows | None") -> Floats | None:
+    """Margins (n) by what could be read, NaN where nothing was written; None for a version that reads no notes."""
+    return None if judged.reader is None or stays is None else judged.reader.margins_where_written(stays)
 
 
 def _readable(params: Params, settings: Settings, reading: Predictor) -> note_examples.Tables | None:
@@ -187,12 +220,9 @@ def _assumptions(name: str | None, notes: bool) -> Iterator[str]:
         yield deidentify.TOGETHER
 
 
-def _baselines(
-    params: Params, settings: Settings, held_out: Performance, spec: PredictorSpec
-) -> Iterator[Baseline]:
-    train = training_examples.load(settings, params.training_set, "train", spec.features)
-    rule = baselines.rule_of(params.task)
-    points = baselines.bedside(held_out.rows.inputs, params.task)
+def _baselines(task: TaskName, train: "Examples", held_out: Performance) -> Iterator[Baseline]:
+    rule = baselines.rule_of(task)
+    points = baselines.bedside(held_out.rows.inputs, task)
     yield held_out.baseline("bedside rule", rule.name, rule.source, points)
     fitted = baselines.logistic(train, held_out.rows.inputs)
     yield held_out.baseline(
@@ -268,7 +298,8 @@ def _comparison(params: Params, settings: Settings, held_out: Performance) -> Co
             missing_notes=unread,
         )
     rows = training_examples.load(settings, params.training_set, "held_out", served.spec.features)
-    risk = served.risks(rows.inputs, _note_margins(params, settings, served))
+    margins = _note_margins(served, _note_windows(params, settings, served))
+    risk = served.risks(rows.inputs, margins)
     return held_out.comparison(params.incumbent, risk)
 
 
@@ -278,6 +309,14 @@ def flat(judged: Evidence) -> dict[str, float | None]:
     named |= {f"{baseline.kind.replace(' ', '_')}_auroc": baseline.auroc for baseline in judged.baselines}
     named |= {f"plain_{len(plain.inputs)}_inputs_auroc": plain.auroc for plain in judged.plain_inputs}
     named |= {f"net_benefit_at_{benefit.threshold:g}": benefit.model for benefit in judged.net_benefit}
+    if burden := judged.alert_burden:
+        named |= {
+            "alerts_per_100_patient_days": burden.alerts_per_100_patient_days,
+            "sensitivity": burden.sensitivity,
+            "ppv": burden.ppv,
+            "number_needed_to_evaluate": burden.number_needed_to_evaluate,
+        }
+        named |= {"lead_time_hours": burden.lead_time.median} if burden.lead_time else {}
     if judged.oracle is not None:
         named |= {"oracle_auroc": judged.oracle.auroc, "oracle_gap": judged.oracle.gap}
     if judged.notes is not None:

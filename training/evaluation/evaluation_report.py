@@ -43,7 +43,21 @@ class Subgroup(Frozen):
     """Null below ten patients: the outcome of one person may show through."""
     status: Literal["estimated", "too few", "not estimable"]
     auroc: Estimate | None = None
+    auroc_gap: Estimate | None = None
+    """AUROC of the group minus that of all patients, with an interval that holds for the whole family at once."""
     calibration_intercept: Estimate | None = None
+    """With an interval of the same kind."""
+
+
+class SubgroupFamily(Frozen):
+    """What the simultaneous intervals of subgroups hold for (``training/evaluation/subgroups.py``)."""
+
+    error_rate: float
+    """How often, at most, one of the family's true values lies outside of its interval."""
+    size: int
+    """Figures in the family: two of each subgroup that can be judged."""
+    critical_value: float | None
+    """Half width of the intervals in standard errors; null where no figure has one."""
 
 
 class Bin(Frozen):
@@ -74,6 +88,79 @@ class Alarms(Frozen):
     """Share of the stays with the outcome that are flagged."""
     ppv: Estimate
     """Positive predictive value: share of the flagged that have the outcome."""
+
+
+class LeadTime(Frozen):
+    """Hours from a right alert to the outcome: quartiles over stays."""
+
+    counts: Counts
+    lower_quartile: Estimate
+    median: Estimate
+    upper_quartile: Estimate
+
+
+class AlertBurden(Frozen):
+    """What alerts at the clinical threshold cost and bring (``training/evaluation/alert_burden.py``)."""
+
+    threshold: float
+    alerts: PatientCount
+    right_alerts: PatientCount
+    """Alerts about stays with the outcome."""
+    patient_days: float
+    """In hospital, from admission to discharge or death, of the held-out stays."""
+    alerts_per_100_patient_days: Estimate
+    sensitivity: Estimate
+    ppv: Estimate
+    number_needed_to_evaluate: Estimate
+    """1 / PPV: alerts that are looked at for each one that is right."""
+    lead_time: LeadTime | None
+    """Null where fewer than ten patients were alerted about rightly."""
+
+
+class StressTest(Frozen):
+    """What one stress of the inputs does to the answers, on the same held-out patients
+    (``training/evaluation/robustness.py``)."""
+
+    kind: Literal["missing", "unavailable", "noise"]
+    share: float | None
+    group: str | None
+    auroc: Estimate
+    """Under the stress."""
+    auroc_loss: Estimate
+    """AUROC as it is minus that under the stress, paired by patient."""
+    intercept_shift: Estimate
+    """Calibration intercept under the stress minus as it is, paired by patient."""
+
+
+class DataQuality(Frozen):
+    """What bronze and validation said of the extract (``training/evaluation/data_quality.py``)."""
+
+    validated_by: str
+    """Key of the call of ``validate``."""
+    judged: int
+    """Facts that were checked."""
+    quarantined: PatientCount
+    broken: dict[str, PatientCount]
+    """Facts that break each rule which a sound extract seldom breaks."""
+    unlisted: dict[str, PatientCount]
+    """By ``table.column``, records whose word no list of the source has."""
+    records: dict[str, int]
+    """By the same names, records of the table."""
+
+
+class Files(Frozen):
+    """Size and speed of the version, by the code that serves (``training/evaluation/files.py``).
+
+    Times are the only figures of the evidence that differ when it is made again.
+    """
+
+    bytes: int
+    """Of the files that answer, together."""
+    answers: int
+    """How many were timed."""
+    median_seconds: float
+    """Per answer."""
+    slowest_seconds: float
 
 
 class CurvePoint(Frozen):
@@ -181,12 +268,20 @@ class Evidence(Frozen):
     """At the thresholds of the policy; none where the curves are empty."""
     net_benefit: tuple[Benefit, ...]
     subgroups: tuple[Subgroup, ...]
+    subgroup_family: SubgroupFamily | None = None
     baselines: tuple[Baseline, ...]
     plain_inputs: tuple[PlainInputs, ...]
     oracle: Oracle | None
     comparison: Comparison | None
     notes: Together | None = None
     """Where the version reads notes."""
+    alert_burden: AlertBurden | None = None
+    """Null where fewer than ten patients had, or had not, the outcome."""
+    robustness: tuple[StressTest, ...] = ()
+    """One for each stress of the policy."""
+    data_quality: DataQuality | None = None
+    """Null where nothing says how the extract was validated."""
+    files: Files | None = None
 
 
 def write(settings: Settings, evidence: Evidence) -> tuple[str, str]:

@@ -22,15 +22,12 @@ from training.evaluation.evaluation_report import (
     Curves,
     Estimate,
     Oracle,
-    Subgroup,
     Together,
 )
 from training.evaluation.metrics import Floats, Metric
-from training.training_examples import ATTRIBUTES
 
 if TYPE_CHECKING:
     from mediscale.core.refs import ModelRef
-    from mediscale.core.tasks import Policy
     from training.training_examples import Examples
 
 METRICS: dict[str, Metric] = {
@@ -80,7 +77,7 @@ class Performance:
         return {name: self.estimate(metric) for name, metric in METRICS.items()}
 
     def all_curves(self) -> Curves:
-        if not self._both_classes_are_many():
+        if not self.both_classes_are_many():
             return Curves()
         return Curves(
             roc=self._curve(curves.roc, curves.SHARES, self.risk),
@@ -89,7 +86,7 @@ class Performance:
         )
 
     def alarms(self, thresholds: Sequence[float]) -> Iterator[Alarms]:
-        if self._both_classes_are_many():
+        if self.both_classes_are_many():
             yield from map(self._alarms, thresholds)
 
     def _alarms(self, threshold: float) -> Alarms:
@@ -102,12 +99,12 @@ class Performance:
         return tuple(CurvePoint(x=float(x), y=y) for x, y in zip(grid, estimates, strict=True))
 
     def _line(self, score: Floats) -> tuple[float, ...]:
-        if not self._both_classes_are_many():
+        if not self.both_classes_are_many():
             return ()
         outcomes = self.rows.outcomes
         return tuple(map(float, curves.roc(outcomes, score, metrics.unweighted(outcomes))[0]))
 
-    def _both_classes_are_many(self) -> bool:
+    def both_classes_are_many(self) -> bool:
         outcomes = self.rows.outcomes
         return all(len(np.unique(self.rows.subjects[outcomes == k])) >= SMALL_COUNT for k in (0, 1))
 
@@ -140,12 +137,6 @@ class Performance:
             treat_all=self.of(metric, everybody),
             over_best_alternative=self.resamples.estimate(over_alternatives),
         )
-
-    def subgroups(self, policy: "Policy") -> Iterator[Subgroup]:
-        for attribute in ATTRIBUTES:
-            values = self.rows.attributes[attribute]
-            for value in np.unique(values):
-                yield _subgroup(self.part(values == value), attribute, str(value), policy)
 
     def baseline(self, kind: str, name: str, source: str, risk: Floats) -> Baseline:
         return Baseline.model_validate(
@@ -211,27 +202,6 @@ class Performance:
             log_loss_gain=_negative(self.gain(metrics.log_loss, risk)),
             probability_better=float(np.mean(losses > 0)),
         )
-
-
-def _subgroup(part: Performance, attribute: str, value: str, policy: "Policy") -> Subgroup:
-    counts = part.counts
-    fields = {
-        "attribute": attribute,
-        "value": value,
-        "counts": counts if counts.subjects >= SMALL_COUNT else None,
-    }
-    if counts.subjects < policy.subgroup_min_subjects or counts.events < policy.subgroup_min_events:
-        return Subgroup.model_validate({**fields, "status": "too few"})
-    if counts.events in (0, counts.n):
-        return Subgroup.model_validate({**fields, "status": "not estimable"})
-    return Subgroup.model_validate(
-        {
-            **fields,
-            "status": "estimated",
-            "auroc": part.estimate(metrics.auroc),
-            "calibration_intercept": part.estimate(metrics.calibration_intercept),
-        }
-    )
 
 
 def _negative(estimate: Estimate) -> Estimate:

@@ -22,7 +22,7 @@ from mediscale.inference import model_files, model_signature
 from mediscale.storage import calls as manifest
 from mediscale.storage import registry, signing
 from training.evaluation.evaluation_report import Evidence, read
-from training.promotion import gate
+from training.promotion import gate, staging
 from training.promotion_context import incumbent_in, past_decisions, promotion_context
 
 
@@ -99,8 +99,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         registry.repair(settings, params.dataset)
         return _result(params, f"Not staged: {problem}", reached=0)
     policy = tasks.load(params.task).policy
-    problems = list(gate.objections(evidence, policy))
-    staged = f"Staged: {gate.looked_at(evidence)}."
+    problems = list(gate.objections(evidence, policy, params.incumbent))
+    staged = f"Staged: {staging.looked_at(evidence, policy)}."
     reasons: dict[registry.Alias, str] = {"staging": staged}
     if params.target_alias == "staging":
         allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"
@@ -140,7 +140,7 @@ def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | Non
             f"the evidence is of {evidence.model}, not of these files of {params.model}; evaluate it.",
             None,
         )
-    if lacks := list(gate.lacking(evidence, tasks.load(params.task).policy)):
+    if lacks := list(staging.lacking(evidence, tasks.load(params.task).policy)):
         return f"the evidence is not complete: {gate.sentence(lacks)}.", None
     moves = [m for m in registry.history(settings, params.dataset) if m.sequence < params.sequence]
     incumbent = incumbent_in(moves, params.model)

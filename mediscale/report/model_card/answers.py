@@ -15,6 +15,8 @@ from mediscale.report.charts import resting_on, share, shown
 from mediscale.report.data import Contents, Decided, Flow, Landed
 from training.evaluation.evaluation_report import Evidence, Subgroup
 from training.promotion import gate
+from training.promotion.floor import Floor
+from training.promotion.subgroup_floors import subgroup_floors
 
 
 @dataclass(frozen=True)
@@ -317,7 +319,7 @@ def fairness_approach(of: Subject) -> str:
 
 
 def bias_management(of: Subject) -> str:
-    floors = gate.subgroup_floors(of.evidence, of.decided.policy)
+    floors = subgroup_floors(of.evidence, of.decided.policy)
     objections = [floor.objection for floor in floors if floor.objection]
     told = (
         f"Objections of the gate to subgroups: {'; '.join(objections)}."
@@ -354,7 +356,7 @@ def _limits(of: Subject) -> Iterator[str]:
         yield f"The policy's floors that it misses: {'; '.join(missed)}."
 
 
-def _floors(of: Subject) -> list[gate.Floor]:
+def _floors(of: Subject) -> list[Floor]:
     return list(gate.floors(of.evidence, of.decided.policy))
 
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import TRAINING_SET
 from mediscale.core.tasks import TaskName
-from mediscale.storage import lake, registry
+from mediscale.storage import calls, lake, registry
+from mediscale.storage.calls import Call
 from training.evaluation import evaluate
 from training.tabular import risk_model
 
@@ -46,12 +48,15 @@ def _hospital(task: TaskName, subjects: int, seed: int = 0, prevalence: float = 
         "stay_id": np.arange(n, dtype=np.int64) + 500_000,
         "admission_time": np.datetime64("2149-12-31", "us") + np.arange(n) * np.timedelta64(3, "h"),
         "prediction_time": np.datetime64("2150-01-01", "us") + np.arange(n) * np.timedelta64(3, "h"),
-        "boolean_value": rng.random(n) < truth,
+        "boolean_value": (died := rng.random(n) < truth),
         "split": split[stays],
         "sex": np.where(stays % 2, "female", "male"),
         "age_band": np.array(["18-44", "45-64", "65-79", "80+"])[stays % 4],
         "ethnicity": np.where(stays % 10 == 0, "group b", "group a"),
     }
+    days = np.timedelta64(24, "h") * (1 + stays % 9)
+    keys["discharge_time"] = keys["prediction_time"] + days
+    keys["outcome_time"] = np.where(died, keys["discharge_time"], np.datetime64("NaT"))
     return Hospital(
         pa.table({**keys, **{name: _column(name, latent, rng) for name in kernel.names(task)}}), truth
     )
@@ -80,6 +85,26 @@ def hospital() -> Callable[..., Hospital]:
 def freeze() -> Callable[..., TableRef]:
     """Writes a hospital's rows to the lake and returns the frozen version."""
     return _freeze
+
+
+def _validated(settings: Settings) -> TableRef:
+    """The quarantine of an extract that was landed and validated, as the records of both calls have it."""
+    quarantine = TableRef(dataset=DATASET, table="quarantine", table_id="q", version=0)
+    landed = {
+        "patients": TableRef(dataset=DATASET, table="bronze_patients", table_id="b", version=0).model_dump()
+    }
+    results: dict[str, dict[str, object]] = {
+        "bronze": {"bronze": landed, "unlisted_words": {}},
+        "validate": {"quarantine": quarantine.model_dump(), "judged": 5000, "quarantined": 40,
+                     "reasons": {"value_plausible": 40}},
+    }  # fmt: skip
+    for stage, result in results.items():
+        record = Call(
+            stage=stage, key=stage, run_id="made up", params={"bronze": landed}, code="", lock="", result=result,
+            inputs=(), produced=(), outputs=(), started_at=datetime(2150, 1, 1, tzinfo=UTC), seconds=1.0,
+        )  # fmt: skip
+        calls.write(settings, record)
+    return quarantine
 
 
 @dataclass(frozen=True)
@@ -111,6 +136,7 @@ def _first_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     judging = evaluate.Params(
         dataset=DATASET,
         task="mortality",
+        quarantine=_validated(settings),
         source="mimic_iii",
         model=model,
         training_set=frozen,

@@ -51,6 +51,19 @@ def test_every_part_is_there(judged) -> None:
     assert [len(p.inputs) for p in judged.plain_inputs] == [2, 7]
     assert any(text.startswith("laboratory_delay") for text in judged.assumptions)
     assert judged.oracle is judged.comparison is None
+    assert judged.alert_burden.lead_time.counts.n == judged.alert_burden.right_alerts
+    assert [test.kind for test in judged.robustness] == [
+        "missing",
+        "missing",
+        "unavailable",
+        "noise",
+        "noise",
+    ]
+    assert judged.robustness[2].auroc_loss.value > judged.robustness[0].auroc_loss.value > 0
+    assert (judged.data_quality.judged, judged.data_quality.broken) == (5000, {"value_plausible": 40})
+    assert 10_000 < judged.files.bytes < 10_000_000
+    assert 0 < judged.files.median_seconds <= judged.files.slowest_seconds < 1
+    assert judged.subgroup_family.size == 2 * sum(g.status == "estimated" for g in judged.subgroups)
 
 
 def test_small_subgroups_are_named_and_not_measured(judged) -> None:
@@ -71,9 +84,13 @@ def test_nothing_is_told_of_a_handful_of_patients(world, freeze) -> None:
     assert (rare.status, rare.counts, rare.auroc) == ("too few", None, None)
 
 
-def test_the_file_is_canonical_and_made_again_the_same(world) -> None:
+def test_the_file_is_canonical_and_made_again_the_same_but_for_times(world, judged) -> None:
     again = evaluate.run(world.judging, world.settings, "0123456789abcdef" * 2)
-    assert again == world.judged
+    digest = {"evidence_digest": world.judged.evidence_digest}
+    assert again.model_copy(update=digest) == world.judged
+    made = evaluation_report.read(world.settings, again.evidence, again.evidence_digest)
+    assert made.model_copy(update={"files": judged.files}) == judged
+    assert (made.files.bytes, made.files.answers) == (judged.files.bytes, judged.files.answers)
     text = (world.settings.home / again.evidence).read_text()
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
 

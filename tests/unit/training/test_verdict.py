@@ -1,21 +1,30 @@
 """Every floor of the policy can refuse, and whatever is missing or not a number does."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mediscale.core import tasks
 from mediscale.core.refs import ModelRef, TableRef
 from training.evaluation.evaluation_report import (
+    AlertBurden,
     Baseline,
     Benefit,
     Comparison,
     Counts,
+    Curves,
+    DataQuality,
     Estimate,
     Evidence,
+    Files,
+    LeadTime,
     Oracle,
     PlainInputs,
+    StressTest,
     Subgroup,
+    SubgroupFamily,
 )
-from training.promotion import gate
+from training.promotion import gate, staging
 
 POLICY = tasks.load("mortality").policy
 COUNTS = Counts(n=900, events=80, subjects=600)
@@ -39,13 +48,16 @@ def _baseline(gain: Estimate) -> tuple[Baseline, ...]:
 
 def _subgroup(attribute: str = "sex", value: str = "female", **changes: object) -> Subgroup:
     usual = {
-        "counts": COUNTS, "status": "estimated", "auroc": _at(0.80), "calibration_intercept": _at(0.1, 0.3)
+        "counts": COUNTS, "status": "estimated", "auroc": _at(0.80), "auroc_gap": _at(-0.02),
+        "calibration_intercept": _at(0.1, 0.3),
     }  # fmt: skip
     return Subgroup.model_validate({"attribute": attribute, "value": value, **usual, **changes})
 
 
 def _too_few(attribute: str, value: str) -> Subgroup:
-    return _subgroup(attribute, value, status="too few", auroc=None, calibration_intercept=None)
+    return _subgroup(
+        attribute, value, status="too few", auroc=None, auroc_gap=None, calibration_intercept=None
+    )
 
 
 JUDGED = tuple(
@@ -63,7 +75,15 @@ def _but(*groups: Subgroup, without: str = "") -> dict[str, object]:
     """Evidence whose subgroups are the usual ones, but for an attribute or with others in the place of their like."""
     replaced = {(group.attribute, group.value) for group in groups}
     kept = [g for g in JUDGED if g.attribute != without and (g.attribute, g.value) not in replaced]
-    return {"subgroups": (*kept, *groups)}
+    return _family((*kept, *groups))
+
+
+def _family(
+    groups: tuple[Subgroup, ...], error_rate: float = POLICY.subgroup_error_rate
+) -> dict[str, object]:
+    size = 2 * sum(group.status == "estimated" for group in groups)
+    family = SubgroupFamily(error_rate=error_rate, size=size, critical_value=2.8) if size else None
+    return {"subgroups": groups, "subgroup_family": family}
 
 
 def _compared(**changes: object) -> Comparison:
@@ -74,6 +94,31 @@ def _compared(**changes: object) -> Comparison:
     return Comparison.model_validate({**given, "probability_better": 0.95, **changes})
 
 
+BURDEN = AlertBurden(
+    threshold=POLICY.clinical_threshold,
+    alerts=120,
+    right_alerts=50,
+    patient_days=6000,
+    alerts_per_100_patient_days=_at(2.0, 0.3),
+    sensitivity=_at(0.62, 0.1),
+    ppv=_at(0.42, 0.05),
+    number_needed_to_evaluate=_at(2.4, 0.3),
+    lead_time=LeadTime(
+        counts=COUNTS, lower_quartile=_at(20, 4), median=_at(60, 10), upper_quartile=_at(150, 20)
+    ),
+)
+STRESSED = tuple(
+    StressTest(
+        kind=s.kind, share=s.share, group=s.group,
+        auroc=_at(0.81), auroc_loss=_at(0.01, 0.005), intercept_shift=_at(0.05, 0.05),
+    )
+    for s in POLICY.stresses
+)  # fmt: skip
+QUALITY = DataQuality(
+    validated_by="v", judged=40_000, quarantined=123, broken={"value_plausible": 100, "unit_known": 3},
+    unlisted={"admissions.admission_type": 41}, records={"admissions.admission_type": 10_000},
+)  # fmt: skip
+FILES = Files(bytes=3_000_000, answers=20, median_seconds=0.0003, slowest_seconds=0.0009)
 GOOD = Evidence(
     dataset="h",
     task="mortality",
@@ -92,7 +137,11 @@ GOOD = Evidence(
     },
     calibration_curve=(),
     net_benefit=_benefit(0.03),
-    subgroups=JUDGED,
+    **_family(JUDGED),
+    alert_burden=BURDEN,
+    robustness=STRESSED,
+    data_quality=QUALITY,
+    files=FILES,
     baselines=_baseline(_at(0.08)),
     plain_inputs=(PlainInputs(inputs=("age", "sex"), auroc=_at(0.7), log_loss=_at(0.3)),),
     oracle=Oracle(counts=COUNTS, auroc=_at(0.9), model_auroc=_at(0.82), gap=_at(0.08)),
@@ -104,9 +153,28 @@ def _metric(name: str, estimate: Estimate) -> dict[str, object]:
     return {"metrics": {**GOOD.metrics, name: estimate}}
 
 
+def _burden(**changes: object) -> dict[str, object]:
+    return {"alert_burden": BURDEN.model_copy(update=changes)}
+
+
+def _stress(i: int, **changes: object) -> dict[str, object]:
+    tests = list(STRESSED)
+    tests[i] = tests[i].model_copy(update=changes)
+    return {"robustness": tuple(tests)}
+
+
+def _quality(**changes: object) -> dict[str, object]:
+    return {"data_quality": QUALITY.model_copy(update=changes)}
+
+
 def test_every_floor_is_told_with_what_was_asked_and_found() -> None:
     told = {floor.what: floor for floor in gate.floors(GOOD, POLICY)}
-    assert {"held-out patients", "AUROC", "calibration slope", "AUROC of sex female"} <= told.keys()
+    assert {
+        "held-out patients",
+        "AUROC",
+        "calibration slope",
+        "AUROC of sex female over all patients",
+    } <= told.keys()
     assert not any(floor.objection for floor in told.values())
     assert (told["AUROC"].asked, told["AUROC"].found) == ("interval above 0.7", "0.820 (0.800 to 0.840)")
 
@@ -223,34 +291,45 @@ SUBGROUPS = [
         id="nobody's ethnicity is known",
     ),
     pytest.param(
-        _but(_subgroup(status="not estimable", auroc=None, calibration_intercept=None)),
-        ["AUROC of sex female is not estimable", "calibration intercept of sex female is not estimable"],
+        _but(_subgroup(status="not estimable", auroc=None, auroc_gap=None, calibration_intercept=None)),
+        [
+            "AUROC of sex female over all patients is not estimable",
+            "calibration intercept of sex female is not estimable",
+        ],
         [],
         id="one class only",
     ),
-    pytest.param(_but(_subgroup(auroc=NOTHING)), ["AUROC of sex female is not estimable"], [], id="no AUROC"),
     pytest.param(
-        _but(_subgroup(auroc=None)), ["AUROC of sex female is not estimable"], [], id="AUROC left out"
+        _but(_subgroup(auroc_gap=NOTHING)),
+        ["AUROC of sex female over all patients is not estimable"],
+        [],
+        id="no AUROC",
     ),
     pytest.param(
-        _but(_subgroup(auroc=Estimate(value=0.8, low=None, high=None))),
-        ["AUROC of sex female is not estimable"],
+        _but(_subgroup(auroc_gap=None)),
+        ["AUROC of sex female over all patients is not estimable"],
+        [],
+        id="AUROC left out",
+    ),
+    pytest.param(
+        _but(_subgroup(auroc_gap=Estimate(value=0.0, low=None, high=None))),
+        ["AUROC of sex female over all patients is not estimable"],
         [],
         id="an AUROC without an interval",
     ),
     pytest.param(
-        _but(_subgroup(auroc=_at(float("nan")))),
-        ["AUROC of sex female is not estimable"],
+        _but(_subgroup(auroc_gap=_at(float("nan")))),
+        ["AUROC of sex female over all patients is not estimable"],
         [],
         id="not a number",
     ),
     pytest.param(
-        _but(_subgroup(auroc=_at(0.70))),
-        ["AUROC of sex female 0.700 (0.680 to 0.720) falls behind 0.820 overall"],
+        _but(_subgroup(auroc_gap=_at(-0.12))),
+        ["AUROC of sex female over all patients -0.120 (-0.140 to -0.100) falls behind by more than 0.05"],
         [],
         id="far behind",
     ),
-    pytest.param(_but(_subgroup(auroc=_at(0.70, 0.08))), [], [], id="behind, but perhaps not far"),
+    pytest.param(_but(_subgroup(auroc_gap=_at(-0.12, 0.08))), [], [], id="behind, but perhaps not far"),
     pytest.param(
         _but(_subgroup(calibration_intercept=None)),
         ["calibration intercept of sex female is not estimable"],
@@ -296,12 +375,136 @@ def test_a_policy_may_refuse_what_another_names(
     assert list(gate.limits(evidence, strict)) == []
 
 
-@pytest.mark.parametrize("width", [0.05, 0.5, 5.0])
-def test_silence_about_the_whole_is_no_word_for_its_parts(width: float) -> None:
-    """Without an AUROC of all patients there is nothing to be behind of, and no subgroup passes."""
-    evidence = GOOD.model_copy(update=_metric("auroc", NOTHING) | _but(_subgroup(auroc=_at(0.2, width))))
-    problems = list(gate.objections(evidence, POLICY))
-    assert {"AUROC is not estimable", "AUROC of sex female is not estimable"} <= set(problems)
+def _groups_of(rate: float) -> dict[str, object]:
+    return _family(JUDGED, rate)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (_groups_of(1e-9), "hold for 8 figures at an error rate of 1e-09, not for 8 at the policy's 0.05"),
+        ({"subgroup_family": None}, "the intervals of subgroups are not those of a family of floors"),
+        (
+            {"subgroup_family": SubgroupFamily(error_rate=0.05, size=800, critical_value=9.0)},
+            "hold for 800 figures at an error rate of 0.05, not for 8",
+        ),
+        ({"alert_burden": None}, "alerts per 100 patient-days at 10% is not estimable"),
+        (_burden(threshold=0.2), "alerts per 100 patient-days at 10% is not estimable"),
+        (
+            _burden(alerts_per_100_patient_days=_at(4.9, 0.3)),
+            "alerts per 100 patient-days at 10% 4.900 (4.600 to",
+        ),
+        (_burden(alerts_per_100_patient_days=NOTHING), "alerts per 100 patient-days at 10% is not estimable"),
+        (_burden(number_needed_to_evaluate=_at(9.9, 0.3)), "number needed to evaluate at 10% 9.900"),
+        (
+            _burden(number_needed_to_evaluate=Estimate(value=3.0, low=2.0, high=None)),
+            "number needed to evaluate at 10% is not estimable",
+        ),
+        (_burden(sensitivity=_at(0.45, 0.1)), "sensitivity at 10% 0.450 (0.350 to 0.550) may lie below 0.4"),
+        (_burden(lead_time=None), "median hours from alert to outcome at 10% is not estimable"),
+        (
+            _burden(lead_time=BURDEN.lead_time.model_copy(update={"median": _at(15, 5)})),
+            "median hours from alert to outcome at 10% 15.000 (10.000 to 20.000) may lie below 12",
+        ),
+        ({"robustness": ()}, "AUROC lost with 10% of values missing is not estimable"),
+        ({"robustness": STRESSED[1:]}, "AUROC lost with 10% of values missing is not estimable"),
+        (_stress(0, share=0.01), "AUROC lost with 10% of values missing is not estimable"),
+        (
+            _stress(0, auroc_loss=_at(0.03)),
+            "AUROC lost with 10% of values missing 0.030 (0.010 to 0.050) may lie above",
+        ),
+        (_stress(2, auroc_loss=_at(0.2)), "AUROC lost with no laboratory 0.200"),
+        (_stress(2, intercept_shift=_at(-0.5)), "calibration intercept changed by no laboratory -0.500"),
+        (
+            _stress(3, auroc_loss=NOTHING),
+            "AUROC lost with 10% of a standard deviation as noise is not estimable",
+        ),
+        (
+            _stress(4, intercept_shift=_at(0.39)),
+            "calibration intercept changed by 30% of a standard deviation as noise",
+        ),
+        ({"data_quality": None}, "no record says how the extract was validated"),
+        (_quality(judged=0), "no record says how the extract was validated"),
+        (
+            _quality(broken={"value_plausible": 2400}),
+            "facts that break the rule value_plausible: 2,400 of 40,000 facts, where the policy allows 5%",
+        ),
+        (
+            _quality(unlisted={"admissions.admission_type": 900}),
+            "words of admissions.admission_type in no list: 900 of 10,000 records, where the policy allows 5%",
+        ),
+        (_quality(records={}), "words of admissions.admission_type in no list: 41 of 0 records"),
+        ({"files": None}, "size and speed were not measured"),
+        ({"files": FILES.model_copy(update={"answers": 0})}, "size and speed were not measured"),
+        (
+            {"files": FILES.model_copy(update={"bytes": 900_000_000})},
+            "the files have 900.0 MB where the policy",
+        ),
+        (
+            {"files": FILES.model_copy(update={"slowest_seconds": 3.0})},
+            "an answer took 3 s where the policy allows 2",
+        ),
+        ({"files": FILES.model_copy(update={"slowest_seconds": float("nan")})}, "an answer took nan s"),
+    ],
+)
+def test_each_floor_of_a_model_in_use_refuses(changes: dict[str, object], says: str) -> None:
+    problems = list(gate.objections(GOOD.model_copy(update=changes), POLICY))
+    assert any(says in problem for problem in problems), problems
+
+
+def test_a_handful_of_facts_is_not_told() -> None:
+    told = {floor.what: floor.found for floor in gate.floors(GOOD, POLICY)}
+    assert told["facts that break the rule unit_known"] == "fewer than 10 of 40,000 facts"
+
+
+INCUMBENT = GOOD.comparison.incumbent
+
+
+def _decision(evidence: Evidence) -> bool:
+    """Whether a version with this evidence would go to production, while another one is there."""
+    problems = [*staging.lacking(evidence, POLICY), *gate.objections(evidence, POLICY, INCUMBENT)]
+    return not problems
+
+
+BAD = [
+    _metric("auroc", _at(0.71)),
+    _metric("calibration_slope", _at(0.5, 0.1)),
+    {"net_benefit": _benefit(-0.01)},
+    {"baselines": _baseline(_at(-0.1))},
+    {"comparison": _compared(probability_better=0.2)},
+    {"plain_inputs": (PlainInputs(inputs=("age",), auroc=_at(0.4), log_loss=_at(0.3)),)},
+    _but(_subgroup(auroc_gap=_at(-0.3))),
+    _burden(sensitivity=_at(0.2)),
+    _stress(1, auroc_loss=_at(0.3)),
+    _quality(broken={"value_plausible": 30_000}),
+    {"files": FILES.model_copy(update={"slowest_seconds": 9.0})},
+]
+
+
+@given(st.sampled_from(BAD), st.sets(st.sampled_from(sorted(Evidence.model_fields)), min_size=1))
+def test_what_is_taken_away_never_turns_a_refusal_into_a_promotion(
+    bad: dict[str, object], removed: set[str]
+) -> None:
+    """Parts are removed as a foreign or an older evaluation would leave them out: null, or empty."""
+    assert not _decision(GOOD.model_copy(update=bad))
+    gone = {name: EMPTY[name] for name in removed & EMPTY.keys()}
+    assert not _decision(GOOD.model_copy(update=bad | gone))
+
+
+EMPTY: dict[str, object] = {
+    "metrics": {}, "net_benefit": (), "subgroups": (), "subgroup_family": None, "baselines": (), "plain_inputs": (),
+    "comparison": None, "alert_burden": None, "robustness": (), "data_quality": None, "files": None,
+    "curves": Curves(), "alarms": (), "calibration_curve": (), "notes": None, "oracle": None, "assumptions": (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "part",
+    sorted(EMPTY.keys() - {"oracle", "notes", "curves", "alarms", "calibration_curve", "assumptions"}),
+)
+def test_each_part_that_the_policy_judges_is_missed(part: str) -> None:
+    assert _decision(GOOD)
+    assert not _decision(GOOD.model_copy(update={part: EMPTY[part]}))
 
 
 @pytest.mark.parametrize(
@@ -321,21 +524,39 @@ def test_silence_about_the_whole_is_no_word_for_its_parts(width: float) -> None:
         ({"net_benefit": GOOD.net_benefit[:1]}, "there is no net benefit at 10%"),
         ({"baselines": ()}, "it is not compared with a bedside rule"),
         ({"plain_inputs": ()}, "it is not tried with bedside inputs only"),
+        ({"robustness": STRESSED[:-1]}, "it is not tried with 30% of a standard deviation as noise"),
+        ({"files": None}, "size and speed of its files were not measured"),
+        ({"alert_burden": None, "data_quality": None}, ""),
         ({"subgroups": tuple(_too_few(g.attribute, g.value) for g in JUDGED)}, ""),
     ],
 )
 def test_what_incomplete_evidence_lacks_is_named(changes: dict[str, object], lacks: str) -> None:
-    problems = list(gate.lacking(GOOD.model_copy(update=changes), POLICY))
+    problems = list(staging.lacking(GOOD.model_copy(update=changes), POLICY))
     assert len(problems) == bool(lacks)
     assert "".join(problems).startswith(lacks)
 
 
 def test_what_was_looked_at_is_said_with_what_could_not_be_judged() -> None:
     some = GOOD.model_copy(update=_but(_too_few("ethnicity", "asian")))
-    assert gate.looked_at(some) == (
-        "AUROC 0.820 (0.800 to 0.840), calibration, net benefit, a bedside rule and 4 of 5 subgroups (1 could not be "
-        "judged) were looked at on 600 held-out patients with 80 events"
+    assert staging.looked_at(some, POLICY) == (
+        "AUROC 0.820 (0.800 to 0.840); all that the policy needs for staging is there (discrimination, net benefit, "
+        "subgroups, bedside rule, bedside inputs, robustness, files), with 4 of 5 subgroups (1 could not be judged), on "
+        "600 held-out patients with 80 events"
     )
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("alert_burden", "there is no alert burden"),
+        ("data_quality", "no record says how the extract was validated"),
+    ],
+)
+def test_a_policy_may_need_more_for_staging(part: str, says: str) -> None:
+    strict = POLICY.model_copy(update={"staging_needs": (*POLICY.staging_needs, part)})
+    assert list(staging.lacking(GOOD, strict)) == []
+    assert list(staging.lacking(GOOD.model_copy(update={part: None}), strict)) == [says]
+    assert part.replace("_", " ") in staging.looked_at(GOOD, strict)
 
 
 @pytest.mark.parametrize(("n", "ends"), [(1, "a"), (3, "a; b; c"), (5, "a; b; c; and 2 more")])

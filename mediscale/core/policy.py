@@ -1,0 +1,144 @@
+"""Promotion policy: what the model of one task must show, as the task's file declares it.
+
+Every bound is declared before a version is evaluated. ``…_low`` is a bound on the lower end of a 95 % interval,
+``…_max`` one on the upper end, unless it says otherwise.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mediscale.core.concepts import FeatureGroup
+from mediscale.core.refs import Frozen
+
+EvidencePart = Literal[
+    "discrimination",
+    "net_benefit",
+    "subgroups",
+    "bedside_rule",
+    "bedside_inputs",
+    "alert_burden",
+    "robustness",
+    "files",
+    "data_quality",
+]
+"""A part of the evidence that the policy may need for ``staging``."""
+
+
+class AlertBurden(Frozen):
+    """What acting above the clinical threshold may cost the ward, and what it must bring."""
+
+    alerts_per_100_patient_days_max: float = Field(gt=0)
+    number_needed_to_evaluate_max: float = Field(ge=1)
+    """Alerts that are looked at for each one that is right."""
+    sensitivity_low: float = Field(ge=0, le=1)
+    lead_time_hours_low: float = Field(ge=0)
+    """Of the median time from a right alert to the outcome."""
+
+
+class Stress(Frozen):
+    """One thing that is done to the inputs of held-out patients, and how much the answers may suffer from it."""
+
+    kind: Literal["missing", "unavailable", "noise"]
+    """``missing``: a share of what was measured or given is not there, at random. ``unavailable``: a whole group is not
+    there. ``noise``: normal errors are added to measurements."""
+    share: float | None = Field(None, gt=0, le=1)
+    """Of the values that are missing; or the noise's standard deviation as a share of the measurement's own."""
+    group: FeatureGroup | None = None
+    auroc_loss_max: float = Field(ge=0)
+    """Of the upper end of the paired interval of the loss."""
+    intercept_shift_max: float = Field(ge=0)
+    """Of both ends of the paired interval of the change of the calibration intercept, in log-odds."""
+
+    @property
+    def name(self) -> str:
+        """In a few words."""
+        if self.kind == "unavailable":
+            return f"no {str(self.group).replace('_', ' ')}"
+        kind = "of values missing" if self.kind == "missing" else "of a standard deviation as noise"
+        return f"{self.share:.0%} {kind}"
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.group is not None, self.share is not None) != (
+            self.kind == "unavailable",
+            self.kind != "unavailable",
+        ):
+            raise ValueError("give group with the kind unavailable, and share with the others")
+        return self
+
+
+class DataQuality(Frozen):
+    """What validation may have said of the extract that the version was trained and judged on."""
+
+    rule_share_max: float = Field(ge=0, le=1)
+    """Share of all facts that break one rule; not of rules that a sound extract breaks any number of times."""
+    unlisted_share_max: float = Field(ge=0, le=1)
+    """Share of the records of a table whose word no list of the source has."""
+
+
+class FileLimits(Frozen):
+    """How large and how slow a version may be."""
+
+    bytes_max: int = Field(gt=0)
+    """Of the files that answer, together."""
+    seconds_per_answer_max: float = Field(gt=0)
+    """Of the slowest of the answers that were timed."""
+
+
+class SilentPeriod(Frozen):
+    """What a version must have shown while it answered in shadow, before it may serve in production."""
+
+    min_outcomes: int = Field(ge=1)
+    """Predictions of this version whose outcome has matured."""
+    min_events: int = Field(ge=1)
+    auroc_low: float
+    calibration_intercept: tuple[float, float]
+    """Which the interval must reach."""
+
+
+class Policy(Frozen):
+    """What one task's model must show on held-out patients, of its data, of its files and in silence."""
+
+    clinical_threshold: float = Field(gt=0, lt=1)
+    thresholds: tuple[float, ...]
+    """Of the decision curve; the clinical one is among them."""
+    min_events: int
+    min_subjects: int
+    auroc_low: float
+    suspicious_above: float
+    calibration_slope: tuple[float, float]
+    calibration_intercept: tuple[float, float]
+    net_benefit_over_alternatives_low: float
+    subgroup_error_rate: float = Field(gt=0, lt=1)
+    """Family-wise error rate of all subgroup floors together: how often at most they refuse a version by chance."""
+    subgroup_gap_max: float
+    subgroup_min_events: int
+    subgroup_min_subjects: int
+    subgroup_unjudged: Literal["refuse", "limit"]
+    """What a subgroup with too few patients or events does: it refuses the version, or is a limit that is named."""
+    gain_over_bedside_low: float
+    plain_auroc_low: float
+    probability_better: float
+    alert_burden: AlertBurden
+    stresses: tuple[Stress, ...]
+    data_quality: DataQuality
+    files: FileLimits
+    silent_period: SilentPeriod | None = None
+    """None: a version may serve without having answered in shadow."""
+    staging_needs: tuple[EvidencePart, ...] = (
+        "discrimination",
+        "net_benefit",
+        "subgroups",
+        "bedside_rule",
+        "bedside_inputs",
+        "robustness",
+        "files",
+    )
+    """Parts of the evidence without which a version may not even answer in shadow."""
+
+    @model_validator(mode="after")
+    def _judged_at_the_clinical_threshold(self) -> Self:
+        if self.clinical_threshold not in self.thresholds:
+            raise ValueError(f"thresholds lacks the clinical_threshold {self.clinical_threshold:g}")
+        return self

@@ -1,0 +1,119 @@
+"""Alert burden: what acting above the clinical threshold costs the ward, and what it brings in time.
+
+A stay is predicted once, at its prediction time, so it gives at most one alert. Alerts are counted per 100 patient-days
+of the held-out stays: the days that their patients spend in hospital, from admission to discharge or death, as a ward
+counts its occupied beds. Stays that end before the prediction time have days and no alert and are not among them, and a
+server that is asked about a patient again may alert again: the first makes a ward's own rate lower, the second higher.
+Kipnis et al. 2016 (doi:10.1016/j.jbi.2016.09.013) set the threshold of such a model by this rate.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mediscale.core.errors import InputError
+from mediscale.core.privacy import SMALL_COUNT
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.storage import lake
+from training.evaluation.evaluation_report import AlertBurden, Estimate, LeadTime
+from training.evaluation.metrics import Floats
+
+if TYPE_CHECKING:
+    from training.evaluation.performance import Performance
+
+_HOUR, _DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
+_COLUMNS = ("admission_time", "discharge_time", "prediction_time", "outcome_time")
+_QUARTILES = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long stays were, and how soon after the prediction time their outcomes came."""
+
+    patient_days: Floats
+    """(n): from admission to discharge or death."""
+    lead_hours: Floats
+    """(n): from the prediction time to the outcome, NaN where it did not happen."""
+
+
+def load(settings: Settings, training_set: TableRef) -> Course:
+    """The course of the held-out stays, in the order of ``training_examples.load``.
+
+    Raises:
+        InputError: an older version of MediScale made the table.
+    """
+    import pyarrow.compute as pc
+
+    rows = lake.dataset(settings, training_set)
+    if lacking := sorted(set(_COLUMNS) - set(rows.schema.names)):
+        raise InputError(
+            f"{training_set} lacks {' and '.join(lacking)}: an older version of MediScale made it; run again from "
+            "labels on, in a home of this version."
+        )
+    table = rows.to_table(
+        columns=["subject_id", "stay_id", *_COLUMNS], filter=pc.field("split") == "held_out"
+    ).sort_by([("subject_id", "ascending"), ("stay_id", "ascending")])
+    admitted, discharged, predicted, happened = (
+        np.asarray(table[name].to_numpy()).astype("datetime64[us]") for name in _COLUMNS
+    )
+    return Course((discharged - admitted) / _DAY, _hours(happened - predicted))
+
+
+def _hours(spans: NDArray[np.timedelta64]) -> Floats:
+    return np.where(np.isnat(spans), np.nan, spans / _HOUR)
+
+
+def measure(held_out: "Performance", course: Course, threshold: float) -> AlertBurden | None:
+    """The burden of alerts at ``threshold``; None where fewer than ten patients had, or had not, the outcome."""
+    if not held_out.both_classes_are_many():
+        return None
+    y, resamples = held_out.rows.outcomes, held_out.resamples
+    alert = (held_out.risk >= threshold).astype(np.float64)
+    right = alert * y
+    sensitivity, ppv = resamples.shares(np.stack([right, right], axis=1), np.stack([y, alert], axis=1))
+    return AlertBurden(
+        threshold=threshold,
+        alerts=int(alert.sum()),
+        right_alerts=int(right.sum()),
+        patient_days=float(course.patient_days.sum()),
+        alerts_per_100_patient_days=resamples.estimate(
+            lambda w: 100 * (w @ alert) / (w @ course.patient_days)
+        ),
+        sensitivity=sensitivity,
+        ppv=ppv,
+        number_needed_to_evaluate=_reciprocal(ppv),
+        lead_time=_lead_time(held_out, course.lead_hours, right > 0),
+    )
+
+
+def _reciprocal(share: Estimate) -> Estimate:
+    """1/PPV (Romero-Brufau et al. 2015, doi:10.1186/s13054-015-0999-1), its ends those of the PPV turned round; without
+    an upper end where the PPV may be 0."""
+    if not share.value:
+        return Estimate(value=None, low=None, high=None)
+    low, high = (1 / end if end else None for end in (share.high, share.low))
+    return Estimate(value=1 / share.value, low=low, high=high)
+
+
+def _lead_time(held_out: "Performance", hours: Floats, right: NDArray[np.bool_]) -> LeadTime | None:
+    """None where fewer than ten patients were alerted about rightly."""
+    part = held_out.part(right & np.isfinite(hours))
+    if part.rows.patients < SMALL_COUNT:
+        return None
+    values = hours[right & np.isfinite(hours)]
+    lower, median, upper = part.resamples.estimates(lambda w: weighted_quantiles(values, w, _QUARTILES))
+    return LeadTime(counts=part.counts, lower_quartile=lower, median=median, upper_quartile=upper)
+
+
+def weighted_quantiles(values: Floats, w: Floats, levels: tuple[float, ...]) -> Floats:
+    """Quantiles (k, levels) of ``values`` (n) under whole weights ``w`` (k, n): the smallest value at or below which at
+    least that share of the weight lies (definition 1 of Hyndman & Fan 1996, doi:10.1080/00031305.1996.10473566)."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(w[:, order], axis=1)
+    shares = reached / np.maximum(reached[:, -1:], 1)
+    at = [np.argmax(shares >= level - 1e-12, axis=1) for level in levels]
+    found = values[order][np.stack(at, axis=1)]
+    return np.where(reached[:, -1:] > 0, found, np.nan)

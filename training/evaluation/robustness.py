@@ -1,0 +1,162 @@
+"""Robustness: how the answers change when inputs are missing, a whole system is down, or measurements are noisy.
+
+What is stressed is what the server would then be given: a measurement that was not made leaves its values missing, and
+counts and flags at 0, for the kernel counts what it finds. So a model that reads "not counted" as "not ill" is caught.
+Noise is normal, its standard deviation a share of the measurement's own over the training patients, in the
+measurement's unit, and leaves no value outside of the concept's plausible range that was inside. All values of one
+measurement in one row move together, as an instrument that reads high does, so a minimum stays below its maximum.
+
+The stresses and their bounds are the policy's, the seed is the evaluation's, and each patient is compared with itself:
+changes are paired over the same resamples.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.features import comorbidity, kernel
+from mediscale.core import tasks
+from mediscale.core.concepts import by_name
+from mediscale.core.policy import Stress
+from mediscale.core.tasks import TaskName
+from training.evaluation import metrics
+from training.evaluation.evaluation_report import StressTest
+from training.evaluation.metrics import Floats
+
+if TYPE_CHECKING:
+    from training.evaluation.performance import Performance
+
+Inputs = NDArray[np.float32]
+_COUNTED = ("count",)
+_LEVELS = ("last", "min", "max", "mean")
+"""Statistics in the measurement's own unit and size."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The features that one measurement, treatment group or coded history fills."""
+
+    group: str
+    values: tuple[int, ...] = ()
+    """Columns that are missing without it."""
+    counts: tuple[int, ...] = ()
+    """Columns that are 0 without it."""
+    concept: str = ""
+    """Of a measurement."""
+
+
+def sources(task: TaskName) -> tuple[Source, ...]:
+    """What the features of a task come from, each of which may be missing by itself."""
+    position = {name: i for i, name in enumerate(kernel.names(task))}
+    declared = tasks.load(task).features
+    concepts = dict.fromkeys(concept for concept, _, _ in declared.measurements)
+    columns = {
+        concept: [(statistic, position[f"{concept}_{statistic}_{window}"])
+                  for name, statistic, window in declared.measurements if name == concept]
+        for concept in concepts
+    }  # fmt: skip
+    measured = (
+        Source(
+            by_name()[concept].group,
+            tuple(i for statistic, i in own if statistic not in _COUNTED),
+            tuple(i for statistic, i in own if statistic in _COUNTED),
+            concept,
+        )
+        for concept, own in columns.items()
+    )
+    treated = dict.fromkeys(group for group, _ in declared.treated)
+    given = (
+        Source(
+            "medications",
+            (),
+            tuple(position[f"treatment_{g}_{w}"] for g, w in declared.treated if g == group),
+        )
+        for group in treated
+    )
+    coded = (*(group.name for group in comorbidity.GROUPS), "charlson_score")
+    return *measured, *given, Source("diagnoses", (), tuple(position[name] for name in coded))
+
+
+def stressed(
+    inputs: Inputs, task: TaskName, stress: Stress, spread: Floats, generator: np.random.Generator
+) -> Inputs:
+    """The inputs (n, features) under a stress; ``spread`` (features) are standard deviations over the training rows."""
+    rows = inputs.copy()
+    for source in sources(task):
+        if stress.kind == "noise":
+            _add_noise(rows, task, source, float(stress.share or 0) * spread, generator)
+        elif stress.kind == "missing":
+            _remove(rows, source, generator.random(len(rows)) < float(stress.share or 0))
+        elif source.group == stress.group:
+            _remove(rows, source, np.ones(len(rows), dtype=np.bool_))
+    return rows
+
+
+def _remove(rows: Inputs, source: Source, where: NDArray[np.bool_]) -> None:
+    at = np.flatnonzero(where)[:, None]
+    rows[at, list(source.values)] = np.nan
+    rows[at, list(source.counts)] = 0
+
+
+def _add_noise(
+    rows: Inputs, task: TaskName, source: Source, scale: Floats, generator: np.random.Generator
+) -> None:
+    if not source.concept:
+        return
+    error, concept = generator.normal(size=len(rows)), by_name()[source.concept]
+    names, own = kernel.names(task), scale[kernel.newest_columns(task)[source.concept]]
+    for column in source.values:
+        statistic = names[column].rsplit("_", 2)[-2]
+        before = rows[:, column]
+        if statistic in _LEVELS:
+            low, high = np.minimum(before, concept.low), np.maximum(before, concept.high)
+            rows[:, column] = np.clip(before + own * error, low, high)
+        else:
+            rows[:, column] = before + scale[column] * error
+
+
+def spread_of(rows: Inputs) -> Floats:
+    """Standard deviation (features) of what was measured; 0 where nothing was."""
+    many = np.isfinite(rows).sum(axis=0) > 1
+    spread = np.zeros(rows.shape[1])
+    spread[many] = np.nanstd(rows[:, many].astype(np.float64), axis=0)
+    return spread
+
+
+def measure(
+    held_out: "Performance",
+    task: TaskName,
+    stresses: Sequence[Stress],
+    spread: Floats,
+    risks: Callable[[Inputs], Floats],
+) -> Iterator[StressTest]:
+    """Each stress in turn; ``risks`` is the version's own answer to rows of inputs."""
+    if not stresses:
+        return
+    seeds = np.random.SeedSequence(held_out.resamples.seed).spawn(len(stresses))
+    answers = [
+        risks(stressed(held_out.rows.inputs, task, stress, spread, np.random.default_rng(seed)))
+        for stress, seed in zip(stresses, seeds, strict=True)
+    ]
+    y = held_out.rows.outcomes
+
+    def changes(w: Floats) -> Floats:
+        auroc, intercept = (
+            metric(y, held_out.risk, w) for metric in (metrics.auroc, metrics.calibration_intercept)
+        )
+        columns = []
+        for risk in answers:
+            under = metrics.auroc(y, risk, w)
+            columns += [under, auroc - under, metrics.calibration_intercept(y, risk, w) - intercept]
+        return np.stack(columns, axis=1)
+
+    estimates = held_out.resamples.estimates(changes)
+    for i, stress in enumerate(stresses):
+        auroc, loss, shift = estimates[3 * i : 3 * i + 3]
+        yield StressTest(
+            kind=stress.kind, share=stress.share, group=stress.group,
+            auroc=auroc, auroc_loss=loss, intercept_shift=shift,
+        )  # fmt: skip

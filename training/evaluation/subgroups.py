@@ -1,0 +1,94 @@
+"""Discrimination and calibration per subgroup, with intervals that hold for the whole family of subgroups at once.
+
+With a dozen groups and two figures each, some interval of 95 % lies beside the truth by chance nearly every time. So
+the intervals that the policy's floors look at are simultaneous: all of them contain their true values together, but for
+the policy's family-wise error rate. They are studentised by the bootstrap's standard error, and as wide as the quantile
+of the largest deviation in the family over the same resamples (single-step max-T: Westfall & Young 1993,
+"Resampling-Based Multiple Testing"; Hothorn et al. 2008, doi:10.1002/bimj.200810425). That is narrower than
+Bonferroni's, because groups share patients.
+
+Calibration is that in the large, the intercept: a slope of ten outcomes can't be judged.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mediscale.core.policy import Policy
+from mediscale.core.privacy import SMALL_COUNT
+from training.evaluation import metrics
+from training.evaluation.evaluation_report import Estimate, Subgroup, SubgroupFamily
+from training.evaluation.metrics import Floats
+from training.training_examples import ATTRIBUTES
+
+if TYPE_CHECKING:
+    from training.evaluation.performance import Performance
+
+Rows = NDArray[np.bool_]
+_PER_GROUP = 3
+"""Of each group: AUROC, its gap to all patients, calibration intercept."""
+
+
+def judge(held_out: "Performance", policy: Policy) -> tuple[tuple[Subgroup, ...], SubgroupFamily | None]:
+    """Every value of every attribute, and the family of floors of those that can be judged; None where none can."""
+    groups = list(_groups(held_out))
+    counted = [_counted(held_out, *group, policy) for group in groups]
+    judged = [i for i, group in enumerate(counted) if group.status == "estimated"]
+    if not judged:
+        return tuple(counted), None
+    figures, family = _figures(held_out, [groups[i][2] for i in judged], policy.subgroup_error_rate)
+    for i, changed in zip(judged, figures, strict=True):
+        counted[i] = counted[i].model_copy(update=changed)
+    return tuple(counted), family
+
+
+def _groups(held_out: "Performance") -> Iterator[tuple[str, str, Rows]]:
+    for attribute in ATTRIBUTES:
+        values = held_out.rows.attributes[attribute]
+        for value in np.unique(values):
+            yield attribute, str(value), values == value
+
+
+def _counted(held_out: "Performance", attribute: str, value: str, rows: Rows, policy: Policy) -> Subgroup:
+    counts = held_out.part(rows).counts
+    few = counts.subjects < policy.subgroup_min_subjects or counts.events < policy.subgroup_min_events
+    one_class = counts.events in (0, counts.n)
+    return Subgroup.model_validate(
+        {
+            "attribute": attribute,
+            "value": value,
+            "counts": counts if counts.subjects >= SMALL_COUNT else None,
+            "status": "too few" if few else "not estimable" if one_class else "estimated",
+        }
+    )
+
+
+def _figures(
+    held_out: "Performance", groups: list[Rows], error_rate: float
+) -> tuple[list[dict[str, Estimate]], SubgroupFamily]:
+    """Fields of each group's ``Subgroup``, all from the same resamples of all patients."""
+    y, p = held_out.rows.outcomes, held_out.risk
+
+    def values_of(w: Floats) -> Floats:
+        whole = metrics.auroc(y, p, w)
+        columns = []
+        for rows in groups:
+            part = y[rows], p[rows], w[:, rows]
+            auroc = metrics.auroc(*part)
+            columns += [auroc, auroc - whole, metrics.calibration_intercept(*part)]
+        return np.stack(columns, axis=1)
+
+    values, drawn = values_of(metrics.unweighted(y))[0], held_out.resamples.values(values_of)
+    in_family = np.arange(len(values)) % _PER_GROUP > 0
+    together, critical = held_out.resamples.simultaneous(values[in_family], drawn[:, in_family], error_rate)
+    figures = [
+        {
+            "auroc": held_out.resamples.pointwise(values[_PER_GROUP * i], drawn[:, _PER_GROUP * i]),
+            "auroc_gap": together[2 * i],
+            "calibration_intercept": together[2 * i + 1],
+        }
+        for i in range(len(groups))
+    ]
+    return figures, SubgroupFamily(error_rate=error_rate, size=len(together), critical_value=critical)

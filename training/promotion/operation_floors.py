@@ -1,0 +1,99 @@
+"""The policy's floors for a model in use: what its alerts cost, what spoils its inputs, its data and its files."""
+
+from collections.abc import Iterator
+
+from mediscale.core.policy import DataQuality as QualityLimits
+from mediscale.core.policy import Policy, Stress
+from mediscale.core.privacy import SMALL_COUNT, is_small
+from training.evaluation.evaluation_report import DataQuality, Evidence
+from training.promotion.floor import Floor, at_least, at_most, within
+
+
+def alert_burden_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    """What alerts at the clinical threshold may cost and must bring."""
+    burden, asked, at = evidence.alert_burden, policy.alert_burden, f"{policy.clinical_threshold:.0%}"
+    if burden is not None and burden.threshold != policy.clinical_threshold:
+        burden = None
+    lead = burden.lead_time if burden else None
+    yield at_most(
+        f"alerts per 100 patient-days at {at}",
+        burden.alerts_per_100_patient_days if burden else None,
+        asked.alerts_per_100_patient_days_max,
+    )
+    yield at_most(
+        f"number needed to evaluate at {at}",
+        burden.number_needed_to_evaluate if burden else None,
+        asked.number_needed_to_evaluate_max,
+    )
+    yield at_least(f"sensitivity at {at}", burden.sensitivity if burden else None, asked.sensitivity_low)
+    yield at_least(
+        f"median hours from alert to outcome at {at}",
+        lead.median if lead else None,
+        asked.lead_time_hours_low,
+    )
+
+
+def robustness_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    """How much each stress of the policy may change the answers."""
+    for stress in policy.stresses:
+        test = next((t for t in evidence.robustness if _is(t, stress)), None)
+        yield at_most(
+            f"AUROC lost with {stress.name}", test.auroc_loss if test else None, stress.auroc_loss_max
+        )
+        most = stress.intercept_shift_max
+        what = f"calibration intercept changed by {stress.name}"
+        yield within(what, test.intercept_shift if test else None, -most, most)
+
+
+def _is(test: object, stress: Stress) -> bool:
+    return all(getattr(test, name) == getattr(stress, name) for name in ("kind", "share", "group"))
+
+
+def data_quality_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    """What validation may have said of the extract."""
+    quality, limits = evidence.data_quality, policy.data_quality
+    if quality is None or not quality.judged:
+        what = "data quality of the extract"
+        problem = "no record says how the extract was validated; evaluate with its quarantine"
+        yield Floor(what, "validated", "not known", problem)
+        return
+    yield from _broken(quality, limits)
+    for column, n in quality.unlisted.items():
+        records, most = quality.records.get(column, 0), limits.unlisted_share_max
+        yield _share(f"words of {column} in no list", n, records, "records", most)
+
+
+def _broken(quality: DataQuality, limits: QualityLimits) -> Iterator[Floor]:
+    if not quality.broken:
+        yield Floor("facts that break a rule", f"at most {limits.rule_share_max:.0%}", "none")
+    for rule, n in quality.broken.items():
+        yield _share(f"facts that break the rule {rule}", n, quality.judged, "facts", limits.rule_share_max)
+
+
+def _share(what: str, n: int, of: int, unit: str, most: float) -> Floor:
+    """``n`` of ``of`` are at most a share; an ``of`` of nothing is no share."""
+    found = f"fewer than {SMALL_COUNT} of {of:,} {unit}" if is_small(n) else f"{n:,} of {of:,} {unit}"
+    problem = f"{what}: {found}, where the policy allows {most:.0%}"
+    return Floor(what, f"at most {most:.0%}", found, "" if of and n <= most * of else problem)
+
+
+def file_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+    """How large and how slow the version may be."""
+    files, limits = evidence.files, policy.files
+    if files is None or not files.answers:
+        yield Floor(
+            "size and speed of the files", "measured", "not known", "size and speed were not measured"
+        )
+        return
+    megabytes, most = files.bytes / 1e6, limits.bytes_max / 1e6
+    large = f"the files have {megabytes:,.1f} MB where the policy allows {most:,.0f}"
+    yield Floor(
+        "size of the files",
+        f"at most {most:,.0f} MB",
+        f"{megabytes:,.1f} MB",
+        large if megabytes > most else "",
+    )
+    seconds, ceiling = files.slowest_seconds, limits.seconds_per_answer_max
+    slow = f"an answer took {seconds:g} s where the policy allows {ceiling:g}"
+    in_time = 0 <= seconds <= ceiling  # not so where it is not a number
+    yield Floor("time per answer", f"at most {ceiling:g} s", f"{seconds:g} s", "" if in_time else slow)
