@@ -48,7 +48,8 @@ class Stress(Frozen):
     auroc_loss_max: float = Field(ge=0)
     """Of the upper end of the paired interval of the loss."""
     intercept_shift_max: float = Field(ge=0)
-    """Of both ends of the paired interval of the change of the calibration intercept, in log-odds."""
+    """Of the change of the calibration intercept either way, in log-odds; as for calibration itself the estimate
+    has to lie within, and to have an interval."""
 
     @property
     def name(self) -> str:

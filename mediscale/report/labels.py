@@ -3,6 +3,7 @@
 import re
 
 from mediscale.core.refs import ModelRef
+from training.evaluation.evaluation_report import StressTest
 
 METRICS = {
     "auroc": ("Discrimination (AUROC)", "1 is perfect, 0.5 is a coin's toss"),
@@ -28,6 +29,18 @@ ATTRIBUTES = {"sex": "Sex", "age_band": "Age", "ethnicity": "Ethnicity"}
 def card_file(model: ModelRef) -> str:
     """The file of a version's model card, which lies beside the report."""
     return f"model-card-{model.name}-v{model.version}.html"
+
+
+def stress(test: StressTest) -> str:
+    """What was done to the inputs, in a few words."""
+    if test.kind == "unavailable":
+        return f"no {plain(str(test.group))}"
+    share = percent(test.share or 0)
+    return (
+        f"{share} of values missing"
+        if test.kind == "missing"
+        else f"noise of {share} of a standard deviation"
+    )
 
 
 def percent(share: float) -> str:

@@ -182,6 +182,7 @@ def environment() -> "jinja2.Environment":
         "plain": labels.plain,
         "typeset": labels.typeset,
         "card_file": labels.card_file,
+        "stress": labels.stress,
         "duration": labels.duration,
         "stage": lambda name: call.load(name).display_name,
     }

@@ -40,13 +40,14 @@ def at_most(label: str, found: Estimate | None, most: float) -> Floor:
 
 
 def within(label: str, found: Estimate | None, low: float, high: float) -> Floor:
-    """The whole interval lies in a range."""
+    """The figure itself lies in a range, for an interval reaches it the easier the fewer events there are; and there is
+    an interval."""
     problem = ""
     if not complete(found):
         problem = f"{label} is not estimable"
-    elif found.low < low or found.high > high:  # type: ignore[union-attr, operator]
-        problem = f"{label} {shown(found)} may lie outside {low:g} to {high:g}"
-    return Floor(label, f"interval within {low:g} to {high:g}", told(found), problem)
+    elif not low <= found.value <= high:  # type: ignore[union-attr, operator]  # complete saw numbers
+        problem = f"{label} {shown(found)} lies outside {low:g} to {high:g}"
+    return Floor(label, f"{low:g} to {high:g}", told(found), problem)
 
 
 def reaches(label: str, found: Estimate | None, low: float, high: float) -> Floor:

@@ -11,7 +11,7 @@ from mediscale.core.policy import Policy
 from mediscale.core.privacy import count
 from mediscale.core.refs import ModelRef
 from training.evaluation.evaluation_report import Evidence
-from training.promotion.floor import Floor, at_least, complete, shown, told
+from training.promotion.floor import Floor, at_least, complete, told, within
 from training.promotion.operation_floors import (
     alert_burden_floors,
     data_quality_floors,
@@ -28,12 +28,12 @@ def floors(evidence: Evidence, policy: Policy, incumbent: ModelRef | None = None
     yield from _discrimination(evidence, policy)
     yield from _calibration(evidence, policy)
     yield from _benefit(evidence, policy)
+    yield from _incumbent(evidence, policy, incumbent)
     yield from subgroup_floors(evidence, policy)
     yield from alert_burden_floors(evidence, policy)
     yield from robustness_floors(evidence, policy)
     yield from data_quality_floors(evidence, policy)
     yield from file_floors(evidence, policy)
-    yield from _incumbent(evidence, policy, incumbent)
 
 
 def objections(evidence: Evidence, policy: Policy, incumbent: ModelRef | None = None) -> Iterator[str]:
@@ -102,13 +102,7 @@ def _calibration(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
         ("calibration_slope", policy.calibration_slope),
         ("calibration_intercept", policy.calibration_intercept),
     ):
-        found, label = evidence.metrics.get(name), name.replace("_", " ")
-        within, problem = f"{allowed[0]:g} to {allowed[1]:g}", ""
-        if found is None or not complete(found):
-            problem = f"{label} is not estimable"
-        elif not allowed[0] <= found.value <= allowed[1]:  # type: ignore[operator]  # _complete saw numbers
-            problem = f"{label} {shown(found)} lies outside {within}"
-        yield Floor(label, within, told(found), problem)
+        yield within(name.replace("_", " "), evidence.metrics.get(name), *allowed)
 
 
 def _benefit(evidence: Evidence, policy: Policy) -> Iterator[Floor]:

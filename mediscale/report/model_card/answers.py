@@ -114,6 +114,23 @@ def thresholds(of: Subject) -> str:
     return " ".join(told)
 
 
+def alert_burden(of: Subject) -> str:
+    burden = of.evidence.alert_burden
+    if burden is None:
+        return ""
+    lead = burden.lead_time
+    hours = (
+        f" Median lead time from a right alert to the outcome, in hours: {shown(lead.median)}."
+        if lead
+        else ""
+    )
+    return (
+        f"Acting at a risk of {labels.percent(burden.threshold)}, once per stay: alerts per 100 patient-days in "
+        f"hospital {shown(burden.alerts_per_100_patient_days)}; number needed to evaluate "
+        f"{shown(burden.number_needed_to_evaluate)}.{hours}"
+    )
+
+
 # --- what it learned from ----------------------------------------------------------------------------------------
 
 
@@ -196,6 +213,24 @@ def demographic_inputs(of: Subject) -> str:
 
 def representation(of: Subject) -> str:
     return _listed(of.evidence.subgroups)
+
+
+def robustness(of: Subject) -> str:
+    return " ".join(
+        f"With {labels.stress(test)}: AUROC {shown(test.auroc)}, lost {shown(test.auroc_loss)}, calibration intercept "
+        f"changed by {shown(test.intercept_shift)}."
+        for test in of.evidence.robustness
+    )
+
+
+def speed(of: Subject) -> str:
+    files = of.evidence.files
+    if files is None:
+        return ""
+    return (
+        f"Its files have {files.bytes / 1e6:,.1f} MB; one answer takes {1000 * files.median_seconds:.2g} ms, the "
+        f"slowest of {files.answers} took {1000 * files.slowest_seconds:.2g} ms."
+    )
 
 
 def missing_data(of: Subject) -> str:
@@ -293,7 +328,10 @@ def subgroups(of: Subject) -> str:
     def performance(group: Subgroup) -> str:
         if group.auroc is None or group.status != "estimated":
             return f" ({group.status})"
-        return f" (AUROC {shown(group.auroc)})"
+        calibrated = group.calibration_intercept
+        return f" (AUROC {shown(group.auroc)}" + (
+            f", calibration intercept {shown(calibrated)})" if calibrated else ")"
+        )
 
     return _listed(of.evidence.subgroups, performance)
 
@@ -314,7 +352,8 @@ def fairness_approach(of: Subject) -> str:
         f"Discrimination and calibration are judged by {attributes}; a group with at least "
         f"{policy.subgroup_min_events} outcomes whose AUROC surely lies more than {policy.subgroup_gap_max:g} below "
         "the overall one, or whose calibration surely lies outside of the policy's range, keeps a version from "
-        "production, and so does one whose figures are not estimable."
+        "production, and so does one whose figures are not estimable. Surely: by intervals that hold for all groups "
+        f"together, so that chance refuses a version in {policy.subgroup_error_rate:.0%} of cases at most."
     )
 
 

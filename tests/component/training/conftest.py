@@ -54,7 +54,7 @@ def _hospital(task: TaskName, subjects: int, seed: int = 0, prevalence: float = 
         "age_band": np.array(["18-44", "45-64", "65-79", "80+"])[stays % 4],
         "ethnicity": np.where(stays % 10 == 0, "group b", "group a"),
     }
-    days = np.timedelta64(24, "h") * (1 + stays % 9)
+    days = np.timedelta64(24, "h") * (2 + stays % 19)
     keys["discharge_time"] = keys["prediction_time"] + days
     keys["outcome_time"] = np.where(died, keys["discharge_time"], np.datetime64("NaT"))
     return Hospital(

@@ -70,14 +70,14 @@ def test_an_objection_to_a_subgroup_stands_in_its_answer(one_run) -> None:
     [path] = [p for p in one_run.home.rglob("evidence.json") if "mortality" in p.read_text()][:1]
     evidence = Evidence.model_validate_json(path.read_text())
     behind = evidence.subgroups[0].model_copy(
-        update={"status": "estimated", "auroc": Estimate(value=0.3, low=0.2, high=0.4)}
+        update={"status": "estimated", "auroc_gap": Estimate(value=-0.3, low=-0.4, high=-0.2)}
     )
     evidence = evidence.model_copy(update={"subgroups": (behind, *evidence.subgroups[1:])})
     decided = SimpleNamespace(evidence=evidence, policy=tasks.load("mortality").policy)
     told = answers.bias_management(
         cast("answers.Subject", SimpleNamespace(evidence=evidence, decided=decided))
     )
-    assert f"AUROC of {behind.attribute} {behind.value} 0.300 (0.200 to 0.400) falls behind" in told
+    assert f"{behind.value} over all patients -0.300 (-0.400 to -0.200) falls behind" in told
     assert "no objection" not in told
 
 

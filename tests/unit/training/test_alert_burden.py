@@ -52,7 +52,8 @@ def test_nobody_alerted_is_no_yield_and_no_lead_time() -> None:
     burden = alert_burden.measure(_held_out(outcomes, np.full(30, 0.01)), course, 0.1)
     assert burden is not None
     assert burden.alerts == 0
-    assert burden.number_needed_to_evaluate.value is burden.lead_time is None
+    assert burden.number_needed_to_evaluate.value is None
+    assert burden.lead_time is None
 
 
 def test_weighted_quantiles_are_those_of_the_repeated_values() -> None:

@@ -1,5 +1,7 @@
 """Stresses of the inputs: what they change, what they leave, and that the same seed gives the same."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from mediscale.core.concepts import by_name
 from mediscale.core.policy import Stress
 from training.evaluation import metrics, robustness
 from training.evaluation.bootstrap import Resamples
+from training.evaluation.evaluation_report import StressTest
 from training.evaluation.performance import Performance
 from training.training_examples import Examples
 
@@ -90,7 +93,7 @@ def test_noise_makes_nothing_that_nobody_could_have() -> None:
     assert np.isnan(out[::2, saturation]).all()
 
 
-def _measured(risks: object, seed: int = 0) -> list[robustness.StressTest]:
+def _measured(risks: Any, seed: int = 0) -> list[StressTest]:
     rng = np.random.default_rng(4)
     log_odds = rng.normal(-1, 1.2, N)
     outcomes = (rng.random(N) < metrics.sigmoid(log_odds)).astype(np.float64)
@@ -99,7 +102,7 @@ def _measured(risks: object, seed: int = 0) -> list[robustness.StressTest]:
     held_out = Performance(rows, metrics.sigmoid(log_odds), Resamples(rows.subjects, 100, seed))
     stresses = [_stress(kind="missing", share=0.2), _stress(kind="unavailable", group="laboratory")]
     spread = robustness.spread_of(rows.inputs)
-    return list(robustness.measure(held_out, TASK, stresses, spread, risks(log_odds)))  # type: ignore[operator]
+    return list(robustness.measure(held_out, TASK, stresses, spread, risks(log_odds)))
 
 
 def test_a_model_that_does_not_care_loses_nothing() -> None:
@@ -114,7 +117,7 @@ def test_risks_that_double_shift_the_intercept_and_lose_no_order() -> None:
 
 
 def test_a_model_that_read_only_what_is_gone_loses_all() -> None:
-    def risks(log_odds: np.ndarray) -> object:
+    def risks(log_odds: np.ndarray) -> Any:
         return lambda rows: metrics.sigmoid(
             np.where(np.isnan(rows[:, _columns("lactate_last")[0]]), 0, log_odds)
         )

@@ -411,7 +411,7 @@ def _groups_of(rate: float) -> dict[str, object]:
         (_stress(0, share=0.01), "AUROC lost with 10% of values missing is not estimable"),
         (
             _stress(0, auroc_loss=_at(0.03)),
-            "AUROC lost with 10% of values missing 0.030 (0.010 to 0.050) may lie above",
+            "AUROC lost with 10% of values missing 0.030 (0.010 to 0.050) may",
         ),
         (_stress(2, auroc_loss=_at(0.2)), "AUROC lost with no laboratory 0.200"),
         (_stress(2, intercept_shift=_at(-0.5)), "calibration intercept changed by no laboratory -0.500"),
@@ -420,7 +420,7 @@ def _groups_of(rate: float) -> dict[str, object]:
             "AUROC lost with 10% of a standard deviation as noise is not estimable",
         ),
         (
-            _stress(4, intercept_shift=_at(0.39)),
+            _stress(4, intercept_shift=_at(0.41)),
             "calibration intercept changed by 30% of a standard deviation as noise",
         ),
         ({"data_quality": None}, "no record says how the extract was validated"),
@@ -540,8 +540,8 @@ def test_what_was_looked_at_is_said_with_what_could_not_be_judged() -> None:
     some = GOOD.model_copy(update=_but(_too_few("ethnicity", "asian")))
     assert staging.looked_at(some, POLICY) == (
         "AUROC 0.820 (0.800 to 0.840); all that the policy needs for staging is there (discrimination, net benefit, "
-        "subgroups, bedside rule, bedside inputs, robustness, files), with 4 of 5 subgroups (1 could not be judged), on "
-        "600 held-out patients with 80 events"
+        "subgroups, bedside rule, bedside inputs, robustness, files), with 4 of 5 subgroups (1 could not be judged), "
+        "on 600 held-out patients with 80 events"
     )
 
 
