@@ -1,11 +1,9 @@
-"""How good the answers were, once the outcomes are known.
+"""How good the answers were, once the outcomes are known (``training.evaluation.matured_outcomes``).
 
-Only predictions that can be held against a label count: of a patient of the lake, at the label's own moment, and so
-old that nearly all outcomes of their age are certain. Young windows have few; then nothing is said but how many.
+Young windows have few; then nothing is said but how many.
 """
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,21 +11,14 @@ from mediscale.core.annotations import PatientCount
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
-from mediscale.storage import lake
-from monitoring.drift.prediction_window import ORDER, Question, newest_answers
-from training.evaluation import metrics
+from mediscale.storage.logged_predictions import Question
+from training.evaluation import matured_outcomes, metrics
 from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import Estimate
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MIN_EVENTS_PER_CLASS = 10
 """Outcomes that happened, and that did not, below which nothing is estimated."""
 _RESAMPLES = 500
-_RIPE = 0.95
-"""Share of labels that were certain at the age from which predictions count. Of younger ones only the stays that ended
-first have an outcome, and those are other patients than the ones who are still there."""
 
 
 class Performance(Frozen):
@@ -55,7 +46,7 @@ def measure(
     settings: Settings, predictions: TableRef, labels: TableRef, question: Question, as_of: datetime
 ) -> Performance:
     """``as_of`` is the caller's clock: labels with ``known_time`` after it do not exist yet."""
-    matured = _joined(settings, predictions, labels, question, as_of)
+    matured = matured_outcomes.join(settings, predictions, labels, question, as_of)
     outcome = np.asarray(matured["boolean_value"].to_numpy(zero_copy_only=False), dtype=np.float64)
     events = int(outcome.sum())
     if min(events, len(outcome) - events) < MIN_EVENTS_PER_CLASS:
@@ -68,33 +59,3 @@ def measure(
         auroc=drawn.estimate(lambda weights: metrics.auroc(outcome, risk, weights)),
         brier=drawn.estimate(lambda weights: metrics.brier(outcome, risk, weights)),
     )
-
-
-def _joined(
-    settings: Settings, predictions: TableRef, labels: TableRef, question: Question, as_of: datetime
-) -> "pa.Table":
-    """Risks beside outcomes, ordered; of a question that was asked again the newest answer, as for drift."""
-    import pyarrow.compute as pc
-
-    key = ["subject_id", "prediction_time"]
-    answered = question.filter() & pc.field("subject_id").is_valid()
-    answers = lake.dataset(settings, predictions).to_table(
-        columns=[*ORDER, *key, "predicted_at", "risk"], filter=answered
-    )
-    answers = answers.sort_by([(name, "ascending") for name in ORDER])
-    once = answers.take(newest_answers(answers)).select([*key, "risk"])
-    labelled = lake.dataset(settings, labels).to_table(
-        columns=[*key, "boolean_value", "known_time"], filter=pc.field("known_time") <= as_of
-    )
-    joined = once.join(_ripe(labelled, as_of), keys=key, join_type="inner")
-    return joined.sort_by([(name, "ascending") for name in key])
-
-
-def _ripe(labelled: "pa.Table", as_of: datetime) -> "pa.Table":
-    import pyarrow.compute as pc
-
-    predicted, certain = (np.asarray(labelled[name].to_numpy()) for name in ("prediction_time", "known_time"))
-    if not len(predicted):
-        return labelled
-    age = np.quantile(certain - predicted, _RIPE, method="higher").item()
-    return labelled.filter(pc.field("prediction_time") <= as_of - age)

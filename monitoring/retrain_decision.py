@@ -19,10 +19,10 @@ from mediscale.core.stage import Context, Stage
 from mediscale.core.tables import PREDICTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.storage import calls, lake
+from mediscale.storage.logged_predictions import Question
 from monitoring import monitoring_inputs
 from monitoring import outcomes as performance
 from monitoring.drift import drift
-from monitoring.drift.prediction_window import Question
 from monitoring.outcomes import Performance
 
 

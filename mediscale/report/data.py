@@ -26,9 +26,10 @@ from mediscale.storage import lake, registry
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import DECISION, Run
 from training.evaluation import evaluation_report as evidences
-from training.evaluation.evaluation_report import Evidence
+from training.evaluation.evaluation_report import Evidence, SilentPeriod
 from training.notes import note_model
-from training.promotion import promotion
+from training.promotion import gate, promotion
+from training.promotion.floor import Floor
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,16 @@ class Decided:
     policy: Policy
     spec: PredictorSpec | None
     """None where the model's folder is not in reach."""
+    silent: SilentPeriod | None = None
+    """What it showed in shadow, where the policy asked for that."""
+
+    @property
+    def floors(self) -> list[Floor]:
+        """What the policy asks, on all that was known when it was decided."""
+        compared = self.evidence.comparison
+        return list(
+            gate.floors(self.evidence, self.policy, compared.incumbent if compared else None, self.silent)
+        )
 
 
 @dataclass(frozen=True)
@@ -249,6 +260,7 @@ def _decided(settings: Settings, decision: Call) -> Decided:
         prior_evaluations=promotion.prior_evaluations(settings, params["dataset"], params["task"], model),
         policy=tasks.load(params["task"]).policy,
         spec=_spec(settings, model),
+        silent=promotion.Result.model_validate(result).silent_period,
     )
 
 

@@ -66,10 +66,7 @@ class Part:
 
     @property
     def floors(self) -> "list[Floor]":
-        from training.promotion import gate
-
-        decided = self.task.decided
-        return list(gate.floors(decided.evidence, decided.policy)) if decided else []
+        return self.task.decided.floors if self.task.decided else []
 
     @property
     def contenders(self) -> Chart | None:

@@ -131,12 +131,13 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     """
     import numpy as np
 
+    from mediscale.storage.logged_predictions import Question
     from monitoring.drift import comparison, prediction_window
 
     generator = np.random.default_rng(params.seed)
     predictor = _predictor(params, settings)
     spec = predictor.spec
-    question = prediction_window.Question(params.model, params.task, params.start, params.end)
+    question = Question(params.model, params.task, params.start, params.end)
     window = prediction_window.load(settings, params.predictions, question, len(spec.features), generator)
     if len(window) < params.min_predictions:
         return _result(

@@ -1,51 +1,24 @@
 """The predictions of one model version in a window of time, as the log has them."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mediscale.core.errors import InputError
 from mediscale.core.privacy import count
-from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
+from mediscale.storage.logged_predictions import BY_VALUES, ORDER, Question, newest_answers, subjects_of
 from monitoring.drift.null_distribution import Flags, Floats, Integers
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
 MOST_ROWS = 5000
 """Rows that are judged, of a window or a reference: with more, only irrelevant shifts come into sight."""
-_BY_VALUES = -1
-"""In place of a patient, where the request gave values and named none."""
-ORDER = ("worker", "sequence")
-"""Of the log: what identifies a row, too."""
 _COLUMNS = (*ORDER, "predicted_at", "subject_id", "prediction_time", "risk", "features")
-
-
-@dataclass(frozen=True)
-class Question:
-    """Which predictions: those with ``start <= predicted_at < end``."""
-
-    model: ModelRef
-    task: TaskName
-    start: datetime
-    end: datetime
-
-    def filter(self) -> "pc.Expression":
-        import pyarrow.compute as pc
-
-        return (
-            (pc.field("model") == self.model.name)
-            & (pc.field("model_version") == self.model.version)
-            & (pc.field("task") == self.task)
-            & (pc.field("predicted_at") >= self.start)
-            & (pc.field("predicted_at") < self.end)
-        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +37,7 @@ class Window:
 
     @property
     def ad_hoc(self) -> Flags:
-        named_none: Flags = self.subjects == _BY_VALUES
+        named_none: Flags = self.subjects == BY_VALUES
         return named_none
 
 
@@ -82,7 +55,7 @@ def load(
     """
     rows = lake.dataset(settings, predictions).to_table(columns=list(_COLUMNS), filter=question.filter())
     rows = rows.sort_by([(name, "ascending") for name in ORDER])
-    subjects = _subjects(rows)
+    subjects = subjects_of(rows)
     chosen = newest_answers(rows)
     if len(chosen) > MOST_ROWS:
         chosen = np.sort(generator.choice(chosen, MOST_ROWS, replace=False))
@@ -92,26 +65,6 @@ def load(
         inputs=_matrix(rows["features"], predictions, features)[chosen],
         risks=np.asarray(rows["risk"].to_numpy(), dtype=np.float64)[chosen],
     )
-
-
-def newest_answers(rows: "pa.Table") -> Integers:
-    """Positions of the newest answer to each question about a patient and a moment, and of all answers to plain values.
-
-    ``rows`` holds predictions in the order of the log; that order decides between answers of one moment.
-    """
-    subjects = _subjects(rows)
-    about, answered = (
-        np.asarray(rows[name].cast("int64").fill_null(0).to_numpy(), dtype=np.int64)
-        for name in ("prediction_time", "predicted_at")
-    )
-    newest_first = np.argsort(answered, kind="stable")[::-1]
-    named = newest_first[subjects[newest_first] != _BY_VALUES]
-    _, first = np.unique(np.stack([subjects[named], about[named]]), axis=1, return_index=True)
-    return np.sort(np.concatenate([named[first], np.flatnonzero(subjects == _BY_VALUES)]))
-
-
-def _subjects(rows: "pa.Table") -> Integers:
-    return np.asarray(rows["subject_id"].fill_null(_BY_VALUES).to_numpy(), dtype=np.int64)
 
 
 def _matrix(lists: "pa.ChunkedArray", predictions: TableRef, features: int) -> Floats:

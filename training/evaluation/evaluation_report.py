@@ -163,6 +163,16 @@ class Files(Frozen):
     slowest_seconds: float
 
 
+class SilentPeriod(Frozen):
+    """A version's answers in shadow beside their outcomes (``training/promotion/silent_period.py``)."""
+
+    outcomes: PatientCount
+    """Answers about stays that are not of the training set, and whose outcome has matured."""
+    events: PatientCount
+    auroc: Estimate | None = None
+    calibration_intercept: Estimate | None = None
+
+
 class CurvePoint(Frozen):
     """One place of a curve, with its pointwise interval."""
 

@@ -10,25 +10,30 @@ from collections.abc import Iterator
 from mediscale.core.policy import Policy
 from mediscale.core.privacy import count
 from mediscale.core.refs import ModelRef
-from training.evaluation.evaluation_report import Evidence
+from training.evaluation.evaluation_report import Evidence, SilentPeriod
 from training.promotion.floor import Floor, at_least, complete, told, within
 from training.promotion.operation_floors import (
     alert_burden_floors,
     data_quality_floors,
     file_floors,
     robustness_floors,
+    silent_floors,
 )
 from training.promotion.subgroup_floors import subgroup_floors
 
 
-def floors(evidence: Evidence, policy: Policy, incumbent: ModelRef | None = None) -> Iterator[Floor]:
-    """Everything that the policy asks, the gravest first; ``incumbent`` is the version in production."""
+def floors(
+    evidence: Evidence, policy: Policy, incumbent: ModelRef | None = None, silent: SilentPeriod | None = None
+) -> Iterator[Floor]:
+    """Everything that the policy asks, the gravest first; ``incumbent`` is the version in production, ``silent`` what
+    this one showed in shadow."""
     yield from _size(evidence, policy)
     yield from _leak(evidence, policy)
     yield from _discrimination(evidence, policy)
     yield from _calibration(evidence, policy)
     yield from _benefit(evidence, policy)
     yield from _incumbent(evidence, policy, incumbent)
+    yield from silent_floors(silent, policy)
     yield from subgroup_floors(evidence, policy)
     yield from alert_burden_floors(evidence, policy)
     yield from robustness_floors(evidence, policy)
@@ -36,9 +41,11 @@ def floors(evidence: Evidence, policy: Policy, incumbent: ModelRef | None = None
     yield from file_floors(evidence, policy)
 
 
-def objections(evidence: Evidence, policy: Policy, incumbent: ModelRef | None = None) -> Iterator[str]:
-    """Every floor that the evidence does not reach."""
-    return (floor.objection for floor in floors(evidence, policy, incumbent) if floor.objection)
+def objections(
+    evidence: Evidence, policy: Policy, incumbent: ModelRef | None = None, silent: SilentPeriod | None = None
+) -> Iterator[str]:
+    """Every floor that is not reached."""
+    return (floor.objection for floor in floors(evidence, policy, incumbent, silent) if floor.objection)
 
 
 def limits(evidence: Evidence, policy: Policy) -> Iterator[str]:

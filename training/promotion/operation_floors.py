@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from mediscale.core.policy import DataQuality as QualityLimits
 from mediscale.core.policy import Policy, Stress
-from mediscale.core.privacy import SMALL_COUNT, is_small
-from training.evaluation.evaluation_report import DataQuality, Evidence
-from training.promotion.floor import Floor, at_least, at_most, within
+from mediscale.core.privacy import SMALL_COUNT, count, is_small
+from training.evaluation.evaluation_report import DataQuality, Evidence, SilentPeriod
+from training.promotion.floor import Floor, at_least, at_most, reaches, within
 
 
 def alert_burden_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
@@ -75,6 +75,27 @@ def _share(what: str, n: int, of: int, unit: str, most: float) -> Floor:
     found = f"fewer than {SMALL_COUNT} of {of:,} {unit}" if is_small(n) else f"{n:,} of {of:,} {unit}"
     problem = f"{what}: {found}, where the policy allows {most:.0%}"
     return Floor(what, f"at most {most:.0%}", found, "" if of and n <= most * of else problem)
+
+
+def silent_floors(silent: SilentPeriod | None, policy: Policy) -> Iterator[Floor]:
+    """What the version must have shown in shadow, where the policy asks for that."""
+    asked = policy.silent_period
+    if asked is None:
+        return
+    what = "silent period in shadow"
+    if silent is None:
+        problem = "it has no silent period: serve it with --alias staging until enough outcomes have matured"
+        yield Floor(what, f"{asked.min_outcomes} matured outcomes", "none", problem)
+        return
+    for unit, n, least in (
+        ("matured outcomes", silent.outcomes, asked.min_outcomes),
+        ("events", silent.events, asked.min_events),
+    ):
+        short = f"{count(n)} {unit} in its {what} where the policy needs {least}"
+        yield Floor(f"{what}: {unit}", f"at least {least}", count(n), "" if n >= least else short)
+    yield at_least(f"AUROC in the {what}", silent.auroc, asked.auroc_low)
+    intercept = silent.calibration_intercept
+    yield reaches(f"calibration intercept in the {what}", intercept, *asked.calibration_intercept)
 
 
 def file_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:

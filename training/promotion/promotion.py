@@ -14,15 +14,16 @@ from mediscale.core import tasks
 from mediscale.core.annotations import ComparedWith, Digest, RuntimeInput
 from mediscale.core.caller import now
 from mediscale.core.errors import MediscaleError, NotFoundError
-from mediscale.core.refs import Frozen, ModelRef
+from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
+from mediscale.core.tables import PREDICTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files, model_signature
 from mediscale.storage import calls as manifest
-from mediscale.storage import registry, signing
-from training.evaluation.evaluation_report import Evidence, read
-from training.promotion import gate, staging
+from mediscale.storage import lake, registry, signing
+from training.evaluation.evaluation_report import Evidence, SilentPeriod, read
+from training.promotion import gate, silent_period, staging
 from training.promotion_context import incumbent_in, past_decisions, promotion_context
 
 
@@ -40,6 +41,9 @@ class Params(Frozen):
     """The next number of the promotion history, resolved by the caller."""
     actor: RuntimeInput[str] = Field(min_length=1)
     moved_at: RuntimeInput[datetime]
+    predictions: RuntimeInput[ComparedWith[TableRef | None]] = None
+    """The prediction log, and with ``labels`` what its answers came to: where the policy asks for a silent period."""
+    labels: RuntimeInput[ComparedWith[TableRef | None]] = None
     target_alias: Literal["staging", "production"] = "staging"
     """``staging`` stops there even where production would be deserved, for a person to go on."""
 
@@ -54,6 +58,8 @@ class Result(Frozen):
     model: ModelRef
     evidence: str
     evidence_digest: Digest
+    silent_period: SilentPeriod | None = None
+    """What the version showed in shadow, where the policy asks for it."""
 
 
 def repromotion_params(
@@ -73,7 +79,19 @@ def repromotion_params(
         )
     context = promotion_context(settings, dataset, mine[-1].model)
     changed = {"actor": actor, "moved_at": moved_at, "target_alias": "production"}
-    return mine[-1].model_copy(update=dict(context) | changed)
+    return mine[-1].model_copy(update=dict(context) | changed | shadow_inputs(settings, dataset, task))
+
+
+def shadow_inputs(settings: Settings, dataset: str, task: TaskName) -> dict[str, TableRef | None]:
+    """Where a silent period is judged from, as it is now: nothing where the policy does not ask for one."""
+    labelled = manifest.newest_night(settings, "labels", dataset, task)
+    asked = tasks.load(task).policy.silent_period is not None
+    if not asked or labelled is None or not lake.exists(settings, dataset, PREDICTIONS.name):
+        return {}
+    return {
+        "predictions": lake.latest(settings, dataset, PREDICTIONS.name),
+        "labels": TableRef.model_validate(labelled.result["labels"]),
+    }
 
 
 def prior_evaluations(settings: Settings, dataset: str, task: TaskName, model: ModelRef) -> int:
@@ -99,7 +117,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         registry.repair(settings, params.dataset)
         return _result(params, f"Not staged: {problem}", reached=0)
     policy = tasks.load(params.task).policy
-    problems = list(gate.objections(evidence, policy, params.incumbent))
+    silent = _silent(params, settings, evidence)
+    problems = list(gate.objections(evidence, policy, params.incumbent, silent))
     staged = f"Staged: {staging.looked_at(evidence, policy)}."
     reasons: dict[registry.Alias, str] = {"staging": staged}
     if params.target_alias == "staging":
@@ -114,10 +133,25 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         model_signature.sign(settings, params.model, params.evidence_digest)
         registry.record(settings, params.dataset, *moves)
     registry.repair(settings, params.dataset)
-    return _result(params, reason, reached=len(reasons))
+    return _result(params, reason, len(reasons), silent)
 
 
-def _result(params: Params, reason: str, reached: int) -> Result:
+def _silent(params: Params, settings: Settings, evidence: Evidence) -> SilentPeriod | None:
+    """None where the policy does not ask, or no log or no labels are there."""
+    if tasks.load(params.task).policy.silent_period is None or not (params.predictions and params.labels):
+        return None
+    return silent_period.measure(
+        settings,
+        params.predictions,
+        params.labels,
+        evidence.training_set,
+        params.model,
+        params.task,
+        params.moved_at,
+    )
+
+
+def _result(params: Params, reason: str, reached: int, silent: SilentPeriod | None = None) -> Result:
     return Result(
         staged=reached > 0,
         promoted=reached > 1,
@@ -125,6 +159,7 @@ def _result(params: Params, reason: str, reached: int) -> Result:
         model=params.model,
         evidence=params.evidence,
         evidence_digest=params.evidence_digest,
+        silent_period=silent,
     )
 
 
@@ -196,14 +231,22 @@ def _moves(
         )
 
 
+def _shadow_inputs_of(settings: Settings, key: str) -> dict[str, Any]:
+    """Where a past call judged a silent period from."""
+    past = manifest.find(settings, "promotion", key)
+    names = ("predictions", "labels")
+    return {name: past.params[name] for name in names if past.params.get(name)} if past else {}
+
+
 def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The incumbent, the next number of the history, the actor and the clock: as they were when this very call moved an
     alias, so that it is found and never done twice; else as they are."""
     if {"dataset", "task", "model"} <= given.keys():
         about = given["dataset"], ModelRef.model_validate(given["model"])
         for past in past_decisions(settings, *about):
-            yield Context({**dict(past.context), "actor": past.actor, "moved_at": past.moved_at}, past.key)
-        today = dict(promotion_context(settings, *about))
+            then = {**dict(past.context), "actor": past.actor, "moved_at": past.moved_at}
+            yield Context(then | _shadow_inputs_of(settings, past.key), past.key)
+        today = dict(promotion_context(settings, *about)) | shadow_inputs(settings, about[0], given["task"])
         yield Context({**today, "actor": given.get("actor") or signing.actor(settings), "moved_at": now()})
 
 

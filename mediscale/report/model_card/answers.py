@@ -14,8 +14,6 @@ from mediscale.report import labels
 from mediscale.report.charts import resting_on, share, shown
 from mediscale.report.data import Contents, Decided, Flow, Landed
 from training.evaluation.evaluation_report import Evidence, Subgroup
-from training.promotion import gate
-from training.promotion.floor import Floor
 from training.promotion.subgroup_floors import subgroup_floors
 
 
@@ -244,6 +242,21 @@ def missing_data(of: Subject) -> str:
     )
 
 
+def silent_period(of: Subject) -> str:
+    silent = of.decided.silent
+    if silent is None:
+        return ""
+    told = [
+        f"{count(silent.outcomes)} answers in shadow whose outcome is known, {count(silent.events)} of them events"
+    ]
+    if silent.auroc and silent.calibration_intercept:
+        told += [
+            f"AUROC {shown(silent.auroc)}",
+            f"calibration intercept {shown(silent.calibration_intercept)}",
+        ]
+    return "; ".join(told) + "."
+
+
 # --- how it was made ---------------------------------------------------------------------------------------------
 
 
@@ -388,15 +401,13 @@ def _limits(of: Subject) -> Iterator[str]:
     ]
     if small:
         yield f"Too few patients or outcomes to judge: {', '.join(map(labels.plain, small))}."
+    if of.decided.silent is None:
+        yield "No outcome of an answer in shadow was judged before it was decided about."
     if of.decided.prior_evaluations:
         yield f"{of.decided.prior_evaluations} other versions were judged on the same held-out patients."
-    missed = [floor.objection for floor in _floors(of) if floor.objection]
+    missed = [floor.objection for floor in of.decided.floors if floor.objection]
     if missed:
         yield f"The policy's floors that it misses: {'; '.join(missed)}."
-
-
-def _floors(of: Subject) -> list[Floor]:
-    return list(gate.floors(of.evidence, of.decided.policy))
 
 
 def assumptions(of: Subject) -> str:

@@ -13,9 +13,9 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import LABELS, PREDICTIONS, Table
 from mediscale.storage import lake
+from mediscale.storage.logged_predictions import Question
 from monitoring import outcomes, retrain_decision
 from monitoring.drift import drift, prediction_window
-from monitoring.drift.prediction_window import Question
 
 DAY = datetime(2026, 11, 1)
 MODEL = ModelRef(name="a-mortality", version=1, uri="", digest="")

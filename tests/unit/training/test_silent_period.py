@@ -1,0 +1,116 @@
+"""A silent period counts what the version said of stays that it had never seen, once their outcome is certain."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from mediscale.core import tasks
+from mediscale.core.policy import SilentPeriod as Asked
+from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import LABELS, PREDICTIONS, Table
+from mediscale.storage import lake
+from training.evaluation.evaluation_report import Estimate, SilentPeriod
+from training.promotion import silent_period
+from training.promotion.operation_floors import silent_floors
+
+DAY, NOW = datetime(2026, 11, 1), datetime(2027, 3, 1)
+MODEL = ModelRef(name="a-mortality", version=2, uri="", digest="")
+
+
+def _write(settings: Settings, declared: Table, name: str, n: int, **columns: Any) -> TableRef:
+    usual = {
+        "worker": "w", "prediction_id": "", "predicted_at": DAY, "task": "mortality", "model": MODEL.name,
+        "model_version": MODEL.version, "prediction_time": DAY, "admission_time": DAY, "discharge_time": DAY,
+        "known_time": DAY + timedelta(days=30), "split": "held_out",
+    }  # fmt: skip
+    arrays = []
+    for field in declared.arrow_schema():
+        value = columns.get(field.name, usual.get(field.name))
+        arrays.append(pa.array(value if isinstance(value, list) else [value] * n, field.type))
+    write_deltalake(settings.table_uri("a", name), pa.table(arrays, schema=declared.arrow_schema()))
+    return lake.latest(settings, "a", name)
+
+
+@pytest.fixture
+def shadow(settings: Settings) -> Any:
+    """``shadow(trained_on, version)``: 400 answers by a version, of whose stays the first were trained on."""
+
+    def make(trained_on: int = 0, version: int = 2, as_of: datetime = NOW) -> SilentPeriod:
+        rng = np.random.default_rng(0)
+        n, risk = 400, rng.random(400)
+        about = {"subject_id": list(range(n)), "sequence": list(range(n))}
+        log = _write(
+            settings, PREDICTIONS, "predictions", n, risk=risk.tolist(), model_version=version, **about
+        )
+        died = (rng.random(n) < risk).tolist()
+        known = _write(
+            settings, LABELS, "labels_mortality", n, boolean_value=died, stay_id=list(range(n)), **about
+        )
+        uri = settings.table_uri("a", "training_set_mortality")
+        seen = {"subject_id": pa.array(range(trained_on), pa.int64())}
+        seen["prediction_time"] = pa.array([DAY] * trained_on, pa.timestamp("us"))
+        write_deltalake(uri, pa.table(seen))
+        trained = lake.latest(settings, "a", "training_set_mortality")
+        return silent_period.measure(settings, log, known, trained, MODEL, "mortality", as_of)
+
+    return make
+
+
+def test_answers_that_matured_are_judged(shadow: Any) -> None:
+    silent = shadow()
+    assert silent.outcomes == 400
+    assert silent.auroc.low < silent.auroc.value == pytest.approx(0.83, abs=0.05)
+    assert silent.calibration_intercept.low < 0 < silent.calibration_intercept.high
+
+
+def test_stays_that_it_was_trained_or_judged_on_don_t_count(shadow: Any) -> None:
+    assert shadow(trained_on=390).outcomes == 10
+
+
+@pytest.mark.parametrize(
+    "changes", [{"version": 1}, {"as_of": DAY + timedelta(days=29)}, {"trained_on": 400}]
+)
+def test_another_version_s_answers_and_outcomes_to_come_are_none(
+    shadow: Any, changes: dict[str, Any]
+) -> None:
+    assert shadow(**changes) == SilentPeriod(outcomes=0, events=0)
+
+
+ASKED = Asked(min_outcomes=300, min_events=30, auroc_low=0.7, calibration_intercept=(-0.4, 0.4))
+POLICY = tasks.load("mortality").policy.model_copy(update={"silent_period": ASKED})
+
+
+def _at(value: float, width: float = 0.03) -> Estimate:
+    return Estimate(value=value, low=value - width, high=value + width)
+
+
+GOOD = SilentPeriod(outcomes=500, events=50, auroc=_at(0.8), calibration_intercept=_at(0.1))
+
+
+@pytest.mark.parametrize(
+    ("silent", "says"),
+    [
+        (GOOD, ""),
+        (None, "it has no silent period: serve it with --alias staging"),
+        (GOOD.model_copy(update={"outcomes": 299}), "299 matured outcomes in its silent period in shadow"),
+        (GOOD.model_copy(update={"events": 3}), "fewer than 10 events in its silent period"),
+        (GOOD.model_copy(update={"auroc": _at(0.72)}), "AUROC in the silent period in shadow 0.720"),
+        (GOOD.model_copy(update={"auroc": None}), "AUROC in the silent period in shadow is not estimable"),
+        (GOOD.model_copy(update={"calibration_intercept": _at(0.9)}), "lies outside -0.4 to 0.4"),
+        (GOOD.model_copy(update={"calibration_intercept": None}), "is not estimable"),
+        (SilentPeriod(outcomes=0, events=0), "0 matured outcomes"),
+    ],
+)
+def test_the_policy_may_ask_for_a_silent_period(silent: SilentPeriod | None, says: str) -> None:
+    problems = [floor.objection for floor in silent_floors(silent, POLICY) if floor.objection]
+    assert any(says in problem for problem in problems) if says else not problems
+
+
+def test_the_policies_here_ask_for_none() -> None:
+    for task in ("mortality", "readmission"):
+        assert list(silent_floors(None, tasks.load(task).policy)) == []
