@@ -123,6 +123,7 @@ class Readmission(Frozen):
 
     Every stay needs the whole follow-up, whatever happened: else the newest patients would enter only if they came
     back. Death in that time is a competing event: such a stay is counted as not readmitted, and shown in the flow.
+    A death after it is none: the stay had its whole follow-up.
     """
 
     event: Literal["readmission"]

@@ -105,6 +105,28 @@ def test_what_the_columns_say_together(
         assert outcome(drawn, task) == (steps, right or "", contradiction)
 
 
+@pytest.mark.parametrize(
+    ("after", "right"),
+    [
+        (30 * DAY, "died_after_discharge"),
+        (30 * DAY + dt.timedelta(minutes=1), "not_readmitted"),
+        (dt.timedelta(days=36, hours=20), "not_readmitted"),
+    ],
+)
+def test_a_death_competes_with_readmission_within_the_follow_up_only(
+    events: Draw, after: dt.timedelta, right: str
+) -> None:
+    """Whoever lived through the whole follow-up without coming back was not readmitted, whatever came later.
+
+    The case ``death-after-discharge`` of 37 days asks for ``died_after_discharge``; the task's file counts 30 days, as
+    measures of readmission do, and its words for the flow are "died within 30 days". The label is False either way.
+    """
+    drawn = events(Row(DISCHARGED + after).events())
+    assert outcome(drawn, "readmission") == (LAST, right, True)
+    [row] = labels.cohort(drawn, "readmission", None, 0).to_pylist()
+    assert (row["boolean_value"], row["outcome_time"]) == (False, None)
+
+
 moments = st.integers(26, 40 * 24).map(lambda hours: ADMITTED + hours * HOUR)
 rows = st.builds(
     Row,
