@@ -30,6 +30,7 @@ from training.evaluation.evaluation_report import Evidence, SilentPeriod
 from training.notes import note_model
 from training.promotion import gate, promotion
 from training.promotion.floor import Floor
+from training.promotion.gate import DecisionContext
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,16 @@ class Decided:
     """None where the model's folder is not in reach."""
     silent: SilentPeriod | None = None
     """What it showed in shadow, where the policy asked for that."""
+    true_probabilities: bool = False
+    """Whether the evidence has to compare with those that the records were made from."""
 
     @property
     def floors(self) -> list[Floor]:
         """What the policy asks, on all that was known when it was decided."""
         compared = self.evidence.comparison
-        return list(
-            gate.floors(self.evidence, self.policy, compared.incumbent if compared else None, self.silent)
-        )
+        incumbent = compared.incumbent if compared else None
+        context = DecisionContext(incumbent, self.silent, self.true_probabilities)
+        return list(gate.floors(self.evidence, self.policy, context))
 
 
 @dataclass(frozen=True)
@@ -261,6 +264,7 @@ def _decided(settings: Settings, decision: Call) -> Decided:
         policy=tasks.load(params["task"]).policy,
         spec=_spec(settings, model),
         silent=promotion.Result.model_validate(result).silent_period,
+        true_probabilities=params.get("oracle") is not None,
     )
 
 

@@ -157,6 +157,7 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
         baselines=tuple(_baselines(params.task, train, held_out)),
         plain_inputs=tuple(_plain_inputs(judged, held_out)),
         oracle=None if truth is None else held_out.against_oracle(truth),
+        oracle_silent=truth is None and None not in (params.oracle, params.subjects),
         comparison=_comparison(params, settings, held_out),
         notes=_together(judged, held_out, margins, truth),
         alert_burden=alert_burden.measure(held_out, course, floors.clinical_threshold),

@@ -282,6 +282,8 @@ class Evidence(Frozen):
     baselines: tuple[Baseline, ...]
     plain_inputs: tuple[PlainInputs, ...]
     oracle: Oracle | None
+    oracle_silent: bool = False
+    """The generator's file gives no probabilities of this task."""
     comparison: Comparison | None
     notes: Together | None = None
     """Where the version reads notes."""

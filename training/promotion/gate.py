@@ -6,6 +6,7 @@ policy says whether those that are too small to judge refuse a version or are a 
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from mediscale.core.policy import Policy
 from mediscale.core.privacy import count
@@ -22,18 +23,29 @@ from training.promotion.operation_floors import (
 from training.promotion.subgroup_floors import subgroup_floors
 
 
+@dataclass(frozen=True)
+class DecisionContext:
+    """What is known beside the evidence when a version is decided about."""
+
+    incumbent: ModelRef | None = None
+    """The version in production."""
+    silent: SilentPeriod | None = None
+    """What the version showed in shadow."""
+    true_probabilities: bool = False
+    """Whether the records were made up, and their true probabilities are known."""
+
+
 def floors(
-    evidence: Evidence, policy: Policy, incumbent: ModelRef | None = None, silent: SilentPeriod | None = None
+    evidence: Evidence, policy: Policy, context: DecisionContext = DecisionContext()
 ) -> Iterator[Floor]:
-    """Everything that the policy asks, the gravest first; ``incumbent`` is the version in production, ``silent`` what
-    this one showed in shadow."""
+    """Everything that the policy asks, the gravest first."""
     yield from _size(evidence, policy)
-    yield from _leak(evidence, policy)
+    yield from _leak(evidence, policy, context.true_probabilities)
     yield from _discrimination(evidence, policy)
     yield from _calibration(evidence, policy)
     yield from _benefit(evidence, policy)
-    yield from _incumbent(evidence, policy, incumbent)
-    yield from silent_floors(silent, policy)
+    yield from _incumbent(evidence, policy, context.incumbent)
+    yield from silent_floors(context.silent, policy)
     yield from subgroup_floors(evidence, policy)
     yield from alert_burden_floors(evidence, policy)
     yield from robustness_floors(evidence, policy)
@@ -42,10 +54,10 @@ def floors(
 
 
 def objections(
-    evidence: Evidence, policy: Policy, incumbent: ModelRef | None = None, silent: SilentPeriod | None = None
+    evidence: Evidence, policy: Policy, context: DecisionContext = DecisionContext()
 ) -> Iterator[str]:
     """Every floor that is not reached."""
-    return (floor.objection for floor in floors(evidence, policy, incumbent, silent) if floor.objection)
+    return (floor.objection for floor in floors(evidence, policy, context) if floor.objection)
 
 
 def limits(evidence: Evidence, policy: Policy) -> Iterator[str]:
@@ -70,7 +82,7 @@ def _size(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
         yield Floor(what, f"at least {least}", told, short)
 
 
-def _leak(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
+def _leak(evidence: Evidence, policy: Policy, true_probabilities: bool) -> Iterator[Floor]:
     auroc, oracle, most = evidence.metrics.get("auroc"), evidence.oracle, policy.suspicious_above
     if auroc is not None and auroc.value is not None:
         leaks = (
@@ -79,7 +91,12 @@ def _leak(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
         )
         suspected = auroc.value > most
         yield Floor("no leak: AUROC", f"at most {most:g}", f"{auroc.value:.3f}", leaks if suspected else "")
-    if oracle is not None:
+    what, asked = "no leak: AUROC below the best possible", "its gap may be above 0"
+    if oracle is None:
+        if true_probabilities and not evidence.oracle_silent:
+            problem = "it is not compared with the true probabilities of the records"
+            yield Floor(what, asked, "not compared", problem)
+    else:
         problem = ""
         if not complete(oracle.gap):
             problem = "AUROC below the best possible is not estimable"
@@ -87,7 +104,6 @@ def _leak(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
             problem = (
                 "suspected leak: the model does better than the probabilities that the records were made from"
             )
-        what, asked = "no leak: AUROC below the best possible", "its gap may be above 0"
         yield Floor(what, asked, told(oracle.gap), problem)
 
 

@@ -24,6 +24,7 @@ from mediscale.storage import calls as manifest
 from mediscale.storage import lake, registry, signing
 from training.evaluation.evaluation_report import Evidence, SilentPeriod, read
 from training.promotion import gate, silent_period, staging
+from training.promotion.gate import DecisionContext
 from training.promotion_context import incumbent_in, past_decisions, promotion_context
 
 
@@ -41,6 +42,8 @@ class Params(Frozen):
     """The next number of the promotion history, resolved by the caller."""
     actor: RuntimeInput[str] = Field(min_length=1)
     moved_at: RuntimeInput[datetime]
+    oracle: RuntimeInput[str | None] = None
+    """File of true probabilities, on synthetic data: the evidence must compare with them."""
     predictions: RuntimeInput[ComparedWith[TableRef | None]] = None
     """The prediction log, and with ``labels`` what its answers came to: where the policy asks for a silent period."""
     labels: RuntimeInput[ComparedWith[TableRef | None]] = None
@@ -118,7 +121,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         return _result(params, f"Not staged: {problem}", reached=0)
     policy = tasks.load(params.task).policy
     silent = _silent(params, settings, evidence)
-    problems = list(gate.objections(evidence, policy, params.incumbent, silent))
+    context = DecisionContext(params.incumbent, silent, params.oracle is not None)
+    problems = list(gate.objections(evidence, policy, context))
     staged = f"Staged: {staging.looked_at(evidence, policy)}."
     reasons: dict[registry.Alias, str] = {"staging": staged}
     if params.target_alias == "staging":

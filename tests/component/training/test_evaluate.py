@@ -142,7 +142,8 @@ def test_the_oracle_is_found_by_patient_and_time_and_bounds_the_model(world, hos
         evaluate.run(params, world.settings, KEY)
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b",mortality,", b",another,")))
     result = evaluate.run(params, world.settings, KEY)
-    assert evaluation_report.read(world.settings, result.evidence, result.evidence_digest).oracle is None
+    silent = evaluation_report.read(world.settings, result.evidence, result.evidence_digest)
+    assert (silent.oracle, silent.oracle_silent) == (None, True)
 
 
 def test_a_version_is_no_better_than_itself(world) -> None:

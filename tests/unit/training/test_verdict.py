@@ -25,6 +25,7 @@ from training.evaluation.evaluation_report import (
     SubgroupFamily,
 )
 from training.promotion import gate, staging
+from training.promotion.gate import DecisionContext
 
 POLICY = tasks.load("mortality").policy
 COUNTS = Counts(n=900, events=80, subjects=600)
@@ -457,18 +458,19 @@ def test_a_handful_of_facts_is_not_told() -> None:
     assert told["facts that break the rule unit_known"] == "fewer than 10 of 40,000 facts"
 
 
-INCUMBENT = GOOD.comparison.incumbent
+CONTEXT = DecisionContext(incumbent=GOOD.comparison.incumbent, true_probabilities=True)
 
 
 def _decision(evidence: Evidence) -> bool:
     """Whether a version with this evidence would go to production, while another one is there."""
-    problems = [*staging.lacking(evidence, POLICY), *gate.objections(evidence, POLICY, INCUMBENT)]
+    problems = [*staging.lacking(evidence, POLICY), *gate.objections(evidence, POLICY, CONTEXT)]
     return not problems
 
 
 BAD = [
     _metric("auroc", _at(0.71)),
     _metric("calibration_slope", _at(0.5, 0.1)),
+    {"oracle": GOOD.oracle.model_copy(update={"gap": _at(-0.05)})},
     {"net_benefit": _benefit(-0.01)},
     {"baselines": _baseline(_at(-0.1))},
     {"comparison": _compared(probability_better=0.2)},
@@ -500,7 +502,7 @@ EMPTY: dict[str, object] = {
 
 @pytest.mark.parametrize(
     "part",
-    sorted(EMPTY.keys() - {"oracle", "notes", "curves", "alarms", "calibration_curve", "assumptions"}),
+    sorted(EMPTY.keys() - {"notes", "curves", "alarms", "calibration_curve", "assumptions"}),
 )
 def test_each_part_that_the_policy_judges_is_missed(part: str) -> None:
     assert _decision(GOOD)
