@@ -24,7 +24,7 @@ from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor
-from mediscale.storage import lake, registry
+from mediscale.storage import registry
 from mediscale.storage.calls import canonical
 from training import training_examples
 from training.evaluation import (
@@ -33,6 +33,7 @@ from training.evaluation import (
     data_quality,
     files,
     metrics,
+    oracle,
     robustness,
     subgroups,
 )
@@ -131,7 +132,7 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
     stays = _note_windows(params, settings, judged)
     margins = _note_margins(judged, stays)
     held_out = Performance(rows, judged.risks(rows.inputs, margins), resamples)
-    truth = _oracle(params, settings, rows)
+    truth = oracle.probabilities(params.oracle, params.subjects, params.task, settings, rows)
     floors = tasks.load(params.task).policy
     train = training_examples.load(settings, params.training_set, "train", spec.features)
     groups, family = subgroups.judge(held_out, floors)
@@ -161,14 +162,8 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
         comparison=_comparison(params, settings, held_out),
         notes=_together(judged, held_out, margins, truth),
         alert_burden=alert_burden.measure(held_out, course, floors.clinical_threshold),
-        robustness=tuple(
-            robustness.measure(
-                held_out,
-                params.task,
-                floors.stresses,
-                robustness.spread_of(train.inputs),
-                lambda inputs: judged.risks(inputs, margins),
-            )
+        robustness=robustness.measure(
+            held_out, params.task, floors.stresses, train.inputs, lambda inputs: judged.risks(inputs, margins)
         ),
         data_quality=data_quality.read(settings, params.quarantine),
         files=files.measure(settings, judged, rows.inputs, stays),
@@ -240,50 +235,6 @@ def _plain_inputs(judged: Predictor, held_out: Performance) -> Iterator[PlainInp
             auroc=held_out.of(metrics.auroc, risk),
             log_loss=held_out.of(metrics.log_loss, risk),
         )
-
-
-def _oracle(params: Params, settings: Settings, rows: "Examples") -> Floats | None:
-    """The generator's probabilities (n) on synthetic data; None where it does not know the task's."""
-    if params.oracle is None or params.subjects is None:
-        return None
-    truth = _truth(params.oracle, params.subjects, params.task, settings, rows)
-    if truth is None:
-        return None
-    if not np.isfinite(truth).any():
-        raise InputError(
-            f"The oracle file names none of the {privacy.count(len(truth))} held-out stays; it belongs to other "
-            "records."
-        )
-    return truth
-
-
-def _truth(
-    oracle: str, subjects: TableRef, task: TaskName, settings: Settings, rows: "Examples"
-) -> Floats | None:
-    """The generator's probability of each row (n), found by patient and prediction time; NaN where it has none, None
-    where its file does not know the task."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    from pyarrow import csv
-
-    kinds = {"subject_id": pa.string(), "task": pa.string(), "prediction_time": pa.timestamp("us")}
-    options = csv.ConvertOptions(
-        column_types={**kinds, "probability": pa.float64()}, include_columns=_ORACLE_COLUMNS
-    )
-    truth = csv.read_csv(settings.home / oracle, convert_options=options).filter(pc.field("task") == task)
-    if not truth.num_rows:
-        return None
-    people = lake.read(settings, subjects, ["source_subject", "subject_id"]).rename_columns(
-        ["subject_id", "known_as"]
-    )
-    truth = truth.join(people, "subject_id", join_type="inner")
-    keys = zip(truth["known_as"].to_pylist(), truth["prediction_time"].to_numpy(), strict=True)
-    probability = dict(zip(keys, truth["probability"].to_pylist(), strict=True))
-    predictions = zip(rows.subjects.tolist(), rows.times, strict=True)
-    return np.array([probability.get(key, np.nan) for key in predictions], dtype=np.float64)
-
-
-_ORACLE_COLUMNS = ["subject_id", "task", "prediction_time", "probability"]
 
 
 def _comparison(params: Params, settings: Settings, held_out: Performance) -> Comparison | None:

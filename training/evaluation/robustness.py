@@ -10,7 +10,7 @@ The stresses and their bounds are the policy's, the seed is the evaluation's, an
 changes are paired over the same resamples.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -130,12 +130,13 @@ def measure(
     held_out: "Performance",
     task: TaskName,
     stresses: Sequence[Stress],
-    spread: Floats,
+    train: Inputs,
     risks: Callable[[Inputs], Floats],
-) -> Iterator[StressTest]:
-    """Each stress in turn; ``risks`` is the version's own answer to rows of inputs."""
+) -> tuple[StressTest, ...]:
+    """Each stress in turn; ``train`` are the training rows' inputs, ``risks`` the version's own answers to rows."""
     if not stresses:
-        return
+        return ()
+    spread = spread_of(train)
     seeds = np.random.SeedSequence(held_out.resamples.seed).spawn(len(stresses))
     answers = [
         risks(stressed(held_out.rows.inputs, task, stress, spread, np.random.default_rng(seed)))
@@ -154,9 +155,9 @@ def measure(
         return np.stack(columns, axis=1)
 
     estimates = held_out.resamples.estimates(changes)
+    tests = []
     for i, stress in enumerate(stresses):
         auroc, loss, shift = estimates[3 * i : 3 * i + 3]
-        yield StressTest(
-            kind=stress.kind, share=stress.share, group=stress.group,
-            auroc=auroc, auroc_loss=loss, intercept_shift=shift,
-        )  # fmt: skip
+        declared = stress.model_dump(include={"kind", "share", "group"})
+        tests.append(StressTest(**declared, auroc=auroc, auroc_loss=loss, intercept_shift=shift))
+    return tuple(tests)

@@ -101,8 +101,7 @@ def _measured(risks: Any, seed: int = 0) -> list[StressTest]:
     rows = Examples(np.arange(N), times, outcomes, _rows(), {}, times)
     held_out = Performance(rows, metrics.sigmoid(log_odds), Resamples(rows.subjects, 100, seed))
     stresses = [_stress(kind="missing", share=0.2), _stress(kind="unavailable", group="laboratory")]
-    spread = robustness.spread_of(rows.inputs)
-    return list(robustness.measure(held_out, TASK, stresses, spread, risks(log_odds)))
+    return list(robustness.measure(held_out, TASK, stresses, rows.inputs, risks(log_odds)))
 
 
 def test_a_model_that_does_not_care_loses_nothing() -> None:
