@@ -62,7 +62,7 @@ class Patients:
         """
         subject_id = self._subject(request.source_id)
         ref = lake.latest(self._settings, self._dataset, EVENTS.name)
-        events = self._rows(ref, "subject_id", subject_id, kernel.COLUMNS)
+        events = _rows(self._settings, ref, "subject_id", subject_id, kernel.COLUMNS)
         latest = bitemporal.latest_as_of(events, request.prediction_time)
         patient, stay = _last_stay(latest, request.prediction_time)
         written = self._written(subject_id) if with_notes else None
@@ -71,11 +71,8 @@ class Patients:
         refused = {spec.task: reason for spec in specs if (reason := _not_to_be_asked(spec, stay, time))}
         if len(refused) == len(specs):
             raise InputError(f"Nothing was predicted: {'; '.join(refused.values())}.")
-        when = pa.table(
-            {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
-        )
         asked = [spec.task for spec in specs if spec.task not in refused]
-        rows = {task: kernel.compute(events, when, task)[0] for task in asked}
+        rows = {task: _features(events, subject_id, stay, time, task) for task in asked}
         notes = _readable(written, stay.admitted.time, time) if written is not None else {}
         return Known(subject_id, time, ref.version, _time_basis(request, stay), rows, refused, notes)
 
@@ -84,20 +81,42 @@ class Patients:
         if not lake.exists(self._settings, self._dataset, NOTE_TOKENS.name):
             return None
         ref = lake.latest(self._settings, self._dataset, NOTE_TOKENS.name)
-        return self._rows(ref, "subject_id", subject_id, (*note_visibility.COLUMNS, "tokenizer"))
+        return _rows(self._settings, ref, "subject_id", subject_id, (*note_visibility.COLUMNS, "tokenizer"))
 
     def _subject(self, source_id: str) -> int:
         ref = lake.latest(self._settings, self._dataset, SUBJECTS.name)
-        rows = self._rows(ref, "source_subject", source_id, ("subject_id",))
+        rows = _rows(self._settings, ref, "source_subject", source_id, ("subject_id",))
         if not len(rows):
             raise NotFoundError(
                 f"{self._dataset} in the lake does not know this patient; check the identifier, or send values."
             )
         return int(rows["subject_id"][0].as_py())
 
-    def _rows(self, ref: TableRef, column: str, value: object, columns: Sequence[str]) -> pa.Table:
-        chosen = pc.field(column) == pa.scalar(value)
-        return lake.dataset(self._settings, ref).to_table(columns=list(columns), filter=chosen)
+
+def rows_as_of(
+    settings: Settings, events: TableRef, subject_id: int, time: datetime, task: TaskName
+) -> Floats:
+    """The features of a patient as they were computed for an answer: by those events, known at that time.
+
+    Raises:
+        InputError: the patient had not been admitted by then.
+    """
+    rows = _rows(settings, events, "subject_id", subject_id, kernel.COLUMNS)
+    _, stay = _last_stay(bitemporal.latest_as_of(rows, time), time)
+    return _features(rows, subject_id, stay, time, task)
+
+
+def _rows(settings: Settings, ref: TableRef, column: str, value: object, columns: Sequence[str]) -> pa.Table:
+    chosen = pc.field(column) == pa.scalar(value)
+    return lake.dataset(settings, ref).to_table(columns=list(columns), filter=chosen)
+
+
+def _features(events: pa.Table, subject_id: int, stay: Stay, time: datetime, task: TaskName) -> Floats:
+    """Of the stay at that time (features)."""
+    when = pa.table(
+        {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
+    )
+    return kernel.compute(events, when, task)[0]
 
 
 def _last_stay(latest: pa.Table, at: datetime | None) -> tuple[stays.Patient, Stay]:

@@ -191,6 +191,11 @@ def _rows(events: pa.Table) -> Rows:
     return rows.where(wanted).ordered(np.asarray(events["event_id"].to_numpy())[wanted])
 
 
+def reads(code: str) -> bool:
+    """Whether some feature is computed from events of this code."""
+    return _kind(code) != _NOTHING
+
+
 @cache
 def _kind(code: str) -> int:
     head, _, tail = code.partition("//")

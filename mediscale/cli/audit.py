@@ -2,11 +2,14 @@
 
 import argparse
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mediscale.cli.verbs import Verb, settings
 
 if TYPE_CHECKING:
+    from mediscale.core.settings import Settings
+    from mediscale.governance.patient import Patient
     from mediscale.governance.reproduce import Comparison
 
 
@@ -51,6 +54,66 @@ def _sentence(compared: "Comparison") -> str:
     )
 
 
+def _add_lineage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "what",
+        metavar="PREDICTION|MODEL/VERSION|PATIENT",
+        help="a prediction's identifier, a registered version, or with --dataset a patient by the hospital's own "
+        "number ('-': read from standard input, so that it is in no shell's history)",
+    )
+    parser.add_argument("--dataset", help="of a patient: the dataset in the lake")
+
+
+def _lineage(options: argparse.Namespace) -> int:
+    from mediscale.core.refs import parse_version
+    from mediscale.governance import lineage_text
+
+    home = settings()
+    if options.dataset:
+        lines = lineage_text.of_patient(home, _patient(home, options.what, options.dataset))
+    elif version := parse_version(options.what):
+        lines = lineage_text.of_version(home, *version)
+    else:
+        lines = lineage_text.of_prediction(home, options.what)
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _patient(home: "Settings", number: str, dataset: str) -> "Patient":
+    from mediscale.governance import patient
+
+    return patient.find(home, dataset, sys.stdin.readline() if number == "-" else number)
+
+
+def _add_who_scored(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "patient", metavar="PATIENT", help="the hospital's own number ('-': from standard input)"
+    )
+    parser.add_argument("--dataset", required=True, help="the patient's dataset in the lake")
+    parser.add_argument(
+        "--at", type=datetime.fromisoformat, help="the answers that were the newest then (UTC)"
+    )
+
+
+def _who_scored(options: argparse.Namespace) -> int:
+    from mediscale.core.errors import StorageError
+    from mediscale.governance import lineage_text
+
+    home = settings()
+    agreed = True
+    for line, same in lineage_text.who_scored(
+        home, _patient(home, options.patient, options.dataset), options.at
+    ):
+        agreed &= same
+        print(line)
+    return 0 if agreed else StorageError.exit_code
+
+
 VERBS = (
+    Verb(
+        "lineage", "a prediction back to lines of the extract; a version; a patient", _lineage, _add_lineage
+    ),
     Verb("reproduce", "rebuild a registered version and compare it to the bit", _reproduce, _add_reproduce),
+    Verb("who-scored", "which version answered about a patient, scored again", _who_scored, _add_who_scored),
 )

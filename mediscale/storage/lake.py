@@ -59,6 +59,16 @@ def datasets(settings: Settings) -> list[str]:
     return sorted(name for name in folders if not name.startswith("_"))
 
 
+def tables(settings: Settings, dataset: str) -> list[str]:
+    """Names of the tables of a dataset."""
+    from pyarrow import fs
+
+    files, folder = filesystem(f"{settings.lake.rstrip('/')}/{dataset}")
+    infos = files.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    folders = sorted(info.base_name for info in infos if not info.is_file)
+    return [name for name in folders if exists(settings, dataset, name)]
+
+
 def forget(settings: Settings, dataset: str) -> None:
     """Deletes a dataset with all its tables: of a synthetic one, never of a hospital."""
     from mediscale.storage import accepted_heads, seen_tables
@@ -78,6 +88,18 @@ def latest(settings: Settings, dataset: str, table: str) -> TableRef:
     """
     delta = _open(settings, dataset, table)
     return TableRef(dataset=dataset, table=table, table_id=str(delta.metadata().id), version=delta.version())
+
+
+def at_version(settings: Settings, dataset: str, table: str, version: int) -> TableRef:
+    """A version that a record names by its number alone, of the table that is there now.
+
+    Raises:
+        NotFoundError: there is no such table.
+        StorageError: it has no such version.
+    """
+    ref = latest(settings, dataset, table).model_copy(update={"version": version})
+    check_identity(settings, ref)
+    return ref
 
 
 def committed(settings: Settings, dataset: str, table: str, key: str) -> TableRef | None:

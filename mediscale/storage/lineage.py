@@ -112,6 +112,10 @@ class Lineage:
             )
         return makers[-1]
 
+    def makers_of(self, table: TableRef) -> list[Call]:
+        """The calls that wrote a version of a table."""
+        return self._makers.get(f"table:{table.table_id}@{table.version}", [])
+
     def parents(self, call: Call) -> Iterator[Call]:
         """The calls that made what this one read."""
         for artifact in call.inputs:

@@ -1,0 +1,119 @@
+"""Lineage for a person: the lines that ``mediscale lineage`` and ``mediscale who-scored`` print."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from mediscale.core.errors import MediscaleError, NotFoundError
+from mediscale.core.settings import Settings
+from mediscale.governance import provenance
+from mediscale.governance.patient import Patient
+from mediscale.governance.provenance import Prediction
+from mediscale.storage.calls import Call
+from mediscale.storage.lineage import Lineage
+
+
+def of_prediction(settings: Settings, prediction_id: str) -> Iterator[str]:
+    """A prediction back through version, training set, features and events to the lines of the extract."""
+    lineage = Lineage(settings)
+    for answer in provenance.prediction(settings, prediction_id):
+        yield str(answer)
+        yield from _version(lineage, answer.model, answer.model_version)
+        if answer.subject_id is None:
+            yield "  its inputs came with the request; nothing was read from the lake"
+            continue
+        yield (
+            f"  its inputs: events v{answer.events_version} of {answer.dataset}, as known at "
+            f"{answer.prediction_time:%Y-%m-%d %H:%M:%S}"
+        )
+        try:
+            read = provenance.places(settings, lineage, answer)
+        except MediscaleError as error:
+            yield f"    {error}"
+            continue
+        for code, files in sorted(read.items()):
+            yield f"    {code}: {'; '.join(f'{file} {_ranges(lines)}' for file, lines in sorted(files.items()))}"
+
+
+def of_version(settings: Settings, name: str, version: int) -> Iterator[str]:
+    """A version back to its extract, call by call."""
+    yield from _version(Lineage(settings), name, version)
+
+
+def of_patient(settings: Settings, patient: Patient) -> Iterator[str]:
+    """A patient forward to every table, version and prediction."""
+    lineage = Lineage(settings)
+    held = list(provenance.holdings(settings, patient))
+    yield f"{sum(rows for _, rows in held):,} rows in {len(held)} tables of {patient.dataset}"
+    for ref, rows in held:
+        yield f"  {ref.table}@v{ref.version}: {rows:,}"
+    used = provenance.uses(settings, lineage, patient)
+    yield f"{len(used)} registered versions"
+    for use in used:
+        what = f"trained on the patient ({use.split})" if use.trained else "judged on the patient (held_out)"
+        yield f"  {use.model}/{use.version}: {what}"
+    answers = provenance.scored(settings, patient, None)
+    yield f"{len(answers)} predictions in the lake's log"
+    for answer in answers:
+        yield f"  {answer}"
+
+
+def who_scored(settings: Settings, patient: Patient, at: datetime | None) -> Iterator[tuple[str, bool]]:
+    """The answers about a patient, each with whether scoring again gives the same.
+
+    Raises:
+        NotFoundError: nobody had asked about the patient by then.
+    """
+    if at is not None and at.tzinfo is not None:
+        at = at.astimezone(UTC).replace(tzinfo=None)
+    lineage = Lineage(settings)
+    answers = provenance.scored(settings, patient, at)
+    if not answers:
+        raise NotFoundError(
+            "The prediction log in the lake has no answer about this patient"
+            f"{f' up to {at:%Y-%m-%d %H:%M:%S} UTC' if at else ''}."
+        )
+    for answer in answers:
+        differs = provenance.verify(settings, lineage, answer)
+        yield f"{answer}; {differs or f'{_same(answer)}: the same to the bit'}", not differs
+
+
+def _same(answer: Prediction) -> str:
+    notes = "" if answer.note_margin is None else ", with the logged output of its note model"
+    return f"scored again from events v{answer.events_version} with that version{notes}"
+
+
+def _version(lineage: Lineage, name: str, version: int) -> Iterator[str]:
+    try:
+        made = provenance.of_version(lineage, name, version)
+    except NotFoundError as error:
+        yield f"  {error}"
+        return
+    for call in made:
+        yield f"  {call.stage} {call.key[:12]} of {call.started_at:%Y-%m-%d %H:%M}: {_made(call)}"
+
+
+def _made(call: Call) -> str:
+    """What a call left, or of the first one where its files were."""
+    if call.stage == "bronze":
+        return (
+            f"{call.params['source']} from {call.params['path']}, digest {call.params['extract_digest'][:12]}"
+        )
+    models = [artifact.removeprefix("model:") for artifact in call.produced if artifact.startswith("model:")]
+    tables = [f"{output.ref.table}@v{output.ref.version}" for output in call.outputs]
+    return ", ".join([*models, *tables]) or "its result"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Sorted line numbers, neighbours as a range.
+
+    >>> _ranges([2, 3, 4, 9])
+    'lines 2-4, 9'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    text = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return f"line{'s' if len(numbers) > 1 else ''} {text}"

@@ -1,0 +1,215 @@
+"""Provenance: a prediction back to lines of the extract, a version back to its extract, a patient forward to answers.
+
+All of it is read from call records, the prediction log and the lake at the recorded versions; nothing is guessed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline.cohort import bitemporal
+from data_pipeline.features import kernel
+from mediscale.core.errors import MediscaleError, NotFoundError
+from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import EVENTS, PREDICTIONS
+from mediscale.governance.patient import SUBJECT, Holdings, Patient
+from mediscale.inference import tabular
+from mediscale.storage import lake
+from mediscale.storage.calls import Call
+from mediscale.storage.lineage import Lineage
+from serving.patient_records import rows_as_of
+
+_LOG_COLUMNS = ["prediction_id", "predicted_at", "task", "model", "model_version", SUBJECT, "prediction_time",
+                "events_version", "risk", "note_margin", "features"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer of the prediction log."""
+
+    dataset: str
+    """Of the log: of a rehearsal it is another than the model's."""
+    prediction_id: str
+    predicted_at: datetime
+    task: str
+    model: str
+    model_version: int
+    subject_id: int | None
+    prediction_time: datetime | None
+    events_version: int | None
+    risk: float
+    note_margin: float | None
+    features: Sequence[float]
+
+    def __str__(self) -> str:
+        return (
+            f"prediction {self.prediction_id} of {self.predicted_at:%Y-%m-%d %H:%M:%S}: {self.task} by "
+            f"{self.model}/{self.model_version}"
+        )
+
+
+def predictions(settings: Settings, dataset: str, wanted: Any) -> list[Prediction]:
+    """The answers of a dataset's log in the lake that a filter wants, oldest first."""
+    if not lake.exists(settings, dataset, PREDICTIONS.name):
+        return []
+    log = lake.dataset(settings, lake.latest(settings, dataset, PREDICTIONS.name))
+    rows = log.to_table(columns=_LOG_COLUMNS, filter=wanted).to_pylist()
+    return sorted((Prediction(dataset, **row) for row in rows), key=lambda p: (p.predicted_at, p.task))
+
+
+def prediction(settings: Settings, prediction_id: str) -> list[Prediction]:
+    """What was answered under an identifier, one for each task.
+
+    Raises:
+        NotFoundError: no log in the lake has it.
+    """
+    for dataset in lake.datasets(settings):
+        if answers := predictions(settings, dataset, pc.field("prediction_id") == prediction_id):
+            return answers
+    raise NotFoundError(
+        "No prediction log in the lake has this identifier. An answer of the last minutes may still be on the server's "
+        "disk; it is moved to the lake when the server ends, and every few minutes before."
+    )
+
+
+# --- back --------------------------------------------------------------------------------------------------------
+
+
+def of_version(lineage: Lineage, name: str, version: int) -> list[Call]:
+    """The calls that a version was made by, from its own back to the extract.
+
+    Raises:
+        NotFoundError: no record registered the version.
+    """
+    made = lineage.upstream([lineage.maker(name, version)]).values()
+    return sorted(made, key=lambda call: call.started_at, reverse=True)
+
+
+def places(settings: Settings, lineage: Lineage, answer: Prediction) -> dict[str, dict[str, list[int]]]:
+    """The lines of the extract from which a prediction about a patient of the lake was made: code → file → lines.
+
+    They are those of the assertions that the feature kernel reads and that were known at the prediction time.
+
+    Raises:
+        NotFoundError: the events that the answer read, or the facts that they were made from, are not in the lake.
+    """
+    if answer.subject_id is None or answer.events_version is None:
+        return {}
+    events = lake.at_version(settings, answer.dataset, EVENTS.name, answer.events_version)
+    silver = next((call for call in lineage.makers_of(events)), None)
+    if silver is None:
+        raise NotFoundError(
+            f"No record of this home made {events}, so its lines of the extract can't be named."
+        )
+    mine = pc.field(SUBJECT) == answer.subject_id
+    assertions = lake.dataset(settings, events).to_table(columns=list(kernel.COLUMNS), filter=mine)
+    visible = bitemporal.latest_as_of(assertions, answer.prediction_time)
+    until = pa.scalar(answer.prediction_time, pa.timestamp("us"))
+    visible = visible.filter(pc.less_equal(visible["time"], until))
+    facts = lake.dataset(settings, TableRef.model_validate(silver.params["facts"])).to_table(
+        columns=["event_id", "available_time", "file", "line"], filter=mine & pc.field("broken").is_null()
+    )
+    rows = visible.select(["event_id", "available_time", "code"]).join(
+        facts, ["event_id", "available_time"], join_type="inner"
+    )
+    found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows.to_pylist():
+        if kernel.reads(row["code"]):
+            found[row["code"]][row["file"]].append(row["line"])
+    return {
+        code: {file: sorted(set(lines)) for file, lines in files.items()} for code, files in found.items()
+    }
+
+
+# --- forward -----------------------------------------------------------------------------------------------------
+
+
+def holdings(settings: Settings, patient: Patient) -> Iterator[tuple[TableRef, int]]:
+    """The tables of the dataset that hold rows of the patient now, with how many."""
+    mine = Holdings(settings, patient)
+    for table in lake.tables(settings, patient.dataset):
+        ref = lake.latest(settings, patient.dataset, table)
+        if rows := mine.count(ref):
+            yield ref, rows
+
+
+@dataclass(frozen=True)
+class Use:
+    """A registered version, and what the patient was to it: in ``train``, ``tuning`` or ``held_out``."""
+
+    model: str
+    version: int
+    split: str
+
+    @property
+    def trained(self) -> bool:
+        """Whether the version was fitted on the patient; of a held-out patient it was only judged."""
+        return self.split != "held_out"
+
+
+def uses(settings: Settings, lineage: Lineage, patient: Patient) -> list[Use]:
+    """The registered versions whose training set holds the patient, at the version that they were trained on."""
+    mine, used = Holdings(settings, patient), []
+    splits: dict[TableRef, Sequence[str]] = {}
+    for call in lineage.calls:
+        models = [
+            artifact.removeprefix("model:") for artifact in call.produced if artifact.startswith("model:")
+        ]
+        if not models or call.params.get("dataset") != patient.dataset:
+            continue
+        ref = TableRef.model_validate(call.params["training_set"])
+        if ref not in splits:
+            splits[ref] = mine.splits(ref)
+        for split in splits[ref]:
+            name, _, number = models[0].rpartition("/")
+            used.append(Use(name, int(number), split))
+    return used
+
+
+# --- who scored --------------------------------------------------------------------------------------------------
+
+
+def scored(settings: Settings, patient: Patient, at: datetime | None) -> list[Prediction]:
+    """The newest answer about the patient of each task at a time, or all of them."""
+    wanted = pc.field(SUBJECT) == patient.subject_id
+    if at is not None:
+        wanted &= pc.field("predicted_at") <= pa.scalar(at, pa.timestamp("us"))
+    answers = predictions(settings, patient.dataset, wanted)
+    return answers if at is None else list({answer.task: answer for answer in answers}.values())
+
+
+def verify(settings: Settings, lineage: Lineage, answer: Prediction) -> str:
+    """Scores again, from the lake at the events that the answer read and with the version that answered.
+
+    Returns an empty text where inputs and risk come out the same to the bit, else what does not.
+    """
+    try:
+        model = _version(lineage, answer)
+        predictor = tabular.load(settings, model, answer.task)
+        events = lake.at_version(settings, answer.dataset, EVENTS.name, answer.events_version or 0)
+        assert answer.subject_id is not None
+        assert answer.prediction_time is not None
+        computed = rows_as_of(settings, events, answer.subject_id, answer.prediction_time, answer.task)
+    except MediscaleError as error:
+        return f"it can't be scored again: {error}"
+    position = {name: i for i, name in enumerate(kernel.names(answer.task))}
+    row = np.array([computed[position[name]] for name in predictor.spec.features])
+    logged = np.array(answer.features)
+    if not np.array_equal(row, logged, equal_nan=True):
+        n = int((~((row == logged) | (np.isnan(row) & np.isnan(logged)))).sum())
+        return f"{n} of the {len(row)} inputs are not those that the lake gives"
+    if predictor.score(row, answer.note_margin).risk != answer.risk:
+        return "the risk is not the one that the version answers"
+    return ""
+
+
+def _version(lineage: Lineage, answer: Prediction) -> ModelRef:
+    record = lineage.maker(answer.model, answer.model_version)
+    return ModelRef.model_validate(record.result["model"])
