@@ -239,6 +239,41 @@ def delete(path: Path, worker: str, last: int) -> int:
     return deleted
 
 
+def count_about(path: Path, subject_id: int) -> int:
+    """How many predictions about a patient are in the file.
+
+    Raises:
+        MediscaleError: it can't be read, or is gone.
+    """
+    with closing(connect(path)) as connection:
+        try:
+            asked = "SELECT count(*) FROM predictions WHERE subject_id = ?"
+            return int(connection.execute(asked, (subject_id,)).fetchone()[0])
+        except sqlite3.Error as error:
+            raise readable(error, path) from error
+
+
+def erase(path: Path, subject_id: int) -> int:
+    """Deletes the predictions about a patient, so that no byte of them is left in the file; how many they were.
+
+    Raises:
+        MediscaleError: the file can't be written, or is gone.
+    """
+    with closing(connect(path)) as connection:
+        try:
+            connection.execute("PRAGMA secure_delete = ON")
+            erased = connection.execute(
+                "DELETE FROM predictions WHERE subject_id = ?", (subject_id,)
+            ).rowcount
+            connection.executescript("PRAGMA incremental_vacuum")
+            busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            raise readable(error, path) from error
+    if busy:
+        raise BusyError(f"A server reads the prediction log {path} at this moment; run again.")
+    return erased
+
+
 def readable(error: sqlite3.Error, path: Path) -> MediscaleError:
     """One sentence about what SQLite could not do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -116,7 +116,8 @@ def _features(events: pa.Table, subject_id: int, stay: Stay, time: datetime, tas
     when = pa.table(
         {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
     )
-    return kernel.compute(events, when, task)[0]
+    row: Floats = kernel.compute(events, when, task)[0]
+    return row
 
 
 def _last_stay(latest: pa.Table, at: datetime | None) -> tuple[stays.Patient, Stay]:

@@ -202,6 +202,25 @@ def flush_left_behind(settings: Settings, dataset: str) -> int:
     return moved
 
 
+def count_about(settings: Settings, dataset: str, subject_id: int) -> int:
+    """How many answers about a patient are not yet in the lake.
+
+    Raises:
+        MediscaleError: a log can't be read.
+    """
+    return sum(log_file.count_about(path, subject_id) for path in _folder(settings, dataset).glob("*.sqlite"))
+
+
+def erase(settings: Settings, dataset: str, subject_id: int) -> int:
+    """Deletes what is answered about a patient and not yet in the lake, also by servers that run; how many that were.
+
+    Raises:
+        MediscaleError: a log can't be written.
+    """
+    logs = sorted(_folder(settings, dataset).glob("*.sqlite"))
+    return sum(log_file.erase(path, subject_id) for path in logs)
+
+
 def _flush(
     settings: Settings,
     dataset: str,

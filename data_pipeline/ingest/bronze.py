@@ -3,6 +3,7 @@
 The stage reads the whole extract once before it commits anything: a truncated file, a missing column or an empty table
 stops it with one sentence. Bytes that are not UTF-8 do not stop it: they become U+FFFD, and each row is validated
 later. Two things are said and stop nothing: columns that had to be renamed, and words that no list of the source has.
+A patient who was erased (``mediscale erase``) is left out of every table.
 """
 
 import csv
@@ -11,25 +12,28 @@ import logging
 import re
 import zlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from data_pipeline.ingest import parsing
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName, SourceTable
 from mediscale.core.annotations import Digest, PatientCount, RuntimeInput
-from mediscale.core.errors import InputError
+from mediscale.core.errors import InputError, StorageError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.stage import SPARK, Stage
+from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tables import BRONZE
+from mediscale.storage import exclusions, history
+from mediscale.storage.exclusions import Exclusions
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyarrow.csv import CSVStreamingReader
 
 log = logging.getLogger(__name__)
@@ -46,6 +50,8 @@ class Params(Frozen):
     """Folder of the extract, absolute or relative to the home folder."""
     extract_digest: RuntimeInput[Digest]
     """``data_pipeline.ingest.source.digest_of`` the folder, so that changed files are ingested again."""
+    excluded: RuntimeInput[str] = ""
+    """Fingerprint of the list of erased patients, which the caller looks up; empty where nobody was erased."""
 
 
 class Result(Frozen):
@@ -67,7 +73,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         InputError: the source is unknown, a directory, table or column is missing, a file is truncated or empty, or
         files
             changed since the digest was taken.
+        StorageError: the list of erased patients is not the one that the caller saw, or lacks some.
     """
+    left_out = _exclusions(settings, params)
     source = sources.load(params.source)
     root = settings.home / params.path
     files = sources.locate(source, root)
@@ -78,8 +86,12 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     rows, unlisted_words = _check_records(source, files, columns, root)
     log.info("%d files with %s rows are whole; each becomes a table", len(files), f"{rows:,}")
     _check_digest(params, files)
+    leave_out = None
+    if left_out is not None:
+        visits = _visits_of(left_out, source, files[source.visits.table], columns[source.visits.table])
+        leave_out = partial(_without, source, left_out, visits)
     with ThreadPoolExecutor(CONCURRENT_TABLES) as pool:
-        land = partial(_land, settings, params.dataset, root, key)
+        land = partial(_land, settings, params.dataset, root, key, leave_out)
         refs = list(pool.map(land, files, files.values(), columns.values()))
     return Result(
         bronze=dict(zip(files, refs, strict=True)),
@@ -93,6 +105,66 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         ),
         unlisted_words=unlisted_words,
     )
+
+
+def _exclusions(settings: Settings, params: Params) -> Exclusions | None:
+    """Whom to leave out; where the history of the dataset knows of more erasures than the list, nothing is landed."""
+    if exclusions.fingerprint(settings, params.dataset) != params.excluded:
+        raise StorageError(
+            f"The list of erased patients {exclusions.file(settings, params.dataset)} is not the one that this call "
+            "was made for; nothing was landed. Run again."
+        )
+    left_out = exclusions.load(settings, params.dataset)
+    listed, erased = (
+        len(left_out.digests) if left_out else 0,
+        history.count(settings, params.dataset, "erasure"),
+    )
+    if erased > listed:
+        raise StorageError(
+            f"{erased} patients of {params.dataset} were erased, and {exclusions.file(settings, params.dataset)} lists "
+            f"{listed}; nothing was landed, for the others would come back. Restore or mount the folder of trust."
+        )
+    return left_out
+
+
+def _visits_of(left_out: Exclusions, source: Source, path: Path, names: list[str]) -> frozenset[str]:
+    """The visits of patients who are left out: some rows name a visit and no patient."""
+    import pyarrow as pa
+
+    visits: set[str] = set()
+    for batch in _reader(path, names, [source.subjects.id, source.visits.id]):
+        text = [pa.array([None if t is None else _decoded(t) for t in column.to_pylist()], pa.string())
+                for column in batch.columns]  # fmt: skip
+        subjects, own = (parsing.identifiers(column, source.null_words).to_pylist() for column in text)
+        erased = left_out.among({subject for subject in subjects if subject is not None})
+        visits |= {
+            visit
+            for subject, visit in zip(subjects, own, strict=True)
+            if subject in erased and visit is not None
+        }
+    return frozenset(visits)
+
+
+def _without(
+    source: Source, left_out: Exclusions, visits: frozenset[str], batches: "Iterator[pa.RecordBatch]"
+) -> "Iterator[pa.RecordBatch]":
+    """Rows without those of patients who are left out, in a worker."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for batch in batches:
+        keep = pa.array([True] * batch.num_rows)
+        nobody = keep
+        if source.subjects.id in batch.schema.names:
+            subject = parsing.identifiers(batch[source.subjects.id], source.null_words)
+            erased = left_out.among(subject.drop_null().unique().to_pylist())
+            keep = pc.invert(pc.is_in(subject, value_set=pa.array(sorted(erased), pa.string())))
+            nobody = subject.is_null()
+        if source.visits.id in batch.schema.names:
+            visit = parsing.identifiers(batch[source.visits.id], source.null_words)
+            theirs = pc.is_in(visit, value_set=pa.array(sorted(visits), pa.string()))
+            keep = pc.and_(keep, pc.invert(pc.and_(nobody, theirs)))
+        yield batch.filter(keep)
 
 
 def _header(path: Path, root: Path) -> list[str]:
@@ -228,7 +300,14 @@ def _check_digest(params: Params, files: dict[str, Path]) -> None:
 
 
 def _land(
-    settings: Settings, dataset: str, root: Path, key: str, name: str, path: Path, columns: list[str]
+    settings: Settings,
+    dataset: str,
+    root: Path,
+    key: str,
+    leave_out: "Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] | None",
+    name: str,
+    path: Path,
+    columns: list[str],
 ) -> TableRef:
     from pyspark.sql import functions as f
 
@@ -241,7 +320,16 @@ def _land(
     )
     file = f.lit(path.relative_to(root).as_posix()).alias("file")
     line = (f.monotonically_increasing_id() + 2).alias("line")
-    return spark.write(settings, rows.select("*", file, line), dataset, f"bronze_{name}", key)
+    landed = rows.select("*", file, line)
+    if leave_out is not None:
+        landed = landed.mapInArrow(leave_out, landed.schema)
+    return spark.write(settings, landed, dataset, f"bronze_{name}", key)
+
+
+def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """Gives the fingerprint of the list of erased patients."""
+    if "dataset" in given:
+        yield Context({"excluded": exclusions.fingerprint(settings, given["dataset"])})
 
 
 def _summary(result: Result) -> str:
@@ -254,5 +342,11 @@ def _summary(result: Result) -> str:
 
 
 STAGE = Stage(
-    Params, Result, run, display_name="land the extract as it came", summary=_summary, resources=SPARK
+    Params,
+    Result,
+    run,
+    display_name="land the extract as it came",
+    summary=_summary,
+    resources=SPARK,
+    runtime_inputs=runtime_inputs,
 )

@@ -83,7 +83,11 @@ def _lineage(options: argparse.Namespace) -> int:
 def _patient(home: "Settings", number: str, dataset: str) -> "Patient":
     from mediscale.governance import patient
 
-    return patient.find(home, dataset, sys.stdin.readline() if number == "-" else number)
+    return patient.find(home, dataset, _number(number))
+
+
+def _number(given: str) -> str:
+    return sys.stdin.readline() if given == "-" else given
 
 
 def _add_who_scored(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +114,48 @@ def _who_scored(options: argparse.Namespace) -> int:
     return 0 if agreed else StorageError.exit_code
 
 
+def _add_erase(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "patient", metavar="PATIENT", help="the hospital's own number ('-': from standard input)"
+    )
+    parser.add_argument("--dataset", required=True, help="the patient's dataset in the lake")
+    parser.add_argument(
+        "--reason", required=True, help="one sentence for the history, without a word about who it is"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="count what would be removed, and remove nothing"
+    )
+
+
+def _erase(options: argparse.Namespace) -> int:
+    from mediscale.core import caller
+    from mediscale.governance import erasure
+
+    home, number = settings(), _number(options.patient)
+    if options.dry_run:
+        erased = erasure.preview(home, options.dataset, number)
+        print("Nothing was removed. Without --dry-run, these rows go, in all versions of each table:")
+    else:
+        erased = erasure.erase(home, options.dataset, number, options.reason, caller.actor(), caller.now())
+        print("Erased, in all versions of each table:")
+    for table, rows in erased.rows.items():
+        print(f"  {table}: {rows:,}")
+    print(f"  predictions that were not yet in the lake: {erased.unflushed:,}")
+    for versions, what in (
+        (erased.trained, "trained on the patient"),
+        (erased.judged, "judged on the patient"),
+    ):
+        print(f"Versions {what}: {', '.join(versions) or 'none'}.")
+    print(
+        "A version that was trained on the patient stays as it is, and can't be reproduced from now on. The hospital's "
+        "own extract, backups, and files that were written elsewhere (mediscale score) are not touched; ingest leaves "
+        "the patient out."
+    )
+    return 0
+
+
 VERBS = (
+    Verb("erase", "take a patient out of all tables, logs and copies, for good", _erase, _add_erase),
     Verb(
         "lineage", "a prediction back to lines of the extract; a version; a patient", _lineage, _add_lineage
     ),

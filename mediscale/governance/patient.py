@@ -17,10 +17,10 @@ from data_pipeline.ingest.source import Source
 from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import BRONZE, SUBJECTS
+from mediscale.core.tables import BRONZE, EVENTS, FACTS, SUBJECTS
 from mediscale.storage import calls, lake
 
-SUBJECT = "subject_id"
+SUBJECT, VISIT = "subject_id", "visit_id"
 PLACE = ("file", "line")
 """Where a row stands in the extract: all that quarantine says of whose it is."""
 
@@ -36,13 +36,18 @@ class Patient:
     """Its pseudonym."""
 
 
+def normalized(number: str) -> str:
+    """The hospital's own number as the lake has it, however it is typed."""
+    return str(parsing.identifiers(pa.array([number]))[0].as_py() or "")
+
+
 def find(settings: Settings, dataset: str, number: str) -> Patient:
     """The patient of a dataset by the hospital's own number.
 
     Raises:
         NotFoundError: the lake has no patients of that dataset, or not this one.
     """
-    number = str(parsing.identifiers(pa.array([number]))[0].as_py() or "")
+    number = normalized(number)
     subjects = lake.dataset(settings, lake.latest(settings, dataset, SUBJECTS.name))
     rows = subjects.to_table(columns=[SUBJECT], filter=pc.field("source_subject") == number)
     if not len(rows):
@@ -53,11 +58,23 @@ def find(settings: Settings, dataset: str, number: str) -> Patient:
 
 
 @dataclass(frozen=True)
+class Visits:
+    """The hospital visits of a patient: some rows name a visit and no patient."""
+
+    numbers: tuple[str, ...] = ()
+    """As the source has them."""
+    visit_ids: tuple[int, ...] = ()
+    """Their pseudonyms."""
+
+
+@dataclass(frozen=True)
 class Holdings:
     """Which rows of a dataset's tables are a patient's."""
 
     settings: Settings
     patient: Patient
+    known_visits: "Visits | None" = None
+    """Of an erasure that goes on when the rows that name them are gone."""
 
     @cached_property
     def source(self) -> Source | None:
@@ -69,58 +86,78 @@ class Holdings:
         return str(call.params["dataset"]) == self.patient.dataset
 
     @cached_property
-    def visits(self) -> pa.Array:
-        """The numbers of the patient's hospital visits, as the source has them."""
-        if self.source is None:
-            return pa.array([], pa.string())
-        table, key = f"{BRONZE.name}_{self.source.visits.table}", self.source.visits.id
-        if not lake.exists(self.settings, self.patient.dataset, table):
-            return pa.array([], pa.string())
-        ref = lake.latest(self.settings, self.patient.dataset, table)
-        rows = lake.dataset(self.settings, ref).to_table(columns=[self.source.subjects.id, key])
-        return self._read(rows[key]).filter(self._equal(rows[self.source.subjects.id])).unique()
+    def visits(self) -> Visits:
+        """The patient's, by the newest versions of bronze and facts."""
+        if self.known_visits is not None:
+            return self.known_visits
+        numbers: set[str] = set()
+        if self.source is not None and (ref := self._newest(f"{BRONZE.name}_{self.source.visits.table}")):
+            key = self.source.visits.id
+            rows = lake.dataset(self.settings, ref).to_table(columns=[self.source.subjects.id, key])
+            mine = pc.equal(self._read(rows[self.source.subjects.id]), self.patient.number)
+            numbers = set(self._read(rows[key]).filter(_filled(mine)).drop_null().to_pylist())
+        visit_ids: set[int] = set()
+        for table in (FACTS.name, EVENTS.name):
+            if ref := self._newest(table):
+                mine = pc.field(SUBJECT) == self.patient.subject_id
+                rows = lake.dataset(self.settings, ref).to_table(columns=[VISIT], filter=mine)
+                visit_ids |= set(rows[VISIT].drop_null().unique().to_pylist())
+        return Visits(tuple(sorted(numbers)), tuple(sorted(visit_ids)))
+
+    def _newest(self, table: str) -> TableRef | None:
+        there = lake.exists(self.settings, self.patient.dataset, table)
+        return lake.latest(self.settings, self.patient.dataset, table) if there else None
 
     def columns(self, table: str, names: Collection[str]) -> list[str]:
         """The columns of a table that say whose a row is; none where it holds nobody's rows."""
-        if SUBJECT in names and not table.startswith(f"{BRONZE.name}_"):
-            return [SUBJECT]
-        if table.startswith(f"{BRONZE.name}_") and self.source is not None:
-            return [name for name in (self.source.subjects.id, self.source.visits.id) if name in names]
-        return []
+        return [name for name in self._keys(table) if name in names]
+
+    def _keys(self, table: str) -> tuple[str, ...]:
+        """A table's columns of patient and visit: in bronze they have the source's own names."""
+        if not table.startswith(f"{BRONZE.name}_"):
+            return SUBJECT, VISIT
+        return () if self.source is None else (self.source.subjects.id, self.source.visits.id)
 
     def mask(self, table: str, rows: pa.Table) -> pa.BooleanArray:
         """Whether each row is the patient's; ``rows`` has at least ``columns``."""
-        names = self.columns(table, rows.schema.names)
-        if names == [SUBJECT] and not table.startswith(f"{BRONZE.name}_"):
-            return _filled(pc.equal(rows[SUBJECT], self.patient.subject_id))
-        mine = pa.array([False] * rows.num_rows)
-        assert self.source is not None
-        nobody = pa.array([True] * rows.num_rows)
-        if self.source.subjects.id in names:
-            number = self._read(rows[self.source.subjects.id])
-            mine, nobody = _filled(pc.equal(number, self.patient.number)), number.is_null()
-        if self.source.visits.id in names:  # a row that names a visit and no patient
-            visit = pc.is_in(self._read(rows[self.source.visits.id]), value_set=self.visits)
-            mine = pc.or_(mine, pc.and_(nobody, visit))
+        subject, visit = self._keys(table)
+        landed = table.startswith(f"{BRONZE.name}_")
+        mine = nobody = pa.array([False] * rows.num_rows)
+        if subject in rows.schema.names:
+            column = self._read(rows[subject]) if landed else rows[subject].combine_chunks()
+            mine = _filled(pc.equal(column, self.patient.number if landed else self.patient.subject_id))
+            nobody = column.is_null()
+        if visit in rows.schema.names:
+            column = self._read(rows[visit]) if landed else rows[visit].combine_chunks()
+            visits = (
+                pa.array(self.visits.numbers, pa.string())
+                if landed
+                else pa.array(self.visits.visit_ids, pa.int64())
+            )
+            mine = pc.or_(mine, pc.and_(nobody, pc.is_in(column, value_set=visits)))
         return mine
 
     def _read(self, column: pa.ChunkedArray) -> pa.Array:
         assert self.source is not None
         return parsing.identifiers(column.combine_chunks(), self.source.null_words)
 
-    def _equal(self, column: pa.ChunkedArray) -> pa.BooleanArray:
-        return _filled(pc.equal(self._read(column), self.patient.number))
-
     def count(self, ref: TableRef) -> int:
         """The patient's rows in a table's version."""
         opened = lake.dataset(self.settings, ref)
         names = self.columns(ref.table, opened.schema.names)
-        if not names:
-            return 0
-        if names == [SUBJECT] and not ref.table.startswith(f"{BRONZE.name}_"):
-            return int(opened.count_rows(filter=pc.field(SUBJECT) == self.patient.subject_id))
-        batches = opened.to_batches(columns=names)
+        batches = opened.to_batches(columns=names) if names else ()
         return sum(int(pc.sum(self.mask(ref.table, pa.table(b))).as_py() or 0) for b in batches if b.num_rows)
+
+    def places(self, bronze: TableRef) -> set[tuple[str, int]]:
+        """File and line of the extract of each of the patient's rows in a table of bronze."""
+        opened = lake.dataset(self.settings, bronze)
+        names = self.columns(bronze.table, opened.schema.names)
+        found: set[tuple[str, int]] = set()
+        for batch in opened.to_batches(columns=[*names, *PLACE]) if names else ():
+            rows = pa.table(batch)
+            mine = rows.filter(self.mask(bronze.table, rows))
+            found |= set(zip(mine["file"].to_pylist(), mine["line"].to_pylist(), strict=True))
+        return found
 
     def splits(self, training_set: TableRef) -> Sequence[str]:
         """The splits of a training set in which the patient is: all of one patient's stays are in one."""

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mediscale.core.errors import StorageError
+from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
+from mediscale.governance import erasure
 from mediscale.inference import model_files, tabular
 from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps
@@ -140,9 +141,19 @@ def rebuild(settings: Settings, name: str, version: int) -> Iterator[Comparison]
 
 
 def _parts(settings: Settings, name: str, version: int) -> list[Call]:
-    """The calls that registered the version and the versions that it was made from, oldest first."""
+    """The calls that registered the version and the versions that it was made from, oldest first.
+
+    Raises:
+        QualityError: a patient on whom it was trained was erased since.
+    """
     lineage = Lineage(settings)
-    made = lineage.upstream([lineage.maker(name, version)]).values()
+    own = lineage.maker(name, version)
+    if erased := erasure.of_version(settings, own.params["dataset"], f"{name}/{version}"):
+        raise QualityError(
+            f"{name}/{version} can't be reproduced: a patient on whom it was trained was erased on "
+            f"{erased.at:%Y-%m-%d} (entry {erased.sequence} of the history), so its training set is another one now."
+        )
+    made = lineage.upstream([own]).values()
     registering = (call for call in made if any(a.startswith("model:") for a in call.produced))
     return sorted(registering, key=lambda call: call.started_at)
 

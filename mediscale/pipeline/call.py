@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -17,6 +17,7 @@ from mediscale.core.errors import BusyError, MediscaleError, StorageError, Usage
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage, declarations, is_configurable
+from mediscale.core.task_names import TASKS
 from mediscale.pipeline import steps
 from mediscale.storage import calls, lineage, private_files
 from mediscale.storage.calls import Call
@@ -192,6 +193,20 @@ def _outputs(settings: Settings, result: BaseModel, inputs: set[TableRef]) -> tu
     )
 
 
+@contextmanager
+def none_running(settings: Settings, dataset: str) -> Iterator[None]:
+    """No stage works on the dataset within the block: what it read before it could write after.
+
+    Raises:
+        BusyError: one does.
+    """
+    with ExitStack() as stack:
+        for stage in steps.STAGES:
+            for scope in (f"{stage}-{dataset}", *(f"{stage}-{dataset}-{task}" for task in TASKS)):
+                stack.enter_context(exclusive(settings, scope, f"Stage {stage}"))
+        yield
+
+
 def _scope(name: str, params: BaseModel) -> str:
     return "-".join([name, *(str(getattr(params, f)) for f in ("dataset", "task") if hasattr(params, f))])
 
@@ -210,6 +225,11 @@ def _readable_failures(name: str) -> Iterator[None]:
         ):
             raise StorageError(
                 f"Stage {name}: the disk is full; nothing of this stage was committed. Free space and run again."
+            ) from error
+        if any(isinstance(e, FileNotFoundError) and ".parquet" in str(e) for e in chain):
+            raise StorageError(
+                f"Stage {name}: a file of a table's version is gone: nothing needed that version when `mediscale "
+                "clean` reclaimed it, or it was lost. Run the stages before this one again, or restore a backup."
             ) from error
         if any(isinstance(e, sqlite3.OperationalError) and "locked" in str(e) for e in chain):
             raise BusyError(

@@ -18,7 +18,7 @@ from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.pipeline import call as stages
 from mediscale.pipeline.call import Finished, RunConfig
-from mediscale.storage import accepted_heads, calls, history, lake
+from mediscale.storage import accepted_heads, calls, exclusions, history, lake
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,10 @@ def prepare_source(settings: Settings, which: Source, config: RunConfig, run_id:
 
     path = str(Path(which.path).resolve())
     digest = digest_of(path, which.source)
-    return bronze.Params(source=which.source, dataset=which.name, path=path, extract_digest=digest)
+    excluded = exclusions.fingerprint(settings, which.name)
+    return bronze.Params(
+        source=which.source, dataset=which.name, path=path, extract_digest=digest, excluded=excluded
+    )
 
 
 def _check_history(settings: Settings, which: Source) -> None:

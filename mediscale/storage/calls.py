@@ -216,6 +216,12 @@ def write(settings: Settings, call: Call) -> None:
     _write(f"{_folder(settings, call.stage)}/{call.key}.json", call)
 
 
+def forget(settings: Settings, call: Call) -> None:
+    """Deletes a record: what the call did counts as not done, and is done again."""
+    filesystem, path = lake.filesystem(f"{_folder(settings, call.stage)}/{call.key}.json")
+    filesystem.delete_file(path)
+
+
 def _write(uri: str, record: BaseModel) -> None:
     """Under a temporary name and then moved into place, so that a reader never sees half of it."""
     filesystem, path = lake.filesystem(uri)

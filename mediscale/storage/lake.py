@@ -157,6 +157,20 @@ def files(settings: Settings, ref: TableRef, partition: tuple[str, str] | None =
     )
 
 
+def added(settings: Settings, ref: TableRef) -> set[str]:
+    """Encoded paths within the table of all files that some version up to this one has had."""
+    from pyarrow import fs
+
+    files, root = filesystem(f"{settings.table_uri(ref.dataset, ref.table)}/_delta_log")
+    paths: set[str] = set()
+    for info in files.get_file_info(fs.FileSelector(root)):
+        if info.base_name.endswith(".json"):
+            with files.open_input_stream(info.path) as stream:
+                actions = (json.loads(line) for line in stream.read().splitlines() if line)
+                paths |= {action["add"]["path"] for action in actions if "add" in action}
+    return paths
+
+
 def fact(settings: Settings, ref: TableRef, name: str) -> int:
     """A fact of a whole table as the newest commit up to this version that states it does, such as its shards.
 

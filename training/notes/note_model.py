@@ -113,7 +113,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         training = fit(params, settings, key)
         _write(settings, training.margins, params.dataset, margins, key)
         model = tracking.log(settings, training)
-    shutil.rmtree(_checkpoints(settings, key), ignore_errors=True)
+    shutil.rmtree(_checkpoints(settings, params, key), ignore_errors=True)
     written = lake.committed(settings, params.dataset, margins, key)
     assert written is not None  # the model is registered after it
     return Result(note_model=NoteModel(model=model, margins=written))
@@ -126,13 +126,13 @@ def fit(params: Params, settings: Settings, key: str) -> tracking.Training:
         MediscaleError: as ``run``.
     """
     assert params.note_tokens is not None
-    trained = _train(params, settings, key, _checkpoints(settings, key))
+    trained = _train(params, settings, key, _checkpoints(settings, params, key))
     tables = [params.training_set, params.note_tokens]
     return note_mlflow_model.training(trained, tables, params.model_dump(mode="json"), key)
 
 
-def _checkpoints(settings: Settings, key: str) -> Path:
-    return settings.home / "checkpoints" / key
+def _checkpoints(settings: Settings, params: Params, key: str) -> Path:
+    return settings.home / "checkpoints" / params.dataset / key
 
 
 def _write(settings: Settings, rows: "pa.Table | None", dataset: str, table: str, key: str) -> None:

@@ -1,0 +1,70 @@
+"""Verbs of upkeep: reclaim what nothing needs, take a backup, put it back."""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from mediscale.cli.verbs import Verb, settings
+
+
+def _add_clean(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="delete it; without this it is only listed")
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from mediscale.governance import cleaning
+
+    home = settings()
+    items = cleaning.find(home)
+    sizes, files = Counter[str](), Counter[str]()
+    for item in items:
+        sizes[item.kind] += item.size
+        files[item.kind] += 1
+    for kind, size in sorted(sizes.items()):
+        print(f"{size / 1e6:>12,.1f} MB in {files[kind]:,} files: {kind}")
+    if options.yes:
+        cleaning.delete(home, items)
+        print(f"{sum(sizes.values()) / 1e6:,.1f} MB were reclaimed.")
+    else:
+        print(
+            f"{sum(sizes.values()) / 1e6:,.1f} MB would be reclaimed; nothing was deleted. Delete it with --yes."
+        )
+    return 0
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder of the backup")
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from mediscale.governance import backup
+
+    n = backup.backup(settings(), options.folder)
+    print(
+        f"{n:,} files are in {options.folder}. They hold patient data and no private key: keep the folder as private "
+        "as the home, and a copy of the signing key elsewhere."
+    )
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from mediscale.core import caller
+    from mediscale.governance import backup
+
+    restored = backup.restore(settings(), options.folder, caller.actor(), caller.now())
+    print(f"{restored.files:,} files were restored.")
+    for dataset, (newest, accepted) in sorted(restored.lost.items()):
+        print(
+            f"The history of {dataset} ends at entry {newest}, and entry {accepted} was accepted here before: what was "
+            "decided after the backup is lost."
+        )
+    for dataset, n in sorted(restored.erased.items()):
+        print(f"{n} patients of {dataset} who were erased after the backup were erased again.")
+    return 0
+
+
+VERBS = (
+    Verb("backup", "copy home, lake, models and public keys into a folder", _backup, _add_folder),
+    Verb("clean", "reclaim what no version, no answer and no next run needs", _clean, _add_clean),
+    Verb("restore", "put a backup back; who was erased since stays erased", _restore, _add_folder),
+)

@@ -1,0 +1,212 @@
+"""An erased patient is in no byte of home and lake, stays out, and leaves the others in every version."""
+
+import asyncio
+import gzip
+import json
+import re
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from component.governance.conftest import ASKED, DATASET, OTHER, PATIENT, VISIT, WORD
+
+from mediscale.cli import main
+from mediscale.core.errors import StorageError
+from mediscale.core.settings import Settings
+from mediscale.governance import erasure
+from mediscale.storage import exclusions, history, lake, locks, redaction
+from mediscale.storage import spark as spark_lake
+from serving.prediction_log import Prediction, PredictionLog
+
+ERASE = ["erase", PATIENT, "--dataset", DATASET, "--reason", "asked for it"]
+
+
+def decoded(path: Path) -> str:
+    """What a file says, however it is packed."""
+    content = path.read_bytes()
+    if content[:4] == b"PAR1" == content[-4:]:
+        file = pq.ParquetFile(path)
+        statistics = [str(file.metadata.row_group(i).to_dict()) for i in range(file.num_row_groups)]
+        return json.dumps(file.read().to_pydict(), default=str) + "".join(statistics)
+    if content[:15] == b"SQLite format 3":
+        with sqlite3.connect(path) as connection:
+            return "\n".join(connection.iterdump()) + content.decode("latin-1")
+    if content[:2] == b"\x1f\x8b":
+        return gzip.decompress(content).decode("latin-1")
+    return content.decode("latin-1")
+
+
+def naming(settings: Settings, words: list[str]) -> dict[str, str]:
+    """The files of the home in which one of the words stands, with that word."""
+    pattern = re.compile("|".join(rf"(?<![0-9a-z]){re.escape(word)}(?![0-9a-z])" for word in words))
+    files = (path for path in settings.home.rglob("*") if path.is_file())
+    matches = ((path, pattern.search(decoded(path))) for path in files)
+    return {str(path.relative_to(settings.home)): match[0] for path, match in matches if match}
+
+
+def identifiers(hospital: Any) -> list[str]:
+    """All that names the patient: the hospital's numbers, their pseudonyms, and the word of a note."""
+    subject = hospital.subject(PATIENT)
+    mine = pc.field("subject_id") == subject
+    events = lake.dataset(hospital.settings, lake.latest(hospital.settings, DATASET, "events"))
+    notes = lake.dataset(hospital.settings, lake.latest(hospital.settings, DATASET, "notes"))
+    visits = events.to_table(columns=["visit_id"], filter=mine)["visit_id"].drop_null().unique().to_pylist()
+    note_ids = notes.to_table(columns=["note_id"], filter=mine)["note_id"].to_pylist()
+    assert visits
+    assert note_ids
+    return [PATIENT, VISIT, WORD, *map(str, (subject, *visits, *note_ids))]
+
+
+def tables(settings: Settings) -> dict[tuple[str, int], pa.Table]:
+    """The rows of each version of each table."""
+    read = {}
+    for name in lake.tables(settings, DATASET):
+        newest = lake.latest(settings, DATASET, name)
+        for version in range(newest.version + 1):
+            read[name, version] = lake.read(settings, newest.model_copy(update={"version": version}))
+    return read
+
+
+def of_others(table: pa.Table, number: str, subject: int) -> list[str]:
+    """The rows that are not the patient's, in an order of their own."""
+    kept = []
+    for row in table.to_pylist():
+        named = row.get("subject_id"), row.get("source_subject"), row.get("hadm_id")
+        at = row.get("reason") and (row["file"], row["line"])
+        theirs = subject in named or any(str(n).removesuffix(".0") in (number, VISIT) for n in named)
+        if not theirs and at not in QUARANTINED:
+            kept.append(json.dumps(row, default=str, sort_keys=True))
+    return sorted(kept)
+
+
+QUARANTINED = {("hosp/labevents.csv.gz", line) for line in (6, 7)} | {("note/discharge.csv.gz", 4)}
+"""Where the patient's rows stand that can't be used."""
+
+
+@pytest.fixture
+def unflushed(hospital: Any) -> None:
+    """An answer about the patient that is not yet in the lake, as a server that was killed leaves it."""
+    answer = Prediction("left-1", datetime(2026, 1, 2), "mortality", "synthetic-mortality", 1, 0.5, np.zeros(3),
+                        subject_id=hospital.subject(PATIENT), prediction_time=ASKED, events_version=0)  # fmt: skip
+    log = PredictionLog(hospital.settings, DATASET, "left")
+    asyncio.run(log.append([answer]))
+    log.close()
+
+
+@pytest.mark.usefixtures("unflushed")
+def test_no_byte_of_the_home_names_the_patient_and_every_version_has_the_others(hospital, capsys) -> None:
+    settings, names, subject = hospital.settings, identifiers(hospital), hospital.subject(PATIENT)
+    before = tables(settings)
+    assert len(naming(settings, names)) > 15
+    files = {path: path.read_bytes() for path in Path(settings.lake).rglob("*") if path.is_file()}
+    assert main.main([*ERASE, "--dry-run"]) == 0
+    would = capsys.readouterr().out
+    assert {path: path.read_bytes() for path in files} == files
+    assert main.main(ERASE) == 0
+    said = capsys.readouterr().out
+    assert re.findall(r"  \S.*: \d+", said) == re.findall(r"  \S.*: \d+", would)
+    assert "  quarantine: 2\n" in said
+    assert "  predictions that were not yet in the lake: 1\n" in said
+    assert "Versions trained on the patient: synthetic-mortality/1." in said
+    assert naming(settings, names) == {}
+    after = tables(settings)
+    for key, table in before.items():
+        expected = of_others(table, PATIENT, subject)
+        assert of_others(after[key], PATIENT, subject) == expected, key
+        assert after[key].num_rows == len(expected), key
+    assert not any(number in said + would for number in names)
+
+
+def test_spark_reads_every_version_as_well_and_ingest_leaves_the_patient_out(hospital, spark) -> None:
+    settings, names, subject = hospital.settings, identifiers(hospital), hospital.subject(PATIENT)
+    assert main.main(ERASE) == 0
+    events = lake.latest(settings, DATASET, "events")
+    rows = spark.read.format("delta").option("versionAsOf", 0).load(settings.table_uri(DATASET, "events"))
+    assert rows.count() == lake.read(settings, events).num_rows > 0
+    assert rows.where(f"subject_id = {subject}").count() == 0
+    spark_lake.write(settings, spark_lake.read(settings, events), DATASET, "events", "written after")
+    assert lake.latest(settings, DATASET, "events").version == 1
+    hospital.land(exclusions.fingerprint(settings, DATASET))
+    assert naming(settings, names) == {}
+    labevents = lake.read(settings, lake.latest(settings, DATASET, "bronze_labevents"))
+    assert labevents["line"].to_pylist() == [4, 8], "the line of the extract, whatever was left out before it"
+
+
+def test_what_stays_can_t_be_joined_to_the_person_and_the_versions_say_so(hospital, capsys) -> None:
+    settings = hospital.settings
+    assert main.main(ERASE) == 0
+    (entry,) = [e for e in history.entries(settings, DATASET) if e.kind == "erasure"]
+    body = entry.content
+    assert body.trained == ("synthetic-mortality/1",)
+    listed = exclusions.load(settings, DATASET)
+    assert listed is not None
+    assert body.pseudonym not in listed.digests
+    assert listed.digest(PATIENT) in listed.digests
+    assert list((settings.home / "erasing").iterdir()) == []
+    capsys.readouterr()
+    assert main.main(["reproduce", "synthetic-mortality/1"]) == 4
+    assert "a patient on whom it was trained was erased on" in capsys.readouterr().err
+    assert main.main(ERASE) == 7
+    assert "was erased from synthetic before" in capsys.readouterr().err
+    assert main.main(["erase", OTHER, *ERASE[2:]]) == 0
+    second = [e for e in history.entries(settings, DATASET) if e.kind == "erasure"][1].content
+    assert second.trained == ()
+    assert second.judged == ("synthetic-mortality/1",)
+
+
+def test_without_the_list_of_the_erased_nothing_is_landed(hospital) -> None:
+    assert main.main(ERASE) == 0
+    with pytest.raises(StorageError, match="is not the one that this call was made for"):
+        hospital.land("another list")
+    exclusions.file(hospital.settings, DATASET).unlink()
+    with pytest.raises(StorageError, match=r"1 patients of synthetic were erased, and .* lists 0"):
+        hospital.land("")
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", [0, 3, 11])
+def test_an_erasure_that_was_killed_goes_on(hospital, monkeypatch, after: int) -> None:
+    settings, names = hospital.settings, identifiers(hospital)
+    original, left = redaction.redact, iter(range(after))
+
+    def killed(*arguments: Any) -> int:
+        if next(left, None) is None:
+            raise Killed
+        return original(*arguments)
+
+    monkeypatch.setattr(redaction, "redact", killed)
+    with pytest.raises(Killed):
+        main.main(ERASE)
+    monkeypatch.setattr(redaction, "redact", original)
+    (journal,) = erasure.unfinished(settings)
+    assert journal.number == PATIENT
+    assert main.main(ERASE) == 0
+    assert naming(settings, names) == {}
+    assert len([e for e in history.entries(settings, DATASET) if e.kind == "erasure"]) == 1
+
+
+def test_nothing_is_erased_while_a_stage_works_on_the_dataset(hospital, capsys) -> None:
+    before = lake.latest(hospital.settings, DATASET, "subjects")
+    with locks.exclusive(hospital.settings, f"gold-{DATASET}-mortality", "Stage gold"):
+        assert main.main(ERASE) == 5
+    assert "Stage gold is already running here" in capsys.readouterr().err
+    assert lake.read(hospital.settings, before).num_rows == 3
+
+
+def test_copies_are_forgotten(hospital) -> None:
+    checkpoint = hospital.settings.home / "checkpoints" / DATASET / "key" / "0001.safetensors"
+    other = hospital.settings.home / "checkpoints" / "another" / "key" / "0001.safetensors"
+    for path in (checkpoint, other):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert main.main(ERASE) == 0
+    assert (checkpoint.exists(), other.exists()) == (False, True)
