@@ -31,6 +31,7 @@ from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tables import BRONZE
 from mediscale.storage import exclusions, history
 from mediscale.storage.exclusions import Exclusions
+from mediscale.storage.history import Erasure
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,10 +116,8 @@ def _exclusions(settings: Settings, params: Params) -> Exclusions | None:
             "was made for; nothing was landed. Run again."
         )
     left_out = exclusions.load(settings, params.dataset)
-    listed, erased = (
-        len(left_out.digests) if left_out else 0,
-        history.count(settings, params.dataset, "erasure"),
-    )
+    listed = len(left_out.digests) if left_out else 0
+    erased = sum(entry.kind == Erasure.kind for entry in history.entries(settings, params.dataset))
     if erased > listed:
         raise StorageError(
             f"{erased} patients of {params.dataset} were erased, and {exclusions.file(settings, params.dataset)} lists "

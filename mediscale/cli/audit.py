@@ -130,13 +130,16 @@ def _add_erase(parser: argparse.ArgumentParser) -> None:
 def _erase(options: argparse.Namespace) -> int:
     from mediscale.core import caller
     from mediscale.governance import erasure
+    from mediscale.storage import signing
 
     home, number = settings(), _number(options.patient)
     if options.dry_run:
         erased = erasure.preview(home, options.dataset, number)
         print("Nothing was removed. Without --dry-run, these rows go, in all versions of each table:")
     else:
-        erased = erasure.erase(home, options.dataset, number, options.reason, caller.actor(), caller.now())
+        erased = erasure.erase(
+            home, options.dataset, number, options.reason, signing.actor(home), caller.now()
+        )
         print("Erased, in all versions of each table:")
     for table, rows in erased.rows.items():
         print(f"  {table}: {rows:,}")

@@ -50,8 +50,10 @@ def _backup(options: argparse.Namespace) -> int:
 def _restore(options: argparse.Namespace) -> int:
     from mediscale.core import caller
     from mediscale.governance import backup
+    from mediscale.storage import signing
 
-    restored = backup.restore(settings(), options.folder, caller.actor(), caller.now())
+    home = settings()
+    restored = backup.restore(home, options.folder, signing.actor(home), caller.now())
     print(f"{restored.files:,} files were restored.")
     for dataset, (newest, accepted) in sorted(restored.lost.items()):
         print(

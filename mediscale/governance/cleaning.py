@@ -77,8 +77,8 @@ def _delete(settings: Settings, items: list[Reclaimable]) -> None:
             if filesystem.get_file_info(each).is_file:
                 filesystem.delete_file(each)
     spark.delete_left_behind(settings)
-    for folder in (settings.home / "checkpoints", settings.home / "ray"):
-        for left in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+    for name in ("checkpoints", "ray"):
+        for left in sorted((p for p in (settings.home / name).rglob("*") if p.is_dir()), reverse=True):
             if not any(left.iterdir()):
                 left.rmdir()
 

@@ -226,7 +226,7 @@ def _readable_failures(name: str) -> Iterator[None]:
             raise StorageError(
                 f"Stage {name}: the disk is full; nothing of this stage was committed. Free space and run again."
             ) from error
-        if any(isinstance(e, FileNotFoundError) and ".parquet" in str(e) for e in chain):
+        if any(".parquet" in str(e) and _is_absence(e) for e in chain):
             raise StorageError(
                 f"Stage {name}: a file of a table's version is gone: nothing needed that version when `mediscale "
                 "clean` reclaimed it, or it was lost. Run the stages before this one again, or restore a backup."
@@ -236,6 +236,11 @@ def _readable_failures(name: str) -> Iterator[None]:
                 f"Stage {name}: the model registry is locked by another process; wait for it and run again."
             ) from error
         raise
+
+
+def _is_absence(error: BaseException) -> bool:
+    """Of a file, as Python or Spark says it."""
+    return isinstance(error, FileNotFoundError) or "PATH_NOT_FOUND" in str(error)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -86,13 +86,13 @@ class Erasure(Body):
     pseudonym: str
     """Keyed with a salt of this patient's own, which the erasure destroyed."""
     reason: str
-    rows: dict[str, int]
-    """Of each table, how many rows were removed."""
-    models: tuple[str, ...]
+    trained: tuple[str, ...]
     """The registered versions that were trained on the patient, as MODEL/VERSION."""
+    judged: tuple[str, ...]
+    """Those whose evidence the patient is in. No counts: how many rows there were could tell whose they were."""
 
     def __str__(self) -> str:
-        return f"a patient was erased from {len(self.rows)} tables: {self.reason}"
+        return f"a patient was erased, on whom {len(self.trained)} versions were trained: {self.reason}"
 
 
 class Export(Body):

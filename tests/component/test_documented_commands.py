@@ -52,7 +52,7 @@ PLACEHOLDERS = {
     "H": "127.0.0.1", "ID_OR_NAME": "dr.who",
     "F": "written.yaml", "kubeflow_pipelines/train_pipeline.yaml": "written.yaml", "RUN": "synthetic", "STAGE": "gold",
     "STAGE.NAME=VALUE": "gold.audited_per_shard=4", "benchmarks/SCRIPT": "benchmarks/loop.py",
-    "MODEL/VERSION": "synthetic-mortality/1",
+    "MODEL/VERSION": "synthetic-mortality/1", "PREDICTION": "w-1-1", "PATIENT": "10000002", "TIME": "2026-01-01T00:00",
 }  # fmt: skip
 """What stands in a command for something else, and what a test puts there."""
 
@@ -234,17 +234,22 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale STAGE": run_stage,
     "mediscale --help": run,
     "mediscale airflow": parse,
+    "mediscale backup": parse,
+    "mediscale clean": run,
+    "mediscale erase": parse,
     "mediscale history": run,
     "mediscale keys create": parse,
     "mediscale keys list": run,
     "mediscale keys revoke": parse,
     "mediscale kubeflow compile": run,
     "mediscale kubeflow submit": parse,
+    "mediscale lineage": parse,
     "mediscale model-card": run,
     "mediscale prepare-source": parse,
     "mediscale promote": move,
     "mediscale report": run,
     "mediscale reproduce": parse,
+    "mediscale restore": parse,
     "mediscale rollback": move,
     "mediscale run": parse,
     "mediscale runs": run,
@@ -252,6 +257,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale serve": parse,
     "mediscale simulate": parse,
     "mediscale stages": run,
+    "mediscale who-scored": parse,
 }
 
 

@@ -141,8 +141,7 @@ def test_spark_reads_every_version_as_well_and_ingest_leaves_the_patient_out(hos
 def test_what_stays_can_t_be_joined_to_the_person_and_the_versions_say_so(hospital, capsys) -> None:
     settings = hospital.settings
     assert main.main(ERASE) == 0
-    (entry,) = [e for e in history.entries(settings, DATASET) if e.kind == "erasure"]
-    body = entry.content
+    (body,) = erasures(settings)
     assert body.trained == ("synthetic-mortality/1",)
     listed = exclusions.load(settings, DATASET)
     assert listed is not None
@@ -155,7 +154,7 @@ def test_what_stays_can_t_be_joined_to_the_person_and_the_versions_say_so(hospit
     assert main.main(ERASE) == 7
     assert "was erased from synthetic before" in capsys.readouterr().err
     assert main.main(["erase", OTHER, *ERASE[2:]]) == 0
-    second = [e for e in history.entries(settings, DATASET) if e.kind == "erasure"][1].content
+    _, second = erasures(settings)
     assert second.trained == ()
     assert second.judged == ("synthetic-mortality/1",)
 
@@ -167,6 +166,11 @@ def test_without_the_list_of_the_erased_nothing_is_landed(hospital) -> None:
     exclusions.file(hospital.settings, DATASET).unlink()
     with pytest.raises(StorageError, match=r"1 patients of synthetic were erased, and .* lists 0"):
         hospital.land("")
+
+
+def erasures(settings: Settings) -> list[history.Erasure]:
+    """What the verified history says of erasures."""
+    return [body for _, body in history.bodies(history.entries(settings, DATASET), history.Erasure)]
 
 
 class Killed(BaseException):
@@ -191,7 +195,7 @@ def test_an_erasure_that_was_killed_goes_on(hospital, monkeypatch, after: int) -
     assert journal.number == PATIENT
     assert main.main(ERASE) == 0
     assert naming(settings, names) == {}
-    assert len([e for e in history.entries(settings, DATASET) if e.kind == "erasure"]) == 1
+    assert len(erasures(settings)) == 1
 
 
 def test_nothing_is_erased_while_a_stage_works_on_the_dataset(hospital, capsys) -> None:

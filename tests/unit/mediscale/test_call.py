@@ -101,6 +101,12 @@ def test_the_same_stage_does_not_run_twice_at_once(counting: list[Params], setti
     [
         (OSError(errno.ENOSPC, "No space left on device"), StorageError, "disk is full"),
         (sqlite3.OperationalError("database is locked"), BusyError, "registry is locked"),
+        (FileNotFoundError(errno.ENOENT, "gone", "events/part-1.parquet"), StorageError, "reclaimed it, or"),
+        (
+            ValueError("[PATH_NOT_FOUND] Path does not exist: part-1.parquet"),
+            StorageError,
+            "reclaimed it, or",
+        ),
     ],
 )
 @pytest.mark.usefixtures("counting")
