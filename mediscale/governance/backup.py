@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from mediscale.core.errors import NotFoundError, StorageError, UsageError
 from mediscale.core.settings import Settings
-from mediscale.core.tables import SUBJECTS
+from mediscale.core.tables import HISTORY, SUBJECTS
 from mediscale.governance import erasure
 from mediscale.governance.erasure import UPKEEP
 from mediscale.storage import accepted_heads, exclusions, history, lake, locks
@@ -179,8 +179,8 @@ def _shorter_histories(settings: Settings) -> Iterator[tuple[str, tuple[int, int
     """Accepts histories that end before what was accepted here: a person who restores a backup decides that."""
     for dataset in lake.datasets(settings):
         kept = max((head.sequence for head in accepted_heads.accepted(settings, dataset)), default=0)
-        if kept and lake.exists(settings, dataset, "history"):
-            rows = lake.read(settings, lake.latest(settings, dataset, "history"), ["sequence"])
+        if kept and lake.exists(settings, dataset, HISTORY.name):
+            rows = lake.read(settings, lake.latest(settings, dataset, HISTORY.name), ["sequence"])
             newest = max(rows["sequence"].to_pylist(), default=0)
             if newest < kept:
                 accepted_heads.forget(settings, dataset)

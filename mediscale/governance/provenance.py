@@ -27,7 +27,7 @@ from mediscale.storage.lineage import Lineage
 from serving.patient_records import rows_as_of
 
 _LOG_COLUMNS = ["prediction_id", "predicted_at", "task", "model", "model_version", SUBJECT, "prediction_time",
-                "events_version", "risk", "note_margin", "features"]  # fmt: skip
+                "events_version", "risk", "note_margin", "features", "asked_by", "purpose"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,15 @@ class Prediction:
     risk: float
     note_margin: float | None
     features: Sequence[float]
+    asked_by: str | None = None
+    """None of both in logs of an older release."""
+    purpose: str | None = None
 
     def __str__(self) -> str:
+        asked = f", asked by {self.asked_by} for {self.purpose}" if self.asked_by else ""
         return (
             f"prediction {self.prediction_id} of {self.predicted_at:%Y-%m-%d %H:%M:%S}: {self.task} by "
-            f"{self.model}/{self.model_version}"
+            f"{self.model}/{self.model_version}{asked}"
         )
 
 
@@ -60,7 +64,8 @@ def predictions(settings: Settings, dataset: str, wanted: Any) -> list[Predictio
     if not lake.exists(settings, dataset, PREDICTIONS.name):
         return []
     log = lake.dataset(settings, lake.latest(settings, dataset, PREDICTIONS.name))
-    rows = log.to_table(columns=_LOG_COLUMNS, filter=wanted).to_pylist()
+    present = [name for name in _LOG_COLUMNS if name in log.schema.names]
+    rows = log.to_table(columns=present, filter=wanted).to_pylist()
     return sorted((Prediction(dataset, **row) for row in rows), key=lambda p: (p.predicted_at, p.task))
 
 

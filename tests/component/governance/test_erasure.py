@@ -22,7 +22,7 @@ from mediscale.core.settings import Settings
 from mediscale.governance import erasure
 from mediscale.storage import exclusions, history, lake, locks, redaction
 from mediscale.storage import spark as spark_lake
-from serving.prediction_log import Prediction, PredictionLog
+from serving.prediction_log import Asked, Prediction, PredictionLog
 
 ERASE = ["erase", PATIENT, "--dataset", DATASET, "--reason", "asked for it"]
 
@@ -95,7 +95,7 @@ def unflushed(hospital: Any) -> None:
     answer = Prediction("left-1", datetime(2026, 1, 2), "mortality", "synthetic-mortality", 1, 0.5, np.zeros(3),
                         subject_id=hospital.subject(PATIENT), prediction_time=ASKED, events_version=0)  # fmt: skip
     log = PredictionLog(hospital.settings, DATASET, "left")
-    asyncio.run(log.append([answer]))
+    asyncio.run(log.append([answer], Asked("somebody", "treatment")))
     log.close()
 
 
