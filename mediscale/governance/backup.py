@@ -192,7 +192,7 @@ def _erase_again(settings: Settings, actor: str, at: datetime) -> dict[str, int]
     """Finishes erasures that were cut short, and erases whoever is on the list and in the lake."""
     erased: dict[str, int] = {}
     for journal in erasure.unfinished(settings):
-        erasure.erase(settings, journal.dataset, journal.number, journal.reason, journal.actor, journal.at)
+        erasure.erase(settings, journal.dataset, journal.number, journal.reason, actor, at)
         erased[journal.dataset] = erased.get(journal.dataset, 0) + 1
     for dataset in lake.datasets(settings):
         listed = exclusions.load(settings, dataset)

@@ -5,8 +5,9 @@ when the work is done, and a keyed digest in the folder of trust by which ingest
 (``storage.exclusions``). What a patient taught a model stays in that model; the versions are named, and are no longer
 reproducible. The hospital's own extract is not touched.
 
-The order makes it safe to be killed: first a journal with all that identifies the patient's rows, then the exclusion,
-then the entry of the history, then the rows, and at last the journal goes. The same command goes on from any of these.
+The order makes it safe to be killed: first a journal with all that identifies the patient's rows, then the entry of the
+history (without which nothing is removed), then the exclusion, then the rows, and at last the journal goes. The same
+command goes on from any of these.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mediscale.core.errors import NotFoundError
+from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS, QUARANTINE
@@ -57,8 +58,6 @@ class Journal(Frozen):
     salt: str
     """Key of the pseudonym in the history; it is nowhere else."""
     reason: str
-    actor: str
-    at: datetime
 
     @property
     def pseudonym(self) -> str:
@@ -88,11 +87,9 @@ def erase(settings: Settings, dataset: str, number: str, reason: str, actor: str
         MediscaleError: nothing can be signed here; then nothing was removed.
     """
     with locks.exclusive(settings, *UPKEEP), call.none_running(settings, dataset):
-        path, journal = _unfinished(settings, dataset, number) or _begin(
-            settings, dataset, number, reason, actor, at
-        )
+        path, journal = _unfinished(settings, dataset, number) or _begin(settings, dataset, number, reason)
+        _record(settings, journal, path, actor, at)
         exclusions.exclude(settings, dataset, journal.number)
-        _record(settings, journal, path.stem)
         erased = _remove(settings, journal)
         path.unlink()
     return erased
@@ -105,7 +102,7 @@ def preview(settings: Settings, dataset: str, number: str) -> Erased:
         NotFoundError: the lake does not know the patient.
     """
     patient = _find(settings, dataset, number)
-    journal = _journal(settings, patient, "", "", datetime.min)
+    journal = _journal(settings, patient, "")
     rows = _Rows(settings, journal)
     counts = {
         table: redaction.count(settings, dataset, table, rows.of(table))
@@ -143,10 +140,8 @@ def _unfinished(settings: Settings, dataset: str, number: str) -> tuple[Path, Jo
     )
 
 
-def _begin(
-    settings: Settings, dataset: str, number: str, reason: str, actor: str, at: datetime
-) -> tuple[Path, Journal]:
-    journal = _journal(settings, _find(settings, dataset, number), reason, actor, at)
+def _begin(settings: Settings, dataset: str, number: str, reason: str) -> tuple[Path, Journal]:
+    journal = _journal(settings, _find(settings, dataset, number), reason)
     path = _folder(settings) / f"{secrets.token_hex(16)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
@@ -162,15 +157,14 @@ def _find(settings: Settings, dataset: str, number: str) -> Patient:
     try:
         return patients.find(settings, dataset, number)
     except NotFoundError as error:
-        listed = exclusions.load(settings, dataset)
-        if listed and listed.among([patients.normalized(number)]):
+        if exclusions.lists(settings, dataset, patients.normalized(number)):
             raise NotFoundError(
                 f"This patient was erased from {dataset} before; nothing is left to erase."
             ) from error
         raise
 
 
-def _journal(settings: Settings, patient: Patient, reason: str, actor: str, at: datetime) -> Journal:
+def _journal(settings: Settings, patient: Patient, reason: str) -> Journal:
     uses = provenance.uses(settings, Lineage(settings), patient)
     return Journal(
         dataset=patient.dataset,
@@ -182,8 +176,6 @@ def _journal(settings: Settings, patient: Patient, reason: str, actor: str, at: 
         judged=tuple(f"{use.model}/{use.version}" for use in uses if not use.trained),
         salt=secrets.token_hex(32),
         reason=reason,
-        actor=actor,
-        at=at,
     )
 
 
@@ -280,11 +272,17 @@ def _forget_copies(settings: Settings, dataset: str) -> None:
 # --- the history -------------------------------------------------------------------------------------------------
 
 
-def _record(settings: Settings, journal: Journal, key: str) -> None:
+def _record(settings: Settings, journal: Journal, path: Path, actor: str, at: datetime) -> None:
+    """Enters the erasure once. Where nothing can be signed here, nothing is begun either."""
     body = history.Erasure(
         pseudonym=journal.pseudonym, reason=journal.reason, trained=journal.trained, judged=journal.judged
     )
-    history.append(settings, journal.dataset, history.Draft(body, journal.actor, journal.at, key))
+    try:
+        history.append(settings, journal.dataset, history.Draft(body, actor, at, path.stem))
+    except MediscaleError:
+        if not exclusions.lists(settings, journal.dataset, journal.number):
+            path.unlink()
+        raise
 
 
 def of_version(settings: Settings, dataset: str, version: str) -> history.Entry | None:

@@ -65,6 +65,16 @@ def exclude(settings: Settings, dataset: str, number: str) -> None:
         ) from error
 
 
+def lists(settings: Settings, dataset: str, number: str) -> bool:
+    """Whether a patient was erased.
+
+    Raises:
+        StorageError: the list is damaged.
+    """
+    listed = load(settings, dataset)
+    return listed is not None and bool(listed.among([number]))
+
+
 def fingerprint(settings: Settings, dataset: str) -> str:
     """What changes with the list; empty where nobody was erased. Part of the key of a call that reads an extract.
 

@@ -18,10 +18,10 @@ import pytest
 from component.governance.conftest import ASKED, DATASET, OTHER, PATIENT, VISIT, WORD, Hospital
 
 from mediscale.cli import main
-from mediscale.core.errors import StorageError
+from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.governance import erasure
-from mediscale.storage import exclusions, history, lake, locks, redaction
+from mediscale.storage import exclusions, history, lake, locks, redaction, signing
 from mediscale.storage import spark as spark_lake
 from serving.prediction_log import Asked, Prediction, PredictionLog
 
@@ -197,6 +197,21 @@ def test_an_erasure_that_was_killed_goes_on(hospital, monkeypatch, after: int) -
     assert main.main(ERASE) == 0
     assert naming(settings, names) == {}
     assert len(erasures(settings)) == 1
+
+
+def test_where_nothing_can_be_signed_nothing_is_begun(hospital, monkeypatch, capsys) -> None:
+    before = lake.latest(hospital.settings, DATASET, "subjects")
+    monkeypatch.setenv("MEDISCALE_ACTOR", "somebody else")
+    monkeypatch.setattr(signing, "signer", refuse)
+    assert main.main(ERASE) == 2
+    assert "no key" in capsys.readouterr().err
+    assert lake.read(hospital.settings, before).num_rows == 3
+    assert list((hospital.settings.home / "erasing").iterdir()) == []
+    assert not exclusions.file(hospital.settings, DATASET).exists()
+
+
+def refuse(_settings: Settings) -> None:
+    raise UsageError("There is no key here.")
 
 
 def test_nothing_is_erased_while_a_stage_works_on_the_dataset(hospital, capsys) -> None:
