@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mediscale.core.errors import MediscaleError, NotFoundError
+from mediscale.core.errors import MediscaleError, NotFoundError, StorageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS, QUARANTINE
@@ -187,12 +187,12 @@ def _places(settings: Settings, patient: Patient) -> dict[str, dict[str, tuple[P
             if record.params["dataset"] != patient.dataset or not record.result[field]:
                 continue
             quarantine = TableRef.model_validate(record.result[field])
-            mine = {
-                place
-                for ref in record.params["bronze"].values()
-                for place in Holdings(settings, patient).places(TableRef.model_validate(ref))
-            }
-            files = lake.files(settings, quarantine)
+            bronze = map(TableRef.model_validate, record.params["bronze"].values())
+            try:
+                mine = {place for ref in bronze for place in Holdings(settings, patient).places(ref)}
+                files = lake.files(settings, quarantine)
+            except (FileNotFoundError, StorageError):  # reclaimed, and its quarantine with it; or made anew
+                continue
             names = places.setdefault(quarantine.table, {})
             names.update({file.rpartition("/")[2]: tuple(sorted(mine)) for file in files})
     return places

@@ -4,9 +4,10 @@ The number is what a hospital's people have; ``subject_id`` is its pseudonym wit
 either.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,19 +43,38 @@ def normalized(number: str) -> str:
 
 
 def find(settings: Settings, dataset: str, number: str) -> Patient:
-    """The patient of a dataset by the hospital's own number.
+    """The patient of a dataset by the hospital's own number: also one whom the newest extract has no longer.
 
     Raises:
         NotFoundError: the lake has no patients of that dataset, or not this one.
     """
     number = normalized(number)
-    subjects = lake.dataset(settings, lake.latest(settings, dataset, SUBJECTS.name))
-    rows = subjects.to_table(columns=[SUBJECT], filter=pc.field("source_subject") == number)
-    if not len(rows):
+    lake.latest(settings, dataset, SUBJECTS.name)
+    rows = _newest_with(settings, dataset, SUBJECTS.name, [SUBJECT], pc.field("source_subject") == number)
+    if rows is None:
         raise NotFoundError(
             f"{dataset} in the lake does not know this patient; check the number, as the hospital writes it."
         )
     return Patient(dataset, number, int(rows[SUBJECT][0].as_py()))
+
+
+def _newest_with(
+    settings: Settings,
+    dataset: str,
+    table: str,
+    columns: Sequence[str],
+    wanted: Any,
+    refine: Callable[[pa.Table], pa.Table] = lambda rows: rows,
+) -> pa.Table | None:
+    """The wanted rows of the newest version of a table that has some; ``wanted`` may let others pass."""
+    for ref in lake.versions(settings, dataset, table):
+        try:
+            rows = refine(lake.dataset(settings, ref).to_table(columns=list(columns), filter=wanted))
+        except FileNotFoundError:  # reclaimed
+            continue
+        if len(rows):
+            return rows
+    return None
 
 
 @dataclass(frozen=True)
@@ -87,26 +107,28 @@ class Holdings:
 
     @cached_property
     def visits(self) -> Visits:
-        """The patient's, by the newest versions of bronze and facts."""
+        """The patient's, by the newest versions that have some."""
         if self.known_visits is not None:
             return self.known_visits
-        numbers: set[str] = set()
-        if self.source is not None and (ref := self._newest(f"{BRONZE.name}_{self.source.visits.table}")):
-            key = self.source.visits.id
-            rows = lake.dataset(self.settings, ref).to_table(columns=[self.source.subjects.id, key])
-            mine = pc.equal(self._read(rows[self.source.subjects.id]), self.patient.number)
-            numbers = set(self._read(rows[key]).filter(_filled(mine)).drop_null().to_pylist())
+        numbers = self._visit_numbers(self.source) if self.source is not None else set()
         visit_ids: set[int] = set()
         for table in (FACTS.name, EVENTS.name):
-            if ref := self._newest(table):
-                mine = pc.field(SUBJECT) == self.patient.subject_id
-                rows = lake.dataset(self.settings, ref).to_table(columns=[VISIT], filter=mine)
-                visit_ids |= set(rows[VISIT].drop_null().unique().to_pylist())
+            mine = pc.field(SUBJECT) == self.patient.subject_id
+            rows = _newest_with(self.settings, self.patient.dataset, table, [VISIT], mine)
+            visit_ids |= set(rows[VISIT].drop_null().unique().to_pylist()) if rows is not None else set()
         return Visits(tuple(sorted(numbers)), tuple(sorted(visit_ids)))
 
-    def _newest(self, table: str) -> TableRef | None:
-        there = lake.exists(self.settings, self.patient.dataset, table)
-        return lake.latest(self.settings, self.patient.dataset, table) if there else None
+    def _visit_numbers(self, source: Source) -> set[str]:
+        subject, key = source.subjects.id, source.visits.id
+        rows = _newest_with(
+            self.settings,
+            self.patient.dataset,
+            f"{BRONZE.name}_{source.visits.table}",
+            [subject, key],
+            pc.match_substring(pc.field(subject), self.patient.number),  # 11 is 11.0, and 111 is another
+            lambda rows: rows.filter(_filled(pc.equal(self._read(rows[subject]), self.patient.number))),
+        )
+        return set() if rows is None else set(self._read(rows[key]).drop_null().to_pylist())
 
     def columns(self, table: str, names: Collection[str]) -> list[str]:
         """The columns of a table that say whose a row is; none where it holds nobody's rows."""

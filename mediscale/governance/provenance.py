@@ -147,7 +147,7 @@ def holdings(settings: Settings, patient: Patient) -> Iterator[tuple[TableRef, i
 
 @dataclass(frozen=True)
 class Use:
-    """A registered version, and what the patient was to it: in ``train``, ``tuning`` or ``held_out``."""
+    """A registered version, and what the patient was to it: in ``train``, ``tuning``, ``held_out`` or ``unknown``."""
 
     model: str
     version: int
@@ -160,7 +160,9 @@ class Use:
 
 
 def uses(settings: Settings, lineage: Lineage, patient: Patient) -> list[Use]:
-    """The registered versions whose training set holds the patient, at the version that they were trained on."""
+    """The registered versions whose training set holds the patient, at the version that they were trained on.
+
+    One whose training set can't be read any more is named as well: it may have held the patient."""
     mine, used = Holdings(settings, patient), []
     splits: dict[TableRef, Sequence[str]] = {}
     for call in lineage.calls:
@@ -171,11 +173,18 @@ def uses(settings: Settings, lineage: Lineage, patient: Patient) -> list[Use]:
             continue
         ref = TableRef.model_validate(call.params["training_set"])
         if ref not in splits:
-            splits[ref] = mine.splits(ref)
+            splits[ref] = _splits(mine, ref)
         for split in splits[ref]:
             name, _, number = models[0].rpartition("/")
             used.append(Use(name, int(number), split))
     return used
+
+
+def _splits(mine: Holdings, training_set: TableRef) -> Sequence[str]:
+    try:
+        return mine.splits(training_set)
+    except (FileNotFoundError, MediscaleError):
+        return ("unknown",)
 
 
 # --- who scored --------------------------------------------------------------------------------------------------

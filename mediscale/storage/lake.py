@@ -1,7 +1,7 @@
 """The lake without a JVM: the same Delta tables through deltalake and Arrow, for serving, monitoring and kernels."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -100,6 +100,13 @@ def at_version(settings: Settings, dataset: str, table: str, version: int) -> Ta
     ref = latest(settings, dataset, table).model_copy(update={"version": version})
     check_identity(settings, ref)
     return ref
+
+
+def versions(settings: Settings, dataset: str, table: str) -> Iterator[TableRef]:
+    """All versions of a table, newest first; none where there is no table. Files of old ones may be gone."""
+    if exists(settings, dataset, table):
+        newest = latest(settings, dataset, table)
+        yield from (newest.model_copy(update={"version": v}) for v in range(newest.version, -1, -1))
 
 
 def committed(settings: Settings, dataset: str, table: str, key: str) -> TableRef | None:

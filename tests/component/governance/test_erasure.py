@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from component.governance.conftest import ASKED, DATASET, OTHER, PATIENT, VISIT, WORD, Hospital
+from deltalake import write_deltalake
 
 from mediscale.cli import main
 from mediscale.core.errors import StorageError, UsageError
@@ -220,6 +221,21 @@ def test_nothing_is_erased_while_a_stage_works_on_the_dataset(hospital, capsys) 
         assert main.main(ERASE) == 5
     assert "Stage gold is already running here" in capsys.readouterr().err
     assert lake.read(hospital.settings, before).num_rows == 3
+
+
+def test_a_patient_whom_the_newest_extract_has_no_longer_leaves_the_old_versions(hospital) -> None:
+    settings, names = hospital.settings, identifiers(hospital)
+    for table in ("subjects", "bronze_patients", "bronze_admissions", "facts", "events"):
+        rows = lake.read(settings, lake.latest(settings, DATASET, table))
+        kept = [not any(str(v).removesuffix(".0") in names for v in row.values()) for row in rows.to_pylist()]
+        write_deltalake(
+            settings.table_uri(DATASET, table),
+            rows.filter(pa.array(kept)),
+            mode="overwrite",
+            partition_by=["shard"] if table == "events" else None,
+        )
+    assert main.main(ERASE) == 0
+    assert naming(settings, names) == {}
 
 
 def test_copies_are_forgotten(hospital) -> None:
