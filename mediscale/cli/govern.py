@@ -100,7 +100,35 @@ def _model_card(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", help="one dataset (default: all with a history)")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from mediscale.core.errors import NotFoundError, StorageError
+    from mediscale.report import integrity
+
+    home, wrong = settings(), 0
+    names = [options.dataset] if options.dataset else integrity.datasets(home)
+    for name in names:
+        verified = integrity.verify(home, name)
+        for finding in verified.findings:
+            print(f"{name}: {finding}")
+        wrong += len(verified.findings)
+        if verified.entries and not verified.findings:
+            print(
+                f"{name}: {verified.entries} entries, {verified.versions} versions and their evidence are as they were "
+                f"signed; the newest entry is {verified.head}"
+            )
+        if not verified.entries and not verified.findings:
+            raise NotFoundError(f"{name} has no history; nothing of it was promoted yet.")
+    if not names:
+        raise NotFoundError("No dataset has a history; nothing was promoted yet.")
+    return StorageError.exit_code if wrong else 0
+
+
 VERBS = (
+    Verb("verify", "find what is not as it was signed: history, models, evidence", _verify, _add_verify),
     Verb("history", "who moved which alias when and why", _history, _add_history),
     Verb(
         "model-card",

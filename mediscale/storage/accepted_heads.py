@@ -65,10 +65,19 @@ def forget(settings: Settings, dataset: str) -> None:
     file_of(settings, dataset).unlink(missing_ok=True)
 
 
+def datasets(settings: Settings) -> list[str]:
+    """The datasets of this lake of which a head is kept."""
+    ending = f"-{_lake_id(settings)}"
+    return [f.stem.removesuffix(ending) for f in (settings.trust / "heads").glob(f"*{ending}.json")]
+
+
+def _lake_id(settings: Settings) -> str:
+    return hashlib.sha256(settings.lake.encode()).hexdigest()[:16]
+
+
 def file_of(settings: Settings, dataset: str) -> Path:
     """Where the head is kept: by lake and dataset."""
-    place = hashlib.sha256(settings.lake.encode()).hexdigest()[:16]
-    return settings.trust / "heads" / f"{dataset}-{place}.json"
+    return settings.trust / "heads" / f"{dataset}-{_lake_id(settings)}.json"
 
 
 def _read(settings: Settings, dataset: str) -> Head | None:

@@ -192,6 +192,16 @@ def entries(settings: Settings, dataset: str) -> list[Entry]:
     return read
 
 
+def inspect(settings: Settings, dataset: str) -> tuple[list[Entry], list[str]]:
+    """The history as it lies there, and everything that is wrong with it; nothing is accepted or remembered."""
+    try:
+        heads = accepted_heads.accepted(settings, dataset)
+        read = _read(settings, dataset)
+    except StorageError as error:
+        return [], [str(error)]
+    return read, list(problems(dataset, read, signing.accepted_keys(settings), heads))
+
+
 def _read(settings: Settings, dataset: str) -> list[Entry]:
     newest = seen_tables.current(settings, dataset, HISTORY.name)
     if newest is None:

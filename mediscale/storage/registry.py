@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mediscale.core.settings import Settings
 from mediscale.storage.history import Alias, AliasMove, Draft, Entry, append, bodies, entries
@@ -173,26 +173,45 @@ def _made_by_another() -> Iterator[None]:
             raise
 
 
+class WrongAlias(NamedTuple):
+    """An alias of MLflow's that does not say what the history says."""
+
+    model: str
+    alias: str
+    says: int | None
+    wanted: int | None
+
+
+def wrong_aliases(settings: Settings, moves: Sequence[Move]) -> list[WrongAlias]:
+    """The aliases that do not point where the moves, oldest first, pointed them."""
+    from mlflow.exceptions import MlflowException
+
+    wanted = {(move.model, str(move.alias)): move.to_version for move in moves}
+    mlflow, wrong = client(settings), []
+    for name in sorted({model for model, _ in wanted}):
+        try:
+            recorded = {alias: int(v) for alias, v in mlflow.get_registered_model(name).aliases.items()}
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            recorded = {}
+        for alias in ("staging", "production"):
+            says, version = recorded.get(alias), wanted.get((name, alias))
+            if says != version:
+                wrong.append(WrongAlias(name, alias, says, version))
+    return wrong
+
+
 def repair(settings: Settings, dataset: str) -> int:
     """Makes MLflow's aliases say what the history says; returns how many were wrong.
 
     A crash between the history's commit and the alias leaves the alias behind; the next call of this puts it right.
     """
-    wanted = {(move.model, str(move.alias)): move.to_version for move in history(settings, dataset)}
-    if not wanted:
-        return 0
-    mlflow = client(settings)
-    wrong = 0
-    for name in sorted({model for model, _ in wanted}):
-        recorded = {
-            alias: int(version) for alias, version in mlflow.get_registered_model(name).aliases.items()
-        }
-        for alias in ("staging", "production"):
-            version = wanted.get((name, alias))
-            if version != recorded.get(alias):
-                wrong += 1
-                _point(mlflow, name, alias, version)
-    return wrong
+    moves = history(settings, dataset)
+    wrong = wrong_aliases(settings, moves) if moves else []
+    for one in wrong:
+        _point(client(settings), one.model, one.alias, one.wanted)
+    return len(wrong)
 
 
 def _point(mlflow: "MlflowClient", name: str, alias: str, version: int | None) -> None:

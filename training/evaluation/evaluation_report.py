@@ -316,6 +316,19 @@ def read(settings: Settings, path: str, digest: str) -> Evidence:
         StorageError: it is not the file that was written, or lacks a field.
     """
     try:
+        return Evidence.model_validate_json(checked(settings, path, digest))
+    except ValueError as error:
+        raise StorageError(f"The evidence at {path} is incomplete; evaluate the model again.") from error
+
+
+def checked(settings: Settings, path: str, digest: str) -> bytes:
+    """The file of this digest: the very bytes that were compared.
+
+    Raises:
+        NotFoundError: there is no such file.
+        StorageError: it is not the file that was written.
+    """
+    try:
         content = (settings.home / path).read_bytes()
     except FileNotFoundError:
         raise NotFoundError(f"There is no evidence at {path}; evaluate the model again.") from None
@@ -323,7 +336,4 @@ def read(settings: Settings, path: str, digest: str) -> Evidence:
         raise StorageError(
             f"The evidence at {path} was changed since it was written; evaluate the model again."
         )
-    try:
-        return Evidence.model_validate_json(content)
-    except ValueError as error:
-        raise StorageError(f"The evidence at {path} is incomplete; evaluate the model again.") from error
+    return content

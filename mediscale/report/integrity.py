@@ -1,0 +1,82 @@
+"""Integrity: everything about a dataset's history, versions and evidence that is not as it was signed."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from mediscale.core.errors import MediscaleError
+from mediscale.core.refs import Frozen
+from mediscale.core.settings import Settings
+from mediscale.inference import model_signature
+from mediscale.storage import accepted_heads, calls, history, lake, registry
+from mediscale.storage.history import Entry
+from mediscale.storage.registry import Move
+from training.evaluation import evaluation_report
+
+
+class Verified(Frozen):
+    """What was looked at, and what is wrong."""
+
+    dataset: str
+    entries: int
+    versions: int
+    head: str
+    """The newest entry as ``MEDISCALE_HISTORY_HEADS`` takes it."""
+    findings: tuple[str, ...]
+
+
+def datasets(settings: Settings) -> list[str]:
+    """Those with a history in the lake, and those of which one was accepted here before."""
+    there = {name for name in lake.datasets(settings) if lake.exists(settings, name, history.HISTORY.name)}
+    return sorted(there | set(accepted_heads.datasets(settings)))
+
+
+def verify(settings: Settings, dataset: str) -> Verified:
+    """Reads all of a dataset's history, and the versions and evidence that it names; changes nothing."""
+    entries, findings = history.inspect(settings, dataset)
+    moves = registry.moves_in([entry for entry in entries if entry.kind in history.KINDS])
+    findings += [*_dates(entries), *_evidence(settings, moves), *_models(settings, moves)]
+    if moves:
+        findings += _aliases(settings, moves)
+    head = f"{dataset}:{entries[-1].sequence}:{entries[-1].digest}" if entries else ""
+    versions = {move.version for move in moves}
+    return Verified(
+        dataset=dataset, entries=len(entries), versions=len(versions), head=head, findings=tuple(findings)
+    )
+
+
+def _dates(entries: Sequence[Entry]) -> Iterator[str]:
+    for before, after in pairwise(entries):
+        if after.at < before.at:
+            yield f"Entry {after.sequence} is dated before entry {before.sequence}."
+
+
+def _evidence(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
+    """The call records say where evidence lies; the history says what it must be."""
+    places = {
+        str(call.result.get("evidence_digest")): str(call.result.get("evidence"))
+        for call in calls.of_stage(settings, "evaluate")
+    }
+    for digest, version in {move.evidence_digest: move.version for move in moves}.items():
+        if digest not in places:
+            yield f"The evidence by which {version} was decided is in no record of an evaluation."
+            continue
+        try:
+            evaluation_report.checked(settings, places[digest], digest)
+        except MediscaleError as error:
+            yield f"{version}: {error}"
+
+
+def _models(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
+    for version, digest in dict.fromkeys((move.version, move.evidence_digest) for move in moves):
+        try:
+            model_signature.check(settings, version, digest)
+        except MediscaleError as error:
+            yield str(error)
+
+
+def _aliases(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
+    for wrong in registry.wrong_aliases(settings, moves):
+        yield (
+            f"MLflow's alias {wrong.alias} of {wrong.model} says {wrong.says or 'nothing'} and the history "
+            f"{wrong.wanted or 'nothing'}; MLflow's is only a projection, which the next promotion repairs."
+        )

@@ -1,0 +1,179 @@
+"""An attacker who can write the whole home and lake, and has no accepted key: nothing of theirs is served, and `verify`
+finds each thing that they did."""
+
+import base64
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from mediscale.cli import main
+from mediscale.core.errors import StorageError
+from mediscale.core.settings import Settings
+from mediscale.core.tables import HISTORY
+from mediscale.inference import model_files, model_signature
+from mediscale.storage import calls, history, registry, signing
+from mediscale.storage.registry import Move
+from serving.models import Predictors
+
+DATASET, MODEL = "synthetic", "synthetic-mortality"
+DAY = datetime(2026, 11, 1, 8)
+
+
+@pytest.fixture
+def home(tmp_path: Path, trained: dict[Any, Path], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Two versions went to production, one after the other, and MLflow follows; all is as it was signed."""
+    settings = Settings(home=tmp_path / "home")
+    monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
+    mlflow = registry.client(settings)
+    mlflow.create_registered_model(MODEL)
+    for version in (1, 2):
+        _promote(settings, trained["mortality", version], version)
+        mlflow.create_model_version(MODEL, str(settings.home))
+    registry.repair(settings, DATASET)
+    return settings
+
+
+def _promote(settings: Settings, files: Path, version: int) -> None:
+    folder = settings.home / "artifacts" / f"v{version}"
+    shutil.copytree(files, folder)
+    content = json.dumps({"version": version}).encode()
+    (settings.home / f"evidence-{version}.json").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    move = Move(
+        sequence=version, model=MODEL, task="mortality", alias="production", from_version=version - 1 or None,
+        to_version=version, actor="ana", moved_at=DAY + timedelta(days=version), reason="It is better.",
+        evidence_digest=digest, model_uri=f"artifacts/v{version}", model_digest=model_files.digest(folder),
+        key=f"move-{version}",
+    )  # fmt: skip
+    model_signature.sign(settings, move.version, digest)
+    registry.record(settings, DATASET, move)
+    calls.write(settings, _evaluated(version, digest))
+
+
+def _evaluated(version: int, digest: str) -> calls.Call:
+    return calls.Call(
+        run_id="run", inputs=(), produced=(), stage="evaluate", key=f"{version}", params={}, code="", lock="",
+        result={"evidence": f"evidence-{version}.json", "evidence_digest": digest}, outputs=(),
+        started_at=datetime.now(UTC), seconds=1,
+    )  # fmt: skip
+
+
+def rows(settings: Settings) -> list[dict[str, Any]]:
+    read = DeltaTable(settings.table_uri(DATASET, HISTORY.name)).to_pyarrow_table().to_pylist()
+    return sorted(read, key=lambda row: row["sequence"])
+
+
+def overwrite(settings: Settings, changed: list[dict[str, Any]]) -> None:
+    written = pa.Table.from_pylist(changed, schema=HISTORY.arrow_schema())
+    write_deltalake(settings.table_uri(DATASET, HISTORY.name), written, mode="overwrite")
+
+
+def edit(**values: Any) -> Callable[[Settings], None]:
+    return lambda settings: overwrite(settings, [rows(settings)[0], rows(settings)[1] | values])
+
+
+def remove_newest_commit(settings: Settings) -> None:
+    log = Path(settings.table_uri(DATASET, HISTORY.name)) / "_delta_log"
+    max(log.glob("*.json")).unlink()
+
+
+def add_by_hand(settings: Settings) -> None:
+    """Version 99, whose files lie anywhere, signed with a key of the attacker's own."""
+    theirs = Settings(home=settings.home, trust=settings.home.parent / "theirs")
+    me = signing.signer(theirs).key
+    body = json.loads(rows(settings)[1]["body"]) | {"to_version": 99, "model_uri": str(settings.home)}
+    last = rows(settings)[1]
+    entry = history.Entry.model_validate(
+        {
+            **last,
+            "sequence": 3,
+            "body": calls.canonical(body),
+            "previous": last["digest"],
+            "signer": me.fingerprint,
+        }
+    )
+    covered = entry.signed_bytes(DATASET)
+    signature = base64.b64encode(signing.signer(theirs).sign(covered)).decode()
+    digest = hashlib.sha256(covered).hexdigest()
+    overwrite(settings, [*rows(settings), entry.model_dump() | {"digest": digest, "signature": signature}])
+
+
+def change_evidence_with_its_record(settings: Settings) -> None:
+    file = settings.home / "evidence-2.json"
+    file.write_text('{"version": 2, "auroc": 0.99}')
+    calls.write(settings, _evaluated(2, hashlib.sha256(file.read_bytes()).hexdigest()))
+
+
+def point_mlflow_elsewhere(settings: Settings) -> None:
+    registry.client(settings).set_registered_model_alias(MODEL, "production", "1")
+
+
+def delete_all(settings: Settings) -> None:
+    shutil.rmtree(settings.home)
+
+
+ATTACKS: dict[str, tuple[Callable[[Settings], None], str]] = {
+    "an edited actor": (edit(actor="mallory"), "Entry 2 was changed after it was signed"),
+    "an edited date": (edit(at=DAY), "Entry 2 was changed after it was signed"),
+    "a removed entry": (lambda home: overwrite(home, rows(home)[1:]), "Entry 1 is missing"),
+    "an added entry": (add_by_hand, "Entry 3 is signed by a key that is not accepted here"),
+    "the newest commit removed": (remove_newest_commit, "Entry 2, which was accepted here before, is gone"),
+    "edited evidence": (lambda home: (home.home / "evidence-2.json").write_text("{}"), "evidence-2.json was changed"),
+    "edited evidence with its record": (change_evidence_with_its_record, "v2 was decided is in no record"),
+    "an edited model": (
+        lambda home: (home.home / "artifacts/v2/model.json").write_bytes(b"{}"), f"The files of {MODEL} v2 were changed"
+    ),
+    "MLflow's alias": (point_mlflow_elsewhere, "says 1 and the history 2; MLflow's is only"),
+    "all deleted": (delete_all, "Entry 2, which was accepted here before, is gone"),
+}  # fmt: skip
+
+
+def test_what_is_as_it_was_signed_says_so(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["verify"]) == 0
+    newest = history.entries(home, DATASET)[-1]
+    assert capsys.readouterr().out == (
+        "synthetic: 2 entries, 2 versions and their evidence are as they were signed; the newest entry is "
+        f"synthetic:2:{newest.digest}\n"
+    )
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_is_found_and_not_served(
+    home: Settings, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = Predictors(home, DATASET, "production")
+    running.refresh()
+    signed = {move.version for move in registry.history(home, DATASET)}
+    attack, sentence = ATTACKS[name]
+    attack(home)
+    assert main.main(["verify"]) == StorageError.exit_code
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("synthetic: ") and sentence in line for line in lines), lines
+    fresh = Predictors(home, DATASET, "production")
+    for server in (running, fresh):
+        try:
+            server.refresh()
+        except StorageError:
+            continue  # what it served stays; a fresh one serves nothing
+        assert {served.model for served in server.current.values()} <= signed
+    assert [served.model.version for served in running.current.values()] == [2]
+
+
+def test_a_date_that_goes_backwards_is_found(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """By whoever holds an accepted key: it is signed, and still not believable."""
+    last = history.entries(home, DATASET)[-1]
+    body = history.Export(what="w", purpose="p", rows=1, digest="")
+    (entry,) = history._signed(home, DATASET, last.model_copy(update={"at": datetime(2020, 1, 1)}), [
+        history.Draft(body, "ana", datetime(2021, 1, 1), "old")
+    ])  # fmt: skip
+    overwrite(home, [*rows(home), entry.model_dump()])
+    assert main.main(["verify", "--dataset", DATASET]) == StorageError.exit_code
+    assert capsys.readouterr().out == "synthetic: Entry 3 is dated before entry 2.\n"
