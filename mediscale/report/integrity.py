@@ -6,6 +6,7 @@ from itertools import pairwise
 from mediscale.core.errors import MediscaleError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
+from mediscale.core.tables import HISTORY
 from mediscale.inference import model_signature
 from mediscale.storage import accepted_heads, calls, history, lake, registry
 from mediscale.storage.history import Entry
@@ -26,7 +27,7 @@ class Verified(Frozen):
 
 def datasets(settings: Settings) -> list[str]:
     """Those with a history in the lake, and those of which one was accepted here before."""
-    there = {name for name in lake.datasets(settings) if lake.exists(settings, name, history.HISTORY.name)}
+    there = {name for name in lake.datasets(settings) if lake.exists(settings, name, HISTORY.name)}
     return sorted(there | set(accepted_heads.datasets(settings)))
 
 

@@ -65,10 +65,27 @@ class AliasMove(Body):
         )
 
 
+class Proposal(Body):
+    """A version that passed the gate waits for somebody else's approval."""
+
+    kind = "proposal"
+    model: str
+    task: TaskName
+    version: int
+    evidence_digest: str
+    model_digest: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.model} v{self.version} proposed for production: {self.reason}"
+
+
 class Approval(Body):
-    """A person approved of a proposed version."""
+    """An approver, other than who proposed it, approved of a version."""
 
     kind = "approval"
+    proposal: int
+    """The number of the proposal's entry."""
     model: str
     version: int
     evidence_digest: str
@@ -109,7 +126,7 @@ class Export(Body):
         return f"{self.rows} rows of {self.what} were exported: {self.purpose}"
 
 
-KINDS: Mapping[str, type[Body]] = {body.kind: body for body in (AliasMove, Approval, Erasure, Export)}
+KINDS: Mapping[str, type[Body]] = {body.kind: body for body in (AliasMove, Proposal, Approval, Erasure, Export)}
 B = TypeVar("B", bound=Body)
 
 

@@ -120,7 +120,7 @@ def delete_all(settings: Settings) -> None:
     shutil.rmtree(settings.home)
 
 
-ATTACKS: dict[str, tuple[Callable[[Settings], None], str]] = {
+ATTACKS: dict[str, tuple[Callable[[Settings], object], str]] = {
     "an edited actor": (edit(actor="mallory"), "Entry 2 was changed after it was signed"),
     "an edited date": (edit(at=DAY), "Entry 2 was changed after it was signed"),
     "a removed entry": (lambda home: overwrite(home, rows(home)[1:]), "Entry 1 is missing"),
