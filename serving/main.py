@@ -222,7 +222,7 @@ def _check_models(settings: Settings, dataset: str, alias: Alias) -> None:
 
 
 def _models(settings: Settings, dataset: str, alias: Alias) -> set[str]:
-    return {move.model for move in registry.history(settings, dataset) if move.alias == alias}
+    return {move.model for move in registry.attested(settings, dataset) if move.alias == alias}
 
 
 def _others(settings: Settings, alias: Alias) -> list[str]:

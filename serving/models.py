@@ -93,7 +93,7 @@ class Predictors:
             return
         served: dict[TaskName, Served] = dict(self.current)
         refused: dict[TaskName, str] = {}
-        history = registry.history(self._settings, self.dataset)
+        history = registry.attested(self._settings, self.dataset)
         for task, moves in _targets(history, self.alias).items():
             version, reason = self._newest_that_loads(moves, served.get(task))
             if reason is not None:

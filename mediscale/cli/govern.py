@@ -53,6 +53,20 @@ def _promote(options: argparse.Namespace) -> int:
     return 0 if decision.promoted else QualityError.exit_code
 
 
+def _add_approve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", metavar="MODEL/VERSION", help="the proposed version, e.g. icu-mortality/2")
+    parser.add_argument("--reason", required=True, help="one sentence for the history")
+
+
+def _approve(options: argparse.Namespace) -> int:
+    from mediscale.core.errors import QualityError
+    from mediscale.governance import approval
+
+    decision = approval.approve(settings(), options.version, options.reason)
+    print(decision.reason)
+    return 0 if decision.promoted else QualityError.exit_code
+
+
 def _add_rollback(parser: argparse.ArgumentParser) -> None:
     _add_version(parser)
     add_alias(parser)
@@ -137,5 +151,6 @@ VERBS = (
         _add_model_card,
     ),
     Verb("promote", "ask for production of a version that is staged", _promote, _add_version),
+    Verb("approve", "approve of a version that another person proposed", _approve, _add_approve),
     Verb("rollback", "point an alias back at an earlier version", _rollback, _add_rollback),
 )

@@ -8,7 +8,7 @@ from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
 from mediscale.inference import model_signature
-from mediscale.storage import accepted_heads, calls, history, lake, registry
+from mediscale.storage import accepted_heads, approvals, calls, history, lake, registry
 from mediscale.storage.history import Entry
 from mediscale.storage.registry import Move
 from training.evaluation import evaluation_report
@@ -36,6 +36,10 @@ def verify(settings: Settings, dataset: str) -> Verified:
     entries, findings = history.inspect(settings, dataset)
     moves = registry.moves_in([entry for entry in entries if entry.kind in history.KINDS])
     findings += [*_dates(entries), *_evidence(settings, moves), *_models(settings, moves)]
+    findings += [
+        f"Entry {number} moved a version into production that nobody but its proposer approved; it is not served."
+        for number in sorted(approvals.uncovered(settings, dataset, entries) if not findings else ())
+    ]
     if moves:
         findings += _aliases(settings, moves)
     head = f"{dataset}:{entries[-1].sequence}:{entries[-1].digest}" if entries else ""

@@ -1,7 +1,7 @@
-"""Approvals: four eyes for production. Who proposes a version and who approves of it are two people, by their signatures.
+"""Approvals: four eyes for production. Who proposes a version and who approves of it are two people, by signature.
 
-The newest proposal of a model is the one that may be approved: a later one, as of the next night's retraining, takes its
-place. A proposal that nobody approves moves nothing.
+The newest proposal of a model is the one that may be approved: a later one, as of the next night's retraining, takes
+its place. A proposal that nobody approves moves nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,14 +31,14 @@ def uncovered(settings: Settings, dataset: str, entries: Sequence[Entry]) -> set
         entry.sequence
         for entry, move in bodies(entries, AliasMove)
         if move.alias == "production"
-        and not is_approved(entries[: entry.sequence - 1], move.model, move.to_version, move.model_digest, keys)
+        and not approver(entries[: entry.sequence - 1], move.model, move.to_version, move.model_digest, keys)
     }
 
 
-def is_approved(
+def approver(
     entries: Sequence[Entry], model: str, version: int, model_digest: str, keys: Mapping[str, AcceptedKey]
-) -> bool:
-    """Whether an approver other than the proposer signed for these files of a version."""
+) -> str | None:
+    """Who, being an approver and not the proposer, signed for these files of a version."""
     proposals = {entry.sequence: (entry, proposal) for entry, proposal in bodies(entries, Proposal)}
     for entry, approval in bodies(entries, Approval):
         proposed, proposal = proposals.get(approval.proposal, (None, None))
@@ -46,8 +46,8 @@ def is_approved(
             continue
         same = (proposal.model, proposal.version, proposal.model_digest) == (model, version, model_digest)
         if same and approval.model_digest == model_digest and _is_another(proposed, entry, keys):
-            return True
-    return False
+            return entry.actor
+    return None
 
 
 def _is_another(proposed: Entry, approved: Entry, keys: Mapping[str, AcceptedKey]) -> bool:
@@ -56,7 +56,9 @@ def _is_another(proposed: Entry, approved: Entry, keys: Mapping[str, AcceptedKey
     return bool({"approver", "service"} & key.roles) and approved.actor != proposed.actor
 
 
-def propose(settings: Settings, dataset: str, proposal: Proposal, actor: str, at: datetime, key: str) -> Entry:
+def propose(
+    settings: Settings, dataset: str, proposal: Proposal, actor: str, at: datetime, key: str
+) -> Entry:
     """Records that a version waits for approval; the same call finds its proposal."""
     return append(settings, dataset, Draft(proposal, actor, at, f"proposal-{key}"))
 
@@ -74,7 +76,11 @@ def approve(
     recorded = history.entries(settings, dataset)
     proposals = [(entry, p) for entry, p in bodies(recorded, Proposal) if p.model == model]
     if not proposals or proposals[-1][1].version != version:
-        newest = f"the newest proposal is version {proposals[-1][1].version}" if proposals else "nothing is proposed"
+        newest = (
+            f"the newest proposal is version {proposals[-1][1].version}"
+            if proposals
+            else "nothing is proposed"
+        )
         raise NotFoundError(f"{model} v{version} does not wait for approval: {newest}.")
     proposed, proposal = proposals[-1]
     who = signing.signer(settings).key

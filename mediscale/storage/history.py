@@ -126,7 +126,9 @@ class Export(Body):
         return f"{self.rows} rows of {self.what} were exported: {self.purpose}"
 
 
-KINDS: Mapping[str, type[Body]] = {body.kind: body for body in (AliasMove, Proposal, Approval, Erasure, Export)}
+KINDS: Mapping[str, type[Body]] = {
+    body.kind: body for body in (AliasMove, Proposal, Approval, Erasure, Export)
+}
 B = TypeVar("B", bound=Body)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mediscale.core.settings import Settings
+from mediscale.storage import approvals
 from mediscale.storage.history import Alias, AliasMove, Draft, Entry, append, bodies, entries
 
 if TYPE_CHECKING:
@@ -79,10 +80,17 @@ def moves_in(recorded: Sequence[Entry]) -> list[Move]:
     ]
 
 
+def attested(settings: Settings, dataset: str) -> list[Move]:
+    """The moves that may be followed: of those into production the approved ones, where the dataset needs approval."""
+    recorded = entries(settings, dataset)
+    uncovered = approvals.uncovered(settings, dataset, recorded)
+    return [move for move in moves_in(recorded) if move.sequence not in uncovered]
+
+
 def current(settings: Settings, dataset: str, task: str, alias: Alias) -> Move | None:
     """The newest move of an alias, or None if it never pointed anywhere."""
     name = model_name(dataset, task)
-    moves = [move for move in history(settings, dataset) if (move.model, move.alias) == (name, alias)]
+    moves = [move for move in attested(settings, dataset) if (move.model, move.alias) == (name, alias)]
     return moves[-1] if moves else None
 
 

@@ -251,6 +251,8 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale reproduce": parse,
     "mediscale restore": parse,
     "mediscale rollback": move,
+    "mediscale verify": parse,
+    "mediscale approve": parse,
     "mediscale run": parse,
     "mediscale runs": run,
     "mediscale score": parse,

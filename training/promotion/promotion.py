@@ -20,8 +20,8 @@ from mediscale.core.stage import Context, Stage
 from mediscale.core.tables import PREDICTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files, model_signature
+from mediscale.storage import approvals, history, lake, registry, signing
 from mediscale.storage import calls as manifest
-from mediscale.storage import lake, registry, signing
 from training.evaluation.evaluation_report import Evidence, SilentPeriod, read
 from training.promotion import gate, silent_period, staging
 from training.promotion.gate import DecisionContext
@@ -132,10 +132,17 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         reason = f"{staged} Production refused: {gate.sentence(problems)}."
     else:
         reason = reasons["production"] = _earned(evidence, list(gate.limits(evidence, policy)))
+    awaited = False
+    if "production" in reasons:
+        reason, awaited = _with_approval(reasons, _decided_by(params, settings))
     moves = list(_moves(params, settings, key, reasons))
     if moves:
         model_signature.sign(settings, params.model, params.evidence_digest)
         registry.record(settings, params.dataset, *moves)
+    if awaited:
+        approvals.propose(
+            settings, params.dataset, _proposal(params, reason), params.actor, params.moved_at, key
+        )
     registry.repair(settings, params.dataset)
     return _result(params, reason, len(reasons), silent)
 
@@ -164,6 +171,36 @@ def _result(params: Params, reason: str, reached: int, silent: SilentPeriod | No
         evidence=params.evidence,
         evidence_digest=params.evidence_digest,
         silent_period=silent,
+    )
+
+
+def _with_approval(reasons: dict[registry.Alias, str], decided_by: str) -> tuple[str, bool]:
+    """The last reason, and whether production still awaits a person's approval; it is no earned alias then."""
+    earned = reasons.pop("production")
+    if not decided_by:
+        return f"Proposed, and waits for another person's approval. {earned}", True
+    reasons["production"] = f"{earned} {decided_by}"
+    return reasons["production"], False
+
+
+def _decided_by(params: Params, settings: Settings) -> str:
+    """Who besides the gate let the version pass; empty while a person must and has not."""
+    if not approvals.needed(settings, params.dataset):
+        return "The gate alone decided."
+    recorded, model = history.entries(settings, params.dataset), params.model
+    keys = signing.accepted_keys(settings)
+    who = approvals.approver(recorded, model.name, model.version, model.digest, keys)
+    return f"{who} approved of it." if who else ""
+
+
+def _proposal(params: Params, reason: str) -> history.Proposal:
+    return history.Proposal(
+        model=params.model.name,
+        task=params.task,
+        version=params.model.version,
+        evidence_digest=params.evidence_digest,
+        model_digest=params.model.digest,
+        reason=reason,
     )
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from mediscale.cli import main
 from mediscale.core.errors import BusyError, NotFoundError, StorageError
+from mediscale.governance import approval
 from mediscale.inference import model_signature
 from mediscale.pipeline import call, runtime_inputs
-from mediscale.storage import calls, registry
+from mediscale.storage import calls, history, registry, signing
 from training.evaluation import evaluate
 from training.promotion import promotion
 from training.promotion.rollback import roll_back
@@ -59,6 +60,7 @@ def test_a_version_that_passes_every_floor_of_the_task_serves_in_production(worl
     result = promotion.run(_params(world), world.settings, KEY)
     assert (result.staged, result.promoted) == (True, True), result.reason
     assert result.reason.startswith("Promoted: AUROC 0.")
+    assert result.reason.endswith(" The gate alone decided.")
     assert "It was not judged for " in result.reason, "the small groups are named"
     assert _moves(world) == [(1, "staging", 1), (2, "production", 1)]
     assert _aliases(world) == {"staging": 1, "production": 1}
@@ -307,3 +309,23 @@ def test_rollback_needs_a_past_and_whole_files(world) -> None:
     with pytest.raises(StorageError, match="were changed"):
         back(1)
     assert len(registry.history(world.settings, "synthetic")) == 2
+
+
+def test_four_eyes_propose_and_the_move_follows_the_approval(world, tmp_path) -> None:
+    public = tmp_path / "signers"
+    people = {}
+    for name, roles in (("ana", ""), ("cleo", ".approver")):
+        signing.make_key(tmp_path / f"{name}.key", public / f"{name}{roles}.pem")
+        changes = {"signing_key": tmp_path / f"{name}.key", "public_keys": public, "four_eyes": "synthetic"}
+        people[name] = world.settings.model_copy(update=changes)
+    config = _params(world, actor="ana").model_dump()
+    proposed = call.call("promotion", config, people["ana"], "run").result
+    assert (proposed.staged, proposed.promoted) == (True, False)
+    assert proposed.reason.startswith("Proposed, and waits for another person's approval. Promoted: AUROC 0.")
+    assert registry.current(people["ana"], "synthetic", "mortality", "production") is None
+    approved = approval.approve(people["cleo"], f"{world.model.name}/1", "Reviewed with the ward.")
+    assert approved.promoted
+    assert approved.reason.endswith(" cleo approved of it.")
+    kinds = [(e.kind, e.actor) for e in history.entries(people["cleo"], "synthetic")]
+    assert kinds == [("move", "ana"), ("proposal", "ana"), ("approval", "cleo"), ("move", "cleo")]
+    assert registry.current(people["ana"], "synthetic", "mortality", "production").to_version == 1
