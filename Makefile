@@ -43,6 +43,8 @@ soak: airflow-env ## run for hours what goes further then: thousands of cases, r
 	@echo "make soak: every case passed; how many, and how long each test took, stands above"
 
 interop: setup ## run what needs other people's tools, each in an environment of its own
+	@.tools/uv/bin/uv venv --quiet --allow-existing --python $(BIN)/python .venv-interop/model-signing
+	@.tools/uv/bin/uv pip sync --quiet --require-hashes --python .venv-interop/model-signing/bin/python requirements/model-signing.txt
 	@if [ -d tests/interop ]; then $(BIN)/pytest -v tests/interop && echo "make interop: every test passed"; \
 	else echo "make interop: nothing was run, for there is no test in tests/interop yet"; fi
 
@@ -72,7 +74,8 @@ lock: python ## choose new versions and write requirements/
 	printf 'setuptools>=84\nwheel>=0.46\n' | $(COMPILE) - --output-file requirements/build.txt
 	$(COMPILE) --extra platform --extra dev pyproject.toml --output-file requirements/platform.txt
 	$(COMPILE) --extra serving --constraints requirements/platform.txt pyproject.toml --output-file requirements/serving.txt
+	printf 'model-signing==1.1.1\npyopenssl>=26\n' | $(COMPILE) - --output-file requirements/model-signing.txt
 	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt
 
 clean: ## remove what set-up and the checks made; patient data in .mediscale stays
-	rm -rf .venv .venv-airflow .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-airflow .venv-interop .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
