@@ -26,7 +26,7 @@ def version(tmp_path: Path, trained: dict[Any, Path]) -> Path:
 
 
 def verify(version: Path, bundle: str, key: Path) -> subprocess.CompletedProcess[str]:
-    command = [TOOL, "verify", "key", version, "--signature", bundle, "--public_key", key]
+    command = [str(TOOL), "verify", "key", str(version), "--signature", bundle, "--public_key", str(key)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
