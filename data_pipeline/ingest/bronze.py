@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 CONCURRENT_TABLES = 4
 """Tables that are written at the same time: small tables spend their time in commits, not on cores."""
 
+MAX_COLUMNS = 2000
+"""Of a file: Spark plans a table by its columns, and with ten thousand of them that does not end."""
+
 
 class Params(Frozen):
     source: RuntimeInput[SourceName]
@@ -191,6 +194,11 @@ def _unreadable(file: Path) -> InputError:
 def _check_columns(source: Source, name: str, header: list[str], file: Path) -> None:
     if not any(header):
         raise InputError(f"{file} is empty, without even a header; nothing was landed. Extract it again.")
+    if len(header) > MAX_COLUMNS:
+        raise InputError(
+            f"{file} has {len(header):,} columns, and a table at most {MAX_COLUMNS:,}; nothing was landed. Is this the "
+            "right file? Otherwise leave out columns, or write one row per value."
+        )
     declared = source.tables[name].columns
     if twice := [column for column in declared if header.count(column) > 1]:
         raise InputError(

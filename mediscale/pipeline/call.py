@@ -19,7 +19,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage, declarations, is_configurable
 from mediscale.core.task_names import TASKS
 from mediscale.pipeline import steps
-from mediscale.storage import calls, lineage, private_files
+from mediscale.storage import calls, lineage, private_files, spark
 from mediscale.storage.calls import Call
 from mediscale.storage.locks import exclusive
 
@@ -185,8 +185,6 @@ def _outputs(settings: Settings, result: BaseModel, inputs: set[TableRef]) -> tu
     refs = [ref for ref in dict.fromkeys(_table_refs(result)) if ref not in inputs]
     if not refs:
         return ()
-    from mediscale.storage import spark  # a stage that left a table has the session open already
-
     return tuple(
         calls.Output(ref=ref, rows=rows, digest=digest)
         for ref, (rows, digest) in zip(refs, (spark.digest(settings, ref) for ref in refs), strict=True)
@@ -213,7 +211,7 @@ def _scope(name: str, params: BaseModel) -> str:
 
 @contextmanager
 def _readable_failures(name: str) -> Iterator[None]:
-    """Turns what the machine refuses (disk, registry) into a sentence; leaves our own errors as they are."""
+    """Turns what the machine refuses (disk, registry, Java) into a sentence; leaves our own errors as they are."""
     try:
         yield
     except MediscaleError:
@@ -234,6 +232,11 @@ def _readable_failures(name: str) -> Iterator[None]:
         if any(isinstance(e, sqlite3.OperationalError) and "locked" in str(e) for e in chain):
             raise BusyError(
                 f"Stage {name}: the model registry is locked by another process; wait for it and run again."
+            ) from error
+        if spark.java_ended():
+            raise MediscaleError(
+                f"Stage {name}: Spark's Java process was killed or ended; finished stages are kept, the same command "
+                "goes on. If it lacked memory, set MEDISCALE_SPARK_MEMORY."
             ) from error
         raise
 

@@ -6,9 +6,11 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -55,11 +57,19 @@ def _session(settings: Settings) -> "SparkSession":
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
+    logging.getLogger("py4j").setLevel(
+        logging.CRITICAL
+    )  # it prints the traceback of each error that it raises
     conf = SparkConf().setAppName("mediscale").setMaster(settings.spark_master)
     conf.setAll(list(_configuration(settings).items()))
     if SparkContext._gateway is None:
         SparkContext(conf=conf, gateway=_java(settings, conf))
     return SparkSession.builder.config(conf=conf).getOrCreate()
+
+
+def _is_not_py4j_s(record: logging.LogRecord) -> bool:
+    """Whether a record of the root logger is anybody's but py4j's, which prints the traceback of what it raises."""
+    return record.module != "java_gateway"
 
 
 def _java(settings: Settings, conf: "SparkConf") -> Any:
@@ -74,6 +84,17 @@ def _java(settings: Settings, conf: "SparkConf") -> Any:
             return launch_gateway(conf, {"stdout": stream, "stderr": stream})  # type: ignore[no-untyped-call]
         except PySparkRuntimeError as error:
             raise MediscaleError(f"Java ended as it started; {log} says why.") from error
+
+
+def java_ended() -> bool:
+    """Whether Spark's Java is gone, as one that was killed or that lacked memory."""
+    pyspark = sys.modules.get("pyspark")
+    gateway = pyspark.SparkContext._gateway if pyspark else None
+    if gateway is None:
+        return False
+    with suppress(subprocess.TimeoutExpired):  # its connections break a moment before it has ended
+        gateway.proc.wait(1)
+    return gateway.proc.poll() is not None
 
 
 def _prepare_environment(settings: Settings) -> None:

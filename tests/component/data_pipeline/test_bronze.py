@@ -104,6 +104,19 @@ def test_a_row_with_a_field_too_many_is_refused(extract: Callable[..., Path], se
     assert "DIAGNOSES_ICD.csv.gz is torn or not a CSV file" in refused(folder, settings)
 
 
+def test_more_columns_than_a_table_can_have_are_refused(
+    extract: Callable[..., Path], settings: Settings
+) -> None:
+    """Ten thousand; as many as there may be are landed."""
+    header, row = "ROW_ID,SUBJECT_ID,HADM_ID,ICD9_CODE", "501,1,11,4280"
+    more = bronze.MAX_COLUMNS - 4
+    folder = extract(DIAGNOSES_ICD=f"{header}{',x' * 9_996}\n{row}{',1' * 9_996}")
+    assert "DIAGNOSES_ICD.csv.gz has 10,000 columns, and a table at most 2,000" in refused(folder, settings)
+    folder = extract(DIAGNOSES_ICD=f"{header}{',x' * more}\n{row}{',1' * more}")
+    landed = lake.read(settings, land(folder, settings).bronze["diagnoses_icd"])
+    assert landed[f"x_{more}"].to_pylist() == ["1"]
+
+
 def test_a_renamed_column_is_refused_with_the_nearest_name(
     extract: Callable[..., Path], settings: Settings
 ) -> None:

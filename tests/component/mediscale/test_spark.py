@@ -1,6 +1,8 @@
 """The one Spark session and what it writes: once per key, with a digest that only the rows decide."""
 
+import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -100,3 +102,29 @@ def test_threads_that_come_first_together_share_the_session(settings: Settings) 
         said = process.communicate()[1]
     assert process.returncode == 0, said
     assert len(list((settings.home / "spark" / "local").glob("*.lock"))) == 1
+
+
+def test_a_java_that_is_killed_is_a_sentence(settings: Settings, extract: Callable[..., Path]) -> None:
+    """It is killed as soon as the stage has it, by -9, as a machine without memory does."""
+    work = (
+        "import os, sys; from mediscale.cli.main import main; from mediscale.storage import spark\n"
+        "start = spark.session\n"
+        "def killed(settings):\n"
+        "    session = start(settings)\n"
+        "    os.kill(session.sparkContext._gateway.proc.pid, 9)\n"
+        "    return session\n"
+        "spark.session = killed\n"
+        "made = ['prepare-source', '--source', 'mimic-iii', '--path', sys.argv[1], '--result', sys.argv[2]]\n"
+        "sys.exit(main(made) or main(['bronze', '--from', sys.argv[2]]))"
+    )
+    command = [sys.executable, "-c", work, str(extract()), str(settings.home / "source.json")]
+    settings.home.mkdir()
+    around = {**os.environ, "MEDISCALE_HOME": str(settings.home)}
+    with Popen(command, env=around, stderr=PIPE, text=True) as process:
+        said = process.communicate()[1]
+    assert process.returncode == 1, said
+    assert said.splitlines()[-1] == (
+        "mediscale: Stage bronze: Spark's Java process was killed or ended; finished stages are kept, the same command "
+        "goes on. If it lacked memory, set MEDISCALE_SPARK_MEMORY."
+    )
+    assert "Traceback" not in said
