@@ -1,5 +1,6 @@
 """Silver: the bitemporal table of MEDS events, one folder per subject shard, sorted by subject and time."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from data_pipeline import shards
@@ -13,6 +14,8 @@ from mediscale.core.stage import SPARK, Stage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+log = logging.getLogger(__name__)
 
 
 class Params(Frozen):
@@ -49,6 +52,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         settings, _subjects(source, bronze, params.dataset), params.dataset, "subjects", key
     )
     _check_unique(spark.read(settings, subjects), params.dataset)
+    log.info("the subjects are written; events are sorted into %d shards of subjects", params.shards)
     usable = spark.read(settings, params.facts).where("broken is null")
     with_visits = _assign_visits(usable, _visit_times(source, visits(source, bronze), params.dataset))
     sharded = _shard(with_visits, params.shards)

@@ -5,6 +5,7 @@ Expectations gets the share of rows that break it, for each table of the extract
 passes. Its data docs hold shares and counts, never a value.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from mediscale.core.tables import FACTS, Rule, Table
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import Column, DataFrame
+
+log = logging.getLogger(__name__)
 
 MIN_FAILED_ROWS = 20
 """Fewer failed rows of a table never fail the run by their share, unless they are all the rows of the table."""
@@ -78,9 +81,10 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     validated = candidates.withColumn("broken", broken_rules(FACTS))
     facts = spark.write(settings, validated, params.dataset, "facts", key)
     written = spark.read(settings, facts)
-    quarantine = spark.write(settings, _quarantined(written), params.dataset, "quarantine", key)
     patterns = [tuple(row) for row in written.groupBy("source", "broken").count().collect()]
     tables = _validations(patterns)
+    log.info("%s facts of %d tables are checked", count(sum(t.n_facts for t in tables)), len(tables))
+    quarantine = spark.write(settings, _quarantined(written), params.dataset, "quarantine", key)
     docs = f"quality/{params.dataset}/{key}"
     failed_rules = validate_shares(tables, params.max_quarantine_share, str(settings.home / docs))
     if failed_rules:
@@ -91,8 +95,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         quarantine=quarantine,
         docs=docs,
         judged=sum(table.n_facts for table in tables),
-        quarantined=sum(count for _, broken, count in patterns if broken is not None),
-        reasons={name: count for name, count in reasons.items() if count},
+        quarantined=sum(n for _, broken, n in patterns if broken is not None),
+        reasons={name: n for name, n in reasons.items() if n},
     )
 
 

@@ -6,6 +6,7 @@ which words an earlier note lacks; ``TOGETHER`` says so in the evidence. A note 
 with the reason and its place in the extract, never with its text.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial, reduce
@@ -28,6 +29,8 @@ from mediscale.core.tables import NOTES
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column, DataFrame
+
+log = logging.getLogger(__name__)
 
 TOGETHER = (
     "names in notes: a name that one of a patient's notes tells is replaced in all of them, in earlier ones too, so "
@@ -96,9 +99,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         str(row["reason"]): int(row["count"])
         for row in spark.read(settings, quarantine).groupBy("reason").count().collect()
     }
-    _refuse_too_many(
-        params, sum(reasons.values()), sum(bronze[name].count() for name in _note_mappings(source, bronze))
-    )
+    n_notes = sum(bronze[name].count() for name in _note_mappings(source, bronze))
+    _refuse_too_many(params, sum(reasons.values()), n_notes)
+    log.info("%s notes are whole; their identifiers are replaced", count(n_notes - sum(reasons.values())))
     notes = spark.write(
         settings,
         _deidentify(validated.where("broken is null"), params.deidentifier, secret),
