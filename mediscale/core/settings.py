@@ -96,6 +96,12 @@ class Settings(BaseSettings):
         set_once(self, "tracking_uri", self.tracking_uri or f"sqlite:///{home / 'mlflow.db'}")
         set_once(self, "artifact_root", self.artifact_root or str(home / "artifacts"))
 
+    @property
+    def lake_folder(self) -> Path | None:
+        """The lake's folder on a disk of this machine; None where it lies in an object store."""
+        root = self.lake.removeprefix("file://")
+        return None if "://" in root else Path(root)
+
     def table_uri(self, dataset: str, table: str) -> str:
         """Address of a Delta table: ``<lake>/<dataset>/<table>``."""
         return f"{self.lake.rstrip('/')}/{dataset}/{table}"

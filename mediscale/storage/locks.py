@@ -73,11 +73,10 @@ def commit_lease(settings: Settings, dataset: str, table: str) -> Iterator[None]
     steps: a commit that another process makes between them would be lost without an error. The kernel frees the lease
     when its holder dies. A lake elsewhere is not leased here: what its object store promises holds there.
     """
-    root = settings.lake.removeprefix("file://")
-    if "://" in root:
+    if settings.lake_folder is None:
         yield
         return
-    folder = Path(root) / "_locks" / dataset
+    folder = settings.lake_folder / "_locks" / dataset
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{table}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -16,8 +16,7 @@ def only_owner() -> None:
 
 def readable_by_others(settings: Settings) -> list[Path]:
     """Of the home and of a lake on a disk, those that other accounts can enter."""
-    lake = settings.lake.removeprefix("file://")
-    folders = [settings.home, *([] if "://" in lake else [Path(lake)])]
+    folders = [settings.home, *([settings.lake_folder] if settings.lake_folder else [])]
     inside = [folder for folder in folders if folder == settings.home or settings.home not in folder.parents]
     return [folder for folder in inside if folder.is_dir() and folder.stat().st_mode & OTHERS]
 

@@ -9,7 +9,7 @@ import os
 import threading
 from pathlib import Path
 
-from mediscale.core.errors import StorageError
+from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
@@ -23,14 +23,15 @@ def current(settings: Settings, dataset: str, table: str) -> TableRef | None:
     """
     identities = _read(settings, dataset)
     seen = identities.get(table)
-    if not lake.exists(settings, dataset, table):
+    try:
+        ref = lake.latest(settings, dataset, table)
+    except NotFoundError:
         if seen is None:
             return None
         raise StorageError(
             f"The lake {settings.lake} lacks the table {dataset}/{table}, which was in it before (is it mounted?); "
             f"nothing is written in its place. Mount or restore it; {_on_purpose(settings, dataset, 'deleted')}"
-        )
-    ref = lake.latest(settings, dataset, table)
+        ) from None
     if seen is None:
         _write(settings, dataset, identities | {table: ref.table_id})
     elif seen != ref.table_id:
