@@ -57,9 +57,7 @@ def _session(settings: Settings) -> "SparkSession":
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
-    logging.getLogger("py4j").setLevel(
-        logging.CRITICAL
-    )  # it prints the traceback of each error that it raises
+    logging.getLogger().addFilter(_is_not_py4j_s)
     conf = SparkConf().setAppName("mediscale").setMaster(settings.spark_master)
     conf.setAll(list(_configuration(settings).items()))
     if SparkContext._gateway is None:
