@@ -45,8 +45,11 @@ class Stress(Frozen):
     share: float | None = Field(None, gt=0, le=1)
     """Of the values that are missing; or the noise's standard deviation as a share of the measurement's own."""
     group: FeatureGroup | None = None
-    auroc_loss_max: float = Field(ge=0)
-    """Of the upper end of the paired interval of the loss."""
+    auroc_loss_max: float | None = Field(None, ge=0)
+    """Of the upper end of the paired interval of the loss, where values are missing or noisy."""
+    auroc_low: float | None = Field(None, ge=0.5, le=1)
+    """Of the AUROC without a group. Not of the loss: a model that makes good use of a laboratory has more to lose than
+    one that ignores it, and would be refused for that."""
     intercept_shift_max: float = Field(ge=0)
     """Of the change of the calibration intercept either way, in log-odds; as for calibration itself the estimate
     has to lie within, and to have an interval."""
@@ -59,13 +62,17 @@ class Stress(Frozen):
         kind = "of values missing" if self.kind == "missing" else "of a standard deviation as noise"
         return f"{self.share:.0%} {kind}"
 
+    @property
+    def is_outage(self) -> bool:
+        return self.kind == "unavailable"
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.group is not None, self.share is not None) != (
-            self.kind == "unavailable",
-            self.kind != "unavailable",
-        ):
-            raise ValueError("give group with the kind unavailable, and share with the others")
+        given = [value is not None for value in (self.group, self.auroc_low, self.share, self.auroc_loss_max)]
+        if given != [self.is_outage, self.is_outage, not self.is_outage, not self.is_outage]:
+            raise ValueError(
+                "give group and auroc_low with the kind unavailable, and share and auroc_loss_max with the others"
+            )
         return self
 
 

@@ -37,9 +37,11 @@ def robustness_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
     """How much each stress of the policy may change the answers."""
     for stress in policy.stresses:
         test = next((t for t in evidence.robustness if _is(t, stress)), None)
-        yield at_most(
-            f"AUROC lost with {stress.name}", test.auroc_loss if test else None, stress.auroc_loss_max
-        )
+        if stress.auroc_low is not None:
+            yield at_least(f"AUROC with {stress.name}", test.auroc if test else None, stress.auroc_low)
+        if stress.auroc_loss_max is not None:
+            loss = test.auroc_loss if test else None
+            yield at_most(f"AUROC lost with {stress.name}", loss, stress.auroc_loss_max)
         most = stress.intercept_shift_max
         what = f"calibration intercept changed by {stress.name}"
         yield within(what, test.intercept_shift if test else None, -most, most)

@@ -135,6 +135,7 @@ def measured(**block: object) -> dict[str, object]:
     return {"measured": [{**usual, **block}]}
 
 
+OUTAGE = next(stress for stress in MORTALITY["policy"]["stresses"] if stress["kind"] == "unavailable")
 FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
 
 
@@ -192,6 +193,10 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
         (
             changed(MORTALITY, policy={**MORTALITY["policy"], "clinical_threshold": 0.11}),
             r"policy: thresholds lacks the clinical_threshold 0\.11",
+        ),
+        (
+            changed(MORTALITY, policy={**MORTALITY["policy"], "stresses": [{**OUTAGE, "auroc_loss_max": 0.1}]}),
+            r"policy\.stresses\.0: give group and auroc_low with the kind unavailable",
         ),
         (
             changed(MORTALITY, policy={k: v for k, v in MORTALITY["policy"].items() if k != "auroc_low"}),

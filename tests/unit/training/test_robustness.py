@@ -21,7 +21,8 @@ N = 400
 
 
 def _stress(**given: object) -> Stress:
-    return Stress.model_validate({"auroc_loss_max": 0.1, "intercept_shift_max": 0.1, **given})
+    bound = "auroc_low" if "group" in given else "auroc_loss_max"
+    return Stress.model_validate({bound: 0.6, "intercept_shift_max": 0.1, **given})
 
 
 def _rows(seed: int = 0) -> np.ndarray:

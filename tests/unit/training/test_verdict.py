@@ -414,7 +414,8 @@ def _groups_of(rate: float) -> dict[str, object]:
             _stress(0, auroc_loss=_at(0.03)),
             "AUROC lost with 10% of values missing 0.030 (0.010 to 0.050) may",
         ),
-        (_stress(2, auroc_loss=_at(0.2)), "AUROC lost with no laboratory 0.200"),
+        (_stress(2, auroc=_at(0.56)), "AUROC with no laboratory 0.560 (0.540 to 0.580) may lie below 0.55"),
+        (_stress(2, auroc=NOTHING), "AUROC with no laboratory is not estimable"),
         (_stress(2, intercept_shift=_at(-0.5)), "calibration intercept changed by no laboratory -0.500"),
         (
             _stress(3, auroc_loss=NOTHING),
