@@ -230,7 +230,8 @@ def _distance(
     model = _model(record)
     rebuilt = model.model_copy(update={"uri": str(folder), "digest": model_files.digest(folder)})
     task = record.params["task"]
-    registered, other = (tabular.load(settings, version, task) for version in (model, rebuilt))
+    registered = tabular.load(settings, model, task)
+    other = tabular.load(settings.model_copy(update={"artifact_root": str(folder)}), rebuilt, task)
     if registered.spec.features != other.spec.features:
         return 0, float("inf")
     training_set = TableRef.model_validate(record.params["training_set"])

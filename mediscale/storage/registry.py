@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals
 from mediscale.storage.history import Alias, AliasMove, Draft, Entry, append, bodies, entries
@@ -50,8 +51,26 @@ def model_name(dataset: str, task: str) -> str:
 
 
 def locate(settings: Settings, uri: str) -> str:
-    """Where a model's files are: a URI as it is, a path joined to the home."""
-    return uri if "://" in uri else str(settings.home / uri)
+    """Where a model's files are: a URI as it is, a path joined to the home.
+
+    Raises:
+        StorageError: that is not under the artifact root, from where alone models are loaded.
+    """
+    location = uri if "://" in uri else str(settings.home / uri)
+    if not _is_inside(location, settings.artifact_root):
+        raise StorageError(
+            f"The model folder {uri} is not under the artifact root {settings.artifact_root}, so it is not loaded; "
+            "move it there and register it anew, or set MEDISCALE_ARTIFACT_ROOT to where models are kept."
+        )
+    return location
+
+
+def _is_inside(location: str, root: str) -> bool:
+    """Whether a folder lies in another one: of paths on a disk, links followed, or of URIs."""
+    location, root = location.removeprefix("file://"), root.removeprefix("file://").rstrip("/")
+    if "://" in location:
+        return location.startswith(f"{root}/") and ".." not in location.split("/")
+    return Path(location).resolve().is_relative_to(Path(root or "/").resolve())
 
 
 def relative(settings: Settings, location: str) -> str:
@@ -136,9 +155,27 @@ def client(settings: Settings) -> "MlflowClient":
 
 
 def experiment(settings: Settings, mlflow: "MlflowClient", name: str) -> str:
-    """Id of the experiment of this name, made with our artifact root when it is new."""
+    """Id of the experiment of this name, whose files are put under our artifact root.
+
+    MLflow keeps an experiment's folder for good, as an absolute path. In a home that was moved or copied that folder is
+    the old home's: there the experiment keeps its runs under another name, and a new one takes its place.
+
+    Raises:
+        StorageError: a tracking server's experiment has its folder elsewhere.
+    """
     folder = f"{settings.artifact_root.rstrip('/')}/{name}"
-    if mlflow.get_experiment_by_name(name) is None:
+    experiment = mlflow.get_experiment_by_name(name)
+    if experiment is not None and not _is_inside(experiment.artifact_location, settings.artifact_root):
+        if not settings.tracking_uri.startswith("sqlite:"):  # others may use it as it is
+            raise StorageError(
+                f"MLflow's experiment {name} keeps its files in {experiment.artifact_location}, which is not under the "
+                f"artifact root {settings.artifact_root}; set MEDISCALE_ARTIFACT_ROOT to a folder that it is in."
+            )
+        mlflow.rename_experiment(
+            experiment.experiment_id, f"{name} (of a moved home, {experiment.experiment_id})"
+        )
+        experiment = None
+    if experiment is None:
         with _made_by_another():
             mlflow.create_experiment(name, artifact_location=folder, tags=_TRAINING)
     return str(mlflow.get_experiment_by_name(name).experiment_id)

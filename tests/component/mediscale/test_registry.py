@@ -1,10 +1,12 @@
 """The promotion history: append-only, one winner per number, MLflow's aliases made to follow."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -42,8 +44,9 @@ def test_a_model_uri_is_relative_inside_the_home_and_whole_elsewhere(settings) -
         == "artifacts/m"
     )
     assert registry.locate(settings, "artifacts/m") == inside
-    for elsewhere in ("s3://bucket/m", "/mnt/models/m"):
-        assert registry.locate(settings, registry.relative(settings, elsewhere)) == elsewhere
+    for root in ("s3://bucket", "/mnt/models"):
+        elsewhere = settings.model_copy(update={"artifact_root": root})
+        assert registry.locate(elsewhere, registry.relative(elsewhere, f"{root}/m")) == f"{root}/m"
 
 
 def test_an_empty_history_answers(settings) -> None:
@@ -124,3 +127,23 @@ def test_processes_that_come_first_together_all_get_the_store(settings: Settings
     for process in started:
         _, said = process.communicate()
         assert process.returncode == 0, said.decode()[-2000:]
+
+
+def test_in_a_copied_home_what_is_trained_lies_in_the_copy(settings: Settings, tmp_path: Path) -> None:
+    """MLflow keeps an experiment's folder as an absolute path: that of the home that was copied."""
+    mlflow = registry.client(settings)
+    first = registry.experiment(settings, mlflow, "h")
+    run = mlflow.create_run(first).info.run_id
+    copy = Settings(home=tmp_path / "copy")
+    shutil.copytree(settings.home, copy.home)
+    for home in (copy, copy, settings, copy):
+        mlflow = registry.client(home)
+        experiment = registry.experiment(home, mlflow, "h")
+        logged = mlflow.create_logged_model(
+            experiment, source_run_id=mlflow.create_run(experiment).info.run_id
+        )
+        uri = registry.relative(home, logged.artifact_location)
+        assert uri.startswith("artifacts/h/")
+        assert registry.locate(home, uri) == str(home.home / uri)
+    assert registry.client(copy).get_run(run).info.experiment_id == first
+    assert registry.experiment(settings, registry.client(settings), "h") == first

@@ -47,13 +47,15 @@ def note_model(settings: Settings, training_set, signal: float) -> NoteModel:
         thresholds={},
         known_texts=(),
     )
-    folder = settings.home / "note-model"
-    folder.mkdir()
+    folder = settings.home / "artifacts" / "note-model"
+    folder.mkdir(parents=True)
     files = {"notes.json": canonical(spec), "model.onnx": "graph", "tokenizer.json": "words"}
     for name, content in files.items():
         (folder / name).write_text(content)
     return NoteModel(
-        model=ModelRef(name=spec.name, version=1, uri="note-model", digest=model_files.digest(folder)),
+        model=ModelRef(
+            name=spec.name, version=1, uri="artifacts/note-model", digest=model_files.digest(folder)
+        ),
         margins=lake.latest(settings, "synthetic", "note_margins_mortality"),
     )
 

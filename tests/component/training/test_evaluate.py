@@ -161,10 +161,12 @@ def test_a_version_is_no_better_than_itself(world) -> None:
 @pytest.fixture
 def reading(world, add_notes) -> ModelRef:
     """The world's own version, as one that reads notes too."""
-    folder = world.settings.home / "reads"
+    folder = world.settings.home / "artifacts" / "reads"
     shutil.copytree(world.settings.home / world.model.uri, folder)
     add_notes(folder)
-    return ModelRef(name=world.model.name, version=7, uri="reads", digest=model_files.digest(folder))
+    return ModelRef(
+        name=world.model.name, version=7, uri="artifacts/reads", digest=model_files.digest(folder)
+    )
 
 
 def _land(world, table: pa.Table, name: str) -> TableRef:

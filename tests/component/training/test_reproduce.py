@@ -120,10 +120,14 @@ def test_a_combined_version_is_rebuilt_with_what_it_was_made_from(home, add_note
     frozen = TableRef.model_validate(record.params["training_set"])
     model = ModelRef.model_validate(record.result["model"])
     notes = test_combination.note_model(home, frozen, signal=3.0)
-    shutil.copytree(home.home / model.uri, home.home / "reading")
-    add_notes(home.home / "reading")
-    shutil.copytree(home.home / "reading" / "notes", home.home / "note-model", dirs_exist_ok=True)
-    digest = model_files.digest(home.home / "note-model")
+    shutil.copytree(home.home / model.uri, home.home / "artifacts" / "reading")
+    add_notes(home.home / "artifacts" / "reading")
+    shutil.copytree(
+        home.home / "artifacts" / "reading" / "notes",
+        home.home / "artifacts" / "note-model",
+        dirs_exist_ok=True,
+    )
+    digest = model_files.digest(home.home / "artifacts" / "note-model")
     notes = notes.model_copy(update={"model": notes.model.model_copy(update={"digest": digest})})
     given = {
         "dataset": "synthetic",

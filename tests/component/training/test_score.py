@@ -143,7 +143,7 @@ def test_notes_count_where_they_were_known(
     tokens = pa.Table.from_pylist(notes, schema=NOTE_TOKENS.arrow_schema())
     lake.append(settings, "note_tokens", tokens, "synthetic", "test", 1)
     write_features(settings, np.full((3, len(kernel.names("mortality"))), np.nan))
-    reading = settings.home / "reads"
+    reading = settings.home / "artifacts" / "reads"
     shutil.copytree(trained, reading)
     add_notes(reading)
     move = promote(reading)

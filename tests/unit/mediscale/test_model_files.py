@@ -1,5 +1,6 @@
 """A version's files: the digest is over those that answer, whoever lies beside them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference import model_files
+from mediscale.storage import registry
 
 
 @pytest.fixture
@@ -52,3 +54,25 @@ def test_a_swapped_name_is_another_digest(folder: Path) -> None:
 def test_no_folder_is_one_sentence(settings: Settings) -> None:
     with pytest.raises(NotFoundError, match="There is no model in"):
         model_files.digest(settings.home / "gone")
+
+
+@pytest.mark.parametrize(
+    "place", ["elsewhere", "artifacts/../elsewhere", "artifacts/link", "/", "s3://bucket/artifacts/m1"]
+)
+def test_a_folder_outside_of_the_artifact_root_is_not_read(
+    settings: Settings, folder: Path, tmp_path: Path, place: str
+) -> None:
+    for outside in (settings.home / "elsewhere", tmp_path / "beside"):
+        shutil.copytree(folder, outside)
+    (folder.parent / "link").symlink_to(tmp_path / "beside")
+    model = ModelRef(name="h-mortality", version=1, uri=place, digest=model_files.digest(folder))
+    with pytest.raises(StorageError, match="is not under the artifact root"):
+        model_files.checked(settings, model)
+
+
+def test_an_artifact_root_elsewhere_is_the_one_that_counts(settings: Settings) -> None:
+    moved = settings.model_copy(update={"artifact_root": "s3://bucket/models/"})
+    assert registry.locate(moved, "s3://bucket/models/m1") == "s3://bucket/models/m1"
+    for uri in ("artifacts/m1", "s3://bucket/models-of-others/m1", "s3://bucket/models/../m1"):
+        with pytest.raises(StorageError, match="is not under the artifact root"):
+            registry.locate(moved, uri)

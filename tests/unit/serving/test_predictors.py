@@ -151,10 +151,8 @@ def test_features_of_another_release_are_refused(
     assert "1 features that this release does not compute" in found.refused["mortality"]
 
 
-def test_vanished_files_are_refused(
-    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
-) -> None:
-    folder = changed_copy(trained["mortality", 1], tmp_path / "gone")
+def test_vanished_files_are_refused(settings: Settings, promote: Any, trained: dict[Any, Path]) -> None:
+    folder = changed_copy(trained["mortality", 1], settings.home / "artifacts" / "gone")
     promote("mortality", 1, folder=folder)
     shutil.rmtree(folder)
     found = predictors(settings)
@@ -216,13 +214,13 @@ def test_a_history_that_is_gone_or_another_is_degraded_and_what_was_served_is_se
 
 
 def test_after_a_restart_the_newest_version_that_loads_serves_and_says_so(
-    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+    settings: Settings, promote: Any, trained: dict[Any, Path]
 ) -> None:
     """Version 3's file has one other bit, version 2 is gone: the oldest of the three answers."""
     promote("mortality", 1)
-    gone = changed_copy(trained["mortality", 2], tmp_path / "gone")
+    gone = changed_copy(trained["mortality", 2], settings.home / "artifacts" / "gone")
     promote("mortality", 2, folder=gone)
-    damaged = changed_copy(trained["mortality", 2], tmp_path / "damaged")
+    damaged = changed_copy(trained["mortality", 2], settings.home / "artifacts" / "damaged")
     promote("mortality", 3, folder=damaged)
     promote("readmission", 1)
     shutil.rmtree(gone)
@@ -247,10 +245,10 @@ def test_after_a_restart_the_newest_version_that_loads_serves_and_says_so(
 
 
 def test_a_version_that_is_repaired_takes_its_place_again(
-    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+    settings: Settings, promote: Any, trained: dict[Any, Path]
 ) -> None:
     promote("mortality", 1)
-    damaged = changed_copy(trained["mortality", 2], tmp_path / "damaged")
+    damaged = changed_copy(trained["mortality", 2], settings.home / "artifacts" / "damaged")
     promote("mortality", 2, folder=damaged)
     trees = (damaged / "model.json").read_bytes()
     (damaged / "model.json").write_bytes(trees[:-1])
@@ -269,11 +267,10 @@ def test_files_damaged_while_they_are_served_are_noticed_and_served_from_memory(
     settings: Settings,
     promote: Any,
     trained: dict[Any, Path],
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(serving_app, "FILES_SECONDS", 0.05)
-    folder = changed_copy(trained["mortality", 1], tmp_path / "damaged")
+    folder = changed_copy(trained["mortality", 1], settings.home / "artifacts" / "damaged")
     promote("mortality", 1, folder=folder)
     app = create_app(settings, predictors(settings), PredictionLog(settings, "synthetic"))
     with TestClient(app) as client:
