@@ -87,7 +87,7 @@ def by_cli(home: Path, _platform: Path) -> None:
     (watch / "sitecustomize.py").write_text(WATCH.format(calls=str(watch / "calls")))
     command = [str(Path(sys.executable).with_name("mediscale")), "run", "--size", "tiny", *CONFIG]
     around = {**_around(home), "PYTHONPATH": str(watch)}
-    _finish(subprocess.Popen(command, env=around, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    _finish(_start(command, around))
     (watch / "ended").touch()
 
 
@@ -118,8 +118,13 @@ def with_one_task(folder: Path) -> Path:
 def _orchestrate(runner: str, home: Path, platform: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", ORCHESTRATE, runner]
     around = {**_around(home), "PYTHONPATH": str(platform)}
+    return _start(command, around)
+
+
+def _start(command: list[str], around: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """With the usual umask, by which others may read what is made."""
     return subprocess.Popen(
-        command, env=around, cwd=platform, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, env=around, umask=0o022, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
@@ -176,6 +181,15 @@ def test_a_killed_step_left_nothing_twice(homes: dict[str, Settings]) -> None:
     assert len(client.search_model_versions(f"name = 'synthetic-{TASK}'")) == 1
     moves = [(m.model, m.alias) for m in registry.history(homes["kubeflow"], "synthetic")]
     assert len(moves) == len(set(moves))
+
+
+@pytest.mark.parametrize("runner", ["cli", "kubeflow", "airflow"])
+def test_every_file_of_a_home_is_its_owner_s_alone(homes: dict[str, Settings], runner: str) -> None:
+    home = homes[runner].home
+    left = [home, *home.rglob("*")]
+    assert len(left) > 200
+    modes = {str(path): oct(path.stat().st_mode) for path in left if not path.is_symlink()}
+    assert {path: mode for path, mode in modes.items() if not mode.endswith("00")} == {}
 
 
 @pytest.mark.parametrize("runner", ["cli", "kubeflow", "airflow"])
