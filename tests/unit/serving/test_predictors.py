@@ -289,10 +289,10 @@ def test_files_damaged_while_they_are_served_are_noticed_and_served_from_memory(
 
 
 def test_a_withdrawn_version_never_answers_by_itself(
-    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+    settings: Settings, promote: Any, trained: dict[Any, Path]
 ) -> None:
     """A person went back from version 2 to version 1; a server that can't load version 1 returns to no other."""
-    one = changed_copy(trained["mortality", 1], tmp_path / "one")
+    one = changed_copy(trained["mortality", 1], settings.home / "artifacts" / "one")
     promote("mortality", 1, folder=one)
     promote("mortality", 2)
     promote("mortality", 1, folder=one)
@@ -308,10 +308,12 @@ def bundle_of(settings: Settings, move: Any) -> Path:
 
 
 def test_a_version_without_its_own_signature_is_refused_and_the_one_before_serves(
-    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+    settings: Settings, promote: Any, trained: dict[Any, Path]
 ) -> None:
     first = promote("mortality", 1)
-    second = promote("mortality", 2, folder=changed_copy(trained["mortality", 2], tmp_path / "two"))
+    second = promote(
+        "mortality", 2, folder=changed_copy(trained["mortality", 2], settings.home / "artifacts" / "two")
+    )
     bundle = bundle_of(settings, second)
     sound = bundle.read_bytes()
     envelope = json.loads(sound)["dsseEnvelope"]
@@ -337,10 +339,10 @@ def test_a_version_without_its_own_signature_is_refused_and_the_one_before_serve
 
 
 def test_a_file_that_was_not_signed_as_it_is_does_not_answer(
-    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path
+    settings: Settings, promote: Any, trained: dict[Any, Path]
 ) -> None:
     """Files and digest were exchanged before the move was signed: the signature of the version is the second lock."""
-    folder = changed_copy(trained["mortality", 2], tmp_path / "two")
+    folder = changed_copy(trained["mortality", 2], settings.home / "artifacts" / "two")
     move = promote("mortality", 2, folder=folder)
     signed = bundle_of(settings, move).read_bytes()
     (folder / "predictor.json").write_text((folder / "predictor.json").read_text() + "\n")
