@@ -27,6 +27,7 @@ from benchmarks.predict_request import (
     promote,
     read_notes,
     running,
+    set_apart,
     write_model,
 )
 from mediscale.core.settings import Settings
@@ -65,8 +66,12 @@ while True:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        home = Settings(home=Path(folder) / "home")
-        table, reading = home.home / "artifacts" / "table", home.home / "artifacts" / "reading"
+        set_apart(Path(folder))
+        home, table, reading = (
+            Settings(home=Path(folder) / "home"),
+            Path(folder) / "table",
+            Path(folder) / "reading",
+        )
         write_model(table, "mortality")
         read_notes(table, reading)
         promote(home, {"mortality": reading}, ("mortality",))
