@@ -1,5 +1,6 @@
 """Batch scoring: the risk of every stay in a dataset's cohort, by the code that the server answers with, on Spark."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline.notes import note_visibility
+from mediscale.core import caller
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
@@ -17,21 +19,29 @@ from mediscale.core.tables import FEATURES, NOTE_TOKENS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_signature, tabular
 from mediscale.inference.notes import Floats, NoteReader
-from mediscale.storage import calls, lake, registry
+from mediscale.storage import calls, history, lake, registry
 from mediscale.storage.registry import Alias, Move
+from serving.prediction_log import Asked
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-SCHEMA = "subject_id long, stay_id long, prediction_time timestamp_ntz, model string, model_version long, risk double"
+SCHEMA = (
+    "subject_id long, stay_id long, prediction_time timestamp_ntz, model string, model_version long, risk double, "
+    "asked_by string, purpose string"
+)
 
 
-def write(settings: Settings, dataset: str, task: TaskName, alias: Alias, output: Path) -> int:
+def write(settings: Settings, dataset: str, task: TaskName, alias: Alias, output: Path, asked: Asked) -> int:
     """Scores the newest features of the cohort into one Parquet file, by subject and stay; the number of stays.
+
+    Each row says who asked and for which purpose, and so does an entry of the dataset's signed history, which is
+    written before the file appears.
 
     Raises:
         NotFoundError: no model is under the alias, or the dataset has no features of the task.
         StorageError: the model's files are not those that were promoted, or the file can't be written.
+        UsageError: the key that signs here can't sign for whoever asked; no file is written.
     """
     move = registry.current(settings, dataset, task, alias)
     if move is None:
@@ -41,10 +51,10 @@ def write(settings: Settings, dataset: str, task: TaskName, alias: Alias, output
     gold = calls.newest_night(settings, "gold", dataset, task)
     if gold is None:
         raise NotFoundError(f"{dataset} has no features for {task} yet; run `mediscale run` first.")
-    scored = _scored(settings, move, dataset, TableRef.model_validate(gold.result["features"]))
+    scored = _scored(settings, move, dataset, TableRef.model_validate(gold.result["features"]), asked)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        _one_file(scored, output)
+        _one_file(scored, output, lambda part: _record(settings, dataset, move, part, asked))
     except OSError as error:
         raise StorageError(f"{output} can't be written: {error.strerror}.") from error
     import pyarrow.parquet as pq
@@ -52,7 +62,7 @@ def write(settings: Settings, dataset: str, task: TaskName, alias: Alias, output
     return int(pq.read_metadata(output).num_rows)
 
 
-def _scored(settings: Settings, move: Move, dataset: str, features: TableRef) -> "DataFrame":
+def _scored(settings: Settings, move: Move, dataset: str, features: TableRef, asked: Asked) -> "DataFrame":
     from mediscale.storage import spark
 
     frame = spark.read(settings, features)
@@ -67,7 +77,7 @@ def _scored(settings: Settings, move: Move, dataset: str, features: TableRef) ->
     rows = frame.select(*FEATURES.column_names, *inputs)
     if predictor.reader is not None:
         rows = _with_notes(settings, dataset, rows, predictor.reader.spec.tokenizer)
-    return rows.mapInArrow(_scorer(settings, move), SCHEMA)
+    return rows.mapInArrow(_scorer(settings, move, asked), SCHEMA)
 
 
 def _with_notes(settings: Settings, dataset: str, rows: "DataFrame", tokenizer: str) -> "DataFrame":
@@ -86,7 +96,9 @@ def _with_notes(settings: Settings, dataset: str, rows: "DataFrame", tokenizer: 
     return rows.join(notes, "subject_id", "left")
 
 
-def _scorer(settings: Settings, move: Move) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _scorer(
+    settings: Settings, move: Move, asked: Asked
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """What a Spark task runs. It loads the model itself, so each worker checks the files that it reads."""
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -95,7 +107,7 @@ def _scorer(settings: Settings, move: Move) -> Callable[[Iterator[pa.RecordBatch
             columns = [batch[name].to_numpy(zero_copy_only=False) for name in predictor.spec.features]
             rows = np.stack(columns, axis=1) if len(batch) else np.empty((0, len(columns)))
             risks = pa.array(predictor.risks(rows, _margins(predictor.reader, batch)), pa.float64())
-            yield _answers(batch, move, risks)
+            yield _answers(batch, move, risks, asked)
 
     return score
 
@@ -114,19 +126,40 @@ def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> Floats | None:
     return reader.margins_where_written([reader.windows(notes) for notes in stays])
 
 
-def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array) -> pa.RecordBatch:
+def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array, asked: Asked) -> pa.RecordBatch:
     columns = {
         **{name: batch[name] for name in ("subject_id", "stay_id", "prediction_time")},
         "model": pa.array([move.model] * len(batch), pa.string()),
         "model_version": pa.array([move.to_version] * len(batch), pa.int64()),
         "risk": risks,
+        "asked_by": pa.array([asked.by] * len(batch), pa.string()),
+        "purpose": pa.array([asked.purpose] * len(batch), pa.string()),
     }
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
-def _one_file(scored: "DataFrame", output: Path) -> None:
-    """Spark writes a folder beside the output; its only file is moved into place when it is whole."""
+def _record(settings: Settings, dataset: str, move: Move, file: Path, asked: Asked) -> None:
+    """The entry of this export in the history."""
+    import pyarrow.parquet as pq
+
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    export = history.Export(
+        what=f"risks by {move.version}",
+        purpose=asked.purpose,
+        rows=pq.read_metadata(file).num_rows,
+        digest=digest,
+    )
+    history.append(
+        settings, dataset, history.Draft(export, asked.by, caller.now(), calls.new_run_id("export"))
+    )
+
+
+def _one_file(scored: "DataFrame", output: Path, record: Callable[[Path], None]) -> None:
+    """Spark writes a folder beside the output; its only file is moved into place when it is whole and recorded."""
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".scoring-") as folder:
         parts = Path(folder) / "parts"
         scored.repartition(1).sortWithinPartitions("subject_id", "stay_id").write.parquet(str(parts))
-        shutil.move(next(parts.glob("*.parquet")), output)
+        written = next(parts.glob("*.parquet"))
+        record(written)
+        shutil.move(written, output)

@@ -208,7 +208,7 @@ def worker_name(connection: sqlite3.Connection, new: str = "") -> str:
 
 
 def oldest(path: Path, limit: int) -> tuple[str, list[Row]]:
-    """The file's name in Delta and its oldest rows.
+    """The file's name in Delta and its oldest rows; all where the limit is negative.
 
     Raises:
         MediscaleError: the file can't be read, or is gone.

@@ -11,14 +11,14 @@ import asyncio
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FLUSH_ROWS = 20_000
 """Rows in one Delta commit."""
+ALL_ROWS = -1
 
 _EPOCH = datetime(1970, 1, 1)
 
@@ -221,6 +222,16 @@ def erase(settings: Settings, dataset: str, subject_id: int) -> int:
     return sum(log_file.erase(path, subject_id) for path in logs)
 
 
+def unflushed(settings: Settings, dataset: str) -> "Iterator[pa.Table]":
+    """The predictions of each log of this home that are not yet in Delta, as rows of its table; nothing is changed.
+
+    Raises:
+        MediscaleError: a file can't be read.
+    """
+    for path in sorted(_folder(settings, dataset).glob("*.sqlite")):
+        yield _arrow(*log_file.oldest(path, ALL_ROWS))
+
+
 def _flush(
     settings: Settings,
     dataset: str,
@@ -266,7 +277,9 @@ def _into_lake(settings: Settings, dataset: str, worker: str, rows: Sequence[Row
 def _arrow(worker: str, rows: Sequence[Row]) -> "pa.Table":
     import pyarrow as pa
 
-    columns = dict(zip(log_file.COLUMNS, zip(*rows, strict=True), strict=True))
+    columns: dict[str, Sequence[Any]] = dict.fromkeys(log_file.COLUMNS, ())
+    if rows:
+        columns = dict(zip(log_file.COLUMNS, zip(*rows, strict=True), strict=True))
     columns["worker"] = (worker,) * len(rows)
     columns["features"] = tuple(np.frombuffer(blob, dtype="<f8") for blob in columns["features"])
     schema = PREDICTIONS.arrow_schema()

@@ -6,6 +6,9 @@ from pathlib import Path
 from mediscale.cli.verbs import Verb, add_alias, any_port, settings
 from mediscale.core.task_names import TASKS
 
+PURPOSES = ("treatment", "operations", "research", "quality")
+"""Those of ``serving.auth``, which is not imported for help."""
+
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="whose models (default: the only dataset with one)")
@@ -46,12 +49,22 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, help="Parquet file to write; it holds patient data"
     )
+    parser.add_argument(
+        "--purpose",
+        choices=PURPOSES,
+        default="operations",
+        help="of use, for each row and the history (default: operations)",
+    )
 
 
 def _score(options: argparse.Namespace) -> int:
+    from mediscale.storage import signing
     from serving import batch_scoring
+    from serving.prediction_log import Asked
 
-    rows = batch_scoring.write(settings(), options.dataset, options.task, options.alias, options.output)
+    home = settings()
+    asked = Asked(signing.actor(home), options.purpose)
+    rows = batch_scoring.write(home, options.dataset, options.task, options.alias, options.output, asked)
     print(
         f"{rows:,} stays scored to {options.output}. It holds patient data: keep it where such data belongs."
     )

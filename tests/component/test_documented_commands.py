@@ -49,7 +49,7 @@ NEW_FILES = {f"data_pipeline/cohort/{NEW_STAGE}.py", f"data_pipeline/cohort/task
 VERBS = {verb.name: verb for verb in chain.from_iterable(main.GROUPS.values())}
 PLACEHOLDERS = {
     "S": "mimic-iv", "DIR": "FOLDER", "D": "synthetic", "T": "mortality", "V": "1", "N": "3", "YOU": "somebody",
-    "H": "127.0.0.1", "ID_OR_NAME": "dr.who",
+    "H": "127.0.0.1", "ID_OR_NAME": "dr.who", "P": "100", "WHO": "dr.who",
     "F": "written.yaml", "kubeflow_pipelines/train_pipeline.yaml": "written.yaml", "RUN": "synthetic", "STAGE": "gold",
     "STAGE.NAME=VALUE": "gold.audited_per_shard=4", "benchmarks/SCRIPT": "benchmarks/loop.py",
     "MODEL/VERSION": "synthetic-mortality/1", "PREDICTION": "w-1-1", "PATIENT": "10000002", "TIME": "2026-01-01T00:00",
@@ -234,6 +234,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale STAGE": run_stage,
     "mediscale --help": run,
     "mediscale airflow": parse,
+    "mediscale audit": parse,
     "mediscale backup": parse,
     "mediscale clean": run,
     "mediscale erase": parse,

@@ -1,5 +1,6 @@
 """A cohort's risks are those that the server answers with, notes included."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,10 +18,12 @@ from mediscale.core.errors import NotFoundError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTE_TOKENS
 from mediscale.inference import model_files, model_signature, tabular
-from mediscale.storage import calls, lake, registry
+from mediscale.storage import calls, history, lake, registry
 from serving import batch_scoring
+from serving.prediction_log import Asked
 
 Promote = Callable[[Path], registry.Move]
+ASKED = Asked("tests", "research")
 
 
 @pytest.fixture
@@ -125,6 +128,11 @@ def test_every_stay_gets_the_servers_risk(
     assert {(row["model"], row["model_version"]) for row in found} == {("synthetic-mortality", 1)}
     assert [row["risk"] for row in found] == [predictor.score(row).risk for row in rows[::-1]]
     assert [path.name for path in output.parent.iterdir()] == ["risks.parquet"]
+    (*_, exported) = history.bodies(history.entries(settings, "synthetic"), history.Export)
+    by = exported[0].actor
+    assert {(row["asked_by"], row["purpose"]) for row in found} == {(by, "operations")}
+    assert exported[1].digest == hashlib.sha256(output.read_bytes()).hexdigest()
+    assert (exported[1].what, exported[1].rows) == ("risks by synthetic-mortality v1", 50)
 
 
 @pytest.mark.usefixtures("spark")
@@ -149,7 +157,7 @@ def test_notes_count_where_they_were_known(
     move = promote(reading)
     predictor = tabular.load(settings, move.version, move.task)
     output = tmp_path / "risks.parquet"
-    assert batch_scoring.write(settings, "synthetic", "mortality", "production", output) == 3
+    assert batch_scoring.write(settings, "synthetic", "mortality", "production", output, ASKED) == 3
     risks = {row["subject_id"]: row["risk"] for row in pq.read_table(output).to_pylist()}
     nothing = np.full(len(kernel.names("mortality")), np.nan)
     assert risks[2] == risks[3] == predictor.score(nothing).risk
@@ -164,8 +172,8 @@ def test_what_is_missing_is_said_before_spark_starts(
 ) -> None:
     output = tmp_path / "risks.parquet"
     with pytest.raises(NotFoundError, match="synthetic-mortality has no version as production"):
-        batch_scoring.write(settings, "synthetic", "mortality", "production", output)
+        batch_scoring.write(settings, "synthetic", "mortality", "production", output, ASKED)
     promote(trained)
     with pytest.raises(NotFoundError, match="synthetic has no features for mortality yet"):
-        batch_scoring.write(settings, "synthetic", "mortality", "production", output)
+        batch_scoring.write(settings, "synthetic", "mortality", "production", output, ASKED)
     assert not output.exists()

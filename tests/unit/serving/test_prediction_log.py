@@ -13,7 +13,7 @@ from mediscale.core.errors import BusyError, MediscaleError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.storage import lake, registry
-from serving.prediction_log import Asked, Prediction, PredictionLog
+from serving.prediction_log import Asked, Prediction, PredictionLog, unflushed
 
 DATASET = "synthetic"
 ASKED = Asked("ward-7 (key 1a2b3c4d)", "treatment")
@@ -408,3 +408,21 @@ def test_the_file_shrinks_when_its_rows_are_in_the_lake(settings: Settings) -> N
 
 def room(settings: Settings) -> int:
     return sum(file.stat().st_size for file in file_of(settings).parent.glob("0.sqlite*"))
+
+
+def test_a_log_that_an_older_release_began_goes_on_and_loses_nothing(settings: Settings) -> None:
+    log = PredictionLog(settings, DATASET)
+    asyncio.run(log.append([prediction("old")], ASKED))
+    log.close()
+    with closing(sqlite3.connect(file_of(settings))) as file:
+        for column in ("note_margin", "asked_by", "purpose"):
+            file.execute(f"ALTER TABLE predictions DROP COLUMN {column}")
+        file.commit()
+    log = PredictionLog(settings, DATASET)
+    asyncio.run(log.append([prediction("new")], ASKED))
+    waiting = [row for part in unflushed(settings, DATASET) for row in part.to_pylist()]
+    assert log.flush() == 2
+    log.close()
+    for rows in (waiting, delta_rows(settings)):
+        said = [(row["prediction_id"], row["asked_by"], row["purpose"]) for row in rows]
+        assert said == [("old", None, None), ("new", *ASKED)]

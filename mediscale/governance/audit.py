@@ -1,0 +1,150 @@
+"""Audit trail: who asked about whom and why, from the prediction log, and who decided what, from the signed history.
+
+The prediction log is read where it is: in the lake, and in the files of servers on this machine that have not yet moved
+their newest answers there. Sentences name a patient by ``subject_id``, the pseudonym of the lake.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline.ingest import parsing
+from mediscale.core.errors import NotFoundError
+from mediscale.core.refs import Frozen
+from mediscale.core.settings import Settings
+from mediscale.core.tables import HISTORY, PREDICTIONS, SUBJECTS
+from mediscale.storage import history, lake
+from serving import prediction_log
+
+COLUMNS = (
+    "worker", "sequence", "prediction_id", "predicted_at", "model", "model_version", "subject_id", "prediction_time",
+    "asked_by", "purpose",
+)  # fmt: skip
+UNKNOWN = "not kept then"
+"""Who asked and why, of what was answered before that was kept."""
+
+
+class Event(Frozen):
+    """One thing that somebody did. Times are UTC."""
+
+    at: datetime
+    by: str
+    kind: str
+    """``prediction``, or the kind of the history's entry."""
+    what: str
+    """The versions that answered, or what was decided."""
+    purpose: str | None = None
+    subject_id: int | None = None
+    """About whom; None where plain values were sent, and for a decision."""
+    prediction_time: datetime | None = None
+    """The moment of whose knowledge such a patient's prediction was made."""
+    reference: str
+    """The prediction's identifier, or the number of the history's entry."""
+
+
+def trail(
+    settings: Settings,
+    dataset: str,
+    subject_id: int | None = None,
+    since: datetime | None = None,
+    by: str | None = None,
+) -> list[Event]:
+    """What was done with a dataset, oldest first: with ``subject_id`` only what was asked about that patient, since a
+    time (UTC without a zone), and by whoever has ``by`` in their name.
+
+    Raises:
+        NotFoundError: the lake has neither a history nor predictions of the dataset.
+        StorageError: the history is not to be trusted, or a file can't be read.
+    """
+    there = [table for table in (PREDICTIONS.name, HISTORY.name) if lake.exists(settings, dataset, table)]
+    if not there:
+        known = ", ".join(lake.datasets(settings)) or "none yet"
+        raise NotFoundError(
+            f"Nobody asked or decided anything of {dataset}; the lake's datasets are: {known}."
+        )
+    events = [*_asked(settings, dataset, subject_id, since)]
+    if subject_id is None and HISTORY.name in there:
+        events += [_decided(entry) for entry in history.entries(settings, dataset)]
+    began = since.replace(tzinfo=UTC) if since else None
+    wanted = (event for event in events if began is None or event.at >= began)
+    named = (event for event in wanted if by is None or by.casefold() in event.by.casefold())
+    return sorted(named, key=lambda event: event.at)
+
+
+def subject_of(settings: Settings, dataset: str, number: str) -> int:
+    """The pseudonym of a patient by the hospital's own number, however it is typed.
+
+    Raises:
+        NotFoundError: the lake does not know the patient.
+    """
+    as_stored = parsing.identifiers(pa.array([number]))[0]
+    subjects = lake.dataset(settings, lake.latest(settings, dataset, SUBJECTS.name))
+    rows = subjects.to_table(columns=["subject_id"], filter=pc.field("source_subject") == as_stored)
+    if not len(rows):
+        raise NotFoundError(f"{dataset} in the lake does not know this patient; check the number.")
+    return int(rows["subject_id"][0].as_py())
+
+
+def _decided(entry: history.Entry) -> Event:
+    return Event(
+        at=entry.at.replace(tzinfo=UTC),
+        by=entry.actor,
+        kind=entry.kind,
+        what=str(entry.content),
+        reference=f"entry {entry.sequence}",
+    )
+
+
+def _asked(
+    settings: Settings, dataset: str, subject_id: int | None, since: datetime | None
+) -> Iterator[Event]:
+    """One event for each request, whose row of each task names a version."""
+    parts = [_filtered(part, subject_id, since) for part in _logged(settings, dataset)]
+    rows = pa.concat_tables(parts).sort_by([("predicted_at", "ascending"), ("sequence", "ascending")])
+    requests: dict[str, list[dict[str, Any]]] = {}
+    for row in _once(rows.to_pylist()):
+        requests.setdefault(row["prediction_id"], []).append(row)
+    yield from map(_request, requests.values())
+
+
+def _logged(settings: Settings, dataset: str) -> Iterator[pa.Table]:
+    """The files first: what a server moves to the lake meanwhile is then in both, and not in neither."""
+    schema = pa.schema([field for field in PREDICTIONS.arrow_schema() if field.name in COLUMNS])
+    yield from (part.select(schema.names) for part in prediction_log.unflushed(settings, dataset))
+    if lake.exists(settings, dataset, PREDICTIONS.name):
+        ref = lake.latest(settings, dataset, PREDICTIONS.name)
+        yield lake.read(settings, ref, schema.names).cast(schema)
+    yield schema.empty_table()
+
+
+def _filtered(rows: pa.Table, subject_id: int | None, since: datetime | None) -> pa.Table:
+    if subject_id is not None:
+        rows = rows.filter(pc.field("subject_id") == subject_id)
+    return rows.filter(pc.field("predicted_at") >= pa.scalar(since, pa.timestamp("us"))) if since else rows
+
+
+def _once(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    seen = set()
+    for row in rows:
+        key = row["worker"], row["sequence"]
+        if key not in seen:
+            seen.add(key)
+            yield row
+
+
+def _request(rows: Sequence[dict[str, Any]]) -> Event:
+    first = rows[0]
+    moment = first["prediction_time"]
+    return Event(
+        at=first["predicted_at"].replace(tzinfo=UTC),
+        by=first["asked_by"] or UNKNOWN,
+        kind="prediction",
+        what=", ".join(f"{row['model']}/{row['model_version']}" for row in rows),
+        purpose=first["purpose"],
+        subject_id=first["subject_id"],
+        prediction_time=moment.replace(tzinfo=UTC) if moment else None,
+        reference=first["prediction_id"],
+    )
