@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def test_an_answer_that_moves_to_the_lake_while_it_is_read_stands_there_once(
         rows = real(path, limit)
         monkeypatch.setattr(log_file, "oldest", real)
         prediction_log._flush(  # what the server that has the file does meanwhile
-            settings, DATASET, path, prediction_log.nullcontext(), lambda _: None
+            settings, DATASET, path, nullcontext(), lambda _: None
         )
         return rows
 
