@@ -34,12 +34,12 @@ def _time(text: str) -> datetime:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from mediscale.governance import audit
+    from mediscale.governance import audit, patient
 
     home, subject_id = settings(), None
     if options.patient is not None:
         number = sys.stdin.readline() if options.patient == "-" else options.patient
-        subject_id = audit.subject_of(home, options.dataset, number)
+        subject_id = patient.find(home, options.dataset, number).subject_id
     events = audit.trail(home, options.dataset, subject_id, options.since, options.by)
     for event in events:
         print(json.dumps(event.model_dump(mode="json")) if options.json else _line(event))

@@ -11,11 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest import parsing
 from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
-from mediscale.core.tables import HISTORY, PREDICTIONS, SUBJECTS
+from mediscale.core.tables import HISTORY, PREDICTIONS
 from mediscale.storage import history, lake
 from serving import prediction_log
 
@@ -72,20 +71,6 @@ def trail(
     wanted = (event for event in events if began is None or event.at >= began)
     named = (event for event in wanted if by is None or by.casefold() in event.by.casefold())
     return sorted(named, key=lambda event: event.at)
-
-
-def subject_of(settings: Settings, dataset: str, number: str) -> int:
-    """The pseudonym of a patient by the hospital's own number, however it is typed.
-
-    Raises:
-        NotFoundError: the lake does not know the patient.
-    """
-    as_stored = parsing.identifiers(pa.array([number]))[0]
-    subjects = lake.dataset(settings, lake.latest(settings, dataset, SUBJECTS.name))
-    rows = subjects.to_table(columns=["subject_id"], filter=pc.field("source_subject") == as_stored)
-    if not len(rows):
-        raise NotFoundError(f"{dataset} in the lake does not know this patient; check the number.")
-    return int(rows["subject_id"][0].as_py())
 
 
 def _decided(entry: history.Entry) -> Event:
