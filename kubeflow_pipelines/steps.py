@@ -17,12 +17,20 @@ INPUTS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
 def prepare_source(
-    source: str, path: str, dataset: str, size: str, home: str, config: dict[str, Any], run_id: str, job: str
+    pipeline: str,
+    source: str,
+    path: str,
+    dataset: str,
+    size: str,
+    home: str,
+    config: dict[str, Any],
+    run_id: str,
+    job: str,
 ) -> str:
-    """A hospital's own files, or a synthetic hospital of that size."""
+    """A hospital's own files, a synthetic hospital of that size, or a set of questions."""
     from kubeflow_pipelines import component
 
-    which = {"size": size, "source": source, "path": path, "dataset": dataset}
+    which = {"pipeline": pipeline, "size": size, "source": source, "path": path, "dataset": dataset}
     return component.prepare_source(home, config, run_id, job, **which)
 
 

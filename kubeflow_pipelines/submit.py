@@ -9,8 +9,8 @@ from mediscale.core.errors import MediscaleError, UsageError
 from mediscale.core.settings import Settings
 
 
-def compiled(output: Path | None, settings: Settings) -> Path:
-    """Compiles the pipeline for the cluster of the settings into ``output``, or for none over the repository's own
+def compiled(output: Path | None, settings: Settings, pipeline: str = "risk") -> Path:
+    """Compiles a pipeline for the cluster of the settings into ``output``, or for none over the repository's own
     file.
 
     Raises:
@@ -19,17 +19,17 @@ def compiled(output: Path | None, settings: Settings) -> Path:
     need_kfp()
     from kubeflow_pipelines import steps, train_pipeline
 
-    path = output or train_pipeline.COMPILED
+    path = output or train_pipeline.COMPILED[pipeline]
     if path.suffix != ".yaml" or path.is_dir():
         raise UsageError(f"{path} is no file that ends with .yaml; choose another --output.")
     path.parent.mkdir(parents=True, exist_ok=True)
     named = {name: getattr(settings, f"kfp_{name}") for name in steps.Cluster._fields}
-    train_pipeline.compile_to(path, steps.Cluster(**named) if output else steps.NONE)
+    train_pipeline.compile_to(path, pipeline, steps.Cluster(**named) if output else steps.NONE)
     return path
 
 
-def submit(settings: Settings, arguments: Mapping[str, Any]) -> str:
-    """Starts a run of the pipeline on the cluster; returns its address.
+def submit(settings: Settings, arguments: Mapping[str, Any], pipeline: str = "risk") -> str:
+    """Starts a run of a pipeline on the cluster; returns its address.
 
     Raises:
         UsageError: no host, or nothing that the steps share, is set; kfp is absent; a stage would refuse its
@@ -56,9 +56,9 @@ def submit(settings: Settings, arguments: Mapping[str, Any]) -> str:
         _greet(host, token)
         client = kfp.Client(host=host, existing_token=token or None)
         run = client.create_run_from_pipeline_package(
-            str(compiled(settings.home / "kubeflow" / "train_pipeline.yaml", settings)),
+            str(compiled(settings.home / "kubeflow" / f"{pipeline}_pipeline.yaml", settings, pipeline)),
             arguments=_with_home(settings, arguments),
-            run_name="mediscale-train",
+            run_name=f"mediscale-{pipeline}",
             enable_caching=False,
         )
     except ApiException as error:

@@ -32,6 +32,7 @@ pytest_plugins = (
     "fixtures.promoted_models",
     "fixtures.run_records",
     "fixtures.server_process",
+    "fixtures.toy_language",
 )
 """Each made once per session, for every tier."""
 

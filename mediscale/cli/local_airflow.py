@@ -90,7 +90,7 @@ def run_loop(settings: Settings, which: Source, config: RunConfig, run_id: str, 
     """Runs the loop's DAG once with ``airflow dags test``: without a scheduler or a server; whether it succeeded."""
     env = environment(settings) | {"MEDISCALE_ACTOR": signing.actor(settings)}
     migrate(env, log)
-    params = {name: value or _PARAM_DEFAULTS[name] for name, value in which.model_dump().items()}
+    params = {name: value or _PARAM_DEFAULTS[name] for name, value in which.given.items()}
     conf = {**params, "config": config, "run_id": run_id}
     command = [str(AIRFLOW), "dags", "test", "mediscale_loop", "--conf", json.dumps(conf)]
     return subprocess.run(command, env=env, stdout=log, stderr=log, check=False).returncode == 0

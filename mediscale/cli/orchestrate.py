@@ -6,6 +6,7 @@ from pathlib import Path
 from mediscale.cli.verbs import (
     Verb,
     add_config,
+    add_pipeline,
     add_source,
     config_of,
     json_object,
@@ -18,7 +19,7 @@ from mediscale.cli.verbs import (
 def _add_prepare_source(parser: argparse.ArgumentParser) -> None:
     from mediscale.cli import stage
 
-    for name in ("source", "path", "dataset", "size"):
+    for name in ("pipeline", "source", "path", "dataset", "size"):
         parser.add_argument(f"--{name}", default="", help="empty: not given")
     parser.add_argument("--run-config", default="{}", help="per stage, its parameters, as JSON")
     stage.add_step(parser)
@@ -42,6 +43,7 @@ def _prepare_source(options: argparse.Namespace) -> int:
 def _add_kubeflow(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("compile", "submit"), help="submit needs MEDISCALE_KFP_HOST")
     parser.add_argument("--output", type=Path, help="compile: where the YAML goes")
+    add_pipeline(parser)
     add_source(parser)
     add_config(parser)
 
@@ -53,12 +55,12 @@ def _kubeflow(options: argparse.Namespace) -> int:
 
     which, config = source_of(options), config_of(options.set)
     if options.action == "compile":
-        if config or any(which.model_dump().values()):
+        if config or any(which.given.values()):
             raise UsageError("What is compiled is the same for every run; give these options to submit.")
-        print(submit.compiled(options.output, settings()))
+        print(submit.compiled(options.output, settings(), which.pipeline))
     else:
-        call.check(config)
-        print(submit.submit(settings(), {**which.model_dump(), "config": config}))
+        call.check(config, which.pipeline)
+        print(submit.submit(settings(), {**which.given, "config": config}, which.pipeline))
     return 0
 
 

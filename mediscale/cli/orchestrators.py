@@ -21,15 +21,18 @@ OURS = "mediscale: "
 
 
 def orchestrate(runner: str, settings: Settings, which: Source, config: RunConfig, run_id: str) -> None:
-    """Takes an extract to its promotion decisions by ``kubeflow`` (its local runner) or ``airflow``.
+    """Takes a source to its promotion decisions by ``kubeflow`` (its local runner) or ``airflow``.
 
     Raises:
-        UsageError: the runner is not installed here, or a stage would refuse its configuration.
+        UsageError: the runner is not installed here or does not know the pipeline, or a stage would refuse its
+            configuration.
         InputError: there is no such source.
         BusyError: the dataset is being run.
         MediscaleError: a stage failed; the message is its own sentence.
     """
-    call.check(config)
+    call.check(config, which.pipeline)
+    if (runner, which.pipeline) == ("airflow", "language"):
+        raise UsageError("Airflow has no DAG of the language pipeline yet; use --runner kubeflow, or none.")
     which = which.model_copy(update={"path": _checked(which)})
     log = settings.home / "logs" / f"{runner}-{which.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -48,11 +51,13 @@ def orchestrate(runner: str, settings: Settings, which: Source, config: RunConfi
 
 
 def _checked(which: Source) -> str:
-    """The extract's folder as a step finds it wherever it runs here; empty for a synthetic hospital."""
+    """The extract's folder, or the file of questions, as a step finds it wherever it runs here; empty for neither."""
     from data_pipeline.ingest import source
 
-    if not which.source:
+    if not which.path:
         return ""
+    if which.pipeline == "language":
+        return str(Path(which.path).resolve())
     source.load(which.source)
     path = Path(which.path).resolve()
     if not path.is_dir():
@@ -64,7 +69,8 @@ def _kubeflow(settings: Settings, which: Source, config: RunConfig, run_id: str,
     from kubeflow_pipelines import local
 
     with redirect_stdout(log):
-        return local.run(settings, {**which.model_dump(), "config": config, "run_id": run_id})
+        arguments = {**which.given, "config": config, "run_id": run_id}
+        return local.run(settings, which.pipeline, arguments)
 
 
 def _airflow(settings: Settings, which: Source, config: RunConfig, run_id: str, log: TextIO) -> bool:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, add_config, add_source, config_of, settings, source_of
+from mediscale.cli.verbs import Verb, add_config, add_pipeline, add_source, config_of, settings, source_of
 
 if TYPE_CHECKING:
     from mediscale.core.settings import Settings
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
+    add_pipeline(parser)
     add_source(parser)
     add_config(parser)
     parser.add_argument(
@@ -26,12 +27,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from mediscale.pipeline import steps
     from mediscale.storage import calls
 
     which, config = source_of(options), config_of(options.set)
-    config.setdefault("promotion", {}).setdefault(
-        "target_alias", "production"
-    )  # whoever types this asks for it
+    decision = steps.PIPELINES[which.pipeline][-1].stage
+    config.setdefault(decision, {}).setdefault("target_alias", "production")  # whoever types this asks for it
     run_id = calls.new_run_id(options.runner)
     if options.runner != "cli":
         from mediscale.cli import orchestrators
@@ -48,16 +49,21 @@ def run_locally(settings: "Settings", which: "Source", config: "RunConfig", run_
         InputError: the extract can't be read.
         BusyError: another run of this dataset is going on.
     """
+    from mediscale.cli import summary
     from mediscale.pipeline import call, local, steps
     from mediscale.simulation import rehearsal
     from mediscale.storage.locks import exclusive
 
     which.check()
-    call.check(config)
+    call.check(config, which.pipeline)
+    pipeline = steps.PIPELINES[which.pipeline]
     with exclusive(settings, f"run-{which.name}", f"A run of {which.name}"):
         this = local.Run(settings, which.name, run_id, config)
-        local.introduce(this, steps.RISK)
-        results = local.run_pipeline(this, steps.RISK, local.prepare_source(this, which))
+        local.introduce(this, pipeline)
+        results = local.run_pipeline(this, pipeline, local.prepare_source(this, which))
+        if which.pipeline == "language":
+            summary.show_language(this)
+            return 0
         if not which.source:
             rehearsal.rehearse(this, results)
         return _conclude(this)

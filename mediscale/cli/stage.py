@@ -132,7 +132,7 @@ def _called(name: str, options: argparse.Namespace, home: "Settings") -> "Finish
     from mediscale.pipeline import call, runtime_inputs
 
     whole = json_object(options.run_config, "--run-config")
-    call.check(whole)
+    call.check(whole, steps.pipeline_of(name))
     config = dict(whole.get(name, {}))
     if options.as_of and "as_of" in call.load(name).Params.model_fields:
         config["as_of"] = options.as_of

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mediscale.core.settings import Settings
     from mediscale.pipeline.local import Run
     from training.evaluation.evaluation_report import Estimate, Evidence
+    from training.language.language_evidence import LanguageMeasures
 
 PIPE_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -41,6 +42,42 @@ def show(run: "Run", report: Path | None) -> None:
     for command in _next(run):
         console.print(f"  {command}", markup=False)
     console.print("\nEvery output of a model needs a clinician's judgement.", style="dim")
+
+
+def show_language(run: "Run") -> None:
+    """Prints the summary of a run of the language pipeline to standard output."""
+    from training.language import language_evidence
+
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console.print()
+    console.print(run.progress.table())
+    for decision in run.decisions.values():
+        evidence = language_evidence.read(
+            run.settings, decision.result.evidence, decision.result.evidence_digest
+        )
+        console.print()
+        console.print(language_table(f"{evidence.model} beside {evidence.base.name}", evidence.measures))
+        console.print(f"[bold]decision[/]  {decision.result.reason}")
+    console.print("\nEvery output of a model needs a clinician's judgement.", style="dim")
+
+
+def language_table(title: str, measures: "LanguageMeasures") -> Table:
+    """The figures of a language model and of its base, by metric and specialty."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for header in ("", "n", "base", "tuned", "gain", "95 % interval"):
+        table.add_column(header, justify="left" if not header else "right")
+    rows = [(name, figure) for name, figure in measures.figures.items()]
+    rows += [("multiple choice accuracy, general", measures.general)] if measures.general else []
+    for specialty, figures in measures.by_specialty.items():
+        rows += [(f"{name}, {specialty}", figure) for name, figure in figures.items()]
+    for name, figure in rows:
+        shown = [
+            f"{each.value:z.3f}"
+            for each in (figure.base, figure.tuned, figure.gain)
+            if each.value is not None
+        ]
+        table.add_row(name.replace("_", " "), str(figure.n), *shown, _cells(figure.gain)[1])
+    return table
 
 
 def _evidence(run: "Run") -> "dict[str, Evidence]":

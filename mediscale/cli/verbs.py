@@ -53,6 +53,16 @@ def settings() -> "Settings":
     return environment
 
 
+def add_pipeline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pipeline",
+        choices=("risk", "language"),
+        default="risk",
+        help="risk: records to risk models (default); language: questions to a language model, where --source is one "
+        "of own (default), file, medquad, pubmedqa and medmcqa, and --path its file",
+    )
+
+
 def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source", help="what the extract is: a file of data_pipeline/ingest/sources/, e.g. mimic-iii"
@@ -70,7 +80,8 @@ def source_of(options: argparse.Namespace) -> "Source":
     """
     from mediscale.pipeline.runtime_inputs import Source
 
-    given = {name: getattr(options, name) for name in ("source", "path", "dataset", "size")}
+    given = {name: getattr(options, name, None) for name in ("pipeline", "source", "path", "dataset", "size")}
+    given["pipeline"] = given["pipeline"] or "risk"
     return Source(**{name: "" if value is None else str(value) for name, value in given.items()}).check()
 
 

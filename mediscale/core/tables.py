@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql.types import StructType
 
-Kind = Literal["int64", "float64", "string", "bool", "timestamp", "list<float64>", "list<int32>"]
+Kind = Literal[
+    "int64", "float64", "string", "bool", "timestamp", "list<float64>", "list<int32>", "list<string>"
+]
 Privacy = Literal["phi", "pseudonymous", "none"]
 
 SHARD = "shard"
@@ -82,6 +84,7 @@ class Table:
             "timestamp": pa.timestamp("us"),
             "list<float64>": pa.list_(pa.float64()),
             "list<int32>": pa.list_(pa.int32()),
+            "list<string>": pa.list_(pa.string()),
         }
         return pa.schema([pa.field(c.name, kinds[c.kind]) for c in self.columns])
 
@@ -96,6 +99,7 @@ class Table:
             "timestamp": t.TimestampNTZType(),
             "list<float64>": t.ArrayType(t.DoubleType()),
             "list<int32>": t.ArrayType(t.IntegerType()),
+            "list<string>": t.ArrayType(t.StringType()),
         }
         return t.StructType([t.StructField(c.name, kinds[c.kind], True) for c in self.columns])
 
@@ -393,6 +397,30 @@ NOTE_MARGINS = Table(
     privacy="phi",
 )
 
+QUESTIONS = Table(
+    name="questions",
+    description="Medical questions with their answers, what a language model is trained, tuned and judged on.",
+    columns=(
+        Column("id", "string", "question", nullable=False),
+        Column("family", "string", "the fact that it is about; never divided between splits", nullable=False),
+        Column(
+            "split", "string", "train, tuning or held_out; fixed salted hash of the family", nullable=False
+        ),
+        Column("kind", "string", "short_answer or multiple_choice", nullable=False),
+        Column("question", "string", "what is asked", nullable=False),
+        Column("answer", "string", "reference answer; of multiple choice the right option", nullable=False),
+        Column("options", "list<string>", "of multiple choice; empty otherwise", nullable=False),
+        Column("letter", "string", "of the right option"),
+        Column("specialty", "string", "such as neurology; empty where its set names none", nullable=False),
+        Column(
+            "context", "string", "text that the question is about; empty where there is none", nullable=False
+        ),
+        Column("references", "list<string>", "where the answer stands", nullable=False),
+    ),
+    key=("id",),
+    privacy="none",
+)
+
 PREDICTIONS = Table(
     name="predictions",
     description="Every answered prediction: what was asked, which version answered what.",
@@ -444,7 +472,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         BRONZE, FACTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET, NOTES,
-        NOTE_TOKENS, NOTE_MARGINS, PREDICTIONS, HISTORY
+        NOTE_TOKENS, NOTE_MARGINS, QUESTIONS, PREDICTIONS, HISTORY
     )
 }  # fmt: skip
 

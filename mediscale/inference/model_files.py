@@ -13,14 +13,23 @@ from pathlib import Path
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
+from mediscale.inference.language_spec import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.inference.model_spec import MODEL_FILE, NOTES_FOLDER, PREDICTOR_FILE
 from mediscale.inference.note_model_spec import GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE
 from mediscale.storage import lake, registry
 
 NOTE_FILES = (GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE)
 """Of a note model: in its own folder, and in the folder ``NOTES_FOLDER`` of a version that reads notes."""
+LANGUAGE_FILES = (LANGUAGE_FILE, ADAPTER_FILE, ADAPTER_CONFIG_FILE)
+"""Of a language model. Its base is no part of the version; ``LANGUAGE_FILE`` holds the base's digest."""
 ANSWERING_FILES = frozenset(
-    {MODEL_FILE, PREDICTOR_FILE, *NOTE_FILES, *(f"{NOTES_FOLDER}/{name}" for name in NOTE_FILES)}
+    {
+        MODEL_FILE,
+        PREDICTOR_FILE,
+        *NOTE_FILES,
+        *(f"{NOTES_FOLDER}/{name}" for name in NOTE_FILES),
+        *LANGUAGE_FILES,
+    }
 )
 """All that a server reads, by relative name. A file that is not listed here must change no answer."""
 

@@ -121,14 +121,15 @@ def fill(name: str, config: Mapping[str, Any]) -> BaseModel:
         raise UsageError(f"Stage {name}: {_sentence(error)}.") from error
 
 
-def check(config: RunConfig) -> None:
-    """Refuses a run's configuration before anything is started.
+def check(config: RunConfig, pipeline: str = "risk") -> None:
+    """Refuses the configuration of a pipeline's run before anything is started.
 
     Raises:
         UsageError: the pipeline has no such stage, or the stage has no such parameter or would refuse its value, or the
             run itself gives that parameter.
     """
-    configurable = [step.stage for step in (steps.SYNTHETIC, *steps.RISK)]
+    begin = (steps.SYNTHETIC,) if pipeline == "risk" else ()
+    configurable = [step.stage for step in (*begin, *steps.PIPELINES[pipeline])]
     for name, given in config.items():
         if name not in configurable:
             raise UsageError(f"A run has no stage {name!r} to configure; it has {', '.join(configurable)}.")

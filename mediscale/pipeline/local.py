@@ -51,23 +51,25 @@ class Run:
             config = {**self.config.get(node.stage, {}), **({"task": node.task} if node.task else {})}
             finished = self.call(node.stage, config, *(results[name] for name in node.upstream))
             results[node.name] = finished.result
-            if node.stage == "promotion":
+            if node.stage in ("promotion", "promote_language"):
                 self.decisions[node.task] = finished
 
 
 def introduce(this: Run, pipeline: tuple[steps.Step, ...]) -> None:
     """What is about to happen and where it goes, for whoever types it the first time."""
     stages = len(tuple(steps.nodes(pipeline, TASKS)))
+    of_tasks = f", for {len(TASKS)} tasks" if any(step.per_task for step in pipeline) else ""
     this.progress.note(
-        f"{this.dataset} goes through {stages} stages, for {len(TASKS)} tasks; all is written under "
-        f"{relative(this.settings.home)}."
+        f"{this.dataset} goes through {stages} stages{of_tasks}; all is written under {relative(this.settings.home)}."
     )
     this.progress.note("A finished stage is kept: after Ctrl-C the same command goes on from there.")
 
 
 def prepare_source(this: Run, which: runtime_inputs.Source) -> BaseModel:
     """What the run begins with, with a line of progress."""
-    what = "read the extract's files" if which.source else call.load("synthetic").display_name
+    what = call.load("synthetic").display_name
+    if which.source or which.pipeline != "risk":
+        what = "read the extract's files" if which.pipeline == "risk" else "find the questions"
     with this.progress.step(steps.PREPARE_SOURCE, what) as step:
         source = runtime_inputs.prepare_source(this.settings, which, this.config, this.run_id)
         step.summary = source_summary(source)
@@ -80,6 +82,8 @@ def source_summary(source: BaseModel) -> str:
     if isinstance(source, synthetic.Result):
         return synthetic.summary(source)
     named: Any = source
+    if hasattr(named, "source_digest"):
+        return f"questions of {named.source}, digest {named.source_digest[:12]}"
     return f"{named.source} files read once for their digest {named.extract_digest[:12]}"
 
 

@@ -17,6 +17,7 @@ from mediscale.core.datasets import DATASET_PATTERN
 from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.pipeline import call as stages
+from mediscale.pipeline import steps
 from mediscale.pipeline.call import Finished, RunConfig
 from mediscale.storage import accepted_heads, calls, exclusions, history, lake
 
@@ -28,8 +29,10 @@ other tasks go on."""
 
 
 class Source(BaseModel):
-    """What a run works on, as a person gives it: a hospital's extract, or the size of a synthetic hospital."""
+    """What a run works on, as a person gives it: a hospital's extract, or the size of a synthetic hospital; for the
+    language pipeline a set of questions."""
 
+    pipeline: str = "risk"
     size: str = ""
     source: str = ""
     path: str = ""
@@ -38,7 +41,13 @@ class Source(BaseModel):
     @property
     def name(self) -> str:
         """The dataset's name in the lake."""
-        return self.dataset or self.source or "synthetic"
+        usual = "synthetic" if self.pipeline == "risk" else "clinical-questions"
+        return self.dataset or (self.source if self.pipeline == "risk" else "") or usual
+
+    @property
+    def given(self) -> dict[str, str]:
+        """What a pipeline takes as its arguments."""
+        return self.model_dump(exclude={"pipeline"})
 
     def check(self) -> "Source":
         """Refuses half a choice before anything is started.
@@ -51,6 +60,16 @@ class Source(BaseModel):
             raise UsageError(
                 "A dataset's name is lower-case letters, digits and dashes; choose another --dataset."
             )
+        if self.pipeline not in steps.PIPELINES:
+            raise UsageError(
+                f"There is no pipeline {self.pipeline!r}; there are {' and '.join(steps.PIPELINES)}."
+            )
+        if self.pipeline == "language":
+            if self.size:
+                raise UsageError(
+                    "A size is for the synthetic hospital; leave it out with --pipeline language."
+                )
+            return self
         if bool(self.source) != bool(self.path):
             raise UsageError("A source and a path belong together: what the extract is, and where it lies.")
         if self.source and self.size:
@@ -67,8 +86,12 @@ def prepare_source(settings: Settings, which: Source, config: RunConfig, run_id:
         StorageError: the dataset's history is not to be trusted, so that a run could not end in it.
     """
     which.check()
-    stages.check(config)
+    stages.check(config, which.pipeline)
     _check_history(settings, which)
+    if which.pipeline == "language":
+        from data_pipeline.documents import question_set
+
+        return question_set.source(which.source, which.path, which.name)
     if not which.source:
         given = {"size": which.size or "small", "dataset": which.name}
         result: BaseModel = stages.call(

@@ -63,6 +63,17 @@ TRAINING = (
 RISK = FEATURES + TRAINING
 """The pipeline of risk models, from records to a decision."""
 
+LANGUAGE = (
+    Step("data_pipeline.documents.question_set", (PREPARE_SOURCE,)),
+    Step("training.language.language_model", (PREPARE_SOURCE, "question_set")),
+    Step("training.language.evaluate_language", (PREPARE_SOURCE, "question_set", "language_model")),
+    Step("training.language.promote_language", (PREPARE_SOURCE, "language_model", "evaluate_language")),
+)
+"""The pipeline of language models, from questions to a decision."""
+
+PIPELINES = {"risk": RISK, "language": LANGUAGE}
+"""What a run can take from its source to a decision, by name."""
+
 SYNTHETIC = Step("data_pipeline.synthetic")
 """Makes the extract of a synthetic hospital, where a run is given none."""
 
@@ -74,7 +85,7 @@ SIMULATION = (
 )
 """What only a synthetic hospital has."""
 
-STAGES = {step.stage: step.module for step in (SYNTHETIC, *RISK, *SIMULATION, *MONITORING)}
+STAGES = {step.stage: step.module for step in (SYNTHETIC, *RISK, *LANGUAGE, *SIMULATION, *MONITORING)}
 """The module of each stage."""
 
 
@@ -84,11 +95,18 @@ def nodes(steps: tuple[Step, ...], tasks: tuple[str, ...] = TASKS) -> Iterator[N
     >>> [node.name for node in nodes(FEATURES, ("mortality",))]
     ['bronze', 'validate', 'silver', 'deidentify', 'note_tokens', 'labels_mortality', 'gold_mortality']
     """
-    per_task = {step.stage for step in RISK if step.per_task}
+    per_task = {step.stage for pipeline in PIPELINES.values() for step in pipeline if step.per_task}
     for step in steps:
         for task in tasks if step.per_task else ("",):
             upstream = tuple(node_name(stage, task if stage in per_task else "") for stage in step.upstream)
             yield Node(node_name(step.stage, task), step.stage, task, upstream)
+
+
+def pipeline_of(stage: str) -> str:
+    """The pipeline that a stage is part of; what watches or simulates goes with the risk models."""
+    return next(
+        (name for name, steps in PIPELINES.items() if stage in {step.stage for step in steps}), "risk"
+    )
 
 
 def node_name(stage: str, task: str) -> str:

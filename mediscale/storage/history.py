@@ -18,7 +18,6 @@ from mediscale.core.errors import BusyError, StorageError, UsageError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
-from mediscale.core.tasks import TaskName
 from mediscale.storage import accepted_heads, calls, lake, seen_tables, signing
 from mediscale.storage.accepted_heads import Head
 from mediscale.storage.signing import AcceptedKey
@@ -45,7 +44,8 @@ class AliasMove(Body):
 
     kind = "move"
     model: str
-    task: TaskName
+    task: str
+    """A risk model's task, or ``language``."""
     alias: Alias
     from_version: int | None
     to_version: int

@@ -28,11 +28,10 @@ from training.promotion.gate import DecisionContext
 from training.promotion_context import incumbent_in, past_decisions, promotion_context
 
 
-class Params(Frozen):
-    """Which version to decide about, and by whom and when it is moved."""
+class Decision(Frozen):
+    """Which version of any kind of model to decide about, and by whom and when it is moved."""
 
     dataset: RuntimeInput[str]
-    task: RuntimeInput[TaskName]
     model: RuntimeInput[ModelRef]
     evidence: RuntimeInput[str]
     evidence_digest: RuntimeInput[Digest]
@@ -42,13 +41,19 @@ class Params(Frozen):
     """The next number of the promotion history, resolved by the caller."""
     actor: RuntimeInput[str] = Field(min_length=1)
     moved_at: RuntimeInput[datetime]
+    target_alias: Literal["staging", "production"] = "staging"
+    """``staging`` stops there even where production would be deserved, for a person to go on."""
+
+
+class Params(Decision):
+    """The same of a risk model."""
+
+    task: RuntimeInput[TaskName]
     oracle: RuntimeInput[str | None] = None
     """File of true probabilities, on synthetic data: the evidence must compare with them."""
     predictions: RuntimeInput[ComparedWith[TableRef | None]] = None
     """The prediction log, and with ``labels`` what its answers came to: where the policy asks for a silent period."""
     labels: RuntimeInput[ComparedWith[TableRef | None]] = None
-    target_alias: Literal["staging", "production"] = "staging"
-    """``staging`` stops there even where production would be deserved, for a person to go on."""
 
 
 class Result(Frozen):
@@ -132,18 +137,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         reason = f"{staged} Production refused: {gate.sentence(problems)}."
     else:
         reason = reasons["production"] = _earned(evidence, list(gate.limits(evidence, policy)))
-    awaited = False
-    if "production" in reasons:
-        reason, awaited = _with_approval(reasons, _decided_by(params, settings))
-    moves = list(_moves(params, settings, key, reasons))
-    if moves:
-        model_signature.sign(settings, params.model, params.evidence_digest)
-        registry.record(settings, params.dataset, *moves)
-    if awaited:
-        approvals.propose(
-            settings, params.dataset, _proposal(params, reason), params.actor, params.moved_at, key
-        )
-    registry.repair(settings, params.dataset)
+    reason = conclude(params, params.task, settings, key, reasons, reason)
     return _result(params, reason, len(reasons), silent)
 
 
@@ -183,7 +177,7 @@ def _with_approval(reasons: dict[registry.Alias, str], decided_by: str) -> tuple
     return reasons["production"], False
 
 
-def _decided_by(params: Params, settings: Settings) -> str:
+def _decided_by(params: Decision, settings: Settings) -> str:
     """Who besides the gate let the version pass; empty while a person must and has not."""
     if not approvals.needed(settings, params.dataset):
         return "The gate alone decided."
@@ -193,10 +187,10 @@ def _decided_by(params: Params, settings: Settings) -> str:
     return f"{who} approved of it." if who else ""
 
 
-def _proposal(params: Params, reason: str) -> history.Proposal:
+def _proposal(params: Decision, task: str, reason: str) -> history.Proposal:
     return history.Proposal(
         model=params.model.name,
-        task=params.task,
+        task=task,
         version=params.model.version,
         evidence_digest=params.evidence_digest,
         model_digest=params.model.digest,
@@ -247,18 +241,40 @@ def _earned(evidence: Evidence, limits: list[str]) -> str:
     )
 
 
+def conclude(
+    params: Decision,
+    task: str,
+    settings: Settings,
+    key: str,
+    reasons: dict[registry.Alias, str],
+    reason: str,
+) -> str:
+    """Signs a version, and moves the aliases that it has earned or proposes it to a person; the last reason."""
+    awaited = False
+    if "production" in reasons:
+        reason, awaited = _with_approval(reasons, _decided_by(params, settings))
+    if moves := list(_moves(params, task, settings, key, reasons)):
+        model_signature.sign(settings, params.model, params.evidence_digest)
+        registry.record(settings, params.dataset, *moves)
+    if awaited:
+        proposal = _proposal(params, task, reason)
+        approvals.propose(settings, params.dataset, proposal, params.actor, params.moved_at, key)
+    registry.repair(settings, params.dataset)
+    return reason
+
+
 def _moves(
-    params: Params, settings: Settings, key: str, reasons: dict[registry.Alias, str]
+    params: Decision, task: str, settings: Settings, key: str, reasons: dict[registry.Alias, str]
 ) -> Iterator[registry.Move]:
-    """Of the aliases that the version has earned, those that point elsewhere."""
-    pointed_to = {alias: registry.current(settings, params.dataset, params.task, alias) for alias in reasons}
+    """Of the aliases that a version has earned, the moves of those that point elsewhere."""
+    pointed_to = {alias: registry.current(settings, params.dataset, task, alias) for alias in reasons}
     wanted = [alias for alias, move in pointed_to.items() if move is None or move.version != params.model]
     for sequence, alias in enumerate(wanted, start=params.sequence):
         before = pointed_to[alias]
         yield registry.Move(
             sequence=sequence,
             model=params.model.name,
-            task=params.task,
+            task=task,
             alias=alias,
             from_version=before.to_version if before else None,
             to_version=params.model.version,
@@ -280,14 +296,26 @@ def _shadow_inputs_of(settings: Settings, key: str) -> dict[str, Any]:
 
 
 def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """What ``decision_inputs`` gives, and what shadow predictions came to."""
+    if {"dataset", "task", "model"} <= given.keys():
+        for context in decision_inputs(given, settings):
+            key = context.key
+            shadow = (
+                _shadow_inputs_of(settings, key)
+                if key
+                else shadow_inputs(settings, given["dataset"], given["task"])
+            )
+            yield Context(context.params | shadow, key)
+
+
+def decision_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The incumbent, the next number of the history, the actor and the clock: as they were when this very call moved an
     alias, so that it is found and never done twice; else as they are."""
-    if {"dataset", "task", "model"} <= given.keys():
+    if {"dataset", "model"} <= given.keys():
         about = given["dataset"], ModelRef.model_validate(given["model"])
         for past in past_decisions(settings, *about):
-            then = {**dict(past.context), "actor": past.actor, "moved_at": past.moved_at}
-            yield Context(then | _shadow_inputs_of(settings, past.key), past.key)
-        today = dict(promotion_context(settings, *about)) | shadow_inputs(settings, about[0], given["task"])
+            yield Context({**dict(past.context), "actor": past.actor, "moved_at": past.moved_at}, past.key)
+        today = dict(promotion_context(settings, *about))
         yield Context({**today, "actor": given.get("actor") or signing.actor(settings), "moved_at": now()})
 
 

@@ -12,25 +12,37 @@ from mediscale.core.task_names import TASKS
 from mediscale.pipeline import steps as graph
 
 
+def spec(pipeline: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = next(yaml.safe_load_all(train_pipeline.COMPILED[pipeline].read_text()))
+    return parsed
+
+
 @pytest.fixture(scope="module")
 def compiled() -> dict[str, Any]:
-    spec: dict[str, Any] = next(yaml.safe_load_all(train_pipeline.COMPILED.read_text()))
-    return spec
+    return spec("risk")
 
 
 @pytest.fixture(scope="module")
 def tasks(compiled: dict[str, Any]) -> dict[str, Any]:
+    return tasks_of(compiled)
+
+
+def tasks_of(compiled: dict[str, Any]) -> dict[str, Any]:
     return {task["taskInfo"]["name"]: task for task in compiled["root"]["dag"]["tasks"].values()}
 
 
-def test_the_compiled_file_is_of_this_source(tmp_path: Path) -> None:
-    again = submit.compiled(tmp_path / "new" / "pipeline.yaml", Settings())
-    assert again.read_bytes() == train_pipeline.COMPILED.read_bytes(), "run: mediscale kubeflow compile"
+@pytest.mark.parametrize("pipeline", graph.PIPELINES)
+def test_the_compiled_file_is_of_this_source(pipeline: str, tmp_path: Path) -> None:
+    again = submit.compiled(tmp_path / "new" / "pipeline.yaml", Settings(), pipeline)
+    kept = train_pipeline.COMPILED[pipeline]
+    assert again.read_bytes() == kept.read_bytes(), f"run: mediscale kubeflow compile --pipeline {pipeline}"
 
 
-def test_every_step_takes_the_results_that_the_loop_names(tasks: dict[str, Any]) -> None:
+@pytest.mark.parametrize("pipeline", graph.PIPELINES)
+def test_every_step_takes_the_results_that_the_loop_names(pipeline: str) -> None:
+    tasks = tasks_of(spec(pipeline))
     names = {task["componentRef"]["name"].removeprefix("comp-"): name for name, task in tasks.items()}
-    for node in graph.nodes(graph.RISK):
+    for node in graph.nodes(graph.PIPELINES[pipeline]):
         given = tasks[node.name]["inputs"]["parameters"]
         sources = [given[place] for place in steps.INPUTS if place in given]
         assert [names[s["taskOutputParameter"]["producerTask"]] for s in sources] == list(node.upstream)

@@ -1,0 +1,264 @@
+"""Language model inference: a base with a low-rank adapter, its log-likelihoods and its greedy answers.
+
+Evaluation judges by this code, and so does whatever serves. The adapter is read from the very bytes whose digest was
+compared; the base and its tokenizer are refused unless they are those of the training.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from mediscale.core.errors import InputError, StorageError
+from mediscale.core.settings import Settings
+from mediscale.inference import base_models, collate
+from mediscale.inference.base_models import Quantization
+from mediscale.inference.language_spec import (
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_FILE,
+    INSTRUCTION,
+    LANGUAGE_FILE,
+    LanguageSpec,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+TOLERANCE = 0.05
+"""In log-likelihood per token, between this device and the one of the training."""
+_BUDGET = 2048
+"""Padded tokens that are read at once."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a text is as the answer to a question."""
+
+    total: float
+    """Natural logarithm, summed over the answer's tokens."""
+    tokens: int
+
+    @property
+    def per_token(self) -> float:
+        return self.total / max(self.tokens, 1)
+
+
+def messages(
+    tokenizer: Any, question: str, context: str = "", instruction: str = INSTRUCTION
+) -> list[dict[str, str]]:
+    """A question as the conversation that a chat template is given, the instruction before it."""
+    from jinja2 import TemplateError
+
+    asked = f"{context}\n\n{question}" if context else question
+    separate = [{"role": "system", "content": instruction}, {"role": "user", "content": asked}]
+    try:
+        tokenizer.apply_chat_template(separate, tokenize=False)
+    except TemplateError:  # a template that knows no system's turn
+        return [{"role": "user", "content": f"{instruction}\n\n{asked}"}]
+    return separate
+
+
+def prompt(tokenizer: Any, question: str, context: str = "", instruction: str = INSTRUCTION) -> str:
+    """A question as the text after which the answer begins, in the tokenizer's chat template where it has one."""
+    if tokenizer.chat_template is None:
+        asked = f"{context}\n\n{question}" if context else question
+        return f"{instruction}\n\n{asked}\n\nAnswer:"
+    rendered: str = tokenizer.apply_chat_template(
+        messages(tokenizer, question, context, instruction), add_generation_prompt=True, tokenize=False
+    )
+    return rendered
+
+
+def device() -> "torch.device":
+    """The accelerator of this machine, or its processor."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def precision(on: "torch.device") -> "torch.dtype":
+    """bfloat16 where the device multiplies it itself, half precision on other accelerators, else single precision."""
+    import torch
+
+    if on.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    if on.type == "mps":
+        return torch.float16
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+class LanguageModel:
+    """A network with its tokenizer, ready to answer."""
+
+    def __init__(self, network: Any, tokenizer: Any, instruction: str = INSTRUCTION) -> None:
+        self.network, self.tokenizer, self.instruction = network.eval(), tokenizer, instruction
+        self._device = next(network.parameters()).device
+
+    @contextmanager
+    def base(self) -> Iterator[None]:
+        """Answers by the base alone while the block runs."""
+        with self.network.disable_adapter():
+            yield
+
+    def log_likelihoods(self, asked: Sequence[tuple[str, str, str]]) -> list[Likelihood]:
+        """How likely each answer is, for triples of question, context and answer. Long prompts lose their beginning.
+
+        Raises:
+            InputError: an answer alone is longer than the model's window.
+        """
+        pairs = [self._tokens(*each) for each in asked]
+        sizes = np.array(
+            [[1, len(before) + len(answer)] for before, answer in pairs], dtype=np.int64
+        ).reshape(-1, 2)
+        likelihoods: list[Likelihood] = [Likelihood(0.0, 0)] * len(pairs)
+        for members in collate.bucket_by_length(sizes, _BUDGET, 0):
+            for i, likelihood in zip(members, self._batch([pairs[i] for i in members]), strict=True):
+                likelihoods[i] = likelihood
+        return likelihoods
+
+    def generate(self, question: str, context: str = "", max_tokens: int = 64) -> str:
+        """The greedy answer, of at most ``max_tokens`` tokens."""
+        import torch
+
+        before = self._prompt_tokens(question, context, max_tokens)
+        ids = torch.tensor([before], device=self._device)
+        with torch.inference_mode():
+            written = self.network.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=self.tokenizer.pad_token_id,
+            )
+        answer: str = self.tokenizer.decode(written[0, len(before) :], skip_special_tokens=True)
+        return answer.strip()
+
+    @property
+    def window(self) -> int:
+        """Tokens that the network can read at once."""
+        return int(self.network.config.get_text_config().max_position_embeddings)
+
+    def _prompt_tokens(self, question: str, context: str, reserved: int) -> list[int]:
+        text = prompt(self.tokenizer, question, context, self.instruction)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=self.tokenizer.chat_template is None)[
+            "input_ids"
+        ]
+        if reserved >= self.window:
+            raise InputError(
+                f"An answer of {reserved} tokens does not fit into the model's window of {self.window}."
+            )
+        return ids[-(self.window - reserved) :]
+
+    def _tokens(self, question: str, context: str, answer: str) -> tuple[list[int], list[int]]:
+        text = answer if self.tokenizer.chat_template is not None else f" {answer}"
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._prompt_tokens(question, context, len(ids)), ids
+
+    def _batch(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Likelihood]:
+        import torch
+
+        longest = max(len(before) + len(answer) for before, answer in pairs)
+        most = max(len(answer) for _, answer in pairs)
+        ids = torch.full((len(pairs), longest), self.tokenizer.pad_token_id)
+        mask = torch.zeros((len(pairs), longest), dtype=torch.int64)
+        for row, (before, answer) in enumerate(pairs):  # padded before: the answers then end together
+            ids[row, longest - len(before) - len(answer) :] = torch.tensor([*before, *answer])
+            mask[row, longest - len(before) - len(answer) :] = 1
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        with torch.inference_mode():
+            logits = (
+                self.network(
+                    input_ids=ids.to(self._device),
+                    attention_mask=mask.to(self._device),
+                    position_ids=positions.to(self._device),
+                    logits_to_keep=most + 1,
+                )
+                .logits[:, :-1]
+                .float()
+            )
+        chosen = logits.log_softmax(-1).cpu().gather(2, ids[:, -most:].unsqueeze(2)).squeeze(2)
+        return [
+            Likelihood(float(chosen[row, most - len(answer) :].sum()), len(answer))
+            for row, (_, answer) in enumerate(pairs)
+        ]
+
+
+def adapted(
+    base: Path,
+    config: bytes,
+    weights: bytes,
+    quantization: Quantization = "none",
+    instruction: str = INSTRUCTION,
+) -> LanguageModel:
+    """The model of a base's folder and an adapter's configuration and weights.
+
+    Raises:
+        StorageError: the adapter can't be read, or does not fit the base.
+    """
+    from peft import LoraConfig, PeftModel, set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load as safetensors
+
+    try:
+        settings, tensors = LoraConfig.from_peft_type(**json.loads(config)), safetensors(weights)
+    except (ValueError, TypeError, SafetensorError) as error:
+        raise StorageError("The adapter of the language model can't be read; train it again.") from error
+    on = device()
+    model = PeftModel(base_models.network(base, precision(on), quantization), settings)
+    try:
+        loaded = set_peft_model_state_dict(model, tensors)
+    except RuntimeError as error:  # of another shape
+        raise StorageError(
+            "The adapter of the language model does not fit its base; train it again."
+        ) from error
+    if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
+        raise StorageError("The adapter of the language model does not fit its base; train it again.")
+    model = model.to(on) if quantization == "none" else model
+    return LanguageModel(model, base_models.tokenizer(base), instruction)
+
+
+def load(settings: Settings, files: Mapping[str, bytes]) -> LanguageModel:
+    """The model of a version's files, which answers as it did in training.
+
+    Raises:
+        StorageError: a file is missing or damaged, the base or its tokenizer is another one, or the known texts are not
+            as likely as they were in training.
+        UsageError: the base can't be had.
+    """
+    try:
+        spec = LanguageSpec.model_validate_json(files[LANGUAGE_FILE])
+        config, weights = files[ADAPTER_CONFIG_FILE], files[ADAPTER_FILE]
+    except (KeyError, ValidationError) as error:
+        raise StorageError(
+            "The language model's folder lacks what answering needs; train it again."
+        ) from error
+    base = base_models.folder(settings, spec.base)
+    if (base_models.digest(base), base_models.tokenizer_digest(base)) != (spec.base_digest, spec.tokenizer):
+        raise StorageError(
+            f"{spec.name} was trained on another {spec.base.name} than the one here; delete {base.name} from the "
+            "home's base_models, so that it is fetched again."
+        )
+    model = adapted(base, config, weights, spec.quantization, spec.instruction)
+    _check(model, spec)
+    return model
+
+
+def _check(model: LanguageModel, spec: LanguageSpec) -> None:
+    likelihoods = model.log_likelihoods([(text.question, "", text.answer) for text in spec.known_texts])
+    expected = [text.log_likelihood for text in spec.known_texts]
+    if not expected or not np.allclose(
+        [each.per_token for each in likelihoods], expected, rtol=0, atol=TOLERANCE
+    ):
+        raise StorageError(f"{spec.name} does not answer as it did in training; it is not used.")

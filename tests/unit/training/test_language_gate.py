@@ -1,0 +1,83 @@
+"""The gate for language models fails closed: what the evidence lacks or can't estimate refuses a version."""
+
+import re
+from typing import Any
+
+import pytest
+
+from mediscale.core.refs import ModelRef, TableRef
+from mediscale.inference.base_models import Base
+from training.evaluation.evaluation_report import Estimate
+from training.language import language_gate
+from training.language.language_evidence import Compared, LanguageEvidence, LanguageMeasures
+
+POLICY = language_gate.policy()
+MODEL = ModelRef(name="d-language", version=2, uri="u", digest="d")
+INCUMBENT = MODEL.model_copy(update={"version": 1})
+
+
+def compared(low: float | None, families: int = 60, value: float | None = 0.2) -> Compared:
+    gain = Estimate(value=value, low=low, high=None if low is None else 0.9)
+    return Compared(n=families, families=families, tuned=gain, base=gain, gain=gain)
+
+
+def evidence(**changed: Any) -> LanguageEvidence:
+    """That of a version which passes, but for what is changed."""
+    figures = {
+        name: changed.pop(name, compared(0.1))
+        for name in ("answer_log_likelihood", "multiple_choice_accuracy")
+    }
+    general = changed.pop("general_accuracy", compared(-0.05))
+    measures = LanguageMeasures(
+        figures={name: figure for name, figure in figures.items() if figure}, by_specialty={}, general=general
+    )
+    told = {
+        "key": "k",
+        "dataset": "d",
+        "model": MODEL,
+        "base": Base(name="toy", revision="r"),
+        "questions": TableRef(dataset="d", table="questions", table_id="t", version=0),
+        "n_questions": 60,
+        "measures": measures,
+        "incumbent": None,
+        "over_incumbent": {},
+    }
+    return LanguageEvidence.model_validate(told | changed)
+
+
+def test_a_version_that_shows_all_is_carried() -> None:
+    assert list(language_gate.lacking(evidence(), POLICY)) == []
+    assert list(language_gate.objections(evidence(), POLICY)) == []
+    assert "+0.200 (+0.100 to +0.900)" in language_gate.looked_at(evidence(), POLICY)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"answer_log_likelihood": compared(-0.01)}, "gain in answer log likelihood .* may lie below 0"),
+        ({"answer_log_likelihood": compared(0.0)}, "may lie below 0"),
+        ({"answer_log_likelihood": compared(None)}, "gain in answer log likelihood is not estimable"),
+        ({"answer_log_likelihood": compared(0.1, 29)}, "29 families of questions where the policy needs 30"),
+        ({"multiple_choice_accuracy": compared(-0.11)}, "multiple choice accuracy .* may lie below -0.1"),
+        (
+            {"multiple_choice_accuracy": compared(0.1, value=None)},
+            "multiple choice accuracy is not estimable",
+        ),
+        ({"general_accuracy": compared(-0.2)}, "general accuracy .* may lie below -0.1"),
+        ({"general_accuracy": compared(0.0, 49)}, "general accuracy was measured on 49"),
+        ({"incumbent": INCUMBENT}, "over v1 in production is not estimable"),
+        (
+            {"incumbent": INCUMBENT, "over_incumbent": {"answer_log_likelihood": compared(-0.5).gain}},
+            "over v1 in production .* may lie below -0.02",
+        ),
+    ],
+)
+def test_what_is_missing_or_may_be_a_loss_refuses_a_version(changed: dict[str, Any], says: str) -> None:
+    (objection,) = language_gate.objections(evidence(**changed), POLICY)
+    assert re.search(says, objection)
+
+
+@pytest.mark.parametrize("name", ["answer_log_likelihood", "multiple_choice_accuracy", "general_accuracy"])
+def test_a_figure_that_was_not_measured_keeps_a_version_out_of_staging(name: str) -> None:
+    lacks = list(language_gate.lacking(evidence(**{name: None}), POLICY))
+    assert lacks == [f"{name.replace('_', ' ')} was not measured"]

@@ -1,0 +1,1 @@
+"""Language models: low-rank adapters of a base, their evaluation and their promotion."""

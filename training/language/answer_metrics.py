@@ -1,0 +1,44 @@
+"""How well an answer agrees with the reference: exact match, token F1 and BLEU, each from 0 to 1.
+
+Texts are normalised as in SQuAD's evaluation (Rajpurkar et al. 2016, arXiv:1606.05250): lower case, without
+punctuation and articles.
+"""
+
+import re
+import string
+from collections import Counter
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def normalised(text: str) -> list[str]:
+    """The words that are compared.
+
+    >>> normalised("The kidney, of course!")
+    ['kidney', 'of', 'course']
+    """
+    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+
+
+def exact_match(answer: str, reference: str) -> float:
+    """1 where both are the same words, else 0."""
+    return float(normalised(answer) == normalised(reference))
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """Harmonic mean of the share of the answer's words that the reference has, and the other way round.
+
+    >>> token_f1("the left kidney", "kidney")
+    0.6666666666666666
+    """
+    words, expected = normalised(answer), normalised(reference)
+    shared = sum((Counter(words) & Counter(expected)).values())
+    return 2 * shared / (len(words) + len(expected)) if shared else float(words == expected)
+
+
+def bleu(answer: str, reference: str) -> float:
+    """Sentence BLEU of sacreBLEU (Post 2018) with effective order, for answers are short."""
+    from sacrebleu import sentence_bleu
+
+    return float(sentence_bleu(answer, [reference]).score) / 100

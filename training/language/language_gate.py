@@ -1,0 +1,104 @@
+"""Whether the evidence carries a language model into production; what is missing or not estimable refuses it."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from mediscale.core.refs import Frozen
+from training.evaluation.evaluation_report import Estimate
+from training.language.language_evidence import Compared, LanguageEvidence
+
+POLICY_FILE = Path(__file__).with_name("policy.yaml")
+
+
+class Gain(Frozen):
+    """What must have become better."""
+
+    metric: str
+    low: float
+    """The 95 % interval of the gain lies above it."""
+
+
+class LanguagePolicy(Frozen):
+    """What a language model has to show; ``policy.yaml`` says why."""
+
+    min_questions: int
+    min_general_questions: int
+    gain: Gain
+    no_loss: dict[str, float]
+    incumbent_low: float
+
+
+@cache
+def policy() -> LanguagePolicy:
+    """The policy of every language model."""
+    import yaml
+
+    return LanguagePolicy.model_validate(yaml.safe_load(POLICY_FILE.read_text()))
+
+
+def lacking(evidence: LanguageEvidence, asked: LanguagePolicy) -> Iterator[str]:
+    """What incomplete evidence lacks altogether; a version with it is not even staged."""
+    for name in (asked.gain.metric, *asked.no_loss):
+        if _figure(evidence, name) is None:
+            yield f"{_words(name)} was not measured"
+
+
+def objections(evidence: LanguageEvidence, asked: LanguagePolicy) -> Iterator[str]:
+    """Everything that the policy asks and the evidence does not show."""
+    metric = asked.gain.metric
+    yield from _size(evidence, metric, asked.min_questions)
+    yield from _above(evidence, metric, asked.gain.low)
+    for name, low in asked.no_loss.items():
+        least = asked.min_general_questions if name == "general_accuracy" else asked.min_questions
+        yield from _size(evidence, name, least)
+        yield from _above(evidence, name, low)
+    if evidence.incumbent is not None:
+        version = f"v{evidence.incumbent.version} in production"
+        yield from _interval(
+            f"gain in {_words(metric)} over {version}",
+            evidence.over_incumbent.get(metric),
+            asked.incumbent_low,
+        )
+
+
+def looked_at(evidence: LanguageEvidence, asked: LanguagePolicy) -> str:
+    """What complete evidence is about, as a sentence goes on after a colon."""
+    told = [f"{_words(name)} {_shown(figure.gain)}" for name in (asked.gain.metric, *asked.no_loss)
+            if (figure := _figure(evidence, name))]  # fmt: skip
+    return f"gains over the base in {', '.join(told)} were looked at on {evidence.n_questions} held-out questions"
+
+
+def _figure(evidence: LanguageEvidence, name: str) -> Compared | None:
+    measures = evidence.measures
+    return measures.general if name == "general_accuracy" else measures.figures.get(name)
+
+
+def _size(evidence: LanguageEvidence, name: str, least: int) -> Iterator[str]:
+    figure = _figure(evidence, name)
+    n = figure.families if figure else 0
+    if n < least:
+        yield f"{_words(name)} was measured on {n} families of questions where the policy needs {least}"
+
+
+def _above(evidence: LanguageEvidence, name: str, low: float) -> Iterator[str]:
+    figure = _figure(evidence, name)
+    yield from _interval(f"gain in {_words(name)}", figure.gain if figure else None, low)
+
+
+def _interval(what: str, found: Estimate | None, low: float) -> Iterator[str]:
+    if found is None or found.value is None or found.low is None:
+        yield f"{what} is not estimable"
+    elif not found.low > low:
+        yield f"{what} {_shown(found)} may lie below {low:g}"
+
+
+def _shown(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "not estimable"
+    interval = "no interval" if estimate.low is None else f"{estimate.low:+.3f} to {estimate.high:+.3f}"
+    return f"{estimate.value:+.3f} ({interval})"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

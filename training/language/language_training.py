@@ -1,0 +1,335 @@
+"""Fine-tuning an adapter with TRL's SFTTrainer under Ray Train's TorchTrainer: the same function is every worker.
+
+On a processor, batches hold questions of like length, as many as fit a budget of tokens; a GPU gets packed ones.
+A killed fit goes on from its last whole checkpoint.
+"""
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_pipeline.documents import question_set
+from data_pipeline.documents.questions import Question
+from mediscale.core.errors import UsageError
+from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.splits import Split
+from mediscale.inference import base_models, collate, language
+from mediscale.inference.base_models import Quantization
+from mediscale.storage import private_files
+from training import ray_session
+from training.language import lora
+from training.language.lora import Adapter, Trainable
+from training.notes.allocator import keep_freed_memory
+from training.step_log import StepLog
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+log = logging.getLogger(__name__)
+
+COMPLETE = "complete"
+"""File in a checkpoint that was written to its end."""
+_FINISHED = "adapter"
+"""Folder of the trained adapter, beside the checkpoints."""
+_WARM_UP = 0.1
+"""Share of the steps over which the learning rate rises."""
+
+
+class Recipe(Frozen):
+    """How an adapter is trained."""
+
+    epochs: int
+    learning_rate: float
+    batch_tokens: int
+    """Padded tokens in a batch on a processor; tokens of a packed row on a GPU."""
+    gradient_accumulation_steps: int
+    max_length: int
+    """Tokens of a question with its answer; what is longer loses its end."""
+    checkpoint_every: int
+    threads: int
+    seed: int
+
+
+class Job(Frozen):
+    """What each worker is told."""
+
+    home: str
+    lake: str
+    questions: TableRef
+    base: str
+    """Folder of the base's files."""
+    instruction: str
+    adapter: Adapter
+    quantization: Quantization
+    recipe: Recipe
+    checkpoints: str
+    """Folder that outlives the worker and that all workers reach."""
+
+    def load(self, split: Split) -> list[Question]:
+        return question_set.load(Settings(home=Path(self.home), lake=self.lake), self.questions, split)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit leaves."""
+
+    adapter: Path
+    """Folder of its weights and configuration."""
+    trainable: Trainable
+    losses: list[float]
+    """Of each step, per token of the answers."""
+    tuning_losses: tuple[float, float]
+    """On the tuning questions, before and after."""
+    tokens: int
+    """Real tokens that the optimizer has learnt from."""
+    padded: int
+    """The same with padding."""
+    cpu_seconds: float
+    resumed_at: int
+    """The step that the last worker went on from; 0 where it began."""
+
+
+def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
+    """Trains under Ray Train; one worker without a cluster runs in this process.
+
+    Raises:
+        UsageError: the Ray cluster of the settings can't be reached.
+    """
+    with ray_session.session(settings, workers, key) as session:
+        import torch
+        from ray.train.torch import TorchTrainer
+
+        trainer = TorchTrainer(
+            train_loop_per_worker,
+            train_loop_config=job.model_dump(mode="json"),
+            **session.configuration(torch.cuda.is_available()),
+        )
+        answer = trainer.fit().return_value
+    trainable = Trainable.model_validate(answer.pop("trainable"))
+    return Fitted(adapter=Path(job.checkpoints) / _FINISHED, trainable=trainable, **answer)
+
+
+@keep_freed_memory()
+def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
+    """One worker of Ray Train; the first one's adapter is the one that is kept, and all of them are the same."""
+    private_files.only_owner()  # a worker of a cluster is started by the cluster
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    warnings.simplefilter("ignore", FutureWarning)  # between the libraries themselves
+    import torch
+    from ray import train
+
+    job = Job.model_validate(config)
+    torch.set_num_threads(job.recipe.threads)
+    trainer = build(job, train.get_context().get_world_size())
+    trainable = lora.trainable(trainer.model)
+    log.info("%s", trainable)
+    started = time.process_time()
+    checkpoint = newest(Path(job.checkpoints))
+    before = _tuning_loss(trainer) if checkpoint is None else float("nan")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.save_model(str(Path(job.checkpoints) / _FINISHED))
+    history = trainer.state.log_history
+    first = next(
+        (each["eval_loss"] for each in history if each.get("step") == 0 and "eval_loss" in each), before
+    )
+    return {
+        "trainable": trainable.model_dump(),
+        "losses": [float(each["loss"]) for each in history if "loss" in each],
+        "tuning_losses": (float(first), _tuning_loss(trainer)),
+        "tokens": trainer.real_tokens * job.recipe.epochs,
+        "padded": trainer.padded_tokens * job.recipe.epochs,
+        "cpu_seconds": time.process_time() - started,
+        "resumed_at": int(checkpoint.name.partition("-")[2]) if checkpoint else 0,
+    }
+
+
+def check(job: Job, workers: int) -> None:
+    """Refuses what no worker could train, before any of them is started.
+
+    Raises:
+        UsageError: a target matches no layer of the base, or there are fewer batches than workers.
+        InputError: the base is no language model, or its files can't be read.
+    """
+    files, recipe = Path(job.base), job.recipe
+    lora.config(base_models.without_weights(files), job.adapter)
+    tokenizer = base_models.tokenizer(files)
+    lengths = [_length(tokenizer, question, job) for question in job.load("train")]
+    TokenBudgetBatches(
+        lengths, recipe.batch_tokens, recipe.seed, workers * recipe.gradient_accumulation_steps
+    )
+
+
+def _length(tokenizer: Any, question: Question, job: Job) -> int:
+    before = language.prompt(tokenizer, question.question, question.context, job.instruction)
+    return min(len(tokenizer(f"{before}{question.answer}")["input_ids"]), job.recipe.max_length)
+
+
+def _tuning_loss(trainer: Any) -> float:
+    return float(trainer.evaluate()["eval_loss"])
+
+
+def newest(checkpoints: Path) -> Path | None:
+    """The newest checkpoint that was written to its end."""
+    whole = [path.parent for path in checkpoints.glob(f"checkpoint-*/{COMPLETE}")]
+    return max(whole, key=lambda path: int(path.name.partition("-")[2]), default=None)
+
+
+def rows(tokenizer: Any, questions: Sequence[Question], instruction: str) -> "Dataset":
+    """Questions in TRL's columns ``prompt`` and ``completion``, of which it learns the completion alone."""
+    from datasets import Dataset
+
+    return Dataset.from_list([_row(tokenizer, question, instruction) for question in questions])
+
+
+def _row(tokenizer: Any, question: Question, instruction: str) -> dict[str, Any]:
+    if tokenizer.chat_template is None:
+        before = language.prompt(tokenizer, question.question, question.context, instruction)
+        return {"prompt": before, "completion": f" {question.answer}"}
+    return {
+        "prompt": language.messages(tokenizer, question.question, question.context, instruction),
+        "completion": [{"role": "assistant", "content": question.answer}],
+    }
+
+
+class TokenBudgetBatches:
+    """A batch sampler: questions of like length, as many as fit a budget of padded tokens; another order each epoch."""
+
+    def __init__(self, lengths: Sequence[int], budget: int, seed: int, multiple: int) -> None:
+        """``multiple``: the number of batches is one of it, or some worker would wait for the others."""
+        sizes = np.array([[1, length] for length in lengths], dtype=np.int64)
+        self._batches = [batch.tolist() for batch in collate.bucket_by_length(sizes, budget, seed)]
+        if len(self._batches) < multiple:
+            raise UsageError(
+                f"{len(lengths)} training questions make {len(self._batches)} batches where {multiple} are needed for "
+                "one step of all workers; train with fewer workers or accumulation steps, or with smaller batch_tokens."
+            )
+        self._kept = len(self._batches) // multiple * multiple
+        self._seed, self._epoch = seed, 0
+        self.padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in self._batches)
+        self.sampler = self  # where accelerate looks for set_epoch when it shares batches out
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._kept
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._batches))
+        return iter([self._batches[i] for i in order[: self._kept]])
+
+
+def build(job: Job, workers: int = 1) -> Any:
+    """The trainer of a job, its adapter added to the base.
+
+    Raises:
+        UsageError: a target matches no layer of the base, or there are fewer batches than workers.
+    """
+    import datasets
+    import transformers
+    from trl import SFTTrainer
+
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    on = language.device()
+    files, recipe = Path(job.base), job.recipe
+    tokenizer = base_models.tokenizer(files)
+    network = base_models.network(files, language.precision(on), job.quantization)
+    adapter = lora.config(network, job.adapter)
+    packed = on.type == "cuda"
+
+    class Trainer(SFTTrainer):  # type: ignore[misc]
+        """SFTTrainer with batches of a token budget."""
+
+        def get_train_dataloader(self) -> Any:
+            if packed:
+                return super().get_train_dataloader()
+            from torch.utils.data import DataLoader
+
+            data = self._remove_unused_columns(self.train_dataset, description="training")
+            loader = DataLoader(data, batch_sampler=self.batches, collate_fn=self.data_collator)
+            return self.accelerator.prepare(loader)
+
+    trainer = Trainer(
+        model=network,
+        args=_arguments(job, on, packed),
+        train_dataset=rows(tokenizer, job.load("train"), job.instruction),
+        eval_dataset=rows(tokenizer, job.load("tuning"), job.instruction),
+        processing_class=tokenizer,
+        peft_config=adapter,
+        callbacks=[_progress(job)],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
+    trainer.real_tokens = sum(lengths)
+    if packed:
+        trainer.padded_tokens = trainer.real_tokens
+    else:
+        multiple = workers * recipe.gradient_accumulation_steps
+        trainer.batches = TokenBudgetBatches(lengths, recipe.batch_tokens, recipe.seed, multiple)
+        trainer.padded_tokens = trainer.batches.padded
+    return trainer
+
+
+def _arguments(job: Job, on: "torch.device", packed: bool) -> Any:
+    import torch
+    from trl import SFTConfig
+
+    recipe, dtype = job.recipe, language.precision(on)
+    return SFTConfig(
+        output_dir=job.checkpoints,
+        use_cpu=on.type == "cpu",
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16 and on.type == "cuda",
+        gradient_checkpointing=packed,
+        packing=packed,
+        eval_packing=False,
+        max_length=recipe.batch_tokens if packed else recipe.max_length,
+        per_device_train_batch_size=1 if packed else 8,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        accelerator_config={"even_batches": False},
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=_WARM_UP,
+        weight_decay=0.0,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        save_strategy="steps",
+        save_steps=recipe.checkpoint_every,
+        save_total_limit=2,
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=on.type == "cuda",
+    )
+
+
+def _progress(job: Job) -> Any:
+    """What a person sees of a fit, and which checkpoints are whole."""
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):  # type: ignore[misc]
+        steps: StepLog
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            self.steps = StepLog(log, "step", state.max_steps, state.global_step)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+            if "loss" in (logs or {}):
+                self.steps.step(state.global_step, float(logs["loss"]))
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            if state.is_world_process_zero:
+                (Path(job.checkpoints) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+    return Progress()

@@ -1,0 +1,93 @@
+"""Stage: a language model to staging when its evidence is complete, to production when it passes the policy too.
+
+The move is an entry of the same history as a risk model's, and MLflow's aliases follow it.
+"""
+
+from mediscale.core.errors import MediscaleError
+from mediscale.core.settings import Settings
+from mediscale.core.stage import Stage
+from mediscale.inference import model_files
+from mediscale.storage import registry
+from training.language import language_evidence, language_gate
+from training.language.language_evidence import LanguageEvidence
+from training.language.language_model import TASK
+from training.promotion import gate, promotion
+from training.promotion_context import incumbent_in
+
+
+class Params(promotion.Decision):
+    """Which version to decide about, and by whom and when it is moved."""
+
+
+def run(params: Params, settings: Settings, key: str) -> promotion.Result:
+    """Decides about one version and moves the aliases that it has earned.
+
+    Raises:
+        BusyError: another promotion was recorded first; nothing was moved.
+    """
+    policy = language_gate.policy()
+    problem, evidence = _incomplete(params, settings, policy)
+    if evidence is None:
+        registry.repair(settings, params.dataset)
+        return _result(params, f"Not staged: {problem}", reached=0)
+    problems = list(language_gate.objections(evidence, policy))
+    staged = f"Staged: {language_gate.looked_at(evidence, policy)}."
+    reasons: dict[registry.Alias, str] = {"staging": staged}
+    if params.target_alias == "staging":
+        allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"
+        reason = f"{staged} Production was not asked for, and {allowed}."
+    elif problems:
+        reason = f"{staged} Production refused: {gate.sentence(problems)}."
+    else:
+        earned = language_gate.looked_at(evidence, policy)
+        reason = reasons["production"] = f"Promoted: {earned}, and the policy's every floor was passed."
+    reason = promotion.conclude(params, TASK, settings, key, reasons, reason)
+    return _result(params, reason, reached=len(reasons))
+
+
+def _result(params: Params, reason: str, reached: int) -> promotion.Result:
+    return promotion.Result(
+        staged=reached > 0,
+        promoted=reached > 1,
+        reason=reason,
+        model=params.model,
+        evidence=params.evidence,
+        evidence_digest=params.evidence_digest,
+    )
+
+
+def _incomplete(
+    params: Params, settings: Settings, policy: language_gate.LanguagePolicy
+) -> tuple[str, LanguageEvidence | None]:
+    """Why the version may not even be staged, or its evidence."""
+    try:
+        model_files.checked(settings, params.model)
+        evidence = language_evidence.read(settings, params.evidence, params.evidence_digest)
+    except MediscaleError as error:
+        return str(error), None
+    if (evidence.model, evidence.dataset) != (params.model, params.dataset):
+        return (
+            f"the evidence is of {evidence.model}, not of these files of {params.model}; evaluate it.",
+            None,
+        )
+    if lacks := list(language_gate.lacking(evidence, policy)):
+        return f"the evidence is not complete: {gate.sentence(lacks)}.", None
+    moves = [move for move in registry.history(settings, params.dataset) if move.sequence < params.sequence]
+    incumbent = incumbent_in(moves, params.model)
+    if incumbent != params.incumbent or evidence.incumbent != params.incumbent:
+        return (
+            f"{incumbent or 'no version'} is in production, and the evidence compares with "
+            f"{evidence.incumbent or 'no version'}; evaluate it again.",
+            None,
+        )
+    return "", evidence
+
+
+STAGE = Stage(
+    Params,
+    promotion.Result,
+    run,
+    display_name="decide about the language model",
+    summary=lambda r: str(r.reason),
+    runtime_inputs=promotion.decision_inputs,
+)
