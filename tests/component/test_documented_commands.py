@@ -53,6 +53,7 @@ PLACEHOLDERS = {
     "F": "written.yaml", "kubeflow_pipelines/train_pipeline.yaml": "written.yaml", "RUN": "synthetic", "STAGE": "gold",
     "STAGE.NAME=VALUE": "gold.audited_per_shard=4", "benchmarks/SCRIPT": "benchmarks/loop.py",
     "MODEL/VERSION": "synthetic-mortality/1", "PREDICTION": "w-1-1", "PATIENT": "10000002", "TIME": "2026-01-01T00:00",
+    "FILE": "questions.jsonl", "REPORT.json": "report.json",
 }  # fmt: skip
 """What stands in a command for something else, and what a test puts there."""
 
@@ -145,7 +146,7 @@ def parse(command: Command, _request: pytest.FixtureRequest) -> None:
     if "source" in options:
         verbs.source_of(options)
     if "set" in options:
-        call.check(verbs.config_of(options.set))
+        call.check(verbs.config_of(options.set), getattr(options, "pipeline", "risk"))
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
@@ -238,6 +239,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale backup": parse,
     "mediscale clean": run,
     "mediscale erase": parse,
+    "mediscale evaluate-language": parse,
     "mediscale history": run,
     "mediscale keys create": parse,
     "mediscale keys list": run,
@@ -288,6 +290,7 @@ def added_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_it = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(with_it)
     monkeypatch.setattr(steps, "RISK", with_it.RISK)
+    monkeypatch.setattr(steps, "PIPELINES", with_it.PIPELINES)
     monkeypatch.setattr(steps, "STAGES", with_it.STAGES)
 
 
@@ -326,7 +329,8 @@ def test_a_documented_command_works(command: Command, request: pytest.FixtureReq
 def test_documented_options_are_taken(options: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Options that stand alone are those of a run or of a stage."""
     settings = re.findall(r"--set ([a-z_]+\.[a-z_]+=\S+)", options)
-    call.check(verbs.config_of(settings))
+    for stage, given in verbs.config_of(settings).items():
+        call.check({stage: given}, steps.pipeline_of(stage))
     _main(["gold", "--help"])
     taken = set(re.findall(r"--[a-z-]+", capsys.readouterr().out + _parser("run").format_help()))
     assert set(re.findall(r"--[a-z-]+", options)) <= taken

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from mediscale.core.annotations import RuntimeInput
+from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import DEEP_LEARNING, Context, Stage
@@ -23,7 +24,7 @@ from mediscale.inference.language_spec import (
     KnownText,
     LanguageSpec,
 )
-from mediscale.storage import registry
+from mediscale.storage import calls, registry
 from mediscale.storage.calls import canonical
 from training import tracking
 from training.language import language_training
@@ -97,6 +98,22 @@ def model_name(dataset: str) -> str:
     return registry.model_name(dataset, TASK)
 
 
+def registered(settings: Settings, name: str, version: int) -> ModelRef:
+    """A version by its name and number.
+
+    Raises:
+        NotFoundError: no call of this home registered it.
+    """
+    models = [
+        ModelRef.model_validate(call.result["model"]) for call in calls.of_stage(settings, "language_model")
+    ]
+    wanted = [model for model in models if (model.name, model.version) == (name, version)]
+    if not wanted:
+        there = ", ".join(f"{model.name}/{model.version}" for model in models) or "none yet"
+        raise NotFoundError(f"There is no language model {name}/{version} in this home; there are: {there}.")
+    return wanted[0]
+
+
 def run(params: Params, settings: Settings, key: str) -> Result:
     """Trains and registers one version; a call whose key already registered one returns it, one that was killed goes on
     from its last checkpoint.
@@ -161,7 +178,7 @@ def fit(params: Params, settings: Settings, key: str) -> Training:
         task=TASK,
         kind=TASK,
         params=params.model_dump(mode="json"),
-        curves={"loss_train": fitted.losses, "loss_tuning": fitted.tuning_losses},
+        curves={"loss_train": fitted.losses},
         metrics=_measured(fitted),
         counts={},
         data=[Data(params.questions, "training")],

@@ -88,7 +88,7 @@ class Fitted:
     losses: list[float]
     """Of each step, per token of the answers."""
     tuning_losses: tuple[float, float]
-    """On the tuning questions, before and after."""
+    """On the tuning questions, before and after; NaN where it was not measured before."""
     tokens: int
     """Real tokens that the optimizer has learnt from."""
     padded: int
@@ -134,17 +134,16 @@ def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
     log.info("%s", trainable)
     started = time.process_time()
     checkpoint = newest(Path(job.checkpoints))
-    before = _tuning_loss(trainer) if checkpoint is None else float("nan")
+    # bitsandbytes lays four bits out for reading, without gradients, when they are first read outside of training
+    first_read = checkpoint is None and job.quantization == "none"
+    before = _tuning_loss(trainer) if first_read else float("nan")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(Path(job.checkpoints) / _FINISHED))
     history = trainer.state.log_history
-    first = next(
-        (each["eval_loss"] for each in history if each.get("step") == 0 and "eval_loss" in each), before
-    )
     return {
         "trainable": trainable.model_dump(),
         "losses": [float(each["loss"]) for each in history if "loss" in each],
-        "tuning_losses": (float(first), _tuning_loss(trainer)),
+        "tuning_losses": (before, _tuning_loss(trainer)),
         "tokens": trainer.real_tokens * job.recipe.epochs,
         "padded": trainer.padded_tokens * job.recipe.epochs,
         "cpu_seconds": time.process_time() - started,

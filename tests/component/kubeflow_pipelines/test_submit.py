@@ -97,4 +97,4 @@ def test_without_kfp_the_way_to_it_is_named(settings: Settings, monkeypatch: pyt
     with pytest.raises(UsageError, match="run `make setup`"):
         submit.submit(settings_for(settings, "http://127.0.0.1:1"), {})
     with pytest.raises(UsageError, match="run `make setup`"):
-        local.run(settings, {})
+        local.run(settings, "risk", {})

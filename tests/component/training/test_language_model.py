@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from safetensors.torch import load_file
 
 from data_pipeline.documents import questions as question_files
 from data_pipeline.documents.questions import Question
-from mediscale.core.errors import StorageError, UsageError
+from mediscale.cli.main import main
+from mediscale.core.errors import NotFoundError, StorageError, UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import QUESTIONS
@@ -22,6 +24,7 @@ from mediscale.inference.language_spec import ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.pipeline import local, runtime_inputs, steps
 from mediscale.storage import lake, registry
 from training.language import language_evidence, language_model, language_training, lora
+from training.language.language_evidence import LanguageMeasures
 from training.language.language_training import Job, Recipe
 from training.language.lora import Adapter
 from training.step_log import StepLog
@@ -62,12 +65,14 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     toy_base: Path,
     toy_questions: list[Question],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     spark: Any,  # noqa: ARG001
 ) -> None:
     file = tmp_path / "mine.jsonl"
     question_files.write(file, toy_questions)
     which = runtime_inputs.Source(pipeline="language", source="file", path=str(file), dataset=DATASET)
-    config = {
+    config: dict[str, dict[str, Any]] = {
         "language_model": {
             "base": str(toy_base), "rank": 8, "epochs": 4, "learning_rate": 1e-2, "threads": 1, "max_length": 96,
             "batch_tokens": 512,
@@ -111,6 +116,14 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     run = client.get_run(client.get_model_version(model.name, str(model.version)).run_id)
     assert run.data.metrics["tuning_loss"] < run.data.metrics["tuning_loss_of_the_base"]
     assert run.data.metrics["lora_parameters"] > 0
+
+    monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
+    told = ["--test", str(file), "--output", str(tmp_path / "report.json"), "--max-generated", "2"]
+    assert main(["evaluate-language", f"{model.name}/{model.version}", *told]) == 0
+    assert "answer log likelihood" in capsys.readouterr().out
+    report = LanguageMeasures.model_validate_json((tmp_path / "report.json").read_text())
+    assert report.figures["answer_log_likelihood"].n == len(toy_questions)
+    assert main(["evaluate-language", f"{model.name}/9", *told]) == NotFoundError.exit_code
 
     damaged = {**files, ADAPTER_FILE: files[ADAPTER_FILE][:-4] + b"\xff\xff\x7f\x7f"}
     with pytest.raises(StorageError, match="does not answer as it did in training"):
@@ -183,6 +196,9 @@ def test_a_base_in_four_bits_gets_an_adapter_that_learns(settings: Settings, job
     quantized = job.model_copy(update={"quantization": "4bit"})
     fitted = language_training.on_ray(settings, quantized, 1, "4bit")
     assert fitted.losses[-1] < fitted.losses[0]
+    weights = load_file(fitted.adapter / ADAPTER_FILE)
+    still = [name for name, tensor in weights.items() if "lora_B" in name and not tensor.any()]
+    assert still == [], "no gradient came here"
 
 
 def test_medgemmas_architecture_is_adapted_in_its_language_model_alone(
