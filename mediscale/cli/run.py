@@ -118,7 +118,8 @@ def _runs(options: argparse.Namespace) -> int:
 
 def _line(run: "ListedRun") -> str:
     own = len(run.calls) - len(run.cached)
-    decided = "; ".join(f"{call.task} {_decision(call.result)}" for call in run.decisions)
+    decisions = (*run.decisions, *run.all("promote_language"))
+    decided = "; ".join(f"{call.task or 'language'} {_decision(call.result)}" for call in decisions)
     return (
         f"{run.started_at:%Y-%m-%d %H:%M}  {run.run_id:<40} {run.dataset:<16} "
         f"{own:>3} calls, {len(run.cached):>2} cached  {decided}"
