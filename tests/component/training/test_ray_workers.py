@@ -13,14 +13,17 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from data_pipeline.documents.questions import Question
 from data_pipeline.features import kernel
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import NOTE_TOKENS, TRAINING_SET
+from mediscale.core.tables import NOTE_TOKENS, QUESTIONS, TRAINING_SET
 from mediscale.inference.collate import Special
 from mediscale.storage import lake
 from training import ray_session, training_examples
 from training.evaluation import metrics
+from training.language import language_training
+from training.language.lora import Adapter
 from training.notes import note_training
 from training.notes.note_checkpoint import Checkpoints
 from training.notes.note_network import Shape
@@ -121,6 +124,58 @@ def kill_a_worker(checkpoints: Path) -> None:
     for file in checkpoints.glob("*.safetensors"):
         file.unlink()
     kept.save(state.model_copy(update={"tokens": state.tokens + MARK}), tensors)
+
+
+@pytest.mark.usefixtures("ray")
+def test_an_adapter_of_two_workers_is_that_of_one_also_when_a_worker_is_killed(
+    settings: Settings, toy_base: Path, toy_questions: list[Question]
+) -> None:
+    """Two workers that learn from a batch each take the steps of one that accumulates two."""
+    settings.home.mkdir()
+    job = language_job(settings, toy_base, toy_questions[:80])
+    one = fit_adapter(settings, job, 1)
+    killing = threading.Thread(target=kill_a_language_worker, args=(settings.home / "language-2",))
+    killing.start()
+    two = fit_adapter(settings, job, 2)
+    killing.join()
+    assert one.resumed_at == 0
+    assert two.resumed_at >= 2, "the fit began anew instead of going on"
+    assert len(two.losses) == len(one.losses)
+    assert two.tuning_losses[1] == pytest.approx(one.tuning_losses[1], abs=2e-2)
+    assert one.losses[-1] < one.losses[0], "nothing was learnt"
+
+
+def fit_adapter(settings: Settings, job: language_training.Job, workers: int) -> language_training.Fitted:
+    recipe = job.recipe.model_copy(update={"gradient_accumulation_steps": 2 // workers})
+    changed = {"recipe": recipe, "checkpoints": str(settings.home / f"language-{workers}")}
+    return language_training.on_ray(settings, job.model_copy(update=changed), workers, f"language-{workers}")
+
+
+def kill_a_language_worker(checkpoints: Path) -> None:
+    """Ends a worker with -9 as soon as there is a checkpoint to go on from."""
+    while language_training.newest(checkpoints) is None:
+        time.sleep(0.02)
+    first, *others = workers()
+    assert len(others) == 1
+    first.kill()
+
+
+def language_job(settings: Settings, base: Path, asked: list[Question]) -> language_training.Job:
+    rows = [q.model_dump() | {"split": "tuning" if i % 4 == 3 else "train"} for i, q in enumerate(asked)]
+    return language_training.Job(
+        home=str(settings.home),
+        lake=settings.lake,
+        questions=land(settings, "questions", rows, QUESTIONS.arrow_schema()),
+        base=str(base),
+        instruction="Answer.",
+        adapter=Adapter(rank=4, alpha=8, dropout=0.0, targets=(), fully_trained=()),
+        quantization="none",
+        recipe=language_training.Recipe(
+            epochs=3, learning_rate=5e-3, batch_tokens=256, gradient_accumulation_steps=1, max_length=96,
+            checkpoint_every=2, threads=1, seed=0,
+        ),
+        checkpoints="",
+    )  # fmt: skip
 
 
 def workers() -> list[psutil.Process]:

@@ -1,0 +1,125 @@
+"""Fine-tuning an adapter on CPU: real tokens per CPU second, beside TRL's SFTTrainer as it comes.
+
+The same questions, base, adapter, learning rate and number of epochs on three sides: ours, SFTConfig's defaults, and
+these without bfloat16 and without gradient checkpointing, which only cost on a processor that does not multiply
+bfloat16. Each side says what the tuning questions' loss was afterwards.
+"""
+
+import argparse
+import logging
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from data_pipeline.documents import corpus, question_set, questions
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.splits import Split
+from mediscale.inference import base_models, language
+from mediscale.inference.language_spec import INSTRUCTION
+from training.language import language_training, lora
+from training.language.language_training import Job, Recipe
+from training.language.lora import Adapter
+from training.notes.allocator import keep_freed_memory
+
+ADAPTER = Adapter(rank=16, alpha=32, dropout=0.0, targets=(), fully_trained=())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--questions", type=int, default=160, help="to train on")
+    parser.add_argument("--epochs", type=int, default=1)
+    options = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="mediscale-bench-"))
+    settings = Settings(home=Path(os.environ.get("MEDISCALE_HOME", home)))
+    splits = questions.split_by_family(corpus.questions())
+    kept = {"train": splits["train"][: options.questions], "tuning": splits["tuning"][:48]}
+
+    def load(_settings: Settings, _table: TableRef, split: Split) -> list[questions.Question]:
+        return kept[split]
+
+    question_set.load = load  # the questions lie in no lake here
+    files = base_models.folder(settings, base_models.resolve(base_models.OFFLINE))
+    try:
+        figures = {name: side(files, home / name, options.epochs) for name, side in SIDES.items()}
+    finally:
+        shutil.rmtree(home)
+    print(f"{len(kept['train'])} questions, {options.epochs} epochs, {base_models.OFFLINE}")
+    for name, (speed, loss, tokens) in figures.items():
+        times = figures["ours"][0] / speed
+        print(
+            f"{name:<44} {tokens:>7} tokens {speed:>7.1f} a CPU second, ours {times:.2f} times, tuning loss {loss:.3f}"
+        )
+
+
+def _job(files: Path, folder: Path, epochs: int) -> Job:
+    recipe = Recipe(
+        epochs=epochs, learning_rate=2e-4, batch_tokens=1024, gradient_accumulation_steps=1, max_length=512,
+        checkpoint_every=10**6, threads=2, seed=0,
+    )  # fmt: skip
+    return Job(
+        home=str(folder),
+        lake="",
+        questions=TableRef(dataset="", table="", table_id="", version=0),
+        base=str(files),
+        instruction=INSTRUCTION,
+        adapter=ADAPTER,
+        quantization="none",
+        recipe=recipe,
+        checkpoints=str(folder),
+    )
+
+
+@keep_freed_memory()
+def _ours(files: Path, folder: Path, epochs: int) -> tuple[float, float, int]:
+    trainer = language_training.build(_job(files, folder, epochs))
+    return _measured(trainer, trainer.real_tokens * epochs)
+
+
+def _defaults(files: Path, folder: Path, epochs: int, **changed: Any) -> tuple[float, float, int]:
+    """SFTTrainer as its documentation shows it, with our learning rate for an adapter."""
+    import torch
+    from trl import SFTConfig, SFTTrainer
+
+    job, tokenizer = _job(files, folder, epochs), base_models.tokenizer(files)
+    network = base_models.network(files, torch.float32)
+    trainer = SFTTrainer(
+        model=network,
+        args=SFTConfig(
+            output_dir=str(folder), use_cpu=True, num_train_epochs=epochs, learning_rate=job.recipe.learning_rate,
+            save_strategy="no", report_to="none", disable_tqdm=True, seed=0, **changed,
+        ),
+        train_dataset=language_training.rows(tokenizer, job.load("train"), INSTRUCTION),
+        eval_dataset=language_training.rows(tokenizer, job.load("tuning"), INSTRUCTION),
+        processing_class=tokenizer,
+        peft_config=lora.config(network, ADAPTER),
+    )  # fmt: skip
+    return _measured(trainer, epochs * sum(len(ids) for ids in trainer.train_dataset["input_ids"]))
+
+
+def _measured(trainer: Any, tokens: int) -> tuple[float, float, int]:
+    started = time.process_time()
+    trainer.train()
+    seconds = time.process_time() - started
+    return tokens / seconds, float(trainer.evaluate()["eval_loss"]), tokens
+
+
+def _without(files: Path, folder: Path, epochs: int) -> tuple[float, float, int]:
+    return _defaults(files, folder, epochs, bf16=False, gradient_checkpointing=False)
+
+
+SIDES = {
+    "ours": _ours,
+    "SFTConfig, bf16 and checkpointing off": _without,
+    "SFTConfig's defaults": _defaults,
+}
+
+if __name__ == "__main__":
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    language.device()
+    main()
