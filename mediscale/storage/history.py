@@ -70,7 +70,7 @@ class Proposal(Body):
 
     kind = "proposal"
     model: str
-    task: TaskName
+    task: str
     version: int
     evidence_digest: str
     model_digest: str
