@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from data_pipeline.documents import corpus, questions
+from data_pipeline.documents.questions import Question
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import Split
@@ -55,9 +56,9 @@ def main() -> None:
 class _Job(Job):
     """A job whose questions lie in no lake."""
 
-    kept: ClassVar[dict[Split, list[questions.Question]]]
+    kept: ClassVar[dict[Split, list[Question]]]
 
-    def load(self, split: Split) -> list[questions.Question]:
+    def load(self, split: Split) -> list[Question]:
         return self.kept[split]
 
 

@@ -256,7 +256,11 @@ def build(job: Job, workers: int = 1) -> Any:
 
             data = self._remove_unused_columns(self.train_dataset, description="training")
             loader = DataLoader(data, batch_sampler=self.batches, collate_fn=self.data_collator)
-            return self.accelerator.prepare(loader)
+            self.accelerator.even_batches = False  # or it would fill each worker's batches up to one size
+            try:
+                return self.accelerator.prepare(loader)
+            finally:
+                self.accelerator.even_batches = True  # else workers would judge different numbers of batches
 
     trainer = Trainer(
         model=network,
@@ -295,7 +299,6 @@ def _arguments(job: Job, on: "torch.device", packed: bool) -> Any:
         max_length=recipe.batch_tokens if packed else recipe.max_length,
         per_device_train_batch_size=1 if packed else 8,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        accelerator_config={"even_batches": False},
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="linear",
