@@ -134,7 +134,9 @@ def test_an_adapter_of_two_workers_is_that_of_one_also_when_a_worker_is_killed(
     settings.home.mkdir()
     job = language_job(settings, toy_base, toy_questions[:80])
     one = fit_adapter(settings, job, 1)
-    killing = threading.Thread(target=kill_a_language_worker, args=(settings.home / "language-2",))
+    killing = threading.Thread(
+        target=kill_a_language_worker, args=(settings.home / "language-2",), daemon=True
+    )
     killing.start()
     two = fit_adapter(settings, job, 2)
     killing.join()
