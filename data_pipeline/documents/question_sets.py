@@ -61,17 +61,21 @@ def load_medmcqa(split: str = "train", revision: str = MEDMCQA_REVISION) -> list
 
     try:
         rows = datasets.load_dataset(MEDMCQA, split=split, revision=revision)
-    except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
+    except (OSError, ValueError) as error:  # of the network, the Hub and its cache alike
         raise InputError(
             f"{MEDMCQA} at revision {revision[:8]} could not be read, neither from the Hub nor from its cache "
             f"({type(error).__name__}); check the network and the revision, or name another question set."
         ) from None
-    return medmcqa(rows)
+    return medmcqa(rows, revision)
 
 
-def medmcqa(rows: Iterable[dict[str, Any]]) -> list[Question]:
+def medmcqa(rows: Iterable[dict[str, Any]], revision: str) -> list[Question]:
     """Questions of MedMCQA's rows. Rows without a public answer, or with two equal options, are left out."""
-    return [_medmcqa(row) for row in rows if row["cop"] in range(4) and len(set(_medmcqa_options(row))) == 4]
+    return [
+        _medmcqa(row, revision)
+        for row in rows
+        if row["cop"] in range(4) and len(set(_medmcqa_options(row))) == 4
+    ]
 
 
 def _medquad(number: int, row: dict[str, Any]) -> Question:
@@ -104,7 +108,7 @@ def _medmcqa_options(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(row[name].strip() for name in ("opa", "opb", "opc", "opd"))
 
 
-def _medmcqa(row: dict[str, Any]) -> Question:
+def _medmcqa(row: dict[str, Any], revision: str) -> Question:
     options = _medmcqa_options(row)
     return Question(
         id=f"medmcqa/{row['id']}",
@@ -115,5 +119,5 @@ def _medmcqa(row: dict[str, Any]) -> Question:
         options=options,
         letter="ABCD"[row["cop"]],
         specialty=(row["subject_name"] or "").casefold(),
-        references=(f"{MEDMCQA}@{MEDMCQA_REVISION[:8]}",),
+        references=(f"{MEDMCQA}@{revision[:8]}",),
     )

@@ -236,5 +236,6 @@ def test_medmcqa_leaves_out_rows_without_an_answer() -> None:
         "cop": 2,
         "subject_name": "Pharmacology",
     }
-    (question,) = question_sets.medmcqa([row, row | {"cop": -1}, row | {"opb": "1"}])
+    (question,) = question_sets.medmcqa([row, row | {"cop": -1}, row | {"opb": "1"}], "0123456789")
     assert (question.answer, question.letter, question.specialty) == ("3", "C", "pharmacology")
+    assert question.references == ("openlifescienceai/medmcqa@01234567",)
