@@ -167,7 +167,7 @@ def move(command: Command, request: pytest.FixtureRequest) -> None:
     mlflow = registry.client(home)
     mlflow.create_registered_model("synthetic-mortality")
     for promoted in registry.history(home, "synthetic"):
-        mlflow.create_model_version(promoted.model, promoted.model_uri)
+        mlflow.create_model_version(promoted.model, registry.locate(home, promoted.model_uri))
     assert _main(command.words[1:]) == (4 if command.words[1] == "promote" else 0)
 
 

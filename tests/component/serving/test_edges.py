@@ -61,7 +61,7 @@ def resident_mib(server: Server) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-START = b"POST /predict HTTP/1.1\r\nhost: x\r\n"
+START = b"POST /predict HTTP/1.1\r\nhost: localhost\r\n"
 ENDLESS = {
     "fields": (START, b"x-filler: " + b"y" * 1000 + b"\r\n"),
     "one field": (START + b"x-filler: ", b"y" * 1000),

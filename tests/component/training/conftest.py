@@ -1,7 +1,9 @@
 """A seeded hospital's frozen training set, shaped like ``training_set_<task>``, and one model trained on it."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,11 +147,28 @@ def _first_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(settings, training, model, run_id, judging, evaluate.run(judging, settings, KEY))
 
 
+_LOCATIONS = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "source",
+}
+"""Columns in which MLflow keeps absolute paths."""
+
+
+def _move_artifacts(old: Path, new: Path) -> None:
+    """Lets the copy's MLflow store say where the copy's files lie, as if it had been made there."""
+    with closing(sqlite3.connect(new / "mlflow.db")) as store, store:
+        for table, column in _LOCATIONS.items():
+            store.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(old), str(new)))
+
+
 @pytest.fixture
 def world(_first_world: World, tmp_path: Path) -> World:
     """The trained home, copied: a home may be moved, and each test may change its own."""
     home = tmp_path / "home"
     shutil.copytree(_first_world.settings.home, home)
+    _move_artifacts(_first_world.settings.home, home)
     return World(
         Settings(home=home),
         _first_world.training,
