@@ -35,10 +35,11 @@ ROOT = Path(__file__).parents[2]
 TASK = "mortality"
 """Of which all three runners do the same."""
 ORCHESTRATE = (
-    "import sys; from mediscale.cli import orchestrators as runners; from mediscale.core.settings import Settings\n"
+    "import os, sys; from mediscale.cli import orchestrators as runners; from mediscale.core.settings import Settings\n"
     "from mediscale.pipeline.runtime_inputs import Source\n"
     "config = {'risk_model': {'rounds': 60}, 'promotion': {'target_alias': 'production'}, 'note_model': "
     "{'epochs': 1, 'max_examples_per_epoch': 100, 'window': 32, 'most_windows': 1, 'threads': 1}}\n"
+    "os.umask(0o077)  # as the command line does first\n"
     "runners.orchestrate(sys.argv[1], Settings(), Source(size='tiny'), config, sys.argv[1] + '-1')"
 )
 CONFIG = [
@@ -87,7 +88,7 @@ def by_cli(home: Path, _platform: Path) -> None:
     (watch / "sitecustomize.py").write_text(WATCH.format(calls=str(watch / "calls")))
     command = [str(Path(sys.executable).with_name("mediscale")), "run", "--size", "tiny", *CONFIG]
     around = {**_around(home), "PYTHONPATH": str(watch)}
-    _finish(_start(command, around))
+    _finish(_start(command, around, ROOT))
     (watch / "ended").touch()
 
 
@@ -118,13 +119,13 @@ def with_one_task(folder: Path) -> Path:
 def _orchestrate(runner: str, home: Path, platform: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", ORCHESTRATE, runner]
     around = {**_around(home), "PYTHONPATH": str(platform)}
-    return _start(command, around)
+    return _start(command, around, platform)  # which ``-c`` finds first in its folder, whatever is installed
 
 
-def _start(command: list[str], around: dict[str, str]) -> "subprocess.Popen[bytes]":
+def _start(command: list[str], around: dict[str, str], folder: Path) -> "subprocess.Popen[bytes]":
     """With the usual umask, by which others may read what is made."""
     return subprocess.Popen(
-        command, env=around, umask=0o022, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, env=around, cwd=folder, umask=0o022, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
@@ -163,11 +164,11 @@ def test_a_run_asks_no_other_machine(homes: dict[str, Settings]) -> None:
 
 @pytest.mark.parametrize("runner", ["kubeflow", "airflow"])
 def test_every_stage_did_the_same(homes: dict[str, Settings], runner: str) -> None:
-    ours, theirs = _done(homes["cli"], TASK), _done(homes[runner], TASK)
+    ours, theirs = _done(homes["cli"], TASK), _done(homes[runner])
     assert len(ours) == len(list(steps.nodes(steps.RISK, (TASK,)))) + 1  # and the synthetic extract
     assert theirs == ours
     (run,) = Lineage(homes[runner]).runs()
-    assert (run.run_id, len(run.calls)) == (f"{runner}-1", len(_done(homes[runner])))
+    assert (run.run_id, len(run.calls)) == (f"{runner}-1", len(theirs))
     for task in manifest.of_stage(homes[runner], "risk_model"):
         assert task.params["rounds"] == 60
 
@@ -183,8 +184,9 @@ def test_a_killed_step_left_nothing_twice(homes: dict[str, Settings]) -> None:
     assert len(moves) == len(set(moves))
 
 
-def test_every_file_of_a_home_is_its_owner_s_alone(homes: dict[str, Settings]) -> None:
-    home = homes["cli"].home
+@pytest.mark.parametrize("runner", ["cli", "kubeflow", "airflow"])
+def test_every_file_of_a_home_is_its_owner_s_alone(homes: dict[str, Settings], runner: str) -> None:
+    home = homes[runner].home
     left = [home, *home.rglob("*")]
     assert len(left) > 200
     modes = {str(path): oct(path.stat().st_mode) for path in left if not path.is_symlink()}
