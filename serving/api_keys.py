@@ -5,7 +5,6 @@ SHA-256 is enough: salts and slow hashes (bcrypt, Argon2) protect passwords, whi
 secrets, and a slow hash would let anybody make a server work for seconds with a few requests.
 """
 
-import fcntl
 import hashlib
 import hmac
 import os
@@ -22,6 +21,7 @@ from pydantic import ValidationError
 from mediscale.core.errors import NotFoundError, StorageError, UsageError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
+from mediscale.storage import durable_files, locks
 from serving.auth import Principal, Role
 
 PREFIX = "msk_"
@@ -168,19 +168,11 @@ def _exclusively(settings: Settings) -> Iterator[None]:
     """One command changes the file at a time; others wait."""
     try:
         settings.trust.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with path(settings).with_suffix(".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locks.exclusively(path(settings).with_suffix(".lock")):
             yield
     except OSError as error:
         raise StorageError(f"{settings.trust} can't be written: {error.strerror}.") from error
 
 
 def _write(file: Path, keys: tuple[ApiKey, ...]) -> None:
-    """Whole or not at all, for this account only."""
-    part = file.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(_File(keys=keys).model_dump_json(indent=1))
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+    durable_files.replace(file, _File(keys=keys).model_dump_json(indent=1))

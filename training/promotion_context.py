@@ -3,11 +3,13 @@
 A repeated run finds the calls of an earlier one, so what was looked up for each past decision can be told again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
+from mediscale.core.stage import Context
 from mediscale.storage import history, registry
 
 
@@ -50,3 +52,13 @@ def incumbent_in(moves: list[registry.Move], model: ModelRef) -> ModelRef | None
     """The version in production after these moves, oldest first; None where there is none, or it is this version."""
     production = [move for move in moves if (move.model, move.alias) == (model.name, "production")]
     return production[-1].version if production and production[-1].version != model else None
+
+
+def incumbents(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """Of a stage that judges a version (a ``runtime_inputs`` hook): the version in production to compare it with, as it
+    was when the version was decided about, else as it is."""
+    if {"dataset", "model"} <= given.keys():
+        about = given["dataset"], ModelRef.model_validate(given["model"])
+        for past in past_decisions(settings, *about):
+            yield Context({"incumbent": past.context.incumbent})
+        yield Context({"incumbent": promotion_context(settings, *about).incumbent})

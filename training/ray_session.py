@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +68,23 @@ def session(settings: Settings, workers: int, key: str) -> Iterator[Session]:
     clustered = workers > 1 or bool(settings.ray_address)
     with _cluster(settings, workers) if clustered else _alone(), _storage(settings, key) as storage:
         yield Session(key, storage, workers if clustered else 0)
+
+
+def fit_torch(
+    settings: Settings, workers: int, key: str, loop: Callable[[dict[str, Any]], Any], config: dict[str, Any]
+) -> Any:
+    """What a training function returns under Ray Train's TorchTrainer.
+
+    Raises:
+        UsageError: the Ray cluster of the settings can't be reached.
+    """
+    with session(settings, workers, key) as this:
+        import torch
+        from ray.train.torch import TorchTrainer
+
+        gpus = torch.cuda.is_available()
+        trainer = TorchTrainer(loop, train_loop_config=config, **this.configuration(gpus))
+        return trainer.fit().return_value
 
 
 @contextmanager

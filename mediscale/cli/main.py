@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from mediscale.cli import audit, govern, keys, language, orchestrate, run, serve, trail, upkeep
+from mediscale.cli import audit, govern, keys, language, orchestrate, run, serve, upkeep
 from mediscale.core.errors import MediscaleError, StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ PACKAGES = {"mediscale", "data_pipeline", "training", "serving", "monitoring", "
 GROUPS = {
     "for data scientists": run.VERBS + language.VERBS,
     "for MLOps engineers": serve.VERBS + keys.VERBS + govern.VERBS + upkeep.VERBS,
-    "for auditors": trail.VERBS + audit.VERBS,
+    "for auditors": audit.VERBS,
     "for orchestrators (Airflow, Kubeflow)": orchestrate.VERBS,
 }
 

@@ -46,14 +46,16 @@ def show(run: "Run", report: Path | None) -> None:
 
 def show_language(run: "Run") -> None:
     """Prints the summary of a run of the language pipeline to standard output."""
-    from training.language import language_evidence
+    from training.evaluation import evaluation_report
+    from training.language.language_evidence import LanguageEvidence
 
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print()
     console.print(run.progress.table())
     for decision in run.decisions.values():
-        evidence = language_evidence.read(
-            run.settings, decision.result.evidence, decision.result.evidence_digest
+        result = decision.result
+        evidence = evaluation_report.read_as(
+            LanguageEvidence, run.settings, result.evidence, result.evidence_digest
         )
         console.print()
         console.print(language_table(f"{evidence.model} beside {evidence.base.name}", evidence.measures))

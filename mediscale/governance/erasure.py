@@ -12,7 +12,6 @@ command goes on from any of these.
 
 import hashlib
 import hmac
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from mediscale.governance import patient as patients
 from mediscale.governance import provenance
 from mediscale.governance.patient import PLACE, Holdings, Patient, Visits
 from mediscale.pipeline import call
-from mediscale.storage import calls, exclusions, history, lake, locks, redaction, spark
+from mediscale.storage import calls, durable_files, exclusions, history, lake, locks, redaction, spark
 from mediscale.storage.lineage import Lineage
 from serving import prediction_log
 
@@ -143,13 +142,7 @@ def _unfinished(settings: Settings, dataset: str, number: str) -> tuple[Path, Jo
 def _begin(settings: Settings, dataset: str, number: str, reason: str) -> tuple[Path, Journal]:
     journal = _journal(settings, _find(settings, dataset, number), reason)
     path = _folder(settings) / f"{secrets.token_hex(16)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w") as stream:
-        stream.write(journal.model_dump_json())
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+    durable_files.replace(path, journal.model_dump_json())
     return path, journal
 
 

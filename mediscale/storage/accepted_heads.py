@@ -6,14 +6,13 @@ the lake can't make it forget.
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 
 from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
-from mediscale.storage.signing import exclusively
+from mediscale.storage import durable_files, locks
 
 
 class Head(Frozen):
@@ -43,16 +42,11 @@ def remember(settings: Settings, dataset: str, head: Head) -> None:
     file = file_of(settings, dataset)
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with exclusively(file.with_suffix(".lock")):
+        with locks.exclusively(file.with_suffix(".lock")):
             kept = _read(settings, dataset)
             if kept is None or kept.sequence < head.sequence:
-                part = file.with_suffix(".part")
                 content = {"lake": settings.lake, "dataset": dataset, **head.model_dump()}
-                with part.open("w") as written:
-                    json.dump(content, written)
-                    written.flush()
-                    os.fsync(written.fileno())
-                part.replace(file)
+                durable_files.replace(file, json.dumps(content))
     except OSError as error:
         raise StorageError(
             f"What was accepted of {dataset}'s history can't be kept in {file.parent}: {error.strerror}. Let "

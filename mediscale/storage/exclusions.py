@@ -9,7 +9,6 @@ sorted: it does not say who was erased when, and so can't be joined to an entry 
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from mediscale.core.errors import StorageError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
+from mediscale.storage import durable_files
 
 
 class Exclusions(Frozen):
@@ -52,13 +52,7 @@ def exclude(settings: Settings, dataset: str, number: str) -> None:
     digests = tuple(sorted({*listed.digests, listed.digest(number)}))
     path = file(settings, dataset)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = path.with_suffix(f".{os.getpid()}")
-        with part.open("w") as stream:
-            stream.write(listed.model_copy(update={"digests": digests}).model_dump_json(indent=1))
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
+        durable_files.replace(path, listed.model_copy(update={"digests": digests}).model_dump_json(indent=1))
     except OSError as error:
         raise StorageError(
             f"The list of erased patients {path} can't be written: {error.strerror}."

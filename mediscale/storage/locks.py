@@ -66,6 +66,14 @@ def _locked(file: TextIO) -> bool:
 
 
 @contextmanager
+def exclusively(file: Path) -> Iterator[None]:
+    """One process at a time holds a lock file; others wait."""
+    with file.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def commit_lease(settings: Settings, dataset: str, table: str) -> Iterator[None]:
     """The right to commit to one Delta table of a lake on a local disk, held by one writer at a time; others wait.
 
@@ -78,6 +86,5 @@ def commit_lease(settings: Settings, dataset: str, table: str) -> Iterator[None]
         return
     folder = settings.lake_folder / "_locks" / dataset
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{table}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusively(folder / f"{table}.lock"):
         yield

@@ -5,14 +5,12 @@ when it is absent, or another table lies in its place, that is an error until it
 """
 
 import json
-import os
-import threading
 from pathlib import Path
 
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.storage import lake
+from mediscale.storage import durable_files, lake
 
 
 def current(settings: Settings, dataset: str, table: str) -> TableRef | None:
@@ -68,12 +66,4 @@ def _read(settings: Settings, dataset: str) -> dict[str, str]:
 
 
 def _write(settings: Settings, dataset: str, identities: dict[str, str]) -> None:
-    """All at once: a reader sees the old or the new."""
-    file = _file(settings, dataset)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-    with part.open("w") as written:
-        json.dump(identities, written)
-        written.flush()
-        os.fsync(written.fileno())
-    part.replace(file)
+    durable_files.replace(_file(settings, dataset), json.dumps(identities))

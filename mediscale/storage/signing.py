@@ -6,15 +6,14 @@ who can write the home, the lake or the models must not be able to make anybody 
 
 import base64
 import binascii
-import fcntl
 import hashlib
 import logging
 import os
 import shlex
 import subprocess
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 from mediscale.core import caller
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
+from mediscale.storage import locks
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -218,21 +218,13 @@ def make_key(private_file: Path, public_file: Path) -> None:
     )
     for folder in (private_file.parent, public_file.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with exclusively(private_file.with_suffix(".lock")):
+    with locks.exclusively(private_file.with_suffix(".lock")):
         if not private_file.exists():
             public_file.write_bytes(public)  # first: a key whose public half is missing would sign for nobody
             part = private_file.with_suffix(".part")
             part.touch(mode=0o600)
             part.write_bytes(private)
             part.replace(private_file)
-
-
-@contextmanager
-def exclusively(lock: Path) -> Iterator[None]:
-    """One process at a time; others wait."""
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _command(settings: Settings) -> Callable[[bytes], bytes]:

@@ -5,8 +5,8 @@ best of many versions looks good by luck: how many were judged on these patients
 calls (``promotion.prior_evaluations``), and the report says it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
@@ -20,7 +20,7 @@ from mediscale.core.annotations import ComparedWith, Digest, RuntimeInput
 from mediscale.core.errors import InputError, QualityError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.stage import SPARK, Context, Stage
+from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor
@@ -51,7 +51,7 @@ from training.evaluation.evaluation_report import (
 from training.evaluation.metrics import Floats
 from training.evaluation.performance import Performance
 from training.notes import note_examples
-from training.promotion_context import past_decisions, promotion_context
+from training.promotion_context import incumbents
 
 if TYPE_CHECKING:
     from mediscale.inference.collate import Tokens
@@ -306,15 +306,6 @@ def _summary(result: Result) -> str:
     return "held-out AUROC " + (f"{auroc:.3f}" if auroc is not None else "not estimable")
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
-    """The production version to compare with: as it was when the version was decided about, else as it is."""
-    if {"dataset", "task", "model"} <= given.keys():
-        about = given["dataset"], ModelRef.model_validate(given["model"])
-        for past in past_decisions(settings, *about):
-            yield Context({"incumbent": past.context.incumbent})
-        yield Context({"incumbent": promotion_context(settings, *about).incumbent})
-
-
 STAGE = Stage(
     Params,
     Result,
@@ -322,5 +313,5 @@ STAGE = Stage(
     display_name="judge on held-out patients",
     summary=_summary,
     resources=SPARK,
-    runtime_inputs=runtime_inputs,
+    runtime_inputs=incumbents,
 )

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from mediscale.core.annotations import PatientCount
 from mediscale.core.errors import NotFoundError, StorageError
@@ -257,7 +257,17 @@ class Comparison(Frozen):
     """Share of resamples in which the model's log loss is the lower one."""
 
 
-class Evidence(Frozen):
+class Keyed(Frozen):
+    """Evidence of any kind of model."""
+
+    key: str
+    """Of the stage call that measured it."""
+
+
+E = TypeVar("E", bound=Keyed)
+
+
+class Evidence(Keyed):
     """Everything that was measured on one version's held-out patients."""
 
     dataset: str
@@ -266,7 +276,6 @@ class Evidence(Frozen):
     training_set: TableRef
     rows_digest: str
     """SHA-256 over the held-out rows: outcomes, inputs and patients."""
-    key: str
     bootstrap: int
     seed: int
     assumptions: tuple[str, ...]
@@ -296,7 +305,7 @@ class Evidence(Frozen):
     files: Files | None = None
 
 
-def write(settings: Settings, evidence: Evidence) -> tuple[str, str]:
+def write(settings: Settings, evidence: Keyed) -> tuple[str, str]:
     """Writes the file under the evidence's key; returns its path relative to the home, and its SHA-256."""
     relative = Path("evidence") / evidence.key / EVIDENCE_FILE
     path = settings.home / relative
@@ -309,14 +318,19 @@ def write(settings: Settings, evidence: Evidence) -> tuple[str, str]:
 
 
 def read(settings: Settings, path: str, digest: str) -> Evidence:
-    """The evidence whose digest this is.
+    """``read_as`` of a risk model's evidence."""
+    return read_as(Evidence, settings, path, digest)
+
+
+def read_as(kind: type[E], settings: Settings, path: str, digest: str) -> E:
+    """The evidence of this kind whose digest this is.
 
     Raises:
         NotFoundError: there is no such file.
         StorageError: it is not the file that was written, or lacks a field.
     """
     try:
-        return Evidence.model_validate_json(checked(settings, path, digest))
+        return kind.model_validate_json(checked(settings, path, digest))
     except ValueError as error:
         raise StorageError(f"The evidence at {path} is incomplete; evaluate the model again.") from error
 

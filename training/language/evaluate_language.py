@@ -4,8 +4,7 @@ What is judged is computed by the code that serves. Nothing is fitted, tuned or 
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
@@ -14,15 +13,16 @@ from data_pipeline.documents.questions import Question
 from mediscale.core.annotations import ComparedWith, Digest, RuntimeInput
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.stage import DEEP_LEARNING, Context, Stage
+from mediscale.core.stage import DEEP_LEARNING, Stage
 from mediscale.inference import language, model_files
 from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import LANGUAGE_FILE, LanguageSpec
+from training.evaluation import evaluation_report
 from training.evaluation.evaluation_report import Estimate
-from training.language import language_evidence, language_measures
+from training.language import language_measures
 from training.language.language_evidence import Compared, LanguageEvidence
 from training.language.language_measures import Effort
-from training.promotion_context import past_decisions, promotion_context
+from training.promotion_context import incumbents
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         incumbent=params.incumbent,
         over_incumbent=_over_incumbent(params, settings, model, questions),
     )
-    path, digest = language_evidence.write(settings, evidence)
+    path, digest = evaluation_report.write(settings, evidence)
     return Result(
         evidence=path,
         evidence_digest=digest,
@@ -114,15 +114,6 @@ def _summary(result: Result) -> str:
     return f"{result.n_questions} held-out questions; gain over the base: {gains}"
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
-    """The incumbent as it was when an earlier call decided about this version; else as it is."""
-    if {"dataset", "model"} <= given.keys():
-        about = given["dataset"], ModelRef.model_validate(given["model"])
-        for past in past_decisions(settings, *about):
-            yield Context({"incumbent": past.context.incumbent})
-        yield Context({"incumbent": promotion_context(settings, *about).incumbent})
-
-
 STAGE = Stage(
     Params,
     Result,
@@ -130,5 +121,5 @@ STAGE = Stage(
     display_name="judge the language model",
     summary=_summary,
     resources=DEEP_LEARNING,
-    runtime_inputs=runtime_inputs,
+    runtime_inputs=incumbents,
 )

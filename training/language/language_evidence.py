@@ -1,16 +1,8 @@
 """The evidence about a language model: measured on held-out questions, beside base and incumbent."""
 
-import hashlib
-from pathlib import Path
-
-from pydantic import ValidationError
-
-from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
-from mediscale.core.settings import Settings
 from mediscale.inference.base_models import Base
-from mediscale.storage.calls import canonical
-from training.evaluation.evaluation_report import EVIDENCE_FILE, Estimate
+from training.evaluation.evaluation_report import Estimate, Keyed
 
 
 class Compared(Frozen):
@@ -37,10 +29,9 @@ class LanguageMeasures(Frozen):
     """Multiple-choice accuracy on the regression set: general questions, none of them medical."""
 
 
-class LanguageEvidence(Frozen):
+class LanguageEvidence(Keyed):
     """``evidence.json`` of a language model."""
 
-    key: str
     dataset: str
     model: ModelRef
     base: Base
@@ -51,36 +42,3 @@ class LanguageEvidence(Frozen):
     """The version in production that was judged on the same questions."""
     over_incumbent: dict[str, Estimate]
     """Gain over it, by metric; empty where there was none."""
-
-
-def write(settings: Settings, evidence: LanguageEvidence) -> tuple[str, str]:
-    """Writes the file under the evidence's key; returns its path relative to the home, and its SHA-256."""
-    relative = Path("evidence") / evidence.key / EVIDENCE_FILE
-    path = settings.home / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = canonical(evidence).encode()
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
-    return str(relative), hashlib.sha256(content).hexdigest()
-
-
-def read(settings: Settings, path: str, digest: str) -> LanguageEvidence:
-    """The evidence whose digest this is.
-
-    Raises:
-        NotFoundError: there is no such file.
-        StorageError: it is not the file that was written, or lacks a field.
-    """
-    try:
-        content = (settings.home / path).read_bytes()
-    except FileNotFoundError:
-        raise NotFoundError(f"There is no evidence at {path}; evaluate the model again.") from None
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise StorageError(
-            f"The evidence at {path} was changed since it was written; evaluate the model again."
-        )
-    try:
-        return LanguageEvidence.model_validate_json(content)
-    except ValidationError as error:
-        raise StorageError(f"The evidence at {path} is incomplete; evaluate the model again.") from error

@@ -8,7 +8,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage
 from mediscale.inference import model_files
 from mediscale.storage import registry
-from training.language import language_evidence, language_gate
+from training.evaluation import evaluation_report
+from training.language import language_gate
 from training.language.language_evidence import LanguageEvidence
 from training.language.language_model import TASK
 from training.promotion import gate, promotion
@@ -29,31 +30,16 @@ def run(params: Params, settings: Settings, key: str) -> promotion.Result:
     problem, evidence = _incomplete(params, settings, policy)
     if evidence is None:
         registry.repair(settings, params.dataset)
-        return _result(params, f"Not staged: {problem}", reached=0)
-    problems = list(language_gate.objections(evidence, policy))
-    staged = f"Staged: {language_gate.looked_at(evidence, policy)}."
-    reasons: dict[registry.Alias, str] = {"staging": staged}
-    if params.target_alias == "staging":
-        allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"
-        reason = f"{staged} Production was not asked for, and {allowed}."
-    elif problems:
-        reason = f"{staged} Production refused: {gate.sentence(problems)}."
-    else:
-        earned = language_gate.looked_at(evidence, policy)
-        reason = reasons["production"] = f"Promoted: {earned}, and the policy's every floor was passed."
-    reason = promotion.conclude(params, TASK, settings, key, reasons, reason)
-    return _result(params, reason, reached=len(reasons))
-
-
-def _result(params: Params, reason: str, reached: int) -> promotion.Result:
-    return promotion.Result(
-        staged=reached > 0,
-        promoted=reached > 1,
-        reason=reason,
-        model=params.model,
-        evidence=params.evidence,
-        evidence_digest=params.evidence_digest,
+        return promotion.result_of(params, f"Not staged: {problem}", reached=0)
+    looked_at = language_gate.looked_at(evidence, policy)
+    reasons, reason = promotion.earned_aliases(
+        params.target_alias,
+        looked_at,
+        list(language_gate.objections(evidence, policy)),
+        lambda: f"Promoted: {looked_at}, and the policy's every floor was passed.",
     )
+    reason = promotion.conclude(params, TASK, settings, key, reasons, reason)
+    return promotion.result_of(params, reason, reached=len(reasons))
 
 
 def _incomplete(
@@ -62,7 +48,9 @@ def _incomplete(
     """Why the version may not even be staged, or its evidence."""
     try:
         model_files.checked(settings, params.model)
-        evidence = language_evidence.read(settings, params.evidence, params.evidence_digest)
+        evidence = evaluation_report.read_as(
+            LanguageEvidence, settings, params.evidence, params.evidence_digest
+        )
     except MediscaleError as error:
         return str(error), None
     if (evidence.model, evidence.dataset) != (params.model, params.dataset):

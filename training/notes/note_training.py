@@ -109,16 +109,10 @@ def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
     Raises:
         UsageError: the Ray cluster of the settings can't be reached.
     """
-    with ray_session.session(settings, workers, key) as session:
-        import torch
-        from ray.train.torch import TorchTrainer
+    import torch
 
-        trainer = TorchTrainer(
-            train_loop_per_worker,
-            train_loop_config=job.model_dump(mode="json"),
-            **session.configuration(torch.cuda.is_available()),
-        )
-        answer = trainer.fit().return_value
+    config = job.model_dump(mode="json")
+    answer = ray_session.fit_torch(settings, workers, key, train_loop_per_worker, config)
     weights = {name: torch.tensor(array) for name, array in answer.pop("weights").items()}
     return Fitted(weights=weights, **answer)
 

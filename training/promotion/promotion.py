@@ -4,7 +4,7 @@ The move is an entry of the append-only promotion history; MLflow's aliases are 
 the next call finds the entry and repairs the alias.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -123,22 +123,38 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     problem, evidence = _incomplete(params, settings)
     if evidence is None:
         registry.repair(settings, params.dataset)
-        return _result(params, f"Not staged: {problem}", reached=0)
+        return result_of(params, f"Not staged: {problem}", reached=0)
     policy = tasks.load(params.task).policy
     silent = _silent(params, settings, evidence)
     context = DecisionContext(params.incumbent, silent, params.oracle is not None)
     problems = list(gate.objections(evidence, policy, context))
-    staged = f"Staged: {staging.looked_at(evidence, policy)}."
-    reasons: dict[registry.Alias, str] = {"staging": staged}
-    if params.target_alias == "staging":
-        allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"
-        reason = f"{staged} Production was not asked for, and {allowed}."
-    elif problems:
-        reason = f"{staged} Production refused: {gate.sentence(problems)}."
-    else:
-        reason = reasons["production"] = _earned(evidence, list(gate.limits(evidence, policy)))
+    reasons, reason = earned_aliases(
+        params.target_alias,
+        staging.looked_at(evidence, policy),
+        problems,
+        lambda: _earned(evidence, list(gate.limits(evidence, policy))),
+    )
     reason = conclude(params, params.task, settings, key, reasons, reason)
-    return _result(params, reason, len(reasons), silent)
+    return result_of(params, reason, len(reasons), silent)
+
+
+def earned_aliases(
+    target: registry.Alias, looked_at: str, problems: list[str], earned: Callable[[], str]
+) -> tuple[dict[registry.Alias, str], str]:
+    """The aliases that complete evidence has earned, each with its reason; and the reason of the last one that was
+    reached or refused.
+
+    ``looked_at`` says what the evidence is about, ``problems`` which floors it misses, ``earned`` why it may serve.
+    """
+    staged = f"Staged: {looked_at}."
+    reasons: dict[registry.Alias, str] = {"staging": staged}
+    if target == "staging":
+        allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"
+        return reasons, f"{staged} Production was not asked for, and {allowed}."
+    if problems:
+        return reasons, f"{staged} Production refused: {gate.sentence(problems)}."
+    reasons["production"] = earned()
+    return reasons, reasons["production"]
 
 
 def _silent(params: Params, settings: Settings, evidence: Evidence) -> SilentPeriod | None:
@@ -156,7 +172,7 @@ def _silent(params: Params, settings: Settings, evidence: Evidence) -> SilentPer
     )
 
 
-def _result(params: Params, reason: str, reached: int, silent: SilentPeriod | None = None) -> Result:
+def result_of(params: Decision, reason: str, reached: int, silent: SilentPeriod | None = None) -> Result:
     return Result(
         staged=reached > 0,
         promoted=reached > 1,
