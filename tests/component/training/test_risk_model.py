@@ -136,13 +136,17 @@ def _bars(picture: Path) -> int:
     return int((np.diff(column) == 1).sum())
 
 
-def test_loading_it_by_its_registered_name_leaves_the_digest_alone(world, monkeypatch) -> None:
+def test_loading_it_by_its_registered_name_leaves_the_digest_alone(world, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", world.settings.tracking_uri)
     trained_in = registry.client(world.settings).get_model_version(world.model.name, "1").source
-    before = model_files.digest(trained_in)
-    model = mlflow.pyfunc.load_model(f"models:/{world.model.name}/1")
-    assert model.metadata.signature is not None
-    assert model_files.digest(trained_in) == before
+    (tmp_path / "home" / "artifacts").rename(tmp_path / "moved")
+    try:
+        before = model_files.digest(trained_in)
+        model = mlflow.pyfunc.load_model(f"models:/{world.model.name}/1")
+        assert model.metadata.signature is not None
+        assert model_files.digest(trained_in) == before
+    finally:
+        (tmp_path / "moved").rename(tmp_path / "home" / "artifacts")
 
 
 def test_run_twice_is_registered_once(world, client) -> None:
