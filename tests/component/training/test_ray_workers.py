@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -112,12 +113,11 @@ def kill_a_worker(checkpoints: Path) -> None:
     workers need seconds to start.
     """
     kept = Checkpoints(checkpoints)
+    first, other = two_workers()
     while (newest := kept.newest()) is None or newest[0].step < 4:
-        time.sleep(0.02)
-    first, *others = workers()
-    assert len(others) == 1
+        time.sleep(0.005)
     first.kill()
-    psutil.wait_procs([first, *others], timeout=60)
+    psutil.wait_procs([first, other], timeout=60)
     newest = kept.newest()
     assert newest is not None
     state, tensors = newest
@@ -155,10 +155,9 @@ def fit_adapter(settings: Settings, job: language_training.Job, workers: int) ->
 
 def kill_a_language_worker(checkpoints: Path) -> None:
     """Ends a worker with -9 as soon as there is a checkpoint to go on from."""
+    first, _ = two_workers()
     while language_training.newest(checkpoints) is None:
-        time.sleep(0.02)
-    first, *others = workers()
-    assert len(others) == 1
+        time.sleep(0.005)
     first.kill()
 
 
@@ -180,10 +179,15 @@ def language_job(settings: Settings, base: Path, asked: list[Question]) -> langu
     )  # fmt: skip
 
 
-def workers() -> list[psutil.Process]:
-    """The processes of Ray that train now."""
-    started = psutil.Process().children(recursive=True)
-    return [process for process in started if "RayTrainWorker" in process.name() + "".join(process.cmdline())]
+def two_workers() -> list[psutil.Process]:
+    """The processes of Ray that train, as soon as there are two: a fit may end while somebody looks for them later."""
+    training: list[psutil.Process] = []
+    while len(training) < 2:
+        time.sleep(0.05)
+        with suppress(psutil.NoSuchProcess):
+            started = psutil.Process().children(recursive=True)
+            training = [one for one in started if "RayTrainWorker" in one.name() + "".join(one.cmdline())]
+    return training
 
 
 def encoder(folder: Path) -> Path:
