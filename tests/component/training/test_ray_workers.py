@@ -1,5 +1,6 @@
 """Two real workers of one real Ray: they learn what one worker learns, and a fit outlives a worker that is killed."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +54,14 @@ def test_a_local_ray_listens_to_this_machine_alone() -> None:
         if connection.status == psutil.CONN_LISTEN
     }
     assert listening == {"127.0.0.1"}
+
+
+@pytest.mark.usefixtures("ray")
+def test_workers_of_a_local_ray_get_their_share_of_a_busy_machine() -> None:
+    """Ray gives way to everything else by default: a fit beside other work stood still for a quarter of an hour."""
+    import ray
+
+    assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
 
 
 @pytest.mark.usefixtures("ray")
