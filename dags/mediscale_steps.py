@@ -4,6 +4,7 @@ Nothing of a stage is known here: its output is not read, its result is a file t
 """
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from mediscale.core.datasets import DATASET_PATTERN, SIZES
 from mediscale.core.errors import NotFoundError, QualityError, UsageError
 from mediscale.pipeline import steps
+
+log = logging.getLogger(__name__)
 
 HOME = os.environ.get("MEDISCALE_HOME", ".mediscale")
 COMMAND = os.environ.get("MEDISCALE_COMMAND", "mediscale")
@@ -112,7 +115,7 @@ def alert(context: Mapping[str, Any]) -> None:
         message |= {"why": context["reason"]}
     elif failed is not None:
         message |= {"task": failed.task_id, "try": failed.try_number}
-    print(f"mediscale alert {json.dumps(message)}")
+    log.error("mediscale alert %s", json.dumps(message))
     if ALERT_URL:
         body = json.dumps(message).encode()
         headers = {"Content-Type": "application/json"}
@@ -182,7 +185,7 @@ class StageOperator(BaseOperator):
                 with suppress(subprocess.TimeoutExpired):
                     code = self._process.wait(1)
                 if more := said.read().decode(errors="replace"):
-                    print(more, end="", flush=True)
+                    self.log.info("%s", more.rstrip("\n"))
                     told += more
         finally:  # a timeout too
             if code != 0:  # else Java is at the end of its cleaning, which deletes rows of patients

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from mediscale.core.errors import NotFoundError, StorageError, UsageError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
-from mediscale.storage import durable_files, locks
+from mediscale.storage import durable_files, locks, signing
 from serving.auth import Principal, Role
 
 PREFIX = "msk_"
@@ -58,8 +58,12 @@ class _File(Frozen):
 
 
 def path(settings: Settings) -> Path:
-    """Where the hashes are."""
-    return settings.trust / "api_keys.json"
+    """Where the hashes are.
+
+    Raises:
+        UsageError: that is where the pipeline writes, so that whoever can write there could make a key.
+    """
+    return signing.trusted(settings, settings.trust / "api_keys.json", "The file of API keys")
 
 
 def read(settings: Settings) -> tuple[ApiKey, ...]:

@@ -85,7 +85,7 @@ def accepted_keys(settings: Settings) -> Mapping[str, AcceptedKey]:
     Raises:
         UsageError: a file is no public key on P-256, or the folder lies where the pipeline writes.
     """
-    folder = _outside(settings, settings.public_keys, "The folder of accepted public keys")
+    folder = trusted(settings, settings.public_keys, "The folder of accepted public keys")
     keys = (_accepted(file) for file in sorted(folder.glob("*.pem")))
     return {key.fingerprint: key for key in keys}
 
@@ -168,7 +168,7 @@ def _private_key(settings: Settings) -> Callable[[bytes], bytes]:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    file = _outside(settings, settings.signing_key, "The signing key")
+    file = trusted(settings, settings.signing_key, "The signing key")
     if not file.exists():
         _make(settings, file)
     try:
@@ -199,7 +199,7 @@ def of_service(settings: Settings, name: str) -> dict[str, str]:
     first need. Nothing where a key or a command was set."""
     if settings.signing_command or settings.signing_key != settings.trust / "signing_key.pem":
         return {}
-    file = _outside(settings, settings.trust / f"{name}_key.pem", "The signing key")
+    file = trusted(settings, settings.trust / f"{name}_key.pem", "The signing key")
     make_key(file, settings.public_keys / f"{name}.service.pem")
     return {"MEDISCALE_SIGNING_KEY": str(file)}
 
@@ -247,8 +247,8 @@ def _command(settings: Settings) -> Callable[[bytes], bytes]:
     return sign
 
 
-def _outside(settings: Settings, path: Path, what: str) -> Path:
-    """The path, if it lies outside of all that the pipeline writes.
+def trusted(settings: Settings, path: Path, what: str) -> Path:
+    """The path of what decides whom to believe, if it lies outside of all that the pipeline writes.
 
     Raises:
         UsageError: it lies in the home, the lake or the artifact root.

@@ -107,6 +107,15 @@ def test_a_role_is_answered_where_it_may_ask_and_nowhere_else(
             assert without.headers["www-authenticate"].startswith("Bearer ")
 
 
+def test_keys_that_lie_where_the_pipeline_writes_are_refused(settings: Settings) -> None:
+    """Whoever can write the home could make themselves an approver."""
+    inside = settings.model_copy(update={"trust": settings.home / "trust"})
+    with pytest.raises(UsageError, match=r"The file of API keys .* lies in"):
+        api_keys.create(inside, "mallory", (Role.APPROVER,), datetime(2030, 1, 1), "mallory", caller.now())
+    with pytest.raises(UsageError, match=r"The file of API keys .* lies in"):
+        access.check(inside, LOOPBACK)
+
+
 def test_on_loopback_before_the_first_key_the_caller_is_the_account_which_can_not_approve(
     serve: Serve, key: Callable[..., str]
 ) -> None:
