@@ -5,7 +5,8 @@ from collections import Counter
 
 from data_pipeline.documents import corpus
 from data_pipeline.documents.near_duplicates import words
-from data_pipeline.documents.questions import prepare, remove_duplicates
+from data_pipeline.documents.questions import prepare, remove_duplicates, split_by_family
+from training.language import language_gate
 
 
 def test_passages_are_short_sourced_and_unique() -> None:
@@ -32,11 +33,19 @@ def test_every_passage_has_questions_and_every_answer_stands_in_its_passage() ->
     assert set(per_passage.values()) <= {2, 3}
 
 
+def test_enough_families_with_multiple_choice_are_held_out_for_the_policy_of_language_models() -> None:
+    held_out = prepare(corpus.questions()).splits["held_out"]
+    families = {each.family for each in held_out if each.kind == "multiple_choice"}
+    assert len(families) >= language_gate.policy().min_questions
+
+
 def test_multiple_choice_has_four_options_and_no_favourite_letter() -> None:
     choices = [each for each in corpus.questions() if each.kind == "multiple_choice"]
     assert {len({option.casefold() for option in each.options}) for each in choices} == {4}
-    letters = Counter(each.letter for each in choices)
-    assert max(letters.values()) < 0.4 * len(choices)
+    assert {each.family for each in choices} == {each.id for each in corpus.passages()}
+    for split in split_by_family(choices).values():
+        letters = Counter(each.letter for each in split)
+        assert max(letters.values()) - min(letters.values()) <= 3
 
 
 def test_no_question_is_asked_twice_and_each_split_has_both_specialties() -> None:
