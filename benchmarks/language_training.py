@@ -23,7 +23,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.splits import Split
 from mediscale.inference import base_models
 from mediscale.inference.language_spec import INSTRUCTION
-from training.language import language_training, lora
+from training.language import language_model, language_training, lora
 from training.language.language_training import Job, Recipe
 from training.language.lora import Adapter
 from training.notes.allocator import keep_freed_memory
@@ -63,10 +63,9 @@ class _Job(Job):
 
 
 def _job(files: Path, folder: Path, epochs: int) -> Job:
-    recipe = Recipe(
-        epochs=epochs, learning_rate=2e-4, batch_tokens=1024, gradient_accumulation_steps=1, max_length=512,
-        checkpoint_every=10**6, threads=2, seed=0,
-    )  # fmt: skip
+    fields = language_model.Params.model_fields
+    defaults = {name: fields[name].default for name in Recipe.model_fields}
+    recipe = Recipe(**defaults | {"epochs": epochs, "checkpoint_every": 10**6})
     return _Job(
         home=str(folder),
         lake="",

@@ -5,6 +5,7 @@ compared; the base and its tokenizer are refused unless they are those of the tr
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ TOLERANCE = 0.05
 """In log-likelihood per token, between this device and the one of the training."""
 _BUDGET = 2048
 """Padded tokens that are read at once."""
+_WRITTEN_AT_ONCE = 8
+"""Answers."""
 
 
 @dataclass(frozen=True)
@@ -112,38 +115,65 @@ class LanguageModel:
     def log_likelihoods(self, asked: Sequence[tuple[str, str, str]]) -> list[Likelihood]:
         """How likely each answer is, for triples of question, context and answer. Long prompts lose their beginning.
 
+        A prompt that several answers are compared on is read once, and its keys and values are kept for all of them.
+
         Raises:
             InputError: an answer alone is longer than the model's window.
         """
         pairs = [self._tokens(*each) for each in asked]
-        sizes = np.array(
-            [[1, len(before) + len(answer)] for before, answer in pairs], dtype=np.int64
-        ).reshape(-1, 2)
+        by_prompt: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, (before, _) in enumerate(pairs):
+            by_prompt[tuple(before)].append(i)
+        prompts = list(by_prompt)
+        read = [len(each) + sum(len(pairs[i][1]) for i in by_prompt[each]) for each in prompts]
+        sizes = np.array([[1, tokens] for tokens in read], dtype=np.int64).reshape(-1, 2)
         likelihoods: list[Likelihood] = [Likelihood(0.0, 0)] * len(pairs)
         for members in collate.bucket_by_length(sizes, _BUDGET, 0):
-            for i, likelihood in zip(members, self._batch([pairs[i] for i in members]), strict=True):
+            some = [prompts[i] for i in members]
+            answers = [[pairs[i][1] for i in by_prompt[each]] for each in some]
+            places = [i for each in some for i in by_prompt[each]]
+            for i, likelihood in zip(places, self._batch(some, answers), strict=True):
                 likelihoods[i] = likelihood
         return likelihoods
 
     def generate(self, question: str, context: str = "", max_tokens: int = 64) -> str:
         """The greedy answer, of at most ``max_tokens`` tokens."""
+        return self.answers([(question, context)], max_tokens)[0]
+
+    def answers(self, asked: Sequence[tuple[str, str]], max_tokens: int) -> list[str]:
+        """Greedy answers to pairs of question and context, some at a time, each of at most ``max_tokens`` tokens."""
+        prompts = [self._prompt_tokens(question, context, max_tokens) for question, context in asked]
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        written = [""] * len(prompts)
+        for start in range(0, len(order), _WRITTEN_AT_ONCE):
+            some = order[start : start + _WRITTEN_AT_ONCE]
+            for i, text in zip(some, self._write([prompts[i] for i in some], max_tokens), strict=True):
+                written[i] = text
+        return written
+
+    def _write(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+        """Greedy decoding of prompts together; what an ended answer would go on with is dropped."""
         import torch
 
-        before = self._prompt_tokens(question, context, max_tokens)
-        ids = torch.tensor([before], device=self._device)
+        ids, mask = self._padded_before(prompts)
+        positions, past, ends = (mask.cumsum(1) - 1).clamp(min=0), None, torch.tensor(sorted(self._ends()))
+        written: list[torch.Tensor] = []
+        ended = torch.zeros(len(prompts), dtype=torch.bool)
         with torch.inference_mode():
-            written = self.network.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=max_tokens,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                pad_token_id=self.tokenizer.pad_token_id,
-            )
-        answer: str = self.tokenizer.decode(written[0, len(before) :], skip_special_tokens=True)
-        return answer.strip()
+            while len(written) < max_tokens and not ended.all():
+                logits, past = self._read(ids, mask, positions, past)
+                ids = logits[:, -1:].argmax(-1).cpu()
+                ended |= torch.isin(ids[:, 0], ends)
+                written.append(ids[:, 0].masked_fill(ended, self.tokenizer.pad_token_id))
+                mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+                positions = positions[:, -1:] + 1
+        texts = self.tokenizer.batch_decode(torch.stack(written, dim=1), skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def _ends(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        ends = self.network.generation_config.eos_token_id
+        return frozenset([ends] if isinstance(ends, int) else ends or []) | {self.tokenizer.eos_token_id}
 
     @property
     def window(self) -> int:
@@ -166,33 +196,56 @@ class LanguageModel:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._prompt_tokens(question, context, len(ids)), ids
 
-    def _batch(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Likelihood]:
+    def _batch(
+        self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]]
+    ) -> list[Likelihood]:
+        """Of every answer to every prompt, in order."""
         import torch
 
-        longest = max(len(before) + len(answer) for before, answer in pairs)
-        most = max(len(answer) for _, answer in pairs)
-        ids = torch.full((len(pairs), longest), self.tokenizer.pad_token_id)
-        mask = torch.zeros((len(pairs), longest), dtype=torch.int64)
-        for row, (before, answer) in enumerate(pairs):  # padded before: the answers then end together
-            ids[row, longest - len(before) - len(answer) :] = torch.tensor([*before, *answer])
-            mask[row, longest - len(before) - len(answer) :] = 1
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        ids, mask = self._padded_before(prompts)
+        owner = torch.tensor([i for i, some in enumerate(answers) for _ in some])
+        flat = [torch.tensor(answer) for some in answers for answer in some]
+        targets = torch.nn.utils.rnn.pad_sequence(flat, batch_first=True)
+        steps = torch.arange(targets.shape[1])
+        there = steps < torch.tensor([len(answer) for answer in flat]).unsqueeze(1)
         with torch.inference_mode():
-            logits = (
-                self.network(
-                    input_ids=ids.to(self._device),
-                    attention_mask=mask.to(self._device),
-                    position_ids=positions.to(self._device),
-                    logits_to_keep=most + 1,
-                )
-                .logits[:, :-1]
-                .float()
-            )
-        chosen = logits.log_softmax(-1).cpu().gather(2, ids[:, -most:].unsqueeze(2)).squeeze(2)
-        return [
-            Likelihood(float(chosen[row, most - len(answer) :].sum()), len(answer))
-            for row, (_, answer) in enumerate(pairs)
-        ]
+            logits, past = self._read(ids, mask, (mask.cumsum(1) - 1).clamp(min=0))
+            logits = logits[:, -1:][owner]
+            if targets.shape[1] > 1:
+                past.batch_select_indices(owner.to(self._device))
+                mask = torch.cat([mask[owner], there[:, :-1].long()], dim=1)
+                positions = mask[:, : ids.shape[1]].sum(1, keepdim=True) + steps[:-1]
+                rest, _ = self._read(targets[:, :-1], mask, positions, past)
+                logits = torch.cat([logits, rest], dim=1)
+            chosen = logits.float().log_softmax(-1).cpu().gather(2, targets.unsqueeze(2)).squeeze(2)
+        totals = chosen.where(there, 0.0).sum(1)
+        return [Likelihood(float(total), len(answer)) for total, answer in zip(totals, flat, strict=True)]
+
+    def _read(
+        self, ids: "torch.Tensor", mask: "torch.Tensor", positions: "torch.Tensor", past: Any = None
+    ) -> tuple["torch.Tensor", Any]:
+        """Logits, after the last token alone where nothing was read before, and the keys and values of all."""
+        output = self.network(
+            input_ids=ids.to(self._device),
+            attention_mask=mask.to(self._device),
+            position_ids=positions.to(self._device),
+            past_key_values=past,
+            use_cache=True,
+            logits_to_keep=1 if past is None else 0,
+        )
+        return output.logits, output.past_key_values
+
+    def _padded_before(self, prompts: Sequence[Sequence[int]]) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """Tokens and their mask, padded in front, so that the prompts end together."""
+        import torch
+
+        longest = max(map(len, prompts))
+        ids = torch.full((len(prompts), longest), self.tokenizer.pad_token_id)
+        mask = torch.zeros((len(prompts), longest), dtype=torch.int64)
+        for row, prompt_ids in enumerate(prompts):
+            ids[row, longest - len(prompt_ids) :] = torch.tensor(prompt_ids)
+            mask[row, longest - len(prompt_ids) :] = 1
+        return ids, mask
 
 
 def adapted(

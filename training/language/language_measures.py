@@ -25,6 +25,7 @@ GENERAL = Path(__file__).with_name("general_questions.jsonl")
 
 LIKELIHOOD = "answer_log_likelihood"
 """Of the reference answer, the natural logarithm per token."""
+ACCURACY = "multiple_choice_accuracy"
 
 Scores = dict[str, Floats]
 """By metric, one value per question; NaN where it can't be measured on a question."""
@@ -56,19 +57,17 @@ def general() -> tuple[Question, ...]:
 
 def measure(model: LanguageModel, questions: Sequence[Question], effort: Effort) -> LanguageMeasures:
     """The model beside its base."""
-    tuned, general_tuned = scores(model, questions, effort), accuracy(model, general())
+    tuned, general_tuned = scores(model, questions, effort), likelihood_scores(model, general())
     with model.base():
         log.info("the same questions go to the un-tuned base")
-        base, general_base = scores(model, questions, effort), accuracy(model, general())
+        base, general_base = scores(model, questions, effort), likelihood_scores(model, general())
     specialties = sorted({question.specialty for question in questions if question.specialty})
     return LanguageMeasures(
         figures=compare(questions, tuned, base, effort),
         by_specialty={
             specialty: _of_specialty(specialty, questions, tuned, base, effort) for specialty in specialties
         },
-        general=compare(general(), {"general": general_tuned}, {"general": general_base}, effort).get(
-            "general"
-        ),
+        general=compare(general(), general_tuned, general_base, effort)[ACCURACY],
     )
 
 
@@ -83,37 +82,37 @@ def _of_specialty(
 
 def scores(model: LanguageModel, questions: Sequence[Question], effort: Effort) -> Scores:
     """Every metric of every question, by the model as it answers now."""
-    likelihoods = model.log_likelihoods([(q.question, q.context, q.answer) for q in questions])
-    written = set(_to_write(questions, effort.max_generated))
-    scored = {name: np.full(len(questions), np.nan) for name in GENERATED}
-    for i, question in enumerate(questions):
-        if question.id in written:
-            answer = model.generate(question.question, question.context, effort.max_tokens)
-            for name, metric in GENERATED.items():
-                scored[name][i] = metric(answer, question.answer)
+    chosen = _to_write(questions, effort.max_generated)
+    asked = [questions[i] for i in chosen]
+    answers = model.answers([(q.question, q.context) for q in asked], effort.max_tokens)
+    scored = likelihood_scores(model, questions) | {
+        name: np.full(len(questions), np.nan) for name in GENERATED
+    }
+    for i, question, answer in zip(chosen, asked, answers, strict=True):
+        for name, metric in GENERATED.items():
+            scored[name][i] = metric(answer, question.answer)
+    return scored
+
+
+def likelihood_scores(model: LanguageModel, questions: Sequence[Question]) -> Scores:
+    """What needs no writing: how likely the reference answer is, and whether the likeliest option per token of all is
+    the right one (NaN for a question without options)."""
+    texts = [(i, text) for i, q in enumerate(questions) for text in q.options or (q.answer,)]
+    triples = [(questions[i].question, questions[i].context, text) for i, text in texts]
+    per_token: list[dict[str, float]] = [{} for _ in questions]
+    for (i, text), likelihood in zip(texts, model.log_likelihoods(triples), strict=True):
+        per_token[i][text] = likelihood.per_token
+    right = [max(of, key=of.__getitem__) == q.answer for of, q in zip(per_token, questions, strict=True)]
     return {
-        LIKELIHOOD: np.array([likelihood.per_token for likelihood in likelihoods]),
-        "multiple_choice_accuracy": accuracy(model, questions),
-        **scored,
+        LIKELIHOOD: np.array([of[q.answer] for of, q in zip(per_token, questions, strict=True)]),
+        ACCURACY: np.where([bool(q.options) for q in questions], np.array(right, dtype=float), np.nan),
     }
 
 
-def accuracy(model: LanguageModel, questions: Sequence[Question]) -> Floats:
-    """1 where the right option is the likeliest per token of all, 0 where it is not, NaN for a question without."""
-    asked = [(i, option) for i, question in enumerate(questions) for option in question.options]
-    triples = [(questions[i].question, questions[i].context, option) for i, option in asked]
-    per_token = [likelihood.per_token for likelihood in model.log_likelihoods(triples)]
-    best: dict[int, tuple[float, str]] = {}
-    for (i, option), value in zip(asked, per_token, strict=True):
-        best[i] = max(best.get(i, (-np.inf, "")), (value, option))
-    right = [float(best[i][1] == q.answer) if q.options else np.nan for i, q in enumerate(questions)]
-    return np.array(right)
-
-
-def _to_write(questions: Sequence[Question], most: int) -> list[str]:
-    """Ids of the short-answer questions that are answered in words: the same ones for every model."""
-    ids = [question.id for question in questions if question.kind == "short_answer"]
-    return sorted(ids, key=lambda each: hashlib.sha256(each.encode()).digest())[:most]
+def _to_write(questions: Sequence[Question], most: int) -> list[int]:
+    """Places of the short-answer questions that are answered in words: the same ones for every model."""
+    short = [i for i, question in enumerate(questions) if question.kind == "short_answer"]
+    return sorted(short, key=lambda i: hashlib.sha256(questions[i].id.encode()).digest())[:most]
 
 
 def compare(

@@ -64,8 +64,8 @@ class Params(Frozen):
     quantization: Quantization = "none"
     """Of the base's weights: 4bit is QLoRA."""
     epochs: int = Field(2, ge=1)
-    learning_rate: float = Field(2e-4, gt=0)
-    batch_tokens: int = Field(1024, ge=64)
+    learning_rate: float = Field(5e-4, gt=0)
+    batch_tokens: int = Field(384, ge=64)
     """Padded tokens in a batch; on a GPU, tokens of a row of packed questions."""
     gradient_accumulation_steps: int = Field(1, ge=1)
     max_length: int = Field(512, ge=16)
