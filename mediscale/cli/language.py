@@ -1,10 +1,16 @@
-"""Verbs for language models: what a version is worth on questions of one's own."""
+"""Verbs for language models: what a version is worth on questions of one's own, and its other forms."""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mediscale.cli.verbs import Verb, settings
+
+if TYPE_CHECKING:
+    from mediscale.core.refs import ModelRef
+    from mediscale.core.settings import Settings
+    from training.language.export.receipts import Receipt
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -25,16 +31,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     from data_pipeline.documents import questions
     from mediscale.cli import summary
     from mediscale.core import logs
-    from mediscale.core.errors import UsageError
-    from mediscale.core.refs import parse_version
     from mediscale.inference import language, model_files
-    from training.language import language_measures, language_model
+    from training.language import language_measures
 
-    home, version = settings(), parse_version(options.version)
-    if version is None:
-        raise UsageError("A version is written MODEL/VERSION, such as clinical-questions-language/1.")
+    home = settings()
+    model = _registered(home, options.version)
     test = questions.read(options.test)
-    model = language_model.registered(home, *version)
     effort = language_measures.Effort(
         max_generated=options.max_generated, max_tokens=options.max_tokens, bootstrap=1000, seed=0
     )
@@ -49,11 +51,74 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _registered(home: "Settings", text: str) -> "ModelRef":
+    from mediscale.core.errors import UsageError
+    from mediscale.core.refs import parse_version
+    from training.language import language_model
+
+    version = parse_version(text)
+    if version is None:
+        raise UsageError("A version is written MODEL/VERSION, such as clinical-questions-language/1.")
+    return language_model.registered(home, *version)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    from training.language.export import NAMES
+
+    parser.add_argument(
+        "version", metavar="MODEL/VERSION", help="a registered version, e.g. clinical-questions-language/1"
+    )
+    parser.add_argument(
+        "--format", action="append", required=True, choices=NAMES, help="a form to write; may be repeated"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder to write the forms into")
+    parser.add_argument(
+        "--repository",
+        default="",
+        metavar="OWNER/NAME",
+        help="of the hub, for --format hub; it is made, private, where it is not there",
+    )
+
+
+def _export(options: argparse.Namespace) -> int:
+    from mediscale.core import logs
+    from mediscale.core.errors import QualityError
+    from training.language.export import receipts
+
+    home = settings()
+    model, names = _registered(home, options.version), list(dict.fromkeys(options.format))
+    blocked = 0
+    with logs.handled_by(logs.to_standard_error()):
+        for receipt in receipts.export(home, model, names, options.output, options.repository):
+            blocked += bool(receipt.problems)
+            print(f"{receipt.format}: {_line(receipt)}", flush=True)
+    return QualityError.exit_code if blocked else 0
+
+
+def _line(receipt: "Receipt") -> str:
+    if receipt.problems:
+        return f"blocked: {'; '.join(receipt.problems)}"
+    compared = receipt.compared
+    if compared is None:
+        return f"written, not compared: {receipt.needs}"
+    return (
+        f"{receipt.size / 1e6:,.1f} MB, read back by {receipt.runtime}: log-likelihoods within "
+        f"{compared.largest_difference:.4f} per token of its parent's on {compared.n_likelihoods} answers, "
+        f"{compared.same_answers} of {compared.n_answers} written answers the same"
+    )
+
+
 VERBS = (
     Verb(
         "evaluate-language",
         "measure a language model beside its base on a file of questions",
         _evaluate,
         _add_evaluate,
+    ),
+    Verb(
+        "export",
+        "write a language model in other forms, each compared with its parent",
+        _export,
+        _add_export,
     ),
 )

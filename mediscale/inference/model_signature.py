@@ -39,9 +39,24 @@ def sign(settings: Settings, model: ModelRef, evidence_digest: str) -> None:
         UsageError: there is no key that is accepted here.
     """
     files = model_files.every(settings, model)
-    statement = json.dumps(_statement(model, evidence_digest, files), sort_keys=True).encode()
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    content = bundle(settings, model, evidence_digest, digests)
+    filesystem, path = lake.filesystem(place(settings, model, evidence_digest))
+    with filesystem.open_output_stream(f"{path}.part") as stream:
+        stream.write(content)
+    filesystem.move(f"{path}.part", path)
+
+
+def bundle(settings: Settings, model: ModelRef, evidence_digest: str, digests: Mapping[str, str]) -> bytes:
+    """The signed bundle of a folder of a version, whose files have these SHA-256 by relative name.
+
+    Raises:
+        UsageError: there is no key that is accepted here.
+    """
+    statement = json.dumps(_statement(model, evidence_digest, digests), sort_keys=True).encode()
     who = signing.signer(settings)
-    bundle = {
+    signature = {"sig": base64.b64encode(who.sign(_signed_bytes(statement))).decode(), "keyid": ""}
+    content = {
         "mediaType": BUNDLE,
         "verificationMaterial": {
             "publicKey": {"hint": hashlib.sha256(who.key.pem).hexdigest()},
@@ -50,15 +65,10 @@ def sign(settings: Settings, model: ModelRef, evidence_digest: str) -> None:
         "dsseEnvelope": {
             "payload": base64.b64encode(statement).decode(),
             "payloadType": PAYLOAD_TYPE,
-            "signatures": [
-                {"sig": base64.b64encode(who.sign(_signed_bytes(statement))).decode(), "keyid": ""}
-            ],
+            "signatures": [signature],
         },
     }
-    filesystem, path = lake.filesystem(place(settings, model, evidence_digest))
-    with filesystem.open_output_stream(f"{path}.part") as stream:
-        stream.write(json.dumps(bundle, indent=1).encode())
-    filesystem.move(f"{path}.part", path)
+    return json.dumps(content, indent=1).encode()
 
 
 def check(settings: Settings, model: ModelRef, evidence_digest: str) -> None:
@@ -117,9 +127,9 @@ def _verified(settings: Settings, model: ModelRef, uri: str) -> Mapping[str, Any
     return statement
 
 
-def _statement(model: ModelRef, evidence_digest: str, files: Mapping[str, bytes]) -> dict[str, Any]:
-    digests = {name: hashlib.sha256(content) for name, content in sorted(files.items())}
-    root = hashlib.sha256(b"".join(digest.digest() for digest in digests.values()))
+def _statement(model: ModelRef, evidence_digest: str, digests: Mapping[str, str]) -> dict[str, Any]:
+    digests = dict(sorted(digests.items()))
+    root = hashlib.sha256(b"".join(map(bytes.fromhex, digests.values())))
     return {
         "_type": STATEMENT,
         "subject": [{"name": _name(model), "digest": {"sha256": root.hexdigest()}}],
@@ -132,8 +142,7 @@ def _statement(model: ModelRef, evidence_digest: str, files: Mapping[str, bytes]
                 "ignore_paths": [model_files.MLFLOW_META],
             },
             "resources": [
-                {"name": name, "algorithm": "sha256", "digest": digest.hexdigest()}
-                for name, digest in digests.items()
+                {"name": name, "algorithm": "sha256", "digest": digest} for name, digest in digests.items()
             ],
             "evidence": {"sha256": evidence_digest},
         },

@@ -240,6 +240,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale clean": run,
     "mediscale erase": parse,
     "mediscale evaluate-language": parse,
+    "mediscale export": parse,
     "mediscale history": run,
     "mediscale keys create": parse,
     "mediscale keys list": run,

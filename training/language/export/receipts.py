@@ -1,0 +1,177 @@
+"""Receipts: an exported form beside its parent, on the tuning questions; what differs is blocked, the others are kept.
+
+A form is written to a hidden folder, loaded back in its own runtime, and asked what its parent is asked. It gets its
+name only when it answers the same. Its receipt lies in it, and the signature of its folder, in the format of OpenSSF
+Model Signing, beside it.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.documents import question_set
+from data_pipeline.documents.questions import Question
+from mediscale.core.errors import MediscaleError, UsageError
+from mediscale.core.refs import Frozen, ModelRef
+from mediscale.core.settings import Settings
+from mediscale.inference import language, model_files, model_signature
+from mediscale.inference.language import LanguageModel
+from training.language.export.formats import FORMATS, Version
+from training.language.language_model import PROVENANCE_FILE, Provenance
+
+log = logging.getLogger(__name__)
+
+RECEIPT_FILE = "receipt.json"
+TOLERANCE = language.TOLERANCE
+"""Largest difference in log-likelihood per token that a form may have from its parent."""
+_SAME_ANSWERS = 0.75
+"""Least share of written answers that are the parent's: where two tokens are as likely, rounding decides."""
+_QUESTIONS, _WRITTEN, _MAX_TOKENS = 32, 8, 24
+
+
+class Compared(Frozen):
+    """A form's answers beside its parent's."""
+
+    n_likelihoods: int
+    """Answers and options of tuning questions."""
+    largest_difference: float
+    """In log-likelihood per token."""
+    n_answers: int
+    """Answers that both wrote."""
+    same_answers: int
+
+
+class Receipt(Frozen):
+    """``receipt.json``: what a form was compared on, and what came out."""
+
+    model: ModelRef
+    format: str
+    runtime: str
+    """Package and version that loaded it back; empty where none did."""
+    files: dict[str, str]
+    """SHA-256 by relative name."""
+    size: int
+    """Bytes."""
+    compared: Compared | None
+    problems: tuple[str, ...]
+    """Why it is blocked."""
+    needs: str
+    """What is still to be done before it can serve."""
+
+    @property
+    def state(self) -> str:
+        return "blocked" if self.problems else "not compared" if self.compared is None else "usable"
+
+
+def export(
+    settings: Settings, model: ModelRef, names: Sequence[str], output: Path, repository: str = ""
+) -> Iterator[Receipt]:
+    """Writes a version in some formats below ``output``, one after another; a receipt of each.
+
+    Raises:
+        UsageError: there is such a form already, a form for the hub has no repository, or the base can't be had.
+        StorageError: the version's files were changed, or it does not answer as it did in training.
+    """
+    if there := [name for name in names if (output / name).exists()]:
+        raise UsageError(f"{output.name} has {', '.join(there)} already; name another folder, or delete it.")
+    if "hub" in names and not repository:
+        raise UsageError("A form for the hub needs --repository OWNER/NAME.")
+    version = Version.load(settings, model, repository)
+    parent = language.load(settings, version.files)
+    questions = probe(settings, model)
+    for name in names:
+        log.info("%s as %s", model, name)
+        yield _form(settings, version, name, parent, questions, output)
+
+
+def probe(settings: Settings, model: ModelRef) -> list[Question]:
+    """Some of the questions that the version was tuned on, the same ones each time; never a held-out one."""
+    provenance = Provenance.model_validate_json(model_files.every(settings, model)[PROVENANCE_FILE])
+    tuning = question_set.load(settings, provenance.questions, "tuning")
+    return sorted(tuning, key=lambda each: hashlib.sha256(each.id.encode()).digest())[:_QUESTIONS]
+
+
+def compare(parent: LanguageModel, other: LanguageModel, questions: Sequence[Question]) -> Compared:
+    """Both on the same questions: the likelihood of every option or answer, and some answers in words."""
+    triples = [(q.question, q.context, text) for q in questions for text in q.options or (q.answer,)]
+    one, two = ([each.per_token for each in of.log_likelihoods(triples)] for of in (parent, other))
+    asked = [(q.question, q.context) for q in questions[:_WRITTEN]]
+    answers = [of.answers(asked, _MAX_TOKENS) for of in (parent, other)]
+    return Compared(
+        n_likelihoods=len(triples),
+        largest_difference=float(np.abs(np.subtract(one, two)).max()),
+        n_answers=len(asked),
+        same_answers=sum(mine == yours for mine, yours in zip(*answers, strict=True)),
+    )
+
+
+def problems(compared: Compared) -> Iterator[str]:
+    """Why a form may not be used."""
+    if not compared.largest_difference <= TOLERANCE:  # not a number either
+        yield (
+            f"its log-likelihoods differ from its parent's by up to {compared.largest_difference:.3f} per token, where "
+            f"{TOLERANCE:g} is allowed"
+        )
+    if compared.same_answers < _SAME_ANSWERS * compared.n_answers:
+        yield (
+            f"{compared.n_answers - compared.same_answers} of {compared.n_answers} answers are not its parent's"
+        )
+
+
+def _form(
+    settings: Settings,
+    version: Version,
+    name: str,
+    parent: LanguageModel,
+    questions: Sequence[Question],
+    output: Path,
+) -> Receipt:
+    form, folder = FORMATS[name], output / f".{name}.partial"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    compared, found = None, []
+    try:
+        form.write(version, folder)
+        if form.read is not None:
+            compared = compare(parent, form.read(version, folder), questions)
+            found = list(problems(compared))
+    except MediscaleError as error:
+        found = [str(error)]
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    receipt = Receipt(
+        model=version.ref,
+        format=name,
+        runtime=f"{form.runtime} {installed(form.runtime)}" if compared else "",
+        files={relative: _digest(path) for relative, path in files.items()},
+        size=sum(path.stat().st_size for path in files.values()),
+        compared=compared,
+        problems=tuple(found),
+        needs=form.needs,
+    )
+    _conclude(settings, receipt, folder, output / name)
+    return receipt
+
+
+def _conclude(settings: Settings, receipt: Receipt, folder: Path, target: Path) -> None:
+    """Keeps and signs a form, or leaves its receipt alone."""
+    content = receipt.model_dump_json(indent=1).encode()
+    if receipt.problems:
+        shutil.rmtree(folder)
+        target.with_name(f"{target.name}.{RECEIPT_FILE}").write_bytes(content)
+        return
+    (folder / RECEIPT_FILE).write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    signed = receipt.files | {RECEIPT_FILE: digest}
+    bundle = model_signature.bundle(settings, receipt.model, digest, signed)
+    target.with_name(f"{target.name}.sig").write_bytes(bundle)
+    folder.replace(target)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
