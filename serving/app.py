@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter
 
 from mediscale.core.settings import Settings
@@ -14,7 +15,7 @@ from serving.access import Listening
 from serving.auth import RefusedError
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-from serving.routes import admin, docs, predict
+from serving.routes import admin, approvals, docs, predict
 from serving.schemas import Problem
 from serving.service import Clock, Service, utc_now
 
@@ -48,9 +49,14 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan(service),
-        routes=[*predict.router(service).routes, *admin.router(service).routes, *docs.router().routes],
+        routes=[
+            *predict.router(service).routes,
+            *approvals.router(service).routes,
+            *admin.router(service).routes,
+            *docs.router().routes,
+        ],
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        exception_handlers={RefusedError: _refused},
+        exception_handlers={RefusedError: _refused, RequestValidationError: _unreadable},
     )
     app.state.service = service
     return app
@@ -60,6 +66,14 @@ async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)  # for the types: it handles no other
     content = _PROBLEM.dump_json(Problem(str(error)))
     return Response(content, error.status, error.headers, media_type="application/json")
+
+
+async def _unreadable(_request: Request, error: Exception) -> Response:
+    """Which fields are wrong and why; what was sent is not repeated."""
+    assert isinstance(error, RequestValidationError)  # for the types
+    wrong = [(".".join(map(str, each["loc"][1:])) or "the body", each["msg"]) for each in error.errors()]
+    sentence = f"The request can't be read: {'; '.join(f'{field}: {why}' for field, why in wrong)}."
+    return Response(_PROBLEM.dump_json(Problem(sentence)), 422, media_type="application/json")
 
 
 def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Service]]]:

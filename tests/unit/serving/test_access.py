@@ -31,11 +31,20 @@ MAY_ASK = {
     ("GET", "/ready"): OPEN,
     ("GET", "/docs"): OPEN,
     ("GET", "/openapi.json"): OPEN,
+    ("GET", "/approvals"): {Role.APPROVER, Role.ENGINEER, Role.AUDITOR},
+    ("POST", "/approvals"): {Role.APPROVER},
     ("GET", "/health"): {Role.ENGINEER, Role.APPROVER, Role.AUDITOR},
     ("GET", "/metrics"): {Role.ENGINEER},
     ("POST", "/predict"): {Role.CLINICIAN},
 }
 """Every route of the server, and the roles that it answers."""
+BODIES: dict[str, Any] = {
+    "/predict": BODY,
+    "/approvals": {"model": "synthetic-mortality", "version": 9, "reason": "I agree."},
+}
+"""What each POST is sent."""
+STATUS = {("POST", "/approvals"): 404}
+"""What whoever may ask is answered, where it is not 200: nothing of that version was proposed."""
 
 
 @pytest.fixture
@@ -97,12 +106,13 @@ def test_a_role_is_answered_where_it_may_ask_and_nowhere_else(
     keys = {role: key(role) for role in Role}
     client = serve(listening)
     for (method, path), roles in MAY_ASK.items():
-        body = BODY if method == "POST" else None
+        body = BODIES[path] if method == "POST" else None
+        expected = STATUS.get((method, path), 200)
         for role, text in keys.items():
             answered = client.request(method, path, json=body, headers=bearer(text)).status_code
-            assert answered == (200 if role in roles else 403), (path, role)
+            assert answered == (expected if role in roles else 403), (path, role)
         without = client.request(method, path, json=body)
-        assert without.status_code == (200 if roles == OPEN else 401), path
+        assert without.status_code == (expected if roles == OPEN else 401), path
         if roles != OPEN:
             assert without.headers["www-authenticate"].startswith("Bearer ")
 

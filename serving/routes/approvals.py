@@ -1,0 +1,170 @@
+"""``GET`` and ``POST /approvals``: the second pair of eyes. What waits for approval, and an approver's signed yes.
+
+An approval moves nothing. The gate judges again, and the alias moves, when somebody promotes the version again
+(``mediscale promote``, or the night's promotion).
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from mediscale.core import caller
+from mediscale.core.errors import (
+    BusyError,
+    MediscaleError,
+    NotFoundError,
+    QualityError,
+    StorageError,
+    UsageError,
+)
+from mediscale.core.settings import Settings
+from mediscale.storage import approvals, history
+from mediscale.storage.history import Approval, Entry, Proposal
+from serving.auth import PROBLEMS, Principal, RefusedError, Role, require
+from serving.schemas import Problem
+from serving.service import Service
+
+_STATUS: dict[type[MediscaleError], int] = {
+    NotFoundError: 404,
+    QualityError: 409,
+    BusyError: 503,
+    StorageError: 503,
+    UsageError: 503,
+}
+
+
+class ApprovalRequest(BaseModel):
+    """Which proposed version, and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(min_length=1, max_length=200, examples=["icu-mortality"])
+    version: int = Field(ge=1)
+    reason: str = Field(min_length=1, max_length=1000, description="One sentence for the history")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A version that waits for another person's approval, and what the gate said of it."""
+
+    model: str
+    version: int
+    proposed_by: str
+    proposed_at: datetime
+    """UTC."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """An approval as the signed history has it."""
+
+    model: str
+    version: int
+    approved_by: str
+    next: str
+    """What moves the alias."""
+
+
+_WAITING, _APPROVED = TypeAdapter(list[Waiting]), TypeAdapter(Approved)
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    **PROBLEMS,
+    404: {"model": Problem, "description": "The version is not the newest that was proposed"},
+    409: {"model": Problem, "description": "Whoever proposed a version can't approve of it"},
+    503: {
+        "model": Problem,
+        "description": "This server can't sign for the approver, or the history can't be read",
+    },
+}
+
+
+def router(service: Service) -> APIRouter:
+    """The routes of one worker process's service."""
+    routes = APIRouter(default_response_class=Response)
+    settings, dataset = service.settings, service.predictors.dataset
+
+    @routes.get(
+        "/approvals",
+        summary="Versions that wait for another person's approval",
+        responses={200: {"model": list[Waiting]}, **_PROBLEMS},
+        dependencies=[Depends(require(Role.APPROVER, Role.ENGINEER, Role.AUDITOR))],
+    )
+    async def read() -> Response:
+        waits = await _refusing(waiting, settings, dataset)
+        return Response(_WAITING.dump_json(waits), media_type="application/json")
+
+    @routes.post(
+        "/approvals",
+        status_code=201,
+        summary="Approve of a version that somebody else proposed",
+        responses={201: {"model": Approved, "description": "Signed, in the history"}, **_PROBLEMS},
+    )
+    async def approve(
+        wanted: ApprovalRequest, principal: Annotated[Principal, Depends(require(Role.APPROVER))]
+    ) -> Response:
+        approved = await _refusing(record, settings, dataset, wanted, principal.actor)
+        return Response(_APPROVED.dump_json(approved), 201, media_type="application/json")
+
+    return routes
+
+
+async def _refusing(work: Any, *arguments: Any) -> Any:
+    """What the work returns, in a thread of its own; its refusal as an answer.
+
+    Raises:
+        RefusedError: it can't be done.
+    """
+    try:
+        return await asyncio.to_thread(work, *arguments)
+    except MediscaleError as error:
+        status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 503)
+        raise RefusedError(status, str(error)) from error
+
+
+def waiting(settings: Settings, dataset: str) -> list[Waiting]:
+    """The newest proposal of each model that nobody approved yet.
+
+    Raises:
+        StorageError: the history is not to be trusted.
+    """
+    recorded = history.entries(settings, dataset)
+    approved = {approval.proposal for _, approval in history.bodies(recorded, Approval)}
+    newest: dict[str, tuple[Entry, Proposal]] = {
+        proposal.model: (entry, proposal) for entry, proposal in history.bodies(recorded, Proposal)
+    }
+    return [
+        Waiting(proposal.model, proposal.version, entry.actor, entry.at, proposal.reason)
+        for entry, proposal in newest.values()
+        if entry.sequence not in approved
+    ]
+
+
+def record(settings: Settings, dataset: str, wanted: ApprovalRequest, actor: str) -> Approved:
+    """Signs an approval in the name of whoever was authenticated, with a service's key that was given to the server.
+
+    Raises:
+        UsageError: no key was given, or it may not sign for others.
+        NotFoundError: the version is not the newest that was proposed.
+        QualityError: the proposer can't approve.
+        StorageError: the history is not to be trusted.
+    """
+    if not settings.signing_command and not settings.signing_key.exists():
+        raise UsageError(
+            "This server has no signing key, so it can't record an approval; approve with `mediscale approve`, or give "
+            "the server a service's key by MEDISCALE_SIGNING_KEY or MEDISCALE_SIGNING_COMMAND."
+        )
+    approvals.approve(
+        settings,
+        dataset,
+        wanted.model,
+        wanted.version,
+        actor=actor,
+        reason=wanted.reason,
+        at=caller.now(),
+    )
+    again = "`mediscale promote` judges again and moves the alias."
+    return Approved(wanted.model, wanted.version, actor, again)
