@@ -54,7 +54,7 @@ NOTE = (
 CALIBRATION = Calibration(slope=1, intercept=0)
 SERVE = (
     "import sys; from pathlib import Path; from mediscale.core.settings import Settings; from serving import main;"
-    "main.serve(Settings(home=Path(sys.argv[1])), None, 'production', port=int(sys.argv[2]))"
+    "main.serve(Settings(home=Path(sys.argv[1])), (), 'production', port=int(sys.argv[2]))"
 )
 
 

@@ -13,9 +13,10 @@ from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
 from serving.access import Listening
 from serving.auth import RefusedError
+from serving.languages import Languages
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-from serving.routes import admin, approvals, docs, predict
+from serving.routes import admin, approvals, docs, generate, openai, predict
 from serving.schemas import Problem
 from serving.service import Clock, Service, utc_now
 
@@ -36,21 +37,26 @@ def create_app(
     prediction_log: PredictionLog,
     clock: Clock = utc_now,
     listening: Listening | None = None,
+    language: tuple[Languages, PredictionLog] | None = None,
 ) -> FastAPI:
-    """The application of one worker process; it closes the log when it ends. ``clock`` dates the predictions.
+    """The application of one worker process; it closes the logs when it ends. ``clock`` dates the predictions.
 
+    ``language`` is whose language version answers, and its log. Default: that of the predictors' dataset, in their log.
     ``listening`` decides who may ask. Without it nothing listens: the account of this process asks within it.
     """
-    service = Service(settings, predictors, prediction_log, clock, listening)
+    own = Languages(settings, predictors.dataset, predictors.alias), prediction_log
+    service = Service(settings, predictors, prediction_log, clock, listening, *(language or own))
     app = FastAPI(
         title="MediScale",
-        description=f"Risks of hospital patients, each with its reasons. {NOTICE}",
+        description=f"Risks of hospital patients, each with its reasons, and answers of a language model. {NOTICE}",
         version="1",
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan(service),
         routes=[
             *predict.router(service).routes,
+            *generate.router(service).routes,
+            *openai.router(service).routes,
             *approvals.router(service).routes,
             *admin.router(service).routes,
             *docs.router().routes,
@@ -83,9 +89,11 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
         await asyncio.to_thread(service.follow)
         tasks = [
             asyncio.create_task(_repeat(service.follow, POLL_SECONDS)),
+            asyncio.create_task(_repeat(service.follow_language, POLL_SECONDS, at_once=True)),
             asyncio.create_task(_repeat(service.check_keys, POLL_SECONDS)),
             asyncio.create_task(_repeat(service.check_log, POLL_SECONDS)),
             asyncio.create_task(_repeat(service.check_files, FILES_SECONDS)),
+            asyncio.create_task(_repeat(service.check_language, FILES_SECONDS)),
             asyncio.create_task(_repeat(service.flush, FLUSH_SECONDS)),
             asyncio.create_task(asyncio.to_thread(service.flush_left_behind)),
         ]
@@ -102,7 +110,9 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
     return lifespan
 
 
-async def _repeat(work: Callable[[], None], seconds: float) -> None:
+async def _repeat(work: Callable[[], None], seconds: float, at_once: bool = False) -> None:
+    if at_once:
+        await asyncio.to_thread(work)
     while True:
         await asyncio.sleep(seconds)
         await asyncio.to_thread(work)

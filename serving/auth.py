@@ -46,6 +46,13 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 Purpose = Literal["treatment", "operations", "research", "quality"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 PURPOSE_HEADER = "Purpose-Of-Use"
+PURPOSE_PARAMETER: dict[str, Any] = {
+    "name": PURPOSE_HEADER,
+    "in": "header",
+    "description": "Why the patient's data is used. Default: treatment, with a key or token",
+    "schema": {"enum": list(PURPOSES)},
+}
+"""Of the routes that answer about patients, for the OpenAPI document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,16 @@ def require(*roles: Role) -> Require:
             beyond a rate.
     """
     return Require(*roles)
+
+
+def check_role(principal: Principal, role: Role, what: str) -> None:
+    """For what a route does not do for everybody whom it admits.
+
+    Raises:
+        RefusedError: 403, whoever asks has not the role.
+    """
+    if role not in principal.roles:
+        raise RefusedError(403, f"{what} needs the role {role}; ask without it.")
 
 
 def purpose_of_use(request: Request, principal: Principal) -> Purpose:

@@ -11,13 +11,15 @@ import struct
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mediscale.core.errors import BusyError, NotFoundError, UsageError
 from mediscale.core.settings import Settings
+from mediscale.inference import language_spec
 from mediscale.storage import lake, private_files, registry
 from mediscale.storage.registry import Alias
 from serving import access
@@ -39,9 +41,16 @@ SWITCH_SECONDS = 0.0005
 log = logging.getLogger("mediscale.serving")
 
 
+class Datasets(NamedTuple):
+    """Whose models a server answers with; the same where a dataset has both kinds, or only one kind is served."""
+
+    risk: str
+    language: str
+
+
 def serve(
     settings: Settings,
-    dataset: str | None,
+    datasets: Sequence[str],
     alias: Alias,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -52,12 +61,15 @@ def serve(
 ) -> None:
     """Answers until it is stopped. Port 0 takes any free port and says which.
 
+    ``datasets`` names those whose models are served, at most one with risk models and one with a language model; none:
+    those that are the only ones of their kind.
+
     With ``certificate`` and ``private_key`` it speaks TLS; ``behind_proxy`` says that a proxy in front of it does.
 
     Raises:
         NotFoundError: no model of the dataset is under the alias.
-        UsageError: several datasets have models and none was named, the host or port can't be used, or whoever
-            reaches it there could not prove who they are, or not in secret.
+        UsageError: several datasets have models of one kind and none was named, the host or port can't be used, or
+            whoever reaches it there could not prove who they are, or not in secret.
         BusyError: the port is in use.
     """
     _say_what_happens()
@@ -66,18 +78,17 @@ def serve(
         log.warning(
             "Other accounts of this machine can enter %s, which holds patient data; chmod 700 it.", folder
         )
-    name = dataset or _only_dataset(settings, alias)
-    _check_models(settings, name, alias)
+    of = _datasets(settings, datasets, alias)
     listener = _listen(host, port)
     listening = Listening(listener.getsockname()[0], certificate, private_key, behind_proxy)
     with listener:
         access.check(settings, listening)
-        _serve_at(settings, name, alias, listening, listener, host, workers)
+        _serve_at(settings, of, alias, listening, listener, host, workers)
 
 
 def _serve_at(
     settings: Settings,
-    dataset: str,
+    datasets: Datasets,
     alias: Alias,
     listening: Listening,
     listener: socket.socket,
@@ -97,38 +108,46 @@ def _serve_at(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with suppress(KeyboardInterrupt):
         if workers == 1:
-            factory = partial(only_worker, settings, dataset, alias, listening, listener)
+            factory = partial(only_worker, settings, datasets, alias, listening, listener)
         else:
-            factory = partial(one_of_workers, settings, dataset, alias, listening)
+            factory = partial(one_of_workers, settings, datasets, alias, listening)
         _run(factory, listening, listener, workers)
 
 
 def only_worker(
-    settings: Settings, dataset: str, alias: Alias, listening: Listening, listener: socket.socket
+    settings: Settings, datasets: Datasets, alias: Alias, listening: Listening, listener: socket.socket
 ) -> "FastAPI":
     """The application of a process that is its own supervisor."""
-    app = application(settings, dataset, alias, listening)
+    app = application(settings, datasets, alias, listening)
     _drain_before_the_end(app.state.service, listener)
     return app
 
 
-def one_of_workers(settings: Settings, dataset: str, alias: Alias, listening: Listening) -> "FastAPI":
+def one_of_workers(settings: Settings, datasets: Datasets, alias: Alias, listening: Listening) -> "FastAPI":
     """The application of a process under a supervisor, which has the listener."""
-    app = application(settings, dataset, alias, listening)
+    app = application(settings, datasets, alias, listening)
     _drain_before_the_end(app.state.service, None)
     return app
 
 
-def application(settings: Settings, dataset: str, alias: Alias, listening: Listening) -> "FastAPI":
+def application(settings: Settings, datasets: Datasets, alias: Alias, listening: Listening) -> "FastAPI":
     """The application of one worker process."""
     from serving.app import create_app
+    from serving.languages import Languages
     from serving.models import Predictors
     from serving.prediction_log import PredictionLog
 
     _say_what_happens()
     sys.setswitchinterval(SWITCH_SECONDS)
-    predictors, log_of_worker = Predictors(settings, dataset, alias), PredictionLog(settings, dataset)
-    return create_app(settings, predictors, log_of_worker, listening=listening)
+    predictors, log_of_worker = (
+        Predictors(settings, datasets.risk, alias),
+        PredictionLog(settings, datasets.risk),
+    )
+    log_of_language = (
+        log_of_worker if datasets.language == datasets.risk else PredictionLog(settings, datasets.language)
+    )
+    language = Languages(settings, datasets.language, alias), log_of_language
+    return create_app(settings, predictors, log_of_worker, listening=listening, language=language)
 
 
 def _drain_before_the_end(service: "Service", listener: socket.socket | None) -> None:
@@ -204,25 +223,28 @@ def _say_what_happens() -> None:
     log.setLevel(logging.INFO)
 
 
-def _only_dataset(settings: Settings, alias: Alias) -> str:
-    datasets = [name for name in lake.datasets(settings) if _models(settings, name, alias)]
-    if not datasets:
+def _datasets(settings: Settings, names: Sequence[str], alias: Alias) -> Datasets:
+    """Whose risk models and whose language model are served: of the named datasets, or of all in the lake."""
+    for name in names:
+        if not _models(settings, name, alias):
+            others = [name] if _models(settings, name, _other(alias)) else []
+            raise NotFoundError(_nothing(f"Dataset {name}", alias, others))
+    models = {name: _models(settings, name, alias) for name in names or lake.datasets(settings)}
+    risk = [name for name, tasks in models.items() if tasks - {language_spec.TASK}]
+    language = [name for name, tasks in models.items() if language_spec.TASK in tasks]
+    if not risk and not language:
         raise NotFoundError(_nothing(f"No dataset in {settings.lake}", alias, _others(settings, alias)))
-    if len(datasets) > 1:
-        raise UsageError(
-            f"Several datasets have a model as {alias}: {', '.join(datasets)}; name one with --dataset."
-        )
-    return datasets[0]
-
-
-def _check_models(settings: Settings, dataset: str, alias: Alias) -> None:
-    if not _models(settings, dataset, alias):
-        others = [dataset] if _models(settings, dataset, _other(alias)) else []
-        raise NotFoundError(_nothing(f"Dataset {dataset}", alias, others))
+    for of_one_kind in (risk, language):
+        if len(of_one_kind) > 1:
+            raise UsageError(
+                f"Several datasets have a model as {alias}: {', '.join(of_one_kind)}; name one with --dataset."
+            )
+    return Datasets(*(risk or language), *(language or risk))
 
 
 def _models(settings: Settings, dataset: str, alias: Alias) -> set[str]:
-    return {move.model for move in registry.attested(settings, dataset) if move.alias == alias}
+    """The tasks that have a version under the alias."""
+    return {move.task for move in registry.attested(settings, dataset) if move.alias == alias}
 
 
 def _others(settings: Settings, alias: Alias) -> list[str]:

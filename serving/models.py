@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from types import MappingProxyType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,12 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY, LABELS
 from mediscale.core.tasks import TaskName
-from mediscale.inference import model_files, model_signature, tabular
+from mediscale.inference import language_spec, model_files, model_signature, tabular
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import lake, registry, seen_tables
 from mediscale.storage.registry import Alias, Move
 from serving.explainer import Explainer
+from serving.followed_versions import newest_that_loads, targets
 
 Floats = NDArray[np.float64]
 
@@ -40,6 +42,10 @@ class Served:
     @property
     def model(self) -> ModelRef:
         return self.predictor.model
+
+    def in_place_of_newest(self, reason: str | None) -> Self:
+        """The same version, and why it answers though it is not the newest."""
+        return replace(self, instead_of=reason)
 
     @cached_property
     def explainer(self) -> Explainer:
@@ -94,8 +100,10 @@ class Predictors:
         served: dict[TaskName, Served] = dict(self.current)
         refused: dict[TaskName, str] = {}
         history = registry.attested(self._settings, self.dataset)
-        for task, moves in _targets(history, self.alias).items():
-            version, reason = self._newest_that_loads(moves, served.get(task))
+        for task, moves in targets(history, self.alias).items():
+            if task == language_spec.TASK:
+                continue
+            version, reason = newest_that_loads(moves, served.get(task), self._load)
             if reason is not None:
                 refused[task] = reason
                 if self.refused.get(task) != reason:
@@ -109,22 +117,6 @@ class Predictors:
         }
         self.unserved = MappingProxyType(unserved)
         self._seen = newest
-
-    def _newest_that_loads(
-        self, moves: Sequence[Move], current: Served | None
-    ) -> tuple[Served | None, str | None]:
-        """Of an alias's moves, newest first, the version that can answer, and why an older one than the newest does."""
-        reason: str | None = None
-        for move in moves:
-            version = current
-            if version is None or version.model != move.version:
-                try:
-                    version = self._load(move)
-                except MediscaleError as error:
-                    reason = reason or str(error)
-                    continue
-            return _told(version, reason)
-        return _told(current, reason)
 
     def check_files(self) -> None:
         """Compares the files of what is served with what was promoted.
@@ -150,7 +142,7 @@ class Predictors:
             for task in task_names.names()
             if lake.exists(self._settings, self.dataset, f"{LABELS.name}_{task}")
         )
-        return {move.task for move in history} | set(with_cohort)
+        return {move.task for move in history if move.task != language_spec.TASK} | set(with_cohort)
 
     def _load(self, move: Move) -> Served:
         model_signature.check(self._settings, move.version, move.evidence_digest)
@@ -158,27 +150,3 @@ class Predictors:
         served.row_of_values({})  # works out the columns, so that a version that can't be fed is refused here
         log.info("%s is served as %s", served.model, self.alias)
         return served
-
-
-def _told(version: Served | None, reason: str | None) -> tuple[Served | None, str | None]:
-    """The version as one that answers in another's place, or no longer does."""
-    if version is None:
-        return None, reason
-    if reason is not None:
-        reason = f"{reason} Version {version.model.version} answers in its place."
-    return (version if version.instead_of == reason else replace(version, instead_of=reason)), reason
-
-
-def _targets(history: Sequence[Move], alias: Alias) -> dict[TaskName, list[Move]]:
-    """By task the version that the alias points to, and after it its incumbents: what each one replaced, newest first.
-
-    A move back to an incumbent withdraws what had replaced it: no server returns to a withdrawn version by itself.
-    """
-    targets: dict[TaskName, list[Move]] = {}
-    for move in history:
-        if move.alias == alias:
-            attested = targets.get(move.task, [])
-            versions = [one.version for one in attested]
-            kept = attested[versions.index(move.version) + 1 :] if move.version in versions else attested
-            targets[move.task] = [move, *kept]
-    return targets

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from mediscale.core.errors import MediscaleError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY, PREDICTIONS
+from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake, locks, seen_tables
 from serving import log_file
 from serving.log_file import LogFile, Row
@@ -44,7 +45,7 @@ log = logging.getLogger("mediscale.serving")
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One model's answer. Times are UTC without a zone; the last three are set for a patient known to the lake.
+    """One risk model's answer. Times are UTC without a zone; the last three are set for a patient known to the lake.
 
     Of a note only ``note_margin`` is kept, what the note model made of it; the text never is.
     """
@@ -60,6 +61,24 @@ class Prediction:
     subject_id: int | None = None
     prediction_time: datetime | None = None
     events_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenAnswer:
+    """A language model's answer, or the part of it that is about to leave. Identifiers in it are replaced: it names no
+    patient, so that no erasure could find it."""
+
+    prediction_id: str
+    predicted_at: datetime
+    model: str
+    model_version: int
+    question: str | None
+    """None after an answer's first part."""
+    answer: str
+    safety: str
+
+
+Answered = Prediction | WrittenAnswer
 
 
 class Asked(NamedTuple):
@@ -99,7 +118,7 @@ class PredictionLog:
         """A name for the next prediction that no other has, whether what had one was logged or not."""
         return f"{self.worker}-{self._opening}-{next(self._ids)}"
 
-    async def append(self, predictions: Sequence[Prediction], asked: Asked) -> None:
+    async def append(self, predictions: Sequence[Answered], asked: Asked) -> None:
         """Returns when the predictions are on disk, and synced.
 
         Raises:
@@ -286,22 +305,24 @@ def _arrow(worker: str, rows: Sequence[Row]) -> "pa.Table":
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-def _row(prediction: Prediction, asked: Asked) -> Row:
-    return (
-        prediction.prediction_id,
-        _microseconds(prediction.predicted_at),
-        prediction.task,
-        prediction.model,
-        prediction.model_version,
-        prediction.subject_id,
-        _microseconds(prediction.prediction_time),
-        prediction.events_version,
-        prediction.risk,
-        prediction.note_margin,
-        prediction.features.astype("<f8").tobytes(),
-        asked.by,
-        asked.purpose,
-    )
+def _row(answered: Answered, asked: Asked) -> Row:
+    columns = _written(answered) if isinstance(answered, WrittenAnswer) else _predicted(answered)
+    columns |= {"asked_by": asked.by, "purpose": asked.purpose}
+    return tuple(columns.get(name) for name in log_file.COLUMNS[1:])
+
+
+def _predicted(prediction: Prediction) -> dict[str, Any]:
+    columns = {name: getattr(prediction, name) for name in Prediction.__slots__}
+    return columns | {
+        "predicted_at": _microseconds(prediction.predicted_at),
+        "prediction_time": _microseconds(prediction.prediction_time),
+        "features": prediction.features.astype("<f8").tobytes(),
+    }
+
+
+def _written(answer: WrittenAnswer) -> dict[str, Any]:
+    columns = {name: getattr(answer, name) for name in WrittenAnswer.__slots__}
+    return columns | {"predicted_at": _microseconds(answer.predicted_at), "task": TASK, "features": b""}
 
 
 def _microseconds(time: datetime | None) -> int | None:

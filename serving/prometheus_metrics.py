@@ -16,7 +16,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.predictions = Counter(
             "mediscale_predictions_total",
-            "Risks answered",
+            "Risks and language answers",
             ["task", "model_version"],
             registry=self._registry,
         )
@@ -27,6 +27,12 @@ class Metrics:
             "mediscale_predict_seconds",
             "From request to logged answer",
             buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+            registry=self._registry,
+        )
+        self.generate_seconds = Histogram(
+            "mediscale_generate_seconds",
+            "From question to logged answer of a language model",
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300),
             registry=self._registry,
         )
         self.version = Gauge(

@@ -136,7 +136,7 @@ def is_plausible(name: str, value: float) -> bool:
     return low <= value <= high
 
 
-class _Documented:
+class Documented:
     """What stands under a field is its description in OpenAPI."""
 
     __slots__ = ()
@@ -144,7 +144,7 @@ class _Documented:
 
 
 @dataclass(frozen=True, slots=True)
-class Factor(_Documented):
+class Factor(Documented):
     """What moved this risk, largest first."""
 
     feature: str
@@ -155,7 +155,7 @@ class Factor(_Documented):
 
 
 @dataclass(frozen=True, slots=True)
-class Threshold(_Documented):
+class Threshold(Documented):
     """An operating point of the model, chosen on the tuning split."""
 
     name: str
@@ -164,7 +164,7 @@ class Threshold(_Documented):
 
 
 @dataclass(frozen=True, slots=True)
-class NoteUse(_Documented):
+class NoteUse(Documented):
     """How much of what was written was read."""
 
     used: Literal["read", "read in part", "not read"]
@@ -175,7 +175,7 @@ class NoteUse(_Documented):
 
 
 @dataclass(frozen=True, slots=True)
-class UnusualValue(_Documented):
+class UnusualValue(Documented):
     """A value that the model has hardly seen: it may be in another unit than the expected one."""
 
     input: str
@@ -187,7 +187,7 @@ class UnusualValue(_Documented):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskRisk(_Documented):
+class TaskRisk(Documented):
     """The risk of one task's outcome."""
 
     task: str
@@ -210,7 +210,7 @@ class TaskRisk(_Documented):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskWithoutRisk(_Documented):
+class TaskWithoutRisk(Documented):
     """A task of this dataset whose risk is not in the answer."""
 
     task: str
@@ -218,7 +218,7 @@ class TaskWithoutRisk(_Documented):
 
 
 @dataclass(frozen=True, slots=True)
-class OutOfRange(_Documented):
+class OutOfRange(Documented):
     """A value that no living adult's record holds."""
 
     input: str
@@ -227,7 +227,7 @@ class OutOfRange(_Documented):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(_Documented):
+class Answer(Documented):
     """The risks of one patient, each with its reasons; it was logged before it left."""
 
     prediction_id: str
@@ -249,17 +249,18 @@ Status = Literal["ready", "degraded", "unavailable"]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelHealth(_Documented):
+class ModelHealth(Documented):
     """A version that is served."""
 
     task: str
+    """A risk's, or language."""
     model: str
     version: int
     promoted_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Health(_Documented):
+class Health(Documented):
     """Which versions are served, and what is wrong."""
 
     status: Status
@@ -267,13 +268,17 @@ class Health(_Documented):
     dataset: str
     alias: str
     models: tuple[ModelHealth, ...]
+    model_loaded: bool
+    """Whether every version that the alias points to is loaded, the language model's among them."""
+    gpu_available: bool | None
+    """Whether the language model computes on an accelerator; null where none is loaded, or its engine is elsewhere."""
     problems: tuple[str, ...]
     unflushed: int | None
     """Predictions that are durable on this machine and not yet in the lake; null when the log is locked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Problem(_Documented):
+class Problem(Documented):
     """Why there is no answer, and what to do."""
 
     error: str

@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -11,8 +11,11 @@ from data_pipeline.notes.deidentification import pseudonym_secret
 from mediscale.core.errors import BusyError, MediscaleError
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
+from mediscale.inference import language_spec
 from serving import responses, schemas
 from serving.access import Access, Listening
+from serving.language_service import LanguageService
+from serving.languages import Languages, ServedLanguage
 from serving.models import Predictors, Served
 from serving.patient_records import Patients
 from serving.pools import Pool
@@ -38,6 +41,8 @@ _FAILED = {
     "history": "The promotion history can't be read; what was served before is served.",
     "flush": "The lake does not take the prediction log; it is kept on this machine and tried again.",
     "keys": "The file of API keys can't be read; no API key is accepted.",
+    "language": "The files or the engine of the language version can't be checked.",
+    "language history": "The promotion history of the language model can't be read; what was served is served.",
     "left behind": "The lake does not take what earlier servers logged; it is kept on this machine.",
 }
 
@@ -57,6 +62,8 @@ class Service:
         prediction_log: PredictionLog,
         clock: Clock,
         listening: Listening | None,
+        languages: Languages,
+        language_log: PredictionLog,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -73,6 +80,10 @@ class Service:
             deidentifiers.configured(settings), pseudonym_secret.PUBLISHED_SECRET
         )  # its surrogates are never stored, so that they need not be secret, and equal notes give equal answers
         self._problems: dict[str, str] = {}
+        self.language = LanguageService(
+            settings, languages, language_log, clock, self._deidentifier, self.metrics
+        )
+        self._logs = tuple({id(each): each for each in (prediction_log, language_log)}.values())
 
     async def predict(self, body: bytes, asked: Asked) -> Answer:
         """One answer, durable in the log, with who asked, when this returns.
@@ -117,31 +128,44 @@ class Service:
     def health(self) -> Health:
         """From memory only: it waits for no disk and no thread."""
         served, refused = self.predictors.current, self.predictors.refused
-        models = tuple(
-            ModelHealth(task, version.model.name, version.model.version, version.moved_at.replace(tzinfo=UTC))
-            for task, version in sorted(served.items())
-        )
-        problems = (*refused.values(), *self._problems.values())
-        answers = served and "log" not in self._problems and not self.draining
+        languages = self.language.languages
+        models = [_health(task, version) for task, version in sorted(served.items())]
+        if languages.current is not None:
+            models.append(_health(language_spec.TASK, languages.current))
+        problems = [*refused.values(), *filter(None, [languages.refused]), *self._problems.values()]
+        answers = models and "log" not in self._problems and not self.draining
         status: schemas.Status = "unavailable" if not answers else "degraded" if problems else "ready"
         return Health(
-            status, self.predictors.dataset, self.predictors.alias, models, problems, self.log.backlog
+            status=status,
+            dataset=self.predictors.dataset,
+            alias=self.predictors.alias,
+            models=tuple(models),
+            model_loaded=bool(models) and not refused and languages.is_loaded,
+            gpu_available=languages.current.engine.on_gpu if languages.current else None,
+            problems=tuple(dict.fromkeys(problems)),
+            unflushed=sum(each.backlog for each in self._logs),
         )
 
     def check_files(self) -> None:
         """Whether the files of what is served are still those that were promoted: a restart reads them again."""
         self._attempt("files", self.predictors.check_files)
 
+    def check_language(self) -> None:
+        """The same for the language version, and whether its engine still answers as it should."""
+        self._attempt("language", self.language.languages.check)
+
     def close(self) -> None:
         """After the last answer."""
         self._notes.close()
         self._records.close()
+        self.language.close()
         self.access.close()
-        self.log.close()
+        for each in self._logs:
+            each.close()
 
     def check_log(self) -> None:
         """Whether an answer could be logged now, so that a log that was repaired is noticed without a request."""
-        self._attempt("log", self.log.check)
+        self._attempt("log", partial(_each, [log.check for log in self._logs]))
 
     def check_keys(self) -> None:
         """Follows the file of API keys: what was revoked is refused from now on."""
@@ -153,19 +177,27 @@ class Service:
         for task, version in self.predictors.current.items():
             self.metrics.version.labels(task).set(version.model.version)
 
+    def follow_language(self) -> None:
+        """The same for the language version, by itself: to load one may take a minute."""
+        self._attempt("language history", self.language.languages.refresh)
+        if version := self.language.languages.current:
+            self.metrics.version.labels(language_spec.TASK).set(version.model.version)
+
     def flush(self) -> None:
         """Moves what is logged to the lake."""
         self._attempt("flush", self._flush)
 
     def flush_left_behind(self) -> None:
         """Moves what killed workers of this home logged to the lake."""
-        self._attempt("left behind", partial(flush_left_behind, self.settings, self.log.dataset))
+        datasets = {each.dataset for each in self._logs}
+        of_each = [partial(flush_left_behind, self.settings, dataset) for dataset in sorted(datasets)]
+        self._attempt("left behind", partial(_each, of_each))
 
     def _flush(self) -> None:
         try:
-            self.log.flush()
+            _each([log.flush for log in self._logs])
         finally:
-            self.metrics.backlog.set(self.log.backlog)
+            self.metrics.backlog.set(sum(log.backlog for log in self._logs))
 
     def _attempt(self, work: str, do: Callable[[], object]) -> None:
         """Background work: a failure is kept for /health until a later round succeeds."""
@@ -184,6 +216,16 @@ class Service:
         if self._problems.get(work) != text:
             log.warning("%s", text)
         self._problems[work] = text
+
+
+def _each(work: Sequence[Callable[[], object]]) -> None:
+    for do in work:
+        do()
+
+
+def _health(task: str, version: Served | ServedLanguage) -> ModelHealth:
+    moved_at = version.moved_at.replace(tzinfo=UTC)
+    return ModelHealth(task, version.model.name, version.model.version, moved_at)
 
 
 def error_location(error: BaseException) -> str:

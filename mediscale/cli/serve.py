@@ -11,7 +11,13 @@ PURPOSES = ("treatment", "operations", "research", "quality")
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", help="whose models (default: the only dataset with one)")
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        help="whose models (default: the only one with a risk model, and the only one with a language model); twice "
+        "for one of each",
+    )
     add_alias(parser)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=any_port, default=8000, help="0: one that is free")
@@ -30,7 +36,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     server.serve(
         settings(),
-        dataset=options.dataset,
+        datasets=options.dataset,
         alias=options.alias,
         host=options.host,
         port=options.port,
@@ -72,6 +78,6 @@ def _score(options: argparse.Namespace) -> int:
 
 
 VERBS = (
-    Verb("serve", "answer /predict with a promoted model", _serve, _add_serve),
+    Verb("serve", "answer /predict and /generate with promoted models", _serve, _add_serve),
     Verb("score", "risk of every stay in a dataset's cohort, with Spark", _score, _add_score),
 )

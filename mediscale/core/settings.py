@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     deidentifier: str = "rules"
     """What replaces identifiers in notes, in the lake and in a request: our own rules, or the module and the factory of
     another ``data_pipeline.notes.deidentification.deidentifier.Deidentifier``, such as ``hospital.deidentify:make``."""
+    language_engine: str = ""
+    """Base URL of an engine that serves the language version under its name MODEL/VERSION by OpenAI's protocol, such as
+    http://127.0.0.1:8001/v1 of a vLLM server. Default: the version is loaded into the server's own process."""
+    language_engine_key: SecretStr = SecretStr("")
+    """Bearer key of that engine, where it asks for one."""
     allowed_hosts: str = ""
     """Names under which the server answers, with commas between. Default: on loopback this machine's, elsewhere any,
     for there every request needs a key or token."""

@@ -435,13 +435,22 @@ PREDICTIONS = Table(
         Column("subject_id", "int64", "patient, when asked for one known to the lake"),
         Column("prediction_time", "timestamp", "the moment whose knowledge was used, for such a patient"),
         Column("events_version", "int64", "version of the events table that was read, for such a patient"),
-        Column("risk", "float64", "calibrated probability answered", nullable=False),
+        Column("risk", "float64", "calibrated probability answered; none of a language model"),
         Column("note_margin", "float64", "uncalibrated log-odds of the note, where one was read"),
         Column(
             "features", "list<float64>", "the model's inputs in its order, NaN where missing", nullable=False
         ),
         Column("asked_by", "string", "who asked, and what proved it; none before it was kept"),
         Column("purpose", "string", "purpose of use: treatment, operations, research or quality"),
+        Column(
+            "question", "string", "asked of a language model, identifiers replaced; in an answer's first row"
+        ),
+        Column(
+            "answer", "string", "of a language model, identifiers replaced; one row for each part that left"
+        ),
+        Column(
+            "safety", "string", "risk level that the safety layers found, or off where an engineer said so"
+        ),
     ),
     key=("worker", "sequence", "task"),
     privacy="phi",

@@ -127,7 +127,7 @@ def _request(rows: Sequence[dict[str, Any]]) -> Event:
         at=first["predicted_at"].replace(tzinfo=UTC),
         by=first["asked_by"] or UNKNOWN,
         kind="prediction",
-        what=", ".join(f"{row['model']}/{row['model_version']}" for row in rows),
+        what=", ".join(dict.fromkeys(f"{row['model']}/{row['model_version']}" for row in rows)),
         purpose=first["purpose"],
         subject_id=first["subject_id"],
         prediction_time=moment.replace(tzinfo=UTC) if moment else None,

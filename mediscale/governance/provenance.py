@@ -44,7 +44,7 @@ class Prediction:
     subject_id: int | None
     prediction_time: datetime | None
     events_version: int | None
-    risk: float
+    risk: float | None
     note_margin: float | None
     features: Sequence[float]
     asked_by: str | None = None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -51,6 +51,28 @@ class Likelihood:
         return self.total / max(self.tokens, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the tokens of an answer are chosen."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    """0 takes the likeliest token each time (greedy decoding)."""
+    seed: int = 0
+    """Of the draws above temperature 0: the same request gets the same answer."""
+
+
+class Token(NamedTuple):
+    """A token of a text, with its log-probability by the model itself, whatever the temperature."""
+
+    text: str
+    """Empty while the bytes of a character are incomplete."""
+    log_probability: float | None
+    """Natural logarithm, after the tokens before it; None for a text's first token."""
+    likeliest: tuple[str, float] | None = None
+    """The likeliest token in its place, and its log-probability."""
+
+
 def messages(
     tokenizer: Any, question: str, context: str = "", instruction: str = INSTRUCTION
 ) -> list[dict[str, str]]:
@@ -75,6 +97,13 @@ def prompt(tokenizer: Any, question: str, context: str = "", instruction: str = 
         messages(tokenizer, question, context, instruction), add_generation_prompt=True, tokenize=False
     )
     return rendered
+
+
+def special_tokens(tokenizer: Any) -> dict[str, str]:
+    """The tokenizer's tokens with a role, which a chat template may name."""
+    return {
+        role: str(token) for role, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
+    }
 
 
 def device() -> "torch.device":
@@ -175,10 +204,81 @@ class LanguageModel:
         ends = self.network.generation_config.eos_token_id
         return frozenset([ends] if isinstance(ends, int) else ends or []) | {self.tokenizer.eos_token_id}
 
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """The tokens of a text; ``special`` puts those before it with which the model's texts begin."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=special)["input_ids"]
+        return ids
+
+    def stream(self, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
+        """The tokens that follow a prompt's, each as soon as it is chosen, up to the model's end of an answer.
+
+        Raises:
+            InputError: prompt and answer together are longer than the model's window.
+        """
+        import torch
+        from tokenizers.decoders import DecodeStream
+
+        self._check_window(len(ids), sampling.max_tokens)
+        tokenizer, decoder = self.tokenizer.backend_tokenizer, DecodeStream(skip_special_tokens=True)
+        draws, ends = torch.Generator().manual_seed(sampling.seed), self._ends()
+        past, read = None, list(ids)
+        for _ in range(sampling.max_tokens):
+            with torch.inference_mode():
+                output = self.network(
+                    input_ids=torch.tensor([read], device=self._device),
+                    past_key_values=past,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+                likelihoods = output.logits[0, -1].float().log_softmax(-1).cpu()
+                chosen = _chosen(likelihoods, sampling.temperature, draws)
+            if chosen in ends:
+                return
+            past, read = output.past_key_values, [chosen]
+            text = decoder.step(tokenizer, chosen) or ""
+            yield Token(text, float(likelihoods[chosen]), self._likeliest(likelihoods))
+
+    def scores(self, ids: Sequence[int]) -> list[Token]:
+        """A text's own tokens with their log-probabilities, of which the first has none.
+
+        Raises:
+            InputError: the text is longer than the model's window, or empty.
+        """
+        import torch
+
+        self._check_window(len(ids), 0)
+        with torch.inference_mode():
+            logits = self.network(input_ids=torch.tensor([list(ids)], device=self._device)).logits[0, :-1]
+            likelihoods = logits.float().log_softmax(-1).cpu()
+        texts = [self.tokenizer.decode([each]) for each in ids]
+        rows = zip(texts[1:], ids[1:], likelihoods, strict=True)
+        return [
+            Token(texts[0], None),
+            *(Token(text, float(row[each]), self._likeliest(row)) for text, each, row in rows),
+        ]
+
     @property
     def window(self) -> int:
         """Tokens that the network can read at once."""
         return int(self.network.config.get_text_config().max_position_embeddings)
+
+    def _check_window(self, prompt: int, answer: int) -> None:
+        if prompt + answer > self.window:
+            raise InputError(
+                f"A prompt of {prompt} tokens and an answer of {answer} do not fit into the model's window of "
+                f"{self.window}; shorten one of them."
+            )
+        if prompt == 0:
+            raise InputError("The prompt is empty; a model writes on only after a text.")
+
+    def _ends(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        ends = self.network.generation_config.eos_token_id
+        return frozenset([ends] if isinstance(ends, int) else ends or []) | {self.tokenizer.eos_token_id}
+
+    def _likeliest(self, likelihoods: "torch.Tensor") -> tuple[str, float]:
+        first = int(likelihoods.argmax())
+        return self.tokenizer.decode([first]), float(likelihoods[first])
 
     def _prompt_tokens(self, question: str, context: str, reserved: int) -> list[int]:
         text = prompt(self.tokenizer, question, context, self.instruction)
@@ -246,6 +346,14 @@ class LanguageModel:
             ids[row, longest - len(prompt_ids) :] = torch.tensor(prompt_ids)
             mask[row, longest - len(prompt_ids) :] = 1
         return ids, mask
+
+
+def _chosen(likelihoods: "torch.Tensor", temperature: float, draws: "torch.Generator") -> int:
+    import torch
+
+    if temperature == 0:
+        return int(likelihoods.argmax())
+    return int(torch.multinomial((likelihoods / temperature).softmax(-1), 1, generator=draws))
 
 
 def adapted(

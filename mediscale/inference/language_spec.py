@@ -8,6 +8,8 @@ revision and compared by its digest.
 from mediscale.core.refs import Frozen
 from mediscale.inference.base_models import Base, Quantization
 
+TASK = "language"
+"""What stands in a language model's name, tags and history where a risk model has its task."""
 LANGUAGE_FILE = "language.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
@@ -43,6 +45,8 @@ class LanguageSpec(Frozen):
     """SHA-256 of the base's tokenizer files."""
     chat_template: str
     """In which questions were put in training; empty where the base has none."""
+    special_tokens: dict[str, str] = {}
+    """Of the tokenizer, by their role, such as bos_token: the template may name them."""
     instruction: str
     quantization: Quantization
     known_texts: tuple[KnownText, ...]

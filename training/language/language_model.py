@@ -21,6 +21,7 @@ from mediscale.inference.language_spec import (
     ADAPTER_FILE,
     INSTRUCTION,
     LANGUAGE_FILE,
+    TASK,
     KnownText,
     LanguageSpec,
 )
@@ -32,8 +33,6 @@ from training.language.language_training import Fitted, Job, Recipe
 from training.language.lora import Adapter, Trainable
 from training.tracking import Data, Training
 
-TASK = "language"
-"""What stands in a language model's name, tags and history where a risk model has its task."""
 PROVENANCE_FILE = "training.json"
 """In the model's folder: what it was made of and how, for whoever reads it; it changes no answer."""
 
@@ -210,6 +209,7 @@ def _spec(params: Params, files: Path, model: language.LanguageModel) -> Languag
         base_digest=base_models.digest(files),
         tokenizer=base_models.tokenizer_digest(files),
         chat_template=model.tokenizer.chat_template or "",
+        special_tokens=language.special_tokens(model.tokenizer),
         instruction=model.instruction,
         quantization=params.quantization,
         known_texts=tuple(

@@ -7,11 +7,11 @@ from mediscale.core.errors import MediscaleError
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage
 from mediscale.inference import model_files
+from mediscale.inference.language_spec import TASK
 from mediscale.storage import registry
 from training.evaluation import evaluation_report
 from training.language import language_gate
 from training.language.language_evidence import LanguageEvidence
-from training.language.language_model import TASK
 from training.promotion import gate, promotion
 from training.promotion_context import incumbent_in
 

@@ -74,7 +74,7 @@ def test_several_workers_share_the_port_and_their_logs_end_in_one_table(
 
 
 def serve(settings: Settings, dataset: str | None = None, **options: Any) -> None:
-    main.serve(settings, dataset, options.pop("alias", "production"), **options)
+    main.serve(settings, [dataset] if dataset else [], options.pop("alias", "production"), **options)
 
 
 def test_a_port_in_use_is_one_sentence(settings: Settings, promote: Any) -> None:

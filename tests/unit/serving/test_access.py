@@ -36,15 +36,29 @@ MAY_ASK = {
     ("GET", "/health"): {Role.ENGINEER, Role.APPROVER, Role.AUDITOR},
     ("GET", "/metrics"): {Role.ENGINEER},
     ("POST", "/predict"): {Role.CLINICIAN},
+    ("POST", "/generate"): {Role.CLINICIAN, Role.ENGINEER},
+    ("GET", "/v1/models"): {Role.CLINICIAN, Role.ENGINEER},
+    ("POST", "/v1/completions"): {Role.CLINICIAN, Role.ENGINEER},
+    ("POST", "/v1/chat/completions"): {Role.CLINICIAN, Role.ENGINEER},
 }
 """Every route of the server, and the roles that it answers."""
 BODIES: dict[str, Any] = {
     "/predict": BODY,
     "/approvals": {"model": "synthetic-mortality", "version": 9, "reason": "I agree."},
+    "/generate": {"question": "What is a stroke?"},
+    "/v1/completions": {"prompt": "A stroke is"},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "What is a stroke?"}]},
 }
 """What each POST is sent."""
-STATUS = {("POST", "/approvals"): 404}
-"""What whoever may ask is answered, where it is not 200: nothing of that version was proposed."""
+STATUS = {
+    ("POST", "/approvals"): 404,
+    ("POST", "/generate"): 503,
+    ("GET", "/v1/models"): 503,
+    ("POST", "/v1/completions"): 503,
+    ("POST", "/v1/chat/completions"): 503,
+}
+"""What whoever may ask is answered, where it is not 200: nothing of that version was proposed, and no language version
+is promoted."""
 
 
 @pytest.fixture
@@ -101,8 +115,11 @@ def test_every_route_names_its_roles_or_is_open_by_name(serve: Serve) -> None:
 
 @pytest.mark.parametrize("listening", [NETWORK, LOOPBACK])
 def test_a_role_is_answered_where_it_may_ask_and_nowhere_else(
-    serve: Serve, key: Callable[..., str], listening: Listening
+    serve: Serve, key: Callable[..., str], listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        access, "FAILURES", "1000/minute"
+    )  # that beyond a rate nobody is told has its own test
     keys = {role: key(role) for role in Role}
     client = serve(listening)
     for (method, path), roles in MAY_ASK.items():

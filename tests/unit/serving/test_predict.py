@@ -399,13 +399,16 @@ def test_who_hangs_up_while_sending_is_no_failure_of_the_server(
 def test_a_history_that_can_not_be_read_leaves_what_is_served(
     settings: Settings, promote: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.app.POLL_SECONDS", 0.02)
+    monkeypatch.setattr(
+        "serving.app.POLL_SECONDS", 3600
+    )  # else the second move may be read before it is torn
     promote("mortality")
     log = PredictionLog(settings, "synthetic")
     with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
         promote("mortality", 2)
         history = next((settings.home / "lake" / "synthetic" / "history").glob("_delta_log/*1.json"))
         history.write_text("torn")
+        client.app.state.service.follow()  # type: ignore[attr-defined]
         health = wait_for(client, "degraded")
         assert "its Delta log is damaged" in health["problems"][0]
         assert ask(client, {"age": 67})["predictions"][0]["version"] == 1

@@ -1,0 +1,94 @@
+"""What ``/generate`` takes and answers."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mediscale.inference.language_spec import NOTICE
+from serving.schemas import Documented
+
+QUESTION_CHARACTERS = 2**15
+MAX_LENGTH = 1024
+"""Tokens of an answer, at most."""
+TEMPERATURES = (0.0, 2.0)
+
+
+class StrictRequest(BaseModel):
+    """Closed to unknown fields; no type is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class GenerateRequest(StrictRequest):
+    """A question to the language model."""
+
+    question: str = Field(min_length=1, max_length=QUESTION_CHARACTERS)
+    temperature: float = Field(0.0, ge=TEMPERATURES[0], le=TEMPERATURES[1])
+    """0 takes the likeliest word each time; above it words are drawn."""
+    max_length: int = Field(128, ge=1, le=MAX_LENGTH)
+    """Tokens of the answer, at most."""
+    use_safety: bool = True
+    """false lets an engineer see what the model says unchecked; it is logged."""
+    stream: bool = False
+    """Server-sent events: each sentence as soon as it was checked and logged, then the whole answer."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Of what is drawn above temperature 0."""
+
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "a question": {
+        "summary": "The likeliest answer, checked by the safety layers",
+        "value": {"question": "Which organ filters the blood and makes urine?"},
+    },
+    "a stream": {
+        "summary": "Each sentence as soon as it was checked",
+        "value": {"question": "What is a migraine?", "temperature": 0.3, "max_length": 64, "stream": True},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Citation(Documented):
+    """Where a statement stands, word for word."""
+
+    text: str
+    source: str
+    start: int
+    """In characters of the source."""
+    end: int
+    date: date | None
+    """Of the evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated(Documented):
+    """A language model's answer; it was logged before it left."""
+
+    prediction_id: str
+    """Names this answer in the log."""
+    response: str
+    citations: tuple[Citation, ...]
+    safety_report: dict[str, Any] | None
+    """What the safety layers found in question and answer; null where an engineer asked without them."""
+    confidence: float | None
+    """Geometric mean of the probabilities that the model gave the tokens of its answer; null where it wrote none."""
+    inference_time_ms: float
+    finish_reason: Literal["stop", "length", "content_filter", "abstained"]
+    """length: it was cut at max_length. content_filter: the safety layers ended or replaced it. abstained: no source
+    supports an answer."""
+    model: str
+    version: int
+    instead_of: str | None = None
+    """Why the newest version does not answer, when an older one does in its place."""
+    needs_clinician_review: Literal[True] = True
+    disclaimer: str = NOTICE
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence(Documented):
+    """A part of a streamed answer."""
+
+    text: str
+    citations: tuple[Citation, ...] = ()

@@ -1,0 +1,193 @@
+"""Answers of the language version that is served: bounded in number, logged before any part of them leaves."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from data_pipeline.notes.deidentification.deidentifier import Deidentifier
+from mediscale.core.errors import BusyError
+from mediscale.core.refs import ModelRef
+from mediscale.core.settings import Settings
+from mediscale.inference import language_spec
+from mediscale.inference.language import Token
+from serving import language_answer, language_engine
+from serving.language_answer import Part, Question, Written
+from serving.language_engine import NotInstalledError
+from serving.languages import Languages, ServedLanguage
+from serving.pools import Pool
+from serving.prediction_log import Asked, PredictionLog, WrittenAnswer
+from serving.prometheus_metrics import Metrics
+
+T = TypeVar("T")
+
+THREADS_HERE, THREADS_ELSEWHERE, ANSWERS = 1, 8, 16
+"""In this process one answer is written at a time, for it takes the cores; at an engine elsewhere several. More than
+so many that are written or wait are answered 503."""
+
+_NOBODY = 0
+"""The number by which surrogates are chosen: a question does not say whom it is about."""
+
+log = logging.getLogger("mediscale.serving")
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """A question on its way to an answer, and what the log keeps of it."""
+
+    question: Question
+    text: str | None
+    """What was asked; None where only the prompt says it."""
+    asked: Asked
+    prediction_id: str
+    predicted_at: datetime
+    written: Written = field(default_factory=Written)
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def model(self) -> ModelRef:
+        return self.question.version.model
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.perf_counter() - self.began
+
+
+class LanguageService:
+    """What the language routes share in one worker process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        languages: Languages,
+        prediction_log: PredictionLog,
+        clock: Callable[[], datetime],
+        deidentifier: Deidentifier,
+        metrics: Metrics,
+    ) -> None:
+        self.languages, self.log = languages, prediction_log
+        self._settings, self._clock, self._deidentifier, self._metrics = (
+            settings,
+            clock,
+            deidentifier,
+            metrics,
+        )
+        threads = THREADS_ELSEWHERE if settings.language_engine else THREADS_HERE
+        self._pool = Pool("answers of the language model", threads, ANSWERS)
+
+    def version(self) -> ServedLanguage:
+        """The version that answers now.
+
+        Raises:
+            NotInstalledError: a version is promoted, and nothing here or elsewhere can answer with it.
+            BusyError: none is promoted, or none could be loaded yet.
+        """
+        version, languages = self.languages.current, self.languages
+        if version is not None:
+            return version
+        if not languages.is_promoted:
+            raise BusyError(
+                f"No language version of {languages.dataset} is in {languages.alias}; promote one, and it is served."
+            )
+        if not self._settings.language_engine and (sentence := language_engine.absent()):
+            raise NotInstalledError(sentence)
+        raise BusyError(languages.refused or "The language version is being loaded; ask again in a moment.")
+
+    def answering(self, question: Question, asked: Asked, text: str | None = None) -> Answering:
+        """A question under the name that its answer will have in the log."""
+        return Answering(question, text, asked, self.log.next_id(), self._clock())
+
+    async def whole(self, answering: Answering) -> None:
+        """Returns when the answer is written and durable in the log.
+
+        Raises:
+            MediscaleError: the request is wrong, the engine can't answer, or the log could not take the answer.
+        """
+
+        def work() -> WrittenAnswer:
+            for _ in language_answer.write(answering.question, answering.written):
+                pass
+            return self._row(answering, answering.written.text)
+
+        await self._log(answering, await self._pool.run(work))
+        self._count(answering)
+
+    async def parts(self, answering: Answering) -> AsyncGenerator[Part]:
+        """The answer's parts, each durable in the log before it is given. Raises as ``whole``."""
+
+        def work() -> Iterator[tuple[Part, WrittenAnswer]]:
+            for part in language_answer.write(answering.question, answering.written):
+                yield part, self._row(answering, part.text, first=len(answering.written.parts) == 1)
+            if not answering.written.parts:
+                yield Part(""), self._row(answering, "")
+
+        async with aclosing(_from_thread(self._pool, work)) as given:
+            async for part, row in given:
+                await self._log(answering, row)
+                yield part
+        self._count(answering)
+
+    async def scores(self, question: Question) -> list[Token]:
+        """The prompt's own tokens with their log-probabilities. Raises as ``whole``, but for the log."""
+        return await self._pool.run(
+            partial(question.version.engine.scores, question.prompt, question.special)
+        )
+
+    def close(self) -> None:
+        """After the last answer."""
+        self._pool.close()
+
+    def _count(self, answering: Answering) -> None:
+        self._metrics.predictions.labels(language_spec.TASK, answering.model.version).inc()
+        self._metrics.generate_seconds.observe(answering.seconds)
+
+    async def _log(self, answering: Answering, row: WrittenAnswer) -> None:
+        await self.log.append([row], answering.asked)
+
+    def _row(self, answering: Answering, answer: str, first: bool = True) -> WrittenAnswer:
+        question = answering.question
+        text = None
+        if first:
+            text = answering.text or question.version.engine.text(question.prompt)
+            text = self._without_identifiers(text, answering)
+        return WrittenAnswer(
+            prediction_id=answering.prediction_id,
+            predicted_at=answering.predicted_at,
+            model=answering.model.name,
+            model_version=answering.model.version,
+            question=text,
+            answer=self._without_identifiers(answer, answering),
+            safety=answering.written.risk_level,
+        )
+
+    def _without_identifiers(self, text: str, answering: Answering) -> str:
+        return self._deidentifier.deidentify(_NOBODY, [text], [answering.predicted_at])[0].text
+
+
+async def _from_thread(pool: Pool, work: Callable[[], Iterator[T]]) -> AsyncGenerator[T]:
+    """What an iterator gives in a thread of the pool, as it gives it; ends the work when nobody reads on."""
+    loop, given, stopped = asyncio.get_running_loop(), asyncio.Queue[T | None](), threading.Event()
+
+    def run() -> None:
+        for each in work():
+            if stopped.is_set():
+                return
+            loop.call_soon_threadsafe(given.put_nowait, each)
+
+    running = asyncio.ensure_future(pool.run(run))
+    running.add_done_callback(lambda _: given.put_nowait(None))
+    try:
+        while (each := await given.get()) is not None:
+            yield each
+        await running
+    finally:
+        stopped.set()
+        if running.done() and not running.cancelled():
+            running.exception()  # somebody has looked at it

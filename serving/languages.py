@@ -1,0 +1,121 @@
+"""The language version that is served now: it follows an alias in the promotion history, without a restart."""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Self
+
+from pydantic import ValidationError
+
+from mediscale.core.errors import StorageError
+from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import HISTORY
+from mediscale.inference import language_spec, model_files, model_signature
+from mediscale.inference.chat_template import ChatTemplate
+from mediscale.inference.language_spec import LANGUAGE_FILE, LanguageSpec
+from mediscale.storage import registry, seen_tables
+from mediscale.storage.registry import Alias, Move
+from serving import language_engine
+from serving.followed_versions import newest_that_loads, targets
+from serving.language_engine import Engine
+
+RETRY_SECONDS = 30.0
+"""After which a version that was refused is tried again, for loading one may take a core for a minute."""
+
+log = logging.getLogger("mediscale.serving")
+
+
+@dataclass(frozen=True)
+class ServedLanguage:
+    """A version with its engine. Immutable: a request that began with it ends with it."""
+
+    model: ModelRef
+    spec: LanguageSpec
+    engine: Engine
+    moved_at: datetime
+    instead_of: str | None = None
+    """Why the newest version does not answer, when this one answers in its place."""
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        return ChatTemplate(self.spec.chat_template, self.spec.special_tokens)
+
+    @property
+    def name(self) -> str:
+        """As people write it, and as clients of OpenAI's protocol name the model."""
+        return f"{self.model.name}/{self.model.version}"
+
+    def in_place_of_newest(self, reason: str | None) -> Self:
+        """The same version, and why it answers though it is not the newest."""
+        return replace(self, instead_of=reason)
+
+
+class Languages:
+    """The newest good language version under an alias; ``current`` is replaced as a whole."""
+
+    def __init__(self, settings: Settings, dataset: str, alias: Alias) -> None:
+        self._settings = settings
+        self.dataset, self.alias = dataset, alias
+        self.current: ServedLanguage | None = None
+        self.refused: str | None = None
+        """Why the version that the alias points to is not served. The one before it is, if there was one."""
+        self.is_promoted = False
+        """Whether the alias points to a version."""
+        self._seen: TableRef | None = None
+        self._tries_again = 0.0
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the version that the alias points to answers, or it points to none."""
+        return self.refused is None and (self.current is not None or not self.is_promoted)
+
+    def refresh(self) -> None:
+        """Follows the history; cheap when nothing moved. A version that was refused is tried again.
+
+        Raises:
+            MediscaleError: the history can't be read. What is served stays.
+        """
+        newest = seen_tables.current(self._settings, self.dataset, HISTORY.name)
+        if newest == self._seen and (self.refused is None or time.monotonic() < self._tries_again):
+            return
+        history = registry.attested(self._settings, self.dataset)
+        moves = targets(history, self.alias).get(language_spec.TASK, [])
+        self.is_promoted = bool(moves)
+        version, refused = newest_that_loads(moves, self.current, self._load)
+        if refused is not None and refused != self.refused:
+            log.error("%s", refused)
+        self.current, self.refused, self._seen = version, refused, newest
+        self._tries_again = time.monotonic() + RETRY_SECONDS
+
+    def check(self) -> None:
+        """Compares the files of what is served with what was promoted, and its engine with the training.
+
+        Raises:
+            MediscaleError: files were changed or are gone; the version is served on from memory. Or the engine does not
+                answer as it should.
+        """
+        if self.current is not None:
+            model_files.checked(self._settings, self.current.model)
+            self.current.engine.check()
+
+    def _load(self, move: Move) -> ServedLanguage:
+        model = move.version
+        model_signature.check(self._settings, model, move.evidence_digest)
+        try:
+            spec = LanguageSpec.model_validate_json(model_files.checked(self._settings, model)[LANGUAGE_FILE])
+        except (KeyError, ValidationError) as error:
+            raise StorageError(f"The files of {model} lack what serving reads; train it again.") from error
+        if spec.name != model.name:
+            raise StorageError(f"The files of {model} belong to another model; it is not served.")
+        engine: Engine
+        if self._settings.language_engine:
+            from serving import engine_client
+
+            engine = engine_client.connected(self._settings, f"{model.name}/{model.version}", spec)
+        else:
+            engine = language_engine.in_process(self._settings, model)
+        log.info("%s is served as %s", model, self.alias)
+        return ServedLanguage(model, spec, engine, move.moved_at)

@@ -1,0 +1,87 @@
+"""Refusals: the status and the one sentence that a request gets which can't be answered."""
+
+import logging
+from collections.abc import Awaitable
+
+from fastapi import Request, Response
+from pydantic import TypeAdapter
+from starlette.requests import ClientDisconnect
+
+from mediscale.core.errors import BusyError, InputError, MediscaleError, NotFoundError, StorageError
+from serving.auth import RefusedError
+from serving.language_engine import EngineError, NotInstalledError
+from serving.prometheus_metrics import Metrics
+from serving.schemas import Problem
+from serving.service import error_location
+
+log = logging.getLogger("mediscale.serving")
+
+_PROBLEM = TypeAdapter(Problem)
+
+
+class TooLargeError(InputError):
+    """The body is larger than any request can be."""
+
+
+_STATUS: dict[type[MediscaleError], int] = {
+    TooLargeError: 413,
+    InputError: 422,
+    NotFoundError: 404,
+    NotInstalledError: 501,
+    BusyError: 503,
+    StorageError: 503,
+    EngineError: 503,
+}
+
+
+async def answered(metrics: Metrics, work: Awaitable[Response]) -> Response:
+    """The answer to a request, or why there is none.
+
+    Raises:
+        RefusedError: whoever asks may not; the application answers it.
+    """
+    try:
+        return await work
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody is left to read it
+    except RefusedError as refusal:
+        metrics.refusals.labels(refusal.status).inc()
+        raise
+    except Exception as error:
+        return refused(error, metrics)
+
+
+def refused(error: Exception, metrics: Metrics) -> Response:
+    """The answer to a request that failed; what is no error of ours is in the log, without its message."""
+    status = _status(error)
+    return Response(
+        _PROBLEM.dump_json(Problem(sentence_about(error, metrics))), status, media_type="application/json"
+    )
+
+
+def sentence_about(error: Exception, metrics: Metrics) -> str:
+    """The sentence of a failure, which is counted."""
+    status = _status(error)
+    metrics.refusals.labels(status).inc()
+    if status != 500:
+        return str(error)
+    log.error("%s", error_location(error))
+    return "The server could not answer; its log says where. Nothing was answered."
+
+
+def _status(error: Exception) -> int:
+    return next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+
+
+async def read_body(request: Request, most: int, remedy: str) -> bytes:
+    """The request's body, read no further than a request can be long.
+
+    Raises:
+        TooLargeError: it is longer; ``remedy`` ends the sentence.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise TooLargeError(f"The body is larger than {most} bytes; {remedy}.")
+    return bytes(body)

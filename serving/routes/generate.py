@@ -1,0 +1,134 @@
+"""``POST /generate``: a question to the language version that is served."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import TypeAdapter
+
+from mediscale.core.errors import MediscaleError
+from mediscale.inference.language import Sampling
+from serving import auth, json_body, language_schemas
+from serving.auth import PROBLEMS, Principal, Role, require
+from serving.language_answer import Part, Question
+from serving.language_schemas import Generated, GenerateRequest, Sentence
+from serving.language_service import Answering
+from serving.prediction_log import Asked
+from serving.refusals import answered, read_body, sentence_about
+from serving.schemas import Problem
+from serving.service import Service
+
+BODY_BYTES = 6 * language_schemas.QUESTION_CHARACTERS + 2**12
+"""The longest question, each character escaped as many JSON clients do (\\uXXXX)."""
+TOO_LARGE = f"a question has at most {language_schemas.QUESTION_CHARACTERS} characters"
+
+LANGUAGE_PROBLEMS = {
+    **PROBLEMS,
+    413: {"model": Problem, "description": "The body is too large"},
+    422: {
+        "model": Problem,
+        "description": "Not JSON, an unknown field, out of range, or longer than the window",
+    },
+    501: {"model": Problem, "description": "What answers a language version is not installed"},
+    503: {
+        "model": Problem,
+        "description": "No language version is served, too many ask, or the engine can't answer",
+    },
+}
+_GENERATED, _SENTENCE, _PROBLEM = TypeAdapter(Generated), TypeAdapter(Sentence), TypeAdapter(Problem)
+_BODY = {
+    "parameters": [auth.PURPOSE_PARAMETER],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": GenerateRequest.model_json_schema(),
+                "examples": language_schemas.EXAMPLES,
+            }
+        },
+    },
+}
+
+
+def router(service: Service) -> APIRouter:
+    """The route of one worker process's service."""
+    routes = APIRouter(default_response_class=Response)
+
+    @routes.post(
+        "/generate",
+        summary="A question to the language model; use_safety false needs the role engineer",
+        responses={200: {"model": Generated, "description": "Logged and answered"}, **LANGUAGE_PROBLEMS},
+        openapi_extra=_BODY,
+    )
+    async def generate(
+        request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN, Role.ENGINEER))]
+    ) -> Response:
+        return await answered(service.metrics, _answer(service, request, principal))
+
+    return routes
+
+
+async def _answer(service: Service, request: Request, principal: Principal) -> Response:
+    asked = Asked(principal.name, auth.purpose_of_use(request, principal))
+    body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), GenerateRequest)
+    if not body.use_safety:
+        auth.check_role(principal, Role.ENGINEER, "use_safety false")
+    answering = service.language.answering(_question(service, body), asked, body.question)
+    if body.stream:
+        return await _streamed(service, answering)
+    await service.language.whole(answering)
+    content = _GENERATED.dump_json(_generated(answering), exclude_none=True)
+    return Response(content, media_type="application/json")
+
+
+def _question(service: Service, body: GenerateRequest) -> Question:
+    version = service.language.version()
+    turns = [
+        {"role": "system", "content": version.spec.instruction},
+        {"role": "user", "content": body.question},
+    ]
+    sampling = Sampling(body.max_length, body.temperature, body.seed)
+    return Question(version, version.template.render(turns), sampling, use_safety=body.use_safety)
+
+
+def _generated(answering: Answering) -> Generated:
+    written, model = answering.written, answering.model
+    return Generated(
+        prediction_id=answering.prediction_id,
+        response=written.text.strip(),
+        citations=tuple(citation for part in written.parts for citation in part.citations),
+        safety_report=None,
+        confidence=written.confidence,
+        inference_time_ms=answering.seconds * 1000,
+        finish_reason=written.finish_reason,
+        model=model.name,
+        version=model.version,
+        instead_of=answering.question.version.instead_of,
+    )
+
+
+async def _streamed(service: Service, answering: Answering) -> StreamingResponse:
+    """The response begins with the first part, so that until then an error has a status."""
+    parts = service.language.parts(answering)
+    first = await anext(parts)
+    return StreamingResponse(_events(service, answering, first, parts), media_type="text/event-stream")
+
+
+async def _events(
+    service: Service, answering: Answering, first: Part, others: AsyncGenerator[Part]
+) -> AsyncIterator[bytes]:
+    """Server-sent events (WHATWG HTML, section 9.2): ``sentence`` for a part, at last ``answer`` for the whole."""
+    yield _event("sentence", _SENTENCE.dump_json(Sentence(first.text, first.citations)))
+    async with aclosing(others):
+        try:
+            async for part in others:
+                yield _event("sentence", _SENTENCE.dump_json(Sentence(part.text, part.citations)))
+            yield _event("answer", _GENERATED.dump_json(_generated(answering), exclude_none=True))
+        except MediscaleError as error:
+            yield _event("error", _PROBLEM.dump_json(Problem(sentence_about(error, service.metrics))))
+
+
+def _event(name: str, data: bytes) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), data)

@@ -1,0 +1,267 @@
+"""``/v1/completions``, ``/v1/chat/completions`` and ``/v1/models``: OpenAI's protocol, for clients that speak it.
+
+The same version, roles, checks and log as ``/generate``. Log-probabilities of a prompt, which tell what a model was
+trained on, need the role engineer; the field's evaluation harness asks for them.
+"""
+
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from datetime import UTC
+from itertools import accumulate
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from mediscale.core.errors import MediscaleError, NotFoundError
+from mediscale.inference.language import Sampling, Token
+from serving import auth, json_body
+from serving.auth import Principal, Role, require
+from serving.language_answer import Part, Question
+from serving.language_engine import Prompt
+from serving.language_service import Answering
+from serving.languages import ServedLanguage
+from serving.openai_schemas import (
+    PROMPTS,
+    ChatChoice,
+    ChatCompletion,
+    ChatRequest,
+    Completion,
+    CompletionChoice,
+    CompletionRequest,
+    LogProbs,
+    Model,
+    Models,
+)
+from serving.prediction_log import Asked
+from serving.refusals import answered, read_body, sentence_about
+from serving.routes.generate import BODY_BYTES, LANGUAGE_PROBLEMS, TOO_LARGE
+from serving.service import Service
+
+WITHHELD = Token("", None)
+"""In the place of an answer that may not leave, so that a prompt's tokens are followed by one, as clients expect."""
+
+Asking = Annotated[Principal, Depends(require(Role.CLINICIAN, Role.ENGINEER))]
+
+
+def router(service: Service) -> APIRouter:
+    """The routes of one worker process's service."""
+    routes = APIRouter(default_response_class=Response)
+
+    @routes.get(
+        "/v1/models",
+        summary="The language version that is served, by the name that OpenAI's clients send",
+        responses={200: {"model": Models}, **LANGUAGE_PROBLEMS},
+        dependencies=[Depends(require(Role.CLINICIAN, Role.ENGINEER))],
+    )
+    async def models() -> Response:
+        return await answered(service.metrics, _models(service))
+
+    @routes.post(
+        "/v1/completions",
+        summary="Writes on after a text; a prompt's log-probabilities need the role engineer",
+        responses={200: {"model": Completion}, **LANGUAGE_PROBLEMS},
+        openapi_extra=_body(CompletionRequest),
+    )
+    async def completions(request: Request, principal: Asking) -> Response:
+        return await answered(service.metrics, _complete(service, request, principal))
+
+    @routes.post(
+        "/v1/chat/completions",
+        summary="Answers a conversation's last turn; use_safety false needs the role engineer",
+        responses={200: {"model": ChatCompletion}, **LANGUAGE_PROBLEMS},
+        openapi_extra=_body(ChatRequest),
+    )
+    async def chat(request: Request, principal: Asking) -> Response:
+        return await answered(service.metrics, _converse(service, request, principal))
+
+    return routes
+
+
+async def _models(service: Service) -> Response:
+    version = service.language.version()
+    return _json(
+        Models(data=[Model(id=version.name, created=int(version.moved_at.replace(tzinfo=UTC).timestamp()))])
+    )
+
+
+async def _complete(service: Service, request: Request, principal: Principal) -> Response:
+    asked = Asked(principal.name, auth.purpose_of_use(request, principal))
+    body = json_body.parse(await read_body(request, PROMPTS * BODY_BYTES, TOO_LARGE), CompletionRequest)
+    if body.echo and body.logprobs is not None:
+        auth.check_role(principal, Role.ENGINEER, "echo with logprobs")
+    questions = [_question(_named(service, body.model), body, prompt) for prompt in body.prompts]
+    if body.stream:
+        answering = service.language.answering(questions[0], asked)
+        return await _streamed(service, answering, _completion_chunks(answering, body))
+    return _json(await _completion(service, body, questions, asked))
+
+
+async def _converse(service: Service, request: Request, principal: Principal) -> Response:
+    asked = Asked(principal.name, auth.purpose_of_use(request, principal))
+    body = json_body.parse(await read_body(request, 4 * BODY_BYTES, TOO_LARGE), ChatRequest)
+    if not body.use_safety:
+        auth.check_role(principal, Role.ENGINEER, "use_safety false")
+    question = _chat_question(_named(service, body.model), body)
+    answering = service.language.answering(question, asked, _text(body))
+    if body.stream:
+        return await _streamed(service, answering, _chat_chunks(answering))
+    await service.language.whole(answering)
+    said = {"role": "assistant", "content": answering.written.text.strip()}
+    return _json(_chat(answering, ChatChoice(message=said, finish_reason=answering.written.finish_reason)))
+
+
+def _named(service: Service, name: str) -> ServedLanguage:
+    """The version that is served, if the request names it or none.
+
+    Raises:
+        NotFoundError: it names another one.
+    """
+    version = service.language.version()
+    if name not in ("", version.name):
+        raise NotFoundError(
+            f"The model that the request names is not served here; name {version.name}, or none."
+        )
+    return version
+
+
+# --- completions -----------------------------------------------------------------------------------------------------
+
+
+def _question(version: ServedLanguage, body: CompletionRequest, prompt: Prompt) -> Question:
+    sampling = Sampling(body.max_tokens, body.temperature, body.seed)
+    special = body.add_special_tokens and isinstance(prompt, str)
+    return Question(version, prompt, sampling, special, body.stops)
+
+
+async def _completion(
+    service: Service, body: CompletionRequest, questions: Sequence[Question], asked: Asked
+) -> Completion:
+    answers = [service.language.answering(question, asked) for question in questions]
+    choices = []
+    for index, answering in enumerate(answers):
+        question = answering.question
+        before = await service.language.scores(question) if body.echo else []
+        await service.language.whole(answering)
+        written = answering.written
+        tokens = [*before, *([token for part in written.parts for token in part.tokens] or [WITHHELD])]
+        text = "".join(token.text for token in before) + written.text
+        logprobs = None if body.logprobs is None else _logprobs(tokens, body.logprobs)
+        choices.append(
+            CompletionChoice(index=index, text=text, finish_reason=written.finish_reason, logprobs=logprobs)
+        )
+    return _completed(answers[0], choices)
+
+
+def _completed(answering: Answering, choices: list[CompletionChoice]) -> Completion:
+    return Completion(
+        id=answering.prediction_id,
+        created=int(time.time()),
+        model=answering.question.version.name,
+        choices=choices,
+    )
+
+
+def _logprobs(tokens: Sequence[Token], top: int) -> LogProbs:
+    best = [dict([token.likeliest]) if top and token.likeliest else None for token in tokens]
+    return LogProbs(
+        tokens=[token.text for token in tokens],
+        token_logprobs=[token.log_probability for token in tokens],
+        top_logprobs=best,
+        text_offset=list(accumulate((len(token.text) for token in tokens), initial=0))[:-1],
+    )
+
+
+# --- chat ------------------------------------------------------------------------------------------------------------
+
+
+def _chat_question(version: ServedLanguage, body: ChatRequest) -> Question:
+    turns = [turn.model_dump() for turn in body.messages]
+    if turns[0]["role"] != "system":
+        turns.insert(0, {"role": "system", "content": version.spec.instruction})
+    sampling = Sampling(body.max_completion_tokens or body.max_tokens, body.temperature, body.seed)
+    prompt = version.template.render(turns)
+    return Question(version, prompt, sampling, stops=body.stops, use_safety=body.use_safety)
+
+
+def _text(body: ChatRequest) -> str:
+    """What is asked: all that the conversation's other side said."""
+    return "\n".join(turn.content for turn in body.messages if turn.role != "assistant")
+
+
+def _chat(answering: Answering, choice: ChatChoice, chunk: bool = False) -> ChatCompletion:
+    return ChatCompletion(
+        id=answering.prediction_id,
+        created=int(time.time()),
+        model=answering.question.version.name,
+        object="chat.completion.chunk" if chunk else "chat.completion",
+        choices=[choice],
+    )
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+Chunk = Callable[[Part | None], BaseModel]
+"""A part of an answer as the protocol writes it; None: that it is complete."""
+
+
+def _completion_chunks(answering: Answering, body: CompletionRequest) -> Chunk:
+    def chunk(part: Part | None) -> BaseModel:
+        if part is None:
+            choice = CompletionChoice(index=0, text="", finish_reason=answering.written.finish_reason)
+        else:
+            logprobs = None if body.logprobs is None else _logprobs(part.tokens, body.logprobs)
+            choice = CompletionChoice(index=0, text=part.text, logprobs=logprobs)
+        return _completed(answering, [choice])
+
+    return chunk
+
+
+def _chat_chunks(answering: Answering) -> Chunk:
+    def chunk(part: Part | None) -> BaseModel:
+        if part is None:
+            return _chat(answering, ChatChoice(delta={}, finish_reason=answering.written.finish_reason), True)
+        return _chat(answering, ChatChoice(delta={"role": "assistant", "content": part.text}), True)
+
+    return chunk
+
+
+async def _streamed(service: Service, answering: Answering, chunk: Chunk) -> StreamingResponse:
+    """The response begins with the first part, so that until then an error has a status."""
+    parts = service.language.parts(answering)
+    first = await anext(parts)
+    return StreamingResponse(_events(service, chunk, first, parts), media_type="text/event-stream")
+
+
+async def _events(
+    service: Service, chunk: Chunk, first: Part, others: AsyncGenerator[Part]
+) -> AsyncIterator[bytes]:
+    yield _event(chunk(first))
+    async with aclosing(others):
+        try:
+            async for part in others:
+                yield _event(chunk(part))
+            yield _event(chunk(None))
+            yield b"data: [DONE]\n\n"
+        except MediscaleError as error:
+            yield b"data: " + json.dumps({"error": sentence_about(error, service.metrics)}).encode() + b"\n\n"
+
+
+def _event(content: BaseModel) -> bytes:
+    return b"data: " + content.model_dump_json(exclude_none=True).encode() + b"\n\n"
+
+
+def _json(content: BaseModel) -> Response:
+    return Response(content.model_dump_json(), media_type="application/json")
+
+
+def _body(shape: type[BaseModel]) -> dict[str, Any]:
+    """Of a route in the OpenAPI document."""
+    schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {
+        "parameters": [auth.PURPOSE_PARAMETER],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+    }

@@ -1,0 +1,235 @@
+"""A promoted language version answers behind the real server, in this process, as a risk model does."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from fixtures.language_versions import DATASET
+from fixtures.server_process import Server, Start
+
+from mediscale.core.settings import Settings
+from mediscale.core.tables import PREDICTIONS
+from mediscale.inference import language
+from mediscale.inference.chat_template import ChatTemplate
+from mediscale.inference.language import LanguageModel
+from mediscale.storage import lake
+from serving.app import create_app
+from serving.models import Predictors
+from serving.prediction_log import PredictionLog
+
+BROKEN = "\N{REPLACEMENT CHARACTER}"
+"""What a character whose bytes are not complete is shown as."""
+QUESTION = "Which organ filters the blood?"
+
+
+def model_of(toy_base: Path, folder: Path) -> LanguageModel:
+    config, weights = (
+        (folder / n).read_bytes() for n in ("adapter_config.json", "adapter_model.safetensors")
+    )
+    return language.adapted(toy_base, config, weights)
+
+
+def greedy(toy_base: Path, folder: Path, question: str = QUESTION, tokens: int = 12) -> str:
+    """What evaluation would judge, without a last character whose bytes are not complete."""
+    return model_of(toy_base, folder).generate(question, max_tokens=tokens).rstrip(BROKEN)
+
+
+def wait(ready: Callable[[], bool]) -> None:
+    until = time.monotonic() + 120
+    while not ready():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+def loaded(server: Server, version: int = 1) -> None:
+    def is_loaded() -> bool:
+        models = server.client.get("/health").json()["models"]
+        return [m["version"] for m in models if m["task"] == "language"] == [version]
+
+    wait(is_loaded)
+
+
+@pytest.fixture
+def language_client(settings: Settings, promote_language: Any) -> Iterator[httpx.Client]:
+    """A client of the application in this process; it knows a language version and no risk model."""
+    promote_language(1)
+    predictors = Predictors(settings, DATASET, "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, DATASET))) as client:
+        wait(lambda: client.get("/health").json()["model_loaded"])
+        yield client
+
+
+@pytest.fixture
+def server(start: Start, promote: Any, promote_language: Any) -> Server:
+    promote("mortality")
+    promote_language(1)
+    serving = start()
+    loaded(serving)
+    return serving
+
+
+def test_a_question_is_answered_logged_and_followed_to_the_next_version(
+    server: Server,
+    settings: Settings,
+    toy_base: Path,
+    language_versions: Callable[[int], Path],
+    promote_language: Any,
+) -> None:
+    answered = server.client.post("/generate", json={"question": QUESTION, "max_length": 12})
+    assert answered.status_code == 200, answered.text
+    answer = answered.json()
+    assert answer["response"].rstrip(BROKEN) == greedy(toy_base, language_versions(1)) != ""
+    assert (answer["model"], answer["version"]) == ("clinical-questions-language", 1)
+    assert answer["needs_clinician_review"] is True
+    assert "may be wrong" in answer["disclaimer"]
+    assert 0 < answer["confidence"] < 1
+    assert answer["inference_time_ms"] > 0
+    health = server.client.get("/health").json()
+    assert (health["status"], health["model_loaded"], health["gpu_available"]) == ("ready", True, False)
+    assert server.ask(age=67, blood_pressure=140).status_code == 200
+
+    promote_language(2)
+    loaded(server, 2)
+    second = server.client.post("/generate", json={"question": QUESTION, "max_length": 12}).json()
+    assert second["version"] == 2
+    assert second["response"].rstrip(BROKEN) == greedy(toy_base, language_versions(2))
+    assert second["response"] != answer["response"]
+    server.end(15)
+    rows = lake.read(settings, lake.latest(settings, DATASET, PREDICTIONS.name)).to_pylist()
+    assert [
+        (row["prediction_id"], row["model_version"], row["question"], row["answer"].strip()) for row in rows
+    ] == [(each["prediction_id"], each["version"], QUESTION, each["response"]) for each in (answer, second)]
+
+
+def test_a_stream_gives_each_sentence_after_it_was_logged_and_then_the_whole(
+    server: Server, settings: Settings
+) -> None:
+    body = {"question": QUESTION, "max_length": 60, "temperature": 1.5, "seed": 7}
+    whole = server.client.post("/generate", json=body).json()
+    events = []
+    with server.client.stream("POST", "/generate", json={**body, "stream": True}) as answered:
+        assert answered.headers["content-type"].startswith("text/event-stream")
+        for line in answered.iter_lines():
+            if line.startswith("event: "):
+                events.append((line.removeprefix("event: "), {}))
+            elif line.startswith("data: "):
+                events[-1] = (events[-1][0], json.loads(line.removeprefix("data: ")))
+    *sentences, (last, answer) = events
+    assert {name for name, _ in sentences} == {"sentence"}
+    assert last == "answer"
+    parts = [part["text"] for _, part in sentences]
+    assert len(parts) > 1, "no sentence left before the whole"
+    assert answer["response"] == "".join(parts).strip() == whole["response"], "a seed draws the same again"
+    server.end(15)
+    rows = lake.read(settings, lake.latest(settings, DATASET, PREDICTIONS.name)).to_pylist()
+    streamed = [row for row in rows if row["prediction_id"] == answer["prediction_id"]]
+    assert [row["question"] for row in streamed] == [QUESTION, *[None] * (len(parts) - 1)]
+    assert len(streamed) == len(parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"temperature": 2.5}, "temperature: input should be less than or equal to 2"),
+        ({"max_length": 0}, "max_length: input should be greater than or equal to 1"),
+        (
+            {"question": "Which organ? " * 100},
+            r"A prompt of \d+ tokens and an answer of 8 do not fit .* window of 128",
+        ),
+        ({"question": "x", "quest": "y"}, "a field that is unknown here"),
+    ],
+)
+def test_what_is_out_of_range_or_longer_than_the_window_is_one_sentence(
+    language_client: httpx.Client, change: Any, says: str
+) -> None:
+    answered = language_client.post("/generate", json={"question": QUESTION, "max_length": 8, **change})
+    assert answered.status_code == 422
+    assert re.search(says, answered.json()["error"])
+    streamed = language_client.post(
+        "/generate", json={"question": QUESTION, "max_length": 8, "stream": True, **change}
+    )
+    assert (streamed.status_code, streamed.json()) == (422, answered.json())
+
+
+def test_openais_clients_are_answered_as_evaluation_judges(
+    language_client: httpx.Client, toy_base: Path, language_versions: Callable[[int], Path]
+) -> None:
+    model = model_of(toy_base, language_versions(1))
+    (listed,) = language_client.get("/v1/models").json()["data"]
+    assert listed["id"] == f"{DATASET}-language/1"
+    prompt = language.prompt(model.tokenizer, QUESTION)
+    body = {
+        "model": listed["id"],
+        "prompt": prompt,
+        "max_tokens": 12,
+        "temperature": 0,
+        "add_special_tokens": False,
+    }
+    text = language_client.post("/v1/completions", json=body).json()["choices"][0]["text"]
+    assert text.strip().rstrip(BROKEN) == greedy(toy_base, language_versions(1))
+    turns = [{"role": "user", "content": QUESTION}]
+    chat = language_client.post("/v1/chat/completions", json={"messages": turns, "max_tokens": 12}).json()
+    assert chat["choices"][0]["message"]["content"] == text.strip()
+    assert chat["needs_clinician_review"] is True
+    stopped = language_client.post("/v1/completions", json={**body, "stop": text[2:4]}).json()["choices"][0]
+    assert (stopped["text"], stopped["finish_reason"]) == (text[:2], "stop")
+    other = language_client.post("/v1/completions", json={**body, "model": "another/1"})
+    assert (other.status_code, "name clinical-questions-language/1" in other.json()["error"]) == (404, True)
+
+    ids = model.encode(prompt + "the kidney")
+    scored = language_client.post(
+        "/v1/completions",
+        json={"prompt": ids, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0},
+    ).json()["choices"][0]["logprobs"]
+    assert len(scored["tokens"]) == len(ids) + 1
+    (likelihood,) = model.log_likelihoods([(QUESTION, "", "the kidney")])
+    answer = scored["token_logprobs"][len(ids) - likelihood.tokens : len(ids)]
+    assert sum(answer) == pytest.approx(likelihood.total, abs=1e-3)
+    best = [max(top.values()) for top in scored["top_logprobs"][1:-1]]
+    assert np.all(np.array(best) >= np.array(scored["token_logprobs"][1:-1]))
+
+
+def test_while_answers_are_written_others_are_quick_and_too_many_are_refused(server: Server) -> None:
+    body = {"question": QUESTION, "max_length": 90, "temperature": 2}
+    with ThreadPoolExecutor(40) as threads:
+        asking = [
+            threads.submit(server.client.post, "/generate", json={**body, "seed": n}) for n in range(40)
+        ]
+        risks = [server.ask(age=67, blood_pressure=140).status_code for _ in range(5)]
+        assert server.client.get("/health").status_code == 200
+        waited = sum(not each.done() for each in asking)
+        codes = {each.result().status_code for each in asking}
+    assert risks == [200] * 5
+    assert codes == {200, 503}, "16 answers are written or wait"
+    assert waited > 0, "every answer was written before a risk was asked for"
+
+
+def test_a_language_model_without_torch_says_which_extra_is_missing(
+    start: Start, promote: Any, promote_language: Any
+) -> None:
+    promote("mortality")
+    promote_language(1)
+    server = start(first="import serving.language_engine as e; e.NEEDS = ('torch', 'an_absent_module')")
+    wait(lambda: not server.client.get("/health").json()["model_loaded"])
+    wait(lambda: server.client.post("/generate", json={"question": QUESTION}).status_code == 501)
+    sentence = server.client.post("/generate", json={"question": QUESTION}).json()["error"]
+    assert "an_absent_module is not installed: install the extra serving-language" in sentence
+    assert server.ask(age=67, blood_pressure=140).status_code == 200
+
+
+def test_the_template_is_rendered_as_training_did(toy_tokenizer: Callable[..., Any]) -> None:
+    tokenizer = toy_tokenizer()
+    template = ChatTemplate(tokenizer.chat_template, language.special_tokens(tokenizer))
+    turns = [{"role": "system", "content": "Answer."}, {"role": "user", "content": QUESTION}]
+    assert template.render(turns) == language.prompt(tokenizer, QUESTION, "", "Answer.")
+    without = ChatTemplate("", {})
+    tokenizer.chat_template = None
+    assert without.render(turns) == language.prompt(tokenizer, QUESTION, "", "Answer.")
