@@ -74,6 +74,7 @@ lock: python ## choose new versions and write requirements/
 	printf 'setuptools>=84\nwheel>=0.46\n' | $(COMPILE) - --output-file requirements/build.txt
 	$(COMPILE) --extra platform --extra dev pyproject.toml --output-file requirements/platform.txt
 	$(COMPILE) --extra serving --constraints requirements/platform.txt pyproject.toml --output-file requirements/serving.txt
+	$(COMPILE) --extra serving --extra serving-language --constraints requirements/platform.txt pyproject.toml --output-file requirements/serving-language.txt
 	printf 'model-signing==1.1.1\npyopenssl>=26\n' | $(COMPILE) - --output-file requirements/model-signing.txt
 	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt
 

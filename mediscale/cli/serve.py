@@ -77,7 +77,38 @@ def _score(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of a running server (this machine's)")
+    parser.add_argument("--requests", type=int, default=100, help="of each kind (100)")
+    parser.add_argument("--clients", type=int, default=1, help="that ask at the same time (1)")
+    parser.add_argument("--max-length", type=int, default=32, help="tokens of a language model's answer (32)")
+
+
+def _bench(options: argparse.Namespace) -> int:
+    import httpx
+    from rich.console import Console
+    from rich.table import Table
+
+    from mediscale.core.errors import UsageError
+    from serving import latency
+
+    if options.requests < 1 or options.clients < 1:
+        raise UsageError("--requests and --clients are at least 1.")
+    key = settings().api_key.get_secret_value()
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    table = Table("", "answered", "refused", *(f"p{p} ms" for p in latency.PERCENTILES), "per second")
+    with httpx.Client(base_url=options.url, headers=headers, timeout=300, trust_env=False) as client:
+        for row in latency.measure(client, options.requests, options.clients, options.max_length):
+            percentiles = (f"{value:.1f}" for value in row.milliseconds)
+            table.add_row(
+                row.what, str(row.answered), str(row.refused), *percentiles, f"{row.per_second:.1f}"
+            )
+    Console(highlight=False).print(table)
+    return 0
+
+
 VERBS = (
     Verb("serve", "answer /predict and /generate with promoted models", _serve, _add_serve),
+    Verb("bench-serving", "percentiles of a running server's latency", _bench, _add_bench),
     Verb("score", "risk of every stay in a dataset's cohort, with Spark", _score, _add_score),
 )

@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     http://127.0.0.1:8001/v1 of a vLLM server. Default: the version is loaded into the server's own process."""
     language_engine_key: SecretStr = SecretStr("")
     """Bearer key of that engine, where it asks for one."""
+    api_key: SecretStr = SecretStr("")
+    """Key of a server that ``mediscale bench-serving`` asks."""
     allowed_hosts: str = ""
     """Names under which the server answers, with commas between. Default: on loopback this machine's, elsewhere any,
     for there every request needs a key or token."""

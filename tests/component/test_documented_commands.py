@@ -33,6 +33,7 @@ from mediscale.core.settings import Settings
 from mediscale.pipeline import call, steps
 from mediscale.storage import lake, registry
 from serving.app import create_app
+from serving.language_schemas import GenerateRequest
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
 from training.evaluation import baselines
@@ -53,7 +54,7 @@ PLACEHOLDERS = {
     "F": "written.yaml", "kubeflow_pipelines/train_pipeline.yaml": "written.yaml", "RUN": "synthetic", "STAGE": "gold",
     "STAGE.NAME=VALUE": "gold.audited_per_shard=4", "benchmarks/SCRIPT": "benchmarks/loop.py",
     "MODEL/VERSION": "synthetic-mortality/1", "PREDICTION": "w-1-1", "PATIENT": "10000002", "TIME": "2026-01-01T00:00",
-    "FILE": "questions.jsonl", "REPORT.json": "report.json",
+    "URL": "http://127.0.0.1:8000", "FILE": "questions.jsonl", "REPORT.json": "report.json",
 }  # fmt: skip
 """What stands in a command for something else, and what a test puts there."""
 
@@ -220,6 +221,10 @@ def ask(command: Command, request: pytest.FixtureRequest) -> None:
     app = create_app(home, Predictors(home, "synthetic", "production"), PredictionLog(home, "synthetic"))
     with TestClient(app) as client:
         answer = client.post(f"/{path}", content=sent.body, headers={header: value})
+    if path == "generate":  # tests/component/serving/test_generate.py promotes a language version and asks it
+        GenerateRequest.model_validate_json(sent.body)
+        assert "No language version of synthetic is in production" in answer.json()["error"]
+        return
     assert answer.status_code == 200, answer.text
     assert 0 < answer.json()["predictions"][0]["risk"] < 1
 
@@ -237,6 +242,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale airflow": parse,
     "mediscale audit": parse,
     "mediscale backup": parse,
+    "mediscale bench-serving": parse,
     "mediscale clean": run,
     "mediscale erase": parse,
     "mediscale evaluate-language": parse,

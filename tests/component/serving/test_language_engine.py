@@ -1,0 +1,150 @@
+"""A language version that an engine elsewhere answers: a server of ours in another process, and ones that misbehave."""
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from component.serving.test_generate import BROKEN, QUESTION, greedy, loaded, wait
+from fastapi.testclient import TestClient
+from fixtures.language_versions import DATASET
+from fixtures.server_process import Server, Start
+
+from mediscale.core.settings import Settings
+from serving import engine_client
+from serving.app import create_app
+from serving.languages import Languages
+from serving.models import Predictors
+from serving.prediction_log import PredictionLog
+
+Lean = Callable[..., TestClient]
+
+
+@pytest.fixture
+def lean(settings: Settings, promote: Any) -> Iterator[Lean]:
+    """``lean(url)``: a client of an application whose language version the engine at that URL answers."""
+    promote("mortality")
+    clients: list[TestClient] = []
+
+    def client(url: str) -> TestClient:
+        home = settings.model_copy(update={"language_engine": url})
+        language = Languages(home, DATASET, "production"), PredictionLog(home, DATASET)
+        predictors = Predictors(home, "synthetic", "production")
+        app = create_app(home, predictors, PredictionLog(home, "synthetic"), language=language)
+        clients.append(TestClient(app).__enter__())
+        return clients[-1]
+
+    yield client
+    for one in clients:
+        one.__exit__(None, None, None)
+
+
+@pytest.fixture
+def engine(start: Start, promote_language: Any) -> Server:
+    promote_language(1)
+    server = start(options=["--dataset", DATASET])
+    loaded(server)
+    return server
+
+
+def refused(client: TestClient) -> str:
+    """Why no question is answered, once the engine was tried; risks are answered all the same."""
+    wait(lambda: len(client.get("/health").json()["problems"]) > 0)
+    answered = client.post("/generate", json={"question": QUESTION})
+    assert answered.status_code == 503
+    assert client.post("/predict", json={"age": 67}).status_code == 200
+    sentence: str = answered.json()["error"]
+    assert sentence in client.get("/health").json()["problems"]
+    return sentence
+
+
+def test_an_engine_answers_what_the_version_answers_in_process(
+    lean: Lean, engine: Server, toy_base: Path, language_versions: Callable[[int], Path]
+) -> None:
+    client = lean(f"{engine.address}/v1")
+    wait(lambda: client.get("/health").json()["model_loaded"])
+    body = {"question": QUESTION, "max_length": 12}
+    answer = client.post("/generate", json=body).json()
+    assert answer["response"].rstrip(BROKEN) == greedy(toy_base, language_versions(1))
+    direct = engine.client.post("/generate", json=body).json()
+    assert answer["confidence"] == pytest.approx(direct["confidence"])
+    assert client.get("/health").json()["gpu_available"] is None, "the protocol does not say"
+    ids = {"prompt": [5, 6, 7, 8], "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
+    mine, theirs = (
+        each.post("/v1/completions", json=ids).json()["choices"] for each in (client, engine.client)
+    )
+    assert mine == theirs
+    long = client.post("/generate", json={**body, "question": "Which organ? " * 100})
+    assert (long.status_code, "longer than its window" in long.json()["error"]) == (422, True)
+    engine.end(9)
+    gone = client.post("/generate", json=body)
+    assert (gone.status_code, "can't be reached" in gone.json()["error"]) == (503, True)
+    assert client.post("/predict", json={"age": 67}).status_code == 200
+
+
+def test_an_engine_with_another_adapter_under_the_same_name_gets_no_question(
+    lean: Lean, start: Start, promote_language: Any, language_versions: Callable[[int], Path]
+) -> None:
+    promote_language(1, folder=language_versions(2), alias="staging")
+    engine = start(options=["--dataset", DATASET, "--alias", "staging"])
+    loaded(engine, 1)
+    promote_language(1)
+    assert "does not answer as clinical-questions-language/1 did in training" in refused(
+        lean(f"{engine.address}/v1")
+    )
+
+
+def test_an_engine_that_hangs_gets_no_question(
+    lean: Lean, promote_language: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_client, "SILENT_SECONDS", 0.5)
+    promote_language(1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sentence = refused(lean(f"http://127.0.0.1:{silent.getsockname()[1]}/v1"))
+    assert sentence == "The language engine did not answer within 0.5 seconds; ask again in a moment."
+
+
+@pytest.mark.parametrize(
+    ("says", "sentence"),
+    [
+        (b"hello", "something else than OpenAI's protocol"),
+        (b'{"data": [{"id": "another"}]}', f"serves another and not {DATASET}-language/1"),
+        (f'{{"data": [{{"id": "{DATASET}-language/1"}}]}}'.encode(), "something else than OpenAI's protocol"),
+    ],
+)
+def test_an_engine_that_talks_nonsense_gets_no_question(
+    lean: Lean, promote_language: Any, says: bytes, sentence: str
+) -> None:
+    promote_language(1)
+
+    class Nonsense(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(says)))
+            self.end_headers()
+            self.wfile.write(says)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.do_GET()
+
+        def log_message(self, *_: Any) -> None:
+            """Not in the test's output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Nonsense) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert sentence in refused(lean(f"http://127.0.0.1:{server.server_port}/v1"))
+        server.shutdown()
+
+
+def test_the_lean_server_asks_an_engine_without_torch() -> None:
+    look = "import sys, serving.engine_client; print({'torch', 'transformers', 'peft'} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
+        == "set()\n"
+    )
