@@ -199,11 +199,6 @@ class LanguageModel:
         texts = self.tokenizer.batch_decode(torch.stack(written, dim=1), skip_special_tokens=True)
         return [text.strip() for text in texts]
 
-    def _ends(self) -> frozenset[int]:
-        """The tokens that end an answer."""
-        ends = self.network.generation_config.eos_token_id
-        return frozenset([ends] if isinstance(ends, int) else ends or []) | {self.tokenizer.eos_token_id}
-
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The tokens of a text; ``special`` puts those before it with which the model's texts begin."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=special)["input_ids"]
