@@ -73,9 +73,9 @@ def write(question: Question, into: Written) -> Iterator[Part]:
     characters = taken = covered = 0
     for sentence in sentences(texts):
         characters += len(sentence)
-        tokens = _within(into.tokens[taken:], characters - covered)
-        taken, covered = taken + len(tokens), covered + sum(len(token.text) for token in tokens)
-        part = Part(sentence, tokens=tokens)
+        its = _within(into.tokens[taken:], characters - covered)
+        taken, covered = taken + len(its), covered + sum(len(token.text) for token in its)
+        part = Part(sentence, tokens=its)
         into.parts.append(part)
         yield part
 

@@ -92,7 +92,7 @@ class LanguageService:
         version, languages = self.languages.current, self.languages
         if version is not None:
             return version
-        if not languages.is_promoted:
+        if languages.is_promoted is False:
             raise BusyError(
                 f"No language version of {languages.dataset} is in {languages.alias}; promote one, and it is served."
             )

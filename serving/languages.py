@@ -62,15 +62,15 @@ class Languages:
         self.current: ServedLanguage | None = None
         self.refused: str | None = None
         """Why the version that the alias points to is not served. The one before it is, if there was one."""
-        self.is_promoted = False
-        """Whether the alias points to a version."""
+        self.is_promoted: bool | None = None
+        """Whether the alias points to a version; None until the history was read."""
         self._seen: TableRef | None = None
         self._tries_again = 0.0
 
     @property
     def is_loaded(self) -> bool:
         """Whether the version that the alias points to answers, or it points to none."""
-        return self.refused is None and (self.current is not None or not self.is_promoted)
+        return self.refused is None and (self.current is not None or self.is_promoted is False)
 
     def refresh(self) -> None:
         """Follows the history; cheap when nothing moved. A version that was refused is tried again.

@@ -64,7 +64,7 @@ class CompletionRequest(_Sampled):
         if isinstance(self.prompt, str):
             return [self.prompt]
         if self.prompt and isinstance(self.prompt[0], int):
-            return [self.prompt]  # type: ignore[list-item]  # one prompt's tokens
+            return [self.prompt]  # one prompt's tokens
         return list(self.prompt)  # type: ignore[arg-type]
 
 

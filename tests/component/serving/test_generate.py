@@ -2,13 +2,13 @@
 
 import json
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -58,7 +58,7 @@ def loaded(server: Server, version: int = 1) -> None:
 
 
 @pytest.fixture
-def language_client(settings: Settings, promote_language: Any) -> Iterator[httpx.Client]:
+def language_client(settings: Settings, promote_language: Any) -> Iterator[TestClient]:
     """A client of the application in this process; it knows a language version and no risk model."""
     promote_language(1)
     predictors = Predictors(settings, DATASET, "production")
@@ -102,7 +102,7 @@ def test_a_question_is_answered_logged_and_followed_to_the_next_version(
     assert second["version"] == 2
     assert second["response"].rstrip(BROKEN) == greedy(toy_base, language_versions(2))
     assert second["response"] != answer["response"]
-    server.end(15)
+    server.end(signal.SIGTERM)
     rows = lake.read(settings, lake.latest(settings, DATASET, PREDICTIONS.name)).to_pylist()
     assert [
         (row["prediction_id"], row["model_version"], row["question"], row["answer"].strip()) for row in rows
@@ -114,7 +114,7 @@ def test_a_stream_gives_each_sentence_after_it_was_logged_and_then_the_whole(
 ) -> None:
     body = {"question": QUESTION, "max_length": 60, "temperature": 1.5, "seed": 7}
     whole = server.client.post("/generate", json=body).json()
-    events = []
+    events: list[tuple[str, Any]] = []
     with server.client.stream("POST", "/generate", json={**body, "stream": True}) as answered:
         assert answered.headers["content-type"].startswith("text/event-stream")
         for line in answered.iter_lines():
@@ -128,7 +128,7 @@ def test_a_stream_gives_each_sentence_after_it_was_logged_and_then_the_whole(
     parts = [part["text"] for _, part in sentences]
     assert len(parts) > 1, "no sentence left before the whole"
     assert answer["response"] == "".join(parts).strip() == whole["response"], "a seed draws the same again"
-    server.end(15)
+    server.end(signal.SIGTERM)
     rows = lake.read(settings, lake.latest(settings, DATASET, PREDICTIONS.name)).to_pylist()
     streamed = [row for row in rows if row["prediction_id"] == answer["prediction_id"]]
     assert [row["question"] for row in streamed] == [QUESTION, *[None] * (len(parts) - 1)]
@@ -148,7 +148,7 @@ def test_a_stream_gives_each_sentence_after_it_was_logged_and_then_the_whole(
     ],
 )
 def test_what_is_out_of_range_or_longer_than_the_window_is_one_sentence(
-    language_client: httpx.Client, change: Any, says: str
+    language_client: TestClient, change: Any, says: str
 ) -> None:
     answered = language_client.post("/generate", json={"question": QUESTION, "max_length": 8, **change})
     assert answered.status_code == 422
@@ -160,7 +160,7 @@ def test_what_is_out_of_range_or_longer_than_the_window_is_one_sentence(
 
 
 def test_openais_clients_are_answered_as_evaluation_judges(
-    language_client: httpx.Client, toy_base: Path, language_versions: Callable[[int], Path]
+    language_client: TestClient, toy_base: Path, language_versions: Callable[[int], Path]
 ) -> None:
     model = model_of(toy_base, language_versions(1))
     (listed,) = language_client.get("/v1/models").json()["data"]
@@ -179,8 +179,9 @@ def test_openais_clients_are_answered_as_evaluation_judges(
     chat = language_client.post("/v1/chat/completions", json={"messages": turns, "max_tokens": 12}).json()
     assert chat["choices"][0]["message"]["content"] == text.strip()
     assert chat["needs_clinician_review"] is True
-    stopped = language_client.post("/v1/completions", json={**body, "stop": text[2:4]}).json()["choices"][0]
-    assert (stopped["text"], stopped["finish_reason"]) == (text[:2], "stop")
+    stop = next(character for character in text if text.index(character) > 0)
+    stopped = language_client.post("/v1/completions", json={**body, "stop": stop}).json()["choices"][0]
+    assert (stopped["text"], stopped["finish_reason"]) == (text[: text.index(stop)], "stop")
     other = language_client.post("/v1/completions", json={**body, "model": "another/1"})
     assert (other.status_code, "name clinical-questions-language/1" in other.json()["error"]) == (404, True)
 

@@ -1,5 +1,6 @@
 """A language version that an engine elsewhere answers: a server of ours in another process, and ones that misbehave."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def test_an_engine_answers_what_the_version_answers_in_process(
     assert mine == theirs
     long = client.post("/generate", json={**body, "question": "Which organ? " * 100})
     assert (long.status_code, "longer than its window" in long.json()["error"]) == (422, True)
-    engine.end(9)
+    engine.end(signal.SIGKILL)
     gone = client.post("/generate", json=body)
     assert (gone.status_code, "can't be reached" in gone.json()["error"]) == (503, True)
     assert client.post("/predict", json={"age": 67}).status_code == 200
