@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+from fixtures import shadow_answers
 
 from mediscale.cli import main
+from mediscale.core import tasks
 from mediscale.core.errors import BusyError, NotFoundError, StorageError
+from mediscale.core.policy import SilentPeriod
 from mediscale.governance import approval
 from mediscale.inference import model_signature
 from mediscale.pipeline import call, runtime_inputs
@@ -329,3 +332,28 @@ def test_four_eyes_propose_and_the_move_follows_the_approval(world, tmp_path) ->
     kinds = [(e.kind, e.actor) for e in history.entries(people["cleo"], "synthetic")]
     assert kinds == [("move", "ana"), ("proposal", "ana"), ("approval", "cleo"), ("move", "cleo")]
     assert registry.current(people["ana"], "synthetic", "mortality", "production").to_version == 1
+
+
+def test_a_policy_s_silent_period_is_judged_from_the_log_of_what_answered_in_shadow(
+    world, command, monkeypatch
+) -> None:
+    """Refused without one; promoted when a person asks again after the outcomes have matured."""
+    wanted = SilentPeriod(min_outcomes=300, min_events=30, auroc_low=0.7, calibration_intercept=(-0.4, 0.4))
+    mortality = tasks.load("mortality")
+    policy = mortality.policy.model_copy(update={"silent_period": wanted})
+    asking = mortality.model_copy(update={"policy": policy})
+    monkeypatch.setattr(tasks, "load", lambda _task: asking)
+    first = call.call("promotion", _params(world).model_dump(), world.settings, "run").result
+    assert (first.staged, first.promoted) == (True, False)
+    assert "it has no silent period: serve it with --alias staging" in first.reason
+    _log, labels = shadow_answers.write(world.settings, world.model, NOW)
+    calls.write(world.settings, calls.Call(
+        stage="labels", key="l" * 32, run_id="night", params={"dataset": "synthetic", "task": "mortality"},
+        code="c", lock="l", result={"labels": labels.model_dump()}, inputs=(), produced=(), outputs=(),
+        started_at=datetime(2025, 8, 1, tzinfo=UTC), seconds=1,
+    ))  # fmt: skip
+    code, told = command("promote --dataset synthetic --task mortality --version 1")
+    assert (code, told.partition(" 0.")[0]) == (0, "Promoted: AUROC"), told
+    decided = max(calls.of_stage(world.settings, "promotion"), key=lambda one: one.started_at)
+    assert decided.result["silent_period"]["outcomes"] == 400
+    assert decided.params["labels"] == labels.model_dump()

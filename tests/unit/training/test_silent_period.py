@@ -3,16 +3,15 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from fixtures import shadow_answers
 
 from mediscale.core import tasks
 from mediscale.core.policy import SilentPeriod as Asked
-from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import LABELS, PREDICTIONS, Table
 from mediscale.storage import lake
 from training.evaluation.evaluation_report import Estimate, SilentPeriod
 from training.promotion import silent_period
@@ -22,35 +21,13 @@ DAY, NOW = datetime(2026, 11, 1), datetime(2027, 3, 1)
 MODEL = ModelRef(name="a-mortality", version=2, uri="", digest="")
 
 
-def _write(settings: Settings, declared: Table, name: str, n: int, **columns: Any) -> TableRef:
-    usual = {
-        "worker": "w", "prediction_id": "", "predicted_at": DAY, "task": "mortality", "model": MODEL.name,
-        "model_version": MODEL.version, "prediction_time": DAY, "admission_time": DAY, "discharge_time": DAY,
-        "known_time": DAY + timedelta(days=30), "split": "held_out",
-    }  # fmt: skip
-    arrays = []
-    for field in declared.arrow_schema():
-        value = columns.get(field.name, usual.get(field.name))
-        arrays.append(pa.array(value if isinstance(value, list) else [value] * n, field.type))
-    write_deltalake(settings.table_uri("a", name), pa.table(arrays, schema=declared.arrow_schema()))
-    return lake.latest(settings, "a", name)
-
-
 @pytest.fixture
 def shadow(settings: Settings) -> Any:
     """``shadow(trained_on, version)``: 400 answers by a version, of whose stays the first were trained on."""
 
     def make(trained_on: int = 0, version: int = 2, as_of: datetime = NOW) -> SilentPeriod:
-        rng = np.random.default_rng(0)
-        n, risk = 400, rng.random(400)
-        about = {"subject_id": list(range(n)), "sequence": list(range(n))}
-        log = _write(
-            settings, PREDICTIONS, "predictions", n, risk=risk.tolist(), model_version=version, **about
-        )
-        died = (rng.random(n) < risk).tolist()
-        known = _write(
-            settings, LABELS, "labels_mortality", n, boolean_value=died, stay_id=list(range(n)), **about
-        )
+        answering = MODEL.model_copy(update={"version": version})
+        log, known = shadow_answers.write(settings, answering, DAY)
         uri = settings.table_uri("a", "training_set_mortality")
         seen = {"subject_id": pa.array(range(trained_on), pa.int64())}
         seen["prediction_time"] = pa.array([DAY] * trained_on, pa.timestamp("us"))
