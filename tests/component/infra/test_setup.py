@@ -55,16 +55,15 @@ def test_a_step_is_done_only_while_what_it_was_made_from_is_the_same(
 
 
 def test_an_altered_jar_is_refused(
-    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    setup: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     digests, jar = tmp_path / "jars.sha256", tmp_path / "delta.jar"
-    monkeypatch.setattr(setup, "JAR_DIGESTS", digests)
     digests.write_text(f"{hashlib.sha256(b'as published').hexdigest()}  delta.jar\n")
     jar.write_bytes(b"as published")
-    setup.check_jars(tmp_path)
+    setup.check_jars(tmp_path, digests)
     jar.write_bytes(b"altered")
     with pytest.raises(SystemExit):
-        setup.check_jars(tmp_path)
+        setup.check_jars(tmp_path, digests)
     assert "delta.jar" in capsys.readouterr().err
 
 

@@ -1,0 +1,108 @@
+"""Documents cut into passages, each a slice of its document's text with the provenance of that document."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from data_pipeline.documents.sentences import Span, sentences
+from mediscale.core.refs import Frozen
+
+LONGEST = 900
+"""Characters of a passage: some 200 tokens, well within the window of every embedder here."""
+SHORTEST = 300
+"""Characters from which a passage ends at a blank line or a heading."""
+
+PASSAGES = pa.schema(
+    [
+        ("text", pa.string()),
+        ("title", pa.string()),
+        ("file", pa.string()),
+        ("source", pa.string()),
+        ("place", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("digest", pa.string()),
+        ("date", pa.string()),
+        ("roles", pa.list_(pa.string())),
+        ("dataset", pa.string()),
+        ("subject_id", pa.int64()),
+    ]
+)
+"""Rows of an index. ``start`` and ``end`` are characters of the text of ``place`` in ``source``."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text that can be cited: a file, a page or a row of one, or a note of the lake."""
+
+    file: str
+    """Its name, relative to the folder that was read; by it a document is replaced and removed."""
+    text: str
+    digest: str
+    """SHA-256 of the file."""
+    source: str = ""
+    """What is cited: of a record what it names as its source, else the file."""
+    title: str = ""
+    place: str = ""
+    """Where in the file: ``page 3``, ``row 12``; empty for the whole."""
+    date: str = ""
+    """Of the evidence, as ``YYYY``, ``YYYY-MM`` or ``YYYY-MM-DD``; empty where the document doesn't say."""
+    roles: tuple[str, ...] = ()
+    """Who may see it; empty for everybody."""
+    dataset: str = ""
+    """Of a note: the dataset that ``subject_id`` is a patient of."""
+    subject_id: int | None = None
+
+
+class RejectedDocument(Frozen):
+    """A file, or rows of one, that no passage was made of."""
+
+    file: str
+    reason: str
+    """A whole sentence without a word of the content."""
+
+
+def table(documents: Iterable[Document], longest: int = LONGEST) -> pa.Table:
+    """The passages of documents in their order, with the columns ``PASSAGES``."""
+    rows = [
+        {
+            "text": document.text[start:end],
+            "start": start,
+            "end": end,
+            **{name: getattr(document, name) for name in _CARRIED},
+        }
+        for document in documents
+        for start, end in _packed(document.text, longest)
+    ]
+    return pa.Table.from_pylist(rows, schema=PASSAGES)
+
+
+_CARRIED = [name for name in PASSAGES.names if name not in ("text", "start", "end")]
+
+
+def _packed(text: str, longest: int) -> Iterator[Span]:
+    """Whole sentences, as many as fit; a sentence that is longer than a passage is cut at blanks."""
+    current: Span | None = None
+    for sentence in sentences(text):
+        for piece in _pieces(text, sentence, longest):
+            if current and (
+                piece.end - current.start > longest
+                or (current.end - current.start >= SHORTEST and "\n\n" in text[current.end : piece.start])
+            ):
+                yield current
+                current = None
+            current = Span(current.start, piece.end) if current else piece
+    if current:
+        yield current
+
+
+def _pieces(text: str, sentence: Span, longest: int) -> Iterator[Span]:
+    start = sentence.start
+    while sentence.end - start > longest:
+        blank = text.rfind(" ", start + 1, start + longest)
+        end = blank if blank > start else start + longest
+        yield Span(start, end)
+        start = end + (blank > start)
+    if start < sentence.end:
+        yield Span(start, sentence.end)

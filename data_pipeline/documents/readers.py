@@ -1,0 +1,229 @@
+"""Readers of documents: TXT, Markdown, JSON, JSONL, CSV and PDF. What can't be read is rejected with a reason.
+
+A record of JSON, JSONL or CSV has ``text``, and may have ``title``, ``source``, ``id``, ``date`` (or ``evidence_year``)
+and ``roles``. A text file may say ``date: 2024-05-01`` on a line of its beginning.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.documents.passages import Document, RejectedDocument
+from mediscale.core.errors import InputError
+
+MOST_BYTES = 64 * 2**20
+"""Of one file."""
+
+_DATE_LINE = re.compile(r"^\W*(?:date|published|updated)\W{1,4}(\d{4}(?:-\d\d(?:-\d\d)?)?)\b", re.I | re.M)
+_DATE = re.compile(r"\d{4}(?:-\d\d(?:-\d\d)?)?")
+_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.M)
+_BEGINNING = 2000
+"""Characters in which a text file may say its date."""
+
+
+@dataclass
+class Read:
+    """What was read of files."""
+
+    documents: list[Document] = field(default_factory=list)
+    rejected: list[RejectedDocument] = field(default_factory=list)
+
+
+class UnreadableError(Exception):
+    """Why a file can't be read; its message is the reason."""
+
+
+def read(paths: Sequence[Path], roles: Sequence[str] = ()) -> Read:
+    """All documents of files and folders, in the order of their names.
+
+    ``roles`` are those who may see what does not say so itself.
+
+    Raises:
+        InputError: a path does not exist, or not one document could be read.
+    """
+    result = Read()
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"There is no file or folder {path} with documents.")
+        for file, name in _files(path):
+            _read_file(file, name, tuple(roles), result)
+    if not result.documents:
+        reasons = "; ".join(f"{each.file}: {each.reason}" for each in result.rejected[:3])
+        raise InputError(
+            f"No document could be read ({reasons})."
+            if reasons
+            else "There is no document in what was named."
+        )
+    return result
+
+
+def _files(path: Path) -> Iterator[tuple[Path, str]]:
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
+                yield file, file.relative_to(path).as_posix()
+    else:
+        yield path, path.name
+
+
+def _read_file(file: Path, name: str, roles: tuple[str, ...], result: Read) -> None:
+    reader = _READERS.get(file.suffix.lower())
+    try:
+        if reader is None:
+            raise UnreadableError(f"Files of type {file.suffix or 'none'} are not read; {_TYPES} are.")
+        if file.stat().st_size > MOST_BYTES:
+            raise UnreadableError(f"It is larger than {MOST_BYTES >> 20} MiB; divide it into smaller files.")
+        content = file.read_bytes()
+        documents = list(reader(content, name, result))
+    except UnreadableError as error:
+        result.rejected.append(RejectedDocument(file=name, reason=str(error)))
+        return
+    except OSError as error:
+        result.rejected.append(RejectedDocument(file=name, reason=f"It can't be opened: {error.strerror}."))
+        return
+    digest = hashlib.sha256(content).hexdigest()
+    with_text = [each for each in documents if any(letter.isalnum() for letter in each["text"])]
+    if not with_text:
+        result.rejected.append(
+            RejectedDocument(
+                file=name, reason="It holds no text; a scanned page needs text recognition first."
+            )
+        )
+    result.documents += [
+        Document(**{"file": name, "source": name, "digest": digest, "roles": roles, **each})
+        for each in with_text
+    ]
+
+
+# --- one reader per type: fields of documents ---------------------------------------------------------------------
+
+
+def _text(content: bytes, _name: str, _result: Read) -> Iterator[dict[str, Any]]:
+    text = _decoded(content)
+    title = _HEADING.search(text[:_BEGINNING])
+    said = _DATE_LINE.search(text[:_BEGINNING])
+    yield {"text": text, "title": title[1] if title else "", "date": said[1] if said else ""}
+
+
+def _json(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
+    try:
+        loaded = json.loads(_decoded(content))
+    except (ValueError, RecursionError):
+        yield from _jsonl(content, name, result)
+        return
+    yield from _records(loaded if isinstance(loaded, list) else [loaded], name, result)
+
+
+def _jsonl(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
+    records: list[Any] = []
+    for line in _decoded(content).splitlines():
+        try:
+            records.append(json.loads(line) if line.strip() else None)
+        except (ValueError, RecursionError):
+            records.append(_DAMAGED)
+    if all(record is _DAMAGED or record is None for record in records):
+        raise UnreadableError("It is not JSON.")
+    yield from _records(records, name, result)
+
+
+_DAMAGED = object()
+
+
+def _csv(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
+    try:
+        reader = csv.DictReader(io.StringIO(_decoded(content), newline=""), strict=True)
+        records = list(reader)
+    except csv.Error as error:
+        raise UnreadableError(
+            "It is not CSV: a quotation mark is not closed, or a field is too long."
+        ) from error
+    if "text" not in (reader.fieldnames or ()):
+        raise UnreadableError("It has no column `text`.")
+    yield from _records(records, name, result)
+
+
+def _pdf(content: bytes, _name: str, _result: Read) -> Iterator[dict[str, Any]]:
+    import pypdf
+
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it tells each oddity of a file, with its content
+    try:
+        reader = pypdf.PdfReader(io.BytesIO(content))
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise UnreadableError("It is encrypted; save it without a password.")
+        metadata: Mapping[str, Any] = reader.metadata or {}
+        title, date = str(metadata.get("/Title") or ""), _pdf_date(metadata)
+        pages = [page.extract_text() for page in reader.pages]
+    except UnreadableError:
+        raise
+    except Exception as error:  # pypdf raises whatever the place of damage leads to
+        raise UnreadableError("It is damaged, or no PDF.") from error
+    for number, text in enumerate(pages, start=1):
+        text = text.encode("utf-8", "replace").decode()  # half of a surrogate pair is no text
+        yield {"text": text, "title": title, "place": f"page {number}", "date": date}
+
+
+def _pdf_date(metadata: Mapping[str, Any]) -> str:
+    stated = re.match(r"D:(\d{4})(\d\d)(\d\d)", str(metadata.get("/CreationDate") or ""))
+    return "-".join(stated.groups()) if stated else ""
+
+
+_READERS = {
+    ".txt": _text,
+    ".md": _text,
+    ".markdown": _text,
+    ".json": _json,
+    ".jsonl": _jsonl,
+    ".csv": _csv,
+    ".pdf": _pdf,
+}
+_TYPES = ", ".join(sorted({suffix[1:] for suffix in _READERS}))
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnreadableError("It is not text in UTF-8; save it as UTF-8.") from None
+    if "\0" in text:
+        raise UnreadableError("It is binary, not text.")
+    return text
+
+
+def _records(records: Sequence[Any], name: str, result: Read) -> Iterator[dict[str, Any]]:
+    unusable = []
+    for number, record in enumerate(records, start=1):
+        if record is None:
+            continue
+        if isinstance(record, Mapping) and isinstance(record.get("text"), str) and record["text"].strip():
+            yield _record(record, name, number)
+        else:
+            unusable.append(number)
+    if unusable:
+        result.rejected.append(
+            RejectedDocument(
+                file=name,
+                reason=f"{len(unusable)} of {len(records)} rows hold no `text`; the first is row {unusable[0]}.",
+            )
+        )
+
+
+def _record(record: Mapping[str, Any], name: str, number: int) -> dict[str, Any]:
+    date = str(record.get("date") or record.get("evidence_year") or "")
+    fields = {
+        "text": record["text"],
+        "title": str(record.get("title") or ""),
+        "source": str(record.get("source") or name),
+        "place": str(record.get("id") or f"row {number}"),
+        "date": date if _DATE.fullmatch(date) else "",
+    }
+    roles = record.get("roles")
+    if roles:
+        fields["roles"] = tuple(roles.split(";") if isinstance(roles, str) else map(str, roles))
+    return fields

@@ -1,0 +1,59 @@
+"""Sentences of a text as offsets, so that what is quoted is a slice of the text and nothing else."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_ABBREVIATIONS = frozenset({
+    "approx", "al", "cf", "dr", "e.g", "ed", "eds", "eg", "et", "etc", "fig", "i.e", "ie", "incl", "max",
+    "min", "mr", "mrs", "ms", "no", "nr", "p", "pp", "prof", "resp", "st", "vs",
+})  # fmt: skip
+_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)|\n\s*\n|\n(?=\s*(?:#|[-*•]\s|\d+[.)]\s))")
+
+
+class Span(NamedTuple):
+    """Characters of a text, the end excluded."""
+
+    start: int
+    end: int
+
+
+def sentences(text: str) -> list[Span]:
+    """The sentences of a text, without the white space around them.
+
+    A full stop after an abbreviation or an initial, or before a small letter, ends none. A blank line, a heading and a
+    list item do.
+
+    >>> text = "Give 0.9 mg/kg i.v. over 60 min, e.g. by pump. The maximum is 90 mg."
+    >>> [text[start:end] for start, end in sentences(text)]
+    ['Give 0.9 mg/kg i.v. over 60 min, e.g. by pump.', 'The maximum is 90 mg.']
+    """
+    return list(_sentences(text))
+
+
+def _sentences(text: str) -> Iterator[Span]:
+    start = 0
+    for match in _END.finditer(text):
+        if match[0][0] in ".!?" and not _ends(text, start, match):
+            continue
+        yield from _trimmed(text, start, match.end())
+        start = match.end()
+    yield from _trimmed(text, start, len(text))
+
+
+def _ends(text: str, start: int, match: re.Match[str]) -> bool:
+    following = text[match.end() :].lstrip()[:1]
+    if match[0] != ".":
+        return not following.islower()
+    words = text[start : match.start()].split()
+    last = words[-1].lower().strip("([\"'“‘") if words else ""
+    initial = len(last) == 1 and last.isalpha()
+    return not (following.islower() or last in _ABBREVIATIONS or initial)
+
+
+def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:
+    sentence = text[start:end]
+    first = start + len(sentence) - len(sentence.lstrip())
+    last = start + len(sentence.rstrip())
+    if any(letter.isalnum() for letter in sentence):
+        yield Span(first, last)

@@ -1,0 +1,169 @@
+"""The files of an index: a folder with a manifest that says the digest of each, written whole or not at all.
+
+Nothing in it is pickled: ONNX and JSON (the embedder), Arrow (passages), FAISS's own format (vectors), NumPy arrays and
+JSON (BM25).
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from data_pipeline.documents.passages import RejectedDocument
+from data_pipeline.retrieval.answer import Abstention
+from data_pipeline.retrieval.embedder import Embedder, EmbedderSpec, Vectors
+from data_pipeline.retrieval.words import words
+from mediscale.core.errors import NotFoundError, StorageError
+from mediscale.core.refs import Frozen
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest.json"
+GRAPH, TOKENIZER = "embedder.onnx", "tokenizer.json"
+PASSAGES = "passages.arrow"
+VECTORS = "vectors.faiss"
+ABSTENTION = "abstention.json"
+
+EXACT = 20_000
+"""Passages up to which every vector is compared with the question's; beyond, those of the nearest lists are."""
+
+
+class Manifest(Frozen):
+    """What an index is made of. Its own SHA-256 is the digest of the index."""
+
+    format: int = 1
+    name: str
+    version: int
+    key: str = ""
+    """Of the call that made it; empty where a person did."""
+    embedder: EmbedderSpec
+    passages: int
+    documents: int
+    rejected: tuple[RejectedDocument, ...]
+    files: dict[str, str]
+    """SHA-256 of each file by its relative name."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises:
+    NotFoundError: there is no index in the folder.
+    StorageError: its manifest is damaged.
+    """
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFoundError(f"There is no index in {folder}; make one with `mediscale index`.") from None
+    except (ValidationError, OSError) as error:
+        raise StorageError(
+            f"The manifest of the index in {folder} is damaged; make the index again."
+        ) from error
+
+
+def check(folder: Path, manifest: Manifest) -> None:
+    """Compares every file with its digest.
+
+    Raises:
+        StorageError: a file is missing or was changed.
+    """
+    wrong = [name for name, digest in manifest.files.items() if _digest(folder / name) != digest]
+    if wrong:
+        raise StorageError(
+            f"{len(wrong)} files of the index {manifest.name}/{manifest.version} are not as its manifest says "
+            f"({', '.join(sorted(wrong))}); make the index again or restore it from a backup."
+        )
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an index holds."""
+
+    passages: "pa.Table"
+    """Rows of ``data_pipeline.documents.passages.PASSAGES``."""
+    vectors: Vectors
+    """Their unit vectors: (n, dimensions)."""
+    embedder: Embedder
+    rejected: tuple[RejectedDocument, ...] = ()
+    abstention: Abstention | None = None
+
+
+def embed(embedder: Embedder, passages: "pa.Table") -> Vectors:
+    """Unit vectors of passages. The title stands before the text: alone a passage may not say what it is about."""
+    texts = [
+        f"{row['title']}\n{row['text']}".strip() for row in passages.select(["title", "text"]).to_pylist()
+    ]
+    return embedder.passages(texts)
+
+
+def write(folder: Path, name: str, version: int, contents: Contents, key: str = "") -> Manifest:
+    """Writes an index; the folder appears whole, or not at all."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True, mode=0o700)
+    (partial / GRAPH).write_bytes(contents.embedder.graph)
+    (partial / TOKENIZER).write_bytes(contents.embedder.tokenizer)
+    _write_passages(partial / PASSAGES, contents.passages)
+    _write_vectors(partial / VECTORS, contents.vectors)
+    _write_bm25(partial / "bm25", contents.passages)
+    if contents.abstention:
+        (partial / ABSTENTION).write_text(contents.abstention.model_dump_json(indent=1))
+    files = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
+    manifest = Manifest(
+        name=name,
+        version=version,
+        key=key,
+        embedder=contents.embedder.spec,
+        passages=contents.passages.num_rows,
+        documents=len(set(contents.passages["file"].to_pylist())),
+        rejected=contents.rejected,
+        files={file: _digest(partial / file) for file in files},
+    )
+    (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    partial.rename(folder)
+    return manifest
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _write_passages(path: Path, passages: "pa.Table") -> None:
+    import pyarrow as pa
+
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, passages.schema) as writer:
+        writer.write_table(passages.combine_chunks())
+
+
+def _write_vectors(path: Path, vectors: Vectors) -> None:
+    """Inner product of unit vectors is their cosine. Beyond ``EXACT`` an inverted file (Jégou et al. 2011) of half
+    precision: 0.998 of the exact neighbours at a hundredth of the time (benchmarks/retrieval.py)."""
+    import faiss
+
+    n, dimensions = vectors.shape
+    lists = int(4 * n**0.5)
+    kind = "Flat" if n <= EXACT else f"IVF{lists},SQfp16"
+    index: Any = faiss.index_factory(dimensions, kind, faiss.METRIC_INNER_PRODUCT)
+    if n > EXACT:
+        index.train(vectors)
+        index.nprobe = max(1, lists // 40)
+    index.add(vectors)
+    faiss.write_index(index, str(path))
+
+
+def _write_bm25(folder: Path, passages: "pa.Table") -> None:
+    import bm25s
+
+    texts = (f"{title} {text}" for title, text in zip(passages["title"], passages["text"], strict=True))
+    bm25 = bm25s.BM25(backend="numpy")
+    bm25.index([words(text) for text in texts], show_progress=False)
+    bm25.save(str(folder), allow_pickle=False, show_progress=False)
+    params = json.loads((folder / "params.index.json").read_text())
+    (folder / "params.index.json").write_text(json.dumps(params, sort_keys=True))

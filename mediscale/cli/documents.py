@@ -1,0 +1,110 @@
+"""Verbs for documents: index them, and ask them."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mediscale.cli.verbs import Verb, settings
+
+if TYPE_CHECKING:
+    from data_pipeline.retrieval import GroundedAnswer
+
+_DEFAULT = "documents"
+_OWN = "own"
+
+
+def _add_index(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="files or folders to add; what is there is replaced",
+    )
+    parser.add_argument("--index", default=_DEFAULT, metavar="NAME", help=f"which index ({_DEFAULT})")
+    parser.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        help="who may see them: clinician, engineer, … (default: everybody)",
+    )
+    parser.add_argument(
+        "--remove", action="append", default=[], metavar="FILE", help="a file whose passages are to go"
+    )
+    parser.add_argument(
+        "--embedder",
+        default="",
+        help="of a new index: a model of sentence-transformers by its name on the hub",
+    )
+
+
+def _index(options: argparse.Namespace) -> int:
+    from data_pipeline.documents import index_versions, readers
+    from data_pipeline.retrieval import embedders
+    from mediscale.core.errors import UsageError
+
+    home = settings()
+    if bool(options.paths) == bool(options.remove):
+        raise UsageError("Name files or folders to add, or files to --remove: one of the two.")
+    if options.remove:
+        _, manifest = index_versions.remove(home, options.index, options.remove)
+    else:
+        read = readers.read(options.paths, options.role)
+        _, manifest = index_versions.add(home, options.index, read, options.embedder or embedders.PACKAGED)
+        for each in read.rejected:
+            print(f"left out: {each.file}: {each.reason}")
+    print(
+        f"{manifest.name}/{manifest.version}: {manifest.passages:,} passages of {manifest.documents:,} files; "
+        f"{len(manifest.rejected)} files left out, wholly or in part"
+    )
+    return 0
+
+
+def _add_ask(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument(
+        "--index",
+        default="",
+        metavar="NAME",
+        help="which index (default: yours, else the project's own passages)",
+    )
+    parser.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        help="a role that asks; without, only what everybody may see is searched",
+    )
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from data_pipeline.documents import corpus, index_versions, readers
+    from data_pipeline.retrieval import Index
+
+    home = settings()
+    name = options.index or (_DEFAULT if index_versions.versions(home, _DEFAULT) else _OWN)
+    if name == _OWN and not index_versions.versions(home, _OWN):
+        print("No index yet: indexing the project's own 240 passages on neurology and nephrology.")
+        index_versions.add(home, _OWN, readers.read([corpus.FOLDER / "passages.jsonl"]))
+    answer = Index.open(index_versions.latest(home, name)).answer(options.question, frozenset(options.role))
+    print(_shown(answer))
+    return 0
+
+
+def _shown(answer: "GroundedAnswer") -> str:
+    lines = [f"“{sentence.text}”" for sentence in answer.sentences]
+    cited = dict.fromkeys((c.source, c.place, c.date) for each in answer.sentences for c in each.citations)
+    lines += [
+        f"  — {source}{f', {place}' if place else ''}, {date or 'undated'}" for source, place, date in cited
+    ]
+    if answer.abstained:
+        nearest = dict.fromkeys(each.title or each.source for each in answer.passages[:3])
+        lines.append(answer.text)
+        lines += [f"Nearest to it: {'; '.join(nearest)}."] if nearest else []
+    lines.append(f"confidence {answer.confidence:.2f}; every output needs a clinician's judgement")
+    return "\n".join(lines)
+
+
+VERBS = (
+    Verb("index", "make documents answer questions: add files, or remove some", _index, _add_index),
+    Verb("ask", "answer a question by quoting the indexed documents, or abstain", _ask, _add_ask),
+)

@@ -1,0 +1,112 @@
+"""Documents of a person's own become an index that grows and shrinks, and answers at the command line."""
+
+from pathlib import Path
+
+import pytest
+from fixtures.indexed_documents import ABSTENTION
+
+from data_pipeline.documents import abstention_fit, corpus, index_versions
+from data_pipeline.documents.passages import table
+from data_pipeline.documents.readers import read
+from data_pipeline.retrieval import Index
+from data_pipeline.retrieval.embedder import Embedder
+from mediscale.cli.main import main
+from mediscale.core.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _as_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fitting takes half a minute of CPU; one test below does it."""
+    monkeypatch.setattr(abstention_fit, "of_own_questions", lambda _settings, _embedder: ABSTENTION)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("MEDISCALE_HOME", str(tmp_path / "home"))
+    return Settings()
+
+
+def test_an_index_grows_shrinks_and_answers(
+    home: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "guidelines"
+    folder.mkdir()
+    (folder / "stroke.txt").write_text("Alteplase is given within 4.5 hours of the onset of stroke.")
+    (folder / "damaged.pdf").write_bytes(b"%PDF rubbish")
+    assert main(["index", str(folder)]) == 0
+    assert capsys.readouterr().out == (
+        "left out: damaged.pdf: It is damaged, or no PDF.\n"
+        "documents/1: 1 passages of 1 files; 1 files left out, wholly or in part\n"
+    )
+    ask = ["ask", "Within how many hours of stroke is alteplase given?"]
+    assert main(ask) == 0
+    answered = capsys.readouterr().out
+    assert answered.startswith(
+        "“Alteplase is given within 4.5 hours of the onset of stroke.”\n  — stroke.txt, undated\n"
+    )
+
+    kidney = tmp_path / "kidney.md"
+    kidney.write_text("# Kidney\n\nDate: 2024-03\n\nHaemodialysis is done three times a week.")
+    stroke = folder / "stroke.txt"
+    stroke.write_text("Alteplase is given within 9 hours of the onset of stroke.")
+    assert main(["index", str(kidney), str(stroke)]) == 0
+    assert "documents/2: 2 passages of 2 files" in capsys.readouterr().out
+    main(ask)
+    assert "“Alteplase is given within 9 hours" in capsys.readouterr().out
+
+    before = Index.open(index_versions.latest(home, "documents"))
+    assert main(["index", "--remove", "stroke.txt"]) == 0
+    main(ask)
+    abstained = capsys.readouterr().out
+    assert "The indexed documents do not answer this question.\nNearest to it: Kidney." in abstained
+    assert "9 hours" not in abstained
+    after = Index.open(index_versions.latest(home, "documents"))
+    assert after.passages["file"].to_pylist() == ["kidney.md"]
+    assert (
+        after.vectors([0]) == before.vectors([before.passages["file"].to_pylist().index("kidney.md")])
+    ).all()
+
+    for command, sentence in (
+        (["index", "--remove", "stroke.txt"], "The index documents has no passage of stroke.txt."),
+        (["index", "--remove", "kidney.md"], "Nothing would be left of the index documents"),
+        (["index"], "Name files or folders to add, or files to --remove"),
+        (["index", str(tmp_path / "absent")], "There is no file or folder"),
+        (["ask", "x", "--index", "absent"], "There is no index 'absent' in this home"),
+        (
+            ["index", str(kidney), "--index", "b", "--embedder", "someone/model"],
+            "No revision of the embedder",
+        ),
+    ):
+        assert main(command) != 0
+        error = capsys.readouterr().err
+        assert sentence in error
+        assert "Traceback" not in error
+
+
+def test_abstention_is_fitted_on_other_questions_than_those_held_out(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    """On a part of the corpus, which takes seconds; benchmarks/retrieval.py measures the whole."""
+    from data_pipeline.retrieval import index_files
+    from data_pipeline.retrieval.index_files import Contents
+
+    some = read([corpus.FOLDER / "passages.jsonl"]).documents[:60]
+    passages = table(some)
+    contents = Contents(passages, index_files.embed(embedder, passages), embedder)
+    index_files.write(tmp_path / "index", "some", 1, contents)
+    index = Index.open(tmp_path / "index")
+    places = {document.place for document in some}
+    questions = [each for each in corpus.questions() if set(each.references) <= places]
+    fitted = abstention_fit.fit(index, questions)
+    held_out = [each for each in questions if abstention_fit.assign_split(each.family) == "held_out"]
+    assert fitted.training + fitted.tuning + len(held_out) == len(questions)
+    with_passage = abstention_fit.features(index, held_out, with_passage=True)
+    without = abstention_fit.features(index, held_out, with_passage=False)
+    confidence = [
+        [fitted.confidence(dict(zip(abstention_fit.FEATURES, row, strict=True))) for row in rows]
+        for rows in (with_passage, without)
+    ]
+    answered = sum(value >= fitted.threshold for value in confidence[0])
+    wrongly = sum(value >= fitted.threshold for value in confidence[1])
+    assert answered > len(held_out) * 0.6
+    assert wrongly < len(held_out) * 0.4

@@ -1,0 +1,120 @@
+"""An index is searched by what it means and by its words, shows nobody what is not theirs, and is read only whole."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.indexed_documents import ANYBODY, FOR_CLINICIANS
+
+from data_pipeline.retrieval import Index, support
+from data_pipeline.retrieval.embedder import Embedder
+from mediscale.core.errors import NotFoundError, StorageError
+
+CLINICIAN = frozenset({"clinician"})
+TEXTS = ANYBODY | FOR_CLINICIANS
+
+
+@pytest.fixture(scope="module")
+def index(indexed_documents: Path) -> Index:
+    return Index.open(indexed_documents)
+
+
+@pytest.mark.parametrize(
+    ("question", "file"),
+    [
+        ("thrombolysis for cerebral infarction", "alteplase.txt"),  # not one word is in it
+        ("G5", "ckd.txt"),  # a word that no embedding knows
+        ("How often is a patient dialysed?", "dialysis.txt"),
+    ],
+)
+def test_meaning_and_words_both_find(index: Index, question: str, file: str) -> None:
+    assert index.search(question, 1)[0].source == file
+
+
+def test_a_passage_says_where_it_stands(index: Index) -> None:
+    for passage in index.search("stroke", 6, CLINICIAN):
+        assert passage.text == TEXTS[passage.source][passage.start : passage.end]
+        assert (passage.date, len(passage.digest)) == ("2024", 64)
+
+
+def test_nobody_is_shown_what_is_not_theirs(index: Index) -> None:
+    question = "Which cupboard of which ward keeps alteplase?"
+    assert index.search(question, 1, CLINICIAN)[0].source == "protocol.txt"
+    assert index.answer(question, CLINICIAN).sentences[0].citations[0].source == "protocol.txt"
+    for roles in (frozenset[str](), frozenset({"engineer"})):
+        assert "protocol.txt" not in {each.source for each in index.search(question, 10, roles)}
+        assert len(index.search(question, 10, roles)) == len(ANYBODY)
+        answer = index.answer(question, roles)
+        assert all("cupboard" not in passage.text for passage in answer.passages)
+        assert answer.abstained
+
+
+def test_an_answer_quotes_or_abstains(index: Index) -> None:
+    answer = index.answer("Within how many hours of the onset of stroke is alteplase given?")
+    assert not answer.abstained
+    assert answer.sentences[0].text == "Alteplase is given within 4.5 hours of the onset of ischaemic stroke."
+    for sentence in answer.sentences:
+        (citation,) = sentence.citations
+        assert TEXTS[citation.source][citation.start : citation.end] == citation.quote == sentence.text
+    unanswered = index.answer("Which antibiotic treats cholera in pregnant travellers?")
+    assert unanswered.abstained
+    assert unanswered.sentences == ()
+    assert unanswered.text == "The indexed documents do not answer this question."
+    assert unanswered.confidence < 0.5
+    assert index.answer("?").abstained
+
+
+def test_vectors_are_of_unit_length_and_do_not_depend_on_their_batch(embedder: Embedder) -> None:
+    texts = ["Short.", "A rather long sentence about the kidneys, the brain and what both need.", "Stroke"]
+    vectors = embedder.passages(texts)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    for text, vector in zip(texts, vectors, strict=True):
+        assert embedder.passages([text])[0] @ vector > 0.98  # padding moves the ranges of eight bits a little
+
+
+def test_a_changed_or_missing_file_is_refused(indexed_documents: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "index"
+    for name in json.loads((indexed_documents / "manifest.json").read_text())["files"]:
+        shutil.copytree(indexed_documents, copy)
+        content = bytearray((copy / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (copy / name).write_bytes(content)
+        with pytest.raises(StorageError, match=f"1 files of the index wards/1 are not as .*{name}"):
+            Index.open(copy)
+        (copy / name).unlink()
+        with pytest.raises(StorageError, match=name):
+            Index.open(copy)
+        shutil.rmtree(copy)
+    with pytest.raises(NotFoundError, match="There is no index in"):
+        Index.open(copy)
+
+
+def test_nothing_in_an_index_is_pickled(indexed_documents: Path) -> None:
+    names = sorted(path.relative_to(indexed_documents).as_posix() for path in indexed_documents.rglob("*.*"))
+    assert names == [
+        "abstention.json", "bm25/data.csc.index.npy", "bm25/indices.csc.index.npy", "bm25/indptr.csc.index.npy",
+        "bm25/params.index.json", "bm25/vocab.index.json", "embedder.onnx", "manifest.json", "passages.arrow",
+        "tokenizer.json", "vectors.faiss",
+    ]  # fmt: skip
+    for name in names:
+        if name.endswith(".npy"):
+            np.load(indexed_documents / name, allow_pickle=False)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "supported"),
+    [
+        ("Alteplase is given within 4.5 hours of the onset of ischaemic stroke.", True),
+        ("Alteplase is given within 6 hours of the onset of ischaemic stroke.", False),
+        ("Alteplase is not given within 4.5 hours of the onset of ischaemic stroke.", False),
+        ("Kidneys filter blood.", False),
+    ],
+)
+def test_a_sentence_is_supported_or_not(sentence: str, supported: bool) -> None:
+    sources = [TEXTS["dialysis.txt"], TEXTS["alteplase.txt"]]
+    found = support(sentence, sources)
+    assert found.supported == supported
+    if supported:
+        assert sources[found.source][found.start : found.end] == sentence

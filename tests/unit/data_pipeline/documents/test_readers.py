@@ -1,0 +1,123 @@
+"""Documents are read with their provenance; what can't be read is left out with a reason, and the rest is kept."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pypdf
+import pytest
+from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+
+from data_pipeline.documents import passages, readers
+from data_pipeline.documents.sentences import sentences
+from mediscale.core.errors import InputError
+
+
+def pdf(path: Path, *pages: str, password: str = "") -> Path:
+    """Writes a PDF with a line of text on each page."""
+    writer = pypdf.PdfWriter()
+    writer.add_metadata({"/Title": "Stroke", "/CreationDate": "D:20240131120000"})
+    for text in pages:
+        page = writer.add_blank_page(300, 300)
+        font = DictionaryObject(
+            {NameObject(f"/{name}"): NameObject(f"/{value}")
+             for name, value in (("Type", "Font"), ("Subtype", "Type1"), ("BaseFont", "Helvetica"))}
+        )  # fmt: skip
+        fonts = DictionaryObject({NameObject("/F"): font})
+        page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
+        stream = DecodedStreamObject()
+        stream.set_data(f"BT /F 12 Tf 10 100 Td ({text}) Tj ET".encode())
+        page[NameObject("/Contents")] = writer._add_object(stream)
+    if password:
+        writer.encrypt(password)
+    writer.write(path)
+    return path
+
+
+def test_each_type_is_read_with_its_provenance(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Date: 2023-05-01\n\nAspirin is given after stroke.")
+    (tmp_path / "b.md").write_text("# Renal dosing\n\nMetformin is stopped below 30 mL/min.")
+    (tmp_path / "c.jsonl").write_text(
+        json.dumps(
+            {"text": "Levodopa treats tremor.", "source": "NICE 2017", "evidence_year": 2017, "id": "pd/1"}
+        )
+    )
+    (tmp_path / "d.json").write_text(json.dumps([{"text": "One."}, {"text": "Two.", "roles": ["clinician"]}]))
+    (tmp_path / "e.csv").write_text("title,text\nDialysis,Three times a week.\n")
+    pdf(tmp_path / "f.pdf", "Alteplase dissolves clots.", "Its dose is 0.9 mg/kg.")
+    read = readers.read([tmp_path])
+    assert read.rejected == []
+    seen = [(d.file, d.source, d.place, d.title, d.date, d.roles) for d in read.documents]
+    assert seen == [
+        ("a.txt", "a.txt", "", "", "2023-05-01", ()),
+        ("b.md", "b.md", "", "Renal dosing", "", ()),
+        ("c.jsonl", "NICE 2017", "pd/1", "", "2017", ()),
+        ("d.json", "d.json", "row 1", "", "", ()),
+        ("d.json", "d.json", "row 2", "", "", ("clinician",)),
+        ("e.csv", "e.csv", "row 1", "Dialysis", "", ()),
+        ("f.pdf", "f.pdf", "page 1", "Stroke", "2024-01-31", ()),
+        ("f.pdf", "f.pdf", "page 2", "Stroke", "2024-01-31", ()),
+    ]
+    assert read.documents[-1].text.strip() == "Its dose is 0.9 mg/kg."
+    assert all(
+        d.digest == hashlib.sha256((tmp_path / d.file).read_bytes()).hexdigest() for d in read.documents
+    )
+
+
+def test_what_cannot_be_read_is_left_out_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "MOST_BYTES", 10_000)
+    (tmp_path / "good.txt").write_text("Aspirin is given after stroke.")
+    (tmp_path / "large.txt").write_text("x" * 10_001)
+    (tmp_path / "latin.txt").write_bytes("Niereninsuffizienz, Ödem".encode("latin-1"))
+    (tmp_path / "binary.txt").write_bytes(bytes(range(128)))
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7\nrubbish")
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "half.jsonl").write_text('{"text": "Kept."}\nno json\n{"title": "no text"}\n')
+    (tmp_path / "none.json").write_text("not at all")
+    (tmp_path / "other.csv").write_text("name\nx\n")
+    pdf(tmp_path / "locked.pdf", "Secret.", password="hunter2")
+    pdf(tmp_path / "scan.pdf", "")
+    read = readers.read([tmp_path])
+    assert [document.file for document in read.documents] == ["good.txt", "half.jsonl"]
+    reasons = {each.file: each.reason for each in read.rejected}
+    assert reasons == {
+        "large.txt": "It is larger than 0 MiB; divide it into smaller files.",
+        "latin.txt": "It is not text in UTF-8; save it as UTF-8.",
+        "binary.txt": "It is binary, not text.",
+        "photo.jpg": "Files of type .jpg are not read; csv, json, jsonl, markdown, md, pdf, txt are.",
+        "broken.pdf": "It is damaged, or no PDF.",
+        "empty.txt": "It holds no text; a scanned page needs text recognition first.",
+        "half.jsonl": "2 of 3 rows hold no `text`; the first is row 2.",
+        "none.json": "It is not JSON.",
+        "other.csv": "It has no column `text`.",
+        "locked.pdf": "It is encrypted; save it without a password.",
+        "scan.pdf": "It holds no text; a scanned page needs text recognition first.",
+    }
+
+
+def test_nothing_to_read_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There is no document in what was named"):
+        readers.read([tmp_path])
+    (tmp_path / "a.txt").write_bytes(b"\0")
+    with pytest.raises(InputError, match=r"No document could be read \(a.txt: It is binary"):
+        readers.read([tmp_path])
+    with pytest.raises(InputError, match="There is no file or folder"):
+        readers.read([tmp_path / "absent"])
+
+
+def test_passages_are_slices_that_cover_the_text() -> None:
+    paragraph = "Dr. Smith gave 0.9 mg/kg, e.g. to J. Doe. It worked! Was it 3.5 h? Yes. "
+    text = f"# Heading\n\n{paragraph * 20}\n\n- item one\n- item two\n\n{'x' * 2000}\n\nEnd."
+    document = passages.Document(file="a", text=text, digest="d")
+    rows = passages.table([document]).to_pylist()
+    assert all(row["text"] == text[row["start"] : row["end"]] for row in rows)
+    assert max(len(row["text"]) for row in rows) <= passages.LONGEST
+    kept = "".join(row["text"] for row in rows)
+    assert [letter for letter in text if letter.isalnum()] == [letter for letter in kept if letter.isalnum()]
+    spans = sentences(paragraph)
+    assert [paragraph[a:b] for a, b in spans] == [
+        "Dr. Smith gave 0.9 mg/kg, e.g. to J. Doe.", "It worked!", "Was it 3.5 h?", "Yes."
+    ]  # fmt: skip
