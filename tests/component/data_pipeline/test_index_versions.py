@@ -9,9 +9,11 @@ from data_pipeline.documents import abstention_fit, corpus, index_versions
 from data_pipeline.documents.passages import table
 from data_pipeline.documents.readers import read
 from data_pipeline.retrieval import Index
+from data_pipeline.retrieval.answer import FEATURES
 from data_pipeline.retrieval.embedder import Embedder
 from mediscale.cli.main import main
 from mediscale.core.settings import Settings
+from mediscale.core.splits import assign_split
 
 
 @pytest.fixture(autouse=True)
@@ -98,12 +100,12 @@ def test_abstention_is_fitted_on_other_questions_than_those_held_out(
     places = {document.place for document in some}
     questions = [each for each in corpus.questions() if set(each.references) <= places]
     fitted = abstention_fit.fit(index, questions)
-    held_out = [each for each in questions if abstention_fit.assign_split(each.family) == "held_out"]
+    held_out = [each for each in questions if assign_split(each.family) == "held_out"]
     assert fitted.training + fitted.tuning + len(held_out) == len(questions)
     with_passage = abstention_fit.features(index, held_out, with_passage=True)
     without = abstention_fit.features(index, held_out, with_passage=False)
     confidence = [
-        [fitted.confidence(dict(zip(abstention_fit.FEATURES, row, strict=True))) for row in rows]
+        [fitted.confidence(dict(zip(FEATURES, row, strict=True))) for row in rows]
         for rows in (with_passage, without)
     ]
     answered = sum(value >= fitted.threshold for value in confidence[0])
