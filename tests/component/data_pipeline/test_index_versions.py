@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fixtures.indexed_documents import ABSTENTION
 
@@ -64,9 +65,8 @@ def test_an_index_grows_shrinks_and_answers(
     assert "9 hours" not in abstained
     after = Index.open(index_versions.latest(home, "documents"))
     assert after.passages["file"].to_pylist() == ["kidney.md"]
-    assert (
-        after.vectors([0]) == before.vectors([before.passages["file"].to_pylist().index("kidney.md")])
-    ).all()
+    row = before.passages["file"].to_pylist().index("kidney.md")
+    assert (after.vectors(np.array([0])) == before.vectors(np.array([row]))).all()
 
     for command, sentence in (
         (["index", "--remove", "stroke.txt"], "The index documents has no passage of stroke.txt."),
