@@ -4,71 +4,71 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.documents import safety
+from data_pipeline.safety import tables
 from mediscale.core.errors import InputError
 
 
 def test_the_tables_are_large_enough_and_no_row_stands_twice() -> None:
-    rows = safety.interactions()
+    rows = tables.interactions()
     assert len(rows) >= 150
     assert len({frozenset((row.drug_a, row.drug_b)) for row in rows}) == len(rows)
     for name, least in (("brand_names.csv", 250), ("dose_ranges.csv", 100), ("drug_classes.csv", 100)):
-        lines = (Path(safety.__file__).parent / name).read_text().casefold().splitlines()[1:]
+        lines = (Path(tables.__file__).parent / name).read_text().casefold().splitlines()[1:]
         assert len(set(lines)) == len(lines) >= least
-    names = (Path(safety.__file__).parent / "brand_names.csv").read_text().splitlines()[1:]
-    assert len(safety.drug_names()) == len(names)
-    doses = (Path(safety.__file__).parent / "dose_ranges.csv").read_text().splitlines()[1:]
-    assert len(safety.dose_ranges()) == len(doses)
+    names = (Path(tables.__file__).parent / "brand_names.csv").read_text().splitlines()[1:]
+    assert len(tables.drug_names()) == len(names)
+    doses = (Path(tables.__file__).parent / "dose_ranges.csv").read_text().splitlines()[1:]
+    assert len(tables.dose_ranges()) == len(doses)
 
 
 def test_names_lead_to_drugs_and_never_to_other_names() -> None:
-    names = safety.drug_names()
+    names = tables.drug_names()
     generics = {drug for drugs in names.values() for drug in drugs}
     assert all(drug == drug.casefold() for drug in generics)
     assert not generics & set(names)
-    used = {drug for row in safety.interactions() for drug in (row.drug_a, row.drug_b)}
-    used |= {drug for members in safety.drug_classes().values() for drug in members}
-    used |= {drug for drug, _ in safety.dose_ranges()}
+    used = {drug for row in tables.interactions() for drug in (row.drug_a, row.drug_b)}
+    used |= {drug for members in tables.drug_classes().values() for drug in members}
+    used |= {drug for drug, _ in tables.dose_ranges()}
     assert not used & set(names), "the tables use nonproprietary names"
 
 
 def test_classes_and_drugs_have_different_names() -> None:
-    classes = safety.drug_classes()
+    classes = tables.drug_classes()
     assert not set(classes) & {drug for members in classes.values() for drug in members}
     assert all(len(members) > 1 for members in classes.values())
 
 
 def test_classes_are_spelled_out_and_the_most_severe_interaction_stays() -> None:
-    pairs = safety.interactions_by_pair(safety.interactions(), safety.drug_classes())
+    pairs = tables.interactions_by_pair(tables.interactions(), tables.drug_classes())
     assert pairs[frozenset(("ibuprofen", "warfarin"))].severity == "major"
     assert pairs[frozenset(("sildenafil", "nitroglycerin"))].severity == "contraindicated"
     assert pairs[frozenset(("lisinopril", "spironolactone"))].effect == "hyperkalaemia"
     assert frozenset(("paracetamol", "amoxicillin")) not in pairs
     assert all(len(pair) == 2 for pair in pairs)
-    by_class = safety.Interaction(drug_a="c", drug_b="x", severity="moderate", effect="e", source="s")
-    by_drug = safety.Interaction(drug_a="x", drug_b="a", severity="major", effect="e", source="s")
+    by_class = tables.Interaction(drug_a="c", drug_b="x", severity="moderate", effect="e", source="s")
+    by_drug = tables.Interaction(drug_a="x", drug_b="a", severity="major", effect="e", source="s")
     classes = {"c": frozenset("ab")}
     for rows in ([by_class, by_drug], [by_drug, by_class]):
-        pairs = safety.interactions_by_pair(rows, classes)
+        pairs = tables.interactions_by_pair(rows, classes)
         assert pairs == {frozenset("ax"): by_drug, frozenset("bx"): by_class}
 
 
 def test_a_class_does_not_interact_with_itself_as_one_drug() -> None:
-    row = safety.Interaction(drug_a="c", drug_b="c", severity="major", effect="e", source="s")
-    assert set(safety.interactions_by_pair([row], {"c": frozenset("ab")})) == {frozenset("ab")}
+    row = tables.Interaction(drug_a="c", drug_b="c", severity="major", effect="e", source="s")
+    assert set(tables.interactions_by_pair([row], {"c": frozenset("ab")})) == {frozenset("ab")}
 
 
 def test_an_own_file_is_read_or_refused_in_one_sentence(tmp_path: Path) -> None:
     own = tmp_path / "own.csv"
     own.write_text("drug_a,drug_b,severity,effect,source\na,b,major,e,our pharmacy\n")
-    assert safety.interactions(own)[0].source == "our pharmacy"
+    assert tables.interactions(own)[0].source == "our pharmacy"
     own.write_text(own.read_text() + "a,c,dreadful,e,s\na,d,major,e,s,too,many\n")
     with pytest.raises(
         InputError, match=r"own.csv has 1 usable rows and 2 that do not fit, the first on line 3"
     ):
-        safety.interactions(own)
+        tables.interactions(own)
     own.write_text("drug,route,single_min,single_max,daily_min,daily_max,unit,source\na,oral,5,1,1,2,mg,s\n")
     with pytest.raises(InputError, match="1 that do not fit"):
-        safety.dose_ranges(own)
+        tables.dose_ranges(own)
     with pytest.raises(InputError, match="There is no file"):
-        safety.drug_names(tmp_path / "none.csv")
+        tables.drug_names(tmp_path / "none.csv")

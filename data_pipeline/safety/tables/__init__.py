@@ -42,6 +42,13 @@ class ClassMember(Frozen):
     drug: str = Field(min_length=1)
 
 
+class ClassName(Frozen):
+    """Another name of a class, such as its abbreviation or plural."""
+
+    name: str = Field(min_length=1)
+    drug_class: str = Field(min_length=1)
+
+
 class Interaction(Frozen):
     """What two drugs, or a drug and a class, do to each other."""
 
@@ -72,7 +79,19 @@ class DoseRange(Frozen):
         return self
 
 
-Row = TypeVar("Row", DrugName, ClassMember, Interaction, DoseRange)
+class ChildDose(Frozen):
+    """The usual most of a drug that is dosed by a child's weight."""
+
+    drug: str = Field(min_length=1)
+    route: str = Field(min_length=1)
+    single_max_mg_per_kg: float = Field(gt=0)
+    daily_max_mg_per_kg: float = Field(gt=0)
+    least_age_years: float = Field(ge=0)
+    """Below this age the drug is not usual."""
+    source: str = Field(min_length=1)
+
+
+Row = TypeVar("Row", DrugName, ClassMember, ClassName, Interaction, DoseRange, ChildDose)
 
 
 def drug_names(path: Path = _FOLDER / "brand_names.csv") -> dict[str, tuple[str, ...]]:
@@ -94,6 +113,15 @@ def drug_classes(path: Path = _FOLDER / "drug_classes.csv") -> dict[str, frozens
     for row in _read(path, ClassMember):
         members[row.drug_class].add(row.drug)
     return {drug_class: frozenset(drugs) for drug_class, drugs in members.items()}
+
+
+def class_names(path: Path = _FOLDER / "class_names.csv") -> dict[str, str]:
+    """Classes by their other names, in lower case.
+
+    Raises:
+        InputError: the file is missing or has rows that do not fit.
+    """
+    return {row.name.casefold(): row.drug_class for row in _read(path, ClassName)}
 
 
 def interactions(path: Path = _FOLDER / "drug_interactions.csv") -> list[Interaction]:
@@ -126,6 +154,15 @@ def dose_ranges(path: Path = _FOLDER / "dose_ranges.csv") -> dict[tuple[str, str
         InputError: the file is missing or has rows that do not fit.
     """
     return {(row.drug, row.route): row for row in _read(path, DoseRange)}
+
+
+def child_doses(path: Path = _FOLDER / "child_doses.csv") -> dict[tuple[str, str], ChildDose]:
+    """Doses of children by drug and route.
+
+    Raises:
+        InputError: the file is missing or has rows that do not fit.
+    """
+    return {(row.drug, row.route): row for row in _read(path, ChildDose)}
 
 
 def _rank(row: Interaction) -> int:

@@ -1,0 +1,92 @@
+"""Correction of misspelt words towards a vocabulary, by symmetric deletion (Garbe 2012, SymSpell).
+
+Only a word that no list of English or clinical words has is corrected, so a rare drug never becomes a common one that
+is written alike.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+
+from data_pipeline.notes.deidentification import name_lexicon
+
+SHORTEST = 5
+"""Words of fewer letters are left as they are: too many others are one letter away."""
+LONG = 9
+"""From this length two letters may be wrong."""
+_SOUNDS = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in ((r"ph", "f"), (r"y", "i"), (r"z", "s"), (r"ck", "k"), (r"(.)\1", r"\1"))
+)
+
+
+class Speller:
+    """Finds the word of a vocabulary that a misspelt word stands for."""
+
+    def __init__(self, vocabulary: Iterable[str]) -> None:
+        lexicon = name_lexicon.load()
+        self._vocabulary = frozenset(vocabulary)
+        self._known = (
+            frozenset(lexicon.ranks)
+            | lexicon.given
+            | name_lexicon.CLINICAL
+            | name_lexicon.ORDINARY
+            | self._vocabulary
+        )
+        self._by_deletion: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+        for word in sorted(self._vocabulary):
+            if len(word) >= SHORTEST and word.isalpha():
+                sounds = _sounds(word)
+                for shorter in {sounds, *_deletions(sounds)}:
+                    self._by_deletion[shorter].append((word, sounds))
+        self.correct = lru_cache(maxsize=50_000)(self._correct)
+
+    def _correct(self, word: str) -> str:
+        """The word of the vocabulary that is meant, or the word itself."""
+        if len(word) < SHORTEST or not word.isalpha() or self._is_known(word):
+            return word
+        sounds = _sounds(word)
+        allowed = 2 if len(word) >= LONG else 1
+        near = {
+            (_distance(sounds, other), other_word)
+            for shorter in (sounds, *_deletions(sounds))
+            for other_word, other in self._by_deletion.get(shorter, ())
+        }
+        fitting = sorted((d, w) for d, w in near if d <= allowed and w[0] == word[0])
+        fitting = fitting or sorted((d, w) for d, w in near if d <= 1)
+        return fitting[0][1] if fitting else word
+
+    def _is_known(self, word: str) -> bool:
+        stems = (
+            word,
+            word.removesuffix("s"),
+            word.removesuffix("es"),
+            word.removesuffix("ed"),
+            word.removesuffix("ing"),
+        )
+        return any(len(stem) > 2 and stem in self._known for stem in stems)
+
+
+def _sounds(word: str) -> str:
+    for pattern, plain in _SOUNDS:
+        word = pattern.sub(plain, word)
+    return word
+
+
+def _deletions(word: str) -> set[str]:
+    return {word[:i] + word[i + 1 :] for i in range(len(word))}
+
+
+def _distance(a: str, b: str) -> int:
+    """The optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours."""
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        last, before, row = before, row, [i]
+        for j, y in enumerate(b, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                cost = min(cost, last[j - 2] + 1)
+            row.append(cost)
+    return row[-1]

@@ -1,0 +1,217 @@
+"""All layers over one question or one answer. A layer that fails makes the report block: the whole fails closed."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+
+from data_pipeline.clinical_text import text as clinical_text
+from data_pipeline.clinical_text.spelling import Speller
+from data_pipeline.clinical_text.text import ClinicalText
+from data_pipeline.safety import (
+    doses,
+    drugs,
+    emergency,
+    harmful,
+    identifiers,
+    injection,
+    interactions,
+    personalised,
+    terminology,
+    wording,
+)
+from data_pipeline.safety.layer import Checked, Layer
+from data_pipeline.safety.report import RISK_LEVELS, Finding, LayerFinding, PatientContext, SafetyReport
+
+log = logging.getLogger("mediscale.safety")
+
+REQUEST_LAYERS: dict[str, Layer] = {
+    emergency.NAME: emergency.check,
+    harmful.NAME: harmful.check,
+    injection.NAME: injection.check,
+    personalised.NAME: personalised.check,
+    interactions.NAME: interactions.check,
+    doses.NAME: doses.check,
+    identifiers.NAME: identifiers.check,
+}
+"""The layers of a question, the most urgent first."""
+FAILED = "The safety check {layer} could not be made, so nothing is answered; please try again, or ask a clinician."
+WITHHELD = "The answer was withheld by the safety check {layer}; please ask a clinician."
+
+
+def read(text: str) -> ClinicalText:
+    """The text as all layers read it, with misspelt words of the rules corrected."""
+    return clinical_text.read(text, _speller().correct)
+
+
+def check_request(text: str, patient: PatientContext | None = None) -> SafetyReport:
+    """What the layers say of a question; never raises.
+
+    An emergency does not block: its sentence (``first``) precedes whatever is answered.
+    """
+    return _report(lambda: Checked(read(text), patient or PatientContext()), REQUEST_LAYERS)
+
+
+def check_answer(
+    question: str,
+    answer: str,
+    sources: Sequence[str] = (),
+    patient: PatientContext | None = None,
+    supported: Callable[[str], bool] | None = None,
+) -> SafetyReport:
+    """What the layers say of an answer, and of the sources that it was made of; never raises.
+
+    ``supported`` says of a sentence of the answer whether the sources support it; without it nothing is said of
+    groundedness.
+    """
+    layers: dict[str, Layer] = {
+        injection.NAME: lambda checked: _injection(checked, sources),
+        wording.NAME: wording.check,
+        interactions.NAME: interactions.check,
+        doses.NAME: lambda checked: _answered_doses(checked, sources),
+        identifiers.NAME: lambda checked: _new_identifiers(checked, (question, *sources)),
+        terminology.NAME: lambda checked: terminology.checker(_words(question, *sources))(checked),
+    }
+    if supported is not None:
+        layers["groundedness"] = lambda checked: _groundedness(checked, supported)
+    return _report(lambda: Checked(clinical_text.read(answer), patient or PatientContext()), layers)
+
+
+def _report(make: Callable[[], Checked], layers: dict[str, Layer]) -> SafetyReport:
+    try:
+        checked = make()
+    except Exception as error:
+        return _combined([_failed("reading", error)])
+    return _combined([_applied(name, layer, checked) for name, layer in layers.items()])
+
+
+def _applied(name: str, layer: Layer, checked: Checked) -> LayerFinding:
+    try:
+        return layer(checked)
+    except Exception as error:
+        return _failed(name, error)
+
+
+def _failed(name: str, error: Exception) -> LayerFinding:
+    """A layer that raised blocks; the log says where, and nothing of the text."""
+    log.error("The safety layer %s raised %s.", name, type(error).__name__)
+    message = FAILED.format(layer=name)
+    finding = Finding(message=message, start=0, end=0, risk="high", code="failed")
+    return LayerFinding(layer=name, findings=(finding,), message=message, blocks=True, first=message)
+
+
+def _combined(layers: Iterable[LayerFinding]) -> SafetyReport:
+    speaking = tuple(layer for layer in layers if layer.findings)
+    findings = [finding for layer in speaking for finding in layer.findings]
+    ordered = sorted(findings, key=lambda finding: -RISK_LEVELS.index(finding.risk))
+    blocks = any(layer.blocks for layer in speaking)
+    return SafetyReport(
+        risk_level=ordered[0].risk if ordered else "none",
+        warnings=tuple(dict.fromkeys(finding.message for finding in ordered)),
+        layers=speaking,
+        blocks=blocks,
+        first=_first(speaking, blocks),
+    )
+
+
+def _first(layers: Sequence[LayerFinding], blocks: bool) -> str:
+    """The emergency's sentence, then those of the layers that block, or else those of the others."""
+    urgent = [layer.first for layer in layers if layer.layer == emergency.NAME]
+    stops = [layer.first or WITHHELD.format(layer=layer.layer) for layer in layers if layer.blocks]
+    others = [layer.first for layer in layers if layer.first and layer.layer != emergency.NAME]
+    return " ".join(dict.fromkeys(urgent + (stops[:1] if blocks else others)))
+
+
+def _injection(checked: Checked, sources: Sequence[str]) -> LayerFinding:
+    """Instructions to the model in the answer, or in a source that it was made of."""
+    found = list(injection.check(checked).findings)
+    for number, source in enumerate(sources):
+        of_source = injection.check(Checked(clinical_text.read(source))).findings
+        found += [finding.model_copy(update={"source": number}) for finding in of_source]
+    if not found:
+        return LayerFinding(layer=injection.NAME)
+    message = "A source has instructions to the assistant; nothing is answered from it."
+    return LayerFinding(
+        layer=injection.NAME, findings=tuple(found), message=message, blocks=True, first=message
+    )
+
+
+def _answered_doses(checked: Checked, sources: Sequence[str]) -> LayerFinding:
+    """Doses outside of the usual range; one above blocks, but where a source says it or the sentence warns of it."""
+    layer = doses.check(checked)
+    said = " ".join(clinical_text.read(source).joined for source in sources)
+    blocks = any(
+        finding.code == "above" and not _is_said_or_warned_of(checked, finding, said)
+        for finding in layer.findings
+    )
+    return layer.model_copy(update={"blocks": blocks})
+
+
+_WARNING_WORDS = frozenset(
+    [
+        "toxic",
+        "toxicity",
+        "overdose",
+        "exceed",
+        "exceeding",
+        "exceeds",
+        "above",
+        "maximum",
+        "never",
+        "avoid",
+        "dangerous",
+        "lethal",
+        "fatal",
+        "limit",
+        "not",
+        "than",
+        "over",
+    ]
+)
+
+
+def _is_said_or_warned_of(checked: Checked, finding: Finding, said: str) -> bool:
+    words = [
+        i
+        for i in range(len(checked.text.words))
+        if checked.text.words[i] != "." and _within(checked, i, finding)
+    ]
+    start, end = checked.text.sentence(words[0] if words else 0)
+    sentence = checked.text.words[start:end]
+    return not _WARNING_WORDS.isdisjoint(sentence) or f" {' '.join(sentence)} " in said
+
+
+def _within(checked: Checked, word: int, finding: Finding) -> bool:
+    start, end = checked.text.span(word, word + 1)
+    return finding.start <= start and end <= finding.end
+
+
+def _new_identifiers(checked: Checked, given: Sequence[str]) -> LayerFinding:
+    """Identifiers of an answer; one that neither the question nor a source has blocks: where may it be from?"""
+    layer = identifiers.check(checked)
+    new = [
+        finding
+        for finding in layer.findings
+        if not any(checked.text.original[finding.start : finding.end] in text for text in given)
+    ]
+    message = layer.message if new else ""
+    return layer.model_copy(update={"findings": tuple(new), "message": message, "blocks": bool(new)})
+
+
+def _words(*texts: str) -> frozenset[str]:
+    return frozenset(word for text in texts for word in clinical_text.read(text).words)
+
+
+def _groundedness(checked: Checked, supported: Callable[[str], bool]) -> LayerFinding:
+    """Sentences that no source supports; the answer is not shown with them."""
+    findings = [
+        checked.finding("No source supports this sentence.", first, last, "moderate", "unsupported")
+        for first, last in checked.text.sentences()
+        if not supported(checked.text.original[slice(*checked.text.span(first, last))])
+    ]
+    return LayerFinding(layer="groundedness", findings=tuple(findings), blocks=bool(findings))
+
+
+@cache
+def _speller() -> Speller:
+    rules = (emergency.phrases(), harmful.phrases(), injection.phrases(), personalised.phrases())
+    return Speller(drugs.packaged().words.union(*(phrases.words for phrases in rules)))

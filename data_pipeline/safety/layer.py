@@ -1,0 +1,61 @@
+"""What a layer is: a pure function over one text that was read once, and what it needs of it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.clinical_text import phrases
+from data_pipeline.clinical_text.context import Context
+from data_pipeline.clinical_text.text import ClinicalText
+from data_pipeline.safety import drugs
+from data_pipeline.safety.drugs import Dose, DrugMention
+from data_pipeline.safety.report import Finding, LayerFinding, PatientContext, RiskLevel
+
+_RULES = Path(__file__).with_name("rules")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One text under check, with what several layers compute of it, and the patient whom it is about."""
+
+    text: ClinicalText
+    patient: PatientContext = field(default_factory=PatientContext)
+
+    @cached_property
+    def context(self) -> Context:
+        """Negation, experiencer and time."""
+        return Context(self.text)
+
+    @cached_property
+    def drugs(self) -> list[DrugMention]:
+        """The drugs that the text names."""
+        return drugs.packaged().find(self.text)
+
+    @cached_property
+    def doses(self) -> list[Dose]:
+        """The amounts that the text names."""
+        return drugs.doses(self.text, self.drugs)
+
+    def finding(self, message: str, first: int, last: int, risk: RiskLevel, code: str) -> Finding:
+        """A finding at the words ``first`` to before ``last``."""
+        start, end = self.text.span(first, last)
+        return Finding(message=message, start=start, end=end, risk=risk, code=code)
+
+
+Layer = Callable[[Checked], LayerFinding]
+
+
+@cache
+def rules(name: str) -> Any:
+    """The rules of one file of the folder ``rules``."""
+    return phrases.load(_RULES / f"{name}.yaml")
+
+
+def without_repetition(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings in order; of several with the same code the first."""
+    kept: dict[str, Finding] = {}
+    for finding in findings:
+        kept.setdefault(finding.code, finding)
+    return tuple(kept.values())
