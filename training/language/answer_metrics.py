@@ -1,4 +1,4 @@
-"""How well an answer agrees with the reference: exact match, token F1 and BLEU, each from 0 to 1.
+"""How well an answer agrees with the reference: exact match, token F1, BLEU and ROUGE-L, each from 0 to 1.
 
 Texts are normalised as in SQuAD's evaluation (Rajpurkar et al. 2016, arXiv:1606.05250): lower case, without
 punctuation and articles.
@@ -42,3 +42,23 @@ def bleu(answer: str, reference: str) -> float:
     from sacrebleu import sentence_bleu
 
     return float(sentence_bleu(answer, [reference]).score) / 100
+
+
+def rouge_l(answer: str, reference: str) -> float:
+    """ROUGE-L (Lin 2004): F1 of the longest common subsequence of words.
+
+    Written here, for the package of that name was last released in 2022.
+
+    >>> rouge_l("the left kidney is small", "the left kidney was quite small")
+    0.6666666666666666
+    """
+    words, expected = normalised(answer), normalised(reference)
+    if not words or not expected:
+        return float(words == expected)
+    lengths = [0] * (len(expected) + 1)
+    for word in words:
+        before = 0
+        for i, other in enumerate(expected, start=1):
+            longest = before + 1 if word == other else max(lengths[i], lengths[i - 1])
+            before, lengths[i] = lengths[i], longest
+    return 2 * lengths[-1] / (len(words) + len(expected))

@@ -3,6 +3,9 @@
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.inference.base_models import Base
 from training.evaluation.evaluation_report import Estimate, Keyed
+from training.language.answer_errors import ErrorPattern
+from training.language.confidence import Calibration
+from training.language.statements import Statements
 
 
 class Compared(Frozen):
@@ -27,6 +30,12 @@ class LanguageMeasures(Frozen):
     """The same by specialty, then by metric."""
     general: Compared | None
     """Multiple-choice accuracy on the regression set: general questions, none of them medical."""
+    errors: tuple[ErrorPattern, ...] = ()
+    """Of written answers."""
+    confidence: dict[str, Calibration] = {}
+    """Its calibration, of choices and of written answers."""
+    statements: tuple[Statements, ...] = ()
+    """Unsupported ones, by specialty, with and without retrieval."""
 
 
 class LanguageEvidence(Keyed):

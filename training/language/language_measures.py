@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import Estimate
 from training.evaluation.metrics import Floats
 from training.language import answer_metrics
+from training.language.answer_errors import ErrorPattern, patterns
+from training.language.confidence import Calibration, calibration, mean, of_options, of_text
 from training.language.language_evidence import Compared, LanguageMeasures
+from training.language.statements import Sources, Statements, unsupported_statements
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,8 @@ GENERAL = Path(__file__).with_name("general_questions.jsonl")
 LIKELIHOOD = "answer_log_likelihood"
 """Of the reference answer, the natural logarithm per token."""
 ACCURACY = "multiple_choice_accuracy"
+_HALF = 0.5
+"""Token F1 from which a written answer counts as right."""
 
 Scores = dict[str, Floats]
 """By metric, one value per question; NaN where it can't be measured on a question."""
@@ -34,6 +40,7 @@ GENERATED: Mapping[str, Callable[[str, str], float]] = {
     "exact_match": answer_metrics.exact_match,
     "token_f1": answer_metrics.token_f1,
     "bleu": answer_metrics.bleu,
+    "rouge_l": answer_metrics.rouge_l,
 }
 """Metrics of written answers."""
 
@@ -55,20 +62,70 @@ def general() -> tuple[Question, ...]:
     return tuple(question_files.read(GENERAL))
 
 
-def measure(model: LanguageModel, questions: Sequence[Question], effort: Effort) -> LanguageMeasures:
-    """The model beside its base."""
-    tuned, general_tuned = scores(model, questions, effort), likelihood_scores(model, general())
+@dataclass(frozen=True)
+class Judged:
+    """What a model made of some questions."""
+
+    scores: Scores
+    confidence: Floats
+    """In the option that is likeliest, or in the written answer; NaN where there is neither."""
+    answers: Mapping[int, str]
+    """Written answers, by the question's place."""
+
+
+def measure(
+    model: LanguageModel, questions: Sequence[Question], effort: Effort, sources: Sources | None = None
+) -> LanguageMeasures:
+    """The model beside its base; with ``sources``, its statements with and without the passages that these find."""
+    tuned, general_tuned = judge(model, questions, effort), judge(model, general(), effort).scores
     with model.base():
         log.info("the same questions go to the un-tuned base")
-        base, general_base = scores(model, questions, effort), likelihood_scores(model, general())
+        base, general_base = scores(model, questions, effort), scores(model, general(), effort)
     specialties = sorted({question.specialty for question in questions if question.specialty})
     return LanguageMeasures(
-        figures=compare(questions, tuned, base, effort),
+        figures=compare(questions, tuned.scores, base, effort),
         by_specialty={
-            specialty: _of_specialty(specialty, questions, tuned, base, effort) for specialty in specialties
+            specialty: _of_specialty(specialty, questions, tuned.scores, base, effort)
+            for specialty in specialties
         },
         general=compare(general(), general_tuned, general_base, effort)[ACCURACY],
+        errors=_errors(questions, tuned, effort),
+        confidence=_calibrations(questions, tuned, effort),
+        statements=_statements(model, questions, tuned, sources, effort) if sources else (),
     )
+
+
+def _statements(
+    model: LanguageModel, questions: Sequence[Question], judged: Judged, sources: Sources, effort: Effort
+) -> tuple[Statements, ...]:
+    return unsupported_statements(
+        model, questions, judged.answers, sources, effort.max_tokens, effort.bootstrap, effort.seed
+    )
+
+
+def _errors(questions: Sequence[Question], judged: Judged, effort: Effort) -> tuple[ErrorPattern, ...]:
+    asked = [questions[i] for i in judged.answers]
+    families = [question.family for question in asked]
+    references = [question.answer for question in asked]
+    return patterns(list(judged.answers.values()), references, families, effort.bootstrap, effort.seed)
+
+
+def _calibrations(questions: Sequence[Question], judged: Judged, effort: Effort) -> dict[str, Calibration]:
+    """Of choices, right where the option is; of written answers, right where half of the words are."""
+    right = {
+        "multiple choice": judged.scores[ACCURACY],
+        "written": np.where(
+            np.isnan(judged.scores["token_f1"]), np.nan, (judged.scores["token_f1"] >= _HALF).astype(float)
+        ),
+    }
+    families = np.array([question.family for question in questions])
+    return {
+        kind: calibration(
+            judged.confidence[there], values[there], list(families[there]), effort.bootstrap, effort.seed
+        )
+        for kind, values in right.items()
+        if (there := np.isfinite(values) & np.isfinite(judged.confidence)).any()
+    }
 
 
 def _of_specialty(
@@ -82,30 +139,52 @@ def _of_specialty(
 
 def scores(model: LanguageModel, questions: Sequence[Question], effort: Effort) -> Scores:
     """Every metric of every question, by the model as it answers now."""
+    return judge(model, questions, effort).scores
+
+
+def judge(model: LanguageModel, questions: Sequence[Question], effort: Effort) -> Judged:
+    """Every metric of every question, some written answers, and how sure the model was."""
     chosen = _to_write(questions, effort.max_generated)
-    asked = [questions[i] for i in chosen]
-    answers = model.answers([(q.question, q.context) for q in asked], effort.max_tokens)
-    scored = likelihood_scores(model, questions) | {
-        name: np.full(len(questions), np.nan) for name in GENERATED
-    }
-    for i, question, answer in zip(chosen, asked, answers, strict=True):
+    asked = [(questions[i].question, questions[i].context) for i in chosen]
+    answers = dict(zip(chosen, model.answers(asked, effort.max_tokens), strict=True)) if chosen else {}
+    written = {name: np.full(len(questions), np.nan) for name in GENERATED}
+    for i, answer in answers.items():
         for name, metric in GENERATED.items():
-            scored[name][i] = metric(answer, question.answer)
-    return scored
+            written[name][i] = metric(answer, questions[i].answer)
+    likelihoods = _likelihoods(model, questions, answers)
+    confidence = np.full(len(questions), np.nan)
+    for i, question in enumerate(questions):
+        if question.options:
+            confidence[i] = of_options([likelihoods[i, option] for option in question.options])
+        elif answers.get(i):
+            confidence[i] = of_text(likelihoods[i, answers[i]])
+    likeliest = [
+        max(q.options, key=lambda option: likelihoods[i, option], default="") for i, q in enumerate(questions)
+    ]
+    right = [
+        float(best == q.answer) if best else np.nan for best, q in zip(likeliest, questions, strict=True)
+    ]
+    return Judged(
+        scores={
+            LIKELIHOOD: np.array([likelihoods[i, q.answer] for i, q in enumerate(questions)]),
+            ACCURACY: np.array(right),
+            **written,
+        },
+        confidence=confidence,
+        answers=answers,
+    )
 
 
-def likelihood_scores(model: LanguageModel, questions: Sequence[Question]) -> Scores:
-    """What needs no writing: how likely the reference answer is, and whether the likeliest option per token of all is
-    the right one (NaN for a question without options)."""
+def _likelihoods(
+    model: LanguageModel, questions: Sequence[Question], answers: Mapping[int, str]
+) -> dict[tuple[int, str], float]:
+    """Per token, of each option or reference answer and of each written answer."""
     texts = [(i, text) for i, q in enumerate(questions) for text in q.options or (q.answer,)]
+    texts += [(i, text) for i, text in answers.items() if text]
     triples = [(questions[i].question, questions[i].context, text) for i, text in texts]
-    per_token: list[dict[str, float]] = [{} for _ in questions]
-    for (i, text), likelihood in zip(texts, model.log_likelihoods(triples), strict=True):
-        per_token[i][text] = likelihood.per_token
-    right = [max(of, key=of.__getitem__) == q.answer for of, q in zip(per_token, questions, strict=True)]
     return {
-        LIKELIHOOD: np.array([of[q.answer] for of, q in zip(per_token, questions, strict=True)]),
-        ACCURACY: np.where([bool(q.options) for q in questions], np.array(right, dtype=float), np.nan),
+        place: likelihood.per_token
+        for place, likelihood in zip(texts, model.log_likelihoods(triples), strict=True)
     }
 
 
@@ -141,7 +220,7 @@ def compare(
 
 def _estimate(resamples: Resamples, name: str, values: Floats) -> Estimate:
     if name == LIKELIHOOD:
-        return resamples.estimate(partial(_mean, values))
+        return resamples.estimate(partial(mean, values))
     return resamples.shares(values[:, None], np.ones((len(values), 1)))[0]
 
 
@@ -149,7 +228,7 @@ def _gain(resamples: Resamples, differences: Floats, families: int) -> Estimate:
     """Mean difference. Where no question differs, resamples have no interval; it is then what Clopper and Pearson's
     (1934) leaves possible for the share of families that would: with 50 families 0 may be a loss of 7 %."""
     if differences.any():
-        return resamples.estimate(partial(_mean, differences))
+        return resamples.estimate(partial(mean, differences))
     from scipy.stats import binomtest
 
     possible = float(binomtest(0, families).proportion_ci(method="exact").high)
@@ -160,18 +239,13 @@ def _perplexities(resamples: Resamples, tuned: Floats, base: Floats) -> dict[str
     """Of the reference answers, the geometric mean over questions; its gain is how much lower it is."""
 
     def perplexity(values: Floats, weights: Floats) -> Floats:
-        return np.asarray(np.exp(-_mean(values, weights)))
+        return np.asarray(np.exp(-mean(values, weights)))
 
     return {
         "tuned": resamples.estimate(partial(perplexity, tuned)),
         "base": resamples.estimate(partial(perplexity, base)),
         "gain": resamples.estimate(lambda weights: perplexity(base, weights) - perplexity(tuned, weights)),
     }
-
-
-def _mean(values: Floats, weights: Floats) -> Floats:
-    means: Floats = weights @ values / weights.sum(axis=1)
-    return means
 
 
 def gains(
