@@ -85,6 +85,25 @@ EXTRACT_PARAMS = {
 }
 """None has to be filled in: Airflow's form takes an empty text for a missing one."""
 
+QUESTION_PARAMS = {
+    "source": Param(
+        "own",
+        type="string",
+        description="The question set: own (the project's), file, medquad, pubmedqa or medmcqa.",
+    ),
+    "path": Param(
+        None,
+        type=["null", "string"],
+        description="File of the questions, on the machine where the stages run; empty for own and medmcqa.",
+    ),
+    "dataset": Param(
+        None,
+        type=["null", "string"],
+        pattern=DATASET_PATTERN,
+        description="Name in the lake; empty: clinical-questions.",
+    ),
+}
+
 CONFIG_PARAM = {
     "config": Param(
         {},
@@ -233,6 +252,16 @@ def prepare_source(config: tuple[str, str] = CONFIG) -> BaseOperator:
         f"--size={{{{ params.size if {synthetic} else '' }}}}",
     ]
     return step(steps.PREPARE_SOURCE, ["prepare-source", *given, *config])
+
+
+def prepare_questions(config: tuple[str, str] = CONFIG) -> BaseOperator:
+    """What a run of the language pipeline begins with, from the run's parameters."""
+    given = [
+        "--source={{ params.source }}",
+        "--path={{ params.path or '' }}",
+        "--dataset={{ params.dataset or '' }}",
+    ]
+    return step(steps.PREPARE_SOURCE, ["prepare-source", "--pipeline=language", *given, *config])
 
 
 def stage(

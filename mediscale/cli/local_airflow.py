@@ -84,15 +84,21 @@ def _check_dag_defaults() -> None:
 
 _PARAM_DEFAULTS = {"source": "synthetic", "path": None, "dataset": None, "size": "small"}
 """Values of the DAG's parameters that the caller leaves empty; MEDISCALE_SOURCE and its like do not count then."""
+_DAGS = {
+    "risk": ("mediscale_loop", _PARAM_DEFAULTS),
+    "language": ("mediscale_language", {"source": "own", "path": None, "dataset": None}),
+}
+"""Of each pipeline the DAG, and the same of its parameters."""
 
 
 def run_loop(settings: Settings, which: Source, config: RunConfig, run_id: str, log: TextIO) -> bool:
-    """Runs the loop's DAG once with ``airflow dags test``: without a scheduler or a server; whether it succeeded."""
+    """Runs a pipeline's DAG once with ``airflow dags test``: no scheduler, no server; whether it succeeded."""
     env = environment(settings) | {"MEDISCALE_ACTOR": signing.actor(settings)}
     migrate(env, log)
-    params = {name: value or _PARAM_DEFAULTS[name] for name, value in which.given.items()}
+    name, usual = _DAGS[which.pipeline]
+    params = {param: which.given[param] or value for param, value in usual.items()}
     conf = {**params, "config": config, "run_id": run_id}
-    command = [str(AIRFLOW), "dags", "test", "mediscale_loop", "--conf", json.dumps(conf)]
+    command = [str(AIRFLOW), "dags", "test", name, "--conf", json.dumps(conf)]
     return subprocess.run(command, env=env, stdout=log, stderr=log, check=False).returncode == 0
 
 

@@ -31,8 +31,6 @@ def orchestrate(runner: str, settings: Settings, which: Source, config: RunConfi
         MediscaleError: a stage failed; the message is its own sentence.
     """
     call.check(config, which.pipeline)
-    if (runner, which.pipeline) == ("airflow", "language"):
-        raise UsageError("Airflow has no DAG of the language pipeline yet; use --runner kubeflow, or none.")
     which = which.model_copy(update={"path": _checked(which)})
     log = settings.home / "logs" / f"{runner}-{which.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -58,6 +58,7 @@ def main(folder: Path, work: Path) -> dict[str, Any]:
         "retraining": run(bag, "mediscale_retraining", None, {}),
         "again": run(bag, "mediscale_retraining", None, {}),
         "promotion": run(bag, "mediscale_promotion", None, {}),
+        "language": run(bag, "mediscale_language", None, {"source": "file", "path": "/q.jsonl"}),
         "failing": run(
             bag, "mediscale_loop", None, {"source": "mimic-iv", "path": "/nowhere", "dataset": "broken"}
         ),

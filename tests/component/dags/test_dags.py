@@ -103,7 +103,7 @@ def night(call: Callable[[str, str], str]) -> str:
 def test_every_dag_parses_in_under_a_second_and_without_an_ml_library(told: dict[str, Any]) -> None:
     assert told["errors"] == {}
     assert set(told["dags"]) == {
-        f"mediscale_{name}" for name in ("features", "retraining", "drift", "promotion", "loop")
+        f"mediscale_{name}" for name in ("features", "retraining", "drift", "promotion", "loop", "language")
     }
     assert max(told["seconds"].values()) < 1
     assert not ML & set(told["imported"])
@@ -142,10 +142,23 @@ def test_every_task_has_a_timeout_and_an_alert(told: dict[str, Any]) -> None:
     )  # waits for a person, with a timeout of its own
 
 
-def test_stages_follow_the_order_of_the_loop(told: dict[str, Any]) -> None:
-    tasks = told["dags"]["mediscale_loop"]["tasks"]
-    for node in steps.nodes(steps.RISK):
+@pytest.mark.parametrize(("dag", "pipeline"), [("loop", steps.RISK), ("language", steps.LANGUAGE)])
+def test_stages_follow_the_order_of_the_pipeline(
+    told: dict[str, Any], dag: str, pipeline: tuple[steps.Step, ...]
+) -> None:
+    tasks = told["dags"][f"mediscale_{dag}"]["tasks"]
+    for node in steps.nodes(pipeline):
         assert tasks[node.name]["upstream"] == sorted(node.upstream)
+
+
+def test_a_run_of_the_language_pipeline_begins_with_its_questions(
+    told: dict[str, Any], call: Callable[[str, str], str]
+) -> None:
+    assert told["runs"]["language"]["state"] == "success", told["runs"]["language"]
+    assert "--pipeline=language --source=file --path=/q.jsonl --dataset= " in call(
+        "prepare-source", "--pipeline=language"
+    )
+    assert "/question_set.json" in call("language_model", "--from")
 
 
 def test_assets_connect_the_nights(told: dict[str, Any]) -> None:
