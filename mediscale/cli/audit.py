@@ -43,7 +43,8 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _sentence(compared: "Comparison") -> str:
-    model, rows = compared.model, f"{compared.rows:,} tuning rows"
+    is_language = compared.stage == "language_model"
+    model, rows = compared.model, f"{compared.rows:,} tuning {'questions' if is_language else 'rows'}"
     how = f"{compared.stage}{f', {compared.layout}' if compared.layout else ''}"
     if compared.identical:
         return (
@@ -53,7 +54,8 @@ def _sentence(compared: "Comparison") -> str:
     files = ", ".join(compared.different) or "no file"
     return (
         f"{model.name}/{model.version} rebuilt ({how}): different in {files}; "
-        f"answers on {rows} differ by up to {compared.largest:.3g} in log-odds."
+        f"answers on {rows} differ by up to {compared.largest:.3g} in "
+        f"{'log-likelihood per token' if is_language else 'log-odds'}."
     )
 
 

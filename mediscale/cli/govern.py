@@ -2,10 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from mediscale.cli.verbs import Verb, add_alias, settings
-from mediscale.core.task_names import TASKS
+from mediscale.core.task_names import LANGUAGE, TASKS
 
 
 def _add_history(parser: argparse.ArgumentParser) -> None:
@@ -33,22 +32,15 @@ def _history(options: argparse.Namespace) -> int:
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--task", choices=(*TASKS, LANGUAGE), required=True)
     parser.add_argument("--version", type=int, required=True)
 
 
 def _promote(options: argparse.Namespace) -> int:
-    from mediscale.core import caller
     from mediscale.core.errors import QualityError
-    from mediscale.pipeline import call
-    from mediscale.storage import calls, signing
-    from training.promotion import promotion
+    from mediscale.governance import production
 
-    home = settings()
-    params = promotion.repromotion_params(
-        home, options.dataset, options.task, options.version, signing.actor(home), moved_at=caller.now()
-    )
-    decision: Any = call.call("promotion", params.model_dump(), home, calls.new_run_id("promote")).result
+    decision = production.ask(settings(), options.dataset, options.task, options.version, "promote")
     print(decision.reason)
     return 0 if decision.promoted else QualityError.exit_code
 

@@ -21,3 +21,5 @@ def _names(folder: Path) -> tuple[str, ...]:
 
 
 TASKS = names()
+LANGUAGE = "language"
+"""What stands where a risk model has its task: in a language model's name, tags and history."""

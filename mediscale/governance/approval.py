@@ -6,9 +6,8 @@ from mediscale.core import caller, task_names
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import parse_version
 from mediscale.core.settings import Settings
-from mediscale.pipeline import call
-from mediscale.storage import approvals, calls, signing
-from training.promotion import promotion
+from mediscale.governance import production
+from mediscale.storage import approvals, signing
 
 
 def approve(settings: Settings, version: str, reason: str) -> Any:
@@ -20,10 +19,10 @@ def approve(settings: Settings, version: str, reason: str) -> Any:
         QualityError: the proposer can't approve.
     """
     name, number = parse_version(version) or (version, 0)
-    task = next((task for task in task_names.names() if name.endswith(f"-{task}")), None)
+    tasks = (*task_names.names(), task_names.LANGUAGE)
+    task = next((task for task in tasks if name.endswith(f"-{task}")), None)
     if task is None or not number:
         raise UsageError(f"{version!r} is no version of a task's model; name it as MODEL/VERSION.")
     dataset, who = name.removesuffix(f"-{task}"), signing.actor(settings)
     approvals.approve(settings, dataset, name, number, actor=who, reason=reason, at=caller.now())
-    params = promotion.repromotion_params(settings, dataset, task, number, who, moved_at=caller.now())
-    return call.call("promotion", params.model_dump(), settings, calls.new_run_id("approve")).result
+    return production.ask(settings, dataset, task, number, "approve")

@@ -22,6 +22,7 @@ import numpy as np
 from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.task_names import LANGUAGE
 from mediscale.governance import erasure
 from mediscale.inference import model_files, tabular
 from mediscale.pipeline import call as stages
@@ -49,9 +50,10 @@ class Comparison:
     different: tuple[str, ...]
     """Names of those that are not, or that only one of the two has."""
     rows: int = 0
-    """Rows of the training set, or stays with notes, for which both were asked."""
+    """Rows of the training set, stays with notes, or tuning questions, for which both were asked."""
     largest: float = 0.0
-    """Largest difference of their answers in log-odds; infinite where they can't be compared."""
+    """Largest difference of their answers: in log-odds, or of a language model in log-likelihood per token; infinite
+    where they can't be compared."""
 
     @property
     def identical(self) -> bool:
@@ -191,6 +193,11 @@ def _fit(settings: Settings, record: Call, scratch: Path) -> "pa.Table | None":
     assert stage.fit is not None, "whoever registers a version says how to make it"
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it remarks on what it writes beside the model
     elsewhere = {"home": scratch / "home", "tracking_uri": f"sqlite:///{scratch / 'mlflow.db'}"}
+    (scratch / "home").mkdir()
+    if (bases := settings.home.absolute() / "base_models").exists():
+        (scratch / "home" / bases.name).symlink_to(
+            bases
+        )  # a base may have gigabytes, and its digest is compared
     params = stage.Params.model_validate(_absolute(settings, record.params))
     fitted = stage.fit(params, settings.model_copy(update=elsewhere), record.key)
     fitted.save(scratch / "model")
@@ -225,9 +232,11 @@ def _distance(
         return _apart(
             *(table.sort_by([(name, "ascending") for name in _MARGIN_KEY]) for table in (recorded, margins))
         )
+    model = _model(record)
+    if model.name.endswith(f"-{LANGUAGE}"):
+        return _questions_apart(settings, record, model, folder)
     from training import training_examples
 
-    model = _model(record)
     rebuilt = model.model_copy(update={"uri": str(folder), "digest": model_files.digest(folder)})
     task = record.params["task"]
     registered = tabular.load(settings, model, task)
@@ -238,6 +247,21 @@ def _distance(
     rows = training_examples.load(settings, training_set, "tuning", registered.spec.features)
     differences = np.abs(registered.log_odds(rows.inputs) - other.log_odds(rows.inputs))
     return len(rows), float(differences.max(initial=0.0))
+
+
+def _questions_apart(settings: Settings, record: Call, model: ModelRef, folder: Path) -> tuple[int, float]:
+    """Of two language models, by the likelihood of the tuning questions' answers."""
+    from data_pipeline.documents import question_set
+    from mediscale.inference import language
+
+    questions = question_set.load(settings, TableRef.model_validate(record.params["questions"]), "tuning")
+    asked = [(question.question, question.context, question.answer) for question in questions]
+    registered, rebuilt = (
+        language.load(settings, files).log_likelihoods(asked)
+        for files in (model_files.checked(settings, model), model_files.answering(folder))
+    )
+    apart = [abs(one.per_token - other.per_token) for one, other in zip(registered, rebuilt, strict=True)]
+    return len(apart), max(apart, default=0.0)
 
 
 def _apart(recorded: "pa.Table", margins: "pa.Table") -> tuple[int, float]:

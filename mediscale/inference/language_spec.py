@@ -6,9 +6,10 @@ revision and compared by its digest.
 """
 
 from mediscale.core.refs import Frozen
+from mediscale.core.task_names import LANGUAGE
 from mediscale.inference.base_models import Base, Quantization
 
-TASK = "language"
+TASK = LANGUAGE
 """What stands in a language model's name, tags and history where a risk model has its task."""
 LANGUAGE_FILE = "language.json"
 ADAPTER_FILE = "adapter_model.safetensors"

@@ -59,7 +59,8 @@ def _evidence(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
     """The call records say where evidence lies; the history says what it must be."""
     places = {
         str(call.result.get("evidence_digest")): str(call.result.get("evidence"))
-        for call in calls.of_stage(settings, "evaluate")
+        for stage in ("evaluate", "evaluate_language")
+        for call in calls.of_stage(settings, stage)
     }
     for digest, version in {move.evidence_digest: move.version for move in moves}.items():
         if digest not in places:

@@ -20,7 +20,9 @@ from mediscale.storage import calls
 from mediscale.storage.calls import Call
 
 DECISION = "promotion"
-"""The stage that decides about a version."""
+"""The stage that decides about a version of a risk model."""
+DECISIONS = (DECISION, "promote_language")
+"""The stages that decide about a version."""
 
 
 def artifact_ids(value: BaseModel) -> tuple[str, ...]:
@@ -79,7 +81,7 @@ class Run:
 
     @property
     def decisions(self) -> list[Call]:
-        return self.all(DECISION)
+        return [call for call in self.calls if call.stage in DECISIONS]
 
 
 class Lineage:
@@ -161,7 +163,7 @@ def find(settings: Settings, name: str = "") -> Run:
         NotFoundError: there is none.
     """
     lineage = Lineage(settings)
-    decisions = [call for call in reversed(lineage.calls) if call.stage == DECISION]
+    decisions = [call for call in reversed(lineage.calls) if call.stage in DECISIONS]
     if version := parse_version(name):
         name = "{}/{}".format(*version)
     if name in calls.run_ids(settings):

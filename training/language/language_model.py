@@ -255,4 +255,5 @@ STAGE = Stage(
     summary=lambda r: f"{r.model} registered; {r.trainable}",
     resources=DEEP_LEARNING,
     runtime_inputs=runtime_inputs,
+    fit=fit,
 )

@@ -3,6 +3,8 @@
 The move is an entry of the same history as a risk model's, and MLflow's aliases follow it.
 """
 
+from datetime import datetime
+
 from mediscale.core.errors import MediscaleError
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage
@@ -18,6 +20,18 @@ from training.promotion_context import incumbent_in
 
 class Params(promotion.Decision):
     """Which version to decide about, and by whom and when it is moved."""
+
+
+def repromotion_params(
+    settings: Settings, dataset: str, version: int, actor: str, moved_at: datetime
+) -> Params:
+    """What to call this stage with when a person asks for production.
+
+    Raises:
+        NotFoundError: no decision about this version was ever made, so there is no evidence to go by.
+    """
+    model = registry.model_name(dataset, TASK), version
+    return promotion.newest_decision(settings, "promote_language", Params, model, actor, moved_at)
 
 
 def run(params: Params, settings: Settings, key: str) -> promotion.Result:

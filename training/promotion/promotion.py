@@ -6,7 +6,7 @@ the next call finds the entry and repairs the alias.
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -45,6 +45,9 @@ class Decision(Frozen):
     """``staging`` stops there even where production would be deserved, for a person to go on."""
 
 
+Decided = TypeVar("Decided", bound=Decision)
+
+
 class Params(Decision):
     """The same of a risk model."""
 
@@ -78,16 +81,33 @@ def repromotion_params(
     Raises:
         NotFoundError: no decision about this version was ever made, so there is no evidence to go by.
     """
-    name = registry.model_name(dataset, task)
-    decisions = (Params.model_validate(m.params) for m in manifest.of_stage(settings, "promotion"))
-    mine = [params for params in decisions if (params.model.name, params.model.version) == (name, version)]
+    model = registry.model_name(dataset, task), version
+    decided = newest_decision(settings, "promotion", Params, model, actor, moved_at)
+    return decided.model_copy(update=shadow_inputs(settings, dataset, task))
+
+
+def newest_decision(
+    settings: Settings,
+    stage: str,
+    kind: type[Decided],
+    model: tuple[str, int],
+    actor: str,
+    moved_at: datetime,
+) -> Decided:
+    """The parameters of the newest decision about a model's version, with production asked for and today's context.
+
+    Raises:
+        NotFoundError: no decision about this version was ever made, so there is no evidence to go by.
+    """
+    decisions = (kind.model_validate(call.params) for call in manifest.of_stage(settings, stage))
+    mine = [params for params in decisions if (params.model.name, params.model.version) == model]
     if not mine:
         raise NotFoundError(
-            f"{name} v{version} was never evaluated for promotion; run the loop, or see `mediscale history`."
+            f"{model[0]} v{model[1]} was never evaluated for promotion; run the loop, or see `mediscale history`."
         )
-    context = promotion_context(settings, dataset, mine[-1].model)
+    context = promotion_context(settings, mine[-1].dataset, mine[-1].model)
     changed = {"actor": actor, "moved_at": moved_at, "target_alias": "production"}
-    return mine[-1].model_copy(update=dict(context) | changed | shadow_inputs(settings, dataset, task))
+    return mine[-1].model_copy(update=dict(context) | changed)
 
 
 def shadow_inputs(settings: Settings, dataset: str, task: TaskName) -> dict[str, TableRef | None]:

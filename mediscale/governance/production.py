@@ -1,0 +1,27 @@
+"""Production asked for by a person: the stage that decided about a version judges it again, and moves the alias."""
+
+from typing import Any
+
+from mediscale.core import caller
+from mediscale.core.settings import Settings
+from mediscale.core.task_names import LANGUAGE
+from mediscale.pipeline import call
+from mediscale.storage import calls, signing
+
+
+def ask(settings: Settings, dataset: str, task: str, version: int, run: str) -> Any:
+    """Decides again about a version of a task's model, or of a language model, as whoever signs here.
+
+    Raises:
+        NotFoundError: no decision about this version was ever made, so there is no evidence to go by.
+    """
+    from training.language import promote_language
+    from training.promotion import promotion
+
+    by = signing.actor(settings), caller.now()
+    stage, params = (
+        ("promote_language", promote_language.repromotion_params(settings, dataset, version, *by))
+        if task == LANGUAGE
+        else ("promotion", promotion.repromotion_params(settings, dataset, task, version, *by))
+    )
+    return call.call(stage, params.model_dump(), settings, calls.new_run_id(run)).result
