@@ -20,6 +20,7 @@ from mediscale.inference.language_spec import LANGUAGE_FILE, LanguageSpec
 from training.evaluation import evaluation_report
 from training.evaluation.evaluation_report import Estimate
 from training.language import language_measures
+from training.language.export import receipts
 from training.language.language_evidence import Compared, LanguageEvidence
 from training.language.language_measures import Effort
 from training.promotion_context import incumbents
@@ -35,7 +36,9 @@ class Params(Frozen):
     questions: RuntimeInput[TableRef]
     incumbent: RuntimeInput[ComparedWith[ModelRef | None]] = None
     """Today's production version, resolved by the caller."""
-    max_generated: int = Field(24, ge=0)
+    forms: tuple[str, ...] = ("merged",)
+    """Other forms of the version (as of ``mediscale export``) that are compared with it."""
+    max_generated: int = Field(40, ge=0)
     """Short-answer questions that are answered in words."""
     max_tokens: int = Field(32, ge=1)
     """Of such an answer."""
@@ -77,6 +80,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         questions=params.questions,
         n_questions=len(questions),
         measures=measures,
+        receipts=receipts.tried(settings, params.model, params.forms, model),
         incumbent=params.incumbent,
         over_incumbent=_over_incumbent(params, settings, model, questions),
     )

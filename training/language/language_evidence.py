@@ -5,6 +5,7 @@ from mediscale.inference.base_models import Base
 from training.evaluation.evaluation_report import Estimate, Keyed
 from training.language.answer_errors import ErrorPattern
 from training.language.confidence import Calibration
+from training.language.export.receipts import Receipt
 from training.language.statements import Statements
 
 
@@ -49,5 +50,7 @@ class LanguageEvidence(Keyed):
     measures: LanguageMeasures
     incumbent: ModelRef | None
     """The version in production that was judged on the same questions."""
+    receipts: tuple[Receipt, ...] = ()
+    """Of other forms of the version, beside the version itself."""
     over_incumbent: dict[str, Estimate]
     """Gain over it, by metric; empty where there was none."""

@@ -26,6 +26,8 @@ class LanguagePolicy(Frozen):
     min_general_questions: int
     gain: Gain
     no_loss: dict[str, float]
+    forms: tuple[str, ...]
+    """Forms of the version (as of ``mediscale export``) that answer as it does."""
     incumbent_low: float
 
 
@@ -42,6 +44,10 @@ def lacking(evidence: LanguageEvidence, asked: LanguagePolicy) -> Iterator[str]:
     for name in (asked.gain.metric, *asked.no_loss):
         if _figure(evidence, name) is None:
             yield f"{_words(name)} was not measured"
+    compared = {receipt.format for receipt in evidence.receipts if receipt.state != "not compared"}
+    for form in asked.forms:
+        if form not in compared:
+            yield f"its form {form} was not compared with it"
 
 
 def objections(evidence: LanguageEvidence, asked: LanguagePolicy) -> Iterator[str]:
@@ -53,6 +59,9 @@ def objections(evidence: LanguageEvidence, asked: LanguagePolicy) -> Iterator[st
         least = asked.min_general_questions if name == "general_accuracy" else asked.min_questions
         yield from _size(evidence, name, least)
         yield from _above(evidence, name, low)
+    for receipt in evidence.receipts:
+        if receipt.format in asked.forms and receipt.problems:
+            yield f"its form {receipt.format} is blocked: {'; '.join(receipt.problems)}"
     if evidence.incumbent is not None:
         version = f"v{evidence.incumbent.version} in production"
         yield from _interval(

@@ -9,6 +9,8 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.inference.base_models import Base
 from training.evaluation.evaluation_report import Estimate
 from training.language import language_gate
+from training.language.export.receipts import Compared as ReceiptCompared
+from training.language.export.receipts import Receipt
 from training.language.language_evidence import Compared, LanguageEvidence, LanguageMeasures
 
 POLICY = language_gate.policy()
@@ -19,6 +21,13 @@ INCUMBENT = MODEL.model_copy(update={"version": 1})
 def compared(low: float | None, families: int = 60, value: float | None = 0.2) -> Compared:
     gain = Estimate(value=value, low=low, high=None if low is None else 0.9)
     return Compared(n=families, families=families, tuned=gain, base=gain, gain=gain)
+
+
+def receipt(*problems: str) -> Receipt:
+    compared = ReceiptCompared(n_likelihoods=9, largest_difference=0.0, n_answers=8, same_answers=8)
+    return Receipt(
+        model=MODEL, format="merged", runtime="r", files={}, size=1, compared=compared, problems=problems, needs=""
+    )  # fmt: skip
 
 
 def evidence(**changed: Any) -> LanguageEvidence:
@@ -39,6 +48,7 @@ def evidence(**changed: Any) -> LanguageEvidence:
         "questions": TableRef(dataset="d", table="questions", table_id="t", version=0),
         "n_questions": 60,
         "measures": measures,
+        "receipts": (receipt(),),
         "incumbent": None,
         "over_incumbent": {},
     }
@@ -65,6 +75,7 @@ def test_a_version_that_shows_all_is_carried() -> None:
         ),
         ({"general_accuracy": compared(-0.2)}, "general accuracy .* may lie below -0.1"),
         ({"general_accuracy": compared(0.0, 49)}, "general accuracy was measured on 49"),
+        ({"receipts": (receipt("it differs"),)}, "its form merged is blocked: it differs"),
         ({"incumbent": INCUMBENT}, "over v1 in production is not estimable"),
         (
             {"incumbent": INCUMBENT, "over_incumbent": {"answer_log_likelihood": compared(-0.5).gain}},
@@ -81,3 +92,9 @@ def test_what_is_missing_or_may_be_a_loss_refuses_a_version(changed: dict[str, A
 def test_a_figure_that_was_not_measured_keeps_a_version_out_of_staging(name: str) -> None:
     lacks = list(language_gate.lacking(evidence(**{name: None}), POLICY))
     assert lacks == [f"{name.replace('_', ' ')} was not measured"]
+
+
+def test_a_form_without_a_receipt_keeps_a_version_out_of_staging() -> None:
+    assert list(language_gate.lacking(evidence(receipts=()), POLICY)) == [
+        "its form merged was not compared with it"
+    ]

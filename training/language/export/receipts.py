@@ -8,6 +8,7 @@ Model Signing, beside it.
 import hashlib
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -86,7 +87,12 @@ def export(
     questions = probe(settings, model)
     for name in names:
         log.info("%s as %s", model, name)
-        yield _form(settings, version, name, parent, questions, output)
+        folder = output / f".{name}.partial"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        receipt = _made(version, name, parent, questions, folder)
+        _conclude(settings, receipt, folder, output / name)
+        yield receipt
 
 
 def probe(settings: Settings, model: ModelRef) -> list[Question]:
@@ -123,18 +129,25 @@ def problems(compared: Compared) -> Iterator[str]:
         )
 
 
-def _form(
-    settings: Settings,
-    version: Version,
-    name: str,
-    parent: LanguageModel,
-    questions: Sequence[Question],
-    output: Path,
+def tried(
+    settings: Settings, model: ModelRef, names: Sequence[str], parent: LanguageModel
+) -> tuple[Receipt, ...]:
+    """Receipts of some forms of a version that is loaded, for its evidence; none of the forms is kept."""
+    if not names:
+        return ()
+    version, questions = Version.load(settings, model), probe(settings, model)
+    receipts = []
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="mediscale-form-") as folder:
+            receipts.append(_made(version, name, parent, questions, Path(folder)))
+    return tuple(receipts)
+
+
+def _made(
+    version: Version, name: str, parent: LanguageModel, questions: Sequence[Question], folder: Path
 ) -> Receipt:
-    form, folder = FORMATS[name], output / f".{name}.partial"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    compared, found = None, []
+    """Writes a form into an empty folder and compares it."""
+    form, compared, found = FORMATS[name], None, []
     try:
         form.write(version, folder)
         if form.read is not None:
@@ -143,7 +156,7 @@ def _form(
     except MediscaleError as error:
         found = [str(error)]
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    receipt = Receipt(
+    return Receipt(
         model=version.ref,
         format=name,
         runtime=f"{form.runtime} {installed(form.runtime)}" if compared else "",
@@ -153,8 +166,6 @@ def _form(
         problems=tuple(found),
         needs=form.needs,
     )
-    _conclude(settings, receipt, folder, output / name)
-    return receipt
 
 
 def _conclude(settings: Settings, receipt: Receipt, folder: Path, target: Path) -> None:
