@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mediscale.cli.verbs import Verb, add_config, add_pipeline, add_source, config_of, settings, source_of
+from mediscale.core.task_names import LANGUAGE
 
 if TYPE_CHECKING:
     from mediscale.core.settings import Settings
@@ -49,6 +50,7 @@ def run_locally(settings: "Settings", which: "Source", config: "RunConfig", run_
         InputError: the extract can't be read.
         BusyError: another run of this dataset is going on.
     """
+    from mediscale import report
     from mediscale.cli import summary
     from mediscale.pipeline import call, local, steps
     from mediscale.simulation import rehearsal
@@ -62,7 +64,10 @@ def run_locally(settings: "Settings", which: "Source", config: "RunConfig", run_
         local.introduce(this, pipeline)
         results = local.run_pipeline(this, pipeline, local.prepare_source(this, which))
         if which.pipeline == "language":
-            summary.show_language(this)
+            with this.progress.step("report", "write the page about this run") as step:
+                decided = next(iter(this.decisions.values())).record.run_id
+                page, step.summary = report.write(settings, decided), "one page, and the model card beside it"
+            summary.show_language(this, page)
             return 0
         if not which.source:
             rehearsal.rehearse(this, results)
@@ -118,8 +123,7 @@ def _runs(options: argparse.Namespace) -> int:
 
 def _line(run: "ListedRun") -> str:
     own = len(run.calls) - len(run.cached)
-    decisions = (*run.decisions, *run.all("promote_language"))
-    decided = "; ".join(f"{call.task or 'language'} {_decision(call.result)}" for call in decisions)
+    decided = "; ".join(f"{call.task or LANGUAGE} {_decision(call.result)}" for call in run.decisions)
     return (
         f"{run.started_at:%Y-%m-%d %H:%M}  {run.run_id:<40} {run.dataset:<16} "
         f"{own:>3} calls, {len(run.cached):>2} cached  {decided}"

@@ -44,7 +44,7 @@ def show(run: "Run", report: Path | None) -> None:
     console.print("\nEvery output of a model needs a clinician's judgement.", style="dim")
 
 
-def show_language(run: "Run") -> None:
+def show_language(run: "Run", report: Path) -> None:
     """Prints the summary of a run of the language pipeline to standard output."""
     from training.evaluation import evaluation_report
     from training.language.language_evidence import LanguageEvidence
@@ -60,6 +60,7 @@ def show_language(run: "Run") -> None:
         console.print()
         console.print(language_table(f"{evidence.model} beside {evidence.base.name}", evidence.measures))
         console.print(f"[bold]decision[/]  {decision.result.reason}")
+    console.print(f"\n[bold]report[/]  {relative(report)}")
     console.print("\nEvery output of a model needs a clinician's judgement.", style="dim")
 
 

@@ -18,7 +18,12 @@ def write(settings: Settings, run: str = "", output: Path | None = None) -> Path
         NotFoundError: there is no such run.
         StorageError: an evidence file was changed since the decision.
     """
-    page = _page(settings, run)
+    from mediscale.report import language
+
+    found = lineage.find(settings, run)
+    if language.of_language(found):
+        return _write_language(settings, found, output)
+    page = _page(settings, found)
     return _write(page, output or settings.home / "reports" / f"{page.name}.html")
 
 
@@ -29,7 +34,7 @@ def publish(settings: Settings, run: str = "") -> tuple[Path, str]:
     """
     from mediscale.report import mlflow_export
 
-    page = _page(settings, run)
+    page = _page(settings, lineage.find(settings, run))
     path = _write(page, settings.home / "reports" / f"{page.name}.html")
     try:
         mlflow_export.publish(settings, page, path)
@@ -38,11 +43,22 @@ def publish(settings: Settings, run: str = "") -> tuple[Path, str]:
     return path, ""
 
 
-def _page(settings: Settings, run: str) -> "Page":
+def _page(settings: Settings, run: lineage.Run) -> "Page":
     from mediscale.report.data import collect
     from mediscale.report.page import Page
 
-    return Page(collect(settings, lineage.find(settings, run)))
+    return Page(collect(settings, run))
+
+
+def _write_language(settings: Settings, run: lineage.Run, output: Path | None) -> Path:
+    from mediscale.report import labels, language, model_card
+    from mediscale.report.page import replace_file
+
+    report = language.collect(settings, run)
+    path = output or settings.home / "reports" / f"{report.name}.html"
+    card = model_card.of_language(report)
+    model_card.write(card, path.with_name(labels.card_file(card.model)))
+    return replace_file(path, report.render())
 
 
 def _write(page: "Page", path: Path) -> Path:

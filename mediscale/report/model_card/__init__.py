@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mediscale.report import page
-from mediscale.report.model_card.card import ModelCard, collect, find
+from mediscale.report.model_card.card import ModelCard, collect, find, of_language
 
 
 def write(card: ModelCard, html: Path) -> tuple[Path, Path]:
@@ -17,4 +17,4 @@ def write(card: ModelCard, html: Path) -> tuple[Path, Path]:
     )
 
 
-__all__ = ["ModelCard", "collect", "find", "write"]
+__all__ = ["ModelCard", "collect", "find", "of_language", "write"]

@@ -1,17 +1,22 @@
 """The model card of a version: what two frameworks ask, each item answered from records or marked "not done"."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import Frozen, ModelRef, parse_version
 from mediscale.core.settings import Settings
+from mediscale.core.task_names import LANGUAGE
+from mediscale.inference import language_spec
 from mediscale.inference.model_spec import NOTICE
-from mediscale.report import data
+from mediscale.report import data, language
 from mediscale.report.data import Contents
-from mediscale.report.model_card import answers
-from mediscale.report.model_card.answers import Answer, Subject
+from mediscale.report.language import LanguageReport
+from mediscale.report.model_card import answers, language_answers
+from mediscale.report.model_card.answers import Subject
 from mediscale.storage import lineage
 
 Status = Literal["answered", "in part", "not done"]
@@ -23,14 +28,11 @@ class Question(Frozen):
     id: str
     asks: str
     answers: tuple[str, ...] = ()
-    """Functions of ``answers.py``."""
+    """Functions of ``answers.py``, or of ``language_answers.py``."""
     lacks: str = ""
     """What no record answers."""
     otherwise: str = "the records of this version do not say it"
     """Why nothing is answered, where the functions find nothing."""
-
-    def functions(self) -> list[Answer]:
-        return [getattr(answers, name) for name in self.answers]
 
 
 class Framework(Frozen):
@@ -83,9 +85,19 @@ class ModelCard(Frozen):
 @cache
 def frameworks() -> tuple[Framework, ...]:
     """The frameworks that a card answers."""
+    return _frameworks("frameworks.yaml")
+
+
+@cache
+def language_frameworks() -> tuple[Framework, ...]:
+    """Those that the card of a language version answers."""
+    return _frameworks("language_framework.yaml")
+
+
+def _frameworks(file: str) -> tuple[Framework, ...]:
     import yaml
 
-    declared = yaml.safe_load(Path(__file__).with_name("frameworks.yaml").read_text(encoding="utf-8"))
+    declared = yaml.safe_load(Path(__file__).with_name(file).read_text(encoding="utf-8"))
     return tuple(Framework.model_validate(one) for one in declared)
 
 
@@ -96,8 +108,13 @@ def find(settings: Settings, version: str) -> ModelCard:
         NotFoundError: there is no such version, or nothing was decided about it.
         StorageError: its evidence was changed.
     """
-    contents = data.collect(settings, lineage.find(settings, version))
-    cards = {f"{card.model.name}/{card.model.version}": card for card in collect(contents)}
+    run = lineage.find(settings, version)
+    made = (
+        [of_language(language.collect(settings, run))]
+        if language.of_language(run)
+        else collect(data.collect(settings, run))
+    )
+    cards = {f"{card.model.name}/{card.model.version}": card for card in made}
     name = "{}/{}".format(*parse_version(version) or (version, ""))
     if name not in cards:
         raise NotFoundError(
@@ -120,20 +137,44 @@ def _card(subject: Subject) -> ModelCard:
         status=subject.decided.status,
         run_id=subject.contents.run.run_id,
         synthetic=subject.landed.synthetic,
-        sections=tuple(
-            Section(
-                name=framework.name,
-                title=framework.title,
-                items=tuple(_item(question, subject) for question in framework.items),
-            )
-            for framework in frameworks()
-        ),
-        made_from=tuple(f"{call.stage} {call.key}" for call in subject.contents.run.calls),
+        sections=_sections(frameworks(), answers, subject),
+        made_from=_made_from(subject.contents.run),
     )
 
 
-def _item(question: Question, subject: Subject) -> Item:
-    told = tuple(text for answer in question.functions() if (text := answer(subject)))
+def of_language(report: LanguageReport) -> ModelCard:
+    """The card of the language version that a run decided about."""
+    return ModelCard(
+        model=report.model,
+        dataset=report.evidence.dataset,
+        task=LANGUAGE,
+        title="Language model",
+        status=report.status,
+        run_id=report.run.run_id,
+        synthetic=False,
+        sections=_sections(language_frameworks(), language_answers, report),
+        made_from=_made_from(report.run),
+        notice=language_spec.NOTICE,
+    )
+
+
+def _made_from(run: lineage.Run) -> tuple[str, ...]:
+    return tuple(f"{call.stage} {call.key}" for call in run.calls)
+
+
+def _sections(asked: Sequence[Framework], functions: ModuleType, subject: object) -> tuple[Section, ...]:
+    return tuple(
+        Section(
+            name=framework.name,
+            title=framework.title,
+            items=tuple(_item(question, functions, subject) for question in framework.items),
+        )
+        for framework in asked
+    )
+
+
+def _item(question: Question, functions: ModuleType, subject: object) -> Item:
+    told = tuple(text for name in question.answers if (text := getattr(functions, name)(subject)))
     missing = question.lacks or ("" if told else question.otherwise)
     status: Status = "not done" if not told else "in part" if missing else "answered"
     lines = (*told, f"Not done: {missing}.") if missing else told

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from data_pipeline.documents import questions as question_files
 from data_pipeline.documents.questions import Question
 from mediscale.cli.main import main
-from mediscale.core.errors import NotFoundError, StorageError, UsageError
+from mediscale.core.errors import NotFoundError, QualityError, StorageError, UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import QUESTIONS
@@ -127,6 +127,7 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     report = LanguageMeasures.model_validate_json((tmp_path / "report.json").read_text())
     assert report.figures["answer_log_likelihood"].n == len(toy_questions)
     assert main(["evaluate-language", f"{model.name}/9", *told]) == NotFoundError.exit_code
+    _is_governed_as_a_risk_model(f"{model.name}/{model.version}", settings, capsys)
 
     damaged = {**files, ADAPTER_FILE: files[ADAPTER_FILE][:-4] + b"\xff\xff\x7f\x7f"}
     with pytest.raises(StorageError, match="does not answer as it did in training"):
@@ -134,6 +135,39 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     other = json.loads(files[LANGUAGE_FILE]) | {"base_digest": "0" * 64}
     with pytest.raises(StorageError, match="was trained on another"):
         language.load(settings, {**files, LANGUAGE_FILE: json.dumps(other).encode()})
+
+
+def _is_governed_as_a_risk_model(
+    version: str, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verified, asked for, refused with reasons, shown and rebuilt by the same verbs."""
+    assert main(["verify", "--dataset", DATASET]) == 0
+    assert "1 versions and their evidence are as they were signed" in capsys.readouterr().out
+    about = ["--dataset", DATASET, "--task", "language", "--version", "1"]
+    assert main(["promote", *about]) == QualityError.exit_code
+    assert "Production refused: multiple choice accuracy was measured on" in capsys.readouterr().out
+    assert main(["rollback", *about, "--alias", "staging", "--reason", "x"]) == NotFoundError.exit_code
+    assert main(["approve", version, "--reason", "x"]) == NotFoundError.exit_code
+    capsys.readouterr()
+    assert main(["history", "--dataset", DATASET]) == 0
+    assert "gains over the base in answer log likelihood" in capsys.readouterr().out
+    assert main(["runs"]) == 0
+    assert "language staged" in capsys.readouterr().out
+    assert main(["report", "first", "--output", str(settings.home / "page.html")]) == 0
+    page = (settings.home / "page.html").read_text()
+    assert "Not released: kept in staging" in page
+    assert "refusal where none was due" in page
+    assert "mediscale run --pipeline language --source file" in page
+    assert main(["model-card", version, "--output", str(settings.home / "card.html")]) == 0
+    card = json.loads((settings.home / "card.json").read_text())
+    assert {item["id"]: item["status"] for item in card["sections"][0]["items"]} == {
+        "1": "in part", "2": "answered", "3": "in part", "4": "answered", "5": "answered", "6": "answered",
+        "7a": "answered", "7b": "answered", "7c": "answered", "7d": "not done", "7e": "answered", "8": "in part",
+        "9": "answered",
+    }  # fmt: skip
+    capsys.readouterr()
+    assert main(["reproduce", version]) == 0
+    assert "identical to the bit in adapter_config.json, adapter_model.safetensors" in capsys.readouterr().out
 
 
 def test_a_fit_that_ended_early_goes_on_from_its_last_whole_checkpoint(

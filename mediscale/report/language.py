@@ -1,0 +1,124 @@
+"""The report of a run of the language pipeline: the decision, its evidence and how to do it again, on one page."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mediscale.core.errors import MediscaleError
+from mediscale.core.refs import ModelRef
+from mediscale.core.settings import Settings
+from mediscale.inference.language_spec import NOTICE
+from mediscale.pipeline import call as stages
+from mediscale.pipeline import steps
+from mediscale.report import page
+from mediscale.storage.calls import Call
+from mediscale.storage.lineage import Run
+from training.evaluation import evaluation_report
+from training.language.language_evidence import Compared, LanguageEvidence
+
+DECISION = "promote_language"
+
+
+@dataclass(frozen=True)
+class LanguageReport:
+    """What a report and a model card of a language version are made from; nothing is computed."""
+
+    run: Run
+    questions: Call
+    training: Call
+    decision: Call
+    evidence: LanguageEvidence
+
+    @property
+    def name(self) -> str:
+        return self.run.run_id
+
+    @property
+    def model(self) -> ModelRef:
+        return self.evidence.model
+
+    @property
+    def status(self) -> str:
+        result = self.decision.result
+        return "production" if result["promoted"] else "staging" if result["staged"] else "refused"
+
+    @property
+    def verdict(self) -> tuple[str, str]:
+        """What was decided, in words for everybody; and its kind."""
+        return {
+            "production": ("Released to production", "good"),
+            "staging": ("Not released: kept in staging", "held"),
+            "refused": ("Refused: not even staged", "bad"),
+        }[self.status]
+
+    @property
+    def figures(self) -> list[tuple[str, str, Compared]]:
+        """Metric, specialty (or nothing) and the figure, in the order of the page."""
+        measures = self.evidence.measures
+        rows = [(name, "", figure) for name, figure in measures.figures.items()]
+        rows += [("multiple_choice_accuracy", "general", measures.general)] if measures.general else []
+        return rows + [
+            (name, specialty, figure)
+            for specialty, figures in measures.by_specialty.items()
+            for name, figure in figures.items()
+        ]
+
+    @property
+    def commands(self) -> list[str]:
+        return list(_commands(self.run, self.questions))
+
+    def render(self) -> str:
+        """The HTML document."""
+        template = page.environment().get_template("language_report.html.j2")
+        return str(template.render(report=self, style=page.style(), notice=NOTICE))
+
+
+def of_language(run: Run) -> bool:
+    """Whether a run decided about a language model."""
+    return run.newest(DECISION) is not None
+
+
+def collect(settings: Settings, run: Run) -> LanguageReport:
+    """Collects the report data of a run.
+
+    Raises:
+        StorageError: the evidence was changed.
+        NotFoundError: it is gone.
+        MediscaleError: a call's record is missing.
+    """
+    decision = _only(run, DECISION)
+    return LanguageReport(
+        run=run,
+        questions=_only(run, "question_set"),
+        training=_only(run, "language_model"),
+        decision=decision,
+        evidence=evaluation_report.read_as(
+            LanguageEvidence, settings, decision.params["evidence"], decision.params["evidence_digest"]
+        ),
+    )
+
+
+def _only(run: Run, stage: str) -> Call:
+    record = run.newest(stage)
+    if record is None:
+        raise MediscaleError(
+            f"The run has no record of {stage}; its lake is incomplete, restore it from a backup."
+        )
+    return record
+
+
+def _commands(run: Run, questions: Call) -> Iterator[str]:
+    given: dict[str, Any] = questions.params
+    which = [] if given["source"] == "own" else ["--source", given["source"]]
+    which += ["--path", given["path"]] if given["path"] else []
+    which += ["--dataset", run.dataset] if run.dataset != "clinical-questions" else []
+    for step in steps.LANGUAGE:
+        record = run.newest(step.stage)
+        configured = stages.configured(step.stage, record.params) if record and step.stage != DECISION else {}
+        for name, value in configured.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            which += ["--set", f"{step.stage}.{name}={text}"]
+    yield shlex.join(["mediscale", "run", "--pipeline", "language", *which])
+    yield f"mediscale report {run.run_id}"
