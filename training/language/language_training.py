@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,8 @@ COMPLETE = "complete"
 """File in a checkpoint that was written to its end."""
 _FINISHED = "adapter"
 """Folder of the trained adapter, beside the checkpoints."""
+IGNORED = -100
+"""The label of what is not learnt: a prompt's tokens and padding."""
 _WARM_UP = 0.1
 """Share of the steps over which the learning rate rises."""
 
@@ -254,6 +256,16 @@ def build(job: Job, workers: int = 1) -> Any:
             finally:
                 self.accelerator.even_batches = True  # else workers would judge different numbers of batches
 
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            if packed:
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            loss = answer_loss(model, inputs, num_items_in_batch)
+            if num_items_in_batch is not None:  # of all workers, whose gradients are averaged
+                loss = loss * self.accelerator.num_processes
+            return (loss, {}) if return_outputs else loss
+
     trainer = Trainer(
         model=network,
         args=_arguments(job, on, packed),
@@ -273,6 +285,31 @@ def build(job: Job, workers: int = 1) -> Any:
         trainer.batches = TokenBudgetBatches(lengths, recipe.batch_tokens, recipe.seed, multiple)
         trainer.padded_tokens = trainer.batches.padded
     return trainer
+
+
+def answer_loss(
+    model: Any, inputs: Mapping[str, Any], n: "torch.Tensor | int | None" = None
+) -> "torch.Tensor":
+    """Cross-entropy of a batch's answers per token of them, or over ``n`` tokens.
+
+    Logits of the vocabulary are computed only at places where some row has an answer. On a processor TRL computes them,
+    and their entropy, at every place, which with a small model is more work than all of its layers.
+    """
+    import torch
+
+    labels = inputs["labels"][:, 1:]
+    answers = labels != IGNORED
+    places = answers.any(0).nonzero()[:, 0]
+    logits = model(
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        use_cache=False,
+        logits_to_keep=places,
+    ).logits
+    total = torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), labels[:, places].flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total / (answers.sum() if n is None else n)
 
 
 def _arguments(job: Job, on: "torch.device", packed: bool) -> Any:

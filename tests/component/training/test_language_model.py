@@ -211,6 +211,21 @@ def test_what_is_learnt_is_the_answer_after_the_very_prompt_that_serving_sends(j
     assert tokenizer.decode([label for label in row["labels"] if label != -100]) == f"{question.answer}<e>\n"
 
 
+def test_the_loss_is_that_of_the_answers_and_its_gradient_too(job: Job) -> None:
+    """As the network itself computes it from the labels, with logits at every place."""
+    trainer = language_training.build(job)
+    batch = next(iter(trainer.get_train_dataloader()))
+    model = trainer.model.eval()
+    sides = []
+    for loss in (model(**batch).loss, language_training.answer_loss(model, batch)):
+        model.zero_grad()
+        loss.backward()
+        gradient = sum(p.grad.norm() for p in model.parameters() if p.grad is not None)
+        sides.append((loss.item(), gradient.item()))
+    assert sides[0] == pytest.approx(sides[1], rel=1e-5)
+    assert sides[0][1] > 0
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
