@@ -39,13 +39,13 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="mediscale-bench-"))
     settings = Settings(home=Path(os.environ.get("MEDISCALE_HOME", home)))
     splits = questions.split_by_family(corpus.questions())
-    _Job.kept = {"train": splits["train"][: options.questions], "tuning": splits["tuning"][:48]}
+    LocalJob.kept = {"train": splits["train"][: options.questions], "tuning": splits["tuning"][:48]}
     files = base_models.folder(settings, base_models.resolve(base_models.OFFLINE))
     try:
         figures = {name: side(files, home / name, options.epochs) for name, side in SIDES.items()}
     finally:
         shutil.rmtree(home)
-    print(f"{len(_Job.kept['train'])} questions, {options.epochs} epochs, {base_models.OFFLINE}")
+    print(f"{len(LocalJob.kept['train'])} questions, {options.epochs} epochs, {base_models.OFFLINE}")
     for name, (speed, loss, tokens) in figures.items():
         print(f"{name:<44} {tokens:>7} tokens {speed:>7.1f} a CPU second, tuning loss {loss:.3f}")
     for name in SIDES.keys() - {"ours"}:
@@ -55,7 +55,7 @@ def main() -> None:
         )
 
 
-class _Job(Job):
+class LocalJob(Job):
     """A job whose questions lie in no lake."""
 
     kept: ClassVar[dict[Split, list[Question]]]
@@ -64,11 +64,11 @@ class _Job(Job):
         return self.kept[split]
 
 
-def _job(files: Path, folder: Path, epochs: int) -> Job:
+def local_job(files: Path, folder: Path, epochs: int) -> Job:
     fields = language_model.Params.model_fields
     defaults = {name: fields[name].default for name in Recipe.model_fields}
     recipe = Recipe(**defaults | {"epochs": epochs, "checkpoint_every": 10**6})
-    return _Job(
+    return LocalJob(
         home=str(folder),
         lake="",
         questions=TableRef(dataset="", table="", table_id="", version=0),
@@ -83,7 +83,7 @@ def _job(files: Path, folder: Path, epochs: int) -> Job:
 
 @keep_freed_memory()
 def _ours(files: Path, folder: Path, epochs: int) -> tuple[float, float, int]:
-    trainer = language_training.build(_job(files, folder, epochs))
+    trainer = language_training.build(local_job(files, folder, epochs))
     return _measured(trainer, trainer.real_tokens * epochs)
 
 
@@ -92,7 +92,7 @@ def _defaults(files: Path, folder: Path, epochs: int, **changed: Any) -> tuple[f
     import torch
     from trl import SFTConfig, SFTTrainer
 
-    job, tokenizer = _job(files, folder, epochs), base_models.tokenizer(files)
+    job, tokenizer = local_job(files, folder, epochs), base_models.tokenizer(files)
     network = base_models.network(files, torch.float32)
     trainer = SFTTrainer(
         model=network,

@@ -33,6 +33,6 @@ def passages() -> list[Passage]:
 
 
 def questions() -> list[Question]:
-    """Two or three questions per passage, one of them multiple choice; ``references`` names the passage, whose words
-    the answer uses."""
+    """Two to five questions per passage, multiple choice among them; ``references`` names the passage, whose words the
+    answer uses."""
     return question_files.read(FOLDER / "questions.jsonl")
