@@ -32,7 +32,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from mediscale.cli import summary
     from mediscale.core import logs
     from mediscale.inference import language, model_files
-    from training.language import language_measures
+    from training.language import corpus_sources, language_measures
 
     home = settings()
     model = _registered(home, options.version)
@@ -42,7 +42,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     with logs.handled_by(logs.to_standard_error()):
         loaded = language.load(home, model_files.checked(home, model))
-        measures = language_measures.measure(loaded, test, effort)
+        with corpus_sources.opened(home, test) as sources:
+            measures = language_measures.measure(loaded, test, effort, sources)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(measures.model_dump_json(indent=1))
     width = None if sys.stdout.isatty() else summary.PIPE_WIDTH

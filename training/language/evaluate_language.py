@@ -19,7 +19,7 @@ from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import LANGUAGE_FILE, LanguageSpec
 from training.evaluation import evaluation_report
 from training.evaluation.evaluation_report import Estimate
-from training.language import language_measures
+from training.language import corpus_sources, language_measures
 from training.language.export import receipts
 from training.language.language_evidence import Compared, LanguageEvidence
 from training.language.language_measures import Effort
@@ -71,7 +71,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     files = model_files.checked(settings, params.model)
     model = language.load(settings, files)
     log.info("%d held-out questions go to %s", len(questions), params.model)
-    measures = language_measures.measure(model, questions, params.effort)
+    with corpus_sources.opened(settings, questions) as sources:
+        measures = language_measures.measure(model, questions, params.effort, sources)
     evidence = LanguageEvidence(
         key=key,
         dataset=params.dataset,

@@ -6,7 +6,7 @@ from training.evaluation.evaluation_report import Estimate, Keyed
 from training.language.answer_errors import ErrorPattern
 from training.language.confidence import Calibration
 from training.language.export.receipts import Receipt
-from training.language.statements import Statements
+from training.language.statements import Grounding
 
 
 class Compared(Frozen):
@@ -35,8 +35,8 @@ class LanguageMeasures(Frozen):
     """Of written answers."""
     confidence: dict[str, Calibration] = {}
     """Its calibration, of choices and of written answers."""
-    statements: tuple[Statements, ...] = ()
-    """Unsupported ones, by specialty, with and without retrieval."""
+    grounding: Grounding | None = None
+    """How well answers are supported, with and without retrieval; None where there are no passages to check against."""
 
 
 class LanguageEvidence(Keyed):

@@ -26,6 +26,8 @@ class LanguagePolicy(Frozen):
     min_general_questions: int
     gain: Gain
     no_loss: dict[str, float]
+    grounding_low: float
+    """The interval of the gain in supported sentences by retrieval lies above it."""
     forms: tuple[str, ...]
     """Forms of the version (as of ``mediscale export``) that answer as it does."""
     incumbent_low: float
@@ -59,6 +61,7 @@ def objections(evidence: LanguageEvidence, asked: LanguagePolicy) -> Iterator[st
         least = asked.min_general_questions if name == "general_accuracy" else asked.min_questions
         yield from _size(evidence, name, least)
         yield from _above(evidence, name, low)
+    yield from _grounded(evidence, asked)
     for receipt in evidence.receipts:
         if receipt.format in asked.forms and receipt.problems:
             yield f"its form {receipt.format} is blocked: {'; '.join(receipt.problems)}"
@@ -81,6 +84,18 @@ def looked_at(evidence: LanguageEvidence, asked: LanguagePolicy) -> str:
 def _figure(evidence: LanguageEvidence, name: str) -> Compared | None:
     measures = evidence.measures
     return measures.general if name == "general_accuracy" else measures.figures.get(name)
+
+
+def _grounded(evidence: LanguageEvidence, asked: LanguagePolicy) -> Iterator[str]:
+    grounding = evidence.measures.grounding
+    n = grounding.families if grounding else 0
+    if n < asked.min_questions:
+        yield (
+            f"the support of its answers by passages was measured on {n} families of questions where the policy needs "
+            f"{asked.min_questions}"
+        )
+    gain = grounding.gain if grounding else None
+    yield from _interval("gain in supported sentences by retrieval", gain, asked.grounding_low)
 
 
 def _size(evidence: LanguageEvidence, name: str, least: int) -> Iterator[str]:

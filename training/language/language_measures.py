@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -11,6 +12,7 @@ import numpy as np
 
 from data_pipeline.documents import questions as question_files
 from data_pipeline.documents.questions import Question
+from data_pipeline.safety import check_answer
 from mediscale.core.refs import Frozen
 from mediscale.inference.language import LanguageModel
 from training.evaluation.bootstrap import Resamples
@@ -20,7 +22,7 @@ from training.language import answer_metrics
 from training.language.answer_errors import ErrorPattern, patterns
 from training.language.confidence import Calibration, calibration, mean, of_options, of_text
 from training.language.language_evidence import Compared, LanguageMeasures
-from training.language.statements import Sources, Statements, unsupported_statements
+from training.language.statements import Sources, grounding
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ GENERAL = Path(__file__).with_name("general_questions.jsonl")
 LIKELIHOOD = "answer_log_likelihood"
 """Of the reference answer, the natural logarithm per token."""
 ACCURACY = "multiple_choice_accuracy"
+SAFE = "safe_answers"
+"""1 for a written answer that no layer of the safety checks blocks."""
 _HALF = 0.5
 """Token F1 from which a written answer counts as right."""
 
@@ -91,15 +95,10 @@ def measure(
         general=compare(general(), general_tuned, general_base, effort)[ACCURACY],
         errors=_errors(questions, tuned, effort),
         confidence=_calibrations(questions, tuned, effort),
-        statements=_statements(model, questions, tuned, sources, effort) if sources else (),
-    )
-
-
-def _statements(
-    model: LanguageModel, questions: Sequence[Question], judged: Judged, sources: Sources, effort: Effort
-) -> tuple[Statements, ...]:
-    return unsupported_statements(
-        model, questions, judged.answers, sources, effort.max_tokens, effort.bootstrap, effort.seed
+        grounding=sources
+        and grounding(
+            model, questions, tuned.answers, sources, effort.max_tokens, effort.bootstrap, effort.seed
+        ),
     )
 
 
@@ -147,10 +146,11 @@ def judge(model: LanguageModel, questions: Sequence[Question], effort: Effort) -
     chosen = _to_write(questions, effort.max_generated)
     asked = [(questions[i].question, questions[i].context) for i in chosen]
     answers = dict(zip(chosen, model.answers(asked, effort.max_tokens), strict=True)) if chosen else {}
-    written = {name: np.full(len(questions), np.nan) for name in GENERATED}
+    written = {name: np.full(len(questions), np.nan) for name in (*GENERATED, SAFE)}
     for i, answer in answers.items():
         for name, metric in GENERATED.items():
             written[name][i] = metric(answer, questions[i].answer)
+        written[SAFE][i] = float(not check_answer(questions[i].question, answer).blocks)
     likelihoods = _likelihoods(model, questions, answers)
     confidence = np.full(len(questions), np.nan)
     for i, question in enumerate(questions):
@@ -189,9 +189,16 @@ def _likelihoods(
 
 
 def _to_write(questions: Sequence[Question], most: int) -> list[int]:
-    """Places of the short-answer questions that are answered in words: the same ones for every model."""
+    """Places of the short-answer questions that are answered in words: the same ones for every model, and of as many
+    families as there are."""
     short = [i for i, question in enumerate(questions) if question.kind == "short_answer"]
-    return sorted(short, key=lambda i: hashlib.sha256(questions[i].id.encode()).digest())[:most]
+    drawn = sorted(short, key=lambda i: hashlib.sha256(questions[i].id.encode()).digest())
+    earlier: Counter[str] = Counter()
+    rank = {}
+    for i in drawn:
+        rank[i] = earlier[questions[i].family]
+        earlier[questions[i].family] += 1
+    return sorted(drawn, key=rank.__getitem__)[:most]
 
 
 def compare(

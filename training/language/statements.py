@@ -1,6 +1,7 @@
 """Unsupported statements of written answers by specialty, with and without retrieval: where a model makes things up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from mediscale.core.refs import Frozen
 from mediscale.inference.language import LanguageModel
 from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import Estimate
+from training.language.confidence import mean
 
 
 class Statements(Frozen):
@@ -26,6 +28,20 @@ class Statements(Frozen):
     """The share that neither the reference's passage nor a passage that was found supports."""
 
 
+class Grounding(Frozen):
+    """Whether passages before a question make its answer better supported."""
+
+    n: int
+    """Questions that were answered both ways."""
+    families: int
+    without: Estimate
+    """Mean share of an answer's sentences that are supported."""
+    with_retrieval: Estimate
+    gain: Estimate
+    cells: tuple[Statements, ...]
+    """By specialty, with and without retrieval."""
+
+
 class Sources(Protocol):
     """What answers are checked against."""
 
@@ -39,7 +55,7 @@ class Sources(Protocol):
         """Of each sentence of an answer, whether one of the passages supports it."""
 
 
-def unsupported_statements(
+def grounding(
     model: LanguageModel,
     questions: Sequence[Question],
     answers: Mapping[int, str],
@@ -47,25 +63,53 @@ def unsupported_statements(
     max_tokens: int,
     bootstrap: int,
     seed: int,
-) -> tuple[Statements, ...]:
-    """The cells of specialty and retrieval; ``answers`` are those without, by the question's place."""
+) -> Grounding | None:
+    """Answers with and without retrieval; ``answers`` are those without, by the question's place. None where there are
+    none."""
     asked = [questions[i] for i in answers]
+    if not asked:
+        return None
     found = [sources.found(question) for question in asked]
     grounded = model.answers(
         [(question.question, "\n\n".join(passages)) for question, passages in zip(asked, found, strict=True)],
         max_tokens,
     )
-    cells = []
-    for retrieval, texts in ((False, list(answers.values())), (True, grounded)):
-        judged = [
-            (question, not supported)
-            for question, passages, text in zip(asked, found, texts, strict=True)
-            for supported in sources.supported(text, [*sources.gold(question), *passages])
+    texts = {False: list(answers.values()), True: grounded}
+    judged = {
+        retrieval: [
+            sources.supported(text, [*sources.gold(question), *passages])
+            for question, passages, text in zip(asked, found, written, strict=True)
         ]
-        for specialty in sorted({question.specialty for question, _ in judged}):
-            rows = [(q.family, wrong) for q, wrong in judged if q.specialty == specialty]
-            cells.append(_cell(specialty, retrieval, rows, bootstrap, seed))
-    return tuple(cells)
+        for retrieval, written in texts.items()
+    }
+    shares = {
+        retrieval: np.array([np.mean(each) if len(each) else 0.0 for each in of])
+        for retrieval, of in judged.items()
+    }
+    families = np.unique([question.family for question in asked], return_inverse=True)[1].astype(np.int64)
+    resamples = Resamples(families, bootstrap, seed)
+    return Grounding(
+        n=len(asked),
+        families=len(np.unique(families)),
+        without=resamples.estimate(partial(mean, shares[False])),
+        with_retrieval=resamples.estimate(partial(mean, shares[True])),
+        gain=resamples.estimate(partial(mean, shares[True] - shares[False])),
+        cells=tuple(_cells(asked, judged, bootstrap, seed)),
+    )
+
+
+def _cells(
+    asked: Sequence[Question], judged: Mapping[bool, Sequence[Sequence[bool]]], bootstrap: int, seed: int
+) -> Iterator[Statements]:
+    for retrieval, answers in judged.items():
+        sentences = [
+            (question, not supported)
+            for question, answer in zip(asked, answers, strict=True)
+            for supported in answer
+        ]
+        for specialty in sorted({question.specialty for question, _ in sentences}):
+            rows = [(q.family, wrong) for q, wrong in sentences if q.specialty == specialty]
+            yield _cell(specialty, retrieval, rows, bootstrap, seed)
 
 
 def _cell(

@@ -113,10 +113,11 @@ def confidence(of: LanguageReport) -> str:
 
 
 def unsupported(of: LanguageReport) -> str:
+    grounding = of.evidence.measures.grounding
     return " ".join(
         f"{cell.specialty.capitalize()}, {'with' if cell.retrieval else 'without'} retrieval: "
         f"{share(cell.unsupported)} of {cell.n} sentences are not supported."
-        for cell in of.evidence.measures.statements
+        for cell in (grounding.cells if grounding else ())
     )
 
 

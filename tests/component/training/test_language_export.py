@@ -70,7 +70,7 @@ def test_every_form_that_a_runtime_here_reads_answers_as_its_parent(
             assert receipt.state == "usable"
             assert receipt.compared is not None
             assert receipt.compared.largest_difference < 0.01
-            assert receipt.compared.n_answers == receipt.compared.same_answers == 8
+            assert receipt.compared.n_answers == receipt.compared.same_answers == 12
     assert not list(tmp_path.glob(".*")), "a half-written form is left"
     with pytest.raises(UsageError, match="has merged already"):
         list(receipts.export(home, version, ["merged"], tmp_path))

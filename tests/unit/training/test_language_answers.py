@@ -99,10 +99,10 @@ def test_statements_are_counted_by_specialty_with_and_without_retrieval() -> Non
         for i, specialty in enumerate(["neurology", "nephrology"] * 3)
     ]
     answers = dict.fromkeys(range(6), "It is the moon.")
-    cells = {
-        (cell.specialty, cell.retrieval): cell
-        for cell in statements.unsupported_statements(_Model(), questions, answers, _Sources(), 8, 50, 0)  # type: ignore[arg-type]
-    }
+    found = statements.grounding(_Model(), questions, answers, _Sources(), 8, 50, 0)  # type: ignore[arg-type]
+    assert found is not None
+    assert (found.n, found.without.value, found.with_retrieval.value, found.gain.value) == (6, 0, 0.75, 0.75)
+    cells = {(cell.specialty, cell.retrieval): cell for cell in found.cells}
     assert {place: (cell.n, cell.families, cell.unsupported.value) for place, cell in cells.items()} == {
         ("neurology", False): (3, 3, 1),
         ("nephrology", False): (3, 3, 1),

@@ -12,6 +12,7 @@ from training.language import language_gate
 from training.language.export.receipts import Compared as ReceiptCompared
 from training.language.export.receipts import Receipt
 from training.language.language_evidence import Compared, LanguageEvidence, LanguageMeasures
+from training.language.statements import Grounding
 
 POLICY = language_gate.policy()
 MODEL = ModelRef(name="d-language", version=2, uri="u", digest="d")
@@ -23,8 +24,15 @@ def compared(low: float | None, families: int = 60, value: float | None = 0.2) -
     return Compared(n=families, families=families, tuned=gain, base=gain, gain=gain)
 
 
+def grounding(low: float | None, families: int = 60) -> Grounding:
+    gain = Estimate(value=0.2, low=low, high=None if low is None else 0.9)
+    return Grounding(n=60, families=families, without=gain, with_retrieval=gain, gain=gain, cells=())
+
+
 def receipt(*problems: str) -> Receipt:
-    compared = ReceiptCompared(n_likelihoods=9, largest_difference=0.0, n_answers=8, same_answers=8)
+    compared = ReceiptCompared(
+        n_likelihoods=9, largest_difference=0.0, n_answers=8, same_answers=8, newly_unsafe=0
+    )
     return Receipt(
         model=MODEL, format="merged", runtime="r", files={}, size=1, compared=compared, problems=problems, needs=""
     )  # fmt: skip
@@ -34,11 +42,14 @@ def evidence(**changed: Any) -> LanguageEvidence:
     """That of a version which passes, but for what is changed."""
     figures = {
         name: changed.pop(name, compared(0.1))
-        for name in ("answer_log_likelihood", "multiple_choice_accuracy")
+        for name in ("answer_log_likelihood", "multiple_choice_accuracy", "safe_answers")
     }
     general = changed.pop("general_accuracy", compared(-0.05))
     measures = LanguageMeasures(
-        figures={name: figure for name, figure in figures.items() if figure}, by_specialty={}, general=general
+        figures={name: figure for name, figure in figures.items() if figure},
+        by_specialty={},
+        general=general,
+        grounding=changed.pop("grounding", grounding(0.1)),
     )
     told = {
         "key": "k",
@@ -74,6 +85,9 @@ def test_a_version_that_shows_all_is_carried() -> None:
             "multiple choice accuracy is not estimable",
         ),
         ({"general_accuracy": compared(-0.2)}, "general accuracy .* may lie below -0.1"),
+        ({"safe_answers": compared(-0.2)}, "safe answers .* may lie below -0.1"),
+        ({"grounding": grounding(-0.1)}, "gain in supported sentences by retrieval .* may lie below 0"),
+        ({"grounding": grounding(0.1, 9)}, "measured on 9 families of questions where the policy needs 30"),
         ({"general_accuracy": compared(0.0, 49)}, "general accuracy was measured on 49"),
         ({"receipts": (receipt("it differs"),)}, "its form merged is blocked: it differs"),
         ({"incumbent": INCUMBENT}, "over v1 in production is not estimable"),
@@ -88,7 +102,19 @@ def test_what_is_missing_or_may_be_a_loss_refuses_a_version(changed: dict[str, A
     assert re.search(says, objection)
 
 
-@pytest.mark.parametrize("name", ["answer_log_likelihood", "multiple_choice_accuracy", "general_accuracy"])
+def test_a_version_that_was_never_checked_against_passages_stays_in_staging() -> None:
+    assert list(language_gate.lacking(evidence(grounding=None), POLICY)) == []
+    assert [
+        each.partition(" was")[0] for each in language_gate.objections(evidence(grounding=None), POLICY)
+    ] == [
+        "the support of its answers by passages",
+        "gain in supported sentences by retrieval is not estimable",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["answer_log_likelihood", "multiple_choice_accuracy", "safe_answers", "general_accuracy"]
+)
 def test_a_figure_that_was_not_measured_keeps_a_version_out_of_staging(name: str) -> None:
     lacks = list(language_gate.lacking(evidence(**{name: None}), POLICY))
     assert lacks == [f"{name.replace('_', ' ')} was not measured"]
