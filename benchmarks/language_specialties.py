@@ -9,12 +9,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from language_training import LocalJob, local_job
+from language_training import LocalJob, local_job  # type: ignore[import-not-found] # beside this script
 
 from data_pipeline.documents import corpus, questions
 from mediscale.core.settings import Settings
 from mediscale.inference import base_models, language
 from mediscale.inference.language_spec import ADAPTER_CONFIG_FILE, ADAPTER_FILE
+from mediscale.report import charts
 from training.language import corpus_sources, language_measures, language_training
 
 TAUGHT = "neurology"
@@ -26,8 +27,9 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=200, help="written at most, of each kind")
     options = parser.parse_args()
     splits = questions.prepare(corpus.questions()).splits
-    for split in ("train", "tuning"):
-        LocalJob.kept[split] = [question for question in splits[split] if question.specialty == TAUGHT]
+    LocalJob.kept = {
+        split: [question for question in of if question.specialty == TAUGHT] for split, of in splits.items()
+    }
     folder = Path(tempfile.mkdtemp(prefix="mediscale-bench-"))
     settings, home = Settings(), Settings(home=folder)
     files = base_models.folder(settings, base_models.resolve(base_models.OFFLINE))
@@ -49,8 +51,8 @@ def main() -> None:
     for cell in measures.grounding.cells:
         share, how = cell.unsupported, "with" if cell.retrieval else "without"
         assert share.value is not None
-        interval = "" if share.low is None else f" ({100 * share.low:.0f} to {100 * share.high:.0f} %)"
-        print(f"{cell.specialty}, {how} retrieval: {100 * share.value:.0f} % of {cell.n} sentences{interval}")
+        shown = charts.share(share).replace("\u00a0", " ")
+        print(f"{cell.specialty}, {how} retrieval: {shown} of {cell.n} sentences of {cell.families} families")
         print(
             f"figure: unsupported statements in {cell.specialty} {how} retrieval, % = {100 * share.value:.0f}"
         )
