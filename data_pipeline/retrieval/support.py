@@ -1,51 +1,140 @@
-"""Whether a sentence is supported by sources, and by which of their sentences."""
+"""Whether a sentence is supported by sources, and by which of their sentences.
+
+A logistic regression over what differs between the sentence and the best sentence of the sources. Changed facts of all
+kinds are one feature, so what it learned of some kinds holds for others (``benchmarks/support_checker.py`` measures it
+on kinds that it never saw, and on one that its features do not know either).
+"""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
 
-from data_pipeline.documents.sentences import Span, sentences
+import numpy as np
+
+from data_pipeline.documents import safety
+from data_pipeline.documents.sentences import sentences
 from data_pipeline.retrieval.words import words
+from mediscale.core.refs import Frozen
+
+FEATURES = ("facts", "missing_share", "pairs_missing", "longest_missing")
+"""What speaks against support: see ``differences``."""
 
 _NEGATION = re.compile(
-    r"\b(?:no|not|never|without|neither|nor|cannot|absent|denies|contraindicated)\b|n['’]t\b", re.I
+    r"\b(?:no|not|never|without|neither|nor|cannot|lacks?|absent|absence|contraindicated)\b|n['’]t\b",
+    re.IGNORECASE,
 )
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_LEAST_COVERED = 0.8
+_NUMBER_WORDS = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12,
+}  # fmt: skip
+_UNITS = {
+    "milligram": "mg", "gram": "g", "microgram": "µg", "mcg": "µg", "μg": "µg", "ug": "µg", "litre": "l", "liter": "l",
+    "millilitre": "ml", "milliliter": "ml", "hour": "h", "hr": "h", "minute": "min", "second": "s", "percent": "%",
+}  # fmt: skip
+_QUANTITY = re.compile(
+    rf"(\d+(?:[.,]\d+)*|{'|'.join(_NUMBER_WORDS)})[\s-]*((?:[µμmk]?(?:g|l|mol|eq|iu|u)|units?|mm ?hg|kpa|%|min(?:ute)?s?|"
+    r"h(?:ou)?rs?|h|days?|weeks?|months?|years?|milligrams?|grams?|micrograms?|mcg|percent)(?:/[a-z0-9.²/]+)*)(?!\w)",
+    re.IGNORECASE,
+)
+"""A number and its unit."""
+_PLAIN_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """The best supporting span: ``[start:end]`` of ``sources[source]``."""
+    """The best supporting span: ``[start:end]`` of ``sources[source]``; ``source`` is −1 where there is none."""
 
     supported: bool
     score: float
-    """From 0 (nothing supports it) to 1."""
+    """Probability that it is supported, from 0 to 1."""
     source: int = -1
     start: int = 0
     end: int = 0
 
 
-def support(sentence: str, sources: Sequence[str]) -> Support:
-    """The sentence of the sources that supports a sentence best, and whether it does.
+class Checker(Frozen):
+    """A logistic regression of ``FEATURES``, and the score from which a sentence counts as supported."""
 
-    Every number of the sentence must stand in it, both must be negated or neither, and it must have most of the
-    sentence's words.
-    """
+    weights: dict[str, float]
+    intercept: float
+    threshold: float
+
+    def score(self, differences: Sequence[float]) -> float:
+        log_odds = self.intercept + sum(
+            self.weights[name] * value for name, value in zip(FEATURES, differences, strict=True)
+        )
+        return float(1 / (1 + np.exp(-log_odds)))
+
+
+@cache
+def shipped() -> Checker:
+    """The checker that ``benchmarks/support_checker.py --write`` fitted."""
+    return Checker.model_validate_json((Path(__file__).parent / "support_checker.json").read_bytes())
+
+
+def support(sentence: str, sources: Sequence[str]) -> Support:
+    """The sentence of the sources that supports a sentence best, and whether it does."""
+    checker = shipped()
     best = Support(supported=False, score=0.0)
     for number, source in enumerate(sources):
-        for span in sentences(source):
-            score = _score(sentence, source[span.start : span.end])
+        for start, end in sentences(source):
+            score = checker.score(differences(sentence, source[start:end]))
             if score > best.score:
-                best = Support(score >= _LEAST_COVERED, score, number, *Span(*span))
+                best = Support(score >= checker.threshold, score, number, start, end)
     return best
 
 
-def _score(sentence: str, source: str) -> float:
-    claimed, said = set(words(sentence)), set(words(source))
-    if not claimed:
-        return 0.0
-    covered = len(claimed & said) / len(claimed)
-    numbers = set(_NUMBER.findall(sentence)) <= set(_NUMBER.findall(source))
-    same_polarity = bool(_NEGATION.search(sentence)) == bool(_NEGATION.search(source))
-    return covered if numbers and same_polarity else covered / 2
+def differences(sentence: str, source: str) -> list[float]:
+    """What the sentence says and the source does not, in the order of ``FEATURES``.
+
+    How many of its facts (numbers, units, names of drugs, and whether it is negated) differ, all kinds counted as one;
+    the share of its words that are missing, and of its adjacent words that are not adjacent in the source; and the
+    length of the longest missing word.
+    """
+    said, known = _normalized(sentence), _normalized(source)
+    known_set = set(known)
+    missing = [word for word in dict.fromkeys(said) if word not in known_set]
+    pairs = set(pairwise(said))
+    return [
+        float(min(_differing(sentence, source, missing), 3)),
+        len(missing) / max(len(set(said)), 1),
+        len(pairs - set(pairwise(known))) / max(len(pairs), 1),
+        max((len(word) for word in missing if not word[0].isdigit()), default=0) / 10,
+    ]
+
+
+def _differing(sentence: str, source: str, missing: Sequence[str]) -> int:
+    facts = sum(word[0].isdigit() or word in _drugs() for word in missing)
+    quantities = len(_quantities(sentence) - _quantities(source))
+    return facts + quantities + (len(_NEGATION.findall(sentence)) != len(_NEGATION.findall(source)))
+
+
+@cache
+def _drugs() -> frozenset[str]:
+    names = (*safety.drug_names(), *(drug for drug, _ in safety.dose_ranges()))
+    return frozenset(word for name in names for word in words(name))
+
+
+def _normalized(text: str) -> list[str]:
+    """Words with numbers as digits and units as symbols."""
+    return [str(_NUMBER_WORDS.get(word, _UNITS.get(word, _digits(word)))) for word in words(text)]
+
+
+def _digits(word: str) -> str:
+    plain = _PLAIN_NUMBER.fullmatch(word) and word.count(".") < 2
+    return f"{float(word.replace(',', '')):g}" if plain else word
+
+
+def _quantities(text: str) -> set[tuple[str, str]]:
+    return {(_number(match[1].lower()), _unit(match[2].lower())) for match in _QUANTITY.finditer(text)}
+
+
+def _number(word: str) -> str:
+    return str(_NUMBER_WORDS.get(word, _digits(word)))
+
+
+def _unit(written: str) -> str:
+    singular = written.replace(" ", "").rstrip("s")
+    return _UNITS.get(singular, singular)

@@ -1,0 +1,113 @@
+"""The support checker's examples and fit: sentences of the project's corpus, paraphrased, or with one fact changed."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.documents import corpus, safety
+from data_pipeline.documents.perturbations import (
+    KINDS,
+    SYNONYMS,
+    UNKNOWN_KIND,
+    change_direction,
+    choice,
+    paraphrase,
+)
+from data_pipeline.documents.sentences import sentences
+from data_pipeline.retrieval.support import FEATURES, Checker, differences
+from mediscale.core.splits import Split, assign_split
+
+Floats = NDArray[np.float64]
+
+
+class Example(NamedTuple):
+    """A sentence, the passage that it is about and others, and whether the passage supports it."""
+
+    sentence: str
+    sources: tuple[str, ...]
+    supported: bool
+    kind: str
+    """Of the changed fact; ``verbatim`` or ``paraphrase`` where none is."""
+
+
+def examples(split: Split) -> list[Example]:
+    """Of the passages of a split, in the words of that split: training's synonyms are not those of the others."""
+    passages = corpus.passages()
+    synonyms = [pair for pair in SYNONYMS if (assign_split(pair[0]) == "train") == (split == "train")]
+    drugs = sorted({name for row in safety.dose_ranges() for name in row[:1]})
+    made = []
+    for number, passage in enumerate(passages):
+        if assign_split(passage.id) == split:
+            others = (passages[number - 1].text, passages[(number + 1) % len(passages)].text)
+            made += list(_of(passage.text, others, synonyms, drugs))
+    return made
+
+
+def _of(
+    text: str, others: tuple[str, ...], synonyms: Sequence[tuple[str, str]], drugs: Sequence[str]
+) -> Iterator[Example]:
+    sources = (others[0], text, others[1])
+    for start, end in sentences(text):
+        sentence = text[start:end]
+        said = paraphrase(sentence, synonyms)
+        yield Example(sentence, sources, True, "verbatim")
+        if said != sentence:
+            yield Example(said, sources, True, "paraphrase")
+        for kind, change in {**KINDS, UNKNOWN_KIND: change_direction}.items():
+            base = said if choice(sentence, kind, 2) else sentence
+            changed = change(base, drugs)
+            if changed is not None:
+                yield Example(changed, sources, False, kind)
+
+
+def features(example: Example) -> Floats:
+    """Differences from every sentence of the sources: (sentences, features)."""
+    return np.array(
+        [
+            differences(example.sentence, source[start:end])
+            for source in example.sources
+            for start, end in sentences(source)
+        ]
+    )
+
+
+def fit(training: Sequence[Example], tuning: Sequence[Example]) -> Checker:
+    """Weights from training, the threshold with the best F1 of unsupported sentences from tuning.
+
+    Of an example's sources only the sentence with the fewest differences is learned from.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    values = np.array([_closest(example) for example in training])
+    supported = np.array([example.supported for example in training])
+    weights_of = {True: 0.5 / supported.mean(), False: 0.5 / (1 - supported.mean())}
+    model = LogisticRegression(C=1.0, class_weight=weights_of, max_iter=1000).fit(values, supported)
+    checker = Checker(
+        weights=dict(zip(FEATURES, map(float, model.coef_[0].round(4)), strict=True)),
+        intercept=float(model.intercept_[0].round(4)),
+        threshold=0.5,
+    )
+    scores = np.array([score(checker, example) for example in tuning])
+    truth = np.array([example.supported for example in tuning])
+    grid = np.linspace(0.02, 0.98, 97)
+    best = max(grid, key=lambda threshold: (f1(truth, scores >= threshold), -abs(threshold - 0.5)))
+    return checker.model_copy(update={"threshold": round(float(best), 2)})
+
+
+def _closest(example: Example) -> Floats:
+    values = features(example)
+    closest: Floats = values[np.argmin(values[:, 1] + values[:, 2])]
+    return closest
+
+
+def score(checker: Checker, example: Example) -> float:
+    """That of the sentence of the sources that supports it best."""
+    return max(checker.score(list(row)) for row in features(example))
+
+
+def f1(supported: NDArray[np.bool_], said_supported: NDArray[np.bool_]) -> float:
+    """F1 of finding the sentences that are not supported."""
+    found = float((~supported & ~said_supported).sum())
+    return 2 * found / max(float((~supported).sum() + (~said_supported).sum()), 1.0)
