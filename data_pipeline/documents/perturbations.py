@@ -103,13 +103,7 @@ def change_negation(sentence: str, _drugs: Sequence[str]) -> str | None:
 
 def change_drug(sentence: str, drugs: Sequence[str]) -> str | None:
     """Another drug in the place of one."""
-    there = [drug for drug in drugs if re.search(rf"\b{re.escape(drug)}\b", sentence, re.IGNORECASE)]
-    if not there:
-        return None
-    old = there[choice(sentence, "drug", len(there))]
-    others = [drug for drug in drugs if drug not in there]
-    new = others[choice(sentence, "other drug", len(others))]
-    return re.sub(rf"\b{re.escape(old)}\b", new, sentence, flags=re.IGNORECASE)
+    return _change_name(sentence, drugs)
 
 
 _DIRECTIONS = (
@@ -119,8 +113,8 @@ _DIRECTIONS = (
 )  # fmt: skip
 
 
-def change_direction(sentence: str, _drugs: Sequence[str]) -> str | None:
-    """The other direction or end of a scale. Neither the checker's features nor its training know of this kind."""
+def change_direction(sentence: str, _names: Sequence[str]) -> str | None:
+    """The other direction or end of a scale."""
     for old, new in _DIRECTIONS:
         changed, times = re.subn(rf"\b{old}\b", new, sentence, count=1)
         if times:
@@ -128,11 +122,27 @@ def change_direction(sentence: str, _drugs: Sequence[str]) -> str | None:
     return None
 
 
+def change_condition(sentence: str, conditions: Sequence[str]) -> str | None:
+    """Another condition in the place of one."""
+    return _change_name(sentence, conditions)
+
+
+def _change_name(sentence: str, names: Sequence[str]) -> str | None:
+    there = [name for name in names if re.search(rf"\b{re.escape(name)}\b", sentence, re.IGNORECASE)]
+    if not there:
+        return None
+    old = there[choice(sentence, "name", len(there))]
+    others = [name for name in names if name not in there]
+    new = others[choice(sentence, "other name", len(others))]
+    return re.sub(rf"\b{re.escape(old)}\b", new, sentence, flags=re.IGNORECASE)
+
+
 KINDS: dict[str, Callable[[str, Sequence[str]], str | None]] = {
     "number": change_number,
     "unit": change_unit,
     "negation": change_negation,
     "drug": change_drug,
+    "direction": change_direction,
 }
-UNKNOWN_KIND = "direction"
-"""Of the held-out examples alone."""
+UNKNOWN = "condition"
+"""The kind that neither the checker's features nor its training know of."""

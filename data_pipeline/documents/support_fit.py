@@ -1,25 +1,29 @@
 """The support checker's examples and fit: sentences of the project's corpus, paraphrased, or with one fact changed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.documents import corpus, safety
+from data_pipeline.documents import corpus
 from data_pipeline.documents.perturbations import (
     KINDS,
     SYNONYMS,
-    UNKNOWN_KIND,
-    change_direction,
+    UNKNOWN,
+    change_condition,
     choice,
     paraphrase,
 )
 from data_pipeline.documents.sentences import sentences
 from data_pipeline.retrieval.support import FEATURES, Checker, differences
+from data_pipeline.safety import tables
 from mediscale.core.splits import Split, assign_split
 
 Floats = NDArray[np.float64]
+
+UNRELATED = "unrelated"
+"""The kind of a sentence that is about something else; it is always trained with."""
 
 
 class Example(NamedTuple):
@@ -29,24 +33,32 @@ class Example(NamedTuple):
     sources: tuple[str, ...]
     supported: bool
     kind: str
-    """Of the changed fact; ``verbatim`` or ``paraphrase`` where none is."""
+    """Of the changed fact; ``verbatim``, ``paraphrase`` or ``UNRELATED`` where none is."""
 
 
 def examples(split: Split) -> list[Example]:
     """Of the passages of a split, in the words of that split: training's synonyms are not those of the others."""
     passages = corpus.passages()
     synonyms = [pair for pair in SYNONYMS if (assign_split(pair[0]) == "train") == (split == "train")]
-    drugs = sorted({name for row in safety.dose_ranges() for name in row[:1]})
-    made = []
+    names = {
+        "drug": sorted({drug for drug, _ in tables.dose_ranges()}),
+        UNKNOWN: sorted({passage.topic for passage in passages}),
+    }
+    made: list[Example] = []
     for number, passage in enumerate(passages):
         if assign_split(passage.id) == split:
             others = (passages[number - 1].text, passages[(number + 1) % len(passages)].text)
-            made += list(_of(passage.text, others, synonyms, drugs))
+            made += _of(passage.text, others, synonyms, names)
+            elsewhere = passages[(number + len(passages) // 2) % len(passages)].text
+            made.append(_unrelated(elsewhere, (others[0], passage.text, others[1])))
     return made
 
 
 def _of(
-    text: str, others: tuple[str, ...], synonyms: Sequence[tuple[str, str]], drugs: Sequence[str]
+    text: str,
+    others: tuple[str, ...],
+    synonyms: Sequence[tuple[str, str]],
+    names: Mapping[str, Sequence[str]],
 ) -> Iterator[Example]:
     sources = (others[0], text, others[1])
     for start, end in sentences(text):
@@ -55,11 +67,17 @@ def _of(
         yield Example(sentence, sources, True, "verbatim")
         if said != sentence:
             yield Example(said, sources, True, "paraphrase")
-        for kind, change in {**KINDS, UNKNOWN_KIND: change_direction}.items():
+        for kind, change in {**KINDS, UNKNOWN: change_condition}.items():
             base = said if choice(sentence, kind, 2) else sentence
-            changed = change(base, drugs)
+            changed = change(base, names.get(kind, ()))
             if changed is not None:
                 yield Example(changed, sources, False, kind)
+
+
+def _unrelated(text: str, sources: tuple[str, ...]) -> Example:
+    """The first sentence of a passage on something else."""
+    start, end = sentences(text)[0]
+    return Example(text[start:end], sources, False, UNRELATED)
 
 
 def features(example: Example) -> Floats:

@@ -6,6 +6,7 @@ on kinds that it never saw, and on one that its features do not know either).
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.documents import safety
 from data_pipeline.documents.sentences import sentences
 from data_pipeline.retrieval.words import words
 from mediscale.core.refs import Frozen
@@ -34,11 +34,34 @@ _UNITS = {
     "millilitre": "ml", "milliliter": "ml", "hour": "h", "hr": "h", "minute": "min", "second": "s", "percent": "%",
 }  # fmt: skip
 _QUANTITY = re.compile(
-    rf"(\d+(?:[.,]\d+)*|{'|'.join(_NUMBER_WORDS)})[\s-]*((?:[µμmk]?(?:g|l|mol|eq|iu|u)|units?|mm ?hg|kpa|%|min(?:ute)?s?|"
-    r"h(?:ou)?rs?|h|days?|weeks?|months?|years?|milligrams?|grams?|micrograms?|mcg|percent)(?:/[a-z0-9.²/]+)*)(?!\w)",
+    rf"(\d+(?:[.,]\d+)*|{'|'.join(_NUMBER_WORDS)})[\s-]*((?:[µμmk]?(?:g|l|mol|eq|iu|u)|units?|mm ?hg|kpa|%|"
+    r"min(?:ute)?s?|h(?:ou)?rs?|h|days?|weeks?|months?|years?|milligrams?|grams?|micrograms?|mcg|percent)(?:/(?:\d+(?:\.\d+)?|[a-z²]+))*)(?!\w)",
     re.IGNORECASE,
 )
 """A number and its unit."""
+_DIRECTIONS = {
+    word: direction
+    for direction, group in {
+        "up": "above higher greater more over raise raised increase increased exceed worsen",
+        "down": "below lower fewer less under reduce reduced decrease decreased diminish improve",
+        "before": "before prior",
+        "after": "after following",
+        "early": "early first",
+        "late": "late last",
+        "acute": "acute",
+        "chronic": "chronic",
+        "high": "high",
+        "low": "low",
+        "always": "always",
+    }.items()
+    for word in group.split()
+}
+"""Words whose opposite makes another statement, and what they have in common with others."""
+_TIMES = {
+    "minute": "minute", "hour": "hour", "day": "day", "daily": "day", "week": "week", "weekly": "week",
+    "month": "month", "monthly": "month", "year": "year", "yearly": "year", "annual": "year", "annually": "year",
+}  # fmt: skip
+_CLOSED_CLASS = _DIRECTIONS | _TIMES
 _PLAIN_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -78,7 +101,7 @@ def support(sentence: str, sources: Sequence[str]) -> Support:
     """The sentence of the sources that supports a sentence best, and whether it does."""
     checker = shipped()
     best = Support(supported=False, score=0.0)
-    for number, source in enumerate(sources):
+    for number, source in enumerate(sources if words(sentence) else ()):
         for start, end in sentences(source):
             score = checker.score(differences(sentence, source[start:end]))
             if score > best.score:
@@ -89,9 +112,9 @@ def support(sentence: str, sources: Sequence[str]) -> Support:
 def differences(sentence: str, source: str) -> list[float]:
     """What the sentence says and the source does not, in the order of ``FEATURES``.
 
-    How many of its facts (numbers, units, names of drugs, and whether it is negated) differ, all kinds counted as one;
-    the share of its words that are missing, and of its adjacent words that are not adjacent in the source; and the
-    length of the longest missing word.
+    How many of its facts (numbers, quantities, drugs, directions, and whether it is negated) differ, all kinds counted
+    as one; the share of its words that are missing, and of its adjacent words that are not adjacent in the source; and
+    the length of the longest missing word.
     """
     said, known = _normalized(sentence), _normalized(source)
     known_set = set(known)
@@ -108,13 +131,27 @@ def differences(sentence: str, source: str) -> list[float]:
 def _differing(sentence: str, source: str, missing: Sequence[str]) -> int:
     facts = sum(word[0].isdigit() or word in _drugs() for word in missing)
     quantities = len(_quantities(sentence) - _quantities(source))
-    return facts + quantities + (len(_NEGATION.findall(sentence)) != len(_NEGATION.findall(source)))
+    more = _closed_class(sentence) - _closed_class(source)
+    negated = len(_NEGATION.findall(sentence)) != len(_NEGATION.findall(source))
+    return facts + quantities + more.total() + negated
 
 
 @cache
 def _drugs() -> frozenset[str]:
-    names = (*safety.drug_names(), *(drug for drug, _ in safety.dose_ranges()))
+    from data_pipeline.safety import tables
+
+    names = (*tables.drug_names(), *(drug for drug, _ in tables.dose_ranges()))
     return frozenset(word for name in names for word in words(name))
+
+
+def _closed_class(text: str) -> Counter[str]:
+    """Directions and units of time, each as often as it stands there."""
+    stems = (word.removesuffix("s") for word in re.findall(r"[a-z]+", text.lower()))
+    return Counter(
+        _DIRECTIONS.get(stem) or _TIMES.get(stem, "")
+        for stem in stems
+        if stem in _DIRECTIONS or stem in _TIMES
+    )
 
 
 def _normalized(text: str) -> list[str]:
