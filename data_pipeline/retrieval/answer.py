@@ -87,10 +87,12 @@ class GroundedAnswer:
 ABSTAINS = "The indexed documents do not answer this question."
 
 
-def answer(index: "Index", question: str, roles: frozenset[str]) -> GroundedAnswer:
+def answer(
+    index: "Index", question: str, roles: frozenset[str], hidden: Sequence[int] = ()
+) -> GroundedAnswer:
     """Quotes the best sentences of the best passage, or abstains below the threshold."""
     vector = index.embedder.question(question)
-    ranked = index.rank(question, vector, roles)
+    ranked = index.rank(question, vector, roles, hidden)
     if not len(ranked.rows):
         return GroundedAnswer((), abstained=True, confidence=0.0)
     confidence = index.abstention.confidence(evidence(index, question, ranked))

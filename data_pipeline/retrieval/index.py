@@ -106,9 +106,11 @@ class Index:
             for row, score in zip(ranked.rows[:k], ranked.fused[:k], strict=True)
         ]
 
-    def answer(self, question: str, roles: frozenset[str] = EVERYBODY) -> GroundedAnswer:
-        """Sentences quoted from what the roles may see, or an abstention."""
-        return answer.answer(self, question, roles)
+    def answer(
+        self, question: str, roles: frozenset[str] = EVERYBODY, hidden: Sequence[int] = ()
+    ) -> GroundedAnswer:
+        """Sentences quoted from what the roles may see, the rows ``hidden`` left out, or an abstention."""
+        return answer.answer(self, question, roles, hidden)
 
     @cached_property
     def abstention(self) -> Abstention:

@@ -1,0 +1,92 @@
+"""Grounded answers on held-out questions of the project's corpus, each with its passage in the index and taken out.
+
+The weights were fitted on training questions and the threshold was chosen on tuning questions. Intervals are Wilson's,
+of 95 %; a question's family is one passage, and two or three questions of a family are not independent.
+"""
+
+import math
+import os
+import tempfile
+from pathlib import Path
+
+from data_pipeline.documents import abstention_fit, corpus, passages, readers
+from data_pipeline.documents.questions import Question
+from data_pipeline.retrieval import Index, embedders, index_files, support
+from data_pipeline.retrieval.answer import GroundedAnswer
+from data_pipeline.retrieval.index_files import Contents
+from data_pipeline.retrieval.words import words
+from mediscale.core.settings import Settings
+from mediscale.core.splits import assign_split
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(os.environ.get("MEDISCALE_HOME", folder))
+        index = _index(Settings(home=home), Path(folder))
+        held_out = [each for each in corpus.questions() if assign_split(each.family) == "held_out"]
+        _measure(index, [each for each in held_out if each.kind == "short_answer"])
+
+
+def _index(settings: Settings, folder: Path) -> Index:
+    embedder = embedders.load(settings, threads=0)
+    rows = passages.table(readers.read([corpus.FOLDER / "passages.jsonl"]).documents)
+    fitted = abstention_fit.of_own_questions(settings, embedder)
+    contents = Contents(rows, index_files.embed(embedder, rows), embedder, abstention=fitted)
+    index_files.write(folder / "index", "own", 1, contents)
+    print(
+        f"threshold {fitted.threshold:.2f}: {fitted.training} training and {fitted.tuning} tuning questions"
+    )
+    return Index.open(folder / "index")
+
+
+def _measure(index: Index, questions: list[Question]) -> None:
+    texts = {row["place"]: row["text"] for row in index.passages.to_pylist()}
+    rows = {place: row for row, place in enumerate(index.passages["place"].to_pylist())}
+    with_passage = [index.answer(each.question) for each in questions]
+    without = [
+        index.answer(each.question, hidden=[rows[place] for place in each.references]) for each in questions
+    ]
+    answered = [
+        (question, answer)
+        for question, answer in zip(questions, with_passage, strict=True)
+        if not answer.abstained
+    ]
+    spoken = [sentence for answer in with_passage + without for sentence in answer.sentences]
+    citations = [citation for sentence in spoken for citation in sentence.citations]
+    print(f"{len(questions)} held-out questions of {len({each.family for each in questions})} passages")
+    _share("abstain, passage taken out", sum(each.abstained for each in without), len(without))
+    _share("abstain, passage in the index", sum(each.abstained for each in with_passage), len(with_passage))
+    _share(
+        "citations equal to their source",
+        sum(texts[each.place][each.start : each.end] == each.quote for each in citations),
+        len(citations),
+    )
+    _share("sentences supported", sum(_supported(each.text, texts) for each in spoken), len(spoken))
+    right = sum(any(c.place in q.references for s in a.sentences for c in s.citations) for q, a in answered)
+    _share("answers that quote the right passage", right, len(answered))
+    _share(
+        "answers whose quotes hold the reference answer",
+        sum(_holds(q, a) for q, a in answered),
+        len(answered),
+    )
+
+
+def _supported(sentence: str, texts: dict[str, str]) -> bool:
+    return support(sentence, list(texts.values())).supported
+
+
+def _holds(question: Question, answer: GroundedAnswer) -> bool:
+    return set(words(question.answer)) <= set(words(answer.text))
+
+
+def _share(what: str, count: int, n: int) -> None:
+    """Share with Wilson's interval."""
+    z, share = 1.96, count / max(n, 1)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    print(f"{what:<48} {count:>4} of {n:<4} {share:.1%} [{middle - half:.1%}, {middle + half:.1%}]")
+    print(f"figure: {what}, % = {100 * share:.1f}")
+
+
+if __name__ == "__main__":
+    main()
