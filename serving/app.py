@@ -16,7 +16,7 @@ from serving.auth import RefusedError
 from serving.languages import Languages
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-from serving.routes import admin, approvals, docs, generate, openai, predict
+from serving.routes import admin, approvals, docs, ehr, generate, openai, predict
 from serving.schemas import Problem
 from serving.service import Clock, Service, utc_now
 
@@ -55,6 +55,7 @@ def create_app(
         lifespan=_lifespan(service),
         routes=[
             *predict.router(service).routes,
+            *ehr.router(service).routes,
             *generate.router(service).routes,
             *openai.router(service).routes,
             *approvals.router(service).routes,

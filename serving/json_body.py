@@ -1,4 +1,4 @@
-"""JSON bodies of the language routes: one reading, or one sentence why there is none.
+"""JSON bodies of the language and FHIR routes: one reading, or one sentence why there is none.
 
 As in ``serving.request``, a name that stands twice and what is no JSON number are refused, for readers of JSON differ
 over them, and sentences name fields and repeat no value.
@@ -21,19 +21,27 @@ def parse(body: bytes, shape: type[B]) -> B:
     Raises:
         InputError: it is not JSON or has more than one reading, or a field is unknown, absent or not as it must be.
     """
+    content = read(body, '{"question": "What is a stroke?"}')
+    try:
+        return shape.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise InputError(_sentence(error)) from None
+
+
+def read(body: bytes, example: str) -> dict[str, Any]:
+    """The object in a body.
+
+    Raises:
+        InputError: it is not JSON or has more than one reading, or is no object; ``example`` is one.
+    """
     try:
         content = json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_no_number)
         json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError):
         raise InputError("The body is not valid JSON in UTF-8, or a name stands twice in it.") from None
     if not isinstance(content, dict):
-        raise InputError(
-            'The body must be a JSON object in UTF-8, for example {"question": "What is a stroke?"}.'
-        )
-    try:
-        return shape.model_validate_json(json.dumps(content))
-    except ValidationError as error:
-        raise InputError(_sentence(error)) from None
+        raise InputError(f"The body must be a JSON object in UTF-8, for example {example}.")
+    return content
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

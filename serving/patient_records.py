@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -22,6 +22,8 @@ from mediscale.core.tasks import ADULT_YEARS, TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.model_spec import PredictorSpec
 from mediscale.storage import lake
+from serving import fhir_bundle
+from serving.fhir_bundle import Bundle
 from serving.request import Patient
 
 
@@ -30,9 +32,10 @@ class Known:
     """What was known of a patient at ``prediction_time``. ``rows`` are the feature kernel's, by task that may be asked
     then."""
 
-    subject_id: int
+    subject_id: int | None
+    """None of a patient whom only the request describes."""
     prediction_time: datetime
-    events_version: int
+    events_version: int | None
     time_basis: str
     """What the prediction time was taken from."""
     rows: Mapping[TaskName, Floats]
@@ -63,18 +66,9 @@ class Patients:
         subject_id = self._subject(request.source_id)
         ref = lake.latest(self._settings, self._dataset, EVENTS.name)
         events = _rows(self._settings, ref, "subject_id", subject_id, kernel.COLUMNS)
-        latest = bitemporal.latest_as_of(events, request.prediction_time)
-        patient, stay = _last_stay(latest, request.prediction_time)
         written = self._written(subject_id) if with_notes else None
-        time = request.prediction_time or _end(stay, latest, written)
-        _refuse_outside(patient, stay, time)
-        refused = {spec.task: reason for spec in specs if (reason := _not_to_be_asked(spec, stay, time))}
-        if len(refused) == len(specs):
-            raise InputError(f"Nothing was predicted: {'; '.join(refused.values())}.")
-        asked = [spec.task for spec in specs if spec.task not in refused]
-        rows = {task: _features(events, subject_id, stay, time, task) for task in asked}
-        notes = _readable(written, stay.admitted.time, time) if written is not None else {}
-        return Known(subject_id, time, ref.version, _time_basis(request, stay), rows, refused, notes)
+        record = _Record(events, subject_id, written)
+        return replace(record.at(request, specs), subject_id=subject_id, events_version=ref.version)
 
     def _written(self, subject_id: int) -> pa.Table | None:
         """All of the patient's notes, by every tokenizer; None where the hospital's notes are not in the lake."""
@@ -91,6 +85,42 @@ class Patients:
                 f"{self._dataset} in the lake does not know this patient; check the identifier, or send values."
             )
         return int(rows["subject_id"][0].as_py())
+
+
+def of_bundle(bundle: Bundle, specs: Sequence[PredictorSpec]) -> Known:
+    """The same of a patient whom a FHIR bundle describes.
+
+    Raises:
+        InputError: as ``Patients.find``.
+    """
+    request = Patient(bundle.patient, bundle.prediction_time, with_offset=True)
+    return _Record(bundle.events, fhir_bundle.SUBJECT, None).at(request, specs)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """All assertions about one patient, and the notes."""
+
+    events: pa.Table
+    subject_id: int
+    written: pa.Table | None
+
+    def at(self, request: Patient, specs: Sequence[PredictorSpec]) -> Known:
+        """What was known at the request's time, for each model that may be asked then."""
+        latest = bitemporal.latest_as_of(self.events, request.prediction_time)
+        patient, stay = _last_stay(latest, request.prediction_time)
+        time = request.prediction_time or _end(stay, latest, self.written)
+        _refuse_outside(patient, stay, time)
+        refused = {spec.task: reason for spec in specs if (reason := _not_to_be_asked(spec, stay, time))}
+        if len(refused) == len(specs):
+            raise InputError(f"Nothing was predicted: {'; '.join(refused.values())}.")
+        rows = {
+            spec.task: _features(self.events, self.subject_id, stay, time, spec.task)
+            for spec in specs
+            if spec.task not in refused
+        }
+        notes = _readable(self.written, stay.admitted.time, time) if self.written is not None else {}
+        return Known(None, time, None, _time_basis(request, stay), rows, refused, notes)
 
 
 def rows_as_of(

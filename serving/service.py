@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import TypeVar
 
 from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from data_pipeline.notes.deidentification import pseudonym_secret
@@ -12,8 +13,9 @@ from mediscale.core.errors import BusyError, MediscaleError
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.inference import language_spec
-from serving import responses, schemas
+from serving import patient_records, responses, schemas
 from serving.access import Access, Listening
+from serving.fhir_bundle import Bundle
 from serving.language_service import LanguageService
 from serving.languages import Languages, ServedLanguage
 from serving.models import Predictors, Served
@@ -25,6 +27,7 @@ from serving.request import Patient, Values, parse
 from serving.schemas import Answer, Health, ModelHealth
 
 Clock = Callable[[], datetime]
+R = TypeVar("R")
 
 log = logging.getLogger("mediscale.serving")
 
@@ -92,6 +95,14 @@ class Service:
             MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
         """
         request = parse(body) if len(body) < LARGE_BODY_BYTES else await self._notes.run(partial(parse, body))
+        return await self.answer(request, asked)
+
+    async def answer(self, request: Values | Patient | Bundle, asked: Asked) -> Answer:
+        """The same for a request that was read already.
+
+        Raises:
+            MediscaleError: nothing can be predicted, no model is served, or the log could not take the answer.
+        """
         served, unserved, now = self.predictors.current, self.predictors.unserved, self.clock()
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
@@ -113,15 +124,26 @@ class Service:
             self.metrics.predictions.labels(risk.task, risk.version).inc()
         return answer
 
+    async def read(self, reading: Callable[[], R]) -> R:
+        """What a reader of long bodies returns, beside the requests of others.
+
+        Raises:
+            MediscaleError: as the reader, or too many are read at a time.
+        """
+        return await self._records.run(reading)
+
     def _of_patient(
         self,
-        request: Patient,
+        request: Patient | Bundle,
         served: Mapping[TaskName, Served],
         unserved: Mapping[TaskName, str],
         now: datetime,
     ) -> tuple[Answer, list[Prediction]]:
-        reads = any(version.predictor.reader for version in served.values())
         specs = [version.predictor.spec for version in served.values()]
+        if isinstance(request, Bundle):
+            record = patient_records.of_bundle(request, specs)
+            return responses.of_patient(record, served, unserved, self.log.next_id(), now)
+        reads = any(version.predictor.reader for version in served.values())
         record = self.patients.find(request, specs, reads)
         return responses.of_patient(record, served, unserved, self.log.next_id(), now)
 

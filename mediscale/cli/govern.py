@@ -95,12 +95,14 @@ def _add_model_card(parser: argparse.ArgumentParser) -> None:
 
 
 def _model_card(options: argparse.Namespace) -> int:
-    from mediscale.report import labels, model_card
+    from mediscale.report import model_card
+    from mediscale.storage import registry
 
     home = settings()
     card = model_card.find(home, options.version)
     for path in model_card.write(
-        card, options.output or home.home / "reports" / labels.card_file(card.model)
+        card,
+        options.output or home.home / "reports" / registry.card_file(card.model.name, card.model.version),
     ):
         print(path)
     return 0

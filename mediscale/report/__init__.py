@@ -62,9 +62,10 @@ def _write_language(settings: Settings, run: lineage.Run, output: Path | None) -
 
 
 def _write(page: "Page", path: Path) -> Path:
-    from mediscale.report import labels, model_card
+    from mediscale.report import model_card
     from mediscale.report.page import replace_file
+    from mediscale.storage import registry
 
     for card in model_card.collect(page.contents):
-        model_card.write(card, path.with_name(labels.card_file(card.model)))
+        model_card.write(card, path.with_name(registry.card_file(card.model.name, card.model.version)))
     return replace_file(path, page.render())

@@ -2,7 +2,6 @@
 
 import re
 
-from mediscale.core.refs import ModelRef
 from training.evaluation.evaluation_report import StressTest
 
 METRICS = {
@@ -24,11 +23,6 @@ SPLITS = {
 }
 
 ATTRIBUTES = {"sex": "Sex", "age_band": "Age", "ethnicity": "Ethnicity"}
-
-
-def card_file(model: ModelRef) -> str:
-    """The file of a version's model card, which lies beside the report."""
-    return f"model-card-{model.name}-v{model.version}.html"
 
 
 def stress(test: StressTest) -> str:

@@ -13,6 +13,7 @@ from mediscale.report import charts, labels
 from mediscale.report.charts import Row, share, shown
 from mediscale.report.data import Contents, Decided, Task, Watched
 from mediscale.report.svg import Chart
+from mediscale.storage import registry
 
 if TYPE_CHECKING:
     import jinja2
@@ -178,7 +179,7 @@ def environment() -> "jinja2.Environment":
         "count": count,
         "plain": labels.plain,
         "typeset": labels.typeset,
-        "card_file": labels.card_file,
+        "card_file": lambda model: registry.card_file(model.name, model.version),
         "stress": labels.stress,
         "duration": labels.duration,
         "stage": lambda name: call.load(name).display_name,

@@ -45,6 +45,11 @@ class Move(AliasMove):
         return AliasMove.model_validate(self.model_dump(include=set(AliasMove.model_fields)))
 
 
+def card_file(name: str, version: int) -> str:
+    """The file of a version's model card, which lies beside the report."""
+    return f"model-card-{name}-v{version}.html"
+
+
 def model_name(dataset: str, task: str) -> str:
     """Every hospital's model has its own name, so that none is ever judged against another hospital's."""
     return f"{dataset}-{task}"

@@ -36,6 +36,10 @@ MAY_ASK = {
     ("GET", "/health"): {Role.ENGINEER, Role.APPROVER, Role.AUDITOR},
     ("GET", "/metrics"): {Role.ENGINEER},
     ("POST", "/predict"): {Role.CLINICIAN},
+    ("GET", "/cds-services"): {Role.CLINICIAN, Role.ENGINEER},
+    ("POST", "/cds-services/mediscale-risk"): {Role.CLINICIAN},
+    ("POST", "/fhir/RiskAssessment/$predict"): {Role.CLINICIAN},
+    ("GET", "/models/{name}/{version}/card"): set(Role),
     ("POST", "/generate"): {Role.CLINICIAN, Role.ENGINEER},
     ("GET", "/v1/models"): {Role.CLINICIAN, Role.ENGINEER},
     ("POST", "/v1/completions"): {Role.CLINICIAN, Role.ENGINEER},
@@ -44,6 +48,8 @@ MAY_ASK = {
 """Every route of the server, and the roles that it answers."""
 BODIES: dict[str, Any] = {
     "/predict": BODY,
+    "/cds-services/mediscale-risk": {"hook": "patient-view", "context": {"patientId": "nobody"}},
+    "/fhir/RiskAssessment/$predict": {"resourceType": "Bundle"},
     "/approvals": {"model": "synthetic-mortality", "version": 9, "reason": "I agree."},
     "/generate": {"question": "What is a stroke?"},
     "/v1/completions": {"prompt": "A stroke is"},
@@ -51,14 +57,16 @@ BODIES: dict[str, Any] = {
 }
 """What each POST is sent."""
 STATUS = {
+    ("POST", "/fhir/RiskAssessment/$predict"): 422,
+    ("GET", "/models/{name}/{version}/card"): 404,
     ("POST", "/approvals"): 404,
     ("POST", "/generate"): 503,
     ("GET", "/v1/models"): 503,
     ("POST", "/v1/completions"): 503,
     ("POST", "/v1/chat/completions"): 503,
 }
-"""What whoever may ask is answered, where it is not 200: nothing of that version was proposed, and no language version
-is promoted."""
+"""What whoever may ask is answered, where it is not 200: the Bundle holds nobody, no card was written, nothing of that
+version was proposed, and no language version is promoted."""
 
 
 @pytest.fixture
@@ -124,13 +132,15 @@ def test_a_role_is_answered_where_it_may_ask_and_nowhere_else(
     client = serve(listening)
     for (method, path), roles in MAY_ASK.items():
         body = BODIES[path] if method == "POST" else None
-        expected = STATUS.get((method, path), 200)
+        expected, url = STATUS.get((method, path), 200), path.format(name="m", version=1)
         for role, text in keys.items():
-            answered = client.request(method, path, json=body, headers=bearer(text)).status_code
+            answered = client.request(
+                method, path.format(name="m", version=1), json=body, headers=bearer(text)
+            ).status_code
             assert answered == (expected if role in roles else 403), (path, role)
-        without = client.request(method, path, json=body)
-        assert without.status_code == (expected if roles == OPEN else 401), path
-        if roles != OPEN:
+        without = client.request(method, url, json=body)
+        assert without.status_code == (expected if path in OPEN_PATHS else 401), path
+        if path not in OPEN_PATHS:
             assert without.headers["www-authenticate"].startswith("Bearer ")
 
 

@@ -1,80 +1,20 @@
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
+from fixtures.lake_patients import ADMITTED, SECRET, add, hours, logged, row_of, utc, write_lake
 
 from data_pipeline.features import kernel
 from mediscale.core.settings import Settings
-from mediscale.core.tables import EVENTS, SUBJECTS
+from mediscale.core.tables import EVENTS
 from mediscale.storage import lake
 from serving.app import create_app
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-
-ADMITTED = datetime(2150, 3, 1, 8)
-SECRET = "patient-4711"
-
-Line = tuple[int, datetime, str, float | None, datetime]
-
-
-def hours(number: float) -> datetime:
-    return ADMITTED + timedelta(hours=number)
-
-
-def utc(time: datetime) -> str:
-    """A time of the lake as answers give it."""
-    return f"{time.isoformat()}Z"
-
-
-EVENT_LINES: list[Line] = [
-    (1, datetime(2080, 6, 1), "MEDS_BIRTH", None, datetime(2080, 6, 1)),
-    (1, hours(0), "GENDER//F", None, hours(0)),
-    (1, hours(0), "HOSPITAL_ADMISSION//EMERGENCY", None, hours(0)),
-    (1, hours(2), "LOINC//8867-4", 90.0, hours(2)),
-    (1, hours(5), "LOINC//8867-4", 120.0, hours(5)),
-    (1, hours(4), "LOINC//2160-0", 3.5, hours(30)),  # drawn early, known late
-    (1, hours(40), "HOSPITAL_DISCHARGE//HOME", None, hours(40)),
-    (1, hours(40), "ICD10CM//I509", None, hours(400)),
-    (2, hours(0), "LOINC//8867-4", 77.0, hours(0)),  # an outpatient
-    (3, datetime(2080, 6, 1), "MEDS_BIRTH", None, datetime(2080, 6, 1)),
-    (3, hours(0), "HOSPITAL_ADMISSION//ELECTIVE", None, hours(0)),
-    (3, hours(7), "LOINC//8867-4", 61.0, hours(7)),
-    (4, datetime(2135, 6, 1), "MEDS_BIRTH", None, datetime(2135, 6, 1)),  # a child
-    (4, hours(0), "HOSPITAL_ADMISSION//EMERGENCY", None, hours(0)),
-    (5, datetime(2080, 6, 1), "MEDS_BIRTH", None, datetime(2080, 6, 1)),
-    (5, hours(0), "HOSPITAL_ADMISSION//EMERGENCY", None, hours(0)),
-    (5, hours(30), "MEDS_DEATH", None, hours(30)),
-    (5, hours(33), "HOSPITAL_DISCHARGE//DIED", None, hours(33)),
-]
-
-
-def row_of(number: int, line: Line) -> dict[str, Any]:
-    subject, time, code, value, known = line
-    return {
-        "subject_id": subject, "time": time, "code": code, "numeric_value": value, "text_value": None,
-        "available_time": known, "visit_id": subject * 10 + (time < ADMITTED), "unit": None, "source": "test",
-        "event_id": number, "retracted": False, "shard": subject % 2,
-    }  # fmt: skip
-
-
-def add(settings: Settings, *lines: Line) -> None:
-    """More rows for the lake, after those of ``EVENT_LINES``."""
-    rows = [row_of(100 + number, line) for number, line in enumerate(lines)]
-    table = pa.Table.from_pylist(rows, schema=EVENTS.arrow_schema())
-    lake.append(settings, "events", table, "synthetic", "test", 2)
-
-
-def write_lake(settings: Settings) -> None:
-    rows = [row_of(number, line) for number, line in enumerate(EVENT_LINES)]
-    events = pa.Table.from_pylist(rows, schema=EVENTS.arrow_schema())
-    lake.append(settings, "events", events, "synthetic", "test", 1)
-    subjects = [{"source_subject": f"patient-{4710 + n}", "subject_id": n} for n in range(1, 6)]
-    table = pa.Table.from_pylist(subjects, schema=SUBJECTS.arrow_schema())
-    lake.append(settings, "subjects", table, "synthetic", "test", 1)
 
 
 @pytest.fixture
@@ -92,13 +32,6 @@ def ask(client: TestClient, at: datetime | None = None, patient: str = SECRET) -
     response = client.post("/predict", json={"patient": patient, **time})
     assert response.status_code == 200, response.text
     return response.json()
-
-
-def logged(client: TestClient, settings: Settings) -> list[dict[str, Any]]:
-    client.__exit__(None, None, None)
-    rows = lake.read(settings, lake.latest(settings, "synthetic", "predictions")).to_pylist()
-    client.__enter__()
-    return rows
 
 
 def test_the_features_are_the_kernels_at_that_time(client: TestClient, settings: Settings) -> None:

@@ -1,0 +1,314 @@
+"""FHIR bundles: a Patient with Encounters and Observations as bitemporal events, for the kernel that training used.
+
+FHIR R4 and R5. An Observation was true at its effective time and known when it was issued, never before. What can't be
+used (another unit, no time, a bound, a resource that no feature reads) is counted by reason, and no value is repeated.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from data_pipeline.features import kernel
+from mediscale.core.concepts import CONCEPTS, Concept
+from mediscale.core.errors import InputError
+from mediscale.core.tables import EVENTS
+
+LOINC = "http://loinc.org"
+INPATIENT = frozenset({"IMP", "ACUTE", "NONAC"})
+"""Classes of an Encounter that are a stay in hospital."""
+OBSERVATION_CLASS = "OBSENC"
+_NOT_SAID = frozenset({"entered-in-error", "cancelled", "unknown", "registered"})
+"""States of an Observation that hold no result."""
+_DESTINATIONS = {
+    "home": "HOME", "alt-home": "HOME", "hosp": "HOSPICE", "other-hcf": "TRANSFER", "exp": "DIED",
+    "aadvice": "AMA", "snf": "FACILITY", "rehab": "FACILITY", "long": "FACILITY", "psy": "FACILITY", "oth": "OTHER",
+}  # fmt: skip
+"""FHIR's discharge dispositions → the destinations of our events."""
+_PRIORITIES = {"EM": "EMERGENCY", "UR": "URGENT", "A": "URGENT", "EL": "ELECTIVE", "R": "ELECTIVE"}
+"""HL7's priorities of an act → admission types."""
+
+_SAME_UNITS = {
+    "/min": {"{beats}/min", "{breaths}/min", "bpm"}, "10*3/uL": {"10*9/L", "K/uL"}, "mmol/L": {"meq/L", "mEq/L"},
+    "[pH]": {"pH", "1"}, "{score}": {"1"}, "{INR}": {"1"}, "Cel": {"C", "°C"}, "U/L": {"[IU]/L"},
+}  # fmt: skip
+"""Other writings of a unit that mean the same number."""
+_FACTORS = {
+    ("weight", "g"): 0.001, ("weight", "[lb_av]"): 0.45359237, ("height", "m"): 100.0, ("height", "[in_i]"): 2.54,
+    ("creatinine", "umol/L"): 1 / 88.42, ("bilirubin", "umol/L"): 1 / 17.104, ("glucose", "mmol/L"): 18.016,
+    ("urea_nitrogen", "mmol/L"): 2.801, ("hemoglobin", "g/L"): 0.1, ("albumin", "g/L"): 0.1,
+    ("lactate", "mg/dL"): 1 / 9.008,
+    ("calcium", "mmol/L"): 4.008, ("magnesium", "mmol/L"): 2.431, ("phosphate", "mmol/L"): 3.097,
+    ("pco2", "kPa"): 7.50062, ("po2", "kPa"): 7.50062, ("crp", "mg/dL"): 10.0, ("fio2", "1"): 100.0,
+    ("hematocrit", "1"): 100.0, ("urine_output", "L"): 1000.0,
+}  # fmt: skip
+"""(concept, UCUM unit) → what a value is multiplied with; by molar mass where moles are counted."""
+_FAHRENHEIT = frozenset({"[degF]", "F", "°F"})
+
+_BY_LOINC = {concept.loinc: concept for concept in CONCEPTS}
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})")
+_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+_LONG_AGO = datetime(1850, 1, 1)
+"""When sex is taken to be known, where no birth is."""
+SUBJECT = 1
+"""The bundle's one patient, among its events."""
+
+Resource = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a bundle says of one patient. Times are UTC without a zone."""
+
+    patient: str
+    """Reference of the Patient, as ``Patient/123``."""
+    encounter: str | None
+    """Reference of the newest Encounter in hospital that has one."""
+    events: pa.Table
+    """``kernel.COLUMNS``, of the subject ``SUBJECT``."""
+    prediction_time: datetime | None
+    """Use what was known then; None: as for a patient of the lake."""
+    unused: tuple[str, ...]
+    """Sentences: what was not used, how often and why."""
+
+
+class _Unused(Exception):  # noqa: N818 -- no failure: the reason why a resource is counted and left out
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    code: str
+    time: datetime
+    known: datetime
+    value: float | None = None
+    visit: int | None = None
+
+
+def read(content: Resource, prediction_time: datetime | None = None) -> Bundle:
+    """The events of a bundle.
+
+    Raises:
+        InputError: it is no Bundle of one Patient, or a resource in it is about somebody else.
+    """
+    resources = _resources(content)
+    patients = [(at, each) for at, each in resources if each.get("resourceType") == "Patient"]
+    if len(patients) != 1:
+        raise InputError(f"The Bundle holds {len(patients)} Patient resources; send one patient at a time.")
+    where, patient = patients[0]
+    names = {where, f"Patient/{patient.get('id')}"} - {"", "Patient/None"}
+    unused: Counter[str] = Counter()
+    facts, encounter = [*_demographics(patient)], None
+    latest = datetime.min
+    for number, (at, resource) in enumerate(resources):
+        kind = str(resource.get("resourceType"))
+        _check_subject(resource, names)
+        if kind == "Encounter":
+            own = list(_noted(_visit(resource, number + 1), unused))
+            facts += own
+            if own and own[0].time >= latest and own[0].code.startswith("HOSPITAL_ADMISSION"):
+                latest, encounter = own[0].time, _reference(at, resource)
+        elif kind == "Observation":
+            facts += _noted(_measurements(resource, unused), unused)
+        elif kind != "Patient":
+            unused[f"{kind[:40] if kind.isalpha() else 'unnamed'} resources, which no model reads here"] += 1
+    said = tuple(f"{n} {reason}" for reason, n in sorted(unused.items()))
+    reference = f"Patient/{patient['id']}" if patient.get("id") else where or "Patient/unknown"
+    return Bundle(reference, encounter, _events(facts), prediction_time, said)
+
+
+def _resources(content: Resource) -> list[tuple[str, Resource]]:
+    """(full URL, resource) of each entry."""
+    entries = content.get("entry", [])
+    if content.get("resourceType") != "Bundle" or not isinstance(entries, list):
+        raise InputError("The body must be a FHIR Bundle: a JSON object whose resourceType is Bundle.")
+    resources: list[tuple[str, Resource]] = []
+    for number, entry in enumerate(entries, start=1):
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        if not isinstance(resource, dict):
+            raise InputError(f"Entry {number} of the Bundle holds no resource.")
+        url = entry.get("fullUrl")
+        resources.append((url if isinstance(url, str) else "", resource))
+    return resources
+
+
+def _reference(url: str, resource: Resource) -> str | None:
+    return f"{resource['resourceType']}/{resource['id']}" if resource.get("id") else url or None
+
+
+def _check_subject(resource: Resource, names: set[str]) -> None:
+    """Whoever mixes two patients up would get one risk for both."""
+    subject = resource.get("subject")
+    reference = subject.get("reference") if isinstance(subject, dict) else None
+    if reference is None or not isinstance(reference, str):
+        return
+    if reference not in names and not any(reference.endswith(f"/{name}") for name in names if name):
+        kind = resource.get("resourceType")
+        raise InputError(f"A resource ({kind}) of the Bundle is about another patient than its Patient.")
+
+
+def _noted(facts: Iterator[_Fact], unused: Counter[str]) -> Iterator[_Fact]:
+    """The facts until one can't be used, which is counted."""
+    try:
+        yield from facts
+    except _Unused as reason:
+        unused[str(reason)] += 1
+
+
+def _demographics(patient: Resource) -> Iterator[_Fact]:
+    born = _birth(patient.get("birthDate"))
+    if born:
+        yield _Fact("MEDS_BIRTH", born, born)
+    code = {"female": "GENDER//F", "male": "GENDER//M"}.get(str(patient.get("gender")))
+    if code:
+        yield _Fact(code, born or _LONG_AGO, born or _LONG_AGO)
+    died = patient.get("deceasedDateTime")
+    if isinstance(died, str):
+        at = _time(died) or _birth(died)
+        if at:
+            yield _Fact("MEDS_DEATH", at, at)
+
+
+def _birth(text: object) -> datetime | None:
+    """The last day that a date may mean, so that nobody is taken for an adult too early."""
+    match = _DATE.match(text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    year, month, day = (int(part) if part else None for part in match.groups())
+    assert year is not None  # the pattern's first group always matches
+    try:
+        if day is not None and month is not None:
+            return datetime(year, month, day)
+        following = date(year + (month in (None, 12)), (month or 12) % 12 + 1, 1)
+        return datetime.combine(following, datetime.min.time()) - timedelta(days=1)
+    except ValueError:
+        return None
+
+
+def _visit(encounter: Resource, visit: int) -> Iterator[_Fact]:
+    kind = _class(encounter)
+    if kind not in INPATIENT and kind != OBSERVATION_CLASS:
+        raise _Unused("Encounters that are no stay in hospital (class IMP, ACUTE or NONAC)")
+    period = encounter.get("period") or encounter.get("actualPeriod")
+    period = period if isinstance(period, dict) else {}
+    begun, ended = _time(period.get("start")), _time(period.get("end"))
+    if begun is None:
+        raise _Unused("Encounters without the time of admission (period.start, with an offset)")
+    urgency = _PRIORITIES.get(next(_codes(encounter.get("priority")), ("", ""))[1], "OTHER")
+    admission = "OBSERVATION" if kind == OBSERVATION_CLASS else urgency
+    yield _Fact(f"HOSPITAL_ADMISSION//{admission}", begun, begun, visit=visit)
+    if ended is not None:
+        left = encounter.get("hospitalization") or encounter.get("admission")
+        disposition = left.get("dischargeDisposition") if isinstance(left, dict) else None
+        destination = _DESTINATIONS.get(next(_codes(disposition), ("", ""))[1], "OTHER")
+        yield _Fact(f"HOSPITAL_DISCHARGE//{destination}", ended, ended, visit=visit)
+
+
+def _class(encounter: Resource) -> str:
+    """R4 has one Coding, R5 a list of concepts."""
+    given = encounter.get("class")
+    if isinstance(given, dict) and "code" in given:
+        return str(given["code"])
+    concepts = given if isinstance(given, list) else [given]
+    return next((code for concept in concepts for _, code in _codes(concept)), "")
+
+
+def _measurements(observation: Resource, unused: Counter[str]) -> Iterator[_Fact]:
+    if str(observation.get("status")) in _NOT_SAID:
+        raise _Unused("Observations that hold no result (status)")
+    period = observation.get("effectivePeriod")
+    of_period = period.get("end") or period.get("start") if isinstance(period, dict) else None
+    at = _time(observation.get("effectiveDateTime") or observation.get("effectiveInstant") or of_period)
+    components = observation.get("component")
+    own = [observation] if "valueQuantity" in observation or not components else []
+    parts = [*own, *(components if isinstance(components, list) else [])]
+    concepts = [(part, concept) for part in parts if isinstance(part, dict) and (concept := _concept(part))]
+    if not concepts:
+        raise _Unused("Observations whose LOINC code no model reads")
+    if at is None:
+        raise _Unused("Observations without an effective time with an hour and an offset")
+    known = max(at, _time(observation.get("issued")) or at)
+    for part, concept in concepts:
+        try:
+            yield _Fact(concept.code, at, known, _quantity(part, concept))
+        except _Unused as reason:
+            unused[str(reason)] += 1
+
+
+def _concept(part: Resource) -> Concept | None:
+    return next(
+        (
+            _BY_LOINC[code]
+            for system, code in _codes(part.get("code"))
+            if system == LOINC and code in _BY_LOINC
+        ),
+        None,
+    )
+
+
+def _quantity(part: Resource, concept: Concept) -> float:
+    quantity = part.get("valueQuantity")
+    value = quantity.get("value") if isinstance(quantity, dict) else None
+    if not isinstance(quantity, dict) or isinstance(value, bool) or not isinstance(value, int | float):
+        raise _Unused(f"Observations of {concept.name} without a number")
+    if quantity.get("comparator"):
+        raise _Unused(f"Observations of {concept.name} that are only a bound")
+    converted = _converted(float(value), concept, str(quantity.get("code") or quantity.get("unit") or ""))
+    if not concept.low <= converted <= concept.high:
+        limits = f"{concept.low:g} to {concept.high:g} {concept.unit}"
+        raise _Unused(f"Observations of {concept.name} outside what a record can hold ({limits})")
+    return converted
+
+
+def _converted(value: float, concept: Concept, unit: str) -> float:
+    if concept.name == "temperature" and unit in _FAHRENHEIT:
+        return (value - 32) / 1.8
+    if unit == concept.unit or unit in _SAME_UNITS.get(concept.unit, ()):
+        return value
+    if (concept.name, unit) in _FACTORS:
+        return value * _FACTORS[concept.name, unit]
+    raise _Unused(f"Observations of {concept.name} in a unit that is not converted to {concept.unit}")
+
+
+def _codes(concept: object) -> Iterator[tuple[str, str]]:
+    """(system, code) of a CodeableConcept."""
+    codings = concept.get("coding") if isinstance(concept, dict) else None
+    for coding in codings if isinstance(codings, list) else []:
+        if isinstance(coding, dict) and isinstance(coding.get("code"), str):
+            yield str(coding.get("system", "")), coding["code"]
+
+
+def _time(text: object) -> datetime | None:
+    """A FHIR instant in UTC without a zone; None for a day alone, which has no hour."""
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
+        return None
+    try:
+        return utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def utc(time: datetime) -> datetime:
+    """A time with its offset as all times here are: UTC without a zone."""
+    return time.astimezone(UTC).replace(tzinfo=None)
+
+
+def _events(facts: Sequence[_Fact]) -> pa.Table:
+    schema = EVENTS.arrow_schema()
+    columns = {
+        "subject_id": [SUBJECT] * len(facts),
+        "time": [fact.time for fact in facts],
+        "code": [fact.code for fact in facts],
+        "numeric_value": [fact.value for fact in facts],
+        "available_time": [fact.known for fact in facts],
+        "visit_id": [fact.visit for fact in facts],
+        "event_id": list(range(len(facts))),
+        "retracted": [False] * len(facts),
+    }
+    return pa.table(
+        {name: pa.chunked_array([columns[name]], schema.field(name).type) for name in kernel.COLUMNS}
+    )

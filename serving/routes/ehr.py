@@ -1,0 +1,244 @@
+"""``/cds-services`` and ``/fhir``: what an electronic health record asks by itself, in HL7's own formats.
+
+CDS Hooks 2.0 (https://cds-hooks.hl7.org/2.0/): one service for the hook ``patient-view``. FHIR: a Bundle of one patient
+in, RiskAssessments with Provenance out. Both go through the kernel, the known-time rule and the log of ``/predict``.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any
+from uuid import NAMESPACE_URL, uuid5
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter, ValidationError
+
+from mediscale.core.concepts import CONCEPTS
+from mediscale.core.errors import InputError, NotFoundError
+from mediscale.storage import registry
+from serving import auth, fhir_bundle, json_body, risk_assessment, schemas
+from serving.auth import PROBLEMS, Principal, Role, require
+from serving.fhir_bundle import Bundle
+from serving.prediction_log import Asked
+from serving.refusals import answered, read_body
+from serving.request import Patient
+from serving.schemas import Answer, Problem, TaskRisk
+from serving.service import Service
+
+BODY_BYTES = 4 * 2**20
+TOO_LARGE = "send one patient's current stay"
+SERVICE_ID = "mediscale-risk"
+HOOK = "patient-view"
+_LOINC_CODES = ",".join(f"{fhir_bundle.LOINC}|{concept.loinc}" for concept in CONCEPTS)
+DISCOVERY = {
+    "services": [
+        {
+            "id": SERVICE_ID,
+            "hook": HOOK,
+            "title": "MediScale risks",
+            "description": "Risks of the patient in view, each with its reasons; decision support for qualified staff.",
+            "prefetch": {
+                "patient": "Patient/{{context.patientId}}",
+                "encounters": "Encounter?patient={{context.patientId}}",
+                "observations": "Observation?patient={{context.patientId}}&code=" + _LOINC_CODES,
+            },
+        }
+    ]
+}
+"""What the server offers, as CDS Hooks wants it."""
+SUMMARY_CHARACTERS = 140
+"""Of a card, by the specification."""
+
+_EXAMPLE = '{"resourceType": "Bundle", "type": "collection", "entry": []}'
+_TIME: TypeAdapter[Any] = TypeAdapter(schemas.Time)
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    **PROBLEMS,
+    404: {"model": Problem, "description": "Neither the request nor the lake describes the patient"},
+    413: {"model": Problem, "description": "The body is too large"},
+    422: {"model": Problem, "description": "Not what the format wants, or whom the models are not made for"},
+    503: {"model": Problem, "description": "No model is served, or the prediction could not be logged"},
+}
+_BODY = {
+    "parameters": [auth.PURPOSE_PARAMETER],
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+}
+
+
+def router(service: Service) -> APIRouter:
+    """The routes of one worker process's service."""
+    routes = APIRouter(default_response_class=Response)
+
+    @routes.get(
+        "/cds-services",
+        summary="CDS Hooks: what this server offers",
+        responses=PROBLEMS,
+        dependencies=[Depends(require(Role.CLINICIAN, Role.ENGINEER))],
+    )
+    async def discovery() -> Response:
+        return JSONResponse(DISCOVERY)
+
+    @routes.post(
+        f"/cds-services/{SERVICE_ID}",
+        summary="CDS Hooks: cards with the risks of the patient in view",
+        responses=_PROBLEMS,
+        openapi_extra=_BODY,
+    )
+    async def patient_view(
+        request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN))]
+    ) -> Response:
+        return await answered(service.metrics, _cards(service, request, principal))
+
+    @routes.post(
+        "/fhir/RiskAssessment/$predict",
+        summary="FHIR: a Bundle of one patient in, RiskAssessments with Provenance out",
+        responses=_PROBLEMS,
+        openapi_extra=_BODY,
+    )
+    async def predict(
+        request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN))]
+    ) -> Response:
+        return await answered(service.metrics, _assessments(service, request, principal))
+
+    @routes.get(
+        "/models/{name}/{version}/card",
+        summary="The model card of a version",
+        responses={**PROBLEMS, 404: {"model": Problem, "description": "No card of it was written"}},
+        dependencies=[Depends(require(*Role))],
+    )
+    async def card(name: str, version: int) -> Response:
+        return await answered(service.metrics, _card_page(service, name, version))
+
+    return routes
+
+
+async def _assessments(service: Service, request: Request, principal: Principal) -> Response:
+    body = await read_body(request, BODY_BYTES, TOO_LARGE)
+    time = _query_time(request)
+    bundle = await service.read(partial(_read_bundle, body, time))
+    answer = await service.answer(bundle, _asked(request, principal))
+    content = risk_assessment.bundle(
+        answer, {"reference": bundle.patient}, bundle.encounter, bundle.unused, service.clock()
+    )
+    return JSONResponse(content, media_type=risk_assessment.MEDIA_TYPE)
+
+
+def _read_bundle(body: bytes, time: Any) -> Bundle:
+    return fhir_bundle.read(json_body.read(body, _EXAMPLE), time)
+
+
+def _query_time(request: Request) -> Any:
+    """``?prediction_time=``: use what was known then, in UTC without a zone.
+
+    Raises:
+        InputError: it is no time with an offset.
+    """
+    given = request.query_params.get("prediction_time")
+    try:
+        time = _TIME.validate_python(given) if given is not None else None
+    except ValidationError:
+        time = None
+    if given is not None and (time is None or time.tzinfo is None):
+        raise InputError("prediction_time must be a time with an offset, such as 2026-11-22T07:30:00Z.")
+    return fhir_bundle.utc(time) if time else None
+
+
+async def _cards(service: Service, request: Request, principal: Principal) -> Response:
+    body = await read_body(request, BODY_BYTES, TOO_LARGE)
+    wanted = await service.read(partial(_read_hook, body))
+    unused = wanted.unused if isinstance(wanted, Bundle) else ()
+    try:
+        answer = await service.answer(wanted, _asked(request, principal))
+    except (
+        InputError,
+        NotFoundError,
+    ) as reason:  # of this patient: a card says so, and nothing breaks in the EHR
+        return JSONResponse({"cards": [_without_risk(str(reason))]})
+    base = str(request.base_url)
+    return JSONResponse({"cards": [_card(answer, risk, unused, base) for risk in answer.predictions]})
+
+
+def _read_hook(body: bytes) -> Bundle | Patient:
+    """The patient of a hook: by what the EHR prefetched, else as the lake knows them.
+
+    Raises:
+        InputError: it is another hook, names no patient, or the prefetched resources are another patient's.
+    """
+    hook = json_body.read(body, f'{{"hook": "{HOOK}", "hookInstance": "…", "context": {{"patientId": "…"}}}}')
+    context, prefetch = hook.get("context"), hook.get("prefetch")
+    patient_id = context.get("patientId") if isinstance(context, dict) else None
+    if hook.get("hook") != HOOK or not isinstance(patient_id, str) or not patient_id:
+        raise InputError(f"The body must be a request of the hook {HOOK} with context.patientId.")
+    resources = list(_prefetched(prefetch)) if isinstance(prefetch, dict) else []
+    if not any(one.get("resourceType") == "Patient" for one in resources):
+        return Patient(patient_id, None)
+    bundle = fhir_bundle.read({"resourceType": "Bundle", "entry": [{"resource": one} for one in resources]})
+    if bundle.patient != f"Patient/{patient_id}":
+        raise InputError("The prefetched Patient is another one than context.patientId.")
+    return bundle
+
+
+def _prefetched(prefetch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The resources, those of search results among them; a query that failed is null."""
+    for content in prefetch.values():
+        if isinstance(content, dict) and content.get("resourceType") == "Bundle":
+            entries = content.get("entry")
+            for entry in entries if isinstance(entries, list) else []:
+                resource = entry.get("resource") if isinstance(entry, dict) else None
+                if isinstance(resource, dict) and resource.get("resourceType") != "OperationOutcome":
+                    yield resource
+        elif isinstance(content, dict):
+            yield content
+
+
+def _card(answer: Answer, risk: TaskRisk, unused: tuple[str, ...], base: str) -> dict[str, Any]:
+    above = any(threshold.exceeded for threshold in risk.thresholds)
+    factors = "\n".join(f"- {risk_assessment.rationale(factor)}" for factor in risk.factors)
+    remarks = "\n\n".join(risk_assessment.notes(answer, risk, unused))
+    summary = f"{risk.risk:.0%} risk: {risk.outcome} (average {risk.baseline_risk:.0%})"
+    return {
+        "uuid": str(uuid5(NAMESPACE_URL, f"{answer.prediction_id}/{risk.task}")),
+        "summary": summary[:SUMMARY_CHARACTERS],
+        "indicator": "warning" if above else "info",
+        "detail": f"{factors}\n\n{remarks}",
+        "source": {"label": f"MediScale, {risk.model} version {risk.version}"},
+        "links": [
+            {
+                "label": "Model card",
+                "url": f"{base}models/{risk.model}/{risk.version}/card",
+                "type": "absolute",
+            }
+        ],
+    }
+
+
+def _without_risk(reason: str) -> dict[str, Any]:
+    return {
+        "summary": "No risk was predicted for this patient",
+        "indicator": "info",
+        "detail": reason,
+        "source": {"label": "MediScale"},
+    }
+
+
+async def _card_page(service: Service, name: str, version: int) -> Response:
+    """The page that ``mediscale model-card``, or a run's report, wrote for a version that is served.
+
+    Raises:
+        NotFoundError: none was written, or no such version is served.
+    """
+    served = {(one.model.name, one.model.version) for one in service.predictors.current.values()}
+    file = service.settings.home / "reports" / registry.card_file(name, version)
+    if (name, version) not in served or not file.is_file():
+        raise NotFoundError(
+            f"No model card of a served version is there; write it with `mediscale model-card {name}/{version}`."
+        )
+    page = await service.read(file.read_bytes)
+    return Response(
+        page,
+        media_type="text/html; charset=utf-8",
+        headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"},
+    )
+
+
+def _asked(request: Request, principal: Principal) -> Asked:
+    return Asked(principal.name, auth.purpose_of_use(request, principal))

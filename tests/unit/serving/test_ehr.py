@@ -1,0 +1,320 @@
+"""What an EHR asks by itself: the same patient by FHIR, by CDS Hooks and from the lake gets the same risk."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from fhir.resources.R4B.bundle import Bundle
+from fhir.resources.R4B.riskassessment import RiskAssessment
+from fixtures.lake_patients import ADMITTED, SECRET, hours, logged, utc, write_lake
+from hypothesis import given
+from hypothesis import settings as settings_of_test
+from hypothesis import strategies as st
+
+from mediscale.core.errors import InputError
+from mediscale.core.settings import Settings
+from mediscale.storage import registry
+from serving import fhir_bundle
+from serving.app import create_app
+from serving.models import Predictors
+from serving.prediction_log import PredictionLog
+
+PREDICT = "/fhir/RiskAssessment/$predict"
+HOOK = "/cds-services/mediscale-risk"
+LOINC = "http://loinc.org"
+
+
+@pytest.fixture
+def client(settings: Settings, promote: Any) -> Iterator[TestClient]:
+    write_lake(settings)
+    promote("mortality")
+    promote("readmission")
+    predictors = Predictors(settings, "synthetic", "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        yield client
+
+
+PATIENT: dict[str, Any] = {
+    "resourceType": "Patient",
+    "id": SECRET,
+    "gender": "female",
+    "birthDate": "2080-06-01",
+}
+ENCOUNTER: dict[str, Any] = {
+    "resourceType": "Encounter",
+    "id": "stay",
+    "status": "finished",
+    "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+    "priority": {
+        "coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActPriority", "code": "EM"}]
+    },
+    "subject": {"reference": f"Patient/{SECRET}"},
+    "period": {"start": utc(ADMITTED), "end": utc(hours(40))},
+    "hospitalization": {"dischargeDisposition": {"coding": [{"code": "home"}]}},
+}
+
+
+def observation(
+    code: str, value: float, unit: str, at: datetime, issued: datetime | None = None, **changed: Any
+) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"coding": [{"system": LOINC, "code": code}]},
+        "subject": {"reference": f"Patient/{SECRET}"},
+        "effectiveDateTime": utc(at),
+        **({"issued": utc(issued)} if issued else {}),
+        "valueQuantity": {"value": value, "unit": unit, "system": "http://unitsofmeasure.org", "code": unit},
+        **changed,
+    }
+
+
+OBSERVATIONS = [
+    observation("8867-4", 90, "/min", hours(2)),
+    observation("8867-4", 120, "{beats}/min", hours(5)),
+    observation("2160-0", 309.47, "umol/L", hours(4), issued=hours(30)),  # drawn early, known late
+]
+
+
+def bundle(*more: dict[str, Any], without: str = "") -> dict[str, Any]:
+    resources = [PATIENT, ENCOUNTER, *OBSERVATIONS, *more]
+    entry = [{"resource": one} for one in resources if one["resourceType"] != without]
+    return {"resourceType": "Bundle", "type": "collection", "entry": entry}
+
+
+def at(time: datetime) -> str:
+    return f"{PREDICT}?prediction_time={utc(time)}"
+
+
+def risks(answer: dict[str, Any]) -> dict[str, float]:
+    assessments = [
+        entry["resource"]
+        for entry in answer["entry"]
+        if entry["resource"]["resourceType"] == "RiskAssessment"
+    ]
+    return {one["method"]["text"]: one["prediction"][0]["probabilityDecimal"] for one in assessments}
+
+
+@pytest.mark.parametrize("time", [hours(24), hours(35), hours(40)])
+def test_a_bundle_is_answered_as_the_lake_s_own_record_of_that_patient(
+    client: TestClient, time: datetime
+) -> None:
+    """At hour 24 the creatinine was drawn and not known yet: neither of them uses it."""
+    lake = client.post("/predict", json={"patient": SECRET, "prediction_time": time.isoformat()}).json()
+    answer = client.post(at(time), json=bundle())
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("application/fhir+json")
+    expected = {
+        f"{one['model']} version {one['version']}": round(one["risk"], 6) for one in lake["predictions"]
+    }
+    assert risks(answer.json()) == pytest.approx(expected, abs=2e-6)
+
+
+def missing(answer: dict[str, Any]) -> str:
+    notes = [note["text"] for note in answer["entry"][0]["resource"]["note"]]
+    return next(text for text in notes if "inputs were missing" in text)
+
+
+def test_a_result_is_used_once_it_was_issued(client: TestClient) -> None:
+    before, after = (client.post(at(time), json=bundle()).json() for time in (hours(29), hours(31)))
+    assert " creatinine" in missing(before)
+    assert " creatinine" not in missing(after)
+
+
+def test_answers_are_valid_fhir_with_provenance_and_the_notice(client: TestClient) -> None:
+    answer = client.post(at(hours(24)), json=bundle()).json()
+    Bundle.model_validate(answer)
+    assessment, provenance = (entry["resource"] for entry in answer["entry"][:2])
+    RiskAssessment.model_validate(assessment)
+    assert assessment["subject"] == {"reference": f"Patient/{SECRET}"}
+    assert assessment["encounter"] == {"reference": "Encounter/stay"}
+    assert "clinical judgement" in assessment["note"][0]["text"]
+    assert provenance["target"] == [{"reference": answer["entry"][0]["fullUrl"]}]
+    assert "synthetic-mortality version 1" in provenance["agent"][0]["who"]["display"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "said"),
+    [
+        (
+            observation("2160-0", 3.5, "stones", hours(3)),
+            "1 Observations of creatinine in a unit that is not converted",
+        ),
+        (
+            observation("2160-0", 3500, "mg/dL", hours(3)),
+            "1 Observations of creatinine outside what a record can hold",
+        ),
+        (observation("8867-4", 61, "/min", hours(3), status="entered-in-error"), "hold no result"),
+        (
+            observation("8867-4", 61, "/min", hours(3), effectiveDateTime="2150-03-01"),
+            "without an effective time",
+        ),
+        (observation("99999-9", 61, "/min", hours(3)), "whose LOINC code no model reads"),
+        ({"resourceType": "MedicationRequest"}, "1 MedicationRequest resources, which no model reads"),
+        ({**ENCOUNTER, "class": {"code": "AMB"}}, "Encounters that are no stay in hospital"),
+    ],
+)
+def test_what_can_not_be_used_changes_nothing_and_is_said(
+    client: TestClient, resource: dict[str, Any], said: str
+) -> None:
+    plain, more = (
+        client.post(at(hours(24)), json=content).json() for content in (bundle(), bundle(resource))
+    )
+    assert risks(plain) == risks(more)
+    notes = [note["text"] for note in more["entry"][0]["resource"]["note"]]
+    assert any(note.startswith("Not used: ") and said in note for note in notes), notes
+
+
+def test_the_parts_of_a_panel_are_read_each_by_itself(client: TestClient) -> None:
+    def pressure(systolic: float, diastolic: float) -> dict[str, Any]:
+        parts = [("8480-6", systolic), ("8462-4", diastolic)]
+        panel = observation("85354-9", 0, "", hours(3))
+        del panel["valueQuantity"]
+        components = [
+            {
+                "code": {"coding": [{"system": LOINC, "code": code}]},
+                "valueQuantity": {"value": value, "code": "mm[Hg]"},
+            }
+            for code, value in parts
+        ]
+        return {**panel, "component": components}
+
+    answer = client.post(at(hours(24)), json=bundle(pressure(80, 9000))).json()
+    missing = next(
+        n["text"] for n in answer["entry"][0]["resource"]["note"] if "inputs were missing" in n["text"]
+    )
+    assert " systolic_blood_pressure" not in missing
+    assert " diastolic_blood_pressure" in missing
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"resourceType": "Patient"}, "must be a FHIR Bundle"),
+        (bundle(without="Patient"), "holds 0 Patient resources"),
+        (bundle({**PATIENT, "id": "another"}), "holds 2 Patient resources"),
+        (
+            bundle(observation("8867-4", 61, "/min", hours(3), subject={"reference": "Patient/another"})),
+            "another patient",
+        ),
+        (bundle(without="Encounter"), "had not been admitted by that time"),
+        ({"resourceType": "Bundle", "entry": [{}]}, "Entry 1 of the Bundle holds no resource"),
+    ],
+)
+def test_a_wrong_bundle_is_refused_in_one_sentence_that_repeats_no_identifier(
+    client: TestClient, content: dict[str, Any], said: str
+) -> None:
+    answer = client.post(at(hours(24)), json=content)
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]
+    assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize("time", ["2150-03-02", "yesterday", "2150-03-02T08:00:00"])
+def test_a_time_without_hour_or_offset_is_refused(client: TestClient, time: str) -> None:
+    answer = client.post(f"{PREDICT}?prediction_time={time}", json=bundle())
+    assert (answer.status_code, "with an offset" in answer.json()["error"]) == (422, True)
+
+
+def hook(prefetch: dict[str, Any] | None = None, patient: str = SECRET, **changed: Any) -> dict[str, Any]:
+    return {
+        "hook": "patient-view",
+        "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea",
+        "context": {"userId": "Practitioner/1", "patientId": patient},
+        **({"prefetch": prefetch} if prefetch else {}),
+        **changed,
+    }
+
+
+def test_an_ehr_finds_the_service_and_gets_cards_with_reasons_and_a_link(
+    client: TestClient, settings: Settings
+) -> None:
+    (service,) = client.get("/cds-services").json()["services"]
+    assert (service["hook"], set(service["prefetch"])) == (
+        "patient-view",
+        {"patient", "encounters", "observations"},
+    )
+    searchset = {"resourceType": "Bundle", "type": "searchset"}
+    prefetch = {
+        "patient": PATIENT,
+        "encounters": {**searchset, "entry": [{"resource": ENCOUNTER}]},
+        "observations": {**searchset, "entry": [{"resource": one} for one in OBSERVATIONS]},
+    }
+    by_prefetch, by_lake = (
+        client.post(f"/cds-services/{service['id']}", json=hook(given)).json()["cards"]
+        for given in (prefetch, None)
+    )
+    assert [card["summary"] for card in by_prefetch] == [card["summary"] for card in by_lake]
+    for card in by_prefetch:
+        assert len(card["summary"]) <= 140
+        assert card["indicator"] in ("info", "warning")
+        assert "- " in card["detail"]
+        assert "clinical judgement" in card["detail"]
+    link = by_prefetch[0]["links"][0]["url"]
+    assert client.get(link).status_code == 404
+    model, version = link.split("/")[-3:-1]
+    file = settings.home / "reports" / registry.card_file(model, int(version))
+    file.parent.mkdir()
+    file.write_text("<p>What it is for.</p>")
+    assert client.get(link).text == "<p>What it is for.</p>"
+    assert client.get("/models/..%2F..%2Fsecret/1/card").status_code == 404
+
+
+def test_a_patient_without_a_risk_gets_a_card_that_says_why(client: TestClient) -> None:
+    child = {"patient": {**PATIENT, "birthDate": "2140"}, "stay": ENCOUNTER}
+    for content, said in ((hook(child), "younger"), (hook(patient="nobody"), "does not know this patient")):
+        (card,) = client.post(HOOK, json=content).json()["cards"]
+        assert (card["indicator"], said in card["detail"]) == ("info", True)
+
+
+@pytest.mark.parametrize(
+    "content", [hook(hook="order-sign"), hook(context={}), hook({"patient": {**PATIENT, "id": "another"}})]
+)
+def test_another_hook_or_patient_is_refused(client: TestClient, content: dict[str, Any]) -> None:
+    assert client.post(HOOK, json=content).status_code == 422
+
+
+def test_each_answer_is_in_the_log_with_its_time(client: TestClient, settings: Settings) -> None:
+    answer = client.post(at(hours(24)), json=bundle()).json()
+    client.post(HOOK, json=hook())
+    by_bundle, *of_lake = (row for row in logged(client, settings) if row["task"] == "mortality")
+    name = answer["entry"][0]["resource"]["identifier"][0]["value"]
+    assert (by_bundle["prediction_id"], by_bundle["prediction_time"]) == (name, hours(24))
+    assert by_bundle["subject_id"] is None, "the lake did not hold what it was computed from"
+    assert all(row["subject_id"] == 1 for row in of_lake)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+    | st.sampled_from(["Patient", "IMP"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(node: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Ways to everything inside a document."""
+    inside = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, part in inside:
+        yield (*before, name)
+        yield from places(part, (*before, name))
+
+
+@given(data=st.data())
+@settings_of_test(max_examples=300, deadline=None)
+def test_a_bundle_with_anything_anywhere_is_read_or_refused(data: st.DataObject) -> None:
+    content = copy.deepcopy(bundle())
+    *way, last = data.draw(st.sampled_from(list(places(content))))
+    holder: Any = content
+    for name in way:
+        holder = holder[name]
+    holder[last] = data.draw(JSON)
+    with suppress(InputError):
+        assert fhir_bundle.read(content).events.num_rows >= 0
