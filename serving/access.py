@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,13 @@ def _check_tls(listening: Listening) -> None:
             f"On {listening.address} keys and patients' values would cross the network readable; give --tls-cert and "
             "--tls-key, or say --behind-proxy where a proxy in front of this server ends TLS."
         )
+
+
+def certificate_expiry(chain: Path) -> datetime:
+    """When the first certificate of a chain expires that ``check`` accepted."""
+    from cryptography import x509
+
+    return min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(chain.read_bytes()))
 
 
 class _Rates:

@@ -1,6 +1,7 @@
 """What Prometheus scrapes: counts, seconds and versions. Labels are tasks, versions and statuses, never a patient."""
 
 import os
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -12,7 +13,8 @@ MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 class Metrics:
     """One application's numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, background: Sequence[str] = ()) -> None:
+        """``background`` is the work whose failures are counted, from 0 on: an alert sees the first one, too."""
         self._registry = CollectorRegistry()
         self.predictions = Counter(
             "mediscale_predictions_total",
@@ -42,6 +44,31 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="mostrecent",
         )
+        self.promoted = Gauge(
+            "mediscale_model_promoted_timestamp_seconds",
+            "When the version that is served was promoted",
+            ["task"],
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.refused_versions = Gauge(
+            "mediscale_versions_refused",
+            "Tasks whose newest version is not served: its signature, files or known answers are wrong",
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+        self.ready = Gauge(
+            "mediscale_ready",
+            "1 while the server can answer, else 0",
+            registry=self._registry,
+            multiprocess_mode="livemin",
+        )
+        self.certificate = Gauge(
+            "mediscale_certificate_expiry_timestamp_seconds",
+            "When the first certificate of the chain that the server loaded expires",
+            registry=self._registry,
+            multiprocess_mode="livemin",
+        )
         self.backlog = Gauge(
             "mediscale_log_backlog",
             "Predictions that are durable locally and not yet in the lake",
@@ -54,6 +81,8 @@ class Metrics:
             ["work"],
             registry=self._registry,
         )
+        for work in background:
+            self.failures.labels(work)
 
     def exposition(self) -> bytes:
         """The text format, over all workers when there are several."""

@@ -13,7 +13,7 @@ from mediscale.core.errors import BusyError, MediscaleError
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.inference import language_spec
-from serving import patient_records, responses, schemas
+from serving import access, patient_records, responses, schemas
 from serving.access import Access, Listening
 from serving.fhir_bundle import Bundle
 from serving.language_service import LanguageService
@@ -73,8 +73,10 @@ class Service:
         self.predictors = predictors
         self.log = prediction_log
         self.patients = Patients(settings, predictors.dataset)
-        self.metrics = Metrics()
+        self.metrics = Metrics(background=tuple(_FAILED))
         self.access = Access(settings, listening, self.metrics)
+        if listening is not None and listening.certificate is not None:
+            self.metrics.certificate.set(access.certificate_expiry(listening.certificate).timestamp())
         self._notes = Pool("clinical notes", NOTE_THREADS, NOTES)
         self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
         self.draining = False
@@ -197,13 +199,20 @@ class Service:
         """Looks at the promotion history once."""
         self._attempt("history", self.predictors.refresh)
         for task, version in self.predictors.current.items():
-            self.metrics.version.labels(task).set(version.model.version)
+            self._show(task, version)
+        refused = len(self.predictors.refused) + (self.language.languages.refused is not None)
+        self.metrics.refused_versions.set(refused)
+        self.metrics.ready.set(self.health().status != "unavailable")
 
     def follow_language(self) -> None:
         """The same for the language version, by itself: to load one may take a minute."""
         self._attempt("language history", self.language.languages.refresh)
         if version := self.language.languages.current:
-            self.metrics.version.labels(language_spec.TASK).set(version.model.version)
+            self._show(language_spec.TASK, version)
+
+    def _show(self, task: str, version: Served | ServedLanguage) -> None:
+        self.metrics.version.labels(task).set(version.model.version)
+        self.metrics.promoted.labels(task).set(version.moved_at.replace(tzinfo=UTC).timestamp())
 
     def flush(self) -> None:
         """Moves what is logged to the lake."""

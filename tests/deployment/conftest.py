@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -40,6 +41,27 @@ def tool() -> Tool:
         return said
 
     return run
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[..., subprocess.Popen[bytes]]:
+    """``program("prometheus", …)``: starts it; whoever asks ends it."""
+
+    def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([str(TOOLS / "bin" / name), *arguments], stderr=subprocess.DEVNULL)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find
 
 
 class ImageServer(NamedTuple):
