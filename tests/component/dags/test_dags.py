@@ -283,7 +283,11 @@ def test_a_stage_is_a_pod_where_a_template_says_how(told: dict[str, Any]) -> Non
     assert container["args"][:2] == ["gold", "--fill-runtime-inputs"]
     assert {"--wait-for-lock", "--skip-unsupported", "--run-id"} <= set(container["args"])
     assert "--exit-with-parent" not in container["args"]  # the pod ends with the task
-    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/mediscale", "/tmp", "/signing"]
-    assert container["envFrom"] == [{"secretRef": {"name": "mediscale"}}]
+    mounts = ["/mediscale", "/tmp", "/trust", "/signing", "/signers"]
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == mounts
+    settings, credentials = container["envFrom"]
+    assert settings == {"configMapRef": {"name": "mediscale-settings"}}
+    assert credentials["secretRef"]["name"] == "mediscale-credentials"
+    assert {"MEDISCALE_TRUST", "MEDISCALE_SIGNING_KEY"} <= {one["name"] for one in container["env"]}
     assert container["securityContext"]["runAsNonRoot"]
     assert told["pod"]["value"]["skips"] == [4]

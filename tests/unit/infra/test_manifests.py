@@ -1,0 +1,169 @@
+"""The home-made check finds nothing in our manifests, and each of its rules finds what it is for."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.kubernetes import check, prometheus_rule
+from serving.routes import admin
+
+KUBERNETES = Path(check.__file__).parent
+Manifests = list[dict[str, Any]]
+FILES = [*sorted((KUBERNETES / "base").glob("*.yaml")), KUBERNETES / "monitoring" / "service-monitor.yaml"]
+
+
+def base() -> Manifests:
+    """As kustomize puts them together, near enough: in one namespace, with an overlay's settings."""
+    documents = [one for file in FILES for one in yaml.safe_load_all(file.read_text())]
+    manifests = [one for one in documents if one["kind"] != "Kustomization"]
+    manifests.append({"kind": "ConfigMap", "metadata": {"name": "mediscale-settings"}})
+    for one in manifests:
+        one["metadata"]["namespace"] = "mediscale"
+    return manifests
+
+
+def get(manifests: Manifests, kind: str, name: str = "mediscale-serving") -> Any:
+    (found,) = [one for one in manifests if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def test_the_check_finds_nothing_in_the_base() -> None:
+    assert check.faults(base()) == []
+
+
+def test_a_stages_pod_names_what_the_base_has() -> None:
+    pod = yaml.safe_load((KUBERNETES / "stage-pod.yaml").read_text())
+    pod["metadata"] |= {"name": "stage", "namespace": "mediscale"}
+    assert check.faults([*base(), pod]) == []
+
+
+def pod(manifests: Manifests) -> Any:
+    return get(manifests, "StatefulSet")["spec"]["template"]["spec"]
+
+
+def container(manifests: Manifests) -> Any:
+    return pod(manifests)["containers"][0]
+
+
+def budget(manifests: Manifests) -> Any:
+    return get(manifests, "PodDisruptionBudget")["spec"]
+
+
+def policy(manifests: Manifests, name: str) -> Any:
+    return get(manifests, "NetworkPolicy", name)["spec"]
+
+
+OTHER = {"matchLabels": {"app": "another"}}
+BROKEN: dict[str, Callable[[Manifests], object]] = {
+    "Service mediscale-serving selects no pod.": lambda m: get(m, "Service")["spec"].update(
+        selector={"app": "another"}
+    ),
+    "Service mediscale-serving leads to the port http, which no container": lambda m: get(m, "Service")[
+        "spec"
+    ].update(ports=[{"port": 80, "targetPort": "http"}]),
+    "StatefulSet mediscale-serving does not select the pods that it makes.": lambda m: get(m, "StatefulSet")[
+        "spec"
+    ].update(selector=OTHER),
+    "StatefulSet mediscale-serving names the Service mediscale-serving, and there is no headless": lambda m: (
+        get(m, "StatefulSet")["spec"].update(serviceName="mediscale-serving")
+    ),
+    "StatefulSet mediscale-serving mounts the volume gone, which": lambda m: container(m)["volumeMounts"].append(
+        {"name": "gone", "mountPath": "/gone"}
+    ),
+    "StatefulSet mediscale-serving has the volume idle, which nothing mounts.": lambda m: pod(m)["volumes"].append(
+        {"name": "idle", "emptyDir": {}}
+    ),
+    "StatefulSet mediscale-serving mounts two volumes at /tmp.": lambda m: container(m)["volumeMounts"].append(
+        {"name": "signers", "mountPath": "/tmp"}
+    ),
+    "names the Secret another, which is neither here": lambda m: pod(m)["volumes"][0]["secret"].update(
+        secretName="another"
+    ),
+    "names the ConfigMap another, which is neither here": lambda m: container(m)["envFrom"][0]["configMapRef"].update(
+        name="another"
+    ),
+    "names the ServiceAccount another, which is neither here": lambda m: pod(m).update(serviceAccountName="another"),
+    "names the PersistentVolumeClaim mediscale-home, which is neither here": lambda m: m.remove(
+        get(m, "PersistentVolumeClaim", "mediscale-home")
+    ),
+    "names the Secret unset, which is neither here": lambda m: container(m)["env"].append(
+        {"name": "A", "valueFrom": {"secretKeyRef": {"name": "unset", "key": "a"}}}
+    ),
+    "RoleBinding mediscale-airflow names the Role mediscale-airflow, which does not exist.": lambda m: m.remove(
+        get(m, "Role", "mediscale-airflow")
+    ),
+    "has a readinessProbe on the port http, which no container of it has.": lambda m: container(m)["readinessProbe"][
+        "httpGet"
+    ].update(port="http"),
+    "StatefulSet mediscale-serving has no livenessProbe.": lambda m: container(m).pop("livenessProbe"),
+    "scales the StatefulSet another, which does not exist.": lambda m: get(m, "HorizontalPodAutoscaler")["spec"][
+        "scaleTargetRef"
+    ].update(name="another"),
+    "PodDisruptionBudget mediscale-serving selects no pod.": lambda m: budget(m).update(selector=OTHER),
+    "PodDisruptionBudget mediscale-serving keeps 3 of 3 pods, so that no node": lambda m: budget(m).update(
+        minAvailable=3
+    ),
+    "No NetworkPolicy denies everything to every pod.": lambda m: m.remove(get(m, "NetworkPolicy", "default-deny")),
+    "NetworkPolicy answers selects no pod.": lambda m: policy(m, "answers").update(podSelector=OTHER),
+    "NetworkPolicy answers opens the port 80, which no container": lambda m: policy(m, "answers")["ingress"][0].update(
+        ports=[{"port": 80}]
+    ),
+    "NetworkPolicy answers lets everybody in.": lambda m: policy(m, "answers")["ingress"][0].pop("from"),
+    "ServiceMonitor mediscale-serving selects 0 Services, and not one.": lambda m: get(m, "ServiceMonitor")[
+        "spec"
+    ].update(selector=OTHER),
+    "ServiceMonitor mediscale-serving scrapes the port http, which": lambda m: get(m, "ServiceMonitor")["spec"][
+        "endpoints"
+    ][0].update(port="http"),
+    "StatefulSet mediscale-serving mounts a token of the cluster.": lambda m: pod(m).pop(
+        "automountServiceAccountToken"
+    ),
+    "has not the seccomp profile RuntimeDefault.": lambda m: pod(m)["securityContext"].pop("seccompProfile"),
+    "StatefulSet mediscale-serving may run as root.": lambda m: pod(m)["securityContext"].update(runAsNonRoot=False),
+    "may gain privileges or keeps capabilities.": lambda m: container(m)["securityContext"].pop("capabilities"),
+    "can write its root file system.": lambda m: container(m)["securityContext"].pop("readOnlyRootFilesystem"),
+    "asks for no processor or memory, or has no limit of memory.": lambda m: container(m)["resources"].pop("limits"),
+    "Service mediscale-serving lies in the namespace other, which is not here.": lambda m: get(m, "Service")[
+        "metadata"
+    ].update(namespace="other"),
+    "Namespace mediscale does not enforce the Pod Security Standard restricted.": lambda m: get(
+        m, "Namespace", "mediscale"
+    )["metadata"].pop("labels"),
+}  # fmt: skip
+"""The sentence, and what breaks the base so that it is said."""
+
+
+@pytest.mark.parametrize("sentence", BROKEN)
+def test_a_rule_finds_what_it_is_for(sentence: str) -> None:
+    manifests = copy.deepcopy(base())
+    BROKEN[sentence](manifests)
+    assert any(sentence in fault for fault in check.faults(manifests)), check.faults(manifests)
+
+
+def test_every_rule_has_a_manifest_that_breaks_it() -> None:
+    for rule in check.RULES:
+        broken = []
+        for damage in BROKEN.values():
+            manifests = copy.deepcopy(base())
+            damage(manifests)
+            broken += list(rule(manifests))
+        assert broken, rule.__name__
+
+
+def test_probes_ask_routes_that_need_no_key() -> None:
+    probes = {
+        kind: one["httpGet"]["path"] for kind, one in container(base()).items() if kind.endswith("Probe")
+    }
+    assert probes == {"startupProbe": "/live", "livenessProbe": "/live", "readinessProbe": "/ready"}
+    routes = {route.path: route for route in admin.router(None).routes}  # type: ignore[arg-type,attr-defined]
+    for path in probes.values():
+        assert not routes[path].dependencies, path  # type: ignore[attr-defined]
+
+
+def test_the_clusters_rules_are_those_that_are_tested() -> None:
+    file = KUBERNETES / "monitoring" / "prometheus-rule.yaml"
+    assert file.read_text() == prometheus_rule.rendered(), prometheus_rule.__doc__
