@@ -100,7 +100,10 @@ def _impatient(rules: str) -> str:
 
 
 def ask(client: httpx.Client, expression: str) -> list[dict[str, Any]]:
-    answer = client.get("/api/v1/query", params={"query": expression}).json()
+    response = client.get("/api/v1/query", params={"query": expression})
+    if response.status_code == 503:  # it starts
+        return []
+    answer = response.json()
     assert answer["status"] == "success", answer
     result: list[dict[str, Any]] = answer["data"]["result"]
     return result

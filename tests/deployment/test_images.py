@@ -47,7 +47,9 @@ def test_compose_reads_its_own_file(tool) -> None:
     assert "mediscale-serving" in project
 
 
-def test_compose_refuses_a_volume_that_is_not_declared(tool, tmp_path: Path) -> None:
+def test_compose_refuses_a_key_that_does_not_exist(tool, tmp_path: Path) -> None:
     wrong = tmp_path / "compose.yaml"
-    wrong.write_text((ROOT / "infra" / "docker" / "compose.yaml").read_text().replace("  grafana: {}\n", ""))
-    assert "grafana" in tool("compose", wrong, fails=True)
+    wrong.write_text(
+        (ROOT / "infra" / "docker" / "compose.yaml").read_text().replace("cap_drop", "caps_drop")
+    )
+    assert "services.serving" in tool("compose", wrong, fails=True)

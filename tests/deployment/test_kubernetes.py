@@ -36,8 +36,11 @@ def test_the_schemas_refuse_a_field_that_does_not_exist(tool, built: Path, tmp_p
     assert "terminationGraceSeconds" in tool("kubernetes-validate", "--strict", wrong, fails=True)
 
 
-def test_the_pod_of_a_stage_passes_its_schema(tool) -> None:
-    assert "passed" in tool("kubernetes-validate", "--strict", KUBERNETES / "stage-pod.yaml")
+def test_the_pod_of_a_stage_passes_its_schema(tool, tmp_path: Path) -> None:
+    pod = yaml.safe_load((KUBERNETES / "stage-pod.yaml").read_text())
+    pod["metadata"]["name"] = "stage"  # which Airflow fills in
+    (tmp_path / "pod.yaml").write_text(yaml.safe_dump(pod))
+    assert "passed" in tool("kubernetes-validate", "--strict", tmp_path / "pod.yaml")
 
 
 def test_production_takes_its_images_from_the_hospitals_registry(tool) -> None:

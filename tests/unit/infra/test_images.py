@@ -17,10 +17,8 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 
 
 def name_of(image: str) -> str:
-    """As the Dockerfile's own command tags it."""
-    tag = re.search(r"--tag (\S+) \.", FILES[image].read_text())
-    assert tag
-    return tag[1]
+    """As the Dockerfile's own first command tags it."""
+    return dockerfiles.tags(FILES[image])[0]
 
 
 def test_kubeflow_and_airflow_name_the_platforms_image_as_it_is_built() -> None:
@@ -32,7 +30,14 @@ def test_kubeflow_and_airflow_name_the_platforms_image_as_it_is_built() -> None:
 
 @pytest.mark.parametrize("image", FILES)
 def test_an_image_is_named_by_release_and_python(image: str) -> None:
-    assert name_of(image) == f"mediscale-{image}:{VERSION}-python3.11"
+    for name in dockerfiles.tags(FILES[image]):
+        assert re.fullmatch(rf"mediscale-{image}(-language)?:{re.escape(VERSION)}-python3\.11", name)
+
+
+def test_a_server_that_runs_a_language_model_is_the_same_image_from_another_lock() -> None:
+    lock = re.search(r"--build-arg LOCK=(\S+)", FILES["serving"].read_text())
+    assert lock
+    assert (ROOT / "requirements" / f"{lock[1]}.txt").exists()
 
 
 @pytest.mark.parametrize("image", FILES)

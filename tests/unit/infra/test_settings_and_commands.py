@@ -110,7 +110,7 @@ def test_the_commands_are_those_that_a_deployment_has() -> None:
 
 
 def test_compose_and_manifests_start_the_images_that_are_built() -> None:
-    built = {re.search(r"--tag (\S+) \.", file.read_text())[1] for file in DOCKERFILES}  # type: ignore[index]
+    built = {dockerfiles.tags(file)[0] for file in DOCKERFILES}
     texts = [file.read_text() for file in (INFRA / "docker" / "compose.yaml", *MANIFESTS)]
     named = set(re.findall(r"image: (mediscale-\S+)", "\n".join(texts)))
     assert named == built
