@@ -290,8 +290,8 @@ def fetch_programs() -> None:
     for program in (debian / "usr" / "bin").iterdir():
         (programs / program.name).unlink(missing_ok=True)
         (programs / program.name).symlink_to(program)
-    for program in (ACTIONLINT, COMPOSE):
-        run(f"building {program}", ["go", "install", program], "Go and its modules", GOBIN=str(programs))
+    for module in (ACTIONLINT, COMPOSE):
+        run(f"building {module}", ["go", "install", module], "Go and its modules", GOBIN=str(programs))
     (programs / "cmd").rename(programs / "compose")
 
 
