@@ -86,6 +86,7 @@ lock: python ## choose new versions and write requirements/
 	$(COMPILE) --extra serving --extra serving-language --constraints requirements/platform.txt pyproject.toml --output-file requirements/serving-language.txt
 	printf 'model-signing==1.1.1\npyopenssl>=26\n' | $(COMPILE) - --output-file requirements/model-signing.txt
 	printf '%s\n' $(CHECK_TOOLS) | $(COMPILE) --override <(printf '%s ; sys_platform == "never"\n' $(NOT_FOR_KUBECTL)) - --output-file requirements/infra.txt
+	printf 'checkov==3.3.30\n' | $(COMPILE) - --output-file requirements/checkov.txt
 	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt
 
 clean: ## remove what set-up and the checks made; patient data in .mediscale stays

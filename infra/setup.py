@@ -108,13 +108,14 @@ def airflow_steps() -> list[Step]:
 
 def checks_steps() -> list[Step]:
     """What `make check-infra` checks images, manifests, rules and workflows with, and the server's own environment."""
-    lock, serving = LOCKS / "infra.txt", LOCKS / "serving.txt"
-    lean = CHECKS / "serving"
+    lock, serving, scanner = LOCKS / "infra.txt", LOCKS / "serving.txt", LOCKS / "checkov.txt"
+    lean, checkov = CHECKS / "serving", CHECKS / "checkov"
     return [
         *tools_steps(),
         (CHECKS / "done-packages", digest_of(lock), lambda: make_environment(CHECKS, lock, "150 MB")),
         (CHECKS / "done-programs", f"{digest_of(lock)} {ACTIONLINT} {COMPOSE}", fetch_programs),
         (lean / "done-packages", digest_of(serving), lambda: make_environment(lean, serving, "490 MB")),
+        (checkov / "done-packages", digest_of(scanner), lambda: make_environment(checkov, scanner, "290 MB")),
     ]
 
 

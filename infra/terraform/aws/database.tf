@@ -32,30 +32,31 @@ resource "aws_security_group" "database" {
 }
 
 resource "aws_db_instance" "this" {
-  identifier                      = var.name
-  engine                          = "postgres"
-  engine_version                  = "17"
-  instance_class                  = var.database_type
-  allocated_storage               = 50
-  max_allocated_storage           = 500
-  db_name                         = "mediscale"
-  username                        = "mediscale"
-  manage_master_user_password     = true
-  master_user_secret_kms_key_id   = aws_kms_key.data.arn
-  storage_encrypted               = true
-  kms_key_id                      = aws_kms_key.data.arn
-  multi_az                        = true
-  publicly_accessible             = false
-  db_subnet_group_name            = aws_db_subnet_group.this.name
-  parameter_group_name            = aws_db_parameter_group.this.name
-  vpc_security_group_ids          = [aws_security_group.database.id]
-  backup_retention_period         = min(var.retention_days, 35)
-  copy_tags_to_snapshot           = true
-  auto_minor_version_upgrade      = true
-  deletion_protection             = var.protected
-  skip_final_snapshot             = !var.protected
-  final_snapshot_identifier       = "${var.name}-final"
-  enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]
-  performance_insights_enabled    = true
-  performance_insights_kms_key_id = aws_kms_key.data.arn
+  identifier                          = var.name
+  engine                              = "postgres"
+  engine_version                      = "17"
+  instance_class                      = var.database_type
+  allocated_storage                   = 50
+  max_allocated_storage               = 500
+  db_name                             = "mediscale"
+  username                            = "mediscale"
+  manage_master_user_password         = true
+  master_user_secret_kms_key_id       = aws_kms_key.data.arn
+  storage_encrypted                   = true
+  kms_key_id                          = aws_kms_key.data.arn
+  multi_az                            = true
+  iam_database_authentication_enabled = true
+  publicly_accessible                 = false
+  db_subnet_group_name                = aws_db_subnet_group.this.name
+  parameter_group_name                = aws_db_parameter_group.this.name
+  vpc_security_group_ids              = [aws_security_group.database.id]
+  backup_retention_period             = min(var.retention_days, 35)
+  copy_tags_to_snapshot               = true
+  auto_minor_version_upgrade          = true
+  deletion_protection                 = var.protected
+  skip_final_snapshot                 = !var.protected
+  final_snapshot_identifier           = "${var.name}-final"
+  enabled_cloudwatch_logs_exports     = ["postgresql", "upgrade"]
+  performance_insights_enabled        = true
+  performance_insights_kms_key_id     = aws_kms_key.data.arn
 }

@@ -12,6 +12,7 @@ resource "azurerm_storage_account" "data" {
   public_network_access_enabled   = false
   allow_nested_items_to_be_public = false
   shared_access_key_enabled       = false
+  local_user_enabled              = false
   tags                            = local.labels
   blob_properties {
     delete_retention_policy {
@@ -51,6 +52,8 @@ resource "azurerm_storage_account" "shared" {
   https_traffic_only_enabled      = false # NFS: the private network encrypts nothing, so traffic stays inside it
   public_network_access_enabled   = false
   allow_nested_items_to_be_public = false
+  shared_access_key_enabled       = false
+  local_user_enabled              = false
   tags                            = local.labels
   identity {
     type         = "UserAssigned"

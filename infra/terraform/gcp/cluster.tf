@@ -1,14 +1,16 @@
 resource "google_container_cluster" "this" {
-  name                     = var.name
-  location                 = var.region
-  network                  = google_compute_network.this.id
-  subnetwork               = google_compute_subnetwork.private.id
-  min_master_version       = var.kubernetes_version
-  remove_default_node_pool = true
-  initial_node_count       = 1
-  deletion_protection      = var.protected
-  datapath_provider        = "ADVANCED_DATAPATH" # which enforces NetworkPolicies
-  enable_shielded_nodes    = true
+  name                        = var.name
+  location                    = var.region
+  network                     = google_compute_network.this.id
+  subnetwork                  = google_compute_subnetwork.private.id
+  min_master_version          = var.kubernetes_version
+  remove_default_node_pool    = true
+  initial_node_count          = 1
+  deletion_protection         = var.protected
+  datapath_provider           = "ADVANCED_DATAPATH" # which enforces NetworkPolicies
+  enable_shielded_nodes       = true
+  enable_intranode_visibility = true
+  resource_labels             = local.labels
 
   private_cluster_config {
     enable_private_nodes    = true
@@ -57,6 +59,10 @@ resource "google_container_node_pool" "this" {
   cluster  = google_container_cluster.this.id
   location = var.region
 
+  management {
+    auto_repair  = true
+    auto_upgrade = true
+  }
   autoscaling {
     min_node_count = each.value.least
     max_node_count = each.value.most

@@ -31,7 +31,19 @@ resource "google_sql_database_instance" "this" {
       value = "on"
     }
     database_flags {
+      name  = "log_checkpoints"
+      value = "on"
+    }
+    database_flags {
       name  = "log_connections"
+      value = "on"
+    }
+    database_flags {
+      name  = "log_disconnections"
+      value = "on"
+    }
+    database_flags {
+      name  = "log_lock_waits"
       value = "on"
     }
   }
