@@ -357,8 +357,10 @@ def adapted(
     weights: bytes,
     quantization: Quantization = "none",
     instruction: str = INSTRUCTION,
+    dtype: "torch.dtype | None" = None,
 ) -> LanguageModel:
-    """The model of a base's folder and an adapter's configuration and weights.
+    """The model of a base's folder and an adapter's configuration and weights, computed in ``dtype``, by default that
+    of the device.
 
     Raises:
         StorageError: the adapter can't be read, or does not fit the base.
@@ -372,7 +374,7 @@ def adapted(
     except (ValueError, TypeError, SafetensorError) as error:
         raise StorageError("The adapter of the language model can't be read; train it again.") from error
     on = device()
-    model = PeftModel(base_models.network(base, precision(on), quantization), settings)
+    model = PeftModel(base_models.network(base, dtype or precision(on), quantization), settings)
     try:
         loaded = set_peft_model_state_dict(model, tensors)
     except RuntimeError as error:  # of another shape

@@ -5,12 +5,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference import base_models, language, model_files
+from mediscale.inference.base_models import Quantization
 from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import (
     ADAPTER_CONFIG_FILE,
@@ -19,9 +20,6 @@ from mediscale.inference.language_spec import (
     LanguageSpec,
 )
 from training.language.export import gguf_file, hub, onnx_graph
-
-if TYPE_CHECKING:
-    from torch import dtype
 
 _BESIDE_A_TOKENIZER = ("preprocessor_config.json", "processor_config.json")
 """Of a base that reads images, too."""
@@ -64,16 +62,29 @@ class Version:
         spec = LanguageSpec.model_validate_json(files[LANGUAGE_FILE])
         return Version(ref, spec, files, base_models.folder(settings, spec.base), repository)
 
+    def parent(self) -> LanguageModel:
+        """What forms are compared with, in single precision: two runtimes round bfloat16 differently, and on one text
+        that makes more of a difference than a form may."""
+        return self._adapted(self.spec.quantization)
+
     def merged(self) -> Any:
         """The base's network, not quantized, with the adapter added to its weights."""
+        return self._adapted("none").network.merge_and_unload()
+
+    def _adapted(self, quantization: Quantization) -> LanguageModel:
+        import torch
+
         config, weights = self.files[ADAPTER_CONFIG_FILE], self.files[ADAPTER_FILE]
-        return language.adapted(self.base, config, weights).network.merge_and_unload()
+        return language.adapted(
+            self.base, config, weights, quantization, self.spec.instruction, torch.float32
+        )
 
     def with_adapter(self, folder: Path) -> LanguageModel:
         """The base with the adapter in a folder, as PEFT loads it."""
+        import torch
         from peft import PeftModel
 
-        network = base_models.network(self.base, _precision(), self.spec.quantization)
+        network = base_models.network(self.base, torch.float32, self.spec.quantization)
         adapted = PeftModel.from_pretrained(network, folder)
         return LanguageModel(adapted, base_models.tokenizer(folder), self.spec.instruction)
 
@@ -89,10 +100,6 @@ class Format:
     """The package that loads it."""
     needs: str = ""
     """What a person still has to do or to have."""
-
-
-def _precision() -> "dtype":
-    return language.precision(language.device())
 
 
 def _write_adapter(version: Version, folder: Path) -> None:
@@ -118,7 +125,9 @@ def _write_merged(version: Version, folder: Path) -> None:
 
 
 def _read_merged(version: Version, folder: Path) -> LanguageModel:
-    network = base_models.network(folder, _precision()).to(language.device())
+    import torch
+
+    network = base_models.network(folder, torch.float32).to(language.device())
     return LanguageModel(network, base_models.tokenizer(folder), version.spec.instruction)
 
 

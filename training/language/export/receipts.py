@@ -93,8 +93,8 @@ def export(
     if "hub" in names and not repository:
         raise UsageError("A form for the hub needs --repository OWNER/NAME.")
     version = Version.load(settings, model, repository)
-    parent = language.load(settings, version.files)
-    questions = probe(settings, model)
+    language.load(settings, version.files)  # which refuses a version that answers otherwise than in training
+    parent, questions = version.parent(), probe(settings, model)
     for name in names:
         log.info("%s as %s", model, name)
         folder = output / f".{name}.partial"
@@ -149,14 +149,12 @@ def problems(compared: Compared) -> Iterator[str]:
         )
 
 
-def tried(
-    settings: Settings, model: ModelRef, names: Sequence[str], parent: LanguageModel
-) -> tuple[Receipt, ...]:
-    """Receipts of some forms of a version that is loaded, for its evidence; none of the forms is kept."""
+def tried(settings: Settings, model: ModelRef, names: Sequence[str]) -> tuple[Receipt, ...]:
+    """Receipts of some forms of a version, for its evidence; none of the forms is kept."""
     if not names:
         return ()
-    version, questions = Version.load(settings, model), probe(settings, model)
-    receipts = []
+    version, receipts = Version.load(settings, model), []
+    parent, questions = version.parent(), probe(settings, model)
     for name in names:
         with tempfile.TemporaryDirectory(prefix="mediscale-form-") as folder:
             receipts.append(_made(version, name, parent, questions, Path(folder)))
