@@ -51,13 +51,14 @@ def _page(settings: Settings, run: lineage.Run) -> "Page":
 
 
 def _write_language(settings: Settings, run: lineage.Run, output: Path | None) -> Path:
-    from mediscale.report import labels, language, model_card
+    from mediscale.report import language, model_card
     from mediscale.report.page import replace_file
+    from mediscale.storage import registry
 
     report = language.collect(settings, run)
     path = output or settings.home / "reports" / f"{report.name}.html"
     card = model_card.of_language(report)
-    model_card.write(card, path.with_name(labels.card_file(card.model)))
+    model_card.write(card, path.with_name(registry.card_file(card.model.name, card.model.version)))
     return replace_file(path, report.render())
 
 
