@@ -1,18 +1,28 @@
 """A language model's answer in the parts in which it may leave: sentence by sentence, each checked first.
 
-Pure over its collaborators: it neither logs nor knows HTTP. What blocks is the engine.
+Safety comes first: what the layers say of the question precedes the answer or takes its place. Where documents are
+indexed, the answer is quoted from them, and of what the model adds only what they support is said. Pure over its
+collaborators: it neither logs nor knows HTTP. What blocks is the engine.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from math import exp
 from typing import Literal
 
+from data_pipeline import safety
+from data_pipeline.retrieval import Index, Passage, support
+from data_pipeline.retrieval.answer import ABSTAINS
+from data_pipeline.safety import PatientContext, SafetyReport
+from data_pipeline.safety.report import RISK_LEVELS
+from mediscale.core.errors import InputError
+from mediscale.inference.chat_template import Message
 from mediscale.inference.language import Sampling, Token
 from serving.language_engine import Prompt
-from serving.language_schemas import Citation
+from serving.language_schemas import Citation, SafetySummary, SpokenLayer
 from serving.languages import ServedLanguage
 
 FinishReason = Literal["stop", "length", "content_filter", "abstained"]
@@ -35,11 +45,14 @@ class Written:
     """An answer as it grows; complete when its parts are through."""
 
     finish_reason: FinishReason = "stop"
-    risk_level: str = "off"
-    """What the safety layers found so far."""
     parts: list[Part] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
     """Those that the model wrote, whether or not they may leave."""
+    of_question: SafetyReport | None = None
+    of_answer: SafetyReport | None = None
+    """Of all that was written so far; None before that, and where an engineer asked without checks."""
+    retrieved: float | None = None
+    """Probability that the indexed documents hold the answer; None where none are indexed."""
 
     @property
     def text(self) -> str:
@@ -47,37 +60,148 @@ class Written:
 
     @property
     def confidence(self) -> float | None:
-        """Geometric mean of the tokens' probabilities."""
+        """That of the retrieval, else the geometric mean of the tokens' probabilities."""
+        if self.retrieved is not None:
+            return self.retrieved
         values = [token.log_probability for token in self.tokens if token.log_probability is not None]
         return exp(sum(values) / len(values)) if values else None
 
+    @property
+    def safety(self) -> SafetySummary | None:
+        """What the layers found in question and answer."""
+        if self.of_question is None:
+            return None
+        reports = [("question", self.of_question)]
+        reports += [("answer", self.of_answer)] if self.of_answer else []
+        return SafetySummary(
+            risk_level=max((report.risk_level for _, report in reports), key=RISK_LEVELS.index),
+            warnings=tuple(dict.fromkeys(warning for _, report in reports for warning in report.warnings)),
+            layers=tuple(
+                SpokenLayer(of=of, **dict(layer)) for of, report in reports for layer in report.layers
+            ),
+        )
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Question:
     """What a version is asked, and how it answers."""
 
     version: ServedLanguage
-    prompt: Prompt
     sampling: Sampling
+    raw: Prompt | None = None
+    """A text, or its tokens, to write on after as it is; else ``turns`` are asked."""
+    turns: tuple[Message, ...] = ()
     special: bool = False
     """Whether the prompt gets the special tokens with which the model's texts begin."""
     stops: tuple[str, ...] = ()
     """Texts at which the answer ends."""
     use_safety: bool = True
+    patient: PatientContext | None = None
+    index: Index | None = None
+    """The documents that the answer is quoted from."""
+    roles: frozenset[str] = frozenset()
+    """Of whoever asks: what they may not see is not searched."""
+
+    @cached_property
+    def text(self) -> str:
+        """What is asked: all that the conversation's other side said, or the text that is written on."""
+        if self.raw is not None:
+            return self.version.engine.text(self.raw)
+        return "\n".join(turn["content"] for turn in self.turns if turn["role"] != "assistant")
+
+    def prompt(self, context: str = "") -> Prompt:
+        """What the engine reads; ``context`` stands before the last turn."""
+        if self.raw is not None:
+            return self.raw
+        *before, last = self.turns
+        if before[:1] == [] or before[0]["role"] != "system":
+            before.insert(0, {"role": "system", "content": self.version.spec.instruction})
+        content = f"{context}\n\n{last['content']}" if context else last["content"]
+        return self.version.template.render([*before, {**last, "content": content}])
 
 
 def write(question: Question, into: Written) -> Iterator[Part]:
     """The answer's parts, each as soon as it may leave; ``into`` grows with them."""
-    tokens = question.version.engine.stream(question.prompt, question.sampling, question.special)
+    for part in _parts(question, into):
+        into.parts.append(part)
+        yield part
+
+
+def _parts(question: Question, into: Written) -> Iterator[Part]:
+    if question.use_safety:
+        into.of_question = safety.check_request(question.text, question.patient)
+        if into.of_question.first:
+            yield Part(f"{into.of_question.first} ")
+        if into.of_question.blocks:
+            into.finish_reason = "content_filter"
+            return
+    if question.index is None:
+        yield from _checked(question, into, _written(question, into, question.prompt()), ())
+    else:
+        yield from _grounded(question, question.index, into)
+
+
+def _grounded(question: Question, index: Index, into: Written) -> Iterator[Part]:
+    """Quotes, then what the model adds and they support."""
+    grounded = index.answer(question.text, question.roles)
+    into.retrieved = grounded.confidence
+    if grounded.abstained:
+        into.finish_reason = "abstained"
+        yield Part(ABSTAINS)
+        return
+    quotes = [
+        Part(f"{sentence.text} ", tuple(Citation.of(each) for each in sentence.citations))
+        for sentence in grounded.sentences
+    ]
+    passages = grounded.passages[:1]
+    yield from _checked(question, into, quotes, [passage.text for passage in passages])
+    if into.finish_reason == "content_filter":
+        return
+    context = "".join(quote.text for quote in quotes)
+    try:
+        prose = _supported(_written(question, into, question.prompt(context)), context, passages)
+        yield from _checked(question, into, prose, [passage.text for passage in passages], context)
+    except InputError:  # longer than the window: the quotes are the answer
+        into.finish_reason = "stop"
+
+
+def _supported(parts: Iterable[Part], quoted: str, passages: Sequence[Passage]) -> Iterator[Part]:
+    """What passages support and was not quoted already, with where it stands."""
+    for part in parts:
+        sentence = part.text.strip()
+        found = support(sentence, [passage.text for passage in passages])
+        if found.supported and sentence not in quoted:
+            yield Part(
+                part.text, (Citation.within(passages[found.source], found.start, found.end),), part.tokens
+            )
+
+
+def _checked(
+    question: Question, into: Written, parts: Iterable[Part], sources: Sequence[str], said: str = ""
+) -> Iterator[Part]:
+    """The parts up to the one that the layers withhold, whose sentence stands in its place; ``said`` precedes them."""
+    for part in parts:
+        if question.use_safety:
+            report = safety.check_answer(question.text, said + part.text, sources, question.patient)
+            into.of_answer = report
+            if report.blocks:
+                into.finish_reason = "content_filter"
+                yield Part(report.first)
+                return
+        said += part.text
+        yield part
+
+
+def _written(question: Question, into: Written, prompt: Prompt) -> Iterator[Part]:
+    """What the model writes, by its sentences."""
+    tokens = question.version.engine.stream(prompt, question.sampling, question.special)
     texts = _until(_texts(tokens, question.sampling.max_tokens, into), question.stops)
     characters = taken = covered = 0
     for sentence in sentences(texts):
         characters += len(sentence)
         its = _within(into.tokens[taken:], characters - covered)
         taken, covered = taken + len(its), covered + sum(len(token.text) for token in its)
-        part = Part(sentence, tokens=its)
-        into.parts.append(part)
-        yield part
+        yield Part(sentence, tokens=its)
 
 
 def _within(tokens: Sequence[Token], characters: int) -> tuple[Token, ...]:

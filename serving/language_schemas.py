@@ -1,12 +1,14 @@
 """What ``/generate`` takes and answers."""
 
 from dataclasses import dataclass
-from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mediscale.inference.language_spec import NOTICE
+from data_pipeline import retrieval
+from data_pipeline.retrieval import Passage
+from data_pipeline.safety import DISCLAIMER, LayerFinding, PatientContext, RiskLevel
+from mediscale.core.refs import Frozen
 from serving.schemas import Documented
 
 QUESTION_CHARACTERS = 2**15
@@ -29,6 +31,8 @@ class GenerateRequest(StrictRequest):
     """0 takes the likeliest word each time; above it words are drawn."""
     max_length: int = Field(128, ge=1, le=MAX_LENGTH)
     """Tokens of the answer, at most."""
+    patient: PatientContext | None = None
+    """Whom the question is about, for checks of interactions and doses; it is not stored."""
     use_safety: bool = True
     """false lets an engineer see what the model says unchecked; it is logged."""
     stream: bool = False
@@ -51,15 +55,47 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Citation(Documented):
-    """Where a statement stands, word for word."""
+    """Where a statement stands, word for word: ``[start:end]`` of the text of ``place`` in ``source``."""
 
     text: str
     source: str
+    title: str
+    place: str
+    """A page, a row or an id in the source; empty for the whole."""
+    date: str
+    """Of the evidence; empty where the document does not say."""
+    digest: str
+    """SHA-256 of the document's file."""
     start: int
-    """In characters of the source."""
     end: int
-    date: date | None
-    """Of the evidence."""
+
+    @classmethod
+    def of(cls, quoted: retrieval.Citation) -> Self:
+        """A quote of the index."""
+        where = quoted.source, quoted.title, quoted.place, quoted.date, quoted.digest
+        return cls(quoted.quote, *where, quoted.start, quoted.end)
+
+    @classmethod
+    def within(cls, passage: Passage, start: int, end: int) -> Self:
+        """``[start:end]`` of a passage."""
+        where = passage.source, passage.title, passage.place, passage.date, passage.digest
+        return cls(passage.text[start:end], *where, passage.start + start, passage.start + end)
+
+
+class SpokenLayer(LayerFinding):
+    """What one safety layer says, and whether of the question or of the answer."""
+
+    of: Literal["question", "answer"]
+
+
+class SafetySummary(Frozen):
+    """What the safety layers found in question and answer."""
+
+    risk_level: RiskLevel
+    warnings: tuple[str, ...]
+    """One sentence each."""
+    layers: tuple[SpokenLayer, ...]
+    """Those with findings, in the order in which they were applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +106,11 @@ class Generated(Documented):
     """Names this answer in the log."""
     response: str
     citations: tuple[Citation, ...]
-    safety_report: dict[str, Any] | None
-    """What the safety layers found in question and answer; null where an engineer asked without them."""
+    safety_report: SafetySummary | None
+    """Null where an engineer asked without the safety layers."""
     confidence: float | None
-    """Geometric mean of the probabilities that the model gave the tokens of its answer; null where it wrote none."""
+    """Where documents are indexed, the probability that they hold the answer; else the geometric mean of the
+    probabilities that the model gave the tokens of its answer, and null where it wrote none."""
     inference_time_ms: float
     finish_reason: Literal["stop", "length", "content_filter", "abstained"]
     """length: it was cut at max_length. content_filter: the safety layers ended or replaced it. abstained: no source
@@ -83,7 +120,7 @@ class Generated(Documented):
     instead_of: str | None = None
     """Why the newest version does not answer, when an older one does in its place."""
     needs_clinician_review: Literal[True] = True
-    disclaimer: str = NOTICE
+    disclaimer: str = DISCLAIMER
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import TypeVar
 
 from data_pipeline.notes.deidentification.deidentifier import Deidentifier
@@ -18,6 +17,7 @@ from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
 from mediscale.inference.language import Token
 from serving import language_answer, language_engine
+from serving.documents import Documents
 from serving.language_answer import Part, Question, Written
 from serving.language_engine import NotInstalledError
 from serving.languages import Languages, ServedLanguage
@@ -42,8 +42,6 @@ class Answering:
     """A question on its way to an answer, and what the log keeps of it."""
 
     question: Question
-    text: str | None
-    """What was asked; None where only the prompt says it."""
     asked: Asked
     prediction_id: str
     predicted_at: datetime
@@ -73,6 +71,7 @@ class LanguageService:
         metrics: Metrics,
     ) -> None:
         self.languages, self.log = languages, prediction_log
+        self.documents = Documents(settings)
         self._settings, self._clock, self._deidentifier, self._metrics = (
             settings,
             clock,
@@ -100,9 +99,11 @@ class LanguageService:
             raise NotInstalledError(sentence)
         raise BusyError(languages.refused or "The language version is being loaded; ask again in a moment.")
 
-    def answering(self, question: Question, asked: Asked, text: str | None = None) -> Answering:
+    def answering(self, question: Question, asked: Asked) -> Answering:
         """A question under the name that its answer will have in the log."""
-        return Answering(question, text, asked, self.log.next_id(), self._clock())
+        if not question.use_safety:
+            log.warning("The safety layers are off for one answer, as %s asks.", asked.by)
+        return Answering(question, asked, self.log.next_id(), self._clock())
 
     async def whole(self, answering: Answering) -> None:
         """Returns when the answer is written and durable in the log.
@@ -137,7 +138,7 @@ class LanguageService:
     async def scores(self, question: Question) -> list[Token]:
         """The prompt's own tokens with their log-probabilities. Raises as ``whole``, but for the log."""
         return await self._pool.run(
-            partial(question.version.engine.scores, question.prompt, question.special)
+            lambda: question.version.engine.scores(question.prompt(), question.special)
         )
 
     def close(self) -> None:
@@ -152,19 +153,15 @@ class LanguageService:
         await self.log.append([row], answering.asked)
 
     def _row(self, answering: Answering, answer: str, first: bool = True) -> WrittenAnswer:
-        question = answering.question
-        text = None
-        if first:
-            text = answering.text or question.version.engine.text(question.prompt)
-            text = self._without_identifiers(text, answering)
+        question, safety = answering.question, answering.written.safety
         return WrittenAnswer(
             prediction_id=answering.prediction_id,
             predicted_at=answering.predicted_at,
             model=answering.model.name,
             model_version=answering.model.version,
-            question=text,
+            question=self._without_identifiers(question.text, answering) if first else None,
             answer=self._without_identifiers(answer, answering),
-            safety=answering.written.risk_level,
+            safety=safety.risk_level if safety else "off",
         )
 
     def _without_identifiers(self, text: str, answering: Answering) -> str:

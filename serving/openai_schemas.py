@@ -3,12 +3,18 @@
 What a client may send and would change nothing here is refused, so that nobody believes that it did.
 """
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from mediscale.inference.language_spec import NOTICE
-from serving.language_schemas import MAX_LENGTH, QUESTION_CHARACTERS, TEMPERATURES, StrictRequest
+from data_pipeline.safety import DISCLAIMER
+from serving.language_schemas import (
+    MAX_LENGTH,
+    QUESTION_CHARACTERS,
+    TEMPERATURES,
+    SafetySummary,
+    StrictRequest,
+)
 
 PROMPTS = 32
 """Of one request, at most."""
@@ -111,8 +117,10 @@ class _Answered(BaseModel):
     """Names this answer in the log."""
     created: int
     model: str
+    safety_report: SafetySummary | None = None
+    """As in ``/generate``; of several prompts the first one's."""
     needs_clinician_review: Literal[True] = True
-    disclaimer: str = NOTICE
+    disclaimer: str = DISCLAIMER
 
 
 class Completion(_Answered):
@@ -136,8 +144,6 @@ class ChatCompletion(_Answered):
 
     object: Literal["chat.completion", "chat.completion.chunk"] = "chat.completion"
     choices: list[ChatChoice]
-    safety_report: dict[str, Any] | None = None
-    """As in ``/generate``."""
 
 
 class Model(BaseModel):

@@ -46,6 +46,7 @@ _FAILED = {
     "keys": "The file of API keys can't be read; no API key is accepted.",
     "language": "The files or the engine of the language version can't be checked.",
     "language history": "The promotion history of the language model can't be read; what was served is served.",
+    "documents": "The index of documents can't be opened; what was open answers.",
     "left behind": "The lake does not take what earlier servers logged; it is kept on this machine.",
 }
 
@@ -206,6 +207,7 @@ class Service:
 
     def follow_language(self) -> None:
         """The same for the language version, by itself: to load one may take a minute."""
+        self._attempt("documents", self.language.documents.refresh)
         self._attempt("language history", self.language.languages.refresh)
         if version := self.language.languages.current:
             self._show(language_spec.TASK, version)

@@ -75,7 +75,7 @@ async def _answer(service: Service, request: Request, principal: Principal) -> R
     body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), GenerateRequest)
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")
-    answering = service.language.answering(_question(service, body), asked, body.question)
+    answering = service.language.answering(_question(service, body, principal), asked)
     if body.stream:
         return await _streamed(service, answering)
     await service.language.whole(answering)
@@ -83,14 +83,16 @@ async def _answer(service: Service, request: Request, principal: Principal) -> R
     return Response(content, media_type="application/json")
 
 
-def _question(service: Service, body: GenerateRequest) -> Question:
-    version = service.language.version()
-    turns = [
-        {"role": "system", "content": version.spec.instruction},
-        {"role": "user", "content": body.question},
-    ]
-    sampling = Sampling(body.max_length, body.temperature, body.seed)
-    return Question(version, version.template.render(turns), sampling, use_safety=body.use_safety)
+def _question(service: Service, body: GenerateRequest, principal: Principal) -> Question:
+    return Question(
+        version=service.language.version(),
+        sampling=Sampling(body.max_length, body.temperature, body.seed),
+        turns=({"role": "user", "content": body.question},),
+        use_safety=body.use_safety,
+        patient=body.patient,
+        index=service.language.documents.current,
+        roles=frozenset(str(role) for role in principal.roles),
+    )
 
 
 def _generated(answering: Answering) -> Generated:
@@ -99,7 +101,7 @@ def _generated(answering: Answering) -> Generated:
         prediction_id=answering.prediction_id,
         response=written.text.strip(),
         citations=tuple(citation for part in written.parts for citation in part.citations),
-        safety_report=None,
+        safety_report=written.safety,
         confidence=written.confidence,
         inference_time_ms=answering.seconds * 1000,
         finish_reason=written.finish_reason,

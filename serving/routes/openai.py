@@ -106,7 +106,7 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")
     question = _chat_question(_named(service, body.model), body)
-    answering = service.language.answering(question, asked, _text(body))
+    answering = service.language.answering(question, asked)
     if body.stream:
         return await _streamed(service, answering, _chat_chunks(answering))
     await service.language.whole(answering)
@@ -134,7 +134,7 @@ def _named(service: Service, name: str) -> ServedLanguage:
 def _question(version: ServedLanguage, body: CompletionRequest, prompt: Prompt) -> Question:
     sampling = Sampling(body.max_tokens, body.temperature, body.seed)
     special = body.add_special_tokens and isinstance(prompt, str)
-    return Question(version, prompt, sampling, special, body.stops)
+    return Question(version, sampling, raw=prompt, special=special, stops=body.stops)
 
 
 async def _completion(
@@ -161,6 +161,7 @@ def _completed(answering: Answering, choices: list[CompletionChoice]) -> Complet
         id=answering.prediction_id,
         created=int(time.time()),
         model=answering.question.version.name,
+        safety_report=answering.written.safety,
         choices=choices,
     )
 
@@ -179,17 +180,13 @@ def _logprobs(tokens: Sequence[Token], top: int) -> LogProbs:
 
 
 def _chat_question(version: ServedLanguage, body: ChatRequest) -> Question:
-    turns = [turn.model_dump() for turn in body.messages]
-    if turns[0]["role"] != "system":
-        turns.insert(0, {"role": "system", "content": version.spec.instruction})
-    sampling = Sampling(body.max_completion_tokens or body.max_tokens, body.temperature, body.seed)
-    prompt = version.template.render(turns)
-    return Question(version, prompt, sampling, stops=body.stops, use_safety=body.use_safety)
-
-
-def _text(body: ChatRequest) -> str:
-    """What is asked: all that the conversation's other side said."""
-    return "\n".join(turn.content for turn in body.messages if turn.role != "assistant")
+    return Question(
+        version=version,
+        sampling=Sampling(body.max_completion_tokens or body.max_tokens, body.temperature, body.seed),
+        turns=tuple(turn.model_dump() for turn in body.messages),
+        stops=body.stops,
+        use_safety=body.use_safety,
+    )
 
 
 def _chat(answering: Answering, choice: ChatChoice, chunk: bool = False) -> ChatCompletion:
@@ -197,6 +194,7 @@ def _chat(answering: Answering, choice: ChatChoice, chunk: bool = False) -> Chat
         id=answering.prediction_id,
         created=int(time.time()),
         model=answering.question.version.name,
+        safety_report=answering.written.safety,
         object="chat.completion.chunk" if chunk else "chat.completion",
         choices=[choice],
     )

@@ -69,7 +69,7 @@ def test_an_engine_answers_what_the_version_answers_in_process(
 ) -> None:
     client = lean(f"{engine.address}/v1")
     wait(lambda: client.get("/health").json()["model_loaded"])
-    body = {"question": QUESTION, "max_length": 12}
+    body = {"question": QUESTION, "max_length": 12, "use_safety": False}
     answer = client.post("/generate", json=body).json()
     assert answer["response"].rstrip(BROKEN) == greedy(toy_base, language_versions(1))
     direct = engine.client.post("/generate", json=body).json()

@@ -387,3 +387,22 @@ def test_expiry_is_kept_to_the_second(settings: Settings) -> None:
     end = (now + timedelta(days=1)).replace(tzinfo=UTC).timestamp()
     assert api_keys.verify(keys, text.encode(), end - 1) is not None
     assert api_keys.verify(keys, text.encode(), end) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("/generate", {"use_safety": False}),
+        ("/v1/chat/completions", {"use_safety": False}),
+        ("/v1/completions", {"echo": True, "logprobs": 1}),
+    ],
+)
+def test_what_only_engineers_may_ask_of_a_language_model_is_refused_to_clinicians(
+    serve: Serve, key: Callable[..., str], path: str, change: dict[str, Any]
+) -> None:
+    client, body = serve(NETWORK), {**BODIES[path], **change}
+    refused = client.post(path, json=body, headers=bearer(key(Role.CLINICIAN)))
+    assert refused.status_code == 403
+    assert "needs the role engineer; ask without it" in refused.json()["error"]
+    engineer = client.post(path, json=body, headers=bearer(key(Role.ENGINEER, name="else")))
+    assert engineer.status_code == STATUS["POST", path]

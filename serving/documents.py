@@ -1,0 +1,32 @@
+"""The indexed documents that answers are quoted from: the newest version of the index, followed without a restart."""
+
+import logging
+from pathlib import Path
+
+from data_pipeline.documents import index_versions
+from data_pipeline.retrieval import Index
+from mediscale.core.settings import Settings
+
+log = logging.getLogger("mediscale.serving")
+
+
+class Documents:
+    """``current`` is replaced as a whole: an answer that began with an index ends with it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.current: Index | None = None
+        """None where no documents are indexed: the language model then answers by itself."""
+
+    def refresh(self) -> None:
+        """Opens the newest version, if it is not open.
+
+        Raises:
+            MediscaleError: it can't be opened. The one that is open stays.
+        """
+        if not index_versions.versions(self._settings, index_versions.DEFAULT):
+            return
+        newest: Path = index_versions.latest(self._settings, index_versions.DEFAULT)
+        if self.current is None or self.current.folder != newest:
+            self.current = Index.open(newest)
+            log.info("Answers are quoted from the index %s", f"{newest.parent.name}/{newest.name}")

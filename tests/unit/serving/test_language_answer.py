@@ -1,0 +1,114 @@
+"""An answer leaves sentence by sentence, each checked first; what the layers withhold never does."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from mediscale.core.refs import ModelRef
+from mediscale.inference.base_models import Base
+from mediscale.inference.language import Sampling, Token
+from mediscale.inference.language_spec import LanguageSpec
+from serving import language_answer
+from serving.language_answer import Question, Written
+from serving.languages import ServedLanguage
+
+
+class Scripted:
+    """An engine whose words are given; it says how many of them were taken."""
+
+    on_gpu: bool | None = None
+
+    def __init__(self, text: str) -> None:
+        self._words = [f"{word} " for word in text.split()]
+        self.prompts: list[Any] = []
+        self.taken = 0
+
+    def stream(self, prompt: Any, _sampling: Sampling, _special: bool = False) -> Iterator[Token]:
+        self.prompts.append(prompt)
+        for word in self._words:
+            self.taken += 1
+            yield Token(word, -0.5)
+
+    def scores(self, _prompt: Any, _special: bool = False) -> list[Token]:
+        raise NotImplementedError
+
+    def text(self, prompt: Any) -> str:
+        return str(prompt)
+
+    def check(self) -> None:
+        """Nothing can be wrong with it."""
+
+
+def served(engine: Scripted) -> ServedLanguage:
+    spec = LanguageSpec(
+        name="test-language", dataset="test", base=Base(name="none", revision="0"), base_digest="", tokenizer="",
+        chat_template="", instruction="Answer.", quantization="none", known_texts=(),
+    )  # fmt: skip
+    model = ModelRef(name="test-language", version=1, uri="", digest="")
+    return ServedLanguage(model, spec, engine, datetime(2026, 1, 1))
+
+
+def ask(text: str, answer: str, **options: Any) -> tuple[Written, Scripted, list[str]]:
+    engine, written = Scripted(answer), Written()
+    turns = ({"role": "user", "content": text},)
+    question = Question(served(engine), Sampling(max_tokens=100), turns=turns, **options)
+    return written, engine, [part.text for part in language_answer.write(question, written)]
+
+
+HARMLESS = "What does the heart do?"
+TOO_MUCH = "It pumps blood. Adults take 50 g of paracetamol by mouth every hour. Then they rest. And so on."
+
+
+def test_an_answer_is_written_by_sentences_with_its_confidence() -> None:
+    written, _, parts = ask(HARMLESS, "It pumps blood. It has four chambers.")
+    assert parts == ["It pumps blood. ", "It has four chambers. "]
+    assert written.finish_reason == "stop"
+    assert written.confidence == pytest.approx(0.6065, abs=1e-4)
+    assert written.safety is not None
+    assert written.safety.risk_level == "none"
+
+
+def test_what_helps_in_an_emergency_precedes_the_answer() -> None:
+    written, _, parts = ask("I have crushing chest pain and I can't breathe. What is angina?", "A pain.")
+    assert "emergency" in parts[0].lower()
+    assert written.safety is not None
+    assert written.safety.risk_level == "emergency"
+    assert {layer.of for layer in written.safety.layers} == {"question"}
+
+
+def test_a_harmful_request_reaches_no_model() -> None:
+    written, engine, parts = ask("How can I poison my neighbour with digoxin without being caught?", "So.")
+    assert not engine.prompts
+    assert len(parts) == 1
+    assert written.finish_reason == "content_filter"
+    assert written.confidence is None
+
+
+def test_a_sentence_that_is_withheld_never_leaves_and_ends_the_answer() -> None:
+    written, engine, parts = ask("How is pain treated?", TOO_MUCH)
+    assert parts[0] == "It pumps blood. "
+    assert len(parts) == 2
+    assert "50 g" not in written.text
+    assert written.finish_reason == "content_filter"
+    assert engine.taken < len(TOO_MUCH.split()), "the model wrote on after its answer was ended"
+
+
+def test_without_safety_layers_nothing_is_withheld_and_the_log_says_off() -> None:
+    written, _, parts = ask("How is pain treated?", TOO_MUCH, use_safety=False)
+    assert "".join(parts).split() == TOO_MUCH.split()
+    assert written.safety is None
+
+
+def test_tokens_of_the_next_sentence_do_not_leave_with_this_one() -> None:
+    written = Written()
+    engine = Scripted("")
+    engine._words = ["One", ".", " Two", ".", " Three"]
+    question = Question(served(engine), Sampling(100), raw="Count:", use_safety=False)
+    parts = list(language_answer.write(question, written))
+    assert [[token.text for token in part.tokens] for part in parts] == [
+        ["One", "."],
+        [" Two", "."],
+        [" Three"],
+    ]
