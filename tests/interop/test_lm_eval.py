@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from component.serving.test_generate import loaded, model_of
 from fixtures.language_versions import DATASET
 from fixtures.server_process import Start
 
+from benchmarks.lm_eval import prepare
 from data_pipeline.documents.questions import Question
 from training.language import language_measures
 
 ROOT = Path(__file__).parents[2]
 HARNESS = ROOT / ".venv-interop" / "lm-eval" / "bin" / "lm_eval"
-sys.path.insert(0, str(ROOT / "benchmarks" / "lm_eval"))
 
 
 def test_the_harness_finds_the_accuracy_that_evaluation_finds(
@@ -30,8 +29,6 @@ def test_the_harness_finds_the_accuracy_that_evaluation_finds(
     toy_questions: list[Question],
     tmp_path: Path,
 ) -> None:
-    import prepare
-
     promote_language(1)
     server = start(options=["--dataset", DATASET])
     loaded(server)
