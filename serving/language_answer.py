@@ -106,7 +106,7 @@ class Question:
     def text(self) -> str:
         """What is asked: all that the conversation's other side said, or the text that is written on."""
         if self.raw is not None:
-            return self.version.engine.text(self.raw)
+            return self.version.asked_in(self.version.engine.text(self.raw))
         return "\n".join(turn["content"] for turn in self.turns if turn["role"] != "assistant")
 
     def prompt(self, context: str = "") -> Prompt:

@@ -4,7 +4,9 @@ In process it is ``mediscale.inference.language`` with torch, which is imported 
 An engine elsewhere speaks OpenAI's protocol (``serving.engine_client``).
 """
 
+import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Protocol
@@ -100,8 +102,11 @@ def in_process(settings: Settings, model: ModelRef) -> InProcess:
     """
     if sentence := absent():
         raise NotInstalledError(sentence)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for kernels of the hub, without need
     _one_thread_less()
-    return InProcess(language.load(settings, model_files.checked(settings, model)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
+        return InProcess(language.load(settings, model_files.checked(settings, model)))
 
 
 def absent() -> str:

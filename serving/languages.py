@@ -25,6 +25,9 @@ from serving.language_engine import Engine
 RETRY_SECONDS = 30.0
 """After which a version that was refused is tried again, for loading one may take a core for a minute."""
 
+_QUESTION = "\N{OBJECT REPLACEMENT CHARACTER}"
+"""Stands for a question while its surroundings are looked for."""
+
 log = logging.getLogger("mediscale.serving")
 
 
@@ -42,6 +45,27 @@ class ServedLanguage:
     @cached_property
     def template(self) -> ChatTemplate:
         return ChatTemplate(self.spec.chat_template, self.spec.special_tokens)
+
+    @cached_property
+    def _around_question(self) -> tuple[str, str]:
+        """What stands before and after a question in the prompt of this version."""
+        turns = [
+            {"role": "system", "content": self.spec.instruction},
+            {"role": "user", "content": _QUESTION},
+        ]
+        before, _, after = self.template.render(turns).partition(_QUESTION)
+        return before, after
+
+    def asked_in(self, prompt: str) -> str:
+        """What a text asks that may be a prompt of this version: without its instruction and its template's marks.
+
+        Anything else of such marks stays, as somebody else's who would pass for the system.
+        """
+        before, after = self._around_question
+        if not (before and prompt.startswith(before) and after in prompt):
+            return prompt
+        question, _, begun = prompt.removeprefix(before).partition(after)
+        return f"{question}\n{begun}".strip()
 
     @property
     def name(self) -> str:

@@ -99,7 +99,7 @@ def _bench(options: argparse.Namespace) -> int:
     table = Table("", "answered", "refused", *(f"p{p} ms" for p in latency.PERCENTILES), "per second")
     with httpx.Client(base_url=options.url, headers=headers, timeout=300, trust_env=False) as client:
         for row in latency.measure(client, options.requests, options.clients, options.max_length):
-            percentiles = (f"{value:.1f}" for value in row.milliseconds)
+            percentiles = (f"{value:.1f}" if row.answered else "–" for value in row.milliseconds)
             table.add_row(
                 row.what, str(row.answered), str(row.refused), *percentiles, f"{row.per_second:.1f}"
             )

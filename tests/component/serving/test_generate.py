@@ -96,7 +96,7 @@ def test_a_question_is_answered_logged_and_followed_to_the_next_version(
     assert answer["response"].rstrip(BROKEN) == greedy(toy_base, language_versions(1)) != ""
     assert (answer["model"], answer["version"]) == ("clinical-questions-language", 1)
     assert answer["needs_clinician_review"] is True
-    assert "may be wrong" in answer["disclaimer"]
+    assert "A clinician must review it" in answer["disclaimer"]
     assert 0 < answer["confidence"] < 1
     assert answer["inference_time_ms"] > 0
     health = server.client.get("/health").json()
