@@ -16,6 +16,7 @@ from fixtures.server_process import Start
 from benchmarks.lm_eval import prepare
 from data_pipeline.documents.questions import Question
 from training.language import language_measures
+from training.language.language_measures import Effort
 
 ROOT = Path(__file__).parents[2]
 HARNESS = ROOT / ".venv-interop" / "lm-eval" / "bin" / "lm_eval"
@@ -55,7 +56,8 @@ def test_the_harness_finds_the_accuracy_that_evaluation_finds(
     assert done.returncode == 0, done.stderr[-3000:]
     (results,) = (tmp_path / "task" / "out").rglob("results_*.json")
     accuracy = json.loads(results.read_text())["results"]["mediscale_multiple_choice"]["acc,none"]
-    ours = language_measures.likelihood_scores(model, asked)["multiple_choice_accuracy"]
+    effort = Effort(max_generated=0, max_tokens=1, bootstrap=50, seed=0)
+    ours = language_measures.scores(model, asked, effort)["multiple_choice_accuracy"]
     assert 0 < np.mean(ours) < 1, "nothing could differ"
     assert accuracy == pytest.approx(np.mean(ours))
     (samples,) = (tmp_path / "task" / "out").rglob("samples_*.jsonl")
