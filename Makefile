@@ -47,7 +47,7 @@ soak: airflow-env ## run for hours what goes further then: thousands of cases, r
 	@echo "make soak: every case passed; how many, and how long each test took, stands above"
 
 interop: setup ## run what needs other people's tools, each in an environment of its own
-	@for tool in model-signing lm-eval; do \
+	@for tool in model-signing lm-eval demo; do \
 	.tools/uv/bin/uv venv --quiet --allow-existing --python $(BIN)/python .venv-interop/$$tool && \
 	.tools/uv/bin/uv pip sync --quiet --require-hashes --python .venv-interop/$$tool/bin/python requirements/$$tool.txt || exit 1; done
 	@if [ -d tests/interop ]; then $(BIN)/pytest -v tests/interop && echo "make interop: every test passed"; \
@@ -88,6 +88,7 @@ lock: python ## choose new versions and write requirements/
 	printf 'model-signing==1.1.1\npyopenssl>=26\n' | $(COMPILE) - --output-file requirements/model-signing.txt
 	printf '%s\n' $(CHECK_TOOLS) | $(COMPILE) --override <(printf '%s ; sys_platform == "never"\n' $(NOT_FOR_KUBECTL)) - --output-file requirements/infra.txt
 	printf 'checkov==3.3.30\n' | $(COMPILE) - --output-file requirements/checkov.txt
+	$(COMPILE) --extra demo pyproject.toml --output-file requirements/demo.txt
 	printf 'lm-eval[api]>=0.4.13\ntransformers>=5\n' | $(COMPILE) - --output-file requirements/lm-eval.txt
 	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt
 

@@ -230,7 +230,9 @@ def ask(command: Command, request: pytest.FixtureRequest) -> None:
 
 
 def exists(command: Command, _request: pytest.FixtureRequest) -> None:
-    assert (ROOT / command.words[1]).is_file()
+    _, script, *rest = command.words
+    file = f"{rest[0].replace('.', '/')}/__main__.py" if script == "-m" else script
+    assert (ROOT / file).is_file()
 
 
 CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
