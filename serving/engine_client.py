@@ -51,9 +51,13 @@ class EngineClient:
             trust_env=False,  # a proxy of the environment would see what is asked
         )
         self._name, self._spec = name, spec
+        self._failed = False
+        """Whether the engine failed since it gave the known answers: it may have come back as another one."""
         self._template = ChatTemplate(spec.chat_template, spec.special_tokens)
 
     def stream(self, prompt: Prompt, sampling: Sampling, special: bool = False) -> Iterator[Token]:
+        if self._failed:
+            self.check()
         body = self._body(prompt, special) | {
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
@@ -96,6 +100,7 @@ class EngineClient:
                 f"The language engine does not answer as {self._name} did in training: known texts have other "
                 "likelihoods; it serves another base, adapter or precision, and gets no question."
             )
+        self._failed = False
 
     def _likelihood(self, text: KnownText) -> float:
         """Of a known answer, per token."""
@@ -140,15 +145,21 @@ class EngineClient:
         """One sentence for all that can go wrong with another server."""
         try:
             yield
+        except EngineError:
+            self._failed = True
+            raise
         except httpx.TimeoutException as error:
+            self._failed = True
             raise EngineError(
                 f"The language engine did not answer within {SILENT_SECONDS:g} seconds; ask again in a moment."
             ) from error
         except httpx.HTTPError as error:
+            self._failed = True
             raise EngineError(
                 "The language engine can't be reached; look at it and at MEDISCALE_LANGUAGE_ENGINE."
             ) from error
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            self._failed = True
             raise EngineError(
                 "The language engine answers something else than OpenAI's protocol; look at what runs at "
                 "MEDISCALE_LANGUAGE_ENGINE."

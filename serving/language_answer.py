@@ -21,7 +21,7 @@ from data_pipeline.safety.report import RISK_LEVELS
 from mediscale.core.errors import InputError
 from mediscale.inference.chat_template import Message
 from mediscale.inference.language import Sampling, Token
-from serving.language_engine import Prompt
+from serving.language_engine import EngineError, Prompt
 from serving.language_schemas import Citation, SafetySummary, SpokenLayer
 from serving.languages import ServedLanguage
 
@@ -161,7 +161,7 @@ def _grounded(question: Question, index: Index, into: Written) -> Iterator[Part]
     try:
         prose = _supported(_written(question, into, question.prompt(context)), context, passages)
         yield from _checked(question, into, prose, [passage.text for passage in passages], context)
-    except InputError:  # longer than the window: the quotes are the answer
+    except (InputError, EngineError):  # longer than the window, or no engine: the quotes are the answer
         into.finish_reason = "stop"
 
 

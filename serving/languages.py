@@ -20,7 +20,7 @@ from mediscale.storage import registry, seen_tables
 from mediscale.storage.registry import Alias, Move
 from serving import language_engine
 from serving.followed_versions import newest_that_loads, targets
-from serving.language_engine import Engine
+from serving.language_engine import Engine, EngineError
 
 RETRY_SECONDS = 30.0
 """After which a version that was refused is tried again, for loading one may take a core for a minute."""
@@ -118,12 +118,18 @@ class Languages:
         """Compares the files of what is served with what was promoted, and its engine with the training.
 
         Raises:
-            MediscaleError: files were changed or are gone; the version is served on from memory. Or the engine does not
-                answer as it should.
+            MediscaleError: files were changed or are gone; the version is served on from memory.
+            EngineError: the engine does not answer as it should; it gets no question until it does.
         """
-        if self.current is not None:
-            model_files.checked(self._settings, self.current.model)
-            self.current.engine.check()
+        version = self.current
+        if version is None:
+            return
+        model_files.checked(self._settings, version.model)
+        try:
+            version.engine.check()
+        except EngineError as error:
+            self.current, self.refused = None, str(error)
+            raise
 
     def _load(self, move: Move) -> ServedLanguage:
         model = move.version

@@ -44,7 +44,7 @@ _BODY = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": GenerateRequest.model_json_schema(),
+                "schema": json_body.schema(GenerateRequest),
                 "examples": language_schemas.EXAMPLES,
             }
         },

@@ -258,8 +258,5 @@ def _json(content: BaseModel) -> Response:
 
 def _body(shape: type[BaseModel]) -> dict[str, Any]:
     """Of a route in the OpenAPI document."""
-    schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {
-        "parameters": [auth.PURPOSE_PARAMETER],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-    }
+    content = {"application/json": {"schema": json_body.schema(shape)}}
+    return {"parameters": [auth.PURPOSE_PARAMETER], "requestBody": {"required": True, "content": content}}

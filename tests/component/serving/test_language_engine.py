@@ -100,6 +100,23 @@ def test_an_engine_with_another_adapter_under_the_same_name_gets_no_question(
     )
 
 
+def test_an_engine_that_failed_gives_the_known_answers_again_before_the_next_question(
+    settings: Settings, engine: Server, promote_language: Any
+) -> None:
+    promote_language(1, alias="staging")
+    home = settings.model_copy(update={"language_engine": f"{engine.address}/v1"})
+    app = create_app(home, Predictors(home, DATASET, "staging"), PredictionLog(home, DATASET))
+    with TestClient(app) as client:
+        wait(lambda: client.get("/health").json()["model_loaded"])
+        promote_language(2)
+        loaded(engine, 2)
+        sentences = [client.post("/generate", json={"question": QUESTION}).json()["error"] for _ in range(2)]
+        assert "answers with status 404" in sentences[0]
+        assert f"serves {DATASET}-language/2 and not {DATASET}-language/1" in sentences[1]
+        client.app.state.service.check_language()  # type: ignore[attr-defined]
+        assert client.get("/health").json()["status"] == "unavailable"
+
+
 def test_an_engine_that_hangs_gets_no_question(
     lean: Lean, promote_language: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

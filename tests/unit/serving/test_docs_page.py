@@ -80,3 +80,13 @@ def test_times_in_the_contract_are_the_times_that_are_answered(client: TestClien
     for name in ("unusual_values", "thresholds"):
         assert name in contract["TaskRisk"]["properties"]
     assert "hardly seen" in contract["TaskRisk"]["properties"]["unusual_values"]["description"]
+
+
+def test_the_contract_refers_to_nothing_outside_of_it(client: TestClient) -> None:
+    text = client.get("/openapi.json").text
+    contract, references = json.loads(text), set(re.findall(r'"\$ref":\s*"([^"]+)"', text))
+    assert references
+    for reference in references:
+        part = contract
+        for name in reference.removeprefix("#/").split("/"):
+            part = part[name]
