@@ -400,9 +400,9 @@ def test_expiry_is_kept_to_the_second(settings: Settings) -> None:
 def test_what_only_engineers_may_ask_of_a_language_model_is_refused_to_clinicians(
     serve: Serve, key: Callable[..., str], path: str, change: dict[str, Any]
 ) -> None:
+    clinician, engineer = key(Role.CLINICIAN), key(Role.ENGINEER, name="else")
     client, body = serve(NETWORK), {**BODIES[path], **change}
-    refused = client.post(path, json=body, headers=bearer(key(Role.CLINICIAN)))
+    refused = client.post(path, json=body, headers=bearer(clinician))
     assert refused.status_code == 403
     assert "needs the role engineer; ask without it" in refused.json()["error"]
-    engineer = client.post(path, json=body, headers=bearer(key(Role.ENGINEER, name="else")))
-    assert engineer.status_code == STATUS["POST", path]
+    assert client.post(path, json=body, headers=bearer(engineer)).status_code == STATUS["POST", path]
