@@ -264,10 +264,11 @@ def _summary(result: Result) -> str:
 
 def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """Gives the deidentifier of the settings, and the fingerprint of the home's secret where the source brings none."""
-    if "deidentifier" not in known:
-        yield Context({"deidentifier": deidentifiers.configured(settings)})
-    if "pseudonym_secret" not in known:
-        yield Context({"pseudonym_secret": secrets.home_fingerprint(settings)})
+    looked_up = {
+        "deidentifier": lambda: deidentifiers.configured(settings),
+        "pseudonym_secret": lambda: secrets.home_fingerprint(settings),
+    }
+    yield Context({name: look_up() for name, look_up in looked_up.items() if name not in known})
 
 
 STAGE = Stage(

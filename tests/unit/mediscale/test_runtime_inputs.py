@@ -91,3 +91,15 @@ def test_an_unknown_source_names_those_that_exist(settings: Settings, tmp_path: 
         runtime_inputs.prepare_source(
             settings, runtime_inputs.Source(source="epic", path=str(tmp_path)), {}, "run"
         )
+
+
+def test_of_a_hospital_s_own_extract_the_deidentifier_and_its_secret_are_both_looked_up(
+    settings: Settings,
+) -> None:
+    """A synthetic hospital brings the secret; an extract of one's own brings neither."""
+    given = {"source": "mimic-iv", "dataset": "a", "bronze": {}}
+    filled = runtime_inputs.filled("deidentify", {}, [given], settings)
+    assert filled["deidentifier"] == settings.deidentifier
+    assert filled["pseudonym_secret"]
+    brought = runtime_inputs.filled("deidentify", {}, [{**given, "pseudonym_secret": "s"}], settings)
+    assert (brought["deidentifier"], brought["pseudonym_secret"]) == (settings.deidentifier, "s")
