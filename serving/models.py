@@ -139,7 +139,7 @@ class Predictors:
         """The dataset's tasks: those that were ever promoted or have a cohort."""
         with_cohort = (
             task
-            for task in task_names.names()
+            for task in task_names.all_names()
             if lake.exists(self._settings, self.dataset, f"{LABELS.name}_{task}")
         )
         return {move.task for move in history if move.task != language_spec.TASK} | set(with_cohort)

@@ -143,9 +143,12 @@ def _rows(settings: Settings, ref: TableRef, column: str, value: object, columns
 
 def _features(events: pa.Table, subject_id: int, stay: Stay, time: datetime, task: TaskName) -> Floats:
     """Of the stay at that time (features)."""
-    when = pa.table(
-        {"subject_id": [subject_id], "admission_time": [stay.admitted.time], "prediction_time": [time]}
-    )
+    when = pa.table({
+        "subject_id": [subject_id],
+        "stay_id": [stay.first.visit_id],
+        "admission_time": [stay.admitted.time],
+        "prediction_time": [time],
+    })  # fmt: skip
     row: Floats = kernel.compute(events, when, task)[0]
     return row
 

@@ -7,7 +7,7 @@ With ``as_of``, the stage uses only what was known at that time, and leaves out 
 then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
@@ -20,17 +20,17 @@ from data_pipeline.cohort import prediction_times
 from data_pipeline.cohort.bitemporal import BitemporalTime, latest_as_of
 from data_pipeline.cohort.stays import TRANSFER_GAP, Patient, Stay, patients
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import SourceName
+from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core import tasks
 from mediscale.core.annotations import PatientCount, RuntimeInput
-from mediscale.core.errors import QualityError
+from mediscale.core.errors import QualityError, UsageError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import LABELS
-from mediscale.core.tasks import DeathInHospital, Readmission, Task, TaskName
+from mediscale.core.tasks import DeathInHospital, Declared, LongStay, Readmission, Task, TaskName
 
 
 class Params(Frozen):
@@ -76,7 +76,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     with shards.own_errors():
         counts = [tuple(row) for row in visits.groupBy("steps", "outcome").count().collect()]
         contradictions = visits.filter("contradiction").count()
-    flow = _flow(task, counts)
+    flow = flow_of(task, counts)
     _refuse_empty(params, task, flow)
     cohort = visits.filter(f.col("steps") == len(task.steps))
     labels = spark.write(settings, cohort, params.dataset, f"labels_{params.task}", key)
@@ -91,20 +91,50 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
 
 def refuse_lacking(params: Params) -> None:
-    """Refuses an extract without any of the files that the task's features need.
+    """Refuses an extract without any of the files that the task's features need, and a source without a calendar where
+    the task compares visits or the call asks for what was known at a date.
 
     Raises:
-        QualityError: the extract has none of them.
+        QualityError: the extract has none of them, or the task can't be computed from this source.
+        UsageError: ``as_of`` is given and the source has no calendar.
     """
-    if not params.absent:
-        return
-    needed = tasks.load(params.task).needs
-    files = sources.load(params.source).lacks((), *needed)
-    if set(files) <= set(params.absent):
-        raise QualityError(
-            f"The extract has no {' and no '.join(needed).replace('_', ' ')} ({', '.join(files)} are absent), and "
-            f"{params.task} can't be predicted without any; add one of these files and run again."
+    source = sources.load(params.source)
+    if reason := unsupported(source, tasks.load(params.task)):
+        raise QualityError(f"{params.task} can't be computed from {params.source}: {reason}.")
+    if source.clock == "relative" and params.as_of is not None:
+        raise UsageError(
+            f"{params.source} has no calendar (clock: relative), so nothing of it was known as of a date; leave as_of "
+            "out."
         )
+    if reason := lacking(source, tasks.load(params.task), params.absent):
+        raise QualityError(f"{reason[0].upper()}{reason[1:]}; add one of these files and run again.")
+
+
+def lacking(source: Source, task: Task, absent: Sequence[str]) -> str:
+    """That the extract has none of the files that the task's features need; empty where it has one."""
+    files = source.lacks((), *task.needs) if task.needs and absent else ()
+    if not files or not set(files) <= set(absent):
+        return ""
+    return (
+        f"the extract has no {' and no '.join(task.needs).replace('_', ' ')} ({', '.join(files)} are absent), and "
+        f"{task.name} can't be predicted without any"
+    )
+
+
+def unsupported(source: Source, task: Task) -> str:
+    """Why a task can't be computed from a source whatever its extract holds; empty where it can."""
+    if source.clock == "relative" and task.unit == "stay":
+        return (
+            "it has no calendar (clock: relative), so which visit came first, and what happened before and after it, "
+            "is not known; choose a task whose unit is the encounter"
+        )
+    if task.needs and not source.lacks((), *task.needs):
+        return f"it maps no {' and no '.join(task.needs).replace('_', ' ')}"
+    if isinstance(task.outcome, Declared):
+        given = " ".join(fact.code for table in source.tables.values() for fact in table.facts.values())
+        if task.outcome.code not in given:
+            return f"it declares no outcome {task.outcome.code}"
+    return ""
 
 
 def cohort(events: pa.Table, task: TaskName, as_of: datetime | None, shard: int) -> pa.Table:
@@ -154,8 +184,9 @@ def _rows(patient: Patient, task: Task, as_of: datetime | None, shard: int) -> I
     for visit in patient.visits:
         if not visit.inpatient:
             yield _left_out(1)
-    for i, stay in enumerate(patient.stays):
-        following = patient.stays[i + 1] if i + 1 < len(patient.stays) else None
+    units = patient.units(task.unit)
+    for i, stay in enumerate(units):
+        following = units[i + 1] if i + 1 < len(units) else None
         yield from (_left_out(2) for _ in stay.visits[1:])
         yield _row(patient, stay, following, task, as_of) | {"shard": shard}
 
@@ -179,12 +210,8 @@ def _row(
     at = prediction_times.of_stay(patient, stay, task)
     if at is None:
         return _left_out(6, contradiction)
-    label = (
-        _readmission(patient, ended, following, task.outcome)
-        if isinstance(task.outcome, Readmission)
-        else _death_in_hospital(stay, ended, task.outcome)
-    )
-    if as_of is not None and label.certain > as_of:
+    label = _label(patient, stay, ended, following, task)
+    if label is None or (as_of is not None and label.certain > as_of):
         return _left_out(7, contradiction)
     return {
         "steps": 8,
@@ -200,6 +227,39 @@ def _row(
         "known_time": label.certain,
         "split": assign_split(patient.subject_id),
     }
+
+
+def _label(
+    patient: Patient, stay: Stay, ended: BitemporalTime, following: Stay | None, task: Task
+) -> _Label | None:
+    """The label of an ended stay; None where the source does not give its outcome."""
+    match task.outcome:
+        case Readmission():
+            return _readmission(patient, ended, following, task.outcome)
+        case LongStay():
+            return _long_stay(stay, ended, task.outcome)
+        case Declared():
+            return _declared(stay, ended, task.outcome)
+        case DeathInHospital():
+            return _death_in_hospital(stay, ended, task.outcome)
+
+
+def _declared(stay: Stay, ended: BitemporalTime, outcome: Declared) -> _Label | None:
+    given = stay.first.outcomes.get(outcome.code)
+    if given is None:
+        return None
+    category = outcome.positive if given.happened else outcome.negative
+    certain = max(ended.available, given.known.available)
+    return _Label(category.name, given.happened, given.known.time if given.happened else None, certain)
+
+
+def _long_stay(stay: Stay, ended: BitemporalTime, outcome: LongStay) -> _Label:
+    certain = ended.available + TRANSFER_GAP
+    end = stay.admitted.time + timedelta(days=outcome.longer_than_days)
+    if ended.time > end:
+        return _Label(outcome.positive.name, True, end, certain)
+    category = outcome.competing_event if stay.death else outcome.negative
+    return _Label(category.name, False, None, certain)
 
 
 def _death_in_hospital(stay: Stay, ended: BitemporalTime, outcome: DeathInHospital) -> _Label:
@@ -224,7 +284,8 @@ def _readmission(
     return _Label(category.name, False, None, end)
 
 
-def _flow(task: Task, counts: list[tuple[Any, ...]]) -> dict[str, int]:
+def flow_of(task: Task, counts: Sequence[tuple[Any, ...]]) -> dict[str, int]:
+    """The cohort flow from (steps passed, outcome, number of visits)."""
     visits_by_step = {
         step.name: sum(n for steps, _, n in counts if steps >= i)
         for i, step in enumerate(task.steps, start=1)

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from data_pipeline.cohort.bitemporal import latest_as_of
 from data_pipeline.cohort.stays import Patient, Stay, patients
-from mediscale.core.tasks import ADULT_YEARS, MayBeAsked, PredictionTime, Task
+from mediscale.core.tasks import ADULT_YEARS, Anchor, MayBeAsked, PredictionTime, Task
 
 COLUMNS = (
     "subject_id", "time", "code", "numeric_value", "available_time", "visit_id", "event_id", "retracted"
@@ -24,7 +24,7 @@ def due(events: pa.Table, task: Task, since: datetime, until: datetime) -> list[
     predictions = (
         (patient.subject_id, at)
         for patient in patients(latest_as_of(events, until))
-        for stay in patient.stays
+        for stay in patient.units(task.unit)
         if is_adult(patient, stay) and (at := of_stay(patient, stay, task))
     )
     in_period = (prediction for prediction in predictions if since < prediction[1] <= until)
@@ -34,11 +34,12 @@ def due(events: pa.Table, task: Task, since: datetime, until: datetime) -> list[
 def of_stay(patient: Patient, stay: Stay, task: Task) -> datetime | None:
     """The prediction time of the stay (naive UTC), or None where the patient is not at risk then."""
     at = (
-        _after_admission(stay, task.prediction_time)
-        if task.prediction_time.anchor == "admission"
-        else _at_discharge(stay, task.at_risk.excluded_destinations)
+        _at_discharge(stay, task.at_risk.excluded_destinations)
+        if task.prediction_time.anchor == "discharge"
+        else _after_admission(stay, task.prediction_time)
     )
-    return None if at is None or died_before(patient, at) else at
+    gone = at is not None and task.unit == "stay" and died_before(patient, at)
+    return None if gone else at
 
 
 def _at_discharge(stay: Stay, excluded_destinations: Sequence[str]) -> datetime | None:
@@ -49,8 +50,26 @@ def _at_discharge(stay: Stay, excluded_destinations: Sequence[str]) -> datetime 
 
 def _after_admission(stay: Stay, prediction_time: PredictionTime) -> datetime | None:
     """A fixed number of hours after admission, or None where the patient was not in hospital or had died by then."""
-    at = stay.admitted.time + timedelta(hours=prediction_time.hours_after)
-    return at if _alive_in_hospital(stay, at) else None
+    start = _start(stay, prediction_time.anchor)
+    if start is None:
+        return None
+    at = start + timedelta(hours=prediction_time.hours_after)
+    return at if _alive_and_there(stay, at, prediction_time.anchor) else None
+
+
+def _start(stay: Stay, anchor: Anchor) -> datetime | None:
+    """When the hours of an anchor begin; None where a stay has no such moment."""
+    if anchor == "icu_admission":
+        return stay.icu_admitted.time if stay.icu_admitted else None
+    return stay.admitted.time
+
+
+def _alive_and_there(stay: Stay, at: datetime, anchor: Anchor) -> bool:
+    """Whether the patient was alive and in hospital or, where hours are counted from there, in intensive care."""
+    left = stay.icu_discharged
+    if anchor == "icu_admission" and left is not None and left.time <= at:
+        return False
+    return _alive_in_hospital(stay, at)
 
 
 def _alive_in_hospital(stay: Stay, at: datetime) -> bool:
@@ -72,14 +91,17 @@ def may_be_asked(stay: Stay, at: datetime, moments: MayBeAsked, excluded_destina
     """
     if moments.anchor == "discharge":
         return at == _at_discharge(stay, excluded_destinations)
-    first, last = (stay.admitted.time + timedelta(hours=hours) for hours in moments.hours)
-    return first <= at <= last and _alive_in_hospital(stay, at)
+    start = _start(stay, moments.anchor)
+    if start is None:
+        return False
+    first, last = (start + timedelta(hours=hours) for hours in moments.hours)
+    return first <= at <= last and _alive_and_there(stay, at, moments.anchor)
 
 
 def is_adult(patient: Patient, stay: Stay) -> bool:
-    """Whether the patient is of age (``ADULT_YEARS``) at admission; False where the birth is not known."""
+    """Whether the patient is of age (``ADULT_YEARS``) at admission; False where neither birth nor age is known."""
     if patient.birth is None:
-        return False
+        return stay.first.age is not None and stay.first.age >= ADULT_YEARS
     born, admitted = patient.birth, stay.admitted.time
     birthday_to_come = (admitted.month, admitted.day) < (born.month, born.day)
     return admitted.year - born.year - birthday_to_come >= ADULT_YEARS

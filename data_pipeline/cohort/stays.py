@@ -5,8 +5,8 @@ stay, because a transfer between units or hospitals may be booked as two visits.
 newborns are not inpatient visits.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import groupby
@@ -18,6 +18,7 @@ import pyarrow as pa
 from data_pipeline.cohort import deaths
 from data_pipeline.cohort.bitemporal import BitemporalTime, map_codes
 from data_pipeline.cohort.deaths import DeathColumns, DeathInStay
+from mediscale.core.tasks import OUTCOME, Unit
 
 TRANSFER_GAP = timedelta(days=1)
 """Visits that are no further apart than this are one stay.
@@ -27,11 +28,22 @@ belong to an earlier stay, which would have been merged."""
 NOT_INPATIENT = frozenset({"OBSERVATION", "NEWBORN"})
 
 _CODE_PREFIXES = (
-    "HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "HOSPITAL_EXPIRE_FLAG", "MEDS_BIRTH", "MEDS_DEATH"
+    "HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "HOSPITAL_EXPIRE_FLAG", "MEDS_BIRTH", "MEDS_DEATH", "ICU_ADMISSION",
+    "ICU_DISCHARGE", "AGE", OUTCOME,
 )  # fmt: skip
-_ADMISSION, _DISCHARGE, _EXPIRE_FLAG, _BIRTH, _DEATH = _CODE_PREFIXES
+(
+    _ADMISSION, _DISCHARGE, _EXPIRE_FLAG, _BIRTH, _DEATH, _TO_ICU, _FROM_ICU, _AGE, _OUTCOME
+) = _CODE_PREFIXES  # fmt: skip
 _NO_DESTINATION = frozenset({"", "OTHER"})
 """Of a discharge that does not say where the patient went."""
+
+
+@dataclass(frozen=True)
+class DeclaredOutcome:
+    """What a source's own column says of an outcome, and when that was known."""
+
+    happened: bool
+    known: BitemporalTime
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,10 @@ class Visit:
     """The time of death in the visit's own row, which may be later than its discharge."""
     expire_flag: bool | None
     """Whether the visit's row flags that the patient died in hospital; None where it does not say."""
+    age: float | None = None
+    """In years at the visit, where the source gives it beside or in place of a birth."""
+    outcomes: Mapping[str, "DeclaredOutcome"] = field(default_factory=dict)
+    """By code, the outcomes that the source declares for the visit."""
 
     @property
     def inpatient(self) -> bool:
@@ -64,6 +80,10 @@ class Stay:
     visits: tuple[Visit, ...]
     deaths: tuple[BitemporalTime, ...] = ()
     """The patient's deaths that are recorded elsewhere than for these visits, in order of time."""
+    icu_admitted: BitemporalTime | None = None
+    """The first admission to intensive care."""
+    icu_discharged: BitemporalTime | None = None
+    """The first discharge from there after it."""
 
     @property
     def first(self) -> Visit:
@@ -123,6 +143,12 @@ class Patient:
     birth: datetime | None
     death: BitemporalTime | None
 
+    def units(self, unit: Unit) -> tuple[Stay, ...]:
+        """What is predicted for: the stays, or each inpatient visit as one of its own."""
+        if unit == "stay":
+            return self.stays
+        return tuple(Stay((visit,)) for visit in self.visits if visit.inpatient)
+
 
 def patients(latest: pa.Table) -> Iterator[Patient]:
     """Every patient with an admission, in order of ``subject_id``.
@@ -147,8 +173,18 @@ def _patient(subject_id: int, rows: list[dict[str, Any]]) -> Patient:
         {row["visit_id"]: row for row in by_prefix[prefix]} for prefix in (_DISCHARGE, _EXPIRE_FLAG)
     )
     death_by_visit = {row["visit_id"]: _bitemporal_time(row) for row in by_prefix[_DEATH]}
+    ages = {row["visit_id"]: row["numeric_value"] for row in by_prefix[_AGE]}
+    declared: dict[int | None, dict[str, DeclaredOutcome]] = {}
+    for row in by_prefix[_OUTCOME]:
+        if row["numeric_value"] in (0, 1):
+            outcome = DeclaredOutcome(bool(row["numeric_value"]), _bitemporal_time(row))
+            declared.setdefault(row["visit_id"], {})[row["code"]] = outcome
     visits = tuple(
-        _visit(row, discharges.get(row["visit_id"]), flags.get(row["visit_id"]), death_by_visit)
+        replace(
+            _visit(row, discharges.get(row["visit_id"]), flags.get(row["visit_id"]), death_by_visit),
+            age=ages.get(row["visit_id"]),
+            outcomes=declared.get(row["visit_id"], {}),
+        )
         for row in by_prefix[_ADMISSION]
         if row["visit_id"]
     )
@@ -157,10 +193,21 @@ def _patient(subject_id: int, rows: list[dict[str, Any]]) -> Patient:
     return Patient(
         subject_id,
         visits,
-        tuple(Stay(part, _elsewhere(part, by_prefix[_DEATH])) for part in merged),
+        tuple(_stay(part, by_prefix) for part in merged),
         births[-1]["time"] if births else None,
         _death_of_patient(by_prefix[_DEATH]),
     )
+
+
+def _stay(visits: tuple[Visit, ...], by_prefix: Mapping[str, list[dict[str, Any]]]) -> Stay:
+    own = {visit.visit_id for visit in visits}
+    to_icu, from_icu = (
+        [_bitemporal_time(row) for row in by_prefix[prefix] if row["visit_id"] in own]
+        for prefix in (_TO_ICU, _FROM_ICU)
+    )
+    admitted = to_icu[0] if to_icu else None
+    discharged = next((end for end in from_icu if admitted and end.time >= admitted.time), None)
+    return Stay(visits, _elsewhere(visits, by_prefix[_DEATH]), admitted, discharged)
 
 
 def _elsewhere(

@@ -7,13 +7,19 @@ A measured feature is ``<concept>_<statistic>_<window>``. A window includes its 
 windows ``6h`` and ``24h`` begin 6 and 24 hours before T. The window ``stay`` begins 24 hours before admission
 (``stays.TRANSFER_GAP``), because the first laboratory results come from the emergency department; an earlier stay can't
 reach into it, because a stay that ends less than a day before is merged. ``trend`` is the least-squares slope per hour;
-``treatment_<group>_<window>`` is 1 where such a treatment began or changed in the window. A missing value is NaN.
+``treatment_<group>_<window>`` is 1 where such a treatment began or changed in the window. A task may read codes of its
+own: ``<name>_<statistic>_<window>`` of their numbers, ``<name>_<window>`` of their occurrence. A missing value is NaN.
 Counts and flags of a patient in the lake are 0 where nothing was recorded; in a request that gives plain values they
 are NaN, because the request does not say.
+
+Of a task whose unit is the encounter, a prediction sees the rows of its own visit and the patient's rows without a
+visit (birth, sex): another visit's rows are another's.
 """
 
+import fnmatch
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 
@@ -53,14 +59,18 @@ _UTILIZATION = (
     "days_since_last_discharge",
     "icu_stays_this_visit",
 )
+_BETWEEN_VISITS = frozenset({"prior_visits_365d", "days_since_last_discharge"})
+"""Which an encounter by itself does not have."""
 _COMORBIDITY = (*(group.name for group in comorbidity.GROUPS), "charlson_score")
 
 _CONCEPT_KIND = {concept.name: kind for kind, concept in enumerate(CONCEPTS)}
 _TREATMENT_KIND = {group: len(CONCEPTS) + i for i, group in enumerate(TREATMENTS)}
 _N_MEASURED = len(CONCEPTS) + len(TREATMENTS)
 (
-    _BIRTH, _FEMALE, _MALE, _ADMITTED, _ADMITTED_URGENTLY, _OBSERVED, _DISCHARGED, _TO_ICU, _FROM_ICU, _DIAGNOSED
-) = range(_N_MEASURED, _N_MEASURED + 10)  # fmt: skip
+    _BIRTH, _FEMALE, _MALE, _ADMITTED, _ADMITTED_URGENTLY, _OBSERVED, _DISCHARGED, _TO_ICU, _FROM_ICU, _DIAGNOSED, _AGE
+) = range(_N_MEASURED, _N_MEASURED + 11)  # fmt: skip
+_FIRST_OWN = _AGE + 1
+"""From here on, the kinds of a task's own codes."""
 _NOTHING = 255
 
 
@@ -68,12 +78,15 @@ _NOTHING = 255
 def names(task: TaskName) -> tuple[str, ...]:
     """The names of a task's features, in the order of the columns of ``compute``."""
     declared = tasks.load(task).features
+    between_visits = _BETWEEN_VISITS if tasks.load(task).unit == "encounter" else ()
     return (
         *_DEMOGRAPHICS,
-        *_UTILIZATION,
+        *(name for name in _UTILIZATION if name not in between_visits),
         *declared.course,
         *(f"{concept}_{stat}_{window}" for concept, stat, window in declared.measurements),
+        *(f"{name}_{stat}_{window}" for name, _, stat, window in declared.numbers),
         *(f"treatment_{group}_{window}" for group, window in declared.treated),
+        *(f"{name}_{window}" for name, _, window in declared.occurrences),
         *_COMORBIDITY,
     )
 
@@ -159,36 +172,98 @@ def compute(events: pa.Table, predictions: pa.Table, task: TaskName) -> Floats:
     """The features of each prediction, shape ``[predictions.num_rows, len(names(task))]``, in the same order.
 
     ``events`` has ``COLUMNS`` of all assertions of the subjects in ``predictions``, in any order, and possibly of other
-    subjects. ``predictions`` has ``subject_id``, ``admission_time`` (of the stay) and ``prediction_time``, in naive
-    UTC. A missing value is NaN.
+    subjects. ``predictions`` has ``subject_id``, ``stay_id``, ``admission_time`` (of the stay) and ``prediction_time``,
+    in naive UTC; ``stay_id`` is read where the task's unit is the encounter. A missing value is NaN.
     """
-    rows, requested = _rows(events), Predictions.of(predictions)
+    declared = tasks.load(task)
+    rows, ids = _rows(events, task)
+    if declared.unit == "encounter":
+        rows, ids = _of_encounters(rows, ids, predictions)
+        predictions = predictions.set_column(
+            predictions.schema.get_field_index("subject_id"), "subject_id", predictions["stay_id"]
+        )
+    rows, requested = rows.ordered(ids), Predictions.of(predictions)
     features = np.full((predictions.num_rows, len(names(task))), np.nan)
-    _measurement_features(rows.where(rows.kind < _N_MEASURED), requested, task, features)
-    _history_features(rows.where(rows.kind >= _N_MEASURED), requested, task, features)
+    measured = (rows.kind < _N_MEASURED) | (rows.kind >= _FIRST_OWN)
+    _measurement_features(rows.where(measured), requested, task, features)
+    _history_features(rows.where(~measured), requested, task, features)
     return features
 
 
-def _rows(events: pa.Table) -> Rows:
+def _rows(events: pa.Table, task: TaskName) -> tuple[Rows, Ints]:
+    """The rows that features of the task are computed from, with their events; a row stands once for each of its
+    kinds."""
     # Computed before any row is left out: a correction may change an event's code into one that no feature uses.
     until = latest_until(events)
-    kind = map_codes(events["code"], _kind, np.uint8)
     value = np.asarray(events["numeric_value"].to_numpy(), dtype=np.float64)
-    visit = pc.fill_null(events["visit_id"], 0).to_numpy()
-    wanted = (kind != _NOTHING) & ~(np.isnan(value) & (kind < len(CONCEPTS)))
-    if pc.any(events["retracted"]).as_py():
-        wanted &= ~events["retracted"].to_numpy()
     rows = Rows(
         subject=np.asarray(events["subject_id"].to_numpy()),
         time=microseconds(events["time"]),
         available=microseconds(events["available_time"]),
         latest_until=until,
         value=value,
-        kind=kind,
-        visit=visit,
+        kind=map_codes(events["code"], _kind, np.uint8),
+        visit=pc.fill_null(events["visit_id"], 0).to_numpy(),
         diagnosis_bits=map_codes(events["code"], comorbidity.group_bits, np.int64),
     )
-    return rows.where(wanted).ordered(np.asarray(events["event_id"].to_numpy())[wanted])
+    ids = np.asarray(events["event_id"].to_numpy())
+    standing = np.ones(len(ids), dtype=np.bool_)
+    if pc.any(events["retracted"]).as_py():
+        standing = ~events["retracted"].to_numpy()
+    wanted = standing & (rows.kind != _NOTHING) & ~(np.isnan(value) & (rows.kind < len(CONCEPTS)))
+    chosen, chosen_ids = [rows.where(wanted)], [ids[wanted]]
+    for own in _own_codes(task):
+        mine = standing & map_codes(events["code"], own.matches, np.bool_)
+        if own.numeric:
+            mine &= ~np.isnan(value)
+        if mine.any():
+            chosen.append(replace(rows, kind=np.full(len(ids), own.kind, np.uint8)).where(mine))
+            chosen_ids.append(ids[mine])
+    return Rows.concatenated(chosen), np.concatenate(chosen_ids)
+
+
+@dataclass(frozen=True)
+class _OwnCode:
+    """A code that a task declares itself; its rows have a kind of their own."""
+
+    name: str
+    pattern: re.Pattern[str]
+    kind: int
+    numeric: bool
+
+    def matches(self, code: str) -> bool:
+        return self.pattern.fullmatch(code) is not None
+
+
+@cache
+def _own_codes(task: TaskName) -> tuple[_OwnCode, ...]:
+    declared = tasks.load(task).features
+    numbers = {name: code for name, code, _, _ in declared.numbers}
+    flags = {name: code for name, code, _ in declared.occurrences}
+    named = [(name, code, True) for name, code in numbers.items()] + [(n, c, False) for n, c in flags.items()]
+    return tuple(
+        _OwnCode(
+            name, re.compile(fnmatch.translate(code.replace("[", "[[]").replace("?", "[?]"))), kind, numeric
+        )
+        for kind, (name, code, numeric) in enumerate(named, start=_FIRST_OWN)
+    )
+
+
+def _of_encounters(rows: Rows, ids: Ints, predictions: pa.Table) -> tuple[Rows, Ints]:
+    """The rows with the visit in the subject's place; a row without a visit stands once for each visit of its patient
+    that is predicted."""
+    shared = rows.visit == 0
+    own = replace(rows.where(~shared), subject=rows.visit[~shared])
+    patients = np.asarray(predictions["subject_id"].to_numpy())
+    visits, first = np.unique(np.asarray(predictions["stay_id"].to_numpy()), return_index=True)
+    common = np.flatnonzero(shared)
+    common = common[np.argsort(rows.subject[common], kind="stable")]
+    begin = np.searchsorted(rows.subject[common], patients[first], "left")
+    n = np.searchsorted(rows.subject[common], patients[first], "right") - begin
+    position = np.repeat(begin - (np.cumsum(n) - n), n) + np.arange(n.sum())
+    copied = common[position]
+    theirs = replace(rows.where(copied), subject=np.repeat(visits, n))
+    return Rows.concatenated([own, theirs]), np.concatenate([ids[~shared], ids[copied]])
 
 
 def reads(code: str) -> bool:
@@ -219,13 +294,15 @@ def _code_kinds() -> dict[str, int]:
         "HOSPITAL_DISCHARGE": _DISCHARGED,
         "ICU_ADMISSION": _TO_ICU,
         "ICU_DISCHARGE": _FROM_ICU,
+        "AGE": _AGE,
     }
 
 
 def _measurement_features(rows: Rows, predictions: Predictions, task: TaskName, features: Floats) -> None:
     """Writes the statistics of measurements and treatments over their windows into ``features``."""
+    occurrences = {f"{name}_{window}" for name, _, window in tasks.load(task).features.occurrences}
     for name, i in _position(task).items():
-        if name.startswith("treatment_") or "_count_" in name:
+        if name.startswith("treatment_") or "_count_" in name or name in occurrences:
             features[:, i] = 0
     prediction, row = predictions.visible_rows(rows, _start(predictions, _STAY))
     # The predictions are in order already, so one stable sort of bytes (a radix sort) groups by kind and prediction.
@@ -252,12 +329,15 @@ def _cells(task: TaskName) -> dict[str, tuple[tuple[str, Ints], ...]]:
     position = _position(task)
     cells: dict[str, dict[str, Ints]] = {}
     declared = tasks.load(task).features
+    own = {(code.name, code.numeric): code.kind for code in _own_codes(task)}
     named = [
         *((_CONCEPT_KIND[c], stat, w, f"{c}_{stat}_{w}") for c, stat, w in declared.measurements),
+        *((own[n, True], stat, w, f"{n}_{stat}_{w}") for n, _, stat, w in declared.numbers),
         *((_TREATMENT_KIND[g], "any", w, f"treatment_{g}_{w}") for g, w in declared.treated),
+        *((own[n, False], "any", w, f"{n}_{w}") for n, _, w in declared.occurrences),
     ]
     for kind, stat, window, name in named:
-        columns = cells.setdefault(window, {}).setdefault(stat, np.full(_N_MEASURED, -1))
+        columns = cells.setdefault(window, {}).setdefault(stat, np.full(_NOTHING, -1))
         columns[kind] = position[name]
     return {window: tuple(stats.items()) for window, stats in cells.items()}
 
@@ -266,8 +346,10 @@ def _history_features(rows: Rows, predictions: Predictions, task: TaskName, feat
     """Writes the features of the whole record into ``features``: demographics, earlier visits and comorbidity."""
     prediction, row = predictions.visible_rows(rows)
     history = _History(predictions, prediction, rows.where(row))
+    position = _position(task)
     for name, column in history.features(task):
-        features[:, _position(task)[name]] = column
+        if name in position:
+            features[:, position[name]] = column
 
 
 @dataclass(frozen=True)
@@ -280,7 +362,7 @@ class _History:
     visible: Rows
 
     def features(self, task: TaskName) -> Iterator[tuple[str, Floats]]:
-        yield "age_years", np.minimum((self.predictions.time - self._time(_BIRTH)) / YEAR, OLDEST)
+        yield "age_years", np.minimum(self._age(), OLDEST)
         yield (
             "sex_female",
             self._newest(self._of(_FEMALE, _MALE), (self.visible.kind == _FEMALE).astype(np.float64)),
@@ -304,6 +386,16 @@ class _History:
         if "hours_since_admission" in course:
             yield "hours_since_admission", (self.predictions.time - self.predictions.admission) / HOUR
         yield from self._comorbidity()
+
+    def _age(self) -> Floats:
+        """In years by the birth, else by the newest age that the source gives, grown older since."""
+        by_birth = (self.predictions.time - self._time(_BIRTH)) / YEAR
+        if not self._of(_AGE).any():
+            return np.asarray(by_birth)
+        given = self._newest(self._of(_AGE), self.visible.value)
+        return np.where(
+            np.isnan(by_birth), given + (self.predictions.time - self._time(_AGE)) / YEAR, by_birth
+        )
 
     def _of(self, *kinds: int) -> Bools:
         return np.isin(self.visible.kind, kinds)

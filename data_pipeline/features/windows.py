@@ -4,6 +4,7 @@ A row is visible to a prediction only where it was known at the prediction time.
 pairs (prediction, row), grouped by the kind of value; nothing loops over patients.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,14 @@ class Rows:
 
     def where(self, chosen: Bools | Ints) -> "Rows":
         return Rows(*(getattr(self, field)[chosen] for field in self.__dataclass_fields__))
+
+    @classmethod
+    def concatenated(cls, parts: "Sequence[Rows]") -> "Rows":
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            *(np.concatenate([getattr(p, field) for p in parts]) for field in cls.__dataclass_fields__)
+        )
 
     def ordered(self, ids: Ints) -> "Rows":
         """The rows sorted by subject and time and, among values of one kind, by available time and event (``ids``).

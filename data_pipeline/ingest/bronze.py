@@ -2,26 +2,27 @@
 
 The stage reads the whole extract once before it commits anything: a truncated file, a missing column or an empty table
 stops it with one sentence. Bytes that are not UTF-8 do not stop it: they become U+FFFD, and each row is validated
-later. Two things are said and stop nothing: columns that had to be renamed, and words that no list of the source has.
+later. Three things are said and stop nothing: columns that had to be renamed, words that no list of the source has, and
+optional tables with a header and no rows.
 A patient who was erased (``mediscale erase``) is left out of every table.
 """
 
-import csv
-import gzip
 import logging
 import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol
 
-from data_pipeline.ingest import parsing
+from data_pipeline import shards
+from data_pipeline.ingest import extract_files, parsing
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import Source, SourceName, SourceTable
+from data_pipeline.ingest.source import Csv, Source, SourceName, SourceTable
 from mediscale.core.annotations import Digest, PatientCount, RuntimeInput
 from mediscale.core.errors import InputError, StorageError
 from mediscale.core.privacy import count
@@ -35,7 +36,7 @@ from mediscale.storage.history import Erasure
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow.csv import CSVStreamingReader
+    from pyspark.sql import DataFrame
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +49,12 @@ MAX_COLUMNS = 2000
 
 class Params(Frozen):
     source: RuntimeInput[SourceName]
-    """Name of a file in ``data_pipeline/ingest/sources``, without its extension."""
+    """Name of a shipped source, or of one that the home keeps."""
     dataset: RuntimeInput[str]
     path: RuntimeInput[str]
     """Folder of the extract, absolute or relative to the home folder."""
     extract_digest: RuntimeInput[Digest]
-    """``data_pipeline.ingest.source.digest_of`` the folder, so that changed files are ingested again."""
+    """``data_pipeline.ingest.extract_files.digest_of`` the folder, so that changed files are ingested again."""
     excluded: RuntimeInput[str] = ""
     """Fingerprint of the list of erased patients, which the caller looks up; empty where nobody was erased."""
 
@@ -61,7 +62,9 @@ class Params(Frozen):
 class Result(Frozen):
     bronze: dict[str, TableRef]
     absent: tuple[str, ...]
-    """Files of optional tables that the extract does not have."""
+    """Files of optional tables that the extract does not have, or that have no rows."""
+    empty: tuple[str, ...] = ()
+    """Those of them that have a header and no rows."""
     rows: int
     """Records of all files, without headers."""
     renamed: tuple[str, ...] = ()
@@ -82,33 +85,116 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     left_out = _exclusions(settings, params)
     source = sources.load(params.source)
     root = settings.home / params.path
-    files = sources.locate(source, root)
-    headers = {name: _header(file, root) for name, file in files.items()}
-    for name, header in headers.items():
-        _check_columns(source, name, header, files[name].relative_to(root))
-    columns = {name: column_names(header, source.tables[name].columns) for name, header in headers.items()}
-    rows, unlisted_words = _check_records(source, files, columns, root)
-    log.info("%d files with %s rows are whole; each becomes a table", len(files), f"{rows:,}")
-    _check_digest(params, files)
-    leave_out = None
-    if left_out is not None:
-        visits = _visits_of(left_out, source, files[source.visits.table], columns[source.visits.table])
-        leave_out = partial(_without, source, left_out, visits)
+    files = extract_files.locate(source, root)
+    tables = {
+        name: tuple(part_of(source, name, file, root) for file in parts) for name, parts in files.items()
+    }
+    rows, unlisted_words = check_records(source, tables)
+    empty = {name for name, n in rows.items() if not n}
+    if required := [source.tables[name].file for name in sorted(empty) if source.tables[name].required]:
+        raise InputError(
+            f"{', '.join(required)}: a header and no rows, and the source {source.name} requires them; nothing was "
+            "landed. Extract it again."
+        )
+    log.info("%d tables with %s rows are whole", len(tables) - len(empty), f"{sum(rows.values()):,}")
+    if extract_files.digest(files, root) != params.extract_digest:
+        raise InputError(
+            f"The extract of {params.dataset} changed since its digest was taken; nothing was landed. Wait until its "
+            "copy is complete and run again."
+        )
+    landed = {name: parts for name, parts in tables.items() if name not in empty}
+    leave_out = None if left_out is None else leave_out_rows(left_out, source, tables)
     with ThreadPoolExecutor(CONCURRENT_TABLES) as pool:
-        land = partial(_land, settings, params.dataset, root, key, leave_out)
-        refs = list(pool.map(land, files, files.values(), columns.values()))
+        land = partial(_land, settings, params.dataset, key, leave_out)
+        refs = list(pool.map(land, landed, landed.values()))
     return Result(
-        bronze=dict(zip(files, refs, strict=True)),
-        absent=source.lacks(files),
-        rows=rows,
-        renamed=tuple(
-            f"{table}.{name}"
-            for table, names in columns.items()
-            for name, written in zip(names, headers[table], strict=True)
-            if name != written
-        ),
+        bronze=dict(zip(landed, refs, strict=True)),
+        absent=source.lacks(landed),
+        empty=tuple(source.tables[name].file for name in tables if name in empty),
+        rows=sum(rows.values()),
+        renamed=tuple(dict.fromkeys(chain.from_iterable(
+            (f"{name}.{column}" for column in part.renamed) for name, parts in tables.items() for part in parts
+        ))),
         unlisted_words=unlisted_words,
-    )
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of a table, and how it is read."""
+
+    table: str
+    path: Path
+    shown: Path
+    """Relative to the extract: how people and the lake name it."""
+    written: Csv
+    columns: tuple[str, ...]
+    """All of its columns in order, under the names that they are landed under."""
+    renamed: tuple[str, ...] = ()
+    """Those whose header a table can't have, or has twice."""
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """Of nested records: where each column stands in them."""
+
+    def records(self, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
+        """The columns of every record, as texts."""
+        from data_pipeline.ingest import ndjson, readers
+
+        if self.paths:
+            return ndjson.records(self.path, {column: self.paths[column] for column in columns}, self.shown)
+
+        return readers.records(self.path, self.columns, columns, self.written, self.shown)
+
+    def landed(self, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
+        """Every record with all ``columns`` of its table (null where this file lacks one), its file and its line."""
+        import pyarrow as pa
+
+        from data_pipeline.ingest import readers
+
+        line = readers.first_line(self.path)
+        for batch in self.records(self.columns):
+            n = batch.num_rows
+            place = [pa.repeat(self.shown.as_posix(), n), pa.array(range(line, line + n), pa.int64())]
+            own = [
+                batch.column(column) if column in self.columns else pa.nulls(n, pa.string())
+                for column in columns
+            ]
+            yield pa.RecordBatch.from_arrays([*own, *place], [*columns, "file", "line"])
+            line += n
+
+
+def part_of(source: Source, name: str, path: Path, root: Path) -> Part:
+    """A file of a table, whose header fits the source.
+
+    Raises:
+        InputError: the file is torn or empty, or lacks a column.
+    """
+    from data_pipeline.ingest import readers
+
+    table, shown = source.tables[name], path.relative_to(root)
+    nested = extract_files.format_of(path) == "NDJSON"
+    if nested != bool(table.paths):
+        raise InputError(
+            f"{shown} {'is' if nested else 'is no'} NDJSON, and the source {source.name} gives "
+            f"{'no paths' if nested else 'paths'} for the table {name}; nothing was landed."
+        )
+    if nested:
+        return Part(name, path, shown, source.csv, tuple(table.paths), paths=table.paths)
+    written = table.csv or source.csv
+    header = _with_declared_names(table, readers.header(path, written, shown))
+    _check_columns(source, name, header, shown)
+    names = column_names(header, table.columns)
+    renamed = (name for name, as_written in zip(names, header, strict=True) if name != as_written)
+    return Part(name, path, shown, written, tuple(names), tuple(renamed))
+
+
+def _with_declared_names(table: SourceTable, header: list[str]) -> list[str]:
+    """The header with the source's own name for each column that extracts call otherwise."""
+    names = list(header)
+    for column, others in table.headers.items():
+        known = (parsing.fold(other).lower() for other in others)
+        if column not in header and (there := next((name for name in known if name in header), None)):
+            names[header.index(there)] = column
+    return names
 
 
 def _exclusions(settings: Settings, params: Params) -> Exclusions | None:
@@ -129,66 +215,87 @@ def _exclusions(settings: Settings, params: Params) -> Exclusions | None:
     return left_out
 
 
-def _visits_of(left_out: Exclusions, source: Source, path: Path, names: list[str]) -> frozenset[str]:
-    """The visits of patients who are left out: some rows name a visit and no patient."""
-    import pyarrow as pa
+class Patients(Protocol):
+    """Some patients, by the hospital's own numbers."""
 
-    visits: set[str] = set()
-    for batch in _reader(path, names, [source.subjects.id, source.visits.id]):
-        text = [pa.array([None if t is None else _decoded(t) for t in column.to_pylist()], pa.string())
-                for column in batch.columns]  # fmt: skip
-        subjects, own = (parsing.identifiers(column, source.null_words).to_pylist() for column in text)
-        erased = left_out.among({subject for subject in subjects if subject is not None})
-        visits |= {
-            visit
-            for subject, visit in zip(subjects, own, strict=True)
-            if subject in erased and visit is not None
-        }
-    return frozenset(visits)
+    def among(self, numbers: Iterable[str]) -> set[str]:
+        """Those of the numbers that are theirs."""
+
+
+def leave_out_rows(
+    left_out: Patients, source: Source, tables: Mapping[str, tuple[Part, ...]]
+) -> "Callable[[str, Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]":
+    """The filter of a table's rows, by the table's name, that leaves out those of some patients."""
+    subject, visit = source.subjects.id, source.visits.id
+    through = {
+        name: table.patient_through
+        for name, table in source.tables.items()
+        if name in tables and table.patient_through
+    }
+    keys = {
+        name: _keys_of(left_out, source, tables.get(other.table, ()), other.key)
+        for name, other in through.items()
+    }
+    own_visits = _keys_of(left_out, source, tables[source.visits.table], visit, keys.get(source.visits.table))
+    by_table = {
+        name: (other.key, keys[name]) if (other := through.get(name)) else (visit, own_visits)
+        for name in tables
+    }
+    return partial(_without, source, left_out, subject, by_table)
+
+
+def _keys_of(
+    left_out: Patients,
+    source: Source,
+    parts: Iterable[Part],
+    key: str,
+    owned: frozenset[str] | None = None,
+) -> frozenset[str]:
+    """The keys, such as visits, of patients who are left out: some rows name a key and no patient.
+
+    ``owned`` are their keys of the table through which these rows find their patients, where they do.
+    """
+    keys: set[str] = set()
+    for part in parts:
+        through = source.tables[part.table].patient_through
+        owner = source.subjects.id if through is None else through.key
+        for batch in part.records(list(dict.fromkeys((owner, key)))):
+            owners, own = (
+                parsing.identifiers(batch.column(name), source.null_words).to_pylist()
+                for name in (owner, key)
+            )
+            listed = {name for name in owners if name is not None}
+            erased = left_out.among(listed) if through is None else listed & (owned or frozenset())
+            keys |= {k for name, k in zip(owners, own, strict=True) if name in erased and k is not None}
+    return frozenset(keys)
 
 
 def _without(
-    source: Source, left_out: Exclusions, visits: frozenset[str], batches: "Iterator[pa.RecordBatch]"
+    source: Source,
+    left_out: Patients,
+    subject_column: str,
+    by_table: Mapping[str, tuple[str, frozenset[str]]],
+    name: str,
+    batches: "Iterator[pa.RecordBatch]",
 ) -> "Iterator[pa.RecordBatch]":
-    """Rows without those of patients who are left out, in a worker."""
+    """A table's rows without those of patients who are left out, in a worker."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    key_column, keys = by_table[name]
     for batch in batches:
         keep = pa.array([True] * batch.num_rows)
         nobody = keep
-        if source.subjects.id in batch.schema.names:
-            subject = parsing.identifiers(batch[source.subjects.id], source.null_words)
+        if subject_column in batch.schema.names:
+            subject = parsing.identifiers(batch[subject_column], source.null_words)
             erased = left_out.among(subject.drop_null().unique().to_pylist())
             keep = pc.invert(pc.is_in(subject, value_set=pa.array(sorted(erased), pa.string())))
             nobody = subject.is_null()
-        if source.visits.id in batch.schema.names:
-            visit = parsing.identifiers(batch[source.visits.id], source.null_words)
-            theirs = pc.is_in(visit, value_set=pa.array(sorted(visits), pa.string()))
+        if key_column in batch.schema.names:
+            key = parsing.identifiers(batch[key_column], source.null_words)
+            theirs = pc.is_in(key, value_set=pa.array(sorted(keys), pa.string()))
             keep = pc.and_(keep, pc.invert(pc.and_(nobody, theirs)))
         yield batch.filter(keep)
-
-
-def _header(path: Path, root: Path) -> list[str]:
-    try:
-        with _text(path) as file:
-            first = next(csv.reader(file), [])
-    except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
-        raise _unreadable(path.relative_to(root)) from error
-    return [parsing.fold(name).lower() for name in first]
-
-
-def _text(path: Path) -> TextIO:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
-    return path.open(encoding="utf-8-sig", errors="replace", newline="")
-
-
-def _unreadable(file: Path) -> InputError:
-    return InputError(
-        f"{file} is torn or not a CSV file; nothing was landed. Copy it again and compare checksums with "
-        "the origin's."
-    )
 
 
 def _check_columns(source: Source, name: str, header: list[str], file: Path) -> None:
@@ -199,20 +306,26 @@ def _check_columns(source: Source, name: str, header: list[str], file: Path) -> 
             f"{file} has {len(header):,} columns, and a table at most {MAX_COLUMNS:,}; nothing was landed. Is this the "
             "right file? Otherwise leave out columns, or write one row per value."
         )
-    declared = source.tables[name].columns
+    table = source.tables[name]
+    declared = table.columns
     if twice := [column for column in declared if header.count(column) > 1]:
         raise InputError(
             f"{file} has more than one column {', '.join(twice)}, whatever the case; nothing was landed. Remove or "
             "rename the one that is not meant."
         )
-    missing = [column for column in declared if column not in header]
+    missing = [column for column in declared if column not in header and column not in table.optional]
     if not missing:
         return
-    similar = get_close_matches(missing[0], set(header) - source.tables[name].columns.keys(), n=1)
+    if len(header) == 1 and len(declared) > 1:
+        raise InputError(
+            f"{file} has one column alone; nothing was landed. Is its delimiter another one? Say so under csv in the "
+            f"YAML of the source {source.name}."
+        )
+    similar = get_close_matches(missing[0], set(header) - table.columns.keys(), n=1)
     hint = f" (is it now called {similar[0]}?)" if similar else ""
     raise InputError(
-        f"{file} has no column {', '.join(missing)}{hint}; nothing was landed. Rename the column in the file, or "
-        f"describe this layout in a YAML of its own beside data_pipeline/ingest/sources/{source.name}.yaml."
+        f"{file} has no column {', '.join(missing)}{hint}; nothing was landed. Give its other name under headers of "
+        f"the table {name} in a YAML file of your own (mediscale run --source FILE), or list it there as optional."
     )
 
 
@@ -233,104 +346,70 @@ def column_names(header: Sequence[str], declared: Collection[str]) -> list[str]:
     return names
 
 
-def _check_records(
-    source: Source, files: dict[str, Path], columns: dict[str, list[str]], root: Path
-) -> tuple[int, dict[str, int]]:
-    """Reads every file to its end; returns the number of records, and of those whose words no list has."""
+def check_records(
+    source: Source, tables: Mapping[str, tuple[Part, ...]]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Reads every file to its end; returns the number of records by table, and by ``table.column`` that of the records
+    whose word no list has.
+
+    Raises:
+        InputError: a file is torn.
+    """
+    parts = [(name, part) for name, own in tables.items() for part in own]
     with ThreadPoolExecutor() as pool:
-        read = partial(_count, root)
-        counts = list(
-            pool.map(read, files.values(), columns.values(), (source.tables[name] for name in files))
-        )
-    empty = [
-        str(file.relative_to(root)) for file, (n, _) in zip(files.values(), counts, strict=True) if not n
-    ]
-    if empty:
-        raise InputError(
-            f"{', '.join(empty)}: a header and no rows; nothing was landed. Extract it again, or remove the file "
-            "if the hospital truly has none."
-        )
-    unlisted = {
-        f"{name}.{column}": n
-        for name, (_, words) in zip(files, counts, strict=True)
-        for column, n in sorted(words.items())
-        if n
-    }
-    return sum(n for n, _ in counts), unlisted
+        counts = list(pool.map(lambda named: _count(named[1], source.tables[named[0]]), parts))
+    rows, unlisted = dict.fromkeys(tables, 0), Counter[str]()
+    for (name, _), (n, words) in zip(parts, counts, strict=True):
+        rows[name] += n
+        unlisted.update({f"{name}.{column}": of_column for column, of_column in words.items()})
+    return rows, {column: unlisted[column] for column in sorted(unlisted) if unlisted[column]}
 
 
-def _count(root: Path, path: Path, names: list[str], table: SourceTable) -> tuple[int, Counter[str]]:
-    import pyarrow as pa
-
+def _count(part: Part, table: SourceTable) -> tuple[int, Counter[str]]:
     rows, words = 0, Counter[str]()
-    try:
-        for batch in _reader(path, names, [*table.vocabularies] or names[:1]):
-            rows += batch.num_rows
-            for column, lists in table.vocabularies.items():
-                text = parsing.map_distinct(batch.column(column), _decoded)
-                words[column] += parsing.unlisted(parsing.words(text), lists)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise _unreadable(path.relative_to(root)) from error
+    lists = {column: table.vocabularies[column] for column in table.vocabularies if column in part.columns}
+    for batch in part.records([*lists] or part.columns[:1]):
+        rows += batch.num_rows
+        for column, listed in lists.items():
+            words[column] += parsing.unlisted(parsing.words(batch.column(column)), listed)
     return rows, words
-
-
-def _decoded(text: bytes) -> str:
-    return text.decode(errors="replace")
-
-
-def _reader(path: Path, names: list[str], columns: list[str]) -> "CSVStreamingReader":
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
-    return arrow_csv.open_csv(
-        pa.input_stream(str(path)),  # decompresses by the file's ending
-        read_options=arrow_csv.ReadOptions(column_names=names, skip_rows=1, block_size=4 << 20),
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-        convert_options=arrow_csv.ConvertOptions(
-            check_utf8=False,  # only counted here
-            include_columns=columns,
-            column_types=dict.fromkeys(columns, pa.binary()),
-            null_values=[""],
-            strings_can_be_null=True,
-        ),
-    )
-
-
-def _check_digest(params: Params, files: dict[str, Path]) -> None:
-    with ThreadPoolExecutor() as pool:
-        digests = dict(zip(files, pool.map(sources.file_digest, files.values()), strict=True))
-    if sources.combined_digest(digests) != params.extract_digest:
-        raise InputError(
-            f"The extract of {params.dataset} changed since its digest was taken; nothing was landed. Wait until its "
-            "copy is complete and run again."
-        )
 
 
 def _land(
     settings: Settings,
     dataset: str,
-    root: Path,
     key: str,
-    leave_out: "Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] | None",
+    leave_out: "Callable[[str, Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] | None",
     name: str,
-    path: Path,
-    columns: list[str],
+    parts: tuple[Part, ...],
 ) -> TableRef:
-    from pyspark.sql import functions as f
-
     from mediscale.storage import spark
 
-    schema = ", ".join(f"`{column}` string" for column in columns)
-    # Records may span lines, so a file is read by one task, in order: the row's number is the record's.
-    rows = spark.session(settings).read.csv(
-        spark.literal_path(str(path)), schema, header=True, multiLine=True, escape='"'
-    )
-    file = f.lit(path.relative_to(root).as_posix()).alias("file")
-    line = (f.monotonically_increasing_id() + 2).alias("line")
-    landed = rows.select("*", file, line)
+    landed = frame(settings, parts)
     if leave_out is not None:
-        landed = landed.mapInArrow(leave_out, landed.schema)
-    return spark.write(settings, landed, dataset, f"bronze_{name}", key)
+        landed = landed.mapInArrow(partial(leave_out, name), landed.schema)
+    with shards.own_errors():
+        return spark.write(settings, landed, dataset, f"bronze_{name}", key)
+
+
+def frame(settings: Settings, parts: tuple[Part, ...]) -> "DataFrame":
+    """The records of a table's files with ``file`` and ``line``, read by Spark's workers, a file each."""
+    from mediscale.storage import spark
+
+    columns = tuple(dict.fromkeys(chain.from_iterable(part.columns for part in parts)))
+    schema = ", ".join([*(f"`{column}` string" for column in columns), "file string", "line bigint"])
+    session = spark.session(settings)
+    tasks = min(len(parts), session.sparkContext.defaultParallelism)
+    return session.range(0, len(parts), 1, tasks).mapInArrow(partial(_landed, parts, columns), schema)
+
+
+def _landed(
+    parts: tuple[Part, ...], columns: tuple[str, ...], numbers: "Iterator[pa.RecordBatch]"
+) -> "Iterator[pa.RecordBatch]":
+    """The records of the numbered files, in a worker: a record may span lines, so a file is read by one task."""
+    for batch in numbers:
+        for number in batch.column(0).to_pylist():
+            yield from parts[number].landed(columns)
 
 
 def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
@@ -340,7 +419,9 @@ def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Con
 
 
 def _summary(result: Result) -> str:
-    absent = f"; not in the extract: {', '.join(result.absent)}" if result.absent else ""
+    missing = [file for file in result.absent if file not in result.empty]
+    absent = f"; not in the extract: {', '.join(missing)}" if missing else ""
+    absent += f"; a header and no rows: {', '.join(result.empty)}" if result.empty else ""
     words = ", ".join(f"{column} in {count(n)} rows" for column, n in result.unlisted_words.items())
     unlisted = f"; words that no list of the source has: {words}" if words else ""
     renamed = f"; renamed: {', '.join(result.renamed)}" if result.renamed else ""

@@ -5,26 +5,68 @@ extract.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from data_pipeline.ingest.parsing import fold
-from data_pipeline.ingest.source import Fact, Source, SourceTable
+from data_pipeline.ingest.source import Fact, PatientThrough, Source, SourceTable
 from data_pipeline.ingest.typed_tables import typed
 from mediscale.core.concepts import by_name
+from mediscale.core.errors import UsageError
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 
-def extract_facts(source: Source, bronze: "Mapping[str, DataFrame]", dataset: str) -> "DataFrame":
-    """The candidate facts of an extract: the columns of ``FACTS`` except ``broken``, and what its rules use."""
-    return _run_query(source, query(source, set(bronze), dataset), bronze)
+def extract_facts(
+    source: Source, bronze: "Mapping[str, DataFrame]", dataset: str, named: bool = False
+) -> "DataFrame":
+    """The candidate facts of an extract: the columns of ``FACTS`` except ``broken``, what its rules use and, where
+    ``named``, the name of each ``fact`` in the source.
+
+    Raises:
+        UsageError: an expression of the source can't be computed; the error names the fact.
+    """
+    from pyspark.errors import AnalysisException
+
+    try:
+        return _run_query(source, query(source, set(bronze), dataset, named), bronze)
+    except AnalysisException as error:
+        raise _misspelled(source, bronze, dataset) or error from error
+
+
+def _misspelled(source: Source, bronze: "Mapping[str, DataFrame]", dataset: str) -> UsageError | None:
+    """What is wrong with the first expression that Spark refuses, by compiling each fact alone."""
+    from pyspark.errors import AnalysisException
+
+    bare = {name: table.model_copy(update={"facts": {}}) for name, table in source.tables.items()}
+    for name in bronze:
+        for fact_name, fact in source.tables[name].facts.items():
+            alone = bare | {name: bare[name].model_copy(update={"facts": {fact_name: fact}})}
+            try:
+                of_fact = source.model_copy(update={"tables": alone})
+                _run_query(of_fact, query(of_fact, set(bronze), dataset), bronze)
+            except AnalysisException as error:
+                return UsageError(
+                    f"The source {source.name} cannot be used: tables.{name}.facts.{fact_name}: "
+                    f"{engine_sentence(str(error))}; its expressions are Spark SQL over the columns of {name}."
+                )
+    return None
+
+
+def engine_sentence(text: str) -> str:
+    """The first sentence of what Spark says of an expression, without its plan and its codes.
+
+    >>> engine_sentence("[UNRESOLVED_COLUMN.WITH_SUGGESTION] A column `x` cannot be resolved. Did you mean `y`?")
+    'A column `x` cannot be resolved'
+    """
+    plain = re.sub(r"^\[[A-Z_.]+\] ", "", text.strip().splitlines()[0])
+    return re.split(r"\. |: |\.$| SQLSTATE", plain)[0]
 
 
 def rows(source: Source, bronze: "Mapping[str, DataFrame]", name: str) -> "DataFrame":
     """The rows of one table in the declared types, with the time when each was ``known``, and ``visit_listed``."""
-    table, table_names = source.tables[name], (name, source.visits.table)
+    table, table_names = source.tables[name], needed_tables(source, name, source.visits.table)
     known = f"cast({table.available} as timestamp_ntz) as known"
     listed = f"({_VISIT_LISTED})" if source.visits.id in table.columns else "true"
     joined = f"""
@@ -37,7 +79,10 @@ def rows(source: Source, bronze: "Mapping[str, DataFrame]", name: str) -> "DataF
 def visits(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
     """The visits of the extract: identifiers of subject and visit, when each started, was admitted and ended, whether
     its times are ``unusable``, and whether it is ``disputed`` between patients."""
-    return _run_query(source, _visits(source), {source.visits.table: bronze[source.visits.table]})
+    sql = f"select * from ({_fill_assumptions(source, _visits(source))}) where counted"
+    return _run_query(
+        source, sql, {name: bronze[name] for name in needed_tables(source, source.visits.table)}
+    )
 
 
 def subjects(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
@@ -57,11 +102,11 @@ def pseudonym(identifier: str, dataset: str) -> "Column":
     return f.expr(_pseudonym(identifier, dataset))
 
 
-def query(source: Source, present: set[str], dataset: str) -> str:
+def query(source: Source, present: set[str], dataset: str, named: bool = False) -> str:
     """The SQL of ``extract_facts`` over views of typed tables named ``t_<table>``, for the tables that are present."""
     tables = {name: table for name, table in source.tables.items() if name in present}
     facts = [
-        _fact(source, dataset, name, fact_name, fact)
+        _fact(source, dataset, name, fact_name, fact, named)
         for name, table in tables.items()
         for fact_name, fact in table.facts.items()
     ]
@@ -69,35 +114,59 @@ def query(source: Source, present: set[str], dataset: str) -> str:
     parts = [
         f"concepts as ({_concepts(source)})",
         f"visits as ({_visits(source)})",
-        *(f"{name} as ({_lookup(source, name)})" for name in source.lookups),
+        *(f"{name} as ({_lookup(source, name, present)})" for name in source.lookups),
         f"facts as ({' union all '.join(facts)})",
         f"patients as (select distinct {patient} as patient from t_{source.subjects.table})",
-        f"booked as (select {patient} as booked_by, {visit} as booked_visit, unusable from visits where not disputed)",
+        f"booked as (select {patient} as booked_by, {visit} as booked_visit, unusable, counted from visits "
+        "where not disputed)",
     ]
-    return f"""
+    # A row of a visit that does not count, such as one to a clinic, is of no visit.
+    stated = "facts.* except (visit_id), if(counted is false, null, visit_id) as visit_id"
+    sql = f"""
         with {", ".join(parts)}
-        select /*+ broadcast(patients), broadcast(booked) */ facts.*,
+        select /*+ broadcast(patients), broadcast(booked) */ {stated if source.visits.when else "facts.*"},
           patient is not null as subject_listed,
           visit_id is null or booked_visit is not null as visit_listed,
-          coalesce(unusable, false) as visit_inverted,
+          coalesce(unusable and counted, false) as visit_inverted,
           row_number() over (partition by subject_id, xxhash64(event_id, available_time, item) order by line) > 1
             as repeated
         from facts left join patients on subject_id = patient
           left join booked on visit_id = booked_visit and subject_id = booked_by
     """
+    return _fill_assumptions(source, sql)
 
 
 def _fill_assumptions(source: Source, sql: str) -> str:
-    """The SQL with each ``{assumption}`` of the source replaced by its interval."""
-    for name, assumption in source.assumptions.items():
-        sql = sql.replace(f"{{{name}}}", f"interval {assumption.interval}")
+    """The SQL with each ``{name}`` of the source replaced by what it stands for."""
+    for name, interval in source.intervals.items():
+        sql = sql.replace(f"{{{name}}}", interval)
     return sql
 
 
+def needed_tables(source: Source, *names: str) -> tuple[str, ...]:
+    """The tables, and those through which their rows find their patients."""
+    through = (source.tables[name].patient_through for name in names)
+    return tuple(dict.fromkeys((*names, *(other.table for other in through if other))))
+
+
 def _run_query(source: Source, sql: str, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
-    for name, frame in bronze.items():
+    session = next(iter(bronze.values())).sparkSession
+    through = {name: source.tables[name].patient_through for name in bronze}
+    for name, frame in sorted(bronze.items(), key=lambda named: through[named[0]] is not None):
         typed(source, name, frame).createOrReplaceTempView(f"t_{name}")
-    return next(iter(bronze.values())).sparkSession.sql(sql)
+        if (other := through[name]) is not None:
+            session.sql(_with_patient(source, name, other)).createOrReplaceTempView(f"t_{name}")
+    return session.sql(sql)
+
+
+def _with_patient(source: Source, name: str, through: PatientThrough) -> str:
+    """The rows of a table with the patient of their key; of a key of several patients nobody is the patient."""
+    subject, key = source.subjects.id, through.key
+    known = (
+        f"select {key} as through_key, if(count(distinct {subject}) = 1, max({subject}), null) as {subject} "
+        f"from t_{through.table} where {key} is not null group by {key}"
+    )
+    return f"select * except (through_key) from t_{name} left join ({known}) as owners on {key} = through_key"
 
 
 def _pseudonym(identifier: str, dataset: str) -> str:
@@ -117,7 +186,8 @@ def _visits(source: Source) -> str:
     ]
     key = f"{source.subjects.id}, {declared.id}"
     booked = (
-        f"select {key}, {', '.join(times)}, bool_or(untimely or interval_inverted) as mistimed "
+        f"select {key}, {', '.join(times)}, bool_or(untimely or interval_inverted) as mistimed, "
+        f"bool_or(coalesce({declared.when or 'true'}, false)) as counted "
         f"from t_{declared.table} where {declared.id} is not null group by {key}"
     )
     return (
@@ -126,8 +196,11 @@ def _visits(source: Source) -> str:
     )
 
 
-def _lookup(source: Source, name: str) -> str:
+def _lookup(source: Source, name: str, present: set[str]) -> str:
     lookup = source.lookups[name]
+    if lookup.table not in present:  # an optional table that this extract lacks knows nothing
+        nothing = ", ".join(f"cast(null as string) as {alias}" for alias in lookup.columns)
+        return f"select cast(null as string) as {name}_key, {nothing} where false"
     columns = ", ".join(f"{expression} as {alias}" for alias, expression in lookup.columns.items())
     return f"select {lookup.key} as {name}_key, {columns} from t_{lookup.table} group by {lookup.key}"
 
@@ -148,7 +221,8 @@ def _concepts(source: Source) -> str:
             )
             rows += [f"({_sql_string(fold(item).upper())}, {rest})" for item in measure.items]
     columns = "concept_item, concept_code, concept_unit, low, high, normal_low, normal_high, conversions"
-    return f"select * from values {', '.join(rows)} as listed({columns})"
+    none = "('', '', '', 0D, 0D, 0D, 0D, map('', 0))"
+    return f"select * from values {', '.join(rows) or none} as listed({columns}) where concept_item <> ''"
 
 
 def _conversions(source: Source) -> list[str]:
@@ -161,8 +235,8 @@ def _sql_string(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact) -> str:
-    table = source.tables[name]
+def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact, named: bool) -> str:
+    table, named_fact = source.tables[name], f"'{fact_name}' as fact, " if named else ""
     visit = source.visits.id if source.visits.id in table.columns else "cast(null as string)"
     return f"""
         select {_pseudonym(source.subjects.id, dataset)} as subject_id, time, code, numeric_value, text_value,
@@ -170,8 +244,8 @@ def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact) -
           {_pseudonym(visit, dataset)} as visit_id, unit, '{name}' as source,
           if(({fact.event}) is null, null, xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}, treatment))
             as event_id, false as retracted,
-          file, line, item, low, high, unit_unknown, unreadable, marked_error, untimely, interval_inverted, miscoded,
-          voided, uninformative
+          {named_fact}file, line, item, low, high, unit_unknown, unreadable, marked_error, untimely, interval_inverted,
+          miscoded, voided, uninformative
         from ({_events(source, fact, _read(source, table, name, fact))})"""
 
 
@@ -183,23 +257,35 @@ def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
     number, written, bound, void = _number(fact)
     available = fact.available or table.available
     expressions = " ".join(map(str, (*fact.model_dump().values(), table.available)))
-    return _fill_assumptions(
-        source,
-        f"""
+    rows = f"t_{name}"
+    if fact.unpivot:
+        rows = f"(select * from t_{name} lateral view {_unpivoted(table, fact.unpivot)} where column_text is not null)"
+    return f"""
         select *, cast({fact.time} as timestamp_ntz) as time, cast({available} as timestamp_ntz) as known,
           cast({number} as double) as number, {bound} as bound, {void} as voided,
           {written} is not null and ({number}) is null and not {void} as unreadable,
           cast({fact.unit or "null"} as string) as source_unit,
           cast({fact.text or bound} as string) as text_value,
           cast({fact.concept_of or "null"} as string) as item, coalesce({fact.error or "false"}, false) as marked_error
-        from t_{name}{_joins(source, table, expressions)} where ({fact.when or "true"}) or untimely""",
+        from {rows}{_joins(source, table, expressions)} where ({fact.when or "true"}) or untimely"""
+
+
+def _unpivoted(table: SourceTable, columns: Sequence[str]) -> str:
+    """The columns of a wide row as rows of their names, texts and numbers."""
+    parts = (
+        f"'{column}', raw_{column}, {column}"
+        if table.columns.get(column) == "double"
+        else f"'{column}', cast({column} as string), cast(null as double)"
+        for column in columns
     )
+    return f"stack({len(columns)}, {', '.join(parts)}) as column_name, column_text, column_value"
 
 
 def _number(fact: Fact) -> tuple[str, str, str, str]:
     """The expressions of a fact's number, of the text that holds it, of its bound, and of whether the row voids it."""
     value = fact.value or "cast(null as double)"
-    written = fact.written or (f"raw_{fact.value}" if fact.value else "cast(null as string)")
+    own_text = "column_text" if fact.value == "column_value" else f"raw_{fact.value}"
+    written = fact.written or (own_text if fact.value else "cast(null as string)")
     void = f"coalesce({fact.void or 'false'}, false)"
     if not fact.result:
         return value, written, "cast(null as string)", void
@@ -213,12 +299,13 @@ def _joins(source: Source, table: SourceTable, text: str) -> str:
     joins = ""
     if "visit." in text:
         key, subject = source.visits.id, source.subjects.id
-        columns = f"{key} as visit_key, {subject} as visitor, started, admitted, ended"
+        times = ", ".join(f"if(counted, {t}, null) as {t}" for t in ("started", "admitted", "ended"))
+        columns = f"{key} as visit_key, {subject} as visitor, {times}"
         joins += f" left join (select {columns} from visits where not disputed) as visit"
         joins += f" on {key} = visit_key and {subject} = visitor"
-    for name in table.lookups:
+    for name, key in table.lookups.items():
         if f"{name}." in text:
-            joins += f" left join {name} on {source.lookups[name].key} = {name}_key"
+            joins += f" left join {name} on {key or source.lookups[name].key} = {name}_key"
     return joins
 
 

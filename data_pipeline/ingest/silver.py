@@ -42,11 +42,11 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         InputError: two patients of the source would share a subject_id.
     """
-    from data_pipeline.ingest.extract_facts import visits
+    from data_pipeline.ingest.extract_facts import needed_tables, visits
     from mediscale.storage import spark
 
     source = sources.load(params.source)
-    needed = {source.subjects.table, source.visits.table}
+    needed = needed_tables(source, source.subjects.table, source.visits.table)
     bronze = {name: spark.read(settings, params.bronze[name]) for name in needed}
     subjects = spark.write(
         settings, _subjects(source, bronze, params.dataset), params.dataset, "subjects", key
@@ -54,7 +54,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     _check_unique(spark.read(settings, subjects), params.dataset)
     log.info("the subjects are written; events are sorted into %d shards of subjects", params.shards)
     usable = spark.read(settings, params.facts).where("broken is null")
-    with_visits = _assign_visits(usable, _visit_times(source, visits(source, bronze), params.dataset))
+    with_visits = assign_visits(usable, visit_times(source, visits(source, bronze), params.dataset))
     sharded = _shard(with_visits, params.shards)
     events = spark.write(
         settings, sharded, params.dataset, "events", key, facts={shards.SHARD_COUNT: params.shards}
@@ -84,7 +84,7 @@ def _check_unique(subjects: "DataFrame", dataset: str) -> None:
         )
 
 
-def _visit_times(source: Source, visits: "DataFrame", dataset: str) -> "DataFrame":
+def visit_times(source: Source, visits: "DataFrame", dataset: str) -> "DataFrame":
     """The visits of each subject in order of their start, as an array of structs."""
     from pyspark.sql import functions as f
 
@@ -97,7 +97,7 @@ def _visit_times(source: Source, visits: "DataFrame", dataset: str) -> "DataFram
     return usable.groupBy("visitor").agg(f.array_sort(f.collect_list("visit")).alias("visits"))
 
 
-def _assign_visits(facts: "DataFrame", visits: "DataFrame") -> "DataFrame":
+def assign_visits(facts: "DataFrame", visits: "DataFrame") -> "DataFrame":
     """Assigns to facts without a visit the latest one that had started, and had not ended, at the fact's time."""
     from pyspark.sql import functions as f
 

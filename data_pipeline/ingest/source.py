@@ -1,27 +1,38 @@
 """Source declarations: the layout of a hospital's extract and the mapping of its tables to events, as YAML.
 
-Each source is one file in ``sources/``.
+Each source is one file: in ``sources/``, or a hospital's own, which a home keeps
+(``mediscale.core.declaration_files``).
 
 The grammar, in the order of the file (every expression is Spark SQL over the table's own columns, which have the types
 declared under ``columns``; a value that cannot be read as its type is null there):
 
+- ``csv``: delimiter, quote and encoding of text files, where they are not comma, double quote and UTF-8.
 - ``zone``: the clock of times that are written without an offset, an IANA name. Events are in UTC.
+- ``clock: relative``: the extract has no calendar. Expressions then count from ``{origin}``, a time that stands for
+  nothing and is the same for every visit. What compares visits (readmission, earlier visits) or needs a calendar
+  (``as_of``) is then refused.
 - ``null_words``, ``not_measured``: what is written for nothing, and texts (``*`` stands for anything) that void the
   number beside them, such as the verbal coma score of a tube.
 - ``assumptions``: delays that the extract does not record. ``{name}`` in an expression stands for the interval.
-- ``subjects``, ``visits``: where patients and hospital visits are listed. Every row that names a visit sees it as
-  ``visit.started`` (arrival, emergency department included), ``visit.admitted`` and ``visit.ended``.
-- ``lookups``: further small tables, aggregated by one key; a table that lists a lookup sees its columns as
-  ``lookup.column``.
+- ``subjects``, ``visits``: where patients and hospital visits are listed; rows without the visit's number, or that
+  ``when`` leaves out, list none. Every row that names a visit sees it as ``visit.started`` (arrival, emergency
+  department included), ``visit.admitted`` and ``visit.ended``.
+- ``lookups``: further small tables, aggregated by one key; a table that lists a lookup, by the key or with an
+  expression of its own for it, sees its columns as ``lookup.column``; of a table that the extract lacks they are null.
 - ``concepts``: which items of the source measure a concept of ``mediscale/core/concepts.py``, and per unit (lower case,
   ``""`` where none is written) the expression over ``value`` that converts to the concept's unit. A unit that is
   not listed sends the row to quarantine.
 - ``treatments``: per group of ``mediscale.core.concepts.TREATMENTS`` the items, or a pattern of drug names.
-- ``tables``: file (without extension, any case), columns that must be there, when a row was known (``available``), and
-  the facts in a row, each with its own time; or the ``note`` that a row is. A table without either is landed in bronze
-  and goes no further. ``vocabularies`` give the words of a column by category, which an expression sees as
+- ``tables``: file (without extension, any case; CSV, Parquet, or NDJSON with the ``paths`` of its columns; a folder of
+  parts, ``*`` for several files), columns that must be there, when a row was known (``available``), and the facts in a
+  row, each with its own time; or the ``note`` that a row is. A table without either is landed in bronze and goes no
+  further. ``headers`` are other names under which extracts have a column, ``optional`` the columns that may be missing,
+  ``sentinels`` what stands for nothing in a column; ``patient_through`` is the table that knows whose a row is, where
+  the row does not. ``vocabularies`` give the words of a column by category, which an expression sees as
   ``<column>_category``; ``intervals`` are columns of a start with those of its end; ``icd`` is where ICD codes stand,
-  which an expression sees as ``icd``.
+  which an expression sees as ``icd`` (``icd_<column>`` where there are several).
+- A fact with ``unpivot`` is one fact of each of these columns in which a row has something: its expressions see
+  ``column_name``, ``column_text`` and, of a column of type double, ``column_value``.
 
 The types of columns, after which blanks and words for nothing are gone (``data_pipeline/ingest/typed_tables.py``):
 ``identifier`` (11.0 is 11), ``string``, ``word`` (upper case), ``result`` (a text that may be a number or a bound:
@@ -29,6 +40,8 @@ The types of columns, after which blanks and words for nothing are gone (``data_
 ``raw_<column>``), ``date``, ``timestamp``, and ``text``, which is left as it is.
 """
 
+import codecs
+import re
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
@@ -37,22 +50,43 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from data_pipeline.ingest import parsing
+from data_pipeline.ingest import ndjson, parsing
+from mediscale.core import declaration_files
 from mediscale.core.annotations import Declaration
 from mediscale.core.concepts import TREATMENTS, Provides, by_name
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.refs import Frozen
 
 RESERVED_COLUMNS = frozenset({
-    "bound", "code", "high", "icd", "interval_inverted", "item", "known", "low", "marked_error", "miscoded", "number",
-    "numeric_value", "source_unit", "text_value", "time", "treatment", "uninformative", "unit", "unit_unknown",
-    "unreadable", "untimely", "voided",
+    "bound", "code", "column_name", "column_text", "column_value", "high", "icd", "interval_inverted", "item", "known",
+    "low", "marked_error", "miscoded", "number", "numeric_value", "source_unit", "text_value", "through_key", "time",
+    "treatment", "uninformative", "unit", "unit_unknown", "unreadable", "untimely", "voided",
 })  # fmt: skip
 """Columns that the compiled query adds to a fact; a column of the extract can't have these names."""
 
 FOLDER = Path(__file__).parent / "sources"
 
+ORIGIN = "timestamp_ntz'2000-01-01 00:00:00'"
+"""What ``{origin}`` stands for in a source without a calendar."""
+
 ColumnType = Literal["identifier", "string", "word", "result", "double", "date", "timestamp", "text"]
+
+
+class Csv(Frozen):
+    """How text files are written."""
+
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    quote: str = Field('"', max_length=1)
+    """Around texts that hold the delimiter, doubled within; empty where the extract quotes nothing."""
+    encoding: str = "utf-8"
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_exists(cls, encoding: str) -> str:
+        try:
+            return codecs.lookup(encoding).name
+        except LookupError:
+            raise ValueError(f"no encoding is called {encoding}") from None
 
 
 class Assumption(Frozen):
@@ -70,10 +104,15 @@ class Subjects(Frozen):
 
 
 class Visits(Frozen):
-    """The table that lists the hospital visits, with its columns of identifiers and times."""
+    """The table that lists the hospital visits, with its column of identifiers and the expressions of their times.
+
+    A visit may be listed in several rows: each time is then the latest of theirs.
+    """
 
     table: str
     id: str
+    when: str = ""
+    """The rows that list a visit; by default all that have its number."""
     started: str
     admitted: str
     ended: str
@@ -127,6 +166,8 @@ class Fact(Frozen):
     unit: str = ""
     text: str = ""
     when: str = ""
+    unpivot: tuple[str, ...] = ()
+    """Columns of a wide table: the row states a fact for each that has something in it."""
     error: str = ""
     """True where the source marks the row as wrong."""
     void: str = ""
@@ -138,6 +179,8 @@ class Fact(Frozen):
             raise ValueError("a fact has exactly one of code, concept_of and treatment_of")
         if self.concept_of and not (self.value or self.result):
             raise ValueError("a fact with concept_of needs value or result")
+        if self.value == "column_value" and not self.unpivot:
+            raise ValueError("a fact whose value is column_value needs unpivot")
         if self.value and not self.written and not self.value.isidentifier():
             raise ValueError("a fact whose value is an expression needs written, the text that it reads")
         return self
@@ -157,12 +200,29 @@ class NoteMapping(Frozen):
     """Whether the hospital marked the note as written in error."""
 
 
+class PatientThrough(Frozen):
+    """The table whose rows say whose a key is, for rows that name the key and no patient."""
+
+    table: str
+    key: str
+
+
 class Icd(Frozen):
     """The columns of ICD codes and of their version; a number instead of a column is the version of all codes."""
 
-    code: str
+    code: tuple[str, ...] = Field(min_length=1)
     version: str
     kind: parsing.IcdKind
+
+    @field_validator("code", mode="before")
+    @classmethod
+    def _one_column(cls, code: object) -> object:
+        return (code,) if isinstance(code, str) else code
+
+    @property
+    def typed_names(self) -> dict[str, str]:
+        """By column of codes, the typed column with their normal spelling."""
+        return {code: "icd" if len(self.code) == 1 else f"icd_{code}" for code in self.code}
 
 
 class SourceTable(Frozen):
@@ -172,9 +232,21 @@ class SourceTable(Frozen):
     required: bool = False
     provides: Provides | None = None
     """The kind of data that a task lacks where the table is absent."""
+    csv: Csv | None = None
+    """Of this table's files, where they are written differently from the others."""
     columns: dict[str, ColumnType]
+    paths: dict[str, str] = Field(default_factory=dict)
+    """Of NDJSON files, by column where it stands in a record (``data_pipeline/ingest/ndjson.py``)."""
+    headers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """By column, other names that extracts give it, in any case; the first that is there is taken."""
+    optional: tuple[str, ...] = ()
+    """Columns that an extract may lack; they are empty then."""
+    sentinels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """By column, what is written in it for nothing, such as ``-999``."""
+    patient_through: PatientThrough | None = None
     available: str
-    lookups: tuple[str, ...] = ()
+    lookups: dict[str, str] = Field(default_factory=dict)
+    """By lookup, the expression whose value is looked up; empty for the column of the same name as its key."""
     vocabularies: dict[str, dict[str, tuple[str, ...]]] = Field(default_factory=dict)
     """By column of type word, the words of each category; ``*`` stands for any characters."""
     intervals: dict[str, str] = Field(default_factory=dict)
@@ -183,12 +255,17 @@ class SourceTable(Frozen):
     facts: dict[str, Fact] = Field(default_factory=dict)
     note: NoteMapping | None = None
 
+    @field_validator("lookups", mode="before")
+    @classmethod
+    def _by_their_keys(cls, lookups: object) -> object:
+        return dict.fromkeys(lookups, "") if isinstance(lookups, list) else lookups
+
     @model_validator(mode="after")
     def _columns_have_types(self) -> Self:
         wanted: dict[str, tuple[tuple[ColumnType, ...], list[str]]] = {
             "vocabularies": (("word",), list(self.vocabularies)),
             "intervals": (("date", "timestamp"), [*self.intervals, *self.intervals.values()]),
-            "icd.code": (("string",), [self.icd.code] if self.icd else []),
+            "icd.code": (("string",), list(self.icd.code) if self.icd else []),
             "icd.version": (
                 ("identifier",),
                 [self.icd.version] if self.icd and not self.icd.version.isdigit() else [],
@@ -198,6 +275,33 @@ class SourceTable(Frozen):
         for use, (kinds, columns) in wanted.items():
             if wrong := [column for column in columns if self.columns.get(column) not in kinds]:
                 raise ValueError(f"{use} needs columns of type {' or '.join(kinds)}: {', '.join(wrong)}")
+        for use, names in (
+            ("headers", self.headers),
+            ("optional", self.optional),
+            ("sentinels", self.sentinels),
+        ):
+            if undeclared := set(names) - self.columns.keys():
+                raise ValueError(
+                    f"{use} names columns that are not declared: {', '.join(sorted(undeclared))}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _paths_are_of_columns(self) -> Self:
+        for path in self.paths.values():
+            ndjson.steps(path)
+        if self.paths and (without := self.columns.keys() ^ self.paths.keys()):
+            raise ValueError(f"paths and columns have to name the same: {', '.join(sorted(without))}")
+        return self
+
+    @model_validator(mode="after")
+    def _unpivoted_columns_exist(self) -> Self:
+        typed = {*self.columns, *(self.icd.typed_names.values() if self.icd else ())}
+        for name, fact in self.facts.items():
+            if undeclared := [column for column in fact.unpivot if column not in typed]:
+                raise ValueError(
+                    f"fact {name} unpivots columns that are not declared: {', '.join(undeclared)}"
+                )
         return self
 
 
@@ -206,8 +310,10 @@ class Source(Frozen):
 
     name: str
     description: str
+    csv: Csv = Csv()
     zone: str = ""
-    """The clock of times without an offset; where it is not stated, ``clock`` names the assumption."""
+    """The clock of times without an offset; where it is not stated, an assumption names it."""
+    clock: Literal["calendar", "relative"] = "calendar"
     null_words: tuple[str, ...] = parsing.NULL_WORDS
     not_measured: tuple[str, ...] = ()
     assumptions: dict[str, Assumption] = Field(default_factory=dict)
@@ -219,15 +325,26 @@ class Source(Frozen):
     tables: dict[str, SourceTable]
 
     @property
-    def clock(self) -> str:
+    def wall_clock(self) -> str:
         """The zone of times without an offset."""
         return self.zone or "UTC"
+
+    @property
+    def intervals(self) -> dict[str, str]:
+        """What ``{name}`` stands for in an expression, by name."""
+        assumed = {name: f"interval {assumption.interval}" for name, assumption in self.assumptions.items()}
+        return assumed | ({"origin": ORIGIN} if self.clock == "relative" else {})
 
     @property
     def assumption_sentences(self) -> tuple[str, ...]:
         """What the extract does not record and is assumed, for the evidence of a model."""
         delays = (f"{name} of {a.interval}: {a.because}" for name, a in self.assumptions.items())
         unstated = ("time zone UTC: the source states no zone, so times without an offset are taken as UTC.",)
+        invented = (
+            "no calendar: the source has times within a visit alone, so nothing is said of the order of visits.",
+        )
+        if self.clock == "relative":
+            return (*delays, *invented)
         return (*delays, *(() if self.zone else unstated))
 
     @field_validator("zone")
@@ -246,25 +363,63 @@ class Source(Frozen):
             raise ValueError(f"not in mediscale/core/concepts.py: {', '.join(sorted(unknown))}")
         if unknown := self.treatments.keys() - set(TREATMENTS):
             raise ValueError(f"no such treatment group: {', '.join(sorted(unknown))}")
+        for name, lookup in self.lookups.items():
+            if taken := RESERVED_COLUMNS & {name, *lookup.columns}:
+                raise ValueError(f"lookup {name} has names that are taken: {', '.join(sorted(taken))}")
         for name, table in self.tables.items():
-            if unknown := set(table.lookups) - self.lookups.keys():
-                raise ValueError(
-                    f"table {name} uses lookups that are not declared: {', '.join(sorted(unknown))}"
-                )
-            if texts := self._unnumbered(table):
-                raise ValueError(
-                    f"table {name} reads numbers from columns that are not double: {', '.join(texts)}"
-                )
-            if table.facts and (taken := RESERVED_COLUMNS & table.columns.keys()):
-                raise ValueError(
-                    f"table {name} has columns whose names are taken: {', '.join(sorted(taken))}"
-                )
-            if table.facts and self.subjects.id not in table.columns:
-                raise ValueError(f"table {name} has facts but no column {self.subjects.id}")
+            self._check_table(name, table)
+        return self
+
+    def _check_table(self, name: str, table: SourceTable) -> None:
+        if unknown := table.lookups.keys() - self.lookups.keys():
+            raise ValueError(f"table {name} uses lookups that are not declared: {', '.join(sorted(unknown))}")
+        if texts := self._unnumbered(table):
+            raise ValueError(
+                f"table {name} reads numbers from columns that are not double: {', '.join(texts)}"
+            )
+        if table.facts and (taken := RESERVED_COLUMNS & table.columns.keys()):
+            raise ValueError(f"table {name} has columns whose names are taken: {', '.join(sorted(taken))}")
+        through = table.patient_through
+        if table.facts and self.subjects.id not in table.columns and through is None:
+            raise ValueError(f"table {name} has facts but no column {self.subjects.id}")
+        if through is not None:
+            self._check_through(name, table, through)
+
+    def _check_through(self, name: str, table: SourceTable, through: PatientThrough) -> None:
+        known = self.tables.get(through.table)
+        if known is None or not {through.key, self.subjects.id} <= known.columns.keys():
+            raise ValueError(
+                f"table {name} has its patients through {through.table}, which is no table with the columns "
+                f"{through.key} and {self.subjects.id}"
+            )
+        if self.subjects.id in table.columns or through.key not in table.columns:
+            raise ValueError(
+                f"table {name} has its patients through {through.table}: it needs the column {through.key} and can't "
+                f"have {self.subjects.id}"
+            )
+
+    @model_validator(mode="after")
+    def _placeholders_exist(self) -> Self:
+        expressions = " ".join(
+            str(value)
+            for table in self.tables.values()
+            for part in (table, *table.facts.values(), *([table.note] if table.note else []))
+            for value in part.model_dump(exclude={"facts", "note"}).values()
+        )
+        expressions += " ".join(map(str, self.visits.model_dump().values()))
+        if unknown := set(re.findall(r"\{([a-z_]+)\}", expressions)) - self.intervals.keys():
+            raise ValueError(
+                f"expressions use {{{'}, {'.join(sorted(unknown))}}}, which assumptions do not declare"
+                + (" ({origin} needs clock: relative)" if "origin" in unknown else "")
+            )
         return self
 
     def _unnumbered(self, table: SourceTable) -> list[str]:
-        columns = [fact.value for fact in table.facts.values() if fact.value and not fact.written]
+        columns = [
+            fact.value
+            for fact in table.facts.values()
+            if fact.value and not fact.written and fact.value != "column_value"
+        ]
         return [column for column in columns if table.columns.get(column) != "double"]
 
     def lacks(self, present: Collection[str], *needs: Provides) -> tuple[str, ...]:
@@ -277,35 +432,77 @@ class Source(Frozen):
 
 
 def names() -> tuple[str, ...]:
-    """The names of the declared sources."""
-    return tuple(sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.yaml")))
+    """The names of the shipped sources."""
+    return tuple(sorted(_canonical(path.stem) for path in FOLDER.glob("*.yaml")))
 
 
-@cache
+def _canonical(name: str) -> str:
+    return name.replace("_", "-")
+
+
 def load(name: str) -> Source:
-    """Reads and validates a source's YAML by its name, ``mimic-iii``, or as its file is written, ``mimic_iii``.
+    """The source of that name, ``mimic-iii``, or as its file is written, ``mimic_iii``; read once.
 
     Raises:
         InputError: there is no such source.
         UsageError: its file breaks the grammar.
     """
-    canonical = name.replace("_", "-")
-    if canonical not in names():
-        raise InputError(f"There is no source {name!r}; the sources are {', '.join(names())}.")
-    return parse(canonical, (FOLDER / f"{canonical.replace('-', '_')}.yaml").read_text())
+    canonical = _canonical(name)
+    own = declaration_files.home_folder("source")
+    for file in (FOLDER / f"{canonical.replace('-', '_')}.yaml", own / f"{canonical}.yaml"):
+        if file.exists():
+            return _read(canonical, file)
+    kept = sorted(path.stem for path in own.glob("*.yaml"))
+    raise InputError(
+        f"There is no source {name!r}; the sources are {', '.join((*names(), *kept))}. Of a layout of your own, give "
+        "the YAML file."
+    )
+
+
+@cache
+def _read(name: str, file: Path) -> Source:
+    return parse(name, file.read_text(encoding="utf-8"))
+
+
+def read(name_or_file: str) -> tuple[Source, str]:
+    """The source that a person gives by its name or as a file of their own, and that file's text (empty for a name).
+
+    Raises:
+        UsageError: the file breaks the grammar, or a shipped source has its name.
+        InputError: there is no such source, or the file can't be read.
+    """
+    if not declaration_files.is_file(name_or_file):
+        return load(name_or_file), ""
+    path = Path(name_or_file)
+    stem, text = declaration_files.read("source", path)
+    name = _canonical(stem)
+    if name in names() and path.resolve().parent != FOLDER:
+        raise UsageError(f"A shipped source is called {name}; give {path.name} another name.")
+    return parse(name, text), "" if name in names() else text
+
+
+def take(name_or_file: str) -> str:
+    """The name of a source that a person gives by its name or as a file of their own, which the home then keeps.
+
+    Raises what ``read`` does.
+    """
+    source, text = read(name_or_file)
+    if text:
+        declaration_files.keep("source", source.name, text)
+    return source.name
 
 
 def parse(name: str, text: str) -> Source:
     """Parses and validates the YAML of a source.
 
     Raises:
-        UsageError: the text breaks the grammar; the error names the place.
+        UsageError: the text breaks the grammar; the error names the line and the place.
     """
     try:
         return Source.model_validate({"name": name, **_mapping(text)})
     except (ValidationError, yaml.YAMLError) as error:
         raise UsageError(
-            f"The source {name} cannot be used: its YAML breaks the grammar: {_sentence(error)}."
+            f"The source {name} cannot be used: its YAML breaks the grammar: {_sentence(error, text)}."
         ) from error
 
 
@@ -314,73 +511,13 @@ def _mapping(text: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _sentence(error: ValidationError | yaml.YAMLError) -> str:
+def _sentence(error: ValidationError | yaml.YAMLError, text: str) -> str:
     if isinstance(error, yaml.YAMLError):
         return " ".join(str(error).split())
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(map(str, first["loc"])) or "the file"
-    return f"{where}: {first['msg'].removeprefix('Value error, ').lower()}"
-
-
-def locate(source: Source, root: Path) -> dict[str, Path]:
-    """The files of the extract by table, whatever their case, compressed or not.
-
-    Raises:
-        InputError: the directory or a required table is missing.
-    """
-    if not root.is_dir():
-        raise InputError(
-            f"There is no directory {root}; give the folder that holds the {source.name} extract."
-        )
-    files = {
-        path.relative_to(root).as_posix().lower(): path
-        for pattern in ("*.csv*", "*.CSV*", "*/*.csv*", "*/*.CSV*")
-        for path in root.glob(pattern)
-    }
-    by_table = {
-        name: files[table.file + suffix]
-        for name, table in source.tables.items()
-        for suffix in (".csv", ".csv.gz")
-        if table.file + suffix in files
-    }
-    missing = [table.file for name, table in source.tables.items() if table.required and name not in by_table]
-    if missing:
-        raise InputError(
-            f"{root} lacks {', '.join(f'{file}.csv.gz' for file in missing)}, which the source {source.name} requires;"
-            " check the path, or that the extract was unpacked whole."
-        )
-    return by_table
-
-
-def digest_of(path: str, source: str) -> str:
-    """The SHA-256 digest of the extract's files that the source declares; a caller passes it as ``extract_digest``.
-
-    Raises:
-        InputError: there is no such source, or the directory or a required table is missing.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    root = Path(path)
-    files = sorted(locate(load(source), root).items())
-    with ThreadPoolExecutor() as pool:
-        digests = pool.map(file_digest, (file for _, file in files))
-    return combined_digest({name: digest for (name, _), digest in zip(files, digests, strict=True)})
-
-
-def file_digest(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def combined_digest(digests: dict[str, str]) -> str:
-    """The SHA-256 digest of the tables' file digests, in order of the tables' names."""
-    import hashlib
-
-    return hashlib.sha256(
-        "".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode()
-    ).hexdigest()
+    line = declaration_files.line_of(text, first["loc"])
+    return f"line {line}, {where}: {first['msg'].removeprefix('Value error, ').lower()}"
 
 
 SourceName = Annotated[str, Declaration(load)]

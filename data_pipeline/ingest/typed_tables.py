@@ -25,7 +25,8 @@ def typed(source: Source, name: str, bronze: "DataFrame") -> "DataFrame":
     """The rows of one bronze table, typed by Spark's workers."""
     table = source.tables[name]
     schema = ", ".join(f"`{column}` {kind}" for column, kind in sql_types(table).items())
-    return bronze.select(*_PROVENANCE, *table.columns).mapInArrow(partial(_batches, source, name), schema)
+    columns = [c if c in bronze.columns else f"cast(null as string) as `{c}`" for c in table.columns]
+    return bronze.selectExpr(*_PROVENANCE, *columns).mapInArrow(partial(_batches, source, name), schema)
 
 
 def sql_types(table: SourceTable) -> dict[str, str]:
@@ -39,8 +40,9 @@ def sql_types(table: SourceTable) -> dict[str, str]:
             types |= {f"{column}_number": "double", f"{column}_bound": "string", f"{column}_void": "boolean"}
         if column in table.vocabularies:
             types[f"{column}_category"] = "string"
+    icd = table.icd.typed_names.values() if table.icd else ("icd",)
     return types | {
-        "icd": "string",
+        **dict.fromkeys(icd, "string"),
         "untimely": "boolean",
         "interval_inverted": "boolean",
         "miscoded": "boolean",
@@ -53,13 +55,13 @@ def type_rows(source: Source, table: SourceTable, rows: pa.RecordBatch) -> pa.Re
     unreadable = []
     for name, kind in table.columns.items():
         if kind in ("date", "timestamp"):
-            text = parsing.strings(rows.column(name), source.null_words)
+            text = parsing.strings(rows.column(name), _null_words(source, table, name))
             read = parsing.dates if kind == "date" else parsing.times
-            columns[name] = read(text, source.clock)
+            columns[name] = read(text, source.wall_clock)
             unreadable.append(pc.and_(text.is_valid(), columns[name].is_null()))
         else:
             columns |= _texts(source, table, name, rows.column(name))
-    columns["icd"], columns["miscoded"] = _icd(table, columns, rows.num_rows)
+    columns |= _icd(table, columns, rows.num_rows)
     columns["untimely"] = _any(unreadable, rows.num_rows)
     inverted = [pc.less(columns[end], columns[start]) for start, end in table.intervals.items()]
     columns["interval_inverted"] = _any(inverted, rows.num_rows)
@@ -73,16 +75,16 @@ def _batches(source: Source, name: str, batches: Iterator[pa.RecordBatch]) -> It
 
 def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> dict[str, pa.Array]:
     """A column that is no time, with the columns that its type adds."""
-    kind = table.columns[name]
+    kind, null_words = table.columns[name], _null_words(source, table, name)
     if kind == "text":
         return {name: column}
     if kind == "identifier":
-        return {name: parsing.identifiers(column, source.null_words)}
+        return {name: parsing.identifiers(column, null_words)}
     if kind == "word":
-        words = parsing.words(column, source.null_words)
+        words = parsing.words(column, null_words)
         lists = table.vocabularies.get(name)
         return {name: words} | ({f"{name}_category": parsing.categories(words, lists)} if lists else {})
-    text = parsing.strings(column, source.null_words)
+    text = parsing.strings(column, null_words)
     if kind == "double":
         return {name: parsing.numbers(text), f"raw_{name}": text}
     if kind == "result":
@@ -96,14 +98,26 @@ def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> d
     return {name: text}
 
 
-def _icd(table: SourceTable, columns: dict[str, pa.Array], n: int) -> tuple[pa.Array, pa.Array]:
-    """The ICD codes of the rows, and whether a row has one that can't be read."""
+def _null_words(source: Source, table: SourceTable, column: str) -> tuple[str, ...]:
+    """What stands for nothing in a column, in upper case."""
+    return (*source.null_words, *(word.upper() for word in table.sentinels.get(column, ())))
+
+
+def _icd(table: SourceTable, columns: dict[str, pa.Array], n: int) -> dict[str, pa.Array]:
+    """The ICD codes of the rows, and whether a row has one that can't be read, ``miscoded``."""
     if table.icd is None:
-        return pa.nulls(n, pa.string()), pa.repeat(False, n)
-    written, version = columns[table.icd.code], table.icd.version
+        return {"icd": pa.nulls(n, pa.string()), "miscoded": pa.repeat(False, n)}
+    version = table.icd.version
     versions = pa.repeat(version, n) if version.isdigit() else columns[version]
-    codes = parsing.icd_codes(written, versions, table.icd.kind)
-    return codes, pc.and_(written.is_valid(), codes.is_null())
+    codes = {
+        typed: parsing.icd_codes(columns[code], versions, table.icd.kind)
+        for code, typed in table.icd.typed_names.items()
+    }
+    miscoded = [
+        pc.and_(columns[code].is_valid(), codes[typed].is_null())
+        for code, typed in table.icd.typed_names.items()
+    ]
+    return codes | {"miscoded": _any(miscoded, n)}
 
 
 def _any(flags: list[pa.Array], n: int) -> pa.Array:

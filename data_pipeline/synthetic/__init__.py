@@ -144,7 +144,7 @@ def _digests(folder: Path, truth: Path) -> dict[str, str]:
 
 
 def _extract_digest(folder: Path) -> str:
-    from data_pipeline.ingest.source import digest_of
+    from data_pipeline.ingest.extract_files import digest_of
 
     return digest_of(str(folder), "mimic-iv")
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mediscale.cli.verbs import Verb, add_alias, settings
-from mediscale.core.task_names import LANGUAGE, TASKS
+from mediscale.core.task_names import LANGUAGE, all_names
 
 
 def _add_history(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def _history(options: argparse.Namespace) -> int:
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--task", choices=(*TASKS, LANGUAGE), required=True)
+    parser.add_argument("--task", choices=(*all_names(), LANGUAGE), required=True)
     parser.add_argument("--version", type=int, required=True)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from mediscale.cli import audit, documents, govern, keys, language, orchestrate, run, serve, upkeep
+from mediscale.cli import audit, documents, govern, keys, language, orchestrate, run, serve, source, upkeep
 from mediscale.core.errors import MediscaleError, StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +16,7 @@ PACKAGES = {"mediscale", "data_pipeline", "training", "serving", "monitoring", "
 """Ours, beside which an environment or other packages may lie."""
 
 GROUPS = {
-    "for data scientists": run.VERBS + language.VERBS + documents.VERBS,
+    "for data scientists": run.VERBS + source.VERBS + language.VERBS + documents.VERBS,
     "for MLOps engineers": serve.VERBS + keys.VERBS + govern.VERBS + upkeep.VERBS,
     "for auditors": audit.VERBS,
     "for orchestrators (Airflow, Kubeflow)": orchestrate.VERBS,

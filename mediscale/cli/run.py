@@ -4,7 +4,17 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, add_config, add_pipeline, add_source, config_of, settings, source_of
+from mediscale.cli.verbs import (
+    Verb,
+    add_config,
+    add_pipeline,
+    add_source,
+    add_tasks,
+    config_of,
+    settings,
+    source_of,
+    tasks_of,
+)
 from mediscale.core.task_names import LANGUAGE
 
 if TYPE_CHECKING:
@@ -18,6 +28,7 @@ if TYPE_CHECKING:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add_pipeline(parser)
     add_source(parser)
+    add_tasks(parser)
     add_config(parser)
     parser.add_argument(
         "--runner",
@@ -31,7 +42,8 @@ def _run(options: argparse.Namespace) -> int:
     from mediscale.pipeline import steps
     from mediscale.storage import calls
 
-    which, config = source_of(options), config_of(options.set)
+    _refuse_tasks(options)
+    which, config, tasks = source_of(options), config_of(options.set), tasks_of(options)
     decision = steps.PIPELINES[which.pipeline][-1].stage
     config.setdefault(decision, {}).setdefault("target_alias", "production")  # whoever types this asks for it
     run_id = calls.new_run_id(options.runner)
@@ -39,10 +51,26 @@ def _run(options: argparse.Namespace) -> int:
         from mediscale.cli import orchestrators
 
         orchestrators.orchestrate(options.runner, settings(), which, config, run_id)
-    return run_locally(settings(), which, config, run_id)
+    return run_locally(settings(), which, config, run_id, tasks)
 
 
-def run_locally(settings: "Settings", which: "Source", config: "RunConfig", run_id: str) -> int:
+def _refuse_tasks(options: argparse.Namespace) -> None:
+    """Refuses tasks where they can't be chosen: DAGs and pipelines of an orchestrator are made for those of every run.
+
+    Raises:
+        UsageError: the run is of the language pipeline or by an orchestrator.
+    """
+    from mediscale.core.errors import UsageError
+
+    if options.task and options.pipeline == "language":
+        raise UsageError("A language model has no task; leave --task out with --pipeline language.")
+    if options.task and options.runner != "cli":
+        raise UsageError(f"--task is for --runner cli; {options.runner} calls the tasks of every run.")
+
+
+def run_locally(
+    settings: "Settings", which: "Source", config: "RunConfig", run_id: str, tasks: tuple[str, ...]
+) -> int:
     """Takes an extract, a hospital's own or a synthetic one, through the loop; returns the exit code.
 
     Raises:
@@ -60,7 +88,7 @@ def run_locally(settings: "Settings", which: "Source", config: "RunConfig", run_
     call.check(config, which.pipeline)
     pipeline = steps.PIPELINES[which.pipeline]
     with exclusive(settings, f"run-{which.name}", f"A run of {which.name}"):
-        this = local.Run(settings, which.name, run_id, config)
+        this = local.Run(settings, which.name, run_id, config, tasks=tasks)
         local.introduce(this, pipeline)
         results = local.run_pipeline(this, pipeline, local.prepare_source(this, which))
         if which.pipeline == "language":

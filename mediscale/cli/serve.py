@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mediscale.cli.verbs import Verb, add_alias, any_port, settings
-from mediscale.core.task_names import TASKS
+from mediscale.core.task_names import all_names
 
 PURPOSES = ("treatment", "operations", "research", "quality")
 """Those of ``serving.auth``, which is not imported for help."""
@@ -50,7 +50,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--task", choices=all_names(), required=True)
     add_alias(parser)
     parser.add_argument(
         "--output", type=Path, required=True, help="Parquet file to write; it holds patient data"

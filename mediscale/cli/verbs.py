@@ -65,7 +65,7 @@ def add_pipeline(parser: argparse.ArgumentParser) -> None:
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--source", help="what the extract is: a file of data_pipeline/ingest/sources/, e.g. mimic-iii"
+        "--source", help="what the extract is: a shipped source, e.g. mimic-iii, or a YAML file of your own"
     )
     parser.add_argument("--path", type=Path, help="folder of the extract")
     parser.add_argument("--dataset", help="name in the lake (default: the source's, or 'synthetic')")
@@ -76,13 +76,40 @@ def source_of(options: argparse.Namespace) -> "Source":
     """What to run on.
 
     Raises:
-        UsageError: half a choice.
+        UsageError: half a choice, or a file of a source breaks the grammar.
+        InputError: there is no such source.
     """
     from mediscale.pipeline.runtime_inputs import Source
 
     given = {name: getattr(options, name, None) for name in ("pipeline", "source", "path", "dataset", "size")}
     given["pipeline"] = given["pipeline"] or "risk"
+    if given["source"] and given["pipeline"] == "risk":
+        from data_pipeline.ingest import source
+
+        given["source"] = source.take(given["source"])
     return Source(**{name: "" if value is None else str(value) for name, value in given.items()}).check()
+
+
+def add_tasks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        metavar="NAME|FILE",
+        help="a task, or a YAML file of your own; may be given again (default: mortality and readmission)",
+    )
+
+
+def tasks_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """The tasks of a run.
+
+    Raises:
+        UsageError: there is no such task, or a file of one breaks the grammar.
+        InputError: the file can't be read.
+    """
+    from mediscale.core import task_names, tasks
+
+    return tuple(dict.fromkeys(tasks.take(task) for task in options.task)) or task_names.names()
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The prediction tasks: one YAML file in ``data_pipeline/cohort/tasks/`` each, whose stem is the task's name.
+"""The prediction tasks: one YAML file each, whose stem is the task's name (``mediscale.core.task_names`` says where).
 
 A file says who is at risk, when it is predicted and when a server may be asked, what counts as the outcome and until
 when, what the task needs of a source, its features, the bedside rule that a model has to beat, and the floors of its
@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeInt, ValidationError, model_validator
 
-from mediscale.core import task_names
+from mediscale.core import declaration_files, task_names
 from mediscale.core.annotations import Declaration
 from mediscale.core.concepts import CONCEPTS, TREATMENTS, Provides
 from mediscale.core.errors import UsageError
@@ -27,6 +27,14 @@ ADULT_YEARS = 18
 Statistic = Literal["last", "min", "max", "mean", "sum", "count", "trend"]
 Window = Literal["6h", "24h", "stay"]
 CourseFeature = Literal["in_icu", "hours_since_admission"]
+
+
+OUTCOME = "OUTCOME"
+"""The head of the codes of a source's declared outcomes: no feature reads them."""
+
+
+MAX_CODES = 150
+"""Names of codes that a task can have: the kernel numbers what it reads by a byte."""
 
 
 class FlowStep(Frozen):
@@ -49,16 +57,28 @@ COHORT_STEPS = (
 )
 """The steps with which the flow of every task begins."""
 
+ENCOUNTER_STEPS = tuple(
+    FlowStep(name="encounters", words="admissions, each by itself") if step.name == "stays" else step
+    for step in COHORT_STEPS
+)
+"""The same where the unit is a visit."""
+
+
+Unit = Literal["stay", "encounter"]
+Anchor = Literal["admission", "icu_admission", "discharge"]
+"""What hours are counted from. ``icu_admission`` is the first one of a stay."""
+
 
 class PredictionTime(Frozen):
-    """When the outcome is predicted: some hours after admission, or at discharge."""
+    """When the outcome is predicted: some hours after admission, to the hospital or to intensive care, or at
+    discharge."""
 
-    anchor: Literal["admission", "discharge"]
+    anchor: Anchor
     hours_after: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _one_moment(self) -> Self:
-        if (self.anchor == "admission") != (self.hours_after > 0):
+        if (self.anchor == "discharge") == (self.hours_after > 0):
             raise ValueError(
                 "give hours_after, at least 1, with the anchor admission, and leave it out at discharge"
             )
@@ -72,7 +92,7 @@ class MayBeAsked(Frozen):
     too: alive and in hospital, or just discharged to where the outcome can happen.
     """
 
-    anchor: Literal["admission", "discharge"]
+    anchor: Anchor
     hours: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
     """The first and the last hour after the anchor, both included."""
 
@@ -81,13 +101,13 @@ class MayBeAsked(Frozen):
         """As a sentence goes on after "may be asked"."""
         if self.anchor == "discharge":
             return "at discharge"
-        return (
-            f"from {self.hours[0]} to {self.hours[1]} hours after admission, while the patient is in hospital"
-        )
+        where = "in intensive care" if self.anchor == "icu_admission" else "in hospital"
+        after = "admission to intensive care" if self.anchor == "icu_admission" else "admission"
+        return f"from {self.hours[0]} to {self.hours[1]} hours after {after}, while the patient is {where}"
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if (self.anchor == "admission") != (0 <= self.hours[0] < self.hours[1]):
+        if (self.anchor == "discharge") == (0 <= self.hours[0] < self.hours[1]):
             raise ValueError(
                 "give hours, the first and the last, with the anchor admission, and leave them out at discharge"
             )
@@ -145,6 +165,47 @@ class Readmission(Frozen):
         return self.positive, self.planned_return, self.competing_event, self.negative
 
 
+class Declared(Frozen):
+    """The outcome is a column that the source declares as one: events ``OUTCOME//…`` of the visit, 1 or 0.
+
+    It is taken as the source has it, and the evidence says so: nobody can look at how it came about.
+    """
+
+    event: Literal["declared"]
+    sentence: str = Field(min_length=1)
+    code: str = Field(pattern=rf"^{OUTCOME}//.+")
+    labelled: FlowStep
+    """The flow's last step: stays whose outcome the source gives."""
+    positive: FlowStep
+    negative: FlowStep
+
+    @property
+    def categories(self) -> tuple[FlowStep, ...]:
+        """What may have happened, the outcome first."""
+        return self.positive, self.negative
+
+
+class LongStay(Frozen):
+    """The outcome is that the stay lasts longer than some days. Death before that is a competing event: such a stay is
+    counted as not long, and shown in the flow."""
+
+    event: Literal["long_stay"]
+    sentence: str = Field(min_length=1)
+    longer_than_days: int = Field(ge=1)
+    labelled: FlowStep
+    positive: FlowStep
+    competing_event: FlowStep
+    negative: FlowStep
+
+    @property
+    def categories(self) -> tuple[FlowStep, ...]:
+        """What may have happened, the outcome first."""
+        return self.positive, self.competing_event, self.negative
+
+
+Outcome = Annotated[DeathInHospital | Readmission | Declared | LongStay, Field(discriminator="event")]
+
+
 class Measured(Frozen):
     """Features ``<concept>_<statistic>_<window>`` of every concept with every statistic."""
 
@@ -172,12 +233,46 @@ class Treated(Frozen):
         return self
 
 
+Codes = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Annotated[str, Field(min_length=1)]]
+"""By the name of a feature, the code of its events, in which ``*`` stands for any characters."""
+
+
+def _no_outcome(codes: Codes) -> Codes:
+    concepts = {concept.name for concept in CONCEPTS}
+    for name, code in codes.items():
+        head = code.partition("*")[0]
+        if head.startswith(OUTCOME) or ("*" in code and OUTCOME.startswith(head)):
+            raise ValueError(
+                f"{name} could read the codes {OUTCOME}//…, which are outcomes; write a longer code"
+            )
+        if name in concepts:
+            raise ValueError(f"{name} is a concept of mediscale/core/concepts.py; list it under measured")
+    return codes
+
+
+class Coded(Frozen):
+    """Features ``<name>_<statistic>_<window>`` of numbers under codes that are no concepts, of one source maybe."""
+
+    codes: Annotated[Codes, AfterValidator(_no_outcome)] = Field(min_length=1)
+    window: Window
+    statistics: tuple[Statistic, ...] = Field(min_length=1)
+
+
+class Occurred(Frozen):
+    """Features ``<name>_<window>``: 1 where an event of the code was in the window, else 0."""
+
+    codes: Annotated[Codes, AfterValidator(_no_outcome)] = Field(min_length=1)
+    window: Window
+
+
 class Features(Frozen):
     """What a model of the task reads beside the person, earlier use of the hospital and comorbidity, which all read."""
 
     course: tuple[CourseFeature, ...] = ()
-    measured: tuple[Measured, ...] = Field(min_length=1)
+    measured: tuple[Measured, ...] = ()
     treatments: tuple[Treated, ...] = ()
+    coded: tuple[Coded, ...] = ()
+    occurred: tuple[Occurred, ...] = ()
 
     @property
     def measurements(self) -> tuple[tuple[str, Statistic, Window], ...]:
@@ -194,15 +289,41 @@ class Features(Frozen):
         """(treatment group, window) of each treatment feature, in order."""
         return tuple((group, block.window) for block in self.treatments for group in block.groups)
 
+    @property
+    def numbers(self) -> tuple[tuple[str, str, Statistic, Window], ...]:
+        """(name, code, statistic, window) of each feature of the codes' numbers, in order."""
+        return tuple(
+            (name, code, statistic, block.window)
+            for block in self.coded
+            for name, code in block.codes.items()
+            for statistic in block.statistics
+        )
+
+    @property
+    def occurrences(self) -> tuple[tuple[str, str, Window], ...]:
+        """(name, code, window) of each feature of the codes' occurrence, in order."""
+        return tuple(
+            (name, code, block.window) for block in self.occurred for name, code in block.codes.items()
+        )
+
     @model_validator(mode="after")
     def _usable(self) -> Self:
-        for declared in (self.course, self.measurements, self.treated):
+        if not self.measured and not self.coded:
+            raise ValueError("give measured or coded: what would be left is the person and earlier visits")
+        own: dict[str, str] = {}
+        for name, code in [(n, c) for n, c, _, _ in self.numbers] + [(n, c) for n, c, _ in self.occurrences]:
+            if own.setdefault(name, code) != code:
+                raise ValueError(f"{name} has two codes")
+        if len(own) > MAX_CODES:
+            raise ValueError(f"{len(own)} names of codes, and a task can have {MAX_CODES}")
+        numbers = tuple((n, s, w) for n, _, s, w in self.numbers)
+        occurrences = tuple((n, w) for n, _, w in self.occurrences)
+        for declared in (self.course, self.measurements, self.treated, numbers, occurrences):
             if twice := next(
                 (feature for i, feature in enumerate(declared) if feature in declared[:i]), None
             ):
-                raise ValueError(
-                    f"{' '.join((twice,) if isinstance(twice, str) else twice)} is declared twice"
-                )
+                words = (twice,) if isinstance(twice, str) else twice
+                raise ValueError(f"{' '.join(words)} is declared twice")
         newest = {concept for concept, statistic, _ in self.measurements if statistic == "last"}
         if without := sorted({concept for concept, _, _ in self.measurements} - newest):
             raise ValueError(
@@ -228,12 +349,15 @@ class Task(Frozen):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str = Field(min_length=1)
     intended_use: IntendedUse
-    needs: tuple[Provides, ...] = Field(min_length=1)
-    """The task is refused when the extract has none of these."""
+    unit: Unit = "stay"
+    """What is predicted for: a stay with its transfers merged, by the patient's whole record; or each visit by itself,
+    by its own rows and the patient's (birth, sex) alone, which is what a source without a calendar can support."""
+    needs: tuple[Provides, ...]
+    """The task is refused when the extract has none of these, where some are given."""
     prediction_time: PredictionTime
     may_be_asked: MayBeAsked
     at_risk: AtRisk
-    outcome: Annotated[DeathInHospital | Readmission, Field(discriminator="event")]
+    outcome: Outcome
     features: Features
     bedside_rule: str
     """Name of the rule in ``training/evaluation/baselines.py`` that a model is compared with."""
@@ -243,14 +367,23 @@ class Task(Frozen):
     def steps(self) -> tuple[FlowStep, ...]:
         """The flow's steps; stays that pass the last are the cohort."""
         at_risk = FlowStep(name="at_risk", words=self.at_risk.words)
-        return *COHORT_STEPS, at_risk, self.outcome.labelled
+        steps = ENCOUNTER_STEPS if self.unit == "encounter" else COHORT_STEPS
+        return *steps, at_risk, self.outcome.labelled
 
     @model_validator(mode="after")
     def _predicts_what_is_to_come(self) -> Self:
-        anchor = "admission" if isinstance(self.outcome, DeathInHospital) else "discharge"
-        if self.prediction_time.anchor != anchor:
-            raise ValueError(f"{self.outcome.event} is predicted from {anchor}; set prediction_time.anchor")
-        if self.at_risk.excluded_destinations and anchor == "admission":
+        anchor = self.prediction_time.anchor
+        if isinstance(self.outcome, DeathInHospital) and anchor == "discharge":
+            raise ValueError("death_in_hospital is predicted from admission; set prediction_time.anchor")
+        if isinstance(self.outcome, LongStay) and (
+            anchor != "admission" or self.prediction_time.hours_after >= 24 * self.outcome.longer_than_days
+        ):
+            raise ValueError("long_stay is predicted from admission, before its days are over")
+        if isinstance(self.outcome, Readmission) and anchor != "discharge":
+            raise ValueError("readmission is predicted from discharge; set prediction_time.anchor")
+        if isinstance(self.outcome, Readmission) and self.unit == "encounter":
+            raise ValueError("readmission compares visits, and the unit encounter looks at each by itself")
+        if self.at_risk.excluded_destinations and anchor != "discharge":
             raise ValueError(
                 "at_risk.excluded_destinations is known at discharge only; leave it out where the anchor is admission"
             )
@@ -279,19 +412,38 @@ def load(name: str) -> Task:
     Raises:
         UsageError: there is no such task, or its file breaks the grammar.
     """
-    return _load(task_names.FOLDER, name)
+    file = task_names.file_of(name)
+    if file is None:
+        raise UsageError(f"There is no task {name!r}; the tasks are {', '.join(task_names.all_names())}.")
+    return _read(name, file)
 
 
 @cache
-def _load(folder: Path, name: str) -> Task:
-    if name not in task_names.names():
-        raise UsageError(f"There is no task {name!r}; the tasks are {', '.join(task_names.names())}.")
-    return parse(name, (folder / f"{name}.yaml").read_text())
+def _read(name: str, file: Path) -> Task:
+    return parse(name, file.read_text(encoding="utf-8"), file)
+
+
+def take(name_or_file: str) -> str:
+    """The name of a task that a person gives by its name or as a file of their own, which the home then keeps.
+
+    Raises:
+        UsageError: there is no such task, its file breaks the grammar, or a shipped task has its name.
+        InputError: the file can't be read.
+    """
+    if not declaration_files.is_file(name_or_file):
+        return load(name_or_file).name
+    path = Path(name_or_file)
+    name, text = declaration_files.read("task", path)
+    if task_names.is_shipped(name):
+        raise UsageError(f"A shipped task is called {name}; give {path.name} another name.")
+    task = parse(name, text, path)
+    declaration_files.keep("task", name, text)
+    return task.name
 
 
 def _existing(name: str) -> str:
-    if name not in task_names.names():
-        raise ValueError(f"there is no task {name!r}; the tasks are {', '.join(task_names.names())}")
+    if task_names.file_of(name) is None:
+        raise ValueError(f"there is no task {name!r}; the tasks are {', '.join(task_names.all_names())}")
     return name
 
 
@@ -299,7 +451,7 @@ TaskName = Annotated[str, AfterValidator(_existing), Declaration(load)]
 """The name of a task that exists; its parsed file is part of the key of a call."""
 
 
-def parse(name: str, text: str) -> Task:
+def parse(name: str, text: str, file: Path | None = None) -> Task:
     """A task from the text of its file.
 
     Raises:
@@ -314,18 +466,20 @@ def parse(name: str, text: str) -> Task:
         return Task.model_validate_json(json.dumps({**declared, "name": name}, default=str), strict=True)
     except (ValidationError, yaml.YAMLError) as error:
         problems = (
-            "; ".join(_problems(error)) if isinstance(error, ValidationError) else _one_line(str(error))
+            "; ".join(_problems(error, text)) if isinstance(error, ValidationError) else _one_line(str(error))
         )
         raise UsageError(
-            f"The task file {name}.yaml can't be used: {problems}; correct it in {task_names.FOLDER} and run again."
+            f"The task file {name}.yaml can't be used: {problems}; correct it in "
+            f"{file.parent if file else task_names.FOLDER} and run again."
         ) from error
 
 
-def _problems(error: ValidationError) -> Iterator[str]:
+def _problems(error: ValidationError, text: str) -> Iterator[str]:
     """The first mistake, with its place in the file; and how many more there are."""
     first, *more = error.errors(include_input=False, include_url=False)
     where = ".".join(str(part) for part in first["loc"]) or "the file"
-    yield f"{where}: {_one_line(first['msg'].removeprefix('Value error, '))}"
+    line = declaration_files.line_of(text, first["loc"])
+    yield f"line {line}, {where}: {_one_line(first['msg'].removeprefix('Value error, '))}"
     if more:
         yield f"and {len(more)} more"
 

@@ -19,7 +19,7 @@ def approve(settings: Settings, version: str, reason: str) -> Any:
         QualityError: the proposer can't approve.
     """
     name, number = parse_version(version) or (version, 0)
-    tasks = (*task_names.names(), task_names.LANGUAGE)
+    tasks = (*task_names.all_names(), task_names.LANGUAGE)
     task = next((task for task in tasks if name.endswith(f"-{task}")), None)
     if task is None or not number:
         raise UsageError(f"{version!r} is no version of a task's model; name it as MODEL/VERSION.")

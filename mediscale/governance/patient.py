@@ -4,9 +4,10 @@ The number is what a hospital's people have; ``subject_id`` is its pseudonym wit
 either.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from data_pipeline.ingest import parsing
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import Source
+from data_pipeline.ingest.source import PatientThrough, Source
 from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
@@ -79,12 +80,14 @@ def _newest_with(
 
 @dataclass(frozen=True)
 class Visits:
-    """The hospital visits of a patient: some rows name a visit and no patient."""
+    """The hospital visits of a patient, and what else is theirs alone: some rows name one and no patient."""
 
     numbers: tuple[str, ...] = ()
     """As the source has them."""
     visit_ids: tuple[int, ...] = ()
     """Their pseudonyms."""
+    keys: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The patient's keys by the source's table that names patients by a key of another one (``patient_through``)."""
 
 
 @dataclass(frozen=True)
@@ -110,23 +113,43 @@ class Holdings:
         """The patient's, by the newest versions that have some."""
         if self.known_visits is not None:
             return self.known_visits
-        numbers = self._visit_numbers(self.source) if self.source is not None else set()
+        source = self.source
+        keys: dict[str, tuple[str, ...]] = {}
+        numbers: set[str] = set()
+        if source is not None:
+            keys = {
+                name: tuple(sorted(self._values(source, other.table, other.key)))
+                for name, table in source.tables.items()
+                if (other := table.patient_through) is not None
+            }
+            numbers = self._values(source, source.visits.table, source.visits.id, keys)
         visit_ids: set[int] = set()
         for table in (FACTS.name, EVENTS.name):
             mine = pc.field(SUBJECT) == self.patient.subject_id
             rows = _newest_with(self.settings, self.patient.dataset, table, [VISIT], mine)
             visit_ids |= set(rows[VISIT].drop_null().unique().to_pylist()) if rows is not None else set()
-        return Visits(tuple(sorted(numbers)), tuple(sorted(visit_ids)))
+        return Visits(tuple(sorted(numbers)), tuple(sorted(visit_ids)), keys)
 
-    def _visit_numbers(self, source: Source) -> set[str]:
-        subject, key = source.subjects.id, source.visits.id
+    def _values(
+        self, source: Source, table: str, key: str, keys: Mapping[str, Collection[str]] | None = None
+    ) -> set[str]:
+        """What the patient's rows of a table of bronze have in a column, by the newest version that has some."""
+        other = source.tables[table].patient_through
+        names, own = (
+            (source.subjects.id, {self.patient.number})
+            if other is None
+            else (other.key, set((keys or {}).get(table, ())))
+        )
+        likely = reduce(or_, (pc.match_substring(pc.field(names), text) for text in own), pc.scalar(False))
         rows = _newest_with(
             self.settings,
             self.patient.dataset,
-            f"{BRONZE.name}_{source.visits.table}",
-            [subject, key],
-            pc.match_substring(pc.field(subject), self.patient.number),  # 11 is 11.0, and 111 is another
-            lambda rows: rows.filter(_filled(pc.equal(self._read(rows[subject]), self.patient.number))),
+            f"{BRONZE.name}_{table}",
+            list(dict.fromkeys((names, key))),
+            likely,  # 11 is 11.0, and 111 is another
+            lambda rows: rows.filter(
+                _filled(pc.is_in(self._read(rows[names]), value_set=pa.array(sorted(own), pa.string())))
+            ),
         )
         return set() if rows is None else set(self._read(rows[key]).drop_null().to_pylist())
 
@@ -138,26 +161,38 @@ class Holdings:
         """A table's columns of patient and visit: in bronze they have the source's own names."""
         if not table.startswith(f"{BRONZE.name}_"):
             return SUBJECT, VISIT
-        return () if self.source is None else (self.source.subjects.id, self.source.visits.id)
+        if self.source is None:
+            return ()
+        through = self._through(table)
+        return self.source.subjects.id, through.key if through else self.source.visits.id
+
+    def _through(self, table: str) -> PatientThrough | None:
+        """How a table of bronze names its patients, where that is by a key of another table."""
+        declared = self.source.tables.get(table.removeprefix(f"{BRONZE.name}_")) if self.source else None
+        return declared.patient_through if declared else None
 
     def mask(self, table: str, rows: pa.Table) -> pa.BooleanArray:
         """Whether each row is the patient's; ``rows`` has at least ``columns``."""
         subject, visit = self._keys(table)
         landed = table.startswith(f"{BRONZE.name}_")
-        mine = nobody = pa.array([False] * rows.num_rows)
+        mine = pa.array([False] * rows.num_rows)
+        nobody = pa.array([subject not in rows.schema.names] * rows.num_rows)
         if subject in rows.schema.names:
             column = self._read(rows[subject]) if landed else rows[subject].combine_chunks()
             mine = _filled(pc.equal(column, self.patient.number if landed else self.patient.subject_id))
             nobody = column.is_null()
         if visit in rows.schema.names:
             column = self._read(rows[visit]) if landed else rows[visit].combine_chunks()
-            visits = (
-                pa.array(self.visits.numbers, pa.string())
-                if landed
-                else pa.array(self.visits.visit_ids, pa.int64())
-            )
-            mine = pc.or_(mine, pc.and_(nobody, pc.is_in(column, value_set=visits)))
+            mine = pc.or_(mine, pc.and_(nobody, pc.is_in(column, value_set=self._own(table))))
         return mine
+
+    def _own(self, table: str) -> pa.Array:
+        """The patient's visits, or their keys of a table that names its patients by a key."""
+        if not table.startswith(f"{BRONZE.name}_"):
+            return pa.array(self.visits.visit_ids, pa.int64())
+        name = table.removeprefix(f"{BRONZE.name}_")
+        own = self.visits.keys.get(name, ()) if self._through(table) else self.visits.numbers
+        return pa.array(own, pa.string())
 
     def _read(self, column: pa.ChunkedArray) -> pa.Array:
         assert self.source is not None

@@ -17,7 +17,7 @@ from mediscale.core.errors import BusyError, MediscaleError, StorageError, Usage
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage, declarations, is_configurable
-from mediscale.core.task_names import TASKS
+from mediscale.core.task_names import all_names
 from mediscale.pipeline import steps
 from mediscale.storage import calls, lineage, private_files, spark
 from mediscale.storage.calls import Call
@@ -201,7 +201,7 @@ def none_running(settings: Settings, dataset: str) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for stage in steps.STAGES:
-            for scope in (f"{stage}-{dataset}", *(f"{stage}-{dataset}-{task}" for task in TASKS)):
+            for scope in (f"{stage}-{dataset}", *(f"{stage}-{dataset}-{task}" for task in all_names())):
                 stack.enter_context(exclusive(settings, scope, f"Stage {stage}"))
         yield
 

@@ -27,6 +27,7 @@ class Run:
     run_id: str
     config: RunConfig = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
+    tasks: tuple[str, ...] = TASKS
     refusals: dict[str, str] = field(default_factory=dict)
     """Task → why the pipeline could not take it to a model."""
     decisions: dict[str, Finished] = field(default_factory=dict)
@@ -57,8 +58,9 @@ class Run:
 
 def introduce(this: Run, pipeline: tuple[steps.Step, ...]) -> None:
     """What is about to happen and where it goes, for whoever types it the first time."""
-    stages = len(tuple(steps.nodes(pipeline, TASKS)))
-    of_tasks = f", for {len(TASKS)} tasks" if any(step.per_task for step in pipeline) else ""
+    stages = len(tuple(steps.nodes(pipeline, this.tasks)))
+    per_task = any(step.per_task for step in pipeline)
+    of_tasks = f", for {' and '.join(this.tasks)}" if per_task else ""
     this.progress.note(
         f"{this.dataset} goes through {stages} stages{of_tasks}; all is written under {relative(this.settings.home)}."
     )
@@ -91,7 +93,7 @@ def run_pipeline(this: Run, pipeline: tuple[steps.Step, ...], source: BaseModel)
     """Calls what the tasks share, then each task as far as its data carries it."""
     results: Results = {steps.PREPARE_SOURCE: source}
     this.follow(tuple(steps.nodes(pipeline, ())), results)
-    for task in TASKS:
+    for task in this.tasks:
         of_task = tuple(node for node in steps.nodes(pipeline, (task,)) if node.task)
         try:
             this.follow(of_task, results)

@@ -99,7 +99,7 @@ def prepare_source(settings: Settings, which: Source, config: RunConfig, run_id:
         ).result
         return result
     from data_pipeline.ingest import bronze
-    from data_pipeline.ingest.source import digest_of
+    from data_pipeline.ingest.extract_files import digest_of
 
     path = str(Path(which.path).resolve())
     digest = digest_of(path, which.source)

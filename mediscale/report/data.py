@@ -15,7 +15,7 @@ from mediscale.core.policy import Policy
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import FACTS
-from mediscale.core.task_names import TASKS
+from mediscale.core.task_names import all_names
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import PREDICTOR_FILE, PredictorSpec
 from mediscale.pipeline import call as stages
@@ -180,7 +180,7 @@ def collect(settings: Settings, run: Run) -> Contents:
     return Contents(
         run=run,
         landed=_landed(run),
-        tasks=tuple(_task(settings, run, task) for task in TASKS if task in run.tasks),
+        tasks=tuple(_task(settings, run, task) for task in all_names() if task in run.tasks),
         notes=notes.read(run),
         watched=_watched(settings, run),
         commands=tuple(_commands(run)),

@@ -58,6 +58,9 @@ def _session(settings: Settings) -> "SparkSession":
     from pyspark.sql import SparkSession
 
     logging.getLogger().addFilter(_is_not_py4j_s)
+    logging.getLogger(
+        "SQLQueryContextLogger"
+    ).disabled = True  # prints the whole plan of a query that Spark refuses
     conf = SparkConf().setAppName("mediscale").setMaster(settings.spark_master)
     conf.setAll(list(_configuration(settings).items()))
     if SparkContext._gateway is None:

@@ -55,6 +55,7 @@ PLACEHOLDERS = {
     "STAGE.NAME=VALUE": "gold.audited_per_shard=4", "benchmarks/SCRIPT": "benchmarks/loop.py",
     "MODEL/VERSION": "synthetic-mortality/1", "PREDICTION": "w-1-1", "PATIENT": "10000002", "TIME": "2026-01-01T00:00",
     "URL": "http://127.0.0.1:8000", "FILE": "questions.jsonl", "REPORT.json": "report.json",
+    "my_hospital.yaml": "mimic-iv", "my_task.yaml": "mortality",
 }  # fmt: skip
 """What stands in a command for something else, and what a test puts there."""
 
@@ -80,7 +81,7 @@ class Command(NamedTuple):
 
 
 def _action(rest: list[str]) -> list[str]:
-    return rest[1:2] if rest[0] in ("kubeflow", "keys") else []
+    return rest[1:2] if rest[0] in ("kubeflow", "keys", "source", "task") else []
 
 
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -270,7 +271,9 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale score": parse,
     "mediscale serve": parse,
     "mediscale simulate": parse,
+    "mediscale source check": parse,
     "mediscale stages": run,
+    "mediscale task check": parse,
     "mediscale who-scored": parse,
 }
 

@@ -104,6 +104,10 @@ def _lace(rows: _Named) -> Floats:
     return stay + acute + illness + np.minimum(rows.or_normal("prior_visits_365d", 0), 4)
 
 
+def _prior_admissions(rows: _Named) -> Floats:
+    return rows.or_normal("prior_inpatient_stays_last_stay", 0)
+
+
 RULES = {
     "news2": Rule(
         "NEWS2",
@@ -122,6 +126,12 @@ RULES = {
         "of six months, the Charlson score of this project's features",
         ("hours_since_admission", "emergency_admission", "charlson_score", "prior_visits_365d"),
         _lace,
+    ),
+    "prior_admissions": Rule(
+        "prior admissions",
+        "inpatient stays in the year before, as the source counts them: what a discharge planner asks first",
+        ("prior_inpatient_stays_last_stay",),
+        _prior_admissions,
     ),
 }  # fmt: skip
 """By the name that a task's file gives as its ``bedside_rule``."""

@@ -76,8 +76,18 @@ def sources(task: TaskName) -> tuple[Source, ...]:
         )
         for group in treated
     )
+    own = (Source("", tuple(columns), ()) for columns in _own_columns(task).values())
     coded = (*(group.name for group in comorbidity.GROUPS), "charlson_score")
-    return *measured, *given, Source("diagnoses", (), tuple(position[name] for name in coded))
+    return *measured, *given, *own, Source("diagnoses", (), tuple(position[name] for name in coded))
+
+
+def _own_columns(task: TaskName) -> dict[str, list[int]]:
+    """The columns of each code that the task declares itself; of an occurrence, nothing is what is not there."""
+    position = {name: i for i, name in enumerate(kernel.names(task))}
+    columns: dict[str, list[int]] = {}
+    for name, _, statistic, window in tasks.load(task).features.numbers:
+        columns.setdefault(name, []).append(position[f"{name}_{statistic}_{window}"])
+    return columns
 
 
 def stressed(

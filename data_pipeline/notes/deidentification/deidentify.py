@@ -7,7 +7,7 @@ with the reason and its place in the extract, never with its text.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
@@ -264,11 +264,11 @@ def _summary(result: Result) -> str:
 
 def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """Gives the deidentifier of the settings, and the fingerprint of the home's secret where the source brings none."""
-    looked_up = {
-        "deidentifier": lambda: deidentifiers.configured(settings),
-        "pseudonym_secret": lambda: secrets.home_fingerprint(settings),
+    looked_up: dict[str, Callable[[Settings], str]] = {
+        "deidentifier": deidentifiers.configured,
+        "pseudonym_secret": secrets.home_fingerprint,
     }
-    yield Context({name: look_up() for name, look_up in looked_up.items() if name not in known})
+    yield Context({name: look_up(settings) for name, look_up in looked_up.items() if name not in known})
 
 
 STAGE = Stage(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from data_pipeline.ingest import bronze, source
+from data_pipeline.ingest import bronze, extract_files
 from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def land(folder: Path, settings: Settings, digest: str = "") -> bronze.Result:
-    digest = digest or source.digest_of(str(folder), "mimic-iii")
+    digest = digest or extract_files.digest_of(str(folder), "mimic-iii")
     given = {"source": "mimic-iii", "dataset": "mimic-iii", "path": str(folder), "extract_digest": digest}
     return bronze.run(bronze.Params(**given), settings, "key")
 
@@ -54,7 +54,7 @@ def test_what_is_absent_is_said(iii: "Hospital", iv: "Hospital") -> None:
 
 
 def test_landing_again_with_the_same_key_finds_its_own_commits(iii: "Hospital") -> None:
-    digest = source.digest_of(str(iii.extract), "mimic-iii")
+    digest = extract_files.digest_of(str(iii.extract), "mimic-iii")
     given = {
         "source": "mimic-iii",
         "dataset": "mimic-iii",
@@ -124,13 +124,21 @@ def test_a_renamed_column_is_refused_with_the_nearest_name(
     assert "has no column icd9_code (is it now called icd9code?)" in refused(folder, settings)
 
 
-@pytest.mark.parametrize(
-    ("text", "sentence"), [("", "is empty"), ("ROW_ID,SUBJECT_ID,HADM_ID,ICD9_CODE", "a header and no rows")]
-)
-def test_an_empty_table_is_refused(
-    extract: Callable[..., Path], settings: Settings, text: str, sentence: str
+def test_a_file_without_a_header_is_refused(extract: Callable[..., Path], settings: Settings) -> None:
+    assert "is empty" in refused(extract(DIAGNOSES_ICD=""), settings)
+
+
+def test_a_header_without_rows_is_said_and_refused_where_the_source_requires_the_table(
+    extract: Callable[..., Path], settings: Settings
 ) -> None:
-    assert sentence in refused(extract(DIAGNOSES_ICD=text), settings)
+    header = "SUBJECT_ID,GENDER,DOB,DOD"
+    assert "PATIENTS" in refused(extract(PATIENTS=header), settings).upper()
+    assert "a header and no rows" in refused(extract(PATIENTS=header), settings)
+    result = land(extract(DIAGNOSES_ICD="ROW_ID,SUBJECT_ID,HADM_ID,ICD9_CODE"), settings)
+    assert result.empty == ("diagnoses_icd",)
+    assert "diagnoses_icd" not in result.bronze
+    assert "diagnoses_icd" in result.absent
+    assert "a header and no rows: diagnoses_icd" in bronze.STAGE.summary(result)
 
 
 def test_files_that_changed_since_their_digest_are_refused(

@@ -14,7 +14,7 @@ from fixtures.drawn_hospitals import write_extract
 from fixtures.promoted_models import promoter
 
 from data_pipeline.features import kernel
-from data_pipeline.ingest.source import digest_of
+from data_pipeline.ingest.extract_files import digest_of
 from data_pipeline.notes import encoders
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.ingest import source
+from data_pipeline.ingest import extract_files, source
 from mediscale.core.errors import InputError, UsageError
 
 MINIMAL = """
@@ -20,7 +20,7 @@ tables:
 
 
 def test_every_shipped_source_follows_the_grammar_and_declares_when_its_rows_are_known() -> None:
-    assert source.names() == ("mimic-iii", "mimic-iv")
+    assert source.names() == ("fhir", "mimic-iii", "mimic-iv", "omop", "synthea", "uci-diabetes-130")
     for name in source.names():
         loaded = source.load(name)
         assert all(table.available for table in loaded.tables.values())
@@ -34,7 +34,7 @@ def test_every_shipped_source_follows_the_grammar_and_declares_when_its_rows_are
 
 
 def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(InputError, match=r"no source 'mimic-v'; the sources are mimic-iii, mimic-iv"):
+    with pytest.raises(InputError, match=r"no source 'mimic-v'; the sources are .*mimic-iii, mimic-iv"):
         source.load("mimic-v")
 
 
@@ -94,15 +94,15 @@ def test_a_source_that_breaks_the_grammar_is_refused_in_one_sentence(
 
 def test_a_missing_directory_and_a_missing_table_are_named(extract: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match="no directory"):
-        source.locate(source.load("mimic-iii"), Path("nowhere"))
+        extract_files.locate(source.load("mimic-iii"), Path("nowhere"))
     folder = extract(ADMISSIONS=None)
     with pytest.raises(InputError, match=r"lacks admissions\.csv\.gz, which the source mimic-iii requires"):
-        source.locate(source.load("mimic-iii"), folder)
+        extract_files.locate(source.load("mimic-iii"), folder)
 
 
 def test_files_are_found_whatever_their_case(extract: Callable[..., Path]) -> None:
-    found = source.locate(source.load("mimic-iii"), extract())
-    assert found["labevents"].name == "LABEVENTS.csv.gz"
+    found = extract_files.locate(source.load("mimic-iii"), extract())
+    assert [file.name for file in found["labevents"]] == ["LABEVENTS.csv.gz"]
 
 
 def test_a_source_says_what_an_extract_lacks_for_a_need() -> None:
@@ -114,16 +114,77 @@ def test_a_source_says_what_an_extract_lacks_for_a_need() -> None:
 
 
 def test_the_digest_covers_every_file_that_the_source_names(extract: Callable[..., Path]) -> None:
-    before = source.digest_of(str(extract()), "mimic-iii")
-    assert source.digest_of(str(extract()), "mimic-iii") == before
+    before = extract_files.digest_of(str(extract()), "mimic-iii")
+    assert extract_files.digest_of(str(extract()), "mimic-iii") == before
     folder = extract(DIAGNOSES_ICD="ROW_ID,SUBJECT_ID,HADM_ID,ICD9_CODE\n501,1,11,4280")
-    assert source.digest_of(str(folder), "mimic-iii") != before
+    assert extract_files.digest_of(str(folder), "mimic-iii") != before
 
 
 def test_a_source_that_names_no_zone_is_taken_as_utc_by_a_named_assumption() -> None:
     clinic = source.parse("clinic", MINIMAL)
-    assert clinic.clock == "UTC"
+    assert clinic.wall_clock == "UTC"
     assert any("states no zone" in sentence for sentence in clinic.assumption_sentences)
     stated = source.parse("clinic", MINIMAL.replace("description", "zone: Europe/Zurich\ndescription", 1))
-    assert stated.clock == "Europe/Zurich"
+    assert stated.wall_clock == "Europe/Zurich"
     assert not any("zone" in sentence for sentence in stated.assumption_sentences)
+
+
+def test_the_source_of_the_guide_follows_the_grammar() -> None:
+    guide = (source.FOLDER.parents[2] / "docs" / "onboarding.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    city = source.parse("city-hospital", text)
+    assert city.tables["labs"].patient_through is not None
+    assert city.wall_clock == "Europe/Zurich"
+
+
+@pytest.mark.parametrize(
+    ("added", "sentence"),
+    [
+        ("headers: {beds: [x]}", "headers names columns that are not declared: beds"),
+        ("optional: [beds]", "optional names columns that are not declared: beds"),
+        ("sentinels: {beds: [x]}", "sentinels names columns that are not declared: beds"),
+        (
+            "facts: {x: {event: stay, time: began, code: c, unpivot: [beds]}}",
+            "fact x unpivots columns that are not declared: beds",
+        ),
+        (
+            "facts: {x: {event: stay, time: began, code: c, value: column_value}}",
+            "a fact whose value is column_value needs unpivot",
+        ),
+        (
+            "patient_through: {table: people, key: stay}",
+            "people, which is no table with the columns stay and person",
+        ),
+        (
+            "patient_through: {table: people, key: person}",
+            "it needs the column person and can't have person",
+        ),
+    ],
+)
+def test_what_the_grammar_says_of_columns_and_patients_is_checked(added: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=r"line \d+, ") as refused:
+        source.parse("clinic", MINIMAL.replace("available: began}", f"available: began, {added}}}"))
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("csv", "sentence"),
+    [
+        ("{delimiter: ';;'}", "csv.delimiter: string should have at most 1 character"),
+        ("{encoding: klingon}", "no encoding is called klingon"),
+    ],
+)
+def test_what_the_grammar_says_of_files_is_checked(csv: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        source.parse("clinic", f"csv: {csv}\n{MINIMAL}")
+    assert sentence in str(refused.value)
+
+
+def test_a_lookup_is_by_its_key_or_by_an_expression() -> None:
+    lookups = "lookups: {ward: {table: people, key: person, columns: {n: count(1)}}}\ntables:"
+    text = MINIMAL.replace("tables:", lookups)
+    for written, by in (("[ward]", ""), ("{ward: lower(stay)}", "lower(stay)")):
+        clinic = source.parse(
+            "clinic", text.replace("available: began}", f"available: began, lookups: {written}}}")
+        )
+        assert clinic.tables["stays"].lookups == {"ward": by}

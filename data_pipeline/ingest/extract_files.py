@@ -1,0 +1,133 @@
+"""Files of an extract: which belong to which table, and their digest."""
+
+import fnmatch
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from data_pipeline.ingest import source as sources
+from data_pipeline.ingest.source import Source
+from mediscale.core.errors import InputError
+
+TEXT = (".csv", ".tsv", ".txt", ".psv")
+"""Ends of names of text files with a delimiter; each may be compressed, ``.gz``."""
+COLUMNAR = (".parquet",)
+NESTED = (".ndjson", ".jsonl")
+"""Ends of names of files with a JSON object a line; each may be compressed, ``.gz``."""
+ENDINGS = tuple(sorted((*(f"{end}{gz}" for end in (*TEXT, *NESTED) for gz in ("", ".gz")), *COLUMNAR), key=len,
+                       reverse=True))  # fmt: skip
+
+Format = Literal["CSV", "Parquet", "NDJSON"]
+
+
+def format_of(path: Path) -> Format:
+    """What a file of an extract is, by its name."""
+    name = path.name.lower().removesuffix(".gz")
+    return "Parquet" if name.endswith(COLUMNAR) else "NDJSON" if name.endswith(NESTED) else "CSV"
+
+
+Files = dict[str, tuple[Path, ...]]
+"""By table, its files."""
+
+
+def files_of(root: Path) -> dict[str, Path]:
+    """The files of data in a folder and the folders within two levels, by their path in lower case.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise InputError(f"There is no directory {root}; give the folder that holds the extract.")
+    patterns = ("*", "*/*", "*/*/*")
+    paths = (path for pattern in patterns for path in sorted(root.glob(pattern)))
+    return {
+        path.relative_to(root).as_posix().lower(): path
+        for path in paths
+        if path.name.lower().endswith(ENDINGS) and path.is_file()
+    }
+
+
+def locate(source: Source, root: Path) -> Files:
+    """The files of the extract by table, whatever their case, compressed or not, one or in parts.
+
+    A table's file ``labs`` is ``labs.csv``, ``labs.csv.gz``, ``labs.parquet`` or every such file of a folder ``labs``;
+    ``labs_*`` is each file whose name fits.
+
+    Raises:
+        InputError: the directory or a required table is missing, or a table's files are of several formats.
+    """
+    present = files_of(root)
+    by_table = {
+        name: files for name, table in source.tables.items() if (files := _files(table.file, present))
+    }
+    missing = [table.file for name, table in source.tables.items() if table.required and name not in by_table]
+    if missing:
+        raise InputError(
+            f"{root} lacks {', '.join(f'{file}.csv.gz' for file in missing)}, which the source {source.name} requires;"
+            " check the path, or that the extract was unpacked whole."
+        )
+    for name, files in by_table.items():
+        if len(formats := sorted({format_of(file) for file in files})) > 1:
+            raise InputError(
+                f"The table {name} has {' and '.join(formats)} files in {root}; leave the files of one format there."
+            )
+    return by_table
+
+
+def _files(stem: str, present: Mapping[str, Path]) -> tuple[Path, ...]:
+    """Of a table: the one file of that name, else all that its pattern or its folder has."""
+    stem = stem.lower()
+    if "*" not in stem:
+        one = (present[stem + end] for end in reversed(ENDINGS) if stem + end in present)
+        if (file := next(one, None)) is not None:
+            return (file,)
+        return tuple(path for name, path in sorted(present.items()) if Path(name).parent.as_posix() == stem)
+    return tuple(path for name, path in sorted(present.items()) if fnmatch.fnmatchcase(_stem(name), stem))
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(next(end for end in ENDINGS if name.endswith(end)))
+
+
+def unread(files: Files, root: Path) -> list[Path]:
+    """The files of data in the folder that no table is read from, largest first."""
+    read = {file for parts in files.values() for file in parts}
+    return sorted(set(files_of(root).values()) - read, key=lambda file: (-file.stat().st_size, file))
+
+
+def digest_of(path: str, source: str) -> str:
+    """The SHA-256 digest of the extract's files that the source declares; a caller passes it as ``extract_digest``.
+
+    Raises:
+        InputError: there is no such source, or the directory or a required table is missing.
+    """
+    root = Path(path)
+    return digest(locate(sources.load(source), root), root)
+
+
+def digest(files: Files, root: Path) -> str:
+    """The SHA-256 digest over the digests of the tables' files, in order of the tables' names."""
+    import hashlib
+
+    named = sorted(_named(files, root))
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(_file_digest, (file for _, file in named))
+    return hashlib.sha256(
+        "".join(f"{name} {digest}\n" for (name, _), digest in zip(named, digests, strict=True)).encode()
+    ).hexdigest()
+
+
+def _named(files: Files, root: Path) -> Iterator[tuple[str, Path]]:
+    for name, parts in files.items():
+        if len(parts) == 1:
+            yield name, parts[0]
+        else:
+            yield from ((f"{name} {part.relative_to(root).as_posix()}", part) for part in parts)
+
+
+def _file_digest(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,181 @@
+"""Readers: the records of an extract's files as batches of texts, whatever the format, encoding and delimiter.
+
+A file is streamed and never held: a gz of any size needs the memory of a few batches. Bytes that are not of the
+declared encoding become U+FFFD, so that they mar a value and not a file.
+"""
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv as arrow_csv
+
+from data_pipeline.ingest import parsing
+from data_pipeline.ingest.extract_files import format_of
+from data_pipeline.ingest.source import Csv
+from mediscale.core.errors import InputError
+
+BLOCK_BYTES = 4 << 20
+"""Of a text file at a time; no record is longer."""
+BATCH_ROWS = 65_536
+
+
+def first_line(path: Path) -> int:
+    """The number of a file's first record, by which ``line`` counts: text files have a header before it."""
+    return 2 if format_of(path) == "CSV" else 1
+
+
+def header(path: Path, written: Csv, shown: Path) -> list[str]:
+    """The names of a CSV or Parquet file's columns, in lower case; ``shown`` is how an error names the file.
+
+    Raises:
+        InputError: the file is torn or of another format.
+    """
+    try:
+        if format_of(path) == "Parquet":
+            from pyarrow import parquet
+
+            first = list(parquet.read_schema(path).names)
+        else:
+            with _open(path, written) as file:
+                rows = (
+                    csv.reader(file, delimiter=written.delimiter, quotechar=written.quote)
+                    if written.quote
+                    else csv.reader(file, delimiter=written.delimiter, quoting=csv.QUOTE_NONE)
+                )
+                first = next(rows, [])
+    except (EOFError, OSError, gzip.BadGzipFile, zlib.error, csv.Error, pa.ArrowInvalid) as error:
+        raise _unreadable(shown, path) from error
+    return [parsing.fold(name).lower() for name in first]
+
+
+def records(
+    path: Path, names: Sequence[str], columns: Sequence[str], written: Csv, shown: Path
+) -> Iterator[pa.RecordBatch]:
+    """The wanted columns of every record of a file, as texts; ``names`` are those of all its columns, in order.
+
+    Raises:
+        InputError: the file is torn, or a record of it has more or fewer fields than the header; the error names the
+            record's line.
+    """
+    try:
+        batches = (
+            _parquet(path, names, columns)
+            if format_of(path) == "Parquet"
+            else _csv(path, names, columns, written, shown)
+        )
+        yield from batches
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowInvalid) as error:
+        raise _unreadable(shown, path) from error
+
+
+def _csv(
+    path: Path, names: Sequence[str], columns: Sequence[str], written: Csv, shown: Path
+) -> Iterator[pa.RecordBatch]:
+    uneven: list[arrow_csv.InvalidRow] = []
+
+    def note(row: arrow_csv.InvalidRow) -> str:
+        uneven.append(row)
+        return "error"
+
+    try:
+        for batch in _opened(path, names, columns, written, note):
+            yield pa.RecordBatch.from_arrays([_text(column) for column in batch.columns], list(columns))
+    except pa.ArrowInvalid as error:
+        if uneven:
+            raise _uneven(shown, uneven[0]) from error
+        raise
+
+
+def _opened(
+    path: Path,
+    names: Sequence[str],
+    columns: Sequence[str],
+    written: Csv,
+    on_uneven: Callable[[arrow_csv.InvalidRow], str],
+) -> arrow_csv.CSVStreamingReader:
+    return arrow_csv.open_csv(
+        pa.input_stream(str(path)),  # decompresses by the file's ending
+        read_options=arrow_csv.ReadOptions(
+            column_names=list(names),
+            skip_rows=1,
+            block_size=BLOCK_BYTES,
+            encoding=written.encoding,
+            use_threads=False,  # else a record has no number
+        ),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=written.delimiter,
+            quote_char=written.quote or False,
+            newlines_in_values=bool(written.quote),
+            invalid_row_handler=on_uneven,
+        ),
+        convert_options=arrow_csv.ConvertOptions(
+            check_utf8=False,
+            include_columns=list(columns),
+            column_types=dict.fromkeys(columns, pa.binary()),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+
+
+def _text(column: pa.Array) -> pa.Array:
+    try:
+        text = column.cast(pa.string())
+    except pa.ArrowInvalid:  # not UTF-8
+        text = parsing.map_distinct(column, lambda raw: raw.decode(errors="replace"))
+    if pc.any(pc.match_substring(text, "\r")).as_py():
+        text = pc.replace_substring(text, "\r\n", "\n")
+    return text
+
+
+def _parquet(path: Path, names: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        in_file = dict(zip(names, file.schema_arrow.names, strict=True))
+        for batch in file.iter_batches(BATCH_ROWS, columns=[in_file[column] for column in columns]):
+            texts = [_as_text(batch.column(in_file[column])) for column in columns]
+            yield pa.RecordBatch.from_arrays(texts, list(columns))
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    """A typed column as the texts that a CSV file of it would hold."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_nested(column.type):
+        values: list[Any] = column.to_pylist()
+        return pa.array([None if v is None else json.dumps(v, default=str) for v in values], pa.string())
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return _text(column.cast(pa.binary()))
+    return column.cast(pa.string())
+
+
+def _open(path: Path, written: Csv) -> TextIO:
+    encoding = "utf-8-sig" if written.encoding == "utf-8" else written.encoding
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding=encoding, errors="replace", newline="")
+    return path.open(encoding=encoding, errors="replace", newline="")
+
+
+def _unreadable(shown: Path, path: Path) -> InputError:
+    return InputError(
+        f"{shown} is torn or not a {format_of(path)} file; nothing was landed. Copy it again and compare checksums "
+        "with the origin's."
+    )
+
+
+def _uneven(shown: Path, row: arrow_csv.InvalidRow) -> InputError:
+    where = "" if row.number is None else f": record {row.number:,} (the header being 1)"
+    fields = f" has {row.actual_columns} fields and the header {row.expected_columns}" if where else ""
+    return InputError(
+        f"{shown} is torn or not a CSV file{where}{fields}; nothing was landed. Is its delimiter or its quote another "
+        "one (csv in the source's YAML)? Otherwise copy it again and compare checksums with the origin's."
+    )

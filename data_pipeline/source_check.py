@@ -1,0 +1,358 @@
+"""Source check: what a source makes of an extract, before anything is landed.
+
+Everything is computed as a run would, in memory: the files' headers and records, the facts and the rules that they
+break, the distribution of each concept, the cohort flow of each task and the features that are filled. Nothing is
+written. Every record is read once; of a large extract, all that follows is of a sample of patients.
+"""
+
+import logging
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline import shards
+from data_pipeline.cohort import labels
+from data_pipeline.features import kernel
+from data_pipeline.ingest import bronze, extract_files, silver, validate
+from data_pipeline.ingest.source import Source
+from mediscale.core import task_names, tasks
+from mediscale.core.concepts import CONCEPTS
+from mediscale.core.errors import InputError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import FACTS
+from mediscale.core.tasks import Task
+from mediscale.storage import lake
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+log = logging.getLogger(__name__)
+
+MAX_FACTS = 1_000_000
+"""Facts that are looked at; of an extract with more, those of a sample of the patients."""
+FOLD = 2.0
+"""Medians of one concept in two items that are further apart than this are told of."""
+FILLED = 0.1
+"""A feature that has a value in at least this share of the cohort counts as filled."""
+_PERCENTILES = (0.01, 0.5, 0.99)
+_CHECKED = "check"
+"""The dataset's name in pseudonyms; nothing of it is kept."""
+
+
+@dataclass(frozen=True)
+class TableCheck:
+    """A table's files and what of their columns is read."""
+
+    name: str
+    files: int
+    bytes: int
+    rows: int
+    unread_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FactCheck:
+    """What became of a table's rows as one fact."""
+
+    table: str
+    fact: str
+    rows: int
+    """Of the table."""
+    candidates: int
+    """Facts that the rows state: without those that ``when``, an unlisted item or a missing number leaves out; with
+    unpivot, each column of a row may be one."""
+    usable: int
+    broken: Mapping[str, int]
+    """By rule, the facts that break it."""
+    at_midnight: float
+    """Share of the usable facts whose time is a midnight."""
+
+
+@dataclass(frozen=True)
+class ConceptCheck:
+    """A concept as one item of a table measures it; ``percentiles`` are 1, 50 and 99, in the concept's unit."""
+
+    concept: str
+    unit: str
+    table: str
+    item: str
+    n: int
+    patients: int
+    percentiles: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class TaskCheck:
+    """Whether a task can be computed, its cohort and its features."""
+
+    task: str
+    refused: str = ""
+    flow: Mapping[str, int] = field(default_factory=dict)
+    prevalence: float = float("nan")
+    filled: int = 0
+    features: int = 0
+    suspicious: Mapping[str, float] = field(default_factory=dict)
+    """Features that alone tell the outcome better than any should: their AUROC."""
+
+
+@dataclass(frozen=True)
+class SourceCheck:
+    """All that was found."""
+
+    tables: tuple[TableCheck, ...]
+    absent: tuple[str, ...]
+    unread_files: tuple[tuple[str, int], ...]
+    unlisted_words: Mapping[str, int]
+    facts: tuple[FactCheck, ...]
+    concepts: tuple[ConceptCheck, ...]
+    tasks: tuple[TaskCheck, ...]
+    one_in: int = 1
+    """Facts, concepts and tasks are of one in so many patients."""
+
+    @property
+    def yielding_nothing(self) -> tuple[str, ...]:
+        """Tables with rows and facts, none of which can be used."""
+        by_table: dict[str, int] = {}
+        for fact in self.facts:
+            by_table[fact.table] = by_table.get(fact.table, 0) + fact.usable
+        return tuple(table for table, usable in by_table.items() if not usable)
+
+    @property
+    def apart(self) -> tuple[tuple[ConceptCheck, ConceptCheck], ...]:
+        """Pairs of items of one concept whose medians are more than ``FOLD`` apart: a unit is probably wrong."""
+        pairs = []
+        for concept in dict.fromkeys(one.concept for one in self.concepts):
+            items = [one for one in self.concepts if one.concept == concept and one.n >= 30]
+            ordered = sorted(items, key=lambda one: one.percentiles[1])
+            if len(ordered) > 1 and ordered[-1].percentiles[1] > FOLD * max(ordered[0].percentiles[1], 1e-9):
+                pairs.append((ordered[0], ordered[-1]))
+        return tuple(pairs)
+
+
+def check(settings: Settings, source: Source, root: Path, of_tasks: Sequence[str] = ()) -> SourceCheck:
+    """Checks a source on the extract in a folder; ``of_tasks`` (by default all) are the tasks that are tried.
+
+    Raises:
+        InputError: files lack columns (all are named at once), are torn or have none.
+        UsageError: an expression of the source can't be computed.
+    """
+    files = extract_files.locate(source, root)
+    parts = _parts(source, files, root)
+    rows, unlisted = bronze.check_records(source, parts)
+    present = {name: own for name, own in parts.items() if rows[name]}
+    if lacking := {source.subjects.table, source.visits.table} - present.keys():
+        raise InputError(
+            f"{root} has no rows of {' and '.join(sorted(lacking))}, which list patients and visits."
+        )
+    one_in = max(1, -(-_expected_facts(source, rows) // MAX_FACTS))
+    frames = _sampled(settings, source, present, one_in)
+    judged = _judged(source, frames)
+    try:
+        facts = _facts(
+            source, judged, {name: frames[name].count() if one_in > 1 else rows[name] for name in frames}
+        )
+        concepts = _concepts(judged)
+        events = _events(source, frames, judged)
+    finally:
+        judged.unpersist()
+    absent = source.lacks(present)
+    tried = of_tasks or task_names.all_names()
+    return SourceCheck(
+        tables=tuple(_table(source, name, own, rows[name]) for name, own in parts.items()),
+        absent=absent,
+        unread_files=tuple(
+            (file.relative_to(root).as_posix(), file.stat().st_size)
+            for file in extract_files.unread(files, root)
+        ),
+        unlisted_words=unlisted,
+        facts=facts,
+        concepts=concepts,
+        tasks=tuple(_task(source, absent, events, tasks.load(name)) for name in tried),
+        one_in=one_in,
+    )
+
+
+def check_task(
+    settings: Settings, events: TableRef, source: Source, absent: Sequence[str], task: Task
+) -> TaskCheck:
+    """Checks a task on the events of a dataset that was landed already; of a large one, on a sample of its shards."""
+    n_shards, read, parts = lake.fact(settings, events, shards.SHARD_COUNT), 0, []
+    for shard in range(n_shards):
+        parts.append(shards.read(settings, events, shard, kernel.COLUMNS))
+        read += parts[-1].num_rows
+        if read > MAX_FACTS:
+            break
+    log.info("%d of %d shards of patients are looked at", len(parts), n_shards)
+    return _task(source, absent, pa.concat_tables(parts).unify_dictionaries(), task)
+
+
+def _expected_facts(source: Source, rows: Mapping[str, int]) -> int:
+    """At most: of each row every fact, and every column of a fact that unpivots."""
+    return sum(
+        n * sum(max(1, len(fact.unpivot)) for fact in source.tables[name].facts.values())
+        for name, n in rows.items()
+    )
+
+
+@dataclass(frozen=True)
+class _NotSampled:
+    """The patients who are not looked at."""
+
+    one_in: int
+
+    def among(self, numbers: Iterable[str]) -> set[str]:
+        return {number for number in numbers if zlib.crc32(number.encode()) % self.one_in}
+
+
+def _sampled(
+    settings: Settings, source: Source, parts: Mapping[str, tuple[bronze.Part, ...]], one_in: int
+) -> "dict[str, DataFrame]":
+    """The tables' records, of one in so many patients."""
+    frames = {name: bronze.frame(settings, own) for name, own in parts.items()}
+    if one_in == 1:
+        return frames
+    leave_out = bronze.leave_out_rows(_NotSampled(one_in), source, parts)
+    return {name: frame.mapInArrow(partial(leave_out, name), frame.schema) for name, frame in frames.items()}
+
+
+def _parts(source: Source, files: extract_files.Files, root: Path) -> dict[str, tuple[bronze.Part, ...]]:
+    """The files with their columns; all problems of all headers in one sentence."""
+    parts: dict[str, list[bronze.Part]] = {name: [] for name in files}
+    problems = []
+    for name, own in files.items():
+        for file in own:
+            try:
+                parts[name].append(bronze.part_of(source, name, file, root))
+            except InputError as error:
+                problems.append(str(error).partition(";")[0])
+    if problems:
+        raise InputError(
+            f"{len(problems)} of the files can't be read as the source says: {'; '.join(problems)}."
+        )
+    return {name: tuple(own) for name, own in parts.items()}
+
+
+def _table(source: Source, name: str, parts: tuple[bronze.Part, ...], rows: int) -> TableCheck:
+    declared = source.tables[name].columns
+    columns = dict.fromkeys(column for part in parts for column in part.columns)
+    size = sum(part.path.stat().st_size for part in parts)
+    return TableCheck(
+        name, len(parts), size, rows, tuple(column for column in columns if column not in declared)
+    )
+
+
+def _judged(source: Source, frames: "Mapping[str, DataFrame]") -> "DataFrame":
+    """The candidate facts with the rules that they break, kept while they are looked at."""
+    from data_pipeline.ingest.extract_facts import extract_facts
+
+    candidates = extract_facts(source, frames, _CHECKED, named=True)
+    return candidates.withColumn("broken", validate.broken_rules(FACTS)).persist()
+
+
+def _facts(source: Source, judged: "DataFrame", rows: Mapping[str, int]) -> tuple[FactCheck, ...]:
+    from pyspark.sql import functions as f
+
+    midnight = f.sum(f.expr("int(broken is null and time = date_trunc('day', time))"))
+    grouped = judged.groupBy("source", "fact", "broken").agg(f.count(f.lit(1)), midnight).collect()
+    checks = []
+    for name, table in source.tables.items():
+        for fact in table.facts if rows.get(name) else ():
+            own = [row for row in grouped if (row[0], row[1]) == (name, fact)]
+            usable = sum(n for _, _, broken, n, _ in own if broken is None)
+            broken = {
+                rule.name: sum(n for _, _, names, n, _ in own if names and rule.name in names.split(","))
+                for rule in FACTS.all_rules
+            }
+            checks.append(
+                FactCheck(
+                    name,
+                    fact,
+                    rows[name],
+                    sum(row[3] for row in own),
+                    usable,
+                    {rule: n for rule, n in broken.items() if n},
+                    sum(row[4] or 0 for row in own) / usable if usable else 0.0,
+                )
+            )
+    return tuple(checks)
+
+
+def _concepts(judged: "DataFrame") -> tuple[ConceptCheck, ...]:
+    from pyspark.sql import functions as f
+
+    measured = {concept.code: concept for concept in CONCEPTS}
+    grouped = (
+        judged.where("broken is null and item is not null")
+        .where(f.col("code").isin(list(measured)))
+        .groupBy("code", "source", "item")
+        .agg(
+            f.count(f.lit(1)),
+            f.approx_count_distinct("subject_id"),
+            f.percentile_approx("numeric_value", list(_PERCENTILES)),
+        )
+        .collect()
+    )
+    checks = (
+        ConceptCheck(measured[code].name, measured[code].unit, table, item, n, patients, tuple(percentiles))
+        for code, table, item, n, patients, percentiles in grouped
+    )
+    order = {concept.name: i for i, concept in enumerate(CONCEPTS)}
+    return tuple(sorted(checks, key=lambda one: (order[one.concept], one.table, -one.n)))
+
+
+def _events(source: Source, frames: "Mapping[str, DataFrame]", judged: "DataFrame") -> pa.Table:
+    """The events, as silver would have them."""
+    from data_pipeline.ingest.extract_facts import needed_tables, visits
+
+    listed = visits(source, {name: frames[name] for name in needed_tables(source, source.visits.table)})
+    usable = judged.where("broken is null")
+    placed = silver.assign_visits(usable, silver.visit_times(source, listed, _CHECKED))
+    events: pa.Table = placed.select(*kernel.COLUMNS).toArrow()
+    return events
+
+
+def _task(source: Source, absent: Sequence[str], events: pa.Table, task: Task) -> TaskCheck:
+    if reason := labels.unsupported(source, task) or labels.lacking(source, task, absent):
+        return TaskCheck(task.name, refused=reason)
+    rows = labels.cohort(events, task.name, None, 0)
+    pairs = [tuple(pair) for pair in zip(rows["steps"].to_pylist(), rows["outcome"].to_pylist(), strict=True)]
+    flow = labels.flow_of(task, [(*pair, 1) for pair in pairs])
+    cohort = rows.filter(pc.equal(rows["steps"], len(task.steps)))
+    if not cohort.num_rows:
+        return TaskCheck(task.name, refused="nobody is left in the cohort", flow=flow)
+    values = kernel.compute(events, cohort, task.name)
+    names = kernel.names(task.name)
+    outcome = np.asarray(cohort["boolean_value"].to_numpy(zero_copy_only=False), dtype=np.bool_)
+    filled = np.mean(~np.isnan(values) & (values != 0), axis=0) >= FILLED
+    return TaskCheck(
+        task.name,
+        flow=flow,
+        prevalence=float(outcome.mean()),
+        filled=int(filled.sum()),
+        features=len(names),
+        suspicious=dict(_suspicious(names, values, outcome, task.policy.suspicious_above)),
+    )
+
+
+def _suspicious(names: Sequence[str], values: Any, outcome: Any, above: float) -> Iterator[tuple[str, float]]:
+    """Single features whose AUROC is above what a whole model may reach, where there are events enough to say so."""
+    from scipy.stats import rankdata
+
+    events, others = int(outcome.sum()), int((~outcome).sum())
+    if min(events, others) < 30:
+        return
+    for name, column in zip(names, values.T, strict=True):
+        ranks = rankdata(
+            np.nan_to_num(column, nan=np.nanmedian(column) if np.isfinite(column).any() else 0.0)
+        )
+        auroc = (ranks[outcome].sum() - events * (events + 1) / 2) / (events * others)
+        if max(auroc, 1 - auroc) > above:
+            yield name, float(max(auroc, 1 - auroc))

@@ -1,0 +1,188 @@
+"""Verbs of who brings a hospital's data: what a source makes of an extract, and a task of a dataset, before a run."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mediscale.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from data_pipeline.source_check import ConceptCheck, SourceCheck, TaskCheck
+
+_UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"), (1, "B"))
+_MOST = 12
+"""Columns or files that are listed by name; of more, their number."""
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action", choices=("check",), help="check: what comes of the extract; nothing is written"
+    )
+    parser.add_argument("source", metavar="NAME|FILE", help="a shipped source, or a YAML file of your own")
+    parser.add_argument("--path", type=Path, required=True, help="folder of the extract")
+    parser.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a task whose cohort and features are shown; may be given again (default: all)",
+    )
+
+
+def _check_source(options: argparse.Namespace) -> int:
+    import tempfile
+
+    from data_pipeline import source_check
+    from data_pipeline.ingest import source as sources
+    from mediscale.core import tasks
+    from mediscale.core.errors import QualityError
+    from mediscale.core.settings import Settings
+
+    source, _ = sources.read(options.source)
+    of_tasks = tuple(tasks.load(name).name for name in options.task)
+    with tempfile.TemporaryDirectory(prefix="mediscale-check-", ignore_cleanup_errors=True) as scratch:
+        found = source_check.check(Settings(home=Path(scratch)), source, options.path.resolve(), of_tasks)
+    for line in _lines(found):
+        print(line)
+    return QualityError.exit_code if found.yielding_nothing else 0
+
+
+def _lines(found: "SourceCheck") -> "list[str]":
+    return [
+        *_files(found),
+        *_facts(found),
+        *_concepts(found),
+        *_alarms(found),
+        *(line for task in found.tasks for line in _task(task)),
+    ]
+
+
+def _files(found: "SourceCheck") -> list[str]:
+    lines = ["files"]
+    for table in found.tables:
+        unread = f"; columns not read: {_listed(table.unread_columns)}" if table.unread_columns else ""
+        parts = f" in {table.files} files" if table.files > 1 else ""
+        lines.append(f"  {table.name:<22} {table.rows:>12,} rows, {_size(table.bytes)}{parts}{unread}")
+    if found.absent:
+        lines.append(f"  not in the extract: {_listed(found.absent)}")
+    if found.unread_files:
+        named = [f"{name} ({_size(size)})" for name, size in found.unread_files]
+        lines.append(f"  files that nothing reads: {_listed(named)}")
+    lines += [
+        f"  words of {column} that no list has: {n:,} rows" for column, n in found.unlisted_words.items()
+    ]
+    return lines
+
+
+def _facts(found: "SourceCheck") -> list[str]:
+    from mediscale.core.privacy import count
+
+    sample = f"what follows is of one in {found.one_in} patients" if found.one_in > 1 else ""
+    lines = ["", *filter(None, [sample]), f"facts{'':<34}{'rows':>12}{'stated':>12}{'usable':>12}  lost to"]
+    for fact in found.facts:
+        lost = ", ".join(f"{rule} {count(n)}" for rule, n in sorted(fact.broken.items(), key=lambda b: -b[1]))
+        midnight = f"; {fact.at_midnight:.0%} at midnight" if fact.at_midnight > 0.5 else ""
+        name = f"{fact.table}.{fact.fact}"
+        lines.append(
+            f"  {name:<37}{fact.rows:>12,}{fact.candidates:>12,}{fact.usable:>12,}  {lost}{midnight}"
+        )
+    return lines
+
+
+def _concepts(found: "SourceCheck") -> list[str]:
+    from mediscale.core.privacy import count, is_small
+
+    if not found.concepts:
+        return ["", "concepts: none is mapped"]
+    lines = ["", f"concepts{'':<17}{'table, item':<36}{'n':>10}{'patients':>10}{'p1':>9}{'p50':>9}{'p99':>9}"]
+    for one in found.concepts:
+        shown = ("", "", "") if is_small(one.patients) else (f"{value:.4g}" for value in one.percentiles)
+        low, middle, high = shown
+        where = f"{one.table}, {one.item}"
+        lines.append(
+            f"  {one.concept:<23}{where[:35]:<36}{count(one.n):>10}{count(one.patients):>10}{low:>9}{middle:>9}"
+            f"{high:>9} {one.unit}"
+        )
+    return lines
+
+
+def _alarms(found: "SourceCheck") -> list[str]:
+    lines = []
+    for low, high in found.apart:
+        lines.append(
+            f"ALARM {low.concept}: the median is {low.percentiles[1]:.4g} {low.unit} in {_where(low)} and "
+            f"{high.percentiles[1]:.4g} in {_where(high)}; is a unit converted that should not be, or the other way?"
+        )
+    lines += [
+        f"ALARM {table} has rows and yields no usable fact; what it was lost to stands above."
+        for table in found.yielding_nothing
+    ]
+    return ["", *lines] if lines else []
+
+
+def _where(one: "ConceptCheck") -> str:
+    return f"item {one.item} of {one.table}"
+
+
+def _task(task: "TaskCheck") -> list[str]:
+    from mediscale.core.privacy import count
+
+    if task.refused and not task.flow:
+        return ["", f"task {task.task}: not with this source: {task.refused}"]
+    lines = ["", f"task {task.task}"]
+    lines.append("  " + " → ".join(f"{name} {count(n)}" for name, n in task.flow.items()))
+    if task.refused:
+        return [*lines, f"  {task.refused}"]
+    lines.append(
+        f"  outcome in {task.prevalence:.1%}; {task.filled} of {task.features} features have a value in at least 10 %"
+    )
+    lines += [
+        f"  ALARM {name} alone has AUROC {auroc:.3f}: does it tell of the outcome itself?"
+        for name, auroc in task.suspicious.items()
+    ]
+    return lines
+
+
+def _listed(names: Any) -> str:
+    shown = list(names)[:_MOST]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _size(n: int) -> str:
+    least, unit = next((least, unit) for least, unit in _UNITS if n >= least or least == 1)
+    return f"{n / least:,.0f} {unit}"
+
+
+def _add_task(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("check",), help="check: its cohort and features")
+    parser.add_argument("task", metavar="NAME|FILE", help="a task, or a YAML file of your own")
+    parser.add_argument("--dataset", required=True, help="whose events it is tried on")
+
+
+def _check_task(options: argparse.Namespace) -> int:
+    from data_pipeline import source_check
+    from data_pipeline.ingest import source as sources
+    from mediscale.cli.verbs import settings
+    from mediscale.core import tasks
+    from mediscale.core.errors import NotFoundError, QualityError
+    from mediscale.storage import calls, lake
+
+    home, task = settings(), tasks.load(tasks.take(options.task))
+    landed = [call for call in calls.of_stage(home, "bronze") if call.params["dataset"] == options.dataset]
+    if not landed:
+        there = ", ".join(lake.datasets(home)) or "none yet"
+        raise NotFoundError(f"No extract of {options.dataset} was landed; the lake's datasets are: {there}.")
+    source, absent = sources.load(landed[-1].params["source"]), landed[-1].result["absent"]
+    found = source_check.check_task(home, lake.latest(home, options.dataset, "events"), source, absent, task)
+    for line in _task(found)[1:]:
+        print(line)
+    return QualityError.exit_code if found.refused else 0
+
+
+VERBS = (
+    Verb(
+        "source", "check what a source makes of an extract, before it is landed", _check_source, _add_source
+    ),
+    Verb("task", "check a task on a dataset: cohort, prevalence, filled features", _check_task, _add_task),
+)

@@ -1,0 +1,85 @@
+"""Declaration files: the YAML of sources and tasks, those that are shipped and those that a home has taken in.
+
+A person's own file is named on the command line from anywhere. It is copied into the home, where every process that
+works on that home finds it by its name: workers, orchestrators' steps, servers. Standard library only, for Airflow
+reads the names of tasks.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from mediscale.core.errors import InputError, UsageError
+
+Kind = Literal["source", "task"]
+
+NAME = re.compile(r"[a-z][a-z0-9_-]*")
+"""What a file of declarations may be called, without its extension: the name is part of tables' and models' names."""
+
+
+def home_folder(kind: Kind) -> Path:
+    """The folder of the current home with the files of that kind that people gave it.
+
+    From the environment and not from ``Settings``, because a name is resolved where no settings are: in Spark's
+    workers, in Airflow while it parses the DAGs.
+    """
+    return Path(os.environ.get("MEDISCALE_HOME") or ".mediscale").expanduser() / f"{kind}s"
+
+
+def is_file(text: str) -> bool:
+    """Whether a person names a file and not what is known by a name."""
+    return text.endswith((".yaml", ".yml")) or os.sep in text
+
+
+def read(kind: Kind, path: Path) -> tuple[str, str]:
+    """The name and the text of a person's own file.
+
+    Raises:
+        InputError: there is no such file, or it is no text.
+        UsageError: it can't be called so.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read as the YAML file of a {kind}; check the path.") from error
+    if not NAME.fullmatch(path.stem):
+        raise UsageError(
+            f"The file of a {kind} gives it its name, and {path.name} can't be one; rename it to lower-case letters, "
+            "digits, dashes and underscores, beginning with a letter."
+        )
+    return path.stem, text
+
+
+def keep(kind: Kind, name: str, text: str) -> Path:
+    """Copies a person's own file into the home; a later version replaces an earlier one. Returns the copy."""
+    copy = home_folder(kind) / f"{name}.yaml"
+    if not copy.exists() or copy.read_text(encoding="utf-8") != text:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        part = copy.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(copy)
+    return copy
+
+
+def line_of(text: str, place: Sequence[str | int]) -> int:
+    """The line of a YAML text where a place in its content stands; of what is missing, where it should stand.
+
+    >>> line_of("tables:\\n  labs:\\n    file: x\\n    columns: {a: b}", ("tables", "labs", "columns", "a"))
+    4
+    """
+    import yaml
+
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = 0
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            keys = [(key, value) for key, value in node.value if key.value == str(part)]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            keys = [(value, value) for value in node.value[part : part + 1]]
+        else:
+            keys = []
+        for key, value in keys:  # none where a part is of the grammar and not of the text
+            line, node = key.start_mark.line, value
+    return line + 1

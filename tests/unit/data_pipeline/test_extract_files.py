@@ -1,0 +1,69 @@
+"""Which files of a folder a source's tables are read from."""
+
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.ingest import extract_files, source
+from mediscale.core.errors import InputError
+
+CLINIC = source.parse(
+    "clinic",
+    """
+description: a clinic
+subjects: {table: people, id: person}
+visits: {table: stays, id: stay, started: began, admitted: began, ended: ended}
+tables:
+  people: {file: people, required: true, columns: {person: string}, available: date'2000-01-01'}
+  stays: {file: hosp/stays, columns: {person: string, stay: string}, available: began}
+  labs: {file: labs_*, columns: {person: string}, available: began}
+""",
+)
+
+
+def write(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("person\n1\n")
+    return root
+
+
+def located(root: Path) -> dict[str, list[str]]:
+    files = extract_files.locate(CLINIC, root)
+    return {name: [file.relative_to(root).as_posix() for file in parts] for name, parts in files.items()}
+
+
+def test_a_table_is_one_file_a_folder_of_parts_or_every_file_of_a_pattern(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "PEOPLE.TSV",
+        "hosp/stays/part-1.csv",
+        "hosp/stays/part-0.csv.gz",
+        "labs_2.csv",
+        "labs_1.csv",
+    )
+    write(tmp_path, "labs.csv", "hosp/stays/_SUCCESS")
+    assert located(tmp_path) == {
+        "people": ["PEOPLE.TSV"],
+        "stays": ["hosp/stays/part-0.csv.gz", "hosp/stays/part-1.csv"],
+        "labs": ["labs_1.csv", "labs_2.csv"],
+    }
+    assert extract_files.unread(extract_files.locate(CLINIC, tmp_path), tmp_path) == [tmp_path / "labs.csv"]
+
+
+def test_a_file_of_the_tables_name_comes_before_a_folder_of_parts(tmp_path: Path) -> None:
+    write(tmp_path, "people.csv", "people/old.csv")
+    assert located(tmp_path) == {"people": ["people.csv"]}
+
+
+def test_a_table_in_two_formats_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "people.csv", "labs_1.csv", "labs_1.parquet")
+    with pytest.raises(InputError, match="The table labs has CSV and Parquet files"):
+        located(tmp_path)
+
+
+def test_the_digest_covers_every_part(tmp_path: Path) -> None:
+    write(tmp_path, "people.csv", "labs_1.csv", "labs_2.csv")
+    before = extract_files.digest(extract_files.locate(CLINIC, tmp_path), tmp_path)
+    (tmp_path / "labs_2.csv").write_text("person\n2\n")
+    assert extract_files.digest(extract_files.locate(CLINIC, tmp_path), tmp_path) != before

@@ -1,0 +1,86 @@
+"""Records of files as texts, whatever their format, delimiter and encoding."""
+
+import gzip
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from data_pipeline.ingest import readers
+from data_pipeline.ingest.source import Csv
+from mediscale.core.errors import InputError
+
+COMMA = Csv()
+
+
+def rows(path: Path, written: Csv = COMMA) -> list[dict[str, str | None]]:
+    names = readers.header(path, written, Path(path.name))
+    batches = readers.records(path, names, names, written, Path(path.name))
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+def test_a_text_file_has_its_own_delimiter_quote_and_encoding(tmp_path: Path) -> None:
+    written = Csv(delimiter=";", quote="'", encoding="latin-1")
+    file = tmp_path / "labs.csv.gz"
+    file.write_bytes(gzip.compress("Größe;Wert\n'1;5';\n'it''s';ü\n".encode("latin-1")))
+    assert rows(file, written) == [{"größe": "1;5", "wert": None}, {"größe": "it's", "wert": "ü"}]
+
+
+def test_a_file_without_quotes_has_them_in_its_texts(tmp_path: Path) -> None:
+    file = tmp_path / "notes.psv"
+    file.write_text('id|text\n1|"stable" since May\n2|5" scar\n')
+    assert [row["text"] for row in rows(file, Csv(delimiter="|", quote=""))] == [
+        '"stable" since May',
+        '5" scar',
+    ]
+
+
+def test_a_quoted_nothing_is_an_empty_text_and_an_unquoted_one_is_null(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text('a,b,c\n"",, x \n"two\r\nlines",2,3\n')
+    assert rows(file) == [{"a": "", "b": None, "c": " x "}, {"a": "two\nlines", "b": "2", "c": "3"}]
+
+
+def test_bytes_of_another_encoding_mar_their_value_alone(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"\xef\xbb\xbfname,n\nAndr\xe9,1\nRen\xc3\xa9e,2\n")
+    assert rows(file) == [{"name": "Andr\ufffd", "n": "1"}, {"name": "Renée", "n": "2"}]
+
+
+@pytest.mark.parametrize(("line", "fields"), [("1,2,3", 3), ("1", 1)])
+def test_a_record_with_other_fields_than_the_header_is_refused_with_its_line_and_without_its_values(
+    tmp_path: Path, line: str, fields: int
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f"a,b\n7,8\n7,8\n{line}\n")
+    with pytest.raises(
+        InputError, match=rf"record 4 \(the header being 1\) has {fields} fields and the header 2"
+    ):
+        rows(file)
+
+
+def test_parquet_gives_the_texts_that_a_text_file_of_it_would_hold(tmp_path: Path) -> None:
+    table = pa.table({
+        "Patient": pa.array([11, None], pa.int64()),
+        "At": pa.array([datetime(2150, 1, 1, 7, 30), datetime(2150, 1, 2)], pa.timestamp("us")),
+        "Value": pa.array([1.5, 7.0]),
+        "Kind": pa.array(["a", "b"]).dictionary_encode(),
+        "Codes": pa.array([["x", "y"], None]),
+    })  # fmt: skip
+    parquet.write_table(table, tmp_path / "labs.parquet", row_group_size=1)
+    assert rows(tmp_path / "labs.parquet") == [
+        {"patient": "11", "at": "2150-01-01 07:30:00.000000", "value": "1.5", "kind": "a", "codes": '["x", "y"]'},
+        {"patient": None, "at": "2150-01-02 00:00:00.000000", "value": "7", "kind": "b", "codes": None},
+    ]  # fmt: skip
+    assert readers.first_line(tmp_path / "labs.parquet") == 1
+    assert readers.first_line(tmp_path / "labs.csv.gz") == 2
+
+
+def test_a_torn_parquet_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "labs.parquet"
+    parquet.write_table(pa.table({"a": [1]}), file)
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(InputError, match=r"labs\.parquet is torn or not a Parquet file"):
+        rows(file)

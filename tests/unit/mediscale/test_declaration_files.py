@@ -1,0 +1,104 @@
+"""A person's own source and task: YAML files from anywhere, which the home keeps under their names."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_pipeline.ingest import source
+from mediscale.core import declaration_files, task_names, tasks
+from mediscale.core.errors import InputError, UsageError
+
+CLINIC = """
+description: a clinic
+subjects: {table: people, id: person}
+visits: {table: people, id: person, started: began, admitted: began, ended: ended}
+tables:
+  people:
+    file: people
+    columns: {person: string, began: timestamp, ended: timestamp}
+    available: began
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MEDISCALE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_a_source_file_is_kept_and_found_by_its_name(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "my_clinic.yaml"
+    file.write_text(CLINIC)
+    assert source.take(str(file)) == "my-clinic"
+    assert source.load("my-clinic").description == "a clinic"
+    assert source.load("my_clinic").name == "my-clinic"
+    file.write_text(CLINIC.replace("a clinic", "another"))
+    source.take(str(file))
+    assert "another" in (home / "sources" / "my-clinic.yaml").read_text()
+    assert "my-clinic" not in source.names(), "shipped ones alone"
+    with pytest.raises(InputError, match=r"no source 'nowhere'; the sources are .*mimic-iii, .*, my-clinic"):
+        source.load("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("mimic_iii.yaml", CLINIC, "A shipped source is called mimic-iii; give mimic_iii.yaml another name"),
+        ("Ward 7.yaml", CLINIC, "Ward 7.yaml can't be one; rename it"),
+        ("ward.yaml", CLINIC.replace("available", "availabel"), "line 6, tables.people.available: field required"),
+        ("ward.yaml", CLINIC.replace("began\n", "'{later}'\n"), r"expressions use {later}, which assumptions do not"),
+        ("ward.yaml", CLINIC.replace("available: began", "available: '{origin}'"), "needs clock: relative"),
+    ],
+)  # fmt: skip
+def test_a_source_file_that_cannot_be_one_is_refused_and_not_kept(
+    home: Path, tmp_path: Path, name: str, text: str, sentence: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(UsageError) as refused:
+        source.take(str(file))
+    assert sentence in str(refused.value)
+    assert not home.exists()
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(InputError, match=r"nowhere\.yaml can't be read as the YAML file of a source"):
+        source.take("nowhere.yaml")
+
+
+def test_a_task_file_is_kept_and_is_then_a_task(tmp_path: Path) -> None:
+    text = (task_names.FOLDER / "mortality.yaml").read_text()
+    file = tmp_path / "late_mortality.yaml"
+    file.write_text(text.replace("hours_after: 24", "hours_after: 30"))
+    assert tasks.take(str(file)) == "late_mortality"
+    assert tasks.load("late_mortality").prediction_time.hours_after == 30
+    assert "late_mortality" in task_names.all_names()
+    assert "late_mortality" not in task_names.names(), "a run takes it only where somebody asks"
+    assert tasks.take("mortality") == "mortality"
+    (tmp_path / "mortality.yaml").write_text(text)
+    with pytest.raises(UsageError, match="A shipped task is called mortality"):
+        tasks.take(str(tmp_path / "mortality.yaml"))
+
+
+def test_the_line_of_a_mistake_in_a_task_is_named(tmp_path: Path) -> None:
+    text = (task_names.FOLDER / "mortality.yaml").read_text()
+    line = text.split("\n").index("bedside_rule: news2") + 1
+    file = tmp_path / "mine.yaml"
+    file.write_text(text.replace("bedside_rule: news2", "bedside_rule: 2"))
+    with pytest.raises(UsageError, match=rf"line {line}, bedside_rule: .* correct it in {tmp_path}"):
+        tasks.take(str(file))
+
+
+@pytest.mark.parametrize(
+    ("place", "line"), [(("a", "b", 1), 3), (("a", "c"), 1), (("d",), 4), (("nowhere",), 1), (("d", "x"), 4)]
+)
+def test_the_line_of_a_place(place: tuple[str | int, ...], line: int) -> None:
+    assert declaration_files.line_of("a:\n  b: [1,\n   2]\nd: e", place) == line
+
+
+def test_what_is_kept_is_what_was_given() -> None:
+    copy = declaration_files.keep("task", "x", yaml.safe_dump({"a": 1}))
+    assert json.dumps(yaml.safe_load(copy.read_text())) == '{"a": 1}'
+    assert not list(copy.parent.glob("*.part"))
