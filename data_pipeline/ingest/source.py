@@ -489,6 +489,7 @@ def take(name_or_file: str) -> str:
     source, text = read(name_or_file)
     if text:
         declaration_files.keep("source", source.name, text)
+        _read.cache_clear()
     return source.name
 
 

@@ -438,6 +438,7 @@ def take(name_or_file: str) -> str:
         raise UsageError(f"A shipped task is called {name}; give {path.name} another name.")
     task = parse(name, text, path)
     declaration_files.keep("task", name, text)
+    _read.cache_clear()
     return task.name
 
 

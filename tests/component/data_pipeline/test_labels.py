@@ -195,7 +195,7 @@ def story_of(subjects: range) -> str:
 
 def test_stage_writes_the_cohort_with_its_flow(settings: Settings, events: Draw, land_events: Land) -> None:
     ref = land_events(events(story_of(range(1, 6))), 3)
-    params = labels.Params(dataset="test", source="test", events=ref, task="readmission")
+    params = labels.Params(dataset="test", source="mimic-iv", events=ref, task="readmission")
     result = labels.run(params, settings, "key-1")
     assert result.flow == {
         "visits": 10, "inpatient": 10, "stays": 10, "adults": 10, "ended": 10, "clear_about_death": 10,
@@ -217,7 +217,7 @@ def test_every_patient_is_labelled_whatever_number_of_shards_silver_wrote(
     ref = land_events(events(story_of(range(1, 9))), shards)
     assert "shards" not in labels.Params.model_fields
     result = labels.run(
-        labels.Params(dataset="test", source="test", events=ref, task="readmission"), settings, "key"
+        labels.Params(dataset="test", source="mimic-iv", events=ref, task="readmission"), settings, "key"
     )
     rows = lake.read(settings, result.labels)
     assert set(rows["subject_id"].to_pylist()) == set(range(1, 9))

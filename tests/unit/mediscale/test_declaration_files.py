@@ -36,6 +36,7 @@ def test_a_source_file_is_kept_and_found_by_its_name(home: Path, tmp_path: Path)
     assert source.load("my_clinic").name == "my-clinic"
     file.write_text(CLINIC.replace("a clinic", "another"))
     source.take(str(file))
+    assert source.load("my-clinic").description == "another"
     assert "another" in (home / "sources" / "my-clinic.yaml").read_text()
     assert "my-clinic" not in source.names(), "shipped ones alone"
     with pytest.raises(InputError, match=r"no source 'nowhere'; the sources are .*mimic-iii, .*, my-clinic"):
