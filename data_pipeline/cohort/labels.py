@@ -19,6 +19,7 @@ from data_pipeline import shards
 from data_pipeline.cohort import prediction_times
 from data_pipeline.cohort.bitemporal import BitemporalTime, latest_as_of
 from data_pipeline.cohort.stays import TRANSFER_GAP, Patient, Stay, patients
+from data_pipeline.cohort.value_rises import Value, onsets, values_by_subject
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core import tasks
@@ -30,7 +31,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import LABELS
-from mediscale.core.tasks import DeathInHospital, Declared, LongStay, Readmission, Task, TaskName
+from mediscale.core.tasks import DeathInHospital, Declared, LongStay, Readmission, Task, TaskName, ValueRise
 
 
 class Params(Frozen):
@@ -145,11 +146,13 @@ def cohort(events: pa.Table, task: TaskName, as_of: datetime | None, shard: int)
     all steps has the columns of ``LABELS`` filled; a merged stay passes them as its first visit, whose
     ``visit_id`` is the ``stay_id``.
     """
-    declared = tasks.load(task)
+    declared, latest = tasks.load(task), latest_as_of(events, as_of)
+    rise = declared.outcome if isinstance(declared.outcome, ValueRise) else None
+    values = values_by_subject(latest, rise) if rise else {}
     rows = [
         row
-        for patient in patients(latest_as_of(events, as_of))
-        for row in _rows(patient, declared, as_of, shard)
+        for patient in patients(latest)
+        for row in _rows(patient, declared, values.get(patient.subject_id, ()), as_of, shard)
     ]
     return pa.Table.from_pylist(rows, schema=_arrow_schema())
 
@@ -180,7 +183,9 @@ class _Label:
     If one outcome were known sooner than the other, the newest days of the cohort would hold only that outcome."""
 
 
-def _rows(patient: Patient, task: Task, as_of: datetime | None, shard: int) -> Iterator[dict[str, Any]]:
+def _rows(
+    patient: Patient, task: Task, values: tuple[Value, ...], as_of: datetime | None, shard: int
+) -> Iterator[dict[str, Any]]:
     for visit in patient.visits:
         if not visit.inpatient:
             yield _left_out(1)
@@ -188,7 +193,7 @@ def _rows(patient: Patient, task: Task, as_of: datetime | None, shard: int) -> I
     for i, stay in enumerate(units):
         following = units[i + 1] if i + 1 < len(units) else None
         yield from (_left_out(2) for _ in stay.visits[1:])
-        yield _row(patient, stay, following, task, as_of) | {"shard": shard}
+        yield _row(patient, stay, following, task, values, as_of) | {"shard": shard}
 
 
 def _left_out(steps: int, contradiction: bool = False) -> dict[str, Any]:
@@ -197,7 +202,12 @@ def _left_out(steps: int, contradiction: bool = False) -> dict[str, Any]:
 
 
 def _row(
-    patient: Patient, stay: Stay, following: Stay | None, task: Task, as_of: datetime | None
+    patient: Patient,
+    stay: Stay,
+    following: Stay | None,
+    task: Task,
+    values: tuple[Value, ...],
+    as_of: datetime | None,
 ) -> dict[str, Any]:
     if not prediction_times.is_adult(patient, stay):
         return _left_out(3)
@@ -208,9 +218,13 @@ def _row(
     if stay.end.unclear:
         return _left_out(5, contradiction)
     at = prediction_times.of_stay(patient, stay, task)
-    if at is None:
+    if at is None or _had_onset(stay, task, values, at):
         return _left_out(6, contradiction)
-    label = _label(patient, stay, ended, following, task)
+    label = (
+        _value_rise(ended, task.outcome, values, at)
+        if isinstance(task.outcome, ValueRise)
+        else _label(patient, stay, ended, following, task)
+    )
     if label is None or (as_of is not None and label.certain > as_of):
         return _left_out(7, contradiction)
     return {
@@ -242,6 +256,28 @@ def _label(
             return _declared(stay, ended, task.outcome)
         case DeathInHospital():
             return _death_in_hospital(stay, ended, task.outcome)
+    raise TypeError(task.outcome)
+
+
+def _had_onset(stay: Stay, task: Task, values: tuple[Value, ...], at: datetime) -> bool:
+    """Whether the value of the outcome had risen in the stay by the prediction time: it is no first onset then."""
+    if not isinstance(task.outcome, ValueRise):
+        return False
+    began = stay.admitted.time - TRANSFER_GAP
+    return any(began < onset <= at for onset in onsets(values, task.outcome))
+
+
+def _value_rise(
+    ended: BitemporalTime, outcome: ValueRise, values: tuple[Value, ...], at: datetime
+) -> _Label | None:
+    end = min(at + timedelta(hours=outcome.within_hours), ended.time)
+    measured = [value for value in values if at < value.time <= end]
+    if not measured:
+        return None
+    certain = max(ended.available + TRANSFER_GAP, *(value.available for value in measured))
+    onset = next((onset for onset in onsets(values, outcome) if at < onset <= end), None)
+    category = outcome.positive if onset else outcome.negative
+    return _Label(category.name, onset is not None, onset, certain)
 
 
 def _declared(stay: Stay, ended: BitemporalTime, outcome: Declared) -> _Label | None:

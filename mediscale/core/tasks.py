@@ -203,7 +203,54 @@ class LongStay(Frozen):
         return self.positive, self.competing_event, self.negative
 
 
-Outcome = Annotated[DeathInHospital | Readmission | Declared | LongStay, Field(discriminator="event")]
+class Rise(Frozen):
+    """A value stands above the lowest one of some hours before: ``by`` an amount in the concept's unit, or at so many
+    ``times`` of it."""
+
+    by: float | None = Field(None, gt=0)
+    times: float | None = Field(None, gt=1)
+    within_hours: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        if (self.by is None) == (self.times is None):
+            raise ValueError("give one of by and times")
+        return self
+
+
+class ValueRise(Frozen):
+    """The outcome is the first rise of a measured value over its own earlier values, within hours of the prediction.
+
+    Who has had one by then is not at risk; of whom nothing is measured in those hours the outcome is not known.
+    """
+
+    event: Literal["value_rise"]
+    sentence: str = Field(min_length=1)
+    concept: str
+    rises: tuple[Rise, ...] = Field(min_length=1)
+    """Any of them."""
+    within_hours: int = Field(ge=1)
+    """After the prediction."""
+    labelled: FlowStep
+    """The flow's last step: stays in which the value was measured again."""
+    positive: FlowStep
+    negative: FlowStep
+
+    @property
+    def categories(self) -> tuple[FlowStep, ...]:
+        """What may have happened, the outcome first."""
+        return self.positive, self.negative
+
+    @model_validator(mode="after")
+    def _concept_exists(self) -> Self:
+        if self.concept not in {concept.name for concept in CONCEPTS}:
+            raise ValueError(f"mediscale/core/concepts.py has no concept {self.concept}")
+        return self
+
+
+Outcome = Annotated[
+    DeathInHospital | Readmission | Declared | LongStay | ValueRise, Field(discriminator="event")
+]
 
 
 class Measured(Frozen):
@@ -373,8 +420,8 @@ class Task(Frozen):
     @model_validator(mode="after")
     def _predicts_what_is_to_come(self) -> Self:
         anchor = self.prediction_time.anchor
-        if isinstance(self.outcome, DeathInHospital) and anchor == "discharge":
-            raise ValueError("death_in_hospital is predicted from admission; set prediction_time.anchor")
+        if isinstance(self.outcome, DeathInHospital | ValueRise) and anchor == "discharge":
+            raise ValueError(f"{self.outcome.event} is predicted from admission; set prediction_time.anchor")
         if isinstance(self.outcome, LongStay) and (
             anchor != "admission" or self.prediction_time.hours_after >= 24 * self.outcome.longer_than_days
         ):

@@ -19,7 +19,7 @@ from mediscale.core.refs import TableRef
 
 Draw = Callable[[str], pa.Table]
 
-OPTIONAL = ("encounter_readmission", "icu_mortality", "long_stay")
+OPTIONAL = ("encounter_readmission", "icu_mortality", "kidney_injury", "long_stay")
 EVENTS = TableRef(dataset="d", table="events", table_id="1", version=0)
 
 TWO_VISITS = """

@@ -20,7 +20,7 @@ tables:
 
 
 def test_every_shipped_source_follows_the_grammar_and_declares_when_its_rows_are_known() -> None:
-    assert source.names() == ("fhir", "mimic-iii", "mimic-iv", "omop", "synthea", "uci-diabetes-130")
+    assert source.names() == ("fhir", "meds", "mimic-iii", "mimic-iv", "omop", "synthea", "uci-diabetes-130")
     for name in source.names():
         loaded = source.load(name)
         assert all(table.available for table in loaded.tables.values())
