@@ -266,7 +266,9 @@ def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
           {written} is not null and ({number}) is null and not {void} as unreadable,
           cast({fact.unit or "null"} as string) as source_unit,
           cast({fact.text or bound} as string) as text_value,
-          cast({fact.concept_of or "null"} as string) as item, coalesce({fact.error or "false"}, false) as marked_error
+          cast({fact.concept_of or "null"} as string) as item, cast({fact.code or "null"} as string) as own_code,
+          cast({fact.treatment_of or "null"} as string) as treated,
+          coalesce({fact.error or "false"}, false) as marked_error
         from {rows}{_joins(source, table, expressions)} where ({fact.when or "true"}) or untimely"""
 
 
@@ -317,18 +319,18 @@ def _events(source: Source, fact: Fact, rows: str) -> str:
     unbounded = "cast(null as double) as low, cast(null as double) as high, false as uninformative"
     if fact.treatment_of:
         code = "concat('TREATMENT//', treatment) as code"
-        groups = f"lateral view explode({_treatment_groups(source, fact.treatment_of)}) listed as treatment"
+        groups = f"lateral view explode({_treatment_groups(source)}) listed as treatment"
         return f"select *, {code}, {unconverted}, {unbounded} from ({rows}) {groups}"
-    return f"select *, {fact.code} as code, {unconverted}, {unbounded}, cast(null as string) as treatment from ({rows})"
+    return f"select *, own_code as code, {unconverted}, {unbounded}, cast(null as string) as treatment from ({rows})"
 
 
-def _treatment_groups(source: Source, expression: str) -> str:
-    """The treatment groups of an item or of a drug's name, as an array."""
+def _treatment_groups(source: Source) -> str:
+    """The treatment groups of ``treated``, an item or a drug's name, as an array."""
     groups = []
     for group, treatment in source.treatments.items():
         items = ", ".join(map(_sql_string, treatment.items))
-        tests = [f"{expression} in ({items})"] if items else []
-        tests += [f"lower({expression}) rlike {_sql_string(treatment.drugs)}"] if treatment.drugs else []
+        tests = [f"treated in ({items})"] if items else []
+        tests += [f"lower(treated) rlike {_sql_string(treatment.drugs)}"] if treatment.drugs else []
         groups.append(f"if({' or '.join(tests)}, '{group}', null)")
     return f"array_compact(array({', '.join(groups)}))"
 

@@ -30,7 +30,10 @@ visits:
   started: "{origin}"
   admitted: "{origin}"
   ended: "{origin} + make_dt_interval(days)"
+lookups:
+  named: {table: tests, key: test, columns: {long_name: max(title)}}
 tables:
+  tests: {file: tests, csv: {delimiter: ","}, columns: {test: word, title: string}, available: "{origin}"}
   encounters:
     file: encounters
     required: true
@@ -76,11 +79,12 @@ tables:
     columns: {encounter: identifier, test: word, minutes: double, labno: string, result: double}
     headers: {result: [wert, value]}
     patient_through: {table: encounters, key: encounter}
+    lookups: [named]
     available: "{origin} + make_dt_interval(0, 0, minutes + 30)"
     facts:
       lab:
         event: labno
-        code: concat('LAB//', test)
+        code: concat('LAB//', coalesce(named.long_name, test))
         value: result
         time: "{origin} + make_dt_interval(0, 0, minutes)"
   orders:
@@ -104,6 +108,7 @@ def write(folder: Path) -> Path:
     (folder / "labs" / "part-1.csv").write_text(
         "test,encounter,minutes,labno,value\nCREA,21,90,b,2.5\nCREA,99,1,c,1"
     )
+    (folder / "tests.csv").write_text("test,title\nCREA,creatinine\n")
     (folder / "orders.csv").write_text("person;drug\n")
     return folder
 
@@ -142,7 +147,7 @@ def test_what_the_files_say_comes_out_as_events(
     clinic = Clinic(tmp_path, monkeypatch)
     write(clinic.extract)
     landed = clinic.land()
-    assert (landed.empty, landed.rows) == (("orders",), 7)
+    assert (landed.empty, landed.rows) == (("orders",), 8)
     assert "orders" in landed.absent, "a header and no rows gives nothing that a task could need"
     judged, events = clinic.events(landed)
     origin = dt.datetime(2000, 1, 1)
@@ -162,13 +167,13 @@ def test_what_the_files_say_comes_out_as_events(
         ("ICD9CM//0389", None, 5 * day, 7 * day),
         ("ICD9CM//250", None, 3 * day, 5 * day),
         ("ICD9CM//4280", None, 3 * day, 5 * day),
-        ("LAB//CREA", 1.2, hour, 1.5 * hour),
-        ("LAB//CREA", 2.5, 1.5 * hour, 2 * hour),
+        ("LAB//creatinine", 1.2, hour, 1.5 * hour),
+        ("LAB//creatinine", 2.5, 1.5 * hour, 2 * hour),
     ]  # fmt: skip
     assert judged.reasons["value_readable"] == 1, "a body mass index in words; one of -9 is none"
     assert judged.reasons["subject_id_present"] == 1, "the laboratory's row of an encounter that is nobody's"
     by_code = {row["code"]: row["subject_id"] for row in events if row["numeric_value"] in (27.5, 1.2)}
-    assert by_code["LAB//CREA"] == by_code["CLINIC//bmi"]
+    assert by_code["LAB//creatinine"] == by_code["CLINIC//bmi"]
 
 
 def test_an_erased_patient_does_not_come_back_through_a_key(
