@@ -96,6 +96,7 @@ class TaskCheck:
     task: str
     refused: str = ""
     flow: Mapping[str, int] = field(default_factory=dict)
+    at_risk: int = 0
     prevalence: float = float("nan")
     filled: int = 0
     features: int = 0
@@ -295,7 +296,7 @@ def _concepts(judged: "DataFrame") -> tuple[ConceptCheck, ...]:
         .groupBy("code", "source", "item")
         .agg(
             f.count(f.lit(1)),
-            f.approx_count_distinct("subject_id"),
+            f.count_distinct("subject_id"),
             f.percentile_approx("numeric_value", list(_PERCENTILES)),
         )
         .collect()
@@ -335,6 +336,7 @@ def _task(source: Source, absent: Sequence[str], events: pa.Table, task: Task) -
     return TaskCheck(
         task.name,
         flow=flow,
+        at_risk=cohort.num_rows,
         prevalence=float(outcome.mean()),
         filled=int(filled.sum()),
         features=len(names),

@@ -94,13 +94,13 @@ def _concepts(found: "SourceCheck") -> list[str]:
 
     if not found.concepts:
         return ["", "concepts: none is mapped"]
-    lines = ["", f"concepts{'':<17}{'table, item':<36}{'n':>10}{'patients':>10}{'p1':>9}{'p50':>9}{'p99':>9}"]
+    lines = ["", f"concepts{'':<20}{'table, item':<36}{'n':>14}{'patients':>15}{'p1':>9}{'p50':>9}{'p99':>9}"]
     for one in found.concepts:
         shown = ("", "", "") if is_small(one.patients) else (f"{value:.4g}" for value in one.percentiles)
         low, middle, high = shown
         where = f"{one.table}, {one.item}"
         lines.append(
-            f"  {one.concept:<23}{where[:35]:<36}{count(one.n):>10}{count(one.patients):>10}{low:>9}{middle:>9}"
+            f"  {one.concept:<26}{where[:35]:<36}{count(one.n):>14}{count(one.patients):>15}{low:>9}{middle:>9}"
             f"{high:>9} {one.unit}"
         )
     return lines
@@ -125,14 +125,14 @@ def _where(one: "ConceptCheck") -> str:
 
 
 def _task(task: "TaskCheck") -> list[str]:
-    from mediscale.core.privacy import count
+    from mediscale.core.privacy import count, is_small
 
     if task.refused and not task.flow:
         return ["", f"task {task.task}: not with this source: {task.refused}"]
     lines = ["", f"task {task.task}"]
     lines.append("  " + " → ".join(f"{name} {count(n)}" for name, n in task.flow.items()))
-    if task.refused:
-        return [*lines, f"  {task.refused}"]
+    if task.refused or is_small(task.at_risk):
+        return [*lines, f"  {task.refused or 'too few to say more'}"]
     lines.append(
         f"  outcome in {task.prevalence:.1%}; {task.filled} of {task.features} features have a value in at least 10 %"
     )
