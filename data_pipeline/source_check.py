@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_FACTS = 1_000_000
+MAX_FACTS = 500_000
 """Facts that are looked at; of an extract with more, those of a sample of the patients."""
 FOLD = 2.0
 """Medians of one concept in two items that are further apart than this are told of."""
