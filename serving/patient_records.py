@@ -14,6 +14,7 @@ from data_pipeline.cohort.bitemporal import Floats
 from data_pipeline.cohort.stays import Stay
 from data_pipeline.features import kernel
 from data_pipeline.notes import note_visibility
+from mediscale.core import tasks
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
@@ -195,6 +196,8 @@ def _refuse_outside(patient: stays.Patient, stay: Stay, time: datetime) -> None:
 
 def _not_to_be_asked(spec: PredictorSpec, stay: Stay, time: datetime) -> str | None:
     """Why the model is not made for that moment of the stay; None where it is."""
+    if tasks.load(spec.task).unit == "encounter":
+        return f"{spec.task} is of one encounter by itself, and a patient's number does not say which"
     if prediction_times.may_be_asked(stay, time, spec.may_be_asked, spec.excluded_destinations):
         return None
     if spec.may_be_asked.anchor == "discharge" and stay.discharged and stay.discharged.time == time:

@@ -129,6 +129,8 @@ def unsupported(source: Source, task: Task) -> str:
             "it has no calendar (clock: relative), so which visit came first, and what happened before and after it, "
             "is not known; choose a task whose unit is the encounter"
         )
+    if task.unit == "encounter" and any(table.note for table in source.tables.values()):
+        return "it has notes, which are a patient's and not one encounter's; leave their tables out of the source"
     if task.needs and not source.lacks((), *task.needs):
         return f"it maps no {' and no '.join(task.needs).replace('_', ' ')}"
     if isinstance(task.outcome, Declared):

@@ -104,8 +104,9 @@ def test_a_source_without_a_calendar_is_refused_what_compares_visits() -> None:
     for task in ("mortality", "readmission", "icu_mortality", "long_stay"):
         assert "no calendar (clock: relative)" in labels.unsupported(uci, tasks.load(task))
     assert labels.unsupported(uci, tasks.load("encounter_readmission")) == ""
-    mimic = source.load("mimic-iv")
-    assert "declares no outcome OUTCOME//" in labels.unsupported(mimic, tasks.load("encounter_readmission"))
+    omop, mimic = source.load("omop"), source.load("mimic-iv")
+    assert "declares no outcome OUTCOME//" in labels.unsupported(omop, tasks.load("encounter_readmission"))
+    assert "it has notes" in labels.unsupported(mimic, tasks.load("encounter_readmission"))
     given = {"dataset": "d", "source": uci.name, "events": EVENTS, "task": "encounter_readmission"}
     with pytest.raises(UsageError, match="nothing of it was known as of a date"):
         labels.refuse_lacking(labels.Params.model_validate({**given, "as_of": dt.datetime(2020, 1, 1)}))
