@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from data_pipeline.features import kernel
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS
 from mediscale.storage import lake
+from serving import patient_records
 from serving.app import create_app
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
@@ -196,3 +198,13 @@ def test_a_lake_without_events_says_which_table_is_missing(settings: Settings, p
         response = client.post("/predict", json={"patient": SECRET})
     assert response.status_code == 404
     assert "no table synthetic/subjects" in response.json()["error"]
+
+
+def test_a_model_of_encounters_is_not_asked_by_a_patient_s_number() -> None:
+    spec: Any = SimpleNamespace(task="encounter_readmission")
+    stay: Any = None
+    reason = patient_records._not_to_be_asked(spec, stay, ADMITTED)
+    assert (
+        reason
+        == "encounter_readmission is of one encounter by itself, and a patient's number does not say which"
+    )
