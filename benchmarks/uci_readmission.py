@@ -63,7 +63,7 @@ def _columns(file: Path) -> pd.DataFrame:
     frame = frame.drop(columns=["encounter_id", "patient_nbr", "readmitted"])
     for column in ("diag_1", "diag_2", "diag_3"):
         frame[column] = frame[column].str.slice(0, 3)
-    numbers = [column for column in frame if column.startswith(("num", "time"))]
+    numbers = [column for column in map(str, frame.columns) if column.startswith(("num", "time"))]
     words = frame.drop(columns=numbers)
     common = {column: words[column].value_counts().loc[lambda n: n >= 50].index for column in words}
     kept = pd.DataFrame({c: words[c].where(words[c].isin(common[c]), "rare") for c in words})
