@@ -33,7 +33,7 @@ def file_of(name: str) -> Path | None:
 
 def is_shipped(name: str) -> bool:
     """Whether the name is taken by a task that no person's own file can replace."""
-    return name in names() or name in _names(FOLDER / "optional")
+    return name in (*names(), *_names(FOLDER / "optional"), LANGUAGE)
 
 
 @cache
