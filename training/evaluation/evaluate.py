@@ -227,7 +227,8 @@ def _baselines(task: TaskName, train: "Examples", held_out: Performance) -> Iter
 
 
 def _plain_inputs(judged: Predictor, held_out: Performance) -> Iterator[PlainInputs]:
-    for inputs in _PLAIN:
+    known = kernel.plain_inputs(judged.spec.task)
+    for inputs in dict.fromkeys(tuple(name for name in tried if name in known) for tried in _PLAIN):
         reduced_rows = kernel.as_request(held_out.rows.inputs, judged.spec.task, inputs)
         risk = judged.risks(np.asarray(reduced_rows, dtype=np.float32))
         yield PlainInputs(

@@ -1,6 +1,6 @@
 """The file beside the trees: what a predictor needs to answer, explain and check itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from data_pipeline.features import kernel
 from mediscale.core import tasks
+from mediscale.core.concepts import by_name
 from mediscale.core.privacy import SMALL_COUNT
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSpec
@@ -74,7 +75,7 @@ def _known_answers(
     rows = {
         "nothing known": np.full_like(medians, np.nan),
         "medians": medians,
-        **{name: kernel.from_values(values, task) for name, values in _PLAIN_EXAMPLES.items()},
+        **{name: kernel.from_values(_given(values, task), task) for name, values in _PLAIN_EXAMPLES.items()},
     }
     explained = contributions(booster, np.stack(list(rows.values())))
     for (name, row), parts in zip(rows.items(), explained, strict=True):
@@ -86,6 +87,16 @@ def _known_answers(
             risk=float(calibrated.risks(margin, calibration)[0]),
             contributions=tuple(float(part) for part in parts[:-1]),
         )
+
+
+def _given(values: Mapping[str, float], task: TaskName) -> dict[str, float]:
+    """The values that a request to a model of the task can give: one that reads no vital signs takes none."""
+    inputs, concepts = kernel.plain_inputs(task), by_name()
+    return {
+        name: value
+        for name, value in values.items()
+        if (concepts[name].name if name in concepts else name) in inputs
+    }
 
 
 def contributions(booster: "xgboost.Booster", inputs: NDArray[np.float32]) -> Floats:
