@@ -4,6 +4,7 @@ Every change is a new version, whole; a server goes on with the one that it open
 embedded again.
 """
 
+import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,10 +17,13 @@ from data_pipeline.documents import abstention_fit, passages
 from data_pipeline.documents.passages import RejectedDocument
 from data_pipeline.documents.readers import Read
 from data_pipeline.retrieval import embedders, index_files
+from data_pipeline.retrieval.embedder import Embedder, Vectors
 from data_pipeline.retrieval.index import Index
 from data_pipeline.retrieval.index_files import Contents, Manifest
 from mediscale.core.errors import NotFoundError, QualityError, UsageError
+from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
+from mediscale.inference import model_files, model_signature
 from mediscale.storage import locks
 
 DEFAULT = "documents"
@@ -47,15 +51,64 @@ def versions(settings: Settings, name: str) -> list[int]:
 
 
 def latest(settings: Settings, name: str) -> Path:
-    """The folder of the newest version.
+    """The folder of the newest version, after its signature was verified.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is none, or it is not signed.
+        StorageError: the signature is not of a key that is accepted here, or of another manifest.
     """
     numbers = versions(settings, name)
     if not numbers:
         raise NotFoundError(f"There is no index {name!r} in this home; make it with `mediscale index`.")
-    return folder(settings, name) / str(numbers[-1])
+    return _verified(settings, name, numbers[-1])
+
+
+def digest(index: Index) -> str:
+    """SHA-256 of an index: of its manifest."""
+    return model_files.digest(index.folder)
+
+
+def _reference(settings: Settings, name: str, version: int) -> ModelRef:
+    place = folder(settings, name) / str(version)
+    inside = place.is_relative_to(settings.home)
+    uri = place.relative_to(settings.home).as_posix() if inside else str(place)
+    return ModelRef(name=f"{name}-index", version=version, uri=uri, digest=model_files.digest(place))
+
+
+def _verified(settings: Settings, name: str, version: int) -> Path:
+    """The signature covers the manifest, with which ``Index.open`` compares all other files."""
+    model = _reference(settings, name, version)
+    model_signature.check(settings, model, model.digest)
+    return folder(settings, name) / str(version)
+
+
+def made_by(settings: Settings, name: str, key: str) -> Index | None:
+    """The version that a call made, if it still is the newest."""
+    if not versions(settings, name):
+        return None
+    newest = Index.open(latest(settings, name))
+    return newest if newest.manifest.key == key else None
+
+
+def build(settings: Settings, name: str, read: Read, embedder: str, key: str) -> Index:
+    """A version of these documents alone; what the newest version has embedded already is taken from it.
+
+    Raises:
+        UsageError: the embedder is not to be had.
+        BusyError: somebody else changes this index.
+    """
+    with _alone(settings, name):
+        before = Index.open(latest(settings, name)) if versions(settings, name) else None
+        used = embedders.load(settings, embedder, threads=0)
+        new = passages.table(read.documents)
+        contents = Contents(
+            new,
+            _vectors(before, used, new),
+            used,
+            tuple(read.rejected),
+            abstention_fit.of_own_questions(settings, used),
+        )
+        return Index.open(_write(settings, name, contents, key)[0])
 
 
 def add(
@@ -121,6 +174,74 @@ def without(before: Index, gone: pa.ChunkedArray) -> Contents:
     )
 
 
+def erase(settings: Settings, dataset: str, subject_id: int) -> int:
+    """Removes a patient's passages from every index and every version; how many the newest versions had.
+
+    A newest version without them is made first; then all versions that have some are deleted.
+    """
+    removed = 0
+    for name in _names(settings):
+        with _alone(settings, name):
+            removed += _erase(settings, name, dataset, subject_id)
+    return removed
+
+
+def count(settings: Settings, dataset: str, subject_id: int) -> int:
+    """A patient's passages in the newest version of every index."""
+    newest = (folder(settings, name) / str(versions(settings, name)[-1]) for name in _names(settings))
+    return sum(int(pc.sum(_of_patient(place, dataset, subject_id)).as_py() or 0) for place in newest)
+
+
+def _names(settings: Settings) -> list[str]:
+    if "://" in settings.artifact_root:
+        return []
+    root = folder(settings, "any").parent
+    return sorted(each.name for each in root.glob("*") if versions(settings, each.name))
+
+
+def _erase(settings: Settings, name: str, dataset: str, subject_id: int) -> int:
+    root = folder(settings, name)
+    numbers = versions(settings, name)
+    with_some = {
+        number: gone
+        for number in numbers
+        if pc.any(gone := _of_patient(root / str(number), dataset, subject_id)).as_py()
+    }
+    newest = with_some.get(numbers[-1])
+    if newest is not None and not pc.all(newest).as_py():
+        _write(settings, name, without(Index.open(root / str(numbers[-1])), newest))
+    for left_behind in root.glob("*.partial"):
+        shutil.rmtree(left_behind)
+    for number in with_some:
+        for signature in root.glob(f"{number}.*.sig"):
+            signature.unlink()
+        shutil.rmtree(root / str(number))
+    return int(pc.sum(newest).as_py()) if newest is not None else 0
+
+
+def _of_patient(place: Path, dataset: str, subject_id: int) -> pa.ChunkedArray:
+    """Which passages are a patient's."""
+    rows = index_files.read_passages(place).select(["dataset", "subject_id"])
+    mine = pc.and_(pc.equal(rows["dataset"], dataset), pc.equal(rows["subject_id"], subject_id))
+    return pc.fill_null(mine, False)
+
+
+def _vectors(before: Index | None, embedder: Embedder, new: pa.Table) -> Vectors:
+    """Of passages; the same text with the same title was embedded before, perhaps."""
+    if before is None or before.manifest.embedder != embedder.spec:
+        return index_files.embed(embedder, new)
+    row_of = {text: row for row, text in enumerate(index_files.embedded_texts(before.passages))}
+    texts = index_files.embedded_texts(new)
+    known = [(place, row_of[text]) for place, text in enumerate(texts) if text in row_of]
+    fresh = [place for place, text in enumerate(texts) if text not in row_of]
+    vectors = np.empty((len(texts), before.dimensions), np.float32)
+    if known:
+        vectors[[place for place, _ in known]] = before.vectors(np.array([row for _, row in known]))
+    if fresh:
+        vectors[fresh] = embedder.passages([texts[place] for place in fresh])
+    return vectors
+
+
 def _alone(settings: Settings, name: str) -> AbstractContextManager[None]:
     return locks.exclusive(settings, f"index-{name}", f"A change of the index {name}")
 
@@ -143,4 +264,7 @@ def _added(before: Index, new: pa.Table, rejected: Sequence[RejectedDocument]) -
 def _write(settings: Settings, name: str, contents: Contents, key: str = "") -> tuple[Path, Manifest]:
     number = max(versions(settings, name), default=0) + 1
     path = folder(settings, name) / str(number)
-    return path, index_files.write(path, name, number, contents, key)
+    manifest = index_files.write(path, name, number, contents, key)
+    model = _reference(settings, name, number)
+    model_signature.sign(settings, model, model.digest)
+    return path, manifest

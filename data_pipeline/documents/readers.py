@@ -64,6 +64,21 @@ def read(paths: Sequence[Path], roles: Sequence[str] = ()) -> Read:
     return result
 
 
+def digest(path: Path) -> str:
+    """SHA-256 over the names and contents of a file, or of all files of a folder.
+
+    Raises:
+        InputError: there is no such file or folder.
+    """
+    if not path.exists():
+        raise InputError(f"There is no file or folder {path} with documents.")
+    whole = hashlib.sha256()
+    for file, name in _files(path):
+        with file.open("rb") as content:
+            whole.update(f"{name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
 def _files(path: Path) -> Iterator[tuple[Path, str]]:
     if path.is_dir():
         for file in sorted(path.rglob("*")):

@@ -70,9 +70,7 @@ class Index:
         import pyarrow as pa
 
         self.folder, self.manifest, self.embedder = folder, manifest, embedder
-        self.passages: pa.Table = pa.ipc.open_file(
-            pa.memory_map(str(folder / index_files.PASSAGES))
-        ).read_all()
+        self.passages: pa.Table = index_files.read_passages(folder)
         self._vectors: Any = faiss.read_index(str(folder / index_files.VECTORS))
         self._bm25: Any = bm25s.BM25.load(str(folder / "bm25"), allow_pickle=False, show_progress=False)
         self._bm25.backend = "numpy"
@@ -157,6 +155,11 @@ class Index:
         cosine[where[:n]], lexical[where[n:]] = cosines, bm25
         order = np.lexsort((rows, -fused))
         return Ranked(rows[order], fused[order], cosine[order], lexical[order])
+
+    @property
+    def dimensions(self) -> int:
+        """Of the vectors."""
+        return int(self._vectors.d)
 
     def vectors(self, rows: Ids) -> Vectors:
         """Unit vectors of passages: (n, dimensions)."""

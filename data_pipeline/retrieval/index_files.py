@@ -19,11 +19,11 @@ from data_pipeline.retrieval.embedder import Embedder, EmbedderSpec, Vectors
 from data_pipeline.retrieval.words import words
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import Frozen
+from mediscale.inference.model_files import INDEX_MANIFEST as MANIFEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MANIFEST = "manifest.json"
 GRAPH, TOKENIZER = "embedder.onnx", "tokenizer.json"
 PASSAGES = "passages.arrow"
 VECTORS = "vectors.faiss"
@@ -92,11 +92,21 @@ class Contents:
 
 
 def embed(embedder: Embedder, passages: "pa.Table") -> Vectors:
-    """Unit vectors of passages. The title stands before the text: alone a passage may not say what it is about."""
-    texts = [
-        f"{row['title']}\n{row['text']}".strip() for row in passages.select(["title", "text"]).to_pylist()
-    ]
-    return embedder.passages(texts)
+    """Unit vectors of passages."""
+    return embedder.passages(embedded_texts(passages))
+
+
+def embedded_texts(passages: "pa.Table") -> list[str]:
+    """What is embedded of passages. The title stands before the text: alone a passage may not say what it is about."""
+    rows = passages.select(["title", "text"]).to_pylist()
+    return [f"{row['title']}\n{row['text']}".strip() for row in rows]
+
+
+def read_passages(folder: Path) -> "pa.Table":
+    """The passages of an index, mapped into memory."""
+    import pyarrow as pa
+
+    return pa.ipc.open_file(pa.memory_map(str(folder / PASSAGES))).read_all()
 
 
 def write(folder: Path, name: str, version: int, contents: Contents, key: str = "") -> Manifest:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from data_pipeline.documents import index_versions
 from mediscale.core.errors import MediscaleError, NotFoundError, StorageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
@@ -36,6 +37,9 @@ from serving import prediction_log
 
 _QUARANTINING = {"validate": "quarantine", "deidentify": "note_quarantine"}
 """Stages that quarantine rows of bronze, and the field of their result that says where."""
+
+INDEXES = "passages of indexes"
+"""What is counted of indexes of documents, beside the rows of tables."""
 
 UPKEEP = ("upkeep", "An erasure, a cleaning or a backup")
 """The lock of whoever removes or copies files of the lake, and how a refusal begins."""
@@ -107,6 +111,7 @@ def preview(settings: Settings, dataset: str, number: str) -> Erased:
         table: redaction.count(settings, dataset, table, rows.of(table))
         for table in lake.tables(settings, dataset)
     }
+    counts[INDEXES] = index_versions.count(settings, dataset, patient.subject_id)
     return Erased(
         {table: n for table, n in counts.items() if n},
         prediction_log.count_about(settings, dataset, patient.subject_id),
@@ -241,6 +246,7 @@ def _remove(settings: Settings, journal: Journal) -> Erased:
     late = PREDICTIONS.name  # a server may have moved what it logged into the lake meanwhile
     if lake.exists(settings, dataset, late):
         counts[late] = counts.get(late, 0) + redaction.redact(settings, dataset, late, rows.of(late))
+    counts[INDEXES] = index_versions.erase(settings, dataset, journal.subject_id)
     removed = {table: n for table, n in counts.items() if n}
     return Erased(removed, unflushed, journal.trained, journal.judged)
 

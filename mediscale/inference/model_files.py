@@ -22,6 +22,8 @@ NOTE_FILES = (GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE)
 """Of a note model: in its own folder, and in the folder ``NOTES_FOLDER`` of a version that reads notes."""
 LANGUAGE_FILES = (LANGUAGE_FILE, ADAPTER_FILE, ADAPTER_CONFIG_FILE)
 """Of a language model. Its base is no part of the version; ``LANGUAGE_FILE`` holds the base's digest."""
+INDEX_MANIFEST = "manifest.json"
+"""Of an index of documents: it holds the digests of all other files of the index."""
 ANSWERING_FILES = frozenset(
     {
         MODEL_FILE,
@@ -29,6 +31,7 @@ ANSWERING_FILES = frozenset(
         *NOTE_FILES,
         *(f"{NOTES_FOLDER}/{name}" for name in NOTE_FILES),
         *LANGUAGE_FILES,
+        INDEX_MANIFEST,
     }
 )
 """All that a server reads, by relative name. A file that is not listed here must change no answer."""

@@ -65,6 +65,7 @@ RISK = FEATURES + TRAINING
 
 LANGUAGE = (
     Step("data_pipeline.documents.question_set", (PREPARE_SOURCE,)),
+    Step("data_pipeline.documents.document_index", (PREPARE_SOURCE,)),
     Step("training.language.language_model", (PREPARE_SOURCE, "question_set")),
     Step("training.language.evaluate_language", (PREPARE_SOURCE, "question_set", "language_model")),
     Step("training.language.promote_language", (PREPARE_SOURCE, "language_model", "evaluate_language")),

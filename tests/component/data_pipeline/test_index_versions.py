@@ -1,20 +1,27 @@
 """Documents of a person's own become an index that grows and shrinks, and answers at the command line."""
 
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from fixtures.indexed_documents import ABSTENTION
 
-from data_pipeline.documents import abstention_fit, corpus, index_versions
+from data_pipeline.documents import abstention_fit, corpus, document_index, index_versions
 from data_pipeline.documents.passages import table
+from data_pipeline.documents.readers import digest as read_digest
 from data_pipeline.documents.readers import read
 from data_pipeline.retrieval import Index
 from data_pipeline.retrieval.answer import FEATURES
 from data_pipeline.retrieval.embedder import Embedder
 from mediscale.cli.main import main
+from mediscale.core import tables
+from mediscale.core.errors import NotFoundError
+from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
+from mediscale.storage import lake
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +90,77 @@ def test_an_index_grows_shrinks_and_answers(
         error = capsys.readouterr().err
         assert sentence in error
         assert "Traceback" not in error
+
+
+NOTES = [
+    (1, 101, "2026-01-02", "First draft about the hip.", "2026-01-03"),
+    (1, 101, "2026-01-02", "Ms Rose broke her left hip on the stairs.", "2026-01-04"),
+    (2, 102, "2026-02-05", "Mr Lake has gout in the right knee.", "2026-02-06"),
+]
+
+
+def write_notes(home: Settings) -> TableRef:
+    """A table of notes of two patients, one of them with an earlier version."""
+    schema = tables.NOTES.arrow_schema()
+    blank = {"visit_id": None, "note_type": "discharge", "replaced": 0, "file": "f", "line": 1}
+    rows = [
+        blank
+        | {"note_id": note, "subject_id": patient, "text": text}
+        | {"time": datetime.fromisoformat(time), "available_time": datetime.fromisoformat(known)}
+        for note, patient, time, text, known in NOTES
+    ]
+    known = [{name: row.get(name) for name in schema.names} for row in rows]
+    return lake.append(home, "notes", pa.Table.from_pylist(known, schema=schema), "ward", "test", 1)
+
+
+def test_notes_are_for_clinicians_and_an_erased_patient_is_nowhere(home: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "guide.txt"
+    file.write_text("Hip fractures are operated within two days.")
+    notes = write_notes(home)
+    params = document_index.Params(
+        dataset="ward",
+        documents=str(file),
+        documents_digest=read_digest(file),
+        notes_of="ward",
+        notes=notes,
+    )
+    result = document_index.run(params, home, "a" * 64)
+    assert (result.passages, result.files, result.rejected) == (3, 3, 0)
+    assert document_index.run(params, home, "a" * 64) == result  # found, not made again
+    assert index_versions.versions(home, "ward") == [1]
+
+    index = Index.open(index_versions.latest(home, "ward"))
+    clinician = frozenset({"clinician"})
+    best = index.search("Who broke a hip on the stairs?", 1, clinician)[0]
+    assert (best.text, best.date, best.source) == (NOTES[1][3], "2026-01-02", "discharge note 1")
+    assert {each.source for each in index.search("Who broke a hip on the stairs?", 9)} == {"guide.txt"}
+    assert index.answer("Who broke a hip on the stairs?", clinician).text == NOTES[1][3]
+
+    extra = tmp_path / "more.txt"
+    extra.write_text("Gout is treated with colchicine.")
+    index_versions.add(home, "ward", read([extra]))
+    index_versions.add(home, "other", read([extra]))
+    assert index_versions.count(home, "ward", 101) == 1
+    assert index_versions.erase(home, "ward", 101) == 1
+    assert index_versions.versions(home, "ward") == [3]  # both versions that had the patient are gone
+    after = Index.open(index_versions.latest(home, "ward"))
+    assert "stairs" not in "".join(each.text for each in after.search("hip on the stairs", 9, clinician))
+    assert after.answer("Who broke a hip on the stairs?", clinician).abstained
+    assert len(after.search("gout", 9, clinician)) == 3
+    root = index_versions.folder(home, "ward")
+    files = [path for path in root.rglob("*") if path.is_file() and path.name != "tokenizer.json"]
+    assert not [path for path in files if b"stairs" in path.read_bytes()]  # every tokenizer knows the word
+    assert index_versions.erase(home, "ward", 101) == index_versions.count(home, "ward", 101) == 0
+
+
+def test_an_index_is_signed_and_a_changed_one_is_refused(home: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "guide.txt"
+    file.write_text("Hip fractures are operated within two days.")
+    place, manifest = index_versions.add(home, "documents", read([file]))
+    assert index_versions.latest(home, "documents") == place
+    (place / "manifest.json").write_text(manifest.model_copy(update={"passages": 2}).model_dump_json())
+    with pytest.raises(NotFoundError, match="documents-index v1 is not signed"):
+        index_versions.latest(home, "documents")
 
 
 def test_abstention_is_fitted_on_other_questions_than_those_held_out(

@@ -77,7 +77,8 @@ def test_told_again_nothing_is_made_twice_and_no_patient_is_told(leave_run, clie
 COUNT_NOBODY = {
     "shards", "event_count", "replaced", "token_count", "watched", "share_drifted", "probability_better", "rows",
     "visits", "patients", "judged_facts", "values", "train", "tuning", "held_out", "augmented", "contaminated",
-    "exact_duplicates", "near_duplicates", "n_questions",
+    "exact_duplicates", "near_duplicates", "n_questions", "rejected",
+    "abstention_questions",
 }  # fmt: skip
 """Numbers of results that count nobody: facts and events are many, synthetic patients and questions are nobody."""
 

@@ -10,6 +10,7 @@ from mediscale.pipeline import call, steps
 LOOKED_UP = {
     "deidentify": {"pseudonym_secret", "deidentifier"},
     "promotion": {"sequence", "actor", "moved_at"},
+    "document_index": {"documents_digest"},
     "language_model": {"base_model"},
     "promote_language": {"sequence", "actor", "moved_at"},
 }
