@@ -24,7 +24,7 @@ def main() -> None:
         home = Path(os.environ.get("MEDISCALE_HOME", folder))
         index = _index(Settings(home=home), Path(folder))
         held_out = [each for each in corpus.questions() if assign_split(each.family) == "held_out"]
-        _measure(index, [each for each in held_out if each.kind == "short_answer"])
+        _measure(index, held_out)
 
 
 def _index(settings: Settings, folder: Path) -> Index:

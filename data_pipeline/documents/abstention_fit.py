@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +29,28 @@ ABSTAIN_WITH_PASSAGE = 0.10
 Floats = NDArray[np.float64]
 
 
-def features(index: Index, questions: Sequence[Question], with_passage: bool) -> Floats:
-    """The evidence for each question: (n, features). Without its passage: that is not ranked, as if it were not there.
+class Features(NamedTuple):
+    """The evidence for questions: (n, features) each."""
 
-    A question's ``references`` name the places of its passages.
-    """
+    with_passage: Floats
+    without: Floats
+    """When the passages that a question refers to are not ranked, as if they were not there."""
+
+
+def features(index: Index, questions: Sequence[Question]) -> Features:
+    """The evidence for each question. A question's ``references`` name the places of its passages."""
     rows_of = _rows_by_place(index)
-    return np.array([_of(index, question, None if with_passage else rows_of) for question in questions])
-
-
-def _of(index: Index, question: Question, without: dict[str, list[int]] | None) -> list[float]:
-    hidden = [row for place in question.references for row in without[place]] if without else []
-    vector = index.embedder.question(question.question)
-    ranked = index.rank(question.question, vector, hidden=hidden)
-    found = evidence(index, question.question, ranked)
-    return [found[name] for name in FEATURES]
+    both = []
+    for question in questions:
+        vector = index.embedder.question(question.question)
+        hidden = [row for place in question.references for row in rows_of[place]]
+        found = (
+            evidence(index, question.question, index.rank(question.question, vector, hidden=rows))
+            for rows in ((), hidden)
+        )
+        both.append([[each[name] for name in FEATURES] for each in found])
+    values = np.array(both)
+    return Features(values[:, 0], values[:, 1])
 
 
 def _rows_by_place(index: Index) -> dict[str, list[int]]:
@@ -81,14 +89,9 @@ def fit(index: Index, questions: Sequence[Question]) -> Abstention:
         raise QualityError(
             "There are no questions to fit an index's abstention on; give more families of them."
         )
-    (train_with, train_without), (tune_with, tune_without) = (
-        (features(index, part, with_passage=True), features(index, part, with_passage=False))
-        for part in parts.values()
-    )
-    weights, intercept = _logistic(np.vstack([train_with, train_without]), len(train_with))
-    threshold = _threshold(
-        *(1 / (1 + np.exp(-(part @ weights + intercept))) for part in (tune_with, tune_without))
-    )
+    train, tuning = (features(index, part) for part in parts.values())
+    weights, intercept = _logistic(np.vstack(train), len(train.with_passage))
+    threshold = _threshold(*(1 / (1 + np.exp(-(part @ weights + intercept))) for part in tuning))
     return Abstention(
         weights=dict(zip(FEATURES, map(float, weights), strict=True)),
         intercept=float(intercept),

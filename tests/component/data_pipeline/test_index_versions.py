@@ -180,11 +180,9 @@ def test_abstention_is_fitted_on_other_questions_than_those_held_out(
     fitted = abstention_fit.fit(index, questions)
     held_out = [each for each in questions if assign_split(each.family) == "held_out"]
     assert fitted.training + fitted.tuning + len(held_out) == len(questions)
-    with_passage = abstention_fit.features(index, held_out, with_passage=True)
-    without = abstention_fit.features(index, held_out, with_passage=False)
     confidence = [
         [fitted.confidence(dict(zip(FEATURES, row, strict=True))) for row in rows]
-        for rows in (with_passage, without)
+        for rows in abstention_fit.features(index, held_out)
     ]
     answered = sum(value >= fitted.threshold for value in confidence[0])
     wrongly = sum(value >= fitted.threshold for value in confidence[1])
