@@ -110,7 +110,9 @@ def write_notes(home: Settings) -> TableRef:
         for note, patient, time, text, known in NOTES
     ]
     known = [{name: row.get(name) for name in schema.names} for row in rows]
-    return lake.append(home, "notes", pa.Table.from_pylist(known, schema=schema), "ward", "test", 1)
+    written = lake.append(home, "notes", pa.Table.from_pylist(known, schema=schema), "ward", "test", 1)
+    assert written
+    return written
 
 
 def test_notes_are_for_clinicians_and_an_erased_patient_is_nowhere(home: Settings, tmp_path: Path) -> None:
