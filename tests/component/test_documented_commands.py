@@ -56,6 +56,7 @@ PLACEHOLDERS = {
     "MODEL/VERSION": "synthetic-mortality/1", "PREDICTION": "w-1-1", "PATIENT": "10000002", "TIME": "2026-01-01T00:00",
     "URL": "http://127.0.0.1:8000", "FILE": "questions.jsonl", "REPORT.json": "report.json",
     "my_hospital.yaml": "mimic-iv", "my_task.yaml": "mortality",
+    "PATH": "guideline.pdf", "QUESTION": "Which?", "NAME": "documents",
 }  # fmt: skip
 """What stands in a command for something else, and what a test puts there."""
 
@@ -243,6 +244,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale STAGE": run_stage,
     "mediscale --help": run,
     "mediscale airflow": parse,
+    "mediscale ask": parse,
     "mediscale audit": parse,
     "mediscale backup": parse,
     "mediscale bench-serving": parse,
@@ -251,6 +253,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale evaluate-language": parse,
     "mediscale export": parse,
     "mediscale history": run,
+    "mediscale index": parse,
     "mediscale keys create": parse,
     "mediscale keys list": run,
     "mediscale keys revoke": parse,
