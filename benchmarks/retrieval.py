@@ -75,14 +75,14 @@ def _perturbed(real: pa.Table, vectors: Vectors, n: int) -> tuple[pa.Table, Vect
     rng = np.random.default_rng(0)
     rows = rng.integers(0, real.num_rows, n)
     rows[: real.num_rows] = np.arange(real.num_rows)
-    words = [text.split() for text in real["text"].to_pylist()]
-    pool = np.array([word for each in words for word in each])
+    words = [np.array(text.split(), dtype=object) for text in real["text"].to_pylist()]
+    pool = np.concatenate(words)
     texts = []
     for place, row in enumerate(rows):
-        exchanged = list(words[row])
+        exchanged = words[row].copy()
         if place >= real.num_rows:
-            for where in rng.integers(0, len(exchanged), len(exchanged) // 3):
-                exchanged[where] = pool[rng.integers(len(pool))]
+            where = rng.integers(0, len(exchanged), len(exchanged) // 3)
+            exchanged[where] = pool[rng.integers(0, len(pool), len(where))]
         texts.append(" ".join(exchanged))
     copies = vectors[rows] + rng.normal(0, 0.03, (n, vectors.shape[1])).astype(np.float32)
     copies[: real.num_rows] = vectors
