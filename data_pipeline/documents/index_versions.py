@@ -75,6 +75,12 @@ def _reference(settings: Settings, name: str, version: int) -> ModelRef:
     return ModelRef(name=f"{name}-index", version=version, uri=uri, digest=model_files.digest(place))
 
 
+def sign(settings: Settings, name: str, version: int) -> None:
+    """Signs a version that is there."""
+    model = _reference(settings, name, version)
+    model_signature.sign(settings, model, model.digest)
+
+
 def _verified(settings: Settings, name: str, version: int) -> Path:
     """The signature covers the manifest, with which ``Index.open`` compares all other files."""
     model = _reference(settings, name, version)
@@ -265,6 +271,5 @@ def _write(settings: Settings, name: str, contents: Contents, key: str = "") -> 
     number = max(versions(settings, name), default=0) + 1
     path = folder(settings, name) / str(number)
     manifest = index_files.write(path, name, number, contents, key)
-    model = _reference(settings, name, number)
-    model_signature.sign(settings, model, model.digest)
+    sign(settings, name, number)
     return path, manifest

@@ -241,6 +241,7 @@ def test_answers_are_quoted_from_the_indexed_documents_or_abstain_and_safety_com
     language_client: TestClient, settings: Settings, indexed_documents: Path
 ) -> None:
     shutil.copytree(indexed_documents, index_versions.folder(settings, index_versions.DEFAULT) / "1")
+    index_versions.sign(settings, index_versions.DEFAULT, 1)
     service: Any = language_client.app.state.service  # type: ignore[attr-defined]
     service.follow_language()
 
