@@ -67,7 +67,7 @@ def session(settings: Settings, workers: int, key: str) -> Iterator[Session]:
         BusyError: a local one does not start.
     """
     clustered = workers > 1 or bool(settings.ray_address)
-    with _cluster(settings, workers) if clustered else _alone(), _storage(settings, key) as storage:
+    with cluster(settings, workers) if clustered else _alone(), _storage(settings, key) as storage:
         yield Session(key, storage, workers if clustered else 0)
 
 
@@ -112,8 +112,13 @@ def _alone() -> Iterator[None]:
 
 
 @contextmanager
-def _cluster(settings: Settings, workers: int) -> Iterator[None]:
-    """The cluster of the settings, or one already joined; else a local one on loopback, stopped afterwards."""
+def cluster(settings: Settings, workers: int) -> Iterator[None]:
+    """The cluster of the settings, or one already joined; else a local one on loopback, stopped afterwards.
+
+    Raises:
+        UsageError: the Ray cluster of the settings can't be reached.
+        BusyError: a local one does not start.
+    """
     os.environ.update(_ENVIRONMENT)
     import ray
 

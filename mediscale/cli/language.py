@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, settings
+from mediscale.cli.verbs import Verb, add_config, config_of, settings
 
 if TYPE_CHECKING:
     from mediscale.core.refs import ModelRef
@@ -109,12 +109,54 @@ def _line(receipt: "Receipt") -> str:
     )
 
 
+def _add_tune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dataset", default="clinical-questions", help="whose questions (clinical-questions)"
+    )
+    parser.add_argument("--trials", type=int, default=8, help="at most (8)")
+    parser.add_argument("--minutes", type=float, default=60, help="after which no trial is begun (60)")
+    add_config(parser)
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from mediscale.core import logs
+    from mediscale.core.tables import QUESTIONS
+    from mediscale.pipeline import call
+    from mediscale.storage import calls, lake
+    from training.language import language_model, language_tuning
+
+    home, config = settings(), config_of(options.set)
+    call.check(config, "language")
+    given = {"dataset": options.dataset, **config.get("language_model", {})}
+    (context,) = language_model.runtime_inputs(given, home)
+    questions = lake.latest(home, options.dataset, QUESTIONS.name)
+    params = language_model.Params.model_validate({**given, **context.params, "questions": questions})
+    with logs.handled_by(logs.to_standard_error()):
+        tried = language_tuning.search(
+            home, params, calls.new_run_id("tune"), options.trials, options.minutes
+        )
+    for trial in tried:
+        loss = "failed" if trial.tuning_loss is None else f"{trial.tuning_loss:.3f}"
+        print(
+            f"tuning loss {loss}: --set language_model.rank={trial.rank} --set language_model.alpha={2 * trial.rank} "
+            f"--set language_model.batch_tokens={trial.batch_tokens} "
+            f"--set language_model.learning_rate={trial.learning_rate:.2g}"
+        )
+    return 0
+
+
 VERBS = (
     Verb(
         "evaluate-language",
         "measure a language model beside its base on a file of questions",
         _evaluate,
         _add_evaluate,
+    ),
+    Verb(
+        "tune-language",
+        "search rank, learning rate and batch of a language model's fit on tuning questions",
+        _tune,
+        _add_tune,
     ),
     Verb(
         "export",

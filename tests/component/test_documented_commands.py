@@ -267,6 +267,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale reproduce": parse,
     "mediscale restore": parse,
     "mediscale rollback": move,
+    "mediscale tune-language": parse,
     "mediscale verify": parse,
     "mediscale approve": parse,
     "mediscale run": parse,

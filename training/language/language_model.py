@@ -137,18 +137,8 @@ def fit(params: Params, settings: Settings, key: str) -> Training:
     Raises:
         MediscaleError: as ``run``.
     """
-    files = base_models.folder(settings, params.base_model)
-    job = Job(
-        home=str(settings.home),
-        lake=settings.lake,
-        questions=params.questions,
-        base=str(files),
-        instruction=INSTRUCTION,
-        adapter=Adapter(**{name: getattr(params, name) for name in Adapter.model_fields}),
-        quantization=params.quantization,
-        recipe=Recipe(**{name: getattr(params, name) for name in Recipe.model_fields}),
-        checkpoints=str(_checkpoints(settings, key)),
-    )
+    job = job_of(params, settings, key)
+    files = Path(job.base)
     language_training.check(job, params.workers)
     fitted = language_training.on_ray(settings, job, params.workers, key)
     config, weights = _config(fitted, params), (fitted.adapter / ADAPTER_FILE).read_bytes()
@@ -183,6 +173,25 @@ def fit(params: Params, settings: Settings, key: str) -> Training:
         data=[Data(params.questions, "training")],
         save=partial(_save, contents),
         artifacts=lambda _mlflow, _run_id: None,
+    )
+
+
+def job_of(params: Params, settings: Settings, key: str) -> Job:
+    """What each worker of a fit is told.
+
+    Raises:
+        UsageError: the base can't be had.
+    """
+    return Job(
+        home=str(settings.home),
+        lake=settings.lake,
+        questions=params.questions,
+        base=str(base_models.folder(settings, params.base_model)),
+        instruction=INSTRUCTION,
+        adapter=Adapter(**{name: getattr(params, name) for name in Adapter.model_fields}),
+        quantization=params.quantization,
+        recipe=Recipe(**{name: getattr(params, name) for name in Recipe.model_fields}),
+        checkpoints=str(_checkpoints(settings, key)),
     )
 
 
