@@ -17,6 +17,8 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # a hospital's machine reports to nobody
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # importing takes a minute on a crowded machine
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a home may be named relative to where the command runs
+    "RAY_AIR_NEW_OUTPUT": "0",  # Ray Tune would draw its tables, however quiet it is told to be
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an actor, that is a process, of its own
     "RAY_worker_niceness": "0",  # Ray's 15 gives its workers 3 % of a core for which somebody else competes
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # by default a fit ends up to 2 s after its last round

@@ -112,18 +112,23 @@ def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
     return Fitted(adapter=Path(job.checkpoints) / _FINISHED, trainable=trainable, **answer)
 
 
-@keep_freed_memory()
 def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
     """One worker of Ray Train; the first one's adapter is the one that is kept, and all of them are the same."""
+    from ray import train as ray_train
+
+    return train(Job.model_validate(config), ray_train.get_context().get_world_size())
+
+
+@keep_freed_memory()
+def train(job: Job, workers: int = 1) -> dict[str, Any]:
+    """Trains in this process, which is one of ``workers``; what ``Fitted`` says of it."""
     private_files.only_owner()  # a worker of a cluster is started by the cluster
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     warnings.simplefilter("ignore", FutureWarning)  # between the libraries themselves
     import torch
-    from ray import train
 
-    job = Job.model_validate(config)
     torch.set_num_threads(job.recipe.threads)
-    trainer = build(job, train.get_context().get_world_size())
+    trainer = build(job, workers)
     trainable = lora.trainable(trainer.model)
     log.info("%s", trainable)
     started = time.process_time()

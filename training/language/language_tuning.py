@@ -46,13 +46,13 @@ def search(
     job = language_model.job_of(params, settings, key)
     language_training.check(job, 1)
     with ray_session.cluster(settings, 1):
+        import optuna
         from ray import tune
         from ray.tune.search.optuna import OptunaSearch
 
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         results = tune.Tuner(
-            tune.with_parameters(
-                _trial, job=job.model_dump(mode="json"), settings=settings.model_dump(mode="json")
-            ),
+            tune.with_parameters(_trial, job=job.model_dump(mode="json")),
             param_space={
                 "rank": tune.choice(RANKS),
                 "batch_tokens": tune.choice(BATCH_TOKENS),
@@ -66,7 +66,9 @@ def search(
                 time_budget_s=60 * minutes,
                 max_concurrent_trials=1,
             ),
-            run_config=tune.RunConfig(name=key, storage_path=str(settings.home / "ray_tune"), verbose=0),
+            run_config=tune.RunConfig(
+                name=key, storage_path=str(settings.home.absolute() / "ray_tune"), verbose=0
+            ),
         ).fit()
         tried = [_of(result) for result in results]
     shutil.rmtree(settings.home / "ray_tune" / key, ignore_errors=True)
@@ -75,7 +77,7 @@ def search(
     return tried
 
 
-def _trial(config: dict[str, Any], job: dict[str, Any], settings: dict[str, Any]) -> None:
+def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     """One fit, in a process of Ray's."""
     from ray import tune
 
@@ -90,9 +92,9 @@ def _trial(config: dict[str, Any], job: dict[str, Any], settings: dict[str, Any]
             "checkpoints": str(checkpoints),
         }
     )
-    fitted = language_training.on_ray(Settings.model_validate(settings), mine, 1, name)
+    fitted = language_training.train(mine)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    tune.report({"tuning_loss": fitted.tuning_losses[1]})
+    tune.report({"tuning_loss": fitted["tuning_losses"][1]})
 
 
 def _of(result: Any) -> Trial:
