@@ -32,6 +32,7 @@ REQUEST_LAYERS: dict[str, Layer] = {
     interactions.NAME: interactions.check,
     doses.NAME: doses.check,
     identifiers.NAME: identifiers.check,
+    identifiers.NAMES: identifiers.check_names,
 }
 """The layers of a question, the most urgent first."""
 FAILED = "The safety check {layer} could not be made, so nothing is answered; please try again, or ask a clinician."
@@ -68,7 +69,10 @@ def check_answer(
         wording.NAME: wording.check,
         interactions.NAME: interactions.check,
         doses.NAME: lambda checked: _answered_doses(checked, sources),
-        identifiers.NAME: lambda checked: _new_identifiers(checked, (question, *sources)),
+        identifiers.NAME: lambda checked: _new(identifiers.check(checked), answer, (question, *sources)),
+        identifiers.NAMES: lambda checked: _new(
+            identifiers.check_names(checked), answer, (question, *sources)
+        ),
         terminology.NAME: lambda checked: terminology.checker(_words(question, *sources))(checked),
     }
     if supported is not None:
@@ -185,16 +189,16 @@ def _within(checked: Checked, word: int, finding: Finding) -> bool:
     return finding.start <= start and end <= finding.end
 
 
-def _new_identifiers(checked: Checked, given: Sequence[str]) -> LayerFinding:
+def _new(layer: LayerFinding, answer: str, given: Sequence[str]) -> LayerFinding:
     """Identifiers of an answer; one that neither the question nor a source has blocks: where may it be from?"""
-    layer = identifiers.check(checked)
     new = [
         finding
         for finding in layer.findings
-        if not any(checked.text.original[finding.start : finding.end] in text for text in given)
+        if not any(answer[finding.start : finding.end] in text for text in given)
     ]
-    message = layer.message if new else ""
-    return layer.model_copy(update={"findings": tuple(new), "message": message, "blocks": bool(new)})
+    return layer.model_copy(
+        update={"findings": tuple(new), "message": layer.message if new else "", "blocks": bool(new)}
+    )
 
 
 def _words(*texts: str) -> frozenset[str]:

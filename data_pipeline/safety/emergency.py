@@ -22,7 +22,7 @@ CALL = (
 def check(checked: Checked) -> LayerFinding:
     """Signs of emergencies that are present now; the first decides what is said before any answer."""
     frames = Frames(checked)
-    signs = [match for match in phrases().find(checked.text) if frames.is_happening(match, _is_denial(match))]
+    signs = [match for match in phrases().find(checked.text) if frames.is_happening(match)]
     if not signs:
         return LayerFinding(layer=NAME)
     first = min(signs, key=lambda match: _ORDER.index(_instead(match.label)))
@@ -42,11 +42,6 @@ _ORDER = ("suicide", "", "poisoning")
 
 def _instead(label: str) -> str:
     return next((str(sign.get("instead", "")) for sign in rules(NAME)["signs"] if sign["name"] == label), "")
-
-
-def _is_denial(match: PhraseMatch) -> bool:
-    """Whether the phrase itself begins with a denial, such as not breathing; none before it turns it round."""
-    return match.label == "suicide"
 
 
 @cache

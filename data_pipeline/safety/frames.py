@@ -25,10 +25,10 @@ class Frames:
             matches.setdefault(match.label, []).append(match)
         return matches
 
-    def is_happening(self, match: PhraseMatch, is_denial: bool = False) -> bool:
+    def is_happening(self, match: PhraseMatch) -> bool:
         """Whether what a phrase names is so, of somebody, and now."""
         context = self._checked.context
-        if not is_denial and context.is_negated(match.first, match.last):
+        if context.is_negated(match.first, match.last):
             return False
         sentence = self._text.sentence(match.first)
         is_now = self._has("now", *sentence)

@@ -5,7 +5,8 @@ Phrases name intents. What a phrase misses, a linear model of words may find (``
 
 from functools import cache
 
-from data_pipeline.clinical_text.phrases import Phrases
+from data_pipeline.clinical_text.phrases import PhraseMatch, Phrases
+from data_pipeline.safety import harm_model
 from data_pipeline.safety.drugs import packaged
 from data_pipeline.safety.layer import Checked, rules, without_repetition
 from data_pipeline.safety.report import LayerFinding
@@ -29,6 +30,8 @@ def check(checked: Checked) -> LayerFinding:
             for p in protective
         )
     ]
+    if not matches and harm_model.load().is_harmful(checked.text):
+        matches = [PhraseMatch("harm", 0, len(checked.text.words))]
     if not matches:
         return LayerFinding(layer=NAME)
     findings = without_repetition(

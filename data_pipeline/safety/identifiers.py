@@ -9,6 +9,7 @@ from data_pipeline.safety.layer import Checked
 from data_pipeline.safety.report import Finding, LayerFinding
 
 NAME = "identifier"
+NAMES = "name"
 _PUBLIC = frozenset({"url"})
 """What sources cite."""
 _KINDS = {
@@ -17,19 +18,22 @@ _KINDS = {
     "age": "age over 89",
     "email": "e-mail address",
 }
+_ADVICE = "Leave out what identifies a person; it is not needed for an answer."
 
 
 def check(checked: Checked) -> LayerFinding:
-    """Names, dates, numbers and addresses by which somebody may be recognised."""
-    spans = [span for span in _spans(checked.text.folded.text) if span.kind not in _PUBLIC]
-    findings = tuple(_finding(checked, span) for span in spans)
-    message = "Leave out what identifies a person; it is not needed for an answer." if findings else ""
-    return LayerFinding(layer=NAME, findings=findings, message=message)
+    """Dates, numbers and addresses by which somebody may be recognised."""
+    return _layer(NAME, checked, find_patterns(checked.text.folded.text))
 
 
-def _spans(text: str) -> list[PhiSpan]:
-    patterns = find_patterns(text)
-    return _names().find([text], [patterns])[0]
+def check_names(checked: Checked) -> LayerFinding:
+    """Names of people."""
+    return _layer(NAMES, checked, _detector().find([checked.text.folded.text], [[]])[0])
+
+
+def _layer(name: str, checked: Checked, spans: list[PhiSpan]) -> LayerFinding:
+    findings = tuple(_finding(checked, span) for span in spans if span.kind not in _PUBLIC)
+    return LayerFinding(layer=name, findings=findings, message=_ADVICE if findings else "")
 
 
 def _finding(checked: Checked, span: PhiSpan) -> Finding:
@@ -45,5 +49,5 @@ def _finding(checked: Checked, span: PhiSpan) -> Finding:
 
 
 @cache
-def _names() -> NameDetector:
+def _detector() -> NameDetector:
     return NameDetector(name_lexicon.load())

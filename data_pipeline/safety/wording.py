@@ -14,7 +14,7 @@ def check(checked: Checked) -> LayerFinding:
     """Sentences that speak to one person as a clinician would; the answer must be worded anew."""
     conditions = _conditional().find(checked.text)
     matches = [
-        match for match in phrases().find(checked.text) if not _is_conditional(checked, match, conditions)
+        match for match in phrases().find(checked.text) if not _speaks_to_nobody(checked, match, conditions)
     ]
     if not matches:
         return LayerFinding(layer=NAME)
@@ -28,8 +28,10 @@ def check(checked: Checked) -> LayerFinding:
     return LayerFinding(layer=NAME, findings=findings, message=message, blocks=True)
 
 
-def _is_conditional(checked: Checked, match: PhraseMatch, conditions: list[PhraseMatch]) -> bool:
+def _speaks_to_nobody(checked: Checked, match: PhraseMatch, conditions: list[PhraseMatch]) -> bool:
     start, _ = checked.text.sentence(match.first)
+    if match.label == "command" and match.first > start:
+        return True
     return any(start <= condition.first < match.first for condition in conditions)
 
 
