@@ -1,0 +1,80 @@
+"""The typed fields of a note, each with the span that supports it."""
+
+from typing import Literal
+
+from mediscale.core.refs import Frozen
+
+Status = Literal["present", "absent", "family"]
+"""Whether the patient has it, has it not, or a relative has it."""
+Urgency = Literal["routine", "urgent", "emergency"]
+VitalKind = Literal[
+    "blood pressure", "heart rate", "respiratory rate", "temperature", "oxygen saturation", "weight"
+]
+
+
+class Evidence(Frozen):
+    """Characters ``start`` to before ``end`` of the note support a field."""
+
+    start: int
+    end: int
+
+
+class Finding(Evidence):
+    """A symptom or a condition, by the name that is usual for it."""
+
+    name: str
+    status: Status
+    is_history: bool = False
+    """Whether the note puts it into the past."""
+
+
+class Medication(Evidence):
+    """A drug with what the note says of its use; empty where it says nothing."""
+
+    name: str
+    """The name as it is written."""
+    drugs: tuple[str, ...] = ()
+    """Nonproprietary names, where a table has them."""
+    dose: str = ""
+    route: str = ""
+    frequency: str = ""
+
+
+class Vital(Evidence):
+    """A vital sign as it is written, without its unit."""
+
+    kind: VitalKind
+    value: str
+
+
+class Statement(Evidence):
+    """A sentence of the note."""
+
+    text: str
+
+
+class Factor(Evidence):
+    """What raises the urgency or the risk stratum."""
+
+    name: str
+
+
+class RiskStratum(Frozen):
+    """A coarse stratum by counted factors; it is no predicted probability."""
+
+    level: Literal["low", "moderate", "high"]
+    factors: tuple[Factor, ...]
+
+
+class NoteAnalysis(Frozen):
+    """What one note says, in fields."""
+
+    summary: tuple[Statement, ...]
+    symptoms: tuple[Finding, ...]
+    conditions: tuple[Finding, ...]
+    medications: tuple[Medication, ...]
+    vitals: tuple[Vital, ...]
+    recommendations: tuple[Statement, ...]
+    urgency: Urgency
+    urgency_factors: tuple[Factor, ...]
+    risk: RiskStratum

@@ -1,0 +1,124 @@
+"""Symptoms and conditions of a note, with negation, experiencer and time."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from data_pipeline.clinical_text import phrases
+from data_pipeline.clinical_text.context import Context
+from data_pipeline.clinical_text.text import END, ClinicalText
+from data_pipeline.notes.analysis.fields import Finding, Status
+from data_pipeline.notes.analysis.sections import Sections
+
+_HEADS = frozenset(
+    "disease|syndrome|disorder|cancer|carcinoma|stenosis|insufficiency|hypertrophy|infarction|hemorrhage|embolism|effusion"
+    "|deficiency|thrombosis|regurgitation|aneurysm|tumor|ulcer|palsy|dystrophy|sclerosis|dysfunction|hematoma|occlusion".split(
+        "|"
+    )
+)
+"""Words that are conditions together with the adjectives before them."""
+_ENDING = re.compile(
+    r".{3,}(?:itis|osis|oma|aemia|emia|opathy|penia|megaly|plegia|paresis|ectasis|lithiasis)$"
+)
+_NOT_CONDITIONS = frozenset(
+    "diagnosis prognosis anastomosis stoma hematocrit abdomen telangiectasis thrombolysis symptoma".split(" ")
+)
+_NO_ADJECTIVE = frozenset(
+    "a an the and or of with without for to in on at by from as is was were are be been has had have no not any his her"
+    " their this that these possible probable likely history known patient also due including which who some other old new"
+    " status post suspected mild moderate severe significant chronic acute left right bilateral early late her recent"
+    " underlying prior previous secondary small large he she".split(" ")
+)
+
+
+class _Term(NamedTuple):
+    words: tuple[str, ...]
+    name: str
+    kind: str
+
+
+class _Mention(NamedTuple):
+    kind: str
+    name: str
+    first: int
+    last: int
+
+
+def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list[Finding], list[Finding]]:
+    """Symptoms and conditions; of several mentions of one the first of the patient's own, or else the first."""
+    symptoms: dict[tuple[str, bool], Finding] = {}
+    conditions: dict[tuple[str, bool], Finding] = {}
+    for mention in _mentions(text):
+        kind = sections.kind(text.starts[mention.first])
+        if kind in ("allergies", "medications") or sections.is_heading(text.starts[mention.first]):
+            continue
+        start, end = text.span(mention.first, mention.last)
+        status = _status(mention, context, kind)
+        finding = Finding(
+            name=mention.name,
+            status=status,
+            is_history=context.is_past(mention.first) or kind == "past",
+            start=start,
+            end=end,
+        )
+        kept = symptoms if mention.kind == "symptom" and status != "family" else conditions
+        kept.setdefault((mention.name, status == "family"), finding)
+        if kept[mention.name, status == "family"].status == "absent" and status == "present":
+            kept[mention.name, False] = finding
+    return list(symptoms.values()), list(conditions.values())
+
+
+def _status(mention: _Mention, context: Context, section: str) -> Status:
+    if context.is_negated(mention.first, mention.last, reach=30):
+        return "absent"
+    return "family" if section == "family" or context.is_family(mention.first) else "present"
+
+
+def _mentions(text: ClinicalText) -> Iterator[_Mention]:
+    i, words = 0, text.words
+    while i < len(words):
+        mention = _listed(words, i) or _formed(words, i)
+        if mention:
+            yield mention
+            i = mention.last
+        else:
+            i += 1
+
+
+def _listed(words: tuple[str, ...], i: int) -> _Mention | None:
+    for term in _terms().get(words[i], ()):
+        if words[i : i + len(term.words)] == term.words:
+            return _Mention(term.kind, term.name, i, i + len(term.words))
+    return None
+
+
+def _formed(words: tuple[str, ...], i: int) -> _Mention | None:
+    """A condition by its form: a clinical ending, or a head such as "disease" with its adjectives."""
+    word = words[i]
+    if _ENDING.match(word) and word not in _NOT_CONDITIONS:
+        return _Mention("condition", word, i, i + 1)
+    for last in range(i + 1, min(i + 4, len(words))):
+        if words[last - 1] in _NO_ADJECTIVE or words[last - 1] == END or words[last - 1][0].isdigit():
+            return None
+        if words[last] in _HEADS:
+            return _Mention("condition", " ".join(words[i : last + 1]), i, last + 1)
+    return None
+
+
+@cache
+def _terms() -> dict[str, list[_Term]]:
+    """The terms by their first word, the longest first."""
+    file = phrases.load(Path(__file__).with_name("terms.yaml"))
+    by_first: defaultdict[str, list[_Term]] = defaultdict(list)
+    for part, kind in (("symptoms", "symptom"), ("conditions", "condition")):
+        for line in file[part].splitlines():
+            name, _, others = line.partition(":")
+            for written in (name, *filter(None, others.split(","))):
+                words = tuple(written.split())
+                by_first[words[0]].append(_Term(words, name.strip(), kind))
+    for terms in by_first.values():
+        terms.sort(key=lambda term: -len(term.words))
+    return dict(by_first)

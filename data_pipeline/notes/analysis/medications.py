@@ -1,0 +1,95 @@
+"""Medications of a note with dose, route and frequency, as they are written."""
+
+import re
+from collections.abc import Iterator
+
+from data_pipeline.clinical_text.context import Context
+from data_pipeline.clinical_text.text import ClinicalText
+from data_pipeline.notes.analysis.fields import Medication
+from data_pipeline.notes.analysis.sections import Sections
+from data_pipeline.safety.drugs import packaged
+
+_DOSE = re.compile(
+    r"(?<![\w.])\d+(?:[.,/]\d+)*(?:\s*(?:-|to)\s*\d+(?:[.,]\d+)?)?\s*(?:mg|mcg|micrograms?|milligrams?|grams?|g|units?|meq|ml"
+    r"|cc|puffs?|drops?|%|tablets?|capsules?|iu)\b(?:/(?:kg|ml|hr?|hour|day))?"
+)
+_ROUTE = re.compile(
+    r"\b(?:p\.?o\.?|orally|by mouth|iv|i\.v\.|intravenous(?:ly)?|im|i\.m\.|subcutaneous(?:ly)?|subq|sub-q|s\.c\.|sc|topical(?:ly)?"
+    r"|inhal(?:ed|er|ation)|nasal(?: spray)?|sublingual(?:ly)?|rectal(?:ly)?|patch|transdermal|nebuliz(?:ed|er)|mdi|ophthalmic)(?!\w)"
+)
+_FREQUENCY = re.compile(
+    r"\b(?:(?:once|twice|three times|four times|\d+ times|two times)(?: (?:a|per|each)? ?(?:day|daily|week|month)| daily| weekly)"
+    r"|q\.?\s?\d+(?:-\d+)?\s?h(?:ours|rs?)?\.?|every \d+(?: to \d+)? hours|every (?:morning|evening|night|other day|day)"
+    r"|q\.?(?:a\.?m|h\.?s|p\.?m|d|o\.?d|i\.?d|day|week)\b\.?|b\.?i\.?d\b\.?|t\.?i\.?d\b\.?|q\.?i\.?d\b\.?|daily|nightly|weekly|monthly"
+    r"|at (?:bedtime|night)|h\.?s\b\.?|(?:a|per|each) day|in the (?:morning|evening))(?:,? (?:as needed|p\.?r\.?n\b\.?))?"
+    r"|\bas needed\b|\bp\.?r\.?n\b\.?"
+)
+_ITEM = re.compile(
+    r"(?:^|,|\band\b|(?<=[a-z.]\s)\d{1,2}\.|;)\s*(?:\d{1,2}\.\s*)?(?P<name>[A-Za-z][A-Za-z-]+(?: [A-Za-z-]{3,}){0,2})(?=\s+\d)"
+)
+"""An item of a list of medications, which a number follows."""
+_NO_DRUG = frozenset({"alcohol", "iron", "oxygen"})
+"""Count as drugs in a list of medications alone."""
+_FIRST_WORDS = re.compile(
+    r"^(?:include|includes|including|the|patient|is|on|he|she|takes|taking|current|none|and|also|with|of|for|then|to|in|at|day|x|days|per|every)\b",
+    re.I,
+)
+_REACH = 90
+"""Characters behind a name in which its dose, route and frequency stand."""
+
+
+def find(text: ClinicalText, context: Context, sections: Sections) -> list[Medication]:
+    """The medications, each once: the mention that says most of its use."""
+    places = list(_places(text, context, sections))
+    kept: dict[str, Medication] = {}
+    for number, (name, drugs, start, end) in enumerate(places):
+        stop = min(places[number + 1][2] if number + 1 < len(places) else len(text.plain), end + _REACH)
+        medication = _medication(text, name, drugs, (start, end), stop)
+        key = "+".join(drugs) or name
+        if key not in kept or _said(medication) > _said(kept[key]):
+            kept[key] = medication
+    return list(kept.values())
+
+
+def _places(
+    text: ClinicalText, context: Context, sections: Sections
+) -> Iterator[tuple[str, tuple[str, ...], int, int]]:
+    """Name, drugs and place in ``plain`` of each mention that is no allergy, no class and not denied, in order."""
+    places = []
+    for mention in packaged().find(text):
+        start, end = text.starts[mention.first], text.ends[mention.last - 1]
+        in_list = sections.kind(start) == "medications"
+        if (
+            sections.is_heading(start)
+            or mention.drug_class
+            or (mention.drugs[0] in _NO_DRUG and not in_list)
+            or sections.kind(start) == "allergies"
+        ):
+            continue
+        if not context.is_negated(mention.first, mention.last):
+            places.append((text.plain[start:end], mention.drugs, start, end))
+    taken = [(start, end) for _, _, start, end in places]
+    for begin, stop in sections.of("medications", len(text.plain)):
+        for match in _ITEM.finditer(text.plain, begin, stop):
+            start, end = match.span("name")
+            if not _FIRST_WORDS.match(match["name"]) and all(end <= s or e <= start for s, e in taken):
+                places.append((match["name"], (), start, end))
+    yield from sorted(places, key=lambda place: place[2])
+
+
+def _medication(
+    text: ClinicalText, name: str, drugs: tuple[str, ...], place: tuple[int, int], stop: int
+) -> Medication:
+    after = text.plain[place[1] : stop]
+    parts = {
+        key: pattern.search(after)
+        for key, pattern in (("dose", _DOSE), ("route", _ROUTE), ("frequency", _FREQUENCY))
+    }
+    end = max((place[1] + match.end() for match in parts.values() if match), default=place[1])
+    start, end = text.original_span(place[0], end)
+    said = {key: match.group().strip(" .,") if match else "" for key, match in parts.items()}
+    return Medication(name=name, drugs=drugs, start=start, end=end, **said)
+
+
+def _said(medication: Medication) -> int:
+    return sum(map(bool, (medication.dose, medication.route, medication.frequency)))

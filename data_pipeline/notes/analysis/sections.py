@@ -1,0 +1,72 @@
+"""Sections of a note, by their headings."""
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+
+_HEADING = re.compile(
+    r"(?:^|[,.\n]\s*)(?P<heading>[A-Z][A-Z /&'()-]{2,45}|(?:[A-Z][a-z]+ ){0,3}[A-Z][a-z]+(?= ?:))\s?:"
+)
+KINDS: dict[str, tuple[str, ...]] = {
+    "family": ("family history", "family medical history", "fh"),
+    "allergies": ("allergies", "allergy", "drug allergies"),
+    "plan": ("plan", "recommendation", "instructions", "disposition", "follow", "discharge plan"),
+    "medications": ("medication", "meds", "prescription"),
+    "assessment": ("assessment", "impression", "diagnos", "conclusion"),
+    "complaint": ("chief complaint", "reason for", "presenting", "complaint"),
+    "history": (
+        "history of present",
+        "present illness",
+        "hpi",
+        "subjective",
+        "interval history",
+        "hospital course",
+    ),
+    "past": ("past medical", "medical history", "past history", "pmh", "risk factors", "surgical history"),
+    "social": ("social history", "habits", "personal history"),
+    "review": ("review of systems", "ros", "constitutional"),
+    "vitals": ("vital",),
+}
+"""Kinds of sections by what their headings begin with or contain; all others are of the kind "other"."""
+
+
+@dataclass(frozen=True)
+class Sections:
+    """Where the sections of one note begin, and their kinds."""
+
+    starts: tuple[int, ...]
+    kinds: tuple[str, ...]
+    headings: tuple[int, ...]
+    """Where the heading of each section begins."""
+
+    def is_heading(self, position: int) -> bool:
+        """Whether a character stands in a heading."""
+        i = bisect_right(self.headings, position) - 1
+        return i >= 0 and position < self.starts[i]
+
+    def kind(self, position: int) -> str:
+        """The kind of section that a character stands in."""
+        i = bisect_right(self.starts, position) - 1
+        return self.kinds[i] if i >= 0 else "other"
+
+    def of(self, kind: str, length: int) -> list[tuple[int, int]]:
+        """The sections of a kind, from behind the heading to the next."""
+        ends = (*self.headings[1:], length)[: len(self.starts)]
+        return [(s, e) for s, e, k in zip(self.starts, ends, self.kinds, strict=True) if k == kind]
+
+
+def find(text: str) -> Sections:
+    """The sections of a note by its headings; ``text`` keeps the case of the letters."""
+    starts, kinds, headings = [], [], []
+    for match in _HEADING.finditer(text):
+        starts.append(match.end())
+        headings.append(match.start("heading"))
+        kinds.append(_kind(match["heading"].lower()))
+    return Sections(tuple(starts), tuple(kinds), tuple(headings))
+
+
+def _kind(heading: str) -> str:
+    for kind, names in KINDS.items():
+        if any(re.search(rf"\b{name}", heading) for name in names):
+            return kind
+    return "other"

@@ -1,0 +1,135 @@
+"""Urgency and risk stratum of a note, each with the factors that raised it."""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from data_pipeline.clinical_text import phrases
+from data_pipeline.clinical_text.context import Context
+from data_pipeline.clinical_text.phrases import Phrases
+from data_pipeline.clinical_text.text import ClinicalText
+from data_pipeline.notes.analysis.fields import Factor, Finding, Medication, RiskStratum, Urgency, Vital
+from data_pipeline.notes.analysis.sections import Sections
+
+_GRAVE = frozenset(
+    {
+        "congestive heart failure",
+        "coronary artery disease",
+        "myocardial infarction",
+        "stroke",
+        "chronic kidney disease",
+        "end stage renal disease",
+        "cirrhosis",
+        "copd",
+        "cancer",
+        "dementia",
+        "diabetes",
+        "sepsis",
+        "respiratory failure",
+        "pulmonary embolism",
+    }
+)
+"""Chronic and acute conditions of the usual indices of comorbidity."""
+_EXERCISE = frozenset({"treadmill", "bruce", "stress"})
+"""Words of tests in which a fast heart is meant to be."""
+_MANY_DRUGS = 8
+_HIGH = 4
+
+
+def urgency(
+    text: ClinicalText, context: Context, sections: Sections, vitals: list[Vital]
+) -> tuple[Urgency, list[Factor]]:
+    """How soon somebody must act, by words of now and by vital signs."""
+    factors: dict[str, list[Factor]] = {"emergency": [], "urgent": []}
+    for match in _words().find(text):
+        section = sections.kind(text.starts[match.first])
+        is_now = not context.is_past(match.first) and section not in (
+            "past",
+            "family",
+            "social",
+            "review",
+            "plan",
+        )
+        if is_now and not context.is_negated(match.first, match.last):
+            start, end = text.span(match.first, match.last)
+            factors[match.label].append(
+                Factor(name=" ".join(text.words[match.first : match.last]), start=start, end=end)
+            )
+    factors["emergency"] += dangerous(vitals) if _EXERCISE.isdisjoint(text.vocabulary) else []
+    for level in ("emergency", "urgent"):
+        if factors[level]:
+            return level, _once(factors[level])  # type: ignore[return-value]
+    return "routine", []
+
+
+def dangerous(vitals: list[Vital]) -> list[Factor]:
+    """Vital signs in the range of the highest score of NEWS2 (Royal College of Physicians 2017)."""
+    return [
+        Factor(name=f"{vital.kind} {vital.value}", start=vital.start, end=vital.end)
+        for vital in vitals
+        if vital.kind in _LIMITS
+        and not _LIMITS[vital.kind][0] < _number(vital.value) < _LIMITS[vital.kind][1]
+    ]
+
+
+_LIMITS = {
+    "blood pressure": (80.0, 220.0),
+    "heart rate": (40.0, 140.0),
+    "respiratory rate": (8.0, 35.0),
+    "oxygen saturation": (85.0, 101.0),
+}
+
+
+def _number(value: str) -> float:
+    return float(value.partition("/")[0])
+
+
+def risk(
+    text: ClinicalText, conditions: list[Finding], medications: list[Medication], acute: list[Factor]
+) -> RiskStratum:
+    """A stratum by the number of factors: grave conditions, age, many drugs, signs of an emergency."""
+    factors = [
+        Factor(name=finding.name, start=finding.start, end=finding.end)
+        for finding in conditions
+        if finding.status == "present" and finding.name in _GRAVE
+    ]
+    factors += acute[:2]
+    if len(medications) >= _MANY_DRUGS:
+        factors.append(
+            Factor(name=f"{len(medications)} drugs", start=medications[0].start, end=medications[-1].end)
+        )
+    age = _age(text)
+    factors += [age] if age else []
+    level: Literal["low", "moderate", "high"] = (
+        "high" if len(factors) >= _HIGH else "moderate" if len(factors) > 1 else "low"
+    )
+    return RiskStratum(level=level, factors=tuple(factors))
+
+
+_OLD = 75
+
+
+def _age(text: ClinicalText) -> Factor | None:
+    """That the patient is old, where the note says so."""
+    for i in range(len(text.words) - 2):
+        if (
+            text.words[i].isdigit()
+            and text.words[i + 1] in ("year", "yr", "years")
+            and text.words[i + 2] == "old"
+        ):
+            start, end = text.span(i, i + 3)
+            return (
+                Factor(name=f"age of {_OLD} or more", start=start, end=end)
+                if int(text.words[i]) >= _OLD
+                else None
+            )
+    return None
+
+
+def _once(factors: list[Factor]) -> list[Factor]:
+    return list({factor.name: factor for factor in reversed(factors)}.values())[::-1]
+
+
+@cache
+def _words() -> Phrases:
+    return Phrases(phrases.load(Path(__file__).with_name("urgency.yaml")))
