@@ -16,7 +16,7 @@ from serving.auth import RefusedError
 from serving.languages import Languages
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-from serving.routes import admin, approvals, docs, ehr, generate, openai, predict
+from serving.routes import admin, analyze, approvals, docs, ehr, generate, openai, predict
 from serving.schemas import Problem
 from serving.service import Clock, Service, utc_now
 
@@ -58,6 +58,7 @@ def create_app(
             *ehr.router(service).routes,
             *generate.router(service).routes,
             *openai.router(service).routes,
+            *analyze.router(service).routes,
             *approvals.router(service).routes,
             *admin.router(service).routes,
             *docs.router().routes,

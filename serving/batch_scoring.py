@@ -18,6 +18,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import FEATURES, NOTE_TOKENS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_signature, tabular
+from mediscale.inference.model_spec import NOTICE
 from mediscale.inference.notes import Floats, NoteReader
 from mediscale.storage import calls, history, lake, registry
 from mediscale.storage.registry import Alias, Move
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
 
 SCHEMA = (
     "subject_id long, stay_id long, prediction_time timestamp_ntz, model string, model_version long, risk double, "
-    "asked_by string, purpose string"
+    "asked_by string, purpose string, notice string, needs_clinician_review boolean"
 )
 
 
 def write(settings: Settings, dataset: str, task: TaskName, alias: Alias, output: Path, asked: Asked) -> int:
     """Scores the newest features of the cohort into one Parquet file, by subject and stay; the number of stays.
 
-    Each row says who asked and for which purpose, and so does an entry of the dataset's signed history, which is
-    written before the file appears.
+    Each row says that a clinician must review it, who asked and for which purpose. An entry of the dataset's signed
+    history, written before the file appears, says who asked, too.
 
     Raises:
         NotFoundError: no model is under the alias, or the dataset has no features of the task.
@@ -134,6 +135,8 @@ def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array, asked: Asked) -
         "risk": risks,
         "asked_by": pa.array([asked.by] * len(batch), pa.string()),
         "purpose": pa.array([asked.purpose] * len(batch), pa.string()),
+        "notice": pa.array([NOTICE] * len(batch), pa.string()),
+        "needs_clinician_review": pa.array([True] * len(batch), pa.bool_()),
     }
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 

@@ -34,6 +34,8 @@ from serving.log_file import LogFile, Row
 if TYPE_CHECKING:
     import pyarrow as pa
 
+NOTE_ANALYSIS = "note-analysis"
+"""The task that analysed notes are logged under."""
 FLUSH_ROWS = 20_000
 """Rows in one Delta commit."""
 ALL_ROWS = -1
@@ -78,7 +80,18 @@ class WrittenAnswer:
     safety: str
 
 
-Answered = Prediction | WrittenAnswer
+@dataclass(frozen=True, slots=True)
+class AnalysedNote:
+    """That a note was analysed, and by which rules. Neither the note nor what was read from it is kept."""
+
+    prediction_id: str
+    predicted_at: datetime
+    model: str
+    model_version: int
+    task: str = NOTE_ANALYSIS
+
+
+Answered = Prediction | WrittenAnswer | AnalysedNote
 
 
 class Asked(NamedTuple):
@@ -306,7 +319,13 @@ def _arrow(worker: str, rows: Sequence[Row]) -> "pa.Table":
 
 
 def _row(answered: Answered, asked: Asked) -> Row:
-    columns = _written(answered) if isinstance(answered, WrittenAnswer) else _predicted(answered)
+    columns = (
+        _predicted(answered)
+        if isinstance(answered, Prediction)
+        else _written(answered)
+        if isinstance(answered, WrittenAnswer)
+        else _analysed(answered)
+    )
     columns |= {"asked_by": asked.by, "purpose": asked.purpose}
     return tuple(columns.get(name) for name in log_file.COLUMNS[1:])
 
@@ -323,6 +342,11 @@ def _predicted(prediction: Prediction) -> dict[str, Any]:
 def _written(answer: WrittenAnswer) -> dict[str, Any]:
     columns = {name: getattr(answer, name) for name in WrittenAnswer.__slots__}
     return columns | {"predicted_at": _microseconds(answer.predicted_at), "task": TASK, "features": b""}
+
+
+def _analysed(note: AnalysedNote) -> dict[str, Any]:
+    columns = {name: getattr(note, name) for name in AnalysedNote.__slots__}
+    return columns | {"predicted_at": _microseconds(note.predicted_at), "features": b""}
 
 
 def _microseconds(time: datetime | None) -> int | None:

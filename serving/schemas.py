@@ -243,6 +243,7 @@ class Answer(Documented):
     prediction_time_basis: str | None = None
     """For a known patient: whether the time was given, and with which offset, or what it is taken from."""
     notice: str = NOTICE
+    needs_clinician_review: Literal[True] = True
 
 
 Status = Literal["ready", "degraded", "unavailable"]

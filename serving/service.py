@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
+from data_pipeline.notes.analysis import RULES_VERSION, NoteAnalysis, analyze
 from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from data_pipeline.notes.deidentification import pseudonym_secret
 from mediscale.core.errors import BusyError, MediscaleError
@@ -21,7 +22,14 @@ from serving.languages import Languages, ServedLanguage
 from serving.models import Predictors, Served
 from serving.patient_records import Patients
 from serving.pools import Pool
-from serving.prediction_log import Asked, Prediction, PredictionLog, flush_left_behind
+from serving.prediction_log import (
+    NOTE_ANALYSIS,
+    AnalysedNote,
+    Asked,
+    Prediction,
+    PredictionLog,
+    flush_left_behind,
+)
 from serving.prometheus_metrics import Metrics
 from serving.request import Patient, Values, parse
 from serving.schemas import Answer, Health, ModelHealth
@@ -134,6 +142,23 @@ class Service:
             MediscaleError: as the reader, or too many are read at a time.
         """
         return await self._records.run(reading)
+
+    async def analyze(self, note: str, asked: Asked) -> tuple[str, NoteAnalysis]:
+        """The fields of a note, and the name of the analysis in the log; it is durable there when this returns.
+
+        Raises:
+            MediscaleError: too many notes wait, or the log could not take it.
+        """
+        analysis = await self._notes.run(partial(analyze, note))
+        logged = AnalysedNote(self.log.next_id(), self.clock(), "note-rules", RULES_VERSION)
+        try:
+            await self.log.append([logged], asked)
+        except MediscaleError as error:
+            self._note("log", error)
+            raise
+        self._problems.pop("log", None)
+        self.metrics.predictions.labels(NOTE_ANALYSIS, RULES_VERSION).inc()
+        return logged.prediction_id, analysis
 
     def _of_patient(
         self,

@@ -5,7 +5,10 @@ from data_pipeline.clinical_text.text import read
 from data_pipeline.notes.analysis import findings, medications, sections, statements, urgency, vitals
 from data_pipeline.notes.analysis.fields import NoteAnalysis
 
-__all__ = ["NoteAnalysis", "analyze"]
+__all__ = ["RULES_VERSION", "NoteAnalysis", "analyze"]
+
+RULES_VERSION = 1
+"""Rises when the rules change what is read from a note."""
 
 
 def analyze(text: str) -> NoteAnalysis:

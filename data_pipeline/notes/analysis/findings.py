@@ -13,24 +13,8 @@ from data_pipeline.clinical_text.text import END, ClinicalText
 from data_pipeline.notes.analysis.fields import Finding, Status
 from data_pipeline.notes.analysis.sections import Sections
 
-_HEADS = frozenset(
-    "disease|syndrome|disorder|cancer|carcinoma|stenosis|insufficiency|hypertrophy|infarction|hemorrhage|embolism|effusion"
-    "|deficiency|thrombosis|regurgitation|aneurysm|tumor|ulcer|palsy|dystrophy|sclerosis|dysfunction|hematoma|occlusion".split(
-        "|"
-    )
-)
-"""Words that are conditions together with the adjectives before them."""
 _ENDING = re.compile(
     r".{3,}(?:itis|osis|oma|aemia|emia|opathy|penia|megaly|plegia|paresis|ectasis|lithiasis)$"
-)
-_NOT_CONDITIONS = frozenset(
-    "diagnosis prognosis anastomosis stoma hematocrit abdomen telangiectasis thrombolysis symptoma".split(" ")
-)
-_NO_ADJECTIVE = frozenset(
-    "a an the and or of with without for to in on at by from as is was were are be been has had have no not any his her"
-    " their this that these possible probable likely history known patient also due including which who some other old new"
-    " status post suspected mild moderate severe significant chronic acute left right bilateral early late her recent"
-    " underlying prior previous secondary small large he she".split(" ")
 )
 
 
@@ -98,23 +82,37 @@ def _listed(words: tuple[str, ...], i: int) -> _Mention | None:
 def _formed(words: tuple[str, ...], i: int) -> _Mention | None:
     """A condition by its form: a clinical ending, or a head such as "disease" with its adjectives."""
     word = words[i]
-    if _ENDING.match(word) and word not in _NOT_CONDITIONS:
+    if _ENDING.match(word) and word not in _words("not_conditions"):
         return _Mention("condition", word, i, i + 1)
     for last in range(i + 1, min(i + 4, len(words))):
-        if words[last - 1] in _NO_ADJECTIVE or words[last - 1] == END or words[last - 1][0].isdigit():
+        if (
+            words[last - 1] in _words("no_adjectives")
+            or words[last - 1] == END
+            or words[last - 1][0].isdigit()
+        ):
             return None
-        if words[last] in _HEADS:
+        if words[last] in _words("heads"):
             return _Mention("condition", " ".join(words[i : last + 1]), i, last + 1)
     return None
 
 
 @cache
+def _file() -> dict[str, str]:
+    parts: dict[str, str] = phrases.load(Path(__file__).with_name("terms.yaml"))
+    return parts
+
+
+@cache
+def _words(part: str) -> frozenset[str]:
+    return frozenset(_file()[part].split())
+
+
+@cache
 def _terms() -> dict[str, list[_Term]]:
     """The terms by their first word, the longest first."""
-    file = phrases.load(Path(__file__).with_name("terms.yaml"))
     by_first: defaultdict[str, list[_Term]] = defaultdict(list)
     for part, kind in (("symptoms", "symptom"), ("conditions", "condition")):
-        for line in file[part].splitlines():
+        for line in _file()[part].splitlines():
             name, _, others = line.partition(":")
             for written in (name, *filter(None, others.split(","))):
                 words = tuple(written.split())

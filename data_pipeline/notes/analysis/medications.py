@@ -10,28 +10,37 @@ from data_pipeline.notes.analysis.sections import Sections
 from data_pipeline.safety.drugs import packaged
 
 _DOSE = re.compile(
-    r"(?<![\w.])\d+(?:[.,/]\d+)*(?:\s*(?:-|to)\s*\d+(?:[.,]\d+)?)?\s*(?:mg|mcg|micrograms?|milligrams?|grams?|g|units?|meq|ml"
+    r"(?<![\w.])\d+(?:[.,/]\d+)*(?:\s*(?:-|to)\s*\d+(?:[.,]\d+)?)?\s*(?:mg|mcg|micrograms?|milligrams?"
+    r"|grams?|g|units?|meq|ml"
     r"|cc|puffs?|drops?|%|tablets?|capsules?|iu)\b(?:/(?:kg|ml|hr?|hour|day))?"
 )
 _ROUTE = re.compile(
-    r"\b(?:p\.?o\.?|orally|by mouth|iv|i\.v\.|intravenous(?:ly)?|im|i\.m\.|subcutaneous(?:ly)?|subq|sub-q|s\.c\.|sc|topical(?:ly)?"
-    r"|inhal(?:ed|er|ation)|nasal(?: spray)?|sublingual(?:ly)?|rectal(?:ly)?|patch|transdermal|nebuliz(?:ed|er)|mdi|ophthalmic)(?!\w)"
+    r"\b(?:p\.?o\.?|orally|by mouth|iv|i\.v\.|intravenous(?:ly)?|im|i\.m\.|subcutaneous(?:ly)?|subq"
+    r"|sub-q|s\.c\.|sc|topical(?:ly)?"
+    r"|inhal(?:ed|er|ation)|nasal(?: spray)?|sublingual(?:ly)?|rectal(?:ly)?|patch|transdermal|nebuliz"
+    r"(?:ed|er)|mdi|ophthalmic)(?!\w)"
 )
 _FREQUENCY = re.compile(
-    r"\b(?:(?:once|twice|three times|four times|\d+ times|two times)(?: (?:a|per|each)? ?(?:day|daily|week|month)| daily| weekly)"
-    r"|q\.?\s?\d+(?:-\d+)?\s?h(?:ours|rs?)?\.?|every \d+(?: to \d+)? hours|every (?:morning|evening|night|other day|day)"
-    r"|q\.?(?:a\.?m|h\.?s|p\.?m|d|o\.?d|i\.?d|day|week)\b\.?|b\.?i\.?d\b\.?|t\.?i\.?d\b\.?|q\.?i\.?d\b\.?|daily|nightly|weekly|monthly"
-    r"|at (?:bedtime|night)|h\.?s\b\.?|(?:a|per|each) day|in the (?:morning|evening))(?:,? (?:as needed|p\.?r\.?n\b\.?))?"
+    r"\b(?:(?:once|twice|three times|four times|\d+ times|two times)(?: (?:a|per|each)? ?(?:day|daily"
+    r"|week|month)| daily| weekly)"
+    r"|q\.?\s?\d+(?:-\d+)?\s?h(?:ours|rs?)?\.?|every \d+(?: to \d+)? hours|every (?:morning|evening"
+    r"|night|other day|day)"
+    r"|q\.?(?:a\.?m|h\.?s|p\.?m|d|o\.?d|i\.?d|day|week)\b\.?|b\.?i\.?d\b\.?|t\.?i\.?d\b\.?"
+    r"|q\.?i\.?d\b\.?|daily|nightly|weekly|monthly"
+    r"|at (?:bedtime|night)|h\.?s\b\.?|(?:a|per|each) day|in the (?:morning|evening))(?:,? (?:as needed"
+    r"|p\.?r\.?n\b\.?))?"
     r"|\bas needed\b|\bp\.?r\.?n\b\.?"
 )
 _ITEM = re.compile(
-    r"(?:^|,|\band\b|(?<=[a-z.]\s)\d{1,2}\.|;)\s*(?:\d{1,2}\.\s*)?(?P<name>[A-Za-z][A-Za-z-]+(?: [A-Za-z-]{3,}){0,2})(?=\s+\d)"
+    r"(?:^|,|\band\b|(?<=[a-z.]\s)\d{1,2}\.|;)\s*(?:\d{1,2}\.\s*)?(?P<name>[A-Za-z][A-Za-z-]+"
+    r"(?: [A-Za-z-]{3,}){0,2})(?=\s+\d)"
 )
 """An item of a list of medications, which a number follows."""
 _NO_DRUG = frozenset({"alcohol", "iron", "oxygen"})
 """Count as drugs in a list of medications alone."""
 _FIRST_WORDS = re.compile(
-    r"^(?:include|includes|including|the|patient|is|on|he|she|takes|taking|current|none|and|also|with|of|for|then|to|in|at|day|x|days|per|every)\b",
+    r"^(?:include|includes|including|the|patient|is|on|he|she|takes|taking|current|none|and|also|with|of"
+    r"|for|then|to|in|at|day|x|days|per|every)\b",
     re.I,
 )
 _REACH = 90

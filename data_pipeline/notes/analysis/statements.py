@@ -10,6 +10,7 @@ from data_pipeline.notes.analysis.sections import Sections
 from data_pipeline.safety.drugs import DrugMention, packaged
 
 _MOST = 3
+_NO_ADVICE = frozenset({"family", "allergies", "review", "vitals", "medications"})
 _NUMBERING = re.compile(r"^[\s,.;:]*(?:\d{1,2}[.)]\s*)?")
 
 
@@ -20,14 +21,9 @@ def recommendations(text: ClinicalText, sections: Sections) -> list[Statement]:
     kept = []
     for first, last in text.sentences():
         section = sections.kind(text.starts[last - 1])
-        advises = any(first <= at < last for at in advising)
-        if (
-            last - first > 2
-            and not _is_drug_item(text, drugs, first)
-            and section not in ("family", "allergies", "review", "vitals", "medications")
-        ):
-            if section == "plan" or advises:
-                kept.append(_statement(text, first, last))
+        advises = section not in _NO_ADVICE and any(first <= at < last for at in advising)
+        if last - first > 1 and (section == "plan" or advises) and not _is_drug_item(text, drugs, first):
+            kept.append(_statement(text, first, last))
     return kept
 
 
@@ -65,9 +61,11 @@ def _advice() -> Phrases:
     return Phrases(
         {
             "advice": [
-                "(recommend|recommended|recommends|recommendation|recommendations|advised|advise|suggest|suggested|encouraged)",
+                "(recommend|recommended|recommends|recommendation|recommendations|advised|advise"
+                "|suggest|suggested|encouraged)",
                 "(follow up|followup|return to|return in|see (me|him|her|us|dr)|come back|recheck|refer|referred to)",
-                "(patient|he|she|we|i) (will|should|needs to|is to) (be|have|get|continue|start|obtain|schedule|undergo|see|return"
+                "(patient|he|she|we|i) (will|should|needs to|is to) (be|have|get|continue|start|obtain"
+                "|schedule|undergo|see|return"
                 "|stop|monitor|check|follow|repeat)",
                 "(was|were|is) (instructed|told|advised|asked) to",
             ]

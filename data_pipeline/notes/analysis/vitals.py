@@ -14,27 +14,35 @@ _PATTERNS: tuple[tuple[VitalKind, re.Pattern[str]], ...] = tuple(
     for kind, pattern in (
         (
             "blood pressure",
-            rf"\b(?:blood pressure|bp|b/p)\b[^\d.]{{0,40}}?(?P<value>\d{{2,3}}\s?(?:/|over)\s?\d{{2,3}})(?!/)|(?<![\d/.])(?P<bare>(?:[89]\d|1\d\d|2[0-4]\d)/(?:[3-9]\d|1[0-4]\d))(?![\d/])",
+            r"\b(?:blood pressure|bp|b/p)\b[^\d.]{0,40}?(?P<value>\d{2,3}\s?(?:/|over)\s?\d{2,3})"
+            r"(?!/)|(?<![\d/.])(?P<bare>(?:[89]\d|1\d\d|2[0-4]\d)/(?:[3-9]\d|1[0-4]\d))(?![\d/])",
         ),
         (
             "heart rate",
-            rf"\b(?:heart rate|pulse(?! ox)(?: rate)?|hr|p)\b{_SAYS}[^\d.;]{{0,25}}?(?P<value>\d{{2,3}})(?!\d|\s?%|/)|(?<![\d.])(?P<bare>\d{{2,3}})\s(?:beats per minute|bpm)",
+            rf"\b(?:heart rate|pulse(?! ox)(?: rate)?|hr|p)\b{_SAYS}[^\d.;]{{0,25}}?(?P<value>\d{{2,3}})"
+            rf"(?!\d|\s?%|/)|(?<![\d.])(?P<bare>\d{{2,3}})\s(?:beats per minute|bpm)",
         ),
         (
             "respiratory rate",
-            rf"\b(?:respirat(?:ory rate|ions?)(?: rate)?|rr|resp(?:s)?|r)\b\.?{_SAYS}[^\d.;]{{0,15}}?(?P<value>\d{{1,2}})(?!\d|\.\d|/|\s?%)",
+            rf"\b(?:respirat(?:ory rate|ions?)(?: rate)?|rr|resp(?:s)?|r)\b\.?{_SAYS}[^\d.;]{{0,15}}?"
+            rf"(?P<value>\d{{1,2}})(?!\d|\.\d|/|\s?%)",
         ),
         (
             "temperature",
-            rf"\b(?:temp(?:erature)?|t|tmax)\b\.?{_SAYS}[^\d.;]{{0,20}}?(?P<value>(?:9\d|10\d|3[4-9]|4[0-2])(?:\.\d{{1,2}})?)(?!\d|/)|(?P<bare>afebrile at \d+)",
+            rf"\b(?:temp(?:erature)?|t|tmax)\b\.?{_SAYS}[^\d.;]{{0,20}}?(?P<value>(?:9\d|10\d|3[4-9]"
+            rf"|4[0-2])(?:\.\d{{1,2}})?)(?!\d|/)|(?P<bare>afebrile at \d+)",
         ),
         (
             "oxygen saturation",
-            rf"\b(?:o2 sat(?:uration)?s?|oxygen saturations?|sats?|spo2|sao2|saturat\w+|pulse ox(?:imetry)?|o2)\b{_SAYS}[^\d.;]{{0,25}}?(?P<value>(?:[5-9]\d|100))\s?(?:%|percent|on|$|,|\.)",
+            r"\b(?:o2 sat(?:uration)?s?|oxygen saturations?|sats?|spo2|sao2|saturat\w+|pulse ox"
+            rf"(?:imetry)?|o2)\b{_SAYS}[^\d.;]{{0,25}}?(?P<value>(?:[5-9]\d|100))\s?(?:%|percent|on|$|,"
+            r"|\.)",
         ),
         (
             "weight",
-            rf"\b(?:weight|wt|weighs|weighing)\b{_SAYS}[^\d.;]{{0,15}}?(?P<value>\d{{1,3}}(?:\.\d+)?(?:-\d/\d)?)\s?(?:pounds|lbs?|kg|kilograms?|kilos|$|,|\.|g\b)|(?P<bare>\d{{2,3}}(?:\.\d+)?) pounds(?! (?:of|weight loss))",
+            rf"\b(?:weight|wt|weighs|weighing)\b{_SAYS}[^\d.;]{{0,15}}?(?P<value>\d{{1,3}}(?:\.\d+)?"
+            rf"(?:-\d/\d)?)\s?(?:pounds|lbs?|kg|kilograms?|kilos|$|,|\.|g\b)|(?P<bare>\d{{2,3}}"
+            r"(?:\.\d+)?) pounds(?! (?:of|weight loss))",
         ),
     )
 )

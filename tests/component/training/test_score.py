@@ -158,6 +158,8 @@ def test_notes_count_where_they_were_known(
     predictor = tabular.load(settings, move.version, move.task)
     output = tmp_path / "risks.parquet"
     assert batch_scoring.write(settings, "synthetic", "mortality", "production", output, ASKED) == 3
+    reviewed = pq.read_table(output, columns=["notice", "needs_clinician_review"]).to_pylist()
+    assert all(row["needs_clinician_review"] and "judgement" in row["notice"] for row in reviewed)
     risks = {row["subject_id"]: row["risk"] for row in pq.read_table(output).to_pylist()}
     nothing = np.full(len(kernel.names("mortality")), np.nan)
     assert risks[2] == risks[3] == predictor.score(nothing).risk

@@ -59,6 +59,7 @@ def test_two_plain_values_work_as_written(client: TestClient, trained: dict[tupl
     assert not {"age", "systolic_blood_pressure"} & set(answer["missing"])
     assert answer["notice"] == NOTICE
     assert "judgement" in answer["notice"]
+    assert answer["needs_clinician_review"] is True
 
 
 def test_the_reasons_of_an_answer_come_out_again_of_what_was_logged(settings: Settings, promote: Any) -> None:

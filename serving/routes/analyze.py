@@ -1,0 +1,91 @@
+"""``POST /analyze``: the typed fields of one clinical note, each with the place that supports it."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Field
+
+from data_pipeline.notes.analysis import NoteAnalysis
+from mediscale.inference.model_spec import NOTICE
+from serving import auth, json_body, schemas
+from serving.auth import PROBLEMS, Principal, Role, require
+from serving.language_schemas import StrictRequest
+from serving.prediction_log import Asked
+from serving.refusals import answered, read_body
+from serving.schemas import Problem
+from serving.service import Service
+
+BODY_BYTES = 6 * schemas.NOTE_CHARACTERS + 2**12
+"""The longest note, each character escaped as many JSON clients do (\\uXXXX)."""
+TOO_LARGE = f"a note has at most {schemas.NOTE_CHARACTERS} characters"
+
+
+class AnalyzeRequest(StrictRequest):
+    """A clinical note; nothing of it is kept."""
+
+    clinical_note: str = Field(min_length=1, max_length=schemas.NOTE_CHARACTERS)
+
+
+class AnalyzedNote(NoteAnalysis):
+    """The fields of a note; places are characters of the note as it was sent."""
+
+    prediction_id: str
+    """Names this analysis in the log."""
+    notice: str = NOTICE
+    needs_clinician_review: Literal[True] = True
+
+
+_BODY = {
+    "parameters": [auth.PURPOSE_PARAMETER],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": AnalyzeRequest.model_json_schema(),
+                "examples": {
+                    "a note": {
+                        "summary": "What a short note says",
+                        "value": {
+                            "clinical_note": "HISTORY: Cough, no chest pain. BP 128/76. Lisinopril 10 mg p.o. daily."
+                        },
+                    }
+                },
+            }
+        },
+    },
+}
+
+
+def router(service: Service) -> APIRouter:
+    """The route of one worker process's service."""
+    routes = APIRouter(default_response_class=Response)
+
+    @routes.post(
+        "/analyze",
+        summary="Symptoms, conditions, drugs, vital signs, recommendations and urgency of a note",
+        responses={
+            200: {"model": AnalyzedNote, "description": "Logged and answered"},
+            **PROBLEMS,
+            413: {"model": Problem, "description": "The body is too large"},
+            422: {"model": Problem, "description": "Not JSON, an unknown field, or no note"},
+            503: {
+                "model": Problem,
+                "description": "Too many notes wait, or the analysis could not be logged",
+            },
+        },
+        openapi_extra=_BODY,
+    )
+    async def analyze(
+        request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN))]
+    ) -> Response:
+        return await answered(service.metrics, _answer(service, request, principal))
+
+    return routes
+
+
+async def _answer(service: Service, request: Request, principal: Principal) -> Response:
+    asked = Asked(principal.name, auth.purpose_of_use(request, principal))
+    body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), AnalyzeRequest)
+    prediction_id, analysis = await service.analyze(body.clinical_note, asked)
+    content = AnalyzedNote(prediction_id=prediction_id, **dict(analysis)).model_dump_json()
+    return Response(content, media_type="application/json")

@@ -1,0 +1,87 @@
+"""Typed fields of a note: negation, family, history, drugs with their use, vital signs, urgency, and their places."""
+
+from data_pipeline.notes.analysis import analyze
+
+NOTE = (
+    "CHIEF COMPLAINT:, Shortness of breath.,HISTORY OF PRESENT ILLNESS:, This is an 81-year-old man who "
+    "came to the emergency room with shortness of breath and cough. He denies chest pain, fever or "
+    "chills.,PAST MEDICAL HISTORY:, Hypertension, type 2 diabetes and atrial fibrillation.,FAMILY "
+    "HISTORY:, Mother had breast cancer.,ALLERGIES:, Penicillin.,MEDICATIONS:, 1. Metoprolol 25 mg p.o. "
+    "b.i.d.,2. Coumadin 5 mg daily.,3. Lasix 40 mg IV.,4. Fish oil 1000 mg daily.,VITAL SIGNS:, "
+    "Temperature 98.9, pulse 88, respirations 22, blood pressure 150/92, oxygen saturation 93% on room "
+    "air, weight 82 kg.,ASSESSMENT:, Congestive heart failure.,PLAN:, Start furosemide. Follow up with "
+    "cardiology in one week."
+)
+
+
+def test_findings_know_negation_family_and_history() -> None:
+    analysis = analyze(NOTE)
+    findings = {f.name: (f.status, f.is_history) for f in (*analysis.symptoms, *analysis.conditions)}
+    assert findings["shortness of breath"] == ("present", False)
+    assert findings["cough"][0] == "present"
+    assert {findings[name][0] for name in ("chest pain", "fever", "chills")} == {"absent"}
+    assert (
+        findings["hypertension"]
+        == findings["diabetes"]
+        == findings["atrial fibrillation"]
+        == ("present", True)
+    )
+    assert findings["breast cancer"][0] == "family"
+    assert findings["congestive heart failure"] == ("present", False)
+
+
+def test_drugs_have_their_use_and_an_allergy_is_no_drug() -> None:
+    drugs = {m.name: (m.drugs, m.dose, m.route, m.frequency) for m in analyze(NOTE).medications}
+    assert drugs["metoprolol"] == (("metoprolol",), "25 mg", "p.o", "b.i.d")
+    assert drugs["coumadin"] == (("warfarin",), "5 mg", "", "daily")
+    assert drugs["lasix"][1:3] == ("40 mg", "iv")
+    assert drugs["fish oil"] == ((), "1000 mg", "", "daily")
+    assert "penicillin" not in drugs
+
+
+def test_vital_signs_are_read_as_they_are_written() -> None:
+    assert {vital.kind: vital.value for vital in analyze(NOTE).vitals} == {
+        "temperature": "98.9",
+        "heart rate": "88",
+        "respiratory rate": "22",
+        "blood pressure": "150/92",
+        "oxygen saturation": "93",
+        "weight": "82",
+    }
+
+
+def test_recommendations_urgency_and_risk_name_their_grounds() -> None:
+    analysis = analyze(NOTE)
+    assert [statement.text for statement in analysis.recommendations] == [
+        "Start furosemide",
+        "Follow up with cardiology in one week",
+    ]
+    assert analysis.urgency == "urgent"
+    assert "emergency room" in {factor.name for factor in analysis.urgency_factors}
+    assert {"congestive heart failure", "diabetes", "age of 75 or more"} <= {
+        f.name for f in analysis.risk.factors
+    }
+    assert analyze("Well child, no complaints.").urgency == "routine"
+    assert analyze("The patient was intubated for respiratory failure.").urgency == "emergency"
+    assert analyze("He was never intubated.").urgency == "routine"
+
+
+def test_every_field_has_the_place_that_supports_it() -> None:
+    analysis = analyze(NOTE)
+    fields = (
+        *analysis.symptoms,
+        *analysis.conditions,
+        *analysis.medications,
+        *analysis.vitals,
+        *analysis.summary,
+    )
+    assert all(0 <= field.start < field.end <= len(NOTE) for field in fields)
+    assert all(NOTE[statement.start : statement.end] == statement.text for statement in analysis.summary)
+    [finding] = [f for f in analysis.conditions if f.name == "diabetes"]
+    assert NOTE[finding.start : finding.end] == "type 2 diabetes"
+
+
+def test_nothing_is_read_from_nothing() -> None:
+    analysis = analyze("  ")
+    assert (analysis.symptoms, analysis.conditions, analysis.medications, analysis.vitals) == ((), (), (), ())
+    assert (analysis.urgency, analysis.risk.level) == ("routine", "low")
