@@ -1,10 +1,11 @@
 """Trains the linear model of harmful requests, and prints what it finds of kinds of harm that it never saw.
 
-    .venv/bin/python -m benchmarks.safety_model --medsafetybench FOLDER --medquad FILE
+    .venv/bin/python -m benchmarks.safety_model --medsafetybench FOLDER --medquad FILE --pubmedqa FILE
 
-Harmful: the requests of MedSafetyBench (Han et al. 2024, arXiv:2403.03744; MIT, for research) and our own development
-cases. Benign: questions of MedQuAD (CC BY 4.0), our corpus and our own cases, and requests of the same form as harmful
-ones with good intents. Words and pairs of words are the inputs; the weights are written as JSON.
+Harmful: the requests of MedSafetyBench (Han et al. 2024, arXiv:2403.03744; MIT, for research) and our own
+development cases. Benign: questions of MedQuAD (CC BY 4.0) and PubMedQA (MIT), our corpus and our own cases, and
+requests of the same form as harmful ones with good intents. Words and pairs of words are the inputs; the weights
+are written as JSON.
 """
 
 import argparse
@@ -34,9 +35,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--medsafetybench", type=Path, required=True)
     parser.add_argument("--medquad", type=Path, required=True)
+    parser.add_argument("--pubmedqa", type=Path, required=True)
     arguments = parser.parse_args()
     harmful = list(harmful_requests(arguments.medsafetybench))
-    written, made = benign_requests(arguments.medquad)
+    written, made = benign_requests(arguments.medquad, arguments.pubmedqa)
     benign = written + made
     texts = [text for _, text in harmful] + benign
     labels = np.array([1] * len(harmful) + [0] * len(benign))
@@ -92,15 +94,13 @@ def harmful_requests(folder: Path) -> list[tuple[int, str]]:
     return requests + [(i % 9, text) for i, text in enumerate(own)]
 
 
-def benign_requests(medquad: Path) -> list[list[str]]:
+def benign_requests(medquad: Path, pubmedqa: Path) -> list[list[str]]:
     """Questions of others and our own; and requests with good intents that are made of parts."""
     with gzip.open(medquad, "rt", encoding="utf-8") as file:
         questions = sorted({json.loads(line)["question"] for line in file})
     random.Random(0).shuffle(questions)
     cases = yaml.safe_load(CASES.read_text(encoding="utf-8"))
-    own = [
-        text for kind, texts in cases.items() if kind != "harmful" and kind != "injection" for text in texts
-    ]
+    own = [text for kind, texts in cases.items() if kind not in ("harmful", "injection") for text in texts]
     made = [
         template.format(who=who, verb=verb, what=what)
         for (template, who), (verb, what) in itertools.product(
@@ -109,7 +109,8 @@ def benign_requests(medquad: Path) -> list[list[str]]:
     ]
     random.Random(1).shuffle(made)
     asked = [question.question for question in corpus.questions()]
-    return [list(dict.fromkeys([*own, *GOOD["requests"], *asked, *questions[:1500]])), made[:2500]]
+    titles = [item["QUESTION"] for item in json.loads(pubmedqa.read_text(encoding="utf-8")).values()]
+    return [list(dict.fromkeys([*own, *titles, *GOOD["requests"], *asked, *questions[:1500]])), made[:2500]]
 
 
 if __name__ == "__main__":

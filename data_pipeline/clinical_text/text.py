@@ -21,7 +21,7 @@ _LOOK_ALIKES = str.maketrans("асдеіјорԛѕтухԝвнкмиԁαεικν
 _TOKEN = re.compile(
     r"(?P<dotted>(?<![^\W_])(?:[^\W\d_]\.){2,}[^\W\d_]?(?![^\W_]))"
     r"|(?P<number>\d+(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:[.,]\d+)?)"
-    r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*)"
+    r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*(?:\d{1,2}(?![\d.,]*\d|[^\W_]))?)"
     r"|(?P<end>[.!?;]+(?=[\s,]|$|[\"')\]])|\n\s*\n|\n(?=\s*(?:[-*•]|\d{1,2}[.)])\s)|[.!?](?=[A-Z])|(?<=[A-Z]):)"
 )
 _NO_END = frozenset(
@@ -168,7 +168,7 @@ def _plain(text: str) -> str:
     """The text with ASCII digits and without look-alikes of Latin letters inside of Latin words; of equal length."""
     if text.isascii():
         return text
-    digits = {ord(c): str(unicodedata.digit(c)) for c in set(text) if not c.isascii() and c.isdecimal()}
+    digits = {ord(c): str(unicodedata.digit(c)) for c in set(text) if not c.isascii() and c.isdigit()}
     text = text.translate(digits)
     if not any("\u0370" <= c <= "\u052f" for c in text):
         return text

@@ -189,6 +189,10 @@ def _within(checked: Checked, word: int, finding: Finding) -> bool:
     return finding.start <= start and end <= finding.end
 
 
+_LEAKS = frozenset({"record", "phone", "email", "address"})
+"""Identifiers that block; a name may be that of a disease, a date that of a study."""
+
+
 def _new(layer: LayerFinding, answer: str, given: Sequence[str]) -> LayerFinding:
     """Identifiers of an answer; one that neither the question nor a source has blocks: where may it be from?"""
     new = [
@@ -197,7 +201,11 @@ def _new(layer: LayerFinding, answer: str, given: Sequence[str]) -> LayerFinding
         if not any(answer[finding.start : finding.end] in text for text in given)
     ]
     return layer.model_copy(
-        update={"findings": tuple(new), "message": layer.message if new else "", "blocks": bool(new)}
+        update={
+            "findings": tuple(new),
+            "message": layer.message if new else "",
+            "blocks": any(finding.code in _LEAKS for finding in new),
+        }
     )
 
 

@@ -45,8 +45,17 @@ class Frames:
             return self._has("about", max(start, match.first - 4), match.first) and not self._has(
                 "now", start, end
             )
-        opens = self._has("question", start, min(start + 3, end))
+        opens = self._has("question", start, min(start + 3, end)) or self._asks(end)
+        if opens and self._has("now", start, end):
+            return self._has("question", start, min(start + 2, end)) and not self._has("acting", start, end)
         return opens or self._has("statement", start, end) or self._has("hypothetical", start, end)
+
+    def _asks(self, end: int) -> bool:
+        """Whether a sentence that ends before a word ends with a question mark."""
+        return (
+            end < len(self._text.words)
+            and "?" in self._text.plain[self._text.starts[end] : self._text.ends[end]]
+        )
 
     def speaks_of_somebody(self, start: int, end: int) -> bool:
         """Whether the words name a person, apart from who asks for information."""

@@ -43,7 +43,7 @@ def _finding(checked: Checked, span: PhiSpan) -> Finding:
         message=f"The text has what may identify a person: {kind}.",
         start=start,
         end=end,
-        risk="moderate",
+        risk="low" if span.kind == "name" else "moderate",
         code=span.kind,
     )
 

@@ -19,6 +19,8 @@ FIRST = (
 
 def check(checked: Checked) -> LayerFinding:
     """Requests that ask for a decision on one person."""
+    if _persons().isdisjoint(checked.text.vocabulary):
+        return LayerFinding(layer=NAME)
     matches = [match for match in phrases().find(checked.text) if not _is_general(checked, match)]
     if not matches:
         return LayerFinding(layer=NAME)
@@ -33,6 +35,12 @@ def check(checked: Checked) -> LayerFinding:
 
 def _is_general(checked: Checked, match: PhraseMatch) -> bool:
     return any(g.first <= match.first < g.last for g in _general().find(checked.text))
+
+
+@cache
+def _persons() -> frozenset[str]:
+    """Words of which a personalised request has one."""
+    return frozenset(rules(NAME)["persons"].split())
 
 
 @cache
