@@ -7,7 +7,8 @@ names what a layer is to say of it; nothing is expected where it must stay silen
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import sqrt
 from pathlib import Path
 
@@ -15,10 +16,12 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from data_pipeline.retrieval import embedders
 from data_pipeline.safety import SafetyReport, check_request
 from data_pipeline.safety.check import REQUEST_LAYERS, read
 from data_pipeline.safety.layer import Checked
 from data_pipeline.safety.report import PatientContext
+from mediscale.core.settings import Settings
 
 CASES = Path("tests/blind/safety_cases.yaml")
 CORPUS_WORDS = 300
@@ -26,15 +29,14 @@ CORPUS_WORDS = 300
 
 def main() -> None:
     cases = yaml.safe_load(CASES.read_text(encoding="utf-8"))
-    reports = [check_request(case["text"]) for case in cases]
-    table = Table("what", "n", "right", "share", "95 % interval")
+    embedder = embedders.load(Settings())
+    by_rules = [check_request(case["text"]) for case in cases]
+    reports = [check_request(case["text"], embedding=embedder.question(case["text"])) for case in cases]
+    table = Table("what", "n", "right", "share", "95 % interval", "without embedding")
     for name, group, expected, is_right in MEASURES:
-        chosen = [
-            is_right(report)
-            for case, report in zip(cases, reports, strict=True)
-            if case["group"] == group and tuple(case["expected"]) in expected
-        ]
-        table.add_row(name, *figures(sum(chosen), len(chosen)))
+        chosen = [i for i, c in enumerate(cases) if c["group"] == group and tuple(c["expected"]) in expected]
+        right, alone = (sum(is_right(each[i]) for i in chosen) for each in (reports, by_rules))
+        table.add_row(name, *figures(right, len(chosen)), figures(alone, len(chosen))[2])
     Console().print(table)
     Console().print(cpu_times())
 
@@ -64,8 +66,8 @@ def not_refused(report: SafetyReport) -> bool:
     return not report.blocks
 
 
-_NOTHING = [()]
-MEASURES: tuple[tuple[str, str, list[tuple[str, ...]], Callable[[SafetyReport], bool]], ...] = (
+_NOTHING: Sequence[tuple[str, ...]] = [()]
+MEASURES: tuple[tuple[str, str, Sequence[tuple[str, ...]], Callable[[SafetyReport], bool]], ...] = (
     ("harmful requests refused or made safe", "harmful", [("harmful",)], made_safe),
     ("benign medical questions answered", "benign", _NOTHING, not_refused),
     ("benign questions without an emergency", "benign", _NOTHING, silent("emergency")),
@@ -118,16 +120,14 @@ def cpu_times() -> Table:
     ]
     check_request(texts[0])
     table = Table("layer", "median ms", "95th percentile ms", title=f"CPU time of {CORPUS_WORDS} words")
-    table.add_row("reading", *milliseconds([cpu(lambda text=text: read(text)) for text in texts]))
+    table.add_row("reading", *milliseconds([cpu(partial(read, text)) for text in texts]))
     for name, layer in REQUEST_LAYERS.items():
         fresh = [Checked(read(text), PatientContext()) for text in texts]
         table.add_row(
             name,
-            *milliseconds([cpu(lambda checked=checked, layer=layer: layer(checked)) for checked in fresh]),
+            *milliseconds([cpu(partial(layer, checked)) for checked in fresh]),
         )
-    table.add_row(
-        "all together", *milliseconds([cpu(lambda text=text: check_request(text)) for text in texts])
-    )
+    table.add_row("all together", *milliseconds([cpu(partial(check_request, text)) for text in texts]))
     return table
 
 

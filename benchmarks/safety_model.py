@@ -20,13 +20,18 @@ import numpy as np
 import yaml
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from data_pipeline.documents import corpus
-from data_pipeline.safety import harm_model
+from data_pipeline.retrieval import embedders
+from data_pipeline.safety import embedding_model, harm_model
 from data_pipeline.safety.check import read
+from mediscale.core.settings import Settings
 
 CASES = Path("tests/unit/data_pipeline/safety/development_cases.yaml")
 GOOD = yaml.safe_load(Path(__file__).with_name("safety_benign_requests.yaml").read_text(encoding="utf-8"))
+EMBEDDING_FALSE_ALARMS = {"emergency": 0.004, "prompt_injection": 0.001, "harmful": 0.004}
+"""The share of all other texts above the threshold of each layer, judged likewise."""
 BENIGN_FALSE_ALARMS = 0.003
 """The share of written benign requests above the threshold, judged on folds that did not train."""
 
@@ -73,7 +78,54 @@ def main() -> None:
     harm_model.FILE.write_text(
         json.dumps(record, separators=(",", ":"), sort_keys=True) + "\n", encoding="utf-8"
     )
+    fit_embeddings(harmful, written + made[:500])
     print(f"{len(weights)} weights, {harm_model.FILE.stat().st_size // 1024} KiB")
+
+
+def fit_embeddings(harmful: list[tuple[int, str]], benign: list[str]) -> None:
+    """The linear models over embeddings, one for each layer, and their thresholds by folds that did not train."""
+    cases = yaml.safe_load(CASES.read_text(encoding="utf-8"))
+    texts = [(kind, text) for kind, of_kind in cases.items() for text in of_kind]
+    own_texts = {text for _, text in texts}
+    texts += [("harmful", text) for _, text in harmful if text not in own_texts]
+    texts += [("benign", text) for text in benign if text not in own_texts]
+    kinds = np.array([kind for kind, _ in texts])
+    embedder = embedders.load(Settings(), threads=2)
+    vectors = embedder.passages([embedder.spec.query_prefix + text for _, text in texts])
+    weights, intercepts = [], []
+    for layer, kind in (
+        ("emergency", "emergency"),
+        ("prompt_injection", "injection"),
+        ("harmful", "harmful"),
+    ):
+        of_kind = (kinds == kind).astype(int)
+        own = np.arange(len(texts)) < sum(map(len, cases.values()))
+        model = LogisticRegression(C=10, class_weight="balanced", max_iter=3000)
+        folds = StratifiedKFold(5, shuffle=True, random_state=0)
+        sample_weight = np.where(own, 5.0, 1.0)
+        scores = cross_val_predict(
+            model,
+            vectors,
+            of_kind,
+            cv=folds,
+            method="decision_function",
+            params={"sample_weight": sample_weight},
+        )
+        threshold = float(np.quantile(scores[of_kind == 0], 1 - EMBEDDING_FALSE_ALARMS[layer]))
+        found = scores[(of_kind == 1) & own] > threshold
+        print(
+            f"embedding, {layer}: {found.mean():.1%} of {len(found)} cases of our own in folds not trained on"
+        )
+        model.fit(vectors, of_kind, sample_weight=sample_weight)
+        weights.append(model.coef_[0])
+        intercepts.append(model.intercept_[0] - threshold)
+    layers = np.array(list(EMBEDDING_FALSE_ALARMS))
+    np.savez(
+        embedding_model.FILE,
+        layers=layers,
+        weights=np.array(weights, np.float32),
+        intercepts=np.array(intercepts, np.float32),
+    )
 
 
 def fit(documents: list[list[str]], labels: np.ndarray) -> tuple[CountVectorizer, LogisticRegression]:

@@ -19,6 +19,7 @@ from data_pipeline.safety import (
     terminology,
     wording,
 )
+from data_pipeline.safety.embedding_model import Vector
 from data_pipeline.safety.layer import Checked, Layer
 from data_pipeline.safety.report import RISK_LEVELS, Finding, LayerFinding, PatientContext, SafetyReport
 
@@ -44,12 +45,17 @@ def read(text: str) -> ClinicalText:
     return clinical_text.read(text, _speller().correct)
 
 
-def check_request(text: str, patient: PatientContext | None = None) -> SafetyReport:
+def check_request(
+    text: str, patient: PatientContext | None = None, embedding: Vector | None = None
+) -> SafetyReport:
     """What the layers say of a question; never raises.
+
+    ``embedding`` is ``Embedder.question(text)`` of the packaged embedder, which retrieval computes anyway. With it the
+    layers find more of what is worded in unusual ways; another embedder's makes the report block.
 
     An emergency does not block: its sentence (``first``) precedes whatever is answered.
     """
-    return _report(lambda: Checked(read(text), patient or PatientContext()), REQUEST_LAYERS)
+    return _report(lambda: Checked(read(text), patient or PatientContext(), embedding), REQUEST_LAYERS)
 
 
 def check_answer(

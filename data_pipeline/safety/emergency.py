@@ -22,7 +22,10 @@ CALL = (
 def check(checked: Checked) -> LayerFinding:
     """Signs of emergencies that are present now; the first decides what is said before any answer."""
     frames = Frames(checked)
-    signs = [match for match in phrases().find(checked.text) if frames.is_happening(match)]
+    named = phrases().find(checked.text)
+    signs = [match for match in named if frames.is_happening(match)]
+    if not named and NAME in checked.flags and frames.may_be_happening():
+        signs = [PhraseMatch("an unusual wording", 0, len(checked.text.words))]
     if not signs:
         return LayerFinding(layer=NAME)
     first = min(signs, key=lambda match: _ORDER.index(_instead(match.label)))

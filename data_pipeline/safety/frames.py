@@ -38,6 +38,15 @@ class Frames:
             return False
         return not self._is_general(match, sentence)
 
+    def may_be_happening(self) -> bool:
+        """Whether any sentence speaks of somebody, or states something, outside of a study."""
+        if self._has("study", 0, len(self._text.words)):
+            return False
+        return any(
+            not self._is_general(PhraseMatch("", start, end), (start, end))
+            for start, end in self._text.sentences()
+        )
+
     def _is_general(self, match: PhraseMatch, sentence: tuple[int, int]) -> bool:
         """Whether the sentence asks or states something about a matter, and speaks of nobody."""
         start, end = sentence
@@ -45,7 +54,7 @@ class Frames:
             return self._has("about", max(start, match.first - 4), match.first) and not self._has(
                 "now", start, end
             )
-        opens = self._has("question", start, min(start + 3, end)) or self._asks(end)
+        opens = self._has("question", start, min(start + 2, end)) or self._asks(end)
         if opens and self._has("now", start, end):
             return self._has("question", start, min(start + 2, end)) and not self._has("acting", start, end)
         return opens or self._has("statement", start, end) or self._has("hypothetical", start, end)

@@ -30,7 +30,7 @@ def check(checked: Checked) -> LayerFinding:
             for p in protective
         )
     ]
-    if not matches and harm_model.load().is_harmful(checked.text):
+    if not matches and (harm_model.load().is_harmful(checked.text) or NAME in checked.flags):
         matches = [PhraseMatch("harm", 0, len(checked.text.words))]
     if not matches:
         return LayerFinding(layer=NAME)

@@ -47,6 +47,8 @@ def check(checked: Checked) -> LayerFinding:
         for match in phrases().find(checked.text)
     ]
     found += [_at(checked, start, end, code) for start, end, code in _hidden(checked)]
+    if not found and NAME in checked.flags:
+        found = [_at(checked, 0, len(checked.text.plain), "embedding")]
     if not found:
         return LayerFinding(layer=NAME)
     return LayerFinding(layer=NAME, findings=tuple(found), message=REFUSAL, blocks=True, first=REFUSAL)

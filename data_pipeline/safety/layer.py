@@ -9,8 +9,9 @@ from typing import Any
 from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.text import ClinicalText
-from data_pipeline.safety import drugs
+from data_pipeline.safety import drugs, embedding_model
 from data_pipeline.safety.drugs import Dose, DrugMention
+from data_pipeline.safety.embedding_model import Vector
 from data_pipeline.safety.report import Finding, LayerFinding, PatientContext, RiskLevel
 
 _RULES = Path(__file__).with_name("rules")
@@ -22,6 +23,13 @@ class Checked:
 
     text: ClinicalText
     patient: PatientContext = field(default_factory=PatientContext)
+    embedding: Vector | None = None
+    """Of the whole text, where it was computed for retrieval."""
+
+    @cached_property
+    def flags(self) -> frozenset[str]:
+        """The layers that the linear models over the embedding flag; none without an embedding."""
+        return frozenset() if self.embedding is None else embedding_model.load().flags(self.embedding)
 
     @cached_property
     def context(self) -> Context:

@@ -58,7 +58,7 @@ def urgency(
     factors["emergency"] += dangerous(vitals) if _EXERCISE.isdisjoint(text.vocabulary) else []
     for level in ("emergency", "urgent"):
         if factors[level]:
-            return level, _once(factors[level])  # type: ignore[return-value]
+            return level, _once(factors[level])
     return "routine", []
 
 

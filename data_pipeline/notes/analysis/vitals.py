@@ -9,42 +9,39 @@ from data_pipeline.notes.analysis.fields import Vital, VitalKind
 _SAYS = (
     r"\s*(?:was|is|of|at|:|,|reading|noted|now|today|approximately|about|around|in the|-|were|measured)*\s*"
 )
-_PATTERNS: tuple[tuple[VitalKind, re.Pattern[str]], ...] = tuple(
-    (kind, re.compile(pattern))
-    for kind, pattern in (
-        (
-            "blood pressure",
-            r"\b(?:blood pressure|bp|b/p)\b[^\d.]{0,40}?(?P<value>\d{2,3}\s?(?:/|over)\s?\d{2,3})"
-            r"(?!/)|(?<![\d/.])(?P<bare>(?:[89]\d|1\d\d|2[0-4]\d)/(?:[3-9]\d|1[0-4]\d))(?![\d/])",
-        ),
-        (
-            "heart rate",
-            rf"\b(?:heart rate|pulse(?! ox)(?: rate)?|hr|p)\b{_SAYS}[^\d.;]{{0,25}}?(?P<value>\d{{2,3}})"
-            rf"(?!\d|\s?%|/)|(?<![\d.])(?P<bare>\d{{2,3}})\s(?:beats per minute|bpm)",
-        ),
-        (
-            "respiratory rate",
-            rf"\b(?:respirat(?:ory rate|ions?)(?: rate)?|rr|resp(?:s)?|r)\b\.?{_SAYS}[^\d.;]{{0,15}}?"
-            rf"(?P<value>\d{{1,2}})(?!\d|\.\d|/|\s?%)",
-        ),
-        (
-            "temperature",
-            rf"\b(?:temp(?:erature)?|t|tmax)\b\.?{_SAYS}[^\d.;]{{0,20}}?(?P<value>(?:9\d|10\d|3[4-9]"
-            rf"|4[0-2])(?:\.\d{{1,2}})?)(?!\d|/)|(?P<bare>afebrile at \d+)",
-        ),
-        (
-            "oxygen saturation",
-            r"\b(?:o2 sat(?:uration)?s?|oxygen saturations?|sats?|spo2|sao2|saturat\w+|pulse ox"
-            rf"(?:imetry)?|o2)\b{_SAYS}[^\d.;]{{0,25}}?(?P<value>(?:[5-9]\d|100))\s?(?:%|percent|on|$|,"
-            r"|\.)",
-        ),
-        (
-            "weight",
-            rf"\b(?:weight|wt|weighs|weighing)\b{_SAYS}[^\d.;]{{0,15}}?(?P<value>\d{{1,3}}(?:\.\d+)?"
-            rf"(?:-\d/\d)?)\s?(?:pounds|lbs?|kg|kilograms?|kilos|$|,|\.|g\b)|(?P<bare>\d{{2,3}}"
-            r"(?:\.\d+)?) pounds(?! (?:of|weight loss))",
-        ),
-    )
+_PATTERNS: tuple[tuple[VitalKind, str], ...] = (
+    (
+        "blood pressure",
+        r"\b(?:blood pressure|bp|b/p)\b[^\d.]{0,40}?(?P<value>\d{2,3}\s?(?:/|over)\s?\d{2,3})"
+        r"(?!/)|(?<![\d/.])(?P<bare>(?:[89]\d|1\d\d|2[0-4]\d)/(?:[3-9]\d|1[0-4]\d))(?![\d/])",
+    ),
+    (
+        "heart rate",
+        rf"\b(?:heart rate|pulse(?! ox)(?: rate)?|hr|p)\b{_SAYS}[^\d.;]{{0,25}}?(?P<value>\d{{2,3}})"
+        rf"(?!\d|\s?%|/)|(?<![\d.])(?P<bare>\d{{2,3}})\s(?:beats per minute|bpm)",
+    ),
+    (
+        "respiratory rate",
+        rf"\b(?:respirat(?:ory rate|ions?)(?: rate)?|rr|resp(?:s)?|r)\b\.?{_SAYS}[^\d.;]{{0,15}}?"
+        rf"(?P<value>\d{{1,2}})(?!\d|\.\d|/|\s?%)",
+    ),
+    (
+        "temperature",
+        rf"\b(?:temp(?:erature)?|t|tmax)\b\.?{_SAYS}[^\d.;]{{0,20}}?(?P<value>(?:9\d|10\d|3[4-9]"
+        rf"|4[0-2])(?:\.\d{{1,2}})?)(?!\d|/)|(?P<bare>afebrile at \d+)",
+    ),
+    (
+        "oxygen saturation",
+        r"\b(?:o2 sat(?:uration)?s?|oxygen saturations?|sats?|spo2|sao2|saturat\w+|pulse ox"
+        rf"(?:imetry)?|o2)\b{_SAYS}[^\d.;]{{0,25}}?(?P<value>(?:[5-9]\d|100))\s?(?:%|percent|on|$|,"
+        r"|\.)",
+    ),
+    (
+        "weight",
+        rf"\b(?:weight|wt|weighs|weighing)\b{_SAYS}[^\d.;]{{0,15}}?(?P<value>\d{{1,3}}(?:\.\d+)?"
+        rf"(?:-\d/\d)?)\s?(?:pounds|lbs?|kg|kilograms?|kilos|$|,|\.|g\b)|(?P<bare>\d{{2,3}}"
+        r"(?:\.\d+)?) pounds(?! (?:of|weight loss))",
+    ),
 )
 
 
@@ -58,7 +55,7 @@ def find(text: ClinicalText) -> list[Vital]:
 
 def _all(text: ClinicalText) -> Iterator[Vital]:
     for kind, pattern in _PATTERNS:
-        for match in pattern.finditer(text.plain):
+        for match in re.finditer(pattern, text.plain):
             value = (match["value"] or match["bare"]).replace(" over ", "/").replace(" ", "")
             start, end = text.original_span(*match.span())
             yield Vital(kind=kind, value=value, start=start, end=end)

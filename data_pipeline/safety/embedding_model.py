@@ -1,0 +1,48 @@
+"""Linear models over the embedding of a question, for what neither phrases nor words find.
+
+The embedding is the one that retrieval searches with (``Embedder.question``), computed once.
+``benchmarks/safety_model.py`` trained the weights; they are arrays of numbers without pickle.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+FILE = Path(__file__).with_name("embedding_model.npz")
+EMBEDDER = "bge-small-en-v1.5"
+"""Whose embeddings the weights are for."""
+
+
+@dataclass(frozen=True)
+class EmbeddingModel:
+    """A layer's name is flagged where its score is above 0."""
+
+    layers: tuple[str, ...]
+    weights: NDArray[np.float32]
+    """Layers × dimensions."""
+    intercepts: NDArray[np.float32]
+    """With the thresholds subtracted."""
+
+    def flags(self, embedding: Vector) -> frozenset[str]:
+        """The layers that the question is flagged for.
+
+        Raises:
+            ValueError: the embedding is that of another network.
+        """
+        if embedding.shape != self.weights.shape[1:]:
+            raise ValueError(f"The weights are for embeddings of {EMBEDDER}.")
+        scores = self.weights @ embedding + self.intercepts
+        return frozenset(layer for layer, score in zip(self.layers, scores, strict=True) if score > 0)
+
+
+@cache
+def load() -> EmbeddingModel:
+    """The packaged weights."""
+    with np.load(FILE, allow_pickle=False) as arrays:
+        layers = tuple(str(name) for name in arrays["layers"])
+        return EmbeddingModel(layers, arrays["weights"], arrays["intercepts"])
