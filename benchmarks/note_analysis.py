@@ -1,6 +1,6 @@
 """F1 of each field of the note analysis, on notes that were labelled before its rules were written.
 
-    .venv/bin/python -m benchmarks.note_analysis --mtsamples FILE
+    .venv/bin/python -m benchmarks.note_analysis [--mtsamples FILE]
 
 Prints figures only, with the 95 % interval of a bootstrap over notes. A name counts as right where it, or the words
 of the note that it stands for, has all words of the label, or the label all of its; a recommendation where they share
@@ -27,15 +27,20 @@ from data_pipeline.notes.analysis import NoteAnalysis, analyze
 from data_pipeline.notes.analysis.fields import Finding
 
 LABELS = Path("tests/blind/note_fields.yaml")
+MTSAMPLES = Path("../shared/data/mtsamples/mtsamples.csv.gz")
 RESAMPLES = 2000
 Match = Callable[[str, str], bool]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mtsamples", type=Path, required=True)
+    parser.add_argument("--mtsamples", type=Path, default=MTSAMPLES)
     labels = yaml.safe_load(LABELS.read_text(encoding="utf-8"))
-    texts = transcriptions(parser.parse_args().mtsamples)
+    path = parser.parse_args().mtsamples
+    if not path.is_file():
+        print(f"There is no file {path}, so nothing is measured; --mtsamples names it.")
+        return
+    texts = transcriptions(path)
     notes = [text_of(label, texts) for label in labels]
     before = time.process_time()
     analyses = [analyze(note) for note in notes]
@@ -49,8 +54,15 @@ def main() -> None:
             ]
         )
         table.add_row(name, *figures(counts))
+        hits, of_labels, found = counts.sum(axis=0)
+        print(
+            f"figure: F1 of {name} = {2 * hits / max(of_labels + found, 1):.3f}\nfigure: labels of {name} = {of_labels}"
+        )
     right = [label["urgency"] == analysis.urgency for label, analysis in zip(labels, analyses, strict=True)]
     Console().print(table)
+    print(
+        f"figure: urgency right = {sum(right)}\nfigure: notes = {len(right)}\nfigure: ms a note = {milliseconds:.1f}"
+    )
     print(f"urgency: {sum(right)} of {len(right)} right; {milliseconds:.1f} ms of CPU a note")
 
 

@@ -37,6 +37,10 @@ def main() -> None:
         chosen = [i for i, c in enumerate(cases) if c["group"] == group and tuple(c["expected"]) in expected]
         right, alone = (sum(is_right(each[i]) for i in chosen) for each in (reports, by_rules))
         table.add_row(name, *figures(right, len(chosen)), figures(alone, len(chosen))[2])
+        for how, hits in (("", right), (", without embedding", alone)):
+            print(
+                f"figure: {name}{how} = {100 * hits / max(len(chosen), 1):.1f}\nfigure: cases of {name} = {len(chosen)}"
+            )
     Console().print(table)
     Console().print(cpu_times())
 

@@ -1,6 +1,6 @@
 """Trains the linear model of harmful requests, and prints what it finds of kinds of harm that it never saw.
 
-    .venv/bin/python -m benchmarks.safety_model --medsafetybench FOLDER --medquad FILE --pubmedqa FILE
+    .venv/bin/python -m benchmarks.safety_model [--data FOLDER]
 
 Harmful: the requests of MedSafetyBench (Han et al. 2024, arXiv:2403.03744; MIT, for research) and our own
 development cases. Benign: questions of MedQuAD (CC BY 4.0) and PubMedQA (MIT), our corpus and our own cases, and
@@ -30,6 +30,7 @@ from mediscale.core.settings import Settings
 
 CASES = Path("tests/unit/data_pipeline/safety/development_cases.yaml")
 GOOD = yaml.safe_load(Path(__file__).with_name("safety_benign_requests.yaml").read_text(encoding="utf-8"))
+DATA = Path("../shared/data")
 EMBEDDING_FALSE_ALARMS = {"emergency": 0.004, "prompt_injection": 0.001, "harmful": 0.004}
 """The share of all other texts above the threshold of each layer, judged likewise."""
 BENIGN_FALSE_ALARMS = 0.003
@@ -38,12 +39,15 @@ BENIGN_FALSE_ALARMS = 0.003
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--medsafetybench", type=Path, required=True)
-    parser.add_argument("--medquad", type=Path, required=True)
-    parser.add_argument("--pubmedqa", type=Path, required=True)
-    arguments = parser.parse_args()
-    harmful = list(harmful_requests(arguments.medsafetybench))
-    written, made = benign_requests(arguments.medquad, arguments.pubmedqa)
+    parser.add_argument("--data", type=Path, default=DATA)
+    data = parser.parse_args().data
+    if not data.is_dir():
+        print(f"There is no folder {data}, so nothing is trained; --data names it.")
+        return
+    harmful = list(harmful_requests(data / "medsafetybench" / "train"))
+    written, made = benign_requests(
+        data / "medquad" / "medquad_with_answers.jsonl.gz", data / "pubmedqa" / "pqal_dev.json"
+    )
     benign = written + made
     texts = [text for _, text in harmful] + benign
     labels = np.array([1] * len(harmful) + [0] * len(benign))
