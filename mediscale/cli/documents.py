@@ -83,7 +83,7 @@ def _ask(options: argparse.Namespace) -> int:
     home = settings()
     name = options.index or (_DEFAULT if index_versions.versions(home, _DEFAULT) else _OWN)
     if name == _OWN and not index_versions.versions(home, _OWN):
-        print("No index yet: indexing the project's own 240 passages on neurology and nephrology.")
+        print("No index yet: indexing the project's own passages on neurology and nephrology.")
         index_versions.add(home, _OWN, readers.read([corpus.FOLDER / "passages.jsonl"]))
     answer = Index.open(index_versions.latest(home, name)).answer(options.question, frozenset(options.role))
     print(_shown(answer))
