@@ -6,7 +6,7 @@ collaborators: it neither logs nor knows HTTP. What blocks is the engine.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -17,6 +17,7 @@ from data_pipeline import safety
 from data_pipeline.retrieval import Index, Passage, support
 from data_pipeline.retrieval.answer import ABSTAINS
 from data_pipeline.safety import PatientContext, SafetyReport
+from data_pipeline.safety.embedding_model import Vector
 from data_pipeline.safety.report import RISK_LEVELS
 from mediscale.core.errors import InputError
 from mediscale.inference.chat_template import Message
@@ -97,6 +98,8 @@ class Question:
     """Texts at which the answer ends."""
     use_safety: bool = True
     patient: PatientContext | None = None
+    embed: Callable[[str], Vector] | None = None
+    """Embedding of a question, with which the safety layers find more; None where no embedder is installed."""
     index: Index | None = None
     """The documents that the answer is quoted from."""
     roles: frozenset[str] = frozenset()
@@ -129,7 +132,8 @@ def write(question: Question, into: Written) -> Iterator[Part]:
 
 def _parts(question: Question, into: Written) -> Iterator[Part]:
     if question.use_safety:
-        into.of_question = safety.check_request(question.text, question.patient)
+        embedding = question.embed(question.text) if question.embed else None
+        into.of_question = safety.check_request(question.text, question.patient, embedding)
         if into.of_question.first:
             yield Part(f"{into.of_question.first} ")
         if into.of_question.blocks:

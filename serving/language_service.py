@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TypeVar
 
 from data_pipeline.notes.deidentification.deidentifier import Deidentifier
-from mediscale.core.errors import BusyError
+from data_pipeline.retrieval import embedders
+from data_pipeline.retrieval.embedder import Embedder
+from mediscale.core.errors import BusyError, UsageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
@@ -81,6 +84,23 @@ class LanguageService:
         threads = THREADS_ELSEWHERE if settings.language_engine else THREADS_HERE
         self._pool = Pool("answers of the language model", threads, ANSWERS)
 
+    @cached_property
+    def embedder(self) -> tuple[Embedder | None, str]:
+        """The packaged embedder, with which the safety layers were measured, or what is missed without it. Loaded when
+        it is first needed: a server without a language version does without."""
+        try:
+            return embedders.load(self._settings), ""
+        except UsageError as error:
+            return (
+                None,
+                f"The safety layers go by words and phrases alone, and find fewer emergencies: {error}",
+            )
+
+    @property
+    def reduced(self) -> str:
+        """Why the layers find less than they could, while a version is served; empty where nothing is missing."""
+        return self.embedder[1] if self.languages.current else ""
+
     def version(self) -> ServedLanguage:
         """The version that answers now.
 
@@ -103,7 +123,9 @@ class LanguageService:
         """A question under the name that its answer will have in the log."""
         if not question.use_safety:
             log.warning("The safety layers are off for one answer, as %s asks.", asked.by)
-        return Answering(question, asked, self.log.next_id(), self._clock())
+        embedder, _ = self.embedder
+        embed = embedder.question if embedder else None
+        return Answering(replace(question, embed=embed), asked, self.log.next_id(), self._clock())
 
     async def whole(self, answering: Answering) -> None:
         """Returns when the answer is written and durable in the log.

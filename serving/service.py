@@ -182,7 +182,8 @@ class Service:
         models = [_health(task, version) for task, version in sorted(served.items())]
         if languages.current is not None:
             models.append(_health(language_spec.TASK, languages.current))
-        problems = [*refused.values(), *filter(None, [languages.refused]), *self._problems.values()]
+        of_language = filter(None, [languages.refused, self.language.reduced])
+        problems = [*refused.values(), *of_language, *self._problems.values()]
         answers = models and "log" not in self._problems and not self.draining
         status: schemas.Status = "unavailable" if not answers else "degraded" if problems else "ready"
         return Health(
