@@ -33,7 +33,7 @@ test-components:
 test-loops:
 	@$(call beside,loops     ,tests/unit tests/integration tests/e2e)
 
-beside = set -o pipefail; $(BIN)/pytest $(2) 2>&1 | while IFS= read -r line; do echo "$(1)  $$line"; done
+beside = set -o pipefail; $(BIN)/pytest $(2) --durations=25 --durations-min=10 2>&1 | while IFS= read -r line; do echo "$(1)  $$line"; done
 
 test-fast: setup ## run the tests that start no JVM, no Ray and no server, in at most two minutes
 	@$(BIN)/pytest tests/unit
