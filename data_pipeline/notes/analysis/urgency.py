@@ -1,5 +1,6 @@
 """Urgency and risk stratum of a note, each with the factors that raised it."""
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -55,7 +56,13 @@ def urgency(
             factors[match.label].append(
                 Factor(name=" ".join(text.words[match.first : match.last]), start=start, end=end)
             )
-    factors["emergency"] += dangerous(vitals) if _EXERCISE.isdisjoint(text.vocabulary) else []
+    if _EXERCISE.isdisjoint(text.vocabulary):
+        factors["emergency"] += dangerous(vitals)
+        score, scored = news2(vitals)
+        if score >= _EMERGENCY_SCORE:
+            factors["emergency"] += scored
+        elif score >= _URGENT_SCORE or any(_points(vital) == _RED for vital in vitals):
+            factors["urgent"] += scored
     for level in ("emergency", "urgent"):
         if factors[level]:
             return level, _once(factors[level])
@@ -63,9 +70,9 @@ def urgency(
 
 
 def dangerous(vitals: list[Vital]) -> list[Factor]:
-    """Vital signs in the range of the highest score of NEWS2 (Royal College of Physicians 2017)."""
+    """Vital signs that are so far off that each alone is an emergency; the limits are a judgement of ours."""
     return [
-        Factor(name=f"{vital.kind} {vital.value}", start=vital.start, end=vital.end)
+        _factor(vital)
         for vital in vitals
         if vital.kind in _LIMITS
         and not _LIMITS[vital.kind][0] < _number(vital.value) < _LIMITS[vital.kind][1]
@@ -78,6 +85,37 @@ _LIMITS = {
     "respiratory rate": (8.0, 35.0),
     "oxygen saturation": (85.0, 101.0),
 }
+
+
+def news2(vitals: list[Vital]) -> tuple[int, list[Factor]]:
+    """National Early Warning Score 2 (Royal College of Physicians 2017) of the worst value of each sign that is
+    written, and the signs that have points; temperature, consciousness and oxygen given are not counted."""
+    worst: dict[str, Vital] = {}
+    for vital in vitals:
+        if vital.kind not in worst or _points(vital) > _points(worst[vital.kind]):
+            worst[vital.kind] = vital
+    scored = [vital for vital in worst.values() if _points(vital)]
+    return sum(map(_points, scored)), [_factor(vital) for vital in scored]
+
+
+_URGENT_SCORE, _EMERGENCY_SCORE, _RED = 5, 7, 3
+"""The score's thresholds of an urgent and of an emergency response; one sign with three points is urgent, too."""
+_POINTS = {
+    "blood pressure": ((90, 3), (100, 2), (110, 1), (219, 0), (math.inf, 3)),
+    "heart rate": ((40, 3), (50, 1), (90, 0), (110, 1), (130, 2), (math.inf, 3)),
+    "respiratory rate": ((8, 3), (11, 1), (20, 0), (24, 2), (math.inf, 3)),
+    "oxygen saturation": ((91, 3), (93, 2), (95, 1), (math.inf, 0)),
+}
+"""(largest value, points) of each sign, from the smallest value on; the systolic of a blood pressure."""
+
+
+def _points(vital: Vital) -> int:
+    bands = _POINTS.get(vital.kind, ((math.inf, 0),))
+    return next(points for most, points in bands if _number(vital.value) <= most)
+
+
+def _factor(vital: Vital) -> Factor:
+    return Factor(name=f"{vital.kind} {vital.value}", start=vital.start, end=vital.end)
 
 
 def _number(value: str) -> float:

@@ -1,5 +1,7 @@
 """Typed fields of a note: negation, family, history, drugs with their use, vital signs, urgency, and their places."""
 
+import pytest
+
 from data_pipeline.notes.analysis import analyze
 
 NOTE = (
@@ -64,6 +66,23 @@ def test_recommendations_urgency_and_risk_name_their_grounds() -> None:
     assert analyze("Well child, no complaints.").urgency == "routine"
     assert analyze("The patient was intubated for respiratory failure.").urgency == "emergency"
     assert analyze("He was never intubated.").urgency == "routine"
+
+
+@pytest.mark.parametrize(
+    ("note", "urgency"),
+    [
+        ("BP 118/70, heart rate 78, respiratory rate 16.", "routine"),
+        ("BP 92/50, heart rate 118.", "routine"),  # four points of the score
+        ("BP 92/50, heart rate 118, respiratory rate 22.", "urgent"),  # six
+        ("BP 92/50, heart rate 118, respiratory rate 26.", "emergency"),  # seven
+        ("BP 88/50, heart rate 78.", "urgent"),  # one sign with three points
+        ("Chest pain since this morning. BP 120/70.", "urgent"),
+        ("No chest pain since the operation. BP 120/70.", "routine"),
+        ("Treadmill: heart rate 135, BP 180/80.", "routine"),
+    ],
+)
+def test_vital_signs_are_judged_by_the_early_warning_score(note: str, urgency: str) -> None:
+    assert analyze(note).urgency == urgency
 
 
 def test_every_field_has_the_place_that_supports_it() -> None:
