@@ -28,6 +28,9 @@ from serving.languages import ServedLanguage
 
 FinishReason = Literal["stop", "length", "content_filter", "abstained"]
 
+WITHOUT_SOURCE = (
+    "No documents are indexed, so no source supports this answer; a clinician must check all of it."
+)
 _SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*\s+|\n+")
 
 
@@ -52,6 +55,8 @@ class Written:
     of_question: SafetyReport | None = None
     of_answer: SafetyReport | None = None
     """Of all that was written so far; None before that, and where an engineer asked without checks."""
+    without_source: bool = False
+    """Whether the model answers by itself, as no documents are indexed."""
     retrieved: float | None = None
     """Probability that the indexed documents hold the answer; None where none are indexed."""
 
@@ -74,9 +79,13 @@ class Written:
             return None
         reports = [("question", self.of_question)]
         reports += [("answer", self.of_answer)] if self.of_answer else []
+        unsupported = (WITHOUT_SOURCE,) if self.without_source else ()
         return SafetySummary(
             risk_level=max((report.risk_level for _, report in reports), key=RISK_LEVELS.index),
-            warnings=tuple(dict.fromkeys(warning for _, report in reports for warning in report.warnings)),
+            warnings=(
+                *dict.fromkeys(warning for _, report in reports for warning in report.warnings),
+                *unsupported,
+            ),
             layers=tuple(
                 SpokenLayer(of=of, **dict(layer)) for of, report in reports for layer in report.layers
             ),
@@ -140,6 +149,7 @@ def _parts(question: Question, into: Written) -> Iterator[Part]:
             into.finish_reason = "content_filter"
             return
     if question.index is None:
+        into.without_source = True
         yield from _checked(question, into, _written(question, into, question.prompt()), ())
     else:
         yield from _grounded(question, question.index, into)

@@ -149,3 +149,9 @@ def test_what_only_the_embedding_tells_precedes_the_answer() -> None:
 def test_an_embedding_that_can_not_be_judged_blocks() -> None:
     written, engine, _ = ask(HARMLESS, "It pumps.", embed=lambda _text: np.zeros(3, np.float32))
     assert (written.finish_reason, engine.taken) == ("content_filter", 0)
+
+
+def test_an_answer_without_documents_says_that_no_source_supports_it() -> None:
+    written, _, _ = ask(HARMLESS, "It pumps blood through the body.")
+    assert written.safety is not None
+    assert language_answer.WITHOUT_SOURCE in written.safety.warnings
