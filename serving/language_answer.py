@@ -140,6 +140,7 @@ def write(question: Question, into: Written) -> Iterator[Part]:
 
 
 def _parts(question: Question, into: Written) -> Iterator[Part]:
+    embedding = None
     if question.use_safety:
         embedding = question.embed(question.text) if question.embed else None
         into.of_question = safety.check_request(question.text, question.patient, embedding)
@@ -152,12 +153,13 @@ def _parts(question: Question, into: Written) -> Iterator[Part]:
         into.without_source = True
         yield from _checked(question, into, _written(question, into, question.prompt()), ())
     else:
-        yield from _grounded(question, question.index, into)
+        yield from _grounded(question, question.index, into, embedding)
 
 
-def _grounded(question: Question, index: Index, into: Written) -> Iterator[Part]:
-    """Quotes, then what the model adds and they support."""
-    grounded = index.answer(question.text, question.roles)
+def _grounded(question: Question, index: Index, into: Written, embedding: Vector | None) -> Iterator[Part]:
+    """Quotes, then what the model adds and they support; ``embedding`` of the question, if the layers needed it."""
+    is_its_own = question.embed == index.embedder.question
+    grounded = index.answer(question.text, question.roles, vector=embedding if is_its_own else None)
     into.retrieved = grounded.confidence
     if grounded.abstained:
         into.finish_reason = "abstained"

@@ -124,6 +124,9 @@ class LanguageService:
         if not question.use_safety:
             log.warning("The safety layers are off for one answer, as %s asks.", asked.by)
         embedder, _ = self.embedder
+        index = question.index
+        if embedder and index and index.embedder.spec == embedder.spec:
+            embedder = index.embedder  # so that layers and retrieval read the question once
         embed = embedder.question if embedder else None
         return Answering(replace(question, embed=embed), asked, self.log.next_id(), self._clock())
 

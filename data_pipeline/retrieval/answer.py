@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_pipeline.documents.sentences import Span, sentences
+from data_pipeline.retrieval.embedder import Vectors
 from data_pipeline.retrieval.words import words
 from mediscale.core.refs import Frozen
 
@@ -88,10 +89,14 @@ ABSTAINS = "The indexed documents do not answer this question."
 
 
 def answer(
-    index: "Index", question: str, roles: frozenset[str], hidden: Sequence[int] = ()
+    index: "Index",
+    question: str,
+    roles: frozenset[str],
+    hidden: Sequence[int] = (),
+    vector: Vectors | None = None,
 ) -> GroundedAnswer:
     """Quotes the best sentences of the best passage, or abstains below the threshold."""
-    vector = index.embedder.question(question)
+    vector = index.embedder.question(question) if vector is None else vector
     ranked = index.rank(question, vector, roles, hidden)
     if not len(ranked.rows):
         return GroundedAnswer((), abstained=True, confidence=0.0)

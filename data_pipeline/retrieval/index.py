@@ -105,10 +105,17 @@ class Index:
         ]
 
     def answer(
-        self, question: str, roles: frozenset[str] = EVERYBODY, hidden: Sequence[int] = ()
+        self,
+        question: str,
+        roles: frozenset[str] = EVERYBODY,
+        hidden: Sequence[int] = (),
+        vector: Vectors | None = None,
     ) -> GroundedAnswer:
-        """Sentences quoted from what the roles may see, the rows ``hidden`` left out, or an abstention."""
-        return answer.answer(self, question, roles, hidden)
+        """Sentences quoted from what the roles may see, the rows ``hidden`` left out, or an abstention.
+
+        ``vector`` is ``embedder.question(question)``, where it is known already.
+        """
+        return answer.answer(self, question, roles, hidden, vector)
 
     @cached_property
     def abstention(self) -> Abstention:

@@ -18,6 +18,7 @@ from fixtures.language_versions import DATASET
 from fixtures.server_process import Server, Start
 
 from data_pipeline.documents import index_versions
+from data_pipeline.retrieval.embedder import Embedder
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.inference import language
@@ -238,12 +239,24 @@ def test_a_language_model_without_torch_says_which_extra_is_missing(
 
 
 def test_answers_are_quoted_from_the_indexed_documents_or_abstain_and_safety_comes_first(
-    language_client: TestClient, settings: Settings, indexed_documents: Path
+    language_client: TestClient,
+    settings: Settings,
+    indexed_documents: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shutil.copytree(indexed_documents, index_versions.folder(settings, index_versions.DEFAULT) / "1")
     index_versions.sign(settings, index_versions.DEFAULT, 1)
     service: Any = language_client.app.state.service  # type: ignore[attr-defined]
     service.follow_language()
+
+    read: list[str] = []
+    embed = Embedder.question
+
+    def counted(self: Embedder, text: str) -> Any:
+        read.append(text)
+        return embed(self, text)
+
+    monkeypatch.setattr(Embedder, "question", counted)
 
     def ask(question: str) -> Any:
         answered = language_client.post("/generate", json={"question": question, "max_length": 8})
@@ -252,6 +265,7 @@ def test_answers_are_quoted_from_the_indexed_documents_or_abstain_and_safety_com
         return answered.json()
 
     quoted = ask("Within how many hours of ischaemic stroke is alteplase given?")
+    assert len(read) == 1, "layers and retrieval share the question's embedding"
     (citation, *others) = quoted["citations"]
     assert quoted["response"].startswith(citation["text"])
     for each in (citation, *others):
