@@ -7,7 +7,15 @@ from fastapi import Request, Response
 from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 
-from mediscale.core.errors import BusyError, InputError, MediscaleError, NotFoundError, StorageError
+from mediscale.core.errors import (
+    BusyError,
+    InputError,
+    MediscaleError,
+    NotFoundError,
+    QualityError,
+    StorageError,
+    UsageError,
+)
 from serving.auth import RefusedError
 from serving.language_engine import EngineError, NotInstalledError
 from serving.prometheus_metrics import Metrics
@@ -27,10 +35,12 @@ _STATUS: dict[type[MediscaleError], int] = {
     TooLargeError: 413,
     InputError: 422,
     NotFoundError: 404,
+    QualityError: 409,
     NotInstalledError: 501,
     BusyError: 503,
     StorageError: 503,
     EngineError: 503,
+    UsageError: 503,  # the server's own settings: what a request does wrong is an InputError
 }
 
 

@@ -13,28 +13,14 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from mediscale.core import caller
-from mediscale.core.errors import (
-    BusyError,
-    MediscaleError,
-    NotFoundError,
-    QualityError,
-    StorageError,
-    UsageError,
-)
+from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals, history
 from mediscale.storage.history import Approval, Entry, Proposal
-from serving.auth import PROBLEMS, Principal, RefusedError, Role, require
+from serving.auth import PROBLEMS, Principal, Role, require
+from serving.refusals import answered
 from serving.schemas import Problem
 from serving.service import Service
-
-_STATUS: dict[type[MediscaleError], int] = {
-    NotFoundError: 404,
-    QualityError: 409,
-    BusyError: 503,
-    StorageError: 503,
-    UsageError: 503,
-}
 
 
 class ApprovalRequest(BaseModel):
@@ -85,7 +71,6 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 def router(service: Service) -> APIRouter:
     """The routes of one worker process's service."""
     routes = APIRouter(default_response_class=Response)
-    settings, dataset = service.settings, service.predictors.dataset
 
     @routes.get(
         "/approvals",
@@ -94,8 +79,7 @@ def router(service: Service) -> APIRouter:
         dependencies=[Depends(require(Role.APPROVER, Role.ENGINEER, Role.AUDITOR))],
     )
     async def read() -> Response:
-        waits = await _refusing(waiting, settings, dataset)
-        return Response(_WAITING.dump_json(waits), media_type="application/json")
+        return await answered(service.metrics, _waiting(service))
 
     @routes.post(
         "/approvals",
@@ -106,23 +90,19 @@ def router(service: Service) -> APIRouter:
     async def approve(
         wanted: ApprovalRequest, principal: Annotated[Principal, Depends(require(Role.APPROVER))]
     ) -> Response:
-        approved = await _refusing(record, settings, dataset, wanted, principal.actor)
-        return Response(_APPROVED.dump_json(approved), 201, media_type="application/json")
+        return await answered(service.metrics, _approve(service, wanted, principal.actor))
 
     return routes
 
 
-async def _refusing(work: Any, *arguments: Any) -> Any:
-    """What the work returns, in a thread of its own; its refusal as an answer.
+async def _waiting(service: Service) -> Response:
+    waits = await asyncio.to_thread(waiting, service.settings, service.predictors.dataset)
+    return Response(_WAITING.dump_json(waits), media_type="application/json")
 
-    Raises:
-        RefusedError: it can't be done.
-    """
-    try:
-        return await asyncio.to_thread(work, *arguments)
-    except MediscaleError as error:
-        status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 503)
-        raise RefusedError(status, str(error)) from error
+
+async def _approve(service: Service, wanted: ApprovalRequest, actor: str) -> Response:
+    approved = await asyncio.to_thread(record, service.settings, service.predictors.dataset, wanted, actor)
+    return Response(_APPROVED.dump_json(approved), 201, media_type="application/json")
 
 
 def waiting(settings: Settings, dataset: str) -> list[Waiting]:
