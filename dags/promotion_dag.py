@@ -3,6 +3,9 @@
 What is asked about is kept for the answer: a retraining that is repeated meanwhile changes nothing of it. If production
 changed since then, the promotion stage refuses: the evidence compares with another version than today's. A question
 that nobody answers before the next night is a no, and the next candidate is asked about.
+
+Where the dataset's history requires another person's approval, the first yes only proposes the version, and a second
+question follows. Whoever proposed it can't answer it: the platform refuses to sign an approval of one's own proposal.
 """
 
 import json
@@ -15,7 +18,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from mediscale_steps import CANDIDATE, DEFAULTS, EVERY_DAG, RESULTS, first_line, stage
+from mediscale_steps import CANDIDATE, DEFAULTS, EVERY_DAG, REFUSED, RESULTS, first_line, stage, step
 
 from mediscale.core import privacy
 from mediscale.pipeline import steps
@@ -67,22 +70,53 @@ def lines(counts: dict[str, int], figures: dict[str, float | None]) -> Iterator[
         yield f"- {name.replace('_', ' ')}: {value:.3f}{interval}"
 
 
+@task
+def proposal(decided: str) -> str:
+    """The version that waits for another person's approval. Skipped where none does."""
+    result = json.loads(Path(decided).read_text())
+    if not result.get("proposed"):
+        raise AirflowSkipException(result["reason"])
+    return f"{result['model']['name']}/{result['model']['version']}"
+
+
 def decision(node: steps.Node, found: Any) -> None:
-    """One task's model: asked about, then moved by the promotion stage if its policy allows."""
-    needed = list(node.upstream)
-    asked = question.override(task_id=f"question_{node.task}")(node.task, needed, found, RESULTS)
-    approval = ApprovalOperator(
-        task_id=f"approval_{node.task}",
-        subject=f"Put this model of {node.task} into production?",
-        body=f"{{{{ ti.xcom_pull(task_ids='question_{node.task}') }}}}",
+    """One task's model: asked about, then moved by the promotion stage if its policy allows, or proposed to another."""
+    asked = question.override(task_id=f"question_{node.task}")(node.task, list(node.upstream), found, RESULTS)
+    shown = f"{{{{ ti.xcom_pull(task_ids='question_{node.task}') }}}}"
+    first = yes_or_no(f"approval_{node.task}", f"Put this model of {node.task} into production?", shown)
+    promoted = stage(node, {}, ("--set", "target_alias=production"), actor=answered_by(first))
+    asked >> first >> promoted
+    awaiting = proposal.override(task_id=f"proposal_{node.task}")(f"{RESULTS}/{node.name}.json")
+    version = f"{{{{ ti.xcom_pull(task_ids='proposal_{node.task}') }}}}"
+    subject = (
+        f"{answered_by(first)} proposed this model of {node.task}. Do you, another person, approve of it?"
+    )
+    second = yes_or_no(f"second_approval_{node.task}", subject, shown)
+    approve = ["approve", version, "--reason", "Approved in Airflow."]
+    (
+        promoted
+        >> awaiting
+        >> second
+        >> step(f"approve_{node.task}", approve, skips=(REFUSED,), actor=answered_by(second))
+    )
+
+
+def yes_or_no(name: str, subject: str, body: str) -> ApprovalOperator:
+    """A question to a person; the default, before the next night, is no."""
+    return ApprovalOperator(
+        task_id=name,
+        subject=subject,
+        body=body,
         defaults=[ApprovalOperator.REJECT],
         response_timeout=timedelta(hours=20),
         execution_timeout=None,
         retries=0,
     )
-    who = f"{{{{ ti.xcom_pull(task_ids='approval_{node.task}')['responded_by_user']['name'] }}}}"
-    promoted = stage(node, {}, ("--set", "target_alias=production"), actor=who)
-    asked >> approval >> promoted
+
+
+def answered_by(approval: ApprovalOperator) -> str:
+    """Who said yes, as a template: the person whom Airflow authenticated."""
+    return f"{{{{ ti.xcom_pull(task_ids='{approval.task_id}')['responded_by_user']['name'] }}}}"
 
 
 @dag(

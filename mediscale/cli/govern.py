@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from mediscale.cli import stage
 from mediscale.cli.verbs import Verb, add_alias, settings
 from mediscale.core.task_names import LANGUAGE, all_names
 
@@ -39,8 +40,11 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 def _promote(options: argparse.Namespace) -> int:
     from mediscale.core.errors import QualityError
     from mediscale.governance import production
+    from mediscale.storage import calls
 
-    decision = production.ask(settings(), options.dataset, options.task, options.version, "promote")
+    decision = production.ask(
+        settings(), options.dataset, options.task, options.version, calls.new_run_id("promote")
+    )
     print(decision.reason)
     return 0 if decision.promoted else QualityError.exit_code
 
@@ -48,15 +52,44 @@ def _promote(options: argparse.Namespace) -> int:
 def _add_approve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", metavar="MODEL/VERSION", help="the proposed version, e.g. icu-mortality/2")
     parser.add_argument("--reason", required=True, help="one sentence for the history")
+    stage.add_step(parser)
 
 
 def _approve(options: argparse.Namespace) -> int:
     from mediscale.core.errors import QualityError
     from mediscale.governance import approval
+    from mediscale.storage import calls
 
-    decision = approval.approve(settings(), options.version, options.reason)
+    home = settings()
+    stage.begin_step(options)
+    decision = stage.when_free(
+        options.wait_for_lock,
+        lambda: approval.approve(home, options.version, options.reason, calls.run_id_of(options.run_id)),
+    )
+    if options.result:
+        stage.write_result(decision.model_dump_json(indent=2), options.result)
     print(decision.reason)
     return 0 if decision.promoted else QualityError.exit_code
+
+
+def _add_require_approval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--reason", required=True, help="one sentence for the history")
+    parser.add_argument(
+        "--lift", action="store_true", help="the gate alone decides again; an approver's to say"
+    )
+
+
+def _require_approval(options: argparse.Namespace) -> int:
+    from mediscale.core import caller
+    from mediscale.storage import approvals, signing
+    from mediscale.storage.history import ApprovalRule
+
+    home, rule = settings(), ApprovalRule(required=not options.lift, reason=options.reason)
+    new = approvals.set_rule(home, options.dataset, rule, actor=signing.actor(home), at=caller.now())
+    says = "needs another person's approval" if rule.required else "is the gate's decision alone"
+    print(f"Production of {options.dataset} {says}{'' if new else ' already'}.")
+    return 0
 
 
 def _add_rollback(parser: argparse.ArgumentParser) -> None:
@@ -146,5 +179,11 @@ VERBS = (
     ),
     Verb("promote", "ask for production of a version that is staged", _promote, _add_version),
     Verb("approve", "approve of a version that another person proposed", _approve, _add_approve),
+    Verb(
+        "require-approval",
+        "let another person approve before a version of a dataset goes to production",
+        _require_approval,
+        _add_require_approval,
+    ),
     Verb("rollback", "point an alias back at an earlier version", _rollback, _add_rollback),
 )

@@ -39,9 +39,6 @@ class Settings(BaseSettings):
     history_heads: str = ""
     """Entries that the histories must contain, as ``DATASET:SEQUENCE:DIGEST`` with commas between, which is how
     ``mediscale verify`` prints them: what a machine believes that has not read them before."""
-    four_eyes: str = ""
-    """Datasets, with commas between, of which no version goes to production before somebody else than who proposed it
-    approved; of all others the gate alone decides. Servers must have it, too: they serve nothing that lacks it."""
     spark_master: str = "local[*]"
     ray_address: str = ""
     """Address of a running Ray cluster. Default: a local one, started and stopped by the stage."""

@@ -7,10 +7,10 @@ from mediscale.core.errors import UsageError
 from mediscale.core.refs import parse_version
 from mediscale.core.settings import Settings
 from mediscale.governance import production
-from mediscale.storage import approvals, signing
+from mediscale.storage import approvals, calls, signing
 
 
-def approve(settings: Settings, version: str, reason: str) -> Any:
+def approve(settings: Settings, version: str, reason: str, run_id: str = "") -> Any:
     """Approves of a proposed version, named as ``MODEL/VERSION``, as whoever signs here; the promotion's result.
 
     Raises:
@@ -25,4 +25,4 @@ def approve(settings: Settings, version: str, reason: str) -> Any:
         raise UsageError(f"{version!r} is no version of a task's model; name it as MODEL/VERSION.")
     dataset, who = name.removesuffix(f"-{task}"), signing.actor(settings)
     approvals.approve(settings, dataset, name, number, actor=who, reason=reason, at=caller.now())
-    return production.ask(settings, dataset, task, number, "approve")
+    return production.ask(settings, dataset, task, number, run_id or calls.new_run_id("approve"))

@@ -6,10 +6,10 @@ from mediscale.core import caller
 from mediscale.core.settings import Settings
 from mediscale.core.task_names import LANGUAGE
 from mediscale.pipeline import call
-from mediscale.storage import calls, signing
+from mediscale.storage import signing
 
 
-def ask(settings: Settings, dataset: str, task: str, version: int, run: str) -> Any:
+def ask(settings: Settings, dataset: str, task: str, version: int, run_id: str) -> Any:
     """Decides again about a version of a task's model, or of a language model, as whoever signs here.
 
     Raises:
@@ -24,4 +24,4 @@ def ask(settings: Settings, dataset: str, task: str, version: int, run: str) -> 
         if task == LANGUAGE
         else ("promotion", promotion.repromotion_params(settings, dataset, task, version, *by))
     )
-    return call.call(stage, params.model_dump(), settings, calls.new_run_id(run)).result
+    return call.call(stage, params.model_dump(), settings, run_id).result

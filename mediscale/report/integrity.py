@@ -38,7 +38,7 @@ def verify(settings: Settings, dataset: str) -> Verified:
     findings += [*_dates(entries), *_evidence(settings, moves), *_models(settings, moves)]
     findings += [
         f"Entry {number} moved a version into production that nobody but its proposer approved; it is not served."
-        for number in sorted(approvals.uncovered(settings, dataset, entries) if not findings else ())
+        for number in sorted(approvals.uncovered(settings, entries) if not findings else ())
     ]
     if moves:
         findings += _aliases(settings, moves)

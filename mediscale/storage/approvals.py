@@ -1,5 +1,7 @@
 """Approvals: four eyes for production. Who proposes a version and who approves of it are two people, by signature.
 
+Whether a dataset needs them is a signed entry of its history: whoever keeps home, lake and settings can't lift it.
+
 The newest proposal of a model is the one that may be approved: a later one, as of the next night's retraining, takes
 its place. A proposal that nobody approves moves nothing.
 """
@@ -10,29 +12,66 @@ from datetime import datetime
 from mediscale.core.errors import NotFoundError, QualityError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import history, signing
-from mediscale.storage.history import AliasMove, Approval, Draft, Entry, Proposal, append, bodies
+from mediscale.storage.history import (
+    AliasMove,
+    Approval,
+    ApprovalRule,
+    Draft,
+    Entry,
+    Proposal,
+    append,
+    bodies,
+)
 from mediscale.storage.signing import AcceptedKey
 
 
-def needed(settings: Settings, dataset: str) -> bool:
-    """Whether a person must approve before a version of the dataset goes to production."""
-    return dataset in {name.strip() for name in settings.four_eyes.split(",")}
+def required(entries: Sequence[Entry], keys: Mapping[str, AcceptedKey]) -> bool:
+    """Whether a person must approve before a version goes to production, after these entries of a history.
 
-
-def uncovered(settings: Settings, dataset: str, entries: Sequence[Entry]) -> set[int]:
-    """The numbers of the moves into production that no approval covers, where the dataset needs one.
-
-    A move back to a version that was approved before is covered by that approval.
+    Anybody who may sign can ask for it. Only an approver lifts it: another's entry that says so counts for nothing.
     """
-    if not needed(settings, dataset):
-        return set()
+    rules = [
+        rule.required
+        for entry, rule in bodies(entries, ApprovalRule)
+        if rule.required or _is_approver(keys[entry.signer])
+    ]
+    return bool(rules) and rules[-1]
+
+
+def set_rule(settings: Settings, dataset: str, rule: ApprovalRule, *, actor: str, at: datetime) -> bool:
+    """Signs the rule that holds for a dataset from now on; False where it holds already.
+
+    Raises:
+        UsageError: the key that signs is no approver's, and the rule is to be lifted.
+    """
+    recorded = history.entries(settings, dataset)
+    if required(recorded, signing.accepted_keys(settings)) == rule.required:
+        return False
+    if not rule.required:
+        _check_approver(settings)
+    append(settings, dataset, Draft(rule, actor, at, f"approval-rule-{len(recorded) + 1}"))
+    return True
+
+
+def uncovered(settings: Settings, entries: Sequence[Entry]) -> set[int]:
+    """The numbers of the moves into production that no approval covers, where one was required at the time.
+
+    A move back to files that were in production before, by an approval or before any was required, needs no other.
+    """
     keys = signing.accepted_keys(settings)
-    return {
-        entry.sequence
-        for entry, move in bodies(entries, AliasMove)
-        if move.alias == "production"
-        and not approver(entries[: entry.sequence - 1], move.model, move.to_version, move.model_digest, keys)
-    }
+    served: set[tuple[str, int, str]] = set()
+    without: set[int] = set()
+    if not any(bodies(entries, ApprovalRule)):
+        return without
+    for entry, move in bodies(entries, AliasMove):
+        before, version = entries[: entry.sequence - 1], (move.model, move.to_version, move.model_digest)
+        if move.alias != "production" or version in served:
+            continue
+        if not required(before, keys) or approver(before, *version, keys):
+            served.add(version)
+        else:
+            without.add(entry.sequence)
+    return without
 
 
 def approver(
@@ -53,7 +92,19 @@ def approver(
 def _is_another(proposed: Entry, approved: Entry, keys: Mapping[str, AcceptedKey]) -> bool:
     """An approver's own key, or a service's that names the person; never who proposed."""
     key = keys[approved.signer]
-    return bool({"approver", "service"} & key.roles) and approved.actor != proposed.actor
+    return _is_approver(key) and approved.actor != proposed.actor
+
+
+def _is_approver(key: AcceptedKey) -> bool:
+    return bool({"approver", "service"} & key.roles)
+
+
+def _check_approver(settings: Settings) -> None:
+    who = signing.signer(settings).key
+    if not _is_approver(who):
+        raise UsageError(
+            f"{who.name} is no approver; whoever keeps {settings.public_keys} may name the key {who.name}.approver.pem."
+        )
 
 
 def propose(
@@ -83,11 +134,7 @@ def approve(
         )
         raise NotFoundError(f"{model} v{version} does not wait for approval: {newest}.")
     proposed, proposal = proposals[-1]
-    who = signing.signer(settings).key
-    if not {"approver", "service"} & who.roles:
-        raise UsageError(
-            f"{who.name} is no approver; whoever keeps {settings.public_keys} may name the key {who.name}.approver.pem."
-        )
+    _check_approver(settings)
     if actor == proposed.actor:
         raise QualityError(f"{actor} proposed {model} v{version}; somebody else must approve of it.")
     body = Approval(

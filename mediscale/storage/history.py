@@ -96,6 +96,18 @@ class Approval(Body):
         return f"{self.model} v{self.version} approved: {self.reason}"
 
 
+class ApprovalRule(Body):
+    """From here on a version goes to production only with another person's approval (four eyes), or no longer so."""
+
+    kind = "approval_rule"
+    required: bool
+    reason: str
+
+    def __str__(self) -> str:
+        who = "another person approves of it" if self.required else "the gate alone decides"
+        return f"production: {who}, from here on: {self.reason}"
+
+
 class Erasure(Body):
     """A patient was removed from all tables."""
 
@@ -127,7 +139,7 @@ class Export(Body):
 
 
 KINDS: Mapping[str, type[Body]] = {
-    body.kind: body for body in (AliasMove, Proposal, Approval, Erasure, Export)
+    body.kind: body for body in (AliasMove, Proposal, Approval, ApprovalRule, Erasure, Export)
 }
 B = TypeVar("B", bound=Body)
 

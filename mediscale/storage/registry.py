@@ -107,7 +107,7 @@ def moves_in(recorded: Sequence[Entry]) -> list[Move]:
 def attested(settings: Settings, dataset: str) -> list[Move]:
     """The moves that may be followed: of those into production the approved ones, where the dataset needs approval."""
     recorded = entries(settings, dataset)
-    uncovered = approvals.uncovered(settings, dataset, recorded)
+    uncovered = approvals.uncovered(settings, recorded)
     return [move for move in moves_in(recorded) if move.sequence not in uncovered]
 
 

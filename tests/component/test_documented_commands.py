@@ -270,6 +270,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale tune-language": parse,
     "mediscale verify": parse,
     "mediscale approve": parse,
+    "mediscale require-approval": parse,
     "mediscale run": parse,
     "mediscale runs": run,
     "mediscale score": parse,

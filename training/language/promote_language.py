@@ -52,8 +52,7 @@ def run(params: Params, settings: Settings, key: str) -> promotion.Result:
         list(language_gate.objections(evidence, policy)),
         lambda: f"Promoted: {looked_at}, and the policy's every floor was passed.",
     )
-    reason = promotion.conclude(params, TASK, settings, key, reasons, reason)
-    return promotion.result_of(params, reason, reached=len(reasons))
+    return promotion.conclude(params, TASK, settings, key, reasons, reason)
 
 
 def _incomplete(

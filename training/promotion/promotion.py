@@ -64,6 +64,8 @@ class Result(Frozen):
 
     staged: bool
     promoted: bool
+    proposed: bool = False
+    """It passed the gate, and waits for another person's approval."""
     reason: str
     """One sentence for the last alias that was reached or refused."""
     model: ModelRef
@@ -154,8 +156,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         problems,
         lambda: _earned(evidence, list(gate.limits(evidence, policy))),
     )
-    reason = conclude(params, params.task, settings, key, reasons, reason)
-    return result_of(params, reason, len(reasons), silent)
+    return conclude(params, params.task, settings, key, reasons, reason, silent)
 
 
 def earned_aliases(
@@ -192,10 +193,18 @@ def _silent(params: Params, settings: Settings, evidence: Evidence) -> SilentPer
     )
 
 
-def result_of(params: Decision, reason: str, reached: int, silent: SilentPeriod | None = None) -> Result:
+def result_of(
+    params: Decision,
+    reason: str,
+    reached: int,
+    silent: SilentPeriod | None = None,
+    *,
+    proposed: bool = False,
+) -> Result:
     return Result(
         staged=reached > 0,
         promoted=reached > 1,
+        proposed=proposed,
         reason=reason,
         model=params.model,
         evidence=params.evidence,
@@ -215,10 +224,10 @@ def _with_approval(reasons: dict[registry.Alias, str], decided_by: str) -> tuple
 
 def _decided_by(params: Decision, settings: Settings) -> str:
     """Who besides the gate let the version pass; empty while a person must and has not."""
-    if not approvals.needed(settings, params.dataset):
-        return "The gate alone decided."
     recorded, model = history.entries(settings, params.dataset), params.model
     keys = signing.accepted_keys(settings)
+    if not approvals.required(recorded, keys):
+        return "The gate alone decided."
     who = approvals.approver(recorded, model.name, model.version, model.digest, keys)
     return f"{who} approved of it." if who else ""
 
@@ -284,8 +293,9 @@ def conclude(
     key: str,
     reasons: dict[registry.Alias, str],
     reason: str,
-) -> str:
-    """Signs a version, and moves the aliases that it has earned or proposes it to a person; the last reason."""
+    silent: SilentPeriod | None = None,
+) -> Result:
+    """Signs a version, and moves the aliases that it has earned or proposes it to a person."""
     awaited = False
     if "production" in reasons:
         reason, awaited = _with_approval(reasons, _decided_by(params, settings))
@@ -296,7 +306,7 @@ def conclude(
         proposal = _proposal(params, task, reason)
         approvals.propose(settings, params.dataset, proposal, params.actor, params.moved_at, key)
     registry.repair(settings, params.dataset)
-    return reason
+    return result_of(params, reason, len(reasons), silent, proposed=awaited)
 
 
 def _moves(

@@ -27,7 +27,9 @@ def roll_back(
         BusyError: another move was recorded at the same moment.
     """
     name = registry.model_name(dataset, task)
-    past = [move for move in registry.history(settings, dataset) if (move.model, move.alias) == (name, alias)]
+    past = [
+        move for move in registry.attested(settings, dataset) if (move.model, move.alias) == (name, alias)
+    ]
     earlier = [move for move in past if move.to_version == version != past[-1].to_version]
     if not earlier:
         versions = ", ".join(str(v) for v in sorted({move.to_version for move in past})) or "none"

@@ -22,10 +22,13 @@ case "$*" in
   *--dataset=broken*) echo "mediscale: There is no folder for broken." >&2; exit 3 ;;
   *drift*task=readmission*) echo "mediscale: No version of readmission is served." >&2; exit 7 ;;
 esac
+proposed=false
+case "$*" in *task=readmission*target_alias=production*) proposed=true ;; esac
+case "$*" in *target_alias=production*task=readmission*) proposed=true ;; esac
 while [ "$1" != --result ]; do shift; done
-cat > "$2" <<'END'
-{{"retrain": true, "reason": "Drift lasts.", "staged": true, "model": {{"name": "m", "version": 1}},
- "metrics": {{"auroc": 0.8125, "auroc_low": 0.75, "auroc_high": 0.875,
+cat > "$2" <<END
+{{"proposed": $proposed, "retrain": true, "reason": "Drift lasts.", "staged": true,
+ "model": {{"name": "m", "version": 1}}, "metrics": {{"auroc": 0.8125, "auroc_low": 0.75, "auroc_high": 0.875,
  "absent": null}}, "counts": {{"n": 1500, "events": 3, "subjects": 1200}}}}
 END
 """
@@ -137,9 +140,7 @@ def test_every_task_has_a_timeout_and_an_alert(told: dict[str, Any]) -> None:
     tasks = {name: task for dag in told["dags"].values() for name, task in dag["tasks"].items()}
     assert [name for name, task in tasks.items() if not task["alerts"]] == []
     without = [name for name, task in tasks.items() if not task["timeout"]]
-    assert all(
-        name.startswith("approval_") for name in without
-    )  # waits for a person, with a timeout of its own
+    assert all("approval_" in name for name in without)  # waits for a person, with a timeout of its own
 
 
 @pytest.mark.parametrize(("dag", "pipeline"), [("loop", steps.RISK), ("language", steps.LANGUAGE)])
@@ -219,6 +220,16 @@ def test_production_is_recorded_with_the_person_who_approved_what_was_shown(told
             line.count("/runs/mediscale_promotion/") == 4
         )  # the model, its evidence and its night, kept; the result
         assert "/runs/mediscale_retraining/" not in line
+
+
+def test_a_proposal_is_put_to_a_second_person_and_approved_in_their_name(
+    told: dict[str, Any], call: Callable[[str, str], str]
+) -> None:
+    tasks = told["runs"]["promotion"]["tasks"]
+    assert (tasks["proposal_mortality"], tasks["approve_mortality"]) == ("skipped", "skipped")
+    made = call("approve", "m/1")
+    assert "/approve_readmission.json" in made
+    assert made.endswith(" by dr. grey")
 
 
 def test_a_person_is_shown_figures_with_intervals_and_no_small_count(told: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from mediscale.core.policy import SilentPeriod
 from mediscale.governance import approval
 from mediscale.inference import model_signature
 from mediscale.pipeline import call, runtime_inputs
-from mediscale.storage import calls, history, registry, signing
+from mediscale.storage import approvals, calls, history, registry, signing
 from training.evaluation import evaluate
 from training.promotion import promotion
 from training.promotion.rollback import roll_back
@@ -319,18 +319,26 @@ def test_four_eyes_propose_and_the_move_follows_the_approval(world, tmp_path) ->
     people = {}
     for name, roles in (("ana", ""), ("cleo", ".approver")):
         signing.make_key(tmp_path / f"{name}.key", public / f"{name}{roles}.pem")
-        changes = {"signing_key": tmp_path / f"{name}.key", "public_keys": public, "four_eyes": "synthetic"}
+        changes = {"signing_key": tmp_path / f"{name}.key", "public_keys": public}
         people[name] = world.settings.model_copy(update=changes)
-    config = _params(world, actor="ana").model_dump()
+    rule = history.ApprovalRule(required=True, reason="The board decided so.")
+    approvals.set_rule(people["ana"], "synthetic", rule, actor="ana", at=NOW)
+    config = _params(world, actor="ana", sequence=2).model_dump()
     proposed = call.call("promotion", config, people["ana"], "run").result
-    assert (proposed.staged, proposed.promoted) == (True, False)
+    assert (proposed.staged, proposed.promoted, proposed.proposed) == (True, False, True)
     assert proposed.reason.startswith("Proposed, and waits for another person's approval. Promoted: AUROC 0.")
     assert registry.current(people["ana"], "synthetic", "mortality", "production") is None
     approved = approval.approve(people["cleo"], f"{world.model.name}/1", "Reviewed with the ward.")
     assert approved.promoted
     assert approved.reason.endswith(" cleo approved of it.")
     kinds = [(e.kind, e.actor) for e in history.entries(people["cleo"], "synthetic")]
-    assert kinds == [("move", "ana"), ("proposal", "ana"), ("approval", "cleo"), ("move", "cleo")]
+    assert kinds == [
+        ("approval_rule", "ana"),
+        ("move", "ana"),
+        ("proposal", "ana"),
+        ("approval", "cleo"),
+        ("move", "cleo"),
+    ]
     assert registry.current(people["ana"], "synthetic", "mortality", "production").to_version == 1
 
 

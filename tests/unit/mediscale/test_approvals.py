@@ -7,8 +7,8 @@ import pytest
 
 from mediscale.core.errors import NotFoundError, QualityError, UsageError
 from mediscale.core.settings import Settings
-from mediscale.storage import approvals, registry, signing
-from mediscale.storage.history import Proposal
+from mediscale.storage import approvals, history, registry, signing
+from mediscale.storage.history import ApprovalRule, Draft, Proposal
 from mediscale.storage.registry import Move
 
 DAY = datetime(2026, 11, 1, 8)
@@ -18,7 +18,7 @@ MODEL = "icu-mortality"
 @pytest.fixture
 def people(tmp_path: Path) -> dict[str, Settings]:
     """The same home with each one's own key: ana and bob, the approvers cleo and dan, and a scheduler's."""
-    settings = Settings(home=tmp_path / "home", trust=tmp_path / "trust", four_eyes="other, icu")
+    settings = Settings(home=tmp_path / "home", trust=tmp_path / "trust")
     signers = {
         "ana": "ana",
         "bob": "bob",
@@ -28,7 +28,14 @@ def people(tmp_path: Path) -> dict[str, Settings]:
     }
     for name, public in signers.items():
         signing.make_key(tmp_path / f"{name}.key", settings.public_keys / f"{public}.pem")
-    return {name: settings.model_copy(update={"signing_key": tmp_path / f"{name}.key"}) for name in signers}
+    people = {name: settings.model_copy(update={"signing_key": tmp_path / f"{name}.key"}) for name in signers}
+    rule(people["ana"], True, "ana")
+    return people
+
+
+def rule(settings: Settings, required: bool, actor: str) -> bool:
+    body = ApprovalRule(required=required, reason="Decided by the board.")
+    return approvals.set_rule(settings, "icu", body, actor=actor, at=DAY)
 
 
 def propose(settings: Settings, version: int, actor: str) -> None:
@@ -43,10 +50,11 @@ def approve(settings: Settings, version: int, actor: str) -> None:
 
 
 def move(settings: Settings, version: int, actor: str, digest: str = "") -> None:
+    sequence = registry.next_sequence(settings, "icu")
     entry = Move(
-        sequence=registry.next_sequence(settings, "icu"), model=MODEL, task="mortality", alias="production",
+        sequence=sequence, model=MODEL, task="mortality", alias="production",
         from_version=None, to_version=version, actor=actor, moved_at=DAY, reason="Good.", evidence_digest="e",
-        model_uri="m", model_digest=digest or f"d{version}", key=f"move-{version}-{digest}",
+        model_uri="m", model_digest=digest or f"d{version}", key=f"move-{sequence}",
     )  # fmt: skip
     registry.record(settings, "icu", entry)
 
@@ -65,9 +73,7 @@ def test_what_nobody_else_approved_is_not_served(people: dict[str, Settings]) ->
     assert served(people["bob"]) == [], "other files were approved"
 
 
-def test_an_approved_version_is_served_and_where_it_is_not_asked_for_all_are(
-    people: dict[str, Settings],
-) -> None:
+def test_an_approved_version_is_served_and_stays_so(people: dict[str, Settings]) -> None:
     propose(people["ana"], 1, "ana")
     approve(people["cleo"], 1, "cleo")
     move(people["cleo"], 1, "cleo")
@@ -75,7 +81,28 @@ def test_an_approved_version_is_served_and_where_it_is_not_asked_for_all_are(
     propose(people["ana"], 2, "ana")
     move(people["ana"], 2, "ana")
     assert served(people["bob"]) == [1]
-    assert served(people["bob"].model_copy(update={"four_eyes": ""})) == [1, 2]
+    move(people["ana"], 1, "ana")
+    assert served(people["bob"]) == [1, 1], "back to what was approved"
+
+
+def test_only_an_approver_lifts_the_rule_and_what_came_before_stays_uncovered(
+    people: dict[str, Settings],
+) -> None:
+    move(people["ana"], 1, "ana")
+    with pytest.raises(UsageError, match="ana is no approver"):
+        rule(people["ana"], False, "ana")
+    forged = Draft(ApprovalRule(required=False, reason="Hurry."), "ana", DAY, "forged")
+    history.append(people["ana"], "icu", forged)
+    move(people["ana"], 2, "ana")
+    assert served(people["bob"]) == []
+    assert rule(people["cleo"], False, "cleo")
+    assert not rule(people["cleo"], False, "cleo")
+    move(people["ana"], 3, "ana")
+    assert served(people["bob"]) == [3]
+    assert rule(people["bob"], True, "bob")
+    move(people["ana"], 4, "ana")
+    move(people["ana"], 3, "ana")
+    assert served(people["bob"]) == [3, 3], "back to what was in production before the rule"
 
 
 def test_nobody_approves_of_what_they_proposed(people: dict[str, Settings]) -> None:

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from mediscale.core import caller
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals, history, registry, signing
-from mediscale.storage.history import Proposal
+from mediscale.storage.history import ApprovalRule, Proposal
 from mediscale.storage.registry import Move
 from serving import api_keys
 from serving.access import Listening
@@ -26,13 +26,15 @@ MODEL = "icu-mortality"
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A home whose server may sign in the name of those whom it authenticates; ana proposed version 1."""
-    shared = Settings(home=tmp_path / "home", trust=tmp_path / "trust", four_eyes="icu")
+    shared = Settings(home=tmp_path / "home", trust=tmp_path / "trust")
     for name, public in {"ana": "ana", "server": "server.service", "bob": "bob"}.items():
         signing.make_key(tmp_path / f"{name}.key", shared.public_keys / f"{public}.pem")
     ana = shared.model_copy(update={"signing_key": tmp_path / "ana.key"})
     proposal = Proposal(
         model=MODEL, task="mortality", version=1, evidence_digest="e", model_digest="d", reason="Every floor passed."
     )  # fmt: skip
+    rule = ApprovalRule(required=True, reason="Decided by the board.")
+    approvals.set_rule(ana, "icu", rule, actor="ana", at=DAY)
     approvals.propose(ana, "icu", proposal, "ana", DAY, "k")
     return shared.model_copy(update={"signing_key": tmp_path / "server.key"})
 
@@ -80,7 +82,7 @@ def test_an_approver_s_yes_is_signed_in_their_name_and_covers_the_move(
     signed = history.entries(settings, "icu")[-1]
     assert (signed.kind, signed.actor) == ("approval", "cleo")
     move = Move(
-        sequence=3, model=MODEL, task="mortality", alias="production", from_version=None, to_version=1, actor="cleo",
+        sequence=4, model=MODEL, task="mortality", alias="production", from_version=None, to_version=1, actor="cleo",
         moved_at=caller.now(), reason="Good.", evidence_digest="e", model_uri="m", model_digest="d", key="move",
     )  # fmt: skip
     registry.record(settings, "icu", move)
@@ -102,7 +104,7 @@ def test_the_proposer_is_refused_and_so_is_a_version_that_does_not_wait(
         "The request can't be read: version: Input should be a valid integer"
     )
     assert "secret" not in unreadable.text
-    assert len(history.entries(settings, "icu")) == 1
+    assert [entry.kind for entry in history.entries(settings, "icu")] == ["approval_rule", "proposal"]
 
 
 @pytest.mark.parametrize(("key", "sentence"), [("bob", "bob is no approver"), ("none", "has no signing key")])
@@ -112,5 +114,5 @@ def test_a_server_without_a_service_s_key_signs_for_nobody(
     answer = client("cleo", key).post("/approvals", json=approval())
     assert answer.status_code == 503
     assert sentence in answer.json()["error"]
-    assert len(history.entries(settings, "icu")) == 1
+    assert [entry.kind for entry in history.entries(settings, "icu")] == ["approval_rule", "proposal"]
     assert not settings.signing_key.with_name("none.key").exists()
