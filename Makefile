@@ -47,7 +47,7 @@ soak: airflow-env ## run for hours what goes further then: thousands of cases, r
 	@echo "make soak: every case passed; how many, and how long each test took, stands above"
 
 interop: setup ## run what needs other people's tools, each in an environment of its own
-	@for tool in model-signing lm-eval demo; do \
+	@for tool in model-signing lm-eval demo meds; do \
 	.tools/uv/bin/uv venv --quiet --allow-existing --python $(BIN)/python .venv-interop/$$tool && \
 	.tools/uv/bin/uv pip sync --quiet --require-hashes --python .venv-interop/$$tool/bin/python requirements/$$tool.txt || exit 1; done
 	@if [ -d tests/interop ]; then $(BIN)/pytest -v tests/interop && echo "make interop: every test passed"; \
@@ -90,6 +90,7 @@ lock: python ## choose new versions and write requirements/
 	printf 'checkov==3.3.30\n' | $(COMPILE) - --output-file requirements/checkov.txt
 	$(COMPILE) --extra demo pyproject.toml --output-file requirements/demo.txt
 	printf 'lm-eval[api]>=0.4.13\ntransformers>=5\n' | $(COMPILE) - --output-file requirements/lm-eval.txt
+	printf 'meds==0.4.1\nes-aces==0.7.3\n' | $(COMPILE) - --output-file requirements/meds.txt
 	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt
 
 clean: ## remove what set-up and the checks made; patient data in .mediscale stays

@@ -3,10 +3,9 @@
 import argparse
 import json
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, settings
+from mediscale.cli.verbs import Verb, settings, utc
 from mediscale.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,9 +99,7 @@ def _add_who_scored(parser: argparse.ArgumentParser) -> None:
         "patient", metavar="PATIENT", help="the hospital's own number ('-': from standard input)"
     )
     parser.add_argument("--dataset", required=True, help="the patient's dataset in the lake")
-    parser.add_argument(
-        "--at", type=datetime.fromisoformat, help="the answers that were the newest then (UTC)"
-    )
+    parser.add_argument("--at", type=utc, help="the answers that were the newest then (UTC)")
 
 
 def _who_scored(options: argparse.Namespace) -> int:
@@ -168,18 +165,9 @@ def _add_audit(parser: argparse.ArgumentParser) -> None:
         "--patient",
         help="the hospital's own number; '-' reads it from standard input, which no shell remembers",
     )
-    parser.add_argument("--since", type=_time, metavar="TIME", help="a day or time (UTC), e.g. 2026-11-01")
+    parser.add_argument("--since", type=utc, metavar="TIME", help="a day or time (UTC), e.g. 2026-11-01")
     parser.add_argument("--by", metavar="WHO", help="only those with this in their name, or a key's id")
     parser.add_argument("--json", action="store_true", help="one JSON object for each line")
-
-
-def _time(text: str) -> datetime:
-    """A day or time as UTC without a zone."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--since {text}: write it as 2026-11-01 or 2026-11-01T08:00.") from None
-    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
 
 
 def _audit(options: argparse.Namespace) -> int:

@@ -3,11 +3,8 @@
 import argparse
 from pathlib import Path
 
-from mediscale.cli.verbs import Verb, add_alias, any_port, settings
+from mediscale.cli.verbs import Verb, add_alias, add_purpose, any_port, settings
 from mediscale.core.task_names import all_names
-
-PURPOSES = ("treatment", "operations", "research", "quality")
-"""Those of ``serving.auth``, which is not imported for help."""
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
@@ -55,12 +52,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, help="Parquet file to write; it holds patient data"
     )
-    parser.add_argument(
-        "--purpose",
-        choices=PURPOSES,
-        default="operations",
-        help="of use, for each row and the history (default: operations)",
-    )
+    add_purpose(parser, "operations")
 
 
 def _score(options: argparse.Namespace) -> int:

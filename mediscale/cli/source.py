@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.cli.verbs import Verb
+from mediscale.cli.verbs import Verb, add_purpose, utc
 
 if TYPE_CHECKING:
     from data_pipeline.source_check import ConceptCheck, SourceCheck, TaskCheck
@@ -180,9 +180,43 @@ def _check_task(options: argparse.Namespace) -> int:
     return QualityError.exit_code if found.refused else 0
 
 
+def _add_meds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--output", type=Path, required=True, help="new folder; it holds patient data")
+    parser.add_argument(
+        "--as-of",
+        type=utc,
+        metavar="TIME",
+        help="leave out what was not known by then (UTC), e.g. 2026-11-01",
+    )
+    add_purpose(parser, "research")
+
+
+def _export_meds(options: argparse.Namespace) -> int:
+    from data_pipeline import meds_dataset
+    from mediscale.cli.verbs import settings
+    from mediscale.storage import signing
+
+    home = settings()
+    written = meds_dataset.write(
+        home,
+        options.dataset,
+        options.output,
+        by=signing.actor(home),
+        purpose=options.purpose,
+        as_of=options.as_of,
+    )
+    print(
+        f"{written.rows:,} events of {written.subjects:,} patients with {written.codes:,} codes are in "
+        f"{options.output}. They are patient data: keep them where such data belongs."
+    )
+    return 0
+
+
 VERBS = (
     Verb(
         "source", "check what a source makes of an extract, before it is landed", _check_source, _add_source
     ),
+    Verb("export-meds", "write a dataset's events in the MEDS standard", _export_meds, _add_meds),
     Verb("task", "check a task on a dataset: cohort, prevalence, filled features", _check_task, _add_task),
 )

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,6 +163,27 @@ def json_object(text: str, where: str) -> dict[str, Any]:
 
 def add_alias(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alias", choices=("production", "staging"), default="production")
+
+
+def add_purpose(parser: argparse.ArgumentParser, default: str) -> None:
+    """The purposes are those of ``serving.auth``, which is not imported for help."""
+    parser.add_argument(
+        "--purpose",
+        choices=("treatment", "operations", "research", "quality"),
+        default=default,
+        help=f"of use, for the history (default: {default})",
+    )
+
+
+def utc(text: str) -> datetime:
+    """A day or time as UTC without a zone."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no time; write it as 2026-11-01 or 2026-11-01T08:00"
+        ) from None
+    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
 
 
 def port(text: str, least: int = 1) -> int:

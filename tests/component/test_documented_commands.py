@@ -252,6 +252,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale erase": parse,
     "mediscale evaluate-language": parse,
     "mediscale export": parse,
+    "mediscale export-meds": parse,
     "mediscale history": run,
     "mediscale index": parse,
     "mediscale keys create": parse,
