@@ -176,13 +176,15 @@ def add_purpose(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def utc(text: str) -> datetime:
-    """A day or time as UTC without a zone."""
+    """A day or time as UTC without a zone.
+
+    Raises:
+        UsageError: it is none.
+    """
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text} is no time; write it as 2026-11-01 or 2026-11-01T08:00"
-        ) from None
+        raise UsageError(f"{text} is no time; write it as 2026-11-01 or 2026-11-01T08:00.") from None
     return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
 
 
