@@ -193,9 +193,9 @@ def too_many_broken(tables: list[TableValidation], failed_rules: list[str], para
     )
     return QualityError(
         f"{worst.failed[rule]} of the {worst.n_facts} facts in {worst.table} break the rule {rule} ({meaning}): "
-        f"{worst.share(rule):.1%}, allowed are {params.max_quarantine_share:.1%}{others}. They are in the table "
-        f"{params.dataset}/quarantine with file and line: correct the extract or the source {params.source}, or allow "
-        "more with max_quarantine_share."
+        f"{worst.share(rule):.1%}, allowed are {params.max_quarantine_share:.1%}{others}. `mediscale "
+        f"quarantine --dataset {params.dataset} --rule {rule}` names file and line of each: correct the extract or the "
+        f"source {params.source}, or allow more with max_quarantine_share."
     )
 
 

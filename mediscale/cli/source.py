@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 from mediscale.cli.verbs import Verb, add_purpose, utc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from data_pipeline.quarantine import Place
     from data_pipeline.source_check import ConceptCheck, SourceCheck, TaskCheck
 
 _UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"), (1, "B"))
 _MOST = 12
 """Columns or files that are listed by name; of more, their number."""
+_MOST_PLACES = 50
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
@@ -180,6 +184,55 @@ def _check_task(options: argparse.Namespace) -> int:
     return QualityError.exit_code if found.refused else 0
 
 
+def _add_quarantine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--rule", default="", help="only what breaks this rule, with file and line")
+    parser.add_argument("--table", default="", help="only of this table of the extract, with file and line")
+    parser.add_argument("--output", type=Path, help="CSV file of all places, for whoever mends the extract")
+
+
+def _quarantine(options: argparse.Namespace) -> int:
+    from data_pipeline import quarantine
+    from mediscale.cli.verbs import settings
+
+    home = settings()
+    if not (options.rule or options.table or options.output):
+        broken = quarantine.broken_rules(home, options.dataset)
+        print(f"{'table':<24}{'rule':<22}{'facts':>12}{'rows':>12}{'files':>7}  what a usable fact fulfils")
+        for one in broken:
+            print(
+                f"{one.table:<24}{one.rule:<22}{one.facts:>12,}{one.rows:>12,}{one.files:>7,}  {one.meaning}"
+            )
+        print(
+            "Mend the extract, or the source's YAML, and run again: what was right already is not computed again."
+            if broken
+            else f"Nothing of {options.dataset} is in quarantine."
+        )
+        return 0
+    places = quarantine.places(home, options.dataset, options.rule, options.table)
+    if options.output:
+        _write_places(places, options.output)
+        print(f"{len(places):,} facts with file and line are in {options.output}.")
+        return 0
+    for place in places[:_MOST_PLACES]:
+        print(f"{place.file}:{place.line}  {place.code}  {place.rules}")
+    if len(places) > _MOST_PLACES:
+        print(f"and {len(places) - _MOST_PLACES:,} more; --output FILE writes them all")
+    return 0
+
+
+def _write_places(places: "Sequence[Place]", output: Path) -> None:
+    import csv
+
+    from data_pipeline.quarantine import Place
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Place._fields)
+        writer.writerows(places)
+
+
 def _add_meds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--output", type=Path, required=True, help="new folder; it holds patient data")
@@ -216,6 +269,12 @@ def _export_meds(options: argparse.Namespace) -> int:
 VERBS = (
     Verb(
         "source", "check what a source makes of an extract, before it is landed", _check_source, _add_source
+    ),
+    Verb(
+        "quarantine",
+        "what can't be used, by the rule that it breaks, and where it stands",
+        _quarantine,
+        _add_quarantine,
     ),
     Verb("export-meds", "write a dataset's events in the MEDS standard", _export_meds, _add_meds),
     Verb("task", "check a task on a dataset: cohort, prevalence, filled features", _check_task, _add_task),

@@ -264,6 +264,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale model-card": run,
     "mediscale prepare-source": parse,
     "mediscale promote": move,
+    "mediscale quarantine": run,
     "mediscale report": run,
     "mediscale reproduce": parse,
     "mediscale restore": parse,

@@ -62,8 +62,8 @@ def test_great_expectations_names_the_rule_of_a_table_that_breaks_it_too_often(t
     assert failed == ["unit_known"]
     assert str(validate.too_many_broken(verdicts, failed, PARAMS)) == (
         "120 of the 1000 facts in labevents break the rule unit_known (the unit is one that the source's YAML "
-        "converts): 12.0%, allowed are 5.0%. They are in the table hospital/quarantine with file and line: correct "
-        "the extract or the source mimic-iv, or allow more with max_quarantine_share."
+        "converts): 12.0%, allowed are 5.0%. `mediscale quarantine --dataset hospital --rule unit_known` names file "
+        "and line of each: correct the extract or the source mimic-iv, or allow more with max_quarantine_share."
     )
 
 

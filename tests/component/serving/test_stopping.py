@@ -97,15 +97,20 @@ def test_a_killed_worker_leaves_no_gap(promote: Any, start: Start) -> None:
     both_ready(server)
     load = Load(server, 4, kept=False)
     time.sleep(1)
-    killed = workers_of(server)[0]
+    killed, killed_at = workers_of(server)[0], time.monotonic()
     os.kill(killed, signal.SIGKILL)
     deadline = time.monotonic() + 60
     while (killed in workers_of(server) or len(workers_of(server)) < 2) and time.monotonic() < deadline:
         time.sleep(0.1)
+    whole_again = time.monotonic()
     time.sleep(3)
     load.end()
     times = sorted(moment for moment, outcome in load.outcomes if not outcome.startswith("failed"))
-    assert max(after - before for before, after in itertools.pairwise(times)) < 2
+    gaps = [(before, after - before) for before, after in itertools.pairwise(times)]
+    busy = max(gap for at, gap in gaps if at < killed_at - 1 or at > whole_again)
+    assert max(gap for _, gap in gaps) < 2 + busy, (
+        "beyond what the machine itself stalled with both workers there"
+    )
     assert (
         sum(outcome.startswith("failed") for _, outcome in load.outcomes) <= 4
     )  # what the killed one had in hand

@@ -1,0 +1,88 @@
+"""Quarantine: the facts that can't be used, by the rule that they break, and where they stand in the extract."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mediscale.core.errors import NotFoundError, UsageError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import FACTS, QUARANTINE
+from mediscale.storage import lake
+
+
+class BrokenRule(NamedTuple):
+    """The facts of one table of the extract that break one rule; a fact may break several."""
+
+    table: str
+    rule: str
+    meaning: str
+    """What a usable fact fulfils."""
+    facts: int
+    rows: int
+    """Rows of the extract that they come from."""
+    files: int
+
+
+class Place(NamedTuple):
+    """Where a fact stands in the extract. The first line of a file is its header."""
+
+    file: str
+    line: int
+    table: str
+    code: str
+    rules: str
+
+
+def broken_rules(settings: Settings, dataset: str) -> list[BrokenRule]:
+    """Each table and rule with what breaks it, the most facts first.
+
+    Raises:
+        NotFoundError: the dataset was never validated.
+    """
+    facts = lake.read(settings, _quarantine(settings, dataset))
+    meanings = {rule.name: rule.meaning for rule in FACTS.all_rules}
+    found = []
+    for table, rule in _pairs(facts):
+        of_rule = facts.filter(pc.and_(pc.equal(facts["source"], table), _breaks(facts, rule)))
+        rows = of_rule.group_by(["file", "line"]).aggregate([])
+        files = len(pc.unique(of_rule["file"]))
+        found.append(BrokenRule(table, rule, meanings.get(rule, ""), len(of_rule), len(rows), files))
+    return sorted(found, key=lambda one: (-one.facts, one.table, one.rule))
+
+
+def places(settings: Settings, dataset: str, rule: str = "", table: str = "") -> list[Place]:
+    """Where the facts stand that break a rule, of one table or of all, by file and line.
+
+    Raises:
+        NotFoundError: the dataset was never validated.
+        UsageError: there is no such rule.
+    """
+    if rule and rule not in (names := [known.name for known in FACTS.all_rules]):
+        raise UsageError(f"There is no rule {rule!r}; the rules are: {', '.join(names)}.")
+    facts = lake.read(settings, _quarantine(settings, dataset))
+    if rule:
+        facts = facts.filter(_breaks(facts, rule))
+    if table:
+        facts = facts.filter(pc.equal(facts["source"], table))
+    ordered = facts.sort_by([("file", "ascending"), ("line", "ascending"), ("code", "ascending")])
+    columns = ("file", "line", "source", "code", "reason")
+    return [Place(*values) for values in zip(*(ordered[name].to_pylist() for name in columns), strict=True)]
+
+
+def _quarantine(settings: Settings, dataset: str) -> TableRef:
+    if not lake.exists(settings, dataset, QUARANTINE.name):
+        there = ", ".join(lake.datasets(settings)) or "none yet"
+        raise NotFoundError(f"{dataset} was never validated; the lake's datasets are: {there}.")
+    return lake.latest(settings, dataset, QUARANTINE.name)
+
+
+def _pairs(facts: pa.Table) -> Iterator[tuple[str, str]]:
+    patterns = facts.group_by(["source", "reason"]).aggregate([]).to_pylist()
+    yield from sorted({(row["source"], rule) for row in patterns for rule in row["reason"].split(",")})
+
+
+def _breaks(facts: pa.Table, rule: str) -> pa.ChunkedArray:
+    return pc.match_substring_regex(facts["reason"], f"(^|,){rule}(,|$)")
