@@ -1,7 +1,6 @@
 """The indexed documents that answers are quoted from: the newest version of the index, followed without a restart."""
 
 import logging
-from pathlib import Path
 
 from data_pipeline.documents import index_versions
 from data_pipeline.retrieval import Index
@@ -11,10 +10,14 @@ log = logging.getLogger("mediscale.serving")
 
 
 class Documents:
-    """``current`` is replaced as a whole: an answer that began with an index ends with it."""
+    """What ``mediscale index`` made, else the index of the dataset's newest run of the language pipeline.
 
-    def __init__(self, settings: Settings) -> None:
+    ``current`` is replaced as a whole: an answer that began with an index ends with it.
+    """
+
+    def __init__(self, settings: Settings, dataset: str) -> None:
         self._settings = settings
+        self._names = (index_versions.DEFAULT, dataset)
         self.current: Index | None = None
         """None where no documents are indexed: the language model then answers by itself."""
 
@@ -24,9 +27,10 @@ class Documents:
         Raises:
             MediscaleError: it can't be opened. The one that is open stays.
         """
-        if not index_versions.versions(self._settings, index_versions.DEFAULT):
+        made = [name for name in self._names if index_versions.versions(self._settings, name)]
+        if not made:
             return
-        newest: Path = index_versions.latest(self._settings, index_versions.DEFAULT)
+        newest = index_versions.latest(self._settings, made[0])
         if self.current is None or self.current.folder != newest:
             self.current = Index.open(newest)
             log.info("Answers are quoted from the index %s", f"{newest.parent.name}/{newest.name}")

@@ -74,7 +74,7 @@ class LanguageService:
         metrics: Metrics,
     ) -> None:
         self.languages, self.log = languages, prediction_log
-        self.documents = Documents(settings)
+        self.documents = Documents(settings, languages.dataset)
         self._settings, self._clock, self._deidentifier, self._metrics = (
             settings,
             clock,

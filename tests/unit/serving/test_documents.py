@@ -1,0 +1,50 @@
+"""Which index a server quotes from: a person's own, else the one of the pipeline's run, each in its newest version."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.documents import index_versions
+from mediscale.core.errors import MediscaleError
+from mediscale.core.settings import Settings
+from serving.documents import Documents
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", trust=tmp_path / "trust")
+
+
+def put(settings: Settings, made: Path, name: str, version: int) -> Path:
+    folder = index_versions.folder(settings, name) / str(version)
+    shutil.copytree(made, folder)
+    index_versions.sign(settings, name, version)
+    return folder
+
+
+def test_the_newest_version_of_one_s_own_index_stands_before_the_run_s(
+    settings: Settings, indexed_documents: Path
+) -> None:
+    documents = Documents(settings, "questions")
+    documents.refresh()
+    assert documents.current is None
+    for name, version in (("questions", 1), ("questions", 2), (index_versions.DEFAULT, 1)):
+        made = put(settings, indexed_documents, name, version)
+        documents.refresh()
+        assert documents.current is not None
+        assert documents.current.folder == made
+    put(settings, indexed_documents, "questions", 3)
+    documents.refresh()
+    assert documents.current.folder.parent.name == index_versions.DEFAULT
+
+
+def test_an_index_that_nobody_signed_is_not_opened(settings: Settings, indexed_documents: Path) -> None:
+    documents = Documents(settings, "questions")
+    opened = put(settings, indexed_documents, "questions", 1)
+    documents.refresh()
+    shutil.copytree(indexed_documents, opened.with_name("2"))
+    with pytest.raises(MediscaleError, match="not signed"):
+        documents.refresh()
+    assert documents.current is not None
+    assert documents.current.folder == opened
