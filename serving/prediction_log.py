@@ -63,6 +63,9 @@ class Prediction:
     subject_id: int | None = None
     prediction_time: datetime | None = None
     events_version: int | None = None
+    arm: str | None = None
+    """``control``, ``canary`` or ``shadow`` while another version answers beside the one in production: the arm that
+    the patient was drawn for, whichever version answered."""
 
 
 @dataclass(frozen=True, slots=True)

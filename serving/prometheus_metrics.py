@@ -1,13 +1,16 @@
 """What Prometheus scrapes: counts, seconds and versions. Labels are tasks, versions and statuses, never a patient."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable that makes prometheus_client share its numbers between worker processes through files."""
+
+_OF_VERSION = ("task", "model_version", "arm")
 
 
 class Metrics:
@@ -20,6 +23,26 @@ class Metrics:
             "mediscale_predictions_total",
             "Risks and language answers",
             ["task", "model_version"],
+            registry=self._registry,
+        )
+        self.risks = Histogram(
+            "mediscale_risk",
+            "Risks that were computed; the arm is empty while only one version answers",
+            _OF_VERSION,
+            buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1),
+            registry=self._registry,
+        )
+        self.version_seconds = Histogram(
+            "mediscale_version_seconds",
+            "From values to answer by a version, of requests that two versions were asked",
+            _OF_VERSION,
+            buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+            registry=self._registry,
+        )
+        self.bad_answers = Counter(
+            "mediscale_bad_answers_total",
+            "Answers of a version beside production that failed, were slow, or other than those of production",
+            [*_OF_VERSION, "signal"],
             registry=self._registry,
         )
         self.refusals = Counter(
@@ -57,6 +80,12 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livemax",
         )
+        self.given_up = Gauge(
+            "mediscale_versions_given_up",
+            "Versions that the history lets answer beside production and that do not: broken, or not to be loaded",
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
         self.ready = Gauge(
             "mediscale_ready",
             "1 while the server can answer, else 0",
@@ -83,6 +112,11 @@ class Metrics:
         )
         for work in background:
             self.failures.labels(work)
+        self.observe_risk = lru_cache(maxsize=256)(self._risks_of)
+        """``observe_risk(task, version, arm)(risk)``: looking the labels up takes longer than counting."""
+
+    def _risks_of(self, task: str, version: int, arm: str | None) -> Callable[[float], None]:
+        return self.risks.labels(task, version, arm or "").observe
 
     def exposition(self) -> bytes:
         """The text format, over all workers when there are several."""

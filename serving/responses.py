@@ -13,7 +13,6 @@ from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.tabular import Scored
 from serving import schemas
-from serving.models import Floats, Served
 from serving.patient_records import Known
 from serving.prediction_log import Prediction
 from serving.request import Values
@@ -27,6 +26,7 @@ from serving.schemas import (
     Threshold,
     UnusualValue,
 )
+from serving.served import Floats, Served
 
 NO_INPUT = "Nothing that was given is an input of this version."
 
@@ -81,8 +81,10 @@ def of_patient(
     """The risk of each task that may be asked at that time, from what the lake knew of a patient then; ``unserved`` as
     in ``of_values``."""
     risks, logged, absent = [], [], []
-    for task, computed in record.rows.items():
-        version = served[task]
+    for task, version in served.items():
+        if task not in record.rows:
+            continue
+        computed = record.rows[task]
         row, note = version.row(computed), _read_known(version, record.notes)
         scored = version.predictor.score(row, note.margin)
         factors = version.explainer.of_patient(scored.contributions, row, scored.notes)

@@ -261,6 +261,19 @@ class ModelHealth(Documented):
 
 
 @dataclass(frozen=True, slots=True)
+class BesideHealth(Documented):
+    """A version that answers beside the one in production."""
+
+    task: str
+    model: str
+    version: int
+    mode: Literal["canary", "shadow"]
+    """Whether the patients who are drawn get its answers, or these are only logged."""
+    percent: float
+    """Of the patients, who are drawn."""
+
+
+@dataclass(frozen=True, slots=True)
 class Health(Documented):
     """Which versions are served, and what is wrong."""
 
@@ -269,6 +282,8 @@ class Health(Documented):
     dataset: str
     alias: str
     models: tuple[ModelHealth, ...]
+    beside: tuple[BesideHealth, ...]
+    """Canaries and shadows."""
     model_loaded: bool
     """Whether every version that the alias points to is loaded, the language model's among them."""
     gpu_available: bool | None

@@ -2,25 +2,24 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from data_pipeline.notes.analysis import RULES_VERSION, NoteAnalysis, analyze
 from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from data_pipeline.notes.deidentification import pseudonym_secret
-from mediscale.core.errors import BusyError, MediscaleError
+from mediscale.core.errors import BusyError, MediscaleError, NotFoundError
 from mediscale.core.settings import Settings
-from mediscale.core.tasks import TaskName
 from mediscale.inference import language_spec
-from serving import access, patient_records, responses, schemas
+from serving import access, schemas
 from serving.access import Access, Listening
 from serving.fhir_bundle import Bundle
 from serving.language_service import LanguageService
 from serving.languages import Languages, ServedLanguage
-from serving.models import Predictors, Served
-from serving.patient_records import Patients
+from serving.models import Predictors
 from serving.pools import Pool
 from serving.prediction_log import (
     NOTE_ANALYSIS,
@@ -32,7 +31,10 @@ from serving.prediction_log import (
 )
 from serving.prometheus_metrics import Metrics
 from serving.request import Patient, Values, parse
-from serving.schemas import Answer, Health, ModelHealth
+from serving.risks import Risks
+from serving.schemas import Answer, BesideHealth, Health, ModelHealth
+from serving.served import Served
+from serving.splits import Split
 
 Clock = Callable[[], datetime]
 R = TypeVar("R")
@@ -81,7 +83,6 @@ class Service:
         self.clock = clock
         self.predictors = predictors
         self.log = prediction_log
-        self.patients = Patients(settings, predictors.dataset)
         self.metrics = Metrics(background=tuple(_FAILED))
         self.access = Access(settings, listening, self.metrics)
         if listening is not None and listening.certificate is not None:
@@ -93,6 +94,10 @@ class Service:
         self._deidentifier = deidentifiers.load(
             deidentifiers.configured(settings), pseudonym_secret.PUBLISHED_SECRET
         )  # its surrogates are never stored, so that they need not be secret, and equal notes give equal answers
+        pools = self._notes, self._records
+        self._risks = Risks(
+            settings, predictors, prediction_log.next_id, clock, pools, self._deidentifier, self.metrics
+        )
         self._problems: dict[str, str] = {}
         self.language = LanguageService(
             settings, languages, language_log, clock, self._deidentifier, self.metrics
@@ -117,14 +122,28 @@ class Service:
         served, unserved, now = self.predictors.current, self.predictors.unserved, self.clock()
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
-        if isinstance(request, Values):
-            work = partial(
-                responses.of_values, request, served, unserved, self.log.next_id(), now, self._deidentifier
-            )
-            answer, logged = work() if request.note is None else await self._notes.run(work)
-        else:
-            work = partial(self._of_patient, request, served, unserved, now)
-            answer, logged = await self._records.run(work)
+        answer, logged = await self._risks.compute(request, served, unserved, now)
+        return await self._durable(answer, logged, asked)
+
+    async def predict_by(self, name: str, version: int, body: bytes, asked: Asked) -> Answer:
+        """The answer of one version that is served, also of one that answers beside production and draws nobody.
+
+        Raises:
+            NotFoundError: no such version is served.
+            MediscaleError: as ``predict``.
+        """
+        request = parse(body) if len(body) < LARGE_BODY_BYTES else await self._notes.run(partial(parse, body))
+        answering = [
+            one for one in self.predictors.loaded if (one.model.name, one.model.version) == (name, version)
+        ]
+        if not answering:
+            raise NotFoundError(f"{name}/{version} is not served; `mediscale traffic` lists what is.")
+        served = {answering[0].predictor.spec.task: answering[0]}
+        answer, logged = await self._risks.compute_by(request, served, {}, self.clock())
+        return await self._durable(answer, [replace(row, arm="direct") for row in logged], asked)
+
+    async def _durable(self, answer: Answer, logged: Sequence[Prediction], asked: Asked) -> Answer:
+        """The answer, once it is in the log."""
         try:
             await self.log.append(logged, asked)
         except MediscaleError as error:
@@ -133,6 +152,8 @@ class Service:
         self._problems.pop("log", None)
         for risk in answer.predictions:
             self.metrics.predictions.labels(risk.task, risk.version).inc()
+        for row in logged:
+            self.metrics.observe_risk(row.task, row.model_version, row.arm)(row.risk)
         return answer
 
     async def read(self, reading: Callable[[], R]) -> R:
@@ -160,21 +181,6 @@ class Service:
         self.metrics.predictions.labels(NOTE_ANALYSIS, RULES_VERSION).inc()
         return logged.prediction_id, analysis
 
-    def _of_patient(
-        self,
-        request: Patient | Bundle,
-        served: Mapping[TaskName, Served],
-        unserved: Mapping[TaskName, str],
-        now: datetime,
-    ) -> tuple[Answer, list[Prediction]]:
-        specs = [version.predictor.spec for version in served.values()]
-        if isinstance(request, Bundle):
-            record = patient_records.of_bundle(request, specs)
-            return responses.of_patient(record, served, unserved, self.log.next_id(), now)
-        reads = any(version.predictor.reader for version in served.values())
-        record = self.patients.find(request, specs, reads)
-        return responses.of_patient(record, served, unserved, self.log.next_id(), now)
-
     def health(self) -> Health:
         """From memory only: it waits for no disk and no thread."""
         served, refused = self.predictors.current, self.predictors.refused
@@ -183,7 +189,8 @@ class Service:
         if languages.current is not None:
             models.append(_health(language_spec.TASK, languages.current))
         of_language = filter(None, [languages.refused, self.language.reduced])
-        problems = [*refused.values(), *of_language, *self._problems.values()]
+        beside = self.predictors.splits.problems.values()
+        problems = [*refused.values(), *beside, *of_language, *self._problems.values()]
         answers = models and "log" not in self._problems and not self.draining
         status: schemas.Status = "unavailable" if not answers else "degraded" if problems else "ready"
         return Health(
@@ -191,6 +198,7 @@ class Service:
             dataset=self.predictors.dataset,
             alias=self.predictors.alias,
             models=tuple(models),
+            beside=tuple(_beside(split) for split in self.predictors.splits.current.values()),
             model_loaded=bool(models) and not refused and languages.is_loaded,
             gpu_available=languages.current.engine.on_gpu if languages.current else None,
             problems=tuple(dict.fromkeys(problems)),
@@ -229,6 +237,7 @@ class Service:
             self._show(task, version)
         refused = len(self.predictors.refused) + (self.language.languages.refused is not None)
         self.metrics.refused_versions.set(refused)
+        self.metrics.given_up.set(len(self.predictors.splits.problems))
         self.metrics.ready.set(self.health().status != "unavailable")
 
     def follow_language(self) -> None:
@@ -285,6 +294,12 @@ def _each(work: Sequence[Callable[[], object]]) -> None:
 def _health(task: str, version: Served | ServedLanguage) -> ModelHealth:
     moved_at = version.moved_at.replace(tzinfo=UTC)
     return ModelHealth(task, version.model.name, version.model.version, moved_at)
+
+
+def _beside(split: Split) -> BesideHealth:
+    model, setting = split.version.model, split.traffic
+    mode: Literal["canary", "shadow"] = "shadow" if setting.mode == "shadow" else "canary"
+    return BesideHealth(setting.task, model.name, model.version, mode, setting.percent)
 
 
 def error_location(error: BaseException) -> str:

@@ -100,7 +100,7 @@ def _add_rollback(parser: argparse.ArgumentParser) -> None:
 
 def _rollback(options: argparse.Namespace) -> int:
     from mediscale.core import caller
-    from mediscale.storage import signing
+    from mediscale.storage import registry, signing
     from training.promotion.rollback import roll_back
 
     home = settings()
@@ -114,6 +114,7 @@ def _rollback(options: argparse.Namespace) -> int:
         reason=options.reason,
         moved_at=caller.now(),
     )
+    registry.repair_later(options.dataset)
     print(f"{move.model} {move.alias} → version {move.to_version}; servers follow by themselves.")
     return 0
 

@@ -8,7 +8,19 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from mediscale.cli import audit, documents, govern, keys, language, orchestrate, run, serve, source, upkeep
+from mediscale.cli import (
+    audit,
+    documents,
+    govern,
+    keys,
+    language,
+    orchestrate,
+    run,
+    serve,
+    source,
+    traffic,
+    upkeep,
+)
 from mediscale.core.errors import MediscaleError, StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +29,7 @@ PACKAGES = {"mediscale", "data_pipeline", "training", "serving", "monitoring", "
 
 GROUPS = {
     "for data scientists": run.VERBS + source.VERBS + language.VERBS + documents.VERBS,
-    "for MLOps engineers": serve.VERBS + keys.VERBS + govern.VERBS + upkeep.VERBS,
+    "for MLOps engineers": serve.VERBS + traffic.VERBS + keys.VERBS + govern.VERBS + upkeep.VERBS,
     "for auditors": audit.VERBS,
     "for orchestrators (Airflow, Kubeflow)": orchestrate.VERBS,
 }

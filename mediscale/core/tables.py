@@ -451,6 +451,11 @@ PREDICTIONS = Table(
         Column(
             "safety", "string", "risk level that the safety layers found, or off where an engineer said so"
         ),
+        Column(
+            "arm",
+            "string",
+            "control, canary, shadow (answered to nobody) or direct, while another version answers beside production",
+        ),
     ),
     key=("worker", "sequence", "task"),
     privacy="phi",

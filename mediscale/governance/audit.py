@@ -20,7 +20,7 @@ from serving import prediction_log
 
 COLUMNS = (
     "worker", "sequence", "prediction_id", "predicted_at", "model", "model_version", "subject_id", "prediction_time",
-    "asked_by", "purpose",
+    "asked_by", "purpose", "arm",
 )  # fmt: skip
 UNKNOWN = "not kept then"
 """Who asked and why, of what was answered before that was kept."""
@@ -101,7 +101,9 @@ def _logged(settings: Settings, dataset: str) -> Iterator[pa.Table]:
     yield from (part.select(schema.names) for part in prediction_log.unflushed(settings, dataset))
     if lake.exists(settings, dataset, PREDICTIONS.name):
         ref = lake.latest(settings, dataset, PREDICTIONS.name)
-        yield lake.read(settings, ref, schema.names).cast(schema)
+        there = lake.dataset(settings, ref).schema.names  # a log that an older release began has no arm yet
+        rows = lake.read(settings, ref, [name for name in schema.names if name in there])
+        yield pa.concat_tables([schema.empty_table(), rows], promote_options="permissive").cast(schema)
     yield schema.empty_table()
 
 
@@ -120,6 +122,11 @@ def _once(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def _version(row: dict[str, Any]) -> str:
+    """Who answered; what a shadow said was told to nobody."""
+    return f"{row['model']}/{row['model_version']}{' (shadow)' if row['arm'] == 'shadow' else ''}"
+
+
 def _request(rows: Sequence[dict[str, Any]]) -> Event:
     first = rows[0]
     moment = first["prediction_time"]
@@ -127,7 +134,7 @@ def _request(rows: Sequence[dict[str, Any]]) -> Event:
         at=first["predicted_at"].replace(tzinfo=UTC),
         by=first["asked_by"] or UNKNOWN,
         kind="prediction",
-        what=", ".join(dict.fromkeys(f"{row['model']}/{row['model_version']}" for row in rows)),
+        what=", ".join(dict.fromkeys(map(_version, rows))),
         purpose=first["purpose"],
         subject_id=first["subject_id"],
         prediction_time=moment.replace(tzinfo=UTC) if moment else None,

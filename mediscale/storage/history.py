@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mediscale.core.errors import BusyError, StorageError, UsageError
 from mediscale.core.refs import Frozen, ModelRef
@@ -63,6 +63,34 @@ class AliasMove(Body):
         return ModelRef(
             name=self.model, version=self.to_version, uri=self.model_uri, digest=self.model_digest
         )
+
+
+class Traffic(Body):
+    """Another version of a task answers beside the one in production, or no longer does. The alias' next move ends it,
+    so that a rollback is one entry."""
+
+    kind = "traffic"
+    model: str
+    task: str
+    mode: Literal["canary", "shadow", "ended"]
+    """``canary``: the patients who are drawn get its answer. ``shadow``: it is computed for them and only logged."""
+    percent: float = Field(ge=0, le=100)
+    """Share of the patients who are drawn; with 0 the version is loaded and answers under its own path alone."""
+    version: int
+    evidence_digest: str
+    model_uri: str
+    model_digest: str
+    reason: str
+
+    def __str__(self) -> str:
+        state = "ended" if self.mode == "ended" else f"as {self.mode} for {self.percent:g} % of the patients"
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.model} v{self.version} beside production {state}{why}"
+
+    @property
+    def challenger(self) -> ModelRef:
+        """The version that answers beside the one in production."""
+        return ModelRef(name=self.model, version=self.version, uri=self.model_uri, digest=self.model_digest)
 
 
 class Proposal(Body):
@@ -139,7 +167,7 @@ class Export(Body):
 
 
 KINDS: Mapping[str, type[Body]] = {
-    body.kind: body for body in (AliasMove, Proposal, Approval, ApprovalRule, Erasure, Export)
+    body.kind: body for body in (AliasMove, Traffic, Proposal, Approval, ApprovalRule, Erasure, Export)
 }
 B = TypeVar("B", bound=Body)
 

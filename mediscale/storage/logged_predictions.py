@@ -28,13 +28,16 @@ class Question:
     task: TaskName
     start: datetime
     end: datetime
+    arm: str | None = None
+    """Those of an arm, while another version answered beside production, whichever of the two answered."""
 
     def filter(self) -> "pc.Expression":
         import pyarrow.compute as pc
 
+        by_version = pc.field("model_version") == self.model.version
         return (
             (pc.field("model") == self.model.name)
-            & (pc.field("model_version") == self.model.version)
+            & (by_version if self.arm is None else pc.field("arm") == self.arm)
             & (pc.field("task") == self.task)
             & (pc.field("predicted_at") >= self.start)
             & (pc.field("predicted_at") < self.end)

@@ -8,13 +8,16 @@ import fcntl
 import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mediscale.core.errors import StorageError
+from mediscale.core import refs, task_names
+from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals
 from mediscale.storage.history import Alias, AliasMove, Draft, Entry, append, bodies, entries
@@ -53,6 +56,20 @@ def card_file(name: str, version: int) -> str:
 def model_name(dataset: str, task: str) -> str:
     """Every hospital's model has its own name, so that none is ever judged against another hospital's."""
     return f"{dataset}-{task}"
+
+
+def parse_version(text: str) -> tuple[str, str, int]:
+    """Dataset, task and number of a version as people name it, ``MODEL/VERSION``.
+
+    Raises:
+        UsageError: it names no version of a task's model.
+    """
+    name, number = refs.parse_version(text) or (text, 0)
+    tasks = (*task_names.all_names(), task_names.LANGUAGE)
+    task = next((task for task in tasks if name.endswith(f"-{task}")), None)
+    if task is None or not number:
+        raise UsageError(f"{text!r} is no version of a task's model; name it as MODEL/VERSION.")
+    return name.removesuffix(f"-{task}"), task, number
 
 
 def locate(settings: Settings, uri: str) -> str:
@@ -106,7 +123,11 @@ def moves_in(recorded: Sequence[Entry]) -> list[Move]:
 
 def attested(settings: Settings, dataset: str) -> list[Move]:
     """The moves that may be followed: of those into production the approved ones, where the dataset needs approval."""
-    recorded = entries(settings, dataset)
+    return attested_in(settings, entries(settings, dataset))
+
+
+def attested_in(settings: Settings, recorded: Sequence[Entry]) -> list[Move]:
+    """The same of a history that was read already."""
     uncovered = approvals.uncovered(settings, recorded)
     return [move for move in moves_in(recorded) if move.sequence not in uncovered]
 
@@ -262,6 +283,16 @@ def repair(settings: Settings, dataset: str) -> int:
     for one in wrong:
         _point(client(settings), one.model, one.alias, one.wanted)
     return len(wrong)
+
+
+def repair_later(dataset: str) -> None:
+    """The same in a process of its own, by the environment's settings: importing MLflow alone takes seconds."""
+    work = (
+        "import sys; from mediscale.core.settings import Settings; from mediscale.storage import registry; "
+    )
+    command = [sys.executable, "-c", f"{work}registry.repair(Settings(), sys.argv[1])", dataset]
+    nowhere = subprocess.DEVNULL
+    subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
 
 
 def _point(mlflow: "MlflowClient", name: str, alias: str, version: int | None) -> None:

@@ -226,7 +226,7 @@ async def _card_page(service: Service, name: str, version: int) -> Response:
     Raises:
         NotFoundError: none was written, or no such version is served.
     """
-    served = {(one.model.name, one.model.version) for one in service.predictors.current.values()}
+    served = {(one.model.name, one.model.version) for one in service.predictors.loaded}
     file = service.settings.home / "reports" / registry.card_file(name, version)
     if (name, version) not in served or not file.is_file():
         raise NotFoundError(

@@ -1,6 +1,8 @@
 """``POST /predict``: the risk of one patient, from plain values or from the lake."""
 
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -23,7 +25,10 @@ TOO_LARGE = (
 _ANSWER = TypeAdapter(Answer)
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     **PROBLEMS,
-    404: {"model": Problem, "description": "The lake does not know the patient"},
+    404: {
+        "model": Problem,
+        "description": "The lake does not know the patient, or no such version is served",
+    },
     413: {"model": Problem, "description": "The body is too large"},
     422: {
         "model": Problem,
@@ -53,16 +58,39 @@ def router(service: Service) -> APIRouter:
     async def predict(
         request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN))]
     ) -> Response:
-        begun = time.perf_counter()
-        try:
-            asked = Asked(principal.name, auth.purpose_of_use(request, principal))
-            answer = await service.predict(await read_body(request, BODY_BYTES, TOO_LARGE), asked)
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is left to read it
-        except Exception as error:
-            return refused(error, service.metrics)
-        content = _ANSWER.dump_json(answer, exclude_none=True)
-        service.metrics.seconds.observe(time.perf_counter() - begun)
-        return Response(content, media_type="application/json")
+        return await _predicted(service, request, principal, service.predict)
+
+    @routes.post(
+        "/models/{name}/{version}/predict",
+        summary="The same of one version that is served, whichever patients it is drawn for",
+        responses={200: {"model": Answer, "description": "Logged and answered"}, **_PROBLEMS},
+        openapi_extra=_BODY,
+    )
+    async def predict_by(
+        name: str,
+        version: int,
+        request: Request,
+        principal: Annotated[Principal, Depends(require(Role.CLINICIAN))],
+    ) -> Response:
+        return await _predicted(service, request, principal, partial(service.predict_by, name, version))
 
     return routes
+
+
+async def _predicted(
+    service: Service,
+    request: Request,
+    principal: Principal,
+    predict: Callable[[bytes, Asked], Awaitable[Answer]],
+) -> Response:
+    begun = time.perf_counter()
+    try:
+        asked = Asked(principal.name, auth.purpose_of_use(request, principal))
+        answer = await predict(await read_body(request, BODY_BYTES, TOO_LARGE), asked)
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody is left to read it
+    except Exception as error:
+        return refused(error, service.metrics)
+    content = _ANSWER.dump_json(answer, exclude_none=True)
+    service.metrics.seconds.observe(time.perf_counter() - begun)
+    return Response(content, media_type="application/json")

@@ -148,8 +148,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         return result_of(params, f"Not staged: {problem}", reached=0)
     policy = tasks.load(params.task).policy
     silent = _silent(params, settings, evidence)
-    context = DecisionContext(params.incumbent, silent, params.oracle is not None)
-    problems = list(gate.objections(evidence, policy, context))
+    problems = _objections(params, evidence, silent)
     reasons, reason = earned_aliases(
         params.target_alias,
         staging.looked_at(evidence, policy),
@@ -157,6 +156,19 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         lambda: _earned(evidence, list(gate.limits(evidence, policy))),
     )
     return conclude(params, params.task, settings, key, reasons, reason, silent)
+
+
+def production_problems(params: Params, settings: Settings) -> list[str]:
+    """Why the version may not answer patients, each as a part of a sentence; none where production is deserved."""
+    problem, evidence = _incomplete(params, settings)
+    return (
+        [problem] if evidence is None else _objections(params, evidence, _silent(params, settings, evidence))
+    )
+
+
+def _objections(params: Params, evidence: Evidence, silent: SilentPeriod | None) -> list[str]:
+    context = DecisionContext(params.incumbent, silent, params.oracle is not None)
+    return list(gate.objections(evidence, tasks.load(params.task).policy, context))
 
 
 def earned_aliases(

@@ -19,7 +19,8 @@ def roll_back(
     reason: str,
     moved_at: datetime,
 ) -> registry.Move:
-    """Points an alias back to a version that it pointed to before, as a new move.
+    """Points an alias back to a version that it pointed to before, as a new move; MLflow's alias is left to
+    ``registry.repair``, which takes longer than an emergency should.
 
     Raises:
         NotFoundError: the alias never pointed to this version, or points to it now.
@@ -50,5 +51,4 @@ def roll_back(
     }
     move = target.model_copy(update=changed)
     registry.record(settings, dataset, move)
-    registry.repair(settings, dataset)
     return move

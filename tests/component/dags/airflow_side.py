@@ -52,6 +52,7 @@ def main(folder: Path, work: Path) -> dict[str, Any]:
             bag, "mediscale_features", NIGHT, {"size": "tiny", "config": {"gold": {"audited_per_shard": 3}}}
         ),
         "drift": run(bag, "mediscale_drift", NIGHT, {}),
+        "drill": run(bag, "mediscale_drill", NIGHT, {}),
         "past": run(
             bag, "mediscale_features", NIGHT.replace(day=4), {"size": "large", "as_of": "2026-01-05T01:00:00"}
         ),

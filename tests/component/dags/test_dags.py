@@ -106,7 +106,8 @@ def night(call: Callable[[str, str], str]) -> str:
 def test_every_dag_parses_in_under_a_second_and_without_an_ml_library(told: dict[str, Any]) -> None:
     assert told["errors"] == {}
     assert set(told["dags"]) == {
-        f"mediscale_{name}" for name in ("features", "retraining", "drift", "promotion", "loop", "language")
+        f"mediscale_{name}"
+        for name in ("features", "retraining", "drift", "drill", "promotion", "loop", "language")
     }
     assert max(told["seconds"].values()) < 1
     assert not ML & set(told["imported"])
@@ -160,6 +161,13 @@ def test_a_run_of_the_language_pipeline_begins_with_its_questions(
         "prepare-source", "--pipeline=language"
     )
     assert "/question_set.json" in call("language_model", "--from")
+
+
+def test_a_night_rehearses_a_broken_canary_and_a_rollback(
+    told: dict[str, Any], call: Callable[[str, str], str]
+) -> None:
+    assert told["runs"]["drill"]["state"] == "success", told["runs"]["drill"]
+    assert call("drill", "--dataset").startswith("drill --dataset synthetic --wait-for-lock --result ")
 
 
 def test_assets_connect_the_nights(told: dict[str, Any]) -> None:

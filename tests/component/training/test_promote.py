@@ -3,6 +3,7 @@ crash leaves."""
 
 import re
 import shlex
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -269,11 +270,8 @@ def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(wor
     judged = evaluate.run(
         world.judging.model_copy(update={"incumbent": now.incumbent, **dict(second)}), settings, "2" * 32
     )
-    decision = promotion.run(
-        _params(world, **{**fields, **judged.model_dump(exclude={"metrics", "counts"}), **dict(now)}),
-        settings,
-        "2" * 32,
-    )
+    params = _params(world, **{**fields, **judged.model_dump(exclude={"metrics", "counts"}), **dict(now)})
+    decision = call.call("promotion", params.model_dump(), settings, "run").result
     assert (decision.staged, decision.promoted) == (True, False)
     assert "better than v1 in production in" in decision.reason
     assert _aliases(world) == {"staging": 2, "production": 1}
@@ -281,12 +279,26 @@ def test_a_retrained_twin_does_not_displace_production_and_rollback_restores(wor
     assert command(f"{back} --reason 'v2 is worse'") == (
         0, "synthetic-mortality staging → version 1; servers follow by themselves.\n"
     )  # fmt: skip
-    assert _aliases(world) == {"staging": 1, "production": 1}
+    deadline = time.monotonic() + 300
+    while _aliases(world) != {"staging": 1, "production": 1}:
+        assert time.monotonic() < deadline, "MLflow's alias did not follow in the background"
+        time.sleep(0.2)
     code, told = command("history --dataset synthetic")
     assert (code, told.count("\n")) == (0, 4)
     assert re.match(
         r"   4  .* synthetic-mortality staging: 2 → 1  v2 is worse  by tests$", told.splitlines()[-1]
     )
+    code, told = command("canary synthetic-mortality/2 --percent 5")
+    assert (code, "synthetic-mortality v2 may not answer patients: " in told) == (4, True)
+    assert "better than v1 in production in" in told
+    assert command("canary synthetic-mortality/2 --percent 5 --shadow --reason Watch.")[0] == 0
+    code, told = command("traffic --dataset synthetic")
+    assert (code, "v2 beside production as shadow for 5 % of the patients: Watch." in told) == (0, True)
+    assert command("canary synthetic-mortality/2 --stop")[0] == 0
+    code, told = command("canary synthetic-mortality/2 --stop")
+    assert (code, "does not answer beside production" in told) == (7, True)
+    code, told = command("canary synthetic-mortality/1 --percent 5")
+    assert (code, "synthetic-mortality/1 itself is in production" in told) == (7, True)
 
 
 def test_rollback_needs_a_past_and_whole_files(world) -> None:

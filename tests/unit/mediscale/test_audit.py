@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from fixtures.server_process import environment
 
 from mediscale.cli import main
@@ -66,6 +68,23 @@ def test_each_request_and_each_decision_stands_there_once_with_who_and_why(audit
     assert [(e["by"], e["purpose"], e["subject_id"], e["reference"]) for e in (first, second, third)] == [
         (*WARD, 7, "a"), (*RESEARCH, 8, "b"), (*WARD, None, "c"),
     ]  # fmt: skip
+
+
+def test_a_shadow_s_answer_is_marked_for_nobody_was_told_it(audit: Audit, settings: Settings) -> None:
+    log = PredictionLog(settings, DATASET)
+    shadow = replace(answer("d", 11), model_version=4, arm="shadow")
+    asyncio.run(log.append([replace(answer("d", 11), arm="control"), shadow], WARD))
+    log.close()
+    assert audit()[-1]["what"] == "synthetic-mortality/3, synthetic-mortality/4 (shadow)"
+
+
+def test_a_log_that_an_older_release_began_has_no_arms(audit: Audit, settings: Settings) -> None:
+    ref = lake.latest(settings, DATASET, "predictions")
+    older = lake.read(settings, ref).drop_columns(["arm"])
+    write_deltalake(
+        settings.table_uri(DATASET, "predictions"), older, mode="overwrite", schema_mode="overwrite"
+    )
+    assert audit()[1]["what"] == "synthetic-mortality/3, synthetic-readmission/3"
 
 
 def test_a_patient_is_named_by_the_hospital_s_number_and_not_repeated(

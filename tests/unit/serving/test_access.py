@@ -40,6 +40,7 @@ MAY_ASK = {
     ("POST", "/cds-services/mediscale-risk"): {Role.CLINICIAN},
     ("POST", "/fhir/RiskAssessment/$predict"): {Role.CLINICIAN},
     ("GET", "/models/{name}/{version}/card"): set(Role),
+    ("POST", "/models/{name}/{version}/predict"): {Role.CLINICIAN},
     ("POST", "/analyze"): {Role.CLINICIAN},
     ("POST", "/generate"): {Role.CLINICIAN, Role.ENGINEER},
     ("GET", "/v1/models"): {Role.CLINICIAN, Role.ENGINEER},
@@ -49,6 +50,7 @@ MAY_ASK = {
 """Every route of the server, and the roles that it answers."""
 BODIES: dict[str, Any] = {
     "/predict": BODY,
+    "/models/{name}/{version}/predict": BODY,
     "/cds-services/mediscale-risk": {"hook": "patient-view", "context": {"patientId": "nobody"}},
     "/fhir/RiskAssessment/$predict": {"resourceType": "Bundle"},
     "/approvals": {"model": "synthetic-mortality", "version": 9, "reason": "I agree."},
@@ -61,6 +63,7 @@ BODIES: dict[str, Any] = {
 STATUS = {
     ("POST", "/fhir/RiskAssessment/$predict"): 422,
     ("GET", "/models/{name}/{version}/card"): 404,
+    ("POST", "/models/{name}/{version}/predict"): 404,
     ("POST", "/approvals"): 404,
     ("POST", "/generate"): 503,
     ("GET", "/v1/models"): 503,
@@ -68,7 +71,7 @@ STATUS = {
     ("POST", "/v1/chat/completions"): 503,
 }
 """What whoever may ask is answered, where it is not 200: the Bundle holds nobody, no card was written, nothing of that
-version was proposed, and no language version is promoted."""
+version was proposed or is served, and no language version is promoted."""
 
 
 @pytest.fixture

@@ -1,0 +1,50 @@
+"""A server whose version 2 breaks in the way that a file names: for drills, and for nothing that a patient depends on.
+
+python -m mediscale.simulation.broken_server DATASET FILE
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from mediscale.core.settings import Settings
+from mediscale.inference.tabular import Floats, Predictor, Scored
+
+FAULTS = ("raises", "is no number", "hangs", "is ten times as slow")
+VERSION = 2
+"""The one that breaks."""
+_LEAST_SECONDS = 0.02
+"""What ten times of next to nothing is not: a pause that the threads of a busy machine do not take by themselves."""
+
+
+def break_as(file: Path) -> None:
+    """From now on version 2 of every model breaks in the way that the file names, or not while it is empty."""
+    score = Predictor.score
+
+    def broken(self: Predictor, row: Floats, note_margin: float | None = None) -> Scored:
+        began = time.perf_counter()
+        scored = score(self, row, note_margin)
+        fault = file.read_text() if self.model.version == VERSION else ""
+        if fault == "raises":
+            raise RuntimeError
+        if fault == "is no number":
+            return Scored(float("nan"), float("nan"), scored.contributions, scored.baseline)
+        if fault == "hangs":
+            time.sleep(3600)
+        if fault == "is ten times as slow":
+            time.sleep(max(_LEAST_SECONDS, 9 * (time.perf_counter() - began)))
+        return scored
+
+    Predictor.score = broken  # type: ignore[method-assign]
+
+
+def main(dataset: str, file: str) -> None:
+    """Serves on a free port of loopback."""
+    from serving import main as server
+
+    break_as(Path(file))
+    server.serve(Settings(), [dataset], "production", port=0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,24 @@
+"""Arms: which patients a version is drawn for, the same ones each time, on every server."""
+
+import hashlib
+import json
+
+from serving.fhir_bundle import Bundle
+from serving.request import Patient, Values
+
+_PREFIX = "Patient/"
+"""Of a FHIR reference: the same patient has the same arm by every route."""
+
+
+def subject_key(request: Values | Patient | Bundle) -> str:
+    """By what a request is drawn: whom it is about or, where plain values name nobody, the values themselves."""
+    if isinstance(request, Values):
+        return json.dumps(request.given, sort_keys=True)
+    name = request.source_id if isinstance(request, Patient) else request.patient
+    return name.removeprefix(_PREFIX)
+
+
+def is_drawn(salt: str, key: str, percent: float) -> bool:
+    """Whether a key is among the first ``percent`` of all by their salted hash: who is among 5 is among 20, too."""
+    position = int.from_bytes(hashlib.sha256(f"{salt}:{key}".encode()).digest()[:8]) / 2**64
+    return position * 100 < percent

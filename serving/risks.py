@@ -1,0 +1,131 @@
+"""Risks: the answer to one request by the versions that are served, computed where it keeps few others waiting."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+from data_pipeline.notes.deidentification.deidentifier import Deidentifier
+from mediscale.core.settings import Settings
+from mediscale.core.tasks import TaskName
+from mediscale.inference.model_spec import PredictorSpec
+from serving import arms, patient_records, responses
+from serving.challengers import Challengers, Computed
+from serving.fhir_bundle import Bundle
+from serving.models import Predictors
+from serving.patient_records import Known, Patients
+from serving.pools import Pool
+from serving.prometheus_metrics import Metrics
+from serving.request import Patient, Values
+from serving.served import Served
+from serving.splits import Split
+
+
+class Risks:
+    """What one worker process computes for a request, whoever answers beside production."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        predictors: Predictors,
+        next_id: Callable[[], str],
+        clock: Callable[[], datetime],
+        pools: tuple[Pool, Pool],
+        deidentifier: Deidentifier,
+        metrics: Metrics,
+    ) -> None:
+        """``pools`` are those of the notes and of the lake's patients."""
+        self._splits, self._next_id, self._deidentifier = predictors.splits, next_id, deidentifier
+        self._patients = Patients(settings, predictors.dataset)
+        self._notes, self._records = pools
+        self._challengers = Challengers(predictors.splits, metrics, clock)
+
+    async def compute(
+        self,
+        request: Values | Patient | Bundle,
+        served: Mapping[TaskName, Served],
+        unserved: Mapping[TaskName, str],
+        now: datetime,
+    ) -> Computed:
+        """The answer, and the rows of the log: where another version answers beside production, each with its arm."""
+        splits = self._splits.current
+        if not splits:
+            return await self.compute_by(request, served, unserved, now)
+        key = arms.subject_key(request)
+        drawn = [split for split in splits.values() if split.draws(key)]
+        if drawn and self._challengers.have_room:
+            answer, logged = await self._compute_beside(request, served, unserved, now, drawn)
+        else:
+            answer, logged = await self.compute_by(request, served, unserved, now)
+        of_task = {task: split.arm(key) for task, split in splits.items()}
+        return answer, [row if row.arm else replace(row, arm=of_task.get(row.task)) for row in logged]
+
+    async def compute_by(
+        self,
+        request: Values | Patient | Bundle,
+        served: Mapping[TaskName, Served],
+        unserved: Mapping[TaskName, str],
+        now: datetime,
+    ) -> Computed:
+        """The same by these versions alone, without an arm."""
+        if isinstance(request, Values):
+            work = partial(self._of_values, request, self._next_id(), now, served, unserved)
+            return work() if request.note is None else await self._notes.run(work)
+
+        def of_patient() -> Computed:
+            record = self._record(request, served.values())
+            return self._of_record(record, self._next_id(), now, served, unserved)
+
+        return await self._records.run(of_patient)
+
+    async def _compute_beside(
+        self,
+        request: Values | Patient | Bundle,
+        served: Mapping[TaskName, Served],
+        unserved: Mapping[TaskName, str],
+        now: datetime,
+        drawn: Sequence[Split],
+    ) -> Computed:
+        """The same of a patient for whom other versions are drawn."""
+        prediction_id = self._next_id()
+        if isinstance(request, Values):
+            of = partial(self._of_values, request, prediction_id, now)
+        else:
+            versions = (*served.values(), *(split.version for split in drawn))
+            record = await self._records.run(partial(self._record, request, versions))
+            of = partial(self._of_record, record, prediction_id, now)
+        return await self._challengers.answer(
+            partial(of, served, unserved),
+            [(split, partial(of, {split.traffic.task: split.version}, {})) for split in drawn],
+        )
+
+    def _of_values(
+        self,
+        request: Values,
+        prediction_id: str,
+        now: datetime,
+        served: Mapping[TaskName, Served],
+        unserved: Mapping[TaskName, str],
+    ) -> Computed:
+        return responses.of_values(request, served, unserved, prediction_id, now, self._deidentifier)
+
+    def _of_record(
+        self,
+        record: Known,
+        prediction_id: str,
+        now: datetime,
+        served: Mapping[TaskName, Served],
+        unserved: Mapping[TaskName, str],
+    ) -> Computed:
+        return responses.of_patient(record, served, unserved, prediction_id, now)
+
+    def _record(self, request: Patient | Bundle, versions: Iterable[Served]) -> Known:
+        """What is known of a patient, as far as the versions need it."""
+        versions = list(versions)
+        specs: dict[TaskName, PredictorSpec] = {}
+        for version in versions:
+            specs.setdefault(version.predictor.spec.task, version.predictor.spec)
+        if isinstance(request, Bundle):
+            return patient_records.of_bundle(request, list(specs.values()))
+        reads = any(version.predictor.reader for version in versions)
+        return self._patients.find(request, list(specs.values()), reads)

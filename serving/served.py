@@ -1,0 +1,63 @@
+"""A served version: a loaded risk model, and how a request's values become its inputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.features import kernel
+from mediscale.core.errors import StorageError
+from mediscale.core.refs import ModelRef
+from mediscale.inference.tabular import Predictor
+from serving.explainer import Explainer
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded version and what is worked out once for it. Immutable: a request that began with it ends with it."""
+
+    predictor: Predictor
+    moved_at: datetime
+    instead_of: str | None = None
+    """Why the newest version of the task does not answer, when this one answers in its place."""
+
+    @property
+    def model(self) -> ModelRef:
+        return self.predictor.model
+
+    def in_place_of_newest(self, reason: str | None) -> Self:
+        """The same version, and why it answers though it is not the newest."""
+        return replace(self, instead_of=reason)
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        return Explainer(self.predictor.spec)
+
+    @cached_property
+    def _columns(self) -> NDArray[np.intp]:
+        """Where the feature kernel has the model's inputs."""
+        spec = self.predictor.spec
+        position = {name: i for i, name in enumerate(kernel.names(spec.task))}
+        absent = [name for name in spec.features if name not in position]
+        if absent:
+            raise StorageError(
+                f"{self.model} was trained on {len(absent)} features that this release does not compute; "
+                "train it again."
+            )
+        return np.array([position[name] for name in spec.features], dtype=np.intp)
+
+    def row(self, computed: NDArray[np.floating]) -> Floats:
+        """The model's inputs from a row of the feature kernel."""
+        return computed[self._columns].astype(np.float64)
+
+    def row_of_values(self, values: Mapping[str, float]) -> Floats:
+        """The model's inputs from plain values, those that it does not know left out."""
+        spec = self.predictor.spec
+        accepted = {name: value for name, value in values.items() if name in spec.plain_inputs}
+        return self.row(kernel.from_values(accepted, spec.task))

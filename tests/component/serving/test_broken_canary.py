@@ -1,0 +1,20 @@
+"""The drill: a real server under load, whose canary raises, is no number, hangs or is ten times as slow."""
+
+from typing import Any
+
+from mediscale.core.settings import Settings
+from mediscale.simulation import drill
+from mediscale.simulation.broken_server import FAULTS
+from mediscale.storage import registry
+
+
+def test_each_broken_canary_is_given_up_a_rollback_is_followed_and_no_request_fails(
+    settings: Settings, promote: Any
+) -> None:
+    """Every step has a deadline of minutes; how long it took is told, and no part of the test."""
+    promote("mortality", 1)
+    result = drill.run(settings, "synthetic")
+    assert (result.failed, set(result.given_up_seconds)) == (0, set(FAULTS))
+    assert result.requests > 100
+    assert f"{result.requests:,} requests, 0 failed" in result.summary
+    assert len(registry.history(settings, "synthetic")) == 1, "the hospital's own history has no drill in it"
