@@ -8,12 +8,13 @@ import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 from fixtures.lake_patients import ADMITTED, SECRET, add, hours, logged, row_of, utc, write_lake
+from fixtures.promoted_models import split
 
 from data_pipeline.features import kernel
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS
 from mediscale.storage import lake
-from serving import patient_records
+from serving import challengers, patient_records
 from serving.app import create_app
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
@@ -52,6 +53,31 @@ def test_the_features_are_the_kernels_at_that_time(client: TestClient, settings:
             hours(24),
             ref.version,
         )
+
+
+def test_a_patient_of_the_lake_is_in_one_arm_by_every_route(
+    settings: Settings, promote: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(challengers, "SHIFT_ODDS", 100)  # the two versions have little in common
+    write_lake(settings)
+    promote("mortality")
+    promote("readmission")
+    split(settings, promote("mortality", 2, alias="staging"), 100)
+    predictors = Predictors(settings, "synthetic", "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        answer = ask(client, hours(24))
+        assert [(one["task"], one["version"]) for one in answer["predictions"]] == [("mortality", 2)]
+        hook = {"hook": "patient-view", "hookInstance": "1", "context": {"patientId": "patient-4713"}}
+        (card,) = client.post("/cds-services/mediscale-risk", json=hook).json()["cards"]
+        assert card["source"]["label"].endswith("synthetic-mortality version 2")
+        assert [one["task"] for one in ask(client)["predictions"]] == ["readmission"], "at the discharge"
+        about = {"patient": SECRET, "prediction_time": hours(24).isoformat()}
+        by_path = client.post("/models/synthetic-mortality/1/predict", json=about)
+        assert [one["version"] for one in by_path.json()["predictions"]] == [1]
+        rows = [row for row in logged(client, settings) if row["task"] == "mortality"]
+    assert [(row["arm"], row["model_version"], row["subject_id"]) for row in rows] == [
+        ("canary", 2, 1), ("canary", 2, 3), ("direct", 1, 1)
+    ]  # fmt: skip
 
 
 def test_what_became_known_later_is_not_used(client: TestClient) -> None:
