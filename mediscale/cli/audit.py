@@ -159,6 +159,35 @@ def _erase(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_leakcheck(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--task", required=True)
+
+
+def _leakcheck(options: argparse.Namespace) -> int:
+    from mediscale.core.errors import LeakError
+    from mediscale.pipeline import runtime_inputs
+    from mediscale.storage import calls
+    from training.evaluation import evidence_files
+    from training.leakage.certificate import LeakCertificate
+
+    home, about = settings(), {"dataset": options.dataset, "task": options.task}
+    made = runtime_inputs.call("leakage", about, [], home, calls.new_run_id("leakcheck")).result
+    certificate = evidence_files.read_as(LeakCertificate, home, made.certificate, made.certificate_digest)
+    print(f"{certificate.training_set}, key {certificate.key}")
+    for check in certificate.checks:
+        print(f"  {'passed' if check.passed else 'FAILED'}  {check.name}: {check.asks}")
+        print(f"          {check.shown}")
+    for finding in certificate.findings:
+        print(f"  look at {finding.name}: AUROC {finding.auroc:.3f} (at least {finding.low:.3f}) by itself")
+    print(
+        f"Passed: all {len(certificate.checks)} checks."
+        if made.passed
+        else f"FAILED: {', '.join(made.failed)}."
+    )
+    return 0 if made.passed else LeakError.exit_code
+
+
 def _add_audit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument(
@@ -194,6 +223,9 @@ def _line(event: "audit.Event") -> str:
 VERBS = (
     Verb("audit", "who asked about whom and why, who decided what", _audit, _add_audit),
     Verb("erase", "take a patient out of all tables, logs and copies, for good", _erase, _add_erase),
+    Verb(
+        "leakcheck", "the leak certificate of the newest training set of a task", _leakcheck, _add_leakcheck
+    ),
     Verb(
         "lineage", "a prediction back to lines of the extract; a version; a patient", _lineage, _add_lineage
     ),

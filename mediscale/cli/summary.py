@@ -46,7 +46,7 @@ def show(run: "Run", report: Path | None) -> None:
 
 def show_language(run: "Run", report: Path) -> None:
     """Prints the summary of a run of the language pipeline to standard output."""
-    from training.evaluation import evaluation_report
+    from training.evaluation import evidence_files
     from training.language.language_evidence import LanguageEvidence
 
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
@@ -54,7 +54,7 @@ def show_language(run: "Run", report: Path) -> None:
     console.print(run.progress.table())
     for decision in run.decisions.values():
         result = decision.result
-        evidence = evaluation_report.read_as(
+        evidence = evidence_files.read_as(
             LanguageEvidence, run.settings, result.evidence, result.evidence_digest
         )
         console.print()

@@ -48,12 +48,17 @@ FEATURES = (
 
 TRAINING = (
     Step("data_pipeline.features.training_set", (PREPARE_SOURCE, "silver", "labels", "gold"), per_task=True),
+    Step(
+        "training.leakage.leakage",
+        (PREPARE_SOURCE, "bronze", "silver", "note_tokens", "labels", "training_set"),
+        per_task=True,
+    ),
     Step("training.tabular.risk_model", (PREPARE_SOURCE, "training_set"), per_task=True),
     Step("training.notes.note_model", (PREPARE_SOURCE, "training_set", "note_tokens"), per_task=True),
     Step("training.late_fusion", (PREPARE_SOURCE, "training_set", "risk_model", "note_model"), per_task=True),
     Step(
         "training.evaluation.evaluate",
-        (PREPARE_SOURCE, "validate", "silver", "note_tokens", "training_set", "late_fusion"),
+        (PREPARE_SOURCE, "validate", "silver", "note_tokens", "training_set", "leakage", "late_fusion"),
         per_task=True,
     ),
     Step("training.promotion.promotion", (PREPARE_SOURCE, "late_fusion", "evaluate"), per_task=True),

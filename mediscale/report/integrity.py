@@ -11,7 +11,7 @@ from mediscale.inference import model_signature
 from mediscale.storage import accepted_heads, approvals, calls, history, lake, registry
 from mediscale.storage.history import Entry
 from mediscale.storage.registry import Move
-from training.evaluation import evaluation_report
+from training.evaluation import evidence_files
 
 
 class Verified(Frozen):
@@ -67,7 +67,7 @@ def _evidence(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
             yield f"The evidence by which {version} was decided is in no record of an evaluation."
             continue
         try:
-            evaluation_report.checked(settings, places[digest], digest)
+            evidence_files.checked(settings, places[digest], digest)
         except MediscaleError as error:
             yield f"{version}: {error}"
 

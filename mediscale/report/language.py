@@ -15,7 +15,7 @@ from mediscale.pipeline import steps
 from mediscale.report import page
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Run
-from training.evaluation import evaluation_report
+from training.evaluation import evidence_files
 from training.language.language_evidence import Compared, LanguageEvidence
 
 DECISION = "promote_language"
@@ -94,7 +94,7 @@ def collect(settings: Settings, run: Run) -> LanguageReport:
         questions=_only(run, "question_set"),
         training=_only(run, "language_model"),
         decision=decision,
-        evidence=evaluation_report.read_as(
+        evidence=evidence_files.read_as(
             LanguageEvidence, settings, decision.params["evidence"], decision.params["evidence_digest"]
         ),
     )

@@ -273,6 +273,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale rollback": move,
     "mediscale traffic": run,
     "mediscale tune-language": parse,
+    "mediscale leakcheck": parse,
     "mediscale verify": parse,
     "mediscale approve": parse,
     "mediscale require-approval": parse,

@@ -31,13 +31,13 @@ from training.evaluation import (
     alert_burden,
     baselines,
     data_quality,
+    evidence_files,
     files,
     metrics,
     oracle,
     robustness,
     subgroups,
 )
-from training.evaluation import evaluation_report as evidence
 from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import (
     Baseline,
@@ -50,6 +50,7 @@ from training.evaluation.evaluation_report import (
 )
 from training.evaluation.metrics import Floats
 from training.evaluation.performance import Performance
+from training.leakage.certificate import LeakCertificate
 from training.notes import note_examples
 from training.promotion_context import incumbents
 
@@ -86,6 +87,9 @@ class Params(Frozen):
     """The map of patient identifiers, to find the oracle's rows by."""
     quarantine: RuntimeInput[TableRef | None] = None
     """Leads to what validation said of the extract; without it the evidence can't carry a version to production."""
+    certificate: RuntimeInput[str | None] = None
+    """Path of the training set's leak certificate; without it the evidence can't carry a version to production."""
+    certificate_digest: RuntimeInput[Digest | None] = None
     oracle: RuntimeInput[str | None] = None
     """File of true probabilities, on synthetic data."""
     bootstrap: int = Field(500, ge=50)
@@ -109,12 +113,12 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
     Raises:
         QualityError: there are no held-out rows.
-        StorageError: the model's files are not those that were registered.
+        StorageError: the model's files are not those that were registered, or the leak certificate was changed.
         InputError: the oracle's file names none of the held-out rows, or the version reads notes and there are none for
             it.
     """
     judged = _judge(params, settings, key)
-    path, digest = evidence.write(settings, judged)
+    path, digest = evidence_files.write(settings, judged)
     figures = flat(judged)
     _publish(settings, params, judged, digest, figures)
     return Result(evidence=path, evidence_digest=digest, counts=judged.counts, metrics=figures)
@@ -167,7 +171,14 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
         ),
         data_quality=data_quality.read(settings, params.quarantine),
         files=files.measure(settings, judged, rows.inputs, stays),
+        leakage=_certificate(params, settings),
     )
+
+
+def _certificate(params: Params, settings: Settings) -> LeakCertificate | None:
+    if params.certificate is None or params.certificate_digest is None:
+        return None
+    return evidence_files.read_as(LeakCertificate, settings, params.certificate, params.certificate_digest)
 
 
 def _together(
@@ -298,7 +309,7 @@ def _publish(
     values = [Metric(f"held_out_{figure}", value, run.info.start_time, 0) for figure, value in shown.items()]
     mlflow.log_batch(run.info.run_id, metrics=values)
     text = canonical(privacy.suppress_small_counts(judged))
-    mlflow.log_text(run.info.run_id, text, f"evidence/{evidence.EVIDENCE_FILE}")
+    mlflow.log_text(run.info.run_id, text, f"evidence/{evidence_files.EVIDENCE_FILE}")
     mlflow.set_model_version_tag(name, version, "mediscale.evidence_digest", digest)
 
 

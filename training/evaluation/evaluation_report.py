@@ -1,17 +1,13 @@
 """What a promotion rests on: one file per evaluated version, canonical JSON, aggregates only."""
 
-import hashlib
-from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from mediscale.core.annotations import PatientCount
-from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
-from mediscale.storage.calls import canonical
-
-EVIDENCE_FILE = "evidence.json"
+from training.evaluation.evidence_files import Keyed, read_as
+from training.leakage.certificate import LeakCertificate
 
 
 class Estimate(Frozen):
@@ -257,16 +253,6 @@ class Comparison(Frozen):
     """Share of resamples in which the model's log loss is the lower one."""
 
 
-class Keyed(Frozen):
-    """Evidence of any kind of model."""
-
-    key: str
-    """Of the stage call that measured it."""
-
-
-E = TypeVar("E", bound=Keyed)
-
-
 class Evidence(Keyed):
     """Everything that was measured on one version's held-out patients."""
 
@@ -303,51 +289,10 @@ class Evidence(Keyed):
     data_quality: DataQuality | None = None
     """Null where nothing says how the extract was validated."""
     files: Files | None = None
-
-
-def write(settings: Settings, evidence: Keyed) -> tuple[str, str]:
-    """Writes the file under the evidence's key; returns its path relative to the home, and its SHA-256."""
-    relative = Path("evidence") / evidence.key / EVIDENCE_FILE
-    path = settings.home / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = canonical(evidence).encode()
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
-    return str(relative), hashlib.sha256(content).hexdigest()
+    leakage: LeakCertificate | None = None
+    """Null where the training set was not checked for leaks."""
 
 
 def read(settings: Settings, path: str, digest: str) -> Evidence:
     """``read_as`` of a risk model's evidence."""
     return read_as(Evidence, settings, path, digest)
-
-
-def read_as(kind: type[E], settings: Settings, path: str, digest: str) -> E:
-    """The evidence of this kind whose digest this is.
-
-    Raises:
-        NotFoundError: there is no such file.
-        StorageError: it is not the file that was written, or lacks a field.
-    """
-    try:
-        return kind.model_validate_json(checked(settings, path, digest))
-    except ValueError as error:
-        raise StorageError(f"The evidence at {path} is incomplete; evaluate the model again.") from error
-
-
-def checked(settings: Settings, path: str, digest: str) -> bytes:
-    """The file of this digest: the very bytes that were compared.
-
-    Raises:
-        NotFoundError: there is no such file.
-        StorageError: it is not the file that was written.
-    """
-    try:
-        content = (settings.home / path).read_bytes()
-    except FileNotFoundError:
-        raise NotFoundError(f"There is no evidence at {path}; evaluate the model again.") from None
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise StorageError(
-            f"The evidence at {path} was changed since it was written; evaluate the model again."
-        )
-    return content

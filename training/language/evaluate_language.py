@@ -17,7 +17,7 @@ from mediscale.core.stage import DEEP_LEARNING, Stage
 from mediscale.inference import language, model_files
 from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import LANGUAGE_FILE, LanguageSpec
-from training.evaluation import evaluation_report
+from training.evaluation import evidence_files
 from training.evaluation.evaluation_report import Estimate
 from training.language import corpus_sources, language_measures
 from training.language.export import receipts
@@ -85,7 +85,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         incumbent=params.incumbent,
         over_incumbent=_over_incumbent(params, settings, model, questions),
     )
-    path, digest = evaluation_report.write(settings, evidence)
+    path, digest = evidence_files.write(settings, evidence)
     return Result(
         evidence=path,
         evidence_digest=digest,

@@ -2,7 +2,8 @@
 
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.inference.base_models import Base
-from training.evaluation.evaluation_report import Estimate, Keyed
+from training.evaluation.evaluation_report import Estimate
+from training.evaluation.evidence_files import Keyed
 from training.language.answer_errors import ErrorPattern
 from training.language.confidence import Calibration
 from training.language.export.receipts import Receipt

@@ -11,7 +11,7 @@ from mediscale.core.stage import Stage
 from mediscale.inference import model_files
 from mediscale.inference.language_spec import TASK
 from mediscale.storage import registry
-from training.evaluation import evaluation_report
+from training.evaluation import evidence_files
 from training.language import language_gate
 from training.language.language_evidence import LanguageEvidence
 from training.promotion import gate, promotion
@@ -61,9 +61,7 @@ def _incomplete(
     """Why the version may not even be staged, or its evidence."""
     try:
         model_files.checked(settings, params.model)
-        evidence = evaluation_report.read_as(
-            LanguageEvidence, settings, params.evidence, params.evidence_digest
-        )
+        evidence = evidence_files.read_as(LanguageEvidence, settings, params.evidence, params.evidence_digest)
     except MediscaleError as error:
         return str(error), None
     if (evidence.model, evidence.dataset) != (params.model, params.dataset):

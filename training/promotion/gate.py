@@ -13,6 +13,7 @@ from mediscale.core.privacy import count
 from mediscale.core.refs import ModelRef
 from training.evaluation.evaluation_report import Evidence, SilentPeriod
 from training.promotion.floor import Floor, at_least, complete, told, within
+from training.promotion.leak_floor import leak_floor
 from training.promotion.operation_floors import (
     alert_burden_floors,
     data_quality_floors,
@@ -40,6 +41,7 @@ def floors(
 ) -> Iterator[Floor]:
     """Everything that the policy asks, the gravest first."""
     yield from _size(evidence, policy)
+    yield leak_floor(evidence)
     yield from _leak(evidence, policy, context.true_probabilities)
     yield from _discrimination(evidence, policy)
     yield from _calibration(evidence, policy)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from fixtures import leak_certificates
 
 from data_pipeline.features import kernel
 from mediscale.core.refs import ModelRef, TableRef
@@ -20,7 +21,7 @@ from mediscale.core.tables import TRAINING_SET
 from mediscale.core.tasks import TaskName
 from mediscale.storage import calls, lake, registry
 from mediscale.storage.calls import Call
-from training.evaluation import evaluate
+from training.evaluation import evaluate, evidence_files
 from training.tabular import risk_model
 
 DATASET = "synthetic"
@@ -135,6 +136,7 @@ def _first_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     )
     model = risk_model.run(training, settings, KEY).model
     run_id = registry.client(settings).get_model_version(model.name, str(model.version)).run_id
+    certificate, digest = evidence_files.write(settings, leak_certificates.passed(frozen))
     judging = evaluate.Params(
         dataset=DATASET,
         task="mortality",
@@ -142,6 +144,8 @@ def _first_world(tmp_path_factory: pytest.TempPathFactory) -> World:
         source="mimic_iii",
         model=model,
         training_set=frozen,
+        certificate=certificate,
+        certificate_digest=digest,
         bootstrap=200,
     )
     return World(settings, training, model, run_id, judging, evaluate.run(judging, settings, KEY))

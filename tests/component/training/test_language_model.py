@@ -23,7 +23,7 @@ from mediscale.inference import base_models, language, model_files
 from mediscale.inference.language_spec import ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.pipeline import local, runtime_inputs, steps
 from mediscale.storage import lake, registry
-from training.evaluation import evaluation_report
+from training.evaluation import evidence_files
 from training.language import language_model, language_training, language_tuning, lora
 from training.language.language_evidence import LanguageEvidence, LanguageMeasures
 from training.language.language_training import Job, Recipe
@@ -96,9 +96,7 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     assert not [name for name in everything if name.endswith((".bin", ".pt", ".pkl", ".pth"))]
     assert json.loads(everything["training.json"])["trainable"]["lora"] > 0
 
-    evidence = evaluation_report.read_as(
-        LanguageEvidence, settings, decision.evidence, decision.evidence_digest
-    )
+    evidence = evidence_files.read_as(LanguageEvidence, settings, decision.evidence, decision.evidence_digest)
     figures = evidence.measures.figures
     assert figures["answer_log_likelihood"].gain.low > 0, "the toy learnt nothing"
     assert (

@@ -1,6 +1,7 @@
 """Every floor of the policy can refuse, and whatever is missing or not a number does."""
 
 import pytest
+from fixtures import leak_certificates
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from training.evaluation.evaluation_report import (
     Subgroup,
     SubgroupFamily,
 )
+from training.leakage.certificate import Check
 from training.promotion import gate, staging
 from training.promotion.gate import DecisionContext
 
@@ -120,11 +122,12 @@ QUALITY = DataQuality(
     unlisted={"admissions.admission_type": 41}, records={"admissions.admission_type": 10_000},
 )  # fmt: skip
 FILES = Files(bytes=3_000_000, answers=20, median_seconds=0.0003, slowest_seconds=0.0009)
+TRAINING_SET = TableRef(dataset="h", table="training_set_mortality", table_id="t", version=0)
 GOOD = Evidence(
     dataset="h",
     task="mortality",
     model=ModelRef(name="h-mortality", version=4, uri="m4", digest="d"),
-    training_set=TableRef(dataset="h", table="training_set_mortality", table_id="t", version=0),
+    training_set=TRAINING_SET,
     rows_digest="r",
     key="k",
     bootstrap=500,
@@ -143,6 +146,7 @@ GOOD = Evidence(
     robustness=STRESSED,
     data_quality=QUALITY,
     files=FILES,
+    leakage=leak_certificates.passed(TRAINING_SET),
     baselines=_baseline(_at(0.08)),
     plain_inputs=(PlainInputs(inputs=("age", "sex"), auroc=_at(0.7), log_loss=_at(0.3)),),
     oracle=Oracle(counts=COUNTS, auroc=_at(0.9), model_auroc=_at(0.82), gap=_at(0.08)),
@@ -166,6 +170,37 @@ def _stress(i: int, **changes: object) -> dict[str, object]:
 
 def _quality(**changes: object) -> dict[str, object]:
     return {"data_quality": QUALITY.model_copy(update=changes)}
+
+
+FAILED = Check(name="later_facts", asks="nothing of later", passed=False, shown="lactate_last differs")
+
+
+def _leak(**changes: object) -> dict[str, object]:
+    assert GOOD.leakage is not None
+    return {"leakage": GOOD.leakage.model_copy(update=changes)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"leakage": None}, "its training set has no leak certificate; run the stage leakage"),
+        (_leak(checks=(FAILED,)), "suspected leak: later_facts (lactate_last differs)"),
+        (_leak(checks=()), "suspected leak: nothing was checked"),
+        (
+            _leak(training_set=TRAINING_SET.model_copy(update={"version": 1})),
+            "its leak certificate is not of h/training_set_mortality@v0",
+        ),
+        (
+            _leak(training_set=TRAINING_SET.model_copy(update={"table_id": "made anew"})),
+            "its leak certificate is not of h/training_set_mortality@v0",
+        ),
+    ],
+)
+def test_only_a_passed_certificate_of_this_very_training_set_lets_a_version_pass(
+    changes: dict[str, object], says: str
+) -> None:
+    (problem,) = gate.objections(GOOD.model_copy(update=changes), POLICY)
+    assert problem.startswith(says)
 
 
 def test_every_floor_is_told_with_what_was_asked_and_found() -> None:
@@ -481,6 +516,7 @@ BAD = [
     _stress(1, auroc_loss=_at(0.3)),
     _quality(broken={"value_plausible": 30_000}),
     {"files": FILES.model_copy(update={"slowest_seconds": 9.0})},
+    _leak(checks=(FAILED,)),
 ]
 
 
@@ -497,6 +533,7 @@ def test_what_is_taken_away_never_turns_a_refusal_into_a_promotion(
 EMPTY: dict[str, object] = {
     "metrics": {}, "net_benefit": (), "subgroups": (), "subgroup_family": None, "baselines": (), "plain_inputs": (),
     "comparison": None, "alert_burden": None, "robustness": (), "data_quality": None, "files": None,
+    "leakage": None,
     "curves": Curves(), "alarms": (), "calibration_curve": (), "notes": None, "oracle": None, "assumptions": (),
 }  # fmt: skip
 

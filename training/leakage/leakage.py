@@ -1,0 +1,138 @@
+"""Stage: the leak certificate of one frozen training set, which the gate demands of every version made from it.
+
+Static checks read the labels and the columns; dynamic ones compute sampled stays again from what was known at their
+prediction times, with and without facts that nobody can have known then. A failed check stops nothing here: the gate
+refuses production, and the report says why.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from data_pipeline.ingest import source as sources
+from data_pipeline.ingest.source import SourceName
+from mediscale.core import tasks
+from mediscale.core.annotations import Digest, PatientCount, RuntimeInput
+from mediscale.core.errors import NotFoundError
+from mediscale.core.privacy import count
+from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.stage import Context, Stage
+from mediscale.core.tasks import TaskName
+from mediscale.storage import calls, lake
+from mediscale.storage.calls import Call
+from training.evaluation import evidence_files
+from training.leakage import declared, known_time
+from training.leakage.certificate import Check, LeakCertificate
+from training.leakage.sample import Sample, draw
+
+
+class Params(Frozen):
+    dataset: RuntimeInput[str]
+    task: RuntimeInput[TaskName]
+    source: RuntimeInput[SourceName]
+    events: RuntimeInput[TableRef]
+    labels: RuntimeInput[TableRef]
+    training_set: RuntimeInput[TableRef]
+    note_tokens: RuntimeInput[TableRef | None] = None
+    """None where the extract has no notes."""
+    absent: RuntimeInput[tuple[str, ...]] = ()
+    """Files that the extract does not have, as bronze reports them."""
+    stays: int = Field(256, ge=2)
+    """Most stays whose whole record is computed again, each of another patient."""
+
+
+class Result(Frozen):
+    certificate: str
+    """Path of the certificate's file, relative to the home."""
+    certificate_digest: Digest
+    passed: bool
+    failed: tuple[str, ...]
+    """Names of the checks that failed."""
+    sampled: PatientCount
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Checks a training set and writes its certificate, whatever comes out."""
+    sample = draw(settings, params.training_set, params.events, params.note_tokens, params.task, params.stays)
+    certificate = LeakCertificate(
+        key=key,
+        dataset=params.dataset,
+        task=params.task,
+        training_set=params.training_set,
+        sampled=len(sample),
+        checks=tuple(_checks(params, settings, sample)),
+    )
+    path, digest = evidence_files.write(settings, certificate)
+    return Result(
+        certificate=path,
+        certificate_digest=digest,
+        passed=certificate.passed,
+        failed=tuple(check.name for check in certificate.failed),
+        sampled=len(sample),
+    )
+
+
+def _checks(params: Params, settings: Settings, sample: Sample) -> Iterator[Check]:
+    task, labels = tasks.load(params.task), lake.read(settings, params.labels)
+    training_set = lake.dataset(settings, params.training_set)
+    frozen = training_set.to_table(columns=list(declared.LABEL_COLUMNS))
+    yield declared.source_supports_task(sources.load(params.source), task, params.absent)
+    yield declared.outcome_after_prediction(task, labels)
+    yield declared.prediction_time_as_declared(task, labels)
+    yield declared.one_patient_one_split(frozen)
+    yield declared.rows_of_these_labels(labels, frozen)
+    yield declared.columns_are_features(task, training_set.schema.names)
+    yield from known_time.checks(sample)
+
+
+def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """Where a person names a dataset and a task alone: the newest training set, and what it was made from.
+
+    Raises:
+        NotFoundError: there is no training set of that dataset and task.
+    """
+    if "training_set" in given or not {"dataset", "task"} <= given.keys():
+        return
+    made = calls.newest_night(settings, "training_set", given["dataset"], given["task"])
+    if made is None:
+        raise NotFoundError(
+            f"{given['dataset']} has no training set of {given['task']} yet; see `mediscale runs` for what there is, "
+            "or make it with `mediscale run`."
+        )
+    yield Context(_made_from(settings, made))
+
+
+def _made_from(settings: Settings, made: Call) -> dict[str, Any]:
+    """The parameters under which a run checks the training set that this call made."""
+    labelled = [
+        call.params
+        for call in calls.of_stage(settings, "labels")
+        if call.result["labels"] == made.params["labels"]
+    ]
+    tokenized = [
+        call.result["note_tokens"]
+        for call in calls.of_stage(settings, "note_tokens")
+        if call.params["dataset"] == made.params["dataset"]
+    ]
+    return {
+        **{name: made.params[name] for name in ("events", "labels")},
+        **{name: labelled[-1][name] for name in ("source", "absent")},
+        "training_set": made.result["training_set"],
+        "note_tokens": tokenized[-1] if tokenized else None,
+    }
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="check the training set for leaks",
+    summary=lambda r: (
+        f"no leak found; {count(r.sampled)} stays computed again with and without facts of later"
+        if r.passed
+        else f"suspected leak: {', '.join(r.failed)} failed"
+    ),
+    runtime_inputs=runtime_inputs,
+)
