@@ -125,7 +125,6 @@ def columns_are_features(task: Task, columns: Sequence[str]) -> Check:
             "columns that are no feature of the task",
             [c for c in columns if c not in {*TRAINING_SET.column_names, *names}],
         ),
-        ("features that it lacks", [name for name in names if name not in columns]),
         (
             "identifiers or outcomes among the features",
             [name for name in names if name in TRAINING_SET.column_names],

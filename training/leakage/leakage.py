@@ -23,9 +23,9 @@ from mediscale.core.tasks import TaskName
 from mediscale.storage import calls, lake
 from mediscale.storage.calls import Call
 from training.evaluation import evidence_files
-from training.leakage import declared, known_time
+from training.leakage import declared, fitted, known_time, notes
 from training.leakage.certificate import Check, LeakCertificate
-from training.leakage.sample import Sample, draw
+from training.leakage.sample import draw
 
 
 class Params(Frozen):
@@ -54,15 +54,28 @@ class Result(Frozen):
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
-    """Checks a training set and writes its certificate, whatever comes out."""
+    """Checks a training set and writes its certificate, whatever comes out.
+
+    Raises:
+        InputError: the training set lacks features of the task.
+    """
     sample = draw(settings, params.training_set, params.events, params.note_tokens, params.task, params.stays)
+    checks = [*_declared(params, settings), *known_time.checks(sample), *notes.checks(sample)]
+    splits = fitted.load(settings, params.training_set, params.task)
+    alone, findings = fitted.single_features(params.task, splits["train"])
+    checks += [
+        fitted.rows_of_each_split(settings, params.training_set, params.task, splits),
+        fitted.shuffled_labels(params.task, splits),
+        alone,
+    ]
     certificate = LeakCertificate(
         key=key,
         dataset=params.dataset,
         task=params.task,
         training_set=params.training_set,
         sampled=len(sample),
-        checks=tuple(_checks(params, settings, sample)),
+        checks=tuple(checks),
+        findings=findings,
     )
     path, digest = evidence_files.write(settings, certificate)
     return Result(
@@ -74,7 +87,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     )
 
 
-def _checks(params: Params, settings: Settings, sample: Sample) -> Iterator[Check]:
+def _declared(params: Params, settings: Settings) -> Iterator[Check]:
     task, labels = tasks.load(params.task), lake.read(settings, params.labels)
     training_set = lake.dataset(settings, params.training_set)
     frozen = training_set.to_table(columns=list(declared.LABEL_COLUMNS))
@@ -84,7 +97,6 @@ def _checks(params: Params, settings: Settings, sample: Sample) -> Iterator[Chec
     yield declared.one_patient_one_split(frozen)
     yield declared.rows_of_these_labels(labels, frozen)
     yield declared.columns_are_features(task, training_set.schema.names)
-    yield from known_time.checks(sample)
 
 
 def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:

@@ -18,10 +18,10 @@ from mediscale.core.concepts import CONCEPTS, TREATMENTS
 from mediscale.core.tasks import OUTCOME, Declared, Task
 from training.leakage.sample import Sample
 
-_MOMENT = 1_000_000
+MOMENT = 1_000_000
 """A second, in microseconds."""
 _CODES_PER_TABLE = 3
-_FIRST_EVENT = 1 << 60
+FIRST_PLANTED = 1 << 60
 """Identifiers of planted events: silver's are hashes of 53 bits or fewer."""
 
 _ADMINISTRATIVE = (
@@ -73,11 +73,11 @@ def later_facts(sample: Sample) -> pa.Table:
     """The record with facts that become known after the prediction: dated after it, just before it, and long before."""
     at, admitted = sample.times, microseconds(sample.predictions["admission_time"])
     moments = [
-        (at + _MOMENT, at + _MOMENT),
+        (at + MOMENT, at + MOMENT),
         (at + HOUR, at + HOUR),
         (at + 2 * DAY, at + 2 * DAY),
-        (at - HOUR, at + _MOMENT),
-        (np.minimum(admitted, at) - 10 * DAY, at + _MOMENT),
+        (at - HOUR, at + MOMENT),
+        (np.minimum(admitted, at) - 10 * DAY, at + MOMENT),
     ]
     return _with(sample, codes(sample), moments)
 
@@ -115,9 +115,9 @@ def _with(sample: Sample, planted: dict[str, str], moments: list[tuple[Ints, Int
         "numeric_value": spread(np.where(happened, 1000.0, -1000.0), 3),
         "available_time": times(1),
         "visit_id": np.broadcast_to(
-            np.stack([visits, visits + _FIRST_EVENT])[None, :, None, :], shape
+            np.stack([visits, visits + FIRST_PLANTED])[None, :, None, :], shape
         ).ravel(),
-        "event_id": _FIRST_EVENT + np.arange(size),
+        "event_id": FIRST_PLANTED + np.arange(size),
         "retracted": np.zeros(size, np.bool_),
         "source": spread(np.array(list(planted.values())), 2).tolist(),
     }
@@ -127,7 +127,7 @@ def _with(sample: Sample, planted: dict[str, str], moments: list[tuple[Ints, Int
 def later_corrections(sample: Sample) -> pa.Table:
     """The record in which, after the prediction, everything that was known then is corrected or withdrawn in turn."""
     known = sample.known_then(sample.events)
-    n, later = known.num_rows, sample.times_of(known) + _MOMENT
+    n, later = known.num_rows, sample.times_of(known) + MOMENT
     withdrawn = np.arange(n) % 2 == 1
     rows = {name: known[name] for name in known.column_names} | {
         "numeric_value": np.where(withdrawn, known["numeric_value"].to_numpy(), 1000.0),

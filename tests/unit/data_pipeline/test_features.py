@@ -3,6 +3,7 @@
 import datetime as dt
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -411,6 +412,26 @@ def test_what_becomes_known_after_t_never_changes_the_row(
     np.testing.assert_array_equal(
         kernel.compute(known, everyone(hours), task), kernel.compute(early, everyone(hours), task)
     )
+
+
+@pytest.mark.parametrize("ignored", ["available", "latest_until"])
+def test_without_the_rule_of_known_time_that_property_fails(
+    ignored: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Facts count from when they were true, or corrections from the beginning: then what comes later does change rows."""
+    honest = kernel._rows
+
+    def rows(events: pa.Table, task: TaskName) -> Any:
+        made, ids = honest(events, task)
+        newest = made.latest_until == np.iinfo(np.int64).max
+        changed = {"available": made.time} if ignored == "available" else {}
+        return (replace(made, **changed) if changed else made.where(newest)), (
+            ids if changed else ids[newest]
+        )
+
+    monkeypatch.setattr(kernel, "_rows", rows)
+    with pytest.raises(AssertionError):
+        test_what_becomes_known_after_t_never_changes_the_row()
 
 
 @given(
