@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline.cohort.bitemporal import microseconds
+from data_pipeline.features.windows import HOUR
 from data_pipeline.notes import note_visibility
 from data_pipeline.notes.note_visibility import NoteVersion
 from mediscale.core.privacy import count
 from mediscale.inference.collate import Tokens
 from training.leakage.certificate import Check, check
-from training.leakage.planted import FIRST_PLANTED, HOUR, MOMENT
+from training.leakage.planted import FIRST_PLANTED, MOMENT
 from training.leakage.sample import Sample
 
 _PLANTED_TOKEN = 2**31 - 1

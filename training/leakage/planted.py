@@ -22,7 +22,7 @@ MOMENT = 1_000_000
 """A second, in microseconds."""
 _CODES_PER_TABLE = 3
 FIRST_PLANTED = 1 << 60
-"""Identifiers of planted events: silver's are hashes of 53 bits or fewer."""
+"""Identifiers of planted events and notes: the extract's own are hashes, and none is of such a run of numbers."""
 
 _ADMINISTRATIVE = (
     "MEDS_BIRTH", "GENDER//F", "GENDER//M", "AGE", "HOSPITAL_ADMISSION//EMERGENCY", "HOSPITAL_ADMISSION//ELECTIVE",

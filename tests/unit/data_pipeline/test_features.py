@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipeline.cohort.bitemporal import FOREVER
 from data_pipeline.features import kernel
+from data_pipeline.features.windows import Rows
 from mediscale.core.concepts import CONCEPTS, TREATMENTS
 from mediscale.core.errors import InputError
 from mediscale.core.tables import EVENTS
@@ -414,24 +417,30 @@ def test_what_becomes_known_after_t_never_changes_the_row(
     )
 
 
-@pytest.mark.parametrize("ignored", ["available", "latest_until"])
+def _known_at_once(rows: Rows, ids: Any) -> tuple[Rows, Any]:
+    return replace(rows, available=rows.time), ids
+
+
+def _corrected_from_the_beginning(rows: Rows, ids: Any) -> tuple[Rows, Any]:
+    newest = rows.latest_until == FOREVER
+    return rows.where(newest), ids[newest]
+
+
+@pytest.mark.parametrize("unruly", [_known_at_once, _corrected_from_the_beginning])
 def test_without_the_rule_of_known_time_that_property_fails(
-    ignored: str, monkeypatch: pytest.MonkeyPatch
+    unruly: Callable[[Rows, Any], tuple[Rows, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Facts count from when they were true, or corrections from the beginning: then what comes later does change rows."""
     honest = kernel._rows
+    monkeypatch.setattr(kernel, "_rows", lambda events, task: unruly(*honest(events, task)))
+    claim = test_what_becomes_known_after_t_never_changes_the_row.hypothesis.inner_test  # type: ignore[attr-defined]
 
-    def rows(events: pa.Table, task: TaskName) -> Any:
-        made, ids = honest(events, task)
-        newest = made.latest_until == np.iinfo(np.int64).max
-        changed = {"available": made.time} if ignored == "available" else {}
-        return (replace(made, **changed) if changed else made.where(newest)), (
-            ids if changed else ids[newest]
-        )
+    @hypothesis.settings(report_multiple_bugs=False, database=None, phases=[hypothesis.Phase.generate])
+    @given(st.lists(assertion, max_size=40), st.integers(1, 40), st.sampled_from(TASKS))
+    def claimed(assertions: list[dict[str, Any]], hours: int, task: TaskName) -> None:
+        claim(assertions, hours, task)
 
-    monkeypatch.setattr(kernel, "_rows", rows)
     with pytest.raises(AssertionError):
-        test_what_becomes_known_after_t_never_changes_the_row()
+        claimed()
 
 
 @given(

@@ -17,6 +17,7 @@ from data_pipeline.features import gold, kernel
 from data_pipeline.features.windows import DAY, HOUR, Predictions, Rows
 from data_pipeline.notes import note_visibility
 from mediscale.core import task_names, tasks
+from mediscale.core.concepts import CONCEPTS
 from mediscale.core.settings import Settings
 from training import training_examples
 from training.leakage import fitted
@@ -96,7 +97,7 @@ def _by_time_alone(patch: Patch) -> None:
 
 def _orders_as_of_admission(patch: Patch) -> None:
     def change(rows: Rows) -> Rows:
-        ordered = (rows.kind >= len(kernel.CONCEPTS)) & (rows.kind < kernel._N_MEASURED)
+        ordered = (rows.kind >= len(CONCEPTS)) & (rows.kind < kernel._N_MEASURED)
         early = np.where(ordered, rows.time - 5 * DAY, rows.time)
         return replace(rows, time=early, available=np.where(ordered, early, rows.available))
 
