@@ -11,7 +11,7 @@ from mediscale.core.stage import Stage
 IMAGE = "mediscale-platform:0.1.0-python3.11"
 """The platform's environment in an image; a cluster's registry is put before it by its own image policy."""
 
-INPUTS = ("first", "second", "third", "fourth", "fifth", "sixth")
+INPUTS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 """What ``stage`` calls the results that it is given."""
 
 
@@ -51,11 +51,13 @@ def stage(
     fourth: str = "",
     fifth: str = "",
     sixth: str = "",
+    seventh: str = "",
 ) -> str:
-    """Runs one stage on the results of up to six others; its result, as JSON, holds references only."""
+    """Runs one stage on the results of up to seven others; its result, as JSON, holds references only."""
     from kubeflow_pipelines import component
 
-    done = component.run(name, task, home, config, run_id, job, [first, second, third, fourth, fifth, sixth])
+    upstream = [first, second, third, fourth, fifth, sixth, seventh]
+    done = component.run(name, task, home, config, run_id, job, upstream)
     metrics.metadata.update(done.metrics)
     record.metadata.update(done.tables)
     done.write(report=report.path, record=record.path)

@@ -52,7 +52,7 @@ def layout(pipeline: str, cluster: components.Cluster = components.NONE) -> Grap
         done = {steps.PREPARE_SOURCE: components.place(begin, synthetic, cluster)}
         for node in steps.nodes(steps.PIPELINES[pipeline]):
             upstream = [done[name].outputs["Output"] for name in node.upstream]
-            results = dict(zip(components.INPUTS, upstream, strict=False))
+            results = dict(zip(components.INPUTS[: len(upstream)], upstream, strict=True))
             task = components.stage(name=node.stage, task=node.task, **run, **results)
             task.set_display_name(node.name)
             done[node.name] = components.place(task, call.load(node.stage), cluster)
