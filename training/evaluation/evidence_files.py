@@ -22,9 +22,9 @@ class Keyed(Frozen):
 E = TypeVar("E", bound=Keyed)
 
 
-def write(settings: Settings, evidence: Keyed) -> tuple[str, str]:
+def write(settings: Settings, evidence: Keyed, file: str = EVIDENCE_FILE) -> tuple[str, str]:
     """Writes the file under the evidence's key; returns its path relative to the home, and its SHA-256."""
-    relative = Path("evidence") / evidence.key / EVIDENCE_FILE
+    relative = Path("evidence") / evidence.key / file
     path = settings.home / relative
     path.parent.mkdir(parents=True, exist_ok=True)
     content = canonical(evidence).encode()

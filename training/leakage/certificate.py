@@ -7,6 +7,8 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.tasks import TaskName
 from training.evaluation.evidence_files import Keyed
 
+CERTIFICATE_FILE = "leak_certificate.json"
+
 
 class Check(Frozen):
     """One thing that has to hold. No patient's value or identifier is in it, and no small count."""

@@ -24,7 +24,7 @@ from mediscale.storage import calls, lake
 from mediscale.storage.calls import Call
 from training.evaluation import evidence_files
 from training.leakage import declared, fitted, known_time, notes
-from training.leakage.certificate import Check, LeakCertificate
+from training.leakage.certificate import CERTIFICATE_FILE, Check, LeakCertificate
 from training.leakage.sample import draw
 
 
@@ -77,7 +77,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         checks=tuple(checks),
         findings=findings,
     )
-    path, digest = evidence_files.write(settings, certificate)
+    path, digest = evidence_files.write(settings, certificate, CERTIFICATE_FILE)
     return Result(
         certificate=path,
         certificate_digest=digest,

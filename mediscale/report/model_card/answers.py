@@ -154,6 +154,21 @@ def data_quality(of: Subject) -> str:
     )
 
 
+def leakage(of: Subject) -> str:
+    certificate = of.evidence.leakage
+    if certificate is None:
+        return ""
+    passed = ", ".join(labels.plain(check.name) for check in certificate.checks if check.passed)
+    failed = "; ".join(f"{labels.plain(check.name)} ({check.shown})" for check in certificate.failed)
+    alone = ", ".join(labels.plain(finding.name) for finding in certificate.findings)
+    return (
+        f"The training set was checked for leaks of the future, and {count(certificate.sampled)} stays were computed "
+        f"again from what was known at their prediction times. Passed: {passed or 'nothing'}. "
+        f"Failed: {failed or 'nothing'}."
+        + (f" For a person to look at, because it tells the outcome alone: {alone}." if alone else "")
+    )
+
+
 def cohort_flow(of: Subject) -> str:
     if of.flow is None:
         return ""

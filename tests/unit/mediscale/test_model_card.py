@@ -66,6 +66,11 @@ def test_it_says_what_the_evidence_says(card, one_run) -> None:
     assert "9007199254" not in card.model_dump_json()
 
 
+def test_it_says_which_leak_checks_the_training_set_passed(card) -> None:
+    told = " ".join(items(card, 1)["7"].answer)
+    assert "Passed: later facts, one patient one split. Failed: nothing." in told
+
+
 def test_an_objection_to_a_subgroup_stands_in_its_answer(one_run) -> None:
     [path] = [p for p in one_run.home.rglob("evidence.json") if "mortality" in p.read_text()][:1]
     evidence = Evidence.model_validate_json(path.read_text())
