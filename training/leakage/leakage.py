@@ -23,8 +23,9 @@ from mediscale.core.tasks import TaskName
 from mediscale.storage import calls, lake
 from mediscale.storage.calls import Call
 from training.evaluation import evidence_files
-from training.leakage import declared, fitted, known_time, notes
+from training.leakage import declared, fitted, known_time, notes, single_predictors
 from training.leakage.certificate import CERTIFICATE_FILE, Check, LeakCertificate
+from training.leakage.end_of_stay import known_at_the_end
 from training.leakage.sample import draw
 
 
@@ -60,14 +61,21 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         InputError: the training set lacks features of the task.
     """
     sample = draw(settings, params.training_set, params.events, params.note_tokens, params.task, params.stays)
-    checks = [*_declared(params, settings), *known_time.checks(sample), *notes.checks(sample)]
     splits = fitted.load(settings, params.training_set, params.task)
-    alone, findings = fitted.single_features(params.task, splits["train"])
-    checks += [
+    checks = [
+        *_declared(params, settings),
+        known_at_the_end(sample, sources.load(params.source)),
+        *known_time.checks(sample),
         fitted.rows_of_each_split(settings, params.training_set, params.task, splits),
         fitted.shuffled_labels(params.task, splits),
-        alone,
     ]
+    alone, findings = single_predictors.single_features(params.task, splits["train"])
+    checks.append(alone)
+    if sample.notes.num_rows:
+        read = notes.read(sample, sample.notes)
+        told, found = single_predictors.single_tokens(params.task, read, sample.outcomes)
+        checks += [*notes.checks(sample, read), told]
+        findings += found
     certificate = LeakCertificate(
         key=key,
         dataset=params.dataset,

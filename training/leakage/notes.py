@@ -19,24 +19,22 @@ _PLANTED_TOKEN = 2**31 - 1
 """No tokenizer's."""
 
 
-def checks(sample: Sample) -> Iterator[Check]:
-    """None where the extract has no notes."""
-    if not sample.notes.num_rows:
-        return
-    then = visible(sample, sample.known_then(sample.notes))
+def checks(sample: Sample, read_now: Sequence[list[Tokens]]) -> Iterator[Check]:
+    """``read_now`` is what a model reads of each stay."""
+    then = read(sample, sample.known_then(sample.notes))
     yield _same(
         "notes_known_then",
         "a model reads the notes that could be read at the prediction time, in the version of then",
-        visible(sample, sample.notes), then, f"{count(sum(map(len, then)))} notes read of {count(len(then))} stays",
+        read_now, then, f"{count(sum(map(len, then)))} notes of {count(len(then))} stays",
     )  # fmt: skip
     yield _same(
         "later_notes",
         "no word of a note that was written, signed or corrected after the prediction is read",
-        visible(sample, _planted(sample)), then, f"notes that tell the outcome planted in {count(len(then))} stays",
+        read(sample, _planted(sample)), then, f"notes that tell the outcome planted in {count(len(then))} stays",
     )  # fmt: skip
 
 
-def visible(sample: Sample, notes: pa.Table) -> list[list[Tokens]]:
+def read(sample: Sample, notes: pa.Table) -> list[list[Tokens]]:
     """The tokens of each stay's notes as a model would get them."""
     by_patient: Mapping[int, list[NoteVersion]] = note_visibility.by_patient(notes)
     admitted, at = (
@@ -76,11 +74,11 @@ def _versions(
 
 
 def _same(
-    name: str, asks: str, read: Sequence[list[Tokens]], expected: Sequence[list[Tokens]], otherwise: str
+    name: str, asks: str, found: Sequence[list[Tokens]], expected: Sequence[list[Tokens]], otherwise: str
 ) -> Check:
     unlike = sum(
         len(own) != len(then) or not all(map(np.array_equal, own, then))
-        for own, then in zip(read, expected, strict=True)
+        for own, then in zip(found, expected, strict=True)
     )
     problem = f"the notes of {count(unlike)} of {count(len(expected))} stays differ"
     return check(name, asks, [problem] if unlike else [], otherwise)

@@ -95,7 +95,6 @@ def _with(sample: Sample, planted: dict[str, str], moments: list[tuple[Ints, Int
     """The record with a fact of each code at each moment (time, available time), in the stay's own visit and in none
     that the extract has. Its value tells whether the stay has the outcome."""
     n, own = len(sample), sample.predictions
-    happened = own["boolean_value"].to_numpy(zero_copy_only=False).astype(bool)
     visits = np.asarray(own["stay_id"].to_numpy())
     shape = (len(moments), 2, len(planted), n)
     size = int(np.prod(shape))
@@ -112,7 +111,7 @@ def _with(sample: Sample, planted: dict[str, str], moments: list[tuple[Ints, Int
         "subject_id": spread(sample.subjects, 3),
         "time": times(0),
         "code": spread(np.array(list(planted)), 2).tolist(),
-        "numeric_value": spread(np.where(happened, 1000.0, -1000.0), 3),
+        "numeric_value": spread(np.where(sample.outcomes, 1000.0, -1000.0), 3),
         "available_time": times(1),
         "visit_id": np.broadcast_to(
             np.stack([visits, visits + FIRST_PLANTED])[None, :, None, :], shape

@@ -42,6 +42,11 @@ class Sample:
         return np.asarray(self.predictions["subject_id"].to_numpy())
 
     @property
+    def outcomes(self) -> Floats:
+        """1 where the stay has the outcome, else 0."""
+        return np.asarray(self.predictions["boolean_value"].to_numpy(zero_copy_only=False), dtype=np.float64)
+
+    @property
     def times(self) -> Ints:
         """Prediction times in microseconds."""
         return microseconds(self.predictions["prediction_time"])

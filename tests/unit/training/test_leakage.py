@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from fixtures import leaky_hospital
-from fixtures.leaky_hospital import Record, certify
+from fixtures.leaky_hospital import EXPIRED, Record, certify
 
 from data_pipeline.cohort import labels, prediction_times
 from data_pipeline.features import gold, kernel
@@ -264,7 +264,7 @@ def _trained_on_tuning_rows(patch: Patch) -> None:
 
 
 def _notes_by_time_alone(patch: Patch) -> None:
-    """ "Patient expired" stands in a note that was begun at admission and signed after the death."""
+    """'Patient expired' stands in a note that was begun at admission and signed after the death."""
     honest = note_visibility.visible_tokens
     patch.setattr(
         note_visibility,
@@ -350,6 +350,41 @@ def test_target_encoded_identifiers_are_caught(
     assert failed["features_known_then"].startswith("lactate_last_stay differ")
     assert failed["single_features"].startswith("lactate_last_stay ")
     assert [finding.name for finding in certificate.findings] == ["lactate_last_stay"]
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [("ICD10CM", "diagnosis codes without a time of their own"), ("HOSPITAL_EXPIRE_FLAG", "flags")],
+)
+def test_a_source_that_dates_the_end_of_a_stay_at_its_admission_is_caught(
+    head: str, words: str, settings: Settings, recorded: Record
+) -> None:
+    """As an edit of the source's file (``available: visit.admitted``) would have it in silver."""
+    admitted = {
+        row["visit_id"]: row["time"]
+        for row in recorded.events.select(["visit_id", "time", "code"]).to_pylist()
+        if row["code"].startswith("HOSPITAL_ADMISSION")
+    }
+    rows = recorded.events.to_pylist()
+    for row in rows:
+        if row["code"].startswith(head):
+            row["time"] = row["available_time"] = admitted[row["visit_id"]]
+    early = replace(recorded, events=pa.Table.from_pylist(rows, schema=recorded.events.schema))
+    failed = {check.name: check.shown for check in certify(settings, early).failed}
+    assert words in failed["known_at_the_end"]
+
+
+def test_a_source_whose_discharge_summaries_are_known_at_admission_is_caught(
+    settings: Settings, recorded: Record
+) -> None:
+    """'Patient expired' is then read in time, as far as the lake knows: the word tells too much."""
+    notes = recorded.notes
+    early = notes.set_column(
+        notes.schema.get_field_index("available_time"), "available_time", notes["time"]
+    ).cast(notes.schema)
+    certificate = certify(settings, replace(recorded, notes=early))
+    assert {check.name for check in certificate.failed} == {"single_tokens"}
+    assert f"token {EXPIRED}" in {finding.name for finding in certificate.findings}
 
 
 def test_a_task_that_reads_the_discharge_is_caught(
