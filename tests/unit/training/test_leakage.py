@@ -18,9 +18,11 @@ from data_pipeline.features.windows import DAY, HOUR, Predictions, Rows
 from data_pipeline.notes import note_visibility
 from mediscale.core import task_names, tasks
 from mediscale.core.concepts import CONCEPTS
+from mediscale.core.errors import NotFoundError
 from mediscale.core.settings import Settings
+from mediscale.storage import calls
 from training import training_examples
-from training.leakage import fitted
+from training.leakage import fitted, leakage
 from training.tabular import xgboost_training
 from training.tabular.xgboost_training import Recipe
 from training.training_examples import Examples
@@ -406,3 +408,19 @@ def test_a_task_that_reads_the_discharge_is_caught(
         for cached in caches:
             cached.cache_clear()
     assert failed["outcome_facts"].startswith("left_dead_stay differ")
+
+
+def test_a_person_names_a_dataset_and_a_task_alone(one_run: Settings) -> None:
+    """The rest is that of the newest training set, as a run gives it."""
+    given = {"dataset": "synthetic", "task": "mortality"}
+    made = calls.of_stage(one_run, "training_set")
+    newest = next(call for call in reversed(made) if call.task == "mortality")
+    (context,) = leakage.runtime_inputs(given, one_run)
+    params = leakage.Params.model_validate(given | context.params)
+    assert params.training_set.model_dump() == newest.result["training_set"]
+    assert params.labels.model_dump() == newest.params["labels"]
+    assert params.source == "mimic-iv"
+    assert params.note_tokens is not None
+    assert list(leakage.runtime_inputs(given | context.params, one_run)) == []
+    with pytest.raises(NotFoundError, match="has no training set of mortality yet"):
+        list(leakage.runtime_inputs({"dataset": "elsewhere", "task": "mortality"}, one_run))
