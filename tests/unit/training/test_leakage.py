@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from data_pipeline.cohort import labels, prediction_times
 from data_pipeline.features import gold, kernel
 from data_pipeline.features.windows import DAY, HOUR, Predictions, Rows
 from data_pipeline.notes import note_visibility
+from mediscale.cli import main
 from mediscale.core import task_names, tasks
 from mediscale.core.concepts import CONCEPTS
-from mediscale.core.errors import NotFoundError
+from mediscale.core.errors import LeakError, NotFoundError
 from mediscale.core.settings import Settings
+from mediscale.pipeline import runtime_inputs
 from mediscale.storage import calls
 from training import training_examples
 from training.leakage import fitted, leakage
@@ -424,3 +427,19 @@ def test_a_person_names_a_dataset_and_a_task_alone(one_run: Settings) -> None:
     assert list(leakage.runtime_inputs(given | context.params, one_run)) == []
     with pytest.raises(NotFoundError, match="has no training set of mortality yet"):
         list(leakage.runtime_inputs({"dataset": "elsewhere", "task": "mortality"}, one_run))
+
+
+def test_the_command_says_what_failed_and_ends_with_the_exit_code_of_a_leak(
+    settings: Settings, recorded: Record, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _newest_correction(monkeypatch)
+    monkeypatch.setattr(fitted, "SHUFFLES", 2)
+    made = leaky_hospital.checked(settings, recorded, "mortality")
+    monkeypatch.setattr(runtime_inputs, "call", lambda *_arguments: SimpleNamespace(result=made))
+    monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
+    command = ["leakcheck", "--dataset", leaky_hospital.DATASET, "--task", "mortality"]
+    assert main.main(command) == LeakError.exit_code
+    told = capsys.readouterr().out
+    assert "FAILED  later_corrections: corrections that became known after the prediction" in told
+    assert "passed  one_patient_one_split: " in told
+    assert told.splitlines()[-1].startswith("FAILED: ")
