@@ -37,8 +37,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import predict_request as bench
 home = Path(sys.argv[2])
-bench.write_model(home / "{TASK}", "{TASK}")
-bench.promote(bench.Settings(home=home / "home"), {{"{TASK}": home / "{TASK}"}}, ("{TASK}",))
+folder = home / "home" / "artifacts" / "{TASK}"
+bench.write_model(folder, "{TASK}")
+bench.promote(bench.Settings(home=home / "home"), {{"{TASK}": folder}}, ("{TASK}",))
 """
 
 
@@ -60,7 +61,7 @@ def main() -> None:
         cpu = {name: np.empty(TURNS) for name in servers}
         for turn in range(-1, TURNS):
             for name, (process, port) in servers.items():
-                cpu[name][turn] = measure(process, port, text if name == "ours" else "")
+                cpu[name][turn] = measure(process, port, text)
     show(commit, cpu)
 
 

@@ -9,6 +9,7 @@ version healthy begins anew, so that a version which breaks later is noticed as 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 FALSE_ALARM = 1e-4
@@ -21,18 +22,18 @@ _BROKEN, _HEALTHY = math.log((1 - MISS) / FALSE_ALARM), math.log(MISS / (1 - FAL
 Signal = Literal["failed", "slow", "shifted"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Hypotheses:
     """The share of bad requests of a healthy version, and of a broken one."""
 
     healthy: float
     broken: float
 
-    def log_ratio(self, bad: bool) -> float:
-        """What one request adds to the logarithm of the likelihood ratio of broken over healthy."""
-        if bad:
-            return math.log(self.broken / self.healthy)
-        return math.log((1 - self.broken) / (1 - self.healthy))
+    @cached_property
+    def steps(self) -> tuple[float, float]:
+        """What a good and a bad request add to the logarithm of the likelihood ratio of broken over healthy."""
+        good, bad = (1 - self.broken) / (1 - self.healthy), self.broken / self.healthy
+        return math.log(good), math.log(bad)
 
 
 HYPOTHESES: Mapping[Signal, Hypotheses] = {
@@ -58,7 +59,7 @@ class SequentialTest:
         for signal, bad in signals.items():
             n_bad, n = self._counts[signal]
             self._counts[signal] = n_bad + bad, n + 1
-            ratio = self._log_ratios[signal] + HYPOTHESES[signal].log_ratio(bad)
+            ratio = self._log_ratios[signal] + HYPOTHESES[signal].steps[bool(bad)]
             if ratio >= _BROKEN:
                 return signal
             self._log_ratios[signal] = 0.0 if ratio <= _HEALTHY else ratio

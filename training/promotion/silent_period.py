@@ -1,8 +1,9 @@
 """Silent period: how good a version was while it answered in shadow, by outcomes that matured since.
 
-``mediscale serve --alias staging`` and batch scoring log each answer with its version, and nobody acts on it. Only
-stays that the version has never seen count: a stay of its own training set, in whatever split, says nothing of what is
-to come. So neither scoring the training patients again nor the outcomes of a year ago make a silent period.
+A shadow beside production (``mediscale canary --shadow``), ``mediscale serve --alias staging`` and batch scoring log
+each answer with its version, and nobody acts on it. Only stays that the version has never seen count: a stay of its own
+training set, in whatever split, says nothing of what is to come. So neither scoring the training patients again nor the
+outcomes of a year ago make a silent period.
 """
 
 from datetime import datetime
