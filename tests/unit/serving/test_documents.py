@@ -36,6 +36,7 @@ def test_the_newest_version_of_one_s_own_index_stands_before_the_run_s(
         assert documents.current.folder == made
     put(settings, indexed_documents, "questions", 3)
     documents.refresh()
+    assert documents.current is not None
     assert documents.current.folder.parent.name == index_versions.DEFAULT
 
 
