@@ -266,7 +266,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale model-card": run,
     "mediscale prepare-source": parse,
     "mediscale promote": move,
-    "mediscale quarantine": run,
+    "mediscale quarantine": parse,
     "mediscale report": run,
     "mediscale reproduce": parse,
     "mediscale restore": parse,
