@@ -294,7 +294,7 @@ class Health(Documented):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem(Documented):
+class Problem:
     """Why there is no answer, and what to do."""
 
     error: str
