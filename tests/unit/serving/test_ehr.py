@@ -10,7 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from fhir.resources.R4B.bundle import Bundle
 from fhir.resources.R4B.riskassessment import RiskAssessment
-from fixtures.lake_patients import ADMITTED, SECRET, hours, logged, utc, write_lake
+from fixtures import lake_patients
+from fixtures.lake_patients import ADMITTED, SECRET, hours, logged, utc
 from hypothesis import given
 from hypothesis import settings as settings_of_test
 from hypothesis import strategies as st
@@ -19,23 +20,13 @@ from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
 from mediscale.storage import registry
 from serving import fhir_bundle
-from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
 
 PREDICT = "/fhir/RiskAssessment/$predict"
 HOOK = "/cds-services/mediscale-risk"
 LOINC = "http://loinc.org"
 
 
-@pytest.fixture
-def client(settings: Settings, promote: Any) -> Iterator[TestClient]:
-    write_lake(settings)
-    promote("mortality")
-    promote("readmission")
-    predictors = Predictors(settings, "synthetic", "production")
-    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
-        yield client
+client = lake_patients.client
 
 
 PATIENT: dict[str, Any] = {

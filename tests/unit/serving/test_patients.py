@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
+from fixtures import lake_patients
 from fixtures.lake_patients import ADMITTED, SECRET, add, hours, logged, row_of, utc, write_lake
 from fixtures.promoted_models import split
 
@@ -19,15 +19,7 @@ from serving.app import create_app
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
 
-
-@pytest.fixture
-def client(settings: Settings, promote: Any) -> Iterator[TestClient]:
-    write_lake(settings)
-    promote("mortality")
-    promote("readmission")
-    predictors = Predictors(settings, "synthetic", "production")
-    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
-        yield client
+client = lake_patients.client
 
 
 def ask(client: TestClient, at: datetime | None = None, patient: str = SECRET) -> dict[str, Any]:
