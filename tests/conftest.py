@@ -35,6 +35,7 @@ pytest_plugins = (
     "fixtures.run_records",
     "fixtures.server_process",
     "fixtures.toy_language",
+    "fixtures.undisturbed_run",
 )
 """Each made once per session, for every tier."""
 

@@ -62,12 +62,13 @@ POINTS = {
 
 
 def run(settings: Settings) -> None:
+    """With the configuration of the undisturbed run that it is compared with (``fixtures.undisturbed_run``)."""
     source = runtime_inputs.prepare_source(settings, runtime_inputs.Source(size="tiny"), {}, RUN)
     results = {steps.PREPARE_SOURCE: source.model_dump()}
     for node in steps.nodes(steps.RISK, ("mortality",)):
         config: dict[str, object] = {"task": node.task} if node.task else {}
         if node.stage == "risk_model":
-            config |= {"rounds": 5}
+            config |= {"rounds": 60}
         if node.stage == "note_model":
             config |= {
                 "epochs": 1,

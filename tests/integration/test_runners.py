@@ -21,6 +21,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from fixtures.undisturbed_run import ROOT, around, finish, start
 
 from data_pipeline import synthetic
 from mediscale.core.settings import Settings
@@ -31,7 +32,6 @@ from mediscale.storage.lineage import Lineage
 
 pytestmark = pytest.mark.timeout(3000)
 
-ROOT = Path(__file__).parents[2]
 TASK = "mortality"
 """Of which all three runners do the same."""
 ORCHESTRATE = (
@@ -42,58 +42,13 @@ ORCHESTRATE = (
     "os.umask(0o077)  # as the command line does first\n"
     "runners.orchestrate(sys.argv[1], Settings(), Source(size='tiny'), config, sys.argv[1] + '-1')"
 )
-CONFIG = [
-    *(
-        "--set",
-        "risk_model.rounds=60",
-        "--set",
-        "note_model.epochs=1",
-        "--set",
-        "note_model.max_examples_per_epoch=100",
-    ),
-    *("--set", "note_model.window=32", "--set", "note_model.most_windows=1", "--set", "note_model.threads=1"),
-]
-"""The same, as a person types it: notes are read, but no longer than a comparison of the runners needs."""
 PLACES = {"table_id", "uri", "evidence", "evidence_digest"}
 """Named by the home that they lie in. A model's digest is not: equal models have equal digests."""
 CLOCK = {"moved_at", "sequence"}
 
 
-WATCH = """
-import ipaddress, os, sys
-def watch(event, arguments):
-    if event == "socket.connect" and isinstance(arguments[1], tuple):
-        host = arguments[1][0]
-    elif event == "socket.getaddrinfo" and arguments[0]:
-        host = arguments[0]
-    else:
-        return
-    host = host.decode() if isinstance(host, bytes) else host
-    try:
-        here = ipaddress.ip_address(host.removeprefix("::ffff:")).is_loopback
-    except ValueError:
-        here = host in ("localhost", os.uname().nodename)
-    if not here:
-        with open({calls!r}, "a") as file:
-            file.write(f"{{event}} {{host}} by {{sys.argv}}\\n")
-sys.addaudithook(watch)
-"""
-"""Read by every Python process of a run, Spark's workers too, as it starts: notes who asks for another machine."""
-
-
-def by_cli(home: Path, _platform: Path) -> None:
-    """As a person types it, with every attempt to reach another machine noted beside the home."""
-    watch = home.with_name("watch")
-    watch.mkdir()
-    (watch / "sitecustomize.py").write_text(WATCH.format(calls=str(watch / "calls")))
-    command = [str(Path(sys.executable).with_name("mediscale")), "run", "--size", "tiny", *CONFIG]
-    around = {**_around(home), "PYTHONPATH": str(watch)}
-    _finish(_start(command, around, ROOT))
-    (watch / "ended").touch()
-
-
 def by_airflow(home: Path, platform: Path) -> None:
-    _finish(_orchestrate("airflow", home, platform))
+    finish(_orchestrate("airflow", home, platform))
 
 
 def by_kubeflow_killed_once(home: Path, platform: Path) -> None:
@@ -103,7 +58,7 @@ def by_kubeflow_killed_once(home: Path, platform: Path) -> None:
     said, _ = first.communicate()
     assert first.returncode != 0
     assert b"ended without a word" in said
-    _finish(_orchestrate("kubeflow", home, platform))
+    finish(_orchestrate("kubeflow", home, platform))
 
 
 def with_one_task(folder: Path) -> Path:
@@ -118,24 +73,10 @@ def with_one_task(folder: Path) -> Path:
 
 def _orchestrate(runner: str, home: Path, platform: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", ORCHESTRATE, runner]
-    around = {**_around(home), "PYTHONPATH": str(platform)}
-    return _start(command, around, platform)  # which ``-c`` finds first in its folder, whatever is installed
-
-
-def _start(command: list[str], around: dict[str, str], folder: Path) -> "subprocess.Popen[bytes]":
-    """With the usual umask, by which others may read what is made."""
-    return subprocess.Popen(
-        command, env=around, cwd=folder, umask=0o022, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
-def _around(home: Path) -> dict[str, str]:
-    return {**os.environ, "MEDISCALE_HOME": str(home), "MEDISCALE_ACTOR": "tester"}
-
-
-def _finish(process: "subprocess.Popen[bytes]") -> None:
-    said, _ = process.communicate()
-    assert process.returncode == 0, said.decode()[-3000:]
+    with_platform = {**around(home), "PYTHONPATH": str(platform)}
+    return start(
+        command, with_platform, platform
+    )  # which ``-c`` finds first in its folder, whatever is installed
 
 
 def _holder(lock: Path, run: "subprocess.Popen[bytes]") -> int:
@@ -146,14 +87,14 @@ def _holder(lock: Path, run: "subprocess.Popen[bytes]") -> int:
 
 
 @pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
+def homes(undisturbed_run: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
     folder = tmp_path_factory.mktemp("homes")
-    runs = {"cli": by_cli, "kubeflow": by_kubeflow_killed_once, "airflow": by_airflow}
+    runs = {"kubeflow": by_kubeflow_killed_once, "airflow": by_airflow}
     platform = with_one_task(folder / "platform")
     with ThreadPoolExecutor() as pool:  # a runner waits for its own start half of the time
         for done in [pool.submit(run, folder / name, platform) for name, run in runs.items()]:
             done.result()
-    return {name: Settings(home=folder / name) for name in runs}
+    return {"cli": undisturbed_run, **{name: Settings(home=folder / name) for name in runs}}
 
 
 def test_a_run_asks_no_other_machine(homes: dict[str, Settings]) -> None:
