@@ -234,25 +234,42 @@ def build(job: Job, workers: int = 1) -> Any:
     """
     import datasets
     import transformers
-    from trl import SFTTrainer
+    import trl
 
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     on = language.device()
-    files, recipe = Path(job.base), job.recipe
+    packed = on.type == "cuda"
+    files = Path(job.base)
     tokenizer = base_models.tokenizer(files)
     network = base_models.network(files, language.precision(on), job.quantization)
     adapter = lora.config(network, job.adapter)
-    packed = on.type == "cuda"
+    trainer = (trl.SFTTrainer if packed else _token_budget_trainer())(
+        model=network,
+        args=_arguments(job, on, packed),
+        train_dataset=rows(tokenizer, job.load("train"), job.instruction),
+        eval_dataset=rows(tokenizer, job.load("tuning"), job.instruction),
+        processing_class=tokenizer,
+        peft_config=adapter,
+        callbacks=[_progress(job)],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
+    trainer.real_tokens = trainer.padded_tokens = sum(lengths)
+    if not packed:
+        multiple = workers * job.recipe.gradient_accumulation_steps
+        trainer.batches = TokenBudgetBatches(lengths, job.recipe.batch_tokens, job.recipe.seed, multiple)
+        trainer.padded_tokens = trainer.batches.padded
+    return trainer
+
+
+def _token_budget_trainer() -> Any:
+    """A class: SFTTrainer with batches of a token budget, whose loss is that of the answers' tokens."""
+    from torch.utils.data import DataLoader
+    from trl import SFTTrainer
 
     class Trainer(SFTTrainer):  # type: ignore[misc]
-        """SFTTrainer with batches of a token budget."""
-
         def get_train_dataloader(self) -> Any:
-            if packed:
-                return super().get_train_dataloader()
-            from torch.utils.data import DataLoader
-
             data = self._remove_unused_columns(self.train_dataset, description="training")
             loader = DataLoader(data, batch_sampler=self.batches, collate_fn=self.data_collator)
             self.accelerator.even_batches = False  # or it would fill each worker's batches up to one size
@@ -264,32 +281,12 @@ def build(job: Job, workers: int = 1) -> Any:
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            if packed:
-                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             loss = answer_loss(model, inputs, num_items_in_batch)
             if num_items_in_batch is not None:  # of all workers, whose gradients are averaged
                 loss = loss * self.accelerator.num_processes
             return (loss, {}) if return_outputs else loss
 
-    trainer = Trainer(
-        model=network,
-        args=_arguments(job, on, packed),
-        train_dataset=rows(tokenizer, job.load("train"), job.instruction),
-        eval_dataset=rows(tokenizer, job.load("tuning"), job.instruction),
-        processing_class=tokenizer,
-        peft_config=adapter,
-        callbacks=[_progress(job)],
-    )
-    trainer.remove_callback(transformers.PrinterCallback)
-    lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
-    trainer.real_tokens = sum(lengths)
-    if packed:
-        trainer.padded_tokens = trainer.real_tokens
-    else:
-        multiple = workers * recipe.gradient_accumulation_steps
-        trainer.batches = TokenBudgetBatches(lengths, recipe.batch_tokens, recipe.seed, multiple)
-        trainer.padded_tokens = trainer.batches.padded
-    return trainer
+    return Trainer
 
 
 def answer_loss(
