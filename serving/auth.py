@@ -13,6 +13,7 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
 from mediscale.core.errors import InputError
+from serving.prediction_log import Asked
 from serving.schemas import Problem
 
 if TYPE_CHECKING:
@@ -116,16 +117,16 @@ def check_role(principal: Principal, role: Role, what: str) -> None:
         raise RefusedError(403, f"{what} needs the role {role}; ask without it.")
 
 
-def purpose_of_use(request: Request, principal: Principal) -> Purpose:
-    """Why the patient's data is used: what the request says, else what is usual for whoever asks.
+def asked(request: Request, principal: Principal) -> Asked:
+    """Who asks and why the patient's data is used: what the request says, else what is usual for whoever asks.
 
     Raises:
         InputError: it is none of the words.
     """
     given = request.headers.get(PURPOSE_HEADER)
     if given is None:
-        return principal.default_purpose
+        return Asked(principal.name, principal.default_purpose)
     for purpose in PURPOSES:
         if given.strip().lower() == purpose:
-            return purpose
+            return Asked(principal.name, purpose)
     raise InputError(f"{PURPOSE_HEADER} must be one of {', '.join(PURPOSES)}.")

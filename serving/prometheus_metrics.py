@@ -19,6 +19,14 @@ class Metrics:
     def __init__(self, background: Sequence[str] = ()) -> None:
         """``background`` is the work whose failures are counted, from 0 on: an alert sees the first one, too."""
         self._registry = CollectorRegistry()
+        self._declare_answers()
+        self._declare_versions()
+        self._declare_server()
+        for work in background:
+            self.failures.labels(work)
+
+    def _declare_answers(self) -> None:
+        """Of what was asked and answered."""
         self.predictions = Counter(
             "mediscale_predictions_total",
             "Risks and language answers",
@@ -30,19 +38,6 @@ class Metrics:
             "Risks that were computed; the arm is empty while only one version answers",
             _OF_VERSION,
             buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1),
-            registry=self._registry,
-        )
-        self.version_seconds = Histogram(
-            "mediscale_version_seconds",
-            "From values to answer by a version, of requests that two versions were asked",
-            _OF_VERSION,
-            buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
-            registry=self._registry,
-        )
-        self.bad_answers = Counter(
-            "mediscale_bad_answers_total",
-            "Answers of a version beside production that failed, were slow, or other than those of production",
-            [*_OF_VERSION, "signal"],
             registry=self._registry,
         )
         self.refusals = Counter(
@@ -58,6 +53,24 @@ class Metrics:
             "mediscale_generate_seconds",
             "From question to logged answer of a language model",
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300),
+            registry=self._registry,
+        )
+        self.observe_risk = lru_cache(maxsize=256)(self._risks_of)
+        """``observe_risk(task, version, arm)(risk)``: looking the labels up takes longer than counting."""
+
+    def _declare_versions(self) -> None:
+        """Of the versions that answer, and of those that do not."""
+        self.version_seconds = Histogram(
+            "mediscale_version_seconds",
+            "From values to answer by a version, of requests that two versions were asked",
+            _OF_VERSION,
+            buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+            registry=self._registry,
+        )
+        self.bad_answers = Counter(
+            "mediscale_bad_answers_total",
+            "Answers of a version beside production that failed, were slow, or other than those of production",
+            [*_OF_VERSION, "signal"],
             registry=self._registry,
         )
         self.version = Gauge(
@@ -86,6 +99,9 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livemax",
         )
+
+    def _declare_server(self) -> None:
+        """Of the process and what it does in the background."""
         self.ready = Gauge(
             "mediscale_ready",
             "1 while the server can answer, else 0",
@@ -110,10 +126,6 @@ class Metrics:
             ["work"],
             registry=self._registry,
         )
-        for work in background:
-            self.failures.labels(work)
-        self.observe_risk = lru_cache(maxsize=256)(self._risks_of)
-        """``observe_risk(task, version, arm)(risk)``: looking the labels up takes longer than counting."""
 
     def _risks_of(self, task: str, version: int, arm: str | None) -> Callable[[float], None]:
         return self.risks.labels(task, version, arm or "").observe

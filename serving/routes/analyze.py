@@ -10,7 +10,6 @@ from mediscale.inference.model_spec import NOTICE
 from serving import auth, json_body, schemas
 from serving.auth import PROBLEMS, Principal, Role, require
 from serving.language_schemas import StrictRequest
-from serving.prediction_log import Asked
 from serving.refusals import answered, read_body
 from serving.schemas import Problem
 from serving.service import Service
@@ -84,7 +83,7 @@ def router(service: Service) -> APIRouter:
 
 
 async def _answer(service: Service, request: Request, principal: Principal) -> Response:
-    asked = Asked(principal.name, auth.purpose_of_use(request, principal))
+    asked = auth.asked(request, principal)
     body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), AnalyzeRequest)
     prediction_id, analysis = await service.analyze(body.clinical_note, asked)
     content = AnalyzedNote(prediction_id=prediction_id, **dict(analysis)).model_dump_json()

@@ -19,7 +19,6 @@ from mediscale.storage import registry
 from serving import auth, fhir_bundle, json_body, risk_assessment, schemas
 from serving.auth import PROBLEMS, Principal, Role, require
 from serving.fhir_bundle import Bundle
-from serving.prediction_log import Asked
 from serving.refusals import answered, read_body
 from serving.request import Patient
 from serving.schemas import Answer, Problem, TaskRisk
@@ -115,7 +114,7 @@ async def _assessments(service: Service, request: Request, principal: Principal)
     body = await read_body(request, BODY_BYTES, TOO_LARGE)
     time = _query_time(request)
     bundle = await service.read(partial(_read_bundle, body, time))
-    answer = await service.answer(bundle, _asked(request, principal))
+    answer = await service.answer(bundle, auth.asked(request, principal))
     content = risk_assessment.bundle(
         answer, {"reference": bundle.patient}, bundle.encounter, bundle.unused, service.clock()
     )
@@ -147,7 +146,7 @@ async def _cards(service: Service, request: Request, principal: Principal) -> Re
     wanted = await service.read(partial(_read_hook, body))
     unused = wanted.unused if isinstance(wanted, Bundle) else ()
     try:
-        answer = await service.answer(wanted, _asked(request, principal))
+        answer = await service.answer(wanted, auth.asked(request, principal))
     except (
         InputError,
         NotFoundError,
@@ -238,7 +237,3 @@ async def _card_page(service: Service, name: str, version: int) -> Response:
         media_type="text/html; charset=utf-8",
         headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"},
     )
-
-
-def _asked(request: Request, principal: Principal) -> Asked:
-    return Asked(principal.name, auth.purpose_of_use(request, principal))

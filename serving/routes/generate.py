@@ -15,7 +15,6 @@ from serving.auth import PROBLEMS, Principal, Role, require
 from serving.language_answer import Part, Question
 from serving.language_schemas import Generated, GenerateRequest, Sentence
 from serving.language_service import Answering
-from serving.prediction_log import Asked
 from serving.refusals import answered, read_body, sentence_about
 from serving.schemas import Problem
 from serving.service import Service
@@ -71,7 +70,7 @@ def router(service: Service) -> APIRouter:
 
 
 async def _answer(service: Service, request: Request, principal: Principal) -> Response:
-    asked = Asked(principal.name, auth.purpose_of_use(request, principal))
+    asked = auth.asked(request, principal)
     body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), GenerateRequest)
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")

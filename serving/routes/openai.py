@@ -89,7 +89,7 @@ async def _models(service: Service) -> Response:
 
 
 async def _complete(service: Service, request: Request, principal: Principal) -> Response:
-    asked = Asked(principal.name, auth.purpose_of_use(request, principal))
+    asked = auth.asked(request, principal)
     body = json_body.parse(await read_body(request, PROMPTS * BODY_BYTES, TOO_LARGE), CompletionRequest)
     if body.echo and body.logprobs is not None:
         auth.check_role(principal, Role.ENGINEER, "echo with logprobs")
@@ -101,7 +101,7 @@ async def _complete(service: Service, request: Request, principal: Principal) ->
 
 
 async def _converse(service: Service, request: Request, principal: Principal) -> Response:
-    asked = Asked(principal.name, auth.purpose_of_use(request, principal))
+    asked = auth.asked(request, principal)
     body = json_body.parse(await read_body(request, 4 * BODY_BYTES, TOO_LARGE), ChatRequest)
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")

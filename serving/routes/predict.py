@@ -85,7 +85,7 @@ async def _predicted(
 ) -> Response:
     begun = time.perf_counter()
     try:
-        asked = Asked(principal.name, auth.purpose_of_use(request, principal))
+        asked = auth.asked(request, principal)
         answer = await predict(await read_body(request, BODY_BYTES, TOO_LARGE), asked)
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is left to read it
