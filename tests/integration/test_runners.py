@@ -182,10 +182,13 @@ def _n_names_and_dates(path: Path) -> int:
     digest = hashlib.sha256(data).digest()
     if digest not in _SEARCHED:
         names, dates = _names_and_dates()
-        _SEARCHED[digest] = len(_names_in(data) & names | _dates_in(data) & dates)
+        texts = b"\n".join(_TEXTS.findall(data))
+        _SEARCHED[digest] = len(_names_in(texts) & names | _dates_in(texts) & dates)
     return _SEARCHED[digest]
 
 
+_TEXTS = re.compile(rb"[\x20-\x7e]{6,}")
+"""What of a model's megabytes can be text: no name and no date is shorter, or has another character in it."""
 _FULL_NAME = re.compile(
     rb"(?<![\w-])(?=([A-Z][A-Za-z'-]{2,}(?: [A-Z]\.)?(?: |, ?)[A-Z][A-Za-z'-]{2,})(?![\w-]))"
 )
