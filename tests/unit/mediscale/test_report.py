@@ -102,6 +102,12 @@ def test_the_same_run_gives_the_same_bytes(one_run, text, tmp_path) -> None:
     assert report.write(one_run, output=tmp_path / "again.html").read_text() == text
 
 
+def test_each_leak_check_of_the_training_set_is_said(text) -> None:
+    certificate = text.partition("<h3>Leak certificate</h3>")[2].partition("<h3>")[0]
+    assert re.findall(r"✓ passes|✗ fails", certificate) == ["✓ passes"] * 2
+    assert "no fact of later reaches a feature" in certificate
+
+
 def test_no_patient_and_no_handful_is_told(text) -> None:
     assert "9007199254" not in text
     assert "fewer than 10 died within 30 days" in text
