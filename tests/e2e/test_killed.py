@@ -22,7 +22,8 @@ POINTS = ("shard_written", "delta_committed", "model_registered", "alias_moved")
 
 
 def start(home: Path, *point: str) -> "subprocess.Popen[bytes]":
-    around = {**os.environ, "MEDISCALE_HOME": str(home), "MEDISCALE_ACTOR": "tester"}
+    own = {"MEDISCALE_HOME": str(home), "MEDISCALE_ACTOR": "tester", "MEDISCALE_SPARK_MASTER": "local[1]"}
+    around = {**os.environ, **own}
     command = [sys.executable, str(LOOP), *point]
     return subprocess.Popen(command, env=around, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 

@@ -1,7 +1,7 @@
 """The same extract by CLI, Kubeflow and Airflow in three homes leaves the same work, also when a step is killed.
 
 The CLI runs every task, as a person has it. The other two start a process for each stage, so they run a platform whose
-folder of tasks has one file, and are compared with what the CLI did for that task.
+folder of tasks has one file, with a thread for each Spark, and are compared with what the CLI did for that task.
 """
 
 import gzip
@@ -73,7 +73,7 @@ def with_one_task(folder: Path) -> Path:
 
 def _orchestrate(runner: str, home: Path, platform: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", ORCHESTRATE, runner]
-    with_platform = {**around(home), "PYTHONPATH": str(platform)}
+    with_platform = {**around(home), "PYTHONPATH": str(platform), "MEDISCALE_SPARK_MASTER": "local[1]"}
     return start(
         command, with_platform, platform
     )  # which ``-c`` finds first in its folder, whatever is installed
