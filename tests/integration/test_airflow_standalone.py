@@ -145,9 +145,9 @@ def test_the_printed_password_opens_it_and_no_other(airflow: Airflow) -> None:
 
 def test_the_dags_are_there_and_run_fails_with_the_stage_s_sentence(airflow: Airflow, tmp_path: Path) -> None:
     airflow.log_in(airflow.password)
-    dags = until(lambda: len(found := airflow.ask("/api/v2/dags")[1]["dags"]) == 6 and found)
+    dags = until(lambda: len(found := airflow.ask("/api/v2/dags")[1]["dags"]) == 7 and found)
     assert {dag["dag_id"].removeprefix("mediscale_") for dag in dags} == {
-        "features", "retraining", "drift", "promotion", "loop", "language"
+        "features", "retraining", "drift", "drill", "promotion", "loop", "language"
     }  # fmt: skip
     assert airflow.ask("/api/v2/dags/mediscale_loop", {"is_paused": False}, "PATCH")[0] == 200
     conf = {"source": "mimic-iv", "path": str(tmp_path)}  # an empty folder

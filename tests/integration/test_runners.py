@@ -42,7 +42,7 @@ ORCHESTRATE = (
     "os.umask(0o077)  # as the command line does first\n"
     "runners.orchestrate(sys.argv[1], Settings(), Source(size='tiny'), config, sys.argv[1] + '-1')"
 )
-PLACES = {"table_id", "uri", "evidence", "evidence_digest"}
+PLACES = {"table_id", "uri", "evidence", "evidence_digest", "certificate", "certificate_digest"}
 """Named by the home that they lie in. A model's digest is not: equal models have equal digests."""
 CLOCK = {"moved_at", "sequence"}
 
