@@ -117,6 +117,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _help() -> str:
     lines = ["usage: mediscale VERB [options]", "", DESCRIPTION]
+    width = 2 + max(len(verb.name) for verbs in GROUPS.values() for verb in verbs)
     for group, verbs in GROUPS.items():
-        lines += ["", f"{group}:", *(f"  {verb.name:<16}{verb.help}" for verb in verbs)]
+        lines += ["", f"{group}:", *(f"  {verb.name:<{width}}{verb.help}" for verb in verbs)]
     return "\n".join([*lines, "", EPILOG])
