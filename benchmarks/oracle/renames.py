@@ -96,9 +96,10 @@ IGNORED_FIELDS = frozenset(
     {
         # identities that depend on the code, or are random
         "key", "run_id", "digest", "model_digest", "incumbent_digest", "evidence_digest", "rows_digest",
-        "extract_digest",
+        "extract_digest", "certificate_digest",
         # where files lie: under keys, or in MLflow's random folders
-        "uri", "model_uri", "incumbent_uri", "evidence", "docs", "report", "path", "model_file",
+        "uri", "model_uri", "incumbent_uri", "evidence", "certificate", "docs", "report", "path",
+        "model_file",
         # the clock of a run, from which the made-up days of a replay follow
         "moved_at", "start", "end", "since", "until", "at", "as_of",
     }
