@@ -110,7 +110,7 @@ class Service:
         Raises:
             MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
         """
-        request = parse(body) if len(body) < LARGE_BODY_BYTES else await self._notes.run(partial(parse, body))
+        request = await self._parsed(body)
         return await self.answer(request, asked)
 
     async def answer(self, request: Values | Patient | Bundle, asked: Asked) -> Answer:
@@ -132,7 +132,7 @@ class Service:
             NotFoundError: no such version is served.
             MediscaleError: as ``predict``.
         """
-        request = parse(body) if len(body) < LARGE_BODY_BYTES else await self._notes.run(partial(parse, body))
+        request = await self._parsed(body)
         answering = [
             one for one in self.predictors.loaded if (one.model.name, one.model.version) == (name, version)
         ]
@@ -141,6 +141,10 @@ class Service:
         served = {answering[0].predictor.spec.task: answering[0]}
         answer, logged = await self._risks.compute_by(request, served, {}, self.clock())
         return await self._durable(answer, [replace(row, arm="direct") for row in logged], asked)
+
+    async def _parsed(self, body: bytes) -> Values | Patient | Bundle:
+        """A large body is read where it is nobody else's wait."""
+        return parse(body) if len(body) < LARGE_BODY_BYTES else await self._notes.run(partial(parse, body))
 
     async def _durable(self, answer: Answer, logged: Sequence[Prediction], asked: Asked) -> Answer:
         """The answer, once it is in the log."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from mediscale.core.errors import NotFoundError, QualityError, UsageError
+from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.storage import history, signing
 from mediscale.storage.history import (
@@ -53,21 +54,27 @@ def set_rule(settings: Settings, dataset: str, rule: ApprovalRule, *, actor: str
     return True
 
 
+def is_covered(entries: Sequence[Entry], version: ModelRef, keys: Mapping[str, AcceptedKey]) -> bool:
+    """Whether a version may answer patients after these entries: no approval is required, or one covers it."""
+    about = version.name, version.version, version.digest
+    return not required(entries, keys) or approver(entries, *about, keys) is not None
+
+
 def uncovered(settings: Settings, entries: Sequence[Entry]) -> set[int]:
     """The numbers of the moves into production that no approval covers, where one was required at the time.
 
     A move back to files that were in production before, by an approval or before any was required, needs no other.
     """
     keys = signing.accepted_keys(settings)
-    served: set[tuple[str, int, str]] = set()
+    served: set[ModelRef] = set()
     without: set[int] = set()
     if not any(bodies(entries, ApprovalRule)):
         return without
     for entry, move in bodies(entries, AliasMove):
-        before, version = entries[: entry.sequence - 1], (move.model, move.to_version, move.model_digest)
+        version = move.version.model_copy(update={"uri": ""})  # the same files, wherever they lie
         if move.alias != "production" or version in served:
             continue
-        if not required(before, keys) or approver(before, *version, keys):
+        if is_covered(entries[: entry.sequence - 1], version, keys):
             served.add(version)
         else:
             without.add(entry.sequence)

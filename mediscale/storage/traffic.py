@@ -6,16 +6,15 @@ file by hand could stop a canary, and nothing else; they could have damaged its 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from mediscale.core.errors import StorageError
-from mediscale.core.refs import Frozen, ModelRef
+from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals, lake, signing
 from mediscale.storage.history import AliasMove, Entry, Traffic
-from mediscale.storage.signing import AcceptedKey
 
 FALLBACKS = "_fallbacks"
 """Folder of a dataset in the lake."""
@@ -71,14 +70,9 @@ def attested(settings: Settings, entries: Sequence[Entry]) -> dict[str, tuple[En
     return {
         task: (entry, traffic)
         for task, (entry, traffic) in splits(entries).items()
-        if traffic.mode == "shadow" or is_approved(entries[: entry.sequence - 1], traffic.challenger, keys)
+        if traffic.mode == "shadow"
+        or approvals.is_covered(entries[: entry.sequence - 1], traffic.challenger, keys)
     }
-
-
-def is_approved(entries: Sequence[Entry], version: ModelRef, keys: Mapping[str, AcceptedKey]) -> bool:
-    """Whether a version may answer patients after these entries: no approval is required, or one covers it."""
-    about = version.name, version.version, version.digest
-    return not approvals.required(entries, keys) or approvals.approver(entries, *about, keys) is not None
 
 
 def fall_back(settings: Settings, dataset: str, entry: Entry, fallback: Fallback) -> None:

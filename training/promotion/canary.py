@@ -8,7 +8,7 @@ from mediscale.core import task_names
 from mediscale.core.errors import NotFoundError, QualityError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.inference import model_signature
-from mediscale.storage import history, registry, signing, traffic
+from mediscale.storage import approvals, history, registry, signing, traffic
 from mediscale.storage.history import Draft, Entry, Traffic
 from mediscale.storage.registry import Move
 
@@ -101,7 +101,7 @@ def _check_canary(
         settings, dataset, staged.task, staged.to_version, signed.actor, signed.at
     )
     problems = promotion.production_problems(params, settings)
-    if not traffic.is_approved(recorded, staged.version, signing.accepted_keys(settings)):
+    if not approvals.is_covered(recorded, staged.version, signing.accepted_keys(settings)):
         problems.append("nobody but its proposer approved of it")
     if problems:
         raise QualityError(
