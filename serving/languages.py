@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -16,11 +17,13 @@ from mediscale.core.tables import HISTORY
 from mediscale.inference import language_spec, model_files, model_signature
 from mediscale.inference.chat_template import ChatTemplate
 from mediscale.inference.language_spec import LANGUAGE_FILE, LanguageSpec
-from mediscale.storage import registry, seen_tables
+from mediscale.storage import history, registry, seen_tables
+from mediscale.storage.history import Entry
 from mediscale.storage.registry import Alias, Move
 from serving import language_engine
 from serving.followed_versions import newest_that_loads, targets
 from serving.language_engine import Engine, EngineError
+from serving.shared_refusals import SharedRefusals
 
 RETRY_SECONDS = 30.0
 """After which a version that was refused is tried again, for loading one may take a core for a minute."""
@@ -88,6 +91,10 @@ class Languages:
         """Why the version that the alias points to is not served. The one before it is, if there was one."""
         self.is_promoted: bool | None = None
         """Whether the alias points to a version; None until the history was read."""
+        self.refused_elsewhere: str | None = None
+        """What another server says of the version that answers here."""
+        self._refusals = SharedRefusals(settings, dataset)
+        self._newest: Mapping[str, Entry] = {}
         self._seen: TableRef | None = None
         self._tries_again = 0.0
 
@@ -103,10 +110,23 @@ class Languages:
             MediscaleError: the history can't be read. What is served stays.
         """
         newest = seen_tables.current(self._settings, self.dataset, HISTORY.name)
-        if newest == self._seen and (self.refused is None or time.monotonic() < self._tries_again):
-            return
-        history = registry.attested(self._settings, self.dataset)
-        moves = targets(history, self.alias).get(language_spec.TASK, [])
+        if newest != self._seen or (self.refused is not None and time.monotonic() >= self._tries_again):
+            self._follow(newest)
+
+    def share_refusals(self) -> None:
+        """Tells the other servers what is refused here, and looks at what they refuse.
+
+        Raises:
+            StorageError: the lake can't be read or written.
+        """
+        refused = {} if self.refused is None else {language_spec.TASK: self.refused}
+        self.refused_elsewhere = self._refusals.share(self._newest, refused).get(language_spec.TASK)
+
+    def _follow(self, newest: TableRef | None) -> None:
+        recorded = history.entries(self._settings, self.dataset)
+        attested = registry.attested_in(self._settings, recorded)
+        moves = targets(attested, self.alias).get(language_spec.TASK, [])
+        self._newest = {language_spec.TASK: recorded[moves[0].sequence - 1]} if moves else {}
         self.is_promoted = bool(moves)
         version, refused = newest_that_loads(moves, self.current, self._load)
         if refused is not None and refused != self.refused:

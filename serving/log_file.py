@@ -61,6 +61,7 @@ class LogFile:
             BusyError: another process holds it.
         """
         self.path = path
+        self._ahead = path.with_name(f"{path.name}-wal")
         self.connection = connect(path, make=True)
         self.worker = worker_name(self.connection, worker)
         self.connection.execute(_TOUCH)  # after a first write there is a write-ahead log
@@ -151,7 +152,7 @@ class LogFile:
 
     def _current_inodes(self) -> tuple[tuple[int, int] | None, ...]:
         """Of the file and of its write-ahead log, which holds the newest rows."""
-        return _inode(self.path), _inode(self.path.with_name(f"{self.path.name}-wal"))
+        return _inode(self.path), _inode(self._ahead)
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from mediscale.storage.history import Entry, Traffic
 from mediscale.storage.registry import Alias, Move
 from serving.followed_versions import newest_that_loads, targets
 from serving.served import Served
+from serving.shared_refusals import SharedRefusals
 from serving.splits import Splits
 
 log = logging.getLogger("mediscale.serving")
@@ -35,7 +36,11 @@ class Predictors:
         """Every other task of the dataset → why no version of it answers."""
         self.splits = Splits(settings, dataset, self._load_beside)
         """The versions that answer beside those of ``current``."""
+        self.refused_elsewhere: Mapping[TaskName, str] = MappingProxyType({})
+        """Task → what another server says of the version that answers here."""
         self._traffic: Mapping[TaskName, tuple[Entry, Traffic]] = {}
+        self._refusals = SharedRefusals(settings, dataset)
+        self._newest: Mapping[TaskName, Entry] = {}
         self._seen: TableRef | None = None
 
     @property
@@ -54,14 +59,22 @@ class Predictors:
             self._follow(newest)
         self.splits.refresh(self._traffic)
 
+    def share_refusals(self) -> None:
+        """Tells the other servers what is refused here, and looks at what they refuse.
+
+        Raises:
+            StorageError: the lake can't be read or written.
+        """
+        self.refused_elsewhere = MappingProxyType(self._refusals.share(self._newest, self.refused))
+
     def _follow(self, newest: TableRef | None) -> None:
         served: dict[TaskName, Served] = dict(self.current)
         refused: dict[TaskName, str] = {}
         recorded = history.entries(self._settings, self.dataset)
         attested = registry.attested_in(self._settings, recorded)
-        for task, moves in targets(attested, self.alias).items():
-            if task == language_spec.TASK:
-                continue
+        followed = targets(attested, self.alias)
+        followed.pop(language_spec.TASK, None)
+        for task, moves in followed.items():
             version, reason = newest_that_loads(moves, served.get(task), self._load)
             if reason is not None:
                 refused[task] = reason
@@ -75,6 +88,7 @@ class Predictors:
             for task in sorted(self._tasks(attested) - served.keys())
         }
         self.unserved = MappingProxyType(unserved)
+        self._newest = {task: recorded[moves[0].sequence - 1] for task, moves in followed.items()}
         if self.alias == "production":
             self._traffic = traffic.attested(self._settings, recorded)
         self._seen = newest

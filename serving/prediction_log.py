@@ -13,9 +13,10 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -141,7 +142,11 @@ class PredictionLog:
             StorageError: the disk is full or broken. Nothing was logged, so nothing may be answered.
             BusyError: another process holds the file. The same.
         """
-        await asyncio.wrap_future(self._enqueue([_row(p, asked) for p in predictions]))
+        loop = asyncio.get_running_loop()
+        written = loop.create_future()
+        settle = partial(_resolve_in, loop, written)
+        self._waiting.put(_Waiting([_row(p, asked) for p in predictions], settle))
+        await written
 
     def check(self) -> None:
         """Returns when the log can be written and lies where it should; restores a file that was removed.
@@ -149,7 +154,9 @@ class PredictionLog:
         Raises:
             MediscaleError: it can't be written now.
         """
-        self._enqueue([]).result()
+        written: Future[None] = Future()
+        self._waiting.put(_Waiting([], partial(_resolve, written)))
+        written.result()
 
     def flush(self) -> int:
         """Moves everything that is in the file now to Delta; the number of predictions moved.
@@ -166,11 +173,6 @@ class PredictionLog:
         self._writer.join()
         self._lock.close()
 
-    def _enqueue(self, rows: Sequence[Row]) -> "Future[None]":
-        waiting = _Waiting(rows, Future())
-        self._waiting.put(waiting)
-        return waiting.written
-
     def _count(self, change: int) -> None:
         with self._counting:
             self.backlog += change
@@ -179,7 +181,9 @@ class PredictionLog:
         while True:
             batch, open_ = _drain(self._waiting)
             if batch:
-                _settle(batch, self._commit(batch))
+                failure = self._commit(batch)
+                for waiting in batch:
+                    waiting.settle(failure)
             if not open_:
                 self._end()
                 return
@@ -225,7 +229,8 @@ class PredictionLog:
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     rows: Sequence[Row]
-    written: "Future[None]"
+    settle: Callable[[Exception | None], object]
+    """Called by the writer's thread when the rows are on disk, or with why they are not."""
 
 
 def flush_left_behind(settings: Settings, dataset: str) -> int:
@@ -330,7 +335,7 @@ def _row(answered: Answered, asked: Asked) -> Row:
         else _analysed(answered)
     )
     columns |= {"asked_by": asked.by, "purpose": asked.purpose}
-    return tuple(columns.get(name) for name in log_file.COLUMNS[1:])
+    return tuple(map(columns.get, log_file.COLUMNS[1:]))
 
 
 def _predicted(prediction: Prediction) -> dict[str, Any]:
@@ -368,14 +373,20 @@ def _drain(queue: "SimpleQueue[_Waiting | None]") -> tuple[list[_Waiting], bool]
     return batch, False
 
 
-def _settle(batch: Sequence[_Waiting], failure: Exception | None) -> None:
-    for waiting in batch:
-        if not waiting.written.set_running_or_notify_cancel():  # the caller went away
-            continue
-        if failure:
-            waiting.written.set_exception(failure)
-        else:
-            waiting.written.set_result(None)
+def _resolve_in(
+    loop: asyncio.AbstractEventLoop, written: "asyncio.Future[None]", failure: Exception | None
+) -> None:
+    with suppress(RuntimeError):  # the loop was closed, so that nobody waits
+        loop.call_soon_threadsafe(_resolve, written, failure)
+
+
+def _resolve(written: "asyncio.Future[None] | Future[None]", failure: Exception | None) -> None:
+    if written.done():  # the caller went away
+        return
+    if failure:
+        written.set_exception(failure)
+    else:
+        written.set_result(None)
 
 
 def _folder(settings: Settings, dataset: str) -> Path:

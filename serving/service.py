@@ -56,6 +56,8 @@ _FAILED = {
     "keys": "The file of API keys can't be read; no API key is accepted.",
     "language": "The files or the engine of the language version can't be checked.",
     "language history": "The promotion history of the language model can't be read; what was served is served.",
+    "refusals": "Which versions other servers refuse can't be exchanged through the lake.",
+    "language refusals": "Whether other servers refuse the language version can't be exchanged through the lake.",
     "documents": "The index of documents can't be opened; what was open answers.",
     "left behind": "The lake does not take what earlier servers logged; it is kept on this machine.",
 }
@@ -237,6 +239,7 @@ class Service:
     def follow(self) -> None:
         """Looks at the promotion history once."""
         self._attempt("history", self.predictors.refresh)
+        self._attempt("refusals", self.predictors.share_refusals)
         for task, version in self.predictors.current.items():
             self._show(task, version)
         refused = len(self.predictors.refused) + (self.language.languages.refused is not None)
@@ -248,6 +251,7 @@ class Service:
         """The same for the language version, by itself: to load one may take a minute."""
         self._attempt("documents", self.language.documents.refresh)
         self._attempt("language history", self.language.languages.refresh)
+        self._attempt("language refusals", self.language.languages.share_refusals)
         if version := self.language.languages.current:
             self._show(language_spec.TASK, version)
 

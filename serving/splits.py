@@ -10,9 +10,9 @@ from types import MappingProxyType
 from mediscale.core.errors import MediscaleError
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
-from mediscale.storage import traffic
+from mediscale.storage import fallbacks
+from mediscale.storage.fallbacks import Fallback
 from mediscale.storage.history import Entry, Traffic
-from mediscale.storage.traffic import Fallback
 from serving import arms
 from serving.sequential_test import SequentialTest
 from serving.served import Served
@@ -59,7 +59,7 @@ class Splits:
             StorageError: the lake does not take what this process found broken; it is tried again.
         """
         while self._to_keep:
-            traffic.fall_back(self._settings, self._dataset, *self._to_keep[0])
+            fallbacks.keep(self._settings, self._dataset, *self._to_keep[0])
             del self._to_keep[0]
         current: dict[TaskName, Split] = {}
         problems: dict[TaskName, str] = {}
@@ -95,7 +95,7 @@ class Splits:
 
     def _followed(self, task: TaskName, entry: Entry, setting: Traffic) -> Split:
         mine = self._broken.get(entry.digest)
-        fallback = mine[1] if mine else traffic.fallback_from(self._settings, self._dataset, entry)
+        fallback = mine[1] if mine else fallbacks.read(self._settings, self._dataset, entry)
         if fallback is not None:
             raise BrokenVersionError(_sentence(setting, fallback))
         before = self.current.get(task)

@@ -6,7 +6,7 @@ from datetime import datetime
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
-from mediscale.storage import calls, history, lake, registry, traffic
+from mediscale.storage import calls, fallbacks, history, lake, registry, traffic
 from mediscale.storage.history import Entry
 from mediscale.storage.logged_predictions import Question
 from mediscale.storage.traffic import Period
@@ -25,6 +25,9 @@ def lines(settings: Settings, dataset: str) -> Iterator[str]:
     active = {period.traffic.task: period for period in traffic.periods(recorded) if period.until is None}
     for task, move in sorted(production.items()):
         yield f"{move.version} is in production since {move.moved_at:%Y-%m-%d %H:%M}, by {move.actor}: {move.reason}"
+        followed = recorded[move.sequence - 1]
+        if refused := fallbacks.read(settings, dataset, followed):
+            yield f"  A server refused it at {refused.at:%Y-%m-%d %H:%M}: {refused.reason}"
         if task in active:
             yield from _beside(settings, dataset, recorded, active[task])
 
@@ -34,7 +37,7 @@ def _beside(settings: Settings, dataset: str, recorded: list[Entry], period: Per
     yield f"  {setting} ({entry.at:%Y-%m-%d %H:%M}, by {entry.actor})"
     if setting.task not in traffic.attested(settings, recorded):
         yield "  Servers do not follow it: nobody but its proposer approved of the version."
-    elif fallback := traffic.fallback_from(settings, dataset, entry):
+    elif fallback := fallbacks.read(settings, dataset, entry):
         yield (
             f"  Servers gave it up at {fallback.at:%Y-%m-%d %H:%M}: {fallback.reason} Sign that with "
             f"`mediscale canary {setting.model}/{setting.version} --stop`."

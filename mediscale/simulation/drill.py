@@ -24,7 +24,7 @@ from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference import model_signature
 from mediscale.simulation.broken_server import FAULTS, VERSION
-from mediscale.storage import history, lake, registry, signing, traffic
+from mediscale.storage import fallbacks, history, lake, registry, signing
 from mediscale.storage.history import Draft, Traffic
 from mediscale.storage.registry import Alias, Move
 
@@ -234,7 +234,7 @@ class _Drill:
         self.fault.write_text(fault)
         began = time.monotonic()
         _until(
-            lambda: traffic.fallback_from(self.settings, self.dataset, entry) is not None,
+            lambda: fallbacks.read(self.settings, self.dataset, entry) is not None,
             f"servers give up a canary that {fault}",
         )
         seconds = time.monotonic() - began

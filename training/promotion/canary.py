@@ -8,7 +8,7 @@ from mediscale.core import task_names
 from mediscale.core.errors import NotFoundError, QualityError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.inference import model_signature
-from mediscale.storage import approvals, history, registry, signing, traffic
+from mediscale.storage import approvals, fallbacks, history, registry, signing, traffic
 from mediscale.storage.history import Draft, Entry, Traffic
 from mediscale.storage.registry import Move
 
@@ -73,7 +73,7 @@ def stop(settings: Settings, version: str, signed: Signed) -> Traffic:
     entry, setting = traffic.splits(recorded).get(task, (None, None))
     if entry is None or setting is None or setting.version != number:
         raise NotFoundError(f"{version} does not answer beside production; see `mediscale traffic`.")
-    fallback = traffic.fallback_from(settings, dataset, entry)
+    fallback = fallbacks.read(settings, dataset, entry)
     given_up = [f"Servers gave it up: {fallback.reason}"] if fallback else []
     reason = " ".join(filter(None, [signed.reason, *given_up]))
     ended = setting.model_copy(update={"mode": "ended", "reason": reason})

@@ -10,8 +10,9 @@ from fastapi.testclient import TestClient
 
 from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
+from mediscale.governance import served_traffic
 from mediscale.inference import model_signature
-from mediscale.storage import registry
+from mediscale.storage import fallbacks, registry
 from serving import app as serving_app
 from serving.app import create_app
 from serving.models import Predictors
@@ -76,6 +77,40 @@ def test_a_version_whose_files_changed_is_refused_and_the_one_before_serves(
     found.refresh()
     assert versions(found) == {"mortality": 2}
     assert not found.refused
+
+
+def test_what_one_server_refuses_every_other_one_sees(
+    settings: Settings, promote: Any, trained: dict[Any, Path]
+) -> None:
+    folder = changed_copy(trained["mortality", 2], settings.home / "artifacts" / "lost")
+    promote("mortality", 1)
+    whole, broken = predictors(settings), predictors(settings)
+    promote("mortality", 2, folder=folder)
+
+    def follow(*servers: Predictors) -> None:
+        for each in servers:
+            each.refresh()
+            each.share_refusals()
+
+    follow(whole)
+    away = folder.rename(folder.with_name("away"))
+    follow(broken, whole)
+    assert (versions(whole), versions(broken)) == ({"mortality": 2}, {"mortality": 1})
+    assert "There is no model in" in whole.refused_elsewhere["mortality"]
+    assert not broken.refused_elsewhere
+    assert any("refused it" in line for line in served_traffic.lines(settings, "synthetic"))
+    away.rename(folder)
+    follow(broken, whole)
+    assert versions(broken) == {"mortality": 2}
+    assert not whole.refused_elsewhere
+    away = folder.rename(folder.with_name("away"))
+    follow(third := predictors(settings))
+    assert third.refused
+    promote("mortality", 1)  # somebody decides for all of them
+    follow(third, whole)
+    assert versions(third) == versions(whole) == {"mortality": 1}
+    assert not whole.refused_elsewhere
+    assert not list((Path(settings.lake) / "synthetic" / fallbacks.FALLBACKS).iterdir())
 
 
 def test_a_version_that_answers_otherwise_than_in_training_is_refused(

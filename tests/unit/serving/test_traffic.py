@@ -16,7 +16,7 @@ from fixtures.promoted_models import split
 from mediscale.core.settings import Settings
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor, Scored
-from mediscale.storage import approvals, history, lake, traffic
+from mediscale.storage import approvals, fallbacks, history, lake, traffic
 from mediscale.storage.history import ApprovalRule
 from serving import arms, challengers
 from serving.app import create_app
@@ -310,7 +310,7 @@ def test_who_can_write_the_lake_can_stop_a_canary_and_nothing_else(
     follow(served)
     assert set(ask(served)) == {2}
     entry = history.entries(settings, "synthetic")[-1]
-    place = Path(settings.lake) / "synthetic" / traffic.FALLBACKS
+    place = Path(settings.lake) / "synthetic" / fallbacks.FALLBACKS
     place.mkdir()
     (place / f"{entry.sequence}-{entry.digest[:16]}.json").write_text('{"version": 2}')
     assert "its file can't be read" in follow(served)["problems"][0]
