@@ -26,6 +26,7 @@ from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from training import training_examples
 from training.tabular import xgboost_training
+from training.tabular.recipe import Recipe
 
 NAMES = kernel.names("mortality")
 
@@ -52,9 +53,7 @@ def frozen(settings: Settings, rows: int) -> xgboost_training.Job:
         lake=settings.lake,
         training_set=lake.latest(settings, "bench", "training_set_mortality"),
         task="mortality",
-        recipe=xgboost_training.Recipe(
-            rounds=0, patience=1000, depth=4, learning_rate=0.06, threads=1, seed=0
-        ),
+        recipe=Recipe(rounds=1, patience=1000, depth=4, learning_rate=0.06, threads=1, seed=0),
     )
 
 

@@ -69,8 +69,8 @@ def session(settings: Settings, workers: int, key: str) -> Iterator[Session]:
         BusyError: a local one does not start.
     """
     clustered = workers > 1 or bool(settings.ray_address)
-    with cluster(settings, workers) if clustered else _alone(), _storage(settings, key) as storage:
-        yield Session(key, storage, workers if clustered else 0)
+    with cluster(settings, workers) if clustered else _alone(), storage(settings, key) as uri:
+        yield Session(key, uri, workers if clustered else 0)
 
 
 def fit_torch(
@@ -91,11 +91,11 @@ def fit_torch(
 
 
 @contextmanager
-def _storage(settings: Settings, key: str) -> Iterator[str]:
-    """Ray Train's own notes of a run, gone afterwards: where driver and workers both reach them."""
+def storage(settings: Settings, key: str) -> Iterator[str]:
+    """Where Ray keeps its own notes of a run, gone afterwards: driver and workers both reach it."""
     from pyarrow import fs
 
-    root = settings.artifact_root if settings.ray_address else str(settings.home)
+    root = settings.artifact_root if settings.ray_address else str(settings.home.absolute())
     uri = f"{root.rstrip('/')}/ray"
     filesystem, path = fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
     filesystem.create_dir(f"{path}/{key}", recursive=True)

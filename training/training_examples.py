@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mediscale.core.errors import InputError
+from mediscale.core.errors import InputError, QualityError
+from mediscale.core.privacy import count
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import Split
+from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
@@ -87,6 +89,20 @@ def load(
         wanted &= (subject - pc.divide(subject, workers) * workers) == worker
     table = rows.to_table(columns=[*_KEYS, *features], filter=wanted)
     return _arrays(table.sort_by([("subject_id", "ascending"), ("stay_id", "ascending")]), features)
+
+
+def check_trainable(train: Examples, tuning: Examples, task: TaskName) -> None:
+    """Refuses splits that nothing can be learnt from.
+
+    Raises:
+        QualityError: the training or tuning split has no rows, or the training split one outcome only.
+    """
+    if not len(tuning) or train.events in (0, len(train)):
+        raise QualityError(
+            f"Too few patients to train {task}: {count(len(train))} stays with {count(train.events)} events to train "
+            f"on and {count(len(tuning))} to tune on; both outcomes are needed in the first and at least one stay in "
+            "the second."
+        )
 
 
 def counts(train: Examples, tuning: Examples) -> dict[str, int]:

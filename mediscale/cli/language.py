@@ -114,7 +114,9 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
         "--dataset", default="clinical-questions", help="whose questions (clinical-questions)"
     )
     parser.add_argument("--trials", type=int, default=8, help="at most (8)")
-    parser.add_argument("--minutes", type=float, default=60, help="after which no trial is begun (60)")
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="of CPU, after which no trial is begun (60)"
+    )
     add_config(parser)
 
 
@@ -136,11 +138,12 @@ def _tune(options: argparse.Namespace) -> int:
             home, params, calls.new_run_id("tune"), options.trials, options.minutes
         )
     for trial in tried:
-        loss = "failed" if trial.tuning_loss is None else f"{trial.tuning_loss:.3f}"
+        loss = "failed" if trial.loss is None else f"{trial.loss:.3f}"
+        rank, rate = trial.settings["rank"], trial.settings["learning_rate"]
         print(
-            f"tuning loss {loss}: --set language_model.rank={trial.rank} --set language_model.alpha={2 * trial.rank} "
-            f"--set language_model.batch_tokens={trial.batch_tokens} "
-            f"--set language_model.learning_rate={trial.learning_rate:.2g}"
+            f"tuning loss {loss}: --set language_model.rank={rank} --set language_model.alpha={2 * rank} "
+            f"--set language_model.batch_tokens={trial.settings['batch_tokens']} "
+            f"--set language_model.learning_rate={rate:.2g}"
         )
     return 0
 

@@ -19,6 +19,7 @@ from mediscale.cli import (
     serve,
     source,
     traffic,
+    tune,
     upkeep,
 )
 from mediscale.core.errors import MediscaleError, StorageError
@@ -28,7 +29,7 @@ PACKAGES = {"mediscale", "data_pipeline", "training", "serving", "monitoring", "
 """Ours, beside which an environment or other packages may lie."""
 
 GROUPS = {
-    "for data scientists": run.VERBS + source.VERBS + language.VERBS + documents.VERBS,
+    "for data scientists": run.VERBS + source.VERBS + tune.VERBS + language.VERBS + documents.VERBS,
     "for MLOps engineers": serve.VERBS + traffic.VERBS + keys.VERBS + govern.VERBS + upkeep.VERBS,
     "for auditors": audit.VERBS,
     "for orchestrators (Airflow, Kubeflow)": orchestrate.VERBS,

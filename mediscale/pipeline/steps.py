@@ -85,13 +85,16 @@ SYNTHETIC = Step("data_pipeline.synthetic")
 
 MONITORING = (Step("monitoring.drift.drift"), Step("monitoring.retrain_decision", ("drift",)))
 
+TUNING = Step("training.tabular.risk_tuning", per_task=True)
+"""What a person asks for (``mediscale tune``); the fits that follow take what it chose."""
+
 SIMULATION = (
     Step("mediscale.simulation.held_out_replay"),
     Step("mediscale.simulation.daily_predictions"),
 )
 """What only a synthetic hospital has."""
 
-STAGES = {step.stage: step.module for step in (SYNTHETIC, *RISK, *LANGUAGE, *SIMULATION, *MONITORING)}
+STAGES = {step.stage: step.module for step in (SYNTHETIC, *RISK, TUNING, *LANGUAGE, *SIMULATION, *MONITORING)}
 """The module of each stage."""
 
 

@@ -272,6 +272,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale restore": parse,
     "mediscale rollback": move,
     "mediscale traffic": run,
+    "mediscale tune": parse,
     "mediscale tune-language": parse,
     "mediscale leakcheck": parse,
     "mediscale verify": parse,

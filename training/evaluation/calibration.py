@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from training.training_examples import Examples
 
-_STEP = 5
+STEP = 5
 """Rounds between the numbers of rounds that are compared."""
 _SPREAD = 1.0
 """Standard deviation of the prior on log(slope) and on the intercept's shift, around no change."""
@@ -38,7 +38,7 @@ class CrossFit:
 def cross_fit(booster: "xgboost.Booster", tuning: "Examples") -> CrossFit:
     """Chooses the number of rounds by log loss, for all rows and for each half of the patients."""
     grown = booster.num_boosted_rounds()
-    rounds = np.array([*range(_STEP, grown, _STEP), grown])
+    rounds = np.array([*range(STEP, grown, STEP), grown])
     logits_by_stage = np.array([margins(booster, tuning.inputs, int(k)) for k in rounds])
     best, crossed = cross_chosen(logits_by_stage, tuning)
     return CrossFit(rounds=int(rounds[best]), margins=crossed)
@@ -52,6 +52,15 @@ def cross_chosen(logits_by_stage: Floats, tuning: "Examples") -> tuple[int, Floa
     everyone = np.ones(len(tuning))
     chosen = np.array([_best(risks, tuning.outcomes, everyone - side) for side in (half, 1 - half)])
     return _best(risks, tuning.outcomes, everyone), logits_by_stage[chosen[1 - half], np.arange(len(tuning))]
+
+
+def cross_calibrated(margins: Floats, rows: "Examples") -> Floats:
+    """Risks (n), each calibrated by Platt scaling of the other half of the patients."""
+    half, risk = halves(rows), np.empty(len(rows))
+    for side in (0, 1):
+        platt_of_others = platt(margins[half != side], rows.outcomes[half != side])
+        risk[half == side] = risks(margins[half == side], platt_of_others)
+    return risk
 
 
 def halves(rows: "Examples") -> NDArray[np.int64]:

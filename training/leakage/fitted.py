@@ -19,7 +19,7 @@ from training import training_examples
 from training.leakage.certificate import Check, check
 from training.leakage.single_predictors import auroc
 from training.tabular import xgboost_training
-from training.tabular.xgboost_training import Recipe
+from training.tabular.recipe import Recipe
 from training.training_examples import Examples
 
 SHUFFLES = 8

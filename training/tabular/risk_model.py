@@ -1,45 +1,43 @@
 """Stage: gradient-boosted trees on Ray, calibrated, explained, logged to MLflow and registered once."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from data_pipeline.features import kernel
 from mediscale.core import tasks
 from mediscale.core.annotations import RuntimeInput
-from mediscale.core.errors import QualityError
-from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.stage import TRAINING, Stage
+from mediscale.core.stage import TRAINING, Context, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import Calibration
 from mediscale.storage import registry
 from training import tracking, training_examples
 from training.evaluation import calibration, metrics
-from training.tabular import export, importance, mlflow_model, xgboost_training
+from training.tabular import export, importance, mlflow_model, recipe, xgboost_training
+from training.tabular.recipe import Recipe, Tuned
 
 if TYPE_CHECKING:
     from training.training_examples import Examples
 
 
-class Params(Frozen):
+class Params(Recipe):
     """What to train on and how."""
 
     dataset: RuntimeInput[str]
     task: RuntimeInput[TaskName]
     training_set: RuntimeInput[TableRef]
-    rounds: int = Field(300, ge=1, le=1000)
-    """Most trees; the log loss on the tuning split ends it earlier."""
-    patience: int = Field(30, ge=1)
-    depth: int = Field(3, ge=1, le=4)
-    """At most 4: the server looks exact SHAP values up in tables of 4^depth entries per leaf. Of 2, 3 and 4, 3 had the
-    best AUROC in cross-validation over patients of the synthetic train and tuning splits."""
-    learning_rate: float = Field(0.06, gt=0, le=1)
+    tuned: RuntimeInput[Tuned | None] = None
+    """What the newest `mediscale tune` chose for the task; a setting that is configured goes before it."""
     workers: int = Field(1, ge=1)
-    threads: int = Field(1, ge=1)
-    """Per worker. More only pays for large data on idle cores: XGBoost's threads wait for each other by spinning."""
-    seed: int = 0
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that is followed."""
+        own = self.model_dump(include=set(Recipe.model_fields))
+        return Recipe.model_validate(own | (self.tuned.settings if self.tuned else {}))
 
 
 class Result(Frozen):
@@ -61,6 +59,13 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     return Result(model=model)
 
 
+def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """What a search chose for the task since."""
+    if {"dataset", "task"} <= given.keys():
+        tuned = recipe.newest_search(settings, given["dataset"], given["task"], frozenset(given))
+        yield Context({"tuned": tuned and tuned.model_dump()})
+
+
 def fit(params: Params, settings: Settings, key: str) -> tracking.Training:
     """Trains one version and registers nothing.
 
@@ -75,7 +80,7 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
     names = kernel.names(params.task)
     train = training_examples.load(settings, params.training_set, "train", names)
     tuning = training_examples.load(settings, params.training_set, "tuning", names)
-    _check(train, tuning, params.task)
+    training_examples.check_trainable(train, tuning, params.task)
     booster, curves = xgboost_training.on_ray(settings, _job(params, settings), params.workers, key)
     fitted = calibration.cross_fit(booster, tuning)
     booster = booster[: fitted.rounds]
@@ -105,25 +110,13 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
     )
 
 
-def _check(train: "Examples", tuning: "Examples", task: TaskName) -> None:
-    if not len(tuning) or train.events in (0, len(train)):
-        raise QualityError(
-            f"Too few patients to train {task}: {count(len(train))} stays with {count(train.events)} events to train "
-            f"on and {count(len(tuning))} to tune on; both outcomes are needed in the first and at least one stay in "
-            "the second."
-        )
-
-
 def _job(params: Params, settings: Settings) -> xgboost_training.Job:
-    recipe = xgboost_training.Recipe(
-        **{name: getattr(params, name) for name in xgboost_training.Recipe.model_fields}
-    )
     return xgboost_training.Job(
         home=str(settings.home),
         lake=settings.lake,
         training_set=params.training_set,
         task=params.task,
-        recipe=recipe,
+        recipe=params.recipe,
     )
 
 
@@ -147,5 +140,6 @@ STAGE = Stage(
     display_name="train the table model",
     summary=lambda r: f"{r.model} registered",
     resources=TRAINING,
+    runtime_inputs=runtime_inputs,
     fit=fit,
 )

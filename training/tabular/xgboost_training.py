@@ -9,6 +9,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from data_pipeline.features import kernel
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
@@ -16,26 +18,17 @@ from mediscale.core.tasks import TaskName
 from mediscale.storage import private_files
 from training import ray_session
 from training.step_log import StepLog
+from training.tabular.recipe import Recipe
 
 if TYPE_CHECKING:
     import xgboost
 
+    from training.evaluation.metrics import Floats
     from training.training_examples import Examples
 
 log = logging.getLogger(__name__)
 
-
-class Recipe(Frozen):
-    """How the trees are grown."""
-
-    rounds: int
-    patience: int
-    """Rounds without a better log loss on the tuning split before stopping."""
-    depth: int
-    learning_rate: float
-    threads: int
-    """Threads per worker. Part of the recipe: sums of floats depend on it in their last bits."""
-    seed: int
+MAX_BIN = 64
 
 
 class Job(Frozen):
@@ -54,13 +47,13 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
         "objective": "binary:logistic",
         "eval_metric": "logloss",
         "tree_method": "hist",
-        "max_bin": 64,
+        "max_bin": MAX_BIN,
         "max_depth": recipe.depth,
         "learning_rate": recipe.learning_rate,
-        "min_child_weight": 5.0,
-        "subsample": 0.8,
-        "colsample_bytree": 0.5,
-        "lambda": 5.0,
+        "min_child_weight": recipe.min_child_weight,
+        "subsample": recipe.subsample,
+        "colsample_bytree": recipe.colsample,
+        "lambda": recipe.l2,
         "nthread": recipe.threads,
         "seed": recipe.seed,
         "verbosity": 0,
@@ -71,23 +64,9 @@ def train(
     training: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe
 ) -> "tuple[xgboost.Booster, dict[str, list[float]]]":
     """The booster with every round grown, and the log loss per round on both splits."""
-    import numpy as np
     import xgboost
 
-    from training.tabular import request_dropout
-
-    names = list(kernel.names(task))
-    requests = request_dropout.as_requests(training.inputs, task, np.random.default_rng(recipe.seed))
-    weights = np.repeat([1 - request_dropout.SHARE, request_dropout.SHARE], len(training))
-    rows = xgboost.QuantileDMatrix(
-        np.vstack([training.inputs, requests]),
-        np.tile(training.outcomes, 2),
-        weight=weights,
-        feature_names=names,
-        max_bin=64,
-        nthread=recipe.threads,
-    )
-    unseen = xgboost.DMatrix(tuning.inputs, tuning.outcomes, feature_names=names, nthread=recipe.threads)
+    rows, unseen = _matrices(training, tuning, task, recipe)
     record: dict[str, dict[str, list[float]]] = {}
     booster = xgboost.train(
         parameters(recipe),
@@ -100,6 +79,48 @@ def train(
         callbacks=[_progress(recipe.rounds)],
     )
     return booster, {f"log_loss_{split}": losses["logloss"] for split, losses in record.items()}
+
+
+def _matrices(
+    training: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe
+) -> "tuple[xgboost.QuantileDMatrix, xgboost.DMatrix]":
+    """The rows to train on, each as it is and as a request would give it, and the tuning rows."""
+    import xgboost
+
+    from training.tabular import request_dropout
+
+    names = list(kernel.names(task))
+    requests = request_dropout.as_requests(training.inputs, task, np.random.default_rng(recipe.seed))
+    rows = xgboost.QuantileDMatrix(
+        np.vstack([training.inputs, requests]),
+        np.tile(training.outcomes, 2),
+        weight=np.repeat([1 - request_dropout.SHARE, request_dropout.SHARE], len(training)),
+        feature_names=names,
+        max_bin=MAX_BIN,
+        nthread=recipe.threads,
+    )
+    unseen = xgboost.DMatrix(tuning.inputs, tuning.outcomes, feature_names=names, nthread=recipe.threads)
+    return rows, unseen
+
+
+class Growth:
+    """Trees that are grown round by round, as ``train`` grows them."""
+
+    def __init__(self, training: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe) -> None:
+        import xgboost
+
+        self._rows, self._unseen = _matrices(training, tuning, task, recipe)
+        self.booster = xgboost.Booster(parameters(recipe), [self._rows, self._unseen])
+        self._rounds = 0
+
+    def grow(self) -> None:
+        """One round more."""
+        self.booster.update(self._rows, self._rounds)
+        self._rounds += 1
+
+    def tuning_margins(self) -> "Floats":
+        """Log-odds (n) of the tuning rows so far."""
+        return np.asarray(self.booster.predict(self._unseen, output_margin=True), dtype=np.float64)
 
 
 def _progress(rounds: int) -> "xgboost.callback.TrainingCallback":

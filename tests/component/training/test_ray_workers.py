@@ -32,6 +32,7 @@ from training.notes.note_checkpoint import Checkpoints
 from training.notes.note_network import Shape
 from training.notes.note_training import Fitted
 from training.tabular import xgboost_training
+from training.tabular.recipe import Recipe
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -71,7 +72,7 @@ def test_trees_of_two_workers_are_as_good_as_those_of_one_and_grown_from_all_row
 ) -> None:
     """Each worker draws its own sample of its own patients' rows, so that the trees are not the same ones."""
     frozen = freeze(settings, "mortality", hospital("mortality", 1500, prevalence=0.2).rows)
-    recipe = xgboost_training.Recipe(rounds=60, patience=60, depth=3, learning_rate=0.1, threads=1, seed=0)
+    recipe = Recipe(rounds=60, patience=60, depth=3, learning_rate=0.1, threads=1, seed=0)
     job = xgboost_training.Job(
         home=str(settings.home), lake=settings.lake, training_set=frozen, task="mortality", recipe=recipe
     )

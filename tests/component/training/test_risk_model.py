@@ -19,6 +19,7 @@ from mediscale.storage import registry
 from training import tracking, training_examples
 from training.evaluation import metrics
 from training.tabular import importance, risk_model, xgboost_training
+from training.tabular.recipe import Recipe
 from training.tracking import Training
 
 
@@ -215,7 +216,7 @@ def test_same_rows_and_seed_give_the_same_trees(world) -> None:
         s: training_examples.load(world.settings, world.training.training_set, s, names)
         for s in ("train", "tuning")
     }
-    recipe = xgboost_training.Recipe(rounds=10, patience=10, depth=3, learning_rate=0.3, threads=1, seed=4)
+    recipe = Recipe(rounds=10, patience=10, depth=3, learning_rate=0.3, threads=1, seed=4)
     once, again = (
         xgboost_training.train(rows["train"], rows["tuning"], "mortality", recipe)[0] for _ in range(2)
     )

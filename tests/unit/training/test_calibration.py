@@ -9,9 +9,10 @@ import xgboost
 from data_pipeline.features import kernel
 from training.evaluation import calibration, metrics
 from training.tabular import xgboost_training
+from training.tabular.recipe import Recipe
 from training.training_examples import Examples
 
-RECIPE = xgboost_training.Recipe(rounds=60, patience=60, depth=2, learning_rate=0.3, threads=1, seed=0)
+RECIPE = Recipe(rounds=60, patience=60, depth=2, learning_rate=0.3, threads=1, seed=0)
 
 
 def _examples(n: int, seed: int, shift: int = 18) -> Examples:

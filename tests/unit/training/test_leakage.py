@@ -27,7 +27,7 @@ from mediscale.storage import calls
 from training import training_examples
 from training.leakage import fitted, leakage
 from training.tabular import xgboost_training
-from training.tabular.xgboost_training import Recipe
+from training.tabular.recipe import Recipe
 from training.training_examples import Examples
 
 Patch = pytest.MonkeyPatch

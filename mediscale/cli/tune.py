@@ -1,0 +1,62 @@
+"""The verb that searches the settings of risk models."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from mediscale.cli.verbs import Verb, add_tasks, settings, tasks_of
+
+if TYPE_CHECKING:
+    from training.tabular.risk_tuning import Result
+
+
+def _add_tune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", default="synthetic", help="whose training set (synthetic)")
+    add_tasks(parser)
+    parser.add_argument("--trials", type=int, default=30, help="for each task, at most (30)")
+    parser.add_argument(
+        "--minutes", type=float, default=5, help="of CPU for each task, after which no trial is begun (5)"
+    )
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from mediscale.core import logs
+    from mediscale.core.tables import TRAINING_SET
+    from mediscale.pipeline import call
+    from mediscale.storage import calls, lake
+    from training.tabular.recipe import SEARCH
+
+    home, run_id = settings(), calls.new_run_id("tune")
+    for task in tasks_of(options):
+        given = {
+            "dataset": options.dataset,
+            "task": task,
+            "training_set": lake.latest(home, options.dataset, f"{TRAINING_SET.name}_{task}"),
+            "trials": options.trials,
+            "minutes": options.minutes,
+        }
+        with logs.handled_by(logs.to_standard_error()):
+            finished = call.call(SEARCH, given, home, run_id)
+        _show(task, finished.result, finished.cached)
+    print("The next `mediscale run` takes the chosen settings; what is set there goes before them.")
+    return 0
+
+
+def _show(task: str, result: "Result", cached: bool) -> None:
+    from training.tabular.risk_tuning import STAGE
+
+    print(f"{task}: {STAGE.summary(result)}{' (cached)' if cached else ''}.")
+    for choice in result.choices:
+        recipe = " ".join(f"{name}={value:.3g}" for name, value in choice.settings.items())
+        low, value, high = choice.log_loss.low, choice.log_loss.value, choice.log_loss.high
+        interval = "" if low is None or high is None else f" ({low:.4f} to {high:.4f})"
+        print(f"  {choice.name}: log loss {value:.4f}{interval}; {recipe}")
+
+
+VERBS = (
+    Verb(
+        "tune",
+        "search the settings of risk models on the tuning split, within a budget of CPU",
+        _tune,
+        _add_tune,
+    ),
+)

@@ -1,0 +1,288 @@
+"""Stage: hyperparameter search of the risk model, judged on the tuning split; the next fits take what it chose.
+
+A trial grows trees as a fit does and is judged as its version would answer: rounds and calibration come from one half
+of the tuning patients, the log loss from the other. The held-out split is never read. Of many trials the best looks
+better than it is, so what a choice is worth is the evidence on the held-out patients.
+"""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from data_pipeline.features import kernel
+from mediscale.core.annotations import Digest, RuntimeInput
+from mediscale.core.errors import QualityError
+from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.stage import TRAINING, Stage
+from mediscale.core.tasks import TaskName
+from mediscale.storage import private_files
+from training import hyperparameter_search, training_examples
+from training.evaluation import calibration, metrics
+from training.evaluation.bootstrap import Resamples
+from training.evaluation.evaluation_report import Estimate
+from training.hyperparameter_search import CPU_SECONDS, FINISHED, LOSS, Plan, Search, Trial
+from training.tabular import xgboost_training
+from training.tabular.recipe import Recipe
+from training.tabular.xgboost_training import Job
+
+if TYPE_CHECKING:
+    from training.training_examples import Examples
+
+_ROUNDS_PER_REPORT = 20
+_GRACE_ROUNDS = 60
+"""Before which ASHA stops no trial."""
+_RESAMPLES = 1000
+
+
+class Params(Frozen):
+    """What to search on, and the budget."""
+
+    dataset: RuntimeInput[str]
+    task: RuntimeInput[TaskName]
+    training_set: RuntimeInput[TableRef]
+    trials: int = Field(30, ge=1)
+    """At most; the first one is of the default settings."""
+    minutes: float = Field(5.0, gt=0)
+    """Of CPU, after which no trial is begun and the one under way ends."""
+    rounds: int = Field(600, ge=1, le=1000)
+    """Most trees of a trial."""
+    workers: int = Field(1, ge=1)
+    """Trials at the same time."""
+    seed: int = 0
+
+
+class Choice(Frozen):
+    """Settings with what they came to on the tuning split, beside the chosen ones."""
+
+    name: str
+    settings: dict[str, int | float | str]
+    log_loss: Estimate
+    """Cross-fitted; with the 95 % interval from resampled patients."""
+    difference: Estimate
+    """Of the log loss from that of the chosen settings, on the same resamples: above 0 where they are worse."""
+
+
+class Result(Frozen):
+    """What the next fits of the task take."""
+
+    search: Digest
+    """The call's key."""
+    settings: dict[str, int | float | str]
+    """Of the recipe, by name."""
+    choices: tuple[Choice, ...]
+    """The default settings and the chosen ones."""
+    trials: int
+    stopped_early: int
+    """Trials that ASHA, or the end of the budget, stopped."""
+    cpu_minutes: float
+
+
+def space() -> dict[str, Any]:
+    """The search space: Optuna's distributions over the recipe's fields. Its bounds hold the default settings."""
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    return {
+        "depth": IntDistribution(2, 4),
+        "learning_rate": FloatDistribution(0.02, 0.2, log=True),
+        "min_child_weight": FloatDistribution(1, 50, log=True),
+        "subsample": FloatDistribution(0.5, 1),
+        "colsample": FloatDistribution(0.2, 1),
+        "l2": FloatDistribution(0.5, 50, log=True),
+    }
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Searches; a call that was killed goes on from the trials that ended.
+
+    Raises:
+        QualityError: the training or tuning split has no rows, or the training split one outcome only; or no trial came
+            to its end within the budget.
+        UsageError: the Ray cluster of the settings can't be reached.
+    """
+    names = kernel.names(params.task)
+    train, tuning = (
+        training_examples.load(settings, params.training_set, split, names) for split in ("train", "tuning")
+    )
+    training_examples.check_trainable(train, tuning, params.task)
+    tried = _search(params, settings, key)
+    finished = [trial for trial in tried if trial.finished]
+    if not finished:
+        raise QualityError(
+            f"None of {len(tried)} trials came to its end within {params.minutes:g} minutes of CPU; give more minutes, "
+            "or fewer rounds."
+        )
+    chosen = {"rounds": params.rounds, **finished[0].settings}
+    return Result(
+        search=key,
+        settings=chosen,
+        choices=_choices(train, tuning, params, chosen),
+        trials=len(tried),
+        stopped_early=len(tried) - len(finished),
+        cpu_minutes=round(sum(trial.cpu_seconds for trial in tried) / 60, 3),
+    )
+
+
+def _search(params: Params, settings: Settings, key: str) -> list[Trial]:
+    recipe = Recipe(rounds=params.rounds, seed=params.seed)
+    job = Job(
+        home=str(settings.home.absolute()),
+        lake=settings.lake if "://" in settings.lake else str(Path(settings.lake).absolute()),
+        training_set=params.training_set,
+        task=params.task,
+        recipe=recipe,
+    )
+    this = Search(
+        dataset=params.dataset,
+        key=key,
+        name=f"risk_tuning {key[:8]}",
+        trials=params.trials,
+        cpu_minutes=params.minutes,
+        concurrent=params.workers,
+        seed=params.seed,
+    )
+    return hyperparameter_search.search(settings, this, partial(_plan, job))
+
+
+def _plan(job: Job) -> Plan:
+    from ray.tune.schedulers import ASHAScheduler
+
+    most = job.recipe.rounds
+    asha = ASHAScheduler(
+        time_attr="rounds",
+        max_t=most,
+        grace_period=min(_GRACE_ROUNDS, most),
+        reduction_factor=3,
+        stop_last_trials=False,
+    )
+    return Plan(_trainable(job), space(), job.recipe.model_dump(include=set(space())), asha)
+
+
+def _trainable(job: Job) -> Any:
+    """Ray Tune's class of a trial; its process reads the rows once and goes on to the next trial's settings."""
+    from ray import tune
+
+    class Trees(tune.Trainable):  # type: ignore[misc]  # Ray is not read by mypy
+        def setup(self, config: dict[str, Any]) -> None:
+            private_files.only_owner()
+            settings = Settings(home=Path(job.home), lake=job.lake)
+            names = kernel.names(job.task)
+            self.train_rows, self.tuning_rows = (
+                training_examples.load(settings, job.training_set, split, names)
+                for split in ("train", "tuning")
+            )
+            self.reset_config(config)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            recipe = job.recipe.model_copy(update=new_config)
+            self.trees = Judged(self.train_rows, self.tuning_rows, job.task, recipe)
+            self.spent = time.process_time()
+            return True
+
+        def step(self) -> dict[str, Any]:
+            finished = self.trees.grow(_ROUNDS_PER_REPORT)
+            before, self.spent = self.spent, time.process_time()
+            return {
+                LOSS: self.trees.loss(),
+                FINISHED: finished,
+                CPU_SECONDS: self.spent - before,
+                "rounds": self.trees.rounds,
+                "done": finished,
+            }
+
+    return Trees
+
+
+class Judged:
+    """Trees while they are grown, with what they come to on the tuning split."""
+
+    def __init__(self, train: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe) -> None:
+        self._tuning, self._recipe = tuning, recipe
+        self._growth = xgboost_training.Growth(train, tuning, task, recipe)
+        self._stages: list[metrics.Floats] = []
+        self._losses: list[float] = []
+
+    @property
+    def rounds(self) -> int:
+        return len(self._losses)
+
+    def grow(self, rounds: int) -> bool:
+        """More rounds, as many as a fit of the recipe would grow; whether it would stop here."""
+        for _ in range(rounds):
+            self._growth.grow()
+            margins = self._growth.tuning_margins()
+            outcomes = self._tuning.outcomes
+            loss = metrics.log_loss(outcomes, metrics.sigmoid(margins), metrics.unweighted(outcomes))
+            self._losses.append(float(loss[0]))
+            if self.rounds % calibration.STEP == 0 or self._is_finished():
+                self._stages.append(margins)
+            if self._is_finished():
+                return True
+        return False
+
+    def _is_finished(self) -> bool:
+        best = self._losses.index(min(self._losses)) + 1
+        return self.rounds >= self._recipe.rounds or self.rounds - best >= self._recipe.patience
+
+    def risks(self) -> metrics.Floats:
+        """Risks (n) of the tuning rows so far; each comes from rounds and a calibration that others' rows chose."""
+        stages = np.array(self._stages or [self._growth.tuning_margins()])
+        margins = calibration.cross_chosen(stages, self._tuning)[1]
+        return calibration.cross_calibrated(margins, self._tuning)
+
+    def loss(self) -> float:
+        """Log loss of these risks."""
+        outcomes = self._tuning.outcomes
+        return float(metrics.log_loss(outcomes, self.risks(), metrics.unweighted(outcomes))[0])
+
+
+def _choices(
+    train: "Examples", tuning: "Examples", params: Params, chosen: dict[str, int | float | str]
+) -> tuple[Choice, ...]:
+    """The default settings beside the chosen ones."""
+    defaults = Recipe().model_dump(include={"rounds", *space()})
+    contenders = {"default settings": defaults, "chosen settings": chosen}
+    risks = {}
+    for name, recipe in contenders.items():
+        judged = Judged(train, tuning, params.task, Recipe(seed=params.seed, **recipe))
+        judged.grow(params.rounds)
+        risks[name] = judged.risks()
+    resamples, y = Resamples(tuning.subjects, _RESAMPLES, params.seed), tuning.outcomes
+
+    def difference(risk: metrics.Floats, w: metrics.Floats) -> metrics.Floats:
+        return metrics.log_loss(y, risk, w) - metrics.log_loss(y, risks["chosen settings"], w)
+
+    return tuple(
+        Choice(
+            name=name,
+            settings=recipe,
+            log_loss=resamples.estimate(partial(metrics.log_loss, y, risks[name])),
+            difference=resamples.estimate(partial(difference, risks[name])),
+        )
+        for name, recipe in contenders.items()
+    )
+
+
+def _summary(result: Result) -> str:
+    default = result.choices[0].difference
+    gain = "not estimable" if default.value is None else f"{default.value:.4f}"
+    if default.low is not None and default.high is not None:
+        gain += f" ({default.low:.4f} to {default.high:.4f})"
+    return (
+        f"{result.trials} trials, {result.stopped_early} stopped early; the default settings have a log loss on the "
+        f"tuning split that is {gain} above that of the chosen ones"
+    )
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="search the trees' settings",
+    summary=_summary,
+    resources=TRAINING,
+)
