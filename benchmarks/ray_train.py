@@ -25,13 +25,13 @@ from data_pipeline.features import kernel
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from training import training_examples
-from training.tabular import xgboost_training
+from training.tabular import tree_training, xgboost_training
 from training.tabular.recipe import Recipe
 
 NAMES = kernel.names("mortality")
 
 
-def frozen(settings: Settings, rows: int) -> xgboost_training.Job:
+def frozen(settings: Settings, rows: int) -> tree_training.Job:
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(rows, len(NAMES)))
     inputs[rng.random(inputs.shape) < 0.3] = np.nan
@@ -48,7 +48,7 @@ def frozen(settings: Settings, rows: int) -> xgboost_training.Job:
     }
     table = pa.table({**keys, **dict(zip(NAMES, inputs.T, strict=True))})
     write_deltalake(settings.table_uri("bench", "training_set_mortality"), table)
-    return xgboost_training.Job(
+    return tree_training.Job(
         home=str(settings.home),
         lake=settings.lake,
         training_set=lake.latest(settings, "bench", "training_set_mortality"),
@@ -57,7 +57,7 @@ def frozen(settings: Settings, rows: int) -> xgboost_training.Job:
     )
 
 
-def plain(settings: Settings, job: xgboost_training.Job) -> None:
+def plain(settings: Settings, job: tree_training.Job) -> None:
     train, tuning = (
         training_examples.load(settings, job.training_set, split, NAMES) for split in ("train", "tuning")
     )
@@ -113,11 +113,11 @@ def main() -> None:
         fits: dict[str, Callable[[], object]] = {
             "plain XGBoost, libraries imported now": lambda: plain(settings, job),
             "plain XGBoost": lambda: plain(settings, job),
-            "Ray Train in this process, imported now": lambda: xgboost_training.on_ray(
+            "Ray Train in this process, imported now": lambda: tree_training.on_ray(
                 settings, job, 1, "first"
             ),
-            "Ray Train in this process": lambda: xgboost_training.on_ray(settings, job, 1, "again"),
-            "Ray Train, cluster of 2 workers": lambda: xgboost_training.on_ray(settings, job, 2, "pair"),
+            "Ray Train in this process": lambda: tree_training.on_ray(settings, job, 1, "again"),
+            "Ray Train, cluster of 2 workers": lambda: tree_training.on_ray(settings, job, 2, "pair"),
         }
         for name, fit in fits.items():
             wall, cpu, processes = measured(fit)

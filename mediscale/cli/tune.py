@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING
 from mediscale.cli.verbs import Verb, add_tasks, settings, tasks_of
 
 if TYPE_CHECKING:
+    from training.evaluation.evaluation_report import Estimate
     from training.tabular.risk_tuning import Result
 
 
 def _add_tune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default="synthetic", help="whose training set (synthetic)")
     add_tasks(parser)
+    parser.add_argument(
+        "--library",
+        action="append",
+        choices=("xgboost", "lightgbm", "spark"),
+        default=[],
+        help="that may grow the trees; may be given again (default: xgboost and lightgbm)",
+    )
     parser.add_argument("--trials", type=int, default=30, help="for each task, at most (30)")
     parser.add_argument(
         "--minutes", type=float, default=5, help="of CPU for each task, after which no trial is begun (5)"
@@ -33,6 +41,7 @@ def _tune(options: argparse.Namespace) -> int:
             "training_set": lake.latest(home, options.dataset, f"{TRAINING_SET.name}_{task}"),
             "trials": options.trials,
             "minutes": options.minutes,
+            **({"libraries": options.library} if options.library else {}),
         }
         with logs.handled_by(logs.to_standard_error()):
             finished = call.call(SEARCH, given, home, run_id)
@@ -46,10 +55,19 @@ def _show(task: str, result: "Result", cached: bool) -> None:
 
     print(f"{task}: {STAGE.summary(result)}{' (cached)' if cached else ''}.")
     for choice in result.choices:
-        recipe = " ".join(f"{name}={value:.3g}" for name, value in choice.settings.items())
-        low, value, high = choice.log_loss.low, choice.log_loss.value, choice.log_loss.high
-        interval = "" if low is None or high is None else f" ({low:.4f} to {high:.4f})"
-        print(f"  {choice.name}: log loss {value:.4f}{interval}; {recipe}")
+        recipe = " ".join(
+            f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in choice.settings.items()
+        )
+        loss, worse = _estimate(choice.log_loss), _estimate(choice.difference)
+        print(f"  {choice.name}: log loss {loss}, above the chosen ones' by {worse}; {recipe}")
+
+
+def _estimate(estimate: "Estimate") -> str:
+    if estimate.value is None:
+        return "not estimable"
+    interval = "" if estimate.low is None else f" ({estimate.low:.4f} to {estimate.high:.4f})"
+    return f"{estimate.value:.4f}{interval}"
 
 
 VERBS = (

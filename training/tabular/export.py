@@ -15,6 +15,8 @@ from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSp
 from mediscale.storage import registry
 from training.evaluation import calibration as calibrated
 from training.evaluation.metrics import Floats
+from training.tabular.recipe import Library
+from training.tabular.tree_training import MISSING_VALUES
 from training.tabular.usual_ranges import usual_ranges
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def spec(
     thresholds: dict[str, float],
     dataset: str,
     task: TaskName,
+    library: Library,
 ) -> PredictorSpec:
     """``predictor.json`` of trees that were cut to the chosen rounds."""
     answers = tuple(_known_answers(booster, _medians(train), calibration, task))
@@ -54,6 +57,8 @@ def spec(
         dataset=dataset,
         task=task,
         outcome=declared.outcome.sentence,
+        library=library,
+        missing_values=MISSING_VALUES[library],
         may_be_asked=declared.may_be_asked,
         excluded_destinations=declared.at_risk.excluded_destinations,
         features=kernel.names(task),

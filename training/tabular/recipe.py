@@ -1,6 +1,6 @@
 """The recipe of the trees: their hyperparameters, and those that a task's newest hyperparameter search chose."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,8 +14,14 @@ SEARCH = "risk_tuning"
 """The stage that searches. It is known by name: what a fit does must not depend on the code of a search."""
 
 
+Library = Literal["xgboost", "lightgbm", "spark"]
+
+
 class Recipe(Frozen):
     """How the trees are grown."""
+
+    library: Library = "xgboost"
+    """That grows them: XGBoost, LightGBM or Spark ML. Whichever it is, they are stored, explained and served alike."""
 
     rounds: int = Field(300, ge=1, le=1000)
     """Most trees; the log loss on the tuning split ends it earlier."""
@@ -26,13 +32,14 @@ class Recipe(Frozen):
     best AUROC in cross-validation over patients of the synthetic train and tuning splits."""
     learning_rate: float = Field(0.06, gt=0, le=1)
     min_child_weight: float = Field(5.0, ge=0)
-    """Least sum of the second derivatives of the loss in a leaf; near p (1 - p) for each row of risk p."""
+    """Least sum of the second derivatives of the loss in a leaf; near p (1 - p) for each row of risk p. Spark ML has
+    none, and takes it as a number of rows."""
     subsample: float = Field(0.8, gt=0, le=1)
     """Share of the rows that a tree is grown on."""
     colsample: float = Field(0.5, gt=0, le=1)
     """Share of the features that a tree may split on."""
     l2: float = Field(5.0, ge=0)
-    """L2 regularisation of the leaves' values."""
+    """L2 regularisation of the leaves' values; Spark ML has none."""
     threads: int = Field(1, ge=1)
     """Per worker. More only pays for large data on idle cores: XGBoost's threads wait for each other by spinning. Part
     of the recipe, for sums of floats depend on it in their last bits."""

@@ -3,11 +3,16 @@
 A model trained on full records alone reads "unsaid" as "not measured", which in a hospital means "not worried".
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.features import kernel
 from mediscale.core.tasks import TaskName
+
+if TYPE_CHECKING:
+    from training.training_examples import Examples
 
 SHARE = 0.5
 """Weight of a patient's row as a request; the full record keeps the rest, so that a row still weighs 1. In
@@ -16,6 +21,15 @@ a tenth or a quarter did too: what is unsaid at random also keeps trees from lea
 _PERSON = ("age", "sex")
 _PERSON_SAID = 0.9
 """Age and sex are nearly always said, whatever else is."""
+
+
+def with_requests(
+    training: "Examples", task: TaskName, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Inputs, outcomes and weights of the rows to train on: each as it is, and as a request would give it."""
+    requests = as_requests(training.inputs, task, np.random.default_rng(seed))
+    weights = np.repeat([1 - SHARE, SHARE], len(training))
+    return np.vstack([training.inputs, requests]), np.tile(training.outcomes, 2), weights
 
 
 def as_requests(rows: NDArray[np.float32], task: TaskName, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from pydantic import Field
 from data_pipeline.features import kernel
 from mediscale.core import tasks
 from mediscale.core.annotations import RuntimeInput
+from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import TRAINING, Context, Stage
@@ -16,7 +17,7 @@ from mediscale.inference.model_spec import Calibration
 from mediscale.storage import registry
 from training import tracking, training_examples
 from training.evaluation import calibration, metrics
-from training.tabular import export, importance, mlflow_model, recipe, xgboost_training
+from training.tabular import export, importance, mlflow_model, recipe, tree_training
 from training.tabular.recipe import Recipe, Tuned
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
     Raises:
         QualityError: the training or tuning split has no rows, or the training split one outcome only.
+        UsageError: several workers are asked for, and the library grows its trees in one.
     """
     name = registry.model_name(params.dataset, params.task)
     model = tracking.find(settings, params.dataset, name, key)
@@ -71,9 +73,11 @@ def fit(params: Params, settings: Settings, key: str) -> tracking.Training:
 
     Raises:
         QualityError: the training or tuning split has no rows, or the training split one outcome only.
+        UsageError: several workers are asked for, and the library grows its trees in one.
     """
     trained = _train(params, settings, key)
-    return mlflow_model.training(trained, params.training_set, params.model_dump(mode="json"), key)
+    followed = params.model_dump(mode="json") | params.recipe.model_dump(mode="json")
+    return mlflow_model.training(trained, params.training_set, followed, key)
 
 
 def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained:
@@ -81,7 +85,9 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
     train = training_examples.load(settings, params.training_set, "train", names)
     tuning = training_examples.load(settings, params.training_set, "tuning", names)
     training_examples.check_trainable(train, tuning, params.task)
-    booster, curves = xgboost_training.on_ray(settings, _job(params, settings), params.workers, key)
+    if params.workers > 1 and params.recipe.library != "xgboost":
+        raise UsageError("Only XGBoost grows its trees with several workers; leave risk_model.workers at 1.")
+    booster, curves = tree_training.on_ray(settings, _job(params, settings), params.workers, key)
     fitted = calibration.cross_fit(booster, tuning)
     booster = booster[: fitted.rounds]
     platt = calibration.platt(fitted.margins, tuning.outcomes)
@@ -98,6 +104,7 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
         },
         params.dataset,
         params.task,
+        params.recipe.library,
     )
     return mlflow_model.Trained(
         booster=booster,
@@ -110,8 +117,8 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
     )
 
 
-def _job(params: Params, settings: Settings) -> xgboost_training.Job:
-    return xgboost_training.Job(
+def _job(params: Params, settings: Settings) -> tree_training.Job:
+    return tree_training.Job(
         home=str(settings.home),
         lake=settings.lake,
         training_set=params.training_set,

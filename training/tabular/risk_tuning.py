@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import Field
 
 from data_pipeline.features import kernel
@@ -22,13 +21,12 @@ from mediscale.core.stage import TRAINING, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.storage import private_files
 from training import hyperparameter_search, training_examples
-from training.evaluation import calibration, metrics
+from training.evaluation import metrics
 from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import Estimate
 from training.hyperparameter_search import CPU_SECONDS, FINISHED, LOSS, Plan, Search, Trial
-from training.tabular import xgboost_training
-from training.tabular.recipe import Recipe
-from training.tabular.xgboost_training import Job
+from training.tabular.recipe import Library, Recipe
+from training.tabular.tree_training import Job, Judged
 
 if TYPE_CHECKING:
     from training.training_examples import Examples
@@ -49,6 +47,8 @@ class Params(Frozen):
     """At most; the first one is of the default settings."""
     minutes: float = Field(5.0, gt=0)
     """Of CPU, after which no trial is begun and the one under way ends."""
+    libraries: tuple[Library, ...] = Field(("xgboost", "lightgbm"), min_length=1)
+    """That may grow the trees; ``spark`` takes a second a tree and starts Java in each process of a trial."""
     rounds: int = Field(600, ge=1, le=1000)
     """Most trees of a trial."""
     workers: int = Field(1, ge=1)
@@ -75,18 +75,19 @@ class Result(Frozen):
     settings: dict[str, int | float | str]
     """Of the recipe, by name."""
     choices: tuple[Choice, ...]
-    """The default settings and the chosen ones."""
+    """The chosen settings, the default ones, and the best ones of each other library."""
     trials: int
     stopped_early: int
     """Trials that ASHA, or the end of the budget, stopped."""
     cpu_minutes: float
 
 
-def space() -> dict[str, Any]:
+def space(libraries: tuple[Library, ...]) -> dict[str, Any]:
     """The search space: Optuna's distributions over the recipe's fields. Its bounds hold the default settings."""
-    from optuna.distributions import FloatDistribution, IntDistribution
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     return {
+        "library": CategoricalDistribution(libraries),
         "depth": IntDistribution(2, 4),
         "learning_rate": FloatDistribution(0.02, 0.2, log=True),
         "min_child_weight": FloatDistribution(1, 50, log=True),
@@ -116,11 +117,11 @@ def run(params: Params, settings: Settings, key: str) -> Result:
             f"None of {len(tried)} trials came to its end within {params.minutes:g} minutes of CPU; give more minutes, "
             "or fewer rounds."
         )
-    chosen = {"rounds": params.rounds, **finished[0].settings}
+    choices = _choices(train, tuning, params, _contenders(params, finished))
     return Result(
         search=key,
-        settings=chosen,
-        choices=_choices(train, tuning, params, chosen),
+        settings=choices[0].settings,
+        choices=choices,
         trials=len(tried),
         stopped_early=len(tried) - len(finished),
         cpu_minutes=round(sum(trial.cpu_seconds for trial in tried) / 60, 3),
@@ -128,7 +129,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
 
 def _search(params: Params, settings: Settings, key: str) -> list[Trial]:
-    recipe = Recipe(rounds=params.rounds, seed=params.seed)
+    recipe = Recipe(library=params.libraries[0], rounds=params.rounds, seed=params.seed)
     job = Job(
         home=str(settings.home.absolute()),
         lake=settings.lake if "://" in settings.lake else str(Path(settings.lake).absolute()),
@@ -145,10 +146,10 @@ def _search(params: Params, settings: Settings, key: str) -> list[Trial]:
         concurrent=params.workers,
         seed=params.seed,
     )
-    return hyperparameter_search.search(settings, this, partial(_plan, job))
+    return hyperparameter_search.search(settings, this, partial(_plan, job, params.libraries))
 
 
-def _plan(job: Job) -> Plan:
+def _plan(job: Job, libraries: tuple[Library, ...]) -> Plan:
     from ray.tune.schedulers import ASHAScheduler
 
     most = job.recipe.rounds
@@ -159,7 +160,8 @@ def _plan(job: Job) -> Plan:
         reduction_factor=3,
         stop_last_trials=False,
     )
-    return Plan(_trainable(job), space(), job.recipe.model_dump(include=set(space())), asha)
+    proposals = space(libraries)
+    return Plan(_trainable(job), proposals, job.recipe.model_dump(include=set(proposals)), asha)
 
 
 def _trainable(job: Job) -> Any:
@@ -197,59 +199,26 @@ def _trainable(job: Job) -> Any:
     return Trees
 
 
-class Judged:
-    """Trees while they are grown, with what they come to on the tuning split."""
-
-    def __init__(self, train: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe) -> None:
-        self._tuning, self._recipe = tuning, recipe
-        self._growth = xgboost_training.Growth(train, tuning, task, recipe)
-        self._stages: list[metrics.Floats] = []
-        self._losses: list[float] = []
-
-    @property
-    def rounds(self) -> int:
-        return len(self._losses)
-
-    def grow(self, rounds: int) -> bool:
-        """More rounds, as many as a fit of the recipe would grow; whether it would stop here."""
-        for _ in range(rounds):
-            self._growth.grow()
-            margins = self._growth.tuning_margins()
-            outcomes = self._tuning.outcomes
-            loss = metrics.log_loss(outcomes, metrics.sigmoid(margins), metrics.unweighted(outcomes))
-            self._losses.append(float(loss[0]))
-            if self.rounds % calibration.STEP == 0 or self._is_finished():
-                self._stages.append(margins)
-            if self._is_finished():
-                return True
-        return False
-
-    def _is_finished(self) -> bool:
-        best = self._losses.index(min(self._losses)) + 1
-        return self.rounds >= self._recipe.rounds or self.rounds - best >= self._recipe.patience
-
-    def risks(self) -> metrics.Floats:
-        """Risks (n) of the tuning rows so far; each comes from rounds and a calibration that others' rows chose."""
-        stages = np.array(self._stages or [self._growth.tuning_margins()])
-        margins = calibration.cross_chosen(stages, self._tuning)[1]
-        return calibration.cross_calibrated(margins, self._tuning)
-
-    def loss(self) -> float:
-        """Log loss of these risks."""
-        outcomes = self._tuning.outcomes
-        return float(metrics.log_loss(outcomes, self.risks(), metrics.unweighted(outcomes))[0])
+def _contenders(params: Params, finished: list[Trial]) -> dict[str, dict[str, int | float | str]]:
+    """Settings by name, the chosen ones first; ``finished`` has the best trial first."""
+    best = {str(trial.settings["library"]): trial.settings for trial in reversed(finished)}
+    chosen = finished[0].settings
+    contenders = {"chosen settings": {"rounds": params.rounds, **chosen}}
+    contenders["default settings"] = Recipe().model_dump(include={"rounds", *chosen})
+    for library, settings in best.items():
+        if library != chosen["library"]:
+            contenders[f"best of {library}"] = {"rounds": params.rounds, **settings}
+    return contenders
 
 
 def _choices(
-    train: "Examples", tuning: "Examples", params: Params, chosen: dict[str, int | float | str]
+    train: "Examples", tuning: "Examples", params: Params, contenders: dict[str, dict[str, int | float | str]]
 ) -> tuple[Choice, ...]:
-    """The default settings beside the chosen ones."""
-    defaults = Recipe().model_dump(include={"rounds", *space()})
-    contenders = {"default settings": defaults, "chosen settings": chosen}
+    """Each fitted anew and compared with the chosen settings."""
     risks = {}
     for name, recipe in contenders.items():
-        judged = Judged(train, tuning, params.task, Recipe(seed=params.seed, **recipe))
-        judged.grow(params.rounds)
+        judged = Judged(train, tuning, params.task, Recipe.model_validate({"seed": params.seed, **recipe}))
+        judged.grow(int(recipe["rounds"]))
         risks[name] = judged.risks()
     resamples, y = Resamples(tuning.subjects, _RESAMPLES, params.seed), tuning.outcomes
 
@@ -268,14 +237,21 @@ def _choices(
 
 
 def _summary(result: Result) -> str:
-    default = result.choices[0].difference
-    gain = "not estimable" if default.value is None else f"{default.value:.4f}"
-    if default.low is not None and default.high is not None:
-        gain += f" ({default.low:.4f} to {default.high:.4f})"
+    lost = {
+        choice.name: f"{choice.difference.value:.4f}{_interval(choice.difference)}"
+        for choice in result.choices
+        if choice.difference.value is not None
+    }
     return (
-        f"{result.trials} trials, {result.stopped_early} stopped early; the default settings have a log loss on the "
-        f"tuning split that is {gain} above that of the chosen ones"
+        f"{result.trials} trials, {result.stopped_early} stopped early; {result.settings['library']} was chosen, and "
+        f"the default settings have a log loss on the tuning split that is {lost['default settings']} above that"
     )
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f" ({estimate.low:.4f} to {estimate.high:.4f})"
 
 
 STAGE = Stage(

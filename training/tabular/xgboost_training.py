@@ -1,23 +1,18 @@
-"""Growing the trees, under Ray Train: the same function is every worker, and one worker is a small cluster.
+"""XGBoost's gradient-boosted trees, grown in one process or, each on its own patients' rows, by several workers.
 
-Each worker reads its own patients' rows from Delta at the frozen version, so no row passes through the driver. The
-tuning split is small and read by all of them, which makes the log loss that stops the training the same everywhere
+The tuning split is small and read by all workers, which makes the log loss that stops the training the same everywhere
 (XGBoost averages AUC over workers, which is no AUC).
 """
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_pipeline.features import kernel
-from mediscale.core.refs import Frozen, TableRef
-from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
-from mediscale.storage import private_files
-from training import ray_session
 from training.step_log import StepLog
+from training.tabular import request_dropout
 from training.tabular.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -29,16 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_BIN = 64
-
-
-class Job(Frozen):
-    """What each worker is told: where the rows are and the recipe."""
-
-    home: str
-    lake: str
-    training_set: TableRef
-    task: TaskName
-    recipe: Recipe
+MISSING_VALUES = "A missing value goes the way that the split learnt."
 
 
 def parameters(recipe: Recipe) -> dict[str, Any]:
@@ -87,17 +73,10 @@ def _matrices(
     """The rows to train on, each as it is and as a request would give it, and the tuning rows."""
     import xgboost
 
-    from training.tabular import request_dropout
-
     names = list(kernel.names(task))
-    requests = request_dropout.as_requests(training.inputs, task, np.random.default_rng(recipe.seed))
+    inputs, outcomes, weights = request_dropout.with_requests(training, task, recipe.seed)
     rows = xgboost.QuantileDMatrix(
-        np.vstack([training.inputs, requests]),
-        np.tile(training.outcomes, 2),
-        weight=np.repeat([1 - request_dropout.SHARE, request_dropout.SHARE], len(training)),
-        feature_names=names,
-        max_bin=MAX_BIN,
-        nthread=recipe.threads,
+        inputs, outcomes, weight=weights, feature_names=names, max_bin=MAX_BIN, nthread=recipe.threads
     )
     unseen = xgboost.DMatrix(tuning.inputs, tuning.outcomes, feature_names=names, nthread=recipe.threads)
     return rows, unseen
@@ -110,17 +89,22 @@ class Growth:
         import xgboost
 
         self._rows, self._unseen = _matrices(training, tuning, task, recipe)
-        self.booster = xgboost.Booster(parameters(recipe), [self._rows, self._unseen])
+        self._booster = xgboost.Booster(parameters(recipe), [self._rows, self._unseen])
         self._rounds = 0
 
-    def grow(self) -> None:
-        """One round more."""
-        self.booster.update(self._rows, self._rounds)
+    def grow(self) -> bool:
+        """One round more; there always is one, if without a split."""
+        self._booster.update(self._rows, self._rounds)
         self._rounds += 1
+        return True
 
     def tuning_margins(self) -> "Floats":
         """Log-odds (n) of the tuning rows so far."""
-        return np.asarray(self.booster.predict(self._unseen, output_margin=True), dtype=np.float64)
+        return np.asarray(self._booster.predict(self._unseen, output_margin=True), dtype=np.float64)
+
+    def booster(self) -> "xgboost.Booster":
+        """The trees so far."""
+        return self._booster
 
 
 def _progress(rounds: int) -> "xgboost.callback.TrainingCallback":
@@ -134,44 +118,3 @@ def _progress(rounds: int) -> "xgboost.callback.TrainingCallback":
             return False
 
     return Progress()
-
-
-def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
-    """One worker of Ray Train; the first one's answer is the run's: the trees as UBJ, and their curves."""
-    private_files.only_owner()  # a worker of a cluster is started by the cluster
-    from ray.train import get_context
-
-    from training import training_examples
-
-    job = Job.model_validate(config)
-    settings = Settings(home=Path(job.home), lake=job.lake)
-    context, names = get_context(), kernel.names(job.task)
-    part = (context.get_world_rank(), context.get_world_size())
-    booster, curves = train(
-        training_examples.load(settings, job.training_set, "train", names, part),
-        training_examples.load(settings, job.training_set, "tuning", names),
-        job.task,
-        job.recipe,
-    )
-    return {"model": bytes(booster.save_raw("ubj")), "curves": curves}
-
-
-def on_ray(
-    settings: Settings, job: Job, workers: int, key: str
-) -> "tuple[xgboost.Booster, dict[str, list[float]]]":
-    """Grows the trees under Ray Train and returns them with their curves.
-
-    Raises:
-        UsageError: the Ray cluster of the settings can't be reached.
-    """
-    import xgboost
-
-    with ray_session.session(settings, workers, key) as session:
-        from ray.train.xgboost import XGBoostTrainer
-
-        trainer = XGBoostTrainer(
-            train_loop_per_worker, train_loop_config=job.model_dump(mode="json"), **session.configuration()
-        )
-        grown = trainer.fit().return_value
-    booster = xgboost.Booster({"nthread": job.recipe.threads}, model_file=bytearray(grown["model"]))
-    return booster, grown["curves"]

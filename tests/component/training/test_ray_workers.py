@@ -31,7 +31,7 @@ from training.notes import note_training
 from training.notes.note_checkpoint import Checkpoints
 from training.notes.note_network import Shape
 from training.notes.note_training import Fitted
-from training.tabular import xgboost_training
+from training.tabular import tree_training
 from training.tabular.recipe import Recipe
 
 pytestmark = pytest.mark.timeout(900)
@@ -73,11 +73,11 @@ def test_trees_of_two_workers_are_as_good_as_those_of_one_and_grown_from_all_row
     """Each worker draws its own sample of its own patients' rows, so that the trees are not the same ones."""
     frozen = freeze(settings, "mortality", hospital("mortality", 1500, prevalence=0.2).rows)
     recipe = Recipe(rounds=60, patience=60, depth=3, learning_rate=0.1, threads=1, seed=0)
-    job = xgboost_training.Job(
+    job = tree_training.Job(
         home=str(settings.home), lake=settings.lake, training_set=frozen, task="mortality", recipe=recipe
     )
     held_out = training_examples.load(settings, frozen, "held_out", kernel.names("mortality"))
-    one, two = (xgboost_training.on_ray(settings, job, workers, f"{workers}") for workers in (1, 2))
+    one, two = (tree_training.on_ray(settings, job, workers, f"{workers}") for workers in (1, 2))
     risks = [booster.inplace_predict(held_out.inputs).astype(np.float64) for booster, _ in (one, two)]
     assert np.corrcoef(metrics.logit(risks[0]), metrics.logit(risks[1]))[0, 1] > 0.95
     assert np.abs(risks[0] - risks[1]).mean() < 0.03

@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from data_pipeline.features import kernel
 from mediscale.core import tasks
-from mediscale.core.errors import QualityError
+from mediscale.core.errors import QualityError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.inference import model_files, tabular
 from mediscale.inference.model_spec import NOTICE, PredictorSpec
@@ -224,6 +224,27 @@ def test_same_rows_and_seed_give_the_same_trees(world) -> None:
         rows["train"], rows["tuning"], "mortality", recipe.model_copy(update={"seed": 5})
     )
     assert once.save_raw("ubj") == again.save_raw("ubj") != other.save_raw("ubj")
+
+
+def test_a_version_that_lightgbm_grew_is_registered_and_answers_like_any_other(
+    settings: Settings, hospital, freeze
+) -> None:
+    """Its known answers and the contributions in them are compared as it is loaded."""
+    params = risk_model.Params(
+        dataset="synthetic",
+        task="mortality",
+        training_set=freeze(settings, "mortality", hospital("mortality", 400, prevalence=0.2).rows),
+        library="lightgbm",
+        rounds=40,
+    )
+    model = risk_model.run(params, settings, "e" * 32).model
+    predictor = tabular.load(settings, model, "mortality")
+    assert predictor.spec.library == "lightgbm"
+    assert "missing" in predictor.spec.missing_values
+    rows = training_examples.load(settings, params.training_set, "held_out", predictor.spec.features)
+    assert metrics.auroc(rows.outcomes, predictor.risks(rows.inputs), metrics.unweighted(rows.outcomes)) > 0.6
+    with pytest.raises(UsageError, match="several workers"):
+        risk_model.fit(params.model_copy(update={"workers": 2}), settings, "e" * 32)
 
 
 @pytest.mark.parametrize("lacking", ["tuning", "events"])

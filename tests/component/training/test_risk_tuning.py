@@ -1,5 +1,6 @@
 """A hyperparameter search for real: Ray Tune with Optuna and ASHA, MLflow on SQLite, a kill in between."""
 
+import json
 import os
 import signal
 import subprocess
@@ -65,8 +66,9 @@ def test_a_search_logs_each_trial_and_chooses_the_same_whatever_the_held_out_pat
     finished = [run for run in trials if run.data.metrics["finished"] == 1]
     assert len(finished) == result.trials - result.stopped_early >= 1
     best = min(finished, key=lambda run: run.data.metrics["tuning_loss"])
-    default, chosen = result.choices
-    assert {name: float(value) for name, value in best.data.params.items()}.items() <= result.settings.items()
+    chosen, default = result.choices[:2]
+    settled = {name: json.loads(value) for name, value in best.data.params.items()}
+    assert settled.items() <= result.settings.items()
     assert trials[0].data.params["depth"] == "3", "the default settings come first"
     assert chosen.log_loss.value == pytest.approx(best.data.metrics["tuning_loss"], abs=1e-9)
     assert default.difference.value >= chosen.difference.value == 0

@@ -11,7 +11,7 @@ from mediscale.pipeline import runtime_inputs
 from mediscale.storage import calls
 from mediscale.storage.calls import Call
 from training.evaluation import calibration, metrics
-from training.tabular import risk_model, risk_tuning, xgboost_training
+from training.tabular import risk_model, risk_tuning, tree_training, xgboost_training
 from training.tabular.recipe import SEARCH, Recipe, Tuned
 
 TABLE = {"dataset": "synthetic", "table": "training_set_mortality", "table_id": "t", "version": 0}
@@ -19,18 +19,20 @@ GIVEN = {"dataset": "synthetic", "task": "mortality", "training_set": TABLE}
 
 
 def test_the_search_space_holds_the_default_settings_and_the_recipe_takes_its_bounds() -> None:
-    space = risk_tuning.space()
+    space = risk_tuning.space(("xgboost", "lightgbm"))
     for name, distribution in space.items():
-        assert distribution._contains(getattr(Recipe(), name)), name
+        assert distribution._contains(distribution.to_internal_repr(getattr(Recipe(), name))), name
     for end in ("low", "high"):
-        Recipe.model_validate({name: getattr(distribution, end) for name, distribution in space.items()})
+        Recipe.model_validate(
+            {name: getattr(drawn, end) for name, drawn in space.items() if name != "library"}
+        )
 
 
 def test_a_trial_grows_the_trees_of_a_fit_and_stops_where_it_stops() -> None:
     train, tuning = _examples(600, seed=0), _examples(300, seed=1)
     recipe = Recipe(rounds=200, patience=20, depth=2, learning_rate=0.3, subsample=0.7, colsample=0.6, seed=3)
     booster, curves = xgboost_training.train(train, tuning, "mortality", recipe)
-    trial = risk_tuning.Judged(train, tuning, "mortality", recipe)
+    trial = tree_training.Judged(train, tuning, "mortality", recipe)
     while not trial.grow(7):
         assert trial.rounds < 200
     assert trial.rounds == len(curves["log_loss_tuning"]) < 200
@@ -38,6 +40,20 @@ def test_a_trial_grows_the_trees_of_a_fit_and_stops_where_it_stops() -> None:
     assert trial.risks() == pytest.approx(calibration.cross_calibrated(fitted.margins, tuning), abs=1e-9)
     loss = metrics.log_loss(tuning.outcomes, trial.risks(), metrics.unweighted(tuning.outcomes))[0]
     assert trial.loss() == loss < 0.6
+
+
+def test_trees_of_lightgbm_are_judged_as_their_stored_form_answers() -> None:
+    train, tuning = _examples(600, seed=0), _examples(300, seed=1)
+    recipe = Recipe(library="lightgbm", rounds=200, patience=20, depth=2, learning_rate=0.3, seed=3)
+    trial = tree_training.Judged(train, tuning, "mortality", recipe)
+    assert trial.grow(200)
+    booster, curves = tree_training.fit(train, tuning, "mortality", recipe)
+    assert booster.num_boosted_rounds() == trial.rounds == len(curves["log_loss_tuning"]) < 200
+    fitted = calibration.cross_fit(booster, tuning)
+    assert trial.risks() == pytest.approx(calibration.cross_calibrated(fitted.margins, tuning), abs=1e-6)
+    again, _ = tree_training.fit(train, tuning, "mortality", recipe)
+    assert again.save_raw("ubj") == booster.save_raw("ubj")
+    assert trial.loss() < 0.6
 
 
 def test_no_patient_s_own_outcome_calibrates_their_risk() -> None:
