@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mediscale.core.refs import Frozen
 from mediscale.core.tasks import MayBeAsked, TaskName
+from mediscale.inference.points import PointsScore
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 
@@ -110,6 +111,8 @@ class PredictorSpec(Frozen):
     known_answers: tuple[KnownAnswer, ...]
     best_iteration: int
     """Trees 0…best_iteration are in ``MODEL_FILE`` and all of them are used."""
+    points: PointsScore | None = None
+    """The transparent score that was fitted on the same rows; of older versions None."""
     notes: Combination | None = None
     """Set where the version reads clinical notes too."""
     notice: str = NOTICE

@@ -18,7 +18,7 @@ from mediscale.storage import registry
 if TYPE_CHECKING:
     import jinja2
 
-    from training.evaluation.evaluation_report import Alarms, Evidence, Subgroup
+    from training.evaluation.evaluation_report import Alarms, Baseline, Evidence, Subgroup
     from training.promotion.floor import Floor
 
 _FOLDER = Path(__file__).parent
@@ -75,7 +75,7 @@ class Part:
         if self.task.decided is None:
             return None
         rows, evidence = list(_contenders(self.task.decided)), self.task.decided.evidence
-        sources = " ".join(f"{b.name[0].upper()}{b.name[1:]}: {b.source}." for b in evidence.baselines)
+        sources = " ".join(map(_source, evidence.baselines))
         caption = f"{_same_stays(evidence)} Bars: 95 % interval. Line: the model. {sources}"
         auroc = evidence.metrics["auroc"].value
         return charts.forest(
@@ -200,6 +200,15 @@ def _words(task: Task) -> Chart | None:
     )
     label = "share of the strongest word's effect on the log-odds"
     return charts.bars(f"{task.name}-words", "Words of the notes", values, label, caption)
+
+
+def _source(baseline: "Baseline") -> str:
+    """Where a simpler predictor comes from, and how its risks are calibrated where it gives some."""
+    slope, intercept = baseline.calibration_slope, baseline.calibration_intercept
+    calibrated = (
+        f"; calibration slope {shown(slope)}, intercept {shown(intercept)}" if slope and intercept else ""
+    )
+    return f"{baseline.name[0].upper()}{baseline.name[1:]}: {baseline.source}{calibrated}."
 
 
 def _figures(decided: Decided) -> Iterator[tuple[str, str, str]]:

@@ -23,6 +23,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
+from mediscale.inference.model_spec import PredictorSpec
+from mediscale.inference.points import PointsScore
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import registry
 from mediscale.storage.calls import canonical
@@ -159,7 +161,7 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
         net_benefit=tuple(held_out.net_benefit(t) for t in floors.thresholds),
         subgroups=groups,
         subgroup_family=family,
-        baselines=tuple(_baselines(params.task, train, held_out)),
+        baselines=tuple(_baselines(params.task, train, held_out, spec)),
         plain_inputs=tuple(_plain_inputs(judged, held_out)),
         oracle=None if truth is None else held_out.against_oracle(truth),
         oracle_silent=truth is None and None not in (params.oracle, params.subjects),
@@ -227,13 +229,28 @@ def _assumptions(name: str | None, notes: bool) -> Iterator[str]:
         yield deidentify.TOGETHER
 
 
-def _baselines(task: TaskName, train: "Examples", held_out: Performance) -> Iterator[Baseline]:
+def _baselines(
+    task: TaskName, train: "Examples", held_out: Performance, spec: PredictorSpec
+) -> Iterator[Baseline]:
     rule = baselines.rule_of(task)
     points = baselines.bedside(held_out.rows.inputs, task)
     yield held_out.baseline("bedside rule", rule.name, rule.source, points)
+    if spec.points is not None:
+        yield _points_score(held_out, spec.points.risks(held_out.rows.inputs, spec.features), spec.points)
     fitted = baselines.logistic(train, held_out.rows.inputs)
     yield held_out.baseline(
         "logistic regression", "logistic regression", "same inputs, same patients", fitted
+    )
+
+
+def _points_score(held_out: Performance, risk: Floats, score: PointsScore) -> Baseline:
+    source = f"whole points for {len(score.items)} values, fitted on the same patients as the model"
+    named = held_out.baseline("points score", "points score", source, risk)
+    return named.model_copy(
+        update={
+            "calibration_slope": held_out.of(metrics.calibration_slope, risk),
+            "calibration_intercept": held_out.of(metrics.calibration_intercept, risk),
+        }
     )
 
 

@@ -193,13 +193,16 @@ class Curves(Frozen):
 class Baseline(Frozen):
     """A simpler predictor on the same rows. ``gain`` is the model's AUROC minus its own, paired by patient."""
 
-    kind: Literal["bedside rule", "logistic regression"]
+    kind: Literal["bedside rule", "points score", "logistic regression"]
     name: str
     source: str
     auroc: Estimate
     gain: Estimate
     roc: tuple[float, ...] = ()
     """Share of stays with the outcome that are found, at each x of the model's own curve."""
+    calibration_slope: Estimate | None = None
+    """Of the points score, whose risk a person may act on."""
+    calibration_intercept: Estimate | None = None
 
 
 class PlainInputs(Frozen):

@@ -12,6 +12,7 @@ from mediscale.core.concepts import by_name
 from mediscale.core.privacy import SMALL_COUNT
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSpec
+from mediscale.inference.points import PointsScore
 from mediscale.storage import registry
 from training.evaluation import calibration as calibrated
 from training.evaluation.metrics import Floats
@@ -47,6 +48,7 @@ def spec(
     dataset: str,
     task: TaskName,
     library: Library,
+    points: PointsScore | None,
 ) -> PredictorSpec:
     """``predictor.json`` of trees that were cut to the chosen rounds."""
     answers = tuple(_known_answers(booster, _medians(train), calibration, task))
@@ -69,6 +71,7 @@ def spec(
         baseline_risk=float(calibrated.risks(np.array([bias]), calibration)[0]),
         importance=importance,
         usual_ranges=usual_ranges(train, task),
+        points=points,
         known_answers=answers,
         best_iteration=booster.num_boosted_rounds() - 1,
     )

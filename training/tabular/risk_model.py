@@ -17,7 +17,7 @@ from mediscale.inference.model_spec import Calibration
 from mediscale.storage import registry
 from training import tracking, training_examples
 from training.evaluation import calibration, metrics
-from training.tabular import export, importance, mlflow_model, recipe, tree_training
+from training.tabular import export, importance, mlflow_model, points_score, recipe, tree_training
 from training.tabular.recipe import Recipe, Tuned
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
         params.dataset,
         params.task,
         params.recipe.library,
+        points_score.fit(train, tuning, params.task),
     )
     return mlflow_model.Trained(
         booster=booster,

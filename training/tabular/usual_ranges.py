@@ -33,14 +33,14 @@ def usual_ranges(train: "Examples", task: TaskName) -> dict[str, tuple[float, fl
         recorded = np.isfinite(values)
         if plain != "sex" and len(np.unique(train.subjects[recorded])) >= MIN_PATIENTS:
             low, high = np.quantile(values[recorded].astype(np.float64), QUANTILES)
-            ranges[plain] = (_rounded(low, math.floor), _rounded(high, math.ceil))
+            ranges[plain] = (rounded(low, math.floor), rounded(high, math.ceil))
     return ranges
 
 
-def _rounded(value: float, direction: Callable[[float], int]) -> float:
+def rounded(value: float, direction: Callable[[float], int]) -> float:
     """To ``_DIGITS`` significant digits.
 
-    >>> _rounded(7.3214, math.ceil), _rounded(0.41, math.floor), _rounded(-3.256, math.floor)
+    >>> rounded(7.3214, math.ceil), rounded(0.41, math.floor), rounded(-3.256, math.floor)
     (7.33, 0.41, -3.26)
     """
     if value == 0:

@@ -13,7 +13,7 @@ from mediscale.inference.model_spec import NOTICE
 from mediscale.report import labels
 from mediscale.report.charts import resting_on, share, shown
 from mediscale.report.data import Contents, Decided, Flow, Landed
-from training.evaluation.evaluation_report import Evidence, Subgroup
+from training.evaluation.evaluation_report import Baseline, Evidence, Subgroup
 from training.promotion.subgroup_floors import subgroup_floors
 
 
@@ -328,11 +328,24 @@ def local_validity(of: Subject) -> str:
 
 
 def discrimination(of: Subject) -> str:
-    return f"{_metrics(of.evidence, 'auroc', 'auprc')} {labels.capitalized(resting_on(of.evidence.counts))}."
+    points = _points_score(of.evidence)
+    beside = f" The points score's AUROC is {shown(points.auroc)}." if points else ""
+    return f"{_metrics(of.evidence, 'auroc', 'auprc')} {labels.capitalized(resting_on(of.evidence.counts))}.{beside}"
 
 
 def calibration(of: Subject) -> str:
-    return _metrics(of.evidence, "calibration_slope", "calibration_intercept", "brier")
+    points = _points_score(of.evidence)
+    own = _metrics(of.evidence, "calibration_slope", "calibration_intercept", "brier")
+    if points is None or points.calibration_slope is None or points.calibration_intercept is None:
+        return own
+    return (
+        f"{own} The points score's calibration slope is {shown(points.calibration_slope)}, its intercept "
+        f"{shown(points.calibration_intercept)}."
+    )
+
+
+def _points_score(evidence: Evidence) -> Baseline | None:
+    return next((b for b in evidence.baselines if b.kind == "points score"), None)
 
 
 def _metrics(evidence: Evidence, *names: str) -> str:

@@ -39,11 +39,14 @@ def test_every_part_is_there(judged) -> None:
     assert (
         0.7 < judged.metrics["auroc"].low < judged.metrics["auroc"].value < judged.metrics["auroc"].high < 0.9
     )
-    assert {b.kind for b in judged.baselines} == {"bedside rule", "logistic regression"}
+    assert {b.kind for b in judged.baselines} == {"bedside rule", "points score", "logistic regression"}
+    points = next(b for b in judged.baselines if b.kind == "points score")
+    assert points.auroc.value > 0.65
+    assert points.calibration_slope.low < 1 < points.calibration_slope.high
     assert len(judged.calibration_curve) == 10
     assert {len(curve) for _, curve in judged.curves} == {50, 51}
     assert all(0 < point.y.low <= point.y.value <= point.y.high < 1 for point in judged.curves.roc[5:20])
-    assert [len(b.roc) for b in judged.baselines] == [51, 51]
+    assert [len(b.roc) for b in judged.baselines] == [51, 51, 51]
     assert [a.threshold for a in judged.alarms] == [0.05, 0.1, 0.2]
     assert judged.alarms[0].flag_rate.value > judged.alarms[1].flag_rate.value
     assert [b.threshold for b in judged.net_benefit] == [0.05, 0.1, 0.2]

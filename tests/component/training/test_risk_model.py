@@ -68,6 +68,8 @@ def test_the_predictor_tells_what_serving_needs(folder) -> None:
     assert spec.may_be_asked == tasks.load("mortality").may_be_asked
     top = sorted(spec.importance, key=spec.importance.__getitem__)[-8:]
     assert all(name.startswith(("age", "systolic", "lactate", "respiratory")) for name in top)
+    most = {item.name: max(band.points for band in item.bands) for item in spec.points.items}
+    assert {"age", "systolic_blood_pressure", "lactate"} <= set(sorted(most, key=most.__getitem__)[-4:])
 
 
 def test_known_answers_come_out_of_the_trees_and_add_up(folder) -> None:

@@ -1,0 +1,110 @@
+"""Points score: a few named values, each worth whole points, whose sum stands for a risk: to be added up by hand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mediscale.core.refs import Frozen
+
+Floats = NDArray[np.float64]
+
+
+class Band(Frozen):
+    """The values of an item from the band before up to ``below``."""
+
+    below: float | None
+    """Excluded; None for the last band."""
+    points: int
+
+
+class Item(Frozen):
+    """A value that gives points."""
+
+    feature: str
+    """The model's input that holds it."""
+    name: str
+    """Of the plain input, as a request names it."""
+    bands: tuple[Band, ...]
+    """From the lowest values to the highest; together they hold every number."""
+    missing: int
+    """Points where there is no value."""
+    mean: float
+    """Points of a training row on the mean: what a contribution is measured from."""
+
+    def points(self, values: Floats) -> NDArray[np.int64]:
+        """Points (n) of the values (n), NaN where missing."""
+        ends = np.array([band.below for band in self.bands[:-1]], dtype=np.float64)
+        worth = np.array([band.points for band in self.bands])
+        found = worth[np.searchsorted(ends, np.nan_to_num(values), side="right")]
+        return np.where(np.isnan(values), self.missing, found).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class PointsAnswer:
+    """What the score says of one row."""
+
+    total: int
+    risk: float
+    stratum: str
+    factors: dict[str, int]
+    """Points by the name of the value, the most first; those that give none are left out."""
+
+
+class PointsScore(Frozen):
+    """A fitted score: a part of ``predictor.json``."""
+
+    items: tuple[Item, ...]
+    log_odds_per_point: float
+    log_odds_at_zero: float
+    """Of the risk, where the points sum to 0."""
+    strata: dict[str, int]
+    """Least sum of each stratum, by its name, from the lowest to the highest."""
+
+    def totals(self, rows: NDArray[np.floating], features: tuple[str, ...]) -> NDArray[np.int64]:
+        """Sums of points (n) of rows (n, features), NaN where missing."""
+        columns = {name: i for i, name in enumerate(features)}
+        values = np.asarray(rows, dtype=np.float64)
+        totals = np.zeros(len(values), dtype=np.int64)
+        for item in self.items:
+            totals += item.points(values[:, columns[item.feature]])
+        return totals
+
+    def risks(self, rows: NDArray[np.floating], features: tuple[str, ...]) -> Floats:
+        """The risk (n) of each row."""
+        return self.risk_of(self.totals(rows, features))
+
+    def risk_of(self, totals: NDArray[np.int64]) -> Floats:
+        """The risk (n) that sums of points (n) stand for."""
+        log_odds = self.log_odds_at_zero + self.log_odds_per_point * totals
+        return np.asarray(np.exp(-np.logaddexp(0.0, -log_odds)), dtype=np.float64)
+
+    def contributions(self, row: Floats, features: tuple[str, ...]) -> Floats:
+        """Exact SHAP values (features) of one row, in log-odds: of a sum, each value's distance from its mean."""
+        worth = np.zeros(len(features))
+        for item in self.items:
+            at = features.index(item.feature)
+            worth[at] = self.log_odds_per_point * (item.points(row[at : at + 1])[0] - item.mean)
+        return worth
+
+    @property
+    def bias(self) -> float:
+        """Log-odds that the contributions are measured from."""
+        return self.log_odds_at_zero + self.log_odds_per_point * sum(item.mean for item in self.items)
+
+    def answer(self, row: Mapping[str, float]) -> PointsAnswer:
+        """Of one row: its values by the model's inputs; those that are missing are NaN or left out."""
+        worth = {
+            item.name: int(item.points(np.array([row.get(item.feature, np.nan)], dtype=np.float64))[0])
+            for item in self.items
+        }
+        total = sum(worth.values())
+        stratum = [name for name, least in self.strata.items() if total >= least][-1]
+        by_points = sorted(worth.items(), key=lambda factor: -factor[1])
+        return PointsAnswer(
+            total=total,
+            risk=float(self.risk_of(np.array([total]))[0]),
+            stratum=stratum,
+            factors={name: points for name, points in by_points if points},
+        )
