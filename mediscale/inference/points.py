@@ -30,8 +30,6 @@ class Item(Frozen):
     """From the lowest values to the highest; together they hold every number."""
     missing: int
     """Points where there is no value."""
-    mean: float
-    """Points of a training row on the mean: what a contribution is measured from."""
 
     def points(self, values: Floats) -> NDArray[np.int64]:
         """Points (n) of the values (n), NaN where missing."""
@@ -79,19 +77,6 @@ class PointsScore(Frozen):
         """The risk (n) that sums of points (n) stand for."""
         log_odds = self.log_odds_at_zero + self.log_odds_per_point * totals
         return np.asarray(np.exp(-np.logaddexp(0.0, -log_odds)), dtype=np.float64)
-
-    def contributions(self, row: Floats, features: tuple[str, ...]) -> Floats:
-        """Exact SHAP values (features) of one row, in log-odds: of a sum, each value's distance from its mean."""
-        worth = np.zeros(len(features))
-        for item in self.items:
-            at = features.index(item.feature)
-            worth[at] = self.log_odds_per_point * (item.points(row[at : at + 1])[0] - item.mean)
-        return worth
-
-    @property
-    def bias(self) -> float:
-        """Log-odds that the contributions are measured from."""
-        return self.log_odds_at_zero + self.log_odds_per_point * sum(item.mean for item in self.items)
 
     def answer(self, row: Mapping[str, float]) -> PointsAnswer:
         """Of one row: its values by the model's inputs; those that are missing are NaN or left out."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from mediscale.core.privacy import SMALL_COUNT, count
 from mediscale.inference.model_spec import NOTICE
+from mediscale.inference.points import PointsScore
 from mediscale.pipeline import call
-from mediscale.report import charts, labels
+from mediscale.report import charts, labels, points_table
 from mediscale.report.charts import Row, share, shown
 from mediscale.report.data import Contents, Decided, Task, Watched
 from mediscale.report.svg import Chart
@@ -100,6 +101,12 @@ class Part:
         return _words(self.task)
 
     @property
+    def points(self) -> PointsScore | None:
+        """The version's points score, where it has one that reads anything."""
+        spec = self.task.decided.spec if self.task.decided else None
+        return spec.points if spec and spec.points and spec.points.items else None
+
+    @property
     def importance(self) -> Chart | None:
         if self.task.decided is None or self.task.decided.spec is None:
             return None
@@ -173,6 +180,8 @@ def environment() -> "jinja2.Environment":
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "points_rows": points_table.rows,
+        "strata": points_table.strata,
         "shown": shown,
         "share": share,
         "percent": labels.percent,

@@ -236,14 +236,15 @@ def _baselines(
     points = baselines.bedside(held_out.rows.inputs, task)
     yield held_out.baseline("bedside rule", rule.name, rule.source, points)
     if spec.points is not None:
-        yield _points_score(held_out, spec.points.risks(held_out.rows.inputs, spec.features), spec.points)
+        yield points_baseline(held_out, spec.points.risks(held_out.rows.inputs, spec.features), spec.points)
     fitted = baselines.logistic(train, held_out.rows.inputs)
     yield held_out.baseline(
         "logistic regression", "logistic regression", "same inputs, same patients", fitted
     )
 
 
-def _points_score(held_out: Performance, risk: Floats, score: PointsScore) -> Baseline:
+def points_baseline(held_out: Performance, risk: Floats, score: PointsScore) -> Baseline:
+    """The points score of a version, by its risks (n) of the held-out rows."""
     source = f"whole points for {len(score.items)} values, fitted on the same patients as the model"
     named = held_out.baseline("points score", "points score", source, risk)
     return named.model_copy(

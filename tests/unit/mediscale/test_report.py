@@ -9,7 +9,7 @@ import pytest
 from mediscale import report
 from mediscale.cli import main
 from mediscale.core.errors import StorageError
-from mediscale.report import charts, labels
+from mediscale.report import charts, labels, model_card
 from mediscale.report.data import collect
 from mediscale.report.page import Page
 from mediscale.storage import lineage
@@ -184,6 +184,16 @@ def test_models_out_of_reach_leave_only_their_inputs_out(leave_run) -> None:
     text = report.write(home).read_text()
     assert 'id="mortality-importance-title"' not in text
     assert 'id="readmission-importance-title"' in text
+
+
+def test_the_points_score_stands_beside_the_model_and_as_a_table_to_add_up(one_run, tmp_path) -> None:
+    text = report.write(one_run, output=tmp_path / "page.html").read_text()
+    assert "below 65: 0, from 65: 3, from 80: 7; not known: 1" in text
+    assert "high from 3 points on" in text
+    assert "calibration slope" in text[text.index("Points score:") :][:300]
+    card = model_card.find(one_run, "synthetic-mortality/1").model_dump_json()
+    assert "The points score's AUROC is" in card
+    assert "The points score's calibration slope is" in card
 
 
 def test_the_command_names_the_file(one_run, monkeypatch, capsys, tmp_path) -> None:
