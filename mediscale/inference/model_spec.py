@@ -4,7 +4,7 @@ Training writes it into the logged model's folder; serving and monitoring read i
 training code. Missing values are ``null`` here and NaN in arrays.
 """
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,9 +88,9 @@ class PredictorSpec(Frozen):
     """When a server may ask about a patient of the lake, as the task's file said when the version was trained."""
     excluded_destinations: tuple[str, ...]
     """Discharges after which it may not ask, as silver codes them, for the outcome can't happen then."""
-    library: str = "xgboost"
+    library: Literal["xgboost", "lightgbm", "spark"] = "xgboost"
     """That grew the trees."""
-    missing_values: str = ""
+    missing_values: str = "A missing value goes the way that the split learnt."
     """What the trees do with a missing value, in a sentence: what imputation stands in them."""
     features: tuple[str, ...]
     """Inputs in the order of the trees' feature indices."""

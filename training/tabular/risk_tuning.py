@@ -171,19 +171,23 @@ def _trainable(job: Job) -> Any:
     class Trees(tune.Trainable):  # type: ignore[misc]  # Ray is not read by mypy
         def setup(self, config: dict[str, Any]) -> None:
             private_files.only_owner()
+            self.spent = time.process_time()
             settings = Settings(home=Path(job.home), lake=job.lake)
             names = kernel.names(job.task)
             self.train_rows, self.tuning_rows = (
                 training_examples.load(settings, job.training_set, split, names)
                 for split in ("train", "tuning")
             )
-            self.reset_config(config)
+            self.begin(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            recipe = job.recipe.model_copy(update=new_config)
-            self.trees = Judged(self.train_rows, self.tuning_rows, job.task, recipe)
             self.spent = time.process_time()
+            self.begin(new_config)
             return True
+
+        def begin(self, config: dict[str, Any]) -> None:
+            recipe = job.recipe.model_copy(update=config)
+            self.trees = Judged(self.train_rows, self.tuning_rows, job.task, recipe)
 
         def step(self) -> dict[str, Any]:
             finished = self.trees.grow(_ROUNDS_PER_REPORT)

@@ -251,9 +251,15 @@ def missing_data(of: Subject) -> str:
         f" AUROC when a request gives {len(plain.inputs)} inputs: {shown(plain.auroc)}."
         for plain in of.evidence.plain_inputs
     )
+    return f"{_missing_values(of)} The trees are trained with inputs withheld as requests withhold them.{shortened}"
+
+
+def _missing_values(of: Subject) -> str:
+    spec = of.decided.spec
     return (
-        "Missing values are not imputed: the trees learn where a missing value goes, and are trained with inputs "
-        f"withheld as requests withhold them.{shortened}"
+        spec.missing_values
+        if spec
+        else "The version's files, which say what becomes of missing values, are gone."
     )
 
 
@@ -275,9 +281,13 @@ def silent_period(of: Subject) -> str:
 # --- how it was made ---------------------------------------------------------------------------------------------
 
 
+_LIBRARIES = {"xgboost": "XGBoost", "lightgbm": "LightGBM", "spark": "Spark ML"}
+
+
 def methods(of: Subject) -> str:
+    library = f" ({_LIBRARIES[of.decided.spec.library]})" if of.decided.spec else ""
     return (
-        "Gradient-boosted trees (XGBoost), their number chosen on the tuning part; Platt scaling and thresholds on "
+        f"Gradient-boosted trees{library}, their number chosen on the tuning part; Platt scaling and thresholds on "
         f"the tuning part; {of.evidence.bootstrap} bootstrap resamples of held-out patients for every interval, at "
         f"seed {of.evidence.seed}."
     )
