@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,19 @@ import pyarrow.compute as pc
 from data_pipeline import shards
 from data_pipeline.cohort import labels
 from data_pipeline.features import kernel
-from data_pipeline.ingest import bronze, extract_files, silver, validate
+from data_pipeline.ingest import bronze, engine, extract_files, facts, silver
 from data_pipeline.ingest.source import Source
 from mediscale.core import task_names, tasks
 from mediscale.core.concepts import CONCEPTS
 from mediscale.core.errors import InputError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import FACTS
+from mediscale.core.tables import EVENTS, FACTS
 from mediscale.core.tasks import Task
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    import duckdb
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ FOLD = 2.0
 FILLED = 0.1
 """A feature that has a value in at least this share of the cohort counts as filled."""
 _PERCENTILES = (0.01, 0.5, 0.99)
+_EVENTS = pa.schema([EVENTS.arrow_schema().field(name) for name in kernel.COLUMNS])
 _CHECKED = "check"
 """The dataset's name in pseudonyms; nothing of it is kept."""
 
@@ -154,16 +156,14 @@ def check(settings: Settings, source: Source, root: Path, of_tasks: Sequence[str
             f"{root} has no rows of {' and '.join(sorted(lacking))}, which list patients and visits."
         )
     one_in = max(1, -(-_expected_facts(source, rows) // MAX_FACTS))
-    frames = _sampled(settings, source, present, one_in)
-    judged = _judged(source, frames)
-    try:
-        facts = _facts(
-            source, judged, {name: frames[name].count() if one_in > 1 else rows[name] for name in frames}
-        )
-        concepts = _concepts(judged)
-        events = _events(source, frames, judged)
-    finally:
-        judged.unpersist()
+    tables = _sampled(source, present, one_in)
+    with engine.connection(settings) as database:
+        facts.load(database, source, tables)
+        candidates = facts.candidates(database, source, tables, _CHECKED, named=True)
+        database.execute(f"create table judged as {facts.judged(candidates, FACTS)}")
+        of_facts = _facts(database, source, rows, one_in)
+        concepts = _concepts(database)
+        events = _events(database, source)
     absent = source.lacks(present)
     tried = of_tasks or task_names.all_names()
     return SourceCheck(
@@ -174,7 +174,7 @@ def check(settings: Settings, source: Source, root: Path, of_tasks: Sequence[str
             for file in extract_files.unread(files, root)
         ),
         unlisted_words=unlisted,
-        facts=facts,
+        facts=of_facts,
         concepts=concepts,
         tasks=tuple(_task(source, absent, events, tasks.load(name)) for name in tried),
         one_in=one_in,
@@ -213,15 +213,16 @@ class _NotSampled:
         return {number for number in numbers if zlib.crc32(number.encode()) % self.one_in}
 
 
-def _sampled(
-    settings: Settings, source: Source, parts: Mapping[str, tuple[bronze.Part, ...]], one_in: int
-) -> "dict[str, DataFrame]":
-    """The tables' records, of one in so many patients."""
-    frames = {name: bronze.frame(settings, own) for name, own in parts.items()}
-    if one_in == 1:
-        return frames
-    leave_out = bronze.leave_out_rows(_NotSampled(one_in), source, parts)
-    return {name: frame.mapInArrow(partial(leave_out, name), frame.schema) for name, frame in frames.items()}
+def _sampled(source: Source, parts: Mapping[str, tuple[bronze.Part, ...]], one_in: int) -> facts.TextBatches:
+    """Readers of the tables' records, of one in so many patients."""
+    leave_out = bronze.leave_out_rows(_NotSampled(one_in), source, parts) if one_in > 1 else None
+
+    def read(name: str) -> Iterator[pa.RecordBatch]:
+        columns = bronze.columns_of(parts[name])
+        batches = chain.from_iterable(part.landed(columns) for part in parts[name])
+        return batches if leave_out is None else leave_out(name, batches)
+
+    return {name: partial(read, name) for name in parts}
 
 
 def _parts(source: Source, files: extract_files.Files, root: Path) -> dict[str, tuple[bronze.Part, ...]]:
@@ -250,22 +251,21 @@ def _table(source: Source, name: str, parts: tuple[bronze.Part, ...], rows: int)
     )
 
 
-def _judged(source: Source, frames: "Mapping[str, DataFrame]") -> "DataFrame":
-    """The candidate facts with the rules that they break, kept while they are looked at."""
-    from data_pipeline.ingest.extract_facts import extract_facts
-
-    candidates = extract_facts(source, frames, _CHECKED, named=True)
-    return candidates.withColumn("broken", validate.broken_rules(FACTS)).persist()
-
-
-def _facts(source: Source, judged: "DataFrame", rows: Mapping[str, int]) -> tuple[FactCheck, ...]:
-    from pyspark.sql import functions as f
-
-    midnight = f.sum(f.expr("int(broken is null and time = date_trunc('day', time))"))
-    grouped = judged.groupBy("source", "fact", "broken").agg(f.count(f.lit(1)), midnight).collect()
+def _facts(
+    database: "duckdb.DuckDBPyConnection", source: Source, rows: Mapping[str, int], one_in: int
+) -> tuple[FactCheck, ...]:
+    midnight = "count(*) filter (where broken is null and time = date_trunc('day', time))"
+    grouped = database.execute(
+        f"select source, fact, broken, count(*), {midnight} from judged group by all"
+    ).fetchall()
     checks = []
     for name, table in source.tables.items():
-        for fact in table.facts if rows.get(name) else ():
+        if not rows.get(name) or not table.facts:
+            continue
+        n_rows = (
+            rows[name] if one_in == 1 else database.execute(f"select count(*) from t_{name}").fetchall()[0][0]
+        )
+        for fact in table.facts:
             own = [row for row in grouped if (row[0], row[1]) == (name, fact)]
             usable = sum(n for _, _, broken, n, _ in own if broken is None)
             broken = {
@@ -276,31 +276,24 @@ def _facts(source: Source, judged: "DataFrame", rows: Mapping[str, int]) -> tupl
                 FactCheck(
                     name,
                     fact,
-                    rows[name],
+                    n_rows,
                     sum(row[3] for row in own),
                     usable,
                     {rule: n for rule, n in broken.items() if n},
-                    sum(row[4] or 0 for row in own) / usable if usable else 0.0,
+                    sum(row[4] for row in own) / usable if usable else 0.0,
                 )
             )
     return tuple(checks)
 
 
-def _concepts(judged: "DataFrame") -> tuple[ConceptCheck, ...]:
-    from pyspark.sql import functions as f
-
+def _concepts(database: "duckdb.DuckDBPyConnection") -> tuple[ConceptCheck, ...]:
     measured = {concept.code: concept for concept in CONCEPTS}
-    grouped = (
-        judged.where("broken is null and item is not null")
-        .where(f.col("code").isin(list(measured)))
-        .groupBy("code", "source", "item")
-        .agg(
-            f.count(f.lit(1)),
-            f.count_distinct("subject_id"),
-            f.percentile_approx("numeric_value", list(_PERCENTILES)),
-        )
-        .collect()
-    )
+    grouped = database.execute(
+        "select code, source, item, count(*), count(distinct subject_id), "
+        f"quantile_disc(numeric_value, {list(_PERCENTILES)}) from judged "
+        "where broken is null and item is not null and list_contains($codes, code) group by all",
+        {"codes": list(measured)},
+    ).fetchall()
     checks = (
         ConceptCheck(measured[code].name, measured[code].unit, table, item, n, patients, tuple(percentiles))
         for code, table, item, n, patients, percentiles in grouped
@@ -309,15 +302,11 @@ def _concepts(judged: "DataFrame") -> tuple[ConceptCheck, ...]:
     return tuple(sorted(checks, key=lambda one: (order[one.concept], one.table, -one.n)))
 
 
-def _events(source: Source, frames: "Mapping[str, DataFrame]", judged: "DataFrame") -> pa.Table:
+def _events(database: "duckdb.DuckDBPyConnection", source: Source) -> pa.Table:
     """The events, as silver would have them."""
-    from data_pipeline.ingest.extract_facts import needed_tables, visits
-
-    listed = visits(source, {name: frames[name] for name in needed_tables(source, source.visits.table)})
-    usable = judged.where("broken is null")
-    placed = silver.assign_visits(usable, silver.visit_times(source, listed, _CHECKED))
-    events: pa.Table = placed.select(*kernel.COLUMNS).toArrow()
-    return events
+    usable = database.sql("select * from judged where broken is null").to_arrow_table()
+    events = silver.placed_events(database, source, _CHECKED, usable, n_shards=1)
+    return pa.Table.from_batches([batch.select(kernel.COLUMNS) for batch in events], _EVENTS)
 
 
 def _task(source: Source, absent: Sequence[str], events: pa.Table, task: Task) -> TaskCheck:

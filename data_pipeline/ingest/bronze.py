@@ -1,7 +1,7 @@
 """Bronze: raw ingestion of every table that the source declares, one Delta table each, with file and record number.
 
-The stage reads the whole extract once before it commits anything: a truncated file, a missing column or an empty table
-stops it with one sentence. Bytes that are not UTF-8 do not stop it: they become U+FFFD, and each row is validated
+The stage reads the whole extract before it commits anything: a truncated file, a missing column or an empty table stops
+it with one sentence. Bytes that are not UTF-8 do not stop it: they become U+FFFD, and each row is validated
 later. Three things are said and stop nothing: columns that had to be renamed, words that no list of the source has, and
 optional tables with a header and no rows.
 A patient who was erased (``mediscale erase``) is left out of every table.
@@ -19,7 +19,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from data_pipeline import shards
 from data_pipeline.ingest import extract_files, parsing
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Csv, Source, SourceName, SourceTable
@@ -30,18 +29,15 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tables import BRONZE
-from mediscale.storage import exclusions, history
+from mediscale.storage import exclusions, history, table_files
 from mediscale.storage.exclusions import Exclusions
 from mediscale.storage.history import Erasure
+from mediscale.storage.table_files import TableFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame
 
 log = logging.getLogger(__name__)
-
-CONCURRENT_TABLES = 4
-"""Tables that are written at the same time: small tables spend their time in commits, not on cores."""
 
 MAX_COLUMNS = 2000
 """Of a file: Spark plans a table by its columns, and with ten thousand of them that does not end."""
@@ -78,8 +74,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
     Raises:
         InputError: the source is unknown, a directory, table or column is missing, a file is truncated or empty, or
-        files
-            changed since the digest was taken.
+            files changed since the digest was taken.
         StorageError: the list of erased patients is not the one that the caller saw, or lacks some.
     """
     left_out = _exclusions(settings, params)
@@ -89,34 +84,48 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     tables = {
         name: tuple(part_of(source, name, file, root) for file in parts) for name, parts in files.items()
     }
-    rows, unlisted_words = check_records(source, tables)
-    empty = {name for name, n in rows.items() if not n}
-    if required := [source.tables[name].file for name in sorted(empty) if source.tables[name].required]:
-        raise InputError(
-            f"{', '.join(required)}: a header and no rows, and the source {source.name} requires them; nothing was "
-            "landed. Extract it again."
-        )
-    log.info("%d tables with %s rows are whole", len(tables) - len(empty), f"{sum(rows.values()):,}")
-    if extract_files.digest(files, root) != params.extract_digest:
-        raise InputError(
-            f"The extract of {params.dataset} changed since its digest was taken; nothing was landed. Wait until its "
-            "copy is complete and run again."
-        )
-    landed = {name: parts for name, parts in tables.items() if name not in empty}
     leave_out = None if left_out is None else leave_out_rows(left_out, source, tables)
-    with ThreadPoolExecutor(CONCURRENT_TABLES) as pool:
-        land = partial(_land, settings, params.dataset, key, leave_out)
-        refs = list(pool.map(land, landed, landed.values()))
+    written = _write(settings, source, params.dataset, tables, leave_out)
+    try:
+        rows = {name: sum(part.rows for part in parts) for name, parts in written.items()}
+        empty = {name for name, n in rows.items() if not n}
+        _check_whole(source, params, files, root, empty)
+        log.info("%d tables with %s rows are whole", len(tables) - len(empty), f"{sum(rows.values()):,}")
+    except BaseException:
+        _discard(settings, params.dataset, written)
+        raise
+    _discard(settings, params.dataset, {name: written[name] for name in empty})
+    landed = {name: parts for name, parts in written.items() if name not in empty}
     return Result(
-        bronze=dict(zip(landed, refs, strict=True)),
+        bronze={
+            name: table_files.commit(
+                settings, params.dataset, f"bronze_{name}", key, [part.file for part in parts], _schema(tables[name])
+            )
+            for name, parts in landed.items()
+        },
         absent=source.lacks(landed),
         empty=tuple(source.tables[name].file for name in tables if name in empty),
         rows=sum(rows.values()),
         renamed=tuple(dict.fromkeys(chain.from_iterable(
             (f"{name}.{column}" for column in part.renamed) for name, parts in tables.items() for part in parts
         ))),
-        unlisted_words=unlisted_words,
+        unlisted_words=unlisted_words({name: [part.unlisted for part in parts] for name, parts in written.items()}),
     )  # fmt: skip
+
+
+def _check_whole(
+    source: Source, params: Params, files: extract_files.Files, root: Path, empty: Collection[str]
+) -> None:
+    if required := [source.tables[name].file for name in sorted(empty) if source.tables[name].required]:
+        raise InputError(
+            f"{', '.join(required)}: a header and no rows, and the source {source.name} requires them; nothing was "
+            "landed. Extract it again."
+        )
+    if extract_files.digest(files, root) != params.extract_digest:
+        raise InputError(
+            f"The extract of {params.dataset} changed since its digest was taken; nothing was landed. Wait until its "
+            "copy is complete and run again."
+        )
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,7 @@ class Part:
         return readers.records(self.path, self.columns, columns, self.written, self.shown)
 
     def landed(self, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
-        """Every record with all ``columns`` of its table (null where this file lacks one), its file and its line."""
+        """Every record's file and line, and all ``columns`` of its table (null where this file lacks one)."""
         import pyarrow as pa
 
         from data_pipeline.ingest import readers
@@ -158,7 +167,7 @@ class Part:
                 batch.column(column) if column in self.columns else pa.nulls(n, pa.string())
                 for column in columns
             ]
-            yield pa.RecordBatch.from_arrays([*own, *place], [*columns, "file", "line"])
+            yield pa.RecordBatch.from_arrays([*place, *own], ["file", "line", *columns])
             line += n
 
 
@@ -278,7 +287,7 @@ def _without(
     name: str,
     batches: "Iterator[pa.RecordBatch]",
 ) -> "Iterator[pa.RecordBatch]":
-    """A table's rows without those of patients who are left out, in a worker."""
+    """A table's rows without those of patients who are left out."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -355,61 +364,125 @@ def check_records(
     Raises:
         InputError: a file is torn.
     """
-    parts = [(name, part) for name, own in tables.items() for part in own]
+    counters = {name: [Counted(source.tables[name], part) for part in own] for name, own in tables.items()}
     with ThreadPoolExecutor() as pool:
-        counts = list(pool.map(lambda named: _count(named[1], source.tables[named[0]]), parts))
-    rows, unlisted = dict.fromkeys(tables, 0), Counter[str]()
-    for (name, _), (n, words) in zip(parts, counts, strict=True):
-        rows[name] += n
-        unlisted.update({f"{name}.{column}": of_column for column, of_column in words.items()})
-    return rows, {column: unlisted[column] for column in sorted(unlisted) if unlisted[column]}
+        for _ in pool.map(Counted.read, chain.from_iterable(counters.values())):
+            pass
+    rows = {name: sum(one.rows for one in own) for name, own in counters.items()}
+    return rows, unlisted_words({name: [one.unlisted for one in own] for name, own in counters.items()})
 
 
-def _count(part: Part, table: SourceTable) -> tuple[int, Counter[str]]:
-    rows, words = 0, Counter[str]()
-    lists = {column: table.vocabularies[column] for column in table.vocabularies if column in part.columns}
-    for batch in part.records([*lists] or part.columns[:1]):
-        rows += batch.num_rows
-        for column, listed in lists.items():
-            words[column] += parsing.unlisted(parsing.words(batch.column(column)), listed)
-    return rows, words
+def unlisted_words(by_table: Mapping[str, Iterable[Mapping[str, int]]]) -> dict[str, int]:
+    """By ``table.column`` the records whose word no list has, from those of each file."""
+    total = Counter[str]()
+    for name, files in by_table.items():
+        for words in files:
+            total.update({f"{name}.{column}": n for column, n in words.items()})
+    return {column: total[column] for column in sorted(total) if total[column]}
 
 
-def _land(
+@dataclass
+class Counted:
+    """A file's records, counted as they are read, and those of them whose word no list has, by column."""
+
+    table: SourceTable
+    part: Part
+    rows: int = 0
+    unlisted: Counter[str] = field(default_factory=Counter)
+
+    def look(self, batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+        lists = self._lists()
+        for batch in batches:
+            self.rows += batch.num_rows
+            for column, listed in lists.items():
+                self.unlisted[column] += parsing.unlisted(parsing.words(batch.column(column)), listed)
+            yield batch
+
+    def read(self) -> None:
+        """Reads the file to its end, of its columns what has to be looked at."""
+        for _ in self.look(self.part.records([*self._lists()] or self.part.columns[:1])):
+            pass
+
+    def _lists(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        lists = self.table.vocabularies
+        return {column: lists[column] for column in lists if column in self.part.columns}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file of the extract, written to bronze and not committed yet."""
+
+    file: TableFile
+    rows: int
+    """Records that were read; those of patients who are left out are not in ``file``."""
+    unlisted: Mapping[str, int]
+
+
+LeaveOut = Callable[[str, "Iterator[pa.RecordBatch]"], "Iterator[pa.RecordBatch]"]
+
+
+def _write(
     settings: Settings,
+    source: Source,
     dataset: str,
-    key: str,
-    leave_out: "Callable[[str, Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] | None",
-    name: str,
-    parts: tuple[Part, ...],
-) -> TableRef:
-    from mediscale.storage import spark
+    tables: Mapping[str, tuple[Part, ...]],
+    leave_out: "LeaveOut | None",
+) -> dict[str, list[Written]]:
+    """Reads every file and writes its records, as many files at once as there are cores, the largest first.
 
-    landed = frame(settings, parts)
+    A record may span lines, so one file is read by one worker. Where one raises, nothing is left of the others.
+    """
+    parts = sorted(chain.from_iterable(tables.values()), key=lambda part: -part.path.stat().st_size)
+    written: dict[str, list[Written]] = {name: [] for name in tables}
+    with ThreadPoolExecutor() as pool:
+        write = partial(_write_part, settings, source, dataset, tables, leave_out)
+        running = [(part.table, pool.submit(write, part)) for part in parts]
+        errors = []
+        for name, one in running:
+            if (error := one.exception()) is None:
+                written[name].append(one.result())
+            else:
+                errors.append(error)
+                for _, waiting in running:
+                    waiting.cancel()
+    if errors:
+        _discard(settings, dataset, written)
+        raise errors[0]
+    return written
+
+
+def _write_part(
+    settings: Settings,
+    source: Source,
+    dataset: str,
+    tables: Mapping[str, tuple[Part, ...]],
+    leave_out: "LeaveOut | None",
+    part: Part,
+) -> Written:
+    schema = _schema(tables[part.table])
+    counted = Counted(source.tables[part.table], part)
+    batches = counted.look(part.landed(columns_of(tables[part.table])))
     if leave_out is not None:
-        landed = landed.mapInArrow(partial(leave_out, name), landed.schema)
-    with shards.own_errors():
-        return spark.write(settings, landed, dataset, f"bronze_{name}", key)
+        batches = leave_out(part.table, batches)
+    file = table_files.write_file(settings, dataset, f"bronze_{part.table}", batches, schema)
+    return Written(file, counted.rows, counted.unlisted)
 
 
-def frame(settings: Settings, parts: tuple[Part, ...]) -> "DataFrame":
-    """The records of a table's files with ``file`` and ``line``, read by Spark's workers, a file each."""
-    from mediscale.storage import spark
-
-    columns = tuple(dict.fromkeys(chain.from_iterable(part.columns for part in parts)))
-    schema = ", ".join([*(f"`{column}` string" for column in columns), "file string", "line bigint"])
-    session = spark.session(settings)
-    tasks = min(len(parts), session.sparkContext.defaultParallelism)
-    return session.range(0, len(parts), 1, tasks).mapInArrow(partial(_landed, parts, columns), schema)
+def columns_of(parts: Iterable[Part]) -> tuple[str, ...]:
+    """The columns of a table's files together."""
+    return tuple(dict.fromkeys(chain.from_iterable(part.columns for part in parts)))
 
 
-def _landed(
-    parts: tuple[Part, ...], columns: tuple[str, ...], numbers: "Iterator[pa.RecordBatch]"
-) -> "Iterator[pa.RecordBatch]":
-    """The records of the numbered files, in a worker: a record may span lines, so a file is read by one task."""
-    for batch in numbers:
-        for number in batch.column(0).to_pylist():
-            yield from parts[number].landed(columns)
+def _schema(parts: Iterable[Part]) -> "pa.Schema":
+    import pyarrow as pa
+
+    own = [pa.field(column, pa.string()) for column in columns_of(parts)]
+    return pa.schema([*BRONZE.arrow_schema(), *own])
+
+
+def _discard(settings: Settings, dataset: str, written: Mapping[str, Iterable[Written]]) -> None:
+    for name, parts in written.items():
+        table_files.discard(settings, dataset, f"bronze_{name}", [part.file for part in parts])
 
 
 def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:

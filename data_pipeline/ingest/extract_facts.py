@@ -12,56 +12,9 @@ from data_pipeline.ingest.parsing import fold
 from data_pipeline.ingest.source import Fact, PatientThrough, Source, SourceTable
 from data_pipeline.ingest.typed_tables import typed
 from mediscale.core.concepts import by_name
-from mediscale.core.errors import UsageError
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
-
-
-def extract_facts(
-    source: Source, bronze: "Mapping[str, DataFrame]", dataset: str, named: bool = False
-) -> "DataFrame":
-    """The candidate facts of an extract: the columns of ``FACTS`` except ``broken``, what its rules use and, where
-    ``named``, the name of each ``fact`` in the source.
-
-    Raises:
-        UsageError: an expression of the source can't be computed; the error names the fact.
-    """
-    from pyspark.errors import AnalysisException
-
-    try:
-        return _run_query(source, query(source, set(bronze), dataset, named), bronze)
-    except AnalysisException as error:
-        raise _misspelled(source, bronze, dataset) or error from error
-
-
-def _misspelled(source: Source, bronze: "Mapping[str, DataFrame]", dataset: str) -> UsageError | None:
-    """What is wrong with the first expression that Spark refuses, by compiling each fact alone."""
-    from pyspark.errors import AnalysisException
-
-    bare = {name: table.model_copy(update={"facts": {}}) for name, table in source.tables.items()}
-    for name in bronze:
-        for fact_name, fact in source.tables[name].facts.items():
-            alone = bare | {name: bare[name].model_copy(update={"facts": {fact_name: fact}})}
-            try:
-                of_fact = source.model_copy(update={"tables": alone})
-                _run_query(of_fact, query(of_fact, set(bronze), dataset), bronze)
-            except AnalysisException as error:
-                return UsageError(
-                    f"The source {source.name} cannot be used: tables.{name}.facts.{fact_name}: "
-                    f"{engine_sentence(str(error))}; its expressions are Spark SQL over the columns of {name}."
-                )
-    return None
-
-
-def engine_sentence(text: str) -> str:
-    """The first sentence of what Spark says of an expression, without its plan and its codes.
-
-    >>> engine_sentence("[UNRESOLVED_COLUMN.WITH_SUGGESTION] A column `x` cannot be resolved. Did you mean `y`?")
-    'A column `x` cannot be resolved'
-    """
-    plain = re.sub(r"^\[[A-Z_.]+\] ", "", text.strip().splitlines()[0])
-    return re.split(r"\. |: |\.$| SQLSTATE", plain)[0]
 
 
 def rows(source: Source, bronze: "Mapping[str, DataFrame]", name: str) -> "DataFrame":
@@ -76,20 +29,22 @@ def rows(source: Source, bronze: "Mapping[str, DataFrame]", name: str) -> "DataF
     return _run_query(source, sql, {n: bronze[n] for n in table_names})
 
 
-def visits(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
+def visits_query(source: Source) -> str:
     """The visits of the extract: identifiers of subject and visit, when each started, was admitted and ended, whether
     its times are ``unusable``, and whether it is ``disputed`` between patients."""
-    sql = f"select * from ({_fill_assumptions(source, _visits(source))}) where counted"
-    return _run_query(
-        source, sql, {name: bronze[name] for name in needed_tables(source, source.visits.table)}
-    )
+    return f"select * from ({_fill_assumptions(source, _visits(source))}) where counted"
 
 
 def subjects(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
     """The identifiers of the patients that the extract lists, as ``source_subject``."""
     declared = source.subjects
-    sql = f"select distinct {declared.id} as source_subject from t_{declared.table} where {declared.id} is not null"
-    return _run_query(source, sql, {declared.table: bronze[declared.table]})
+    return _run_query(source, subjects_query(source), {declared.table: bronze[declared.table]})
+
+
+def subjects_query(source: Source) -> str:
+    """The identifiers of the patients that the extract lists, as ``source_subject``."""
+    declared = source.subjects
+    return f"select distinct {declared.id} as source_subject from t_{declared.table} where {declared.id} is not null"
 
 
 def pseudonym(identifier: str, dataset: str) -> "Column":
@@ -99,18 +54,18 @@ def pseudonym(identifier: str, dataset: str) -> "Column":
     """
     from pyspark.sql import functions as f
 
-    return f.expr(_pseudonym(identifier, dataset))
+    return f.expr(pseudonym_sql(identifier, dataset))
 
 
 def query(source: Source, present: set[str], dataset: str, named: bool = False) -> str:
-    """The SQL of ``extract_facts`` over views of typed tables named ``t_<table>``, for the tables that are present."""
+    """The Spark SQL of the candidate facts of the tables that are present, over typed tables named ``t_<table>``."""
     tables = {name: table for name, table in source.tables.items() if name in present}
     facts = [
         _fact(source, dataset, name, fact_name, fact, named)
         for name, table in tables.items()
         for fact_name, fact in table.facts.items()
     ]
-    patient, visit = _pseudonym(source.subjects.id, dataset), _pseudonym(source.visits.id, dataset)
+    patient, visit = pseudonym_sql(source.subjects.id, dataset), pseudonym_sql(source.visits.id, dataset)
     parts = [
         f"concepts as ({_concepts(source)})",
         f"visits as ({_visits(source)})",
@@ -124,11 +79,11 @@ def query(source: Source, present: set[str], dataset: str, named: bool = False) 
     stated = "facts.* except (visit_id), if(counted is false, null, visit_id) as visit_id"
     sql = f"""
         with {", ".join(parts)}
-        select /*+ broadcast(patients), broadcast(booked) */ {stated if source.visits.when else "facts.*"},
+        select {stated if source.visits.when else "facts.*"},
           patient is not null as subject_listed,
           visit_id is null or booked_visit is not null as visit_listed,
           coalesce(unusable and counted, false) as visit_inverted,
-          row_number() over (partition by subject_id, xxhash64(event_id, available_time, item) order by line) > 1
+          row_number() over (partition by subject_id, event_id, available_time, item order by line, file) > 1
             as repeated
         from facts left join patients on subject_id = patient
           left join booked on visit_id = booked_visit and subject_id = booked_by
@@ -155,11 +110,11 @@ def _run_query(source: Source, sql: str, bronze: "Mapping[str, DataFrame]") -> "
     for name, frame in sorted(bronze.items(), key=lambda named: through[named[0]] is not None):
         typed(source, name, frame).createOrReplaceTempView(f"t_{name}")
         if (other := through[name]) is not None:
-            session.sql(_with_patient(source, name, other)).createOrReplaceTempView(f"t_{name}")
+            session.sql(with_patient(source, name, other)).createOrReplaceTempView(f"t_{name}")
     return session.sql(sql)
 
 
-def _with_patient(source: Source, name: str, through: PatientThrough) -> str:
+def with_patient(source: Source, name: str, through: PatientThrough) -> str:
     """The rows of a table with the patient of their key; of a key of several patients nobody is the patient."""
     subject, key = source.subjects.id, through.key
     known = (
@@ -169,7 +124,8 @@ def _with_patient(source: Source, name: str, through: PatientThrough) -> str:
     return f"select * except (through_key) from t_{name} left join ({known}) as owners on {key} = through_key"
 
 
-def _pseudonym(identifier: str, dataset: str) -> str:
+def pseudonym_sql(identifier: str, dataset: str) -> str:
+    """The expression of ``pseudonym``, in Spark SQL."""
     return (
         f"if({identifier} is null, null, xxhash64(concat_ws('|', '{dataset}', {identifier})) & {2**53 - 1})"
     )
@@ -239,9 +195,9 @@ def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact, n
     table, named_fact = source.tables[name], f"'{fact_name}' as fact, " if named else ""
     visit = source.visits.id if source.visits.id in table.columns else "cast(null as string)"
     return f"""
-        select {_pseudonym(source.subjects.id, dataset)} as subject_id, time, code, numeric_value, text_value,
+        select {pseudonym_sql(source.subjects.id, dataset)} as subject_id, time, code, numeric_value, text_value,
           if(known is null, null, greatest(time, known)) as available_time,
-          {_pseudonym(visit, dataset)} as visit_id, unit, '{name}' as source,
+          {pseudonym_sql(visit, dataset)} as visit_id, unit, '{name}' as source,
           if(({fact.event}) is null, null, xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}, treatment))
             as event_id, false as retracted,
           {named_fact}file, line, item, low, high, unit_unknown, unreadable, marked_error, untimely, interval_inverted,
@@ -259,7 +215,7 @@ def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
     expressions = " ".join(map(str, (*fact.model_dump().values(), table.available)))
     rows = f"t_{name}"
     if fact.unpivot:
-        rows = f"(select * from t_{name} lateral view {_unpivoted(table, fact.unpivot)} where column_text is not null)"
+        rows = f"(select * from t_{name}, {_unpivoted(table, fact.unpivot)} where column_text is not null)"
     return f"""
         select *, cast({fact.time} as timestamp_ntz) as time, cast({available} as timestamp_ntz) as known,
           cast({number} as double) as number, {bound} as bound, {void} as voided,
@@ -275,12 +231,12 @@ def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
 def _unpivoted(table: SourceTable, columns: Sequence[str]) -> str:
     """The columns of a wide row as rows of their names, texts and numbers."""
     parts = (
-        f"'{column}', raw_{column}, {column}"
+        f"('{column}', raw_{column}, {column})"
         if table.columns.get(column) == "double"
-        else f"'{column}', cast({column} as string), cast(null as double)"
+        else f"('{column}', cast({column} as string), cast(null as double))"
         for column in columns
     )
-    return f"stack({len(columns)}, {', '.join(parts)}) as column_name, column_text, column_value"
+    return f"lateral (values {', '.join(parts)}) as stacked(column_name, column_text, column_value)"
 
 
 def _number(fact: Fact) -> tuple[str, str, str, str]:
@@ -346,7 +302,7 @@ def _measurements(source: Source, fact: Fact, rows: str) -> str:
     return f"""
         select *, concept_item is not null and bound is not null and not coalesce({telling}, false) as uninformative
         from (
-          select /*+ broadcast(concepts) */ *,
+          select *,
             if(concept_item is null, {fact.otherwise or "null"}, concept_code) as code,
             if(concept_item is null, number, case {conversion} {cases} end) as numeric_value,
             if(concept_item is null, source_unit, concept_unit) as unit,

@@ -1,9 +1,16 @@
 """Silver: the bitemporal table of MEDS events, one folder per subject shard, sorted by subject and time."""
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_pipeline import shards
+from data_pipeline.ingest import engine, facts
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core.annotations import RuntimeInput
@@ -11,9 +18,12 @@ from mediscale.core.errors import InputError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
+from mediscale.core.tables import EVENTS, FACTS, SUBJECTS
+from mediscale.storage import lake, table_files
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    import duckdb
+    from pyarrow import dataset as ds
 
 log = logging.getLogger(__name__)
 
@@ -42,87 +52,138 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         InputError: two patients of the source would share a subject_id.
     """
-    from data_pipeline.ingest.extract_facts import needed_tables, visits
-    from mediscale.storage import spark
-
     source = sources.load(params.source)
-    needed = needed_tables(source, source.subjects.table, source.visits.table)
-    bronze = {name: spark.read(settings, params.bronze[name]) for name in needed}
-    subjects = spark.write(
-        settings, _subjects(source, bronze, params.dataset), params.dataset, "subjects", key
-    )
-    _check_unique(spark.read(settings, subjects), params.dataset)
-    log.info("the subjects are written; events are sorted into %d shards of subjects", params.shards)
-    usable = spark.read(settings, params.facts).where("broken is null")
-    with_visits = assign_visits(usable, visit_times(source, visits(source, bronze), params.dataset))
-    sharded = _shard(with_visits, params.shards)
-    events = spark.write(
-        settings, sharded, params.dataset, "events", key, facts={shards.SHARD_COUNT: params.shards}
-    )
+    with engine.connection(settings) as database:
+        tables = facts.of_bronze(settings, source, params.bronze)
+        facts.load(database, source, tables, (source.subjects.table, source.visits.table))
+        subjects = table_files.write(
+            settings, params.dataset, SUBJECTS.name, key, _subjects(database, source, params.dataset)
+        )
+        _check_unique(settings, subjects)
+        log.info("the subjects are written; events are sorted into %d shards of subjects", params.shards)
+        events = lake.committed(settings, params.dataset, EVENTS.name, key)
+        if events is None:
+            usable = lake.dataset(settings, params.facts).filter(pc.field("broken").is_null())
+            rows = placed_events(database, source, params.dataset, usable, params.shards)
+            events = _write(settings, params, rows, key)
     notes = any(source.tables[name].provides == "notes" for name in params.bronze)
     return Result(
         events=events,
         subjects=subjects,
         shards=params.shards,
-        event_count=spark.read(settings, events).count(),
+        event_count=lake.dataset(settings, events).count_rows(),
         notes_in_bronze=notes,
     )
 
 
-def _subjects(source: Source, bronze: "dict[str, DataFrame]", dataset: str) -> "DataFrame":
-    from data_pipeline.ingest.extract_facts import pseudonym, subjects
+def _subjects(
+    database: "duckdb.DuckDBPyConnection", source: Source, dataset: str
+) -> Iterator[pa.RecordBatch]:
+    from data_pipeline.ingest.extract_facts import pseudonym_sql, subjects_query
 
-    return subjects(source, bronze).withColumn("subject_id", pseudonym("source_subject", dataset))
+    columns = f"source_subject, {pseudonym_sql('source_subject', dataset)} as subject_id"
+    return engine.batches(database, engine.carried(f"select {columns} from ({subjects_query(source)})"))
 
 
-def _check_unique(subjects: "DataFrame", dataset: str) -> None:
-    collisions = subjects.groupBy("subject_id").count().where("count > 1").count()
+def _check_unique(settings: Settings, subjects: TableRef) -> None:
+    numbers = lake.read(settings, subjects, ["subject_id"])["subject_id"]
+    collisions = pc.sum(pc.greater(pc.value_counts(numbers).field("counts"), 1)).as_py()
     if collisions:
         raise InputError(
-            f"In {dataset} {collisions} subject numbers stand for two patients each; give the dataset another name, "
-            "which gives its patients other numbers."
+            f"In {subjects.dataset} {collisions} subject numbers stand for two patients each; give the dataset another "
+            "name, which gives its patients other numbers."
         )
 
 
-def visit_times(source: Source, visits: "DataFrame", dataset: str) -> "DataFrame":
-    """The visits of each subject in order of their start, as an array of structs."""
-    from pyspark.sql import functions as f
+def placed_events(
+    database: "duckdb.DuckDBPyConnection",
+    source: Source,
+    dataset: str,
+    usable: "ds.Dataset | pa.Table",
+    n_shards: int,
+) -> Iterator[pa.RecordBatch]:
+    """Usable facts with their ``shard``, in the order of the files: by shard, subject, time, event, when it was known.
 
-    from data_pipeline.ingest.extract_facts import pseudonym
-
-    usable = visits.where("not unusable and not disputed").select(
-        pseudonym(source.subjects.id, dataset).alias("visitor"),
-        f.struct("started", "ended", pseudonym(source.visits.id, dataset).alias("visit_id")).alias("visit"),
-    )
-    return usable.groupBy("visitor").agg(f.array_sort(f.collect_list("visit")).alias("visits"))
-
-
-def assign_visits(facts: "DataFrame", visits: "DataFrame") -> "DataFrame":
-    """Assigns to facts without a visit the latest one that had started, and had not ended, at the fact's time."""
-    from pyspark.sql import functions as f
-
-    during = f.expr(
-        "try_element_at(filter(visits, v -> v.started <= time and (v.ended is null or time <= v.ended)), -1).visit_id"
-    )
-    joined = facts.join(f.broadcast(visits), facts["subject_id"] == visits["visitor"], how="left")
-    return joined.withColumn("visit_id", f.coalesce("visit_id", during))
-
-
-def _shard(facts: "DataFrame", n_shards: int) -> "DataFrame":
-    """Partitions facts by shard, in the order of the files.
-
-    Where a source gives one event in two units, both known at the same time, only the first row is kept.
+    A fact without a visit gets the latest one that had started, and had not ended, at the fact's time; the table of the
+    visits is loaded (``facts.load``). Where a source gives one event in two units, both known at the same time, only
+    the first row is kept.
     """
-    from pyspark.sql import Window
-    from pyspark.sql import functions as f
-
-    sharded = facts.withColumn("shard", f.col("subject_id") % n_shards).repartition(n_shards, "shard")
-    same_event = Window.partitionBy("shard", "subject_id", "time", "event_id").orderBy(
-        "available_time", "line"
+    visits = engine.carried(_visit_times(source, dataset))
+    database.execute(f"create or replace table visits_of as {visits}")
+    database.register("usable", usable)
+    columns = ", ".join(f"usable.{name}" for name in FACTS.column_names if name not in ("visit_id", "broken"))
+    during = "list_filter(visits, lambda v: v.started <= time and (v.ended is null or time <= v.ended))[-1].visit_id"
+    rows = engine.batches(
+        database,
+        f"select {columns}, coalesce(visit_id, {during}) as visit_id, subject_id % {n_shards} as shard from usable "
+        "left join visits_of on subject_id = visitor and visit_id is null "
+        "order by shard, subject_id, time, event_id, available_time, line, file",
     )
-    previous = f.lag("available_time").over(same_event)
-    marked = sharded.withColumn("other_unit", f.coalesce(previous == f.col("available_time"), f.lit(False)))
-    return marked.where(~f.col("other_unit"))
+    yield from _without_other_units(rows)
+    database.unregister("usable")
+
+
+def _visit_times(source: Source, dataset: str) -> str:
+    """The Spark SQL of the visits of each subject in order of their start, as an array of structs."""
+    from data_pipeline.ingest.extract_facts import pseudonym_sql, visits_query
+
+    subject, visit = (
+        pseudonym_sql(identifier, dataset) for identifier in (source.subjects.id, source.visits.id)
+    )
+    usable = (
+        f"select {subject} as visitor, started, ended, {visit} as visit_id from ({visits_query(source)}) "
+    )
+    usable += "where not unusable and not disputed"
+    order = "started nulls first, ended nulls first, visit_id nulls first"
+    one = "struct(started as started, ended as ended, visit_id as visit_id)"
+    return f"select visitor, array_agg({one} order by {order}) as visits from ({usable}) group by visitor"
+
+
+_ONE_EVENT = ("subject_id", "time", "event_id", "available_time")
+
+
+def _without_other_units(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Sorted rows without those that assert the event of the row before, known at the same time."""
+    last: tuple[Any, ...] | None = None
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        columns = [np.asarray(batch[name].cast(pa.int64())) for name in _ONE_EVENT]
+        again = np.zeros(batch.num_rows, np.bool_)
+        again[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
+        again[0] = last == tuple(column[0] for column in columns)
+        last = tuple(column[-1] for column in columns)
+        yield batch.filter(pa.array(~again))
+
+
+def _write(settings: Settings, params: Params, rows: Iterable[pa.RecordBatch], key: str) -> TableRef:
+    """Writes the events, a file for each shard that has some."""
+    schema = pa.schema([field for field in EVENTS.arrow_schema() if field.name != shards.SHARD])
+    files = [
+        table_files.write_file(settings, params.dataset, EVENTS.name, own, schema, {shards.SHARD: shard})
+        for shard, own in _by_shard(rows, schema)
+    ]
+    stated = {shards.SHARD_COUNT: params.shards}
+    return table_files.commit(
+        settings, params.dataset, EVENTS.name, key, files, EVENTS.arrow_schema(), stated
+    )
+
+
+def _by_shard(
+    rows: Iterable[pa.RecordBatch], schema: pa.Schema
+) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
+    """Sorted rows, those of each shard for themselves."""
+    pieces = (piece for batch in rows for piece in _pieces(batch))
+    for shard, own in groupby(pieces, lambda piece: piece[0]):
+        yield shard, (piece.select(schema.names) for _, piece in own)
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    shard = np.asarray(batch[shards.SHARD])
+    begins = [0, *(np.flatnonzero(np.diff(shard)) + 1).tolist(), batch.num_rows]
+    for begin, end in pairwise(begins):
+        if end > begin:
+            yield int(shard[begin]), batch.slice(begin, end - begin)
 
 
 STAGE = Stage(

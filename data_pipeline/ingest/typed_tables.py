@@ -4,7 +4,7 @@ Beside each declared column stand what its type adds (``source``'s grammar) and,
 ``mediscale/core/tables.py`` look at: ``untimely`` (a time that can't be read), ``interval_inverted`` and ``miscoded``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial, reduce
 from typing import TYPE_CHECKING
 
@@ -49,23 +49,61 @@ def sql_types(table: SourceTable) -> dict[str, str]:
     }
 
 
+def arrow_schema(table: SourceTable) -> pa.Schema:
+    """The columns of a typed table in order, with their Arrow types."""
+    kinds = {
+        "string": pa.string(),
+        "bigint": pa.int64(),
+        "double": pa.float64(),
+        "boolean": pa.bool_(),
+        "timestamp_ntz": pa.timestamp("us"),
+    }
+    return pa.schema([(column, kinds[kind]) for column, kind in sql_types(table).items()])
+
+
+def typed_batches(source: Source, name: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The typed rows of a table's batches of texts; columns that the extract lacks are null."""
+    for batch in batches:
+        lacking = [c for c in source.tables[name].columns if c not in batch.schema.names]
+        for column in lacking:
+            batch = batch.append_column(column, pa.nulls(batch.num_rows, pa.string()))
+        yield type_rows(source, source.tables[name], batch)
+
+
 def type_rows(source: Source, table: SourceTable, rows: pa.RecordBatch) -> pa.RecordBatch:
     """The typed rows of a batch of texts that has the declared columns, ``file`` and ``line``."""
     columns = {name: rows.column(name) for name in _PROVENANCE}
-    unreadable = []
-    for name, kind in table.columns.items():
-        if kind in ("date", "timestamp"):
-            text = parsing.strings(rows.column(name), _null_words(source, table, name))
-            read = parsing.dates if kind == "date" else parsing.times
-            columns[name] = read(text, source.wall_clock)
-            unreadable.append(pc.and_(text.is_valid(), columns[name].is_null()))
-        else:
-            columns |= _texts(source, table, name, rows.column(name))
+    for name in table.columns:
+        columns |= _of_distinct(partial(_typed_column, source, table, name), rows.column(name))
+    times = [name for name, kind in table.columns.items() if kind in ("date", "timestamp")]
+    unreadable = [columns.pop(_unreadable(name)) for name in times]
     columns |= _icd(table, columns, rows.num_rows)
     columns["untimely"] = _any(unreadable, rows.num_rows)
     inverted = [pc.less(columns[end], columns[start]) for start, end in table.intervals.items()]
     columns["interval_inverted"] = _any(inverted, rows.num_rows)
     return pa.RecordBatch.from_pydict({name: columns[name] for name in sql_types(table)})
+
+
+def _of_distinct(function: Callable[[pa.Array], dict[str, pa.Array]], texts: pa.Array) -> dict[str, pa.Array]:
+    """What the function makes of each text, computed once of texts that recur: times, items and patients do."""
+    encoded = texts.dictionary_encode()
+    if 2 * len(encoded.dictionary) > len(texts):
+        return function(texts)
+    return {name: column.take(encoded.indices) for name, column in function(encoded.dictionary).items()}
+
+
+def _typed_column(source: Source, table: SourceTable, name: str, column: pa.Array) -> dict[str, pa.Array]:
+    """A column with those that its type adds, and of a time whether it can't be read."""
+    kind = table.columns[name]
+    if kind not in ("date", "timestamp"):
+        return _texts(source, table, name, column)
+    text = parsing.strings(column, _null_words(source, table, name))
+    read = (parsing.dates if kind == "date" else parsing.times)(text, source.wall_clock)
+    return {name: read, _unreadable(name): pc.and_(text.is_valid(), read.is_null())}
+
+
+def _unreadable(name: str) -> str:
+    return f"{name} is unreadable"
 
 
 def _batches(source: Source, name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -6,25 +6,30 @@ passes. Its data docs hold shares and counts, never a value.
 """
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from data_pipeline.ingest import engine
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import SourceName
+from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
-from mediscale.core.tables import FACTS, Rule, Table
+from mediscale.core.tables import FACTS, QUARANTINE, Rule, Table
+from mediscale.storage import lake, table_files
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
-    from pyspark.sql import Column, DataFrame
+    import pyarrow as pa
+    from pyspark.sql import Column
 
 log = logging.getLogger(__name__)
 
@@ -72,19 +77,19 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         QualityError: too large a share of a table breaks a rule; facts, quarantine and docs are kept for inspection.
     """
-    from data_pipeline.ingest.extract_facts import extract_facts
-    from mediscale.storage import spark
-
     source = sources.load(params.source)
-    bronze = {name: spark.read(settings, ref) for name, ref in params.bronze.items()}
-    candidates = extract_facts(source, bronze, params.dataset)
-    validated = candidates.withColumn("broken", broken_rules(FACTS))
-    facts = spark.write(settings, validated, params.dataset, "facts", key)
-    written = spark.read(settings, facts)
-    patterns = [tuple(row) for row in written.groupBy("source", "broken").count().collect()]
+    facts = lake.committed(settings, params.dataset, FACTS.name, key)
+    if facts is None:
+        with engine.connection(settings) as database:
+            facts = table_files.write(
+                settings, params.dataset, FACTS.name, key, _judged_facts(database, settings, source, params)
+            )
+    patterns = _patterns(settings, facts)
     tables = _validations(patterns)
     log.info("%s facts of %d tables are checked", count(sum(t.n_facts for t in tables)), len(tables))
-    quarantine = spark.write(settings, _quarantined(written), params.dataset, "quarantine", key)
+    quarantine = table_files.write(
+        settings, params.dataset, QUARANTINE.name, key, _quarantined(settings, facts)
+    )
     docs = f"quality/{params.dataset}/{key}"
     failed_rules = validate_shares(tables, params.max_quarantine_share, str(settings.home / docs))
     if failed_rules:
@@ -100,6 +105,18 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     )
 
 
+def _judged_facts(
+    database: "duckdb.DuckDBPyConnection", settings: Settings, source: Source, params: Params
+) -> "Iterator[pa.RecordBatch]":
+    from data_pipeline.ingest import facts
+
+    tables = facts.of_bronze(settings, source, params.bronze)
+    facts.load(database, source, tables)
+    candidates = facts.candidates(database, source, tables, params.dataset)
+    columns = ", ".join(FACTS.column_names)
+    yield from engine.batches(database, f"select {columns} from ({facts.judged(candidates, FACTS)})")
+
+
 def broken_rules(table: Table) -> "Column":
     """The names of the rules that a row breaks, comma-separated, or null for none; a predicate that is null passes."""
     from pyspark.sql import functions as f
@@ -108,10 +125,26 @@ def broken_rules(table: Table) -> "Column":
     return f.nullif(f.concat_ws(",", *names), f.lit(""))
 
 
-def _quarantined(facts: "DataFrame") -> "DataFrame":
-    from pyspark.sql import functions as f
+def _patterns(settings: Settings, facts: TableRef) -> list[tuple[str, str | None, int]]:
+    """How many facts of each table break the same rules."""
+    import pyarrow as pa
 
-    return facts.where("broken is not null").withColumn("reason", f.col("broken"))
+    patterns = Counter[tuple[str, str | None]]()
+    for batch in lake.dataset(settings, facts).to_batches(columns=["source", "broken"]):
+        counted = pa.Table.from_batches([batch]).group_by(["source", "broken"]).aggregate([([], "count_all")])
+        for row in counted.to_pylist():
+            patterns[row["source"], row["broken"]] += row["count_all"]
+    return [(table, broken, n) for (table, broken), n in patterns.items()]
+
+
+def _quarantined(settings: Settings, facts: TableRef) -> "Iterator[pa.RecordBatch]":
+    import pyarrow.compute as pc
+
+    columns = {name: pc.field(name) for name in QUARANTINE.column_names if name != "reason"}
+    rows = lake.dataset(settings, facts)
+    yield from rows.to_batches(
+        columns=columns | {"reason": pc.field("broken")}, filter=pc.field("broken").is_valid()
+    )
 
 
 def _validations(patterns: list[tuple[str, str | None, int]]) -> list[TableValidation]:

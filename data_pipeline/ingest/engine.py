@@ -1,0 +1,273 @@
+"""The engine of ingest: DuckDB, to which the Spark SQL of the sources' files is carried by sqlglot.
+
+What the two mean differently is put right on the way: numbers become whole by cutting off, as Spark's do, decimal
+numbers become texts in Java's spelling, and patterns that look ahead are searched by Python.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from functools import cache, reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline.ingest import parsing
+from mediscale.core.settings import Settings
+from mediscale.storage import locks, spark
+
+if TYPE_CHECKING:
+    import duckdb
+    from sqlglot import Expression
+
+BATCH_ROWS = 1 << 16
+
+HASH_SEED = 42
+"""Of Spark's ``xxhash64``."""
+_INTEGERS = ("INT", "BIGINT", "SMALLINT", "TINYINT")
+
+
+@contextmanager
+def connection(settings: Settings) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """An empty database in memory; what is more than the memory that the settings give lies in a folder of the home."""
+    import duckdb
+
+    with _scratch(settings) as folder:
+        opened = duckdb.connect(
+            config={
+                "temp_directory": str(folder),
+                "memory_limit": f"{settings.spark_memory[:-1]}{settings.spark_memory[-1].upper()}B",
+                "preserve_insertion_order": False,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            }
+        )
+        try:
+            opened.execute("set timezone = 'UTC'")
+            _add_functions(opened)
+            yield opened
+        finally:
+            opened.close()
+
+
+@contextmanager
+def _scratch(settings: Settings) -> Iterator[Path]:
+    """A folder for this process alone; what killed ones left behind is deleted."""
+    folder = spark.delete_left_behind(settings)
+    slot, lock = locks.claim(folder)
+    own = folder / str(slot)
+    try:
+        own.mkdir(exist_ok=True)
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        lock.close()
+
+
+def _add_functions(opened: "duckdb.DuckDBPyConnection") -> None:
+    """What Spark SQL has and DuckDB has not."""
+    special: Any = {"type": "arrow", "null_handling": "special"}
+    opened.create_function("hash_text", hash_text, ["VARCHAR", "BIGINT"], "BIGINT", **special)
+    opened.create_function("rlike", _rlike, ["VARCHAR", "VARCHAR"], "BOOLEAN", **special)
+    opened.create_function("java_double", _java_doubles, ["DOUBLE"], "VARCHAR", **special)
+    opened.execute(
+        "create macro spark_text(x) as case typeof(x) when 'DOUBLE' then "
+        "case when x is null then null when abs(try_cast(x as double)) >= 0.001 and abs(try_cast(x as double)) < 1e7 "
+        "then cast(x as varchar) else java_double(try_cast(x as double)) end else cast(x as varchar) end"
+    )
+    opened.execute(
+        "create macro cut(x) as case when typeof(x) in ('DOUBLE', 'FLOAT') or starts_with(typeof(x), 'DECIMAL') "
+        "then try_cast(trunc(try_cast(x as double)) as hugeint) else try_cast(x as hugeint) end"
+    )
+
+
+def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Spark's ``xxhash64`` of UTF-8 texts; the seed is what it gave for the columns before, and a null leaves it so."""
+    encoded = pa.concat_arrays(texts.chunks).dictionary_encode()
+    if 2 * len(encoded.dictionary) < len(texts) and len(pc.unique(seeds)) == 1:
+        hashed = pa.array(
+            _hashes(encoded.dictionary, [seeds[0].as_py()] * len(encoded.dictionary)), pa.int64()
+        )
+        return pa.chunked_array([pc.fill_null(hashed.take(encoded.indices), seeds[0])])
+    return pa.chunked_array([_hashes(texts, seeds.to_pylist())], pa.int64())
+
+
+def _hashes(texts: pa.Array | pa.ChunkedArray, seeds: list[int]) -> list[int]:
+    from xxhash import xxh64_intdigest
+
+    return [
+        seed if text is None else _signed(xxh64_intdigest(text, seed & 0xFFFFFFFFFFFFFFFF))
+        for text, seed in zip(texts.cast(pa.binary()).to_pylist(), seeds, strict=True)
+    ]
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
+
+
+def _rlike(texts: pa.ChunkedArray, patterns: pa.ChunkedArray) -> pa.Array:
+    """Whether a pattern is found in a text."""
+    compiled = {pattern: re.compile(pattern) for pattern in pc.unique(patterns).drop_null().to_pylist()}
+    if len(compiled) == 1 and not patterns.null_count:
+        search = next(iter(compiled.values())).search
+        return parsing.map_distinct(
+            pa.concat_arrays(texts.chunks), lambda text: search(text) is not None, pa.bool_()
+        )
+    pairs = zip(texts.to_pylist(), patterns.to_pylist(), strict=True)
+    return pa.array(
+        [None if t is None or p is None else compiled[p].search(t) is not None for t, p in pairs], pa.bool_()
+    )
+
+
+def _java_doubles(numbers: pa.ChunkedArray) -> pa.Array:
+    return pa.array([None if n is None else _java_double(n) for n in numbers.to_pylist()], pa.string())
+
+
+def _java_double(number: float) -> str:
+    """A number as Java writes it: digits before and after the point where it is from 0.001 to 10,000,000.
+
+    >>> _java_double(12500000.0), _java_double(0.00012), _java_double(0.0)
+    ('1.25E7', '1.2E-4', '0.0')
+    """
+    if number != number or number in (float("inf"), float("-inf")):
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(number)]
+    if number == 0 or 1e-3 <= abs(number) < 1e7:
+        return repr(number)
+    parts = Decimal(repr(number)).normalize().as_tuple()
+    digits, exponent = "".join(map(str, parts.digits)), int(parts.exponent) + len(parts.digits) - 1
+    return f"{'-' if parts.sign else ''}{digits[0]}.{digits[1:] or '0'}E{exponent}"
+
+
+def carried(spark_sql: str) -> str:
+    """A text of Spark SQL in DuckDB's.
+
+    Raises:
+        sqlglot.errors.SqlglotError: it is no SQL, or has what DuckDB can't do.
+    """
+    import sqlglot
+
+    tree = sqlglot.parse_one(spark_sql, read="spark")
+    for node in reversed(list(tree.walk())):  # what a function is given is put right before it
+        better = _put_right(node)
+        if better is not node:
+            node.replace(better)
+    return tree.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
+
+
+def _put_right(node: "Expression") -> "Expression":
+    from sqlglot import exp
+
+    if isinstance(node, exp.Anonymous):
+        return _function(node)
+    if isinstance(node, exp.Interval) and isinstance(node.unit, exp.IntervalSpan):
+        return _years_to_months(node)
+    if isinstance(node, exp.RegexpLike):
+        pattern = node.expression
+        if isinstance(pattern, exp.Literal) and _simple(pattern.this):
+            return node
+        return exp.Anonymous(this="rlike", expressions=[node.this.copy(), pattern.copy()])
+    if isinstance(node, exp.Cast) and node.to.sql("duckdb") in _INTEGERS:
+        return exp.TryCast(this=exp.Anonymous(this="cut", expressions=[node.this.copy()]), to=node.to.copy())
+    if isinstance(node, exp.Cast) and node.to.sql("duckdb") == "TEXT":
+        return exp.Anonymous(this="spark_text", expressions=[node.this.copy()])
+    if isinstance(node, exp.Concat | exp.ConcatWs):
+        node.set("expressions", [_text(part) for part in node.expressions])
+    if isinstance(node, exp.DPipe):
+        node.set("this", _text(node.this))
+        node.set("expression", _text(node.expression))
+    return node
+
+
+def _years_to_months(node: "Expression") -> "Expression":
+    """``interval '91-5' year to month``; spans of days and hours are left as they are, which DuckDB refuses."""
+    from sqlglot import exp
+
+    if node.unit.sql().upper() != "YEAR TO MONTH":
+        return node
+    years, _, months = node.this.name.partition("-")
+    return exp.Interval(this=exp.Literal.string(f"{years} years {months or 0} months"))
+
+
+def _function(node: "Expression") -> "Expression":
+    """A function that sqlglot hands through as it is."""
+    from sqlglot import exp
+
+    name, arguments = node.name.lower(), node.expressions
+    if name == "xxhash64":
+        return _chained_hash(arguments)
+    if name == "make_date":
+        return exp.Anonymous(this="try", expressions=[node.copy()])
+    if name == "make_timestamp_ntz":
+        made = exp.Anonymous(this="make_timestamp", expressions=[argument.copy() for argument in arguments])
+        return exp.Anonymous(this="try", expressions=[made])
+    if name == "make_dt_interval":
+        return _days_to_seconds(arguments)
+    return node
+
+
+def _days_to_seconds(arguments: "list[Expression]") -> "Expression":
+    from sqlglot import exp
+
+    whole = [
+        exp.TryCast(
+            this=exp.Anonymous(this="cut", expressions=[argument.copy()]), to=exp.DataType.build(kind)
+        )
+        for argument, kind in zip(arguments[:3], ("int", "bigint", "bigint"), strict=False)
+    ]
+    units = ("to_days", "to_hours", "to_minutes")
+    parts: list[Any] = [exp.Anonymous(this=u, expressions=[n]) for u, n in zip(units, whole, strict=False)]
+    parts += [exp.Anonymous(this="to_seconds", expressions=[second.copy()]) for second in arguments[3:4]]
+    return exp.Paren(this=reduce(lambda a, b: exp.Add(this=a, expression=b), parts))
+
+
+def _chained_hash(arguments: "list[Expression]") -> "Expression":
+    """``xxhash64`` of several columns: each column's hash is the seed of the next one's."""
+    from sqlglot import exp
+
+    constant, rest = HASH_SEED, list(arguments)
+    while rest and isinstance(rest[0], exp.Literal) and rest[0].is_string:
+        constant = hash_text(pa.chunked_array([[rest.pop(0).this]]), pa.chunked_array([[constant]]))[
+            0
+        ].as_py()
+    chained: Any = exp.cast(exp.Literal.number(constant), "bigint")
+    for argument in rest:
+        chained = exp.Anonymous(this="hash_text", expressions=[_text(argument), chained])
+    return chained
+
+
+def _text(node: "Expression") -> "Expression":
+    from sqlglot import exp
+
+    plain = isinstance(node, exp.Concat | exp.ConcatWs | exp.DPipe | exp.Lower | exp.Upper)
+    plain |= isinstance(node, exp.Literal) and node.is_string
+    plain |= isinstance(node, exp.Anonymous) and node.name == "spark_text"
+    return node if plain else exp.Anonymous(this="spark_text", expressions=[node.copy()])
+
+
+@cache
+def _simple(pattern: str) -> bool:
+    """Whether DuckDB's own search, which Arrow has too, takes the pattern: it looks neither ahead nor back."""
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def sentence(text: str) -> str:
+    """The first sentence of what the engine says of an expression, without its plan and its codes.
+
+    >>> sentence('Binder Error: Referenced column "x" not found in FROM clause!\\nCandidate bindings: "y"')
+    'Referenced column "x" not found in FROM clause'
+    """
+    plain = re.sub(r"^[A-Za-z ]+ Error: ", "", text.strip().splitlines()[0])
+    return re.split(r"\. |!|: |\.$", plain)[0]
+
+
+def batches(database: "duckdb.DuckDBPyConnection", sql: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a query, as they come."""
+    yield from database.sql(sql).to_arrow_reader(BATCH_ROWS)

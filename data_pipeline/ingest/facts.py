@@ -1,0 +1,125 @@
+"""Facts of an extract's rows: texts are typed, the source's compiled query finds the candidates, rules judge them.
+
+All of it runs in one database of the engine (``data_pipeline.ingest.engine``), without Spark.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from data_pipeline.ingest import engine, extract_facts
+from data_pipeline.ingest.source import Source
+from data_pipeline.ingest.typed_tables import arrow_schema, typed_batches
+from mediscale.core.errors import UsageError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import Table
+from mediscale.storage import lake
+
+if TYPE_CHECKING:
+    import duckdb
+
+BATCH_ROWS = 1 << 16
+
+TextBatches = Mapping[str, "Callable[[], Iterable[pa.RecordBatch]]"]
+"""By table of a source, a function that reads its rows: its own columns as texts, with ``file`` and ``line``."""
+
+
+def load(
+    database: "duckdb.DuckDBPyConnection", source: Source, tables: "TextBatches", names: Collection[str] = ()
+) -> None:
+    """Types the rows of tables, all that facts need or those that are named, and keeps them as ``t_<table>``."""
+    wanted = extract_facts.needed_tables(source, *(names or _with_facts(source, tables)))
+    through = {name: source.tables[name].patient_through for name in wanted if name in tables}
+    for name in sorted(through, key=lambda name: through[name] is not None):
+        rows = typed_batches(source, name, tables[name]())
+        typed_rows = pa.RecordBatchReader.from_batches(arrow_schema(source.tables[name]), rows)
+        database.register("typed_rows", typed_rows)
+        database.execute(f"create table t_{name} as select * from typed_rows")
+        database.unregister("typed_rows")
+        if (other := through[name]) is not None:
+            owned = engine.carried(extract_facts.with_patient(source, name, other))
+            database.execute(f"create or replace table t_{name} as {owned}")
+
+
+def _with_facts(source: Source, present: Collection[str]) -> tuple[str, ...]:
+    """The tables whose rows state facts, or say something of those that do."""
+    always = {source.subjects.table, source.visits.table, *(one.table for one in source.lookups.values())}
+    return tuple(name for name in present if source.tables[name].facts or name in always)
+
+
+def candidates(
+    database: "duckdb.DuckDBPyConnection",
+    source: Source,
+    present: Collection[str],
+    dataset: str,
+    named: bool = False,
+) -> str:
+    """The query, in the engine's SQL, of the candidate facts of tables that were loaded.
+
+    It has the columns of ``FACTS`` except ``broken``, what its rules use and, where ``named``, the name of each
+    ``fact`` in the source.
+
+    Raises:
+        UsageError: an expression of the source can't be computed; the error names the fact.
+    """
+    import duckdb
+    from sqlglot.errors import SqlglotError
+
+    try:
+        sql = engine.carried(extract_facts.query(source, set(present), dataset, named))
+        _bind(database, sql)
+    except (SqlglotError, duckdb.Error) as error:
+        raise _misspelled(database, source, present, dataset) or error from error
+    return sql
+
+
+def _bind(database: "duckdb.DuckDBPyConnection", sql: str) -> None:
+    """Raises what the engine has against a query, without running it."""
+    database.execute(f"describe {sql}").fetchall()
+
+
+def _misspelled(
+    database: "duckdb.DuckDBPyConnection", source: Source, present: Collection[str], dataset: str
+) -> UsageError | None:
+    """What is wrong with the first expression that the engine refuses, by compiling each fact alone."""
+    import duckdb
+    from sqlglot.errors import SqlglotError
+
+    bare = {name: table.model_copy(update={"facts": {}}) for name, table in source.tables.items()}
+    for name in present:
+        for fact_name, fact in source.tables[name].facts.items():
+            alone = bare | {name: bare[name].model_copy(update={"facts": {fact_name: fact}})}
+            of_fact = source.model_copy(update={"tables": alone})
+            try:
+                _bind(database, engine.carried(extract_facts.query(of_fact, set(present), dataset)))
+            except (SqlglotError, duckdb.Error) as error:
+                return UsageError(
+                    f"The source {source.name} cannot be used: tables.{name}.facts.{fact_name}: "
+                    f"{engine.sentence(str(error))}; its expressions are Spark SQL over the columns of {name}."
+                )
+    return None
+
+
+def judged(candidate_facts: str, rules: Table) -> str:
+    """The query of facts with ``broken``: the names of the rules that a row breaks, comma-separated, null for none; a
+    predicate that is null passes."""
+    names = ", ".join(f"case when not ({rule.passes}) then '{rule.name}' end" for rule in rules.all_rules)
+    broken = engine.carried(f"select nullif(concat_ws(',', {names}), '') as broken").removeprefix("SELECT ")
+    return f"select *, {broken} from ({candidate_facts})"
+
+
+def of_bronze(settings: Settings, source: Source, bronze: Mapping[str, TableRef]) -> TextBatches:
+    """Readers of bronze's tables, of their declared columns alone."""
+
+    def reader(name: str, ref: TableRef) -> Callable[[], Iterable[pa.RecordBatch]]:
+        def read() -> Iterable[pa.RecordBatch]:
+            rows = lake.dataset(settings, ref)
+            columns = [c for c in ("file", "line", *source.tables[name].columns) if c in rows.schema.names]
+            batches: Iterable[pa.RecordBatch] = rows.to_batches(columns=columns, batch_size=BATCH_ROWS)
+            return batches
+
+        return read
+
+    return {name: reader(name, ref) for name, ref in bronze.items()}

@@ -1,0 +1,201 @@
+"""Whole Delta tables without a JVM: Parquet files are written first, by any number of workers, and committed once.
+
+Until the commit nobody sees the files, so that a stage may look at all of its rows before any of them counts.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mediscale.core.errors import BusyError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import declared
+from mediscale.storage import lake, locks
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEEP_FOREVER = "interval 36500 days"
+"""Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
+ROW_GROUP = 1 << 17
+"""Rows of a file that are encoded together: no more of a table is in memory."""
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A Parquet file of a table that no commit names yet."""
+
+    path: str
+    """Within the table's folder."""
+    bytes: int
+    rows: int
+    partition: Mapping[str, int] = field(default_factory=dict)
+
+
+def write_file(
+    settings: Settings,
+    dataset: str,
+    table: str,
+    batches: "Iterable[pa.RecordBatch]",
+    schema: "pa.Schema",
+    partition: Mapping[str, int] | None = None,
+) -> TableFile:
+    """Writes rows to a file of the table, in their order; ``partition`` is in the file's path and not in ``schema``.
+
+    The file is deleted again where ``batches`` raises.
+    """
+    from pyarrow import parquet
+
+    partition = dict(partition or {})
+    folder = "".join(f"{column}={value}/" for column, value in partition.items())
+    path = f"{folder}part-{uuid.uuid4()}.snappy.parquet"
+    files, root = lake.filesystem(settings.table_uri(dataset, table))
+    files.create_dir(f"{root}/{folder}".rstrip("/"), recursive=True)
+    rows = 0
+    try:
+        with parquet.ParquetWriter(
+            f"{root}/{path}", schema, filesystem=files, compression="snappy", store_schema=False
+        ) as writer:
+            for group in _row_groups(batches, schema):
+                writer.write_table(group, row_group_size=len(group))
+                rows += len(group)
+    except BaseException:
+        discard(settings, dataset, table, [TableFile(path, 0, 0)])
+        raise
+    return TableFile(path, files.get_file_info(f"{root}/{path}").size, rows, partition)
+
+
+def _row_groups(batches: "Iterable[pa.RecordBatch]", schema: "pa.Schema") -> "Iterator[pa.Table]":
+    import pyarrow as pa
+
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(one.num_rows for one in waiting) >= ROW_GROUP:
+            yield pa.Table.from_batches(waiting, schema)
+            waiting = []
+    if sum(one.num_rows for one in waiting):
+        yield pa.Table.from_batches(waiting, schema)
+
+
+def discard(settings: Settings, dataset: str, table: str, files: Iterable[TableFile]) -> None:
+    """Deletes files that no commit names, and on a disk the folders that were made for them alone."""
+    filesystem, root = lake.filesystem(settings.table_uri(dataset, table))
+    for file in files:
+        with suppress(OSError):
+            filesystem.delete_file(f"{root}/{file.path}")
+    if settings.lake_folder is not None:
+        with suppress(OSError):  # it is not empty, or was never made
+            for folder in (Path(root), *Path(root).parents[:2]):
+                folder.rmdir()
+
+
+def commit(
+    settings: Settings,
+    dataset: str,
+    table: str,
+    key: str,
+    files: Sequence[TableFile],
+    schema: "pa.Schema",
+    facts: Mapping[str, int] | None = None,
+) -> TableRef:
+    """Replaces a table's rows by those of the files in one commit that carries ``key``, or makes the table.
+
+    Of a key that was committed before, the files are discarded. ``facts`` of the whole table are kept with the commit
+    (``lake.fact``).
+
+    Raises:
+        BusyError: another process wrote the table at the same moment.
+    """
+    from deltalake import CommitProperties, Transaction
+    from deltalake.exceptions import CommitFailedError
+
+    with locks.commit_lease(settings, dataset, table):
+        done = lake.committed(settings, dataset, table, key)
+        if done is not None:
+            discard(settings, dataset, table, files)
+            return done
+        properties = CommitProperties(
+            custom_metadata={"userMetadata": json.dumps({**(facts or {}), "key": key})},
+            app_transactions=[Transaction(key, 1)],
+        )
+        try:
+            _commit(settings, dataset, table, files, schema, properties)
+        except CommitFailedError as error:
+            discard(settings, dataset, table, files)
+            raise BusyError(
+                f"Another process wrote {dataset}/{table} at the same moment; nothing was written here, try again."
+            ) from error
+    written = lake.committed(settings, dataset, table, key)
+    if written is None:
+        raise RuntimeError(f"Delta reported success, but {dataset}/{table} has no commit of key {key}")
+    return written
+
+
+def _commit(
+    settings: Settings,
+    dataset: str,
+    table: str,
+    files: Sequence[TableFile],
+    schema: "pa.Schema",
+    properties: object,
+) -> None:
+    from deltalake import DeltaTable, Schema
+    from deltalake.transaction import AddAction, create_table_with_add_actions
+
+    declaration, uri, now = declared(table), settings.table_uri(dataset, table), int(time.time() * 1000)
+    added = [
+        AddAction(
+            path=file.path,
+            size=file.bytes,
+            partition_values={column: str(value) for column, value in file.partition.items()},
+            modification_time=now,
+            data_change=True,
+            stats=json.dumps({"numRecords": file.rows}),
+        )
+        for file in files
+    ]
+    delta_schema, partition_by = Schema.from_arrow(schema), list(declaration.partition_by)
+    if lake.exists(settings, dataset, table):
+        DeltaTable(uri).create_write_transaction(
+            added, "overwrite", delta_schema, partition_by, commit_properties=properties
+        )
+        return
+    configuration = {
+        "delta.logRetentionDuration": KEEP_FOREVER,
+        "delta.deletedFileRetentionDuration": KEEP_FOREVER,
+    }
+    if declaration.open_ended:  # nothing looks for rows by the range of a feature or of a source's text
+        configuration["delta.dataSkippingNumIndexedCols"] = "0"
+    create_table_with_add_actions(
+        uri,
+        delta_schema,
+        added,
+        "error",
+        partition_by,
+        configuration=configuration,
+        commit_properties=properties,
+    )
+
+
+def write(
+    settings: Settings,
+    dataset: str,
+    table: str,
+    key: str,
+    batches: "Iterable[pa.RecordBatch]",
+    facts: Mapping[str, int] | None = None,
+) -> TableRef:
+    """Replaces the rows of a declared table that has no partitions, in one file and one commit; see ``commit``."""
+    done = lake.committed(settings, dataset, table, key)
+    if done is not None:
+        return done
+    schema = declared(table).arrow_schema()
+    file = write_file(settings, dataset, table, batches, schema)
+    return commit(settings, dataset, table, key, [file], schema, facts)
