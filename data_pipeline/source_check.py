@@ -158,7 +158,7 @@ def check(settings: Settings, source: Source, root: Path, of_tasks: Sequence[str
     one_in = max(1, -(-_expected_facts(source, rows) // MAX_FACTS))
     tables = _sampled(source, present, one_in)
     with engine.connection(settings) as database:
-        facts.load(database, source, tables)
+        facts.load(database, source, tables, _CHECKED)
         candidates = facts.candidates(database, source, tables, _CHECKED, named=True)
         database.execute(f"create table judged as {facts.judged(candidates, FACTS)}")
         of_facts = _facts(database, source, rows, one_in)

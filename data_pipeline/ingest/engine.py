@@ -6,7 +6,7 @@ numbers become texts in Java's spelling, and patterns that look ahead are search
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache, reduce
@@ -22,12 +22,14 @@ from mediscale.storage import locks, spark
 
 if TYPE_CHECKING:
     import duckdb
-    from sqlglot import Expression
+    from sqlglot.expressions import Expression
 
 BATCH_ROWS = 1 << 16
 
 HASH_SEED = 42
 """Of Spark's ``xxhash64``."""
+PSEUDONYM_BITS = 2**53 - 1
+"""What JSON holds exactly."""
 _INTEGERS = ("INT", "BIGINT", "SMALLINT", "TINYINT")
 
 
@@ -94,6 +96,17 @@ def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.ChunkedArray
         )
         return pa.chunked_array([pc.fill_null(hashed.take(encoded.indices), seeds[0])])
     return pa.chunked_array([_hashes(texts, seeds.to_pylist())], pa.int64())
+
+
+def pseudonyms(identifiers: pa.Array, dataset: str) -> pa.Array:
+    """The pseudonyms of identifiers, as ``extract_facts.pseudonym`` has them in Spark: 53 bits of a hash."""
+    from xxhash import xxh64_intdigest
+
+    return parsing.map_distinct(
+        identifiers,
+        lambda identifier: xxh64_intdigest(f"{dataset}|{identifier}".encode(), HASH_SEED) & PSEUDONYM_BITS,
+        pa.int64(),
+    )
 
 
 def _hashes(texts: pa.Array | pa.ChunkedArray, seeds: list[int]) -> list[int]:
@@ -262,12 +275,38 @@ def sentence(text: str) -> str:
     """The first sentence of what the engine says of an expression, without its plan and its codes.
 
     >>> sentence('Binder Error: Referenced column "x" not found in FROM clause!\\nCandidate bindings: "y"')
-    'Referenced column "x" not found in FROM clause'
+    'Referenced column `x` not found in FROM clause'
     """
     plain = re.sub(r"^[A-Za-z ]+ Error: ", "", text.strip().splitlines()[0])
-    return re.split(r"\. |!|: |\.$", plain)[0]
+    return re.split(r"\. |!|: |\.$", plain)[0].replace('"', "`")
 
 
 def batches(database: "duckdb.DuckDBPyConnection", sql: str) -> Iterator[pa.RecordBatch]:
     """The rows of a query, as they come."""
     yield from database.sql(sql).to_arrow_reader(BATCH_ROWS)
+
+
+def keep(
+    database: "duckdb.DuckDBPyConnection", table: str, schema: pa.Schema, rows: Iterable[pa.RecordBatch]
+) -> None:
+    """Keeps rows as a table of the database; what reading them raises is raised as it is."""
+    import duckdb
+
+    raised: list[Exception] = []
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from rows
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    database.register("incoming", pa.RecordBatchReader.from_batches(schema, watched()))
+    try:
+        database.execute(f"create table {table} as select * from incoming")
+    except duckdb.Error:
+        if raised:
+            raise raised[0] from None
+        raise
+    finally:
+        database.unregister("incoming")

@@ -1,7 +1,6 @@
-"""Fact extraction: compiles a source's declaration to one Spark SQL query over bronze; validation comes later.
+"""Fact extraction: compiles a source's declaration to one Spark SQL query over its typed tables.
 
-The query is one text, because Spark analyses it once: the same plan built call by call costs more than reading a small
-extract.
+The query is one text, which ``facts`` carries to the engine and judges. What Spark itself still reads are notes.
 """
 
 import re
@@ -15,6 +14,10 @@ from mediscale.core.concepts import by_name
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
+
+
+SUBJECT, VISIT = "subject_pseudonym", "visit_pseudonym"
+"""Columns that ``facts.load`` adds to a typed table: the pseudonyms of the patient and of the visit of a row."""
 
 
 def rows(source: Source, bronze: "Mapping[str, DataFrame]", name: str) -> "DataFrame":
@@ -65,7 +68,8 @@ def query(source: Source, present: set[str], dataset: str, named: bool = False) 
         for name, table in tables.items()
         for fact_name, fact in table.facts.items()
     ]
-    patient, visit = pseudonym_sql(source.subjects.id, dataset), pseudonym_sql(source.visits.id, dataset)
+    visit = pseudonym_sql(source.visits.id, dataset)
+    patient = pseudonym_sql(source.subjects.id, dataset)
     parts = [
         f"concepts as ({_concepts(source)})",
         f"visits as ({_visits(source)})",
@@ -114,12 +118,17 @@ def _run_query(source: Source, sql: str, bronze: "Mapping[str, DataFrame]") -> "
     return session.sql(sql)
 
 
-def with_patient(source: Source, name: str, through: PatientThrough) -> str:
-    """The rows of a table with the patient of their key; of a key of several patients nobody is the patient."""
+def with_patient(source: Source, name: str, through: PatientThrough, also: Sequence[str] = ()) -> str:
+    """The rows of a table with the patient of their key; of a key of several patients nobody is the patient.
+
+    ``also`` are further columns that say who the patient is.
+    """
     subject, key = source.subjects.id, through.key
+    owner = ", ".join(
+        f"if(count(distinct {subject}) = 1, max({column}), null) as {column}" for column in (subject, *also)
+    )
     known = (
-        f"select {key} as through_key, if(count(distinct {subject}) = 1, max({subject}), null) as {subject} "
-        f"from t_{through.table} where {key} is not null group by {key}"
+        f"select {key} as through_key, {owner} from t_{through.table} where {key} is not null group by {key}"
     )
     return f"select * except (through_key) from t_{name} left join ({known}) as owners on {key} = through_key"
 
@@ -193,12 +202,12 @@ def _sql_string(value: str) -> str:
 
 def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact, named: bool) -> str:
     table, named_fact = source.tables[name], f"'{fact_name}' as fact, " if named else ""
-    visit = source.visits.id if source.visits.id in table.columns else "cast(null as string)"
+    treatment = ", treatment" if fact.treatment_of else ""
     return f"""
-        select {pseudonym_sql(source.subjects.id, dataset)} as subject_id, time, code, numeric_value, text_value,
+        select {SUBJECT} as subject_id, time, code, numeric_value, text_value,
           if(known is null, null, greatest(time, known)) as available_time,
-          {pseudonym_sql(visit, dataset)} as visit_id, unit, '{name}' as source,
-          if(({fact.event}) is null, null, xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}, treatment))
+          {VISIT} as visit_id, unit, '{name}' as source,
+          if(({fact.event}) is null, null, xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}{treatment}))
             as event_id, false as retracted,
           {named_fact}file, line, item, low, high, unit_unknown, unreadable, marked_error, untimely, interval_inverted,
           miscoded, voided, uninformative

@@ -3,7 +3,8 @@
 All of it runs in one database of the engine (``data_pipeline.ingest.engine``), without Spark.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -20,27 +21,53 @@ from mediscale.storage import lake
 if TYPE_CHECKING:
     import duckdb
 
-BATCH_ROWS = 1 << 16
+BATCH_ROWS = 1 << 17
 
 TextBatches = Mapping[str, "Callable[[], Iterable[pa.RecordBatch]]"]
 """By table of a source, a function that reads its rows: its own columns as texts, with ``file`` and ``line``."""
 
 
 def load(
-    database: "duckdb.DuckDBPyConnection", source: Source, tables: "TextBatches", names: Collection[str] = ()
+    database: "duckdb.DuckDBPyConnection",
+    source: Source,
+    tables: "TextBatches",
+    dataset: str,
+    names: Collection[str] = (),
 ) -> None:
     """Types the rows of tables, all that facts need or those that are named, and keeps them as ``t_<table>``."""
     wanted = extract_facts.needed_tables(source, *(names or _with_facts(source, tables)))
     through = {name: source.tables[name].patient_through for name in wanted if name in tables}
     for name in sorted(through, key=lambda name: through[name] is not None):
-        rows = typed_batches(source, name, tables[name]())
-        typed_rows = pa.RecordBatchReader.from_batches(arrow_schema(source.tables[name]), rows)
-        database.register("typed_rows", typed_rows)
-        database.execute(f"create table t_{name} as select * from typed_rows")
-        database.unregister("typed_rows")
+        schema = _schema(source, name)
+        rows = (
+            _with_pseudonyms(source, dataset, batch) for batch in typed_batches(source, name, tables[name]())
+        )
+        engine.keep(database, f"t_{name}", schema, rows)
         if (other := through[name]) is not None:
-            owned = engine.carried(extract_facts.with_patient(source, name, other))
-            database.execute(f"create or replace table t_{name} as {owned}")
+            database.execute(f"alter table t_{name} drop column {extract_facts.SUBJECT}")
+            owned = extract_facts.with_patient(source, name, other, [extract_facts.SUBJECT])
+            database.execute(f"create or replace table t_{name} as {engine.carried(owned)}")
+
+
+def _schema(source: Source, name: str) -> pa.Schema:
+    added = (extract_facts.SUBJECT, extract_facts.VISIT)
+    return pa.schema(
+        [*arrow_schema(source.tables[name]), *(pa.field(column, pa.int64()) for column in added)]
+    )
+
+
+def _with_pseudonyms(source: Source, dataset: str, rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Typed rows with the pseudonyms of their patient and visit, null where the table has no such column."""
+    for column, identifier in (
+        (extract_facts.SUBJECT, source.subjects.id),
+        (extract_facts.VISIT, source.visits.id),
+    ):
+        known = identifier in rows.schema.names
+        rows = rows.append_column(
+            column,
+            engine.pseudonyms(rows.column(identifier), dataset) if known else pa.nulls(len(rows), pa.int64()),
+        )
+    return rows
 
 
 def _with_facts(source: Source, present: Collection[str]) -> tuple[str, ...]:
@@ -111,15 +138,19 @@ def judged(candidate_facts: str, rules: Table) -> str:
 
 
 def of_bronze(settings: Settings, source: Source, bronze: Mapping[str, TableRef]) -> TextBatches:
-    """Readers of bronze's tables, of their declared columns alone."""
+    """Readers of bronze's tables, of their declared columns alone; texts that recur come as dictionaries."""
+    return {name: partial(_read, settings, source, name, ref) for name, ref in bronze.items()}
 
-    def reader(name: str, ref: TableRef) -> Callable[[], Iterable[pa.RecordBatch]]:
-        def read() -> Iterable[pa.RecordBatch]:
-            rows = lake.dataset(settings, ref)
-            columns = [c for c in ("file", "line", *source.tables[name].columns) if c in rows.schema.names]
-            batches: Iterable[pa.RecordBatch] = rows.to_batches(columns=columns, batch_size=BATCH_ROWS)
-            return batches
 
-        return read
+def _read(settings: Settings, source: Source, name: str, ref: TableRef) -> Iterator[pa.RecordBatch]:
+    from pyarrow import parquet
 
-    return {name: reader(name, ref) for name, ref in bronze.items()}
+    for uri in lake.files(settings, ref):
+        files, path = lake.filesystem(uri)
+        with parquet.ParquetFile(
+            files.open_input_file(path), read_dictionary=["file", *source.tables[name].columns]
+        ) as file:
+            columns = [
+                c for c in ("file", "line", *source.tables[name].columns) if c in file.schema_arrow.names
+            ]
+            yield from file.iter_batches(BATCH_ROWS, columns=columns)

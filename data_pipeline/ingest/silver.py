@@ -18,7 +18,7 @@ from mediscale.core.errors import InputError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
-from mediscale.core.tables import EVENTS, FACTS, SUBJECTS
+from mediscale.core.tables import EVENTS, FACTS, SHARD, SUBJECTS
 from mediscale.storage import lake, table_files
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     source = sources.load(params.source)
     with engine.connection(settings) as database:
         tables = facts.of_bronze(settings, source, params.bronze)
-        facts.load(database, source, tables, (source.subjects.table, source.visits.table))
+        facts.load(database, source, tables, params.dataset, (source.subjects.table, source.visits.table))
         subjects = table_files.write(
             settings, params.dataset, SUBJECTS.name, key, _subjects(database, source, params.dataset)
         )
@@ -158,9 +158,9 @@ def _without_other_units(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Recor
 
 def _write(settings: Settings, params: Params, rows: Iterable[pa.RecordBatch], key: str) -> TableRef:
     """Writes the events, a file for each shard that has some."""
-    schema = pa.schema([field for field in EVENTS.arrow_schema() if field.name != shards.SHARD])
+    schema = pa.schema([field for field in EVENTS.arrow_schema() if field.name != SHARD])
     files = [
-        table_files.write_file(settings, params.dataset, EVENTS.name, own, schema, {shards.SHARD: shard})
+        table_files.write_file(settings, params.dataset, EVENTS.name, own, schema, {SHARD: shard})
         for shard, own in _by_shard(rows, schema)
     ]
     stated = {shards.SHARD_COUNT: params.shards}
@@ -179,7 +179,7 @@ def _by_shard(
 
 
 def _pieces(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
-    shard = np.asarray(batch[shards.SHARD])
+    shard = np.asarray(batch[SHARD])
     begins = [0, *(np.flatnonzero(np.diff(shard)) + 1).tolist(), batch.num_rows]
     for begin, end in pairwise(begins):
         if end > begin:

@@ -59,9 +59,9 @@ from mediscale.core.refs import Frozen
 
 RESERVED_COLUMNS = frozenset({
     "bound", "code", "column_name", "column_text", "column_value", "high", "icd", "interval_inverted", "item", "known",
-    "low", "marked_error", "miscoded", "number", "numeric_value", "own_code", "source_unit", "text_value",
-    "through_key", "time", "treated", "treatment", "uninformative", "unit", "unit_unknown", "unreadable", "untimely",
-    "voided",
+    "low", "marked_error", "miscoded", "number", "numeric_value", "own_code", "source_unit", "subject_pseudonym",
+    "text_value", "through_key", "time", "treated", "treatment", "uninformative", "unit", "unit_unknown", "unreadable",
+    "untimely", "visit_pseudonym", "voided",
 })  # fmt: skip
 """Columns that the compiled query adds to a fact; a column of the extract can't have these names."""
 

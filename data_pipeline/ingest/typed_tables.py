@@ -72,7 +72,7 @@ def typed_batches(source: Source, name: str, batches: Iterable[pa.RecordBatch]) 
 
 def type_rows(source: Source, table: SourceTable, rows: pa.RecordBatch) -> pa.RecordBatch:
     """The typed rows of a batch of texts that has the declared columns, ``file`` and ``line``."""
-    columns = {name: rows.column(name) for name in _PROVENANCE}
+    columns = {"file": rows.column("file").cast(pa.string()), "line": rows.column("line")}
     for name in table.columns:
         columns |= _of_distinct(partial(_typed_column, source, table, name), rows.column(name))
     times = [name for name, kind in table.columns.items() if kind in ("date", "timestamp")]
@@ -86,10 +86,12 @@ def type_rows(source: Source, table: SourceTable, rows: pa.RecordBatch) -> pa.Re
 
 def _of_distinct(function: Callable[[pa.Array], dict[str, pa.Array]], texts: pa.Array) -> dict[str, pa.Array]:
     """What the function makes of each text, computed once of texts that recur: times, items and patients do."""
-    encoded = texts.dictionary_encode()
+    encoded = texts if pa.types.is_dictionary(texts.type) else texts.dictionary_encode()
     if 2 * len(encoded.dictionary) > len(texts):
-        return function(texts)
-    return {name: column.take(encoded.indices) for name, column in function(encoded.dictionary).items()}
+        return function(texts.cast(pa.string()))
+    columns = {name: one.take(encoded.indices) for name, one in function(encoded.dictionary).items()}
+    flags = {name: pc.fill_null(one, False) for name, one in columns.items() if pa.types.is_boolean(one.type)}
+    return columns | flags
 
 
 def _typed_column(source: Source, table: SourceTable, name: str, column: pa.Array) -> dict[str, pa.Array]:

@@ -111,7 +111,7 @@ def _judged_facts(
     from data_pipeline.ingest import facts
 
     tables = facts.of_bronze(settings, source, params.bronze)
-    facts.load(database, source, tables)
+    facts.load(database, source, tables, params.dataset)
     candidates = facts.candidates(database, source, tables, params.dataset)
     columns = ", ".join(FACTS.column_names)
     yield from engine.batches(database, f"select {columns} from ({facts.judged(candidates, FACTS)})")

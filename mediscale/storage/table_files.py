@@ -20,6 +20,7 @@ from mediscale.storage import lake, locks
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from deltalake import CommitProperties
 
 KEEP_FOREVER = "interval 36500 days"
 """Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
@@ -144,13 +145,13 @@ def _commit(
     table: str,
     files: Sequence[TableFile],
     schema: "pa.Schema",
-    properties: object,
+    properties: "CommitProperties",
 ) -> None:
     from deltalake import DeltaTable, Schema
-    from deltalake.transaction import AddAction, create_table_with_add_actions
+    from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
     declaration, uri, now = declared(table), settings.table_uri(dataset, table), int(time.time() * 1000)
-    added = [
+    added: list[AddAction | RemoveAction] = [
         AddAction(
             path=file.path,
             size=file.bytes,

@@ -1,0 +1,70 @@
+"""Whole tables by files that are written first and committed once."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from mediscale.core.settings import Settings
+from mediscale.core.tables import EVENTS, SUBJECTS
+from mediscale.storage import lake, table_files
+
+SUBJECT = SUBJECTS.arrow_schema()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "a home")
+
+
+def rows(*numbers: int) -> list[pa.RecordBatch]:
+    names = pa.array([f"p{number}" for number in numbers])
+    return [pa.RecordBatch.from_arrays([names, pa.array(numbers, pa.int64())], schema=SUBJECT)]
+
+
+def test_a_commit_replaces_the_rows_and_keeps_the_table(settings: Settings) -> None:
+    first = table_files.write(settings, "icu", "subjects", "one", rows(1, 2), {"shards": 8})
+    second = table_files.write(settings, "icu", "subjects", "two", rows(3))
+    assert (first.version, second.version, first.table_id) == (0, 1, second.table_id)
+    assert lake.read(settings, second)["subject_id"].to_pylist() == [3]
+    assert sorted(lake.read(settings, first)["subject_id"].to_pylist()) == [1, 2], "an older version stays"
+    assert lake.fact(settings, first, "shards") == 8
+    properties = DeltaTable(settings.table_uri("icu", "subjects")).metadata().configuration
+    assert properties["delta.logRetentionDuration"] == "interval 36500 days"
+
+
+def test_a_key_is_committed_once_and_what_was_written_again_is_deleted(settings: Settings) -> None:
+    first = table_files.write(settings, "icu", "subjects", "one", rows(1))
+    file = table_files.write_file(settings, "icu", "subjects", rows(2), SUBJECT)
+    again = table_files.commit(settings, "icu", "subjects", "one", [file], SUBJECT)
+    assert again == first
+    assert len(list(Path(settings.table_uri("icu", "subjects")).glob("*.parquet"))) == 1
+
+
+def test_a_table_may_get_other_columns(settings: Settings) -> None:
+    for key, column in (("one", "flag"), ("two", "flag_2")):
+        schema = pa.schema([("file", pa.string()), ("line", pa.int64()), (column, pa.string())])
+        batch = pa.RecordBatch.from_pydict({"file": ["a.csv"], "line": [2], column: ["x"]}, schema)
+        file = table_files.write_file(settings, "icu", "bronze_omr", [batch], schema)
+        ref = table_files.commit(settings, "icu", "bronze_omr", key, [file], schema)
+    assert lake.read(settings, ref).to_pylist() == [{"file": "a.csv", "line": 2, "flag_2": "x"}]
+
+
+def test_a_partition_s_value_is_in_the_path_alone(settings: Settings) -> None:
+    schema = pa.schema([field for field in EVENTS.arrow_schema() if field.name != "shard"])
+    batch = pa.RecordBatch.from_pylist([{"subject_id": 8, "code": "X"}], schema)
+    file = table_files.write_file(settings, "icu", "events", [batch], schema, {"shard": 0})
+    ref = table_files.commit(settings, "icu", "events", "one", [file], EVENTS.arrow_schema())
+    assert lake.files(settings, ref, ("shard", "0")) == [f"{settings.table_uri('icu', 'events')}/{file.path}"]
+    assert lake.read(settings, ref)["shard"].to_pylist() == [0]
+
+
+def test_what_a_failed_writer_leaves_is_nothing(settings: Settings) -> None:
+    def failing() -> object:
+        yield from rows(1)
+        raise ValueError("torn")
+
+    with pytest.raises(ValueError, match="torn"):
+        table_files.write_file(settings, "icu", "subjects", failing(), SUBJECT)  # type: ignore[arg-type]
+    assert not Path(settings.lake).exists()
