@@ -22,7 +22,7 @@ from mediscale.storage import locks, spark
 
 if TYPE_CHECKING:
     import duckdb
-    from sqlglot.expressions import Expression
+    from sqlglot.expressions import Expr
 
 BATCH_ROWS = 1 << 16
 
@@ -171,12 +171,12 @@ def carried(spark_sql: str) -> str:
     return tree.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
 
 
-def _put_right(node: "Expression") -> "Expression":
+def _put_right(node: "Expr") -> "Expr":
     from sqlglot import exp
 
     if isinstance(node, exp.Anonymous):
         return _function(node)
-    if isinstance(node, exp.Interval) and isinstance(node.unit, exp.IntervalSpan):
+    if isinstance(node, exp.Interval) and isinstance(node.args.get("unit"), exp.IntervalSpan):
         return _years_to_months(node)
     if isinstance(node, exp.RegexpLike):
         pattern = node.expression
@@ -195,17 +195,17 @@ def _put_right(node: "Expression") -> "Expression":
     return node
 
 
-def _years_to_months(node: "Expression") -> "Expression":
+def _years_to_months(node: "Expr") -> "Expr":
     """``interval '91-5' year to month``; spans of days and hours are left as they are, which DuckDB refuses."""
     from sqlglot import exp
 
-    if node.unit.sql().upper() != "YEAR TO MONTH":
+    if node.args["unit"].sql().upper() != "YEAR TO MONTH":
         return node
     years, _, months = node.this.name.partition("-")
     return exp.Interval(this=exp.Literal.string(f"{years} years {months or 0} months"))
 
 
-def _function(node: "Expression") -> "Expression":
+def _function(node: "Expr") -> "Expr":
     """A function that sqlglot hands through as it is."""
     from sqlglot import exp
 
@@ -222,7 +222,7 @@ def _function(node: "Expression") -> "Expression":
     return node
 
 
-def _days_to_seconds(arguments: "list[Expression]") -> "Expression":
+def _days_to_seconds(arguments: "list[Expr]") -> "Expr":
     from sqlglot import exp
 
     whole = [
@@ -237,7 +237,7 @@ def _days_to_seconds(arguments: "list[Expression]") -> "Expression":
     return exp.Paren(this=reduce(lambda a, b: exp.Add(this=a, expression=b), parts))
 
 
-def _chained_hash(arguments: "list[Expression]") -> "Expression":
+def _chained_hash(arguments: "list[Expr]") -> "Expr":
     """``xxhash64`` of several columns: each column's hash is the seed of the next one's."""
     from sqlglot import exp
 
@@ -246,13 +246,13 @@ def _chained_hash(arguments: "list[Expression]") -> "Expression":
         constant = hash_text(pa.chunked_array([[rest.pop(0).this]]), pa.chunked_array([[constant]]))[
             0
         ].as_py()
-    chained: Any = exp.cast(exp.Literal.number(constant), "bigint")
+    chained: Expr = exp.cast(exp.Literal.number(constant), "bigint")
     for argument in rest:
         chained = exp.Anonymous(this="hash_text", expressions=[_text(argument), chained])
     return chained
 
 
-def _text(node: "Expression") -> "Expression":
+def _text(node: "Expr") -> "Expr":
     from sqlglot import exp
 
     plain = isinstance(node, exp.Concat | exp.ConcatWs | exp.DPipe | exp.Lower | exp.Upper)

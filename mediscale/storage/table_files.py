@@ -148,10 +148,10 @@ def _commit(
     properties: "CommitProperties",
 ) -> None:
     from deltalake import DeltaTable, Schema
-    from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+    from deltalake.transaction import AddAction, create_table_with_add_actions
 
     declaration, uri, now = declared(table), settings.table_uri(dataset, table), int(time.time() * 1000)
-    added: list[AddAction | RemoveAction] = [
+    added = [
         AddAction(
             path=file.path,
             size=file.bytes,
@@ -165,7 +165,7 @@ def _commit(
     delta_schema, partition_by = Schema.from_arrow(schema), list(declaration.partition_by)
     if lake.exists(settings, dataset, table):
         DeltaTable(uri).create_write_transaction(
-            added, "overwrite", delta_schema, partition_by, commit_properties=properties
+            [*added], "overwrite", delta_schema, partition_by, commit_properties=properties
         )
         return
     configuration = {

@@ -1,0 +1,58 @@
+"""On one machine an extract comes to silver without a JVM."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from fixtures import drawn_hospitals
+
+from data_pipeline.ingest import engine, facts, silver
+from data_pipeline.ingest import source as sources
+from mediscale.core.errors import InputError
+from mediscale.core.settings import Settings
+from mediscale.core.tables import FACTS
+from mediscale.storage import lake, spark
+
+
+def test_no_stage_of_ingest_starts_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def started(_settings: Settings) -> None:
+        raise AssertionError("Spark was started")
+
+    monkeypatch.setattr(spark, "session", started)
+    hospital = drawn_hospitals.through(tmp_path, "mimic-iv", drawn_hospitals.MIMIC_IV)
+    assert hospital.silver.event_count == len(hospital.rows(hospital.silver.events)) > 20
+    assert hospital.reasons("labevents") == {6: "not_repeated"}
+    local = hospital.settings.home / "spark" / "local"
+    assert [path.suffix for path in local.iterdir()] == [".lock"], "no row is left between steps"
+
+
+def test_new_rows_give_their_facts_without_a_lake(tmp_path: Path) -> None:
+    """What a stream does: some rows of some tables, as texts, in memory."""
+    hospital = drawn_hospitals.through(tmp_path, "mimic-iv", drawn_hospitals.MIMIC_IV)
+    source = sources.load("mimic-iv")
+    rows = {name: lake.read(hospital.settings, ref) for name, ref in hospital.bronze.bronze.items()}
+    tables = {name: table.to_batches for name, table in rows.items()}
+    with engine.connection(hospital.settings) as database:
+        facts.load(database, source, tables, "mimic-iv")
+        sql = facts.judged(facts.candidates(database, source, tables, "mimic-iv"), FACTS)
+        columns = ", ".join(FACTS.column_names)
+        found = pa.Table.from_batches(engine.batches(database, f"select {columns} from ({sql})"))
+        usable = found.filter(pa.compute.field("broken").is_null())
+        events = pa.Table.from_batches(silver.placed_events(database, source, "mimic-iv", usable, 2))
+    written = lake.read(hospital.settings, hospital.quality.facts)
+    assert sorted(found.to_pylist(), key=str) == sorted(
+        written.select(found.column_names).to_pylist(), key=str
+    )
+    assert events.num_rows == hospital.silver.event_count
+
+
+def test_what_reading_raises_is_raised_as_it_is(tmp_path: Path) -> None:
+    def torn() -> object:
+        raise InputError("labs.csv is torn")
+        yield
+
+    with (
+        engine.connection(Settings(home=tmp_path)) as database,
+        pytest.raises(InputError, match=r"^labs\.csv is torn$"),
+    ):
+        engine.keep(database, "t", pa.schema([("a", pa.string())]), torn())  # type: ignore[arg-type]
