@@ -16,14 +16,12 @@ from mediscale.core.errors import BusyError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import declared
-from mediscale.storage import lake, locks
+from mediscale.storage import lake, locks, spark
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import CommitProperties
 
-KEEP_FOREVER = "interval 36500 days"
-"""Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
 ROW_GROUP = 1 << 17
 """Rows of a file that are encoded together: no more of a table is in memory."""
 
@@ -57,7 +55,8 @@ def write_file(
     folder = "".join(f"{column}={value}/" for column, value in partition.items())
     path = f"{folder}part-{uuid.uuid4()}.snappy.parquet"
     files, root = lake.filesystem(settings.table_uri(dataset, table))
-    files.create_dir(f"{root}/{folder}".rstrip("/"), recursive=True)
+    if settings.lake_folder is not None:  # an object store has no folders
+        files.create_dir(f"{root}/{folder}".rstrip("/"), recursive=True)
     rows = 0
     try:
         with parquet.ParquetWriter(
@@ -169,8 +168,8 @@ def _commit(
         )
         return
     configuration = {
-        "delta.logRetentionDuration": KEEP_FOREVER,
-        "delta.deletedFileRetentionDuration": KEEP_FOREVER,
+        "delta.logRetentionDuration": spark.KEEP_FOREVER,
+        "delta.deletedFileRetentionDuration": spark.KEEP_FOREVER,
     }
     if declaration.open_ended:  # nothing looks for rows by the range of a feature or of a source's text
         configuration["delta.dataSkippingNumIndexedCols"] = "0"
