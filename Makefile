@@ -8,7 +8,7 @@ NOT_FOR_KUBECTL := aws-cdk-lib constructs jsii publication typeguard
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help python setup run test test-components test-loops test-fast coverage soak interop check check-infra format bench airflow airflow-env lock clean
+.PHONY: help python setup broker run test test-components test-loops test-fast coverage soak interop check check-infra format bench airflow airflow-env lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 24
@@ -19,10 +19,13 @@ python:
 setup: python ## build the environment, Java where it is missing, and Spark's jars
 	@$(PYTHON) infra/setup.py platform
 
+broker: setup
+	@$(PYTHON) infra/setup.py broker
+
 run: setup ## take a synthetic hospital through the whole loop
 	@$(BIN)/mediscale run
 
-test: airflow-env ## run every test, in two processes beside each other
+test: airflow-env broker ## run every test, in two processes beside each other
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-components test-loops
 	@echo "make test: every test passed"
 
@@ -42,7 +45,7 @@ test-fast: setup ## run the tests that start no JVM, no Ray and no server, in at
 coverage: setup ## show which lines the unit tests reach; nothing is gated by it
 	@$(BIN)/pytest tests/unit $(foreach package,mediscale data_pipeline training serving monitoring kubeflow_pipelines,--cov $(package)) --cov-report term:skip-covered
 
-soak: airflow-env ## run for hours what goes further then: thousands of cases, rounds and dozens of kills
+soak: airflow-env broker ## run for hours what goes further then: thousands of cases, rounds and dozens of kills
 	@$(BIN)/pytest --soak -m soak -v --durations=0 --hypothesis-show-statistics
 	@echo "make soak: every case passed; how many, and how long each test took, stands above"
 

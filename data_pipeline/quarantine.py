@@ -6,11 +6,14 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_pipeline.ingest import messages
 from mediscale.core.errors import NotFoundError, UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import FACTS, QUARANTINE
 from mediscale.storage import lake
+
+RULES = (*FACTS.all_rules, *messages.RULES)
 
 
 class BrokenRule(NamedTuple):
@@ -43,7 +46,7 @@ def broken_rules(settings: Settings, dataset: str) -> list[BrokenRule]:
         NotFoundError: the dataset was never validated.
     """
     facts = lake.read(settings, _quarantine(settings, dataset))
-    meanings = {rule.name: rule.meaning for rule in FACTS.all_rules}
+    meanings = {rule.name: rule.meaning for rule in RULES}
     found = []
     for table, rule in _pairs(facts):
         of_rule = facts.filter(pc.and_(pc.equal(facts["source"], table), _breaks(facts, rule)))
@@ -60,7 +63,7 @@ def places(settings: Settings, dataset: str, rule: str = "", table: str = "") ->
         NotFoundError: the dataset was never validated.
         UsageError: there is no such rule.
     """
-    if rule and rule not in (names := [known.name for known in FACTS.all_rules]):
+    if rule and rule not in (names := [known.name for known in RULES]):
         raise UsageError(f"There is no rule {rule!r}; the rules are: {', '.join(names)}.")
     facts = lake.read(settings, _quarantine(settings, dataset))
     if rule:

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mediscale.core import errors
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import SHARD
+from mediscale.core.tables import EVENTS, SHARD
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ ShardFunction = Callable[[int], pa.Table]
 def read(settings: Settings, events: TableRef, shard: int, columns: Sequence[str]) -> pa.Table:
     """The given columns of a shard's assertions, an empty table where it has none; ``code`` is dictionary-encoded."""
     from pyarrow import fs, parquet
-
-    from mediscale.core.tables import EVENTS
 
     parts = []
     for uri in lake.files(settings, events, (SHARD, str(shard))):
@@ -40,6 +39,82 @@ def read(settings: Settings, events: TableRef, shard: int, columns: Sequence[str
         )
     empty = EVENTS.arrow_schema().empty_table().select(list(columns))
     return pa.concat_tables(parts) if parts else empty
+
+
+def read_shards(settings: Settings, events: TableRef, numbers: Sequence[int]) -> pa.Table:
+    """All columns of the assertions in some shards."""
+    of_shards = pc.field(SHARD).isin(list(numbers))
+    return (
+        lake.dataset(settings, events)
+        .to_table(columns=list(EVENTS.column_names), filter=of_shards)
+        .cast(EVENTS.arrow_schema())
+    )
+
+
+def predicate(numbers: Sequence[int]) -> str:
+    """The rows of some shards, for ``lake.commit``."""
+    return f"{SHARD} IN ({', '.join(map(str, numbers))})"
+
+
+def in_order(events: pa.Table) -> pa.Table:
+    """Events as the files of a shard have them: by subject and time."""
+    keys = (SHARD, "subject_id", "time", "available_time", "event_id")
+    return events.sort_by([(key, "ascending") for key in keys])
+
+
+def except_all(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """The rows without one equal row for each of ``others``; null equals null. Both have the same columns."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.register("own", rows)
+        connection.register("others", others.select(rows.column_names))
+        result = connection.sql("select * from own except all select * from others").to_arrow_table()
+    return result.cast(rows.schema)
+
+
+def revise(
+    settings: Settings,
+    dataset: str,
+    table: str,
+    rows: pa.Table,
+    made_from: TableRef | None,
+    replacing: str | None = None,
+    n_shards: int | None = None,
+) -> None:
+    """Commits what was made from one version of a table, as ``lake.commit``, if that is still the newest.
+
+    Raises:
+        BusyError: somebody was first.
+    """
+    number = 0 if made_from is None else made_from.version + 1
+    facts = {SHARD_COUNT: n_shards} if n_shards is not None else None
+    lake.commit(
+        settings,
+        table,
+        rows,
+        dataset,
+        {"revision": number},
+        made_from=made_from,
+        replacing=replacing,
+        facts=facts,
+    )
+
+
+def compact(settings: Settings, dataset: str) -> int:
+    """Writes each shard that lies in several run files as one sorted file; how many shards that were.
+
+    Raises:
+        NotFoundError: the dataset has no events.
+        BusyError: another process writes them.
+    """
+    events = lake.latest(settings, dataset, EVENTS.name)
+    n_shards = lake.fact(settings, events, SHARD_COUNT)
+    split = [n for n in range(n_shards) if len(lake.files(settings, events, (SHARD, str(n)))) > 1]
+    if split:
+        rows = in_order(read_shards(settings, events, split))
+        revise(settings, dataset, EVENTS.name, rows, events, predicate(split), n_shards)
+    return len(split)
 
 
 SHARD_COUNT = "shards"

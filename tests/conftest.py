@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 pytest_plugins = (
     "fixtures.drawn_hospitals",
     "fixtures.indexed_documents",
+    "fixtures.kafka_broker",
     "fixtures.language_versions",
     "fixtures.monitored_hospital",
     "fixtures.promoted_models",

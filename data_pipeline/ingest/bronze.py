@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from data_pipeline.ingest import extract_files, parsing
+from data_pipeline.ingest import extract_files, parsing, stream_record
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Csv, Source, SourceName, SourceTable
 from mediscale.core.annotations import Digest, PatientCount, RuntimeInput
@@ -77,6 +77,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
             files changed since the digest was taken.
         StorageError: the list of erased patients is not the one that the caller saw, or lacks some.
     """
+    stream_record.refuse_replacing(settings, params.dataset)
     left_out = _exclusions(settings, params)
     source = sources.load(params.source)
     root = settings.home / params.path

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline import shards
-from data_pipeline.ingest import engine, facts
+from data_pipeline.ingest import engine, facts, stream_record
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core.annotations import RuntimeInput
@@ -52,6 +52,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         InputError: two patients of the source would share a subject_id.
     """
+    stream_record.refuse_replacing(settings, params.dataset)
     source = sources.load(params.source)
     with engine.connection(settings) as database:
         tables = facts.of_bronze(settings, source, params.bronze)

@@ -18,6 +18,7 @@ from mediscale.cli import (
     run,
     serve,
     source,
+    stream,
     traffic,
     tune,
     upkeep,
@@ -30,7 +31,12 @@ PACKAGES = {"mediscale", "data_pipeline", "training", "serving", "monitoring", "
 
 GROUPS = {
     "for data scientists": run.VERBS + source.VERBS + tune.VERBS + language.VERBS + documents.VERBS,
-    "for MLOps engineers": serve.VERBS + traffic.VERBS + keys.VERBS + govern.VERBS + upkeep.VERBS,
+    "for MLOps engineers": serve.VERBS
+    + traffic.VERBS
+    + keys.VERBS
+    + govern.VERBS
+    + stream.VERBS
+    + upkeep.VERBS,
     "for auditors": audit.VERBS,
     "for orchestrators (Airflow, Kubeflow)": orchestrate.VERBS,
 }

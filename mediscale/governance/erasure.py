@@ -23,10 +23,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from data_pipeline.documents import index_versions
+from data_pipeline.ingest import stream_record
 from mediscale.core.errors import MediscaleError, NotFoundError, StorageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import PREDICTIONS, QUARANTINE
+from mediscale.core.tables import BRONZE, PREDICTIONS, QUARANTINE
 from mediscale.governance import patient as patients
 from mediscale.governance import provenance
 from mediscale.governance.patient import PLACE, Holdings, Patient, Visits
@@ -45,6 +46,9 @@ UPKEEP = ("upkeep", "An erasure, a cleaning or a backup")
 """The lock of whoever removes or copies files of the lake, and how a refusal begins."""
 
 Place = tuple[str, int]
+
+STREAMED = "streamed"
+"""In the place of a file of quarantine: where rows stand that came by a stream."""
 
 
 class Journal(Frozen):
@@ -193,7 +197,16 @@ def _places(settings: Settings, patient: Patient) -> dict[str, dict[str, tuple[P
                 continue
             names = places.setdefault(quarantine.table, {})
             names.update({file.rpartition("/")[2]: tuple(sorted(mine)) for file in files})
+    if stream_record.source_of(settings, patient.dataset):
+        places.setdefault(QUARANTINE.name, {})[STREAMED] = _streamed_places(settings, patient)
     return places
+
+
+def _streamed_places(settings: Settings, patient: Patient) -> tuple[Place, ...]:
+    """Where the patient's rows stand in a topic: offsets never stand for another row, so they hold in every version."""
+    tables = (name for name in lake.tables(settings, patient.dataset) if name.startswith(f"{BRONZE.name}_"))
+    refs = (lake.latest(settings, patient.dataset, table) for table in tables)
+    return tuple(sorted({place for ref in refs for place in Holdings(settings, patient).places(ref)}))
 
 
 # --- what is removed ---------------------------------------------------------------------------------------------
@@ -226,7 +239,7 @@ class _Rows:
         everywhere = {place for places in by_file.values() for place in places}
 
         def mask(path: str, rows: pa.Table) -> pa.BooleanArray:
-            wanted = set(by_file.get(path.rpartition("/")[2], everywhere))
+            wanted = {*by_file.get(path.rpartition("/")[2], everywhere), *by_file.get(STREAMED, ())}
             here = zip(rows["file"].to_pylist(), rows["line"].to_pylist(), strict=True)
             return pa.array([place in wanted for place in here], pa.bool_())
 

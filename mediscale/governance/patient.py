@@ -4,6 +4,7 @@ The number is what a hospital's people have; ``subject_id`` is its pseudonym wit
 either.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
@@ -13,9 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest import parsing
+from data_pipeline.ingest import parsing, stream_record
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import PatientThrough, Source
+from data_pipeline.ingest.stream_record import DEAD_LETTERS, RECORD
 from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
@@ -101,7 +103,9 @@ class Holdings:
 
     @cached_property
     def source(self) -> Source | None:
-        """What the dataset's extract is, by the newest call that landed it."""
+        """What the dataset's extract or stream is of, by the newest call that landed it."""
+        if streamed := stream_record.source_of(self.settings, self.patient.dataset):
+            return sources.load(streamed)
         landed = [call for call in calls.of_stage(self.settings, "bronze") if self._is_ours(call)]
         return sources.load(landed[-1].params["source"]) if landed else None
 
@@ -155,6 +159,8 @@ class Holdings:
 
     def columns(self, table: str, names: Collection[str]) -> list[str]:
         """The columns of a table that say whose a row is; none where it holds nobody's rows."""
+        if table == DEAD_LETTERS:
+            return [RECORD]
         return [name for name in self._keys(table) if name in names]
 
     def _keys(self, table: str) -> tuple[str, ...]:
@@ -173,6 +179,8 @@ class Holdings:
 
     def mask(self, table: str, rows: pa.Table) -> pa.BooleanArray:
         """Whether each row is the patient's; ``rows`` has at least ``columns``."""
+        if table == DEAD_LETTERS:
+            return self._naming(rows[RECORD])
         subject, visit = self._keys(table)
         landed = table.startswith(f"{BRONZE.name}_")
         mine = pa.array([False] * rows.num_rows)
@@ -185,6 +193,11 @@ class Holdings:
             column = self._read(rows[visit]) if landed else rows[visit].combine_chunks()
             mine = pc.or_(mine, pc.and_(nobody, pc.is_in(column, value_set=self._own(table))))
         return mine
+
+    def _naming(self, records: pa.ChunkedArray) -> pa.BooleanArray:
+        """Whether a message that could not be read has the patient's number in it, or one of a visit."""
+        numbers = "|".join(re.escape(number) for number in (self.patient.number, *self.visits.numbers))
+        return _filled(pc.match_substring_regex(records, rf"(^|[^0-9A-Za-z])({numbers})([^0-9A-Za-z]|$)"))
 
     def _own(self, table: str) -> pa.Array:
         """The patient's visits, or their keys of a table that names its patients by a key."""

@@ -1,7 +1,7 @@
 """The lake without a JVM: the same Delta tables through deltalake and Arrow, for serving, monitoring and kernels."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from mediscale.core.errors import BusyError, NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.tables import declared
 from mediscale.storage import locks
 
 if TYPE_CHECKING:
@@ -201,14 +202,27 @@ def sequence_held(settings: Settings, dataset: str, table: str, application: str
     return -1 if newest is None else newest
 
 
-def _created(settings: Settings, dataset: str, table: str, schema: "pa.Schema") -> "DeltaTable":
+def _created(
+    settings: Settings,
+    dataset: str,
+    table: str,
+    schema: "pa.Schema",
+    partition_by: Sequence[str] = (),
+    configuration: dict[str, str | None] | None = None,
+) -> "DeltaTable":
     """The table, made without rows when it is new, so that two first writers meet in the same table."""
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
     if not exists(settings, dataset, table):
         with suppress(DeltaError):  # somebody made it at this moment
-            DeltaTable.create(settings.table_uri(dataset, table), schema, mode="ignore")
+            DeltaTable.create(
+                settings.table_uri(dataset, table),
+                schema,
+                mode="ignore",
+                partition_by=list(partition_by),
+                configuration=configuration,
+            )
     return _open(settings, dataset, table)
 
 
@@ -281,3 +295,62 @@ def _append(
             f"Another process wrote {'/'.join(name)} at the same moment; nothing was written here, try again."
         ) from error
     return latest(settings, *name)
+
+
+KEEP_FOREVER = "interval 36500 days"
+"""Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
+
+
+def commit(
+    settings: Settings,
+    table: str,
+    rows: "pa.Table",
+    dataset: str,
+    transactions: Mapping[str, int],
+    *,
+    made_from: TableRef | None = None,
+    replacing: str | None = None,
+    facts: Mapping[str, int] | None = None,
+) -> TableRef:
+    """Appends rows to a declared table in one commit that carries several transactions; makes a new table.
+
+    ``transactions`` are sequence numbers by application, each greater than what the table holds. Given ``made_from``,
+    that is still the newest version. Given ``replacing``, a
+    predicate over partition columns, the rows replace those for which it holds; an empty one holds for all. ``facts``
+    of the whole table are kept with the commit.
+
+    Raises:
+        BusyError: another writer was first.
+    """
+    from deltalake import CommitProperties, Transaction, write_deltalake
+    from deltalake.exceptions import CommitFailedError
+
+    declaration = declared(table)
+    forever: dict[str, str | None] = {
+        "delta.logRetentionDuration": KEEP_FOREVER,
+        "delta.deletedFileRetentionDuration": KEEP_FOREVER,
+    }
+    busy = BusyError(
+        f"Another process wrote {dataset}/{table} at the same moment; nothing was written here, try again."
+    )
+    with locks.commit_lease(settings, dataset, table):
+        delta = _created(settings, dataset, table, rows.schema, declaration.partition_by, forever)
+        newest = {name: delta.transaction_version(name) for name in transactions}
+        if any(n is not None and n >= transactions[name] for name, n in newest.items()):
+            raise busy
+        if made_from is not None and delta.version() != made_from.version:
+            raise busy
+        properties = CommitProperties(
+            custom_metadata={"userMetadata": json.dumps({**(facts or {}), "transactions": transactions})},
+            app_transactions=[Transaction(name, number) for name, number in transactions.items()],
+        )
+        try:
+            if replacing is None:
+                write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
+            else:
+                write_deltalake(
+                    delta, rows, mode="overwrite", predicate=replacing or None, commit_properties=properties
+                )
+        except CommitFailedError as error:
+            raise busy from error
+        return latest(settings, dataset, table)

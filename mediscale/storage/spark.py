@@ -32,8 +32,6 @@ _SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-X
 """In minutes on a few cores the second compiler and a parallel collector cost more than they give."""
 
 _LOGGING = Path(__file__).with_name("log4j2.properties")
-KEEP_FOREVER = "interval 36500 days"
-"""Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
 
 
 def session(settings: Settings) -> "SparkSession":
@@ -168,8 +166,8 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "spark.local.dir": str(shuffle_folder(settings)),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.databricks.delta.snapshotPartitions": "2",
-        "spark.databricks.delta.properties.defaults.logRetentionDuration": KEEP_FOREVER,
-        "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": KEEP_FOREVER,
+        "spark.databricks.delta.properties.defaults.logRetentionDuration": lake.KEEP_FOREVER,
+        "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": lake.KEEP_FOREVER,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.extraJavaOptions": shlex.join(options),

@@ -1,0 +1,161 @@
+"""Rows of some patients: all that bronze has of the patients whom a batch of new rows is about.
+
+What a row means depends on others: on the patient's own entry, on the visits, on lookups, on an earlier copy of the
+row. So a batch of rows is judged together with all rows of its patients.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline.ingest import parsing
+from data_pipeline.ingest.messages import schema
+from data_pipeline.ingest.source import Source
+from mediscale.core.settings import Settings
+from mediscale.core.tables import BRONZE
+from mediscale.storage import lake
+
+
+@dataclass(frozen=True)
+class PatientRows:
+    """The rows of bronze by table, and the hospital's identifiers of the patients they are about."""
+
+    bronze: dict[str, pa.Table]
+    subjects: pa.Array
+
+    def places(self) -> pa.Table:
+        """Where the rows stand: ``source`` (the table), ``file`` and ``line``."""
+        parts = [
+            rows.select(["file", "line"]).append_column("source", pa.repeat(pa.scalar(name), len(rows)))
+            for name, rows in self.bronze.items()
+        ]
+        return pa.concat_tables(parts).select(["source", "file", "line"])
+
+    @classmethod
+    def of(
+        cls, settings: Settings, source: Source, dataset: str, new: Mapping[str, pa.Table]
+    ) -> "PatientRows":
+        """The rows of all patients whom the landed rows ``new`` are about, and the new rows that name nobody."""
+        return _Search(settings, source, dataset).run(new)
+
+
+@dataclass(frozen=True)
+class _Search:
+    settings: Settings
+    source: Source
+    dataset: str
+
+    def run(self, new: Mapping[str, pa.Table]) -> PatientRows:
+        subject = self.source.subjects.id
+        subjects = self._about(new)
+        with_subject = {
+            name
+            for name, table in self.source.tables.items()
+            if subject in table.columns and self._read(name)
+        }
+        everyone = self._changes_everyone(new)
+        bronze = {}
+        for name in sorted(with_subject):
+            found = self._scan(name, subject, None if everyone else subjects)
+            bronze[name] = self._and_unowned(found, new.get(name), subject, everyone)
+        if everyone:
+            subjects = _union(self._values(rows, subject) for rows in bronze.values())
+        for name, table in self.source.tables.items():
+            if name in with_subject or not self._read(name):
+                continue
+            if table.patient_through is None:
+                bronze[name] = self._scan(name, "", None)
+                continue
+            key = table.patient_through.key
+            keys = self._values(bronze[table.patient_through.table], key)
+            found = self._scan(name, key, None if everyone else keys)
+            bronze[name] = self._and_unowned(found, new.get(name), key, everyone, keys)
+        required = (self.source.subjects.table, self.source.visits.table)
+        return PatientRows(
+            {name: rows for name, rows in bronze.items() if len(rows) or name in required}, subjects
+        )
+
+    def _read(self, name: str) -> bool:
+        """Whether a fact, a visit or a patient is read from a table."""
+        source = self.source
+        needed = {
+            source.subjects.table,
+            source.visits.table,
+            *(lookup.table for lookup in source.lookups.values()),
+        }
+        through = {table.patient_through.table for table in source.tables.values() if table.patient_through}
+        return bool(source.tables[name].facts) or name in needed | through
+
+    def _changes_everyone(self, new: Mapping[str, pa.Table]) -> bool:
+        """Whether a lookup got rows that are of no patient, such as a dictionary's."""
+        lookups = {lookup.table for lookup in self.source.lookups.values()}
+        return any(
+            name in lookups
+            and self.source.subjects.id not in self.source.tables[name].columns
+            and self.source.tables[name].patient_through is None
+            for name in new
+        )
+
+    def _about(self, new: Mapping[str, pa.Table]) -> pa.Array:
+        """The patients whom the rows name, or whose key or visit they name."""
+        subject, visits = self.source.subjects.id, self.source.visits
+        named = [self._values(rows, subject) for rows in new.values() if subject in rows.column_names]
+        for name, rows in new.items():
+            through = self.source.tables[name].patient_through
+            if through is not None:
+                owners = self._scan(through.table, through.key, self._values(rows, through.key))
+                named.append(self._values(owners, subject))
+        if visits.table in new and subject in self.source.tables[visits.table].columns:
+            numbers = self._values(new[visits.table], visits.id)  # a visit of two patients is of nobody
+            named.append(self._values(self._scan(visits.table, visits.id, numbers), subject))
+        return _union(named)
+
+    def _values(self, rows: pa.Table, column: str) -> pa.Array:
+        """The distinct identifiers of a column."""
+        return self._identifiers(rows[column]).drop_null().unique()
+
+    def _identifiers(self, column: pa.ChunkedArray | pa.Array) -> pa.Array:
+        whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        return parsing.identifiers(whole, self.source.null_words)
+
+    def _scan(self, name: str, column: str, wanted: pa.Array | None) -> pa.Table:
+        """The rows of a table of bronze with a wanted identifier; all rows where none is given."""
+        table, declared = f"{BRONZE.name}_{name}", schema(self.source.tables[name])
+        if not lake.exists(self.settings, self.dataset, table):
+            return declared.empty_table()
+        rows = lake.dataset(self.settings, lake.latest(self.settings, self.dataset, table))
+        names = [name for name in declared.names if name in rows.schema.names]
+        parts = [declared.empty_table()]
+        for batch in rows.to_batches(columns=names):
+            if wanted is not None:
+                batch = batch.filter(pc.is_in(self._identifiers(batch[column]), value_set=wanted))
+            if len(batch):
+                parts.append(_as(batch, declared))
+        return pa.concat_tables(parts)
+
+    def _and_unowned(
+        self, found: pa.Table, new: pa.Table | None, column: str, everyone: bool, keys: pa.Array | None = None
+    ) -> pa.Table:
+        """With the new rows that name nobody: their facts are to be quarantined."""
+        if new is None or everyone:
+            return found
+        named = self._identifiers(new[column])
+        owned = named.is_valid() if keys is None else pc.is_in(named, value_set=keys)
+        return pa.concat_tables([found, new.filter(pc.invert(owned))])
+
+
+def _as(batch: pa.RecordBatch, declared: pa.Schema) -> pa.Table:
+    """A batch in the declared columns; those that it lacks are empty."""
+    columns = [
+        batch.column(field.name).cast(field.type)
+        if field.name in batch.schema.names
+        else pa.nulls(len(batch), field.type)
+        for field in declared
+    ]
+    return pa.Table.from_arrays(columns, schema=declared)
+
+
+def _union(arrays: Iterable[pa.Array]) -> pa.Array:
+    return pa.concat_arrays([pa.array([], pa.string()), *arrays]).unique()

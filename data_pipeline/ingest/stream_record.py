@@ -1,0 +1,66 @@
+"""Record of a dataset that is fed by a stream: of which source it is, and who may write the dataset meanwhile."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from mediscale.core.errors import InputError, UsageError
+from mediscale.core.settings import Settings
+from mediscale.core.tables import BRONZE
+from mediscale.storage import durable_files, locks
+
+DEAD_LETTERS = f"{BRONZE.name}_dead_letters"
+"""The table that keeps each dead letter beside its entry in quarantine."""
+RECORD = "record"
+"""Its column of what came."""
+
+_STAGES = ("bronze", "validate", "silver")
+"""Stages that write the tables that a stream writes: whoever waits until none runs waits for the stream, too."""
+
+
+def folder(settings: Settings, dataset: str) -> Path:
+    """Where the streams into a dataset keep how far they read."""
+    return settings.home / "streams" / dataset
+
+
+def source_of(settings: Settings, dataset: str) -> str:
+    """The name of the source whose stream feeds a dataset; empty where none does."""
+    file = folder(settings, dataset) / "source"
+    return file.read_text() if file.exists() else ""
+
+
+def refuse_replacing(settings: Settings, dataset: str) -> None:
+    """Refuses what would replace the rows that a stream appended.
+
+    Raises:
+        InputError: a stream feeds the dataset.
+    """
+    if source_of(settings, dataset):
+        raise InputError(
+            f"{dataset} is fed by a stream, whose rows an extract would replace; nothing was written. Ingest the "
+            "extract as another dataset (--dataset), or send its rows to the stream."
+        )
+
+
+@contextmanager
+def writing(settings: Settings, dataset: str, source: str) -> Iterator[None]:
+    """The right to stream into a dataset, which then is of that source.
+
+    Raises:
+        BusyError: another stream or a stage writes the dataset.
+        UsageError: it is of another source.
+    """
+    with ExitStack() as stack:
+        for stage in _STAGES:
+            stack.enter_context(
+                locks.exclusive(settings, f"{stage}-{dataset}", f"A stream or the stage {stage} of {dataset}")
+            )
+        before = source_of(settings, dataset)
+        if before not in ("", source):
+            raise UsageError(
+                f"{dataset} is fed by a stream of the source {before}, and not {source}; give the stream another "
+                "--dataset."
+            )
+        if not before:
+            durable_files.replace(folder(settings, dataset) / "source", source)
+        yield

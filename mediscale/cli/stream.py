@@ -1,0 +1,80 @@
+"""Verbs of a dataset that is fed by a stream: take a topic's events, and compact what many batches left."""
+
+import argparse
+from pathlib import Path
+
+from mediscale.cli.verbs import Verb, settings
+
+
+def _add_stream(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True, help="name in the lake that the events go to")
+    parser.add_argument(
+        "--source",
+        required=True,
+        metavar="NAME|FILE",
+        help="what the events are of: a shipped source, or a YAML file of your own",
+    )
+    parser.add_argument("--topic", required=True, help="Kafka topic of the events")
+    parser.add_argument(
+        "--brokers", default="127.0.0.1:9092", help="HOST:PORT, with commas between (127.0.0.1:9092)"
+    )
+    parser.add_argument(
+        "--client-properties", type=Path, metavar="FILE", help="Kafka's client settings, such as TLS and SASL"
+    )
+    parser.add_argument(
+        "--once", action="store_true", help="take what there is, and end; without this, go on until SIGTERM"
+    )
+
+
+def _stream(options: argparse.Namespace) -> int:
+    import signal
+    import threading
+
+    from data_pipeline.ingest import kafka, stream_record
+    from data_pipeline.ingest import source as sources
+    from data_pipeline.ingest.stream import Stream
+    from mediscale.core import logs
+    from mediscale.storage import spark
+
+    home = settings()
+    source = sources.load(sources.take(options.source))
+    client = kafka.client_options(options.client_properties) if options.client_properties else {}
+    topic = kafka.Topic(options.topic, options.brokers, client)
+    stop = threading.Event()
+    with (
+        logs.handled_by(logs.to_standard_error()),
+        stream_record.writing(home, options.dataset, source.name),
+    ):
+        consumer = kafka.Consumer(home, topic, Stream(home, source, options.dataset), options.dataset)
+        spark.session(home)  # which handles signals its own way
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        consumer.run(options.once, stop)
+    print(
+        f"{consumer.messages:,} messages of {topic.name} in {consumer.batches:,} batches: {consumer.landed:,} landed, "
+        f"{consumer.appended:,} events appended to {options.dataset}."
+    )
+    return 0
+
+
+def _add_compact(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True, help="whose events")
+
+
+def _compact(options: argparse.Namespace) -> int:
+    from data_pipeline import shards
+    from mediscale.storage import locks
+
+    home = settings()
+    with locks.exclusive(
+        home, f"silver-{options.dataset}", f"A stream or the stage silver of {options.dataset}"
+    ):
+        n = shards.compact(home, options.dataset)
+    print(f"{n} shards of {options.dataset} lay in several files; each is one now.")
+    return 0
+
+
+VERBS = (
+    Verb("stream", "take the events of a Kafka topic into the lake, each once", _stream, _add_stream),
+    Verb("compact", "write the events that a stream appended as one file a shard", _compact, _add_compact),
+)
