@@ -2,8 +2,17 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, settings
+from mediscale.cli.verbs import Verb, add_purpose, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from data_pipeline.ingest.kafka import Topic
+    from data_pipeline.ingest.stream import Taken
+    from mediscale.core.settings import Settings
 
 
 def _add_stream(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +31,13 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
         "--client-properties", type=Path, metavar="FILE", help="Kafka's client settings, such as TLS and SASL"
     )
     parser.add_argument(
+        "--risks-topic",
+        default="",
+        metavar="TOPIC",
+        help="publish the risks of the patients of each batch there, by the versions in production",
+    )
+    add_purpose(parser, "treatment")
+    parser.add_argument(
         "--once", action="store_true", help="take what there is, and end; without this, go on until SIGTERM"
     )
 
@@ -29,6 +45,7 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
 def _stream(options: argparse.Namespace) -> int:
     import signal
     import threading
+    from contextlib import ExitStack
 
     from data_pipeline.ingest import kafka, stream_record
     from data_pipeline.ingest import source as sources
@@ -41,11 +58,11 @@ def _stream(options: argparse.Namespace) -> int:
     client = kafka.client_options(options.client_properties) if options.client_properties else {}
     topic = kafka.Topic(options.topic, options.brokers, client)
     stop = threading.Event()
-    with (
-        logs.handled_by(logs.to_standard_error()),
-        stream_record.writing(home, options.dataset, source.name),
-    ):
-        consumer = kafka.Consumer(home, topic, Stream(home, source, options.dataset), options.dataset)
+    with ExitStack() as stack:
+        stack.enter_context(logs.handled_by(logs.to_standard_error()))
+        stack.enter_context(stream_record.writing(home, options.dataset, source.name))
+        then = _publisher(home, options, topic, stack) if options.risks_topic else lambda _taken: None
+        consumer = kafka.Consumer(home, topic, Stream(home, source, options.dataset), options.dataset, then)
         spark.session(home)  # which handles signals its own way
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -55,6 +72,29 @@ def _stream(options: argparse.Namespace) -> int:
         f"{consumer.appended:,} events appended to {options.dataset}."
     )
     return 0
+
+
+def _publisher(
+    home: "Settings", options: argparse.Namespace, events: "Topic", stack: "ExitStack"
+) -> "Callable[[Taken], None]":
+    """What publishes the risks of a batch's patients."""
+    from dataclasses import replace
+
+    from data_pipeline.ingest import kafka
+    from mediscale.storage import signing
+    from serving.prediction_log import Asked
+    from serving.stream_scoring import StreamScorer
+
+    scorer = StreamScorer(home, options.dataset, Asked(signing.actor(home), options.purpose))
+    stack.callback(scorer.close)
+    risks = replace(events, name=options.risks_topic)
+
+    def publish(taken: "Taken") -> None:
+        messages = scorer.score(taken.subjects["source_subject"].to_pylist())
+        if messages:
+            kafka.publish(home, risks, messages)
+
+    return publish
 
 
 def _add_compact(parser: argparse.ArgumentParser) -> None:

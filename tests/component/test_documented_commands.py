@@ -250,6 +250,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale bench-serving": parse,
     "mediscale canary": parse,
     "mediscale clean": run,
+    "mediscale compact": parse,
     "mediscale drill": parse,
     "mediscale erase": parse,
     "mediscale evaluate-language": parse,
@@ -285,6 +286,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale simulate": parse,
     "mediscale source check": parse,
     "mediscale stages": run,
+    "mediscale stream": parse,
     "mediscale task check": parse,
     "mediscale who-scored": parse,
 }
