@@ -100,7 +100,7 @@ class Consumer:
         query = self._start(once)
         try:
             while query.isActive and not stop.wait(0.5):
-                self._tell_lag(query)
+                self._log_lag(query)
             with self._working:  # not in the middle of a batch
                 query.stop()
             query.awaitTermination()
@@ -150,7 +150,7 @@ class Consumer:
         self.appended += taken.appended
         log.info("batch %d: %s", batch, _line(taken, seconds))
 
-    def _tell_lag(self, query: "StreamingQuery") -> None:
+    def _log_lag(self, query: "StreamingQuery") -> None:
         progress: Any = query.lastProgress
         if progress is None or progress["batchId"] == self._seen or not progress["numInputRows"]:
             return

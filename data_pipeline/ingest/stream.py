@@ -16,6 +16,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -99,6 +100,21 @@ class Stream:
             self._bring_quarantine_up_to_date(facts.quarantine, patients.places())
             quarantined, subjects = facts.quarantine.num_rows, facts.subjects
         return Taken(len(messages), landed, len(read.dead_letters), appended, replaced, quarantined, subjects)
+
+    def references(self) -> dict[str, Any]:
+        """The newest version of each table that the stream writes, under the names by which stages take them."""
+        bronze = {}
+        for name in self._source.tables:
+            if (ref := self._newest(f"{BRONZE.name}_{name}")) is not None:
+                bronze[name] = ref.model_dump()
+        newest = {table: self._newest(table) for table in (EVENTS.name, SUBJECTS.name, QUARANTINE.name)}
+        return {
+            "dataset": self._dataset,
+            "source": self._source.name,
+            "bronze": bronze,
+            "absent": self._source.lacks(bronze),
+            **{table: ref.model_dump() for table, ref in newest.items() if ref is not None},
+        }
 
     def _without_erased(self, read: Messages) -> Messages:
         """The rows without those of patients who were erased."""

@@ -36,6 +36,12 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
         metavar="TOPIC",
         help="publish the risks of the patients of each batch there, by the versions in production",
     )
+    parser.add_argument(
+        "--result",
+        type=Path,
+        metavar="FILE",
+        help="write the tables' versions there, which stages take (--from FILE)",
+    )
     add_purpose(parser, "treatment")
     parser.add_argument(
         "--once", action="store_true", help="take what there is, and end; without this, go on until SIGTERM"
@@ -43,6 +49,7 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
 
 
 def _stream(options: argparse.Namespace) -> int:
+    import json
     import signal
     import threading
     from contextlib import ExitStack
@@ -50,6 +57,7 @@ def _stream(options: argparse.Namespace) -> int:
     from data_pipeline.ingest import kafka, stream_record
     from data_pipeline.ingest import source as sources
     from data_pipeline.ingest.stream import Stream
+    from mediscale.cli.stage import write_result
     from mediscale.core import logs
     from mediscale.storage import spark
 
@@ -62,11 +70,14 @@ def _stream(options: argparse.Namespace) -> int:
         stack.enter_context(logs.handled_by(logs.to_standard_error()))
         stack.enter_context(stream_record.writing(home, options.dataset, source.name))
         then = _publisher(home, options, topic, stack) if options.risks_topic else lambda _taken: None
-        consumer = kafka.Consumer(home, topic, Stream(home, source, options.dataset), options.dataset, then)
+        stream = Stream(home, source, options.dataset)
+        consumer = kafka.Consumer(home, topic, stream, options.dataset, then)
         spark.session(home)  # which handles signals its own way
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         consumer.run(options.once, stop)
+        if options.result:
+            write_result(json.dumps(stream.references(), indent=2), options.result)
     print(
         f"{consumer.messages:,} messages of {topic.name} in {consumer.batches:,} batches: {consumer.landed:,} landed, "
         f"{consumer.appended:,} events appended to {options.dataset}."

@@ -26,6 +26,7 @@ from fastapi.testclient import TestClient
 
 from data_pipeline import cohort
 from data_pipeline.features import kernel
+from data_pipeline.ingest import source as sources
 from mediscale.cli import main, verbs
 from mediscale.core import task_names, tasks
 from mediscale.core.refs import TableRef
@@ -150,6 +151,12 @@ def parse(command: Command, _request: pytest.FixtureRequest) -> None:
         verbs.source_of(options)
     if "set" in options:
         call.check(verbs.config_of(options.set), getattr(options, "pipeline", "risk"))
+
+
+def parse_alone(command: Command, _request: pytest.FixtureRequest) -> None:
+    """Reads the options of a verb whose source has no files."""
+    options = _parser(command.words[1]).parse_args(command.words[2:])
+    sources.read(options.source)
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
@@ -286,7 +293,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale simulate": parse,
     "mediscale source check": parse,
     "mediscale stages": run,
-    "mediscale stream": parse,
+    "mediscale stream": parse_alone,
     "mediscale task check": parse,
     "mediscale who-scored": parse,
 }

@@ -27,7 +27,8 @@ from data_pipeline.features import kernel
 from data_pipeline.ingest import patient_facts, stream_record
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.messages import Message
-from data_pipeline.ingest.stream import DEAD_LETTERS, Stream
+from data_pipeline.ingest.stream import Stream
+from data_pipeline.ingest.stream_record import DEAD_LETTERS
 from mediscale.core import task_names
 from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
@@ -158,7 +159,12 @@ def test_a_crash_after_any_commit_loses_nothing_and_doubles_nothing(
     monkeypatch.setattr(patient_facts, "derive", derive_once)
     whole = Settings(home=tmp_path / "whole")
     commits: list[str] = []
-    monkeypatch.setattr(lake, "commit", lambda *a, **k: (commits.append(a[1]), commit(*a, **k))[1])
+
+    def and_write_down(*arguments: Any, **options: Any) -> Any:
+        commits.append(arguments[1])
+        return commit(*arguments, **options)
+
+    monkeypatch.setattr(lake, "commit", and_write_down)
     Stream(whole, sources.load("fhir"), "streamed").take(messages)
     assert len(commits) == 8
     for crash in range(len(commits)):
