@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from mediscale.core import errors
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import EVENTS, SHARD
+from mediscale.core.tables import BRONZE, EVENTS, SHARD
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
@@ -101,8 +101,9 @@ def revise(
     )
 
 
-def compact(settings: Settings, dataset: str) -> int:
-    """Writes each shard that lies in several run files as one sorted file; how many shards that were.
+def compact(settings: Settings, dataset: str) -> tuple[int, int]:
+    """Writes each shard that lies in several run files as one sorted file, and many small files of bronze as few; how
+    many shards that were, and how many files of bronze it spares.
 
     Raises:
         NotFoundError: the dataset has no events.
@@ -114,7 +115,8 @@ def compact(settings: Settings, dataset: str) -> int:
     if split:
         rows = in_order(read_shards(settings, events, split))
         revise(settings, dataset, EVENTS.name, rows, events, predicate(split), n_shards)
-    return len(split)
+    landed = (name for name in lake.tables(settings, dataset) if name.startswith(f"{BRONZE.name}_"))
+    return len(split), sum(lake.compact(settings, dataset, name) for name in landed)
 
 
 SHARD_COUNT = "shards"

@@ -120,12 +120,14 @@ def _compact(options: argparse.Namespace) -> int:
     with locks.exclusive(
         home, f"silver-{options.dataset}", f"A stream or the stage silver of {options.dataset}"
     ):
-        n = shards.compact(home, options.dataset)
-    print(f"{n} shards of {options.dataset} lay in several files; each is one now.")
+        n, spared = shards.compact(home, options.dataset)
+    print(
+        f"{n} shards of {options.dataset} lay in several files; each is one now. Bronze has {spared:,} files less."
+    )
     return 0
 
 
 VERBS = (
     Verb("stream", "take the events of a Kafka topic into the lake, each once", _stream, _add_stream),
-    Verb("compact", "write the events that a stream appended as one file a shard", _compact, _add_compact),
+    Verb("compact", "write what a stream appended as few large files", _compact, _add_compact),
 )

@@ -297,6 +297,13 @@ def _append(
     return latest(settings, *name)
 
 
+def compact(settings: Settings, dataset: str, table: str) -> int:
+    """Writes the rows of many small files as few large ones, in one commit; how many files that spares."""
+    with locks.commit_lease(settings, dataset, table):
+        metrics = _open(settings, dataset, table).optimize.compact()
+    return int(metrics["numFilesRemoved"]) - int(metrics["numFilesAdded"])
+
+
 KEEP_FOREVER = "interval 36500 days"
 """Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
 
