@@ -226,7 +226,7 @@ def test_what_a_stream_appended_is_not_replaced_by_an_extract(tmp_path: Path) ->
 class Process:
     """``mediscale stream`` as a process with a group of its own, so that Java is killed with it."""
 
-    def __init__(self, home: Path, topic: str, brokers: str, *options: str) -> None:
+    def __init__(self, home: Path, topic: str, brokers: str, *options: str, dataset: str = "killed") -> None:
         self.said = home.parent / f"{topic}.log"
         environment = {
             **os.environ,
@@ -234,8 +234,8 @@ class Process:
             "MEDISCALE_SPARK_MEMORY": "768m",
             "MEDISCALE_SPARK_MASTER": "local[1]",
         }
-        command = [sys.executable, "-m", "mediscale", "stream", "--dataset", "killed", "--source", "fhir"]
-        self._checkpoint = home / "streams" / "killed" / topic
+        command = [sys.executable, "-m", "mediscale", "stream", "--dataset", dataset, "--source", "fhir"]
+        self._checkpoint = home / "streams" / dataset / topic
         with self.said.open("a") as log:
             self.process = subprocess.Popen(
                 [*command, "--topic", topic, "--brokers", brokers, *options],
@@ -297,9 +297,14 @@ def test_killed_at_random_moments_no_event_is_lost_and_none_is_there_twice(
     assert sorted(letters) == sorted(["", '{"resourceType": "Device", "id": "d1"}', "no JSON \ufffd"])
 
 
-def test_without_once_it_runs_until_it_is_told_to_end(broker: Broker, tmp_path: Path) -> None:
-    broker.produce("ended", stream_messages.fhir(1, seed=5))
-    process = Process(tmp_path / "home", "ended", broker.brokers)
+def test_until_it_is_told_to_end_it_publishes_risks_by_the_version_in_production(
+    broker: Broker, settings: Settings, promote: Any
+) -> None:
+    promote("mortality")
+    promote("readmission", 2)
+    broker.produce("ended", stream_messages.fhir(2, seed=5))
+    options = ("--risks-topic", "risks", "--purpose", "quality")
+    process = Process(settings.home, "ended", broker.brokers, *options, dataset="synthetic")
     try:
         process.wait_for_a_batch()
         process.process.send_signal(signal.SIGTERM)
@@ -307,7 +312,16 @@ def test_without_once_it_runs_until_it_is_told_to_end(broker: Broker, tmp_path: 
     finally:
         if process.process.poll() is None:
             process.kill()
-    assert "events appended to killed" in process.said.read_text()
+    assert "events appended to synthetic" in process.said.read_text()
+    risks = {number: json.loads(text) for number, text in broker.consume("risks")}
+    assert set(risks) == {"p0", "p1"}
+    for number, message in risks.items():
+        (risk,) = message["predictions"]
+        assert (message["patient"], message["needs_clinician_review"]) == (number, True)
+        assert (risk["task"], risk["model"], risk["version"]) == ("readmission", "synthetic-readmission", 2)
+    log = lake.read(settings, lake.latest(settings, "synthetic", "predictions")).to_pylist()
+    assert {row["prediction_id"] for row in log} >= {message["prediction_id"] for message in risks.values()}
+    assert {row["purpose"] for row in log} == {"quality"}
 
 
 def test_a_topic_that_is_not_there_is_said(broker: Broker, tmp_path: Path) -> None:
