@@ -4,14 +4,16 @@ A stream asks this of the patients that a batch of messages is about. It is the 
 assignment of visits as the batch's stages ``validate`` and ``silver``, and the one place where a stream calls them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from data_pipeline.ingest import engine, facts, silver
 from data_pipeline.ingest.source import Source
 from mediscale.core.settings import Settings
-from mediscale.core.tables import EVENTS, FACTS, QUARANTINE, SUBJECTS
+from mediscale.core.tables import EVENTS, FACTS, QUARANTINE, SUBJECTS, Table
 
 
 class PatientFacts(NamedTuple):
@@ -39,37 +41,23 @@ def derive(
     Raises:
         UsageError: an expression of the source can't be computed.
     """
-    from pyspark.sql import functions as f
-
-    from data_pipeline.ingest import silver
-    from data_pipeline.ingest.extract_facts import extract_facts, pseudonym, visits
-    from data_pipeline.ingest.extract_facts import subjects as listed_subjects
-    from data_pipeline.ingest.validate import broken_rules
-    from mediscale.storage import spark
-
-    session = spark.session(settings)
-    frames = {name: session.createDataFrame(rows) for name, rows in bronze.items()}
-    facts = extract_facts(source, frames, dataset).withColumn("broken", broken_rules(FACTS)).persist()
-    try:
-        quarantine = facts.where("broken is not null").withColumn("reason", f.col("broken"))
-        usable = silver.assign_visits(
-            facts.where("broken is null"), silver.visit_times(source, visits(source, frames), dataset)
+    tables = {name: rows.to_batches for name, rows in bronze.items()}
+    with engine.connection(settings) as database:
+        facts.load(database, source, tables, dataset)
+        judged = facts.judged(facts.candidates(database, source, tables, dataset), FACTS)
+        rows = _table(
+            FACTS, engine.batches(database, f"select {', '.join(FACTS.column_names)} from ({judged})")
         )
-        events = silver._shard(usable, n_shards)
-        names = {table.name: list(table.column_names) for table in (EVENTS, QUARANTINE, SUBJECTS)}
-        people = session.createDataFrame(pa.table({"source_subject": subjects}))
+        usable, broken = rows.filter(pc.field("broken").is_null()), rows.filter(pc.field("broken").is_valid())
         return PatientFacts(
-            events=events.select(names["events"]).toArrow().cast(EVENTS.arrow_schema()),
-            quarantine=quarantine.select(names["quarantine"]).toArrow().cast(QUARANTINE.arrow_schema()),
-            subjects=listed_subjects(source, frames)
-            .withColumn("subject_id", pseudonym("source_subject", dataset))
-            .select(names["subjects"])
-            .toArrow()
-            .cast(SUBJECTS.arrow_schema()),
-            subject_ids=people.select(pseudonym("source_subject", dataset).alias("id"))
-            .toArrow()
-            .column("id")
-            .combine_chunks(),
+            events=_table(EVENTS, silver.placed_events(database, source, dataset, usable, n_shards)),
+            quarantine=_table(QUARANTINE, broken.append_column("reason", broken["broken"]).to_batches()),
+            subjects=_table(SUBJECTS, silver.listed_subjects(database, source, dataset)),
+            subject_ids=engine.pseudonyms(subjects, dataset),
         )
-    finally:
-        facts.unpersist()
+
+
+def _table(declaration: Table, batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    schema = declaration.arrow_schema()
+    parts = [pa.table(batch).select(schema.names).cast(schema) for batch in batches]
+    return pa.concat_tables([schema.empty_table(), *parts])

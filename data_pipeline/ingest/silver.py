@@ -58,7 +58,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         tables = facts.of_bronze(settings, source, params.bronze)
         facts.load(database, source, tables, params.dataset, (source.subjects.table, source.visits.table))
         subjects = table_files.write(
-            settings, params.dataset, SUBJECTS.name, key, _subjects(database, source, params.dataset)
+            settings, params.dataset, SUBJECTS.name, key, listed_subjects(database, source, params.dataset)
         )
         _check_unique(settings, subjects)
         log.info("the subjects are written; events are sorted into %d shards of subjects", params.shards)
@@ -77,7 +77,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     )
 
 
-def _subjects(
+def listed_subjects(
     database: "duckdb.DuckDBPyConnection", source: Source, dataset: str
 ) -> Iterator[pa.RecordBatch]:
     from data_pipeline.ingest.extract_facts import pseudonym_sql, subjects_query
