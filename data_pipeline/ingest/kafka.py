@@ -95,7 +95,8 @@ class Consumer:
             InputError: the brokers don't answer, there is no such topic, or unread messages were deleted.
             MediscaleError: a batch could not be taken; nothing of it is lost, and the next run takes it again.
         """
-        from pyspark.errors import StreamingQueryException
+        from py4j.protocol import Py4JError
+        from pyspark.errors import PySparkException, StreamingQueryException
 
         query = self._start(once)
         try:
@@ -105,11 +106,12 @@ class Consumer:
                 query.stop()
             query.awaitTermination()
         except StreamingQueryException as error:
-            if isinstance(self._failure, MediscaleError):
-                raise self._failure from None
-            if self._failure is not None:
-                raise self._failure from error
-            raise _sentence(self._topic, str(error), self._settings) from error
+            failure = self._failure
+            if isinstance(failure, MediscaleError):
+                raise failure from None
+            if failure is None or isinstance(failure, PySparkException | Py4JError):
+                raise _sentence(self._topic, f"{error} {failure}", self._settings) from error
+            raise failure from error
 
     def _start(self, once: bool) -> "StreamingQuery":
         from mediscale.storage import spark
