@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fixtures import stream_messages
 from fixtures.kafka_broker import Broker
 from fixtures.stream_messages import check_landed, dealt, events, reasons
 
+from data_pipeline.ingest import kafka
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.stream import Stream
 from data_pipeline.ingest.stream_record import DEAD_LETTERS
@@ -128,11 +130,8 @@ def test_until_it_is_told_to_end_it_publishes_risks_by_the_version_in_production
     assert {row["purpose"] for row in log} == {"quality"}
 
 
-def test_a_topic_that_is_not_there_is_said(broker: Broker, tmp_path: Path) -> None:
-    process = Process(tmp_path / "home", "nowhere", broker.brokers, "--once")
-    try:
-        assert process.process.wait(PATIENCE_SECONDS) == InputError.exit_code
-    finally:
-        if process.process.poll() is None:
-            process.kill()
-    assert "The topic nowhere at" in process.said.read_text().splitlines()[-1]
+def test_a_topic_that_is_not_there_is_said(broker: Broker, settings: Settings) -> None:
+    topic = kafka.Topic("nowhere", broker.brokers, {})
+    stream = Stream(settings, sources.load("fhir"), "ward")
+    with pytest.raises(InputError, match=r"The topic nowhere at .* does not exist"):
+        kafka.Consumer(settings, topic, stream, "ward").run(once=True, stop=threading.Event())
