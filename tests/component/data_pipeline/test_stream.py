@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,19 +49,20 @@ class Process:
                 env=environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
-    def wait_for_a_batch(self) -> None:
-        """Returns when a batch was begun that was not finished before."""
+    def batch_begun(self) -> bool:
+        """Whether Spark began a batch that it did not finish before."""
+        begun, finished = (
+            {path.name for path in self._checkpoint.glob(f"{folder}/[0-9]*")}
+            for folder in ("offsets", "commits")
+        )
+        return bool(begun - finished)
+
+    def wait_until(self, happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
+        while not happened():
             assert self.process.poll() is None, f"the stream ended by itself: {self.said.read_text()[-3000:]}"
-            begun, finished = (
-                {path.name for path in self._checkpoint.glob(f"{folder}/[0-9]*")}
-                for folder in ("offsets", "commits")
-            )
-            if begun - finished:
-                return
+            assert time.monotonic() < deadline, f"no batch was begun: {self.said.read_text()[-3000:]}"
             time.sleep(0.05)
-        raise AssertionError(f"no batch was begun: {self.said.read_text()[-3000:]}")
 
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -79,7 +81,7 @@ def test_killed_at_random_moments_no_event_is_lost_and_none_is_there_twice(
         broker.produce(topic, values[i::kills])
         process = Process(home, topic, broker.brokers)
         try:
-            process.wait_for_a_batch()
+            process.wait_until(process.batch_begun)
             time.sleep(rng.uniform(0, 6))
         finally:
             process.kill()
@@ -112,7 +114,7 @@ def test_until_it_is_told_to_end_it_publishes_risks_by_the_version_in_production
     options = ("--risks-topic", "risks", "--purpose", "quality")
     process = Process(settings.home, "ended", broker.brokers, *options, dataset="synthetic")
     try:
-        process.wait_for_a_batch()
+        process.wait_until(lambda: lake.exists(settings, "synthetic", "bronze_patients"))
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(PATIENCE_SECONDS) == 0, process.said.read_text()[-3000:]
     finally:
