@@ -16,7 +16,7 @@ from mediscale.core.errors import BusyError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import declared
-from mediscale.storage import lake, locks, spark
+from mediscale.storage import lake, locks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -168,8 +168,8 @@ def _commit(
         )
         return
     configuration = {
-        "delta.logRetentionDuration": spark.KEEP_FOREVER,
-        "delta.deletedFileRetentionDuration": spark.KEEP_FOREVER,
+        "delta.logRetentionDuration": lake.KEEP_FOREVER,
+        "delta.deletedFileRetentionDuration": lake.KEEP_FOREVER,
     }
     if declaration.open_ended:  # nothing looks for rows by the range of a feature or of a source's text
         configuration["delta.dataSkippingNumIndexedCols"] = "0"
