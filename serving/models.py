@@ -75,7 +75,13 @@ class Predictors:
         followed = targets(attested, self.alias)
         followed.pop(language_spec.TASK, None)
         for task, moves in followed.items():
-            version, reason = newest_that_loads(moves, served.get(task), self._load)
+            current = served.pop(task, None)
+            version, reason = newest_that_loads(
+                moves, None if current and current.is_points_score else current, self._load
+            )
+            if version is None:
+                version = self._points_score(moves, reason)
+                reason = version.instead_of if version else reason
             if reason is not None:
                 refused[task] = reason
                 if self.refused.get(task) != reason:
@@ -123,6 +129,20 @@ class Predictors:
         served = self._loaded(move.version, move.evidence_digest, move.task, move.moved_at)
         log.info("%s is served as %s", served.model, self.alias)
         return served
+
+    def _points_score(self, moves: Sequence[Move], reason: str | None) -> Served | None:
+        """The points score of the newest version whose files hold one: it answers where no version can be loaded."""
+        for move in moves:
+            try:
+                model_signature.check(self._settings, move.version, move.evidence_digest)
+                score = tabular.load_points_score(self._settings, move.version, move.task)
+                why = f"{reason} The points score of {move.version} answers in its place."
+                served = Served(score, move.moved_at, why)
+                served.row_of_values({})
+            except MediscaleError:
+                continue
+            return served
+        return None
 
     def _load_beside(self, entry: Entry, setting: Traffic) -> Served:
         return self._loaded(setting.challenger, setting.evidence_digest, setting.task, entry.at)

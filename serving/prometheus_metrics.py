@@ -80,6 +80,13 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="mostrecent",
         )
+        self.points_score = Gauge(
+            "mediscale_points_score_answers",
+            "1 while the points score of a version answers for want of a version that loads, else 0",
+            ["task"],
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
         self.promoted = Gauge(
             "mediscale_model_promoted_timestamp_seconds",
             "When the version that is served was promoted",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from data_pipeline.features import kernel
 from mediscale.core.errors import StorageError
 from mediscale.core.refs import ModelRef
+from mediscale.inference.points import PointsTable
 from mediscale.inference.tabular import Predictor
 from serving.explainer import Explainer
 
@@ -26,6 +27,11 @@ class Served:
     moved_at: datetime
     instead_of: str | None = None
     """Why the newest version of the task does not answer, when this one answers in its place."""
+
+    @property
+    def is_points_score(self) -> bool:
+        """Whether it is the points score of a version that can't be loaded."""
+        return isinstance(self.predictor.trees, PointsTable)
 
     @property
     def model(self) -> ModelRef:

@@ -242,6 +242,7 @@ class Service:
         self._attempt("refusals", self.predictors.share_refusals)
         for task, version in self.predictors.current.items():
             self._show(task, version)
+            self.metrics.points_score.labels(task).set(version.is_points_score)
         refused = len(self.predictors.refused) + (self.language.languages.refused is not None)
         self.metrics.refused_versions.set(refused)
         self.metrics.given_up.set(len(self.predictors.splits.problems))

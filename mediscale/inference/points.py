@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ class Item(Frozen):
     """From the lowest values to the highest; together they hold every number."""
     missing: int
     """Points where there is no value."""
+    mean: float
+    """Of a training row's points: what a contribution is measured from."""
 
     def points(self, values: Floats) -> NDArray[np.int64]:
         """Points (n) of the values (n), NaN where missing."""
@@ -37,6 +40,32 @@ class Item(Frozen):
         worth = np.array([band.points for band in self.bands])
         found = worth[np.searchsorted(ends, np.nan_to_num(values), side="right")]
         return np.where(np.isnan(values), self.missing, found).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class PointsTable:
+    """A score in the place of a version's trees: contributions that, with ``bias``, sum to the log-odds."""
+
+    score: "PointsScore"
+    feature_names: tuple[str, ...]
+
+    @property
+    def n_features(self) -> int:
+        return len(self.feature_names)
+
+    @cached_property
+    def bias(self) -> float:
+        """Log-odds that the contributions are measured from."""
+        items = self.score.items
+        return self.score.log_odds_at_zero + self.score.log_odds_per_point * sum(item.mean for item in items)
+
+    def contributions(self, row: Floats) -> Floats:
+        """Exact SHAP values (features) of one row, in log-odds: of a sum, each value's distance from its mean."""
+        worth = np.zeros(self.n_features)
+        for item in self.score.items:
+            at = self.feature_names.index(item.feature)
+            worth[at] = self.score.log_odds_per_point * (item.points(row[at : at + 1])[0] - item.mean)
+        return worth
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files
-from mediscale.inference.model_spec import MODEL_FILE, PREDICTOR_FILE, KnownAnswer, PredictorSpec
+from mediscale.inference.model_spec import MODEL_FILE, PREDICTOR_FILE, Calibration, KnownAnswer, PredictorSpec
 from mediscale.inference.notes import NoteReader
+from mediscale.inference.points import PointsTable
 from mediscale.inference.treeshap import TreeEnsemble
 
 TOLERANCE = 1e-5
@@ -51,7 +52,7 @@ class Predictor:
 
     model: ModelRef
     spec: PredictorSpec
-    trees: TreeEnsemble
+    trees: TreeEnsemble | PointsTable
     reader: NoteReader | None = None
 
     def score(self, row: Floats, note_margin: float | None = None) -> Scored:
@@ -112,6 +113,35 @@ def load(settings: Settings, model: ModelRef, task: TaskName, note_threads: int 
     predictor = Predictor(model, spec, trees, reader)
     _check(predictor, task)
     return predictor
+
+
+def load_points_score(settings: Settings, model: ModelRef, task: TaskName) -> Predictor:
+    """The points score of a registered version as a predictor of its own, for where the version can't be loaded. Its
+    name says what it is, so that its answers are never taken for the version's.
+
+    Raises:
+        NotFoundError: the version's files are gone.
+        StorageError: they are not those that were registered, or hold no points score of the task.
+    """
+    files = model_files.checked(settings, model)
+    try:
+        spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
+    except (KeyError, ValidationError) as error:
+        raise StorageError(f"The files of {model} lack what serving reads; train it again.") from error
+    if spec.points is None or (spec.name, spec.task) != (model.name, task):
+        raise StorageError(f"The files of {model} hold no points score of {task}.")
+    table = PointsTable(spec.points, spec.features)
+    thresholds = {name: at for name, at in spec.thresholds.items() if name == "clinical"}
+    own = spec.model_copy(
+        update={
+            "calibration": Calibration(slope=1, intercept=0),
+            "thresholds": thresholds,  # the others were chosen on the trees' risks
+            "bias": table.bias,
+            "baseline_risk": _sigmoid(table.bias),
+            "notes": None,
+        }
+    )
+    return Predictor(model.model_copy(update={"name": f"{model.name}-points-score"}), own, table)
 
 
 def _decoded(content: bytes) -> Any:

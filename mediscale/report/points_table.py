@@ -15,7 +15,7 @@ def _points(item: Item) -> str:
     >>> from mediscale.inference.points import Band
     >>> ends_and_points = ((50, 0), (60, 2), (70, 2), (None, 5))
     >>> bands = tuple(Band(below=end, points=points) for end, points in ends_and_points)
-    >>> _points(Item(feature="age_years", name="age", bands=bands, missing=1))
+    >>> _points(Item(feature="age_years", name="age", bands=bands, missing=1, mean=2))
     'below 50: 0, from 50: 2, from 70: 5; not known: 1'
     """
     parts: list[tuple[float | None, int]] = []

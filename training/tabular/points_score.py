@@ -70,7 +70,7 @@ def fit(train: "Examples", tuning: "Examples", task: TaskName) -> PointsScore:
     coefficients, intercept = _regression(chosen, inputs, outcomes, weights)
     unit = max((np.ptp([0, *own]) for own in coefficients), default=1.0) / MOST_POINTS
     items = tuple(
-        _item(candidate, own / unit, task) for candidate, own in zip(chosen, coefficients, strict=True)
+        _item(candidate, own / unit, train, task) for candidate, own in zip(chosen, coefficients, strict=True)
     )
     least = sum(min(0.0, *own) for own in coefficients)
     return _calibrated(items, float(unit), float(intercept + least), tuning, task)
@@ -103,17 +103,20 @@ def _regression(
     return np.split(fitted.coef_[0], ends), float(fitted.intercept_[0])
 
 
-def _item(candidate: _Candidate, worth: "Floats", task: TaskName) -> Item:
+def _item(candidate: _Candidate, worth: "Floats", train: "Examples", task: TaskName) -> Item:
     """``worth`` (bands) in points, a missing value's being 0; moved so that the least is 0."""
     points = np.rint(worth - min(0.0, *worth)).astype(int).tolist()
-    return Item(
+    item = Item(
         feature=kernel.names(task)[candidate.column],
         name=candidate.name,
         bands=tuple(
             Band(below=below, points=own) for below, own in zip((*candidate.ends, None), points, strict=True)
         ),
         missing=round(-min(0.0, *worth)),
+        mean=0.0,
     )
+    values = train.inputs[:, candidate.column].astype(np.float64)
+    return item.model_copy(update={"mean": round(float(item.points(values).mean()), 3)})
 
 
 def _calibrated(

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from fixtures.run_records import POINTS
 
 from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
 from mediscale.governance import served_traffic
 from mediscale.inference import model_signature
-from mediscale.storage import fallbacks, registry
+from mediscale.storage import fallbacks, lake, registry
 from serving import app as serving_app
 from serving.app import create_app
 from serving.models import Predictors
@@ -277,6 +278,55 @@ def test_after_a_restart_the_newest_version_that_loads_serves_and_says_so(
     risks = {risk["task"]: risk for risk in answer["predictions"]}
     assert (risks["mortality"]["version"], risks["mortality"]["instead_of"]) == (1, problem)
     assert "instead_of" not in risks["readmission"]
+
+
+@pytest.mark.parametrize("torn", ["{", None])
+def test_where_no_version_loads_the_points_score_answers_and_says_so(
+    settings: Settings, promote: Any, trained: dict[Any, Path], tmp_path: Path, torn: str | None
+) -> None:
+    """The trees are torn or gone, the file beside them is what was signed; its answers are never the version's."""
+    folder = changed_copy(trained["mortality", 1], tmp_path / "torn", points=POINTS.model_dump())
+    (folder / "model.json").unlink()
+    if torn:
+        (folder / "model.json").write_text(torn)
+    promote("mortality", 1, folder=folder)
+    found = predictors(settings)
+    prediction_log = PredictionLog(settings, "synthetic")
+    with TestClient(create_app(settings, found, prediction_log)) as client:
+        (answer,) = client.post("/predict", json={"age": 81}).json()["predictions"]
+        measured = client.get("/metrics").text
+        assert client.get("/health").json()["status"] == "degraded"
+        found.refresh()
+        assert found.current["mortality"].is_points_score, "it goes on answering"
+        promote("mortality", 2)
+        client.app.state.service.follow()  # type: ignore[attr-defined]
+        (repaired,) = client.post("/predict", json={"age": 81}).json()["predictions"]
+        assert 'mediscale_points_score_answers{task="mortality"} 0.0' in client.get("/metrics").text
+    expected = POINTS.answer({"age_years": 81})
+    assert (answer["model"], answer["version"]) == ("synthetic-mortality-points-score", 1)
+    assert answer["instead_of"].endswith("The points score of synthetic-mortality v1 answers in its place.")
+    assert answer["risk"] == pytest.approx(expected.risk)
+    assert [factor["feature"] for factor in answer["factors"]] == ["age"]
+    assert [threshold["name"] for threshold in answer["thresholds"]] == ["clinical"]
+    assert 'mediscale_points_score_answers{task="mortality"} 1.0' in measured
+    assert (repaired["model"], repaired["version"]) == ("synthetic-mortality", 2)
+    logged = lake.read(settings, lake.latest(settings, "synthetic", "predictions")).to_pylist()
+    assert [row["model"] for row in logged] == ["synthetic-mortality-points-score", "synthetic-mortality"]
+
+
+def test_a_points_score_whose_file_was_changed_does_not_answer(
+    settings: Settings, promote: Any, trained: dict[Any, Path]
+) -> None:
+    folder = changed_copy(
+        trained["mortality", 1], settings.home / "artifacts" / "changed", points=POINTS.model_dump()
+    )
+    promote("mortality", 1, folder=folder)
+    file = folder / "predictor.json"
+    file.write_text(file.read_text().replace('"below": 65', '"below": 25'))
+    found = predictors(settings)
+    found.refresh()
+    assert versions(found) == {}
+    assert "were changed since" in found.refused["mortality"]
 
 
 def test_a_version_that_is_repaired_takes_its_place_again(

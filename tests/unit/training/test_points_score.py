@@ -5,7 +5,7 @@ import pytest
 from unit.training.test_calibration import _examples
 
 from data_pipeline.features import kernel
-from mediscale.inference.points import Band, Item, PointsScore
+from mediscale.inference.points import Band, Item, PointsScore, PointsTable
 from mediscale.report import points_table
 from training.evaluation import metrics
 from training.tabular import points_score
@@ -15,12 +15,14 @@ AGE = Item(
     name="age",
     bands=(Band(below=50, points=0), Band(below=70, points=2), Band(below=None, points=5)),
     missing=1,
+    mean=2.5,
 )
 PRESSURE = Item(
     feature="systolic_blood_pressure_last_24h",
     name="systolic_blood_pressure",
     bands=(Band(below=100, points=4), Band(below=None, points=0)),
     missing=0,
+    mean=0.5,
 )
 SCORE = PointsScore(
     items=(AGE, PRESSURE),
@@ -49,6 +51,10 @@ def test_it_is_added_up_by_hand(row, total: int, stratum: str, factors) -> None:
     rows = np.array([[row.get(name, np.nan) for name in features]])
     assert SCORE.totals(rows, features).tolist() == [total]
     assert SCORE.risks(rows, features) == pytest.approx([answer.risk])
+    table = PointsTable(SCORE, features)
+    contributions = table.contributions(rows[0])
+    assert table.bias + contributions.sum() == pytest.approx(-4 + 0.5 * total)
+    assert contributions[1] == 0.5 * (answer.factors.get("age", 0) - 2.5)
 
 
 def named_examples(n: int, seed: int):
@@ -75,6 +81,9 @@ def test_a_fitted_score_is_small_tells_patients_apart_and_is_calibrated() -> Non
     assert points["systolic_blood_pressure"] == sorted(points["systolic_blood_pressure"], reverse=True)
     assert max(points["heart_rate"], default=0) < max(points["age"]) <= points_score.MOST_POINTS
     assert min(min(own) for own in points.values()) == 0
+    table = PointsTable(score, kernel.names("mortality"))
+    explained = [table.contributions(row.astype(float)) for row in train.inputs]
+    assert np.mean(explained, axis=0) == pytest.approx(0, abs=1e-3), "measured from the training rows' mean"
     risk, one = score.risks(test.inputs, kernel.names("mortality")), metrics.unweighted(test.outcomes)
     assert metrics.auroc(test.outcomes, risk, one)[0] > 0.8
     assert metrics.calibration_slope(test.outcomes, risk, one)[0] == pytest.approx(1, abs=0.2)
