@@ -1,6 +1,5 @@
 """Points score: a few named values, each worth whole points, whose sum stands for a risk: to be added up by hand."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,17 +67,6 @@ class PointsTable:
         return worth
 
 
-@dataclass(frozen=True, slots=True)
-class PointsAnswer:
-    """What the score says of one row."""
-
-    total: int
-    risk: float
-    stratum: str
-    factors: dict[str, int]
-    """Points by the name of the value, the most first; those that give none are left out."""
-
-
 class PointsScore(Frozen):
     """A fitted score: a part of ``predictor.json``."""
 
@@ -107,18 +95,8 @@ class PointsScore(Frozen):
         log_odds = self.log_odds_at_zero + self.log_odds_per_point * totals
         return np.asarray(np.exp(-np.logaddexp(0.0, -log_odds)), dtype=np.float64)
 
-    def answer(self, row: Mapping[str, float]) -> PointsAnswer:
-        """Of one row: its values by the model's inputs; those that are missing are NaN or left out."""
-        worth = {
-            item.name: int(item.points(np.array([row.get(item.feature, np.nan)], dtype=np.float64))[0])
-            for item in self.items
-        }
-        total = sum(worth.values())
-        stratum = [name for name, least in self.strata.items() if total >= least][-1]
-        by_points = sorted(worth.items(), key=lambda factor: -factor[1])
-        return PointsAnswer(
-            total=total,
-            risk=float(self.risk_of(np.array([total]))[0]),
-            stratum=stratum,
-            factors={name: points for name, points in by_points if points},
-        )
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The risk at which each stratum but the lowest begins, by its name."""
+        risks = self.risk_of(np.array(list(self.strata.values())))
+        return dict(zip(list(self.strata)[1:], risks[1:].tolist(), strict=True))

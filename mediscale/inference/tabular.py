@@ -131,11 +131,11 @@ def load_points_score(settings: Settings, model: ModelRef, task: TaskName) -> Pr
     if spec.points is None or (spec.name, spec.task) != (model.name, task):
         raise StorageError(f"The files of {model} hold no points score of {task}.")
     table = PointsTable(spec.points, spec.features)
-    thresholds = {name: at for name, at in spec.thresholds.items() if name == "clinical"}
+    clinical = {name: at for name, at in spec.thresholds.items() if name == "clinical"}
     own = spec.model_copy(
         update={
             "calibration": Calibration(slope=1, intercept=0),
-            "thresholds": thresholds,  # the others were chosen on the trees' risks
+            "thresholds": clinical | spec.points.thresholds,  # the others were chosen on the trees' risks
             "bias": table.bias,
             "baseline_risk": _sigmoid(table.bias),
             "notes": None,

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from fixtures.run_records import POINTS
@@ -302,12 +303,14 @@ def test_where_no_version_loads_the_points_score_answers_and_says_so(
         client.app.state.service.follow()  # type: ignore[attr-defined]
         (repaired,) = client.post("/predict", json={"age": 81}).json()["predictions"]
         assert 'mediscale_points_score_answers{task="mortality"} 0.0' in client.get("/metrics").text
-    expected = POINTS.answer({"age_years": 81})
     assert (answer["model"], answer["version"]) == ("synthetic-mortality-points-score", 1)
     assert answer["instead_of"].endswith("The points score of synthetic-mortality v1 answers in its place.")
-    assert answer["risk"] == pytest.approx(expected.risk)
+    assert answer["risk"] == pytest.approx(POINTS.risk_of(np.array([7]))[0]), "7 points from 80 years on"
     assert [factor["feature"] for factor in answer["factors"]] == ["age"]
-    assert [threshold["name"] for threshold in answer["thresholds"]] == ["clinical"]
+    assert {threshold["name"]: threshold["exceeded"] for threshold in answer["thresholds"]} == {
+        "clinical": True,
+        "high": True,
+    }
     assert 'mediscale_points_score_answers{task="mortality"} 1.0' in measured
     assert (repaired["model"], repaired["version"]) == ("synthetic-mortality", 2)
     logged = lake.read(settings, lake.latest(settings, "synthetic", "predictions")).to_pylist()

@@ -33,28 +33,28 @@ SCORE = PointsScore(
 
 
 @pytest.mark.parametrize(
-    ("row", "total", "stratum", "factors"),
+    ("row", "age", "pressure"),
     [
-        ({"age_years": 49.9, "systolic_blood_pressure_last_24h": 100}, 0, "low", {}),
-        ({"age_years": 50, "systolic_blood_pressure_last_24h": 99}, 6, "high",
-         {"systolic_blood_pressure": 4, "age": 2}),
-        ({"age_years": 90}, 5, "intermediate", {"age": 5}),
-        ({}, 1, "low", {"age": 1}),
+        ({"age_years": 49.9, "systolic_blood_pressure_last_24h": 100}, 0, 0),
+        ({"age_years": 50, "systolic_blood_pressure_last_24h": 99}, 2, 4),
+        ({"age_years": 90}, 5, 0),
+        ({}, 1, 0),
     ],
-)  # fmt: skip
-def test_it_is_added_up_by_hand(row, total: int, stratum: str, factors) -> None:
-    answer = SCORE.answer(row)
-    assert (answer.total, answer.stratum, answer.factors) == (total, stratum, factors)
-    assert list(answer.factors) == list(factors), "the most points first"
-    assert answer.risk == pytest.approx(1 / (1 + np.exp(4 - 0.5 * total)))
+)
+def test_it_is_added_up_by_hand(row, age: int, pressure: int) -> None:
     features = ("systolic_blood_pressure_last_24h", "age_years")
     rows = np.array([[row.get(name, np.nan) for name in features]])
-    assert SCORE.totals(rows, features).tolist() == [total]
-    assert SCORE.risks(rows, features) == pytest.approx([answer.risk])
+    assert SCORE.totals(rows, features).tolist() == [age + pressure]
+    assert SCORE.risks(rows, features) == pytest.approx([1 / (1 + np.exp(4 - 0.5 * (age + pressure)))])
     table = PointsTable(SCORE, features)
     contributions = table.contributions(rows[0])
-    assert table.bias + contributions.sum() == pytest.approx(-4 + 0.5 * total)
-    assert contributions[1] == 0.5 * (answer.factors.get("age", 0) - 2.5)
+    assert contributions.tolist() == [0.5 * (pressure - 0.5), 0.5 * (age - 2.5)]
+    assert table.bias + contributions.sum() == pytest.approx(-4 + 0.5 * (age + pressure))
+
+
+def test_strata_begin_at_risks() -> None:
+    at = {name: 1 / (1 + np.exp(4 - 0.5 * least)) for name, least in (("intermediate", 3), ("high", 6))}
+    assert SCORE.thresholds == pytest.approx(at)
 
 
 def named_examples(n: int, seed: int):
@@ -96,8 +96,9 @@ def test_a_fitted_score_is_small_tells_patients_apart_and_is_calibrated() -> Non
 def test_too_few_patients_give_a_score_that_answers_the_usual_risk() -> None:
     score = points_score.fit(named_examples(60, 0), named_examples(40, 1), "mortality")
     assert score.items == ()
-    assert 0 < score.answer({"age_years": 80}).risk < 1
-    assert score.answer({}).stratum in score.strata
+    rows = named_examples(10, 2).inputs
+    assert len(set(score.risks(rows, kernel.names("mortality")))) == 1
+    assert 0 < score.risks(rows, kernel.names("mortality"))[0] < 1
 
 
 def test_the_report_shows_it_as_a_table() -> None:
