@@ -23,11 +23,11 @@ ShardFunction = Callable[[int], pa.Table]
 
 def read(settings: Settings, events: TableRef, shard: int, columns: Sequence[str]) -> pa.Table:
     """The given columns of a shard's assertions, an empty table where it has none; ``code`` is dictionary-encoded."""
-    from pyarrow import fs, parquet
+    from pyarrow import parquet
 
     parts = []
     for uri in lake.files(settings, events, (SHARD, str(shard))):
-        filesystem, path = fs.FileSystem.from_uri(uri) if "://" in uri else (None, uri)
+        filesystem, path = lake.filesystem(uri)
         parts.append(
             parquet.read_table(
                 path,
@@ -128,7 +128,7 @@ def map_shards(
 ) -> "DataFrame":
     """The rows that ``function`` returns for all shards of one version of events, computed lazily by Spark.
 
-    There are as many Spark tasks as cores, because opening a wide file costs more than filling it.
+    On one machine there are as many Spark tasks as cores, because opening a wide file costs more than filling it.
     """
     from mediscale.storage import spark
 
@@ -139,8 +139,7 @@ def map_shards(
 
     n_shards = lake.fact(settings, events, SHARD_COUNT)
     session = spark.session(settings)
-    tasks = min(n_shards, session.sparkContext.defaultParallelism)
-    return session.range(0, n_shards, 1, tasks).mapInArrow(rows, schema)
+    return session.range(0, n_shards, 1, spark.tasks(settings, n_shards)).mapInArrow(rows, schema)
 
 
 @contextmanager

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from mediscale.core import network
 from mediscale.core.errors import BusyError, UsageError
 from mediscale.core.settings import Settings
+from mediscale.storage import lake
 
 _OBJECT_STORE = 80 * 2**20
 """Bytes: only a model of a few hundred kB passes through it, and Ray would reserve a third of the memory."""
@@ -93,11 +95,9 @@ def fit_torch(
 @contextmanager
 def storage(settings: Settings, key: str) -> Iterator[str]:
     """Where Ray keeps its own notes of a run, gone afterwards: driver and workers both reach it."""
-    from pyarrow import fs
-
     root = settings.artifact_root if settings.ray_address else str(settings.home.absolute())
     uri = f"{root.rstrip('/')}/ray"
-    filesystem, path = fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
+    filesystem, path = lake.filesystem(uri)
     filesystem.create_dir(f"{path}/{key}", recursive=True)
     try:
         yield uri
@@ -135,12 +135,25 @@ def cluster(settings: Settings, workers: int) -> Iterator[None]:
 
 
 def _join(ray: Any, settings: Settings) -> None:
+    """Its workers were started by the cluster, so what Ray reads of the environment is sent to them."""
+    address = settings.ray_address
+    silent = UsageError(
+        f"The Ray cluster at {address} does not answer; start it, or unset MEDISCALE_RAY_ADDRESS to train on this "
+        "machine alone."
+    )
+    if address != "auto" and not network.is_listening(
+        address.removeprefix("ray://")
+    ):  # Ray tries for a minute
+        raise silent
     try:
-        ray.init(address=settings.ray_address, **_QUIET)
+        ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **_QUIET)
     except ConnectionError as error:
-        raise UsageError(
-            f"The Ray cluster at {settings.ray_address} does not answer; start it or unset MEDISCALE_RAY_ADDRESS."
-        ) from error
+        if "AuthToken" in str(error.__cause__):
+            raise UsageError(
+                f"The Ray cluster at {address} asks for its token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+                "RAY_AUTH_TOKEN_PATH to what its nodes have."
+            ) from error
+        raise silent from error
 
 
 def _start(ray: Any, workers: int) -> None:

@@ -1,0 +1,20 @@
+"""Whether somebody listens at an address: asked before a client that would try for minutes, or for ever."""
+
+import socket
+from contextlib import suppress
+
+CONNECTS_WITHIN = 10.0
+"""Seconds that a machine of the same network has to take a connection."""
+
+
+def is_listening(address: str) -> bool:
+    """Whether ``HOST:PORT`` takes a connection; also false for a text that is no such address.
+
+    >>> is_listening("nowhere")
+    False
+    """
+    host, _, port = address.rpartition(":")
+    with suppress(OSError, ValueError, OverflowError):  # OverflowError: a port beyond 65535
+        socket.create_connection((host.strip("[]"), int(port)), CONNECTS_WITHIN).close()
+        return True
+    return False
