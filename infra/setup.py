@@ -30,6 +30,7 @@ CHECKS = ROOT / ".venv-infra"
 IVY = ROOT / "infra" / "spark" / "ivy.xml"
 JAR_DIGESTS = ROOT / "infra" / "spark" / "jars.sha256"
 BROKER_DIGESTS = ROOT / "infra" / "spark" / "broker.sha256"
+S3_DIGESTS = ROOT / "infra" / "spark" / "s3.sha256"
 WEIGHT_DIGESTS = ROOT / "infra" / "spark" / "weights.sha256"
 SPARK_START = ROOT / "infra" / "spark" / "start.py"
 
@@ -51,6 +52,7 @@ UNREACHABLE = re.compile(
 PACKAGES = "the Python package registry"
 JARS = {
     "spark": "Spark's jars, 22 MB",
+    "s3": "Spark's way to S3, 13 MB",
     "weights": "the embedder's weights, 25 MB",
     "broker": "a Kafka broker for the tests, 44 MB",
 }
@@ -95,6 +97,7 @@ def platform_steps() -> list[Step]:
         (PLATFORM / "done-project", digest_of(lock, ROOT / "pyproject.toml"), install_project),
         (PLATFORM / "done-java", f"{locked} {java}", lambda: make_java(java)),
         (PLATFORM / "done-jars", digest_of(IVY, JAR_DIGESTS), lambda: fetch_jars("spark", JAR_DIGESTS)),
+        (PLATFORM / "done-s3", digest_of(IVY, S3_DIGESTS), lambda: fetch_jars("s3", S3_DIGESTS)),
         (
             PLATFORM / "done-weights",
             digest_of(IVY, WEIGHT_DIGESTS),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytest_plugins = (
+    "fixtures.clusters",
     "fixtures.drawn_hospitals",
     "fixtures.indexed_documents",
     "fixtures.kafka_broker",

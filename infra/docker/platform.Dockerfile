@@ -4,8 +4,8 @@
 #
 #     docker buildx build --file infra/docker/platform.Dockerfile --tag mediscale-platform:0.1.0-python3.11 .
 #
-# torch's wheel is the CUDA build, so this is the image of the nodes with a GPU, too. The connector of a lake on
-# s3://, gs:// or abfss:// is not in it: put its jars into .venv/jars/spark of an image made FROM this one.
+# torch's wheel is the CUDA build, so this is the image of the nodes with a GPU, too. Spark's connector for s3:// is in
+# it; that for gs:// or abfss:// is not: put its jars into .venv/jars/spark of an image made FROM this one.
 ARG PYTHON=python:3.11-slim-bookworm
 
 FROM ${PYTHON} AS build

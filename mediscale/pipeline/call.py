@@ -234,12 +234,21 @@ def _readable_failures(name: str) -> Iterator[None]:
             raise BusyError(
                 f"Stage {name}: the model registry is locked by another process; wait for it and run again."
             ) from error
+        if any(words in str(e) for e in chain for words in _OF_STORES):
+            raise StorageError(
+                f"Stage {name}: the object store of the lake or of the models stopped answering, or refused a request; "
+                "finished stages are kept, the same command goes on."
+            ) from error
         if spark.java_ended():
             raise MediscaleError(
                 f"Stage {name}: Spark's Java process was killed or ended; finished stages are kept, the same command "
                 "goes on. If it lacked memory, set MEDISCALE_SPARK_MEMORY."
             ) from error
         raise
+
+
+_OF_STORES = ("Generic S3 error", "Generic GCS error", "Generic MicrosoftAzure error", "fs.s3a.", "AWS Error")
+"""How the clients of an object store begin what they say: deltalake's, Spark's and Arrow's."""
 
 
 def _is_absence(error: BaseException) -> bool:

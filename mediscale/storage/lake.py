@@ -10,7 +10,7 @@ from mediscale.core.errors import BusyError, NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import declared
-from mediscale.storage import locks
+from mediscale.storage import locks, object_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +23,7 @@ def _open(settings: Settings, dataset: str, table: str, version: int | None = No
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
+    object_store.check(settings.lake)
     try:
         return DeltaTable(settings.table_uri(dataset, table), version=version)
     except TableNotFoundError:
@@ -40,12 +41,19 @@ def _open(settings: Settings, dataset: str, table: str, version: int | None = No
 def exists(settings: Settings, dataset: str, table: str) -> bool:
     from deltalake import DeltaTable
 
+    object_store.check(settings.lake)
     return DeltaTable.is_deltatable(settings.table_uri(dataset, table))
 
 
 def filesystem(uri: str) -> "tuple[fs.FileSystem, str]":
-    """Arrow's file system for a path or URI, and the path in it."""
+    """Arrow's file system for a path or URI, and the path in it.
+
+    Raises:
+        StorageError: the URI's store can't be reached, has no such bucket, or refuses who asks.
+    """
     from pyarrow import fs
+
+    object_store.check(uri)
 
     return fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
 

@@ -1,4 +1,6 @@
-"""Lock files: advisory locks of this machine, which the kernel frees when their holder dies, however it dies."""
+"""Lock files: advisory locks of this machine, which the kernel frees when their holder dies, however it dies. Where
+the lake is in an object store, other machines may share it: there a lease in the lake stands behind the file.
+"""
 
 import fcntl
 import os
@@ -32,7 +34,13 @@ def exclusive(settings: Settings, scope: str, what: str) -> Iterator[None]:
         file.truncate()
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        if settings.lake_folder is not None:
+            yield
+            return
+        from mediscale.storage import object_store
+
+        with object_store.lease(settings.lake, f"stages/{scope}", busy=what):
+            yield
 
 
 def claim(folder: Path) -> tuple[int, TextIO]:
@@ -75,14 +83,17 @@ def exclusively(file: Path) -> Iterator[None]:
 
 @contextmanager
 def commit_lease(settings: Settings, dataset: str, table: str) -> Iterator[None]:
-    """The right to commit to one Delta table of a lake on a local disk, held by one writer at a time; others wait.
+    """The right to commit to one Delta table, held by one writer at a time; others wait.
 
-    A Delta commit is a file that must not exist yet. On a local disk Spark looks for it and then renames to it, in two
-    steps: a commit that another process makes between them would be lost without an error. The kernel frees the lease
-    when its holder dies. A lake elsewhere is not leased here: what its object store promises holds there.
+    A Delta commit is a file that must not exist yet. Spark looks for it and then writes it, in two steps, on a local
+    disk and on S3: a commit that another process makes between them would be lost without an error. (delta-rs makes it
+    in one, but not against a Spark that looked before.)
     """
     if settings.lake_folder is None:
-        yield
+        from mediscale.storage import object_store
+
+        with object_store.lease(settings.lake, f"{dataset}/{table}"):
+            yield
         return
     folder = settings.lake_folder / "_locks" / dataset
     folder.mkdir(parents=True, exist_ok=True)

@@ -30,8 +30,8 @@ def tell(word: object) -> None:
     sys.stdout.flush()
 
 
-def main(kind: str, home: str, writer: str) -> None:
-    settings = Settings(home=Path(home), spark_master="local[1]", spark_memory="512m")
+def main(kind: str, home: str, lake: str, writer: str) -> None:
+    settings = Settings(home=Path(home), lake=lake, spark_master="local[1]", spark_memory="512m")
     if kind == "spark":
         spark.session(settings)
     tell("ready")

@@ -1,4 +1,4 @@
-"""Several processes write one Delta table on a local disk at the same moments: no version and no row is lost."""
+"""Several processes write one Delta table at the same moments, on a disk or in S3: no version and no row is lost."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ class Writer:
 
     def __init__(self, kind: str, settings: Settings, name: str) -> None:
         self.name, self.replaces = name, kind == "spark"
-        command = [sys.executable, str(PROGRAM), kind, str(settings.home), name]
+        command = [sys.executable, str(PROGRAM), kind, str(settings.home), settings.lake, name]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def tell(self, table: str, number: int) -> None:
@@ -37,9 +37,16 @@ class Writer:
         return self.process.stdout.readline().strip()
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(home=tmp_path_factory.mktemp("shared"))
+@pytest.fixture(scope="module", params=["disk", "s3"])
+def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    shared = Settings(home=tmp_path_factory.mktemp("shared"))
+    if request.param == "disk":
+        yield shared
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in request.getfixturevalue("s3").items():
+            patch.setenv(name, value)
+        yield shared.model_copy(update={"lake": "s3://hospital/two-writers"})
 
 
 @pytest.fixture(scope="module")
