@@ -44,7 +44,9 @@ def folder(settings: Settings, name: str) -> Path:
 
 
 def versions(settings: Settings, name: str) -> list[int]:
-    """The numbers of the versions that there are, oldest first."""
+    """The numbers of the versions that there are, oldest first; none where models lie in an object store."""
+    if "://" in settings.artifact_root:
+        return []
     root = folder(settings, name)
     made = [int(each.name) for each in root.glob("*") if each.name.isdecimal()] if root.is_dir() else []
     return sorted(made)

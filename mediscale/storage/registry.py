@@ -13,10 +13,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlparse
 
-from mediscale.core import refs, task_names
+from mediscale.core import network, refs, task_names
 from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals
@@ -161,7 +163,12 @@ def record(settings: Settings, dataset: str, *moves: Move) -> Move:
 
 
 def client(settings: Settings) -> "MlflowClient":
-    """A client of the tracking store and registry; makes a local store on first use."""
+    """A client of the tracking store and registry; makes its tables in a database on first use.
+
+    Raises:
+        StorageError: the store does not answer, or the database refuses who asks.
+    """
+    _check_tracking(settings.tracking_uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a hospital's machine reports to nobody
     settings.home.mkdir(parents=True, exist_ok=True)
     from mlflow.tracking import MlflowClient
@@ -171,13 +178,44 @@ def client(settings: Settings) -> "MlflowClient":
     logging.getLogger("mlflow.store.db.utils").setLevel(
         logging.CRITICAL
     )  # it prints the error that it raises
-    if not settings.tracking_uri.startswith("sqlite:"):
-        return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+    made = partial(MlflowClient, tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+    if settings.tracking_uri.startswith(("http://", "https://")):
+        return made()
     with (settings.home / "mlflow.lock").open("w") as lock:  # two that come first would both make its tables
         fcntl.flock(lock, fcntl.LOCK_EX)
-        local = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
-        local.search_registered_models(max_results=1)
-    return local
+        client = made()
+        client.search_registered_models(max_results=1)
+    return client
+
+
+def _check_tracking(uri: str) -> None:
+    """MLflow itself tries for minutes."""
+    place = urlparse(uri)
+    port = place.port or {"http": 80, "https": 443, "postgresql": 5432}.get(place.scheme.partition("+")[0])
+    if place.hostname and port and not network.is_listening(f"{place.hostname}:{port}"):
+        raise StorageError(
+            f"MLflow's store at {place.hostname}:{port} does not answer; start it, or set MEDISCALE_TRACKING_URI to "
+            "where it is."
+        )
+    if place.scheme.startswith("postgresql"):
+        _check_database(uri)
+
+
+def _check_database(uri: str) -> None:
+    """MLflow tries a database that refuses it for minutes, and then says its address with the password in it."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import OperationalError
+
+    engine = create_engine(uri, connect_args={"connect_timeout": round(network.CONNECTS_WITHIN)})
+    try:
+        engine.connect().close()
+    except OperationalError:
+        raise StorageError(
+            f"MLflow's database at {urlparse(uri).hostname or 'this machine'} refuses the connection; set user, "
+            "password and database in MEDISCALE_TRACKING_URI."
+        ) from None
+    finally:
+        engine.dispose()
 
 
 def experiment(settings: Settings, mlflow: "MlflowClient", name: str) -> str:
