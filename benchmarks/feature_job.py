@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.cohort import labels
+from data_pipeline.cohort.bitemporal import HOUR
 from data_pipeline.features import gold, kernel
-from data_pipeline.features.windows import HOUR
 from mediscale.core import tables
 from mediscale.core.concepts import CONCEPTS, TREATMENTS, by_name
 from mediscale.core.settings import Settings

@@ -7,6 +7,7 @@ written. Every record is read once; of a large extract, all that follows is of a
 
 import logging
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -313,8 +314,14 @@ def _task(source: Source, absent: Sequence[str], events: pa.Table, task: Task) -
     if reason := labels.unsupported(source, task) or labels.lacking(source, task, absent):
         return TaskCheck(task.name, refused=reason)
     rows = labels.cohort(events, task.name, None, 0)
-    pairs = [tuple(pair) for pair in zip(rows["steps"].to_pylist(), rows["outcome"].to_pylist(), strict=True)]
-    flow = labels.flow_of(task, [(*pair, 1) for pair in pairs])
+    counted = zip(*(rows[name].to_pylist() for name in ("steps", "outcome", "further")), strict=True)
+    flow = labels.flow_of(
+        task,
+        [
+            labels.FlowCount(steps, outcome, further, n)
+            for (steps, outcome, further), n in Counter(counted).items()
+        ],
+    )
     cohort = rows.filter(pc.equal(rows["steps"], len(task.steps)))
     if not cohort.num_rows:
         return TaskCheck(task.name, refused="nobody is left in the cohort", flow=flow)

@@ -34,7 +34,8 @@ SCHEMA = (
 
 
 def write(settings: Settings, dataset: str, task: TaskName, alias: Alias, output: Path, asked: Asked) -> int:
-    """Scores the newest features of the cohort into one Parquet file, by subject and stay; the number of stays.
+    """Scores the newest features of the cohort into one Parquet file, by subject, stay and prediction time; the
+    number of rows.
 
     Each row says that a clinician must review it, who asked and for which purpose. An entry of the dataset's signed
     history, written before the file appears, says who asked, too.
@@ -162,7 +163,7 @@ def _one_file(scored: "DataFrame", output: Path, record: Callable[[Path], None])
     """Spark writes a folder beside the output; its only file is moved into place when it is whole and recorded."""
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".scoring-") as folder:
         parts = Path(folder) / "parts"
-        scored.repartition(1).sortWithinPartitions("subject_id", "stay_id").write.parquet(str(parts))
+        scored.repartition(1).sortWithinPartitions(*FEATURES.key).write.parquet(str(parts))
         written = next(parts.glob("*.parquet"))
         record(written)
         shutil.move(written, output)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.cohort import bitemporal, prediction_times, stays
+from data_pipeline.cohort import at_risk, bitemporal, prediction_times, stays
 from data_pipeline.cohort.bitemporal import Floats
 from data_pipeline.cohort.stays import Stay
 from data_pipeline.features import kernel
@@ -112,7 +112,9 @@ class _Record:
         patient, stay = _last_stay(latest, request.prediction_time)
         time = request.prediction_time or _end(stay, latest, self.written)
         _refuse_outside(patient, stay, time)
-        refused = {spec.task: reason for spec in specs if (reason := _not_to_be_asked(spec, stay, time))}
+        refused = {
+            spec.task: reason for spec in specs if (reason := _not_to_be_asked(spec, stay, time, self.events))
+        }
         if len(refused) == len(specs):
             raise InputError(f"Nothing was predicted: {'; '.join(refused.values())}.")
         rows = {
@@ -194,12 +196,19 @@ def _refuse_outside(patient: stays.Patient, stay: Stay, time: datetime) -> None:
         raise InputError("The patient had left by that time; give a prediction_time within a stay.")
 
 
-def _not_to_be_asked(spec: PredictorSpec, stay: Stay, time: datetime) -> str | None:
-    """Why the model is not made for that moment of the stay; None where it is."""
-    if tasks.load(spec.task).unit == "encounter":
+def _not_to_be_asked(spec: PredictorSpec, stay: Stay, time: datetime, events: pa.Table) -> str | None:
+    """Why the model is not made for that moment of the stay; None where it is. ``events`` are the patient's."""
+    task = tasks.load(spec.task)
+    if task.unit == "encounter":
         return f"{spec.task} is of one encounter by itself, and a patient's number does not say which"
     if prediction_times.may_be_asked(stay, time, spec.may_be_asked, spec.excluded_destinations):
-        return None
+        own = next(iter(at_risk.assertions(events, task).values()), at_risk.NOTHING)
+        failed = at_risk.failed_step(own, stay, task, time)
+        if failed is None:
+            return None
+        return (
+            f"{spec.task} is for patients {failed.words}, and by what was known at that time this one is not"
+        )
     if spec.may_be_asked.anchor == "discharge" and stay.discharged and stay.discharged.time == time:
         return f"{spec.task} is not asked after a discharge to where its outcome can't happen"
     return f"{spec.task} may be asked {spec.may_be_asked.words}, and not at this time"

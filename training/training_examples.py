@@ -13,6 +13,7 @@ from mediscale.core.privacy import count
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import Split
+from mediscale.core.tables import TRAINING_SET
 from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 
 Inputs = NDArray[np.float32]
 ATTRIBUTES = ("sex", "age_band", "ethnicity")
+ORDER = [(name, "ascending") for name in TRAINING_SET.key]
+"""In which rows are read, wherever arrays are held beside each other."""
 _KEYS = ("subject_id", "stay_id", "admission_time", "prediction_time", "boolean_value", *ATTRIBUTES)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """n rows ordered by patient and stay. ``inputs`` is (n, features) float32, NaN where missing: as served."""
+    """n rows ordered by patient, stay and prediction time. ``inputs`` is (n, features) float32, NaN where missing: as
+    served."""
 
     subjects: NDArray[np.int64]
     times: NDArray[np.datetime64]
@@ -34,6 +38,8 @@ class Examples:
     inputs: Inputs
     attributes: dict[str, NDArray[np.str_]]
     admissions: NDArray[np.datetime64]
+    stays: NDArray[np.int64] | None = None
+    """The stay of each row; None where each row is of a stay of its own."""
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -46,6 +52,34 @@ class Examples:
     def events(self) -> int:
         return int(self.outcomes.sum())
 
+    @property
+    def first_of_stay(self) -> NDArray[np.intp]:
+        """For each row the first one of its stay; shape (n)."""
+        if self.stays is None:
+            return np.arange(len(self))
+        _, first, stay = np.unique(self.stays, return_index=True, return_inverse=True)
+        return first[stay]
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a stay has more than one row."""
+        return bool((self.first_of_stay != np.arange(len(self))).any())
+
+    @property
+    def stays_with_outcome(self) -> int:
+        """Stays of which a row has the outcome."""
+        return len(np.unique(self.first_of_stay[self.outcomes == 1]))
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """What each row weighs in a fit (n), so that every stay weighs 1, however often it is predicted.
+
+        Rows of one stay are nearly the same evidence. Which risk is learnt does not change: the time since admission is
+        an input of the tasks that predict more than once.
+        """
+        first = self.first_of_stay
+        return 1 / np.bincount(first, minlength=len(self))[first]
+
     def where(self, chosen: NDArray[np.bool_]) -> "Examples":
         """Some of the rows."""
         attributes = {name: values[chosen] for name, values in self.attributes.items()}
@@ -56,6 +90,7 @@ class Examples:
             self.inputs[chosen],
             attributes,
             self.admissions[chosen],
+            None if self.stays is None else self.stays[chosen],
         )
 
     def digest(self) -> str:
@@ -88,7 +123,7 @@ def load(
         subject = pc.field("subject_id")
         wanted &= (subject - pc.divide(subject, workers) * workers) == worker
     table = rows.to_table(columns=[*_KEYS, *features], filter=wanted)
-    return _arrays(table.sort_by([("subject_id", "ascending"), ("stay_id", "ascending")]), features)
+    return _arrays(table.sort_by(ORDER), features)
 
 
 def check_trainable(train: Examples, tuning: Examples, task: TaskName) -> None:
@@ -131,4 +166,5 @@ def _arrays(table: "pa.Table", features: Sequence[str]) -> Examples:
         inputs=inputs,
         attributes={name: np.asarray(table[name].to_pylist(), dtype=np.str_) for name in ATTRIBUTES},
         admissions=np.asarray(table["admission_time"].to_numpy()).astype("datetime64[us]"),
+        stays=np.asarray(table["stay_id"].to_numpy(), dtype=np.int64),
     )

@@ -17,6 +17,11 @@ import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+HOUR = 3_600_000_000
+"""In microseconds, as all times of arrays are."""
+DAY = 24 * HOUR
 
 FOREVER = np.iinfo(np.int64).max
 

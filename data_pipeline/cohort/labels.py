@@ -11,27 +11,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_pipeline import shards
-from data_pipeline.cohort import prediction_times
-from data_pipeline.cohort.bitemporal import BitemporalTime, latest_as_of
+from data_pipeline.cohort import at_risk, prediction_times
+from data_pipeline.cohort.at_risk import Assertions
+from data_pipeline.cohort.bitemporal import HOUR, BitemporalTime, Ints, latest_as_of
 from data_pipeline.cohort.stays import TRANSFER_GAP, Patient, Stay, patients
-from data_pipeline.cohort.value_rises import Value, onsets, values_by_subject
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core import tasks
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError, UsageError
+from mediscale.core.outcomes import DeathInHospital, Declared, FlowStep, LongStay, Readmission, ValueRise
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import LABELS
-from mediscale.core.tasks import DeathInHospital, Declared, LongStay, Readmission, Task, TaskName, ValueRise
+from mediscale.core.tasks import Task, TaskName
 
 
 class Params(Frozen):
@@ -50,11 +53,14 @@ class Params(Frozen):
 class Result(Frozen):
     labels: TableRef
     flow: dict[str, PatientCount]
-    """The cohort flow in order: visits left after each step, then the stays with each outcome."""
+    """The cohort flow in order: visits left after each step; where stays have several predictions, predictions left
+    after each step; then the stays, or predictions, with each outcome."""
     at_risk: PatientCount
     """Stays in the cohort."""
+    predictions: PatientCount | None = None
+    """Of these stays, where each may have several."""
     positives: PatientCount
-    """Stays with the outcome."""
+    """Stays, or predictions, with the outcome."""
     contradictions: PatientCount
     """Ended stays of adults about whose death two columns disagree, whether or not a time decides (``deaths``)."""
 
@@ -75,7 +81,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     task, label_shard = tasks.load(params.task), partial(_label_shard, settings, params)
     visits = shards.map_shards(settings, params.events, label_shard, _schema()).persist()
     with shards.own_errors():
-        counts = [tuple(row) for row in visits.groupBy("steps", "outcome").count().collect()]
+        grouped = visits.groupBy("steps", "outcome", "further").count().collect()
+        counts = [FlowCount(*row) for row in grouped]
         contradictions = visits.filter("contradiction").count()
     flow = flow_of(task, counts)
     _refuse_empty(params, task, flow)
@@ -86,6 +93,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         labels=labels,
         flow=flow,
         at_risk=flow[task.outcome.labelled.name],
+        predictions=flow[task.prediction_steps[-1].name] if task.prediction_steps else None,
         positives=flow[task.outcome.positive.name],
         contradictions=contradictions,
     )
@@ -144,17 +152,19 @@ def cohort(events: pa.Table, task: TaskName, as_of: datetime | None, shard: int)
     """The cohort flow of a shard's visits, one row for each: label columns, ``steps`` passed, ``outcome``, and whether
     columns make a ``contradiction`` about a death.
 
-    ``events`` has ``prediction_times.COLUMNS``, in any order of rows. ``as_of`` is naive UTC. Only a visit that passed
-    all steps has the columns of ``LABELS`` filled; a merged stay passes them as its first visit, whose
-    ``visit_id`` is the ``stay_id``.
+    ``events`` has ``prediction_times.COLUMNS``, in any order of rows. ``as_of`` is naive UTC. Only a row that passed
+    all steps has the columns of ``LABELS`` filled; a merged stay passes them as its first visit, whose ``visit_id`` is
+    the ``stay_id``. Where a stay has several predictions, each has a row: one that passed most steps is the stay's in
+    the flow, and the others are ``further`` ones.
     """
-    declared, latest = tasks.load(task), latest_as_of(events, as_of)
-    rise = declared.outcome if isinstance(declared.outcome, ValueRise) else None
-    values = values_by_subject(latest, rise) if rise else {}
+    if as_of is not None:
+        events = events.filter(pc.less_equal(events["available_time"], pa.scalar(as_of, pa.timestamp("us"))))
+    declared = tasks.load(task)
+    records = at_risk.assertions(events, declared)
     rows = [
         row
-        for patient in patients(latest)
-        for row in _rows(patient, declared, values.get(patient.subject_id, ()), as_of, shard)
+        for patient in patients(latest_as_of(events, None))
+        for row in _rows(patient, declared, records.get(patient.subject_id, at_risk.NOTHING), as_of, shard)
     ]
     return pa.Table.from_pylist(rows, schema=_arrow_schema())
 
@@ -166,12 +176,16 @@ def _label_shard(settings: Settings, params: Params, shard: int) -> pa.Table:
 
 @cache
 def _arrow_schema() -> pa.Schema:
-    flow = {"steps": pa.int64(), "outcome": pa.string(), "contradiction": pa.bool_()}
+    flow = {"steps": pa.int64(), "outcome": pa.string(), "contradiction": pa.bool_(), "further": pa.bool_()}
     return pa.schema([*LABELS.arrow_schema(), *(pa.field(name, kind) for name, kind in flow.items())])
 
 
 def _schema() -> Any:
-    return LABELS.spark_schema().add("steps", "long").add("outcome", "string").add("contradiction", "boolean")
+    flow = {"steps": "long", "outcome": "string", "contradiction": "boolean", "further": "boolean"}
+    schema = LABELS.spark_schema()
+    for name, kind in flow.items():
+        schema = schema.add(name, kind)
+    return schema
 
 
 @dataclass(frozen=True)
@@ -186,7 +200,7 @@ class _Label:
 
 
 def _rows(
-    patient: Patient, task: Task, values: tuple[Value, ...], as_of: datetime | None, shard: int
+    patient: Patient, task: Task, record: Assertions, as_of: datetime | None, shard: int
 ) -> Iterator[dict[str, Any]]:
     for visit in patient.visits:
         if not visit.inpatient:
@@ -195,44 +209,57 @@ def _rows(
     for i, stay in enumerate(units):
         following = units[i + 1] if i + 1 < len(units) else None
         yield from (_left_out(2) for _ in stay.visits[1:])
-        yield _row(patient, stay, following, task, values, as_of) | {"shard": shard}
+        rows = _rows_of_stay(patient, stay, following, task, record, as_of)
+        furthest = max(rows, key=lambda row: int(row["steps"]))
+        for row in rows:
+            yield (
+                row
+                | {"shard": shard}
+                | ({} if row is furthest else {"contradiction": False, "further": True})
+            )
 
 
 def _left_out(steps: int, contradiction: bool = False) -> dict[str, Any]:
-    """Of a visit that passed so many steps of the flow."""
-    return {"steps": steps, "outcome": "", "contradiction": contradiction}
+    """Of a visit, or a prediction, that passed so many steps of the flow."""
+    return {"steps": steps, "outcome": "", "contradiction": contradiction, "further": False}
 
 
-def _row(
+def _rows_of_stay(
     patient: Patient,
     stay: Stay,
     following: Stay | None,
     task: Task,
-    values: tuple[Value, ...],
+    record: Assertions,
     as_of: datetime | None,
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
+    """A row for each prediction of the stay, at least one."""
     if not prediction_times.is_adult(patient, stay):
-        return _left_out(3)
+        return [_left_out(3)]
     ended = stay.discharged
     if ended is None:
-        return _left_out(4)
+        return [_left_out(4)]
     contradiction = stay.end.contradiction
     if stay.end.unclear:
-        return _left_out(5, contradiction)
-    at = prediction_times.of_stay(patient, stay, task)
-    if at is None or _had_onset(stay, task, values, at):
-        return _left_out(6, contradiction)
-    label = (
-        _value_rise(ended, task.outcome, values, at)
-        if isinstance(task.outcome, ValueRise)
-        else _label(patient, stay, ended, following, task)
-    )
-    if label is None or (as_of is not None and label.certain > as_of):
-        return _left_out(7, contradiction)
+        return [_left_out(5, contradiction)]
+    steps = {step.name: passed for passed, step in enumerate(task.steps)}
+    rows, rises = [], _Rises.of(record, stay, task.outcome) if isinstance(task.outcome, ValueRise) else None
+    for at in prediction_times.of_stay(patient, stay, task):
+        failed = at_risk.failed_step(record, stay, task, at) or (rises and rises.failed_step(at))
+        label = None
+        if failed is None:
+            label = rises.label(stay, ended, at) if rises else _label(patient, stay, ended, following, task)
+        if label is None or (as_of is not None and label.certain > as_of):
+            failed = failed or task.outcome.labelled
+            rows.append(_left_out(steps[failed.name], contradiction))
+        else:
+            row = _row(patient, stay, ended, at, label)
+            rows.append(row | {"steps": len(steps), "contradiction": contradiction, "further": False})
+    return rows or [_left_out(steps["at_risk"], contradiction)]
+
+
+def _row(patient: Patient, stay: Stay, ended: BitemporalTime, at: datetime, label: _Label) -> dict[str, Any]:
     return {
-        "steps": 8,
         "outcome": label.outcome,
-        "contradiction": contradiction,
         "subject_id": patient.subject_id,
         "stay_id": stay.first.visit_id,
         "admission_time": stay.admitted.time,
@@ -261,25 +288,45 @@ def _label(
     raise TypeError(task.outcome)
 
 
-def _had_onset(stay: Stay, task: Task, values: tuple[Value, ...], at: datetime) -> bool:
-    """Whether the value of the outcome had risen in the stay by the prediction time: it is no first onset then."""
-    if not isinstance(task.outcome, ValueRise):
-        return False
-    began = stay.admitted.time - TRANSFER_GAP
-    return any(began < onset <= at for onset in onsets(values, task.outcome))
+@dataclass(frozen=True)
+class _Rises:
+    """The values of a stay, and of before it, as they are finally known, and which of the stay's had risen."""
+
+    outcome: ValueRise
+    values: Assertions
+    onsets: Ints
+
+    @classmethod
+    def of(cls, record: Assertions, stay: Stay, outcome: ValueRise) -> "_Rises":
+        values = record.final().values(at_risk.beginning(stay) - outcome.lookback_hours * HOUR)
+        return cls(outcome, values, at_risk.onsets(values, stay, outcome))
+
+    def failed_step(self, at: datetime) -> FlowStep | None:
+        """The step of the flow that a prediction does not pass because the value had risen by then, though nobody knew
+        it yet: what began before is no outcome to predict."""
+        risen = (self.onsets <= at_risk.in_microseconds(at)).any()
+        return self.outcome.first_onset if risen else None
+
+    def label(self, stay: Stay, ended: BitemporalTime, at: datetime) -> _Label | None:
+        """The label of a prediction before the first onset; None where nothing was measured in its hours."""
+        horizon = at + timedelta(hours=self.outcome.within_hours)
+        start, end = (at_risk.in_microseconds(time) for time in (at, min(horizon, ended.time)))
+        values = self.values.where(self.values.time <= end)
+        if not (values.time > start).any():
+            return None
+        certain = max(ended.available + TRANSFER_GAP, _datetime(values.available.max()))
+        if len(self.onsets) and self.onsets[0] <= end:
+            return _Label(self.outcome.positive.name, True, _datetime(self.onsets[0]), certain)
+        died, left = stay.death is not None and stay.death.time <= horizon, ended.time <= horizon
+        category = self.outcome.negative
+        if died or left:
+            category = self.outcome.competing_event if died else self.outcome.discharged
+        return _Label(category.name, False, None, certain)
 
 
-def _value_rise(
-    ended: BitemporalTime, outcome: ValueRise, values: tuple[Value, ...], at: datetime
-) -> _Label | None:
-    end = min(at + timedelta(hours=outcome.within_hours), ended.time)
-    measured = [value for value in values if at < value.time <= end]
-    if not measured:
-        return None
-    certain = max(ended.available + TRANSFER_GAP, *(value.available for value in measured))
-    onset = next((onset for onset in onsets(values, outcome) if at < onset <= end), None)
-    category = outcome.positive if onset else outcome.negative
-    return _Label(category.name, onset is not None, onset, certain)
+def _datetime(time: np.int64) -> datetime:
+    """Naive UTC, of microseconds since 1970."""
+    return datetime(1970, 1, 1) + timedelta(microseconds=int(time))
 
 
 def _declared(stay: Stay, ended: BitemporalTime, outcome: Declared) -> _Label | None:
@@ -322,17 +369,32 @@ def _readmission(
     return _Label(category.name, False, None, end)
 
 
-def flow_of(task: Task, counts: Sequence[tuple[Any, ...]]) -> dict[str, int]:
-    """The cohort flow from (steps passed, outcome, number of visits)."""
-    visits_by_step = {
-        step.name: sum(n for steps, _, n in counts if steps >= i)
-        for i, step in enumerate(task.steps, start=1)
+class FlowCount(NamedTuple):
+    """How many rows of ``cohort`` are alike."""
+
+    steps: int
+    outcome: str
+    further: bool
+    n: int
+
+
+def flow_of(task: Task, counts: Sequence[FlowCount]) -> dict[str, int]:
+    """The cohort flow."""
+    first = len(task.steps) - len(task.prediction_steps) + 1
+    return {
+        **{
+            step.name: sum(c.n for c in counts if c.steps >= i and not c.further)
+            for i, step in enumerate(task.steps, start=1)
+        },
+        **{
+            step.name: sum(c.n for c in counts if c.steps >= i)
+            for i, step in enumerate(task.prediction_steps, start=first)
+        },
+        **{
+            category.name: sum(c.n for c in counts if c.outcome == category.name)
+            for category in task.outcome.categories
+        },
     }
-    stays_by_outcome = {
-        category.name: sum(n for _, outcome, n in counts if outcome == category.name)
-        for category in task.outcome.categories
-    }
-    return visits_by_step | stays_by_outcome
 
 
 def _refuse_empty(params: Params, task: Task, flow: dict[str, int]) -> None:
@@ -352,7 +414,10 @@ def _summary(result: Result) -> str:
         if result.contradictions
         else ""
     )
-    return f"{count(result.at_risk)} stays at risk, {count(result.positives)} with the outcome{unlike}"
+    repeated = f" with {count(result.predictions)} predictions" if result.predictions is not None else ""
+    return (
+        f"{count(result.at_risk)} stays at risk{repeated}, {count(result.positives)} with the outcome{unlike}"
+    )
 
 
 STAGE = Stage(

@@ -1,10 +1,12 @@
 """Prediction times: when a task's outcome is predicted for a stay, and which stays are at risk then."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from data_pipeline.cohort import at_risk
 from data_pipeline.cohort.bitemporal import latest_as_of
 from data_pipeline.cohort.stays import Patient, Stay, patients
 from mediscale.core.tasks import ADULT_YEARS, Anchor, MayBeAsked, PredictionTime, Task
@@ -19,42 +21,45 @@ def due(events: pa.Table, task: Task, since: datetime, until: datetime) -> list[
     """The predictions due in a period: (subject_id, prediction time) with ``since < prediction time <= until``.
 
     They come in order of prediction time, then of subject. Only what was known at ``until`` is used, so that stays
-    which have not ended yet count. All times are naive UTC.
+    which have not ended yet count; of who is at risk, what was known at the prediction time. All times are naive UTC.
     """
-    predictions = (
-        (patient.subject_id, at)
-        for patient in patients(latest_as_of(events, until))
+    known = events.filter(pc.less_equal(events["available_time"], pa.scalar(until, pa.timestamp("us"))))
+    records = at_risk.assertions(known, task)
+    predictions = {
+        (at, patient.subject_id)
+        for patient in patients(latest_as_of(known, None))
         for stay in patient.units(task.unit)
-        if is_adult(patient, stay) and (at := of_stay(patient, stay, task))
-    )
-    in_period = (prediction for prediction in predictions if since < prediction[1] <= until)
-    return sorted(in_period, key=lambda prediction: (prediction[1], prediction[0]))
+        if is_adult(patient, stay)
+        for at in of_stay(patient, stay, task)
+        if since < at <= until
+        and not at_risk.failed_step(records.get(patient.subject_id, at_risk.NOTHING), stay, task, at)
+    }
+    return [(subject, at) for at, subject in sorted(predictions)]
 
 
-def of_stay(patient: Patient, stay: Stay, task: Task) -> datetime | None:
-    """The prediction time of the stay (naive UTC), or None where the patient is not at risk then."""
-    at = (
+def of_stay(patient: Patient, stay: Stay, task: Task) -> tuple[datetime, ...]:
+    """The prediction times of the stay (naive UTC), in order, at which the patient is alive and there; none where the
+    patient is not. Who is at risk of those, ``at_risk`` tells."""
+    moments = (
         _at_discharge(stay, task.at_risk.excluded_destinations)
         if task.prediction_time.anchor == "discharge"
         else _after_admission(stay, task.prediction_time)
     )
-    gone = at is not None and task.unit == "stay" and died_before(patient, at)
-    return None if gone else at
+    return tuple(at for at in moments if task.unit == "encounter" or not died_before(patient, at))
 
 
-def _at_discharge(stay: Stay, excluded_destinations: Sequence[str]) -> datetime | None:
-    if stay.discharged is None or stay.death or stay.destination in excluded_destinations:
-        return None
-    return stay.discharged.time
+def _at_discharge(stay: Stay, excluded_destinations: Sequence[str]) -> Iterator[datetime]:
+    if stay.discharged and not stay.death and stay.destination not in excluded_destinations:
+        yield stay.discharged.time
 
 
-def _after_admission(stay: Stay, prediction_time: PredictionTime) -> datetime | None:
-    """A fixed number of hours after admission, or None where the patient was not in hospital or had died by then."""
+def _after_admission(stay: Stay, prediction_time: PredictionTime) -> Iterator[datetime]:
+    """Those of the hours after admission at which the patient was in hospital and alive."""
     start = _start(stay, prediction_time.anchor)
-    if start is None:
-        return None
-    at = start + timedelta(hours=prediction_time.hours_after)
-    return at if _alive_and_there(stay, at, prediction_time.anchor) else None
+    if start is not None:
+        for hours in prediction_time.hours:
+            if _alive_and_there(stay, at := start + timedelta(hours=hours), prediction_time.anchor):
+                yield at
 
 
 def _start(stay: Stay, anchor: Anchor) -> datetime | None:
@@ -90,7 +95,7 @@ def may_be_asked(stay: Stay, at: datetime, moments: MayBeAsked, excluded_destina
     ``stay`` is as it was known then. A model for discharges is asked at the very time of the discharge, as in training.
     """
     if moments.anchor == "discharge":
-        return at == _at_discharge(stay, excluded_destinations)
+        return at in _at_discharge(stay, excluded_destinations)
     start = _start(stay, moments.anchor)
     if start is None:
         return False

@@ -18,7 +18,8 @@ import pyarrow as pa
 from data_pipeline.cohort import deaths
 from data_pipeline.cohort.bitemporal import BitemporalTime, map_codes
 from data_pipeline.cohort.deaths import DeathColumns, DeathInStay
-from mediscale.core.tasks import OUTCOME, Unit
+from mediscale.core.outcomes import OUTCOME
+from mediscale.core.tasks import Unit
 
 TRANSFER_GAP = timedelta(days=1)
 """Visits that are no further apart than this are one stay.

@@ -84,7 +84,7 @@ def _shard_features(settings: Settings, params: Params, shard: int) -> pa.Table:
     predictions = lake.dataset(settings, params.labels).to_table(
         columns=list(_PREDICTION_COLUMNS), filter=pc.field("shard") == shard
     )
-    predictions = predictions.sort_by([("subject_id", "ascending"), ("stay_id", "ascending")])
+    predictions = predictions.sort_by([(name, "ascending") for name in FEATURES.key])
     events = shards.read(settings, params.events, shard, kernel.COLUMNS)
     if params.as_of is not None:
         events = events.filter(

@@ -16,7 +16,6 @@ Of a task whose unit is the encounter, a prediction sees the rows of its own vis
 visit (birth, sex): another visit's rows are another's.
 """
 
-import fnmatch
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,10 +27,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.cohort.bitemporal import Floats, Ints, latest_until, map_codes, microseconds
+from data_pipeline.cohort.bitemporal import (
+    DAY,
+    HOUR,
+    Bools,
+    Floats,
+    Ints,
+    latest_until,
+    map_codes,
+    microseconds,
+)
 from data_pipeline.cohort.stays import NOT_INPATIENT, TRANSFER_GAP
 from data_pipeline.features import comorbidity
-from data_pipeline.features.windows import DAY, HOUR, Bools, GroupedValues, Predictions, Rows
+from data_pipeline.features.windows import GroupedValues, Predictions, Rows
 from mediscale.core import tasks
 from mediscale.core.concepts import CONCEPTS, TREATMENTS, by_name
 from mediscale.core.errors import InputError
@@ -47,6 +55,9 @@ YEAR = 365.2425 * DAY
 OLDEST = 90.0
 """Years. Higher ages count as this one, as HIPAA demands; MIMIC-III moves such births 300 years back."""
 
+_MAX_PAIRS = 20_000_000
+"""Pairs of a prediction and a row of its subject that are looked at together: some 2 GB. Where a stay is predicted
+every few hours there are many times as many as rows."""
 _STAY = "stay"
 _BEFORE_ADMISSION = TRANSFER_GAP // timedelta(microseconds=1)
 """How long before admission the window ``stay`` begins, in microseconds."""
@@ -185,8 +196,11 @@ def compute(events: pa.Table, predictions: pa.Table, task: TaskName) -> Floats:
     rows, requested = rows.ordered(ids), Predictions.of(predictions)
     features = np.full((predictions.num_rows, len(names(task))), np.nan)
     measured = (rows.kind < _N_MEASURED) | (rows.kind >= _FIRST_OWN)
-    _measurement_features(rows.where(measured), requested, task, features)
-    _history_features(rows.where(~measured), requested, task, features)
+    measurements, history = rows.where(measured), rows.where(~measured)
+    for block in requested.blocks(rows, _MAX_PAIRS):
+        some, cells = requested.where(block), features[block]
+        _measurement_features(measurements, some, task, cells)
+        _history_features(history, some, task, cells)
     return features
 
 
@@ -242,9 +256,7 @@ def _own_codes(task: TaskName) -> tuple[_OwnCode, ...]:
     flags = {name: code for name, code, _ in declared.occurrences}
     named = [(name, code, True) for name, code in numbers.items()] + [(n, c, False) for n, c in flags.items()]
     return tuple(
-        _OwnCode(
-            name, re.compile(fnmatch.translate(code.replace("[", "[[]").replace("?", "[?]"))), kind, numeric
-        )
+        _OwnCode(name, tasks.code_pattern(code), kind, numeric)
         for kind, (name, code, numeric) in enumerate(named, start=_FIRST_OWN)
     )
 

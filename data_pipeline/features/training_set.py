@@ -49,7 +49,7 @@ class Params(Frozen):
     features: RuntimeInput[TableRef]
     task: RuntimeInput[TaskName]
     min_events_per_class: int = 5
-    """The training rows needed with the outcome, and without it: with fewer, trees learn single patients."""
+    """The training stays needed with the outcome, and without it: with fewer, trees learn single patients."""
 
 
 class Result(Frozen):
@@ -66,14 +66,13 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         StorageError: the labels and the features are not of the same predictions.
     """
     labels = lake.read(settings, params.labels, [*_KEY, "boolean_value", "split"])
-    counts = _counts(labels)
-    _refuse_too_few(params, counts["train"])
+    _refuse_too_few(params, labels)
     _refuse_mismatch(params, labels, lake.read(settings, params.features, _KEY))
     from mediscale.storage import spark
 
     frame = _joined(params, settings)
     written = spark.write(settings, frame, params.dataset, f"training_set_{params.task}", key)
-    return Result(training_set=written, counts=counts)
+    return Result(training_set=written, counts=_counts(labels))
 
 
 def _counts(labels: pa.Table) -> dict[str, dict[str, int]]:
@@ -88,11 +87,15 @@ def _counts(labels: pa.Table) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _refuse_too_few(params: Params, train: dict[str, int]) -> None:
-    with_outcome, without = train["events"], train["n"] - train["events"]
+def _refuse_too_few(params: Params, labels: pa.Table) -> None:
+    train = labels.filter(pc.equal(labels["split"], "train"))
+    with_outcome, without = (
+        pc.count_distinct(train.filter(pc.equal(train["boolean_value"], happened))["stay_id"]).as_py()
+        for happened in (True, False)
+    )
     if min(with_outcome, without) < params.min_events_per_class:
         raise QualityError(
-            f"The {params.task} cohort of {params.dataset} has {count(with_outcome)} training rows with the outcome "
+            f"The {params.task} cohort of {params.dataset} has {count(with_outcome)} training stays with the outcome "
             f"and {count(without)} without; at least {params.min_events_per_class} of each are needed to train. "
             "Land a larger extract, or leave this task out."
         )

@@ -4,20 +4,16 @@ A row is visible to a prediction only where it was known at the prediction time.
 pairs (prediction, row), grouped by the kind of value; nothing loops over patients.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from data_pipeline.cohort.bitemporal import Floats, Ints, microseconds
+from data_pipeline.cohort.bitemporal import Bools, Floats, Ints, microseconds
 
-Bools = npt.NDArray[np.bool_]
 Kinds = npt.NDArray[np.uint8]
-
-HOUR = 3_600_000_000
-DAY = 24 * HOUR
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,20 @@ class Predictions:
         return cls(
             subject, microseconds(predictions["admission_time"]), microseconds(predictions["prediction_time"])
         )
+
+    def where(self, chosen: slice) -> "Predictions":
+        return Predictions(self.subject[chosen], self.admission[chosen], self.time[chosen])
+
+    def blocks(self, rows: Rows, max_pairs: int) -> Iterator[slice]:
+        """Consecutive predictions of which each block has about ``max_pairs`` pairs with rows of its subjects."""
+        n = np.searchsorted(rows.subject, self.subject, "right") - np.searchsorted(
+            rows.subject, self.subject, "left"
+        )
+        ends = np.flatnonzero(np.diff(np.cumsum(n) // max_pairs, append=-1)) + 1
+        begin = 0
+        for end in ends.tolist():
+            yield slice(begin, end)
+            begin = end
 
     def visible_rows(self, rows: Rows, start: Ints | None = None) -> tuple[Ints, Ints]:
         """The rows visible to each prediction, as pairs of indices (prediction, row) in two arrays of one length.

@@ -273,7 +273,7 @@ LABELS = Table(
         ),
         Column("shard", "int64", "shard of the subject in events", nullable=False),
     ),
-    key=("subject_id", "stay_id"),
+    key=("subject_id", "stay_id", "prediction_time"),
     privacy="pseudonymous",
 )
 
@@ -286,7 +286,7 @@ FEATURES = Table(
         Column("admission_time", "timestamp", "start of the merged stay", nullable=False),
         Column("prediction_time", "timestamp", "data was used up to and including this time", nullable=False),
     ),
-    key=("subject_id", "stay_id"),
+    key=("subject_id", "stay_id", "prediction_time"),
     privacy="phi",
     open_ended=True,
 )
@@ -314,7 +314,7 @@ TRAINING_SET = Table(
             nullable=False,
         ),
     ),
-    key=("subject_id", "stay_id"),
+    key=("subject_id", "stay_id", "prediction_time"),
     privacy="phi",
     open_ended=True,
 )

@@ -5,6 +5,7 @@ when, what the task needs of a source, its features, the bedside rule that a mod
 promotion policy.
 """
 
+import fnmatch
 import json
 import re
 from collections.abc import Iterator
@@ -18,6 +19,15 @@ from mediscale.core import declaration_files, task_names
 from mediscale.core.annotations import Declaration
 from mediscale.core.concepts import CONCEPTS, TREATMENTS, Provides
 from mediscale.core.errors import UsageError
+from mediscale.core.outcomes import (
+    OUTCOME,
+    DeathInHospital,
+    FlowStep,
+    LongStay,
+    Outcome,
+    Readmission,
+    ValueRise,
+)
 from mediscale.core.policy import Policy
 from mediscale.core.refs import Frozen
 
@@ -29,19 +39,8 @@ Window = Literal["6h", "24h", "stay"]
 CourseFeature = Literal["in_icu", "hours_since_admission"]
 
 
-OUTCOME = "OUTCOME"
-"""The head of the codes of a source's declared outcomes: no feature reads them."""
-
-
 MAX_CODES = 150
 """Names of codes that a task can have: the kernel numbers what it reads by a byte."""
-
-
-class FlowStep(Frozen):
-    """One line of the cohort's flow diagram: a step that stays pass, or an outcome that they have."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    words: str = Field(min_length=1)
 
 
 COHORT_STEPS = (
@@ -70,17 +69,50 @@ Anchor = Literal["admission", "icu_admission", "discharge"]
 
 
 class PredictionTime(Frozen):
-    """When the outcome is predicted: some hours after admission, to the hospital or to intensive care, or at
-    discharge."""
+    """When the outcome is predicted: some hours after admission, to the hospital or to intensive care, and every so
+    many hours from then on where it is repeated; or at discharge."""
 
     anchor: Anchor
     hours_after: int = Field(0, ge=0)
+    every_hours: int | None = Field(None, ge=1)
+    """Between two predictions of a stay; None where there is one."""
+    until_hours: int | None = Field(None, ge=1)
+    """After the anchor, of the last prediction that is made while the patient is at risk."""
+
+    @property
+    def hours(self) -> range:
+        """After the anchor, of each prediction."""
+        return range(self.hours_after, (self.until_hours or self.hours_after) + 1, self.every_hours or 1)
+
+    @property
+    def repeated(self) -> bool:
+        return self.every_hours is not None
+
+    @property
+    def words(self) -> str:
+        """As a sentence goes on after "is predicted"."""
+        if self.anchor == "discharge":
+            return "at discharge"
+        first = f"{self.hours_after} hours after {self.anchor.replace('_', ' ')}"
+        return (
+            f"{first} and every {self.every_hours} hours until hour {self.until_hours}"
+            if self.repeated
+            else first
+        )
 
     @model_validator(mode="after")
     def _one_moment(self) -> Self:
         if (self.anchor == "discharge") == (self.hours_after > 0):
             raise ValueError(
                 "give hours_after, at least 1, with the anchor admission, and leave it out at discharge"
+            )
+        if (self.every_hours is None) != (self.until_hours is None):
+            raise ValueError("every_hours and until_hours belong together; give both, or none")
+        if self.every_hours is not None and self.anchor == "discharge":
+            raise ValueError("a stay has one discharge; leave every_hours and until_hours out")
+        if self.until_hours is not None and self.until_hours <= self.hours_after:
+            raise ValueError(
+                f"until_hours ({self.until_hours}) must be later than hours_after ({self.hours_after})"
             )
         return self
 
@@ -114,143 +146,23 @@ class MayBeAsked(Frozen):
         return self
 
 
+class Exclusion(FlowStep):
+    """Who is not at risk once one of some events is known; ``words`` say who is left."""
+
+    codes: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    """Of these events; ``*`` stands for any characters."""
+    window: Literal["stay", "record"]
+    """Where they count: of this stay, or of the whole record."""
+
+
 class AtRisk(Frozen):
     """Who is at risk at the prediction time. That the patient is alive, and still there, goes without saying."""
 
     words: str = Field(min_length=1)
     excluded_destinations: tuple[str, ...] = ()
     """Discharges after which the outcome can't happen, as silver codes them: ``HOSPICE``."""
-
-
-class DeathInHospital(Frozen):
-    """The outcome is death in hospital before the end of the stay."""
-
-    event: Literal["death_in_hospital"]
-    sentence: str = Field(min_length=1)
-    labelled: FlowStep
-    """The flow's last step: stays whose outcome is known."""
-    positive: FlowStep
-    negative: FlowStep
-
-    @property
-    def categories(self) -> tuple[FlowStep, ...]:
-        """What may have happened, the outcome first."""
-        return self.positive, self.negative
-
-
-class Readmission(Frozen):
-    """The outcome is that the next inpatient stay begins soon after discharge and is unplanned.
-
-    Every stay needs the whole follow-up, whatever happened: else the newest patients would enter only if they came
-    back. Death in that time is a competing event: such a stay is counted as not readmitted, and shown in the flow.
-    A death after it is none: the stay had its whole follow-up.
-    """
-
-    event: Literal["readmission"]
-    sentence: str = Field(min_length=1)
-    within_days: int = Field(ge=1)
-    """Follow-up after discharge."""
-    unplanned_admissions: tuple[str, ...] = Field(min_length=1)
-    """Kinds of admission that count, as silver codes them: ``EMERGENCY``."""
-    labelled: FlowStep
-    """The flow's last step: stays whose outcome is known."""
-    positive: FlowStep
-    planned_return: FlowStep
-    competing_event: FlowStep
-    negative: FlowStep
-
-    @property
-    def categories(self) -> tuple[FlowStep, ...]:
-        """What may have happened, the outcome first."""
-        return self.positive, self.planned_return, self.competing_event, self.negative
-
-
-class Declared(Frozen):
-    """The outcome is a column that the source declares as one: events ``OUTCOME//…`` of the visit, 1 or 0.
-
-    It is taken as the source has it, and the evidence says so: nobody can look at how it came about.
-    """
-
-    event: Literal["declared"]
-    sentence: str = Field(min_length=1)
-    code: str = Field(pattern=rf"^{OUTCOME}//.+")
-    labelled: FlowStep
-    """The flow's last step: stays whose outcome the source gives."""
-    positive: FlowStep
-    negative: FlowStep
-
-    @property
-    def categories(self) -> tuple[FlowStep, ...]:
-        """What may have happened, the outcome first."""
-        return self.positive, self.negative
-
-
-class LongStay(Frozen):
-    """The outcome is that the stay lasts longer than some days. Death before that is a competing event: such a stay is
-    counted as not long, and shown in the flow."""
-
-    event: Literal["long_stay"]
-    sentence: str = Field(min_length=1)
-    longer_than_days: int = Field(ge=1)
-    labelled: FlowStep
-    positive: FlowStep
-    competing_event: FlowStep
-    negative: FlowStep
-
-    @property
-    def categories(self) -> tuple[FlowStep, ...]:
-        """What may have happened, the outcome first."""
-        return self.positive, self.competing_event, self.negative
-
-
-class Rise(Frozen):
-    """A value stands above the lowest one of some hours before: ``by`` an amount in the concept's unit, or at so many
-    ``times`` of it."""
-
-    by: float | None = Field(None, gt=0)
-    times: float | None = Field(None, gt=1)
-    within_hours: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _one_measure(self) -> Self:
-        if (self.by is None) == (self.times is None):
-            raise ValueError("give one of by and times")
-        return self
-
-
-class ValueRise(Frozen):
-    """The outcome is the first rise of a measured value over its own earlier values, within hours of the prediction.
-
-    Who has had one by then is not at risk; of whom nothing is measured in those hours the outcome is not known.
-    """
-
-    event: Literal["value_rise"]
-    sentence: str = Field(min_length=1)
-    concept: str
-    rises: tuple[Rise, ...] = Field(min_length=1)
-    """Any of them."""
-    within_hours: int = Field(ge=1)
-    """After the prediction."""
-    labelled: FlowStep
-    """The flow's last step: stays in which the value was measured again."""
-    positive: FlowStep
-    negative: FlowStep
-
-    @property
-    def categories(self) -> tuple[FlowStep, ...]:
-        """What may have happened, the outcome first."""
-        return self.positive, self.negative
-
-    @model_validator(mode="after")
-    def _concept_exists(self) -> Self:
-        if self.concept not in {concept.name for concept in CONCEPTS}:
-            raise ValueError(f"mediscale/core/concepts.py has no concept {self.concept}")
-        return self
-
-
-Outcome = Annotated[
-    DeathInHospital | Readmission | Declared | LongStay | ValueRise, Field(discriminator="event")
-]
+    excluded: tuple[Exclusion, ...] = ()
+    """Each a step of the flow."""
 
 
 class Measured(Frozen):
@@ -295,6 +207,11 @@ def _no_outcome(codes: Codes) -> Codes:
         if name in concepts:
             raise ValueError(f"{name} is a concept of mediscale/core/concepts.py; list it under measured")
     return codes
+
+
+def code_pattern(code: str) -> re.Pattern[str]:
+    """The codes that a code of a task's file stands for: ``*`` is any characters, all else is itself."""
+    return re.compile(fnmatch.translate(code.replace("[", "[[]").replace("?", "[?]")))
 
 
 class Coded(Frozen):
@@ -413,9 +330,26 @@ class Task(Frozen):
     @property
     def steps(self) -> tuple[FlowStep, ...]:
         """The flow's steps; stays that pass the last are the cohort."""
-        at_risk = FlowStep(name="at_risk", words=self.at_risk.words)
         steps = ENCOUNTER_STEPS if self.unit == "encounter" else COHORT_STEPS
-        return *steps, at_risk, self.outcome.labelled
+        return *steps, *self._steps_of_predictions
+
+    @property
+    def _steps_of_predictions(self) -> tuple[FlowStep, ...]:
+        at_risk = FlowStep(name="at_risk", words=self.at_risk.words)
+        onset = (
+            (self.outcome.baseline, self.outcome.first_onset) if isinstance(self.outcome, ValueRise) else ()
+        )
+        return at_risk, *self.at_risk.excluded, *onset, self.outcome.labelled
+
+    @property
+    def prediction_steps(self) -> tuple[FlowStep, ...]:
+        """The flow's steps from ``at_risk`` on, counted in predictions; none where a stay has one prediction."""
+        if not self.prediction_time.repeated:
+            return ()
+        return tuple(
+            FlowStep(name=f"predictions_{step.name}", words=f"predictions: {step.words}")
+            for step in self._steps_of_predictions
+        )
 
     @model_validator(mode="after")
     def _predicts_what_is_to_come(self) -> Self:
@@ -423,7 +357,7 @@ class Task(Frozen):
         if isinstance(self.outcome, DeathInHospital | ValueRise) and anchor == "discharge":
             raise ValueError(f"{self.outcome.event} is predicted from admission; set prediction_time.anchor")
         if isinstance(self.outcome, LongStay) and (
-            anchor != "admission" or self.prediction_time.hours_after >= 24 * self.outcome.longer_than_days
+            anchor != "admission" or self.prediction_time.hours[-1] >= 24 * self.outcome.longer_than_days
         ):
             raise ValueError("long_stay is predicted from admission, before its days are over")
         if isinstance(self.outcome, Readmission) and anchor != "discharge":
@@ -439,15 +373,16 @@ class Task(Frozen):
     @model_validator(mode="after")
     def _may_be_asked_when_it_is_predicted(self) -> Self:
         moment, asked = self.prediction_time, self.may_be_asked
-        if moment.anchor != asked.anchor or not asked.hours[0] <= moment.hours_after <= asked.hours[1]:
+        outside = moment.hours[0] < asked.hours[0] or moment.hours[-1] > asked.hours[1]
+        if moment.anchor != asked.anchor or outside:
             raise ValueError(
-                "may_be_asked leaves out the prediction_time, the one moment that a model is judged at"
+                "may_be_asked leaves out the prediction_time, the moment that a model is judged at"
             )
         return self
 
     @model_validator(mode="after")
     def _flow_names_differ(self) -> Self:
-        names = [line.name for line in (*self.steps, *self.outcome.categories)]
+        names = [line.name for line in (*self.steps, *self.prediction_steps, *self.outcome.categories)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two lines of the flow have the name {', '.join(twice)}")
         return self

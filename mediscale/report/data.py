@@ -235,9 +235,9 @@ def _flow(run: Run, task: str) -> Flow | None:
     if labels is None:
         return None
     counts, declared = labels.result["flow"], tasks.load(task)
-    left = [(step.words, counts[step.name]) for step in declared.steps]
+    left = [(step.words, counts[step.name]) for step in (*declared.steps, *declared.prediction_steps)]
     before = [left[0][1], *(n for _, n in left[:-1])]
-    steps = [(step, n, lost - n) for (step, n), lost in zip(left, before, strict=True)]
+    steps = [(step, n, max(lost - n, 0)) for (step, n), lost in zip(left, before, strict=True)]
     outcomes = [(category.words, counts[category.name]) for category in declared.outcome.categories]
     splits = tuple(_splits(frozen.result["counts"] if frozen else {}))
     return Flow(tuple(steps), tuple(outcomes), labels.result["contradictions"], splits)

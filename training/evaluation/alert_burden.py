@@ -1,9 +1,14 @@
 """Alert burden: what acting above the clinical threshold costs the ward, and what it brings in time.
 
-A stay is predicted once, at its prediction time, so it gives at most one alert. Alerts are counted per 100 patient-days
-of the held-out stays: the days that their patients spend in hospital, from admission to discharge or death, as a ward
-counts its occupied beds. Stays that end before the prediction time have days and no alert and are not among them, and a
-server that is asked about a patient again may alert again: the first makes a ward's own rate lower, the second higher.
+A stay that is predicted once gives at most one alert. One that is predicted every few hours gives a new alert whenever
+its risk reaches the threshold and did not at its prediction before; while it stays there, nobody is called again. The
+sensitivity is then that of stays with the outcome, found by any prediction within the horizon of it; the yield is that
+of new alerts; and the time to the outcome counts from the first prediction that found it.
+
+Alerts are counted per 100 patient-days of the held-out stays: the days that their patients spend in hospital, from
+admission to discharge or death, as a ward counts its occupied beds. Stays that end before the prediction time have days
+and no alert and are not among them, and a server that is asked about a patient at other times may alert again: the
+first makes a ward's own rate lower, the second higher.
 Kipnis et al. 2016 (doi:10.1016/j.jbi.2016.09.013) set the threshold of such a model by this rate.
 """
 
@@ -18,6 +23,7 @@ from mediscale.core.privacy import SMALL_COUNT
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
+from training import training_examples
 from training.evaluation.evaluation_report import AlertBurden, Estimate, LeadTime
 from training.evaluation.metrics import Floats
 
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 
 _HOUR, _DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
 _COLUMNS = ("admission_time", "discharge_time", "prediction_time", "outcome_time")
+Rows = NDArray[np.bool_]
 _QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -34,7 +41,7 @@ class Course:
     """How long stays were, and how soon after the prediction time their outcomes came."""
 
     patient_days: Floats
-    """(n): from admission to discharge or death."""
+    """(n): from admission to discharge or death, of the stay that each row is of."""
     lead_hours: Floats
     """(n): from the prediction time to the outcome, NaN where it did not happen."""
 
@@ -55,7 +62,7 @@ def load(settings: Settings, training_set: TableRef) -> Course:
         )
     table = rows.to_table(
         columns=["subject_id", "stay_id", *_COLUMNS], filter=pc.field("split") == "held_out"
-    ).sort_by([("subject_id", "ascending"), ("stay_id", "ascending")])
+    ).sort_by(training_examples.ORDER)
     admitted, discharged, predicted, happened = (
         np.asarray(table[name].to_numpy()).astype("datetime64[us]") for name in _COLUMNS
     )
@@ -71,22 +78,44 @@ def measure(held_out: "Performance", course: Course, threshold: float) -> AlertB
     if not held_out.both_classes_are_many():
         return None
     y, resamples = held_out.rows.outcomes, held_out.resamples
-    alert = (held_out.risk >= threshold).astype(np.float64)
+    first = held_out.rows.first_of_stay
+    alert = _new_alerts(held_out.risk >= threshold, first).astype(np.float64)
+    found = _first_of_each(first, (held_out.risk >= threshold) & (y == 1)).astype(np.float64)
+    had = _first_of_each(first, y == 1).astype(np.float64)
+    # Beside the stay's first row with the outcome, that of which the share is taken.
+    found_of_had = had * np.isin(first, first[found > 0])
     right = alert * y
-    sensitivity, ppv = resamples.shares(np.stack([right, right], axis=1), np.stack([y, alert], axis=1))
+    sensitivity, ppv = resamples.shares(
+        np.stack([found_of_had, right], axis=1), np.stack([had, alert], axis=1)
+    )
+    days = course.patient_days * (first == np.arange(len(first)))
     return AlertBurden(
         threshold=threshold,
         alerts=int(alert.sum()),
         right_alerts=int(right.sum()),
-        patient_days=float(course.patient_days.sum()),
-        alerts_per_100_patient_days=resamples.estimate(
-            lambda w: 100 * (w @ alert) / (w @ course.patient_days)
-        ),
+        patient_days=float(days.sum()),
+        alerts_per_100_patient_days=resamples.estimate(lambda w: 100 * (w @ alert) / (w @ days)),
         sensitivity=sensitivity,
         ppv=ppv,
         number_needed_to_evaluate=_reciprocal(ppv),
-        lead_time=_lead_time(held_out, course.lead_hours, right > 0),
+        lead_time=_lead_time(held_out, course.lead_hours, found > 0),
     )
+
+
+def _new_alerts(above: Rows, first_of_stay: NDArray[np.intp]) -> Rows:
+    """Of rows in order of stay and time those above the threshold whose stay was not above it at the row before."""
+    again = np.zeros(len(above), dtype=np.bool_)
+    again[1:] = above[:-1] & (first_of_stay[1:] == first_of_stay[:-1])
+    return above & ~again
+
+
+def _first_of_each(first_of_stay: NDArray[np.intp], chosen: Rows) -> Rows:
+    """Of each stay the first of the chosen rows."""
+    rows = np.flatnonzero(chosen)
+    _, at = np.unique(first_of_stay[rows], return_index=True)
+    first = np.zeros(len(chosen), dtype=np.bool_)
+    first[rows[at]] = True
+    return first
 
 
 def _reciprocal(share: Estimate) -> Estimate:

@@ -108,6 +108,10 @@ def _prior_admissions(rows: _Named) -> Floats:
     return rows.or_normal("prior_inpatient_stays_last_stay", 0)
 
 
+def _creatinine_ratio(rows: _Named) -> Floats:
+    return rows.or_normal("creatinine_last_stay", 1) / rows.or_normal("creatinine_min_stay", 1)
+
+
 RULES = {
     "news2": Rule(
         "NEWS2",
@@ -126,6 +130,13 @@ RULES = {
         "of six months, the Charlson score of this project's features",
         ("hours_since_admission", "emergency_admission", "charlson_score", "prior_visits_365d"),
         _lace,
+    ),
+    "creatinine_ratio": Rule(
+        "creatinine over its lowest",
+        "the newest creatinine over the lowest of the stay, as in KDIGO 2012 (doi:10.1038/kisup.2012.1); 1 where none "
+        "was measured",
+        ("creatinine_last_stay", "creatinine_min_stay"),
+        _creatinine_ratio,
     ),
     "prior_admissions": Rule(
         "prior admissions",

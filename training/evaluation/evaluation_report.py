@@ -25,9 +25,17 @@ class Counts(Frozen):
     """What an estimate rests on."""
 
     n: PatientCount
-    """Rows: stays at their prediction time."""
+    """Rows: stays at a prediction time."""
     events: PatientCount
+    """Rows with the outcome."""
     subjects: PatientCount
+    stays_with_outcome: PatientCount | None = None
+    """Where stays are predicted more than once: one outcome is that of several rows, and the evidence of one."""
+
+    @property
+    def independent_events(self) -> int:
+        """Outcomes that came by themselves: what floors of events count."""
+        return self.events if self.stays_with_outcome is None else self.stays_with_outcome
 
 
 class Subgroup(Frozen):

@@ -71,7 +71,13 @@ class Performance:
 
     @property
     def counts(self) -> Counts:
-        return Counts(n=len(self.rows), events=self.rows.events, subjects=self.rows.patients)
+        stays = self.rows.stays_with_outcome
+        return Counts(
+            n=len(self.rows),
+            events=self.rows.events,
+            subjects=self.rows.patients,
+            stays_with_outcome=stays if self.rows.repeated else None,
+        )
 
     def all_metrics(self) -> dict[str, Estimate]:
         return {name: self.estimate(metric) for name, metric in METRICS.items()}

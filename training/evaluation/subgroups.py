@@ -53,7 +53,10 @@ def _groups(held_out: "Performance") -> Iterator[tuple[str, str, Rows]]:
 
 def _counted(held_out: "Performance", attribute: str, value: str, rows: Rows, policy: Policy) -> Subgroup:
     counts = held_out.part(rows).counts
-    few = counts.subjects < policy.subgroup_min_subjects or counts.events < policy.subgroup_min_events
+    few = (
+        counts.subjects < policy.subgroup_min_subjects
+        or counts.independent_events < policy.subgroup_min_events
+    )
     one_class = counts.events in (0, counts.n)
     return Subgroup.model_validate(
         {

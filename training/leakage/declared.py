@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.cohort import labels as cohort
-from data_pipeline.cohort.bitemporal import microseconds
+from data_pipeline.cohort.bitemporal import HOUR, microseconds
 from data_pipeline.features import kernel
-from data_pipeline.features.windows import HOUR
 from data_pipeline.ingest.source import Source
+from mediscale.core.outcomes import OUTCOME, Declared
 from mediscale.core.privacy import count
 from mediscale.core.splits import assign_split
 from mediscale.core.tables import TRAINING_SET
-from mediscale.core.tasks import OUTCOME, Declared, Task
+from mediscale.core.tasks import Task
 from training.leakage.certificate import Check, check
 
 OUTCOME_CODES = ("MEDS_DEATH", "HOSPITAL_EXPIRE_FLAG", OUTCOME)
@@ -62,25 +62,18 @@ def prediction_time_as_declared(task: Task, labels: pa.Table) -> Check:
         microseconds(labels[name]) for name in ("prediction_time", "admission_time", "discharge_time")
     )
     declared = task.prediction_time
-    expected = {"admission": admitted + declared.hours_after * HOUR, "discharge": left}.get(
-        declared.anchor, at
-    )
+    hours = (at - admitted) / HOUR
+    as_declared = {"admission": np.isin(hours, list(declared.hours)), "discharge": at == left}
+    expected = as_declared.get(declared.anchor, np.ones(len(at), dtype=np.bool_))
     return check(
         "prediction_time_as_declared",
         "every stay is predicted at the time that the task declares, within the stay",
         _problems(
-            (f"stays are not predicted {_moment(task)}", at != expected),
+            (f"stays are not predicted {declared.words}", ~expected),
             ("stays are predicted before their admission or after their end", (at < admitted) | (at > left)),
         ),
-        _moment(task),
+        declared.words,
     )
-
-
-def _moment(task: Task) -> str:
-    declared = task.prediction_time
-    if declared.anchor == "discharge":
-        return "at discharge"
-    return f"{declared.hours_after} hours after {declared.anchor.replace('_', ' ')}"
 
 
 def one_patient_one_split(frozen: pa.Table) -> Check:
@@ -102,7 +95,7 @@ def one_patient_one_split(frozen: pa.Table) -> Check:
 
 
 def rows_of_these_labels(labels: pa.Table, frozen: pa.Table) -> Check:
-    order = [("subject_id", "ascending"), ("stay_id", "ascending")]
+    order = [(name, "ascending") for name in TRAINING_SET.key]
     columns = list(LABEL_COLUMNS)
     same = (
         labels.select(columns)

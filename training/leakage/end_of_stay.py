@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from data_pipeline.cohort.bitemporal import microseconds
-from data_pipeline.features.windows import Bools
+from data_pipeline.cohort.bitemporal import Bools, microseconds
 from data_pipeline.ingest.source import Source
+from mediscale.core.outcomes import OUTCOME
 from mediscale.core.privacy import count
-from mediscale.core.tasks import OUTCOME
 from training.leakage.certificate import Check, check
 from training.leakage.sample import Sample
 

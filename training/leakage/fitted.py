@@ -13,6 +13,7 @@ from mediscale.core.privacy import count
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import SPLITS
+from mediscale.core.tables import TRAINING_SET
 from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 from training import training_examples
@@ -47,8 +48,8 @@ def rows_of_each_split(
     table = lake.dataset(settings, training_set)
     problems = []
     for split, read in splits.items():
-        rows = table.to_table(columns=["subject_id", "stay_id", *names], filter=pc.field("split") == split)
-        rows = rows.sort_by([("subject_id", "ascending"), ("stay_id", "ascending")])
+        rows = table.to_table(columns=[*TRAINING_SET.key, *names], filter=pc.field("split") == split)
+        rows = rows.sort_by(training_examples.ORDER)
         same = np.array_equal(read.subjects, rows["subject_id"].to_numpy()) and np.array_equal(
             read.inputs, _inputs(rows, names), equal_nan=True
         )

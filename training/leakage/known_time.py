@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline.cohort import prediction_times
+from data_pipeline.cohort import at_risk, prediction_times
 from data_pipeline.cohort.bitemporal import Floats, latest_as_of
 from data_pipeline.cohort.stays import patients
 from data_pipeline.features import kernel
@@ -17,7 +17,7 @@ from mediscale.core.privacy import count
 from training.leakage import planted
 from training.leakage.certificate import Check, check
 from training.leakage.declared import shortened
-from training.leakage.sample import Sample
+from training.leakage.sample import KEY, Sample
 
 
 def checks(sample: Sample) -> Iterator[Check]:
@@ -56,20 +56,17 @@ def _same(name: str, asks: str, sample: Sample, values: Floats, expected: Floats
 def prediction_time_known(sample: Sample) -> Check:
     """A prediction time that depends on what happens later (the hours before a death) can't be found out then."""
     task = tasks.load(sample.task)
-    then = latest_as_of(sample.known_then(sample.events), None)
-    times = {
-        (patient.subject_id, stay.first.visit_id): (
-            stay.admitted.time,
-            prediction_times.of_stay(patient, stay, task),
-        )
-        for patient in patients(then)
+    then = sample.known_then(sample.events)
+    records = at_risk.assertions(then, task)
+    rows = {
+        (patient.subject_id, stay.first.visit_id, stay.admitted.time, at)
+        for patient in patients(latest_as_of(then, None))
         for stay in patient.units(task.unit)
+        for at in prediction_times.of_stay(patient, stay, task)
+        if not at_risk.failed_step(records.get(patient.subject_id, at_risk.NOTHING), stay, task, at)
     }
     asked = sample.predictions.to_pylist()
-    unlike = sum(
-        times.get((row["subject_id"], row["stay_id"])) != (row["admission_time"], row["prediction_time"])
-        for row in asked
-    )
+    unlike = sum(tuple(row[name] for name in KEY) not in rows for row in asked)
     problem = (
         f"{count(unlike)} of {count(len(asked))} prediction times can't be told from what was known by then"
     )

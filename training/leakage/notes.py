@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline.cohort.bitemporal import microseconds
-from data_pipeline.features.windows import HOUR
+from data_pipeline.cohort.bitemporal import HOUR, microseconds
 from data_pipeline.notes import note_visibility
 from data_pipeline.notes.note_visibility import NoteVersion
 from mediscale.core.privacy import count

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.cohort.bitemporal import Ints, microseconds
+from data_pipeline.cohort.bitemporal import DAY, HOUR, Ints, microseconds
 from data_pipeline.features import comorbidity
-from data_pipeline.features.windows import DAY, HOUR
 from mediscale.core import tasks
 from mediscale.core.concepts import CONCEPTS, TREATMENTS
-from mediscale.core.tasks import OUTCOME, Declared, Task
+from mediscale.core.outcomes import OUTCOME, Declared
+from mediscale.core.tasks import Task
 from training.leakage.sample import Sample
 
 MOMENT = 1_000_000

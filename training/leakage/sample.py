@@ -1,6 +1,7 @@
 """Sample of a training set for leak checks: stays with the whole record of their patients."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,10 @@ from data_pipeline.features import kernel
 from data_pipeline.notes import note_visibility
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import NOTE_TOKENS
+from mediscale.core.tables import NOTE_TOKENS, TRAINING_SET
 from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
+from training import training_examples
 
 KEY = ("subject_id", "stay_id", "admission_time", "prediction_time")
 EVENT_COLUMNS = (*kernel.COLUMNS, "source")
@@ -22,7 +24,8 @@ EVENT_COLUMNS = (*kernel.COLUMNS, "source")
 
 @dataclass(frozen=True)
 class Sample:
-    """Stays, each of another patient, ordered by patient; half of them have the outcome where there are enough."""
+    """Stays at one of their prediction times, each of another patient, ordered by patient; half of them have the
+    outcome where there are enough."""
 
     task: TaskName
     predictions: pa.Table
@@ -71,13 +74,13 @@ def draw(
     """At most ``n`` stays. Identifiers are hashes, so the first ones are a random sample that is the same each time."""
     frozen = lake.dataset(settings, training_set)
     stays = frozen.to_table(columns=[*KEY, "boolean_value"])
-    stays = _chosen(stays.sort_by([("subject_id", "ascending"), ("stay_id", "ascending")]), n)
+    stays = _chosen(stays.sort_by(training_examples.ORDER), n)
     own = pc.field("subject_id").isin(stays["subject_id"].combine_chunks())
     names = kernel.names(task)
     there = [name for name in names if name in frozen.schema.names]
-    rows = frozen.to_table(columns=["subject_id", "stay_id", *there], filter=own)
-    place = {pair: i for i, pair in enumerate(_pairs(rows))}
-    rows = rows.take(pa.array([place[pair] for pair in _pairs(stays)], pa.int64()))
+    rows = frozen.to_table(columns=[*TRAINING_SET.key, *there], filter=own)
+    place = {key: i for i, key in enumerate(_keys(rows))}
+    rows = rows.take(pa.array([place[key] for key in _keys(stays)], pa.int64()))
     features = np.full((stays.num_rows, len(names)), np.nan)
     for name in there:
         features[:, names.index(name)] = rows[name].to_numpy()
@@ -90,12 +93,12 @@ def draw(
     )
 
 
-def _pairs(rows: pa.Table) -> list[tuple[int, int]]:
-    return list(zip(rows["subject_id"].to_pylist(), rows["stay_id"].to_pylist(), strict=True))
+def _keys(rows: pa.Table) -> list[tuple[Any, ...]]:
+    return list(zip(*(rows[name].to_pylist() for name in TRAINING_SET.key), strict=True))
 
 
 def _chosen(stays: pa.Table, n: int) -> pa.Table:
-    """One stay of each patient: of those with the outcome the first with it."""
+    """One row of each patient: of those with the outcome the first with it."""
     outcome = stays["boolean_value"].to_numpy(zero_copy_only=False).astype(bool)
     subjects = stays["subject_id"].to_numpy()
     with_outcome = _first_of_each(subjects, np.flatnonzero(outcome))[: n // 2]

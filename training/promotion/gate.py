@@ -77,7 +77,7 @@ def _size(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
     counts = evidence.counts
     for what, found, least in (
         ("held-out patients", counts.subjects, policy.min_subjects),
-        ("held-out events", counts.events, policy.min_events),
+        ("held-out events", counts.independent_events, policy.min_events),
     ):
         told = count(found)
         short = f"{told} {what} where the policy needs {least}" if found < least else ""

@@ -26,9 +26,12 @@ _PERSON_SAID = 0.9
 def with_requests(
     training: "Examples", task: TaskName, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-    """Inputs, outcomes and weights of the rows to train on: each as it is, and as a request would give it."""
+    """Inputs, outcomes and weights of the rows to train on: each as it is, and as a request would give it.
+
+    Every stay weighs 1, however often it is predicted (``Examples.weights``).
+    """
     requests = as_requests(training.inputs, task, np.random.default_rng(seed))
-    weights = np.repeat([1 - SHARE, SHARE], len(training))
+    weights = np.repeat([1 - SHARE, SHARE], len(training)) * np.tile(training.weights, 2)
     return np.vstack([training.inputs, requests]), np.tile(training.outcomes, 2), weights
 
 

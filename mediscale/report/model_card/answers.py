@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mediscale.core import tasks
+from mediscale.core.outcomes import Readmission
 from mediscale.core.privacy import SMALL_COUNT, count
-from mediscale.core.tasks import Readmission
 from mediscale.inference.model_spec import NOTICE
 from mediscale.report import labels
 from mediscale.report.charts import resting_on, share, shown

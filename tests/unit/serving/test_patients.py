@@ -11,6 +11,8 @@ from fixtures.lake_patients import ADMITTED, SECRET, add, hours, logged, row_of,
 from fixtures.promoted_models import split
 
 from data_pipeline.features import kernel
+from mediscale.core import tasks
+from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS
 from mediscale.storage import lake
@@ -18,6 +20,7 @@ from serving import challengers, patient_records
 from serving.app import create_app
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
+from serving.request import Patient
 
 client = lake_patients.client
 
@@ -221,8 +224,26 @@ def test_a_lake_without_events_says_which_table_is_missing(settings: Settings, p
 def test_a_model_of_encounters_is_not_asked_by_a_patient_s_number() -> None:
     spec: Any = SimpleNamespace(task="encounter_readmission")
     stay: Any = None
-    reason = patient_records._not_to_be_asked(spec, stay, ADMITTED)
+    reason = patient_records._not_to_be_asked(spec, stay, ADMITTED, EVENTS.arrow_schema().empty_table())
     assert (
         reason
         == "encounter_readmission is of one encounter by itself, and a patient's number does not say which"
     )
+
+
+def test_a_model_of_a_first_onset_is_asked_at_any_moment_until_it_is_known(settings: Settings) -> None:
+    """A creatinine that was drawn early is known at hour 30; it has risen at hour 34, which is known at hour 36."""
+    write_lake(settings)
+    add(settings, (1, hours(34), "LOINC//2160-0", 5.5, hours(36)))
+    task = tasks.load("kidney_injury")
+    spec: Any = SimpleNamespace(task=task.name, may_be_asked=task.may_be_asked, excluded_destinations=())
+    patients = patient_records.Patients(settings, "synthetic")
+    for at, reason in (
+        (23, "may be asked from 24 to 168 hours after admission"),
+        (29, "is for patients with a creatinine of the last seven days to compare with"),
+        (37, "is for patients without an acute kidney injury by then, and by what was known at that time"),
+    ):
+        with pytest.raises(InputError, match=f"kidney_injury {reason}"):
+            patients.find(Patient(SECRET, hours(at)), [spec])
+    for later in (31, 33.5, 35):
+        assert patients.find(Patient(SECRET, hours(later)), [spec]).refused == {}

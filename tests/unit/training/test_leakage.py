@@ -14,8 +14,9 @@ from fixtures import leaky_hospital
 from fixtures.leaky_hospital import EXPIRED, Record, certify
 
 from data_pipeline.cohort import labels, prediction_times
+from data_pipeline.cohort.bitemporal import DAY, HOUR
 from data_pipeline.features import gold, kernel
-from data_pipeline.features.windows import DAY, HOUR, Predictions, Rows
+from data_pipeline.features.windows import Predictions, Rows
 from data_pipeline.notes import note_visibility
 from mediscale.cli import main
 from mediscale.core import task_names, tasks
@@ -54,7 +55,9 @@ def _hours_before_the_death(patch: Patch) -> None:
     patch.setattr(
         prediction_times,
         "of_stay",
-        lambda patient, stay, task: stay.death.time - before if stay.death else honest(patient, stay, task),
+        lambda patient, stay, task: (
+            (stay.death.time - before,) if stay.death else honest(patient, stay, task)
+        ),
     )
 
 
@@ -62,8 +65,7 @@ def _prediction_a_day_late(patch: Patch) -> None:
     honest, late = prediction_times.of_stay, timedelta(days=1)
 
     def of_stay(patient: Any, stay: Any, task: Any) -> Any:
-        at = honest(patient, stay, task)
-        return at + late if at else None
+        return tuple(at + late for at in honest(patient, stay, task))
 
     patch.setattr(prediction_times, "of_stay", of_stay)
 
@@ -259,6 +261,7 @@ def _trained_on_tuning_rows(patch: Patch) -> None:
             train,
             inputs=np.vstack([train.inputs, tuning.inputs]),
             outcomes=np.concatenate([train.outcomes, tuning.outcomes]),
+            stays=None,
         )
         return honest(both, tuning, task, recipe)
 

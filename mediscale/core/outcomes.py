@@ -1,0 +1,162 @@
+"""Outcomes of prediction tasks, as their files declare them: what counts, until when, and what may happen instead."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mediscale.core.concepts import CONCEPTS
+from mediscale.core.refs import Frozen
+
+OUTCOME = "OUTCOME"
+"""The head of the codes of a source's declared outcomes: no feature reads them."""
+
+
+class FlowStep(Frozen):
+    """One line of the cohort's flow diagram: a step that stays pass, or an outcome that they have."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    words: str = Field(min_length=1)
+
+
+class DeathInHospital(Frozen):
+    """The outcome is death in hospital before the end of the stay."""
+
+    event: Literal["death_in_hospital"]
+    sentence: str = Field(min_length=1)
+    labelled: FlowStep
+    """The flow's last step: stays whose outcome is known."""
+    positive: FlowStep
+    negative: FlowStep
+
+    @property
+    def categories(self) -> tuple[FlowStep, ...]:
+        """What may have happened, the outcome first."""
+        return self.positive, self.negative
+
+
+class Readmission(Frozen):
+    """The outcome is that the next inpatient stay begins soon after discharge and is unplanned.
+
+    Every stay needs the whole follow-up, whatever happened: else the newest patients would enter only if they came
+    back. Death in that time is a competing event: such a stay is counted as not readmitted, and shown in the flow.
+    A death after it is none: the stay had its whole follow-up.
+    """
+
+    event: Literal["readmission"]
+    sentence: str = Field(min_length=1)
+    within_days: int = Field(ge=1)
+    """Follow-up after discharge."""
+    unplanned_admissions: tuple[str, ...] = Field(min_length=1)
+    """Kinds of admission that count, as silver codes them: ``EMERGENCY``."""
+    labelled: FlowStep
+    """The flow's last step: stays whose outcome is known."""
+    positive: FlowStep
+    planned_return: FlowStep
+    competing_event: FlowStep
+    negative: FlowStep
+
+    @property
+    def categories(self) -> tuple[FlowStep, ...]:
+        """What may have happened, the outcome first."""
+        return self.positive, self.planned_return, self.competing_event, self.negative
+
+
+class Declared(Frozen):
+    """The outcome is a column that the source declares as one: events ``OUTCOME//…`` of the visit, 1 or 0.
+
+    It is taken as the source has it, and the evidence says so: nobody can look at how it came about.
+    """
+
+    event: Literal["declared"]
+    sentence: str = Field(min_length=1)
+    code: str = Field(pattern=rf"^{OUTCOME}//.+")
+    labelled: FlowStep
+    """The flow's last step: stays whose outcome the source gives."""
+    positive: FlowStep
+    negative: FlowStep
+
+    @property
+    def categories(self) -> tuple[FlowStep, ...]:
+        """What may have happened, the outcome first."""
+        return self.positive, self.negative
+
+
+class LongStay(Frozen):
+    """The outcome is that the stay lasts longer than some days. Death before that is a competing event: such a stay is
+    counted as not long, and shown in the flow."""
+
+    event: Literal["long_stay"]
+    sentence: str = Field(min_length=1)
+    longer_than_days: int = Field(ge=1)
+    labelled: FlowStep
+    positive: FlowStep
+    competing_event: FlowStep
+    negative: FlowStep
+
+    @property
+    def categories(self) -> tuple[FlowStep, ...]:
+        """What may have happened, the outcome first."""
+        return self.positive, self.competing_event, self.negative
+
+
+class Rise(Frozen):
+    """A value stands above the lowest one of some hours before: ``by`` an amount in the concept's unit, or at so many
+    ``times`` of it."""
+
+    by: float | None = Field(None, gt=0)
+    times: float | None = Field(None, gt=1)
+    within_hours: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        if (self.by is None) == (self.times is None):
+            raise ValueError("give one of by and times")
+        return self
+
+
+class ValueRise(Frozen):
+    """The outcome is the first rise of a measured value over its own earlier values, within hours of the prediction.
+
+    The baseline of a value is the lowest one of so many hours before it. Who has had a rise by then is not at risk; of
+    whom nothing is measured in the hours after, the outcome is not known. Follow-up ends with the stay: who dies, or is
+    discharged, before a rise is counted as without the outcome, and shown in the flow.
+    """
+
+    event: Literal["value_rise"]
+    sentence: str = Field(min_length=1)
+    concept: str
+    rises: tuple[Rise, ...] = Field(min_length=1)
+    """Any of them."""
+    within_hours: int = Field(ge=1)
+    """After the prediction."""
+    baseline: FlowStep
+    """A step of the flow: with a value to compare with, known by then and no older than the longest of ``rises``."""
+    first_onset: FlowStep
+    """A step of the flow: without a rise by then, neither one that was known nor one that came out later."""
+    labelled: FlowStep
+    """The flow's last step: the value was measured again."""
+    positive: FlowStep
+    competing_event: FlowStep
+    discharged: FlowStep
+    negative: FlowStep
+
+    @property
+    def categories(self) -> tuple[FlowStep, ...]:
+        """What may have happened, the outcome first."""
+        return self.positive, self.competing_event, self.discharged, self.negative
+
+    @property
+    def lookback_hours(self) -> int:
+        """How old a value may be that a later one is compared with."""
+        return max(rise.within_hours for rise in self.rises)
+
+    @model_validator(mode="after")
+    def _concept_exists(self) -> Self:
+        if self.concept not in {concept.name for concept in CONCEPTS}:
+            raise ValueError(f"mediscale/core/concepts.py has no concept {self.concept}")
+        return self
+
+
+Outcome = Annotated[
+    DeathInHospital | Readmission | Declared | LongStay | ValueRise, Field(discriminator="event")
+]
