@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from data_pipeline import shards
 from data_pipeline.cohort import labels
+from data_pipeline.cohort.bitemporal import HOUR, Bools, Floats, microseconds
 from data_pipeline.features import kernel
 from data_pipeline.ingest import bronze, engine, extract_files, facts, silver
 from data_pipeline.ingest.source import Source
@@ -44,6 +45,7 @@ FOLD = 2.0
 """Medians of one concept in two items that are further apart than this are told of."""
 FILLED = 0.1
 """A feature that has a value in at least this share of the cohort counts as filled."""
+_LEAST_EVENTS = 30
 _PERCENTILES = (0.01, 0.5, 0.99)
 _EVENTS = pa.schema([EVENTS.arrow_schema().field(name) for name in kernel.COLUMNS])
 _CHECKED = "check"
@@ -100,11 +102,47 @@ class TaskCheck:
     refused: str = ""
     flow: Mapping[str, int] = field(default_factory=dict)
     at_risk: int = 0
+    """Rows of the cohort: stays, or predictions where a stay has several."""
     prevalence: float = float("nan")
-    filled: int = 0
-    features: int = 0
-    suspicious: Mapping[str, float] = field(default_factory=dict)
-    """Features that alone tell the outcome better than any should: their AUROC."""
+    """Share of these with the outcome."""
+    patients: int = 0
+    patients_with_outcome: int = 0
+    by_hour: "tuple[HourCheck, ...]" = ()
+    """Of predictions that are repeated."""
+    features: "tuple[FeatureCheck, ...]" = ()
+    suspicious_above: float = 1.0
+
+    @property
+    def filled(self) -> int:
+        """Features that have a value, or a count that is not 0, in at least ``FILLED`` of the cohort."""
+        return sum(feature.filled >= FILLED for feature in self.features)
+
+    @property
+    def suspicious(self) -> dict[str, float]:
+        """Features that alone tell the outcome better than any should: their AUROC."""
+        return {one.name: one.auroc for one in self.features if one.auroc > self.suspicious_above}
+
+
+@dataclass(frozen=True)
+class HourCheck:
+    """The predictions at one hour after the anchor."""
+
+    hour: int
+    n: int
+    with_outcome: int
+
+
+@dataclass(frozen=True)
+class FeatureCheck:
+    """A feature over the cohort."""
+
+    name: str
+    missing: float
+    """Share of the cohort without a value."""
+    filled: float
+    """Share with a value that is not 0."""
+    auroc: float
+    """Of the feature alone, in the direction that tells more; NaN with too few outcomes to say so."""
 
 
 @dataclass(frozen=True)
@@ -328,29 +366,41 @@ def _task(source: Source, absent: Sequence[str], events: pa.Table, task: Task) -
     values = kernel.compute(events, cohort, task.name)
     names = kernel.names(task.name)
     outcome = np.asarray(cohort["boolean_value"].to_numpy(zero_copy_only=False), dtype=np.bool_)
-    filled = np.mean(~np.isnan(values) & (values != 0), axis=0) >= FILLED
+    subjects = cohort["subject_id"].to_numpy()
     return TaskCheck(
         task.name,
         flow=flow,
         at_risk=cohort.num_rows,
         prevalence=float(outcome.mean()),
-        filled=int(filled.sum()),
-        features=len(names),
-        suspicious=dict(_suspicious(names, values, outcome, task.policy.suspicious_above)),
+        patients=len(np.unique(subjects)),
+        patients_with_outcome=len(np.unique(subjects[outcome])),
+        by_hour=tuple(_by_hour(cohort, outcome)) if task.prediction_time.repeated else (),
+        features=tuple(_features(names, values, outcome)),
+        suspicious_above=task.policy.suspicious_above,
     )
 
 
-def _suspicious(names: Sequence[str], values: Any, outcome: Any, above: float) -> Iterator[tuple[str, float]]:
-    """Single features whose AUROC is above what a whole model may reach, where there are events enough to say so."""
+def _by_hour(cohort: pa.Table, outcome: Bools) -> Iterator[HourCheck]:
+    hours = (microseconds(cohort["prediction_time"]) - microseconds(cohort["admission_time"])) // HOUR
+    for hour in np.unique(hours):
+        there = hours == hour
+        yield HourCheck(int(hour), int(there.sum()), int(outcome[there].sum()))
+
+
+def _features(names: Sequence[str], values: Floats, outcome: Bools) -> Iterator[FeatureCheck]:
+    for name, column in zip(names, values.T, strict=True):
+        missing = np.isnan(column)
+        filled = float((~missing & (column != 0)).mean())
+        yield FeatureCheck(name, float(missing.mean()), filled, _auroc(column, outcome))
+
+
+def _auroc(column: Floats, outcome: Bools) -> float:
+    """Of a single feature, where there are events enough to say so; a missing value counts as the median."""
     from scipy.stats import rankdata
 
     events, others = int(outcome.sum()), int((~outcome).sum())
-    if min(events, others) < 30:
-        return
-    for name, column in zip(names, values.T, strict=True):
-        ranks = rankdata(
-            np.nan_to_num(column, nan=np.nanmedian(column) if np.isfinite(column).any() else 0.0)
-        )
-        auroc = (ranks[outcome].sum() - events * (events + 1) / 2) / (events * others)
-        if max(auroc, 1 - auroc) > above:
-            yield name, float(max(auroc, 1 - auroc))
+    if min(events, others) < _LEAST_EVENTS:
+        return float("nan")
+    ranks = rankdata(np.nan_to_num(column, nan=np.nanmedian(column) if np.isfinite(column).any() else 0.0))
+    auroc = (ranks[outcome].sum() - events * (events + 1) / 2) / (events * others)
+    return float(max(auroc, 1 - auroc))

@@ -137,13 +137,35 @@ def _task(task: "TaskCheck") -> list[str]:
     lines.append("  " + " → ".join(f"{name} {count(n)}" for name, n in task.flow.items()))
     if task.refused or is_small(task.at_risk):
         return [*lines, f"  {task.refused or 'too few to say more'}"]
+    rows = "predictions" if task.by_hour else "stays"
     lines.append(
-        f"  outcome in {task.prevalence:.1%}; {task.filled} of {task.features} features have a value in at least 10 %"
+        f"  outcome in {task.prevalence:.1%} of {count(task.at_risk)} {rows}, and of "
+        f"{count(task.patients_with_outcome)} of {count(task.patients)} patients; {task.filled} of "
+        f"{len(task.features)} features have a value in at least 10 %"
     )
     lines += [
         f"  ALARM {name} alone has AUROC {auroc:.3f}: does it tell of the outcome itself?"
         for name, auroc in task.suspicious.items()
     ]
+    return lines
+
+
+def _details(task: "TaskCheck") -> list[str]:
+    """By the hour of the prediction, and by feature."""
+    from mediscale.core.privacy import count, is_small
+
+    if task.refused or is_small(task.at_risk):
+        return []
+    lines = [f"  {'hour':<44}{'predictions':>12}{'with outcome':>14}"] if task.by_hour else []
+    lines += [
+        f"  {one.hour:<44}{count(one.n):>12}{count(one.with_outcome):>14}"
+        + ("" if is_small(one.n) or is_small(one.with_outcome) else f"  {one.with_outcome / one.n:.1%}")
+        for one in task.by_hour
+    ]
+    lines.append(f"  {'feature':<44}{'missing':>12}{'AUROC alone':>14}")
+    for one in sorted(task.features, key=lambda one: -one.missing):
+        auroc = "" if one.auroc != one.auroc else f"{one.auroc:.3f}"
+        lines.append(f"  {one.name:<44}{one.missing:>12.0%}{auroc:>14}")
     return lines
 
 
@@ -172,14 +194,14 @@ def _check_task(options: argparse.Namespace) -> int:
     from mediscale.core.errors import NotFoundError, QualityError
     from mediscale.storage import calls, lake
 
-    home, task = settings(), tasks.load(tasks.take(options.task))
+    home, task = settings(), tasks.attempt(options.task)
     landed = [call for call in calls.of_stage(home, "bronze") if call.params["dataset"] == options.dataset]
     if not landed:
         there = ", ".join(lake.datasets(home)) or "none yet"
         raise NotFoundError(f"No extract of {options.dataset} was landed; the lake's datasets are: {there}.")
     source, absent = sources.load(landed[-1].params["source"]), landed[-1].result["absent"]
     found = source_check.check_task(home, lake.latest(home, options.dataset, "events"), source, absent, task)
-    for line in _task(found)[1:]:
+    for line in [*_task(found)[1:], *_details(found)]:
         print(line)
     return QualityError.exit_code if found.refused else 0
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mediscale.core.concepts import CONCEPTS
+from mediscale.core.near_names import suggestion
 from mediscale.core.refs import Frozen
 
 OUTCOME = "OUTCOME"
@@ -152,8 +153,11 @@ class ValueRise(Frozen):
 
     @model_validator(mode="after")
     def _concept_exists(self) -> Self:
-        if self.concept not in {concept.name for concept in CONCEPTS}:
-            raise ValueError(f"mediscale/core/concepts.py has no concept {self.concept}")
+        concepts = [concept.name for concept in CONCEPTS]
+        if self.concept not in concepts:
+            raise ValueError(
+                f"mediscale/core/concepts.py has no concept {self.concept}; {suggestion(self.concept, concepts)}"
+            )
         return self
 
 

@@ -19,6 +19,7 @@ from mediscale.core import declaration_files, task_names
 from mediscale.core.annotations import Declaration
 from mediscale.core.concepts import CONCEPTS, TREATMENTS, Provides
 from mediscale.core.errors import UsageError
+from mediscale.core.near_names import keys_at, suggestion
 from mediscale.core.outcomes import (
     OUTCOME,
     DeathInHospital,
@@ -174,8 +175,11 @@ class Measured(Frozen):
 
     @model_validator(mode="after")
     def _concepts_exist(self) -> Self:
-        if unknown := sorted(set(self.concepts) - {concept.name for concept in CONCEPTS}):
-            raise ValueError(f"mediscale/core/concepts.py has no concept {', '.join(unknown)}")
+        concepts = [concept.name for concept in CONCEPTS]
+        if unknown := sorted(set(self.concepts) - set(concepts)):
+            raise ValueError(
+                f"mediscale/core/concepts.py has no concept {', '.join(unknown)}; {suggestion(unknown[0], concepts)}"
+            )
         return self
 
 
@@ -188,7 +192,10 @@ class Treated(Frozen):
     @model_validator(mode="after")
     def _groups_exist(self) -> Self:
         if unknown := sorted(set(self.groups) - set(TREATMENTS)):
-            raise ValueError(f"mediscale/core/concepts.py has no treatment group {', '.join(unknown)}")
+            raise ValueError(
+                f"mediscale/core/concepts.py has no treatment group {', '.join(unknown)}; "
+                f"{suggestion(unknown[0], TREATMENTS)}"
+            )
         return self
 
 
@@ -394,10 +401,30 @@ def load(name: str) -> Task:
     Raises:
         UsageError: there is no such task, or its file breaks the grammar.
     """
+    if name in _tried:
+        return _tried[name]
     file = task_names.file_of(name)
     if file is None:
         raise UsageError(f"There is no task {name!r}; the tasks are {', '.join(task_names.all_names())}.")
     return _read(name, file)
+
+
+_tried: dict[str, Task] = {}
+"""Tasks of files that this process only tries."""
+
+
+def attempt(name_or_file: str) -> Task:
+    """The task of that name or file, which this process, and no other one, knows from then on by its name.
+
+    Raises:
+        UsageError: there is no such task, its file breaks the grammar, or a shipped task has its name.
+        InputError: the file can't be read.
+    """
+    if not declaration_files.is_file(name_or_file):
+        return load(name_or_file)
+    task, _ = _from_file(Path(name_or_file))
+    _tried[task.name] = task
+    return task
 
 
 @cache
@@ -414,14 +441,17 @@ def take(name_or_file: str) -> str:
     """
     if not declaration_files.is_file(name_or_file):
         return load(name_or_file).name
-    path = Path(name_or_file)
+    task, text = _from_file(Path(name_or_file))
+    declaration_files.keep("task", task.name, text)
+    _read.cache_clear()
+    return task.name
+
+
+def _from_file(path: Path) -> tuple[Task, str]:
     name, text = declaration_files.read("task", path)
     if task_names.is_shipped(name):
         raise UsageError(f"A shipped task is called {name}; give {path.name} another name.")
-    task = parse(name, text, path)
-    declaration_files.keep("task", name, text)
-    _read.cache_clear()
-    return task.name
+    return parse(name, text, path), text
 
 
 def _existing(name: str) -> str:
@@ -460,9 +490,14 @@ def parse(name: str, text: str, file: Path | None = None) -> Task:
 def _problems(error: ValidationError, text: str) -> Iterator[str]:
     """The first mistake, with its place in the file; and how many more there are."""
     first, *more = error.errors(include_input=False, include_url=False)
-    where = ".".join(str(part) for part in first["loc"]) or "the file"
-    line = declaration_files.line_of(text, first["loc"])
-    yield f"line {line}, {where}: {_one_line(first['msg'].removeprefix('Value error, '))}"
+    place = first["loc"]
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        said = f"there is no such key; {suggestion(str(place[-1]), keys_at(Task, place[:-1]))}"
+    # Without the kind of outcome, which pydantic counts as a part of the place.
+    place = (place[0], *place[2:]) if place[:1] == ("outcome",) and len(place) > 1 else place
+    where = ".".join(str(part) for part in place) or "the file"
+    yield f"line {declaration_files.line_of(text, place)}, {where}: {_one_line(said)}"
     if more:
         yield f"and {len(more)} more"
 

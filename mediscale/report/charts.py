@@ -25,7 +25,7 @@ _BASELINES = ((ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"))
 
 def resting_on(counts: "Counts") -> str:
     return (
-        f"{count(counts.n)} stays of {count(counts.subjects)} held-out patients, "
+        f"{count(counts.n)} {counts.what} of {count(counts.subjects)} held-out patients, "
         f"{count(counts.events)} with the outcome"
     )
 

@@ -58,7 +58,7 @@ class Landed:
 class Split:
     name: str
     purpose: str
-    stays: int
+    rows: int
     patients: int
     events: int
 
@@ -73,6 +73,8 @@ class Flow:
     contradictions: int
     """Stays about whose death two columns of the source disagree."""
     splits: tuple[Split, ...]
+    rows_are: str = "stays"
+    """What is predicted: ``stays``, or ``predictions`` where a stay has several."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,8 @@ def _flow(run: Run, task: str) -> Flow | None:
     steps = [(step, n, max(lost - n, 0)) for (step, n), lost in zip(left, before, strict=True)]
     outcomes = [(category.words, counts[category.name]) for category in declared.outcome.categories]
     splits = tuple(_splits(frozen.result["counts"] if frozen else {}))
-    return Flow(tuple(steps), tuple(outcomes), labels.result["contradictions"], splits)
+    rows_are = "predictions" if declared.prediction_time.repeated else "stays"
+    return Flow(tuple(steps), tuple(outcomes), labels.result["contradictions"], splits, rows_are)
 
 
 def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:

@@ -33,6 +33,11 @@ class Counts(Frozen):
     """Where stays are predicted more than once: one outcome is that of several rows, and the evidence of one."""
 
     @property
+    def what(self) -> str:
+        """What the rows are called in sentences."""
+        return "stays" if self.stays_with_outcome is None else "predictions"
+
+    @property
     def independent_events(self) -> int:
         """Outcomes that came by themselves: what floors of events count."""
         return self.events if self.stays_with_outcome is None else self.stays_with_outcome

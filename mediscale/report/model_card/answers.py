@@ -178,11 +178,12 @@ def cohort_flow(of: Subject) -> str:
 
 
 def split(of: Subject) -> str:
-    parts = of.flow.splits if of.flow else ()
+    if of.flow is None:
+        return ""
     told = "; ".join(
-        f"{part.name}: {count(part.stays)} stays of {count(part.patients)} patients, {count(part.events)} with the "
-        "outcome"
-        for part in parts
+        f"{part.name}: {count(part.rows)} {of.flow.rows_are} of {count(part.patients)} patients, {count(part.events)} "
+        "with the outcome"
+        for part in of.flow.splits
     )
     return told and f"Patients are split for good by a fixed hash, all from the same extract. {told}."
 
@@ -196,10 +197,13 @@ def sample_size(of: Subject) -> str:
 
 
 def class_imbalance(of: Subject) -> str:
-    return (
-        f"{resting_on(of.evidence.counts)}: rows are neither weighted nor resampled, so that the probabilities keep "
-        "the prevalence."
+    weighted = (
+        "every stay weighs the same in the fit, however often it is predicted, and outcomes are neither weighted nor "
+        "resampled"
+        if of.evidence.counts.what == "predictions"
+        else "rows are neither weighted nor resampled"
     )
+    return f"{resting_on(of.evidence.counts)}: {weighted}, so that the probabilities keep the prevalence."
 
 
 def predictors(of: Subject) -> str:
@@ -392,7 +396,10 @@ def _listed(groups: tuple[Subgroup, ...], beside: Callable[[Subgroup], str] = la
         name = f"{labels.ATTRIBUTES[group.attribute]} {group.value}"
         if group.counts is None:
             return f"{name}: fewer than {SMALL_COUNT} patients"
-        return f"{name}: {count(group.counts.n)} stays, {count(group.counts.events)} with the outcome{beside(group)}"
+        counts = group.counts
+        return (
+            f"{name}: {count(counts.n)} {counts.what}, {count(counts.events)} with the outcome{beside(group)}"
+        )
 
     return "; ".join(map(told, groups)) + "." if groups else ""
 

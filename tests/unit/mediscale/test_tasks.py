@@ -144,7 +144,21 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
     [
         ("- a list", "title: Field required; and 9 more"),
         ("title: [", "while parsing"),
-        (changed(MORTALITY, colour="red"), "colour: Extra inputs are not permitted"),
+        (changed(MORTALITY, colour="red"), "line 229, colour: there is no such key; there are name, title, .*, policy"),
+        (changed(MORTALITY, policies={}), r"policies: there is no such key; did you mean policy\?"),
+        (
+            changed(MORTALITY, prediction_time={"anchor": "admission", "hour_after": 24}),
+            r"prediction_time.hour_after: there is no such key; did you mean hours_after\?",
+        ),
+        (
+            changed(MORTALITY, outcome={**MORTALITY["outcome"], "sentense": "x"}),
+            r"outcome.sentense: there is no such key; did you mean sentence\?",
+        ),
+        (
+            changed(MORTALITY, features=measured(statistic=["max"])),
+            r"features.measured.0.statistic: there is no such key; did you mean statistics\?",
+        ),
+        (changed(MORTALITY, features=measured(concepts=["lactat"])), r"has no concept lactat; did you mean lactate\?"),
         (changed(MORTALITY, needs=["tea"]), "needs.0: Input should be 'laboratory'"),
         (changed(MORTALITY, title=3), "title: Input should be a valid string"),
         (changed(MORTALITY, features=measured(concepts=["tea"])), "features.measured.0: .*has no concept tea"),

@@ -63,3 +63,40 @@ def test_weighted_quantiles_are_those_of_the_repeated_values() -> None:
     for weights, row in zip(w, found, strict=True):
         repeated = np.repeat(values, weights.astype(int))
         assert row == pytest.approx(np.quantile(repeated, [0.25, 0.5, 0.75], method="inverted_cdf"))
+
+
+def test_a_stay_that_is_predicted_again_and_again_alerts_anew_and_is_found_once() -> None:
+    """Twenty stays of four predictions: half of them have the outcome, from the third prediction on. Ten are above the
+    threshold from the second prediction on, of which eight have the outcome; one of these is below it in between."""
+    stays = np.repeat(np.arange(20), 4)
+    outcomes = np.tile([0.0, 0, 1, 1], 20) * (stays < 10)
+    risk = np.where((stays >= 2) & (stays < 12), 0.5, 0.01) * np.tile([0.0, 1, 1, 1], 20)
+    risk[4 * 5 + 2] = 0.0  # one is below for a while: a second alert, which is right
+    times = np.full(80, np.datetime64("2150-01-01", "us"))
+    rows = Examples(stays, times, outcomes, np.zeros((80, 1), np.float32), {}, times, stays)
+    lead = np.where(outcomes > 0, np.tile([0.0, 0, 12, 6], 20), np.nan)
+    held_out = Performance(rows, risk, Resamples(rows.subjects, 200, seed=0))
+    burden = alert_burden.measure(held_out, Course(np.full(80, 5.0), lead), threshold=0.1)
+    assert burden is not None
+    assert burden.patient_days == 100, "of a stay once"
+    assert (burden.alerts, burden.right_alerts) == (11, 1), (
+        "ten alerts came before the 48 hours of an outcome"
+    )
+    assert burden.alerts_per_100_patient_days.value == pytest.approx(11)
+    assert burden.sensitivity.value == pytest.approx(0.8), "eight of ten stays were above when it counted"
+    assert burden.ppv.value == pytest.approx(1 / 11)
+    assert held_out.counts.stays_with_outcome == held_out.counts.independent_events == 10
+    assert (held_out.counts.n, held_out.counts.events, held_out.counts.what) == (80, 20, "predictions")
+
+
+def test_every_stay_weighs_one_however_often_it_is_predicted() -> None:
+    stays = np.array([7, 7, 7, 3, 9, 9])
+    times = np.full(6, np.datetime64("2150-01-01", "us"))
+    rows = Examples(
+        stays, times, np.array([0.0, 1, 1, 1, 0, 0]), np.zeros((6, 1), np.float32), {}, times, stays
+    )
+    assert rows.weights.tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1, 0.5, 0.5])
+    assert rows.stays_with_outcome == 2
+    once = rows.where(np.array([True, False, False, True, True, False]))
+    assert once.weights.tolist() == [1, 1, 1], "as without weights, to the last bit"
+    assert not once.repeated
