@@ -27,7 +27,15 @@ from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core import tasks
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError, UsageError
-from mediscale.core.outcomes import DeathInHospital, Declared, FlowStep, LongStay, Readmission, ValueRise
+from mediscale.core.outcomes import (
+    DeathInHospital,
+    DeathInIcu,
+    Declared,
+    FlowStep,
+    LongStay,
+    Readmission,
+    ValueRise,
+)
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
@@ -247,7 +255,9 @@ def _rows_of_stay(
         failed = at_risk.failed_step(record, stay, task, at) or (rises and rises.failed_step(at))
         label = None
         if failed is None:
-            label = rises.label(stay, ended, at) if rises else _label(patient, stay, ended, following, task)
+            label = (
+                rises.label(stay, ended, at) if rises else _label(patient, stay, ended, following, task, at)
+            )
         if label is None or (as_of is not None and label.certain > as_of):
             failed = failed or task.outcome.labelled
             rows.append(_left_out(steps[failed.name], contradiction))
@@ -273,9 +283,9 @@ def _row(patient: Patient, stay: Stay, ended: BitemporalTime, at: datetime, labe
 
 
 def _label(
-    patient: Patient, stay: Stay, ended: BitemporalTime, following: Stay | None, task: Task
+    patient: Patient, stay: Stay, ended: BitemporalTime, following: Stay | None, task: Task, at: datetime
 ) -> _Label | None:
-    """The label of an ended stay; None where the source does not give its outcome."""
+    """The label of an ended stay, predicted at a time; None where the source does not give its outcome."""
     match task.outcome:
         case Readmission():
             return _readmission(patient, ended, following, task.outcome)
@@ -285,6 +295,8 @@ def _label(
             return _declared(stay, ended, task.outcome)
         case DeathInHospital():
             return _death_in_hospital(stay, ended, task.outcome)
+        case DeathInIcu():
+            return _death_in_icu(stay, ended, task.outcome, at)
     raise TypeError(task.outcome)
 
 
@@ -353,6 +365,17 @@ def _death_in_hospital(stay: Stay, ended: BitemporalTime, outcome: DeathInHospit
     if death:
         return _Label(outcome.positive.name, True, death.time, max(certain, death.available))
     return _Label(outcome.negative.name, False, None, certain)
+
+
+def _death_in_icu(stay: Stay, ended: BitemporalTime, outcome: DeathInIcu, at: datetime) -> _Label:
+    """Without a tolerance: in both demos of MIMIC who dies in intensive care is booked out of it afterwards."""
+    there = [icu for icu in stay.icu_stays if icu.admitted.time <= at][-1]
+    left, death = there.discharged or ended, stay.death
+    certain = max(ended.available + TRANSFER_GAP, left.available)
+    if death and death.time <= left.time:
+        return _Label(outcome.positive.name, True, death.time, max(certain, death.available))
+    category = outcome.died_later if death else outcome.negative
+    return _Label(category.name, False, None, max(certain, death.available) if death else certain)
 
 
 def _readmission(

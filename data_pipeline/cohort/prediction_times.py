@@ -54,27 +54,21 @@ def _at_discharge(stay: Stay, excluded_destinations: Sequence[str]) -> Iterator[
 
 
 def _after_admission(stay: Stay, prediction_time: PredictionTime) -> Iterator[datetime]:
-    """Those of the hours after admission at which the patient was in hospital and alive."""
-    start = _start(stay, prediction_time.anchor)
-    if start is not None:
+    """Those of the hours after an admission at which the patient was there and alive."""
+    for start, end in _periods(stay, prediction_time.anchor):
         for hours in prediction_time.hours:
-            if _alive_and_there(stay, at := start + timedelta(hours=hours), prediction_time.anchor):
+            at = start + timedelta(hours=hours)
+            if (end is None or at < end) and _alive_in_hospital(stay, at):
                 yield at
 
 
-def _start(stay: Stay, anchor: Anchor) -> datetime | None:
-    """When the hours of an anchor begin; None where a stay has no such moment."""
+def _periods(stay: Stay, anchor: Anchor) -> Iterator[tuple[datetime, datetime | None]]:
+    """When the hours of an anchor begin, and when the patient is no longer there; None where the stay says so."""
     if anchor == "icu_admission":
-        return stay.icu_admitted.time if stay.icu_admitted else None
-    return stay.admitted.time
-
-
-def _alive_and_there(stay: Stay, at: datetime, anchor: Anchor) -> bool:
-    """Whether the patient was alive and in hospital or, where hours are counted from there, in intensive care."""
-    left = stay.icu_discharged
-    if anchor == "icu_admission" and left is not None and left.time <= at:
-        return False
-    return _alive_in_hospital(stay, at)
+        for icu in stay.icu_stays:
+            yield icu.admitted.time, icu.discharged.time if icu.discharged else None
+    else:
+        yield stay.admitted.time, None
 
 
 def _alive_in_hospital(stay: Stay, at: datetime) -> bool:
@@ -96,11 +90,11 @@ def may_be_asked(stay: Stay, at: datetime, moments: MayBeAsked, excluded_destina
     """
     if moments.anchor == "discharge":
         return at in _at_discharge(stay, excluded_destinations)
-    start = _start(stay, moments.anchor)
-    if start is None:
-        return False
-    first, last = (start + timedelta(hours=hours) for hours in moments.hours)
-    return first <= at <= last and _alive_and_there(stay, at, moments.anchor)
+    first, last = (timedelta(hours=hours) for hours in moments.hours)
+    return _alive_in_hospital(stay, at) and any(
+        first <= at - start <= last and (end is None or at < end)
+        for start, end in _periods(stay, moments.anchor)
+    )
 
 
 def is_adult(patient: Patient, stay: Stay) -> bool:

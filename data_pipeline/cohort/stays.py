@@ -75,16 +75,22 @@ class Visit:
 
 
 @dataclass(frozen=True)
+class IcuStay:
+    """A part of a stay in intensive care; an open one has no ``discharged``."""
+
+    admitted: BitemporalTime
+    discharged: BitemporalTime | None
+
+
+@dataclass(frozen=True)
 class Stay:
     """A hospital stay: inpatient visits no further apart than ``TRANSFER_GAP``, in order of admission."""
 
     visits: tuple[Visit, ...]
     deaths: tuple[BitemporalTime, ...] = ()
     """The patient's deaths that are recorded elsewhere than for these visits, in order of time."""
-    icu_admitted: BitemporalTime | None = None
-    """The first admission to intensive care."""
-    icu_discharged: BitemporalTime | None = None
-    """The first discharge from there after it."""
+    icu_stays: tuple["IcuStay", ...] = ()
+    """In order of admission."""
 
     @property
     def first(self) -> Visit:
@@ -206,9 +212,17 @@ def _stay(visits: tuple[Visit, ...], by_prefix: Mapping[str, list[dict[str, Any]
         [_bitemporal_time(row) for row in by_prefix[prefix] if row["visit_id"] in own]
         for prefix in (_TO_ICU, _FROM_ICU)
     )
-    admitted = to_icu[0] if to_icu else None
-    discharged = next((end for end in from_icu if admitted and end.time >= admitted.time), None)
-    return Stay(visits, _elsewhere(visits, by_prefix[_DEATH]), admitted, discharged)
+    return Stay(visits, _elsewhere(visits, by_prefix[_DEATH]), tuple(_icu_stays(to_icu, from_icu)))
+
+
+def _icu_stays(to_icu: list[BitemporalTime], from_icu: list[BitemporalTime]) -> Iterator[IcuStay]:
+    """Admissions with the discharges that follow them; without one, the next admission ends an ICU stay. Both come in
+    order of time."""
+    for admitted, following in zip(to_icu, [*to_icu[1:], None], strict=False):
+        end = next((end for end in from_icu if end.time >= admitted.time), None)
+        if following and (end is None or end.time > following.time):
+            end = following
+        yield IcuStay(admitted, end)
 
 
 def _elsewhere(

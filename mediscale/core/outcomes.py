@@ -35,6 +35,24 @@ class DeathInHospital(Frozen):
         return self.positive, self.negative
 
 
+class DeathInIcu(Frozen):
+    """The outcome is death in intensive care, before the patient leaves it for the first time after the prediction."""
+
+    event: Literal["death_in_icu"]
+    sentence: str = Field(min_length=1)
+    labelled: FlowStep
+    """The flow's last step: stays in intensive care whose outcome is known."""
+    positive: FlowStep
+    died_later: FlowStep
+    """Left intensive care alive, and died in hospital."""
+    negative: FlowStep
+
+    @property
+    def categories(self) -> tuple[FlowStep, ...]:
+        """What may have happened, the outcome first."""
+        return self.positive, self.died_later, self.negative
+
+
 class Readmission(Frozen):
     """The outcome is that the next inpatient stay begins soon after discharge and is unplanned.
 
@@ -162,5 +180,5 @@ class ValueRise(Frozen):
 
 
 Outcome = Annotated[
-    DeathInHospital | Readmission | Declared | LongStay | ValueRise, Field(discriminator="event")
+    DeathInHospital | DeathInIcu | Readmission | Declared | LongStay | ValueRise, Field(discriminator="event")
 ]

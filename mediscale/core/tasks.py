@@ -23,6 +23,7 @@ from mediscale.core.near_names import keys_at, suggestion
 from mediscale.core.outcomes import (
     OUTCOME,
     DeathInHospital,
+    DeathInIcu,
     FlowStep,
     LongStay,
     Outcome,
@@ -66,7 +67,7 @@ ENCOUNTER_STEPS = tuple(
 
 Unit = Literal["stay", "encounter"]
 Anchor = Literal["admission", "icu_admission", "discharge"]
-"""What hours are counted from. ``icu_admission`` is the first one of a stay."""
+"""What hours are counted from. ``icu_admission`` is each one of a stay: the stays in intensive care are predicted."""
 
 
 class PredictionTime(Frozen):
@@ -87,7 +88,8 @@ class PredictionTime(Frozen):
 
     @property
     def repeated(self) -> bool:
-        return self.every_hours is not None
+        """Whether a stay may have more than one prediction."""
+        return self.every_hours is not None or self.anchor == "icu_admission"
 
     @property
     def words(self) -> str:
@@ -95,11 +97,9 @@ class PredictionTime(Frozen):
         if self.anchor == "discharge":
             return "at discharge"
         first = f"{self.hours_after} hours after {self.anchor.replace('_', ' ')}"
-        return (
-            f"{first} and every {self.every_hours} hours until hour {self.until_hours}"
-            if self.repeated
-            else first
-        )
+        if self.every_hours is None:
+            return first
+        return f"{first} and every {self.every_hours} hours until hour {self.until_hours}"
 
     @model_validator(mode="after")
     def _one_moment(self) -> Self:
@@ -363,6 +363,8 @@ class Task(Frozen):
         anchor = self.prediction_time.anchor
         if isinstance(self.outcome, DeathInHospital | ValueRise) and anchor == "discharge":
             raise ValueError(f"{self.outcome.event} is predicted from admission; set prediction_time.anchor")
+        if isinstance(self.outcome, DeathInIcu) and anchor != "icu_admission":
+            raise ValueError("death_in_icu is predicted from icu_admission; set prediction_time.anchor")
         if isinstance(self.outcome, LongStay) and (
             anchor != "admission" or self.prediction_time.hours[-1] >= 24 * self.outcome.longer_than_days
         ):

@@ -102,9 +102,9 @@ def test_join_freezes_features_with_groups(settings: Settings, events: Draw, lan
 @pytest.mark.parametrize(
     ("outcomes", "sentence"),
     [
-        ([False] * 12, "0 training rows with the outcome and 12 without"),
-        ([True] * 4 + [False] * 8, "fewer than 10 training rows with the outcome and fewer than 10 without"),
-        ([True] * 12, "12 training rows with the outcome and 0 without"),
+        ([False] * 12, "0 training stays with the outcome and 12 without"),
+        ([True] * 4 + [False] * 8, "fewer than 10 training stays with the outcome and fewer than 10 without"),
+        ([True] * 12, "12 training stays with the outcome and 0 without"),
     ],
 )
 def test_too_few_of_a_class_to_train_is_refused_without_a_small_count(

@@ -143,10 +143,18 @@ subject_id | time             | code                          | visit_id
 """
 
 
-def test_intensive_care_is_counted_from_its_first_admission_and_while_it_lasts(events: Draw) -> None:
-    (row,) = labelled(events(INTENSIVE_CARE), "icu_mortality").to_pylist()
-    assert (row["subject_id"], row["prediction_time"]) == (1, dt.datetime(2150, 1, 4, 10))
-    assert (row["admission_time"], row["boolean_value"]) == (dt.datetime(2150, 1, 1, 10), True)
+def test_each_stay_in_intensive_care_is_predicted_while_it_lasts(events: Draw) -> None:
+    drawn = events(INTENSIVE_CARE)
+    first, second = labelled(drawn, "icu_mortality").sort_by("prediction_time").to_pylist()
+    assert (first["subject_id"], first["prediction_time"]) == (1, dt.datetime(2150, 1, 4, 10))
+    assert (first["outcome"], first["boolean_value"]) == ("died_later", False)
+    assert (second["subject_id"], second["prediction_time"]) == (1, dt.datetime(2150, 1, 7, 10))
+    assert (second["outcome"], second["outcome_time"]) == ("died_in_icu", dt.datetime(2150, 1, 9, 12))
+    assert first["stay_id"] == second["stay_id"] == 10
+    rows = labels.cohort(drawn, "icu_mortality", None, 0).to_pylist()
+    counts = [labels.FlowCount(row["steps"], row["outcome"], row["further"], 1) for row in rows]
+    flow = labels.flow_of(tasks.load("icu_mortality"), counts)
+    assert (flow["visits"], flow["at_risk"], flow["predictions_certain"]) == (3, 1, 2)
 
 
 def test_a_stay_is_long_by_its_days_and_death_before_them_is_named(events: Draw) -> None:
