@@ -18,7 +18,8 @@ Floats = NDArray[np.float64]
 
 _STATISTICS = {
     "last": "newest", "min": "lowest", "max": "highest", "mean": "mean", "sum": "total",
-    "trend": "trend per hour of", "count": "number of measurements of",
+    "trend": "trend per hour of", "count": "number of measurements of", "recency": "hours since the newest",
+    "interval": "mean hours between measurements of", "irregularity": "spread of the hours between measurements of",
 }  # fmt: skip
 _WINDOWS = {"6h": "in the last 6 h", "24h": "in the last 24 h", "stay": "in this stay"}
 _MEASURED = re.compile(

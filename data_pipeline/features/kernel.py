@@ -7,6 +7,7 @@ A measured feature is ``<concept>_<statistic>_<window>``. A window includes its 
 windows ``6h`` and ``24h`` begin 6 and 24 hours before T. The window ``stay`` begins 24 hours before admission
 (``stays.TRANSFER_GAP``), because the first laboratory results come from the emergency department; an earlier stay can't
 reach into it, because a stay that ends less than a day before is merged. ``trend`` is the least-squares slope per hour;
+``recency``, ``interval`` and ``irregularity`` tell in hours how values were charted (``mediscale.core.tasks``);
 ``treatment_<group>_<window>`` is 1 where such a treatment began or changed in the window. A task may read codes of its
 own: ``<name>_<statistic>_<window>`` of their numbers, ``<name>_<window>`` of their occurrence. A missing value is NaN.
 Counts and flags of a patient in the lake are 0 where nothing was recorded; in a request that gives plain values they

@@ -191,7 +191,7 @@ def ethnicity_group(text: str) -> str:
 
 def _summary(result: Result) -> str:
     splits = (f"{split} {count(of['n'])}/{count(of['events'])}" for split, of in result.counts.items())
-    return f"stays/outcomes: {', '.join(splits)}"
+    return f"rows/outcomes: {', '.join(splits)}"
 
 
 STAGE = Stage(Params, Result, run, display_name="freeze the training set", summary=_summary, resources=SPARK)

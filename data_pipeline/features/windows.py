@@ -171,7 +171,7 @@ class GroupedValues:
             features[groups.prediction[groups.starts[kept]], column[kept]] = groups.statistic(stat)[kept]
 
     def statistic(self, stat: str) -> Floats:
-        """The statistic of each group, shape ``[len(n)]``; ``trend`` is per hour.
+        """The statistic of each group, shape ``[len(n)]``; ``trend`` is per hour, those of charting are in hours.
 
         Raises:
             ValueError: there is no such statistic.
@@ -193,10 +193,33 @@ class GroupedValues:
                 return np.ones(len(self.n))
             case "trend":
                 return self._slope()
+        return self._charting(stat)
+
+    def _charting(self, stat: str) -> Floats:
+        """Hours that tell how values were charted: since the newest, from one to the next, and the spread of these."""
+        match stat:
+            case "recency":
+                return np.asarray(-self.hours[self.starts + self.n - 1])
+            case "interval":
+                return self._interval()
+            case "irregularity":
+                return self._irregularity()
         raise ValueError(stat)
 
     def _total(self, values: Floats) -> Floats:
         return np.asarray(np.add.reduceat(values, self.starts))
+
+    def _interval(self) -> Floats:
+        """The mean hours from one value to the next; NaN of a single value."""
+        span = self.hours[self.starts + self.n - 1] - self.hours[self.starts]
+        return np.divide(span, self.n - 1, out=np.full(len(span), np.nan), where=self.n > 1)
+
+    def _irregularity(self) -> Floats:
+        """The standard deviation of the hours from one value to the next; NaN of fewer than three values."""
+        gaps = np.diff(self.hours, prepend=0) - np.repeat(self._interval(), self.n)
+        gaps[self.starts] = 0
+        squares = self._total(gaps * gaps)
+        return np.sqrt(np.divide(squares, self.n - 1, out=np.full(len(squares), np.nan), where=self.n > 2))
 
     def _slope(self) -> Floats:
         """The least-squares slope per hour; NaN where all values of a group have the same time."""

@@ -36,7 +36,11 @@ from mediscale.core.refs import Frozen
 ADULT_YEARS = 18
 """Every task is about patients of at least this age at admission."""
 
-Statistic = Literal["last", "min", "max", "mean", "sum", "count", "trend"]
+Statistic = Literal[
+    "last", "min", "max", "mean", "sum", "count", "trend", "recency", "interval", "irregularity"
+]  # fmt: skip
+"""Of measurements in a window. The last three, as ``count``, are of how they were charted and not of what they were:
+hours since the newest, mean hours between them, and the standard deviation of these."""
 Window = Literal["6h", "24h", "stay"]
 CourseFeature = Literal["in_icu", "hours_since_admission"]
 

@@ -238,7 +238,7 @@ def _figures(decided: Decided) -> Iterator[tuple[str, str, str]]:
         yield (
             "Right on the whole",
             f"{expected:.0f} expected, {count(evidence.counts.events)} came",
-            "outcomes among the held-out stays.",
+            f"outcomes among the held-out {evidence.counts.what}.",
         )
     alarms = next((a for a in evidence.alarms if a.threshold == decided.policy.clinical_threshold), None)
     if alarms is not None:
@@ -287,7 +287,7 @@ def _same_stays(evidence: "Evidence") -> str:
         "the best possible": n if evidence.oracle is None else evidence.oracle.counts.n,
     }
     label = " and ".join(f"{who} on {count(m)} of them" for who, m in fewer.items() if m < n)
-    return f"The same {count(n)} held-out stays for all{f', but {label}' if label else ''}."
+    return f"The same {count(n)} held-out {evidence.counts.what} for all{f', but {label}' if label else ''}."
 
 
 def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 
+from mediscale.core.tasks import Statistic
 from mediscale.inference.model_spec import PredictorSpec
 from monitoring.drift.match_reference import Matched
 from monitoring.drift.null_distribution import (
@@ -27,7 +29,7 @@ MISSING = " is missing"
 LEAST_VALUES = 20
 """Values that a column needs on both sides for its values to be judged; its missingness is judged all the same."""
 
-_MEASURED = re.compile(r"(?P<measurement>.+)_(last|min|max|mean|sum|trend|count)_[^_]+$")
+_MEASURED = re.compile(rf"(?P<measurement>.+)_({'|'.join(get_args(Statistic))})_[^_]+$")
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,25 @@ def test_statistics_by_hand(events: Draw) -> None:
     assert found["heart_rate_trend_24h"] == pytest.approx(slope)
 
 
+def test_how_a_value_was_charted_is_told_in_hours(events: Draw) -> None:
+    """T is 24 hours after the admission; the newest value is an hour older than it was known."""
+    drawn = """
+        subject_id | time             | available_time   | code          | numeric_value
+        1          | 2150-03-01 09:00 | 2150-03-01 10:00 | LOINC//2160-0 | 1.0
+        1          | 2150-03-01 21:00 | 2150-03-01 22:00 | LOINC//2160-0 | 1.2
+        1          | 2150-03-02 03:00 | 2150-03-02 04:00 | LOINC//2160-0 | 1.1
+        1          | 2150-03-02 07:00 | 2150-03-02 09:00 | LOINC//2160-0 | 1.1
+    """
+    found = row(events(drawn), "kidney_injury")
+    assert found["creatinine_recency_stay"] == 5, "the value of 07:00 was known after T"
+    assert found["creatinine_interval_stay"] == 9, "12 and 6 hours"
+    assert found["creatinine_irregularity_stay"] == 3
+    one = row(events("\n".join(drawn.splitlines()[:3])), "kidney_injury")
+    assert (one["creatinine_recency_stay"], one["creatinine_count_stay"]) == (23, 1)
+    assert math.isnan(one["creatinine_interval_stay"])
+    assert math.isnan(row(events(drawn), "kidney_injury", subject=2)["creatinine_recency_stay"])
+
+
 def test_window_is_open_at_its_start_and_closed_at_t(events: Draw) -> None:
     found = row(
         events("""
