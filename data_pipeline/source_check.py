@@ -107,8 +107,10 @@ class TaskCheck:
     """Share of these with the outcome."""
     patients: int = 0
     patients_with_outcome: int = 0
+    repeated: bool = False
+    """Whether a stay may have several predictions."""
     by_hour: "tuple[HourCheck, ...]" = ()
-    """Of predictions that are repeated."""
+    """Where predictions come every few hours."""
     features: "tuple[FeatureCheck, ...]" = ()
     suspicious_above: float = 1.0
 
@@ -125,7 +127,7 @@ class TaskCheck:
 
 @dataclass(frozen=True)
 class HourCheck:
-    """The predictions at one hour after the anchor."""
+    """The predictions at one hour after admission."""
 
     hour: int
     n: int
@@ -374,7 +376,8 @@ def _task(source: Source, absent: Sequence[str], events: pa.Table, task: Task) -
         prevalence=float(outcome.mean()),
         patients=len(np.unique(subjects)),
         patients_with_outcome=len(np.unique(subjects[outcome])),
-        by_hour=tuple(_by_hour(cohort, outcome)) if task.prediction_time.repeated else (),
+        repeated=task.prediction_time.repeated,
+        by_hour=tuple(_by_hour(cohort, outcome)) if task.prediction_time.every_hours else (),
         features=tuple(_features(names, values, outcome)),
         suspicious_above=task.policy.suspicious_above,
     )

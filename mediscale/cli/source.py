@@ -137,7 +137,7 @@ def _task(task: "TaskCheck") -> list[str]:
     lines.append("  " + " → ".join(f"{name} {count(n)}" for name, n in task.flow.items()))
     if task.refused or is_small(task.at_risk):
         return [*lines, f"  {task.refused or 'too few to say more'}"]
-    rows = "predictions" if task.by_hour else "stays"
+    rows = "predictions" if task.repeated else "stays"
     lines.append(
         f"  outcome in {task.prevalence:.1%} of {count(task.at_risk)} {rows}, and of "
         f"{count(task.patients_with_outcome)} of {count(task.patients)} patients; {task.filled} of "
