@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from data_pipeline.quarantine import Place
     from data_pipeline.source_check import ConceptCheck, SourceCheck, TaskCheck
+    from training.evaluation.transport import Transport
 
 _UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"), (1, "B"))
 _MOST = 12
@@ -288,6 +289,72 @@ def _export_meds(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_transport(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "version", metavar="MODEL/VERSION", help="a registered version, e.g. synthetic-mortality/2"
+    )
+    parser.add_argument(
+        "--to", required=True, metavar="DATASET", help="another dataset that the task was run on"
+    )
+
+
+def _transport(options: argparse.Namespace) -> int:
+    from mediscale.cli.verbs import settings
+    from mediscale.core.errors import NotFoundError
+    from mediscale.core.refs import ModelRef, TableRef
+    from mediscale.storage import calls, registry
+    from mediscale.storage.lineage import Lineage
+    from training.evaluation import transport
+
+    home = settings()
+    dataset, task, number = registry.parse_version(options.version)
+    made = Lineage(home).maker(registry.model_name(dataset, task), number)
+    frozen = calls.newest_night(home, "training_set", options.to, task)
+    if frozen is None:
+        raise NotFoundError(
+            f"The home has no training set of {options.to} for {task}; run `mediscale run --task {task}` on its "
+            "extract first."
+        )
+    found = transport.run(
+        home,
+        ModelRef.model_validate(made.result["model"]),
+        task,
+        trained_on=TableRef.model_validate(made.params["training_set"]),
+        other=TableRef.model_validate(frozen.result["training_set"]),
+    )
+    for line in _transported(found, options.to):
+        print(line)
+    return 0
+
+
+def _transported(found: "Transport", dataset: str) -> list[str]:
+    from mediscale.core.privacy import count
+
+    counts = found.counts
+    lines = [
+        f"{found.model} on {count(counts.n)} {counts.what} of {count(counts.subjects)} patients of {dataset}, "
+        f"{count(counts.events)} with the outcome; by values alone, without notes",
+        "",
+        f"  {'figure':<44}{'value':>10}  95 % interval",
+    ]
+    for name, estimate in found.metrics.items():
+        ends = (estimate.value, estimate.low, estimate.high)
+        value, low, high = ("not estimable" if end is None else f"{end:.3f}" for end in ends)
+        interval = f"{low} to {high}" if estimate.low is not None else low
+        lines.append(f"  {name.replace('_', ' '):<44}{value:>10}  {interval}")
+    lines += ["", f"  {'recalibrated with':<24}{'slope':>10}{'intercept':>12}{'log loss':>12}  of the others"]
+    for one in found.recalibrations:
+        who = f"{one.patients} patients" if one.patients else "nobody"
+        lines.append(
+            f"  {who:<24}{one.calibration_slope:>10.2f}{one.calibration_intercept:>12.2f}{one.log_loss:>12.4f}"
+        )
+    lines += ["", f"  {'most important inputs':<40}{'missing':>10}{'in training':>14}{'shift (SD)':>12}"]
+    for shift in found.inputs:
+        moved = "" if shift.difference is None else f"{shift.difference:+.2f}"
+        lines.append(f"  {shift.name:<40}{shift.missing:>10.0%}{shift.missing_in_training:>14.0%}{moved:>12}")
+    return lines
+
+
 VERBS = (
     Verb(
         "source", "check what a source makes of an extract, before it is landed", _check_source, _add_source
@@ -299,5 +366,6 @@ VERBS = (
         _add_quarantine,
     ),
     Verb("export-meds", "write a dataset's events in the MEDS standard", _export_meds, _add_meds),
+    Verb("transport", "how a version does on another dataset", _transport, _add_transport),
     Verb("task", "check a task on a dataset: cohort, prevalence, filled features", _check_task, _add_task),
 )

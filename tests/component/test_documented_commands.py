@@ -295,6 +295,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale stages": run,
     "mediscale stream": parse_alone,
     "mediscale task check": parse,
+    "mediscale transport": parse,
     "mediscale who-scored": parse,
 }
 

@@ -11,7 +11,7 @@ from mediscale.core.settings import Settings
 from mediscale.inference import tabular
 from mediscale.storage import lake
 from training import training_examples
-from training.evaluation import evaluate, evidence_files
+from training.evaluation import evaluate, evidence_files, transport
 from training.evaluation.evaluation_report import Evidence
 from training.promotion import promotion
 from training.tabular import risk_model
@@ -66,6 +66,10 @@ def test_a_task_that_predicts_again_and_again_is_trained_judged_and_decided_abou
     )
     assert not decided.promoted, "so few patients are no evidence"
     assert "held-out patients where the policy needs 200" in decided.reason
+
+    elsewhere = transport.run(settings, model, TASK, trained_on=frozen, other=frozen)
+    assert elsewhere.counts.n == rows.num_rows, "all splits of the other dataset"
+    assert {shift.difference for shift in elsewhere.inputs if shift.missing < 1} != {None}
 
     predictor = tabular.load(settings, model, TASK)
     examples = training_examples.load(settings, frozen, "held_out", predictor.spec.features)
