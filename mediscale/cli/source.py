@@ -194,8 +194,10 @@ def _check_task(options: argparse.Namespace) -> int:
     from mediscale.core import tasks
     from mediscale.core.errors import NotFoundError, QualityError
     from mediscale.storage import calls, lake
+    from training.evaluation import baselines
 
     home, task = settings(), tasks.attempt(options.task)
+    baselines.rule_of(task.name)  # names another one where there is none of that name
     landed = [call for call in calls.of_stage(home, "bronze") if call.params["dataset"] == options.dataset]
     if not landed:
         there = ", ".join(lake.datasets(home)) or "none yet"

@@ -42,6 +42,8 @@ def suppress_small_counts(value: BaseModel) -> dict[str, Any]:
     plain = value.model_dump(mode="json")
     kept = {}
     for name, field in type(value).model_fields.items():
+        if name not in plain:
+            continue  # the model leaves it out itself
         suppressed = _suppressed(annotated(field), getattr(value, name), plain[name])
         if suppressed is not _SUPPRESSED:
             kept[name] = suppressed

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeInt, ValidationError, model_validator
 
@@ -32,6 +32,9 @@ from mediscale.core.outcomes import (
 )
 from mediscale.core.policy import Policy
 from mediscale.core.refs import Frozen
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 ADULT_YEARS = 18
 """Every task is about patients of at least this age at admission."""
@@ -495,17 +498,31 @@ def parse(name: str, text: str, file: Path | None = None) -> Task:
 
 def _problems(error: ValidationError, text: str) -> Iterator[str]:
     """The first mistake, with its place in the file; and how many more there are."""
-    first, *more = error.errors(include_input=False, include_url=False)
-    place = first["loc"]
-    said = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        said = f"there is no such key; {suggestion(str(place[-1]), keys_at(Task, place[:-1]))}"
+    # A key that is misspelt is missing, too: what there is says more than what there is not.
+    found = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
+    first, *more = found
+    place, said = first["loc"], _said(first)
     # Without the kind of outcome, which pydantic counts as a part of the place.
     place = (place[0], *place[2:]) if place[:1] == ("outcome",) and len(place) > 1 else place
     where = ".".join(str(part) for part in place) or "the file"
     yield f"line {declaration_files.line_of(text, place)}, {where}: {_one_line(said)}"
     if more:
         yield f"and {len(more)} more"
+
+
+def _said(problem: "ErrorDetails") -> str:
+    """A mistake in words, with the name that was probably meant."""
+    if problem["type"] == "extra_forbidden":
+        return (
+            f"there is no such key; {suggestion(str(problem['loc'][-1]), keys_at(Task, problem['loc'][:-1]))}"
+        )
+    said = problem["msg"].removeprefix("Value error, ")
+    given = problem["ctx"]["tag"] if problem["type"] == "union_tag_invalid" else problem["input"]
+    if problem["type"] not in ("union_tag_invalid", "literal_error") or not isinstance(given, str):
+        return said
+    expected = problem["ctx"].get("expected") or problem["ctx"]["expected_tags"]
+    meant = suggestion(given, re.findall(r"'([^']+)'", expected))
+    return f"{said}; {meant}" if meant.startswith("did") else said
 
 
 def _one_line(text: str) -> str:

@@ -1,6 +1,8 @@
 """What a promotion rests on: one file per evaluated version, canonical JSON, aggregates only."""
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from mediscale.core.annotations import PatientCount
 from mediscale.core.refs import Frozen, ModelRef, TableRef
@@ -31,6 +33,11 @@ class Counts(Frozen):
     subjects: PatientCount
     stays_with_outcome: PatientCount | None = None
     """Where stays are predicted more than once: one outcome is that of several rows, and the evidence of one."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = serialize(self)
+        return {name: value for name, value in written.items() if value is not None}
 
     @property
     def what(self) -> str:

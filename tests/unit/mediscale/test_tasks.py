@@ -158,6 +158,14 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
             changed(MORTALITY, features=measured(statistic=["max"])),
             r"features.measured.0.statistic: there is no such key; did you mean statistics\?",
         ),
+        (
+            changed(MORTALITY, outcome={**MORTALITY["outcome"], "event": "death_in_hospitals"}),
+            r"outcome: .* match any of the expected tags: .*; did you mean death_in_hospital\?",
+        ),
+        (
+            changed(MORTALITY, prediction_time={"anchor": "admision", "hours_after": 24}),
+            r"prediction_time.anchor: Input should be 'admission', .*; did you mean admission\?",
+        ),
         (changed(MORTALITY, features=measured(concepts=["lactat"])), r"has no concept lactat; did you mean lactate\?"),
         (changed(MORTALITY, needs=["tea"]), "needs.0: Input should be 'laboratory'"),
         (changed(MORTALITY, title=3), "title: Input should be a valid string"),
