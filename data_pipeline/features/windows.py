@@ -105,6 +105,7 @@ class Predictions:
         A value of 1 h is known at 2 h and corrected at 4 h: the prediction at 3 h sees the first assertion (row 0), the
         one at 5 h the second (row 1).
 
+        >>> from data_pipeline.cohort.bitemporal import HOUR
         >>> times, known, until = np.array([1, 1]) * HOUR, np.array([2, 4]) * HOUR, np.array([4, 9]) * HOUR
         >>> same = np.array([7, 7])
         >>> rows = Rows(same, times, known, until, *([np.zeros(2)] * (len(Rows.__dataclass_fields__) - 4)))
@@ -212,14 +213,16 @@ class GroupedValues:
     def _interval(self) -> Floats:
         """The mean hours from one value to the next; NaN of a single value."""
         span = self.hours[self.starts + self.n - 1] - self.hours[self.starts]
-        return np.divide(span, self.n - 1, out=np.full(len(span), np.nan), where=self.n > 1)
+        mean: Floats = np.divide(span, self.n - 1, out=np.full(len(span), np.nan), where=self.n > 1)
+        return mean
 
     def _irregularity(self) -> Floats:
         """The standard deviation of the hours from one value to the next; NaN of fewer than three values."""
         gaps = np.diff(self.hours, prepend=0) - np.repeat(self._interval(), self.n)
         gaps[self.starts] = 0
         squares = self._total(gaps * gaps)
-        return np.sqrt(np.divide(squares, self.n - 1, out=np.full(len(squares), np.nan), where=self.n > 2))
+        variance = np.divide(squares, self.n - 1, out=np.full(len(squares), np.nan), where=self.n > 2)
+        return np.asarray(np.sqrt(variance))
 
     def _slope(self) -> Floats:
         """The least-squares slope per hour; NaN where all values of a group have the same time."""
