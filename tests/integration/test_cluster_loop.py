@@ -18,7 +18,7 @@ from fixtures.undisturbed_run import CONFIG, ROOT, around, finish, start
 from mediscale.core.settings import Settings
 from mediscale.storage import calls, registry
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.soak, pytest.mark.only_soak, pytest.mark.timeout(7200)]
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ class Writer:
         return self.process.stdout.readline().strip()
 
 
-@pytest.fixture(scope="module", params=["disk", "s3"])
+@pytest.fixture(scope="module", params=["disk", pytest.param("s3", marks=pytest.mark.only_soak)])
 def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     shared = Settings(home=tmp_path_factory.mktemp("shared"))
     if request.param == "disk":
