@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from functools import cache, reduce
+from functools import cache, lru_cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,8 +155,9 @@ def _java_double(number: float) -> str:
     return f"{'-' if parts.sign else ''}{digits[0]}.{digits[1:] or '0'}E{exponent}"
 
 
+@lru_cache(64)
 def carried(spark_sql: str) -> str:
-    """A text of Spark SQL in DuckDB's.
+    """A text of Spark SQL in DuckDB's. A stream asks for the same few texts batch after batch.
 
     Raises:
         sqlglot.errors.SqlglotError: it is no SQL, or has what DuckDB can't do.

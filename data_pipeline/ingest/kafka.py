@@ -1,10 +1,12 @@
 """Kafka: the messages of a topic, taken in batches by Spark's Structured Streaming, and rows published to another.
 
-Spark keeps how far it read in a checkpoint under the home, and writes down which offsets a batch holds before the batch
-begins. Which rows are new is for the tables to say (``stream``), so a lost checkpoint costs time and no row.
+Spark keeps how far it read in a checkpoint, and writes down which offsets a batch holds before the batch begins. Which
+rows are new is for the tables to say (``stream``), so a lost checkpoint costs time and no row. One that is ahead of the
+lake would cost rows: a backup leaves it out, and where the dataset is gone it is not believed.
 """
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_pipeline.ingest import stream_record
 from data_pipeline.ingest.messages import Message
 from data_pipeline.ingest.stream import Stream, Taken
 from mediscale.core.errors import InputError, MediscaleError, StorageError, UsageError
 from mediscale.core.settings import Settings
+from mediscale.storage import lake
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -83,7 +85,8 @@ class Consumer:
     ) -> None:
         """``then`` is called with what became of each batch; a batch may come again after a crash."""
         self._settings, self._topic, self._stream, self._then = settings, topic, stream, then
-        self._checkpoint = stream_record.folder(settings, dataset) / topic.name
+        self._dataset = dataset
+        self._checkpoint = settings.home / "spark" / "streams" / dataset / topic.name
         self._working = threading.Lock()
         self._failure: BaseException | None = None
         self.batches = self.messages = self.landed = self.appended = 0
@@ -117,6 +120,8 @@ class Consumer:
         from mediscale.storage import spark
 
         self._seen = -1
+        if not lake.tables(self._settings, self._dataset):
+            shutil.rmtree(self._checkpoint, ignore_errors=True)
         reader = spark.session(self._settings).readStream.format("kafka")
         reader = reader.options(**self._topic.client).option("subscribe", self._topic.name)
         reader = reader.option("startingOffsets", "earliest").option("maxOffsetsPerTrigger", MAX_MESSAGES)

@@ -73,8 +73,15 @@ class _Search:
             found = self._scan(name, key, None if everyone else keys)
             bronze[name] = self._and_unowned(found, new.get(name), key, everyone, keys)
         required = (self.source.subjects.table, self.source.visits.table)
+        landed = set(lake.tables(self.settings, self.dataset))
+        # tables without rows of these patients, too: the compiled query is then the same batch after batch
         return PatientRows(
-            {name: rows for name, rows in bronze.items() if len(rows) or name in required}, subjects
+            {
+                name: rows
+                for name, rows in bronze.items()
+                if f"{BRONZE.name}_{name}" in landed or name in required
+            },
+            subjects,
         )
 
     def _read(self, name: str) -> bool:

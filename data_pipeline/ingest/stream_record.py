@@ -18,14 +18,13 @@ _STAGES = ("bronze", "validate", "silver")
 """Stages that write the tables that a stream writes: whoever waits until none runs waits for the stream, too."""
 
 
-def folder(settings: Settings, dataset: str) -> Path:
-    """Where the streams into a dataset keep how far they read."""
+def _file(settings: Settings, dataset: str) -> Path:
     return settings.home / "streams" / dataset
 
 
 def source_of(settings: Settings, dataset: str) -> str:
     """The name of the source whose stream feeds a dataset; empty where none does."""
-    file = folder(settings, dataset) / "source"
+    file = _file(settings, dataset)
     return file.read_text() if file.exists() else ""
 
 
@@ -62,5 +61,5 @@ def writing(settings: Settings, dataset: str, source: str) -> Iterator[None]:
                 "--dataset."
             )
         if not before:
-            durable_files.replace(folder(settings, dataset) / "source", source)
+            durable_files.replace(_file(settings, dataset), source)
         yield

@@ -42,7 +42,7 @@ class Process:
             "MEDISCALE_SPARK_MASTER": "local[1]",
         }
         command = [sys.executable, "-m", "mediscale", "stream", "--dataset", dataset, "--source", "fhir"]
-        self._checkpoint = home / "streams" / dataset / topic
+        self._checkpoint = home / "spark" / "streams" / dataset / topic
         with self.said.open("a") as log:
             self.process = subprocess.Popen(
                 [*command, "--topic", topic, "--brokers", brokers, *options],

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,26 @@ def test_run_files_are_read_as_one_and_compacted(tmp_path: Path) -> None:
     assert events(settings, "runs") == before
     for task, rows in features(settings, "runs", at).items():
         assert np.array_equal(rows, values_before[task], equal_nan=True)
+
+
+def test_a_correction_is_appended_and_supersedes_only_from_when_it_was_known(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    stream = Stream(settings, sources.load("fhir"), "corrected")
+    values = stream_messages.ordered(1)
+    (correction,) = [value for value in values if b"corrected" in value]
+    stream.take(dealt([value for value in values if value is not correction], 1))
+    known = datetime(2150, 1, 3, 4)
+    before = [features(settings, "corrected", known - timedelta(hours=h)) for h in (1, 30)]
+    as_it_was = features(settings, "corrected", known)
+    rows = events(settings, "corrected")
+    taken = stream.take([Message("ehr/0", len(values), correction)])
+    assert (taken.appended, taken.replaced) == (1, 0)
+    assert [row for row in events(settings, "corrected") if row in rows] == rows, "what was asserted stays"
+    for earlier, h in zip(before, (1, 30), strict=True):
+        for task, now in features(settings, "corrected", known - timedelta(hours=h)).items():
+            assert np.array_equal(now, earlier[task], equal_nan=True)
+    changed = features(settings, "corrected", known)
+    assert any(not np.array_equal(changed[task], as_it_was[task], equal_nan=True) for task in changed)
 
 
 def test_a_crash_after_any_commit_loses_nothing_and_doubles_nothing(
