@@ -101,9 +101,9 @@ def revise(
     )
 
 
-def compact(settings: Settings, dataset: str) -> tuple[int, int]:
-    """Writes each shard that lies in several run files as one sorted file, and many small files of bronze as few; how
-    many shards that were, and how many files of bronze it spares.
+def compact(settings: Settings, dataset: str, subject: str) -> tuple[int, int]:
+    """Writes each shard that lies in several run files as one sorted file, and many small files of bronze as few, in
+    the order of the source's column ``subject``; how many shards that were, and how many files of bronze it spares.
 
     Raises:
         NotFoundError: the dataset has no events.
@@ -116,7 +116,7 @@ def compact(settings: Settings, dataset: str) -> tuple[int, int]:
         rows = in_order(read_shards(settings, events, split))
         revise(settings, dataset, EVENTS.name, rows, events, predicate(split), n_shards)
     landed = (name for name in lake.tables(settings, dataset) if name.startswith(f"{BRONZE.name}_"))
-    return len(split), sum(lake.compact(settings, dataset, name) for name in landed)
+    return len(split), sum(lake.compact(settings, dataset, name, subject) for name in landed)
 
 
 SHARD_COUNT = "shards"

@@ -135,11 +135,18 @@ class _Search:
         rows = lake.dataset(self.settings, lake.latest(self.settings, self.dataset, table))
         names = [name for name in declared.names if name in rows.schema.names]
         parts = [declared.empty_table()]
-        for batch in rows.to_batches(columns=names):
-            if wanted is not None:
-                batch = batch.filter(pc.is_in(self._identifiers(batch[column]), value_set=wanted))
-            if len(batch):
-                parts.append(_as(batch, declared))
+        pieces = (piece for fragment in rows.get_fragments() for piece in fragment.split_by_row_group())
+        for piece in pieces:
+            mask = None
+            if (
+                wanted is not None
+            ):  # most groups of rows have none of the patients: only this column is read of them
+                keys = piece.to_table(schema=rows.schema, columns=[column])
+                mask = pc.is_in(self._identifiers(keys[column]), value_set=wanted)
+                if not pc.any(mask).as_py():
+                    continue
+            found = piece.to_table(schema=rows.schema, columns=names)
+            parts.append(_as(found if mask is None else found.filter(mask), declared))
         return pa.concat_tables(parts)
 
     def _and_unowned(
@@ -153,12 +160,12 @@ class _Search:
         return pa.concat_tables([found, new.filter(pc.invert(owned))])
 
 
-def _as(batch: pa.RecordBatch, declared: pa.Schema) -> pa.Table:
-    """A batch in the declared columns; those that it lacks are empty."""
+def _as(rows: pa.Table, declared: pa.Schema) -> pa.Table:
+    """Rows in the declared columns; those that they lack are empty."""
     columns = [
-        batch.column(field.name).cast(field.type)
-        if field.name in batch.schema.names
-        else pa.nulls(len(batch), field.type)
+        rows.column(field.name).cast(field.type)
+        if field.name in rows.schema.names
+        else pa.nulls(len(rows), field.type)
         for field in declared
     ]
     return pa.Table.from_arrays(columns, schema=declared)

@@ -114,13 +114,20 @@ def _add_compact(parser: argparse.ArgumentParser) -> None:
 
 def _compact(options: argparse.Namespace) -> int:
     from data_pipeline import shards
+    from data_pipeline.ingest import source as sources
+    from data_pipeline.ingest import stream_record
+    from mediscale.core.errors import NotFoundError
     from mediscale.storage import locks
 
     home = settings()
+    source = stream_record.source_of(home, options.dataset)
+    if not source:
+        raise NotFoundError(f"No stream feeds {options.dataset}, so there is nothing to compact.")
+    subject = sources.load(source).subjects.id
     with locks.exclusive(
         home, f"silver-{options.dataset}", f"A stream or the stage silver of {options.dataset}"
     ):
-        n, spared = shards.compact(home, options.dataset)
+        n, spared = shards.compact(home, options.dataset, subject)
     print(
         f"{n} shards of {options.dataset} lay in several files; each is one now. Bronze has {spared:,} files less."
     )

@@ -113,8 +113,8 @@ def test_run_files_are_read_as_one_and_compacted(tmp_path: Path) -> None:
     assert max(files) == 2
     before, at = events(settings, "runs"), datetime(2150, 1, 2, 12)
     values_before = features(settings, "runs", at)
-    assert shards.compact(settings, "runs") == (files.count(2), 0)
-    assert shards.compact(settings, "runs") == (0, 0)
+    assert shards.compact(settings, "runs", "patient") == (files.count(2), 0)
+    assert shards.compact(settings, "runs", "patient") == (0, 0)
     ref = lake.latest(settings, "runs", "events")
     assert {len(lake.files(settings, ref, ("shard", str(n)))) for n in range(8)} == {0, 1}
     assert events(settings, "runs") == before

@@ -48,12 +48,12 @@ def test_each_offset_lands_once(settings: Settings, stream: Stream) -> None:
         )  # what came before comes again
         stream.take(messages[begin:end])
         if rng.random() < 0.3:
-            shards.compact(settings, "streamed")
+            shards.compact(settings, "streamed", "patient")
     stream.take(messages)
     assert landed(settings) == Counter((message.file, message.line) for message in messages)
     n_quarantined = lake.read(settings, lake.latest(settings, "streamed", "quarantine")).num_rows
     assert n_quarantined == 3, "each dead letter once, too"
-    shards.compact(settings, "streamed")
+    shards.compact(settings, "streamed", "patient")
     observations = lake.latest(settings, "streamed", "bronze_observations")
     assert len(lake.files(settings, observations)) == 1
 
