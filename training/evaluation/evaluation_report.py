@@ -185,6 +185,7 @@ class SilentPeriod(Frozen):
     outcomes: PatientCount
     """Answers about stays that are not of the training set, and whose outcome has matured."""
     events: PatientCount
+    """Of these stays, those with the outcome."""
     auroc: Estimate | None = None
     calibration_intercept: Estimate | None = None
 

@@ -36,7 +36,7 @@ def join(
     answers = answers.sort_by([(name, "ascending") for name in ORDER])
     once = answers.take(newest_answers(answers)).select([*key, "risk"])
     labelled = lake.dataset(settings, labels).to_table(
-        columns=[*key, "boolean_value", "known_time"], filter=pc.field("known_time") <= as_of
+        columns=[*key, "stay_id", "boolean_value", "known_time"], filter=pc.field("known_time") <= as_of
     )
     joined = once.join(_ripe(labelled, as_of), keys=key, join_type="inner")
     return joined.sort_by([(name, "ascending") for name in key])

@@ -12,6 +12,7 @@ import numpy as np
 
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.tables import TRAINING_SET
 from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 from mediscale.storage.logged_predictions import Question
@@ -20,7 +21,7 @@ from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import SilentPeriod
 
 _RESAMPLES = 500
-_STAY = ["subject_id", "prediction_time"]
+_STAY = ["subject_id", "stay_id"]
 
 
 def measure(
@@ -38,11 +39,12 @@ def measure(
     matured = matured_outcomes.join(settings, predictions, labels, question, as_of)
     trained_on = lake.read(settings, training_set, _STAY)
     new = matured.join(trained_on, keys=_STAY, join_type="left anti").sort_by(
-        [(name, "ascending") for name in _STAY]
+        [(name, "ascending") for name in TRAINING_SET.key]
     )
     y = np.asarray(new["boolean_value"].to_numpy(zero_copy_only=False), dtype=np.float64)
-    counted = {"outcomes": len(y), "events": int(y.sum())}
-    if counted["events"] in (0, len(y)):
+    with_outcome = np.unique(new["stay_id"].to_numpy()[y == 1])
+    counted = {"outcomes": len(y), "events": len(with_outcome)}
+    if not 0 < y.sum() < len(y):
         return SilentPeriod(**counted)
     p = np.asarray(new["risk"].to_numpy(), dtype=np.float64)
     resamples = Resamples(np.asarray(new["subject_id"].to_numpy(), dtype=np.int64), _RESAMPLES, seed=0)
