@@ -52,23 +52,18 @@ def test_stays_that_it_was_trained_or_judged_on_don_t_count(shadow: Any) -> None
 def test_of_a_stay_that_is_predicted_again_the_outcome_counts_once(settings: Settings) -> None:
     """An hour later each stay is asked about again; the first ten were trained on at another time."""
     log, known = shadow_answers.write(settings, MODEL, DAY)
-    again = {"prediction_time": DAY + timedelta(hours=1)}
     tables = []
     for ref in (log, known):
         rows = lake.read(settings, ref)
-        for name, value in again.items():
-            position = rows.schema.get_field_index(name)
-            later = pa.array([value] * rows.num_rows, rows.schema.field(name).type)
-            write_deltalake(
-                settings.table_uri(ref.dataset, ref.table),
-                rows.set_column(position, name, later),
-                mode="append",
-            )
+        position = rows.schema.get_field_index("prediction_time")
+        later = pa.array([DAY + timedelta(hours=1)] * rows.num_rows, pa.timestamp("us"))
+        asked_again = rows.set_column(position, "prediction_time", later)
+        write_deltalake(settings.table_uri(ref.dataset, ref.table), asked_again, mode="append")
         tables.append(lake.latest(settings, ref.dataset, ref.table))
     seen = {"subject_id": pa.array(range(10), pa.int64()), "stay_id": pa.array(range(10), pa.int64())}
     write_deltalake(settings.table_uri("a", "training_set_mortality"), pa.table(seen))
     trained = lake.latest(settings, "a", "training_set_mortality")
-    silent = silent_period.measure(settings, *tables, trained, MODEL, "mortality", NOW)
+    silent = silent_period.measure(settings, tables[0], tables[1], trained, MODEL, "mortality", NOW)
     outcomes = lake.read(settings, known)["boolean_value"].to_pylist()
     assert (silent.outcomes, silent.events) == (780, sum(outcomes[10:]))
 
