@@ -31,7 +31,7 @@ def _tune(options: argparse.Namespace) -> int:
     from mediscale.core.tables import TRAINING_SET
     from mediscale.pipeline import call
     from mediscale.storage import calls, lake
-    from training.tabular.recipe import SEARCH
+    from training.tabular.recipe import SEARCH, newest_search
 
     home, run_id = settings(), calls.new_run_id("tune")
     for task in tasks_of(options):
@@ -46,7 +46,10 @@ def _tune(options: argparse.Namespace) -> int:
         with logs.handled_by(logs.to_standard_error()):
             finished = call.call(SEARCH, given, home, run_id)
         _show(task, finished.result, finished.cached)
-    print("The next `mediscale run` takes the chosen settings; what is set there goes before them.")
+        newest = newest_search(home, options.dataset, task, frozenset())
+        if newest and newest.search != finished.result.search:
+            print(f"{task}: a newer search chose other settings since; give other --trials to search anew.")
+    print("The next `mediscale run` takes what the newest search chose; what is set there goes before it.")
     return 0
 
 

@@ -65,6 +65,5 @@ def newest_search(settings: Settings, dataset: str, task: TaskName, given: froze
     if not searches:
         return None
     chosen: dict[str, Any] = searches[-1].result["settings"]
-    return Tuned(
-        search=searches[-1].key, settings={name: v for name, v in chosen.items() if name not in given}
-    )
+    taken = Recipe.model_fields.keys() - given  # an older release may have searched a setting that is no more
+    return Tuned(search=searches[-1].key, settings={name: v for name, v in chosen.items() if name in taken})

@@ -113,9 +113,10 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     tried = _search(params, settings, key)
     finished = [trial for trial in tried if trial.finished]
     if not finished:
+        failed = sum(trial.loss is None for trial in tried)
         raise QualityError(
-            f"None of {len(tried)} trials came to its end within {params.minutes:g} minutes of CPU; give more minutes, "
-            "or fewer rounds."
+            f"None of {len(tried)} trials came to its end within {params.minutes:g} minutes of CPU, and {failed} of "
+            "them failed; give more minutes, or fewer rounds."
         )
     choices = _choices(train, tuning, params, _contenders(params, finished))
     return Result(
@@ -241,14 +242,11 @@ def _choices(
 
 
 def _summary(result: Result) -> str:
-    lost = {
-        choice.name: f"{choice.difference.value:.4f}{_interval(choice.difference)}"
-        for choice in result.choices
-        if choice.difference.value is not None
-    }
+    default = next(choice for choice in result.choices if choice.name == "default settings").difference
+    above = "not estimably" if default.value is None else f"{default.value:.4f}{_interval(default)}"
     return (
         f"{result.trials} trials, {result.stopped_early} stopped early; {result.settings['library']} was chosen, and "
-        f"the default settings have a log loss on the tuning split that is {lost['default settings']} above that"
+        f"the default settings have a log loss on the tuning split that is {above} above that"
     )
 
 

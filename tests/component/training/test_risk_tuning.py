@@ -151,5 +151,10 @@ def test_what_a_search_chose_is_in_the_next_version_s_record_and_can_be_reproduc
     assert f"digest:{searched.key}" in fitted.inputs
     assert main.main(["tune", "--task", "mortality", "--trials", "2", "--minutes", "30"]) == 0
     assert "(cached)" in capsys.readouterr().out
+    assert "newer search" not in said
+    assert main.main(["tune", "--task", "mortality", "--trials", "1", "--minutes", "30"]) == 0
+    assert "xgboost was chosen" in capsys.readouterr().out
+    assert main.main(["tune", "--task", "mortality", "--trials", "2", "--minutes", "30"]) == 0
+    assert "a newer search chose other settings" in capsys.readouterr().out
     assert main.main(["reproduce", "synthetic-mortality/1"]) == 0
     assert "identical to the bit in model.json" in capsys.readouterr().out

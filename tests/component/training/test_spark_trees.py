@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 from unit.mediscale.test_trees import data
+from unit.training.test_calibration import _examples
 
 from mediscale.inference.treeshap import TreeEnsemble
-from training.tabular import spark_training, tree_format
+from training.evaluation import calibration, metrics
+from training.tabular import spark_training, tree_format, tree_training
 from training.tabular.recipe import Recipe
 
 
@@ -36,3 +38,20 @@ def test_margins_and_shap_values_of_stored_trees_are_spark_s_and_the_shap_packag
         assert trees.bias + found.sum() == pytest.approx(margin, abs=1e-6)
         assert found == pytest.approx(2 * contributions, abs=1e-5)
     assert np.abs(explained).max() > 0.1
+
+
+@pytest.mark.usefixtures("spark")
+def test_trees_of_spark_are_judged_as_their_stored_form_answers() -> None:
+    """Spark grows them all at once; a trial takes them round by round and stops as it would with any library."""
+    train, tuning = _examples(300, seed=0), _examples(150, seed=1)
+    recipe = Recipe(library="spark", rounds=8, patience=8, depth=2, learning_rate=0.5, min_child_weight=2)
+    trial = tree_training.Judged(train, tuning, "mortality", recipe)
+    assert not trial.grow(5)
+    assert trial.growth.booster().num_boosted_rounds() == 5
+    assert trial.grow(100)
+    booster = trial.growth.booster()
+    assert booster.num_boosted_rounds() == trial.rounds == 8
+    margins = calibration.margins(booster, tuning.inputs)
+    assert metrics.auroc(tuning.outcomes, margins, metrics.unweighted(margins))[0] > 0.65
+    assert trial.growth.tuning_margins() == pytest.approx(margins, abs=1e-6)
+    assert trial.losses[-1] < trial.losses[0]
