@@ -4,8 +4,8 @@
 
 Each seed is a synthetic hospital of its own, taken through `mediscale run`; the lift is the AUROC of its held-out stays
 less 0.5. Beside the version that was registered stand the points score and logistic regression of its evidence, and the
-trees grown again with and without the features of charting behaviour (how often a value was charted). The means have
-95 % intervals over the seeds, by Student's t; with one seed there is none.
+trees grown again with and without the features of charting behaviour (how often and how lately a value was charted).
+The means have 95 % intervals over the seeds, by Student's t; with one seed there is none.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.features import kernel
+from mediscale.core import tasks
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
@@ -32,6 +33,7 @@ from training.tabular import risk_model, tree_training
 from training.training_examples import Examples
 
 FIRST_SEED = 20260101
+CHARTING = ("count", "recency", "interval", "irregularity")
 
 
 def run(home: Path, size: str, task: TaskName, seed: int) -> None:
@@ -59,10 +61,17 @@ def shares(home: Path, task: TaskName) -> dict[str, float]:
     assert truth is not None, "a synthetic hospital has its generator's risks"
     splits["held_out"] = splits["held_out"].where(np.isfinite(truth))
     params = risk_model.Params.model_validate(calls.of_stage(settings, "risk_model")[-1].params)
-    counts = np.array(["_count_" in name for name in kernel.names(task)])
-    found["trees"] = auroc_of_trees(splits, params, np.zeros_like(counts))
-    found[f"trees without {counts.sum()} counts of charting"] = auroc_of_trees(splits, params, counts)
+    charting = charting_features(task)
+    found["trees"] = auroc_of_trees(splits, params, np.zeros_like(charting))
+    found[f"trees without {charting.sum()} features of charting"] = auroc_of_trees(splits, params, charting)
     return {name: (auroc - 0.5) / (best - 0.5) for name, auroc in found.items()}
+
+
+def charting_features(task: TaskName) -> np.ndarray:
+    """Which features (n) say how a value was charted and not what it was."""
+    measurements = tasks.load(task).features.measurements
+    names = {f"{concept}_{stat}_{window}" for concept, stat, window in measurements if stat in CHARTING}
+    return np.array([name in names for name in kernel.names(task)])
 
 
 def auroc_of_trees(splits: Mapping[str, Examples], params: risk_model.Params, withheld: np.ndarray) -> float:
