@@ -64,7 +64,7 @@ def _score(options: argparse.Namespace) -> int:
     asked = Asked(signing.actor(home), options.purpose)
     rows = batch_scoring.write(home, options.dataset, options.task, options.alias, options.output, asked)
     print(
-        f"{rows:,} stays scored to {options.output}. It holds patient data: keep it where such data belongs."
+        f"{rows:,} risks written to {options.output}. It holds patient data: keep it where such data belongs."
     )
     return 0
 
