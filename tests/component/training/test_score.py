@@ -122,7 +122,7 @@ def test_every_stay_gets_the_servers_risk(
     monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
     words = ["score", "--dataset", "synthetic", "--task", "mortality", "--output", str(output)]
     assert main.main(words) == 0
-    assert capsys.readouterr().out.startswith(f"50 stays scored to {output}. It holds patient data")
+    assert capsys.readouterr().out.startswith(f"50 risks written to {output}. It holds patient data")
     found = pq.read_table(output).to_pylist()
     assert [row["subject_id"] for row in found] == list(range(1, 51))
     assert {(row["model"], row["model_version"]) for row in found} == {("synthetic-mortality", 1)}
