@@ -160,10 +160,15 @@ def _record(settings: Settings, dataset: str, move: Move, file: Path, asked: Ask
 
 
 def _one_file(scored: "DataFrame", output: Path, record: Callable[[Path], None]) -> None:
-    """Spark writes a folder beside the output; its only file is moved into place when it is whole and recorded."""
+    """A file beside the output, which is moved into place when it is whole and recorded.
+
+    The rows, one a prediction, come to this process: a cluster's workers would write to disks of their own.
+    """
+    import pyarrow.parquet as pq
+
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".scoring-") as folder:
-        parts = Path(folder) / "parts"
-        scored.repartition(1).sortWithinPartitions(*FEATURES.key).write.parquet(str(parts))
-        written = next(parts.glob("*.parquet"))
+        written = Path(folder) / "scores.parquet"
+        rows = scored.repartition(1).sortWithinPartitions(*FEATURES.key).toArrow()
+        pq.write_table(rows, written, compression="snappy")
         record(written)
         shutil.move(written, output)
