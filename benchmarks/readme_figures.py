@@ -1,7 +1,7 @@
-"""Runs every benchmark, and compares each figure of the README with what was printed (``make bench``).
+"""Runs every benchmark, and compares each figure of README and docs/measured.md with what was printed (``make bench``).
 
-A benchmark prints a figure of the README on a line of its own, ``figure: WHAT = NUMBER``. The README rounds, and
-another machine measures something else: a number counts as shown where a printed one is within ``TOLERANCE`` of it.
+A benchmark prints such a figure on a line of its own, ``figure: WHAT = NUMBER``. The pages round, and another machine
+measures something else: a number counts as shown where a printed one is within ``TOLERANCE`` of it.
 """
 
 import re
@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 FOLDER = Path(__file__).parent
-README = FOLDER.parent / "README.md"
+PAGES = (FOLDER.parent / "README.md", FOLDER.parent / "docs" / "measured.md")
+"""With a table of figures each."""
 TOLERANCE = 0.25
-"""Of the README's number."""
+"""Of a page's number."""
 
 
 class Row(NamedTuple):
-    """A row of the README's table of figures."""
+    """A row of a page's table of figures."""
 
     what: str
     numbers: tuple[float, ...]
@@ -50,13 +51,13 @@ def printed(output: str) -> tuple[Printed, ...]:
 
 
 def nearest(number: float, figures: Sequence[Printed]) -> Printed | None:
-    """The printed figure that a number of the README is most likely to stand for."""
+    """The printed figure that a number of a page is most likely to stand for."""
     return min(figures, key=lambda figure: abs(figure.value - number), default=None)
 
 
 def compare(table: Sequence[Row], figures: Mapping[str, Sequence[Printed]]) -> tuple[Table, int]:
-    """Every number of the README beside what was printed, and how many of them nothing shows."""
-    shown, missing = Table("script", "README", "printed", "what was printed", "", box=None), 0
+    """Every number of the pages beside what was printed, and how many of them nothing shows."""
+    shown, missing = Table("script", "page", "printed", "what was printed", "", box=None), 0
     for row in table:
         for number in row.numbers:
             near = nearest(number, figures.get(row.script, ()))
@@ -85,10 +86,10 @@ def run(script: Path) -> str:
 def main() -> None:
     scripts = [file for file in sorted(FOLDER.glob("*.py")) if file != Path(__file__)]
     figures = {script.name: printed(run(script)) for script in scripts}
-    table, missing = compare(list(rows(README.read_text())), figures)
+    table, missing = compare([row for page in PAGES for row in rows(page.read_text())], figures)
     Console().print(table)
     if missing:
-        raise SystemExit(f"{missing} numbers of the README are not what was printed here.")
+        raise SystemExit(f"{missing} numbers of README and docs/measured.md are not what was printed here.")
 
 
 if __name__ == "__main__":

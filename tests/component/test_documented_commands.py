@@ -345,6 +345,13 @@ def test_commands_are_found() -> None:
     assert len(found) > 30
 
 
+def test_every_verb_is_on_the_page_of_commands() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    # An orchestrator types the one, and `make airflow` the other.
+    left_out = {name for name in VERBS if f"mediscale {name}" not in page}
+    assert left_out == {"prepare-source", "airflow"}
+
+
 def test_a_newcomer_reads_the_two_commands_first() -> None:
     first = (ROOT / "README.md").read_text().splitlines()[:20]
     assert [line.split()[:2] for line in first if line.startswith("    make")] == [
@@ -388,9 +395,8 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
 
 def test_every_script_of_the_readme_measures() -> None:
     """The scripts in the table of figures, and those named after it, are in benchmarks/."""
-    named = {
-        code for code in _inline((ROOT / "README.md").read_text()) if re.fullmatch(r"(\w+/)?\w+\.py", code)
-    }
+    text = "".join((ROOT / page).read_text() for page in ("README.md", "docs/measured.md"))
+    named = {code for code in _inline(text) if re.fullmatch(r"(\w+/)?\w+\.py", code)}
     assert len(named) >= 6
     assert sorted(name for name in named if not (ROOT / "benchmarks" / name).is_file()) == []
 

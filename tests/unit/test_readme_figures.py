@@ -1,4 +1,4 @@
-"""The README's table of figures: every row has a script that prints its figures, and a difference is told."""
+"""The figures of README and docs/measured.md: each has a script that prints it, and a difference is told."""
 
 import importlib.util
 from pathlib import Path
@@ -20,17 +20,19 @@ def figures() -> ModuleType:
     return module
 
 
-def test_every_row_of_the_readme_has_numbers_and_a_script_that_prints_figures(figures: ModuleType) -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/measured.md"])
+def test_every_row_has_numbers_and_a_script_that_prints_figures(figures: ModuleType, page: str) -> None:
+    assert ROOT / page in figures.PAGES
+    text = (ROOT / page).read_text()
     rows = list(figures.rows(text))
     (table,) = (part for part in text.split("\n\n") if part.startswith("| what | figure | script |"))
-    assert len(rows) == len(table.splitlines()) - 2 > 4
+    assert len(rows) == len(table.splitlines()) - 2 > 2
     for row in rows:
         assert row.numbers, row.what
         assert "figure: " in (BENCHMARKS / row.script).read_text(), row.script
 
 
-def test_a_number_of_the_readme_is_held_against_what_was_printed(figures: ModuleType) -> None:
+def test_a_number_of_a_page_is_held_against_what_was_printed(figures: ModuleType) -> None:
     (row,) = figures.rows(
         "| speed | 0.56 of it; in `code=2` and [0.5, 0.6] none; the other −0.18 | `job.py` |"
     )
