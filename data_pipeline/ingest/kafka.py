@@ -148,6 +148,7 @@ class Consumer:
             Message(f"{topic}/{partition}", offset, value)
             for topic, partition, offset, value in zip(*columns, strict=True)
         ]
+        log.info("batch %d begins with %s messages", batch, f"{len(messages):,}")
         taken = self._stream.take(messages)
         self._then(taken)
         seconds = time.monotonic() - began
