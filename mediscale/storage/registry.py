@@ -209,10 +209,10 @@ def _check_database(uri: str) -> None:
     engine = create_engine(uri, connect_args={"connect_timeout": round(network.CONNECTS_WITHIN)})
     try:
         engine.connect().close()
-    except OperationalError:
+    except OperationalError as error:
+        said = " ".join(str(error.orig).split()).rstrip(".")  # the driver's own words hold no password
         raise StorageError(
-            f"MLflow's database at {urlparse(uri).hostname or 'this machine'} refuses the connection; set user, "
-            "password and database in MEDISCALE_TRACKING_URI."
+            f"MLflow's database can't be used ({said}); set user, password and database in MEDISCALE_TRACKING_URI."
         ) from None
     finally:
         engine.dispose()
