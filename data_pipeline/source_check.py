@@ -197,12 +197,13 @@ def check(settings: Settings, source: Source, root: Path, of_tasks: Sequence[str
             f"{root} has no rows of {' and '.join(sorted(lacking))}, which list patients and visits."
         )
     one_in = max(1, -(-_expected_facts(source, rows) // MAX_FACTS))
-    tables = _sampled(source, present, one_in)
+    looked_at = Counter[str]()
+    tables = _sampled(source, present, one_in, looked_at)
     with engine.connection(settings) as database:
         facts.load(database, source, tables, _CHECKED)
         candidates = facts.candidates(database, source, tables, _CHECKED, named=True)
         database.execute(f"create table judged as {facts.judged(candidates, FACTS)}")
-        of_facts = _facts(database, source, rows, one_in)
+        of_facts = _facts(database, source, looked_at)
         concepts = _concepts(database)
         events = _events(database, source)
     absent = source.lacks(present)
@@ -254,14 +255,18 @@ class _NotSampled:
         return {number for number in numbers if zlib.crc32(number.encode()) % self.one_in}
 
 
-def _sampled(source: Source, parts: Mapping[str, tuple[bronze.Part, ...]], one_in: int) -> facts.TextBatches:
-    """Readers of the tables' records, of one in so many patients."""
+def _sampled(
+    source: Source, parts: Mapping[str, tuple[bronze.Part, ...]], one_in: int, looked_at: Counter[str]
+) -> facts.TextBatches:
+    """Readers of the tables' records, of one in so many patients, which count them by table."""
     leave_out = bronze.leave_out_rows(_NotSampled(one_in), source, parts) if one_in > 1 else None
 
     def read(name: str) -> Iterator[pa.RecordBatch]:
         columns = bronze.columns_of(parts[name])
         batches = chain.from_iterable(part.landed(columns) for part in parts[name])
-        return batches if leave_out is None else leave_out(name, batches)
+        for batch in batches if leave_out is None else leave_out(name, batches):
+            looked_at[name] += batch.num_rows
+            yield batch
 
     return {name: partial(read, name) for name in parts}
 
@@ -293,7 +298,7 @@ def _table(source: Source, name: str, parts: tuple[bronze.Part, ...], rows: int)
 
 
 def _facts(
-    database: "duckdb.DuckDBPyConnection", source: Source, rows: Mapping[str, int], one_in: int
+    database: "duckdb.DuckDBPyConnection", source: Source, rows: Mapping[str, int]
 ) -> tuple[FactCheck, ...]:
     midnight = "count(*) filter (where broken is null and time = date_trunc('day', time))"
     grouped = database.execute(
@@ -301,12 +306,7 @@ def _facts(
     ).fetchall()
     checks = []
     for name, table in source.tables.items():
-        if not rows.get(name) or not table.facts:
-            continue
-        n_rows = (
-            rows[name] if one_in == 1 else database.execute(f"select count(*) from t_{name}").fetchall()[0][0]
-        )
-        for fact in table.facts:
+        for fact in table.facts if rows.get(name) else ():
             own = [row for row in grouped if (row[0], row[1]) == (name, fact)]
             usable = sum(n for _, _, broken, n, _ in own if broken is None)
             broken = {
@@ -317,7 +317,7 @@ def _facts(
                 FactCheck(
                     name,
                     fact,
-                    n_rows,
+                    rows[name],
                     sum(row[3] for row in own),
                     usable,
                     {rule: n for rule, n in broken.items() if n},
@@ -345,8 +345,7 @@ def _concepts(database: "duckdb.DuckDBPyConnection") -> tuple[ConceptCheck, ...]
 
 def _events(database: "duckdb.DuckDBPyConnection", source: Source) -> pa.Table:
     """The events, as silver would have them."""
-    usable = database.sql("select * from judged where broken is null").to_arrow_table()
-    events = silver.placed_events(database, source, _CHECKED, usable, n_shards=1)
+    events = silver.placed_events(database, source, _CHECKED, "judged", n_shards=1)
     return pa.Table.from_batches([batch.select(kernel.COLUMNS) for batch in events], _EVENTS)
 
 

@@ -23,7 +23,6 @@ from mediscale.storage import lake, table_files
 
 if TYPE_CHECKING:
     import duckdb
-    from pyarrow import dataset as ds
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +63,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         log.info("the subjects are written; events are sorted into %d shards of subjects", params.shards)
         events = lake.committed(settings, params.dataset, EVENTS.name, key)
         if events is None:
-            usable = lake.dataset(settings, params.facts).filter(pc.field("broken").is_null())
-            rows = placed_events(database, source, params.dataset, usable, params.shards)
+            engine.read(database, settings, params.facts, "facts")
+            rows = placed_events(database, source, params.dataset, "facts", params.shards)
             events = _write(settings, params, rows, key)
     notes = any(source.tables[name].provides == "notes" for name in params.bronze)
     return Result(
@@ -100,10 +99,12 @@ def placed_events(
     database: "duckdb.DuckDBPyConnection",
     source: Source,
     dataset: str,
-    usable: "ds.Dataset | pa.Table",
+    judged: str,
     n_shards: int,
 ) -> Iterator[pa.RecordBatch]:
-    """Usable facts with their ``shard``, in the order of the files: by shard, subject, time, event, when it was known.
+    """The usable facts of the table ``judged`` with their ``shard``, in the order of the files.
+
+    That is by shard, subject, time, event, and when it was known.
 
     A fact without a visit gets the latest one that had started, and had not ended, at the fact's time; the table of the
     visits is loaded (``facts.load``). Where a source gives one event in two units, both known at the same time, only
@@ -111,17 +112,16 @@ def placed_events(
     """
     visits = engine.carried(_visit_times(source, dataset))
     database.execute(f"create or replace table visits_of as {visits}")
-    database.register("usable", usable)
-    columns = ", ".join(f"usable.{name}" for name in FACTS.column_names if name not in ("visit_id", "broken"))
+    columns = ", ".join(f"facts.{name}" for name in FACTS.column_names if name not in ("visit_id", "broken"))
     during = "list_filter(visits, lambda v: v.started <= time and (v.ended is null or time <= v.ended))[-1].visit_id"
     rows = engine.batches(
         database,
-        f"select {columns}, coalesce(visit_id, {during}) as visit_id, subject_id % {n_shards} as shard from usable "
+        f"select {columns}, coalesce(visit_id, {during}) as visit_id, subject_id % {n_shards} as shard "
+        f"from (select * from {judged} where broken is null) as facts "
         "left join visits_of on subject_id = visitor and visit_id is null "
         "order by shard, subject_id, time, event_id, available_time, line, file",
     )
     yield from _without_other_units(rows)
-    database.unregister("usable")
 
 
 def _visit_times(source: Source, dataset: str) -> str:

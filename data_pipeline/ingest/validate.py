@@ -6,7 +6,6 @@ passes. Its data docs hold shares and counts, never a value.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -78,18 +77,20 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         QualityError: too large a share of a table breaks a rule; facts, quarantine and docs are kept for inspection.
     """
     source = sources.load(params.source)
-    facts = lake.committed(settings, params.dataset, FACTS.name, key)
-    if facts is None:
-        with engine.connection(settings) as database:
-            facts = table_files.write(
-                settings, params.dataset, FACTS.name, key, _judged_facts(database, settings, source, params)
-            )
-    patterns = _patterns(settings, facts)
-    tables = _validations(patterns)
-    log.info("%s facts of %d tables are checked", count(sum(t.n_facts for t in tables)), len(tables))
-    quarantine = table_files.write(
-        settings, params.dataset, QUARANTINE.name, key, _quarantined(settings, facts)
-    )
+    with engine.connection(settings) as database:
+        facts = lake.committed(settings, params.dataset, FACTS.name, key)
+        if facts is None:
+            rows = _judged_facts(database, settings, source, params)
+            facts = table_files.write(settings, params.dataset, FACTS.name, key, rows)
+        engine.read(database, settings, facts, "judged")
+        patterns = database.execute("select source, broken, count(*) from judged group by all").fetchall()
+        tables = _validations(patterns)
+        log.info("%s facts of %d tables are checked", count(sum(t.n_facts for t in tables)), len(tables))
+        columns = ", ".join(name for name in QUARANTINE.column_names if name != "reason")
+        broken = f"select {columns}, broken as reason from judged where broken is not null"
+        quarantine = table_files.write(
+            settings, params.dataset, QUARANTINE.name, key, engine.batches(database, broken)
+        )
     docs = f"quality/{params.dataset}/{key}"
     failed_rules = validate_shares(tables, params.max_quarantine_share, str(settings.home / docs))
     if failed_rules:
@@ -123,28 +124,6 @@ def broken_rules(table: Table) -> "Column":
 
     names = [f.when(~f.expr(f"({rule.passes})"), f.lit(rule.name)) for rule in table.all_rules]
     return f.nullif(f.concat_ws(",", *names), f.lit(""))
-
-
-def _patterns(settings: Settings, facts: TableRef) -> list[tuple[str, str | None, int]]:
-    """How many facts of each table break the same rules."""
-    import pyarrow as pa
-
-    patterns = Counter[tuple[str, str | None]]()
-    for batch in lake.dataset(settings, facts).to_batches(columns=["source", "broken"]):
-        counted = pa.Table.from_batches([batch]).group_by(["source", "broken"]).aggregate([([], "count_all")])
-        for row in counted.to_pylist():
-            patterns[row["source"], row["broken"]] += row["count_all"]
-    return [(table, broken, n) for (table, broken), n in patterns.items()]
-
-
-def _quarantined(settings: Settings, facts: TableRef) -> "Iterator[pa.RecordBatch]":
-    import pyarrow.compute as pc
-
-    columns = {name: pc.field(name) for name in QUARANTINE.column_names if name != "reason"}
-    rows = lake.dataset(settings, facts)
-    yield from rows.to_batches(
-        columns=columns | {"reason": pc.field("broken")}, filter=pc.field("broken").is_valid()
-    )
 
 
 def _validations(patterns: list[tuple[str, str | None, int]]) -> list[TableValidation]:
