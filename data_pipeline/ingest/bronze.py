@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from data_pipeline.ingest import extract_files, parsing, stream_record
+from data_pipeline.ingest import engine, extract_files, parsing, stream_record
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Csv, Source, SourceName, SourceTable
 from mediscale.core.annotations import Digest, PatientCount, RuntimeInput
@@ -435,7 +435,7 @@ def _write(
     """
     parts = sorted(chain.from_iterable(tables.values()), key=lambda part: -part.path.stat().st_size)
     written: dict[str, list[Written]] = {name: [] for name in tables}
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(engine.threads(settings)) as pool:
         write = partial(_write_part, settings, source, dataset, tables, leave_out)
         running = [(part.table, pool.submit(write, part)) for part in parts]
         errors = []

@@ -4,6 +4,7 @@ What the two mean differently is put right on the way: numbers become whole by c
 numbers become texts in Java's spelling, and patterns that look ahead are searched by Python.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -44,6 +45,7 @@ def connection(settings: Settings) -> Iterator["duckdb.DuckDBPyConnection"]:
             config={
                 "temp_directory": str(folder),
                 "memory_limit": f"{settings.spark_memory[:-1]}{settings.spark_memory[-1].upper()}B",
+                "threads": threads(settings),
                 "preserve_insertion_order": False,
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
@@ -55,6 +57,12 @@ def connection(settings: Settings) -> Iterator["duckdb.DuckDBPyConnection"]:
             yield opened
         finally:
             opened.close()
+
+
+def threads(settings: Settings) -> int:
+    """How many threads ingest has on this machine: as many as a local Spark would."""
+    stated = re.fullmatch(r"local\[(\d+)\]", settings.spark_master)
+    return int(stated[1]) if stated else os.cpu_count() or 1
 
 
 @contextmanager

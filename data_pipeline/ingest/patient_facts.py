@@ -48,9 +48,10 @@ def derive(
         rows = _table(
             FACTS, engine.batches(database, f"select {', '.join(FACTS.column_names)} from ({judged})")
         )
-        usable, broken = rows.filter(pc.field("broken").is_null()), rows.filter(pc.field("broken").is_valid())
+        broken = rows.filter(pc.field("broken").is_valid())
+        database.register("judged_rows", rows)
         return PatientFacts(
-            events=_table(EVENTS, silver.placed_events(database, source, dataset, usable, n_shards)),
+            events=_table(EVENTS, silver.placed_events(database, source, dataset, "judged_rows", n_shards)),
             quarantine=_table(QUARANTINE, broken.append_column("reason", broken["broken"]).to_batches()),
             subjects=_table(SUBJECTS, silver.listed_subjects(database, source, dataset)),
             subject_ids=engine.pseudonyms(subjects, dataset),
