@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.ingest import parsing
-from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.storage import lake, locks, spark
+from mediscale.storage import locks, spark
 
 if TYPE_CHECKING:
     import duckdb
@@ -279,21 +278,6 @@ def _simple(pattern: str) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def read(database: "duckdb.DuckDBPyConnection", settings: Settings, ref: TableRef, name: str) -> None:
-    """A version of a table without partitions, under a name: DuckDB reads files of a local disk itself."""
-    files = lake.files(settings, ref)
-    if settings.lake_folder is None or not files:
-        database.register(name, lake.dataset(settings, ref))
-        return
-    paths = ", ".join("'" + literal_path(file).replace("'", "''") + "'" for file in files)
-    database.execute(f"create or replace view {name} as select * from read_parquet([{paths}])")
-
-
-def literal_path(path: str) -> str:
-    """A path by which DuckDB finds just this file: it takes ``[``, ``*`` and ``?`` for patterns."""
-    return re.sub(r"([\[*?])", r"[\1]", path)
 
 
 def sentence(text: str) -> str:

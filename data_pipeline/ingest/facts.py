@@ -163,12 +163,13 @@ def of_bronze(settings: Settings, source: Source, bronze: Mapping[str, TableRef]
 def _read(settings: Settings, source: Source, name: str, ref: TableRef) -> Iterator[pa.RecordBatch]:
     from pyarrow import parquet
 
+    wanted = ("file", "line", *source.tables[name].columns)
     for uri in lake.files(settings, ref):
         files, path = lake.filesystem(uri)
-        with parquet.ParquetFile(
-            files.open_input_file(path), read_dictionary=["file", *source.tables[name].columns]
-        ) as file:
-            columns = [
-                c for c in ("file", "line", *source.tables[name].columns) if c in file.schema_arrow.names
-            ]
-            yield from file.iter_batches(BATCH_ROWS, columns=columns)
+        with files.open_input_file(path) as opened:
+            there = set(parquet.read_schema(opened).names)  # an optional column may be missing
+            columns = [column for column in wanted if column in there]
+            texts = [column for column in columns if column != "line"]
+            yield from parquet.ParquetFile(opened, read_dictionary=texts).iter_batches(
+                BATCH_ROWS, columns=columns
+            )

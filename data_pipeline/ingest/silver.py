@@ -19,7 +19,7 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import EVENTS, FACTS, SHARD, SUBJECTS
-from mediscale.storage import lake, table_files
+from mediscale.storage import duckdb_tables, lake, table_files
 
 if TYPE_CHECKING:
     import duckdb
@@ -63,7 +63,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         log.info("the subjects are written; events are sorted into %d shards of subjects", params.shards)
         events = lake.committed(settings, params.dataset, EVENTS.name, key)
         if events is None:
-            engine.read(database, settings, params.facts, "facts")
+            duckdb_tables.view(database, settings, params.facts, "facts")
             rows = placed_events(database, source, params.dataset, "facts", params.shards)
             events = _write(settings, params, rows, key)
     notes = any(source.tables[name].provides == "notes" for name in params.bronze)

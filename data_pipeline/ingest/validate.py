@@ -22,7 +22,7 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import FACTS, QUARANTINE, Rule, Table
-from mediscale.storage import lake, table_files
+from mediscale.storage import duckdb_tables, lake, table_files
 
 if TYPE_CHECKING:
     import duckdb
@@ -82,7 +82,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         if facts is None:
             rows = _judged_facts(database, settings, source, params)
             facts = table_files.write(settings, params.dataset, FACTS.name, key, rows)
-        engine.read(database, settings, facts, "judged")
+        duckdb_tables.view(database, settings, facts, "judged")
         patterns = database.execute("select source, broken, count(*) from judged group by all").fetchall()
         tables = _validations(patterns)
         log.info("%s facts of %d tables are checked", count(sum(t.n_facts for t in tables)), len(tables))

@@ -19,7 +19,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage, declarations, is_configurable
 from mediscale.core.task_names import all_names
 from mediscale.pipeline import steps
-from mediscale.storage import calls, lineage, private_files, spark
+from mediscale.storage import calls, duckdb_tables, lineage, private_files, spark
 from mediscale.storage.calls import Call
 from mediscale.storage.locks import exclusive
 
@@ -188,7 +188,9 @@ def _outputs(settings: Settings, result: BaseModel, inputs: set[TableRef]) -> tu
         return ()
     return tuple(
         calls.Output(ref=ref, rows=rows, digest=digest)
-        for ref, (rows, digest) in zip(refs, (spark.digest(settings, ref) for ref in refs), strict=True)
+        for ref, (rows, digest) in zip(
+            refs, (duckdb_tables.digest(settings, ref) for ref in refs), strict=True
+        )
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mediscale.core.settings import Settings
 from mediscale.pipeline import runtime_inputs, steps
-from mediscale.storage import registry, spark
+from mediscale.storage import duckdb_tables, registry
 
 
 def die() -> None:
@@ -40,8 +40,8 @@ def shard_written(settings: Settings) -> None:
 
 def delta_committed(_settings: Settings) -> None:
     """After the commit of events, before the record that says so."""
-    digest = spark.digest
-    spark.digest = lambda settings, ref: die() if ref.table == "events" else digest(settings, ref)  # type: ignore[assignment,return-value]
+    digest = duckdb_tables.digest
+    duckdb_tables.digest = lambda settings, ref: die() if ref.table == "events" else digest(settings, ref)  # type: ignore[assignment,return-value]
 
 
 def model_registered(_settings: Settings) -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from mediscale.core.settings import Settings
-from mediscale.storage import lake
+from mediscale.storage import duckdb_tables, lake
 from mediscale.storage import spark as lake_spark
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def digest(settings: Settings, spark: "SparkSession", rows: list[Row], key: str)
     frame = spark.createDataFrame([("f", 1, *row) for row in rows], SCHEMA)
     ref = lake_spark.write(settings, frame, "h", "bronze_labs", key)
     assert lake.latest(settings, "h", "bronze_labs") == ref
-    return lake_spark.digest(settings, ref)[1]
+    return duckdb_tables.digest(settings, ref)[1]
 
 
 def test_a_digest_is_of_the_rows_and_not_of_their_order(settings: Settings, spark: "SparkSession") -> None:
