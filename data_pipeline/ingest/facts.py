@@ -34,10 +34,7 @@ def load(
     dataset: str,
     names: Collection[str] = (),
 ) -> None:
-    """Types the rows of tables, all that facts need or those that are named, as ``t_<table>`` for one query.
-
-    A table that states one fact and says nothing of other tables' rows is typed as the query reads it, and never held.
-    """
+    """Types the rows of tables, all that facts need or those that are named, and keeps them as ``t_<table>``."""
     wanted = extract_facts.needed_tables(source, *(names or _with_facts(source, tables)))
     through = {name: source.tables[name].patient_through for name in wanted if name in tables}
     for name in sorted(through, key=lambda name: through[name] is not None):
@@ -45,9 +42,6 @@ def load(
         rows = (
             _with_pseudonyms(source, dataset, batch) for batch in typed_batches(source, name, tables[name]())
         )
-        if _read_once(source, name, wanted):
-            database.register(f"t_{name}", pa.RecordBatchReader.from_batches(schema, rows))
-            continue
         engine.keep(database, f"t_{name}", schema, rows)
         if (other := through[name]) is not None:
             database.execute(f"alter table t_{name} drop column {extract_facts.SUBJECT}")
@@ -76,21 +70,9 @@ def _with_pseudonyms(source: Source, dataset: str, rows: pa.RecordBatch) -> pa.R
     return rows
 
 
-def _read_once(source: Source, name: str, wanted: Collection[str]) -> bool:
-    others = (source.tables[other].patient_through for other in wanted)
-    said_of_others = {*_always(source), *(through.table for through in others if through)}
-    table = source.tables[name]
-    return len(table.facts) == 1 and name not in said_of_others and table.patient_through is None
-
-
-def _always(source: Source) -> set[str]:
-    """The tables that say something of the rows of others."""
-    return {source.subjects.table, source.visits.table, *(one.table for one in source.lookups.values())}
-
-
 def _with_facts(source: Source, present: Collection[str]) -> tuple[str, ...]:
     """The tables whose rows state facts, or say something of those that do."""
-    always = _always(source)
+    always = {source.subjects.table, source.visits.table, *(one.table for one in source.lookups.values())}
     return tuple(name for name in present if source.tables[name].facts or name in always)
 
 
