@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from fixtures import drawn_hospitals
 
 from mediscale.core.settings import Settings
 from mediscale.storage import duckdb_tables, lake
@@ -104,7 +104,7 @@ def test_threads_that_come_first_together_share_the_session(settings: Settings) 
     assert len(list((settings.home / "spark" / "local").glob("*.lock"))) == 1
 
 
-def test_a_java_that_is_killed_is_a_sentence(settings: Settings, extract: Callable[..., Path]) -> None:
+def test_a_java_that_is_killed_is_a_sentence(settings: Settings, tmp_path: Path) -> None:
     """It is killed as soon as the stage has it, by -9, as a machine without memory does."""
     work = (
         "import os, sys; from mediscale.cli.main import main; from mediscale.storage import spark\n"
@@ -114,17 +114,21 @@ def test_a_java_that_is_killed_is_a_sentence(settings: Settings, extract: Callab
         "    os.kill(session.sparkContext._gateway.proc.pid, 9)\n"
         "    return session\n"
         "spark.session = killed\n"
-        "made = ['prepare-source', '--source', 'mimic-iii', '--path', sys.argv[1], '--result', sys.argv[2]]\n"
-        "sys.exit(main(made) or main(['bronze', '--from', sys.argv[2]]))"
+        "found, landed = (f'{sys.argv[2]}/{name}.json' for name in ('found', 'landed'))\n"
+        "main(['prepare-source', '--source', 'mimic-iv', '--path', sys.argv[1], '--result', found])\n"
+        "main(['bronze', '--from', found, '--result', landed])  # without Spark\n"
+        "notes = ['deidentify', '--fill-runtime-inputs', '--from', found, '--from', landed]\n"
+        "sys.exit(main(notes))"
     )
-    command = [sys.executable, "-c", work, str(extract()), str(settings.home / "source.json")]
+    extract = drawn_hospitals.write_extract(tmp_path / "extract", drawn_hospitals.MIMIC_IV)
+    command = [sys.executable, "-c", work, str(extract), str(settings.home)]
     settings.home.mkdir()
     around = {**os.environ, "MEDISCALE_HOME": str(settings.home)}
     with Popen(command, env=around, stderr=PIPE, text=True) as process:
         said = process.communicate()[1]
     assert process.returncode == 1, said
     assert said.splitlines()[-1] == (
-        "mediscale: Stage bronze: Spark's Java process was killed or ended; finished stages are kept, the same command "
-        "goes on. If it lacked memory, set MEDISCALE_SPARK_MEMORY."
+        "mediscale: Stage deidentify: Spark's Java process was killed or ended; finished stages are kept, the same "
+        "command goes on. If it lacked memory, set MEDISCALE_SPARK_MEMORY."
     )
     assert "Traceback" not in said
