@@ -11,7 +11,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -438,14 +438,14 @@ def _write(
     with ThreadPoolExecutor(engine.threads(settings)) as pool:
         write = partial(_write_part, settings, source, dataset, tables, leave_out)
         running = [(part.table, pool.submit(write, part)) for part in parts]
-        errors = []
-        for name, one in running:
-            if (error := one.exception()) is None:
-                written[name].append(one.result())
-            else:
-                errors.append(error)
-                for _, waiting in running:
-                    waiting.cancel()
+        wait((one for _, one in running), return_when=FIRST_EXCEPTION)
+        for _, waiting in running:
+            waiting.cancel()  # where one raised; the others are done
+    ended = [(name, one) for name, one in running if not one.cancelled()]
+    errors = [error for _, one in ended if (error := one.exception()) is not None]
+    for name, one in ended:
+        if one.exception() is None:
+            written[name].append(one.result())
     if errors:
         _discard(settings, dataset, written)
         raise errors[0]
