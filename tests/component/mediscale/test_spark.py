@@ -5,10 +5,9 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 from subprocess import PIPE, Popen
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import pytest
 from fixtures import drawn_hospitals
 
 from mediscale.core.settings import Settings
@@ -45,9 +44,9 @@ def test_a_key_is_written_once(settings: Settings, spark: "SparkSession") -> Non
     assert digest(settings, spark, [("b", 2)], "key") == one
 
 
-@pytest.mark.usefixtures("spark")
-def test_classes_are_mapped_from_the_archive_of_the_set_up() -> None:
-    (java,) = [child for child in psutil.Process().children() if child.name() == "java"]
+def test_classes_are_mapped_from_the_archive_of_the_set_up(spark: "SparkSession") -> None:
+    jvm: Any = spark.sparkContext._jvm  # beside it other Java may run, such as a broker's
+    java = psutil.Process(jvm.java.lang.ProcessHandle.current().pid())
     mapped = [region.path for region in java.memory_maps()] if sys.platform == "linux" else java.cmdline()
     made = (Path(sys.prefix) / "classes" / "spark.jsa").exists()  # not every Java makes one
     assert any(text.endswith("/classes/spark.jsa") for text in mapped) == made

@@ -40,18 +40,21 @@ WORDS, SIGN = 60, 7
 
 
 @pytest.fixture(scope="module")
-def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cluster of this machine with room for two workers, which every fit of these tests joins."""
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[frozenset[psutil.Process]]:
+    """A cluster of this machine with room for two workers, which every fit of these tests joins; gives the processes
+    that other tests had started before."""
+    others = frozenset(psutil.Process().children(recursive=True))
     settings = Settings(home=tmp_path_factory.mktemp("ray"))
     with ray_session.session(settings, 2, "cluster"):
-        yield
+        yield others
 
 
-@pytest.mark.usefixtures("ray")
-def test_a_local_ray_listens_to_this_machine_alone() -> None:
+def test_a_local_ray_listens_to_this_machine_alone(ray: frozenset[psutil.Process]) -> None:
+    own = frozenset(psutil.Process().children(recursive=True)) - ray
+    assert own
     listening = {
         connection.laddr.ip.removeprefix("::ffff:")
-        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]
+        for process in (psutil.Process(), *own)
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
