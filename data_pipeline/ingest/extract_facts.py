@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from data_pipeline.ingest.engine import PSEUDONYM_BITS
 from data_pipeline.ingest.parsing import fold
 from data_pipeline.ingest.source import Fact, PatientThrough, Source, SourceTable
 from data_pipeline.ingest.typed_tables import typed
@@ -135,9 +136,7 @@ def with_patient(source: Source, name: str, through: PatientThrough, also: Seque
 
 def pseudonym_sql(identifier: str, dataset: str) -> str:
     """The expression of ``pseudonym``, in Spark SQL."""
-    return (
-        f"if({identifier} is null, null, xxhash64(concat_ws('|', '{dataset}', {identifier})) & {2**53 - 1})"
-    )
+    return f"if({identifier} is null, null, xxhash64(concat_ws('|', '{dataset}', {identifier})) & {PSEUDONYM_BITS})"
 
 
 _VISIT_LISTED = "{visit} is null or visit.visit_key is not null"

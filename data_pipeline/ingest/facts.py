@@ -130,10 +130,8 @@ def _misspelled(
 
 
 def judged(candidate_facts: str, rules: Table) -> str:
-    """The query of facts with ``broken``: the names of the rules that a row breaks, comma-separated, null for none; a
-    predicate that is null passes."""
-    names = ", ".join(f"case when not ({rule.passes}) then '{rule.name}' end" for rule in rules.all_rules)
-    broken = engine.carried(f"select nullif(concat_ws(',', {names}), '') as broken").removeprefix("SELECT ")
+    """The query of facts with ``broken``: the rules that each breaks (``Table.broken_rules``)."""
+    broken = engine.carried(f"select {rules.broken_rules} as broken").removeprefix("SELECT ")
     return f"select *, {broken} from ({candidate_facts})"
 
 

@@ -25,8 +25,8 @@ def typed(source: Source, name: str, bronze: "DataFrame") -> "DataFrame":
     """The rows of one bronze table, typed by Spark's workers."""
     table = source.tables[name]
     schema = ", ".join(f"`{column}` {kind}" for column, kind in sql_types(table).items())
-    columns = [c if c in bronze.columns else f"cast(null as string) as `{c}`" for c in table.columns]
-    return bronze.selectExpr(*_PROVENANCE, *columns).mapInArrow(partial(_batches, source, name), schema)
+    columns = [column for column in table.columns if column in bronze.columns]
+    return bronze.select(*_PROVENANCE, *columns).mapInArrow(partial(typed_batches, source, name), schema)
 
 
 def sql_types(table: SourceTable) -> dict[str, str]:
@@ -106,11 +106,6 @@ def _typed_column(source: Source, table: SourceTable, name: str, column: pa.Arra
 
 def _unreadable(name: str) -> str:
     return f"{name} is unreadable"
-
-
-def _batches(source: Source, name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield type_rows(source, source.tables[name], batch)
 
 
 def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> dict[str, pa.Array]:

@@ -21,14 +21,13 @@ from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
-from mediscale.core.tables import FACTS, QUARANTINE, Rule, Table
+from mediscale.core.tables import FACTS, QUARANTINE, Rule
 from mediscale.storage import duckdb_tables, lake, table_files
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
     import pyarrow as pa
-    from pyspark.sql import Column
 
 log = logging.getLogger(__name__)
 
@@ -116,14 +115,6 @@ def _judged_facts(
     candidates = facts.candidates(database, source, tables, params.dataset)
     columns = ", ".join(FACTS.column_names)
     yield from engine.batches(database, f"select {columns} from ({facts.judged(candidates, FACTS)})")
-
-
-def broken_rules(table: Table) -> "Column":
-    """The names of the rules that a row breaks, comma-separated, or null for none; a predicate that is null passes."""
-    from pyspark.sql import functions as f
-
-    names = [f.when(~f.expr(f"({rule.passes})"), f.lit(rule.name)) for rule in table.all_rules]
-    return f.nullif(f.concat_ws(",", *names), f.lit(""))
 
 
 def _validations(patterns: list[tuple[str, str | None, int]]) -> list[TableValidation]:

@@ -73,6 +73,13 @@ class Table:
         )
         return (*required, *self.rules)
 
+    @property
+    def broken_rules(self) -> str:
+        """Spark SQL of the names of the rules that a row breaks, comma-separated, or null for none; a predicate that is
+        null passes."""
+        names = ", ".join(f"case when not ({rule.passes}) then '{rule.name}' end" for rule in self.all_rules)
+        return f"nullif(concat_ws(',', {names}), '')"
+
     def arrow_schema(self) -> "pa.Schema":
         import pyarrow as pa
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import NoteMapping, Source, SourceName
-from data_pipeline.ingest.validate import broken_rules
 from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from data_pipeline.notes.deidentification import pseudonym_secret as secrets
 from data_pipeline.notes.deidentification.deidentifier import Deidentifier
@@ -158,7 +157,7 @@ def _validate(source: Source, bronze: "dict[str, DataFrame]", params: Params) ->
             "repeated": f.col("note_id").isNotNull() & (f.row_number().over(same_version) > 1),
         }
     )
-    return marked.withColumn("broken", broken_rules(NOTES))
+    return marked.withColumn("broken", f.expr(NOTES.broken_rules))
 
 
 def _candidates(
