@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from pyarrow import dataset as ds
     from pyarrow import fs
 
+_FOREVER = "interval 36500 days"
+RETENTION: Mapping[str, str] = {"logRetentionDuration": _FOREVER, "deletedFileRetentionDuration": _FOREVER}
+"""Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
+
+ROW_GROUP = 1 << 14
+"""Rows that are read together of a table that was compacted in the order of a column: a patient's lie in few groups."""
+
 
 def _open(settings: Settings, dataset: str, table: str, version: int | None = None) -> "DeltaTable":
     from deltalake import DeltaTable
@@ -210,6 +217,18 @@ def sequence_held(settings: Settings, dataset: str, table: str, application: str
     return -1 if newest is None else newest
 
 
+def another_wrote(dataset: str, table: str) -> BusyError:
+    """The error of whoever was not the first of two writers."""
+    return BusyError(
+        f"Another process wrote {dataset}/{table} at the same moment; nothing was written here, try again."
+    )
+
+
+def table_configuration() -> dict[str, str | None]:
+    """Properties of every table that deltalake makes here."""
+    return {f"delta.{name}": interval for name, interval in RETENTION.items()}
+
+
 def _created(
     settings: Settings,
     dataset: str,
@@ -299,14 +318,8 @@ def _append(
             ),
         )
     except CommitFailedError as error:
-        raise BusyError(
-            f"Another process wrote {'/'.join(name)} at the same moment; nothing was written here, try again."
-        ) from error
+        raise another_wrote(*name) from error
     return latest(settings, *name)
-
-
-ROW_GROUP = 1 << 14
-"""Rows that are read together of a table that was compacted in the order of a column: a patient's lie in few groups."""
 
 
 def compact(settings: Settings, dataset: str, table: str, by: str) -> int:
@@ -326,10 +339,6 @@ def compact(settings: Settings, dataset: str, table: str, by: str) -> int:
     return int(metrics["numFilesRemoved"]) - int(metrics["numFilesAdded"])
 
 
-KEEP_FOREVER = "interval 36500 days"
-"""Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
-
-
 def commit(
     settings: Settings,
     table: str,
@@ -344,9 +353,8 @@ def commit(
     """Appends rows to a declared table in one commit that carries several transactions; makes a new table.
 
     ``transactions`` are sequence numbers by application, each greater than what the table holds. Given ``made_from``,
-    that is still the newest version. Given ``replacing``, a
-    predicate over partition columns, the rows replace those for which it holds; an empty one holds for all. ``facts``
-    of the whole table are kept with the commit.
+    that is still the newest version. Given ``replacing``, a predicate over partition columns, the rows replace those
+    for which it holds; an empty one holds for all. ``facts`` of the whole table are kept with the commit.
 
     Raises:
         BusyError: another writer was first.
@@ -355,15 +363,11 @@ def commit(
     from deltalake.exceptions import CommitFailedError
 
     declaration = declared(table)
-    forever: dict[str, str | None] = {
-        "delta.logRetentionDuration": KEEP_FOREVER,
-        "delta.deletedFileRetentionDuration": KEEP_FOREVER,
-    }
-    busy = BusyError(
-        f"Another process wrote {dataset}/{table} at the same moment; nothing was written here, try again."
-    )
+    busy = another_wrote(dataset, table)
     with locks.commit_lease(settings, dataset, table):
-        delta = _created(settings, dataset, table, rows.schema, declaration.partition_by, forever)
+        delta = _created(
+            settings, dataset, table, rows.schema, declaration.partition_by, table_configuration()
+        )
         newest = {name: delta.transaction_version(name) for name in transactions}
         if any(n is not None and n >= transactions[name] for name, n in newest.items()):
             raise busy

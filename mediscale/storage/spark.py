@@ -238,8 +238,10 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.local.dir": str(shuffle_folder(settings)),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        "spark.databricks.delta.properties.defaults.logRetentionDuration": lake.KEEP_FOREVER,
-        "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": lake.KEEP_FOREVER,
+        **{
+            f"spark.databricks.delta.properties.defaults.{name}": kept
+            for name, kept in lake.RETENTION.items()
+        },
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }
@@ -345,23 +347,3 @@ def write(
     if written is None:
         raise RuntimeError(f"Delta reported success, but {dataset}/{table} has no commit of key {key}")
     return written
-
-
-def digest(settings: Settings, ref: TableRef) -> tuple[int, str]:
-    """Row count and logical digest of a table version: equal rows give equal digests in any order and files.
-
-    The digest is the sum of the rows' 64-bit xxHash values, so it is found in one pass without a sort. It detects
-    change and corruption, not an adversary.
-    """
-    from pyspark.sql import functions as f
-
-    frame = read(settings, ref)
-    columns = [frame[name] for name in sorted(frame.columns)]
-    nulls = [column.isNull() for column in columns]  # xxhash64 skips nulls: a moved null must change the sum
-    hashed = frame.select(f.xxhash64(*nulls, *columns).alias("h"))
-    low, high = f.col("h").bitwiseAND(0xFFFFFFFF), f.shiftrightunsigned("h", 32)
-    row = hashed.agg(
-        f.count("h"), f.coalesce(f.sum(low), f.lit(0)), f.coalesce(f.sum(high), f.lit(0))
-    ).first()
-    assert row is not None
-    return int(row[0]), f"{row[1] + (row[2] << 32):032x}"

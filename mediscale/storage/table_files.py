@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.core.errors import BusyError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import declared
@@ -129,9 +128,7 @@ def commit(
             _commit(settings, dataset, table, files, schema, properties)
         except CommitFailedError as error:
             discard(settings, dataset, table, files)
-            raise BusyError(
-                f"Another process wrote {dataset}/{table} at the same moment; nothing was written here, try again."
-            ) from error
+            raise lake.another_wrote(dataset, table) from error
     written = lake.committed(settings, dataset, table, key)
     if written is None:
         raise RuntimeError(f"Delta reported success, but {dataset}/{table} has no commit of key {key}")
@@ -167,10 +164,7 @@ def _commit(
             [*added], "overwrite", delta_schema, partition_by, commit_properties=properties
         )
         return
-    configuration = {
-        "delta.logRetentionDuration": lake.KEEP_FOREVER,
-        "delta.deletedFileRetentionDuration": lake.KEEP_FOREVER,
-    }
+    configuration = lake.table_configuration()
     if declaration.open_ended:  # nothing looks for rows by the range of a feature or of a source's text
         configuration["delta.dataSkippingNumIndexedCols"] = "0"
     create_table_with_add_actions(

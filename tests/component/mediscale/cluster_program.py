@@ -11,7 +11,7 @@ from deltalake import CommitProperties, write_deltalake
 from data_pipeline.cohort import labels
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.storage import lake, spark
+from mediscale.storage import duckdb_tables, lake, spark
 from training import ray_session
 from training.tabular import tree_training
 from training.tabular.recipe import Recipe
@@ -26,7 +26,7 @@ CONFIGURATION = (
 def at_risk(settings: Settings, events: TableRef) -> tuple[int, str]:
     """Rows and digest of the labels, which Spark's workers compute a shard at a time and Spark commits."""
     params = labels.Params(dataset="h", source="mimic-iv", events=events, task="mortality")
-    return spark.digest(settings, labels.run(params, settings, "labels").labels)
+    return duckdb_tables.digest(settings, labels.run(params, settings, "labels").labels)
 
 
 def copy(rows: pa.Table, settings: Settings, table: str, shards: int = 1) -> TableRef:
