@@ -41,10 +41,7 @@ def sign(settings: Settings, model: ModelRef, evidence_digest: str) -> None:
     files = model_files.every(settings, model)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     content = bundle(settings, model, evidence_digest, digests)
-    filesystem, path = lake.filesystem(place(settings, model, evidence_digest))
-    with filesystem.open_output_stream(f"{path}.part") as stream:
-        stream.write(content)
-    filesystem.move(f"{path}.part", path)
+    lake.write_whole(place(settings, model, evidence_digest), content)
 
 
 def bundle(settings: Settings, model: ModelRef, evidence_digest: str, digests: Mapping[str, str]) -> bytes:

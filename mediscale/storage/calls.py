@@ -223,12 +223,7 @@ def forget(settings: Settings, call: Call) -> None:
 
 
 def _write(uri: str, record: BaseModel) -> None:
-    """Under a temporary name and then moved into place, so that a reader never sees half of it."""
-    filesystem, path = lake.filesystem(uri)
-    filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-    with filesystem.open_output_stream(f"{path}.part") as stream:
-        stream.write(record.model_dump_json(indent=1).encode())
-    filesystem.move(f"{path}.part", path)
+    lake.write_whole(uri, record.model_dump_json(indent=1).encode())
 
 
 def find(settings: Settings, stage: str, key: str) -> Call | None:

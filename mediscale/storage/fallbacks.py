@@ -31,12 +31,8 @@ def keep(settings: Settings, dataset: str, entry: Entry, fallback: Fallback) -> 
     Raises:
         StorageError: the lake can't be written.
     """
-    filesystem, path = lake.filesystem(_place(settings, dataset, entry))
     try:
-        filesystem.create_dir(path.rpartition("/")[0])
-        with filesystem.open_output_stream(f"{path}.part") as stream:
-            stream.write(fallback.model_dump_json().encode())
-        filesystem.move(f"{path}.part", path)
+        lake.write_whole(_place(settings, dataset, entry), fallback.model_dump_json().encode())
     except OSError as error:
         raise StorageError(
             f"That entry {entry.sequence} of {dataset}'s history is not followed can't be kept in the lake, so other "

@@ -96,6 +96,15 @@ def forget(settings: Settings, dataset: str) -> None:
         files.delete_dir(folder)
 
 
+def write_whole(uri: str, content: bytes) -> None:
+    """Writes a file under a temporary name and moves it into place, so that a reader never sees half of it."""
+    files, path = filesystem(uri)
+    files.create_dir(path.rpartition("/")[0], recursive=True)
+    with files.open_output_stream(f"{path}.part") as stream:
+        stream.write(content)
+    files.move(f"{path}.part", path)
+
+
 def latest(settings: Settings, dataset: str, table: str) -> TableRef:
     """The newest version now. For callers, which resolve it into Params; never inside a stage.
 
