@@ -35,7 +35,7 @@ def load(
     names: Collection[str] = (),
 ) -> None:
     """Types the rows of tables, all that facts need or those that are named, and keeps them as ``t_<table>``."""
-    wanted = extract_facts.needed_tables(source, *(names or _with_facts(source, tables)))
+    wanted = extract_facts.needed_tables(source, *names) if names else tables_read(source, tables)
     through = {name: source.tables[name].patient_through for name in wanted if name in tables}
     for name in sorted(through, key=lambda name: through[name] is not None):
         schema = _schema(source, name)
@@ -70,10 +70,13 @@ def _with_pseudonyms(source: Source, dataset: str, rows: pa.RecordBatch) -> pa.R
     return rows
 
 
-def _with_facts(source: Source, present: Collection[str]) -> tuple[str, ...]:
-    """The tables whose rows state facts, or say something of those that do."""
+def tables_read(source: Source, present: Collection[str]) -> tuple[str, ...]:
+    """The tables whose rows state facts, or say something of those that do, and those through which the rows find their
+    patients."""
     always = {source.subjects.table, source.visits.table, *(one.table for one in source.lookups.values())}
-    return tuple(name for name in present if source.tables[name].facts or name in always)
+    return extract_facts.needed_tables(
+        source, *(name for name in present if source.tables[name].facts or name in always)
+    )
 
 
 def candidates(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest import parsing
+from data_pipeline.ingest import facts, parsing
 from data_pipeline.ingest.messages import schema
 from data_pipeline.ingest.source import Source
 from mediscale.core.settings import Settings
@@ -50,11 +50,8 @@ class _Search:
     def run(self, new: Mapping[str, pa.Table]) -> PatientRows:
         subject = self.source.subjects.id
         subjects = self._about(new)
-        with_subject = {
-            name
-            for name, table in self.source.tables.items()
-            if subject in table.columns and self._read(name)
-        }
+        read = facts.tables_read(self.source, self.source.tables)
+        with_subject = {name for name in read if subject in self.source.tables[name].columns}
         everyone = self._changes_everyone(new)
         bronze = {}
         for name in sorted(with_subject):
@@ -62,9 +59,8 @@ class _Search:
             bronze[name] = self._and_unowned(found, new.get(name), subject, everyone)
         if everyone:
             subjects = _union(self._values(rows, subject) for rows in bronze.values())
-        for name, table in self.source.tables.items():
-            if name in with_subject or not self._read(name):
-                continue
+        for name in (name for name in read if name not in with_subject):
+            table = self.source.tables[name]
             if table.patient_through is None:
                 bronze[name] = self._scan(name, "", None)
                 continue
@@ -83,17 +79,6 @@ class _Search:
             },
             subjects,
         )
-
-    def _read(self, name: str) -> bool:
-        """Whether a fact, a visit or a patient is read from a table."""
-        source = self.source
-        needed = {
-            source.subjects.table,
-            source.visits.table,
-            *(lookup.table for lookup in source.lookups.values()),
-        }
-        through = {table.patient_through.table for table in source.tables.values() if table.patient_through}
-        return bool(source.tables[name].facts) or name in needed | through
 
     def _changes_everyone(self, new: Mapping[str, pa.Table]) -> bool:
         """Whether a lookup got rows that are of no patient, such as a dictionary's."""

@@ -83,9 +83,10 @@ class Judged:
             outcomes = self._tuning.outcomes
             loss = metrics.log_loss(outcomes, metrics.sigmoid(margins), metrics.unweighted(outcomes))
             self.losses.append(float(loss[0]))
-            if self.rounds % calibration.STEP == 0 or self._is_finished():
+            finished = self._is_finished()
+            if finished or self.rounds % calibration.STEP == 0:
                 self._stages.append(margins)
-            if self._is_finished():
+            if finished:
                 return True
         return False
 
