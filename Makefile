@@ -38,7 +38,7 @@ test-loops:
 
 beside = set -o pipefail; $(BIN)/pytest $(2) --durations=25 --durations-min=10 2>&1 | while IFS= read -r line; do echo "$(1)  $$line"; done
 
-test-fast: setup ## run the tests that start no JVM, no Ray and no server, in at most two minutes
+test-fast: setup ## run the tests that start no JVM, no Ray and no server, in a few minutes
 	@$(BIN)/pytest tests/unit
 	@echo "make test-fast: every unit test passed"
 
