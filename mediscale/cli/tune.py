@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from mediscale.cli.verbs import Verb, add_tasks, settings, tasks_of
 
 if TYPE_CHECKING:
-    from training.evaluation.evaluation_report import Estimate
     from training.tabular.risk_tuning import Result
 
 
@@ -54,7 +53,7 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _show(task: str, result: "Result", cached: bool) -> None:
-    from training.tabular.risk_tuning import STAGE
+    from training.tabular.risk_tuning import STAGE, shown
 
     print(f"{task}: {STAGE.summary(result)}{' (cached)' if cached else ''}.")
     for choice in result.choices:
@@ -62,15 +61,8 @@ def _show(task: str, result: "Result", cached: bool) -> None:
             f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in choice.settings.items()
         )
-        loss, worse = _estimate(choice.log_loss), _estimate(choice.difference)
+        loss, worse = shown(choice.log_loss), shown(choice.difference)
         print(f"  {choice.name}: log loss {loss}, above the chosen ones' by {worse}; {recipe}")
-
-
-def _estimate(estimate: "Estimate") -> str:
-    if estimate.value is None:
-        return "not estimable"
-    interval = "" if estimate.low is None else f" ({estimate.low:.4f} to {estimate.high:.4f})"
-    return f"{estimate.value:.4f}{interval}"
 
 
 VERBS = (

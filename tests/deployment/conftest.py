@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 from fixtures import dockerfiles
+from fixtures.clusters import free_ports
 from fixtures.promoted_models import promoter
 from fixtures.server_process import environment, own_trust
 
@@ -55,13 +55,7 @@ def program() -> Callable[..., subprocess.Popen[bytes]]:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            return port
-
-    return find
+    return lambda: free_ports(1)[0]
 
 
 class ImageServer(NamedTuple):

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from fixtures.clusters import free_ports
 
 from mediscale.core.settings import Settings
 from mediscale.storage.locks import exclusive
@@ -108,12 +108,6 @@ def belongs(process: psutil.Process, home: Path) -> bool:
         return False
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     home = tmp_path_factory.mktemp("standalone")
@@ -121,7 +115,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     program.write_text(PROGRAM.format(python=sys.executable, mediscale=mediscale))
     program.chmod(0o755)
     around = {**os.environ, "MEDISCALE_HOME": str(home), "MEDISCALE_COMMAND": str(program)}
-    command = [mediscale, "airflow", "--port", str(free_port())]
+    command = [mediscale, "airflow", "--port", str(free_ports(1)[0])]
     process = subprocess.Popen(command, env=around, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:

@@ -243,17 +243,19 @@ def _choices(
 
 def _summary(result: Result) -> str:
     default = next(choice for choice in result.choices if choice.name == "default settings").difference
-    above = "not estimably" if default.value is None else f"{default.value:.4f}{_interval(default)}"
+    above = "not estimably" if default.value is None else shown(default)
     return (
         f"{result.trials} trials, {result.stopped_early} stopped early; {result.settings['library']} was chosen, and "
         f"the default settings have a log loss on the tuning split that is {above} above that"
     )
 
 
-def _interval(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f" ({estimate.low:.4f} to {estimate.high:.4f})"
+def shown(estimate: Estimate) -> str:
+    """An estimate of a log loss with its interval, as people read it."""
+    if estimate.value is None:
+        return "not estimable"
+    interval = "" if estimate.low is None else f" ({estimate.low:.4f} to {estimate.high:.4f})"
+    return f"{estimate.value:.4f}{interval}"
 
 
 STAGE = Stage(
