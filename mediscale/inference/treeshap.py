@@ -4,12 +4,14 @@ A leaf contributes to a row's SHAP values only through which of its path's condi
 depth D has 2^D such outcomes, so each leaf's contributions are worked out once, when a model is loaded, and
 looked up when a row comes: the idea of Fast TreeSHAP v2 (Yang 2021, arXiv:2109.09847), here on the
 path-dependent values of Lundberg et al. 2020 (doi:10.1038/s42256-019-0138-9) that ``pred_contribs`` gives.
+Neighbouring leaves, up to four, ask no more than D + 1 conditions together, so they share one table: half the
+memory, and a third of the look-ups.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,8 @@ from numpy.typing import NDArray
 from mediscale.core.errors import InputError
 
 MAX_DEPTH = 6
-"""The tables grow as 4^depth; at 6 and 200 trees they take 40 MB."""
+"""An outcome is a byte, of one condition more than the depth. The tables grow as 4^depth; at 6 and 200 trees they take
+up to 23 MB."""
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -52,8 +55,7 @@ class TreeEnsemble:
         trees = learner["gradient_booster"]["model"]["trees"]
         self.feature_names: tuple[str, ...] = tuple(learner["feature_names"])
         self.n_features = int(learner["learner_model_param"]["num_feature"])
-        self._read_nodes(trees)
-        self._read_leaves(every_leaf(trees))
+        self._read_leaves(trees)
         self.bias = _base_margin(learner) + self._expected
         """Expected margin over the training rows; what the contributions are measured from."""
 
@@ -68,31 +70,21 @@ class TreeEnsemble:
         both = np.concatenate((values, values))
         both[: self.n_features][missing] = np.inf
         both[self.n_features :][missing] = -np.inf
-        left = (both.take(self._source) < self._threshold).astype(np.intp)
-        outcome = left.take(self._steps[0])
-        for step in self._steps[1:]:
-            outcome <<= 1
-            outcome |= left.take(step)
-        where = outcome.take(self._entry_leaf)
-        where += self._entry_start
+        met = both.take(self._source) < self._threshold
+        outcome = np.packbits(met, axis=0, bitorder="little")[0]
+        where = self._entry_start + outcome.take(self._entry_branch)
         contributions = np.zeros(self.n_features)
         if len(self._used):
             contributions[self._used] = np.add.reduceat(self._table.take(where), self._feature_start)
         return contributions
 
-    def _read_nodes(self, trees: Sequence[Mapping[str, Any]]) -> None:
-        feature = np.concatenate([np.asarray(tree["split_indices"], dtype=np.intp) for tree in trees])
-        default_left = np.concatenate([np.asarray(tree["default_left"], dtype=bool) for tree in trees])
-        self._source: Indices = feature + default_left * self.n_features
-        self._threshold = np.concatenate([np.asarray(tree["split_conditions"], np.float32) for tree in trees])
-
-    def _read_leaves(self, leaves: Sequence[Leaf]) -> None:
+    def _read_leaves(self, trees: Sequence[Mapping[str, Any]]) -> None:
+        leaves = every_leaf(trees)
         depth = max(1, *(len(leaf.path) for leaf in leaves))
         if depth > MAX_DEPTH:
             raise InputError(
                 f"The model's trees are {depth} deep; up to {MAX_DEPTH} can be explained exactly."
             )
-        steps = np.zeros((depth, len(leaves)), dtype=np.intp)
         left = np.zeros((len(leaves), depth), dtype=bool)
         player = np.full((len(leaves), depth), -1)
         cover = np.ones((len(leaves), depth))
@@ -101,24 +93,32 @@ class TreeEnsemble:
             first: dict[int, int] = {}
             for number, step in enumerate(leaf.path):
                 slot = first.setdefault(step.feature, number)
-                steps[number, at], left[at, number], player[at, number] = step.node, step.left, slot
+                left[at, number], player[at, number] = step.left, slot
                 cover[at, slot] *= step.cover
                 feature[at, slot] = step.feature
-        self._steps: tuple[Indices, ...] = tuple(steps)
         value = np.array([leaf.value for leaf in leaves])
         self._expected = float(value @ cover.prod(axis=1))
-        self._order_by_feature(feature, _shapley(value, cover, _met(left, player)))
+        branches = _share(leaves, feature, _shapley(value, cover, _met(left, player)))
+        self._read_conditions(trees, branches.nodes)
+        self._order_by_feature(branches)
 
-    def _order_by_feature(self, feature: NDArray[np.int64], tables: Floats) -> None:
+    def _read_conditions(self, trees: Sequence[Mapping[str, Any]], nodes: Indices) -> None:
+        """Where in a row, or behind it for a missing value that goes left, is what each of the nodes compares."""
+        feature = np.concatenate([np.asarray(tree["split_indices"], dtype=np.intp) for tree in trees])
+        default_left = np.concatenate([np.asarray(tree["default_left"], dtype=bool) for tree in trees])
+        threshold = np.concatenate([np.asarray(tree["split_conditions"], np.float32) for tree in trees])
+        self._source: Indices = (feature + default_left * self.n_features)[nodes]
+        self._threshold = threshold[nodes]
+
+    def _order_by_feature(self, branches: "_Branches") -> None:
         """Lays the tables out so that a row's contributions are sums over neighbouring entries."""
-        leaf, slot = np.nonzero(feature >= 0)
-        order = np.argsort(feature[leaf, slot], kind="stable")
-        leaf, slot = leaf[order], slot[order]
-        outcomes = tables.shape[1]
-        self._entry_leaf: Indices = leaf
-        self._entry_start: Indices = np.arange(len(leaf)) * outcomes
-        self._table: Floats = np.ascontiguousarray(tables[leaf, :, slot]).ravel()
-        self._used, self._feature_start = np.unique(feature[leaf, slot], return_index=True)
+        branch, place = np.nonzero(branches.features >= 0)
+        order = np.argsort(branches.features[branch, place], kind="stable")
+        branch, place = branch[order], place[order]
+        self._entry_branch: Indices = branch
+        self._entry_start: Indices = np.arange(len(branch)) * branches.tables.shape[2]
+        self._table: Floats = branches.tables[branch, place].ravel()
+        self._used, self._feature_start = np.unique(branches.features[branch, place], return_index=True)
 
 
 def _checked(model: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -216,3 +216,48 @@ def _shapley(value: Floats, cover: Floats, met: NDArray[np.bool_]) -> Floats:
         gain = met[:, :, player] - cover[:, None, player]
         result[:, :, player] = value[:, None] * gain * (terms @ weight)
     return result
+
+
+class _Branches(NamedTuple):
+    """Neighbouring leaves as one: their ``width = depth + 1`` nodes and features, and what they add to each of these
+    together, by the outcome of the nodes' conditions."""
+
+    nodes: Indices
+    """[width, branches]; 0, whose outcome changes nothing, where a branch has fewer. The first is the lowest bit of an
+    outcome."""
+    features: Indices
+    """[branches, width]; -1 where a branch has fewer."""
+    tables: Floats
+    """[branches, width, 2^width]"""
+
+
+def _share(leaves: Sequence[Leaf], feature: Indices, tables: Floats) -> _Branches:
+    """Adds the leaves' tables [leaves, 2^D, D] up by the node two levels above the deepest leaves."""
+    depth = feature.shape[1]
+    width = depth + 1
+    branches: dict[tuple[_Step, ...], tuple[int, dict[int, int], dict[int, int]]] = {}
+    branch = np.zeros(len(leaves), dtype=np.intp)
+    node, place = np.zeros((2, *feature.shape), dtype=np.intp)
+    for at, leaf in enumerate(leaves):
+        above = leaf.path[: max(1, depth - 2)]
+        branch[at], nodes, features = branches.setdefault(above, (len(branches), {}, {}))
+        for number, step in enumerate(leaf.path):
+            node[at, number] = nodes.setdefault(step.node, len(nodes))
+            place[at, number] = features.setdefault(step.feature, len(features))
+    outcome = np.arange(2**width)
+    of_leaf = np.zeros((len(leaves), 2**width), dtype=np.intp)
+    for number in range(depth):
+        of_leaf <<= 1
+        of_leaf |= outcome >> node[:, number, None] & 1
+    shared = _Branches(
+        np.zeros((width, len(branches)), dtype=np.intp),
+        np.full((len(branches), width), -1, dtype=np.intp),
+        np.zeros((len(branches), width, 2**width)),
+    )
+    for number, nodes, features in branches.values():
+        shared.nodes[: len(nodes), number] = list(nodes)
+        shared.features[number, : len(features)] = list(features)
+    player, slot = np.nonzero(feature >= 0)
+    added = tables[player[:, None], of_leaf[player], slot[:, None]]
+    np.add.at(shared.tables, (branch[player], place[player, slot]), added)
+    return shared
