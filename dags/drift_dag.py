@@ -1,5 +1,8 @@
 """Every morning: whether yesterday's answered predictions still look like the patients that the model learned from.
 
+Then how good the answers were, window after window, as far as outcomes have matured: what the report charts and
+``/metrics`` exports, so that a person hears of it from Alertmanager.
+
 A verdict of "retrain" is published as an asset, which retraining is scheduled on. A task that no version answers for,
 or that nobody asked about, is skipped.
 """
@@ -60,11 +63,12 @@ def drift() -> None:
         about = ["--fill-runtime-inputs", "--set", "dataset={{ params.dataset }}", "--set", f"task={name}"]
         window = ["--set", f"start={START}", "--set", f"end={END}"]
         judged = step(f"drift_{name}", ["drift", *about, *window], skips=(NOT_FOUND,))
+        series = step(f"performance_series_{name}", ["performance_series", *about], skips=(NOT_FOUND,))
         verdict = step(f"retrain_decision_{name}", ["retrain_decision", *about], skips=(NOT_FOUND,))
         told = publish.override(task_id=f"publish_{name}")(
             f"{RESULTS}/retrain_decision_{name}.json", "{{ params.dataset }}", name
         )
-        judged >> verdict >> told
+        judged >> series >> verdict >> told
 
 
 drift()

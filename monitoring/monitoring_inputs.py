@@ -8,10 +8,20 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.storage import calls, lake, registry
+from mediscale.storage.registry import Move
 
 
 def version(settings: Settings, dataset: str, task: TaskName) -> ModelRef:
-    """Production's version, or staging's as long as nothing is in production.
+    """The version that is watched.
+
+    Raises:
+        NotFoundError: neither alias points to a version.
+    """
+    return served(settings, dataset, task).version
+
+
+def served(settings: Settings, dataset: str, task: TaskName) -> Move:
+    """The move of production's alias, or of staging's as long as nothing is in production.
 
     Raises:
         NotFoundError: neither alias points to a version.
@@ -21,7 +31,7 @@ def version(settings: Settings, dataset: str, task: TaskName) -> ModelRef:
     if move is None:
         name = registry.model_name(dataset, task)
         raise NotFoundError(f"No version of {name} is in production or staging; train and promote one first.")
-    return move.version
+    return move
 
 
 def drift_inputs(

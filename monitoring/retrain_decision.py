@@ -2,7 +2,8 @@
 
 At least k of the last n judged windows drifted *and* the newest one did: a single bad night does not start a training,
 and a drift that is over does not either. Windows that share predictions count once. Where outcomes have matured there
-is a second reason: the answers rank patients worse than the held-out evidence promised, without overlap of intervals.
+are further reasons: the answers rank patients worse than the held-out evidence promised, without overlap of intervals;
+or a figure of the newest measured window, a subgroup's too, lies beyond what was promised (``performance_series``).
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,8 +23,9 @@ from mediscale.storage import calls, lake
 from mediscale.storage.logged_predictions import Question
 from monitoring import monitoring_inputs
 from monitoring import outcomes as performance
-from monitoring.drift import drift
+from monitoring.drift import drift, judged_windows
 from monitoring.outcomes import Performance
+from monitoring.performance_figures import PerformanceAlarm
 
 
 class Params(Frozen):
@@ -40,6 +42,9 @@ class Params(Frozen):
     """Outcomes that became certain later are unknown."""
     held_out_auroc_low: float | None = None
     """The least that the version's evidence promised: its estimate is of a sample too."""
+
+    performance_alarms: tuple[PerformanceAlarm, ...] = ()
+    """Of the newest window whose outcomes have all matured."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -67,15 +72,17 @@ def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001
     """
     _refuse_mixed(params)
     lasting, because = _of_windows(params)
+    fallen = bool(params.performance_alarms)
+    because = "; ".join([because, *(alarm.sentence for alarm in params.performance_alarms)])
     matured = _of_outcomes(params, settings)
     if matured is None or params.held_out_auroc_low is None:
-        return Result(retrain=lasting, reason=f"{because}.")
+        return Result(retrain=lasting or fallen, reason=f"{because}.")
     worse = matured.is_below(params.held_out_auroc_low)
     outcomes = (
         f"{matured.summary}, {'below' if worse else 'not below'} the {params.held_out_auroc_low:.3f} that held-out "
         "patients promised at least"
     )
-    return Result(retrain=lasting or worse, reason=f"{because}; {outcomes}.", performance=matured)
+    return Result(retrain=lasting or fallen or worse, reason=f"{because}; {outcomes}.", performance=matured)
 
 
 def _of_windows(params: Params) -> tuple[bool, str]:
@@ -128,25 +135,25 @@ def retrain_inputs(settings: Settings, dataset: str, task: TaskName, now: dateti
     """Parameters of this stage: every window of the served version that was judged, oldest first; of a window that was
     judged twice the later judgement. With them the outcomes that are certain ``now``, where there are labels.
 
-    Windows of a rehearsal are none: their log is not the hospital's.
-
     Raises:
         NotFoundError: no version is served, or no window of it was judged.
     """
     model = monitoring_inputs.version(settings, dataset, task)
-    judgements = calls.of_stage(settings, "drift")
-    results = [
-        drift.Result.model_validate(m.result)
-        for m in judgements
-        if m.params["predictions"]["dataset"] == dataset
-    ]
-    windows = {(w.start, w.end): w for w in results if (w.dataset, w.task, w.model) == (dataset, task, model)}
+    windows = judged_windows.of_version(settings, dataset, task, model)
     if not windows:
         raise NotFoundError(
             f"No window of {model}'s predictions was judged yet; run `mediscale drift` first."
         )
-    windows_of_version = {"windows": tuple(windows[when] for when in sorted(windows))}
-    return windows_of_version | _matured_outcomes(settings, dataset, task, model, now)
+    alarms = _performance_alarms(settings, dataset, task, model)
+    return {"windows": windows, **alarms, **_matured_outcomes(settings, dataset, task, model, now)}
+
+
+def _performance_alarms(settings: Settings, dataset: str, task: TaskName, model: ModelRef) -> dict[str, Any]:
+    """Of the version's newest series, where there is one."""
+    series = calls.newest_night(settings, "performance_series", dataset, task)
+    if series is None or ModelRef.model_validate(series.params["model"]) != model:
+        return {}
+    return {"performance_alarms": series.result["performance_alarms"]}
 
 
 def _matured_outcomes(

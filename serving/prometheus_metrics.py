@@ -11,6 +11,7 @@ MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable that makes prometheus_client share its numbers between worker processes through files."""
 
 _OF_VERSION = ("task", "model_version", "arm")
+PERFORMANCE_LABELS = ("task", "model_version", "basis", "metric", "attribute", "value")
 
 
 class Metrics:
@@ -21,6 +22,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._declare_answers()
         self._declare_versions()
+        self._declare_performance()
         self._declare_server()
         for work in background:
             self.failures.labels(work)
@@ -105,6 +107,32 @@ class Metrics:
             "Versions that the history lets answer beside production and that do not: broken, or not to be loaded",
             registry=self._registry,
             multiprocess_mode="livemax",
+        )
+
+    def _declare_performance(self) -> None:
+        """Of the served versions' answers, as far as monitoring has written down how good they were."""
+        figures = {
+            "performance": "Estimate of a metric in the newest window of its basis; attribute and value of a subgroup",
+            "performance_low": "Lower end of its 95 % interval",
+            "performance_high": "Upper end of its 95 % interval",
+            "performance_alarm": "1 where the whole interval lies beyond what was promised, else 0",
+        }
+        self.performance = {
+            name: Gauge(
+                f"mediscale_{name}",
+                meaning,
+                PERFORMANCE_LABELS,
+                registry=self._registry,
+                multiprocess_mode="mostrecent",
+            )
+            for name, meaning in figures.items()
+        }
+        self.performance_known = Gauge(
+            "mediscale_performance_known_timestamp_seconds",
+            "When monitoring last wrote down how good the answers of the served version were",
+            ["task"],
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
         )
 
     def _declare_server(self) -> None:

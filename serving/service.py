@@ -20,6 +20,7 @@ from serving.fhir_bundle import Bundle
 from serving.language_service import LanguageService
 from serving.languages import Languages, ServedLanguage
 from serving.models import Predictors
+from serving.performance_gauges import PerformanceGauges
 from serving.pools import Pool
 from serving.prediction_log import (
     NOTE_ANALYSIS,
@@ -59,6 +60,7 @@ _FAILED = {
     "refusals": "Which versions other servers refuse can't be exchanged through the lake.",
     "language refusals": "Whether other servers refuse the language version can't be exchanged through the lake.",
     "documents": "The index of documents can't be opened; what was open answers.",
+    "performance": "How good the answers were can't be read from the lake; the numbers in /metrics stay as they are.",
     "left behind": "The lake does not take what earlier servers logged; it is kept on this machine.",
 }
 
@@ -100,6 +102,7 @@ class Service:
         self._risks = Risks(
             settings, predictors, prediction_log.next_id, clock, pools, self._deidentifier, self.metrics
         )
+        self._performance = PerformanceGauges(settings, predictors.dataset, self.metrics)
         self._problems: dict[str, str] = {}
         self.language = LanguageService(
             settings, languages, language_log, clock, self._deidentifier, self.metrics
@@ -255,6 +258,11 @@ class Service:
         self._attempt("language refusals", self.language.languages.share_refusals)
         if version := self.language.languages.current:
             self._show(language_spec.TASK, version)
+
+    def follow_performance(self) -> None:
+        """Shows what monitoring has written down of how good the served versions' answers were."""
+        served = {task: version.model.version for task, version in self.predictors.current.items()}
+        self._attempt("performance", partial(self._performance.refresh, served))
 
     def _show(self, task: str, version: Served | ServedLanguage) -> None:
         self.metrics.version.labels(task).set(version.model.version)

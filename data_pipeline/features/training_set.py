@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from data_pipeline import shards
 from data_pipeline.cohort.bitemporal import latest_as_of, map_codes
@@ -34,6 +35,9 @@ ETHNICITIES: tuple[tuple[str, str], ...] = (
 
 The first pattern that occurs in the source's upper-case text decides; text without any is ``other``. Sources mix
 ethnicity into race, so ``hispanic`` comes before the races."""
+
+AGE_BANDS = {"18-44": 45.0, "45-64": 65.0, "65-79": 80.0, "80+": np.inf}
+"""Age bands for subgroup evaluation, each with the age in years that is above it."""
 
 _NOT_HISPANIC = r"\bNO[NT][ -]?(OF )?(HISPANIC|LATINO)([ ,/]+(OR|A|HISPANIC|LATINO|SPANISH|ORIGIN)\b)*"
 """Removed before the patterns are searched: it names no group, and alone it leaves the group unknown."""
@@ -133,13 +137,17 @@ def _joined(params: Params, settings: Settings) -> "DataFrame":
 def _age_band(age: "Column") -> "Column":
     from pyspark.sql import functions as f
 
-    return (
-        f.when(age < 45, "18-44")
-        .when(age < 65, "45-64")
-        .when(age < 80, "65-79")
-        .when(age >= 80, "80+")
-        .otherwise("unknown")
-    )
+    bands = f.lit("unknown")
+    for band, below in reversed(AGE_BANDS.items()):
+        bands = f.when(age < below, band).otherwise(bands)
+    return bands
+
+
+def age_bands(age: NDArray[np.float64]) -> NDArray[np.str_]:
+    """The age band of each age (n) in years, NaN where unknown."""
+    names = np.array([*AGE_BANDS, "unknown"])
+    bands: NDArray[np.str_] = names[np.searchsorted([*AGE_BANDS.values()], age, side="right")]
+    return bands
 
 
 def _ethnicities(params: Params, settings: Settings) -> "DataFrame":
@@ -151,11 +159,12 @@ def _ethnicities(params: Params, settings: Settings) -> "DataFrame":
 
 
 _RACE = "RACE//"
-_ASSERTION = ("subject_id", "time", "code", "numeric_value", "available_time", "event_id", "retracted")
+RACE_COLUMNS = ("subject_id", "time", "code", "numeric_value", "available_time", "event_id", "retracted")
+"""The columns of events that ``ethnicity_by_subject`` reads."""
 
 
 def _shard_ethnicities(settings: Settings, events: TableRef, shard: int) -> pa.Table:
-    return ethnicity_by_subject(shards.read(settings, events, shard, _ASSERTION))
+    return ethnicity_by_subject(shards.read(settings, events, shard, RACE_COLUMNS))
 
 
 def ethnicity_by_subject(events: pa.Table) -> pa.Table:

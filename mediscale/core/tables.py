@@ -489,11 +489,44 @@ HISTORY = Table(
     privacy="none",
 )
 
+PERFORMANCE = Table(
+    name="performance",
+    description="How good a version's answers are, window after window, and whether its inputs have drifted.",
+    columns=(
+        Column("model_version", "int64", "version of the task's model", nullable=False),
+        Column("window_start", "timestamp", "of when it was answered, included", nullable=False),
+        Column("window_end", "timestamp", "excluded", nullable=False),
+        Column(
+            "basis",
+            "string",
+            "measured: by outcomes, all of which have matured; estimated: by the risks alone; inputs: drift",
+            nullable=False,
+        ),
+        Column("attribute", "string", "sex, age_band or ethnicity; empty of all patients", nullable=False),
+        Column("value", "string", "of the attribute; empty of all patients", nullable=False),
+        Column("metric", "string", "auroc, log_loss, …; of inputs drifted_columns", nullable=False),
+        Column("n", "int64", "predictions; null where fewer than ten"),
+        Column("events", "int64", "of these, with the outcome; null where few have it, or have not"),
+        Column("estimate", "float64", "null where not estimable"),
+        Column("low", "float64", "lower end of the 95 % interval, for subgroups of all of them together"),
+        Column("high", "float64", "upper end"),
+        Column(
+            "limit_low", "float64", "what the interval must reach from above, where something was promised"
+        ),
+        Column("limit_high", "float64", "what it must reach from below"),
+        Column("alarm", "bool", "whether the whole interval lies beyond a limit", nullable=False),
+        Column("as_of", "timestamp", "when this was known", nullable=False),
+    ),
+    key=("model_version", "window_start", "basis", "attribute", "value", "metric"),
+    privacy="none",
+    partition_by=("model_version",),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         BRONZE, FACTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET, NOTES,
-        NOTE_TOKENS, NOTE_MARGINS, QUESTIONS, PREDICTIONS, HISTORY
+        NOTE_TOKENS, NOTE_MARGINS, QUESTIONS, PREDICTIONS, HISTORY, PERFORMANCE
     )
 }  # fmt: skip
 

@@ -83,7 +83,11 @@ PIPELINES = {"risk": RISK, "language": LANGUAGE}
 SYNTHETIC = Step("data_pipeline.synthetic")
 """Makes the extract of a synthetic hospital, where a run is given none."""
 
-MONITORING = (Step("monitoring.drift.drift"), Step("monitoring.retrain_decision", ("drift",)))
+MONITORING = (
+    Step("monitoring.drift.drift"),
+    Step("monitoring.performance_series", ("drift",)),
+    Step("monitoring.retrain_decision", ("drift", "performance_series")),
+)
 
 TUNING = Step("training.tabular.risk_tuning", per_task=True)
 """What a person asks for (``mediscale tune``); the fits that follow take what it chose."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from fixtures import dockerfiles
+from fixtures import dockerfiles, performance_tables
 from fixtures.clusters import free_ports
 from fixtures.promoted_models import promoter
 from fixtures.server_process import environment, own_trust
@@ -78,6 +78,7 @@ def image_server(tmp_path_factory: pytest.TempPathFactory, trained: Any) -> Iter
     promote = promoter(settings, trained)
     promote("mortality")
     promote("readmission")
+    performance_tables.write(settings, performance_tables.usual(), "series")
     certificate, private_key = _certificate(home)
     keys = {role: _key(settings, role) for role in ("clinician", "engineer")}
     code = home / "code"

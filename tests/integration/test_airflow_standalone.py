@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(1500)
 PROGRAM = """#!{python}
 import json, os, pathlib, sys, threading, time
 command = [{mediscale!r}, *sys.argv[1:]]
-if sys.argv[1] not in ("drift", "retrain_decision"):
+if sys.argv[1] not in ("drift", "performance_series", "retrain_decision"):
     os.execv(command[0], command)
 from mediscale.cli import stage; from mediscale.pipeline import call as stages
 from mediscale.storage import calls
@@ -220,7 +220,11 @@ def test_a_run_survives_whatever_is_killed(airflow: Airflow) -> None:
     )
 
 
-STEPS = ("drift_mortality", "retrain_decision_mortality", "drift_readmission", "retrain_decision_readmission")
+STEPS = tuple(
+    f"{stage}_{task}"
+    for task in ("mortality", "readmission")
+    for stage in ("drift", "performance_series", "retrain_decision")
+)
 
 
 def holder(home: Path, scope: str) -> int:

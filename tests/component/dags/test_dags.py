@@ -252,8 +252,10 @@ def test_versions_are_asked_about_once(told: dict[str, Any]) -> None:
 
 def test_a_task_that_no_version_answers_for_leaves_the_other_its_verdict(told: dict[str, Any]) -> None:
     assert told["runs"]["drift"]["tasks"] == {
-        "drift_mortality": "success", "retrain_decision_mortality": "success", "publish_mortality": "success",
-        "drift_readmission": "skipped", "retrain_decision_readmission": "skipped", "publish_readmission": "skipped",
+        "drift_mortality": "success", "performance_series_mortality": "success",
+        "retrain_decision_mortality": "success", "publish_mortality": "success",
+        "drift_readmission": "skipped", "performance_series_readmission": "skipped",
+        "retrain_decision_readmission": "skipped", "publish_readmission": "skipped",
     }  # fmt: skip
 
 

@@ -1,0 +1,228 @@
+"""Performance over time: what is measured, what is estimated, what is told of a few, and what raises an alarm."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from data_pipeline.features import kernel, training_set
+from mediscale.core.refs import ModelRef, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import LABELS, PREDICTIONS
+from mediscale.storage import lake, registry
+from mediscale.storage.logged_predictions import Question
+from monitoring import estimated_performance, outcomes, performance_series, retrain_decision
+from monitoring.drift import drift
+from monitoring.performance_figures import PerformanceAlarm
+from training.evaluation import metrics
+
+PROMOTED = datetime(2026, 1, 1)
+WEEK = timedelta(days=7)
+FOLLOW_UP = timedelta(days=30)
+"""From a prediction until its label is certain."""
+NAMES = kernel.names("mortality")
+
+
+class Hospital:
+    """A promoted version, and a log with as many questions in each week, half of them about women."""
+
+    def __init__(self, settings: Settings, model: ModelRef) -> None:
+        self.settings, self.model = settings, model
+
+    def answers(self, weeks: int, per_week: int, fooled_from: int = 99) -> tuple[TableRef, TableRef]:
+        """The log and the labels. Risks mean what they say, but those of women from a week on say nothing."""
+        rng = np.random.default_rng(3)
+        n = weeks * per_week
+        week = np.repeat(np.arange(weeks), per_week)
+        risk, female = rng.uniform(0.02, 0.6, n), np.arange(n) % 2 == 0
+        died = rng.random(n) < risk
+        fooled = female & (week >= fooled_from)
+        risk[fooled] = rng.permutation(risk[fooled])
+        at = [PROMOTED + int(w) * WEEK + timedelta(minutes=i % per_week) for i, w in enumerate(week)]
+        features = np.full((n, len(NAMES)), np.nan)
+        features[:, NAMES.index("sex_female")], features[:, NAMES.index("age_years")] = (
+            female,
+            50 + 30 * female,
+        )
+        about = {"subject_id": np.arange(n), "prediction_time": at}
+        logged = {**about, "risk": risk, "features": features.tolist(), "sequence": np.arange(n)}
+        usual = {"worker": "w", "task": "mortality", "model": self.model.name, "prediction_id": ""}
+        version = {"model_version": self.model.version, "predicted_at": at}
+        labelled = {**about, "stay_id": np.arange(n), "boolean_value": died, "split": "held_out"}
+        known = {"known_time": [one + FOLLOW_UP for one in at]}
+        return (
+            self._write(PREDICTIONS.name, PREDICTIONS, n, {**usual, **version, **logged}),
+            self._write("labels_mortality", LABELS, n, {**labelled, **known}),
+        )
+
+    def _write(self, name: str, declared: Any, n: int, columns: dict[str, Any]) -> TableRef:
+        def values(value: Any) -> Any:
+            return [value] * n if value is None or isinstance(value, str | int) else list(value)
+
+        schema = declared.arrow_schema()
+        arrays = [pa.array(values(columns.get(field.name)), field.type) for field in schema]
+        written = lake.append(self.settings, name, pa.table(arrays, schema=schema), "synthetic", "test", 1)
+        assert written is not None
+        return written
+
+    def params(self, tables: tuple[TableRef, TableRef], as_of: datetime) -> performance_series.Params:
+        return performance_series.Params(
+            dataset="synthetic",
+            task="mortality",
+            model=self.model,
+            since=PROMOTED,
+            as_of=as_of,
+            predictions=tables[0],
+            labels=tables[1],
+            window_days=7,
+        )
+
+    def follow(self, params: performance_series.Params, key: str = "k") -> tuple[Any, list[dict[str, Any]]]:
+        result = performance_series.run(params, self.settings, key)
+        return result, lake.read(self.settings, result.performance).to_pylist()
+
+
+@pytest.fixture
+def hospital(settings: Settings, promote: Callable[..., Any]) -> Hospital:
+    promote("mortality")
+    move = registry.current(settings, "synthetic", "mortality", "production")
+    assert move is not None
+    return Hospital(settings, move.version)
+
+
+def of(rows: list[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:
+    """The rows that have these values, oldest window first."""
+    chosen = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+    return sorted(chosen, key=lambda row: row["window_start"])
+
+
+def test_a_window_is_measured_once_all_of_its_outcomes_have_matured_and_estimated_before(
+    hospital: Hospital,
+) -> None:
+    tables = hospital.answers(weeks=4, per_week=200)
+    as_of = PROMOTED + 2 * WEEK + FOLLOW_UP
+    result, rows = hospital.follow(hospital.params(tables, as_of))
+    assert (result.measured, result.estimated) == (2, 2)
+    measured = of(rows, metric="auroc", attribute="", basis="measured")
+    assert [row["window_start"] for row in measured] == [PROMOTED, PROMOTED + WEEK]
+    first = Question(hospital.model, "mortality", PROMOTED, PROMOTED + WEEK)
+    same = outcomes.measure(hospital.settings, *tables, first, as_of)
+    assert same.auroc is not None
+    assert measured[0]["estimate"] == same.auroc.value
+    assert measured[0]["n"] == same.n == 200
+    assert measured[0]["low"] < measured[0]["estimate"] < measured[0]["high"]
+    assert {row["metric"] for row in of(rows, basis="measured", attribute="", window_start=PROMOTED)} == {
+        "auroc", "auprc", "log_loss", "brier", "calibration_slope", "calibration_intercept", "ppv"
+    }  # fmt: skip
+    assert {row["value"] for row in of(rows, metric="auroc", attribute="sex")} == {"female", "male"}
+    opened = of(rows, basis="estimated")
+    assert {row["metric"] for row in opened} == {"auroc", "log_loss", "brier"}
+    assert {row["events"] for row in opened} == {None}
+    later = hospital.params(tables, as_of + 2 * WEEK)
+    result, rows = hospital.follow(later, "later")
+    assert (result.measured, result.estimated) == (4, 0)
+    assert of(rows, basis="estimated") == []
+
+
+def test_a_series_is_written_once_and_leaves_other_versions_theirs(hospital: Hospital) -> None:
+    tables = hospital.answers(weeks=1, per_week=50)
+    params = hospital.params(tables, PROMOTED + WEEK)
+    first, rows = hospital.follow(params)
+    assert hospital.follow(params)[0] == first
+    lake.commit(
+        hospital.settings,
+        "performance_mortality",
+        pa.Table.from_pylist(
+            [row | {"model_version": 7} for row in rows],
+            lake.dataset(hospital.settings, first.performance).schema,
+        ),
+        "synthetic",
+        {"another": 1},
+    )
+    _, both = hospital.follow(params, "again")
+    assert len(of(both, model_version=7)) == len(of(both, model_version=1)) == len(rows)
+
+
+def test_an_alarm_is_of_the_newest_measured_window_and_names_the_subgroup(hospital: Hospital) -> None:
+    tables = hospital.answers(weeks=4, per_week=1200, fooled_from=2)
+    calm, _ = hospital.follow(hospital.params(tables, PROMOTED + 2 * WEEK + FOLLOW_UP))
+    assert calm.performance_alarms == ()
+    result, rows = hospital.follow(hospital.params(tables, PROMOTED + 4 * WEEK + FOLLOW_UP), "later")
+    raised = {(alarm.metric, alarm.attribute, alarm.value) for alarm in result.performance_alarms}
+    assert ("auroc_gap", "sex", "female") in raised
+    assert {value for _, _, value in raised} <= {"female", "80+", ""}  # women are those of 80 here
+    alarm = next(alarm for alarm in result.performance_alarms if alarm.value == "female")
+    assert alarm.sentence.startswith("auroc gap of sex female -0.")
+    assert "2026-01-22 to 2026-01-29, where -0.05 was promised" in alarm.sentence
+    assert [row["alarm"] for row in of(rows, metric="auroc_gap", value="female")] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+def test_no_alarm_rests_on_an_estimate_and_nothing_is_told_of_a_few(hospital: Hospital) -> None:
+    tables = hospital.answers(weeks=2, per_week=9)
+    _, opened = hospital.follow(hospital.params(tables, PROMOTED + WEEK))
+    assert {(row["basis"], row["n"], row["estimate"], row["alarm"]) for row in opened} == {
+        ("estimated", None, None, False)
+    }
+    result, rows = hospital.follow(hospital.params(tables, PROMOTED + 9 * WEEK), "later")
+    assert result.measured == 2
+    assert {(row["n"], row["events"], row["estimate"], row["alarm"]) for row in rows} == {
+        (None, None, None, False)
+    }
+
+
+def test_the_newest_drift_stands_beside_the_outcomes(hospital: Hospital) -> None:
+    window = drift.Result(
+        dataset="synthetic", task="mortality", model=hospital.model, start=PROMOTED, end=PROMOTED + WEEK, n=400,
+        judged=400, n_ad_hoc=0, drifted=True, summary="", watched=31,
+        drifted_columns=(
+            drift.ColumnDrift(column="creatinine_last_stay", values=9, statistic=1, threshold=0.5, drifted=True),
+        ),
+    )  # fmt: skip
+    params = hospital.params(hospital.answers(weeks=1, per_week=50), PROMOTED + WEEK)
+    _, rows = hospital.follow(params.model_copy(update={"window": window}))
+    (row,) = of(rows, basis="inputs")
+    assert (row["metric"], row["estimate"], row["n"], row["alarm"]) == ("drifted_columns", 1.0, 400, True)
+    quiet = window.model_copy(update={"drifted": False, "drifted_columns": ()})
+    _, rows = hospital.follow(params.model_copy(update={"window": quiet}), "quiet")
+    assert [row["alarm"] for row in of(rows, basis="inputs")] == [False]
+
+
+def test_the_estimate_is_what_outcomes_show_later_where_risks_mean_what_they_say() -> None:
+    rng = np.random.default_rng(5)
+    risk = rng.beta(1, 6, 20_000)
+    outcome = (rng.random(len(risk)) < risk).astype(np.float64)
+    expected = estimated_performance.estimate(risk, np.arange(len(risk)), 50)
+    for name, metric in estimated_performance.METRICS.items():
+        measured = float(metric(outcome, risk, metrics.unweighted(outcome))[0])
+        assert expected[name].value == pytest.approx(measured, abs=0.02), name
+    assert expected["auroc"].value != pytest.approx(0.5, abs=0.1)
+
+
+def test_ages_fall_into_the_bands_of_the_training_set() -> None:
+    ages = np.array([18, 44.9, 45, 64.9, 65, 80, 90, np.nan])
+    bands = ["18-44", "18-44", "45-64", "45-64", "65-79", "80+", "80+", "unknown"]
+    assert training_set.age_bands(ages).tolist() == bands
+
+
+def test_an_alarm_is_a_reason_to_retrain(settings: Settings) -> None:
+    model = ModelRef(name="a-mortality", version=1, uri="", digest="")
+    quiet = drift.Result(
+        dataset="a", task="mortality", model=model, start=PROMOTED, end=PROMOTED + WEEK, n=400, judged=400,
+        n_ad_hoc=0, drifted=False, summary="",
+    )  # fmt: skip
+    params = retrain_decision.Params(dataset="a", task="mortality", windows=(quiet,))
+    alarm = PerformanceAlarm(
+        metric="auroc_gap", attribute="sex", value="female", sentence="women fell behind"
+    )
+    assert not retrain_decision.run(params, settings, "k").retrain
+    raised = retrain_decision.run(params.model_copy(update={"performance_alarms": (alarm,)}), settings, "k")
+    assert raised.retrain
+    assert "; women fell behind." in raised.reason
