@@ -65,6 +65,10 @@ class Challengers:
             before = _risk_of(split.traffic.task, computed[0])
             if before is None:  # nothing that was given is an input of the task, or it may not be asked then
                 continue
+            if (
+                before.model != split.traffic.model
+            ):  # a points score answered: nothing that it can be held against
+                continue
             outcome = await _outcome(future, LIMIT_SECONDS + SLOW_TIMES * timed.seconds)
             self._judge(split, before, timed.seconds, outcome)
             computed = _merged(split, computed, outcome)

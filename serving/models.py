@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 
@@ -128,7 +129,7 @@ class Predictors:
     def _load(self, move: Move) -> Served:
         served = self._loaded(move.version, move.evidence_digest, move.task, move.moved_at)
         log.info("%s is served as %s", served.model, self.alias)
-        return served
+        return replace(served, points_score=_fallback(served))
 
     def _points_score(self, moves: Sequence[Move], reason: str | None) -> Served | None:
         """The points score of the newest version whose files hold one: it answers where no version can be loaded."""
@@ -152,3 +153,11 @@ class Predictors:
         served = Served(tabular.load(self._settings, model, task), since)
         served.row_of_values({})  # works out the columns, so that a version that can't be fed is refused here
         return served
+
+
+def _fallback(version: Served) -> Served | None:
+    score = tabular.points_score_of(version.predictor)
+    if score is None:
+        return None
+    why = f"{version.model} failed while it answered. Its points score answers in its place."
+    return Served(score, version.moved_at, why)

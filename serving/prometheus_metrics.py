@@ -89,6 +89,12 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livemax",
         )
+        self.fallback_answers = Counter(
+            "mediscale_fallback_answers_total",
+            "Answers of a version's points score, because the version failed while it answered",
+            ["task", "model_version"],
+            registry=self._registry,
+        )
         self.promoted = Gauge(
             "mediscale_model_promoted_timestamp_seconds",
             "When the version that is served was promoted",

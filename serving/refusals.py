@@ -15,12 +15,12 @@ from mediscale.core.errors import (
     QualityError,
     StorageError,
     UsageError,
+    failure_location,
 )
 from serving.auth import RefusedError
 from serving.language_engine import EngineError, NotInstalledError
 from serving.prometheus_metrics import Metrics
 from serving.schemas import Problem
-from serving.service import error_location
 
 log = logging.getLogger("mediscale.serving")
 
@@ -75,7 +75,7 @@ def sentence_about(error: Exception, metrics: Metrics) -> str:
     metrics.refusals.labels(status).inc()
     if status != 500:
         return str(error)
-    log.error("%s", error_location(error))
+    log.error("%s", failure_location(error))
     return "The server could not answer; its log says where. Nothing was answered."
 
 

@@ -1,6 +1,7 @@
 """From a request's values, or a patient's record, to an answer and the lines of the log that hold it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -8,7 +9,7 @@ from typing import Literal
 
 from data_pipeline.features import kernel
 from data_pipeline.notes.deidentification.deidentifier import Deidentifier
-from mediscale.core.errors import InputError
+from mediscale.core.errors import InputError, MediscaleError, failure_location
 from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.tabular import Scored
@@ -28,6 +29,11 @@ from serving.schemas import (
 )
 from serving.served import Floats, Served
 
+log = logging.getLogger("mediscale.serving")
+
+FallBack = Callable[[Served, Exception], Served]
+"""From a version that failed, and its failure, to what answers in its place; or it raises the failure again."""
+_Answered = tuple[TaskRisk, Prediction]
 NO_INPUT = "Nothing that was given is an input of this version."
 
 
@@ -38,11 +44,12 @@ def of_values(
     prediction_id: str,
     now: datetime,
     deidentifier: Deidentifier,
+    fall_back: FallBack,
 ) -> tuple[Answer, list[Prediction]]:
     """Every served task's risk from plain values and a note; tasks may know different inputs.
 
     ``unserved`` says of the dataset's other tasks why they have no risk. Identifiers in the note are replaced,
-    as in all notes that models are trained on.
+    as in all notes that models are trained on. ``fall_back`` gives what answers in the place of a version that fails.
 
     Raises:
         InputError: nothing that was given is an input of any of them.
@@ -52,17 +59,25 @@ def of_values(
     if text is not None and any(version.predictor.reader for version in served.values()):
         text = deidentifier.deidentify(_NOBODY, [text], [now])[0].text
     risks, logged, without = [], [], dict(unserved)
-    for task, version in served.items():
+
+    def by(version: Served) -> _Answered | None:
         note = _read_text(version, text, whole)
         if note.margin is None and given.isdisjoint(version.predictor.spec.plain_inputs):
-            without[task] = NO_INPUT
-            continue
+            return None
         row = version.row_of_values(request.given)
-        scored = version.predictor.score(row, note.margin)
+        scored = _scored(version, row, note)
         factors = version.explainer.of_values(scored.contributions, given, scored.notes)
         unusual = _unusual(version, request.given)
-        risks.append(_risk(version, scored, factors, note, unusual))
-        logged.append(_logged(prediction_id, now, version, scored.risk, row, note))
+        logged = _logged(prediction_id, now, version, scored.risk, row, note)
+        return _risk(version, scored, factors, note, unusual), logged
+
+    for task, version in served.items():
+        answered = _answered(by, version, fall_back)
+        if answered is None:
+            without[task] = NO_INPUT
+            continue
+        risks.append(answered[0])
+        logged.append(answered[1])
     outside = schemas.out_of_range(request.out_of_range)
     if not risks:
         raise InputError(_nothing_usable(without, outside))
@@ -77,21 +92,29 @@ def of_patient(
     unserved: Mapping[TaskName, str],
     prediction_id: str,
     now: datetime,
+    fall_back: FallBack,
 ) -> tuple[Answer, list[Prediction]]:
-    """The risk of each task that may be asked at that time, from what the lake knew of a patient then; ``unserved`` as
-    in ``of_values``."""
+    """The risk of each task that may be asked at that time, from what the lake knew of a patient then; ``unserved`` and
+    ``fall_back`` as in ``of_values``."""
     risks, logged, absent = [], [], []
+
+    def by(version: Served) -> _Answered | None:
+        computed = record.rows[version.predictor.spec.task]
+        row, note = version.row(computed), _read_known(version, record.notes)
+        scored = _scored(version, row, note)
+        factors = version.explainer.of_patient(scored.contributions, row, scored.notes)
+        unusual = _unusual(version, kernel.plain_values(computed, version.predictor.spec.task))
+        logged = _logged(prediction_id, now, version, scored.risk, row, note, record)
+        return _risk(version, scored, factors, note, unusual), logged
+
     for task, version in served.items():
         if task not in record.rows:
             continue
-        computed = record.rows[task]
-        row, note = version.row(computed), _read_known(version, record.notes)
-        scored = version.predictor.score(row, note.margin)
-        factors = version.explainer.of_patient(scored.contributions, row, scored.notes)
-        unusual = _unusual(version, kernel.plain_values(computed, task))
-        risks.append(_risk(version, scored, factors, note, unusual))
-        logged.append(_logged(prediction_id, now, version, scored.risk, row, note, record))
-        absent.append(version.explainer.inputs_without_value(row))
+        answered = _answered(by, version, fall_back)
+        assert answered is not None  # for the types: a record always holds something
+        risks.append(answered[0])
+        logged.append(answered[1])
+        absent.append(version.explainer.inputs_without_value(answered[1].features))
     answer = Answer(
         prediction_id,
         tuple(risks),
@@ -102,6 +125,42 @@ def of_patient(
         record.time_basis,
     )
     return answer, logged
+
+
+class NoProbabilityError(ArithmeticError):
+    """A version computed a risk that is no number between 0 and 1."""
+
+
+def _answered(
+    by: Callable[[Served], _Answered | None], version: Served, fall_back: FallBack
+) -> _Answered | None:
+    """What a version answers or, where it fails while it does, what answers in its place. What is the request's fault,
+    and what the records lack, is no failure of the version."""
+    try:
+        return by(version)
+    except MediscaleError:
+        raise
+    except Exception as error:
+        return by(fall_back(version, error))
+
+
+def fall_back(version: Served, error: Exception) -> Served:
+    """The points score of a version that failed.
+
+    Raises:
+        Exception: the failure itself, where the version has none.
+    """
+    if version.points_score is None:
+        raise error
+    log.error("%s failed while it answered: %s", version.model, failure_location(error))
+    return version.points_score
+
+
+def _scored(version: Served, row: Floats, note: "_Note") -> Scored:
+    scored = version.predictor.score(row, note.margin)
+    if not 0 <= scored.risk <= 1:
+        raise NoProbabilityError
+    return scored
 
 
 def _without(reasons: Mapping[TaskName, str]) -> tuple[TaskWithoutRisk, ...]:

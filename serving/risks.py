@@ -38,7 +38,7 @@ class Risks:
         self._splits, self._next_id, self._deidentifier = predictors.splits, next_id, deidentifier
         self._patients = Patients(settings, predictors.dataset)
         self._notes, self._records = pools
-        self._challengers = Challengers(predictors.splits, metrics, clock)
+        self._challengers, self._metrics = Challengers(predictors.splits, metrics, clock), metrics
 
     async def compute(
         self,
@@ -107,7 +107,9 @@ class Risks:
         served: Mapping[TaskName, Served],
         unserved: Mapping[TaskName, str],
     ) -> Computed:
-        return responses.of_values(request, served, unserved, prediction_id, now, self._deidentifier)
+        return responses.of_values(
+            request, served, unserved, prediction_id, now, self._deidentifier, self._fall_back
+        )
 
     def _of_record(
         self,
@@ -117,7 +119,13 @@ class Risks:
         served: Mapping[TaskName, Served],
         unserved: Mapping[TaskName, str],
     ) -> Computed:
-        return responses.of_patient(record, served, unserved, prediction_id, now)
+        return responses.of_patient(record, served, unserved, prediction_id, now, self._fall_back)
+
+    def _fall_back(self, version: Served, error: Exception) -> Served:
+        """``responses.fall_back``, which is counted."""
+        points_score = responses.fall_back(version, error)
+        self._metrics.fallback_answers.labels(version.predictor.spec.task, version.model.version).inc()
+        return points_score
 
     def _record(self, request: Patient | Bundle, versions: Iterable[Served]) -> Known:
         """What is known of a patient, as far as the versions need it."""

@@ -206,7 +206,7 @@ class TaskRisk(Documented):
     note: NoteUse | None = None
     """What became of the note, or of a known patient's notes."""
     instead_of: str | None = None
-    """Why the newest version does not answer, when an older one does in its place."""
+    """Why the newest version does not answer, when an older one, or a points score, does in its place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ class Served:
     moved_at: datetime
     instead_of: str | None = None
     """Why the newest version of the task does not answer, when this one answers in its place."""
+    points_score: "Served | None" = None
+    """What answers where this version fails while it answers; None beside production, and of older versions."""
 
     @property
     def is_points_score(self) -> bool:

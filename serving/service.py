@@ -1,7 +1,6 @@
 """What the endpoints of one worker process share: the served versions, the log, the patients, the numbers."""
 
 import logging
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import Literal, TypeVar
 from data_pipeline.notes.analysis import RULES_VERSION, NoteAnalysis, analyze
 from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from data_pipeline.notes.deidentification import pseudonym_secret
-from mediscale.core.errors import BusyError, MediscaleError, NotFoundError
+from mediscale.core.errors import BusyError, MediscaleError, NotFoundError, failure_location
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
 from serving import access, schemas
@@ -246,6 +245,9 @@ class Service:
         for task, version in self.predictors.current.items():
             self._show(task, version)
             self.metrics.points_score.labels(task).set(version.is_points_score)
+            self.metrics.fallback_answers.labels(
+                task, version.model.version
+            )  # an alert sees the first one, too
         refused = len(self.predictors.refused) + (self.language.languages.refused is not None)
         self.metrics.refused_versions.set(refused)
         self.metrics.given_up.set(len(self.predictors.splits.problems))
@@ -296,7 +298,9 @@ class Service:
     def _note(self, work: str, error: Exception) -> None:
         self.metrics.failures.labels(work).inc()
         text = (
-            str(error) if isinstance(error, MediscaleError) else f"{_FAILED[work]} ({error_location(error)})"
+            str(error)
+            if isinstance(error, MediscaleError)
+            else f"{_FAILED[work]} ({failure_location(error)})"
         )
         if self._problems.get(work) != text:
             log.warning("%s", text)
@@ -317,10 +321,3 @@ def _beside(split: Split) -> BesideHealth:
     model, setting = split.version.model, split.traffic
     mode: Literal["canary", "shadow"] = "shadow" if setting.mode == "shadow" else "canary"
     return BesideHealth(setting.task, model.name, model.version, mode, setting.percent)
-
-
-def error_location(error: BaseException) -> str:
-    """Kind and place of a failure, without its message, which may hold a patient's values."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
-    return f"{type(error).__name__} at {where}"

@@ -68,7 +68,9 @@ class StreamScorer:
             ):  # no adult in hospital, or the models are not made for this moment
                 refused += 1
                 continue
-            answer, rows = responses.of_patient(record, served, unserved, self._log.next_id(), self._clock())
+            answer, rows = responses.of_patient(
+                record, served, unserved, self._log.next_id(), self._clock(), responses.fall_back
+            )
             content = _ANSWER.dump_python(answer, mode="json", exclude_none=True)
             messages.append((number, json.dumps({"patient": number, **content})))
             logged += rows

@@ -3,6 +3,8 @@
 No message holds a patient's identifier, value or note text: it may end in a log that many can read.
 """
 
+import traceback
+
 
 class MediscaleError(Exception):
     """Base of every error that the CLI prints as one sentence instead of a traceback."""
@@ -50,3 +52,10 @@ class LeakError(MediscaleError):
     """A feature changed when what was not yet known was taken away: the pipeline saw the future, nothing is written."""
 
     exit_code = 8
+
+
+def failure_location(error: BaseException) -> str:
+    """Kind and place of a failure, without its message, which may hold a patient's values."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
+    return f"{type(error).__name__} at {where}"

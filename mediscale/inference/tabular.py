@@ -21,7 +21,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files
 from mediscale.inference.model_spec import MODEL_FILE, PREDICTOR_FILE, Calibration, KnownAnswer, PredictorSpec
 from mediscale.inference.notes import NoteReader
-from mediscale.inference.points import PointsTable
+from mediscale.inference.points import PointsScore, PointsTable
 from mediscale.inference.treeshap import TreeEnsemble
 
 TOLERANCE = 1e-5
@@ -130,12 +130,22 @@ def load_points_score(settings: Settings, model: ModelRef, task: TaskName) -> Pr
         raise StorageError(f"The files of {model} lack what serving reads; train it again.") from error
     if spec.points is None or (spec.name, spec.task) != (model.name, task):
         raise StorageError(f"The files of {model} hold no points score of {task}.")
-    table = PointsTable(spec.points, spec.features)
+    return _by_points(model, spec, spec.points)
+
+
+def points_score_of(predictor: Predictor) -> Predictor | None:
+    """The same of a loaded version, for where it fails while it answers; None where its files hold none."""
+    points = predictor.spec.points
+    return None if points is None else _by_points(predictor.model, predictor.spec, points)
+
+
+def _by_points(model: ModelRef, spec: PredictorSpec, points: PointsScore) -> Predictor:
+    table = PointsTable(points, spec.features)
     clinical = {name: at for name, at in spec.thresholds.items() if name == "clinical"}
     own = spec.model_copy(
         update={
             "calibration": Calibration(slope=1, intercept=0),
-            "thresholds": clinical | spec.points.thresholds,  # the others were chosen on the trees' risks
+            "thresholds": clinical | points.thresholds,  # the others were chosen on the trees' risks
             "bias": table.bias,
             "baseline_risk": _sigmoid(table.bias),
             "notes": None,

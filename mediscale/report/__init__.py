@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def write(settings: Settings, run: str = "", output: Path | None = None) -> Path:
     """Writes the report of the run that is meant (``lineage.find``), and beside it the model card of each version that
-    the run decided about; the same run gives the same bytes.
+    the run decided about; the same run gives the same bytes until monitoring has measured more of what it decided.
 
     Raises:
         NotFoundError: there is no such run.

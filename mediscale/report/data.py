@@ -22,6 +22,7 @@ from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps
 from mediscale.report import labels as words
 from mediscale.report import note_sections as notes
+from mediscale.report import outcomes
 from mediscale.storage import lake, registry
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import DECISION, Run
@@ -119,6 +120,8 @@ class Task:
     notes: notes.Combined | None
     reached: str
     """The last stage that ended."""
+    windows: tuple[outcomes.Window, ...] = ()
+    """How good the version's answers have been since, as far as monitoring has written it down."""
 
 
 @dataclass(frozen=True)
@@ -221,14 +224,16 @@ def _only(run: Run, stage: str) -> Call:
 
 def _task(settings: Settings, run: Run, task: TaskName) -> Task:
     decision, declared = run.newest(DECISION, task), tasks.load(task)
+    decided = _decided(settings, decision) if decision else None
     return Task(
         name=task,
         title=declared.title,
         outcome=declared.outcome.sentence,
         flow=_flow(run, task),
-        decided=_decided(settings, decision) if decision else None,
+        decided=decided,
         notes=notes.combined(settings, run, task),
         reached=[call for call in run.calls if call.params.get("task") == task][-1].stage,
+        windows=outcomes.collect(settings, run.dataset, task, decided.model) if decided else (),
     )
 
 

@@ -16,6 +16,8 @@ METRICS = {
     ),
 }
 
+PPV = "Positive predictive value (alerts that are right)"
+
 SPLITS = {
     "train": ("training", "models learn from the training part"),
     "tuning": ("tuning", "sizes, calibration and thresholds are chosen on the tuning part"),

@@ -10,7 +10,7 @@ from mediscale.core.privacy import SMALL_COUNT, count
 from mediscale.inference.model_spec import NOTICE
 from mediscale.inference.points import PointsScore
 from mediscale.pipeline import call
-from mediscale.report import charts, labels, points_table
+from mediscale.report import charts, labels, outcomes, points_table
 from mediscale.report.charts import Row, share, shown
 from mediscale.report.data import Contents, Decided, Task, Watched
 from mediscale.report.svg import Chart
@@ -96,6 +96,10 @@ class Part:
         auroc = evidence.metrics["auroc"].value
         return charts.forest(f"{self.task.name}-subgroups", "Subgroups", rows, "AUROC", auroc, caption)
 
+    @cached_property
+    def over_time(self) -> Chart | None:
+        return outcomes.over_time(self.task.name, self.task.windows)
+
     @property
     def words(self) -> Chart | None:
         return _words(self.task)
@@ -147,6 +151,7 @@ class Page:
             "drift": _drift(contents.watched) if contents.watched else None,
             "timings": _timings(contents),
             "metrics": labels.METRICS,
+            "followed": outcomes.METRICS,
             "few": SMALL_COUNT,
             "notice": NOTICE,
             "style": style(),
@@ -187,6 +192,7 @@ def environment() -> "jinja2.Environment":
         "percent": labels.percent,
         "count": count,
         "plain": labels.plain,
+        "metric": lambda name: labels.METRICS[name][0] if name in labels.METRICS else labels.PPV,
         "typeset": labels.typeset,
         "card_file": lambda model: registry.card_file(model.name, model.version),
         "stress": labels.stress,

@@ -55,7 +55,7 @@ def test_the_newest_window_of_each_basis_is_shown(settings: Settings, exposed: E
     assert exposed.samples("mediscale_performance_high")["measured", "auroc", "", ""] == 0.75
     raised = [labels for labels, value in exposed.samples("mediscale_performance_alarm").items() if value]
     assert raised == [("measured", "auroc", "", ""), ("inputs", "drifted_columns", "", "")]
-    (known,) = exposed.metrics.performance_known.collect()[0].samples
+    (known,) = next(iter(exposed.metrics.performance_known.collect())).samples
     assert (known.labels, known.value) == ({"task": "mortality"}, AS_OF.replace(tzinfo=UTC).timestamp())
 
 
