@@ -103,7 +103,7 @@ class Judge:
 
     def _measured(self, start: datetime, end: datetime, rows: "pa.Table") -> Iterator[Figure]:
         held = _performance(rows)
-        counts = {"n": held.counts.n, "events": held.counts.events}
+        counts: dict[str, Any] = {"n": held.counts.n, "events": held.counts.events}
         judged = held.both_classes_are_many()
         promised = self._promised()
         figures = held.all_metrics() if judged else {}
