@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -150,6 +150,55 @@ def times(column: pa.Array, zone: str) -> pa.Array:
     local, offset = _local(parts), pc.fill_null(parts["offset"], "")
     stated = np.asarray(pc.not_equal(offset, "").to_numpy(zero_copy_only=False))
     return pa.array(np.where(stated, local - _offset_microseconds(offset), _to_utc(local, zone)))
+
+
+_FORMAT = {
+    "yyyy": r"(?P<year>[0-9]{4})", "MM": r"(?P<month>[0-9]{1,2})", "M": r"(?P<month>[0-9]{1,2})",
+    "dd": r"(?P<day>[0-9]{1,2})", "d": r"(?P<day>[0-9]{1,2})", "HH": r"(?P<hour>[0-9]{1,2})",
+    "H": r"(?P<hour>[0-9]{1,2})", "hh": r"(?P<half>1[0-2]|0?[1-9])", "h": r"(?P<half>1[0-2]|0?[1-9])",
+    "mm": r"(?P<minute>[0-9]{2})", "ss": r"(?P<second>[0-9]{2})", "a": r"(?P<noon>[AaPp])[Mm]",
+}  # fmt: skip
+_TOKEN = re.compile(r"yyyy|MM?|dd?|HH?|hh?|mm|ss|a|[^A-Za-z]")
+
+
+@cache
+def time_pattern(time_format: str) -> re.Pattern[str]:
+    """The pattern of times that are written as ``dd.MM.yyyy HH:mm`` or another format of Java's letters.
+
+    Raises:
+        ValueError: it has other letters, or no year, month and day.
+    """
+    tokens = _TOKEN.findall(time_format)
+    if "".join(tokens) != time_format or not {"yyyy", "M", "d"} <= {
+        t if t == "yyyy" else t[0] for t in tokens
+    }:
+        raise ValueError(
+            f"{time_format!r} is no format of a time; write it with yyyy, MM, dd, HH (or hh and a), mm and ss"
+        )
+    return re.compile("".join(_FORMAT.get(token, re.escape(token)) for token in tokens))
+
+
+def as_iso(column: pa.Array, time_format: str) -> pa.Array:
+    """Times that a hospital writes in its own way, as ``times`` and ``dates`` read them; others are left as they are.
+
+    >>> as_iso(pa.array(["3.1.2024 7:05", "31.12.2023 23:59", "never"]), "dd.MM.yyyy HH:mm").to_pylist()
+    ['2024-01-03 07:05:00', '2023-12-31 23:59:00', 'never']
+    >>> as_iso(pa.array(["1/31/2024 12:30 AM"]), "MM/dd/yyyy hh:mm a").to_pylist()
+    ['2024-01-31 00:30:00']
+    """
+    pattern = time_pattern(time_format)
+    return map_distinct(column, lambda text: _iso(pattern.fullmatch(text)) or text)
+
+
+def _iso(match: re.Match[str] | None) -> str:
+    if match is None:
+        return ""
+    part = match.groupdict()
+    day = f"{part['year']}-{int(part['month']):02}-{int(part['day']):02}"
+    if "hour" not in part and "half" not in part:
+        return day
+    hour = int(part["hour"]) if "hour" in part else int(part["half"]) % 12 + 12 * (part["noon"] in "Pp")
+    return f"{day} {hour:02}:{part['minute']}:{part.get('second') or '00'}"
 
 
 def dates(column: pa.Array, zone: str) -> pa.Array:

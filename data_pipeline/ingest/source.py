@@ -27,10 +27,10 @@ declared under ``columns``; a value that cannot be read as its type is null ther
   parts, ``*`` for several files), columns that must be there, when a row was known (``available``), and the facts in a
   row, each with its own time; or the ``note`` that a row is. A table without either is landed in bronze and goes no
   further. ``headers`` are other names under which extracts have a column, ``optional`` the columns that may be missing,
-  ``sentinels`` what stands for nothing in a column; ``patient_through`` is the table that knows whose a row is, where
-  the row does not. ``vocabularies`` give the words of a column by category, which an expression sees as
-  ``<column>_category``; ``intervals`` are columns of a start with those of its end; ``icd`` is where ICD codes stand,
-  which an expression sees as ``icd`` (``icd_<column>`` where there are several).
+  ``sentinels`` what stands for nothing in a column, ``formats`` how its times are written; ``patient_through`` is the
+  table that knows whose a row is, where the row does not. ``vocabularies`` give the words of a column by category,
+  which an expression sees as ``<column>_category``; ``intervals`` are columns of a start with those of its end;
+  ``icd`` is where ICD codes stand, which an expression sees as ``icd`` (``icd_<column>`` where there are several).
 - A fact with ``unpivot`` is one fact of each of these columns in which a row has something: its expressions see
   ``column_name``, ``column_text`` and, of a column of type double, ``column_value``.
 
@@ -244,6 +244,8 @@ class SourceTable(Frozen):
     """Columns that an extract may lack; they are empty then."""
     sentinels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """By column, what is written in it for nothing, such as ``-999``."""
+    formats: dict[str, str] = Field(default_factory=dict)
+    """By column of times, how they are written where it is not as in ISO 8601: ``dd.MM.yyyy HH:mm``."""
     patient_through: PatientThrough | None = None
     available: str
     lookups: dict[str, str] = Field(default_factory=dict)
@@ -255,6 +257,13 @@ class SourceTable(Frozen):
     icd: Icd | None = None
     facts: dict[str, Fact] = Field(default_factory=dict)
     note: NoteMapping | None = None
+
+    @field_validator("formats")
+    @classmethod
+    def _formats_are_of_times(cls, formats: dict[str, str]) -> dict[str, str]:
+        for time_format in formats.values():
+            parsing.time_pattern(time_format)
+        return formats
 
     @field_validator("lookups", mode="before")
     @classmethod
@@ -271,6 +280,7 @@ class SourceTable(Frozen):
                 ("identifier",),
                 [self.icd.version] if self.icd and not self.icd.version.isdigit() else [],
             ),
+            "formats": (("date", "timestamp"), list(self.formats)),
             "result": (("result",), [fact.result for fact in self.facts.values() if fact.result]),
         }
         for use, (kinds, columns) in wanted.items():

@@ -100,6 +100,8 @@ def _typed_column(source: Source, table: SourceTable, name: str, column: pa.Arra
     if kind not in ("date", "timestamp"):
         return _texts(source, table, name, column)
     text = parsing.strings(column, _null_words(source, table, name))
+    if time_format := table.formats.get(name):
+        text = parsing.as_iso(text, time_format)
     read = (parsing.dates if kind == "date" else parsing.times)(text, source.wall_clock)
     return {name: read, _unreadable(name): pc.and_(text.is_valid(), read.is_null())}
 

@@ -21,10 +21,18 @@ _MOST_PLACES = 50
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "action", choices=("check",), help="check: what comes of the extract; nothing is written"
+        "action",
+        choices=("check", "draft"),
+        help="check: what comes of the extract; nothing is written; draft: a first YAML for an extract that nobody "
+        "has mapped, with what a person must say as TODO",
     )
-    parser.add_argument("source", metavar="NAME|FILE", help="a shipped source, or a YAML file of your own")
+    parser.add_argument(
+        "source", nargs="?", metavar="NAME|FILE", help="check: a shipped source, or a YAML file of your own"
+    )
     parser.add_argument("--path", type=Path, required=True, help="folder of the extract")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="draft: the file that is written; it may not exist"
+    )
     parser.add_argument(
         "--task",
         action="append",
@@ -34,22 +42,67 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _source(options: argparse.Namespace) -> int:
+    from mediscale.core.errors import UsageError
+
+    if (options.action == "check") != bool(options.source):
+        raise UsageError(
+            "source check takes a source (a name, or a YAML file), and source draft none: it writes one for the "
+            "extract in --path."
+        )
+    return _check_source(options) if options.action == "check" else _draft_source(options)
+
+
+def _draft_source(options: argparse.Namespace) -> int:
+    import tempfile
+
+    from data_pipeline import source_draft
+    from mediscale.core.errors import UsageError
+    from mediscale.core.settings import Settings
+
+    if options.output and options.output.exists():
+        raise UsageError(
+            f"{options.output} is there already; a draft replaces nothing, so name another file."
+        )
+    with tempfile.TemporaryDirectory(prefix="mediscale-draft-", ignore_cleanup_errors=True) as scratch:
+        text = source_draft.draft(Settings(home=Path(scratch)), options.path.resolve())
+    if not options.output:
+        print(text, end="")
+        return 0
+    options.output.write_text(text, encoding="utf-8")
+    print(
+        f"{options.output} is a draft with {len(source_draft.todos(text))} open questions (TODO). Answer them, then "
+        f"run mediscale source check {options.output} --path {options.path}."
+    )
+    return 0
+
+
 def _check_source(options: argparse.Namespace) -> int:
     import tempfile
 
-    from data_pipeline import source_check
+    from data_pipeline import source_check, source_draft
     from data_pipeline.ingest import source as sources
     from mediscale.core import tasks
     from mediscale.core.errors import QualityError
     from mediscale.core.settings import Settings
 
-    source, _ = sources.read(options.source)
+    source, text = sources.read(options.source)
     of_tasks = tuple(tasks.load(name).name for name in options.task)
     with tempfile.TemporaryDirectory(prefix="mediscale-check-", ignore_cleanup_errors=True) as scratch:
         found = source_check.check(Settings(home=Path(scratch)), source, options.path.resolve(), of_tasks)
-    for line in _lines(found):
+    for line in [*_lines(found), *_questions(source_draft.todos(text))]:
         print(line)
     return QualityError.exit_code if found.yielding_nothing else 0
+
+
+def _questions(todos: "list[tuple[int, str]]") -> list[str]:
+    if not todos:
+        return []
+    return [
+        "",
+        f"{len(todos)} open questions of the file",
+        *(f"  line {line}: {todo}" for line, todo in todos),
+    ]
 
 
 def _lines(found: "SourceCheck") -> "list[str]":
@@ -359,7 +412,10 @@ def _transported(found: "Transport", dataset: str) -> list[str]:
 
 VERBS = (
     Verb(
-        "source", "check what a source makes of an extract, before it is landed", _check_source, _add_source
+        "source",
+        "draft a source for an extract, or check what it makes of it, before it is landed",
+        _source,
+        _add_source,
     ),
     Verb(
         "quarantine",

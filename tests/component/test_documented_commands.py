@@ -171,6 +171,19 @@ def run(command: Command, request: pytest.FixtureRequest) -> None:
     assert _main(command.words[1:]) == 0
 
 
+def draft(command: Command, _request: pytest.FixtureRequest) -> None:
+    """Drafts the source of a small hospital; tests/unit/data_pipeline/test_source_draft.py checks it."""
+    Path("FOLDER").mkdir()
+    Path("FOLDER/patients.csv").write_text(
+        "patient_id,birth_date\n100001,1950-01-01\n100002,1960-01-01\n100003,1970-01-01\n"
+    )
+    Path("FOLDER/visits.csv").write_text(
+        "visit_id,patient_id,admitted,discharged\n"
+        + "".join(f"20000{i},10000{i},2026-01-0{i} 08:00,2026-01-0{i} 18:00\n" for i in (1, 2, 3))
+    )
+    assert _main(command.words[1:]) == 0
+
+
 def move(command: Command, request: pytest.FixtureRequest) -> None:
     """Runs what moves an alias, or refuses to by the exit code that the page names; MLflow follows."""
     home: Settings = request.getfixturevalue("home")
@@ -292,6 +305,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale serve": parse,
     "mediscale simulate": parse,
     "mediscale source check": parse,
+    "mediscale source draft": draft,
     "mediscale stages": run,
     "mediscale stream": parse_alone,
     "mediscale task check": parse,

@@ -1,0 +1,253 @@
+"""The stanza of a table in the making: columns get their names and types as expressions begin to use them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from data_pipeline.ingest.source import RESERVED_COLUMNS
+from data_pipeline.source_draft.items import Mapped
+from data_pipeline.source_draft.keys import Keys
+from data_pipeline.source_draft.knowledge import Shipped, category, is_called, names
+from data_pipeline.source_draft.profiles import Column, Table, identifier, quoted
+from mediscale.core.privacy import is_small
+
+if TYPE_CHECKING:
+    import duckdb
+
+_SQL_WORDS = frozenset(
+    {
+        "all", "and", "any", "as", "by", "case", "cast", "distinct", "else", "end", "false", "from", "full", "group",
+        "having", "in", "inner", "interval", "is", "join", "left", "like", "not", "null", "on", "or", "order", "outer",
+        "right", "select", "table", "then", "true", "union", "using", "values", "visit", "when", "where", "with",
+    }
+)  # fmt: skip
+"""What a column can't be called in an expression."""
+DELAYS = {
+    "result_delay": ("2 hours", "The extract has the time of a result and none at which it was stored."),
+    "order_delay": ("1 hours", "The extract has the start of a drug and not the time of its order."),
+    "start_delay": (
+        "1 hours",
+        "A row is stored again when what it states changes or ends; that it began was known before.",
+    ),
+    "report_delay": ("12 hours", "The extract has the time of a note and none at which it was signed."),
+    "coding_delay": (
+        "7 days",
+        "Diagnoses and procedures are coded for billing after discharge; the date is not recorded.",
+    ),
+}
+"""Assumed delays by name: how long, and why one is assumed."""
+_OFFSETS = (
+    ("hour", "hours", 3600),
+    ("min", "minutes", 60),
+    ("sec", "seconds", 1),
+    ("offset", "minutes", 60),
+    ("", "hours", 3600),
+)
+"""By a word in a column's name, the unit of its offsets, and its seconds."""
+_MOST_WORDS = 40
+"""Distinct words of a column that a vocabulary lists."""
+
+
+@dataclass
+class Stanza:
+    """What the YAML says of one table."""
+
+    table: Table
+    comments: list[str] = field(default_factory=list)
+    todos: list[str] = field(default_factory=list)
+    required: bool = False
+    provides: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    available: str = ""
+    through_visit: bool = False
+    sentinels: dict[str, list[str]] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
+    vocabularies: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    intervals: dict[str, str] = field(default_factory=dict)
+    icd: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    note: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Draft:
+    """What tables share: who, the knowledge, the delays that were assumed, and the items that were mapped."""
+
+    database: "duckdb.DuckDBPyConnection"
+    tables: Sequence[Table]
+    keys: Keys
+    known: Shipped
+    patient: str
+    """The column of the patient's number, as all stanzas name it."""
+    visit: str
+    relative: bool
+    assumptions: dict[str, tuple[str, str]] = field(default_factory=dict)
+    mapped: dict[str, list[Mapped]] = field(default_factory=dict)
+    treatments: dict[str, set[str]] = field(default_factory=dict)
+    uses_drugs: bool = False
+
+    def delay(self, name: str) -> str:
+        """The placeholder of one of ``DELAYS``, which a person has to confirm."""
+        self.assumptions[name] = DELAYS[name]
+        return f"{{{name}}}"
+
+
+class Builder:
+    """One stanza in the making: columns get their names and types as expressions begin to use them."""
+
+    def __init__(self, draft: Draft, table: Table) -> None:
+        self.draft, self.table = draft, table
+        self.stanza = Stanza(table)
+        for key, header in ((draft.patient, self.patient), (draft.visit, self.visit)):
+            if header is not None and key not in self.stanza.columns:
+                self._named(header, key, "identifier")
+        if self.patient is None and self.visit is not None:
+            self.stanza.through_visit = True
+
+    @property
+    def patient(self) -> str | None:
+        return self.draft.keys.patient.get(self.table.name)
+
+    @property
+    def visit(self) -> str | None:
+        return self.draft.keys.visit.get(self.table.name)
+
+    def _named(self, header: str, name: str, kind: str) -> str:
+        self.stanza.columns[name] = kind
+        if header != name:
+            self.stanza.headers[name] = header
+        return name
+
+    def use(self, header: str, kind: str) -> str:
+        """The name of a column in expressions; it is declared with the type."""
+        for key, own in ((self.draft.patient, self.patient), (self.draft.visit, self.visit)):
+            if header == own:
+                return key
+        return self._named(header, self.name(header), kind)
+
+    def name(self, header: str) -> str:
+        """What a column is called in expressions."""
+        name = identifier(header)
+        taken = RESERVED_COLUMNS | _SQL_WORDS | {self.draft.patient, self.draft.visit}
+        return f"{self.table.name.removesuffix('s')}_{name}" if name in taken else name
+
+    def pick(self, role: str, *kinds: str) -> list[Column]:
+        """The columns that are called like a role, of one of the kinds, in the order of the file."""
+        own = {self.patient, self.visit}
+        return [
+            c
+            for c in self.table.columns.values()
+            if c.kind != "empty"
+            and c.header not in own
+            and (not kinds or c.kind in kinds)
+            and is_called(role, c.name)
+        ]
+
+    def first(self, role: str, *kinds: str) -> Column | None:
+        """The first of ``pick``."""
+        return next(iter(self.pick(role, *kinds)), None)
+
+    def time(self, column: Column) -> str:
+        """The expression of a time; offsets count from the origin."""
+        if column.kind == "number":
+            unit, seconds = next((u, s) for word, u, s in _OFFSETS if word in column.name)
+            self.ask(f"does {column.header} count {unit} from the beginning of the visit?")
+            return f"{{origin}} + make_dt_interval(0, 0, 0, {self.use(column.header, 'double')} * {seconds})"
+        name = self.use(column.header, "date" if column.kind == "date" else "timestamp")
+        if column.time_format:
+            self.stanza.formats[name] = column.time_format
+            if "/" in column.time_format:
+                self.ask(
+                    f"is {column.header} written as {column.time_format}, and not with day and month swapped?"
+                )
+        return name
+
+    def ask(self, question: str) -> None:
+        """Leaves a question to a person, once."""
+        if question not in self.stanza.todos:
+            self.stanza.todos.append(question)
+
+    def moments(self, roles: Sequence[str]) -> list[Column]:
+        """The columns of times that are called like one of the roles; without a calendar, of offsets."""
+        found = dict.fromkeys(c.header for role in roles for c in self.pick(role, "time", "date"))
+        if not found and self.draft.relative:
+            found = dict.fromkeys(c.header for c in self.pick("offset", "number"))
+        return [self.table.columns[header] for header in found]
+
+    def order(self, start: Column, end: Column) -> None:
+        """Declares that rows end after they start, where both are read as times."""
+        if "number" not in (start.kind, end.kind):
+            self.stanza.intervals = {self.time(start): self.time(end)}
+
+    def words(self, column: Column, role: str) -> str:
+        """Declares the vocabulary of a column; words of few are left out, whatever they are."""
+        name = self.use(column.header, "word")
+        who = f"count(distinct {quoted(self.patient)})" if self.patient else "count(*)"
+        counted = self.draft.database.execute(
+            f"select upper({quoted(column.header)}), {who} from {self.table.relation} "
+            f"where {quoted(column.header)} is not null group by 1 order by 2 desc, 1"
+        ).fetchall()
+        frequent = [word for word, n in counted[:_MOST_WORDS] if not is_small(n)]
+        places = {word: category(role, word) for word in frequent}
+        order = names()["words"][role]
+        lists = {place: [word for word in frequent if places[word] == place] for place in order}
+        self.stanza.vocabularies[name] = {place: own for place, own in lists.items() if own} or {"OTHER": []}
+        if len(frequent) < len(counted):
+            self.stanza.comments.append(f"{column.header}: words of few patients are not listed")
+        if len(frequent) < len(counted) or not all(places.values()):
+            self.ask(f"to which category do the other words of {column.header} belong?")
+        return name
+
+    def event(self, *more: str) -> str:
+        """The natural key: a number of the rows' own, else whose, when and what."""
+        for column in self.table.columns.values():
+            if column.header in (self.patient, self.visit) or not column.name.endswith(("id", "uuid")):
+                continue
+            if (
+                column.filled == 1
+                and column.distinct >= 0.8 * self.table.rows
+                and self._unique(column.header)
+            ):
+                return self.use(column.header, "identifier")
+        parts = [key for key in (self.draft.patient, self.draft.visit) if key in self.stanza.columns]
+        parts += [self.time(moment) for moment in self.moments(("start", "moment"))[:1]]
+        parts += [self.use(header, self._own_kind(header)) for header in more]
+        return f"concat_ws('|', {', '.join(dict.fromkeys(parts))})"
+
+    def _own_kind(self, header: str) -> str:
+        """The type that an expression gave a column before, else that of a number of something."""
+        return self.stanza.columns.get(self.name(header), "identifier")
+
+    def _unique(self, header: str) -> bool:
+        distinct = f"select count(distinct {quoted(header)}) from {self.table.relation}"
+        return bool(self.draft.database.execute(distinct).fetchall()[0][0] == self.table.rows)
+
+
+def moment_of(b: Builder, moments: Sequence[Column]) -> tuple[str, Column]:
+    """The expression and the column of the time of a row: the first that is a time, and where it is empty the date."""
+    times = [m for m in moments if m.kind != "date"]
+    dates = [m for m in moments if m.kind == "date" and not is_called("known", m.name)]
+    if not times:
+        return b.time(dates[0] if dates else moments[0]), dates[0] if dates else moments[0]
+    if dates and times[0].filled < 1:
+        return f"coalesce({b.time(times[0])}, {b.time(dates[0])})", times[0]
+    return b.time(times[0]), times[0]
+
+
+def late(b: Builder, column: Column, time: str, delay: str) -> str:
+    """When a row was known that does not say it: a date at its end, a time by an assumed delay later."""
+    return f"{time} + interval 1 day" if column.kind == "date" else f"{time} + {b.draft.delay(delay)}"
+
+
+def span(b: Builder) -> tuple[Column | None, Column | None]:
+    """The columns of a beginning and an end; a death is neither, nor is a stay in the emergency department."""
+    starts, ends = (
+        [c for c in b.moments((role,)) if not is_called("death", c.name) and not c.name.startswith("ed")]
+        for role in ("start", "end")
+    )
+    return next(iter(starts), None), next(iter(ends), None)
+
+
+def share_of(share: float) -> str:
+    return f"{share:.0%}"

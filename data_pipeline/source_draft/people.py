@@ -1,0 +1,179 @@
+"""Stanzas of the tables that list patients and visits: who was born, came, left and died when."""
+
+from typing import Any
+
+from data_pipeline.source_draft.builder import Builder, Draft, Stanza, share_of, span
+from data_pipeline.source_draft.profiles import Table
+
+
+def patients(draft: Draft, table: Table) -> Stanza:
+    """The table that lists the patients: birth, sex, race, death."""
+    b = Builder(draft, table)
+    b.stanza.required = True
+    born = _birth(b)
+    b.stanza.available = born or _no_birth(b)
+    at = b.stanza.available
+    if born:
+        b.stanza.facts["birth"] = _known_at(
+            {"event": draft.patient, "code": "'MEDS_BIRTH'", "time": born}, born
+        )
+    _persons(b, draft.patient, at)
+    if death := b.first("death", "time", "date"):
+        name = b.time(death)
+        died = f"{name} + interval 1 day" if death.kind == "date" else name
+        b.stanza.facts["death"] = _death(b, died)
+        b.stanza.comments.append(f"death is {death.header}, filled in {share_of(death.filled)} of the rows")
+        if death.kind == "date":
+            b.ask("a death in hospital needs its time, or the discharge has to say it: is that so here?")
+    return b.stanza
+
+
+def _no_birth(b: Builder) -> str:
+    if b.draft.relative:
+        return "{origin}"
+    b.ask("no column looks like a birth: from when is what this table says known?")
+    return "timestamp_ntz'1900-01-01 00:00:00'"
+
+
+def _birth(b: Builder) -> str:
+    """The expression of the birth; empty where no column tells it."""
+    if (birth := b.first("birth", "time", "date")) is not None:
+        b.stanza.comments.append(f"birth is {birth.header}")
+        return b.time(birth)
+    if (year := b.first("birth_year", "number")) is not None:
+        b.stanza.comments.append(f"birth is {year.header}: a year alone, taken as its middle")
+        return f"make_date(int({b.use(year.header, 'double')}), 7, 1)"
+    age, year = b.first("anchor_age", "number"), b.first("anchor_year", "number")
+    if age is not None and year is not None:
+        b.stanza.comments.append(
+            f"birth is {year.header} less {age.header}: a year alone, taken as its middle"
+        )
+        return f"make_date(int({b.use(year.header, 'double')} - {b.use(age.header, 'double')}), 7, 1)"
+    return ""
+
+
+def _persons(b: Builder, event: str, at: str) -> None:
+    """Sex and race, and an age where there is no birth."""
+    if sex := b.first("sex", "text", "number"):
+        name = b.words(sex, "sex")
+        code = f"concat('GENDER//', {name}_category)"
+        b.stanza.facts["sex"] = _known_at(
+            {"event": event, "code": code, "time": at, "when": f"{name}_category in ('F', 'M')"}, at
+        )
+    if race := b.first("race", "text"):
+        name = b.use(race.header, "word")
+        b.stanza.facts["race"] = _known_at(
+            {"event": event, "code": f"concat('RACE//', {name})", "time": at, "when": f"{name} is not null"},
+            at,
+        )
+    if "birth" not in b.stanza.facts and (age := b.first("age", "number")):
+        name = b.use(age.header, "double")
+        b.stanza.facts["age"] = _known_at(
+            {"event": event, "code": "'AGE'", "value": name, "unit": "'a'", "time": at}, at
+        )
+
+
+def _known_at(fact: dict[str, Any], at: str) -> dict[str, Any]:
+    return {**fact, "available": at}
+
+
+def visits(draft: Draft, table: Table) -> tuple[Stanza, dict[str, str]]:
+    """The table that lists the visits, and the expressions of their times."""
+    b = Builder(draft, table)
+    b.stanza.required = True
+    start, end = span(b)
+    if start is None:
+        b.ask("no column looks like the beginning of a visit; say when each began")
+    admitted = (
+        b.time(start) if start else ("{origin}" if draft.relative else "timestamp_ntz'1900-01-01 00:00:00'")
+    )
+    ended = b.time(end) if end else "cast(null as timestamp)"
+    arrival = b.first("emergency", "time")
+    started = f"least({admitted}, {b.time(arrival)})" if arrival else admitted
+    b.stanza.available = admitted
+    if start and end:
+        b.order(start, end)
+    when = _visit_facts(b, admitted, ended, end is not None)
+    _ends(b, ended)
+    if arrival:
+        at = b.time(arrival)
+        b.stanza.facts["emergency"] = {
+            "event": draft.visit, "code": "'ED_REGISTRATION'", "time": at, "available": at, "when": f"{at} is not null",
+        }  # fmt: skip
+    if table.name == draft.keys.subjects:
+        if born := _birth(b):
+            b.stanza.facts["birth"] = _known_at(
+                {"event": draft.visit, "code": "'MEDS_BIRTH'", "time": born}, born
+            )
+        _persons(b, draft.visit, admitted)
+    elif race := b.first("race", "text"):
+        name = b.use(race.header, "word")
+        b.stanza.facts["race"] = {
+            "event": draft.visit, "code": f"concat('RACE//', {name})", "time": admitted, "when": f"{name} is not null",
+        }  # fmt: skip
+    listed = {
+        "table": table.name,
+        "id": draft.visit,
+        "started": started,
+        "admitted": admitted,
+        "ended": ended,
+    }
+    return b.stanza, listed | ({"when": when} if when else {})
+
+
+def _visit_facts(b: Builder, admitted: str, ended: str, has_end: bool) -> str:
+    """Admission and discharge; returns which rows list a hospital visit, where the kinds of visit tell."""
+    kind, when, admission = b.first("admission_kind", "text", "number"), "", "'HOSPITAL_ADMISSION//OTHER'"
+    if kind is not None:
+        name = b.words(kind, "admission_kind")
+        lists = b.stanza.vocabularies[name]
+        if "OUTPATIENT" in lists:
+            when = f"{name}_category not in ('OUTPATIENT', 'OTHER')"
+            b.stanza.comments.append(f"{kind.header} tells hospital visits from others")
+        admission = (
+            f"concat('HOSPITAL_ADMISSION//', if({name}_category = 'INPATIENT', 'OTHER', {name}_category))"
+            if "INPATIENT" in lists
+            else f"concat('HOSPITAL_ADMISSION//', coalesce({name}_category, 'OTHER'))"
+        )
+        b.ask(f"are the categories of {kind.header} what admissions are here?")
+    fact = {"event": b.draft.visit, "code": admission, "time": admitted, "available": admitted}
+    b.stanza.facts["admission"] = fact | ({"when": when} if when else {})
+    if not has_end:
+        b.ask("no column looks like the end of a visit: without it nothing at discharge can be predicted")
+        return when
+    left, discharge = b.first("discharge_to", "text", "number"), "'HOSPITAL_DISCHARGE//OTHER'"
+    if left is not None:
+        name = b.words(left, "discharge_to")
+        discharge = f"concat('HOSPITAL_DISCHARGE//', coalesce({name}_category, 'OTHER'))"
+    else:
+        b.ask("no column says where patients went: a death in hospital is then known by its time alone")
+    ends = f"{ended} is not null"
+    b.stanza.facts["discharge"] = {
+        "event": b.draft.visit, "code": discharge, "time": ended, "available": ended,
+        "when": f"{when} and {ends}" if when else ends,
+    }  # fmt: skip
+    return when
+
+
+def _death(b: Builder, died: str) -> dict[str, Any]:
+    return {
+        "event": b.draft.patient,
+        "code": "'MEDS_DEATH'",
+        "time": died,
+        "available": died,
+        "when": f"({died}) is not null",
+    }
+
+
+def _ends(b: Builder, ended: str) -> None:
+    """A death and a flag of it that the visit's row states, each known when it happened."""
+    if death := b.first("death", "time"):
+        died = b.time(death)
+        b.stanza.facts["death"] = _death(b, died)
+        b.stanza.comments.append(f"death is {death.header}, filled in {share_of(death.filled)} of the rows")
+    if flag := b.first("flag", "number"):
+        name = b.use(flag.header, "double")
+        b.stanza.facts["expire_flag"] = {
+            "event": b.draft.visit, "code": "'HOSPITAL_EXPIRE_FLAG'", "value": name, "time": ended, "available": ended,
+            "when": f"raw_{name} is not null and {ended} is not null",
+        }  # fmt: skip

@@ -1,0 +1,325 @@
+"""Profiles of an extract that nobody has mapped: its tables, their columns, and what the values of each look like.
+
+A profile has counts and shares; the values themselves stay in the engine's database, where what follows asks for them.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+
+from data_pipeline.ingest import engine, extract_files, ndjson, parsing, readers
+from data_pipeline.ingest.source import Csv
+from mediscale.core.errors import InputError
+
+if TYPE_CHECKING:
+    import duckdb
+
+MAX_ROWS = 1_000_000
+"""Of each table that are looked at."""
+SAMPLE_ROWS = 4_000
+"""Of these, by which the look of a column's values is judged."""
+NESTED_RECORDS = 2_000
+"""Of an NDJSON file, in which its paths are looked for."""
+MOSTLY = 0.98
+"""Share of a column's values that have to look alike."""
+
+_CLOCK = r"[ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?"
+_LOOKS = {
+    "time": rf"\d{{4}}-\d{{2}}-\d{{2}}{_CLOCK} ?(Z|UTC|GMT|[+-]\d{{2}}(:?\d{{2}})?)?",
+    "zoned": rf"\d{{4}}-\d{{2}}-\d{{2}}{_CLOCK} ?(Z|UTC|GMT|[+-]\d{{2}}(:?\d{{2}})?)",
+    "midnight": r"\d{4}-\d{2}-\d{2}([ T]00:00(:00(\.0+)?)?Z?)?",
+    "number": r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?",
+    "whole": r"[+-]?\d+(\.0*)?",
+    "comma": r"[+-]?\d+,\d+",
+    "loinc": r"\d{1,5}-\d",
+    "icd": r"\d{3}\.?\d{0,2}|V\d{2}\.?\d{0,2}|E\d{3}\.?\d?|[A-Z]\d[0-9A-Z]\.?[0-9A-Z]{0,4}",
+    "procedure": r"\d{2}\.?\d{0,2}|[0-9A-HJ-NP-Z]{7}",
+    "pair": r"\d{2,3} ?/ ?\d{2,3}",
+    **{
+        f"{day}{clock}": rf"{pattern}{hours}"
+        for day, pattern in {
+            "dd.MM.yyyy": r"\d{1,2}\.\d{1,2}\.\d{4}",
+            "MM/dd/yyyy": r"(0?[1-9]|1[0-2])/\d{1,2}/\d{4}",
+            "dd/MM/yyyy": r"\d{1,2}/(0?[1-9]|1[0-2])/\d{4}",
+        }.items()
+        for clock, hours in {
+            "": "",
+            " HH:mm": r" \d{1,2}:\d{2}",
+            " HH:mm:ss": r" \d{1,2}:\d{2}:\d{2}",
+            " hh:mm a": r" \d{1,2}:\d{2} [AaPp][Mm]",
+            " hh:mm:ss a": r" \d{1,2}:\d{2}:\d{2} [AaPp][Mm]",
+        }.items()
+    },
+}  # fmt: skip
+"""Patterns of whole values, as RE2 has them."""
+TIME_FORMATS = tuple(name for name in _LOOKS if "yyyy" in name)
+"""Spellings of times that are not ISO 8601's, as ``formats`` of a source names them."""
+
+Kind = Literal["empty", "time", "date", "number", "text"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the values of a column look like; shares are of the rows that have something in it."""
+
+    header: str
+    filled: float
+    """Share of the rows with something in it."""
+    distinct: int
+    length: float
+    """Mean number of characters."""
+    looks: dict[str, float]
+    p01: float | None = None
+    p50: float | None = None
+    p99: float | None = None
+
+    def mostly(self, look: str) -> bool:
+        return self.looks.get(look, 0.0) >= MOSTLY
+
+    @property
+    def kind(self) -> Kind:
+        if not self.filled:
+            return "empty"
+        if self.mostly("midnight"):
+            return "date"
+        if self.mostly("time"):
+            return "time"
+        if self.time_format:
+            return "time" if "mm" in self.time_format else "date"
+        return "number" if self.mostly("number") else "text"
+
+    @property
+    def time_format(self) -> str:
+        """How times are written where it is not as ISO 8601 has them."""
+        return next((spelled for spelled in TIME_FORMATS if self.mostly(spelled)), "")
+
+    @property
+    def name(self) -> str:
+        """The header as words, for patterns of names."""
+        return re.sub(r"[^\w]+|_", " ", self.header).strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """The files of a table, and its columns."""
+
+    name: str
+    file: str
+    """As a source's YAML names it."""
+    rows: int
+    columns: dict[str, Column]
+    """By header."""
+    csv: Csv = field(default_factory=Csv)
+    paths: dict[str, str] = field(default_factory=dict)
+    whole: bool = True
+    """Whether all rows were looked at."""
+
+    @property
+    def relation(self) -> str:
+        """The name of its rows in the database, all of them texts."""
+        return f'"x_{self.name}"'
+
+
+@dataclass(frozen=True)
+class _Files:
+    name: str
+    file: str
+    paths: tuple[Path, ...]
+
+
+def read(database: "duckdb.DuckDBPyConnection", root: Path) -> tuple[Table, ...]:
+    """Reads an extract into the database and profiles it; of large tables, the first ``MAX_ROWS`` rows.
+
+    Raises:
+        InputError: there is no such folder, it holds no files of data, or one of them is torn.
+    """
+    present = extract_files.files_of(root)
+    if not present:
+        endings = ", ".join(extract_files.ENDINGS)
+        raise InputError(f"{root} and the folders in it hold no files of data ({endings}); check the path.")
+    tables = (_table(database, files, root) for files in _grouped(present))
+    return tuple(table for table in tables if table.rows and table.columns)
+
+
+def _grouped(present: dict[str, Path]) -> Iterator[_Files]:
+    """The files by table: those of a folder whose names differ by their numbers alone are parts of one."""
+    stems = {stem(path): file for path, file in sorted(present.items())}
+    names: set[str] = set()
+    numberless = {path: re.sub(r"(part|chunk)?[-_.]?\d+", "", Path(path).name) for path in stems}
+    key = {path: (Path(path).parent.as_posix(), numberless[path]) for path in stems}
+    for (parent, rest), group in itertools.groupby(
+        sorted(stems, key=lambda p: (key[p], p)), key=key.__getitem__
+    ):
+        own = list(group)
+        if len(own) == 1:
+            yield _Files(_free(identifier(Path(own[0]).name), names), own[0], (stems[own[0]],))
+            continue
+        prefix = own[0][: next(i for i, chars in enumerate(zip(*own, strict=False)) if len(set(chars)) > 1)]
+        prefix = prefix.rstrip("0123456789")
+        name = identifier(rest.strip("-_.") or Path(parent).name)
+        yield _Files(_free(name, names), f"{prefix}*", tuple(stems[path] for path in own))
+
+
+def stem(path: str) -> str:
+    """A file's path without its ending."""
+    return path.removesuffix(next(end for end in extract_files.ENDINGS if path.endswith(end)))
+
+
+def identifier(text: str) -> str:
+    """A name that YAML and SQL take as it is.
+
+    >>> identifier("Geburts-Datum (neu)"), identifier("2b_concept")
+    ('geburts_datum_neu', 't2b_concept')
+    """
+    plain = re.sub(r"\W+", "_", text.lower()).strip("_") or "column"
+    return f"t{plain}" if plain[0].isdigit() else plain
+
+
+def _free(name: str, taken: set[str]) -> str:
+    free = next(
+        n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2))) if n not in taken
+    )
+    taken.add(free)
+    return free
+
+
+def _table(database: "duckdb.DuckDBPyConnection", files: _Files, root: Path) -> Table:
+    first = files.paths[0]
+    shown = first.relative_to(root)
+    paths: dict[str, str] = {}
+    written = Csv()
+    if extract_files.format_of(first) == "NDJSON":
+        paths = _paths(first, shown)
+        headers = list(paths)
+    else:
+        written = _written(first, shown) if extract_files.format_of(first) == "CSV" else Csv()
+        headers = readers.header(first, written, shown)
+    headers = list(dict.fromkeys(header for header in headers if header))
+    schema = pa.schema([(header, pa.string()) for header in headers])
+    relation = f'"x_{files.name}"'
+    batches = itertools.chain.from_iterable(
+        ndjson.records(path, paths, path.relative_to(root))
+        if paths
+        else _records(path, headers, written, path.relative_to(root))
+        for path in files.paths
+    )
+    counted = _Limited(batches, headers)
+    engine.keep(database, f"x_{files.name}", schema, counted)
+    rows = int(database.execute(f"select count(*) from {relation}").fetchall()[0][0])
+    columns = _columns(database, relation, headers) if rows and headers else {}
+    return Table(files.name, files.file, rows, columns, written, paths, not counted.cut)
+
+
+def _records(path: Path, headers: Sequence[str], written: Csv, shown: Path) -> Iterator[pa.RecordBatch]:
+    there = readers.header(path, written, shown)
+    wanted = [header for header in headers if header in there]
+    for batch in readers.records(path, there, wanted, written, shown):
+        for lacking in [header for header in headers if header not in wanted]:
+            batch = batch.append_column(lacking, pa.nulls(batch.num_rows, pa.string()))
+        yield batch.select(list(headers))
+
+
+class _Limited:
+    """Batches of texts, blanks and words for nothing gone, until there are enough rows."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], headers: Sequence[str]) -> None:
+        self.batches, self.headers, self.cut = batches, headers, False
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        left = MAX_ROWS
+        for batch in self.batches:
+            self.cut = batch.num_rows > left
+            part = batch.slice(0, left)
+            yield pa.RecordBatch.from_arrays([parsing.strings(c) for c in part.columns], list(self.headers))
+            left -= part.num_rows
+            if left <= 0:
+                return
+
+
+def _written(path: Path, shown: Path) -> Csv:
+    """Delimiter and encoding: that of the most columns, and Latin-1 where the beginning is no UTF-8."""
+    encoding = "utf-8"
+    with pa.input_stream(str(path)) as opened:
+        beginning = opened.read(1 << 20)
+    try:
+        beginning[: beginning.rfind(b"\n") + 1].decode("utf-8")
+    except UnicodeDecodeError:
+        encoding = "latin-1"
+    by_delimiter = {
+        d: len(readers.header(path, Csv(delimiter=d, encoding=encoding), shown))
+        for d in (",", ";", "\t", "|")
+    }
+    delimiter = max(by_delimiter, key=lambda d: by_delimiter[d])
+    return Csv(delimiter=delimiter, encoding=encoding)
+
+
+def _paths(path: Path, shown: Path) -> dict[str, str]:
+    """Of nested records, a column for each place of a single value that is not rare."""
+    import gzip
+
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", errors="replace") as lines:
+        heads = list(itertools.islice(lines, NESTED_RECORDS))
+    places: dict[str, int] = {}
+    for number, line in enumerate(heads, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{shown}: line {number:,} holds no JSON object; export it again.") from error
+        for place in set(_places(record, "")):
+            places[place] = places.get(place, 0) + 1
+    names: set[str] = set()
+    frequent = [place for place, n in places.items() if n >= 0.01 * len(heads)]
+    return {_free(identifier(re.sub(r"\[[^\]]*\]", "", place)), names): place for place in frequent}
+
+
+def _places(value: object, prefix: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
+                yield from _places(inner, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, list):
+        if value and not isinstance(value[0], list):
+            yield from _places(value[0], prefix)
+    elif value is not None and prefix:
+        yield prefix
+
+
+def _columns(
+    database: "duckdb.DuckDBPyConnection", relation: str, headers: Sequence[str]
+) -> dict[str, Column]:
+    sample = f"(select * from {relation} using sample reservoir({SAMPLE_ROWS} rows) repeatable (7))"
+    whole = ", ".join(f"count({quoted(h)}), approx_count_distinct({quoted(h)})" for h in headers)
+    counts = database.execute(f"select count(*), {whole} from {relation}").fetchall()[0]
+    looked = ", ".join(
+        f"count({quoted(h)}), avg(length({quoted(h)})), "
+        + ", ".join(f"count(*) filter (where regexp_full_match({quoted(h)}, '{p}'))" for p in _LOOKS.values())
+        + f", quantile_cont(try_cast({quoted(h)} as double), [0.01, 0.5, 0.99])"
+        for h in headers
+    )
+    seen = database.execute(f"select {looked} from {sample}").fetchall()[0]
+    width = len(_LOOKS) + 3
+    return {
+        header: _column(header, counts[0], counts[1 + 2 * i : 3 + 2 * i], seen[i * width : (i + 1) * width])
+        for i, header in enumerate(headers)
+    }
+
+
+def _column(header: str, rows: int, counts: Sequence[int], seen: Sequence[object]) -> Column:
+    n, length, *rest = seen
+    *matching, quantiles = rest
+    assert isinstance(n, int)
+    looks = {look: int(str(m)) / n if n else 0.0 for look, m in zip(_LOOKS, matching, strict=True)}
+    p01, p50, p99 = quantiles if isinstance(quantiles, list) else (None, None, None)
+    return Column(header, counts[0] / rows, counts[1], float(str(length or 0)), looks, p01, p50, p99)
+
+
+def quoted(header: str) -> str:
+    """A header as a name of SQL."""
+    return '"' + header.replace('"', '""') + '"'

@@ -1,0 +1,217 @@
+"""Drafts of sources: what is seen in an extract that nobody has mapped, and what never gets into a draft."""
+
+import gzip
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from benchmarks import source_draft as benchmark
+from data_pipeline import source_check, source_draft, synthetic
+from data_pipeline.ingest import source as sources
+from data_pipeline.ingest.source import Source
+from mediscale.cli import main
+from mediscale.core.errors import InputError
+from mediscale.core.settings import Settings
+
+PATIENTS = 40
+ADMITTED = datetime(2024, 1, 1, 8, 30)
+CANARY = "Zurbriggen-Xaver"
+
+
+@pytest.fixture
+def drafted(settings: Settings) -> Callable[[Path], tuple[Source, str]]:
+    """Drafts the source of a folder and reads what was drafted."""
+
+    def draft(root: Path) -> tuple[Source, str]:
+        text = source_draft.draft(settings, root)
+        return sources.parse("drafted", text), text
+
+    return draft
+
+
+def write(
+    folder: Path, name: str, header: Sequence[str], rows: Sequence[Sequence[object]], delimiter: str = ","
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [delimiter.join(header), *(delimiter.join(map(str, row)) for row in rows)]
+    (folder / name).write_bytes(("\n".join(lines) + "\n").encode("latin-1" if delimiter == ";" else "utf-8"))
+
+
+def swiss_hospital(folder: Path) -> None:
+    """Semicolons, Latin-1, dates as a Swiss writes them, results that name a stay and no patient."""
+    draw = random.Random(5)
+    patients, stays, labs = [], [], []
+    for i in range(PATIENTS):
+        number, stay = 70_001_000 + i, 8_500_000 + 3 * i
+        born = datetime(1940, 1, 1) + timedelta(days=300 * i)
+        patients.append(
+            (number, f"{born:%d.%m.%Y}", "W" if i % 2 else "M", CANARY if i == 7 else f"Müller{i}")
+        )
+        begin = ADMITTED + timedelta(days=i)
+        left = "verstorben" if i == 3 else "nach Hause"
+        stays.append(
+            (stay, number, f"{begin:%d.%m.%Y %H:%M}", f"{begin + timedelta(days=5):%d.%m.%Y %H:%M}", left)
+        )
+        for hour in range(4, 40, 6):
+            taken = f"{begin + timedelta(hours=hour):%d.%m.%Y %H:%M}"
+            labs += [
+                (stay, taken, "Kreatinin", round(draw.uniform(60, 140)), "umol/l"),
+                (stay, taken, "Natrium", round(draw.uniform(132, 146)), "mmol/l"),
+            ]
+    write(folder, "patienten.csv", ("Patient_Nr", "Geboren_birth_date", "Sex", "Name"), patients, ";")
+    write(
+        folder,
+        "stays.csv",
+        ("Stay_Nr", "Patient_Nr", "Admitted", "Discharged", "Discharge_Disposition"),
+        stays,
+        ";",
+    )
+    write(folder, "lab.csv", ("Stay_Nr", "Taken", "Test", "Result", "Unit"), labs, ";")
+
+
+def test_another_hospital_s_layout_is_recognised_and_checks(
+    tmp_path: Path, settings: Settings, drafted: Callable[[Path], tuple[Source, str]]
+) -> None:
+    swiss_hospital(tmp_path / "extract")
+    source, text = drafted(tmp_path / "extract")
+    assert (source.subjects.table, source.visits.table) == ("patienten", "stays")
+    assert (source.csv.delimiter, source.csv.encoding) == (";", "utf-8")
+    written = source.tables["patienten"].csv
+    assert written is not None
+    assert written.encoding == "iso8859-1"
+    through = source.tables["lab"].patient_through
+    assert through is not None
+    assert (through.table, through.key) == ("stays", "stay_nr")
+    assert source.tables["lab"].formats == {"taken": "dd.MM.yyyy HH:mm"}
+    assert source.concepts["creatinine"][0].units == {"umol/l": "value / 88.42"}
+    assert set(source.concepts) == {"creatinine", "sodium"}
+    found = source_check.check(settings, source, tmp_path / "extract", ["mortality"])
+    usable = {f"{fact.table}.{fact.fact}": fact.usable for fact in found.facts}
+    assert usable["patienten.birth"] == usable["stays.discharge"] == PATIENTS
+    assert usable["lab.result"] == PATIENTS * 12
+    assert "TODO: which zone" in text
+
+
+def test_nothing_of_a_patient_is_in_a_draft(
+    tmp_path: Path, drafted: Callable[[Path], tuple[Source, str]]
+) -> None:
+    """Neither numbers, nor names, nor words of fewer patients than may be told of."""
+    swiss_hospital(tmp_path / "extract")
+    source, text = drafted(tmp_path / "extract")
+    assert CANARY not in text
+    assert "VERSTORBEN" not in text.upper()
+    assert "70001007" not in text
+    assert "8500021" not in text
+    assert source.tables["stays"].vocabularies == {"discharge_disposition": {"OTHER": ()}}
+    assert any("discharge_disposition" in question for _, question in source_draft.todos(text))
+
+
+def test_hours_from_admission_are_no_calendar(
+    tmp_path: Path, drafted: Callable[[Path], tuple[Source, str]]
+) -> None:
+    """A wide table of offsets: a column for each measurement, hours since the beginning."""
+    draw = random.Random(3)
+    stays = [(100_000 + i, 40 + i % 50, "Male" if i % 3 else "Female", 70 + i) for i in range(PATIENTS)]
+    hours = [
+        (
+            100_000 + i,
+            hour,
+            round(draw.uniform(60, 110)),
+            round(draw.uniform(36, 38.5), 1),
+            round(draw.uniform(90, 150)),
+            "",
+        )
+        for i in range(PATIENTS)
+        for hour in range(6)
+    ]
+    write(tmp_path / "extract", "stays.csv", ("stay_id", "age", "sex", "weight"), stays)
+    write(tmp_path / "extract", "hourly.csv", ("stay_id", "time", "hr", "temp", "sbp", "crp"), hours)
+    source, text = drafted(tmp_path / "extract")
+    assert source.clock == "relative"
+    assert source.tables["hourly"].facts["measured"].unpivot == ("hr", "temp", "sbp")
+    assert set(source.concepts) >= {"heart_rate", "temperature", "systolic_blood_pressure"}
+    assert "and not of a stay" in text
+
+
+def test_a_row_per_encounter_of_patients_who_come_again(
+    tmp_path: Path, drafted: Callable[[Path], tuple[Source, str]]
+) -> None:
+    rows = [(50_000 + i, 900 + i % 25, "Female" if i % 2 else "Male", 3 + i % 5) for i in range(60)]
+    write(tmp_path / "extract", "encounters.csv", ("encounter_id", "patient_nbr", "gender", "days"), rows)
+    source, _ = drafted(tmp_path / "extract")
+    assert (source.subjects.id, source.visits.id) == ("patient_nbr", "encounter_id")
+    assert {"admission", "sex"} <= set(source.tables["encounters"].facts)
+
+
+def test_parts_of_parquet_and_nested_records_are_tables(
+    tmp_path: Path, drafted: Callable[[Path], tuple[Source, str]]
+) -> None:
+    folder = tmp_path / "extract" / "people"
+    folder.mkdir(parents=True)
+    for part in range(2):
+        numbers = [f"patient-{part}-{i:06}" for i in range(20)]
+        table = pa.table(
+            {"patient_id": numbers, "birth_date": ["1950-02-03"] * 20, "gender": ["F", "M"] * 10}
+        )
+        parquet.write_table(table, folder / f"part-{part}.parquet")
+    with gzip.open(tmp_path / "extract" / "encounters.ndjson.gz", "wt") as lines:
+        for i in range(20):
+            period = {"start": f"2024-03-{i + 1:02}T08:00:00Z", "end": f"2024-03-{i + 1:02}T18:00:00Z"}
+            record = {
+                "id": f"e-{i:08}",
+                "subject": {"reference": f"Patient/patient-0-{i:06}"},
+                "period": period,
+            }
+            lines.write(json.dumps(record) + "\n")
+    source, _ = drafted(tmp_path / "extract")
+    assert source.tables[source.subjects.table].file == "people/part-*"
+    visits = source.tables["encounters"]
+    assert visits.paths[source.subjects.id] == "subject.reference"
+    assert {visits.paths["period_start"], visits.paths["period_end"]} == {"period.start", "period.end"}
+
+
+def test_the_layout_of_mimic_iv_is_drafted_without_having_seen_its_source(settings: Settings) -> None:
+    """On the synthetic hospital; benchmarks/source_draft.py prints the same of real extracts."""
+    made = synthetic.run(synthetic.Params(size="tiny", patients=150), settings, "key")
+    found = benchmark.compare(settings, "mimic-iv", settings.home / made.path, ("mimic-iv", "mimic-iii"))
+    assert len(found.recovered) >= 0.6 * len(found.facts)
+    assert {"labevents.result", "chartevents.observation", "admissions.death"} <= set(found.recovered)
+    assert found.unshared < 0.05
+    seen = source_draft.draft(settings, settings.home / made.path)
+    assert "The headers are those of the shipped source mimic-iv: run it with --source mimic-iv." in seen
+
+
+def test_the_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDISCALE_HOME", str(tmp_path / "home"))
+    swiss_hospital(tmp_path / "extract")
+    path, file = str(tmp_path / "extract"), tmp_path / "swiss.yaml"
+    assert main.main(["source", "draft", "--path", path, "--output", str(file)]) == 0
+    questions = source_draft.todos(file.read_text())
+    assert f"{len(questions)} open questions" in capsys.readouterr().out
+    assert main.main(["source", "check", str(file), "--path", path, "--task", "mortality"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"line {line}: {question}" in shown for line, question in questions)
+    assert main.main(["source", "draft", "--path", path, "--output", str(file)]) == 2
+    assert main.main(["source", "check", "--path", path]) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [({}, "hold no files of data"), ({"a.csv": ("x", [(1,), (1,)])}, "nobody can say whose a row is")],
+)
+def test_what_can_t_be_drafted(
+    tmp_path: Path, settings: Settings, files: Mapping[str, tuple[str, list[tuple[int]]]], sentence: str
+) -> None:
+    (tmp_path / "extract").mkdir()
+    for name, (header, rows) in files.items():
+        write(tmp_path / "extract", name, (header,), rows)
+    with pytest.raises(InputError, match=sentence):
+        source_draft.draft(settings, tmp_path / "extract")
