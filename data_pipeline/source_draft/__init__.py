@@ -23,6 +23,8 @@ _FIRST = (
     "as open is for somebody who knows the hospital; docs/onboarding.md takes you through it."
 )
 
+_NOBODYS = "no column says whose they are, as in a list of codes"
+
 
 def draft(settings: Settings, root: Path, hidden: Collection[str] = ()) -> str:
     """The YAML of a source for the extract in a folder.
@@ -46,7 +48,7 @@ def draft(settings: Settings, root: Path, hidden: Collection[str] = ()) -> str:
         made = Draft(database, tables, who, known, names[0], names[1], relative)
         written, listed = _stanzas(made, {table.name: table for table in tables})
         return writer.text(
-            made, listed, written, [_FIRST, *_recognised(tables, hidden), *_unread(tables, written)]
+            made, listed, written, [_FIRST, *_recognised(tables, hidden), *_unread(made, written)]
         )
 
 
@@ -83,14 +85,15 @@ def _recognised(tables: Sequence[Table], hidden: Collection[str]) -> list[str]:
     return sentences
 
 
-def _unread(tables: Sequence[Table], written: Sequence[Stanza]) -> list[str]:
+def _unread(made: Draft, written: Sequence[Stanza]) -> list[str]:
     """Sentences of the tables that no stanza reads."""
     read = {stanza.table.name for stanza in written}
-    return [
-        f"Not read: {table.file}, {count(table.rows)} rows; nothing says whose they are, or it is a list of codes."
-        for table in tables
-        if table.name not in read
+    owned = made.keys.patient.keys() | made.keys.visit.keys()
+    unread = [table for table in made.tables if table.name not in read]
+    sentences = [
+        (t, "nothing says when something was so, or what" if t.name in owned else _NOBODYS) for t in unread
     ]
+    return [f"Not read: {table.file}, {count(table.rows)} rows; {why}." for table, why in sentences]
 
 
 __all__ = ["draft", "todos"]

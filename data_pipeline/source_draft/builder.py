@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.ingest.source import RESERVED_COLUMNS
+from data_pipeline.source_draft import items
 from data_pipeline.source_draft.items import Mapped
 from data_pipeline.source_draft.keys import Keys
 from data_pipeline.source_draft.knowledge import Shipped, category, is_called, names
-from data_pipeline.source_draft.profiles import Column, Table, identifier, quoted
+from data_pipeline.source_draft.profiles import Column, Kind, Table, identifier, quoted
 from mediscale.core.privacy import is_small
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ _OFFSETS = (
     ("", "hours", 3600),
 )
 """By a word in a column's name, the unit of its offsets, and its seconds."""
+_MOST_VALUES = 100
+"""Distinct words of a column that is no name, address or code of something."""
 _MOST_WORDS = 40
 """Distinct words of a column that a vocabulary lists."""
 
@@ -163,17 +166,26 @@ class Builder:
                 )
         return name
 
+    def number(self, column: Column) -> str:
+        """The number in a column, as SQL over its texts; what stands for nothing in it is declared."""
+        text = quoted(column.header)
+        if nothing := items.sentinels(self.draft.database, self.table, column.header):
+            self.stanza.sentinels[self.name(column.header)] = nothing
+            listed = ", ".join(f"'{value}'" for value in nothing)
+            text = f"case when {text} not in ({listed}) then {text} end"
+        return f"try_cast({text} as double)"
+
     def ask(self, question: str) -> None:
         """Leaves a question to a person, once."""
         if question not in self.stanza.todos:
             self.stanza.todos.append(question)
 
     def moments(self, roles: Sequence[str]) -> list[Column]:
-        """The columns of times that are called like one of the roles; without a calendar, of offsets."""
+        """The columns of times that are called like one of the roles, dates last; without a calendar, of offsets."""
         found = dict.fromkeys(c.header for role in roles for c in self.pick(role, "time", "date"))
         if not found and self.draft.relative:
             found = dict.fromkeys(c.header for c in self.pick("offset", "number"))
-        return [self.table.columns[header] for header in found]
+        return sorted((self.table.columns[header] for header in found), key=lambda c: c.kind == "date")
 
     def order(self, start: Column, end: Column) -> None:
         """Declares that rows end after they start, where both are read as times."""
@@ -198,6 +210,16 @@ class Builder:
         if len(frequent) < len(counted) or not all(places.values()):
             self.ask(f"to which category do the other words of {column.header} belong?")
         return name
+
+    def leftover(self, kind: Kind) -> list[str]:
+        """The columns of a kind that nothing has used and that are no numbers, names or codes of something."""
+        used = {self.stanza.headers.get(name, name) for name in self.stanza.columns}
+        return [
+            c.header
+            for c in self.table.columns.values()
+            if c.kind == kind and c.header not in used and not c.name.endswith("id") and not is_called("icd", c.name)
+            and (kind == "number" or c.distinct <= _MOST_VALUES)
+        ]  # fmt: skip
 
     def event(self, *more: str) -> str:
         """The natural key: a number of the rows' own, else whose, when and what."""

@@ -77,6 +77,28 @@ def map_items(
     return mapped, doubts
 
 
+_SENTINELS = r"-(1|9|99|999|9999|99999)(\.0*)?|9{3,6}(\.0*)?"
+_FAR = 3
+"""How many times beyond the largest of all other values a number for nothing lies."""
+
+
+def sentinels(database: "duckdb.DuckDBPyConnection", table: Table, header: str) -> list[str]:
+    """Numbers that stand for nothing in a column, such as -999: they recur, and nothing else is near them."""
+    column = quoted(header)
+    rows = database.execute(
+        f"""
+        with parts as (select {column} as value, regexp_full_match({column}, '{_SENTINELS}') as odd
+                       from {table.relation} where try_cast({column} as double) is not null),
+        others as (select min(try_cast(value as double)) as low, max(try_cast(value as double)) as high
+                   from parts where not odd)
+        select value, count(*) from parts, others where odd and
+          case when try_cast(value as double) < 0 then low >= 0 else try_cast(value as double) > {_FAR} * high end
+        group by value order by value
+        """
+    ).fetchall()
+    return [value for value, n in rows if not is_small(n)]
+
+
 def find_dictionary(
     database: "duckdb.DuckDBPyConnection", tables: Sequence[Table], table: Table, item: str
 ) -> Table | None:
@@ -261,6 +283,7 @@ def map_column(
         seen = _Seen(name, name, "", "", "", n, patients, *percentiles)
         units, notes = _units([seen], concept, known, sure=False)
         if units:
-            shown = _distribution(seen, concept, units)
-            return Mapped(concept.name, name, units, f"a column of its own; n {count(n)}{shown}{notes}")
+            as_they_are = units[""] == "value"  # what the table's own question asks of all its columns
+            shown = f"{_distribution(seen, concept, units)}{'' if as_they_are else notes}"
+            return Mapped(concept.name, name, units, f"a column of its own; n {count(n)}{shown}")
     return None

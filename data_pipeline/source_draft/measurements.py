@@ -67,7 +67,7 @@ def _map(b: Builder, item: Column, numbers: Sequence[Column], unit: Column | Non
     use = ItemUse(
         b.table,
         item.header,
-        f"coalesce({', '.join(f'try_cast({quoted(c.header)} as double)' for c in numbers)})",
+        f"coalesce({', '.join(map(b.number, numbers))})",
         unit.header if unit else None,
         b.patient or b.visit,
         label if label != item.header else None,
@@ -142,9 +142,10 @@ def wide(b: Builder) -> bool:
         return False
     mapped: list[Mapped] = []
     for header in called:
-        use = ItemUse(b.table, header, f"try_cast({quoted(header)} as double)", None, b.patient or b.visit)
+        use = ItemUse(b.table, header, b.number(b.table.columns[header]), None, b.patient or b.visit)
         one = items.map_column(b.draft.database, use, b.name(header), concepts[header], b.draft.known)
         if one is None:
+            b.stanza.sentinels.pop(b.name(header), None)
             b.stanza.comments.append(f"{header} is called like a concept, and its values are none of it")
             continue
         b.use(header, "double")
@@ -152,6 +153,7 @@ def wide(b: Builder) -> bool:
         b.draft.mapped.setdefault(one.concept, []).append(one)
     if not mapped:
         return False
+    b.ask("no unit is written: are its columns in the concepts' units where `concepts` converts nothing?")
     time, moment = moment_of(b, moments)
     b.stanza.provides = _provides(b.table, mapped)
     b.stanza.available = late(b, moment, time, "result_delay")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from data_pipeline.source_draft.builder import Builder, Draft, Stanza, share_of, span
-from data_pipeline.source_draft.profiles import Table
+from data_pipeline.source_draft.profiles import Column, Kind, Table
 
 
 def patients(draft: Draft, table: Table) -> Stanza:
@@ -19,12 +19,7 @@ def patients(draft: Draft, table: Table) -> Stanza:
         )
     _persons(b, draft.patient, at)
     if death := b.first("death", "time", "date"):
-        name = b.time(death)
-        died = f"{name} + interval 1 day" if death.kind == "date" else name
-        b.stanza.facts["death"] = _death(b, died)
-        b.stanza.comments.append(f"death is {death.header}, filled in {share_of(death.filled)} of the rows")
-        if death.kind == "date":
-            b.ask("a death in hospital needs its time, or the discharge has to say it: is that so here?")
+        b.stanza.facts["death"] = death_of(b, death)
     return b.stanza
 
 
@@ -87,13 +82,13 @@ def visits(draft: Draft, table: Table) -> tuple[Stanza, dict[str, str]]:
     admitted = (
         b.time(start) if start else ("{origin}" if draft.relative else "timestamp_ntz'1900-01-01 00:00:00'")
     )
-    ended = b.time(end) if end else "cast(null as timestamp)"
+    ended = b.time(end) if end else _length_of_stay(b, admitted) or "cast(null as timestamp)"
     arrival = b.first("emergency", "time")
     started = f"least({admitted}, {b.time(arrival)})" if arrival else admitted
     b.stanza.available = admitted
     if start and end:
         b.order(start, end)
-    when = _visit_facts(b, admitted, ended, end is not None)
+    when = _visit_facts(b, admitted, ended)
     _ends(b, ended)
     if arrival:
         at = b.time(arrival)
@@ -106,6 +101,8 @@ def visits(draft: Draft, table: Table) -> tuple[Stanza, dict[str, str]]:
                 {"event": draft.visit, "code": "'MEDS_BIRTH'", "time": born}, born
             )
         _persons(b, draft.visit, admitted)
+        if draft.patient != draft.visit and len(draft.keys.visit) == 1 and "discharge" in b.stanza.facts:
+            _rest(b, ended)
     elif race := b.first("race", "text"):
         name = b.use(race.header, "word")
         b.stanza.facts["race"] = {
@@ -121,7 +118,35 @@ def visits(draft: Draft, table: Table) -> tuple[Stanza, dict[str, str]]:
     return b.stanza, listed | ({"when": when} if when else {})
 
 
-def _visit_facts(b: Builder, admitted: str, ended: str, has_end: bool) -> str:
+def _length_of_stay(b: Builder, admitted: str) -> str:
+    """The end of a visit by its length in days; empty where no column has that."""
+    if (days := b.first("days", "number")) is None:
+        return ""
+    b.ask(f"is {days.header} the length of the visit in days?")
+    return f"{admitted} + make_dt_interval(cast({b.use(days.header, 'double')} as int))"
+
+
+def _rest(b: Builder, ended: str) -> None:
+    """Of one row per encounter: what is left of its columns, numbers and words, known at the end of the visit."""
+    kinds: tuple[tuple[str, Kind, str], ...] = (("numbers", "number", "double"), ("words", "text", "word"))
+    for name, kind, typed in kinds:
+        columns = [b.use(header, typed) for header in b.leftover(kind)]
+        if not columns:
+            continue
+        value = {"value": "column_value"} if kind == "number" else {}
+        spelled = "column_name" if kind == "number" else "column_name, '//', column_text"
+        b.stanza.facts[name] = {
+            "event": f"concat_ws('|', {b.draft.visit}, column_name)",
+            "code": f"concat('ENCOUNTER//', {spelled})",
+            "unpivot": columns,
+            **value,
+            "time": ended,
+            "available": ended,
+        }
+        b.ask(f"which of {name} are known before the end of the visit, which later, and which is an outcome?")
+
+
+def _visit_facts(b: Builder, admitted: str, ended: str) -> str:
     """Admission and discharge; returns which rows list a hospital visit, where the kinds of visit tell."""
     kind, when, admission = b.first("admission_kind", "text", "number"), "", "'HOSPITAL_ADMISSION//OTHER'"
     if kind is not None:
@@ -138,7 +163,7 @@ def _visit_facts(b: Builder, admitted: str, ended: str, has_end: bool) -> str:
         b.ask(f"are the categories of {kind.header} what admissions are here?")
     fact = {"event": b.draft.visit, "code": admission, "time": admitted, "available": admitted}
     b.stanza.facts["admission"] = fact | ({"when": when} if when else {})
-    if not has_end:
+    if ended.startswith("cast(null"):
         b.ask("no column looks like the end of a visit: without it nothing at discharge can be predicted")
         return when
     left, discharge = b.first("discharge_to", "text", "number"), "'HOSPITAL_DISCHARGE//OTHER'"
@@ -155,7 +180,12 @@ def _visit_facts(b: Builder, admitted: str, ended: str, has_end: bool) -> str:
     return when
 
 
-def _death(b: Builder, died: str) -> dict[str, Any]:
+def death_of(b: Builder, column: Column) -> dict[str, Any]:
+    """The fact of a death; a date is known at its end."""
+    died = f"{b.time(column)} + interval 1 day" if column.kind == "date" else b.time(column)
+    b.stanza.comments.append(f"death is {column.header}, filled in {share_of(column.filled)} of the rows")
+    if column.kind == "date":
+        b.ask("a death in hospital needs its time, or the discharge has to say it: is that so here?")
     return {
         "event": b.draft.patient,
         "code": "'MEDS_DEATH'",
@@ -168,9 +198,7 @@ def _death(b: Builder, died: str) -> dict[str, Any]:
 def _ends(b: Builder, ended: str) -> None:
     """A death and a flag of it that the visit's row states, each known when it happened."""
     if death := b.first("death", "time"):
-        died = b.time(death)
-        b.stanza.facts["death"] = _death(b, died)
-        b.stanza.comments.append(f"death is {death.header}, filled in {share_of(death.filled)} of the rows")
+        b.stanza.facts["death"] = death_of(b, death)
     if flag := b.first("flag", "number"):
         name = b.use(flag.header, "double")
         b.stanza.facts["expire_flag"] = {

@@ -75,9 +75,6 @@ class Column:
     length: float
     """Mean number of characters."""
     looks: dict[str, float]
-    p01: float | None = None
-    p50: float | None = None
-    p99: float | None = None
 
     def mostly(self, look: str) -> bool:
         return self.looks.get(look, 0.0) >= MOSTLY
@@ -294,30 +291,24 @@ def _places(value: object, prefix: str) -> Iterator[str]:
 def _columns(
     database: "duckdb.DuckDBPyConnection", relation: str, headers: Sequence[str]
 ) -> dict[str, Column]:
-    sample = f"(select * from {relation} using sample reservoir({SAMPLE_ROWS} rows) repeatable (7))"
     whole = ", ".join(f"count({quoted(h)}), approx_count_distinct({quoted(h)})" for h in headers)
-    counts = database.execute(f"select count(*), {whole} from {relation}").fetchall()[0]
-    looked = ", ".join(
-        f"count({quoted(h)}), avg(length({quoted(h)})), "
-        + ", ".join(f"count(*) filter (where regexp_full_match({quoted(h)}, '{p}'))" for p in _LOOKS.values())
-        + f", quantile_cont(try_cast({quoted(h)} as double), [0.01, 0.5, 0.99])"
-        for h in headers
-    )
-    seen = database.execute(f"select {looked} from {sample}").fetchall()[0]
-    width = len(_LOOKS) + 3
-    return {
-        header: _column(header, counts[0], counts[1 + 2 * i : 3 + 2 * i], seen[i * width : (i + 1) * width])
-        for i, header in enumerate(headers)
-    }
-
-
-def _column(header: str, rows: int, counts: Sequence[int], seen: Sequence[object]) -> Column:
-    n, length, *rest = seen
-    *matching, quantiles = rest
-    assert isinstance(n, int)
-    looks = {look: int(str(m)) / n if n else 0.0 for look, m in zip(_LOOKS, matching, strict=True)}
-    p01, p50, p99 = quantiles if isinstance(quantiles, list) else (None, None, None)
-    return Column(header, counts[0] / rows, counts[1], float(str(length or 0)), looks, p01, p50, p99)
+    rows, *counts = database.execute(f"select count(*), {whole} from {relation}").fetchall()[0]
+    looks = ", ".join(f"avg(regexp_full_match(value, '{pattern}')::int)" for pattern in _LOOKS.values())
+    seen = database.execute(
+        f"""
+        with sample as (select * from {relation} using sample reservoir({SAMPLE_ROWS} rows) repeatable (7)),
+        values as (select header, value from sample unpivot (value for header in (columns(*))))
+        select header, avg(length(value)), {looks} from values group by header
+        """
+    ).fetchall()
+    by_header = {row[0]: row for row in seen}
+    empty = ("", 0.0, *(0.0 for _ in _LOOKS))
+    profiled = {}
+    for header, filled, distinct in zip(headers, counts[::2], counts[1::2], strict=True):
+        _, length, *shares = by_header.get(header, empty)
+        of_looks = dict(zip(_LOOKS, shares, strict=True))
+        profiled[header] = Column(header, filled / rows, distinct, length, of_looks)
+    return profiled
 
 
 def quoted(header: str) -> str:

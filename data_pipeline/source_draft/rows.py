@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from data_pipeline.source_draft import items, measurements
+from data_pipeline.source_draft import items, measurements, people
 from data_pipeline.source_draft.builder import Builder, Draft, Stanza, late, moment_of, share_of, span
 from data_pipeline.source_draft.items import ItemUse
 from data_pipeline.source_draft.knowledge import is_called, is_kind, names
@@ -20,7 +20,7 @@ def other(draft: Draft, table: Table) -> Stanza | None:
     if builder.patient is None and builder.visit is None:
         return None
     kinds: tuple[Callable[[Builder], bool], ...] = (
-        _notes, _icd, measurements.wide, _intensive_care, _drugs, _given, measurements.measured, _coded,
+        _notes, _deaths, _icd, measurements.wide, _intensive_care, _drugs, _given, measurements.measured, _coded,
     )  # fmt: skip
     return builder.stanza if any(fits(builder) for fits in kinds) else None
 
@@ -40,6 +40,17 @@ def _notes(b: Builder) -> bool:
     b.stanza.available = f"greatest({time}, {stored})" if stored else late(b, moment, time, "report_delay")
     b.stanza.comments.append(f"{text.header} has {text.length:.0f} characters on average")
     b.ask(f"may a note tell of what came after {moment.header}, as a discharge summary does?")
+    return True
+
+
+def _deaths(b: Builder) -> bool:
+    """A table with a row for each death."""
+    death = b.first("death", "time") or b.first("death", "date")
+    if death is None or not is_called("death", b.table.name.replace("_", " ")):
+        return False
+    fact = people.death_of(b, death)
+    b.stanza.available = fact["available"]
+    b.stanza.facts["death"] = fact
     return True
 
 
