@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ LOCK_SECONDS = 2.0
 """How long a write waits for another process that holds the file."""
 FREE_BYTES = 16 * 2**20
 """Nothing is answered when the file's disk has less room: with this much the rows can still be moved away."""
+
+SETTLED_NANOSECONDS = 3 * 10**9
+"""A folder that changed longer ago than this has another time after the next change, on any file system."""
 
 Row = Sequence[Any]
 
@@ -66,6 +70,8 @@ class LogFile:
         self.worker = worker_name(self.connection, worker)
         self.connection.execute(_TOUCH)  # after a first write there is a write-ahead log
         self._inodes = self._current_inodes()
+        self._folder: tuple[int, int, int] | None = None
+        """Of the folder, when the file was seen to lie in it."""
         self._rescued: tuple[Sequence[Row], int] | None = None
         """Rows and last number of a file that is gone, until they are in a new one."""
 
@@ -98,8 +104,20 @@ class LogFile:
                 self.connection.execute("DELETE FROM worker WHERE rowid = ?", (tried,))
 
     def is_in_place(self) -> bool:
-        """Whether the file that is open lies at the path."""
-        return self._rescued is None and self._current_inodes() == self._inodes
+        """Whether the file that is open lies at the path.
+
+        Of the file itself nothing is asked while its folder is as it was: who asks for the times of a file between two
+        syncs makes the second write them, too, and that takes a third longer.
+        """
+        if self._rescued is not None:
+            return False
+        folder = _changed(self.path.parent)
+        if folder is not None and folder == self._folder:
+            return True
+        in_place = self._current_inodes() == self._inodes
+        settled = folder is not None and time.time_ns() - folder[2] > SETTLED_NANOSECONDS
+        self._folder = folder if in_place and settled else None
+        return in_place
 
     def restore(self) -> int | None:
         """Writes everything into a new file when the one that is open no longer lies at the path.
@@ -139,7 +157,7 @@ class LogFile:
         with _transaction(connection, self.path):
             connection.executemany(_RESTORE, rows)
             self._raise_numbers(last)
-        self._rescued, self._inodes = None, self._current_inodes()
+        self._rescued, self._inodes, self._folder = None, self._current_inodes(), None
         return len(rows)
 
     def _raise_numbers(self, least: int) -> None:
@@ -161,6 +179,15 @@ def _inode(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _changed(folder: Path) -> tuple[int, int, int] | None:
+    """Which folder that is, and when something was last made, renamed or removed in it."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import asyncio
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -234,6 +235,26 @@ def test_a_log_file_removed_under_the_server_loses_no_answer(
     again.flush()
     again.close()
     assert logged(settings) == ["a", "b", "c", "d", *(["e"] if noticed_by == "an answer" else []), "f"]
+
+
+@pytest.mark.parametrize("removed", REMOVED.values(), ids=REMOVED)
+def test_a_removal_is_noticed_in_a_folder_that_had_not_changed_for_long(
+    settings: Settings, removed: tuple[str, ...]
+) -> None:
+    log = PredictionLog(settings, DATASET)
+    folder = file_of(settings).parent
+    os.utime(folder, (10**9, 10**9))
+    append(log, "a")
+    append(log, "b")
+    for name in removed:
+        (folder / name).unlink()
+    os.utime(folder, (10**9 + 1, 10**9 + 1))  # it was long ago when the next answer is logged
+    append(log, "c")
+    append(log, "d")
+    log.close()
+    again = PredictionLog(settings, DATASET)
+    assert again.backlog == 4
+    again.close()
 
 
 def test_a_folder_removed_under_the_server_loses_no_answer(settings: Settings) -> None:
