@@ -7,7 +7,7 @@ count in /metrics, and its connection ends.
 
 import asyncio
 from asyncio import TimerHandle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -33,6 +33,7 @@ LINGER_SECONDS = 1.0
 """How long what a refused peer still sends is thrown away, so that it reads its answer before the connection ends."""
 
 _PROBLEM = TypeAdapter(Problem)
+_Part = Literal["head", "body"]
 
 
 class _RefusedError(Exception):
@@ -49,6 +50,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._service: Service = self.app_state["service"]
         self._deadline: TimerHandle | None = None
+        self._arriving: _Part | None = None
         self._in_head = False
         self._head_bytes = 0
         self._body_bytes = 0
@@ -59,7 +61,8 @@ class BoundedHttp(HttpToolsProtocol):
         if len(self.connections) > CONNECTIONS:
             self._refuse(503, f"This server holds {CONNECTIONS} connections already; try again later.")
         else:
-            self._limit_time(HEAD_SECONDS, "head")
+            self._expect("head")
+            self._limit_time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_deadline()
@@ -75,6 +78,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse_head()
+        self._limit_time()
 
     def send_400_response(self, msg: str) -> None:
         if not self._refused:
@@ -83,7 +87,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
-        self._limit_time(HEAD_SECONDS, "head")
+        self._expect("head")
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -94,7 +98,7 @@ class BoundedHttp(HttpToolsProtocol):
         if _content_length(self.headers) > BODY_BYTES:
             self._refuse_body()
             raise _RefusedError
-        self._limit_time(BODY_SECONDS, "body")
+        self._expect("body")
         super().on_headers_complete()
         if self._service.draining:
             self.cycle.keep_alive = False
@@ -114,7 +118,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._end_deadline()
+        self._expect(None)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -141,11 +145,17 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse_body(self) -> None:
         self._refuse(413, f"The body is larger than {BODY_BYTES} bytes; send one patient at a time.")
 
-    def _limit_time(self, seconds: float, part: str) -> None:
+    def _expect(self, part: _Part | None) -> None:
         self._end_deadline()
-        self._deadline = self.loop.call_later(seconds, self._too_slow, seconds, part)
+        self._arriving = part
 
-    def _too_slow(self, seconds: float, part: str) -> None:
+    def _limit_time(self) -> None:
+        """Of what has arrived in part. What arrives at once, as nearly every request does, needs no timer."""
+        if self._arriving is not None and self._deadline is None and not self._refused:
+            seconds = HEAD_SECONDS if self._arriving == "head" else BODY_SECONDS
+            self._deadline = self.loop.call_later(seconds, self._too_slow, seconds, self._arriving)
+
+    def _too_slow(self, seconds: float, part: _Part) -> None:
         self._refuse(
             408, f"The {part} of the request did not arrive within {seconds:g} seconds; send it at once."
         )
