@@ -4,6 +4,8 @@ The stage reads the whole extract before it commits anything: a truncated file, 
 it with one sentence. Bytes that are not UTF-8 do not stop it: they become U+FFFD, and each row is validated
 later. Three things are said and stop nothing: columns that had to be renamed, words that no list of the source has, and
 optional tables with a header and no rows.
+Of a dataset that an extract of the same source has landed in before, only files that are new or changed are read
+(``data_pipeline.ingest.landing``): the same extract again writes nothing.
 A patient who was erased (``mediscale erase``) is left out of every table.
 """
 
@@ -13,14 +15,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from datetime import datetime
 from difflib import get_close_matches
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from data_pipeline.ingest import engine, extract_files, parsing, stream_record
+from pydantic import Field, NaiveDatetime
+
+from data_pipeline.ingest import engine, extract_files, landing, parsing, stream_record
 from data_pipeline.ingest import source as sources
+from data_pipeline.ingest.bronze_tables import BronzeTable
+from data_pipeline.ingest.landing import Landed, LandedFile, Plan
 from data_pipeline.ingest.source import Csv, Source, SourceName, SourceTable
 from mediscale.core.annotations import Digest, PatientCount, RuntimeInput
 from mediscale.core.errors import InputError, StorageError
@@ -28,7 +35,7 @@ from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage
-from mediscale.core.tables import BRONZE
+from mediscale.core.tables import BRONZE, LANDED_FILES
 from mediscale.storage import exclusions, history, table_files
 from mediscale.storage.exclusions import Exclusions
 from mediscale.storage.history import Erasure
@@ -43,7 +50,9 @@ MAX_COLUMNS = 2000
 """Of a file: Spark plans a table by its columns, and with ten thousand of them that does not end."""
 
 
-class Params(Frozen):
+class Extract(Frozen):
+    """A hospital's files, as a run begins with them."""
+
     source: RuntimeInput[SourceName]
     """Name of a shipped source, or of one that the home keeps."""
     dataset: RuntimeInput[str]
@@ -55,26 +64,47 @@ class Params(Frozen):
     """Fingerprint of the list of erased patients, which the caller looks up; empty where nobody was erased."""
 
 
+class Params(Extract):
+    rebuild: bool = False
+    """Whether the dataset begins anew: every file is read, and nothing that earlier extracts said stays in silver."""
+    min_rows_share: float = Field(0.8, ge=0, le=1)
+    """Of the rows that a table had in the extract before: with fewer it is refused as cut off."""
+    before: RuntimeInput[dict[str, TableRef]] = {}
+    """The tables of bronze that the extract before left, which the caller looks up; none: the dataset begins."""
+    landed: RuntimeInput[TableRef | None] = None
+    """Whose rows are in them (``landed_files``)."""
+    seen_at: RuntimeInput[NaiveDatetime | None] = None
+    """When this extract was first seen here (UTC)."""
+
+
 class Result(Frozen):
     bronze: dict[str, TableRef]
+    landed: TableRef
+    """The files whose rows are in bronze."""
+    begins: bool
+    """Whether the dataset begins with this extract."""
+    seen_at: datetime | None
+    n_files_read: int
+    """Files that are new or changed."""
     absent: tuple[str, ...]
     """Files of optional tables that the extract does not have, or that have no rows."""
     empty: tuple[str, ...] = ()
     """Those of them that have a header and no rows."""
     rows: int
-    """Records of all files, without headers."""
+    """Records of all files that are in bronze, without headers."""
     renamed: tuple[str, ...] = ()
     """Columns, as ``table.column``, whose header a table can't have or has twice, under their new names."""
     unlisted_words: dict[str, PatientCount] = {}
-    """By ``table.column``, the records whose word no list of the source has: its category is ``OTHER``."""
+    """By ``table.column``, the records of files that were read whose word no list of the source has: its category is
+    ``OTHER``."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
-    """Checks the whole extract, then writes ``bronze_<table>`` for each of its tables.
+    """Checks the files that are new or changed, then brings ``bronze_<table>`` up to date for each table.
 
     Raises:
-        InputError: the source is unknown, a directory, table or column is missing, a file is truncated or empty, or
-            files changed since the digest was taken.
+        InputError: the source is unknown, a directory, table or column is missing, a file is truncated or empty,
+            files changed since the digest was taken, or a table lost most of its rows since the extract before.
         StorageError: the list of erased patients is not the one that the caller saw, or lacks some.
     """
     stream_record.refuse_replacing(settings, params.dataset)
@@ -82,47 +112,85 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     source = sources.load(params.source)
     root = settings.home / params.path
     files = extract_files.locate(source, root)
+    before = {} if params.rebuild else params.before
+    landed = {name: own for name, own in landing.read(settings, params.landed).items() if name in before}
+    digests = extract_files.file_digests(files) if landed else {}
+    plan = landing.plan(source, files, root, digests, landed)
+    to_open = plan.read if left_out is None else files
+    parts = {name: tuple(part_of(source, name, file, root) for file in own) for name, own in to_open.items()}
+    leave_out = None if left_out is None else leave_out_rows(left_out, source, parts)
+    new = {name: tuple(part for part in parts[name] if part.path in own) for name, own in plan.read.items()}
     tables = {
-        name: tuple(part_of(source, name, file, root) for file in parts) for name, parts in files.items()
+        name: BronzeTable(settings, params.dataset, name, before.get(name), plan) for name in source.tables
     }
-    leave_out = None if left_out is None else leave_out_rows(left_out, source, tables)
-    written = _write(settings, source, params.dataset, tables, leave_out)
+    schemas = {name: tables[name].schema(columns_of(own)) for name, own in new.items()}
+    written = _write(settings, source, params.dataset, new, schemas, leave_out)
     try:
-        rows = {name: sum(part.rows for part in parts) for name, parts in written.items()}
+        rows = {name: _n_rows(plan, name, written) for name in {*plan.kept, *written}}
         empty = {name for name, n in rows.items() if not n}
-        _check_whole(source, params, files, root, empty)
-        log.info("%d tables with %s rows are whole", len(tables) - len(empty), f"{sum(rows.values()):,}")
+        digests |= extract_files.file_digests(plan.read)
+        _check_whole(source, params, extract_files.digest(files, root, digests), empty)
+        plan.check_not_cut(
+            {name: sum(p.rows for p in own) for name, own in written.items()}, params.min_rows_share
+        )
+        log.info("%d tables with %s rows are whole", len(rows) - len(empty), f"{sum(rows.values()):,}")
     except BaseException:
         _discard(settings, params.dataset, written)
         raise
-    _discard(settings, params.dataset, {name: written[name] for name in empty})
-    landed = {name: parts for name, parts in written.items() if name not in empty}
+    _discard(settings, params.dataset, {name: written.get(name, ()) for name in empty})
+    bronze = {
+        name: tables[name].commit(
+            key, [one.file for one in written.get(name, ())], columns_of(new.get(name, ()))
+        )
+        for name in source.tables
+        if rows.get(name)
+    }
+    now = _landed(plan, written, digests)
     return Result(
-        bronze={
-            name: table_files.commit(
-                settings, params.dataset, f"bronze_{name}", key, [part.file for part in parts], _schema(tables[name])
-            )
-            for name, parts in landed.items()
-        },
-        absent=source.lacks(landed),
-        empty=tuple(source.tables[name].file for name in tables if name in empty),
+        bronze=bronze,
+        landed=_record(settings, params, key, now, unchanged=now == landed),
+        begins=not before,
+        seen_at=params.seen_at,
+        n_files_read=sum(map(len, new.values())),
+        absent=source.lacks(bronze),
+        empty=tuple(source.tables[name].file for name in source.tables if name in empty),
         rows=sum(rows.values()),
         renamed=tuple(dict.fromkeys(chain.from_iterable(
-            (f"{name}.{column}" for column in part.renamed) for name, parts in tables.items() for part in parts
+            (f"{name}.{column}" for column in part.renamed) for name, own in new.items() for part in own
         ))),
-        unlisted_words=unlisted_words({name: [part.unlisted for part in parts] for name, parts in written.items()}),
+        unlisted_words=unlisted_words({name: [part.unlisted for part in own] for name, own in written.items()}),
     )  # fmt: skip
 
 
-def _check_whole(
-    source: Source, params: Params, files: extract_files.Files, root: Path, empty: Collection[str]
-) -> None:
+def _n_rows(plan: Plan, name: str, written: "Mapping[str, Sequence[Written]]") -> int:
+    kept = sum(one.rows for one in plan.kept.get(name, {}).values())
+    return kept + sum(one.rows for one in written.get(name, ()))
+
+
+def _landed(plan: Plan, written: "Mapping[str, Sequence[Written]]", digests: Mapping[Path, str]) -> Landed:
+    """The files whose rows are in bronze now."""
+    landed = {name: dict(own) for name, own in plan.kept.items()}
+    for name, own in written.items():
+        landed.setdefault(name, {}).update(
+            {one.part.shown.as_posix(): LandedFile(digests[one.part.path], one.rows) for one in own}
+        )
+    return landed
+
+
+def _record(settings: Settings, params: Params, key: str, landed: Landed, unchanged: bool) -> TableRef:
+    """Writes down, last, whose rows bronze has."""
+    if params.landed is not None and unchanged:
+        return params.landed
+    return table_files.write(settings, params.dataset, LANDED_FILES.name, key, [landing.rows(landed)])
+
+
+def _check_whole(source: Source, params: Params, digest: str, empty: Collection[str]) -> None:
     if required := [source.tables[name].file for name in sorted(empty) if source.tables[name].required]:
         raise InputError(
             f"{', '.join(required)}: a header and no rows, and the source {source.name} requires them; nothing was "
             "landed. Extract it again."
         )
-    if extract_files.digest(files, root) != params.extract_digest:
+    if params.extract_digest != digest:
         raise InputError(
             f"The extract of {params.dataset} changed since its digest was taken; nothing was landed. Wait until its "
             "copy is complete and run again."
@@ -413,6 +481,7 @@ class Counted:
 class Written:
     """A file of the extract, written to bronze and not committed yet."""
 
+    part: Part
     file: TableFile
     rows: int
     """Records that were read; those of patients who are left out are not in ``file``."""
@@ -427,6 +496,7 @@ def _write(
     source: Source,
     dataset: str,
     tables: Mapping[str, tuple[Part, ...]],
+    schemas: "Mapping[str, pa.Schema]",
     leave_out: "LeaveOut | None",
 ) -> dict[str, list[Written]]:
     """Reads every file and writes its records, as many files at once as there are cores, the largest first.
@@ -436,8 +506,8 @@ def _write(
     parts = sorted(chain.from_iterable(tables.values()), key=lambda part: -part.path.stat().st_size)
     written: dict[str, list[Written]] = {name: [] for name in tables}
     with ThreadPoolExecutor(engine.threads(settings)) as pool:
-        write = partial(_write_part, settings, source, dataset, tables, leave_out)
-        running = [(part.table, pool.submit(write, part)) for part in parts]
+        write = partial(_write_part, settings, source, dataset, leave_out)
+        running = [(part.table, pool.submit(write, part, schemas[part.table])) for part in parts]
         wait((one for _, one in running), return_when=FIRST_EXCEPTION)
         for _, waiting in running:
             waiting.cancel()  # where one raised; the others are done
@@ -456,29 +526,21 @@ def _write_part(
     settings: Settings,
     source: Source,
     dataset: str,
-    tables: Mapping[str, tuple[Part, ...]],
     leave_out: "LeaveOut | None",
     part: Part,
+    schema: "pa.Schema",
 ) -> Written:
-    schema = _schema(tables[part.table])
     counted = Counted(source.tables[part.table], part)
-    batches = counted.look(part.landed(columns_of(tables[part.table])))
+    batches = counted.look(part.landed(schema.names[len(BRONZE.columns) :]))
     if leave_out is not None:
         batches = leave_out(part.table, batches)
     file = table_files.write_file(settings, dataset, f"bronze_{part.table}", batches, schema)
-    return Written(file, counted.rows, counted.unlisted)
+    return Written(part, file, counted.rows, counted.unlisted)
 
 
 def columns_of(parts: Iterable[Part]) -> tuple[str, ...]:
     """The columns of a table's files together."""
     return tuple(dict.fromkeys(chain.from_iterable(part.columns for part in parts)))
-
-
-def _schema(parts: Iterable[Part]) -> "pa.Schema":
-    import pyarrow as pa
-
-    own = [pa.field(column, pa.string()) for column in columns_of(parts)]
-    return pa.schema([*BRONZE.arrow_schema(), *own])
 
 
 def _discard(settings: Settings, dataset: str, written: Mapping[str, Iterable[Written]]) -> None:
@@ -487,9 +549,13 @@ def _discard(settings: Settings, dataset: str, written: Mapping[str, Iterable[Wr
 
 
 def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
-    """Gives the fingerprint of the list of erased patients."""
-    if "dataset" in given:
-        yield Context({"excluded": exclusions.fingerprint(settings, given["dataset"])})
+    """Gives the fingerprint of the list of erased patients, and what the extract before left."""
+    if "dataset" not in given:
+        return
+    erased = {"excluded": exclusions.fingerprint(settings, given["dataset"])}
+    rebuild = bool(given.get("rebuild"))
+    for context in landing.contexts(settings, given["dataset"], given["source"], rebuild):
+        yield Context({**erased, **context.params})
 
 
 def _summary(result: Result) -> str:
@@ -500,7 +566,8 @@ def _summary(result: Result) -> str:
     unlisted = f"; words that no list of the source has: {words}" if words else ""
     renamed = f"; renamed: {', '.join(result.renamed)}" if result.renamed else ""
     tables = f"{result.rows:,} rows of {len(result.bronze)} tables landed as they came"
-    return f"{tables}{absent}{unlisted}{renamed}"
+    news = "" if result.begins else f"; files that are new or changed: {result.n_files_read:,}"
+    return f"{tables}{news}{absent}{unlisted}{renamed}"
 
 
 STAGE = Stage(

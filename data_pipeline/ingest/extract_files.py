@@ -103,19 +103,23 @@ def digest_of(path: str, source: str) -> str:
         InputError: there is no such source, or the directory or a required table is missing.
     """
     root = Path(path)
-    return digest(locate(sources.load(source), root), root)
+    files = locate(sources.load(source), root)
+    return digest(files, root, file_digests(files))
 
 
-def digest(files: Files, root: Path) -> str:
+def digest(files: Files, root: Path, digests: Mapping[Path, str]) -> str:
     """The SHA-256 digest over the digests of the tables' files, in order of the tables' names."""
     import hashlib
 
     named = sorted(_named(files, root))
+    return hashlib.sha256("".join(f"{name} {digests[file]}\n" for name, file in named).encode()).hexdigest()
+
+
+def file_digests(files: Files) -> dict[Path, str]:
+    """The SHA-256 digest of each file."""
+    paths = sorted({path for parts in files.values() for path in parts})
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(_file_digest, (file for _, file in named))
-    return hashlib.sha256(
-        "".join(f"{name} {digest}\n" for (name, _), digest in zip(named, digests, strict=True)).encode()
-    ).hexdigest()
+        return dict(zip(paths, pool.map(_file_digest, paths), strict=True))
 
 
 def _named(files: Files, root: Path) -> Iterator[tuple[str, Path]]:

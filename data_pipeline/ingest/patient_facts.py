@@ -1,11 +1,11 @@
 """Facts of some patients: the events and the quarantine that the compiled rules make of their rows of bronze.
 
-A stream asks this of the patients that a batch of messages is about. It is the same query, the same rules and the same
-assignment of visits as the batch's stages ``validate`` and ``silver``, and the one place where a stream calls them.
+A stream asks this of the patients that a batch of messages is about, and ``validate`` of those whom an appended
+extract is about. It is the same query, the same rules and the same assignment of visits as of a whole extract.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +14,9 @@ from data_pipeline.ingest import engine, facts, silver
 from data_pipeline.ingest.source import Source
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS, FACTS, QUARANTINE, SUBJECTS, Table
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 class PatientFacts(NamedTuple):
@@ -25,6 +28,27 @@ class PatientFacts(NamedTuple):
     """Those of them whom the source's table of patients lists."""
     subject_ids: pa.Array
     """The pseudonyms of all that were asked for, listed or not."""
+
+
+def judge(settings: Settings, source: Source, bronze: Mapping[str, pa.Table], dataset: str) -> pa.Table:
+    """The judged facts, as rows of ``facts``, in the rows of ``bronze``, which are those of ``derive``."""
+    tables = {name: rows.to_batches for name, rows in bronze.items()}
+    with engine.connection(settings) as database:
+        facts.load(database, source, tables, dataset)
+        return _judged(database, source, tables, dataset)
+
+
+def _judged(
+    database: "duckdb.DuckDBPyConnection", source: Source, tables: facts.TextBatches, dataset: str
+) -> pa.Table:
+    judged = facts.judged(facts.candidates(database, source, tables, dataset), FACTS)
+    return _table(FACTS, engine.batches(database, f"select {', '.join(FACTS.column_names)} from ({judged})"))
+
+
+def quarantined(judged: pa.Table) -> pa.Table:
+    """The judged facts that can't be used, as rows of ``quarantine``."""
+    broken = judged.filter(pc.field("broken").is_valid())
+    return _table(QUARANTINE, broken.append_column("reason", broken["broken"]).to_batches())
 
 
 def derive(
@@ -44,15 +68,11 @@ def derive(
     tables = {name: rows.to_batches for name, rows in bronze.items()}
     with engine.connection(settings) as database:
         facts.load(database, source, tables, dataset)
-        judged = facts.judged(facts.candidates(database, source, tables, dataset), FACTS)
-        rows = _table(
-            FACTS, engine.batches(database, f"select {', '.join(FACTS.column_names)} from ({judged})")
-        )
-        broken = rows.filter(pc.field("broken").is_valid())
+        rows = _judged(database, source, tables, dataset)
         database.register("judged_rows", rows)
         return PatientFacts(
             events=_table(EVENTS, silver.placed_events(database, source, dataset, "judged_rows", n_shards)),
-            quarantine=_table(QUARANTINE, broken.append_column("reason", broken["broken"]).to_batches()),
+            quarantine=quarantined(rows),
             subjects=_table(SUBJECTS, silver.listed_subjects(database, source, dataset)),
             subject_ids=engine.pseudonyms(subjects, dataset),
         )

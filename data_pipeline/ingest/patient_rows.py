@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from data_pipeline.ingest import facts, parsing
 from data_pipeline.ingest.messages import schema
 from data_pipeline.ingest.source import Source
+from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import BRONZE
 from mediscale.storage import lake
@@ -24,6 +25,8 @@ class PatientRows:
 
     bronze: dict[str, pa.Table]
     subjects: pa.Array
+    everyone: bool
+    """Whether they are all patients."""
 
     def places(self) -> pa.Table:
         """Where the rows stand: ``source`` (the table), ``file`` and ``line``."""
@@ -33,26 +36,33 @@ class PatientRows:
         ]
         return pa.concat_tables(parts).select(["source", "file", "line"])
 
-    @classmethod
-    def of(
-        cls, settings: Settings, source: Source, dataset: str, new: Mapping[str, pa.Table]
-    ) -> "PatientRows":
-        """The rows of all patients whom the landed rows ``new`` are about, and the new rows that name nobody."""
-        return _Search(settings, source, dataset).run(new)
+
+def newest_bronze(settings: Settings, source: Source, dataset: str) -> dict[str, TableRef]:
+    """The newest version of each table of bronze that is there, by its name in the source."""
+    landed = set(lake.tables(settings, dataset))
+    return {
+        name: lake.latest(settings, dataset, f"{BRONZE.name}_{name}")
+        for name in source.tables
+        if f"{BRONZE.name}_{name}" in landed
+    }
 
 
 @dataclass(frozen=True)
-class _Search:
+class PatientSearch:
+    """Finds the rows of some patients in one version of each table of bronze."""
+
     settings: Settings
     source: Source
-    dataset: str
+    refs: Mapping[str, TableRef]
 
-    def run(self, new: Mapping[str, pa.Table]) -> PatientRows:
+    def rows_of(self, new: Mapping[str, pa.Table], subjects: pa.Array | None = None) -> PatientRows:
+        """All rows of the patients whom the rows ``new`` are about, or of ``subjects``, and the new rows that name
+        nobody."""
         subject = self.source.subjects.id
-        subjects = self._about(new)
+        subjects = self.about(new) if subjects is None else subjects
         read = facts.tables_read(self.source, self.source.tables)
         with_subject = {name for name in read if subject in self.source.tables[name].columns}
-        everyone = self._changes_everyone(new)
+        everyone = self.changes_everyone(new)
         bronze = {}
         for name in sorted(with_subject):
             found = self._scan(name, subject, None if everyone else subjects)
@@ -69,18 +79,14 @@ class _Search:
             found = self._scan(name, key, None if everyone else keys)
             bronze[name] = self._and_unowned(found, new.get(name), key, everyone, keys)
         required = (self.source.subjects.table, self.source.visits.table)
-        landed = set(lake.tables(self.settings, self.dataset))
         # tables without rows of these patients, too: the compiled query is then the same batch after batch
         return PatientRows(
-            {
-                name: rows
-                for name, rows in bronze.items()
-                if f"{BRONZE.name}_{name}" in landed or name in required
-            },
+            {name: rows for name, rows in bronze.items() if name in self.refs or name in required},
             subjects,
+            everyone,
         )
 
-    def _changes_everyone(self, new: Mapping[str, pa.Table]) -> bool:
+    def changes_everyone(self, new: Mapping[str, pa.Table]) -> bool:
         """Whether a lookup got rows that are of no patient, such as a dictionary's."""
         lookups = {lookup.table for lookup in self.source.lookups.values()}
         return any(
@@ -90,7 +96,7 @@ class _Search:
             for name in new
         )
 
-    def _about(self, new: Mapping[str, pa.Table]) -> pa.Array:
+    def about(self, new: Mapping[str, pa.Table]) -> pa.Array:
         """The patients whom the rows name, or whose key or visit they name."""
         subject, visits = self.source.subjects.id, self.source.visits
         named = [self._values(rows, subject) for rows in new.values() if subject in rows.column_names]
@@ -114,10 +120,10 @@ class _Search:
 
     def _scan(self, name: str, column: str, wanted: pa.Array | None) -> pa.Table:
         """The rows of a table of bronze with a wanted identifier; all rows where none is given."""
-        table, declared = f"{BRONZE.name}_{name}", schema(self.source.tables[name])
-        if not lake.exists(self.settings, self.dataset, table):
+        declared = schema(self.source.tables[name])
+        if name not in self.refs:
             return declared.empty_table()
-        rows = lake.dataset(self.settings, lake.latest(self.settings, self.dataset, table))
+        rows = lake.dataset(self.settings, self.refs[name])
         names = [name for name in declared.names if name in rows.schema.names]
         parts = [declared.empty_table()]
         pieces = (piece for fragment in rows.get_fragments() for piece in fragment.split_by_row_group())
@@ -131,7 +137,7 @@ class _Search:
                 if not pc.any(mask).as_py():
                     continue
             found = piece.to_table(schema=rows.schema, columns=names)
-            parts.append(_as(found if mask is None else found.filter(mask), declared))
+            parts.append(in_columns(found if mask is None else found.filter(mask), declared))
         return pa.concat_tables(parts)
 
     def _and_unowned(
@@ -145,7 +151,7 @@ class _Search:
         return pa.concat_tables([found, new.filter(pc.invert(owned))])
 
 
-def _as(rows: pa.Table, declared: pa.Schema) -> pa.Table:
+def in_columns(rows: pa.Table, declared: pa.Schema) -> pa.Table:
     """Rows in the declared columns; those that they lack are empty."""
     columns = [
         rows.column(field.name).cast(field.type)

@@ -11,6 +11,7 @@ declared under ``columns``; a value that cannot be read as its type is null ther
 - ``clock: relative``: the extract has no calendar. Expressions then count from ``{origin}``, a time that stands for
   nothing and is the same for every visit. What compares visits (readmission, earlier visits) or needs a calendar
   (``as_of``) is then refused.
+- ``complete``: each extract has every row, so what a later one lacks is retracted. Without it such rows stay.
 - ``null_words``, ``not_measured``: what is written for nothing, and texts (``*`` stands for anything) that void the
   number beside them, such as the verbal coma score of a tube.
 - ``assumptions``: delays that the extract does not record. ``{name}`` in an expression stands for the interval.
@@ -325,6 +326,8 @@ class Source(Frozen):
     zone: str = ""
     """The clock of times without an offset; where it is not stated, an assumption names it."""
     clock: Literal["calendar", "relative"] = "calendar"
+    complete: bool = False
+    """Whether each extract has every row: what a later one lacks was withdrawn by the hospital, and is retracted."""
     null_words: tuple[str, ...] = parsing.NULL_WORDS
     not_measured: tuple[str, ...] = ()
     assumptions: dict[str, Assumption] = Field(default_factory=dict)

@@ -25,7 +25,7 @@ from data_pipeline import shards
 from data_pipeline.ingest import parsing, patient_facts
 from data_pipeline.ingest.messages import DeadLetter, Message, Messages, Reader
 from data_pipeline.ingest.patient_facts import PatientFacts
-from data_pipeline.ingest.patient_rows import PatientRows
+from data_pipeline.ingest.patient_rows import PatientSearch, newest_bronze
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.stream_record import DEAD_LETTERS, RECORD
 from mediscale.core.errors import InputError
@@ -86,7 +86,8 @@ class Stream:
         appended = replaced = quarantined = 0
         subjects = SUBJECTS.arrow_schema().empty_table()
         if read.rows:
-            patients = PatientRows.of(self._settings, self._source, self._dataset, read.rows)
+            refs = newest_bronze(self._settings, self._source, self._dataset)
+            patients = PatientSearch(self._settings, self._source, refs).rows_of(read.rows)
             facts = patient_facts.derive(
                 self._settings,
                 self._source,

@@ -245,6 +245,27 @@ QUARANTINE = Table(
     privacy="pseudonymous",
 )
 
+LANDED_FILES = Table(
+    name="landed_files",
+    description="The files whose rows are in bronze: what the next extract's files are compared with.",
+    columns=(
+        Column("source", "string", "table of the extract", nullable=False),
+        Column("file", "string", "file of the extract, relative to its root", nullable=False),
+        Column("digest", "string", "SHA-256 of the file", nullable=False),
+        Column("rows", "int64", "records in it", nullable=False),
+    ),
+    key=("source", "file"),
+    privacy="pseudonymous",
+)
+
+CHANGED_SUBJECTS = Table(
+    name="changed_subjects",
+    description="The patients whose facts an appended extract may have changed.",
+    columns=(Column("subject_id", "int64", "patient, pseudonymous within the dataset", nullable=False),),
+    key=("subject_id",),
+    privacy="pseudonymous",
+)
+
 SUBJECTS = Table(
     name="subjects",
     description="The map from the source's patient identifiers to subject_id; erasing its row unlinks a patient.",
@@ -525,8 +546,8 @@ PERFORMANCE = Table(
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        BRONZE, FACTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET, NOTES,
-        NOTE_TOKENS, NOTE_MARGINS, QUESTIONS, PREDICTIONS, HISTORY, PERFORMANCE
+        BRONZE, LANDED_FILES, FACTS, CHANGED_SUBJECTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET,
+        NOTES, NOTE_TOKENS, NOTE_MARGINS, QUESTIONS, PREDICTIONS, HISTORY, PERFORMANCE
     )
 }  # fmt: skip
 

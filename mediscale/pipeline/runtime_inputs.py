@@ -104,7 +104,7 @@ def prepare_source(settings: Settings, which: Source, config: RunConfig, run_id:
     path = str(Path(which.path).resolve())
     digest = digest_of(path, which.source)
     excluded = exclusions.fingerprint(settings, which.name)
-    return bronze.Params(
+    return bronze.Extract(
         source=which.source, dataset=which.name, path=path, extract_digest=digest, excluded=excluded
     )
 

@@ -178,6 +178,20 @@ def read(settings: Settings, ref: TableRef, columns: Sequence[str] | None = None
     return dataset(settings, ref).to_table(columns=list(columns) if columns else None)
 
 
+def rows_added(settings: Settings, ref: TableRef) -> "pa.Table":
+    """The rows that the commit of a version added, of a table without partitions."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    before = ref.model_copy(update={"version": ref.version - 1})
+    earlier = set(files(settings, before)) if ref.version else set()
+    parts = []
+    for uri in sorted(set(files(settings, ref)) - earlier):
+        opened, path = filesystem(uri)
+        parts.append(parquet.read_table(path, filesystem=opened, partitioning=None))
+    return pa.concat_tables(parts)
+
+
 def files(settings: Settings, ref: TableRef, partition: tuple[str, str] | None = None) -> list[str]:
     """Paths of a version's Parquet files, of one partition value if given. Partition columns are not in the files."""
     check_identity(settings, ref)

@@ -103,14 +103,17 @@ def commit(
     files: Sequence[TableFile],
     schema: "pa.Schema",
     facts: Mapping[str, int] | None = None,
+    onto: TableRef | None = None,
+    removed: Sequence[str] = (),
 ) -> TableRef:
     """Replaces a table's rows by those of the files in one commit that carries ``key``, or makes the table.
 
-    Of a key that was committed before, the files are discarded. ``facts`` of the whole table are kept with the commit
-    (``lake.fact``).
+    Given ``onto``, which has the same columns, the rows are appended to those of that version; of its files, the
+    ``removed`` ones are taken out. Of a key that was committed before, the files are discarded. ``facts`` of the whole
+    table are kept with the commit (``lake.fact``).
 
     Raises:
-        BusyError: another process wrote the table at the same moment.
+        BusyError: another process wrote the table at the same moment, or ``onto`` is no longer its newest version.
     """
     from deltalake import CommitProperties, Transaction
     from deltalake.exceptions import CommitFailedError
@@ -124,8 +127,11 @@ def commit(
             custom_metadata={"userMetadata": json.dumps({**(facts or {}), "key": key})},
             app_transactions=[Transaction(key, 1)],
         )
+        if onto is not None and onto != lake.latest(settings, dataset, table):
+            discard(settings, dataset, table, files)
+            raise lake.another_wrote(dataset, table)
         try:
-            _commit(settings, dataset, table, files, schema, properties)
+            _commit(settings, dataset, table, files, schema, properties, None if onto is None else removed)
         except CommitFailedError as error:
             discard(settings, dataset, table, files)
             raise lake.another_wrote(dataset, table) from error
@@ -142,9 +148,11 @@ def _commit(
     files: Sequence[TableFile],
     schema: "pa.Schema",
     properties: "CommitProperties",
+    removed: Sequence[str] | None,
 ) -> None:
+    """Commits files; all others go, or where ``removed`` is given those."""
     from deltalake import DeltaTable, Schema
-    from deltalake.transaction import AddAction, create_table_with_add_actions
+    from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
     declaration, uri, now = declared(table), settings.table_uri(dataset, table), int(time.time() * 1000)
     added = [
@@ -161,7 +169,11 @@ def _commit(
     delta_schema, partition_by = Schema.from_arrow(schema), list(declaration.partition_by)
     if lake.exists(settings, dataset, table):
         DeltaTable(uri).create_write_transaction(
-            [*added], "overwrite", delta_schema, partition_by, commit_properties=properties
+            [*added, *(RemoveAction(path, True, now) for path in removed or ())],
+            "overwrite" if removed is None else "append",
+            delta_schema,
+            partition_by,
+            commit_properties=properties,
         )
         return
     configuration = lake.table_configuration()
@@ -185,11 +197,12 @@ def write(
     key: str,
     batches: "Iterable[pa.RecordBatch]",
     facts: Mapping[str, int] | None = None,
+    onto: TableRef | None = None,
 ) -> TableRef:
-    """Replaces the rows of a declared table that has no partitions, in one file and one commit; see ``commit``."""
+    """Writes rows of a declared table that has no partitions, in one file and one commit; see ``commit``."""
     done = lake.committed(settings, dataset, table, key)
     if done is not None:
         return done
     schema = declared(table).arrow_schema()
     file = write_file(settings, dataset, table, batches, schema)
-    return commit(settings, dataset, table, key, [file], schema, facts)
+    return commit(settings, dataset, table, key, [file], schema, facts, onto)

@@ -64,6 +64,7 @@ def test_a_table_in_two_formats_is_refused(tmp_path: Path) -> None:
 
 def test_the_digest_covers_every_part(tmp_path: Path) -> None:
     write(tmp_path, "people.csv", "labs_1.csv", "labs_2.csv")
-    before = extract_files.digest(extract_files.locate(CLINIC, tmp_path), tmp_path)
+    files = extract_files.locate(CLINIC, tmp_path)
+    before = extract_files.digest(files, tmp_path, extract_files.file_digests(files))
     (tmp_path / "labs_2.csv").write_text("person\n2\n")
-    assert extract_files.digest(extract_files.locate(CLINIC, tmp_path), tmp_path) != before
+    assert extract_files.digest(files, tmp_path, extract_files.file_digests(files)) != before

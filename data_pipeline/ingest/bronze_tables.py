@@ -1,0 +1,105 @@
+"""Tables of bronze: the commits that take an extract's files in, and what they replace out."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from data_pipeline.ingest.landing import Plan
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import BRONZE
+from mediscale.storage import lake, table_files
+from mediscale.storage.table_files import TableFile
+
+
+@dataclass(frozen=True)
+class BronzeTable:
+    """A table of bronze as the extract before left it (``before``; None: there is none), and what becomes of it."""
+
+    settings: Settings
+    dataset: str
+    name: str
+    """Of the table in the source."""
+    before: TableRef | None
+    plan: Plan
+
+    @property
+    def table(self) -> str:
+        return f"{BRONZE.name}_{self.name}"
+
+    @property
+    def _kept_columns(self) -> tuple[str, ...]:
+        """Those that rows have which stay."""
+        if self.before is None or self.name not in self.plan.kept:
+            return ()
+        names = lake.dataset(self.settings, self.before).schema.names
+        return tuple(name for name in names if name not in BRONZE.column_names)
+
+    def schema(self, new: Collection[str]) -> pa.Schema:
+        """With the columns of rows that stay and those of ``new`` ones, in which rows of the other kind are null."""
+        columns = dict.fromkeys((*self._kept_columns, *new))
+        return pa.schema([*BRONZE.arrow_schema(), *(pa.field(column, pa.string()) for column in columns)])
+
+    def commit(self, key: str, files: Sequence[TableFile], new: Collection[str]) -> TableRef:
+        """Takes files with the columns ``new`` in, in one commit that carries ``key``; where nothing changes there is
+        none."""
+        gone = self.plan.gone.get(self.name, {})
+        if self.before is not None and not files and not gone:
+            return self.before
+        schema = self.schema(new)
+        if self.before is None or self.name not in self.plan.kept:
+            return table_files.commit(self.settings, self.dataset, self.table, key, files, schema)
+        if len(schema) > len(self._kept_columns) + len(
+            BRONZE.columns
+        ):  # all of its files get the new columns
+            stays = list(self._written_again(lake.files(self.settings, self.before), gone, schema))
+            return table_files.commit(self.settings, self.dataset, self.table, key, [*files, *stays], schema)
+        taken_out = [uri for uri in lake.files(self.settings, self.before) if self._holds(uri, gone)]
+        return table_files.commit(
+            self.settings,
+            self.dataset,
+            self.table,
+            key,
+            [*files, *self._written_again(taken_out, gone, schema)],
+            schema,
+            onto=self.before,
+            removed=[uri.rpartition("/")[2] for uri in taken_out],
+        )
+
+    def _holds(self, uri: str, gone: Collection[str]) -> bool:
+        """Whether a file of the table has rows of some files of the extract."""
+        if not gone:
+            return False
+        filesystem, path = lake.filesystem(uri)
+        own = parquet.read_table(path, columns=["file"], filesystem=filesystem, partitioning=None)
+        return not set(gone).isdisjoint(own["file"].unique().to_pylist())
+
+    def _written_again(
+        self, uris: Sequence[str], gone: Collection[str], schema: pa.Schema
+    ) -> Iterator[TableFile]:
+        """The rows that stay of files of the table that have others, too."""
+        for uri in uris:
+            file = table_files.write_file(
+                self.settings, self.dataset, self.table, _staying(uri, gone, schema), schema
+            )
+            if file.rows:
+                yield file
+            else:
+                table_files.discard(self.settings, self.dataset, self.table, [file])
+
+
+def _staying(uri: str, gone: Collection[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    filesystem, path = lake.filesystem(uri)
+    with filesystem.open_input_file(path) as opened:
+        for batch in parquet.ParquetFile(opened).iter_batches():
+            stays = batch.filter(
+                pc.invert(pc.is_in(batch["file"], value_set=pa.array(sorted(gone), pa.string())))
+            )
+            columns = [
+                stays[field.name] if field.name in stays.schema.names else pa.nulls(len(stays), field.type)
+                for field in schema
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -1,0 +1,230 @@
+"""Landing: which files of an extract are new to bronze, and which rows of bronze they stand in place of.
+
+Bronze has the rows of the newest extract, each file's under its name. ``landed_files`` has a row for each of them with
+its SHA-256, so that a file that did not change is neither read nor written again. A file that changed takes the place
+of what it had said; one that is not there any more keeps its rows, unless the source says ``complete``: that each of
+its extracts has every row. So a hospital may send a night's rows in files of their own, or everything every night.
+
+``validate`` and ``silver`` then look at the patients whose rows differ (``changed_rows``), and append what that changes
+(``data_pipeline.ingest.supersede``). Two moments matter for this: ``seen_at``, when an extract was read here first, and
+that of the extract before, up to which nothing that the lake had said changes any more.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from data_pipeline.ingest import extract_files
+from data_pipeline.ingest.source import Source
+from mediscale.core.errors import InputError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.stage import Context
+from mediscale.core.tables import BRONZE, LANDED_FILES
+from mediscale.storage import calls, lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MIN_LOST_ROWS = 20
+"""A table that has fewer rows less than before is never taken for one that was cut off."""
+
+
+class LandedFile(NamedTuple):
+    """What bronze has of a file of the extract."""
+
+    digest: str
+    rows: int
+
+
+Landed = Mapping[str, Mapping[str, LandedFile]]
+"""By table of the source, by file."""
+
+
+def read(settings: Settings, ref: TableRef | None) -> Landed:
+    """The files whose rows bronze has; none where no record was kept."""
+    landed: dict[str, dict[str, LandedFile]] = {}
+    for row in [] if ref is None else lake.read(settings, ref).to_pylist():
+        landed.setdefault(row["source"], {})[row["file"]] = LandedFile(row["digest"], row["rows"])
+    return landed
+
+
+def rows(landed: Landed) -> "pa.RecordBatch":
+    """The record of landed files, as rows of ``landed_files``."""
+    import pyarrow as pa
+
+    listed = [
+        {"source": table, "file": file, "digest": one.digest, "rows": one.rows}
+        for table, files in sorted(landed.items())
+        for file, one in sorted(files.items())
+    ]
+    return pa.RecordBatch.from_pylist(listed, LANDED_FILES.arrow_schema())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of bronze, by table of the source."""
+
+    read: extract_files.Files
+    """The files that are new or changed."""
+    kept: Landed
+    """The files whose rows stay as they are."""
+    gone: Landed
+    """The files whose rows go: another stands in their place, or a complete extract lacks them."""
+
+    def check_not_cut(self, read: Mapping[str, int], min_share: float) -> None:
+        """Refuses a table that lost many rows since the extract before: files cut at a line's end look whole.
+
+        Raises:
+            InputError: a table has less than ``min_share`` of its rows.
+        """
+        for table, files in self.gone.items():
+            kept = sum(one.rows for one in self.kept.get(table, {}).values())
+            now, before = kept + read.get(table, 0), kept + sum(one.rows for one in files.values())
+            if before - now >= MIN_LOST_ROWS and now < min_share * before:
+                raise InputError(
+                    f"The table {table} has {now:,} rows in this extract and had {before:,} in the one before; nothing "
+                    "was landed. Was it cut off? If it is right, lower min_rows_share of the stage bronze."
+                )
+
+
+def plan(
+    source: Source, files: extract_files.Files, root: Path, digests: Mapping[Path, str], landed: Landed
+) -> Plan:
+    """Compares the files of an extract, by their digests, with those that have landed."""
+    to_read: extract_files.Files = {}
+    kept: dict[str, dict[str, LandedFile]] = {}
+    gone: dict[str, dict[str, LandedFile]] = {}
+    for table in source.tables:
+        there = {path.relative_to(root).as_posix(): path for path in files.get(table, ())}
+        before = landed.get(table, {})
+        same = {file for file, one in before.items() if file in there and digests[there[file]] == one.digest}
+        stays = same | (set() if source.complete else before.keys() - there.keys())
+        if new := tuple(path for file, path in there.items() if file not in same):
+            to_read[table] = new
+        kept[table] = {file: one for file, one in before.items() if file in stays}
+        gone[table] = {file: one for file, one in before.items() if file not in stays}
+    return Plan(
+        to_read, {t: own for t, own in kept.items() if own}, {t: own for t, own in gone.items() if own}
+    )
+
+
+def contexts(settings: Settings, dataset: str, source: str, rebuild: bool) -> Iterator[Context]:
+    """What bronze has of a dataset, for the call that lands an extract of the same source: first as the newest call saw
+    it, so that the same extract again is that call."""
+    before = newest_call(settings, "bronze", dataset)
+    if before is not None:
+        yield Context({name: before.params.get(name) for name in ("before", "landed", "seen_at")})
+    now = {"seen_at": datetime.now(UTC).replace(tzinfo=None)}
+    if before is None or rebuild or before.params["source"] != source or "landed" not in before.result:
+        yield Context(now)
+        return
+    tables = {name: f"{BRONZE.name}_{name}" for name in before.result["bronze"]}
+    if not all(lake.exists(settings, dataset, table) for table in (*tables.values(), LANDED_FILES.name)):
+        yield Context(now)
+        return
+    newest = {name: lake.latest(settings, dataset, table) for name, table in tables.items()}
+    yield Context({"before": newest, "landed": lake.latest(settings, dataset, LANDED_FILES.name), **now})
+
+
+def newest_call(settings: Settings, stage: str, dataset: str) -> calls.Call | None:
+    """The newest finished call of a stage on a dataset."""
+    of_dataset = (call for call in calls.of_stage(settings, stage) if call.params["dataset"] == dataset)
+    return max(of_dataset, key=lambda call: call.started_at, default=None)
+
+
+class ChangedRows(NamedTuple):
+    """How the rows of bronze differ between two landings, by table; rows have ``file``, ``line`` and the source's
+    columns."""
+
+    added: "dict[str, pa.Table]"
+    gone: "dict[str, pa.Table]"
+    moved: "pa.Table"
+    """Rows of changed files that are the same and stand elsewhere now: ``source, file, line, new_line``."""
+
+
+def changed_rows(
+    settings: Settings,
+    source: Source,
+    before: tuple[Mapping[str, TableRef], Landed],
+    now: tuple[Mapping[str, TableRef], Landed],
+) -> ChangedRows:
+    """Compares the rows of the files that differ, each landing given by its tables of bronze and its files."""
+    import pyarrow as pa
+
+    added, gone, moved = {}, {}, [_moved_schema().empty_table()]
+    for name in source.tables:
+        old, new = before[1].get(name, {}), now[1].get(name, {})
+        differ = sorted(file for file in {*old, *new} if _digest(old, file) != _digest(new, file))
+        if not differ:
+            continue
+        was = _rows_of(settings, source, name, before[0].get(name), [f for f in differ if f in old])
+        here = _rows_of(settings, source, name, now[0].get(name), [f for f in differ if f in new])
+        added[name], gone[name], same = _compare(was, here)
+        moved.append(same.append_column("source", pa.repeat(pa.scalar(name), len(same))).select(_MOVED))
+    return ChangedRows(
+        {name: rows for name, rows in added.items() if len(rows)},
+        {name: rows for name, rows in gone.items() if len(rows)},
+        pa.concat_tables(moved),
+    )
+
+
+def _digest(files: Mapping[str, LandedFile], file: str) -> str:
+    return files[file].digest if file in files else ""
+
+
+_MOVED = ("source", "file", "line", "new_line")
+
+
+def _moved_schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    kinds = (pa.string(), pa.string(), pa.int64(), pa.int64())
+    return pa.schema(list(zip(_MOVED, kinds, strict=True)))
+
+
+def _rows_of(
+    settings: Settings, source: Source, name: str, ref: TableRef | None, files: list[str]
+) -> "pa.Table":
+    """The declared columns of some files' rows."""
+    import pyarrow.compute as pc
+
+    from data_pipeline.ingest.messages import schema
+    from data_pipeline.ingest.patient_rows import in_columns
+
+    declared = schema(source.tables[name])
+    if ref is None or not files:
+        return declared.empty_table()
+    rows = lake.dataset(settings, ref)
+    there = [column for column in declared.names if column in rows.schema.names]
+    return in_columns(rows.to_table(columns=there, filter=pc.field("file").isin(files)), declared)
+
+
+def _compare(was: "pa.Table", here: "pa.Table") -> "tuple[pa.Table, pa.Table, pa.Table]":
+    """The rows that are new, those that are gone, and those of another line; of equal rows of a file the first stands
+    for the first."""
+    import duckdb
+
+    columns = ", ".join(f'"{name}"' for name in here.column_names if name != "line")
+    twin = f"row_number() over (partition by {columns} order by line) as twin"
+    same = " and ".join(
+        f"was.{name} is not distinct from here.{name}" for name in [*columns.split(", "), "twin"]
+    )
+    with duckdb.connect() as database:
+        database.register("old_rows", was)
+        database.register("new_rows", here)
+        database.execute(f"create table was as select *, {twin} from old_rows")
+        database.execute(f"create table here as select *, {twin} from new_rows")
+        every = ", ".join(f'"{name}"' for name in here.column_names)
+
+        def without(rows: str, others: str) -> "pa.Table":
+            sql = f"select {every} from {rows} where not exists (select 1 from {others} where {same}) order by line"
+            return database.sql(sql).to_arrow_table().cast(here.schema)
+
+        moved = database.sql(
+            "select was.file as file, was.line as line, here.line as new_line "
+            f"from was join here on {same} where was.line <> here.line"
+        ).to_arrow_table()
+        return without("here", "was"), without("was", "here"), moved

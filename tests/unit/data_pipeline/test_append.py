@@ -1,0 +1,161 @@
+"""A second extract is appended: nothing is lost, nothing is there twice, nothing is rewritten."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.drawn_hospitals import write_extract
+
+from data_pipeline.cohort import bitemporal
+from data_pipeline.ingest.extract_files import digest_of
+from mediscale.core import declaration_files
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.pipeline import runtime_inputs, steps
+from mediscale.storage import lake
+
+INGEST = ("bronze", "validate", "silver")
+DATASET = "ward"
+
+HOSPITAL = {
+    "hosp/patients": """
+        subject_id,gender,anchor_age,anchor_year,dod
+        1,F,60,2026,
+        2,M,50,2026,
+        3,F,40,2026,""",
+    "hosp/admissions": """
+        subject_id,hadm_id,admittime,dischtime,deathtime,admission_type,admission_location,discharge_location,hospital_expire_flag,race,edregtime
+        1,11,2026-01-01 10:00:00,,,EW EMER.,EMERGENCY ROOM,,0,WHITE,
+        2,21,2026-01-01 09:00:00,2026-01-01 20:00:00,,EW EMER.,EMERGENCY ROOM,HOME,0,WHITE,
+        3,31,2026-01-01 08:00:00,,,EW EMER.,EMERGENCY ROOM,,0,WHITE,""",
+    "hosp/labevents": """
+        labevent_id,subject_id,hadm_id,itemid,charttime,storetime,value,valuenum,valueuom
+        1,1,11,50912,2026-01-01 11:00:00,2026-01-01 12:00:00,1.2,1.2,mg/dL
+        2,2,21,50912,2026-01-01 11:00:00,2026-01-01 12:00:00,1.9,1.9,mg/dL
+        3,2,21,50983,2026-01-01 11:00:00,2026-01-01 12:00:00,140,140,mEq/L
+        4,3,31,50971,2026-01-01 11:00:00,2026-01-01 12:00:00,99,99,mEq/L
+        5,3,31,50912,2026-01-01 11:30:00,2026-01-01 12:00:00,1.0,1.0,furlong""",
+}  # fmt: skip
+
+
+def night(day: int) -> datetime:
+    """When the extract of a night is seen."""
+    return datetime(2026, 1, day, 1)
+
+
+@dataclass
+class Ward:
+    """A home with one dataset, and the extract of its newest night."""
+
+    folder: Path
+    tables: dict[str, str] = field(default_factory=lambda: dict(HOSPITAL))
+    source: str = "mimic-iv"
+    extract: str = "extract"
+    results: dict[str, Any] = field(default_factory=dict)
+    runs: int = 0
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(home=self.folder / "home")
+
+    def ingest(self, seen_at: datetime | None, **config: Mapping[str, Any]) -> dict[str, bool]:
+        """Takes the extract in, as a run does; which stages found it done."""
+        path = write_extract(self.folder / self.extract, self.tables)
+        begin = {
+            "source": self.source, "dataset": DATASET, "path": str(path),
+            "extract_digest": digest_of(str(path), self.source),
+        }  # fmt: skip
+        self.runs += 1
+        cached, results = {}, {steps.PREPARE_SOURCE: begin}
+        for step in steps.FEATURES[:3]:
+            given: dict[str, Any] = {"max_quarantine_share": 1} if step.stage == "validate" else {}
+            given |= {"seen_at": seen_at} if seen_at and step.stage == "bronze" else {}
+            upstream = [results[name] for name in step.upstream]
+            given |= config.get(step.stage, {})
+            done = runtime_inputs.call(step.stage, given, upstream, self.settings, f"run-{self.runs}")
+            cached[step.stage] = done.cached
+            results[step.stage], self.results[step.stage] = done.result.model_dump(), done.result
+        return cached
+
+    def versions(self) -> dict[str, int]:
+        return {
+            table: lake.latest(self.settings, DATASET, table).version
+            for table in lake.tables(self.settings, DATASET)
+        }
+
+    def as_of(self, moment: datetime | None) -> list[tuple[Any, ...]]:
+        """What the events said at a moment: code, value, visit, time."""
+        events = lake.read(self.settings, self.results["silver"].events)
+        rows = bitemporal.latest_as_of(events, moment).to_pylist()
+        names = ("subject_id", "code", "numeric_value", "text_value", "visit_id", "time", "unit")
+        return sorted((tuple(row[name] for name in names) for row in rows), key=str)
+
+    def quarantine(self) -> list[tuple[str, int, str]]:
+        ref: TableRef = self.results["validate"].quarantine
+        rows = lake.read(self.settings, ref).to_pylist()
+        return sorted((row["file"], row["line"], row["reason"]) for row in rows)
+
+    def anew(self) -> "Ward":
+        """The same extract in a home of its own."""
+        other = Ward(self.folder / "anew", dict(self.tables), self.source)
+        other.ingest(night(9))
+        return other
+
+    def replace(self, table: str, old: str, new: str) -> None:
+        assert old in self.tables[table]
+        self.tables[table] = self.tables[table].replace(old, new)
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Ward:
+    ward = Ward(tmp_path)
+    ward.ingest(night(2))
+    return ward
+
+
+def test_the_same_extract_again_writes_nothing(ward: Ward) -> None:
+    before = ward.versions()
+    assert ward.ingest(None) == dict.fromkeys(INGEST, True)
+    assert ward.versions() == before
+    (ward.folder / "extract").rename(ward.folder / "copy")
+    ward.extract = "copy"
+    ward.ingest(night(3))  # from another folder it is another call, of the same files
+    assert ward.results["bronze"].n_files_read == 0
+    assert ward.versions() == before
+
+
+def test_a_corrected_a_late_a_new_and_a_withdrawn_row_are_appended(ward: Ward) -> None:
+    first = ward.as_of(night(2))
+    ward.replace("hosp/labevents", "12:00:00,1.2,1.2,", "12:00:00,1.4,1.4,")
+    ward.replace("hosp/labevents", "3,2,21,50983", "7,2,21,50983")
+    late = "8,1,11,50983,2026-01-01 11:00:00,2026-01-01 12:00:00,138,138,mEq/L"
+    new = "9,1,11,50912,2026-01-02 11:00:00,2026-01-02 12:00:00,1.6,1.6,mg/dL"
+    ward.tables["hosp/labevents"] += f"\n        {late}\n        {new}"
+    ward.replace(
+        "hosp/admissions", "1,11,2026-01-01 10:00:00,,", "1,11,2026-01-01 10:00:00,2026-01-02 20:00:00,"
+    )
+    before = ward.versions()
+    ward.ingest(night(3))
+    silver = ward.results["silver"]
+    assert ward.as_of(night(2)) == first
+    assert ward.versions()["events"] == before["events"] + 1
+    rows = lake.read(ward.settings, silver.events).to_pylist()
+    appended = [row for row in rows if row["available_time"] > night(2)]
+    assert len(appended) == silver.appended
+    times = {(row["code"], row["numeric_value"]): row["available_time"] for row in appended}
+    creatinine, sodium = "LOINC//2160-0", "LOINC//2951-2"
+    assert times[creatinine, 1.4] == times[sodium, 138.0] == night(3), (
+        "the extract before could have had them"
+    )
+    assert times[creatinine, 1.6] == datetime(2026, 1, 2, 12), "its own time is after the extract before"
+    assert not silver.retracted, "the source does not say that its extracts are complete"
+    sodiums = [row for row in ward.as_of(None) if row[:2] == (_subject(ward, "2"), sodium)]
+    assert len(sodiums) == 2, "so a row that is gone stays beside the one in its place"
+
+
+def _subject(ward: Ward, number: str) -> int:
+    listed = lake.read(ward.settings, ward.results["silver"].subjects).to_pylist()
+    return next(row["subject_id"] for row in listed if row["source_subject"] == number)
