@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_pipeline import shards
 from data_pipeline.ingest import messages
 from mediscale.core.errors import NotFoundError, UsageError
 from mediscale.core.refs import TableRef
@@ -45,7 +46,7 @@ def broken_rules(settings: Settings, dataset: str) -> list[BrokenRule]:
     Raises:
         NotFoundError: the dataset was never validated.
     """
-    facts = lake.read(settings, _quarantine(settings, dataset))
+    facts = lake.read(settings, newest(settings, dataset))
     meanings = {rule.name: rule.meaning for rule in RULES}
     found = []
     for table, rule in _pairs(facts):
@@ -65,7 +66,7 @@ def places(settings: Settings, dataset: str, rule: str = "", table: str = "") ->
     """
     if rule and rule not in (names := [known.name for known in RULES]):
         raise UsageError(f"There is no rule {rule!r}; the rules are: {', '.join(names)}.")
-    facts = lake.read(settings, _quarantine(settings, dataset))
+    facts = lake.read(settings, newest(settings, dataset))
     if rule:
         facts = facts.filter(_breaks(facts, rule))
     if table:
@@ -75,7 +76,20 @@ def places(settings: Settings, dataset: str, rule: str = "", table: str = "") ->
     return [Place(*values) for values in zip(*(ordered[name].to_pylist() for name in columns), strict=True)]
 
 
-def _quarantine(settings: Settings, dataset: str) -> TableRef:
+def difference(settings: Settings, before: TableRef, after: TableRef) -> tuple[int, int]:
+    """How many facts left quarantine between two versions, and how many entered it; one that stands on another line by
+    now did neither."""
+    names = [name for name in QUARANTINE.column_names if name != "line"]
+    was, now = (lake.read(settings, ref, names).select(names) for ref in (before, after))
+    return len(shards.except_all(was, now)), len(shards.except_all(now, was))
+
+
+def newest(settings: Settings, dataset: str) -> TableRef:
+    """The newest version of a dataset's quarantine.
+
+    Raises:
+        NotFoundError: the dataset was never validated.
+    """
     if not lake.exists(settings, dataset, QUARANTINE.name):
         there = ", ".join(lake.datasets(settings)) or "none yet"
         raise NotFoundError(f"{dataset} was never validated; the lake's datasets are: {there}.")

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import datetime
 from difflib import get_close_matches
 from functools import partial
 from itertools import chain
@@ -79,11 +78,11 @@ class Params(Extract):
 
 class Result(Frozen):
     bronze: dict[str, TableRef]
-    landed: TableRef
-    """The files whose rows are in bronze."""
+    landed: TableRef | None
+    """The files whose rows are in bronze (``landed_files``)."""
     begins: bool
     """Whether the dataset begins with this extract."""
-    seen_at: datetime | None
+    seen_at: NaiveDatetime | None
     n_files_read: int
     """Files that are new or changed."""
     absent: tuple[str, ...]
@@ -553,6 +552,9 @@ def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Con
     if "dataset" not in given:
         return
     erased = {"excluded": exclusions.fingerprint(settings, given["dataset"])}
+    if "source" not in given or not Path(given.get("path", "")).is_absolute():
+        yield Context(erased)  # of a synthetic hospital, in the home: another size or seed has other patients
+        return
     rebuild = bool(given.get("rebuild"))
     for context in landing.contexts(settings, given["dataset"], given["source"], rebuild):
         yield Context({**erased, **context.params})

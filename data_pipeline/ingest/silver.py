@@ -80,6 +80,8 @@ class Result(Frozen):
     """Of the appended ones, those that are known from when the extract was seen: corrections and late rows."""
     retracted: PatientCount = 0
     """Of the appended ones, those that withdraw an event."""
+    rebuilt: bool = False
+    """Whether all was made anew, because changed rules change or lose events that were there."""
     notes_in_bronze: bool
     """Whether the extract has clinical notes, which ``deidentify`` reads from bronze."""
 
@@ -103,7 +105,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         made = _superseding(database, settings, source, params, absorbed, made_from)
         if not absorbed.same_rules and (len(made.corrected) or len(made.retracted)):
             log.info("the rules changed events that were there: silver is made anew")
-            return _begin(params, settings, source, key)
+            return _begin(params, settings, source, key).model_copy(update={"rebuilt": True})
         subjects = _list_new(database, settings, source, params, listed, key)
     files = _write_shards(settings, params.dataset, shards.in_order(made.rows).to_batches())
     events = made_from
@@ -382,6 +384,8 @@ def _pieces(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
 
 def _summary(result: Result) -> str:
     events = f"{result.event_count:,} events in {result.shards} shards of patients"
+    if result.rebuilt:
+        return f"{events}, all made anew: the changed rules change or lose some that were there"
     if not result.appended:
         return events
     return (

@@ -70,10 +70,6 @@ class Result(Frozen):
     patients: int
     pseudonym_secret: str = secrets.PUBLISHED
     """The fingerprint of a published secret: synthetic patients need no confidential one."""
-    rebuild: bool = True
-    """Its dataset begins anew: a synthetic hospital of another size or seed has other patients."""
-    seen_at: None = None
-    """It has no nights but those of its own calendar, so equal extracts are one call."""
 
 
 class _Finished(Frozen):

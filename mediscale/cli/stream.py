@@ -1,4 +1,4 @@
-"""Verbs of a dataset that is fed by a stream: take a topic's events, and compact what many batches left."""
+"""Verbs of a dataset that grows: take a topic's events, and compact what many batches or nights left."""
 
 import argparse
 from pathlib import Path
@@ -113,20 +113,24 @@ def _add_compact(parser: argparse.ArgumentParser) -> None:
 
 
 def _compact(options: argparse.Namespace) -> int:
+    from contextlib import ExitStack
+
     from data_pipeline import shards
+    from data_pipeline.ingest import landing, stream_record
     from data_pipeline.ingest import source as sources
-    from data_pipeline.ingest import stream_record
     from mediscale.core.errors import NotFoundError
     from mediscale.storage import locks
 
     home = settings()
-    source = stream_record.source_of(home, options.dataset)
+    landed = landing.newest_call(home, "bronze", options.dataset)
+    source = stream_record.source_of(home, options.dataset) or (landed and landed.params["source"])
     if not source:
-        raise NotFoundError(f"No stream feeds {options.dataset}, so there is nothing to compact.")
+        raise NotFoundError(f"Nothing was landed in {options.dataset}, so there is nothing to compact.")
     subject = sources.load(source).subjects.id
-    with locks.exclusive(
-        home, f"silver-{options.dataset}", f"A stream or the stage silver of {options.dataset}"
-    ):
+    with ExitStack() as stack:
+        for stage in ("bronze", "silver"):
+            what = f"A stream or the stage {stage} of {options.dataset}"
+            stack.enter_context(locks.exclusive(home, f"{stage}-{options.dataset}", what))
         n, spared = shards.compact(home, options.dataset, subject)
     print(
         f"{n} shards of {options.dataset} lay in several files; each is one now. Bronze has {spared:,} files less."
@@ -136,5 +140,5 @@ def _compact(options: argparse.Namespace) -> int:
 
 VERBS = (
     Verb("stream", "take the events of a Kafka topic into the lake, each once", _stream, _add_stream),
-    Verb("compact", "write what a stream appended as few large files", _compact, _add_compact),
+    Verb("compact", "write what a stream or many nights appended as few large files", _compact, _add_compact),
 )

@@ -100,7 +100,7 @@ def _needed(settings: Settings) -> dict[str, set[int]]:
                 needed[table[1]].add(int(table[2]))
     for ref in _answered_from(settings):
         needed[ref.table_id].add(ref.version)
-        for silver in lineage.makers_of(ref):
+        if (silver := lineage.maker_of_rows(ref)) is not None:
             facts = TableRef.model_validate(silver.params["facts"])
             needed[facts.table_id].add(facts.version)
     return needed

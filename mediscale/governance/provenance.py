@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from data_pipeline.cohort import bitemporal
 from data_pipeline.features import kernel
+from data_pipeline.ingest import stream_record
 from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
@@ -108,7 +109,8 @@ def places(settings: Settings, lineage: Lineage, answer: Prediction) -> dict[str
     if answer.subject_id is None or answer.events_version is None:
         return {}
     events = lake.at_version(settings, answer.dataset, EVENTS.name, answer.events_version)
-    silver = next((call for call in lineage.makers_of(events)), None)
+    streamed = stream_record.source_of(settings, answer.dataset)
+    silver = None if streamed else lineage.maker_of_rows(events)
     if silver is None:
         raise NotFoundError(
             f"No record of this home made {events}, so its lines of the extract can't be named."
@@ -121,9 +123,7 @@ def places(settings: Settings, lineage: Lineage, answer: Prediction) -> dict[str
     facts = lake.dataset(settings, TableRef.model_validate(silver.params["facts"])).to_table(
         columns=["event_id", "available_time", "file", "line"], filter=mine & pc.field("broken").is_null()
     )
-    rows = visible.select(["event_id", "available_time", "code"]).join(
-        facts, ["event_id", "available_time"], join_type="inner"
-    )
+    rows = _facts_of(visible.select(["event_id", "available_time", "code"]), facts)
     found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in rows.to_pylist():
         if kernel.reads(row["code"]):
@@ -131,6 +131,15 @@ def places(settings: Settings, lineage: Lineage, answer: Prediction) -> dict[str
     return {
         code: {file: sorted(set(lines)) for file, lines in files.items()} for code, files in found.items()
     }
+
+
+def _facts_of(assertions: pa.Table, facts: pa.Table) -> pa.Table:
+    """The facts that the assertions were made from: of each event the newest that the source dates no later. What a
+    later extract corrected is known from when that was seen, and its fact has the source's own time."""
+    dated = facts.rename_columns({"available_time": "dated"}).join(assertions, "event_id", join_type="inner")
+    dated = dated.filter(pc.less_equal(dated["dated"], dated["available_time"]))
+    newest = dated.group_by("event_id").aggregate([("dated", "max")])
+    return dated.join(newest, "event_id").filter(pc.field("dated") == pc.field("dated_max"))
 
 
 # --- forward -----------------------------------------------------------------------------------------------------

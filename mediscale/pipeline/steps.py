@@ -35,10 +35,15 @@ class Node(NamedTuple):
     upstream: tuple[str, ...]
 
 
-FEATURES = (
+INGEST = (
     Step("data_pipeline.ingest.bronze", (PREPARE_SOURCE,)),
     Step("data_pipeline.ingest.validate", (PREPARE_SOURCE, "bronze")),
     Step("data_pipeline.ingest.silver", (PREPARE_SOURCE, "bronze", "validate")),
+)
+"""Records to events."""
+
+FEATURES = (
+    *INGEST,
     Step("data_pipeline.notes.deidentification.deidentify", (PREPARE_SOURCE, "bronze")),
     Step("data_pipeline.notes.note_tokens", (PREPARE_SOURCE, "deidentify")),
     Step("data_pipeline.cohort.labels", (PREPARE_SOURCE, "bronze", "silver"), per_task=True),

@@ -118,6 +118,13 @@ class Lineage:
         """The calls that wrote a version of a table."""
         return self._makers.get(f"table:{table.table_id}@{table.version}", [])
 
+    def maker_of_rows(self, table: TableRef) -> Call | None:
+        """The newest call that wrote a version of a table up to this one: compaction makes versions, and no rows."""
+        for version in range(table.version, -1, -1):
+            if makers := self.makers_of(table.model_copy(update={"version": version})):
+                return makers[-1]
+        return None
+
     def parents(self, call: Call) -> Iterator[Call]:
         """The calls that made what this one read."""
         for artifact in call.inputs:

@@ -1,5 +1,7 @@
 """A second extract is appended: nothing is lost, nothing is there twice, nothing is rewritten."""
 
+import os
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +12,7 @@ import pytest
 from fixtures.drawn_hospitals import write_extract
 
 from data_pipeline.cohort import bitemporal
+from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.extract_files import digest_of
 from mediscale.core import declaration_files
 from mediscale.core.refs import TableRef
@@ -70,7 +73,7 @@ class Ward:
         }  # fmt: skip
         self.runs += 1
         cached, results = {}, {steps.PREPARE_SOURCE: begin}
-        for step in steps.FEATURES[:3]:
+        for step in steps.INGEST:
             given: dict[str, Any] = {"max_quarantine_share": 1} if step.stage == "validate" else {}
             given |= {"seen_at": seen_at} if seen_at and step.stage == "bronze" else {}
             upstream = [results[name] for name in step.upstream]
@@ -131,6 +134,7 @@ def test_a_corrected_a_late_a_new_and_a_withdrawn_row_are_appended(ward: Ward) -
     first = ward.as_of(night(2))
     ward.replace("hosp/labevents", "12:00:00,1.2,1.2,", "12:00:00,1.4,1.4,")
     ward.replace("hosp/labevents", "3,2,21,50983", "7,2,21,50983")
+    ward.replace("hosp/labevents", "12:00:00,1.9,1.9,", "12:00:00,900,900,")
     late = "8,1,11,50983,2026-01-01 11:00:00,2026-01-01 12:00:00,138,138,mEq/L"
     new = "9,1,11,50912,2026-01-02 11:00:00,2026-01-02 12:00:00,1.6,1.6,mg/dL"
     ward.tables["hosp/labevents"] += f"\n        {late}\n        {new}"
@@ -151,11 +155,96 @@ def test_a_corrected_a_late_a_new_and_a_withdrawn_row_are_appended(ward: Ward) -
         "the extract before could have had them"
     )
     assert times[creatinine, 1.6] == datetime(2026, 1, 2, 12), "its own time is after the extract before"
-    assert not silver.retracted, "the source does not say that its extracts are complete"
+    assert silver.retracted == 1, "of the row that is there and can't be used any more"
     sodiums = [row for row in ward.as_of(None) if row[:2] == (_subject(ward, "2"), sodium)]
-    assert len(sodiums) == 2, "so a row that is gone stays beside the one in its place"
+    assert len(sodiums) == 2, (
+        "a row that is gone stays where the source does not say that its extracts are complete"
+    )
 
 
 def _subject(ward: Ward, number: str) -> int:
     listed = lake.read(ward.settings, ward.results["silver"].subjects).to_pylist()
     return next(row["subject_id"] for row in listed if row["source_subject"] == number)
+
+
+@pytest.fixture
+def complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
+    """A hospital whose extracts have every row."""
+    ward = Ward(tmp_path, source="ward-iv")
+    monkeypatch.setenv("MEDISCALE_HOME", str(ward.settings.home))
+    text = (sources.FOLDER / "mimic_iv.yaml").read_text() + "\ncomplete: true\n"
+    declaration_files.keep("source", ward.source, text)
+    ward.ingest(night(2))
+    return ward
+
+
+def test_of_complete_extracts_what_is_gone_or_cannot_be_used_any_more_is_retracted(complete: Ward) -> None:
+    ward = complete
+    assert ward.quarantine() == [
+        ("hosp/labevents.csv.gz", 5, "value_plausible"),
+        ("hosp/labevents.csv.gz", 6, "unit_known"),
+    ]
+    first = ward.as_of(night(2))
+    gone = "2,2,21,50912,2026-01-01 11:00:00,2026-01-01 12:00:00,1.9,1.9,mg/dL"
+    ward.replace("hosp/labevents", f"        {gone}\n", "")
+    ward.replace("hosp/labevents", "12:00:00,1.2,1.2,", "12:00:00,900,900,")
+    ward.ingest(night(3))
+    assert (ward.results["silver"].appended, ward.results["silver"].retracted) == (2, 2)
+    assert ward.as_of(night(2)) == first
+    assert ward.as_of(night(3)) == ward.anew().as_of(None)
+    assert ward.quarantine() == [
+        ("hosp/labevents.csv.gz", 2, "value_plausible"),
+        ("hosp/labevents.csv.gz", 4, "value_plausible"),
+        ("hosp/labevents.csv.gz", 5, "unit_known"),
+    ], "rows of others moved up by a line"
+    ward.replace("hosp/labevents", "12:00:00,900,900,", "12:00:00,1.2,1.2,")
+    ward.ingest(night(4))
+    assert ward.as_of(None) == ward.anew().as_of(None), "what was retracted is asserted again"
+
+
+class Nights:
+    """Nights that correct, add, date back, mar and withdraw rows of labs and visits at random."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.number = 100
+
+    def edit(self, ward: Ward, day: int) -> None:
+        for table in ("hosp/labevents", "hosp/admissions", "hosp/patients"):
+            header, *rows = (line.strip() for line in ward.tables[table].strip().splitlines())
+            for _ in range(self.rng.randint(0, 2)):
+                rows = self._edited(table, rows, day)
+            ward.tables[table] = "\n".join([header, *rows])
+
+    def _edited(self, table: str, rows: list[str], day: int) -> list[str]:
+        place = self.rng.randrange(len(rows))
+        cells = rows[place].split(",")
+        if table == "hosp/patients":
+            cells[2] = str(self.rng.randint(30, 80))
+        elif table == "hosp/admissions":
+            cells[3] = self.rng.choice(["", f"2026-01-0{self.rng.randint(1, day)} 18:00:00"])
+        elif (choice := self.rng.randrange(4)) == 0 and len(rows) > 3:
+            return rows[:place] + rows[place + 1 :]
+        elif choice == 1:
+            self.number += 1
+            cells[0], hour = str(self.number), self.rng.randint(10, 23)
+            cells[4], cells[5] = (f"2026-01-0{self.rng.randint(1, day)} {h}:00:00" for h in (hour - 1, hour))
+            return [*rows[:place], ",".join(cells), *rows[place:]]
+        else:
+            cells[6] = cells[7] = self.rng.choice(["1.3", "2.1", "5.5", "?", "900"])
+            cells[5] = self.rng.choice([cells[5], f"2026-01-0{day} 00:30:00"])
+        return [*rows[:place], ",".join(cells), *rows[place + 1 :]]
+
+
+def test_random_nights_leave_what_was_known_as_it_was_and_end_where_a_rebuild_does(complete: Ward) -> None:
+    ward, nights = complete, Nights(seed=int(os.environ.get("MEDISCALE_SEED", "5")))
+    for day in range(3, 3 + int(os.environ.get("MEDISCALE_NIGHTS", "3"))):
+        known = {moment: ward.as_of(moment) for moment in (datetime(2026, 1, 1, 12), night(day - 1))}
+        nights.edit(ward, day)
+        ward.ingest(night(day))
+        assert {moment: ward.as_of(moment) for moment in known} == known
+    anew = ward.anew()
+    assert ward.as_of(None) == anew.as_of(None)
+    assert ward.quarantine() == anew.quarantine()
+    for counted in ("judged", "quarantined", "reasons"):
+        assert getattr(ward.results["validate"], counted) == getattr(anew.results["validate"], counted)

@@ -4,6 +4,7 @@ import pytest
 from pydantic import BaseModel
 
 from data_pipeline.documents import question_set
+from data_pipeline.ingest import bronze
 from mediscale.core.stage import is_configurable
 from mediscale.pipeline import call, steps
 
@@ -28,7 +29,7 @@ def leaves(name: str, pipeline: str) -> list[type[BaseModel]]:
     if name == steps.PREPARE_SOURCE:
         if pipeline == "language":
             return [question_set.QuestionSource]
-        return [call.load("synthetic").Result, call.load("bronze").Params]
+        return [call.load("synthetic").Result, bronze.Extract]
     return [call.load(next(n.stage for n in steps.nodes(steps.PIPELINES[pipeline]) if n.name == name)).Result]
 
 
