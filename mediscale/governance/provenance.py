@@ -123,7 +123,7 @@ def places(settings: Settings, lineage: Lineage, answer: Prediction) -> dict[str
     facts = lake.dataset(settings, TableRef.model_validate(silver.params["facts"])).to_table(
         columns=["event_id", "available_time", "file", "line"], filter=mine & pc.field("broken").is_null()
     )
-    rows = _facts_of(visible.select(["event_id", "available_time", "code"]), facts)
+    rows = facts_of(visible.select(["event_id", "available_time", "code"]), facts)
     found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in rows.to_pylist():
         if kernel.reads(row["code"]):
@@ -133,7 +133,7 @@ def places(settings: Settings, lineage: Lineage, answer: Prediction) -> dict[str
     }
 
 
-def _facts_of(assertions: pa.Table, facts: pa.Table) -> pa.Table:
+def facts_of(assertions: pa.Table, facts: pa.Table) -> pa.Table:
     """The facts that the assertions were made from: of each event the newest that the source dates no later. What a
     later extract corrected is known from when that was seen, and its fact has the source's own time."""
     dated = facts.rename_columns({"available_time": "dated"}).join(assertions, "event_id", join_type="inner")

@@ -17,6 +17,7 @@ from data_pipeline.ingest.extract_files import digest_of
 from mediscale.core import declaration_files
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
+from mediscale.governance import provenance
 from mediscale.pipeline import runtime_inputs, steps
 from mediscale.storage import lake
 
@@ -156,6 +157,14 @@ def test_a_corrected_a_late_a_new_and_a_withdrawn_row_are_appended(ward: Ward) -
     )
     assert times[creatinine, 1.6] == datetime(2026, 1, 2, 12), "its own time is after the extract before"
     assert silver.retracted == 1, "of the row that is there and can't be used any more"
+    visible = bitemporal.latest_as_of(lake.read(ward.settings, silver.events), None)
+    facts = lake.read(ward.settings, ward.results["validate"].facts)
+    lines = provenance.facts_of(
+        visible.select(["event_id", "available_time", "code", "numeric_value"]),
+        facts.select(["event_id", "available_time", "file", "line"]),
+    ).to_pylist()
+    assert {row["line"] for row in lines if (row["code"], row["numeric_value"]) == (creatinine, 1.4)} == {2}
+    assert len({row["event_id"] for row in lines}) == len(visible), "each event leads back to a line"
     sodiums = [row for row in ward.as_of(None) if row[:2] == (_subject(ward, "2"), sodium)]
     assert len(sodiums) == 2, (
         "a row that is gone stays where the source does not say that its extracts are complete"
