@@ -147,7 +147,7 @@ FRAGMENTS = sorted({code for page in PAGES for code in _inline(page.read_text())
 def parse(command: Command, _request: pytest.FixtureRequest) -> None:
     """Reads the options with the verb's own parser, and what they say of a run."""
     options = _parser(command.words[1]).parse_args(command.words[2:])
-    if "source" in options:
+    if "source" in options and "path" in options:
         verbs.source_of(options)
     if "set" in options:
         call.check(verbs.config_of(options.set), getattr(options, "pipeline", "risk"))
