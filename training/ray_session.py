@@ -2,9 +2,15 @@
 
 import logging
 import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mediscale.core import network
@@ -127,33 +133,68 @@ def cluster(settings: Settings, workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _join(ray, settings) if settings.ray_address else _start(ray, workers)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with _node(settings.ray_address) if settings.ray_address else nullcontext():
+        _join(ray, settings.ray_address) if settings.ray_address else _start(ray, workers)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _join(ray: Any, settings: Settings) -> None:
+def _join(ray: Any, address: str) -> None:
     """Its workers were started by the cluster, so what Ray reads of the environment is sent to them."""
-    address = settings.ray_address
-    silent = UsageError(
-        f"The Ray cluster at {address} does not answer; start it, or unset MEDISCALE_RAY_ADDRESS to train on this "
-        "machine alone."
-    )
-    if address != "auto" and not network.is_listening(
-        address.removeprefix("ray://")
-    ):  # Ray tries for a minute
-        raise silent
     try:
         ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **_QUIET)
     except ConnectionError as error:
-        if "AuthToken" in str(error.__cause__):
-            raise UsageError(
-                f"The Ray cluster at {address} asks for its token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
-                "RAY_AUTH_TOKEN_PATH to what its nodes have."
-            ) from error
-        raise silent from error
+        raise _refusal(address, str(error.__cause__)) from error
+
+
+def _refusal(address: str, reason: str) -> UsageError:
+    if "AuthToken" in reason or "authentication" in reason.lower():
+        return UsageError(
+            f"The Ray cluster at {address} asks for its token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH to what its nodes have."
+        )
+    return UsageError(
+        f"The Ray cluster at {address} does not answer; start it, or unset MEDISCALE_RAY_ADDRESS to train on this "
+        "machine alone."
+    )
+
+
+@contextmanager
+def _node(address: str) -> Iterator[None]:
+    """This machine as a node of the cluster, with no cores for others: a driver talks to the cluster by the node on its
+    own machine, and a pod or a container is a machine. Where a node of the cluster runs already, that one is used.
+
+    Raises:
+        UsageError: the cluster can't be reached, or asks for its token.
+    """
+    if address == "auto":
+        yield
+        return
+    if not network.is_listening(address):  # Ray tries for a minute
+        raise _refusal(address, "")
+    from ray._private import services
+
+    host, _, port = address.rpartition(":")
+    head = f"{socket.gethostbyname(host)}:{port}"
+    if head in services.find_gcs_addresses():
+        yield
+        return
+    ray = str(Path(sys.executable).with_name("ray"))
+    options = [f"--address={head}", "--num-cpus=0", f"--object-store-memory={_OBJECT_STORE}"]
+    with tempfile.TemporaryFile() as log:
+        node = subprocess.Popen([ray, "start", "--block", *options], stdout=log, stderr=log)
+        try:
+            while head not in services.find_gcs_addresses():
+                if node.poll() is not None:
+                    log.seek(0)
+                    raise _refusal(address, log.read().decode(errors="replace"))
+                time.sleep(0.2)
+            yield
+        finally:
+            node.terminate()
+            node.wait()
 
 
 def _start(ray: Any, workers: int) -> None:

@@ -5,6 +5,7 @@ kubectl kustomize infra/kubernetes/overlays/production | python infra/kubernetes
 Prints a sentence per fault, and exits with 1 when there is one.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,9 @@ MADE_BY_HAND = {
     ("Secret", "mediscale-api-keys"),
     ("Secret", "mediscale-tls"),
     ("Secret", "mediscale-prometheus"),
+    ("Secret", "mediscale-ray"),
+    ("Secret", "mediscale-gateway-tls"),
+    ("ConfigMap", "mediscale-ca"),
     ("PersistentVolumeClaim", "mediscale-extracts"),
 }
 """What manifests name and do not hold: docs/deployment.md says how each is made."""
@@ -181,7 +185,7 @@ def bindings_exist(manifests: Sequence[Manifest]) -> Iterator[str]:
 def probes_have_ports(manifests: Sequence[Manifest]) -> Iterator[str]:
     for name, workload, pod in workloads(manifests):
         for container in _containers(pod):
-            probes = {kind: container[kind] for kind in container if kind.endswith("Probe")}
+            probes = _probes(container)
             for kind, probe in probes.items():
                 port = probe.get("httpGet", probe.get("tcpSocket", {})).get("port")
                 if port is not None and not _has_port(pod, port):
@@ -252,6 +256,68 @@ def monitors_find_services(manifests: Sequence[Manifest]) -> Iterator[str]:
                 yield f"{_name(monitor)} scrapes the port {endpoint['port']}, which its Service does not have."
 
 
+def routes_lead_to_services(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Of the Gateway API: routes hang on a listener and lead to a port of a Service, and every certificate exists."""
+    here = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests}
+    for route in _of_kind(manifests, "HTTPRoute"):
+        for parent in route["spec"]["parentRefs"]:
+            gateway = here.get(("Gateway", parent["name"]), {"spec": {"listeners": []}})
+            listeners = {one["name"]: one for one in gateway["spec"]["listeners"]}
+            listener = listeners.get(parent["sectionName"])
+            if listener is None:
+                yield f"{_name(route)} hangs on {parent['name']}/{parent['sectionName']}, which is no listener."
+            elif listener["hostname"] not in route["spec"]["hostnames"]:
+                yield f"{_name(route)} does not answer to {listener['hostname']}, as its listener does."
+        for backend in (one for rule in route["spec"]["rules"] for one in rule["backendRefs"]):
+            service = here.get(("Service", backend["name"]), {"spec": {"ports": []}})
+            if backend["port"] not in [port["port"] for port in service["spec"]["ports"]]:
+                yield f"{_name(route)} leads to {backend['name']}:{backend['port']}, which is no port of a Service."
+            policies = _of_kind(manifests, "BackendTLSPolicy")
+            if backend["name"] not in [
+                one["name"] for policy in policies for one in policy["spec"]["targetRefs"]
+            ]:
+                yield f"{_name(route)} leads to {backend['name']} in the clear, for no BackendTLSPolicy is about it."
+    certificates = [
+        (gateway, {"kind": "Secret", **one})
+        for gateway in _of_kind(manifests, "Gateway")
+        for listener in gateway["spec"]["listeners"]
+        for one in listener.get("tls", {}).get("certificateRefs", [])
+    ]
+    certificates += [
+        (policy, one)
+        for policy in _of_kind(manifests, "BackendTLSPolicy")
+        for one in policy["spec"]["validation"].get("caCertificateRefs", [])
+    ]
+    for manifest, one in certificates:
+        if (one["kind"], one["name"]) not in here.keys() | MADE_BY_HAND:
+            yield f"{_name(manifest)} trusts or shows the {one['kind']} {one['name']}, which nobody makes."
+
+
+def addresses_are_services(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """What a container calls by a name of the namespace, with a port."""
+    services = {one["metadata"]["name"]: one for one in _of_kind(manifests, "Service")}
+    for name, _, pod in workloads(manifests):
+        for container in _containers(pod):
+            probes = [
+                word
+                for probe in _probes(container).values()
+                for word in probe.get("exec", {}).get("command", [])
+            ]
+            variables = [str(one.get("value", "")) for one in container.get("env", [])]
+            words = [*container.get("command", []), *container.get("args", []), *variables, *probes]
+            for word in words:
+                for host, port in re.findall(r"(?:^|//|=)(mediscale-[a-z-]+):(\d+)", word):
+                    ports = (
+                        [one["port"] for one in services[host]["spec"]["ports"]] if host in services else []
+                    )
+                    if int(port) not in ports:
+                        yield f"{name} calls {host}:{port}, which is no port of a Service."
+
+
+def _probes(container: Manifest) -> dict[str, Manifest]:
+    return {kind: container[kind] for kind in container if kind.endswith("Probe")}
+
+
 def pods_are_restricted(manifests: Sequence[Manifest]) -> Iterator[str]:
     """The Pod Security Standard "restricted", a root file system that is read-only, and no token of the cluster."""
     for name, _, pod in workloads(manifests):
@@ -300,6 +366,8 @@ RULES: tuple[Rule, ...] = (
     disruptions_leave_room,
     network_is_closed,
     monitors_find_services,
+    routes_lead_to_services,
+    addresses_are_services,
     pods_are_restricted,
     one_namespace,
 )

@@ -29,6 +29,8 @@ from mediscale.storage import signing
 ROOT = Path(__file__).parents[2]
 AIRFLOW = ROOT / ".venv-airflow" / "bin" / "airflow"
 USER = "admin"
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
+"""Everywhere: in a container, whose port is then published on loopback."""
 _PASSWORDS = "passwords.json"
 _START_SECONDS = 600.0
 
@@ -115,15 +117,15 @@ def migrate(env: dict[str, str], log: TextIO) -> None:
     stamp.write_text(release)
 
 
-def standalone(settings: Settings, port: int) -> int:
-    """Runs ``airflow standalone`` with our DAGs, on loopback alone, until a person stops it.
+def standalone(settings: Settings, port: int, host: str = LOOPBACK) -> int:
+    """Runs ``airflow standalone`` with our DAGs until a person stops it; on loopback alone unless a host is given.
 
     Raises:
         BusyError: the port is taken.
         MediscaleError: Airflow ended by itself, or did not answer in time.
     """
-    env = standalone_environment(settings, port)
-    check_port_is_free(port)
+    env = standalone_environment(settings, port, host)
+    check_port_is_free(port, host)
     home = Path(env["AIRFLOW_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     password, log = read_or_create_password(home / _PASSWORDS), home / "airflow.log"
@@ -134,9 +136,10 @@ def standalone(settings: Settings, port: int) -> int:
     log.unlink(missing_ok=True)
     try:
         with log.open("a") as stream, _process_group([str(AIRFLOW), "standalone"], env, stream) as process:
-            wait_until_healthy(process, port, log)
+            address = env["AIRFLOW__API__BASE_URL"]
+            wait_until_healthy(process, address, log)
             login = f"user {USER}   password {password}"
-            print(f"http://127.0.0.1:{port}   {login}   Ctrl-C stops it", flush=True)
+            print(f"{address}   {login}   Ctrl-C stops it", flush=True)
             process.wait()
     except KeyboardInterrupt:
         print("Airflow stops; runs go on when it is started again.")
@@ -162,13 +165,14 @@ def _process_group(
         process.wait()
 
 
-def standalone_environment(settings: Settings, port: int) -> dict[str, str]:
-    """Environment variables of ``airflow standalone``; each address in it is on loopback."""
-    env, address = environment(settings), f"http://127.0.0.1:{port}"
+def standalone_environment(settings: Settings, port: int, host: str = LOOPBACK) -> dict[str, str]:
+    """Environment variables of ``airflow standalone``; its parts find each other on loopback."""
+    near = LOOPBACK if host == EVERYWHERE else host
+    env, address = environment(settings), f"http://{near}:{port}"
     command = ROOT / "infra" / "airflow"  # folder of the command that starts each of its processes
     return {
         **env,
-        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__HOST": host,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
@@ -177,11 +181,11 @@ def standalone_environment(settings: Settings, port: int) -> dict[str, str]:
     }
 
 
-def check_port_is_free(port: int) -> None:
+def check_port_is_free(port: int, host: str = LOOPBACK) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             raise BusyError(
                 f"Port {port} is taken; stop what holds it, or choose another: mediscale airflow --port N."
@@ -201,7 +205,7 @@ def read_or_create_password(file: Path) -> str:
     return password
 
 
-def wait_until_healthy(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def wait_until_healthy(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
     """Waits until the API answers.
 
     Raises:
@@ -212,7 +216,7 @@ def wait_until_healthy(process: "subprocess.Popen[bytes]", port: int, log: Path)
         if process.poll() is not None:
             raise MediscaleError(f"Airflow ended while it started; {log} says why.")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/monitor/health", timeout=5):
+            with urllib.request.urlopen(f"{address}/api/v2/monitor/health", timeout=5):  # noqa: S310 -- http
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(1)

@@ -66,12 +66,18 @@ def _kubeflow(options: argparse.Namespace) -> int:
 
 def _add_airflow(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, default=8080)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; another than loopback only where a container or a proxy keeps others away, for "
+        "its page and its password travel by http",
+    )
 
 
 def _airflow(options: argparse.Namespace) -> int:
     from mediscale.cli import local_airflow
 
-    return local_airflow.standalone(settings(), options.port)
+    return local_airflow.standalone(settings(), options.port, options.host)
 
 
 VERBS = (

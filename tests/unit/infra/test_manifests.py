@@ -10,11 +10,19 @@ import pytest
 import yaml
 
 from infra.kubernetes import check, prometheus_rule
+from serving.prometheus_metrics import Metrics
 from serving.routes import admin
 
 KUBERNETES = Path(check.__file__).parent
 Manifests = list[dict[str, Any]]
-FILES = [*sorted((KUBERNETES / "base").glob("*.yaml")), KUBERNETES / "monitoring" / "service-monitor.yaml"]
+FILES = [
+    *(
+        file
+        for folder in ("base", "gateway", "engines")
+        for file in sorted((KUBERNETES / folder).glob("*.yaml"))
+    ),
+    KUBERNETES / "monitoring" / "service-monitor.yaml",
+]
 
 
 @cache
@@ -25,7 +33,9 @@ def documents() -> tuple[dict[str, Any], ...]:
 
 def base() -> Manifests:
     """As kustomize puts them together, near enough: in one namespace, with an overlay's settings. Each its own copy."""
-    manifests = [copy.deepcopy(one) for one in documents() if one["kind"] != "Kustomization"]
+    manifests = [
+        copy.deepcopy(one) for one in documents() if one["kind"] not in ("Kustomization", "Component")
+    ]
     manifests.append({"kind": "ConfigMap", "metadata": {"name": "mediscale-settings"}})
     for one in manifests:
         one["metadata"]["namespace"] = "mediscale"
@@ -61,6 +71,10 @@ def budget(manifests: Manifests) -> Any:
 
 def policy(manifests: Manifests, name: str) -> Any:
     return get(manifests, "NetworkPolicy", name)["spec"]
+
+
+def route(manifests: Manifests) -> Any:
+    return get(manifests, "HTTPRoute")["spec"]
 
 
 OTHER = {"matchLabels": {"app": "another"}}
@@ -125,6 +139,27 @@ BROKEN: dict[str, Callable[[Manifests], object]] = {
     "ServiceMonitor mediscale-serving scrapes the port http, which": lambda m: get(m, "ServiceMonitor")["spec"][
         "endpoints"
     ][0].update(port="http"),
+    "HTTPRoute mediscale-serving hangs on mediscale/http, which is no listener.": lambda m: route(m)[
+        "parentRefs"
+    ][0].update(sectionName="http"),
+    "HTTPRoute mediscale-serving does not answer to mediscale.hospital.internal": lambda m: route(m).update(
+        hostnames=["elsewhere"]
+    ),
+    "HTTPRoute mediscale-serving leads to mediscale-serving:80, which is no port": lambda m: route(m)["rules"][0][
+        "backendRefs"
+    ][0].update(port=80),
+    "HTTPRoute mediscale-serving leads to mediscale-serving in the clear": lambda m: m.remove(
+        get(m, "BackendTLSPolicy")
+    ),
+    "Gateway mediscale trusts or shows the Secret another, which nobody makes.": lambda m: get(
+        m, "Gateway", "mediscale"
+    )["spec"]["listeners"][0]["tls"].update(certificateRefs=[{"name": "another"}]),
+    "BackendTLSPolicy mediscale-serving trusts or shows the ConfigMap another": lambda m: get(m, "BackendTLSPolicy")[
+        "spec"
+    ]["validation"]["caCertificateRefs"][0].update(name="another"),
+    "Deployment mediscale-spark-worker calls mediscale-spark-master:7077, which is no port": lambda m: m.remove(
+        get(m, "Service", "mediscale-spark-master")
+    ),
     "StatefulSet mediscale-serving mounts a token of the cluster.": lambda m: pod(m).pop(
         "automountServiceAccountToken"
     ),
@@ -168,6 +203,17 @@ def test_probes_ask_routes_that_need_no_key() -> None:
     routes = {route.path: route for route in admin.router(None).routes}  # type: ignore[arg-type,attr-defined]
     for path in probes.values():
         assert not routes[path].dependencies, path  # type: ignore[attr-defined]
+
+
+def test_the_autoscaler_reads_a_metric_that_prometheus_adapter_makes_of_the_servers() -> None:
+    kustomization = yaml.safe_load((KUBERNETES / "monitoring" / "kustomization.yaml").read_text())
+    (patch,) = yaml.safe_load(kustomization["patches"][0]["patch"])
+    (rule,) = yaml.safe_load((KUBERNETES.parent / "helm" / "prometheus-adapter.yaml").read_text())["rules"][
+        "custom"
+    ]
+    assert patch["value"]["pods"]["metric"]["name"] == rule["name"]["as"]
+    series = rule["seriesQuery"].partition("{")[0]
+    assert f"{series.removesuffix('_bucket')} histogram" in Metrics().exposition().decode()
 
 
 def test_the_clusters_rules_are_those_that_are_tested() -> None:

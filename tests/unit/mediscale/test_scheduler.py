@@ -39,6 +39,12 @@ def test_every_address_is_on_loopback(settings: Settings) -> None:
     }
 
 
+def test_in_a_container_it_listens_everywhere_and_its_parts_talk_on_loopback(settings: Settings) -> None:
+    env = local_airflow.standalone_environment(settings, 1234, local_airflow.EVERYWHERE)
+    assert env["AIRFLOW__API__HOST"] == "0.0.0.0"
+    assert env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:1234/execution/"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [

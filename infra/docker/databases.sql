@@ -1,0 +1,2 @@
+-- Beside MLflow's database, which POSTGRES_DB names.
+CREATE DATABASE airflow;
