@@ -119,6 +119,7 @@ def _check_tls(listening: Listening) -> None:
                 f"--tls-cert {listening.certificate} and --tls-key {listening.private_key} can't be used: "
                 f"{'they are no certificate and its unencrypted key in PEM' if no_pair else error.strerror}."
             ) from error
+        check_validity(*certificate_validity(listening.certificate), caller.now())
     elif not listening.is_local and not listening.behind_proxy:
         raise UsageError(
             f"On {listening.address} keys and patients' values would cross the network readable; give --tls-cert and "
@@ -126,11 +127,34 @@ def _check_tls(listening: Listening) -> None:
         )
 
 
-def certificate_expiry(chain: Path) -> datetime:
-    """When the first certificate of a chain expires that ``check`` accepted."""
+def certificate_validity(chain: Path) -> tuple[datetime, datetime]:
+    """From when to when every certificate of a chain is valid; naive, UTC."""
     from cryptography import x509
 
-    return min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(chain.read_bytes()))
+    certificates = x509.load_pem_x509_certificates(chain.read_bytes())
+    begin, end = (
+        max(one.not_valid_before_utc for one in certificates),
+        min(one.not_valid_after_utc for one in certificates),
+    )
+    return begin.replace(tzinfo=None), end.replace(tzinfo=None)
+
+
+def check_validity(begin: datetime, end: datetime, now: datetime) -> None:
+    """Whether a server's certificate is valid now.
+
+    Raises:
+        UsageError: it has expired, or begins later, which a wrong clock looks like too.
+    """
+    if now > end:
+        raise UsageError(
+            f"The server's certificate expired at {end:%Y-%m-%d %H:%M} UTC, so that no client believes it; renew it "
+            "and start again."
+        )
+    if now < begin:
+        raise UsageError(
+            f"The server's certificate is valid from {begin:%Y-%m-%d %H:%M} UTC on, and this machine's clock says "
+            f"{now:%Y-%m-%d %H:%M}; set the clock (NTP), or take another certificate."
+        )
 
 
 class _Rates:

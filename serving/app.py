@@ -97,6 +97,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
             asyncio.create_task(_repeat(service.check_keys, POLL_SECONDS)),
             asyncio.create_task(_repeat(service.check_log, POLL_SECONDS)),
             asyncio.create_task(_repeat(service.check_files, FILES_SECONDS)),
+            asyncio.create_task(_repeat(service.check_certificate, FILES_SECONDS)),
             asyncio.create_task(_repeat(service.check_language, FILES_SECONDS)),
             asyncio.create_task(_repeat(service.flush, FLUSH_SECONDS)),
             asyncio.create_task(_repeat(service.follow_performance, PERFORMANCE_SECONDS, at_once=True)),

@@ -53,6 +53,7 @@ _FAILED = {
     "log": "The prediction log can't be written, so no prediction can be answered.",
     "history": "The promotion history can't be read; what was served before is served.",
     "flush": "The lake does not take the prediction log; it is kept on this machine and tried again.",
+    "certificate": "The server's certificate can't be checked.",
     "keys": "The file of API keys can't be read; no API key is accepted.",
     "language": "The files or the engine of the language version can't be checked.",
     "language history": "The promotion history of the language model can't be read; what was served is served.",
@@ -88,8 +89,11 @@ class Service:
         self.log = prediction_log
         self.metrics = Metrics(background=tuple(_FAILED))
         self.access = Access(settings, listening, self.metrics)
+        self._validity: tuple[datetime, datetime] | None = None
+        """Of the certificate that the listener was opened with."""
         if listening is not None and listening.certificate is not None:
-            self.metrics.certificate.set(access.certificate_expiry(listening.certificate).timestamp())
+            self._validity = access.certificate_validity(listening.certificate)
+            self.metrics.certificate.set(self._validity[1].replace(tzinfo=UTC).timestamp())
         self._notes = Pool("clinical notes", NOTE_THREADS, NOTES)
         self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
         self.draining = False
@@ -237,6 +241,11 @@ class Service:
     def check_keys(self) -> None:
         """Follows the file of API keys: what was revoked is refused from now on."""
         self._attempt("keys", self.access.refresh)
+
+    def check_certificate(self) -> None:
+        """Whether clients can believe the certificate, which expires while a server runs."""
+        if self._validity is not None:
+            self._attempt("certificate", partial(access.check_validity, *self._validity, self.clock()))
 
     def follow(self) -> None:
         """Looks at the promotion history once."""

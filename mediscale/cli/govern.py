@@ -164,6 +164,8 @@ def _verify(options: argparse.Namespace) -> int:
             )
         if not verified.entries and not verified.findings:
             raise NotFoundError(f"{name} has no history; nothing of it was promoted yet.")
+    for warning in integrity.warnings(home):
+        print(f"warning: {warning}")
     if not names:
         raise NotFoundError("No dataset has a history; nothing was promoted yet.")
     return StorageError.exit_code if wrong else 0

@@ -23,7 +23,7 @@ from mediscale.cli import (
     tune,
     upkeep,
 )
-from mediscale.core.errors import MediscaleError, StorageError
+from mediscale.core.errors import MediscaleError, StorageError, UsageError
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"mediscale", "data_pipeline", "training", "serving", "monitoring", "kubeflow_pipelines"}
@@ -80,6 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mediscale: {what}.", file=sys.stderr)
         return StorageError.exit_code
     except Exception as error:
+        package = error.name if isinstance(error, ModuleNotFoundError) else None
+        if package and package.partition(".")[0] not in PACKAGES:
+            print(
+                f"mediscale: This environment lacks {package}, which `mediscale {arguments[0]}` needs; take the image "
+                "mediscale-platform, or in a checkout type `make setup`.",
+                file=sys.stderr,
+            )
+            return UsageError.exit_code
         print(f"mediscale: {_defect(error)}", file=sys.stderr)
         return MediscaleError.exit_code
 

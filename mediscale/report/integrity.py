@@ -8,7 +8,7 @@ from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
 from mediscale.inference import model_signature
-from mediscale.storage import accepted_heads, approvals, calls, history, lake, registry
+from mediscale.storage import accepted_heads, approvals, calls, history, lake, object_store, registry
 from mediscale.storage.history import Entry
 from mediscale.storage.registry import Move
 from training.evaluation import evidence_files
@@ -47,6 +47,33 @@ def verify(settings: Settings, dataset: str) -> Verified:
     return Verified(
         dataset=dataset, entries=len(entries), versions=len(versions), head=head, findings=tuple(findings)
     )
+
+
+def warnings(settings: Settings) -> Iterator[str]:
+    """What is as it was signed, and is no way to keep a lake."""
+    if object_store.lacks_versions(settings.lake):
+        yield (
+            f"The bucket of {settings.lake} keeps no older versions of its objects, so what is overwritten or deleted "
+            "by mistake is gone; switch on its versioning."
+        )
+    yield from _deployments(settings)
+
+
+def _deployments(settings: Settings) -> Iterator[str]:
+    """Code that came back after other code, twice, was not rolled back: two deployments work by turns."""
+    by_stage: dict[str, list[calls.Call]] = {}
+    for call in sorted(calls.everything(settings), key=lambda call: call.started_at):
+        same_stage = by_stage.setdefault(call.stage, [])
+        if not same_stage or same_stage[-1].code != call.code:
+            same_stage.append(call)
+    for stage, (*_, a, b, c, d) in ((stage, turns) for stage, turns in by_stage.items() if len(turns) > 3):
+        if (a.code, b.code) == (c.code, d.code):
+            yield (
+                f"Two versions of the code run {stage} by turns in {settings.lake} (digests {c.code[:12]} and "
+                f"{d.code[:12]}), and each does the other's work again; give each deployment a lake, or the "
+                "same release."
+            )
+            return
 
 
 def _dates(entries: Sequence[Entry]) -> Iterator[str]:

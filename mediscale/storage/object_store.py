@@ -92,6 +92,21 @@ def _sentence(bucket: str, said: str) -> str:
     return f"The store of {bucket} does not answer within {within} s; check the network and its address."
 
 
+def lacks_versions(uri: str) -> bool:
+    """Whether a bucket on S3 keeps nothing of what is overwritten or deleted; false where that can't be asked."""
+    place = urlparse(uri)
+    if place.scheme != "s3":
+        return False
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client = boto3.client("s3", endpoint_url=_endpoint(uri) or None)
+        return client.get_bucket_versioning(Bucket=place.netloc).get("Status") != "Enabled"
+    except (BotoCoreError, ClientError):  # most often, that this account may not ask
+        return False
+
+
 def _store(root: str) -> "ObjectStore":
     from obstore.store import from_url
 

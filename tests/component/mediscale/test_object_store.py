@@ -12,6 +12,7 @@ import pytest
 
 from mediscale.core.errors import BusyError, StorageError
 from mediscale.core.settings import Settings
+from mediscale.report import integrity
 from mediscale.storage import lake, locks, object_store
 
 pytestmark = pytest.mark.timeout(600)
@@ -138,3 +139,15 @@ def test_a_holder_that_lives_keeps_its_lease_and_no_clock_is_compared(
             ended = time.monotonic()
         waits.result(60)
     assert held[0] >= ended
+
+
+def test_a_bucket_that_keeps_no_versions_is_told(store: Settings) -> None:
+    import boto3
+
+    (warning,) = integrity.warnings(store)
+    assert warning.startswith(f"The bucket of {store.lake} keeps no older versions of its objects")
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    client.create_bucket(Bucket="versioned")
+    client.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    assert not object_store.lacks_versions("s3://versioned/lake")
+    assert not object_store.lacks_versions("s3://elsewhere/lake")  # nobody can say
