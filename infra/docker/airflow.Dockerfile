@@ -16,6 +16,8 @@ WORKDIR /opt/mediscale
 RUN --mount=type=cache,target=/root/.cache/uv \
     HOME=/root UV_LINK_MODE=copy /usr/local/bin/python infra/setup.py airflow \
     && rm -rf .tools
+# For the chart, which starts `airflow`; python stays the platform's.
+ENV PATH=$PATH:/opt/mediscale/.venv-airflow/bin
 USER 10001:10001
 WORKDIR /mediscale
 HEALTHCHECK --interval=30s --timeout=10s --start-period=5m --retries=5 \

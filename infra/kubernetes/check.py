@@ -25,6 +25,7 @@ MADE_BY_HAND = {
     ("Secret", "mediscale-ray"),
     ("Secret", "mediscale-gateway-tls"),
     ("ConfigMap", "mediscale-ca"),
+    ("ConfigMap", "mediscale-stage-pod"),
     ("PersistentVolumeClaim", "mediscale-extracts"),
 }
 """What manifests name and do not hold: docs/deployment.md says how each is made."""

@@ -181,11 +181,23 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _stages(_options: argparse.Namespace) -> int:
+def _add_stages(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--digests", action="store_true", help="of each the digest of its code, which call records carry"
+    )
+
+
+def _stages(options: argparse.Namespace) -> int:
     from mediscale.pipeline import call, steps
+    from mediscale.storage import calls
 
     for name, module in steps.STAGES.items():
-        print(f"{name:<18} {call.load(name).display_name:<36} {module}")
+        text = (
+            calls.code_digest(module) if options.digests else f"{call.load(name).display_name:<36} {module}"
+        )
+        print(f"{name:<18} {text}")
+    if options.digests:
+        print(f"{'(locked packages)':<18} {calls.lock()}")
     return 0
 
 
@@ -194,5 +206,5 @@ VERBS = (
     Verb("simulate", "live through nights of a synthetic hospital, as the DAGs do", _simulate, _add_simulate),
     Verb("runs", "list the runs: when, which calls were made or cached, what was decided", _runs, _add_runs),
     Verb("report", "one page about a run: decision, evidence, how to do it again", _report, _add_report),
-    Verb("stages", "list the stages", _stages),
+    Verb("stages", "list the stages", _stages, _add_stages),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures import dockerfiles
 
 from infra.kubernetes import check, prometheus_rule
 from serving.prometheus_metrics import Metrics
@@ -219,3 +220,20 @@ def test_the_autoscaler_reads_a_metric_that_prometheus_adapter_makes_of_the_serv
 def test_the_clusters_rules_are_those_that_are_tested() -> None:
     file = KUBERNETES / "monitoring" / "prometheus-rule.yaml"
     assert file.read_text() == prometheus_rule.rendered(), prometheus_rule.__doc__
+
+
+def test_the_charts_airflow_is_our_image_under_our_account_with_our_claim() -> None:
+    values = yaml.safe_load((KUBERNETES.parent / "helm" / "airflow.yaml").read_text())
+    image = values["images"]["airflow"]
+    (built,) = dockerfiles.tags(KUBERNETES.parent / "docker" / "airflow.Dockerfile")
+    assert f"{image['repository'].removeprefix('hospital/')}:{image['tag']}" == built
+    assert (
+        f"apache-airflow=={values['airflowVersion']}"
+        in (KUBERNETES.parents[1] / "pyproject.toml").read_text()
+    )
+    there = {(one["kind"], one["metadata"]["name"]) for one in base()} | check.MADE_BY_HAND
+    for part in ("scheduler", "dagProcessor", "triggerer"):
+        assert ("ServiceAccount", values[part]["serviceAccount"]["name"]) in there
+        home, template = values[part]["extraVolumes"]
+        assert ("PersistentVolumeClaim", home["persistentVolumeClaim"]["claimName"]) in there
+        assert ("ConfigMap", template["configMap"]["name"]) in there
