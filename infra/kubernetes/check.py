@@ -188,7 +188,7 @@ def probes_have_ports(manifests: Sequence[Manifest]) -> Iterator[str]:
         for container in _containers(pod):
             probes = _probes(container)
             for kind, probe in probes.items():
-                port = probe.get("httpGet", probe.get("tcpSocket", {})).get("port")
+                port = (probe.get("httpGet") or probe.get("tcpSocket") or {}).get("port")
                 if port is not None and not _has_port(pod, port):
                     yield f"{name} has a {kind} on the port {port}, which no container of it has."
             answers = workload["kind"] in ("Deployment", "StatefulSet")

@@ -102,7 +102,8 @@ def lacks_versions(uri: str) -> bool:
 
     try:
         client = boto3.client("s3", endpoint_url=_endpoint(uri) or None)
-        return client.get_bucket_versioning(Bucket=place.netloc).get("Status") != "Enabled"
+        versioning = client.get_bucket_versioning(Bucket=place.netloc)
+        return bool(versioning.get("Status") != "Enabled")
     except (BotoCoreError, ClientError):  # most often, that this account may not ask
         return False
 

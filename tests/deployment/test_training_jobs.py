@@ -79,7 +79,7 @@ def test_a_job_runs_a_stage_as_every_runner_does(cloud: str) -> None:
     options = stage._parser(name, call.load(name)).parse_args(words)
     given = dict(one.split("=", 1) for one in options.set)
     parameters = call.load(name).Params(**{**given, "training_set": json.loads(given["training_set"])})
-    assert (program, parameters.dataset) == ("mediscale", "mimic-iv")
+    assert (program, parameters.model_dump()["dataset"]) == ("mediscale", "mimic-iv")
     settings = {f"MEDISCALE_{field.upper()}" for field in Settings.model_fields}
     assert {variable for variable in VARIABLES[cloud] if variable.startswith("MEDISCALE_")} <= settings
 
