@@ -78,7 +78,8 @@ COUNT_NOBODY = {
     "shards", "event_count", "replaced", "token_count", "watched", "share_drifted", "probability_better", "rows",
     "visits", "patients", "judged_facts", "values", "train", "tuning", "held_out", "augmented", "contaminated",
     "exact_duplicates", "near_duplicates", "n_questions", "rejected",
-    "abstention_questions", "trials", "stopped_early", "n_files_read",
+    "abstention_questions", "trials", "stopped_early", "n_files_read", "measured",
+    "estimated",
 }  # fmt: skip
 """Numbers of results that count nobody: facts and events are many, synthetic patients and questions are nobody."""
 
