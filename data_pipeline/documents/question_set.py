@@ -16,7 +16,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.splits import SPLITS, Split
 from mediscale.core.stage import SMALL, Stage
 from mediscale.core.tables import QUESTIONS
-from mediscale.storage import lake
+from mediscale.storage import lake, table_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,8 +114,6 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         StorageError: it was changed since it was named.
         QualityError: a split is empty.
     """
-    from mediscale.storage import spark
-
     prepared = questions.prepare(_first(_read(params), params.max_questions), params.augmentation_factor)
     sizes = {split: len(prepared.splits[split]) for split in SPLITS}
     if not all(sizes.values()):
@@ -123,8 +121,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
             f"Too few questions to train and to judge a language model: {sizes['train']} to train on, "
             f"{sizes['tuning']} to tune on and {sizes['held_out']} held out; add questions of more families."
         )
-    frame = spark.session(settings).createDataFrame(_table(prepared))
-    written = spark.write(settings, frame, params.dataset, QUESTIONS.name, key)
+    rows = _table(prepared).to_batches()
+    written = table_files.write(settings, params.dataset, QUESTIONS.name, key, rows)
     return Result(
         questions=written,
         test_file=_write_test(settings, prepared.splits["held_out"], key),

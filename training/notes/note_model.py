@@ -20,7 +20,7 @@ from mediscale.core.tables import NOTE_MARGINS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import collate
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
-from mediscale.storage import lake, registry
+from mediscale.storage import lake, registry, table_files
 from training import tracking, training_examples
 from training.evaluation import calibration, metrics
 from training.notes import note_mlflow_model, note_network, note_training
@@ -111,7 +111,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     margins = f"{NOTE_MARGINS.name}_{params.task}"
     if model is None:
         training = fit(params, settings, key)
-        _write(settings, training.margins, params.dataset, margins, key)
+        assert training.margins is not None
+        table_files.write(settings, params.dataset, margins, key, training.margins.to_batches())
         model = tracking.log(settings, training)
     shutil.rmtree(_checkpoints(settings, params, key), ignore_errors=True)
     written = lake.committed(settings, params.dataset, margins, key)
@@ -133,12 +134,6 @@ def fit(params: Params, settings: Settings, key: str) -> tracking.Training:
 
 def _checkpoints(settings: Settings, params: Params, key: str) -> Path:
     return settings.home / "checkpoints" / params.dataset / key
-
-
-def _write(settings: Settings, rows: "pa.Table | None", dataset: str, table: str, key: str) -> None:
-    from mediscale.storage import spark
-
-    spark.write(settings, spark.session(settings).createDataFrame(rows), dataset, table, key)
 
 
 def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> TrainedNotes:
