@@ -89,9 +89,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     task, label_shard = tasks.load(params.task), partial(_label_shard, settings, params)
     visits = shards.map_shards(settings, params.events, label_shard, _schema()).persist()
     with shards.own_errors():
-        grouped = visits.groupBy("steps", "outcome", "further").count().collect()
-        counts = [FlowCount(*row) for row in grouped]
-        contradictions = visits.filter("contradiction").count()
+        grouped = visits.groupBy("contradiction", "steps", "outcome", "further").count().collect()
+    counts = [FlowCount(*row) for _, *row in grouped]
     flow = flow_of(task, counts)
     _refuse_empty(params, task, flow)
     cohort = visits.filter(f.col("steps") == len(task.steps))
@@ -103,7 +102,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         at_risk=flow[task.outcome.labelled.name],
         predictions=flow[task.prediction_steps[-1].name] if task.prediction_steps else None,
         positives=flow[task.outcome.positive.name],
-        contradictions=contradictions,
+        contradictions=sum(row["count"] for row in grouped if row["contradiction"]),
     )
 
 

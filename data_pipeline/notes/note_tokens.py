@@ -37,9 +37,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         UsageError: the encoder's files are not available.
     """
-    from pyspark.sql import functions as f
+    import pyarrow.compute as pc
 
-    from mediscale.storage import spark
+    from mediscale.storage import lake, spark
 
     if params.notes is None:
         return Result(note_tokens=None, encoder=params.encoder, tokenizer="", token_count=0)
@@ -49,9 +49,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     tokenize = partial(_tokenize, tokenizer=tokenizer.to_str(), revision=revision)
     tokens = notes.mapInArrow(tokenize, NOTE_TOKENS.spark_schema())
     written = spark.write(settings, tokens, params.dataset, "note_tokens", key)
-    total = spark.read(settings, written).agg(f.coalesce(f.sum(f.size("tokens")), f.lit(0))).first()
-    assert total is not None
-    return Result(note_tokens=written, encoder=params.encoder, tokenizer=revision, token_count=int(total[0]))
+    read = lake.dataset(settings, written).to_batches(columns=["tokens"])
+    n_tokens = sum(pc.sum(pc.list_value_length(batch["tokens"])).as_py() or 0 for batch in read)
+    return Result(note_tokens=written, encoder=params.encoder, tokenizer=revision, token_count=n_tokens)
 
 
 def _tokenize(

@@ -15,7 +15,7 @@ from mediscale.storage import calls, lake, registry
 pytestmark = pytest.mark.timeout(3000)
 
 DATASET = "simulated-tiny"
-NIGHTS, PLANTED = 6, 2
+NIGHTS, PLANTED = 5, 2
 COMMAND = ["simulate", "--nights", f"{NIGHTS}", "--size", "tiny"]
 
 

@@ -7,6 +7,7 @@ with the reason and its place in the extract, never with its text.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial, reduce
@@ -24,6 +25,7 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tables import NOTES
+from mediscale.storage import lake
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,16 +77,20 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         StorageError: the home does not hold the pseudonym secret.
         UsageError: the deidentifier of the settings is not installed here.
     """
+    import pyarrow.compute as pc
     from pyspark.sql import functions as f
 
+    from data_pipeline.ingest.extract_facts import needed_tables
     from mediscale.storage import spark
 
     secret = secrets.load(settings, params.pseudonym_secret)
     deidentifiers.load(params.deidentifier, secret)  # a wrong one is refused before anything is read
     source = sources.load(params.source)
-    if not _note_mappings(source, params.bronze):
+    with_notes = tuple(_note_mappings(source, params.bronze))
+    if not with_notes:
         return _NOTHING
-    bronze = {name: spark.read(settings, ref) for name, ref in params.bronze.items()}
+    needed = needed_tables(source, *with_notes, source.subjects.table, source.visits.table)
+    bronze = {name: spark.read(settings, params.bronze[name]) for name in needed}
     validated = _validate(source, bronze, params)
     broken = validated.where("broken is not null").select(
         f.col("note_type").alias("source"),
@@ -94,11 +100,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         f.col("broken").alias("reason"),
     )
     quarantine = spark.write(settings, broken, params.dataset, "quarantine_notes", key)
-    reasons = {
-        str(row["reason"]): int(row["count"])
-        for row in spark.read(settings, quarantine).groupBy("reason").count().collect()
-    }
-    n_notes = sum(bronze[name].count() for name in _note_mappings(source, bronze))
+    reasons = dict(Counter(lake.read(settings, quarantine, ["reason"])["reason"].to_pylist()))
+    n_notes = sum(lake.dataset(settings, params.bronze[name]).count_rows() for name in with_notes)
     _refuse_too_many(params, sum(reasons.values()), n_notes)
     log.info("%s notes are whole; their identifiers are replaced", count(n_notes - sum(reasons.values())))
     notes = spark.write(
@@ -108,17 +111,14 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         "notes",
         key,
     )
-    total = (
-        spark.read(settings, notes).agg(f.count(f.lit(1)), f.coalesce(f.sum("replaced"), f.lit(0))).first()
-    )
-    assert total is not None
+    replaced = lake.read(settings, notes, ["replaced"])["replaced"]
     return Result(
         notes=notes,
         note_quarantine=quarantine,
-        note_count=int(total[0]),
+        note_count=len(replaced),
         notes_quarantined=sum(reasons.values()),
         reasons=reasons,
-        replaced=int(total[1]),
+        replaced=pc.sum(replaced).as_py() or 0,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from component.mediscale import cluster_program
+from fixtures import clusters
 from fixtures.drawn_hospitals import Hospital
 from fixtures.monitored_hospital import Hospital as Trained
 
@@ -35,6 +36,7 @@ def cluster(
     """What the program says that ran on the cluster."""
     environment = {
         **s3,
+        **clusters.SHORT_LIVED_JAVA,
         "MEDISCALE_LAKE": "s3://hospital/lake",
         "MEDISCALE_ARTIFACT_ROOT": "s3://hospital/models",
         "MEDISCALE_SPARK_MASTER": spark_cluster,
@@ -111,7 +113,12 @@ def test_a_cluster_without_a_free_core_is_a_sentence_and_no_hang(spark_cluster: 
         "spark.session(Settings(home=sys.argv[1], spark_master=sys.argv[2], spark_memory='512m'))"
     )
     (tmp_path / "spark-defaults.conf").write_text("spark.executor.memory 100g\n")
-    around = {**os.environ, "SPARK_CONF_DIR": str(tmp_path), "SPARK_LOCAL_IP": "127.0.0.1"}
+    around = {
+        **os.environ,
+        **clusters.SHORT_LIVED_JAVA,
+        "SPARK_CONF_DIR": str(tmp_path),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
     command = [sys.executable, "-c", start, str(tmp_path / "home"), spark_cluster]
     done = subprocess.run(command, env=around, capture_output=True, text=True, check=False, timeout=300)
     said = done.stderr.splitlines()[-1]
