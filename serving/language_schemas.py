@@ -9,7 +9,7 @@ from data_pipeline import retrieval
 from data_pipeline.retrieval import Passage
 from data_pipeline.safety import DISCLAIMER, LayerFinding, PatientContext, RiskLevel
 from mediscale.core.refs import Frozen
-from serving.schemas import Documented
+from serving.schemas import documented
 
 QUESTION_CHARACTERS = 2**15
 MAX_LENGTH = 1024
@@ -53,8 +53,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class Citation(Documented):
+class Citation:
     """Where a statement stands, word for word: ``[start:end]`` of the text of ``place`` in ``source``."""
 
     text: str
@@ -98,8 +99,9 @@ class SafetySummary(Frozen):
     """Those with findings, in the order in which they were applied."""
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class Generated(Documented):
+class Generated:
     """A language model's answer; it was logged before it left."""
 
     prediction_id: str
@@ -123,8 +125,9 @@ class Generated(Documented):
     disclaimer: str = DISCLAIMER
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class Sentence(Documented):
+class Sentence:
     """A part of a streamed answer."""
 
     text: str

@@ -6,12 +6,14 @@ A request is read by ``serving.request``. All times in answers are UTC and say s
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, create_model, with_config
 
 from mediscale.core.concepts import CONCEPTS, Concept
 from mediscale.inference.model_spec import NOTICE
+
+_Shape = TypeVar("_Shape")
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "two values and a note": {
@@ -136,15 +138,20 @@ def is_plausible(name: str, value: float) -> bool:
     return low <= value <= high
 
 
-class Documented:
-    """What stands under a field is its description in OpenAPI."""
+def documented(shape: type[_Shape]) -> type[_Shape]:
+    """A dataclass whose fields' docstrings are their descriptions in OpenAPI.
 
-    __slots__ = ()
-    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+    Its schema is made here, once. Each route of each application asks for it, and Pydantic would parse this whole file
+    each time.
+    """
+    described = with_config(ConfigDict(use_attribute_docstrings=True))(shape)
+    described.__pydantic_core_schema__ = TypeAdapter(described).core_schema  # type: ignore[attr-defined]
+    return described
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class Factor(Documented):
+class Factor:
     """What moved this risk, largest first."""
 
     feature: str
@@ -154,8 +161,9 @@ class Factor(Documented):
     """Exact SHAP value in log-odds of the risk."""
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class Threshold(Documented):
+class Threshold:
     """An operating point of the model, chosen on the tuning split."""
 
     name: str
@@ -163,8 +171,9 @@ class Threshold(Documented):
     exceeded: bool
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class NoteUse(Documented):
+class NoteUse:
     """How much of what was written was read."""
 
     used: Literal["read", "read in part", "not read"]
@@ -174,8 +183,9 @@ class NoteUse(Documented):
     """Word pieces that were read."""
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class UnusualValue(Documented):
+class UnusualValue:
     """A value that the model has hardly seen: it may be in another unit than the expected one."""
 
     input: str
@@ -186,8 +196,9 @@ class UnusualValue(Documented):
     remark: str
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class TaskRisk(Documented):
+class TaskRisk:
     """The risk of one task's outcome."""
 
     task: str
@@ -209,16 +220,18 @@ class TaskRisk(Documented):
     """Why the newest version does not answer, when an older one, or a points score, does in its place."""
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class TaskWithoutRisk(Documented):
+class TaskWithoutRisk:
     """A task of this dataset whose risk is not in the answer."""
 
     task: str
     reason: str
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class OutOfRange(Documented):
+class OutOfRange:
     """A value that no living adult's record holds."""
 
     input: str
@@ -226,8 +239,9 @@ class OutOfRange(Documented):
     used: Literal["treated as missing"]
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class Answer(Documented):
+class Answer:
     """The risks of one patient, each with its reasons; it was logged before it left."""
 
     prediction_id: str
@@ -249,8 +263,9 @@ class Answer(Documented):
 Status = Literal["ready", "degraded", "unavailable"]
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class ModelHealth(Documented):
+class ModelHealth:
     """A version that is served."""
 
     task: str
@@ -260,8 +275,9 @@ class ModelHealth(Documented):
     promoted_at: datetime
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class BesideHealth(Documented):
+class BesideHealth:
     """A version that answers beside the one in production."""
 
     task: str
@@ -273,8 +289,9 @@ class BesideHealth(Documented):
     """Of the patients, who are drawn."""
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class Health(Documented):
+class Health:
     """Which versions are served, and what is wrong."""
 
     status: Status
