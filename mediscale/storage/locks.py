@@ -85,9 +85,9 @@ def exclusively(file: Path) -> Iterator[None]:
 def commit_lease(settings: Settings, dataset: str, table: str) -> Iterator[None]:
     """The right to commit to one Delta table, held by one writer at a time; others wait.
 
-    A Delta commit is a file that must not exist yet. Spark looks for it and then writes it, in two steps, on a local
-    disk and on S3: a commit that another process makes between them would be lost without an error. (delta-rs makes it
-    in one, but not against a Spark that looked before.)
+    A Delta commit is a file that must not exist yet. delta-rs, which makes every commit of ours, makes it in one step,
+    so that none is lost; with the lease a writer waits for the one before it, where it would fail after its work. A
+    Spark of the hospital's own, which looks for the file and then writes it in two steps, must not write these tables.
     """
     if settings.lake_folder is None:
         from mediscale.storage import object_store

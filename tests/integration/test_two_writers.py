@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.timeout(7200), pytest.mark.soak]
 PROGRAM = Path(__file__).with_name("delta_writer.py")
 KINDS = ("spark", "spark", "delta_rs", "delta_rs")
 PAIRS = ((0, 1), (1, 2), (2, 3))
-"""Two JVMs, a JVM and delta-rs, delta-rs twice: who writes at the same moment, round after round."""
+"""Two JVMs, a JVM and a process without one, two without: who writes at the same moment, round after round."""
 
 
 class Writer:
@@ -60,7 +60,7 @@ def writers(home: Settings) -> Iterator[list[Writer]]:
 
 
 def test_no_version_and_no_row_is_lost(home: Settings, writers: list[Writer], soak: bool) -> None:
-    """Spark's processes replace the table's rows, those of delta-rs append to them."""
+    """Spark's processes replace the table's rows, the others append to them; delta-rs makes each commit."""
     rounds = 1000 if soak else 50
     written: dict[int, tuple[Writer, int]] = {}
     for number in range(1, rounds + 1):
@@ -82,7 +82,7 @@ def test_no_version_and_no_row_is_lost(home: Settings, writers: list[Writer], so
 
 
 def test_nobody_commits_while_another_holds_the_lease(home: Settings, writers: list[Writer]) -> None:
-    """What the disk does not give: Spark looks for a commit's file and then renames to it, in two steps."""
+    """Who waits for another's commit does not fail after its work."""
     for writer in writers:
         writer.tell("bronze_b", 1)
         writer.answer()

@@ -24,7 +24,7 @@ CONFIGURATION = (
 
 
 def at_risk(settings: Settings, events: TableRef) -> tuple[int, str]:
-    """Rows and digest of the labels, which Spark's workers compute a shard at a time and Spark commits."""
+    """Rows and digest of the labels, which Spark's workers compute a shard at a time and write."""
     params = labels.Params(dataset="h", source="mimic-iv", events=events, task="mortality")
     return duckdb_tables.digest(settings, labels.run(params, settings, "labels").labels)
 
