@@ -42,6 +42,9 @@ pytest_plugins = (
 """Each made once per session, for every tier."""
 
 os.umask(0o077)  # as every entry point has it
+# Threads of torch and the trees that wait for another sleep meanwhile: on cores that other tests need too, turning on
+# the spot for it doubled a fit's CPU.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 for _name in [name for name in os.environ if name.startswith("MEDISCALE_")]:
     del os.environ[_name]  # a test must not write to the lake of whoever runs it
