@@ -16,7 +16,7 @@ from serving.auth import RefusedError
 from serving.languages import Languages
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
-from serving.routes import admin, analyze, approvals, docs, ehr, generate, openai, predict
+from serving.routes import admin, analyze, approvals, docs, ehr, feedback, generate, openai, predict
 from serving.schemas import Problem
 from serving.service import Clock, Service, utc_now
 
@@ -62,6 +62,7 @@ def create_app(
             *openai.router(service).routes,
             *analyze.router(service).routes,
             *approvals.router(service).routes,
+            *feedback.router(service).routes,
             *admin.router(service).routes,
             *docs.router().routes,
         ],

@@ -160,6 +160,10 @@ class LanguageService:
                 yield part
         self._count(answering)
 
+    def without_identifiers(self, text: str, written: datetime) -> str:
+        """A text of that time with surrogates in place of identifiers."""
+        return self._deidentifier.deidentify(_NOBODY, [text], [written])[0].text
+
     async def scores(self, question: Question) -> list[Token]:
         """The prompt's own tokens with their log-probabilities. Raises as ``whole``, but for the log."""
         return await self._pool.run(
@@ -184,13 +188,10 @@ class LanguageService:
             predicted_at=answering.predicted_at,
             model=answering.model.name,
             model_version=answering.model.version,
-            question=self._without_identifiers(question.text, answering) if first else None,
-            answer=self._without_identifiers(answer, answering),
+            question=self.without_identifiers(question.text, answering.predicted_at) if first else None,
+            answer=self.without_identifiers(answer, answering.predicted_at),
             safety=safety.risk_level if safety else "off",
         )
-
-    def _without_identifiers(self, text: str, answering: Answering) -> str:
-        return self._deidentifier.deidentify(_NOBODY, [text], [answering.predicted_at])[0].text
 
 
 async def _from_thread(pool: Pool, work: Callable[[], Iterator[T]]) -> AsyncGenerator[T]:

@@ -28,13 +28,14 @@ CREATE TABLE IF NOT EXISTS predictions (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     prediction_id TEXT, predicted_at INTEGER, task TEXT, model TEXT, model_version INTEGER,
     subject_id INTEGER, prediction_time INTEGER, events_version INTEGER, risk REAL, note_margin REAL, features BLOB,
-    asked_by TEXT, purpose TEXT, question TEXT, answer TEXT, safety TEXT, arm TEXT
+    asked_by TEXT, purpose TEXT, question TEXT, answer TEXT, safety TEXT, arm TEXT,
+    about TEXT, verdict TEXT
 );
 """
 COLUMNS = (
     "sequence", "prediction_id", "predicted_at", "task", "model", "model_version",
     "subject_id", "prediction_time", "events_version", "risk", "note_margin", "features", "asked_by", "purpose",
-    "question", "answer", "safety", "arm",
+    "question", "answer", "safety", "arm", "about", "verdict",
 )  # fmt: skip
 _NAMES = ", ".join(COLUMNS)
 _INSERT = f"INSERT INTO predictions ({', '.join(COLUMNS[1:])}) VALUES ({', '.join('?' * len(COLUMNS[1:]))})"
@@ -46,7 +47,9 @@ _ALL = f"SELECT {_NAMES} FROM predictions ORDER BY sequence"
 _COLUMNS_PRESENT = "SELECT name FROM pragma_table_info('predictions')"
 _LATER_COLUMNS = {
     "note_margin": "REAL",
-    **dict.fromkeys(("asked_by", "purpose", "question", "answer", "safety", "arm"), "TEXT"),
+    **dict.fromkeys(
+        ("asked_by", "purpose", "question", "answer", "safety", "arm", "about", "verdict"), "TEXT"
+    ),
 }
 """Those that an older release did not have; its predictions keep nothing in them."""
 _TOUCH = "UPDATE worker SET name = name"

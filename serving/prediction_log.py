@@ -29,14 +29,18 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY, PREDICTIONS
 from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake, locks, seen_tables
+from mediscale.storage.logged_predictions import ORDER
 from serving import log_file
 from serving.log_file import LogFile, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
 NOTE_ANALYSIS = "note-analysis"
 """The task that analysed notes are logged under."""
+FEEDBACK = "feedback"
+"""The task that feedback on an answer is logged under."""
 FLUSH_ROWS = 20_000
 """Rows in one Delta commit."""
 ALL_ROWS = -1
@@ -95,7 +99,24 @@ class AnalysedNote:
     task: str = NOTE_ANALYSIS
 
 
-Answered = Prediction | WrittenAnswer | AnalysedNote
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What somebody says of an answer, named by ``about``; the rest is that answer's, so that an erasure finds both."""
+
+    prediction_id: str
+    """Of the feedback itself."""
+    predicted_at: datetime
+    model: str
+    model_version: int
+    subject_id: int | None
+    about: str
+    verdict: str
+    answer: str | None
+    """The corrected one, identifiers replaced."""
+    task: str = FEEDBACK
+
+
+Answered = Prediction | WrittenAnswer | AnalysedNote | Feedback
 
 
 class Asked(NamedTuple):
@@ -272,6 +293,35 @@ def unflushed(settings: Settings, dataset: str) -> "Iterator[pa.Table]":
         yield _arrow(*log_file.oldest(path, ALL_ROWS))
 
 
+def rows(
+    settings: Settings, dataset: str, columns: Sequence[str], wanted: "pc.Expression | None" = None
+) -> "pa.Table":
+    """The rows of a dataset's log that a filter wants, each once: of the files of this home, and of the lake.
+
+    The files are read first: what a server moves to the lake meanwhile is then in both, and not in neither. ``wanted``
+    may name columns that every release kept; of others, an older log's rows hold null.
+
+    Raises:
+        MediscaleError: a file or the lake can't be read.
+    """
+    import pyarrow as pa
+
+    needed = list(dict.fromkeys([*ORDER, *columns]))
+    schema = pa.schema([PREDICTIONS.arrow_schema().field(name) for name in needed])
+    here = [part if wanted is None else part.filter(wanted) for part in unflushed(settings, dataset)]
+    first = pa.concat_tables([schema.empty_table(), *(part.select(needed) for part in here)])
+    if not lake.exists(settings, dataset, PREDICTIONS.name):
+        return first
+    log = lake.dataset(settings, lake.latest(settings, dataset, PREDICTIONS.name))
+    there = log.to_table(columns=[name for name in needed if name in log.schema.names], filter=wanted)
+    there = pa.concat_tables([schema.empty_table(), there], promote_options="permissive").cast(schema)
+    moved = set(zip(*(first[name].to_pylist() for name in ORDER), strict=True))
+    if moved:
+        keys = zip(*(there[name].to_pylist() for name in ORDER), strict=True)
+        there = there.filter(pa.array([key not in moved for key in keys], pa.bool_()))
+    return pa.concat_tables([first, there])
+
+
 def _flush(
     settings: Settings,
     dataset: str,
@@ -332,7 +382,7 @@ def _row(answered: Answered, asked: Asked) -> Row:
         if isinstance(answered, Prediction)
         else _written(answered)
         if isinstance(answered, WrittenAnswer)
-        else _analysed(answered)
+        else _without_values(answered)
     )
     columns |= {"asked_by": asked.by, "purpose": asked.purpose}
     return tuple(map(columns.get, log_file.COLUMNS[1:]))
@@ -352,9 +402,9 @@ def _written(answer: WrittenAnswer) -> dict[str, Any]:
     return columns | {"predicted_at": _microseconds(answer.predicted_at), "task": TASK, "features": b""}
 
 
-def _analysed(note: AnalysedNote) -> dict[str, Any]:
-    columns = {name: getattr(note, name) for name in AnalysedNote.__slots__}
-    return columns | {"predicted_at": _microseconds(note.predicted_at), "features": b""}
+def _without_values(row: AnalysedNote | Feedback) -> dict[str, Any]:
+    columns = {name: getattr(row, name) for name in row.__slots__}
+    return columns | {"predicted_at": _microseconds(row.predicted_at), "features": b""}
 
 
 def _microseconds(time: datetime | None) -> int | None:

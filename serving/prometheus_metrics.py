@@ -45,6 +45,12 @@ class Metrics:
         self.refusals = Counter(
             "mediscale_refusals_total", "Requests answered with an error", ["status"], registry=self._registry
         )
+        self.feedback = Counter(
+            "mediscale_feedback_total",
+            "What was said of answers: helpful, wrong or unsafe",
+            ["task", "verdict"],
+            registry=self._registry,
+        )
         self.seconds = Histogram(
             "mediscale_predict_seconds",
             "From request to logged answer",

@@ -13,8 +13,9 @@ from data_pipeline.notes.deidentification import pseudonym_secret
 from mediscale.core.errors import BusyError, MediscaleError, NotFoundError, failure_location
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
-from serving import access, schemas
+from serving import access, feedback, schemas
 from serving.access import Access, Listening
+from serving.feedback import FeedbackRequest, FeedbackTaken
 from serving.fhir_bundle import Bundle
 from serving.language_service import LanguageService
 from serving.languages import Languages, ServedLanguage
@@ -25,6 +26,7 @@ from serving.prediction_log import (
     NOTE_ANALYSIS,
     AnalysedNote,
     Asked,
+    Feedback,
     Prediction,
     PredictionLog,
     flush_left_behind,
@@ -192,6 +194,23 @@ class Service:
         self._problems.pop("log", None)
         self.metrics.predictions.labels(NOTE_ANALYSIS, RULES_VERSION).inc()
         return logged.prediction_id, analysis
+
+    async def feedback(self, request: FeedbackRequest, asked: Asked) -> FeedbackTaken:
+        """What somebody says of an answer; it is durable in that answer's log when this returns.
+
+        Raises:
+            MediscaleError: the answer is not known, the request is wrong, or the log could not take it.
+        """
+
+        def work() -> tuple[PredictionLog, str, Feedback]:
+            log, answer = feedback.find(self.settings, self._logs, request)
+            of_row = log.next_id(), self.clock(), self.language.without_identifiers
+            return log, answer["task"], feedback.row(request, answer, *of_row)
+
+        log, task, row = await self._records.run(work)
+        await log.append([row], asked)
+        self.metrics.feedback.labels(task, row.verdict).inc()
+        return FeedbackTaken(row.prediction_id, request.prediction_id, request.verdict)
 
     def health(self) -> Health:
         """From memory only: it waits for no disk and no thread."""

@@ -1,9 +1,9 @@
 """Stage: a question set without duplicates, split by family, decontaminated and augmented: a table and a test file."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -14,8 +14,8 @@ from mediscale.core.errors import QualityError, StorageError, UsageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import SPLITS, Split
-from mediscale.core.stage import SMALL, Stage
-from mediscale.core.tables import QUESTIONS
+from mediscale.core.stage import SMALL, Context, Stage
+from mediscale.core.tables import QUESTIONS, REVIEWED_FEEDBACK
 from mediscale.storage import lake, table_files
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Params(Frozen):
     source: RuntimeInput[SourceName]
     path: RuntimeInput[str]
     source_digest: RuntimeInput[Digest]
+    reviewed: RuntimeInput[TableRef | None] = None
+    """Feedback on answers that a person reviewed; None where there is none."""
     augmentation_factor: int = Field(1, ge=1)
     """Forms of each training question: 1 leaves it as it is, more add paraphrases of its frame."""
     max_questions: int = Field(0, ge=0)
@@ -73,6 +75,10 @@ class Result(Frozen):
     contaminated: int
     """Training questions that were removed because a tuning or held-out question is nearly the same."""
     augmented: int
+    reviewed: int
+    """Accepted pairs of the feedback on answers that joined the training part."""
+    reviewed_left_out: int
+    """Those that did not: near duplicates of one another, or of a tuning or held-out question."""
 
 
 def source(name: str, path: str, dataset: str) -> QuestionSource:
@@ -114,7 +120,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         StorageError: it was changed since it was named.
         QualityError: a split is empty.
     """
-    prepared = questions.prepare(_first(_read(params), params.max_questions), params.augmentation_factor)
+    reviewed = _accepted(settings, params.reviewed) if params.reviewed else []
+    first = _first(_read(params), params.max_questions)
+    prepared = questions.prepare(first, params.augmentation_factor, reviewed)
     sizes = {split: len(prepared.splits[split]) for split in SPLITS}
     if not all(sizes.values()):
         raise QualityError(
@@ -131,6 +139,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         near_duplicates=prepared.near_duplicates,
         contaminated=prepared.contaminated,
         augmented=prepared.augmented,
+        reviewed=prepared.reviewed,
+        reviewed_left_out=len(reviewed) - prepared.reviewed,
     )
 
 
@@ -141,6 +151,26 @@ def _read(params: Params) -> list[Question]:
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != params.source_digest:
         raise StorageError(f"The file {path.name} was changed or moved since the run began; run again.")
     return READERS[params.source](path)
+
+
+def _accepted(settings: Settings, reviews: TableRef) -> list[Question]:
+    """The pairs of question and answer whose newest review accepted them, in the order of their names."""
+    newest = {
+        row["feedback_id"]: row
+        for row in lake.read(settings, reviews).sort_by([("reviewed_at", "ascending")]).to_pylist()
+    }
+    return [
+        Question(
+            id=f"feedback/{name}",
+            family=f"feedback/{name}",
+            kind="short_answer",
+            question=row["question"],
+            answer=row["answer"],
+            references=(f"feedback on {row['model']}/{row['model_version']}",),
+        )
+        for name, row in sorted(newest.items())
+        if row["decision"] == "accepted" and row["question"] and row["answer"]
+    ]
 
 
 def _first(given: Sequence[Question], most: int) -> Sequence[Question]:
@@ -180,14 +210,23 @@ def load(settings: Settings, table: TableRef, split: Split) -> list[Question]:
     return sorted(map(Question.model_validate, rows.to_pylist()), key=lambda question: question.id)
 
 
+def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """The feedback that was reviewed until now."""
+    where = given["dataset"], REVIEWED_FEEDBACK.name
+    there = lake.exists(settings, *where)
+    yield Context({"reviewed": lake.latest(settings, *where).model_dump() if there else None})
+
+
 STAGE = Stage(
     Params,
     Result,
     run,
     display_name="prepare the questions",
     summary=lambda r: (
-        f"{r.train} questions to train on ({r.augmented} paraphrases), {r.tuning} to tune on, {r.held_out} held out; "
+        f"{r.train} questions to train on ({r.augmented} paraphrases, {r.reviewed} of reviewed feedback), "
+        f"{r.tuning} to tune on, {r.held_out} held out; "
         f"{r.exact_duplicates + r.near_duplicates} duplicates and {r.contaminated} contaminated left out"
     ),
     resources=SMALL,
+    runtime_inputs=runtime_inputs,
 )

@@ -8,7 +8,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -97,14 +97,22 @@ class Prepared:
     questions because a tuning question is."""
     augmented: int
     """Paraphrases added to the training part."""
+    reviewed: int
+    """Reviewed questions that are in the training part."""
 
 
-def prepare(questions: Sequence[Question], augmentation_factor: int = 1) -> Prepared:
+def prepare(
+    questions: Sequence[Question], augmentation_factor: int = 1, reviewed: Sequence[Question] = ()
+) -> Prepared:
     """The whole chain: split by family, decontaminate, remove duplicates, and augment the training part.
 
-    Of near duplicates in two splits the held-out question stays, then the tuning question.
+    Of near duplicates in two splits the held-out question stays, then the tuning question. ``reviewed`` are accepted
+    corrections of answers: they join the training part and no other, unless a tuning or held-out question is like
+    theirs, whatever its answer; there they take the place of what they are near duplicates of.
     """
     parts = split_by_family(questions)
+    unlike, _ = decontaminate(reviewed, parts["tuning"] + parts["held_out"], text=lambda each: each.question)
+    parts["train"] = [*unlike, *parts["train"]]
     tuning, from_tuning = decontaminate(parts["tuning"], parts["held_out"])
     training, from_training = decontaminate(parts["train"], tuning + parts["held_out"])
     unique = {"train": remove_duplicates(training), "tuning": remove_duplicates(tuning)}
@@ -120,6 +128,7 @@ def prepare(questions: Sequence[Question], augmentation_factor: int = 1) -> Prep
         near_duplicates=sum(part.near for part in unique.values()),
         contaminated=from_tuning + from_training,
         augmented=len(augmented) - len(unique["train"].questions),
+        reviewed=len({each.id for each in reviewed} & {each.id for each in unique["train"].questions}),
     )
 
 
@@ -162,6 +171,16 @@ def write(path: Path, questions: Iterable[Question]) -> None:
         file.writelines(question.model_dump_json(exclude_defaults=True) + "\n" for question in questions)
 
 
+def _compared(question: Question) -> str:
+    """The text by which questions are compared: with its answer, where that is short.
+
+    So "Which of the following is true?" is not one question however often it is asked, and a short answer and a
+    multiple choice about the same are.
+    """
+    short = len(words(question.answer)) <= _LONGEST_COMPARED_ANSWER
+    return f"{question.question} {question.answer}" if short else question.question
+
+
 def remove_duplicates(questions: Sequence[Question], threshold: float = NEAR_DUPLICATE) -> Deduplicated:
     """Removes exact and near duplicates; of each group the first question stays."""
     kept, seen, exact, near = [], set[tuple[str, ...]](), 0, 0
@@ -181,16 +200,20 @@ def remove_duplicates(questions: Sequence[Question], threshold: float = NEAR_DUP
 
 
 def decontaminate(
-    training: Sequence[Question], test: Sequence[Question], threshold: float = NEAR_DUPLICATE
+    training: Sequence[Question],
+    test: Sequence[Question],
+    threshold: float = NEAR_DUPLICATE,
+    text: Callable[[Question], str] = _compared,
 ) -> tuple[list[Question], int]:
-    """Training questions without exact or near duplicates of any test question, and how many were removed."""
-    texts = [_compared(question) for question in training]
-    test_texts = [_compared(question) for question in test]
+    """Training questions without exact or near duplicates of any test question, by their ``text``, and how many were
+    removed."""
+    texts = [text(question) for question in training]
+    test_texts = [text(question) for question in test]
     index = NearDuplicateIndex([*texts, *test_texts], threshold)
-    for text in test_texts:
-        index.add(text)
+    for one in test_texts:
+        index.add(one)
     kept = [
-        question for question, text in zip(training, texts, strict=True) if not index.has_near_duplicate(text)
+        question for question, one in zip(training, texts, strict=True) if not index.has_near_duplicate(one)
     ]
     return kept, len(training) - len(kept)
 
@@ -240,16 +263,6 @@ def _rotated_options(question: Question, by: int) -> dict[str, Any]:
     by %= len(question.options)
     options = question.options[by:] + question.options[:by]
     return {"options": options, "letter": _LETTERS[options.index(question.answer)]}
-
-
-def _compared(question: Question) -> str:
-    """The text by which questions are compared: with its answer, where that is short.
-
-    So "Which of the following is true?" is not one question however often it is asked, and a short answer and a
-    multiple choice about the same are.
-    """
-    short = len(words(question.answer)) <= _LONGEST_COMPARED_ANSWER
-    return f"{question.question} {question.answer}" if short else question.question
 
 
 def _jsonl_rows(file: Iterable[str]) -> Iterator[tuple[int, Any]]:

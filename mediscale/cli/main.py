@@ -11,6 +11,7 @@ from pathlib import Path
 from mediscale.cli import (
     audit,
     documents,
+    feedback,
     govern,
     keys,
     language,
@@ -35,6 +36,7 @@ GROUPS = {
     + traffic.VERBS
     + keys.VERBS
     + govern.VERBS
+    + feedback.VERBS
     + stream.VERBS
     + upkeep.VERBS,
     "for auditors": audit.VERBS,

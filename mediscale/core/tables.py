@@ -451,7 +451,7 @@ QUESTIONS = Table(
 
 PREDICTIONS = Table(
     name="predictions",
-    description="Every answered prediction: what was asked, which version answered what.",
+    description="Every answered prediction: what was asked, which version answered what, and feedback on it.",
     columns=(
         Column("worker", "string", "process that answered", nullable=False),
         Column("sequence", "int64", "number within the worker's log", nullable=False),
@@ -474,7 +474,9 @@ PREDICTIONS = Table(
             "question", "string", "asked of a language model, identifiers replaced; in an answer's first row"
         ),
         Column(
-            "answer", "string", "of a language model, identifiers replaced; one row for each part that left"
+            "answer",
+            "string",
+            "of a language model, one row for each part that left; of feedback the corrected one; identifiers replaced",
         ),
         Column(
             "safety", "string", "risk level that the safety layers found, or off where an engineer said so"
@@ -484,8 +486,32 @@ PREDICTIONS = Table(
             "string",
             "control, canary, shadow (answered to nobody) or direct, while another version answers beside production",
         ),
+        Column("about", "string", "of feedback: the prediction_id of the answer that it is about"),
+        Column("verdict", "string", "of feedback: helpful, wrong or unsafe"),
     ),
     key=("worker", "sequence", "task"),
+    privacy="phi",
+)
+
+REVIEWED_FEEDBACK = Table(
+    name="reviewed_feedback",
+    description="Feedback that a person reviewed; accepted pairs of question and answer join the next training part.",
+    columns=(
+        Column("feedback_id", "string", "the feedback's prediction_id in the log", nullable=False),
+        Column("reviewed_at", "timestamp", "when; of several reviews the newest counts", nullable=False),
+        Column("reviewed_by", "string", "the approver who reviewed it", nullable=False),
+        Column("decision", "string", "accepted or rejected", nullable=False),
+        Column("reason", "string", "one sentence of the reviewer", nullable=False),
+        Column("verdict", "string", "helpful, wrong or unsafe", nullable=False),
+        Column("model", "string", "registered model's name", nullable=False),
+        Column("model_version", "int64", "its version", nullable=False),
+        Column("subject_id", "int64", "patient, where the answer was a risk of one known to the lake"),
+        Column("question", "string", "of a language answer, identifiers replaced; none of a risk"),
+        Column(
+            "answer", "string", "the corrected one, else the one found helpful; none where neither is there"
+        ),
+    ),
+    key=("feedback_id", "reviewed_at"),
     privacy="phi",
 )
 
@@ -547,7 +573,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         BRONZE, LANDED_FILES, FACTS, CHANGED_SUBJECTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET,
-        NOTES, NOTE_TOKENS, NOTE_MARGINS, QUESTIONS, PREDICTIONS, HISTORY, PERFORMANCE
+        NOTES, NOTE_TOKENS, NOTE_MARGINS, QUESTIONS, PREDICTIONS, REVIEWED_FEEDBACK, HISTORY, PERFORMANCE
     )
 }  # fmt: skip
 

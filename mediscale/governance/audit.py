@@ -4,7 +4,7 @@ The prediction log is read where it is: in the lake, and in the files of servers
 their newest answers there. Sentences name a patient by ``subject_id``, the pseudonym of the lake.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,8 +19,8 @@ from mediscale.storage import history, lake
 from serving import prediction_log
 
 COLUMNS = (
-    "worker", "sequence", "prediction_id", "predicted_at", "model", "model_version", "subject_id", "prediction_time",
-    "asked_by", "purpose", "arm",
+    "prediction_id", "predicted_at", "model", "model_version", "subject_id", "prediction_time",
+    "asked_by", "purpose", "arm", "task",
 )  # fmt: skip
 UNKNOWN = "not kept then"
 """Who asked and why, of what was answered before that was kept."""
@@ -32,7 +32,7 @@ class Event(Frozen):
     at: datetime
     by: str
     kind: str
-    """``prediction``, or the kind of the history's entry."""
+    """``prediction``, ``feedback``, or the kind of the history's entry."""
     what: str
     """The versions that answered, or what was decided."""
     purpose: str | None = None
@@ -87,39 +87,19 @@ def _asked(
     settings: Settings, dataset: str, subject_id: int | None, since: datetime | None
 ) -> Iterator[Event]:
     """One event for each request, whose row of each task names a version."""
-    parts = [_filtered(part, subject_id, since) for part in _logged(settings, dataset)]
-    rows = pa.concat_tables(parts).sort_by([("predicted_at", "ascending"), ("sequence", "ascending")])
+    rows = prediction_log.rows(settings, dataset, COLUMNS, _wanted(subject_id, since))
     requests: dict[str, list[dict[str, Any]]] = {}
-    for row in _once(rows.to_pylist()):
+    for row in rows.sort_by([("predicted_at", "ascending"), ("sequence", "ascending")]).to_pylist():
         requests.setdefault(row["prediction_id"], []).append(row)
     yield from map(_request, requests.values())
 
 
-def _logged(settings: Settings, dataset: str) -> Iterator[pa.Table]:
-    """The files first: what a server moves to the lake meanwhile is then in both, and not in neither."""
-    schema = pa.schema([field for field in PREDICTIONS.arrow_schema() if field.name in COLUMNS])
-    yield from (part.select(schema.names) for part in prediction_log.unflushed(settings, dataset))
-    if lake.exists(settings, dataset, PREDICTIONS.name):
-        ref = lake.latest(settings, dataset, PREDICTIONS.name)
-        there = lake.dataset(settings, ref).schema.names  # a log that an older release began has no arm yet
-        rows = lake.read(settings, ref, [name for name in schema.names if name in there])
-        yield pa.concat_tables([schema.empty_table(), rows], promote_options="permissive").cast(schema)
-    yield schema.empty_table()
-
-
-def _filtered(rows: pa.Table, subject_id: int | None, since: datetime | None) -> pa.Table:
-    if subject_id is not None:
-        rows = rows.filter(pc.field("subject_id") == subject_id)
-    return rows.filter(pc.field("predicted_at") >= pa.scalar(since, pa.timestamp("us"))) if since else rows
-
-
-def _once(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    seen = set()
-    for row in rows:
-        key = row["worker"], row["sequence"]
-        if key not in seen:
-            seen.add(key)
-            yield row
+def _wanted(subject_id: int | None, since: datetime | None) -> pc.Expression | None:
+    wanted = None if subject_id is None else pc.field("subject_id") == subject_id
+    if since is None:
+        return wanted
+    later = pc.field("predicted_at") >= pa.scalar(since, pa.timestamp("us"))
+    return later if wanted is None else wanted & later
 
 
 def _version(row: dict[str, Any]) -> str:
@@ -133,7 +113,7 @@ def _request(rows: Sequence[dict[str, Any]]) -> Event:
     return Event(
         at=first["predicted_at"].replace(tzinfo=UTC),
         by=first["asked_by"] or UNKNOWN,
-        kind="prediction",
+        kind=prediction_log.FEEDBACK if first["task"] == prediction_log.FEEDBACK else "prediction",
         what=", ".join(dict.fromkeys(map(_version, rows))),
         purpose=first["purpose"],
         subject_id=first["subject_id"],

@@ -49,7 +49,7 @@ def set_rule(settings: Settings, dataset: str, rule: ApprovalRule, *, actor: str
     if required(recorded, signing.accepted_keys(settings)) == rule.required:
         return False
     if not rule.required:
-        _check_approver(settings)
+        approver_here(settings)
     append(settings, dataset, Draft(rule, actor, at, f"approval-rule-{len(recorded) + 1}"))
     return True
 
@@ -106,12 +106,18 @@ def _is_approver(key: AcceptedKey) -> bool:
     return bool({"approver", "service"} & key.roles)
 
 
-def _check_approver(settings: Settings) -> None:
+def approver_here(settings: Settings) -> str:
+    """Who acts, where the key that signs here is an approver's.
+
+    Raises:
+        UsageError: it is not.
+    """
     who = signing.signer(settings).key
     if not _is_approver(who):
         raise UsageError(
             f"{who.name} is no approver; whoever keeps {settings.public_keys} may name the key {who.name}.approver.pem."
         )
+    return signing.actor(settings)
 
 
 def propose(
@@ -141,7 +147,7 @@ def approve(
         )
         raise NotFoundError(f"{model} v{version} does not wait for approval: {newest}.")
     proposed, proposal = proposals[-1]
-    _check_approver(settings)
+    approver_here(settings)
     if actor == proposed.actor:
         raise QualityError(f"{actor} proposed {model} v{version}; somebody else must approve of it.")
     body = Approval(

@@ -276,6 +276,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale evaluate-language": parse,
     "mediscale export": parse,
     "mediscale export-meds": parse,
+    "mediscale feedback": parse,
     "mediscale history": run,
     "mediscale index": parse,
     "mediscale keys create": parse,

@@ -79,7 +79,7 @@ COUNT_NOBODY = {
     "visits", "patients", "judged_facts", "values", "train", "tuning", "held_out", "augmented", "contaminated",
     "exact_duplicates", "near_duplicates", "n_questions", "rejected",
     "abstention_questions", "trials", "stopped_early", "n_files_read", "measured",
-    "estimated",
+    "estimated", "reviewed", "reviewed_left_out",
 }  # fmt: skip
 """Numbers of results that count nobody: facts and events are many, synthetic patients and questions are nobody."""
 

@@ -46,6 +46,7 @@ MAY_ASK = {
     ("GET", "/v1/models"): {Role.CLINICIAN, Role.ENGINEER},
     ("POST", "/v1/completions"): {Role.CLINICIAN, Role.ENGINEER},
     ("POST", "/v1/chat/completions"): {Role.CLINICIAN, Role.ENGINEER},
+    ("POST", "/feedback"): {Role.CLINICIAN, Role.ENGINEER},
 }
 """Every route of the server, and the roles that it answers."""
 BODIES: dict[str, Any] = {
@@ -54,6 +55,7 @@ BODIES: dict[str, Any] = {
     "/cds-services/mediscale-risk": {"hook": "patient-view", "context": {"patientId": "nobody"}},
     "/fhir/RiskAssessment/$predict": {"resourceType": "Bundle"},
     "/approvals": {"model": "synthetic-mortality", "version": 9, "reason": "I agree."},
+    "/feedback": {"prediction_id": "w-1-1", "verdict": "helpful"},
     "/analyze": {"clinical_note": "Afebrile."},
     "/generate": {"question": "What is a stroke?"},
     "/v1/completions": {"prompt": "A stroke is"},
@@ -65,13 +67,14 @@ STATUS = {
     ("GET", "/models/{name}/{version}/card"): 404,
     ("POST", "/models/{name}/{version}/predict"): 404,
     ("POST", "/approvals"): 404,
+    ("POST", "/feedback"): 404,
     ("POST", "/generate"): 503,
     ("GET", "/v1/models"): 503,
     ("POST", "/v1/completions"): 503,
     ("POST", "/v1/chat/completions"): 503,
 }
 """What whoever may ask is answered, where it is not 200: the Bundle holds nobody, no card was written, nothing of that
-version was proposed or is served, and no language version is promoted."""
+version was proposed or is served, that answer was never given, and no language version is promoted."""
 
 
 @pytest.fixture

@@ -1,0 +1,71 @@
+"""The verb of feedback: what people said of answers, and a person's review of it."""
+
+import argparse
+import textwrap
+from typing import TYPE_CHECKING
+
+from mediscale.cli.verbs import Verb, settings
+
+if TYPE_CHECKING:
+    from mediscale.governance.feedback import Given
+
+_SHOWN_CHARACTERS = 2000
+"""Of a question or an answer, in a list."""
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("list", "accept", "reject"), nargs="?", default="list")
+    parser.add_argument("feedback", metavar="ID", nargs="?", help="of what is accepted or rejected")
+    parser.add_argument(
+        "--dataset", default="clinical-questions", help="whose answers (default: clinical-questions)"
+    )
+    parser.add_argument("--reason", default="", help="one sentence for the record")
+    parser.add_argument("--all", action="store_true", help="list what was reviewed already, too")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from mediscale.core.errors import UsageError
+
+    if options.action == "list":
+        return _list(options)
+    if not options.feedback or not options.reason:
+        raise UsageError(
+            f"mediscale feedback {options.action} needs the ID that the list shows, and --reason."
+        )
+    from mediscale.core import caller
+    from mediscale.governance import feedback
+
+    decision: feedback.Decision = "accepted" if options.action == "accept" else "rejected"
+    about = feedback.review(
+        settings(), options.dataset, options.feedback, decision, options.reason, caller.now()
+    )
+    joins = decision == "accepted" and about.question
+    also = "; it joins the training part of the next question set" if joins else ""
+    print(f"{options.feedback} is {decision}{also}.")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from mediscale.governance import feedback
+
+    everything = feedback.given(settings(), options.dataset)
+    listed = [each for each in everything if options.all or each.decision is None]
+    for each in listed:
+        print(_shown(each))
+    print(f"{len(listed)} of {len(everything)} listed; accept or reject by ID.")
+    return 0
+
+
+def _shown(given: "Given") -> str:
+    decided = f", {given.decision} by {given.reviewed_by}" if given.decision else ""
+    head = f"{given.feedback_id}  {given.at:%Y-%m-%d %H:%M}  {given.verdict}  {given.model}/{given.model_version}"
+    texts = {"asked": given.question, "answered": given.answered, "corrected": given.corrected}
+    lines = [f"    {name}: {_short(text)}" for name, text in texts.items() if text]
+    return "\n".join([f"{head}  by {given.by}{decided}", *lines])
+
+
+def _short(text: str) -> str:
+    return textwrap.shorten(text, _SHOWN_CHARACTERS, placeholder=" …")
+
+
+VERBS = (Verb("feedback", "list, accept and reject what people said of answers", _run, _add),)

@@ -1,0 +1,148 @@
+"""Review of feedback: a person decides what of it is true, before anything learns from it.
+
+Feedback lies in the prediction log (``POST /feedback``). A review is a row of the table ``reviewed_feedback``; of
+several the newest counts. Accepted pairs of question and answer join the training part of the next question set
+(``data_pipeline.documents.question_set``).
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mediscale.core.errors import NotFoundError, QualityError
+from mediscale.core.settings import Settings
+from mediscale.core.tables import REVIEWED_FEEDBACK
+from mediscale.storage import approvals, lake
+from serving import prediction_log
+from serving.prediction_log import FEEDBACK
+
+Decision = Literal["accepted", "rejected"]
+
+_LOGGED = (
+    "prediction_id", "predicted_at", "task", "model", "model_version", "subject_id", "asked_by", "question", "answer",
+    "about", "verdict",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Given:
+    """Feedback with the answer that it is about, and what was decided of it."""
+
+    feedback_id: str
+    at: datetime
+    by: str
+    verdict: str
+    model: str
+    model_version: int
+    subject_id: int | None = field(repr=False)
+    question: str | None = field(repr=False)
+    """None of a risk."""
+    answered: str | None = field(repr=False)
+    """What the language model answered."""
+    corrected: str | None = field(repr=False)
+    decision: Decision | None
+    reviewed_by: str | None
+
+    @property
+    def answer(self) -> str | None:
+        """What may be learnt: the correction, else an answer that was found helpful."""
+        return self.corrected or (self.answered if self.verdict == "helpful" else None)
+
+
+def given(settings: Settings, dataset: str) -> list[Given]:
+    """All feedback on a dataset's answers, oldest first.
+
+    Raises:
+        MediscaleError: a log or the lake can't be read.
+    """
+    feedback = prediction_log.rows(settings, dataset, _LOGGED, pc.field("task") == FEEDBACK).to_pylist()
+    about = pc.field("prediction_id").isin(list({row["about"] for row in feedback}))
+    answers = _answers(prediction_log.rows(settings, dataset, _LOGGED, about)) if feedback else {}
+    reviews = {row["feedback_id"]: row for row in _reviews(settings, dataset)}
+    found = (_given(row, answers.get(row["about"]), reviews.get(row["prediction_id"])) for row in feedback)
+    return sorted(found, key=lambda each: (each.at, each.feedback_id))
+
+
+def _answers(rows: pa.Table) -> dict[str, tuple[str | None, str | None]]:
+    """Question and whole answer of each language answer; of a risk neither."""
+    answers: dict[str, tuple[str | None, str | None]] = {}
+    for row in rows.sort_by([("worker", "ascending"), ("sequence", "ascending")]).to_pylist():
+        question, answer = answers.get(row["prediction_id"], (None, None))
+        part = row["answer"]
+        answers[row["prediction_id"]] = (
+            question or row["question"],
+            answer if part is None else (answer or "") + part,
+        )
+    return answers
+
+
+def _given(
+    row: dict[str, Any], answer: tuple[str | None, str | None] | None, review: dict[str, Any] | None
+) -> Given:
+    question, answered = answer or (None, None)
+    return Given(
+        feedback_id=row["prediction_id"],
+        at=row["predicted_at"],
+        by=row["asked_by"],
+        verdict=row["verdict"],
+        model=row["model"],
+        model_version=row["model_version"],
+        subject_id=row["subject_id"],
+        question=question,
+        answered=answered.strip() if answered else None,
+        corrected=row["answer"],
+        decision=review["decision"] if review else None,
+        reviewed_by=review["reviewed_by"] if review else None,
+    )
+
+
+def _reviews(settings: Settings, dataset: str) -> list[dict[str, Any]]:
+    """Oldest first."""
+    if not lake.exists(settings, dataset, REVIEWED_FEEDBACK.name):
+        return []
+    rows = lake.read(settings, lake.latest(settings, dataset, REVIEWED_FEEDBACK.name))
+    return rows.sort_by([("reviewed_at", "ascending")]).to_pylist()
+
+
+def review(
+    settings: Settings, dataset: str, feedback_id: str, decision: Decision, reason: str, at: datetime
+) -> Given:
+    """Records what the approver whose key signs here decided; returns the feedback as it was before.
+
+    Raises:
+        NotFoundError: no feedback of the dataset has that name.
+        QualityError: it is accepted, about a language answer, and says neither that it was helpful nor what is right.
+        UsageError: whose key signs here is no approver.
+        BusyError: somebody else reviewed it at the same moment.
+    """
+    reviewer = approvals.approver_here(settings)
+    feedback = next((each for each in given(settings, dataset) if each.feedback_id == feedback_id), None)
+    if feedback is None:
+        raise NotFoundError(f"There is no feedback of that name on answers of {dataset}; list them first.")
+    if decision == "accepted" and feedback.question and not feedback.answer:
+        raise QualityError(
+            "The feedback says that the answer is not right, and not what would be; there is nothing to learn from. "
+            "Reject it, or ask for a corrected answer."
+        )
+    row = {
+        "feedback_id": feedback_id,
+        "reviewed_at": at,
+        "reviewed_by": reviewer,
+        "decision": decision,
+        "reason": reason,
+        "verdict": feedback.verdict,
+        "model": feedback.model,
+        "model_version": feedback.model_version,
+        "subject_id": feedback.subject_id,
+        "question": feedback.question,
+        "answer": feedback.answer,
+    }
+    earlier = sum(each["feedback_id"] == feedback_id for each in _reviews(settings, dataset))
+    rows = pa.Table.from_pylist([row], schema=REVIEWED_FEEDBACK.arrow_schema())
+    name = f"review of {feedback_id}"
+    if lake.append(settings, REVIEWED_FEEDBACK.name, rows, dataset, name, earlier + 1) is None:
+        raise lake.another_wrote(dataset, REVIEWED_FEEDBACK.name)
+    return feedback

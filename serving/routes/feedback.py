@@ -1,0 +1,76 @@
+"""``POST /feedback``: what whoever read an answer says of it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import TypeAdapter
+
+from serving import auth, feedback, json_body
+from serving.auth import PROBLEMS, Principal, Role, require
+from serving.feedback import FeedbackRequest, FeedbackTaken
+from serving.refusals import answered, read_body
+from serving.schemas import Problem
+from serving.service import Service
+
+BODY_BYTES = 6 * feedback.CORRECTED_CHARACTERS + 2**12
+"""The longest correction, each character escaped as many JSON clients do (\\uXXXX)."""
+TOO_LARGE = f"a corrected_answer has at most {feedback.CORRECTED_CHARACTERS} characters"
+
+_TAKEN = TypeAdapter(FeedbackTaken)
+_BODY = {
+    "parameters": [auth.PURPOSE_PARAMETER],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": json_body.schema(FeedbackRequest),
+                "examples": {
+                    "a correction": {
+                        "summary": "An answer was wrong, and this is what it should have said",
+                        "value": {
+                            "prediction_id": "w-1-1",
+                            "verdict": "wrong",
+                            "corrected_answer": "The kidney makes urine.",
+                        },
+                    }
+                },
+            }
+        },
+    },
+}
+
+
+def router(service: Service) -> APIRouter:
+    """The route of one worker process's service."""
+    routes = APIRouter(default_response_class=Response)
+
+    @routes.post(
+        "/feedback",
+        status_code=201,
+        summary="Whether an answer was helpful, wrong or unsafe, and what it should have been",
+        responses={
+            201: {"model": FeedbackTaken, "description": "Logged; a person reviews it"},
+            **PROBLEMS,
+            404: {"model": Problem, "description": "No answer of that prediction_id is known here"},
+            413: {"model": Problem, "description": "The body is too large"},
+            422: {
+                "model": Problem,
+                "description": "Not JSON, an unknown field, or not said about which risk",
+            },
+            503: {"model": Problem, "description": "The log or the lake can't be read or written"},
+        },
+        openapi_extra=_BODY,
+    )
+    async def post(
+        request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN, Role.ENGINEER))]
+    ) -> Response:
+        return await answered(service.metrics, _taken(service, request, principal))
+
+    return routes
+
+
+async def _taken(service: Service, request: Request, principal: Principal) -> Response:
+    asked = auth.asked(request, principal)
+    body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), FeedbackRequest)
+    taken = await service.feedback(body, asked)
+    return Response(_TAKEN.dump_json(taken), 201, media_type="application/json")
