@@ -1,4 +1,5 @@
-"""Every morning: whether yesterday's answered predictions still look like the patients that the model learned from.
+"""Every morning: whether yesterday's answered predictions still look like the patients that the model learned from,
+and whether a language model is asked what it was asked before.
 
 Then how good the answers were, window after window, as far as outcomes have matured: what the report charts and
 ``/metrics`` exports, so that a person hears of it from Alertmanager.
@@ -53,15 +54,18 @@ def publish(result: str, dataset: str, name: str):  # type: ignore[no-untyped-de
         "days": Param(
             1, type="integer", minimum=1, maximum=90, description="How many days of predictions are judged."
         ),
+        "language_dataset": Param(
+            "clinical-questions", type="string", description="Whose language model's questions are judged."
+        ),
     },
     description=first_line(__doc__),
     doc_md=__doc__,
     **EVERY_DAG,
 )
 def drift() -> None:
+    window = ["--set", f"start={START}", "--set", f"end={END}"]
     for name in TASKS:
         about = ["--fill-runtime-inputs", "--set", "dataset={{ params.dataset }}", "--set", f"task={name}"]
-        window = ["--set", f"start={START}", "--set", f"end={END}"]
         judged = step(f"drift_{name}", ["drift", *about, *window], skips=(NOT_FOUND,))
         series = step(f"performance_series_{name}", ["performance_series", *about], skips=(NOT_FOUND,))
         verdict = step(f"retrain_decision_{name}", ["retrain_decision", *about], skips=(NOT_FOUND,))
@@ -69,6 +73,8 @@ def drift() -> None:
             f"{RESULTS}/retrain_decision_{name}.json", "{{ params.dataset }}", name
         )
         judged >> series >> verdict >> told
+    asked = ["--fill-runtime-inputs", "--set", "dataset={{ params.language_dataset }}"]
+    step("question_drift", ["question_drift", *asked, *window], skips=(NOT_FOUND,))
 
 
 drift()

@@ -177,6 +177,10 @@ class LanguageService:
     def _count(self, answering: Answering) -> None:
         self._metrics.predictions.labels(language_spec.TASK, answering.model.version).inc()
         self._metrics.generate_seconds.observe(answering.seconds)
+        self._metrics.language_answers.labels(answering.written.finish_reason).inc()
+        safety = answering.written.safety
+        for layer in safety.layers if safety else ():
+            self._metrics.safety_findings.labels(layer.of, layer.layer).inc()
 
     async def _log(self, answering: Answering, row: WrittenAnswer) -> None:
         await self.log.append([row], answering.asked)

@@ -51,6 +51,18 @@ class Metrics:
             ["task", "verdict"],
             registry=self._registry,
         )
+        self.language_answers = Counter(
+            "mediscale_language_answers_total",
+            "Answers of a language model by how they ended: stop, length, content_filter (refused) or abstained",
+            ["finish_reason"],
+            registry=self._registry,
+        )
+        self.safety_findings = Counter(
+            "mediscale_safety_findings_total",
+            "Questions and answers in which a safety layer found something",
+            ["of", "layer"],
+            registry=self._registry,
+        )
         self.seconds = Histogram(
             "mediscale_predict_seconds",
             "From request to logged answer",

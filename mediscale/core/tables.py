@@ -410,6 +410,38 @@ NOTE_TOKENS = Table(
     privacy="phi",
 )
 
+NOTE_FIELDS = Table(
+    name="note_fields",
+    description="What the rules of /analyze read from the notes: one row for each field, with what supports it.",
+    columns=(
+        Column("note_id", "int64", "note", nullable=False),
+        Column("subject_id", "int64", "patient", nullable=False),
+        Column("visit_id", "int64", "hospital visit, when the note names one"),
+        Column("time", "timestamp", "when the note was charted", nullable=False),
+        Column("available_time", "timestamp", "when it could be read", nullable=False),
+        Column("note_type", "string", "table of the extract that it is from", nullable=False),
+        Column("rules_version", "int64", "of the rules that read it", nullable=False),
+        Column(
+            "field",
+            "string",
+            "symptom, condition, medication, vital sign, recommendation, summary, urgency, risk, or a factor of these",
+            nullable=False,
+        ),
+        Column("name", "string", "usual name of the finding or drug, kind of vital sign, or level"),
+        Column("value", "string", "of a vital sign, as written"),
+        Column("status", "string", "of a finding: present, absent or family"),
+        Column("is_history", "bool", "of a finding: whether the note puts it into the past"),
+        Column("dose", "string", "of a drug, as written"),
+        Column("route", "string", "of a drug, as written"),
+        Column("frequency", "string", "of a drug, as written"),
+        Column("text", "string", "the note's own words; none of a level"),
+        Column("start", "int64", "characters start to before end of the note support it; none of a level"),
+        Column("end", "int64", "see start"),
+    ),
+    key=("note_id", "available_time", "field", "name", "start"),
+    privacy="phi",
+)
+
 NOTE_MARGINS = Table(
     name="note_margins",
     description="What a note model answered for the stays of its tuning split: what a combination is fitted on.",
@@ -573,7 +605,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         BRONZE, LANDED_FILES, FACTS, CHANGED_SUBJECTS, EVENTS, QUARANTINE, SUBJECTS, LABELS, FEATURES, TRAINING_SET,
-        NOTES, NOTE_TOKENS, NOTE_MARGINS, QUESTIONS, PREDICTIONS, REVIEWED_FEEDBACK, HISTORY, PERFORMANCE
+        NOTES, NOTE_TOKENS, NOTE_FIELDS, NOTE_MARGINS, QUESTIONS, PREDICTIONS, REVIEWED_FEEDBACK, HISTORY, PERFORMANCE
     )
 }  # fmt: skip
 

@@ -104,7 +104,8 @@ def _reviews(settings: Settings, dataset: str) -> list[dict[str, Any]]:
     if not lake.exists(settings, dataset, REVIEWED_FEEDBACK.name):
         return []
     rows = lake.read(settings, lake.latest(settings, dataset, REVIEWED_FEEDBACK.name))
-    return rows.sort_by([("reviewed_at", "ascending")]).to_pylist()
+    reviews: list[dict[str, Any]] = rows.sort_by([("reviewed_at", "ascending")]).to_pylist()
+    return reviews
 
 
 def review(

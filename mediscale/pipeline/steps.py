@@ -92,10 +92,14 @@ MONITORING = (
     Step("monitoring.drift.drift"),
     Step("monitoring.performance_series", ("drift",)),
     Step("monitoring.retrain_decision", ("drift", "performance_series")),
+    Step("monitoring.question_drift"),
 )
 
 TUNING = Step("training.tabular.risk_tuning", per_task=True)
 """What a person asks for (``mediscale tune``); the fits that follow take what it chose."""
+
+NOTE_FIELDS = Step("data_pipeline.notes.note_fields", (PREPARE_SOURCE, "deidentify"))
+"""What a person or a night asks for: the typed fields of a lake's notes; no model reads them."""
 
 SIMULATION = (
     Step("mediscale.simulation.held_out_replay"),
@@ -103,7 +107,10 @@ SIMULATION = (
 )
 """What only a synthetic hospital has."""
 
-STAGES = {step.stage: step.module for step in (SYNTHETIC, *RISK, TUNING, *LANGUAGE, *SIMULATION, *MONITORING)}
+STAGES = {
+    step.stage: step.module
+    for step in (SYNTHETIC, *RISK, NOTE_FIELDS, TUNING, *LANGUAGE, *SIMULATION, *MONITORING)
+}
 """The module of each stage."""
 
 

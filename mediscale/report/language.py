@@ -13,8 +13,10 @@ from mediscale.inference.language_spec import NOTICE
 from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps
 from mediscale.report import page
+from mediscale.storage import calls
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Run
+from monitoring.question_drift import Result as QuestionDrift
 from training.evaluation import evidence_files
 from training.language.language_evidence import Compared, LanguageEvidence
 
@@ -30,6 +32,8 @@ class LanguageReport:
     training: Call
     decision: Call
     evidence: LanguageEvidence
+    asked: QuestionDrift | None
+    """The newest verdict on what the dataset's versions are asked; None where nobody looked."""
 
     @property
     def name(self) -> str:
@@ -97,7 +101,15 @@ def collect(settings: Settings, run: Run) -> LanguageReport:
         evidence=evidence_files.read_as(
             LanguageEvidence, settings, decision.params["evidence"], decision.params["evidence_digest"]
         ),
+        asked=_asked(settings, run.dataset),
     )
+
+
+def _asked(settings: Settings, dataset: str) -> QuestionDrift | None:
+    results = (
+        QuestionDrift.model_validate(each.result) for each in calls.of_stage(settings, "question_drift")
+    )
+    return max((each for each in results if each.dataset == dataset), key=lambda r: r.end, default=None)
 
 
 def _only(run: Run, stage: str) -> Call:

@@ -41,6 +41,8 @@ def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list
             continue
         start, end = text.span(mention.first, mention.last)
         status = _status(mention, context, kind)
+        if mention.kind == "symptom" and kind == "exam" and status == "present":
+            continue  # what an examiner sees is a sign, and no complaint
         finding = Finding(
             name=mention.name,
             status=status,
@@ -64,7 +66,9 @@ def _status(mention: _Mention, context: Context, section: str) -> Status:
 def _mentions(text: ClinicalText) -> Iterator[_Mention]:
     i, words = 0, text.words
     while i < len(words):
-        mention = _listed(words, i) or _formed(words, i)
+        by_list, by_form = _listed(words, i), _complaint(words, i) or _formed(words, i)
+        both = [each for each in (by_list, by_form) if each]
+        mention = max(both, key=lambda each: each.last, default=None)
         if mention:
             yield mention
             i = mention.last
@@ -76,6 +80,27 @@ def _listed(words: tuple[str, ...], i: int) -> _Mention | None:
     for term in _terms().get(words[i], ()):
         if words[i : i + len(term.words)] == term.words:
             return _Mention(term.kind, term.name, i, i + len(term.words))
+    return None
+
+
+def _complaint(words: tuple[str, ...], i: int) -> _Mention | None:
+    """A symptom by its form: a part of the body that hurts, or something that the patient has difficulty with."""
+    part, ache = _words("body_parts"), _words("aches")
+    if words[i] in part:
+        for last in range(i + 1, min(i + 3, len(words))):
+            if words[last] in ache:
+                return _Mention("symptom", " ".join(words[i : last + 1]), i, last + 1)
+            if words[last] not in part:
+                break
+    hurts = words[i] in ache and words[i + 1 : i + 2] in (("in",), ("of",), ("over",), ("at",))
+    for last in range(i + 2, min(i + 6, len(words))) if hurts else ():
+        if words[last] in part:
+            return _Mention("symptom", f"{words[last]} {words[i]}", i, last + 1)
+        if words[last] not in _words("before_parts"):
+            break
+    does = words[i + 1] if i + 1 < len(words) else ""
+    if words[i] in ("difficulty", "trouble", "problems") and does.endswith("ing") and len(does) > 5:
+        return _Mention("symptom", f"{words[i]} {does}", i, i + 2)
     return None
 
 

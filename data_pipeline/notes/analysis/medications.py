@@ -15,8 +15,8 @@ _DOSE = re.compile(
     r"|cc|puffs?|drops?|%|tablets?|capsules?|iu)\b(?:/(?:kg|ml|hr?|hour|day))?"
 )
 _ROUTE = re.compile(
-    r"\b(?:p\.?o\.?|orally|by mouth|iv|i\.v\.|intravenous(?:ly)?|im|i\.m\.|subcutaneous(?:ly)?|subq"
-    r"|sub-q|s\.c\.|sc|topical(?:ly)?"
+    r"\b(?:p\.?o\.?|per os|oral(?:ly)?|by mouth|iv|i\.v\.|intravenous(?:ly)?|im|i\.m\.|intramuscular(?:ly)?"
+    r"|subcutaneous(?:ly)?|subcu|subq|sub-q|s\.c\.|sc|topical(?:ly)?|intrathecal(?:ly)?|otic"
     r"|inhal(?:ed|er|ation)|nasal(?: spray)?|sublingual(?:ly)?|rectal(?:ly)?|patch|transdermal|nebuliz"
     r"(?:ed|er)|mdi|ophthalmic)(?!\w)"
 )
@@ -45,15 +45,20 @@ _FIRST_WORDS = re.compile(
 )
 _REACH = 90
 """Characters behind a name in which its dose, route and frequency stand."""
+_BEFORE = re.compile(rf"(?:(?P<dose>{_DOSE.pattern})\s+(?:of\s+)?)?(?:(?P<route>{_ROUTE.pattern})\s+)?$")
+"""Dose and route right before a name, as in "40 mg of" and "IV"."""
+_REACH_BEFORE = 30
 
 
 def find(text: ClinicalText, context: Context, sections: Sections) -> list[Medication]:
     """The medications, each once: the mention that says most of its use."""
     places = list(_places(text, context, sections))
+    before = [_before(text, start) for _, _, start, _ in places]
+    begins = [*(match.start() for match in before[1:]), len(text.plain)]
     kept: dict[str, Medication] = {}
-    for number, (name, drugs, start, end) in enumerate(places):
-        stop = min(places[number + 1][2] if number + 1 < len(places) else len(text.plain), end + _REACH)
-        medication = _medication(text, name, drugs, (start, end), stop)
+    for (name, drugs, start, end), match, following in zip(places, before, begins, strict=False):
+        stop = min(following, end + _REACH, _end_of_sentence(text, start))
+        medication = _medication(text, name, drugs, (start, end), match, stop)
         key = "+".join(drugs) or name
         if key not in kept or _said(medication) > _said(kept[key]):
             kept[key] = medication
@@ -87,7 +92,12 @@ def _places(
 
 
 def _medication(
-    text: ClinicalText, name: str, drugs: tuple[str, ...], place: tuple[int, int], stop: int
+    text: ClinicalText,
+    name: str,
+    drugs: tuple[str, ...],
+    place: tuple[int, int],
+    before: re.Match[str],
+    stop: int,
 ) -> Medication:
     after = text.plain[place[1] : stop]
     parts = {
@@ -95,9 +105,24 @@ def _medication(
         for key, pattern in (("dose", _DOSE), ("route", _ROUTE), ("frequency", _FREQUENCY))
     }
     end = max((place[1] + match.end() for match in parts.values() if match), default=place[1])
-    start, end = text.original_span(place[0], end)
     said = {key: match.group().strip(" .,") if match else "" for key, match in parts.items()}
+    said |= {key: part.strip(" .,") for key, part in before.groupdict().items() if part}
+    start, end = text.original_span(min(before.start(), place[0]), end)
     return Medication(name=name, drugs=drugs, start=start, end=end, **said)
+
+
+def _before(text: ClinicalText, start: int) -> re.Match[str]:
+    """Dose and route right before a name, in its sentence; where nothing is said there, an empty match."""
+    first, _ = text.sentence(text.word_in_plain(start))
+    match = _BEFORE.search(text.plain, max(start - _REACH_BEFORE, text.starts[first]), start)
+    assert match is not None  # for the types: it may be empty
+    return match
+
+
+def _end_of_sentence(text: ClinicalText, start: int) -> int:
+    """Where the sentence of a character ends."""
+    _, last = text.sentence(text.word_in_plain(start))
+    return text.starts[last] if last < len(text.words) else len(text.plain)
 
 
 def _said(medication: Medication) -> int:

@@ -201,8 +201,9 @@ def test_a_run_s_configuration_reaches_every_stage(told: dict[str, Any], night: 
 
 
 def test_drift_looks_at_the_day_before(call: Callable[[str, str], str]) -> None:
-    made = call("drift", "task=mortality")
+    made, asked = call("drift", "task=mortality"), call("question_drift", "dataset=clinical-questions")
     assert "--set start=2026-02-02T01:00:00 --set end=2026-02-03T01:00:00" in made
+    assert "--set start=2026-02-02T01:00:00 --set end=2026-02-03T01:00:00" in asked
 
 
 def test_retraining_takes_the_newest_night_and_stops_at_staging(told: dict[str, Any], night: str) -> None:
@@ -256,6 +257,7 @@ def test_a_task_that_no_version_answers_for_leaves_the_other_its_verdict(told: d
         "retrain_decision_mortality": "success", "publish_mortality": "success",
         "drift_readmission": "skipped", "performance_series_readmission": "skipped",
         "retrain_decision_readmission": "skipped", "publish_readmission": "skipped",
+        "question_drift": "success",
     }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from mediscale.storage import lake, redaction, signing
 from serving import prediction_log
 from serving.app import create_app
 from serving.models import Predictors
-from serving.prediction_log import Asked, Prediction, PredictionLog, WrittenAnswer
+from serving.prediction_log import Answered, Asked, Prediction, PredictionLog, WrittenAnswer
 
 DATASET = "synthetic"
 WHEN, ASKED = datetime(2026, 11, 27, 8), Asked("dr.who (key 1a2b3c4d)", "treatment")
@@ -46,7 +46,7 @@ def post(settings: Settings, promote: Any) -> Any:
     patient of the lake and an answer with two risks."""
     promote("mortality")
     log = PredictionLog(settings, DATASET)
-    rows = [
+    rows: list[Answered] = [
         written("w-1-1", QUESTION, f"{WRONG} "),
         written("w-1-1", None, "So it is."),
         risk("w-1-2", "mortality", 7),

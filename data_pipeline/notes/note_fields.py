@@ -1,0 +1,109 @@
+"""Analysis of the lake's notes: what ``/analyze`` reads from one note, as a table over all of them.
+
+One row for each field of each note, with the place in the de-identified note that supports it. Spark schedules the
+notes; the analyser is the one that serves.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from data_pipeline.notes import analysis
+from data_pipeline.notes.analysis.fields import Evidence, Factor, Finding, Medication, NoteAnalysis, Statement
+from mediscale.core.annotations import PatientCount, RuntimeInput
+from mediscale.core.privacy import count
+from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.stage import SPARK, Context, Stage
+from mediscale.core.tables import NOTE_FIELDS, NOTES
+from mediscale.storage import lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_OF_NOTE = ("note_id", "subject_id", "visit_id", "time", "available_time", "note_type")
+_USE = ("status", "is_history", "dose", "route", "frequency")
+"""What only some fields have."""
+
+
+class Params(Frozen):
+    dataset: RuntimeInput[str]
+    notes: RuntimeInput[TableRef]
+
+
+class Result(Frozen):
+    note_fields: TableRef
+    notes_read: PatientCount
+    fields: PatientCount
+    """Rows that were written."""
+
+
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Writes ``note_fields``.
+
+    Raises:
+        StorageError: the table of notes is not the one referred to.
+    """
+    from mediscale.storage import spark
+
+    notes = spark.read(settings, params.notes)
+    fields = notes.mapInArrow(_analyze, NOTE_FIELDS.spark_schema())
+    written = spark.write(settings, fields, params.dataset, NOTE_FIELDS.name, key)
+    read = lake.dataset(settings, params.notes).count_rows()
+    return Result(note_fields=written, notes_read=read, fields=lake.dataset(settings, written).count_rows())
+
+
+def _analyze(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+    import pyarrow as pa
+
+    for batch in batches:
+        notes = batch.select([*_OF_NOTE, "text"]).to_pylist()
+        rows = [
+            {**{name: note[name] for name in _OF_NOTE}, "rules_version": analysis.RULES_VERSION, **field}
+            for note in notes
+            for field in rows_of(note["text"], analysis.analyze(note["text"]))
+        ]
+        yield pa.RecordBatch.from_pylist(rows, schema=NOTE_FIELDS.arrow_schema())
+
+
+def rows_of(text: str, analyzed: NoteAnalysis) -> Iterator[dict[str, Any]]:
+    """The fields of one note as rows: where a level has no place of its own, its factors follow with theirs."""
+    fields: dict[str, tuple[Evidence, ...]] = {
+        "summary": analyzed.summary,
+        "symptom": analyzed.symptoms,
+        "condition": analyzed.conditions,
+        "medication": analyzed.medications,
+        "recommendation": analyzed.recommendations,
+        "urgency factor": analyzed.urgency_factors,
+        "risk factor": analyzed.risk.factors,
+    }
+    for field, found in fields.items():
+        for one in found:
+            yield _row(field, text, one)
+    for vital in analyzed.vitals:
+        yield {**_row("vital sign", text, vital), "name": vital.kind, "value": vital.value}
+    yield {"field": "urgency", "name": analyzed.urgency}
+    yield {"field": "risk", "name": analyzed.risk.level}
+
+
+def _row(field: str, text: str, found: Evidence) -> dict[str, Any]:
+    use = {name: getattr(found, name) for name in _USE if getattr(found, name, "") != ""}
+    name = found.name if isinstance(found, Finding | Medication | Factor) else None
+    words = found.text if isinstance(found, Statement) else text[found.start : found.end]
+    return {"field": field, "name": name, "text": words, "start": found.start, "end": found.end, **use}
+
+
+def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+    """The dataset's newest notes, where none are named."""
+    if "dataset" in given and "notes" not in given:
+        yield Context({"notes": lake.latest(settings, given["dataset"], NOTES.name)})
+
+
+STAGE = Stage(
+    Params,
+    Result,
+    run,
+    display_name="analyse the notes",
+    summary=lambda r: f"{count(r.fields)} fields of {count(r.notes_read)} notes",
+    resources=SPARK,
+    runtime_inputs=runtime_inputs,
+)
