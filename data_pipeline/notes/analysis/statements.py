@@ -7,34 +7,74 @@ from data_pipeline.clinical_text.phrases import Phrases
 from data_pipeline.clinical_text.text import ClinicalText
 from data_pipeline.notes.analysis.fields import Finding, Statement
 from data_pipeline.notes.analysis.sections import Sections
-from data_pipeline.safety.drugs import DrugMention, packaged
+from data_pipeline.safety.drugs import packaged
 
 _MOST = 3
-_NO_ADVICE = frozenset({"family", "allergies", "review", "vitals", "medications"})
+_NO_ADVICE = frozenset(
+    {
+        "family",
+        "allergies",
+        "review",
+        "vitals",
+        "medications",
+        "exam",
+        "past",
+        "social",
+        "complaint",
+        "history",
+    }
+)
 _NUMBERING = re.compile(r"^[\s,.;:]*(?:\d{1,2}[.)]\s*)?")
 
 
 def recommendations(text: ClinicalText, sections: Sections) -> list[Statement]:
-    """What the note says is to be done: sentences of the plan, and elsewhere those that recommend."""
-    advising = {match.first for match in _advice().find(text)}
-    drugs = packaged().find(text)
+    """What the note says is to be done, each step by itself: steps of the plan, and elsewhere those that recommend.
+
+    Prescriptions are medications, and what was done already is no step.
+    """
+    cues = _cues().find(text)
+    drugs = {mention.first for mention in packaged().find(text)}
     kept = []
     for first, last in text.sentences():
         section = sections.kind(text.starts[last - 1])
-        advises = section not in _NO_ADVICE and any(first <= at < last for at in advising)
-        if last - first > 1 and (section == "plan" or advises) and not _is_drug_item(text, drugs, first):
-            kept.append(_statement(text, first, last))
+        label = "step" if section == "plan" else "advice"
+        if section in _NO_ADVICE or sections.is_heading(text.starts[first]):
+            continue
+        for begin, end in _clauses(text, first, last):
+            said = {cue.label for cue in cues if begin <= cue.first < end}
+            is_step = "advice" in said or label in said
+            if (
+                end - begin > 1
+                and is_step
+                and not _is_report(said)
+                and not _is_use(text, said, drugs, begin, end)
+            ):
+                kept.append(_statement(text, begin, end))
     return kept
 
 
-def _is_drug_item(text: ClinicalText, drugs: list[DrugMention], first: int) -> bool:
-    """Whether a sentence is an item of a list of drugs: it begins with one and a number follows."""
-    begins = next((mention for mention in drugs if mention.first == first), None)
-    return (
-        begins is not None
-        and text.words[begins.last : begins.last + 1] != ()
-        and text.words[begins.last][0].isdigit()
+def _is_report(said: set[str]) -> bool:
+    """Whether something was done already."""
+    return "report" in said and "advice" not in said
+
+
+def _is_use(text: ClinicalText, said: set[str], drugs: set[int], begin: int, end: int) -> bool:
+    """Whether a clause is the use of a drug alone, which a number follows: no visit, test or caution besides."""
+    words = text.words
+    numbered = (
+        any(word[0].isdigit() for word in words[at + 1 : at + 3]) for at in drugs if begin <= at < end
     )
+    return "beside drugs" not in said and any(numbered)
+
+
+def _clauses(text: ClinicalText, first: int, last: int) -> list[tuple[int, int]]:
+    """A sentence parted where another step begins: at a verb behind "and", "then" or a comma."""
+    begins = [first]
+    for i in range(first + 2, last):
+        joins = text.words[i - 1] in ("and", "then") or text.comma_before(i)
+        if joins and text.words[i] in _STEP_VERBS and i - begins[-1] > 1:
+            begins.append(i)
+    return list(zip(begins, [*begins[1:], last], strict=True))
 
 
 def summary(text: ClinicalText, sections: Sections, findings: list[Finding]) -> list[Statement]:
@@ -56,18 +96,48 @@ def _statement(text: ClinicalText, first: int, last: int) -> Statement:
     return Statement(text=text.original[start:end], start=start, end=end)
 
 
+_STEP_VERBS = frozenset({
+    "follow", "return", "see", "recheck", "repeat", "continue", "start", "begin",
+    "stop", "discontinue", "hold", "resume", "obtain", "order", "check", "get",
+    "schedule", "arrange", "refer", "consult", "monitor", "observe", "watch", "keep",
+    "avoid", "use", "apply", "wear", "ice", "elevate", "rest", "exercise",
+    "increase", "decrease", "taper", "wean", "consider", "proceed", "admit", "transfer",
+    "discharge", "call", "contact", "report", "evaluate", "reevaluate", "reassess", "review",
+    "remove", "change", "perform", "undergo", "encourage", "advise", "counsel", "provide",
+    "await", "drink", "eat", "limit",
+})  # fmt: skip
+"""With which a step of a plan begins."""
+
+
 @cache
-def _advice() -> Phrases:
+def _cues() -> Phrases:
+    verbs = "|".join(sorted(_STEP_VERBS))
     return Phrases(
         {
             "advice": [
-                "(recommend|recommended|recommends|recommendation|recommendations|advised|advise"
-                "|suggest|suggested|encouraged)",
-                "(follow up|followup|return to|return in|see (me|him|her|us|dr)|come back|recheck|refer|referred to)",
+                "(recommend|recommends|recommendation|recommendations|advise|advises)",
+                "(is|was|were|are|be|have|has|i|we|would) (recommended|advised|encouraged|suggest)",
+                "(recommended|advised) (that|to|a|an|follow)",
+                "(follow up|followup|see (me|him|her|us|dr)|come back|recheck|refer|referred to)",
+                "return (to (the)? (clinic|office|hospital|emergency|er|see|work|school)|in (#|one|two|three|a|about))",
                 "(patient|he|she|we|i) (will|should|needs to|is to) (be|have|get|continue|start|obtain"
-                "|schedule|undergo|see|return"
-                "|stop|monitor|check|follow|repeat)",
+                "|schedule|undergo|see|return|stop|monitor|check|follow|repeat)",
                 "(was|were|is) (instructed|told|advised|asked) to",
-            ]
+            ],
+            "step": [
+                f"({verbs})",
+                "(will|should|shall|must|needs|need|to be|is to|are to|plan to|plans to|going to)",
+                "(referral|appointment|consultation|consult|diet|activity|therapy|precautions|weight bearing|ambulate)",
+                "(in|within|after) (#|one|two|three|four|six) (to|or)? (#|two|three|four)? "
+                "(day|days|week|weeks|month|months|year)",
+            ],
+            "report": [
+                "(was|were|has been|have been|had) (done|completed|discussed|performed|obtained|given|made|reviewed"
+                "|explained|answered|started|placed|taken|removed|noted|seen)",
+            ],
+            "beside drugs": [
+                "(follow up|followup|recheck|return|monitor|level|levels|avoid|stop|discontinue|hold|refer|consult"
+                "|schedule|repeat|test|appointment|diet)",
+            ],
         }
     )
