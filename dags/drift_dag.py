@@ -1,11 +1,10 @@
-"""Every morning: whether yesterday's answered predictions still look like the patients that the model learned from,
-and whether a language model is asked what it was asked before.
+"""Every morning: whether yesterday's answered predictions still look like the patients that the model learned from.
 
 Then how good the answers were, window after window, as far as outcomes have matured: what the report charts and
 ``/metrics`` exports, so that a person hears of it from Alertmanager.
 
-A verdict of "retrain" is published as an asset, which retraining is scheduled on. A task that no version answers for,
-or that nobody asked about, is skipped.
+Beside it, whether a language model is asked what it was asked before. A verdict of "retrain" is published as an asset,
+which retraining is scheduled on. A task that no version answers for, or that nobody asked about, is skipped.
 """
 
 import json

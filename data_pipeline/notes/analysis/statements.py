@@ -69,12 +69,13 @@ def _is_use(text: ClinicalText, said: set[str], drugs: set[int], begin: int, end
 
 def _clauses(text: ClinicalText, first: int, last: int) -> list[tuple[int, int]]:
     """A sentence parted where another step begins: at a verb behind "and", "then" or a comma."""
-    begins = [first]
+    begins, ends = [first], []
     for i in range(first + 2, last):
-        joins = text.words[i - 1] in ("and", "then") or text.comma_before(i)
-        if joins and text.words[i] in _STEP_VERBS and i - begins[-1] > 1:
+        is_joined = text.words[i - 1] in ("and", "then")
+        if (is_joined or text.comma_before(i)) and text.words[i] in _STEP_VERBS and i - begins[-1] > 1:
             begins.append(i)
-    return list(zip(begins, [*begins[1:], last], strict=True))
+            ends.append(i - is_joined)
+    return list(zip(begins, [*ends, last], strict=True))
 
 
 def summary(text: ClinicalText, sections: Sections, findings: list[Finding]) -> list[Statement]:

@@ -104,3 +104,48 @@ def test_nothing_is_read_from_nothing() -> None:
     analysis = analyze("  ")
     assert (analysis.symptoms, analysis.conditions, analysis.medications, analysis.vitals) == ((), (), (), ())
     assert (analysis.urgency, analysis.risk.level) == ("routine", "low")
+
+
+@pytest.mark.parametrize(
+    ("text", "use"),
+    [
+        ("He got 40 mg IV pantoprazole.", ("40 mg", "iv", "")),
+        ("Oral prednisone 10 mg daily was begun.", ("10 mg", "oral", "daily")),
+        ("She took 325 mg of aspirin daily.", ("325 mg", "", "daily")),
+        ("Metoprolol 25 mg b.i.d., 40 mg IV furosemide.", ("25 mg", "", "b.i.d")),
+        ("He takes lisinopril. IV fluids were given.", ("", "", "")),
+    ],
+)
+def test_dose_and_route_before_a_drug_are_its_own_and_those_behind_its_sentence_are_not(
+    text: str, use: tuple[str, str, str]
+) -> None:
+    drug = analyze(text).medications[0]
+    assert (drug.dose, drug.route, drug.frequency) == use
+    assert all(part in text[drug.start : drug.end].lower() for part in (drug.name, *use))
+
+
+def test_a_part_of_the_body_that_hurts_is_a_complaint_and_what_an_examiner_sees_is_none() -> None:
+    note = (
+        "HISTORY OF PRESENT ILLNESS:, She has severe ear pain, pain in the left arm and difficulty chewing. "
+        "EXTREMITIES:, Edema of both legs. No cyanosis."
+    )
+    symptoms = {finding.name: finding.status for finding in analyze(note).symptoms}
+    assert symptoms == {
+        "ear pain": "present",
+        "arm pain": "present",
+        "difficulty chewing": "present",
+        "cyanosis": "absent",
+    }
+
+
+def test_each_step_of_a_plan_stands_alone_and_what_was_done_or_prescribed_is_none() -> None:
+    note = (
+        "HOSPITAL COURSE:, The wound did not return to normal. A scan suggested a stone. PLAN:, Repeat the scan in two "
+        "weeks and return to clinic if fever recurs. Teaching was completed. Lisinopril 10 mg daily. No heavy lifting "
+        "is recommended."
+    )
+    assert [statement.text for statement in analyze(note).recommendations] == [
+        "Repeat the scan in two weeks",
+        "return to clinic if fever recurs",
+        "No heavy lifting is recommended",
+    ]
