@@ -283,7 +283,11 @@ def test_answers_are_quoted_from_the_indexed_documents_or_abstain_and_safety_com
     assert 'mediscale_language_answers_total{finish_reason="abstained"} 1.0' in numbers
     assert 'mediscale_language_answers_total{finish_reason="content_filter"} 1.0' in numbers
     assert 'mediscale_safety_findings_total{layer="harmful",of="question"} 1.0' in numbers
-    wrong = {"prediction_id": quoted["prediction_id"], "verdict": "wrong", "corrected_answer": "Within 4.5 hours."}
+    wrong = {
+        "prediction_id": quoted["prediction_id"],
+        "verdict": "wrong",
+        "corrected_answer": "Within 4.5 hours.",
+    }
     assert language_client.post("/feedback", json=wrong).status_code == 201
 
     turns = ({"role": "user", "content": "In which cupboard of which ward is alteplase kept?"},)
