@@ -18,7 +18,7 @@ from mediscale.inference import language_spec
 from serving import prediction_log
 from serving.language_schemas import StrictRequest
 from serving.prediction_log import FEEDBACK, NOTE_ANALYSIS, Feedback, PredictionLog
-from serving.schemas import Documented
+from serving.schemas import documented
 
 CORRECTED_CHARACTERS = 2**13
 Verdict = Literal["helpful", "wrong", "unsafe"]
@@ -38,8 +38,9 @@ class FeedbackRequest(StrictRequest):
     """What a language model should have answered; identifiers are replaced before it is kept."""
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class FeedbackTaken(Documented):
+class FeedbackTaken:
     """Feedback that is in the log."""
 
     feedback_id: str
