@@ -71,7 +71,7 @@ class TreeEnsemble:
         both[: self.n_features][missing] = np.inf
         both[self.n_features :][missing] = -np.inf
         met = both.take(self._source) < self._threshold
-        outcome = np.packbits(met, axis=0, bitorder="little")[0]
+        outcome = np.packbits(met, bitorder="little")
         where = self._entry_start + outcome.take(self._entry_branch)
         contributions = np.zeros(self.n_features)
         if len(self._used):
@@ -108,7 +108,9 @@ class TreeEnsemble:
         default_left = np.concatenate([np.asarray(tree["default_left"], dtype=bool) for tree in trees])
         threshold = np.concatenate([np.asarray(tree["split_conditions"], np.float32) for tree in trees])
         self._source: Indices = (feature + default_left * self.n_features)[nodes]
-        self._threshold = threshold[nodes]
+        self._threshold = np.where(nodes < 0, -np.inf, threshold[nodes]).astype(
+            np.float32
+        )  # no value is below it
 
     def _order_by_feature(self, branches: "_Branches") -> None:
         """Lays the tables out so that a row's contributions are sums over neighbouring entries."""
@@ -223,8 +225,7 @@ class _Branches(NamedTuple):
     together, by the outcome of the nodes' conditions."""
 
     nodes: Indices
-    """[width, branches]; 0, whose outcome changes nothing, where a branch has fewer. The first is the lowest bit of an
-    outcome."""
+    """[branches, 8], a bit of the outcome each, the first one the lowest; -1 where a branch has fewer."""
     features: Indices
     """[branches, width]; -1 where a branch has fewer."""
     tables: Floats
@@ -250,12 +251,12 @@ def _share(leaves: Sequence[Leaf], feature: Indices, tables: Floats) -> _Branche
         of_leaf <<= 1
         of_leaf |= outcome >> node[:, number, None] & 1
     shared = _Branches(
-        np.zeros((width, len(branches)), dtype=np.intp),
+        np.full((len(branches), 8), -1, dtype=np.intp),
         np.full((len(branches), width), -1, dtype=np.intp),
         np.zeros((len(branches), width, 2**width)),
     )
     for number, nodes, features in branches.values():
-        shared.nodes[: len(nodes), number] = list(nodes)
+        shared.nodes[number, : len(nodes)] = list(nodes)
         shared.features[number, : len(features)] = list(features)
     player, slot = np.nonzero(feature >= 0)
     added = tables[player[:, None], of_leaf[player], slot[:, None]]
