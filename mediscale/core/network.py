@@ -1,10 +1,19 @@
-"""Whether somebody listens at an address: asked before a client that would try for minutes, or for ever."""
+"""Addresses: our own, and whether somebody listens at one, asked before a client that would try for minutes or for ever."""
 
 import socket
 from contextlib import suppress
 
 CONNECTS_WITHIN = 10.0
 """Seconds that a machine of the same network has to take a connection."""
+
+
+def own_address(towards: str) -> str:
+    """This machine's address on the way to ``HOST:PORT``; nothing is sent."""
+    host, _, port = towards.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        way.connect((host, int(port)))
+        address: str = way.getsockname()[0]
+    return address
 
 
 def is_listening(address: str) -> bool:

@@ -103,11 +103,18 @@ def _start(settings: Settings, conf: "SparkConf") -> None:
 def _check_master(settings: Settings) -> None:
     """Spark itself tries for a minute, and says what it tried in a traceback."""
     scheme, _, masters = settings.spark_master.partition("://")
-    if scheme == "spark" and not any(map(network.is_listening, masters.split(","))):
+    if scheme != "spark":
+        return
+    answering = [master for master in masters.split(",") if network.is_listening(master)]
+    if not answering:
         raise UsageError(
             f"The Spark master at {settings.spark_master} does not answer; start it, or unset MEDISCALE_SPARK_MASTER "
             "to work on this machine alone."
         )
+    if (
+        "SPARK_LOCAL_IP" not in os.environ
+    ):  # executors call back, and the name of a pod or container is in no directory
+        os.environ.setdefault("SPARK_LOCAL_HOSTNAME", network.own_address(answering[0]))
 
 
 def _wait_for_executor(settings: Settings, context: "SparkContext") -> None:

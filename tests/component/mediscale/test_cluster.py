@@ -41,7 +41,6 @@ def cluster(
         "MEDISCALE_ARTIFACT_ROOT": "s3://hospital/models",
         "MEDISCALE_SPARK_MASTER": spark_cluster,
         "MEDISCALE_SPARK_MEMORY": "1g",
-        "SPARK_LOCAL_IP": "127.0.0.1",
         "MEDISCALE_RAY_ADDRESS": ray_cluster,
         "RAY_AUTH_MODE": "token",
         "PYTHONPATH": str(TESTS),
