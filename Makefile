@@ -63,7 +63,7 @@ check: setup ## format, lint, types and layers, in seconds
 	@$(BIN)/lint-imports
 	@echo "make check: nothing to say"
 
-check-infra: setup ## check images, manifests, alerts, workflows and Terraform with the tools of each, in minutes
+check-infra: airflow-env broker ## check images, manifests, alerts, workflows and Terraform with the tools of each, in minutes
 	@$(PYTHON) infra/setup.py checks
 	@$(BIN)/pytest tests/deployment
 	@echo "make check-infra: every check passed"

@@ -1,4 +1,4 @@
-"""Addresses: our own, and whether somebody listens at one, asked before a client that would try for minutes or for ever."""
+"""Addresses: our own, and whether somebody listens at one, before a client tries it for minutes, or for ever."""
 
 import socket
 from contextlib import suppress
