@@ -12,6 +12,7 @@ from data_pipeline.ingest import engine
 from data_pipeline.ingest.source import RESERVED_COLUMNS
 from data_pipeline.source_draft import keys, knowledge, people, profiles, rows, writer
 from data_pipeline.source_draft.builder import Draft, Stanza
+from data_pipeline.source_draft.knowledge import is_called
 from data_pipeline.source_draft.profiles import Table, identifier
 from data_pipeline.source_draft.writer import todos
 from mediscale.core.errors import InputError
@@ -89,11 +90,14 @@ def _unread(made: Draft, written: Sequence[Stanza]) -> list[str]:
     """Sentences of the tables that no stanza reads."""
     read = {stanza.table.name for stanza in written}
     owned = made.keys.patient.keys() | made.keys.visit.keys()
-    unread = [table for table in made.tables if table.name not in read]
-    sentences = [
-        (t, "nothing says when something was so, or what" if t.name in owned else _NOBODYS) for t in unread
-    ]
-    return [f"Not read: {table.file}, {count(table.rows)} rows; {why}." for table, why in sentences]
+    sentences = []
+    for table in made.tables:
+        if table.name not in read:
+            why = "nothing says when something was so, or what" if table.name in owned else _NOBODYS
+            outcomes = [c.header for c in table.columns.values() if is_called("outcome", c.name)]
+            asked = f"; TODO: is {outcomes[0]} of {table.file} an outcome to predict?" if outcomes else "."
+            sentences.append(f"Not read: {table.file}, {count(table.rows)} rows; {why}{asked}")
+    return sentences
 
 
 __all__ = ["draft", "todos"]

@@ -37,14 +37,9 @@ DELAYS = {
     ),
 }
 """Assumed delays by name: how long, and why one is assumed."""
-_OFFSETS = (
-    ("hour", "hours", 3600),
-    ("min", "minutes", 60),
-    ("sec", "seconds", 1),
-    ("offset", "minutes", 60),
-    ("", "hours", 3600),
-)
-"""By a word in a column's name, the unit of its offsets, and its seconds."""
+_SECONDS = {"hours": " * 3600", "minutes": " * 60", "seconds": ""}
+_UNIT_WORDS = {"hour": "hours", "min": "minutes", "sec": "seconds", "offset": "minutes"}
+"""By a word in its name, what an offset counts."""
 _MOST_VALUES = 100
 """Distinct words of a column that is no name, address or code of something."""
 _MOST_WORDS = 40
@@ -154,9 +149,10 @@ class Builder:
     def time(self, column: Column) -> str:
         """The expression of a time; offsets count from the origin."""
         if column.kind == "number":
-            unit, seconds = next((u, s) for word, u, s in _OFFSETS if word in column.name)
+            unit = self._offset_unit(column)
             self.ask(f"does {column.header} count {unit} from the beginning of the visit?")
-            return f"{{origin}} + make_dt_interval(0, 0, 0, {self.use(column.header, 'double')} * {seconds})"
+            seconds = self.use(column.header, "double") + _SECONDS[unit]
+            return f"{{origin}} + make_dt_interval(0, 0, 0, {seconds})"
         name = self.use(column.header, "date" if column.kind == "date" else "timestamp")
         if column.time_format:
             self.stanza.formats[name] = column.time_format
@@ -165,6 +161,19 @@ class Builder:
                     f"is {column.header} written as {column.time_format}, and not with day and month swapped?"
                 )
         return name
+
+    def _offset_unit(self, column: Column) -> str:
+        """What an offset counts: by a word in its name, else by the grid that its values lie on."""
+        if (
+            named := next((unit for word, unit in _UNIT_WORDS.items() if word in column.name), None)
+        ) is not None:
+            return named
+        value = f"try_cast({quoted(column.header)} as double)"
+        grid = f"bool_and({value} % 3600 = 0), bool_and({value} % 60 = 0), max({value})"
+        hours, minutes, most = self.draft.database.execute(
+            f"select {grid} from {self.table.relation}"
+        ).fetchall()[0]
+        return "seconds" if hours and most >= 3600 else "minutes" if minutes and most >= 60 else "hours"
 
     def number(self, column: Column) -> str:
         """The number in a column, as SQL over its texts; what stands for nothing in it is declared."""
@@ -181,11 +190,13 @@ class Builder:
             self.stanza.todos.append(question)
 
     def moments(self, roles: Sequence[str]) -> list[Column]:
-        """The columns of times that are called like one of the roles, dates last; without a calendar, of offsets."""
+        """The columns of times that are called like one of the roles, dates last, the fullest first; of offsets, where
+        there is no calendar."""
         found = dict.fromkeys(c.header for role in roles for c in self.pick(role, "time", "date"))
         if not found and self.draft.relative:
             found = dict.fromkeys(c.header for c in self.pick("offset", "number"))
-        return sorted((self.table.columns[header] for header in found), key=lambda c: c.kind == "date")
+        columns = (self.table.columns[header] for header in found)
+        return sorted(columns, key=lambda c: (c.kind == "date", -round(c.filled, 1)))
 
     def order(self, start: Column, end: Column) -> None:
         """Declares that rows end after they start, where both are read as times."""
@@ -214,12 +225,13 @@ class Builder:
     def leftover(self, kind: Kind) -> list[str]:
         """The columns of a kind that nothing has used and that are no numbers, names or codes of something."""
         used = {self.stanza.headers.get(name, name) for name in self.stanza.columns}
+        left = [c for c in self.table.columns.values() if c.kind == kind and c.header not in used]
         return [
             c.header
-            for c in self.table.columns.values()
-            if c.kind == kind and c.header not in used and not c.name.endswith("id") and not is_called("icd", c.name)
+            for c in left
+            if not (c.name.endswith("id") or is_called("icd", c.name) or is_called("outcome", c.name))
             and (kind == "number" or c.distinct <= _MOST_VALUES)
-        ]  # fmt: skip
+        ]
 
     def event(self, *more: str) -> str:
         """The natural key: a number of the rows' own, else whose, when and what."""

@@ -53,7 +53,7 @@ def find(database: "duckdb.DuckDBPyConnection", tables: Sequence[Table]) -> Keys
         unsure.append(f"is {patient.header} the number of a patient, and not of a stay or of a row?")
     patients = {patient.table: patient.header, **patient.children}
     repeated = _repeated_patient(by_name[patient.table], patient.header)
-    visits = [key for key in keys if key is not patient and key.table in patients]
+    visits = [key for key in keys if patients.get(key.table, key.header) != key.header]
     visit = max(visits, key=lambda key: _as_visit(key, by_name), default=None)
     if repeated and (visit is None or _as_visit(visit, by_name) < 3):
         # One row per encounter: the key is of the visit, and a column beside it repeats a patient.

@@ -9,7 +9,7 @@ from data_pipeline.source_draft.builder import Builder, late, moment_of
 from data_pipeline.source_draft.items import ItemUse, Mapped
 from data_pipeline.source_draft.knowledge import concepts_called, is_called, is_kind
 from data_pipeline.source_draft.profiles import Column, Table, quoted
-from mediscale.core.concepts import by_name
+from mediscale.core.concepts import Concept, by_name
 from mediscale.core.privacy import is_small
 
 _LEAST_MEASURED = 3
@@ -131,19 +131,27 @@ def _pairs(b: Builder, fact: dict[str, Any], item: Column, text: Column) -> None
 
 def wide(b: Builder) -> bool:
     """A table with a column for each measurement."""
-    concepts = {
-        c.header: concepts_called(c.name)
-        for c in b.table.columns.values()
-        if c.kind == "number" and c.header not in (b.patient, b.visit)
-    }
-    called = [header for header, of in concepts.items() if of]
     moments = b.moments(("moment", "start"))
-    if len(called) < _LEAST_MEASURED or not moments:
+    if len(_called(b)) < _LEAST_MEASURED or not moments:
         return False
+    time, moment = moment_of(b, moments)
+    return of_columns(b, time, late(b, moment, time, "result_delay"))
+
+
+def _called(b: Builder) -> dict[str, list[Concept]]:
+    """The concepts that columns of numbers are called like."""
+    numbers = (
+        c for c in b.table.columns.values() if c.kind == "number" and c.header not in (b.patient, b.visit)
+    )
+    return {c.header: called for c in numbers if (called := concepts_called(c.name))}
+
+
+def of_columns(b: Builder, time: str, known: str) -> bool:
+    """Adds the fact of all columns that are called like a concept and whose values are of it; False where none is."""
     mapped: list[Mapped] = []
-    for header in called:
+    for header, concepts in _called(b).items():
         use = ItemUse(b.table, header, b.number(b.table.columns[header]), None, b.patient or b.visit)
-        one = items.map_column(b.draft.database, use, b.name(header), concepts[header], b.draft.known)
+        one = items.map_column(b.draft.database, use, b.name(header), concepts, b.draft.known)
         if one is None:
             b.stanza.sentinels.pop(b.name(header), None)
             b.stanza.comments.append(f"{header} is called like a concept, and its values are none of it")
@@ -154,9 +162,8 @@ def wide(b: Builder) -> bool:
     if not mapped:
         return False
     b.ask("no unit is written: are its columns in the concepts' units where `concepts` converts nothing?")
-    time, moment = moment_of(b, moments)
     b.stanza.provides = _provides(b.table, mapped)
-    b.stanza.available = late(b, moment, time, "result_delay")
+    b.stanza.available = b.stanza.available or known
     who = b.draft.visit if b.visit else b.draft.patient
     b.stanza.facts["measured"] = {
         "event": f"concat_ws('|', {who}, {time}, column_name)",
@@ -164,5 +171,6 @@ def wide(b: Builder) -> bool:
         "unpivot": [one.item for one in mapped],
         "value": "column_value",
         "time": time,
+        **({"available": known} if b.stanza.available != known else {}),
     }
     return True

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from data_pipeline.source_draft import measurements
 from data_pipeline.source_draft.builder import Builder, Draft, Stanza, share_of, span
-from data_pipeline.source_draft.profiles import Column, Kind, Table
+from data_pipeline.source_draft.profiles import Column, Kind, Table, identifier
 
 
 def patients(draft: Draft, table: Table) -> Stanza:
@@ -101,6 +102,8 @@ def visits(draft: Draft, table: Table) -> tuple[Stanza, dict[str, str]]:
                 {"event": draft.visit, "code": "'MEDS_BIRTH'", "time": born}, born
             )
         _persons(b, draft.visit, admitted)
+        measurements.of_columns(b, admitted, admitted)
+        _outcome(b)
         if draft.patient != draft.visit and len(draft.keys.visit) == 1 and "discharge" in b.stanza.facts:
             _rest(b, ended)
     elif race := b.first("race", "text"):
@@ -144,6 +147,14 @@ def _rest(b: Builder, ended: str) -> None:
             "available": ended,
         }
         b.ask(f"which of {name} are known before the end of the visit, which later, and which is an outcome?")
+
+
+def _outcome(b: Builder) -> None:
+    """Asks of a column that may be what is to be predicted; such a column is never taken as anything else."""
+    if (outcome := b.first("outcome")) is not None:
+        b.ask(
+            f"is {outcome.header} an outcome? Then state it as a fact of the code OUTCOME//{identifier(outcome.header)}"
+        )
 
 
 def _visit_facts(b: Builder, admitted: str, ended: str) -> str:

@@ -136,7 +136,8 @@ def read(database: "duckdb.DuckDBPyConnection", root: Path) -> tuple[Table, ...]
     Raises:
         InputError: there is no such folder, it holds no files of data, or one of them is torn.
     """
-    present = extract_files.files_of(root)
+    found = extract_files.files_of(root)
+    present = {path: file for path, file in found.items() if not file.name.startswith(".")}  # a Mac's own
     if not present:
         endings = ", ".join(extract_files.ENDINGS)
         raise InputError(f"{root} and the folders in it hold no files of data ({endings}); check the path.")

@@ -101,7 +101,8 @@ def _spelled_as_icd(column: Column, table: Table) -> float:
 def _intensive_care(b: Builder) -> bool:
     """Stays in intensive care: a beginning and an end, and a name that says so."""
     start, end = span(b)
-    named = is_kind("icu", b.table.name) or any("icu" in c.name for c in b.table.columns.values())
+    numbered = any("icu" in c.name and c.distinct > 0.9 * b.table.rows for c in b.table.columns.values())
+    named = is_kind("icu", b.table.name) or numbered
     if not named or start is None or end is None or b.first("item"):
         return False
     begins, ends, event = b.time(start), b.time(end), b.event()
