@@ -38,7 +38,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         "--task",
         action="append",
         default=[],
-        metavar="NAME",
+        metavar="NAME|FILE",
         help="a task whose cohort and features are shown; may be given again (default: all)",
     )
 
@@ -88,7 +88,7 @@ def _check_source(options: argparse.Namespace) -> int:
     from mediscale.core.settings import Settings
 
     source, text = sources.read(options.source)
-    of_tasks = tuple(tasks.load(name).name for name in options.task)
+    of_tasks = tuple(tasks.attempt(name).name for name in options.task)
     with tempfile.TemporaryDirectory(prefix="mediscale-check-", ignore_cleanup_errors=True) as scratch:
         found = source_check.check(Settings(home=Path(scratch)), source, options.path.resolve(), of_tasks)
     for line in [*_lines(found), *_questions(source_draft.todos(text))]:
