@@ -270,7 +270,7 @@ def _paths(path: Path, shown: Path) -> dict[str, str]:
             record = json.loads(line)
         except ValueError as error:
             raise InputError(f"{shown}: line {number:,} holds no JSON object; export it again.") from error
-        for place in set(_places(record, "")):
+        for place in dict.fromkeys(_places(record, "")):
             places[place] = places.get(place, 0) + 1
     names: set[str] = set()
     frequent = [place for place, n in places.items() if n >= 0.01 * len(heads)]
