@@ -8,6 +8,7 @@ its weights are not trained, which costs the same. Each server runs on loopback 
 CPU is what its processes used (user and system) over a fixed number of requests. The two risks are compared, too.
 """
 
+import atexit
 import http.client
 import json
 import math
@@ -92,8 +93,10 @@ def main() -> None:
 
 
 def set_apart(home: Path) -> None:
-    """What is made here is loaded from here, and signed by no key of whoever measures."""
-    os.environ |= {"MEDISCALE_ARTIFACT_ROOT": str(home), "MEDISCALE_TRUST": str(home / "trust")}
+    """What is made here is loaded from here, and signed by no key of whoever measures, nor by one that lies in it."""
+    trust = home.with_name(f"{home.name}-trust")
+    atexit.register(shutil.rmtree, trust, ignore_errors=True)
+    os.environ |= {"MEDISCALE_ARTIFACT_ROOT": str(home), "MEDISCALE_TRUST": str(trust)}
 
 
 def show(rows: Sequence[Measured]) -> None:

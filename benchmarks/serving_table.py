@@ -124,7 +124,7 @@ def main() -> None:
         write_model(model, "mortality")
         promote(Settings(home=home / "home"), {"mortality": model}, ("mortality",))
         os.environ |= {"MODEL": str(model / "model.json"), "ANSWER": str(home / "answer.json")}
-        key = make_key(home / "trust")
+        key = make_key(Path(os.environ["MEDISCALE_TRUST"]))
         ours = Server(
             "ours, everything on",
             (sys.executable, "-c", SERVE, str(home / "home"), "PORT"),

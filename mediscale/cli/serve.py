@@ -52,6 +52,12 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, help="Parquet file to write; it holds patient data"
     )
+    parser.add_argument(
+        "--format",
+        choices=("parquet", "delta"),
+        default="parquet",
+        help="delta: the output is the folder of a new Delta table",
+    )
     add_purpose(parser, "operations")
 
 
@@ -62,7 +68,9 @@ def _score(options: argparse.Namespace) -> int:
 
     home = settings()
     asked = Asked(signing.actor(home), options.purpose)
-    rows = batch_scoring.write(home, options.dataset, options.task, options.alias, options.output, asked)
+    rows = batch_scoring.write(
+        home, options.dataset, options.task, options.alias, options.output, asked, options.format
+    )
     print(
         f"{rows:,} risks written to {options.output}. It holds patient data: keep it where such data belongs."
     )
@@ -102,5 +110,5 @@ def _bench(options: argparse.Namespace) -> int:
 VERBS = (
     Verb("serve", "answer /predict and /generate with promoted models", _serve, _add_serve),
     Verb("bench-serving", "percentiles of a running server's latency", _bench, _add_bench),
-    Verb("score", "risk of every stay in a dataset's cohort, with Spark", _score, _add_score),
+    Verb("score", "risk of every stay in a dataset's cohort, as Parquet or Delta", _score, _add_score),
 )

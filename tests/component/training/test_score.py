@@ -19,6 +19,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTE_TOKENS
 from mediscale.inference import model_files, model_signature, tabular
 from mediscale.storage import calls, history, lake, registry
+from mediscale.storage import spark as sessions
 from serving import batch_scoring
 from serving.prediction_log import Asked
 
@@ -126,7 +127,10 @@ def test_every_stay_gets_the_servers_risk(
     found = pq.read_table(output).to_pylist()
     assert [row["subject_id"] for row in found] == list(range(1, 51))
     assert {(row["model"], row["model_version"]) for row in found} == {("synthetic-mortality", 1)}
-    assert [row["risk"] for row in found] == [predictor.score(row).risk for row in rows[::-1]]
+    expected = [predictor.score(row).risk for row in rows[::-1]]
+    assert [row["risk"] for row in found] == pytest.approx(
+        expected, abs=1e-6
+    )  # summed by XGBoost, in float32
     assert [path.name for path in output.parent.iterdir()] == ["risks.parquet"]
     (*_, exported) = history.bodies(history.entries(settings, "synthetic"), history.Export)
     by = exported[0].actor
@@ -179,3 +183,22 @@ def test_what_is_missing_is_said_before_spark_starts(
     with pytest.raises(NotFoundError, match="synthetic has no features for mortality yet"):
         batch_scoring.write(settings, "synthetic", "mortality", "production", output, ASKED)
     assert not output.exists()
+
+
+def test_spark_s_tasks_score_the_files_of_a_cluster_s_lake(
+    settings: Settings,
+    promote: Promote,
+    trained: Path,
+    tmp_path: Path,
+    spark: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the master is a cluster the files are dealt to Spark's tasks, here those of this machine's session."""
+    write_features(settings, np.random.default_rng(5).normal(100, 40, (50, len(kernel.names("mortality")))))
+    promote(trained)
+    here, there = tmp_path / "here.parquet", tmp_path / "there.parquet"
+    assert batch_scoring.write(settings, "synthetic", "mortality", "production", here, ASKED) == 50
+    monkeypatch.setattr(sessions, "session", lambda _: spark)
+    cluster = settings.model_copy(update={"spark_master": "spark://a-cluster:7077"})
+    assert batch_scoring.write(cluster, "synthetic", "mortality", "production", there, ASKED) == 50
+    assert pq.read_table(there).equals(pq.read_table(here))

@@ -1,0 +1,107 @@
+"""A cohort scored on one machine, without a JVM: the server's risks, to a Parquet file and to a Delta table."""
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import xgboost
+from deltalake import DeltaTable
+
+from data_pipeline.features import kernel
+from mediscale.core.errors import StorageError
+from mediscale.core.settings import Settings
+from mediscale.inference import tabular
+from mediscale.storage import calls, history, lake, registry, spark
+from serving import batch_scoring
+from serving.prediction_log import Asked
+
+NAMES = kernel.names("mortality")
+ASKED = Asked("tests", "research")
+ROWS = 300
+
+
+@pytest.fixture
+def rows(
+    settings: Settings, promote: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> np.ndarray[Any, Any]:
+    """Features of a cohort in two files, and a promoted version."""
+    monkeypatch.setattr(spark, "session", lambda *_: pytest.fail("a JVM was started"))
+    promote("mortality")
+    chance = np.random.default_rng(5)
+    values = chance.normal(100, 40, size=(ROWS, len(NAMES))).round(1)
+    values[chance.random(values.shape) < 0.5] = np.nan
+    for number, part in enumerate((slice(0, 200), slice(200, ROWS)), start=1):
+        stays = np.arange(ROWS, 0, -1)[part]
+        moment = pa.array([datetime(2150, 1, 1)] * len(stays), pa.timestamp("us"))
+        keys = {"subject_id": stays, "stay_id": stays, "admission_time": moment, "prediction_time": moment}
+        features = {name: values[part, i] for i, name in enumerate(NAMES)}
+        lake.append(
+            settings, "features_mortality", pa.table({**keys, **features}), "synthetic", "test", number
+        )
+    result = {"features": lake.latest(settings, "synthetic", "features_mortality").model_dump()}
+    calls.write(
+        settings,
+        calls.Call(
+            stage="gold", key="k", run_id="r", params={"dataset": "synthetic", "task": "mortality"}, code="", lock="",
+            result=result, inputs=(), produced=(), outputs=(), started_at=datetime.now(UTC), seconds=1,
+        ),
+    )  # fmt: skip
+    return values
+
+
+def score(settings: Settings, output: Path, **given: Any) -> int:
+    return batch_scoring.write(settings, "synthetic", "mortality", "production", output, ASKED, **given)
+
+
+def digests(settings: Settings) -> list[str]:
+    return [body.digest for _, body in history.bodies(history.entries(settings, "synthetic"), history.Export)]
+
+
+def test_every_stay_gets_the_server_s_risk(
+    settings: Settings, rows: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    output = tmp_path / "risks.parquet"
+    assert score(settings, output) == ROWS
+    written = pq.read_table(output)
+    assert written["subject_id"].to_pylist() == list(range(1, ROWS + 1))
+    move = registry.current(settings, "synthetic", "mortality", "production")
+    assert move is not None
+    expected = tabular.load(settings, move.version, "mortality").risks(rows[::-1])
+    assert written["risk"].to_numpy() == pytest.approx(expected, abs=1e-6)
+    assert len(np.unique(written["risk"])) > 100
+    assert set(written["asked_by"].to_pylist()) == {"tests"}
+    assert digests(settings) == [hashlib.sha256(output.read_bytes()).hexdigest()]
+
+
+def test_a_delta_table_holds_the_same_and_replaces_nothing(
+    settings: Settings, rows: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    assert len(rows) == score(settings, tmp_path / "risks.parquet")
+    folder = tmp_path / "risks"
+    assert score(settings, folder, file_format="delta") == ROWS
+    table = DeltaTable(str(folder)).to_pyarrow_table().sort_by("subject_id")
+    assert table.to_pylist() == pq.read_table(tmp_path / "risks.parquet").to_pylist()
+    (file,) = folder.glob("*.parquet")
+    assert digests(settings)[1] == hashlib.sha256(file.read_bytes()).hexdigest()
+    with pytest.raises(StorageError, match="is there already"):
+        score(settings, folder, file_format="delta")
+    assert len(digests(settings)) == 2
+
+
+def test_nothing_is_scored_where_xgboost_does_not_answer_as_the_server_does(
+    settings: Settings, rows: np.ndarray[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(rows) == ROWS
+    predict = xgboost.Booster.inplace_predict
+    shifted = lambda self, *given, **how: predict(self, *given, **how) + 1e-4  # noqa: E731
+    monkeypatch.setattr(xgboost.Booster, "inplace_predict", shifted)
+    with pytest.raises(StorageError, match="XGBoost does not answer as"):
+        score(settings, tmp_path / "risks.parquet")
+    assert list(tmp_path.glob("*.parquet")) == []
+    assert digests(settings) == []
