@@ -8,7 +8,7 @@ NOT_FOR_KUBECTL := aws-cdk-lib constructs jsii publication typeguard
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help python setup broker run test test-components test-loops test-fast coverage soak interop check check-infra format bench airflow airflow-env lock clean
+.PHONY: help python setup broker run test test-components test-loops test-fast coverage soak interop-env interop check check-infra format bench airflow airflow-env lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 24
@@ -45,16 +45,18 @@ test-fast: setup ## run the tests that start no JVM, no Ray and no server, in a 
 coverage: setup ## show which lines the unit tests reach; nothing is gated by it
 	@$(BIN)/pytest tests/unit $(foreach package,mediscale data_pipeline training serving monitoring kubeflow_pipelines,--cov $(package)) --cov-report term:skip-covered
 
-soak: airflow-env broker ## run for hours what goes further then: thousands of cases, rounds and dozens of kills
+soak: airflow-env broker interop-env ## run for hours what goes further then: thousands of cases, rounds and dozens of kills
 	@$(BIN)/pytest --soak -m soak -v --durations=0 --hypothesis-show-statistics
 	@echo "make soak: every case passed; how many, and how long each test took, stands above"
 
-interop: setup ## run what needs other people's tools, each in an environment of its own
-	@for tool in model-signing lm-eval demo meds; do \
+interop-env: setup
+	@for tool in model-signing lm-eval demo meds bentoml schemathesis; do \
 	.tools/uv/bin/uv venv --quiet --allow-existing --python $(BIN)/python .venv-interop/$$tool && \
 	.tools/uv/bin/uv pip sync --quiet --require-hashes --python .venv-interop/$$tool/bin/python requirements/$$tool.txt || exit 1; done
-	@if [ -d tests/interop ]; then $(BIN)/pytest -v tests/interop && echo "make interop: every test passed"; \
-	else echo "make interop: nothing was run, for there is no test in tests/interop yet"; fi
+
+interop: interop-env ## run what needs other people's tools, each in an environment of its own
+	@$(BIN)/pytest -v tests/interop
+	@echo "make interop: every test passed"
 
 check: setup ## format, lint, types and layers, in seconds
 	@$(BIN)/ruff format --check --quiet --output-format concise .
@@ -94,6 +96,8 @@ lock: python ## choose new versions and write requirements/
 	$(COMPILE) --extra demo pyproject.toml --output-file requirements/demo.txt
 	printf 'lm-eval[api]>=0.4.13\ntransformers>=5\n' | $(COMPILE) - --output-file requirements/lm-eval.txt
 	printf 'meds==0.4.1\nes-aces==0.7.3\n' | $(COMPILE) - --output-file requirements/meds.txt
+	printf 'bentoml>=1.4.40\nxgboost==3.2.0\n' | $(COMPILE) - --output-file requirements/bentoml.txt
+	printf 'schemathesis>=4.32\n' | $(COMPILE) - --output-file requirements/schemathesis.txt
 	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt
 
 clean: ## remove what set-up and the checks made; patient data in .mediscale stays
