@@ -59,6 +59,7 @@ class Figure:
 
     @property
     def alarm(self) -> bool:
+        """Whether the whole interval lies beyond a limit; never of an estimate."""
         low, high = self.limits
         too_low = low is not None and self.estimate.high is not None and self.estimate.high < low
         too_high = high is not None and self.estimate.low is not None and self.estimate.low > high
@@ -66,6 +67,7 @@ class Figure:
 
     @property
     def sentence(self) -> str:
+        """Of a figure with an interval and a limit: what it is, when, and what was promised."""
         whose = f" of {self.attribute.replace('_', ' ')} {self.value}" if self.attribute else ""
         low, high = self.limits
         promised = " to ".join(f"{bound:.3g}" for bound in (low, high) if bound is not None)
@@ -78,6 +80,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Judge:
+    """What windows are held against: the policy of the task, and what held-out patients promised."""
+
     policy: Policy
     evidence: Evidence | None
 
@@ -173,6 +177,7 @@ def _estimated(start: datetime, end: datetime, rows: "pa.Table") -> Iterator[Fig
 
 
 def of_drift(window: drift.Result | None) -> Iterator[Figure]:
+    """How many columns of a judged window drifted; one is one too many."""
     if window is None or not window.judged:
         return
     moved = float(len(window.drifted_columns) + len(window.drifted_missing))
@@ -190,6 +195,7 @@ def of_drift(window: drift.Result | None) -> Iterator[Figure]:
 
 
 def newest_alarms(figures: Sequence[Figure]) -> Iterator[PerformanceAlarm]:
+    """Those of the newest measured window."""
     measured = [figure for figure in figures if figure.basis == "measured"]
     newest = max((figure.start for figure in measured), default=None)
     for f in measured:

@@ -12,7 +12,8 @@ from data_pipeline.features import kernel, training_set
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import LABELS, PREDICTIONS
-from mediscale.storage import lake, registry
+from mediscale.pipeline import runtime_inputs
+from mediscale.storage import calls, lake, registry
 from mediscale.storage.logged_predictions import Question
 from monitoring import estimated_performance, outcomes, performance_series, retrain_decision
 from monitoring.drift import drift
@@ -226,3 +227,57 @@ def test_an_alarm_is_a_reason_to_retrain(settings: Settings) -> None:
     raised = retrain_decision.run(params.model_copy(update={"performance_alarms": (alarm,)}), settings, "k")
     assert raised.retrain
     assert "; women fell behind." in raised.reason
+
+
+def recorded(settings: Settings, stage: str, params: dict[str, Any], result: dict[str, Any]) -> None:
+    """The record of a finished call."""
+    calls.write(
+        settings,
+        calls.Call(
+            stage=stage, key=stage, run_id="r", params=params, result=result, code="", lock="", inputs=(), produced=(),
+            outputs=(), started_at=PROMOTED, seconds=1,
+        ),
+    )  # fmt: skip
+
+
+def test_a_caller_looks_up_the_served_version_its_log_labels_evidence_and_drift(hospital: Hospital) -> None:
+    settings, about = hospital.settings, {"dataset": "synthetic", "task": "mortality"}
+    predictions, labels = hospital.answers(weeks=1, per_week=10)
+    events = {"dataset": "synthetic", "table": "events", "table_id": "t", "version": 3}
+    bare = runtime_inputs.filled("performance_series", about, [], settings)
+    assert (bare["model"], bare["predictions"]) == (hospital.model, predictions)
+    assert not {"labels", "evidence", "window"} & bare.keys()
+    recorded(settings, "labels", {**about, "events": events}, {"labels": labels.model_dump()})
+    found = {"evidence": "evidence/k/evidence.json", "evidence_digest": "d" * 64}
+    recorded(
+        settings,
+        "evaluate",
+        {"model": hospital.model.model_dump()},
+        {**found, "metrics": {"auroc_low": None}},
+    )
+    window = drift.Result(
+        dataset="synthetic", task="mortality", model=hospital.model, start=PROMOTED, end=PROMOTED + WEEK, n=9,
+        judged=9, n_ad_hoc=0, drifted=False, summary="",
+    )  # fmt: skip
+    recorded(settings, "drift", {"predictions": {"dataset": "synthetic"}}, window.model_dump(mode="json"))
+    filled = runtime_inputs.filled("performance_series", about, [], settings)
+    params = performance_series.Params.model_validate({**about, **filled})
+    assert (params.labels, params.events, params.window) == (labels, TableRef.model_validate(events), window)
+    assert (params.evidence, params.evidence_digest) == tuple(found.values())
+    assert params.since == datetime(2026, 11, 22, 8)
+
+
+def test_the_retrain_decision_hears_the_alarms_of_the_served_version_s_series(hospital: Hospital) -> None:
+    settings, about = hospital.settings, {"dataset": "synthetic", "task": "mortality"}
+    hospital.answers(weeks=1, per_week=10)
+    window = drift.Result(
+        dataset="synthetic", task="mortality", model=hospital.model, start=PROMOTED, end=PROMOTED + WEEK, n=9,
+        judged=9, n_ad_hoc=0, drifted=False, summary="",
+    )  # fmt: skip
+    recorded(settings, "drift", {"predictions": {"dataset": "synthetic"}}, window.model_dump(mode="json"))
+    alarm = {"metric": "auroc", "attribute": "", "value": "", "sentence": "auroc 0.5 was not promised"}
+    for version, raised in ((2, None), (1, [alarm])):
+        model = hospital.model.model_copy(update={"version": version}).model_dump()
+        recorded(settings, "performance_series", {**about, "model": model}, {"performance_alarms": [alarm]})
+        filled = runtime_inputs.filled("retrain_decision", about, [], settings)
+        assert filled.get("performance_alarms") == raised
