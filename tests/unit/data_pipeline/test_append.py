@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from fixtures.drawn_hospitals import write_extract
 
+from data_pipeline import shards
 from data_pipeline.cohort import bitemporal
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.extract_files import digest_of
+from mediscale.cli import main
 from mediscale.core import declaration_files
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
@@ -209,6 +211,33 @@ def test_of_complete_extracts_what_is_gone_or_cannot_be_used_any_more_is_retract
     ward.replace("hosp/labevents", "12:00:00,900,900,", "12:00:00,1.2,1.2,")
     ward.ingest(night(4))
     assert ward.as_of(None) == ward.anew().as_of(None), "what was retracted is asserted again"
+
+
+def test_what_a_mended_yaml_or_file_makes_usable_is_taken_in_and_the_rest_stays(
+    complete: Ward, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ward = complete
+    before = lake.read(ward.settings, ward.results["silver"].events)
+    mended = ward.folder / f"{ward.source}.yaml"
+    text = (declaration_files.home_folder("source") / mended.name).read_text()
+    assert text.count("mg/dl: value, umol/l: value / 88.42") == 1
+    mended.write_text(text.replace("mg/dl: value, umol/l", "furlong: value, mg/dl: value, umol/l"))
+    assert main.main(["quarantine", "--dataset", DATASET, "--replay", "--source", str(mended)]) == 0
+    said = capsys.readouterr().out
+    assert "1 facts left the quarantine of ward, 0 are new in it." in said
+    assert "value_plausible" in said, "what it does not mend stays with its reason"
+    ref = lake.latest(ward.settings, DATASET, "events")
+    after = lake.read(ward.settings, ref)
+    (new,) = shards.except_all(after, before).to_pylist()
+    assert not shards.except_all(before, after).num_rows, "nothing was rewritten"
+    assert (new["numeric_value"], new["available_time"]) == (1.0, datetime(2026, 1, 1, 12)), (
+        "known when it was"
+    )
+    ward.replace("hosp/labevents", "12:00:00,99,99,", "12:00:00,4.0,4.0,")
+    write_extract(ward.folder / ward.extract, ward.tables)
+    assert main.main(["quarantine", "--dataset", DATASET, "--replay"]) == 0
+    assert "1 facts left the quarantine of ward, 0 are new in it.\nNothing of ward" in capsys.readouterr().out
+    assert lake.latest(ward.settings, DATASET, "events").version == ref.version + 1
 
 
 class Nights:
