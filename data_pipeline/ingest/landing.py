@@ -207,6 +207,8 @@ def _compare(was: "pa.Table", here: "pa.Table") -> "tuple[pa.Table, pa.Table, pa
     for the first."""
     import duckdb
 
+    if not len(was) or not len(here):
+        return here, was, _moved_schema().empty_table().select(["file", "line", "new_line"])
     columns = ", ".join(f'"{name}"' for name in here.column_names if name != "line")
     twin = f"row_number() over (partition by {columns} order by line) as twin"
     same = " and ".join(

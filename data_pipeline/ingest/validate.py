@@ -145,20 +145,20 @@ def _judge_changed(
         quarantine = _quarantine(settings, params, absorbed, key, rows.moved)
         return _result(settings, params, absorbed.facts, quarantine, absorbed.docs)
     subjects = pa.concat_arrays([now.about(rows.added), was.about(rows.gone)]).unique()
-    judged, before = (
-        patient_facts.judge(settings, now.source, search.rows_of(changed, subjects).bronze, params.dataset)
-        for search, changed in ((now, rows.added), (was, rows.gone))
+    ids = engine.pseudonyms(subjects, params.dataset)
+    judged = patient_facts.judge(
+        settings, now.source, now.rows_of(rows.added, subjects).bronze, params.dataset
     )
-    total = lake.fact(settings, absorbed.facts, JUDGED) - len(before) + len(judged)
+    leave = _quarantined_at(settings, absorbed, was.rows_of(rows.gone, subjects).places())
+    before = len(leave) + _usable_facts(settings, absorbed.facts, ids)
+    total = lake.fact(settings, absorbed.facts, JUDGED) - before + len(judged)
     newest = lake.latest(settings, params.dataset, FACTS.name)
     facts = table_files.write(
         settings, params.dataset, FACTS.name, key, judged.to_batches(), {JUDGED: total}, onto=newest
     )
-    ids = pa.RecordBatch.from_arrays(
-        [engine.pseudonyms(subjects, params.dataset)], schema=CHANGED_SUBJECTS.arrow_schema()
-    )
-    changed = table_files.write(settings, params.dataset, CHANGED_SUBJECTS.name, key, [ids])
-    leave, enter = patient_facts.quarantined(before), patient_facts.quarantined(judged)
+    listed = pa.RecordBatch.from_arrays([ids], schema=CHANGED_SUBJECTS.arrow_schema())
+    changed = table_files.write(settings, params.dataset, CHANGED_SUBJECTS.name, key, [listed])
+    enter = patient_facts.quarantined(judged)
     quarantine = _quarantine(settings, params, absorbed, key, rows.moved, leave, enter)
     patterns = [
         (row["source"], row["broken"], row["broken_count"])
@@ -166,6 +166,24 @@ def _judge_changed(
     ]
     docs = _check_shares(settings, params, key, patterns)
     return _result(settings, params, facts, quarantine, docs, changed)
+
+
+def _quarantined_at(settings: Settings, absorbed: Absorbed, places: pa.Table) -> pa.Table:
+    """The entries of quarantine whose rows stood at these places."""
+    before = lake.read(settings, absorbed.quarantine, QUARANTINE.column_names)
+    own = before.join(places, ["source", "file", "line"], join_type="left semi")
+    return own.select(QUARANTINE.column_names).cast(QUARANTINE.arrow_schema())
+
+
+def _usable_facts(settings: Settings, facts: TableRef, subjects: pa.Array) -> int:
+    """How many usable facts some patients had: of each in the newest commit that judged the patient."""
+    usable, seen = 0, pa.array([], pa.int64())
+    own = pc.field("subject_id").isin(subjects)
+    for rows in lake.newest_first(settings, facts, ["subject_id", "broken"], own):
+        mine = rows.filter(pc.invert(pc.is_in(rows["subject_id"], value_set=seen)))
+        usable += mine["broken"].null_count
+        seen = pa.concat_arrays([seen, mine["subject_id"].combine_chunks().unique()])
+    return usable
 
 
 def _quarantine(

@@ -80,7 +80,7 @@ def _run(name: str, stage: Stage, params: BaseModel, settings: Settings, key: st
     os.environ.setdefault(*_IDLE_THREADS)
     with _readable_failures(name):
         result = stage.run(params, settings, key)
-        outputs = _outputs(settings, result, set(_table_refs(params)))
+        outputs = _outputs(settings, name, result, set(_table_refs(params)))
     record = Call(
         stage=name,
         key=key,
@@ -182,15 +182,25 @@ def _table_refs(value: Any) -> Iterator[TableRef]:
             yield from _table_refs(item)
 
 
-def _outputs(settings: Settings, result: BaseModel, inputs: set[TableRef]) -> tuple[calls.Output, ...]:
+def _outputs(
+    settings: Settings, stage: str, result: BaseModel, inputs: set[TableRef]
+) -> tuple[calls.Output, ...]:
+    """The tables that a call left, each with its digest; of one that was appended to, from that of the version before,
+    which an earlier call of the stage left."""
     refs = [ref for ref in dict.fromkeys(_table_refs(result)) if ref not in inputs]
     if not refs:
         return ()
+    tables = {ref.table_id for ref in refs} & {ref.table_id for ref in inputs}
+    earlier = {
+        output.ref.table_id: output
+        for call in (calls.of_stage(settings, stage) if tables else ())
+        for output in call.outputs
+        if output.ref.table_id in tables and output.ref in inputs
+    }
     return tuple(
         calls.Output(ref=ref, rows=rows, digest=digest)
-        for ref, (rows, digest) in zip(
-            refs, (duckdb_tables.digest(settings, ref) for ref in refs), strict=True
-        )
+        for ref in refs
+        for rows, digest in [duckdb_tables.digest(settings, ref, earlier.get(ref.table_id))]
     )
 
 

@@ -1,11 +1,13 @@
 """Tables of the lake in DuckDB: a version as a view, and the digest of its rows. No JVM is started."""
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
+from mediscale.storage.calls import Output
 
 if TYPE_CHECKING:
     import duckdb
@@ -17,13 +19,14 @@ def view(database: "duckdb.DuckDBPyConnection", settings: Settings, ref: TableRe
     if settings.lake_folder is None or not files:
         database.register(name, lake.dataset(settings, ref))
         return
+    names = lake.dataset(settings, ref).schema.names  # not those that a home's path spells
+    columns = ", ".join(map(quoted, names))
+    database.execute(f"create or replace view {name} as select {columns} from {_read_parquet(files)}")
+
+
+def _read_parquet(files: Iterable[str]) -> str:
     paths = ", ".join("'" + literal_path(file).replace("'", "''") + "'" for file in files)
-    columns = ", ".join(
-        map(quoted, lake.dataset(settings, ref).schema.names)
-    )  # not those that a home's path spells
-    database.execute(
-        f"create or replace view {name} as select {columns} from read_parquet([{paths}], hive_partitioning = true)"
-    )
+    return f"read_parquet([{paths}], hive_partitioning = true)"
 
 
 def literal_path(path: str) -> str:
@@ -39,18 +42,40 @@ def quoted(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
-def digest(settings: Settings, ref: TableRef) -> tuple[int, str]:
+def digest(settings: Settings, ref: TableRef, earlier: Output | None = None) -> tuple[int, str]:
     """Row count and logical digest of a table version: equal rows give equal digests in any order and files.
 
-    The digest is the sum of the rows' 64-bit hashes, so it is found in one pass without a sort. It detects change and
-    corruption, not an adversary. The hash is DuckDB's, of the release that the lock of a call names.
+    The digest is the sum of the rows' 64-bit hashes, so it is found in one pass without a sort, and from that of an
+    ``earlier`` version by the files that were added and taken out since. It detects change and corruption, not an
+    adversary. The hash is DuckDB's, of the release that the lock of a call names.
     """
     import duckdb
 
     columns = ", ".join(map(quoted, sorted(lake.dataset(settings, ref).schema.names)))
     with duckdb.connect() as database:
+
+        def hashed(rows: str) -> tuple[int, int]:
+            sql = f"select count(*), coalesce(sum(hash({columns})), 0) from {rows}"
+            n, total = database.execute(sql).fetchall()[0]
+            return int(n), int(total)
+
+        if earlier is not None and _still_there(settings, ref, earlier):
+            files, before = (set(lake.files(settings, version)) for version in (ref, earlier.ref))
+            (more, plus), (less, minus) = (
+                hashed(_read_parquet(sorted(changed))) if changed else (0, 0)
+                for changed in (files - before, before - files)
+            )
+            return earlier.rows + more - less, f"{int(earlier.digest, 16) + plus - minus:032x}"
         view(database, settings, ref, "digested")
-        rows, total = database.execute(
-            f"select count(*), coalesce(sum(hash({columns})), 0) from digested"
-        ).fetchall()[0]
-    return int(rows), f"{int(total):032x}"
+        rows, total = hashed("digested")
+    return rows, f"{total:032x}"
+
+
+def _still_there(settings: Settings, ref: TableRef, earlier: Output) -> bool:
+    """Whether an earlier version, on a local disk, has the rows that its digest was found for, in the columns of this
+    one: an erasure takes rows out of every version."""
+    if settings.lake_folder is None:
+        return False
+    before = lake.dataset(settings, earlier.ref)
+    same_columns = before.schema.names == lake.dataset(settings, ref).schema.names
+    return bool(same_columns and before.count_rows() == earlier.rows)

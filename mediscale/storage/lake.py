@@ -154,22 +154,29 @@ def check_identity(settings: Settings, ref: TableRef) -> None:
     Raises:
         StorageError: the table under this name is another one, or the version is gone.
     """
+    _at(settings, ref)
+
+
+def _at(settings: Settings, ref: TableRef) -> "DeltaTable":
+    """A table at a version, which is opened once where that is the newest."""
     delta = _open(settings, ref.dataset, ref.table)
     if str(delta.metadata().id) != ref.table_id or ref.version > delta.version():
         raise StorageError(
             f"{ref} is no longer in the lake (the table was made anew); run the stage that writes it again."
         )
+    newest = ref.version == delta.version()
+    return delta if newest else _open(settings, ref.dataset, ref.table, ref.version)
 
 
 def dataset(settings: Settings, ref: TableRef) -> "ds.Dataset":
     """A table version as a lazy Arrow dataset; push filters on the partition column and on subject_id into it."""
-    check_identity(settings, ref)
     from pyarrow import fs
+
+    opened = _at(settings, ref)
 
     files, root = filesystem(settings.table_uri(ref.dataset, ref.table))
     # Arrow's own file system: deltalake's is called back in Python from Arrow's threads, which aborts some processes
     # as they exit.
-    opened = _open(settings, ref.dataset, ref.table, ref.version)
     return opened.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(root, files))
 
 
@@ -192,10 +199,23 @@ def rows_added(settings: Settings, ref: TableRef) -> "pa.Table":
     return pa.concat_tables(parts)
 
 
+def newest_first(
+    settings: Settings, ref: TableRef, columns: Sequence[str], rows_of: "ds.Expression"
+) -> "Iterator[pa.Table]":
+    """Some rows of each file of a version, of a table without partitions, the file that was committed last first."""
+    from pyarrow import dataset as ds
+
+    added = _at(settings, ref).get_add_actions(flatten=True)
+    when = dict(zip(*(added.column(name).to_pylist() for name in ("path", "modification_time")), strict=True))
+    opened, root = filesystem(settings.table_uri(ref.dataset, ref.table))
+    for path in sorted(when, key=lambda path: when[path], reverse=True):
+        rows = ds.dataset(f"{root}/{unquote(path)}", format="parquet", filesystem=opened)
+        yield rows.to_table(columns=list(columns), filter=rows_of)
+
+
 def files(settings: Settings, ref: TableRef, partition: tuple[str, str] | None = None) -> list[str]:
     """Paths of a version's Parquet files, of one partition value if given. Partition columns are not in the files."""
-    check_identity(settings, ref)
-    delta = _open(settings, ref.dataset, ref.table, ref.version)
+    delta = _at(settings, ref)
     filters: list[Any] | None = [(partition[0], "=", partition[1])] if partition else None
     return sorted(
         uri if "://" in uri else unquote(uri)  # a home may have a space in its name
@@ -223,8 +243,7 @@ def fact(settings: Settings, ref: TableRef, name: str) -> int:
     Raises:
         StorageError: no commit states it.
     """
-    check_identity(settings, ref)
-    commits = _open(settings, ref.dataset, ref.table, ref.version).history()
+    commits = _at(settings, ref).history()
     for commit in sorted(commits, key=lambda commit: int(commit["version"]), reverse=True):
         stated = json.loads(commit.get("userMetadata") or "{}")
         if name in stated:
@@ -278,8 +297,7 @@ def _created(
 
 def schema_json(settings: Settings, ref: TableRef) -> str:
     """A version's columns, partition columns included, in Delta's JSON, which Spark reads as its own."""
-    check_identity(settings, ref)
-    return _open(settings, ref.dataset, ref.table, ref.version).schema().to_json()
+    return _at(settings, ref).schema().to_json()
 
 
 def append(

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.pipeline import runtime_inputs, steps
 from mediscale.storage import duckdb_tables, registry
+from mediscale.storage.calls import Output
 
 
 def die() -> None:
@@ -41,7 +43,15 @@ def shard_written(settings: Settings) -> None:
 def delta_committed(_settings: Settings) -> None:
     """After the commit of events, before the record that says so."""
     digest = duckdb_tables.digest
-    duckdb_tables.digest = lambda settings, ref: die() if ref.table == "events" else digest(settings, ref)  # type: ignore[assignment,return-value]
+
+    def of_all_but_events(
+        settings: Settings, ref: TableRef, earlier: Output | None = None
+    ) -> tuple[int, str]:
+        if ref.table == "events":
+            die()
+        return digest(settings, ref, earlier)
+
+    duckdb_tables.digest = of_all_but_events
 
 
 def model_registered(_settings: Settings) -> None:

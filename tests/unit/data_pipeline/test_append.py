@@ -8,20 +8,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from fixtures.drawn_hospitals import write_extract
 
 from data_pipeline import shards
 from data_pipeline.cohort import bitemporal
 from data_pipeline.ingest import source as sources
+from data_pipeline.ingest import validate
 from data_pipeline.ingest.extract_files import digest_of
 from mediscale.cli import main
 from mediscale.core import declaration_files
+from mediscale.core.errors import InputError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.governance import provenance
 from mediscale.pipeline import runtime_inputs, steps
-from mediscale.storage import lake
+from mediscale.storage import calls, duckdb_tables, lake, table_files
 
 INGEST = ("bronze", "validate", "silver")
 DATASET = "ward"
@@ -45,6 +48,12 @@ HOSPITAL = {
         4,3,31,50971,2026-01-01 11:00:00,2026-01-01 12:00:00,99,99,mEq/L
         5,3,31,50912,2026-01-01 11:30:00,2026-01-01 12:00:00,1.0,1.0,furlong""",
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _without_data_docs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Great Expectations takes a second of every night; tests/component/data_pipeline/test_quality.py is about it."""
+    monkeypatch.setattr(validate, "validate_shares", lambda *_: [])
 
 
 def night(day: int) -> datetime:
@@ -94,7 +103,9 @@ class Ward:
 
     def as_of(self, moment: datetime | None) -> list[tuple[Any, ...]]:
         """What the events said at a moment: code, value, visit, time."""
-        events = lake.read(self.settings, self.results["silver"].events)
+        return self.said(lake.read(self.settings, self.results["silver"].events), moment)
+
+    def said(self, events: pa.Table, moment: datetime | None) -> list[tuple[Any, ...]]:
         rows = bitemporal.latest_as_of(events, moment).to_pylist()
         names = ("subject_id", "code", "numeric_value", "text_value", "visit_id", "time", "unit")
         return sorted((tuple(row[name] for name in names) for row in rows), key=str)
@@ -165,12 +176,103 @@ def test_a_corrected_a_late_a_new_and_a_withdrawn_row_are_appended(ward: Ward) -
         visible.select(["event_id", "available_time", "code", "numeric_value"]),
         facts.select(["event_id", "available_time", "file", "line"]),
     ).to_pylist()
+    for call in calls.everything(ward.settings):
+        for output in call.outputs:  # of a table that was appended to, found from the version before
+            assert (output.rows, output.digest) == duckdb_tables.digest(ward.settings, output.ref)
     assert {row["line"] for row in lines if (row["code"], row["numeric_value"]) == (creatinine, 1.4)} == {2}
     assert len({row["event_id"] for row in lines}) == len(visible), "each event leads back to a line"
     sodiums = [row for row in ward.as_of(None) if row[:2] == (_subject(ward, "2"), sodium)]
     assert len(sodiums) == 2, (
         "a row that is gone stays where the source does not say that its extracts are complete"
     )
+
+
+def test_files_of_a_night_are_added_and_those_before_are_not_read_again(ward: Ward) -> None:
+    header, *_ = (line.strip() for line in HOSPITAL["hosp/labevents"].strip().splitlines())
+    before = ward.versions()
+    (ward.folder / "extract" / "hosp" / "labevents.csv.gz").rename(ward.folder / "labevents.csv.gz")
+    ward.tables = {"hosp/labevents/a": HOSPITAL["hosp/labevents"], **HOSPITAL}
+    del ward.tables["hosp/labevents"]
+    ward.ingest(night(3))
+    assert ward.results["bronze"].n_files_read == 1, (
+        "its rows are those of the file that was there, and stay twice"
+    )
+    assert ward.quarantine()[-1][2].endswith("not_repeated")
+    for day in (4, 5):
+        row = (
+            f"{day},1,11,50912,2026-01-0{day - 1} 11:00:00,2026-01-0{day - 1} 12:00:00,1.{day},1.{day},mg/dL"
+        )
+        ward.tables[f"hosp/labevents/night-{day}"] = f"{header}\n{row}"
+        ward.ingest(night(day))
+        assert ward.results["bronze"].n_files_read == 1
+        assert ward.results["silver"].appended == 1
+    assert ward.versions()["bronze_patients"] == before["bronze_patients"]
+
+
+def test_a_table_that_lost_most_of_its_rows_is_refused_as_cut_off(ward: Ward) -> None:
+    header, first, *_ = (line.strip() for line in HOSPITAL["hosp/labevents"].strip().splitlines())
+    many = [f"{number},{first.partition(',')[2]}" for number in range(100)]
+    ward.tables["hosp/labevents"] = "\n".join([header, *many])
+    ward.ingest(night(3))
+    before = ward.versions()
+    ward.tables["hosp/labevents"] = "\n".join([header, *many[:70]])
+    said = (
+        r"The table labevents has 70 rows in this extract and had 100 in the one before; nothing was landed\."
+    )
+    with pytest.raises(InputError, match=said):
+        ward.ingest(night(4))
+    assert ward.versions() == before
+    ward.ingest(night(4), bronze={"min_rows_share": 0.5})
+    assert ward.results["bronze"].rows == 76
+
+
+def test_a_file_with_another_header_leaves_the_rows_of_others_as_they_are(ward: Ward) -> None:
+    _, first, *_ = (line.strip() for line in HOSPITAL["hosp/labevents"].strip().splitlines())
+    header = "labevent_id,subject_id,hadm_id,itemid,charttime,storetime,value,valuenum,valueuom,analyser"
+    ward.tables["hosp/labevents/night"] = f"{header}\n{first.replace('1,1,11', '77,1,11')},A7"
+    del ward.tables["hosp/labevents"]
+    (ward.folder / "extract" / "hosp" / "labevents.csv.gz").unlink()
+    first_night = ward.as_of(night(2))
+    ward.ingest(night(3))
+    rows = lake.read(ward.settings, ward.results["bronze"].bronze["labevents"]).to_pylist()
+    assert sorted(str(row["analyser"]) for row in rows) == ["A7", *["None"] * 5]
+    assert ward.as_of(night(2)) == first_night
+
+
+class Died(BaseException):
+    """In the place of a process that is killed: nothing of the program catches it."""
+
+
+@pytest.mark.parametrize("commits", [2, 5])
+def test_a_run_that_dies_between_two_commits_leaves_what_can_be_read_and_the_next_goes_on(
+    ward: Ward, commits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ward.as_of(night(2))
+    ward.replace("hosp/labevents", "12:00:00,1.2,1.2,", "12:00:00,1.4,1.4,")
+    ward.replace("hosp/labevents", "12:00:00,1.9,1.9,", "12:00:00,900,900,")
+    ward.replace(
+        "hosp/admissions", "1,11,2026-01-01 10:00:00,,", "1,11,2026-01-01 10:00:00,2026-01-02 20:00:00,"
+    )
+    commit, done = table_files._commit, []
+
+    def dying(*arguments: Any) -> None:
+        commit(*arguments)
+        done.append(arguments)
+        if len(done) == commits:
+            raise Died
+
+    monkeypatch.setattr(table_files, "_commit", dying)
+    with pytest.raises(Died):
+        ward.ingest(night(3))
+    monkeypatch.setattr(table_files, "_commit", commit)
+    newest = lake.read(ward.settings, lake.latest(ward.settings, DATASET, "events"))
+    assert ward.said(newest, night(2)) == first
+    ward.ingest(night(3))
+    events = lake.read(ward.settings, ward.results["silver"].events)
+    assert len(events) == len({(row["event_id"], row["available_time"]) for row in events.to_pylist()})
+    anew = ward.anew()
+    assert ward.as_of(None) == anew.as_of(None)
+    assert ward.quarantine() == anew.quarantine()
 
 
 def _subject(ward: Ward, number: str) -> int:
