@@ -124,7 +124,9 @@ class Table:
 
 
 @dataclass(frozen=True)
-class _Files:
+class Files:
+    """The files of a table, and how a source's YAML names them."""
+
     name: str
     file: str
     paths: tuple[Path, ...]
@@ -141,27 +143,31 @@ def read(database: "duckdb.DuckDBPyConnection", root: Path) -> tuple[Table, ...]
     if not present:
         endings = ", ".join(extract_files.ENDINGS)
         raise InputError(f"{root} and the folders in it hold no files of data ({endings}); check the path.")
-    tables = (_table(database, files, root) for files in _grouped(present))
+    tables = (_table(database, files, root) for files in grouped(present))
     return tuple(table for table in tables if table.rows and table.columns)
 
 
-def _grouped(present: dict[str, Path]) -> Iterator[_Files]:
-    """The files by table: those of a folder whose names differ by their numbers alone are parts of one."""
+def grouped(present: dict[str, Path]) -> Iterator[Files]:
+    """The files by table: those of a folder whose names differ by a number at their end, or that Spark wrote as parts,
+    are one."""
     stems = {stem(path): file for path, file in sorted(present.items())}
     names: set[str] = set()
-    numberless = {path: re.sub(r"(part|chunk)?[-_.]?\d+", "", Path(path).name) for path in stems}
+    numberless = {path: re.sub(r"^part-\d+.*$|[-_.]?\d+$", "", Path(path).name) for path in stems}
     key = {path: (Path(path).parent.as_posix(), numberless[path]) for path in stems}
     for (parent, rest), group in itertools.groupby(
         sorted(stems, key=lambda p: (key[p], p)), key=key.__getitem__
     ):
         own = list(group)
-        if len(own) == 1:
-            yield _Files(_free(identifier(Path(own[0]).name), names), own[0], (stems[own[0]],))
+        alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(own[0], own[-1], strict=False))
+        prefix = "".join(char for char, _ in alike).rstrip("0123456789") if len(own) > 1 else own[0]
+        folder_of_parts = parent != "." and prefix == f"{parent}/"
+        if len(own) > 1 and (folder_of_parts or Path(prefix).name != Path(parent).name):
+            name = identifier(rest.strip("-_.") or Path(parent).name)
+            file = parent if folder_of_parts else f"{prefix}*"
+            yield Files(_free(name, names), file, tuple(stems[path] for path in own))
             continue
-        prefix = own[0][: next(i for i, chars in enumerate(zip(*own, strict=False)) if len(set(chars)) > 1)]
-        prefix = prefix.rstrip("0123456789")
-        name = identifier(rest.strip("-_.") or Path(parent).name)
-        yield _Files(_free(name, names), f"{prefix}*", tuple(stems[path] for path in own))
+        for path in own:
+            yield Files(_free(identifier(Path(path).name), names), path, (stems[path],))
 
 
 def stem(path: str) -> str:
@@ -187,7 +193,7 @@ def _free(name: str, taken: set[str]) -> str:
     return free
 
 
-def _table(database: "duckdb.DuckDBPyConnection", files: _Files, root: Path) -> Table:
+def _table(database: "duckdb.DuckDBPyConnection", files: Files, root: Path) -> Table:
     first = files.paths[0]
     shown = first.relative_to(root)
     paths: dict[str, str] = {}

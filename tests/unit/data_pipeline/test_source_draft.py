@@ -15,7 +15,7 @@ from benchmarks import source_draft as benchmark
 from data_pipeline import source_check, source_draft, synthetic
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source
-from data_pipeline.source_draft import knowledge
+from data_pipeline.source_draft import knowledge, profiles
 from mediscale.cli import main
 from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
@@ -171,6 +171,20 @@ def test_a_row_per_encounter_of_patients_who_come_again(
     assert facts["words"].available == source.visits.ended
 
 
+def test_files_whose_names_differ_by_a_number_are_parts_but_years_beside_other_tables_are_not(
+    tmp_path: Path,
+) -> None:
+    names = [
+        "labs_1.csv", "labs_2.csv", "2019.csv", "2020.csv", "patients.csv", "notes/7.csv", "notes/8.csv",
+        "d_icd9_codes.csv", "d_icd10_codes.csv", "x/part-00000-a1.parquet", "x/part-00001-b2.parquet",
+    ]  # fmt: skip
+    grouped = profiles.grouped({name: tmp_path / name for name in names})
+    assert sorted((one.file, len(one.paths)) for one in grouped) == [
+        ("2019", 1), ("2020", 1), ("d_icd10_codes", 1), ("d_icd9_codes", 1), ("labs_*", 2), ("notes", 2), ("patients", 1),
+        ("x/part-*", 2),
+    ]  # fmt: skip
+
+
 def test_parts_of_parquet_and_nested_records_are_tables(
     tmp_path: Path, drafted: Callable[[Path], tuple[Source, str]]
 ) -> None:
@@ -181,7 +195,7 @@ def test_parts_of_parquet_and_nested_records_are_tables(
         table = pa.table(
             {"patient_id": numbers, "birth_date": ["1950-02-03"] * 20, "gender": ["F", "M"] * 10}
         )
-        parquet.write_table(table, folder / f"part-{part}.parquet")
+        parquet.write_table(table, folder / f"{part}.parquet")
     with gzip.open(tmp_path / "extract" / "encounters.ndjson.gz", "wt") as lines:
         for i in range(20):
             period = {"start": f"2024-03-{i + 1:02}T08:00:00Z", "end": f"2024-03-{i + 1:02}T18:00:00Z"}
@@ -192,7 +206,7 @@ def test_parts_of_parquet_and_nested_records_are_tables(
             }
             lines.write(json.dumps(record) + "\n")
     source, _ = drafted(tmp_path / "extract")
-    assert source.tables[source.subjects.table].file == "people/part-*"
+    assert source.tables[source.subjects.table].file == "people"
     visits = source.tables["encounters"]
     assert visits.paths[source.subjects.id] == "subject.reference"
     assert {visits.paths["period_start"], visits.paths["period_end"]} == {"period.start", "period.end"}
