@@ -14,13 +14,14 @@ import gzip
 import itertools
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import yaml
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import PredefinedSplit, StratifiedKFold, cross_val_predict
 
 from data_pipeline.documents import corpus
 from data_pipeline.retrieval import embedders
@@ -28,13 +29,20 @@ from data_pipeline.safety import embedding_model, harm_model
 from data_pipeline.safety.check import read
 from mediscale.core.settings import Settings
 
+PAIRS = yaml.safe_load(Path(__file__).with_name("safety_request_pairs.yaml").read_text(encoding="utf-8"))
+"""Harmful requests and benign ones about the same matters; the benign ones are the hardest there are here."""
 CASES = Path("tests/unit/data_pipeline/safety/development_cases.yaml")
 GOOD = yaml.safe_load(Path(__file__).with_name("safety_benign_requests.yaml").read_text(encoding="utf-8"))
 DATA = Path("../shared/data")
-EMBEDDING_FALSE_ALARMS = {"emergency": 0.004, "prompt_injection": 0.001, "harmful": 0.004}
-"""The share of all other texts above the threshold of each layer, judged likewise."""
-BENIGN_FALSE_ALARMS = 0.003
-"""The share of written benign requests above the threshold, judged on folds that did not train."""
+EMBEDDING_FALSE_ALARMS = {"emergency": 0.004, "prompt_injection": 0.001}
+"""The share of all other texts above the threshold of each layer, judged on folds that did not train."""
+HARD_FALSE_ALARMS = 0.05
+"""The share of the benign requests of ``PAIRS`` above the threshold of harm, judged likewise: of usual questions a
+fifth of that is."""
+WORD_SCALE = 10.0
+"""By which the words' score is divided beside an embedding, so that both are of one size."""
+OWN_WEIGHT = 5.0
+"""Of a request that was written here, beside one of a large set."""
 
 
 def main() -> None:
@@ -52,23 +60,41 @@ def main() -> None:
     texts = [text for _, text in harmful] + benign
     labels = np.array([1] * len(harmful) + [0] * len(benign))
     groups = np.array([group for group, _ in harmful] + [i % 9 for i in range(len(benign))])
+    written_here = {*PAIRS["harmful"], *PAIRS["benign"], *own_cases()["harmful"]}
+    weights = np.where([text in written_here for text in texts], OWN_WEIGHT, 1.0)
+    hard = np.isin(texts, PAIRS["benign"])
     documents = [harm_model.features(read(text)) for text in texts]
-    scores = np.zeros(len(texts))
-    for group in range(9):
-        fitting = groups != group
-        vectorizer, model = fit([d for d, f in zip(documents, fitting, strict=True) if f], labels[fitting])
-        rest = [d for d, f in zip(documents, fitting, strict=True) if not f]
-        scores[~fitting] = model.decision_function(vectorizer.transform(rest))
-    threshold = max(0.0, float(np.quantile(scores[len(harmful) :][: len(written)], 1 - BENIGN_FALSE_ALARMS)))
+    scores = out_of_fold(documents, labels, weights, PredefinedSplit(groups).split())
+    threshold = max(0.0, float(np.quantile(scores[hard], 1 - HARD_FALSE_ALARMS)))
     print(f"{len(harmful)} harmful and {len(benign)} benign requests; threshold {threshold:.2f}")
-    above = [text for text, score in zip(written, scores[len(harmful) :], strict=False) if score > threshold]
-    print(f"benign above it: {above}")
     for group in range(9):
         of_group = (groups == group) & (labels == 1)
         print(
             f"kind {group + 1}, not trained on: {np.mean(scores[of_group] > threshold):.1%} of {of_group.sum()}"
         )
-    vectorizer, model = fit(documents, labels)
+    vectorizer, model = fit(documents, labels, weights)
+    write_words(vectorizer, model, threshold)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0).split(documents, labels)
+    word_scores = dict(zip(texts, out_of_fold(documents, labels, weights, folds), strict=True))
+    fit_embeddings(harmful, written + made[:500], word_scores)
+
+
+def out_of_fold(
+    documents: list[list[str]],
+    labels: np.ndarray,
+    weights: np.ndarray,
+    folds: Iterable[tuple[np.ndarray, np.ndarray]],
+) -> np.ndarray:
+    """The word model's score of each request by a model that was not trained on its fold."""
+    scores = np.zeros(len(documents))
+    for fitting, rest in folds:
+        vectorizer, model = fit([documents[i] for i in fitting], labels[fitting], weights[fitting])
+        scores[rest] = model.decision_function(vectorizer.transform([documents[i] for i in rest]))
+    return scores
+
+
+def write_words(vectorizer: CountVectorizer, model: LogisticRegression, threshold: float) -> None:
+    """The weights of the words as JSON."""
     weights = {
         name: round(float(weight), 3)
         for name, weight in zip(vectorizer.get_feature_names_out(), model.coef_[0], strict=True)
@@ -82,61 +108,77 @@ def main() -> None:
     harm_model.FILE.write_text(
         json.dumps(record, separators=(",", ":"), sort_keys=True) + "\n", encoding="utf-8"
     )
-    fit_embeddings(harmful, written + made[:500])
     print(f"{len(weights)} weights, {harm_model.FILE.stat().st_size // 1024} KiB")
 
 
-def fit_embeddings(harmful: list[tuple[int, str]], benign: list[str]) -> None:
-    """The linear models over embeddings, one for each layer, and their thresholds by folds that did not train."""
-    cases = yaml.safe_load(CASES.read_text(encoding="utf-8"))
+def fit_embeddings(harmful: list[tuple[int, str]], benign: list[str], word_scores: dict[str, float]) -> None:
+    """The linear models over embeddings, one for each layer, and their thresholds by folds that did not train. That of
+    harm has the words' score as one more input, by a model that was not trained on the request."""
+    cases = own_cases()
     texts = [(kind, text) for kind, of_kind in cases.items() for text in of_kind]
+    texts += [(kind, text) for kind in ("harmful", "benign") for text in PAIRS[kind]]
     own_texts = {text for _, text in texts}
     texts += [("harmful", text) for _, text in harmful if text not in own_texts]
     texts += [("benign", text) for text in benign if text not in own_texts]
+    own = np.arange(len(texts)) < len(own_texts)
     kinds = np.array([kind for kind, _ in texts])
     embedder = embedders.load(Settings(), threads=2)
     vectors = embedder.passages([embedder.spec.query_prefix + text for _, text in texts])
-    weights, intercepts = [], []
+    words = np.array([word_scores.get(text, 0.0) for _, text in texts]) / WORD_SCALE
+    hard = np.isin([text for _, text in texts], PAIRS["benign"])
+    weights, word_weights, intercepts = [], [], []
     for layer, kind in (
         ("emergency", "emergency"),
         ("prompt_injection", "injection"),
         ("harmful", "harmful"),
     ):
         of_kind = (kinds == kind).astype(int)
-        own = np.arange(len(texts)) < sum(map(len, cases.values()))
+        inputs = np.column_stack([vectors, words if layer == "harmful" else np.zeros(len(words))])
         model = LogisticRegression(C=10, class_weight="balanced", max_iter=3000)
-        folds = StratifiedKFold(5, shuffle=True, random_state=0)
-        sample_weight = np.where(own, 5.0, 1.0)
+        sample_weight = np.where(own, OWN_WEIGHT, 1.0)
         scores = cross_val_predict(
             model,
-            vectors,
+            inputs,
             of_kind,
-            cv=folds,
+            cv=StratifiedKFold(5, shuffle=True, random_state=0),
             method="decision_function",
             params={"sample_weight": sample_weight},
         )
-        threshold = float(np.quantile(scores[of_kind == 0], 1 - EMBEDDING_FALSE_ALARMS[layer]))
+        others, share = (
+            (hard, HARD_FALSE_ALARMS) if layer == "harmful" else (of_kind == 0, EMBEDDING_FALSE_ALARMS[layer])
+        )
+        threshold = float(np.quantile(scores[others], 1 - share))
         found = scores[(of_kind == 1) & own] > threshold
         print(
-            f"embedding, {layer}: {found.mean():.1%} of {len(found)} cases of our own in folds not trained on"
+            f"embedding, {layer}: {found.mean():.1%} of {len(found)} cases of our own in folds not trained on, and "
+            f"{np.mean(scores[of_kind == 0] > threshold):.2%} of all others"
         )
-        model.fit(vectors, of_kind, sample_weight=sample_weight)
-        weights.append(model.coef_[0])
+        model.fit(inputs, of_kind, sample_weight=sample_weight)
+        weights.append(model.coef_[0, :-1])
+        word_weights.append(model.coef_[0, -1] / WORD_SCALE)
         intercepts.append(model.intercept_[0] - threshold)
-    layers = np.array(list(EMBEDDING_FALSE_ALARMS))
     np.savez(
         embedding_model.FILE,
-        layers=layers,
+        layers=np.array(["emergency", "prompt_injection", "harmful"]),
         weights=np.array(weights, np.float32),
+        word_weights=np.array(word_weights, np.float32),
         intercepts=np.array(intercepts, np.float32),
     )
 
 
-def fit(documents: list[list[str]], labels: np.ndarray) -> tuple[CountVectorizer, LogisticRegression]:
-    """The inputs that occur in at least three requests, and their weights."""
-    vectorizer = CountVectorizer(analyzer=list, binary=True, min_df=3)
+def fit(
+    documents: list[list[str]], labels: np.ndarray, weights: np.ndarray
+) -> tuple[CountVectorizer, LogisticRegression]:
+    """The inputs that occur in at least two requests, and their weights."""
+    vectorizer = CountVectorizer(analyzer=list, binary=True, min_df=2)
     model = LogisticRegression(C=0.5, class_weight="balanced", max_iter=2000)
-    return vectorizer, model.fit(vectorizer.fit_transform(documents), labels)
+    return vectorizer, model.fit(vectorizer.fit_transform(documents), labels, sample_weight=weights)
+
+
+def own_cases() -> dict[str, list[str]]:
+    """Our own development cases by kind."""
+    cases: dict[str, list[str]] = yaml.safe_load(CASES.read_text(encoding="utf-8"))
+    return cases
 
 
 def harmful_requests(folder: Path) -> list[tuple[int, str]]:
@@ -146,7 +188,7 @@ def harmful_requests(folder: Path) -> list[tuple[int, str]]:
         kind = int(path.stem.rsplit("_", 1)[1]) - 1
         with path.open(encoding="utf-8", newline="") as file:
             requests += [(kind, row["harmful_medical_request"]) for row in csv.DictReader(file)]
-    own = yaml.safe_load(CASES.read_text(encoding="utf-8"))["harmful"]
+    own = [*own_cases()["harmful"], *PAIRS["harmful"]]
     return requests + [(i % 9, text) for i, text in enumerate(own)]
 
 
@@ -155,7 +197,7 @@ def benign_requests(medquad: Path, pubmedqa: Path) -> list[list[str]]:
     with gzip.open(medquad, "rt", encoding="utf-8") as file:
         questions = sorted({json.loads(line)["question"] for line in file})
     random.Random(0).shuffle(questions)
-    cases = yaml.safe_load(CASES.read_text(encoding="utf-8"))
+    cases = own_cases()
     own = [text for kind, texts in cases.items() if kind not in ("harmful", "injection") for text in texts]
     made = [
         template.format(who=who, verb=verb, what=what)
@@ -166,7 +208,10 @@ def benign_requests(medquad: Path, pubmedqa: Path) -> list[list[str]]:
     random.Random(1).shuffle(made)
     asked = [question.question for question in corpus.questions()]
     titles = [item["QUESTION"] for item in json.loads(pubmedqa.read_text(encoding="utf-8")).values()]
-    return [list(dict.fromkeys([*own, *titles, *GOOD["requests"], *asked, *questions[:1500]])), made[:2500]]
+    return [
+        list(dict.fromkeys([*own, *PAIRS["benign"], *titles, *GOOD["requests"], *asked, *questions[:1500]])),
+        made[:2500],
+    ]
 
 
 if __name__ == "__main__":

@@ -25,18 +25,20 @@ class EmbeddingModel:
     layers: tuple[str, ...]
     weights: NDArray[np.float32]
     """Layers × dimensions."""
+    word_weights: NDArray[np.float32]
+    """Of the words' own log-odds of harm (``harm_model``), for each layer; 0 where a layer does not look at them."""
     intercepts: NDArray[np.float32]
     """With the thresholds subtracted."""
 
-    def flags(self, embedding: Vector) -> frozenset[str]:
-        """The layers that the question is flagged for.
+    def flags(self, embedding: Vector, harm_score: float) -> frozenset[str]:
+        """The layers that the question is flagged for, by its embedding and its words' log-odds of harm.
 
         Raises:
             ValueError: the embedding is that of another network.
         """
         if embedding.shape != self.weights.shape[1:]:
             raise ValueError(f"The weights are for embeddings of {EMBEDDER}.")
-        scores = self.weights @ embedding + self.intercepts
+        scores = self.weights @ embedding + self.word_weights * harm_score + self.intercepts
         return frozenset(layer for layer, score in zip(self.layers, scores, strict=True) if score > 0)
 
 
@@ -45,4 +47,4 @@ def load() -> EmbeddingModel:
     """The packaged weights."""
     with np.load(FILE, allow_pickle=False) as arrays:
         layers = tuple(str(name) for name in arrays["layers"])
-        return EmbeddingModel(layers, arrays["weights"], arrays["intercepts"])
+        return EmbeddingModel(layers, arrays["weights"], arrays["word_weights"], arrays["intercepts"])

@@ -20,12 +20,16 @@ class HarmModel:
 
     intercept: float
     threshold: float
+    """For words alone; with an embedding the score is one input of ``embedding_model``."""
     weights: dict[str, float]
 
+    def score(self, text: ClinicalText) -> float:
+        """Log-odds that the request as a whole is harmful."""
+        return self.intercept + sum(self.weights.get(name, 0.0) for name in set(features(text)))
+
     def is_harmful(self, text: ClinicalText) -> bool:
-        """Whether the request as a whole scores above the threshold."""
-        score = self.intercept + sum(self.weights.get(name, 0.0) for name in set(features(text)))
-        return score > self.threshold
+        """Whether the words alone score above the threshold."""
+        return self.score(text) > self.threshold
 
 
 def features(text: ClinicalText) -> list[str]:

@@ -30,7 +30,7 @@ def check(checked: Checked) -> LayerFinding:
             for p in protective
         )
     ]
-    if not matches and (harm_model.load().is_harmful(checked.text) or NAME in checked.flags):
+    if not matches and _is_flagged(checked):
         matches = [PhraseMatch("harm", 0, len(checked.text.words))]
     if not matches:
         return LayerFinding(layer=NAME)
@@ -40,6 +40,13 @@ def check(checked: Checked) -> LayerFinding:
     )
     refusal = REFUSAL_SELF_HARM if any(match.label == "self harm" for match in matches) else REFUSAL
     return LayerFinding(layer=NAME, findings=findings, message=refusal, blocks=True, first=refusal)
+
+
+def _is_flagged(checked: Checked) -> bool:
+    """Whether words and meaning together speak of harm, or the words where no embedding was computed."""
+    if checked.embedding is None:
+        return harm_model.load().is_harmful(checked.text)
+    return NAME in checked.flags
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any
 from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.text import ClinicalText
-from data_pipeline.safety import drugs, embedding_model
+from data_pipeline.safety import drugs, embedding_model, harm_model
 from data_pipeline.safety.drugs import Dose, DrugMention
 from data_pipeline.safety.embedding_model import Vector
 from data_pipeline.safety.report import Finding, LayerFinding, PatientContext, RiskLevel
@@ -29,7 +29,9 @@ class Checked:
     @cached_property
     def flags(self) -> frozenset[str]:
         """The layers that the linear models over the embedding flag; none without an embedding."""
-        return frozenset() if self.embedding is None else embedding_model.load().flags(self.embedding)
+        if self.embedding is None:
+            return frozenset()
+        return embedding_model.load().flags(self.embedding, harm_model.load().score(self.text))
 
     @cached_property
     def context(self) -> Context:
