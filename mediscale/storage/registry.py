@@ -170,6 +170,7 @@ def client(settings: Settings) -> "MlflowClient":
     """
     _check_tracking(settings.tracking_uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a hospital's machine reports to nobody
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # between a run's own lines
     settings.home.mkdir(parents=True, exist_ok=True)
     from mlflow.tracking import MlflowClient
 
