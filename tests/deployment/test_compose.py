@@ -1,12 +1,14 @@
 """compose.yaml's services that are plain programs, started from it in its order until each is healthy by its own check;
 then each does a little of what it is there for."""
 
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 
 import httpx
 import pytest
-from fixtures import compose_services, kafka_broker
+from fixtures import compose_services
 from fixtures.compose_services import Machine
 
 pytestmark = pytest.mark.timeout(1800)
@@ -67,9 +69,10 @@ def test_airflow_schedules_on_postgresql(server: Machine) -> None:
     assert int(sql(server, "airflow", "SELECT count(*) FROM job")) > 0
 
 
-def test_kafka_takes_a_topic(server: Machine) -> None:
-    tool = [*kafka_broker.java(), "org.apache.kafka.tools.TopicCommand"]
-    at = ["--bootstrap-server", f"{server.services['kafka'].address}:9092"]
-    subprocess.run([*tool, *at, "--create", "--topic", "ehr"], check=True, capture_output=True, timeout=300)
-    listed = subprocess.run([*tool, *at, "--list"], check=True, capture_output=True, text=True, timeout=300)
-    assert "ehr" in listed.stdout.split()
+def test_kafka_answers_in_its_protocol(server: Machine) -> None:
+    """To ApiVersions, the question that a client begins with: its key, version, number and no client's name."""
+    request = struct.pack(">hhih", 18, 0, 7, -1)
+    with socket.create_connection((server.services["kafka"].address, 9092), timeout=60) as client:
+        client.sendall(struct.pack(">i", len(request)) + request)
+        _, number, error = struct.unpack(">iih", client.recv(10, socket.MSG_WAITALL))
+    assert (number, error) == (7, 0)
