@@ -43,15 +43,33 @@ def drift_inputs(
         NotFoundError: no version is served, nothing says what it was trained on, or nothing was logged yet.
     """
     model = model or version(settings, dataset, task)
+    training_set = training_set_of(settings, model)
+    predictions = lake.latest(settings, dataset, PREDICTIONS.name)
+    return {"model": model, "training_set": training_set, "predictions": predictions}
+
+
+def training_set_of(settings: Settings, model: ModelRef) -> dict[str, Any]:
+    """The reference to what a version was trained on.
+
+    Raises:
+        NotFoundError: nothing says what that was.
+    """
     made = [*calls.of_stage(settings, "risk_model"), *calls.of_stage(settings, "late_fusion")]
     trained = [m for m in made if _about(m.result) == model]
     if not trained:
         raise NotFoundError(f"The lake has no record of {model}'s training; name its training set yourself.")
-    return {
-        "model": model,
-        "training_set": trained[-1].params["training_set"],
-        "predictions": lake.latest(settings, dataset, PREDICTIONS.name),
-    }
+    training_set: dict[str, Any] = trained[-1].params["training_set"]
+    return training_set
+
+
+def evidence_of(settings: Settings, model: ModelRef) -> dict[str, str]:
+    """Path and digest of a version's newest evidence, by their names; empty where it was not evaluated."""
+    evaluated = [
+        m.result
+        for m in calls.of_stage(settings, "evaluate")
+        if ModelRef.model_validate(m.params["model"]) == model
+    ]
+    return {name: evaluated[-1][name] for name in ("evidence", "evidence_digest")} if evaluated else {}
 
 
 def _about(result: dict[str, Any]) -> ModelRef:

@@ -26,7 +26,7 @@ from mediscale.core.stage import Context, Stage
 from mediscale.core.tables import PERFORMANCE, PREDICTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
-from mediscale.storage import calls, lake, registry
+from mediscale.storage import calls, lake
 from mediscale.storage.logged_predictions import Question
 from monitoring import monitoring_inputs, performance_figures
 from monitoring.drift import drift, judged_windows
@@ -191,15 +191,9 @@ def series_inputs(settings: Settings, dataset: str, task: TaskName, as_of: datet
     labelled = calls.newest_night(settings, "labels", dataset, task)
     if labelled is not None:
         values |= {"labels": labelled.result["labels"], "events": labelled.params["events"]}
-    evaluated = [m for m in calls.of_stage(settings, "evaluate") if _is_of(m, move)]
-    if evaluated:
-        values |= {name: evaluated[-1].result[name] for name in ("evidence", "evidence_digest")}
+    values |= monitoring_inputs.evidence_of(settings, move.version)
     windows = judged_windows.of_version(settings, dataset, task, move.version)
     return values | ({"window": windows[-1]} if windows else {})
-
-
-def _is_of(evaluated: calls.Call, move: registry.Move) -> bool:
-    return ModelRef.model_validate(evaluated.params["model"]) == move.version
 
 
 def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:

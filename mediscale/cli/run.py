@@ -126,12 +126,35 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         default="small",
         help="of the synthetic hospital: 1,500 patients, too few to promote a model, or 6,000 (default)",
     )
+    parser.add_argument(
+        "--changes",
+        action="store_true",
+        help="instead of nights: plant an analyser's fault, other patients and a subgroup's decline, and print when "
+        "watching notices each, with its false alarms; needs what `mediscale run` makes",
+    )
 
 
 def _simulate(options: argparse.Namespace) -> int:
+    if options.changes:
+        return _changes()
     from mediscale.simulation import nights
 
     return nights.run(settings(), options.nights, options.size)
+
+
+def _changes() -> int:
+    from rich.console import Console
+
+    from mediscale.core.errors import QualityError
+    from mediscale.simulation import planted_changes
+
+    progress = Console(stderr=True)
+    with progress.status("the version and its held-out patients …") as status:
+        outcomes = planted_changes.run(settings(), "synthetic", "mortality", status.update)
+    for outcome in outcomes:
+        print(f"{outcome.change}: {outcome.summary}")
+    print("Synthetic patients. Every output of a model needs a clinician's judgement.")
+    return 0 if all(outcome.right for outcome in outcomes) else QualityError.exit_code
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:
