@@ -12,6 +12,7 @@ from data_pipeline.documents import corpus
 from data_pipeline.retrieval.answer import ABSTAINS
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
+from mediscale.report import page
 from mediscale.storage import lake
 from monitoring import question_drift
 from monitoring.question_drift import Result, told_apart
@@ -76,6 +77,9 @@ def test_other_questions_and_more_refusals_are_drift(judge: Callable[..., Result
     assert "refused" in result.summary
     assert "questions" in result.summary
     assert "poison" not in result.model_dump_json()
+    section = page.environment().get_template("asked_questions.html.j2").render(asked=result)
+    assert '<th scope="row">refused</th>' in section
+    assert f"AUROC of {result.embeddings.auroc:.2f}" in section
 
 
 def test_an_answer_that_abstains_is_known_in_its_parts(judge: Callable[..., Result]) -> None:
