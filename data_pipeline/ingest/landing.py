@@ -144,6 +144,20 @@ class ChangedRows(NamedTuple):
     moved: "pa.Table"
     """Rows of changed files that are the same and stand elsewhere now: ``source, file, line, new_line``."""
 
+    def places_before(self, now: "pa.Table") -> "pa.Table":
+        """Where rows that stand at ``now`` (``source, file, line``) stood before, and those that are gone."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        names = ["source", "file", "line"]
+        stayed = now.join(_places(self.added), names, join_type="left anti")
+        stayed = stayed.join(
+            self.moved.rename_columns(["source", "file", "before", "line"]), names, join_type="left outer"
+        )
+        line = pc.coalesce(stayed["before"], stayed["line"])
+        stayed = pa.table({"source": stayed["source"], "file": stayed["file"], "line": line})
+        return pa.concat_tables([stayed, _places(self.gone)])
+
 
 def changed_rows(
     settings: Settings,
@@ -169,6 +183,17 @@ def changed_rows(
         {name: rows for name, rows in gone.items() if len(rows)},
         pa.concat_tables(moved),
     )
+
+
+def _places(rows: "Mapping[str, pa.Table]") -> "pa.Table":
+    """Where rows, by table, stand: ``source, file, line``."""
+    import pyarrow as pa
+
+    parts = [
+        pa.table({"source": pa.repeat(name, len(own)), "file": own["file"], "line": own["line"]})
+        for name, own in rows.items()
+    ]
+    return pa.concat_tables([_moved_schema().empty_table().select(["source", "file", "line"]), *parts])
 
 
 def _digest(files: Mapping[str, LandedFile], file: str) -> str:

@@ -146,10 +146,9 @@ def _judge_changed(
         return _result(settings, params, absorbed.facts, quarantine, absorbed.docs)
     subjects = pa.concat_arrays([now.about(rows.added), was.about(rows.gone)]).unique()
     ids = engine.pseudonyms(subjects, params.dataset)
-    judged = patient_facts.judge(
-        settings, now.source, now.rows_of(rows.added, subjects).bronze, params.dataset
-    )
-    leave = _quarantined_at(settings, absorbed, was.rows_of(rows.gone, subjects).places())
+    patients = now.rows_of(rows.added, subjects)
+    judged = patient_facts.judge(settings, now.source, patients.bronze, params.dataset)
+    leave = _quarantined_at(settings, absorbed, rows.places_before(patients.places()))
     before = len(leave) + _usable_facts(settings, absorbed.facts, ids)
     total = lake.fact(settings, absorbed.facts, JUDGED) - before + len(judged)
     newest = lake.latest(settings, params.dataset, FACTS.name)
