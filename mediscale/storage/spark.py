@@ -366,8 +366,7 @@ def _write_file(
     first = next((batch for batch in batches if batch.num_rows), None)
     if first is None:
         return
-    same_names = (
-        batch.cast(schema) for batch in chain([first], batches)
-    )  # Spark names a list's items otherwise
-    file = table_files.write_file(settings, dataset, table, same_names, schema)
+    # Spark names a list's items otherwise
+    declared_names = (batch.cast(schema) for batch in chain([first], batches))
+    file = table_files.write_file(settings, dataset, table, declared_names, schema)
     yield pa.RecordBatch.from_pylist([{"path": file.path, "bytes": file.bytes, "rows": file.rows}])
