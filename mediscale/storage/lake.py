@@ -141,7 +141,11 @@ def committed(settings: Settings, dataset: str, table: str, key: str) -> TableRe
     delta = _open(settings, dataset, table)
     if delta.transaction_version(key) is None:
         return None
-    for commit in delta.history():
+    commits = delta.history()
+    while (newest := _open(settings, dataset, table)).version() != delta.version():
+        # deltalake numbers what it lists from the version that was opened, also where others have committed since
+        delta, commits = newest, newest.history()
+    for commit in commits:
         if key in str(commit.get("userMetadata", "")):
             table_id = str(delta.metadata().id)
             return TableRef(dataset=dataset, table=table, table_id=table_id, version=int(commit["version"]))
