@@ -73,7 +73,7 @@ def test_a_server_answers_from_the_store(cluster_run: Settings) -> None:
     server = Server(cluster_run, options=["--dataset", "synthetic", "--alias", "staging"])
     try:
         health = server.client.get("/health").json()
-        assert (health["status"], health["problems"]) == ("ok", [])
+        assert (health["status"], health["problems"]) == ("ready", [])
         assert {model["task"] for model in health["models"]} >= {"mortality"}
         answer = server.ask(age=70, blood_pressure=90)
         assert answer.status_code == 200, answer.text
