@@ -26,6 +26,7 @@ from mediscale.storage import lake
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage
 from serving.patient_records import rows_as_of
+from serving.prediction_log import FEEDBACK
 
 _LOG_COLUMNS = ["prediction_id", "predicted_at", "task", "model", "model_version", SUBJECT, "prediction_time",
                 "events_version", "risk", "note_margin", "features", "asked_by", "purpose"]  # fmt: skip
@@ -66,7 +67,8 @@ def predictions(settings: Settings, dataset: str, wanted: Any) -> list[Predictio
         return []
     log = lake.dataset(settings, lake.latest(settings, dataset, PREDICTIONS.name))
     present = [name for name in _LOG_COLUMNS if name in log.schema.names]
-    rows = log.to_table(columns=present, filter=wanted).to_pylist()
+    answers = wanted & (pc.field("task") != FEEDBACK)  # what was said of an answer is none
+    rows = log.to_table(columns=present, filter=answers).to_pylist()
     return sorted((Prediction(dataset, **row) for row in rows), key=lambda p: (p.predicted_at, p.task))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from fastapi.testclient import TestClient
 from fixtures.server_process import environment
@@ -19,6 +20,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
 from mediscale.core.tables import REVIEWED_FEEDBACK
+from mediscale.governance import provenance
 from mediscale.governance.patient import Holdings, Patient
 from mediscale.storage import lake, redaction, signing
 from serving import prediction_log
@@ -98,6 +100,8 @@ def test_feedback_is_kept_with_the_version_and_the_patient_of_its_answer(
     assert (of["w-1-2"]["subject_id"], of["w-1-2"]["verdict"]) == (7, "unsafe")
     assert of["w-1-3"]["model"] == f"{DATASET}-readmission"
     assert all(row["asked_by"] for row in of.values())
+    [answer] = provenance.predictions(settings, DATASET, pc.field("subject_id") == 7)
+    assert answer.task == "mortality", "what was said of an answer is none"
     numbers = post.client.get("/metrics").text  # type: ignore[attr-defined]
     assert 'mediscale_feedback_total{task="mortality",verdict="unsafe"} 1.0' in numbers
     for where in (str(rows), numbers, caplog.text):
