@@ -141,15 +141,25 @@ def committed(settings: Settings, dataset: str, table: str, key: str) -> TableRe
     delta = _open(settings, dataset, table)
     if delta.transaction_version(key) is None:
         return None
-    commits = delta.history()
-    while (newest := _open(settings, dataset, table)).version() != delta.version():
-        # deltalake numbers what it lists from the version that was opened, also where others have committed since
-        delta, commits = newest, newest.history()
-    for commit in commits:
-        if key in str(commit.get("userMetadata", "")):
+    for version, stated in _commits(settings, dataset, table):
+        if key in stated:
             table_id = str(delta.metadata().id)
-            return TableRef(dataset=dataset, table=table, table_id=table_id, version=int(commit["version"]))
+            return TableRef(dataset=dataset, table=table, table_id=table_id, version=version)
     return None
+
+
+def _commits(settings: Settings, dataset: str, table: str) -> list[tuple[int, str]]:
+    """Every commit's version and what its writer stated of it, the newest first.
+
+    deltalake lists the commits that there are when it is asked, and numbers them from the version that was opened: an
+    older one, where others have committed since.
+    """
+    newest = _open(settings, dataset, table)
+    while True:
+        delta, commits = newest, newest.history()
+        newest = _open(settings, dataset, table)
+        if newest.version() == delta.version():
+            return [(int(commit["version"]), commit.get("userMetadata") or "{}") for commit in commits]
 
 
 def check_identity(settings: Settings, ref: TableRef) -> None:
@@ -247,11 +257,10 @@ def fact(settings: Settings, ref: TableRef, name: str) -> int:
     Raises:
         StorageError: no commit states it.
     """
-    commits = _at(settings, ref).history()
-    for commit in sorted(commits, key=lambda commit: int(commit["version"]), reverse=True):
-        stated = json.loads(commit.get("userMetadata") or "{}")
-        if name in stated:
-            return int(stated[name])
+    check_identity(settings, ref)
+    for version, stated in _commits(settings, ref.dataset, ref.table):
+        if version <= ref.version and name in (facts := json.loads(stated)):
+            return int(facts[name])
     raise StorageError(f"{ref} does not record its {name}; run the stage that writes it again.")
 
 

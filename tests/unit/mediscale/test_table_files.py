@@ -25,11 +25,12 @@ def rows(*numbers: int) -> list[pa.RecordBatch]:
 
 def test_a_commit_replaces_the_rows_and_keeps_the_table(settings: Settings) -> None:
     first = table_files.write(settings, "icu", "subjects", "one", rows(1, 2), {"shards": 8})
-    second = table_files.write(settings, "icu", "subjects", "two", rows(3))
+    second = table_files.write(settings, "icu", "subjects", "two", rows(3), {"shards": 4})
     assert (first.version, second.version, first.table_id) == (0, 1, second.table_id)
     assert lake.read(settings, second)["subject_id"].to_pylist() == [3]
     assert sorted(lake.read(settings, first)["subject_id"].to_pylist()) == [1, 2], "an older version stays"
-    assert lake.fact(settings, first, "shards") == 8
+    assert [lake.fact(settings, ref, "shards") for ref in (first, second)] == [8, 4]
+    assert lake.committed(settings, "icu", "subjects", "one") == first
     properties = DeltaTable(settings.table_uri("icu", "subjects")).metadata().configuration
     assert properties["delta.logRetentionDuration"] == "interval 36500 days"
 
