@@ -18,7 +18,10 @@ GROWTH = 64 * 2**20
 
 
 @pytest.mark.soak
-def test_whatever_the_document_allows_or_not_is_answered(start: Start, promote: Any, soak: bool) -> None:
+def test_whatever_the_document_allows_or_not_is_answered(
+    start: Start, promote: Any, soak: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where it keeps what it found
     promote("mortality")
     promote("readmission")
     server = start()

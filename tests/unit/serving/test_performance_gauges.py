@@ -48,6 +48,7 @@ def test_the_newest_window_of_each_basis_is_shown(settings: Settings, exposed: E
     assert math.isnan(seen.pop(("measured", "calibration_slope", "", "")))
     assert seen == {
         ("measured", "auroc", "", ""): 0.71,
+        ("measured", "calibration_intercept", "", ""): 0.1,
         ("measured", "auroc", "sex", "female"): 0.8,
         ("estimated", "auroc", "", ""): 0.85,
         ("inputs", "drifted_columns", "", ""): 2,
