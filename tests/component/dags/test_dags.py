@@ -308,9 +308,9 @@ def test_a_stage_is_a_pod_where_a_template_says_how(told: dict[str, Any]) -> Non
     assert "--exit-with-parent" not in container["args"]  # the pod ends with the task
     mounts = ["/mediscale", "/tmp", "/trust", "/signing", "/signers"]
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == mounts
-    settings, credentials = container["envFrom"]
+    settings, *secrets = container["envFrom"]
     assert settings == {"configMapRef": {"name": "mediscale-settings"}}
-    assert credentials["secretRef"]["name"] == "mediscale-credentials"
+    assert [one["secretRef"]["name"] for one in secrets] == ["mediscale-credentials", "mediscale-ray"]
     assert {"MEDISCALE_TRUST", "MEDISCALE_SIGNING_KEY"} <= {one["name"] for one in container["env"]}
     assert container["securityContext"]["runAsNonRoot"]
     assert told["pod"]["value"]["skips"] == [4]
