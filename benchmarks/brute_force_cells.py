@@ -27,7 +27,7 @@ from benchmarks.brute_force_records import READERS, Hospital, Record
 from data_pipeline import synthetic
 from data_pipeline.cohort import labels
 from data_pipeline.features import kernel
-from data_pipeline.ingest import bronze, engine, extract_files, facts, silver
+from data_pipeline.ingest import engine, extract_files, extract_parts, facts, silver
 from data_pipeline.ingest import source as sources
 from mediscale.core import tasks
 from mediscale.core.settings import Settings
@@ -63,7 +63,7 @@ def events_of(settings: Settings, name: str, root: Path) -> pa.Table:
     """The events of an extract, as silver would have them."""
     source = sources.load(name)
     files = extract_files.locate(source, root)
-    parts = {n: tuple(bronze.part_of(source, n, f, root) for f in own) for n, own in files.items()}
+    parts = {n: tuple(extract_parts.part_of(source, n, f, root) for f in own) for n, own in files.items()}
     readers = {n: partial(_landed, own) for n, own in parts.items()}
     with engine.connection(settings) as database:
         facts.load(database, source, readers, DATASET)
@@ -74,8 +74,8 @@ def events_of(settings: Settings, name: str, root: Path) -> pa.Table:
         return pa.Table.from_batches([batch.select(kernel.COLUMNS) for batch in placed], schema)
 
 
-def _landed(parts: Sequence[bronze.Part]) -> Iterator[pa.RecordBatch]:
-    columns = bronze.columns_of(tuple(parts))
+def _landed(parts: Sequence[extract_parts.Part]) -> Iterator[pa.RecordBatch]:
+    columns = extract_parts.columns_of(tuple(parts))
     return chain.from_iterable(part.landed(columns) for part in parts)
 
 

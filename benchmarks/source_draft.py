@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from data_pipeline import source_draft, synthetic
-from data_pipeline.ingest import bronze, engine, extract_files, facts
+from data_pipeline.ingest import engine, extract_files, extract_parts, facts
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source
 from mediscale.core.settings import Settings
@@ -82,7 +82,9 @@ def compare(settings: Settings, name: str, root: Path, hidden: tuple[str, ...]) 
 def _events(settings: Settings, kept: "Database", source: Source, root: Path, table: str) -> None:
     """Keeps the usable facts of a source as a table, with the name of each; own codes are emptied."""
     files = extract_files.locate(source, root)
-    parts = {n: tuple(bronze.part_of(source, n, file, root) for file in own) for n, own in files.items()}
+    parts = {
+        n: tuple(extract_parts.part_of(source, n, file, root) for file in own) for n, own in files.items()
+    }
     readers = {name: partial(_rows, own) for name, own in parts.items()}
     with engine.connection(settings) as database:
         facts.load(database, source, readers, "draft")
@@ -96,8 +98,8 @@ def _events(settings: Settings, kept: "Database", source: Source, root: Path, ta
     kept.execute(f"create table {table} as select * from rows_of_a_source")
 
 
-def _rows(parts: tuple[bronze.Part, ...]) -> Iterator[pa.RecordBatch]:
-    columns = bronze.columns_of(parts)
+def _rows(parts: tuple[extract_parts.Part, ...]) -> Iterator[pa.RecordBatch]:
+    columns = extract_parts.columns_of(parts)
     return chain.from_iterable(part.landed(columns) for part in parts)
 
 

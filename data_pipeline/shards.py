@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from mediscale.core import errors
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import BRONZE, EVENTS, SHARD
+from mediscale.core.table import SHARD
+from mediscale.core.tables import BRONZE, EVENTS
 from mediscale.storage import lake
 
 if TYPE_CHECKING:

@@ -23,7 +23,15 @@ from data_pipeline import shards
 from data_pipeline.cohort import labels
 from data_pipeline.cohort.bitemporal import HOUR, Bools, Floats, microseconds
 from data_pipeline.features import kernel
-from data_pipeline.ingest import bronze, engine, extract_files, facts, silver
+from data_pipeline.ingest import (
+    bronze,
+    engine,
+    extract_files,
+    extract_parts,
+    facts,
+    left_out_patients,
+    silver,
+)
 from data_pipeline.ingest.source import Source
 from mediscale.core import task_names, tasks
 from mediscale.core.concepts import CONCEPTS
@@ -256,13 +264,13 @@ class _NotSampled:
 
 
 def _sampled(
-    source: Source, parts: Mapping[str, tuple[bronze.Part, ...]], one_in: int, looked_at: Counter[str]
+    source: Source, parts: Mapping[str, tuple[extract_parts.Part, ...]], one_in: int, looked_at: Counter[str]
 ) -> facts.TextBatches:
     """Readers of the tables' records, of one in so many patients, which count them by table."""
-    leave_out = bronze.leave_out_rows(_NotSampled(one_in), source, parts) if one_in > 1 else None
+    leave_out = left_out_patients.leave_out_rows(_NotSampled(one_in), source, parts) if one_in > 1 else None
 
     def read(name: str) -> Iterator[pa.RecordBatch]:
-        columns = bronze.columns_of(parts[name])
+        columns = extract_parts.columns_of(parts[name])
         batches = chain.from_iterable(part.landed(columns) for part in parts[name])
         for batch in batches if leave_out is None else leave_out(name, batches):
             looked_at[name] += batch.num_rows
@@ -271,14 +279,16 @@ def _sampled(
     return {name: partial(read, name) for name in parts}
 
 
-def _parts(source: Source, files: extract_files.Files, root: Path) -> dict[str, tuple[bronze.Part, ...]]:
+def _parts(
+    source: Source, files: extract_files.Files, root: Path
+) -> dict[str, tuple[extract_parts.Part, ...]]:
     """The files with their columns; all problems of all headers in one sentence."""
-    parts: dict[str, list[bronze.Part]] = {name: [] for name in files}
+    parts: dict[str, list[extract_parts.Part]] = {name: [] for name in files}
     problems = []
     for name, own in files.items():
         for file in own:
             try:
-                parts[name].append(bronze.part_of(source, name, file, root))
+                parts[name].append(extract_parts.part_of(source, name, file, root))
             except InputError as error:
                 problems.append(str(error).partition(";")[0])
     if problems:
@@ -288,7 +298,7 @@ def _parts(source: Source, files: extract_files.Files, root: Path) -> dict[str, 
     return {name: tuple(own) for name, own in parts.items()}
 
 
-def _table(source: Source, name: str, parts: tuple[bronze.Part, ...], rows: int) -> TableCheck:
+def _table(source: Source, name: str, parts: tuple[extract_parts.Part, ...], rows: int) -> TableCheck:
     declared = source.tables[name].columns
     columns = dict.fromkeys(column for part in parts for column in part.columns)
     size = sum(part.path.stat().st_size for part in parts)

@@ -17,6 +17,7 @@ from deltalake import CommitProperties, write_deltalake
 from mediscale.core import tables
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.table import Table
 from mediscale.inference import collate
 from mediscale.inference.model_spec import Calibration, Combination, PredictorSpec
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
@@ -100,7 +101,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
     session.stop()
 
 
-def _table(text: str, declaration: tables.Table = tables.EVENTS) -> pa.Table:
+def _table(text: str, declaration: Table = tables.EVENTS) -> pa.Table:
     header, *lines = [line for line in text.strip().splitlines() if line.strip()]
     names = [name.strip() for name in header.split("|")]
     rows = [[cell.strip() or None for cell in line.split("|")] for line in lines]

@@ -10,24 +10,23 @@ A patient who was erased (``mediscale erase``) is left out of every table.
 """
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, NaiveDatetime
 
-from data_pipeline.ingest import engine, extract_files, landing, parsing, stream_record
+from data_pipeline.ingest import engine, extract_files, landing, left_out_patients, parsing, stream_record
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.bronze_tables import BronzeTable
+from data_pipeline.ingest.extract_parts import Part, columns_of, part_of
 from data_pipeline.ingest.landing import Landed, LandedFile, Plan
-from data_pipeline.ingest.source import Csv, Source, SourceName, SourceTable
+from data_pipeline.ingest.source import Source, SourceName, SourceTable
 from mediscale.core.annotations import Digest, PatientCount, RuntimeInput
 from mediscale.core.errors import InputError, StorageError
 from mediscale.core.privacy import count
@@ -44,9 +43,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
-
-MAX_COLUMNS = 2000
-"""Of a file: Spark plans a table by its columns, and with ten thousand of them that does not end."""
 
 
 class Extract(Frozen):
@@ -117,7 +113,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     plan = landing.plan(source, files, root, digests, landed)
     to_open = plan.read if left_out is None else files
     parts = {name: tuple(part_of(source, name, file, root) for file in own) for name, own in to_open.items()}
-    leave_out = None if left_out is None else leave_out_rows(left_out, source, parts)
+    leave_out = None if left_out is None else left_out_patients.leave_out_rows(left_out, source, parts)
     new = {name: tuple(part for part in parts[name] if part.path in own) for name, own in plan.read.items()}
     tables = {
         name: BronzeTable(settings, params.dataset, name, before.get(name), plan) for name in source.tables
@@ -196,84 +192,6 @@ def _check_whole(source: Source, params: Params, digest: str, empty: Collection[
         )
 
 
-@dataclass(frozen=True)
-class Part:
-    """A file of a table, and how it is read."""
-
-    table: str
-    path: Path
-    shown: Path
-    """Relative to the extract: how people and the lake name it."""
-    written: Csv
-    columns: tuple[str, ...]
-    """All of its columns in order, under the names that they are landed under."""
-    renamed: tuple[str, ...] = ()
-    """Those whose header a table can't have, or has twice."""
-    paths: Mapping[str, str] = field(default_factory=dict)
-    """Of nested records: where each column stands in them."""
-
-    def records(self, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
-        """The columns of every record, as texts."""
-        from data_pipeline.ingest import ndjson, readers
-
-        if self.paths:
-            return ndjson.records(self.path, {column: self.paths[column] for column in columns}, self.shown)
-
-        return readers.records(self.path, self.columns, columns, self.written, self.shown)
-
-    def landed(self, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
-        """Every record's file and line, and all ``columns`` of its table (null where this file lacks one)."""
-        import pyarrow as pa
-
-        from data_pipeline.ingest import readers
-
-        line = readers.first_line(self.path)
-        for batch in self.records(self.columns):
-            n = batch.num_rows
-            place = [pa.repeat(self.shown.as_posix(), n), pa.array(range(line, line + n), pa.int64())]
-            own = [
-                batch.column(column) if column in self.columns else pa.nulls(n, pa.string())
-                for column in columns
-            ]
-            yield pa.RecordBatch.from_arrays([*place, *own], ["file", "line", *columns])
-            line += n
-
-
-def part_of(source: Source, name: str, path: Path, root: Path) -> Part:
-    """A file of a table, whose header fits the source.
-
-    Raises:
-        InputError: the file is torn or empty, or lacks a column.
-    """
-    from data_pipeline.ingest import readers
-
-    table, shown = source.tables[name], path.relative_to(root)
-    nested = extract_files.format_of(path) == "NDJSON"
-    if nested != bool(table.paths):
-        raise InputError(
-            f"{shown} {'is' if nested else 'is no'} NDJSON, and the source {source.name} gives "
-            f"{'no paths' if nested else 'paths'} for the table {name}; nothing was landed."
-        )
-    if nested:
-        return Part(name, path, shown, source.csv, tuple(table.paths), paths=table.paths)
-    written = table.csv or source.csv
-    header = _with_declared_names(table, readers.header(path, written, shown))
-    _check_columns(source, name, header, shown)
-    names = column_names(header, table.columns)
-    renamed = (name for name, as_written in zip(names, header, strict=True) if name != as_written)
-    return Part(name, path, shown, written, tuple(names), tuple(renamed))
-
-
-def _with_declared_names(table: SourceTable, header: list[str]) -> list[str]:
-    """The header with the source's own name for each column that extracts call otherwise."""
-    names = list(header)
-    for column, others in table.headers.items():
-        known = (parsing.fold(other).lower() for other in others)
-        if column not in header and (there := next((name for name in known if name in header), None)):
-            names[header.index(there)] = column
-    return names
-
-
 def _exclusions(settings: Settings, params: Params) -> Exclusions | None:
     """Whom to leave out; where the history of the dataset knows of more erasures than the list, nothing is landed."""
     if exclusions.fingerprint(settings, params.dataset) != params.excluded:
@@ -290,137 +208,6 @@ def _exclusions(settings: Settings, params: Params) -> Exclusions | None:
             f"{listed}; nothing was landed, for the others would come back. Restore or mount the folder of trust."
         )
     return left_out
-
-
-class Patients(Protocol):
-    """Some patients, by the hospital's own numbers."""
-
-    def among(self, numbers: Iterable[str]) -> set[str]:
-        """Those of the numbers that are theirs."""
-
-
-def leave_out_rows(
-    left_out: Patients, source: Source, tables: Mapping[str, tuple[Part, ...]]
-) -> "Callable[[str, Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]":
-    """The filter of a table's rows, by the table's name, that leaves out those of some patients."""
-    subject, visit = source.subjects.id, source.visits.id
-    through = {
-        name: table.patient_through
-        for name, table in source.tables.items()
-        if name in tables and table.patient_through
-    }
-    keys = {
-        name: _keys_of(left_out, source, tables.get(other.table, ()), other.key)
-        for name, other in through.items()
-    }
-    own_visits = _keys_of(left_out, source, tables[source.visits.table], visit, keys.get(source.visits.table))
-    by_table = {
-        name: (other.key, keys[name]) if (other := through.get(name)) else (visit, own_visits)
-        for name in tables
-    }
-    return partial(_without, source, left_out, subject, by_table)
-
-
-def _keys_of(
-    left_out: Patients,
-    source: Source,
-    parts: Iterable[Part],
-    key: str,
-    owned: frozenset[str] | None = None,
-) -> frozenset[str]:
-    """The keys, such as visits, of patients who are left out: some rows name a key and no patient.
-
-    ``owned`` are their keys of the table through which these rows find their patients, where they do.
-    """
-    keys: set[str] = set()
-    for part in parts:
-        through = source.tables[part.table].patient_through
-        owner = source.subjects.id if through is None else through.key
-        for batch in part.records(list(dict.fromkeys((owner, key)))):
-            owners, own = (
-                parsing.identifiers(batch.column(name), source.null_words).to_pylist()
-                for name in (owner, key)
-            )
-            listed = {name for name in owners if name is not None}
-            erased = left_out.among(listed) if through is None else listed & (owned or frozenset())
-            keys |= {k for name, k in zip(owners, own, strict=True) if name in erased and k is not None}
-    return frozenset(keys)
-
-
-def _without(
-    source: Source,
-    left_out: Patients,
-    subject_column: str,
-    by_table: Mapping[str, tuple[str, frozenset[str]]],
-    name: str,
-    batches: "Iterator[pa.RecordBatch]",
-) -> "Iterator[pa.RecordBatch]":
-    """A table's rows without those of patients who are left out."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    key_column, keys = by_table[name]
-    for batch in batches:
-        keep = pa.array([True] * batch.num_rows)
-        nobody = keep
-        if subject_column in batch.schema.names:
-            subject = parsing.identifiers(batch[subject_column], source.null_words)
-            erased = left_out.among(subject.drop_null().unique().to_pylist())
-            keep = pc.invert(pc.is_in(subject, value_set=pa.array(sorted(erased), pa.string())))
-            nobody = subject.is_null()
-        if key_column in batch.schema.names:
-            key = parsing.identifiers(batch[key_column], source.null_words)
-            theirs = pc.is_in(key, value_set=pa.array(sorted(keys), pa.string()))
-            keep = pc.and_(keep, pc.invert(pc.and_(nobody, theirs)))
-        yield batch.filter(keep)
-
-
-def _check_columns(source: Source, name: str, header: list[str], file: Path) -> None:
-    if not any(header):
-        raise InputError(f"{file} is empty, without even a header; nothing was landed. Extract it again.")
-    if len(header) > MAX_COLUMNS:
-        raise InputError(
-            f"{file} has {len(header):,} columns, and a table at most {MAX_COLUMNS:,}; nothing was landed. Is this the "
-            "right file? Otherwise leave out columns, or write one row per value."
-        )
-    table = source.tables[name]
-    declared = table.columns
-    if twice := [column for column in declared if header.count(column) > 1]:
-        raise InputError(
-            f"{file} has more than one column {', '.join(twice)}, whatever the case; nothing was landed. Remove or "
-            "rename the one that is not meant."
-        )
-    missing = [column for column in declared if column not in header and column not in table.optional]
-    if not missing:
-        return
-    if len(header) == 1 and len(declared) > 1:
-        raise InputError(
-            f"{file} has one column alone; nothing was landed. Is its delimiter another one? Say so under csv in the "
-            f"YAML of the source {source.name}."
-        )
-    similar = get_close_matches(missing[0], set(header) - table.columns.keys(), n=1)
-    hint = f" (is it now called {similar[0]}?)" if similar else ""
-    raise InputError(
-        f"{file} has no column {', '.join(missing)}{hint}; nothing was landed. Give its other name under headers of "
-        f"the table {name} in a YAML file of your own (mediscale run --source FILE), or list it there as optional."
-    )
-
-
-def column_names(header: Sequence[str], declared: Collection[str]) -> list[str]:
-    """The names of landed columns: declared ones as they are, others changed where a table can't have them.
-
-    >>> column_names(["flag", "flag", "ref range (low)", "", "line", "hadm_id"], {"hadm_id"})
-    ['flag', 'flag_2', 'ref_range_low', 'column_4', 'line_2', 'hadm_id']
-    """
-    taken = {*declared, *BRONZE.column_names}
-    names = []
-    for i, written in enumerate(header, start=1):
-        plain = re.sub(r"[\x00-\x20,;{}()=.`\"\\/]+", "_", written).strip("_") or f"column_{i}"
-        candidates = (plain, *(f"{plain}_{n}" for n in range(2, len(header) + 3)))
-        name = written if written in declared else next(name for name in candidates if name not in taken)
-        taken.add(name)
-        names.append(name)
-    return names
 
 
 def check_records(
@@ -535,11 +322,6 @@ def _write_part(
         batches = leave_out(part.table, batches)
     file = table_files.write_file(settings, dataset, f"bronze_{part.table}", batches, schema)
     return Written(part, file, counted.rows, counted.unlisted)
-
-
-def columns_of(parts: Iterable[Part]) -> tuple[str, ...]:
-    """The columns of a table's files together."""
-    return tuple(dict.fromkeys(chain.from_iterable(part.columns for part in parts)))
 
 
 def _discard(settings: Settings, dataset: str, written: Mapping[str, Iterable[Written]]) -> None:

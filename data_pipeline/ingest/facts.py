@@ -15,7 +15,7 @@ from data_pipeline.ingest.typed_tables import arrow_schema, typed_batches
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import Table
+from mediscale.core.table import Table
 from mediscale.storage import lake
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from data_pipeline.ingest import ndjson, parsing
 from data_pipeline.ingest.source import Source, SourceTable
-from mediscale.core.tables import Rule
+from mediscale.core.table import Rule
 
 TABLE = "table"
 """The key under which a message names its table."""

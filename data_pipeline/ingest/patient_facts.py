@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from data_pipeline.ingest import engine, facts, silver
 from data_pipeline.ingest.source import Source
 from mediscale.core.settings import Settings
-from mediscale.core.tables import EVENTS, FACTS, QUARANTINE, SUBJECTS, Table
+from mediscale.core.table import Table
+from mediscale.core.tables import EVENTS, FACTS, QUARANTINE, SUBJECTS
 
 if TYPE_CHECKING:
     import duckdb

@@ -28,7 +28,8 @@ from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage, declarations
-from mediscale.core.tables import EVENTS, FACTS, SHARD, SUBJECTS
+from mediscale.core.table import SHARD
+from mediscale.core.tables import EVENTS, FACTS, SUBJECTS
 from mediscale.storage import calls, duckdb_tables, lake, table_files
 
 if TYPE_CHECKING:

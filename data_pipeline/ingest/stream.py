@@ -31,7 +31,8 @@ from data_pipeline.ingest.stream_record import DEAD_LETTERS, RECORD
 from mediscale.core.errors import InputError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import BRONZE, EVENTS, QUARANTINE, SHARD, SUBJECTS
+from mediscale.core.table import SHARD
+from mediscale.core.tables import BRONZE, EVENTS, QUARANTINE, SUBJECTS
 from mediscale.storage import exclusions, lake
 from mediscale.storage.exclusions import Exclusions
 

@@ -30,7 +30,8 @@ from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage
-from mediscale.core.tables import CHANGED_SUBJECTS, FACTS, QUARANTINE, Rule
+from mediscale.core.table import Rule
+from mediscale.core.tables import CHANGED_SUBJECTS, FACTS, QUARANTINE
 from mediscale.storage import duckdb_tables, lake, table_files
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from data_pipeline.synthetic.analyser import READS_HIGH
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import LABELS, PREDICTIONS, Table
+from mediscale.core.table import Table
+from mediscale.core.tables import LABELS, PREDICTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from data_pipeline.ingest import bronze, extract_files
+from data_pipeline.ingest import bronze, extract_files, extract_parts
 from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
@@ -109,7 +109,7 @@ def test_more_columns_than_a_table_can_have_are_refused(
 ) -> None:
     """Ten thousand; as many as there may be are landed."""
     header, row = "ROW_ID,SUBJECT_ID,HADM_ID,ICD9_CODE", "501,1,11,4280"
-    more = bronze.MAX_COLUMNS - 4
+    more = extract_parts.MAX_COLUMNS - 4
     folder = extract(DIAGNOSES_ICD=f"{header}{',x' * 9_996}\n{row}{',1' * 9_996}")
     assert "DIAGNOSES_ICD.csv.gz has 10,000 columns, and a table at most 2,000" in refused(folder, settings)
     folder = extract(DIAGNOSES_ICD=f"{header}{',x' * more}\n{row}{',1' * more}")

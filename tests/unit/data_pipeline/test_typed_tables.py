@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.ingest import source
-from data_pipeline.ingest.bronze import column_names
+from data_pipeline.ingest.extract_parts import column_names
 from data_pipeline.ingest.typed_tables import sql_types, type_rows
 from mediscale.core.tables import BRONZE
 

@@ -8,7 +8,8 @@ import pytest
 
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import LABELS, PREDICTIONS, Table
+from mediscale.core.table import Table
+from mediscale.core.tables import LABELS, PREDICTIONS
 from mediscale.storage import lake
 from mediscale.storage.logged_predictions import Question
 from monitoring import arm_outcomes

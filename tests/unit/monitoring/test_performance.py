@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from mediscale.core.errors import InputError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import LABELS, PREDICTIONS, Table
+from mediscale.core.table import Table
+from mediscale.core.tables import LABELS, PREDICTIONS
 from mediscale.storage import lake
 from mediscale.storage.logged_predictions import Question
 from monitoring import outcomes, retrain_decision

@@ -1,0 +1,111 @@
+"""The value ``Table``: a Delta table's columns, types, units, keys, rules, privacy class and meaning.
+
+The declaration yields the Spark schema, the Arrow schema, the Great Expectations suite and the predicate that
+finds the rows to quarantine. Times are UTC wall-clock without a zone (``TimestampNTZ``), in microseconds.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql.types import StructType
+
+Kind = Literal[
+    "int64", "float64", "string", "bool", "timestamp", "list<float64>", "list<int32>", "list<string>"
+]
+Privacy = Literal["phi", "pseudonymous", "none"]
+
+SHARD = "shard"
+"""Partition column of the tables that are laid out by subject: ``subject_id mod shards``."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. ``nullable=False`` is itself a rule: a row without the value is quarantined."""
+
+    name: str
+    kind: Kind
+    description: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What every usable row fulfils: ``passes`` is a Spark SQL predicate, null counts as passing.
+
+    ``name`` is what a quarantined row carries as its reason, ``column`` where a person should look.
+    """
+
+    name: str
+    column: str
+    passes: str
+    meaning: str
+    limited: bool = True
+    """Whether too many rows that break it stop the run; not where a sound extract has any number of them."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A declared table. ``open_ended`` tables carry further columns: features as float64, a source's own as strings."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    privacy: Privacy
+    rules: tuple[Rule, ...] = ()
+    partition_by: tuple[str, ...] = ()
+    open_ended: bool = False
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """The declared rules, after one for every column that may not be null."""
+        required = (
+            Rule(f"{c.name}_present", c.name, f"{c.name} IS NOT NULL", f"{c.description} is present")
+            for c in self.columns
+            if not c.nullable
+        )
+        return (*required, *self.rules)
+
+    @property
+    def broken_rules(self) -> str:
+        """Spark SQL of the names of the rules that a row breaks, comma-separated, or null for none; a predicate that is
+        null passes."""
+        names = ", ".join(f"case when not ({rule.passes}) then '{rule.name}' end" for rule in self.all_rules)
+        return f"nullif(concat_ws(',', {names}), '')"
+
+    def arrow_schema(self) -> "pa.Schema":
+        import pyarrow as pa
+
+        kinds = {
+            "int64": pa.int64(),
+            "float64": pa.float64(),
+            "string": pa.string(),
+            "bool": pa.bool_(),
+            "timestamp": pa.timestamp("us"),
+            "list<float64>": pa.list_(pa.float64()),
+            "list<int32>": pa.list_(pa.int32()),
+            "list<string>": pa.list_(pa.string()),
+        }
+        return pa.schema([pa.field(c.name, kinds[c.kind]) for c in self.columns])
+
+    def spark_schema(self) -> "StructType":
+        from pyspark.sql import types as t
+
+        kinds = {
+            "int64": t.LongType(),
+            "float64": t.DoubleType(),
+            "string": t.StringType(),
+            "bool": t.BooleanType(),
+            "timestamp": t.TimestampNTZType(),
+            "list<float64>": t.ArrayType(t.DoubleType()),
+            "list<int32>": t.ArrayType(t.IntegerType()),
+            "list<string>": t.ArrayType(t.StringType()),
+        }
+        return t.StructType([t.StructField(c.name, kinds[c.kind], True) for c in self.columns])
