@@ -12,20 +12,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NaiveDatetime, model_validator
+from pydantic import Field, NaiveDatetime
 
 from mediscale.core.annotations import PatientCount
 from mediscale.core.privacy import count
-from mediscale.core.refs import Frozen, TableRef
+from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
 from mediscale.core.tables import PREDICTIONS
 from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake
+from monitoring.log_window import LogWindow
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -39,29 +40,13 @@ RELEVANT_AUC = 0.6
 REFUSED, ABSTAINED, QUESTIONS = "refused", "abstained", "questions"
 
 
-class Params(Frozen):
-    dataset: str
-    predictions: TableRef
-    """The log, in which the answers of language versions are."""
-    start: NaiveDatetime
-    """Of the window, on ``predicted_at``, included."""
-    end: NaiveDatetime
-    """Excluded."""
+class Params(LogWindow):
     reference_days: int = Field(28, ge=1)
     """The window is held against the questions of so many days before it."""
     min_questions: int = Field(50, ge=20)
     """With fewer on either side, the verdict is that there are too few."""
     max_questions: int = Field(2000, ge=50)
     """Of either side, drawn at random where there are more."""
-    family_wise_error_rate: float = Field(0.05, gt=0, lt=1)
-    """Share of undrifted windows that may be called drifted."""
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.start >= self.end:
-            raise ValueError("the window's start must be before its end")
-        return self
 
 
 class ShareDrift(Frozen):

@@ -8,9 +8,9 @@ any new patient's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, NaiveDatetime, model_validator
+from pydantic import Field, NaiveDatetime
 
 from mediscale.core.annotations import PatientCount
 from mediscale.core.errors import InputError
@@ -21,6 +21,7 @@ from mediscale.core.stage import Context, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import PredictorSpec
 from monitoring import monitoring_inputs
+from monitoring.log_window import LogWindow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,32 +36,17 @@ _NAMED = 5
 """Columns named in the summary."""
 
 
-class Params(Frozen):
-    dataset: str
+class Params(LogWindow):
     task: TaskName
     model: ModelRef
     training_set: TableRef
     """What the model was trained on: the reference."""
-    predictions: TableRef
-    start: NaiveDatetime
-    """Of the window, on ``predicted_at``, included."""
-    end: NaiveDatetime
-    """Excluded."""
     min_predictions: int = Field(30, ge=2)
     """With fewer to judge, the verdict is that there are too few."""
-    family_wise_error_rate: float = Field(0.05, gt=0, lt=1)
-    """Share of undrifted windows that may be called drifted."""
     max_features: int = Field(30, ge=1)
     """Measurements watched: those that matter most to the model, each by its most important input."""
     n_resamples: int = Field(400, ge=100)
     """Windows drawn from the reference to find the thresholds."""
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.start >= self.end:
-            raise ValueError("the window's start must be before its end")
-        return self
 
 
 class ColumnDrift(Frozen):
