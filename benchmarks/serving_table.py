@@ -63,7 +63,7 @@ def predict(patient: Patient):
 BENTO = """
 import os
 import bentoml
-import pandas as pd
+import numpy as np
 import xgboost as xgb
 
 @bentoml.service(workers=1, traffic={"timeout": 60})
@@ -73,8 +73,9 @@ class Risk:
 
     @bentoml.api
     def predict(self, patient: dict[str, float]) -> dict[str, float]:
-        row = pd.DataFrame([patient]).reindex(columns=self.model.feature_names)
-        return {"risk": float(self.model.predict(xgb.DMatrix(row))[0])}
+        names = self.model.feature_names
+        row = np.array([[patient.get(name, np.nan) for name in names]])
+        return {"risk": float(self.model.predict(xgb.DMatrix(row, feature_names=names))[0])}
 """
 BARE = """
 import os
