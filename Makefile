@@ -30,11 +30,12 @@ test: airflow-env broker ## run every test, in two processes beside each other
 	@echo "make test: every test passed"
 
 # Of about the same length. What the first writes once per session (Spark, hospitals, models) the other does without.
+APART := tests/component/dags tests/component/infra tests/component/kubeflow_pipelines
 test-components:
-	@$(call beside,components,tests/component)
+	@$(call beside,components,tests/component $(addprefix --ignore=,$(APART)))
 
 test-loops:
-	@$(call beside,loops     ,tests/unit tests/integration tests/e2e)
+	@$(call beside,loops     ,tests/unit $(APART) tests/integration tests/e2e)
 
 beside = set -o pipefail; $(BIN)/pytest $(2) --durations=25 --durations-min=10 2>&1 | while IFS= read -r line; do echo "$(1)  $$line"; done
 
