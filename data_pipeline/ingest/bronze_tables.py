@@ -52,9 +52,7 @@ class BronzeTable:
         schema = self.schema(new)
         if self.before is None or self.name not in self.plan.kept:
             return table_files.commit(self.settings, self.dataset, self.table, key, files, schema)
-        if len(schema) > len(self._kept_columns) + len(
-            BRONZE.columns
-        ):  # all of its files get the new columns
+        if not set(new) <= set(self._kept_columns):  # all of its files get the new columns
             stays = list(self._written_again(lake.files(self.settings, self.before), gone, schema))
             return table_files.commit(self.settings, self.dataset, self.table, key, [*files, *stays], schema)
         taken_out = [uri for uri in lake.files(self.settings, self.before) if self._holds(uri, gone)]

@@ -12,18 +12,19 @@ that of the extract before, up to which nothing that the lake had said changes a
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_pipeline.ingest import extract_files
 from data_pipeline.ingest.source import Source
+from mediscale.core import caller
 from mediscale.core.errors import InputError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context
 from mediscale.core.tables import BRONZE, LANDED_FILES
 from mediscale.storage import calls, lake
+from mediscale.storage.duckdb_tables import quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -117,7 +118,7 @@ def contexts(settings: Settings, dataset: str, source: str, rebuild: bool) -> It
     before = newest_call(settings, "bronze", dataset)
     if before is not None:
         yield Context({name: before.params.get(name) for name in ("before", "landed", "seen_at")})
-    now = {"seen_at": datetime.now(UTC).replace(tzinfo=None)}
+    now = {"seen_at": caller.now()}
     if before is None or rebuild or before.params["source"] != source or "landed" not in before.result:
         yield Context(now)
         return
@@ -234,17 +235,16 @@ def _compare(was: "pa.Table", here: "pa.Table") -> "tuple[pa.Table, pa.Table, pa
 
     if not len(was) or not len(here):
         return here, was, _moved_schema().empty_table().select(["file", "line", "new_line"])
-    columns = ", ".join(f'"{name}"' for name in here.column_names if name != "line")
-    twin = f"row_number() over (partition by {columns} order by line) as twin"
-    same = " and ".join(
-        f"was.{name} is not distinct from here.{name}" for name in [*columns.split(", "), "twin"]
-    )
+    names = {name: quoted(name) for name in here.column_names}
+    every = ", ".join(names.values())
+    compared = [own for name, own in names.items() if name != "line"]
+    twin = f"row_number() over (partition by {', '.join(compared)} order by line) as twin"
+    same = " and ".join(f"was.{name} is not distinct from here.{name}" for name in [*compared, "twin"])
     with duckdb.connect() as database:
         database.register("old_rows", was)
         database.register("new_rows", here)
         database.execute(f"create table was as select *, {twin} from old_rows")
         database.execute(f"create table here as select *, {twin} from new_rows")
-        every = ", ".join(f'"{name}"' for name in here.column_names)
 
         def without(rows: str, others: str) -> "pa.Table":
             sql = f"select {every} from {rows} where not exists (select 1 from {others} where {same}) order by line"

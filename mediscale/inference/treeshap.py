@@ -108,9 +108,8 @@ class TreeEnsemble:
         default_left = np.concatenate([np.asarray(tree["default_left"], dtype=bool) for tree in trees])
         threshold = np.concatenate([np.asarray(tree["split_conditions"], np.float32) for tree in trees])
         self._source: Indices = (feature + default_left * self.n_features)[nodes]
-        self._threshold = np.where(nodes < 0, -np.inf, threshold[nodes]).astype(
-            np.float32
-        )  # no value is below it
+        nothing_is_below = np.float32(-np.inf)
+        self._threshold = np.where(nodes < 0, nothing_is_below, threshold[nodes])
 
     def _order_by_feature(self, branches: "_Branches") -> None:
         """Lays the tables out so that a row's contributions are sums over neighbouring entries."""

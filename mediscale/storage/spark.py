@@ -111,9 +111,8 @@ def _check_master(settings: Settings) -> None:
             f"The Spark master at {settings.spark_master} does not answer; start it, or unset MEDISCALE_SPARK_MASTER "
             "to work on this machine alone."
         )
-    if (
-        "SPARK_LOCAL_IP" not in os.environ
-    ):  # executors call back, and the name of a pod or container is in no directory
+    # Executors call back, and the name of a pod or container is in no directory.
+    if "SPARK_LOCAL_IP" not in os.environ:
         os.environ.setdefault("SPARK_LOCAL_HOSTNAME", network.own_address(answering[0]))
 
 
