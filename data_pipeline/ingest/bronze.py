@@ -26,7 +26,8 @@ from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.bronze_tables import BronzeTable
 from data_pipeline.ingest.extract_parts import Part, columns_of, part_of
 from data_pipeline.ingest.landing import Landed, LandedFile, Plan
-from data_pipeline.ingest.source import Source, SourceName, SourceTable
+from data_pipeline.ingest.source import Source, SourceName
+from data_pipeline.ingest.source_tables import SourceTable
 from mediscale.core.annotations import Digest, PatientCount, RuntimeInput
 from mediscale.core.errors import InputError, StorageError
 from mediscale.core.privacy import count

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from data_pipeline.ingest.engine import PSEUDONYM_BITS
 from data_pipeline.ingest.parsing import fold
-from data_pipeline.ingest.source import Fact, PatientThrough, Source, SourceTable
+from data_pipeline.ingest.source import Source
+from data_pipeline.ingest.source_tables import Fact, PatientThrough, SourceTable
 from data_pipeline.ingest.typed_tables import typed
 from mediscale.core.concepts import by_name
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_pipeline.ingest import extract_files, parsing
-from data_pipeline.ingest.source import Csv, Source, SourceTable
+from data_pipeline.ingest.source import Source
+from data_pipeline.ingest.source_tables import Csv, SourceTable
 from mediscale.core.errors import InputError
 from mediscale.core.tables import BRONZE
 

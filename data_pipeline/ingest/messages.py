@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from data_pipeline.ingest import ndjson, parsing
-from data_pipeline.ingest.source import Source, SourceTable
+from data_pipeline.ingest.source import Source
+from data_pipeline.ingest.source_tables import SourceTable
 from mediscale.core.table import Rule
 
 TABLE = "table"

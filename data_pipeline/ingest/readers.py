@@ -18,7 +18,7 @@ from pyarrow import csv as arrow_csv
 
 from data_pipeline.ingest import parsing
 from data_pipeline.ingest.extract_files import format_of
-from data_pipeline.ingest.source import Csv
+from data_pipeline.ingest.source_tables import Csv
 from mediscale.core.errors import InputError
 
 BLOCK_BYTES = 4 << 20

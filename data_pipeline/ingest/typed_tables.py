@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.ingest import parsing
-from data_pipeline.ingest.source import Source, SourceTable
+from data_pipeline.ingest.source import Source
+from data_pipeline.ingest.source_tables import SourceTable
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

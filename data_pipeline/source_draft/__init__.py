@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from data_pipeline.ingest import engine
-from data_pipeline.ingest.source import RESERVED_COLUMNS
+from data_pipeline.ingest.source_tables import RESERVED_COLUMNS
 from data_pipeline.source_draft import keys, knowledge, people, profiles, rows, writer
 from data_pipeline.source_draft.builder import Draft, Stanza
 from data_pipeline.source_draft.knowledge import is_called

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from data_pipeline.ingest.source import RESERVED_COLUMNS
+from data_pipeline.ingest.source_tables import RESERVED_COLUMNS
 from data_pipeline.source_draft import items
 from data_pipeline.source_draft.items import Mapped
 from data_pipeline.source_draft.keys import Keys

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from data_pipeline.ingest import engine, extract_files, ndjson, parsing, readers
-from data_pipeline.ingest.source import Csv
+from data_pipeline.ingest.source_tables import Csv
 from mediscale.core.errors import InputError
 
 if TYPE_CHECKING:

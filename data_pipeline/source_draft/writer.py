@@ -8,12 +8,15 @@ from typing import Any
 
 import yaml
 
-from data_pipeline.ingest.source import Csv
+from data_pipeline.ingest import shared_mappings
+from data_pipeline.ingest.source_tables import Csv
 from data_pipeline.source_draft.builder import Draft, Stanza
 from data_pipeline.source_draft.items import Mapped
 from mediscale.core.concepts import CONCEPTS, TREATMENTS
 
 _WIDTH = 120
+_SHARED = "loinc"
+"""The shared mapping whose codes an extract may write."""
 
 
 def text(draft: Draft, visits: Mapping[str, str], stanzas: Sequence[Stanza], notes: Sequence[str]) -> str:
@@ -125,14 +128,28 @@ def _assumptions(draft: Draft) -> list[str]:
 
 
 def _concepts(mapped: Mapping[str, Sequence[Mapped]]) -> list[str]:
-    lines = ["concepts:"]
-    for concept in CONCEPTS:
-        if own := mapped.get(concept.name):
-            lines.append(f"  {concept.name}: # {concept.unit}")
-            for one in _distinct(own):
-                measure = {"items": [one.item], "units": one.units}
-                lines.append(f"    - {_flow(measure)} # {_plain(one.evidence)}")
-    return lines if len(lines) > 1 else []
+    """What a shared mapping has as it was found is taken from there; other concepts are listed."""
+    own = {c: _distinct(mapped[c.name]) for c in CONCEPTS if mapped.get(c.name)}
+    shared = [item for items in own.values() if all(map(_is_shared, items)) for item in items]
+    listed = {concept: items for concept, items in own.items() if not all(map(_is_shared, items))}
+    lines = [f"extends: [{_SHARED}] # what is here of it:"] if shared else []
+    for one in shared:
+        lines += _comments([f"{one.concept}: {one.item}, {one.evidence}"], "  ")
+    lines += ["concepts:"] if listed else []
+    for concept, items in listed.items():
+        lines.append(f"  {concept.name}: # {concept.unit}")
+        for one in items:
+            measure = {"items": [one.item], "units": one.units}
+            lines.append(f"    - {_flow(measure)} # {_plain(one.evidence)}")
+    return lines
+
+
+def _is_shared(one: Mapped) -> bool:
+    """Whether the shared mapping converts the item's units as they were found to be."""
+    measures = shared_mappings.load(_SHARED).concepts.get(one.concept, ())
+    return any(
+        one.item in measure.items and one.units.items() <= measure.units.items() for measure in measures
+    )
 
 
 def _distinct(mapped: Sequence[Mapped]) -> list[Mapped]:

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from data_pipeline.ingest import parsing, stream_record
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import PatientThrough, Source
+from data_pipeline.ingest.source import Source
+from data_pipeline.ingest.source_tables import PatientThrough
 from data_pipeline.ingest.stream_record import DEAD_LETTERS, RECORD
 from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import TableRef

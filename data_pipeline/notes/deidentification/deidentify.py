@@ -14,7 +14,8 @@ from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.ingest import source as sources
-from data_pipeline.ingest.source import NoteMapping, Source, SourceName
+from data_pipeline.ingest.source import Source, SourceName
+from data_pipeline.ingest.source_tables import NoteMapping
 from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from data_pipeline.notes.deidentification import pseudonym_secret as secrets
 from data_pipeline.notes.deidentification.deidentifier import Deidentifier

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.ingest import extract_files, source
+from data_pipeline.ingest import extract_files, shared_mappings, source
 from mediscale.core.errors import InputError, UsageError
 
 MINIMAL = """
@@ -31,6 +31,24 @@ def test_every_shipped_source_follows_the_grammar_and_declares_when_its_rows_are
             for when in (table.available, *(f.available for f in table.facts.values()))
         ]
         assert set(re.findall(r"\{(\w+)\}", " ".join(whens))) == loaded.assumptions.keys()
+
+
+@pytest.mark.parametrize("name", ["fhir", "omop", "synthea"])
+def test_a_source_with_shared_mappings_is_the_source_with_their_text_in_it(name: str) -> None:
+    text = (source.FOLDER / f"{name}.yaml").read_text()
+    written = "".join((shared_mappings.FOLDER / f"{n}.yaml").read_text() for n in ("loinc", "drug_names"))
+    copied, found = re.subn(r"(?m)^extends: \[loinc, drug_names\].*\n", lambda _: written, text)
+    assert found == 1
+    assert source.parse(name, copied).model_dump_json() == source.load(name).model_dump_json()
+
+
+def test_what_a_source_lists_itself_stands_in_place_of_the_shared_entry() -> None:
+    own = "extends: [loinc]\nconcepts: {creatinine: [{items: [KREA], units: {umol/l: value / 88.42}}], lactate: []}"
+    loaded = source.parse("clinic", f"{own}\n{MINIMAL}")
+    assert [measure.items for measure in loaded.concepts["creatinine"]] == [("KREA",)]
+    assert loaded.concepts["lactate"] == ()
+    assert loaded.concepts["sodium"] == shared_mappings.load("loinc").concepts["sodium"]
+    assert loaded.treatments == {}
 
 
 def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
@@ -65,6 +83,10 @@ def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
             "columns whose names are taken: unit",
         ),
         (("description: a clinic", "description: [a"), "breaks the grammar"),
+        (
+            ("description: a clinic", "description: a clinic\nextends: [loink]"),
+            "line 3, extends.0: loink is no shared mapping; did you mean loinc?",
+        ),
         (
             ("description: a clinic", "description: a clinic\nzone: Mars/Base"),
             "no time zone is called mars/base",

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from benchmarks import source_draft as benchmark
 from data_pipeline import source_check, source_draft, synthetic
+from data_pipeline.ingest import shared_mappings
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source
 from data_pipeline.source_draft import knowledge, profiles
@@ -44,7 +45,7 @@ def write(
     (folder / name).write_bytes(("\n".join(lines) + "\n").encode("latin-1" if delimiter == ";" else "utf-8"))
 
 
-def swiss_hospital(folder: Path) -> None:
+def swiss_hospital(folder: Path, creatinine: str = "Kreatinin", sodium: str = "Natrium") -> None:
     """Semicolons, Latin-1, dates as a Swiss writes them, results that name a stay and no patient."""
     draw = random.Random(5)
     patients, stays, labs = [], [], []
@@ -62,8 +63,8 @@ def swiss_hospital(folder: Path) -> None:
         for hour in range(4, 40, 6):
             taken = f"{begin + timedelta(hours=hour):%d.%m.%Y %H:%M}"
             labs += [
-                (stay, taken, "Kreatinin", round(draw.uniform(60, 140)), "umol/l"),
-                (stay, taken, "Natrium", round(draw.uniform(132, 146)), "mmol/l"),
+                (stay, taken, creatinine, round(draw.uniform(60, 140)), "umol/l"),
+                (stay, taken, sodium, round(draw.uniform(132, 146)), "mmol/l"),
             ]
     write(folder, "patienten.csv", ("Patient_Nr", "Geboren_birth_date", "Sex", "Name"), patients, ";")
     write(
@@ -97,6 +98,16 @@ def test_another_hospital_s_layout_is_recognised_and_checks(
     assert usable["patienten.birth"] == usable["stays.discharge"] == PATIENTS
     assert usable["lab.result"] == PATIENTS * 12
     assert "TODO: which zone" in text
+
+
+def test_loinc_codes_are_taken_from_the_shared_mapping(
+    tmp_path: Path, drafted: Callable[[Path], tuple[Source, str]]
+) -> None:
+    swiss_hospital(tmp_path / "extract", creatinine="2160-0", sodium="2951-2")
+    source, text = drafted(tmp_path / "extract")
+    assert source.concepts == shared_mappings.load("loinc").concepts
+    assert "\n  # creatinine: 2160-0, its code; n 240 of 40 patients" in text
+    assert "\nconcepts:" not in text, "nothing is listed that the shared mapping has"
 
 
 def test_nothing_of_a_patient_is_in_a_draft(
