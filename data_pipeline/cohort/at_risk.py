@@ -28,7 +28,8 @@ from data_pipeline.cohort.stays import TRANSFER_GAP, Stay
 from data_pipeline.cohort.value_rises import risen
 from mediscale.core.concepts import by_name
 from mediscale.core.outcomes import FlowStep, ValueRise
-from mediscale.core.tasks import Task, code_pattern
+from mediscale.core.task_features import code_pattern
+from mediscale.core.tasks import Task
 
 _VALUE = 0
 """The kind of the outcome's values; the task's exclusions follow."""

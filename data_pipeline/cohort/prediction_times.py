@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from data_pipeline.cohort import at_risk
 from data_pipeline.cohort.bitemporal import latest_as_of
 from data_pipeline.cohort.stays import Patient, Stay, patients
-from mediscale.core.tasks import ADULT_YEARS, Anchor, MayBeAsked, PredictionTime, Task
+from mediscale.core.task_times import Anchor, MayBeAsked, PredictionTime
+from mediscale.core.tasks import ADULT_YEARS, Task
 
 COLUMNS = (
     "subject_id", "time", "code", "numeric_value", "available_time", "visit_id", "event_id", "retracted"

@@ -41,7 +41,7 @@ from data_pipeline.cohort.bitemporal import (
 from data_pipeline.cohort.stays import NOT_INPATIENT, TRANSFER_GAP
 from data_pipeline.features import comorbidity
 from data_pipeline.features.windows import GroupedValues, Predictions, Rows
-from mediscale.core import tasks
+from mediscale.core import task_features, tasks
 from mediscale.core.concepts import CONCEPTS, TREATMENTS, by_name
 from mediscale.core.errors import InputError
 from mediscale.core.tasks import TaskName
@@ -257,7 +257,7 @@ def _own_codes(task: TaskName) -> tuple[_OwnCode, ...]:
     flags = {name: code for name, code, _ in declared.occurrences}
     named = [(name, code, True) for name, code in numbers.items()] + [(n, c, False) for n, c in flags.items()]
     return tuple(
-        _OwnCode(name, tasks.code_pattern(code), kind, numeric)
+        _OwnCode(name, task_features.code_pattern(code), kind, numeric)
         for kind, (name, code, numeric) in enumerate(named, start=_FIRST_OWN)
     )
 

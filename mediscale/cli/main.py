@@ -16,6 +16,7 @@ from mediscale.cli import (
     keys,
     language,
     orchestrate,
+    quarantine,
     run,
     serve,
     source,
@@ -31,7 +32,12 @@ PACKAGES = {"mediscale", "data_pipeline", "training", "serving", "monitoring", "
 """Ours, beside which an environment or other packages may lie."""
 
 GROUPS = {
-    "for data scientists": run.VERBS + source.VERBS + tune.VERBS + language.VERBS + documents.VERBS,
+    "for data scientists": run.VERBS
+    + source.VERBS
+    + quarantine.VERBS
+    + tune.VERBS
+    + language.VERBS
+    + documents.VERBS,
     "for MLOps engineers": serve.VERBS
     + traffic.VERBS
     + keys.VERBS

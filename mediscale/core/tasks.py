@@ -2,10 +2,10 @@
 
 A file says who is at risk, when it is predicted and when a server may be asked, what counts as the outcome and until
 when, what the task needs of a source, its features, the bedside rule that a model has to beat, and the floors of its
-promotion policy.
+promotion policy. ``outcomes.py``, ``task_times.py``, ``task_features.py`` and ``policy.py`` beside this module have its
+parts.
 """
 
-import fnmatch
 import json
 import re
 from collections.abc import Iterator
@@ -13,15 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from mediscale.core import declaration_files, task_names
 from mediscale.core.annotations import Declaration
-from mediscale.core.concepts import CONCEPTS, TREATMENTS, Provides
+from mediscale.core.concepts import Provides
 from mediscale.core.errors import UsageError
 from mediscale.core.near_names import keys_at, suggestion
 from mediscale.core.outcomes import (
-    OUTCOME,
     DeathInHospital,
     DeathInIcu,
     FlowStep,
@@ -32,25 +31,14 @@ from mediscale.core.outcomes import (
 )
 from mediscale.core.policy import Policy
 from mediscale.core.refs import Frozen
+from mediscale.core.task_features import Features
+from mediscale.core.task_times import MayBeAsked, PredictionTime
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 ADULT_YEARS = 18
 """Every task is about patients of at least this age at admission."""
-
-Statistic = Literal[
-    "last", "min", "max", "mean", "sum", "count", "trend", "recency", "interval", "irregularity"
-]  # fmt: skip
-"""Of measurements in a window. The last three, as ``count``, are of how they were charted and not of what they were:
-hours since the newest, mean hours between them, and the standard deviation of these."""
-Window = Literal["6h", "24h", "stay"]
-CourseFeature = Literal["in_icu", "hours_since_admission"]
-
-
-MAX_CODES = 150
-"""Names of codes that a task can have: the kernel numbers what it reads by a byte."""
-
 
 COHORT_STEPS = (
     FlowStep(name="visits", words="hospital visits in the records"),
@@ -73,85 +61,6 @@ ENCOUNTER_STEPS = tuple(
 
 
 Unit = Literal["stay", "encounter"]
-Anchor = Literal["admission", "icu_admission", "discharge"]
-"""What hours are counted from. ``icu_admission`` is each one of a stay: the stays in intensive care are predicted."""
-
-
-class PredictionTime(Frozen):
-    """When the outcome is predicted: some hours after admission, to the hospital or to intensive care, and every so
-    many hours from then on where it is repeated; or at discharge."""
-
-    anchor: Anchor
-    hours_after: int = Field(0, ge=0)
-    every_hours: int | None = Field(None, ge=1)
-    """Between two predictions of a stay; None where there is one."""
-    until_hours: int | None = Field(None, ge=1)
-    """After the anchor, of the last prediction that is made while the patient is at risk."""
-
-    @property
-    def hours(self) -> range:
-        """After the anchor, of each prediction."""
-        return range(self.hours_after, (self.until_hours or self.hours_after) + 1, self.every_hours or 1)
-
-    @property
-    def repeated(self) -> bool:
-        """Whether a stay may have more than one prediction."""
-        return self.every_hours is not None or self.anchor == "icu_admission"
-
-    @property
-    def words(self) -> str:
-        """As a sentence goes on after "is predicted"."""
-        if self.anchor == "discharge":
-            return "at discharge"
-        first = f"{self.hours_after} hours after {self.anchor.replace('_', ' ')}"
-        if self.every_hours is None:
-            return first
-        return f"{first} and every {self.every_hours} hours until hour {self.until_hours}"
-
-    @model_validator(mode="after")
-    def _one_moment(self) -> Self:
-        if (self.anchor == "discharge") == (self.hours_after > 0):
-            raise ValueError(
-                "give hours_after, at least 1, with the anchor admission, and leave it out at discharge"
-            )
-        if (self.every_hours is None) != (self.until_hours is None):
-            raise ValueError("every_hours and until_hours belong together; give both, or none")
-        if self.every_hours is not None and self.anchor == "discharge":
-            raise ValueError("a stay has one discharge; leave every_hours and until_hours out")
-        if self.until_hours is not None and self.until_hours <= self.hours_after:
-            raise ValueError(
-                f"until_hours ({self.until_hours}) must be later than hours_after ({self.hours_after})"
-            )
-        return self
-
-
-class MayBeAsked(Frozen):
-    """The moments of a stay at which a model of the task answers for a patient of the lake; at others it refuses.
-
-    A model says nothing of moments that are far from the one it was trained and judged on. Patients have to be at risk
-    too: alive and in hospital, or just discharged to where the outcome can happen.
-    """
-
-    anchor: Anchor
-    hours: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
-    """The first and the last hour after the anchor, both included."""
-
-    @property
-    def words(self) -> str:
-        """As a sentence goes on after "may be asked"."""
-        if self.anchor == "discharge":
-            return "at discharge"
-        where = "in intensive care" if self.anchor == "icu_admission" else "in hospital"
-        after = "admission to intensive care" if self.anchor == "icu_admission" else "admission"
-        return f"from {self.hours[0]} to {self.hours[1]} hours after {after}, while the patient is {where}"
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if (self.anchor == "discharge") == (0 <= self.hours[0] < self.hours[1]):
-            raise ValueError(
-                "give hours, the first and the last, with the anchor admission, and leave them out at discharge"
-            )
-        return self
 
 
 class Exclusion(FlowStep):
@@ -171,143 +80,6 @@ class AtRisk(Frozen):
     """Discharges after which the outcome can't happen, as silver codes them: ``HOSPICE``."""
     excluded: tuple[Exclusion, ...] = ()
     """Each a step of the flow."""
-
-
-class Measured(Frozen):
-    """Features ``<concept>_<statistic>_<window>`` of every concept with every statistic."""
-
-    concepts: tuple[str, ...] = Field(min_length=1)
-    window: Window
-    statistics: tuple[Statistic, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _concepts_exist(self) -> Self:
-        concepts = [concept.name for concept in CONCEPTS]
-        if unknown := sorted(set(self.concepts) - set(concepts)):
-            raise ValueError(
-                f"mediscale/core/concepts.py has no concept {', '.join(unknown)}; {suggestion(unknown[0], concepts)}"
-            )
-        return self
-
-
-class Treated(Frozen):
-    """Features ``treatment_<group>_<window>``: 1 when a treatment of the group was begun or changed in the window."""
-
-    groups: tuple[str, ...] = Field(min_length=1)
-    window: Window
-
-    @model_validator(mode="after")
-    def _groups_exist(self) -> Self:
-        if unknown := sorted(set(self.groups) - set(TREATMENTS)):
-            raise ValueError(
-                f"mediscale/core/concepts.py has no treatment group {', '.join(unknown)}; "
-                f"{suggestion(unknown[0], TREATMENTS)}"
-            )
-        return self
-
-
-Codes = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Annotated[str, Field(min_length=1)]]
-"""By the name of a feature, the code of its events, in which ``*`` stands for any characters."""
-
-
-def _no_outcome(codes: Codes) -> Codes:
-    concepts = {concept.name for concept in CONCEPTS}
-    for name, code in codes.items():
-        head = code.partition("*")[0]
-        if head.startswith(OUTCOME) or ("*" in code and OUTCOME.startswith(head)):
-            raise ValueError(
-                f"{name} could read the codes {OUTCOME}//…, which are outcomes; write a longer code"
-            )
-        if name in concepts:
-            raise ValueError(f"{name} is a concept of mediscale/core/concepts.py; list it under measured")
-    return codes
-
-
-def code_pattern(code: str) -> re.Pattern[str]:
-    """The codes that a code of a task's file stands for: ``*`` is any characters, all else is itself."""
-    return re.compile(fnmatch.translate(code.replace("[", "[[]").replace("?", "[?]")))
-
-
-class Coded(Frozen):
-    """Features ``<name>_<statistic>_<window>`` of numbers under codes that are no concepts, of one source maybe."""
-
-    codes: Annotated[Codes, AfterValidator(_no_outcome)] = Field(min_length=1)
-    window: Window
-    statistics: tuple[Statistic, ...] = Field(min_length=1)
-
-
-class Occurred(Frozen):
-    """Features ``<name>_<window>``: 1 where an event of the code was in the window, else 0."""
-
-    codes: Annotated[Codes, AfterValidator(_no_outcome)] = Field(min_length=1)
-    window: Window
-
-
-class Features(Frozen):
-    """What a model of the task reads beside the person, earlier use of the hospital and comorbidity, which all read."""
-
-    course: tuple[CourseFeature, ...] = ()
-    measured: tuple[Measured, ...] = ()
-    treatments: tuple[Treated, ...] = ()
-    coded: tuple[Coded, ...] = ()
-    occurred: tuple[Occurred, ...] = ()
-
-    @property
-    def measurements(self) -> tuple[tuple[str, Statistic, Window], ...]:
-        """(concept, statistic, window) of each measured feature, in order."""
-        return tuple(
-            (concept, statistic, block.window)
-            for block in self.measured
-            for concept in block.concepts
-            for statistic in block.statistics
-        )
-
-    @property
-    def treated(self) -> tuple[tuple[str, Window], ...]:
-        """(treatment group, window) of each treatment feature, in order."""
-        return tuple((group, block.window) for block in self.treatments for group in block.groups)
-
-    @property
-    def numbers(self) -> tuple[tuple[str, str, Statistic, Window], ...]:
-        """(name, code, statistic, window) of each feature of the codes' numbers, in order."""
-        return tuple(
-            (name, code, statistic, block.window)
-            for block in self.coded
-            for name, code in block.codes.items()
-            for statistic in block.statistics
-        )
-
-    @property
-    def occurrences(self) -> tuple[tuple[str, str, Window], ...]:
-        """(name, code, window) of each feature of the codes' occurrence, in order."""
-        return tuple(
-            (name, code, block.window) for block in self.occurred for name, code in block.codes.items()
-        )
-
-    @model_validator(mode="after")
-    def _usable(self) -> Self:
-        if not self.measured and not self.coded:
-            raise ValueError("give measured or coded: what would be left is the person and earlier visits")
-        own: dict[str, str] = {}
-        for name, code in [(n, c) for n, c, _, _ in self.numbers] + [(n, c) for n, c, _ in self.occurrences]:
-            if own.setdefault(name, code) != code:
-                raise ValueError(f"{name} has two codes")
-        if len(own) > MAX_CODES:
-            raise ValueError(f"{len(own)} names of codes, and a task can have {MAX_CODES}")
-        numbers = tuple((n, s, w) for n, _, s, w in self.numbers)
-        occurrences = tuple((n, w) for n, _, w in self.occurrences)
-        for declared in (self.course, self.measurements, self.treated, numbers, occurrences):
-            if twice := next(
-                (feature for i, feature in enumerate(declared) if feature in declared[:i]), None
-            ):
-                words = (twice,) if isinstance(twice, str) else twice
-                raise ValueError(f"{' '.join(words)} is declared twice")
-        newest = {concept for concept, statistic, _ in self.measurements if statistic == "last"}
-        if without := sorted({concept for concept, _, _ in self.measurements} - newest):
-            raise ValueError(
-                f"{', '.join(without)} needs the statistic last in some window, the value that a request gives"
-            )
-        return self
 
 
 class IntendedUse(Frozen):

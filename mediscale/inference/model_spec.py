@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mediscale.core.refs import Frozen
-from mediscale.core.tasks import MayBeAsked, TaskName
+from mediscale.core.task_times import MayBeAsked
+from mediscale.core.tasks import TaskName
 from mediscale.inference.points import PointsScore
 
 Number = TypeVar("Number", float, NDArray[np.float64])

@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 
-from mediscale.core.tasks import Statistic
+from mediscale.core.task_features import Statistic
 from mediscale.inference.model_spec import PredictorSpec
 from monitoring.drift.match_reference import Matched
 from monitoring.drift.null_distribution import (

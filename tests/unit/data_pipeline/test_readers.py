@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from data_pipeline.ingest import readers
-from data_pipeline.ingest.source import Csv
+from data_pipeline.ingest.source_tables import Csv
 from mediscale.core.errors import InputError
 
 COMMA = Csv()

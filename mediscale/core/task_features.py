@@ -1,0 +1,164 @@
+"""Features of a task: of concepts, treatments and codes, each with its statistics and windows.
+
+The grammar of a task's file is in ``mediscale/core/tasks.py``.
+"""
+
+import fnmatch
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from mediscale.core.concepts import CONCEPTS, TREATMENTS
+from mediscale.core.near_names import suggestion
+from mediscale.core.outcomes import OUTCOME
+from mediscale.core.refs import Frozen
+
+Statistic = Literal[
+    "last", "min", "max", "mean", "sum", "count", "trend", "recency", "interval", "irregularity"
+]  # fmt: skip
+"""Of measurements in a window. The last three, as ``count``, are of how they were charted and not of what they were:
+hours since the newest, mean hours between them, and the standard deviation of these."""
+Window = Literal["6h", "24h", "stay"]
+CourseFeature = Literal["in_icu", "hours_since_admission"]
+
+
+MAX_CODES = 150
+"""Names of codes that a task can have: the kernel numbers what it reads by a byte."""
+
+
+class Measured(Frozen):
+    """Features ``<concept>_<statistic>_<window>`` of every concept with every statistic."""
+
+    concepts: tuple[str, ...] = Field(min_length=1)
+    window: Window
+    statistics: tuple[Statistic, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _concepts_exist(self) -> Self:
+        concepts = [concept.name for concept in CONCEPTS]
+        if unknown := sorted(set(self.concepts) - set(concepts)):
+            raise ValueError(
+                f"mediscale/core/concepts.py has no concept {', '.join(unknown)}; {suggestion(unknown[0], concepts)}"
+            )
+        return self
+
+
+class Treated(Frozen):
+    """Features ``treatment_<group>_<window>``: 1 when a treatment of the group was begun or changed in the window."""
+
+    groups: tuple[str, ...] = Field(min_length=1)
+    window: Window
+
+    @model_validator(mode="after")
+    def _groups_exist(self) -> Self:
+        if unknown := sorted(set(self.groups) - set(TREATMENTS)):
+            raise ValueError(
+                f"mediscale/core/concepts.py has no treatment group {', '.join(unknown)}; "
+                f"{suggestion(unknown[0], TREATMENTS)}"
+            )
+        return self
+
+
+Codes = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Annotated[str, Field(min_length=1)]]
+"""By the name of a feature, the code of its events, in which ``*`` stands for any characters."""
+
+
+def _no_outcome(codes: Codes) -> Codes:
+    concepts = {concept.name for concept in CONCEPTS}
+    for name, code in codes.items():
+        head = code.partition("*")[0]
+        if head.startswith(OUTCOME) or ("*" in code and OUTCOME.startswith(head)):
+            raise ValueError(
+                f"{name} could read the codes {OUTCOME}//…, which are outcomes; write a longer code"
+            )
+        if name in concepts:
+            raise ValueError(f"{name} is a concept of mediscale/core/concepts.py; list it under measured")
+    return codes
+
+
+def code_pattern(code: str) -> re.Pattern[str]:
+    """The codes that a code of a task's file stands for: ``*`` is any characters, all else is itself."""
+    return re.compile(fnmatch.translate(code.replace("[", "[[]").replace("?", "[?]")))
+
+
+class Coded(Frozen):
+    """Features ``<name>_<statistic>_<window>`` of numbers under codes that are no concepts, of one source maybe."""
+
+    codes: Annotated[Codes, AfterValidator(_no_outcome)] = Field(min_length=1)
+    window: Window
+    statistics: tuple[Statistic, ...] = Field(min_length=1)
+
+
+class Occurred(Frozen):
+    """Features ``<name>_<window>``: 1 where an event of the code was in the window, else 0."""
+
+    codes: Annotated[Codes, AfterValidator(_no_outcome)] = Field(min_length=1)
+    window: Window
+
+
+class Features(Frozen):
+    """What a model of the task reads beside the person, earlier use of the hospital and comorbidity, which all read."""
+
+    course: tuple[CourseFeature, ...] = ()
+    measured: tuple[Measured, ...] = ()
+    treatments: tuple[Treated, ...] = ()
+    coded: tuple[Coded, ...] = ()
+    occurred: tuple[Occurred, ...] = ()
+
+    @property
+    def measurements(self) -> tuple[tuple[str, Statistic, Window], ...]:
+        """(concept, statistic, window) of each measured feature, in order."""
+        return tuple(
+            (concept, statistic, block.window)
+            for block in self.measured
+            for concept in block.concepts
+            for statistic in block.statistics
+        )
+
+    @property
+    def treated(self) -> tuple[tuple[str, Window], ...]:
+        """(treatment group, window) of each treatment feature, in order."""
+        return tuple((group, block.window) for block in self.treatments for group in block.groups)
+
+    @property
+    def numbers(self) -> tuple[tuple[str, str, Statistic, Window], ...]:
+        """(name, code, statistic, window) of each feature of the codes' numbers, in order."""
+        return tuple(
+            (name, code, statistic, block.window)
+            for block in self.coded
+            for name, code in block.codes.items()
+            for statistic in block.statistics
+        )
+
+    @property
+    def occurrences(self) -> tuple[tuple[str, str, Window], ...]:
+        """(name, code, window) of each feature of the codes' occurrence, in order."""
+        return tuple(
+            (name, code, block.window) for block in self.occurred for name, code in block.codes.items()
+        )
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if not self.measured and not self.coded:
+            raise ValueError("give measured or coded: what would be left is the person and earlier visits")
+        own: dict[str, str] = {}
+        for name, code in [(n, c) for n, c, _, _ in self.numbers] + [(n, c) for n, c, _ in self.occurrences]:
+            if own.setdefault(name, code) != code:
+                raise ValueError(f"{name} has two codes")
+        if len(own) > MAX_CODES:
+            raise ValueError(f"{len(own)} names of codes, and a task can have {MAX_CODES}")
+        numbers = tuple((n, s, w) for n, _, s, w in self.numbers)
+        occurrences = tuple((n, w) for n, _, w in self.occurrences)
+        for declared in (self.course, self.measurements, self.treated, numbers, occurrences):
+            if twice := next(
+                (feature for i, feature in enumerate(declared) if feature in declared[:i]), None
+            ):
+                words = (twice,) if isinstance(twice, str) else twice
+                raise ValueError(f"{' '.join(words)} is declared twice")
+        newest = {concept for concept, statistic, _ in self.measurements if statistic == "last"}
+        if without := sorted({concept for concept, _, _ in self.measurements} - newest):
+            raise ValueError(
+                f"{', '.join(without)} needs the statistic last in some window, the value that a request gives"
+            )
+        return self
