@@ -1,8 +1,10 @@
-"""Arms: which patients a version is drawn for, the same ones each time, on every server."""
+"""Arms: which patients or questions a version is drawn for, the same ones each time, on every server."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 
+from mediscale.inference.chat_template import Message
 from serving.fhir_bundle import Bundle
 from serving.request import Patient, Values
 
@@ -16,6 +18,11 @@ def subject_key(request: Values | Patient | Bundle) -> str:
         return json.dumps(request.given, sort_keys=True)
     name = request.source_id if isinstance(request, Patient) else request.patient
     return name.removeprefix(_PREFIX)
+
+
+def question_key(turns: Sequence[Message]) -> str:
+    """By what a question to a language model is drawn: how its conversation began, which then stays in one arm."""
+    return next((turn["content"] for turn in turns if turn["role"] == "user"), "")
 
 
 def is_drawn(salt: str, key: str, percent: float) -> bool:

@@ -6,6 +6,7 @@ collaborators: it neither logs nor knows HTTP. What blocks is the engine.
 """
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -59,6 +60,8 @@ class Written:
     """Whether the model answers by itself, as no documents are indexed."""
     retrieved: float | None = None
     """Probability that the indexed documents hold the answer; None where none are indexed."""
+    seconds: float = 0.0
+    """That writing it took, without the time in which it waited for its turn."""
 
     @property
     def text(self) -> str:
@@ -69,8 +72,18 @@ class Written:
         """That of the retrieval, else the geometric mean of the tokens' probabilities."""
         if self.retrieved is not None:
             return self.retrieved
+        return None if self.log_probability is None else exp(self.log_probability)
+
+    @property
+    def log_probability(self) -> float | None:
+        """The mean of the model's tokens; None where it wrote none or the engine does not say."""
         values = [token.log_probability for token in self.tokens if token.log_probability is not None]
-        return exp(sum(values) / len(values)) if values else None
+        return sum(values) / len(values) if values else None
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether the question was refused, or no source supports an answer."""
+        return self.finish_reason in ("content_filter", "abstained")
 
     @property
     def safety(self) -> SafetySummary | None:
@@ -134,9 +147,11 @@ class Question:
 
 def write(question: Question, into: Written) -> Iterator[Part]:
     """The answer's parts, each as soon as it may leave; ``into`` grows with them."""
+    began = time.perf_counter()
     for part in _parts(question, into):
         into.parts.append(part)
         yield part
+    into.seconds = time.perf_counter() - began
 
 
 def _parts(question: Question, into: Written) -> Iterator[Part]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,19 +14,21 @@ from typing import TypeVar
 from data_pipeline.notes.deidentification.deidentifier import Deidentifier
 from data_pipeline.retrieval import embedders
 from data_pipeline.retrieval.embedder import Embedder
-from mediscale.core.errors import BusyError, UsageError
+from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
 from mediscale.inference.language import Token
-from serving import language_answer, language_engine
+from serving import arms, language_answer, language_engine
 from serving.documents import Documents
 from serving.language_answer import Part, Question, Written
+from serving.language_challengers import LanguageChallengers
 from serving.language_engine import NotInstalledError
 from serving.languages import Languages, ServedLanguage
 from serving.pools import Pool
 from serving.prediction_log import Asked, PredictionLog, WrittenAnswer
 from serving.prometheus_metrics import Metrics
+from serving.splits import Split
 
 T = TypeVar("T")
 
@@ -50,6 +52,10 @@ class Answering:
     predicted_at: datetime
     written: Written = field(default_factory=Written)
     began: float = field(default_factory=time.perf_counter)
+    arm: str | None = None
+    """Of the question, while another version answers beside the one in production."""
+    split: Split[ServedLanguage] | None = None
+    """The version that is asked, too, for the question was drawn for it."""
 
     @property
     def model(self) -> ModelRef:
@@ -83,6 +89,8 @@ class LanguageService:
         )
         threads = THREADS_ELSEWHERE if settings.language_engine else THREADS_HERE
         self._pool = Pool("answers of the language model", threads, ANSWERS)
+        self._challengers = LanguageChallengers(languages.splits, metrics, clock)
+        self._in_shadow: set[asyncio.Task[None]] = set()
 
     @cached_property
     def embedder(self) -> tuple[Embedder | None, str]:
@@ -119,8 +127,12 @@ class LanguageService:
             raise NotInstalledError(sentence)
         raise BusyError(languages.refused or "The language version is being loaded; ask again in a moment.")
 
-    def answering(self, question: Question, asked: Asked) -> Answering:
-        """A question under the name that its answer will have in the log."""
+    def named(self, name: str) -> ServedLanguage | None:
+        """The version of that name, where it is served."""
+        return next((version for version in self.languages.loaded if version.name == name), None)
+
+    def answering(self, question: Question, asked: Asked, named: bool = False) -> Answering:
+        """A question under the name that its answer will have in the log; ``named``: it is for this very version."""
         if not question.use_safety:
             log.warning("The safety layers are off for one answer, as %s asks.", asked.by)
         embedder, _ = self.embedder
@@ -128,22 +140,79 @@ class LanguageService:
         if embedder and index and index.embedder.spec == embedder.spec:
             embedder = index.embedder  # so that layers and retrieval read the question once
         embed = embedder.question if embedder else None
-        return Answering(replace(question, embed=embed), asked, self.log.next_id(), self._clock())
+        answering = Answering(replace(question, embed=embed), asked, self.log.next_id(), self._clock())
+        return self._drawn(answering, named)
 
-    async def whole(self, answering: Answering) -> None:
-        """Returns when the answer is written and durable in the log.
+    def _drawn(self, answering: Answering, named: bool) -> Answering:
+        """With the question's arm; a text to write on after has none, for its tokens may be those of one tokenizer."""
+        split = self.languages.split
+        if split is None:
+            return answering
+        if named or answering.question.raw is not None:
+            return replace(answering, arm="direct")
+        key = arms.question_key(answering.question.turns)
+        is_asked = split.draws(key) and self._challengers.have_room
+        return replace(answering, arm=split.arm(key), split=split if is_asked else None)
+
+    async def whole(self, answering: Answering) -> Answering:
+        """Returns, when the answer is written and durable in the log, by which version it is.
 
         Raises:
             MediscaleError: the request is wrong, the engine can't answer, or the log could not take the answer.
         """
 
-        def work() -> WrittenAnswer:
+        def work() -> tuple[Answering, WrittenAnswer]:
             for _ in language_answer.write(answering.question, answering.written):
                 pass
-            return self._row(answering, answering.written.text)
+            answered = self._by_canary(answering) or answering
+            return answered, self._row(answered, answered.written.text)
 
-        await self._log(answering, await self._pool.run(work))
-        self._count(answering)
+        answered, row = await self._pool.run(work)
+        await self._log(answered, row)
+        self._count(answered)
+        self._ask_shadow(answering)
+        return answered
+
+    async def streamed(self, answering: Answering) -> tuple[Answering, AsyncGenerator[Part]]:
+        """The parts as they are written, and by which version; where a canary is drawn, once the whole is there.
+
+        Raises as ``whole``.
+        """
+        if answering.split is None or answering.split.traffic.mode == "shadow":
+            return answering, self.parts(answering)
+        answered = await self.whole(answering)
+        return answered, _each(answered.written.parts or [Part("")])
+
+    def _by_canary(self, answering: Answering) -> Answering | None:
+        """The same by the canary that was drawn; None where none was, or its answer is none."""
+        if answering.split is None or answering.split.traffic.mode == "shadow":
+            return None
+        return self._by_challenger(answering, answering.split, "canary")
+
+    def _by_challenger(
+        self, answering: Answering, split: Split[ServedLanguage], arm: str
+    ) -> Answering | None:
+        written = self._challengers.answer(split, answering.question, answering.written)
+        question = replace(answering.question, version=split.version)
+        return replace(answering, question=question, written=written, arm=arm) if written else None
+
+    def _ask_shadow(self, answering: Answering) -> None:
+        """Begins to ask a shadow that was drawn, once production's answer is there: nobody waits for it."""
+        if answering.split is not None and answering.split.traffic.mode == "shadow":
+            asking = asyncio.create_task(self._log_shadow(answering, answering.split))
+            self._in_shadow.add(asking)
+            asking.add_done_callback(self._in_shadow.discard)
+
+    async def _log_shadow(self, answering: Answering, split: Split[ServedLanguage]) -> None:
+        def work() -> WrittenAnswer | None:
+            answered = self._by_challenger(answering, split, "shadow")
+            return None if answered is None else self._row(answered, answered.written.text)
+
+        try:
+            if row := await self._pool.run(work):
+                await self.log.append([row], answering.asked)
+        except MediscaleError as error:
+            log.warning("The answer of a shadow is not in the log: %s", error)
 
     async def parts(self, answering: Answering) -> AsyncGenerator[Part]:
         """The answer's parts, each durable in the log before it is given. Raises as ``whole``."""
@@ -159,6 +228,7 @@ class LanguageService:
                 await self._log(answering, row)
                 yield part
         self._count(answering)
+        self._ask_shadow(answering)
 
     def without_identifiers(self, text: str, written: datetime) -> str:
         """A text of that time with surrogates in place of identifiers."""
@@ -195,7 +265,13 @@ class LanguageService:
             question=self.without_identifiers(question.text, answering.predicted_at) if first else None,
             answer=self.without_identifiers(answer, answering.predicted_at),
             safety=safety.risk_level if safety else "off",
+            arm=answering.arm,
         )
+
+
+async def _each(parts: Iterable[Part]) -> AsyncGenerator[Part]:
+    for part in parts:
+        yield part
 
 
 async def _from_thread(pool: Pool, work: Callable[[], Iterator[T]]) -> AsyncGenerator[T]:

@@ -1,4 +1,4 @@
-"""The language version that is served now: it follows an alias in the promotion history, without a restart."""
+"""The language versions that are served now: they follow an alias in the promotion history, without a restart."""
 
 import logging
 import time
@@ -17,13 +17,14 @@ from mediscale.core.tables import HISTORY
 from mediscale.inference import language_spec, model_files, model_signature
 from mediscale.inference.chat_template import ChatTemplate
 from mediscale.inference.language_spec import LANGUAGE_FILE, LanguageSpec
-from mediscale.storage import history, registry, seen_tables
-from mediscale.storage.history import Entry
+from mediscale.storage import history, registry, seen_tables, traffic
+from mediscale.storage.history import Entry, Traffic
 from mediscale.storage.registry import Alias, Move
 from serving import language_engine
 from serving.followed_versions import newest_that_loads, targets
 from serving.language_engine import Engine, EngineError
 from serving.shared_refusals import SharedRefusals
+from serving.splits import Split, Splits
 
 RETRY_SECONDS = 30.0
 """After which a version that was refused is tried again, for loading one may take a core for a minute."""
@@ -93,6 +94,9 @@ class Languages:
         """Whether the alias points to a version; None until the history was read."""
         self.refused_elsewhere: str | None = None
         """What another server says of the version that answers here."""
+        self.splits: Splits[ServedLanguage] = Splits(settings, dataset, self._load_beside, RETRY_SECONDS)
+        """The version that answers beside ``current``, where there is one."""
+        self._traffic: Mapping[str, tuple[Entry, Traffic]] = {}
         self._refusals = SharedRefusals(settings, dataset)
         self._newest: Mapping[str, Entry] = {}
         self._seen: TableRef | None = None
@@ -103,6 +107,17 @@ class Languages:
         """Whether the version that the alias points to answers, or it points to none."""
         return self.refused is None and (self.current is not None or self.is_promoted is False)
 
+    @property
+    def split(self) -> Split[ServedLanguage] | None:
+        """The version that answers beside ``current``, and for whom."""
+        return self.splits.current.get(language_spec.TASK)
+
+    @property
+    def loaded(self) -> tuple[ServedLanguage, ...]:
+        """Every version that answers somebody."""
+        beside = [split.version for split in self.splits.current.values()]
+        return tuple(version for version in (self.current, *beside) if version is not None)
+
     def refresh(self) -> None:
         """Follows the history; cheap when nothing moved. A version that was refused is tried again.
 
@@ -112,6 +127,7 @@ class Languages:
         newest = seen_tables.current(self._settings, self.dataset, HISTORY.name)
         if newest != self._seen or (self.refused is not None and time.monotonic() >= self._tries_again):
             self._follow(newest)
+        self.splits.refresh(self._traffic)
 
     def share_refusals(self) -> None:
         """Tells the other servers what is refused here, and looks at what they refuse.
@@ -132,6 +148,9 @@ class Languages:
         if refused is not None and refused != self.refused:
             log.error("%s", refused)
         self.current, self.refused, self._seen = version, refused, newest
+        if self.alias == "production":
+            beside = traffic.attested(self._settings, recorded)
+            self._traffic = {task: each for task, each in beside.items() if task == language_spec.TASK}
         self._tries_again = time.monotonic() + RETRY_SECONDS
 
     def check(self) -> None:
@@ -141,10 +160,11 @@ class Languages:
             MediscaleError: files were changed or are gone; the version is served on from memory.
             EngineError: the engine does not answer as it should; it gets no question until it does.
         """
+        for loaded in self.loaded:
+            model_files.checked(self._settings, loaded.model)
         version = self.current
         if version is None:
             return
-        model_files.checked(self._settings, version.model)
         try:
             version.engine.check()
         except EngineError as error:
@@ -152,8 +172,18 @@ class Languages:
             raise
 
     def _load(self, move: Move) -> ServedLanguage:
-        model = move.version
-        model_signature.check(self._settings, model, move.evidence_digest)
+        served = self._loaded(move.version, move.evidence_digest, move.moved_at)
+        log.info("%s is served as %s", served.model, self.alias)
+        return served
+
+    def _load_beside(self, entry: Entry, setting: Traffic) -> ServedLanguage:
+        return self._loaded(setting.challenger, setting.evidence_digest, entry.at)
+
+    def _loaded(self, model: ModelRef, evidence_digest: str, since: datetime) -> ServedLanguage:
+        model_signature.check(self._settings, model, evidence_digest)
+        for version in self.loaded:  # in memory already, as a canary that is promoted is
+            if version.model == model:
+                return replace(version, moved_at=since, instead_of=None)
         try:
             spec = LanguageSpec.model_validate_json(model_files.checked(self._settings, model)[LANGUAGE_FILE])
         except (KeyError, ValidationError) as error:
@@ -167,5 +197,4 @@ class Languages:
             engine = engine_client.connected(self._settings, f"{model.name}/{model.version}", spec)
         else:
             engine = language_engine.in_process(self._settings, model)
-        log.info("%s is served as %s", model, self.alias)
-        return ServedLanguage(model, spec, engine, move.moved_at)
+        return ServedLanguage(model, spec, engine, since)

@@ -35,7 +35,7 @@ class Predictors:
         """Task → why the version that its alias points to is not served. The one before it is, if there was one."""
         self.unserved: Mapping[TaskName, str] = MappingProxyType({})
         """Every other task of the dataset → why no version of it answers."""
-        self.splits = Splits(settings, dataset, self._load_beside)
+        self.splits: Splits[Served] = Splits(settings, dataset, self._load_beside)
         """The versions that answer beside those of ``current``."""
         self.refused_elsewhere: Mapping[TaskName, str] = MappingProxyType({})
         """Task → what another server says of the version that answers here."""
@@ -97,7 +97,8 @@ class Predictors:
         self.unserved = MappingProxyType(unserved)
         self._newest = {task: recorded[moves[0].sequence - 1] for task, moves in followed.items()}
         if self.alias == "production":
-            self._traffic = traffic.attested(self._settings, recorded)
+            beside = traffic.attested(self._settings, recorded)
+            self._traffic = {task: each for task, each in beside.items() if task != language_spec.TASK}
         self._seen = newest
 
     def check_files(self) -> None:

@@ -86,6 +86,8 @@ class WrittenAnswer:
     """None after an answer's first part."""
     answer: str
     safety: str
+    arm: str | None = None
+    """As of ``Prediction``, of the question; ``direct`` where the request named this version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class Risks:
         served: Mapping[TaskName, Served],
         unserved: Mapping[TaskName, str],
         now: datetime,
-        drawn: Sequence[Split],
+        drawn: Sequence[Split[Served]],
     ) -> Computed:
         """The same of a patient for whom other versions are drawn."""
         prediction_id = self._next_id()

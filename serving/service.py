@@ -220,7 +220,8 @@ class Service:
         if languages.current is not None:
             models.append(_health(language_spec.TASK, languages.current))
         of_language = filter(None, [languages.refused, self.language.reduced])
-        beside = self.predictors.splits.problems.values()
+        splits = self.predictors.splits, languages.splits
+        beside = [problem for each in splits for problem in each.problems.values()]
         problems = [*refused.values(), *beside, *of_language, *self._problems.values()]
         answers = models and "log" not in self._problems and not self.draining
         status: schemas.Status = "unavailable" if not answers else "degraded" if problems else "ready"
@@ -229,7 +230,7 @@ class Service:
             dataset=self.predictors.dataset,
             alias=self.predictors.alias,
             models=tuple(models),
-            beside=tuple(_beside(split) for split in self.predictors.splits.current.values()),
+            beside=tuple(_beside(split) for each in splits for split in each.current.values()),
             model_loaded=bool(models) and not refused and languages.is_loaded,
             gpu_available=languages.current.engine.on_gpu if languages.current else None,
             problems=tuple(dict.fromkeys(problems)),
@@ -278,7 +279,8 @@ class Service:
             )  # an alert sees the first one, too
         refused = len(self.predictors.refused) + (self.language.languages.refused is not None)
         self.metrics.refused_versions.set(refused)
-        self.metrics.given_up.set(len(self.predictors.splits.problems))
+        splits = self.predictors.splits, self.language.languages.splits
+        self.metrics.given_up.set(sum(len(each.problems) for each in splits))
         self.metrics.ready.set(self.health().status != "unavailable")
 
     def follow_language(self) -> None:
@@ -345,7 +347,7 @@ def _health(task: str, version: Served | ServedLanguage) -> ModelHealth:
     return ModelHealth(task, version.model.name, version.model.version, moved_at)
 
 
-def _beside(split: Split) -> BesideHealth:
+def _beside(split: Split[Served] | Split[ServedLanguage]) -> BesideHealth:
     model, setting = split.version.model, split.traffic
     mode: Literal["canary", "shadow"] = "shadow" if setting.mode == "shadow" else "canary"
     return BesideHealth(setting.task, model.name, model.version, mode, setting.percent)

@@ -2,10 +2,12 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+from typing import Generic, TypeVar
 
 from mediscale.core.errors import MediscaleError
 from mediscale.core.settings import Settings
@@ -14,19 +16,21 @@ from mediscale.storage import fallbacks
 from mediscale.storage.fallbacks import Fallback
 from mediscale.storage.history import Entry, Traffic
 from serving import arms
+from serving.followed_versions import Version
 from serving.sequential_test import SequentialTest
-from serving.served import Served
+
+V = TypeVar("V", bound=Version)
 
 log = logging.getLogger("mediscale.serving")
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Generic[V]):
     """A version that answers beside the one in production, for whom, and what its requests showed so far."""
 
     entry: Entry
     traffic: Traffic
-    version: Served
+    version: V
     test: SequentialTest = field(default_factory=SequentialTest)
 
     def draws(self, key: str) -> bool:
@@ -38,12 +42,22 @@ class Split:
         return "canary" if self.traffic.mode == "canary" and self.draws(key) else "control"
 
 
-class Splits:
+class Splits(Generic[V]):
     """The split of each task, where there is one; ``current`` is replaced as a whole."""
 
-    def __init__(self, settings: Settings, dataset: str, load: Callable[[Entry, Traffic], Served]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        dataset: str,
+        load: Callable[[Entry, Traffic], V],
+        retry_seconds: float = 0.0,
+    ) -> None:
+        """``retry_seconds`` are how long a version that can't be loaded is left alone."""
         self._settings, self._dataset, self._load = settings, dataset, load
-        self.current: Mapping[TaskName, Split] = MappingProxyType({})
+        self._retry_seconds = retry_seconds
+        self._unloadable: dict[str, tuple[float, MediscaleError]] = {}
+        """When a version could not be loaded, and why, by the entry's digest."""
+        self.current: Mapping[TaskName, Split[V]] = MappingProxyType({})
         self.problems: Mapping[TaskName, str] = MappingProxyType({})
         """Task → why the version that the history lets answer beside production does not."""
         self._broken: dict[str, tuple[Entry, Fallback]] = {}
@@ -61,7 +75,7 @@ class Splits:
         while self._to_keep:
             fallbacks.keep(self._settings, self._dataset, *self._to_keep[0])
             del self._to_keep[0]
-        current: dict[TaskName, Split] = {}
+        current: dict[TaskName, Split[V]] = {}
         problems: dict[TaskName, str] = {}
         for task, (entry, setting) in attested.items():
             try:
@@ -76,7 +90,7 @@ class Splits:
             given_up = {task: self.problems[task] for task in current.keys() - self.current.keys()}
             self.problems = MappingProxyType(problems | given_up)
 
-    def give_up(self, split: Split, reason: str, at: datetime) -> None:
+    def give_up(self, split: Split[V], reason: str, at: datetime) -> None:
         """The version in production answers alone at once; ``refresh`` then says so to the other servers."""
         fallback = Fallback(reason=reason, at=at)
         with self._replacing:
@@ -89,11 +103,11 @@ class Splits:
             self.problems = MappingProxyType({**self.problems, split.traffic.task: sentence})
         log.error("%s", sentence)
 
-    def _keep_sound(self, splits: Mapping[TaskName, Split]) -> None:
+    def _keep_sound(self, splits: Mapping[TaskName, Split[V]]) -> None:
         sound = {task: split for task, split in splits.items() if split.entry.digest not in self._broken}
         self.current = MappingProxyType(sound)
 
-    def _followed(self, task: TaskName, entry: Entry, setting: Traffic) -> Split:
+    def _followed(self, task: TaskName, entry: Entry, setting: Traffic) -> Split[V]:
         mine = self._broken.get(entry.digest)
         fallback = mine[1] if mine else fallbacks.read(self._settings, self._dataset, entry)
         if fallback is not None:
@@ -101,7 +115,14 @@ class Splits:
         before = self.current.get(task)
         if before is not None and before.entry == entry:
             return before
-        split = Split(entry, setting, self._load(entry, setting))
+        at, problem = self._unloadable.get(entry.digest, (0.0, None))
+        if problem is not None and time.monotonic() < at + self._retry_seconds:
+            raise problem
+        try:
+            split = Split(entry, setting, self._load(entry, setting))
+        except MediscaleError as error:
+            self._unloadable[entry.digest] = time.monotonic(), error
+            raise
         log.info("%s", setting)
         return split
 

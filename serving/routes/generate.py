@@ -77,7 +77,7 @@ async def _answer(service: Service, request: Request, principal: Principal) -> R
     answering = service.language.answering(_question(service, body, principal), asked)
     if body.stream:
         return await _streamed(service, answering)
-    await service.language.whole(answering)
+    answering = await service.language.whole(answering)
     content = _GENERATED.dump_json(_generated(answering), exclude_none=True)
     return Response(content, media_type="application/json")
 
@@ -112,7 +112,7 @@ def _generated(answering: Answering) -> Generated:
 
 async def _streamed(service: Service, answering: Answering) -> StreamingResponse:
     """The response begins with the first part, so that until then an error has a status."""
-    parts = service.language.parts(answering)
+    answering, parts = await service.language.streamed(answering)
     first = await anext(parts)
     return StreamingResponse(_events(service, answering, first, parts), media_type="text/event-stream")
 

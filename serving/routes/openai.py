@@ -82,9 +82,14 @@ def router(service: Service) -> APIRouter:
 
 
 async def _models(service: Service) -> Response:
-    version = service.language.version()
+    service.language.version()  # raises where none answers
     return _json(
-        Models(data=[Model(id=version.name, created=int(version.moved_at.replace(tzinfo=UTC).timestamp()))])
+        Models(
+            data=[
+                Model(id=version.name, created=int(version.moved_at.replace(tzinfo=UTC).timestamp()))
+                for version in service.language.languages.loaded
+            ]
+        )
     )
 
 
@@ -95,8 +100,8 @@ async def _complete(service: Service, request: Request, principal: Principal) ->
         auth.check_role(principal, Role.ENGINEER, "echo with logprobs")
     questions = [_question(_named(service, body.model), body, prompt) for prompt in body.prompts]
     if body.stream:
-        answering = service.language.answering(questions[0], asked)
-        return await _streamed(service, answering, _completion_chunks(answering, body))
+        answering = service.language.answering(questions[0], asked, bool(body.model))
+        return await _streamed(service, answering, lambda answered: _completion_chunks(answered, body))
     return _json(await _completion(service, body, questions, asked))
 
 
@@ -106,22 +111,24 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")
     question = _chat_question(_named(service, body.model), body)
-    answering = service.language.answering(question, asked)
+    answering = service.language.answering(question, asked, bool(body.model))
     if body.stream:
-        return await _streamed(service, answering, _chat_chunks(answering))
-    await service.language.whole(answering)
+        return await _streamed(service, answering, _chat_chunks)
+    answering = await service.language.whole(answering)
     said = {"role": "assistant", "content": answering.written.text.strip()}
     return _json(_chat(answering, ChatChoice(message=said, finish_reason=answering.written.finish_reason)))
 
 
 def _named(service: Service, name: str) -> ServedLanguage:
-    """The version that is served, if the request names it or none.
+    """The version that the request names, or the one in production if it names none.
 
     Raises:
-        NotFoundError: it names another one.
+        NotFoundError: it names one that is not served.
     """
     version = service.language.version()
-    if name not in ("", version.name):
+    if name and (named := service.language.named(name)):
+        return named
+    if name:
         raise NotFoundError(
             f"The model that the request names is not served here; name {version.name}, or none."
         )
@@ -140,7 +147,7 @@ def _question(version: ServedLanguage, body: CompletionRequest, prompt: Prompt) 
 async def _completion(
     service: Service, body: CompletionRequest, questions: Sequence[Question], asked: Asked
 ) -> Completion:
-    answers = [service.language.answering(question, asked) for question in questions]
+    answers = [service.language.answering(question, asked, bool(body.model)) for question in questions]
     choices = []
     for index, answering in enumerate(answers):
         question = answering.question
@@ -227,11 +234,14 @@ def _chat_chunks(answering: Answering) -> Chunk:
     return chunk
 
 
-async def _streamed(service: Service, answering: Answering, chunk: Chunk) -> StreamingResponse:
+async def _streamed(
+    service: Service, answering: Answering, chunks: Callable[[Answering], Chunk]
+) -> StreamingResponse:
     """The response begins with the first part, so that until then an error has a status."""
-    parts = service.language.parts(answering)
+    answered, parts = await service.language.streamed(answering)
     first = await anext(parts)
-    return StreamingResponse(_events(service, chunk, first, parts), media_type="text/event-stream")
+    events = _events(service, chunks(answered), first, parts)
+    return StreamingResponse(events, media_type="text/event-stream")
 
 
 async def _events(

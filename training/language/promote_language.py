@@ -55,6 +55,13 @@ def run(params: Params, settings: Settings, key: str) -> promotion.Result:
     return promotion.conclude(params, TASK, settings, key, reasons, reason)
 
 
+def production_problems(params: Params, settings: Settings) -> list[str]:
+    """Why the version may not answer questions, each as a part of a sentence; none where production is deserved."""
+    policy = language_gate.policy()
+    problem, evidence = _incomplete(params, settings, policy)
+    return [problem] if evidence is None else list(language_gate.objections(evidence, policy))
+
+
 def _incomplete(
     params: Params, settings: Settings, policy: language_gate.LanguagePolicy
 ) -> tuple[str, LanguageEvidence | None]:

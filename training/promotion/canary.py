@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from mediscale.core import task_names
-from mediscale.core.errors import NotFoundError, QualityError, UsageError
+from mediscale.core.errors import NotFoundError, QualityError
 from mediscale.core.settings import Settings
 from mediscale.inference import model_signature
 from mediscale.storage import approvals, fallbacks, history, registry, signing, traffic
@@ -34,14 +34,12 @@ def begin(
     somebody else must have approved of it. What a shadow answers nobody sees: complete evidence suffices.
 
     Raises:
-        UsageError: that is no version's name, or a language model's, which is not split.
+        UsageError: that is no version's name.
         NotFoundError: the version was never staged, or nothing else is in production.
         QualityError: a canary of it would be refused in production.
         StorageError: its files were changed or are gone.
     """
     dataset, task, number = registry.parse_version(version)
-    if task == task_names.LANGUAGE:
-        raise UsageError("A language version answers alone: its traffic is not split.")
     recorded = history.entries(settings, dataset)
     staged = _staged(recorded, version, task, number)
     model_signature.check(settings, staged.version, staged.evidence_digest)
@@ -95,18 +93,32 @@ def _staged(recorded: Sequence[Entry], version: str, task: str, number: int) -> 
 def _check_canary(
     settings: Settings, dataset: str, recorded: Sequence[Entry], staged: Move, signed: Signed
 ) -> None:
-    from training.promotion import gate, promotion
+    from training.promotion import gate
 
-    params = promotion.repromotion_params(
-        settings, dataset, staged.task, staged.to_version, signed.actor, signed.at
-    )
-    problems = promotion.production_problems(params, settings)
+    problems = _production_problems(settings, dataset, staged, signed)
     if not approvals.is_covered(recorded, staged.version, signing.accepted_keys(settings)):
         problems.append("nobody but its proposer approved of it")
     if problems:
         raise QualityError(
             f"{staged.version} may not answer patients: {gate.sentence(problems)}. As a shadow it may (--shadow)."
         )
+
+
+def _production_problems(settings: Settings, dataset: str, staged: Move, signed: Signed) -> list[str]:
+    """What the gate of production says against a version, each as a part of a sentence."""
+    if staged.task == task_names.LANGUAGE:
+        from training.language import promote_language
+
+        asked = promote_language.repromotion_params(
+            settings, dataset, staged.to_version, signed.actor, signed.at
+        )
+        return promote_language.production_problems(asked, settings)
+    from training.promotion import promotion
+
+    params = promotion.repromotion_params(
+        settings, dataset, staged.task, staged.to_version, signed.actor, signed.at
+    )
+    return promotion.production_problems(params, settings)
 
 
 def _append(

@@ -1,61 +1,21 @@
 """An answer leaves sentence by sentence, each checked first; what the layers withhold never does."""
 
-from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.scripted_engine import Scripted, scripted_version
 
 from data_pipeline.safety import embedding_model
-from mediscale.core.refs import ModelRef
-from mediscale.inference.base_models import Base
-from mediscale.inference.language import Sampling, Token
-from mediscale.inference.language_spec import LanguageSpec
+from mediscale.inference.language import Sampling
 from serving import language_answer
 from serving.language_answer import Question, Written
-from serving.languages import ServedLanguage
-
-
-class Scripted:
-    """An engine whose words are given; it says how many of them were taken."""
-
-    on_gpu: bool | None = None
-
-    def __init__(self, text: str) -> None:
-        self._words = [f"{word} " for word in text.split()]
-        self.prompts: list[Any] = []
-        self.taken = 0
-
-    def stream(self, prompt: Any, _sampling: Sampling, _special: bool = False) -> Iterator[Token]:
-        self.prompts.append(prompt)
-        for word in self._words:
-            self.taken += 1
-            yield Token(word, -0.5)
-
-    def scores(self, _prompt: Any, _special: bool = False) -> list[Token]:
-        raise NotImplementedError
-
-    def text(self, prompt: Any) -> str:
-        return str(prompt)
-
-    def check(self) -> None:
-        """Nothing can be wrong with it."""
-
-
-def served(engine: Scripted) -> ServedLanguage:
-    spec = LanguageSpec(
-        name="test-language", dataset="test", base=Base(name="none", revision="0"), base_digest="", tokenizer="",
-        chat_template="", instruction="Answer.", quantization="none", known_texts=(),
-    )  # fmt: skip
-    model = ModelRef(name="test-language", version=1, uri="", digest="")
-    return ServedLanguage(model, spec, engine, datetime(2026, 1, 1))
 
 
 def ask(text: str, answer: str, **options: Any) -> tuple[Written, Scripted, list[str]]:
     engine, written = Scripted(answer), Written()
     turns = ({"role": "user", "content": text},)
-    question = Question(served(engine), Sampling(max_tokens=100), turns=turns, **options)
+    question = Question(scripted_version(engine), Sampling(max_tokens=100), turns=turns, **options)
     return written, engine, [part.text for part in language_answer.write(question, written)]
 
 
@@ -106,8 +66,8 @@ def test_without_safety_layers_nothing_is_withheld_and_the_log_says_off() -> Non
 def test_tokens_of_the_next_sentence_do_not_leave_with_this_one() -> None:
     written = Written()
     engine = Scripted("")
-    engine._words = ["One", ".", " Two", ".", " Three"]
-    question = Question(served(engine), Sampling(100), raw="Count:", use_safety=False)
+    engine.words = ["One", ".", " Two", ".", " Three"]
+    question = Question(scripted_version(engine), Sampling(100), raw="Count:", use_safety=False)
     parts = list(language_answer.write(question, written))
     assert [[token.text for token in part.tokens] for part in parts] == [
         ["One", "."],
@@ -117,7 +77,7 @@ def test_tokens_of_the_next_sentence_do_not_leave_with_this_one() -> None:
 
 
 def test_a_prompt_of_the_versions_own_is_checked_as_the_question_in_it() -> None:
-    version = served(Scripted(""))
+    version = scripted_version(Scripted(""))
     prompt = version.template.render(
         [{"role": "system", "content": "Answer."}, {"role": "user", "content": HARMLESS}]
     )

@@ -18,7 +18,7 @@ from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor, Scored
 from mediscale.storage import approvals, fallbacks, history, lake, traffic
 from mediscale.storage.history import ApprovalRule
-from serving import arms, challengers
+from serving import arms, canary_analysis, challengers
 from serving.app import create_app
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
@@ -89,7 +89,7 @@ def served(settings: Settings, promote: Any, monkeypatch: pytest.MonkeyPatch) ->
     """Version 1 is in production and version 2 staged; the history is looked at when a test says so."""
     monkeypatch.setattr("serving.app.POLL_SECONDS", 3600)
     monkeypatch.setattr(challengers, "SHIFT_ODDS", 100)  # these two versions have little in common
-    monkeypatch.setattr(challengers, "SLOW_TIMES", 1000)  # this machine has other work
+    monkeypatch.setattr(canary_analysis, "SLOW_TIMES", 1000)  # this machine has other work
     promote("mortality", 1)
     promote("mortality", 2, alias="staging")
     with TestClient(application(settings)) as client:
@@ -249,8 +249,8 @@ def test_who_gets_a_canary_that_fails_is_answered_by_production_until_it_is_give
 def test_a_canary_that_hangs_keeps_nobody_waiting_for_long(
     served: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(challengers, "LIMIT_SECONDS", 0.05)
-    monkeypatch.setattr(challengers, "SLOW_TIMES", 3)
+    monkeypatch.setattr(canary_analysis, "LIMIT_SECONDS", 0.05)
+    monkeypatch.setattr(canary_analysis, "SLOW_TIMES", 3)
     split(settings, staged(settings), 100)
     follow(served)
     breaks(monkeypatch, lambda scored: time.sleep(3600) or scored)  # type: ignore[func-returns-value]
@@ -261,8 +261,8 @@ def test_a_canary_that_hangs_keeps_nobody_waiting_for_long(
 def test_a_canary_that_takes_ten_times_as_long_is_given_up(
     served: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(challengers, "LIMIT_SECONDS", 60)
-    monkeypatch.setattr(challengers, "SLOW_TIMES", 3)
+    monkeypatch.setattr(canary_analysis, "LIMIT_SECONDS", 60)
+    monkeypatch.setattr(canary_analysis, "SLOW_TIMES", 3)
     split(settings, staged(settings), 100)
     follow(served)
     breaks(monkeypatch, lambda scored: time.sleep(0.1) or scored)  # type: ignore[func-returns-value]
@@ -280,7 +280,7 @@ def test_a_canary_that_says_something_else_is_given_up(
     breaks(monkeypatch, lambda scored: Scored(0.99, 4.6, scored.contributions, scored.baseline))
     ask(served)
     (problem,) = follow(served)["problems"]
-    assert "risks had odds more than 4 times above or below" in problem
+    assert "were risks with odds more than 4 times above or below" in problem
 
 
 def test_a_version_that_nobody_signed_for_never_answers(served: TestClient, settings: Settings) -> None:

@@ -1,0 +1,87 @@
+"""Language challengers: a version that answers beside the one in production, compared with it on the same questions.
+
+Production's answer is written first, so that it is there when the challenger's fails, says nothing or does not come in
+time. Nobody knows which of two sentences is right: what is compared is whether the answer may leave at all, and how
+likely each version finds its own words.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from serving import language_answer
+from serving.canary_analysis import CanaryAnalysis, Comparison
+from serving.language_answer import Question, Written
+from serving.languages import ServedLanguage
+from serving.prometheus_metrics import Metrics
+from serving.splits import Split, Splits
+
+SHIFT_PERPLEXITY = math.log(4)
+"""An answer whose perplexity differs by more than this factor from that of production's is another kind of answer."""
+_FAILED = "failed, were no text or did not come in time"
+_SHIFTED = (
+    "were withheld where production's was not or the other way round, or had a perplexity more than 4 times above or "
+    "below that of production's"
+)
+
+
+class LanguageChallengers:
+    """Asks them, and gives one up that is broken."""
+
+    def __init__(
+        self, splits: Splits[ServedLanguage], metrics: Metrics, clock: Callable[[], datetime]
+    ) -> None:
+        self._analysis = CanaryAnalysis(splits, metrics, clock, _FAILED, _SHIFTED)
+
+    @property
+    def have_room(self) -> bool:
+        """Whether not too many questions are at work, some of which may hang."""
+        return self._analysis.has_room
+
+    def answer(self, split: Split[ServedLanguage], question: Question, before: Written) -> Written | None:
+        """The challenger's answer to a question that the version in production has answered; None where it is none.
+
+        It blocks; what a challenger raises is counted and never raised here.
+        """
+        theirs, stopped = Written(), threading.Event()
+
+        def write() -> Written:
+            for _ in language_answer.write(replace(question, version=split.version), theirs):
+                if stopped.is_set():
+                    break
+            return theirs
+
+        (future,) = self._analysis.start([write])
+        try:
+            after = future.result(self._analysis.limit(before.seconds)).value
+        except Exception:
+            after = None
+            stopped.set()
+        if after is not None and not _is_answer(after, before):
+            after = None
+        self._analysis.observe(split, _comparison(question, before, after))
+        return after
+
+
+def _is_answer(after: Written, before: Written) -> bool:
+    """Whether it has words where production's has some, from a model that computes numbers."""
+    known = (token.log_probability for token in after.tokens)
+    return bool(after.text.strip() or not before.text.strip()) and all(
+        value is None or math.isfinite(value) for value in known
+    )
+
+
+def _comparison(question: Question, before: Written, after: Written | None) -> Comparison:
+    incumbent, seconds = question.version.model.version, _seconds_per_token(before)
+    if after is None:
+        return Comparison(incumbent, (seconds, math.inf), failed=True, shifted=False)
+    shifted = before.is_withheld != after.is_withheld
+    if before.log_probability is not None and after.log_probability is not None:
+        shifted |= abs(after.log_probability - before.log_probability) > SHIFT_PERPLEXITY
+    return Comparison(incumbent, (seconds, _seconds_per_token(after)), failed=False, shifted=shifted)
+
+
+def _seconds_per_token(written: Written) -> float:
+    return written.seconds / max(1, len(written.tokens))

@@ -1,0 +1,217 @@
+"""Language versions in traffic: by the same signed entries, arms and tests as risk models."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from fixtures.promoted_models import split
+from fixtures.scripted_engine import Scripted, scripted_version
+
+from mediscale.core.errors import UsageError
+from mediscale.core.settings import Settings
+from mediscale.core.tables import PREDICTIONS
+from mediscale.inference.language_spec import TASK
+from mediscale.storage import lake
+from serving import canary_analysis
+from serving.app import create_app
+from serving.languages import Languages, ServedLanguage
+from serving.models import Predictors
+from serving.prediction_log import PredictionLog
+
+Words = Callable[[], Iterator[Any]]
+
+
+@pytest.fixture
+def engines() -> dict[int, Scripted]:
+    return {1: Scripted("It pumps blood."), 2: Scripted("The heart pumps blood.")}
+
+
+@pytest.fixture
+def served(
+    settings: Settings,
+    promote: Any,
+    engines: dict[int, Scripted],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[TestClient]:
+    """Version 1 is in production and version 2 staged; only their words are no network's."""
+
+    def no_embedder(_: Settings) -> None:
+        raise UsageError("None is needed here.")
+
+    def loaded(_: Languages, model: Any, *_others: Any) -> ServedLanguage:
+        return scripted_version(engines[model.version], model)
+
+    monkeypatch.setattr("serving.app.POLL_SECONDS", 3600)
+    monkeypatch.setattr("serving.language_service.embedders.load", no_embedder)
+    monkeypatch.setattr(Languages, "_loaded", loaded)
+    monkeypatch.setattr(canary_analysis, "SLOW_TIMES", 1000)  # this machine has other work
+    for version in (1, 2):
+        folder = tmp_path / f"language-{version}"
+        folder.mkdir()
+        (folder / "language.json").write_text(f'{{"version": {version}}}')
+        promote(TASK, version, alias="production" if version == 1 else "staging", folder=folder)
+    predictors = Predictors(settings, "synthetic", "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        follow(client)
+        yield client
+
+
+def follow(client: TestClient) -> dict[str, Any]:
+    service: Any = client.app.state.service  # type: ignore[attr-defined]
+    service.follow()
+    service.follow_language()
+    health: dict[str, Any] = client.get("/health").json()
+    return health
+
+
+def beside(settings: Settings, percent: float, mode: str = "canary") -> None:
+    from mediscale.storage import registry
+
+    staged = [move for move in registry.history(settings, "synthetic") if move.alias == "staging"]
+    split(settings, staged[-1], percent, mode)
+
+
+def ask(client: TestClient, n: int = 20) -> list[int]:
+    """Which version answers each of ``n`` questions."""
+    answers = [
+        client.post("/generate", json={"question": f"What does organ {i} do?", "use_safety": False})
+        for i in range(n)
+    ]
+    assert {answer.status_code for answer in answers} == {200}
+    return [answer.json()["version"] for answer in answers]
+
+
+def logged(client: TestClient, settings: Settings) -> list[dict[str, Any]]:
+    client.app.state.service.flush()  # type: ignore[attr-defined]
+    return lake.read(settings, lake.latest(settings, "synthetic", PREDICTIONS.name)).to_pylist()
+
+
+def test_a_canary_answers_its_share_of_the_questions_always_the_same_ones(
+    served: TestClient, settings: Settings, engines: dict[int, Scripted]
+) -> None:
+    assert set(ask(served)) == {1}
+    beside(settings, 50)
+    assert follow(served)["beside"] == [
+        {"task": "language", "model": "synthetic-language", "version": 2, "mode": "canary", "percent": 50}
+    ]
+    first = ask(served)
+    assert 3 < first.count(2) < 17
+    assert ask(served) == first
+    assert len(engines[1].prompts) == 60, "production is asked every question, and first"
+    rows = logged(served, settings)
+    assert [row["arm"] for row in rows[:20]] == [None] * 20
+    assert [(row["arm"], row["model_version"]) for row in rows[20:40]] == [
+        ("canary", 2) if version == 2 else ("control", 1) for version in first
+    ]
+
+
+def test_openais_clients_are_drawn_too_unless_they_name_a_version(
+    served: TestClient, settings: Settings
+) -> None:
+    beside(settings, 100)
+    follow(served)
+    names = [model["id"] for model in served.get("/v1/models").json()["data"]]
+    assert names == ["synthetic-language/1", "synthetic-language/2"]
+    turns = [{"role": "user", "content": "What does the heart do?"}]
+    answered = [
+        served.post("/v1/chat/completions", json={"messages": turns, **named}).json()
+        for named in ({}, *({"model": name} for name in names))
+    ]
+    assert [answer["model"] for answer in answered] == [names[1], *names]
+    assert [row["arm"] for row in logged(served, settings)] == ["canary", "direct", "direct"]
+    streamed = served.post("/generate", json={"question": "What does the heart do?", "stream": True}).text
+    assert "The heart pumps blood." in streamed
+    assert '"version":2' in streamed
+
+
+def test_a_shadow_is_logged_and_answers_nobody(served: TestClient, settings: Settings) -> None:
+    beside(settings, 100, "shadow")
+    follow(served)
+    assert set(ask(served, 3)) == {1}
+    deadline = time.monotonic() + 30
+    while len(rows := logged(served, settings)) < 6:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    by_arm = sorted((row["arm"], row["model_version"]) for row in rows)
+    assert by_arm == [("control", 1)] * 3 + [("shadow", 2)] * 3
+    assert len({row["prediction_id"] for row in rows}) == 3
+
+
+def raises(_engine: Scripted) -> Iterator[Any]:
+    raise RuntimeError
+
+
+def is_no_number(engine: Scripted) -> None:
+    engine.log_probability = float("nan")
+
+
+def says_nothing(engine: Scripted) -> None:
+    engine.words = []
+
+
+def is_unsure(engine: Scripted) -> None:
+    engine.log_probability = -4.0
+
+
+def hangs(engine: Scripted) -> None:
+    engine.stream = lambda *_: time.sleep(3600)  # type: ignore[assignment, method-assign, func-returns-value]
+
+
+def breaks(engine: Scripted) -> None:
+    engine.stream = lambda *_: raises(engine)  # type: ignore[method-assign]
+
+
+def is_slow(engine: Scripted) -> None:
+    quick = engine.stream
+
+    def slow(*arguments: Any) -> Iterator[Any]:
+        time.sleep(0.1)
+        yield from quick(*arguments)
+
+    engine.stream = slow  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (breaks, "answers failed, were no text or did not come in time"),
+        (is_no_number, "answers failed, were no text or did not come in time"),
+        (says_nothing, "answers failed, were no text or did not come in time"),
+        (hangs, "answers failed, were no text or did not come in time"),
+        (is_unsure, "had a perplexity more than 4 times above"),
+        (is_slow, "answers took more than 3 times as long"),
+    ],
+)
+def test_a_broken_canary_is_given_up_and_no_question_fails_by_it(
+    served: TestClient,
+    settings: Settings,
+    engines: dict[int, Scripted],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[Scripted], None],
+    reason: str,
+) -> None:
+    monkeypatch.setattr(canary_analysis, "LIMIT_SECONDS", 0.05 if fault is hangs else 60)
+    monkeypatch.setattr(canary_analysis, "SLOW_TIMES", 3 if fault in (hangs, is_slow) else 1000)
+    beside(settings, 100)
+    follow(served)
+    assert set(ask(served, 2)) == {2}
+    fault(engines[2])
+    ask(served)
+    health = follow(served)
+    assert (health["beside"], health["status"]) == ([], "degraded")
+    assert any(reason in problem for problem in health["problems"])
+    assert set(ask(served, 3)) == {1}
+    assert "mediscale_versions_given_up 1.0" in served.get("/metrics").text
+
+
+def test_a_move_of_production_ends_it(served: TestClient, settings: Settings, promote: Any) -> None:
+    beside(settings, 100)
+    follow(served)
+    assert set(ask(served, 3)) == {2}
+    promote(TASK, 1, folder=next(Path(settings.artifact_root).glob("language-1-*")))
+    follow(served)
+    assert set(ask(served, 3)) == {1}
