@@ -6,9 +6,9 @@ analyser of the laboratory reads high. Of the two tasks the simulation follows o
 moment of a stay: a server answers for every task at each request, and a question about the first 24 hours is none about
 a discharge. Nobody writes notes there: reading them would take longer than all else of a night.
 
-As in ``dags/``: features; drift over the last answered predictions, and a verdict that knows the outcomes which have
-matured; a retraining where the verdict asks for it (or nothing was trained yet); a person who says yes, and a policy
-that decides. Then the morning's round asks about whoever reached the prediction time.
+As in ``dags/``: features; drift over the last answered predictions, the performance series, and a verdict on both; a
+retraining where the verdict asks for it (or nothing was trained yet); a person who says yes, and a policy that decides.
+Then the morning's round asks about whoever reached the prediction time.
 """
 
 from collections.abc import Mapping
@@ -46,6 +46,8 @@ HISTORY = 75
 MOST_NIGHTS = 45
 PLANTED_NIGHT = 7
 """From this night on the analyser reads high."""
+WINDOW_DAYS = 7
+"""Of a window of performance."""
 
 
 def night(number: int) -> datetime:
@@ -59,8 +61,10 @@ class Version:
 
     trained: Any
     frozen: Any
-    promised: float | None
-    """Lower end of its held-out AUROC."""
+    evidence: Mapping[str, Any]
+    """What held-out patients promised: path and digest, by parameter of ``performance_series``."""
+    since: datetime
+    """When it was promoted or staged."""
     alias: str
 
 
@@ -127,17 +131,16 @@ class Simulation:
         span = {"start": night(this.number - self.hospital.window), "end": this.at, "predictions": self.log}
         this.drift = self.call("drift", span, self.served.frozen, self.served.trained)
         self.windows.append(this.drift)
-        this.verdict = self.call(
-            "retrain_decision", {"windows": tuple(self.windows), **self._outcomes(self.served, this)}
-        )
+        this.series = self._follow_performance(self.served, this)
+        this.verdict = self.call("retrain_decision", {"windows": tuple(self.windows)}, this.series)
         return bool(this.verdict.retrain)
 
-    def _outcomes(self, served: Version, this: Night) -> dict[str, Any]:
-        if served.promised is None:
-            return {}
+    def _follow_performance(self, served: Version, this: Night) -> Any:
+        """The performance series of the served version, window after window of a week."""
         labels = self.results[f"labels_{TASK}"].labels
-        outcomes = {"labels": labels, "as_of": this.at, "predictions": self.log}
-        return {**outcomes, "held_out_auroc_low": served.promised}
+        seen = {"labels": labels, "predictions": self.log, "window": this.drift, "as_of": this.at}
+        over = {"since": served.since, "window_days": WINDOW_DAYS, **served.evidence}
+        return self.call("performance_series", {**seen, **over}, served.trained)
 
     def _retrain(self, this: Night) -> None:
         staged_at, approved_at = this.at + timedelta(hours=4), this.at + timedelta(hours=5)
@@ -150,7 +153,7 @@ class Simulation:
         this.staged = self.results[f"promotion_{TASK}"]
         if this.staged.staged:
             this.promoted = self._approve(approved_at)
-            self._serve(this)
+            self._serve(this, approved_at)
 
     def _approve(self, at: datetime) -> Any:
         """Production is asked for, the policy decides; the history is read as it stood then, so a repeat finds this."""
@@ -167,7 +170,7 @@ class Simulation:
         }
         return self.call("promotion", params, *(self.results[name] for name in node.upstream))
 
-    def _serve(self, this: Night) -> None:
+    def _serve(self, this: Night, at: datetime) -> None:
         """Production where it was earned; staging as long as nothing was."""
         if this.promoted.promoted:
             alias = "production"
@@ -177,8 +180,9 @@ class Simulation:
             return
         self.windows.clear()
         trained, frozen = self.results[f"late_fusion_{TASK}"], self.results[f"training_set_{TASK}"]
-        promised = self.results[f"evaluate_{TASK}"].metrics.get("auroc_low")
-        self.served = Version(trained, frozen, promised, alias)
+        evaluated = self.results[f"evaluate_{TASK}"]
+        evidence = {"evidence": evaluated.evidence, "evidence_digest": evaluated.evidence_digest}
+        self.served = Version(trained, frozen, evidence, at, alias)
 
     def _round(self, this: Night) -> None:
         if self.served is None:

@@ -34,6 +34,8 @@ class Night:
     built: Any = None
     """Result of the labels stage."""
     drift: Any = None
+    series: Any = None
+    """Result of the performance series."""
     verdict: Any = None
     staged: Any = None
     promoted: Any = None
@@ -66,7 +68,7 @@ def count(events: "pa.Table", since: datetime, until: datetime) -> Recorded:
 
 _HEADER = (
     f"{'night':>5}  {'as of':<16}  {'arrived':<37}  {'built':<24}  {'drift of the answers':<24}  {'verdict':<8}"
-    f"  {'known outcomes':<16}  {'asked':>5}  version"
+    f"  {'weeks of outcomes':<17}  {'asked':>5}  version"
 )
 
 
@@ -122,7 +124,7 @@ def row(night: Night) -> str:
     verdict = "" if night.verdict is None else "retrain" if night.verdict.retrain else "keep"
     return (
         f"{night.number:>5}  {night.at:%Y-%m-%d %H:%M}  {came:<37}  {labelled:<24}  {_drift(night):<24}  {verdict:<8}"
-        f"  {_outcomes(night):<16}  {night.asked:>5}  {_version(night)}"
+        f"  {_outcomes(night):<17}  {night.asked:>5}  {_version(night)}"
     ).rstrip()
 
 
@@ -140,8 +142,8 @@ def _drift(night: Night) -> str:
 
 
 def _outcomes(night: Night) -> str:
-    performance = night.verdict.performance if night.verdict else None
-    return f"{performance.n}, {performance.events} died" if performance else ""
+    series = night.series
+    return f"{series.measured} known, {series.estimated} open" if series else ""
 
 
 def _version(night: Night) -> str:

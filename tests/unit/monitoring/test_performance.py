@@ -1,4 +1,4 @@
-"""Matured outcomes: which predictions count, what is estimated from how many, and what retraining makes of it."""
+"""Matured outcomes: which predictions count, and what is estimated from how many."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from pydantic import ValidationError
 
 from mediscale.core.errors import InputError
 from mediscale.core.refs import ModelRef, TableRef
@@ -15,8 +14,8 @@ from mediscale.core.table import Table
 from mediscale.core.tables import LABELS, PREDICTIONS
 from mediscale.storage import lake
 from mediscale.storage.logged_predictions import Question
-from monitoring import outcomes, retrain_decision
-from monitoring.drift import drift, prediction_window
+from monitoring import outcomes
+from monitoring.drift import prediction_window
 
 DAY = datetime(2026, 11, 1)
 MODEL = ModelRef(name="a-mortality", version=1, uri="", digest="")
@@ -166,45 +165,3 @@ def test_an_infinite_input_is_a_sentence(settings: Settings) -> None:
     predictions = write(settings, PREDICTIONS, "predictions", 20, sequence=list(range(20)), features=features)
     with pytest.raises(InputError, match=r"^12 predictions in .* hold an infinite input"):
         prediction_window.load(settings, predictions, WHOLE, 1, np.random.default_rng(0))
-
-
-@pytest.mark.parametrize(("informative", "retrains"), [(False, True), (True, False)])
-def test_answers_that_rank_worse_than_promised_are_a_reason_to_retrain(
-    settings: Settings, informative: bool, retrains: bool
-) -> None:
-    predictions, labels = hospital(settings, 400, informative)
-    params = retrain_decision.Params(
-        dataset="a",
-        task="mortality",
-        windows=(quiet_window(),),
-        predictions=predictions,
-        labels=labels,
-        as_of=LATER,
-        held_out_auroc_low=0.62,
-    )
-    found = retrain_decision.run(params, settings, "key")
-    assert found.retrain is retrains
-    assert ("not below the 0.620 that held-out" in found.reason) is not retrains
-    assert found.performance is not None
-
-
-def test_outcomes_need_all_that_belongs_to_them() -> None:
-    with pytest.raises(ValidationError, match="belong together"):
-        retrain_decision.Params(
-            dataset="a", task="mortality", windows=(quiet_window(),), held_out_auroc_low=0.7
-        )
-
-
-def quiet_window() -> drift.Result:
-    return drift.Result(
-        dataset="a",
-        task="mortality",
-        model=MODEL,
-        start=WHOLE.start,
-        end=WHOLE.end,
-        n=400,
-        judged=400,
-        n_ad_hoc=0,
-        drifted=False,
-        summary="",
-    )

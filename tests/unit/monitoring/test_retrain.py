@@ -11,6 +11,7 @@ from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from monitoring import retrain_decision
 from monitoring.drift import drift
+from monitoring.performance_figures import PerformanceAlarm
 
 
 def window(day: int, drifted: bool, version: int = 1, **other: Any) -> drift.Result:
@@ -114,6 +115,16 @@ def test_windows_that_do_not_belong_together_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         verdict(settings, *windows)
+
+
+def test_a_figure_of_outcomes_beyond_what_was_promised_is_reason_enough(settings: Settings) -> None:
+    alarm = PerformanceAlarm(metric="auroc", attribute="sex", value="female", sentence="AUROC of women fell")
+    params = retrain_decision.Params(
+        dataset="mimic-iii", task="mortality", windows=(window(0, False),), performance_alarms=(alarm,)
+    )
+    found = retrain_decision.run(params, settings, "key")
+    assert found.retrain
+    assert found.reason.endswith("; AUROC of women fell.")
 
 
 def test_an_impossible_rule_is_refused() -> None:

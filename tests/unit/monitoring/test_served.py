@@ -107,7 +107,7 @@ def test_staging_is_watched_while_nothing_is_in_production(settings: Settings) -
     with pytest.raises(NotFoundError, match="no record of a-mortality v2's training"):
         monitoring_inputs.drift_inputs(settings, "a", "mortality")
     with pytest.raises(NotFoundError, match="No window of a-mortality v2"):
-        retrain_decision.retrain_inputs(settings, "a", "mortality", DAY)
+        retrain_decision.retrain_inputs(settings, "a", "mortality")
 
 
 def test_the_windows_of_the_served_version_in_the_order_of_time(settings: Settings) -> None:
@@ -123,21 +123,13 @@ def test_the_windows_of_the_served_version_in_the_order_of_time(settings: Settin
     assert isinstance(found[0], drift.Result)
 
 
-def test_the_verdict_knows_the_outcomes_that_have_matured(settings: Settings) -> None:
+def test_the_verdict_knows_the_alarms_of_the_versions_own_series(settings: Settings) -> None:
     promote(settings, SERVED, "production", 1)
     finished(settings, "drift", {"predictions": {"dataset": "a"}}, window(0, False), 1)
-    lake.append(settings, PREDICTIONS.name, PREDICTIONS.arrow_schema().empty_table(), "a", "worker", 1)
-    assert "labels" not in retrain_decision.retrain_inputs(settings, "a", "mortality", DAY)
-    for when, as_of in ((2, None), (3, "2026-10-01T01:00:00")):  # the second is a backfilled night
-        finished(settings, "labels", {**ABOUT, "as_of": as_of}, {"labels": {"version": when}}, when)
-    finished(
-        settings,
-        "evaluate",
-        {"model": SERVED.model_dump()},
-        {"metrics": {"auroc": 0.8, "auroc_low": 0.76}},
-        4,
-    )
-    found = retrain_decision.retrain_inputs(settings, "a", "mortality", DAY)
-    assert found["labels"] == {"version": 2}
-    assert (found["as_of"], found["held_out_auroc_low"]) == (DAY, 0.76)
-    assert found["predictions"] == lake.latest(settings, "a", "predictions")
+    assert "performance_alarms" not in retrain_decision.retrain_inputs(settings, "a", "mortality")
+    alarm = {"metric": "auroc", "attribute": "", "value": "", "sentence": "It fell"}
+    for when, model in ((2, SERVED), (3, version(1))):  # the newest one is of a version that serves no more
+        followed = {**ABOUT, "model": model.model_dump()}
+        finished(settings, "performance_series", followed, {"performance_alarms": [alarm]}, when)
+        found = retrain_decision.retrain_inputs(settings, "a", "mortality")
+        assert found.get("performance_alarms") == ([alarm] if model == SERVED else None)
