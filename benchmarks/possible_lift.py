@@ -1,16 +1,16 @@
 """Share of the possible lift: how far above chance a model gets, as a share of what the generator's own risk gets.
 
-    .venv/bin/python benchmarks/possible_lift.py [--seeds 5] [--size small] [--task mortality] [--patients 24000]
+    .venv/bin/python benchmarks/possible_lift.py [--seeds 5] [--size small] [--task mortality] [--notes]
 
-Each seed is a synthetic hospital of its own, taken through `mediscale run`; the lift is the AUROC of its held-out stays
-less 0.5. Beside the version that was registered stand the points score and logistic regression of its evidence, and the
-trees grown again with and without the features of charting behaviour (how often and how lately a value was charted).
-The means have 95 % intervals over the seeds, by Student's t; with one seed there is none.
+The lift is the AUROC of held-out stays less 0.5. Each seed is a synthetic hospital of its own, whose records become a
+frozen training set by the stages of a run; trees are grown on it as ``risk_model`` grows them, with and without the
+features of charting behaviour (how often and how lately a value was charted), and on nested parts of the training
+patients (the learning curve). ``--notes`` takes each hospital through `mediscale run` instead, notes and all, which
+takes many times as long: beside the version that was registered stand the points score and logistic regression of its
+evidence. The means have 95 % intervals over the seeds, by Student's t; with one seed there is none.
 
-Two more parts say what is in the way of the rest. The learning curve is one larger hospital without notes
-(``--patients``; 0 leaves it out): the same recipe on nested parts of its training patients, judged on the same held-out
-ones. The ceiling is what a model of mortality would get that knew the latent severity exactly, and nothing that stands
-in no table.
+The ceiling is what a model of mortality would get that knew the latent severity exactly, and nothing that stands in no
+table: frailty, how unwell a patient looks, and whether care aims at cure are in notes alone.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from mediscale.core import tasks
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
+from mediscale.pipeline import call, runtime_inputs, steps
 from mediscale.storage import calls
 from training import training_examples
 from training.evaluation import calibration, metrics, oracle
@@ -40,8 +42,9 @@ from training.training_examples import Examples
 
 FIRST_SEED = 20260101
 CHARTING = ("count", "recency", "interval", "irregularity")
-PARTS = (32, 16, 8, 4, 2, 1)
+PARTS = (16, 8, 4, 2)
 """Of the training patients, each this part of them."""
+DATASET = "possible-lift"
 
 
 @dataclass(frozen=True)
@@ -74,53 +77,68 @@ class Trained:
         return float(metrics.auroc(blank["held_out"].outcomes, margins, metrics.unweighted(margins))[0])
 
 
-def run(home: Path, task: TaskName, *settings: str) -> None:
-    command = [sys.executable, "-m", "mediscale", "run", "--task", task, *settings]
-    environment = {**os.environ, "MEDISCALE_HOME": str(home)}
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+def frozen(home: Path, size: str, task: TaskName, seed: int) -> Trained:
+    """A hospital without notes, by the stages of a run as far as the frozen training set."""
+    settings, results = Settings(home=home), dict[str, Any]()
+    made = {"dataset": DATASET, "size": size, "seed": seed, "notes": False}
+    results[steps.PREPARE_SOURCE] = call.call("synthetic", made, settings, DATASET).result
+    for node in steps.nodes((*steps.FEATURES, steps.TRAINING[0]), (task,)):
+        fields = call.load(node.stage).Params.model_fields
+        about = {name: value for name, value in (("dataset", DATASET), ("task", task)) if name in fields}
+        upstream = [results[name].model_dump() for name in node.upstream]
+        results[node.name] = runtime_inputs.call(node.stage, about, upstream, settings, DATASET).result
+    training_set = results[f"training_set_{task}"].training_set
+    hospital = results[steps.PREPARE_SOURCE].oracle, results["silver"].subjects
+    params = risk_model.Params(dataset=DATASET, task=task, training_set=training_set)
+    return trained(settings, params, *hospital)
 
 
-def trained(home: Path, task: TaskName) -> Trained:
+def of_run(home: Path) -> Trained:
+    """The same of a home in which one run was made."""
     settings = Settings(home=home)
-    judged = calls.of_stage(settings, "evaluate")[-1]
-    frozen = TableRef.model_validate(judged.params["training_set"])
+    judged = calls.of_stage(settings, "evaluate")[-1].params
+    params = risk_model.Params.model_validate(calls.of_stage(settings, "risk_model")[-1].params)
+    return trained(settings, params, judged["oracle"], TableRef.model_validate(judged["subjects"]))
+
+
+def trained(settings: Settings, params: risk_model.Params, file: str | None, subjects: TableRef) -> Trained:
     splits = {
-        split: training_examples.load(settings, frozen, split, kernel.names(task))
+        split: training_examples.load(settings, params.training_set, split, kernel.names(params.task))
         for split in ("train", "tuning", "held_out")
     }
-    subjects = TableRef.model_validate(judged.params["subjects"])
-    truth = oracle.probabilities(judged.params["oracle"], subjects, task, settings, splits["held_out"])
+    truth = oracle.probabilities(file, subjects, params.task, settings, splits["held_out"])
     assert truth is not None, "a synthetic hospital has its generator's risks"
     stated = np.isfinite(truth)
     splits["held_out"] = splits["held_out"].where(stated)
-    params = risk_model.Params.model_validate(calls.of_stage(settings, "risk_model")[-1].params)
     return Trained(splits, params, truth[stated])
 
 
-def shares(home: Path, task: TaskName) -> dict[str, float]:
-    """Of each model's lift in the oracle's, on the held-out stays of a home in which one run was made."""
+def shares_of_trees(this: Trained) -> dict[str, float]:
+    """Of trees' lift in the generator's: on all features, without those of charting, on parts of the patients."""
+    train, charting = this.splits["train"], charting_features(this.params.task)
+    patients = np.random.default_rng(0).permutation(np.unique(train.subjects))
+    found = {
+        "trees": this.auroc_of_trees(train, np.zeros_like(charting)),
+        f"trees without {charting.sum()} features of charting": this.auroc_of_trees(train, charting),
+    }
+    for part in PARTS:
+        rows = train.where(np.isin(train.subjects, patients[: len(patients) // part]))
+        found[f"trees on 1/{part} of the patients"] = this.auroc_of_trees(rows, np.zeros_like(charting))
+    return {name: this.share(auroc) for name, auroc in found.items()}
+
+
+def shares_of_run(home: Path, size: str, task: TaskName, seed: int) -> dict[str, float]:
+    """The same after `mediscale run`, notes and all, beside the version that it registered and its baselines."""
+    command = [sys.executable, "-m", "mediscale", "run", "--task", task, "--size", size]
+    command += ["--set", f"synthetic.seed={seed}"]
+    environment = {**os.environ, "MEDISCALE_HOME": str(home)}
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     judged = calls.of_stage(Settings(home=home), "evaluate")[-1]
     evidence = json.loads((home / judged.result["evidence"]).read_text())
     found = {"the registered version": evidence["oracle"]["model_auroc"]["value"]}
     found |= {baseline["name"]: baseline["auroc"]["value"] for baseline in evidence["baselines"]}
-    this, charting = trained(home, task), charting_features(task)
-    train = this.splits["train"]
-    found["trees"] = this.auroc_of_trees(train, np.zeros_like(charting))
-    found[f"trees without {charting.sum()} features of charting"] = this.auroc_of_trees(train, charting)
-    return {name: this.share(auroc) for name, auroc in found.items()}
-
-
-def learning_curve(home: Path, task: TaskName) -> dict[int, float]:
-    """Share of the possible lift by number of training patients; fewer ones are among the more."""
-    this, none = trained(home, task), np.zeros(len(kernel.names(task)), dtype=bool)
-    train = this.splits["train"]
-    patients = np.random.default_rng(0).permutation(np.unique(train.subjects))
-    curve = {}
-    for part in PARTS:
-        chosen = patients[: len(patients) // part]
-        rows = train.where(np.isin(train.subjects, chosen))
-        curve[len(chosen)] = this.share(this.auroc_of_trees(rows, none))
-    return curve
+    this = of_run(home)
+    return {name: this.share(auroc) for name, auroc in found.items()} | shares_of_trees(this)
 
 
 def charting_features(task: TaskName) -> np.ndarray:
@@ -166,23 +184,6 @@ def interval(values: Sequence[float]) -> str:
     return f"{middle:.3f} ({middle - half:.3f} to {middle + half:.3f})"
 
 
-def over_seeds(seeds: int, size: str, task: TaskName) -> None:
-    by_model: dict[str, list[float]] = {}
-    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            run(Path(folder), task, "--size", size, "--set", f"synthetic.seed={seed}")
-            of_seed = shares(Path(folder), task)
-        said = ", ".join(f"{name} {share:.3f}" for name, share in of_seed.items())
-        print(f"seed {seed}: {said}", flush=True)
-        for name, share in of_seed.items():
-            by_model.setdefault(name, []).append(share)
-    print(f"share of the possible lift, {size}, {task}, {seeds} seeds:")
-    for name, values in sorted(by_model.items(), key=lambda item: -float(np.mean(item[1]))):
-        print(f"  {name:<42} {interval(values)}")
-    for name, values in by_model.items():
-        print(f"figure: share of the possible lift of {name} = {np.mean(values):.3f}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -190,17 +191,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="how many, from the generator's own on (5)")
     parser.add_argument("--size", choices=("tiny", "small", "large"), default="small")
     parser.add_argument("--task", default="mortality")
-    parser.add_argument("--patients", type=int, default=24_000, help="of the learning curve's hospital")
+    parser.add_argument("--notes", action="store_true", help="whole runs, with notes")
     options = parser.parse_args()
-    if options.seeds:
-        over_seeds(options.seeds, options.size, options.task)
-    if options.patients:
+    by_model: dict[str, list[float]] = {}
+    for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            hospital = (f"synthetic.patients={options.patients}", "synthetic.notes=false")
-            run(Path(folder), options.task, *(word for one in hospital for word in ("--set", one)))
-            curve = learning_curve(Path(folder), options.task)
-        for patients, share in curve.items():
-            print(f"figure: share of the possible lift of trees on {patients} patients = {share:.3f}")
+            about = Path(folder), options.size, options.task, seed
+            of_seed = shares_of_run(*about) if options.notes else shares_of_trees(frozen(*about))
+        said = ", ".join(f"{name} {share:.3f}" for name, share in of_seed.items())
+        print(f"seed {seed}: {said}", flush=True)
+        for name, share in of_seed.items():
+            by_model.setdefault(name, []).append(share)
+    print(f"share of the possible lift, {options.size}, {options.task}, {options.seeds} seeds:")
+    for name, values in by_model.items():
+        print(f"  {name:<42} {interval(values)}")
+        print(f"figure: share of the possible lift, {name} = {np.mean(values):.3f}")
     if options.task == "mortality":
         print(f"figure: share of the possible lift that is in the tables = {ceiling():.3f}")
 
