@@ -194,14 +194,16 @@ def main() -> None:
     parser.add_argument("--notes", action="store_true", help="whole runs, with notes")
     options = parser.parse_args()
     by_model: dict[str, list[float]] = {}
-    for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            about = Path(folder), options.size, options.task, seed
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # one for all: Spark's session keeps its files in the first home
+        for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+            about = Path(folder) / str(seed), options.size, options.task, seed
             of_seed = shares_of_run(*about) if options.notes else shares_of_trees(frozen(*about))
-        said = ", ".join(f"{name} {share:.3f}" for name, share in of_seed.items())
-        print(f"seed {seed}: {said}", flush=True)
-        for name, share in of_seed.items():
-            by_model.setdefault(name, []).append(share)
+            said = ", ".join(f"{name} {share:.3f}" for name, share in of_seed.items())
+            print(f"seed {seed}: {said}", flush=True)
+            for name, share in of_seed.items():
+                by_model.setdefault(name, []).append(share)
     print(f"share of the possible lift, {options.size}, {options.task}, {options.seeds} seeds:")
     for name, values in by_model.items():
         print(f"  {name:<42} {interval(values)}")

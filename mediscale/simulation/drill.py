@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mediscale.core import task_names
 from mediscale.core.caller import now
@@ -70,7 +71,7 @@ class Result(Frozen):
 
 
 def run(settings: Settings, dataset: str) -> Result:
-    """Rehearses with the first risk model of a dataset that is in production.
+    """Rehearses with the first risk model of a dataset that is in production, else with its language model.
 
     Raises:
         NotFoundError: none is.
@@ -80,18 +81,20 @@ def run(settings: Settings, dataset: str) -> Result:
     with tempfile.TemporaryDirectory(prefix="mediscale-drill-", ignore_cleanup_errors=True) as folder:
         drill = _Drill(_own_settings(Path(folder)), dataset, move.task, Path(folder) / "fault")
         drill.take(settings, move)
-        with drill.served() as address, _load(address) as load:
-            result = drill.rehearse(load)
+        with drill.served() as address:
+            _until(lambda: _is_loaded(address), "the version is loaded")
+            with _load(address, drill.asking) as load:
+                result = drill.rehearse(load)
     if result.failed:
         raise QualityError(f"The drill failed: {result.summary}")
     return result
 
 
 def _production(settings: Settings, dataset: str) -> Move:
-    for task in task_names.all_names():
+    for task in (*task_names.all_names(), task_names.LANGUAGE):
         if move := registry.current(settings, dataset, task, "production"):
             return move
-    raise NotFoundError(f"No risk model of {dataset} is in production, so there is nothing to rehearse with.")
+    raise NotFoundError(f"No model of {dataset} is in production, so there is nothing to rehearse with.")
 
 
 def _own_settings(folder: Path) -> Settings:
@@ -130,9 +133,9 @@ class _Load:
 
 
 @contextmanager
-def _load(address: str) -> Iterator[_Load]:
+def _load(address: str, asking: "_Asking") -> Iterator[_Load]:
     load, ended = _Load(), threading.Event()
-    threads = [threading.Thread(target=_ask, args=(address, load, ended, i)) for i in range(CLIENTS)]
+    threads = [threading.Thread(target=_ask, args=(address, asking, load, ended, i)) for i in range(CLIENTS)]
     for thread in threads:
         thread.start()
     try:
@@ -143,7 +146,35 @@ def _load(address: str) -> Iterator[_Load]:
             thread.join()
 
 
-def _ask(address: str, load: _Load, ended: threading.Event, number: int) -> None:
+@dataclass(frozen=True)
+class _Asking:
+    """How a kind of model is asked, and where the answer names its version."""
+
+    path: str
+    body: Callable[[int], dict[str, object]]
+    version: Callable[[Any], int]
+
+
+_RISK = _Asking(
+    "/predict",
+    lambda number: {"age": 18 + number % 100},
+    lambda answer: int(answer["predictions"][0]["version"]),
+)
+_LANGUAGE = _Asking(
+    "/generate",
+    lambda number: {"question": f"Which organ is number {number}?", "max_length": 8, "use_safety": False},
+    lambda answer: int(answer["version"]),
+)
+
+
+def _is_loaded(address: str) -> bool:
+    import httpx
+
+    answer = httpx.get(f"{address}/health", timeout=SECONDS, trust_env=False)
+    return bool(answer.json()["model_loaded"])
+
+
+def _ask(address: str, asking: _Asking, load: _Load, ended: threading.Event, number: int) -> None:
     import httpx
 
     with httpx.Client(base_url=address, timeout=SECONDS, trust_env=False) as client:
@@ -151,13 +182,13 @@ def _ask(address: str, load: _Load, ended: threading.Event, number: int) -> None
             number += CLIENTS
             began = time.monotonic()
             try:
-                answer = client.post("/predict", json={"age": 18 + number % 100})
+                answer = client.post(asking.path, json=asking.body(number))
             except httpx.HTTPError:
                 load.failed += 1
                 continue
             load.seconds.append(time.monotonic() - began)
             if answer.status_code == 200:
-                load.answers.append((time.monotonic(), answer.json()["predictions"][0]["version"]))
+                load.answers.append((time.monotonic(), asking.version(answer.json())))
             else:
                 load.failed += 1
             time.sleep(0.005)
@@ -173,6 +204,11 @@ class _Drill:
     @property
     def name(self) -> str:
         return registry.model_name(self.dataset, self.task)
+
+    @property
+    def asking(self) -> _Asking:
+        """How its versions are asked."""
+        return _LANGUAGE if self.task == task_names.LANGUAGE else _RISK
 
     def take(self, hospital: Settings, move: Move) -> None:
         """Copies the files of the version in production twice: version 1 of the drill serves, version 2 is staged."""

@@ -17,7 +17,16 @@ from mediscale.inference.model_spec import Calibration
 from mediscale.storage import registry
 from training import tracking, training_examples
 from training.evaluation import calibration, metrics
-from training.tabular import export, importance, mlflow_model, points_score, recipe, tree_training
+from training.tabular import (
+    continuation,
+    export,
+    importance,
+    mlflow_model,
+    points_score,
+    recipe,
+    tree_training,
+)
+from training.tabular.continuation import Parent
 from training.tabular.recipe import Recipe, Tuned
 
 if TYPE_CHECKING:
@@ -32,6 +41,10 @@ class Params(Recipe):
     training_set: RuntimeInput[TableRef]
     tuned: RuntimeInput[Tuned | None] = None
     """What the newest `mediscale tune` chose for the task; a setting that is configured goes before it."""
+    continue_from: int | None = Field(None, ge=1)
+    """Version whose trees are grown on with the stays that were labelled since; otherwise they are grown anew."""
+    parent: RuntimeInput[Parent | None] = None
+    """That version, and what it was trained on."""
     workers: int = Field(1, ge=1)
 
     @property
@@ -52,7 +65,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
     Raises:
         QualityError: the training or tuning split has no rows, or the training split one outcome only.
-        UsageError: several workers are asked for, and the library grows its trees in one.
+        UsageError: the library does not grow trees with several workers or from a version, as is asked for.
     """
     name = registry.model_name(params.dataset, params.task)
     model = tracking.find(settings, params.dataset, name, key)
@@ -62,10 +75,13 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
 
 def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
-    """What a search chose for the task since."""
+    """What a search chose for the task since, and the version that is continued."""
     if {"dataset", "task"} <= given.keys():
-        tuned = recipe.newest_search(settings, given["dataset"], given["task"], frozenset(given))
-        yield Context({"tuned": tuned and tuned.model_dump()})
+        about = given["dataset"], given["task"]
+        tuned = recipe.newest_search(settings, *about, frozenset(given))
+        version = given.get("continue_from")
+        parent = None if version is None else continuation.find(settings, *about, int(version))
+        yield Context({"tuned": tuned and tuned.model_dump(), "parent": parent and parent.model_dump()})
 
 
 def fit(params: Params, settings: Settings, key: str) -> tracking.Training:
@@ -73,7 +89,7 @@ def fit(params: Params, settings: Settings, key: str) -> tracking.Training:
 
     Raises:
         QualityError: the training or tuning split has no rows, or the training split one outcome only.
-        UsageError: several workers are asked for, and the library grows its trees in one.
+        UsageError: the library does not grow trees with several workers or from a version, as is asked for.
     """
     trained = _train(params, settings, key)
     followed = params.model_dump(mode="json") | params.recipe.model_dump(mode="json")
@@ -85,8 +101,7 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
     train = training_examples.load(settings, params.training_set, "train", names)
     tuning = training_examples.load(settings, params.training_set, "tuning", names)
     training_examples.check_trainable(train, tuning, params.task)
-    if params.workers > 1 and params.recipe.library != "xgboost":
-        raise UsageError("Only XGBoost grows its trees with several workers; leave risk_model.workers at 1.")
+    new = _labelled_since(params, settings, train)
     booster, curves = tree_training.on_ray(settings, _job(params, settings), params.workers, key)
     fitted = calibration.cross_fit(booster, tuning)
     booster = booster[: fitted.rounds]
@@ -112,16 +127,30 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
         spec=spec,
         curves=curves,
         metrics=_measured(tuning, risk, fitted.rounds, platt),
-        counts=training_examples.counts(train, tuning),
+        counts={**training_examples.counts(train, tuning), "grown_on_rows": len(new)},
         importance=importance.plot(explanation),
         rows_digests={"train": train.digest(), "tuning": tuning.digest()},
     )
+
+
+def _labelled_since(params: Params, settings: Settings, train: "Examples") -> "Examples":
+    """The rows that the trees are grown on: all, or those that the parent did not learn from."""
+    if params.recipe.library != "xgboost" and (params.workers > 1 or params.parent):
+        raise UsageError("Only XGBoost grows trees with several workers, or grows those of a version on.")
+    if params.parent is None:
+        return train
+    new = continuation.labelled_since(settings, params.parent, train)
+    held_out = training_examples.load(settings, params.training_set, "held_out", ())
+    continuation.check(settings, params.parent, new, held_out)
+    return new
 
 
 def _job(params: Params, settings: Settings) -> tree_training.Job:
     return tree_training.Job(
         home=str(settings.home),
         lake=settings.lake,
+        artifact_root=settings.artifact_root,
+        parent=params.parent,
         training_set=params.training_set,
         task=params.task,
         recipe=params.recipe,

@@ -16,7 +16,8 @@ from mediscale.core.tasks import TaskName
 from mediscale.storage import private_files
 from training import ray_session
 from training.evaluation import calibration, metrics
-from training.tabular import lightgbm_training, spark_training, xgboost_training
+from training.tabular import continuation, lightgbm_training, spark_training, xgboost_training
+from training.tabular.continuation import Parent
 from training.tabular.recipe import Library, Recipe
 
 if TYPE_CHECKING:
@@ -107,11 +108,15 @@ class Judged:
 
 
 def fit(
-    training: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe
+    training: "Examples",
+    tuning: "Examples",
+    task: TaskName,
+    recipe: Recipe,
+    begun: "xgboost.Booster | None" = None,
 ) -> "tuple[xgboost.Booster, dict[str, list[float]]]":
-    """The trees with every round grown, and the log loss per round on the splits."""
+    """The trees with every round grown, and the log loss per round on the splits; ``begun`` are grown on (XGBoost)."""
     if recipe.library == "xgboost":  # whose own loop works over several workers
-        return xgboost_training.train(training, tuning, task, recipe)
+        return xgboost_training.train(training, tuning, task, recipe, begun)
     judged = Judged(training, tuning, task, recipe)
     judged.grow(recipe.rounds)
     return judged.growth.booster(), {"log_loss_tuning": judged.losses}
@@ -125,6 +130,10 @@ class Job(Frozen):
     training_set: TableRef
     task: TaskName
     recipe: Recipe
+    artifact_root: str = ""
+    """Where the files of a parent lie; default: where the home has them."""
+    parent: Parent | None = None
+    """The version whose trees are grown on, if any."""
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
@@ -135,15 +144,15 @@ def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
     from training import training_examples
 
     job = Job.model_validate(config)
-    settings = Settings(home=Path(job.home), lake=job.lake)
+    settings = Settings(home=Path(job.home), lake=job.lake, artifact_root=job.artifact_root)
     context, names = get_context(), kernel.names(job.task)
     part = (context.get_world_rank(), context.get_world_size())
-    booster, curves = fit(
-        training_examples.load(settings, job.training_set, "train", names, part),
-        training_examples.load(settings, job.training_set, "tuning", names),
-        job.task,
-        job.recipe,
-    )
+    training, begun = training_examples.load(settings, job.training_set, "train", names, part), None
+    if job.parent is not None:
+        training = continuation.labelled_since(settings, job.parent, training)
+        begun = continuation.trees(settings, job.parent, job.task)
+    tuning = training_examples.load(settings, job.training_set, "tuning", names)
+    booster, curves = fit(training, tuning, job.task, job.recipe, begun)
     return {"model": bytes(booster.save_raw("ubj")), "curves": curves}
 
 

@@ -47,9 +47,13 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
 
 
 def train(
-    training: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe
+    training: "Examples",
+    tuning: "Examples",
+    task: TaskName,
+    recipe: Recipe,
+    begun: "xgboost.Booster | None" = None,
 ) -> "tuple[xgboost.Booster, dict[str, list[float]]]":
-    """The booster with every round grown, and the log loss per round on both splits."""
+    """The booster with every round grown, and the log loss per round on both splits; ``begun`` is grown on."""
     import xgboost
 
     rows, unseen = _matrices(training, tuning, task, recipe)
@@ -62,6 +66,7 @@ def train(
         evals_result=record,
         early_stopping_rounds=recipe.patience,
         verbose_eval=False,
+        xgb_model=begun,
         callbacks=[_progress(recipe.rounds)],
     )
     return booster, {f"log_loss_{split}": losses["logloss"] for split, losses in record.items()}

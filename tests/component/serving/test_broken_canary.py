@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+from fixtures.language_versions import DATASET
+
 from mediscale.core.settings import Settings
 from mediscale.simulation import drill
 from mediscale.simulation.broken_server import FAULTS
@@ -18,3 +21,11 @@ def test_each_broken_canary_is_given_up_a_rollback_is_followed_and_no_request_fa
     assert result.requests > 100
     assert f"{result.requests:,} requests, 0 failed" in result.summary
     assert len(registry.history(settings, "synthetic")) == 1, "the hospital's own history has no drill in it"
+
+
+@pytest.mark.soak  # each of dozens of answers is written by a network
+def test_the_same_of_a_language_model(settings: Settings, promote_language: Any) -> None:
+    promote_language(1)
+    result = drill.run(settings, DATASET)
+    assert (result.failed, set(result.given_up_seconds)) == (0, set(FAULTS))
+    assert result.model == f"{DATASET}-language"
