@@ -16,7 +16,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.splits import SPLITS, Split
 from mediscale.core.stage import SMALL, Context, Stage
 from mediscale.core.tables import QUESTIONS, REVIEWED_FEEDBACK
-from mediscale.storage import lake, table_files
+from mediscale.storage import feedback_reviews, lake, table_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,6 +55,8 @@ class Params(Frozen):
     source_digest: RuntimeInput[Digest]
     reviewed: RuntimeInput[TableRef | None] = None
     """Feedback on answers that a person reviewed; None where there is none."""
+    newest_review: RuntimeInput[int] = 0
+    """The number of the history's entry that attests the newest review; later ones are not looked at."""
     augmentation_factor: int = Field(1, ge=1)
     """Forms of each training question: 1 leaves it as it is, more add paraphrases of its frame."""
     max_questions: int = Field(0, ge=0)
@@ -120,7 +122,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         StorageError: it was changed since it was named.
         QualityError: a split is empty.
     """
-    reviewed = _accepted(settings, params.reviewed) if params.reviewed else []
+    reviewed = _accepted(settings, params.reviewed, params.newest_review) if params.reviewed else []
     first = _first(_read(params), params.max_questions)
     prepared = questions.prepare(first, params.augmentation_factor, reviewed)
     sizes = {split: len(prepared.splits[split]) for split in SPLITS}
@@ -153,12 +155,8 @@ def _read(params: Params) -> list[Question]:
     return READERS[params.source](path)
 
 
-def _accepted(settings: Settings, reviews: TableRef) -> list[Question]:
-    """The pairs of question and answer whose newest review accepted them, in the order of their names."""
-    newest = {
-        row["feedback_id"]: row
-        for row in lake.read(settings, reviews).sort_by([("reviewed_at", "ascending")]).to_pylist()
-    }
+def _accepted(settings: Settings, reviews: TableRef, until: int) -> list[Question]:
+    """The pairs of question and answer whose newest signed review accepted them, in the order of their names."""
     return [
         Question(
             id=f"feedback/{name}",
@@ -168,7 +166,7 @@ def _accepted(settings: Settings, reviews: TableRef) -> list[Question]:
             answer=row["answer"],
             references=(f"feedback on {row['model']}/{row['model_version']}",),
         )
-        for name, row in sorted(newest.items())
+        for name, row in feedback_reviews.attested(settings, reviews, until).items()
         if row["decision"] == "accepted" and row["question"] and row["answer"]
     ]
 
@@ -213,8 +211,11 @@ def load(settings: Settings, table: TableRef, split: Split) -> list[Question]:
 def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The feedback that was reviewed until now."""
     where = given["dataset"], REVIEWED_FEEDBACK.name
-    there = lake.exists(settings, *where)
-    yield Context({"reviewed": lake.latest(settings, *where).model_dump() if there else None})
+    if not lake.exists(settings, *where):
+        yield Context({"reviewed": None, "newest_review": 0})
+        return
+    newest = feedback_reviews.newest_entry(settings, given["dataset"])
+    yield Context({"reviewed": lake.latest(settings, *where).model_dump(), "newest_review": newest})
 
 
 STAGE = Stage(

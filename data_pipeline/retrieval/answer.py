@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import field_validator
 
 from data_pipeline.documents.sentences import Span, sentences
 from data_pipeline.retrieval.embedder import Vectors
@@ -20,7 +21,7 @@ COMPARED = 5
 """Best passages that the question's words are looked for in."""
 
 FEATURES = (
-    "cosine", "cosine_margin", "cosine_contrast", "coverage", "rarest_missing", "bm25", "bm25_margin"
+    "cosine", "cosine_margin", "cosine_contrast", "coverage", "rarest_missing", "unknown", "bm25", "bm25_margin"
 )  # fmt: skip
 """What speaks for an answer: see ``evidence``."""
 
@@ -39,6 +40,13 @@ class Abstention(Frozen):
     """Questions that the weights were fitted on."""
     tuning: int
     """Questions that the threshold was chosen on."""
+
+    @field_validator("weights")
+    @classmethod
+    def _one_for_each_feature(cls, weights: dict[str, float]) -> dict[str, float]:
+        if set(weights) != set(FEATURES):
+            raise ValueError("the weights are of another release's features")
+        return weights
 
     def confidence(self, features: Mapping[str, float]) -> float:
         """Probability that the index holds the answer."""
@@ -115,21 +123,23 @@ def evidence(index: "Index", question: str, ranked: "Ranked") -> dict[str, float
     """What speaks for an answer in the index, by the names of ``FEATURES``.
 
     The cosine of the nearest passage, by how much it is above the next, and above those that follow; the share of the
-    question's words, weighted by rarity, that one of the best passages has, and the rarity of the rarest that it lacks;
-    BM25 of the best passage for each unit of the question's rarity, and by how much it is above the next.
+    question's words, weighted by rarity, that one sentence of the best passage has with its title; the rarity of the
+    rarest word that the passage with most of them lacks, and the share of words that no passage has; BM25 of the best
+    passage for each unit of the question's rarity, and by how much it is above the next.
     """
     cosines = np.sort(ranked.cosine[~np.isnan(ranked.cosine)])[::-1]
     lexical = np.sort(ranked.bm25)[::-1]
     rarity = {word: index.rarity(word) for word in set(words(question))}
     total = sum(rarity.values()) or 1.0
     covered = [_covered(index, int(row), rarity) for row in ranked.rows[:COMPARED]]
-    coverage, missing = max(covered, default=(0.0, 0.0))
+    _, missing = max(covered, default=(0.0, 0.0))
     return {
         "cosine": _at(cosines, 0),
         "cosine_margin": _at(cosines, 0) - _at(cosines, 1),
         "cosine_contrast": _at(cosines, 0) - float(np.mean(cosines[2:7])) if len(cosines) > 2 else 0.0,
-        "coverage": coverage / total,
+        "coverage": _in_one_sentence(index.passage(int(ranked.rows[0])), rarity) / total,
         "rarest_missing": -missing,
+        "unknown": -sum(value for word, value in rarity.items() if not index.knows(word)) / total,
         "bm25": _at(lexical, 0) / total,
         "bm25_margin": (_at(lexical, 0) - _at(lexical, 1)) / total,
     }
@@ -145,6 +155,13 @@ def _covered(index: "Index", row: int, rarity: Mapping[str, float]) -> tuple[flo
     has = set(words(f"{passage.title} {passage.text}"))
     missing = max((value for word, value in rarity.items() if word not in has), default=0.0)
     return sum(value for word, value in rarity.items() if word in has), missing
+
+
+def _in_one_sentence(passage: "Passage", rarity: Mapping[str, float]) -> float:
+    """Summed rarity of the words that the passage's title has with that sentence which adds most."""
+    title = set(words(passage.title))
+    said = [title | set(words(passage.text[start:end])) for start, end in sentences(passage.text)]
+    return max((sum(value for word, value in rarity.items() if word in has) for has in said), default=0.0)
 
 
 def _answering(index: "Index", question: str, passage: "Passage") -> list[Span]:

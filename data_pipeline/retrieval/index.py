@@ -187,6 +187,10 @@ class Index:
         n = self.manifest.passages
         return float(np.log(1 + (n - frequency + 0.5) / (frequency + 0.5)))
 
+    def knows(self, word: str) -> bool:
+        """Whether a passage has the word, as BM25 counts words."""
+        return word in self._bm25.vocab_dict
+
     def _dense(self, vector: Vectors, mask: NDArray[np.bool_] | None) -> tuple[Ids, NDArray[np.float64]]:
         import faiss
 

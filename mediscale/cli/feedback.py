@@ -34,8 +34,9 @@ def _run(options: argparse.Namespace) -> int:
         )
     from mediscale.core import caller
     from mediscale.governance import feedback
+    from mediscale.storage.feedback_reviews import Decision
 
-    decision: feedback.Decision = "accepted" if options.action == "accept" else "rejected"
+    decision: Decision = "accepted" if options.action == "accept" else "rejected"
     about = feedback.review(
         settings(), options.dataset, options.feedback, decision, options.reason, caller.now()
     )

@@ -433,6 +433,9 @@ REVIEWED_FEEDBACK = Table(
         Column(
             "answer", "string", "the corrected one, else the one found helpful; none where neither is there"
         ),
+        Column(
+            "salt", "string", "of the digest that the history's signed entry has of this row", nullable=False
+        ),
     ),
     key=("feedback_id", "reviewed_at"),
     privacy="phi",
@@ -440,7 +443,7 @@ REVIEWED_FEEDBACK = Table(
 
 HISTORY = Table(
     name="history",
-    description="Append-only, hash-chained, signed: who moved, proposed, approved, erased or exported what, and when.",
+    description="Append-only, hash-chained, signed: who moved, approved, reviewed, erased or exported what, and when.",
     columns=(
         Column("sequence", "int64", "1, 2, 3, …: one winner per number", nullable=False),
         Column("kind", "string", "what was done: move, approval, …", nullable=False),

@@ -1,13 +1,13 @@
 """Review of feedback: a person decides what of it is true, before anything learns from it.
 
-Feedback lies in the prediction log (``POST /feedback``). A review is a row of the table ``reviewed_feedback``; of
-several the newest counts. Accepted pairs of question and answer join the training part of the next question set
+Feedback lies in the prediction log (``POST /feedback``). Reviews are signed (``mediscale.storage.feedback_reviews``);
+of several the newest counts. Accepted pairs of question and answer join the training part of the next question set
 (``data_pipeline.documents.question_set``).
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 from mediscale.core.errors import NotFoundError, QualityError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import REVIEWED_FEEDBACK
-from mediscale.storage import approvals, lake
+from mediscale.storage import feedback_reviews, lake
+from mediscale.storage.feedback_reviews import Decision
 from serving import prediction_log
 from serving.prediction_log import FEEDBACK
-
-Decision = Literal["accepted", "rejected"]
 
 _LOGGED = (
     "prediction_id", "predicted_at", "task", "model", "model_version", "subject_id", "asked_by", "question", "answer",
@@ -44,6 +43,7 @@ class Given:
     """What the language model answered."""
     corrected: str | None = field(repr=False)
     decision: Decision | None
+    """None where nobody reviewed it."""
     reviewed_by: str | None
 
     @property
@@ -61,7 +61,7 @@ def given(settings: Settings, dataset: str) -> list[Given]:
     feedback = prediction_log.rows(settings, dataset, _LOGGED, pc.field("task") == FEEDBACK).to_pylist()
     about = pc.field("prediction_id").isin(list({row["about"] for row in feedback}))
     answers = _answers(prediction_log.rows(settings, dataset, _LOGGED, about)) if feedback else {}
-    reviews = {row["feedback_id"]: row for row in _reviews(settings, dataset)}
+    reviews = _reviews(settings, dataset)
     found = (_given(row, answers.get(row["about"]), reviews.get(row["prediction_id"])) for row in feedback)
     return sorted(found, key=lambda each: (each.at, each.feedback_id))
 
@@ -99,13 +99,11 @@ def _given(
     )
 
 
-def _reviews(settings: Settings, dataset: str) -> list[dict[str, Any]]:
-    """Oldest first."""
+def _reviews(settings: Settings, dataset: str) -> dict[str, dict[str, Any]]:
     if not lake.exists(settings, dataset, REVIEWED_FEEDBACK.name):
-        return []
-    rows = lake.read(settings, lake.latest(settings, dataset, REVIEWED_FEEDBACK.name))
-    reviews: list[dict[str, Any]] = rows.sort_by([("reviewed_at", "ascending")]).to_pylist()
-    return reviews
+        return {}
+    newest = lake.latest(settings, dataset, REVIEWED_FEEDBACK.name)
+    return feedback_reviews.attested(settings, newest, feedback_reviews.newest_entry(settings, dataset))
 
 
 def review(
@@ -117,9 +115,8 @@ def review(
         NotFoundError: no feedback of the dataset has that name.
         QualityError: it is accepted, about a language answer, and says neither that it was helpful nor what is right.
         UsageError: whose key signs here is no approver.
-        BusyError: somebody else reviewed it at the same moment.
+        BusyError: somebody else reviewed at the same moment.
     """
-    reviewer = approvals.approver_here(settings)
     feedback = next((each for each in given(settings, dataset) if each.feedback_id == feedback_id), None)
     if feedback is None:
         raise NotFoundError(f"There is no feedback of that name on answers of {dataset}; list them first.")
@@ -128,12 +125,8 @@ def review(
             "The feedback says that the answer is not right, and not what would be; there is nothing to learn from. "
             "Reject it, or ask for a corrected answer."
         )
-    row = {
+    about = {
         "feedback_id": feedback_id,
-        "reviewed_at": at,
-        "reviewed_by": reviewer,
-        "decision": decision,
-        "reason": reason,
         "verdict": feedback.verdict,
         "model": feedback.model,
         "model_version": feedback.model_version,
@@ -141,9 +134,5 @@ def review(
         "question": feedback.question,
         "answer": feedback.answer,
     }
-    earlier = sum(each["feedback_id"] == feedback_id for each in _reviews(settings, dataset))
-    rows = pa.Table.from_pylist([row], schema=REVIEWED_FEEDBACK.arrow_schema())
-    name = f"review of {feedback_id}"
-    if lake.append(settings, REVIEWED_FEEDBACK.name, rows, dataset, name, earlier + 1) is None:
-        raise lake.another_wrote(dataset, REVIEWED_FEEDBACK.name)
+    feedback_reviews.record(settings, dataset, about, decision, reason, at)
     return feedback

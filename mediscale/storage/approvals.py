@@ -34,7 +34,7 @@ def required(entries: Sequence[Entry], keys: Mapping[str, AcceptedKey]) -> bool:
     rules = [
         rule.required
         for entry, rule in bodies(entries, ApprovalRule)
-        if rule.required or _is_approver(keys[entry.signer])
+        if rule.required or is_approver(keys[entry.signer])
     ]
     return bool(rules) and rules[-1]
 
@@ -99,10 +99,11 @@ def approver(
 def _is_another(proposed: Entry, approved: Entry, keys: Mapping[str, AcceptedKey]) -> bool:
     """An approver's own key, or a service's that names the person; never who proposed."""
     key = keys[approved.signer]
-    return _is_approver(key) and approved.actor != proposed.actor
+    return is_approver(key) and approved.actor != proposed.actor
 
 
-def _is_approver(key: AcceptedKey) -> bool:
+def is_approver(key: AcceptedKey) -> bool:
+    """Whether a key is an approver's own, or a service's that signs for people whom it authenticated."""
     return bool({"approver", "service"} & key.roles)
 
 
@@ -113,7 +114,7 @@ def approver_here(settings: Settings) -> str:
         UsageError: it is not.
     """
     who = signing.signer(settings).key
-    if not _is_approver(who):
+    if not is_approver(who):
         raise UsageError(
             f"{who.name} is no approver; whoever keeps {settings.public_keys} may name the key {who.name}.approver.pem."
         )

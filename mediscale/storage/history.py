@@ -166,8 +166,22 @@ class Export(Body):
         return f"{self.rows} rows of {self.what} were exported: {self.purpose}"
 
 
+class FeedbackReview(Body):
+    """An approver accepted feedback on an answer, so that a model may learn from it, or rejected it."""
+
+    kind = "feedback_review"
+    feedback_id: str
+    decision: Literal["accepted", "rejected"]
+    digest: str
+    """SHA-256 of the review's row, with a salt that lies in the row alone: after an erasure it says nothing."""
+
+    def __str__(self) -> str:
+        return f"feedback {self.feedback_id} {self.decision}"
+
+
 KINDS: Mapping[str, type[Body]] = {
-    body.kind: body for body in (AliasMove, Traffic, Proposal, Approval, ApprovalRule, Erasure, Export)
+    body.kind: body
+    for body in (AliasMove, Traffic, Proposal, Approval, ApprovalRule, Erasure, Export, FeedbackReview)
 }
 B = TypeVar("B", bound=Body)
 

@@ -33,6 +33,9 @@ def passages() -> list[Passage]:
 
 
 def questions() -> list[Question]:
-    """Two to five questions per passage, multiple choice among them; ``references`` names the passage, whose words the
-    answer uses."""
+    """Two to five questions per passage, multiple choice among them.
+
+    ``references`` names the passage that a question was written on, and every other one that answers it, too; each
+    has the answer's words.
+    """
     return question_files.read(FOLDER / "questions.jsonl")

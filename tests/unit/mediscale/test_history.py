@@ -259,5 +259,14 @@ def test_a_body_of_a_newer_release_is_refused_in_one_sentence(settings: Settings
 def test_every_kind_is_said_in_one_line() -> None:
     erased = Erasure(pseudonym="p", reason="asked for", trained=("m/1",), judged=())
     assert "\n" not in str(erased)
-    kinds = {"move", "traffic", "proposal", "approval", "approval_rule", "erasure", "export"}
+    kinds = {
+        "move",
+        "traffic",
+        "proposal",
+        "approval",
+        "approval_rule",
+        "erasure",
+        "export",
+        "feedback_review",
+    }
     assert set(history.KINDS) == kinds

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from deltalake import write_deltalake
 from fastapi.testclient import TestClient
 from fixtures.server_process import environment
 
@@ -151,6 +153,25 @@ def test_an_approver_reviews_and_accepted_pairs_wait_for_the_next_training_part(
     assert command("accept", "w-7-7", "--reason", "x")[0] != 0
 
 
+def test_a_review_that_nobody_signed_or_that_was_changed_teaches_nothing(
+    post: Post, settings: Settings, command: Callable[..., tuple[int, str]]
+) -> None:
+    """An attacker who writes the lake adds a row, or another answer in place of the one that was accepted."""
+    name = post("w-1-1", "wrong", corrected_answer=RIGHT).json()["feedback_id"]
+    command("accept", name, "--reason", "Right.")
+    table = REVIEWED_FEEDBACK.name
+    rows = lake.read(settings, lake.latest(settings, DATASET, table))
+    [accepted_row] = rows.to_pylist()
+    changed = [accepted_row | {"answer": "Something harmful."}, accepted_row | {"feedback_id": "w-1-9"}]
+    forged = pa.Table.from_pylist(changed, schema=rows.schema)
+    write_deltalake(settings.table_uri(DATASET, table), forged, mode="append")
+    assert accepted(settings) == [(QUESTION, RIGHT)]
+    assert command("reject", name, "--reason", "On second thoughts.")[0] == 0
+    write_deltalake(settings.table_uri(DATASET, table), rows, mode="overwrite")
+    assert accepted(settings) == [], "the rejection's row was taken out; its entry stands"
+    assert "1 of 1 listed" in command()[1]
+
+
 def test_whoever_is_no_approver_reviews_nothing(
     post: Post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., tuple[int, str]]
 ) -> None:
@@ -169,7 +190,8 @@ def accepted(settings: Settings) -> list[tuple[str, str]]:
     params = STAGE.Params.model_validate(
         {"dataset": DATASET, "source": "own", "path": "", "source_digest": "0", **context.params}
     )
-    return [(each.question, each.answer) for each in question_set._accepted(settings, params.reviewed)]  # type: ignore[attr-defined]
+    found = question_set._accepted(settings, params.reviewed, params.newest_review)  # type: ignore[attr-defined]
+    return [(each.question, each.answer) for each in found]
 
 
 def pair(name: str, question: str, answer: str) -> questions.Question:

@@ -6,6 +6,7 @@ from collections import Counter
 from data_pipeline.documents import corpus
 from data_pipeline.documents.near_duplicates import words
 from data_pipeline.documents.questions import prepare, remove_duplicates, split_by_family
+from data_pipeline.retrieval.words import words as stems
 from training.language import language_gate
 
 
@@ -19,15 +20,15 @@ def test_passages_are_short_sourced_and_unique() -> None:
     assert {each.specialty for each in passages} == {"neurology", "nephrology"}
 
 
-def test_every_passage_has_questions_and_every_answer_stands_in_its_passage() -> None:
+def test_every_passage_has_questions_and_every_answer_stands_in_each_passage_that_it_names() -> None:
     passages = {each.id: each for each in corpus.passages()}
     per_passage: Counter[str] = Counter()
     for question in corpus.questions():
-        (reference,) = question.references
-        passage = passages[reference]
-        per_passage[reference] += 1
-        assert question.specialty == passage.specialty, question.id
-        assert set(words(question.answer)) <= set(words(passage.text)), question.id
+        per_passage[question.family] += 1
+        assert question.references[0] == question.family, question.id
+        assert question.specialty == passages[question.family].specialty, question.id
+        for reference in question.references:
+            assert set(stems(question.answer)) <= set(stems(passages[reference].text)), question.id
         assert len(words(question.answer)) <= 10, question.id
     assert set(per_passage) == set(passages)
     assert set(per_passage.values()) <= {2, 3, 4, 5}
