@@ -27,7 +27,7 @@ def test_a_drug_is_named_in_its_request_or_in_the_medication_that_it_refers_to(
 ) -> None:
     """A request whose Medication the extract lacks names no drug, and states none."""
     stay = {"start": "2024-03-01T08:00:00Z", "end": "2024-03-05T08:00:00Z"}
-    files = {
+    files: dict[str, list[dict[str, Any]]] = {
         "Patient": [{"id": "p1", "birthDate": "1950-01-01", "gender": "female"}],
         "Encounter": [
             {"id": "e1", "subject": {"reference": "Patient/p1"}, "period": stay, "class": {"code": "IMP"}}
@@ -41,7 +41,7 @@ def test_a_drug_is_named_in_its_request_or_in_the_medication_that_it_refers_to(
     }
     for name, records in files.items():
         if records:
-            (tmp_path / f"{name}.ndjson").write_text("\n".join(json.dumps(record) for record in records))
+            (tmp_path / f"{name}.ndjson").write_text("\n".join(json.dumps(one) for one in records))
     codes = events_of(settings, "fhir", tmp_path)["code"].to_pylist()
     assert {code for code in codes if code.startswith(("MEDICATION", "TREATMENT"))} == {
         "MEDICATION//furosemide 40 mg",
