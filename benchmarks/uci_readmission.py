@@ -71,7 +71,7 @@ def _columns(file: Path) -> pd.DataFrame:
 
 
 def _pseudonym(number: str) -> int:
-    """As Spark's xxhash64 gives it (``data_pipeline.ingest.extract_facts.pseudonym``)."""
+    """As Spark's xxhash64 gives it (``data_pipeline.ingest.extract_facts.pseudonym_sql``)."""
     return int(xxhash.xxh64(f"{DATASET}|{number}".encode(), seed=42).intdigest() & (2**53 - 1))
 
 

@@ -1,25 +1,21 @@
-"""Subject shards: Spark distributes the shards, and a worker reads the files of its shard itself, without a shuffle."""
+"""Subject shards: workers take the shards, and each reads the files of its shards itself, without a shuffle."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mediscale.core import errors
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.table import SHARD
 from mediscale.core.tables import BRONZE, EVENTS
-from mediscale.storage import lake
+from mediscale.storage import lake, spark, table_files, workers
+from mediscale.storage.table_files import TableFile
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-    from pyspark.sql.types import StructType
-
-ShardFunction = Callable[[int], pa.Table]
-"""From a shard's number to that shard's rows. It runs in a worker process, so it must be importable there."""
+Done = TypeVar("Done")
 
 
 def read(settings: Settings, events: TableRef, shard: int, columns: Sequence[str]) -> pa.Table:
@@ -125,41 +121,31 @@ SHARD_COUNT = "shards"
 
 
 def map_shards(
-    settings: Settings, events: TableRef, function: ShardFunction, schema: "StructType | str"
-) -> "DataFrame":
-    """The rows that ``function`` returns for all shards of one version of events, computed lazily by Spark.
+    settings: Settings, events: TableRef, function: Callable[[Sequence[int]], Done]
+) -> Iterator[Done]:
+    """What ``function`` returns for groups of shards, by their numbers, which together are all of a version of events.
 
-    On one machine there are as many Spark tasks as cores, because opening a wide file costs more than filling it.
+    A group is a shard on a cluster. On one machine there are no more groups than cores, because opening a wide file
+    costs more than filling it, and one alone for few events, because a process costs more than they do.
     """
-    from mediscale.storage import spark
-
-    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for shard in batch.column(0).to_pylist():
-                yield from function(shard).to_batches()
-
     n_shards = lake.fact(settings, events, SHARD_COUNT)
-    session = spark.session(settings)
-    return session.range(0, n_shards, 1, spark.tasks(settings, n_shards)).mapInArrow(rows, schema)
+    n_groups = n_shards
+    if spark.is_local(settings):
+        enough = -(-lake.dataset(settings, events).count_rows() // _EVENTS_OF_A_PROCESS)
+        n_groups = max(1, min(n_shards, enough, workers.cores(settings)))
+    groups = [tuple(map(int, group)) for group in np.array_split(np.arange(n_shards), n_groups)]
+    return workers.map_pieces(settings, function, groups, n_groups)
 
 
-@contextmanager
-def own_errors() -> Iterator[None]:
-    """Raises a ``MediscaleError`` of a Spark worker again without Spark's wrapping; other errors pass unchanged."""
-    try:
-        yield
-    except Exception as error:
-        own = _own_error(str(error))
-        if own is None:
-            raise
-        raise own from None
+_EVENTS_OF_A_PROCESS = 250_000
 
 
-def _own_error(text: str) -> errors.MediscaleError | None:
-    for line in reversed(text.splitlines()):
-        head, _, message = line.strip().partition(": ")
-        module, _, name = head.rpartition(".")
-        kind = getattr(errors, name, None) if module == errors.__name__ else None
-        if isinstance(kind, type) and issubclass(kind, errors.MediscaleError):
-            return kind(message)
-    return None
+def write(
+    settings: Settings, dataset: str, table: str, schema: pa.Schema, rows: Iterable[pa.Table]
+) -> list[TableFile]:
+    """Writes the rows of a group of shards to a file of a table that no commit names yet; none where there are none."""
+    batches = (batch for part in rows for batch in part.cast(schema).to_batches() if batch.num_rows)
+    first = next(batches, None)
+    if first is None:
+        return []
+    return [table_files.write_file(settings, dataset, table, chain([first], batches), schema)]

@@ -2,22 +2,23 @@
 
 The trees are in XGBoost's own format, whichever library grew them, so XGBoost sums them here, several times as fast as
 the server's code, which explains each risk too. The two agree to ``tabular.TOLERANCE`` in log-odds: the first row of
-every batch is computed by both. Each of Spark's tasks reads its own files; on one machine no JVM is started for that. A
-version that reads notes needs Spark, to bring each patient's together, and answers by the server's code.
+every batch is computed by both. On a cluster each of Spark's tasks reads files of its own. A version that reads notes
+answers by the server's code.
 """
 
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from data_pipeline import shards
 from data_pipeline.notes import note_visibility
 from mediscale.core import caller
 from mediscale.core.errors import NotFoundError, StorageError
@@ -27,15 +28,14 @@ from mediscale.core.tables import FEATURES, NOTE_TOKENS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files, model_signature, tabular
 from mediscale.inference.model_spec import MODEL_FILE, NOTICE
-from mediscale.inference.notes import Floats, NoteReader
+from mediscale.inference.notes import Floats
 from mediscale.inference.tabular import Predictor
-from mediscale.storage import calls, history, lake, registry
+from mediscale.storage import calls, history, lake, registry, workers
 from mediscale.storage.registry import Alias, Move
 from serving.prediction_log import Asked
 
 if TYPE_CHECKING:
     import xgboost
-    from pyspark.sql import DataFrame
 
 _KEYS = ("subject_id", "stay_id", "prediction_time")
 _ARROW = pa.schema(
@@ -45,14 +45,8 @@ _ARROW = pa.schema(
         ("purpose", pa.string()), ("notice", pa.string()), ("needs_clinician_review", pa.bool_()),
     ]
 )  # fmt: skip
-SCHEMA = (
-    "subject_id long, stay_id long, prediction_time timestamp_ntz, model string, model_version long, risk double, "
-    "asked_by string, purpose string, notice string, needs_clinician_review boolean"
-)
-
-
 Format = Literal["parquet", "delta"]
-_BATCH_ROWS = 1 << 16
+_BATCH_ROWS = 1 << 14
 
 
 def write(
@@ -97,8 +91,6 @@ def write(
 
 
 def _scored(settings: Settings, move: Move, dataset: str, features: TableRef, asked: Asked) -> pa.Table:
-    from mediscale.storage import spark
-
     model_signature.check(settings, move.version, move.evidence_digest)
     predictor = tabular.load(settings, move.version, move.task)
     absent = set(predictor.spec.features) - set(lake.dataset(settings, features).schema.names)
@@ -106,36 +98,29 @@ def _scored(settings: Settings, move: Move, dataset: str, features: TableRef, as
         raise StorageError(
             f"{move.version} reads {len(absent)} features that {features} does not have; train it again."
         )
-    if predictor.reader is not None:
-        return _scored_with_notes(settings, move, dataset, features, predictor, asked)
-    files = lake.files(settings, features)
-    if spark.is_local(settings):
-        trees = _Trees.of(settings, predictor)
-        return pa.Table.from_batches(_score_files(trees, move, asked, files), _ARROW)
-
-    def in_task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Loads the model itself, so each worker checks the files that it reads."""
-        trees = _Trees.of(settings, tabular.load(settings, move.version, move.task))
-        uris = (uri for batch in batches for uri in batch.column(0).to_pylist())
-        return _score_files(trees, move, asked, uris)
-
-    session = spark.session(settings)
-    frame = session.createDataFrame([(uri,) for uri in files], "uri string").repartition(len(files) or 1)
-    with shards.own_errors():
-        return frame.mapInArrow(in_task, SCHEMA).toArrow().cast(_ARROW)
+    tokens = None if predictor.reader is None else lake.latest(settings, dataset, NOTE_TOKENS.name)
+    score = partial(_score_file, settings, move, asked, tokens)
+    # XGBoost, Arrow and the notes' network use every core of this machine themselves
+    scored = workers.map_pieces(settings, score, lake.files(settings, features), processes=1)
+    return pa.concat_tables([_ARROW.empty_table(), *scored])
 
 
-def _score_files(trees: "_Trees", move: Move, asked: Asked, files: Iterable[str]) -> Iterator[pa.RecordBatch]:
-    """Scores Parquet files of features, batch by batch, with as many threads as XGBoost and Arrow are given."""
+def _score_file(settings: Settings, move: Move, asked: Asked, tokens: TableRef | None, uri: str) -> pa.Table:
+    """Scores a Parquet file of features. The model is loaded here, so each worker checks the files that it reads."""
     from pyarrow import parquet
 
-    columns = [*_KEYS, *trees.predictor.spec.features]
-    for uri in files:
-        filesystem, path = lake.filesystem(uri)
-        with filesystem.open_input_file(path) as source:
-            for batch in parquet.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=columns):
-                if len(batch):
-                    yield _answers(batch, move, pa.array(trees.risks(batch)), asked)
+    predictor = tabular.load(settings, move.version, move.task)
+    risks_of = (
+        _Trees.of(settings, predictor).risks
+        if tokens is None
+        else partial(_risks_with_notes, settings, predictor, tokens)
+    )
+    columns = [*FEATURES.column_names, *predictor.spec.features]
+    filesystem, path = lake.filesystem(uri)
+    with filesystem.open_input_file(path) as source:
+        batches = parquet.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=columns)
+        answers = [_answers(batch, move, pa.array(risks_of(batch), pa.float64()), asked) for batch in batches]
+    return pa.Table.from_batches(answers, _ARROW)
 
 
 @dataclass(frozen=True)
@@ -173,62 +158,27 @@ class _Trees:
         return risks
 
 
-def _scored_with_notes(
-    settings: Settings, move: Move, dataset: str, features: TableRef, predictor: Predictor, asked: Asked
-) -> pa.Table:
-    from mediscale.storage import spark
-
-    assert predictor.reader is not None  # for the types
-    frame = spark.read(settings, features).select(*FEATURES.column_names, *predictor.spec.features)
-    rows = _with_notes(settings, dataset, frame, predictor.reader.spec.tokenizer)
-    with shards.own_errors():
-        return rows.mapInArrow(_scorer(settings, move, asked), SCHEMA).toArrow().cast(_ARROW)
-
-
-def _with_notes(settings: Settings, dataset: str, rows: "DataFrame", tokenizer: str) -> "DataFrame":
-    """Adds the patient's notes; which of them were known is for the worker to say."""
-    from pyspark.sql import functions as f
-
-    from mediscale.storage import spark
-
-    tokens = spark.read(settings, lake.latest(settings, dataset, NOTE_TOKENS.name))
-    note = f.struct(*(name for name in note_visibility.COLUMNS if name != "subject_id"))
-    notes = (
-        tokens.where(f.col("tokenizer") == tokenizer)
-        .groupBy("subject_id")
-        .agg(f.collect_list(note).alias("notes"))
+def _risks_with_notes(
+    settings: Settings, predictor: Predictor, tokens: TableRef, batch: pa.RecordBatch
+) -> Floats:
+    """The risk (n) of each row, by the server's code, with the notes that were known at its prediction time."""
+    reader = predictor.reader
+    assert reader is not None  # for the types
+    own = pc.field("subject_id").isin(batch["subject_id"]) & (pc.field("tokenizer") == reader.spec.tokenizer)
+    rows = lake.dataset(settings, tokens).to_table(columns=list(note_visibility.COLUMNS), filter=own)
+    notes = note_visibility.by_patient(rows)
+    stays = zip(
+        batch["subject_id"].to_pylist(),
+        note_visibility.times(batch, "admission_time"),
+        note_visibility.times(batch, "prediction_time"),
+        strict=True,
     )
-    return rows.join(notes, "subject_id", "left")
-
-
-def _scorer(
-    settings: Settings, move: Move, asked: Asked
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """What a Spark task runs. It loads the model itself, so each worker checks the files that it reads."""
-
-    def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        predictor = tabular.load(settings, move.version, move.task)
-        for batch in batches:
-            columns = [batch[name].to_numpy(zero_copy_only=False) for name in predictor.spec.features]
-            rows = np.stack(columns, axis=1) if len(batch) else np.empty((0, len(columns)))
-            risks = pa.array(predictor.risks(rows, _margins(predictor.reader, batch)), pa.float64())
-            yield _answers(batch, move, risks, asked)
-
-    return score
-
-
-def _margins(reader: NoteReader | None, batch: pa.RecordBatch) -> Floats | None:
-    """What the notes say that were known at each row's prediction time (n); None where they are not read."""
-    if reader is None:
-        return None
-    columns = (batch[name].to_pylist() for name in ("notes", "admission_time", "prediction_time"))
-    stays = [
-        note_visibility.visible_tokens(
-            note_visibility.from_rows(notes or ()), np.datetime64(began, "us"), np.datetime64(time, "us")
-        )
-        for notes, began, time in zip(*columns, strict=True)
+    visible = [
+        note_visibility.visible_tokens(notes.get(subject, []), began, at) for subject, began, at in stays
     ]
-    return reader.margins_where_written([reader.windows(notes) for notes in stays])
+    margins = reader.margins_where_written([reader.windows(read) for read in visible])
+    columns = [batch[name].to_numpy(zero_copy_only=False) for name in predictor.spec.features]
+    return predictor.risks(np.stack(columns, axis=1), margins)
 
 
 def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array, asked: Asked) -> pa.RecordBatch:

@@ -43,6 +43,8 @@ from mediscale.core.splits import assign_split
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import LABELS
 from mediscale.core.tasks import Task, TaskName
+from mediscale.storage import table_files
+from mediscale.storage.table_files import TableFile
 
 
 class Params(Frozen):
@@ -82,27 +84,23 @@ def run(params: Params, settings: Settings, key: str) -> Result:
             step that lost the last one.
     """
     refuse_lacking(params)
-    from pyspark.sql import functions as f
-
-    from mediscale.storage import spark
-
-    task, label_shard = tasks.load(params.task), partial(_label_shard, settings, params)
-    visits = shards.map_shards(settings, params.events, label_shard, _schema()).persist()
-    with shards.own_errors():
-        grouped = visits.groupBy("contradiction", "steps", "outcome", "further").count().collect()
-    counts = [FlowCount(*row) for _, *row in grouped]
-    flow = flow_of(task, counts)
-    _refuse_empty(params, task, flow)
-    cohort = visits.filter(f.col("steps") == len(task.steps))
-    labels = spark.write(settings, cohort, params.dataset, f"labels_{params.task}", key)
-    visits.unpersist()
+    task, table = tasks.load(params.task), f"labels_{params.task}"
+    groups = list(shards.map_shards(settings, params.events, partial(_write_group, settings, params)))
+    flow = flow_of(task, [count for group in groups for count in group.counts])
+    files = [file for group in groups for file in group.files]
+    try:
+        _refuse_empty(params, task, flow)
+    except QualityError:
+        table_files.discard(settings, params.dataset, table, files)
+        raise
+    labels = table_files.commit(settings, params.dataset, table, key, files, LABELS.arrow_schema())
     return Result(
         labels=labels,
         flow=flow,
         at_risk=flow[task.outcome.labelled.name],
         predictions=flow[task.prediction_steps[-1].name] if task.prediction_steps else None,
         positives=flow[task.outcome.positive.name],
-        contradictions=sum(row["count"] for row in grouped if row["contradiction"]),
+        contradictions=sum(group.contradictions for group in groups),
     )
 
 
@@ -176,23 +174,42 @@ def cohort(events: pa.Table, task: TaskName, as_of: datetime | None, shard: int)
     return pa.Table.from_pylist(rows, schema=_arrow_schema())
 
 
-def _label_shard(settings: Settings, params: Params, shard: int) -> pa.Table:
-    events = shards.read(settings, params.events, shard, prediction_times.COLUMNS)
-    return cohort(events, params.task, params.as_of, shard)
+@dataclass(frozen=True)
+class _Group:
+    """What the visits of some shards came to."""
+
+    files: list[TableFile]
+    """The labels, not committed yet."""
+    counts: "list[FlowCount]"
+    contradictions: int
+
+
+def _write_group(settings: Settings, params: Params, group: Sequence[int]) -> _Group:
+    parts = [
+        cohort(
+            shards.read(settings, params.events, shard, prediction_times.COLUMNS),
+            params.task,
+            params.as_of,
+            shard,
+        )
+        for shard in group
+    ]
+    visits = pa.concat_tables(parts)
+    alike = visits.group_by(["steps", "outcome", "further"]).aggregate([([], "count_all")])
+    names = ("steps", "outcome", "further", "count_all")
+    counts = [FlowCount(*(row[name] for name in names)) for row in alike.to_pylist()]
+    labelled = visits.filter(pc.equal(visits["steps"], len(tasks.load(params.task).steps)))
+    schema = LABELS.arrow_schema()
+    files = shards.write(
+        settings, params.dataset, f"labels_{params.task}", schema, [labelled.select(schema.names)]
+    )
+    return _Group(files, counts, pc.sum(visits["contradiction"], min_count=0).as_py())
 
 
 @cache
 def _arrow_schema() -> pa.Schema:
     flow = {"steps": pa.int64(), "outcome": pa.string(), "contradiction": pa.bool_(), "further": pa.bool_()}
     return pa.schema([*LABELS.arrow_schema(), *(pa.field(name, kind) for name, kind in flow.items())])
-
-
-def _schema() -> Any:
-    flow = {"steps": "long", "outcome": "string", "contradiction": "boolean", "further": "boolean"}
-    schema = LABELS.spark_schema()
-    for name, kind in flow.items():
-        schema = schema.add(name, kind)
-    return schema
 
 
 @dataclass(frozen=True)

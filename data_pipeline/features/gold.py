@@ -5,9 +5,9 @@ computes their features again, one prediction at a time. A single differing bit 
 anything.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tables import FEATURES
 from mediscale.core.tasks import TaskName
-from mediscale.storage import lake
+from mediscale.storage import lake, table_files
+from mediscale.storage.table_files import TableFile
 
 _PREDICTION_COLUMNS = ("subject_id", "stay_id", "admission_time", "prediction_time")
 
@@ -51,13 +52,13 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         LeakError: the features of an audited prediction depend on what was not known at its time.
     """
-    from mediscale.storage import spark
-
-    rows = shards.map_shards(
-        settings, params.events, partial(_shard_features, settings, params), feature_schema(params.task)
-    )
-    with shards.own_errors():
-        written = spark.write(settings, rows, params.dataset, f"features_{params.task}", key)
+    table = f"features_{params.task}"
+    written = lake.committed(settings, params.dataset, table, key)
+    if written is None:
+        write_group = partial(_write_group, settings, params)
+        files = [file for own in shards.map_shards(settings, params.events, write_group) for file in own]
+        schema = feature_schema(params.task)
+        written = table_files.commit(settings, params.dataset, table, key, files, schema)
     per_shard = pc.value_counts(lake.read(settings, params.labels, ["shard"])["shard"].combine_chunks())
     audited = sum(min(n.as_py(), params.audited_per_shard) for n in per_shard.field("counts"))
     return Result(features=written, audited=audited)
@@ -78,6 +79,13 @@ def count_leaks(events: pa.Table, predictions: pa.Table, values: Floats, task: T
         recomputed = kernel.compute(known_then, predictions.slice(i, 1), task)
         n_leaks += not np.array_equal(recomputed[0], values[i], equal_nan=True)
     return n_leaks
+
+
+def _write_group(settings: Settings, params: Params, group: Sequence[int]) -> list[TableFile]:
+    rows = (_shard_features(settings, params, shard) for shard in group)
+    return shards.write(
+        settings, params.dataset, f"features_{params.task}", feature_schema(params.task), rows
+    )
 
 
 def _shard_features(settings: Settings, params: Params, shard: int) -> pa.Table:
@@ -114,12 +122,11 @@ def _table(predictions: pa.Table, values: Floats, task: TaskName) -> pa.Table:
     return pa.table([*keys.columns, *columns], names=[*keys.column_names, *kernel.names(task)])
 
 
-def feature_schema(task: TaskName) -> Any:
-    """Spark's schema of a task's feature table: the keys, then a double for each feature."""
-    schema = FEATURES.spark_schema()
-    for name in kernel.names(task):
-        schema = schema.add(name, "double")
-    return schema
+def feature_schema(task: TaskName) -> pa.Schema:
+    """The columns of a task's feature table: the keys, then a number for each feature."""
+    return pa.schema(
+        [*FEATURES.arrow_schema(), *(pa.field(name, pa.float64()) for name in kernel.names(task))]
+    )
 
 
 STAGE = Stage(

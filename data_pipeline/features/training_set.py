@@ -1,8 +1,8 @@
 """The training set: labels and features of given versions, joined and frozen, with groups for subgroup evaluation."""
 
 import re
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from data_pipeline import shards
 from data_pipeline.cohort.bitemporal import latest_as_of, map_codes
+from data_pipeline.ingest import engine
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.privacy import count
@@ -18,11 +19,9 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import SPLITS
 from mediscale.core.stage import SPARK, Stage
+from mediscale.core.tables import TRAINING_SET
 from mediscale.core.tasks import TaskName
-from mediscale.storage import lake
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+from mediscale.storage import duckdb_tables, lake, table_files
 
 ETHNICITIES: tuple[tuple[str, str], ...] = (
     ("unknown", r"UNKNOWN|UNABLE|DECLINED|NOT SPECIFIED|NOT OBTAINED|NO ANSWER|^$"),
@@ -43,7 +42,6 @@ _NOT_HISPANIC = r"\bNO[NT][ -]?(OF )?(HISPANIC|LATINO)([ ,/]+(OR|A|HISPANIC|LATI
 """Removed before the patterns are searched: it names no group, and alone it leaves the group unknown."""
 
 _KEY = ["subject_id", "stay_id", "admission_time", "prediction_time"]
-_JUDGED_BY = ["boolean_value", "outcome_time", "discharge_time", "split"]
 
 
 class Params(Frozen):
@@ -72,10 +70,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     labels = lake.read(settings, params.labels, [*_KEY, "boolean_value", "split"])
     _refuse_too_few(params, labels)
     _refuse_mismatch(params, labels, lake.read(settings, params.features, _KEY))
-    from mediscale.storage import spark
-
-    frame = _joined(params, settings)
-    written = spark.write(settings, frame, params.dataset, f"training_set_{params.task}", key)
+    written = lake.committed(settings, params.dataset, f"training_set_{params.task}", key)
+    if written is None:
+        written = _write_joined(params, settings, key)
     return Result(training_set=written, counts=_counts(labels))
 
 
@@ -114,33 +111,35 @@ def _refuse_mismatch(params: Params, labels: pa.Table, features: pa.Table) -> No
         )
 
 
-def _joined(params: Params, settings: Settings) -> "DataFrame":
-    from pyspark.sql import functions as f
+def _write_joined(params: Params, settings: Settings, key: str) -> TableRef:
+    """Joins labels, features and groups in DuckDB as they come from their files."""
+    table, ethnicities = f"training_set_{params.task}", _ethnicities(params, settings)
+    features = [name for name in lake.dataset(settings, params.features).schema.names if name not in _KEY]
+    schema = pa.schema([*TRAINING_SET.arrow_schema(), *(pa.field(name, pa.float64()) for name in features)])
+    with engine.connection(settings) as database:
+        duckdb_tables.view(database, settings, params.labels, "labels")
+        duckdb_tables.view(database, settings, params.features, "features")
+        database.register("ethnicities", ethnicities)
+        groups = {
+            "sex": "case sex_female when 1 then 'female' when 0 then 'male' else 'unknown' end",
+            "age_band": _age_band("age_years"),
+            "ethnicity": "coalesce(ethnicity, 'unknown')",
+        }
+        selected = [f"{groups[n]} as {n}" if n in groups else n for n in TRAINING_SET.column_names]
+        joined = f"""
+            select {", ".join([*selected, *map(duckdb_tables.quoted, features)])}
+            from labels join features using ({", ".join(_KEY)}) left join ethnicities using (subject_id)"""
+        rows = (batch.cast(schema) for batch in engine.batches(database, joined))
+        file = table_files.write_file(settings, params.dataset, table, rows, schema)
+    return table_files.commit(settings, params.dataset, table, key, [file], schema)
 
-    from mediscale.storage import spark
 
-    labels = spark.read(settings, params.labels).select(*_KEY, *_JUDGED_BY)
-    features = spark.read(settings, params.features)
-    joined = labels.join(features, on=_KEY, how="inner").join(
-        _ethnicities(params, settings), on="subject_id", how="left"
+def _age_band(age: str) -> str:
+    """SQL of the age band of an age; of NULL the comparisons are not true."""
+    bands = " ".join(
+        f"when {age} < cast('{below}' as double) then '{band}'" for band, below in AGE_BANDS.items()
     )
-    return joined.select(
-        *_KEY,
-        *_JUDGED_BY,
-        f.expr("CASE sex_female WHEN 1 THEN 'female' WHEN 0 THEN 'male' ELSE 'unknown' END").alias("sex"),
-        _age_band(f.col("age_years")).alias("age_band"),
-        f.coalesce("ethnicity", f.lit("unknown")).alias("ethnicity"),
-        *(name for name in features.columns if name not in _KEY),
-    )
-
-
-def _age_band(age: "Column") -> "Column":
-    from pyspark.sql import functions as f
-
-    bands = f.lit("unknown")
-    for band, below in reversed(AGE_BANDS.items()):
-        bands = f.when(age < below, band).otherwise(bands)
-    return bands
+    return f"case {bands} else 'unknown' end"
 
 
 def age_bands(age: NDArray[np.float64]) -> NDArray[np.str_]:
@@ -150,12 +149,10 @@ def age_bands(age: NDArray[np.float64]) -> NDArray[np.str_]:
     return bands
 
 
-def _ethnicities(params: Params, settings: Settings) -> "DataFrame":
+def _ethnicities(params: Params, settings: Settings) -> pa.Table:
     """The ethnicity group of each subject whose events give a race."""
-    schema = "subject_id long not null, ethnicity string not null"
-    return shards.map_shards(
-        settings, params.events, partial(_shard_ethnicities, settings, params.events), schema
-    )
+    of_group = partial(_ethnicities_of_group, settings, params.events)
+    return pa.concat_tables(shards.map_shards(settings, params.events, of_group))
 
 
 _RACE = "RACE//"
@@ -163,8 +160,9 @@ RACE_COLUMNS = ("subject_id", "time", "code", "numeric_value", "available_time",
 """The columns of events that ``ethnicity_by_subject`` reads."""
 
 
-def _shard_ethnicities(settings: Settings, events: TableRef, shard: int) -> pa.Table:
-    return ethnicity_by_subject(shards.read(settings, events, shard, RACE_COLUMNS))
+def _ethnicities_of_group(settings: Settings, events: TableRef, group: Sequence[int]) -> pa.Table:
+    parts = (shards.read(settings, events, shard, RACE_COLUMNS) for shard in group)
+    return pa.concat_tables(map(ethnicity_by_subject, parts))
 
 
 def ethnicity_by_subject(events: pa.Table) -> pa.Table:

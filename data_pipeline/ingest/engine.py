@@ -107,7 +107,7 @@ def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.ChunkedArray
 
 
 def pseudonyms(identifiers: pa.Array, dataset: str) -> pa.Array:
-    """The pseudonyms of identifiers, as ``extract_facts.pseudonym`` has them in Spark: 53 bits of a hash."""
+    """The pseudonyms of identifiers, as ``extract_facts.pseudonym_sql`` has them: 53 bits of a hash."""
     from xxhash import xxh64_intdigest
 
     return parsing.map_distinct(

@@ -1,37 +1,30 @@
 """Fact extraction: compiles a source's declaration to one Spark SQL query over its typed tables.
 
-The query is one text, which ``facts`` carries to the engine and judges. What Spark itself still reads are notes.
+The query is one text, which ``facts`` carries to the engine and judges.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from data_pipeline.ingest.engine import PSEUDONYM_BITS
 from data_pipeline.ingest.parsing import fold
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import Fact, PatientThrough, SourceTable
-from data_pipeline.ingest.typed_tables import typed
 from mediscale.core.concepts import by_name
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
-
 
 SUBJECT, VISIT = "subject_pseudonym", "visit_pseudonym"
 """Columns that ``facts.load`` adds to a typed table: the pseudonyms of the patient and of the visit of a row."""
 
 
-def rows(source: Source, bronze: "Mapping[str, DataFrame]", name: str) -> "DataFrame":
+def rows_query(source: Source, name: str) -> str:
     """The rows of one table in the declared types, with the time when each was ``known``, and ``visit_listed``."""
-    table, table_names = source.tables[name], needed_tables(source, name, source.visits.table)
+    table = source.tables[name]
     known = f"cast({table.available} as timestamp_ntz) as known"
     listed = f"({_VISIT_LISTED})" if source.visits.id in table.columns else "true"
     joined = f"""
         select t_{name}.*, {known}, {listed.format(visit=source.visits.id)} as visit_listed
         from t_{name}{_joins(source, table, f"{table.available} {listed}")}"""
-    sql = f"with visits as ({_visits(source)}) {_fill_assumptions(source, joined)}"
-    return _run_query(source, sql, {n: bronze[n] for n in table_names})
+    return f"with visits as ({_visits(source)}) {_fill_assumptions(source, joined)}"
 
 
 def visits_query(source: Source) -> str:
@@ -40,26 +33,10 @@ def visits_query(source: Source) -> str:
     return f"select * from ({_fill_assumptions(source, _visits(source))}) where counted"
 
 
-def subjects(source: Source, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
-    """The identifiers of the patients that the extract lists, as ``source_subject``."""
-    declared = source.subjects
-    return _run_query(source, subjects_query(source), {declared.table: bronze[declared.table]})
-
-
 def subjects_query(source: Source) -> str:
     """The identifiers of the patients that the extract lists, as ``source_subject``."""
     declared = source.subjects
     return f"select distinct {declared.id} as source_subject from t_{declared.table} where {declared.id} is not null"
-
-
-def pseudonym(identifier: str, dataset: str) -> "Column":
-    """The pseudonym of an identifier (an SQL expression): a hash of 53 bits, which JSON holds exactly; null stays null.
-
-    It hides nothing from somebody who knows the identifiers. It keeps datasets apart, and UUIDs out of the lake's keys.
-    """
-    from pyspark.sql import functions as f
-
-    return f.expr(pseudonym_sql(identifier, dataset))
 
 
 def query(source: Source, present: set[str], dataset: str, named: bool = False) -> str:
@@ -110,16 +87,6 @@ def needed_tables(source: Source, *names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*names, *(other.table for other in through if other))))
 
 
-def _run_query(source: Source, sql: str, bronze: "Mapping[str, DataFrame]") -> "DataFrame":
-    session = next(iter(bronze.values())).sparkSession
-    through = {name: source.tables[name].patient_through for name in bronze}
-    for name, frame in sorted(bronze.items(), key=lambda named: through[named[0]] is not None):
-        typed(source, name, frame).createOrReplaceTempView(f"t_{name}")
-        if (other := through[name]) is not None:
-            session.sql(with_patient(source, name, other)).createOrReplaceTempView(f"t_{name}")
-    return session.sql(sql)
-
-
 def with_patient(source: Source, name: str, through: PatientThrough, also: Sequence[str] = ()) -> str:
     """The rows of a table with the patient of their key; of a key of several patients nobody is the patient.
 
@@ -136,7 +103,10 @@ def with_patient(source: Source, name: str, through: PatientThrough, also: Seque
 
 
 def pseudonym_sql(identifier: str, dataset: str) -> str:
-    """The expression of ``pseudonym``, in Spark SQL."""
+    """The pseudonym of an identifier (an SQL expression): a hash of 53 bits, which JSON holds exactly; null stays null.
+
+    It hides nothing from somebody who knows the identifiers. It keeps datasets apart, and UUIDs out of the lake's keys.
+    """
     return f"if({identifier} is null, null, xxhash64(concat_ws('|', '{dataset}', {identifier})) & {PSEUDONYM_BITS})"
 
 

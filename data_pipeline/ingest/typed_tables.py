@@ -6,7 +6,6 @@ Beside each declared column stand what its type adds (``source``'s grammar) and,
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial, reduce
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,19 +14,8 @@ from data_pipeline.ingest import parsing
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import SourceTable
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
 _PROVENANCE = {"file": "string", "line": "bigint"}
 _SQL = {"double": "double", "date": "timestamp_ntz", "timestamp": "timestamp_ntz"}
-
-
-def typed(source: Source, name: str, bronze: "DataFrame") -> "DataFrame":
-    """The rows of one bronze table, typed by Spark's workers."""
-    table = source.tables[name]
-    schema = ", ".join(f"`{column}` {kind}" for column, kind in sql_types(table).items())
-    columns = [column for column in table.columns if column in bronze.columns]
-    return bronze.select(*_PROVENANCE, *columns).mapInArrow(partial(typed_batches, source, name), schema)
 
 
 def sql_types(table: SourceTable) -> dict[str, str]:

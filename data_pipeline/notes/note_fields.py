@@ -1,13 +1,15 @@
 """Analysis of the lake's notes: what ``/analyze`` reads from one note, as a table over all of them.
 
-One row for each field of each note, with the place in the de-identified note that supports it. Spark schedules the
-notes; the analyser is the one that serves.
+One row for each field of each note, with the place in the de-identified note that supports it. The analyser is the one
+that serves.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from data_pipeline.notes import analysis
+import pyarrow as pa
+
+from data_pipeline.notes import analysis, notes_files
 from data_pipeline.notes.analysis.fields import Evidence, Factor, Finding, Medication, NoteAnalysis, Statement
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.privacy import count
@@ -15,10 +17,7 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tables import NOTE_FIELDS, NOTES
-from mediscale.storage import lake
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from mediscale.storage import lake, workers
 
 _OF_NOTE = ("note_id", "subject_id", "visit_id", "time", "available_time", "note_type")
 _USE = ("status", "is_history", "dose", "route", "frequency")
@@ -43,18 +42,14 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         StorageError: the table of notes is not the one referred to.
     """
-    from mediscale.storage import spark
-
-    notes = spark.read(settings, params.notes)
-    fields = notes.mapInArrow(_analyze, NOTE_FIELDS.spark_schema())
-    written = spark.write(settings, fields, params.dataset, NOTE_FIELDS.name, key)
+    written = notes_files.write_of_each(
+        settings, params.notes, NOTE_FIELDS, params.dataset, key, _analyze, workers.cores(settings)
+    )
     read = lake.dataset(settings, params.notes).count_rows()
     return Result(note_fields=written, notes_read=read, fields=lake.dataset(settings, written).count_rows())
 
 
-def _analyze(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
-    import pyarrow as pa
-
+def _analyze(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         notes = batch.select([*_OF_NOTE, "text"]).to_pylist()
         rows = [

@@ -1,19 +1,20 @@
 """Tokenization: the de-identified notes as token ids, made once for every model with the same tokenizer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from data_pipeline.notes import encoders
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline.notes import encoders, notes_files
 from data_pipeline.notes.encoders import Encoder
 from mediscale.core.annotations import Digest, RuntimeInput
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tables import NOTE_TOKENS
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from mediscale.storage import lake
 
 
 class Params(Frozen):
@@ -37,27 +38,21 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         UsageError: the encoder's files are not available.
     """
-    import pyarrow.compute as pc
-
-    from mediscale.storage import lake, spark
-
     if params.notes is None:
         return Result(note_tokens=None, encoder=params.encoder, tokenizer="", token_count=0)
     tokenizer = encoders.tokenizer(encoders.folder(settings, params.encoder))
     revision = encoders.digest(tokenizer)
-    notes = spark.read(settings, params.notes)
     tokenize = partial(_tokenize, tokenizer=tokenizer.to_str(), revision=revision)
-    tokens = notes.mapInArrow(tokenize, NOTE_TOKENS.spark_schema())
-    written = spark.write(settings, tokens, params.dataset, "note_tokens", key)
+    written = notes_files.write_of_each(
+        settings, params.notes, NOTE_TOKENS, params.dataset, key, tokenize, processes=1
+    )
     read = lake.dataset(settings, written).to_batches(columns=["tokens"])
     n_tokens = sum(pc.sum(pc.list_value_length(batch["tokens"])).as_py() or 0 for batch in read)
     return Result(note_tokens=written, encoder=params.encoder, tokenizer=revision, token_count=n_tokens)
 
 
-def _tokenize(
-    batches: "Iterator[pa.RecordBatch]", tokenizer: str, revision: str
-) -> "Iterator[pa.RecordBatch]":
-    import pyarrow as pa
+def _tokenize(batches: Iterable[pa.RecordBatch], tokenizer: str, revision: str) -> Iterator[pa.RecordBatch]:
+    """The tokens of notes; the tokenizer itself uses every core."""
     from tokenizers import Tokenizer
 
     loaded = Tokenizer.from_str(tokenizer)

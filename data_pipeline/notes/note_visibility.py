@@ -3,9 +3,8 @@
 Training, evaluation and serving make the same choice with it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from data_pipeline.cohort.bitemporal import latest_until
 from data_pipeline.cohort.stays import TRANSFER_GAP
-from mediscale.core.tables import NOTE_TOKENS
 from mediscale.inference.collate import Tokens
 
 BEFORE_ADMISSION = np.timedelta64(TRANSFER_GAP)
@@ -48,13 +46,6 @@ def by_patient(table: pa.Table) -> dict[int, list[NoteVersion]]:
         note = NoteVersion(note_id, time, available, until, values[ends[i] : ends[i + 1]])
         notes.setdefault(subject, []).append(note)
     return notes
-
-
-def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[NoteVersion]:
-    """The note versions of one patient, from rows with ``COLUMNS``; ``subject_id`` may be missing."""
-    schema = pa.schema([NOTE_TOKENS.arrow_schema().field(name).with_nullable(True) for name in COLUMNS])
-    patients = by_patient(pa.Table.from_pylist(list(rows), schema=schema))
-    return [note for notes in patients.values() for note in notes]
 
 
 def times(table: pa.Table, name: str) -> NDArray[np.datetime64]:

@@ -1,6 +1,6 @@
 """The value ``Table``: a Delta table's columns, types, units, keys, rules, privacy class and meaning.
 
-The declaration yields the Spark schema, the Arrow schema, the Great Expectations suite and the predicate that
+The declaration yields the Arrow schema, the Great Expectations suite and the predicate that
 finds the rows to quarantine. Times are UTC wall-clock without a zone (``TimestampNTZ``), in microseconds.
 """
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql.types import StructType
 
 Kind = Literal[
     "int64", "float64", "string", "bool", "timestamp", "list<float64>", "list<int32>", "list<string>"
@@ -94,18 +93,3 @@ class Table:
             "list<string>": pa.list_(pa.string()),
         }
         return pa.schema([pa.field(c.name, kinds[c.kind]) for c in self.columns])
-
-    def spark_schema(self) -> "StructType":
-        from pyspark.sql import types as t
-
-        kinds = {
-            "int64": t.LongType(),
-            "float64": t.DoubleType(),
-            "string": t.StringType(),
-            "bool": t.BooleanType(),
-            "timestamp": t.TimestampNTZType(),
-            "list<float64>": t.ArrayType(t.DoubleType()),
-            "list<int32>": t.ArrayType(t.IntegerType()),
-            "list<string>": t.ArrayType(t.StringType()),
-        }
-        return t.StructType([t.StructField(c.name, kinds[c.kind], True) for c in self.columns])

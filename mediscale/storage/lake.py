@@ -308,11 +308,6 @@ def _created(
     return _open(settings, dataset, table)
 
 
-def schema_json(settings: Settings, ref: TableRef) -> str:
-    """A version's columns, partition columns included, in Delta's JSON, which Spark reads as its own."""
-    return _at(settings, ref).schema().to_json()
-
-
 def append(
     settings: Settings,
     table: str,

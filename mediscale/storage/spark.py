@@ -1,34 +1,27 @@
-"""The one Spark session (Delta, UTC) and the three things that stages do with it: read, write, digest."""
+"""The one Spark session (Delta, UTC): of a cluster, whose tasks workers are, of streams and of Spark ML."""
 
-import json
 import logging
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache, partial
-from itertools import chain
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import urlparse
 
 from mediscale.core import network
 from mediscale.core.errors import BusyError, MediscaleError, UsageError
-from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import declared
-from mediscale.storage import lake, locks, table_files
+from mediscale.storage import lake, locks
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark import SparkConf, SparkContext
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
@@ -205,12 +198,6 @@ def is_local(settings: Settings) -> bool:
     return settings.spark_master.startswith("local")
 
 
-def tasks(settings: Settings, pieces: int) -> int:
-    """Into how many tasks pieces of work are put: on one machine no more than it has cores, for each task costs a
-    start; on a cluster one a piece, for its executors come one after the other, and are not counted yet."""
-    return min(pieces, session(settings).sparkContext.defaultParallelism) if is_local(settings) else pieces
-
-
 def _archived_classes() -> list[str]:
     """Classes that set-up archived (JEP 310, JEP 350): without them a third of a short stage's CPU goes into loading
     Spark's. A Java that the archive is not of says nothing and loads them."""
@@ -294,78 +281,3 @@ def delete_left_behind(settings: Settings) -> Path:
 
 _HELD: list[TextIO] = []
 """Locks of this process's folders; its end frees them."""
-
-
-def read(settings: Settings, ref: TableRef) -> "DataFrame":
-    """The rows of a table at the referenced version.
-
-    The version's file list comes from deltalake: Spark's own replay of a Delta log costs seconds per table, more than
-    all the work on a small one.
-    """
-    from pyspark.sql.types import StructType
-
-    schema = StructType.fromJson(json.loads(lake.schema_json(settings, ref)))
-    files = lake.files(settings, ref)
-    if not files:
-        return session(settings).createDataFrame([], schema)
-    uri = settings.table_uri(ref.dataset, ref.table)
-    return session(settings).read.schema(schema).option("basePath", uri).parquet(*map(literal_path, files))
-
-
-def literal_path(path: str) -> str:
-    """A path or URI by which Spark's readers find just this file: they take ``[``, ``*`` and the like for patterns."""
-    return re.sub(r"([\\\[\]{}*?,^])", r"\\\1", path)
-
-
-def write(settings: Settings, frame: "DataFrame", dataset: str, table: str, key: str) -> TableRef:
-    """Replaces a table's rows in one commit that carries ``key``; a committed key is not written again.
-
-    Columns are the declaration's, in its order; an open-ended table keeps the frame's further columns after them. Each
-    task writes its rows to a file of the table, and the commit that names the files is made without Spark: Delta's own
-    writer takes seconds of CPU in Java for each commit, however few its rows are.
-
-    Raises:
-        BusyError: another process wrote the table at the same moment.
-    """
-    from pyspark.sql.pandas.types import to_arrow_schema
-
-    done = lake.committed(settings, dataset, table, key)
-    if done is not None:
-        return done
-    declaration = declared(table)
-    columns = [
-        frame[field.name].cast(field.dataType).alias(field.name) for field in declaration.spark_schema()
-    ]
-    if declaration.open_ended:
-        columns += [frame[name] for name in frame.columns if name not in declaration.column_names]
-    rows = frame.select(*columns)
-    schema = _nullable(to_arrow_schema(rows.schema))
-    write_file = partial(_write_file, settings, dataset, table, schema)
-    files = [table_files.TableFile(*file) for file in rows.mapInArrow(write_file, _FILE).collect()]
-    return table_files.commit(settings, dataset, table, key, files, schema)
-
-
-_FILE = "path string, bytes long, rows long"
-"""What a task says of the file that it wrote."""
-
-
-def _nullable(schema: "pa.Schema") -> "pa.Schema":
-    """As ``Table.arrow_schema`` has every column."""
-    import pyarrow as pa
-
-    return pa.schema([field.with_nullable(True) for field in schema])
-
-
-def _write_file(
-    settings: Settings, dataset: str, table: str, schema: "pa.Schema", batches: "Iterator[pa.RecordBatch]"
-) -> "Iterator[pa.RecordBatch]":
-    """A task's rows in a file of their own, where there are any."""
-    import pyarrow as pa
-
-    first = next((batch for batch in batches if batch.num_rows), None)
-    if first is None:
-        return
-    # Spark names a list's items otherwise
-    declared_names = (batch.cast(schema) for batch in chain([first], batches))
-    file = table_files.write_file(settings, dataset, table, declared_names, schema)
-    yield pa.RecordBatch.from_pylist([{"path": file.path, "bytes": file.bytes, "rows": file.rows}])

@@ -3,26 +3,28 @@
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.storage import lake, spark
+from mediscale.storage import lake, table_files
 
 
-def by_spark(settings: Settings, table: str, writer: str, number: int) -> TableRef | None:
-    """Replaces the table's rows, as every stage does."""
-    frame = spark.session(settings).createDataFrame([(writer, number)], "file string, line bigint")
-    return spark.write(settings, frame.coalesce(1), "hospital", table, f"{writer}-{number}")
+def replacing(settings: Settings, table: str, writer: str, number: int) -> TableRef | None:
+    """As every stage does."""
+    rows = pa.RecordBatch.from_pydict({"file": [writer], "line": pa.array([number], pa.int64())})
+    key, schema = f"{writer}-{number}", rows.schema
+    file = table_files.write_file(settings, "hospital", table, [rows], schema)
+    return table_files.commit(settings, "hospital", table, key, [file], schema)
 
 
-def by_delta_rs(settings: Settings, table: str, writer: str, number: int) -> TableRef | None:
-    """Appends, as the prediction log and the promotion history do."""
-    import pyarrow as pa
-
+def appending(settings: Settings, table: str, writer: str, number: int) -> TableRef | None:
+    """As the prediction log and the promotion history do."""
     rows = pa.table({"file": [writer], "line": pa.array([number], pa.int64())})
     return lake.append(settings, table, rows, "hospital", writer, number)
 
 
-WRITERS = {"spark": by_spark, "delta_rs": by_delta_rs}
+WRITERS = {"replacing": replacing, "appending": appending}
 
 
 def tell(word: object) -> None:
@@ -31,9 +33,7 @@ def tell(word: object) -> None:
 
 
 def main(kind: str, home: str, lake: str, writer: str) -> None:
-    settings = Settings(home=Path(home), lake=lake, spark_master="local[1]", spark_memory="512m")
-    if kind == "spark":
-        spark.session(settings)
+    settings = Settings(home=Path(home), lake=lake)
     tell("ready")
     for line in sys.stdin:
         table, number = line.split()

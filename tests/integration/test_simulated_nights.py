@@ -19,7 +19,6 @@ NIGHTS, PLANTED = 5, 2
 COMMAND = ["simulate", "--nights", f"{NIGHTS}", "--size", "tiny"]
 
 
-@pytest.mark.usefixtures("spark")
 def test_a_planted_drift_is_seen_decided_about_and_retrained_for_once(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,

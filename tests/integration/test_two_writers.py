@@ -14,16 +14,16 @@ from mediscale.storage import lake, locks
 pytestmark = [pytest.mark.timeout(7200), pytest.mark.soak]
 
 PROGRAM = Path(__file__).with_name("delta_writer.py")
-KINDS = ("spark", "spark", "delta_rs", "delta_rs")
+KINDS = ("replacing", "replacing", "appending", "appending")
 PAIRS = ((0, 1), (1, 2), (2, 3))
-"""Two JVMs, a JVM and a process without one, two without: who writes at the same moment, round after round."""
+"""Two that replace, one of each, two that append: who writes at the same moment, round after round."""
 
 
 class Writer:
-    """A process of its own, with a JVM of its own if it is Spark's."""
+    """A process of its own."""
 
     def __init__(self, kind: str, settings: Settings, name: str) -> None:
-        self.name, self.replaces = name, kind == "spark"
+        self.name, self.replaces = name, kind == "replacing"
         command = [sys.executable, str(PROGRAM), kind, str(settings.home), settings.lake, name]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -60,7 +60,7 @@ def writers(home: Settings) -> Iterator[list[Writer]]:
 
 
 def test_no_version_and_no_row_is_lost(home: Settings, writers: list[Writer], soak: bool) -> None:
-    """Spark's processes replace the table's rows, the others append to them; delta-rs makes each commit."""
+    """Some replace the table's rows, as stages do, the others append to them."""
     rounds = 1000 if soak else 50
     written: dict[int, tuple[Writer, int]] = {}
     for number in range(1, rounds + 1):

@@ -8,11 +8,17 @@ with the reason and its place in the extract, never with its text.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial, reduce
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline.ingest import engine, extract_facts, facts
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName
 from data_pipeline.ingest.source_tables import NoteMapping
@@ -26,11 +32,11 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tables import NOTES
-from mediscale.storage import lake
+from mediscale.storage import lake, table_files, workers
+from mediscale.storage.table_files import TableFile
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from pyspark.sql import Column, DataFrame
+    import duckdb
 
 log = logging.getLogger(__name__)
 
@@ -78,40 +84,31 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         StorageError: the home does not hold the pseudonym secret.
         UsageError: the deidentifier of the settings is not installed here.
     """
-    import pyarrow.compute as pc
-    from pyspark.sql import functions as f
-
-    from data_pipeline.ingest.extract_facts import needed_tables
-    from mediscale.storage import spark
-
     secret = secrets.load(settings, params.pseudonym_secret)
     deidentifiers.load(params.deidentifier, secret)  # a wrong one is refused before anything is read
     source = sources.load(params.source)
     with_notes = tuple(_note_mappings(source, params.bronze))
     if not with_notes:
         return _NOTHING
-    needed = needed_tables(source, *with_notes, source.subjects.table, source.visits.table)
-    bronze = {name: spark.read(settings, params.bronze[name]) for name in needed}
-    validated = _validate(source, bronze, params)
-    broken = validated.where("broken is not null").select(
-        f.col("note_type").alias("source"),
-        "file",
-        "line",
-        f.lit("NOTE").alias("code"),
-        f.col("broken").alias("reason"),
-    )
-    quarantine = spark.write(settings, broken, params.dataset, "quarantine_notes", key)
-    reasons = dict(Counter(lake.read(settings, quarantine, ["reason"])["reason"].to_pylist()))
-    n_notes = sum(lake.dataset(settings, params.bronze[name]).count_rows() for name in with_notes)
-    _refuse_too_many(params, sum(reasons.values()), n_notes)
-    log.info("%s notes are whole; their identifiers are replaced", count(n_notes - sum(reasons.values())))
-    notes = spark.write(
-        settings,
-        _deidentify(validated.where("broken is null"), params.deidentifier, secret),
-        params.dataset,
-        "notes",
-        key,
-    )
+    with engine.connection(settings) as database:
+        _validate(database, settings, source, params)
+        columns = "note_type as source, file, line, 'NOTE' as code, broken as reason"
+        broken = f"select {columns} from judged where broken is not null"
+        quarantine = table_files.write(
+            settings, params.dataset, "quarantine_notes", key, engine.batches(database, broken)
+        )
+        reasons = dict(Counter(lake.read(settings, quarantine, ["reason"])["reason"].to_pylist()))
+        n_notes = sum(lake.dataset(settings, params.bronze[name]).count_rows() for name in with_notes)
+        _refuse_too_many(params, sum(reasons.values()), n_notes)
+        whole = n_notes - sum(reasons.values())
+        log.info("%s notes are whole; their identifiers are replaced", count(whole))
+        notes = lake.committed(settings, params.dataset, NOTES.name, key)
+        if notes is None:
+            replace = partial(_write_replaced, settings, params, secret)
+            processes = min(workers.cores(settings), -(-whole // _NOTES_OF_A_PIECE))
+            files = list(workers.map_pieces(settings, replace, _by_patient(database), processes))
+            schema = NOTES.arrow_schema()
+            notes = table_files.commit(settings, params.dataset, NOTES.name, key, files, schema)
     replaced = lake.read(settings, notes, ["replaced"])["replaced"]
     return Result(
         notes=notes,
@@ -135,122 +132,92 @@ def _note_mappings(source: Source, bronze: Iterable[str]) -> dict[str, NoteMappi
     return {name: note for name in bronze if (note := source.tables[name].note)}
 
 
-def _validate(source: Source, bronze: "dict[str, DataFrame]", params: Params) -> "DataFrame":
-    """All notes with the columns of ``NOTES``, what its rules use, and the rules that each note breaks."""
-    from pyspark.sql import DataFrame, Window
-    from pyspark.sql import functions as f
-
-    from data_pipeline.ingest.extract_facts import subjects
-
-    patients = subjects(source, bronze).withColumnRenamed("source_subject", "listed")
-    parts = [
-        _candidates(source, bronze, params, name, note)
-        for name, note in _note_mappings(source, bronze).items()
-    ]
-    notes = reduce(DataFrame.unionByName, parts)
-    with_patient = notes.join(
-        f.broadcast(patients), notes["source_subject"] == patients["listed"], how="left"
+def _validate(
+    database: "duckdb.DuckDBPyConnection", settings: Settings, source: Source, params: Params
+) -> None:
+    """Keeps all notes as ``judged``: the columns of ``NOTES``, what its rules use, and the rules that each breaks."""
+    mappings = _note_mappings(source, params.bronze)
+    needed = (*mappings, source.subjects.table, source.visits.table)
+    facts.load(
+        database, source, facts.of_bronze(settings, source, params.bronze), params.dataset, names=needed
     )
-    same_version = Window.partitionBy("note_id", "available_time").orderBy("line")
-    marked = with_patient.withColumns(
-        {
-            "subject_listed": f.col("listed").isNotNull(),
-            "repeated": f.col("note_id").isNotNull() & (f.row_number().over(same_version) > 1),
-        }
+    candidates = " union all ".join(
+        _candidates(source, params, name, note) for name, note in mappings.items()
     )
-    return marked.withColumn("broken", f.expr(NOTES.broken_rules))
+    marked = f"""
+        select candidates.*, listed.source_subject is not null as subject_listed,
+          note_id is not null and row_number() over (partition by note_id, available_time order by line) > 1 as repeated
+        from ({candidates}) as candidates
+          left join ({extract_facts.subjects_query(source)}) as listed on named_subject = listed.source_subject"""
+    database.execute(f"create table judged as {facts.judged(engine.carried(marked), NOTES)}")
 
 
-def _candidates(
-    source: Source, bronze: "dict[str, DataFrame]", params: Params, name: str, note: NoteMapping
-) -> "DataFrame":
-    from pyspark.sql import functions as f
-
-    from data_pipeline.ingest.extract_facts import pseudonym, rows
-
-    visit = source.visits.id if source.visits.id in source.tables[name].columns else "null"
-    text, time = f.expr(note.text), f.expr(note.time).cast("timestamp_ntz")
-    return rows(source, bronze, name).select(
-        _note_id(params.dataset, name, note.id).alias("note_id"),
-        pseudonym(source.subjects.id, params.dataset).alias("subject_id"),
-        f.expr(source.subjects.id).alias("source_subject"),
-        pseudonym(visit, params.dataset).alias("visit_id"),
-        time.alias("time"),
-        f.greatest(time, f.col("known")).alias("available_time"),
-        f.lit(name).alias("note_type"),
-        text.alias("text"),
-        f.lit(0).alias("replaced"),
-        "file",
-        "line",
-        "visit_listed",
-        "untimely",
-        f.octet_length(text).alias("size"),
-        (~text.rlike(r"[\p{L}\p{N}]")).alias("blank"),
-        text.rlike(r"[\x00-\x08\x0E-\x1F\x7F\uFFFD]").alias("unreadable"),
-        _future(note, time, params).alias("future"),
-        f.coalesce(f.expr(note.error), f.lit(False)).alias("marked_error"),
-    )
+def _candidates(source: Source, params: Params, name: str, note: NoteMapping) -> str:
+    """Spark SQL of a table's notes, with what the rules of ``NOTES`` use."""
+    late = "coalesce(note_time > stored_time + interval 1 day, false)"
+    if params.misdated_after is not None:
+        latest = f"cast('{params.misdated_after.isoformat(' ')}' as timestamp_ntz)"
+        late = f"({late} or coalesce(note_time > {latest}, false))"
+    return f"""
+        select if(natural_key is null, null, xxhash64('{params.dataset}', '{name}', natural_key)) as note_id,
+          {extract_facts.SUBJECT} as subject_id, named_subject, {extract_facts.VISIT} as visit_id,
+          note_time as time, greatest(note_time, known) as available_time, '{name}' as note_type, note_text as text,
+          file, line, visit_listed, untimely, bit_length(note_text) / 8 as size, 0 as replaced,
+          {_BLANK} as blank, {_UNREADABLE} as unreadable, {late} as future, marked_error
+        from (
+          select *, cast({note.id} as string) as natural_key, {source.subjects.id} as named_subject,
+            cast({note.time} as timestamp_ntz) as note_time, {note.text} as note_text,
+            cast({note.stored or "null"} as timestamp_ntz) as stored_time,
+            coalesce({note.error}, false) as marked_error
+          from ({extract_facts.rows_query(source, name)}))"""
 
 
-def _note_id(dataset: str, table: str, identifier: str) -> "Column":
-    from pyspark.sql import functions as f
-
-    natural_key = f.expr(identifier).cast("string")
-    return f.when(
-        natural_key.isNotNull(), f.xxhash64(f.lit(dataset), f.lit(table), natural_key)
-    )  # xxhash64 ignores nulls
-
-
-def _future(note: NoteMapping, time: "Column", params: Params) -> "Column":
-    from pyspark.sql import functions as f
-
-    stored = f.expr(note.stored or "null").cast("timestamp_ntz")
-    late = f.coalesce(time > stored + f.expr("interval 1 day"), f.lit(False))
-    return (
-        late
-        if params.misdated_after is None
-        else late | f.coalesce(time > f.lit(params.misdated_after), f.lit(False))
-    )
-
+_BLANK = r"not (note_text rlike '[\\p{L}\\p{N}]')"
+_UNREADABLE = r"note_text rlike '[\\x00-\\x08\\x0E-\\x1F\\x7F\\uFFFD]'"
 
 _NOTE_COLUMNS = ("time", "available_time", "note_id", "line", "visit_id", "note_type", "text", "file")
+_NOTES_OF_A_PIECE = 1000
 
 
-def _deidentify(notes: "DataFrame", deidentifier: str, secret: bytes) -> "DataFrame":
-    """The notes with surrogates: a worker gets one row per patient and returns one row per note."""
-    from pyspark.sql import functions as f
-
-    by_patient = notes.groupBy("subject_id").agg(
-        f.array_sort(f.collect_list(f.struct(*_NOTE_COLUMNS))).alias("notes")
-    )
-    replace = partial(_deidentify_batches, name=deidentifier, secret=secret)
-    return by_patient.mapInArrow(replace, NOTES.spark_schema())
-
-
-def _deidentify_batches(
-    batches: "Iterator[pa.RecordBatch]", name: str, secret: bytes
-) -> "Iterator[pa.RecordBatch]":
-    import pyarrow as pa
-
-    deidentifier = deidentifiers.load(name, secret)
-    for batch in batches:
-        for patient in batch.to_pylist():
-            yield pa.RecordBatch.from_pylist(
-                list(_deidentify_patient(deidentifier, patient)), schema=NOTES.arrow_schema()
-            )
+def _by_patient(database: "duckdb.DuckDBPyConnection") -> Iterator[pa.Table]:
+    """The whole notes in pieces, all of a patient in one, in the order of their times."""
+    order = ", ".join(("subject_id", *_NOTE_COLUMNS[:4], "file"))
+    columns = ", ".join(("subject_id", *_NOTE_COLUMNS))
+    waiting = database.sql(f"select {columns} from judged limit 0").to_arrow_table()
+    for batch in engine.batches(
+        database, f"select {columns} from judged where broken is null order by {order}"
+    ):
+        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
+        while len(waiting) > _NOTES_OF_A_PIECE:
+            last = waiting["subject_id"][_NOTES_OF_A_PIECE - 1].as_py()
+            n = pc.sum(pc.less_equal(waiting["subject_id"], last)).as_py()
+            if n == len(waiting):  # more of that patient may come
+                break
+            yield waiting.slice(0, n)
+            waiting = waiting.slice(n)
+    if len(waiting):
+        yield waiting
 
 
-def _deidentify_patient(deidentifier: Deidentifier, patient: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    notes = patient["notes"]
+def _write_replaced(settings: Settings, params: Params, secret: bytes, piece: pa.Table) -> TableFile:
+    """Writes the notes of some patients with surrogates to a file of ``notes``."""
+    deidentifier = deidentifiers.load(params.deidentifier, secret)
+    patients = groupby(piece.to_pylist(), key=itemgetter("subject_id"))
+    rows = [
+        note
+        for subject, notes in patients
+        for note in _deidentify_patient(deidentifier, subject, list(notes))
+    ]
+    batch = pa.RecordBatch.from_pylist(rows, schema=NOTES.arrow_schema())
+    return table_files.write_file(settings, params.dataset, NOTES.name, [batch], NOTES.arrow_schema())
+
+
+def _deidentify_patient(
+    deidentifier: Deidentifier, subject: int, notes: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     texts, times = [note["text"] for note in notes], [note["time"] for note in notes]
-    deidentified = deidentifier.deidentify(patient["subject_id"], texts, times)
-    for note, clean in zip(notes, deidentified, strict=True):
-        yield {
-            **note,
-            "subject_id": patient["subject_id"],
-            "text": clean.text,
-            "replaced": sum(clean.replaced.values()),
-        }
+    for note, clean in zip(notes, deidentifier.deidentify(subject, texts, times), strict=True):
+        yield {**note, "text": clean.text, "replaced": sum(clean.replaced.values())}
 
 
 def _summary(result: Result) -> str:

@@ -1,4 +1,4 @@
-"""Gold through Spark: shards do not matter, a leak stops everything, and the audit can see one."""
+"""Gold: shards do not matter, a leak stops everything, and the audit can see one."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -8,10 +8,8 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from data_pipeline import shards
 from data_pipeline.cohort import labels
 from data_pipeline.features import gold, kernel
-from mediscale.core.errors import LeakError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
@@ -82,25 +80,6 @@ def test_audit_finds_a_feature_that_read_the_future(events: Draw) -> None:
     assert gold.count_leaks(drawn, asked, leaking, "mortality") == 1
     leaking[0, kernel.names("mortality").index("creatinine_max_stay")] = np.nan
     assert gold.count_leaks(drawn, asked, leaking, "mortality") == 1
-
-
-def test_a_leak_in_a_worker_stops_the_stage_with_its_sentence(
-    settings: Settings, events: Draw, land_events: Callable[..., TableRef]
-) -> None:
-    ref = land_events(events(HEADER + ONE.format(s=1)), 2)
-
-    def leak(_shard: int) -> pa.Table:
-        from mediscale.core.errors import LeakError as Leak
-
-        raise Leak("1 of 8 audited predictions changed.")
-
-    with pytest.raises(LeakError, match=r"^1 of 8 audited predictions changed\.$"), shards.own_errors():
-        shards.map_shards(settings, ref, leak, gold.feature_schema("mortality")).collect()
-
-
-def test_error_of_someone_else_stays_as_it_is() -> None:
-    with pytest.raises(ZeroDivisionError), shards.own_errors():
-        _ = 1 / 0
 
 
 def test_as_of_gives_a_night_what_it_had(gold_of: GoldOf, events: Draw) -> None:

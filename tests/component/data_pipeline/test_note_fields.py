@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-import pytest
 
 from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTES
@@ -20,7 +19,6 @@ TEXTS = (
 )
 
 
-@pytest.mark.usefixtures("spark")
 def test_every_note_becomes_fields_that_its_own_words_support(settings: Settings) -> None:
     notes = [
         {

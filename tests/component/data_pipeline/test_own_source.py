@@ -140,10 +140,7 @@ class Clinic:
         return judged, lake.read(self.settings, laid.events).to_pylist()
 
 
-def test_what_the_files_say_comes_out_as_events(
-    spark: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert spark
+def test_what_the_files_say_comes_out_as_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clinic = Clinic(tmp_path, monkeypatch)
     write(clinic.extract)
     landed = clinic.land()
@@ -177,9 +174,8 @@ def test_what_the_files_say_comes_out_as_events(
 
 
 def test_an_erased_patient_does_not_come_back_through_a_key(
-    spark: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert spark
     clinic = Clinic(tmp_path, monkeypatch)
     write(clinic.extract)
     exclusions.exclude(clinic.settings, "clinic-erasing", "1")  # lists outlive a home
@@ -191,8 +187,7 @@ def test_an_erased_patient_does_not_come_back_through_a_key(
     assert kept == {"encounters": ["21", "31"], "labs": ["21", "99"]}
 
 
-def test_a_table_may_be_parquet(spark: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert spark
+def test_a_table_may_be_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clinic = Clinic(tmp_path, monkeypatch)
     write(clinic.extract)
     for part in (clinic.extract / "labs").iterdir():

@@ -5,11 +5,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from fixtures.drawn_hospitals import MIMIC_III, MIMIC_IV, Hospital, through
 
 from mediscale.core.settings import Settings
-from mediscale.storage import lake, spark
+from mediscale.storage import duckdb_tables, lake, table_files
 
 III = MIMIC_III | {
     "PATIENTS": """
@@ -87,14 +88,12 @@ def made(folder: Path, source: str, tables: Mapping[str, str]) -> Hospital:
 
 
 @pytest.fixture(scope="module")
-def third(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Hospital:
-    assert spark, "the session of this test run"
+def third(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     return made(tmp_path_factory.mktemp("records iii"), "mimic-iii", III)
 
 
 @pytest.fixture(scope="module")
-def fourth(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Hospital:
-    assert spark, "as above"
+def fourth(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     return made(tmp_path_factory.mktemp("records iv"), "mimic-iv", IV)
 
 
@@ -182,8 +181,10 @@ def test_columns_that_a_table_can_t_have_are_renamed_and_that_is_said(third: Hos
 
 
 def test_a_home_with_a_pattern_in_its_name_is_read(third: Hospital, tmp_path: Path) -> None:
-    home = tmp_path / "lake [v1] {x}"
-    rows = spark.read(third.settings, third.silver.subjects)
-    settings = Settings(home=home)
-    ref = spark.write(settings, rows, "hospital", "subjects", "copied")
-    assert spark.read(settings, ref).count() == len(lake.read(settings, ref)) > 0
+    settings = Settings(home=tmp_path / "lake [v1] {x}")
+    rows = lake.read(third.settings, third.silver.subjects)
+    ref = table_files.write(settings, "hospital", "subjects", "copied", rows.to_batches())
+    with duckdb.connect() as database:
+        duckdb_tables.view(database, settings, ref, "copied")
+        (read,) = database.execute("select count(*) from copied").fetchall()[0]
+    assert read == len(lake.read(settings, ref)) == len(rows) > 0

@@ -81,8 +81,7 @@ def checked(ward: Path, text: str = WARD) -> source_check.SourceCheck:
     )
 
 
-def test_everything_that_a_run_would_make_of_the_extract_is_said(spark: object, ward: Path) -> None:
-    assert spark
+def test_everything_that_a_run_would_make_of_the_extract_is_said(ward: Path) -> None:
     found = checked(ward)
     assert {table.name: (table.rows, table.unread_columns) for table in found.tables} == {
         "people": (40, ()),
@@ -113,9 +112,8 @@ def test_everything_that_a_run_would_make_of_the_extract_is_said(spark: object, 
 
 
 def test_the_command_prints_it_and_fails_where_a_table_yields_nothing(
-    spark: object, ward: Path, capsys: pytest.CaptureFixture[str]
+    ward: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert spark
     path = str(ward / "extract")
     assert main(["source", "check", str(ward / "ward.yaml"), "--path", path, "--task", "mortality"]) == 0
     printed = capsys.readouterr().out
@@ -130,8 +128,7 @@ def test_the_command_prints_it_and_fails_where_a_table_yields_nothing(
     assert "ALARM labs has rows and yields no usable fact" in capsys.readouterr().out
 
 
-def test_an_expression_that_spark_refuses_is_named_by_its_fact(spark: object, ward: Path) -> None:
-    assert spark
+def test_an_expression_that_spark_refuses_is_named_by_its_fact(ward: Path) -> None:
     with pytest.raises(UsageError, match=r"tables\.stays\.facts\.discharge: .*`endet`") as refused:
         checked(ward, WARD.replace("time: ended, available: ended", "time: endet, available: ended"))
     assert "\n" not in str(refused.value)

@@ -150,8 +150,7 @@ def _ask(settings: Settings, number: str, asked: datetime) -> None:
 
 
 @pytest.fixture(scope="session")
-def _first_hospital(spark: object, trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Hospital:
-    assert spark, "the session of this test run, before a stage starts one for a home"
+def _first_hospital(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     folder = tmp_path_factory.mktemp("governed")
     hospital = Hospital(Settings(home=folder / "home"), write_extract(folder / "extract", EXTRACT))
     hospital.ingest()

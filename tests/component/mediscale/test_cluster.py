@@ -15,7 +15,6 @@ from fixtures.monitored_hospital import Hospital as Trained
 
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
-from mediscale.storage import spark as lake_spark
 from training import ray_session
 from training.tabular import tree_training
 
@@ -84,7 +83,6 @@ def test_nothing_of_a_laptop_is_fixed_on_a_cluster(cluster: dict[str, Any]) -> N
     assert "-Duser.timezone=UTC" in said["spark.executor.extraJavaOptions"]
 
 
-@pytest.mark.usefixtures("spark")
 def test_a_cluster_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
     start = (
         "import sys; from mediscale.storage import spark; from mediscale.core.settings import Settings\n"
@@ -124,8 +122,3 @@ def test_a_cluster_without_a_free_core_is_a_sentence_and_no_hang(spark_cluster: 
     assert said.startswith(
         f"mediscale.core.errors.BusyError: The Spark cluster at {spark_cluster} gave no executor"
     )
-
-
-def test_a_task_per_piece_where_cores_are_not_counted_yet(settings: Settings) -> None:
-    elsewhere = settings.model_copy(update={"spark_master": "spark://somewhere:7077"})
-    assert lake_spark.tasks(elsewhere, 1000) == 1000

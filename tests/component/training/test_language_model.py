@@ -68,7 +68,6 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    spark: Any,  # noqa: ARG001
 ) -> None:
     file = tmp_path / "mine.jsonl"
     question_files.write(file, toy_questions)

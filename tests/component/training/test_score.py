@@ -102,7 +102,6 @@ def features_made(settings: Settings, key: str, as_of: str | None) -> None:
     )
 
 
-@pytest.mark.usefixtures("spark")
 def test_every_stay_gets_the_servers_risk(
     settings: Settings,
     promote: Promote,
@@ -139,7 +138,6 @@ def test_every_stay_gets_the_servers_risk(
     assert (exported[1].what, exported[1].rows) == ("risks by synthetic-mortality v1", 50)
 
 
-@pytest.mark.usefixtures("spark")
 def test_notes_count_where_they_were_known(
     settings: Settings,
     promote: Promote,

@@ -3,8 +3,10 @@
 from datetime import datetime
 
 import numpy as np
+import pyarrow as pa
 
 from data_pipeline.notes import note_visibility
+from mediscale.core.tables import NOTE_TOKENS
 
 ADMITTED = np.datetime64("2150-01-02T08:00")
 
@@ -17,12 +19,19 @@ def read(at: int, *versions: tuple[int, int, int]) -> list[int]:
     """What is read ``at`` hours after admission of versions told as note, hour charted and hour known, each of whose
     only token is its place here."""
     rows = [
-        {"note_id": note, "time": hour(charted), "available_time": hour(known), "tokens": [place]}
+        {
+            "subject_id": 1,
+            "note_id": note,
+            "time": hour(charted),
+            "available_time": hour(known),
+            "tokens": [place],
+        }
         for place, (note, charted, known) in enumerate(versions)
     ]
-    chosen = note_visibility.visible_tokens(
-        note_visibility.from_rows(rows), ADMITTED, ADMITTED + np.timedelta64(at, "h")
-    )
+    (notes,) = note_visibility.by_patient(
+        pa.Table.from_pylist(rows, schema=NOTE_TOKENS.arrow_schema())
+    ).values()
+    chosen = note_visibility.visible_tokens(notes, ADMITTED, ADMITTED + np.timedelta64(at, "h"))
     return [int(tokens[0]) for tokens in chosen]
 
 
