@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from data_pipeline import shards
 from data_pipeline.cohort import labels
 from data_pipeline.features import gold, kernel
 from mediscale.core.refs import TableRef
@@ -26,6 +27,11 @@ ONE = """
 {s} | 2150-01-04 12:00 | 2150-01-04 12:00 | HOSPITAL_DISCHARGE//HOME      |       | 1{s}
 """
 HEADER = "subject_id | time | available_time | code | numeric_value | visit_id"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"spark_master": "local[2]"})
 
 
 @pytest.fixture
@@ -50,7 +56,9 @@ def _gold_of(
     return lake.read(settings, result.features).sort_by("subject_id"), result
 
 
-def test_number_of_shards_does_not_matter(gold_of: GoldOf, events: Draw) -> None:
+def test_number_of_shards_and_of_processes_does_not_matter(
+    gold_of: GoldOf, events: Draw, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = events(HEADER + "".join(ONE.format(s=s) for s in range(1, 6)))
     rows, result = gold_of(drawn, 1)
     assert rows.num_rows == 5
@@ -68,6 +76,10 @@ def test_number_of_shards_does_not_matter(gold_of: GoldOf, events: Draw) -> None
     assert rows["heart_rate_last_24h"].null_count == 5
     again, _ = gold_of(drawn, 3)
     assert again.equals(rows)
+    monkeypatch.setattr(shards, "_EVENTS_OF_A_PROCESS", 1)
+    beside, result = gold_of(drawn, 4)
+    assert beside.equals(rows)
+    assert len(lake.files(settings, result.features)) == 2, "two processes wrote a file each"
 
 
 def test_audit_finds_a_feature_that_read_the_future(events: Draw) -> None:
