@@ -1,11 +1,11 @@
-"""Point-in-time windows on the same events: our kernel, gold through Spark, Polars and DuckDB, in CPU seconds.
+"""Point-in-time windows on the same events: our kernel, the gold stage, Polars and DuckDB, in CPU seconds.
 
     python benchmarks/feature_job.py [--events 5000000] [--shards 8]
 
 Every contender reads the same Delta files and writes one Parquet (or Delta) row per prediction; the results are
 compared cell by cell. Each runs in a process of its own; CPU seconds are those of the process and all its children,
-measured from after its imports. Gold through Spark is measured as in the loop, after the labels of the same events were
-made in the same session; what session and labels took is given as its start.
+measured from after its imports. The gold stage is measured as in the loop, after the labels of the same events were
+made in the same process; what worker processes and labels took is given as its start.
 """
 
 import argparse
@@ -173,7 +173,7 @@ def with_kernel(settings: Settings, shards: int, out: Path) -> None:
     pq.write_table(pa.concat_tables(parts), out)
 
 
-def with_spark(settings: Settings, _shards: int, out: Path) -> None:
+def with_gold_stage(settings: Settings, _shards: int, out: Path) -> None:
     """The gold stage as the loop runs it, with its leak audit, written as a Delta table."""
     events, cohort = (lake.latest(settings, DATASET, name) for name in ("events", f"labels_{TASK}"))
     params = gold.Params(dataset=DATASET, events=events, labels=cohort, task=TASK)
@@ -274,7 +274,7 @@ CONTENDERS: dict[str, Callable[[Settings, int, Path], None]] = {
     "polars": with_polars,
     "duckdb": with_duckdb,
     "kernel": with_kernel,
-    "spark": with_spark,
+    "gold": with_gold_stage,
 }
 
 
@@ -288,8 +288,8 @@ def cpu_seconds() -> float:
 def measure(name: str, home: Path, shards: int) -> dict[str, float]:
     settings = Settings(home=home)
     before = cpu_seconds()
-    if name == "spark":
-        labels_by_spark(settings)
+    if name == "gold":
+        labels_before(settings)
     else:
         __import__({"kernel": "deltalake"}.get(name, name))
     started, clock = cpu_seconds(), time.perf_counter()
@@ -297,8 +297,8 @@ def measure(name: str, home: Path, shards: int) -> dict[str, float]:
     return {"wall": time.perf_counter() - clock, "cpu": cpu_seconds() - started, "start": started - before}
 
 
-def labels_by_spark(settings: Settings) -> None:
-    """What the loop has done before gold: the session is up, its workers and its Delta writer have run once."""
+def labels_before(settings: Settings) -> None:
+    """What the loop has done before gold: the worker processes are up, and a table was written."""
     events = lake.latest(settings, DATASET, "events")
     params = labels.Params(dataset=DATASET, source="made", events=events, task=TASK)
     labels.run(params, settings, "bench")
@@ -306,7 +306,7 @@ def labels_by_spark(settings: Settings) -> None:
 
 def result_of(name: str, home: Path) -> dict[str, np.ndarray]:
     path = home / f"{name}.out"
-    if name == "spark":
+    if name == "gold":
         from mediscale.core.refs import TableRef
 
         rows = lake.read(Settings(home=home), TableRef.model_validate_json(path.read_text()))
