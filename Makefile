@@ -30,7 +30,7 @@ test: airflow-env broker ## run every test, in two processes beside each other
 	@echo "make test: every test passed"
 
 # Of about the same length. What the first writes once per session (Spark, hospitals, models) the other does without.
-APART := tests/component/dags tests/component/infra tests/component/kubeflow_pipelines
+APART := $(addprefix tests/component/,dags infra kubeflow_pipelines training/test_ray_workers.py training/test_risk_tuning.py)
 test-components:
 	@$(call beside,components,tests/component $(addprefix --ignore=,$(APART)))
 

@@ -300,7 +300,7 @@ def measure(name: str, home: Path, shards: int) -> dict[str, float]:
 def labels_before(settings: Settings) -> None:
     """What the loop has done before gold: the worker processes are up, and a table was written."""
     events = lake.latest(settings, DATASET, "events")
-    params = labels.Params(dataset=DATASET, source="made", events=events, task=TASK)
+    params = labels.Params(dataset=DATASET, source="mimic-iii", events=events, task=TASK)
     labels.run(params, settings, "bench")
 
 

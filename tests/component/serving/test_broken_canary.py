@@ -23,7 +23,8 @@ def test_each_broken_canary_is_given_up_a_rollback_is_followed_and_no_request_fa
     assert len(registry.history(settings, "synthetic")) == 1, "the hospital's own history has no drill in it"
 
 
-@pytest.mark.soak  # each of dozens of answers is written by a network
+@pytest.mark.soak
+@pytest.mark.only_soak  # each of dozens of answers is written by a network
 def test_the_same_of_a_language_model(settings: Settings, promote_language: Any) -> None:
     promote_language(1)
     result = drill.run(settings, DATASET)
