@@ -7,12 +7,11 @@ file itself lists under a concept or a group stands in place of the shared entry
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import AfterValidator, Field
 
-from mediscale.core.near_names import suggestion
+from mediscale.core import declaration_files
 from mediscale.core.refs import Frozen
 
 FOLDER = Path(__file__).parent / "mappings"
@@ -39,11 +38,6 @@ class SharedMapping(Frozen):
     treatments: dict[str, Treatment] = Field(default_factory=dict)
 
 
-def names() -> tuple[str, ...]:
-    """The names that ``extends`` can have."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-
-
 @cache
 def load(name: str) -> SharedMapping:
     """The shared mapping of that name.
@@ -51,9 +45,7 @@ def load(name: str) -> SharedMapping:
     Raises:
         ValueError: there is none.
     """
-    if name not in names():
-        raise ValueError(f"{name} is no shared mapping; {suggestion(name, names())}")
-    return SharedMapping.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
+    return SharedMapping.model_validate(declaration_files.shared(FOLDER, name))
 
 
 def _is_known(name: str) -> str:
@@ -62,17 +54,3 @@ def _is_known(name: str) -> str:
 
 
 MappingName = Annotated[str, AfterValidator(_is_known)]
-
-
-def extended(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a source's file with the shared mappings that it ``extends``, as far as there are such."""
-    listed = content.get("extends")
-    shared = [load(name) for name in listed if name in names()] if isinstance(listed, list) else []
-    own = dict(content)
-    for part in ("concepts", "treatments") if shared else ():
-        stated = content.get(part, {})
-        if isinstance(stated, dict):
-            own[part] = {
-                k: v for entries in (*(getattr(m, part) for m in shared), stated) for k, v in entries.items()
-            }
-    return own

@@ -52,8 +52,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from data_pipeline.ingest import parsing
-from data_pipeline.ingest.shared_mappings import MappingName, Measure, Treatment, extended
+from data_pipeline.ingest import parsing, shared_mappings
+from data_pipeline.ingest.shared_mappings import MappingName, Measure, Treatment
 from data_pipeline.ingest.source_tables import RESERVED_COLUMNS, Csv, PatientThrough, SourceTable
 from mediscale.core import declaration_files
 from mediscale.core.annotations import Declaration
@@ -131,7 +131,11 @@ class Source(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _with_shared_mappings(cls, content: Any) -> Any:
-        return extended(content) if isinstance(content, dict) else content
+        return (
+            declaration_files.extended(shared_mappings.FOLDER, content)
+            if isinstance(content, dict)
+            else content
+        )
 
     @property
     def wall_clock(self) -> str:

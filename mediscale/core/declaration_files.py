@@ -8,8 +8,9 @@ reads the names of tasks.
 import os
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mediscale.core.errors import InputError, UsageError
 
@@ -61,6 +62,42 @@ def keep(kind: Kind, name: str, text: str) -> Path:
         part.write_text(text, encoding="utf-8")
         part.replace(copy)
     return copy
+
+
+@cache
+def shared(folder: Path, name: str) -> dict[str, dict[str, Any]]:
+    """The content of a shared file, which others take with ``extends``: parts, each with its entries.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    import yaml
+
+    from mediscale.core.near_names import suggestion
+
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise ValueError(f"{name} is none of the files in {folder.name}/; {suggestion(name, names)}")
+    content: dict[str, dict[str, Any]] = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    return content
+
+
+def extended(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a declaration with the entries of the shared files that it ``extends``.
+
+    Of two files with an entry the later one counts, and before both what the declaration states itself. Names that no
+    shared file has are passed over: the grammar refuses them where they stand.
+    """
+    listed = content.get("extends")
+    names = listed if isinstance(listed, list) else []
+    files = [shared(folder, name) for name in names if (folder / f"{name}.yaml").exists()]
+    whole = dict(content)
+    for part in dict.fromkeys(part for file in files for part in file):
+        stated = content.get(part, {})
+        if isinstance(stated, dict):
+            taken = [file.get(part, {}) for file in files]
+            whole[part] = {name: entry for entries in (*taken, stated) for name, entry in entries.items()}
+    return whole
 
 
 def line_of(text: str, place: Sequence[str | int]) -> int:

@@ -1,7 +1,8 @@
 """The names of the prediction tasks: the stems of their files.
 
 ``data_pipeline/cohort/tasks/`` holds the tasks that every run takes, its folder ``optional/`` those that a person
-chooses, and a home's folder ``tasks/`` a person's own. Standard library only: `mediscale --help` and Airflow, while it
+chooses, its folder ``shared/`` features and floors that tasks take with ``extends``, and a home's folder ``tasks/`` a
+person's own tasks. Standard library only: `mediscale --help` and Airflow, while it
 parses the DAGs, read this. What a file says is in ``mediscale.core.tasks``.
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from mediscale.core import declaration_files
 
 FOLDER = Path(__file__).parents[2] / "data_pipeline" / "cohort" / "tasks"
+SHARED = FOLDER / "shared"
 
 
 def names() -> tuple[str, ...]:

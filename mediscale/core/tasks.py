@@ -2,8 +2,9 @@
 
 A file says who is at risk, when it is predicted and when a server may be asked, what counts as the outcome and until
 when, what the task needs of a source, its features, the bedside rule that a model has to beat, and the floors of its
-promotion policy. ``outcomes.py``, ``task_times.py``, ``task_features.py`` and ``policy.py`` beside this module have its
-parts.
+promotion policy. Features and floors that tasks have in common are files in ``shared/``, which a task takes by name
+with ``extends``; what it states itself stands in place of a shared entry. ``outcomes.py``, ``task_times.py``,
+``task_features.py`` and ``policy.py`` beside this module have its parts.
 """
 
 import json
@@ -93,10 +94,23 @@ class IntendedUse(Frozen):
     """Sentences: tasks, situations and patients that it is not for."""
 
 
+def _is_shared(name: str) -> str:
+    declaration_files.shared(task_names.SHARED, name)
+    return name
+
+
+SharedFiles = Annotated[
+    tuple[Annotated[str, AfterValidator(_is_shared)], ...], AfterValidator(lambda taken: taken[:0])
+]
+
+
 class Task(Frozen):
     """One prediction task, as its file declares it."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    extends: SharedFiles = Field((), exclude=True)
+    """Files of features and floors in ``shared/``, by name; of two with an entry the later one counts. Empty once they
+    are taken: a task is its content, wherever that is written."""
     title: str = Field(min_length=1)
     intended_use: IntendedUse
     unit: Unit = "stay"
@@ -255,7 +269,7 @@ def parse(name: str, text: str, file: Path | None = None) -> Task:
 
     try:
         content = yaml.safe_load(text)
-        declared = content if isinstance(content, dict) else {}
+        declared = declaration_files.extended(task_names.SHARED, content) if isinstance(content, dict) else {}
         # As JSON, for only there a list is, strictly, what a tuple is written as.
         return Task.model_validate_json(json.dumps({**declared, "name": name}, default=str), strict=True)
     except (ValidationError, yaml.YAMLError) as error:

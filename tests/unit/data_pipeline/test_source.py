@@ -85,7 +85,7 @@ def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
         (("description: a clinic", "description: [a"), "breaks the grammar"),
         (
             ("description: a clinic", "description: a clinic\nextends: [loink]"),
-            "line 3, extends.0: loink is no shared mapping; did you mean loinc?",
+            "line 3, extends.0: loink is none of the files in mappings/; did you mean loinc?",
         ),
         (
             ("description: a clinic", "description: a clinic\nzone: Mars/Base"),

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from data_pipeline.cohort import labels
 from data_pipeline.features import kernel
-from mediscale.core import task_names, tasks
+from mediscale.core import declaration_files, task_names, tasks
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen
 from mediscale.core.tasks import TaskName
@@ -20,8 +21,15 @@ from training.evaluation import baselines
 
 Draw = Callable[[str], pa.Table]
 
-MORTALITY = yaml.safe_load((task_names.FOLDER / "mortality.yaml").read_text())
-READMISSION = yaml.safe_load((task_names.FOLDER / "readmission.yaml").read_text())
+
+def content(name: str) -> dict[str, Any]:
+    """The content of a built-in task's file, with that of the shared ones written out."""
+    stated = yaml.safe_load((task_names.FOLDER / f"{name}.yaml").read_text())
+    whole = declaration_files.extended(task_names.SHARED, stated)
+    return {key: value for key, value in whole.items() if key != "extends"}
+
+
+MORTALITY, READMISSION = content("mortality"), content("readmission")
 
 TOY = """
 title: Death in hospital, asked a day later
@@ -81,6 +89,26 @@ def test_a_file_is_a_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, event
     assert first["treatment_vasopressor_24h"] == 1
     assert "in_icu" not in names
     assert kernel.plain_inputs("toy_mortality_48h") == ("age", "sex", "creatinine", "lactate")
+
+
+def test_a_task_takes_shared_features_and_floors_and_its_own_entries_stand_in_their_place() -> None:
+    head = TOY.partition("features:")[0]
+    own = tasks.parse(
+        "own",
+        "extends: [first_day_features, promotion_policy, readmission_policy]\n"
+        + head
+        + """
+features: {course: [in_icu], treatments: [{groups: [insulin], window: 24h}]}
+bedside_rule: news2
+policy: {suspicious_above: 0.9, min_events: 50}
+""",
+    )
+    mortality, readmission = tasks.load("mortality"), tasks.load("readmission")
+    assert own.features.measured == mortality.features.measured
+    assert [use.groups for use in own.features.treatments] == [("insulin",)]
+    assert (own.policy.suspicious_above, own.policy.min_events) == (0.9, 50)
+    assert own.policy.stresses == readmission.policy.stresses != mortality.policy.stresses
+    assert own.policy.files == mortality.policy.files
 
 
 def test_the_tasks_keep_their_order() -> None:
@@ -144,7 +172,7 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
     [
         ("- a list", "title: Field required; and 9 more"),
         ("title: [", "while parsing"),
-        (changed(MORTALITY, colour="red"), "line 229, colour: there is no such key; there are name, title, .*, policy"),
+        (changed(MORTALITY, colour="red"), "line 229, colour: there is no such key; there are name, .* 1 more"),
         (changed(MORTALITY, policies={}), r"policies: there is no such key; did you mean policy\?"),
         (
             changed(MORTALITY, prediction_time={"anchor": "admission", "hour_after": 24}),
@@ -167,6 +195,10 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
             r"prediction_time.anchor: Input should be 'admission', .*; did you mean admission\?",
         ),
         (changed(MORTALITY, features=measured(concepts=["lactat"])), r"has no concept lactat; did you mean lactate\?"),
+        (
+            changed(MORTALITY, extends=["first_day_feature"]),
+            r"extends.0: first_day_feature is none of the files in shared/; did you mean first_day_features\?",
+        ),
         (changed(MORTALITY, needs=["tea"]), "needs.0: Input should be 'laboratory'"),
         (changed(MORTALITY, title=3), "title: Input should be a valid string"),
         (changed(MORTALITY, features=measured(concepts=["tea"])), "features.measured.0: .*has no concept tea"),
