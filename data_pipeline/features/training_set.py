@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from data_pipeline import shards
 from data_pipeline.cohort.bitemporal import latest_as_of, map_codes
 from data_pipeline.ingest import engine
+from mediscale.core import tasks
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.privacy import count
@@ -58,6 +59,8 @@ class Result(Frozen):
     training_set: TableRef
     counts: dict[str, dict[str, PatientCount]]
     """The counts of each split: rows ``n``, ``events`` (rows with the outcome) and ``subjects``."""
+    too_few: str = ""
+    """Of what there is too little held out for any version to be promoted; empty where there is enough."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -73,7 +76,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     written = lake.committed(settings, params.dataset, f"training_set_{params.task}", key)
     if written is None:
         written = _write_joined(params, settings, key)
-    return Result(training_set=written, counts=_counts(labels))
+    return Result(
+        training_set=written, counts=_counts(labels), too_few=too_few_to_promote(params.task, labels)
+    )
 
 
 def _counts(labels: pa.Table) -> dict[str, dict[str, int]]:
@@ -100,6 +105,23 @@ def _refuse_too_few(params: Params, labels: pa.Table) -> None:
             f"and {count(without)} without; at least {params.min_events_per_class} of each are needed to train. "
             "Land a larger extract, or leave this task out."
         )
+
+
+def too_few_to_promote(task: TaskName, labels: pa.Table) -> str:
+    """Said before hours of training, without a count: that of a few patients with an outcome is theirs."""
+    policy = tasks.load(task).policy
+    held_out = labels.filter(pc.equal(labels["split"], "held_out"))
+    subjects = pc.count_distinct(held_out["subject_id"]).as_py()
+    events = pc.count_distinct(held_out.filter(held_out["boolean_value"])["stay_id"]).as_py()
+    short = [
+        f"{least} {what}"
+        for what, found, least in (
+            ("held-out patients", subjects, policy.min_subjects),
+            ("held-out stays with the outcome", events, policy.min_events),
+        )
+        if found < least
+    ]
+    return " and ".join(short)
 
 
 def _refuse_mismatch(params: Params, labels: pa.Table, features: pa.Table) -> None:
@@ -198,7 +220,10 @@ def ethnicity_group(text: str) -> str:
 
 def _summary(result: Result) -> str:
     splits = (f"{split} {count(of['n'])}/{count(of['events'])}" for split, of in result.counts.items())
-    return f"rows/outcomes: {', '.join(splits)}"
+    told = f"rows/outcomes: {', '.join(splits)}"
+    if result.too_few:
+        told += f". No version can be promoted: the policy needs {result.too_few}; land a larger extract"
+    return told
 
 
 STAGE = Stage(Params, Result, run, display_name="freeze the training set", summary=_summary, resources=SPARK)

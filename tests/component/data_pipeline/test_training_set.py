@@ -130,6 +130,17 @@ def test_held_out_of_one_class_is_no_reason_to_stop(
     assert result.counts["held_out"] == {"n": 2, "events": 0, "subjects": 2}
 
 
+def test_too_few_held_out_to_promote_is_said_before_training_without_a_small_count() -> None:
+    labels = label_rows([True] * 29 + [False] * 171, split="held_out")
+    assert training_set.too_few_to_promote("mortality", labels) == "30 held-out stays with the outcome"
+    more = label_rows([True] * 30 + [False] * 170, split="held_out")
+    assert training_set.too_few_to_promote("mortality", more) == ""
+    other_splits = label_rows([True] * 100 + [False] * 200)
+    assert training_set.too_few_to_promote("mortality", other_splits) == (
+        "200 held-out patients and 30 held-out stays with the outcome"
+    )
+
+
 def test_features_of_other_labels_are_refused(settings: Settings, events: Draw, land_events: Land) -> None:
     labels = label_rows([True, False] * 6)
     frozen = params(
