@@ -14,7 +14,7 @@ from language_training import LocalJob, local_job  # type: ignore[import-not-fou
 from data_pipeline.documents import corpus, questions
 from mediscale.core.settings import Settings
 from mediscale.inference import base_models, language
-from mediscale.inference.language_spec import ADAPTER_CONFIG_FILE, ADAPTER_FILE
+from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE
 from mediscale.report import charts
 from training.language import corpus_sources, language_measures, language_training
 

@@ -27,7 +27,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import FEATURES, NOTE_TOKENS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files, model_signature, tabular
-from mediscale.inference.model_spec import MODEL_FILE, NOTICE
+from mediscale.inference.model_files import MODEL_FILE
+from mediscale.inference.model_spec import NOTICE
 from mediscale.inference.notes import Floats
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import calls, history, lake, registry, workers

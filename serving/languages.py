@@ -16,7 +16,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
 from mediscale.inference import language_spec, model_files, model_signature
 from mediscale.inference.chat_template import ChatTemplate
-from mediscale.inference.language_spec import LANGUAGE_FILE, LanguageSpec
+from mediscale.inference.language_spec import LanguageSpec
+from mediscale.inference.model_files import LANGUAGE_FILE
 from mediscale.storage import history, registry, seen_tables, traffic
 from mediscale.storage.history import Entry, Traffic
 from mediscale.storage.registry import Alias, Move

@@ -23,8 +23,9 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files, tabular
-from mediscale.inference.model_spec import NOTES_FOLDER, PREDICTOR_FILE, Combination, PredictorSpec
-from mediscale.inference.note_model_spec import SPEC_FILE, NoteSpec
+from mediscale.inference.model_files import NOTES_FOLDER, PREDICTOR_FILE, SPEC_FILE
+from mediscale.inference.model_spec import Combination, PredictorSpec
+from mediscale.inference.note_model_spec import NoteSpec
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import lake
 from mediscale.storage.calls import canonical

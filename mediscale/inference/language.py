@@ -19,13 +19,8 @@ from mediscale.core.errors import InputError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.inference import base_models, collate
 from mediscale.inference.base_models import Quantization
-from mediscale.inference.language_spec import (
-    ADAPTER_CONFIG_FILE,
-    ADAPTER_FILE,
-    INSTRUCTION,
-    LANGUAGE_FILE,
-    LanguageSpec,
-)
+from mediscale.inference.language_spec import INSTRUCTION, LanguageSpec
+from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
 
 if TYPE_CHECKING:
     import torch

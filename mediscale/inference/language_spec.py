@@ -11,9 +11,6 @@ from mediscale.inference.base_models import Base, Quantization
 
 TASK = LANGUAGE
 """What stands in a language model's name, tags and history where a risk model has its task."""
-LANGUAGE_FILE = "language.json"
-ADAPTER_FILE = "adapter_model.safetensors"
-ADAPTER_CONFIG_FILE = "adapter_config.json"
 
 INSTRUCTION = "Answer the question in one sentence."
 """What stands before every question, in training as in an answer."""

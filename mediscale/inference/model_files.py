@@ -13,10 +13,17 @@ from pathlib import Path
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
-from mediscale.inference.language_spec import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
-from mediscale.inference.model_spec import MODEL_FILE, NOTES_FOLDER, PREDICTOR_FILE
-from mediscale.inference.note_model_spec import GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE
 from mediscale.storage import lake, registry
+
+MODEL_FILE = "model.json"
+PREDICTOR_FILE = "predictor.json"
+NOTES_FOLDER = "notes"
+GRAPH_FILE = "model.onnx"
+SPEC_FILE = "notes.json"
+TOKENIZER_FILE = "tokenizer.json"
+LANGUAGE_FILE = "language.json"
+ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
 
 NOTE_FILES = (GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE)
 """Of a note model: in its own folder, and in the folder ``NOTES_FOLDER`` of a version that reads notes."""

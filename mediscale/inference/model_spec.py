@@ -16,9 +16,6 @@ from mediscale.inference.points import PointsScore
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 
-MODEL_FILE = "model.json"
-PREDICTOR_FILE = "predictor.json"
-NOTES_FOLDER = "notes"
 
 NOTICE = (
     "Decision support for qualified staff, from a statistical model: it does not replace clinical judgement, "

@@ -7,11 +7,8 @@ from mediscale.core.refs import Frozen
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import NOTICE, Calibration
 
-SPEC_FILE = "notes.json"
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-TOKENIZER_FILE = "tokenizer.json"
-GRAPH_FILE = "model.onnx"
 
 
 class KnownText(Frozen):

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from mediscale.core.errors import StorageError
 from mediscale.inference import collate
 from mediscale.inference.collate import Tokens
-from mediscale.inference.note_model_spec import GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE, NoteSpec
+from mediscale.inference.model_files import GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE
+from mediscale.inference.note_model_spec import NoteSpec
 
 TOLERANCE = 1e-3
 """In log-odds, between ONNX Runtime here and torch in training."""

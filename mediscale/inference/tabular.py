@@ -19,7 +19,8 @@ from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files
-from mediscale.inference.model_spec import MODEL_FILE, PREDICTOR_FILE, Calibration, KnownAnswer, PredictorSpec
+from mediscale.inference.model_files import MODEL_FILE, PREDICTOR_FILE
+from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSpec
 from mediscale.inference.notes import NoteReader
 from mediscale.inference.points import PointsScore, PointsTable
 from mediscale.inference.treeshap import TreeEnsemble

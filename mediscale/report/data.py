@@ -17,7 +17,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import FACTS
 from mediscale.core.task_names import all_names
 from mediscale.core.tasks import TaskName
-from mediscale.inference.model_spec import PREDICTOR_FILE, PredictorSpec
+from mediscale.inference.model_files import PREDICTOR_FILE
+from mediscale.inference.model_spec import PredictorSpec
 from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps
 from mediscale.report import labels as words

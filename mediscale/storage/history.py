@@ -7,10 +7,11 @@ that was taken off its end by everyone who had read it before (``accepted_heads`
 
 import base64
 import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -21,6 +22,9 @@ from mediscale.core.tables import HISTORY
 from mediscale.storage import accepted_heads, calls, lake, seen_tables, signing
 from mediscale.storage.accepted_heads import Head
 from mediscale.storage.signing import AcceptedKey
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Alias = Literal["staging", "production"]
 
@@ -281,7 +285,7 @@ def _read(settings: Settings, dataset: str) -> list[Entry]:
         calls.check_layout(settings)
         return []
     try:
-        rows = [Entry.model_validate(row) for row in lake.read(settings, newest).to_pylist()]
+        rows = [Entry.model_validate(row) for row in lake.rows(settings, newest)]
     except ValidationError as error:
         raise StorageError(
             f"The history of {dataset} is damaged: a row lacks what an entry has; restore the table from a backup."
@@ -372,8 +376,6 @@ def append(settings: Settings, dataset: str, *drafts: Draft, sequence: int | Non
 def _append(
     settings: Settings, dataset: str, recorded: Sequence[Entry], drafts: Sequence[Draft], wanted: int | None
 ) -> Entry:
-    import pyarrow as pa
-
     number = len(recorded) + 1
     taken = BusyError(
         f"Another entry became number {number if wanted is None else wanted} of {dataset}'s history "
@@ -382,11 +384,22 @@ def _append(
     if wanted not in (None, number):
         raise taken
     new = _signed(settings, dataset, recorded[-1] if recorded else None, drafts)
-    rows = pa.Table.from_pylist([entry.model_dump() for entry in new], schema=HISTORY.arrow_schema())
-    if lake.append(settings, HISTORY.name, rows, dataset, HISTORY.name, new[-1].sequence) is None:
+    if lake.append(settings, HISTORY.name, _rows(new), dataset, HISTORY.name, new[-1].sequence) is None:
         raise taken
     accepted_heads.remember(settings, dataset, head_of(new[-1]))
     return new[0]
+
+
+def _rows(new: Sequence[Entry]) -> "pa.Table":
+    """The entries as rows of the table, parsed from JSON: Arrow imports pandas before it takes a Python value."""
+    from pyarrow import json
+
+    lines = "\n".join(entry.model_dump_json() for entry in new).encode()
+    return json.read_json(
+        io.BytesIO(lines),
+        read_options=json.ReadOptions(block_size=len(lines) + 1),
+        parse_options=json.ParseOptions(explicit_schema=HISTORY.arrow_schema()),
+    )
 
 
 def _signed(settings: Settings, dataset: str, last: Entry | None, drafts: Sequence[Draft]) -> list[Entry]:

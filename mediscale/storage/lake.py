@@ -199,6 +199,20 @@ def read(settings: Settings, ref: TableRef, columns: Sequence[str] | None = None
     return dataset(settings, ref).to_table(columns=list(columns) if columns else None)
 
 
+def rows(settings: Settings, ref: TableRef) -> list[dict[str, Any]]:
+    """All rows of a small table version as Python values, in no promised order.
+
+    delta-rs reads them. Arrow's datasets import pandas, which alone takes longer than an emergency may.
+    """
+    import pyarrow as pa
+    from deltalake import QueryBuilder
+
+    opened = _at(settings, ref)
+    found = QueryBuilder().register(ref.table, opened).execute(f'SELECT * FROM "{ref.table}"').read_all()
+    values: list[dict[str, Any]] = pa.RecordBatchReader.from_stream(found).read_all().to_pylist()
+    return values
+
+
 def rows_added(settings: Settings, ref: TableRef) -> "pa.Table":
     """The rows that the commit of a version added, of a table without partitions."""
     import pyarrow as pa

@@ -325,9 +325,11 @@ def repair(settings: Settings, dataset: str) -> int:
 
 
 def repair_later(dataset: str) -> None:
-    """The same in a process of its own, by the environment's settings: importing MLflow alone takes seconds."""
+    """The same in a process of its own, by the environment's settings: importing MLflow alone takes seconds. It yields
+    to servers, which follow the history meanwhile."""
     work = (
-        "import sys; from mediscale.core.settings import Settings; from mediscale.storage import registry; "
+        "import os, sys; os.nice(10); from mediscale.core.settings import Settings; "
+        "from mediscale.storage import registry; "
     )
     command = [sys.executable, "-c", f"{work}registry.repair(Settings(), sys.argv[1])", dataset]
     nowhere = subprocess.DEVNULL

@@ -16,7 +16,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import DEEP_LEARNING, Stage
 from mediscale.inference import language, model_files
 from mediscale.inference.language import LanguageModel
-from mediscale.inference.language_spec import LANGUAGE_FILE, LanguageSpec
+from mediscale.inference.language_spec import LanguageSpec
+from mediscale.inference.model_files import LANGUAGE_FILE
 from training.evaluation import evidence_files
 from training.evaluation.evaluation_report import Estimate
 from training.language import corpus_sources, language_measures

@@ -16,15 +16,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import DEEP_LEARNING, Context, Stage
 from mediscale.inference import base_models, language
 from mediscale.inference.base_models import Base, Quantization
-from mediscale.inference.language_spec import (
-    ADAPTER_CONFIG_FILE,
-    ADAPTER_FILE,
-    INSTRUCTION,
-    LANGUAGE_FILE,
-    TASK,
-    KnownText,
-    LanguageSpec,
-)
+from mediscale.inference.language_spec import INSTRUCTION, TASK, KnownText, LanguageSpec
+from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.storage import calls, registry
 from mediscale.storage.calls import canonical
 from training import tracking

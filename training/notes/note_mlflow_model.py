@@ -8,14 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mediscale.core.refs import Frozen, ModelRef, TableRef
-from mediscale.inference.note_model_spec import (
-    CONFIG_FILE,
-    GRAPH_FILE,
-    SPEC_FILE,
-    TOKENIZER_FILE,
-    WEIGHTS_FILE,
-    NoteSpec,
-)
+from mediscale.inference.model_files import GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE
+from mediscale.inference.note_model_spec import CONFIG_FILE, WEIGHTS_FILE, NoteSpec
 from mediscale.storage.calls import canonical
 from training.notes.note_export import OUTPUTS
 from training.tracking import Data, Training

@@ -5,7 +5,7 @@ from datetime import datetime
 from mediscale.core.errors import NotFoundError
 from mediscale.core.settings import Settings
 from mediscale.inference import model_signature
-from mediscale.storage import registry
+from mediscale.storage import history, registry
 
 
 def roll_back(
@@ -28,8 +28,9 @@ def roll_back(
         BusyError: another move was recorded at the same moment.
     """
     name = registry.model_name(dataset, task)
+    recorded = history.entries(settings, dataset)
     past = [
-        move for move in registry.attested(settings, dataset) if (move.model, move.alias) == (name, alias)
+        move for move in registry.attested_in(settings, recorded) if (move.model, move.alias) == (name, alias)
     ]
     earlier = [move for move in past if move.to_version == version != past[-1].to_version]
     if not earlier:
@@ -40,7 +41,7 @@ def roll_back(
         )
     target, now = earlier[-1], past[-1]
     model_signature.check(settings, target.version, target.evidence_digest)
-    sequence = registry.next_sequence(settings, dataset)
+    sequence = len(recorded) + 1
     changed = {
         "sequence": sequence,
         "from_version": now.to_version,

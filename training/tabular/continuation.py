@@ -17,7 +17,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.splits import Split
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files
-from mediscale.inference.model_spec import MODEL_FILE
+from mediscale.inference.model_files import MODEL_FILE
 from mediscale.storage import calls, registry
 from training import training_examples
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mediscale.core.refs import TableRef
-from mediscale.inference.model_spec import MODEL_FILE, PREDICTOR_FILE, PredictorSpec
+from mediscale.inference.model_files import MODEL_FILE, PREDICTOR_FILE
+from mediscale.inference.model_spec import PredictorSpec
 from mediscale.storage.calls import canonical
 from training.tracking import Data, Training
 

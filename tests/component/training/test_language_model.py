@@ -20,7 +20,7 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import QUESTIONS
 from mediscale.inference import base_models, language, model_files
-from mediscale.inference.language_spec import ADAPTER_FILE, LANGUAGE_FILE
+from mediscale.inference.model_files import ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.pipeline import local, runtime_inputs, steps
 from mediscale.storage import lake, registry
 from training.evaluation import evidence_files

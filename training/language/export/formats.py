@@ -13,12 +13,8 @@ from mediscale.core.settings import Settings
 from mediscale.inference import base_models, language, model_files
 from mediscale.inference.base_models import Quantization
 from mediscale.inference.language import LanguageModel
-from mediscale.inference.language_spec import (
-    ADAPTER_CONFIG_FILE,
-    ADAPTER_FILE,
-    LANGUAGE_FILE,
-    LanguageSpec,
-)
+from mediscale.inference.language_spec import LanguageSpec
+from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
 from training.language.export import gguf_file, hub, onnx_graph
 
 _BESIDE_A_TOKENIZER = ("preprocessor_config.json", "processor_config.json")
