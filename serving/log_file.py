@@ -20,6 +20,9 @@ FREE_BYTES = 16 * 2**20
 SETTLED_NANOSECONDS = 3 * 10**9
 """A folder that changed longer ago than this has another time after the next change, on any file system."""
 
+PIECE, PAUSE_SECONDS = 250, 0.005
+"""Rows or pages of one transaction that gives room back, and the pause after it in which answers are logged."""
+
 Row = Sequence[Any]
 
 _SCHEMA = """
@@ -52,6 +55,11 @@ _LATER_COLUMNS = {
     ),
 }
 """Those that an older release did not have; its predictions keep nothing in them."""
+_DELETE = """
+DELETE FROM predictions WHERE sequence IN (
+    SELECT sequence FROM predictions WHERE sequence <= ? ORDER BY sequence LIMIT ?
+)
+"""
 _TOUCH = "UPDATE worker SET name = name"
 _TRY_ROOM = "INSERT INTO worker VALUES (zeroblob(16384))"
 """More than an answer takes, so that what is found writable does not refuse the next answer."""
@@ -259,6 +267,9 @@ def oldest(path: Path, limit: int) -> tuple[str, list[Row]]:
 def delete(path: Path, worker: str, last: int) -> int:
     """Deletes rows up to a number from the file of this name, and gives their room back; how many they were.
 
+    Answers are logged between the pieces of it: in one piece, thousands of rows kept all of them waiting for most of a
+    second.
+
     Raises:
         MediscaleError: the file can't be written, or is gone.
     """
@@ -266,9 +277,20 @@ def delete(path: Path, worker: str, last: int) -> int:
         try:
             if worker_name(connection) != worker:  # another file took its place meanwhile
                 return 0
-            deleted = connection.execute("DELETE FROM predictions WHERE sequence <= ?", (last,)).rowcount
-            connection.executescript("PRAGMA incremental_vacuum")  # execute() frees one page only
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            deleted = 0
+            while piece := connection.execute(_DELETE, (last, PIECE)).rowcount:
+                deleted += piece
+                time.sleep(PAUSE_SECONDS)
+            while connection.execute("PRAGMA freelist_count").fetchone()[0]:
+                connection.executescript(
+                    f"PRAGMA incremental_vacuum({PIECE})"
+                )  # execute() frees one page only
+                time.sleep(PAUSE_SECONDS)
+            for mode in (
+                "PASSIVE",
+                "TRUNCATE",
+            ):  # the first one works beside writers, and leaves the other little
+                connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         except sqlite3.Error as error:
             raise readable(error, path) from error
     return deleted

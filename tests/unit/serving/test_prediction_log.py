@@ -2,9 +2,11 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from mediscale.core.errors import BusyError, MediscaleError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.storage import lake, registry
+from serving import log_file
 from serving.prediction_log import Asked, Prediction, PredictionLog, unflushed
 
 DATASET = "synthetic"
@@ -425,6 +428,26 @@ def test_the_file_shrinks_when_its_rows_are_in_the_lake(settings: Settings) -> N
     log.flush()
     assert room(settings) < 2 * empty
     log.close()
+
+
+def test_answers_are_logged_while_moved_ones_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = tuple(None if name != "features" else b"\0" * 2000 for name in log_file.COLUMNS[1:])
+    file, pauses = log_file.LogFile(tmp_path / "0.sqlite"), []
+
+    def log_another(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) <= 4:
+            file.commit([row])  # refused where the deletion held the file
+
+    file.commit([row] * 7)
+    monkeypatch.setattr(log_file, "PIECE", 2)
+    monkeypatch.setattr(log_file, "time", SimpleNamespace(sleep=log_another, time_ns=time.time_ns))
+    assert log_file.delete(file.path, file.worker, 7) == 7
+    assert len(pauses) > 4
+    assert file.count() == 4
+    assert [sequence for sequence, *_ in log_file.oldest(file.path, -1)[1]] == [8, 9, 10, 11]
 
 
 def room(settings: Settings) -> int:
