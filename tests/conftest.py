@@ -49,11 +49,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 for _name in [name for name in os.environ if name.startswith("MEDISCALE_")]:
     del os.environ[_name]  # a test must not write to the lake of whoever runs it
-_trust = tempfile.TemporaryDirectory(prefix="mediscale-trust-", ignore_cleanup_errors=True)
-os.environ["MEDISCALE_TRUST"] = (
-    _trust.name
-)  # nor sign with that person's key; processes that a test starts get it too
-signing.make_key(Path(_trust.name) / "signing_key.pem", Path(_trust.name) / "signers" / "tests.service.pem")
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # pytest's own folders outlive the run
+_scratch = tempfile.TemporaryDirectory(prefix="ms-", ignore_cleanup_errors=True)
+"""Gone with the run, and with it what killed processes left of theirs. Sockets lie in it, whose names must be short."""
+Path(_scratch.name).chmod(0o711)  # a service of another account goes through it
+os.environ["TMPDIR"] = tempfile.tempdir = _scratch.name
+_trust = Path(_scratch.name) / "trust"
+os.environ["MEDISCALE_TRUST"] = str(_trust)
+# nor sign with that person's key; processes that a test starts get it too
+signing.make_key(_trust / "signing_key.pem", _trust / "signers" / "tests.service.pem")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

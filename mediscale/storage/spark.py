@@ -211,8 +211,9 @@ def _configuration(settings: Settings) -> dict[str, str]:
     """What is the platform's to say. The rest of a cluster's Spark (executors, their memory and image) is the
     cluster's: Spark reads it from the ``spark-defaults.conf`` of the folder that SPARK_CONF_DIR names."""
     jars = ":".join(str(jar) for jar in _jars(settings))
-    scratch = settings.home / "spark"
+    scratch, shuffle = settings.home / "spark", shuffle_folder(settings)
     options = [
+        f"-Djava.io.tmpdir={shuffle}",
         f"-Dderby.system.home={scratch}",
         f"-XX:ErrorFile={scratch}/java-%p.log",  # not where the command was typed
         *_EVERY_JAVA,
@@ -231,7 +232,7 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.timestampType": "TIMESTAMP_NTZ",
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
-        "spark.local.dir": str(shuffle_folder(settings)),
+        "spark.local.dir": str(shuffle),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         **{
             f"spark.databricks.delta.properties.defaults.{name}": kept

@@ -23,6 +23,13 @@ def test_classes_are_mapped_from_the_archive_of_the_set_up(spark: "SparkSession"
     assert any(text.endswith("/classes/spark.jsa") for text in mapped) == made
 
 
+def test_what_java_keeps_for_a_while_is_in_the_home(spark: "SparkSession") -> None:
+    """There it is deleted when the process was killed."""
+    jvm: Any = spark.sparkContext._jvm
+    places = {jvm.System.getProperty("java.io.tmpdir"), spark.conf.get("spark.local.dir")}
+    assert {Path(place).parts[-3:-1] for place in places} == {("spark", "local")}
+
+
 def test_a_java_that_does_not_start_is_a_sentence(settings: Settings) -> None:
     start = (
         "import sys; from mediscale.storage import spark; from mediscale.core.settings import Settings\n"
