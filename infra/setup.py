@@ -97,6 +97,7 @@ def platform_steps() -> list[Step]:
         *tools_steps(),
         (PLATFORM / "done-packages", locked, lambda: make_environment(PLATFORM, lock, "9 GB")),
         (PLATFORM / "done-project", digest_of(lock, ROOT / "pyproject.toml"), install_project),
+        (PLATFORM / "done-store", locked, make_store),
         (PLATFORM / "done-java", f"{locked} {java}", lambda: make_java(java)),
         (PLATFORM / "done-jars", digest_of(IVY, JAR_DIGESTS), lambda: fetch_jars("spark", JAR_DIGESTS)),
         (PLATFORM / "done-s3", digest_of(IVY, S3_DIGESTS), lambda: fetch_jars("s3", S3_DIGESTS)),
@@ -210,6 +211,21 @@ def install_project() -> None:
     install = [*uv("pip", "install"), "--offline", "--no-deps", "--no-build-isolation"]
     into = ["--python", str(PLATFORM / "bin" / "python"), "--editable", str(ROOT)]
     run("installing mediscale itself", [*install, *into], "the locked build backend")
+
+
+def make_store() -> None:
+    """Of MLflow, empty but for its tables: what ``mediscale.storage.registry`` begins a home with."""
+    partial, home = PLATFORM / "store.partial", PLATFORM / "store"
+    for old in (partial, home):  # of another MLflow
+        shutil.rmtree(old, ignore_errors=True)
+    make = (
+        "import sys; from pathlib import Path; from mediscale.core.settings import Settings\n"
+        "from mediscale.storage import registry; registry.client(Settings(home=Path(sys.argv[1])))"
+    )
+    run(
+        "making an empty MLflow store", [str(PLATFORM / "bin" / "python"), "-c", make, str(partial)], "MLflow"
+    )
+    partial.replace(home)
 
 
 def make_java(machine: str) -> None:

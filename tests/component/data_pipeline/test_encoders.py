@@ -159,11 +159,13 @@ def test_an_encoder_without_a_pinned_revision_is_refused(settings: Settings) -> 
         encoders.configured(settings.model_copy(update={"encoder": "bert"}))
 
 
+@pytest.mark.soak
 def test_clinical_bert_in_its_own_size_learns_from_the_pinned_revision(
-    settings: Settings, hub: type[Hub], tmp_path: Path
+    settings: Settings, hub: type[Hub], tmp_path: Path, soak: bool
 ) -> None:
-    """All twelve layers of 768, with weights that nobody trained: fetched, kept, and moved by three steps."""
-    config = BertConfig(vocab_size=28_996)
+    """All twelve layers, of 768 numbers under soak, with weights that nobody trained: fetched, kept, and moved by three
+    steps."""
+    config = BertConfig(vocab_size=28_996, **({} if soak else {"hidden_size": 48, "intermediate_size": 96}))
     torch.save(BertForPreTraining(config).state_dict(), tmp_path / "pytorch_model.bin")
     hub.files["config.json"] = config.to_json_string().encode()
     hub.files["vocab.txt"] = "\n".join([*WORDS, *(f"word{i}" for i in range(28_989))]).encode()

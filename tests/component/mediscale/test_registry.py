@@ -49,6 +49,18 @@ def test_a_model_uri_is_relative_inside_the_home_and_whole_elsewhere(settings) -
         assert registry.locate(elsewhere, registry.relative(elsewhere, f"{root}/m")) == f"{root}/m"
 
 
+def test_a_home_begins_with_the_store_that_set_up_made(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Settings(home=tmp_path / "made")
+    registry.client(made).create_registered_model("of-set-up")
+    monkeypatch.setattr(registry, "_MADE_STORE", made.home / "mlflow.db")
+    mlflow = registry.client(settings)
+    assert [model.name for model in mlflow.search_registered_models()] == ["of-set-up"]
+    mlflow.delete_registered_model("of-set-up")
+    assert not registry.client(settings).search_registered_models(), "a store that is there stays"
+
+
 def test_an_empty_history_answers(settings) -> None:
     assert registry.history(settings, "h") == []
     assert registry.current(settings, "h", "mortality", "production") is None

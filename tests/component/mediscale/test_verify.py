@@ -27,17 +27,24 @@ DATASET, MODEL = "synthetic", "synthetic-mortality"
 DAY = datetime(2026, 11, 1, 8)
 
 
-@pytest.fixture
-def home(tmp_path: Path, trained: dict[Any, Path], monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Two versions went to production, one after the other, and MLflow follows; all is as it was signed."""
-    settings = Settings(home=tmp_path / "home")
-    monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
+@pytest.fixture(scope="module")
+def signed_home(tmp_path_factory: pytest.TempPathFactory, trained: dict[Any, Path]) -> Path:
+    settings = Settings(home=tmp_path_factory.mktemp("signed") / "home")
     mlflow = registry.client(settings)
     mlflow.create_registered_model(MODEL)
     for version in (1, 2):
         _promote(settings, trained["mortality", version], version)
         mlflow.create_model_version(MODEL, str(settings.home))
     registry.repair(settings, DATASET)
+    return settings.home
+
+
+@pytest.fixture
+def home(signed_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Two versions went to production, one after the other, and MLflow follows; all is as it was signed."""
+    settings = Settings(home=Path(shutil.copytree(signed_home, tmp_path / "home")))
+    monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
+    registry.history(settings, DATASET)  # accepted here
     return settings
 
 

@@ -15,6 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from fixtures.indexed_documents import ANYBODY
 from fixtures.language_versions import DATASET
+from fixtures.promoted_models import promoter
 from fixtures.server_process import Server, Start
 
 from data_pipeline.documents import index_versions
@@ -24,6 +25,7 @@ from mediscale.core.tables import PREDICTIONS
 from mediscale.inference import language
 from mediscale.inference.chat_template import ChatTemplate
 from mediscale.inference.language import LanguageModel, Sampling
+from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake
 from serving import language_answer
 from serving.app import create_app
@@ -82,6 +84,21 @@ def server(start: Start, promote: Any, promote_language: Any) -> Server:
     return serving
 
 
+@pytest.fixture(scope="module")
+def lasting_server(
+    tmp_path_factory: pytest.TempPathFactory, trained: Any, language_versions: Callable[[int], Path]
+) -> Iterator[Server]:
+    """One for the tests that leave it as it was; its answers come into the lake within a second."""
+    settings = Settings(home=tmp_path_factory.mktemp("generate") / "home")
+    promote = promoter(settings, trained)
+    promote("mortality")
+    promote(TASK, 1, dataset=DATASET, folder=language_versions(1))
+    serving = Server(settings, first="from serving import app; app.FLUSH_SECONDS = 0.5")
+    loaded(serving)
+    yield serving
+    serving.end(signal.SIGKILL)
+
+
 def test_a_question_is_answered_logged_and_followed_to_the_next_version(
     server: Server,
     settings: Settings,
@@ -119,9 +136,8 @@ def test_a_question_is_answered_logged_and_followed_to_the_next_version(
     ] == [(each["prediction_id"], each["version"], QUESTION, each["response"]) for each in (answer, second)]
 
 
-def test_a_stream_gives_each_sentence_after_it_was_logged_and_then_the_whole(
-    server: Server, settings: Settings
-) -> None:
+def test_a_stream_gives_each_sentence_after_it_was_logged_and_then_the_whole(lasting_server: Server) -> None:
+    server = lasting_server
     body = {"question": QUESTION, "max_length": 60, "temperature": 1.5, "seed": 7, "use_safety": False}
     whole = server.client.post("/generate", json=body).json()
     events: list[tuple[str, Any]] = []
@@ -138,11 +154,16 @@ def test_a_stream_gives_each_sentence_after_it_was_logged_and_then_the_whole(
     parts = [part["text"] for _, part in sentences]
     assert len(parts) > 1, "no sentence left before the whole"
     assert answer["response"] == "".join(parts).strip() == whole["response"], "a seed draws the same again"
-    server.end(signal.SIGTERM)
-    rows = lake.read(settings, lake.latest(settings, DATASET, PREDICTIONS.name)).to_pylist()
-    streamed = [row for row in rows if row["prediction_id"] == answer["prediction_id"]]
-    assert [row["question"] for row in streamed] == [QUESTION, *[None] * (len(parts) - 1)]
-    assert len(streamed) == len(parts)
+    settings = Settings(home=server.home)
+
+    def streamed() -> list[Any]:
+        if not lake.exists(settings, DATASET, PREDICTIONS.name):
+            return []
+        rows = lake.read(settings, lake.latest(settings, DATASET, PREDICTIONS.name)).to_pylist()
+        return [row["question"] for row in rows if row["prediction_id"] == answer["prediction_id"]]
+
+    wait(lambda: len(streamed()) >= len(parts))
+    assert streamed() == [QUESTION, *[None] * (len(parts) - 1)]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +231,10 @@ def test_openais_clients_are_answered_as_evaluation_judges(
     assert np.all(np.array(best) >= np.array(scored["token_logprobs"][1:-1]))
 
 
-def test_while_answers_are_written_others_are_quick_and_too_many_are_refused(server: Server) -> None:
+def test_while_answers_are_written_others_are_quick_and_too_many_are_refused(
+    lasting_server: Server,
+) -> None:
+    server = lasting_server
     body = {"question": QUESTION, "max_length": 90, "temperature": 2, "use_safety": False}
     with ThreadPoolExecutor(40) as threads:
         asking = [
