@@ -70,7 +70,7 @@ class Part:
     def floors(self) -> "list[Floor]":
         return self.task.decided.floors if self.task.decided else []
 
-    @property
+    @cached_property
     def contenders(self) -> Chart | None:
         """The model beside simpler ones, beside itself with fewer inputs, and beside the best possible."""
         if self.task.decided is None:
@@ -83,7 +83,7 @@ class Part:
             f"{self.task.name}-contenders", "The model beside others", rows, "AUROC", auroc, caption
         )
 
-    @property
+    @cached_property
     def subgroups(self) -> Chart | None:
         if self.task.decided is None:
             return None
@@ -100,7 +100,7 @@ class Part:
     def over_time(self) -> Chart | None:
         return outcomes.over_time(self.task.name, self.task.windows)
 
-    @property
+    @cached_property
     def words(self) -> Chart | None:
         return _words(self.task)
 
@@ -110,7 +110,7 @@ class Part:
         spec = self.task.decided.spec if self.task.decided else None
         return spec.points if spec and spec.points and spec.points.items else None
 
-    @property
+    @cached_property
     def importance(self) -> Chart | None:
         if self.task.decided is None or self.task.decided.spec is None:
             return None
