@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,19 @@ def loaded(server: Server, version: int = 1) -> None:
     wait(is_loaded)
 
 
+@contextmanager
+def client_of(settings: Settings) -> Iterator[TestClient]:
+    predictors = Predictors(settings, DATASET, "production")
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, DATASET))) as client:
+        wait(lambda: client.get("/health").json()["model_loaded"])
+        yield client
+
+
 @pytest.fixture
 def language_client(settings: Settings, promote_language: Any) -> Iterator[TestClient]:
     """A client of the application in this process; it knows a language version and no risk model."""
     promote_language(1)
-    predictors = Predictors(settings, DATASET, "production")
-    with TestClient(create_app(settings, predictors, PredictionLog(settings, DATASET))) as client:
-        wait(lambda: client.get("/health").json()["model_loaded"])
+    with client_of(settings) as client:
         yield client
 
 
@@ -86,18 +93,30 @@ def server(start: Start, promote: Any, promote_language: Any) -> Server:
 
 
 @pytest.fixture(scope="module")
-def lasting_server(
+def lasting_home(
     tmp_path_factory: pytest.TempPathFactory, trained: Any, language_versions: Callable[[int], Path]
-) -> Iterator[Server]:
-    """One for the tests that leave it as it was; its answers come into the lake within a second."""
+) -> Settings:
+    """For what the tests of this module leave as it was."""
     settings = Settings(home=tmp_path_factory.mktemp("generate") / "home")
     promote = promoter(settings, trained)
     promote("mortality")
     promote(TASK, 1, dataset=DATASET, folder=language_versions(1))
-    serving = Server(settings, first="from serving import app; app.FLUSH_SECONDS = 0.5")
+    return settings
+
+
+@pytest.fixture(scope="module")
+def lasting_server(lasting_home: Settings) -> Iterator[Server]:
+    """Its answers come into the lake within a second."""
+    serving = Server(lasting_home, first="from serving import app; app.FLUSH_SECONDS = 0.5")
     loaded(serving)
     yield serving
     serving.end(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def lasting_client(lasting_home: Settings) -> Iterator[TestClient]:
+    with client_of(lasting_home) as client:
+        yield client
 
 
 def test_a_question_is_answered_logged_and_followed_to_the_next_version(
@@ -180,22 +199,22 @@ def test_a_stream_gives_each_sentence_after_it_was_logged_and_then_the_whole(las
     ],
 )
 def test_what_is_out_of_range_or_longer_than_the_window_is_one_sentence(
-    language_client: TestClient, change: Any, says: str
+    lasting_client: TestClient, change: Any, says: str
 ) -> None:
-    answered = language_client.post("/generate", json={"question": QUESTION, "max_length": 8, **change})
+    answered = lasting_client.post("/generate", json={"question": QUESTION, "max_length": 8, **change})
     assert answered.status_code == 422
     assert re.search(says, answered.json()["error"])
-    streamed = language_client.post(
+    streamed = lasting_client.post(
         "/generate", json={"question": QUESTION, "max_length": 8, "stream": True, **change}
     )
     assert (streamed.status_code, streamed.json()) == (422, answered.json())
 
 
 def test_openais_clients_are_answered_as_evaluation_judges(
-    language_client: TestClient, toy_base: Path, language_versions: Callable[[int], Path]
+    lasting_client: TestClient, toy_base: Path, language_versions: Callable[[int], Path]
 ) -> None:
     model = model_of(toy_base, language_versions(1))
-    (listed,) = language_client.get("/v1/models").json()["data"]
+    (listed,) = lasting_client.get("/v1/models").json()["data"]
     assert listed["id"] == f"{DATASET}-language/1"
     prompt = language.prompt(model.tokenizer, QUESTION)
     body = {
@@ -205,22 +224,22 @@ def test_openais_clients_are_answered_as_evaluation_judges(
         "temperature": 0,
         "add_special_tokens": False,
     }
-    text = language_client.post("/v1/completions", json=body).json()["choices"][0]["text"]
+    text = lasting_client.post("/v1/completions", json=body).json()["choices"][0]["text"]
     assert text.strip().rstrip(BROKEN) == greedy(toy_base, language_versions(1))
     turns = [{"role": "user", "content": QUESTION}]
-    chat = language_client.post(
+    chat = lasting_client.post(
         "/v1/chat/completions", json={"messages": turns, "max_tokens": 12, "use_safety": False}
     ).json()
     assert chat["choices"][0]["message"]["content"] == text.strip()
     assert chat["needs_clinician_review"] is True
     stop = next(character for character in text if text.index(character) > 0)
-    stopped = language_client.post("/v1/completions", json={**body, "stop": stop}).json()["choices"][0]
+    stopped = lasting_client.post("/v1/completions", json={**body, "stop": stop}).json()["choices"][0]
     assert (stopped["text"], stopped["finish_reason"]) == (text[: text.index(stop)], "stop")
-    other = language_client.post("/v1/completions", json={**body, "model": "another/1"})
+    other = lasting_client.post("/v1/completions", json={**body, "model": "another/1"})
     assert (other.status_code, "name clinical-questions-language/1" in other.json()["error"]) == (404, True)
 
     ids = model.encode(prompt + "the kidney")
-    scored = language_client.post(
+    scored = lasting_client.post(
         "/v1/completions",
         json={"prompt": ids, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0},
     ).json()["choices"][0]["logprobs"]
