@@ -17,6 +17,9 @@ _ENDING = re.compile(
     r".{3,}(?:itis|osis|oma|aemia|emia|opathy|penia|megaly|plegia|paresis|ectasis|lithiasis)$"
 )
 
+_REACH, _NEAR = 12, 3
+"""Words before a mention in which a cue says that it is only possible, and in which one says what a drug is for."""
+
 
 class _Term(NamedTuple):
     words: tuple[str, ...]
@@ -32,7 +35,10 @@ class _Mention(NamedTuple):
 
 
 def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list[Finding], list[Finding]]:
-    """Symptoms and conditions; of several mentions of one the first of the patient's own, or else the first."""
+    """Symptoms and conditions; of several mentions of one the first of the patient's own, or else the first.
+
+    A symptom of the past medical history is a condition.
+    """
     symptoms: dict[tuple[str, bool], Finding] = {}
     conditions: dict[tuple[str, bool], Finding] = {}
     for mention in _mentions(text):
@@ -43,6 +49,8 @@ def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list
         status = _status(mention, context, kind)
         if mention.kind == "symptom" and kind == "exam" and status == "present":
             continue  # what an examiner sees is a sign, and no complaint
+        if status == "present" and _is_only_possible(text, mention):
+            continue
         finding = Finding(
             name=mention.name,
             status=status,
@@ -50,7 +58,8 @@ def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list
             start=start,
             end=end,
         )
-        kept = symptoms if mention.kind == "symptom" and status != "family" else conditions
+        is_condition = status == "family" or (kind == "past" and status == "present")
+        kept = conditions if mention.kind == "condition" or is_condition else symptoms
         kept.setdefault((mention.name, status == "family"), finding)
         if kept[mention.name, status == "family"].status == "absent" and status == "present":
             kept[mention.name, False] = finding
@@ -63,9 +72,22 @@ def _status(mention: _Mention, context: Context, section: str) -> Status:
     return "family" if section == "family" or context.is_family(mention.first) else "present"
 
 
+def _is_only_possible(text: ClinicalText, mention: _Mention) -> bool:
+    """Whether it is what a drug is taken for, or what may come: a condition of a step, a risk of a procedure."""
+    start, _ = text.sentence(mention.first)
+    before = text.words[max(start, mention.first - _REACH) : mention.first]
+    if not _words("possible").isdisjoint(before) and "factors" not in before:
+        return True
+    return mention.kind == "symptom" and not {"prn", "needed"}.isdisjoint(before[-_NEAR:])
+
+
 def _mentions(text: ClinicalText) -> Iterator[_Mention]:
     i, words = 0, text.words
     while i < len(words):
+        others = _look_alike(words, i)
+        if others or _is_form_of_address(text, i):
+            i += max(others, 1)
+            continue
         by_list, by_form = _listed(words, i), _complaint(words, i) or _formed(words, i)
         both = [each for each in (by_list, by_form) if each]
         mention = max(both, key=lambda each: each.last, default=None)
@@ -81,6 +103,17 @@ def _listed(words: tuple[str, ...], i: int) -> _Mention | None:
         if words[i : i + len(term.words)] == term.words:
             return _Mention(term.kind, term.name, i, i + len(term.words))
     return None
+
+
+def _look_alike(words: tuple[str, ...], i: int) -> int:
+    """How many words stand for something else than the finding that one of them names."""
+    others = _look_alikes().get(words[i], ())
+    return max((len(each) for each in others if words[i : i + len(each)] == each), default=0)
+
+
+def _is_form_of_address(text: ClinicalText, i: int) -> bool:
+    """Whether "Ms" is written as before a name, and not as an abbreviation in capitals."""
+    return text.words[i] == "ms" and text.original[slice(*text.span(i, i + 1))] == "Ms"
 
 
 def _complaint(words: tuple[str, ...], i: int) -> _Mention | None:
@@ -130,6 +163,16 @@ def _file() -> dict[str, str]:
 @cache
 def _words(part: str) -> frozenset[str]:
     return frozenset(_file()[part].split())
+
+
+@cache
+def _look_alikes() -> dict[str, list[tuple[str, ...]]]:
+    """What looks like a finding and is none, by its first word."""
+    by_first: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for line in _file()["look_alikes"].splitlines():
+        words = tuple(line.split())
+        by_first[words[0]].append(words)
+    return dict(by_first)
 
 
 @cache

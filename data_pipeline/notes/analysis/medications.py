@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
+from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.text import ClinicalText
 from data_pipeline.notes.analysis.fields import Medication
@@ -17,8 +20,10 @@ _DOSE = re.compile(
 _ROUTE = re.compile(
     r"\b(?:p\.?o\.?|per os|oral(?:ly)?|by mouth|iv|i\.v\.|intravenous(?:ly)?|im|i\.m\.|intramuscular(?:ly)?"
     r"|subcutaneous(?:ly)?|subcu|subq|sub-q|s\.c\.|sc|topical(?:ly)?|intrathecal(?:ly)?|otic"
-    r"|inhal(?:ed|er|ation)|nasal(?: spray)?|sublingual(?:ly)?|rectal(?:ly)?|patch|transdermal|nebuliz"
-    r"(?:ed|er)|mdi|ophthalmic)(?!\w)"
+    r"|inhal(?:ed|er|ation)|nasal(?: spray)?|sublingual(?:ly)?|rectal(?:ly)?|per rectum|patch|transdermal|nebuliz"
+    r"(?:ed|er)|mdi|ophthalmic|vaginal(?:ly)?|buccal|epidural|intra-?articular|(?:eye|ear) ?drops?"
+    r"|in (?:each|both|the (?:right|left)|the affected) (?:eyes?|ears?|nostrils?)|(?:per|via) (?:g|ng|peg|j)[ -]?tube"
+    r"|injections?)(?!\w)"
 )
 _FREQUENCY = re.compile(
     r"\b(?:(?:once|twice|three times|four times|\d+ times|two times)(?: (?:a|per|each)? ?(?:day|daily"
@@ -82,13 +87,35 @@ def _places(
             continue
         if not context.is_negated(mention.first, mention.last):
             places.append((text.plain[start:end], mention.drugs, start, end))
+    for word, start, end in zip(text.words, text.starts, text.ends, strict=True):
+        i = text.word_in_plain(start)
+        if (
+            word in _more_drugs()
+            and not sections.is_heading(start)
+            and sections.kind(start) != "allergies"
+            and not context.is_negated(i, i + 1)
+        ):
+            places.append((text.plain[start:end], (), start, end))
     taken = [(start, end) for _, _, start, end in places]
     for begin, stop in sections.of("medications", len(text.plain)):
         for match in _ITEM.finditer(text.plain, begin, stop):
-            start, end = match.span("name")
+            start, end = match.start("name"), match.start("name") + len(_name_alone(match["name"]))
             if not _FIRST_WORDS.match(match["name"]) and all(end <= s or e <= start for s, e in taken):
-                places.append((match["name"], (), start, end))
+                places.append((text.plain[start:end], (), start, end))
     yield from sorted(places, key=lambda place: place[2])
+
+
+def _name_alone(name: str) -> str:
+    """The name of an item without a route behind it, as in "Xopenex MDI"."""
+    route = _ROUTE.search(name)
+    return name[: route.start()].rstrip() if route and route.start() else name
+
+
+@cache
+def _more_drugs() -> frozenset[str]:
+    """Names that no table of the safety checks has."""
+    file = phrases.load(Path(__file__).with_name("terms.yaml"))
+    return frozenset(file["drugs"].split()) - packaged().words
 
 
 def _medication(

@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from itertools import pairwise
 
 from data_pipeline.clinical_text.phrases import Phrases
 from data_pipeline.clinical_text.text import ClinicalText
@@ -42,29 +43,35 @@ def recommendations(text: ClinicalText, sections: Sections) -> list[Statement]:
             continue
         for begin, end in _clauses(text, first, last):
             said = {cue.label for cue in cues if begin <= cue.first < end}
-            is_step = "advice" in said or label in said
-            if (
-                end - begin > 1
-                and is_step
-                and not _is_report(said)
-                and not _is_use(text, said, drugs, begin, end)
-            ):
+            is_step = "advice" in said or label in said or (label == "step" and _begins_a_step(text, begin))
+            if end > begin and is_step and not (_is_report(said) or _is_use(text, said, drugs, begin, end)):
                 kept.append(_statement(text, begin, end))
     return kept
 
 
+def _begins_a_step(text: ClinicalText, begin: int) -> bool:
+    """Whether a clause begins with a verb of a step, behind words such as "please" and a number of the list."""
+    i = begin
+    while text.words[i] in _BEFORE_VERBS or text.words[i][0].isdigit():
+        i += 1
+        if i == len(text.words):
+            return False
+    return text.words[i] in _STEP_VERBS
+
+
 def _is_report(said: set[str]) -> bool:
-    """Whether something was done already."""
-    return "report" in said and "advice" not in said
+    """Whether something was done already, or is only thought."""
+    return "thought" in said or ("report" in said and "advice" not in said)
 
 
 def _is_use(text: ClinicalText, said: set[str], drugs: set[int], begin: int, end: int) -> bool:
     """Whether a clause is the use of a drug alone, which a number follows: no visit, test or caution besides."""
-    words = text.words
-    numbered = (
-        any(word[0].isdigit() for word in words[at + 1 : at + 3]) for at in drugs if begin <= at < end
+    words = text.words[begin:end]
+    numbered = any(
+        word[0].isdigit() for at in drugs if begin <= at < end for word in text.words[at + 1 : at + 3]
     )
-    return "beside drugs" not in said and any(numbered)
+    amount = any(word[0].isdigit() and unit in _UNITS for word, unit in pairwise(words))
+    return "beside drugs" not in said and (numbered or amount)
 
 
 def _clauses(text: ClinicalText, first: int, last: int) -> list[tuple[int, int]]:
@@ -75,6 +82,7 @@ def _clauses(text: ClinicalText, first: int, last: int) -> list[tuple[int, int]]
         if (is_joined or text.comma_before(i)) and text.words[i] in _STEP_VERBS and i - begins[-1] > 1:
             begins.append(i)
             ends.append(i - is_joined)
+    ends = [end - (text.words[end - 1] in ("and", "then")) for end in ends]
     return list(zip(begins, [*ends, last], strict=True))
 
 
@@ -98,16 +106,20 @@ def _statement(text: ClinicalText, first: int, last: int) -> Statement:
 
 
 _STEP_VERBS = frozenset({
-    "follow", "return", "see", "recheck", "repeat", "continue", "start", "begin",
-    "stop", "discontinue", "hold", "resume", "obtain", "order", "check", "get",
-    "schedule", "arrange", "refer", "consult", "monitor", "observe", "watch", "keep",
-    "avoid", "use", "apply", "wear", "ice", "elevate", "rest", "exercise",
-    "increase", "decrease", "taper", "wean", "consider", "proceed", "admit", "transfer",
-    "discharge", "call", "contact", "report", "evaluate", "reevaluate", "reassess", "review",
-    "remove", "change", "perform", "undergo", "encourage", "advise", "counsel", "provide",
-    "await", "drink", "eat", "limit",
+    "follow", "return", "see", "recheck", "repeat", "continue", "start", "begin", "stop",
+    "discontinue", "hold", "resume", "obtain", "order", "check", "get", "schedule", "arrange",
+    "refer", "consult", "monitor", "observe", "watch", "keep", "avoid", "use", "apply", "wear",
+    "ice", "elevate", "rest", "exercise", "increase", "decrease", "taper", "wean", "consider",
+    "proceed", "admit", "transfer", "discharge", "call", "contact", "report", "evaluate",
+    "reevaluate", "reassess", "review", "remove", "change", "perform", "undergo", "encourage",
+    "advise", "counsel", "provide", "await", "drink", "eat", "limit", "maintain", "finish",
+    "complete", "take", "send", "treat", "weigh", "restrict", "advance", "ensure", "refrain", "try",
+    "switch", "add", "bring", "initiate", "titrate", "optimize", "screen", "test", "notify", "seek",
+    "request", "ambulate", "shower", "clean", "wash", "rule",
 })  # fmt: skip
 """With which a step of a plan begins."""
+_BEFORE_VERBS = frozenset(["please", "also", "otherwise", "then", "again", "and", "to", "will", "next"])
+_UNITS = frozenset(["mg", "mcg", "units", "tablet", "tablets", "puffs", "ml", "cc", "drops", "capsule"])
 
 
 @cache
@@ -126,15 +138,28 @@ def _cues() -> Phrases:
                 "(was|were|is) (instructed|told|advised|asked) to",
             ],
             "step": [
-                f"({verbs})",
-                "(will|should|shall|must|needs|need|to be|is to|are to|plan to|plans to|going to)",
-                "(referral|appointment|consultation|consult|diet|activity|therapy|precautions|weight bearing|ambulate)",
+                f"(will|should|shall|must|needs to|need to|is to|are to|plan to|plans to|going to|please"
+                f"|would like (to|him|her|the patient to)) (not)? (also)? ({verbs}|be|have|give|make|put|go|set|work"
+                "|plan|attempt|place|discuss|draw|try|ask|need|let|do|look)",
+                "to be (seen|drawn|done|checked|repeated|scheduled|obtained|followed|removed|continued|started"
+                "|performed)",
+                "(referral|appointment|consultation|consult|diet|activity|activities|therapy|precautions|weight bearing"
+                "|ambulate|lifting|driving|as tolerated|wound care|workup|work up)",
+                "(echocardiogram|mri|ct|x ray|ultrasound|catheterization|labs|laboratory|cbc|troponin|biopsy|cultures"
+                "|endoscopy|colonoscopy|mammogram|stress test|ekg|eeg|emg|blood work|cessation|modification)",
+                "to (evaluate|see|follow|return|call|request)",
                 "(in|within|after) (#|one|two|three|four|six) (to|or)? (#|two|three|four)? "
                 "(day|days|week|weeks|month|months|year)",
             ],
+            "thought": [
+                "(do|does|did) not (think|believe|feel|appear)",
+                "(should|to) be noted",
+                "(declined|refuses|refused)",
+                "did (get|have|see|obtain|do)",
+            ],
             "report": [
-                "(was|were|has been|have been|had) (done|completed|discussed|performed|obtained|given|made|reviewed"
-                "|explained|answered|started|placed|taken|removed|noted|seen)",
+                "(was|were|has been|have been|had) (just|also|then)? (done|completed|discussed|performed|obtained|given"
+                "|made|reviewed|explained|answered|started|placed|taken|removed|noted|seen)",
             ],
             "beside drugs": [
                 "(follow up|followup|recheck|return|monitor|level|levels|avoid|stop|discontinue|hold|refer|consult"

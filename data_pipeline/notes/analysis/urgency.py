@@ -110,8 +110,8 @@ _POINTS = {
 
 
 def _points(vital: Vital) -> int:
-    bands = _POINTS.get(vital.kind, ((math.inf, 0),))
-    return next(points for most, points in bands if _number(vital.value) <= most)
+    bands = _POINTS.get(vital.kind)
+    return next(points for most, points in bands if _number(vital.value) <= most) if bands else 0
 
 
 def _factor(vital: Vital) -> Factor:

@@ -28,7 +28,7 @@ _PATTERNS: tuple[tuple[VitalKind, str], ...] = (
     (
         "temperature",
         rf"\b(?:temp(?:erature)?|t|tmax)\b\.?{_SAYS}[^\d.;]{{0,20}}?(?P<value>(?:9\d|10\d|3[4-9]"
-        rf"|4[0-2])(?:\.\d{{1,2}})?)(?!\d|/)|(?P<bare>afebrile at \d+)",
+        rf"|4[0-2])(?:\.\d{{1,2}})?)(?!\d|/)|(?<=afebrile at )(?P<bare>\d{{2,3}}(?:\.\d{{1,2}})?)",
     ),
     (
         "oxygen saturation",
@@ -56,6 +56,6 @@ def find(text: ClinicalText) -> list[Vital]:
 def _all(text: ClinicalText) -> Iterator[Vital]:
     for kind, pattern in _PATTERNS:
         for match in re.finditer(pattern, text.plain):
-            value = (match["value"] or match["bare"]).replace(" over ", "/").replace(" ", "")
+            value = re.sub(r"\s?over\s?", "/", match["value"] or match["bare"]).replace(" ", "")
             start, end = text.original_span(*match.span())
             yield Vital(kind=kind, value=value, start=start, end=end)

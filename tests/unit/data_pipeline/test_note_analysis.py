@@ -1,6 +1,10 @@
 """Typed fields of a note: negation, family, history, drugs with their use, vital signs, urgency, and their places."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+import yaml
 
 from data_pipeline.notes.analysis import analyze
 
@@ -149,3 +153,38 @@ def test_each_step_of_a_plan_stands_alone_and_what_was_done_or_prescribed_is_non
         "return to clinic if fever recurs",
         "No heavy lifting is recommended",
     ]
+
+
+SENTENCES = yaml.safe_load(
+    Path(__file__).with_name("note_development_sentences.yaml").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("case", SENTENCES["symptoms"] + SENTENCES["denied"], ids=lambda case: case["text"])
+def test_findings_of_a_sentence(case: dict[str, Any]) -> None:
+    analysis = analyze(case["text"])
+    findings = (*analysis.symptoms, *analysis.conditions)
+    for status in ("present", "absent"):
+        if status in case:
+            assert {f.name for f in findings if f.status == status} >= set(case[status])
+    if case.get("present") == []:
+        assert not [f.name for f in findings if f.status == "present"]
+
+
+@pytest.mark.parametrize("case", SENTENCES["use"], ids=lambda case: case["text"])
+def test_the_use_of_a_drug(case: dict[str, str]) -> None:
+    drugs = {drug.name: drug for drug in analyze(case["text"]).medications}
+    drug = drugs[case["name"]]
+    assert (drug.dose, drug.route, drug.frequency) == (case["dose"], case["route"], case["frequency"])
+
+
+@pytest.mark.parametrize("case", SENTENCES["steps"], ids=lambda case: case["text"])
+def test_the_steps_of_a_plan(case: dict[str, Any]) -> None:
+    assert [step.text for step in analyze(case["text"]).recommendations] == case["steps"]
+
+
+@pytest.mark.parametrize(
+    "text", ["Temperature: afebrile at 97.", "Weight 12-1/2 pounds.", "BP 120 over80, pulse 190."]
+)
+def test_a_vital_sign_that_is_no_plain_number_stops_nothing(text: str) -> None:
+    assert analyze(text).vitals
