@@ -6,6 +6,9 @@ questions themselves are others. The last by a classifier two-sample test (Lopez
 regression on embeddings is trained to tell the window from the questions before it, and Mann and Whitney's test says
 whether it can on questions that it has not seen. The log keeps no finding of a layer, so questions of both sides are
 read again by the layers of this release: a rule that changed in between is no drift. No question leaves this module.
+
+How many figures drifted is a row of ``performance_language``, of the version that answered last, which ``/metrics``
+exports and alerts read.
 """
 
 from collections import Counter
@@ -19,11 +22,11 @@ from numpy.typing import NDArray
 from pydantic import Field, NaiveDatetime
 
 from mediscale.core.annotations import PatientCount
-from mediscale.core.privacy import count
-from mediscale.core.refs import Frozen
+from mediscale.core.privacy import count, is_small
+from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
-from mediscale.core.tables import PREDICTIONS
+from mediscale.core.tables import PERFORMANCE, PREDICTIONS
 from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake
 from monitoring.log_window import LogWindow
@@ -38,6 +41,8 @@ RELEVANT_SHARE = 0.05
 RELEVANT_AUC = 0.6
 """A classifier that tells the questions apart no better than this sees no drift that matters."""
 REFUSED, ABSTAINED, QUESTIONS = "refused", "abstained", "questions"
+DRIFTED_FIGURES = "drifted_figures"
+"""The metric of the verdict's row."""
 
 
 class Params(LogWindow):
@@ -81,6 +86,8 @@ class Result(Frozen):
     """The verdict in a sentence."""
     shares: tuple[ShareDrift, ...] = ()
     embeddings: EmbeddingDrift | None = None
+    series: TableRef | None = None
+    """Where the verdict's row is; None where no version answered."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +101,21 @@ class Side:
         return len(self.vectors)
 
 
-def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001 - a stage's signature
-    """Judges one window.
+def run(params: Params, settings: Settings, key: str) -> Result:
+    """Judges one window, and writes its row.
 
     Raises:
         StorageError: the table is not the one referred to.
         UsageError: the packaged embedder is not installed.
     """
+    result = _verdict(params, settings)
+    version = _newest_version(params, settings)
+    if version is None:
+        return result
+    return result.model_copy(update={"series": _written(settings, result, version, key)})
+
+
+def _verdict(params: Params, settings: Settings) -> Result:
     generator = np.random.default_rng(params.seed)
     before = params.start - timedelta(days=params.reference_days)
     window = _answers(params, settings, params.start, params.end, generator)
@@ -110,6 +125,49 @@ def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001
         summary = f"too few questions ({count(fewest)} of {params.min_questions} in the window or before it)"
         return _result(params, len(window), len(reference), summary)
     return _judged(params, _read(settings, window), _read(settings, reference), generator)
+
+
+def _newest_version(params: Params, settings: Settings) -> int | None:
+    """The version that answered last, in the window or before it."""
+    import pyarrow.compute as pc
+
+    before = params.start - timedelta(days=params.reference_days)
+    rows = lake.dataset(settings, params.predictions).to_table(
+        columns=["model_version", "predicted_at"], filter=_in_window(before, params.end)
+    )
+    versions = rows.sort_by("predicted_at")["model_version"]
+    return None if pc.count(versions).as_py() == 0 else int(versions[-1].as_py())
+
+
+def _written(settings: Settings, result: Result, version: int, key: str) -> TableRef | None:
+    """Appends the row of a verdict, once: how many figures drifted, null where there were too few questions."""
+    import pyarrow as pa
+
+    moved = sum(each.drifted for each in result.shares) + (
+        result.embeddings is not None and result.embeddings.drifted
+    )
+    estimate = None if result.embeddings is None else float(moved)
+    row = {
+        "model_version": version,
+        "window_start": result.start,
+        "window_end": result.end,
+        "basis": "inputs",
+        "attribute": "",
+        "value": "",
+        "metric": DRIFTED_FIGURES,
+        "n": None if is_small(result.n) else result.n,
+        "estimate": estimate,
+        "low": estimate,
+        "high": estimate,
+        "limit_high": 0.0,
+        "alarm": result.drifted,
+        "as_of": result.end,
+    }
+    table = f"{PERFORMANCE.name}_{TASK}"
+    rows = pa.Table.from_pylist([row], PERFORMANCE.arrow_schema())
+    return lake.committed(settings, result.dataset, table, key) or lake.commit(
+        settings, table, rows, result.dataset, {key: 1}
+    )
 
 
 def _answers(

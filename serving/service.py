@@ -108,6 +108,7 @@ class Service:
             settings, predictors, prediction_log.next_id, clock, pools, self._deidentifier, self.metrics
         )
         self._performance = PerformanceGauges(settings, predictors.dataset, self.metrics)
+        self._questions = PerformanceGauges(settings, languages.dataset, self.metrics)
         self._problems: dict[str, str] = {}
         self.language = LanguageService(
             settings, languages, language_log, clock, self._deidentifier, self.metrics
@@ -293,8 +294,14 @@ class Service:
 
     def follow_performance(self) -> None:
         """Shows what monitoring has written down of how good the served versions' answers were."""
-        served = {task: version.model.version for task, version in self.predictors.current.items()}
-        self._attempt("performance", partial(self._performance.refresh, served))
+        self._attempt("performance", self._show_performance)
+
+    def _show_performance(self) -> None:
+        self._performance.refresh(
+            {task: version.model.version for task, version in self.predictors.current.items()}
+        )
+        if version := self.language.languages.current:
+            self._questions.refresh({language_spec.TASK: version.model.version})
 
     def _show(self, task: str, version: Served | ServedLanguage) -> None:
         self.metrics.version.labels(task).set(version.model.version)

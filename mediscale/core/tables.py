@@ -477,7 +477,12 @@ PERFORMANCE = Table(
         ),
         Column("attribute", "string", "sex, age_band or ethnicity; empty of all patients", nullable=False),
         Column("value", "string", "of the attribute; empty of all patients", nullable=False),
-        Column("metric", "string", "auroc, log_loss, …; of inputs drifted_columns", nullable=False),
+        Column(
+            "metric",
+            "string",
+            "auroc, log_loss, …; of inputs drifted_columns, of questions drifted_figures",
+            nullable=False,
+        ),
         Column("n", "int64", "predictions; null where fewer than ten"),
         Column("events", "int64", "of these, with the outcome; null where few have it, or have not"),
         Column("estimate", "float64", "null where not estimable"),

@@ -16,6 +16,8 @@ from mediscale.report import page
 from mediscale.storage import lake
 from monitoring import question_drift
 from monitoring.question_drift import Result, told_apart
+from serving.performance_gauges import PerformanceGauges
+from serving.prometheus_metrics import Metrics
 
 DATASET, DAY = "clinical-questions", datetime(2026, 11, 20)
 Asked = Sequence[tuple[str, str]]
@@ -82,6 +84,19 @@ def test_other_questions_and_more_refusals_are_drift(judge: Callable[..., Result
     assert f"AUROC of {result.embeddings.auroc:.2f}" in section
 
 
+def test_metrics_show_the_verdict_on_the_version_that_is_served(
+    settings: Settings, judge: Callable[..., Result]
+) -> None:
+    result = judge(questions("neurology", 0, 40), [*questions("nephrology", 0, 30), *[HARMFUL] * 10])
+    assert result.series is not None
+    [row] = lake.read(settings, result.series).to_pylist()
+    assert (row["estimate"], row["limit_high"], row["alarm"], row["n"]) == (3, 0, True, 40)
+    metrics = Metrics()
+    PerformanceGauges(settings, DATASET, metrics).refresh({"language": 1})
+    labels = 'attribute="",basis="inputs",metric="drifted_figures",model_version="1",task="language",value=""'
+    assert f"mediscale_performance_alarm{{{labels}}} 1.0" in metrics.exposition().decode()
+
+
 def test_an_answer_that_abstains_is_known_in_its_parts(judge: Callable[..., Result]) -> None:
     asked = questions("nephrology", 0, 40)
     result = judge(asked[::2], [(question, ABSTAINS) for question, _ in asked[1::2]])
@@ -89,10 +104,13 @@ def test_an_answer_that_abstains_is_known_in_its_parts(judge: Callable[..., Resu
     assert (abstained.share, abstained.reference_share, abstained.drifted) == (1.0, 0.0, True)
 
 
-def test_few_questions_are_no_verdict(judge: Callable[..., Result]) -> None:
+def test_few_questions_are_no_verdict(settings: Settings, judge: Callable[..., Result]) -> None:
     result = judge(questions("neurology", 0, 30), questions("nephrology", 0, 12))
     assert not result.drifted
     assert result.summary.startswith("too few questions (")
+    assert result.series is not None
+    [row] = lake.read(settings, result.series).to_pylist()
+    assert (row["estimate"], row["alarm"], row["n"]) == (None, False, 12)
 
 
 def test_undrifted_windows_rarely_pass() -> None:
