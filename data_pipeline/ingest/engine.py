@@ -14,6 +14,7 @@ from functools import cache, lru_cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -97,13 +98,12 @@ def _add_functions(opened: "duckdb.DuckDBPyConnection") -> None:
 
 def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.ChunkedArray:
     """Spark's ``xxhash64`` of UTF-8 texts; the seed is what it gave for the columns before, and a null leaves it so."""
-    encoded = pa.concat_arrays(texts.chunks).dictionary_encode()
-    if 2 * len(encoded.dictionary) < len(texts) and len(pc.unique(seeds)) == 1:
-        hashed = pa.array(
-            _hashes(encoded.dictionary, [seeds[0].as_py()] * len(encoded.dictionary)), pa.int64()
-        )
-        return pa.chunked_array([pc.fill_null(hashed.take(encoded.indices), seeds[0])])
-    return pa.chunked_array([_hashes(texts, seeds.to_pylist())], pa.int64())
+    from xxhash import xxh64_intdigest
+
+    before = seeds.to_numpy().view(np.uint64).tolist()
+    pairs = zip(texts.cast(pa.binary()).to_pylist(), before, strict=True)
+    hashed = [seed if text is None else xxh64_intdigest(text, seed) for text, seed in pairs]
+    return pa.chunked_array([np.array(hashed, np.uint64).view(np.int64)])
 
 
 def pseudonyms(identifiers: pa.Array, dataset: str) -> pa.Array:
@@ -115,19 +115,6 @@ def pseudonyms(identifiers: pa.Array, dataset: str) -> pa.Array:
         lambda identifier: xxh64_intdigest(f"{dataset}|{identifier}".encode(), HASH_SEED) & PSEUDONYM_BITS,
         pa.int64(),
     )
-
-
-def _hashes(texts: pa.Array | pa.ChunkedArray, seeds: list[int]) -> list[int]:
-    from xxhash import xxh64_intdigest
-
-    return [
-        seed if text is None else _signed(xxh64_intdigest(text, seed & 0xFFFFFFFFFFFFFFFF))
-        for text, seed in zip(texts.cast(pa.binary()).to_pylist(), seeds, strict=True)
-    ]
-
-
-def _signed(number: int) -> int:
-    return number - (1 << 64) if number >> 63 else number
 
 
 def _rlike(texts: pa.ChunkedArray, patterns: pa.ChunkedArray) -> pa.Array:

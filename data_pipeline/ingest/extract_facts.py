@@ -54,6 +54,9 @@ def query(source: Source, present: set[str], dataset: str, named: bool = False) 
         f"visits as ({_visits(source)})",
         *(f"{name} as ({_lookup(source, name, present)})" for name in source.lookups),
         f"facts as ({' union all '.join(facts)})",
+        "recurring as (select event_id as recurring_event from facts where event_id is not null group by event_id "
+        "having count(1) > 1)",
+        f"marked as ({_REPEATED})",
         f"patients as (select distinct {patient} as patient from t_{source.subjects.table})",
         f"booked as (select {patient} as booked_by, {visit} as booked_visit, unusable, counted from visits "
         "where not disputed)",
@@ -65,13 +68,21 @@ def query(source: Source, present: set[str], dataset: str, named: bool = False) 
         select {stated if source.visits.when else "facts.*"},
           patient is not null as subject_listed,
           visit_id is null or booked_visit is not null as visit_listed,
-          coalesce(unusable and counted, false) as visit_inverted,
-          row_number() over (partition by subject_id, event_id, available_time, item order by line, file) > 1
-            as repeated
-        from facts left join patients on subject_id = patient
+          coalesce(unusable and counted, false) as visit_inverted
+        from marked as facts left join patients on subject_id = patient
           left join booked on visit_id = booked_visit and subject_id = booked_by
     """
     return _fill_assumptions(source, sql)
+
+
+_REPEATED = """
+    select facts.*, false as repeated from facts left anti join recurring on event_id = recurring_event
+      where event_id is not null
+    union all select again.*,
+      row_number() over (partition by subject_id, event_id, available_time, item order by line, file) > 1 as repeated
+      from (select facts.* from facts left semi join recurring on event_id = recurring_event
+        union all select * from facts where event_id is null) as again"""
+"""The facts, and whether each repeats another; events that have one fact, nearly all, need no sort for it."""
 
 
 def _fill_assumptions(source: Source, sql: str) -> str:

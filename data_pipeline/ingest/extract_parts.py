@@ -48,6 +48,7 @@ class Part:
 
     def landed(self, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
         """Every record's file and line, and all ``columns`` of its table (null where this file lacks one)."""
+        import numpy as np
         import pyarrow as pa
 
         from data_pipeline.ingest import readers
@@ -55,7 +56,7 @@ class Part:
         line = readers.first_line(self.path)
         for batch in self.records(self.columns):
             n = batch.num_rows
-            place = [pa.repeat(self.shown.as_posix(), n), pa.array(range(line, line + n), pa.int64())]
+            place = [pa.repeat(self.shown.as_posix(), n), pa.array(np.arange(line, line + n))]
             own = [
                 batch.column(column) if column in self.columns else pa.nulls(n, pa.string())
                 for column in columns

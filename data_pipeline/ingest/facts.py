@@ -4,6 +4,7 @@ All of it runs in one database of the engine (``data_pipeline.ingest.engine``), 
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.table import Table
+from mediscale.core.tables import FACTS
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
@@ -94,15 +96,37 @@ def candidates(
     Raises:
         UsageError: an expression of the source can't be computed; the error names the fact.
     """
+    with _named_errors(database, source, present, dataset):
+        sql = engine.carried(extract_facts.query(source, set(present), dataset, named))
+        _bind(database, sql)
+    return sql
+
+
+def judged_rows(
+    database: "duckdb.DuckDBPyConnection", source: Source, present: Collection[str], dataset: str
+) -> Iterator[pa.RecordBatch]:
+    """The rows of ``facts`` that tables which were loaded state.
+
+    Raises:
+        UsageError: as ``candidates``.
+    """
+    with _named_errors(database, source, present, dataset):
+        rows = judged(engine.carried(extract_facts.query(source, set(present), dataset)), FACTS)
+        yield from engine.batches(database, f"select {', '.join(FACTS.column_names)} from ({rows})")
+
+
+@contextmanager
+def _named_errors(
+    database: "duckdb.DuckDBPyConnection", source: Source, present: Collection[str], dataset: str
+) -> Iterator[None]:
+    """What the engine has against a query names the fact that it is about."""
     import duckdb
     from sqlglot.errors import SqlglotError
 
     try:
-        sql = engine.carried(extract_facts.query(source, set(present), dataset, named))
-        _bind(database, sql)
+        yield
     except (SqlglotError, duckdb.Error) as error:
         raise _misspelled(database, source, present, dataset) or error from error
-    return sql
 
 
 def _bind(database: "duckdb.DuckDBPyConnection", sql: str) -> None:
@@ -133,8 +157,11 @@ def _misspelled(
 
 
 def judged(candidate_facts: str, rules: Table) -> str:
-    """The query of facts with ``broken``: the rules that each breaks (``Table.broken_rules``)."""
-    broken = engine.carried(f"select {rules.broken_rules} as broken").removeprefix("SELECT ")
+    """The query of facts with ``broken``: the rules that each breaks (``Table.broken_rules``), null for nearly all."""
+    passes = " and ".join(f"coalesce({rule.passes}, true)" for rule in rules.all_rules)
+    broken = engine.carried(f"select if({passes}, null, {rules.broken_rules}) as broken").removeprefix(
+        "SELECT "
+    )
     return f"select *, {broken} from ({candidate_facts})"
 
 

@@ -146,6 +146,9 @@ def times(column: pa.Array, zone: str) -> pa.Array:
     null, of one that it shows twice the later instant is taken, by which a fact can't be known too early. A date alone,
     a year alone, 24:00 and the 30th of February are null.
     """
+    usual = _usual_times(column)
+    if usual is not None:
+        return pa.array(_to_utc(usual, zone))
     parts = _split(column, f"^{_DAY}{_CLOCK}{_OFFSET}$")
     local, offset = _local(parts), pc.fill_null(parts["offset"], "")
     stated = np.asarray(pc.not_equal(offset, "").to_numpy(zero_copy_only=False))
@@ -242,10 +245,46 @@ def _local(parts: Mapping[str, pa.Array]) -> Any:
         if fraction is None
         else _integers(pc.utf8_slice_codeunits(pc.utf8_rpad(fraction, 6, "0"), 0, 6), n)
     )
+    there = np.asarray(parts["year"].is_valid().to_numpy(zero_copy_only=False))
+    return _moments(there, year, month, day, hour, minute, second, micro)
+
+
+_USUAL = np.frombuffer(b"0000-00-00 00:00:00", np.uint8)
+_DIGITS = np.flatnonzero(np.isin(_USUAL, ord("0")))
+
+
+def _usual_times(column: pa.Array) -> Any:
+    """What ``_local`` makes of ``YYYY-MM-DD HH:MM:SS``, read without a pattern; None where one is written otherwise."""
+    there = np.asarray(column.is_valid().to_numpy(zero_copy_only=False))
+    texts = column.drop_null().cast(pa.string())
+    if pc.all(pc.equal(pc.binary_length(texts), len(_USUAL))).as_py() is not True:
+        return None
+    _, offsets, data = texts.buffers()
+    begin = int(np.frombuffer(offsets, np.int32, 1, texts.offset * 4)[0])
+    letters = np.frombuffer(data, np.uint8, len(texts) * len(_USUAL), begin).reshape(-1, len(_USUAL))
+    values = letters - _USUAL  # below zero wraps around
+    if values[:, _DIGITS].max() > 9 or np.delete(values, _DIGITS, axis=1).any():
+        return None
+
+    def number(*places: int) -> Any:
+        whole = np.zeros(len(there), np.int64)
+        whole[there] = sum(
+            values[:, place].astype(np.int64) * 10**power for power, place in enumerate(reversed(places))
+        )
+        return whole
+
+    parts = ((0, 1, 2, 3), (5, 6), (8, 9), (11, 12), (14, 15), (17, 18))
+    year, month, day, hour, minute, second = (number(*places) for places in parts)
+    return _moments(there, year, month, day, hour, minute, second, np.zeros(len(there), np.int64))
+
+
+def _moments(
+    there: Any, year: Any, month: Any, day: Any, hour: Any, minute: Any, second: Any, micro: Any
+) -> Any:
+    """``datetime64[us]`` of the parts of times, NaT where there is no such day or time of day."""
     months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
     days = months.astype("datetime64[D]") + (day - 1)
-    exists = np.asarray(parts["year"].is_valid().to_numpy(zero_copy_only=False))
-    exists &= (
+    exists = there & (
         (year >= YEARS[0])
         & (year < YEARS[1])
         & (month >= 1)

@@ -42,8 +42,7 @@ def judge(settings: Settings, source: Source, bronze: Mapping[str, pa.Table], da
 def _judged(
     database: "duckdb.DuckDBPyConnection", source: Source, tables: facts.TextBatches, dataset: str
 ) -> pa.Table:
-    judged = facts.judged(facts.candidates(database, source, tables, dataset), FACTS)
-    return _table(FACTS, engine.batches(database, f"select {', '.join(FACTS.column_names)} from ({judged})"))
+    return _table(FACTS, facts.judged_rows(database, source, tables, dataset))
 
 
 def quarantined(judged: pa.Table) -> pa.Table:

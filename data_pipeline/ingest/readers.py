@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
@@ -24,6 +25,7 @@ from mediscale.core.errors import InputError
 BLOCK_BYTES = 4 << 20
 """Of a text file at a time; no record is longer."""
 BATCH_ROWS = 65_536
+_FIRST_OF_NO_ASCII = 128
 
 
 def first_line(path: Path) -> int:
@@ -127,6 +129,10 @@ def _opened(
 
 
 def _text(column: pa.Array) -> pa.Array:
+    data = column.buffers()[2]
+    letters = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    if not len(letters) or (letters.max() < _FIRST_OF_NO_ASCII and not (letters == ord("\r")).any()):
+        return column.view(pa.string())
     try:
         text = column.cast(pa.string())
     except pa.ArrowInvalid:  # not UTF-8

@@ -37,6 +37,7 @@ from mediscale.storage import duckdb_tables, lake, table_files
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
+    from great_expectations import ExpectationSuite
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Result(Frozen):
     facts: TableRef
     quarantine: TableRef
     docs: str
-    """Folder of the data docs, relative to the home folder."""
+    """Folder of the data docs, relative to the home folder; empty where rows were appended and no rule failed."""
     judged: PatientCount
     """Facts that were checked."""
     quarantined: PatientCount
@@ -164,7 +165,7 @@ def _judge_changed(
         (row["source"], row["broken"], row["broken_count"])
         for row in judged.group_by(["source", "broken"]).aggregate([("broken", "count", _ALL)]).to_pylist()
     ]
-    docs = _check_shares(settings, params, key, patterns)
+    docs = _check_shares(settings, params, key, patterns, night=True)
     return _result(settings, params, facts, quarantine, docs, changed)
 
 
@@ -216,13 +217,20 @@ def _on_new_lines(quarantine: pa.Table, moved: pa.Table) -> pa.Table:
 
 
 def _check_shares(
-    settings: Settings, params: Params, key: str, patterns: list[tuple[str, str | None, int]]
+    settings: Settings,
+    params: Params,
+    key: str,
+    patterns: list[tuple[str, str | None, int]],
+    night: bool = False,
 ) -> str:
-    """Has Great Expectations judge the shares of facts that break each rule; the folder of its data docs."""
+    """Has Great Expectations judge the shares of facts that break each rule; the folder of its data docs, which a night
+    that passes has none of."""
     tables = _validations(patterns)
     log.info("%s facts of %d tables are checked", count(sum(t.n_facts for t in tables)), len(tables))
-    docs = f"quality/{params.dataset}/{key}"
-    failed_rules = validate_shares(tables, params.max_quarantine_share, str(settings.home / docs))
+    failed_rules = validate_shares(tables, params.max_quarantine_share)
+    docs = "" if night and not failed_rules else f"quality/{params.dataset}/{key}"
+    if docs:
+        write_data_docs(tables, params.max_quarantine_share, str(settings.home / docs))
     if failed_rules:
         raise too_many_broken(tables, failed_rules, params)
     return docs
@@ -274,9 +282,7 @@ def _judged_facts(
 
     tables = facts.of_bronze(settings, source, params.bronze)
     facts.load(database, source, tables, params.dataset)
-    candidates = facts.candidates(database, source, tables, params.dataset)
-    columns = ", ".join(FACTS.column_names)
-    yield from engine.batches(database, f"select {columns} from ({facts.judged(candidates, FACTS)})")
+    yield from facts.judged_rows(database, source, tables, params.dataset)
 
 
 def _validations(patterns: list[tuple[str, str | None, int]]) -> list[TableValidation]:
@@ -292,17 +298,49 @@ def _validations(patterns: list[tuple[str, str | None, int]]) -> list[TableValid
     return validations
 
 
-def validate_shares(tables: list[TableValidation], max_share: float, docs: str) -> list[str]:
-    """Validates the shares with Great Expectations, writes its data docs, and returns the rules that failed."""
+def validate_shares(tables: list[TableValidation], max_share: float) -> list[str]:
+    """Has Great Expectations judge the shares, and returns the rules that failed."""
+    _, batch = _batch()
+    judged = batch.get_batch({"dataframe": _shares(tables)}).validate(
+        _suite(max_share), result_format="BOOLEAN_ONLY"
+    )
+    return [str(o.expectation_config.kwargs["column"]) for o in judged.results if not o.success]
+
+
+def write_data_docs(tables: list[TableValidation], max_share: float, folder: str) -> None:
+    """Writes the pages of Great Expectations, which take it longer than judging does."""
+    import great_expectations as gx
+
+    context, batch = _batch()
+    context.add_data_docs_site("docs", _site(folder))
+    suite = context.suites.add(_suite(max_share))
+    definition = gx.ValidationDefinition(name="quality", data=batch, suite=suite)
+    checkpoint = gx.Checkpoint(
+        name="quality",
+        validation_definitions=[context.validation_definitions.add(definition)],
+        result_format="BASIC",
+    )
+    context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": _shares(tables)})
+    context.build_data_docs(site_names=["docs"])
+
+
+def _batch() -> tuple[Any, Any]:
+    """A context of Great Expectations without files, and its definition of the batch of shares."""
     import os
 
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the library is imported
     import great_expectations as gx
-    import great_expectations.expectations as gxe
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    context.add_data_docs_site("docs", _site(docs))
+    asset = context.data_sources.add_pandas("facts").add_dataframe_asset("shares")
+    return context, asset.add_batch_definition_whole_dataframe("tables")
+
+
+def _suite(max_share: float) -> "ExpectationSuite":
+    from great_expectations import ExpectationSuite
+    from great_expectations import expectations as gxe
+
     expectations = [
         gxe.ExpectColumnMaxToBeBetween(
             column=rule.name, max_value=max_share, description=_sentence(rule, max_share)
@@ -310,19 +348,7 @@ def validate_shares(tables: list[TableValidation], max_share: float, docs: str) 
         for rule in FACTS.all_rules
         if rule.limited
     ]
-    suite = context.suites.add(gx.ExpectationSuite(name=FACTS.name, expectations=expectations))
-    source = context.data_sources.add_pandas("facts")
-    batch = source.add_dataframe_asset("shares").add_batch_definition_whole_dataframe("tables")
-    definition = gx.ValidationDefinition(name="quality", data=batch, suite=suite)
-    checkpoint = gx.Checkpoint(
-        name="quality",
-        validation_definitions=[context.validation_definitions.add(definition)],
-        result_format="BASIC",
-    )
-    result = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": _shares(tables)})
-    context.build_data_docs(site_names=["docs"])
-    outcomes = [outcome for run in result.run_results.values() for outcome in run.results]
-    return [str(o.expectation_config.kwargs["column"]) for o in outcomes if not o.success]
+    return ExpectationSuite(name=FACTS.name, expectations=expectations)
 
 
 def _site(folder: str) -> dict[str, Any]:

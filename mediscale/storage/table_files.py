@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,16 +59,40 @@ def write_file(
         files.create_dir(f"{root}/{folder}".rstrip("/"), recursive=True)
     rows = 0
     try:
+        groups = _row_groups(batches, schema)
+        first = next(groups, schema.empty_table())
         with parquet.ParquetWriter(
-            f"{root}/{path}", schema, filesystem=files, compression="snappy", store_schema=False
+            f"{root}/{path}",
+            schema,
+            filesystem=files,
+            compression="snappy",
+            store_schema=False,
+            use_dictionary=_recurring(first),
         ) as writer:
-            for group in _row_groups(batches, schema):
+            for group in chain([first] if len(first) else [], groups):
                 writer.write_table(group, row_group_size=len(group))
                 rows += len(group)
     except BaseException:
         discard(settings, dataset, table, [TableFile(path, 0, 0)])
         raise
     return TableFile(path, files.get_file_info(f"{root}/{path}").size, rows, partition)
+
+
+def _recurring(rows: "pa.Table") -> list[str]:
+    """The columns whose first values recur: a dictionary of others costs a Parquet writer more than all else and makes
+    the file larger."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sample = rows.slice(0, _SAMPLED)
+    return [
+        f"{name}.list.element" if pa.types.is_list(sample[name].type) else name
+        for name in sample.column_names
+        if pa.types.is_list(sample[name].type) or 2 * pc.count_distinct(sample[name]).as_py() <= len(sample)
+    ]
+
+
+_SAMPLED = 1 << 12
 
 
 def _row_groups(batches: "Iterable[pa.RecordBatch]", schema: "pa.Schema") -> "Iterator[pa.Table]":

@@ -53,12 +53,12 @@ def test_the_docs_of_great_expectations_hold_no_value_of_a_patient(iii: "Hospita
 PARAMS = Params(source="mimic-iv", dataset="hospital", bronze={})
 
 
-def test_great_expectations_names_the_rule_of_a_table_that_breaks_it_too_often(tmp_path: object) -> None:
+def test_great_expectations_names_the_rule_of_a_table_that_breaks_it_too_often() -> None:
     verdicts = [
         TableValidation("labevents", 1000, {"unit_known": 120}),
         TableValidation("chartevents", 9000, {}),
     ]
-    failed = validate.validate_shares(verdicts, 0.05, str(tmp_path))
+    failed = validate.validate_shares(verdicts, 0.05)
     assert failed == ["unit_known"]
     assert str(validate.too_many_broken(verdicts, failed, PARAMS)) == (
         "120 of the 1000 facts in labevents break the rule unit_known (the unit is one that the source's YAML "

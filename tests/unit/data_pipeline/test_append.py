@@ -54,6 +54,7 @@ HOSPITAL = {
 def _without_data_docs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Great Expectations takes a second of every night; tests/component/data_pipeline/test_quality.py is about it."""
     monkeypatch.setattr(validate, "validate_shares", lambda *_: [])
+    monkeypatch.setattr(validate, "write_data_docs", lambda *_: None)
 
 
 def night(day: int) -> datetime:

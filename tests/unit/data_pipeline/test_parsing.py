@@ -235,3 +235,19 @@ def test_texts_that_void_a_number_are_a_source_s() -> None:
         ]
         assert parsing.matching(column(*void), voiding).to_pylist() == [True] * len(void)
         assert parsing.matching(column(*sound), voiding).to_pylist() == [False] * len(sound)
+
+
+def test_times_of_the_usual_form_are_read_as_those_among_others_are() -> None:
+    usual = [
+        "2024-02-29 23:59:59", None, "2023-02-29 00:00:00", "2024-01-01 24:00:00", "1499-01-01 00:00:00",
+        "2024-13-01 00:00:00", "2024-03-31 02:30:00", "2024-10-27 02:30:00",
+        "2024-00-10 00:00:00", "2024-01-00 00:00:00",
+    ]  # fmt: skip
+    for zone in ("UTC", "Europe/Berlin"):
+        alone = parsing.times(pa.array(["x", *usual], pa.string())[1:], zone)
+        among = parsing.times(pa.array([*usual, "2024-01-01 10:00"], pa.string()), zone)
+        assert alone.equals(among[:-1])
+        assert among[-1].is_valid
+    for other in ("2024-01-01T10:00:00", "2024-01-01 10:00:0x", "2024/01/01 10:00:00"):
+        assert parsing.times(pa.array([usual[0], other]), "UTC")[0].is_valid
+    assert parsing.times(pa.array([None, None], pa.string()), "UTC").null_count == 2

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from pyarrow import parquet
 
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS, SUBJECTS
@@ -69,3 +70,15 @@ def test_what_a_failed_writer_leaves_is_nothing(settings: Settings) -> None:
     with pytest.raises(ValueError, match="torn"):
         table_files.write_file(settings, "icu", "subjects", failing(), SUBJECT)  # type: ignore[arg-type]
     assert not Path(settings.lake).exists()
+
+
+def test_only_values_that_recur_are_written_as_a_dictionary(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    rows = pa.RecordBatch.from_pydict(
+        {"id": list(range(1000)), "word": ["a", "b"] * 500, "numbers": [[1.0, 2.0]] * 1000}
+    )
+    file = table_files.write_file(settings, "d", "t", [rows], rows.schema)
+    path = f"{settings.table_uri('d', 't')}/{file.path}"
+    group = parquet.ParquetFile(path).metadata.row_group(0)
+    assert [group.column(n).has_dictionary_page for n in range(3)] == [False, True, True]
+    assert parquet.read_table(path).equals(pa.Table.from_batches([rows]))
