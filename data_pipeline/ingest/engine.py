@@ -4,6 +4,7 @@ What the two mean differently is put right on the way: numbers become whole by c
 numbers become texts in Java's spelling, and patterns that look ahead are searched by Python.
 """
 
+import gc
 import os
 import re
 import shutil
@@ -32,7 +33,6 @@ HASH_SEED = 42
 """Of Spark's ``xxhash64``."""
 PSEUDONYM_BITS = 2**53 - 1
 """What JSON holds exactly."""
-_INTEGERS = ("INT", "BIGINT", "SMALLINT", "TINYINT")
 
 
 @contextmanager
@@ -159,12 +159,26 @@ def carried(spark_sql: str) -> str:
     """
     import sqlglot
 
-    tree = sqlglot.parse_one(spark_sql, read="spark")
-    for node in reversed(list(tree.walk())):  # what a function is given is put right before it
-        better = _put_right(node)
-        if better is not node:
-            node.replace(better)
-    return tree.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
+    with _without_garbage_collection():
+        tree = sqlglot.parse_one(spark_sql, read="spark")
+        for node in reversed(list(tree.walk())):  # what a function is given is put right before it
+            better = _put_right(node)
+            if better is not node:
+                node.replace(better)
+        return tree.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """A tree of ten thousand nodes, all of them in use, would have everything that is in memory searched again and
+    again."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def _put_right(node: "Expr") -> "Expr":
@@ -179,9 +193,15 @@ def _put_right(node: "Expr") -> "Expr":
         if isinstance(pattern, exp.Literal) and _simple(pattern.this):
             return node
         return exp.Anonymous(this="rlike", expressions=[node.this.copy(), pattern.copy()])
-    if isinstance(node, exp.Cast) and node.to.sql("duckdb") in _INTEGERS:
+    kind = node.to.this if isinstance(node, exp.Cast) and not node.to.expressions else None
+    if isinstance(node, exp.Cast) and kind in (
+        exp.DType.INT,
+        exp.DType.BIGINT,
+        exp.DType.SMALLINT,
+        exp.DType.TINYINT,
+    ):
         return exp.TryCast(this=exp.Anonymous(this="cut", expressions=[node.this.copy()]), to=node.to.copy())
-    if isinstance(node, exp.Cast) and node.to.sql("duckdb") == "TEXT":
+    if isinstance(node, exp.Cast) and kind in (exp.DType.TEXT, exp.DType.VARCHAR):
         return exp.Anonymous(this="spark_text", expressions=[node.this.copy()])
     if isinstance(node, exp.Concat | exp.ConcatWs):
         node.set("expressions", [_text(part) for part in node.expressions])
