@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_pipeline.features import kernel
+from data_pipeline.ingest.parsing import LONGEST
 from mediscale.core.concepts import CONCEPTS, Concept
 from mediscale.core.errors import InputError
 from mediscale.core.tables import EVENTS
@@ -24,6 +25,8 @@ INPATIENT = frozenset({"IMP", "ACUTE", "NONAC"})
 OBSERVATION_CLASS = "OBSENC"
 _NOT_SAID = frozenset({"entered-in-error", "cancelled", "unknown", "registered"})
 """States of an Observation that hold no result."""
+_NOT_HELD = frozenset({"planned", "cancelled", "entered-in-error", "discontinued"})
+"""States of an Encounter that was no stay."""
 _DESTINATIONS = {
     "home": "HOME", "alt-home": "HOME", "hosp": "HOSPICE", "other-hcf": "TRANSFER", "exp": "DIED",
     "aadvice": "AMA", "snf": "FACILITY", "rehab": "FACILITY", "long": "FACILITY", "psy": "FACILITY", "oth": "OTHER",
@@ -102,7 +105,7 @@ def read(content: Resource, prediction_time: datetime | None = None) -> Bundle:
     where, patient = patients[0]
     names = {where, f"Patient/{patient.get('id')}"} - {"", "Patient/None"}
     unused: Counter[str] = Counter()
-    facts, encounter = [*_demographics(patient)], None
+    facts, encounter = [*_noted(_demographics(patient), unused)], None
     latest = datetime.min
     for number, (at, resource) in enumerate(resources):
         kind = str(resource.get("resourceType"))
@@ -169,6 +172,8 @@ def _demographics(patient: Resource) -> Iterator[_Fact]:
     died = patient.get("deceasedDateTime")
     if isinstance(died, str):
         at = _time(died) or _birth(died)
+        if at and at < (born or _LONG_AGO):
+            raise _Unused("deaths before the birth")
         if at:
             yield _Fact("MEDS_DEATH", at, at)
 
@@ -193,11 +198,15 @@ def _visit(encounter: Resource, visit: int) -> Iterator[_Fact]:
     kind = _class(encounter)
     if kind not in INPATIENT and kind != OBSERVATION_CLASS:
         raise _Unused("Encounters that are no stay in hospital (class IMP, ACUTE or NONAC)")
+    if str(encounter.get("status")) in _NOT_HELD:
+        raise _Unused("Encounters that did not take place (status)")
     period = encounter.get("period") or encounter.get("actualPeriod")
     period = period if isinstance(period, dict) else {}
     begun, ended = _time(period.get("start")), _time(period.get("end"))
     if begun is None:
         raise _Unused("Encounters without the time of admission (period.start, with an offset)")
+    if ended is not None and not begun <= ended <= begun + LONGEST:
+        raise _Unused("Encounters that end before they begin, or over ten years later")
     urgency = _PRIORITIES.get(next(_codes(encounter.get("priority")), ("", ""))[1], "OTHER")
     admission = "OBSERVATION" if kind == OBSERVATION_CLASS else urgency
     yield _Fact(f"HOSPITAL_ADMISSION//{admission}", begun, begun, visit=visit)

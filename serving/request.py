@@ -194,6 +194,9 @@ def _values(fields: dict[str, Any]) -> Values:
         raise InputError(f"age is below {ADULT[0]:g}; the models are made for adults. Nothing was predicted.")
     if "sex" in fields:
         fields["sex"] = float(fields["sex"] == "female")
+    systolic, diastolic = (fields.get(f"{which}_blood_pressure") for which in ("systolic", "diastolic"))
+    if systolic is not None and diastolic is not None and systolic < diastolic:
+        raise InputError("systolic_blood_pressure is below diastolic_blood_pressure; check which is which.")
     outside = tuple(name for name, value in fields.items() if not is_plausible(name, value))
     return Values({name: value for name, value in fields.items() if name not in outside}, outside, note)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from data_pipeline.ingest.engine import PSEUDONYM_BITS
-from data_pipeline.ingest.parsing import fold
+from data_pipeline.ingest.parsing import LONGEST, YEARS, fold
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import Fact, PatientThrough, SourceTable
 from mediscale.core.concepts import by_name
@@ -137,7 +137,8 @@ def _visits(source: Source) -> str:
         f"from t_{declared.table} where {declared.id} is not null group by {key}"
     )
     return (
-        f"select *, mistimed or coalesce(ended < admitted, false) as unusable, "
+        f"select *, mistimed or coalesce(ended < admitted or ended > admitted + interval {LONGEST.days} days, false) "
+        f"as unusable, "
         f"count(1) over (partition by {declared.id}) > 1 as disputed from ({booked})"
     )
 
@@ -184,9 +185,10 @@ def _sql_string(value: str) -> str:
 def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact, named: bool) -> str:
     table, named_fact = source.tables[name], f"'{fact_name}' as fact, " if named else ""
     treatment = ", treatment" if fact.treatment_of else ""
+    dated = f"time >= timestamp_ntz'{YEARS[0]}-01-01' and time < timestamp_ntz'{YEARS[1]}-01-01'"
     return f"""
-        select {SUBJECT} as subject_id, time, code, numeric_value, text_value,
-          if(known is null, null, greatest(time, known)) as available_time,
+        select {SUBJECT} as subject_id, if({dated}, time, null) as time, code, numeric_value, text_value,
+          if({dated} and known is not null, greatest(time, known), null) as available_time,
           {VISIT} as visit_id, unit, '{name}' as source,
           if(({fact.event}) is null, null, xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}{treatment}))
             as event_id, false as retracted,
@@ -230,7 +232,10 @@ def _unpivoted(table: SourceTable, columns: Sequence[str]) -> str:
 
 
 def _number(fact: Fact) -> tuple[str, str, str, str]:
-    """The expressions of a fact's number, of the text that holds it, of its bound, and of whether the row voids it."""
+    """The expressions of a fact's number, of the text that holds it, of its bound, and of whether the row voids it.
+
+    A number of which two columns tell differently is none.
+    """
     value = fact.value or "cast(null as double)"
     own_text = "column_text" if fact.value == "column_value" else f"raw_{fact.value}"
     written = fact.written or (own_text if fact.value else "cast(null as string)")
@@ -238,7 +243,8 @@ def _number(fact: Fact) -> tuple[str, str, str, str]:
     if not fact.result:
         return value, written, "cast(null as string)", void
     result = fact.result
-    number = f"if({result}_bound is null, coalesce({value}, {result}_number), {result}_number)"
+    own = f"if(abs(({value}) - {result}_number) > abs({value}) / 1000, null, coalesce({value}, {result}_number))"
+    number = f"if({result}_bound is null, {own}, {result}_number)"
     return number, f"coalesce({written}, {result})", f"{result}_bound", f"({result}_void or {void})"
 
 

@@ -35,17 +35,17 @@ def files_of(root: Path) -> dict[str, Path]:
     """The files of data in a folder and the folders within two levels, by their path in lower case.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or two of its files differ in the case of their names alone.
     """
     if not root.is_dir():
         raise InputError(f"There is no directory {root}; give the folder that holds the extract.")
-    patterns = ("*", "*/*", "*/*/*")
-    paths = (path for pattern in patterns for path in sorted(root.glob(pattern)))
-    return {
-        path.relative_to(root).as_posix().lower(): path
-        for path in paths
-        if path.name.lower().endswith(ENDINGS) and path.is_file()
-    }
+    files: dict[str, Path] = {}
+    for path in (path for pattern in ("*", "*/*", "*/*/*") for path in sorted(root.glob(pattern))):
+        if path.name.lower().endswith(ENDINGS) and path.is_file():
+            named = path.relative_to(root).as_posix()
+            if (other := files.setdefault(named.lower(), path)) is not path:
+                raise _told_twice(root, "the same name but for the case", (other, path))
+    return files
 
 
 def locate(source: Source, root: Path) -> Files:
@@ -55,11 +55,12 @@ def locate(source: Source, root: Path) -> Files:
     ``labs_*`` is each file whose name fits.
 
     Raises:
-        InputError: the directory or a required table is missing, or a table's files are of several formats.
+        InputError: the directory or a required table is missing, a table's files are of several formats, or a table
+            stands there twice.
     """
     present = files_of(root)
     by_table = {
-        name: files for name, table in source.tables.items() if (files := _files(table.file, present))
+        name: files for name, table in source.tables.items() if (files := _files(table.file, present, root))
     }
     missing = [table.file for name, table in source.tables.items() if table.required and name not in by_table]
     if missing:
@@ -75,13 +76,22 @@ def locate(source: Source, root: Path) -> Files:
     return by_table
 
 
-def _files(stem: str, present: Mapping[str, Path]) -> tuple[Path, ...]:
+def _told_twice(root: Path, what: str, files: tuple[Path, ...]) -> InputError:
+    names = " and ".join(file.relative_to(root).as_posix() for file in files)
+    return InputError(
+        f"{names} in {root} have {what}, and may not tell the same; nothing was landed. Leave one of them there."
+    )
+
+
+def _files(stem: str, present: Mapping[str, Path], root: Path) -> tuple[Path, ...]:
     """Of a table: the one file of that name, else all that its pattern or its folder has."""
     stem = stem.lower()
     if "*" not in stem:
-        one = (present[stem + end] for end in reversed(ENDINGS) if stem + end in present)
-        if (file := next(one, None)) is not None:
-            return (file,)
+        of_that_name = tuple(present[stem + end] for end in ENDINGS if stem + end in present)
+        if len(of_that_name) > 1:
+            raise _told_twice(root, "the same table's name", of_that_name)
+        if of_that_name:
+            return of_that_name
         return tuple(path for name, path in sorted(present.items()) if Path(name).parent.as_posix() == stem)
     return tuple(path for name, path in sorted(present.items()) if fnmatch.fnmatchcase(_stem(name), stem))
 

@@ -18,13 +18,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 NULL_WORDS = (
-    "NULL", "(NULL)", "[NULL]", "<NULL>", "\\N", "NONE", "NIL", "NA", "N/A", "#N/A", "<NA>", "NAN", "NAT", ".", "-",
-    "--", "?",
+    "NULL", "(NULL)", "[NULL]", "<NULL>", "\\N", "NONE", "(NONE)", "<NONE>", "NIL", "NA", "N/A", "N.A.", "<NA>", "NAN",
+    "NAT", "(BLANK)", "(EMPTY)", "#N/A", "#NULL!", "#VALUE!", "#REF!", "#DIV/0!", "#NUM!", "#NAME?", ".", "..", "...",
+    "-", "--", "---", "\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2015", "\u2212", "?", "??", "???",
 )  # fmt: skip
-"""What databases, pandas, R, SAS and people write for nothing, in upper case; a source may declare others."""
+"""What databases, spreadsheets, pandas, R, SAS and people write for nothing, in upper case; a source may declare
+others."""
 
 UNLISTED = "OTHER"
 """The category of a word that no list of the source has; bronze counts such words."""
+
+
+_RAISED = re.compile("[\u00b2\u00b3\u00b9\u2070-\u207f]+")
+_CIRCLED = re.compile("[\u2460-\u2473\u24ea]")
+_MICRO = re.compile("[\u00b5\u03bc](?=[A-Za-z])")
 
 
 def fold(text: str) -> str:
@@ -32,8 +39,15 @@ def fold(text: str) -> str:
 
     >>> fold("\\u00a0EW\\tEMER.  "), fold("\\uff14\\uff12"), fold("HO\\u200bME")
     ('EW EMER.', '42', 'HOME')
+
+    A raised digit, or one in a circle, is no digit of the number before it: it is a power, or points to a footnote. The
+    sign of a unit's millionth is the letter u.
+
+    >>> fold("10\u00b3/\u00b5L"), fold("7.4\u00b9"), fold("7.4\u2460"), fold("\u03bcmol/L")
+    ('10^3/uL', '7.4^1', '7.4 1', 'umol/L')
     """
-    plain = unicodedata.normalize("NFKC", text)
+    apart = _CIRCLED.sub(r" \g<0>", _RAISED.sub(r"^\g<0>", _MICRO.sub("u", text)))
+    plain = unicodedata.normalize("NFKC", apart)
     return " ".join("".join(c for c in plain if unicodedata.category(c) != "Cf").split())
 
 
@@ -49,7 +63,7 @@ def strings(column: pa.Array, null_words: Sequence[str] = NULL_WORDS) -> pa.Arra
 
 def identifiers(column: pa.Array, null_words: Sequence[str] = NULL_WORDS) -> pa.Array:
     """Identifiers and codes; a whole number that was written as a fraction, ``11.0``, is ``11``. Zeros stay."""
-    return pc.replace_substring_regex(strings(column, null_words), r"^([0-9]+)\.0*$", r"\1")
+    return pc.replace_substring_regex(strings(column, null_words), r"^(-?[0-9]+)\.0*$", r"\1")
 
 
 def words(column: pa.Array, null_words: Sequence[str] = NULL_WORDS) -> pa.Array:
@@ -132,6 +146,9 @@ def bounds(column: pa.Array) -> tuple[pa.Array, pa.Array]:
 YEARS = (1500, 3000)
 """Years that records, also shifted ones, are dated in: the first and the first after. Others stand for "never"."""
 
+LONGEST = timedelta(days=3653)
+"""Ten years: what lasts longer has an end, or a start, that stands for "never", such as 1900-01-01 or 2999-12-31."""
+
 _DAY = r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
 _CLOCK = (
     r"[ T](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:\.(?P<fraction>[0-9]{1,9}))?)?"
@@ -207,11 +224,11 @@ def _iso(match: re.Match[str] | None) -> str:
 def dates(column: pa.Array, zone: str) -> pa.Array:
     """The beginnings of days by the clock of ``zone``, in UTC without zone, ``timestamp[us]``, of ``YYYY-MM-DD``.
 
-    A time of day is dropped where it has no offset; a day with an offset is null, as whose day it is can't be said.
+    A time of day is dropped where it has no offset; a day with an offset is null, as whose day it is can't be said, and
+    so is one whose time of day does not exist: 24:00 is of the day after.
     """
-    clock = re.sub(r"P<\w+>", ":", _CLOCK)
-    parts = _split(column, f"^{_DAY}(?:{clock})?$")
-    return pa.array(_to_utc(_local(parts), zone))
+    local = _local(_split(column, f"^{_DAY}(?:{_CLOCK})?$"))
+    return pa.array(_to_utc(local.astype("datetime64[D]").astype("datetime64[us]"), zone))
 
 
 def check_zone(zone: str) -> None:
@@ -346,11 +363,15 @@ _VERSION = re.compile(r"(?:ICD ?-?)?0?(9|10)(?:\.0+)?(?: ?-?(?:CM|PCS))?")
 _SYSTEM = {("9", "diagnosis"): "ICD9CM", ("10", "diagnosis"): "ICD10CM", ("9", "procedure"): "ICD9PCS",
            ("10", "procedure"): "ICD10PCS"}  # fmt: skip
 _SPELLING = {
-    "ICD9CM": re.compile(r"[0-9]{3,5}|V[0-9]{2,4}|E[0-9]{3,4}"),
-    "ICD10CM": re.compile(r"[A-Z][0-9][0-9A-Z]{1,5}"),
-    "ICD9PCS": re.compile(r"[0-9]{2,4}"),
+    "ICD9CM": re.compile(r"([0-9]{3}|V[0-9]{2})\.?[0-9]{0,2}|E[0-9]{3}\.?[0-9]?|E[0-9]{2}\.[0-9]{1,2}"),
+    "ICD10CM": re.compile(r"[A-Z][0-9][0-9AB]\.?[0-9A-Z]{0,4}"),
+    "ICD9PCS": re.compile(r"[0-9]{2}\.?[0-9]{0,2}"),
     "ICD10PCS": re.compile(r"[0-9A-HJ-NP-Z]{7}"),
 }
+"""With the dot, where one is written: at another place it belongs to another system's code. Of ICD-9's E codes some
+exports put it after three characters, as of all codes."""
+_REMARK = re.compile(r"[0-9A-Z] +[A-Z]$")
+"""A letter apart after a code says how sure it is: ``I50.9 A`` was ruled out."""
 _ZEROS = {"ICD9CM": 3, "ICD9PCS": 2}
 """Digits before the dot of a numeric code, which a spreadsheet may have taken for a number."""
 
@@ -375,12 +396,14 @@ def _icd(kind: IcdKind, pair: str) -> str | None:
     if not known:
         return None
     system = _SYSTEM[known[1], kind]
-    plain = fold(code).upper().replace(" ", "")
-    head, _, tail = plain.partition(".")
+    written = fold(code).upper()
+    plain = written.replace(" ", "").removesuffix(".")
+    head, dot, tail = plain.partition(".")
     if system in _ZEROS and head.isdigit():
-        head = head.zfill(_ZEROS[system])
-    spelled = head + tail
-    return f"{system}//{spelled}" if _SPELLING[system].fullmatch(spelled) else None
+        plain = head.zfill(_ZEROS[system]) + dot + tail
+    if _REMARK.search(written) or not _SPELLING[system].fullmatch(plain):
+        return None
+    return f"{system}//{plain.replace('.', '')}"
 
 
 def map_distinct(

@@ -151,7 +151,8 @@ class SourceTable(Frozen):
     vocabularies: dict[str, dict[str, tuple[str, ...]]] = Field(default_factory=dict)
     """By column of type word, the words of each category; ``*`` stands for any characters."""
     intervals: dict[str, str] = Field(default_factory=dict)
-    """Columns of a start with those of its end: a row that ends before it starts is quarantined."""
+    """Columns of a start with those of its end: a row that ends before it starts, or over ten years later, is
+    quarantined."""
     icd: Icd | None = None
     facts: dict[str, Fact] = Field(default_factory=dict)
     note: NoteMapping | None = None

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.ingest import parsing
+from data_pipeline.ingest.parsing import LONGEST
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import SourceTable
 
@@ -68,7 +69,13 @@ def type_rows(source: Source, table: SourceTable, rows: pa.RecordBatch) -> pa.Re
     unreadable = [columns.pop(_unreadable(name)) for name in times]
     columns |= _icd(table, columns, rows.num_rows)
     columns["untimely"] = _any(unreadable, rows.num_rows)
-    inverted = [pc.less(columns[end], columns[start]) for start, end in table.intervals.items()]
+    inverted = [
+        pc.or_(
+            pc.less(columns[end], columns[start]),
+            pc.greater(pc.subtract(columns[end], columns[start]), LONGEST),
+        )
+        for start, end in table.intervals.items()
+    ]
     columns["interval_inverted"] = _any(inverted, rows.num_rows)
     return pa.RecordBatch.from_pydict({name: columns[name] for name in sql_types(table)})
 

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, settings, utc
+from mediscale.cli.verbs import Verb, check_dataset, settings, utc
 from mediscale.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ def _audit(options: argparse.Namespace) -> int:
     from mediscale.governance import audit
 
     home, subject_id = settings(), None
+    check_dataset(home, options.dataset)
     if options.patient is not None:
         subject_id = _patient(home, options.patient, options.dataset).subject_id
     events = audit.trail(home, options.dataset, subject_id, options.since, options.by)

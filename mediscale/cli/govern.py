@@ -82,13 +82,16 @@ def _add_require_approval(parser: argparse.ArgumentParser) -> None:
 
 def _require_approval(options: argparse.Namespace) -> int:
     from mediscale.core import caller
-    from mediscale.storage import approvals, signing
+    from mediscale.storage import approvals, lake, signing
     from mediscale.storage.history import ApprovalRule
 
     home, rule = settings(), ApprovalRule(required=not options.lift, reason=options.reason)
+    landed = options.dataset in lake.datasets(home)
     new = approvals.set_rule(home, options.dataset, rule, actor=signing.actor(home), at=caller.now())
     says = "needs another person's approval" if rule.required else "is the gate's decision alone"
     print(f"Production of {options.dataset} {says}{'' if new else ' already'}.")
+    if not landed:
+        print(f"The lake has no dataset {options.dataset} yet: is the name right?")
     return 0
 
 

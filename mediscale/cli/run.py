@@ -165,7 +165,9 @@ def _runs(options: argparse.Namespace) -> int:
     from mediscale.storage.lineage import Lineage
 
     runs = [run for run in Lineage(settings()).runs() if options.dataset in (None, run.dataset)]
-    if not runs:
+    if not runs and options.dataset:
+        print(f"No run of {options.dataset} has called a stage in this home; `mediscale runs` lists all.")
+    elif not runs:
         print("No run has called a stage in this home yet; type `mediscale run`.")
     for run in runs:
         print(_line(run))

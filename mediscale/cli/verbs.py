@@ -83,12 +83,26 @@ def source_of(options: argparse.Namespace) -> "Source":
     from mediscale.pipeline.runtime_inputs import Source
 
     given = {name: getattr(options, name, None) for name in ("pipeline", "source", "path", "dataset", "size")}
+    if empty := [f"--{name}" for name, value in given.items() if value == ""]:
+        raise UsageError(f"{' and '.join(empty)} is empty; name one, or leave it out.")
     given["pipeline"] = given["pipeline"] or "risk"
     if given["source"] and given["pipeline"] == "risk":
         from data_pipeline.ingest import source
 
         given["source"] = source.take(given["source"])
     return Source(**{name: "" if value is None else str(value) for name, value in given.items()}).check()
+
+
+def check_dataset(home: "Settings", dataset: str) -> None:
+    """Raises ``NotFoundError`` where the lake has no such dataset: nothing is known of a name with a slip in it."""
+    from mediscale.core.errors import NotFoundError
+    from mediscale.storage import lake
+
+    there = lake.datasets(home)
+    if dataset not in there:
+        raise NotFoundError(
+            f"There is no dataset {dataset}; the lake's datasets are: {', '.join(there) or 'none yet'}."
+        )
 
 
 def add_tasks(parser: argparse.ArgumentParser) -> None:

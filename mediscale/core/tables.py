@@ -64,7 +64,7 @@ FACTS = Table(
             "value_readable",
             "numeric_value",
             "NOT unreadable",
-            "a value that should be a number can be read as one",
+            "a value that should be a number can be read as one, and two columns do not tell two",
         ),
         Rule("unit_known", "unit", "NOT unit_unknown", "the unit is one that the source's YAML converts"),
         Rule(
@@ -90,12 +90,17 @@ FACTS = Table(
             "a bound such as <10 stands beyond the normal range, so that the value is surely low or surely high",
         ),
         _TIME_READABLE,
-        Rule("interval_ordered", "time", "NOT interval_inverted", "nothing in its row ends before it begins"),
+        Rule(
+            "interval_ordered",
+            "time",
+            "NOT interval_inverted",
+            "nothing in its row ends before it begins, or over ten years later",
+        ),
         Rule(
             "visit_ordered",
             "time",
             "NOT visit_inverted",
-            "its visit does not end before it begins, and its times can be read",
+            "its visit does not end before it begins, or over ten years later, and its times can be read",
         ),
         _VISIT_LISTED,
         Rule(

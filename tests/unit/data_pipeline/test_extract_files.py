@@ -62,6 +62,18 @@ def test_a_table_in_two_formats_is_refused(tmp_path: Path) -> None:
         located(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "twice", [("people.csv", "people.csv.gz"), ("people.csv", "PEOPLE.csv"), ("people.tsv", "people.parquet")]
+)
+def test_a_table_that_is_there_twice_is_refused_by_name(tmp_path: Path, twice: tuple[str, str]) -> None:
+    """An unpacked copy beside the compressed file may be an older one; the file system may know no case."""
+    write(tmp_path, *twice)
+    if len(list(tmp_path.iterdir())) == 2:
+        with pytest.raises(InputError, match="nothing was landed") as refused:
+            located(tmp_path)
+        assert all(name in str(refused.value) for name in twice)
+
+
 def test_the_digest_covers_every_part(tmp_path: Path) -> None:
     write(tmp_path, "people.csv", "labs_1.csv", "labs_2.csv")
     files = extract_files.locate(CLINIC, tmp_path)

@@ -61,11 +61,21 @@ def test_a_word_for_nothing_is_missing_in_every_kind_of_column(word: str, pad: s
         assert read(written).to_pylist() == [None]
 
 
+@given(st.integers(0, 10**6), st.text("\u00b9\u00b2\u00b3\u2070\u2074\u2460\u2461", min_size=1, max_size=3))
+def test_a_raised_digit_is_never_a_digit_of_the_number_before_it(number: int, mark: str) -> None:
+    assert parsing.numbers(parsing.strings(column(f"{number}{mark}"))).to_pylist() == [None]
+
+
+def test_a_unit_is_the_same_by_either_sign_of_a_millionth() -> None:
+    assert {parsing.fold(unit) for unit in ("\u00b5mol/L", "\u03bcmol/L", "umol/L")} == {"umol/L"}
+    assert parsing.fold("\u03bc\u03ad\u03c1\u03b1") == "\u03bc\u03ad\u03c1\u03b1", "a Greek word stays one"
+
+
 def test_a_source_may_have_other_words_for_nothing() -> None:
     assert parsing.strings(column("-99", "NULL"), ["-99"]).to_pylist() == [None, "NULL"]
 
 
-@given(st.integers(0, 10**12), st.integers(0, 4))
+@given(st.integers(-(10**12), 10**12), st.integers(0, 4))
 def test_an_identifier_that_became_a_fraction_is_itself(number: int, zeros: int) -> None:
     assert parsing.identifiers(column(f"{number}.{'0' * zeros}")).to_pylist() == [str(number)]
 
@@ -82,10 +92,28 @@ def test_every_number_is_read_as_it_was_written(number: float, pad: str) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["NaN", "Infinity", "1d", "0x1f", "1,5", "3-5", "1+", "7 mg", "1e999", "1_000", "--1", "1.2.3", "e5"],
+    [
+        "NaN",
+        "Infinity",
+        "1d",
+        "0x1f",
+        "1,5",
+        "3-5",
+        "1+",
+        "7 mg",
+        "1e999",
+        "1_000",
+        "--1",
+        "1.2.3",
+        "e5",
+        "7.4\u00b9",
+        "10\u00b3",
+        "7.4\u2460",
+        "5\u00bd",
+    ],
 )
 def test_what_is_no_number_is_none(text: str) -> None:
-    assert parsing.numbers(column(text)).to_pylist() == [None]
+    assert parsing.numbers(parsing.strings(column(text))).to_pylist() == [None]
 
 
 BELOW = ["<", "<=", "≤", "less than", "LESS  THAN", "below", "under", "up to", "not more than", "＜"]
@@ -169,7 +197,18 @@ def test_a_date_is_the_beginning_of_its_day(at: datetime, clock: str, pad: str) 
     assert read == [datetime(at.year, at.month, at.day)]
 
 
-@pytest.mark.parametrize("text", ["2150", "2150-05", "2150-02-29", "2150-01-01T00:00Z", "2150-01-01 25:00x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2150",
+        "2150-05",
+        "2150-02-29",
+        "2150-01-01T00:00Z",
+        "2150-01-01 25:00x",
+        "2150-01-01 24:00",
+        "2150-01-01 10:61",
+    ],
+)
 def test_a_date_that_is_not_whole_or_has_an_offset_is_none(text: str) -> None:
     assert parsing.dates(column(text), "UTC").to_pylist() == [None]
 
@@ -184,6 +223,16 @@ def icd(code: str, version: str, kind: parsing.IcdKind = "diagnosis") -> str | N
 @pytest.mark.parametrize(
     ("code", "version", "right"),
     [
+        ("428.", "9", "ICD9CM//428"),
+        ("E849.0", "9", "ICD9CM//E8490"),
+        ("E84.90", "9", "ICD9CM//E8490"),
+        ("E849.0", "10", None),  # a place of an accident by ICD-9, not cystic fibrosis
+        ("4280.0", "9", None),
+        ("I5.09", "10", None),
+        ("I5O.9", "10", None),  # the letter O
+        ("C7A.1", "10", "ICD10CM//C7A1"),
+        ("I50.9 A", "10", None),  # ruled out, as German hospitals write it
+        ("I509 V", "10", None),  # suspected
         ("428.0", "9.0", "ICD9CM//4280"),
         ("i50.9", "10", "ICD10CM//I509"),
         (" I509", "10", "ICD10CM//I509"),
@@ -222,8 +271,17 @@ def test_a_dotted_code_that_was_taken_for_a_number_gets_its_zeros_back(
 def test_texts_that_void_a_number_are_a_source_s() -> None:
     for name in ("mimic-iii", "mimic-iv"):
         voiding = source.load(name).not_measured
-        void = ["No Response-ETT", "1.0 ET/Trach", "HEMOLYZED", "no response-ett ", "UNABLE TO REPORT"]
+        void = [
+            "No Response-ETT",
+            "1.0 ET/Trach",
+            "HEMOLYZED",
+            "4.1 (hemolyzed)",
+            "4.1 (clotted)",
+            "no response-ett ",
+            "UNABLE TO REPORT",
+        ]
         sound = [
+            "7.4 (not hemolyzed)",
             "No Response",
             "1 No Response",
             "Oriented",

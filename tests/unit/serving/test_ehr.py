@@ -64,6 +64,11 @@ def observation(
     }
 
 
+def stay(status: str, begun: float, ended: float) -> dict[str, Any]:
+    period = {"start": utc(hours(begun)), "end": utc(hours(ended))}
+    return {**ENCOUNTER, "id": "another", "status": status, "period": period}
+
+
 OBSERVATIONS = [
     observation("8867-4", 90, "/min", hours(2)),
     observation("8867-4", 120, "{beats}/min", hours(5)),
@@ -147,6 +152,13 @@ def test_answers_are_valid_fhir_with_provenance_and_the_notice(client: TestClien
         (observation("99999-9", 61, "/min", hours(3)), "whose LOINC code no model reads"),
         ({"resourceType": "MedicationRequest"}, "1 MedicationRequest resources, which no model reads"),
         ({**ENCOUNTER, "class": {"code": "AMB"}}, "Encounters that are no stay in hospital"),
+        (stay("cancelled", -24 * 60, -24 * 58), "1 Encounters that did not take place (status)"),
+        (stay("entered-in-error", -1, 50), "1 Encounters that did not take place (status)"),
+        (stay("finished", -48, -72), "1 Encounters that end before they begin"),
+        (
+            stay("finished", -24 * 4000, -48),
+            "1 Encounters that end before they begin, or over ten years later",
+        ),
     ],
 )
 def test_what_can_not_be_used_changes_nothing_and_is_said(

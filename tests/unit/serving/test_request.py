@@ -29,6 +29,7 @@ from serving.schemas import MAIN_NAMES, NOTE_CHARACTERS
         (b'{"heart_rate": 60, "pulse": 61}', "heart_rate and pulse are the same input"),
         (b'{"hr": 60, "heart_rate": null, "pulse": 60}', "hr and pulse are the same input"),
         (b'{"blood_pressure": 140, "systolic_blood_pressure": 140}', "are the same input"),
+        (b'{"age": 67, "sbp": 80, "dbp": 120}', "systolic_blood_pressure is below diastolic_blood_pressure"),
         (b'{"age": {"age": 1, "age": 2}}', "age must be a number."),
         (b'{"age": [67, 68]}', "age must be a number."),
         (b'{"age": NaN}', "age must be a number."),
