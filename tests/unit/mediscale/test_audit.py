@@ -131,3 +131,25 @@ def test_an_answer_that_moves_to_the_lake_while_it_is_read_stands_there_once(
 
     monkeypatch.setattr(log_file, "oldest", then_flushed)
     assert [event["reference"] for event in audit()][1:] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["audit", "--dataset", "sythetic"], 7, "There is no dataset sythetic"),
+        (["runs", "--dataset", "sythetic"], 0, "No run of sythetic"),
+        (["run", "--dataset", ""], 2, "--dataset is empty"),
+    ],
+)
+def test_a_name_with_a_slip_in_it_is_not_answered_with_nothing(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    code: int,
+    said: str,
+) -> None:
+    """Of a dataset that is not there, "0 predictions" reads like an answer."""
+    monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
+    assert main.main(command) == code
+    assert said in "".join(capsys.readouterr())
