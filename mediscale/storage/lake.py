@@ -61,8 +61,7 @@ def filesystem(uri: str) -> "tuple[fs.FileSystem, str]":
     from pyarrow import fs
 
     object_store.check(uri)
-
-    return fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
+    return object_store.filesystem(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
 
 
 def datasets(settings: Settings) -> list[str]:

@@ -22,8 +22,11 @@ from mediscale.core.errors import BusyError, StorageError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+    from pyarrow import fs
 
 _SCHEMES = ("s3", "gs", "abfss")
+_WITHOUT_ARROW = ("gs", "abfss")
+"""Whose own client in Arrow asks for other variables than Delta's does, and can't move a file in every account."""
 _ANSWERS_WITHIN = timedelta(seconds=20)
 """Its clients try for three minutes by themselves, and each of them does."""
 
@@ -80,7 +83,7 @@ def _sentence(bucket: str, said: str) -> str:
     """Why a store did not list a bucket. Clients say it in a page, with the code that the store gave in the middle."""
     if "RequestTimeTooSkewed" in said:
         return f"The store of {bucket} refuses this machine's requests, for its clock is wrong; set it (NTP)."
-    if "NoSuchBucket" in said:
+    if any(code in said for code in ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")):
         return f"There is no bucket {bucket}; make it, or set MEDISCALE_LAKE to one that is there."
     refused = ("AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId", "403", "401", "169.254.169.254")
     if any(code in said for code in refused):
@@ -120,6 +123,18 @@ def _store(root: str) -> "ObjectStore":
         },
         retry_config={"max_retries": 3, "retry_timeout": _ANSWERS_WITHIN},
     )
+
+
+def filesystem(uri: str) -> "tuple[fs.FileSystem, str]":
+    """A file system for the URI of a store, and the path in it: Arrow's own, or by the client that reads Delta."""
+    from pyarrow import fs
+
+    place = urlparse(uri)
+    if place.scheme not in _WITHOUT_ARROW:
+        return fs.FileSystem.from_uri(uri)
+    from mediscale.storage.delta_files import DeltaFiles
+
+    return fs.PyFileSystem(DeltaFiles(f"{place.scheme}://{place.netloc}")), place.path.strip("/")
 
 
 @contextmanager

@@ -1,0 +1,33 @@
+"""Files of a store by the client that reads its Delta tables (deltalake's), as Arrow's file systems take one."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+from deltalake.fs import DeltaStorageHandler
+
+
+class DeltaFiles(DeltaStorageHandler):
+    """deltalake's handler, which does not take the buffers that Arrow hands it to write."""
+
+    def open_output_stream(self, path: str, metadata: Mapping[str, str] | None = None) -> pa.PythonFile:
+        return pa.PythonFile(_Bytes(self._handler.open_output_stream(path, metadata)))
+
+
+class _Bytes(io.RawIOBase):
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        content = bytes(data)
+        self._stream.write(content)
+        return len(content)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
