@@ -1,7 +1,6 @@
-"""Files of a store by the client that reads its Delta tables (deltalake's), as Arrow's file systems take one."""
+"""Files of an object store by the client that reads and writes Delta tables (deltalake's), for Arrow."""
 
 import io
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +10,7 @@ from deltalake.fs import DeltaStorageHandler
 class DeltaFiles(DeltaStorageHandler):
     """deltalake's handler, which does not take the buffers that Arrow hands it to write."""
 
-    def open_output_stream(self, path: str, metadata: Mapping[str, str] | None = None) -> pa.PythonFile:
+    def open_output_stream(self, path: str, metadata: dict[str, str] | None = None) -> pa.PythonFile:
         return pa.PythonFile(_Bytes(self._handler.open_output_stream(path, metadata)))
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pyarrow import fs
 
 _SCHEMES = ("s3", "gs", "abfss")
-_WITHOUT_ARROW = ("gs", "abfss")
-"""Whose own client in Arrow asks for other variables than Delta's does, and can't move a file in every account."""
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+"""Amazon's, Azure's and Google's word."""
 _ANSWERS_WITHIN = timedelta(seconds=20)
 """Its clients try for three minutes by themselves, and each of them does."""
 
@@ -83,7 +83,7 @@ def _sentence(bucket: str, said: str) -> str:
     """Why a store did not list a bucket. Clients say it in a page, with the code that the store gave in the middle."""
     if "RequestTimeTooSkewed" in said:
         return f"The store of {bucket} refuses this machine's requests, for its clock is wrong; set it (NTP)."
-    if any(code in said for code in ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")):
+    if any(code in said for code in _NO_BUCKET):
         return f"There is no bucket {bucket}; make it, or set MEDISCALE_LAKE to one that is there."
     refused = ("AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId", "403", "401", "169.254.169.254")
     if any(code in said for code in refused):
@@ -126,14 +126,12 @@ def _store(root: str) -> "ObjectStore":
 
 
 def filesystem(uri: str) -> "tuple[fs.FileSystem, str]":
-    """A file system for the URI of a store, and the path in it: Arrow's own, or by the client that reads Delta."""
+    """A file system for the URI of a store, and the path in it, by the client that reads and writes Delta tables."""
     from pyarrow import fs
 
-    place = urlparse(uri)
-    if place.scheme not in _WITHOUT_ARROW:
-        return fs.FileSystem.from_uri(uri)
     from mediscale.storage.delta_files import DeltaFiles
 
+    place = urlparse(uri)
     return fs.PyFileSystem(DeltaFiles(f"{place.scheme}://{place.netloc}")), place.path.strip("/")
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from fixtures.compose_services import machine
 from fixtures.server_process import Server
-from fixtures.undisturbed_run import CONFIG, ROOT, finish, start
+from fixtures.undisturbed_run import CONFIG, ROOT, finish, start, tables
 
 from mediscale.core.settings import Settings
-from mediscale.storage import calls, registry
+from mediscale.storage import registry
 
 pytestmark = [pytest.mark.soak, pytest.mark.only_soak, pytest.mark.timeout(7200)]
 
@@ -39,16 +39,6 @@ def cluster_run() -> Iterator[Settings]:
             for name, value in environment.items():
                 patch.setenv(name, value)
             yield Settings()
-
-
-def tables(settings: Settings) -> dict[tuple[str, str, str], set[tuple[int, str]]]:
-    """Rows and digest of what each stage left of each task, by table."""
-    left: dict[tuple[str, str, str], set[tuple[int, str]]] = {}
-    for call in calls.everything(settings):
-        for output in call.outputs:
-            name = (call.stage, call.task, output.ref.table)
-            left.setdefault(name, set()).add((output.rows, output.digest))
-    return left
 
 
 def test_every_table_is_that_of_a_laptop(undisturbed_run: Settings, cluster_run: Settings) -> None:

@@ -1,0 +1,117 @@
+"""A lake and its models in Azure's blob store, by Azurite: the whole loop leaves there what it leaves on a disk."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from fixtures import azurite
+from fixtures.undisturbed_run import CONFIG, ROOT, around, finish, start, tables
+
+from mediscale.core.errors import BusyError, StorageError
+from mediscale.core.settings import Settings
+from mediscale.storage import lake, locks, object_store, registry
+
+pytestmark = pytest.mark.timeout(1800)
+
+PROGRAM = ROOT / ".venv-infra" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with azurite.azurite(PROGRAM, tmp_path_factory.mktemp("azurite")) as said:
+        yield said
+
+
+@pytest.fixture
+def store(
+    settings: Settings, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """Settings of a lake of this test's own in the store."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    object_store._check.cache_clear()
+    yield settings.model_copy(update={"lake": f"{azurite.ROOT}/{settings.home.parent.name}"})
+    object_store._check.cache_clear()
+
+
+def test_a_wrong_key_is_a_sentence(store: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "d3Jvbmc=")
+    with pytest.raises(StorageError, match=r"^The store refuses to list abfss://hospital@"):
+        lake.datasets(store)
+
+
+def test_a_container_that_is_not_there_is_a_sentence(store: Settings) -> None:
+    elsewhere = azurite.ROOT.replace(azurite.CONTAINER, "elsewhere")
+    with pytest.raises(StorageError, match=r"^There is no bucket abfss://elsewhere@.*; make it"):
+        lake.datasets(store.model_copy(update={"lake": f"{elsewhere}/lake"}))
+
+
+def test_writers_at_the_same_moment_lose_no_version_and_no_row(store: Settings) -> None:
+    writers, rounds = 4, 5
+
+    def write(writer: int) -> None:
+        for number in range(rounds):
+            rows = pa.table({"writer": [writer], "number": [number]})
+            assert lake.append(store, "t", rows, "h", f"writer {writer}", number)
+
+    with ThreadPoolExecutor(writers) as pool:
+        list(pool.map(write, range(writers)))
+    newest = lake.latest(store, "h", "t")
+    assert newest.version == writers * rounds  # the first made the table
+    rows = {(row["writer"], row["number"]) for row in lake.read(store, newest).to_pylist()}
+    assert rows == {(writer, number) for writer in range(writers) for number in range(rounds)}
+    assert lake.tables(store, "h") == ["t"]
+    lake.forget(store, "h")
+    assert lake.datasets(store) == []
+
+
+def test_one_machine_holds_a_lease(store: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "RENEWED_EVERY", 0.2)
+    held, goes_on = threading.Event(), threading.Event()
+
+    def other_machine() -> None:
+        home = store.model_copy(update={"home": store.home.with_name("another home")})
+        with locks.exclusive(home, "bronze-h", "Stage bronze"):
+            held.set()
+            goes_on.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(other_machine)
+        assert held.wait(60)
+        with (
+            pytest.raises(BusyError, match=r"^Stage bronze is already running on "),
+            locks.exclusive(store, "bronze-h", "Stage bronze"),
+        ):
+            pass
+        goes_on.set()
+        other.result(60)
+    with locks.exclusive(store, "bronze-h", "Stage bronze"):
+        pass
+
+
+def test_the_loop_leaves_the_tables_and_models_of_a_laptop(
+    undisturbed_run: Settings, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {"MEDISCALE_LAKE": f"{azurite.ROOT}/lake", "MEDISCALE_ARTIFACT_ROOT": f"{azurite.ROOT}/models"}
+    around_it = {**around(tmp_path / "home"), **environment, **there}
+    given = [word for setting in CONFIG for word in ("--set", setting)]
+    program = str(Path(sys.executable).with_name("mediscale"))
+    finish(start([program, "run", "--size", "tiny", *given], around_it, ROOT))
+    verified = [program, "verify", "--dataset", "synthetic"]
+    done = subprocess.run(verified, env=around_it, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name, value in around_it.items():
+        if os.environ.get(name) != value:
+            monkeypatch.setenv(name, value)
+    here, moves = Settings(), registry.history(undisturbed_run, "synthetic")
+    assert len(tables(undisturbed_run)) > 20
+    assert tables(here) == tables(undisturbed_run)
+    assert [(m.model, m.alias, m.model_digest) for m in registry.history(here, "synthetic")] == [
+        (m.model, m.alias, m.model_digest) for m in moves
+    ]
