@@ -259,8 +259,8 @@ def _readable_failures(name: str) -> Iterator[None]:
         raise
 
 
-_OF_STORES = ("Generic S3 error", "Generic GCS error", "Generic MicrosoftAzure error", "fs.s3a.", "AWS Error")
-"""How the clients of an object store begin what they say: deltalake's, Spark's and Arrow's."""
+_OF_STORES = ("Generic S3 error", "Generic GCS error", "Generic MicrosoftAzure error", "fs.s3a.")
+"""How the clients of an object store begin what they say: deltalake's and Spark's."""
 
 
 def _is_absence(error: BaseException) -> bool:

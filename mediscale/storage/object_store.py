@@ -1,7 +1,7 @@
 """Object stores (S3, GCS, ABFS) that hold a lake or models: whether one answers, and leases by conditional writes.
 
 Where a store is and who asks is said by the provider's own environment variables (AWS_ENDPOINT_URL, AWS_REGION, keys or
-a workload's role), which deltalake, Arrow, Spark and MLflow read too.
+a workload's role), which deltalake, Spark and MLflow read too.
 """
 
 import json
