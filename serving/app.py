@@ -26,8 +26,8 @@ FILES_SECONDS = 300.0
 """How often the files of the served versions are looked at."""
 FLUSH_SECONDS = 30.0
 """How often logged predictions are moved to the lake."""
-PERFORMANCE_SECONDS = 60.0
-"""How often the lake is asked whether monitoring has written down anything new."""
+LAKE_SECONDS = 60.0
+"""How often the lake is asked whether a night or its monitoring has written down anything new."""
 
 
 _PROBLEM = TypeAdapter(Problem)
@@ -101,7 +101,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
             asyncio.create_task(_repeat(service.check_certificate, FILES_SECONDS)),
             asyncio.create_task(_repeat(service.check_language, FILES_SECONDS)),
             asyncio.create_task(_repeat(service.flush, FLUSH_SECONDS)),
-            asyncio.create_task(_repeat(service.follow_performance, PERFORMANCE_SECONDS, at_once=True)),
+            asyncio.create_task(_repeat(service.follow_lake, LAKE_SECONDS, at_once=True)),
             asyncio.create_task(asyncio.to_thread(service.flush_left_behind)),
         ]
         gc.collect()

@@ -23,6 +23,7 @@ class Metrics:
         self._declare_answers()
         self._declare_versions()
         self._declare_performance()
+        self._declare_nights()
         self._declare_server()
         for work in background:
             self.failures.labels(work)
@@ -155,6 +156,23 @@ class Metrics:
             "mediscale_performance_known_timestamp_seconds",
             "When monitoring last wrote down how good the answers of the served version were",
             ["task"],
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
+        )
+
+    def _declare_nights(self) -> None:
+        """Of the stages, as the lake has it: whoever runs them ends long before it could be scraped."""
+        self.stage_failed = Gauge(
+            "mediscale_stage_failed",
+            "1 where the last call of a stage failed, else 0",
+            ["stage", "task"],
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.stage_succeeded = Gauge(
+            "mediscale_stage_succeeded_timestamp_seconds",
+            "When a call of a stage last ended well",
+            ["stage", "task"],
             registry=self._registry,
             multiprocess_mode="mostrecent",
         )

@@ -20,6 +20,7 @@ from serving.fhir_bundle import Bundle
 from serving.language_service import LanguageService
 from serving.languages import Languages, ServedLanguage
 from serving.models import Predictors
+from serving.night_gauges import NightGauges
 from serving.performance_gauges import PerformanceGauges
 from serving.pools import Pool
 from serving.prediction_log import (
@@ -63,6 +64,7 @@ _FAILED = {
     "language refusals": "Whether other servers refuse the language version can't be exchanged through the lake.",
     "documents": "The index of documents can't be opened; what was open answers.",
     "performance": "How good the answers were can't be read from the lake; the numbers in /metrics stay as they are.",
+    "nights": "How the nights ended can't be read from the lake; the numbers in /metrics stay as they are.",
     "left behind": "The lake does not take what earlier servers logged; it is kept on this machine.",
 }
 
@@ -109,6 +111,7 @@ class Service:
         )
         self._performance = PerformanceGauges(settings, predictors.dataset, self.metrics)
         self._questions = PerformanceGauges(settings, languages.dataset, self.metrics)
+        self._nights = NightGauges(settings, predictors.dataset, self.metrics)
         self._problems: dict[str, str] = {}
         self.language = LanguageService(
             settings, languages, language_log, clock, self._deidentifier, self.metrics
@@ -292,8 +295,9 @@ class Service:
         if version := self.language.languages.current:
             self._show(language_spec.TASK, version)
 
-    def follow_performance(self) -> None:
-        """Shows what monitoring has written down of how good the served versions' answers were."""
+    def follow_lake(self) -> None:
+        """Shows what nights have left in the lake: how they ended, and how good the served versions' answers were."""
+        self._attempt("nights", self._nights.refresh)
         self._attempt("performance", self._show_performance)
 
     def _show_performance(self) -> None:

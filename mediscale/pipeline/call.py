@@ -19,7 +19,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage, declarations, is_configurable
 from mediscale.core.task_names import all_names
 from mediscale.pipeline import steps
-from mediscale.storage import calls, duckdb_tables, lineage, private_files, spark
+from mediscale.storage import calls, duckdb_tables, last_calls, lineage, private_files, spark
 from mediscale.storage.calls import Call
 from mediscale.storage.locks import exclusive
 
@@ -65,7 +65,11 @@ def call(name: str, config: Mapping[str, Any], settings: Settings, run_id: str) 
     private_files.only_owner()
     stage, params = load(name), fill(name, config)
     call_key = _key(name, params)
-    with exclusive(settings, _scope(name, params), f"Stage {name}"):
+    dataset, task = (str(getattr(params, field, None) or "") for field in ("dataset", "task"))
+    with (
+        exclusive(settings, _scope(name, params), f"Stage {name}"),
+        last_calls.noted(settings, dataset, name, task),
+    ):
         record = calls.find(settings, name, call_key)
         if record is None:
             calls.check_layout(settings)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,9 @@ from fixtures.clusters import free_ports
 from fixtures.promoted_models import promoter
 from fixtures.server_process import environment, own_trust
 
+from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
+from mediscale.storage import last_calls
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".venv-infra"
@@ -79,6 +81,8 @@ def image_server(tmp_path_factory: pytest.TempPathFactory, trained: Any) -> Iter
     promote("mortality")
     promote("readmission")
     performance_tables.write(settings, performance_tables.usual(), "series")
+    with suppress(StorageError), last_calls.noted(settings, "synthetic", "gold", "mortality"):
+        raise StorageError("A night that failed.")
     certificate, private_key = _certificate(home)
     keys = {role: _key(settings, role) for role in ("clinician", "engineer")}
     code = home / "code"

@@ -162,5 +162,13 @@ def test_no_rule_is_broken_and_a_server_that_is_gone_reaches_alertmanager(promet
     )
 
 
+def test_a_night_that_failed_reaches_alertmanager_without_a_cluster(prometheus: httpx.Client) -> None:
+    until(lambda: ask(prometheus, 'mediscale_stage_failed{stage="gold", task="mortality"} == 1'), "a scrape")
+    until(
+        lambda: [one for one in told() if (one["alertname"], one.get("stage")) == ("NightFailed", "gold")],
+        "the alert of the night",
+    )
+
+
 def told() -> list[dict[str, str]]:
     return [alert["labels"] for alert in Told.alerts]

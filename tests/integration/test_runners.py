@@ -167,9 +167,13 @@ def test_no_name_or_date_of_the_notes_is_left_outside_of_extract_and_lake(
     assert {str(path): left for path in places if (left := _n_names_and_dates(path))} == {}
 
 
+_NOT_TABLES = ("_records", "_runs", "_last_calls")
+"""Of the lake."""
+
+
 def _is_governed(path: Path, home: Path) -> bool:
     place = path.relative_to(home).parts
-    return place[0] == "extracts" or (place[0] == "lake" and place[1] not in ("_records", "_runs"))
+    return place[0] == "extracts" or (place[0] == "lake" and place[1] not in _NOT_TABLES)
 
 
 _SEARCHED: dict[bytes, int] = {}
@@ -223,7 +227,11 @@ def _names_and_dates() -> tuple[set[bytes], set[bytes]]:
 def _may_hold_patients(path: Path, home: Path) -> bool:
     """The extract, the lake's tables (which are governed), and binary files of models, whose bytes are random."""
     place = path.relative_to(home).parts
-    return place[0] == "extracts" or (place[0] == "lake" and place[1] != "_records") or path.suffix in _BINARY
+    return (
+        place[0] == "extracts"
+        or (place[0] == "lake" and place[1] not in _NOT_TABLES)
+        or path.suffix in _BINARY
+    )
 
 
 _BINARY = {".safetensors", ".onnx", ".png", ".parquet"}

@@ -4,6 +4,7 @@ import errno
 import sqlite3
 import sys
 from dataclasses import replace
+from datetime import datetime
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,7 @@ from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage
 from mediscale.pipeline import call, steps
-from mediscale.storage import calls
+from mediscale.storage import calls, last_calls
 from mediscale.storage.locks import exclusive
 
 RUN = "cli-1"
@@ -55,6 +56,34 @@ def test_finished_work_is_recognised_by_its_key(counting: list[Params], settings
     assert (first.cached, again.cached) == (False, False)  # the same run made it
     assert call.call("counting", {"depth": 3}, settings, "another run").cached
     assert [params.depth for params in counting] == [3, 4]
+
+
+@pytest.mark.usefixtures("counting")
+def test_how_the_last_call_of_a_stage_ended_is_noted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that is found counts as one that ended well, for its night did its work."""
+
+    def noted() -> tuple[bool, datetime]:
+        note = last_calls.read(f"{last_calls.folder(settings, 'hospital')}/counting.json")
+        assert note
+        assert note.succeeded_at
+        return note.failed, note.succeeded_at
+
+    call.call("counting", {"depth": 3}, settings, RUN)
+    first = noted()
+    call.call("counting", {"depth": 3}, settings, "the next night")
+    again = noted()
+    assert (first[0], again[0], first[1] < again[1]) == (False, False, True)
+    broken = replace(call.load("counting"), run=full_disk)
+    monkeypatch.setattr(sys.modules["counting_stage"], "STAGE", broken)
+    with pytest.raises(StorageError, match="disk is full"):
+        call.call("counting", {"depth": 4}, settings, RUN)
+    assert noted() == (True, again[1])
+
+
+def full_disk(*_: Any) -> Result:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_changed_code_runs_again(

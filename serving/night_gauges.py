@@ -1,0 +1,35 @@
+"""What ``/metrics`` says of the nights: how the last call of each stage ended, whichever runner made it."""
+
+from datetime import datetime
+
+from mediscale.core.settings import Settings
+from mediscale.storage import lake, last_calls
+from serving.prometheus_metrics import Metrics
+
+
+class NightGauges:
+    """The gauges of one dataset's stages; a file is read when it is another one than before."""
+
+    def __init__(self, settings: Settings, dataset: str, metrics: Metrics) -> None:
+        self._settings, self._dataset, self._metrics = settings, dataset, metrics
+        self._seen: dict[str, datetime] = {}
+
+    def refresh(self) -> None:
+        """Looks at the folder once.
+
+        Raises:
+            StorageError: the lake can't be reached. The gauges stay as they were.
+        """
+        from pyarrow import fs
+
+        uri = last_calls.folder(self._settings, self._dataset)
+        files, folder = lake.filesystem(uri)
+        for info in files.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+            if info.extension != "json" or self._seen.get(info.base_name) == info.mtime:
+                continue
+            if call := last_calls.read(f"{uri}/{info.base_name}"):
+                self._metrics.stage_failed.labels(call.stage, call.task).set(call.failed)
+                if call.succeeded_at:
+                    at = call.succeeded_at.timestamp()
+                    self._metrics.stage_succeeded.labels(call.stage, call.task).set(at)
+                self._seen[info.base_name] = info.mtime

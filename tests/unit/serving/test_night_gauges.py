@@ -1,0 +1,53 @@
+"""What alerts see of the nights, whichever runner ran them."""
+
+from datetime import UTC, datetime
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mediscale.core.errors import StorageError
+from mediscale.core.settings import Settings
+from mediscale.storage import last_calls
+from serving.night_gauges import NightGauges
+from serving.prometheus_metrics import Metrics
+
+FAILED, SUCCEEDED = "mediscale_stage_failed", "mediscale_stage_succeeded_timestamp_seconds"
+
+
+def fail(settings: Settings, stage: str, task: str) -> None:
+    with pytest.raises(StorageError), last_calls.noted(settings, "h", stage, task):
+        raise StorageError("The disk is full.")
+
+
+def test_a_stage_that_failed_is_seen_until_it_succeeds(settings: Settings) -> None:
+    metrics = Metrics()
+    gauges = NightGauges(settings, "h", metrics)
+
+    def seen(name: str) -> dict[tuple[str, str], float]:
+        gauges.refresh()
+        families = text_string_to_metric_families(metrics.exposition().decode())
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return {(sample.labels["stage"], sample.labels["task"]): sample.value for sample in samples}
+
+    assert seen(FAILED) == {}
+    before = datetime.now(UTC).timestamp()
+    with last_calls.noted(settings, "h", "silver", ""):
+        pass
+    with last_calls.noted(settings, "elsewhere", "bronze", ""):
+        pass
+    fail(settings, "gold", "mortality")
+    assert seen(FAILED) == {("silver", ""): 0, ("gold", "mortality"): 1}
+    assert seen(SUCCEEDED).keys() == {("silver", "")}
+    at = seen(SUCCEEDED)["silver", ""]
+    assert before <= at <= datetime.now(UTC).timestamp()
+    fail(settings, "silver", "")
+    with last_calls.noted(settings, "h", "gold", "mortality"):
+        pass
+    assert seen(FAILED) == {("silver", ""): 1, ("gold", "mortality"): 0}
+    assert seen(SUCCEEDED)["silver", ""] == at
+
+
+def test_a_failure_that_can_t_be_written_down_stays_the_error(settings: Settings) -> None:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    (settings.home / "lake").write_text("no folder")
+    fail(settings, "gold", "mortality")
