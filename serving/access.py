@@ -230,6 +230,15 @@ class Access:
         self._keys = api_keys.by_id(keys)
         self.required = self.required or bool(keys)
 
+    def check_clock(self) -> None:
+        """Whether the identity provider and this machine agree on what time it is.
+
+        Raises:
+            UsageError: the newest token was issued after now.
+        """
+        if self._tokens is not None and self._tokens.ahead:
+            raise UsageError(self._tokens.ahead)
+
     def close(self) -> None:
         """After the last request."""
         if self._tokens is not None:
@@ -297,6 +306,8 @@ class Access:
             return None
         try:
             return await tokens.verify(token)
+        except UsageError as error:
+            raise RefusedError(401, str(error), **_CHALLENGE) from error
         except BusyError as error:
             raise RefusedError(503, str(error), Retry_After="30") from error
 

@@ -58,6 +58,7 @@ _FAILED = {
     "flush": "The lake does not take the prediction log; it is kept on this machine and tried again.",
     "certificate": "The server's certificate can't be checked.",
     "keys": "The file of API keys can't be read; no API key is accepted.",
+    "clock": "The clock of the identity provider can't be compared.",
     "language": "The files or the engine of the language version can't be checked.",
     "language history": "The promotion history of the language model can't be read; what was served is served.",
     "refusals": "Which versions other servers refuse can't be exchanged through the lake.",
@@ -263,8 +264,9 @@ class Service:
         self._attempt("log", partial(_each, [log.check for log in self._logs]))
 
     def check_keys(self) -> None:
-        """Follows the file of API keys: what was revoked is refused from now on."""
+        """Follows the file of API keys, so that what was revoked is refused from now on; and the clock of tokens."""
         self._attempt("keys", self.access.refresh)
+        self._attempt("clock", self.access.check_clock)
 
     def check_certificate(self) -> None:
         """Whether clients can believe the certificate, which expires while a server runs."""

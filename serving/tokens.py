@@ -11,6 +11,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -52,6 +53,8 @@ class Tokens:
         self._keys: PyJWKClient | None = None
         self._pool = Pool("tokens", THREADS, WAITING)
         self._kept: dict[bytes, tuple[float, Principal]] = {}
+        self.ahead = ""
+        """What is wrong where the newest token of the provider was issued after now; empty once one is believed."""
 
     def kept(self, token: bytes) -> Principal | None:
         """Whom a token proves that was verified a moment ago."""
@@ -62,11 +65,13 @@ class Tokens:
         """Whom a token proves; None where it is not valid.
 
         Raises:
+            UsageError: the provider signed it, and it has expired or begins later by this machine's clock.
             BusyError: the provider's keys can't be had, or too many tokens are being verified.
         """
         claims = await self._pool.run(lambda: self._claims(token))
         principal = self._principal(claims)
         if principal is not None:
+            self.ahead = ""
             if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()
             until = min(float(claims["exp"]), time.time() + KEPT_SECONDS)
@@ -97,6 +102,16 @@ class Tokens:
             raise BusyError(
                 "The keys that tokens are verified with can't be fetched; try again later."
             ) from error
+        except jwt.ExpiredSignatureError as error:
+            raise UsageError(
+                f"The token has expired by this server's clock ({_now()}); sign in again."
+            ) from error
+        except jwt.ImmatureSignatureError as error:
+            self.ahead = (
+                f"A token of the identity provider was issued after now by this server's clock ({_now()}), so it is "
+                "refused; set the clocks of both (NTP)."
+            )
+            raise UsageError(self.ahead) from error
         except (jwt.PyJWTError, UnicodeDecodeError):
             return {}
         return claims
@@ -116,6 +131,10 @@ class Tokens:
         given = _claim(claims, self._settings.oidc_roles_claim)
         names = given.split() if isinstance(given, str) else given if isinstance(given, list) else []
         return Principal(actor, "token", frozenset(role for role in Role if role in names))
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _claim(claims: Any, dotted: str) -> Any:

@@ -202,6 +202,27 @@ def test_what_is_no_valid_token_is_refused(
     assert ask(client, token(provider)) == 401
 
 
+def test_a_clock_that_is_five_minutes_off_is_a_sentence_in_log_and_status(
+    serve: Serve, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = serve()
+    service = client.app.state.service  # type: ignore[attr-defined]
+    head = {"Authorization": f"Bearer {provider.token(iat=time.time() + 300)}"}
+    refused = client.post("/predict", json=BODY, headers=head)
+    assert refused.status_code == 401
+    sentence = "A token of the identity provider was issued after now by this server's clock"
+    assert refused.json()["error"].startswith(sentence)
+    service.check_keys()
+    assert [problem for problem in service.health().problems if problem.startswith(sentence)]
+    assert sentence in caplog.text
+    assert ask(client, provider.token()) == 200
+    service.check_keys()
+    assert not [problem for problem in service.health().problems if problem.startswith(sentence)]
+    head = {"Authorization": f"Bearer {provider.token(exp=time.time() - 300)}"}
+    expired = client.post("/predict", json=BODY, headers=head)
+    assert expired.json()["error"].startswith("The token has expired by this server's clock (")
+
+
 def test_unknown_key_ids_do_not_make_the_server_ask_the_provider_again_and_again(
     serve: Serve, provider: Provider
 ) -> None:
