@@ -93,6 +93,7 @@ lock: python ## choose new versions and write requirements/
 	$(COMPILE) --extra serving --extra serving-language --constraints requirements/platform.txt pyproject.toml --output-file requirements/serving-language.txt
 	printf 'model-signing==1.1.1\npyopenssl>=26\n' | $(COMPILE) - --output-file requirements/model-signing.txt
 	printf '%s\n' $(CHECK_TOOLS) | $(COMPILE) --override <(printf '%s ; sys_platform == "never"\n' $(NOT_FOR_KUBECTL)) - --output-file requirements/infra.txt
+	printf 'cdktf-cdktf-provider-google>=16.12.1\ncdktf-cdktf-provider-azurerm>=14.23.1\n' | $(COMPILE) --no-deps - --output-file requirements/terraform-schemas.txt
 	printf 'checkov==3.3.30\n' | $(COMPILE) - --output-file requirements/checkov.txt
 	$(COMPILE) --extra demo pyproject.toml --output-file requirements/demo.txt
 	printf 'lm-eval[api]>=0.4.13\ntransformers>=5\n' | $(COMPILE) - --output-file requirements/lm-eval.txt

