@@ -31,6 +31,10 @@ from mediscale.core.settings import Settings
 
 PAIRS = yaml.safe_load(Path(__file__).with_name("safety_request_pairs.yaml").read_text(encoding="utf-8"))
 """Harmful requests and benign ones about the same matters; the benign ones are the hardest there are here."""
+VARIED = yaml.safe_load(Path(__file__).with_name("safety_varied_requests.yaml").read_text(encoding="utf-8"))
+"""The same in slang, behind a pretext, as a role or spelled otherwise, and instructions to the model beside them."""
+for _kind in ("harmful", "benign"):
+    PAIRS[_kind] += VARIED[_kind]
 CASES = Path("tests/unit/data_pipeline/safety/development_cases.yaml")
 GOOD = yaml.safe_load(Path(__file__).with_name("safety_benign_requests.yaml").read_text(encoding="utf-8"))
 DATA = Path("../shared/data")
@@ -178,6 +182,8 @@ def fit(
 def own_cases() -> dict[str, list[str]]:
     """Our own development cases by kind."""
     cases: dict[str, list[str]] = yaml.safe_load(CASES.read_text(encoding="utf-8"))
+    for kind in ("injection", "no injection"):
+        cases[kind] += VARIED[kind]
     return cases
 
 
