@@ -27,7 +27,7 @@ from benchmarks.brute_force_records import READERS, Hospital, Record
 from data_pipeline import synthetic
 from data_pipeline.cohort import labels
 from data_pipeline.features import kernel
-from data_pipeline.ingest import engine, extract_files, extract_parts, facts, silver
+from data_pipeline.ingest import engine, extract_files, extract_parts, facts, placing
 from data_pipeline.ingest import source as sources
 from mediscale.core import tasks
 from mediscale.core.settings import Settings
@@ -70,7 +70,7 @@ def events_of(settings: Settings, name: str, root: Path) -> pa.Table:
         candidates = facts.candidates(database, source, readers, DATASET)
         database.execute(f"create table judged as {facts.judged(candidates, FACTS)}")
         schema = pa.schema([EVENTS.arrow_schema().field(column) for column in kernel.COLUMNS])
-        placed = silver.placed_events(database, source, DATASET, "judged", n_shards=1)
+        placed = placing.placed_events(database, source, DATASET, "judged", n_shards=1)
         return pa.Table.from_batches([batch.select(kernel.COLUMNS) for batch in placed], schema)
 
 

@@ -30,7 +30,7 @@ from data_pipeline.ingest import (
     extract_parts,
     facts,
     left_out_patients,
-    silver,
+    placing,
 )
 from data_pipeline.ingest.source import Source
 from mediscale.core import task_names, tasks
@@ -355,7 +355,7 @@ def _concepts(database: "duckdb.DuckDBPyConnection") -> tuple[ConceptCheck, ...]
 
 def _events(database: "duckdb.DuckDBPyConnection", source: Source) -> pa.Table:
     """The events, as silver would have them."""
-    events = silver.placed_events(database, source, _CHECKED, "judged", n_shards=1)
+    events = placing.placed_events(database, source, _CHECKED, "judged", n_shards=1)
     return pa.Table.from_batches([batch.select(kernel.COLUMNS) for batch in events], _EVENTS)
 
 

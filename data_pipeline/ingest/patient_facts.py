@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest import engine, facts, silver
+from data_pipeline.ingest import engine, facts, placing, silver
 from data_pipeline.ingest.source import Source
 from mediscale.core.settings import Settings
 from mediscale.core.table import Table
@@ -71,7 +71,7 @@ def derive(
         rows = _judged(database, source, tables, dataset)
         database.register("judged_rows", rows)
         return PatientFacts(
-            events=_table(EVENTS, silver.placed_events(database, source, dataset, "judged_rows", n_shards)),
+            events=_table(EVENTS, placing.placed_events(database, source, dataset, "judged_rows", n_shards)),
             quarantine=quarantined(rows),
             subjects=_table(SUBJECTS, silver.listed_subjects(database, source, dataset)),
             subject_ids=engine.pseudonyms(subjects, dataset),

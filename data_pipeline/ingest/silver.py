@@ -3,22 +3,24 @@
 A dataset begins with one sorted file a shard. A later extract appends to it: the assertions that supersede what is
 there (``data_pipeline.ingest.supersede``), as sorted run files of the shards that they touch, or nothing. ``mediscale
 compact`` merges them. Where the rules changed (a mended YAML, another release), what they newly accept is appended,
-too; only if they change or lose an event is silver rebuilt, because what was wrong was then never true.
+too; only if they change or lose an event is silver rebuilt (``data_pipeline.ingest.changed_rules``), because what was
+wrong was then never true.
 """
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime
-from itertools import groupby, pairwise
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import NaiveDatetime
 
 from data_pipeline import shards
-from data_pipeline.ingest import engine, facts, landing, stream_record, supersede
+from data_pipeline.ingest import changed_rules, engine, facts, landing, placing, stream_record, supersede
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName
 from data_pipeline.ingest.supersede import Superseding
@@ -29,7 +31,7 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage, declarations
 from mediscale.core.table import SHARD
-from mediscale.core.tables import EVENTS, FACTS, SUBJECTS
+from mediscale.core.tables import EVENTS, SUBJECTS
 from mediscale.storage import calls, duckdb_tables, lake, table_files
 
 if TYPE_CHECKING:
@@ -68,6 +70,13 @@ class Params(Frozen):
     listed: RuntimeInput[TableRef | None] = None
     """That of ``subjects``."""
 
+    @property
+    def seen(self) -> datetime:
+        """``seen_at``, which every extract that is appended has."""
+        if self.seen_at is None:
+            raise RuntimeError("an extract is appended without the moment when it was seen")
+        return self.seen_at
+
 
 class Result(Frozen):
     events: TableRef
@@ -100,22 +109,57 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     if absorbed is None or made_from is None or listed is None:
         return _begin(params, settings, source, key)
     if absorbed.same_rules and params.facts == absorbed.facts:
-        return _result(settings, params, source, made_from, listed)
+        return _result(settings, params, made_from, listed)
+    if not absorbed.same_rules:
+        return _take_changed_rules(params, settings, source, key, absorbed, made_from, listed)
     with engine.connection(settings) as database:
         _load(database, settings, source, params)
         made = _superseding(database, settings, source, params, absorbed, made_from)
-        if not absorbed.same_rules and (len(made.corrected) or len(made.retracted)):
-            log.info("the rules changed events that were there: silver is made anew")
-            return _begin(params, settings, source, key).model_copy(update={"rebuilt": True})
         subjects = _list_new(database, settings, source, params, listed, key)
+    return _append(params, settings, key, made_from, made, subjects)
+
+
+def _append(
+    params: Params, settings: Settings, key: str, made_from: TableRef, made: Superseding, subjects: TableRef
+) -> Result:
     files = _write_shards(settings, params.dataset, shards.in_order(made.rows).to_batches())
     events = made_from
     if files:
-        stated = {shards.SHARD_COUNT: lake.fact(settings, made_from, shards.SHARD_COUNT)}
-        events = table_files.commit(
-            settings, params.dataset, EVENTS.name, key, files, EVENTS.arrow_schema(), stated, onto=made_from
+        events = _commit(
+            params, settings, key, files, lake.fact(settings, made_from, shards.SHARD_COUNT), made_from
         )
-    return _result(settings, params, source, events, subjects, made)
+    return _result(settings, params, events, subjects, made)
+
+
+def _take_changed_rules(
+    params: Params,
+    settings: Settings,
+    source: Source,
+    key: str,
+    absorbed: Absorbed,
+    made_from: TableRef,
+    listed: TableRef,
+) -> Result:
+    """Appends what the changed rules and this extract add; where the rules change what is there, writes all anew."""
+    added: list[Superseding] = []
+    with engine.connection(settings) as database:
+        _load(database, settings, source, params)
+        duckdb_tables.view(database, settings, params.facts, "facts")
+        states = partial(changed_rules.restated, database, settings, source, params, absorbed, made_from)
+        with closing(states()) as every:
+            anew = False
+            for state in every:
+                if anew := state.changes_what_is_there:
+                    break
+                added.append(state.added)
+        subjects = _list_new(database, settings, source, params, listed, key)
+        if not anew:
+            return _append(params, settings, key, made_from, supersede.together(added), subjects)
+        log.info("the rules changed events that were there: silver is made anew")
+        rows = chain.from_iterable(shards.in_order(state.rows).to_batches() for state in states())
+        files = _write_shards(settings, params.dataset, rows)
+    events = _commit(params, settings, key, files, lake.fact(settings, made_from, shards.SHARD_COUNT))
+    return _result(settings, params, events, subjects).model_copy(update={"rebuilt": True})
 
 
 def _begin(params: Params, settings: Settings, source: Source, key: str) -> Result:
@@ -129,13 +173,22 @@ def _begin(params: Params, settings: Settings, source: Source, key: str) -> Resu
         events = lake.committed(settings, params.dataset, EVENTS.name, key)
         if events is None:
             duckdb_tables.view(database, settings, params.facts, "facts")
-            rows = placed_events(database, source, params.dataset, "facts", params.shards)
+            rows = placing.placed_events(database, source, params.dataset, "facts", params.shards)
             files = _write_shards(settings, params.dataset, rows)
-            stated = {shards.SHARD_COUNT: params.shards}
-            events = table_files.commit(
-                settings, params.dataset, EVENTS.name, key, files, EVENTS.arrow_schema(), stated
-            )
-    return _result(settings, params, source, events, subjects)
+            events = _commit(params, settings, key, files, params.shards)
+    return _result(settings, params, events, subjects)
+
+
+def _commit(
+    params: Params,
+    settings: Settings,
+    key: str,
+    files: list[table_files.TableFile],
+    n_shards: int,
+    onto: TableRef | None = None,
+) -> TableRef:
+    schema, stated = EVENTS.arrow_schema(), {shards.SHARD_COUNT: n_shards}
+    return table_files.commit(settings, params.dataset, EVENTS.name, key, files, schema, stated, onto=onto)
 
 
 def _load(database: "duckdb.DuckDBPyConnection", settings: Settings, source: Source, params: Params) -> None:
@@ -145,13 +198,9 @@ def _load(database: "duckdb.DuckDBPyConnection", settings: Settings, source: Sou
 
 
 def _result(
-    settings: Settings,
-    params: Params,
-    source: Source,
-    events: TableRef,
-    subjects: TableRef,
-    made: Superseding | None = None,
+    settings: Settings, params: Params, events: TableRef, subjects: TableRef, made: Superseding | None = None
 ) -> Result:
+    source = sources.load(params.source)
     return Result(
         events=events,
         subjects=subjects,
@@ -173,49 +222,35 @@ def _superseding(
     made_from: TableRef,
 ) -> Superseding:
     """What the facts of this call say beyond the events that are there."""
-    if params.seen_at is None:
-        raise RuntimeError("an extract is appended without the moment when it was seen")
     n_shards = lake.fact(settings, made_from, shards.SHARD_COUNT)
     if params.changed is None:
         duckdb_tables.view(database, settings, params.facts, "facts")
     else:
         database.register("facts", lake.rows_added(settings, params.facts))
-    broken = "select event_id from facts where broken is not null and event_id is not null"
-    unusable = database.sql(broken).to_arrow_table()["event_id"].combine_chunks()
-    since = absorbed.seen_at if absorbed.same_rules else None
-    rows = placed_events(database, source, params.dataset, "facts", n_shards)
-    schema, made = EVENTS.arrow_schema(), []
-    for asserted, there in _side_by_side(settings, params, made_from, n_shards, rows, schema):
-        made.append(supersede.compare(asserted, there, unusable, params.seen_at, since, source.complete))
-    return supersede.together(made)
+    unusable, seen_at = supersede.unusable(database), params.seen
+    rows = placing.placed_events(database, source, params.dataset, "facts", n_shards)
+    return supersede.together(
+        [
+            supersede.compare(asserted, there, unusable, seen_at, absorbed.seen_at, source.complete)
+            for asserted, there in _side_by_side(settings, params, made_from, n_shards, rows)
+        ]
+    )
 
 
 def _side_by_side(
-    settings: Settings,
-    params: Params,
-    made_from: TableRef,
-    n_shards: int,
-    rows: Iterable[pa.RecordBatch],
-    schema: pa.Schema,
+    settings: Settings, params: Params, made_from: TableRef, n_shards: int, rows: Iterable[pa.RecordBatch]
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """What is asserted now and the assertions that are there: of the changed patients, or shard by shard of all."""
-    if params.changed is not None:
-        ids = lake.read(settings, params.changed)["subject_id"].combine_chunks()
-        there = lake.dataset(settings, made_from).to_table(
-            columns=schema.names, filter=pc.field("subject_id").isin(ids)
-        )
-        yield _table(rows, schema), there.cast(schema)
+    if params.changed is None:
+        for shard, asserted in enumerate(placing.each_shard(rows, n_shards)):
+            yield asserted, shards.read_shards(settings, made_from, [shard])
         return
-    asserted = dict.fromkeys(range(n_shards), schema.empty_table())
-    for shard, own in _by_shard(rows, schema):
-        asserted[shard] = _table(own, schema)
-    for shard in range(n_shards):
-        yield asserted.pop(shard), shards.read_shards(settings, made_from, [shard])
-
-
-def _table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    parts = [pa.table(batch).select(schema.names).cast(schema) for batch in batches]
-    return pa.concat_tables([schema.empty_table(), *parts])
+    schema = EVENTS.arrow_schema()
+    ids = lake.read(settings, params.changed)["subject_id"].combine_chunks()
+    there = lake.dataset(settings, made_from).to_table(
+        columns=schema.names, filter=pc.field("subject_id").isin(ids)
+    )
+    yield placing.table_of(rows, schema), there.cast(schema)
 
 
 def _list_new(
@@ -229,7 +264,9 @@ def _list_new(
     """Appends the patients who were not listed before."""
     schema = SUBJECTS.arrow_schema()
     there = lake.read(settings, listed, schema.names)
-    new = shards.except_all(_table(listed_subjects(database, source, params.dataset), schema), there)
+    new = shards.except_all(
+        placing.table_of(listed_subjects(database, source, params.dataset), schema), there
+    )
     if not len(new):
         return listed
     _check_unique(params.dataset, pa.concat_tables([there, new]))
@@ -293,68 +330,6 @@ def _check_unique(dataset: str, listed: pa.Table) -> None:
         )
 
 
-def placed_events(
-    database: "duckdb.DuckDBPyConnection",
-    source: Source,
-    dataset: str,
-    judged: str,
-    n_shards: int,
-) -> Iterator[pa.RecordBatch]:
-    """The usable facts of the table ``judged`` with their ``shard``, in the order of the files.
-
-    That is by shard, subject, time, event, and when it was known.
-
-    A fact without a visit gets the latest one that had started, and had not ended, at the fact's time; the table of the
-    visits is loaded (``facts.load``). Where a source gives one event in two units, both known at the same time, only
-    the first row is kept.
-    """
-    visits = engine.carried(_visit_times(source, dataset))
-    database.execute(f"create or replace table visits_of as {visits}")
-    columns = ", ".join(f"facts.{name}" for name in FACTS.column_names if name not in ("visit_id", "broken"))
-    during = "list_filter(visits, lambda v: v.started <= time and (v.ended is null or time <= v.ended))[-1].visit_id"
-    rows = engine.batches(
-        database,
-        f"select {columns}, coalesce(visit_id, {during}) as visit_id, subject_id % {n_shards} as shard "
-        f"from (select * from {judged} where broken is null) as facts "
-        "left join visits_of on subject_id = visitor and visit_id is null "
-        "order by shard, subject_id, time, event_id, available_time, line, file",
-    )
-    yield from _without_other_units(rows)
-
-
-def _visit_times(source: Source, dataset: str) -> str:
-    """The Spark SQL of the visits of each subject in order of their start, as an array of structs."""
-    from data_pipeline.ingest.extract_facts import pseudonym_sql, visits_query
-
-    subject, visit = (
-        pseudonym_sql(identifier, dataset) for identifier in (source.subjects.id, source.visits.id)
-    )
-    usable = (
-        f"select {subject} as visitor, started, ended, {visit} as visit_id from ({visits_query(source)}) "
-    )
-    usable += "where not unusable and not disputed"
-    order = "started nulls first, ended nulls first, visit_id nulls first"
-    one = "struct(started as started, ended as ended, visit_id as visit_id)"
-    return f"select visitor, array_agg({one} order by {order}) as visits from ({usable}) group by visitor"
-
-
-_ONE_EVENT = ("subject_id", "time", "event_id", "available_time")
-
-
-def _without_other_units(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Sorted rows without those that assert the event of the row before, known at the same time."""
-    last: tuple[Any, ...] | None = None
-    for batch in batches:
-        if not batch.num_rows:
-            continue
-        columns = [np.asarray(batch[name].cast(pa.int64())) for name in _ONE_EVENT]
-        again = np.zeros(batch.num_rows, np.bool_)
-        again[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
-        again[0] = last == tuple(column[0] for column in columns)
-        last = tuple(column[-1] for column in columns)
-        yield batch.filter(pa.array(~again))
-
-
 def _write_shards(
     settings: Settings, dataset: str, rows: Iterable[pa.RecordBatch]
 ) -> list[table_files.TableFile]:
@@ -362,25 +337,8 @@ def _write_shards(
     schema = pa.schema([field for field in EVENTS.arrow_schema() if field.name != SHARD])
     return [
         table_files.write_file(settings, dataset, EVENTS.name, own, schema, {SHARD: shard})
-        for shard, own in _by_shard(rows, schema)
+        for shard, own in placing.by_shard(rows, schema)
     ]
-
-
-def _by_shard(
-    rows: Iterable[pa.RecordBatch], schema: pa.Schema
-) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
-    """Sorted rows, those of each shard for themselves."""
-    pieces = (piece for batch in rows for piece in _pieces(batch))
-    for shard, own in groupby(pieces, lambda piece: piece[0]):
-        yield shard, (piece.select(schema.names) for _, piece in own)
-
-
-def _pieces(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
-    shard = np.asarray(batch[SHARD])
-    begins = [0, *(np.flatnonzero(np.diff(shard)) + 1).tolist(), batch.num_rows]
-    for begin, end in pairwise(begins):
-        if end > begin:
-            yield int(shard[begin]), batch.slice(begin, end - begin)
 
 
 def _summary(result: Result) -> str:

@@ -11,20 +11,38 @@ assertion of each event:
 - An event that is no longer asserted is retracted, also from that moment on, where its row is still there and can't be
   used any more, or where the source says that its extracts are complete; else it stays.
 
-Where the rules changed and not the rows (a mended YAML), ``since`` is None: what could not be used before keeps its own
-times, because the hospital knew it then.
+Where the rules changed and not the rows (a mended YAML, another release), ``restate`` says what stands in place of what
+the lake has: what was wrong was never true, and what an extract corrected is still known from when that was seen.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 from mediscale.core.tables import EVENTS
 
+if TYPE_CHECKING:
+    import duckdb
+
 _CONTENT = ("subject_id", "time", "code", "numeric_value", "text_value", "visit_id", "unit", "source")
 """What an assertion says; ``retracted`` is part of it, too."""
+
+
+_SAME = " and ".join(f"newest.{name} is not distinct from latest.{name}" for name in _CONTENT)
+
+_NEWEST = (
+    f"select {', '.join(EVENTS.column_names)} from {{0}} qualify row_number() over (partition by event_id "
+    "order by available_time desc, retracted desc, time desc, numeric_value desc) = 1"
+)
+"""The assertion of each event in some rows that is known last."""
+
+
+def _dated(rows: str, **replaced: str) -> str:
+    """Begins a query of rows of ``events``, with expressions in place of some columns."""
+    own = ", ".join(f"{replaced.get(name, f'{rows}.{name}')} as {name}" for name in EVENTS.column_names)
+    return f"select {own}"
 
 
 class Superseding(NamedTuple):
@@ -51,21 +69,15 @@ def compare(
     there: pa.Table,
     unusable: pa.Array,
     seen_at: datetime,
-    since: datetime | None,
+    since: datetime,
     complete: bool,
 ) -> Superseding:
     """Compares the events that the rows of some patients assert with all assertions that the lake has of them.
 
-    ``unusable`` are the ``event_id`` of facts that break a rule. Times are naive UTC.
+    ``unusable`` are the ``event_id`` of facts that break a rule; ``since`` is when the extract before was seen. Times
+    are naive UTC.
     """
     import duckdb
-
-    same = " and ".join(f"newest.{name} is not distinct from latest.{name}" for name in _CONTENT)
-    columns = ", ".join(EVENTS.column_names)
-
-    def dated(rows: str, **replaced: str) -> str:
-        own = ", ".join(f"{replaced.get(name, f'{rows}.{name}')} as {name}" for name in EVENTS.column_names)
-        return f"select {own}"
 
     from_now_on = "greatest({0}.time, ?::timestamp, latest.available_time + interval 1 microsecond)"
     with duckdb.connect() as database:
@@ -73,26 +85,23 @@ def compare(
         database.register("there", there.select(EVENTS.column_names))
         database.register("unusable", pa.table({"event_id": unusable}))
         for name, rows in (("latest", "there"), ("newest", "asserted")):
-            database.execute(
-                f"create table {name} as select {columns} from {rows} qualify row_number() over ("
-                "partition by event_id order by available_time desc, retracted desc, time desc, numeric_value desc) = 1"
-            )
+            database.execute(f"create table {name} as {_NEWEST.format(rows)}")
         database.execute(
-            f"create table own as {dated('asserted')} from asserted left join latest using (event_id) "
+            f"create table own as {_dated('asserted')} from asserted left join latest using (event_id) "
             "where (latest.event_id is null or asserted.available_time > latest.available_time) "
-            "and (?::timestamp is null or asserted.available_time > ?::timestamp)",
-            [since, since],
+            "and asserted.available_time > ?::timestamp",
+            [since],
         )
         corrected = database.sql(
-            f"{dated('newest', available_time=from_now_on.format('newest'))} "
+            f"{_dated('newest', available_time=from_now_on.format('newest'))} "
             "from newest left join latest using (event_id) "
             "where not exists (select 1 from own where own.event_id = newest.event_id "
             "and own.available_time = newest.available_time) "
-            f"and (latest.event_id is null or latest.retracted or not ({same}))",
+            f"and (latest.event_id is null or latest.retracted or not ({_SAME}))",
             params=[seen_at],
         ).to_arrow_table()
         retracted = database.sql(
-            f"{dated('latest', available_time=from_now_on.format('latest'), retracted='true')} from latest "
+            f"{_dated('latest', available_time=from_now_on.format('latest'), retracted='true')} from latest "
             "where not retracted and not exists (select 1 from newest where newest.event_id = latest.event_id) "
             "and (? or exists (select 1 from unusable where unusable.event_id = latest.event_id))",
             params=[seen_at, complete],
@@ -101,3 +110,71 @@ def compare(
         return Superseding(
             *(rows.cast(schema) for rows in (database.table("own").to_arrow_table(), corrected, retracted))
         )
+
+
+def unusable(database: "duckdb.DuckDBPyConnection") -> pa.Array:
+    """The ``event_id`` of the facts that break a rule, of the table ``facts`` of a database."""
+    broken = "select event_id from facts where broken is not null and event_id is not null"
+    return database.sql(broken).to_arrow_table()["event_id"].combine_chunks()
+
+
+def restate(asserted: pa.Table, there: pa.Table, usable_before: pa.Array, moments: pa.Array) -> pa.Table:
+    """What stands in place of all assertions ``there`` once the rules have changed, as rows of ``events``.
+
+    ``asserted`` is what the extract that was taken in last says by the new rules, ``usable_before`` the ``event_id`` of
+    what it said by the old ones, ``moments`` when the extracts were seen. Of an event that
+
+    - no extract has corrected, what is asserted now counts, at the times of the source;
+    - an extract has corrected or brought late, the history stays where its content is what the rules say now; else
+      what is asserted is known from that correction on, and nothing of it before, for the older rows are gone;
+    - is asserted no more, nothing is left if the rules dropped it, and everything if an extract had: that withdrew it,
+      or just lacks it.
+    """
+    import duckdb
+
+    with duckdb.connect() as database:
+        database.register("asserted", asserted)
+        database.register("there", there.select(EVENTS.column_names))
+        database.register("usable", pa.table({"event_id": usable_before}))
+        database.register("moments", pa.table({"seen_at": moments}))
+        for name, rows in (("latest", "there"), ("newest", "asserted")):
+            database.execute(f"create table {name} as {_NEWEST.format(rows)}")
+        database.execute(
+            "create table history as select *, available_time in (select seen_at from moments) or available_time = "
+            "lag(available_time) over (partition by event_id order by available_time) + interval 1 microsecond "
+            "as from_extract from there"
+        )
+        database.execute(
+            "create table corrected as select event_id, min(available_time) as first, max(available_time) as last "
+            "from history where from_extract group by event_id"
+        )
+        database.execute(
+            "create table keeps as select event_id, newest.event_id is not null as is_asserted from latest "
+            "left join newest using (event_id) left join corrected using (event_id) where "
+            "case when newest.event_id is not null then corrected.event_id is not null and not latest.retracted "
+            f"and {_SAME} else latest.retracted or latest.event_id not in (select event_id from usable) end"
+        )
+        database.execute(
+            "create table starts as select event_id, min(available_time) as first from asserted group by event_id"
+        )
+        later = "greatest(history.available_time, coalesce(starts.first, history.available_time))"
+        own = (
+            f"case when history.available_time < corrected.first then {later} else history.available_time end"
+        )
+        kept = (
+            f"{_dated('history', available_time=own)} from history join keeps using (event_id) left join corrected "
+            f"using (event_id) left join starts on starts.event_id = history.event_id and keeps.is_asserted where "
+            f"history.available_time >= corrected.first or corrected.first is null or {later} < corrected.first"
+        )
+        others = (
+            f"{_dated('asserted')} from asserted left join corrected using (event_id) where not exists (select 1 from "
+            "keeps where keeps.event_id = asserted.event_id) and (corrected.last is null or "
+            "asserted.available_time > corrected.last)"
+        )
+        from_then = (
+            f"{_dated('newest', available_time='corrected.last')} from newest join corrected using (event_id) where "
+            "not exists (select 1 from keeps where keeps.event_id = newest.event_id) and newest.available_time <= "
+            "corrected.last"
+        )
+        made = database.sql(f"{kept} union all {others} union all {from_then}").to_arrow_table()
+    return made.cast(EVENTS.arrow_schema())

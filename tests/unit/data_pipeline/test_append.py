@@ -2,129 +2,26 @@
 
 import os
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from fixtures.drawn_hospitals import write_extract
+from fixtures.wards import DATASET, HOSPITAL, INGEST, Ward, night, with_own_yaml, without_data_docs
 
 from data_pipeline import shards
 from data_pipeline.cohort import bitemporal
-from data_pipeline.ingest import source as sources
-from data_pipeline.ingest import validate
-from data_pipeline.ingest.extract_files import digest_of
 from mediscale.cli import main
 from mediscale.core import declaration_files
 from mediscale.core.errors import InputError
-from mediscale.core.refs import TableRef
-from mediscale.core.settings import Settings
 from mediscale.governance import provenance
-from mediscale.pipeline import runtime_inputs, steps
 from mediscale.storage import calls, duckdb_tables, lake, table_files
-
-INGEST = ("bronze", "validate", "silver")
-DATASET = "ward"
-
-HOSPITAL = {
-    "hosp/patients": """
-        subject_id,gender,anchor_age,anchor_year,dod
-        1,F,60,2026,
-        2,M,50,2026,
-        3,F,40,2026,""",
-    "hosp/admissions": """
-        subject_id,hadm_id,admittime,dischtime,deathtime,admission_type,admission_location,discharge_location,hospital_expire_flag,race,edregtime
-        1,11,2026-01-01 10:00:00,,,EW EMER.,EMERGENCY ROOM,,0,WHITE,
-        2,21,2026-01-01 09:00:00,2026-01-01 20:00:00,,EW EMER.,EMERGENCY ROOM,HOME,0,WHITE,
-        3,31,2026-01-01 08:00:00,,,EW EMER.,EMERGENCY ROOM,,0,WHITE,""",
-    "hosp/labevents": """
-        labevent_id,subject_id,hadm_id,itemid,charttime,storetime,value,valuenum,valueuom
-        1,1,11,50912,2026-01-01 11:00:00,2026-01-01 12:00:00,1.2,1.2,mg/dL
-        2,2,21,50912,2026-01-01 11:00:00,2026-01-01 12:00:00,1.9,1.9,mg/dL
-        3,2,21,50983,2026-01-01 11:00:00,2026-01-01 12:00:00,140,140,mEq/L
-        4,3,31,50971,2026-01-01 11:00:00,2026-01-01 12:00:00,99,99,mEq/L
-        5,3,31,50912,2026-01-01 11:30:00,2026-01-01 12:00:00,1.0,1.0,furlong""",
-}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def _without_data_docs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Great Expectations takes a second of every night; tests/component/data_pipeline/test_quality.py is about it."""
-    monkeypatch.setattr(validate, "validate_shares", lambda *_: [])
-    monkeypatch.setattr(validate, "write_data_docs", lambda *_: None)
-
-
-def night(day: int) -> datetime:
-    """When the extract of a night is seen."""
-    return datetime(2026, 1, day, 1)
-
-
-@dataclass
-class Ward:
-    """A home with one dataset, and the extract of its newest night."""
-
-    folder: Path
-    tables: dict[str, str] = field(default_factory=lambda: dict(HOSPITAL))
-    source: str = "mimic-iv"
-    extract: str = "extract"
-    results: dict[str, Any] = field(default_factory=dict)
-    runs: int = 0
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(home=self.folder / "home")
-
-    def ingest(self, seen_at: datetime | None, **config: Mapping[str, Any]) -> dict[str, bool]:
-        """Takes the extract in, as a run does; which stages found it done."""
-        path = write_extract(self.folder / self.extract, self.tables)
-        begin = {
-            "source": self.source, "dataset": DATASET, "path": str(path),
-            "extract_digest": digest_of(str(path), self.source),
-        }  # fmt: skip
-        self.runs += 1
-        cached, results = {}, {steps.PREPARE_SOURCE: begin}
-        for step in steps.INGEST:
-            given: dict[str, Any] = {"max_quarantine_share": 1} if step.stage == "validate" else {}
-            given |= {"seen_at": seen_at} if seen_at and step.stage == "bronze" else {}
-            upstream = [results[name] for name in step.upstream]
-            given |= config.get(step.stage, {})
-            done = runtime_inputs.call(step.stage, given, upstream, self.settings, f"run-{self.runs}")
-            cached[step.stage] = done.cached
-            results[step.stage], self.results[step.stage] = done.result.model_dump(), done.result
-        return cached
-
-    def versions(self) -> dict[str, int]:
-        return {
-            table: lake.latest(self.settings, DATASET, table).version
-            for table in lake.tables(self.settings, DATASET)
-        }
-
-    def as_of(self, moment: datetime | None) -> list[tuple[Any, ...]]:
-        """What the events said at a moment: code, value, visit, time."""
-        return self.said(lake.read(self.settings, self.results["silver"].events), moment)
-
-    def said(self, events: pa.Table, moment: datetime | None) -> list[tuple[Any, ...]]:
-        rows = bitemporal.latest_as_of(events, moment).to_pylist()
-        names = ("subject_id", "code", "numeric_value", "text_value", "visit_id", "time", "unit")
-        return sorted((tuple(row[name] for name in names) for row in rows), key=str)
-
-    def quarantine(self) -> list[tuple[str, int, str]]:
-        ref: TableRef = self.results["validate"].quarantine
-        rows = lake.read(self.settings, ref).to_pylist()
-        return sorted((row["file"], row["line"], row["reason"]) for row in rows)
-
-    def anew(self) -> "Ward":
-        """The same extract in a home of its own."""
-        other = Ward(self.folder / "anew", dict(self.tables), self.source)
-        other.ingest(night(9))
-        return other
-
-    def replace(self, table: str, old: str, new: str) -> None:
-        assert old in self.tables[table]
-        self.tables[table] = self.tables[table].replace(old, new)
+    without_data_docs(monkeypatch)
 
 
 @pytest.fixture
@@ -284,12 +181,7 @@ def _subject(ward: Ward, number: str) -> int:
 @pytest.fixture
 def complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
     """A hospital whose extracts have every row."""
-    ward = Ward(tmp_path, source="ward-iv")
-    monkeypatch.setenv("MEDISCALE_HOME", str(ward.settings.home))
-    text = (sources.FOLDER / "mimic_iv.yaml").read_text() + "\ncomplete: true\n"
-    declaration_files.keep("source", ward.source, text)
-    ward.ingest(night(2))
-    return ward
+    return with_own_yaml(tmp_path, monkeypatch, "\ncomplete: true\n")
 
 
 def test_of_complete_extracts_what_is_gone_or_cannot_be_used_any_more_is_retracted(complete: Ward) -> None:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from fixtures import drawn_hospitals
 
-from data_pipeline.ingest import engine, facts, silver
+from data_pipeline.ingest import engine, facts, placing
 from data_pipeline.ingest import source as sources
 from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
@@ -38,7 +38,7 @@ def test_new_rows_give_their_facts_without_a_lake(tmp_path: Path) -> None:
         columns = ", ".join(FACTS.column_names)
         found = pa.Table.from_batches(engine.batches(database, f"select {columns} from ({sql})"))
         database.register("found", found)
-        events = pa.Table.from_batches(silver.placed_events(database, source, "mimic-iv", "found", 2))
+        events = pa.Table.from_batches(placing.placed_events(database, source, "mimic-iv", "found", 2))
     written = lake.read(hospital.settings, hospital.quality.facts)
     assert sorted(found.to_pylist(), key=str) == sorted(
         written.select(found.column_names).to_pylist(), key=str

@@ -1,0 +1,122 @@
+"""Changed rules: what the events of a dataset are once the YAML, or the code that reads it, says something else.
+
+The extract that silver took in last is read by the new rules first, and tonight's by the same rules after it. So what
+the rules changed was never different, and what the extract changed is known from tonight.
+"""
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline import shards
+from data_pipeline.ingest import engine, facts, placing, supersede
+from data_pipeline.ingest.source import Source
+from data_pipeline.ingest.supersede import Superseding
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
+from mediscale.core.tables import FACTS
+from mediscale.storage import calls, lake
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from data_pipeline.ingest.silver import Absorbed, Params
+
+
+class Restated(NamedTuple):
+    """Events of one shard."""
+
+    there: pa.Table
+    by_rules: pa.Table
+    """What stands in place of ``there``, by the new rules alone."""
+    beyond: Superseding
+    """What this extract says beyond that."""
+
+    @property
+    def changes_what_is_there(self) -> bool:
+        return bool(len(shards.except_all(self.there, self.by_rules)))
+
+    @property
+    def added(self) -> Superseding:
+        """What is appended where nothing that is there changes."""
+        own = pa.concat_tables([shards.except_all(self.by_rules, self.there), self.beyond.own])
+        return self.beyond._replace(own=own)
+
+    @property
+    def rows(self) -> pa.Table:
+        return pa.concat_tables([self.by_rules, self.beyond.rows])
+
+
+def restated(
+    database: "duckdb.DuckDBPyConnection",
+    settings: Settings,
+    source: Source,
+    params: "Params",
+    absorbed: "Absorbed",
+    made_from: TableRef,
+) -> Generator[Restated, None, None]:
+    """Shard by shard. ``database`` has the facts of this extract as ``facts``, and its patients and visits loaded."""
+    n_shards = lake.fact(settings, made_from, shards.SHARD_COUNT)
+    unusable = supersede.unusable(database)
+    lost, moments = _usable_events(settings, absorbed.facts), _moments(settings, params.dataset)
+    now = placing.each_shard(
+        placing.placed_events(database, source, params.dataset, "facts", n_shards), n_shards
+    )
+    with engine.connection(settings) as other:
+        same = params.bronze == absorbed.bronze
+        before = None if same else _before(other, settings, source, params, absorbed, n_shards)
+        for shard, asserted in enumerate(now):
+            there = shards.read_shards(settings, made_from, [shard])
+            by_rules = supersede.restate(asserted if before is None else next(before), there, lost, moments)
+            yield Restated(
+                there,
+                by_rules,
+                supersede.compare(
+                    asserted, by_rules, unusable, params.seen, absorbed.seen_at, source.complete
+                ),
+            )
+
+
+def _before(
+    database: "duckdb.DuckDBPyConnection",
+    settings: Settings,
+    source: Source,
+    params: "Params",
+    absorbed: "Absorbed",
+    n_shards: int,
+) -> Iterator[pa.Table]:
+    """What the extract before asserts by the new rules, shard by shard."""
+    tables = facts.of_bronze(settings, source, absorbed.bronze)
+    with engine.connection(settings) as judging:
+        facts.load(judging, source, tables, params.dataset)
+        rows = facts.judged_rows(judging, source, tables, params.dataset)
+        schema = FACTS.arrow_schema()
+        batches = (batch.select(schema.names).cast(schema) for batch in rows)
+        database.register("judged_rows", pa.RecordBatchReader.from_batches(schema, batches))
+        database.execute("create or replace table facts_before as select * from judged_rows")
+    facts.load(database, source, tables, params.dataset, (source.subjects.table, source.visits.table))
+    yield from placing.each_shard(
+        placing.placed_events(database, source, params.dataset, "facts_before", n_shards), n_shards
+    )
+
+
+def _usable_events(settings: Settings, judged: TableRef) -> pa.Array:
+    """The ``event_id`` of the usable facts of each patient, as the patient was judged last."""
+    seen, usable = pa.array([], pa.int64()), [pa.array([], pa.int64())]
+    columns = ["subject_id", "event_id", "broken"]
+    for rows in lake.newest_first(settings, judged, columns, pc.field("subject_id").is_valid()):
+        mine = rows.filter(pc.invert(pc.is_in(rows["subject_id"], value_set=seen)))
+        usable.append(mine.filter(mine["broken"].is_null())["event_id"].combine_chunks())
+        seen = pa.concat_arrays([seen, mine["subject_id"].combine_chunks()]).unique()
+    return pa.concat_arrays(usable).drop_null()
+
+
+def _moments(settings: Settings, dataset: str) -> pa.Array:
+    """When the extracts of a dataset were seen: events that one of them corrected are known from then."""
+    from data_pipeline.ingest.silver import Params
+
+    own = (call for call in calls.of_stage(settings, "silver") if call.params["dataset"] == dataset)
+    seen = {Params.model_validate(call.params).seen_at for call in own}
+    return pa.array(sorted(moment for moment in seen if moment is not None), pa.timestamp("us"))
