@@ -20,9 +20,14 @@ def _add_prepare_source(parser: argparse.ArgumentParser) -> None:
     from mediscale.cli import stage
 
     for name in ("pipeline", "source", "path", "dataset", "size"):
-        parser.add_argument(f"--{name}", default="", help="empty: not given")
+        parser.add_argument(f"--{name}", type=_given, help="empty: not given")
     parser.add_argument("--run-config", default="{}", help="per stage, its parameters, as JSON")
     stage.add_step(parser)
+
+
+def _given(text: str) -> str | None:
+    """An orchestrator gives every option, also those that nobody stated."""
+    return text or None
 
 
 def _prepare_source(options: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ def test_runs_are_listed_and_one_of_them_is_reported(command: Command, tmp_path:
     (line,) = listed.stdout.splitlines()
     assert RUN in line
     assert "mortality promoted; readmission staged" in line
-    assert "No run has called a stage" in command("runs", "--dataset", "elsewhere").stdout
+    assert "No run of elsewhere has called a stage" in command("runs", "--dataset", "elsewhere").stdout
     page = tmp_path / "page.html"
     reported = command("report", RUN, "--output", str(page))
     assert (reported.returncode, reported.stdout) == (0, f"{page}\n")
