@@ -412,8 +412,9 @@ def test_a_task_that_reads_the_discharge_is_caught(
     file = task_names.file_of("mortality")
     assert file is not None
     leak = '  occurred: [{codes: {left_dead: "HOSPITAL_DISCHARGE//DIED"}, window: stay}]\n'
-    text = file.read_text().replace("  treatments:\n", f"{leak}  treatments:\n", 1)
-    edited = tasks.parse("mortality", text)
+    text = file.read_text()
+    assert "features:\n" in text
+    edited = tasks.parse("mortality", text.replace("features:\n", f"features:\n{leak}", 1))
     monkeypatch.setattr(tasks, "load", lambda _name: edited)
     caches = (kernel.names, kernel._position, kernel._cells, kernel._own_codes, kernel._plain_targets)
     for cached in caches:
