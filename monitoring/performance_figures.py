@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from mediscale.core.policy import Policy
 from mediscale.core.privacy import is_small
 from mediscale.core.refs import Frozen
+from mediscale.core.tables import PERFORMANCE
 from monitoring import estimated_performance
 from monitoring.drift import drift
 from training.evaluation import matured_outcomes, subgroups
@@ -177,21 +178,48 @@ def _estimated(start: datetime, end: datetime, rows: "pa.Table") -> Iterator[Fig
 
 
 def of_drift(window: drift.Result | None) -> Iterator[Figure]:
-    """How many columns of a judged window drifted; one is one too many."""
+    """How many columns of a judged window drifted."""
     if window is None or not window.judged:
         return
-    moved = float(len(window.drifted_columns) + len(window.drifted_missing))
+    moved = len(window.drifted_columns) + len(window.drifted_missing)
     moved += window.prediction is not None and window.prediction.drifted
-    exact = Estimate(value=moved, low=moved, high=moved)
-    yield Figure(
-        window.start,
-        window.end,
-        "inputs",
-        "drifted_columns",
-        window.judged,
-        estimate=exact,
-        limits=(None, 0.0),
-    )
+    yield of_moved(window.start, window.end, "drifted_columns", window.judged, moved)
+
+
+def of_moved(start: datetime, end: datetime, metric: str, n: int, moved: int | None) -> Figure:
+    """How many of the watched inputs drifted, None where that can't be said; one is one too many."""
+    exact = None if moved is None else float(moved)
+    estimate = Estimate(value=exact, low=exact, high=exact)
+    return Figure(start, end, "inputs", metric, n, estimate=estimate, limits=(None, 0.0))
+
+
+def rows(figures: Sequence[Figure], version: int, as_of: datetime) -> "pa.Table":
+    """The figures of a version as rows of the table, without small counts."""
+    import pyarrow as pa
+
+    def row(figure: Figure) -> dict[str, Any]:
+        n, events = figure.n, figure.events
+        few = events is None or is_small(events) or is_small(n - events)
+        return {
+            "model_version": version,
+            "window_start": figure.start,
+            "window_end": figure.end,
+            "basis": figure.basis,
+            "attribute": figure.attribute,
+            "value": figure.value,
+            "metric": figure.metric,
+            "n": None if is_small(n) else n,
+            "events": None if few else events,
+            "estimate": figure.estimate.value,
+            "low": figure.estimate.low,
+            "high": figure.estimate.high,
+            "limit_low": figure.limits[0],
+            "limit_high": figure.limits[1],
+            "alarm": figure.alarm,
+            "as_of": as_of,
+        }
+
+    return pa.Table.from_pylist([row(figure) for figure in figures], PERFORMANCE.arrow_schema())
 
 
 def newest_alarms(figures: Sequence[Figure]) -> Iterator[PerformanceAlarm]:

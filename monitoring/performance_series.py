@@ -19,7 +19,6 @@ from data_pipeline.features import training_set
 from mediscale.core import tasks
 from mediscale.core.annotations import Digest
 from mediscale.core.caller import now
-from mediscale.core.privacy import is_small
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
@@ -30,7 +29,7 @@ from mediscale.storage import calls, lake
 from mediscale.storage.logged_predictions import Question
 from monitoring import monitoring_inputs, performance_figures
 from monitoring.drift import drift, judged_windows
-from monitoring.performance_figures import Figure, Judge, PerformanceAlarm
+from monitoring.performance_figures import Judge, PerformanceAlarm
 from training.evaluation import evaluation_report, matured_outcomes
 from training.evaluation.evaluation_report import Evidence
 
@@ -90,7 +89,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     written = lake.committed(settings, params.dataset, table, key) or lake.commit(
         settings,
         table,
-        _rows(figures, params),
+        performance_figures.rows(figures, params.model.version, params.as_of),
         params.dataset,
         {key: 1},
         replacing=f"model_version = {params.model.version}",
@@ -147,32 +146,6 @@ def _evidence(params: Params, settings: Settings) -> Evidence | None:
     if params.evidence is None or params.evidence_digest is None:
         return None
     return evaluation_report.read(settings, params.evidence, params.evidence_digest)
-
-
-def _rows(figures: list[Figure], params: Params) -> pa.Table:
-    def row(figure: Figure) -> dict[str, Any]:
-        n, events = figure.n, figure.events
-        few = events is None or is_small(events) or is_small(n - events)
-        return {
-            "model_version": params.model.version,
-            "window_start": figure.start,
-            "window_end": figure.end,
-            "basis": figure.basis,
-            "attribute": figure.attribute,
-            "value": figure.value,
-            "metric": figure.metric,
-            "n": None if is_small(n) else n,
-            "events": None if few else events,
-            "estimate": figure.estimate.value,
-            "low": figure.estimate.low,
-            "high": figure.estimate.high,
-            "limit_low": figure.limits[0],
-            "limit_high": figure.limits[1],
-            "alarm": figure.alarm,
-            "as_of": params.as_of,
-        }
-
-    return pa.Table.from_pylist([row(figure) for figure in figures], PERFORMANCE.arrow_schema())
 
 
 def series_inputs(settings: Settings, dataset: str, task: TaskName, as_of: datetime) -> dict[str, Any]:

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from pydantic import Field, NaiveDatetime
 
 from mediscale.core.annotations import PatientCount
-from mediscale.core.privacy import count, is_small
+from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
 from mediscale.core.tables import PERFORMANCE, PREDICTIONS
 from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake
+from monitoring import performance_figures
 from monitoring.log_window import LogWindow
 
 if TYPE_CHECKING:
@@ -141,30 +142,11 @@ def _newest_version(params: Params, settings: Settings) -> int | None:
 
 def _written(settings: Settings, result: Result, version: int, key: str) -> TableRef | None:
     """Appends the row of a verdict, once: how many figures drifted, null where there were too few questions."""
-    import pyarrow as pa
-
-    moved = sum(each.drifted for each in result.shares) + (
-        result.embeddings is not None and result.embeddings.drifted
-    )
-    estimate = None if result.embeddings is None else float(moved)
-    row = {
-        "model_version": version,
-        "window_start": result.start,
-        "window_end": result.end,
-        "basis": "inputs",
-        "attribute": "",
-        "value": "",
-        "metric": DRIFTED_FIGURES,
-        "n": None if is_small(result.n) else result.n,
-        "estimate": estimate,
-        "low": estimate,
-        "high": estimate,
-        "limit_high": 0.0,
-        "alarm": result.drifted,
-        "as_of": result.end,
-    }
+    embeddings = result.embeddings
+    moved = None if embeddings is None else sum(one.drifted for one in result.shares) + embeddings.drifted
+    figure = performance_figures.of_moved(result.start, result.end, DRIFTED_FIGURES, result.n, moved)
     table = f"{PERFORMANCE.name}_{TASK}"
-    rows = pa.Table.from_pylist([row], PERFORMANCE.arrow_schema())
+    rows = performance_figures.rows([figure], version, result.end)
     return lake.committed(settings, result.dataset, table, key) or lake.commit(
         settings, table, rows, result.dataset, {key: 1}
     )
