@@ -60,7 +60,7 @@ def restated(
     """Shard by shard. ``database`` has the facts of this extract as ``facts``, and its patients and visits loaded."""
     n_shards = lake.fact(settings, made_from, shards.SHARD_COUNT)
     unusable = supersede.unusable(database)
-    lost, moments = _usable_events(settings, absorbed.facts), _moments(settings, params.dataset)
+    usable, moments = _usable_events(settings, absorbed.facts), _moments(settings, params.dataset)
     now = placing.each_shard(
         placing.placed_events(database, source, params.dataset, "facts", n_shards), n_shards
     )
@@ -69,7 +69,7 @@ def restated(
         before = None if same else _before(other, settings, source, params, absorbed, n_shards)
         for shard, asserted in enumerate(now):
             there = shards.read_shards(settings, made_from, [shard])
-            by_rules = supersede.restate(asserted if before is None else next(before), there, lost, moments)
+            by_rules = supersede.restate(asserted if before is None else next(before), there, usable, moments)
             yield Restated(
                 there,
                 by_rules,
@@ -104,13 +104,9 @@ def _before(
 
 def _usable_events(settings: Settings, judged: TableRef) -> pa.Array:
     """The ``event_id`` of the usable facts of each patient, as the patient was judged last."""
-    seen, usable = pa.array([], pa.int64()), [pa.array([], pa.int64())]
-    columns = ["subject_id", "event_id", "broken"]
-    for rows in lake.newest_first(settings, judged, columns, pc.field("subject_id").is_valid()):
-        mine = rows.filter(pc.invert(pc.is_in(rows["subject_id"], value_set=seen)))
-        usable.append(mine.filter(mine["broken"].is_null())["event_id"].combine_chunks())
-        seen = pa.concat_arrays([seen, mine["subject_id"].combine_chunks()]).unique()
-    return pa.concat_arrays(usable).drop_null()
+    last = facts.judged_last(settings, judged, ["event_id", "broken"], pc.field("subject_id").is_valid())
+    usable = [rows.filter(rows["broken"].is_null())["event_id"].combine_chunks() for rows in last]
+    return pa.concat_arrays([pa.array([], pa.int64()), *usable]).drop_null()
 
 
 def _moments(settings: Settings, dataset: str) -> pa.Array:

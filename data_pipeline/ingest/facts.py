@@ -3,12 +3,13 @@
 All of it runs in one database of the engine (``data_pipeline.ingest.engine``), without Spark.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_pipeline.ingest import engine, extract_facts
 from data_pipeline.ingest.source import Source
@@ -22,6 +23,7 @@ from mediscale.storage import lake
 
 if TYPE_CHECKING:
     import duckdb
+    from pyarrow import dataset as ds
 
 BATCH_ROWS = 1 << 17
 
@@ -183,3 +185,14 @@ def _read(settings: Settings, source: Source, name: str, ref: TableRef) -> Itera
             yield from parquet.ParquetFile(opened, read_dictionary=texts).iter_batches(
                 BATCH_ROWS, columns=columns
             )
+
+
+def judged_last(
+    settings: Settings, judged_facts: TableRef, columns: Sequence[str], rows_of: "ds.Expression"
+) -> Iterator[pa.Table]:
+    """Some rows of a version of ``facts``, of each patient those of the commit that judged the patient last: who is
+    judged again is appended."""
+    seen = pa.array([], pa.int64())
+    for rows in lake.newest_first(settings, judged_facts, ["subject_id", *columns], rows_of):
+        yield rows.filter(pc.invert(pc.is_in(rows["subject_id"], value_set=seen)))
+        seen = pa.concat_arrays([seen, rows["subject_id"].combine_chunks()]).unique()

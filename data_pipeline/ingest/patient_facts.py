@@ -4,7 +4,7 @@ A stream asks this of the patients that a batch of messages is about, and ``vali
 extract is about. It is the same query, the same rules and the same assignment of visits as of a whole extract.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from data_pipeline.ingest import engine, facts, placing, silver
 from data_pipeline.ingest.source import Source
 from mediscale.core.settings import Settings
-from mediscale.core.table import Table
 from mediscale.core.tables import EVENTS, FACTS, QUARANTINE, SUBJECTS
 
 if TYPE_CHECKING:
@@ -42,13 +41,15 @@ def judge(settings: Settings, source: Source, bronze: Mapping[str, pa.Table], da
 def _judged(
     database: "duckdb.DuckDBPyConnection", source: Source, tables: facts.TextBatches, dataset: str
 ) -> pa.Table:
-    return _table(FACTS, facts.judged_rows(database, source, tables, dataset))
+    return placing.table_of(facts.judged_rows(database, source, tables, dataset), FACTS.arrow_schema())
 
 
 def quarantined(judged: pa.Table) -> pa.Table:
     """The judged facts that can't be used, as rows of ``quarantine``."""
     broken = judged.filter(pc.field("broken").is_valid())
-    return _table(QUARANTINE, broken.append_column("reason", broken["broken"]).to_batches())
+    return placing.table_of(
+        broken.append_column("reason", broken["broken"]).to_batches(), QUARANTINE.arrow_schema()
+    )
 
 
 def derive(
@@ -71,14 +72,13 @@ def derive(
         rows = _judged(database, source, tables, dataset)
         database.register("judged_rows", rows)
         return PatientFacts(
-            events=_table(EVENTS, placing.placed_events(database, source, dataset, "judged_rows", n_shards)),
+            events=placing.table_of(
+                placing.placed_events(database, source, dataset, "judged_rows", n_shards),
+                EVENTS.arrow_schema(),
+            ),
             quarantine=quarantined(rows),
-            subjects=_table(SUBJECTS, silver.listed_subjects(database, source, dataset)),
+            subjects=placing.table_of(
+                silver.listed_subjects(database, source, dataset), SUBJECTS.arrow_schema()
+            ),
             subject_ids=engine.pseudonyms(subjects, dataset),
         )
-
-
-def _table(declaration: Table, batches: Iterable[pa.RecordBatch]) -> pa.Table:
-    schema = declaration.arrow_schema()
-    parts = [pa.table(batch).select(schema.names).cast(schema) for batch in batches]
-    return pa.concat_tables([schema.empty_table(), *parts])

@@ -1,6 +1,6 @@
 """Validation: checks every candidate fact by the rules of ``mediscale/core/tables.py`` and quarantines those that fail.
 
-Each rule is declared once. Spark evaluates its predicate on every row, in the pass that writes ``facts``. Great
+Each rule is declared once. The engine evaluates its predicate on every row, in the pass that writes ``facts``. Great
 Expectations gets the share of rows that break it, for each table of the extract, and decides whether the extract
 passes. Its data docs hold shares and counts, never a value.
 
@@ -176,15 +176,13 @@ def _quarantined_at(settings: Settings, absorbed: Absorbed, places: pa.Table) ->
     return own.select(QUARANTINE.column_names).cast(QUARANTINE.arrow_schema())
 
 
-def _usable_facts(settings: Settings, facts: TableRef, subjects: pa.Array) -> int:
+def _usable_facts(settings: Settings, ref: TableRef, subjects: pa.Array) -> int:
     """How many usable facts some patients had: of each in the newest commit that judged the patient."""
-    usable, seen = 0, pa.array([], pa.int64())
+    from data_pipeline.ingest import facts
+
     own = pc.field("subject_id").isin(subjects)
-    for rows in lake.newest_first(settings, facts, ["subject_id", "broken"], own):
-        mine = rows.filter(pc.invert(pc.is_in(rows["subject_id"], value_set=seen)))
-        usable += mine["broken"].null_count
-        seen = pa.concat_arrays([seen, mine["subject_id"].combine_chunks().unique()])
-    return usable
+    judged = facts.judged_last(settings, ref, ["broken"], own)
+    return sum(rows["broken"].null_count for rows in judged)
 
 
 def _quarantine(
