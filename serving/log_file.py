@@ -282,14 +282,11 @@ def delete(path: Path, worker: str, last: int) -> int:
                 deleted += piece
                 time.sleep(PAUSE_SECONDS)
             while connection.execute("PRAGMA freelist_count").fetchone()[0]:
-                connection.executescript(
-                    f"PRAGMA incremental_vacuum({PIECE})"
-                )  # execute() frees one page only
+                # execute() frees one page only
+                connection.executescript(f"PRAGMA incremental_vacuum({PIECE})")
                 time.sleep(PAUSE_SECONDS)
-            for mode in (
-                "PASSIVE",
-                "TRUNCATE",
-            ):  # the first one works beside writers, and leaves the other little
+            # The first one works beside writers, and leaves the other little.
+            for mode in ("PASSIVE", "TRUNCATE"):
                 connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         except sqlite3.Error as error:
             raise readable(error, path) from error
