@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ class _Mention(NamedTuple):
 def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list[Finding], list[Finding]]:
     """Symptoms and conditions; of several mentions of one the first of the patient's own, or else the first.
 
-    A symptom of the past medical history is a condition.
+    A symptom of the past medical history is a condition. What no relative has is not what the patient denies.
     """
     symptoms: dict[tuple[str, bool], Finding] = {}
     conditions: dict[tuple[str, bool], Finding] = {}
@@ -47,9 +48,16 @@ def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list
             continue
         start, end = text.span(mention.first, mention.last)
         status = _status(mention, context, kind)
-        if mention.kind == "symptom" and kind == "exam" and status == "present":
+        if (
+            mention.kind == "symptom"
+            and status == "present"
+            and kind == "exam"
+            and not _is_told(text, mention)
+        ):
             continue  # what an examiner sees is a sign, and no complaint
-        if status == "present" and _is_only_possible(text, mention):
+        if status == "absent" and (kind == "family" or context.is_family(mention.first)):
+            continue
+        if _is_only_possible(text, mention, status):
             continue
         finding = Finding(
             name=mention.name,
@@ -72,10 +80,20 @@ def _status(mention: _Mention, context: Context, section: str) -> Status:
     return "family" if section == "family" or context.is_family(mention.first) else "present"
 
 
-def _is_only_possible(text: ClinicalText, mention: _Mention) -> bool:
-    """Whether it is what a drug is taken for, or what may come: a condition of a step, a risk of a procedure."""
+def _is_told(text: ClinicalText, mention: _Mention) -> bool:
+    """Whether the sentence says before it that the patient tells of it."""
+    start, _ = text.sentence(mention.first)
+    return not _words("tells").isdisjoint(text.words[start : mention.first])
+
+
+def _is_only_possible(text: ClinicalText, mention: _Mention, status: Status) -> bool:
+    """Whether it is looked for, is what a drug is taken for, or what may come of a step or a procedure."""
     start, _ = text.sentence(mention.first)
     before = text.words[max(start, mention.first - _REACH) : mention.first]
+    if any(pair in (("rule", "out"), ("r", "o")) for pair in pairwise(before[-_NEAR - 1 :])):
+        return True
+    if status != "present":
+        return False
     if not _words("possible").isdisjoint(before) and "factors" not in before:
         return True
     return mention.kind == "symptom" and not {"prn", "needed"}.isdisjoint(before[-_NEAR:])
@@ -88,7 +106,7 @@ def _mentions(text: ClinicalText) -> Iterator[_Mention]:
         if others or _is_form_of_address(text, i):
             i += max(others, 1)
             continue
-        by_list, by_form = _listed(words, i), _complaint(words, i) or _formed(words, i)
+        by_list, by_form = _listed(words, i), _complaint(words, i) or _formed(text, i)
         both = [each for each in (by_list, by_form) if each]
         mention = max(both, key=lambda each: each.last, default=None)
         if mention:
@@ -131,14 +149,17 @@ def _complaint(words: tuple[str, ...], i: int) -> _Mention | None:
             return _Mention("symptom", f"{words[last]} {words[i]}", i, last + 1)
         if words[last] not in _words("before_parts"):
             break
-    does = words[i + 1] if i + 1 < len(words) else ""
-    if words[i] in ("difficulty", "trouble", "problems") and does.endswith("ing") and len(does) > 5:
-        return _Mention("symptom", f"{words[i]} {does}", i, i + 2)
+    if words[i] in ("difficulty", "difficulties", "trouble", "problems"):
+        at = i + 1 + (words[i + 1 : i + 2] in (("in",), ("with",)))
+        does = words[at] if at < len(words) else ""
+        if does.endswith("ing") and len(does) > 5:
+            return _Mention("symptom", f"{words[i]} {does}", i, at + 1)
     return None
 
 
-def _formed(words: tuple[str, ...], i: int) -> _Mention | None:
+def _formed(text: ClinicalText, i: int) -> _Mention | None:
     """A condition by its form: a clinical ending, or a head such as "disease" with its adjectives."""
+    words = text.words
     word = words[i]
     if _ENDING.match(word) and word not in _words("not_conditions"):
         return _Mention("condition", word, i, i + 1)
@@ -147,6 +168,7 @@ def _formed(words: tuple[str, ...], i: int) -> _Mention | None:
             words[last - 1] in _words("no_adjectives")
             or words[last - 1] == END
             or words[last - 1][0].isdigit()
+            or text.comma_before(last)
         ):
             return None
         if words[last] in _words("heads"):

@@ -1,8 +1,9 @@
 """Medications of a note with dose, route and frequency, as they are written."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from data_pipeline.clinical_text import phrases
@@ -18,10 +19,12 @@ _DOSE = re.compile(
     r"|cc|puffs?|drops?|%|tablets?|capsules?|iu)\b(?:/(?:kg|ml|hr?|hour|day))?"
 )
 _ROUTE = re.compile(
-    r"\b(?:p\.?o\.?|per os|oral(?:ly)?|by mouth|iv|i\.v\.|intravenous(?:ly)?|im|i\.m\.|intramuscular(?:ly)?"
-    r"|subcutaneous(?:ly)?|subcu|subq|sub-q|s\.c\.|sc|topical(?:ly)?|intrathecal(?:ly)?|otic"
-    r"|inhal(?:ed|er|ation)|nasal(?: spray)?|sublingual(?:ly)?|rectal(?:ly)?|per rectum|patch|transdermal|nebuliz"
-    r"(?:ed|er)|mdi|ophthalmic|vaginal(?:ly)?|buccal|epidural|intra-?articular|(?:eye|ear) ?drops?"
+    r"\b(?:p\.?o\.?|per os|oral(?:ly)?|by mouth|iv (?:push|drip|piggyback)|ivpb|iv|i\.v\.|intravenous(?:ly)?"
+    r"|im|i\.m\.|intramuscular(?:ly)?|subcutaneous(?:ly)?|subcut?|subq|sub-q|s\.c\.|sc|sq|topical(?:ly)?"
+    r"|intrathecal(?:ly)?|otic|inhal(?:ed|ers?|ation)|(?:intra)?nasal(?:ly)?(?: spray)?|spray|sublingual(?:ly)?|s\.l\."
+    r"|rectal(?:ly)?|per rectum|suppositor(?:y|ies)|enema|patch(?:es)?|transdermal(?:ly)?|nebuliz(?:ed|ers?)|nebs?"
+    r"|mdi|cream|ointment|gel|lotion|drip|infusion|swish and (?:swallow|spit)|local"
+    r"|ophthalmic|vaginal(?:ly)?|buccal|epidural|intra-?articular|(?:eye|ear) ?drops?"
     r"|in (?:each|both|the (?:right|left)|the affected) (?:eyes?|ears?|nostrils?)|(?:per|via) (?:g|ng|peg|j)[ -]?tube"
     r"|injections?)(?!\w)"
 )
@@ -57,22 +60,53 @@ _REACH_BEFORE = 30
 
 def find(text: ClinicalText, context: Context, sections: Sections) -> list[Medication]:
     """The medications, each once: the mention that says most of its use."""
-    places = list(_places(text, context, sections))
+    places = list(_without_second_names(text, _places(text, context, sections)))
     before = [_before(text, start) for _, _, start, _ in places]
     begins = [*(match.start() for match in before[1:]), len(text.plain)]
-    kept: dict[str, Medication] = {}
+    mentions = []
     for (name, drugs, start, end), match, following in zip(places, before, begins, strict=False):
         stop = min(following, end + _REACH, _end_of_sentence(text, start))
-        medication = _medication(text, name, drugs, (start, end), match, stop)
-        key = "+".join(drugs) or name
+        mentions.append(_medication(text, name, drugs, (start, end), match, stop))
+    kept: dict[str, Medication] = {}
+    for medication in _with_shared_routes(text, mentions):
+        key = "+".join(medication.drugs) or medication.name
         if key not in kept or _said(medication) > _said(kept[key]):
             kept[key] = medication
     return list(kept.values())
 
 
-def _places(
-    text: ClinicalText, context: Context, sections: Sections
-) -> Iterator[tuple[str, tuple[str, ...], int, int]]:
+_Place = tuple[str, tuple[str, ...], int, int]
+"""Name, drugs, and where the name begins and ends in ``plain``."""
+
+
+def _without_second_names(text: ClinicalText, places: Iterable[_Place]) -> Iterator[_Place]:
+    """The places; a drug's other name in brackets behind it, as in "clopidogrel (Plavix)", is no mention of its own."""
+    last: _Place | None = None
+    for place in places:
+        if last and place[1] and place[1] == last[1] and text.plain[last[3] : place[2]].strip() == "(":
+            last = (*last[:3], place[3] + text.plain[place[3] :].startswith(")"))
+            continue
+        if last:
+            yield last
+        last = place
+    if last:
+        yield last
+
+
+def _with_shared_routes(text: ClinicalText, medications: Sequence[Medication]) -> Iterator[Medication]:
+    """The medications; of two that "and" joins, as in "IV fentanyl and midazolam", one has the other's route."""
+    shared = list(medications)
+    for i, (one, other) in enumerate(pairwise(medications)):
+        if text.original[one.end : other.start].strip() != "and" or bool(one.route) == bool(other.route):
+            continue
+        if other.route and not _said(one):
+            shared[i] = one.model_copy(update={"route": other.route, "end": other.end})
+        elif one.route and not _said(other) and text.original[one.start :].lower().startswith(one.route):
+            shared[i + 1] = other.model_copy(update={"route": one.route, "start": one.start})
+    yield from shared
+
+
+def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterator[_Place]:
     """Name, drugs and place in ``plain`` of each mention that is no allergy, no class and not denied, in order."""
     places = []
     for mention in packaged().find(text):

@@ -24,44 +24,10 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
     "past": ("past medical", "medical history", "past history", "pmh", "risk factors", "surgical history"),
     "social": ("social history", "habits", "personal history"),
-    "review": ("review of systems", "ros", "constitutional"),
+    "review": ("review of systems", "review of symptoms", "ros"),
     "vitals": ("vital",),
     "exam": (
         "exam",
-        "general appearance",
-        "general",
-        "heent",
-        "head",
-        "eyes",
-        "ears",
-        "nose",
-        "mouth",
-        "throat",
-        "neck",
-        "chest",
-        "lungs?",
-        "heart",
-        "cardiac",
-        "cardiovascular",
-        "respiratory",
-        "pulmonary",
-        "breasts?",
-        "abdomen",
-        "abdominal",
-        "gastrointestinal",
-        "genitourinary",
-        "genitalia",
-        "pelvic",
-        "rectal",
-        "back",
-        "spine",
-        "extremit",
-        "musculoskeletal",
-        "neuro",
-        "skin",
-        "lymph",
-        "psychiatric",
-        "mental status",
         "objective",
         "laborator",
         "labs?",
@@ -74,8 +40,57 @@ KINDS: dict[str, tuple[str, ...]] = {
         "studies",
         "data",
     ),
+    "organs": (
+        "constitutional",
+        "general appearance",
+        "general",
+        "heent",
+        "ent",
+        "head",
+        "eyes",
+        "ears",
+        "nose",
+        "mouth",
+        "throat",
+        "neck",
+        "chest",
+        "lungs?",
+        "heart",
+        "cardiac",
+        "cardiovascular",
+        "cv",
+        "vascular",
+        "respiratory",
+        "pulmonary",
+        "breasts?",
+        "abdomen",
+        "abdominal",
+        "gastrointestinal",
+        "gi",
+        "genitourinary",
+        "genitalia",
+        "gu",
+        "urinary",
+        "pelvic",
+        "rectal",
+        "back",
+        "spine",
+        "extremit",
+        "musculoskeletal",
+        "neuro",
+        "skin",
+        "integument",
+        "lymph",
+        "hematolog",
+        "endocrin",
+        "psych",
+        "mental status",
+    ),
 }
-"""Kinds of sections by what their headings begin with or contain; all others are of the kind "other"."""
+"""Kinds of sections by what their headings begin with or contain; all others are of the kind "other".
+
+A part of the body ("organs") is a heading of the review of systems, where that goes before, and else of the exam.
+"""
 
 
 @dataclass(frozen=True)
@@ -106,10 +121,16 @@ class Sections:
 def find(text: str) -> Sections:
     """The sections of a note by its headings; ``text`` keeps the case of the letters."""
     starts, kinds, headings = [], [], []
+    of_organs = "exam"
     for match in _HEADING.finditer(text):
         starts.append(match.end())
         headings.append(match.start("heading"))
-        kinds.append(_kind(match["heading"].lower()))
+        kind = _kind(match["heading"].lower())
+        if kind == "organs":
+            kind = of_organs
+        elif kind != "other":
+            of_organs = "review" if kind == "review" else "exam"
+        kinds.append(kind)
     return Sections(tuple(starts), tuple(kinds), tuple(headings))
 
 

@@ -79,7 +79,8 @@ def _clauses(text: ClinicalText, first: int, last: int) -> list[tuple[int, int]]
     begins, ends = [first], []
     for i in range(first + 2, last):
         is_joined = text.words[i - 1] in ("and", "then")
-        if (is_joined or text.comma_before(i)) and text.words[i] in _STEP_VERBS and i - begins[-1] > 1:
+        is_step = text.words[i] in _STEP_VERBS or text.words[i : i + 2] in _WHO_WILL
+        if (is_joined or text.comma_before(i)) and is_step and i - begins[-1] > 1:
             begins.append(i)
             ends.append(i - is_joined)
     ends = [end - (text.words[end - 1] in ("and", "then")) for end in ends]
@@ -118,29 +119,30 @@ _STEP_VERBS = frozenset({
     "request", "ambulate", "shower", "clean", "wash", "rule",
 })  # fmt: skip
 """With which a step of a plan begins."""
+_WHO_WILL = frozenset(
+    (who, does) for who in ("we", "i", "he", "she", "patient") for does in ("will", "should", "need", "needs")
+)
 _BEFORE_VERBS = frozenset(["please", "also", "otherwise", "then", "again", "and", "to", "will", "next"])
 _UNITS = frozenset(["mg", "mcg", "units", "tablet", "tablets", "puffs", "ml", "cc", "drops", "capsule"])
 
 
 @cache
 def _cues() -> Phrases:
-    verbs = "|".join(sorted(_STEP_VERBS))
     return Phrases(
         {
             "advice": [
-                "(recommend|recommends|recommendation|recommendations|advise|advises)",
+                "(recommend|recommends|recommending|advise|advises|suggest)",
                 "(is|was|were|are|be|have|has|i|we|would) (recommended|advised|encouraged|suggest)",
                 "(recommended|advised) (that|to|a|an|follow)",
                 "(follow up|followup|see (me|him|her|us|dr)|come back|recheck|refer|referred to)",
                 "return (to (the)? (clinic|office|hospital|emergency|er|see|work|school)|in (#|one|two|three|a|about))",
                 "(patient|he|she|we|i) (will|should|needs to|is to) (be|have|get|continue|start|obtain"
                 "|schedule|undergo|see|return|stop|monitor|check|follow|repeat)",
-                "(was|were|is) (instructed|told|advised|asked) to",
+                "(was|were|is|have|has) (instructed|told|advised|asked|encouraged|counseled) (him|her|the patient)? to",
             ],
             "step": [
-                f"(will|should|shall|must|needs to|need to|is to|are to|plan to|plans to|going to|please"
-                f"|would like (to|him|her|the patient to)) (not)? (also)? ({verbs}|be|have|give|make|put|go|set|work"
-                "|plan|attempt|place|discuss|draw|try|ask|need|let|do|look)",
+                "(will|should|shall|must|needs to|need to|is to|are to|plan to|plans to|going to|would like|wish to)",
+                "(suggested that|goal is|plan is|plan would be|series of)",
                 "to be (seen|drawn|done|checked|repeated|scheduled|obtained|followed|removed|continued|started"
                 "|performed)",
                 "(referral|appointment|consultation|consult|diet|activity|activities|therapy|precautions|weight bearing"
@@ -156,6 +158,13 @@ def _cues() -> Phrases:
                 "(should|to) be noted",
                 "(declined|refuses|refused)",
                 "did (get|have|see|obtain|do)",
+                "(he|she|patient|family|mother|wife|husband) (also|clearly)? (appears|knows|thinks|feels|states|stated"
+                "|says|understands|understood|agrees|agreed|wants|is aware|is agreeable|will think)",
+                "(will|should|would) (help|likely|probably|cause|hopefully|have to be determined)",
+                "(goal|level|levels|this|that|it|which|symptoms|there) (should|will) (be|not be|also|not)",
+                "(has|have) (been consulted|left recommendations|restarted|given|discussed|explained"
+                "|reviewed|answered)",
+                "(questions|concerns|thank you|feel free|look forward)",
             ],
             "report": [
                 "(was|were|has been|have been|had) (just|also|then)? (done|completed|discussed|performed|obtained|given"
@@ -163,7 +172,8 @@ def _cues() -> Phrases:
             ],
             "beside drugs": [
                 "(follow up|followup|recheck|return|monitor|level|levels|avoid|stop|discontinue|hold|refer|consult"
-                "|schedule|repeat|test|appointment|diet)",
+                "|schedule|repeat|test|appointment|diet|increase|decrease|reduce|switch|taper|wean|titrate|resume|restart"
+                "|initiate|change)",
             ],
         }
     )

@@ -167,6 +167,7 @@ def test_findings_of_a_sentence(case: dict[str, Any]) -> None:
     for status in ("present", "absent"):
         if status in case:
             assert {f.name for f in findings if f.status == status} >= set(case[status])
+    assert not {f.name for f in findings} & set(case.get("not", []))
     if case.get("present") == []:
         assert not [f.name for f in findings if f.status == "present"]
 
