@@ -10,7 +10,8 @@ from data_pipeline.ingest.engine import PSEUDONYM_BITS
 from data_pipeline.ingest.parsing import LONGEST, YEARS, fold
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import Fact, PatientThrough, SourceTable
-from mediscale.core.concepts import by_name
+from mediscale.core.concepts import SCORE, by_name
+from mediscale.core.outcomes import OUTCOME
 
 SUBJECT, VISIT = "subject_pseudonym", "visit_pseudonym"
 """Columns that ``facts.load`` adds to a typed table: the pseudonyms of the patient and of the visit of a row."""
@@ -56,7 +57,7 @@ def query(source: Source, present: set[str], dataset: str, named: bool = False) 
         f"facts as ({' union all '.join(facts)})",
         "recurring as (select event_id as recurring_event from facts where event_id is not null group by event_id "
         "having count(1) > 1)",
-        f"marked as ({_REPEATED})",
+        f"marked as ({_COMPARED})",
         f"patients as (select distinct {patient} as patient from t_{source.subjects.table})",
         f"booked as (select {patient} as booked_by, {visit} as booked_visit, unusable, counted from visits "
         "where not disputed)",
@@ -75,14 +76,35 @@ def query(source: Source, present: set[str], dataset: str, named: bool = False) 
     return _fill_assumptions(source, sql)
 
 
-_REPEATED = """
-    select facts.*, false as repeated from facts left anti join recurring on event_id = recurring_event
-      where event_id is not null
-    union all select again.*,
-      row_number() over (partition by subject_id, event_id, available_time, item order by line, file) > 1 as repeated
-      from (select facts.* from facts left semi join recurring on event_id = recurring_event
-        union all select * from facts where event_id is null) as again"""
-"""The facts, and whether each repeats another; events that have one fact, nearly all, need no sort for it."""
+_TOLD_ONCE = """case when code = 'MEDS_BIRTH' then 'birth' when code like 'GENDER//%' then 'sex'
+  when code like 'HOSPITAL_ADMISSION//%' then 'admission' when code like 'HOSPITAL_DISCHARGE//%' then 'discharge' end"""
+"""What has one truth: a patient's birth and sex, and of a visit, within one file, its admission and its discharge. In a
+stream, whose rows stand in partitions, a later message corrects the visit."""
+
+_COMPARED = f"""
+    select facts.*, false as repeated, false as contradicted from facts
+      left anti join recurring on event_id = recurring_event where event_id is not null and {_TOLD_ONCE} is null
+    union all select * except (told, about, moment, place, unlike), place > 1 and not unlike as repeated,
+      unlike and (told is not null or place > 1) as contradicted from (
+      select *,
+        row_number() over (partition by subject_id, event_id, available_time, item order by line, file) as place,
+        coalesce(if(told = 'sex', false, min(time) over one <> max(time) over one), false)
+          or coalesce(min(code) over one <> max(code) over one, false)
+          or coalesce(min(numeric_value) over one <> max(numeric_value) over one, false) as unlike
+      from (
+        select *, case when told in ('birth', 'sex') then 0 when told is null then event_id else visit_id end as about,
+          case when told in ('birth', 'sex') then '' when told is null or file rlike '/[0-9]+$'
+            then cast(available_time as string) else file end as moment
+        from (
+          select facts.*, {_TOLD_ONCE} as told from facts left semi join recurring on event_id = recurring_event
+          union all select facts.*, {_TOLD_ONCE} as told from facts
+            left anti join recurring on event_id = recurring_event where {_TOLD_ONCE} is not null
+          union all select facts.*, cast(null as string) as told from facts
+            where event_id is null and {_TOLD_ONCE} is null))
+      window one as (partition by subject_id, told, about, item, moment))"""
+"""The facts, whether each repeats another, and whether it is contradicted. Of what has one truth, none of several that
+differ counts; of rows that tell one event differently at one moment the first does. Nearly all facts are of events that
+have one row, and need no sort."""
 
 
 def _fill_assumptions(source: Source, sql: str) -> str:
@@ -193,7 +215,7 @@ def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact, n
           if(({fact.event}) is null, null, xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}{treatment}))
             as event_id, false as retracted,
           {named_fact}file, line, item, low, high, unit_unknown, unreadable, marked_error, untimely, interval_inverted,
-          miscoded, voided, uninformative
+          miscoded, rounded, voided, uninformative, between_steps
         from ({_events(source, fact, _read(source, table, name, fact))})"""
 
 
@@ -203,6 +225,7 @@ def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
     A row with a time that can't be read is kept whatever ``when`` says, so that it is quarantined and not lost.
     """
     number, written, bound, void = _number(fact)
+    of_text = f"{fact.result}_unit" if fact.result else "cast(null as string)"
     available = fact.available or table.available
     expressions = " ".join(map(str, (*fact.model_dump().values(), table.available)))
     rows = f"t_{name}"
@@ -212,7 +235,7 @@ def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
         select *, cast({fact.time} as timestamp_ntz) as time, cast({available} as timestamp_ntz) as known,
           cast({number} as double) as number, {bound} as bound, {void} as voided,
           {written} is not null and ({number}) is null and not {void} as unreadable,
-          cast({fact.unit or "null"} as string) as source_unit,
+          cast({fact.unit or "null"} as string) as column_unit, {of_text} as unit_of_text,
           cast({fact.text or bound} as string) as text_value,
           cast({fact.concept_of or "null"} as string) as item, cast({fact.code or "null"} as string) as own_code,
           cast({fact.treatment_of or "null"} as string) as treated,
@@ -267,13 +290,19 @@ def _events(source: Source, fact: Fact, rows: str) -> str:
     """The rows that are events, with code, value and unit, and what the validation rules use."""
     if fact.concept_of:
         return _measurements(source, fact, rows)
-    unconverted = "number as numeric_value, source_unit as unit, false as unit_unknown"
+    unconverted = "number as numeric_value, column_unit as unit, false as unit_unknown"
     unbounded = "cast(null as double) as low, cast(null as double) as high, false as uninformative"
+    unbounded += f", {_is_flag('own_code')} and number not in (0, 1) as between_steps"
     if fact.treatment_of:
         code = "concat('TREATMENT//', treatment) as code"
         groups = f"lateral view explode({_treatment_groups(source)}) listed as treatment"
         return f"select *, {code}, {unconverted}, {unbounded} from ({rows}) {groups}"
     return f"select *, own_code as code, {unconverted}, {unbounded}, cast(null as string) as treatment from ({rows})"
+
+
+def _is_flag(code: str) -> str:
+    """Whether the value of a code's events is 0 or 1."""
+    return f"coalesce({code} = 'HOSPITAL_EXPIRE_FLAG' or {code} like '{OUTCOME}//%', false)"
 
 
 def _treatment_groups(source: Source) -> str:
@@ -291,18 +320,22 @@ def _measurements(source: Source, fact: Fact, rows: str) -> str:
     """The rows whose item measures a concept, converted to its unit; others only where the fact gives them a code."""
     converted = (re.sub(r"\bvalue\b", "number", sql) for sql in _conversions(source))
     cases = " ".join(f"when {number} then {sql}" for number, sql in enumerate(converted))
-    conversion = "conversions[lower(coalesce(source_unit, ''))]"
+    conversion = "conversions[lower(coalesce(column_unit, unit_of_text, ''))]"
+    # "<5 mg/dL" beside the unit mmol/L: which of the two it is can't be told.
+    unlike = "unit_of_text is not null and conversions[unit_of_text] is distinct from"
+    scored = f"concept_unit = '{SCORE}' and numeric_value <> floor(numeric_value)"
     telling = """case bound
         when '<' then numeric_value <= normal_low or (normal_low = 0 and numeric_value <= normal_high)
         else numeric_value >= normal_high end"""
     return f"""
-        select *, concept_item is not null and bound is not null and not coalesce({telling}, false) as uninformative
+        select *, concept_item is not null and bound is not null and not coalesce({telling}, false) as uninformative,
+          coalesce({scored}, {_is_flag("code")} and numeric_value not in (0, 1)) as between_steps
         from (
           select *,
             if(concept_item is null, {fact.otherwise or "null"}, concept_code) as code,
             if(concept_item is null, number, case {conversion} {cases} end) as numeric_value,
-            if(concept_item is null, source_unit, concept_unit) as unit,
-            concept_item is not null and {conversion} is null as unit_unknown,
+            if(concept_item is null, coalesce(column_unit, unit_of_text), concept_unit) as unit,
+            concept_item is not null and ({conversion} is null or {unlike} {conversion}) as unit_unknown,
             cast(null as string) as treatment
           from ({rows}) {"left" if fact.otherwise else "inner"} join concepts on upper(item) = concept_item
           where number is not null or (concept_item is not null and (unreadable or voided)))"""

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
@@ -66,6 +66,15 @@ def identifiers(column: pa.Array, null_words: Sequence[str] = NULL_WORDS) -> pa.
     return pc.replace_substring_regex(strings(column, null_words), r"^(-?[0-9]+)\.0*$", r"\1")
 
 
+def rounded(column: pa.Array) -> pa.Array:
+    """Whether each identifier is a number that a spreadsheet shortened, so that its last digits are lost.
+
+    >>> rounded(pa.array(["1.23E+11", "2,5e+07", "12300000000", "1E5", None])).to_pylist()
+    [True, True, False, False, None]
+    """
+    return pc.match_substring_regex(column, r"^[0-9]([.,][0-9]+)?[eE]\+[0-9]+$")
+
+
 def words(column: pa.Array, null_words: Sequence[str] = NULL_WORDS) -> pa.Array:
     """Words of a source, in upper case and with single blanks."""
     return map_distinct(identifiers(column, null_words), lambda text: fold(text).upper())
@@ -117,30 +126,48 @@ def numbers(column: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_finite(value), value, pa.scalar(None, pa.float64()))
 
 
+_OR_EQUAL = r"( ?(OR|/) ?(EQUALS?( TO)?|=))?"
 _BELOW = (
-    r"<=?|≤|=<|(IS )?(LESS|SMALLER|LOWER|FEWER) THAN( OR EQUAL( TO)?)?|(NOT|NO) (MORE|GREATER|HIGHER) THAN|"
-    r"BELOW|UNDER|UP TO|AT MOST|LT|LE"
+    rf"<=?|[≤≦⩽≲]|=<|<{_OR_EQUAL}|&(LT|LE|#60);=?|(IS )?(LESS|SMALLER|LOWER|FEWER) THAN{_OR_EQUAL}|"
+    r"(NOT|NO) (MORE|GREATER|HIGHER) THAN|BELOW|UNDER|UP TO|AT MOST|LT|LE"
 )
 _ABOVE = (
-    r">=?|≥|=>|(IS )?(GREATER|MORE|LARGER|HIGHER) THAN( OR EQUAL( TO)?)?|(NOT|NO) (LESS|FEWER|LOWER) THAN|"
-    r"ABOVE|OVER|EXCEEDS|AT LEAST|GT|GE"
+    rf">=?|[≥≧⩾≳]|=>|>{_OR_EQUAL}|&(GT|GE|#62);=?|(IS )?(GREATER|MORE|LARGER|HIGHER) THAN{_OR_EQUAL}|"
+    r"(NOT|NO) (LESS|FEWER|LOWER) THAN|ABOVE|OVER|EXCEEDS|AT LEAST|GT|GE"
 )
 _BOUND = re.compile(
-    rf"(?:(?P<below>{_BELOW})|(?P<above>{_ABOVE})) ?(?P<number>{_NUMBER})(?: ?[A-Z%][A-Z0-9%/*^.]*)?"
+    rf"(?:(?P<below>{_BELOW})|(?P<above>{_ABOVE})) ?(?P<number>{_NUMBER})(?: ?(?P<unit>MM HG|[A-Z%°][A-Z0-9%/*^.]*))?"
 )
 
 
-def bounds(column: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """The comparators, ``<`` or ``>``, and numbers of results that are bounds, in signs or words; null for all others.
+class Bounds(NamedTuple):
+    """What results say that are bounds, in columns; null for all others."""
 
-    >>> sign, number = bounds(pa.array(["<10", "LESS THAN 0.5", ">= 20 NG/ML", "7", "3-5", "1+"]))
-    >>> sign.to_pylist(), number.to_pylist()
-    (['<', '<', '>', None, None, None], [10.0, 0.5, 20.0, None, None, None])
+    sign: pa.Array
+    """``<`` or ``>``."""
+    number: pa.Array
+    unit: pa.Array
+    """In small letters, where the text names one."""
+
+
+def bounds(column: pa.Array) -> Bounds:
+    """Results that are bounds, in signs or words.
+
+    >>> found = bounds(pa.array(["<10", "LESS THAN 0.5", "≧ 20 NG/ML", "&lt;5", "> or = 5", "7", "3-5", "1+"]))
+    >>> found.sign.to_pylist(), found.number.to_pylist()
+    (['<', '<', '>', '<', '>', None, None, None], [10.0, 0.5, 20.0, 5.0, 5.0, None, None, None])
+    >>> found.unit.to_pylist()[:3]
+    [None, None, 'ng/ml']
     """
     found = {text: _BOUND.fullmatch(fold(text).upper()) for text in pc.unique(column).to_pylist() if text}
     sign = {text: "<" if match["below"] else ">" for text, match in found.items() if match}
     number = {text: float(match["number"]) for text, match in found.items() if match}
-    return map_distinct(column, sign.get), map_distinct(column, number.get, pa.float64())
+    unit = {text: match["unit"].lower() for text, match in found.items() if match and match["unit"]}
+    return Bounds(
+        map_distinct(column, sign.get),
+        map_distinct(column, number.get, pa.float64()),
+        map_distinct(column, unit.get),
+    )
 
 
 YEARS = (1500, 3000)

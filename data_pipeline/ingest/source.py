@@ -39,8 +39,8 @@ declared under ``columns``; a value that cannot be read as its type is null ther
 
 The types of columns, after which blanks and words for nothing are gone (``data_pipeline/ingest/typed_tables.py``):
 ``identifier`` (11.0 is 11), ``string``, ``word`` (upper case), ``result`` (a text that may be a number or a bound:
-``<column>_number``, ``<column>_bound`` and ``<column>_void`` stand beside it), ``double`` (its text is
-``raw_<column>``), ``date``, ``timestamp``, and ``text``, which is left as it is.
+``<column>_number``, ``<column>_bound``, ``<column>_unit`` and ``<column>_void`` stand beside it), ``double`` (its text
+is ``raw_<column>``), ``date``, ``timestamp``, and ``text``, which is left as it is.
 """
 
 import re

@@ -1,7 +1,8 @@
 """Typed tables: the rows of bronze in the column types that a source declares, a batch of Arrow rows at a time.
 
 Beside each declared column stand what its type adds (``source``'s grammar) and, for the whole row, what the rules of
-``mediscale/core/tables.py`` look at: ``untimely`` (a time that can't be read), ``interval_inverted`` and ``miscoded``.
+``mediscale/core/tables.py`` look at: ``untimely`` (a time that can't be read), ``interval_inverted``, ``miscoded`` and
+``rounded`` (an identifier that lost digits).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,12 @@ def sql_types(table: SourceTable) -> dict[str, str]:
         if kind == "double":
             types[f"raw_{column}"] = "string"
         if kind == "result":
-            types |= {f"{column}_number": "double", f"{column}_bound": "string", f"{column}_void": "boolean"}
+            types |= {
+                f"{column}_number": "double",
+                f"{column}_bound": "string",
+                f"{column}_unit": "string",
+                f"{column}_void": "boolean",
+            }
         if column in table.vocabularies:
             types[f"{column}_category"] = "string"
     icd = table.icd.typed_names.values() if table.icd else ("icd",)
@@ -36,6 +42,7 @@ def sql_types(table: SourceTable) -> dict[str, str]:
         "untimely": "boolean",
         "interval_inverted": "boolean",
         "miscoded": "boolean",
+        "rounded": "boolean",
     }
 
 
@@ -67,6 +74,8 @@ def type_rows(source: Source, table: SourceTable, rows: pa.RecordBatch) -> pa.Re
         columns |= _of_distinct(partial(_typed_column, source, table, name), rows.column(name))
     times = [name for name, kind in table.columns.items() if kind in ("date", "timestamp")]
     unreadable = [columns.pop(_unreadable(name)) for name in times]
+    identifiers = [name for name, kind in table.columns.items() if kind == "identifier"]
+    columns["rounded"] = _any([columns.pop(_rounded(name)) for name in identifiers], rows.num_rows)
     columns |= _icd(table, columns, rows.num_rows)
     columns["untimely"] = _any(unreadable, rows.num_rows)
     inverted = [
@@ -106,13 +115,18 @@ def _unreadable(name: str) -> str:
     return f"{name} is unreadable"
 
 
+def _rounded(name: str) -> str:
+    return f"{name} is rounded"
+
+
 def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> dict[str, pa.Array]:
     """A column that is no time, with the columns that its type adds."""
     kind, null_words = table.columns[name], _null_words(source, table, name)
     if kind == "text":
         return {name: column}
     if kind == "identifier":
-        return {name: parsing.identifiers(column, null_words)}
+        identifiers = parsing.identifiers(column, null_words)
+        return {name: identifiers, _rounded(name): parsing.rounded(identifiers)}
     if kind == "word":
         words = parsing.words(column, null_words)
         lists = table.vocabularies.get(name)
@@ -121,11 +135,12 @@ def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> d
     if kind == "double":
         return {name: parsing.numbers(text), f"raw_{name}": text}
     if kind == "result":
-        bound, limit = parsing.bounds(text)
+        bounds = parsing.bounds(text)
         return {
             name: text,
-            f"{name}_number": pc.coalesce(limit, parsing.numbers(text)),
-            f"{name}_bound": bound,
+            f"{name}_number": pc.coalesce(bounds.number, parsing.numbers(text)),
+            f"{name}_bound": bounds.sign,
+            f"{name}_unit": bounds.unit,
             f"{name}_void": pc.fill_null(parsing.matching(text, source.not_measured), False),
         }
     return {name: text}

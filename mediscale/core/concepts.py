@@ -43,6 +43,9 @@ class Concept:
         return f"LOINC//{self.loinc}"
 
 
+SCORE = "{score}"
+"""The unit of scores, which are whole numbers."""
+
 _BEDSIDE = frozenset(
     {
         "heart_rate", "systolic_blood_pressure", "diastolic_blood_pressure", "mean_blood_pressure", "respiratory_rate",
@@ -60,9 +63,9 @@ CONCEPTS: tuple[Concept, ...] = (
     Concept("oxygen_saturation", "59408-5", "%", 20, 100, ("spo2",), normal=(95, 100)),
     Concept("temperature", "8310-5", "Cel", 26, 45, ("temp",)),
     Concept("fio2", "3150-6", "%", 21, 100, ("inspired_oxygen",)),
-    Concept("gcs_eye", "9267-6", "{score}", 1, 4),
-    Concept("gcs_verbal", "9270-0", "{score}", 1, 5),
-    Concept("gcs_motor", "9268-4", "{score}", 1, 6),
+    Concept("gcs_eye", "9267-6", SCORE, 1, 4),
+    Concept("gcs_verbal", "9270-0", SCORE, 1, 5),
+    Concept("gcs_motor", "9268-4", SCORE, 1, 6),
     Concept("weight", "29463-7", "kg", 20, 400),
     Concept("height", "8302-2", "cm", 90, 240),
     Concept("urine_output", "9187-6", "mL", 0, 5000),

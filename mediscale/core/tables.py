@@ -28,6 +28,12 @@ _TIME_READABLE = Rule(
     "NOT untimely",
     "every time in its row is a whole time that the source's clock shows, every date a whole date",
 )
+_IDENTIFIER_WHOLE = Rule(
+    "identifier_whole",
+    "subject_id",
+    "NOT rounded",
+    "no identifier in its row is written like 1.23E+11: a spreadsheet shortened it, and its last digits are lost",
+)
 """Rules of facts and of notes alike."""
 
 _PROVENANCE = (
@@ -74,6 +80,12 @@ FACTS = Table(
             "the value is within the concept's plausible range (mediscale/core/concepts.py)",
         ),
         Rule(
+            "value_whole",
+            "numeric_value",
+            "NOT between_steps",
+            "a flag is 0 or 1, and a score such as that of a coma scale a whole number",
+        ),
+        Rule(
             "not_marked_error", "numeric_value", "NOT marked_error", "the source does not mark it as an error"
         ),
         Rule(
@@ -112,12 +124,20 @@ FACTS = Table(
         Rule(
             "subject_listed", "subject_id", "subject_listed", "the patient is in the source's patient table"
         ),
+        _IDENTIFIER_WHOLE,
         Rule("not_repeated", "event_id", "NOT repeated", "the same row does not stand in the extract twice"),
+        Rule(
+            "not_contradicted",
+            "event_id",
+            "NOT contradicted",
+            "no row says something else of the patient's birth or sex, nor of the visit's admission or discharge, and "
+            "none before it something else of the same event at the same moment",
+        ),
     ),
 )
 """Beside its columns a fact carries what its rules look at: ``low, high`` (double), ``unreadable, unit_unknown,
-marked_error, voided, uninformative, untimely, interval_inverted, visit_inverted, visit_listed, miscoded,
-subject_listed, repeated`` (boolean)."""
+marked_error, voided, uninformative, between_steps, untimely, interval_inverted, visit_inverted, visit_listed, miscoded,
+rounded, subject_listed, repeated, contradicted`` (boolean)."""
 
 EVENTS = Table(
     name="events",
@@ -265,6 +285,7 @@ NOTES = Table(
         ),
         _VISIT_LISTED,
         _TIME_READABLE,
+        _IDENTIFIER_WHOLE,
         Rule("not_blank", "text", "NOT blank", "the note holds at least one letter or digit"),
         Rule("text_size", "text", "size <= 1048576", "the note is no longer than 1 MiB in UTF-8"),
         Rule(
@@ -287,7 +308,7 @@ NOTES = Table(
     ),
 )
 """Beside its columns a candidate note carries what its rules look at: ``size`` (bytes), ``subject_listed, visit_listed,
-untimely, blank, unreadable, future, marked_error, repeated`` (boolean)."""
+untimely, rounded, blank, unreadable, future, marked_error, repeated`` (boolean)."""
 
 NOTE_TOKENS = Table(
     name="note_tokens",

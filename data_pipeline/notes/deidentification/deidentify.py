@@ -162,7 +162,7 @@ def _candidates(source: Source, params: Params, name: str, note: NoteMapping) ->
         select if(natural_key is null, null, xxhash64('{params.dataset}', '{name}', natural_key)) as note_id,
           {extract_facts.SUBJECT} as subject_id, named_subject, {extract_facts.VISIT} as visit_id,
           note_time as time, greatest(note_time, known) as available_time, '{name}' as note_type, note_text as text,
-          file, line, visit_listed, untimely, bit_length(note_text) / 8 as size, 0 as replaced,
+          file, line, visit_listed, untimely, rounded, bit_length(note_text) / 8 as size, 0 as replaced,
           {_BLANK} as blank, {_UNREADABLE} as unreadable, {late} as future, marked_error
         from (
           select *, cast({note.id} as string) as natural_key, {source.subjects.id} as named_subject,

@@ -1,8 +1,7 @@
 """Two columns, two rows or a date that stands for nothing: what can't be told is in quarantine, never guessed."""
 
-from typing import Any
-
 import pytest
+from fixtures import drawn_hospitals
 
 from data_pipeline.cohort import labels
 from mediscale.storage import lake
@@ -12,13 +11,24 @@ PATIENTS = """
     1,F,60,2160,1900-01-01
     2,M,70,2160,
     3,F,999,2160,
-    4,M,60,60,"""
+    4,M,60,60,
+    5,F,60,2160,
+    5,M,60,2160,
+    6,M,70,2160,
+    6,M,50,2160,
+    7,F,60,2160,
+    7,F,60,2160,
+    1.23E+11,F,60,2160,"""
 ADMISSIONS = """
     subject_id,hadm_id,admittime,dischtime,deathtime,admission_type,admission_location,discharge_location,hospital_expire_flag,race,edregtime
     1,11,2160-01-01 10:00:00,2160-01-05 12:00:00,1900-01-01 00:00:00,EW EMER.,ER,HOME,0,n.a.,
     2,21,2160-02-01 00:00:00,2999-12-31 00:00:00,,URGENT,ER,,0,\u2014,
     2,22,2160-03-01 00:00:00,2160-03-05 00:00:00,,URGENT,ER,HOME WITH HOSPICE,0,#N/A,1900-01-01 00:00:00
-    3,31,2160-02-01 00:00:00,2160-02-05 00:00:00,,URGENT,ER,HOME HOSPICE CARE,0,ASIAN,"""
+    3,31,2160-02-01 00:00:00,2160-02-05 00:00:00,,URGENT,ER,HOME HOSPICE CARE,0,ASIAN,
+    7,71,2160-02-01 00:00:00,2160-02-05 00:00:00,,URGENT,ER,HOME,2,ASIAN,
+    7,71,2160-02-01 00:00:00,2160-02-05 00:00:00,,URGENT,ER,DIED,-1,ASIAN,
+    7,72,2160-04-01 00:00:00,2160-04-05 00:00:00,,URGENT,ER,HOME,,ASIAN,
+    7,72,2160-04-01 00:00:00,2160-04-09 00:00:00,,URGENT,ER,HOME,,ASIAN,"""
 RESULTS = [  # text, number, the value that is right
     ("4.1", "4.1", 4.1),
     ("4.1", "4.100000095367432", 4.1),  # the same, by another precision
@@ -29,6 +39,9 @@ RESULTS = [  # text, number, the value that is right
     ("4.1 (hemolyzed)", "4.1", None),
     ("<2.0", "2.0", 2.0),
     ("", "4.1", 4.1),
+    ("<2.0 mEq/L", "", 2.0),
+    ("<2.0 mg/dL", "", None),  # beside another unit
+    ("&lt;2.0", "", 2.0),
 ]
 LABS = (
     "labevent_id,subject_id,hadm_id,itemid,charttime,storetime,value,valuenum,valueuom\n"
@@ -36,25 +49,42 @@ LABS = (
         f'{i},1,11,50971,2160-01-02 {i:02}:00:00,2160-01-02 {i:02}:30:00,"{text}",{number},mEq/L'
         for i, (text, number, _) in enumerate(RESULTS)
     )
+    + "\n98,1,1.23E+11,50971,2160-01-02 22:00:00,2160-01-02 23:00:00,4.1,4.1,mEq/L"
+    + "\n97,1,11,50971,2160-01-02 23:00:00,2160-01-02 23:30:00,4.1,4.1,mEq/L"
+    + "\n97,1,11,50971,2160-01-02 23:00:00,2160-01-02 23:30:00,4.7,4.7,mEq/L"
     + "\n99,1,11,50912,2160-01-02 07:00:00,2160-01-02 08:00:00,88.42,88.42,\u00b5mol/L"
 )
+BEDSIDE = """
+    subject_id,hadm_id,itemid,charttime,storetime,value,valuenum,valueuom
+    1,11,220739,2160-01-02 07:00:00,2160-01-02 08:00:00,2.5,2.5,
+    1,11,220739,2160-01-02 08:00:00,2160-01-02 09:00:00,2,2,"""
 
 
-@pytest.fixture
-def hospital(take_in: Any) -> Any:
-    return take_in(
-        "mimic-iv", {"hosp/patients": PATIENTS, "hosp/admissions": ADMISSIONS, "hosp/labevents": LABS}
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> drawn_hospitals.Hospital:
+    return drawn_hospitals.through(
+        tmp_path_factory.mktemp("contradictions"),
+        "mimic-iv",
+        {
+            "hosp/patients": PATIENTS,
+            "hosp/admissions": ADMISSIONS,
+            "hosp/labevents": LABS,
+            "icu/chartevents": BEDSIDE,
+        },
     )
 
 
-def test_what_contradicts_itself_is_in_quarantine_and_decides_nothing(hospital: Any) -> None:
+def test_what_contradicts_itself_is_in_quarantine_and_decides_nothing(
+    hospital: drawn_hospitals.Hospital,
+) -> None:
     values = {row["time"].hour: row["numeric_value"] for row in hospital.events("LOINC//2823-3")}
     assert [values.get(i) for i in range(len(RESULTS))] == pytest.approx(
         [right for _, _, right in RESULTS], nan_ok=True
     )
     (creatinine,) = hospital.events("LOINC//2160-0")
     assert creatinine["numeric_value"] == pytest.approx(1)
-    reasons = {(r["line"], r["code"]): r["reason"] for r in hospital.rows(hospital.quality.quarantine)}
+    quarantine = hospital.rows(hospital.quality.quarantine)
+    reasons = {(r["line"], r["code"]): r["reason"] for r in quarantine if r["line"] < 6}
     assert reasons[2, "MEDS_DEATH"] == "measured", "a date before the birth, a time before the admission"
     assert {reasons[3, "HOSPITAL_DISCHARGE//OTHER"], reasons[3, "HOSPITAL_ADMISSION//URGENT"]} == {
         "visit_ordered"
@@ -73,3 +103,23 @@ def test_what_contradicts_itself_is_in_quarantine_and_decides_nothing(hospital: 
         for row in labels.cohort(events, "mortality", None, 0).to_pylist()
         if row["outcome"]
     ] == [("left_alive", False)]
+
+
+def test_two_rows_that_tell_one_fact_differently_are_counted(
+    hospital: drawn_hospitals.Hospital,
+) -> None:
+    quarantine = hospital.rows(hospital.quality.quarantine)
+    reasons = {(r["source"], r["line"], r["code"].partition("//")[0]): r["reason"] for r in quarantine}
+    contradicted = {where for where, reason in reasons.items() if reason == "not_contradicted"}
+    assert contradicted == {
+        *(("patients", line, "GENDER") for line in (6, 7)),
+        *(("patients", line, "MEDS_BIRTH") for line in (8, 9)),
+        *(("admissions", line, "HOSPITAL_DISCHARGE") for line in (6, 7, 8, 9)),
+        ("labevents", 16, "LOINC"),  # of two results of one moment the first counts
+    }
+    assert reasons["patients", 11, "GENDER"] == "not_repeated", "it is the same twice"
+    assert all("value_whole" in reasons["admissions", line, "HOSPITAL_EXPIRE_FLAG"] for line in (6, 7))
+    assert reasons["chartevents", 2, "LOINC"] == "value_whole", "a coma score is whole"
+    assert reasons["patients", 12, "MEDS_BIRTH"] == "identifier_whole", "a spreadsheet shortened it"
+    assert reasons["labevents", 14, "LOINC"] == "visit_listed,identifier_whole"
+    assert hospital.quality.reasons["not_contradicted"] == len(contradicted) + 1, "one breaks two rules"

@@ -116,8 +116,14 @@ def test_what_is_no_number_is_none(text: str) -> None:
     assert parsing.numbers(parsing.strings(column(text))).to_pylist() == [None]
 
 
-BELOW = ["<", "<=", "≤", "less than", "LESS  THAN", "below", "under", "up to", "not more than", "＜"]
-ABOVE = [">", ">=", "≥", "GREATER THAN", "more than", "above", "over", "at least", "not less than"]
+BELOW = [
+    "<", "<=", "≤", "≦", "< or =", "<or=", "< or equal to", "&lt;", "&lt;=", "less than", "LESS  THAN",
+    "less than or equal to", "below", "under", "up to", "not more than", "＜",
+]  # fmt: skip
+ABOVE = [
+    ">", ">=", "≥", "≧", "> or =", "> or equal", "&gt;", "&ge;", "GREATER THAN", "more than", "above", "over",
+    "at least", "not less than",
+]  # fmt: skip
 
 
 NUMBERS = st.sampled_from(["10", "0.5", ".01", "1E2"])
@@ -125,16 +131,17 @@ NUMBERS = st.sampled_from(["10", "0.5", ".01", "1E2"])
 
 @given(st.sampled_from(BELOW + ABOVE), NUMBERS, BLANKS, st.sampled_from(["", " NG/ML", "%"]))
 def test_bounds_in_signs_and_in_words_are_read_alike(sign: str, number: str, blank: str, unit: str) -> None:
-    signs, numbers = parsing.bounds(column(sign + " " * sign[-1].isalpha() + blank + number + unit))
-    assert signs.to_pylist() == ["<" if sign in BELOW else ">"]
-    assert numbers.to_pylist() == [float(number)]
+    found = parsing.bounds(column(sign + " " * sign[-1].isalpha() + blank + number + unit))
+    assert found.sign.to_pylist() == ["<" if sign in BELOW else ">"]
+    assert found.number.to_pylist() == [float(number)]
+    assert found.unit.to_pylist() == [unit.strip().lower() or None]
 
 
 @pytest.mark.parametrize(
     "text", ["7", "3-5", "1+", "<", "<a", "titer is >450", "5 <", "10 less than", "< 1 > 2", "~5"]
 )
 def test_what_is_no_bound_is_none(text: str) -> None:
-    assert [column.to_pylist() for column in parsing.bounds(column(text))] == [[None], [None]]
+    assert [part.to_pylist() for part in parsing.bounds(column(text))] == [[None]] * 3
 
 
 def test_one_instant_is_one_time_whatever_its_offset() -> None:
