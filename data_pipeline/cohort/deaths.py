@@ -25,11 +25,12 @@ class DeathColumns:
     left_dead: BitemporalTime | None = None
     """The discharge whose destination is ``DIED``."""
     left_elsewhere: bool = False
-    """The destination says something else."""
+    """The destination at the end of the stay says something else, as it may where one visit lies inside another."""
     flag: bool | None = None
     """Whether the row's flag says that the patient died in hospital."""
     elsewhere: BitemporalTime | None = None
-    """After the stay's admission: a date of death, at the end of its day, or a time in the row of another visit."""
+    """After the stay's admission: a date of death, at the end of its day, or in the row of another visit a time, or a
+    discharge whose destination is ``DIED``."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def in_stay(columns: DeathColumns, discharged: BitemporalTime) -> DeathInStay:
         return DeathInStay(contradiction=contradiction)
     if not recorded and noted and not _later(noted, discharged):
         return DeathInStay(columns.left_dead or discharged, contradiction=contradiction)
-    if not recorded and not noted and columns.left_dead and columns.flag is not False:
+    told_by_words = columns.left_dead and not columns.left_elsewhere and columns.flag is not False
+    if not recorded and not noted and told_by_words:
         return DeathInStay(columns.left_dead, contradiction=contradiction)
     return DeathInStay(unclear=True, contradiction=contradiction)
 
@@ -70,8 +72,10 @@ def _statements(columns: DeathColumns, discharged: BitemporalTime) -> set[bool]:
     statements = set()
     if recorded:
         statements |= {True, recorded.time <= discharged.time + CLERK_TOLERANCE}
-    if columns.left_dead or columns.left_elsewhere:
-        statements.add(columns.left_dead is not None)
+    if columns.left_dead:
+        statements.add(True)
+    if columns.left_elsewhere:
+        statements.add(False)
     if columns.flag is not None:
         statements.add(columns.flag)
     if noted and (noted.time <= discharged.time or _later(noted, discharged)):

@@ -369,7 +369,9 @@ def _declared(stay: Stay, ended: BitemporalTime, outcome: Declared) -> _Label | 
 def _long_stay(stay: Stay, ended: BitemporalTime, outcome: LongStay) -> _Label:
     certain = ended.available + TRANSFER_GAP
     end = stay.admitted.time + timedelta(days=outcome.longer_than_days)
-    if ended.time > end:
+    # A visit that lies around that in which the patient died may be booked to an end long after.
+    last = min(ended.time, stay.death.time) if stay.death else ended.time
+    if last > end:
         return _Label(outcome.positive.name, True, end, certain)
     category = outcome.competing_event if stay.death else outcome.negative
     return _Label(category.name, False, None, certain)

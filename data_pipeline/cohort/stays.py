@@ -35,6 +35,7 @@ _CODE_PREFIXES = (
 (
     _ADMISSION, _DISCHARGE, _EXPIRE_FLAG, _BIRTH, _DEATH, _TO_ICU, _FROM_ICU, _AGE, _OUTCOME
 ) = _CODE_PREFIXES  # fmt: skip
+_DIED = "DIED"
 _NO_DESTINATION = frozenset({"", "OTHER"})
 """Of a discharge that does not say where the patient went."""
 
@@ -88,7 +89,8 @@ class Stay:
 
     visits: tuple[Visit, ...]
     deaths: tuple[BitemporalTime, ...] = ()
-    """The patient's deaths that are recorded elsewhere than for these visits, in order of time."""
+    """The patient's deaths that are recorded elsewhere than for these visits, as times or as discharges to ``DIED``, in
+    order of time."""
     icu_stays: tuple["IcuStay", ...] = ()
     """In order of admission."""
 
@@ -126,14 +128,14 @@ class Stay:
     def end(self) -> DeathInStay:
         """Whether the stay ended in death, by all columns of the source; of an open stay, by the visits' own rows."""
         recorded = next((visit.death for visit in self.visits if visit.death), None)
-        left_dead = next((v.discharged for v in self.visits if v.destination == "DIED"), None)
+        left_dead = next((v.discharged for v in self.visits if v.destination == _DIED), None)
         if self.discharged is None:
             return DeathInStay(recorded or left_dead)
         flags = {visit.expire_flag for visit in self.visits} - {None}
         columns = DeathColumns(
             recorded=recorded,
             left_dead=left_dead,
-            left_elsewhere=self.destination not in _NO_DESTINATION,
+            left_elsewhere=self.destination not in _NO_DESTINATION | {_DIED},
             flag=True in flags if flags else None,
             elsewhere=next((death for death in self.deaths if death.time > self.admitted.time), None),
         )
@@ -212,7 +214,12 @@ def _stay(visits: tuple[Visit, ...], by_prefix: Mapping[str, list[dict[str, Any]
         [_bitemporal_time(row) for row in by_prefix[prefix] if row["visit_id"] in own]
         for prefix in (_TO_ICU, _FROM_ICU)
     )
-    return Stay(visits, _elsewhere(visits, by_prefix[_DEATH]), tuple(_icu_stays(to_icu, from_icu)))
+    left_dead = [row for row in by_prefix[_DISCHARGE] if row["code"] == f"{_DISCHARGE}//{_DIED}"]
+    deaths_of_patient = sorted(
+        (_bitemporal_time(row) for row in [*by_prefix[_DEATH], *left_dead] if row["visit_id"] not in own),
+        key=lambda death: death.time,
+    )
+    return Stay(visits, tuple(deaths_of_patient), tuple(_icu_stays(to_icu, from_icu)))
 
 
 def _icu_stays(to_icu: list[BitemporalTime], from_icu: list[BitemporalTime]) -> Iterator[IcuStay]:
@@ -223,13 +230,6 @@ def _icu_stays(to_icu: list[BitemporalTime], from_icu: list[BitemporalTime]) -> 
         if following and (end is None or end.time > following.time):
             end = following
         yield IcuStay(admitted, end)
-
-
-def _elsewhere(
-    visits: tuple[Visit, ...], deaths_of_patient: list[dict[str, Any]]
-) -> tuple[BitemporalTime, ...]:
-    own = {visit.visit_id for visit in visits}
-    return tuple(_bitemporal_time(row) for row in deaths_of_patient if row["visit_id"] not in own)
 
 
 def _death_of_patient(rows: list[dict[str, Any]]) -> BitemporalTime | None:

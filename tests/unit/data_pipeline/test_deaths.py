@@ -192,3 +192,42 @@ def test_a_death_written_into_another_visit_s_row_belongs_to_the_stay_in_which_i
     assert [(row["outcome"], row["contradiction"]) for row in flow] == [
         ("left_alive", True), ("died_in_hospital", False)
     ]  # fmt: skip
+
+
+def _around(admission: str, end: str, last: str = "HOME") -> str:
+    """A visit of nine days, and one of two days inside it; ``end`` are lines about the inner one's end."""
+    return f"""
+        subject_id | time | code | numeric_value | visit_id
+        2 | 2080-06-01 00:00 | MEDS_BIRTH | |
+        2 | 2150-02-01 10:00 | HOSPITAL_ADMISSION//EMERGENCY | | 21
+        2 | 2150-02-10 12:00 | HOSPITAL_DISCHARGE//{last} | | 21
+        2 | 2150-02-03 10:00 | HOSPITAL_ADMISSION//{admission} | | 22
+        {end}"""
+
+
+LEFT_DEAD = "2 | 2150-02-05 12:00 | HOSPITAL_DISCHARGE//DIED | | 22"
+DIED = "2 | 2150-02-05 11:00 | MEDS_DEATH | | 22"
+
+
+@pytest.mark.parametrize(
+    ("drawn", "mortality", "contradiction"),
+    [
+        pytest.param(_around("URGENT", f"{LEFT_DEAD}\n{DIED}"), "died_in_hospital", True, id="a time decides"),
+        pytest.param(_around("URGENT", LEFT_DEAD), "", True, id="a word against a word"),
+        pytest.param(_around("URGENT", LEFT_DEAD, "DIED"), "died_in_hospital", False, id="two words agree"),
+        pytest.param(_around("OBSERVATION", LEFT_DEAD), "died_in_hospital", True, id="left dead from observation"),
+    ],
+)  # fmt: skip
+def test_a_death_in_a_visit_that_lies_inside_another_is_decided_by_its_time(
+    events: Draw, drawn: str, mortality: str, contradiction: bool
+) -> None:
+    flow = labels.cohort(events(drawn), "mortality", None, 0).to_pylist()
+    assert [
+        (row["outcome"], row["contradiction"]) for row in flow if row["steps"] > 2 or row["contradiction"]
+    ] == [(mortality, contradiction)]
+
+
+def test_a_stay_ends_with_a_death_and_not_with_the_visit_around_it(events: Draw) -> None:
+    drawn = events(_around("URGENT", f"{LEFT_DEAD}\n{DIED}"))
+    flow = labels.cohort(drawn, "long_stay", None, 0).to_pylist()
+    assert [row["boolean_value"] for row in flow if row["outcome"]] == [False]
