@@ -113,7 +113,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     version = _newest_version(params, settings)
     if version is None:
         return result
-    return result.model_copy(update={"series": _written(settings, result, version, key)})
+    return result.model_copy(update={"series": _append_verdict(settings, result, version, key)})
 
 
 def _verdict(params: Params, settings: Settings) -> Result:
@@ -125,7 +125,7 @@ def _verdict(params: Params, settings: Settings) -> Result:
     if fewest < params.min_questions:
         summary = f"too few questions ({count(fewest)} of {params.min_questions} in the window or before it)"
         return _result(params, len(window), len(reference), summary)
-    return _judged(params, _read(settings, window), _read(settings, reference), generator)
+    return _judged(params, _embed(settings, window), _embed(settings, reference), generator)
 
 
 def _newest_version(params: Params, settings: Settings) -> int | None:
@@ -140,7 +140,7 @@ def _newest_version(params: Params, settings: Settings) -> int | None:
     return None if pc.count(versions).as_py() == 0 else int(versions[-1].as_py())
 
 
-def _written(settings: Settings, result: Result, version: int, key: str) -> TableRef | None:
+def _append_verdict(settings: Settings, result: Result, version: int, key: str) -> TableRef | None:
     """Appends the row of a verdict, once: how many figures drifted, null where there were too few questions."""
     embeddings = result.embeddings
     moved = None if embeddings is None else sum(one.drifted for one in result.shares) + embeddings.drifted
@@ -176,7 +176,7 @@ def _in_window(start: datetime, end: datetime) -> "pc.Expression":
     return (pc.field("task") == TASK) & (answered >= start) & (answered < end)
 
 
-def _read(settings: Settings, answers: Sequence[tuple[str, str]]) -> Side:
+def _embed(settings: Settings, answers: Sequence[tuple[str, str]]) -> Side:
     """Embeds the questions and reads them by the safety layers."""
     from data_pipeline.retrieval import embedders
     from data_pipeline.retrieval.answer import ABSTAINS
@@ -195,7 +195,7 @@ def _read(settings: Settings, answers: Sequence[tuple[str, str]]) -> Side:
 
 def _judged(params: Params, window: Side, reference: Side, generator: np.random.Generator) -> Result:
     shares = [_share(name, window, reference) for name in sorted({*window.counts, *reference.counts})]
-    auroc, apart = told_apart(reference.vectors, window.vectors, generator)
+    auroc, apart = classifier_two_sample_test(reference.vectors, window.vectors, generator)
     significant = holm([each.p_value for each in shares] + [apart], params.family_wise_error_rate)
     shares = [
         each.model_copy(
@@ -230,7 +230,7 @@ def _share(name: str, window: Side, reference: Side) -> ShareDrift:
     )
 
 
-def told_apart(
+def classifier_two_sample_test(
     reference: "Vectors", window: "Vectors", generator: np.random.Generator
 ) -> tuple[float, float]:
     """AUROC of a classifier of the two on the half that it was not trained on, and the probability of one as large

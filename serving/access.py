@@ -300,7 +300,7 @@ class Access:
     async def _of_token(
         self, tokens: Tokens, token: bytes, head: Head, scope: Mapping[str, Any]
     ) -> Principal | None:
-        if principal := tokens.kept(token):
+        if principal := tokens.cached(token):
             return principal
         if not token or not self._failures.is_left(self._address(head, scope)):
             return None

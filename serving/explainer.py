@@ -69,12 +69,12 @@ class Explainer:
         too."""
         summed: Floats = np.bincount(self._input_of, weights=contributions).astype(np.float64)
         return tuple(
-            _factor(name, describe_feature(name) if name == NOTE else self._said(name, given), value)
+            _factor(name, describe_feature(name) if name == NOTE else self._value_text(name, given), value)
             for name, value in _largest((*self._inputs, NOTE), np.append(summed, notes))
         )
 
     @staticmethod
-    def _said(name: str, given: frozenset[str]) -> str:
+    def _value_text(name: str, given: frozenset[str]) -> str:
         return display_name(name) if name in given else f"{describe_feature(name)} (not given)"
 
     def inputs_without_value(self, row: Floats) -> tuple[str, ...]:

@@ -69,14 +69,14 @@ def find(
             if row["task"] not in (FEEDBACK, NOTE_ANALYSIS)
         }
         if answers:
-            return log, _one(answers, request)
+            return log, _answer_named(answers, request)
     raise NotFoundError(
         "No answer of this prediction_id is known here. One of another server of these minutes is known as soon as it "
         "is in the lake; try again in a minute."
     )
 
 
-def _one(answers: dict[str, dict[str, Any]], request: FeedbackRequest) -> dict[str, Any]:
+def _answer_named(answers: dict[str, dict[str, Any]], request: FeedbackRequest) -> dict[str, Any]:
     if request.task is None and len(answers) > 1:
         raise InputError(f"The answer holds risks of {' and '.join(sorted(answers))}; say which by task.")
     answer = answers.get(request.task or next(iter(answers)))

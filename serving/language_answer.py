@@ -131,7 +131,7 @@ class Question:
     def text(self) -> str:
         """What is asked: all that the conversation's other side said, or the text that is written on."""
         if self.raw is not None:
-            return self.version.asked_in(self.version.engine.text(self.raw))
+            return self.version.question_in(self.version.engine.text(self.raw))
         return "\n".join(turn["content"] for turn in self.turns if turn["role"] != "assistant")
 
     def prompt(self, context: str = "") -> Prompt:
@@ -166,7 +166,7 @@ def _parts(question: Question, into: Written) -> Iterator[Part]:
             return
     if question.index is None:
         into.without_source = True
-        yield from _checked(question, into, _written(question, into, question.prompt()), ())
+        yield from _checked(question, into, _generate_sentences(question, into, question.prompt()), ())
     else:
         yield from _grounded(question, question.index, into, embedding)
 
@@ -190,7 +190,7 @@ def _grounded(question: Question, index: Index, into: Written, embedding: Vector
         return
     context = "".join(quote.text for quote in quotes)
     try:
-        prose = _supported(_written(question, into, question.prompt(context)), context, passages)
+        prose = _supported(_generate_sentences(question, into, question.prompt(context)), context, passages)
         yield from _checked(question, into, prose, [passage.text for passage in passages], context)
     except (InputError, EngineError):  # longer than the window, or no engine: the quotes are the answer
         into.finish_reason = "stop"
@@ -223,7 +223,7 @@ def _checked(
         yield part
 
 
-def _written(question: Question, into: Written, prompt: Prompt) -> Iterator[Part]:
+def _generate_sentences(question: Question, into: Written, prompt: Prompt) -> Iterator[Part]:
     """What the model writes, by its sentences."""
     tokens = question.version.engine.stream(prompt, question.sampling, question.special)
     texts = _until(_texts(tokens, question.sampling.max_tokens, into), question.stops)

@@ -154,7 +154,7 @@ class LanguageService:
         is_asked = split.draws(key) and self._challengers.have_room
         return replace(answering, arm=split.arm(key), split=split if is_asked else None)
 
-    async def whole(self, answering: Answering) -> Answering:
+    async def answer_in_full(self, answering: Answering) -> Answering:
         """Returns, when the answer is written and durable in the log, by which version it is.
 
         Raises:
@@ -180,8 +180,8 @@ class LanguageService:
         """
         if answering.split is None or answering.split.traffic.mode == "shadow":
             return answering, self.parts(answering)
-        answered = await self.whole(answering)
-        return answered, _each(answered.written.parts or [Part("")])
+        answered = await self.answer_in_full(answering)
+        return answered, _iterate_in_pool(answered.written.parts or [Part("")])
 
     def _by_canary(self, answering: Answering) -> Answering | None:
         """The same by the canary that was drawn; None where none was, or its answer is none."""
@@ -269,7 +269,7 @@ class LanguageService:
         )
 
 
-async def _each(parts: Iterable[Part]) -> AsyncGenerator[Part]:
+async def _iterate_in_pool(parts: Iterable[Part]) -> AsyncGenerator[Part]:
     for part in parts:
         yield part
 

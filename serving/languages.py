@@ -61,7 +61,7 @@ class ServedLanguage:
         before, _, after = self.template.render(turns).partition(_QUESTION)
         return before, after
 
-    def asked_in(self, prompt: str) -> str:
+    def question_in(self, prompt: str) -> str:
         """What a text asks that may be a prompt of this version: without its instruction and its template's marks.
 
         Anything else of such marks stays, as somebody else's who would pass for the system.

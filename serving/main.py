@@ -227,13 +227,15 @@ def _datasets(settings: Settings, names: Sequence[str], alias: Alias) -> Dataset
     """Whose risk models and whose language model are served: of the named datasets, or of all in the lake."""
     for name in names:
         if not _models(settings, name, alias):
-            others = [name] if _models(settings, name, _other(alias)) else []
+            others = [name] if _models(settings, name, _other_alias(alias)) else []
             raise NotFoundError(_nothing(f"Dataset {name}", alias, others))
     models = {name: _models(settings, name, alias) for name in names or lake.datasets(settings)}
     risk = [name for name, tasks in models.items() if tasks - {language_spec.TASK}]
     language = [name for name, tasks in models.items() if language_spec.TASK in tasks]
     if not risk and not language:
-        raise NotFoundError(_nothing(f"No dataset in {settings.lake}", alias, _others(settings, alias)))
+        raise NotFoundError(
+            _nothing(f"No dataset in {settings.lake}", alias, _other_alias_datasets(settings, alias))
+        )
     for of_one_kind in (risk, language):
         if len(of_one_kind) > 1:
             raise UsageError(
@@ -247,17 +249,17 @@ def _models(settings: Settings, dataset: str, alias: Alias) -> set[str]:
     return {move.task for move in registry.attested(settings, dataset) if move.alias == alias}
 
 
-def _others(settings: Settings, alias: Alias) -> list[str]:
-    return [name for name in lake.datasets(settings) if _models(settings, name, _other(alias))]
+def _other_alias_datasets(settings: Settings, alias: Alias) -> list[str]:
+    return [name for name in lake.datasets(settings) if _models(settings, name, _other_alias(alias))]
 
 
-def _other(alias: Alias) -> Alias:
+def _other_alias(alias: Alias) -> Alias:
     return "staging" if alias == "production" else "production"
 
 
 def _nothing(where: str, alias: Alias, others: list[str]) -> str:
     remedy = (
-        f"{', '.join(others)} has one as {_other(alias)}: `mediscale serve --alias {_other(alias)}`"
+        f"{', '.join(others)} has one as {_other_alias(alias)}: `mediscale serve --alias {_other_alias(alias)}`"
         if others
         else "train one with `mediscale run`"
     )

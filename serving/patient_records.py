@@ -67,11 +67,11 @@ class Patients:
         subject_id = self._subject(request.source_id)
         ref = lake.latest(self._settings, self._dataset, EVENTS.name)
         events = _rows(self._settings, ref, "subject_id", subject_id, kernel.COLUMNS)
-        written = self._written(subject_id) if with_notes else None
+        written = self._note_tokens(subject_id) if with_notes else None
         record = _Record(events, subject_id, written)
         return replace(record.at(request, specs), subject_id=subject_id, events_version=ref.version)
 
-    def _written(self, subject_id: int) -> pa.Table | None:
+    def _note_tokens(self, subject_id: int) -> pa.Table | None:
         """All of the patient's notes, by every tokenizer; None where the hospital's notes are not in the lake."""
         if not lake.exists(self._settings, self._dataset, NOTE_TOKENS.name):
             return None

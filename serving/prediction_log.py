@@ -393,7 +393,7 @@ def _row(answered: Answered, asked: Asked) -> Row:
     columns = (
         _predicted(answered)
         if isinstance(answered, Prediction)
-        else _written(answered)
+        else _language_columns(answered)
         if isinstance(answered, WrittenAnswer)
         else _without_values(answered)
     )
@@ -410,7 +410,7 @@ def _predicted(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _written(answer: WrittenAnswer) -> dict[str, Any]:
+def _language_columns(answer: WrittenAnswer) -> dict[str, Any]:
     columns = {name: getattr(answer, name) for name in WrittenAnswer.__slots__}
     return columns | {"predicted_at": _microseconds(answer.predicted_at), "task": TASK, "features": b""}
 

@@ -206,7 +206,7 @@ def _read_text(version: Served, text: str | None, whole: bool) -> _Note:
         return _Note()
     if reader is None:
         return _Note(use=NoteUse("not read", 0))
-    return _read(version, (reader.tokens(text),), whole)
+    return _read_notes(version, (reader.tokens(text),), whole)
 
 
 def _read_known(version: Served, notes: Mapping[str, Sequence[Tokens]]) -> _Note:
@@ -216,10 +216,10 @@ def _read_known(version: Served, notes: Mapping[str, Sequence[Tokens]]) -> _Note
         return _Note()
     mine = notes.get(reader.spec.tokenizer, ())
     unread = not mine and any(notes.values())
-    return _Note(use=NoteUse("not read", 0)) if unread else _read(version, mine)
+    return _Note(use=NoteUse("not read", 0)) if unread else _read_notes(version, mine)
 
 
-def _read(version: Served, notes: Sequence[Tokens], whole: bool = True) -> _Note:
+def _read_notes(version: Served, notes: Sequence[Tokens], whole: bool = True) -> _Note:
     reader = version.predictor.reader
     written = sum(map(len, notes))
     if reader is None or not written:

@@ -261,7 +261,7 @@ class Service:
 
     def check_log(self) -> None:
         """Whether an answer could be logged now, so that a log that was repaired is noticed without a request."""
-        self._attempt("log", partial(_each, [log.check for log in self._logs]))
+        self._attempt("log", partial(_run_all, [log.check for log in self._logs]))
 
     def check_keys(self) -> None:
         """Follows the file of API keys, so that what was revoked is refused from now on; and the clock of tokens."""
@@ -321,11 +321,11 @@ class Service:
         """Moves what killed workers of this home logged to the lake."""
         datasets = {each.dataset for each in self._logs}
         of_each = [partial(flush_left_behind, self.settings, dataset) for dataset in sorted(datasets)]
-        self._attempt("left behind", partial(_each, of_each))
+        self._attempt("left behind", partial(_run_all, of_each))
 
     def _flush(self) -> None:
         try:
-            _each([log.flush for log in self._logs])
+            _run_all([log.flush for log in self._logs])
         finally:
             self.metrics.backlog.set(sum(log.backlog for log in self._logs))
 
@@ -350,7 +350,7 @@ class Service:
         self._problems[work] = text
 
 
-def _each(work: Sequence[Callable[[], object]]) -> None:
+def _run_all(work: Sequence[Callable[[], object]]) -> None:
     for do in work:
         do()
 

@@ -56,7 +56,7 @@ class Tokens:
         self.ahead = ""
         """What is wrong where the newest token of the provider was issued after now; empty once one is believed."""
 
-    def kept(self, token: bytes) -> Principal | None:
+    def cached(self, token: bytes) -> Principal | None:
         """Whom a token proves that was verified a moment ago."""
         until, principal = self._kept.get(hashlib.sha256(token).digest(), (0.0, None))
         return principal if time.time() < until else None

@@ -75,11 +75,11 @@ def find(settings: Settings, dataset: str, name: str, key: str) -> ModelRef | No
     mine = f"tags.`{registry.KEY_TAG}` = '{key}'"
     if version is not None:
         if mlflow.get_run(version.run_id).info.status == "RUNNING":
-            for logged in _ready(mlflow, experiment, mine):
+            for logged in _complete_models(mlflow, experiment, mine):
                 _end(mlflow, name, key, logged, {})
         tags = version.tags
         return ModelRef(name=name, version=int(version.version), uri=tags[URI_TAG], digest=tags[DIGEST_TAG])
-    for logged in _ready(mlflow, experiment, mine):
+    for logged in _complete_models(mlflow, experiment, mine):
         return _register(settings, mlflow, name, key, logged)
     for run in mlflow.search_runs([experiment], filter_string=mine):
         if run.info.status == "RUNNING":
@@ -87,7 +87,7 @@ def find(settings: Settings, dataset: str, name: str, key: str) -> ModelRef | No
     return None
 
 
-def _ready(mlflow: "MlflowClient", experiment: str, mine: str) -> list[Any]:
+def _complete_models(mlflow: "MlflowClient", experiment: str, mine: str) -> list[Any]:
     """The logged model of a call, where it was logged whole."""
     logged_models = mlflow.search_logged_models([experiment], filter_string=mine)
     return [logged for logged in logged_models if str(logged.status) == "READY"][:1]

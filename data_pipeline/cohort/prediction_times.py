@@ -18,7 +18,9 @@ COLUMNS = (
 """The columns of events that stays and prediction times are computed from."""
 
 
-def due(events: pa.Table, task: Task, since: datetime, until: datetime) -> list[tuple[int, datetime]]:
+def due_predictions(
+    events: pa.Table, task: Task, since: datetime, until: datetime
+) -> list[tuple[int, datetime]]:
     """The predictions due in a period: (subject_id, prediction time) with ``since < prediction time <= until``.
 
     They come in order of prediction time, then of subject. Only what was known at ``until`` is used, so that stays

@@ -74,7 +74,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     read = readers.read([path])
     if params.notes:
         read.documents += note_documents.read(settings, params.notes).documents
-    index = index_versions.made_by(settings, params.dataset, key) or index_versions.build(
+    index = index_versions.version_of_call(settings, params.dataset, key) or index_versions.build(
         settings, params.dataset, read, params.embedder, key
     )
     abstention = index.abstention

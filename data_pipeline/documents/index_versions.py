@@ -90,7 +90,7 @@ def _verified(settings: Settings, name: str, version: int) -> Path:
     return folder(settings, name) / str(version)
 
 
-def made_by(settings: Settings, name: str, key: str) -> Index | None:
+def version_of_call(settings: Settings, name: str, key: str) -> Index | None:
     """The version that a call made, if it still is the newest."""
     if not versions(settings, name):
         return None

@@ -123,7 +123,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         QualityError: a split is empty.
     """
     reviewed = _accepted(settings, params.reviewed, params.newest_review) if params.reviewed else []
-    first = _first(_read(params), params.max_questions)
+    first = _first(_read_questions(params), params.max_questions)
     prepared = questions.prepare(first, params.augmentation_factor, reviewed)
     sizes = {split: len(prepared.splits[split]) for split in SPLITS}
     if not all(sizes.values()):
@@ -146,7 +146,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     )
 
 
-def _read(params: Params) -> list[Question]:
+def _read_questions(params: Params) -> list[Question]:
     if params.source == "medmcqa":
         return question_sets.load_medmcqa(revision=params.source_digest)
     path = Path(params.path) if params.path else OWN

@@ -279,7 +279,7 @@ def _of_encounters(rows: Rows, ids: Ints, predictions: pa.Table) -> tuple[Rows, 
     return Rows.concatenated([own, theirs]), np.concatenate([ids[~shared], ids[copied]])
 
 
-def reads(code: str) -> bool:
+def reads_code(code: str) -> bool:
     """Whether some feature is computed from events of this code."""
     return _kind(code) != _NOTHING
 

@@ -53,7 +53,7 @@ class BronzeTable:
         if self.before is None or self.name not in self.plan.kept:
             return table_files.commit(self.settings, self.dataset, self.table, key, files, schema)
         if not set(new) <= set(self._kept_columns):  # all of its files get the new columns
-            stays = list(self._written_again(lake.files(self.settings, self.before), gone, schema))
+            stays = list(self._rewritten_without(lake.files(self.settings, self.before), gone, schema))
             return table_files.commit(self.settings, self.dataset, self.table, key, [*files, *stays], schema)
         taken_out = [uri for uri in lake.files(self.settings, self.before) if self._holds(uri, gone)]
         return table_files.commit(
@@ -61,7 +61,7 @@ class BronzeTable:
             self.dataset,
             self.table,
             key,
-            [*files, *self._written_again(taken_out, gone, schema)],
+            [*files, *self._rewritten_without(taken_out, gone, schema)],
             schema,
             onto=self.before,
             removed=[uri.rpartition("/")[2] for uri in taken_out],
@@ -75,7 +75,7 @@ class BronzeTable:
         own = parquet.read_table(path, columns=["file"], filesystem=filesystem, partitioning=None)
         return not set(gone).isdisjoint(own["file"].unique().to_pylist())
 
-    def _written_again(
+    def _rewritten_without(
         self, uris: Sequence[str], gone: Collection[str], schema: pa.Schema
     ) -> Iterator[TableFile]:
         """The rows that stay of files of the table that have others, too."""

@@ -61,7 +61,7 @@ def restated(
     n_shards = lake.fact(settings, made_from, shards.SHARD_COUNT)
     unusable = supersede.unusable(database)
     usable, moments = _usable_events(settings, absorbed.facts), _moments(settings, params.dataset)
-    now = placing.each_shard(
+    now = placing.iterate_shards(
         placing.placed_events(database, source, params.dataset, "facts", n_shards), n_shards
     )
     with engine.connection(settings) as other:
@@ -97,7 +97,7 @@ def _before(
         database.register("judged_rows", pa.RecordBatchReader.from_batches(schema, batches))
         database.execute("create or replace table facts_before as select * from judged_rows")
     facts.load(database, source, tables, params.dataset, (source.subjects.table, source.visits.table))
-    yield from placing.each_shard(
+    yield from placing.iterate_shards(
         placing.placed_events(database, source, params.dataset, "facts_before", n_shards), n_shards
     )
 

@@ -162,7 +162,7 @@ def carried(spark_sql: str) -> str:
     with _without_garbage_collection():
         tree = sqlglot.parse_one(spark_sql, read="spark")
         for node in reversed(list(tree.walk())):  # what a function is given is put right before it
-            better = _put_right(node)
+            better = _to_duckdb(node)
             if better is not node:
                 node.replace(better)
         return tree.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
@@ -181,7 +181,7 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _put_right(node: "Expr") -> "Expr":
+def _to_duckdb(node: "Expr") -> "Expr":
     from sqlglot import exp
 
     if isinstance(node, exp.Anonymous):

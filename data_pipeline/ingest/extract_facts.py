@@ -216,10 +216,10 @@ def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact, n
             as event_id, false as retracted,
           {named_fact}file, line, item, low, high, unit_unknown, unreadable, marked_error, untimely, interval_inverted,
           miscoded, rounded, voided, uninformative, between_steps
-        from ({_events(source, fact, _read(source, table, name, fact))})"""
+        from ({_events(source, fact, _select_rows(source, table, name, fact))})"""
 
 
-def _read(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
+def _select_rows(source: Source, table: SourceTable, name: str, fact: Fact) -> str:
     """The rows of a fact with its time, the time when it was known, and its number and text as the row gives them.
 
     A row with a time that can't be read is kept whatever ``when`` says, so that it is quarantined and not lost.

@@ -44,7 +44,7 @@ def files_of(root: Path) -> dict[str, Path]:
         if path.name.lower().endswith(ENDINGS) and path.is_file():
             named = path.relative_to(root).as_posix()
             if (other := files.setdefault(named.lower(), path)) is not path:
-                raise _told_twice(root, "the same name but for the case", (other, path))
+                raise _two_files_error(root, "the same name but for the case", (other, path))
     return files
 
 
@@ -76,7 +76,7 @@ def locate(source: Source, root: Path) -> Files:
     return by_table
 
 
-def _told_twice(root: Path, what: str, files: tuple[Path, ...]) -> InputError:
+def _two_files_error(root: Path, what: str, files: tuple[Path, ...]) -> InputError:
     names = " and ".join(file.relative_to(root).as_posix() for file in files)
     return InputError(
         f"{names} in {root} have {what}, and may not tell the same; nothing was landed. Leave one of them there."
@@ -89,7 +89,7 @@ def _files(stem: str, present: Mapping[str, Path], root: Path) -> tuple[Path, ..
     if "*" not in stem:
         of_that_name = tuple(present[stem + end] for end in ENDINGS if stem + end in present)
         if len(of_that_name) > 1:
-            raise _told_twice(root, "the same table's name", of_that_name)
+            raise _two_files_error(root, "the same table's name", of_that_name)
         if of_that_name:
             return of_that_name
         return tuple(path for name, path in sorted(present.items()) if Path(name).parent.as_posix() == stem)

@@ -169,10 +169,10 @@ def judged(candidate_facts: str, rules: Table) -> str:
 
 def of_bronze(settings: Settings, source: Source, bronze: Mapping[str, TableRef]) -> TextBatches:
     """Readers of bronze's tables, of their declared columns alone; texts that recur come as dictionaries."""
-    return {name: partial(_read, settings, source, name, ref) for name, ref in bronze.items()}
+    return {name: partial(_read_facts, settings, source, name, ref) for name, ref in bronze.items()}
 
 
-def _read(settings: Settings, source: Source, name: str, ref: TableRef) -> Iterator[pa.RecordBatch]:
+def _read_facts(settings: Settings, source: Source, name: str, ref: TableRef) -> Iterator[pa.RecordBatch]:
     from pyarrow import parquet
 
     wanted = ("file", "line", *source.tables[name].columns)

@@ -218,14 +218,14 @@ def _rows_of(
     import pyarrow.compute as pc
 
     from data_pipeline.ingest.messages import schema
-    from data_pipeline.ingest.patient_rows import in_columns
+    from data_pipeline.ingest.patient_rows import in_declared_columns
 
     declared = schema(source.tables[name])
     if ref is None or not files:
         return declared.empty_table()
     rows = lake.dataset(settings, ref)
     there = [column for column in declared.names if column in rows.schema.names]
-    return in_columns(rows.to_table(columns=there, filter=pc.field("file").isin(files)), declared)
+    return in_declared_columns(rows.to_table(columns=there, filter=pc.field("file").isin(files)), declared)
 
 
 def _compare(was: "pa.Table", here: "pa.Table") -> "tuple[pa.Table, pa.Table, pa.Table]":

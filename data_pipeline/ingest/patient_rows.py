@@ -137,7 +137,7 @@ class PatientSearch:
                 if not pc.any(mask).as_py():
                     continue
             found = piece.to_table(schema=rows.schema, columns=names)
-            parts.append(in_columns(found if mask is None else found.filter(mask), declared))
+            parts.append(in_declared_columns(found if mask is None else found.filter(mask), declared))
         return pa.concat_tables(parts)
 
     def _and_unowned(
@@ -151,7 +151,7 @@ class PatientSearch:
         return pa.concat_tables([found, new.filter(pc.invert(owned))])
 
 
-def in_columns(rows: pa.Table, declared: pa.Schema) -> pa.Table:
+def in_declared_columns(rows: pa.Table, declared: pa.Schema) -> pa.Table:
     """Rows in the declared columns; those that they lack are empty."""
     columns = [
         rows.column(field.name).cast(field.type)

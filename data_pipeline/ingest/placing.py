@@ -78,7 +78,7 @@ def _without_other_units(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Recor
         yield batch.filter(pa.array(~again))
 
 
-def each_shard(rows: Iterable[pa.RecordBatch], n_shards: int) -> Iterator[pa.Table]:
+def iterate_shards(rows: Iterable[pa.RecordBatch], n_shards: int) -> Iterator[pa.Table]:
     """The sorted events of each shard, none of some."""
     schema = EVENTS.arrow_schema()
     shards = by_shard(rows, schema)

@@ -242,7 +242,7 @@ def _side_by_side(
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """What is asserted now and the assertions that are there: of the changed patients, or shard by shard of all."""
     if params.changed is None:
-        for shard, asserted in enumerate(placing.each_shard(rows, n_shards)):
+        for shard, asserted in enumerate(placing.iterate_shards(rows, n_shards)):
             yield asserted, shards.read_shards(settings, made_from, [shard])
         return
     schema = EVENTS.arrow_schema()

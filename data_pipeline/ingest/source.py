@@ -264,7 +264,7 @@ def load(name: str) -> Source:
     own = declaration_files.home_folder("source")
     for file in (FOLDER / f"{canonical.replace('-', '_')}.yaml", own / f"{canonical}.yaml"):
         if file.exists():
-            return _read(canonical, file)
+            return _parse_file(canonical, file)
     kept = sorted(path.stem for path in own.glob("*.yaml"))
     raise InputError(
         f"There is no source {name!r}; the sources are {', '.join((*names(), *kept))}. Of a layout of your own, give "
@@ -273,7 +273,7 @@ def load(name: str) -> Source:
 
 
 @cache
-def _read(name: str, file: Path) -> Source:
+def _parse_file(name: str, file: Path) -> Source:
     return parse(name, file.read_text(encoding="utf-8"))
 
 
@@ -302,7 +302,7 @@ def take(name_or_file: str) -> str:
     source, text = read(name_or_file)
     if text:
         declaration_files.keep("source", source.name, text)
-        _read.cache_clear()
+        _parse_file.cache_clear()
     return source.name
 
 

@@ -27,7 +27,7 @@ _NOT_TAKEN = Phrases(
 
 def check(checked: Checked) -> LayerFinding:
     """The interactions of each pair, the most severe first; what the patient takes pairs with what the text names."""
-    named = _taken(checked)
+    named = _drugs_taken(checked)
     context = packaged().of(checked.patient.medications)
     pairs = [*combinations(named, 2), *((mention, other) for mention in named for other in context)]
     findings: dict[str, Finding] = {}
@@ -41,7 +41,7 @@ def check(checked: Checked) -> LayerFinding:
     return LayerFinding(layer=NAME, findings=tuple(ordered), message=message)
 
 
-def _taken(checked: Checked) -> list[DrugMention]:
+def _drugs_taken(checked: Checked) -> list[DrugMention]:
     """The drugs of the text but those of which it says that nobody takes them."""
     ends = {match.last for match in _NOT_TAKEN.find(checked.text)}
     return [mention for mention in checked.drugs if mention.first not in ends]

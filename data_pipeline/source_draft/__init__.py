@@ -58,7 +58,9 @@ def _stanzas(made: Draft, by_name: dict[str, Table]) -> tuple[list[Stanza], dict
     visit, listed = people.visits(made, by_name[who.visits])
     first = [] if who.subjects == who.visits else [people.patients(made, by_name[who.subjects])]
     rest = (
-        rows.other(made, table) for name, table in by_name.items() if name not in (who.subjects, who.visits)
+        rows.draft_stanza(made, table)
+        for name, table in by_name.items()
+        if name not in (who.subjects, who.visits)
     )
     return [*first, visit, *(stanza for stanza in rest if stanza is not None)], listed
 

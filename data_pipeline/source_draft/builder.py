@@ -222,7 +222,7 @@ class Builder:
             self.ask(f"to which category do the other words of {column.header} belong?")
         return name
 
-    def leftover(self, kind: Kind) -> list[str]:
+    def unused_columns(self, kind: Kind) -> list[str]:
         """The columns of a kind that nothing has used and that are no numbers, names or codes of something."""
         used = {self.stanza.headers.get(name, name) for name in self.stanza.columns}
         left = [c for c in self.table.columns.values() if c.kind == kind and c.header not in used]
@@ -246,10 +246,10 @@ class Builder:
                 return self.use(column.header, "identifier")
         parts = [key for key in (self.draft.patient, self.draft.visit) if key in self.stanza.columns]
         parts += [self.time(moment) for moment in self.moments(("start", "moment"))[:1]]
-        parts += [self.use(header, self._own_kind(header)) for header in more]
+        parts += [self.use(header, self._column_type(header)) for header in more]
         return f"concat_ws('|', {', '.join(dict.fromkeys(parts))})"
 
-    def _own_kind(self, header: str) -> str:
+    def _column_type(self, header: str) -> str:
         """The type that an expression gave a column before, else that of a number of something."""
         return self.stanza.columns.get(self.name(header), "identifier")
 

@@ -66,7 +66,7 @@ def map_items(
 ) -> tuple[list[Mapped], list[str]]:
     """The items of a table that measure a concept, and sentences of those that are called so and do not look it."""
     mapped, doubts = [], []
-    rows = _seen(database, use)
+    rows = _item_statistics(database, use)
     for item in dict.fromkeys(row.item for row in rows):
         own = [row for row in rows if row.item == item]
         found = _map_item(own, known)
@@ -124,7 +124,7 @@ def label_of(table: Table) -> str | None:
     )
 
 
-def _seen(database: "duckdb.DuckDBPyConnection", use: ItemUse) -> list[_Seen]:
+def _item_statistics(database: "duckdb.DuckDBPyConnection", use: ItemUse) -> list[_Seen]:
     """Per item and unit, of rows with a number: what it is called, and the distribution of its values."""
     t, d = use.table, use.dictionary
     item = f"upper(i.{quoted(use.item)})"
@@ -208,12 +208,12 @@ def _units(rows: list[_Seen], concept: Concept, known: Shipped, sure: bool) -> t
             units[row.unit] = fitting
             if row.unit != concept.unit.lower() and (row.unit or concept.unit not in _UNITLESS):
                 spelled = f"the unit {row.unit}" if row.unit else "without a unit"
-                meant = _meant(fitting, concept, listed)
+                meant = _implied_unit(fitting, concept, listed)
                 notes += f"; TODO: is {row.item} {spelled} {concept.name} in {meant}, as its values look?"
     return units, notes
 
 
-def _meant(sql: str, concept: Concept, listed: Mapping[str, str]) -> str:
+def _implied_unit(sql: str, concept: Concept, listed: Mapping[str, str]) -> str:
     if sql == "value":
         return concept.unit
     if concept.unit == "%":

@@ -133,7 +133,7 @@ def _rest(b: Builder, ended: str) -> None:
     """Of one row per encounter: what is left of its columns, numbers and words, known at the end of the visit."""
     kinds: tuple[tuple[str, Kind, str], ...] = (("numbers", "number", "double"), ("words", "text", "word"))
     for name, kind, typed in kinds:
-        columns = [b.use(header, typed) for header in b.leftover(kind)]
+        columns = [b.use(header, typed) for header in b.unused_columns(kind)]
         if not columns:
             continue
         value = {"value": "column_value"} if kind == "number" else {}

@@ -202,7 +202,7 @@ def _table(database: "duckdb.DuckDBPyConnection", files: Files, root: Path) -> T
         paths = _paths(first, shown)
         headers = list(paths)
     else:
-        written = _written(first, shown) if extract_files.format_of(first) == "CSV" else Csv()
+        written = _csv_dialect(first, shown) if extract_files.format_of(first) == "CSV" else Csv()
         headers = readers.header(first, written, shown)
     headers = list(dict.fromkeys(header for header in headers if header))
     schema = pa.schema([(header, pa.string()) for header in headers])
@@ -246,7 +246,7 @@ class _Limited:
                 return
 
 
-def _written(path: Path, shown: Path) -> Csv:
+def _csv_dialect(path: Path, shown: Path) -> Csv:
     """Delimiter and encoding: that of the most columns, and Latin-1 where the beginning is no UTF-8."""
     encoding = "utf-8"
     with pa.input_stream(str(path)) as opened:

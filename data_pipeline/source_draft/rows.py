@@ -14,13 +14,13 @@ _SPELLED = 0.9
 """Share of a column's values that have to be spelled as codes."""
 
 
-def other(draft: Draft, table: Table) -> Stanza | None:
+def draft_stanza(draft: Draft, table: Table) -> Stanza | None:
     """The stanza of any other table; None where nothing in it says whose a row is, or what a row means."""
     builder = Builder(draft, table)
     if builder.patient is None and builder.visit is None:
         return None
     kinds: tuple[Callable[[Builder], bool], ...] = (
-        _notes, _deaths, _icd, measurements.wide, _intensive_care, _drugs, _given, measurements.measured, _coded,
+        _notes, _deaths, _icd, measurements.wide, _intensive_care, _drugs, _infusions, measurements.measured, _coded,
     )  # fmt: skip
     return builder.stanza if any(fits(builder) for fits in kinds) else None
 
@@ -146,7 +146,7 @@ def _drugs(b: Builder) -> bool:
     return True
 
 
-def _given(b: Builder) -> bool:
+def _infusions(b: Builder) -> bool:
     """Items with a beginning, an end and a label elsewhere: infusions, procedures at the bedside."""
     item, (start, end) = measurements.item_of(b), span(b)
     if item is None or start is None or end is None:

@@ -35,7 +35,7 @@ def minutes(rng: np.random.Generator, median: Floats | float, spread: float, siz
     return np.ceil(drawn).astype(np.int64) * MINUTE
 
 
-def to_minute(seconds: Ints | Floats) -> Ints:
+def floor_to_minute(seconds: Ints | Floats) -> Ints:
     """Times in seconds, rounded down to whole minutes."""
     return (np.asarray(seconds).astype(np.int64) // MINUTE) * MINUTE
 

@@ -20,12 +20,12 @@ from data_pipeline.synthetic.frames import (
     Ints,
     blanks,
     dates,
+    floor_to_minute,
     happens,
     minutes,
     moments,
     providers,
     sigmoid,
-    to_minute,
     words,
 )
 from data_pipeline.synthetic.patients import (
@@ -109,7 +109,7 @@ def draw_encounters(rng: np.random.Generator, subjects: Subjects, visits: Visits
     waited = np.minimum(minutes(rng, 300, 0.5, size), 18 * HOUR)
     hours = (visits.discharge - visits.admit) / HOUR
     split = (hours > 72) & ~visits.died & (visits.icu_in == 0) & happens(rng, 1 / 30, size)
-    second = to_minute(visits.admit + 0.6 * hours * HOUR)
+    second = floor_to_minute(visits.admit + 0.6 * hours * HOUR)
     ids = rng.permutation(100_000)[: 2 * size] + block * 100_000 + 20_000_000
     stays = rng.permutation(100_000)[:size] + block * 100_000 + 30_000_000
     lungs, mind = (visits.axes[:, AXES.index(a)] for a in ("respiratory", "neurologic"))

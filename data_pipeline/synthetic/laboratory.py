@@ -21,13 +21,13 @@ from data_pipeline.synthetic.frames import (
     blanks,
     dates,
     digits,
+    floor_to_minute,
     happens,
     minutes,
     moments,
     optional,
     providers,
     sigmoid,
-    to_minute,
     words,
 )
 from data_pipeline.synthetic.hospital import Encounters
@@ -66,7 +66,7 @@ def draw_clinics(rng: np.random.Generator, visits: Visits, encounters: Encounter
     counts = rng.choice(3, len(visits), p=[0.55, 0.3, 0.15])
     rows = np.repeat(np.arange(len(visits)), counts)
     day = encounters.arrival(visits)[rows] // DAY - rng.integers(6, 180, len(rows))
-    seconds = to_minute(day * DAY + rng.uniform(8, 16, len(rows)) * HOUR)
+    seconds = floor_to_minute(day * DAY + rng.uniform(8, 16, len(rows)) * HOUR)
     same = np.concatenate([[False], visits.subject[1:] == visits.subject[:-1]])
     before = np.where(same, np.roll(visits.discharge, 1), START) + 2 * DAY
     keep = seconds > before[rows]
@@ -82,7 +82,7 @@ def _draws(
     routine = np.repeat(np.arange(len(visits)), counts)
     turn = np.arange(len(routine)) - np.repeat(np.cumsum(counts) - counts, counts)
     wait = (turn + rng.uniform(0.02, 0.3, len(routine))) * every[routine]
-    exact = to_minute(visits.admit[routine] + wait)
+    exact = floor_to_minute(visits.admit[routine] + wait)
     inside = (exact < visits.discharge[routine]) & ~encounters.between(routine, exact)
     routine, exact = routine[inside], exact[inside]
     door = np.flatnonzero((encounters.ed_register > 0) & happens(rng, 0.92, len(visits)))
@@ -144,7 +144,7 @@ def labevents(
     panel_delay = minutes(rng, 1.0, 0.0, 1)[0] * np.exp(
         0.55 * rng.standard_normal((len(draws.rows), len(PANELS)))
     )
-    available = to_minute(draws.seconds[draw] + delays * panel_delay[draw, _PANEL[lab]] + 60)
+    available = floor_to_minute(draws.seconds[draw] + delays * panel_delay[draw, _PANEL[lab]] + 60)
     spreads = np.array([entry.spread for entry in LABS])[lab]
     logs = np.array([entry.log for entry in LABS])[lab]
     reported, corrections, later = dirt.correct(rng, values, spreads, logs)

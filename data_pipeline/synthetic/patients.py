@@ -34,10 +34,10 @@ from data_pipeline.synthetic.frames import (
     Bools,
     Floats,
     Ints,
+    floor_to_minute,
     happens,
     moments,
     sigmoid,
-    to_minute,
 )
 
 START = int(datetime(2022, 1, 1, tzinfo=UTC).timestamp())
@@ -234,7 +234,7 @@ def _stay(rng: np.random.Generator, subjects: Subjects, arrivals: Arrivals) -> V
     syndrome = _syndrome(rng, subjects, arrivals)
     kind = _KIND[syndrome]
     hour = np.where(kind == 1, rng.uniform(6, 10, size), rng.triangular(0, 15, 24, size))
-    admit = to_minute(arrivals.day + hour * HOUR)
+    admit = floor_to_minute(arrivals.day + hour * HOUR)
     age = (admit - subjects.birth[who]) / (365.25 * DAY)
     frailty, standard_age = subjects.frailty[who], (age - 64) / 17
     severity = per_syndrome("severity")[syndrome] + 0.2 * subjects.burden[who] + rng.standard_normal(size)
@@ -296,7 +296,7 @@ def _discharge(rng: np.random.Generator, admit: Ints, hours: Floats, at_risk: Bo
     by_day = (exact // DAY) * DAY + (rng.uniform(11, 17.5, len(admit)) * HOUR).astype(np.int64)
     by_day += np.where(by_day < admit + 25 * HOUR, DAY, 0)
     by_day += np.where(by_day < admit + 25 * HOUR, DAY, 0)
-    return to_minute(np.where(at_risk & ~died, by_day, exact))
+    return floor_to_minute(np.where(at_risk & ~died, by_day, exact))
 
 
 def _intensive_care(
@@ -305,9 +305,9 @@ def _intensive_care(
     size = len(admit)
     taken = happens(rng, sigmoid(-2.4 + 1.2 * severity + per_syndrome("icu")[syndrome]), size)
     wait = np.where(happens(rng, 0.8, size), rng.uniform(0.1, 4, size), rng.uniform(4, 20, size))
-    begin = to_minute(admit + wait * HOUR)
+    begin = floor_to_minute(admit + wait * HOUR)
     stay = 40 * np.exp(0.25 * severity + 0.7 * rng.standard_normal(size))
-    end = np.minimum(to_minute(begin + stay * HOUR), discharge)
+    end = np.minimum(floor_to_minute(begin + stay * HOUR), discharge)
     taken &= end > begin + 2 * HOUR
     return np.where(taken, begin, 0), np.where(taken, end, 0)
 

@@ -16,12 +16,12 @@ from data_pipeline.synthetic.frames import (
     Bools,
     Ints,
     blanks,
+    floor_to_minute,
     happens,
     minutes,
     moments,
     providers,
     sigmoid,
-    to_minute,
 )
 from data_pipeline.synthetic.hospital import Encounters
 from data_pipeline.synthetic.items import (
@@ -191,7 +191,7 @@ def outputevents(
     counts = np.maximum((visits.icu_out - visits.icu_in) // (6 * HOUR), 0) * (visits.icu_in > 0)
     rows = np.repeat(np.arange(len(visits)), counts)
     turn = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    time = to_minute(visits.icu_in[rows] + (turn + 1) * 6 * HOUR - 30 * 60)
+    time = floor_to_minute(visits.icu_in[rows] + (turn + 1) * 6 * HOUR - 30 * 60)
     kidney = visits.axes_at(rows, time) @ axis_vector({"renal": -0.45, "circulatory": -0.15})
     volume = np.round(420 * np.exp(kidney + 0.4 * rng.standard_normal(len(rows))) / 5) * 5
     early = happens(rng, URINE_STORED_EARLY, len(rows))

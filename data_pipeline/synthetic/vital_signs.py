@@ -17,12 +17,12 @@ from data_pipeline.synthetic.frames import (
     Floats,
     Ints,
     digits,
+    floor_to_minute,
     happens,
     minutes,
     moments,
     optional,
     sigmoid,
-    to_minute,
     words,
 )
 from data_pipeline.synthetic.hospital import Encounters
@@ -67,7 +67,9 @@ def _rounds(rng: np.random.Generator, visits: Visits, encounters: Encounters) ->
     rows = np.repeat(np.arange(len(visits)), counts)
     turn = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     step = np.where(turn < early[rows], turn, 2 * turn - early[rows]) * pace[rows]
-    seconds = to_minute(visits.admit[rows] + (step + rng.uniform(0.05, 0.5, len(rows)) * pace[rows]) * HOUR)
+    seconds = floor_to_minute(
+        visits.admit[rows] + (step + rng.uniform(0.05, 0.5, len(rows)) * pace[rows]) * HOUR
+    )
     keep = (seconds < visits.discharge[rows]) & ~encounters.between(rows, seconds) | (turn == 0)
     rows, seconds, turn = rows[keep], np.minimum(seconds, visits.discharge[rows])[keep], turn[keep]
     intensive = (

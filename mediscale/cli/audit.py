@@ -29,7 +29,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     home, version = settings(), parse_version(options.version)
     if version is None:
         raise UsageError("A version is written MODEL/VERSION, such as synthetic-mortality/2.")
-    if commit := reproduce.other_place(home, *version):
+    if commit := reproduce.commit_to_rebuild(home, *version):
         print(
             f"mediscale: its code is that of commit {commit[:12]}; it is rebuilt from there.", file=sys.stderr
         )
@@ -108,7 +108,7 @@ def _who_scored(options: argparse.Namespace) -> int:
 
     home = settings()
     agreed = True
-    for line, same in lineage_text.who_scored(
+    for line, same in lineage_text.rescored_answers(
         home, _patient(home, options.patient, options.dataset), options.at
     ):
         agreed &= same

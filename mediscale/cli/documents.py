@@ -86,11 +86,11 @@ def _ask(options: argparse.Namespace) -> int:
         print("No index yet: indexing the project's own passages on neurology and nephrology.")
         index_versions.add(home, _OWN, readers.read([corpus.FOLDER / "passages.jsonl"]))
     answer = Index.open(index_versions.latest(home, name)).answer(options.question, frozenset(options.role))
-    print(_shown(answer))
+    print(_answer_text(answer))
     return 0
 
 
-def _shown(answer: "GroundedAnswer") -> str:
+def _answer_text(answer: "GroundedAnswer") -> str:
     lines = [f"“{sentence.text}”" for sentence in answer.sentences]
     cited = dict.fromkeys((c.source, c.place, c.date) for each in answer.sentences for c in each.citations)
     lines += [

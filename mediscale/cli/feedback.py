@@ -49,15 +49,15 @@ def _run(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from mediscale.governance import feedback
 
-    everything = feedback.given(settings(), options.dataset)
+    everything = feedback.all_feedback(settings(), options.dataset)
     listed = [each for each in everything if options.all or each.decision is None]
     for each in listed:
-        print(_shown(each))
+        print(_feedback_text(each))
     print(f"{len(listed)} of {len(everything)} listed; accept or reject by ID.")
     return 0
 
 
-def _shown(given: "Given") -> str:
+def _feedback_text(given: "Given") -> str:
     decided = f", {given.decision} by {given.reviewed_by}" if given.decision else ""
     head = f"{given.feedback_id}  {given.at:%Y-%m-%d %H:%M}  {given.verdict}  {given.model}/{given.model_version}"
     texts = {"asked": given.question, "answered": given.answered, "corrected": given.corrected}

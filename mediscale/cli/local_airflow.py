@@ -98,7 +98,7 @@ def run_loop(settings: Settings, which: Source, config: RunConfig, run_id: str, 
     env = environment(settings) | {"MEDISCALE_ACTOR": signing.actor(settings)}
     migrate(env, log)
     name, usual = _DAGS[which.pipeline]
-    params = {param: which.given[param] or value for param, value in usual.items()}
+    params = {param: which.as_arguments[param] or value for param, value in usual.items()}
     conf = {**params, "config": config, "run_id": run_id}
     command = [str(AIRFLOW), "dags", "test", name, "--conf", json.dumps(conf)]
     return subprocess.run(command, env=env, stdout=log, stderr=log, check=False).returncode == 0

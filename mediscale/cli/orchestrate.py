@@ -20,12 +20,12 @@ def _add_prepare_source(parser: argparse.ArgumentParser) -> None:
     from mediscale.cli import stage
 
     for name in ("pipeline", "source", "path", "dataset", "size"):
-        parser.add_argument(f"--{name}", type=_given, help="empty: not given")
+        parser.add_argument(f"--{name}", type=_stated, help="empty: not given")
     parser.add_argument("--run-config", default="{}", help="per stage, its parameters, as JSON")
     stage.add_step(parser)
 
 
-def _given(text: str) -> str | None:
+def _stated(text: str) -> str | None:
     """An orchestrator gives every option, also those that nobody stated."""
     return text or None
 
@@ -60,12 +60,12 @@ def _kubeflow(options: argparse.Namespace) -> int:
 
     which, config = source_of(options), config_of(options.set)
     if options.action == "compile":
-        if config or any(which.given.values()):
+        if config or any(which.as_arguments.values()):
             raise UsageError("What is compiled is the same for every run; give these options to submit.")
         print(submit.compiled(options.output, settings(), which.pipeline))
     else:
         call.check(config, which.pipeline)
-        print(submit.submit(settings(), {**which.given, "config": config}, which.pipeline))
+        print(submit.submit(settings(), {**which.as_arguments, "config": config}, which.pipeline))
     return 0
 
 

@@ -67,7 +67,7 @@ def _kubeflow(settings: Settings, which: Source, config: RunConfig, run_id: str,
     from kubeflow_pipelines import local
 
     with redirect_stdout(log):
-        arguments = {**which.given, "config": config, "run_id": run_id}
+        arguments = {**which.as_arguments, "config": config, "run_id": run_id}
         return local.run(settings, which.pipeline, arguments)
 
 

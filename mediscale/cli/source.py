@@ -164,8 +164,9 @@ def _alarms(found: "SourceCheck") -> list[str]:
     lines = []
     for low, high in found.apart:
         lines.append(
-            f"ALARM {low.concept}: the median is {low.percentiles[1]:.4g} {low.unit} in {_where(low)} and "
-            f"{high.percentiles[1]:.4g} in {_where(high)}; is a unit converted that should not be, or the other way?"
+            f"ALARM {low.concept}: the median is {low.percentiles[1]:.4g} {low.unit} in {_item_label(low)} and "
+            f"{high.percentiles[1]:.4g} in {_item_label(high)}; is a unit converted that should not be, or the other "
+            "way?"
         )
     lines += [
         f"ALARM {table} has rows and yields no usable fact; what it was lost to stands above."
@@ -174,7 +175,7 @@ def _alarms(found: "SourceCheck") -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _where(one: "ConceptCheck") -> str:
+def _item_label(one: "ConceptCheck") -> str:
     return f"item {one.item} of {one.table}"
 
 
@@ -334,7 +335,7 @@ def _transported(found: "Transport", dataset: str) -> list[str]:
 
     counts = found.counts
     lines = [
-        f"{found.model} on {count(counts.n)} {counts.what} of {count(counts.subjects)} patients of {dataset}, "
+        f"{found.model} on {count(counts.n)} {counts.unit} of {count(counts.subjects)} patients of {dataset}, "
         f"{count(counts.events)} with the outcome; by values alone, without notes",
         "",
         f"  {'figure':<44}{'value':>10}  95 % interval",

@@ -95,7 +95,7 @@ def _evidence(run: "Run") -> "dict[str, Evidence]":
 def _metrics(evidence: "Evidence") -> Table:
     counts = evidence.counts
     title = (
-        f"{evidence.model} on {count(counts.n)} held-out {counts.what} of {count(counts.subjects)} patients, "
+        f"{evidence.model} on {count(counts.n)} held-out {counts.unit} of {count(counts.subjects)} patients, "
         f"{count(counts.events)} with the outcome"
     )
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)

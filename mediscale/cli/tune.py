@@ -53,7 +53,7 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _show(task: str, result: "Result", cached: bool) -> None:
-    from training.tabular.risk_tuning import STAGE, shown
+    from training.tabular.risk_tuning import STAGE
 
     print(f"{task}: {STAGE.summary(result)}{' (cached)' if cached else ''}.")
     for choice in result.choices:
@@ -61,7 +61,7 @@ def _show(task: str, result: "Result", cached: bool) -> None:
             f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in choice.settings.items()
         )
-        loss, worse = shown(choice.log_loss), shown(choice.difference)
+        loss, worse = choice.log_loss.text(digits=4), choice.difference.text(digits=4)
         print(f"  {choice.name}: log loss {loss}, above the chosen ones' by {worse}; {recipe}")
 
 

@@ -201,7 +201,7 @@ def load(name: str) -> Task:
     file = task_names.file_of(name)
     if file is None:
         raise UsageError(f"There is no task {name!r}; the tasks are {', '.join(task_names.all_names())}.")
-    return _read(name, file)
+    return _parse_file(name, file)
 
 
 _tried: dict[str, Task] = {}
@@ -223,7 +223,7 @@ def attempt(name_or_file: str) -> Task:
 
 
 @cache
-def _read(name: str, file: Path) -> Task:
+def _parse_file(name: str, file: Path) -> Task:
     return parse(name, file.read_text(encoding="utf-8"), file)
 
 
@@ -238,7 +238,7 @@ def take(name_or_file: str) -> str:
         return load(name_or_file).name
     task, text = _from_file(Path(name_or_file))
     declaration_files.keep("task", task.name, text)
-    _read.cache_clear()
+    _parse_file.cache_clear()
     return task.name
 
 
@@ -287,7 +287,7 @@ def _problems(error: ValidationError, text: str) -> Iterator[str]:
     # A key that is misspelt is missing, too: what there is says more than what there is not.
     found = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     first, *more = found
-    place, said = first["loc"], _said(first)
+    place, said = first["loc"], _error_sentence(first)
     # Without the kind of outcome, which pydantic counts as a part of the place.
     place = (place[0], *place[2:]) if place[:1] == ("outcome",) and len(place) > 1 else place
     where = ".".join(str(part) for part in place) or "the file"
@@ -296,7 +296,7 @@ def _problems(error: ValidationError, text: str) -> Iterator[str]:
         yield f"and {len(more)} more"
 
 
-def _said(problem: "ErrorDetails") -> str:
+def _error_sentence(problem: "ErrorDetails") -> str:
     """A mistake in words, with the name that was probably meant."""
     if problem["type"] == "extra_forbidden":
         return (

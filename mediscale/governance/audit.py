@@ -64,7 +64,7 @@ def trail(
         raise NotFoundError(
             f"Nobody asked or decided anything of {dataset}; the lake's datasets are: {known}."
         )
-    events = [*_asked(settings, dataset, subject_id, since)]
+    events = [*_request_events(settings, dataset, subject_id, since)]
     if subject_id is None and HISTORY.name in there:
         events += [_decided(entry) for entry in history.entries(settings, dataset)]
     began = since.replace(tzinfo=UTC) if since else None
@@ -83,18 +83,18 @@ def _decided(entry: history.Entry) -> Event:
     )
 
 
-def _asked(
+def _request_events(
     settings: Settings, dataset: str, subject_id: int | None, since: datetime | None
 ) -> Iterator[Event]:
     """One event for each request, whose row of each task names a version."""
-    rows = prediction_log.rows(settings, dataset, COLUMNS, _wanted(subject_id, since))
+    rows = prediction_log.rows(settings, dataset, COLUMNS, _row_filter(subject_id, since))
     requests: dict[str, list[dict[str, Any]]] = {}
     for row in rows.sort_by([("predicted_at", "ascending"), ("sequence", "ascending")]).to_pylist():
         requests.setdefault(row["prediction_id"], []).append(row)
     yield from map(_request, requests.values())
 
 
-def _wanted(subject_id: int | None, since: datetime | None) -> pc.Expression | None:
+def _row_filter(subject_id: int | None, since: datetime | None) -> pc.Expression | None:
     wanted = None if subject_id is None else pc.field("subject_id") == subject_id
     if since is None:
         return wanted

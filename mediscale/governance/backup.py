@@ -90,7 +90,7 @@ def restore(settings: Settings, folder: Path, actor: str, at: datetime) -> Resto
         )
     for name in _logs_last(digests):
         part, _, path = name.partition("/")
-        _put(folder / name, f"{_parts(settings)[part]}/{path}", replace=part != "trust")
+        _upload(folder / name, f"{_parts(settings)[part]}/{path}", replace=part != "trust")
     lost = dict(_shorter_histories(settings))
     return Restored(len(digests), lost, _erase_again(settings, actor, at))
 
@@ -163,7 +163,7 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _put(source: Path, uri: str, replace: bool) -> None:
+def _upload(source: Path, uri: str, replace: bool) -> None:
     filesystem, path = lake.filesystem(uri)
     if not replace and filesystem.get_file_info(path).is_file:
         return  # what this machine believes is newer than a backup

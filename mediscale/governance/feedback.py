@@ -52,7 +52,7 @@ class Given:
         return self.corrected or (self.answered if self.verdict == "helpful" else None)
 
 
-def given(settings: Settings, dataset: str) -> list[Given]:
+def all_feedback(settings: Settings, dataset: str) -> list[Given]:
     """All feedback on a dataset's answers, oldest first.
 
     Raises:
@@ -62,7 +62,10 @@ def given(settings: Settings, dataset: str) -> list[Given]:
     about = pc.field("prediction_id").isin(list({row["about"] for row in feedback}))
     answers = _answers(prediction_log.rows(settings, dataset, _LOGGED, about)) if feedback else {}
     reviews = _reviews(settings, dataset)
-    found = (_given(row, answers.get(row["about"]), reviews.get(row["prediction_id"])) for row in feedback)
+    found = (
+        _feedback_of_row(row, answers.get(row["about"]), reviews.get(row["prediction_id"]))
+        for row in feedback
+    )
     return sorted(found, key=lambda each: (each.at, each.feedback_id))
 
 
@@ -79,7 +82,7 @@ def _answers(rows: pa.Table) -> dict[str, tuple[str | None, str | None]]:
     return answers
 
 
-def _given(
+def _feedback_of_row(
     row: dict[str, Any], answer: tuple[str | None, str | None] | None, review: dict[str, Any] | None
 ) -> Given:
     question, answered = answer or (None, None)
@@ -117,7 +120,9 @@ def review(
         UsageError: whose key signs here is no approver.
         BusyError: somebody else reviewed at the same moment.
     """
-    feedback = next((each for each in given(settings, dataset) if each.feedback_id == feedback_id), None)
+    feedback = next(
+        (each for each in all_feedback(settings, dataset) if each.feedback_id == feedback_id), None
+    )
     if feedback is None:
         raise NotFoundError(f"There is no feedback of that name on answers of {dataset}; list them first.")
     if decision == "accepted" and feedback.question and not feedback.answer:

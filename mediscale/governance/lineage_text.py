@@ -57,7 +57,7 @@ def of_patient(settings: Settings, patient: Patient) -> Iterator[str]:
         yield f"  {answer}"
 
 
-def who_scored(settings: Settings, patient: Patient, at: datetime | None) -> Iterator[tuple[str, bool]]:
+def rescored_answers(settings: Settings, patient: Patient, at: datetime | None) -> Iterator[tuple[str, bool]]:
     """The answers about a patient, each with whether scoring again gives the same.
 
     Raises:
@@ -74,10 +74,10 @@ def who_scored(settings: Settings, patient: Patient, at: datetime | None) -> Ite
         )
     for answer in answers:
         differs = provenance.verify(settings, lineage, answer)
-        yield f"{answer}; {differs or f'{_same(answer)}: the same to the bit'}", not differs
+        yield f"{answer}; {differs or f'{_rescored_from(answer)}: the same to the bit'}", not differs
 
 
-def _same(answer: Prediction) -> str:
+def _rescored_from(answer: Prediction) -> str:
     notes = "" if answer.note_margin is None else ", with the logged output of its note model"
     return f"scored again from events v{answer.events_version} with that version{notes}"
 
@@ -89,10 +89,10 @@ def _version(lineage: Lineage, name: str, version: int) -> Iterator[str]:
         yield f"  {error}"
         return
     for call in made:
-        yield f"  {call.stage} {call.key[:12]} of {call.started_at:%Y-%m-%d %H:%M}: {_made(call)}"
+        yield f"  {call.stage} {call.key[:12]} of {call.started_at:%Y-%m-%d %H:%M}: {_outputs_of_call(call)}"
 
 
-def _made(call: Call) -> str:
+def _outputs_of_call(call: Call) -> str:
     """What a call left, or of the first one where its files were."""
     if call.stage == "bronze":
         return (

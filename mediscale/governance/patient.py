@@ -153,10 +153,14 @@ class Holdings:
             list(dict.fromkeys((names, key))),
             likely,  # 11 is 11.0, and 111 is another
             lambda rows: rows.filter(
-                _filled(pc.is_in(self._read(rows[names]), value_set=pa.array(sorted(own), pa.string())))
+                _filled(
+                    pc.is_in(
+                        self._parse_identifiers(rows[names]), value_set=pa.array(sorted(own), pa.string())
+                    )
+                )
             ),
         )
-        return set() if rows is None else set(self._read(rows[key]).drop_null().to_pylist())
+        return set() if rows is None else set(self._parse_identifiers(rows[key]).drop_null().to_pylist())
 
     def columns(self, table: str, names: Collection[str]) -> list[str]:
         """The columns of a table that say whose a row is; none where it holds nobody's rows."""
@@ -187,12 +191,12 @@ class Holdings:
         mine = pa.array([False] * rows.num_rows)
         nobody = pa.array([subject not in rows.schema.names] * rows.num_rows)
         if subject in rows.schema.names:
-            column = self._read(rows[subject]) if landed else rows[subject].combine_chunks()
+            column = self._parse_identifiers(rows[subject]) if landed else rows[subject].combine_chunks()
             mine = _filled(pc.equal(column, self.patient.number if landed else self.patient.subject_id))
             nobody = column.is_null()
         if visit in rows.schema.names:
-            column = self._read(rows[visit]) if landed else rows[visit].combine_chunks()
-            mine = pc.or_(mine, pc.and_(nobody, pc.is_in(column, value_set=self._own(table))))
+            column = self._parse_identifiers(rows[visit]) if landed else rows[visit].combine_chunks()
+            mine = pc.or_(mine, pc.and_(nobody, pc.is_in(column, value_set=self._visit_keys(table))))
         return mine
 
     def _naming(self, records: pa.ChunkedArray) -> pa.BooleanArray:
@@ -200,7 +204,7 @@ class Holdings:
         numbers = "|".join(re.escape(number) for number in (self.patient.number, *self.visits.numbers))
         return _filled(pc.match_substring_regex(records, rf"(^|[^0-9A-Za-z])({numbers})([^0-9A-Za-z]|$)"))
 
-    def _own(self, table: str) -> pa.Array:
+    def _visit_keys(self, table: str) -> pa.Array:
         """The patient's visits, or their keys of a table that names its patients by a key."""
         if not table.startswith(f"{BRONZE.name}_"):
             return pa.array(self.visits.visit_ids, pa.int64())
@@ -208,7 +212,7 @@ class Holdings:
         own = self.visits.keys.get(name, ()) if self._through(table) else self.visits.numbers
         return pa.array(own, pa.string())
 
-    def _read(self, column: pa.ChunkedArray) -> pa.Array:
+    def _parse_identifiers(self, column: pa.ChunkedArray) -> pa.Array:
         assert self.source is not None
         return parsing.identifiers(column.combine_chunks(), self.source.null_words)
 

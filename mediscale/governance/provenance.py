@@ -128,7 +128,7 @@ def places(settings: Settings, lineage: Lineage, answer: Prediction) -> dict[str
     rows = facts_of(visible.select(["event_id", "available_time", "code"]), facts)
     found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in rows.to_pylist():
-        if kernel.reads(row["code"]):
+        if kernel.reads_code(row["code"]):
             found[row["code"]][row["file"]].append(row["line"])
     return {
         code: {file: sorted(set(lines)) for file, lines in files.items()} for code, files in found.items()

@@ -60,7 +60,7 @@ class Comparison:
         return not self.different and not self.largest
 
 
-def other_place(settings: Settings, name: str, version: int) -> str:
+def commit_to_rebuild(settings: Settings, name: str, version: int) -> str:
     """The commit whose code has to rebuild the version; empty where code and lock here are those of its record.
 
     Raises:

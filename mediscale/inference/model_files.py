@@ -58,7 +58,7 @@ def digest(folder: str | Path) -> str:
 
 def answering(folder: str | Path) -> dict[str, bytes]:
     """The files that answer, by relative name, whatever their digest."""
-    return _read(str(folder), answering_only=True)
+    return _read_files(str(folder), answering_only=True)
 
 
 def checked(settings: Settings, model: ModelRef) -> dict[str, bytes]:
@@ -69,7 +69,7 @@ def checked(settings: Settings, model: ModelRef) -> dict[str, bytes]:
         StorageError: they were changed.
     """
     folder = registry.locate(settings, model.uri)
-    files = _read(folder, answering_only=True)
+    files = _read_files(folder, answering_only=True)
     if _digest(folder, files) != model.digest:
         raise StorageError(
             f"The files of {model} were changed since it was registered; restore them from a backup or train it again."
@@ -84,7 +84,7 @@ def every(settings: Settings, model: ModelRef) -> dict[str, bytes]:
         NotFoundError: the files are gone.
         StorageError: those that answer were changed.
     """
-    return _read(registry.locate(settings, model.uri), answering_only=False) | checked(settings, model)
+    return _read_files(registry.locate(settings, model.uri), answering_only=False) | checked(settings, model)
 
 
 def of_notes(files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -102,7 +102,7 @@ def _digest(folder: str, files: Mapping[str, bytes]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _read(folder: str, answering_only: bool) -> dict[str, bytes]:
+def _read_files(folder: str, answering_only: bool) -> dict[str, bytes]:
     from pyarrow import fs
 
     filesystem, root = lake.filesystem(folder)

@@ -45,7 +45,7 @@ class Source(BaseModel):
         return self.dataset or (self.source if self.pipeline == "risk" else "") or usual
 
     @property
-    def given(self) -> dict[str, str]:
+    def as_arguments(self) -> dict[str, str]:
         """What a pipeline takes as its arguments."""
         return self.model_dump(exclude={"pipeline"})
 

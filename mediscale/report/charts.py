@@ -25,7 +25,7 @@ _BASELINES = ((ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"))
 
 def resting_on(counts: "Counts") -> str:
     return (
-        f"{count(counts.n)} {counts.what} of {count(counts.subjects)} held-out patients, "
+        f"{count(counts.n)} {counts.unit} of {count(counts.subjects)} held-out patients, "
         f"{count(counts.events)} with the outcome"
     )
 
@@ -38,9 +38,9 @@ def roc(evidence: "Evidence") -> Chart | None:
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, label="chance")
         for baseline, (colour, line) in zip(evidence.baselines, _BASELINES, strict=False):
             xs = [point.x for point in curve][: len(baseline.roc)]
-            label = f"{baseline.name}: {shown(baseline.auroc)}"
+            label = f"{baseline.name}: {estimate_text(baseline.auroc)}"
             axes.plot(xs, baseline.roc, color=colour, linestyle=line, linewidth=1.4, label=label)
-        _band(axes, curve, f"model: {shown(evidence.metrics['auroc'])}")
+        _band(axes, curve, f"model: {estimate_text(evidence.metrics['auroc'])}")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set(
             xlabel="false alarms: share of stays without it", ylabel="found: share of stays with the outcome"
@@ -57,8 +57,8 @@ def roc(evidence: "Evidence") -> Chart | None:
 def _read_roc(evidence: "Evidence") -> str:
     at = min(evidence.curves.roc, key=lambda point: abs(point.x - 0.2))
     return (
-        f"Area under the curve {shown(evidence.metrics['auroc'])}. With {percent(at.x)} false alarms the model finds "
-        f"{share(at.y)} of the stays with the outcome."
+        f"Area under the curve {estimate_text(evidence.metrics['auroc'])}. With {percent(at.x)} false alarms the model "
+        f"finds {share(at.y)} of the stays with the outcome."
     )
 
 
@@ -69,7 +69,7 @@ def precision_recall(evidence: "Evidence") -> Chart | None:
     rate = counts.events / counts.n
     with drawing(_SQUARE) as (figure, axes):
         axes.axhline(rate, color=FAINT, linewidth=1, label=f"flagging everybody: {percent(rate)}")
-        _band(axes, curve, f"model: average precision {shown(evidence.metrics['auprc'])}")
+        _band(axes, curve, f"model: average precision {estimate_text(evidence.metrics['auprc'])}")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set(
             xlabel="found: share of stays with the outcome",
@@ -143,7 +143,7 @@ def decision(evidence: "Evidence", threshold: float) -> Chart | None:
             f"at which one acts (Vickers and Elkin 2006). {resting_on(counts)}. Shaded: pointwise 95 % interval."
         )
         at = min(curve, key=lambda p: abs(p.x - threshold))
-        description = f"At {percent(at.x)} the net benefit per stay is {shown(at.y)}."
+        description = f"At {percent(at.x)} the net benefit per stay is {estimate_text(at.y)}."
         return chart(figure, f"{evidence.task}-decision", "Decision curve", description, caption)
 
 
@@ -220,18 +220,14 @@ def _write(axes: "Axes", text: str, at: tuple[float, float], side: Any, size: fl
     )
 
 
-def shown(estimate: "Estimate") -> str:
-    """An estimate with its interval, as text.
+def estimate_text(estimate: "Estimate") -> str:
+    """An estimate with its interval, as print has it.
 
     >>> from training.evaluation.evaluation_report import Estimate
-    >>> shown(Estimate(value=0.8123, low=0.79, high=0.83)), shown(Estimate(value=0.5, low=None, high=None))
-    ('0.812 (0.790\xa0to\xa00.830)', '0.500 (no interval)')
+    >>> estimate_text(Estimate(value=0.8123, low=0.79, high=0.83))
+    '0.812 (0.790\xa0to\xa00.830)'
     """
-    if estimate.value is None:
-        return "not estimable"
-    if estimate.low is None or estimate.high is None:
-        return typeset(f"{estimate.value:z.3f} (no interval)")
-    return typeset(f"{estimate.value:z.3f} ({estimate.low:z.3f} to {estimate.high:z.3f})")
+    return typeset(estimate.text())
 
 
 _NARROW = 0.01

@@ -101,11 +101,11 @@ def collect(settings: Settings, run: Run) -> LanguageReport:
         evidence=evidence_files.read_as(
             LanguageEvidence, settings, decision.params["evidence"], decision.params["evidence_digest"]
         ),
-        asked=_asked(settings, run.dataset),
+        asked=_question_drift(settings, run.dataset),
     )
 
 
-def _asked(settings: Settings, dataset: str) -> QuestionDrift | None:
+def _question_drift(settings: Settings, dataset: str) -> QuestionDrift | None:
     results = (
         QuestionDrift.model_validate(each.result) for each in calls.of_stage(settings, "question_drift")
     )

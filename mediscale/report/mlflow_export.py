@@ -67,11 +67,11 @@ def _parent(mlflow: "MlflowClient", experiment: str, contents: "Contents") -> st
     else:
         began = _milliseconds(run.calls[0])
         parent = str(mlflow.create_run(experiment, began, tags, run_name=run.run_id).info.run_id)
-    _log(mlflow, parent, _milliseconds(run.calls[-1]), _asked(contents), _figures(contents))
+    _log(mlflow, parent, _milliseconds(run.calls[-1]), _run_params(contents), _figures(contents))
     return parent
 
 
-def _asked(contents: "Contents") -> dict[str, str]:
+def _run_params(contents: "Contents") -> dict[str, str]:
     """What the run was made of and led to."""
     values = {
         "dataset": contents.run.dataset,

@@ -11,7 +11,7 @@ from mediscale.inference.model_spec import NOTICE
 from mediscale.inference.points import PointsScore
 from mediscale.pipeline import call
 from mediscale.report import charts, labels, outcomes, points_table
-from mediscale.report.charts import Row, share, shown
+from mediscale.report.charts import Row, estimate_text, share
 from mediscale.report.data import Contents, Decided, Task, Watched
 from mediscale.report.svg import Chart
 from mediscale.storage import registry
@@ -187,7 +187,7 @@ def environment() -> "jinja2.Environment":
     environment.filters |= {
         "points_rows": points_table.rows,
         "strata": points_table.strata,
-        "shown": shown,
+        "estimate": estimate_text,
         "share": share,
         "percent": labels.percent,
         "count": count,
@@ -221,7 +221,9 @@ def _source(baseline: "Baseline") -> str:
     """Where a simpler predictor comes from, and how its risks are calibrated where it gives some."""
     slope, intercept = baseline.calibration_slope, baseline.calibration_intercept
     calibrated = (
-        f"; calibration slope {shown(slope)}, intercept {shown(intercept)}" if slope and intercept else ""
+        f"; calibration slope {estimate_text(slope)}, intercept {estimate_text(intercept)}"
+        if slope and intercept
+        else ""
     )
     return f"{baseline.name[0].upper()}{baseline.name[1:]}: {baseline.source}{calibrated}."
 
@@ -232,19 +234,19 @@ def _figures(decided: Decided) -> Iterator[tuple[str, str, str]]:
     if auroc.value is not None:
         yield (
             "Tells patients apart",
-            shown(auroc),
+            estimate_text(auroc),
             f"AUROC: of one patient with the outcome and one without, the first gets the higher risk in "
             f"{100 * auroc.value:.0f} of 100 such pairs.",
         )
     bedside = next((b for b in evidence.baselines if b.kind == "bedside rule"), None)
     if bedside is not None:
-        yield (f"Better than {bedside.name} by", shown(bedside.gain), "AUROC, on the same patients.")
+        yield (f"Better than {bedside.name} by", estimate_text(bedside.gain), "AUROC, on the same patients.")
     if evidence.calibration_curve:
         expected = sum(b.predicted * b.counts.n for b in evidence.calibration_curve)
         yield (
             "Right on the whole",
             f"{expected:.0f} expected, {count(evidence.counts.events)} came",
-            f"outcomes among the held-out {evidence.counts.what}.",
+            f"outcomes among the held-out {evidence.counts.unit}.",
         )
     alarms = next((a for a in evidence.alarms if a.threshold == decided.policy.clinical_threshold), None)
     if alarms is not None:
@@ -262,17 +264,19 @@ def _at_the_threshold(alarms: "Alarms") -> tuple[str, str, str]:
 
 def _contenders(decided: Decided) -> Iterator[Row]:
     evidence = decided.evidence
-    yield Row("the model", evidence.metrics["auroc"], shown(evidence.metrics["auroc"]))
+    yield Row("the model", evidence.metrics["auroc"], estimate_text(evidence.metrics["auroc"]))
     for baseline in evidence.baselines:
-        yield Row(baseline.name, baseline.auroc, shown(baseline.auroc))
+        yield Row(baseline.name, baseline.auroc, estimate_text(baseline.auroc))
     if evidence.notes is not None:
         yield Row(
-            "the table alone, without notes", evidence.notes.table_auroc, shown(evidence.notes.table_auroc)
+            "the table alone, without notes",
+            evidence.notes.table_auroc,
+            estimate_text(evidence.notes.table_auroc),
         )
         yield Row(
             "the notes alone, where there are any",
             evidence.notes.notes_auroc,
-            shown(evidence.notes.notes_auroc),
+            estimate_text(evidence.notes.notes_auroc),
         )
     for plain in evidence.plain_inputs:
         names = (
@@ -280,9 +284,11 @@ def _contenders(decided: Decided) -> Iterator[Row]:
             if len(plain.inputs) < 4
             else f"{len(plain.inputs)} bedside values"
         )
-        yield Row(f"the model, told only {names}", plain.auroc, shown(plain.auroc))
+        yield Row(f"the model, told only {names}", plain.auroc, estimate_text(plain.auroc))
     if evidence.oracle is not None:
-        yield Row("best possible (made-up patients)", evidence.oracle.auroc, shown(evidence.oracle.auroc))
+        yield Row(
+            "best possible (made-up patients)", evidence.oracle.auroc, estimate_text(evidence.oracle.auroc)
+        )
 
 
 def _same_stays(evidence: "Evidence") -> str:
@@ -293,7 +299,7 @@ def _same_stays(evidence: "Evidence") -> str:
         "the best possible": n if evidence.oracle is None else evidence.oracle.counts.n,
     }
     label = " and ".join(f"{who} on {count(m)} of them" for who, m in fewer.items() if m < n)
-    return f"The same {count(n)} held-out {evidence.counts.what} for all{f', but {label}' if label else ''}."
+    return f"The same {count(n)} held-out {evidence.counts.unit} for all{f', but {label}' if label else ''}."
 
 
 def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:

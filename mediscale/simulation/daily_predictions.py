@@ -57,7 +57,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001
     """
     flush_left_behind(settings, params.dataset)
     events = lake.read(settings, params.events, prediction_times.COLUMNS)
-    due = prediction_times.due(events, tasks.load(params.task), params.since, params.until)
+    due = prediction_times.due_predictions(events, tasks.load(params.task), params.since, params.until)
     questions = list(_questions(settings, params, due))
     if questions:
         server = Server(

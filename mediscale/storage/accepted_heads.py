@@ -29,8 +29,8 @@ def accepted(settings: Settings, dataset: str) -> tuple[Head, ...]:
         UsageError: the setting is malformed.
         StorageError: the file is damaged.
     """
-    remembered = _read(settings, dataset)
-    return (*([remembered] if remembered else []), *_given(settings, dataset))
+    remembered = _read_head(settings, dataset)
+    return (*([remembered] if remembered else []), *_expected_heads(settings, dataset))
 
 
 def remember(settings: Settings, dataset: str, head: Head) -> None:
@@ -43,7 +43,7 @@ def remember(settings: Settings, dataset: str, head: Head) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with locks.exclusively(file.with_suffix(".lock")):
-            kept = _read(settings, dataset)
+            kept = _read_head(settings, dataset)
             if kept is None or kept.sequence < head.sequence:
                 content = {"lake": settings.lake, "dataset": dataset, **head.model_dump()}
                 durable_files.replace(file, json.dumps(content))
@@ -74,7 +74,7 @@ def file_of(settings: Settings, dataset: str) -> Path:
     return settings.trust / "heads" / f"{dataset}-{_lake_id(settings)}.json"
 
 
-def _read(settings: Settings, dataset: str) -> Head | None:
+def _read_head(settings: Settings, dataset: str) -> Head | None:
     file = file_of(settings, dataset)
     try:
         content = json.loads(file.read_text())
@@ -87,7 +87,7 @@ def _read(settings: Settings, dataset: str) -> Head | None:
         ) from error
 
 
-def _given(settings: Settings, dataset: str) -> list[Head]:
+def _expected_heads(settings: Settings, dataset: str) -> list[Head]:
     heads = []
     for text in filter(None, (part.strip() for part in settings.history_heads.split(","))):
         match = re.fullmatch(r"([^:]+):(\d+):([0-9a-f]{64})", text)

@@ -258,10 +258,10 @@ def newest_night(settings: Settings, stage: str, dataset: str, task: str) -> Cal
         for call in of_stage(settings, stage)
         if (call.params["dataset"], call.params["task"]) == (dataset, task)
     ]
-    return max(records, key=_seen, default=None)
+    return max(records, key=_as_of, default=None)
 
 
-def _seen(call: Call) -> tuple[datetime, datetime]:
+def _as_of(call: Call) -> tuple[datetime, datetime]:
     """By when a call's night was, which is when it ran unless its ``as_of`` says otherwise."""
     ran = call.started_at.replace(tzinfo=None)
     as_of = call.params.get("as_of")

@@ -257,7 +257,7 @@ def entries(settings: Settings, dataset: str) -> list[Entry]:
     heads = accepted_heads.accepted(
         settings, dataset
     )  # before the table: another process may append meanwhile
-    read = _read(settings, dataset)
+    read = _read_entries(settings, dataset)
     for problem in problems(dataset, read, signing.accepted_keys(settings), heads):
         raise StorageError(
             f"The history of {dataset} is not to be trusted: {problem} Restore the table from a backup; `mediscale "
@@ -273,13 +273,13 @@ def inspect(settings: Settings, dataset: str) -> tuple[list[Entry], list[str]]:
     """The history as it lies there, and everything that is wrong with it; nothing is accepted or remembered."""
     try:
         heads = accepted_heads.accepted(settings, dataset)
-        read = _read(settings, dataset)
+        read = _read_entries(settings, dataset)
     except StorageError as error:
         return [], [str(error)]
     return read, list(problems(dataset, read, signing.accepted_keys(settings), heads))
 
 
-def _read(settings: Settings, dataset: str) -> list[Entry]:
+def _read_entries(settings: Settings, dataset: str) -> list[Entry]:
     newest = seen_tables.current(settings, dataset, HISTORY.name)
     if newest is None:
         calls.check_layout(settings)

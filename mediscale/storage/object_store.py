@@ -174,11 +174,11 @@ class _Lease:
     def take(self, busy: str) -> None:
         seen: dict[str, Any] | None = None
         since = time.monotonic()
-        while not self._put("create", held=True):
+        while not self._put_if("create", held=True):
             content, version = self._look()
             expired = version == seen and time.monotonic() - since > EXPIRES_AFTER
             if not content.get("host") or expired:
-                if self._put(version, held=True):
+                if self._put_if(version, held=True):
                     return
             elif version != seen:
                 if seen is not None and busy:  # it was renewed while we looked
@@ -195,7 +195,7 @@ class _Lease:
         last = time.monotonic()
         while not self.lost and not self.ended.wait(RENEWED_EVERY):
             try:
-                self.lost = not self._put(self._version, held=True)
+                self.lost = not self._put_if(self._version, held=True)
                 last = time.monotonic()
             except BaseError:  # the store may be back before the lease expires
                 self.lost = time.monotonic() - last > EXPIRES_AFTER
@@ -204,9 +204,9 @@ class _Lease:
         from obstore.exceptions import BaseError
 
         with suppress(BaseError):  # it expires by itself
-            self.lost = self.lost or not self._put(self._version, held=False)
+            self.lost = self.lost or not self._put_if(self._version, held=False)
 
-    def _put(self, mode: Any, held: bool) -> bool:
+    def _put_if(self, mode: Any, held: bool) -> bool:
         """Whether the object was as ``mode`` says, and is now ours."""
         import obstore
         from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError

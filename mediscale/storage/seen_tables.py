@@ -19,7 +19,7 @@ def current(settings: Settings, dataset: str, table: str) -> TableRef | None:
     Raises:
         StorageError: the table that was seen is absent, or another one lies in its place.
     """
-    identities = _read(settings, dataset)
+    identities = _read_versions(settings, dataset)
     seen = identities.get(table)
     try:
         ref = lake.latest(settings, dataset, table)
@@ -53,7 +53,7 @@ def _file(settings: Settings, dataset: str) -> Path:
     return settings.home / "seen" / f"{dataset}.json"
 
 
-def _read(settings: Settings, dataset: str) -> dict[str, str]:
+def _read_versions(settings: Settings, dataset: str) -> dict[str, str]:
     file = _file(settings, dataset)
     try:
         return dict(json.loads(file.read_text()))

@@ -103,13 +103,13 @@ def _on_cluster(
     """A task for each piece: executors come one after the other, and are not counted yet."""
     context, left = spark.session(settings).sparkContext, iter(pieces)
     while at_once := list(islice(left, _IN_ONE_JOB)):
-        with own_errors():
+        with unwrap_spark_errors():
             done = context.parallelize(at_once, len(at_once)).map(function).collect()
         yield from done
 
 
 @contextmanager
-def own_errors() -> Iterator[None]:
+def unwrap_spark_errors() -> Iterator[None]:
     """Raises a ``MediscaleError`` of a Spark worker again without Spark's wrapping; other errors pass unchanged."""
     try:
         yield

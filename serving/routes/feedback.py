@@ -64,12 +64,12 @@ def router(service: Service) -> APIRouter:
     async def post(
         request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN, Role.ENGINEER))]
     ) -> Response:
-        return await answered(service.metrics, _taken(service, request, principal))
+        return await answered(service.metrics, _accepted(service, request, principal))
 
     return routes
 
 
-async def _taken(service: Service, request: Request, principal: Principal) -> Response:
+async def _accepted(service: Service, request: Request, principal: Principal) -> Response:
     asked = auth.asked(request, principal)
     body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), FeedbackRequest)
     taken = await service.feedback(body, asked)

@@ -77,7 +77,7 @@ async def _answer(service: Service, request: Request, principal: Principal) -> R
     answering = service.language.answering(_question(service, body, principal), asked)
     if body.stream:
         return await _streamed(service, answering)
-    answering = await service.language.whole(answering)
+    answering = await service.language.answer_in_full(answering)
     content = _GENERATED.dump_json(_generated(answering), exclude_none=True)
     return Response(content, media_type="application/json")
 

@@ -114,7 +114,7 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
     answering = service.language.answering(question, asked, bool(body.model))
     if body.stream:
         return await _streamed(service, answering, _chat_chunks)
-    answering = await service.language.whole(answering)
+    answering = await service.language.answer_in_full(answering)
     said = {"role": "assistant", "content": answering.written.text.strip()}
     return _json(_chat(answering, ChatChoice(message=said, finish_reason=answering.written.finish_reason)))
 
@@ -152,7 +152,7 @@ async def _completion(
     for index, answering in enumerate(answers):
         question = answering.question
         before = await service.language.scores(question) if body.echo else []
-        await service.language.whole(answering)
+        await service.language.answer_in_full(answering)
         written = answering.written
         tokens = [*before, *([token for part in written.parts for token in part.tokens] or [WITHHELD])]
         text = "".join(token.text for token in before) + written.text

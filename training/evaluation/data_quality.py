@@ -18,8 +18,8 @@ def read(settings: Settings, quarantine: TableRef | None) -> DataQuality | None:
     """The verdict about the extract whose quarantine this is; None where no record tells of it."""
     if quarantine is None:
         return None
-    validated = _made(settings, "validate", "quarantine", quarantine.model_dump(mode="json"))
-    landed = validated and _made(settings, "bronze", "bronze", validated.params["bronze"])
+    validated = _newest_call(settings, "validate", "quarantine", quarantine.model_dump(mode="json"))
+    landed = validated and _newest_call(settings, "bronze", "bronze", validated.params["bronze"])
     if validated is None or landed is None:
         return None
     rows = {output.ref.table.removeprefix("bronze_"): output.rows for output in landed.outputs}
@@ -34,7 +34,7 @@ def read(settings: Settings, quarantine: TableRef | None) -> DataQuality | None:
     )
 
 
-def _made(settings: Settings, stage: str, field: str, value: object) -> Call | None:
+def _newest_call(settings: Settings, stage: str, field: str, value: object) -> Call | None:
     """The newest call of a stage whose result has this value."""
     made = (call for call in reversed(calls.of_stage(settings, stage)) if call.result[field] == value)
     return next(made, None)

@@ -26,7 +26,7 @@ class CorpusSources:
         self._index = index
         self._by_id = {passage.id: passage.text for passage in corpus.passages()}
 
-    def found(self, question: Question) -> Sequence[str]:
+    def best_passages(self, question: Question) -> Sequence[str]:
         """The best passages of the index."""
         return [passage.text for passage in self._index.search(question.question, FOUND)]
 

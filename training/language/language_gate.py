@@ -76,9 +76,9 @@ def objections(evidence: LanguageEvidence, asked: LanguagePolicy) -> Iterator[st
 
 def looked_at(evidence: LanguageEvidence, asked: LanguagePolicy) -> str:
     """What complete evidence is about, as a sentence goes on after a colon."""
-    told = [f"{_words(name)} {_shown(figure.gain)}" for name in (asked.gain.metric, *asked.no_loss)
+    gains = [f"{_words(name)} {figure.gain.text(sign='+')}" for name in (asked.gain.metric, *asked.no_loss)
             if (figure := _figure(evidence, name))]  # fmt: skip
-    return f"gains over the base in {', '.join(told)} were looked at on {evidence.n_questions} held-out questions"
+    return f"gains over the base in {', '.join(gains)} were looked at on {evidence.n_questions} held-out questions"
 
 
 def _figure(evidence: LanguageEvidence, name: str) -> Compared | None:
@@ -111,17 +111,10 @@ def _above(evidence: LanguageEvidence, name: str, low: float) -> Iterator[str]:
 
 
 def _interval(what: str, found: Estimate | None, low: float) -> Iterator[str]:
-    if found is None or found.value is None or found.low is None:
+    if found is None or found.interval is None:
         yield f"{what} is not estimable"
-    elif not found.low > low:
-        yield f"{what} {_shown(found)} may lie below {low:g}"
-
-
-def _shown(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "not estimable"
-    interval = "no interval" if estimate.low is None else f"{estimate.low:+.3f} to {estimate.high:+.3f}"
-    return f"{estimate.value:+.3f} ({interval})"
+    elif not found.interval[1] > low:
+        yield f"{what} {found.text(sign='+')} may lie below {low:g}"
 
 
 def _words(name: str) -> str:

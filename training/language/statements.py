@@ -45,7 +45,7 @@ class Grounding(Frozen):
 class Sources(Protocol):
     """What answers are checked against."""
 
-    def found(self, question: Question) -> Sequence[str]:
+    def best_passages(self, question: Question) -> Sequence[str]:
         """Passages that a search for the question finds, the best first."""
 
     def gold(self, question: Question) -> Sequence[str]:
@@ -69,7 +69,7 @@ def grounding(
     asked = [questions[i] for i in answers]
     if not asked:
         return None
-    found = [sources.found(question) for question in asked]
+    found = [sources.best_passages(question) for question in asked]
     grounded = model.answers(
         [(question.question, "\n\n".join(passages)) for question, passages in zip(asked, found, strict=True)],
         max_tokens,

@@ -122,7 +122,7 @@ def columns_are_features(task: Task, columns: Sequence[str]) -> Check:
             "identifiers or outcomes among the features",
             [name for name in names if name in TRAINING_SET.column_names],
         ),
-        ("outcomes that the kernel reads", [code for code in OUTCOME_CODES if kernel.reads(code)]),
+        ("outcomes that the kernel reads", [code for code in OUTCOME_CODES if kernel.reads_code(code)]),
     )
     return check(
         "columns_are_features",

@@ -23,7 +23,7 @@ from training.leakage.sample import KEY, Sample
 def checks(sample: Sample) -> Iterator[Check]:
     yield prediction_time_known(sample)
     then = _features(sample, sample.known_then(sample.events))
-    yield _same(
+    yield _unchanged(
         "features_known_then",
         "the training set has the features that the kernel computes from what was known at the prediction time",
         sample, sample.frozen, then, "computed again without the future, none differs",
@@ -38,14 +38,16 @@ def checks(sample: Sample) -> Iterator[Check]:
          planted.outcome_facts, "death, its flag and declared outcomes planted"),
     )  # fmt: skip
     for name, asks, plant, otherwise in experiments:
-        yield _same(name, asks, sample, _features(sample, plant(sample)), then, otherwise)
+        yield _unchanged(name, asks, sample, _features(sample, plant(sample)), then, otherwise)
 
 
 def _features(sample: Sample, events: pa.Table) -> Floats:
     return kernel.compute(events.select(list(kernel.COLUMNS)), sample.predictions, sample.task)
 
 
-def _same(name: str, asks: str, sample: Sample, values: Floats, expected: Floats, otherwise: str) -> Check:
+def _unchanged(
+    name: str, asks: str, sample: Sample, values: Floats, expected: Floats, otherwise: str
+) -> Check:
     differs = ~((values == expected) | (np.isnan(values) & np.isnan(expected)))
     stays, columns = differs.any(axis=1).sum(), np.flatnonzero(differs.any(axis=0))
     names = [kernel.names(sample.task)[i] for i in columns]

@@ -121,10 +121,10 @@ def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Con
             f"{given['dataset']} has no training set of {given['task']} yet; see `mediscale runs` for what there is, "
             "or make it with `mediscale run`."
         )
-    yield Context(_made_from(settings, made))
+    yield Context(_params_of_call(settings, made))
 
 
-def _made_from(settings: Settings, made: Call) -> dict[str, Any]:
+def _params_of_call(settings: Settings, made: Call) -> dict[str, Any]:
     """The parameters under which a run checks the training set that this call made."""
     labelled = [
         call.params

@@ -21,12 +21,12 @@ _PLANTED_TOKEN = 2**31 - 1
 def checks(sample: Sample, read_now: Sequence[list[Tokens]]) -> Iterator[Check]:
     """``read_now`` is what a model reads of each stay."""
     then = read(sample, sample.known_then(sample.notes))
-    yield _same(
+    yield _unchanged(
         "notes_known_then",
         "a model reads the notes that could be read at the prediction time, in the version of then",
         read_now, then, f"{count(sum(map(len, then)))} notes of {count(len(then))} stays",
     )  # fmt: skip
-    yield _same(
+    yield _unchanged(
         "later_notes",
         "no word of a note that was written, signed or corrected after the prediction is read",
         read(sample, _planted(sample)), then, f"notes that tell the outcome planted in {count(len(then))} stays",
@@ -72,7 +72,7 @@ def _versions(
     return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
 
 
-def _same(
+def _unchanged(
     name: str, asks: str, found: Sequence[list[Tokens]], expected: Sequence[list[Tokens]], otherwise: str
 ) -> Check:
     unlike = sum(

@@ -170,7 +170,7 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
             "clinical": tasks.load(params.task).policy.clinical_threshold,
             **calibration.operating_points(risk, tuning.rows.outcomes),
         },
-        known_texts=_known(network, tokenizer, params),
+        known_texts=_known_texts(network, tokenizer, params),
     )
     with keep_freed_memory():
         words = note_attribution.words(network, tuning, tokenizer, collate.special(tokenizer))
@@ -226,7 +226,7 @@ def _margins(tuning: "Stays", margin: metrics.Floats) -> "pa.Table":
     return pa.table(rows, schema=NOTE_MARGINS.arrow_schema())
 
 
-def _known(network: Any, tokenizer: "Tokenizer", params: Params) -> tuple[KnownText, ...]:
+def _known_texts(network: Any, tokenizer: "Tokenizer", params: Params) -> tuple[KnownText, ...]:
     import numpy as np
     import torch
 

@@ -12,7 +12,7 @@ from mediscale.core.policy import Policy
 from mediscale.core.privacy import count
 from mediscale.core.refs import ModelRef
 from training.evaluation.evaluation_report import Evidence, SilentPeriod
-from training.promotion.floor import Floor, at_least, complete, told, within
+from training.promotion.floor import Floor, at_least, within
 from training.promotion.leak_floor import leak_floor
 from training.promotion.operation_floors import (
     alert_burden_floors,
@@ -100,13 +100,13 @@ def _leak(evidence: Evidence, policy: Policy, true_probabilities: bool) -> Itera
             yield Floor(what, asked, "not compared", problem)
     else:
         problem = ""
-        if not complete(oracle.gap):
+        if oracle.gap.interval is None:
             problem = "AUROC below the best possible is not estimable"
-        elif oracle.gap.high < 0:  # type: ignore[operator]  # _complete saw numbers
+        elif oracle.gap.interval[2] < 0:
             problem = (
                 "suspected leak: the model does better than the probabilities that the records were made from"
             )
-        yield Floor(what, asked, told(oracle.gap), problem)
+        yield Floor(what, asked, oracle.gap.text(), problem)
 
 
 def _discrimination(evidence: Evidence, policy: Policy) -> Iterator[Floor]:

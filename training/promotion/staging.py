@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from mediscale.core.policy import EvidencePart, Policy
 from mediscale.core.privacy import count
 from training.evaluation.evaluation_report import Evidence
-from training.promotion.floor import complete, told
+from training.promotion.floor import text_of
 from training.promotion.subgroup_floors import words
 from training.training_examples import ATTRIBUTES
 
@@ -17,7 +17,8 @@ def lacking(evidence: Evidence, policy: Policy) -> Iterator[str]:
 
 
 def _lacks_discrimination(evidence: Evidence, _: Policy) -> Iterator[str]:
-    if not complete(evidence.metrics.get("auroc")):
+    auroc = evidence.metrics.get("auroc")
+    if auroc is None or auroc.interval is None:
         counts = evidence.counts
         yield (
             f"AUROC is not estimable on {count(counts.subjects)} held-out patients with {count(counts.events)} events"
@@ -88,7 +89,7 @@ def looked_at(evidence: Evidence, policy: Policy) -> str:
     auroc = evidence.metrics.get("auroc")
     needed = ", ".join(part.replace("_", " ") for part in policy.staging_needs)
     return (
-        f"AUROC {told(auroc)}; all that the policy needs for staging is there ({needed}), with {judged} of "
+        f"AUROC {text_of(auroc)}; all that the policy needs for staging is there ({needed}), with {judged} of "
         f"{len(groups)} subgroups ({len(groups) - judged} could not be judged), on {count(counts.subjects)} held-out "
         f"patients with {count(counts.events)} events"
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from mediscale.core.policy import Policy
 from training.evaluation.evaluation_report import Estimate, Evidence, Subgroup
-from training.promotion.floor import Floor, complete, reaches, shown, told
+from training.promotion.floor import Floor, on_interval, reaches
 from training.training_examples import ATTRIBUTES
 
 UNKNOWN = "unknown"
@@ -68,12 +68,13 @@ def _group(group: Subgroup, policy: Policy) -> Iterator[Floor]:
 
 
 def _not_behind(name: str, gap: Estimate | None, most: float) -> Floor:
-    what, problem = f"AUROC of {name} over all patients", ""
-    if not complete(gap):
-        problem = f"{what} is not estimable"
-    elif gap.high < -most:  # type: ignore[union-attr, operator]  # complete saw numbers
-        problem = f"{what} {shown(gap)} falls behind by more than {most:g}"
-    return Floor(what, f"interval reaches {-most:g}", told(gap), problem)
+    return on_interval(
+        f"AUROC of {name} over all patients",
+        gap,
+        f"interval reaches {-most:g}",
+        lambda _value, _low, high: high >= -most,
+        f"falls behind by more than {most:g}",
+    )
 
 
 def _unjudged(name: str, why: str, policy: Policy) -> Floor:

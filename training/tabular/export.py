@@ -83,7 +83,10 @@ def _known_answers(
     rows = {
         "nothing known": np.full_like(medians, np.nan),
         "medians": medians,
-        **{name: kernel.from_values(_given(values, task), task) for name, values in _PLAIN_EXAMPLES.items()},
+        **{
+            name: kernel.from_values(_request_values(values, task), task)
+            for name, values in _PLAIN_EXAMPLES.items()
+        },
     }
     explained = contributions(booster, np.stack(list(rows.values())))
     for (name, row), parts in zip(rows.items(), explained, strict=True):
@@ -97,7 +100,7 @@ def _known_answers(
         )
 
 
-def _given(values: Mapping[str, float], task: TaskName) -> dict[str, float]:
+def _request_values(values: Mapping[str, float], task: TaskName) -> dict[str, float]:
     """The values that a request to a model of the task can give: one that reads no vital signs takes none."""
     inputs, concepts = kernel.plain_inputs(task), by_name()
     return {

@@ -243,19 +243,11 @@ def _choices(
 
 def _summary(result: Result) -> str:
     default = next(choice for choice in result.choices if choice.name == "default settings").difference
-    above = "not estimably" if default.value is None else shown(default)
+    above = "not estimably" if default.value is None else default.text(digits=4)
     return (
         f"{result.trials} trials, {result.stopped_early} stopped early; {result.settings['library']} was chosen, and "
         f"the default settings have a log loss on the tuning split that is {above} above that"
     )
-
-
-def shown(estimate: Estimate) -> str:
-    """An estimate of a log loss with its interval, as people read it."""
-    if estimate.value is None:
-        return "not estimable"
-    interval = "" if estimate.low is None else f" ({estimate.low:.4f} to {estimate.high:.4f})"
-    return f"{estimate.value:.4f}{interval}"
 
 
 STAGE = Stage(

@@ -101,7 +101,7 @@ _DAY_AFTER = re.compile(
 )
 
 
-def in_full(text: str) -> Iterator[Span]:
+def full_dates(text: str) -> Iterator[Span]:
     """Dates with a year or with a named month."""
     yield from (match.span() for match in _DATE.finditer(text))
 

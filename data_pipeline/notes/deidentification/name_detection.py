@@ -121,7 +121,7 @@ class NameDetector:
             (SLASHED, self._slashed),
             (BOTH, self._both),
             (POSSESSIVE, self._possessing),
-            (OWNING, self._owning),
+            (OWNING, self._possessive_surname),
         )
 
     def _introduced(
@@ -321,7 +321,7 @@ class NameDetector:
         if self._kind(cue["name"]) in ("unknown", "name") and not EPONYM_NEXT.match(text, cue.end()):
             yield PhiSpan("name", *cue.span("name"))
 
-    def _owning(self, _: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
+    def _possessive_surname(self, _: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
         if self._is_surname(cue["name"]):
             yield PhiSpan("name", *cue.span("name"))
 

@@ -171,7 +171,7 @@ def find_patterns(text: str) -> list[PhiSpan]:
         _labelled_records(text),
         _matches(_PHONE, "phone", text),
         _matches(_LIVES, "address", text),
-        _spans("date", dates.in_full(text)),
+        _spans("date", dates.full_dates(text)),
         _spans("date", dates.without_year(text)),
         _spans("date", dates.expected(text)),
         _matches(_RECORD, "record", text),

@@ -31,7 +31,7 @@ def home_fingerprint(settings: Settings) -> str:
     file = settings.home / FILE
     if not file.exists():
         _make(file)
-    return _fingerprint(_read(file))
+    return _fingerprint(_read_secret(file))
 
 
 def _make(file: Path) -> None:
@@ -69,7 +69,7 @@ def load(settings: Settings, fingerprint: str) -> bytes:
     if fingerprint == PUBLISHED:
         return PUBLISHED_SECRET
     with suppress(FileNotFoundError):
-        secret = _read(settings.home / FILE)
+        secret = _read_secret(settings.home / FILE)
         if _fingerprint(secret) == fingerprint:
             return secret
     raise StorageError(
@@ -78,7 +78,7 @@ def load(settings: Settings, fingerprint: str) -> bytes:
     )
 
 
-def _read(file: Path) -> bytes:
+def _read_secret(file: Path) -> bytes:
     secret = file.read_bytes()
     if not re.fullmatch(rb"[0-9a-f]{64}", secret):
         raise StorageError(

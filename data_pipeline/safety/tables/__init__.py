@@ -100,7 +100,7 @@ def drug_names(path: Path = _FOLDER / "brand_names.csv") -> dict[str, tuple[str,
     Raises:
         InputError: the file is missing or has rows that do not fit.
     """
-    return {row.name.casefold(): row.drugs for row in _read(path, DrugName)}
+    return {row.name.casefold(): row.drugs for row in _read_rows(path, DrugName)}
 
 
 def drug_classes(path: Path = _FOLDER / "drug_classes.csv") -> dict[str, frozenset[str]]:
@@ -110,7 +110,7 @@ def drug_classes(path: Path = _FOLDER / "drug_classes.csv") -> dict[str, frozens
         InputError: the file is missing or has rows that do not fit.
     """
     members = defaultdict[str, set[str]](set)
-    for row in _read(path, ClassMember):
+    for row in _read_rows(path, ClassMember):
         members[row.drug_class].add(row.drug)
     return {drug_class: frozenset(drugs) for drug_class, drugs in members.items()}
 
@@ -121,7 +121,7 @@ def class_names(path: Path = _FOLDER / "class_names.csv") -> dict[str, str]:
     Raises:
         InputError: the file is missing or has rows that do not fit.
     """
-    return {row.name.casefold(): row.drug_class for row in _read(path, ClassName)}
+    return {row.name.casefold(): row.drug_class for row in _read_rows(path, ClassName)}
 
 
 def interactions(path: Path = _FOLDER / "drug_interactions.csv") -> list[Interaction]:
@@ -130,7 +130,7 @@ def interactions(path: Path = _FOLDER / "drug_interactions.csv") -> list[Interac
     Raises:
         InputError: the file is missing or has rows that do not fit.
     """
-    return _read(path, Interaction)
+    return _read_rows(path, Interaction)
 
 
 def interactions_by_pair(
@@ -153,7 +153,7 @@ def dose_ranges(path: Path = _FOLDER / "dose_ranges.csv") -> dict[tuple[str, str
     Raises:
         InputError: the file is missing or has rows that do not fit.
     """
-    return {(row.drug, row.route): row for row in _read(path, DoseRange)}
+    return {(row.drug, row.route): row for row in _read_rows(path, DoseRange)}
 
 
 def child_doses(path: Path = _FOLDER / "child_doses.csv") -> dict[tuple[str, str], ChildDose]:
@@ -162,14 +162,14 @@ def child_doses(path: Path = _FOLDER / "child_doses.csv") -> dict[tuple[str, str
     Raises:
         InputError: the file is missing or has rows that do not fit.
     """
-    return {(row.drug, row.route): row for row in _read(path, ChildDose)}
+    return {(row.drug, row.route): row for row in _read_rows(path, ChildDose)}
 
 
 def _rank(row: Interaction) -> int:
     return SEVERITIES.index(row.severity)
 
 
-def _read(path: Path, model: type[Row]) -> list[Row]:
+def _read_rows(path: Path, model: type[Row]) -> list[Row]:
     rows, bad = [], []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -11,7 +11,7 @@ from mediscale.core.outcomes import Readmission
 from mediscale.core.privacy import SMALL_COUNT, count
 from mediscale.inference.model_spec import NOTICE
 from mediscale.report import labels
-from mediscale.report.charts import resting_on, share, shown
+from mediscale.report.charts import estimate_text, resting_on, share
 from mediscale.report.data import Contents, Decided, Flow, Landed
 from training.evaluation.evaluation_report import Baseline, Evidence, Subgroup
 from training.promotion.subgroup_floors import subgroup_floors
@@ -118,14 +118,14 @@ def alert_burden(of: Subject) -> str:
         return ""
     lead = burden.lead_time
     hours = (
-        f" Median lead time from a right alert to the outcome, in hours: {shown(lead.median)}."
+        f" Median lead time from a right alert to the outcome, in hours: {estimate_text(lead.median)}."
         if lead
         else ""
     )
     return (
         f"Acting at a risk of {labels.percent(burden.threshold)}, once per stay: alerts per 100 patient-days in "
-        f"hospital {shown(burden.alerts_per_100_patient_days)}; number needed to evaluate "
-        f"{shown(burden.number_needed_to_evaluate)}.{hours}"
+        f"hospital {estimate_text(burden.alerts_per_100_patient_days)}; number needed to evaluate "
+        f"{estimate_text(burden.number_needed_to_evaluate)}.{hours}"
     )
 
 
@@ -200,7 +200,7 @@ def class_imbalance(of: Subject) -> str:
     weighted = (
         "every stay weighs the same in the fit, however often it is predicted, and outcomes are neither weighted nor "
         "resampled"
-        if of.evidence.counts.what == "predictions"
+        if of.evidence.counts.unit == "predictions"
         else "rows are neither weighted nor resampled"
     )
     return f"{resting_on(of.evidence.counts)}: {weighted}, so that the probabilities keep the prevalence."
@@ -234,8 +234,8 @@ def representation(of: Subject) -> str:
 
 def robustness(of: Subject) -> str:
     return " ".join(
-        f"With {labels.stress(test)}: AUROC {shown(test.auroc)}, lost {shown(test.auroc_loss)}, calibration intercept "
-        f"changed by {shown(test.intercept_shift)}."
+        f"With {labels.stress(test)}: AUROC {estimate_text(test.auroc)}, lost {estimate_text(test.auroc_loss)}, "
+        f"calibration intercept changed by {estimate_text(test.intercept_shift)}."
         for test in of.evidence.robustness
     )
 
@@ -252,7 +252,7 @@ def speed(of: Subject) -> str:
 
 def missing_data(of: Subject) -> str:
     shortened = "".join(
-        f" AUROC when a request gives {len(plain.inputs)} inputs: {shown(plain.auroc)}."
+        f" AUROC when a request gives {len(plain.inputs)} inputs: {estimate_text(plain.auroc)}."
         for plain in of.evidence.plain_inputs
     )
     return f"{_missing_values(of)} The trees are trained with inputs withheld as requests withhold them.{shortened}"
@@ -276,8 +276,8 @@ def silent_period(of: Subject) -> str:
     ]
     if silent.auroc and silent.calibration_intercept:
         told += [
-            f"AUROC {shown(silent.auroc)}",
-            f"calibration intercept {shown(silent.calibration_intercept)}",
+            f"AUROC {estimate_text(silent.auroc)}",
+            f"calibration intercept {estimate_text(silent.calibration_intercept)}",
         ]
     return "; ".join(told) + "."
 
@@ -343,7 +343,7 @@ def local_validity(of: Subject) -> str:
 
 def discrimination(of: Subject) -> str:
     points = _points_score(of.evidence)
-    beside = f" The points score's AUROC is {shown(points.auroc)}." if points else ""
+    beside = f" The points score's AUROC is {estimate_text(points.auroc)}." if points else ""
     return f"{_metrics(of.evidence, 'auroc', 'auprc')} {labels.capitalized(resting_on(of.evidence.counts))}.{beside}"
 
 
@@ -353,8 +353,8 @@ def calibration(of: Subject) -> str:
     if points is None or points.calibration_slope is None or points.calibration_intercept is None:
         return own
     return (
-        f"{own} The points score's calibration slope is {shown(points.calibration_slope)}, its intercept "
-        f"{shown(points.calibration_intercept)}."
+        f"{own} The points score's calibration slope is {estimate_text(points.calibration_slope)}, its intercept "
+        f"{estimate_text(points.calibration_intercept)}."
     )
 
 
@@ -364,7 +364,7 @@ def _points_score(evidence: Evidence) -> Baseline | None:
 
 def _metrics(evidence: Evidence, *names: str) -> str:
     told = [
-        f"{labels.METRICS[name][0]} {shown(evidence.metrics[name])}"
+        f"{labels.METRICS[name][0]} {estimate_text(evidence.metrics[name])}"
         for name in names
         if name in evidence.metrics
     ]
@@ -374,7 +374,7 @@ def _metrics(evidence: Evidence, *names: str) -> str:
 def net_benefit(of: Subject) -> str:
     return " ".join(
         f"Net benefit over the better of treating all and none at {labels.percent(benefit.threshold)}: "
-        f"{shown(benefit.over_best_alternative)}."
+        f"{estimate_text(benefit.over_best_alternative)}."
         for benefit in of.evidence.net_benefit
     )
 
@@ -384,8 +384,8 @@ def subgroups(of: Subject) -> str:
         if group.auroc is None or group.status != "estimated":
             return f" ({group.status})"
         calibrated = group.calibration_intercept
-        return f" (AUROC {shown(group.auroc)}" + (
-            f", calibration intercept {shown(calibrated)})" if calibrated else ")"
+        return f" (AUROC {estimate_text(group.auroc)}" + (
+            f", calibration intercept {estimate_text(calibrated)})" if calibrated else ")"
         )
 
     return _listed(of.evidence.subgroups, performance)
@@ -398,7 +398,7 @@ def _listed(groups: tuple[Subgroup, ...], beside: Callable[[Subgroup], str] = la
             return f"{name}: fewer than {SMALL_COUNT} patients"
         counts = group.counts
         return (
-            f"{name}: {count(counts.n)} {counts.what}, {count(counts.events)} with the outcome{beside(group)}"
+            f"{name}: {count(counts.n)} {counts.unit}, {count(counts.events)} with the outcome{beside(group)}"
         )
 
     return "; ".join(map(told, groups)) + "." if groups else ""

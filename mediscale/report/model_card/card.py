@@ -138,7 +138,7 @@ def _card(subject: Subject) -> ModelCard:
         run_id=subject.contents.run.run_id,
         synthetic=subject.landed.synthetic,
         sections=_sections(frameworks(), answers, subject),
-        made_from=_made_from(subject.contents.run),
+        made_from=_provenance(subject.contents.run),
     )
 
 
@@ -153,12 +153,12 @@ def of_language(report: LanguageReport) -> ModelCard:
         run_id=report.run.run_id,
         synthetic=False,
         sections=_sections(language_frameworks(), language_answers, report),
-        made_from=_made_from(report.run),
+        made_from=_provenance(report.run),
         notice=language_spec.NOTICE,
     )
 
 
-def _made_from(run: lineage.Run) -> tuple[str, ...]:
+def _provenance(run: lineage.Run) -> tuple[str, ...]:
     return tuple(f"{call.stage} {call.key}" for call in run.calls)
 
 

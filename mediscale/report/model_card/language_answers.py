@@ -4,7 +4,7 @@
 """
 
 from mediscale.inference.language_spec import NOTICE
-from mediscale.report.charts import share, shown
+from mediscale.report.charts import estimate_text, share
 from mediscale.report.labels import plain
 from mediscale.report.language import LanguageReport
 from training.language.language_evidence import Compared
@@ -91,8 +91,8 @@ def regression(of: LanguageReport) -> str:
 
 def _sentence(what: str, figure: Compared) -> str:
     return (
-        f"{what[:1].upper()}{what[1:]} on {figure.n} questions: {shown(figure.tuned)}, of the base "
-        f"{shown(figure.base)}, gain {shown(figure.gain)}."
+        f"{what[:1].upper()}{what[1:]} on {figure.n} questions: {estimate_text(figure.tuned)}, of the base "
+        f"{estimate_text(figure.base)}, gain {estimate_text(figure.gain)}."
     )
 
 
@@ -106,8 +106,8 @@ def errors(of: LanguageReport) -> str:
 
 def confidence(of: LanguageReport) -> str:
     return " ".join(
-        f"Of {one.n} answers ({kind}) {share(one.accuracy)} are right at a mean confidence of {shown(one.confidence)}; "
-        f"{one.flagged} were flagged for low confidence."
+        f"Of {one.n} answers ({kind}) {share(one.accuracy)} are right at a mean confidence of "
+        f"{estimate_text(one.confidence)}; {one.flagged} were flagged for low confidence."
         for kind, one in of.evidence.measures.confidence.items()
     )
 

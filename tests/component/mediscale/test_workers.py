@@ -72,7 +72,7 @@ def test_an_error_of_ours_in_a_worker_is_the_same_here(work: Work) -> None:
 
 
 def test_an_error_of_someone_else_stays_as_it_is() -> None:
-    with pytest.raises(ZeroDivisionError), workers.own_errors():
+    with pytest.raises(ZeroDivisionError), workers.unwrap_spark_errors():
         _ = 1 / 0
 
 

@@ -219,8 +219,8 @@ def test_an_incumbent_without_notes_to_read_is_not_comparable(world, reading, to
     judged = _judged(world, {"incumbent": reading, **notes})
     assert judged.comparison.missing_notes
     assert judged.comparison.probability_better is None
-    told = {floor.what: floor for floor in gate.floors(judged, tasks.load("mortality").policy)}
-    assert told["better than v7 in production"].found == "not comparable"
+    told = {floor.label: floor for floor in gate.floors(judged, tasks.load("mortality").policy)}
+    assert told["better than v7 in production"].observed == "not comparable"
     assert "none in its tokenizer's numbers" in told["better than v7 in production"].objection
 
 

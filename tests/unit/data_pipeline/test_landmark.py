@@ -45,7 +45,7 @@ def march(day: int, hour: int = 1) -> dt.datetime:
 
 
 def test_a_night_s_round_asks_about_adults_still_there_after_a_day(events: Draw) -> None:
-    assert prediction_times.due(events(WARD), MORTALITY, march(2), march(3)) == [
+    assert prediction_times.due_predictions(events(WARD), MORTALITY, march(2), march(3)) == [
         (1, march(2, 10)),
         (4, march(2, 13)),
     ]
@@ -54,9 +54,9 @@ def test_a_night_s_round_asks_about_adults_still_there_after_a_day(events: Draw)
 def test_who_leaves_later_is_asked_about_all_the_same(events: Draw) -> None:
     """On that night nobody knew how, or that, the stays would end."""
     known = events(WARD).filter(pc.less_equal(events(WARD)["available_time"], march(3)))
-    assert prediction_times.due(known, MORTALITY, march(2), march(3)) == prediction_times.due(
-        events(WARD), MORTALITY, march(2), march(3)
-    )
+    assert prediction_times.due_predictions(
+        known, MORTALITY, march(2), march(3)
+    ) == prediction_times.due_predictions(events(WARD), MORTALITY, march(2), march(3))
 
 
 AT_HOME = (
@@ -76,15 +76,15 @@ AT_HOME = (
 def test_who_is_at_home_after_a_day_is_not_asked_about_though_a_return_follows(
     events: Draw, until: dt.datetime
 ) -> None:
-    assert prediction_times.due(events(AT_HOME), MORTALITY, march(2), until) == []
+    assert prediction_times.due_predictions(events(AT_HOME), MORTALITY, march(2), until) == []
     passed = labels.cohort(events(AT_HOME), "mortality", None, 0)["steps"].to_pylist()
     assert max(passed) < len(MORTALITY.steps)
 
 
 def test_nobody_is_asked_about_twice_and_nobody_is_forgotten(events: Draw) -> None:
     nights = [march(day) for day in range(1, 8)]
-    each = [prediction_times.due(events(WARD), MORTALITY, *span) for span in pairwise(nights)]
-    assert [who for due in each for who in due] == prediction_times.due(
+    each = [prediction_times.due_predictions(events(WARD), MORTALITY, *span) for span in pairwise(nights)]
+    assert [who for due in each for who in due] == prediction_times.due_predictions(
         events(WARD), MORTALITY, nights[0], nights[-1]
     )
 
@@ -162,7 +162,7 @@ def test_every_prediction_time_is_a_moment_at_which_a_server_may_be_asked(events
     task = tasks.load(name)
     for story in (WARD, AT_HOME, HEADER + RETURN.format(destination="HOME")):
         drawn = events(story)
-        for subject, at in prediction_times.due(drawn, task, march(1, 0), march(20)):
+        for subject, at in prediction_times.due_predictions(drawn, task, march(1, 0), march(20)):
             known = patients(latest_as_of(drawn, at))
             stay = next(patient for patient in known if patient.subject_id == subject).stays[-1]
             assert prediction_times.may_be_asked(

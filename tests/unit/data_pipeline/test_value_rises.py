@@ -297,11 +297,11 @@ def test_a_round_asks_about_those_who_are_at_risk_by_what_is_known_then() -> Non
     stays = [draw(rng, subject) for subject in range(1, 31)]
     drawn, task = as_events(stays), tasks.load(TASK)
     since = dt.datetime(2150, 1, 1)
-    asked = set(prediction_times.due(drawn, task, since, dt.datetime(2150, 2, 28)))
+    asked = set(prediction_times.due_predictions(drawn, task, since, dt.datetime(2150, 2, 28)))
     cohort_rows = {(stay.subject, at) for stay in stays for at, _, _ in by_hand(stay)}
     assert cohort_rows < asked
     nights = [since + i * dt.timedelta(days=1) for i in range(58)]
-    each = [prediction_times.due(drawn, task, a, b) for a, b in pairwise(nights)]
+    each = [prediction_times.due_predictions(drawn, task, a, b) for a, b in pairwise(nights)]
     assert {one for night in each for one in night} >= cohort_rows, (
         "a night knows as much as each prediction did"
     )

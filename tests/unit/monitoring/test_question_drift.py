@@ -15,7 +15,7 @@ from mediscale.core.tables import PREDICTIONS
 from mediscale.report import page
 from mediscale.storage import lake
 from monitoring import question_drift
-from monitoring.question_drift import Result, told_apart
+from monitoring.question_drift import Result, classifier_two_sample_test
 from serving.performance_gauges import PerformanceGauges
 from serving.prometheus_metrics import Metrics
 
@@ -120,6 +120,6 @@ def test_undrifted_windows_rarely_pass() -> None:
     passed = 0
     for _ in range(60):
         rows = generator.permutation(120)
-        _, p_value = told_apart(vectors[rows[:60]], vectors[rows[60:]], generator)
+        _, p_value = classifier_two_sample_test(vectors[rows[:60]], vectors[rows[60:]], generator)
         passed += p_value < 0.2
     assert 2 <= passed <= 21

@@ -86,7 +86,7 @@ def test_a_stay_that_is_predicted_again_and_again_alerts_anew_and_is_found_once(
     assert burden.sensitivity.value == pytest.approx(0.8), "eight of ten stays were above when it counted"
     assert burden.ppv.value == pytest.approx(1 / 11)
     assert held_out.counts.stays_with_outcome == held_out.counts.independent_events == 10
-    assert (held_out.counts.n, held_out.counts.events, held_out.counts.what) == (80, 20, "predictions")
+    assert (held_out.counts.n, held_out.counts.events, held_out.counts.unit) == (80, 20, "predictions")
 
 
 def test_every_stay_weighs_one_however_often_it_is_predicted() -> None:

@@ -79,7 +79,7 @@ class _Model:
 
 
 class _Sources:
-    def found(self, question: Question) -> Sequence[str]:
+    def best_passages(self, question: Question) -> Sequence[str]:
         return (
             ["It is the heart."]
             if question.specialty == "neurology"

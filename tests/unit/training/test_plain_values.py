@@ -10,10 +10,10 @@ from training.tabular import export
 @pytest.mark.parametrize("task", task_names.all_names())
 def test_the_examples_of_requests_can_be_asked_of_every_task(task: str) -> None:
     for values in export._PLAIN_EXAMPLES.values():
-        kernel.from_values(export._given(values, task), task)
+        kernel.from_values(export._request_values(values, task), task)
 
 
 def test_a_task_without_vital_signs_is_given_none() -> None:
     values = {"age": 67.0, "blood_pressure": 140.0}
-    assert export._given(values, "encounter_readmission") == {"age": 67.0}
-    assert export._given(values, "mortality") == values
+    assert export._request_values(values, "encounter_readmission") == {"age": 67.0}
+    assert export._request_values(values, "mortality") == values

@@ -204,7 +204,7 @@ def test_only_a_passed_certificate_of_this_very_training_set_lets_a_version_pass
 
 
 def test_every_floor_is_told_with_what_was_asked_and_found() -> None:
-    told = {floor.what: floor for floor in gate.floors(GOOD, POLICY)}
+    told = {floor.label: floor for floor in gate.floors(GOOD, POLICY)}
     assert {
         "held-out patients",
         "AUROC",
@@ -212,7 +212,10 @@ def test_every_floor_is_told_with_what_was_asked_and_found() -> None:
         "AUROC of sex female over all patients",
     } <= told.keys()
     assert not any(floor.objection for floor in told.values())
-    assert (told["AUROC"].asked, told["AUROC"].found) == ("interval above 0.7", "0.820 (0.800 to 0.840)")
+    assert (told["AUROC"].required, told["AUROC"].observed) == (
+        "interval above 0.7",
+        "0.820 (0.800 to 0.840)",
+    )
 
 
 def test_good_evidence_meets_no_objection() -> None:
@@ -490,7 +493,7 @@ def test_each_floor_of_a_model_in_use_refuses(changes: dict[str, object], says: 
 
 
 def test_a_handful_of_facts_is_not_told() -> None:
-    told = {floor.what: floor.found for floor in gate.floors(GOOD, POLICY)}
+    told = {floor.label: floor.observed for floor in gate.floors(GOOD, POLICY)}
     assert told["facts that break the rule unit_known"] == "fewer than 10 of 40,000 facts"
 
 

@@ -100,7 +100,7 @@ def export(
         folder = output / f".{name}.partial"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        receipt = _made(version, name, parent, questions, folder)
+        receipt = _export_and_compare(version, name, parent, questions, folder)
         _conclude(settings, receipt, folder, output / name)
         yield receipt
 
@@ -157,11 +157,11 @@ def tried(settings: Settings, model: ModelRef, names: Sequence[str]) -> tuple[Re
     parent, questions = version.parent(), probe(settings, model)
     for name in names:
         with tempfile.TemporaryDirectory(prefix="mediscale-form-") as folder:
-            receipts.append(_made(version, name, parent, questions, Path(folder)))
+            receipts.append(_export_and_compare(version, name, parent, questions, Path(folder)))
     return tuple(receipts)
 
 
-def _made(
+def _export_and_compare(
     version: Version, name: str, parent: LanguageModel, questions: Sequence[Question], folder: Path
 ) -> Receipt:
     """Writes a form into an empty folder and compares it."""
