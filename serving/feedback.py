@@ -32,6 +32,7 @@ class FeedbackRequest(StrictRequest):
     prediction_id: str = Field(min_length=1, max_length=200)
     """That the answer came with."""
     verdict: Verdict
+    """Of a risk it is a report about the version, which a person reads; it is no outcome, and trains nothing."""
     task: str | None = Field(None, min_length=1, max_length=100)
     """Which of its risks, where the answer has more than one."""
     corrected_answer: str | None = Field(None, min_length=1, max_length=CORRECTED_CHARACTERS)

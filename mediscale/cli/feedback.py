@@ -40,10 +40,18 @@ def _run(options: argparse.Namespace) -> int:
     about = feedback.review(
         settings(), options.dataset, options.feedback, decision, options.reason, caller.now()
     )
-    joins = decision == "accepted" and about.question
-    also = "; it joins the training part of the next question set" if joins else ""
-    print(f"{options.feedback} is {decision}{also}.")
+    print(f"{options.feedback} is {decision}{_follows(about) if decision == 'accepted' else ''}.")
     return 0
+
+
+def _follows(accepted: "Given") -> str:
+    """What comes of feedback that was accepted."""
+    if accepted.question:
+        return "; it joins the training part of the next question set"
+    return (
+        f", as a report about {accepted.model}/{accepted.model_version}; it trains nothing, for what came of the "
+        "patient is in the record"
+    )
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -145,7 +145,10 @@ def test_an_approver_reviews_and_accepted_pairs_wait_for_the_next_training_part(
     assert (code != 0, "nothing to learn from" in output) == (True, True), output
     assert command("reject", bare, "--reason", "Says too little.")[0] == 0
     assert "joins the training part" in command("accept", wrong, "--reason", "Right.")[1]
-    assert "0 of 2 listed" in command()[1]
+    of_risk = post("w-1-2", "unsafe").json()["feedback_id"]
+    _, output = command("accept", of_risk, "--reason", "Nobody measured the pressure.")
+    assert f"a report about {DATASET}-mortality/3; it trains nothing" in output
+    assert "0 of 3 listed" in command()[1]
     assert "accepted by" in command("list", "--all")[1]
     assert accepted(settings) == [(QUESTION, RIGHT)]
     command("reject", wrong, "--reason", "On second thoughts.")
