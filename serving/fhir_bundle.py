@@ -4,6 +4,7 @@ FHIR R4 and R5. An Observation was true at its effective time and known when it 
 used (another unit, no time, a bound, a resource that no feature reads) is counted by reason, and no value is repeated.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from data_pipeline.features import kernel
 from data_pipeline.ingest.parsing import LONGEST
-from mediscale.core.concepts import CONCEPTS, Concept
+from mediscale.core.concepts import CONCEPTS, SCORE, Concept
 from mediscale.core.errors import InputError
 from mediscale.core.tables import EVENTS
 
@@ -54,7 +55,7 @@ _FAHRENHEIT = frozenset({"[degF]", "F", "°F"})
 
 _BY_LOINC = {concept.loinc: concept for concept in CONCEPTS}
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})")
-_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+_DATE = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:T.*)?)?)?")
 _LONG_AGO = datetime(1850, 1, 1)
 """When sex is taken to be known, where no birth is."""
 SUBJECT = 1
@@ -146,9 +147,11 @@ def _reference(url: str, resource: Resource) -> str | None:
 def _check_subject(resource: Resource, names: set[str]) -> None:
     """Whoever mixes two patients up would get one risk for both."""
     subject = resource.get("subject")
-    reference = subject.get("reference") if isinstance(subject, dict) else None
-    if reference is None or not isinstance(reference, str):
+    reference = subject.get("reference") if isinstance(subject, dict) else subject
+    if reference is None:
         return
+    if not isinstance(reference, str):
+        raise InputError("A subject in the Bundle is no reference to a Patient.")
     if reference not in names and not any(reference.endswith(f"/{name}") for name in names if name):
         kind = resource.get("resourceType")
         raise InputError(f"A resource ({kind}) of the Bundle is about another patient than its Patient.")
@@ -169,18 +172,22 @@ def _demographics(patient: Resource) -> Iterator[_Fact]:
     code = {"female": "GENDER//F", "male": "GENDER//M"}.get(str(patient.get("gender")))
     if code:
         yield _Fact(code, born or _LONG_AGO, born or _LONG_AGO)
-    died = patient.get("deceasedDateTime")
+    died, at = patient.get("deceasedDateTime"), None
     if isinstance(died, str):
         at = _time(died) or _birth(died)
         if at and at < (born or _LONG_AGO):
             raise _Unused("deaths before the birth")
         if at:
             yield _Fact("MEDS_DEATH", at, at)
+    if (died and (not isinstance(died, str) or at is None)) or patient.get("deceasedBoolean") is True:
+        raise _Unused("deaths without a time")
+    if patient.get("birthDate") and not born:
+        raise _Unused("births without a date such as 1950-06-01")
 
 
 def _birth(text: object) -> datetime | None:
     """The last day that a date may mean, so that nobody is taken for an adult too early."""
-    match = _DATE.match(text) if isinstance(text, str) else None
+    match = _DATE.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         return None
     year, month, day = (int(part) if part else None for part in match.groups())
@@ -266,11 +273,33 @@ def _quantity(part: Resource, concept: Concept) -> float:
         raise _Unused(f"Observations of {concept.name} without a number")
     if quantity.get("comparator"):
         raise _Unused(f"Observations of {concept.name} that are only a bound")
-    converted = _converted(float(value), concept, str(quantity.get("code") or quantity.get("unit") or ""))
+    code, unit = str(quantity.get("code") or ""), str(quantity.get("unit") or "")
+    converted = _converted(_number(value), concept, code or unit)
+    if code and unit and _differ(converted, _number(value), concept, unit):
+        raise _Unused(f"Observations of {concept.name} whose code and text name two units")
+    if concept.unit == SCORE and not converted.is_integer():
+        raise _Unused(f"Observations of {concept.name} that are no whole number")
     if not concept.low <= converted <= concept.high:
         limits = f"{concept.low:g} to {concept.high:g} {concept.unit}"
         raise _Unused(f"Observations of {concept.name} outside what a record can hold ({limits})")
     return converted
+
+
+def _number(value: float) -> float:
+    """What is too large for a number is out of every range."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _differ(converted: float, value: float, concept: Concept, unit: str) -> bool:
+    """Whether another writing of the unit, where it is a known one, makes another value."""
+    try:
+        other = _converted(value, concept, unit)
+    except _Unused:
+        return False
+    return abs(other - converted) > abs(converted) / 1000
 
 
 def _converted(value: float, concept: Concept, unit: str) -> float:

@@ -83,15 +83,26 @@ def _status(error: Exception) -> int:
     return next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
 
 
-async def read_body(request: Request, most: int, remedy: str) -> bytes:
-    """The request's body, read no further than a request can be long.
+async def read_body(request: Request, most: int, remedy: str, query: tuple[str, ...] = ()) -> bytes:
+    """The request's body, read no further than a request can be long; ``query`` are the parameters of the route.
 
     Raises:
         TooLargeError: it is longer; ``remedy`` ends the sentence.
+        InputError: the address has another parameter, which would change nothing here, or one of them twice.
     """
+    _check_query(request, query)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > most:
             raise TooLargeError(f"The body is larger than {most} bytes; {remedy}.")
     return bytes(body)
+
+
+def _check_query(request: Request, known: tuple[str, ...]) -> None:
+    names = [name for name, _ in request.query_params.multi_items()]
+    if set(names) - set(known):
+        knows = f"knows {', '.join(known)} alone" if known else "takes everything in the body"
+        raise InputError(f"The address has a parameter that is unknown here; this route {knows}.")
+    if len(names) > len(set(names)):
+        raise InputError("A parameter of the address stands twice in it; send it once.")

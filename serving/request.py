@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mediscale.core.errors import InputError
-from serving.schemas import ADULT, MAIN_NAMES, NOTE_CHARACTERS, PredictRequest, is_plausible
+from serving.schemas import ADULT, MAIN_NAMES, NOTE_CHARACTERS, SCORES, PredictRequest, is_plausible
 
 Scalar = str | float | bool | None
 
@@ -218,7 +218,7 @@ def _wrong(name: str) -> str:
         return f"clinical_note must be text of 1 to {NOTE_CHARACTERS} characters."
     if name == "patient":
         return "patient must be text of 1 to 64 characters: the source's own identifier."
-    return f"{name} must be a number."
+    return f"{name} must be a {'whole ' if MAIN_NAMES[name] in SCORES else ''}number."
 
 
 def _unknown(name: str) -> str:

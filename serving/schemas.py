@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, create_model, with_config
 
-from mediscale.core.concepts import CONCEPTS, Concept
+from mediscale.core.concepts import CONCEPTS, SCORE, Concept
 from mediscale.inference.model_spec import NOTICE
 
 _Shape = TypeVar("_Shape")
@@ -57,6 +57,7 @@ def _time(value: object) -> object:
 
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Whole = Annotated[float, Field(allow_inf_nan=False, multiple_of=1)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 
 
@@ -65,7 +66,7 @@ def _field(concept: Concept) -> Any:
     name = display_name(concept.name)
     begun = name if concept.name.split("_")[0] in _WRITTEN else name.capitalize()
     text = f"{begun} in {concept.unit}, {concept.low:g} to {concept.high:g}{also}"
-    return Number | None, Field(None, description=text)
+    return (Whole if concept.unit == SCORE else Number) | None, Field(None, description=text)
 
 
 _WRITTEN = {
@@ -129,6 +130,8 @@ _PLAUSIBLE: dict[str, tuple[float, float]] = {
     "age": ADULT,
     **{concept.name: (concept.low, concept.high) for concept in CONCEPTS},
 }
+SCORES = tuple(concept.name for concept in CONCEPTS if concept.unit == SCORE)
+"""Inputs that are whole numbers."""
 _UNITS = {"age": "years", **{concept.name: concept.unit for concept in CONCEPTS}}
 
 

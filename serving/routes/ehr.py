@@ -111,7 +111,7 @@ def router(service: Service) -> APIRouter:
 
 
 async def _assessments(service: Service, request: Request, principal: Principal) -> Response:
-    body = await read_body(request, BODY_BYTES, TOO_LARGE)
+    body = await read_body(request, BODY_BYTES, TOO_LARGE, query=("prediction_time",))
     time = _query_time(request)
     bundle = await service.read(partial(_read_bundle, body, time))
     answer = await service.answer(bundle, auth.asked(request, principal))
@@ -138,7 +138,10 @@ def _query_time(request: Request) -> Any:
         time = None
     if given is not None and (time is None or time.tzinfo is None):
         raise InputError("prediction_time must be a time with an offset, such as 2026-11-22T07:30:00Z.")
-    return fhir_bundle.utc(time) if time else None
+    try:
+        return fhir_bundle.utc(time) if time else None
+    except OverflowError:
+        raise InputError("prediction_time lies outside the years 1 to 9999 in UTC.") from None
 
 
 async def _cards(service: Service, request: Request, principal: Principal) -> Response:

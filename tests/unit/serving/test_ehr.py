@@ -146,6 +146,20 @@ def test_answers_are_valid_fhir_with_provenance_and_the_notice(client: TestClien
         ),
         (observation("8867-4", 61, "/min", hours(3), status="entered-in-error"), "hold no result"),
         (
+            observation("2160-0", 10**400, "mg/dL", hours(3)),
+            "1 Observations of creatinine outside what a record",
+        ),
+        (
+            observation("9267-6", 2.5, "{score}", hours(3)),
+            "1 Observations of gcs_eye that are no whole number",
+        ),
+        (
+            observation(
+                "2160-0", 2, "mg/dL", hours(3), valueQuantity={"value": 2, "code": "mg/dL", "unit": "umol/L"}
+            ),
+            "1 Observations of creatinine whose code and text name two units",
+        ),
+        (
             observation("8867-4", 61, "/min", hours(3), effectiveDateTime="2150-03-01"),
             "without an effective time",
         ),
@@ -204,6 +218,10 @@ def test_the_parts_of_a_panel_are_read_each_by_itself(client: TestClient) -> Non
             bundle(observation("8867-4", 61, "/min", hours(3), subject={"reference": "Patient/another"})),
             "another patient",
         ),
+        (
+            bundle(observation("8867-4", 61, "/min", hours(3), subject={"reference": 7})),
+            "no reference to a Patient",
+        ),
         (bundle(without="Encounter"), "had not been admitted by that time"),
         ({"resourceType": "Bundle", "entry": [{}]}, "Entry 1 of the Bundle holds no resource"),
     ],
@@ -215,6 +233,34 @@ def test_a_wrong_bundle_is_refused_in_one_sentence_that_repeats_no_identifier(
     assert answer.status_code == 422
     assert said in answer.json()["error"]
     assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("patient", "said"),
+    [
+        ({"deceasedBoolean": True}, "1 deaths without a time"),
+        ({"deceasedDateTime": "last spring"}, "1 deaths without a time"),
+        ({"birthDate": "12345-01-01"}, "1 births without a date such as 1950-06-01"),
+    ],
+)
+def test_a_patient_s_dates_that_say_nothing_are_counted(patient: dict[str, Any], said: str) -> None:
+    content = {"resourceType": "Bundle", "entry": [{"resource": {**PATIENT, **patient}}]}
+    assert said in fhir_bundle.read(content).unused
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("hour=6", "parameter that is unknown here; this route knows prediction_time alone"),
+        (f"prediction_time={utc(hours(3))}&prediction_time={utc(hours(9))}", "stands twice"),
+        ("prediction_time=0001-01-01T00:00:00%2B14:00", "outside the years 1 to 9999"),
+    ],
+)
+def test_a_parameter_that_would_change_nothing_or_says_two_things_is_refused(
+    client: TestClient, query: str, said: str
+) -> None:
+    answer = client.post(f"{PREDICT}?{query}", json=bundle())
+    assert (answer.status_code, said in answer.json()["error"]) == (422, True)
 
 
 @pytest.mark.parametrize("time", ["2150-03-02", "yesterday", "2150-03-02T08:00:00"])

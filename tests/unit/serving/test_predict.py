@@ -118,7 +118,7 @@ def test_a_value_out_of_range_counts_as_missing_and_is_said(client: TestClient) 
 
 def test_every_concept_and_alias_is_an_input(client: TestClient) -> None:
     for concept in CONCEPTS:
-        value = (concept.low + concept.high) / 2
+        value = round((concept.low + concept.high) / 2)
         answers = [ask(client, {name: value}) for name in (concept.name, *concept.aliases)]
         assert len({json.dumps(answer["predictions"]) for answer in answers}) == 1, concept.name
         assert concept.name not in answers[0]["missing"]
@@ -413,3 +413,10 @@ def test_a_history_that_can_not_be_read_leaves_what_is_served(
         health = wait_for(client, "degraded")
         assert "its Delta log is damaged" in health["problems"][0]
         assert ask(client, {"age": 67})["predictions"][0]["version"] == 1
+
+
+def test_a_parameter_of_the_address_changes_nothing_and_is_refused(client: TestClient) -> None:
+    answer = client.post("/predict?hour=6", json={"age": 67, "blood_pressure": 140})
+    assert (answer.status_code, answer.json()["error"]) == (
+        422, "The address has a parameter that is unknown here; this route takes everything in the body."
+    )  # fmt: skip

@@ -30,6 +30,7 @@ from serving.schemas import MAIN_NAMES, NOTE_CHARACTERS
         (b'{"hr": 60, "heart_rate": null, "pulse": 60}', "hr and pulse are the same input"),
         (b'{"blood_pressure": 140, "systolic_blood_pressure": 140}', "are the same input"),
         (b'{"age": 67, "sbp": 80, "dbp": 120}', "systolic_blood_pressure is below diastolic_blood_pressure"),
+        (b'{"gcs_eye": 2.5}', "gcs_eye must be a whole number."),
         (b'{"age": {"age": 1, "age": 2}}', "age must be a number."),
         (b'{"age": [67, 68]}', "age must be a number."),
         (b'{"age": NaN}', "age must be a number."),
