@@ -152,14 +152,18 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from mediscale.core.errors import NotFoundError, StorageError
     from mediscale.report import integrity
+    from mediscale.storage import lake, last_calls
 
     home, wrong = settings(), 0
+    present = lake.datasets(home)
     names = [options.dataset] if options.dataset else integrity.datasets(home)
     for name in names:
         verified = integrity.verify(home, name)
         for finding in verified.findings:
             print(f"{name}: {finding}")
         wrong += len(verified.findings)
+        if name in present:  # a lake that is not mounted gets no note
+            last_calls.note(home, name, "verify", "", failed=bool(verified.findings))
         if verified.entries and not verified.findings:
             print(
                 f"{name}: {verified.entries} entries, {verified.versions} versions and their evidence are as they were "

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from mediscale.cli.verbs import Verb, settings
+from mediscale.core.settings import Settings
 
 
 def _add_clean(parser: argparse.ArgumentParser) -> None:
@@ -37,14 +38,31 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def _backup(options: argparse.Namespace) -> int:
+    from mediscale.core.errors import UsageError
     from mediscale.governance import backup
 
-    n = backup.backup(settings(), options.folder)
+    home = settings()
+    try:
+        n = backup.backup(home, options.folder)
+    except UsageError:  # of whoever typed it: no backup failed
+        raise
+    except Exception:
+        _note_backup(home, failed=True)
+        raise
+    _note_backup(home, failed=False)
     print(
         f"{n:,} files are in {options.folder}. They hold patient data and no private key: keep the folder as private "
         "as the home, and a copy of the signing key elsewhere."
     )
     return 0
+
+
+def _note_backup(home: Settings, failed: bool) -> None:
+    """For the servers, each of which shows one dataset."""
+    from mediscale.storage import lake, last_calls
+
+    for dataset in lake.datasets(home):
+        last_calls.note(home, dataset, "backup", "", failed=failed)
 
 
 def _restore(options: argparse.Namespace) -> int:

@@ -1,16 +1,20 @@
-"""How the last call of each stage ended, whoever ran it: what a server of answers shows of the nights.
+"""How the last call of each stage ended, whoever ran it, and the last verification and backup: what a server of answers
+shows of the nights.
 
 One small file for each stage of a dataset and task, in ``<lake>/_last_calls/DATASET``; it names no cause, no patient.
 """
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from mediscale.core.errors import MediscaleError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
+
+_LOG = logging.getLogger(__name__)
 
 
 class LastCall(Frozen):
@@ -27,17 +31,28 @@ def folder(settings: Settings, dataset: str) -> str:
 
 @contextmanager
 def noted(settings: Settings, dataset: str, stage: str, task: str) -> Iterator[None]:
-    """Writes down whether the block ended well. That a failure can't be written down does not hide it."""
-    uri = f"{folder(settings, dataset)}/{'-'.join(filter(None, (stage, task)))}.json"
+    """Writes down whether the block ended well."""
     try:
         yield
     except Exception:
-        with suppress(OSError, MediscaleError):
-            before = read(uri)
-            succeeded = before.succeeded_at if before else None
-            _write(uri, LastCall(stage=stage, task=task, failed=True, succeeded_at=succeeded))
+        note(settings, dataset, stage, task, failed=True)
         raise
-    _write(uri, LastCall(stage=stage, task=task, failed=False, succeeded_at=datetime.now(UTC)))
+    note(settings, dataset, stage, task, failed=False)
+
+
+def note(settings: Settings, dataset: str, stage: str, task: str, *, failed: bool) -> None:
+    """Writes down how a call ended. That it can't be written down is a warning in the log and hides no failure: whoever
+    may only read a lake may verify it, and where a note is missing the alert of a missed night follows."""
+    uri = f"{folder(settings, dataset)}/{'-'.join(filter(None, (stage, task)))}.json"
+    try:
+        before = read(uri) if failed else None
+        succeeded = (before.succeeded_at if before else None) if failed else datetime.now(UTC)
+        call = LastCall(stage=stage, task=task, failed=failed, succeeded_at=succeeded)
+        lake.write_whole(uri, call.model_dump_json().encode())
+    except (OSError, MediscaleError) as error:
+        _LOG.warning(
+            "How %s of %s ended could not be noted in the lake (%s).", stage, dataset, type(error).__name__
+        )
 
 
 def read(uri: str) -> LastCall | None:
@@ -48,7 +63,3 @@ def read(uri: str) -> LastCall | None:
             return LastCall.model_validate_json(stream.read())
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _write(uri: str, call: LastCall) -> None:
-    lake.write_whole(uri, call.model_dump_json().encode())

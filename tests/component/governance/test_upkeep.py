@@ -10,7 +10,7 @@ from component.governance.test_erasure import ERASE, identifiers, naming
 from deltalake import write_deltalake
 
 from mediscale.cli import main
-from mediscale.storage import history, lake, locks
+from mediscale.storage import history, lake, last_calls, locks
 
 
 def used(folder: Path) -> int:
@@ -89,6 +89,9 @@ def test_a_lost_home_comes_back_and_who_was_erased_since_stays_erased(hospital, 
     entries = history.entries(settings, DATASET)
     assert main.main(["backup", str(tmp_path / "backup")]) == 0
     assert "no private key" in capsys.readouterr().out
+    note = last_calls.read(f"{last_calls.folder(settings, DATASET)}/backup.json")
+    assert note
+    assert not note.failed
     keys = [
         path
         for path in (tmp_path / "backup").rglob("*")

@@ -19,7 +19,7 @@ from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
 from mediscale.inference import model_files, model_signature
-from mediscale.storage import calls, history, registry, signing
+from mediscale.storage import calls, history, last_calls, registry, signing
 from mediscale.storage.registry import Move
 from serving.models import Predictors
 
@@ -150,6 +150,10 @@ def test_what_is_as_it_was_signed_says_so(home: Settings, capsys: pytest.Capture
         "synthetic: 2 entries, 2 versions and their evidence are as they were signed; the newest entry is "
         f"synthetic:2:{newest.digest}\n"
     )
+    note = last_calls.read(f"{last_calls.folder(home, DATASET)}/verify.json")
+    assert note
+    assert not note.failed
+    assert note.succeeded_at
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -184,3 +188,6 @@ def test_a_date_that_goes_backwards_is_found(home: Settings, capsys: pytest.Capt
     overwrite(home, [*rows(home), entry.model_dump()])
     assert main.main(["verify", "--dataset", DATASET]) == StorageError.exit_code
     assert capsys.readouterr().out == "synthetic: Entry 3 is dated before entry 2.\n"
+    note = last_calls.read(f"{last_calls.folder(home, DATASET)}/verify.json")
+    assert note
+    assert note.failed
