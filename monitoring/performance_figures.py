@@ -107,20 +107,20 @@ class Judge:
                 yield from _estimated(start, end, rows)
 
     def _measured(self, start: datetime, end: datetime, rows: "pa.Table") -> Iterator[Figure]:
-        held = _performance(rows)
-        counts: dict[str, Any] = {"n": held.counts.n, "events": held.counts.events}
-        judged = held.both_classes_are_many()
+        performance = _performance(rows)
+        counts: dict[str, Any] = {"n": performance.counts.n, "events": performance.counts.events}
+        judged = performance.both_classes_are_many()
         promised = self._promised()
-        figures = held.all_metrics() if judged else {}
-        alarms = next(held.alarms([self.policy.clinical_threshold]), None) if judged else None
-        flagged = held.rows.where(held.risk >= self.policy.clinical_threshold).patients
+        figures = performance.all_metrics() if judged else {}
+        alarms = next(performance.alarms([self.policy.clinical_threshold]), None) if judged else None
+        flagged = performance.rows.where(performance.risk >= self.policy.clinical_threshold).patients
         if alarms is not None and not is_small(flagged):
             figures["ppv"] = alarms.ppv
         for metric in (*promised, *(name for name in figures if name not in promised)):
             estimate, limits = figures.get(metric, _NONE), promised.get(metric, (None, None))
             yield Figure(start, end, "measured", metric, **counts, estimate=estimate, limits=limits)
         if judged:
-            yield from self._subgroups(start, end, held)
+            yield from self._subgroups(start, end, performance)
 
     def _promised(self) -> dict[str, Limits]:
         """What the interval of a metric must reach: what held-out patients promised, else what the policy asks."""

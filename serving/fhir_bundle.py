@@ -120,9 +120,9 @@ def read(content: Resource, prediction_time: datetime | None = None) -> Bundle:
             facts += _noted(_measurements(resource, unused), unused)
         elif kind != "Patient":
             unused[f"{kind[:40] if kind.isalpha() else 'unnamed'} resources, which no model reads here"] += 1
-    said = tuple(f"{n} {reason}" for reason, n in sorted(unused.items()))
+    reasons = tuple(f"{n} {reason}" for reason, n in sorted(unused.items()))
     reference = f"Patient/{patient['id']}" if patient.get("id") else where or "Patient/unknown"
-    return Bundle(reference, encounter, _events(facts), prediction_time, said)
+    return Bundle(reference, encounter, _events(facts), prediction_time, reasons)
 
 
 def _resources(content: Resource) -> list[tuple[str, Resource]]:

@@ -146,8 +146,8 @@ class PredictionLog:
         """Held while a second connection is open: a file that is restored then would be damaged."""
         self._flushing = threading.Lock()
         self.worker = self.file.worker
-        held = lake.sequence_held(settings, dataset, PREDICTIONS.name, self.worker)
-        self._opening, self._ids = self.file.take_number(held), itertools.count(1)
+        sequence_held = lake.sequence_held(settings, dataset, PREDICTIONS.name, self.worker)
+        self._opening, self._ids = self.file.take_number(sequence_held), itertools.count(1)
         self.backlog = self.file.count()
         """Predictions that are durable here and not yet in Delta."""
         self._counting = threading.Lock()
@@ -337,10 +337,10 @@ def _flush(
             worker, rows = log_file.oldest(path, FLUSH_ROWS)
         if not rows:
             return moved
-        appended, held = _into_lake(settings, dataset, worker, rows)
+        appended, sequence_held = _into_lake(settings, dataset, worker, rows)
         moved += appended
         with opened:
-            count(-log_file.delete(path, worker, held))
+            count(-log_file.delete(path, worker, sequence_held))
 
 
 def _into_lake(settings: Settings, dataset: str, worker: str, rows: Sequence[Row]) -> tuple[int, int]:
@@ -351,19 +351,19 @@ def _into_lake(settings: Settings, dataset: str, worker: str, rows: Sequence[Row
     """
     seen_tables.current(settings, dataset, HISTORY.name)  # the same lake, though it has no prediction yet
     table = seen_tables.current(settings, dataset, PREDICTIONS.name)
-    held = lake.sequence_held(settings, dataset, PREDICTIONS.name, worker)
-    new = [row for row in rows if row[0] > held]
+    sequence_held = lake.sequence_held(settings, dataset, PREDICTIONS.name, worker)
+    new = [row for row in rows if row[0] > sequence_held]
     if new:
         last = int(new[-1][0])
         lake.append(settings, PREDICTIONS.name, _arrow(worker, new), dataset, worker, last, same_as=table)
         seen_tables.current(settings, dataset, PREDICTIONS.name)
-        held = lake.sequence_held(settings, dataset, PREDICTIONS.name, worker)
-        if held < last:
+        sequence_held = lake.sequence_held(settings, dataset, PREDICTIONS.name, worker)
+        if sequence_held < last:
             raise StorageError(
                 f"The lake took {len(new)} predictions of {dataset} and does not hold them (was it unmounted?); they "
                 "are kept on this machine and tried again."
             )
-    return len(new), held
+    return len(new), sequence_held
 
 
 def _arrow(worker: str, rows: Sequence[Row]) -> "pa.Table":

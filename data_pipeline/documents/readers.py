@@ -123,8 +123,8 @@ def _read_file(file: Path, name: str, roles: tuple[str, ...], result: Read) -> N
 def _text(content: bytes, _name: str, _result: Read) -> Iterator[dict[str, Any]]:
     text = _decoded(content)
     title = _HEADING.search(text[:_BEGINNING])
-    said = _DATE_LINE.search(text[:_BEGINNING])
-    yield {"text": text, "title": title[1] if title else "", "date": said[1] if said else ""}
+    date_line = _DATE_LINE.search(text[:_BEGINNING])
+    yield {"text": text, "title": title[1] if title else "", "date": date_line[1] if date_line else ""}
 
 
 def _json(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:

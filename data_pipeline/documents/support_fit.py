@@ -63,12 +63,12 @@ def _of(
     sources = (others[0], text, others[1])
     for start, end in sentences(text):
         sentence = text[start:end]
-        said = paraphrase(sentence, synonyms)
+        paraphrased = paraphrase(sentence, synonyms)
         yield Example(sentence, sources, True, "verbatim")
-        if said != sentence:
-            yield Example(said, sources, True, "paraphrase")
+        if paraphrased != sentence:
+            yield Example(paraphrased, sources, True, "paraphrase")
         for kind, change in {**KINDS, UNKNOWN: change_condition}.items():
-            base = said if choice(sentence, kind, 2) else sentence
+            base = paraphrased if choice(sentence, kind, 2) else sentence
             changed = change(base, names.get(kind, ()))
             if changed is not None:
                 yield Example(changed, sources, False, kind)

@@ -220,10 +220,10 @@ def ethnicity_group(text: str) -> str:
 
 def _summary(result: Result) -> str:
     splits = (f"{split} {count(of['n'])}/{count(of['events'])}" for split, of in result.counts.items())
-    told = f"rows/outcomes: {', '.join(splits)}"
+    summary = f"rows/outcomes: {', '.join(splits)}"
     if result.too_few:
-        told += f". No version can be promoted: the policy needs {result.too_few}; land a larger extract"
-    return told
+        summary += f". No version can be promoted: the policy needs {result.too_few}; land a larger extract"
+    return summary
 
 
 STAGE = Stage(Params, Result, run, display_name="freeze the training set", summary=_summary, resources=SPARK)

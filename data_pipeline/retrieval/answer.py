@@ -160,8 +160,13 @@ def _covered(index: "Index", row: int, rarity: Mapping[str, float]) -> tuple[flo
 def _in_one_sentence(passage: "Passage", rarity: Mapping[str, float]) -> float:
     """Summed rarity of the words that the passage's title has with that sentence which adds most."""
     title = set(words(passage.title))
-    said = [title | set(words(passage.text[start:end])) for start, end in sentences(passage.text)]
-    return max((sum(value for word, value in rarity.items() if word in has) for has in said), default=0.0)
+    words_by_sentence = [
+        title | set(words(passage.text[start:end])) for start, end in sentences(passage.text)
+    ]
+    return max(
+        (sum(value for word, value in rarity.items() if word in has) for has in words_by_sentence),
+        default=0.0,
+    )
 
 
 def _answering(index: "Index", question: str, passage: "Passage") -> list[Span]:

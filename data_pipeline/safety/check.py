@@ -148,9 +148,9 @@ def _injection(checked: Checked, sources: Sequence[str]) -> LayerFinding:
 def _answered_doses(checked: Checked, sources: Sequence[str]) -> LayerFinding:
     """Doses outside of the usual range; one above blocks, but where a source says it or the sentence warns of it."""
     layer = doses.check(checked)
-    said = " ".join(clinical_text.read(source).joined for source in sources)
+    text = " ".join(clinical_text.read(source).joined for source in sources)
     blocks = any(
-        finding.code == "above" and not _is_said_or_warned_of(checked, finding, said)
+        finding.code == "above" and not _is_said_or_warned_of(checked, finding, text)
         for finding in layer.findings
     )
     return layer.model_copy(update={"blocks": blocks})

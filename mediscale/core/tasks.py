@@ -287,11 +287,11 @@ def _problems(error: ValidationError, text: str) -> Iterator[str]:
     # A key that is misspelt is missing, too: what there is says more than what there is not.
     found = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     first, *more = found
-    place, said = first["loc"], _error_sentence(first)
+    place, message = first["loc"], _error_sentence(first)
     # Without the kind of outcome, which pydantic counts as a part of the place.
     place = (place[0], *place[2:]) if place[:1] == ("outcome",) and len(place) > 1 else place
     where = ".".join(str(part) for part in place) or "the file"
-    yield f"line {declaration_files.line_of(text, place)}, {where}: {_one_line(said)}"
+    yield f"line {declaration_files.line_of(text, place)}, {where}: {_one_line(message)}"
     if more:
         yield f"and {len(more)} more"
 
@@ -302,13 +302,13 @@ def _error_sentence(problem: "ErrorDetails") -> str:
         return (
             f"there is no such key; {suggestion(str(problem['loc'][-1]), keys_at(Task, problem['loc'][:-1]))}"
         )
-    said = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ")
     given = problem["ctx"]["tag"] if problem["type"] == "union_tag_invalid" else problem["input"]
     if problem["type"] not in ("union_tag_invalid", "literal_error") or not isinstance(given, str):
-        return said
+        return message
     expected = problem["ctx"].get("expected") or problem["ctx"]["expected_tags"]
     meant = suggestion(given, re.findall(r"'([^']+)'", expected))
-    return f"{said}; {meant}" if meant.startswith("did") else said
+    return f"{message}; {meant}" if meant.startswith("did") else message
 
 
 def _one_line(text: str) -> str:

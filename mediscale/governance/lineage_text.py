@@ -42,9 +42,9 @@ def of_version(settings: Settings, name: str, version: int) -> Iterator[str]:
 def of_patient(settings: Settings, patient: Patient) -> Iterator[str]:
     """A patient forward to every table, version and prediction."""
     lineage = Lineage(settings)
-    held = list(provenance.holdings(settings, patient))
-    yield f"{sum(rows for _, rows in held):,} rows in {len(held)} tables of {patient.dataset}"
-    for ref, rows in held:
+    holdings = list(provenance.holdings(settings, patient))
+    yield f"{sum(rows for _, rows in holdings):,} rows in {len(holdings)} tables of {patient.dataset}"
+    for ref, rows in holdings:
         yield f"  {ref.table}@v{ref.version}: {rows:,}"
     used = provenance.uses(settings, lineage, patient)
     yield f"{len(used)} registered versions"

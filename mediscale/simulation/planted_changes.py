@@ -124,12 +124,12 @@ class Outcome(Frozen):
     def summary(self) -> str:
         """A sentence for each of: false alarms, drift, outcomes, the decision."""
         before = f"{len(self.drifted_before)} of {self.days_before} days without it were called drifted"
-        said = [f"false alarms: {before}, and {self.alarms_before} figures of outcomes raised one"]
+        lines = [f"false alarms: {before}, and {self.alarms_before} figures of outcomes raised one"]
         if self.drifted_after:
             delay, named = self.drifted_after[0] - PLANTED_DAY + 1, ", ".join(self.columns[:4])
-            said.append(f"drift after {delay} days ({named})")
+            lines.append(f"drift after {delay} days ({named})")
         if self.alarm_day is not None:
-            said.append(
+            lines.append(
                 f"by outcomes after {self.alarm_day - PLANTED_DAY + 1} days ({'; '.join(self.alarms[:2])})"
             )
         decided = "keep"
@@ -137,7 +137,7 @@ class Outcome(Frozen):
             decided = (
                 f"retrain after {self.retrain_day - PLANTED_DAY + 1} days" if self.planted else "retrain"
             )
-        return f"{'; '.join(said)}. Decision: {decided}, which is {'right' if self.right else 'WRONG'}."
+        return f"{'; '.join(lines)}. Decision: {decided}, which is {'right' if self.right else 'WRONG'}."
 
 
 def run(settings: Settings, dataset: str, task: TaskName, show: Callable[[str], None]) -> list[Outcome]:

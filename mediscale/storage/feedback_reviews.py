@@ -89,5 +89,5 @@ def _rows(settings: Settings, reviews: TableRef) -> list[dict[str, Any]]:
 
 
 def _digest(row: Mapping[str, Any]) -> str:
-    said = {**row, "reviewed_at": row["reviewed_at"].replace(tzinfo=None).isoformat()}
-    return hashlib.sha256(calls.canonical(said).encode()).hexdigest()
+    stored = {**row, "reviewed_at": row["reviewed_at"].replace(tzinfo=None).isoformat()}
+    return hashlib.sha256(calls.canonical(stored).encode()).hexdigest()

@@ -226,9 +226,9 @@ def _check_database(uri: str) -> None:
     try:
         engine.connect().close()
     except OperationalError as error:
-        said = " ".join(str(error.orig).split()).rstrip(".")  # the driver's own words hold no password
+        message = " ".join(str(error.orig).split()).rstrip(".")  # the driver's own words hold no password
         raise StorageError(
-            f"MLflow's database can't be used ({said}); set user, password and database in MEDISCALE_TRACKING_URI."
+            f"MLflow's database can't be used ({message}); set user, password and database in MEDISCALE_TRACKING_URI."
         ) from None
     finally:
         engine.dispose()

@@ -82,18 +82,18 @@ def match_reference(
 def _kinds(window: Window, task: TaskName, answerable: Known) -> tuple[list[Kind], Integers]:
     """The kinds of questions in the window, and the number of each row's."""
     names = kernel.plain_inputs(task)
-    said = np.column_stack(
+    given_inputs = np.column_stack(
         [~np.isnan(window.inputs[:, request_dropout.filled(task, name)[0]]) for name in names]
     )
-    said &= window.ad_hoc[:, None]
-    input_sets, kind_of, times = np.unique(said, axis=0, return_inverse=True, return_counts=True)
+    given_inputs &= window.ad_hoc[:, None]
+    input_sets, kind_of, times = np.unique(given_inputs, axis=0, return_inverse=True, return_counts=True)
     kind_of = kind_of.ravel() + 2
-    sent = _by_an_interface(window, said, times[kind_of - 2], answerable)
+    sent = _by_an_interface(window, given_inputs, times[kind_of - 2], answerable)
     kind_of[sent], kind_of[~window.ad_hoc] = 1, 0
     exact = [Kind(_named(names, given), complete=True) for given in input_sets]
     return [
         Kind(None),
-        Kind(_named(names, np.logical_or.reduce(said[sent], axis=0))),
+        Kind(_named(names, np.logical_or.reduce(given_inputs[sent], axis=0))),
         *exact,
     ], kind_of.astype(np.int64)
 

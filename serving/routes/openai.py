@@ -115,8 +115,8 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
     if body.stream:
         return await _streamed(service, answering, _chat_chunks)
     answering = await service.language.answer_in_full(answering)
-    said = {"role": "assistant", "content": answering.written.text.strip()}
-    return _json(_chat(answering, ChatChoice(message=said, finish_reason=answering.written.finish_reason)))
+    message = {"role": "assistant", "content": answering.written.text.strip()}
+    return _json(_chat(answering, ChatChoice(message=message, finish_reason=answering.written.finish_reason)))
 
 
 def _named(service: Service, name: str) -> ServedLanguage:

@@ -115,8 +115,8 @@ def _gains(figures: Mapping[str, Compared]) -> dict[str, float]:
 
 
 def _summary(result: Result) -> str:
-    told = {name.replace("_", " "): value for name, value in result.figures.items()}
-    gains = ", ".join(f"{name} {value:+.3f}" for name, value in told.items())
+    figures = {name.replace("_", " "): value for name, value in result.figures.items()}
+    gains = ", ".join(f"{name} {value:+.3f}" for name, value in figures.items())
     return f"{result.n_questions} held-out questions; gain over the base: {gains}"
 
 

@@ -85,10 +85,10 @@ def later_facts(sample: Sample) -> pa.Table:
 def outcome_facts(sample: Sample) -> pa.Table:
     """The record with the outcome itself, known an hour before the prediction: no feature may read it even then."""
     outcome = tasks.load(sample.task).outcome
-    told = ["MEDS_DEATH", "HOSPITAL_EXPIRE_FLAG", f"{OUTCOME}//planted", "HOSPITAL_DISCHARGE//DIED"]
-    told += [outcome.code] if isinstance(outcome, Declared) else []
+    outcome_codes = ["MEDS_DEATH", "HOSPITAL_EXPIRE_FLAG", f"{OUTCOME}//planted", "HOSPITAL_DISCHARGE//DIED"]
+    outcome_codes += [outcome.code] if isinstance(outcome, Declared) else []
     at = sample.times - HOUR
-    return _with(sample, dict.fromkeys(told, "planted"), [(at, at)])
+    return _with(sample, dict.fromkeys(outcome_codes, "planted"), [(at, at)])
 
 
 def _with(sample: Sample, planted: dict[str, str], moments: list[tuple[Ints, Ints]]) -> pa.Table:

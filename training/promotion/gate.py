@@ -69,8 +69,8 @@ def limits(evidence: Evidence, policy: Policy) -> Iterator[str]:
 
 def sentence(problems: list[str]) -> str:
     """At most three objections in one sentence, and how many more there are."""
-    told, more = problems[:3], len(problems) - 3
-    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+    observed, more = problems[:3], len(problems) - 3
+    return "; ".join(observed) + (f"; and {more} more" if more > 0 else "")
 
 
 def _size(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
@@ -79,9 +79,9 @@ def _size(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
         ("held-out patients", counts.subjects, policy.min_subjects),
         ("held-out events", counts.independent_events, policy.min_events),
     ):
-        told = count(found)
-        short = f"{told} {what} where the policy needs {least}" if found < least else ""
-        yield Floor(what, f"at least {least}", told, short)
+        observed = count(found)
+        short = f"{observed} {what} where the policy needs {least}" if found < least else ""
+        yield Floor(what, f"at least {least}", observed, short)
 
 
 def _leak(evidence: Evidence, policy: Policy, true_probabilities: bool) -> Iterator[Floor]:

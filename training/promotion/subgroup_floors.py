@@ -78,7 +78,7 @@ def _not_behind(name: str, gap: Estimate | None, most: float) -> Floor:
 
 
 def _unjudged(name: str, why: str, policy: Policy) -> Floor:
-    said = f"{name} ({why})"
+    label = f"{name} ({why})"
     if policy.subgroup_unjudged == "refuse":
-        return Floor(name, "judged", why, objection=f"{said} could not be judged")
-    return Floor(name, "judged, or a limit", why, limit=said)
+        return Floor(name, "judged", why, objection=f"{label} could not be judged")
+    return Floor(name, "judged, or a limit", why, limit=label)

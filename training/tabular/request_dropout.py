@@ -38,13 +38,13 @@ def with_requests(
 def as_requests(rows: NDArray[np.float32], task: TaskName, rng: np.random.Generator) -> NDArray[np.float32]:
     """Each row as one request that says some of its inputs: from almost none to nearly all, few being the commonest."""
     inputs = kernel.plain_inputs(task)
-    said = rng.random((len(rows), len(inputs))) < rng.random((len(rows), 1)) ** 2
+    is_given = rng.random((len(rows), len(inputs))) < rng.random((len(rows), 1)) ** 2
     for i, name in enumerate(inputs):
         if name in _PERSON:
-            said[:, i] = rng.random(len(rows)) < _PERSON_SAID
+            is_given[:, i] = rng.random(len(rows)) < _PERSON_SAID
     requests = np.asarray(kernel.as_request(rows, task, inputs), dtype=np.float32)
     for i, name in enumerate(inputs):
-        unsaid = np.ix_(~said[:, i], filled(task, name))
+        unsaid = np.ix_(~is_given[:, i], filled(task, name))
         requests[unsaid] = np.nan
     return requests
 

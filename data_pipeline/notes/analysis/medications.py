@@ -166,10 +166,10 @@ def _medication(
         for key, pattern in (("dose", _DOSE), ("route", _ROUTE), ("frequency", _FREQUENCY))
     }
     end = max((place[1] + match.end() for match in parts.values() if match), default=place[1])
-    said = {key: match.group().strip(" .,") if match else "" for key, match in parts.items()}
-    said |= {key: part.strip(" .,") for key, part in before.groupdict().items() if part}
+    fields = {key: match.group().strip(" .,") if match else "" for key, match in parts.items()}
+    fields |= {key: part.strip(" .,") for key, part in before.groupdict().items() if part}
     start, end = text.original_span(min(before.start(), place[0]), end)
-    return Medication(name=name, drugs=drugs, start=start, end=end, **said)
+    return Medication(name=name, drugs=drugs, start=start, end=end, **fields)
 
 
 def _before(text: ClinicalText, start: int) -> re.Match[str]:

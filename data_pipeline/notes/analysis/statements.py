@@ -42,9 +42,15 @@ def recommendations(text: ClinicalText, sections: Sections) -> list[Statement]:
         if section in _NO_ADVICE or sections.is_heading(text.starts[first]):
             continue
         for begin, end in _clauses(text, first, last):
-            said = {cue.label for cue in cues if begin <= cue.first < end}
-            is_step = "advice" in said or label in said or (label == "step" and _begins_a_step(text, begin))
-            if end > begin and is_step and not (_is_report(said) or _is_use(text, said, drugs, begin, end)):
+            labels = {cue.label for cue in cues if begin <= cue.first < end}
+            is_step = (
+                "advice" in labels or label in labels or (label == "step" and _begins_a_step(text, begin))
+            )
+            if (
+                end > begin
+                and is_step
+                and not (_is_report(labels) or _is_use(text, labels, drugs, begin, end))
+            ):
                 kept.append(_statement(text, begin, end))
     return kept
 

@@ -104,12 +104,12 @@ def output_type(_: Subject) -> str:
 
 
 def thresholds(of: Subject) -> str:
-    told = [
+    parts = [
         f"Acting at a risk of {labels.percent(alarm.threshold)}: sensitivity {share(alarm.sensitivity)}, positive "
         f"predictive value {share(alarm.ppv)}, {share(alarm.flag_rate)} of the stays flagged."
         for alarm in of.evidence.alarms
     ]
-    return " ".join(told)
+    return " ".join(parts)
 
 
 def alert_burden(of: Subject) -> str:
@@ -180,12 +180,12 @@ def cohort_flow(of: Subject) -> str:
 def split(of: Subject) -> str:
     if of.flow is None:
         return ""
-    told = "; ".join(
+    parts = "; ".join(
         f"{part.name}: {count(part.rows)} {of.flow.rows_are} of {count(part.patients)} patients, {count(part.events)} "
         "with the outcome"
         for part in of.flow.splits
     )
-    return told and f"Patients are split for good by a fixed hash, all from the same extract. {told}."
+    return parts and f"Patients are split for good by a fixed hash, all from the same extract. {parts}."
 
 
 def sample_size(of: Subject) -> str:
@@ -271,15 +271,15 @@ def silent_period(of: Subject) -> str:
     silent = of.decided.silent
     if silent is None:
         return ""
-    told = [
+    parts = [
         f"{count(silent.outcomes)} answers in shadow whose outcome is known, {count(silent.events)} of them events"
     ]
     if silent.auroc and silent.calibration_intercept:
-        told += [
+        parts += [
             f"AUROC {estimate_text(silent.auroc)}",
             f"calibration intercept {estimate_text(silent.calibration_intercept)}",
         ]
-    return "; ".join(told) + "."
+    return "; ".join(parts) + "."
 
 
 # --- how it was made ---------------------------------------------------------------------------------------------
@@ -363,12 +363,12 @@ def _points_score(evidence: Evidence) -> Baseline | None:
 
 
 def _metrics(evidence: Evidence, *names: str) -> str:
-    told = [
+    parts = [
         f"{labels.METRICS[name][0]} {estimate_text(evidence.metrics[name])}"
         for name in names
         if name in evidence.metrics
     ]
-    return f"{'; '.join(told)}." if told else ""
+    return f"{'; '.join(parts)}." if parts else ""
 
 
 def net_benefit(of: Subject) -> str:
@@ -418,12 +418,12 @@ def fairness_approach(of: Subject) -> str:
 def bias_management(of: Subject) -> str:
     floors = subgroup_floors(of.evidence, of.decided.policy)
     objections = [floor.objection for floor in floors if floor.objection]
-    told = (
+    parts = (
         f"Objections of the gate to subgroups: {'; '.join(objections)}."
         if objections
         else "The gate had no objection to a subgroup."
     )
-    return f"Ethnicity is no input. {told} Nothing in the training corrects a bias that the records hold."
+    return f"Ethnicity is no input. {parts} Nothing in the training corrects a bias that the records hold."
 
 
 # --- what was decided, and its limits ----------------------------------------------------------------------------

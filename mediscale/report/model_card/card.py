@@ -174,8 +174,8 @@ def _sections(asked: Sequence[Framework], functions: ModuleType, subject: object
 
 
 def _item(question: Question, functions: ModuleType, subject: object) -> Item:
-    told = tuple(text for name in question.answers if (text := getattr(functions, name)(subject)))
-    missing = question.lacks or ("" if told else question.otherwise)
-    status: Status = "not done" if not told else "in part" if missing else "answered"
-    lines = (*told, f"Not done: {missing}.") if missing else told
+    answers = tuple(text for name in question.answers if (text := getattr(functions, name)(subject)))
+    missing = question.lacks or ("" if answers else question.otherwise)
+    status: Status = "not done" if not answers else "in part" if missing else "answered"
+    lines = (*answers, f"Not done: {missing}.") if missing else answers
     return Item(id=question.id, asks=question.asks, status=status, answer=lines)
