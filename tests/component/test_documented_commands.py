@@ -2,7 +2,7 @@
 
 ``CHECKS`` says for each command how it is checked. Most are run. What takes minutes or starts a server is read by its
 own parser here, and run by other tests: the loop by tests/integration/test_runners.py, the server by
-tests/component/serving/test_server.py, batch scoring and reproduction by test_score.py and test_reproduce.py in
+tests/component/serving/test_server.py, batch scoring and reproduction by test_batch_scoring.py and test_reproduce.py in
 tests/component/training, and Airflow by tests/integration/test_airflow_standalone.py.
 """
 

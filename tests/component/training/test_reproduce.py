@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from component.training import test_combination
+from component.training import test_late_fusion
 
 from mediscale.cli import main
 from mediscale.core.refs import ModelRef, TableRef
@@ -119,7 +119,7 @@ def test_a_combined_version_is_rebuilt_with_what_it_was_made_from(home, add_note
     record = recorded(home)
     frozen = TableRef.model_validate(record.params["training_set"])
     model = ModelRef.model_validate(record.result["model"])
-    notes = test_combination.note_model(home, frozen, signal=3.0)
+    notes = test_late_fusion.note_model(home, frozen, signal=3.0)
     shutil.copytree(home.home / model.uri, home.home / "artifacts" / "reading")
     add_notes(home.home / "artifacts" / "reading")
     shutil.copytree(

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from unit.mediscale.test_trees import data
+from unit.mediscale.test_treeshap import data
 from unit.training.test_calibration import _examples
 
 from mediscale.inference.treeshap import TreeEnsemble

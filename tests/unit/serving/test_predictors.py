@@ -1,3 +1,5 @@
+"""The versions that a server follows in the promotion history: loaded, refused, replaced, and withdrawn."""
+
 import base64
 import json
 import shutil

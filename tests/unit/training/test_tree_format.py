@@ -7,7 +7,7 @@ import lightgbm
 import numpy as np
 import pytest
 import xgboost
-from unit.mediscale.test_trees import data
+from unit.mediscale.test_treeshap import data
 
 from mediscale.core.errors import InputError
 from mediscale.inference.treeshap import TreeEnsemble
