@@ -107,11 +107,11 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
     booster = booster[: fitted.rounds]
     platt = calibration.platt(fitted.margins, tuning.outcomes)
     risk = calibration.risks(fitted.margins, platt)
-    explanation = importance.explain(booster, train, params.seed)
+    ranking = importance.ranking(booster, train, params.seed)
     spec = export.spec(
         booster,
         train,
-        importance.ranking(explanation),
+        ranking,
         platt,
         {
             "clinical": tasks.load(params.task).policy.clinical_threshold,
@@ -128,7 +128,7 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
         curves=curves,
         metrics=_measured(tuning, risk, fitted.rounds, platt),
         counts={**training_examples.counts(train, tuning), "grown_on_rows": len(new)},
-        importance=importance.plot(explanation),
+        importance=importance.plot(ranking),
         rows_digests={"train": train.digest(), "tuning": tuning.digest()},
     )
 

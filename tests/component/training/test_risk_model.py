@@ -130,12 +130,12 @@ def test_what_mlflow_shows_of_shap_are_means_and_no_patient_s_values(world, clie
 
 
 def _bars(picture: Path) -> int:
-    """Horizontal bars in shap's red, counted along the column of pixels that most of them cross."""
+    """Horizontal bars in their blue, counted along the column of pixels that most of them cross."""
     from matplotlib import image
 
     pixels = image.imread(picture)[:, :, :3]
-    red = (np.abs(pixels - np.array([1.0, 0.0, 0.32])) < 0.05).all(axis=2)
-    column = red[:, red.sum(axis=0).argmax()].astype(np.int8)
+    blue = (np.abs(pixels - np.array([0.0, 0.45, 0.70])) < 0.05).all(axis=2)
+    column = blue[:, blue.sum(axis=0).argmax()].astype(np.int8)
     return int((np.diff(column) == 1).sum())
 
 
