@@ -43,6 +43,7 @@ pytest_plugins = (
 """Each made once per session, for every tier."""
 
 os.umask(0o077)  # as every entry point has it
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test starts compiles our code
 # Threads of torch and the trees that wait for another sleep meanwhile: on cores that other tests need too, turning on
 # the spot for it doubled a fit's CPU.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -67,7 +68,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    cases = 5000 if config.getoption("--soak") else 150
+    cases = 5000 if config.getoption("--soak") else 40
     hypothesis.settings.register_profile("ours", max_examples=cases, deadline=None)
     hypothesis.settings.load_profile("ours")
 
