@@ -13,6 +13,8 @@ from data_pipeline.notes.deidentification import name_lexicon
 
 SHORTEST = 5
 """Words of fewer letters are left as they are: too many others are one letter away."""
+LONGEST = 40
+"""No word of a language is longer; of one of 30,000 letters the deletions alone would take a gigabyte."""
 LONG = 9
 """From this length two letters may be wrong."""
 _SOUNDS = tuple(
@@ -44,7 +46,7 @@ class Speller:
 
     def _correct(self, word: str) -> str:
         """The word of the vocabulary that is meant, or the word itself."""
-        if len(word) < SHORTEST or not word.isalpha() or self._is_known(word):
+        if not SHORTEST <= len(word) <= LONGEST or not word.isalpha() or self._is_known(word):
             return word
         sounds = _sounds(word)
         allowed = 2 if len(word) >= LONG else 1

@@ -21,21 +21,23 @@ _SPEAKER = (
     r"(?:system|assistant|developer|new instructions?|instructions? to (?:the )?(?:ai|model|assistant)"
     r"|admin(?: override)?|system (?:override|prompt|message|note|update|alert)|override)"
 )
+# Nothing here tries each beginning of a long run of the same characters: a question of 32 kB of line ends took minutes.
 _MARKUP = re.compile(
     r"<\|?\s*(?:im_start|im_end|system|endoftext|start_of_turn|end_of_turn|assistant|user|eot_id|start_header_id|/?s)"
     r"\s*\|?>|\[/?(?:inst|sys|system|system_prompt|system message|admin|override)\]|<<\s*/?sys\s*>>"
     r"|<\s*/?\s*(?:system|instructions?|prompt|admin|override)\s*>"
-    rf"|(?m:^|(?<=[.!?\"'>\])]\s))\s*(?:#{{2,}}\s*|\[|\*\*)?{_SPEAKER}(?:\]|\*\*)?\s*:(?!\d)"
+    rf"|(?m:^|(?<=[.!?\"'>\])]\s))[^\S\n]*+(?:#{{2,}}\s*|\[|\*\*)?{_SPEAKER}(?:\]|\*\*)?\s*:(?!\d)"
     r"|```\s*(?:system|instruction|prompt)|\{\{.{0,80}?\}\}|\"role\"\s*:\s*\"(?:system|assistant)\""
-    r"|-{3,}\s*(?:begin|end|new|start)?\s*(?:of )?(?:system|instructions?|prompt|user input|context|document)"
+    r"|(?<!-)-{3,}+\s*+(?:(?:begin|end|new|start)\s*+)?(?:of )?"
+    r"(?:system|instructions?|prompt|user input|context|document)"
     r"|<!--.{0,300}?(?:ignore|instruct|assistant|system|reveal|model|ai\b).{0,300}?-->"
-    r"|!\[[^\]]*\]\(https?://[^)]*[?&=][^)]*\)|<(?:script|iframe)\b|javascript:",
+    r"|!\[[^\]]{0,300}\]\(https?://[^)?&=]{0,300}[?&=][^)]{0,2000}\)|<(?:script|iframe)\b|javascript:",
     re.IGNORECASE | re.DOTALL,
 )
 _ENCODED = re.compile(r"(?<![\w+/])[A-Za-z0-9+/]{24,}={0,2}(?![\w+/])")
 _SPACED = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*]){5,}[^\W\d_](?![^\W_])")
 _LEET = str.maketrans("013457@$!", "oieastasi")
-_LEET_WORD = re.compile(r"[^\W_]*[a-z][013457@$!]+[a-z][^\W_]*|[013457@$!][a-z]{3,}")
+_LEET_WORD = re.compile(r"(?<![^\W_])[^\W_]*[a-z][013457@$!]+[a-z][^\W_]*|[013457@$!][a-z]{3,}")
 
 
 def check(checked: Checked) -> LayerFinding:

@@ -3,6 +3,7 @@
 A pair that the table lacks is unknown and not harmless.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from itertools import combinations
 
@@ -27,8 +28,7 @@ _NOT_TAKEN = Phrases(
 
 def check(checked: Checked) -> LayerFinding:
     """The interactions of each pair, the most severe first; what the patient takes pairs with what the text names."""
-    named = _drugs_taken(checked)
-    context = packaged().of(checked.patient.medications)
+    named, context = _once(_drugs_taken(checked)), _once(packaged().of(checked.patient.medications))
     pairs = [*combinations(named, 2), *((mention, other) for mention in named for other in context)]
     findings: dict[str, Finding] = {}
     for one, other in pairs:
@@ -39,6 +39,14 @@ def check(checked: Checked) -> LayerFinding:
     ordered = sorted(findings.values(), key=lambda finding: -SEVERITIES.index(finding.code))
     message = "A pharmacist or prescriber must check these drugs together." if ordered else ""
     return LayerFinding(layer=NAME, findings=tuple(ordered), message=message)
+
+
+def _once(mentions: Iterable[DrugMention]) -> list[DrugMention]:
+    """The first mention of each drug: a text that names one a thousand times has no million pairs."""
+    first: dict[tuple[tuple[str, ...], str], DrugMention] = {}
+    for mention in mentions:
+        first.setdefault((mention.drugs, mention.drug_class), mention)
+    return list(first.values())
 
 
 def _drugs_taken(checked: Checked) -> list[DrugMention]:

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 _HEADING = re.compile(
-    r"(?:^|[,.\n]\s*)(?P<heading>[A-Z][A-Z /&'()-]{2,45}|(?:[A-Z][a-z]+ ){0,3}[A-Z][a-z]+(?= ?:))\s?:"
+    r"(?:^|[,.\n][^\S\n]*+)(?P<heading>[A-Z][A-Z /&'()-]{2,45}|(?:[A-Z][a-z]+ ){0,3}[A-Z][a-z]+(?= ?:))\s?:"
 )
 KINDS: dict[str, tuple[str, ...]] = {
     "family": ("family history", "family medical history", "fh"),

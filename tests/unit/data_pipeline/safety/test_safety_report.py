@@ -1,7 +1,10 @@
 """The report over all layers: what comes first, what blocks, and that a failing layer fails closed."""
 
+import time
+
 import pytest
 
+from data_pipeline.notes.analysis import analyze
 from data_pipeline.safety import PatientContext, check_answer, check_request
 from data_pipeline.safety import check as checks
 from data_pipeline.safety.layer import Checked
@@ -108,3 +111,13 @@ def test_a_clinical_word_that_nobody_knows_is_reported_and_does_not_block() -> N
     assert "terminology" not in codes(
         check_answer("What is flurbitis?", "Zorbafixumab treats flurbitis.", ["Zorbafixumab"])
     )
+
+
+@pytest.mark.parametrize("part", ["\n", "-", "a", " ", "![](https://a?", "aspirin warfarin ", "<!--ai"])
+def test_a_long_text_of_one_kind_costs_little(part: str) -> None:
+    """Half a minute each, before; a rule that tries each beginning of a run again takes four times as long for two."""
+    text = (part * 2**13)[: 2**13]
+    began = time.process_time()
+    check_request(text)
+    analyze(text)
+    assert time.process_time() - began < 2
