@@ -1,10 +1,14 @@
-"""What ``/metrics`` says of the nights: how the last call of each stage ended, whichever runner made it."""
+"""What ``/metrics`` says of the nights: how the last call of each stage ended, whichever runner made it. The log and
+``/health`` have what the last verification warned of."""
 
+import logging
 from datetime import datetime
 
 from mediscale.core.settings import Settings
 from mediscale.storage import lake, last_calls
 from serving.prometheus_metrics import Metrics
+
+log = logging.getLogger("mediscale.serving")
 
 
 class NightGauges:
@@ -13,6 +17,7 @@ class NightGauges:
     def __init__(self, settings: Settings, dataset: str, metrics: Metrics) -> None:
         self._settings, self._dataset, self._metrics = settings, dataset, metrics
         self._seen: dict[str, datetime] = {}
+        self.warnings: tuple[str, ...] = ()
 
     def refresh(self) -> None:
         """Looks at the folder once.
@@ -32,4 +37,8 @@ class NightGauges:
                 if call.succeeded_at:
                     at = call.succeeded_at.timestamp()
                     self._metrics.stage_succeeded.labels(call.stage, call.task).set(at)
+                if call.stage == "verify":
+                    for warning in set(call.warnings) - set(self.warnings):
+                        log.warning("%s", warning)
+                    self.warnings = call.warnings
                 self._seen[info.base_name] = info.mtime

@@ -227,7 +227,13 @@ class Service:
         of_language = filter(None, [languages.refused, self.language.reduced])
         splits = self.predictors.splits, languages.splits
         beside = [problem for each in splits for problem in each.problems.values()]
-        problems = [*refused.values(), *beside, *of_language, *self._problems.values()]
+        problems = [
+            *refused.values(),
+            *beside,
+            *of_language,
+            *self._problems.values(),
+            *self._nights.warnings,
+        ]
         answers = models and "log" not in self._problems and not self.draining
         status: schemas.Status = "unavailable" if not answers else "degraded" if problems else "ready"
         return Health(

@@ -155,7 +155,7 @@ def _verify(options: argparse.Namespace) -> int:
     from mediscale.storage import lake, last_calls
 
     home, wrong = settings(), 0
-    present = lake.datasets(home)
+    present, warnings = lake.datasets(home), tuple(integrity.warnings(home))
     names = [options.dataset] if options.dataset else integrity.datasets(home)
     for name in names:
         verified = integrity.verify(home, name)
@@ -163,7 +163,8 @@ def _verify(options: argparse.Namespace) -> int:
             print(f"{name}: {finding}")
         wrong += len(verified.findings)
         if name in present:  # a lake that is not mounted gets no note
-            last_calls.note(home, name, "verify", "", failed=bool(verified.findings))
+            wrong_here = bool(verified.findings)
+            last_calls.note(home, name, "verify", "", failed=wrong_here, warnings=warnings)
         if verified.entries and not verified.findings:
             print(
                 f"{name}: {verified.entries} entries, {verified.versions} versions and their evidence are as they were "
@@ -171,7 +172,7 @@ def _verify(options: argparse.Namespace) -> int:
             )
         if not verified.entries and not verified.findings:
             raise NotFoundError(f"{name} has no history; nothing of it was promoted yet.")
-    for warning in integrity.warnings(home):
+    for warning in warnings:
         print(f"warning: {warning}")
     if not names:
         raise NotFoundError("No dataset has a history; nothing was promoted yet.")

@@ -23,6 +23,8 @@ class LastCall(Frozen):
     failed: bool
     succeeded_at: datetime | None
     """When a call of this stage last ended well."""
+    warnings: tuple[str, ...] = ()
+    """What a verification says of how the lake is kept; a server repeats it."""
 
 
 def folder(settings: Settings, dataset: str) -> str:
@@ -40,14 +42,16 @@ def noted(settings: Settings, dataset: str, stage: str, task: str) -> Iterator[N
     note(settings, dataset, stage, task, failed=False)
 
 
-def note(settings: Settings, dataset: str, stage: str, task: str, *, failed: bool) -> None:
+def note(
+    settings: Settings, dataset: str, stage: str, task: str, *, failed: bool, warnings: tuple[str, ...] = ()
+) -> None:
     """Writes down how a call ended. That it can't be written down is a warning in the log and hides no failure: whoever
     may only read a lake may verify it, and where a note is missing the alert of a missed night follows."""
     uri = f"{folder(settings, dataset)}/{'-'.join(filter(None, (stage, task)))}.json"
     try:
         before = read(uri) if failed else None
         succeeded = (before.succeeded_at if before else None) if failed else datetime.now(UTC)
-        call = LastCall(stage=stage, task=task, failed=failed, succeeded_at=succeeded)
+        call = LastCall(stage=stage, task=task, failed=failed, succeeded_at=succeeded, warnings=warnings)
         lake.write_whole(uri, call.model_dump_json().encode())
     except (OSError, MediscaleError) as error:
         _LOG.warning(

@@ -47,6 +47,20 @@ def test_a_stage_that_failed_is_seen_until_it_succeeds(settings: Settings) -> No
     assert seen(SUCCEEDED)["silver", ""] == at
 
 
+def test_what_a_verification_warned_of_is_logged_once_and_forgotten_when_it_is_mended(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    gauges, said = NightGauges(settings, "h", Metrics()), "The bucket keeps no older versions."
+    last_calls.note(settings, "h", "verify", "", failed=False, warnings=(said,))
+    gauges.refresh()
+    gauges.refresh()
+    assert gauges.warnings == (said,)
+    assert caplog.messages == [said]
+    last_calls.note(settings, "h", "verify", "", failed=False)
+    gauges.refresh()
+    assert gauges.warnings == ()
+
+
 def test_a_failure_that_can_t_be_written_down_stays_the_error(settings: Settings) -> None:
     settings.home.mkdir(parents=True, exist_ok=True)
     (settings.home / "lake").write_text("no folder")
