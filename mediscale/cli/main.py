@@ -1,7 +1,9 @@
 """``mediscale``: the verbs that people type, and every stage by its name."""
 
 import argparse
+import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -84,8 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         raise
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error).strip().rstrip(".")
-        print(f"mediscale: {what}.", file=sys.stderr)
+        print(f"mediscale: {_refusal(error)}", file=sys.stderr)
         return StorageError.exit_code
     except Exception as error:
         package = error.name if isinstance(error, ModuleNotFoundError) else None
@@ -108,6 +109,24 @@ def _flush_output() -> None:
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
+
+
+_REFUSALS = {
+    errno.EACCES: "This account may not use {}: run this as its owner, or set MEDISCALE_HOME to a folder of your own.",
+    errno.EROFS: "{} is on a file system that can only be read: mount it writable, or set MEDISCALE_HOME to another.",
+    errno.ENOSPC: "The disk is full ({}); free space and type the same command again, which continues.",
+}
+_REFUSALS |= {errno.EPERM: _REFUSALS[errno.EACCES], errno.EDQUOT: _REFUSALS[errno.ENOSPC]}
+
+
+def _refusal(error: OSError) -> str:
+    """What the operating system refused, and what to do; Arrow names the path in its message alone."""
+    message = str(error).strip().rstrip(".")
+    named = re.search(r"'(/[^']+)'", message)
+    path = str(error.filename or (named[1] if named else "what this command writes"))
+    if error.errno in _REFUSALS:
+        return _REFUSALS[error.errno].format(path)
+    return f"{path}: {error.strerror}." if error.filename else f"{message}."
 
 
 def _defect(error: Exception) -> str:
