@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -137,7 +137,7 @@ def code_digest(module: str) -> str:
     files = sorted(_closure(module).items())
     digest = hashlib.sha256()
     for name, path in files:
-        digest.update(f"{name}\n{ast.dump(syntax_tree(path))}\n".encode())
+        digest.update(f"{name}\n{parsed(path).digest}\n".encode())
     for folder in sorted({path.parent for _, path in files}):
         for path in sorted(folder.glob("*.yaml")):
             digest.update(path.name.encode() + path.read_bytes())
@@ -153,12 +153,26 @@ def _closure(module: str) -> dict[str, Path]:
         if name in closure or path is None:
             continue
         closure[name] = path
-        waiting.extend(_imports(path))
+        waiting.extend(parsed(path).imports)
     return closure
 
 
-def _imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(syntax_tree(path)):
+class Parsed(NamedTuple):
+    """What a source file adds to the digest of whatever imports it."""
+
+    digest: str
+    imports: tuple[str, ...]
+
+
+@cache
+def parsed(path: Path) -> Parsed:
+    """Read once in a process: the stages share most of their files."""
+    tree = ast.parse(path.read_bytes())
+    return Parsed(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(_imports(tree)))
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -166,12 +180,6 @@ def _imports(path: Path) -> Iterator[str]:
         else:
             continue
         yield from (name for name in names if name.split(".")[0] in FIRST_PARTY)
-
-
-@cache
-def syntax_tree(path: Path) -> ast.Module:
-    """A source file's, parsed once in a process."""
-    return ast.parse(path.read_bytes())
 
 
 @cache

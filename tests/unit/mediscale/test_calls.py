@@ -22,7 +22,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def digest() -> str:
-    for cached in (calls.code_digest, calls.syntax_tree, calls.source_file):
+    for cached in (calls.code_digest, calls.parsed, calls.source_file):
         cached.cache_clear()
     return calls.code_digest("lab.stage")
 
