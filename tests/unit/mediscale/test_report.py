@@ -130,6 +130,7 @@ def test_words_of_the_run_are_words_and_not_markup(text) -> None:
     assert "<as made up>" not in text
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_too_few_outcomes_for_curves_is_said(leave_run) -> None:
     text = report.write(leave_run(stays=60)).read_text()
     assert "No ROC, precision-recall and decision curves" in text
@@ -145,6 +146,7 @@ def _page_of(home, **changes) -> str:
     return Page(replace(contents, tasks=(replace(first, decided=judged),))).render()
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_what_rests_on_fewer_stays_is_said_with_their_number(one_run, text) -> None:
     assert "The same 1,500 held-out stays for all. " in text
     evidence = collect(one_run, lineage.find(one_run)).tasks[0].decided.evidence
@@ -158,6 +160,7 @@ def test_what_rests_on_fewer_stays_is_said_with_their_number(one_run, text) -> N
     assert f"The same 1,500 held-out stays for all, {expected}" in told
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_without_a_sure_possible_gain_its_share_is_said_to_be_unknown(one_run) -> None:
     notes = collect(one_run, lineage.find(one_run)).tasks[0].decided.evidence.notes
     unknown = {"notes": notes.model_copy(update={"share_of_possible_gain": None})}
@@ -183,6 +186,7 @@ def test_changed_evidence_is_refused(leave_run) -> None:
         report.write(home)
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_models_out_of_reach_leave_only_their_inputs_out(leave_run) -> None:
     home = leave_run()
     (home.home / "artifacts" / "synthetic-mortality" / "1" / "predictor.json").unlink()

@@ -60,6 +60,7 @@ def test_every_followed_metric_has_a_label() -> None:
     assert all(label(name)[0].isupper() for name in outcomes.METRICS)
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_the_page_of_a_run_shows_every_window(
     one_run: Settings, windows: tuple[outcomes.Window, ...]
 ) -> None:
