@@ -321,7 +321,7 @@ def parse(name: str, text: str) -> Source:
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    content = yaml.safe_load(text)
+    content = declaration_files.content_of(text)
     return content if isinstance(content, dict) else {}
 
 

@@ -10,9 +10,12 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mediscale.core.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from yaml.nodes import Node
 
 Kind = Literal["source", "task"]
 
@@ -98,6 +101,59 @@ def extended(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
             taken = [file.get(part, {}) for file in files]
             whole[part] = {name: entry for entries in (*taken, stated) for name, entry in entries.items()}
     return whole
+
+
+MOST_PARTS = 100_000
+"""Of a declaration, those that stand for an alias (``*name``) counted wherever it stands."""
+
+
+def content_of(text: str) -> Any:
+    """What a YAML text says.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, a key stands twice in one mapping, or aliases of aliases make it endless.
+    """
+    import yaml
+
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count_parts(node, {})
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+def _count_parts(node: "Node", counted: dict[int, int]) -> int:
+    """How many parts a node has; of one that stands in several places once for each."""
+    import yaml
+
+    if id(node) in counted:
+        return counted[id(node)]
+    counted[id(node)] = MOST_PARTS  # of a node within itself
+    inside: list[Node] = []
+    if isinstance(node, yaml.MappingNode):
+        keys = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                raise yaml.YAMLError(
+                    f"line {key.start_mark.line + 1}: {key.value} stands twice; the later would count"
+                )
+            keys.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+            inside += [key, value]
+    elif isinstance(node, yaml.SequenceNode):
+        inside = node.value
+    parts = 1 + sum(_count_parts(one, counted) for one in inside)
+    if parts > MOST_PARTS:
+        raise yaml.YAMLError(
+            f"line {node.start_mark.line + 1}: its aliases stand for over {MOST_PARTS} parts"
+        )
+    counted[id(node)] = parts
+    return parts
 
 
 def line_of(text: str, place: Sequence[str | int]) -> int:

@@ -268,7 +268,7 @@ def parse(name: str, text: str, file: Path | None = None) -> Task:
     import yaml
 
     try:
-        content = yaml.safe_load(text)
+        content = declaration_files.content_of(text)
         declared = declaration_files.extended(task_names.SHARED, content) if isinstance(content, dict) else {}
         # As JSON, for only there a list is, strictly, what a tuple is written as.
         return Task.model_validate_json(json.dumps({**declared, "name": name}, default=str), strict=True)

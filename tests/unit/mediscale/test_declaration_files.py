@@ -1,6 +1,7 @@
 """A person's own source and task: YAML files from anywhere, which the home keeps under their names."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,25 @@ def test_what_is_kept_is_what_was_given() -> None:
     copy = declaration_files.keep("task", "x", yaml.safe_dump({"a": 1}))
     assert json.dumps(yaml.safe_load(copy.read_text())) == '{"a": 1}'
     assert not list(copy.parent.glob("*.part"))
+
+
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "\n".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]" for before, name in pairwise("abcdefg")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("title: a\nneeds: [notes]\ntitle: b", "line 3: title stands twice"),
+        ("tables:\n  labs: {file: a, file: b}", "line 2: file stands twice"),
+        (BOMB, "aliases stand for over"),
+        ("a: &a [*a]", "aliases stand for over"),
+        ("[" * 5000, "nested too deeply"),
+    ],
+)
+def test_a_key_that_stands_twice_and_endless_aliases_are_refused(text: str, said: str) -> None:
+    """The later key would count in silence; the check of 10 million parts took a minute."""
+    for parse in (tasks.parse, source.parse):
+        with pytest.raises(UsageError, match=said):
+            parse("mine", text)
