@@ -6,6 +6,7 @@ embedded again.
 
 import shutil
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from data_pipeline.documents import abstention_fit, passages
+from data_pipeline.documents import abstention_fit, injected_passages, passages
 from data_pipeline.documents.passages import RejectedDocument
 from data_pipeline.documents.readers import Read
 from data_pipeline.retrieval import embedders, index_files
@@ -108,12 +109,14 @@ def build(settings: Settings, name: str, read: Read, embedder: str, key: str) ->
     with _alone(settings, name):
         before = Index.open(latest(settings, name)) if versions(settings, name) else None
         used = embedders.load(settings, embedder, threads=0)
-        new = passages.table(read.documents)
+        new, injected = injected_passages.without(
+            settings, used, passages.table(read.documents), _texts(before)
+        )
         contents = Contents(
             new,
             _vectors(before, used, new),
             used,
-            tuple(read.rejected),
+            (*read.rejected, *injected),
             abstention_fit.of_own_questions(settings, used),
         )
         return Index.open(_write(settings, name, contents, key)[0])
@@ -133,7 +136,9 @@ def add(
         if not versions(settings, name):
             used = embedders.load(settings, embedder, threads=0)
             fitted = abstention_fit.of_own_questions(settings, used)
-            contents = Contents(new, index_files.embed(used, new), used, tuple(read.rejected), fitted)
+            new, injected = injected_passages.without(settings, used, new)
+            rejected = (*read.rejected, *injected)
+            contents = Contents(new, index_files.embed(used, new), used, rejected, fitted)
         else:
             before = Index.open(latest(settings, name), threads=0)
             if before.manifest.embedder.name != embedder.partition("@")[0]:
@@ -141,7 +146,9 @@ def add(
                     f"The index {name} was made with the embedder {before.manifest.embedder.name}; add with that one, "
                     "or make another index."
                 )
-            contents = _added(before, new, read.rejected)
+            read_files = {each.file for each in read.documents}
+            new, injected = injected_passages.without(settings, before.embedder, new, _texts(before))
+            contents = _added(before, new, (*read.rejected, *injected), read_files)
         return _write(settings, name, contents, key)
 
 
@@ -254,8 +261,14 @@ def _alone(settings: Settings, name: str) -> AbstractContextManager[None]:
     return locks.exclusive(settings, f"index-{name}", f"A change of the index {name}")
 
 
-def _added(before: Index, new: pa.Table, rejected: Sequence[RejectedDocument]) -> Contents:
-    read = set(new["file"].to_pylist())
+def _texts(before: Index | None) -> frozenset[str]:
+    """Texts of passages that were read for instructions already."""
+    return frozenset(before.passages["text"].to_pylist()) if before else frozenset()
+
+
+def _added(
+    before: Index, new: pa.Table, rejected: Sequence[RejectedDocument], read: AbstractSet[str]
+) -> Contents:
     gone = pc.is_in(before.passages["file"], pa.array(sorted(read)))
     rows = np.flatnonzero(~gone.to_numpy(zero_copy_only=False))
     again = read | {each.file for each in rejected}

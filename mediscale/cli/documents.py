@@ -51,8 +51,10 @@ def _index(options: argparse.Namespace) -> int:
     else:
         read = readers.read(options.paths, options.role)
         _, manifest = index_versions.add(home, options.index, read, options.embedder or embedders.PACKAGED)
-        for each in read.rejected:
-            print(f"left out: {each.file}: {each.reason}")
+        named = {each.file for each in read.documents} | {each.file for each in read.rejected}
+        for rejected in manifest.rejected:
+            if rejected.file in named:
+                print(f"left out: {rejected.file}: {rejected.reason}")
     print(
         f"{manifest.name}/{manifest.version}: {manifest.passages:,} passages of {manifest.documents:,} files; "
         f"{len(manifest.rejected)} files left out, wholly or in part"

@@ -1,0 +1,103 @@
+"""What a linear model of instructions in passages finds in documents that it did not see; it trains the packaged one.
+
+    .venv/bin/python -m benchmarks.passage_injection [--data FOLDER] [--write]
+
+Instructions: our own development cases. Clean: sentences of the project's passages, of MedQuAD's answers (CC BY 4.0)
+and of MTSamples (CC0). Found are instructions in folds that did not train; false alarms are clean documents of those
+folds with a sentence above the threshold. Rules and model are counted together, as an index is made.
+"""
+
+import argparse
+import gzip
+import json
+import random
+import zlib
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks.note_analysis import transcriptions
+from benchmarks.safety_model import own_cases
+from data_pipeline.clinical_text import text as clinical_text
+from data_pipeline.documents import corpus, injected_passages
+from data_pipeline.documents.sentences import sentences
+from data_pipeline.retrieval import embedders
+from data_pipeline.safety import injection
+from data_pipeline.safety.layer import Checked
+from mediscale.core.settings import Settings
+
+DATA = Path("../shared/data")
+SENTENCE_FALSE_ALARMS = 0.001
+"""Share of clean sentences above the threshold, in folds that did not train."""
+FOLDS, SHORTEST = 5, 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--write", action="store_true", help="the weights that an index is made with")
+    options = parser.parse_args()
+    data = options.data
+    if not data.is_dir():
+        print(f"There is no folder {data}, so nothing is trained; --data names it.")
+        return
+    cases = own_cases()
+    clean = clean_documents(data)
+    rows = [(f"{i} of the cases", text, 1) for i, text in enumerate(cases["injection"])]
+    rows += [(f"{i} of the others", text, 0) for i, text in enumerate(cases["no injection"])]
+    first_clean = len(rows)
+    rows += [
+        (name, text[start:end], 0)
+        for name, text in clean
+        for start, end in sentences(text)
+        if end - start > SHORTEST
+    ]
+    labels = np.array([label for *_, label in rows])
+    vectors = embedders.load(Settings(), threads=2).passages([text for _, text, _ in rows])
+    folds = np.array([zlib.crc32(name.encode()) % FOLDS for name, *_ in rows])
+    scores = np.zeros(len(rows))
+    for fold in range(FOLDS):
+        scores[folds == fold] = _model(vectors[folds != fold], labels[folds != fold]).decision_function(
+            vectors[folds == fold]
+        )
+    threshold = float(np.quantile(scores[first_clean:], 1 - SENTENCE_FALSE_ALARMS))
+    by_rule = np.array([_by_rule(text) for _, text, _ in rows])
+    both = by_rule | (scores > threshold)
+    alarms = {rows[i][0] for i in range(first_clean, len(rows)) if both[i]}
+    figures = {
+        "instructions in passages found by rules, %": 100 * by_rule[labels == 1].mean(),
+        "instructions in passages found, %": 100 * both[labels == 1].mean(),
+        "clean documents with a false alarm, %": 100 * len(alarms) / len(clean),
+    }
+    print(f"{int(labels.sum())} instructions, {len(rows) - first_clean} sentences of {len(clean)} documents")
+    for what, value in figures.items():
+        print(f"figure: {what} = {value:.1f}")
+    if options.write:
+        model = _model(vectors, labels)
+        intercept = np.float32(model.intercept_[0] - threshold)
+        np.savez(injected_passages.FILE, weights=model.coef_[0].astype(np.float32), intercept=intercept)
+
+
+def clean_documents(data: Path) -> list[tuple[str, str]]:
+    """Name and text of documents that instruct nobody's model."""
+    own = [(f"passage {i}", passage.text) for i, passage in enumerate(corpus.passages())]
+    with gzip.open(data / "medquad" / "medquad_with_answers.jsonl.gz", "rt", encoding="utf-8") as file:
+        answers = sorted({json.loads(line)["answer"] for line in file})
+    notes = sorted(set(transcriptions(data / "mtsamples" / "mtsamples.csv.gz").values()))
+    for texts in (answers, notes):
+        random.Random(0).shuffle(texts)
+    own += [(f"answer {i}", text[:900]) for i, text in enumerate(answers[:150])]
+    return own + [(f"note {i}", text[:900]) for i, text in enumerate(notes[:60])]
+
+
+def _model(vectors: np.ndarray, labels: np.ndarray) -> LogisticRegression:
+    return LogisticRegression(C=10, class_weight="balanced", max_iter=3000).fit(vectors, labels)
+
+
+def _by_rule(text: str) -> bool:
+    return bool(injection.check(Checked(clinical_text.read(text))).findings)
+
+
+if __name__ == "__main__":
+    main()
