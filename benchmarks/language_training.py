@@ -48,13 +48,15 @@ def main() -> None:
     try:
         for name, side in SIDES.items():
             speed, loss, tokens = side(files, home / name, options.epochs)
-            print(f"{name:<44} {tokens:>7} tokens {speed:>7.1f} a CPU second, tuning loss {loss:.3f}", flush=True)
+            print(
+                f"{name:<44} {tokens:>7} tokens {speed:>7.1f} a CPU second, tuning loss {loss:.3f}",
+                flush=True,
+            )
             ours = ours or speed
             if name != OURS:
                 print(f"figure: {FIGURE}, beside {name} = {ours / speed:.2f}", flush=True)
     finally:
         shutil.rmtree(home)
-
 
 
 class LocalJob(Job):

@@ -1,6 +1,6 @@
 """What a linear model of instructions in passages finds in documents that it did not see; it trains the packaged one.
 
-    .venv/bin/python -m benchmarks.passage_injection [--data FOLDER] [--write]
+    .venv/bin/python benchmarks/passage_injection.py [--data FOLDER] [--write]
 
 Instructions: our own development cases. Clean: sentences of the project's passages, of MedQuAD's answers (CC BY 4.0)
 and of MTSamples (CC0). Found are instructions in folds that did not train; false alarms are clean documents of those
@@ -15,10 +15,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from note_analysis import transcriptions  # type: ignore[import-not-found] # beside this script
+from safety_model import own_cases  # type: ignore[import-not-found] # beside this script
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.note_analysis import transcriptions
-from benchmarks.safety_model import own_cases
 from data_pipeline.clinical_text import text as clinical_text
 from data_pipeline.documents import corpus, injected_passages
 from data_pipeline.documents.sentences import sentences
