@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +44,7 @@ pytest_plugins = (
 """Each made once per session, for every tier."""
 
 os.umask(0o077)  # as every entry point has it
+sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test starts compiles our code
 # Threads of torch and the trees that wait for another sleep meanwhile: on cores that other tests need too, turning on
 # the spot for it doubled a fit's CPU.
