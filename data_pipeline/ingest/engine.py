@@ -150,7 +150,7 @@ def _java_double(number: float) -> str:
     return f"{'-' if parts.sign else ''}{digits[0]}.{digits[1:] or '0'}E{exponent}"
 
 
-@lru_cache(64)
+@lru_cache(256)
 def carried(spark_sql: str) -> str:
     """A text of Spark SQL in DuckDB's. A stream asks for the same few texts batch after batch.
 

@@ -1,10 +1,11 @@
-"""Fact extraction: compiles a source's declaration to one Spark SQL query over its typed tables.
+"""Fact extraction: compiles a source's declaration to Spark SQL over its typed tables.
 
-The query is one text, which ``facts`` carries to the engine and judges.
+Each fact is a query of its own, which ``facts`` carries to the engine: planned together, they took the engine longer
+than it needs for the rows of a night.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from data_pipeline.ingest.engine import PSEUDONYM_BITS
 from data_pipeline.ingest.parsing import LONGEST, YEARS, fold
@@ -40,32 +41,43 @@ def subjects_query(source: Source) -> str:
     return f"select distinct {declared.id} as source_subject from t_{declared.table} where {declared.id} is not null"
 
 
-def query(source: Source, present: set[str], dataset: str, named: bool = False) -> str:
-    """The Spark SQL of the candidate facts of the tables that are present, over typed tables named ``t_<table>``."""
-    tables = {name: table for name, table in source.tables.items() if name in present}
-    facts = [
-        _fact(source, dataset, name, fact_name, fact, named)
-        for name, table in tables.items()
-        for fact_name, fact in table.facts.items()
-    ]
+def joined_tables(source: Source, present: set[str], dataset: str) -> Iterator[tuple[str, str]]:
+    """The names and the Spark SQL of the tables that facts are joined to, each after those that it reads."""
     visit = pseudonym_sql(source.visits.id, dataset)
     patient = pseudonym_sql(source.subjects.id, dataset)
-    parts = [
-        f"concepts as ({_concepts(source)})",
-        f"visits as ({_visits(source)})",
-        *(f"{name} as ({_lookup(source, name, present)})" for name in source.lookups),
-        f"facts as ({' union all '.join(facts)})",
-        "recurring as (select event_id as recurring_event from facts where event_id is not null group by event_id "
-        "having count(1) > 1)",
-        f"marked as ({_COMPARED})",
-        f"patients as (select distinct {patient} as patient from t_{source.subjects.table})",
-        f"booked as (select {patient} as booked_by, {visit} as booked_visit, unusable, counted from visits "
-        "where not disputed)",
-    ]
+    tables = {
+        "concepts": _concepts(source),
+        "visits": _visits(source),
+        **{name: _lookup(source, name, present) for name in source.lookups},
+        "patients": f"select distinct {patient} as patient from t_{source.subjects.table}",
+        "booked": f"select {patient} as booked_by, {visit} as booked_visit, unusable, counted from visits "
+        "where not disputed",
+    }
+    for name, sql in tables.items():
+        yield name, _fill_assumptions(source, sql)
+
+
+def fact_queries(
+    source: Source, present: set[str], dataset: str, named: bool = False
+) -> Iterator[tuple[str, str, str]]:
+    """The table, the name and the Spark SQL of each fact of the tables that are present.
+
+    It reads ``joined_tables`` and typed tables named ``t_<table>``.
+    """
+    for name, table in source.tables.items():
+        for fact_name, fact in table.facts.items() if name in present else ():
+            sql = _fact(source, dataset, name, fact_name, fact, named)
+            yield name, fact_name, _fill_assumptions(source, sql)
+
+
+def candidates_query(source: Source) -> str:
+    """The Spark SQL of the candidate facts, once the table ``facts`` has the rows of ``fact_queries``."""
     # A row of a visit that does not count, such as one to a clinic, is of no visit.
     stated = "facts.* except (visit_id), if(counted is false, null, visit_id) as visit_id"
     sql = f"""
-        with {", ".join(parts)}
+        with recurring as (select event_id as recurring_event from facts where event_id is not null group by event_id
+            having count(1) > 1),
+          marked as ({_COMPARED})
         select {stated if source.visits.when else "facts.*"},
           patient is not null as subject_listed,
           visit_id is null or booked_visit is not null as visit_listed,

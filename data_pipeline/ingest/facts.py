@@ -4,7 +4,6 @@ All of it runs in one database of the engine (``data_pipeline.ingest.engine``), 
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -90,7 +89,7 @@ def candidates(
     dataset: str,
     named: bool = False,
 ) -> str:
-    """The query, in the engine's SQL, of the candidate facts of tables that were loaded.
+    """The query, in the engine's SQL, of the candidate facts of tables that were loaded, which are computed first.
 
     It has the columns of ``FACTS`` except ``broken``, what its rules use and, where ``named``, the name of each
     ``fact`` in the source.
@@ -98,10 +97,15 @@ def candidates(
     Raises:
         UsageError: an expression of the source can't be computed; the error names the fact.
     """
-    with _named_errors(database, source, present, dataset):
-        sql = engine.carried(extract_facts.query(source, set(present), dataset, named))
-        _bind(database, sql)
-    return sql
+    tables = set(present)
+    for name, sql in extract_facts.joined_tables(source, tables, dataset):
+        place = f"lookups.{name}" if name in source.lookups else name
+        _compute(database, source, f"create or replace temp table {name} as", sql, place)
+    into = "create or replace temp table facts as"
+    for name, fact, sql in extract_facts.fact_queries(source, tables, dataset, named):
+        _compute(database, source, into, sql, f"tables.{name}.facts.{fact}", f" of {name}")
+        into = "insert into facts"
+    return engine.carried(extract_facts.candidates_query(source))
 
 
 def judged_rows(
@@ -112,50 +116,48 @@ def judged_rows(
     Raises:
         UsageError: as ``candidates``.
     """
-    with _named_errors(database, source, present, dataset):
-        rows = judged(engine.carried(extract_facts.query(source, set(present), dataset)), FACTS)
-        yield from engine.batches(database, f"select {', '.join(FACTS.column_names)} from ({rows})")
+    rows = judged(candidates(database, source, present, dataset), FACTS)
+    yield from engine.batches(database, f"select {', '.join(FACTS.column_names)} from ({rows})")
 
 
-@contextmanager
-def _named_errors(
-    database: "duckdb.DuckDBPyConnection", source: Source, present: Collection[str], dataset: str
-) -> Iterator[None]:
-    """What the engine has against a query names the fact that it is about."""
+def _compute(
+    database: "duckdb.DuckDBPyConnection",
+    source: Source,
+    into: str,
+    sql: str,
+    place: str,
+    columns_of: str = "",
+) -> None:
+    """Computes a query of a source's declaration into a table.
+
+    Raises:
+        UsageError: it can't be carried to the engine, or the engine refuses it before it runs.
+    """
     import duckdb
     from sqlglot.errors import SqlglotError
+
+    carried = ""
+    try:
+        carried = engine.carried(sql)
+        database.execute(f"{into} {carried}")
+    except (SqlglotError, duckdb.Error) as error:
+        if carried and _is_bound(database, carried):
+            raise
+        raise UsageError(
+            f"The source {source.name} cannot be used: {place}: {engine.sentence(str(error))}; its expressions are "
+            f"Spark SQL over the columns{columns_of}."
+        ) from error
+
+
+def _is_bound(database: "duckdb.DuckDBPyConnection", sql: str) -> bool:
+    """Whether the engine has nothing against a query, without running it."""
+    import duckdb
 
     try:
-        yield
-    except (SqlglotError, duckdb.Error) as error:
-        raise _misspelled(database, source, present, dataset) or error from error
-
-
-def _bind(database: "duckdb.DuckDBPyConnection", sql: str) -> None:
-    """Raises what the engine has against a query, without running it."""
-    database.execute(f"describe {sql}").fetchall()
-
-
-def _misspelled(
-    database: "duckdb.DuckDBPyConnection", source: Source, present: Collection[str], dataset: str
-) -> UsageError | None:
-    """What is wrong with the first expression that the engine refuses, by compiling each fact alone."""
-    import duckdb
-    from sqlglot.errors import SqlglotError
-
-    bare = {name: table.model_copy(update={"facts": {}}) for name, table in source.tables.items()}
-    for name in present:
-        for fact_name, fact in source.tables[name].facts.items():
-            alone = bare | {name: bare[name].model_copy(update={"facts": {fact_name: fact}})}
-            of_fact = source.model_copy(update={"tables": alone})
-            try:
-                _bind(database, engine.carried(extract_facts.query(of_fact, set(present), dataset)))
-            except (SqlglotError, duckdb.Error) as error:
-                return UsageError(
-                    f"The source {source.name} cannot be used: tables.{name}.facts.{fact_name}: "
-                    f"{engine.sentence(str(error))}; its expressions are Spark SQL over the columns of {name}."
-                )
-    return None
+        database.execute(f"describe {sql}").fetchall()
+    except duckdb.Error:
+        return False
+    return True
 
 
 def judged(candidate_facts: str, rules: Table) -> str:
