@@ -107,6 +107,26 @@ def test_files_of_a_night_are_added_and_those_before_are_not_read_again(ward: Wa
     assert ward.versions()["bronze_patients"] == before["bronze_patients"]
 
 
+def test_a_night_of_new_rows_and_compaction_leave_the_cells_of_a_rebuild(ward: Ward) -> None:
+    for number, value in ((8, 1.6), (9, 1.7)):
+        ward.tables["hosp/labevents"] += (
+            f"\n{number},1,11,50912,2026-01-02 1{number}:00:00,2026-01-02 2{number - 7}:00:00,{value},{value},mg/dL"
+        )
+    ward.replace(
+        "hosp/admissions", "1,11,2026-01-01 10:00:00,,", "1,11,2026-01-01 10:00:00,2026-01-02 20:00:00,"
+    )
+    ward.ingest(night(3))
+    assert ward.results["silver"].appended >= 4, "two results, a discharge and its flag"
+    assert shards.compact(ward.settings, DATASET, "subject_id")[0] == 1, "the one shard that was appended to"
+    anew = ward.anew()
+    for table in ("events", "subjects", "quarantine"):
+        appended, rebuilt = (
+            duckdb_tables.digest(home.settings, lake.latest(home.settings, DATASET, table))
+            for home in (ward, anew)
+        )
+        assert appended == rebuilt, table
+
+
 def test_a_table_that_lost_most_of_its_rows_is_refused_as_cut_off(ward: Ward) -> None:
     header, first, *_ = (line.strip() for line in HOSPITAL["hosp/labevents"].strip().splitlines())
     many = [f"{number},{first.partition(',')[2]}" for number in range(100)]
