@@ -127,6 +127,19 @@ def numbers(column: pa.Array) -> pa.Array:
 
 
 _OR_EQUAL = r"( ?(OR|/) ?(EQUALS?( TO)?|=))?"
+
+
+def with_points(column: pa.Array) -> pa.Array:
+    """Texts with a point for each comma, and a comma for each point: it then marks thousands, and is no number.
+
+    >>> numbers(with_points(pa.array(["1,5", "7", "1.500", "1.5"]))).to_pylist()
+    [1.5, 7.0, None, None]
+    """
+    return map_distinct(column, lambda text: text.translate(_SWAPPED))
+
+
+_SWAPPED = str.maketrans(",.", ".,")
+
 _BELOW = (
     rf"<=?|[≤≦⩽≲]|=<|<{_OR_EQUAL}|&(LT|LE|#60);=?|(IS )?(LESS|SMALLER|LOWER|FEWER) THAN{_OR_EQUAL}|"
     r"(NOT|NO) (MORE|GREATER|HIGHER) THAN|BELOW|UNDER|UP TO|AT MOST|LT|LE"

@@ -6,7 +6,8 @@ Each source is one file: in ``sources/``, or a hospital's own, which a home keep
 The grammar, in the order of the file (every expression is Spark SQL over the table's own columns, which have the types
 declared under ``columns``; a value that cannot be read as its type is null there):
 
-- ``csv``: delimiter, quote and encoding of text files, where they are not comma, double quote and UTF-8.
+- ``csv``: delimiter, quote, encoding and decimal sign of text files, where they are not comma, double quote, UTF-8 and
+  point.
 - ``zone``: the clock of times that are written without an offset, an IANA name. Events are in UTC.
 - ``clock: relative``: the extract has no calendar. Expressions then count from ``{origin}``, a time that stands for
   nothing and is the same for every visit. What compares visits (readmission, earlier visits) or needs a calendar

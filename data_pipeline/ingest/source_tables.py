@@ -30,6 +30,8 @@ class Csv(Frozen):
     quote: str = Field('"', max_length=1)
     """Around texts that hold the delimiter, doubled within; empty where the extract quotes nothing."""
     encoding: str = "utf-8"
+    decimal: Literal[".", ","] = "."
+    """What stands before a number's fraction; with a comma, what has a point is no number."""
 
     @field_validator("encoding")
     @classmethod

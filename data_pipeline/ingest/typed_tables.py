@@ -132,18 +132,19 @@ def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> d
         lists = table.vocabularies.get(name)
         return {name: words} | ({f"{name}_category": parsing.categories(words, lists)} if lists else {})
     text = parsing.strings(column, null_words)
+    if kind not in ("double", "result"):
+        return {name: text}
+    numeric = parsing.with_points(text) if (table.csv or source.csv).decimal == "," else text
     if kind == "double":
-        return {name: parsing.numbers(text), f"raw_{name}": text}
-    if kind == "result":
-        bounds = parsing.bounds(text)
-        return {
-            name: text,
-            f"{name}_number": pc.coalesce(bounds.number, parsing.numbers(text)),
-            f"{name}_bound": bounds.sign,
-            f"{name}_unit": bounds.unit,
-            f"{name}_void": pc.fill_null(parsing.matching(text, source.not_measured), False),
-        }
-    return {name: text}
+        return {name: parsing.numbers(numeric), f"raw_{name}": text}
+    bounds = parsing.bounds(numeric)
+    return {
+        name: text,
+        f"{name}_number": pc.coalesce(bounds.number, parsing.numbers(numeric)),
+        f"{name}_bound": bounds.sign,
+        f"{name}_unit": bounds.unit,
+        f"{name}_void": pc.fill_null(parsing.matching(text, source.not_measured), False),
+    }
 
 
 def _null_words(source: Source, table: SourceTable, column: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_pipeline.ingest import engine, extract_files, ndjson, parsing, readers
 from data_pipeline.ingest.source_tables import Csv
@@ -213,7 +214,7 @@ def _table(database: "duckdb.DuckDBPyConnection", files: Files, root: Path) -> T
         else _records(path, headers, written, path.relative_to(root))
         for path in files.paths
     )
-    counted = _Limited(batches, headers)
+    counted = _Limited(_with_points(batches) if written.decimal == "," else batches, headers)
     engine.keep(database, f"x_{files.name}", schema, counted)
     rows = int(database.execute(f"select count(*) from {relation}").fetchall()[0][0])
     columns = _columns(database, relation, headers) if rows and headers else {}
@@ -227,6 +228,13 @@ def _records(path: Path, headers: Sequence[str], written: Csv, shown: Path) -> I
         for lacking in [header for header in headers if header not in wanted]:
             batch = batch.append_column(lacking, pa.nulls(batch.num_rows, pa.string()))
         yield batch.select(list(headers))
+
+
+def _with_points(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Texts with a point before the fraction of each number that is written with a comma."""
+    for batch in batches:
+        columns = [pc.replace_substring_regex(c, r"^([+-]?\d+),(\d+)$", r"\1.\2") for c in batch.columns]
+        yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 class _Limited:
@@ -247,7 +255,7 @@ class _Limited:
 
 
 def _csv_dialect(path: Path, shown: Path) -> Csv:
-    """Delimiter and encoding: that of the most columns, and Latin-1 where the beginning is no UTF-8."""
+    """The delimiter of the most columns; Latin-1 where the beginning is no UTF-8; the sign before most fractions."""
     encoding = "utf-8"
     with pa.input_stream(str(path)) as opened:
         beginning = opened.read(1 << 20)
@@ -260,7 +268,11 @@ def _csv_dialect(path: Path, shown: Path) -> Csv:
         for d in (",", ";", "\t", "|")
     }
     delimiter = max(by_delimiter, key=lambda d: by_delimiter[d])
-    return Csv(delimiter=delimiter, encoding=encoding)
+    fields = beginning.decode("latin-1").replace("\n", delimiter).split(delimiter)
+    commas, points = (
+        sum(re.fullmatch(rf'"?[+-]?\d+{sign}\d+"?', f) is not None for f in fields) for sign in (",", r"\.")
+    )
+    return Csv(delimiter=delimiter, encoding=encoding, decimal="," if commas > points else ".")
 
 
 def _paths(path: Path, shown: Path) -> dict[str, str]:

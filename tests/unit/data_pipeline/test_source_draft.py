@@ -46,7 +46,7 @@ def write(
 
 
 def swiss_hospital(folder: Path, creatinine: str = "Kreatinin", sodium: str = "Natrium") -> None:
-    """Semicolons, Latin-1, dates as a Swiss writes them, results that name a stay and no patient."""
+    """Semicolons, Latin-1, dates, commas and headers as in Switzerland; results name a stay and no patient."""
     draw = random.Random(5)
     patients, stays, labs = [], [], []
     for i in range(PATIENTS):
@@ -63,18 +63,18 @@ def swiss_hospital(folder: Path, creatinine: str = "Kreatinin", sodium: str = "N
         for hour in range(4, 40, 6):
             taken = f"{begin + timedelta(hours=hour):%d.%m.%Y %H:%M}"
             labs += [
-                (stay, taken, creatinine, round(draw.uniform(60, 140)), "umol/l"),
+                (stay, taken, creatinine, f"{draw.uniform(60, 140):.1f}".replace(".", ","), "umol/l"),
                 (stay, taken, sodium, round(draw.uniform(132, 146)), "mmol/l"),
             ]
-    write(folder, "patienten.csv", ("Patient_Nr", "Geboren_birth_date", "Sex", "Name"), patients, ";")
+    write(folder, "patienten.csv", ("Patienten-Nr", "Geburtsdatum", "Geschlecht", "Name"), patients, ";")
     write(
         folder,
         "stays.csv",
-        ("Stay_Nr", "Patient_Nr", "Admitted", "Discharged", "Discharge_Disposition"),
+        ("Stay_Nr", "Patienten-Nr", "Eintrittsdatum", "Austrittsdatum", "Discharge_Disposition"),
         stays,
         ";",
     )
-    write(folder, "lab.csv", ("Stay_Nr", "Taken", "Test", "Result", "Unit"), labs, ";")
+    write(folder, "lab.csv", ("Stay_Nr", "Abnahmezeit", "Analyt", "Wert", "Einheit"), labs, ";")
 
 
 def test_another_hospital_s_layout_is_recognised_and_checks(
@@ -90,7 +90,8 @@ def test_another_hospital_s_layout_is_recognised_and_checks(
     through = source.tables["lab"].patient_through
     assert through is not None
     assert (through.table, through.key) == ("stays", "stay_nr")
-    assert source.tables["lab"].formats == {"taken": "dd.MM.yyyy HH:mm"}
+    assert source.tables["lab"].formats == {"abnahmezeit": "dd.MM.yyyy HH:mm"}
+    assert (source.tables["lab"].csv or source.csv).decimal == ","
     assert source.concepts["creatinine"][0].units == {"umol/l": "value / 88.42"}
     assert set(source.concepts) == {"creatinine", "sodium"}
     found = source_check.check(settings, source, tmp_path / "extract", ["mortality"])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from data_pipeline.ingest import source
 from data_pipeline.ingest.extract_parts import column_names
+from data_pipeline.ingest.source_tables import Csv
 from data_pipeline.ingest.typed_tables import sql_types, type_rows
 from mediscale.core.tables import BRONZE
 
@@ -31,6 +32,15 @@ def test_every_table_of_every_source_can_be_typed_without_a_value() -> None:
         for name in loaded.tables:
             row = rows(loaded, name)
             assert (row["untimely"], row["interval_inverted"], row["miscoded"]) == (False, False, False)
+
+
+def test_where_a_comma_stands_before_fractions_a_point_makes_no_number() -> None:
+    german = IV.model_copy(update={"csv": Csv(delimiter=";", decimal=",")})
+    row = rows(german, "labevents", value="<0,5", valuenum="1,25")
+    assert (row["value"], row["value_number"], row["value_bound"]) == ("<0,5", 0.5, "<")
+    assert (row["valuenum"], row["raw_valuenum"]) == (1.25, "1,25")
+    assert rows(german, "labevents", valuenum="1.250")["valuenum"] is None, "a thousand, or one and a quarter"
+    assert rows(IV, "labevents", valuenum="1,25")["valuenum"] is None
 
 
 INTERVALS = [
