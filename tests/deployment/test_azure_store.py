@@ -1,17 +1,22 @@
-"""A lake in Azure's blob store, by Azurite: a fault is a sentence, writers lose nothing, one machine holds a lease."""
+"""A lake and its models in Azure's blob store, by Azurite: a fault is a sentence, writers lose nothing, one machine
+holds a lease, and a loop leaves there what it leaves on a disk."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from fixtures import azurite
-from fixtures.undisturbed_run import ROOT
+from fixtures.undisturbed_run import CONFIG, ROOT, around, finish, start, tables
 
 from mediscale.core.errors import BusyError, StorageError
 from mediscale.core.settings import Settings
-from mediscale.storage import lake, locks, object_store
+from mediscale.storage import lake, locks, object_store, registry
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -89,3 +94,40 @@ def test_one_machine_holds_a_lease(store: Settings, monkeypatch: pytest.MonkeyPa
         other.result(60)
     with locks.exclusive(store, "bronze-h", "Stage bronze"):
         pass
+
+
+def test_a_loop_leaves_the_tables_and_models_of_a_disk(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one task, for the same loop runs twice."""
+    places = {"MEDISCALE_LAKE": f"{azurite.ROOT}/lake", "MEDISCALE_ARTIFACT_ROOT": f"{azurite.ROOT}/models"}
+    on_disk, in_store = (
+        around(tmp_path / "disk" / "home"),
+        {**around(tmp_path / "store" / "home"), **environment, **places},
+    )
+    for around_it in (on_disk, in_store):
+        loop(around_it)
+    disk = Settings(home=tmp_path / "disk" / "home")
+    expected, moves = tables(disk), aliases(disk)
+    for name, value in in_store.items():
+        if os.environ.get(name) != value:
+            monkeypatch.setenv(name, value)
+    store = Settings()
+    assert len(expected) > 15
+    assert tables(store) == expected
+    assert len(moves) > 0
+    assert aliases(store) == moves
+
+
+def loop(environment: dict[str, str]) -> None:
+    """The tiny hospital's, and a verification that finds nothing."""
+    program = str(Path(sys.executable).with_name("mediscale"))
+    given = [word for setting in CONFIG for word in ("--set", setting)]
+    finish(start([program, "run", "--size", "tiny", "--task", "readmission", *given], environment, ROOT))
+    command = [program, "verify", "--dataset", "synthetic"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def aliases(settings: Settings) -> list[tuple[str, str, str]]:
+    return [(move.model, move.alias, move.model_digest) for move in registry.history(settings, "synthetic")]
