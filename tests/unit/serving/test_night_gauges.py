@@ -54,11 +54,11 @@ def test_what_a_verification_warned_of_is_logged_once_and_forgotten_when_it_is_m
     last_calls.note(settings, "h", "verify", "", failed=False, warnings=(said,))
     gauges.refresh()
     gauges.refresh()
-    assert gauges.warnings == (said,)
+    assert list(gauges.warnings) == [said]
     assert caplog.messages == [said]
     last_calls.note(settings, "h", "verify", "", failed=False)
     gauges.refresh()
-    assert gauges.warnings == ()
+    assert not list(gauges.warnings)
 
 
 def test_a_failure_that_can_t_be_written_down_stays_the_error(settings: Settings) -> None:
