@@ -295,23 +295,36 @@ def answer_loss(
     """Cross-entropy of a batch's answers per token of them, or over ``n`` tokens.
 
     Logits of the vocabulary are computed only at places where some row has an answer. On a processor TRL computes them,
-    and their entropy, at every place, which with a small model is more work than all of its layers.
+    and their entropy, at every place, which with a small model is more work than all of its layers. Tokens that all
+    rows begin with, those of the instruction, are computed once for the batch; the gradients are the same.
     """
     import torch
 
-    labels = inputs["labels"][:, 1:]
+    ids, mask, labels = inputs["input_ids"], inputs["attention_mask"], inputs["labels"][:, 1:]
     answers = labels != IGNORED
     places = answers.any(0).nonzero()[:, 0]
+    shared = _shared_beginning(ids, mask, int(places[0])) if len(ids) > 1 else 0
+    cache = None
+    if shared:
+        cache = model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=1).past_key_values
+        cache.batch_repeat_interleave(len(ids))
     logits = model(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
+        input_ids=ids[:, shared:],
+        attention_mask=mask,
+        past_key_values=cache,
         use_cache=False,
-        logits_to_keep=places,
+        logits_to_keep=places - shared,
     ).logits
     total = torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), labels[:, places].flatten(), ignore_index=IGNORED, reduction="sum"
     )
     return total / (answers.sum() if n is None else n)
+
+
+def _shared_beginning(ids: "torch.Tensor", mask: "torch.Tensor", most: int) -> int:
+    """How many tokens all rows of a batch begin with, ``most`` at most."""
+    same = ((ids == ids[:1]) & (mask == 1)).all(0)[:most]
+    return len(same) if bool(same.all()) else int(same.int().argmin())
 
 
 def _arguments(job: Job, on: "torch.device", packed: bool) -> Any:
