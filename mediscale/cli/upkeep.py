@@ -3,9 +3,12 @@
 import argparse
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mediscale.cli.verbs import Verb, settings
-from mediscale.core.settings import Settings
+
+if TYPE_CHECKING:
+    from mediscale.core.settings import Settings
 
 
 def _add_clean(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +60,7 @@ def _backup(options: argparse.Namespace) -> int:
     return 0
 
 
-def _note_backup(home: Settings, failed: bool) -> None:
+def _note_backup(home: "Settings", failed: bool) -> None:
     """For the servers, each of which shows one dataset."""
     from mediscale.storage import lake, last_calls
 

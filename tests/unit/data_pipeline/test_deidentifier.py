@@ -190,9 +190,9 @@ PIECES = (
 
 
 def taken(text: str) -> float:
-    started = time.process_time()
+    started = time.thread_time()
     DEIDENTIFIER.find([text])
-    return time.process_time() - started
+    return time.thread_time() - started
 
 
 @pytest.fixture
