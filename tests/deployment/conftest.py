@@ -49,8 +49,13 @@ def tool() -> Tool:
 def program() -> Callable[..., subprocess.Popen[bytes]]:
     """``program("prometheus", …)``: starts it; whoever asks ends it."""
 
+    libraries = next(iter(TOOLS.glob("debian/usr/lib/*-linux-gnu")), TOOLS)
+    around = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}  # those of Debian's packages are not installed
+
     def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([str(TOOLS / "bin" / name), *arguments], stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [str(TOOLS / "bin" / name), *arguments], stderr=subprocess.DEVNULL, env=around
+        )
 
     return start
 
