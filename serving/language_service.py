@@ -181,7 +181,7 @@ class LanguageService:
         if answering.split is None or answering.split.traffic.mode == "shadow":
             return answering, self.parts(answering)
         answered = await self.answer_in_full(answering)
-        return answered, _iterate_in_pool(answered.written.parts or [Part("")])
+        return answered, _asynchronously(answered.written.parts or [Part("")])
 
     def _by_canary(self, answering: Answering) -> Answering | None:
         """The same by the canary that was drawn; None where none was, or its answer is none."""
@@ -269,7 +269,7 @@ class LanguageService:
         )
 
 
-async def _iterate_in_pool(parts: Iterable[Part]) -> AsyncGenerator[Part]:
+async def _asynchronously(parts: Iterable[Part]) -> AsyncGenerator[Part]:
     for part in parts:
         yield part
 

@@ -57,8 +57,8 @@ def in_stay(columns: DeathColumns, discharged: BitemporalTime) -> DeathInStay:
         return DeathInStay(contradiction=contradiction)
     if not recorded and noted and not _later(noted, discharged):
         return DeathInStay(columns.left_dead or discharged, contradiction=contradiction)
-    told_by_words = columns.left_dead and not columns.left_elsewhere and columns.flag is not False
-    if not recorded and not noted and told_by_words:
+    only_destination = columns.left_dead and not columns.left_elsewhere and columns.flag is not False
+    if not recorded and not noted and only_destination:
         return DeathInStay(columns.left_dead, contradiction=contradiction)
     return DeathInStay(unclear=True, contradiction=contradiction)
 

@@ -88,32 +88,31 @@ def candidates_query(source: Source) -> str:
     return _fill_assumptions(source, sql)
 
 
-_TOLD_ONCE = """case when code = 'MEDS_BIRTH' then 'birth' when code like 'GENDER//%' then 'sex'
+_SINGLE_VALUED = """case when code = 'MEDS_BIRTH' then 'birth' when code like 'GENDER//%' then 'sex'
   when code like 'HOSPITAL_ADMISSION//%' then 'admission' when code like 'HOSPITAL_DISCHARGE//%' then 'discharge' end"""
 """What has one truth: a patient's birth and sex, and of a visit, within one file, its admission and its discharge. In a
 stream, whose rows stand in partitions, a later message corrects the visit."""
 
 _COMPARED = f"""
     select facts.*, false as repeated, false as contradicted from facts
-      left anti join recurring on event_id = recurring_event where event_id is not null and {_TOLD_ONCE} is null
-    union all select * except (told, about, moment, place, unlike), place > 1 and not unlike as repeated,
-      unlike and (told is not null or place > 1) as contradicted from (
+      left anti join recurring on event_id = recurring_event where event_id is not null and {_SINGLE_VALUED} is null
+    union all select * except (attribute, entity, scope, nth, differing), nth > 1 and not differing as repeated,
+      differing and (attribute is not null or nth > 1) as contradicted from (
       select *,
-        row_number() over (partition by subject_id, event_id, available_time, item order by line, file) as place,
-        coalesce(if(told = 'sex', false, min(time) over one <> max(time) over one), false)
+        row_number() over (partition by subject_id, event_id, available_time, item order by line, file) as nth,
+        coalesce(if(attribute = 'sex', false, min(time) over one <> max(time) over one), false)
           or coalesce(min(code) over one <> max(code) over one, false)
-          or coalesce(min(numeric_value) over one <> max(numeric_value) over one, false) as unlike
+          or coalesce(min(numeric_value) over one <> max(numeric_value) over one, false) as differing
       from (
-        select *, case when told in ('birth', 'sex') then 0 when told is null then event_id else visit_id end as about,
-          case when told in ('birth', 'sex') then '' when told is null or file rlike '/[0-9]+$'
-            then cast(available_time as string) else file end as moment
+        select *,
+          case when attribute in ('birth', 'sex') then 0 when attribute is null then event_id
+            else visit_id end as entity,
+          case when attribute in ('birth', 'sex') then '' when attribute is null or file rlike '/[0-9]+$'
+            then cast(available_time as string) else file end as scope
         from (
-          select facts.*, {_TOLD_ONCE} as told from facts left semi join recurring on event_id = recurring_event
-          union all select facts.*, {_TOLD_ONCE} as told from facts
-            left anti join recurring on event_id = recurring_event where {_TOLD_ONCE} is not null
-          union all select facts.*, cast(null as string) as told from facts
-            where event_id is null and {_TOLD_ONCE} is null))
-      window one as (partition by subject_id, told, about, item, moment))"""
+          select facts.*, {_SINGLE_VALUED} as attribute from facts left join recurring on event_id = recurring_event
+            where recurring_event is not null or event_id is null or {_SINGLE_VALUED} is not null))
+      window one as (partition by subject_id, attribute, entity, item, scope))"""
 """The facts, whether each repeats another, and whether it is contradicted. Of what has one truth, none of several that
 differ counts; of rows that tell one event differently at one moment the first does. Nearly all facts are of events that
 have one row, and need no sort."""

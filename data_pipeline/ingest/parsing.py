@@ -126,9 +126,6 @@ def numbers(column: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_finite(value), value, pa.scalar(None, pa.float64()))
 
 
-_OR_EQUAL = r"( ?(OR|/) ?(EQUALS?( TO)?|=))?"
-
-
 def with_points(column: pa.Array) -> pa.Array:
     """Texts with a point for each comma, and a comma for each point: it then marks thousands, and is no number.
 
@@ -140,6 +137,7 @@ def with_points(column: pa.Array) -> pa.Array:
 
 _SWAPPED = str.maketrans(",.", ".,")
 
+_OR_EQUAL = r"( ?(OR|/) ?(EQUALS?( TO)?|=))?"
 _BELOW = (
     rf"<=?|[≤≦⩽≲]|=<|<{_OR_EQUAL}|&(LT|LE|#60);=?|(IS )?(LESS|SMALLER|LOWER|FEWER) THAN{_OR_EQUAL}|"
     r"(NOT|NO) (MORE|GREATER|HIGHER) THAN|BELOW|UNDER|UP TO|AT MOST|LT|LE"
