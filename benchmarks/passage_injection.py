@@ -15,10 +15,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from note_analysis import transcriptions  # type: ignore[import-not-found] # beside this script
-from safety_model import own_cases  # type: ignore[import-not-found] # beside this script
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.note_analysis import transcriptions
+from benchmarks.safety_model import own_cases
 from data_pipeline.clinical_text import text as clinical_text
 from data_pipeline.documents import corpus, injected_passages
 from data_pipeline.documents.sentences import sentences

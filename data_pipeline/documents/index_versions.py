@@ -132,23 +132,21 @@ def add(
         BusyError: somebody else changes this index.
     """
     with _alone(settings, name):
-        new = passages.table(read.documents)
-        if not versions(settings, name):
-            used = embedders.load(settings, embedder, threads=0)
+        before = Index.open(latest(settings, name), threads=0) if versions(settings, name) else None
+        if before is not None and before.manifest.embedder.name != embedder.partition("@")[0]:
+            raise UsageError(
+                f"The index {name} was made with the embedder {before.manifest.embedder.name}; add with that one, or "
+                "make another index."
+            )
+        used = before.embedder if before else embedders.load(settings, embedder, threads=0)
+        read_passages = passages.table(read.documents)
+        new, injected = injected_passages.without(settings, used, read_passages, _texts(before))
+        rejected = (*read.rejected, *injected)
+        if before is None:
             fitted = abstention_fit.of_own_questions(settings, used)
-            new, injected = injected_passages.without(settings, used, new)
-            rejected = (*read.rejected, *injected)
             contents = Contents(new, index_files.embed(used, new), used, rejected, fitted)
         else:
-            before = Index.open(latest(settings, name), threads=0)
-            if before.manifest.embedder.name != embedder.partition("@")[0]:
-                raise UsageError(
-                    f"The index {name} was made with the embedder {before.manifest.embedder.name}; add with that one, "
-                    "or make another index."
-                )
-            read_files = {each.file for each in read.documents}
-            new, injected = injected_passages.without(settings, before.embedder, new, _texts(before))
-            contents = _added(before, new, (*read.rejected, *injected), read_files)
+            contents = _added(before, new, rejected, {each.file for each in read.documents})
         return _write(settings, name, contents, key)
 
 

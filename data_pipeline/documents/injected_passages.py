@@ -28,7 +28,7 @@ FILE = Path(__file__).with_name("injected_passages.npz")
 
 
 def without(
-    settings: Settings, used: Embedder, new: pa.Table, known: frozenset[str] = frozenset()
+    settings: Settings, used: Embedder, new: pa.Table, known: frozenset[str]
 ) -> tuple[pa.Table, list[RejectedDocument]]:
     """Passages without those that instruct the model, and what is said of the files that those stand in.
 

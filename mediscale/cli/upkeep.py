@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,16 +44,18 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 def _backup(options: argparse.Namespace) -> int:
     from mediscale.core.errors import UsageError
     from mediscale.governance import backup
+    from mediscale.storage import lake
 
     home = settings()
+    datasets = lake.datasets(home)
     try:
         n = backup.backup(home, options.folder)
     except UsageError:  # of whoever typed it: no backup failed
         raise
     except Exception:
-        _note_backup(home, failed=True)
+        _note_backup(home, datasets, failed=True)
         raise
-    _note_backup(home, failed=False)
+    _note_backup(home, datasets, failed=False)
     print(
         f"{n:,} files are in {options.folder}. They hold patient data and no private key: keep the folder as private "
         "as the home, and a copy of the signing key elsewhere."
@@ -60,11 +63,11 @@ def _backup(options: argparse.Namespace) -> int:
     return 0
 
 
-def _note_backup(home: "Settings", failed: bool) -> None:
+def _note_backup(home: "Settings", datasets: Sequence[str], failed: bool) -> None:
     """For the servers, each of which shows one dataset."""
-    from mediscale.storage import lake, last_calls
+    from mediscale.storage import last_calls
 
-    for dataset in lake.datasets(home):
+    for dataset in datasets:
         last_calls.note(home, dataset, "backup", "", failed=failed)
 
 

@@ -324,7 +324,7 @@ def answer_loss(
 def _shared_beginning(ids: "torch.Tensor", mask: "torch.Tensor", most: int) -> int:
     """How many tokens all rows of a batch begin with, ``most`` at most."""
     same = ((ids == ids[:1]) & (mask == 1)).all(0)[:most]
-    return len(same) if bool(same.all()) else int(same.int().argmin())
+    return int(same.int().cumprod(0).sum())
 
 
 def _arguments(job: Job, on: "torch.device", packed: bool) -> Any:
