@@ -3,7 +3,6 @@ configuration, evaluates every expression of rules and dashboards, and tells a r
 
 import json
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from fixtures.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "infra" / "prometheus"
@@ -139,18 +139,6 @@ def ask(client: httpx.Client, expression: str) -> list[dict[str, Any]]:
     assert answer["status"] == "success", answer
     result: list[dict[str, Any]] = answer["data"]["result"]
     return result
-
-
-def until(look: Any, what: str) -> Any:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            if found := look():
-                return found
-        except httpx.TransportError:
-            pass
-        time.sleep(0.5)
-    pytest.fail(f"{what} did not happen in two minutes")
 
 
 def test_prometheus_scrapes_the_server_by_tls_with_an_engineers_key(prometheus: httpx.Client) -> None:

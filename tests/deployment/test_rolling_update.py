@@ -17,8 +17,8 @@ import httpx
 import pytest
 import yaml
 from component.serving.test_stopping import Load
-from fixtures.clusters import free_ports
 from fixtures.server_process import Server, Start
+from fixtures.waiting import until
 
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
@@ -64,9 +64,14 @@ def replicas(promote: Any, start: Start) -> list[Server]:
 
 
 @pytest.fixture
-def load(replicas: list[Server], program: Callable[..., Popen[bytes]], tmp_path: Path) -> Iterator[Load]:
+def load(
+    replicas: list[Server],
+    program: Callable[..., Popen[bytes]],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+) -> Iterator[Load]:
     """Clients who ask through the balancer."""
-    probe, port = readiness(), free_ports(1)[0]
+    probe, port = readiness(), free_port()
     config = CONFIG.format(
         port=port,
         path=probe["httpGet"]["path"],
@@ -76,7 +81,7 @@ def load(replicas: list[Server], program: Callable[..., Popen[bytes]], tmp_path:
     servers = (f"  server replica{i} {each.host}:{each.port}" for i, each in enumerate(replicas))
     (tmp_path / "haproxy.cfg").write_text("\n".join([config.rstrip(), *servers, ""]))
     balancer = program("haproxy", "-W", "-f", str(tmp_path / "haproxy.cfg"))
-    until(lambda: answers(f"http://127.0.0.1:{port}/ready"))
+    until_ready(f"http://127.0.0.1:{port}")
     clients = Load(SimpleNamespace(host="127.0.0.1", port=port), CLIENTS, kept=True)  # type: ignore[arg-type]
     try:
         yield clients
@@ -86,18 +91,8 @@ def load(replicas: list[Server], program: Callable[..., Popen[bytes]], tmp_path:
         balancer.wait(60)
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
+def until_ready(address: str) -> None:
+    until(lambda: httpx.get(f"{address}/ready", timeout=5).status_code == 200, f"{address}'s readiness")
 
 
 def test_a_rolling_update_fails_no_request(
@@ -107,8 +102,7 @@ def test_a_rolling_update_fails_no_request(
     for server in reversed(replicas):
         os.killpg(server.process.pid, signal.SIGTERM)
         server.process.wait(60)
-        follower = start(options=["--port", str(server.port)])
-        until(lambda url=follower.address: answers(f"{url}/ready"))  # type: ignore[misc]
+        until_ready(start(options=["--port", str(server.port)]).address)
         time.sleep(2 * period)  # until the balancer has seen it, too
     outcomes = load.end()
     assert [outcome for outcome in outcomes if outcome.startswith(("failed", "refused"))] == []
