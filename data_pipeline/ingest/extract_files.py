@@ -35,12 +35,18 @@ def files_of(root: Path) -> dict[str, Path]:
     """The files of data in a folder and the folders within two levels, by their path in lower case.
 
     Raises:
-        InputError: there is no such folder, or two of its files differ in the case of their names alone.
+        InputError: there is no such folder, a link in it leads nowhere, or two of its files differ in the case of their
+            names alone.
     """
     if not root.is_dir():
         raise InputError(f"There is no directory {root}; give the folder that holds the extract.")
     files: dict[str, Path] = {}
     for path in (path for pattern in ("*", "*/*", "*/*/*") for path in sorted(root.glob(pattern))):
+        if path.name.lower().endswith(ENDINGS) and not path.exists():
+            raise InputError(
+                f"{path.relative_to(root)} in {root} is a link to a file that is not there; nothing was landed. Is its "
+                "disk mounted? Otherwise remove the link."
+            )
         if path.name.lower().endswith(ENDINGS) and path.is_file():
             named = path.relative_to(root).as_posix()
             if (other := files.setdefault(named.lower(), path)) is not path:

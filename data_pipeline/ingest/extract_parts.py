@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_COLUMNS = 2000
 """Of a file. One with more is a matrix, and each of its columns would be planned in every query."""
 
+_UNREADABLE = re.compile("[\x00-\x1f\x7f\ufffd]")
+"""In a header whose bytes are read by another encoding than its own."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -118,6 +121,11 @@ def _check_columns(source: Source, name: str, header: list[str], file: Path) -> 
     missing = [column for column in declared if column not in header and column not in table.optional]
     if not missing:
         return
+    if _UNREADABLE.search("".join(header)):
+        raise InputError(
+            f"{file} has a header with bytes that are no text; nothing was landed. Is it compressed without .gz in its "
+            f"name? Otherwise give its encoding, such as utf-16, under csv in the YAML of the source {source.name}."
+        )
     if len(header) == 1 and len(declared) > 1:
         raise InputError(
             f"{file} has one column alone; nothing was landed. Is its delimiter another one? Say so under csv in the "

@@ -8,6 +8,7 @@ or by what stands at a path of its own: ``code.coding[system=http://loinc.org].c
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,8 @@ import pyarrow as pa
 from mediscale.core.errors import InputError
 
 BATCH_RECORDS = 16_384
+MAX_LINE = 64 << 20
+"""Characters of a line; none is longer."""
 
 _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\[([^\]]+)\])?(?:\.(?!$)|$)")
 
@@ -89,21 +92,62 @@ def records(path: Path, paths: Mapping[str, str], shown: Path) -> Iterator[pa.Re
     """
     rows: list[dict[str, str | None]] = []
     schema = pa.schema([(column, pa.string()) for column in paths])
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line, parse_float=str, parse_int=str)
-            except ValueError:
-                record = None
-            if not isinstance(record, dict):
-                raise InputError(
-                    f"{shown}: line {number:,} holds no JSON object; nothing was landed. Export it again, or compare "
-                    "checksums with the origin's."
-                )
-            rows.append({column: value_at(record, where) for column, where in paths.items()})
-            if len(rows) == BATCH_RECORDS:
-                yield pa.RecordBatch.from_pylist(rows, schema)
-                rows = []
+    for record in _objects(path, shown):
+        rows.append({column: value_at(record, where) for column, where in paths.items()})
+        if len(rows) == BATCH_RECORDS:
+            yield _batch(rows, schema)
+            rows = []
     if rows:
-        yield pa.RecordBatch.from_pylist(rows, schema)
+        yield _batch(rows, schema)
+
+
+def _batch(rows: list[dict[str, str | None]], schema: pa.Schema) -> pa.RecordBatch:
+    try:
+        return pa.RecordBatch.from_pylist(rows, schema)
+    except UnicodeEncodeError:  # half a character, which JSON can write: it mars a value and not the file
+        whole = [{name: text and _whole_characters(text) for name, text in row.items()} for row in rows]
+        return pa.RecordBatch.from_pylist(whole, schema)
+
+
+def _whole_characters(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _objects(path: Path, shown: Path) -> Iterator[dict[str, Any]]:
+    """The object of each line."""
+    number, opened = 0, gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig", errors="replace") as lines:
+            while line := lines.readline(MAX_LINE):
+                number += 1
+                yield _object(line)
+    except (ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
+        what = (
+            f"{shown}: line {number:,} holds no JSON object that has one reading and ends within "
+            f"{MAX_LINE >> 20} million characters"
+            if isinstance(error, ValueError | RecursionError)
+            else f"{shown} is torn after line {number:,}"
+        )
+        raise InputError(
+            f"{what}; nothing was landed. Export it again, or compare checksums with the origin's."
+        ) from error
+
+
+def _object(line: str) -> dict[str, Any]:
+    """The object of a line.
+
+    Raises:
+        ValueError: there is none, or one that readers take differently, for a name stands twice in it.
+        RecursionError: it is too deep.
+    """
+    record = json.loads(line, parse_float=str, parse_int=str, object_pairs_hook=_with_names_once)
+    if isinstance(record, dict):
+        return record
+    raise ValueError
+
+
+def _with_names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        raise ValueError
+    return named

@@ -29,6 +29,8 @@ UNLISTED = "OTHER"
 """The category of a word that no list of the source has; bronze counts such words."""
 
 
+_PADDING = " \t\n\v\f\r\0"
+
 _RAISED = re.compile("[\u00b2\u00b3\u00b9\u2070-\u207f]+")
 _CIRCLED = re.compile("[\u2460-\u2473\u24ea]")
 _MICRO = re.compile("[\u00b5\u03bc](?=[A-Za-z])")
@@ -52,11 +54,11 @@ def fold(text: str) -> str:
 
 
 def strings(column: pa.Array, null_words: Sequence[str] = NULL_WORDS) -> pa.Array:
-    """Texts without blanks around them; null where nothing is left, or only a word for nothing."""
+    """Texts without what pads them; null where nothing is left, or only a word for nothing."""
     text = column.cast(pa.string())
     if pc.all(pc.string_is_ascii(text)).as_py() is False:
         text = map_distinct(text, fold)
-    text = pc.ascii_trim_whitespace(text)
+    text = pc.ascii_trim(text, characters=_PADDING)
     nothing = pc.is_in(pc.ascii_upper(text), value_set=pa.array(["", *null_words], pa.string()))
     return pc.if_else(nothing, pa.scalar(None, pa.string()), text)
 

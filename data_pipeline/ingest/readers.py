@@ -6,6 +6,7 @@ declared encoding become U+FFFD, so that they mar a value and not a file.
 
 import csv
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -44,17 +45,28 @@ def header(path: Path, written: Csv, shown: Path) -> list[str]:
             from pyarrow import parquet
 
             first = list(parquet.read_schema(path).names)
-        else:
-            with _open(path, written) as file:
-                rows = (
-                    csv.reader(file, delimiter=written.delimiter, quotechar=written.quote)
-                    if written.quote
-                    else csv.reader(file, delimiter=written.delimiter, quoting=csv.QUOTE_NONE)
+            if twice := sorted({name for name in first if first.count(name) > 1}):
+                raise InputError(
+                    f"{shown} has more than one column {', '.join(twice)}; nothing was landed. Remove or rename the "
+                    "one that is not meant."
                 )
-                first = next(rows, [])
+        else:
+            first = _text_header(path, written)
     except (EOFError, OSError, gzip.BadGzipFile, zlib.error, csv.Error, pa.ArrowInvalid) as error:
         raise _unreadable(shown, path) from error
     return [parsing.fold(name).lower() for name in first]
+
+
+def _text_header(path: Path, written: Csv) -> list[str]:
+    """The first record of a text file, of which no more is held than of any other record."""
+    with _open(path, written) as file:
+        begin = io.StringIO(file.read(BLOCK_BYTES), newline="")
+    rows = (
+        csv.reader(begin, delimiter=written.delimiter, quotechar=written.quote)
+        if written.quote
+        else csv.reader(begin, delimiter=written.delimiter, quoting=csv.QUOTE_NONE)
+    )
+    return next(rows, [])
 
 
 def records(
@@ -81,6 +93,7 @@ def _csv(
     path: Path, names: Sequence[str], columns: Sequence[str], written: Csv, shown: Path
 ) -> Iterator[pa.RecordBatch]:
     uneven: list[arrow_csv.InvalidRow] = []
+    read = 1
 
     def note(row: arrow_csv.InvalidRow) -> str:
         uneven.append(row)
@@ -89,9 +102,12 @@ def _csv(
     try:
         for batch in _opened(path, names, columns, written, note):
             yield pa.RecordBatch.from_arrays([_text(column) for column in batch.columns], list(columns))
+            read += len(batch)
     except pa.ArrowInvalid as error:
         if uneven:
             raise _uneven(shown, uneven[0]) from error
+        if "straddling" in str(error):
+            raise _endless(shown, read + 1) from error
         raise
 
 
@@ -106,7 +122,7 @@ def _opened(
         pa.input_stream(str(path)),  # decompresses by the file's ending
         read_options=arrow_csv.ReadOptions(
             column_names=list(names),
-            skip_rows=1,
+            skip_rows_after_names=1,  # the header, which may have line breaks between quotes
             block_size=BLOCK_BYTES,
             encoding=written.encoding,
             use_threads=False,  # else a record has no number
@@ -175,6 +191,14 @@ def _unreadable(shown: Path, path: Path) -> InputError:
     return InputError(
         f"{shown} is torn or not a {format_of(path)} file; nothing was landed. Copy it again and compare checksums "
         "with the origin's."
+    )
+
+
+def _endless(shown: Path, record: int) -> InputError:
+    return InputError(
+        f"{shown} is torn or not a CSV file: record {record:,} (the header being 1), or one soon after, does not end "
+        f"or is longer than {BLOCK_BYTES >> 20} MiB; nothing was landed. Is its quote another one (csv in the source's "
+        "YAML)? Otherwise copy it again and compare checksums with the origin's."
     )
 
 

@@ -1,10 +1,12 @@
 """Which files of a folder a source's tables are read from."""
 
+import gzip
 from pathlib import Path
 
 import pytest
 
 from data_pipeline.ingest import extract_files, source
+from data_pipeline.ingest.extract_parts import part_of
 from mediscale.core.errors import InputError
 
 CLINIC = source.parse(
@@ -72,6 +74,23 @@ def test_a_table_that_is_there_twice_is_refused_by_name(tmp_path: Path, twice: t
         with pytest.raises(InputError, match="nothing was landed") as refused:
             located(tmp_path)
         assert all(name in str(refused.value) for name in twice)
+
+
+def test_a_link_that_leads_nowhere_is_no_absent_table(tmp_path: Path) -> None:
+    write(tmp_path, "people.csv")
+    (tmp_path / "labs_1.csv").symlink_to(tmp_path / "unmounted" / "labs_1.csv")
+    with pytest.raises(InputError, match=r"labs_1\.csv in .* is a link to a file that is not there"):
+        located(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["person\n1\n".encode("utf-16"), gzip.compress(b"person\n1\n"), b"per\0son\n1\n"]
+)
+def test_a_header_that_is_no_text_is_said_and_not_shown(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "people.csv").write_bytes(content)
+    with pytest.raises(InputError, match="header with bytes that are no text") as refused:
+        part_of(CLINIC, "people", tmp_path / "people.csv", tmp_path)
+    assert str(refused.value).isprintable()
 
 
 def test_the_digest_covers_every_part(tmp_path: Path) -> None:

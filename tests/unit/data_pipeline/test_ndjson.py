@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,51 @@ def test_records_are_streamed_with_numbers_as_they_are_written(tmp_path: Path) -
     assert batch.to_pylist() == [{"number": "a", "amount": "1.50"}, {"number": "b", "amount": None}]
 
 
-@pytest.mark.parametrize("line", ["[1]", '{"id": "secret', "7"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[1]",
+        '{"id": "secret',
+        "7",
+        "",
+        '{"id": "secret", "id": "b"}',
+        '{"v": [{"a": 1, "a": 1}]}',
+        '{"v": ' + "[" * 100_000,
+    ],
+)
 def test_a_line_that_is_no_object_is_named_and_not_quoted(tmp_path: Path, line: str) -> None:
     file = tmp_path / "a.ndjson"
     file.write_text(f"{json.dumps(PRESSURE)}\n{line}\n")
     with pytest.raises(InputError, match=r"a\.ndjson: line 2 holds no JSON object") as refused:
         list(ndjson.records(file, {"number": "id"}, Path(file.name)))
     assert "secret" not in str(refused.value)
+
+
+def test_a_line_that_does_not_end_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ndjson, "MAX_LINE", 1 << 20)
+    file = tmp_path / "a.ndjson.gz"
+    with gzip.open(file, "wb") as opened:
+        for _ in range(64):
+            opened.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="line 1 holds no JSON object"):
+        list(ndjson.records(file, {"number": "id"}, Path(file.name)))
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "content", [gzip.compress(b'{"id": "a"}\n' * 1000)[:-10], b'{"id": "a"}\n', b"\x1f\x8b\x08"]
+)
+def test_a_torn_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "a.ndjson.gz"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.ndjson\.gz is torn after line"):
+        list(ndjson.records(file, {"number": "id"}, Path(file.name)))
+
+
+def test_half_a_character_mars_its_value_alone(tmp_path: Path) -> None:
+    file = tmp_path / "a.ndjson"
+    file.write_text('{"id": "a\\ud800"}\n{"id": "\\ud83d\\ude00"}\n')
+    (batch,) = ndjson.records(file, {"number": "id"}, Path(file.name))
+    assert batch.to_pylist() == [{"number": "a\ufffd"}, {"number": "\U0001f600"}]

@@ -71,6 +71,12 @@ def test_a_unit_is_the_same_by_either_sign_of_a_millionth() -> None:
     assert parsing.fold("\u03bc\u03ad\u03c1\u03b1") == "\u03bc\u03ad\u03c1\u03b1", "a Greek word stays one"
 
 
+@given(st.text(" \0", max_size=4))
+def test_what_pads_a_column_of_fixed_width_is_no_part_of_it(pad: str) -> None:
+    for read in (parsing.strings, parsing.identifiers, parsing.words):
+        assert read(column("M" + pad, pad)).to_pylist() == ["M", None]
+
+
 def test_a_source_may_have_other_words_for_nothing() -> None:
     assert parsing.strings(column("-99", "NULL"), ["-99"]).to_pylist() == [None, "NULL"]
 

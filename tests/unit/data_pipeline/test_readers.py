@@ -1,6 +1,7 @@
 """Records of files as texts, whatever their format, delimiter and encoding."""
 
 import gzip
+import tracemalloc
 from datetime import datetime
 from pathlib import Path
 
@@ -61,6 +62,30 @@ def test_a_record_with_other_fields_than_the_header_is_refused_with_its_line_and
         rows(file)
 
 
+def test_a_header_may_have_line_breaks_between_quotes(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text('"result\nin mg",b\n1,2\n')
+    assert rows(file) == [{"result in mg": "1", "b": "2"}]
+
+
+@pytest.mark.parametrize("begin", ["", '"', "a,b\n1,2\n", 'a,b\n1,2\n"'])
+def test_a_record_that_does_not_end_is_refused_and_not_held(tmp_path: Path, begin: str) -> None:
+    """As of a small file that decompresses to a hundred times its size, without a line's end."""
+    file = tmp_path / "a.csv.gz"
+    with gzip.open(file, "wb", compresslevel=1) as opened:
+        opened.write(begin.encode())
+        for _ in range(64):
+            opened.write(b"x" * (1 << 20))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"a\.csv\.gz is torn or not a CSV file") as refused:
+        rows(file)
+    assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    tracemalloc.stop()
+    assert ("record 3 (the header being 1), or one soon after, does not end" in str(refused.value)) == (
+        "1,2" in begin
+    )
+
+
 def test_parquet_gives_the_texts_that_a_text_file_of_it_would_hold(tmp_path: Path) -> None:
     table = pa.table({
         "Patient": pa.array([11, None], pa.int64()),
@@ -83,4 +108,11 @@ def test_a_torn_parquet_file_is_refused(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"a": [1]}), file)
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(InputError, match=r"labs\.parquet is torn or not a Parquet file"):
+        rows(file)
+
+
+def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "labs.parquet"
+    parquet.write_table(pa.table([pa.array([1]), pa.array([2])], names=["value", "value"]), file)
+    with pytest.raises(InputError, match=r"labs\.parquet has more than one column value"):
         rows(file)
