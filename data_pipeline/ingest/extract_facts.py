@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from data_pipeline.ingest.engine import PSEUDONYM_BITS
+from data_pipeline.ingest.messages import STREAMED
 from data_pipeline.ingest.parsing import LONGEST, YEARS, fold
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import Fact, PatientThrough, SourceTable
@@ -107,7 +108,7 @@ _COMPARED = f"""
         select *,
           case when attribute in ('birth', 'sex') then 0 when attribute is null then event_id
             else visit_id end as entity,
-          case when attribute in ('birth', 'sex') then '' when attribute is null or file rlike '/[0-9]+$'
+          case when attribute in ('birth', 'sex') then '' when attribute is null or file rlike '{STREAMED}'
             then cast(available_time as string) else file end as scope
         from (
           select facts.*, {_SINGLE_VALUED} as attribute from facts left join recurring on event_id = recurring_event

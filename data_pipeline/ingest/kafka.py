@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_pipeline.ingest.messages import Message
+from data_pipeline.ingest.messages import Message, file_of
 from data_pipeline.ingest.stream import Stream, Taken
 from mediscale.core.errors import InputError, MediscaleError, StorageError, UsageError
 from mediscale.core.settings import Settings
@@ -145,7 +145,7 @@ class Consumer:
         rows = rows.sort_by([("topic", "ascending"), ("partition", "ascending"), ("offset", "ascending")])
         columns = (rows[name].to_pylist() for name in ("topic", "partition", "offset", "value"))
         messages = [
-            Message(f"{topic}/{partition}", offset, value)
+            Message(file_of(topic, partition), offset, value)
             for topic, partition, offset, value in zip(*columns, strict=True)
         ]
         log.info("batch %d begins with %s messages", batch, f"{len(messages):,}")

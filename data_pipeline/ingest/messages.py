@@ -32,11 +32,20 @@ RULES = (
 NOT_JSON, NO_TABLE, NO_COLUMN = (rule.name for rule in RULES)
 
 
+STREAMED = "/[0-9]+$"
+"""How the ``file`` of a row of a stream ends, and no other: an extract's file is named with its format."""
+
+
+def file_of(topic: str, partition: int) -> str:
+    """Where a message stood, in the place of an extract's file: ``TOPIC/PARTITION``."""
+    return f"{topic}/{partition}"
+
+
 class Message(NamedTuple):
     """One message of a topic, where it stood there, and its bytes."""
 
     file: str
-    """``TOPIC/PARTITION``, in the place of an extract's file."""
+    """As ``file_of`` gives it."""
     line: int
     """The offset, in the place of a file's line."""
     value: bytes | None
@@ -88,11 +97,12 @@ class Reader:
             return "", {}, NO_TABLE
         table = self._source.tables[name]
         if table.paths:
-            row = {column: _text(ndjson.value_at(record, path)) for column, path in table.paths.items()}
+            row = {column: _text(ndjson.value_at(record, path), ".") for column, path in table.paths.items()}
         else:
             columns = self._columns[name]
+            decimal = (table.csv or self._source.csv).decimal
             row = {
-                column: _text(written)
+                column: _text(written, decimal)
                 for key, written in record.items()
                 if (column := columns.get(parsing.fold(key).lower()))
             }
@@ -133,23 +143,31 @@ def schema(table: SourceTable) -> pa.Schema:
     return pa.schema([*texts, ("file", pa.string()), ("line", pa.int64())])
 
 
+class _Fraction(str):
+    """A number that JSON writes with a point."""
+
+    __slots__ = ()
+
+
 def _json_object(value: bytes | None) -> dict[str, Any] | None:
     if value is None:
         return None
     try:
-        record = json.loads(value.decode(), parse_float=str, parse_int=str, parse_constant=str)
+        record = json.loads(value.decode(), parse_float=_Fraction, parse_int=str, parse_constant=str)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
 
-def _text(value: Any) -> str | None:
-    """A value as a file would have written it."""
+def _text(value: Any, decimal: str) -> str | None:
+    """A value as a file would have written it, in which ``decimal`` stands before a fraction."""
     if value is None:
         return None
     if isinstance(value, bool):
         return str(value).lower()
     text = value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, _Fraction):
+        text = value.replace(".", decimal)
     return text.encode(
         "utf-8", "replace"
     ).decode()  # JSON may escape half a character, which no text can hold

@@ -48,6 +48,8 @@ def fold(text: str) -> str:
     >>> fold("10\u00b3/\u00b5L"), fold("7.4\u00b9"), fold("7.4\u2460"), fold("\u03bcmol/L")
     ('10^3/uL', '7.4^1', '7.4 1', 'umol/L')
     """
+    if text.isascii():
+        return " ".join(text.split())
     apart = _CIRCLED.sub(r" \g<0>", _RAISED.sub(r"^\g<0>", _MICRO.sub("u", text)))
     plain = unicodedata.normalize("NFKC", apart)
     return " ".join("".join(c for c in plain if unicodedata.category(c) != "Cf").split())

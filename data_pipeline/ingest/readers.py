@@ -80,7 +80,7 @@ def records(
     """
     try:
         batches = (
-            _parquet(path, names, columns)
+            _parquet(path, names, columns, written)
             if format_of(path) == "Parquet"
             else _csv(path, names, columns, written, shown)
         )
@@ -158,18 +158,20 @@ def _text(column: pa.Array) -> pa.Array:
     return text
 
 
-def _parquet(path: Path, names: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _parquet(
+    path: Path, names: Sequence[str], columns: Sequence[str], written: Csv
+) -> Iterator[pa.RecordBatch]:
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
         in_file = dict(zip(names, file.schema_arrow.names, strict=True))
         for batch in file.iter_batches(BATCH_ROWS, columns=[in_file[column] for column in columns]):
-            texts = [_as_text(batch.column(in_file[column])) for column in columns]
+            texts = [_as_text(batch.column(in_file[column]), written.decimal) for column in columns]
             yield pa.RecordBatch.from_arrays(texts, list(columns))
 
 
-def _as_text(column: pa.Array) -> pa.Array:
-    """A typed column as the texts that a CSV file of it would hold."""
+def _as_text(column: pa.Array, decimal: str) -> pa.Array:
+    """A typed column as the texts that a CSV file of it would hold, in which ``decimal`` stands before a fraction."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_nested(column.type):
@@ -177,7 +179,10 @@ def _as_text(column: pa.Array) -> pa.Array:
         return pa.array([None if v is None else json.dumps(v, default=str) for v in values], pa.string())
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         return _text(column.cast(pa.binary()))
-    return column.cast(pa.string())
+    text = column.cast(pa.string())
+    if decimal != "." and (pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
+        return pc.replace_substring(text, ".", decimal)
+    return text
 
 
 def _open(path: Path, written: Csv) -> TextIO:

@@ -134,7 +134,7 @@ def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> d
     text = parsing.strings(column, null_words)
     if kind not in ("double", "result"):
         return {name: text}
-    numeric = parsing.with_points(text) if (table.csv or source.csv).decimal == "," else text
+    numeric = parsing.with_points(text) if _has_commas(source, table) else text
     if kind == "double":
         return {name: parsing.numbers(numeric), f"raw_{name}": text}
     bounds = parsing.bounds(numeric)
@@ -145,6 +145,11 @@ def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> d
         f"{name}_unit": bounds.unit,
         f"{name}_void": pc.fill_null(parsing.matching(text, source.not_measured), False),
     }
+
+
+def _has_commas(source: Source, table: SourceTable) -> bool:
+    """Whether a comma stands before the fraction of the table's numbers; JSON's have a point."""
+    return not table.paths and (table.csv or source.csv).decimal == ","
 
 
 def _null_words(source: Source, table: SourceTable, column: str) -> tuple[str, ...]:

@@ -1,13 +1,15 @@
 """Messages of a stream become the rows that a file would have had, or dead letters with a reason."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
-from data_pipeline.ingest import messages
+from data_pipeline.ingest import extract_files, messages, typed_tables
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.messages import Message, Reader
+from data_pipeline.ingest.source_tables import Csv
 
 
 def read(source: str, *values: "bytes | None") -> messages.Messages:
@@ -27,6 +29,24 @@ def test_other_headers_of_a_column_are_known() -> None:
         "synthea", b'{"table": "patients", "Id": "a-1", "BIRTHDATE": "1980-01-01"}'
     ).rows.values()
     assert patients["patient"].to_pylist() == ["a-1"]
+
+
+def test_a_number_of_json_has_a_point_whatever_the_files_have() -> None:
+    german = sources.load("mimic-iii").model_copy(update={"csv": Csv(decimal=",")})
+    row = b'{"table": "labevents", "subject_id": 17, "valuenum": 1.25, "value": "1,5"}'
+    (labs,) = Reader(german).read([Message("ehr/0", 0, row)]).rows.values()
+    typed = typed_tables.type_rows(german, german.tables["labevents"], labs.to_batches()[0])
+    assert (typed["valuenum"].to_pylist(), typed["value_number"].to_pylist()) == ([1.25], [1.5])
+    resource = b'{"resourceType": "Observation", "id": "o1", "valueQuantity": {"value": 4.5}}'
+    fhir = sources.load("fhir").model_copy(update={"csv": Csv(decimal=",")})
+    (observations,) = Reader(fhir).read([Message("ehr/0", 0, resource)]).rows.values()
+    typed = typed_tables.type_rows(fhir, fhir.tables["observations"], observations.to_batches()[0])
+    assert typed["amount"].to_pylist() == [4.5]
+
+
+def test_where_a_message_stood_is_never_a_file_of_an_extract() -> None:
+    assert re.search(messages.STREAMED, messages.file_of("hospital.ehr", 12))
+    assert not any(re.search(messages.STREAMED, f"labs/2024/07{ending}") for ending in extract_files.ENDINGS)
 
 
 def test_a_fhir_resource_says_itself_of_which_table_it_is() -> None:

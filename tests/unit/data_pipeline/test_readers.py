@@ -99,6 +99,8 @@ def test_parquet_gives_the_texts_that_a_text_file_of_it_would_hold(tmp_path: Pat
         {"patient": "11", "at": "2150-01-01 07:30:00.000000", "value": "1.5", "kind": "a", "codes": '["x", "y"]'},
         {"patient": None, "at": "2150-01-02 00:00:00.000000", "value": "7", "kind": "b", "codes": None},
     ]  # fmt: skip
+    german = [row["value"] for row in rows(tmp_path / "labs.parquet", Csv(delimiter=";", decimal=","))]
+    assert german == ["1,5", "7"], "as its text files have it; a number of a typed column can't be misread"
     assert readers.first_line(tmp_path / "labs.parquet") == 1
     assert readers.first_line(tmp_path / "labs.csv.gz") == 2
 
