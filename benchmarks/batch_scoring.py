@@ -45,12 +45,12 @@ import xgboost
 from mediscale.core.settings import Settings
 from mediscale.storage import signing
 from serving import batch_scoring
-from serving.prediction_log import Asked
+from serving.prediction_log import Requester
 home, dataset, task, output = sys.argv[1:]
 settings = Settings(home=Path(home))
-asked = Asked(signing.actor(settings), "quality")
+requester = Requester(signing.actor(settings), "quality")
 begun = time.process_time()
-batch_scoring.write(settings, dataset, task, "production", Path(output), asked)
+batch_scoring.write(settings, dataset, task, "production", Path(output), requester)
 print(time.process_time() - begun)
 """
 

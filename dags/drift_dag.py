@@ -68,12 +68,12 @@ def drift() -> None:
         judged = step(f"drift_{name}", ["drift", *about, *window], skips=(NOT_FOUND,))
         series = step(f"performance_series_{name}", ["performance_series", *about], skips=(NOT_FOUND,))
         verdict = step(f"retrain_decision_{name}", ["retrain_decision", *about], skips=(NOT_FOUND,))
-        told = publish.override(task_id=f"publish_{name}")(
+        published = publish.override(task_id=f"publish_{name}")(
             f"{RESULTS}/retrain_decision_{name}.json", "{{ params.dataset }}", name
         )
-        judged >> series >> verdict >> told
-    asked = ["--fill-runtime-inputs", "--set", "dataset={{ params.language_dataset }}"]
-    step("question_drift", ["question_drift", *asked, *window], skips=(NOT_FOUND,))
+        judged >> series >> verdict >> published
+    options = ["--fill-runtime-inputs", "--set", "dataset={{ params.language_dataset }}"]
+    step("question_drift", ["question_drift", *options, *window], skips=(NOT_FOUND,))
 
 
 drift()

@@ -181,9 +181,9 @@ class StageOperator(BaseOperator):
     def execute(self, context: Any) -> str:  # noqa: ARG002 -- an operator's signature
         log = Path(self.result).with_suffix(".log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as stream, log.open("rb") as said:  # an earlier try may still write to it
-            said.seek(stream.tell())
-            code, sentence = self._run(stream, said)
+        with log.open("ab") as stream, log.open("rb") as output:  # an earlier try may still write to it
+            output.seek(stream.tell())
+            code, sentence = self._run(stream, output)
         if code in self.skips:
             raise AirflowSkipException(sentence)
         if code:
@@ -191,25 +191,25 @@ class StageOperator(BaseOperator):
             raise AirflowFailException(sentence) if hopeless else RuntimeError(sentence)
         return self.result
 
-    def _run(self, stream: BinaryIO, said: BinaryIO) -> tuple[int, str]:
+    def _run(self, stream: BinaryIO, output: BinaryIO) -> tuple[int, str]:
         """Exit code and last line of the program, whose words go into the task's log as it says them."""
         around = os.environ | ({"MEDISCALE_ACTOR": self.actor} if self.actor else {})
         command = [COMMAND, *self.arguments, "--exit-with-parent"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=stream, stderr=stream, start_new_session=True, env=around
         )
-        code, told = None, ""
+        code, text = None, ""
         try:
             while code is None:
                 with suppress(subprocess.TimeoutExpired):
                     code = self._process.wait(1)
-                if more := said.read().decode(errors="replace"):
+                if more := output.read().decode(errors="replace"):
                     self.log.info("%s", more.rstrip("\n"))
-                    told += more
+                    text += more
         finally:  # a timeout too
             if code != 0:  # else Java is at the end of its cleaning, which deletes rows of patients
                 self.on_kill()
-        return code, told.strip().rpartition("\n")[2] or f"ended with code {code} without a word"
+        return code, text.strip().rpartition("\n")[2] or f"ended with code {code} without a word"
 
     def on_kill(self) -> None:
         """What a person's click, a lost heartbeat or the scheduler's end come to. A stage may be killed anywhere."""
@@ -245,23 +245,23 @@ def step(name: str, arguments: list[str], skips: tuple[int, ...] = (), actor: st
 def prepare_source(config: tuple[str, str] = CONFIG) -> BaseOperator:
     """What a run begins with, from the run's parameters."""
     synthetic = f"params.source == '{SYNTHETIC}'"
-    given = [
+    options = [
         f"--source={{{{ '' if {synthetic} else params.source }}}}",
         "--path={{ params.path or '' }}",
         "--dataset={{ params.dataset or '' }}",
         f"--size={{{{ params.size if {synthetic} else '' }}}}",
     ]
-    return step(steps.PREPARE_SOURCE, ["prepare-source", *given, *config])
+    return step(steps.PREPARE_SOURCE, ["prepare-source", *options, *config])
 
 
 def prepare_questions(config: tuple[str, str] = CONFIG) -> BaseOperator:
     """What a run of the language pipeline begins with, from the run's parameters."""
-    given = [
+    options = [
         "--source={{ params.source }}",
         "--path={{ params.path or '' }}",
         "--dataset={{ params.dataset or '' }}",
     ]
-    return step(steps.PREPARE_SOURCE, ["prepare-source", "--pipeline=language", *given, *config])
+    return step(steps.PREPARE_SOURCE, ["prepare-source", "--pipeline=language", *options, *config])
 
 
 def stage(

@@ -31,16 +31,16 @@ def candidate(inlet_events: Any = None) -> dict[str, str]:
     events = [event.extra for asset in started for event in asset] or [
         event.extra for event in inlet_events[CANDIDATE]
     ]
-    told = [extra for extra in events if "results" in extra]
-    if not told:
+    candidates = [extra for extra in events if "results" in extra]
+    if not candidates:
         raise AirflowFailException("There is no candidate yet; run mediscale_retraining first.")
-    return dict(told[-1])
+    return dict(candidates[-1])
 
 
 @task
-def question(name: str, needed: list[str], found: dict[str, str], keep: str) -> str:
+def question(name: str, needed: list[str], candidate: dict[str, str], keep: str) -> str:
     """What a person is asked: the version and its held-out figures. Skipped where nothing reached staging."""
-    results, kept = Path(found["results"]), Path(keep)
+    results, kept = Path(candidate["results"]), Path(keep)
     kept.mkdir(parents=True, exist_ok=True)
     decided = results / f"promotion_{name}.json"
     staged = json.loads(decided.read_text()) if decided.exists() else {}
@@ -48,7 +48,7 @@ def question(name: str, needed: list[str], found: dict[str, str], keep: str) -> 
         raise AirflowSkipException(staged.get("reason") or f"There is no candidate for {name}.")
     for result in needed:
         file = f"{result}.json"
-        place = results if (results / file).exists() else Path(found["features"])
+        place = results if (results / file).exists() else Path(candidate["features"])
         shutil.copyfile(place / file, kept / file)
     evaluated = json.loads((kept / f"evaluate_{name}.json").read_text())
     figures, model = "\n".join(lines(evaluated["counts"], evaluated["metrics"])), staged["model"]
@@ -79,19 +79,21 @@ def proposal(decided: str) -> str:
     return f"{result['model']['name']}/{result['model']['version']}"
 
 
-def decision(node: steps.Node, found: Any) -> None:
+def decision(node: steps.Node, candidate: Any) -> None:
     """One task's model: asked about, then moved by the promotion stage if its policy allows, or proposed to another."""
-    asked = question.override(task_id=f"question_{node.task}")(node.task, list(node.upstream), found, RESULTS)
-    shown = f"{{{{ ti.xcom_pull(task_ids='question_{node.task}') }}}}"
-    first = yes_or_no(f"approval_{node.task}", f"Put this model of {node.task} into production?", shown)
+    put = question.override(task_id=f"question_{node.task}")(
+        node.task, list(node.upstream), candidate, RESULTS
+    )
+    body = f"{{{{ ti.xcom_pull(task_ids='question_{node.task}') }}}}"
+    first = yes_or_no(f"approval_{node.task}", f"Put this model of {node.task} into production?", body)
     promoted = stage(node, {}, ("--set", "target_alias=production"), actor=answered_by(first))
-    asked >> first >> promoted
+    put >> first >> promoted
     awaiting = proposal.override(task_id=f"proposal_{node.task}")(f"{RESULTS}/{node.name}.json")
     version = f"{{{{ ti.xcom_pull(task_ids='proposal_{node.task}') }}}}"
     subject = (
         f"{answered_by(first)} proposed this model of {node.task}. Do you, another person, approve of it?"
     )
-    second = yes_or_no(f"second_approval_{node.task}", subject, shown)
+    second = yes_or_no(f"second_approval_{node.task}", subject, body)
     approve = ["approve", version, "--reason", "Approved in Airflow."]
     (
         promoted
@@ -128,10 +130,10 @@ def answered_by(approval: ApprovalOperator) -> str:
     **EVERY_DAG,
 )
 def promotion() -> None:
-    found = candidate()
+    newest = candidate()
     for node in steps.nodes(steps.TRAINING):
         if node.stage == "promotion":
-            decision(node, found)
+            decision(node, newest)
 
 
 promotion()

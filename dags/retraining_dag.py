@@ -35,17 +35,17 @@ def night(inlet_events: Any = None) -> dict[str, str]:
     context = get_current_context()
     events = [event.extra for event in inlet_events[FEATURES] if "results" in event.extra]
     started = [e.extra for asset in (context.get("triggering_asset_events") or {}).values() for e in asset]
-    asked = {extra["dataset"] for extra in started if "dataset" in extra}
+    datasets = {extra["dataset"] for extra in started if "dataset" in extra}
     if context["params"]["dataset"]:
-        asked = {context["params"]["dataset"]}
-    if len(asked) > 1:
+        datasets = {context["params"]["dataset"]}
+    if len(datasets) > 1:
         raise AirflowFailException(
-            f"{' and '.join(sorted(asked))} came at once; trigger mediscale_retraining with a dataset for each."
+            f"{' and '.join(sorted(datasets))} came at once; trigger mediscale_retraining with a dataset for each."
         )
     nights = [extra for extra in started if "results" in extra] or events
-    nights = [extra for extra in nights if not asked or extra["dataset"] in asked]
+    nights = [extra for extra in nights if not datasets or extra["dataset"] in datasets]
     if not nights:
-        whose = ", ".join(asked) or "any hospital"
+        whose = ", ".join(datasets) or "any hospital"
         raise AirflowFailException(f"No night of {whose} has published features yet; run mediscale_features.")
     return dict(max(nights, key=lambda extra: extra["night"]))
 
@@ -62,8 +62,8 @@ def publish(results: str, features: dict[str, str], inlet_events: Any = None):  
     before = [event.extra for event in inlet_events[CANDIDATE]]
     if any(extra.get("models") == models for extra in before):
         raise AirflowSkipException("These versions were asked about before.")
-    told = {"results": results, "features": features["results"], "dataset": features["dataset"]}
-    yield Metadata(CANDIDATE, extra={**told, "models": models})
+    common = {"results": results, "features": features["results"], "dataset": features["dataset"]}
+    yield Metadata(CANDIDATE, extra={**common, "models": models})
 
 
 def _staged(results: Path, name: str) -> str:
@@ -93,8 +93,10 @@ def _staged(results: Path, name: str) -> str:
 )
 def retraining() -> None:
     newest = night()
-    made = {node.name for node in steps.nodes(steps.FEATURES)} | {steps.PREPARE_SOURCE}
-    done = chain(steps.TRAINING, {}, dict.fromkeys(made, NIGHT), fixed={"promotion": "target_alias=staging"})
+    done_before = {node.name for node in steps.nodes(steps.FEATURES)} | {steps.PREPARE_SOURCE}
+    done = chain(
+        steps.TRAINING, {}, dict.fromkeys(done_before, NIGHT), fixed={"promotion": "target_alias=staging"}
+    )
     published = publish(RESULTS, newest)
     for name in TASKS:
         newest >> done[steps.node_name("training_set", name)]

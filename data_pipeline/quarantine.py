@@ -48,13 +48,13 @@ def broken_rules(settings: Settings, dataset: str) -> list[BrokenRule]:
     """
     facts = lake.read(settings, newest(settings, dataset))
     meanings = {rule.name: rule.meaning for rule in RULES}
-    found = []
+    rules = []
     for table, rule in _pairs(facts):
         of_rule = facts.filter(pc.and_(pc.equal(facts["source"], table), _breaks(facts, rule)))
         rows = of_rule.group_by(["file", "line"]).aggregate([])
         files = len(pc.unique(of_rule["file"]))
-        found.append(BrokenRule(table, rule, meanings.get(rule, ""), len(of_rule), len(rows), files))
-    return sorted(found, key=lambda one: (-one.facts, one.table, one.rule))
+        rules.append(BrokenRule(table, rule, meanings.get(rule, ""), len(of_rule), len(rows), files))
+    return sorted(rules, key=lambda one: (-one.facts, one.table, one.rule))
 
 
 def places(settings: Settings, dataset: str, rule: str = "", table: str = "") -> list[Place]:
@@ -64,7 +64,7 @@ def places(settings: Settings, dataset: str, rule: str = "", table: str = "") ->
         NotFoundError: the dataset was never validated.
         UsageError: there is no such rule.
     """
-    if rule and rule not in (names := [known.name for known in RULES]):
+    if rule and rule not in (names := [each.name for each in RULES]):
         raise UsageError(f"There is no rule {rule!r}; the rules are: {', '.join(names)}.")
     facts = lake.read(settings, newest(settings, dataset))
     if rule:

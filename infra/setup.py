@@ -285,9 +285,9 @@ def archive_classes() -> None:
     partial.mkdir()
     own = f"-XX:SharedArchiveFile={partial / 'java.jsa'}"  # not every runtime comes with one
     dump = [java_command(), "-Xshare:dump", "-XX:+UseSerialGC", own]
-    made = subprocess.run(dump, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    archived = subprocess.run(dump, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     at_exit = [own, f"-XX:ArchiveClassesAtExit={partial / 'spark.jsa'}", "-Xlog:disable"]
-    options = "" if made.returncode else shlex.join(at_exit)
+    options = "" if archived.returncode else shlex.join(at_exit)
     start = [str(PLATFORM / "bin" / "python"), str(SPARK_START), str(partial)]
     run("starting Spark once", start, "Spark and the Java of this machine", SPARK_SUBMIT_OPTS=options)
     partial.replace(home)
@@ -303,8 +303,10 @@ def trusted_authorities() -> list[str]:
 def check_jars(folder: Path, digests: Path) -> None:
     lines = digests.read_text().splitlines()
     expected = {name: digest for digest, name in (line.split() for line in lines)}
-    found = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in folder.glob("*.jar")}
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    digests_here = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in folder.glob("*.jar")}
+    wrong = sorted(
+        name for name in expected.keys() | digests_here.keys() if expected.get(name) != digests_here.get(name)
+    )
     if wrong:
         shutil.rmtree(TOOLS / "ivy", ignore_errors=True)
         fail(
@@ -444,7 +446,7 @@ def run(title: str, command: Sequence[str], source: str, **environment: str) -> 
     ``source`` is what the command depends on, as the sentence names it when the command fails.
     """
     say(title)
-    started = told = time.monotonic()
+    started = last_message = time.monotonic()
     log = TOOLS / "set-up.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -457,9 +459,9 @@ def run(title: str, command: Sequence[str], source: str, **environment: str) -> 
         )
         while process.poll() is None:
             time.sleep(0.1)
-            if time.monotonic() - told > HEARTBEAT_SECONDS:
-                told = time.monotonic()
-                say(f"  … {told - started:.0f} s")
+            if time.monotonic() - last_message > HEARTBEAT_SECONDS:
+                last_message = time.monotonic()
+                say(f"  … {last_message - started:.0f} s")
     if process.returncode:
         explain(log, title, source)
 
@@ -471,12 +473,12 @@ def mirrored() -> dict[str, str]:
 
 
 def explain(log: Path, title: str, source: str) -> NoReturn:
-    said, where = log.read_text(errors="replace"), log.relative_to(ROOT)
-    if "No space left" in said:
+    output, where = log.read_text(errors="replace"), log.relative_to(ROOT)
+    if "No space left" in output:
         fail(f"{title}: the disk is full; make room and run it again")
-    if re.search("hash mismatch|do not match the hashes", said, re.IGNORECASE):
+    if re.search("hash mismatch|do not match the hashes", output, re.IGNORECASE):
         fail(f"{title}: {source} sent something else than the locks name, so nothing of it is used ({where})")
-    if UNREACHABLE.search(said):
+    if UNREACHABLE.search(output):
         fail(f"{title}: {source} cannot be reached; check the network and run it again (details: {where})")
     fail(f"{title}: this needs {source} and failed; {where} says how")
 

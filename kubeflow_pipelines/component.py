@@ -62,12 +62,12 @@ def run(
         )
     except QualityError as refusal:
         return _refused(str(refusal))
-    shown = privacy.suppress_small_counts(finished.result)
+    result = privacy.suppress_small_counts(finished.result)
     return Done(
-        result=json.dumps(shown),
-        metrics=dict(_numbers(shown)),
+        result=json.dumps(result),
+        metrics=dict(_numbers(result)),
         tables={str(o.ref): f"{privacy.count(o.rows)} rows, {o.digest}" for o in finished.record.outputs},
-        page=_page(call.load(name).summary(finished.result), shown),
+        page=_page(call.load(name).summary(finished.result), result),
     )
 
 
@@ -95,12 +95,12 @@ def _or_one_sentence(work: Callable[[], T], refusable: bool = False) -> T:
         raise SystemExit(error.exit_code) from None
 
 
-def _numbers(shown: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for name, value in shown.items():
+def _numbers(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in result.items():
         for label, number in value.items() if isinstance(value, Mapping) else [(name, value)]:
             if isinstance(number, (bool, int, float)):
                 yield label, float(number)
 
 
-def _page(summary: str, shown: Mapping[str, Any]) -> str:
-    return f"<p>{html.escape(summary)}</p><pre>{html.escape(json.dumps(shown, indent=1))}</pre>"
+def _page(summary: str, result: Mapping[str, Any]) -> str:
+    return f"<p>{html.escape(summary)}</p><pre>{html.escape(json.dumps(result, indent=1))}</pre>"

@@ -83,10 +83,10 @@ NONE = Cluster()
 
 def place(task: dsl.PipelineTask, stage: Stage, cluster: Cluster) -> dsl.PipelineTask:
     """Asks for the resources; switches Kubeflow's cache off, because the stages' own keys decide; retries twice."""
-    wanted = stage.resources
-    task.set_cpu_request(wanted.cpu).set_cpu_limit(wanted.cpu)
-    task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
-    if wanted.accelerator and cluster.accelerator:
+    resources = stage.resources
+    task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
+    task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    if resources.accelerator and cluster.accelerator:
         task.set_accelerator_type(cluster.accelerator).set_accelerator_limit(1)
     _on_cluster(task, stage, cluster)
     return task.set_caching_options(False).set_retry(2, backoff_duration="60s", backoff_factor=2)

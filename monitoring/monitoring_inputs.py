@@ -54,8 +54,8 @@ def training_set_of(settings: Settings, model: ModelRef) -> dict[str, Any]:
     Raises:
         NotFoundError: nothing says what that was.
     """
-    made = [*calls.of_stage(settings, "risk_model"), *calls.of_stage(settings, "late_fusion")]
-    trained = [m for m in made if _about(m.result) == model]
+    registering = [*calls.of_stage(settings, "risk_model"), *calls.of_stage(settings, "late_fusion")]
+    trained = [m for m in registering if _about(m.result) == model]
     if not trained:
         raise NotFoundError(f"The lake has no record of {model}'s training; name its training set yourself.")
     training_set: dict[str, Any] = trained[-1].params["training_set"]

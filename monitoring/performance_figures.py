@@ -133,8 +133,8 @@ class Judge:
             "ppv": (1 / policy.alert_burden.number_needed_to_evaluate_max, None),
         }
 
-    def _subgroups(self, start: datetime, end: datetime, held: Performance) -> Iterator[Figure]:
-        groups, _ = subgroups.judge(held, self.policy)
+    def _subgroups(self, start: datetime, end: datetime, performance: Performance) -> Iterator[Figure]:
+        groups, _ = subgroups.judge(performance, self.policy)
         for group in groups:
             if group.counts is None:
                 continue

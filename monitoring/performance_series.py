@@ -169,10 +169,10 @@ def series_inputs(settings: Settings, dataset: str, task: TaskName, as_of: datet
     return values | ({"window": windows[-1]} if windows else {})
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The served version, its log, labels and evidence as they are now, where no log is named."""
-    if {"dataset", "task"} <= given.keys() and "predictions" not in given:
-        yield Context(series_inputs(settings, given["dataset"], given["task"], now()))
+    if {"dataset", "task"} <= params.keys() and "predictions" not in params:
+        yield Context(series_inputs(settings, params["dataset"], params["task"], now()))
 
 
 def _summary(result: Result) -> str:

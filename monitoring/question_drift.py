@@ -282,10 +282,10 @@ def _result(params: Params, n: int, n_reference: int, summary: str) -> Result:
     )
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The prediction log as it is, where none is named."""
-    if "dataset" in given and "predictions" not in given:
-        yield Context({"predictions": lake.latest(settings, given["dataset"], PREDICTIONS.name)})
+    if "dataset" in params and "predictions" not in params:
+        yield Context({"predictions": lake.latest(settings, params["dataset"], PREDICTIONS.name)})
 
 
 STAGE = Stage(

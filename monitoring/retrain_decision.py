@@ -119,10 +119,10 @@ def _performance_alarms(settings: Settings, dataset: str, task: TaskName, model:
     return {"performance_alarms": series.result["performance_alarms"]}
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The judged windows of the served version and the alarms of its series, where no windows are named."""
-    if {"dataset", "task"} <= given.keys() and "windows" not in given:
-        yield Context(retrain_inputs(settings, given["dataset"], given["task"]))
+    if {"dataset", "task"} <= params.keys() and "windows" not in params:
+        yield Context(retrain_inputs(settings, params["dataset"], params["task"]))
 
 
 STAGE = Stage(

@@ -366,10 +366,10 @@ def _hosts(settings: Settings, listening: Listening) -> frozenset[bytes]:
     On loopback a page of another site could give its own name this machine's address (DNS rebinding): it would still
     send its own name.
     """
-    given = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
-    if not given and not listening.is_local:
+    hosts = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+    if not hosts and not listening.is_local:
         return frozenset()
     if listening.is_local:
         own = f"[{listening.address}]" if ":" in listening.address else listening.address
-        given |= {"localhost", "127.0.0.1", "[::1]", own}
-    return frozenset(name.encode() for name in given)
+        hosts |= {"localhost", "127.0.0.1", "[::1]", own}
+    return frozenset(name.encode() for name in hosts)

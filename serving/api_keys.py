@@ -155,10 +155,10 @@ def by_id(keys: tuple[ApiKey, ...]) -> Mapping[bytes, tuple[bytes, float, Princi
 
 def verify(keys: Mapping[bytes, tuple[bytes, float, Principal]], text: bytes, now: float) -> Principal | None:
     """Whom the key's text proves now; None where it is no valid key. Digests are compared in constant time."""
-    known = keys.get(text[_ID])
-    if known is None:
+    key = keys.get(text[_ID])
+    if key is None:
         return None
-    digest, expires_at, principal = known
+    digest, expires_at, principal = key
     same = hmac.compare_digest(hashlib.sha256(text).digest(), digest)
     return principal if same and now < expires_at else None
 

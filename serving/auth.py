@@ -13,7 +13,7 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
 from mediscale.core.errors import InputError
-from serving.prediction_log import Asked
+from serving.prediction_log import Requester
 from serving.schemas import Problem
 
 if TYPE_CHECKING:
@@ -117,16 +117,16 @@ def check_role(principal: Principal, role: Role, what: str) -> None:
         raise RefusedError(403, f"{what} needs the role {role}; ask without it.")
 
 
-def asked(request: Request, principal: Principal) -> Asked:
+def requester(request: Request, principal: Principal) -> Requester:
     """Who asks and why the patient's data is used: what the request says, else what is usual for whoever asks.
 
     Raises:
         InputError: it is none of the words.
     """
-    given = request.headers.get(PURPOSE_HEADER)
-    if given is None:
-        return Asked(principal.name, principal.default_purpose)
+    stated = request.headers.get(PURPOSE_HEADER)
+    if stated is None:
+        return Requester(principal.name, principal.default_purpose)
     for purpose in PURPOSES:
-        if given.strip().lower() == purpose:
-            return Asked(principal.name, purpose)
+        if stated.strip().lower() == purpose:
+            return Requester(principal.name, purpose)
     raise InputError(f"{PURPOSE_HEADER} must be one of {', '.join(PURPOSES)}.")

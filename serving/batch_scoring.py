@@ -33,7 +33,7 @@ from mediscale.inference.notes import Floats
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import calls, history, lake, registry, workers
 from mediscale.storage.registry import Alias, Move
-from serving.prediction_log import Asked
+from serving.prediction_log import Requester
 
 if TYPE_CHECKING:
     import xgboost
@@ -56,7 +56,7 @@ def write(
     task: TaskName,
     alias: Alias,
     output: Path,
-    asked: Asked,
+    requester: Requester,
     file_format: Format = "parquet",
 ) -> int:
     """Scores the newest features of the cohort into one Parquet file, or a Delta table in a folder, by subject, stay
@@ -79,19 +79,21 @@ def write(
     if gold is None:
         raise NotFoundError(f"{dataset} has no features for {task} yet; run `mediscale run` first.")
     features = TableRef.model_validate(gold.result["features"])
-    scored = _scored(settings, move, dataset, features, asked)
+    scored = _scored(settings, move, dataset, features, requester)
     rows = scored.sort_by([(name, "ascending") for name in FEATURES.key])
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _moved_into_place(
-            rows, output, file_format, lambda files: _record(settings, dataset, move, files, rows, asked)
+            rows, output, file_format, lambda files: _record(settings, dataset, move, files, rows, requester)
         )
     except OSError as error:
         raise StorageError(f"{output} can't be written: {error.strerror}.") from error
     return int(rows.num_rows)
 
 
-def _scored(settings: Settings, move: Move, dataset: str, features: TableRef, asked: Asked) -> pa.Table:
+def _scored(
+    settings: Settings, move: Move, dataset: str, features: TableRef, requester: Requester
+) -> pa.Table:
     model_signature.check(settings, move.version, move.evidence_digest)
     predictor = tabular.load(settings, move.version, move.task)
     absent = set(predictor.spec.features) - set(lake.dataset(settings, features).schema.names)
@@ -100,13 +102,15 @@ def _scored(settings: Settings, move: Move, dataset: str, features: TableRef, as
             f"{move.version} reads {len(absent)} features that {features} does not have; train it again."
         )
     tokens = None if predictor.reader is None else lake.latest(settings, dataset, NOTE_TOKENS.name)
-    score = partial(_score_file, settings, move, asked, tokens)
+    score = partial(_score_file, settings, move, requester, tokens)
     # XGBoost, Arrow and the notes' network use every core of this machine themselves
     scored = workers.map_pieces(settings, score, lake.files(settings, features), processes=1)
     return pa.concat_tables([_ARROW.empty_table(), *scored])
 
 
-def _score_file(settings: Settings, move: Move, asked: Asked, tokens: TableRef | None, uri: str) -> pa.Table:
+def _score_file(
+    settings: Settings, move: Move, requester: Requester, tokens: TableRef | None, uri: str
+) -> pa.Table:
     """Scores a Parquet file of features. The model is loaded here, so each worker checks the files that it reads."""
     from pyarrow import parquet
 
@@ -120,7 +124,9 @@ def _score_file(settings: Settings, move: Move, asked: Asked, tokens: TableRef |
     filesystem, path = lake.filesystem(uri)
     with filesystem.open_input_file(path) as source:
         batches = parquet.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=columns)
-        answers = [_answers(batch, move, pa.array(risks_of(batch), pa.float64()), asked) for batch in batches]
+        answers = [
+            _answers(batch, move, pa.array(risks_of(batch), pa.float64()), requester) for batch in batches
+        ]
     return pa.Table.from_batches(answers, _ARROW)
 
 
@@ -182,14 +188,14 @@ def _risks_with_notes(
     return predictor.risks(np.stack(columns, axis=1), margins)
 
 
-def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array, asked: Asked) -> pa.RecordBatch:
+def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array, requester: Requester) -> pa.RecordBatch:
     columns = {
         **{name: batch[name].cast(_ARROW.field(name).type) for name in _KEYS},
         "model": pa.repeat(move.model, len(batch)),
         "model_version": pa.repeat(move.to_version, len(batch)),
         "risk": risks,
-        "asked_by": pa.repeat(asked.by, len(batch)),
-        "purpose": pa.repeat(asked.purpose, len(batch)),
+        "asked_by": pa.repeat(requester.name, len(batch)),
+        "purpose": pa.repeat(requester.purpose, len(batch)),
         "notice": pa.repeat(NOTICE, len(batch)),
         "needs_clinician_review": pa.repeat(True, len(batch)),
     }
@@ -197,7 +203,7 @@ def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array, asked: Asked) -
 
 
 def _record(
-    settings: Settings, dataset: str, move: Move, files: Sequence[Path], rows: pa.Table, asked: Asked
+    settings: Settings, dataset: str, move: Move, files: Sequence[Path], rows: pa.Table, requester: Requester
 ) -> None:
     """The entry of this export in the history; its digest is that of the Parquet files, in the order of their names."""
     digest = hashlib.sha256()
@@ -206,10 +212,13 @@ def _record(
             while block := stream.read(1 << 20):
                 digest.update(block)
     export = history.Export(
-        what=f"risks by {move.version}", purpose=asked.purpose, rows=rows.num_rows, digest=digest.hexdigest()
+        what=f"risks by {move.version}",
+        purpose=requester.purpose,
+        rows=rows.num_rows,
+        digest=digest.hexdigest(),
     )
     history.append(
-        settings, dataset, history.Draft(export, asked.by, caller.now(), calls.new_run_id("export"))
+        settings, dataset, history.Draft(export, requester.name, caller.now(), calls.new_run_id("export"))
     )
 
 

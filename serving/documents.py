@@ -27,10 +27,10 @@ class Documents:
         Raises:
             MediscaleError: it can't be opened. The one that is open stays.
         """
-        made = [name for name in self._names if index_versions.versions(self._settings, name)]
-        if not made:
+        names = [name for name in self._names if index_versions.versions(self._settings, name)]
+        if not names:
             return
-        newest = index_versions.latest(self._settings, made[0])
+        newest = index_versions.latest(self._settings, names[0])
         if self.current is None or self.current.folder != newest:
             self.current = Index.open(newest)
             log.info("Answers are quoted from the index %s", f"{newest.parent.name}/{newest.name}")

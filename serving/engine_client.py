@@ -137,8 +137,8 @@ class EngineClient:
             return json.loads("".join(_bounded(reply.iter_text())))
 
     def _body(self, prompt: Prompt, special: bool) -> dict[str, Any]:
-        given = prompt if isinstance(prompt, str) else list(prompt)
-        return {"model": self._name, "prompt": given, "add_special_tokens": special}
+        tokens = prompt if isinstance(prompt, str) else list(prompt)
+        return {"model": self._name, "prompt": tokens, "add_special_tokens": special}
 
     @contextmanager
     def _spoken_to(self) -> Iterator[None]:
@@ -211,11 +211,11 @@ def _choice(reply: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _tokens(choice: Mapping[str, Any]) -> list[Token]:
     """The tokens of a reply; of an engine that gives no log-probabilities the text as one."""
-    given = choice.get("logprobs")
-    if not given:
+    log_probabilities = choice.get("logprobs")
+    if not log_probabilities:
         return [Token(str(choice["text"]), None)] if choice["text"] else []
-    likeliest = given.get("top_logprobs") or [None] * len(given["tokens"])
-    rows = zip(given["tokens"], given["token_logprobs"], likeliest, strict=True)
+    likeliest = log_probabilities.get("top_logprobs") or [None] * len(log_probabilities["tokens"])
+    rows = zip(log_probabilities["tokens"], log_probabilities["token_logprobs"], likeliest, strict=True)
     return [Token(str(text), _number(value), _best(top)) for text, value, top in rows]
 
 

@@ -64,18 +64,18 @@ class Explainer:
         self._holds_value = np.array(["_count_" not in feature for feature in spec.features])
         self._input_of = np.array([place[name] for name in inputs], dtype=np.intp)
 
-    def of_values(self, contributions: Floats, given: frozenset[str], notes: float) -> tuple[Factor, ...]:
+    def of_values(self, contributions: Floats, inputs: frozenset[str], notes: float) -> tuple[Factor, ...]:
         """Factors by the request's plain names, and the note. SHAP values add up, so a sum over features is exact
         too."""
         summed: Floats = np.bincount(self._input_of, weights=contributions).astype(np.float64)
         return tuple(
-            _factor(name, describe_feature(name) if name == NOTE else self._value_text(name, given), value)
+            _factor(name, describe_feature(name) if name == NOTE else self._value_text(name, inputs), value)
             for name, value in _largest((*self._inputs, NOTE), np.append(summed, notes))
         )
 
     @staticmethod
-    def _value_text(name: str, given: frozenset[str]) -> str:
-        return display_name(name) if name in given else f"{describe_feature(name)} (not given)"
+    def _value_text(name: str, inputs: frozenset[str]) -> str:
+        return display_name(name) if name in inputs else f"{describe_feature(name)} (not given)"
 
     def inputs_without_value(self, row: Floats) -> tuple[str, ...]:
         """Plain inputs of which a patient's record has nothing."""

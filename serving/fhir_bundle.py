@@ -226,10 +226,10 @@ def _visit(encounter: Resource, visit: int) -> Iterator[_Fact]:
 
 def _class(encounter: Resource) -> str:
     """R4 has one Coding, R5 a list of concepts."""
-    given = encounter.get("class")
-    if isinstance(given, dict) and "code" in given:
-        return str(given["code"])
-    concepts = given if isinstance(given, list) else [given]
+    coding = encounter.get("class")
+    if isinstance(coding, dict) and "code" in coding:
+        return str(coding["code"])
+    concepts = coding if isinstance(coding, list) else [coding]
     return next((code for concept in concepts for _, code in _codes(concept)), "")
 
 
@@ -247,10 +247,10 @@ def _measurements(observation: Resource, unused: Counter[str]) -> Iterator[_Fact
         raise _Unused("Observations whose LOINC code no model reads")
     if at is None:
         raise _Unused("Observations without an effective time with an hour and an offset")
-    known = max(at, _time(observation.get("issued")) or at)
+    available = max(at, _time(observation.get("issued")) or at)
     for part, concept in concepts:
         try:
-            yield _Fact(concept.code, at, known, _quantity(part, concept))
+            yield _Fact(concept.code, at, available, _quantity(part, concept))
         except _Unused as reason:
             unused[str(reason)] += 1
 

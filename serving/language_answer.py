@@ -200,26 +200,28 @@ def _supported(parts: Iterable[Part], quoted: str, passages: Sequence[Passage]) 
     """What passages support and was not quoted already, with where it stands."""
     for part in parts:
         sentence = part.text.strip()
-        found = support(sentence, [passage.text for passage in passages])
-        if found.supported and sentence not in quoted:
+        checked = support(sentence, [passage.text for passage in passages])
+        if checked.supported and sentence not in quoted:
             yield Part(
-                part.text, (Citation.within(passages[found.source], found.start, found.end),), part.tokens
+                part.text,
+                (Citation.within(passages[checked.source], checked.start, checked.end),),
+                part.tokens,
             )
 
 
 def _checked(
-    question: Question, into: Written, parts: Iterable[Part], sources: Sequence[str], said: str = ""
+    question: Question, into: Written, parts: Iterable[Part], sources: Sequence[str], before: str = ""
 ) -> Iterator[Part]:
     """The parts up to the one that the layers withhold, whose sentence stands in its place; ``said`` precedes them."""
     for part in parts:
         if question.use_safety:
-            report = safety.check_answer(question.text, said + part.text, sources, question.patient)
+            report = safety.check_answer(question.text, before + part.text, sources, question.patient)
             into.of_answer = report
             if report.blocks:
                 into.finish_reason = "content_filter"
                 yield Part(report.first)
                 return
-        said += part.text
+        before += part.text
         yield part
 
 
@@ -227,11 +229,11 @@ def _generate_sentences(question: Question, into: Written, prompt: Prompt) -> It
     """What the model writes, by its sentences."""
     tokens = question.version.engine.stream(prompt, question.sampling, question.special)
     texts = _until(_texts(tokens, question.sampling.max_tokens, into), question.stops)
-    characters = taken = covered = 0
+    characters = n_tokens = covered = 0
     for sentence in sentences(texts):
         characters += len(sentence)
-        its = _within(into.tokens[taken:], characters - covered)
-        taken, covered = taken + len(its), covered + sum(len(token.text) for token in its)
+        its = _within(into.tokens[n_tokens:], characters - covered)
+        n_tokens, covered = n_tokens + len(its), covered + sum(len(token.text) for token in its)
         yield Part(sentence, tokens=its)
 
 

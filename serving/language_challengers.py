@@ -67,9 +67,9 @@ class LanguageChallengers:
 
 def _is_answer(after: Written, before: Written) -> bool:
     """Whether it has words where production's has some, from a model that computes numbers."""
-    known = (token.log_probability for token in after.tokens)
+    log_probabilities = (token.log_probability for token in after.tokens)
     return bool(after.text.strip() or not before.text.strip()) and all(
-        value is None or math.isfinite(value) for value in known
+        value is None or math.isfinite(value) for value in log_probabilities
     )
 
 

@@ -26,7 +26,7 @@ from serving.language_challengers import LanguageChallengers
 from serving.language_engine import NotInstalledError
 from serving.languages import Languages, ServedLanguage
 from serving.pools import Pool
-from serving.prediction_log import Asked, PredictionLog, WrittenAnswer
+from serving.prediction_log import PredictionLog, Requester, WrittenAnswer
 from serving.prometheus_metrics import Metrics
 from serving.splits import Split
 
@@ -47,7 +47,7 @@ class Answering:
     """A question on its way to an answer, and what the log keeps of it."""
 
     question: Question
-    asked: Asked
+    requester: Requester
     prediction_id: str
     predicted_at: datetime
     written: Written = field(default_factory=Written)
@@ -131,16 +131,16 @@ class LanguageService:
         """The version of that name, where it is served."""
         return next((version for version in self.languages.loaded if version.name == name), None)
 
-    def answering(self, question: Question, asked: Asked, named: bool = False) -> Answering:
+    def answering(self, question: Question, requester: Requester, named: bool = False) -> Answering:
         """A question under the name that its answer will have in the log; ``named``: it is for this very version."""
         if not question.use_safety:
-            log.warning("The safety layers are off for one answer, as %s asks.", asked.by)
+            log.warning("The safety layers are off for one answer, as %s asks.", requester.name)
         embedder, _ = self.embedder
         index = question.index
         if embedder and index and index.embedder.spec == embedder.spec:
             embedder = index.embedder  # so that layers and retrieval read the question once
         embed = embedder.question if embedder else None
-        answering = Answering(replace(question, embed=embed), asked, self.log.next_id(), self._clock())
+        answering = Answering(replace(question, embed=embed), requester, self.log.next_id(), self._clock())
         return self._drawn(answering, named)
 
     def _drawn(self, answering: Answering, named: bool) -> Answering:
@@ -210,7 +210,7 @@ class LanguageService:
 
         try:
             if row := await self._pool.run(work):
-                await self.log.append([row], answering.asked)
+                await self.log.append([row], answering.requester)
         except MediscaleError as error:
             log.warning("The answer of a shadow is not in the log: %s", error)
 
@@ -223,8 +223,8 @@ class LanguageService:
             if not answering.written.parts:
                 yield Part(""), self._row(answering, "")
 
-        async with aclosing(_from_thread(self._pool, work)) as given:
-            async for part, row in given:
+        async with aclosing(_from_thread(self._pool, work)) as stream:
+            async for part, row in stream:
                 await self._log(answering, row)
                 yield part
         self._count(answering)
@@ -253,7 +253,7 @@ class LanguageService:
             self._metrics.safety_findings.labels(layer.of, layer.layer).inc()
 
     async def _log(self, answering: Answering, row: WrittenAnswer) -> None:
-        await self.log.append([row], answering.asked)
+        await self.log.append([row], answering.requester)
 
     def _row(self, answering: Answering, answer: str, first: bool = True) -> WrittenAnswer:
         question, safety = answering.question, answering.written.safety
@@ -276,18 +276,18 @@ async def _asynchronously(parts: Iterable[Part]) -> AsyncGenerator[Part]:
 
 async def _from_thread(pool: Pool, work: Callable[[], Iterator[T]]) -> AsyncGenerator[T]:
     """What an iterator gives in a thread of the pool, as it gives it; ends the work when nobody reads on."""
-    loop, given, stopped = asyncio.get_running_loop(), asyncio.Queue[T | None](), threading.Event()
+    loop, queue, stopped = asyncio.get_running_loop(), asyncio.Queue[T | None](), threading.Event()
 
     def run() -> None:
         for each in work():
             if stopped.is_set():
                 return
-            loop.call_soon_threadsafe(given.put_nowait, each)
+            loop.call_soon_threadsafe(queue.put_nowait, each)
 
     running = asyncio.ensure_future(pool.run(run))
-    running.add_done_callback(lambda _: given.put_nowait(None))
+    running.add_done_callback(lambda _: queue.put_nowait(None))
     try:
-        while (each := await given.get()) is not None:
+        while (each := await queue.get()) is not None:
             yield each
         await running
     finally:

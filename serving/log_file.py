@@ -301,8 +301,8 @@ def count_about(path: Path, subject_id: int) -> int:
     """
     with closing(connect(path)) as connection:
         try:
-            asked = "SELECT count(*) FROM predictions WHERE subject_id = ?"
-            return int(connection.execute(asked, (subject_id,)).fetchone()[0])
+            query = "SELECT count(*) FROM predictions WHERE subject_id = ?"
+            return int(connection.execute(query, (subject_id,)).fetchone()[0])
         except sqlite3.Error as error:
             raise readable(error, path) from error
 

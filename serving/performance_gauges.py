@@ -63,8 +63,8 @@ class PerformanceGauges:
                 gauge.labels(*labels).set(0 if name == "performance_alarm" else math.nan)
         self._shown[task] = set(newest)
         if rows:
-            known = max(row["as_of"] for row in rows).replace(tzinfo=UTC)
-            self._metrics.performance_known.labels(task).set(known.timestamp())
+            as_of = max(row["as_of"] for row in rows).replace(tzinfo=UTC)
+            self._metrics.performance_known.labels(task).set(as_of.timestamp())
 
 
 def _newest(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

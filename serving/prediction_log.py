@@ -121,10 +121,10 @@ class Feedback:
 Answered = Prediction | WrittenAnswer | AnalysedNote | Feedback
 
 
-class Asked(NamedTuple):
-    """Who asked for a prediction, and for which purpose of use."""
+class Requester(NamedTuple):
+    """Who asks for predictions, and for which purpose of use."""
 
-    by: str
+    name: str
     purpose: str
 
 
@@ -158,7 +158,7 @@ class PredictionLog:
         """A name for the next prediction that no other has, whether what had one was logged or not."""
         return f"{self.worker}-{self._opening}-{next(self._ids)}"
 
-    async def append(self, predictions: Sequence[Answered], asked: Asked) -> None:
+    async def append(self, predictions: Sequence[Answered], requester: Requester) -> None:
         """Returns when the predictions are on disk, and synced.
 
         Raises:
@@ -168,7 +168,7 @@ class PredictionLog:
         loop = asyncio.get_running_loop()
         written = loop.create_future()
         settle = partial(_resolve_in, loop, written)
-        self._waiting.put(_Waiting([_row(p, asked) for p in predictions], settle))
+        self._waiting.put(_Waiting([_row(p, requester) for p in predictions], settle))
         await written
 
     def check(self) -> None:
@@ -296,7 +296,7 @@ def unflushed(settings: Settings, dataset: str) -> "Iterator[pa.Table]":
 
 
 def rows(
-    settings: Settings, dataset: str, columns: Sequence[str], wanted: "pc.Expression | None" = None
+    settings: Settings, dataset: str, columns: Sequence[str], row_filter: "pc.Expression | None" = None
 ) -> "pa.Table":
     """The rows of a dataset's log that a filter wants, each once: of the files of this home, and of the lake.
 
@@ -310,12 +310,12 @@ def rows(
 
     needed = list(dict.fromkeys([*ORDER, *columns]))
     schema = pa.schema([PREDICTIONS.arrow_schema().field(name) for name in needed])
-    here = [part if wanted is None else part.filter(wanted) for part in unflushed(settings, dataset)]
+    here = [part if row_filter is None else part.filter(row_filter) for part in unflushed(settings, dataset)]
     first = pa.concat_tables([schema.empty_table(), *(part.select(needed) for part in here)])
     if not lake.exists(settings, dataset, PREDICTIONS.name):
         return first
     log = lake.dataset(settings, lake.latest(settings, dataset, PREDICTIONS.name))
-    there = log.to_table(columns=[name for name in needed if name in log.schema.names], filter=wanted)
+    there = log.to_table(columns=[name for name in needed if name in log.schema.names], filter=row_filter)
     there = pa.concat_tables([schema.empty_table(), there], promote_options="permissive").cast(schema)
     moved = set(zip(*(first[name].to_pylist() for name in ORDER), strict=True))
     if moved:
@@ -389,7 +389,7 @@ def _features(blobs: Sequence[bytes]) -> "pa.Array":
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)
 
 
-def _row(answered: Answered, asked: Asked) -> Row:
+def _row(answered: Answered, requester: Requester) -> Row:
     columns = (
         _predicted(answered)
         if isinstance(answered, Prediction)
@@ -397,7 +397,7 @@ def _row(answered: Answered, asked: Asked) -> Row:
         if isinstance(answered, WrittenAnswer)
         else _without_values(answered)
     )
-    columns |= {"asked_by": asked.by, "purpose": asked.purpose}
+    columns |= {"asked_by": requester.name, "purpose": requester.purpose}
     return tuple(map(columns.get, log_file.COLUMNS[1:]))
 
 

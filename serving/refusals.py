@@ -99,10 +99,10 @@ async def read_body(request: Request, most: int, remedy: str, query: tuple[str, 
     return bytes(body)
 
 
-def _check_query(request: Request, known: tuple[str, ...]) -> None:
+def _check_query(request: Request, parameters: tuple[str, ...]) -> None:
     names = [name for name, _ in request.query_params.multi_items()]
-    if set(names) - set(known):
-        knows = f"knows {', '.join(known)} alone" if known else "takes everything in the body"
+    if set(names) - set(parameters):
+        knows = f"knows {', '.join(parameters)} alone" if parameters else "takes everything in the body"
         raise InputError(f"The address has a parameter that is unknown here; this route {knows}.")
     if len(names) > len(set(names)):
         raise InputError("A parameter of the address stands twice in it; send it once.")

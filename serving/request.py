@@ -150,16 +150,16 @@ def _is_text(value: str) -> bool:
 
 def _validated(fields: Mapping[str, Scalar]) -> dict[str, Any]:
     """What is given, by main names; ``null`` means missing, beside another name of the same field too."""
-    given: dict[str, Scalar] = {}
+    values: dict[str, Scalar] = {}
     written: dict[str, str] = {}
     for name, value in fields.items():
         main = MAIN_NAMES[name]
-        if value is not None and main in given:
+        if value is not None and main in values:
             raise InputError(f"{written[main]} and {name} are the same input; send one of them.")
         if value is not None:
-            given[main], written[main] = value, name
+            values[main], written[main] = value, name
     try:
-        return PredictRequest.model_validate(given).model_dump(exclude_none=True)
+        return PredictRequest.model_validate(values).model_dump(exclude_none=True)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         raise InputError(_wrong(written[str(first["loc"][0])])) from None

@@ -54,7 +54,7 @@ def of_values(
     Raises:
         InputError: nothing that was given is an input of any of them.
     """
-    given, text = frozenset(request.given), _readable(request.note, served)
+    of_request, text = frozenset(request.given), _readable(request.note, served)
     whole = text == request.note
     if text is not None and any(version.predictor.reader for version in served.values()):
         text = deidentifier.deidentify(_NOBODY, [text], [now])[0].text
@@ -62,11 +62,11 @@ def of_values(
 
     def by(version: Served) -> _Answered | None:
         note = _read_text(version, text, whole)
-        if note.margin is None and given.isdisjoint(version.predictor.spec.plain_inputs):
+        if note.margin is None and of_request.isdisjoint(version.predictor.spec.plain_inputs):
             return None
         row = version.row_of_values(request.given)
         scored = _scored(version, row, note)
-        factors = version.explainer.of_values(scored.contributions, given, scored.notes)
+        factors = version.explainer.of_values(scored.contributions, of_request, scored.notes)
         unusual = _unusual(version, request.given)
         logged = _logged(prediction_id, now, version, scored.risk, row, note)
         return _risk(version, scored, factors, note, unusual), logged
@@ -82,7 +82,7 @@ def of_values(
     if not risks:
         raise InputError(_nothing_usable(without, outside))
     inputs = _inputs(*(version.predictor.spec.plain_inputs for version in served.values()))
-    missing = tuple([name for name in inputs if name not in given])
+    missing = tuple([name for name in inputs if name not in of_request])
     return Answer(prediction_id, tuple(risks), _without(without), missing, outside), logged
 
 

@@ -26,10 +26,10 @@ from serving.pools import Pool
 from serving.prediction_log import (
     NOTE_ANALYSIS,
     AnalysedNote,
-    Asked,
     Feedback,
     Prediction,
     PredictionLog,
+    Requester,
     flush_left_behind,
 )
 from serving.prometheus_metrics import Metrics
@@ -119,16 +119,16 @@ class Service:
         )
         self._logs = tuple({id(each): each for each in (prediction_log, language_log)}.values())
 
-    async def predict(self, body: bytes, asked: Asked) -> Answer:
+    async def predict(self, body: bytes, requester: Requester) -> Answer:
         """One answer, durable in the log, with who asked, when this returns.
 
         Raises:
             MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
         """
         request = await self._parsed(body)
-        return await self.answer(request, asked)
+        return await self.answer(request, requester)
 
-    async def answer(self, request: Values | Patient | Bundle, asked: Asked) -> Answer:
+    async def answer(self, request: Values | Patient | Bundle, requester: Requester) -> Answer:
         """The same for a request that was read already.
 
         Raises:
@@ -138,9 +138,9 @@ class Service:
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
         answer, logged = await self._risks.compute(request, served, unserved, now)
-        return await self._durable(answer, logged, asked)
+        return await self._durable(answer, logged, requester)
 
-    async def predict_by(self, name: str, version: int, body: bytes, asked: Asked) -> Answer:
+    async def predict_by(self, name: str, version: int, body: bytes, requester: Requester) -> Answer:
         """The answer of one version that is served, also of one that answers beside production and draws nobody.
 
         Raises:
@@ -155,16 +155,16 @@ class Service:
             raise NotFoundError(f"{name}/{version} is not served; `mediscale traffic` lists what is.")
         served = {answering[0].predictor.spec.task: answering[0]}
         answer, logged = await self._risks.compute_by(request, served, {}, self.clock())
-        return await self._durable(answer, [replace(row, arm="direct") for row in logged], asked)
+        return await self._durable(answer, [replace(row, arm="direct") for row in logged], requester)
 
     async def _parsed(self, body: bytes) -> Values | Patient | Bundle:
         """A large body is read where it is nobody else's wait."""
         return parse(body) if len(body) < LARGE_BODY_BYTES else await self._notes.run(partial(parse, body))
 
-    async def _durable(self, answer: Answer, logged: Sequence[Prediction], asked: Asked) -> Answer:
+    async def _durable(self, answer: Answer, logged: Sequence[Prediction], requester: Requester) -> Answer:
         """The answer, once it is in the log."""
         try:
-            await self.log.append(logged, asked)
+            await self.log.append(logged, requester)
         except MediscaleError as error:
             self._note("log", error)
             raise
@@ -183,7 +183,7 @@ class Service:
         """
         return await self._records.run(reading)
 
-    async def analyze(self, note: str, asked: Asked) -> tuple[str, NoteAnalysis]:
+    async def analyze(self, note: str, requester: Requester) -> tuple[str, NoteAnalysis]:
         """The fields of a note, and the name of the analysis in the log; it is durable there when this returns.
 
         Raises:
@@ -192,7 +192,7 @@ class Service:
         analysis = await self._notes.run(partial(analyze, note))
         logged = AnalysedNote(self.log.next_id(), self.clock(), "note-rules", RULES_VERSION)
         try:
-            await self.log.append([logged], asked)
+            await self.log.append([logged], requester)
         except MediscaleError as error:
             self._note("log", error)
             raise
@@ -200,7 +200,7 @@ class Service:
         self.metrics.predictions.labels(NOTE_ANALYSIS, RULES_VERSION).inc()
         return logged.prediction_id, analysis
 
-    async def feedback(self, request: FeedbackRequest, asked: Asked) -> FeedbackTaken:
+    async def feedback(self, request: FeedbackRequest, requester: Requester) -> FeedbackTaken:
         """What somebody says of an answer; it is durable in that answer's log when this returns.
 
         Raises:
@@ -213,7 +213,7 @@ class Service:
             return log, answer["task"], feedback.row(request, answer, *of_row)
 
         log, task, row = await self._records.run(work)
-        await log.append([row], asked)
+        await log.append([row], requester)
         self.metrics.feedback.labels(task, row.verdict).inc()
         return FeedbackTaken(row.prediction_id, request.prediction_id, request.verdict)
 

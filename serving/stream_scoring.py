@@ -19,7 +19,7 @@ from mediscale.core.settings import Settings
 from serving import responses
 from serving.models import Predictors
 from serving.patient_records import Patients
-from serving.prediction_log import Asked, Prediction, PredictionLog
+from serving.prediction_log import Prediction, PredictionLog, Requester
 from serving.request import Patient
 from serving.schemas import Answer
 from serving.service import Clock, utc_now
@@ -32,7 +32,9 @@ _ANSWER = TypeAdapter(Answer)
 class StreamScorer:
     """Scores the patients of batches of events, one dataset's."""
 
-    def __init__(self, settings: Settings, dataset: str, asked: Asked, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, settings: Settings, dataset: str, requester: Requester, clock: Clock = utc_now
+    ) -> None:
         """Loads the versions in production.
 
         Raises:
@@ -45,7 +47,7 @@ class StreamScorer:
                 "; ".join(self._predictors.refused.values())
                 or f"No risk model of {dataset} is in production, so no event can be scored; leave out --risks-topic."
             )
-        self._patients, self._asked, self._clock = Patients(settings, dataset), asked, clock
+        self._patients, self._requester, self._clock = Patients(settings, dataset), requester, clock
         self._log = PredictionLog(settings, dataset)
 
     def score(self, numbers: Iterable[str]) -> list[tuple[str, str]]:
@@ -75,7 +77,7 @@ class StreamScorer:
             messages.append((number, json.dumps({"patient": number, **content})))
             logged += rows
         if logged:
-            asyncio.run(self._log.append(logged, self._asked))
+            asyncio.run(self._log.append(logged, self._requester))
         log.info("%d patients scored; %d may not be asked about now", len(messages), refused)
         return messages
 

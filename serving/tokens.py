@@ -128,8 +128,14 @@ class Tokens:
         actor = claims.get(self._settings.oidc_name_claim)
         if not isinstance(actor, str) or not _NAME.fullmatch(actor):
             return None
-        given = _claim(claims, self._settings.oidc_roles_claim)
-        names = given.split() if isinstance(given, str) else given if isinstance(given, list) else []
+        roles_claim = _claim(claims, self._settings.oidc_roles_claim)
+        names = (
+            roles_claim.split()
+            if isinstance(roles_claim, str)
+            else roles_claim
+            if isinstance(roles_claim, list)
+            else []
+        )
         return Principal(actor, "token", frozenset(role for role in Role if role in names))
 
 

@@ -159,8 +159,8 @@ class _Runs:
             self._mlflow.update_run(self._parent, "RUNNING")
         else:
             tags = {registry.KEY_TAG: self._this.key}
-            made = self._mlflow.create_run(self._experiment, run_name=self._this.name, tags=tags)
-            self._parent = made.info.run_id
+            parent = self._mlflow.create_run(self._experiment, run_name=self._this.name, tags=tags)
+            self._parent = parent.info.run_id
         for run in self._children():
             if run.info.status == "RUNNING":
                 self._mlflow.set_terminated(run.info.run_id, "KILLED")
@@ -176,8 +176,8 @@ class _Runs:
 
     def _children(self) -> Sequence[Any]:
         below = f"tags.`{PARENT_TAG}` = '{self._parent}'"
-        found: Sequence[Any] = self._mlflow.search_runs([self._experiment], below, max_results=10_000)
-        return found
+        runs: Sequence[Any] = self._mlflow.search_runs([self._experiment], below, max_results=10_000)
+        return runs
 
     def callback(self) -> Any:
         """Writes down each trial from Ray Tune's driver, as it goes on."""
@@ -206,12 +206,12 @@ class _Runs:
     def begin_trial(self, config: Mapping[str, Any]) -> str:
         """Run id of a new trial."""
         number = len(self._children()) + 1
-        made = self._mlflow.create_run(
+        run = self._mlflow.create_run(
             self._experiment, run_name=f"trial {number}", tags={PARENT_TAG: self._parent}
         )
         for name, value in config.items():
-            self._mlflow.log_param(made.info.run_id, name, json.dumps(value))
-        return str(made.info.run_id)
+            self._mlflow.log_param(run.info.run_id, name, json.dumps(value))
+        return str(run.info.run_id)
 
     def log_result(self, run_id: str, result: Mapping[str, Any]) -> None:
         step = int(result["training_iteration"])

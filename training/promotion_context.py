@@ -54,11 +54,11 @@ def incumbent_in(moves: list[registry.Move], model: ModelRef) -> ModelRef | None
     return production[-1].version if production and production[-1].version != model else None
 
 
-def incumbents(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def incumbents(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """Of a stage that judges a version (a ``runtime_inputs`` hook): the version in production to compare it with, as it
     was when the version was decided about, else as it is."""
-    if {"dataset", "model"} <= given.keys():
-        about = given["dataset"], ModelRef.model_validate(given["model"])
+    if {"dataset", "model"} <= params.keys():
+        about = params["dataset"], ModelRef.model_validate(params["model"])
         for past in past_decisions(settings, *about):
             yield Context({"incumbent": past.context.incumbent})
         yield Context({"incumbent": promotion_context(settings, *about).incumbent})

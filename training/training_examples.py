@@ -117,12 +117,12 @@ def load(
         raise InputError(
             f"{ref} lacks {len(absent)} of the {len(features)} inputs; build it again with this version."
         )
-    wanted = pc.field("split") == split
+    row_filter = pc.field("split") == split
     worker, workers = part
     if workers > 1:
         subject = pc.field("subject_id")
-        wanted &= (subject - pc.divide(subject, workers) * workers) == worker
-    table = rows.to_table(columns=[*_KEYS, *features], filter=wanted)
+        row_filter &= (subject - pc.divide(subject, workers) * workers) == worker
+    table = rows.to_table(columns=[*_KEYS, *features], filter=row_filter)
     return _arrays(table.sort_by(ORDER), features)
 
 

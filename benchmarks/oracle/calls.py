@@ -11,32 +11,32 @@ from benchmarks.oracle.renames import CALL_FOLDERS, EVIDENCE_FILES, STAGES, new_
 
 def evidence_of(home: Path) -> Groups:
     """Model and version → its evidence, by how many evaluations came before."""
-    found: dict[str, list[Any]] = defaultdict(list)
+    groups: dict[str, list[Any]] = defaultdict(list)
     for path in sorted(home.glob("evidence/*/*.json")):
         if path.name in EVIDENCE_FILES:
             one = normal(read_json(path), ("evidence",))
-            found[f"{new_model(one['model']['name'])} v{one['model']['version']}"].append(one)
-    return {name: sorted(many, key=lambda e: e.get("prior_evaluations", 0)) for name, many in found.items()}
+            groups[f"{new_model(one['model']['name'])} v{one['model']['version']}"].append(one)
+    return {name: sorted(many, key=lambda e: e.get("prior_evaluations", 0)) for name, many in groups.items()}
 
 
 def calls_of(home: Path, part: str) -> Groups:
     """Stage, dataset and task → ``part`` of its finished calls, oldest first."""
     paths = [path for folder in CALL_FOLDERS for path in home.glob(f"lake/{folder}/*/*.json")]
     calls = [(STAGES.get(path.parent.name, path.parent.name), read_json(path)) for path in sorted(paths)]
-    found: dict[str, list[Any]] = defaultdict(list)
+    groups: dict[str, list[Any]] = defaultdict(list)
     for stage, call in sorted(calls, key=lambda one: str(one[1].get("started_at"))):
         about = [stage, new_text(call["params"].get("dataset", "")), call["params"].get("task", "")]
-        found["/".join(filter(None, about))].append(normal(call.get(part, {}), (stage,)))
-    return found
+        groups["/".join(filter(None, about))].append(normal(call.get(part, {}), (stage,)))
+    return groups
 
 
 def drift_numbers_of(home: Path) -> Groups:
     """Model and version → what lies beside its drift reports: the numbers of every column that was judged."""
-    found: dict[str, list[Any]] = defaultdict(list)
+    groups: dict[str, list[Any]] = defaultdict(list)
     for path in sorted(home.glob("reports/drift/*/*.json")):
         numbers = {name: value for name, value in read_json(path).items() if name in ("columns", "missing")}
-        found[f"drift/{path.parent.name}"].append(normal(numbers, ("drift",)))
-    return found
+        groups[f"drift/{path.parent.name}"].append(normal(numbers, ("drift",)))
+    return groups
 
 
 def first_part(name: str) -> str:

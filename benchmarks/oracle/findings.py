@@ -50,10 +50,10 @@ class Findings:
                 beyond.append((name, a, b))
         if not beyond:
             return
-        shown = "; ".join(f"{name} {change(a, b)}".lstrip() for name, a, b in beyond[:EXAMPLES])
+        examples = "; ".join(f"{name} {change(a, b)}".lstrip() for name, a, b in beyond[:EXAMPLES])
         more = "; …" if len(beyond) > EXAMPLES else ""
         many = f"{len(beyond):,} of {of:,} differ, " if of > 1 else ""
-        self.differ(where, f"{many}{shown}{more}", len(beyond))
+        self.differ(where, f"{many}{examples}{more}", len(beyond))
 
     def lacks(self, side: str, name: str) -> None:
         """A field or column that only ``side`` has."""

@@ -82,8 +82,8 @@ def compare_groups(findings: Findings, what: str, root: Callable[[str], str], a:
             findings.differ(name, f"only in {side}: {short(json.dumps(item, sort_keys=True))}")
 
 
-def without(items: Sequence[Any], texts: Sequence[str], taken: Counter[str]) -> list[Any]:
-    remaining, kept = taken.copy(), []
+def without(items: Sequence[Any], texts: Sequence[str], counts: Counter[str]) -> list[Any]:
+    remaining, kept = counts.copy(), []
     for item, text in zip(items, texts, strict=True):
         if remaining[text] > 0:
             remaining[text] -= 1

@@ -18,12 +18,12 @@ TableName = tuple[str, str]
 
 def tables_of(home: Path) -> dict[TableName, list[Path]]:
     """Dataset and table → its folders: several where datasets differ in a key only."""
-    found: dict[TableName, list[Path]] = defaultdict(list)
+    logs: dict[TableName, list[Path]] = defaultdict(list)
     for log in sorted(home.glob("lake/*/*/_delta_log")):
         dataset, table = log.parts[-3:-1]
         if not dataset.startswith("_"):
-            found[new_text(dataset), new_table(table)].append(log.parent)
-    return dict(found)
+            logs[new_text(dataset), new_table(table)].append(log.parent)
+    return dict(logs)
 
 
 def read_table(folders: Sequence[Path], base: str) -> pa.Table:
@@ -94,8 +94,8 @@ def compare_rows(findings: Findings, where: str, base: str, a: pa.Table, b: pa.T
         a, b = matched(findings, where, a, b, keys)
 
     def named(row: int) -> str:
-        told = keys if base in KEYS else columns[:2]
-        return ", ".join(f"{name}={short(a[name][row].as_py())}" for name in told) + ":"
+        key_columns = keys if base in KEYS else columns[:2]
+        return ", ".join(f"{name}={short(a[name][row].as_py())}" for name in key_columns) + ":"
 
     for name in columns:
         compare_arrays(findings, f"{where}.{name}", flat(a[name]), flat(b[name]), named)
@@ -116,14 +116,14 @@ def as_key(rows: pa.Table, name: str) -> pa.Array:
 
 def in_order(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
     """Sorted by the key, and by everything else where the key is not unique."""
-    known = pa.table({name: as_key(rows, name) for name in keys})
-    if len(known.group_by(keys).aggregate([])) < len(rows):
+    sortable = pa.table({name: as_key(rows, name) for name in keys})
+    if len(sortable.group_by(keys).aggregate([])) < len(rows):
         others = [name for name in rows.column_names if name not in keys]
         others.sort(
             key=lambda name: pa.types.is_floating(rows[name].type)
         )  # what may be a little apart, last
-        known = pa.table({name: as_key(rows, name) for name in (*keys, *others)})
-    return rows.take(pc.sort_indices(known, [(name, "ascending") for name in known.column_names]))
+        sortable = pa.table({name: as_key(rows, name) for name in (*keys, *others)})
+    return rows.take(pc.sort_indices(sortable, [(name, "ascending") for name in sortable.column_names]))
 
 
 def matched(
@@ -134,9 +134,9 @@ def matched(
     for side, mine, others in (("A", *places), ("B", *reversed(places))):
         alone = [row[0] for row in mine if row not in others]
         if alone:
-            told = "; ".join(short(dict(zip(keys, key, strict=True))) for key in alone[:EXAMPLES])
+            examples = "; ".join(short(dict(zip(keys, key, strict=True))) for key in alone[:EXAMPLES])
             more = "; …" if len(alone) > EXAMPLES else ""
-            findings.differ(where, f"{len(alone):,} rows only in {side}: {told}{more}", len(alone))
+            findings.differ(where, f"{len(alone):,} rows only in {side}: {examples}{more}", len(alone))
     rows = [row for row in places[0] if row in places[1]]
     at_a, at_b = (pa.array([at[row] for row in rows], pa.int64()) for at in places)
     return a.take(at_a), b.take(at_b)
@@ -144,11 +144,11 @@ def matched(
 
 def numbered(rows: pa.Table, keys: Sequence[str]) -> dict[tuple[Any, int], int]:
     """Key and its how-many-th row → where that row is."""
-    seen: Counter[Any] = Counter()
+    counts: Counter[Any] = Counter()
     places = {}
     for place, key in enumerate(zip(*(as_key(rows, name).to_pylist() for name in keys), strict=True)):
-        places[key, seen[key]] = place
-        seen[key] += 1
+        places[key, counts[key]] = place
+        counts[key] += 1
     return places
 
 

@@ -59,29 +59,29 @@ def registered(home: Path) -> Versions:
 def promoted(home: Path) -> Versions:
     from deltalake import DeltaTable
 
-    found = {}
+    versions = {}
     for log in [*home.glob("lake/*/promotions/_delta_log"), *home.glob("lake/*/history/_delta_log")]:
         for row in DeltaTable(str(log.parent)).to_pyarrow_table().to_pylist():
             move = json.loads(row["body"]) if "body" in row else row
             uri = move.get("model_uri") or move.get("uri")
             if uri:
                 name, number = new_model(move["model"]), int(move["to_version"])
-                found[name, number] = Version(located(home, uri), "")
-    return found
+                versions[name, number] = Version(located(home, uri), "")
+    return versions
 
 
 def walked(home: Path) -> Versions:
     specs = [
         path for name in (*PREDICTOR_FILES, *NOTE_SPEC_FILES) for path in home.glob(f"artifacts/**/{name}")
     ]
-    seen: Counter[str] = Counter()
-    found = {}
+    counts: Counter[str] = Counter()
+    versions = {}
     for path in sorted(specs, key=lambda path: path.stat().st_mtime):
         if path.parent.name not in NOTE_FOLDERS:
             name = new_model(read_json(path)["name"])
-            seen[name] += 1
-            found[name, seen[name]] = Version(path.parent, "")
-    return found
+            counts[name] += 1
+            versions[name, counts[name]] = Version(path.parent, "")
+    return versions
 
 
 def located(home: Path, uri: str) -> Path:
@@ -119,8 +119,8 @@ def run_of(home: Path, run: str) -> Any:
     if not run:
         return {}
     files = home.glob(f"artifacts/*/{run}/artifacts/*.json")
-    said = {path.name: normal(read_json(path), ("run",)) for path in files}
-    return {"metrics": dict(curves_of(home, run)), "files": said}
+    values = {path.name: normal(read_json(path), ("run",)) for path in files}
+    return {"metrics": dict(curves_of(home, run)), "files": values}
 
 
 def curves_of(home: Path, run: str) -> Iterator[tuple[str, list[float]]]:

@@ -114,19 +114,19 @@ def _is_one_of(patterns: tuple[re.Pattern[str], ...], code: str) -> bool:
 def failed_step(own: Assertions, stay: Stay, task: Task, at: datetime) -> FlowStep | None:
     """The first step of the flow that a prediction at that time (naive UTC) does not pass, by what was known then; None
     where the patient is at risk."""
-    known, began = own.known_at(in_microseconds(at)), beginning(stay)
+    visible, began = own.known_at(in_microseconds(at)), beginning(stay)
     for kind, exclusion in enumerate(task.at_risk.excluded, start=_VALUE + 1):
-        seen = known.kind == kind
+        present = visible.kind == kind
         if exclusion.window == "stay":
-            seen &= known.time > began
-        if seen.any():
+            present &= visible.time > began
+        if present.any():
             return exclusion
     if not isinstance(task.outcome, ValueRise):
         return None
-    values = known.values(in_microseconds(at) - task.outcome.lookback_hours * HOUR)
+    values = visible.values(in_microseconds(at) - task.outcome.lookback_hours * HOUR)
     if not len(values.time):
         return task.outcome.baseline
-    return task.outcome.first_onset if has_onset(known, stay, task.outcome) else None
+    return task.outcome.first_onset if has_onset(visible, stay, task.outcome) else None
 
 
 def has_onset(own: Assertions, stay: Stay, outcome: ValueRise) -> bool:

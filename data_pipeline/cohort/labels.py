@@ -147,8 +147,8 @@ def unsupported(source: Source, task: Task) -> str:
     if task.needs and not source.lacks((), *task.needs):
         return f"it maps no {' and no '.join(task.needs).replace('_', ' ')}"
     if isinstance(task.outcome, Declared):
-        given = " ".join(fact.code for table in source.tables.values() for fact in table.facts.values())
-        if task.outcome.code not in given:
+        codes = " ".join(fact.code for table in source.tables.values() for fact in table.facts.values())
+        if task.outcome.code not in codes:
             return f"it declares no outcome {task.outcome.code}"
     return ""
 
@@ -358,12 +358,14 @@ def _datetime(time: np.int64) -> datetime:
 
 
 def _declared(stay: Stay, ended: BitemporalTime, outcome: Declared) -> _Label | None:
-    given = stay.first.outcomes.get(outcome.code)
-    if given is None:
+    declared = stay.first.outcomes.get(outcome.code)
+    if declared is None:
         return None
-    category = outcome.positive if given.happened else outcome.negative
-    certain = max(ended.available, given.known.available)
-    return _Label(category.name, given.happened, given.known.time if given.happened else None, certain)
+    category = outcome.positive if declared.happened else outcome.negative
+    certain = max(ended.available, declared.known.available)
+    return _Label(
+        category.name, declared.happened, declared.known.time if declared.happened else None, certain
+    )
 
 
 def _long_stay(stay: Stay, ended: BitemporalTime, outcome: LongStay) -> _Label:

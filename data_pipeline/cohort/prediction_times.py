@@ -26,11 +26,11 @@ def due_predictions(
     They come in order of prediction time, then of subject. Only what was known at ``until`` is used, so that stays
     which have not ended yet count; of who is at risk, what was known at the prediction time. All times are naive UTC.
     """
-    known = events.filter(pc.less_equal(events["available_time"], pa.scalar(until, pa.timestamp("us"))))
-    records = at_risk.assertions(known, task)
+    visible = events.filter(pc.less_equal(events["available_time"], pa.scalar(until, pa.timestamp("us"))))
+    records = at_risk.assertions(visible, task)
     predictions = {
         (at, patient.subject_id)
-        for patient in patients(latest_as_of(known, None))
+        for patient in patients(latest_as_of(visible, None))
         for stay in patient.units(task.unit)
         if is_adult(patient, stay)
         for at in of_stay(patient, stay, task)

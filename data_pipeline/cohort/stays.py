@@ -164,8 +164,8 @@ def patients(latest: pa.Table) -> Iterator[Patient]:
 
     ``latest`` holds one assertion of each event, as ``bitemporal.latest_as_of`` gives them.
     """
-    wanted = map_codes(latest["code"], lambda code: code.partition("//")[0] in _CODE_PREFIXES, np.bool_)
-    chosen = latest.filter(pa.array(wanted))
+    of_stays = map_codes(latest["code"], lambda code: code.partition("//")[0] in _CODE_PREFIXES, np.bool_)
+    chosen = latest.filter(pa.array(of_stays))
     columns = ["subject_id", "time", "available_time", "event_id", "code", "visit_id", "numeric_value"]
     rows = chosen.select(columns).sort_by([(name, "ascending") for name in columns[:4]]).to_pylist()
     for subject_id, own in groupby(rows, key=lambda row: int(row["subject_id"])):

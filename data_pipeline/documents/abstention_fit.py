@@ -44,11 +44,11 @@ def features(index: Index, questions: Sequence[Question]) -> Features:
     for question in questions:
         vector = index.embedder.question(question.question)
         hidden = [row for place in question.references for row in rows_of[place]]
-        found = (
+        by_question = (
             evidence(index, question.question, index.rank(question.question, vector, hidden=rows))
             for rows in ((), hidden)
         )
-        both.append([[each[name] for name in FEATURES] for each in found])
+        both.append([[each[name] for name in FEATURES] for each in by_question])
     values = np.array(both)
     return Features(values[:, 0], values[:, 1])
 

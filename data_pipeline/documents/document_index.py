@@ -48,10 +48,10 @@ class Result(Frozen):
     """Tuning questions that the threshold was chosen on."""
 
 
-def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The documents' digest, and the newest version of the notes."""
-    path = Path(str(known.get("documents") or OWN))
-    notes_of = str(known.get("notes_of") or "")
+    path = Path(str(params.get("documents") or OWN))
+    notes_of = str(params.get("notes_of") or "")
     yield Context(
         {
             "documents_digest": readers.digest(path),

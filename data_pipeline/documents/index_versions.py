@@ -49,8 +49,8 @@ def versions(settings: Settings, name: str) -> list[int]:
     if "://" in settings.artifact_root:
         return []
     root = folder(settings, name)
-    made = [int(each.name) for each in root.glob("*") if each.name.isdecimal()] if root.is_dir() else []
-    return sorted(made)
+    numbers = [int(each.name) for each in root.glob("*") if each.name.isdecimal()] if root.is_dir() else []
+    return sorted(numbers)
 
 
 def latest(settings: Settings, name: str) -> Path:
@@ -166,13 +166,13 @@ def remove(settings: Settings, name: str, files: Sequence[str]) -> tuple[Path, M
         return _write(settings, name, without(before, pc.is_in(before.passages["file"], pa.array(files))))
 
 
-def without(before: Index, gone: pa.ChunkedArray) -> Contents:
+def without(before: Index, removed: pa.ChunkedArray) -> Contents:
     """What is left of an index without some of its passages.
 
     Raises:
         QualityError: nothing is.
     """
-    rows = np.flatnonzero(~gone.to_numpy(zero_copy_only=False))
+    rows = np.flatnonzero(~removed.to_numpy(zero_copy_only=False))
     if not len(rows):
         raise QualityError(
             f"Nothing would be left of the index {before.manifest.name}; delete its folder {before.folder.parent} "
@@ -216,9 +216,9 @@ def _erase(settings: Settings, name: str, dataset: str, subject_id: int) -> int:
     root = folder(settings, name)
     numbers = versions(settings, name)
     with_some = {
-        number: gone
+        number: removed
         for number in numbers
-        if pc.any(gone := _of_patient(root / str(number), dataset, subject_id)).as_py()
+        if pc.any(removed := _of_patient(root / str(number), dataset, subject_id)).as_py()
     }
     newest = with_some.get(numbers[-1])
     if newest is not None and not pc.all(newest).as_py():
@@ -245,11 +245,11 @@ def _vectors(before: Index | None, embedder: Embedder, new: pa.Table) -> Vectors
         return index_files.embed(embedder, new)
     row_of = {text: row for row, text in enumerate(index_files.embedded_texts(before.passages))}
     texts = index_files.embedded_texts(new)
-    known = [(place, row_of[text]) for place, text in enumerate(texts) if text in row_of]
+    reused = [(place, row_of[text]) for place, text in enumerate(texts) if text in row_of]
     fresh = [place for place, text in enumerate(texts) if text not in row_of]
     vectors = np.empty((len(texts), before.dimensions), np.float32)
-    if known:
-        vectors[[place for place, _ in known]] = before.vectors(np.array([row for _, row in known]))
+    if reused:
+        vectors[[place for place, _ in reused]] = before.vectors(np.array([row for _, row in reused]))
     if fresh:
         vectors[fresh] = embedder.passages([texts[place] for place in fresh])
     return vectors
@@ -267,8 +267,8 @@ def _texts(before: Index | None) -> frozenset[str]:
 def _added(
     before: Index, new: pa.Table, rejected: Sequence[RejectedDocument], read: AbstractSet[str]
 ) -> Contents:
-    gone = pc.is_in(before.passages["file"], pa.array(sorted(read)))
-    rows = np.flatnonzero(~gone.to_numpy(zero_copy_only=False))
+    replaced = pc.is_in(before.passages["file"], pa.array(sorted(read)))
+    rows = np.flatnonzero(~replaced.to_numpy(zero_copy_only=False))
     again = read | {each.file for each in rejected}
     old_rejected = [each for each in before.manifest.rejected if each.file not in again]
     return Contents(

@@ -28,7 +28,7 @@ FILE = Path(__file__).with_name("injected_passages.npz")
 
 
 def without(
-    settings: Settings, used: Embedder, new: pa.Table, known: frozenset[str]
+    settings: Settings, used: Embedder, new: pa.Table, indexed: frozenset[str]
 ) -> tuple[pa.Table, list[RejectedDocument]]:
     """Passages without those that instruct the model, and what is said of the files that those stand in.
 
@@ -39,7 +39,7 @@ def without(
         QualityError: none is left.
     """
     texts = new["text"].to_pylist()
-    fresh = [i for i, text in enumerate(texts) if text not in known]
+    fresh = [i for i, text in enumerate(texts) if text not in indexed]
     if not fresh:
         return new, []
     embedder = used if used.spec.name == embedders.PACKAGED else embedders.load(settings, threads=0)
@@ -50,8 +50,10 @@ def without(
             f"All {len(texts)} passages have instructions to a language model; none of them is indexed."
         )
     files = [_named(row) for row in new.filter(pa.array(instructs)).to_pylist()]
-    said = [RejectedDocument(file=name, reason=_reason(files.count(name))) for name in dict.fromkeys(files)]
-    return new.filter(pa.array(~instructs)), said
+    rejected = [
+        RejectedDocument(file=name, reason=_reason(files.count(name))) for name in dict.fromkeys(files)
+    ]
+    return new.filter(pa.array(~instructs)), rejected
 
 
 def _named(row: dict[str, Any]) -> str:
@@ -66,11 +68,11 @@ def _reason(n: int) -> str:
 def are_injected(texts: Sequence[str], embedder: Embedder) -> NDArray[np.bool_]:
     """Whether each passage has a sentence that instructs the model."""
     parts = [(i, text[start:end]) for i, text in enumerate(texts) for start, end in sentences(text)]
-    found = np.array([bool(injection.check(Checked(clinical_text.read(text))).findings) for text in texts])
+    injected = np.array([bool(injection.check(Checked(clinical_text.read(text))).findings) for text in texts])
     if parts:
         scores = _scores(embedder.passages([part for _, part in parts]))
-        found[[i for (i, _), score in zip(parts, scores, strict=True) if score > 0]] = True
-    return found
+        injected[[i for (i, _), score in zip(parts, scores, strict=True) if score > 0]] = True
+    return injected
 
 
 def _scores(vectors: Vectors) -> Vectors:

@@ -58,18 +58,18 @@ def choice(text: str, purpose: str, n: int) -> int:
 
 def paraphrase(sentence: str, synonyms: Sequence[tuple[str, str]]) -> str:
     """The same statement with up to three phrases replaced, and in every second case within a frame."""
-    replaced, said = 0, sentence
+    replaced, text = 0, sentence
     for old, new in synonyms:
         pattern = rf"\b{re.escape(old)}\b"
-        if replaced < 3 and re.search(pattern, said):
-            said, replaced = re.sub(pattern, new, said, count=1), replaced + 1
+        if replaced < 3 and re.search(pattern, text):
+            text, replaced = re.sub(pattern, new, text, count=1), replaced + 1
     if choice(sentence, "frame", 2):
         frame = _FRAMES[choice(sentence, "which", len(_FRAMES))]
         inner = (
-            said if frame.startswith("{}") else said[0].lower() + said[1:] if said[1:2].islower() else said
+            text if frame.startswith("{}") else text[0].lower() + text[1:] if text[1:2].islower() else text
         )
-        said = frame.format(inner)
-    return said
+        text = frame.format(inner)
+    return text
 
 
 def change_number(sentence: str, _drugs: Sequence[str]) -> str | None:

@@ -107,10 +107,10 @@ def source(name: str, path: str, dataset: str) -> QuestionSource:
     file = OWN if name == "own" else Path(path).resolve()
     if not file.is_file():
         raise UsageError(f"There is no file {file.name} of questions; --path names it.")
-    shown = "" if name == "own" else str(file)  # our own file is part of the installation, wherever that is
+    place = "" if name == "own" else str(file)  # our own file is part of the installation, wherever that is
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return QuestionSource.model_validate(
-        {"dataset": dataset, "source": name, "path": shown, "source_digest": digest}
+        {"dataset": dataset, "source": name, "path": place, "source_digest": digest}
     )
 
 
@@ -171,14 +171,15 @@ def _accepted(settings: Settings, reviews: TableRef, until: int) -> list[Questio
     ]
 
 
-def _first(given: Sequence[Question], most: int) -> Sequence[Question]:
+def _first(questions: Sequence[Question], most: int) -> Sequence[Question]:
     """Some of the questions, whole families, the same ones in every run."""
-    if not most or len(given) <= most:
-        return given
+    if not most or len(questions) <= most:
+        return questions
     order = {
-        family: hashlib.sha256(f"first/{family}".encode()).digest() for family in {q.family for q in given}
+        family: hashlib.sha256(f"first/{family}".encode()).digest()
+        for family in {q.family for q in questions}
     }
-    return sorted(given, key=lambda question: order[question.family])[:most]
+    return sorted(questions, key=lambda question: order[question.family])[:most]
 
 
 def _table(prepared: Prepared) -> "pa.Table":
@@ -208,13 +209,13 @@ def load(settings: Settings, table: TableRef, split: Split) -> list[Question]:
     return sorted(map(Question.model_validate, rows.to_pylist()), key=lambda question: question.id)
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The feedback that was reviewed until now."""
-    where = given["dataset"], REVIEWED_FEEDBACK.name
+    where = params["dataset"], REVIEWED_FEEDBACK.name
     if not lake.exists(settings, *where):
         yield Context({"reviewed": None, "newest_review": 0})
         return
-    newest = feedback_reviews.newest_entry(settings, given["dataset"])
+    newest = feedback_reviews.newest_entry(settings, params["dataset"])
     yield Context({"reviewed": lake.latest(settings, *where).model_dump(), "newest_review": newest})
 
 

@@ -183,18 +183,18 @@ def _compared(question: Question) -> str:
 
 def remove_duplicates(questions: Sequence[Question], threshold: float = NEAR_DUPLICATE) -> Deduplicated:
     """Removes exact and near duplicates; of each group the first question stays."""
-    kept, seen, exact, near = [], set[tuple[str, ...]](), 0, 0
+    kept, keys, exact, near = [], set[tuple[str, ...]](), 0, 0
     texts = [_compared(question) for question in questions]
     index = NearDuplicateIndex(texts, threshold)
     for question, text in zip(questions, texts, strict=True):
         key = tuple(words(text))
-        if key in seen:
+        if key in keys:
             exact += 1
         elif index.has_near_duplicate(text):
             near += 1
         else:
             kept.append(question)
-            seen.add(key)
+            keys.add(key)
             index.add(text)
     return Deduplicated(kept, exact, near)
 

@@ -44,14 +44,14 @@ def examples(split: Split) -> list[Example]:
         "drug": sorted({drug for drug, _ in tables.dose_ranges()}),
         UNKNOWN: sorted({passage.topic for passage in passages}),
     }
-    made: list[Example] = []
+    of_split: list[Example] = []
     for number, passage in enumerate(passages):
         if assign_split(passage.id) == split:
             others = (passages[number - 1].text, passages[(number + 1) % len(passages)].text)
-            made += _of(passage.text, others, synonyms, names)
+            of_split += _of(passage.text, others, synonyms, names)
             elsewhere = passages[(number + len(passages) // 2) % len(passages)].text
-            made.append(_unrelated(elsewhere, (others[0], passage.text, others[1])))
-    return made
+            of_split.append(_unrelated(elsewhere, (others[0], passage.text, others[1])))
+    return of_split
 
 
 def _of(
@@ -127,5 +127,5 @@ def score(checker: Checker, example: Example) -> float:
 
 def f1(supported: NDArray[np.bool_], said_supported: NDArray[np.bool_]) -> float:
     """F1 of finding the sentences that are not supported."""
-    found = float((~supported & ~said_supported).sum())
-    return 2 * found / max(float((~supported).sum() + (~said_supported).sum()), 1.0)
+    detected = float((~supported & ~said_supported).sum())
+    return 2 * detected / max(float((~supported).sum() + (~said_supported).sum()), 1.0)

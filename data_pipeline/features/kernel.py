@@ -225,8 +225,8 @@ def _rows(events: pa.Table, task: TaskName) -> tuple[Rows, Ints]:
     standing = np.ones(len(ids), dtype=np.bool_)
     if pc.any(events["retracted"]).as_py():
         standing = ~events["retracted"].to_numpy()
-    wanted = standing & (rows.kind != _NOTHING) & ~(np.isnan(value) & (rows.kind < len(CONCEPTS)))
-    chosen, chosen_ids = [rows.where(wanted)], [ids[wanted]]
+    read = standing & (rows.kind != _NOTHING) & ~(np.isnan(value) & (rows.kind < len(CONCEPTS)))
+    chosen, chosen_ids = [rows.where(read)], [ids[read]]
     for own in _own_codes(task):
         mine = standing & map_codes(events["code"], own.matches, np.bool_)
         if own.numeric:
@@ -405,9 +405,9 @@ class _History:
         by_birth = (self.predictions.time - self._time(_BIRTH)) / YEAR
         if not self._of(_AGE).any():
             return np.asarray(by_birth)
-        given = self._newest(self._of(_AGE), self.visible.value)
+        stated = self._newest(self._of(_AGE), self.visible.value)
         return np.where(
-            np.isnan(by_birth), given + (self.predictions.time - self._time(_AGE)) / YEAR, by_birth
+            np.isnan(by_birth), stated + (self.predictions.time - self._time(_AGE)) / YEAR, by_birth
         )
 
     def _of(self, *kinds: int) -> Bools:

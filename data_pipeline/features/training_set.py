@@ -115,11 +115,11 @@ def too_few_to_promote(task: TaskName, labels: pa.Table) -> str:
     events = pc.count_distinct(held_out.filter(held_out["boolean_value"])["stay_id"]).as_py()
     short = [
         f"{least} {what}"
-        for what, found, least in (
+        for what, n, least in (
             ("held-out patients", subjects, policy.min_subjects),
             ("held-out stays with the outcome", events, policy.min_events),
         )
-        if found < least
+        if n < least
     ]
     return " and ".join(short)
 

@@ -330,16 +330,16 @@ def _discard(settings: Settings, dataset: str, written: Mapping[str, Iterable[Wr
         table_files.discard(settings, dataset, f"bronze_{name}", [part.file for part in parts])
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """Gives the fingerprint of the list of erased patients, and what the extract before left."""
-    if "dataset" not in given:
+    if "dataset" not in params:
         return
-    erased = {"excluded": exclusions.fingerprint(settings, given["dataset"])}
-    if "source" not in given or not Path(given.get("path", "")).is_absolute():
+    erased = {"excluded": exclusions.fingerprint(settings, params["dataset"])}
+    if "source" not in params or not Path(params.get("path", "")).is_absolute():
         yield Context(erased)  # of a synthetic hospital, in the home: another size or seed has other patients
         return
-    rebuild = bool(given.get("rebuild"))
-    for context in landing.contexts(settings, given["dataset"], given["source"], rebuild):
+    rebuild = bool(params.get("rebuild"))
+    for context in landing.contexts(settings, params["dataset"], params["source"], rebuild):
         yield Context({**erased, **context.params})
 
 

@@ -46,42 +46,42 @@ class BronzeTable:
     def commit(self, key: str, files: Sequence[TableFile], new: Collection[str]) -> TableRef:
         """Takes files with the columns ``new`` in, in one commit that carries ``key``; where nothing changes there is
         none."""
-        gone = self.plan.gone.get(self.name, {})
-        if self.before is not None and not files and not gone:
+        removed = self.plan.gone.get(self.name, {})
+        if self.before is not None and not files and not removed:
             return self.before
         schema = self.schema(new)
         if self.before is None or self.name not in self.plan.kept:
             return table_files.commit(self.settings, self.dataset, self.table, key, files, schema)
         if not set(new) <= set(self._kept_columns):  # all of its files get the new columns
-            stays = list(self._rewritten_without(lake.files(self.settings, self.before), gone, schema))
+            stays = list(self._rewritten_without(lake.files(self.settings, self.before), removed, schema))
             return table_files.commit(self.settings, self.dataset, self.table, key, [*files, *stays], schema)
-        taken_out = [uri for uri in lake.files(self.settings, self.before) if self._holds(uri, gone)]
+        taken_out = [uri for uri in lake.files(self.settings, self.before) if self._holds(uri, removed)]
         return table_files.commit(
             self.settings,
             self.dataset,
             self.table,
             key,
-            [*files, *self._rewritten_without(taken_out, gone, schema)],
+            [*files, *self._rewritten_without(taken_out, removed, schema)],
             schema,
             onto=self.before,
             removed=[uri.rpartition("/")[2] for uri in taken_out],
         )
 
-    def _holds(self, uri: str, gone: Collection[str]) -> bool:
+    def _holds(self, uri: str, removed: Collection[str]) -> bool:
         """Whether a file of the table has rows of some files of the extract."""
-        if not gone:
+        if not removed:
             return False
         filesystem, path = lake.filesystem(uri)
         own = parquet.read_table(path, columns=["file"], filesystem=filesystem, partitioning=None)
-        return not set(gone).isdisjoint(own["file"].unique().to_pylist())
+        return not set(removed).isdisjoint(own["file"].unique().to_pylist())
 
     def _rewritten_without(
-        self, uris: Sequence[str], gone: Collection[str], schema: pa.Schema
+        self, uris: Sequence[str], removed: Collection[str], schema: pa.Schema
     ) -> Iterator[TableFile]:
         """The rows that stay of files of the table that have others, too."""
         for uri in uris:
             file = table_files.write_file(
-                self.settings, self.dataset, self.table, _staying(uri, gone, schema), schema
+                self.settings, self.dataset, self.table, _staying(uri, removed, schema), schema
             )
             if file.rows:
                 yield file
@@ -89,12 +89,12 @@ class BronzeTable:
                 table_files.discard(self.settings, self.dataset, self.table, [file])
 
 
-def _staying(uri: str, gone: Collection[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _staying(uri: str, removed: Collection[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     filesystem, path = lake.filesystem(uri)
     with filesystem.open_input_file(path) as opened:
         for batch in parquet.ParquetFile(opened).iter_batches():
             stays = batch.filter(
-                pc.invert(pc.is_in(batch["file"], value_set=pa.array(sorted(gone), pa.string())))
+                pc.invert(pc.is_in(batch["file"], value_set=pa.array(sorted(removed), pa.string())))
             )
             columns = [
                 stays[field.name] if field.name in stays.schema.names else pa.nulls(len(stays), field.type)

@@ -114,5 +114,5 @@ def _moments(settings: Settings, dataset: str) -> pa.Array:
     from data_pipeline.ingest.silver import Params
 
     own = (call for call in calls.of_stage(settings, "silver") if call.params["dataset"] == dataset)
-    seen = {Params.model_validate(call.params).seen_at for call in own}
-    return pa.array(sorted(moment for moment in seen if moment is not None), pa.timestamp("us"))
+    moments = {Params.model_validate(call.params).seen_at for call in own}
+    return pa.array(sorted(moment for moment in moments if moment is not None), pa.timestamp("us"))

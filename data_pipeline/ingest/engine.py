@@ -228,8 +228,10 @@ def _function(node: "Expr") -> "Expr":
     if name == "make_date":
         return exp.Anonymous(this="try", expressions=[node.copy()])
     if name == "make_timestamp_ntz":
-        made = exp.Anonymous(this="make_timestamp", expressions=[argument.copy() for argument in arguments])
-        return exp.Anonymous(this="try", expressions=[made])
+        timestamp = exp.Anonymous(
+            this="make_timestamp", expressions=[argument.copy() for argument in arguments]
+        )
+        return exp.Anonymous(this="try", expressions=[timestamp])
     if name == "make_dt_interval":
         return _days_to_seconds(arguments)
     return node

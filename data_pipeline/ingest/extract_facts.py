@@ -22,10 +22,10 @@ SUBJECT, VISIT = "subject_pseudonym", "visit_pseudonym"
 def rows_query(source: Source, name: str) -> str:
     """The rows of one table in the declared types, with the time when each was ``known``, and ``visit_listed``."""
     table = source.tables[name]
-    known = f"cast({table.available} as timestamp_ntz) as known"
+    available = f"cast({table.available} as timestamp_ntz) as known"
     listed = f"({_VISIT_LISTED})" if source.visits.id in table.columns else "true"
     joined = f"""
-        select t_{name}.*, {known}, {listed.format(visit=source.visits.id)} as visit_listed
+        select t_{name}.*, {available}, {listed.format(visit=source.visits.id)} as visit_listed
         from t_{name}{_joins(source, table, f"{table.available} {listed}")}"""
     return f"with visits as ({_visits(source)}) {_fill_assumptions(source, joined)}"
 
@@ -141,10 +141,12 @@ def with_patient(source: Source, name: str, through: PatientThrough, also: Seque
     owner = ", ".join(
         f"if(count(distinct {subject}) = 1, max({column}), null) as {column}" for column in (subject, *also)
     )
-    known = (
+    owners = (
         f"select {key} as through_key, {owner} from t_{through.table} where {key} is not null group by {key}"
     )
-    return f"select * except (through_key) from t_{name} left join ({known}) as owners on {key} = through_key"
+    return (
+        f"select * except (through_key) from t_{name} left join ({owners}) as owners on {key} = through_key"
+    )
 
 
 def pseudonym_sql(identifier: str, dataset: str) -> str:

@@ -76,29 +76,29 @@ def part_of(source: Source, name: str, path: Path, root: Path) -> Part:
     """
     from data_pipeline.ingest import readers
 
-    table, shown = source.tables[name], path.relative_to(root)
+    table, place = source.tables[name], path.relative_to(root)
     nested = extract_files.format_of(path) == "NDJSON"
     if nested != bool(table.paths):
         raise InputError(
-            f"{shown} {'is' if nested else 'is no'} NDJSON, and the source {source.name} gives "
+            f"{place} {'is' if nested else 'is no'} NDJSON, and the source {source.name} gives "
             f"{'no paths' if nested else 'paths'} for the table {name}; nothing was landed."
         )
     if nested:
-        return Part(name, path, shown, source.csv, tuple(table.paths), paths=table.paths)
+        return Part(name, path, place, source.csv, tuple(table.paths), paths=table.paths)
     written = table.csv or source.csv
-    header = _with_declared_names(table, readers.header(path, written, shown))
-    _check_columns(source, name, header, shown)
+    header = _with_declared_names(table, readers.header(path, written, place))
+    _check_columns(source, name, header, place)
     names = column_names(header, table.columns)
     renamed = (name for name, as_written in zip(names, header, strict=True) if name != as_written)
-    return Part(name, path, shown, written, tuple(names), tuple(renamed))
+    return Part(name, path, place, written, tuple(names), tuple(renamed))
 
 
 def _with_declared_names(table: SourceTable, header: list[str]) -> list[str]:
     """The header with the source's own name for each column that extracts call otherwise."""
     names = list(header)
     for column, others in table.headers.items():
-        known = (parsing.fold(other).lower() for other in others)
-        if column not in header and (there := next((name for name in known if name in header), None)):
+        folded = (parsing.fold(other).lower() for other in others)
+        if column not in header and (there := next((name for name in folded if name in header), None)):
             names[header.index(there)] = column
     return names
 
@@ -145,13 +145,13 @@ def column_names(header: Sequence[str], declared: Collection[str]) -> list[str]:
     >>> column_names(["flag", "flag", "ref range (low)", "", "line", "hadm_id"], {"hadm_id"})
     ['flag', 'flag_2', 'ref_range_low', 'column_4', 'line_2', 'hadm_id']
     """
-    taken = {*declared, *BRONZE.column_names}
+    used = {*declared, *BRONZE.column_names}
     names = []
     for i, written in enumerate(header, start=1):
         plain = re.sub(r"[\x00-\x20,;{}()=.`\"\\/]+", "_", written).strip("_") or f"column_{i}"
         candidates = (plain, *(f"{plain}_{n}" for n in range(2, len(header) + 3)))
-        name = written if written in declared else next(name for name in candidates if name not in taken)
-        taken.add(name)
+        name = written if written in declared else next(name for name in candidates if name not in used)
+        used.add(name)
         names.append(name)
     return names
 

@@ -38,8 +38,8 @@ def load(
     names: Collection[str] = (),
 ) -> None:
     """Types the rows of tables, all that facts need or those that are named, and keeps them as ``t_<table>``."""
-    wanted = extract_facts.needed_tables(source, *names) if names else tables_read(source, tables)
-    through = {name: source.tables[name].patient_through for name in wanted if name in tables}
+    names_read = extract_facts.needed_tables(source, *names) if names else tables_read(source, tables)
+    through = {name: source.tables[name].patient_through for name in names_read if name in tables}
     for name in sorted(through, key=lambda name: through[name] is not None):
         schema = _schema(source, name)
         rows = (
@@ -65,10 +65,12 @@ def _with_pseudonyms(source: Source, dataset: str, rows: pa.RecordBatch) -> pa.R
         (extract_facts.SUBJECT, source.subjects.id),
         (extract_facts.VISIT, source.visits.id),
     ):
-        known = identifier in rows.schema.names
+        is_present = identifier in rows.schema.names
         rows = rows.append_column(
             column,
-            engine.pseudonyms(rows.column(identifier), dataset) if known else pa.nulls(len(rows), pa.int64()),
+            engine.pseudonyms(rows.column(identifier), dataset)
+            if is_present
+            else pa.nulls(len(rows), pa.int64()),
         )
     return rows
 
@@ -177,12 +179,12 @@ def of_bronze(settings: Settings, source: Source, bronze: Mapping[str, TableRef]
 def _read_facts(settings: Settings, source: Source, name: str, ref: TableRef) -> Iterator[pa.RecordBatch]:
     from pyarrow import parquet
 
-    wanted = ("file", "line", *source.tables[name].columns)
+    needed = ("file", "line", *source.tables[name].columns)
     for uri in lake.files(settings, ref):
         files, path = lake.filesystem(uri)
         with files.open_input_file(path) as opened:
             there = set(parquet.read_schema(opened).names)  # an optional column may be missing
-            columns = [column for column in wanted if column in there]
+            columns = [column for column in needed if column in there]
             texts = [column for column in columns if column != "line"]
             yield from parquet.ParquetFile(opened, read_dictionary=texts).iter_batches(
                 BATCH_ROWS, columns=columns
@@ -194,7 +196,7 @@ def judged_last(
 ) -> Iterator[pa.Table]:
     """Some rows of a version of ``facts``, of each patient those of the commit that judged the patient last: who is
     judged again is appended."""
-    seen = pa.array([], pa.int64())
+    subjects = pa.array([], pa.int64())
     for rows in lake.newest_first(settings, judged_facts, ["subject_id", *columns], rows_of):
-        yield rows.filter(pc.invert(pc.is_in(rows["subject_id"], value_set=seen)))
-        seen = pa.concat_arrays([seen, rows["subject_id"].combine_chunks()]).unique()
+        yield rows.filter(pc.invert(pc.is_in(rows["subject_id"], value_set=subjects)))
+        subjects = pa.concat_arrays([subjects, rows["subject_id"].combine_chunks()]).unique()

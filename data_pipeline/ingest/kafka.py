@@ -149,14 +149,14 @@ class Consumer:
             for topic, partition, offset, value in zip(*columns, strict=True)
         ]
         log.info("batch %d begins with %s messages", batch, f"{len(messages):,}")
-        taken = self._stream.take(messages)
-        self._then(taken)
+        counts = self._stream.take(messages)
+        self._then(counts)
         seconds = time.monotonic() - began
         self.batches += 1
-        self.messages += taken.messages
-        self.landed += taken.landed
-        self.appended += taken.appended
-        log.info("batch %d: %s", batch, _line(taken, seconds))
+        self.messages += counts.messages
+        self.landed += counts.landed
+        self.appended += counts.appended
+        log.info("batch %d: %s", batch, _line(counts, seconds))
 
     def _log_lag(self, query: "StreamingQuery") -> None:
         progress: Any = query.lastProgress
@@ -170,24 +170,24 @@ class Consumer:
             )
 
 
-def _line(taken: Taken, seconds: float) -> str:
+def _line(counts: Taken, seconds: float) -> str:
     return (
-        f"{taken.messages:,} messages in {seconds:.1f} s ({taken.messages / max(seconds, 1e-3):,.0f} a second): "
-        f"{taken.landed:,} landed, {taken.dead_letters:,} of the messages dead letters; {taken.appended:,} events "
-        f"appended, {taken.replaced:,} changed by late rows"
+        f"{counts.messages:,} messages in {seconds:.1f} s ({counts.messages / max(seconds, 1e-3):,.0f} a second): "
+        f"{counts.landed:,} landed, {counts.dead_letters:,} of the messages dead letters; {counts.appended:,} events "
+        f"appended, {counts.replaced:,} changed by late rows"
     )
 
 
-def _sentence(topic: Topic, said: str, settings: Settings) -> MediscaleError:
+def _sentence(topic: Topic, error: str, settings: Settings) -> MediscaleError:
     """What a person is told of an error that Spark or Kafka's client raised."""
     place = f"The topic {topic.name} at {topic.brokers}"
-    if "UnknownTopicOrPartition" in said:
+    if "UnknownTopicOrPartition" in error:
         return InputError(f"{place} does not exist; create it, or check its name.")
-    if "Timeout" in said or "bootstrap" in said or "TimedOut" in said:
+    if "Timeout" in error or "bootstrap" in error or "TimedOut" in error:
         return InputError(
             f"{place} can't be reached; check the brokers' addresses, and TLS and SASL settings."
         )
-    if "data loss" in said.lower() or "data may have been lost" in said or "OffsetOutOfRange" in said:
+    if "data loss" in error.lower() or "data may have been lost" in error or "OffsetOutOfRange" in error:
         return InputError(
             f"{place} no longer has messages that were not read yet (were they deleted by its retention, or the topic "
             "made anew?). Give its producer's events another topic, or ingest the extract of those days."

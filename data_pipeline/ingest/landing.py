@@ -97,7 +97,7 @@ def plan(
     """Compares the files of an extract, by their digests, with those that have landed."""
     to_read: extract_files.Files = {}
     kept: dict[str, dict[str, LandedFile]] = {}
-    gone: dict[str, dict[str, LandedFile]] = {}
+    removed: dict[str, dict[str, LandedFile]] = {}
     for table in source.tables:
         there = {path.relative_to(root).as_posix(): path for path in files.get(table, ())}
         before = landed.get(table, {})
@@ -106,9 +106,9 @@ def plan(
         if new := tuple(path for file, path in there.items() if file not in same):
             to_read[table] = new
         kept[table] = {file: one for file, one in before.items() if file in stays}
-        gone[table] = {file: one for file, one in before.items() if file not in stays}
+        removed[table] = {file: one for file, one in before.items() if file not in stays}
     return Plan(
-        to_read, {t: own for t, own in kept.items() if own}, {t: own for t, own in gone.items() if own}
+        to_read, {t: own for t, own in kept.items() if own}, {t: own for t, own in removed.items() if own}
     )
 
 
@@ -169,7 +169,7 @@ def changed_rows(
     """Compares the rows of the files that differ, each landing given by its tables of bronze and its files."""
     import pyarrow as pa
 
-    added, gone, moved = {}, {}, [_moved_schema().empty_table()]
+    added, removed, moved = {}, {}, [_moved_schema().empty_table()]
     for name in source.tables:
         old, new = before[1].get(name, {}), now[1].get(name, {})
         differ = sorted(file for file in {*old, *new} if _digest(old, file) != _digest(new, file))
@@ -177,11 +177,11 @@ def changed_rows(
             continue
         was = _rows_of(settings, source, name, before[0].get(name), [f for f in differ if f in old])
         here = _rows_of(settings, source, name, now[0].get(name), [f for f in differ if f in new])
-        added[name], gone[name], same = _compare(was, here)
+        added[name], removed[name], same = _compare(was, here)
         moved.append(same.append_column("source", pa.repeat(pa.scalar(name), len(same))).select(_MOVED))
     return ChangedRows(
         {name: rows for name, rows in added.items() if len(rows)},
-        {name: rows for name, rows in gone.items() if len(rows)},
+        {name: rows for name, rows in removed.items() if len(rows)},
         pa.concat_tables(moved),
     )
 

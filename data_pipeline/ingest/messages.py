@@ -120,8 +120,8 @@ class Reader:
                 None,
             )
         name = record.get(TABLE)
-        known = isinstance(name, str) and name in self._columns
-        return str(name) if known else None
+        is_table = isinstance(name, str) and name in self._columns
+        return str(name) if is_table else None
 
     @cached_property
     def _columns(self) -> dict[str, dict[str, str]]:

@@ -84,7 +84,7 @@ def _chosen(elements: list[Any], step: Step) -> Any:
     return elements[step.number] if step.number < len(elements) else None
 
 
-def records(path: Path, paths: Mapping[str, str], shown: Path) -> Iterator[pa.RecordBatch]:
+def records(path: Path, paths: Mapping[str, str], place: Path) -> Iterator[pa.RecordBatch]:
     """The columns of every record of a file; numbers are as they are written.
 
     Raises:
@@ -92,7 +92,7 @@ def records(path: Path, paths: Mapping[str, str], shown: Path) -> Iterator[pa.Re
     """
     rows: list[dict[str, str | None]] = []
     schema = pa.schema([(column, pa.string()) for column in paths])
-    for record in _objects(path, shown):
+    for record in _objects(path, place):
         rows.append({column: value_at(record, where) for column, where in paths.items()})
         if len(rows) == BATCH_RECORDS:
             yield _batch(rows, schema)
@@ -113,7 +113,7 @@ def _whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _objects(path: Path, shown: Path) -> Iterator[dict[str, Any]]:
+def _objects(path: Path, place: Path) -> Iterator[dict[str, Any]]:
     """The object of each line."""
     number, opened = 0, gzip.open if path.suffix.lower() == ".gz" else open
     try:
@@ -123,10 +123,10 @@ def _objects(path: Path, shown: Path) -> Iterator[dict[str, Any]]:
                 yield _object(line)
     except (ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
         what = (
-            f"{shown}: line {number:,} holds no JSON object that has one reading and ends within "
+            f"{place}: line {number:,} holds no JSON object that has one reading and ends within "
             f"{MAX_LINE >> 20} million characters"
             if isinstance(error, ValueError | RecursionError)
-            else f"{shown} is torn after line {number:,}"
+            else f"{place} is torn after line {number:,}"
         )
         raise InputError(
             f"{what}; nothing was landed. Export it again, or compare checksums with the origin's."

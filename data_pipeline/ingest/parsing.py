@@ -95,8 +95,8 @@ def categories(column: pa.Array, lists: Mapping[str, Sequence[str]]) -> pa.Array
     compiled = [(name, matcher(patterns)) for name, patterns in lists.items()]
 
     def category(word: str) -> str:
-        found = exact.get(word) or next((name for name, matches in compiled if matches(word)), None)
-        return found or UNLISTED
+        category_name = exact.get(word) or next((name for name, matches in compiled if matches(word)), None)
+        return category_name or UNLISTED
 
     return map_distinct(column, category)
 
@@ -174,10 +174,10 @@ def bounds(column: pa.Array) -> Bounds:
     >>> found.unit.to_pylist()[:3]
     [None, None, 'ng/ml']
     """
-    found = {text: _BOUND.fullmatch(fold(text).upper()) for text in pc.unique(column).to_pylist() if text}
-    sign = {text: "<" if match["below"] else ">" for text, match in found.items() if match}
-    number = {text: float(match["number"]) for text, match in found.items() if match}
-    unit = {text: match["unit"].lower() for text, match in found.items() if match and match["unit"]}
+    matches = {text: _BOUND.fullmatch(fold(text).upper()) for text in pc.unique(column).to_pylist() if text}
+    sign = {text: "<" if match["below"] else ">" for text, match in matches.items() if match}
+    number = {text: float(match["number"]) for text, match in matches.items() if match}
+    unit = {text: match["unit"].lower() for text, match in matches.items() if match and match["unit"]}
     return Bounds(
         map_distinct(column, sign.get),
         map_distinct(column, number.get, pa.float64()),
@@ -365,10 +365,10 @@ def _offset_microseconds(offset: pa.Array) -> Any:
         hours, rest = int(text[1:3]), int(text[3:].replace(":", "") or 0)
         return None if hours > 14 or rest > 59 else (hours * 60 + rest) * (-1 if text[0] == "-" else 1)
 
-    found = map_distinct(offset, minutes, pa.int64())
-    value = np.asarray(pc.fill_null(found, 0).to_numpy(zero_copy_only=False)).astype("timedelta64[m]")
-    known = np.asarray(found.is_valid().to_numpy(zero_copy_only=False))
-    return np.where(known, value.astype("timedelta64[us]"), np.timedelta64("NaT", "us"))
+    parsed = map_distinct(offset, minutes, pa.int64())
+    value = np.asarray(pc.fill_null(parsed, 0).to_numpy(zero_copy_only=False)).astype("timedelta64[m]")
+    is_offset = np.asarray(parsed.is_valid().to_numpy(zero_copy_only=False))
+    return np.where(is_offset, value.astype("timedelta64[us]"), np.timedelta64("NaT", "us"))
 
 
 def _to_utc(local: Any, zone: str) -> Any:
@@ -395,8 +395,8 @@ def _offset(local: datetime, clock: ZoneInfo) -> timedelta:
 
 def _instant(local: datetime, clock: ZoneInfo) -> datetime | None:
     utc = local - _offset(local, clock)
-    shown = utc.replace(tzinfo=UTC).astimezone(clock).replace(tzinfo=None)
-    return utc if shown == local else None
+    back = utc.replace(tzinfo=UTC).astimezone(clock).replace(tzinfo=None)
+    return utc if back == local else None
 
 
 IcdKind = Literal["diagnosis", "procedure"]
@@ -434,10 +434,10 @@ def icd_codes(code: pa.Array, version: pa.Array, kind: IcdKind) -> pa.Array:
 
 def _icd(kind: IcdKind, pair: str) -> str | None:
     version, _, code = pair.partition("\t")
-    known = _VERSION.fullmatch(fold(version).upper())
-    if not known:
+    match = _VERSION.fullmatch(fold(version).upper())
+    if not match:
         return None
-    system = _SYSTEM[known[1], kind]
+    system = _SYSTEM[match[1], kind]
     written = fold(code).upper()
     plain = written.replace(" ", "").removesuffix(".")
     head, dot, tail = plain.partition(".")

@@ -65,8 +65,8 @@ class PatientSearch:
         everyone = self.changes_everyone(new)
         bronze = {}
         for name in sorted(with_subject):
-            found = self._scan(name, subject, None if everyone else subjects)
-            bronze[name] = self._and_unowned(found, new.get(name), subject, everyone)
+            landed = self._scan(name, subject, None if everyone else subjects)
+            bronze[name] = self._and_unowned(landed, new.get(name), subject, everyone)
         if everyone:
             subjects = _union(self._values(rows, subject) for rows in bronze.values())
         for name in (name for name in read if name not in with_subject):
@@ -76,8 +76,8 @@ class PatientSearch:
                 continue
             key = table.patient_through.key
             keys = self._values(bronze[table.patient_through.table], key)
-            found = self._scan(name, key, None if everyone else keys)
-            bronze[name] = self._and_unowned(found, new.get(name), key, everyone, keys)
+            landed = self._scan(name, key, None if everyone else keys)
+            bronze[name] = self._and_unowned(landed, new.get(name), key, everyone, keys)
         required = (self.source.subjects.table, self.source.visits.table)
         # tables without rows of these patients, too: the compiled query is then the same batch after batch
         return PatientRows(
@@ -118,7 +118,7 @@ class PatientSearch:
         whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         return parsing.identifiers(whole, self.source.null_words)
 
-    def _scan(self, name: str, column: str, wanted: pa.Array | None) -> pa.Table:
+    def _scan(self, name: str, column: str, values: pa.Array | None) -> pa.Table:
         """The rows of a table of bronze with a wanted identifier; all rows where none is given."""
         declared = schema(self.source.tables[name])
         if name not in self.refs:
@@ -130,25 +130,30 @@ class PatientSearch:
         for piece in pieces:
             mask = None
             if (
-                wanted is not None
+                values is not None
             ):  # most groups of rows have none of the patients: only this column is read of them
                 keys = piece.to_table(schema=rows.schema, columns=[column])
-                mask = pc.is_in(self._identifiers(keys[column]), value_set=wanted)
+                mask = pc.is_in(self._identifiers(keys[column]), value_set=values)
                 if not pc.any(mask).as_py():
                     continue
-            found = piece.to_table(schema=rows.schema, columns=names)
-            parts.append(in_declared_columns(found if mask is None else found.filter(mask), declared))
+            own = piece.to_table(schema=rows.schema, columns=names)
+            parts.append(in_declared_columns(own if mask is None else own.filter(mask), declared))
         return pa.concat_tables(parts)
 
     def _and_unowned(
-        self, found: pa.Table, new: pa.Table | None, column: str, everyone: bool, keys: pa.Array | None = None
+        self,
+        landed: pa.Table,
+        new: pa.Table | None,
+        column: str,
+        everyone: bool,
+        keys: pa.Array | None = None,
     ) -> pa.Table:
         """With the new rows that name nobody: their facts are to be quarantined."""
         if new is None or everyone:
-            return found
+            return landed
         named = self._identifiers(new[column])
         owned = named.is_valid() if keys is None else pc.is_in(named, value_set=keys)
-        return pa.concat_tables([found, new.filter(pc.invert(owned))])
+        return pa.concat_tables([landed, new.filter(pc.invert(owned))])
 
 
 def in_declared_columns(rows: pa.Table, declared: pa.Schema) -> pa.Table:

@@ -34,7 +34,7 @@ def first_line(path: Path) -> int:
     return 2 if format_of(path) == "CSV" else 1
 
 
-def header(path: Path, written: Csv, shown: Path) -> list[str]:
+def header(path: Path, written: Csv, place: Path) -> list[str]:
     """The names of a CSV or Parquet file's columns, in lower case; ``shown`` is how an error names the file.
 
     Raises:
@@ -47,13 +47,13 @@ def header(path: Path, written: Csv, shown: Path) -> list[str]:
             first = list(parquet.read_schema(path).names)
             if twice := sorted({name for name in first if first.count(name) > 1}):
                 raise InputError(
-                    f"{shown} has more than one column {', '.join(twice)}; nothing was landed. Remove or rename the "
+                    f"{place} has more than one column {', '.join(twice)}; nothing was landed. Remove or rename the "
                     "one that is not meant."
                 )
         else:
             first = _text_header(path, written)
     except (EOFError, OSError, gzip.BadGzipFile, zlib.error, csv.Error, pa.ArrowInvalid) as error:
-        raise _unreadable(shown, path) from error
+        raise _unreadable(place, path) from error
     return [parsing.fold(name).lower() for name in first]
 
 
@@ -70,7 +70,7 @@ def _text_header(path: Path, written: Csv) -> list[str]:
 
 
 def records(
-    path: Path, names: Sequence[str], columns: Sequence[str], written: Csv, shown: Path
+    path: Path, names: Sequence[str], columns: Sequence[str], written: Csv, place: Path
 ) -> Iterator[pa.RecordBatch]:
     """The wanted columns of every record of a file, as texts; ``names`` are those of all its columns, in order.
 
@@ -82,15 +82,15 @@ def records(
         batches = (
             _parquet(path, names, columns, written)
             if format_of(path) == "Parquet"
-            else _csv(path, names, columns, written, shown)
+            else _csv(path, names, columns, written, place)
         )
         yield from batches
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowInvalid) as error:
-        raise _unreadable(shown, path) from error
+        raise _unreadable(place, path) from error
 
 
 def _csv(
-    path: Path, names: Sequence[str], columns: Sequence[str], written: Csv, shown: Path
+    path: Path, names: Sequence[str], columns: Sequence[str], written: Csv, place: Path
 ) -> Iterator[pa.RecordBatch]:
     uneven: list[arrow_csv.InvalidRow] = []
     read = 1
@@ -105,9 +105,9 @@ def _csv(
             read += len(batch)
     except pa.ArrowInvalid as error:
         if uneven:
-            raise _uneven(shown, uneven[0]) from error
+            raise _uneven(place, uneven[0]) from error
         if "straddling" in str(error):
-            raise _endless(shown, read + 1) from error
+            raise _endless(place, read + 1) from error
         raise
 
 
@@ -192,9 +192,9 @@ def _open(path: Path, written: Csv) -> TextIO:
     return path.open(encoding=encoding, errors="replace", newline="")
 
 
-def _unreadable(shown: Path, path: Path) -> InputError:
+def _unreadable(place: Path, path: Path) -> InputError:
     return InputError(
-        f"{shown} is torn or not a {format_of(path)} file; nothing was landed. Copy it again and compare checksums "
+        f"{place} is torn or not a {format_of(path)} file; nothing was landed. Copy it again and compare checksums "
         "with the origin's."
     )
 
@@ -207,10 +207,10 @@ def _endless(shown: Path, record: int) -> InputError:
     )
 
 
-def _uneven(shown: Path, row: arrow_csv.InvalidRow) -> InputError:
+def _uneven(place: Path, row: arrow_csv.InvalidRow) -> InputError:
     where = "" if row.number is None else f": record {row.number:,} (the header being 1)"
     fields = f" has {row.actual_columns} fields and the header {row.expected_columns}" if where else ""
     return InputError(
-        f"{shown} is torn or not a CSV file{where}{fields}; nothing was landed. Is its delimiter or its quote another "
+        f"{place} is torn or not a CSV file{where}{fields}; nothing was landed. Is its delimiter or its quote another "
         "one (csv in the source's YAML)? Otherwise copy it again and compare checksums with the origin's."
     )

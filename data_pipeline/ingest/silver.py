@@ -114,21 +114,26 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         return _take_changed_rules(params, settings, source, key, absorbed, made_from, listed)
     with engine.connection(settings) as database:
         _load(database, settings, source, params)
-        made = _superseding(database, settings, source, params, absorbed, made_from)
+        superseding = _superseding(database, settings, source, params, absorbed, made_from)
         subjects = _list_new(database, settings, source, params, listed, key)
-    return _append(params, settings, key, made_from, made, subjects)
+    return _append(params, settings, key, made_from, superseding, subjects)
 
 
 def _append(
-    params: Params, settings: Settings, key: str, made_from: TableRef, made: Superseding, subjects: TableRef
+    params: Params,
+    settings: Settings,
+    key: str,
+    made_from: TableRef,
+    superseding: Superseding,
+    subjects: TableRef,
 ) -> Result:
-    files = _write_shards(settings, params.dataset, shards.in_order(made.rows).to_batches())
+    files = _write_shards(settings, params.dataset, shards.in_order(superseding.rows).to_batches())
     events = made_from
     if files:
         events = _commit(
             params, settings, key, files, lake.fact(settings, made_from, shards.SHARD_COUNT), made_from
         )
-    return _result(settings, params, events, subjects, made)
+    return _result(settings, params, events, subjects, superseding)
 
 
 def _take_changed_rules(
@@ -198,7 +203,11 @@ def _load(database: "duckdb.DuckDBPyConnection", settings: Settings, source: Sou
 
 
 def _result(
-    settings: Settings, params: Params, events: TableRef, subjects: TableRef, made: Superseding | None = None
+    settings: Settings,
+    params: Params,
+    events: TableRef,
+    subjects: TableRef,
+    superseding: Superseding | None = None,
 ) -> Result:
     source = sources.load(params.source)
     return Result(
@@ -206,9 +215,9 @@ def _result(
         subjects=subjects,
         shards=lake.fact(settings, events, shards.SHARD_COUNT),
         event_count=lake.dataset(settings, events).count_rows(),
-        appended=0 if made is None else len(made.rows),
-        corrected=0 if made is None else len(made.corrected),
-        retracted=0 if made is None else len(made.retracted),
+        appended=0 if superseding is None else len(superseding.rows),
+        corrected=0 if superseding is None else len(superseding.corrected),
+        retracted=0 if superseding is None else len(superseding.retracted),
         notes_in_bronze=any(source.tables[name].provides == "notes" for name in params.bronze),
     )
 
@@ -297,18 +306,18 @@ def absorbed(settings: Settings, dataset: str) -> Absorbed | None:
     )
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """Gives the tables that an extract is appended to: first as the newest call saw them, so that the same extract
     again is that call."""
-    if given.get("absorbed") is None:
+    if params.get("absorbed") is None:
         return
-    before = landing.newest_call(settings, "silver", given["dataset"])
+    before = landing.newest_call(settings, "silver", params["dataset"])
     if before is not None and "made_from" in before.params:
         yield Context({name: before.params[name] for name in ("made_from", "listed")})
-    if all(lake.exists(settings, given["dataset"], table) for table in (EVENTS.name, SUBJECTS.name)):
+    if all(lake.exists(settings, params["dataset"], table) for table in (EVENTS.name, SUBJECTS.name)):
         tables = {"made_from": EVENTS.name, "listed": SUBJECTS.name}
         yield Context(
-            {name: lake.latest(settings, given["dataset"], table) for name, table in tables.items()}
+            {name: lake.latest(settings, params["dataset"], table) for name, table in tables.items()}
         )
 
 

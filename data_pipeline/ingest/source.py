@@ -170,16 +170,16 @@ class Source(Frozen):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
-        wanted = {self.subjects.table, self.visits.table, *(lookup.table for lookup in self.lookups.values())}
-        if unknown := wanted - self.tables.keys():
+        named = {self.subjects.table, self.visits.table, *(lookup.table for lookup in self.lookups.values())}
+        if unknown := named - self.tables.keys():
             raise ValueError(f"no such table here: {', '.join(sorted(unknown))}")
         if unknown := self.concepts.keys() - {concept.name for concept in by_name().values()}:
             raise ValueError(f"not in mediscale/core/concepts.py: {', '.join(sorted(unknown))}")
         if unknown := self.treatments.keys() - set(TREATMENTS):
             raise ValueError(f"no such treatment group: {', '.join(sorted(unknown))}")
         for name, lookup in self.lookups.items():
-            if taken := RESERVED_COLUMNS & {name, *lookup.columns}:
-                raise ValueError(f"lookup {name} has names that are taken: {', '.join(sorted(taken))}")
+            if reserved := RESERVED_COLUMNS & {name, *lookup.columns}:
+                raise ValueError(f"lookup {name} has names that are taken: {', '.join(sorted(reserved))}")
         for name, table in self.tables.items():
             self._check_table(name, table)
         return self
@@ -191,8 +191,8 @@ class Source(Frozen):
             raise ValueError(
                 f"table {name} reads numbers from columns that are not double: {', '.join(texts)}"
             )
-        if table.facts and (taken := RESERVED_COLUMNS & table.columns.keys()):
-            raise ValueError(f"table {name} has columns whose names are taken: {', '.join(sorted(taken))}")
+        if table.facts and (reserved := RESERVED_COLUMNS & table.columns.keys()):
+            raise ValueError(f"table {name} has columns whose names are taken: {', '.join(sorted(reserved))}")
         through = table.patient_through
         if table.facts and self.subjects.id not in table.columns and through is None:
             raise ValueError(f"table {name} has facts but no column {self.subjects.id}")
@@ -200,8 +200,8 @@ class Source(Frozen):
             self._check_through(name, table, through)
 
     def _check_through(self, name: str, table: SourceTable, through: PatientThrough) -> None:
-        known = self.tables.get(through.table)
-        if known is None or not {through.key, self.subjects.id} <= known.columns.keys():
+        owner = self.tables.get(through.table)
+        if owner is None or not {through.key, self.subjects.id} <= owner.columns.keys():
             raise ValueError(
                 f"table {name} has its patients through {through.table}, which is no table with the columns "
                 f"{through.key} and {self.subjects.id}"

@@ -173,7 +173,7 @@ class SourceTable(Frozen):
 
     @model_validator(mode="after")
     def _columns_have_types(self) -> Self:
-        wanted: dict[str, tuple[tuple[ColumnType, ...], list[str]]] = {
+        by_use: dict[str, tuple[tuple[ColumnType, ...], list[str]]] = {
             "vocabularies": (("word",), list(self.vocabularies)),
             "intervals": (("date", "timestamp"), [*self.intervals, *self.intervals.values()]),
             "icd.code": (("string",), list(self.icd.code) if self.icd else []),
@@ -184,7 +184,7 @@ class SourceTable(Frozen):
             "formats": (("date", "timestamp"), list(self.formats)),
             "result": (("result",), [fact.result for fact in self.facts.values() if fact.result]),
         }
-        for use, (kinds, columns) in wanted.items():
+        for use, (kinds, columns) in by_use.items():
             if wrong := [column for column in columns if self.columns.get(column) not in kinds]:
                 raise ValueError(f"{use} needs columns of type {' or '.join(kinds)}: {', '.join(wrong)}")
         for use, names in (

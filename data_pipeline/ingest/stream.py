@@ -166,17 +166,17 @@ class Stream:
         if ref is not None:
             own = pc.field("subject_id").isin(facts.subject_ids)
             there = lake.dataset(self._settings, ref).to_table(filter=own, columns=list(EVENTS.column_names))
-        added, gone = shards.except_all(facts.events, there), shards.except_all(there, facts.events)
-        if ref is None or not len(gone):
+        added, removed = shards.except_all(facts.events, there), shards.except_all(there, facts.events)
+        if ref is None or not len(removed):
             if len(added) or ref is None:
                 self._commit(EVENTS.name, shards.in_order(added), ref)
         else:
-            touched = sorted({*added[SHARD].to_pylist(), *gone[SHARD].to_pylist()})
-            rows = shards.except_all(shards.read_shards(self._settings, ref, touched), gone)
+            touched = sorted({*added[SHARD].to_pylist(), *removed[SHARD].to_pylist()})
+            rows = shards.except_all(shards.read_shards(self._settings, ref, touched), removed)
             self._commit(
                 EVENTS.name, shards.in_order(pa.concat_tables([rows, added])), ref, shards.predicate(touched)
             )
-        return max(len(added) - len(gone), 0), len(gone)
+        return max(len(added) - len(removed), 0), len(removed)
 
     def _bring_quarantine_up_to_date(self, facts: pa.Table, places: pa.Table | None) -> None:
         """Enters the facts that can't be used; those of the same ``places`` that can be used now leave."""
@@ -190,9 +190,9 @@ class Stream:
             else there.join(places, ["source", "file", "line"], join_type="left semi")
         )
         own = own.select(QUARANTINE.column_names)
-        added, gone = shards.except_all(facts, there), shards.except_all(own, facts)
-        if len(gone):
-            kept = shards.except_all(there, gone)
+        added, removed = shards.except_all(facts, there), shards.except_all(own, facts)
+        if len(removed):
+            kept = shards.except_all(there, removed)
             self._commit(QUARANTINE.name, pa.concat_tables([kept, added]), ref, "")
         elif len(added) or ref is None:
             self._commit(QUARANTINE.name, added, ref)

@@ -176,5 +176,5 @@ def restate(asserted: pa.Table, there: pa.Table, usable_before: pa.Array, moment
             "not exists (select 1 from keeps where keeps.event_id = newest.event_id) and newest.available_time <= "
             "corrected.last"
         )
-        made = database.sql(f"{kept} union all {others} union all {from_then}").to_arrow_table()
-    return made.cast(EVENTS.arrow_schema())
+        restated = database.sql(f"{kept} union all {others} union all {from_then}").to_arrow_table()
+    return restated.cast(EVENTS.arrow_schema())

@@ -262,15 +262,15 @@ def _result(
     )
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """Gives what silver has taken in before, where the extract is appended to it: first as the newest call saw it, so
     that what was judged then is not judged again."""
-    if given.get("begins", True) or "dataset" not in given:
+    if params.get("begins", True) or "dataset" not in params:
         return
-    before = landing.newest_call(settings, "validate", given["dataset"])
+    before = landing.newest_call(settings, "validate", params["dataset"])
     if before is not None and "absorbed" in before.params:
         yield Context({"absorbed": before.params["absorbed"]})
-    yield Context({"absorbed": silver.absorbed(settings, given["dataset"])})
+    yield Context({"absorbed": silver.absorbed(settings, params["dataset"])})
 
 
 def _judged_facts(

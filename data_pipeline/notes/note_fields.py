@@ -71,8 +71,8 @@ def rows_of(text: str, analyzed: NoteAnalysis) -> Iterator[dict[str, Any]]:
         "urgency factor": analyzed.urgency_factors,
         "risk factor": analyzed.risk.factors,
     }
-    for field, found in fields.items():
-        for one in found:
+    for field, values in fields.items():
+        for one in values:
             yield _row(field, text, one)
     for vital in analyzed.vitals:
         yield {**_row("vital sign", text, vital), "name": vital.kind, "value": vital.value}
@@ -80,17 +80,17 @@ def rows_of(text: str, analyzed: NoteAnalysis) -> Iterator[dict[str, Any]]:
     yield {"field": "risk", "name": analyzed.risk.level}
 
 
-def _row(field: str, text: str, found: Evidence) -> dict[str, Any]:
-    use = {name: getattr(found, name) for name in _USE if getattr(found, name, "") != ""}
-    name = found.name if isinstance(found, Finding | Medication | Factor) else None
-    words = found.text if isinstance(found, Statement) else text[found.start : found.end]
-    return {"field": field, "name": name, "text": words, "start": found.start, "end": found.end, **use}
+def _row(field: str, text: str, evidence: Evidence) -> dict[str, Any]:
+    use = {name: getattr(evidence, name) for name in _USE if getattr(evidence, name, "") != ""}
+    name = evidence.name if isinstance(evidence, Finding | Medication | Factor) else None
+    words = evidence.text if isinstance(evidence, Statement) else text[evidence.start : evidence.end]
+    return {"field": field, "name": name, "text": words, "start": evidence.start, "end": evidence.end, **use}
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The dataset's newest notes, where none are named."""
-    if "dataset" in given and "notes" not in given:
-        yield Context({"notes": lake.latest(settings, given["dataset"], NOTES.name)})
+    if "dataset" in params and "notes" not in params:
+        yield Context({"notes": lake.latest(settings, params["dataset"], NOTES.name)})
 
 
 STAGE = Stage(

@@ -68,9 +68,9 @@ def _tokenize(batches: Iterable[pa.RecordBatch], tokenizer: str, revision: str) 
         )
 
 
-def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """Gives the encoder of the settings where the caller gives none."""
-    if "encoder" not in known:
+    if "encoder" not in params:
         yield Context({"encoder": encoders.configured(settings)})
 
 

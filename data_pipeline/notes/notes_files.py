@@ -32,8 +32,8 @@ def write_of_each(
         return written
     files = lake.files(settings, notes)
     write = partial(_write_of_file, settings, dataset, table.name, make)
-    made = list(workers.map_pieces(settings, write, files, min(processes, len(files))))
-    return table_files.commit(settings, dataset, table.name, key, made, table.arrow_schema())
+    files_written = list(workers.map_pieces(settings, write, files, min(processes, len(files))))
+    return table_files.commit(settings, dataset, table.name, key, files_written, table.arrow_schema())
 
 
 def _write_of_file(settings: Settings, dataset: str, table: str, make: MakeRows, uri: str) -> TableFile:

@@ -171,10 +171,10 @@ def _in_one_sentence(passage: "Passage", rarity: Mapping[str, float]) -> float:
 
 def _answering(index: "Index", question: str, passage: "Passage") -> list[Span]:
     """The sentences that have most of the question's words by rarity, in the order of the text."""
-    asked = {word: index.rarity(word) for word in set(words(question))}
+    rarities = {word: index.rarity(word) for word in set(words(question))}
     spans = sentences(passage.text)
     scores = [
-        sum(value for word, value in asked.items() if word in set(words(passage.text[start:end])))
+        sum(value for word, value in rarities.items() if word in set(words(passage.text[start:end])))
         for start, end in spans
     ]
     best = sorted(range(len(spans)), key=lambda place: (-scores[place], place))[:QUOTED]

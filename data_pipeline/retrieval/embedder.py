@@ -81,8 +81,8 @@ class Embedder:
         for row, each in enumerate(encoded):
             ids[row, : len(each.ids)] = each.ids
             mask[row, : len(each.ids)] = 1
-        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        inputs = {name: values for name, values in given.items() if name in self._inputs}
+        available = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        inputs = {name: values for name, values in available.items() if name in self._inputs}
         hidden: Vectors = self._session.run(None, inputs)[0]
         pooled = hidden[:, 0] if self.spec.pooling == "cls" else _mean(hidden, mask)
         vectors: Vectors = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)

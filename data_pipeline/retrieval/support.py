@@ -116,14 +116,14 @@ def differences(sentence: str, source: str) -> list[float]:
     as one; the share of its words that are missing, and of its adjacent words that are not adjacent in the source; and
     the length of the longest missing word.
     """
-    said, known = _normalized(sentence), _normalized(source)
-    known_set = set(known)
-    missing = [word for word in dict.fromkeys(said) if word not in known_set]
-    pairs = set(pairwise(said))
+    sentence_words, source_words = _normalized(sentence), _normalized(source)
+    source_set = set(source_words)
+    missing = [word for word in dict.fromkeys(sentence_words) if word not in source_set]
+    pairs = set(pairwise(sentence_words))
     return [
         float(min(_differing(sentence, source, missing), 3)),
-        len(missing) / max(len(set(said)), 1),
-        len(pairs - set(pairwise(known))) / max(len(pairs), 1),
+        len(missing) / max(len(set(sentence_words)), 1),
+        len(pairs - set(pairwise(source_words))) / max(len(pairs), 1),
         max((len(word) for word in missing if not word[0].isdigit()), default=0) / 10,
     ]
 

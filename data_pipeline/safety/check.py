@@ -133,15 +133,15 @@ def _first(layers: Sequence[LayerFinding], blocks: bool) -> str:
 
 def _injection(checked: Checked, sources: Sequence[str]) -> LayerFinding:
     """Instructions to the model in the answer, or in a source that it was made of."""
-    found = list(injection.check(checked).findings)
+    findings = list(injection.check(checked).findings)
     for number, source in enumerate(sources):
         of_source = injection.check(Checked(clinical_text.read(source))).findings
-        found += [finding.model_copy(update={"source": number}) for finding in of_source]
-    if not found:
+        findings += [finding.model_copy(update={"source": number}) for finding in of_source]
+    if not findings:
         return LayerFinding(layer=injection.NAME)
     message = "A source has instructions to the assistant; nothing is answered from it."
     return LayerFinding(
-        layer=injection.NAME, findings=tuple(found), message=message, blocks=True, first=message
+        layer=injection.NAME, findings=tuple(findings), message=message, blocks=True, first=message
     )
 
 
@@ -179,7 +179,7 @@ _WARNING_WORDS = frozenset(
 )
 
 
-def _is_said_or_warned_of(checked: Checked, finding: Finding, said: str) -> bool:
+def _is_said_or_warned_of(checked: Checked, finding: Finding, answer: str) -> bool:
     words = [
         i
         for i in range(len(checked.text.words))
@@ -187,7 +187,7 @@ def _is_said_or_warned_of(checked: Checked, finding: Finding, said: str) -> bool
     ]
     start, end = checked.text.sentence(words[0] if words else 0)
     sentence = checked.text.words[start:end]
-    return not _WARNING_WORDS.isdisjoint(sentence) or f" {' '.join(sentence)} " in said
+    return not _WARNING_WORDS.isdisjoint(sentence) or f" {' '.join(sentence)} " in answer
 
 
 def _within(checked: Checked, word: int, finding: Finding) -> bool:
@@ -199,12 +199,12 @@ _LEAKS = frozenset({"record", "phone", "email", "address"})
 """Identifiers that block; a name may be that of a disease, a date that of a study."""
 
 
-def _new(layer: LayerFinding, answer: str, given: Sequence[str]) -> LayerFinding:
+def _new(layer: LayerFinding, answer: str, sources: Sequence[str]) -> LayerFinding:
     """Identifiers of an answer; one that neither the question nor a source has blocks: where may it be from?"""
     new = [
         finding
         for finding in layer.findings
-        if not any(answer[finding.start : finding.end] in text for text in given)
+        if not any(answer[finding.start : finding.end] in text for text in sources)
     ]
     return layer.model_copy(
         update={

@@ -202,14 +202,14 @@ class Dose:
 
 def doses(text: ClinicalText, mentions: list[DrugMention]) -> list[Dose]:
     """The amounts of a text, each with the drug of its sentence that it stands nearest to."""
-    found = []
+    read = []
     for match in _AMOUNT.finditer(text.plain):
         start, end = text.sentence(text.word_in_plain(match.start("low")))
         near = [mention for mention in mentions if start <= mention.first < end]
         word = text.word_in_plain(match.start("low"))
         if near:
-            found.append(_dose(text, match, min(near, key=lambda m: _gap(m, word)), near, (start, end)))
-    return found
+            read.append(_dose(text, match, min(near, key=lambda m: _gap(m, word)), near, (start, end)))
+    return read
 
 
 def _gap(mention: DrugMention, word: int) -> float:

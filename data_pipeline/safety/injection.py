@@ -42,18 +42,18 @@ _LEET_WORD = re.compile(r"(?<![^\W_])[^\W_]*[a-z][013457@$!]+[a-z][^\W_]*|[01345
 
 def check(checked: Checked) -> LayerFinding:
     """Instructions to the model, by phrase, markup, spacing and encoding."""
-    found = [
+    findings = [
         checked.finding(
             "The text has instructions to the assistant.", match.first, match.last, "high", match.label
         )
         for match in phrases().find(checked.text)
     ]
-    found += [_at(checked, start, end, code) for start, end, code in _hidden(checked)]
-    if not found and NAME in checked.flags:
-        found = [_at(checked, 0, len(checked.text.plain), "embedding")]
-    if not found:
+    findings += [_at(checked, start, end, code) for start, end, code in _hidden(checked)]
+    if not findings and NAME in checked.flags:
+        findings = [_at(checked, 0, len(checked.text.plain), "embedding")]
+    if not findings:
         return LayerFinding(layer=NAME)
-    return LayerFinding(layer=NAME, findings=tuple(found), message=REFUSAL, blocks=True, first=REFUSAL)
+    return LayerFinding(layer=NAME, findings=tuple(findings), message=REFUSAL, blocks=True, first=REFUSAL)
 
 
 def _at(checked: Checked, start: int, end: int, code: str) -> Finding:

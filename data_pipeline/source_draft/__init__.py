@@ -43,22 +43,22 @@ def draft(settings: Settings, root: Path, hidden: Collection[str] = ()) -> str:
                 f"No column of the {len(tables)} tables in {root} numbers their rows and recurs in other tables, so "
                 "nobody can say whose a row is; add the table that lists the patients or the visits."
             )
-        known = knowledge.shipped(hidden)
+        shipped = knowledge.shipped(hidden)
         names = [_canonical(own, ("patient", "visit")[i]) for i, own in enumerate((who.patient, who.visit))]
         relative = not any(c.kind in ("time", "date") for t in tables for c in t.columns.values())
-        made = Draft(database, tables, who, known, names[0], names[1], relative)
-        written, listed = _stanzas(made, {table.name: table for table in tables})
+        drafted = Draft(database, tables, who, shipped, names[0], names[1], relative)
+        written, listed = _stanzas(drafted, {table.name: table for table in tables})
         return writer.text(
-            made, listed, written, [_FIRST, *_recognised(tables, hidden), *_unread(made, written)]
+            drafted, listed, written, [_FIRST, *_recognised(tables, hidden), *_unread(drafted, written)]
         )
 
 
-def _stanzas(made: Draft, by_name: dict[str, Table]) -> tuple[list[Stanza], dict[str, str]]:
-    who = made.keys
-    visit, listed = people.visits(made, by_name[who.visits])
-    first = [] if who.subjects == who.visits else [people.patients(made, by_name[who.subjects])]
+def _stanzas(drafted: Draft, by_name: dict[str, Table]) -> tuple[list[Stanza], dict[str, str]]:
+    who = drafted.keys
+    visit, listed = people.visits(drafted, by_name[who.visits])
+    first = [] if who.subjects == who.visits else [people.patients(drafted, by_name[who.subjects])]
     rest = (
-        rows.draft_stanza(made, table)
+        rows.draft_stanza(drafted, table)
         for name, table in by_name.items()
         if name not in (who.subjects, who.visits)
     )
@@ -88,17 +88,17 @@ def _recognised(tables: Sequence[Table], hidden: Collection[str]) -> list[str]:
     return sentences
 
 
-def _unread(made: Draft, written: Sequence[Stanza]) -> list[str]:
+def _unread(drafted: Draft, written: Sequence[Stanza]) -> list[str]:
     """Sentences of the tables that no stanza reads."""
     read = {stanza.table.name for stanza in written}
-    owned = made.keys.patient.keys() | made.keys.visit.keys()
+    owned = drafted.keys.patient.keys() | drafted.keys.visit.keys()
     sentences = []
-    for table in made.tables:
+    for table in drafted.tables:
         if table.name not in read:
             why = "nothing says when something was so, or what" if table.name in owned else _NOBODYS
             outcomes = [c.header for c in table.columns.values() if is_called("outcome", c.name)]
-            asked = f"; TODO: is {outcomes[0]} of {table.file} an outcome to predict?" if outcomes else "."
-            sentences.append(f"Not read: {table.file}, {count(table.rows)} rows; {why}{asked}")
+            question = f"; TODO: is {outcomes[0]} of {table.file} an outcome to predict?" if outcomes else "."
+            sentences.append(f"Not read: {table.file}, {count(table.rows)} rows; {why}{question}")
     return sentences
 
 

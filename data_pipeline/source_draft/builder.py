@@ -127,8 +127,8 @@ class Builder:
     def name(self, header: str) -> str:
         """What a column is called in expressions."""
         name = identifier(header)
-        taken = RESERVED_COLUMNS | _SQL_WORDS | {self.draft.patient, self.draft.visit}
-        return f"{self.table.name.removesuffix('s')}_{name}" if name in taken else name
+        reserved = RESERVED_COLUMNS | _SQL_WORDS | {self.draft.patient, self.draft.visit}
+        return f"{self.table.name.removesuffix('s')}_{name}" if name in reserved else name
 
     def pick(self, role: str, *kinds: str) -> list[Column]:
         """The columns that are called like a role, of one of the kinds, in the order of the file."""
@@ -192,10 +192,10 @@ class Builder:
     def moments(self, roles: Sequence[str]) -> list[Column]:
         """The columns of times that are called like one of the roles, dates last, the fullest first; of offsets, where
         there is no calendar."""
-        found = dict.fromkeys(c.header for role in roles for c in self.pick(role, "time", "date"))
-        if not found and self.draft.relative:
-            found = dict.fromkeys(c.header for c in self.pick("offset", "number"))
-        columns = (self.table.columns[header] for header in found)
+        headers = dict.fromkeys(c.header for role in roles for c in self.pick(role, "time", "date"))
+        if not headers and self.draft.relative:
+            headers = dict.fromkeys(c.header for c in self.pick("offset", "number"))
+        columns = (self.table.columns[header] for header in headers)
         return sorted(columns, key=lambda c: (c.kind == "date", -round(c.filled, 1)))
 
     def order(self, start: Column, end: Column) -> None:

@@ -62,18 +62,18 @@ class _Seen(NamedTuple):
 
 
 def map_items(
-    database: "duckdb.DuckDBPyConnection", use: ItemUse, known: Shipped
+    database: "duckdb.DuckDBPyConnection", use: ItemUse, shipped: Shipped
 ) -> tuple[list[Mapped], list[str]]:
     """The items of a table that measure a concept, and sentences of those that are called so and do not look it."""
     mapped, doubts = [], []
     rows = _item_statistics(database, use)
     for item in dict.fromkeys(row.item for row in rows):
         own = [row for row in rows if row.item == item]
-        found = _map_item(own, known)
-        if isinstance(found, Mapped):
-            mapped.append(found)
-        elif found:
-            doubts.append(found)
+        result = _map_item(own, shipped)
+        if isinstance(result, Mapped):
+            mapped.append(result)
+        elif result:
+            doubts.append(result)
     return mapped, doubts
 
 
@@ -150,11 +150,11 @@ def _item_statistics(database: "duckdb.DuckDBPyConnection", use: ItemUse) -> lis
     return [_Seen(*row[:7], *row[7]) for row in database.execute(sql).fetchall()]
 
 
-def _map_item(rows: list[_Seen], known: Shipped) -> Mapped | str:
+def _map_item(rows: list[_Seen], shipped: Shipped) -> Mapped | str:
     """An item's concept, or a sentence of doubt, or nothing."""
     first = rows[0]
     total, patients = sum(r.rows for r in rows), max(r.patients for r in rows)
-    by_number = known.concept_of.get(first.item) or known.concept_of.get(first.loinc)
+    by_number = shipped.concept_of.get(first.item) or shipped.concept_of.get(first.loinc)
     if by_number is None and (first.fluid and not re.search(_FLUIDS, first.fluid.lower())):
         return ""
     by_label = [] if by_number else concepts_called(first.label)
@@ -163,7 +163,7 @@ def _map_item(rows: list[_Seen], known: Shipped) -> Mapped | str:
     if not named or (is_small(patients) and not by_number and not coded):
         return ""
     for concept in named:
-        units, notes = _units(rows, concept, known, sure=by_number is not None)
+        units, notes = _units(rows, concept, shipped, sure=by_number is not None)
         if units:
             reason = (
                 "its code"
@@ -172,8 +172,8 @@ def _map_item(rows: list[_Seen], known: Shipped) -> Mapped | str:
                 if not is_small(patients)
                 else "its label"
             )
-            seen = _distribution(rows[0], concept, units)
-            fits = f"{reason}; n {count(total)} of {count(patients)} patients{seen}{notes}"
+            spread = _distribution(rows[0], concept, units)
+            fits = f"{reason}; n {count(total)} of {count(patients)} patients{spread}{notes}"
             return Mapped(concept.name, first.item, units, fits)
     if is_small(patients):
         return ""
@@ -190,9 +190,9 @@ def _distribution(row: _Seen, concept: Concept, units: Mapping[str, str]) -> str
     return f", p1 {low:.3g} p50 {middle:.3g} p99 {high:.3g} {concept.unit}"
 
 
-def _units(rows: list[_Seen], concept: Concept, known: Shipped, sure: bool) -> tuple[dict[str, str], str]:
+def _units(rows: list[_Seen], concept: Concept, shipped: Shipped, sure: bool) -> tuple[dict[str, str], str]:
     """The conversion of each unit in which the values fit the concept, and what was assumed."""
-    listed = known.units.get(concept.name, {})
+    listed = shipped.units.get(concept.name, {})
     units: dict[str, str] = {}
     notes = ""
     for row in rows:
@@ -202,14 +202,14 @@ def _units(rows: list[_Seen], concept: Concept, known: Shipped, sure: bool) -> t
             units[row.unit] = stated
         elif (
             stated is None
-            and not known.is_of_another(row.unit, concept.name)
+            and not shipped.is_of_another(row.unit, concept.name)
             and (fitting := _fitting(row, concept, listed))
         ):
             units[row.unit] = fitting
             if row.unit != concept.unit.lower() and (row.unit or concept.unit not in _UNITLESS):
                 spelled = f"the unit {row.unit}" if row.unit else "without a unit"
-                meant = _implied_unit(fitting, concept, listed)
-                notes += f"; TODO: is {row.item} {spelled} {concept.name} in {meant}, as its values look?"
+                unit = _implied_unit(fitting, concept, listed)
+                notes += f"; TODO: is {row.item} {spelled} {concept.name} in {unit}, as its values look?"
     return units, notes
 
 
@@ -218,7 +218,7 @@ def _implied_unit(sql: str, concept: Concept, listed: Mapping[str, str]) -> str:
         return concept.unit
     if concept.unit == "%":
         return "a fraction, or both that and %"
-    return next((unit for unit, known in listed.items() if known == sql), sql)
+    return next((unit for unit, conversion in listed.items() if conversion == sql), sql)
 
 
 def _fitting(row: _Seen, concept: Concept, listed: Mapping[str, str]) -> str:
@@ -271,7 +271,7 @@ def map_column(
     use: ItemUse,
     name: str,
     concepts: Sequence[Concept],
-    known: Shipped,
+    shipped: Shipped,
 ) -> Mapped | None:
     """The concept that a column of a wide table measures: the first that its values fit."""
     who = f"count(distinct {quoted(use.patient)})" if use.patient else "count(*)"
@@ -280,10 +280,10 @@ def map_column(
         f"select count(n), {who}, quantile_cont(n, [0.01, 0.5, 0.99]) from ({numbers}) where n is not null"
     ).fetchall()[0]
     for concept in concepts if percentiles else ():
-        seen = _Seen(name, name, "", "", "", n, patients, *percentiles)
-        units, notes = _units([seen], concept, known, sure=False)
+        column = _Seen(name, name, "", "", "", n, patients, *percentiles)
+        units, notes = _units([column], concept, shipped, sure=False)
         if units:
             as_they_are = units[""] == "value"  # what the table's own question asks of all its columns
-            shown = f"{_distribution(seen, concept, units)}{'' if as_they_are else notes}"
-            return Mapped(concept.name, name, units, f"a column of its own; n {count(n)}{shown}")
+            evidence = f"{_distribution(column, concept, units)}{'' if as_they_are else notes}"
+            return Mapped(concept.name, name, units, f"a column of its own; n {count(n)}{evidence}")
     return None

@@ -74,11 +74,11 @@ class Shipped:
 
 def shipped(hidden: Collection[str] = ()) -> Shipped:
     """The knowledge of the shipped sources, without those that are hidden."""
-    known = [sources.load(name) for name in sources.names() if name not in hidden]
+    loaded = [sources.load(name) for name in sources.names() if name not in hidden]
     concept_of = {concept.loinc: concept.name for concept in CONCEPTS}
     units: dict[str, dict[str, str]] = {}
     drugs: dict[str, str] = {}
-    for source in known:
+    for source in loaded:
         for name, measures in source.concepts.items():
             for measure in measures:
                 concept_of |= {item.upper(): name for item in measure.items}
@@ -114,14 +114,14 @@ def recognised(tables: Mapping[str, Collection[str]], hidden: Collection[str] = 
 
     ``tables`` are headers by the file that a table is read from.
     """
-    found = {}
+    matches = {}
     for name in sources.names():
         if name in hidden:
             continue
         match = _match(sources.load(name), tables)
         if match is not None:
-            found[name] = match
-    return found
+            matches[name] = match
+    return matches
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,11 @@ def measured(b: Builder) -> bool:
     b.stanza.provides = _provides(b.table, mapped)
     stated = [m for m in moments if not is_called("known", m.name)] or moments
     time, moment = moment_of(b, stated)
-    known = b.first("known", "time")
+    entered = b.first("known", "time")
     after = late(b, moment, time, "result_delay")
-    b.stanza.available = f"coalesce({b.time(known)}, {after})" if known and known not in stated else after
+    b.stanza.available = (
+        f"coalesce({b.time(entered)}, {after})" if entered and entered not in stated else after
+    )
     coded = item.looks["loinc"] > 0.3
     fact: dict[str, Any] = {
         "event": b.event(item.header, numbers[0].header),
@@ -146,7 +148,7 @@ def _called(b: Builder) -> dict[str, list[Concept]]:
     return {c.header: called for c in numbers if (called := concepts_called(c.name))}
 
 
-def of_columns(b: Builder, time: str, known: str) -> bool:
+def of_columns(b: Builder, time: str, available: str) -> bool:
     """Adds the fact of all columns that are called like a concept and whose values are of it; False where none is."""
     mapped: list[Mapped] = []
     for header, concepts in _called(b).items():
@@ -163,7 +165,7 @@ def of_columns(b: Builder, time: str, known: str) -> bool:
         return False
     b.ask("no unit is written: are its columns in the concepts' units where `concepts` converts nothing?")
     b.stanza.provides = _provides(b.table, mapped)
-    b.stanza.available = b.stanza.available or known
+    b.stanza.available = b.stanza.available or available
     who = b.draft.visit if b.visit else b.draft.patient
     b.stanza.facts["measured"] = {
         "event": f"concat_ws('|', {who}, {time}, column_name)",
@@ -171,6 +173,6 @@ def of_columns(b: Builder, time: str, known: str) -> bool:
         "unpivot": [one.item for one in mapped],
         "value": "column_value",
         "time": time,
-        **({"available": known} if b.stanza.available != known else {}),
+        **({"available": available} if b.stanza.available != available else {}),
     }
     return True

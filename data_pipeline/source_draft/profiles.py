@@ -139,8 +139,8 @@ def read(database: "duckdb.DuckDBPyConnection", root: Path) -> tuple[Table, ...]
     Raises:
         InputError: there is no such folder, it holds no files of data, or one of them is torn.
     """
-    found = extract_files.files_of(root)
-    present = {path: file for path, file in found.items() if not file.name.startswith(".")}  # a Mac's own
+    by_path = extract_files.files_of(root)
+    present = {path: file for path, file in by_path.items() if not file.name.startswith(".")}  # a Mac's own
     if not present:
         endings = ", ".join(extract_files.ENDINGS)
         raise InputError(f"{root} and the folders in it hold no files of data ({endings}); check the path.")
@@ -186,25 +186,25 @@ def identifier(text: str) -> str:
     return f"t{plain}" if plain[0].isdigit() else plain
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free(name: str, used: set[str]) -> str:
     free = next(
-        n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2))) if n not in taken
+        n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2))) if n not in used
     )
-    taken.add(free)
+    used.add(free)
     return free
 
 
 def _table(database: "duckdb.DuckDBPyConnection", files: Files, root: Path) -> Table:
     first = files.paths[0]
-    shown = first.relative_to(root)
+    place = first.relative_to(root)
     paths: dict[str, str] = {}
     written = Csv()
     if extract_files.format_of(first) == "NDJSON":
-        paths = _paths(first, shown)
+        paths = _paths(first, place)
         headers = list(paths)
     else:
-        written = _csv_dialect(first, shown) if extract_files.format_of(first) == "CSV" else Csv()
-        headers = readers.header(first, written, shown)
+        written = _csv_dialect(first, place) if extract_files.format_of(first) == "CSV" else Csv()
+        headers = readers.header(first, written, place)
     headers = list(dict.fromkeys(header for header in headers if header))
     schema = pa.schema([(header, pa.string()) for header in headers])
     relation = f'"x_{files.name}"'
@@ -221,11 +221,11 @@ def _table(database: "duckdb.DuckDBPyConnection", files: Files, root: Path) -> T
     return Table(files.name, files.file, rows, columns, written, paths, not counted.cut)
 
 
-def _records(path: Path, headers: Sequence[str], written: Csv, shown: Path) -> Iterator[pa.RecordBatch]:
-    there = readers.header(path, written, shown)
-    wanted = [header for header in headers if header in there]
-    for batch in readers.records(path, there, wanted, written, shown):
-        for lacking in [header for header in headers if header not in wanted]:
+def _records(path: Path, headers: Sequence[str], written: Csv, place: Path) -> Iterator[pa.RecordBatch]:
+    there = readers.header(path, written, place)
+    present = [header for header in headers if header in there]
+    for batch in readers.records(path, there, present, written, place):
+        for lacking in [header for header in headers if header not in present]:
             batch = batch.append_column(lacking, pa.nulls(batch.num_rows, pa.string()))
         yield batch.select(list(headers))
 
@@ -254,7 +254,7 @@ class _Limited:
                 return
 
 
-def _csv_dialect(path: Path, shown: Path) -> Csv:
+def _csv_dialect(path: Path, place: Path) -> Csv:
     """The delimiter of the most columns; Latin-1 where the beginning is no UTF-8; the sign before most fractions."""
     encoding = "utf-8"
     with pa.input_stream(str(path)) as opened:
@@ -264,7 +264,7 @@ def _csv_dialect(path: Path, shown: Path) -> Csv:
     except UnicodeDecodeError:
         encoding = "latin-1"
     by_delimiter = {
-        d: len(readers.header(path, Csv(delimiter=d, encoding=encoding), shown))
+        d: len(readers.header(path, Csv(delimiter=d, encoding=encoding), place))
         for d in (",", ";", "\t", "|")
     }
     delimiter = max(by_delimiter, key=lambda d: by_delimiter[d])
@@ -275,7 +275,7 @@ def _csv_dialect(path: Path, shown: Path) -> Csv:
     return Csv(delimiter=delimiter, encoding=encoding, decimal="," if commas > points else ".")
 
 
-def _paths(path: Path, shown: Path) -> dict[str, str]:
+def _paths(path: Path, name: Path) -> dict[str, str]:
     """Of nested records, a column for each place of a single value that is not rare."""
     import gzip
 
@@ -287,7 +287,7 @@ def _paths(path: Path, shown: Path) -> dict[str, str]:
         try:
             record = json.loads(line)
         except ValueError as error:
-            raise InputError(f"{shown}: line {number:,} holds no JSON object; export it again.") from error
+            raise InputError(f"{name}: line {number:,} holds no JSON object; export it again.") from error
         for place in dict.fromkeys(_places(record, "")):
             places[place] = places.get(place, 0) + 1
     names: set[str] = set()
@@ -313,14 +313,14 @@ def _columns(
     whole = ", ".join(f"count({quoted(h)}), approx_count_distinct({quoted(h)})" for h in headers)
     rows, *counts = database.execute(f"select count(*), {whole} from {relation}").fetchall()[0]
     looks = ", ".join(f"avg(regexp_full_match(value, '{pattern}')::int)" for pattern in _LOOKS.values())
-    seen = database.execute(
+    summaries = database.execute(
         f"""
         with sample as (select * from {relation} using sample reservoir({SAMPLE_ROWS} rows) repeatable (7)),
         values as (select header, value from sample unpivot (value for header in (columns(*))))
         select header, avg(length(value)), {looks} from values group by header
         """
     ).fetchall()
-    by_header = {row[0]: row for row in seen}
+    by_header = {row[0]: row for row in summaries}
     empty = ("", 0.0, *(0.0 for _ in _LOOKS))
     profiled = {}
     for header, filled, distinct in zip(headers, counts[::2], counts[1::2], strict=True):

@@ -156,9 +156,9 @@ def _infusions(b: Builder) -> bool:
         return False
     _treatments(b, ItemUse(b.table, item.header, "null", None, b.patient, dictionary=dictionary))
     name, begins, ends = b.use(item.header, "identifier"), b.time(start), b.time(end)
-    known = b.first("known", "time")
+    entered = b.first("known", "time")
     begun = f"{begins} + {b.draft.delay('start_delay')}"
-    b.stanza.available = f"least({b.time(known)}, {begun})" if known else begun
+    b.stanza.available = f"least({b.time(entered)}, {begun})" if entered else begun
     b.order(start, end)
     event = b.event(item.header)
     b.stanza.facts["start"] = {"event": event, "treatment_of": name, "time": begins}
@@ -170,7 +170,7 @@ def _infusions(b: Builder) -> bool:
             "value": b.use(amount.header, "double"),
             **({"unit": b.use(unit.header, "string")} if unit else {}),
             "time": ends,
-            "available": f"coalesce({b.time(known)}, {ends})" if known else ends,
+            "available": f"coalesce({b.time(entered)}, {ends})" if entered else ends,
             "when": f"{ends} is not null",
         }
     b.stanza.comments.append(
@@ -205,8 +205,10 @@ def _coded(b: Builder) -> bool:
     kind = next((k for k in ("microbiology", "procedures", "diagnoses") if is_kind(k, b.table.name)), "")
     b.stanza.provides = kind
     after = late(b, moment, time, "coding_delay" if kind in ("procedures", "diagnoses") else "result_delay")
-    known = b.first("known", "time")
-    b.stanza.available = f"coalesce({b.time(known)}, {after})" if known and known not in stated else after
+    entered = b.first("known", "time")
+    b.stanza.available = (
+        f"coalesce({b.time(entered)}, {after})" if entered and entered not in stated else after
+    )
     b.stanza.facts["row"] = {
         "event": b.event(code.header),
         "code": f"concat('{b.table.name.upper()}//', {name})",

@@ -49,11 +49,11 @@ def todos(yaml_text: str) -> list[tuple[int, str]]:
     >>> todos("a: 1\\n# TODO: which zone?\\nb: {x: 1} # n 30; TODO: unit?")
     [(2, 'which zone?'), (3, 'unit?')]
     """
-    found = []
+    numbered = []
     for number, line in enumerate(yaml_text.splitlines(), start=1):
         if "TODO" in line:
-            found.append((number, line.partition("TODO")[2].strip(": \"'")))
-    return found
+            numbered.append((number, line.partition("TODO")[2].strip(": \"'")))
+    return numbered
 
 
 def _comments(sentences: Sequence[str], indent: str) -> Iterator[str]:

@@ -253,7 +253,7 @@ def microbiologyevents(
         encounters.arrival(visits)[rows] + minutes(rng, 150, 0.8, len(rows)), visits.discharge[rows]
     )
     grown = happens(rng, sigmoid(-2.6 + 0.6 * fever[rows] + 0.9 * infected[rows] + 0.5 * is_urine), len(rows))
-    known = drawn + minutes(rng, 73 * 60, 0.3, len(rows))
+    resulted = drawn + minutes(rng, 73 * 60, 0.3, len(rows))
     repeats = np.where(grown, len(ANTIBIOTICS), 1)
     of = np.repeat(np.arange(len(rows)), repeats)
     antibiotic = np.arange(len(of)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
@@ -271,8 +271,8 @@ def microbiologyevents(
         "spec_itemid": np.where(is_urine[of], 70079, 70012),
         "spec_type_desc": words(("BLOOD CULTURE", "URINE"), is_urine[of].astype(np.int64)),
         "test_seq": np.ones(len(of), dtype=np.int64),
-        "storedate": moments(known[of] // DAY * DAY),
-        "storetime": moments(known[of]),
+        "storedate": moments(resulted[of] // DAY * DAY),
+        "storetime": moments(resulted[of]),
         "test_itemid": np.where(is_urine[of], 90039, 90201),
         "test_name": words(("Blood Culture, Routine", "URINE CULTURE"), is_urine[of].astype(np.int64)),
         "org_itemid": optional(np.array([o[0] for o in ORGANISMS])[organism], present),

@@ -303,13 +303,13 @@ def _intensive_care(
     rng: np.random.Generator, syndrome: Ints, severity: Floats, admit: Ints, discharge: Ints
 ) -> tuple[Ints, Ints]:
     size = len(admit)
-    taken = happens(rng, sigmoid(-2.4 + 1.2 * severity + per_syndrome("icu")[syndrome]), size)
+    admitted = happens(rng, sigmoid(-2.4 + 1.2 * severity + per_syndrome("icu")[syndrome]), size)
     wait = np.where(happens(rng, 0.8, size), rng.uniform(0.1, 4, size), rng.uniform(4, 20, size))
     begin = floor_to_minute(admit + wait * HOUR)
     stay = 40 * np.exp(0.25 * severity + 0.7 * rng.standard_normal(size))
     end = np.minimum(floor_to_minute(begin + stay * HOUR), discharge)
-    taken &= end > begin + 2 * HOUR
-    return np.where(taken, begin, 0), np.where(taken, end, 0)
+    admitted &= end > begin + 2 * HOUR
+    return np.where(admitted, begin, 0), np.where(admitted, end, 0)
 
 
 def _follow_home(rng: np.random.Generator, subjects: Subjects, stays: Visits) -> Visits:

@@ -80,8 +80,8 @@ def _labels(pod: Manifest) -> Mapping[str, str]:
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Whether a label selector, of a policy or plain as a Service's, takes what has these labels."""
     plain = {key: value for key, value in selector.items() if key not in ("matchLabels", "matchExpressions")}
-    wanted = {**plain, **selector.get("matchLabels", {})}
-    return wanted.items() <= labels.items() and all(
+    required = {**plain, **selector.get("matchLabels", {})}
+    return required.items() <= labels.items() and all(
         _holds(one, labels) for one in selector.get("matchExpressions", [])
     )
 
@@ -375,10 +375,10 @@ RULES: tuple[Rule, ...] = (
 
 
 def main() -> int:
-    found = faults([manifest for manifest in yaml.safe_load_all(sys.stdin) if manifest])
-    for fault in found:
+    problems = faults([manifest for manifest in yaml.safe_load_all(sys.stdin) if manifest])
+    for fault in problems:
         print(fault)
-    return bool(found)
+    return bool(problems)
 
 
 if __name__ == "__main__":

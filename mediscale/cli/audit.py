@@ -90,8 +90,8 @@ def _patient(home: "Settings", number: str, dataset: str) -> "Patient":
     return patient.find(home, dataset, _number(number))
 
 
-def _number(given: str) -> str:
-    return sys.stdin.readline() if given == "-" else given
+def _number(text: str) -> str:
+    return sys.stdin.readline() if text == "-" else text
 
 
 def _add_who_scored(parser: argparse.ArgumentParser) -> None:
@@ -172,8 +172,8 @@ def _leakcheck(options: argparse.Namespace) -> int:
     from training.leakage.certificate import LeakCertificate
 
     home, about = settings(), {"dataset": options.dataset, "task": options.task}
-    made = runtime_inputs.call("leakage", about, [], home, calls.new_run_id("leakcheck")).result
-    certificate = evidence_files.read_as(LeakCertificate, home, made.certificate, made.certificate_digest)
+    result = runtime_inputs.call("leakage", about, [], home, calls.new_run_id("leakcheck")).result
+    certificate = evidence_files.read_as(LeakCertificate, home, result.certificate, result.certificate_digest)
     print(f"{certificate.training_set}, key {certificate.key}")
     for check in certificate.checks:
         print(f"  {'passed' if check.passed else 'FAILED'}  {check.name}: {check.asks}")
@@ -182,10 +182,10 @@ def _leakcheck(options: argparse.Namespace) -> int:
         print(f"  look at {finding.name}: AUROC {finding.auroc:.3f} (at least {finding.low:.3f}) by itself")
     print(
         f"Passed: all {len(certificate.checks)} checks."
-        if made.passed
-        else f"FAILED: {', '.join(made.failed)}."
+        if result.passed
+        else f"FAILED: {', '.join(result.failed)}."
     )
-    return 0 if made.passed else LeakError.exit_code
+    return 0 if result.passed else LeakError.exit_code
 
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:
@@ -210,8 +210,10 @@ def _audit(options: argparse.Namespace) -> int:
     for event in events:
         print(json.dumps(event.model_dump(mode="json")) if options.json else _line(event))
     if not options.json:
-        asked = sum(event.kind == "prediction" for event in events)
-        print(f"{asked:,} predictions, {len(events) - asked:,} decisions of {options.dataset}")
+        n_predictions = sum(event.kind == "prediction" for event in events)
+        print(
+            f"{n_predictions:,} predictions, {len(events) - n_predictions:,} decisions of {options.dataset}"
+        )
     return 0
 
 

@@ -65,12 +65,13 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _feedback_text(given: "Given") -> str:
-    decided = f", {given.decision} by {given.reviewed_by}" if given.decision else ""
-    head = f"{given.feedback_id}  {given.at:%Y-%m-%d %H:%M}  {given.verdict}  {given.model}/{given.model_version}"
-    texts = {"asked": given.question, "answered": given.answered, "corrected": given.corrected}
+def _feedback_text(feedback: "Given") -> str:
+    decided = f", {feedback.decision} by {feedback.reviewed_by}" if feedback.decision else ""
+    head = f"{feedback.feedback_id}  {feedback.at:%Y-%m-%d %H:%M}  {feedback.verdict}  "
+    head += f"{feedback.model}/{feedback.model_version}"
+    texts = {"asked": feedback.question, "answered": feedback.answered, "corrected": feedback.corrected}
     lines = [f"    {name}: {_short(text)}" for name, text in texts.items() if text]
-    return "\n".join([f"{head}  by {given.by}{decided}", *lines])
+    return "\n".join([f"{head}  by {feedback.by}{decided}", *lines])
 
 
 def _short(text: str) -> str:

@@ -129,10 +129,10 @@ def _tune(options: argparse.Namespace) -> int:
 
     home, config = settings(), config_of(options.set)
     call.check(config, "language")
-    given = {"dataset": options.dataset, **config.get("language_model", {})}
-    (context,) = language_model.runtime_inputs(given, home)
+    values = {"dataset": options.dataset, **config.get("language_model", {})}
+    (context,) = language_model.runtime_inputs(values, home)
     questions = lake.latest(home, options.dataset, QUESTIONS.name)
-    params = language_model.Params.model_validate({**given, **context.params, "questions": questions})
+    params = language_model.Params.model_validate({**values, **context.params, "questions": questions})
     with logs.handled_by(logs.to_standard_error()):
         tried = language_tuning.search(
             home, params, calls.new_run_id("tune"), options.trials, options.minutes

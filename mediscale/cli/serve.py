@@ -64,12 +64,12 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 def _score(options: argparse.Namespace) -> int:
     from mediscale.storage import signing
     from serving import batch_scoring
-    from serving.prediction_log import Asked
+    from serving.prediction_log import Requester
 
     home = settings()
-    asked = Asked(signing.actor(home), options.purpose)
+    requester = Requester(signing.actor(home), options.purpose)
     rows = batch_scoring.write(
-        home, options.dataset, options.task, options.alias, options.output, asked, options.format
+        home, options.dataset, options.task, options.alias, options.output, requester, options.format
     )
     print(
         f"{rows:,} risks written to {options.output}. It holds patient data: keep it where such data belongs."

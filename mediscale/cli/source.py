@@ -85,10 +85,10 @@ def _check_source(options: argparse.Namespace) -> int:
     source, text = sources.read(options.source)
     of_tasks = tuple(tasks.attempt(name).name for name in options.task)
     with tempfile.TemporaryDirectory(prefix="mediscale-check-", ignore_cleanup_errors=True) as scratch:
-        found = source_check.check(Settings(home=Path(scratch)), source, options.path.resolve(), of_tasks)
-    for line in [*_lines(found), *_questions(source_draft.todos(text))]:
+        checked = source_check.check(Settings(home=Path(scratch)), source, options.path.resolve(), of_tasks)
+    for line in [*_lines(checked), *_questions(source_draft.todos(text))]:
         print(line)
-    return QualityError.exit_code if found.yielding_nothing else 0
+    return QualityError.exit_code if checked.yielding_nothing else 0
 
 
 def _questions(todos: "list[tuple[int, str]]") -> list[str]:
@@ -101,39 +101,39 @@ def _questions(todos: "list[tuple[int, str]]") -> list[str]:
     ]
 
 
-def _lines(found: "SourceCheck") -> "list[str]":
+def _lines(checked: "SourceCheck") -> "list[str]":
     return [
-        *_files(found),
-        *_facts(found),
-        *_concepts(found),
-        *_alarms(found),
-        *(line for task in found.tasks for line in _task(task)),
+        *_files(checked),
+        *_facts(checked),
+        *_concepts(checked),
+        *_alarms(checked),
+        *(line for task in checked.tasks for line in _task(task)),
     ]
 
 
-def _files(found: "SourceCheck") -> list[str]:
+def _files(checked: "SourceCheck") -> list[str]:
     lines = ["files"]
-    for table in found.tables:
+    for table in checked.tables:
         unread = f"; columns not read: {_listed(table.unread_columns)}" if table.unread_columns else ""
         parts = f" in {table.files} files" if table.files > 1 else ""
         lines.append(f"  {table.name:<22} {table.rows:>12,} rows, {_size(table.bytes)}{parts}{unread}")
-    if found.absent:
-        lines.append(f"  not in the extract: {_listed(found.absent)}")
-    if found.unread_files:
-        named = [f"{name} ({_size(size)})" for name, size in found.unread_files]
+    if checked.absent:
+        lines.append(f"  not in the extract: {_listed(checked.absent)}")
+    if checked.unread_files:
+        named = [f"{name} ({_size(size)})" for name, size in checked.unread_files]
         lines.append(f"  files that nothing reads: {_listed(named)}")
     lines += [
-        f"  words of {column} that no list has: {n:,} rows" for column, n in found.unlisted_words.items()
+        f"  words of {column} that no list has: {n:,} rows" for column, n in checked.unlisted_words.items()
     ]
     return lines
 
 
-def _facts(found: "SourceCheck") -> list[str]:
+def _facts(checked: "SourceCheck") -> list[str]:
     from mediscale.core.privacy import count
 
-    sample = f"what follows is of one in {found.one_in} patients" if found.one_in > 1 else ""
+    sample = f"what follows is of one in {checked.one_in} patients" if checked.one_in > 1 else ""
     lines = ["", *filter(None, [sample]), f"facts{'':<34}{'rows':>12}{'stated':>12}{'usable':>12}  lost to"]
-    for fact in found.facts:
+    for fact in checked.facts:
         lost = ", ".join(f"{rule} {count(n)}" for rule, n in sorted(fact.broken.items(), key=lambda b: -b[1]))
         midnight = f"; {fact.at_midnight:.0%} at midnight" if fact.at_midnight > 0.5 else ""
         name = f"{fact.table}.{fact.fact}"
@@ -143,15 +143,17 @@ def _facts(found: "SourceCheck") -> list[str]:
     return lines
 
 
-def _concepts(found: "SourceCheck") -> list[str]:
+def _concepts(checked: "SourceCheck") -> list[str]:
     from mediscale.core.privacy import count, is_small
 
-    if not found.concepts:
+    if not checked.concepts:
         return ["", "concepts: none is mapped"]
     lines = ["", f"concepts{'':<20}{'table, item':<36}{'n':>14}{'patients':>15}{'p1':>9}{'p50':>9}{'p99':>9}"]
-    for one in found.concepts:
-        shown = ("", "", "") if is_small(one.patients) else (f"{value:.4g}" for value in one.percentiles)
-        low, middle, high = shown
+    for one in checked.concepts:
+        percentiles = (
+            ("", "", "") if is_small(one.patients) else (f"{value:.4g}" for value in one.percentiles)
+        )
+        low, middle, high = percentiles
         where = f"{one.table}, {one.item}"
         lines.append(
             f"  {one.concept:<26}{where[:35]:<36}{count(one.n):>14}{count(one.patients):>15}{low:>9}{middle:>9}"
@@ -160,9 +162,9 @@ def _concepts(found: "SourceCheck") -> list[str]:
     return lines
 
 
-def _alarms(found: "SourceCheck") -> list[str]:
+def _alarms(checked: "SourceCheck") -> list[str]:
     lines = []
-    for low, high in found.apart:
+    for low, high in checked.apart:
         lines.append(
             f"ALARM {low.concept}: the median is {low.percentiles[1]:.4g} {low.unit} in {_item_label(low)} and "
             f"{high.percentiles[1]:.4g} in {_item_label(high)}; is a unit converted that should not be, or the other "
@@ -170,7 +172,7 @@ def _alarms(found: "SourceCheck") -> list[str]:
         )
     lines += [
         f"ALARM {table} has rows and yields no usable fact; what it was lost to stands above."
-        for table in found.yielding_nothing
+        for table in checked.yielding_nothing
     ]
     return ["", *lines] if lines else []
 
@@ -221,9 +223,9 @@ def _details(task: "TaskCheck") -> list[str]:
 
 
 def _listed(names: Any) -> str:
-    shown = list(names)[:_MOST]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    first = list(names)[:_MOST]
+    more = len(names) - len(first)
+    return ", ".join(first) + (f" and {more} more" if more else "")
 
 
 def _size(n: int) -> str:
@@ -253,10 +255,12 @@ def _check_task(options: argparse.Namespace) -> int:
         there = ", ".join(lake.datasets(home)) or "none yet"
         raise NotFoundError(f"No extract of {options.dataset} was landed; the lake's datasets are: {there}.")
     source, absent = sources.load(landed[-1].params["source"]), landed[-1].result["absent"]
-    found = source_check.check_task(home, lake.latest(home, options.dataset, "events"), source, absent, task)
-    for line in [*_task(found)[1:], *_details(found)]:
+    checked = source_check.check_task(
+        home, lake.latest(home, options.dataset, "events"), source, absent, task
+    )
+    for line in [*_task(checked)[1:], *_details(checked)]:
         print(line)
-    return QualityError.exit_code if found.refused else 0
+    return QualityError.exit_code if checked.refused else 0
 
 
 def _add_meds(parser: argparse.ArgumentParser) -> None:
@@ -311,48 +315,48 @@ def _transport(options: argparse.Namespace) -> int:
 
     home = settings()
     dataset, task, number = registry.parse_version(options.version)
-    made = Lineage(home).maker(registry.model_name(dataset, task), number)
+    trained = Lineage(home).maker(registry.model_name(dataset, task), number)
     frozen = calls.newest_night(home, "training_set", options.to, task)
     if frozen is None:
         raise NotFoundError(
             f"The home has no training set of {options.to} for {task}; run `mediscale run --task {task}` on its "
             "extract first."
         )
-    found = transport.run(
+    transported = transport.run(
         home,
-        ModelRef.model_validate(made.result["model"]),
+        ModelRef.model_validate(trained.result["model"]),
         task,
-        trained_on=TableRef.model_validate(made.params["training_set"]),
+        trained_on=TableRef.model_validate(trained.params["training_set"]),
         other=TableRef.model_validate(frozen.result["training_set"]),
     )
-    for line in _transported(found, options.to):
+    for line in _transported(transported, options.to):
         print(line)
     return 0
 
 
-def _transported(found: "Transport", dataset: str) -> list[str]:
+def _transported(transported: "Transport", dataset: str) -> list[str]:
     from mediscale.core.privacy import count
 
-    counts = found.counts
+    counts = transported.counts
     lines = [
-        f"{found.model} on {count(counts.n)} {counts.unit} of {count(counts.subjects)} patients of {dataset}, "
+        f"{transported.model} on {count(counts.n)} {counts.unit} of {count(counts.subjects)} patients of {dataset}, "
         f"{count(counts.events)} with the outcome; by values alone, without notes",
         "",
         f"  {'figure':<44}{'value':>10}  95 % interval",
     ]
-    for name, estimate in found.metrics.items():
+    for name, estimate in transported.metrics.items():
         ends = (estimate.value, estimate.low, estimate.high)
         value, low, high = ("not estimable" if end is None else f"{end:.3f}" for end in ends)
         interval = f"{low} to {high}" if estimate.low is not None else low
         lines.append(f"  {name.replace('_', ' '):<44}{value:>10}  {interval}")
     lines += ["", f"  {'recalibrated with':<24}{'slope':>10}{'intercept':>12}{'log loss':>12}  of the others"]
-    for one in found.recalibrations:
+    for one in transported.recalibrations:
         who = f"{one.patients} patients" if one.patients else "nobody"
         lines.append(
             f"  {who:<24}{one.calibration_slope:>10.2f}{one.calibration_intercept:>12.2f}{one.log_loss:>12.4f}"
         )
     lines += ["", f"  {'most important inputs':<40}{'missing':>10}{'in training':>14}{'shift (SD)':>12}"]
-    for shift in found.inputs:
+    for shift in transported.inputs:
         moved = "" if shift.difference is None else f"{shift.difference:+.2f}"
         lines.append(f"  {shift.name:<40}{shift.missing:>10.0%}{shift.missing_in_training:>14.0%}{moved:>12}")
     return lines

@@ -107,8 +107,8 @@ def _parameters(stage: "Stage") -> Iterator[str]:
     schema = stage.Params.model_json_schema()["properties"]
     for name, field in stage.Params.model_fields.items():
         default = "required" if field.is_required() else f"default {field.default!r}"
-        given = "" if is_configurable(field) else "; given by the run"
-        yield f"  {name} ({_type(schema[name])}; {default}{given})"
+        by_whom = "" if is_configurable(field) else "; given by the run"
+        yield f"  {name} ({_type(schema[name])}; {default}{by_whom})"
         if field.description:
             yield from textwrap.wrap(" ".join(field.description.split()), 100, initial_indent="      ",
                                      subsequent_indent="      ")  # fmt: skip

@@ -93,15 +93,15 @@ def _publisher(
 
     from data_pipeline.ingest import kafka
     from mediscale.storage import signing
-    from serving.prediction_log import Asked
+    from serving.prediction_log import Requester
     from serving.stream_scoring import StreamScorer
 
-    scorer = StreamScorer(home, options.dataset, Asked(signing.actor(home), options.purpose))
+    scorer = StreamScorer(home, options.dataset, Requester(signing.actor(home), options.purpose))
     stack.callback(scorer.close)
     risks = replace(events, name=options.risks_topic)
 
-    def publish(taken: "Taken") -> None:
-        messages = scorer.score(taken.subjects["source_subject"].to_pylist())
+    def publish(batch: "Taken") -> None:
+        messages = scorer.score(batch.subjects["source_subject"].to_pylist())
         if messages:
             kafka.publish(home, risks, messages)
 

@@ -74,12 +74,12 @@ def language_table(title: str, measures: "LanguageMeasures") -> Table:
     for specialty, figures in measures.by_specialty.items():
         rows += [(f"{name}, {specialty}", figure) for name, figure in figures.items()]
     for name, figure in rows:
-        shown = [
+        estimates = [
             f"{each.value:z.3f}"
             for each in (figure.base, figure.tuned, figure.gain)
             if each.value is not None
         ]
-        table.add_row(name.replace("_", " "), str(figure.n), *shown, _cells(figure.gain)[1])
+        table.add_row(name.replace("_", " "), str(figure.n), *estimates, _cells(figure.gain)[1])
     return table
 
 

@@ -34,7 +34,7 @@ def _tune(options: argparse.Namespace) -> int:
 
     home, run_id = settings(), calls.new_run_id("tune")
     for task in tasks_of(options):
-        given = {
+        params = {
             "dataset": options.dataset,
             "task": task,
             "training_set": lake.latest(home, options.dataset, f"{TRAINING_SET.name}_{task}"),
@@ -43,7 +43,7 @@ def _tune(options: argparse.Namespace) -> int:
             **({"libraries": options.library} if options.library else {}),
         }
         with logs.handled_by(logs.to_standard_error()):
-            finished = call.call(SEARCH, given, home, run_id)
+            finished = call.call(SEARCH, params, home, run_id)
         _show(task, finished.result, finished.cached)
         newest = newest_search(home, options.dataset, task, frozenset())
         if newest and newest.search != finished.result.search:

@@ -82,15 +82,17 @@ def source_of(options: argparse.Namespace) -> "Source":
     """
     from mediscale.pipeline.runtime_inputs import Source
 
-    given = {name: getattr(options, name, None) for name in ("pipeline", "source", "path", "dataset", "size")}
-    if empty := [f"--{name}" for name, value in given.items() if value == ""]:
+    values = {
+        name: getattr(options, name, None) for name in ("pipeline", "source", "path", "dataset", "size")
+    }
+    if empty := [f"--{name}" for name, value in values.items() if value == ""]:
         raise UsageError(f"{' and '.join(empty)} is empty; name one, or leave it out.")
-    given["pipeline"] = given["pipeline"] or "risk"
-    if given["source"] and given["pipeline"] == "risk":
+    values["pipeline"] = values["pipeline"] or "risk"
+    if values["source"] and values["pipeline"] == "risk":
         from data_pipeline.ingest import source
 
-        given["source"] = source.take(given["source"])
-    return Source(**{name: "" if value is None else str(value) for name, value in given.items()}).check()
+        values["source"] = source.take(values["source"])
+    return Source(**{name: "" if value is None else str(value) for name, value in values.items()}).check()
 
 
 def check_dataset(home: "Settings", dataset: str) -> None:

@@ -98,8 +98,8 @@ def extended(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     for part in dict.fromkeys(part for file in files for part in file):
         stated = content.get(part, {})
         if isinstance(stated, dict):
-            taken = [file.get(part, {}) for file in files]
-            whole[part] = {name: entry for entries in (*taken, stated) for name, entry in entries.items()}
+            inherited = [file.get(part, {}) for file in files]
+            whole[part] = {name: entry for entries in (*inherited, stated) for name, entry in entries.items()}
     return whole
 
 

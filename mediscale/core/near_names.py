@@ -17,11 +17,11 @@ def suggestion(name: str, names: Iterable[str]) -> str:
     >>> suggestion("creatinin", ("creatinine", "lactate")), suggestion("x", ("creatinine", "lactate"))
     ('did you mean creatinine?', 'there are creatinine, lactate')
     """
-    known = list(names)
-    if near := get_close_matches(name, known, n=1):
+    candidates = list(names)
+    if near := get_close_matches(name, candidates, n=1):
         return f"did you mean {near[0]}?"
-    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return f"there are {', '.join(known[:_SHOWN])}{more}"
+    more = f" and {len(candidates) - _SHOWN} more" if len(candidates) > _SHOWN else ""
+    return f"there are {', '.join(candidates[:_SHOWN])}{more}"
 
 
 def keys_at(model: type[BaseModel], place: Sequence[str | int]) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ def keys_at(model: type[BaseModel], place: Sequence[str | int]) -> tuple[str, ..
     for part in place:
         fields = [one.model_fields[part] for one in models if part in one.model_fields]
         if fields:
-            models = [found for field in fields for found in _models(field.annotation)]
+            models = [nested for field in fields for nested in _models(field.annotation)]
         elif isinstance(part, str):  # the tag of a union
             models = [one for one in models if part in _tags(one)] or models
     return tuple(dict.fromkeys(key for one in models for key in one.model_fields))

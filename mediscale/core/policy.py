@@ -68,8 +68,10 @@ class Stress(Frozen):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        given = [value is not None for value in (self.group, self.auroc_low, self.share, self.auroc_loss_max)]
-        if given != [self.is_outage, self.is_outage, not self.is_outage, not self.is_outage]:
+        stated = [
+            value is not None for value in (self.group, self.auroc_low, self.share, self.auroc_loss_max)
+        ]
+        if stated != [self.is_outage, self.is_outage, not self.is_outage, not self.is_outage]:
             raise ValueError(
                 "give group and auroc_low with the kind unavailable, and share and auroc_loss_max with the others"
             )

@@ -94,8 +94,8 @@ class Settings(BaseSettings):
         trust = trust.expanduser().resolve()
         set_once(self, "trust", trust)
         for name, default in (("signing_key", "signing_key.pem"), ("public_keys", "signers")):
-            given = getattr(self, name)
-            set_once(self, name, given.expanduser().resolve() if given != Path() else trust / default)
+            path = getattr(self, name)
+            set_once(self, name, path.expanduser().resolve() if path != Path() else trust / default)
         set_once(self, "lake", self.lake or str(home / "lake"))
         set_once(self, "tracking_uri", self.tracking_uri or f"sqlite:///{home / 'mlflow.db'}")
         set_once(self, "artifact_root", self.artifact_root or str(home / "artifacts"))

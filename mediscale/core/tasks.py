@@ -174,9 +174,9 @@ class Task(Frozen):
 
     @model_validator(mode="after")
     def _may_be_asked_when_it_is_predicted(self) -> Self:
-        moment, asked = self.prediction_time, self.may_be_asked
-        outside = moment.hours[0] < asked.hours[0] or moment.hours[-1] > asked.hours[1]
-        if moment.anchor != asked.anchor or outside:
+        moment, window = self.prediction_time, self.may_be_asked
+        outside = moment.hours[0] < window.hours[0] or moment.hours[-1] > window.hours[1]
+        if moment.anchor != window.anchor or outside:
             raise ValueError(
                 "may_be_asked leaves out the prediction_time, the moment that a model is judged at"
             )
@@ -285,8 +285,8 @@ def parse(name: str, text: str, file: Path | None = None) -> Task:
 def _problems(error: ValidationError, text: str) -> Iterator[str]:
     """The first mistake, with its place in the file; and how many more there are."""
     # A key that is misspelt is missing, too: what there is says more than what there is not.
-    found = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
-    first, *more = found
+    problems = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
+    first, *more = problems
     place, message = first["loc"], _error_sentence(first)
     # Without the kind of outcome, which pydantic counts as a part of the place.
     place = (place[0], *place[2:]) if place[:1] == ("outcome",) and len(place) > 1 else place
@@ -303,12 +303,12 @@ def _error_sentence(problem: "ErrorDetails") -> str:
             f"there is no such key; {suggestion(str(problem['loc'][-1]), keys_at(Task, problem['loc'][:-1]))}"
         )
     message = problem["msg"].removeprefix("Value error, ")
-    given = problem["ctx"]["tag"] if problem["type"] == "union_tag_invalid" else problem["input"]
-    if problem["type"] not in ("union_tag_invalid", "literal_error") or not isinstance(given, str):
+    value = problem["ctx"]["tag"] if problem["type"] == "union_tag_invalid" else problem["input"]
+    if problem["type"] not in ("union_tag_invalid", "literal_error") or not isinstance(value, str):
         return message
     expected = problem["ctx"].get("expected") or problem["ctx"]["expected_tags"]
-    meant = suggestion(given, re.findall(r"'([^']+)'", expected))
-    return f"{message}; {meant}" if meant.startswith("did") else message
+    near = suggestion(value, re.findall(r"'([^']+)'", expected))
+    return f"{message}; {near}" if near.startswith("did") else message
 
 
 def _one_line(text: str) -> str:

@@ -60,16 +60,16 @@ def trail(
     """
     there = [table for table in (PREDICTIONS.name, HISTORY.name) if lake.exists(settings, dataset, table)]
     if not there:
-        known = ", ".join(lake.datasets(settings)) or "none yet"
+        datasets = ", ".join(lake.datasets(settings)) or "none yet"
         raise NotFoundError(
-            f"Nobody asked or decided anything of {dataset}; the lake's datasets are: {known}."
+            f"Nobody asked or decided anything of {dataset}; the lake's datasets are: {datasets}."
         )
     events = [*_request_events(settings, dataset, subject_id, since)]
     if subject_id is None and HISTORY.name in there:
         events += [_decided(entry) for entry in history.entries(settings, dataset)]
     began = since.replace(tzinfo=UTC) if since else None
-    wanted = (event for event in events if began is None or event.at >= began)
-    named = (event for event in wanted if by is None or by.casefold() in event.by.casefold())
+    recent = (event for event in events if began is None or event.at >= began)
+    named = (event for event in recent if by is None or by.casefold() in event.by.casefold())
     return sorted(named, key=lambda event: event.at)
 
 
@@ -95,11 +95,11 @@ def _request_events(
 
 
 def _row_filter(subject_id: int | None, since: datetime | None) -> pc.Expression | None:
-    wanted = None if subject_id is None else pc.field("subject_id") == subject_id
+    of_patient = None if subject_id is None else pc.field("subject_id") == subject_id
     if since is None:
-        return wanted
+        return of_patient
     later = pc.field("predicted_at") >= pa.scalar(since, pa.timestamp("us"))
-    return later if wanted is None else wanted & later
+    return later if of_patient is None else of_patient & later
 
 
 def _version(row: dict[str, Any]) -> str:

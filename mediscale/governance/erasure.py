@@ -239,9 +239,9 @@ class _Rows:
         everywhere = {place for places in by_file.values() for place in places}
 
         def mask(path: str, rows: pa.Table) -> pa.BooleanArray:
-            wanted = {*by_file.get(path.rpartition("/")[2], everywhere), *by_file.get(STREAMED, ())}
+            places = {*by_file.get(path.rpartition("/")[2], everywhere), *by_file.get(STREAMED, ())}
             here = zip(rows["file"].to_pylist(), rows["line"].to_pylist(), strict=True)
-            return pa.array([place in wanted for place in here], pa.bool_())
+            return pa.array([place in places for place in here], pa.bool_())
 
         return mask
 
@@ -267,11 +267,11 @@ def _remove(settings: Settings, journal: Journal) -> Erased:
 def _forget_copies(settings: Settings, dataset: str) -> None:
     """Copies that are made again where they are needed: the extract and the rehearsals of a synthetic hospital, and
     where the fits of note models stand."""
-    for made in calls.of_stage(settings, "synthetic"):
-        if made.params["dataset"] == dataset:
-            shutil.rmtree(settings.home / made.result["path"], ignore_errors=True)
-            (settings.home / made.result["oracle"]).unlink(missing_ok=True)
-            calls.forget(settings, made)
+    for copied in calls.of_stage(settings, "synthetic"):
+        if copied.params["dataset"] == dataset:
+            shutil.rmtree(settings.home / copied.result["path"], ignore_errors=True)
+            (settings.home / copied.result["oracle"]).unlink(missing_ok=True)
+            calls.forget(settings, copied)
     for replay in calls.of_stage(settings, "held_out_replay"):
         if replay.params["dataset"] == dataset:
             rehearsal = replay.result["predictions"]["dataset"]

@@ -62,11 +62,11 @@ def all_feedback(settings: Settings, dataset: str) -> list[Given]:
     about = pc.field("prediction_id").isin(list({row["about"] for row in feedback}))
     answers = _answers(prediction_log.rows(settings, dataset, _LOGGED, about)) if feedback else {}
     reviews = _reviews(settings, dataset)
-    found = (
+    entries = (
         _feedback_of_row(row, answers.get(row["about"]), reviews.get(row["prediction_id"]))
         for row in feedback
     )
-    return sorted(found, key=lambda each: (each.at, each.feedback_id))
+    return sorted(entries, key=lambda each: (each.at, each.feedback_id))
 
 
 def _answers(rows: pa.Table) -> dict[str, tuple[str | None, str | None]]:

@@ -84,11 +84,11 @@ def _rescored_from(answer: Prediction) -> str:
 
 def _version(lineage: Lineage, name: str, version: int) -> Iterator[str]:
     try:
-        made = provenance.of_version(lineage, name, version)
+        calls = provenance.of_version(lineage, name, version)
     except NotFoundError as error:
         yield f"  {error}"
         return
-    for call in made:
+    for call in calls:
         yield f"  {call.stage} {call.key[:12]} of {call.started_at:%Y-%m-%d %H:%M}: {_outputs_of_call(call)}"
 
 

@@ -67,13 +67,13 @@ def _newest_with(
     dataset: str,
     table: str,
     columns: Sequence[str],
-    wanted: Any,
+    row_filter: Any,
     refine: Callable[[pa.Table], pa.Table] = lambda rows: rows,
 ) -> pa.Table | None:
     """The wanted rows of the newest version of a table that has some; ``wanted`` may let others pass."""
     for ref in lake.versions(settings, dataset, table):
         try:
-            rows = refine(lake.dataset(settings, ref).to_table(columns=list(columns), filter=wanted))
+            rows = refine(lake.dataset(settings, ref).to_table(columns=list(columns), filter=row_filter))
         except FileNotFoundError:  # reclaimed
             continue
         if len(rows):
@@ -227,12 +227,12 @@ class Holdings:
         """File and line of the extract of each of the patient's rows in a table of bronze."""
         opened = lake.dataset(self.settings, bronze)
         names = self.columns(bronze.table, opened.schema.names)
-        found: set[tuple[str, int]] = set()
+        places: set[tuple[str, int]] = set()
         for batch in opened.to_batches(columns=[*names, *PLACE]) if names else ():
             rows = pa.table(batch)
             mine = rows.filter(self.mask(bronze.table, rows))
-            found |= set(zip(mine["file"].to_pylist(), mine["line"].to_pylist(), strict=True))
-        return found
+            places |= set(zip(mine["file"].to_pylist(), mine["line"].to_pylist(), strict=True))
+        return places
 
     def splits(self, training_set: TableRef) -> Sequence[str]:
         """The splits of a training set in which the patient is: all of one patient's stays are in one."""

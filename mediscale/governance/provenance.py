@@ -54,20 +54,20 @@ class Prediction:
     purpose: str | None = None
 
     def __str__(self) -> str:
-        asked = f", asked by {self.asked_by} for {self.purpose}" if self.asked_by else ""
+        asker = f", asked by {self.asked_by} for {self.purpose}" if self.asked_by else ""
         return (
             f"prediction {self.prediction_id} of {self.predicted_at:%Y-%m-%d %H:%M:%S}: {self.task} by "
-            f"{self.model}/{self.model_version}{asked}"
+            f"{self.model}/{self.model_version}{asker}"
         )
 
 
-def predictions(settings: Settings, dataset: str, wanted: Any) -> list[Prediction]:
+def predictions(settings: Settings, dataset: str, row_filter: Any) -> list[Prediction]:
     """The answers of a dataset's log in the lake that a filter wants, oldest first."""
     if not lake.exists(settings, dataset, PREDICTIONS.name):
         return []
     log = lake.dataset(settings, lake.latest(settings, dataset, PREDICTIONS.name))
     present = [name for name in _LOG_COLUMNS if name in log.schema.names]
-    answers = wanted & (pc.field("task") != FEEDBACK)  # what was said of an answer is none
+    answers = row_filter & (pc.field("task") != FEEDBACK)  # what was said of an answer is none
     rows = log.to_table(columns=present, filter=answers).to_pylist()
     return sorted((Prediction(dataset, **row) for row in rows), key=lambda p: (p.predicted_at, p.task))
 
@@ -96,8 +96,8 @@ def of_version(lineage: Lineage, name: str, version: int) -> list[Call]:
     Raises:
         NotFoundError: no record registered the version.
     """
-    made = lineage.upstream([lineage.maker(name, version)]).values()
-    return sorted(made, key=lambda call: call.started_at, reverse=True)
+    calls = lineage.upstream([lineage.maker(name, version)]).values()
+    return sorted(calls, key=lambda call: call.started_at, reverse=True)
 
 
 def places(settings: Settings, lineage: Lineage, answer: Prediction) -> dict[str, dict[str, list[int]]]:
@@ -126,12 +126,12 @@ def places(settings: Settings, lineage: Lineage, answer: Prediction) -> dict[str
         columns=["event_id", "available_time", "file", "line"], filter=mine & pc.field("broken").is_null()
     )
     rows = facts_of(visible.select(["event_id", "available_time", "code"]), facts)
-    found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    by_code: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in rows.to_pylist():
         if kernel.reads_code(row["code"]):
-            found[row["code"]][row["file"]].append(row["line"])
+            by_code[row["code"]][row["file"]].append(row["line"])
     return {
-        code: {file: sorted(set(lines)) for file, lines in files.items()} for code, files in found.items()
+        code: {file: sorted(set(lines)) for file, lines in files.items()} for code, files in by_code.items()
     }
 
 
@@ -203,10 +203,10 @@ def _splits(mine: Holdings, training_set: TableRef) -> Sequence[str]:
 
 def scored(settings: Settings, patient: Patient, at: datetime | None) -> list[Prediction]:
     """The newest answer about the patient of each task at a time, or all of them."""
-    wanted = pc.field(SUBJECT) == patient.subject_id
+    row_filter = pc.field(SUBJECT) == patient.subject_id
     if at is not None:
-        wanted &= pc.field("predicted_at") <= pa.scalar(at, pa.timestamp("us"))
-    answers = predictions(settings, patient.dataset, wanted)
+        row_filter &= pc.field("predicted_at") <= pa.scalar(at, pa.timestamp("us"))
+    answers = predictions(settings, patient.dataset, row_filter)
     return answers if at is None else list({answer.task: answer for answer in answers}.values())
 
 

@@ -155,8 +155,8 @@ def _parts(settings: Settings, name: str, version: int) -> list[Call]:
             f"{name}/{version} can't be reproduced: a patient on whom it was trained was erased on "
             f"{erased.at:%Y-%m-%d} (entry {erased.sequence} of the history), so its training set is another one now."
         )
-    made = lineage.upstream([own]).values()
-    registering = (call for call in made if any(a.startswith("model:") for a in call.produced))
+    calls = lineage.upstream([own]).values()
+    registering = (call for call in calls if any(a.startswith("model:") for a in call.produced))
     return sorted(registering, key=lambda call: call.started_at)
 
 
@@ -219,8 +219,8 @@ def _absolute(settings: Settings, value: Any) -> Any:
 
 
 def _layout(record: Call) -> str:
-    given = {name: record.params[name] for name in ("workers", "threads") if name in record.params}
-    return ", ".join(f"{n} {name if n > 1 else name.removesuffix('s')}" for name, n in given.items())
+    layout = {name: record.params[name] for name in ("workers", "threads") if name in record.params}
+    return ", ".join(f"{n} {name if n > 1 else name.removesuffix('s')}" for name, n in layout.items())
 
 
 def _distance(
@@ -255,9 +255,9 @@ def _questions_apart(settings: Settings, record: Call, model: ModelRef, folder: 
     from mediscale.inference import language
 
     questions = question_set.load(settings, TableRef.model_validate(record.params["questions"]), "tuning")
-    asked = [(question.question, question.context, question.answer) for question in questions]
+    triples = [(question.question, question.context, question.answer) for question in questions]
     registered, rebuilt = (
-        language.load(settings, files).log_likelihoods(asked)
+        language.load(settings, files).log_likelihoods(triples)
         for files in (model_files.checked(settings, model), model_files.answering(folder))
     )
     apart = [abs(one.per_token - other.per_token) for one, other in zip(registered, rebuilt, strict=True)]

@@ -74,20 +74,20 @@ def messages(
     """A question as the conversation that a chat template is given, the instruction before it."""
     from jinja2 import TemplateError
 
-    asked = f"{context}\n\n{question}" if context else question
-    separate = [{"role": "system", "content": instruction}, {"role": "user", "content": asked}]
+    request = f"{context}\n\n{question}" if context else question
+    separate = [{"role": "system", "content": instruction}, {"role": "user", "content": request}]
     try:
         tokenizer.apply_chat_template(separate, tokenize=False)
     except TemplateError:  # a template that knows no system's turn
-        return [{"role": "user", "content": f"{instruction}\n\n{asked}"}]
+        return [{"role": "user", "content": f"{instruction}\n\n{request}"}]
     return separate
 
 
 def prompt(tokenizer: Any, question: str, context: str = "", instruction: str = INSTRUCTION) -> str:
     """A question as the text after which the answer begins, in the tokenizer's chat template where it has one."""
     if tokenizer.chat_template is None:
-        asked = f"{context}\n\n{question}" if context else question
-        return f"{instruction}\n\n{asked}\n\nAnswer:"
+        request = f"{context}\n\n{question}" if context else question
+        return f"{instruction}\n\n{request}\n\nAnswer:"
     rendered: str = tokenizer.apply_chat_template(
         messages(tokenizer, question, context, instruction), add_generation_prompt=True, tokenize=False
     )
@@ -136,7 +136,7 @@ class LanguageModel:
         with self.network.disable_adapter():
             yield
 
-    def log_likelihoods(self, asked: Sequence[tuple[str, str, str]]) -> list[Likelihood]:
+    def log_likelihoods(self, questions: Sequence[tuple[str, str, str]]) -> list[Likelihood]:
         """How likely each answer is, for triples of question, context and answer. Long prompts lose their beginning.
 
         A prompt that several answers are compared on is read once, and its keys and values are kept for all of them.
@@ -144,7 +144,7 @@ class LanguageModel:
         Raises:
             InputError: an answer alone is longer than the model's window.
         """
-        pairs = [self._tokens(*each) for each in asked]
+        pairs = [self._tokens(*each) for each in questions]
         by_prompt: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for i, (before, _) in enumerate(pairs):
             by_prompt[tuple(before)].append(i)
@@ -164,9 +164,9 @@ class LanguageModel:
         """The greedy answer, of at most ``max_tokens`` tokens."""
         return self.answers([(question, context)], max_tokens)[0]
 
-    def answers(self, asked: Sequence[tuple[str, str]], max_tokens: int) -> list[str]:
+    def answers(self, questions: Sequence[tuple[str, str]], max_tokens: int) -> list[str]:
         """Greedy answers to pairs of question and context, some at a time, each of at most ``max_tokens`` tokens."""
-        prompts = [self._prompt_tokens(question, context, max_tokens) for question, context in asked]
+        prompts = [self._prompt_tokens(question, context, max_tokens) for question, context in questions]
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         written = [""] * len(prompts)
         for start in range(0, len(order), _WRITTEN_AT_ONCE):

@@ -108,5 +108,5 @@ def _read_files(folder: str, answering_only: bool) -> dict[str, bytes]:
     filesystem, root = lake.filesystem(folder)
     listed = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
     paths = {os.path.relpath(info.path, root): info.path for info in listed if info.is_file}
-    wanted = paths.keys() & ANSWERING_FILES if answering_only else paths.keys() - {MLFLOW_META}
-    return {name: filesystem.open_input_stream(paths[name]).readall() for name in sorted(wanted)}
+    names = paths.keys() & ANSWERING_FILES if answering_only else paths.keys() - {MLFLOW_META}
+    return {name: filesystem.open_input_stream(paths[name]).readall() for name in sorted(names)}

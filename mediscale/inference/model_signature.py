@@ -91,11 +91,11 @@ def check(settings: Settings, model: ModelRef, evidence_digest: str) -> None:
     changed = [
         name for name, content in files.items() if signed.get(name) != hashlib.sha256(content).hexdigest()
     ]
-    gone = (signed.keys() & model_files.ANSWERING_FILES) - files.keys()
-    if changed or gone:
+    missing = (signed.keys() & model_files.ANSWERING_FILES) - files.keys()
+    if changed or missing:
         raise StorageError(
-            f"{len(changed) + len(gone)} files of {model} are not as they were signed; restore them from a backup or "
-            "train it again."
+            f"{len(changed) + len(missing)} files of {model} are not as they were signed; restore them from a backup "
+            "or train it again."
         )
 
 

@@ -37,8 +37,8 @@ class Item(Frozen):
         """Points (n) of the values (n), NaN where missing."""
         ends = np.array([band.below for band in self.bands[:-1]], dtype=np.float64)
         worth = np.array([band.points for band in self.bands])
-        found = worth[np.searchsorted(ends, np.nan_to_num(values), side="right")]
-        return np.where(np.isnan(values), self.missing, found).astype(np.int64)
+        points = worth[np.searchsorted(ends, np.nan_to_num(values), side="right")]
+        return np.where(np.isnan(values), self.missing, points).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -134,21 +134,21 @@ def check(config: RunConfig, pipeline: str = "risk") -> None:
     """
     begin = (steps.SYNTHETIC,) if pipeline == "risk" else ()
     configurable = [step.stage for step in (*begin, *steps.PIPELINES[pipeline])]
-    for name, given in config.items():
+    for name, values in config.items():
         if name not in configurable:
             raise UsageError(f"A run has no stage {name!r} to configure; it has {', '.join(configurable)}.")
-        if not isinstance(given, Mapping):
+        if not isinstance(values, Mapping):
             raise UsageError(f"Stage {name}: its configuration is not parameters by name.")
         fields = load(name).Params.model_fields
-        if fixed := sorted(n for n in given if n in fields and not is_configurable(fields[n])):
+        if fixed := sorted(n for n in values if n in fields and not is_configurable(fields[n])):
             raise UsageError(
                 f"Stage {name}: {', '.join(fixed)} can't be configured; a run's own options give it, "
                 "or it is looked up."
             )
         try:
-            load(name).Params.model_validate(given)
+            load(name).Params.model_validate(values)
         except ValidationError as error:
-            if problems := _sentence(error, given):
+            if problems := _sentence(error, values):
                 raise UsageError(f"Stage {name}: {problems}.") from error
 
 

@@ -93,9 +93,9 @@ def prepare_source(settings: Settings, which: Source, config: RunConfig, run_id:
 
         return question_set.source(which.source, which.path, which.name)
     if not which.source:
-        given = {"size": which.size or "small", "dataset": which.name}
+        source_params = {"size": which.size or "small", "dataset": which.name}
         result: BaseModel = stages.call(
-            "synthetic", {**config.get("synthetic", {}), **given}, settings, run_id
+            "synthetic", {**config.get("synthetic", {}), **source_params}, settings, run_id
         ).result
         return result
     from data_pipeline.ingest import bronze
@@ -147,13 +147,13 @@ def filled(
     stage: str, config: Mapping[str, Any], upstream: Sequence[Mapping[str, Any]], settings: Settings
 ) -> dict[str, Any]:
     """The parameters of a call: those given, those of upstream results, and those that are looked up now."""
-    given = wired(stage, config, upstream)
+    params = wired(stage, config, upstream)
     look_up = stages.load(stage).runtime_inputs
     if look_up is None:
-        return given
-    values = given
-    for context in look_up(given, settings):
-        values = {**context.params, **given}
+        return params
+    values = params
+    for context in look_up(params, settings):
+        values = {**context.params, **params}
         if _was_called(stage, values, context.key, settings):
             break
     return values

@@ -20,10 +20,10 @@ def write(settings: Settings, run: str = "", output: Path | None = None) -> Path
     """
     from mediscale.report import language
 
-    found = lineage.find(settings, run)
-    if language.of_language(found):
-        return _write_language(settings, found, output)
-    page = _page(settings, found)
+    record = lineage.find(settings, run)
+    if language.of_language(record):
+        return _write_language(settings, record, output)
+    page = _page(settings, record)
     return _write(page, output or settings.home / "reports" / f"{page.name}.html")
 
 

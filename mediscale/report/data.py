@@ -353,8 +353,8 @@ def _settings_of(run: Run, encoder: Encoder) -> Iterator[str]:
     for stage in ("synthetic", *(step.stage for step in steps.RISK if step.stage != DECISION)):
         call = run.newest(stage)
         recipe = note_model.RECIPES.get(encoder.name, {}) if stage == "note_model" else {}
-        given = stages.configured(stage, call.params) if call else {}
-        for name, value in given.items():
+        params = stages.configured(stage, call.params) if call else {}
+        for name, value in params.items():
             if value != recipe.get(name):
                 yield from (
                     "--set",

@@ -122,9 +122,9 @@ def _only(run: Run, stage: str) -> Call:
 
 
 def _commands(run: Run, questions: Call) -> Iterator[str]:
-    given: dict[str, Any] = questions.params
-    which = [] if given["source"] == "own" else ["--source", given["source"]]
-    which += ["--path", given["path"]] if given["path"] else []
+    params: dict[str, Any] = questions.params
+    which = [] if params["source"] == "own" else ["--source", params["source"]]
+    which += ["--path", params["path"]] if params["path"] else []
     which += ["--dataset", run.dataset] if run.dataset != "clinical-questions" else []
     for step in steps.LANGUAGE:
         record = run.newest(step.stage)

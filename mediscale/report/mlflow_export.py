@@ -41,8 +41,10 @@ def publish(settings: Settings, page: "Page", path: Path) -> str:
         evaluated = run.newest("evaluate", part.task.name)
         decided = part.decided
         if evaluated is not None and decided is not None:
-            made = next(call for call in run.calls if call.result.get("model") == decided.model.model_dump())
-            for run_id in sorted({children[evaluated.key], children[made.key]}):
+            registering = next(
+                call for call in run.calls if call.result.get("model") == decided.model.model_dump()
+            )
+            for run_id in sorted({children[evaluated.key], children[registering.key]}):
                 _charts(mlflow, run_id, part)
     mlflow.log_text(parent, path.read_text(encoding="utf-8"), "report.html")
     mlflow.set_terminated(parent, "FINISHED", end_time=_ended(run.calls[-1]))

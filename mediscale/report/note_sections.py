@@ -59,12 +59,12 @@ def combined(settings: Settings, run: Run, task: str) -> Combined | None:
     trained, together = run.newest("note_model", task), run.newest("late_fusion", task)
     if trained is None or together is None or trained.result["note_model"] is None:
         return None
-    made = trained.result["note_model"]
+    notes = trained.result["note_model"]
     return Combined(
         reads=together.result["reads_notes"],
         reason=together.result["reason"],
-        model=f"{made['model']['name']} v{made['model']['version']}",
-        words=_words(settings, made["model"]["uri"]),
+        model=f"{notes['model']['name']} v{notes['model']['version']}",
+        words=_words(settings, notes["model"]["uri"]),
     )
 
 

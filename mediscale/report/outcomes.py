@@ -121,12 +121,12 @@ _NONE = Estimate(value=None, low=None, high=None)
 
 
 def _points(axes: Any, windows: Sequence[Window], colour: str, face: str) -> None:
-    shown = [w for w in windows if w.figures.get("auroc", _NONE).value is not None]
-    if not shown:
+    estimated = [w for w in windows if w.figures.get("auroc", _NONE).value is not None]
+    if not estimated:
         return
-    middles = [w.start + (w.end - w.start) / 2 for w in shown]
-    estimates = [w.figures["auroc"] for w in shown]
+    middles = [w.start + (w.end - w.start) / 2 for w in estimated]
+    estimates = [w.figures["auroc"] for w in estimated]
     ends = [(e.value if e.low is None else e.low, e.value if e.high is None else e.high) for e in estimates]
     axes.vlines(middles, [low for low, _ in ends], [high for _, high in ends], color=colour, linewidth=1.4)
-    label = "measured" if shown[0].measured else "estimated, not measured"
+    label = "measured" if estimated[0].measured else "estimated, not measured"
     axes.plot(middles, [e.value for e in estimates], "o", color=colour, markerfacecolor=face, label=label)

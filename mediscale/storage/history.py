@@ -374,18 +374,22 @@ def append(settings: Settings, dataset: str, *drafts: Draft, sequence: int | Non
 
 
 def _append(
-    settings: Settings, dataset: str, recorded: Sequence[Entry], drafts: Sequence[Draft], wanted: int | None
+    settings: Settings,
+    dataset: str,
+    recorded: Sequence[Entry],
+    drafts: Sequence[Draft],
+    expected_number: int | None,
 ) -> Entry:
     number = len(recorded) + 1
-    taken = BusyError(
-        f"Another entry became number {number if wanted is None else wanted} of {dataset}'s history "
+    conflict = BusyError(
+        f"Another entry became number {number if expected_number is None else expected_number} of {dataset}'s history "
         "first; nothing was written. Look at the history and run again."
     )
-    if wanted not in (None, number):
-        raise taken
+    if expected_number not in (None, number):
+        raise conflict
     new = _signed(settings, dataset, recorded[-1] if recorded else None, drafts)
     if lake.append(settings, HISTORY.name, _rows(new), dataset, HISTORY.name, new[-1].sequence) is None:
-        raise taken
+        raise conflict
     accepted_heads.remember(settings, dataset, head_of(new[-1]))
     return new[0]
 

@@ -207,8 +207,8 @@ def rows(settings: Settings, ref: TableRef) -> list[dict[str, Any]]:
     from deltalake import QueryBuilder
 
     opened = _at(settings, ref)
-    found = QueryBuilder().register(ref.table, opened).execute(f'SELECT * FROM "{ref.table}"').read_all()
-    values: list[dict[str, Any]] = pa.RecordBatchReader.from_stream(found).read_all().to_pylist()
+    result = QueryBuilder().register(ref.table, opened).execute(f'SELECT * FROM "{ref.table}"').read_all()
+    values: list[dict[str, Any]] = pa.RecordBatchReader.from_stream(result).read_all().to_pylist()
     return values
 
 

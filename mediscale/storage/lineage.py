@@ -150,9 +150,9 @@ class Lineage:
 
     def _of(self, run_id: str, entries: Iterable[calls.RunEntry]) -> Run:
         own = [self.by_key[entry.key] for entry in entries if entry.key in self.by_key]
-        made = self.upstream(own)
-        cached = frozenset(call.key for call in made.values() if call.run_id != run_id)
-        return Run(run_id, tuple(call for call in self.calls if call.key in made), cached)
+        upstream = self.upstream(own)
+        cached = frozenset(call.key for call in upstream.values() if call.run_id != run_id)
+        return Run(run_id, tuple(call for call in self.calls if call.key in upstream), cached)
 
     def runs(self) -> list[Run]:
         """Every run that made or found a call, oldest first."""
@@ -184,10 +184,10 @@ def find(settings: Settings, name: str = "") -> Run:
                 return lineage.run(call.run_id)
     if not decisions:
         raise NotFoundError("No run has come to a decision in this home yet; run `mediscale run` first.")
-    known = ", ".join(dict.fromkeys(decision.params["dataset"] for decision in decisions))
+    datasets = ", ".join(dict.fromkeys(decision.params["dataset"] for decision in decisions))
     raise NotFoundError(
-        f"There is no run {name!r} in this home: name a run (see `mediscale runs`), a dataset ({known}), a version as "
-        f"{version_of(decisions[0])}, or at least {_PREFIX} letters of a call's key."
+        f"There is no run {name!r} in this home: name a run (see `mediscale runs`), a dataset ({datasets}), a version "
+        f"as {version_of(decisions[0])}, or at least {_PREFIX} letters of a call's key."
     )
 
 
@@ -200,7 +200,7 @@ def version_of(decision: Call) -> str:
 
 
 def _first_of_version(decision: Call, newest_first: list[Call], name: str) -> Call:
-    """Asked for by its version, the run that trained it: a person may have released it later."""
+    """Requester for by its version, the run that trained it: a person may have released it later."""
     if name != version_of(decision):
         return decision
     return [other for other in newest_first if version_of(other) == name][-1]

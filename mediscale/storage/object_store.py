@@ -79,14 +79,14 @@ def _check_endpoint(bucket: str, endpoint: str) -> None:
         )
 
 
-def _sentence(bucket: str, said: str) -> str:
+def _sentence(bucket: str, error: str) -> str:
     """Why a store did not list a bucket. Clients say it in a page, with the code that the store gave in the middle."""
-    if "RequestTimeTooSkewed" in said:
+    if "RequestTimeTooSkewed" in error:
         return f"The store of {bucket} refuses this machine's requests, for its clock is wrong; set it (NTP)."
-    if any(code in said for code in _NO_BUCKET):
+    if any(code in error for code in _NO_BUCKET):
         return f"There is no bucket {bucket}; make it, or set MEDISCALE_LAKE to one that is there."
     refused = ("AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId", "403", "401", "169.254.169.254")
-    if any(code in said for code in refused):
+    if any(code in error for code in refused):
         return (
             f"The store refuses to list {bucket}: set the key and the secret, or the role, of an account that may read "
             "and write it (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)."
@@ -172,21 +172,21 @@ class _Lease:
         self.lost = False
 
     def take(self, busy: str) -> None:
-        seen: dict[str, Any] | None = None
+        last_version: dict[str, Any] | None = None
         since = time.monotonic()
-        while not self._put_if("create", held=True):
+        while not self._put_if("create", is_held=True):
             content, version = self._look()
-            expired = version == seen and time.monotonic() - since > EXPIRES_AFTER
+            expired = version == last_version and time.monotonic() - since > EXPIRES_AFTER
             if not content.get("host") or expired:
-                if self._put_if(version, held=True):
+                if self._put_if(version, is_held=True):
                     return
-            elif version != seen:
-                if seen is not None and busy:  # it was renewed while we looked
+            elif version != last_version:
+                if last_version is not None and busy:  # it was renewed while we looked
                     raise BusyError(
                         f"{busy} is already running on {content['host']} (process {content['process']}); wait for it "
                         "to end, or stop that process, and run again."
                     )
-                seen, since = version, time.monotonic()
+                last_version, since = version, time.monotonic()
             time.sleep(_LOOKS_EVERY)
 
     def renew(self) -> None:
@@ -195,7 +195,7 @@ class _Lease:
         last = time.monotonic()
         while not self.lost and not self.ended.wait(RENEWED_EVERY):
             try:
-                self.lost = not self._put_if(self._version, held=True)
+                self.lost = not self._put_if(self._version, is_held=True)
                 last = time.monotonic()
             except BaseError:  # the store may be back before the lease expires
                 self.lost = time.monotonic() - last > EXPIRES_AFTER
@@ -204,15 +204,15 @@ class _Lease:
         from obstore.exceptions import BaseError
 
         with suppress(BaseError):  # it expires by itself
-            self.lost = self.lost or not self._put_if(self._version, held=False)
+            self.lost = self.lost or not self._put_if(self._version, is_held=False)
 
-    def _put_if(self, mode: Any, held: bool) -> bool:
+    def _put_if(self, mode: Any, is_held: bool) -> bool:
         """Whether the object was as ``mode`` says, and is now ours."""
         import obstore
         from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
 
         content = {
-            "host": socket.gethostname() if held else "",
+            "host": socket.gethostname() if is_held else "",
             "process": os.getpid(),
             "write": secrets.token_hex(8),
         }

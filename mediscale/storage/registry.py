@@ -180,13 +180,13 @@ def client(settings: Settings) -> "MlflowClient":
     logging.getLogger("mlflow.store.db.utils").setLevel(
         logging.CRITICAL
     )  # it prints the error that it raises
-    made = partial(MlflowClient, tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+    connect = partial(MlflowClient, tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
     if settings.tracking_uri.startswith(("http://", "https://")):
-        return made()
+        return connect()
     with (settings.home / "mlflow.lock").open("w") as lock:  # two that come first would both make its tables
         fcntl.flock(lock, fcntl.LOCK_EX)
         _begin_with_made_store(settings.tracking_uri)
-        client = made()
+        client = connect()
         client.search_registered_models(max_results=1)
     return client
 
@@ -311,9 +311,9 @@ def wrong_aliases(settings: Settings, moves: Sequence[Move]) -> list[WrongAlias]
     """The aliases that do not point where the moves, oldest first, pointed them."""
     from mlflow.exceptions import MlflowException
 
-    wanted = {(move.model, str(move.alias)): move.to_version for move in moves}
+    versions = {(move.model, str(move.alias)): move.to_version for move in moves}
     mlflow, wrong = client(settings), []
-    for name in sorted({model for model, _ in wanted}):
+    for name in sorted({model for model, _ in versions}):
         try:
             recorded = {alias: int(v) for alias, v in mlflow.get_registered_model(name).aliases.items()}
         except MlflowException as error:
@@ -321,7 +321,7 @@ def wrong_aliases(settings: Settings, moves: Sequence[Move]) -> list[WrongAlias]
                 raise
             recorded = {}
         for alias in ("staging", "production"):
-            says, version = recorded.get(alias), wanted.get((name, alias))
+            says, version = recorded.get(alias), versions.get((name, alias))
             if says != version:
                 wrong.append(WrongAlias(name, alias, says, version))
     return wrong

@@ -20,19 +20,19 @@ def current(settings: Settings, dataset: str, table: str) -> TableRef | None:
         StorageError: the table that was seen is absent, or another one lies in its place.
     """
     identities = _read_versions(settings, dataset)
-    seen = identities.get(table)
+    first_id = identities.get(table)
     try:
         ref = lake.latest(settings, dataset, table)
     except NotFoundError:
-        if seen is None:
+        if first_id is None:
             return None
         raise StorageError(
             f"The lake {settings.lake} lacks the table {dataset}/{table}, which was in it before (is it mounted?); "
             f"nothing is written in its place. Mount or restore it; {_on_purpose(settings, dataset, 'deleted')}"
         ) from None
-    if seen is None:
+    if first_id is None:
         _write(settings, dataset, identities | {table: ref.table_id})
-    elif seen != ref.table_id:
+    elif first_id != ref.table_id:
         raise StorageError(
             f"The table {dataset}/{table} in the lake {settings.lake} is another than the one that was there before "
             f"(is another lake mounted?). Restore it; {_on_purpose(settings, dataset, 'replaced')}"

@@ -75,9 +75,11 @@ class Calibrated:
             before, now = (side[:, i][~np.isnan(side[:, i])] for side in coarse)
             yield self.comparison.names[i], Column(before, now, float(self.thresholds.shift[i]))
         for i in self.comparison.missing():
-            gone, going = (np.isnan(side[:, i]).astype(np.float64) for side in (reference, window))
-            threshold = float(self.thresholds.missing[i]) / max(float(gone.std()), 0.001)
-            yield self.comparison.names[i] + MISSING, Column(gone, going, threshold)
+            missing_before, missing_now = (
+                np.isnan(side[:, i]).astype(np.float64) for side in (reference, window)
+            )
+            threshold = float(self.thresholds.missing[i]) / max(float(missing_before.std()), 0.001)
+            yield self.comparison.names[i] + MISSING, Column(missing_before, missing_now, threshold)
 
 
 def monitored_features(spec: PredictorSpec, most: int) -> tuple[str, ...]:

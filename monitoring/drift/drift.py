@@ -289,11 +289,11 @@ def _result(params: Params, window: "Window", summary: str) -> Result:
     )
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The served version, its training set and the prediction log, where no log is named."""
-    if {"dataset", "task"} <= given.keys() and "predictions" not in given:
-        model = ModelRef.model_validate(given["model"]) if "model" in given else None
-        yield Context(monitoring_inputs.drift_inputs(settings, given["dataset"], given["task"], model))
+    if {"dataset", "task"} <= params.keys() and "predictions" not in params:
+        model = ModelRef.model_validate(params["model"]) if "model" in params else None
+        yield Context(monitoring_inputs.drift_inputs(settings, params["dataset"], params["task"], model))
 
 
 STAGE = Stage(

@@ -90,7 +90,7 @@ def _kinds(window: Window, task: TaskName, answerable: Known) -> tuple[list[Kind
     kind_of = kind_of.ravel() + 2
     sent = _by_an_interface(window, given_inputs, times[kind_of - 2], answerable)
     kind_of[sent], kind_of[~window.ad_hoc] = 1, 0
-    exact = [Kind(_named(names, given), complete=True) for given in input_sets]
+    exact = [Kind(_named(names, inputs), complete=True) for inputs in input_sets]
     return [
         Kind(None),
         Kind(_named(names, np.logical_or.reduce(given_inputs[sent], axis=0))),
@@ -98,18 +98,18 @@ def _kinds(window: Window, task: TaskName, answerable: Known) -> tuple[list[Kind
     ], kind_of.astype(np.int64)
 
 
-def _by_an_interface(window: Window, said: Flags, times: Integers, answerable: Known) -> Flags:
+def _by_an_interface(window: Window, stated: Flags, times: Integers, answerable: Known) -> Flags:
     """Rows by values that say about all there is to say, each its own; ``times`` is how many rows say the same."""
     usual = sum(column.mean() for column in answerable.values())
-    count = said.sum(axis=1)
+    count = stated.sum(axis=1)
     sent: Flags = window.ad_hoc & ~((times >= _FORM_ROWS) & (count < usual / 2))
     if not sent.any() or count[sent].mean() < _TELLING * usual or times[sent].max() > sent.sum() / 2:
         return np.zeros_like(sent)
     return sent
 
 
-def _named(names: tuple[str, ...], given: Flags) -> tuple[str, ...]:
-    return tuple(name for name, one in zip(names, given, strict=True) if one)
+def _named(names: tuple[str, ...], flags: Flags) -> tuple[str, ...]:
+    return tuple(name for name, one in zip(names, flags, strict=True) if one)
 
 
 def _known(examples: Examples, task: TaskName) -> Known:
@@ -138,8 +138,8 @@ def _proportional(
         return [rows[:0] for rows in candidates]
     commonest = int(np.argmax(counts))
     total = min(MOST_ROWS, len(candidates[commonest]) * counts.sum() / counts[commonest])
-    wanted = np.ceil(total * counts / counts.sum()).astype(np.int64)
+    sizes = np.ceil(total * counts / counts.sum()).astype(np.int64)
     return [
         np.resize(generator.permutation(rows), size) if size else rows[:0]
-        for rows, size in zip(candidates, wanted, strict=True)
+        for rows, size in zip(candidates, sizes, strict=True)
     ]

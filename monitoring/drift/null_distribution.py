@@ -99,10 +99,10 @@ class Null:
 
 def shifts(reference: Floats, current: Floats, grid: Grid) -> Floats:
     """Normed Wasserstein distance per column from (columns, CELLS + 1) counts; 0 where a side has no value."""
-    present, seen = reference[:, :CELLS], current[:, :CELLS]
-    totals, counts = present.sum(axis=1), seen.sum(axis=1)
+    present, observed = reference[:, :CELLS], current[:, :CELLS]
+    totals, counts = present.sum(axis=1), observed.sum(axis=1)
     apart = np.cumsum(present, axis=1) / np.maximum(totals, 1)[:, None]
-    apart -= np.cumsum(seen, axis=1) / np.maximum(counts, 1)[:, None]
+    apart -= np.cumsum(observed, axis=1) / np.maximum(counts, 1)[:, None]
     distance: Floats = np.abs(apart).sum(axis=1) * grid.step / grid.spread
     return np.where((totals > 0) & (counts > 0), distance, 0.0)
 

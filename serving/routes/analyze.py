@@ -83,8 +83,8 @@ def router(service: Service) -> APIRouter:
 
 
 async def _answer(service: Service, request: Request, principal: Principal) -> Response:
-    asked = auth.asked(request, principal)
+    requester = auth.requester(request, principal)
     body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), AnalyzeRequest)
-    prediction_id, analysis = await service.analyze(body.clinical_note, asked)
+    prediction_id, analysis = await service.analyze(body.clinical_note, requester)
     content = AnalyzedNote(prediction_id=prediction_id, **dict(analysis)).model_dump_json()
     return Response(content, media_type="application/json")

@@ -88,9 +88,9 @@ def router(service: Service) -> APIRouter:
         responses={201: {"model": Approved, "description": "Signed, in the history"}, **_PROBLEMS},
     )
     async def approve(
-        wanted: ApprovalRequest, principal: Annotated[Principal, Depends(require(Role.APPROVER))]
+        body: ApprovalRequest, principal: Annotated[Principal, Depends(require(Role.APPROVER))]
     ) -> Response:
-        return await answered(service.metrics, _approve(service, wanted, principal.actor))
+        return await answered(service.metrics, _approve(service, body, principal.actor))
 
     return routes
 
@@ -100,8 +100,8 @@ async def _waiting(service: Service) -> Response:
     return Response(_WAITING.dump_json(waits), media_type="application/json")
 
 
-async def _approve(service: Service, wanted: ApprovalRequest, actor: str) -> Response:
-    approved = await asyncio.to_thread(record, service.settings, service.predictors.dataset, wanted, actor)
+async def _approve(service: Service, body: ApprovalRequest, actor: str) -> Response:
+    approved = await asyncio.to_thread(record, service.settings, service.predictors.dataset, body, actor)
     return Response(_APPROVED.dump_json(approved), 201, media_type="application/json")
 
 
@@ -123,7 +123,7 @@ def waiting(settings: Settings, dataset: str) -> list[Waiting]:
     ]
 
 
-def record(settings: Settings, dataset: str, wanted: ApprovalRequest, actor: str) -> Approved:
+def record(settings: Settings, dataset: str, request: ApprovalRequest, actor: str) -> Approved:
     """Signs an approval in the name of whoever was authenticated, with a service's key that was given to the server.
 
     Raises:
@@ -140,11 +140,11 @@ def record(settings: Settings, dataset: str, wanted: ApprovalRequest, actor: str
     approvals.approve(
         settings,
         dataset,
-        wanted.model,
-        wanted.version,
+        request.model,
+        request.version,
         actor=actor,
-        reason=wanted.reason,
+        reason=request.reason,
         at=caller.now(),
     )
     again = "`mediscale promote` judges again and moves the alias."
-    return Approved(wanted.model, wanted.version, actor, again)
+    return Approved(request.model, request.version, actor, again)

@@ -114,7 +114,7 @@ async def _assessments(service: Service, request: Request, principal: Principal)
     body = await read_body(request, BODY_BYTES, TOO_LARGE, query=("prediction_time",))
     time = _query_time(request)
     bundle = await service.read(partial(_read_bundle, body, time))
-    answer = await service.answer(bundle, auth.asked(request, principal))
+    answer = await service.answer(bundle, auth.requester(request, principal))
     content = risk_assessment.bundle(
         answer, {"reference": bundle.patient}, bundle.encounter, bundle.unused, service.clock()
     )
@@ -131,12 +131,12 @@ def _query_time(request: Request) -> Any:
     Raises:
         InputError: it is no time with an offset.
     """
-    given = request.query_params.get("prediction_time")
+    text = request.query_params.get("prediction_time")
     try:
-        time = _TIME.validate_python(given) if given is not None else None
+        time = _TIME.validate_python(text) if text is not None else None
     except ValidationError:
         time = None
-    if given is not None and (time is None or time.tzinfo is None):
+    if text is not None and (time is None or time.tzinfo is None):
         raise InputError("prediction_time must be a time with an offset, such as 2026-11-22T07:30:00Z.")
     try:
         return fhir_bundle.utc(time) if time else None
@@ -146,10 +146,10 @@ def _query_time(request: Request) -> Any:
 
 async def _cards(service: Service, request: Request, principal: Principal) -> Response:
     body = await read_body(request, BODY_BYTES, TOO_LARGE)
-    wanted = await service.read(partial(_read_hook, body))
-    unused = wanted.unused if isinstance(wanted, Bundle) else ()
+    question = await service.read(partial(_read_hook, body))
+    unused = question.unused if isinstance(question, Bundle) else ()
     try:
-        answer = await service.answer(wanted, auth.asked(request, principal))
+        answer = await service.answer(question, auth.requester(request, principal))
     except (
         InputError,
         NotFoundError,

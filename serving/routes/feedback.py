@@ -70,7 +70,7 @@ def router(service: Service) -> APIRouter:
 
 
 async def _accepted(service: Service, request: Request, principal: Principal) -> Response:
-    asked = auth.asked(request, principal)
+    requester = auth.requester(request, principal)
     body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), FeedbackRequest)
-    taken = await service.feedback(body, asked)
-    return Response(_TAKEN.dump_json(taken), 201, media_type="application/json")
+    receipt = await service.feedback(body, requester)
+    return Response(_TAKEN.dump_json(receipt), 201, media_type="application/json")

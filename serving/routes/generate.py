@@ -70,11 +70,11 @@ def router(service: Service) -> APIRouter:
 
 
 async def _answer(service: Service, request: Request, principal: Principal) -> Response:
-    asked = auth.asked(request, principal)
+    requester = auth.requester(request, principal)
     body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), GenerateRequest)
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")
-    answering = service.language.answering(_question(service, body, principal), asked)
+    answering = service.language.answering(_question(service, body, principal), requester)
     if body.stream:
         return await _streamed(service, answering)
     answering = await service.language.answer_in_full(answering)

@@ -36,7 +36,7 @@ from serving.openai_schemas import (
     Model,
     Models,
 )
-from serving.prediction_log import Asked
+from serving.prediction_log import Requester
 from serving.refusals import answered, read_body, sentence_about
 from serving.routes.generate import BODY_BYTES, LANGUAGE_PROBLEMS, TOO_LARGE
 from serving.service import Service
@@ -94,24 +94,24 @@ async def _models(service: Service) -> Response:
 
 
 async def _complete(service: Service, request: Request, principal: Principal) -> Response:
-    asked = auth.asked(request, principal)
+    requester = auth.requester(request, principal)
     body = json_body.parse(await read_body(request, PROMPTS * BODY_BYTES, TOO_LARGE), CompletionRequest)
     if body.echo and body.logprobs is not None:
         auth.check_role(principal, Role.ENGINEER, "echo with logprobs")
     questions = [_question(_named(service, body.model), body, prompt) for prompt in body.prompts]
     if body.stream:
-        answering = service.language.answering(questions[0], asked, bool(body.model))
+        answering = service.language.answering(questions[0], requester, bool(body.model))
         return await _streamed(service, answering, lambda answered: _completion_chunks(answered, body))
-    return _json(await _completion(service, body, questions, asked))
+    return _json(await _completion(service, body, questions, requester))
 
 
 async def _converse(service: Service, request: Request, principal: Principal) -> Response:
-    asked = auth.asked(request, principal)
+    requester = auth.requester(request, principal)
     body = json_body.parse(await read_body(request, 4 * BODY_BYTES, TOO_LARGE), ChatRequest)
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")
     question = _chat_question(_named(service, body.model), body)
-    answering = service.language.answering(question, asked, bool(body.model))
+    answering = service.language.answering(question, requester, bool(body.model))
     if body.stream:
         return await _streamed(service, answering, _chat_chunks)
     answering = await service.language.answer_in_full(answering)
@@ -145,9 +145,9 @@ def _question(version: ServedLanguage, body: CompletionRequest, prompt: Prompt) 
 
 
 async def _completion(
-    service: Service, body: CompletionRequest, questions: Sequence[Question], asked: Asked
+    service: Service, body: CompletionRequest, questions: Sequence[Question], requester: Requester
 ) -> Completion:
-    answers = [service.language.answering(question, asked, bool(body.model)) for question in questions]
+    answers = [service.language.answering(question, requester, bool(body.model)) for question in questions]
     choices = []
     for index, answering in enumerate(answers):
         question = answering.question

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from serving import auth, schemas
 from serving.auth import PROBLEMS, Principal, Role, require
-from serving.prediction_log import Asked
+from serving.prediction_log import Requester
 from serving.refusals import read_body, refused
 from serving.schemas import Answer, Problem
 from serving.service import Service
@@ -81,12 +81,12 @@ async def _predicted(
     service: Service,
     request: Request,
     principal: Principal,
-    predict: Callable[[bytes, Asked], Awaitable[Answer]],
+    predict: Callable[[bytes, Requester], Awaitable[Answer]],
 ) -> Response:
     begun = time.perf_counter()
     try:
-        asked = auth.asked(request, principal)
-        answer = await predict(await read_body(request, BODY_BYTES, TOO_LARGE), asked)
+        requester = auth.requester(request, principal)
+        answer = await predict(await read_body(request, BODY_BYTES, TOO_LARGE), requester)
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is left to read it
     except Exception as error:

@@ -80,10 +80,10 @@ def measure(held_out: "Performance", course: Course, threshold: float) -> AlertB
     y, resamples = held_out.rows.outcomes, held_out.resamples
     first = held_out.rows.first_of_stay
     alert = _new_alerts(held_out.risk >= threshold, first).astype(np.float64)
-    found = _first_of_each(first, (held_out.risk >= threshold) & (y == 1)).astype(np.float64)
+    detected = _first_of_each(first, (held_out.risk >= threshold) & (y == 1)).astype(np.float64)
     had = _first_of_each(first, y == 1).astype(np.float64)
     # Beside the stay's first row with the outcome, that of which the share is taken.
-    found_of_had = had * np.isin(first, first[found > 0])
+    found_of_had = had * np.isin(first, first[detected > 0])
     right = alert * y
     sensitivity, ppv = resamples.shares(
         np.stack([found_of_had, right], axis=1), np.stack([had, alert], axis=1)
@@ -98,7 +98,7 @@ def measure(held_out: "Performance", course: Course, threshold: float) -> AlertB
         sensitivity=sensitivity,
         ppv=ppv,
         number_needed_to_evaluate=_reciprocal(ppv),
-        lead_time=_lead_time(held_out, course.lead_hours, found > 0),
+        lead_time=_lead_time(held_out, course.lead_hours, detected > 0),
     )
 
 
@@ -144,5 +144,5 @@ def weighted_quantiles(values: Floats, w: Floats, levels: tuple[float, ...]) -> 
     reached = np.cumsum(w[:, order], axis=1)
     shares = reached / np.maximum(reached[:, -1:], 1)
     at = [np.argmax(shares >= level - 1e-12, axis=1) for level in levels]
-    found = values[order][np.stack(at, axis=1)]
-    return np.where(reached[:, -1:] > 0, found, np.nan)
+    quantiles = values[order][np.stack(at, axis=1)]
+    return np.where(reached[:, -1:] > 0, quantiles, np.nan)

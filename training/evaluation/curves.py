@@ -35,7 +35,7 @@ def precision_recall(y: Floats, p: Floats, w: Floats) -> Floats:
     """
     hits, alarms = _over_falling_thresholds(y, p, w)
     least = np.maximum(SHARES[None, :] * hits[:, -1:], 1)
-    at = np.array([np.searchsorted(h, wanted - _ROUNDING) for h, wanted in zip(hits, least, strict=True)])
+    at = np.array([np.searchsorted(h, hit - _ROUNDING) for h, hit in zip(hits, least, strict=True)])
     at = np.minimum(at, hits.shape[1] - 1)
     flagged_cases, wrong = np.take_along_axis(hits, at, axis=1), np.take_along_axis(alarms, at, axis=1)
     return _share(flagged_cases, flagged_cases + wrong, (hits[:, -1:] > 0) & (alarms[:, -1:] > 0))

@@ -36,5 +36,5 @@ def read(settings: Settings, quarantine: TableRef | None) -> DataQuality | None:
 
 def _newest_call(settings: Settings, stage: str, field: str, value: object) -> Call | None:
     """The newest call of a stage whose result has this value."""
-    made = (call for call in reversed(calls.of_stage(settings, stage)) if call.result[field] == value)
-    return next(made, None)
+    newest_first = (call for call in reversed(calls.of_stage(settings, stage)) if call.result[field] == value)
+    return next(newest_first, None)

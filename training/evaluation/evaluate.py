@@ -256,8 +256,8 @@ def points_baseline(held_out: Performance, risk: Floats, score: PointsScore) -> 
 
 
 def _plain_inputs(judged: Predictor, held_out: Performance) -> Iterator[PlainInputs]:
-    known = kernel.plain_inputs(judged.spec.task)
-    for inputs in dict.fromkeys(tuple(name for name in tried if name in known) for tried in _PLAIN):
+    plain = kernel.plain_inputs(judged.spec.task)
+    for inputs in dict.fromkeys(tuple(name for name in tried if name in plain) for tried in _PLAIN):
         reduced_rows = kernel.as_request(held_out.rows.inputs, judged.spec.task, inputs)
         risk = judged.risks(np.asarray(reduced_rows, dtype=np.float32))
         yield PlainInputs(
@@ -323,8 +323,10 @@ def _publish(
     name, version = params.model.name, str(params.model.version)
     run = mlflow.get_run(mlflow.get_model_version(name, version).run_id)
     counts = privacy.suppress_small_counts(judged.counts)
-    shown = {name: value for name, value in (counts | figures).items() if value is not None}
-    values = [Metric(f"held_out_{figure}", value, run.info.start_time, 0) for figure, value in shown.items()]
+    estimable = {name: value for name, value in (counts | figures).items() if value is not None}
+    values = [
+        Metric(f"held_out_{figure}", value, run.info.start_time, 0) for figure, value in estimable.items()
+    ]
     mlflow.log_batch(run.info.run_id, metrics=values)
     text = canonical(privacy.suppress_small_counts(judged))
     mlflow.log_text(run.info.run_id, text, f"evidence/{evidence_files.EVIDENCE_FILE}")

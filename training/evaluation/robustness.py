@@ -68,7 +68,7 @@ def sources(task: TaskName) -> tuple[Source, ...]:
         for concept, own in columns.items()
     )
     treated = dict.fromkeys(group for group, _ in declared.treated)
-    given = (
+    demographics = (
         Source(
             "medications",
             (),
@@ -78,7 +78,7 @@ def sources(task: TaskName) -> tuple[Source, ...]:
     )
     own = (Source("", tuple(columns), ()) for columns in _own_columns(task).values())
     coded = (*(group.name for group in comorbidity.GROUPS), "charlson_score")
-    return *measured, *given, *own, Source("diagnoses", (), tuple(position[name] for name in coded))
+    return *measured, *demographics, *own, Source("diagnoses", (), tuple(position[name] for name in coded))
 
 
 def _own_columns(task: TaskName) -> dict[str, list[int]]:

@@ -149,9 +149,11 @@ def _measured(n: int, draws: list[tuple[Floats, NDArray[np.bool_]]], rows: Examp
 
 def _shift(name: str, column: int, train: Examples, there: Examples) -> InputShift:
     ours, theirs = train.inputs[:, column].astype(np.float64), there.inputs[:, column].astype(np.float64)
-    known, known_there = ours[~np.isnan(ours)], theirs[~np.isnan(theirs)]
-    spread = known.std() if len(known) else 0.0
-    difference = float((known_there.mean() - known.mean()) / spread) if len(known_there) and spread else None
+    present, present_there = ours[~np.isnan(ours)], theirs[~np.isnan(theirs)]
+    spread = present.std() if len(present) else 0.0
+    difference = (
+        float((present_there.mean() - present.mean()) / spread) if len(present_there) and spread else None
+    )
     return InputShift(
         name=name,
         missing=float(np.isnan(theirs).mean()),

@@ -63,9 +63,11 @@ def has_wrong_number(answer: str, reference: str) -> bool:
     >>> has_wrong_number("25 mg", "50 mg"), has_wrong_number("50 g a day", "50 mg"), has_wrong_number("50 mg", "50 mg")
     (True, True, False)
     """
-    given, expected = set(_NUMBER.findall(answer)), set(_NUMBER.findall(reference))
-    units, wanted = _units(answer), _units(reference)
-    return bool(expected - given and given - expected) or bool(wanted and units and not wanted & units)
+    numbers, expected = set(_NUMBER.findall(answer)), set(_NUMBER.findall(reference))
+    units, expected_units = _units(answer), _units(reference)
+    return bool(expected - numbers and numbers - expected) or bool(
+        expected_units and units and not expected_units & units
+    )
 
 
 def _units(text: str) -> set[str]:
@@ -106,16 +108,16 @@ def patterns(
     answers: Sequence[str], references: Sequence[str], families: Sequence[str], bootstrap: int, seed: int
 ) -> tuple[ErrorPattern, ...]:
     """How often each pattern is seen in some answers; a pattern that concerns none of them is left out."""
-    found = []
+    frequencies = []
     for name, rule in RULES.items():
         rows = [i for i, reference in enumerate(references) if rule.concerns(reference)]
         if rows:
             has = np.array([float(rule.holds(answers[i], references[i])) for i in rows])
             share = share_of(has, [families[i] for i in rows], bootstrap, seed)
-            found.append(
+            frequencies.append(
                 ErrorPattern(name=name, n=len(rows), count=int(has.sum()), share=share, remedy=rule.remedy)
             )
-    return tuple(found)
+    return tuple(frequencies)
 
 
 def share_of(has: "np.ndarray", families: Sequence[str], bootstrap: int, seed: int) -> Estimate:

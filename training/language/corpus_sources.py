@@ -43,8 +43,8 @@ class CorpusSources:
 @contextmanager
 def opened(settings: Settings, questions: Sequence[Question]) -> Iterator[Sources | None]:
     """The sources of some questions while the block runs; None where these are not about the project's passages."""
-    known = {passage.id for passage in corpus.passages()}
-    if not any(known & set(question.references) for question in questions):
+    ids = {passage.id for passage in corpus.passages()}
+    if not any(ids & set(question.references) for question in questions):
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="mediscale-index-") as folder:

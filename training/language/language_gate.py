@@ -41,42 +41,42 @@ def policy() -> LanguagePolicy:
     return LanguagePolicy.model_validate(yaml.safe_load(POLICY_FILE.read_text()))
 
 
-def lacking(evidence: LanguageEvidence, asked: LanguagePolicy) -> Iterator[str]:
+def lacking(evidence: LanguageEvidence, policy: LanguagePolicy) -> Iterator[str]:
     """What incomplete evidence lacks altogether; a version with it is not even staged."""
-    for name in (asked.gain.metric, *asked.no_loss):
+    for name in (policy.gain.metric, *policy.no_loss):
         if _figure(evidence, name) is None:
             yield f"{_words(name)} was not measured"
     compared = {receipt.format for receipt in evidence.receipts if receipt.state != "not compared"}
-    for form in asked.forms:
+    for form in policy.forms:
         if form not in compared:
             yield f"its form {form} was not compared with it"
 
 
-def objections(evidence: LanguageEvidence, asked: LanguagePolicy) -> Iterator[str]:
+def objections(evidence: LanguageEvidence, policy: LanguagePolicy) -> Iterator[str]:
     """Everything that the policy asks and the evidence does not show."""
-    metric = asked.gain.metric
-    yield from _size(evidence, metric, asked.min_questions)
-    yield from _above(evidence, metric, asked.gain.low)
-    for name, low in asked.no_loss.items():
-        least = asked.min_general_questions if name == "general_accuracy" else asked.min_questions
+    metric = policy.gain.metric
+    yield from _size(evidence, metric, policy.min_questions)
+    yield from _above(evidence, metric, policy.gain.low)
+    for name, low in policy.no_loss.items():
+        least = policy.min_general_questions if name == "general_accuracy" else policy.min_questions
         yield from _size(evidence, name, least)
         yield from _above(evidence, name, low)
-    yield from _grounded(evidence, asked)
+    yield from _grounded(evidence, policy)
     for receipt in evidence.receipts:
-        if receipt.format in asked.forms and receipt.problems:
+        if receipt.format in policy.forms and receipt.problems:
             yield f"its form {receipt.format} is blocked: {'; '.join(receipt.problems)}"
     if evidence.incumbent is not None:
         version = f"v{evidence.incumbent.version} in production"
         yield from _interval(
             f"gain in {_words(metric)} over {version}",
             evidence.over_incumbent.get(metric),
-            asked.incumbent_low,
+            policy.incumbent_low,
         )
 
 
-def looked_at(evidence: LanguageEvidence, asked: LanguagePolicy) -> str:
+def looked_at(evidence: LanguageEvidence, policy: LanguagePolicy) -> str:
     """What complete evidence is about, as a sentence goes on after a colon."""
-    gains = [f"{_words(name)} {figure.gain.text(sign='+')}" for name in (asked.gain.metric, *asked.no_loss)
+    gains = [f"{_words(name)} {figure.gain.text(sign='+')}" for name in (policy.gain.metric, *policy.no_loss)
             if (figure := _figure(evidence, name))]  # fmt: skip
     return f"gains over the base in {', '.join(gains)} were looked at on {evidence.n_questions} held-out questions"
 
@@ -86,16 +86,16 @@ def _figure(evidence: LanguageEvidence, name: str) -> Compared | None:
     return measures.general if name == "general_accuracy" else measures.figures.get(name)
 
 
-def _grounded(evidence: LanguageEvidence, asked: LanguagePolicy) -> Iterator[str]:
+def _grounded(evidence: LanguageEvidence, policy: LanguagePolicy) -> Iterator[str]:
     grounding = evidence.measures.grounding
     n = grounding.families if grounding else 0
-    if n < asked.min_questions:
+    if n < policy.min_questions:
         yield (
             f"the support of its answers by passages was measured on {n} families of questions where the policy needs "
-            f"{asked.min_questions}"
+            f"{policy.min_questions}"
         )
     gain = grounding.gain if grounding else None
-    yield from _interval("gain in supported sentences by retrieval", gain, asked.grounding_low)
+    yield from _interval("gain in supported sentences by retrieval", gain, policy.grounding_low)
 
 
 def _size(evidence: LanguageEvidence, name: str, least: int) -> Iterator[str]:
@@ -110,11 +110,11 @@ def _above(evidence: LanguageEvidence, name: str, low: float) -> Iterator[str]:
     yield from _interval(f"gain in {_words(name)}", figure.gain if figure else None, low)
 
 
-def _interval(what: str, found: Estimate | None, low: float) -> Iterator[str]:
-    if found is None or found.interval is None:
+def _interval(what: str, estimate: Estimate | None, low: float) -> Iterator[str]:
+    if estimate is None or estimate.interval is None:
         yield f"{what} is not estimable"
-    elif not found.interval[1] > low:
-        yield f"{what} {found.text(sign='+')} may lie below {low:g}"
+    elif not estimate.interval[1] > low:
+        yield f"{what} {estimate.text(sign='+')} may lie below {low:g}"
 
 
 def _words(name: str) -> str:

@@ -103,9 +103,9 @@ def measure(
 
 
 def _errors(questions: Sequence[Question], judged: Judged, effort: Effort) -> tuple[ErrorPattern, ...]:
-    asked = [questions[i] for i in judged.answers]
-    families = [question.family for question in asked]
-    references = [question.answer for question in asked]
+    answered = [questions[i] for i in judged.answers]
+    families = [question.family for question in answered]
+    references = [question.answer for question in answered]
     return patterns(list(judged.answers.values()), references, families, effort.bootstrap, effort.seed)
 
 
@@ -144,8 +144,8 @@ def scores(model: LanguageModel, questions: Sequence[Question], effort: Effort) 
 def judge(model: LanguageModel, questions: Sequence[Question], effort: Effort) -> Judged:
     """Every metric of every question, some written answers, and how sure the model was."""
     chosen = _to_write(questions, effort.max_generated)
-    asked = [(questions[i].question, questions[i].context) for i in chosen]
-    answers = dict(zip(chosen, model.answers(asked, effort.max_tokens), strict=True)) if chosen else {}
+    prompts = [(questions[i].question, questions[i].context) for i in chosen]
+    answers = dict(zip(chosen, model.answers(prompts, effort.max_tokens), strict=True)) if chosen else {}
     written = {name: np.full(len(questions), np.nan) for name in (*GENERATED, SAFE)}
     for i, answer in answers.items():
         for name, metric in GENERATED.items():

@@ -99,11 +99,11 @@ def registered(settings: Settings, name: str, version: int) -> ModelRef:
     models = [
         ModelRef.model_validate(call.result["model"]) for call in calls.of_stage(settings, "language_model")
     ]
-    wanted = [model for model in models if (model.name, model.version) == (name, version)]
-    if not wanted:
+    versions = [model for model in models if (model.name, model.version) == (name, version)]
+    if not versions:
         there = ", ".join(f"{model.name}/{model.version}" for model in models) or "none yet"
         raise NotFoundError(f"There is no language model {name}/{version} in this home; there are: {there}.")
-    return wanted[0]
+    return versions[0]
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -243,9 +243,9 @@ def _measured(fitted: Fitted) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value == value}
 
 
-def runtime_inputs(given: Mapping[str, Any], _settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], _settings: Settings) -> Iterator[Context]:
     """The base's revision."""
-    named = given.get("base", Params.model_fields["base"].default)
+    named = params.get("base", Params.model_fields["base"].default)
     yield Context({"base_model": base_models.resolve(named).model_dump()})
 
 

@@ -62,14 +62,14 @@ def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     from ray import tune
 
     begun = time.process_time()
-    given, name = Job.model_validate(job), tune.get_context().get_trial_id()
-    adapter = given.adapter.model_copy(update={"rank": config["rank"], "alpha": 2 * config["rank"]})
+    parsed, name = Job.model_validate(job), tune.get_context().get_trial_id()
+    adapter = parsed.adapter.model_copy(update={"rank": config["rank"], "alpha": 2 * config["rank"]})
     rates = {name: config[name] for name in ("batch_tokens", "learning_rate")}
-    checkpoints = Path(given.checkpoints) / name
-    mine = given.model_copy(
+    checkpoints = Path(parsed.checkpoints) / name
+    mine = parsed.model_copy(
         update={
             "adapter": adapter,
-            "recipe": given.recipe.model_copy(update=rates),
+            "recipe": parsed.recipe.model_copy(update=rates),
             "checkpoints": str(checkpoints),
         }
     )

@@ -66,19 +66,22 @@ def grounding(
 ) -> Grounding | None:
     """Answers with and without retrieval; ``answers`` are those without, by the question's place. None where there are
     none."""
-    asked = [questions[i] for i in answers]
-    if not asked:
+    answered = [questions[i] for i in answers]
+    if not answered:
         return None
-    found = [sources.best_passages(question) for question in asked]
+    retrieved = [sources.best_passages(question) for question in answered]
     grounded = model.answers(
-        [(question.question, "\n\n".join(passages)) for question, passages in zip(asked, found, strict=True)],
+        [
+            (question.question, "\n\n".join(passages))
+            for question, passages in zip(answered, retrieved, strict=True)
+        ],
         max_tokens,
     )
     texts = {False: list(answers.values()), True: grounded}
     judged = {
         retrieval: [
             sources.supported(text, [*sources.gold(question), *passages])
-            for question, passages, text in zip(asked, found, written, strict=True)
+            for question, passages, text in zip(answered, retrieved, written, strict=True)
         ]
         for retrieval, written in texts.items()
     }
@@ -86,25 +89,25 @@ def grounding(
         retrieval: np.array([np.mean(each) if len(each) else 0.0 for each in of])
         for retrieval, of in judged.items()
     }
-    families = np.unique([question.family for question in asked], return_inverse=True)[1].astype(np.int64)
+    families = np.unique([question.family for question in answered], return_inverse=True)[1].astype(np.int64)
     resamples = Resamples(families, bootstrap, seed)
     return Grounding(
-        n=len(asked),
+        n=len(answered),
         families=len(np.unique(families)),
         without=resamples.estimate(partial(mean, shares[False])),
         with_retrieval=resamples.estimate(partial(mean, shares[True])),
         gain=resamples.estimate(partial(mean, shares[True] - shares[False])),
-        cells=tuple(_cells(asked, judged, bootstrap, seed)),
+        cells=tuple(_cells(answered, judged, bootstrap, seed)),
     )
 
 
 def _cells(
-    asked: Sequence[Question], judged: Mapping[bool, Sequence[Sequence[bool]]], bootstrap: int, seed: int
+    answered: Sequence[Question], judged: Mapping[bool, Sequence[Sequence[bool]]], bootstrap: int, seed: int
 ) -> Iterator[Statements]:
     for retrieval, answers in judged.items():
         sentences = [
             (question, not supported)
-            for question, answer in zip(asked, answers, strict=True)
+            for question, answer in zip(answered, answers, strict=True)
             for supported in answer
         ]
         for specialty in sorted({question.specialty for question, _ in sentences}):

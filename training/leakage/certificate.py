@@ -54,5 +54,5 @@ class LeakCertificate(Keyed):
 
 def check(name: str, asks: str, problems: Sequence[str], otherwise: str) -> Check:
     """The check that passes where there is no problem; ``otherwise`` is what it shows then."""
-    shown = "; ".join(problems)
-    return Check(name=name, asks=asks, passed=not shown, shown=shown or otherwise)
+    sentence = "; ".join(problems)
+    return Check(name=name, asks=asks, passed=not sentence, shown=sentence or otherwise)

@@ -127,7 +127,7 @@ def columns_are_features(task: Task, columns: Sequence[str]) -> Check:
     return check(
         "columns_are_features",
         "every input is a feature that the task declares, and none is an identifier or an outcome",
-        [f"{words}: {shortened(found)}" for words, found in listed if found],
+        [f"{words}: {shortened(columns_found)}" for words, columns_found in listed if columns_found],
         f"{len(names)} features",
     )
 

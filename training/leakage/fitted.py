@@ -87,7 +87,7 @@ def shuffled_labels(task: TaskName, splits: dict[str, Examples]) -> Check:
         aurocs.append(_aurocs_of_fit(task, dealt))
     means, deviations = np.mean(aurocs, axis=0), np.std(aurocs, axis=0, ddof=1)
     half = T_999 * deviations / np.sqrt(SHUFFLES)
-    shown = [
+    estimates = [
         f"{split.replace('_', ' ')} AUROC {means[i]:.3f} ({means[i] - half[i]:.3f} to {means[i] + half[i]:.3f})"
         for i, split in enumerate(_JUDGED)
         if np.isfinite(half[i])
@@ -95,8 +95,8 @@ def shuffled_labels(task: TaskName, splits: dict[str, Examples]) -> Check:
     return check(
         "shuffled_labels",
         "trees grown on shuffled outcomes tell nothing about other patients: 0.5 is not below the interval",
-        shown if np.any(means - half > 0.5) else [],
-        f"{SHUFFLES} shuffles: {', '.join(shown)}" if shown else "not estimable on so few patients",
+        estimates if np.any(means - half > 0.5) else [],
+        f"{SHUFFLES} shuffles: {', '.join(estimates)}" if estimates else "not estimable on so few patients",
     )
 
 
@@ -108,10 +108,10 @@ def _aurocs_of_fit(task: TaskName, splits: dict[str, Examples]) -> list[float]:
     if not len(judged["tuning"]) or splits["train"].events in (0, len(splits["train"])):
         return [np.nan] * len(judged)
     booster, _ = xgboost_training.train(splits["train"], judged["tuning"], task, _RECIPE)
-    found = []
+    aurocs = []
     for rows in judged.values():
         matrix = xgboost.DMatrix(rows.inputs, feature_names=list(kernel.names(task)), nthread=1)
         margins = booster.predict(matrix, output_margin=True).astype(np.float64)
         enough = min(rows.events, len(rows) - rows.events) >= _LEAST
-        found.append(auroc(rows.outcomes, margins) if enough else np.nan)
-    return found
+        aurocs.append(auroc(rows.outcomes, margins) if enough else np.nan)
+    return aurocs

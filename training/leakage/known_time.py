@@ -67,14 +67,12 @@ def prediction_time_known(sample: Sample) -> Check:
         for at in prediction_times.of_stay(patient, stay, task)
         if not at_risk.failed_step(records.get(patient.subject_id, at_risk.NOTHING), stay, task, at)
     }
-    asked = sample.predictions.to_pylist()
-    unlike = sum(tuple(row[name] for name in KEY) not in rows for row in asked)
-    problem = (
-        f"{count(unlike)} of {count(len(asked))} prediction times can't be told from what was known by then"
-    )
+    rows_there = sample.predictions.to_pylist()
+    unlike = sum(tuple(row[name] for name in KEY) not in rows for row in rows_there)
+    problem = f"{count(unlike)} of {count(len(rows_there))} prediction times can't be told from what was known by then"
     return check(
         "prediction_time_known",
         "when a stay is predicted follows from what was known by then",
         [problem] if unlike else [],
-        f"{count(len(asked))} stays",
+        f"{count(len(rows_there))} stays",
     )

@@ -73,9 +73,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     checks.append(alone)
     if sample.notes.num_rows:
         read = notes.read(sample, sample.notes)
-        told, found = single_predictors.single_tokens(params.task, read, sample.outcomes)
-        checks += [*notes.checks(sample, read), told]
-        findings += found
+        tokens, of_tokens = single_predictors.single_tokens(params.task, read, sample.outcomes)
+        checks += [*notes.checks(sample, read), tokens]
+        findings += of_tokens
     certificate = LeakCertificate(
         key=key,
         dataset=params.dataset,
@@ -107,39 +107,39 @@ def _declared(params: Params, settings: Settings) -> Iterator[Check]:
     yield declared.columns_are_features(task, training_set.schema.names)
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """Where a person names a dataset and a task alone: the newest training set, and what it was made from.
 
     Raises:
         NotFoundError: there is no training set of that dataset and task.
     """
-    if "training_set" in given or not {"dataset", "task"} <= given.keys():
+    if "training_set" in params or not {"dataset", "task"} <= params.keys():
         return
-    made = calls.newest_night(settings, "training_set", given["dataset"], given["task"])
-    if made is None:
+    newest = calls.newest_night(settings, "training_set", params["dataset"], params["task"])
+    if newest is None:
         raise NotFoundError(
-            f"{given['dataset']} has no training set of {given['task']} yet; see `mediscale runs` for what there is, "
+            f"{params['dataset']} has no training set of {params['task']} yet; see `mediscale runs` for what there is, "
             "or make it with `mediscale run`."
         )
-    yield Context(_params_of_call(settings, made))
+    yield Context(_params_of_call(settings, newest))
 
 
-def _params_of_call(settings: Settings, made: Call) -> dict[str, Any]:
+def _params_of_call(settings: Settings, training_set: Call) -> dict[str, Any]:
     """The parameters under which a run checks the training set that this call made."""
     labelled = [
         call.params
         for call in calls.of_stage(settings, "labels")
-        if call.result["labels"] == made.params["labels"]
+        if call.result["labels"] == training_set.params["labels"]
     ]
     tokenized = [
         call.result["note_tokens"]
         for call in calls.of_stage(settings, "note_tokens")
-        if call.params["dataset"] == made.params["dataset"]
+        if call.params["dataset"] == training_set.params["dataset"]
     ]
     return {
-        **{name: made.params[name] for name in ("events", "labels")},
+        **{name: training_set.params[name] for name in ("events", "labels")},
         **{name: labelled[-1][name] for name in ("source", "absent")},
-        "training_set": made.result["training_set"],
+        "training_set": training_set.result["training_set"],
         "note_tokens": tokenized[-1] if tokenized else None,
     }
 

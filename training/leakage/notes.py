@@ -48,24 +48,24 @@ def read(sample: Sample, notes: pa.Table) -> list[list[Tokens]]:
 def _planted(sample: Sample) -> pa.Table:
     """The notes, with one charted before the prediction and signed after it, one of after it, and a later version of
     each that could be read."""
-    at, known, n = sample.times, sample.known_then(sample.notes), len(sample)
+    at, visible, n = sample.times, sample.known_then(sample.notes), len(sample)
     late = _versions(sample, FIRST_PLANTED + np.arange(n), sample.subjects, at - HOUR, at + MOMENT)
     future = _versions(sample, FIRST_PLANTED + n + np.arange(n), sample.subjects, at + HOUR, at + HOUR)
     corrected = _versions(
-        sample, known["note_id"].to_numpy(), known["subject_id"].to_numpy(), microseconds(known["time"]),
-        sample.times_of(known) + MOMENT,
+        sample, visible["note_id"].to_numpy(), visible["subject_id"].to_numpy(), microseconds(visible["time"]),
+        sample.times_of(visible) + MOMENT,
     )  # fmt: skip
     return pa.concat_tables([sample.notes, late, future, corrected])
 
 
 def _versions(
-    sample: Sample, ids: np.ndarray, subjects: np.ndarray, time: np.ndarray, known: np.ndarray
+    sample: Sample, ids: np.ndarray, subjects: np.ndarray, time: np.ndarray, available: np.ndarray
 ) -> pa.Table:
     columns = {
         "subject_id": subjects,
         "note_id": ids,
         "time": pa.array(time, pa.timestamp("us")),
-        "available_time": pa.array(known, pa.timestamp("us")),
+        "available_time": pa.array(available, pa.timestamp("us")),
         "tokens": [[_PLANTED_TOKEN]] * len(ids),
     }
     schema = sample.notes.schema
@@ -73,11 +73,11 @@ def _versions(
 
 
 def _unchanged(
-    name: str, asks: str, found: Sequence[list[Tokens]], expected: Sequence[list[Tokens]], otherwise: str
+    name: str, asks: str, read: Sequence[list[Tokens]], expected: Sequence[list[Tokens]], otherwise: str
 ) -> Check:
     unlike = sum(
         len(own) != len(then) or not all(map(np.array_equal, own, then))
-        for own, then in zip(found, expected, strict=True)
+        for own, then in zip(read, expected, strict=True)
     )
     problem = f"the notes of {count(unlike)} of {count(len(expected))} stays differ"
     return check(name, asks, [problem] if unlike else [], otherwise)

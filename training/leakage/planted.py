@@ -62,10 +62,10 @@ def _most_frequent(events: pa.Table) -> Iterator[tuple[str, str]]:
     """Of each table of the extract its most frequent codes."""
     counted = events.group_by(["source", "code"]).aggregate([("code", "count")])
     ordered = counted.sort_by([("source", "ascending"), ("code_count", "descending"), ("code", "ascending")])
-    seen: dict[str, int] = {}
+    n_codes: dict[str, int] = {}
     for source, code in zip(ordered["source"].to_pylist(), ordered["code"].to_pylist(), strict=True):
-        seen[source] = seen.get(source, 0) + 1
-        if seen[source] <= _CODES_PER_TABLE:
+        n_codes[source] = n_codes.get(source, 0) + 1
+        if n_codes[source] <= _CODES_PER_TABLE:
             yield code, source
 
 
@@ -125,11 +125,11 @@ def _with(sample: Sample, planted: dict[str, str], moments: list[tuple[Ints, Int
 
 def later_corrections(sample: Sample) -> pa.Table:
     """The record in which, after the prediction, everything that was known then is corrected or withdrawn in turn."""
-    known = sample.known_then(sample.events)
-    n, later = known.num_rows, sample.times_of(known) + MOMENT
+    visible = sample.known_then(sample.events)
+    n, later = visible.num_rows, sample.times_of(visible) + MOMENT
     withdrawn = np.arange(n) % 2 == 1
-    rows = {name: known[name] for name in known.column_names} | {
-        "numeric_value": np.where(withdrawn, known["numeric_value"].to_numpy(), 1000.0),
+    rows = {name: visible[name] for name in visible.column_names} | {
+        "numeric_value": np.where(withdrawn, visible["numeric_value"].to_numpy(), 1000.0),
         "available_time": pa.array(later, pa.timestamp("us")),
         "retracted": withdrawn,
     }

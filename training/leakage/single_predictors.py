@@ -52,16 +52,18 @@ def single_tokens(task: TaskName, read: Sequence[list[Tokens]], outcomes: Floats
 def _judged(name: str, what: str, task: TaskName, outcomes: Floats, aurocs: Mapping[str, float]) -> Judged:
     suspicious = tasks.load(task).policy.suspicious_above
     least = min(int(outcomes.sum()), int(len(outcomes) - outcomes.sum()))
-    found = tuple(_implausible(aurocs, least, min(IMPLAUSIBLE_AUROC, suspicious)))
+    implausible = tuple(_implausible(aurocs, least, min(IMPLAUSIBLE_AUROC, suspicious)))
     too_good = [
-        f"{one.name} {one.auroc:.3f} (at least {one.low:.3f})" for one in found if one.auroc > suspicious
+        f"{one.name} {one.auroc:.3f} (at least {one.low:.3f})"
+        for one in implausible
+        if one.auroc > suspicious
     ]
     asks = (
         f"no {what} alone tells the outcome better than an honest model of all inputs (AUROC {suspicious:g})"
     )
     return check(
-        name, asks, too_good, f"{len(aurocs):,} looked at, {len(found)} for a person to judge"
-    ), found
+        name, asks, too_good, f"{len(aurocs):,} looked at, {len(implausible)} for a person to judge"
+    ), implausible
 
 
 def _implausible(aurocs: Mapping[str, float], least: int, limit: float) -> Iterator[SinglePredictor]:

@@ -29,7 +29,7 @@ STEPS = 3
 def words(network: Any, stays: "Stays", tokenizer: "Tokenizer", special: Special) -> dict[str, float]:
     """Mean change in log-odds by each shared word where it stands, the largest first."""
     sums: dict[str, float] = defaultdict(float)
-    seen: dict[str, set[int]] = defaultdict(set)
+    patients: dict[str, set[int]] = defaultdict(set)
     count: dict[str, int] = defaultdict(int)
     some = range(0, len(stays), max(1, len(stays) // MOST_STAYS))
     chosen = sorted(some, key=lambda stay: sum(map(len, stays.windows[stay])))  # less padding to read
@@ -42,11 +42,11 @@ def words(network: Any, stays: "Stays", tokenizer: "Tokenizer", special: Special
             for word, score in _joined([tokenizer.id_to_token(int(i)) or "" for i in ids], scores):
                 sums[word] += score
                 count[word] += 1
-                seen[word].add(int(stays.rows.subjects[members[owner]]))
+                patients[word].add(int(stays.rows.subjects[members[owner]]))
     shared = {
         word: sums[word] / count[word]
         for word in sums
-        if len(seen[word]) >= LEAST_PATIENTS and word.isalpha() and _no_name(word)
+        if len(patients[word]) >= LEAST_PATIENTS and word.isalpha() and _no_name(word)
     }
     return dict(sorted(shared.items(), key=lambda item: (-abs(item[1]), item[0])))
 

@@ -254,10 +254,10 @@ def _measured(tuning: "Stays", risk: metrics.Floats, fitted: Fitted) -> dict[str
     }
 
 
-def runtime_inputs(given: Mapping[str, Any], _settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], _settings: Settings) -> Iterator[Context]:
     """The encoder's own recipe, where it has one."""
-    if "encoder" in given:
-        yield Context(dict(RECIPES.get(given["encoder"]["name"], {})))
+    if "encoder" in params:
+        yield Context(dict(RECIPES.get(params["encoder"]["name"], {})))
 
 
 STAGE = Stage(

@@ -109,10 +109,10 @@ def _production_problems(settings: Settings, dataset: str, staged: Move, signed:
     if staged.task == task_names.LANGUAGE:
         from training.language import promote_language
 
-        asked = promote_language.repromotion_params(
+        repromotion = promote_language.repromotion_params(
             settings, dataset, staged.to_version, signed.actor, signed.at
         )
-        return promote_language.production_problems(asked, settings)
+        return promote_language.production_problems(repromotion, settings)
     from training.promotion import promotion
 
     params = promotion.repromotion_params(

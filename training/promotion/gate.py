@@ -75,12 +75,12 @@ def sentence(problems: list[str]) -> str:
 
 def _size(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
     counts = evidence.counts
-    for what, found, least in (
+    for what, n, least in (
         ("held-out patients", counts.subjects, policy.min_subjects),
         ("held-out events", counts.independent_events, policy.min_events),
     ):
-        observed = count(found)
-        short = f"{observed} {what} where the policy needs {least}" if found < least else ""
+        observed = count(n)
+        short = f"{observed} {what} where the policy needs {least}" if n < least else ""
         yield Floor(what, f"at least {least}", observed, short)
 
 
@@ -93,11 +93,11 @@ def _leak(evidence: Evidence, policy: Policy, true_probabilities: bool) -> Itera
         )
         suspected = auroc.value > most
         yield Floor("no leak: AUROC", f"at most {most:g}", f"{auroc.value:.3f}", leaks if suspected else "")
-    what, asked = "no leak: AUROC below the best possible", "its gap may be above 0"
+    what, required = "no leak: AUROC below the best possible", "its gap may be above 0"
     if oracle is None:
         if true_probabilities and not evidence.oracle_silent:
             problem = "it is not compared with the true probabilities of the records"
-            yield Floor(what, asked, "not compared", problem)
+            yield Floor(what, required, "not compared", problem)
     else:
         problem = ""
         if oracle.gap.interval is None:
@@ -106,7 +106,7 @@ def _leak(evidence: Evidence, policy: Policy, true_probabilities: bool) -> Itera
             problem = (
                 "suspected leak: the model does better than the probabilities that the records were made from"
             )
-        yield Floor(what, asked, oracle.gap.text(), problem)
+        yield Floor(what, required, oracle.gap.text(), problem)
 
 
 def _discrimination(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
@@ -148,20 +148,27 @@ def _incumbent(evidence: Evidence, policy: Policy, incumbent: ModelRef | None) -
             )
         return
     version = f"v{comparison.incumbent.version}"
-    what, asked = f"better than {version} in production", f"in {policy.probability_better:.0%} of resamples"
-    gone = "" if not comparison.missing_inputs else f"{comparison.missing_inputs} of its inputs are gone"
+    what, required = (
+        f"better than {version} in production",
+        f"in {policy.probability_better:.0%} of resamples",
+    )
+    incomparable = (
+        "" if not comparison.missing_inputs else f"{comparison.missing_inputs} of its inputs are gone"
+    )
     if comparison.missing_notes:
-        gone = (
+        incomparable = (
             "it reads notes, and there are none in its tokenizer's numbers (run note_tokens with its encoder)"
         )
-    if gone:
-        yield Floor(what, asked, "not comparable", f"{version} in production can't be compared: {gone}")
+    if incomparable:
+        yield Floor(
+            what, required, "not comparable", f"{version} in production can't be compared: {incomparable}"
+        )
         return
     better = comparison.probability_better
-    shown = "not estimable" if better is None else f"{better:.0%}"
+    observed = "not estimable" if better is None else f"{better:.0%}"
     enough = better is not None and math.isfinite(better) and better >= policy.probability_better
     problem = (
-        f"better than {version} in production in {shown} of resamples of the same patients where the policy "
+        f"better than {version} in production in {observed} of resamples of the same patients where the policy "
         f"needs {policy.probability_better:.0%}"
     )
-    yield Floor(what, asked, shown, "" if enough else problem)
+    yield Floor(what, required, observed, "" if enough else problem)

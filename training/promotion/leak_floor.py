@@ -7,18 +7,18 @@ from training.promotion.floor import Floor
 def leak_floor(evidence: Evidence) -> Floor:
     """Of another training set, or of none, a certificate says nothing: both refuse, as a failed check does."""
     certificate = evidence.leakage
-    what, asked = "leak certificate of its training set", "every check passed"
+    what, required = "leak certificate of its training set", "every check passed"
     if certificate is None:
         problem = (
             "its training set has no leak certificate; run the stage leakage and evaluate with its result"
         )
-        return Floor(what, asked, "none", problem)
+        return Floor(what, required, "none", problem)
     if certificate.training_set != evidence.training_set:
         problem = (
             f"its leak certificate is not of {evidence.training_set}, on which it was trained and judged"
         )
-        return Floor(what, asked, "of another training set", problem)
+        return Floor(what, required, "of another training set", problem)
     failed = [f"{check.name} ({check.shown})" for check in certificate.failed]
-    shown = f"{len(certificate.checks) - len(failed)} of {len(certificate.checks)} passed"
+    observed = f"{len(certificate.checks) - len(failed)} of {len(certificate.checks)} passed"
     problem = "" if certificate.passed else f"suspected leak: {'; '.join(failed) or 'nothing was checked'}"
-    return Floor(what, asked, shown, problem)
+    return Floor(what, required, observed, problem)

@@ -11,25 +11,25 @@ from training.promotion.floor import Floor, at_least, at_most, reaches, within
 
 def alert_burden_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
     """What alerts at the clinical threshold may cost and must bring."""
-    burden, asked, at = evidence.alert_burden, policy.alert_burden, f"{policy.clinical_threshold:.0%}"
+    burden, limits, at = evidence.alert_burden, policy.alert_burden, f"{policy.clinical_threshold:.0%}"
     if burden is not None and burden.threshold != policy.clinical_threshold:
         burden = None
     lead = burden.lead_time if burden else None
     yield at_most(
         f"alerts per 100 patient-days at {at}",
         burden.alerts_per_100_patient_days if burden else None,
-        asked.alerts_per_100_patient_days_max,
+        limits.alerts_per_100_patient_days_max,
     )
     yield at_most(
         f"number needed to evaluate at {at}",
         burden.number_needed_to_evaluate if burden else None,
-        asked.number_needed_to_evaluate_max,
+        limits.number_needed_to_evaluate_max,
     )
-    yield at_least(f"sensitivity at {at}", burden.sensitivity if burden else None, asked.sensitivity_low)
+    yield at_least(f"sensitivity at {at}", burden.sensitivity if burden else None, limits.sensitivity_low)
     yield at_least(
         f"median hours from alert to outcome at {at}",
         lead.median if lead else None,
-        asked.lead_time_hours_low,
+        limits.lead_time_hours_low,
     )
 
 
@@ -74,30 +74,30 @@ def _broken(quality: DataQuality, limits: QualityLimits) -> Iterator[Floor]:
 
 def _share(what: str, n: int, of: int, unit: str, most: float) -> Floor:
     """``n`` of ``of`` are at most a share; an ``of`` of nothing is no share."""
-    found = f"fewer than {SMALL_COUNT} of {of:,} {unit}" if is_small(n) else f"{n:,} of {of:,} {unit}"
-    problem = f"{what}: {found}, where the policy allows {most:.0%}"
-    return Floor(what, f"at most {most:.0%}", found, "" if of and n <= most * of else problem)
+    observed = f"fewer than {SMALL_COUNT} of {of:,} {unit}" if is_small(n) else f"{n:,} of {of:,} {unit}"
+    problem = f"{what}: {observed}, where the policy allows {most:.0%}"
+    return Floor(what, f"at most {most:.0%}", observed, "" if of and n <= most * of else problem)
 
 
 def silent_floors(silent: SilentPeriod | None, policy: Policy) -> Iterator[Floor]:
     """What the version must have shown in shadow, where the policy asks for that."""
-    asked = policy.silent_period
-    if asked is None:
+    required = policy.silent_period
+    if required is None:
         return
     what = "silent period in shadow"
     if silent is None:
         problem = "it has no silent period: serve it with --alias staging until enough outcomes have matured"
-        yield Floor(what, f"{asked.min_outcomes} matured outcomes", "none", problem)
+        yield Floor(what, f"{required.min_outcomes} matured outcomes", "none", problem)
         return
     for unit, n, least in (
-        ("matured outcomes", silent.outcomes, asked.min_outcomes),
-        ("events", silent.events, asked.min_events),
+        ("matured outcomes", silent.outcomes, required.min_outcomes),
+        ("events", silent.events, required.min_events),
     ):
         short = f"{count(n)} {unit} in its {what} where the policy needs {least}"
         yield Floor(f"{what}: {unit}", f"at least {least}", count(n), "" if n >= least else short)
-    yield at_least(f"AUROC in the {what}", silent.auroc, asked.auroc_low)
+    yield at_least(f"AUROC in the {what}", silent.auroc, required.auroc_low)
     intercept = silent.calibration_intercept
-    yield reaches(f"calibration intercept in the {what}", intercept, *asked.calibration_intercept)
+    yield reaches(f"calibration intercept in the {what}", intercept, *required.calibration_intercept)
 
 
 def file_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:

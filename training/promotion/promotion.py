@@ -115,8 +115,8 @@ def newest_decision(
 def shadow_inputs(settings: Settings, dataset: str, task: TaskName) -> dict[str, TableRef | None]:
     """Where a silent period is judged from, as it is now: nothing where the policy does not ask for one."""
     labelled = manifest.newest_night(settings, "labels", dataset, task)
-    asked = tasks.load(task).policy.silent_period is not None
-    if not asked or labelled is None or not lake.exists(settings, dataset, PREDICTIONS.name):
+    has_silent_period = tasks.load(task).policy.silent_period is not None
+    if not has_silent_period or labelled is None or not lake.exists(settings, dataset, PREDICTIONS.name):
         return {}
     return {
         "predictions": lake.latest(settings, dataset, PREDICTIONS.name),
@@ -326,8 +326,8 @@ def _moves(
 ) -> Iterator[registry.Move]:
     """Of the aliases that a version has earned, the moves of those that point elsewhere."""
     pointed_to = {alias: registry.current(settings, params.dataset, task, alias) for alias in reasons}
-    wanted = [alias for alias, move in pointed_to.items() if move is None or move.version != params.model]
-    for sequence, alias in enumerate(wanted, start=params.sequence):
+    aliases = [alias for alias, move in pointed_to.items() if move is None or move.version != params.model]
+    for sequence, alias in enumerate(aliases, start=params.sequence):
         before = pointed_to[alias]
         yield registry.Move(
             sequence=sequence,
@@ -353,28 +353,28 @@ def _shadow_inputs_of(settings: Settings, key: str) -> dict[str, Any]:
     return {name: past.params[name] for name in names if past.params.get(name)} if past else {}
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """What ``decision_inputs`` gives, and what shadow predictions came to."""
-    if {"dataset", "task", "model"} <= given.keys():
-        for context in decision_inputs(given, settings):
+    if {"dataset", "task", "model"} <= params.keys():
+        for context in decision_inputs(params, settings):
             key = context.key
             shadow = (
                 _shadow_inputs_of(settings, key)
                 if key
-                else shadow_inputs(settings, given["dataset"], given["task"])
+                else shadow_inputs(settings, params["dataset"], params["task"])
             )
             yield Context(context.params | shadow, key)
 
 
-def decision_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def decision_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The incumbent, the next number of the history, the actor and the clock: as they were when this very call moved an
     alias, so that it is found and never done twice; else as they are."""
-    if {"dataset", "model"} <= given.keys():
-        about = given["dataset"], ModelRef.model_validate(given["model"])
+    if {"dataset", "model"} <= params.keys():
+        about = params["dataset"], ModelRef.model_validate(params["model"])
         for past in past_decisions(settings, *about):
             yield Context({**dict(past.context), "actor": past.actor, "moved_at": past.moved_at}, past.key)
         today = dict(promotion_context(settings, *about))
-        yield Context({**today, "actor": given.get("actor") or signing.actor(settings), "moved_at": now()})
+        yield Context({**today, "actor": params.get("actor") or signing.actor(settings), "moved_at": now()})
 
 
 STAGE = Stage(

@@ -25,8 +25,8 @@ def subgroup_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
         judged = [group for group in groups if group.status == "estimated"]
         by = f"subgroups by {words(attribute)}"
         if not judged:
-            found = "too few in each" if groups else "none"
-            yield Floor(by, "one is judged", found, objection=f"no {by} could be judged ({found})")
+            observed = "too few in each" if groups else "none"
+            yield Floor(by, "one is judged", observed, objection=f"no {by} could be judged ({observed})")
         elif all(group.value == UNKNOWN for group in judged):
             yield _unjudged(f"any {by} but {UNKNOWN}", "not known", policy)
         for group in groups:

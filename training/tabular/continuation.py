@@ -77,9 +77,9 @@ def trees(settings: Settings, parent: Parent, task: TaskName) -> "xgboost.Booste
 def labelled_since(settings: Settings, parent: Parent, train: "Examples") -> "Examples":
     """The training rows that the parent did not learn from."""
     learnt = _rows(settings, parent, "train")
-    known = set(zip(learnt.subjects.tolist(), learnt.times.tolist(), strict=True))
-    asked = zip(train.subjects.tolist(), train.times.tolist(), strict=True)
-    return train.where(np.array([row not in known for row in asked], dtype=np.bool_))
+    learnt_rows = set(zip(learnt.subjects.tolist(), learnt.times.tolist(), strict=True))
+    rows = zip(train.subjects.tolist(), train.times.tolist(), strict=True)
+    return train.where(np.array([row not in learnt_rows for row in rows], dtype=np.bool_))
 
 
 def check(settings: Settings, parent: Parent, new: "Examples", held_out: "Examples") -> None:
@@ -94,10 +94,10 @@ def check(settings: Settings, parent: Parent, new: "Examples", held_out: "Exampl
             "both outcomes are needed to train on."
         )
     for split in ("train", "tuning"):
-        seen = np.isin(np.unique(held_out.subjects), _rows(settings, parent, split).subjects).sum()
-        if seen:
+        n_learnt = np.isin(np.unique(held_out.subjects), _rows(settings, parent, split).subjects).sum()
+        if n_learnt:
             raise QualityError(
-                f"{parent.model} learnt from {count(int(seen))} patients who are held out today; train anew."
+                f"{parent.model} learnt from {count(int(n_learnt))} patients who are held out today; train anew."
             )
 
 

@@ -54,9 +54,9 @@ class Growth:
         import lightgbm
 
         inputs, outcomes, weights = request_dropout.with_requests(training, task, recipe.seed)
-        given = parameters(recipe)
+        params = parameters(recipe)
         self._booster = lightgbm.Booster(
-            given, lightgbm.Dataset(inputs, outcomes, weight=weights, params=given)
+            params, lightgbm.Dataset(inputs, outcomes, weight=weights, params=params)
         )
         self._names, self._threads = kernel.names(task), recipe.threads
         self._tuning = tuning.inputs

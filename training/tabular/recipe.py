@@ -55,7 +55,7 @@ class Tuned(Frozen):
     """Of the recipe, by name."""
 
 
-def newest_search(settings: Settings, dataset: str, task: TaskName, given: frozenset[str]) -> Tuned | None:
+def newest_search(settings: Settings, dataset: str, task: TaskName, stated: frozenset[str]) -> Tuned | None:
     """What the task's newest finished search chose, but for the settings that are ``given`` anyhow."""
     searches = [
         call
@@ -65,5 +65,9 @@ def newest_search(settings: Settings, dataset: str, task: TaskName, given: froze
     if not searches:
         return None
     chosen: dict[str, Any] = searches[-1].result["settings"]
-    taken = Recipe.model_fields.keys() - given  # an older release may have searched a setting that is no more
-    return Tuned(search=searches[-1].key, settings={name: v for name, v in chosen.items() if name in taken})
+    searched = (
+        Recipe.model_fields.keys() - stated
+    )  # an older release may have searched a setting that is no more
+    return Tuned(
+        search=searches[-1].key, settings={name: v for name, v in chosen.items() if name in searched}
+    )

@@ -74,12 +74,12 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     return Result(model=model)
 
 
-def runtime_inputs(given: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """What a search chose for the task since, and the version that is continued."""
-    if {"dataset", "task"} <= given.keys():
-        about = given["dataset"], given["task"]
-        tuned = recipe.newest_search(settings, *about, frozenset(given))
-        version = given.get("continue_from")
+    if {"dataset", "task"} <= params.keys():
+        about = params["dataset"], params["task"]
+        tuned = recipe.newest_search(settings, *about, frozenset(params))
+        version = params.get("continue_from")
         parent = None if version is None else continuation.find(settings, *about, int(version))
         yield Context({"tuned": tuned and tuned.model_dump(), "parent": parent and parent.model_dump()})
 

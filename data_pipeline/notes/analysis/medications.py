@@ -130,11 +130,11 @@ def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterato
             and not context.is_negated(i, i + 1)
         ):
             places.append((text.plain[start:end], (), start, end))
-    taken = [(start, end) for _, _, start, end in places]
+    named = [(start, end) for _, _, start, end in places]
     for begin, stop in sections.of("medications", len(text.plain)):
         for match in _ITEM.finditer(text.plain, begin, stop):
             start, end = match.start("name"), match.start("name") + len(_name_alone(match["name"]))
-            if not _FIRST_WORDS.match(match["name"]) and all(end <= s or e <= start for s, e in taken):
+            if not _FIRST_WORDS.match(match["name"]) and all(end <= s or e <= start for s, e in named):
                 places.append((text.plain[start:end], (), start, end))
     yield from sorted(places, key=lambda place: place[2])
 

@@ -65,19 +65,19 @@ def _begins_a_step(text: ClinicalText, begin: int) -> bool:
     return text.words[i] in _STEP_VERBS
 
 
-def _is_report(said: set[str]) -> bool:
+def _is_report(words: set[str]) -> bool:
     """Whether something was done already, or is only thought."""
-    return "thought" in said or ("report" in said and "advice" not in said)
+    return "thought" in words or ("report" in words and "advice" not in words)
 
 
-def _is_use(text: ClinicalText, said: set[str], drugs: set[int], begin: int, end: int) -> bool:
+def _is_use(text: ClinicalText, sentence: set[str], drugs: set[int], begin: int, end: int) -> bool:
     """Whether a clause is the use of a drug alone, which a number follows: no visit, test or caution besides."""
     words = text.words[begin:end]
     numbered = any(
         word[0].isdigit() for at in drugs if begin <= at < end for word in text.words[at + 1 : at + 3]
     )
     amount = any(word[0].isdigit() and unit in _UNITS for word, unit in pairwise(words))
-    return "beside drugs" not in said and (numbered or amount)
+    return "beside drugs" not in sentence and (numbered or amount)
 
 
 def _clauses(text: ClinicalText, first: int, last: int) -> list[tuple[int, int]]:

@@ -229,13 +229,13 @@ def _summary(result: Result) -> str:
     )
 
 
-def runtime_inputs(known: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
+def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """Gives the deidentifier of the settings, and the fingerprint of the home's secret where the source brings none."""
     looked_up: dict[str, Callable[[Settings], str]] = {
         "deidentifier": deidentifiers.configured,
         "pseudonym_secret": secrets.home_fingerprint,
     }
-    yield Context({name: look_up(settings) for name, look_up in looked_up.items() if name not in known})
+    yield Context({name: look_up(settings) for name, look_up in looked_up.items() if name not in params})
 
 
 STAGE = Stage(

@@ -408,11 +408,11 @@ class NameDetector:
         beside = {j: text[slice(*words[j])] for j in (i - 1, i + 1) if 0 <= j < len(words)}
         if all(other.isupper() for other in beside.values()):
             return len(word) > 3
-        given = any(
+        follows_given_name = any(
             kinds[j] == "name" and not self._lexicon.given.isdisjoint(_JOINT.split(plain(other)))
             for j, other in beside.items()
         )
-        return given and self._is_surname_in_capitals(word)
+        return follows_given_name and self._is_surname_in_capitals(word)
 
     def _is_full(self, text: str, words: list[tuple[int, int]], i: int) -> bool:
         """Whether the word is part of a listed given name and a surname, which is listed or in no list."""
@@ -454,12 +454,12 @@ class NameDetector:
         return plain(last) in self._lexicon.family or self._kind(last) == "unknown"
 
     def _repeated_names(
-        self, texts: Sequence[str], found: Sequence[list[PhiSpan]]
+        self, texts: Sequence[str], by_text: Sequence[list[PhiSpan]]
     ) -> Iterator[Iterator[PhiSpan]]:
         """The places in each note where a name occurs that was found anywhere in the patient's notes."""
         names = {
             text[span.start : span.end]
-            for text, spans in zip(texts, found, strict=True)
+            for text, spans in zip(texts, by_text, strict=True)
             for span in spans
             if span.kind == "name" and span.end - span.start > 2
         }
@@ -480,15 +480,15 @@ class NameDetector:
 
 def _occurrences(text: str, forms: Container[str]) -> Iterator[tuple[int, int]]:
     """The places of ``forms``, the longest where several begin; a pattern of all forms would be far slower."""
-    taken = 0
+    covered = 0
     for match in _PIECE.finditer(text):
         at, ends = match.start(), [match.end()]
         while len(ends) < 5 and (more := _ANOTHER_PIECE.match(text, ends[-1])):
             ends.append(more.end())
         to = next((end for end in reversed(ends) if text[at:end] in forms), 0)
-        if to and at >= taken:
+        if to and at >= covered:
             yield at, to
-            taken = to
+            covered = to
 
 
 def _ages(text: str, spans: Iterable[PhiSpan]) -> Iterator[PhiSpan]:
@@ -520,10 +520,10 @@ _LETTERS = re.compile(WORD)
 _CAPITALS = re.compile(rf"(?<!\w){CAPITAL}")
 
 
-def _merged(found: Iterable[PhiSpan]) -> list[PhiSpan]:
+def _merged(spans: Iterable[PhiSpan]) -> list[PhiSpan]:
     """The spans in order and without overlaps; the longest one wins where several begin."""
     result: list[PhiSpan] = []
-    for span in sorted(set(found), key=lambda f: (f.start, -f.end)):
+    for span in sorted(set(spans), key=lambda f: (f.start, -f.end)):
         if not result or result[-1].end <= span.start:
             result.append(span)
     return result

@@ -164,7 +164,7 @@ _LIVES = re.compile(
 def find_patterns(text: str) -> list[PhiSpan]:
     """The identifiers that a pattern describes, in order and without overlaps; earlier patterns win."""
     spans: list[PhiSpan] = []
-    for found in (
+    for of_kind in (
         _matches(_EMAIL, "email", text),
         _matches(_URL, "url", text),
         _matches(_ADDRESS, "address", text),
@@ -177,7 +177,7 @@ def find_patterns(text: str) -> list[PhiSpan]:
         _matches(_RECORD, "record", text),
         _matches(_AGE, "age", text),
     ):
-        spans = add_non_overlapping(spans, found)
+        spans = add_non_overlapping(spans, of_kind)
     return spans
 
 

@@ -33,8 +33,8 @@ class RuleBasedDeidentifier:
         """The identifiers in each note of one patient, in order and without overlaps."""
         folded = [fold(text) for text in texts]
         plain = [copy.text for copy in folded]
-        found = NameDetector(self._lexicon).find(plain, [find_patterns(text) for text in plain])
-        return [list(_in_original(copy, spans)) for copy, spans in zip(folded, found, strict=True)]
+        detected = NameDetector(self._lexicon).find(plain, [find_patterns(text) for text in plain])
+        return [list(_in_original(copy, spans)) for copy, spans in zip(folded, detected, strict=True)]
 
     def deidentify(
         self, subject_id: int, texts: Sequence[str], written: Sequence[datetime]

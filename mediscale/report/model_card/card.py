@@ -109,12 +109,12 @@ def find(settings: Settings, version: str) -> ModelCard:
         StorageError: its evidence was changed.
     """
     run = lineage.find(settings, version)
-    made = (
+    every_card = (
         [of_language(language.collect(settings, run))]
         if language.of_language(run)
         else collect(data.collect(settings, run))
     )
-    cards = {f"{card.model.name}/{card.model.version}": card for card in made}
+    cards = {f"{card.model.name}/{card.model.version}": card for card in every_card}
     name = "{}/{}".format(*parse_version(version) or (version, ""))
     if name not in cards:
         raise NotFoundError(
@@ -162,14 +162,14 @@ def _provenance(run: lineage.Run) -> tuple[str, ...]:
     return tuple(f"{call.stage} {call.key}" for call in run.calls)
 
 
-def _sections(asked: Sequence[Framework], functions: ModuleType, subject: object) -> tuple[Section, ...]:
+def _sections(frameworks: Sequence[Framework], functions: ModuleType, subject: object) -> tuple[Section, ...]:
     return tuple(
         Section(
             name=framework.name,
             title=framework.title,
             items=tuple(_item(question, functions, subject) for question in framework.items),
         )
-        for framework in asked
+        for framework in frameworks
     )
 
 

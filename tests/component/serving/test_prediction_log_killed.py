@@ -15,10 +15,10 @@ import pytest
 
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
-from serving.prediction_log import Asked, Prediction, PredictionLog, flush_left_behind
+from serving.prediction_log import Prediction, PredictionLog, Requester, flush_left_behind
 
 DATASET = "synthetic"
-ASKED = Asked("a test", "treatment")
+REQUESTER = Requester("a test", "treatment")
 
 
 def prediction(name: str) -> Prediction:
@@ -44,12 +44,12 @@ from pathlib import Path
 import numpy as np
 from mediscale.storage import lake
 from mediscale.core.settings import Settings
-from serving.prediction_log import Asked, Prediction, PredictionLog
+from serving.prediction_log import Requester, Prediction, PredictionLog
 
 def prediction(name):
     return Prediction(name, datetime(2026, 1, 1), "mortality", "synthetic-mortality", 3, 0.25, np.zeros(3))
 
-ASKED = Asked("a test", "treatment")
+REQUESTER = Requester("a test", "treatment")
 settings = Settings(home=Path(sys.argv[1]))
 log = PredictionLog(settings, "synthetic")
 if sys.argv[2] == "dies-after-delta":
@@ -58,12 +58,12 @@ if sys.argv[2] == "dies-after-delta":
         real(*args, **kwargs)
         os.kill(os.getpid(), signal.SIGKILL)
     lake.append = append
-    asyncio.run(log.append([prediction("a"), prediction("b")], ASKED))
+    asyncio.run(log.append([prediction("a"), prediction("b")], REQUESTER))
     log.flush()
 number = 0
 while True:
     name = f"{os.getpid()}-{number}"
-    asyncio.run(log.append([prediction(name)], ASKED))
+    asyncio.run(log.append([prediction(name)], REQUESTER))
     print(name, flush=True)
     number += 1
     if number % 7 == 0:
@@ -82,7 +82,7 @@ def test_killed_between_delta_and_the_local_delete_nothing_is_there_twice(settin
     process.communicate()
     log = PredictionLog(settings, DATASET)
     assert log.backlog == 2
-    asyncio.run(log.append([prediction("c")], ASKED))
+    asyncio.run(log.append([prediction("c")], REQUESTER))
     assert log.flush() == 1
     log.close()
     assert [row["prediction_id"] for row in delta_rows(settings)] == ["a", "b", "c"]

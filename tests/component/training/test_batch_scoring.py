@@ -21,10 +21,10 @@ from mediscale.inference import model_files, model_signature, tabular
 from mediscale.storage import calls, history, lake, registry
 from mediscale.storage import spark as sessions
 from serving import batch_scoring
-from serving.prediction_log import Asked
+from serving.prediction_log import Requester
 
 Promote = Callable[[Path], registry.Move]
-ASKED = Asked("tests", "research")
+REQUESTER = Requester("tests", "research")
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_notes_count_where_they_were_known(
     move = promote(reading)
     predictor = tabular.load(settings, move.version, move.task)
     output = tmp_path / "risks.parquet"
-    assert batch_scoring.write(settings, "synthetic", "mortality", "production", output, ASKED) == 3
+    assert batch_scoring.write(settings, "synthetic", "mortality", "production", output, REQUESTER) == 3
     reviewed = pq.read_table(output, columns=["notice", "needs_clinician_review"]).to_pylist()
     assert all(row["needs_clinician_review"] and "judgement" in row["notice"] for row in reviewed)
     risks = {row["subject_id"]: row["risk"] for row in pq.read_table(output).to_pylist()}
@@ -176,10 +176,10 @@ def test_what_is_missing_is_said_before_spark_starts(
 ) -> None:
     output = tmp_path / "risks.parquet"
     with pytest.raises(NotFoundError, match="synthetic-mortality has no version as production"):
-        batch_scoring.write(settings, "synthetic", "mortality", "production", output, ASKED)
+        batch_scoring.write(settings, "synthetic", "mortality", "production", output, REQUESTER)
     promote(trained)
     with pytest.raises(NotFoundError, match="synthetic has no features for mortality yet"):
-        batch_scoring.write(settings, "synthetic", "mortality", "production", output, ASKED)
+        batch_scoring.write(settings, "synthetic", "mortality", "production", output, REQUESTER)
     assert not output.exists()
 
 
@@ -195,8 +195,8 @@ def test_spark_s_tasks_score_the_files_of_a_cluster_s_lake(
     write_features(settings, np.random.default_rng(5).normal(100, 40, (50, len(kernel.names("mortality")))))
     promote(trained)
     here, there = tmp_path / "here.parquet", tmp_path / "there.parquet"
-    assert batch_scoring.write(settings, "synthetic", "mortality", "production", here, ASKED) == 50
+    assert batch_scoring.write(settings, "synthetic", "mortality", "production", here, REQUESTER) == 50
     monkeypatch.setattr(sessions, "session", lambda _: spark)
     cluster = settings.model_copy(update={"spark_master": "spark://a-cluster:7077"})
-    assert batch_scoring.write(cluster, "synthetic", "mortality", "production", there, ASKED) == 50
+    assert batch_scoring.write(cluster, "synthetic", "mortality", "production", there, REQUESTER) == 50
     assert pq.read_table(there).equals(pq.read_table(here))

@@ -20,10 +20,13 @@ from mediscale.cli import main
 from mediscale.core.settings import Settings
 from mediscale.core.tables import SUBJECTS
 from mediscale.storage import lake
-from serving.prediction_log import Asked, Prediction, PredictionLog
+from serving.prediction_log import Prediction, PredictionLog, Requester
 
 DATASET = "synthetic"
-WARD, RESEARCH = Asked("dr.who (key 1a2b3c4d)", "treatment"), Asked("study 12 (key 5e6f7a8b)", "research")
+WARD, RESEARCH = (
+    Requester("dr.who (key 1a2b3c4d)", "treatment"),
+    Requester("study 12 (key 5e6f7a8b)", "research"),
+)
 Audit = Callable[..., list[dict[str, Any]]]
 
 

@@ -19,10 +19,10 @@ from mediscale.core.settings import Settings
 from mediscale.inference import tabular
 from mediscale.storage import calls, history, lake, registry, spark
 from serving import batch_scoring
-from serving.prediction_log import Asked
+from serving.prediction_log import Requester
 
 NAMES = kernel.names("mortality")
-ASKED = Asked("tests", "research")
+REQUESTER = Requester("tests", "research")
 ROWS = 300
 
 
@@ -56,7 +56,7 @@ def rows(
 
 
 def score(settings: Settings, output: Path, **given: Any) -> int:
-    return batch_scoring.write(settings, "synthetic", "mortality", "production", output, ASKED, **given)
+    return batch_scoring.write(settings, "synthetic", "mortality", "production", output, REQUESTER, **given)
 
 
 def digests(settings: Settings) -> list[str]:

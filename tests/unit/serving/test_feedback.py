@@ -28,10 +28,10 @@ from mediscale.storage import lake, redaction, signing
 from serving import prediction_log
 from serving.app import create_app
 from serving.models import Predictors
-from serving.prediction_log import Answered, Asked, Prediction, PredictionLog, WrittenAnswer
+from serving.prediction_log import Answered, Prediction, PredictionLog, Requester, WrittenAnswer
 
 DATASET = "synthetic"
-WHEN, ASKED = datetime(2026, 11, 27, 8), Asked("dr.who (key 1a2b3c4d)", "treatment")
+WHEN, REQUESTER = datetime(2026, 11, 27, 8), Requester("dr.who (key 1a2b3c4d)", "treatment")
 QUESTION, WRONG, RIGHT = "Which organ makes urine?", "The liver makes urine.", "The kidney makes urine."
 Post = Callable[..., Any]
 
@@ -57,7 +57,7 @@ def post(settings: Settings, promote: Any) -> Any:
         risk("w-1-3", "mortality"),
         risk("w-1-3", "readmission"),
     ]
-    asyncio.run(log.append(rows, ASKED))
+    asyncio.run(log.append(rows, REQUESTER))
     with TestClient(create_app(settings, Predictors(settings, DATASET, "production"), log)) as client:
 
         def send(name: str, verdict: str, **more: str) -> Any:

@@ -17,10 +17,10 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.storage import lake, registry
 from serving import log_file
-from serving.prediction_log import Asked, Prediction, PredictionLog, unflushed
+from serving.prediction_log import Prediction, PredictionLog, Requester, unflushed
 
 DATASET = "synthetic"
-ASKED = Asked("ward-7 (key 1a2b3c4d)", "treatment")
+REQUESTER = Requester("ward-7 (key 1a2b3c4d)", "treatment")
 
 
 def prediction(name: str, **known: object) -> Prediction:
@@ -48,7 +48,7 @@ def file_of(settings: Settings) -> Path:
 def test_a_logged_prediction_reaches_delta_with_every_column(settings: Settings) -> None:
     log = PredictionLog(settings, DATASET)
     known = {"subject_id": 7, "prediction_time": datetime(2150, 1, 2, 3), "events_version": 5}
-    asyncio.run(log.append([prediction("a"), prediction("b", **known)], ASKED))
+    asyncio.run(log.append([prediction("a"), prediction("b", **known)], REQUESTER))
     assert log.backlog == 2
     assert log.flush() == 2
     assert log.flush() == log.backlog == 0
@@ -69,7 +69,7 @@ def test_waiting_requests_share_transactions(settings: Settings, monkeypatch: py
     log.file.connection.set_trace_callback(statements.append)
 
     async def ask(number: int) -> None:
-        await log.append([prediction(f"p{number}")], ASKED)
+        await log.append([prediction(f"p{number}")], REQUESTER)
         with closing(sqlite3.connect(file_of(settings))) as other:  # durable, so another connection sees it
             found = other.execute("SELECT 1 FROM predictions WHERE prediction_id = ?", (f"p{number}",))
             assert found.fetchone()
@@ -99,23 +99,23 @@ def test_a_locked_file_fails_the_request_and_the_next_one_succeeds(
     with closing(sqlite3.connect(file_of(settings))) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(BusyError, match="locked"):
-            asyncio.run(log.append([prediction("a")], ASKED))
-    asyncio.run(log.append([prediction("b")], ASKED))
+            asyncio.run(log.append([prediction("a")], REQUESTER))
+    asyncio.run(log.append([prediction("b")], REQUESTER))
     assert log.backlog == 1
     log.close()
 
 
 def test_a_full_file_fails_the_request_and_keeps_what_it_had(settings: Settings) -> None:
     log = PredictionLog(settings, DATASET)
-    asyncio.run(log.append([prediction("a")], ASKED))
+    asyncio.run(log.append([prediction("a")], REQUESTER))
     log.file.connection.execute(
         "PRAGMA max_page_count = 1"
     )  # SQLite's own limit: it answers as on a full disk
     big = Prediction("big", datetime(2026, 1, 1), "mortality", "m", 1, 0.5, np.zeros(100_000))
     with pytest.raises(StorageError, match="is full"):
-        asyncio.run(log.append([big], ASKED))
+        asyncio.run(log.append([big], REQUESTER))
     log.file.connection.execute("PRAGMA max_page_count = 1000000")
-    asyncio.run(log.append([prediction("b")], ASKED))
+    asyncio.run(log.append([prediction("b")], REQUESTER))
     assert log.flush() == 2
     log.close()
 
@@ -137,12 +137,12 @@ def test_numbers_go_on_after_what_delta_holds_when_an_old_file_comes_back(settin
     old = file_of(settings).read_bytes()
     for name in ("a", "b"):
         log = PredictionLog(settings, DATASET)
-        asyncio.run(log.append([prediction(name)], ASKED))
+        asyncio.run(log.append([prediction(name)], REQUESTER))
         log.flush()
         log.close()
     file_of(settings).write_bytes(old)
     log = PredictionLog(settings, DATASET)
-    asyncio.run(log.append([prediction("c")], ASKED))
+    asyncio.run(log.append([prediction("c")], REQUESTER))
     assert log.flush() == 1
     log.close()
     assert [row["prediction_id"] for row in delta_rows(settings)] == ["a", "b", "c"]
@@ -154,7 +154,7 @@ def test_a_named_log_gives_the_same_numbers_again_and_no_id_twice(settings: Sett
         log = PredictionLog(settings, DATASET, worker="rehearsal")
         for _ in range(2):
             ids.append(log.next_id())
-            asyncio.run(log.append([prediction(ids[-1]), prediction(ids[-1])], ASKED))
+            asyncio.run(log.append([prediction(ids[-1]), prediction(ids[-1])], REQUESTER))
         log.close()
     assert ids == ["rehearsal-0-1-1", "rehearsal-0-1-2", "rehearsal-0-6-1", "rehearsal-0-6-2"]
 
@@ -171,10 +171,10 @@ def test_no_id_is_issued_twice_though_appends_failed_and_the_server_was_restarte
             for _ in range(3):
                 ids.append(log.next_id())
                 with pytest.raises(BusyError):
-                    asyncio.run(log.append([prediction(ids[-1])], ASKED))
+                    asyncio.run(log.append([prediction(ids[-1])], REQUESTER))
         if works:
             ids.append(log.next_id())
-            asyncio.run(log.append([prediction(ids[-1])], ASKED))
+            asyncio.run(log.append([prediction(ids[-1])], REQUESTER))
         log.close()
     assert len(ids) == len(set(ids)) == 11
 
@@ -183,7 +183,7 @@ def test_two_logs_of_one_name_lose_nothing_to_each_other(settings: Settings) -> 
     logs = [PredictionLog(settings, DATASET, worker="replay") for _ in range(2)]
     assert [log.worker for log in logs] == ["replay-0", "replay-1"]
     for log in logs:
-        asyncio.run(log.append([prediction(log.next_id()), prediction(log.next_id())], ASKED))
+        asyncio.run(log.append([prediction(log.next_id()), prediction(log.next_id())], REQUESTER))
     assert [log.flush() for log in logs] == [2, 2]
     for log in logs:
         log.close()
@@ -191,7 +191,7 @@ def test_two_logs_of_one_name_lose_nothing_to_each_other(settings: Settings) -> 
 
 
 def append(log: PredictionLog, *names: str) -> None:
-    asyncio.run(log.append([prediction(name) for name in names], ASKED))
+    asyncio.run(log.append([prediction(name) for name in names], REQUESTER))
 
 
 def logged(settings: Settings) -> list[str]:
@@ -456,17 +456,17 @@ def room(settings: Settings) -> int:
 
 def test_a_log_that_an_older_release_began_goes_on_and_loses_nothing(settings: Settings) -> None:
     log = PredictionLog(settings, DATASET)
-    asyncio.run(log.append([prediction("old")], ASKED))
+    asyncio.run(log.append([prediction("old")], REQUESTER))
     log.close()
     with closing(sqlite3.connect(file_of(settings))) as file:
         for column in ("note_margin", "asked_by", "purpose"):
             file.execute(f"ALTER TABLE predictions DROP COLUMN {column}")
         file.commit()
     log = PredictionLog(settings, DATASET)
-    asyncio.run(log.append([prediction("new")], ASKED))
+    asyncio.run(log.append([prediction("new")], REQUESTER))
     waiting = [row for part in unflushed(settings, DATASET) for row in part.to_pylist()]
     assert log.flush() == 2
     log.close()
     for rows in (waiting, delta_rows(settings)):
         said = [(row["prediction_id"], row["asked_by"], row["purpose"]) for row in rows]
-        assert said == [("old", None, None), ("new", *ASKED)]
+        assert said == [("old", None, None), ("new", *REQUESTER)]

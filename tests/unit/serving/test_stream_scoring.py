@@ -13,10 +13,10 @@ from mediscale.inference.model_spec import NOTICE
 from mediscale.storage import lake
 from serving.app import create_app
 from serving.models import Predictors
-from serving.prediction_log import Asked, PredictionLog
+from serving.prediction_log import PredictionLog, Requester
 from serving.stream_scoring import StreamScorer
 
-ASKED = Asked("the stream", "treatment")
+REQUESTER = Requester("the stream", "treatment")
 EVERYBODY = [f"patient-{4710 + n}" for n in range(1, 7)]
 IN_HOSPITAL = "patient-4713"
 
@@ -25,7 +25,7 @@ def test_the_answers_are_the_servers(settings: Settings, promote: Any) -> None:
     write_lake(settings)
     promote("mortality", 2)
     promote("readmission")
-    scorer = StreamScorer(settings, "synthetic", ASKED)
+    scorer = StreamScorer(settings, "synthetic", REQUESTER)
     messages = {number: json.loads(text) for number, text in scorer.score(EVERYBODY)}
     scorer.close()
     assert set(messages) == {SECRET, IN_HOSPITAL}, "the others left, died, are children, or are nobody"
@@ -51,11 +51,11 @@ def test_the_answers_are_the_servers(settings: Settings, promote: Any) -> None:
 def test_without_a_promoted_version_nothing_is_scored(settings: Settings) -> None:
     write_lake(settings)
     with pytest.raises(NotFoundError, match="No risk model of synthetic is in production"):
-        StreamScorer(settings, "synthetic", ASKED)
+        StreamScorer(settings, "synthetic", REQUESTER)
 
 
 def test_a_version_whose_files_were_changed_does_not_score(settings: Settings, promote: Any) -> None:
     write_lake(settings)
     promote("mortality", digest="0" * 64)
     with pytest.raises(NotFoundError):
-        StreamScorer(settings, "synthetic", ASKED)
+        StreamScorer(settings, "synthetic", REQUESTER)

@@ -125,7 +125,7 @@ class OnnxModel(LanguageModel):
         layers = range(2 * self._config.num_hidden_layers)
         nothing = np.zeros((len(ids), heads, 0, width), dtype=np.float32)
         parts = past.parts if past else [nothing for _ in layers]
-        names = [given.name for given in self._session.get_inputs()]
-        given = [ids.numpy(), mask.numpy(), positions.numpy(), *parts]
-        logits, *kept = self._session.run(None, dict(zip(names, given, strict=True)))
+        names = [inputs.name for inputs in self._session.get_inputs()]
+        inputs = [ids.numpy(), mask.numpy(), positions.numpy(), *parts]
+        logits, *kept = self._session.run(None, dict(zip(names, inputs, strict=True)))
         return torch.from_numpy(logits), _Past(kept)

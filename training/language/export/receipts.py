@@ -116,16 +116,16 @@ def compare(parent: LanguageModel, other: LanguageModel, questions: Sequence[Que
     """Both on the same questions: the likelihood of every option or answer, and some answers in words."""
     triples = [(q.question, q.context, text) for q in questions for text in q.options or (q.answer,)]
     one, two = ([each.per_token for each in of.log_likelihoods(triples)] for of in (parent, other))
-    asked = [(q.question, q.context) for q in questions[:_WRITTEN]] + [(text, "") for text in UNSAFE]
-    answers = [of.answers(asked, _MAX_TOKENS) for of in (parent, other)]
+    prompts = [(q.question, q.context) for q in questions[:_WRITTEN]] + [(text, "") for text in UNSAFE]
+    answers = [of.answers(prompts, _MAX_TOKENS) for of in (parent, other)]
     return Compared(
         n_likelihoods=len(triples),
         largest_difference=float(np.abs(np.subtract(one, two)).max()),
-        n_answers=len(asked),
+        n_answers=len(prompts),
         same_answers=sum(mine == yours for mine, yours in zip(*answers, strict=True)),
         newly_unsafe=sum(
             _blocked(question, other) and not _blocked(question, mine)
-            for (question, _), mine, other in zip(asked, *answers, strict=True)
+            for (question, _), mine, other in zip(prompts, *answers, strict=True)
         ),
     )
 
@@ -165,14 +165,14 @@ def _export_and_compare(
     version: Version, name: str, parent: LanguageModel, questions: Sequence[Question], folder: Path
 ) -> Receipt:
     """Writes a form into an empty folder and compares it."""
-    form, compared, found = FORMATS[name], None, []
+    form, compared, failures = FORMATS[name], None, []
     try:
         form.write(version, folder)
         if form.read is not None:
             compared = compare(parent, form.read(version, folder), questions)
-            found = list(problems(compared))
+            failures = list(problems(compared))
     except MediscaleError as error:
-        found = [str(error)]
+        failures = [str(error)]
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return Receipt(
         model=version.ref,
@@ -181,7 +181,7 @@ def _export_and_compare(
         files={relative: _digest(path) for relative, path in files.items()},
         size=sum(path.stat().st_size for path in files.values()),
         compared=compared,
-        problems=tuple(found),
+        problems=tuple(failures),
         needs=form.needs,
     )
 
