@@ -20,7 +20,7 @@ from rich.table import Table
 
 from monitoring.drift import comparison
 from monitoring.drift.null_distribution import Sample
-from monitoring.drift.report import Judged, judge
+from monitoring.drift.report import ColumnVerdict, judge
 
 COLUMNS = 20
 NAMES = tuple(f"column {i}" for i in range(COLUMNS))
@@ -46,7 +46,7 @@ def window(rows: int, seed: int) -> Sample:
     return Sample(drawn.values[:rows], drawn.strata[:rows], drawn.patients[:rows])
 
 
-def ours(now: Sample, before: Sample) -> dict[str, Judged]:
+def ours(now: Sample, before: Sample) -> dict[str, ColumnVerdict]:
     pair = comparison.Comparison(NAMES, now, before)
     generator = np.random.default_rng(0)
     [calibrated] = comparison.calibrate(
@@ -55,7 +55,7 @@ def ours(now: Sample, before: Sample) -> dict[str, Judged]:
     return judge(dict(calibrated.columns()), generator).columns
 
 
-def defaults(now: Sample, before: Sample) -> dict[str, Judged]:
+def defaults(now: Sample, before: Sample) -> dict[str, ColumnVerdict]:
     """``DataDriftPreset()`` as it comes. It raises on an empty column; here there is none."""
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
@@ -69,13 +69,13 @@ def defaults(now: Sample, before: Sample) -> dict[str, Judged]:
         current_data=current, reference_data=reference
     )
     return {
-        test["metric_config"]["params"]["column"]: Judged(0.0, str(test["status"]).endswith("FAIL"))
+        test["metric_config"]["params"]["column"]: ColumnVerdict(0.0, str(test["status"]).endswith("FAIL"))
         for test in found.dict()["tests"]
         if "column" in test["metric_config"]["params"]
     }
 
 
-Method = Callable[[Sample, Sample], dict[str, Judged]]
+Method = Callable[[Sample, Sample], dict[str, ColumnVerdict]]
 
 
 def windows(rows: int, repeats: int, unit: float) -> Iterator[tuple[Sample, Sample]]:

@@ -24,7 +24,7 @@ from data_pipeline.documents import corpus, injected_passages
 from data_pipeline.documents.sentences import sentences
 from data_pipeline.retrieval import embedders
 from data_pipeline.safety import injection
-from data_pipeline.safety.layer import Checked
+from data_pipeline.safety.layer import CheckedText
 from mediscale.core.settings import Settings
 
 DATA = Path("../shared/data")
@@ -96,7 +96,7 @@ def _model(vectors: np.ndarray, labels: np.ndarray) -> LogisticRegression:
 
 
 def _by_rule(text: str) -> bool:
-    return bool(injection.check(Checked(clinical_text.read(text))).findings)
+    return bool(injection.check(CheckedText(clinical_text.read(text))).findings)
 
 
 if __name__ == "__main__":

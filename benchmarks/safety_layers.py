@@ -19,7 +19,7 @@ from rich.table import Table
 from data_pipeline.retrieval import embedders
 from data_pipeline.safety import SafetyReport, check_request
 from data_pipeline.safety.check import REQUEST_LAYERS, read
-from data_pipeline.safety.layer import Checked
+from data_pipeline.safety.layer import CheckedText
 from data_pipeline.safety.report import PatientContext
 from mediscale.core.settings import Settings
 
@@ -126,7 +126,7 @@ def cpu_times() -> Table:
     table = Table("layer", "median ms", "95th percentile ms", title=f"CPU time of {CORPUS_WORDS} words")
     table.add_row("reading", *milliseconds([cpu(partial(read, text)) for text in texts]))
     for name, layer in REQUEST_LAYERS.items():
-        fresh = [Checked(read(text), PatientContext()) for text in texts]
+        fresh = [CheckedText(read(text), PatientContext()) for text in texts]
         table.add_row(
             name,
             *milliseconds([cpu(partial(layer, checked)) for checked in fresh]),

@@ -58,7 +58,7 @@ _DESCRIPTIONS = {concept.code: f"{concept.name}, {concept.unit}" for concept in 
 SUBJECT_SPLITS = pa.schema([pa.field("subject_id", pa.int64()), pa.field("split", pa.string())])
 
 
-class Written(NamedTuple):
+class ExportCounts(NamedTuple):
     """What an export holds."""
 
     rows: int
@@ -68,7 +68,7 @@ class Written(NamedTuple):
 
 def write(
     settings: Settings, dataset: str, output: Path, *, by: str, purpose: str, as_of: datetime | None = None
-) -> Written:
+) -> ExportCounts:
     """Writes a dataset's events into a new folder: ``data/SPLIT/SHARD.parquet`` and ``metadata/``.
 
     Splits are the platform's own, by patient. An entry of the dataset's signed history, written before the folder
@@ -102,7 +102,7 @@ def write(
     return written
 
 
-def _write(settings: Settings, events: TableRef, folder: Path, as_of: datetime | None) -> Written:
+def _write(settings: Settings, events: TableRef, folder: Path, as_of: datetime | None) -> ExportCounts:
     rows, splits, codes = 0, [SUBJECT_SPLITS.empty_table()], set[str]()
     for shard in range(lake.fact(settings, events, shards.SHARD_COUNT)):
         table = rows_of(shards.read(settings, events, shard, _READ), as_of)
@@ -128,7 +128,7 @@ def _write(settings: Settings, events: TableRef, folder: Path, as_of: datetime |
     }
     parquet.write_table(pa.table(named, schema=CODES), about / "codes.parquet")
     (about / "dataset.json").write_text(json.dumps(_about(events, as_of), indent=2))
-    return Written(rows, everybody.num_rows, len(codes))
+    return ExportCounts(rows, everybody.num_rows, len(codes))
 
 
 def rows_of(events: pa.Table, as_of: datetime | None = None) -> pa.Table:

@@ -28,7 +28,7 @@ V = TypeVar("V", bound=Version)
 
 
 @dataclass(frozen=True, slots=True)
-class Timed(Generic[T]):
+class TimedAnswer(Generic[T]):
     """What a version computed, and how long it took."""
 
     value: T
@@ -74,12 +74,12 @@ class CanaryAnalysis(Generic[V]):
         """How long a challenger may take where the version in production took so long."""
         return LIMIT_SECONDS + SLOW_TIMES * seconds
 
-    def start(self, computes: Sequence[Callable[[], T]]) -> list[Future[Timed[T]]]:
+    def start(self, computes: Sequence[Callable[[], T]]) -> list[Future[TimedAnswer[T]]]:
         """A future of each, asked one after the other in a new thread; of those after a first that fails nothing comes.
 
         The threads are daemons: one that hangs neither takes a pool's place nor keeps the process from ending.
         """
-        futures: list[Future[Timed[T]]] = [Future() for _ in computes]
+        futures: list[Future[TimedAnswer[T]]] = [Future() for _ in computes]
         for future in futures:
             future.set_running_or_notify_cancel()  # nobody who stops waiting cancels it
         self._add(1)
@@ -115,11 +115,11 @@ class CanaryAnalysis(Generic[V]):
             self._at_work += change
 
 
-def _settle(future: Future[Timed[T]], compute: Callable[[], T]) -> None:
+def _settle(future: Future[TimedAnswer[T]], compute: Callable[[], T]) -> None:
     begun = time.perf_counter()
     try:
         computed = compute()
     except Exception as error:
         future.set_exception(error)
     else:
-        future.set_result(Timed(computed, time.perf_counter() - begun))
+        future.set_result(TimedAnswer(computed, time.perf_counter() - begun))

@@ -12,11 +12,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from mediscale.core.tasks import TaskName
-from serving.canary_analysis import CanaryAnalysis, Comparison, Timed
+from serving.canary_analysis import CanaryAnalysis, Comparison, TimedAnswer
 from serving.prediction_log import Prediction
 from serving.prometheus_metrics import Metrics
 from serving.schemas import Answer, TaskRisk
-from serving.served import Served
+from serving.served import ServedVersion
 from serving.splits import Split, Splits
 
 SHIFT_ODDS = math.log(4)
@@ -31,7 +31,9 @@ Compute = Callable[[], Computed]
 class Challengers:
     """Asks them, and gives one up that is broken."""
 
-    def __init__(self, splits: Splits[Served], metrics: Metrics, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, splits: Splits[ServedVersion], metrics: Metrics, clock: Callable[[], datetime]
+    ) -> None:
         self._analysis = CanaryAnalysis(splits, metrics, clock, _FAILED, _SHIFTED)
 
     @property
@@ -40,7 +42,7 @@ class Challengers:
         return self._analysis.has_room
 
     async def answer(
-        self, incumbent: Compute, challengers: Sequence[tuple[Split[Served], Compute]]
+        self, incumbent: Compute, challengers: Sequence[tuple[Split[ServedVersion], Compute]]
     ) -> Computed:
         """The answer and rows for the log: the challengers' in place of the version in production's, or beside it.
 
@@ -69,7 +71,9 @@ class Challengers:
         return computed
 
 
-async def _outcome(future: "Future[Timed[Computed]]", seconds: float) -> Timed[Computed] | Exception:
+async def _outcome(
+    future: "Future[TimedAnswer[Computed]]", seconds: float
+) -> TimedAnswer[Computed] | Exception:
     try:
         return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
     except Exception as error:
@@ -77,7 +81,7 @@ async def _outcome(future: "Future[Timed[Computed]]", seconds: float) -> Timed[C
 
 
 def _comparison(
-    split: Split[Served], before: TaskRisk, seconds: float, outcome: Timed[Computed] | Exception
+    split: Split[ServedVersion], before: TaskRisk, seconds: float, outcome: TimedAnswer[Computed] | Exception
 ) -> Comparison:
     after = _probability(split, outcome)
     if after is None or isinstance(outcome, Exception):
@@ -86,7 +90,7 @@ def _comparison(
     return Comparison(before.version, (seconds, outcome.seconds), failed=False, shifted=shifted)
 
 
-def _probability(split: Split[Served], outcome: Timed[Computed] | Exception) -> TaskRisk | None:
+def _probability(split: Split[ServedVersion], outcome: TimedAnswer[Computed] | Exception) -> TaskRisk | None:
     """The challenger's risk; None where it raised, gave none, or one that is no probability."""
     if isinstance(outcome, Exception):
         return None
@@ -96,7 +100,9 @@ def _probability(split: Split[Served], outcome: Timed[Computed] | Exception) -> 
     return risk if all(math.isfinite(factor.contribution) for factor in risk.factors) else None
 
 
-def _merged(split: Split[Served], computed: Computed, outcome: Timed[Computed] | Exception) -> Computed:
+def _merged(
+    split: Split[ServedVersion], computed: Computed, outcome: TimedAnswer[Computed] | Exception
+) -> Computed:
     """A canary's answer takes the place of the other one, a shadow's is only logged."""
     answer, logged = computed
     task = split.traffic.task

@@ -46,7 +46,7 @@ class Part:
 
 
 @dataclass(slots=True)
-class Written:
+class GrowingAnswer:
     """An answer as it grows; complete when its parts are through."""
 
     finish_reason: FinishReason = "stop"
@@ -145,7 +145,7 @@ class Question:
         return self.version.template.render([*before, {**last, "content": content}])
 
 
-def write(question: Question, into: Written) -> Iterator[Part]:
+def write(question: Question, into: GrowingAnswer) -> Iterator[Part]:
     """The answer's parts, each as soon as it may leave; ``into`` grows with them."""
     began = time.perf_counter()
     for part in _parts(question, into):
@@ -154,7 +154,7 @@ def write(question: Question, into: Written) -> Iterator[Part]:
     into.seconds = time.perf_counter() - began
 
 
-def _parts(question: Question, into: Written) -> Iterator[Part]:
+def _parts(question: Question, into: GrowingAnswer) -> Iterator[Part]:
     embedding = None
     if question.use_safety:
         embedding = question.embed(question.text) if question.embed else None
@@ -171,7 +171,9 @@ def _parts(question: Question, into: Written) -> Iterator[Part]:
         yield from _grounded(question, question.index, into, embedding)
 
 
-def _grounded(question: Question, index: Index, into: Written, embedding: Vector | None) -> Iterator[Part]:
+def _grounded(
+    question: Question, index: Index, into: GrowingAnswer, embedding: Vector | None
+) -> Iterator[Part]:
     """Quotes, then what the model adds and they support; ``embedding`` of the question, if the layers needed it."""
     is_its_own = question.embed == index.embedder.question
     grounded = index.answer(question.text, question.roles, vector=embedding if is_its_own else None)
@@ -210,7 +212,7 @@ def _supported(parts: Iterable[Part], quoted: str, passages: Sequence[Passage]) 
 
 
 def _checked(
-    question: Question, into: Written, parts: Iterable[Part], sources: Sequence[str], before: str = ""
+    question: Question, into: GrowingAnswer, parts: Iterable[Part], sources: Sequence[str], before: str = ""
 ) -> Iterator[Part]:
     """The parts up to the one that the layers withhold, whose sentence stands in its place; ``said`` precedes them."""
     for part in parts:
@@ -225,7 +227,7 @@ def _checked(
         yield part
 
 
-def _generate_sentences(question: Question, into: Written, prompt: Prompt) -> Iterator[Part]:
+def _generate_sentences(question: Question, into: GrowingAnswer, prompt: Prompt) -> Iterator[Part]:
     """What the model writes, by its sentences."""
     tokens = question.version.engine.stream(prompt, question.sampling, question.special)
     texts = _until(_texts(tokens, question.sampling.max_tokens, into), question.stops)
@@ -243,7 +245,7 @@ def _within(tokens: Sequence[Token], characters: int) -> tuple[Token, ...]:
     return tuple(token for token, end in zip(tokens, ends, strict=True) if end <= characters)
 
 
-def _texts(tokens: Iterable[Token], most: int, into: Written) -> Iterator[str]:
+def _texts(tokens: Iterable[Token], most: int, into: GrowingAnswer) -> Iterator[str]:
     for token in tokens:
         into.tokens.append(token)
         yield token.text

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from serving import language_answer
 from serving.canary_analysis import CanaryAnalysis, Comparison
-from serving.language_answer import Question, Written
+from serving.language_answer import GrowingAnswer, Question
 from serving.languages import ServedLanguage
 from serving.prometheus_metrics import Metrics
 from serving.splits import Split, Splits
@@ -40,14 +40,16 @@ class LanguageChallengers:
         """Whether not too many questions are at work, some of which may hang."""
         return self._analysis.has_room
 
-    def answer(self, split: Split[ServedLanguage], question: Question, before: Written) -> Written | None:
+    def answer(
+        self, split: Split[ServedLanguage], question: Question, before: GrowingAnswer
+    ) -> GrowingAnswer | None:
         """The challenger's answer to a question that the version in production has answered; None where it is none.
 
         It blocks; what a challenger raises is counted and never raised here.
         """
-        theirs, stopped = Written(), threading.Event()
+        theirs, stopped = GrowingAnswer(), threading.Event()
 
-        def write() -> Written:
+        def write() -> GrowingAnswer:
             for _ in language_answer.write(replace(question, version=split.version), theirs):
                 if stopped.is_set():
                     break
@@ -65,7 +67,7 @@ class LanguageChallengers:
         return after
 
 
-def _is_answer(after: Written, before: Written) -> bool:
+def _is_answer(after: GrowingAnswer, before: GrowingAnswer) -> bool:
     """Whether it has words where production's has some, from a model that computes numbers."""
     log_probabilities = (token.log_probability for token in after.tokens)
     return bool(after.text.strip() or not before.text.strip()) and all(
@@ -73,7 +75,7 @@ def _is_answer(after: Written, before: Written) -> bool:
     )
 
 
-def _comparison(question: Question, before: Written, after: Written | None) -> Comparison:
+def _comparison(question: Question, before: GrowingAnswer, after: GrowingAnswer | None) -> Comparison:
     incumbent, seconds = question.version.model.version, _seconds_per_token(before)
     if after is None:
         return Comparison(incumbent, (seconds, math.inf), failed=True, shifted=False)
@@ -83,5 +85,5 @@ def _comparison(question: Question, before: Written, after: Written | None) -> C
     return Comparison(incumbent, (seconds, _seconds_per_token(after)), failed=False, shifted=shifted)
 
 
-def _seconds_per_token(written: Written) -> float:
+def _seconds_per_token(written: GrowingAnswer) -> float:
     return written.seconds / max(1, len(written.tokens))

@@ -101,7 +101,7 @@ class SafetySummary(Frozen):
 
 @documented
 @dataclass(frozen=True, slots=True)
-class Generated:
+class GeneratedAnswer:
     """A language model's answer; it was logged before it left."""
 
     prediction_id: str

@@ -21,7 +21,7 @@ from mediscale.inference import language_spec
 from mediscale.inference.language import Token
 from serving import arms, language_answer, language_engine
 from serving.documents import Documents
-from serving.language_answer import Part, Question, Written
+from serving.language_answer import GrowingAnswer, Part, Question
 from serving.language_challengers import LanguageChallengers
 from serving.language_engine import NotInstalledError
 from serving.languages import Languages, ServedLanguage
@@ -50,7 +50,7 @@ class Answering:
     requester: Requester
     prediction_id: str
     predicted_at: datetime
-    written: Written = field(default_factory=Written)
+    written: GrowingAnswer = field(default_factory=GrowingAnswer)
     began: float = field(default_factory=time.perf_counter)
     arm: str | None = None
     """Of the question, while another version answers beside the one in production."""

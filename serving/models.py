@@ -17,7 +17,7 @@ from mediscale.storage import history, lake, registry, seen_tables, traffic
 from mediscale.storage.history import Entry, Traffic
 from mediscale.storage.registry import Alias, Move
 from serving.followed_versions import newest_that_loads, targets
-from serving.served import Served
+from serving.served import ServedVersion
 from serving.shared_refusals import SharedRefusals
 from serving.splits import Splits
 
@@ -30,12 +30,12 @@ class Predictors:
     def __init__(self, settings: Settings, dataset: str, alias: Alias) -> None:
         self._settings = settings
         self.dataset, self.alias = dataset, alias
-        self.current: Mapping[TaskName, Served] = MappingProxyType({})
+        self.current: Mapping[TaskName, ServedVersion] = MappingProxyType({})
         self.refused: Mapping[TaskName, str] = MappingProxyType({})
         """Task → why the version that its alias points to is not served. The one before it is, if there was one."""
         self.unserved: Mapping[TaskName, str] = MappingProxyType({})
         """Every other task of the dataset → why no version of it answers."""
-        self.splits: Splits[Served] = Splits(settings, dataset, self._load_beside)
+        self.splits: Splits[ServedVersion] = Splits(settings, dataset, self._load_beside)
         """The versions that answer beside those of ``current``."""
         self.refused_elsewhere: Mapping[TaskName, str] = MappingProxyType({})
         """Task → what another server says of the version that answers here."""
@@ -45,7 +45,7 @@ class Predictors:
         self._seen: TableRef | None = None
 
     @property
-    def loaded(self) -> tuple[Served, ...]:
+    def loaded(self) -> tuple[ServedVersion, ...]:
         """Every version that answers somebody, those beside production included."""
         return (*self.current.values(), *(split.version for split in self.splits.current.values()))
 
@@ -69,7 +69,7 @@ class Predictors:
         self.refused_elsewhere = MappingProxyType(self._refusals.share(self._newest, self.refused))
 
     def _follow(self, newest: TableRef | None) -> None:
-        served: dict[TaskName, Served] = dict(self.current)
+        served: dict[TaskName, ServedVersion] = dict(self.current)
         refused: dict[TaskName, str] = {}
         recorded = history.entries(self._settings, self.dataset)
         attested = registry.attested_in(self._settings, recorded)
@@ -127,38 +127,40 @@ class Predictors:
         )
         return {move.task for move in attested if move.task != language_spec.TASK} | set(with_cohort)
 
-    def _load(self, move: Move) -> Served:
+    def _load(self, move: Move) -> ServedVersion:
         served = self._loaded(move.version, move.evidence_digest, move.task, move.moved_at)
         log.info("%s is served as %s", served.model, self.alias)
         return replace(served, points_score=_fallback(served))
 
-    def _points_score(self, moves: Sequence[Move], reason: str | None) -> Served | None:
+    def _points_score(self, moves: Sequence[Move], reason: str | None) -> ServedVersion | None:
         """The points score of the newest version whose files hold one: it answers where no version can be loaded."""
         for move in moves:
             try:
                 model_signature.check(self._settings, move.version, move.evidence_digest)
                 score = tabular.load_points_score(self._settings, move.version, move.task)
                 why = f"{reason} The points score of {move.version} answers in its place."
-                served = Served(score, move.moved_at, why)
+                served = ServedVersion(score, move.moved_at, why)
                 served.row_of_values({})
             except MediscaleError:
                 continue
             return served
         return None
 
-    def _load_beside(self, entry: Entry, setting: Traffic) -> Served:
+    def _load_beside(self, entry: Entry, setting: Traffic) -> ServedVersion:
         return self._loaded(setting.challenger, setting.evidence_digest, setting.task, entry.at)
 
-    def _loaded(self, model: ModelRef, evidence_digest: str, task: TaskName, since: datetime) -> Served:
+    def _loaded(
+        self, model: ModelRef, evidence_digest: str, task: TaskName, since: datetime
+    ) -> ServedVersion:
         model_signature.check(self._settings, model, evidence_digest)
-        served = Served(tabular.load(self._settings, model, task), since)
+        served = ServedVersion(tabular.load(self._settings, model, task), since)
         served.row_of_values({})  # works out the columns, so that a version that can't be fed is refused here
         return served
 
 
-def _fallback(version: Served) -> Served | None:
+def _fallback(version: ServedVersion) -> ServedVersion | None:
     score = tabular.points_score_of(version.predictor)
     if score is None:
         return None
     why = f"{version.model} failed while it answered. Its points score answers in its place."
-    return Served(score, version.moved_at, why)
+    return ServedVersion(score, version.moved_at, why)

@@ -29,7 +29,7 @@ from serving.request import Patient
 
 
 @dataclass(frozen=True)
-class Known:
+class PatientRecord:
     """What was known of a patient at ``prediction_time``. ``rows`` are the feature kernel's, by task that may be asked
     then."""
 
@@ -53,7 +53,9 @@ class Patients:
     def __init__(self, settings: Settings, dataset: str) -> None:
         self._settings, self._dataset = settings, dataset
 
-    def find(self, request: Patient, specs: Sequence[PredictorSpec], with_notes: bool = False) -> Known:
+    def find(
+        self, request: Patient, specs: Sequence[PredictorSpec], with_notes: bool = False
+    ) -> PatientRecord:
         """The patient's features for each model that may be asked at that time, and what was written.
 
         Without a time, it is the discharge of the last stay or, while that lasts, the newest moment of which its record
@@ -88,7 +90,7 @@ class Patients:
         return int(rows["subject_id"][0].as_py())
 
 
-def of_bundle(bundle: Bundle, specs: Sequence[PredictorSpec]) -> Known:
+def of_bundle(bundle: Bundle, specs: Sequence[PredictorSpec]) -> PatientRecord:
     """The same of a patient whom a FHIR bundle describes.
 
     Raises:
@@ -106,7 +108,7 @@ class _Record:
     subject_id: int
     written: pa.Table | None
 
-    def at(self, request: Patient, specs: Sequence[PredictorSpec]) -> Known:
+    def at(self, request: Patient, specs: Sequence[PredictorSpec]) -> PatientRecord:
         """What was known at the request's time, for each model that may be asked then."""
         latest = bitemporal.latest_as_of(self.events, request.prediction_time)
         patient, stay = _last_stay(latest, request.prediction_time)
@@ -123,7 +125,7 @@ class _Record:
             if spec.task not in refused
         }
         notes = _readable(self.written, stay.admitted.time, time) if self.written is not None else {}
-        return Known(None, time, None, _time_basis(request, stay), rows, refused, notes)
+        return PatientRecord(None, time, None, _time_basis(request, stay), rows, refused, notes)
 
 
 def rows_as_of(

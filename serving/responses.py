@@ -14,7 +14,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.tabular import Scored
 from serving import schemas
-from serving.patient_records import Known
+from serving.patient_records import PatientRecord
 from serving.prediction_log import Prediction
 from serving.request import Values
 from serving.schemas import (
@@ -27,11 +27,11 @@ from serving.schemas import (
     Threshold,
     UnusualValue,
 )
-from serving.served import Floats, Served
+from serving.served import Floats, ServedVersion
 
 log = logging.getLogger("mediscale.serving")
 
-FallBack = Callable[[Served, Exception], Served]
+FallBack = Callable[[ServedVersion, Exception], ServedVersion]
 """From a version that failed, and its failure, to what answers in its place; or it raises the failure again."""
 _Answered = tuple[TaskRisk, Prediction]
 NO_INPUT = "Nothing that was given is an input of this version."
@@ -39,7 +39,7 @@ NO_INPUT = "Nothing that was given is an input of this version."
 
 def of_values(
     request: Values,
-    served: Mapping[TaskName, Served],
+    served: Mapping[TaskName, ServedVersion],
     unserved: Mapping[TaskName, str],
     prediction_id: str,
     now: datetime,
@@ -60,7 +60,7 @@ def of_values(
         text = deidentifier.deidentify(_NOBODY, [text], [now])[0].text
     risks, logged, without = [], [], dict(unserved)
 
-    def by(version: Served) -> _Answered | None:
+    def by(version: ServedVersion) -> _Answered | None:
         note = _read_text(version, text, whole)
         if note.margin is None and of_request.isdisjoint(version.predictor.spec.plain_inputs):
             return None
@@ -87,8 +87,8 @@ def of_values(
 
 
 def of_patient(
-    record: Known,
-    served: Mapping[TaskName, Served],
+    record: PatientRecord,
+    served: Mapping[TaskName, ServedVersion],
     unserved: Mapping[TaskName, str],
     prediction_id: str,
     now: datetime,
@@ -98,7 +98,7 @@ def of_patient(
     ``fall_back`` as in ``of_values``."""
     risks, logged, absent = [], [], []
 
-    def by(version: Served) -> _Answered | None:
+    def by(version: ServedVersion) -> _Answered | None:
         computed = record.rows[version.predictor.spec.task]
         row, note = version.row(computed), _read_known(version, record.notes)
         scored = _scored(version, row, note)
@@ -132,7 +132,7 @@ class NoProbabilityError(ArithmeticError):
 
 
 def _answered(
-    by: Callable[[Served], _Answered | None], version: Served, fall_back: FallBack
+    by: Callable[[ServedVersion], _Answered | None], version: ServedVersion, fall_back: FallBack
 ) -> _Answered | None:
     """What a version answers or, where it fails while it does, what answers in its place. What is the request's fault,
     and what the records lack, is no failure of the version."""
@@ -144,7 +144,7 @@ def _answered(
         return by(fall_back(version, error))
 
 
-def fall_back(version: Served, error: Exception) -> Served:
+def fall_back(version: ServedVersion, error: Exception) -> ServedVersion:
     """The points score of a version that failed.
 
     Raises:
@@ -156,7 +156,7 @@ def fall_back(version: Served, error: Exception) -> Served:
     return version.points_score
 
 
-def _scored(version: Served, row: Floats, note: "_Note") -> Scored:
+def _scored(version: ServedVersion, row: Floats, note: "_Note") -> Scored:
     scored = version.predictor.score(row, note.margin)
     if not 0 <= scored.risk <= 1:
         raise NoProbabilityError
@@ -167,7 +167,7 @@ def _without(reasons: Mapping[TaskName, str]) -> tuple[TaskWithoutRisk, ...]:
     return tuple(TaskWithoutRisk(task, reason) for task, reason in reasons.items())
 
 
-def _unusual(version: Served, values: Mapping[str, float]) -> tuple[UnusualValue, ...]:
+def _unusual(version: ServedVersion, values: Mapping[str, float]) -> tuple[UnusualValue, ...]:
     """Remarks on the values that lie outside what the version was trained on."""
     ranges = version.predictor.spec.usual_ranges
     outside = [
@@ -190,7 +190,7 @@ class _Note:
     use: NoteUse | None = None
 
 
-def _readable(text: str | None, served: Mapping[TaskName, Served]) -> str | None:
+def _readable(text: str | None, served: Mapping[TaskName, ServedVersion]) -> str | None:
     """The beginning of a note that the served versions read, so that nothing works on more; it ends between words."""
     readers = [version.predictor.reader for version in served.values()]
     most = max((reader.characters for reader in readers if reader), default=0)
@@ -200,7 +200,7 @@ def _readable(text: str | None, served: Mapping[TaskName, Served]) -> str | None
     return text[start : start + most + 1].rsplit(maxsplit=1)[0]
 
 
-def _read_text(version: Served, text: str | None, whole: bool) -> _Note:
+def _read_text(version: ServedVersion, text: str | None, whole: bool) -> _Note:
     reader = version.predictor.reader
     if text is None:
         return _Note()
@@ -209,7 +209,7 @@ def _read_text(version: Served, text: str | None, whole: bool) -> _Note:
     return _read_notes(version, (reader.tokens(text),), whole)
 
 
-def _read_known(version: Served, notes: Mapping[str, Sequence[Tokens]]) -> _Note:
+def _read_known(version: ServedVersion, notes: Mapping[str, Sequence[Tokens]]) -> _Note:
     """What a version made of a known patient's notes, given by tokenizer; that it could read none of them is told."""
     reader = version.predictor.reader
     if reader is None:
@@ -219,7 +219,7 @@ def _read_known(version: Served, notes: Mapping[str, Sequence[Tokens]]) -> _Note
     return _Note(use=NoteUse("not read", 0)) if unread else _read_notes(version, mine)
 
 
-def _read_notes(version: Served, notes: Sequence[Tokens], whole: bool = True) -> _Note:
+def _read_notes(version: ServedVersion, notes: Sequence[Tokens], whole: bool = True) -> _Note:
     reader = version.predictor.reader
     written = sum(map(len, notes))
     if reader is None or not written:
@@ -231,7 +231,7 @@ def _read_notes(version: Served, notes: Sequence[Tokens], whole: bool = True) ->
 
 
 def _risk(
-    version: Served,
+    version: ServedVersion,
     scored: Scored,
     factors: tuple[Factor, ...],
     note: _Note,
@@ -257,11 +257,11 @@ def _risk(
 def _logged(
     prediction_id: str,
     now: datetime,
-    version: Served,
+    version: ServedVersion,
     risk: float,
     row: Floats,
     note: _Note,
-    record: Known | None = None,
+    record: PatientRecord | None = None,
 ) -> Prediction:
     return Prediction(
         prediction_id=prediction_id,

@@ -13,11 +13,11 @@ from serving import arms, patient_records, responses
 from serving.challengers import Challengers, Computed
 from serving.fhir_bundle import Bundle
 from serving.models import Predictors
-from serving.patient_records import Known, Patients
+from serving.patient_records import PatientRecord, Patients
 from serving.pools import Pool
 from serving.prometheus_metrics import Metrics
 from serving.request import Patient, Values
-from serving.served import Served
+from serving.served import ServedVersion
 from serving.splits import Split
 
 
@@ -43,7 +43,7 @@ class Risks:
     async def compute(
         self,
         request: Values | Patient | Bundle,
-        served: Mapping[TaskName, Served],
+        served: Mapping[TaskName, ServedVersion],
         unserved: Mapping[TaskName, str],
         now: datetime,
     ) -> Computed:
@@ -63,7 +63,7 @@ class Risks:
     async def compute_by(
         self,
         request: Values | Patient | Bundle,
-        served: Mapping[TaskName, Served],
+        served: Mapping[TaskName, ServedVersion],
         unserved: Mapping[TaskName, str],
         now: datetime,
     ) -> Computed:
@@ -81,10 +81,10 @@ class Risks:
     async def _compute_beside(
         self,
         request: Values | Patient | Bundle,
-        served: Mapping[TaskName, Served],
+        served: Mapping[TaskName, ServedVersion],
         unserved: Mapping[TaskName, str],
         now: datetime,
-        drawn: Sequence[Split[Served]],
+        drawn: Sequence[Split[ServedVersion]],
     ) -> Computed:
         """The same of a patient for whom other versions are drawn."""
         prediction_id = self._next_id()
@@ -104,7 +104,7 @@ class Risks:
         request: Values,
         prediction_id: str,
         now: datetime,
-        served: Mapping[TaskName, Served],
+        served: Mapping[TaskName, ServedVersion],
         unserved: Mapping[TaskName, str],
     ) -> Computed:
         return responses.of_values(
@@ -113,21 +113,21 @@ class Risks:
 
     def _of_record(
         self,
-        record: Known,
+        record: PatientRecord,
         prediction_id: str,
         now: datetime,
-        served: Mapping[TaskName, Served],
+        served: Mapping[TaskName, ServedVersion],
         unserved: Mapping[TaskName, str],
     ) -> Computed:
         return responses.of_patient(record, served, unserved, prediction_id, now, self._fall_back)
 
-    def _fall_back(self, version: Served, error: Exception) -> Served:
+    def _fall_back(self, version: ServedVersion, error: Exception) -> ServedVersion:
         """``responses.fall_back``, which is counted."""
         points_score = responses.fall_back(version, error)
         self._metrics.fallback_answers.labels(version.predictor.spec.task, version.model.version).inc()
         return points_score
 
-    def _record(self, request: Patient | Bundle, versions: Iterable[Served]) -> Known:
+    def _record(self, request: Patient | Bundle, versions: Iterable[ServedVersion]) -> PatientRecord:
         """What is known of a patient, as far as the versions need it."""
         versions = list(versions)
         specs: dict[TaskName, PredictorSpec] = {}

@@ -20,14 +20,14 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedVersion:
     """A loaded version and what is worked out once for it. Immutable: a request that began with it ends with it."""
 
     predictor: Predictor
     moved_at: datetime
     instead_of: str | None = None
     """Why the newest version of the task does not answer, when this one answers in its place."""
-    points_score: "Served | None" = None
+    points_score: "ServedVersion | None" = None
     """What answers where this version fails while it answers; None beside production, and of older versions."""
 
     @property

@@ -36,7 +36,7 @@ from serving.prometheus_metrics import Metrics
 from serving.request import Patient, Values, parse
 from serving.risks import Risks
 from serving.schemas import Answer, BesideHealth, Health, ModelHealth
-from serving.served import Served
+from serving.served import ServedVersion
 from serving.splits import Split
 
 Clock = Callable[[], datetime]
@@ -315,7 +315,7 @@ class Service:
         if version := self.language.languages.current:
             self._questions.refresh({language_spec.TASK: version.model.version})
 
-    def _show(self, task: str, version: Served | ServedLanguage) -> None:
+    def _show(self, task: str, version: ServedVersion | ServedLanguage) -> None:
         self.metrics.version.labels(task).set(version.model.version)
         self.metrics.promoted.labels(task).set(version.moved_at.replace(tzinfo=UTC).timestamp())
 
@@ -361,12 +361,12 @@ def _run_all(work: Sequence[Callable[[], object]]) -> None:
         do()
 
 
-def _health(task: str, version: Served | ServedLanguage) -> ModelHealth:
+def _health(task: str, version: ServedVersion | ServedLanguage) -> ModelHealth:
     moved_at = version.moved_at.replace(tzinfo=UTC)
     return ModelHealth(task, version.model.name, version.model.version, moved_at)
 
 
-def _beside(split: Split[Served] | Split[ServedLanguage]) -> BesideHealth:
+def _beside(split: Split[ServedVersion] | Split[ServedLanguage]) -> BesideHealth:
     model, setting = split.version.model, split.traffic
     mode: Literal["canary", "shadow"] = "shadow" if setting.mode == "shadow" else "canary"
     return BesideHealth(setting.task, model.name, model.version, mode, setting.percent)

@@ -30,7 +30,7 @@ from mediscale.core.errors import QualityError, UsageError
 from mediscale.core.outcomes import (
     DeathInHospital,
     DeathInIcu,
-    Declared,
+    DeclaredOutcome,
     FlowStep,
     LongStay,
     Readmission,
@@ -146,7 +146,7 @@ def unsupported(source: Source, task: Task) -> str:
         return "it has notes, which are a patient's and not one encounter's; leave their tables out of the source"
     if task.needs and not source.lacks((), *task.needs):
         return f"it maps no {' and no '.join(task.needs).replace('_', ' ')}"
-    if isinstance(task.outcome, Declared):
+    if isinstance(task.outcome, DeclaredOutcome):
         codes = " ".join(fact.code for table in source.tables.values() for fact in table.facts.values())
         if task.outcome.code not in codes:
             return f"it declares no outcome {task.outcome.code}"
@@ -307,7 +307,7 @@ def _label(
             return _readmission(patient, ended, following, task.outcome)
         case LongStay():
             return _long_stay(stay, ended, task.outcome)
-        case Declared():
+        case DeclaredOutcome():
             return _declared(stay, ended, task.outcome)
         case DeathInHospital():
             return _death_in_hospital(stay, ended, task.outcome)
@@ -357,7 +357,7 @@ def _datetime(time: np.int64) -> datetime:
     return datetime(1970, 1, 1) + timedelta(microseconds=int(time))
 
 
-def _declared(stay: Stay, ended: BitemporalTime, outcome: Declared) -> _Label | None:
+def _declared(stay: Stay, ended: BitemporalTime, outcome: DeclaredOutcome) -> _Label | None:
     declared = stay.first.outcomes.get(outcome.code)
     if declared is None:
         return None

@@ -20,7 +20,7 @@ from data_pipeline.documents.sentences import sentences
 from data_pipeline.retrieval import embedders
 from data_pipeline.retrieval.embedder import Embedder, Vectors
 from data_pipeline.safety import injection
-from data_pipeline.safety.layer import Checked
+from data_pipeline.safety.layer import CheckedText
 from mediscale.core.errors import QualityError
 from mediscale.core.settings import Settings
 
@@ -68,7 +68,9 @@ def _reason(n: int) -> str:
 def are_injected(texts: Sequence[str], embedder: Embedder) -> NDArray[np.bool_]:
     """Whether each passage has a sentence that instructs the model."""
     parts = [(i, text[start:end]) for i, text in enumerate(texts) for start, end in sentences(text)]
-    injected = np.array([bool(injection.check(Checked(clinical_text.read(text))).findings) for text in texts])
+    injected = np.array(
+        [bool(injection.check(CheckedText(clinical_text.read(text))).findings) for text in texts]
+    )
     if parts:
         scores = _scores(embedder.passages([part for _, part in parts]))
         injected[[i for (i, _), score in zip(parts, scores, strict=True) if score > 0]] = True

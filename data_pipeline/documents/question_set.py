@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from data_pipeline.documents import question_sets, questions
-from data_pipeline.documents.questions import Prepared, Question
+from data_pipeline.documents.questions import PreparedQuestions, Question
 from mediscale.core.annotations import Digest, RuntimeInput
 from mediscale.core.errors import QualityError, StorageError, UsageError
 from mediscale.core.refs import Frozen, TableRef
@@ -182,7 +182,7 @@ def _first(questions: Sequence[Question], most: int) -> Sequence[Question]:
     return sorted(questions, key=lambda question: order[question.family])[:most]
 
 
-def _table(prepared: Prepared) -> "pa.Table":
+def _table(prepared: PreparedQuestions) -> "pa.Table":
     import pyarrow as pa
 
     rows = [

@@ -86,7 +86,7 @@ class Deduplicated:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedQuestions:
     """Questions ready for training and evaluation, and what was removed on the way."""
 
     splits: dict[Split, list[Question]]
@@ -103,7 +103,7 @@ class Prepared:
 
 def prepare(
     questions: Sequence[Question], augmentation_factor: int = 1, reviewed: Sequence[Question] = ()
-) -> Prepared:
+) -> PreparedQuestions:
     """The whole chain: split by family, decontaminate, remove duplicates, and augment the training part.
 
     Of near duplicates in two splits the held-out question stays, then the tuning question. ``reviewed`` are accepted
@@ -118,7 +118,7 @@ def prepare(
     unique = {"train": remove_duplicates(training), "tuning": remove_duplicates(tuning)}
     unique["held_out"] = remove_duplicates(parts["held_out"])
     augmented = augment(unique["train"].questions, augmentation_factor)
-    return Prepared(
+    return PreparedQuestions(
         splits={
             "train": augmented,
             "tuning": unique["tuning"].questions,

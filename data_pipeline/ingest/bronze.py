@@ -158,12 +158,14 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     )  # fmt: skip
 
 
-def _n_rows(plan: Plan, name: str, written: "Mapping[str, Sequence[Written]]") -> int:
+def _n_rows(plan: Plan, name: str, written: "Mapping[str, Sequence[UncommittedFile]]") -> int:
     kept = sum(one.rows for one in plan.kept.get(name, {}).values())
     return kept + sum(one.rows for one in written.get(name, ()))
 
 
-def _landed(plan: Plan, written: "Mapping[str, Sequence[Written]]", digests: Mapping[Path, str]) -> Landed:
+def _landed(
+    plan: Plan, written: "Mapping[str, Sequence[UncommittedFile]]", digests: Mapping[Path, str]
+) -> Landed:
     """The files whose rows are in bronze now."""
     landed = {name: dict(own) for name, own in plan.kept.items()}
     for name, own in written.items():
@@ -220,9 +222,11 @@ def check_records(
     Raises:
         InputError: a file is torn.
     """
-    counters = {name: [Counted(source.tables[name], part) for part in own] for name, own in tables.items()}
+    counters = {
+        name: [CountedRecords(source.tables[name], part) for part in own] for name, own in tables.items()
+    }
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(Counted.read, chain.from_iterable(counters.values())):
+        for _ in pool.map(CountedRecords.read, chain.from_iterable(counters.values())):
             pass
     rows = {name: sum(one.rows for one in own) for name, own in counters.items()}
     return rows, unlisted_words({name: [one.unlisted for one in own] for name, own in counters.items()})
@@ -238,7 +242,7 @@ def unlisted_words(by_table: Mapping[str, Iterable[Mapping[str, int]]]) -> dict[
 
 
 @dataclass
-class Counted:
+class CountedRecords:
     """A file's records, counted as they are read, and those of them whose word no list has, by column."""
 
     table: SourceTable
@@ -265,7 +269,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Written:
+class UncommittedFile:
     """A file of the extract, written to bronze and not committed yet."""
 
     part: Part
@@ -285,13 +289,13 @@ def _write(
     tables: Mapping[str, tuple[Part, ...]],
     schemas: "Mapping[str, pa.Schema]",
     leave_out: "LeaveOut | None",
-) -> dict[str, list[Written]]:
+) -> dict[str, list[UncommittedFile]]:
     """Reads every file and writes its records, as many files at once as there are cores, the largest first.
 
     A record may span lines, so one file is read by one worker. Where one raises, nothing is left of the others.
     """
     parts = sorted(chain.from_iterable(tables.values()), key=lambda part: -part.path.stat().st_size)
-    written: dict[str, list[Written]] = {name: [] for name in tables}
+    written: dict[str, list[UncommittedFile]] = {name: [] for name in tables}
     with ThreadPoolExecutor(engine.threads(settings)) as pool:
         write = partial(_write_part, settings, source, dataset, leave_out)
         running = [(part.table, pool.submit(write, part, schemas[part.table])) for part in parts]
@@ -316,16 +320,16 @@ def _write_part(
     leave_out: "LeaveOut | None",
     part: Part,
     schema: "pa.Schema",
-) -> Written:
-    counted = Counted(source.tables[part.table], part)
+) -> UncommittedFile:
+    counted = CountedRecords(source.tables[part.table], part)
     batches = counted.look(part.landed(schema.names[len(BRONZE.columns) :]))
     if leave_out is not None:
         batches = leave_out(part.table, batches)
     file = table_files.write_file(settings, dataset, f"bronze_{part.table}", batches, schema)
-    return Written(part, file, counted.rows, counted.unlisted)
+    return UncommittedFile(part, file, counted.rows, counted.unlisted)
 
 
-def _discard(settings: Settings, dataset: str, written: Mapping[str, Iterable[Written]]) -> None:
+def _discard(settings: Settings, dataset: str, written: Mapping[str, Iterable[UncommittedFile]]) -> None:
     for name, parts in written.items():
         table_files.discard(settings, dataset, f"bronze_{name}", [part.file for part in parts])
 

@@ -22,10 +22,10 @@ from mediscale.storage import calls, lake
 if TYPE_CHECKING:
     import duckdb
 
-    from data_pipeline.ingest.silver import Absorbed, Params
+    from data_pipeline.ingest.silver import AbsorbedVersions, Params
 
 
-class Restated(NamedTuple):
+class RestatedEvents(NamedTuple):
     """Events of one shard."""
 
     there: pa.Table
@@ -54,9 +54,9 @@ def restated(
     settings: Settings,
     source: Source,
     params: "Params",
-    absorbed: "Absorbed",
+    absorbed: "AbsorbedVersions",
     made_from: TableRef,
-) -> Generator[Restated, None, None]:
+) -> Generator[RestatedEvents, None, None]:
     """Shard by shard. ``database`` has the facts of this extract as ``facts``, and its patients and visits loaded."""
     n_shards = lake.fact(settings, made_from, shards.SHARD_COUNT)
     unusable = supersede.unusable(database)
@@ -70,7 +70,7 @@ def restated(
         for shard, asserted in enumerate(now):
             there = shards.read_shards(settings, made_from, [shard])
             by_rules = supersede.restate(asserted if before is None else next(before), there, usable, moments)
-            yield Restated(
+            yield RestatedEvents(
                 there,
                 by_rules,
                 supersede.compare(
@@ -84,7 +84,7 @@ def _before(
     settings: Settings,
     source: Source,
     params: "Params",
-    absorbed: "Absorbed",
+    absorbed: "AbsorbedVersions",
     n_shards: int,
 ) -> Iterator[pa.Table]:
     """What the extract before asserts by the new rules, shard by shard."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.ingest.messages import Message, file_of
-from data_pipeline.ingest.stream import Stream, Taken
+from data_pipeline.ingest.stream import Stream, BatchCounts
 from mediscale.core.errors import InputError, MediscaleError, StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
@@ -81,7 +81,7 @@ class Consumer:
         topic: Topic,
         stream: Stream,
         dataset: str,
-        then: Callable[[Taken], None] = lambda _taken: None,
+        then: Callable[[BatchCounts], None] = lambda _taken: None,
     ) -> None:
         """``then`` is called with what became of each batch; a batch may come again after a crash."""
         self._settings, self._topic, self._stream, self._then = settings, topic, stream, then
@@ -170,7 +170,7 @@ class Consumer:
             )
 
 
-def _line(counts: Taken, seconds: float) -> str:
+def _line(counts: BatchCounts, seconds: float) -> str:
     return (
         f"{counts.messages:,} messages in {seconds:.1f} s ({counts.messages / max(seconds, 1e-3):,.0f} a second): "
         f"{counts.landed:,} landed, {counts.dead_letters:,} of the messages dead letters; {counts.appended:,} events "

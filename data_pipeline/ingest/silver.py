@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Absorbed(Frozen):
+class AbsorbedVersions(Frozen):
     """What silver has taken in of the extracts before: tables by the versions that its newest call read."""
 
     bronze: dict[str, TableRef]
@@ -61,7 +61,7 @@ class Params(Frozen):
     shards: int = 8
     """The number of subject shards of a dataset that begins; a patient is in shard ``subject_id % shards``."""
     seen_at: RuntimeInput[NaiveDatetime | None] = None
-    absorbed: RuntimeInput[Absorbed | None] = None
+    absorbed: RuntimeInput[AbsorbedVersions | None] = None
     """What the extract is compared with; None: the dataset begins."""
     changed: RuntimeInput[TableRef | None] = None
     """The patients to compare; None: all."""
@@ -141,7 +141,7 @@ def _take_changed_rules(
     settings: Settings,
     source: Source,
     key: str,
-    absorbed: Absorbed,
+    absorbed: AbsorbedVersions,
     made_from: TableRef,
     listed: TableRef,
 ) -> Result:
@@ -227,7 +227,7 @@ def _superseding(
     settings: Settings,
     source: Source,
     params: Params,
-    absorbed: Absorbed,
+    absorbed: AbsorbedVersions,
     made_from: TableRef,
 ) -> Superseding:
     """What the facts of this call say beyond the events that are there."""
@@ -282,7 +282,7 @@ def _list_new(
     return table_files.write(settings, params.dataset, SUBJECTS.name, key, new.to_batches(), onto=listed)
 
 
-def absorbed(settings: Settings, dataset: str) -> Absorbed | None:
+def absorbed(settings: Settings, dataset: str) -> AbsorbedVersions | None:
     """What the newest finished call of silver took in; None where an extract can't be compared with it."""
     newest = landing.newest_call(settings, "silver", dataset)
     if newest is None:
@@ -296,7 +296,7 @@ def absorbed(settings: Settings, dataset: str) -> Absorbed | None:
         return None
     params = Params.model_validate(newest.params)
     today = calls.key_of("silver", params, declarations(params), calls.code_digest(__name__))
-    return Absorbed.model_validate(
+    return AbsorbedVersions.model_validate(
         {
             **{name: judged[-1].params[name] for name in ("bronze", "landed")},
             **{name: judged[-1].result[name] for name in ("facts", "quarantine", "docs")},

@@ -46,7 +46,7 @@ APPLICATION = "stream {}"
 
 
 @dataclass(frozen=True)
-class Taken:
+class BatchCounts:
     """What became of a batch of messages."""
 
     messages: int
@@ -72,7 +72,7 @@ class Stream:
         self._reader = Reader(source)
         self._erased: Exclusions | None = exclusions.load(settings, dataset)
 
-    def take(self, messages: Sequence[Message]) -> Taken:
+    def take(self, messages: Sequence[Message]) -> BatchCounts:
         """Lands the messages, and brings events, subjects and quarantine up to date.
 
         Raises:
@@ -101,7 +101,9 @@ class Stream:
             appended, replaced = self._bring_events_up_to_date(facts)
             self._bring_quarantine_up_to_date(facts.quarantine, patients.places())
             quarantined, subjects = facts.quarantine.num_rows, facts.subjects
-        return Taken(len(messages), landed, len(read.dead_letters), appended, replaced, quarantined, subjects)
+        return BatchCounts(
+            len(messages), landed, len(read.dead_letters), appended, replaced, quarantined, subjects
+        )
 
     def references(self) -> dict[str, Any]:
         """The newest version of each table that the stream writes, under the names by which stages take them."""

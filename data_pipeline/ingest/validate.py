@@ -22,7 +22,7 @@ from data_pipeline.ingest import engine, landing, patient_facts, silver
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.landing import ChangedRows
 from data_pipeline.ingest.patient_rows import PatientSearch
-from data_pipeline.ingest.silver import Absorbed
+from data_pipeline.ingest.silver import AbsorbedVersions
 from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError
@@ -55,7 +55,7 @@ class Params(Frozen):
     """The share of one table's facts that may break one rule."""
     landed: RuntimeInput[TableRef | None] = None
     begins: RuntimeInput[bool] = True
-    absorbed: RuntimeInput[Absorbed | None] = None
+    absorbed: RuntimeInput[AbsorbedVersions | None] = None
     """What silver has taken in of the extracts before, which the caller looks up."""
 
 
@@ -71,7 +71,7 @@ class Result(Frozen):
     """Facts that break each rule; a fact may break several."""
     changed: TableRef | None = None
     """The patients who were judged, where others stay as they are; None: all were."""
-    absorbed: Absorbed | None = None
+    absorbed: AbsorbedVersions | None = None
     """What ``facts`` is to be compared with; None: silver begins anew."""
 
 
@@ -136,7 +136,7 @@ def _judge_all(settings: Settings, params: Params, source: Source, key: str) -> 
 def _judge_changed(
     settings: Settings,
     params: Params,
-    absorbed: Absorbed,
+    absorbed: AbsorbedVersions,
     key: str,
     rows: ChangedRows,
     now: PatientSearch,
@@ -169,7 +169,7 @@ def _judge_changed(
     return _result(settings, params, facts, quarantine, docs, changed)
 
 
-def _quarantined_at(settings: Settings, absorbed: Absorbed, places: pa.Table) -> pa.Table:
+def _quarantined_at(settings: Settings, absorbed: AbsorbedVersions, places: pa.Table) -> pa.Table:
     """The entries of quarantine whose rows stood at these places."""
     before = lake.read(settings, absorbed.quarantine, QUARANTINE.column_names)
     own = before.join(places, ["source", "file", "line"], join_type="left semi")
@@ -188,7 +188,7 @@ def _usable_facts(settings: Settings, ref: TableRef, subjects: pa.Array) -> int:
 def _quarantine(
     settings: Settings,
     params: Params,
-    absorbed: Absorbed,
+    absorbed: AbsorbedVersions,
     key: str,
     moved: pa.Table,
     leave: pa.Table | None = None,

@@ -20,7 +20,7 @@ from data_pipeline.safety import (
     wording,
 )
 from data_pipeline.safety.embedding_model import Vector
-from data_pipeline.safety.layer import Checked, Layer
+from data_pipeline.safety.layer import CheckedText, Layer
 from data_pipeline.safety.report import RISK_LEVELS, Finding, LayerFinding, PatientContext, SafetyReport
 
 log = logging.getLogger("mediscale.safety")
@@ -55,7 +55,7 @@ def check_request(
 
     An emergency does not block: its sentence (``first``) precedes whatever is answered.
     """
-    return _report(lambda: Checked(read(text), patient or PatientContext(), embedding), REQUEST_LAYERS)
+    return _report(lambda: CheckedText(read(text), patient or PatientContext(), embedding), REQUEST_LAYERS)
 
 
 def check_answer(
@@ -83,10 +83,10 @@ def check_answer(
     }
     if supported is not None:
         layers["groundedness"] = lambda checked: _groundedness(checked, supported)
-    return _report(lambda: Checked(clinical_text.read(answer), patient or PatientContext()), layers)
+    return _report(lambda: CheckedText(clinical_text.read(answer), patient or PatientContext()), layers)
 
 
-def _report(make: Callable[[], Checked], layers: dict[str, Layer]) -> SafetyReport:
+def _report(make: Callable[[], CheckedText], layers: dict[str, Layer]) -> SafetyReport:
     try:
         checked = make()
     except Exception as error:
@@ -94,7 +94,7 @@ def _report(make: Callable[[], Checked], layers: dict[str, Layer]) -> SafetyRepo
     return _combined([_applied(name, layer, checked) for name, layer in layers.items()])
 
 
-def _applied(name: str, layer: Layer, checked: Checked) -> LayerFinding:
+def _applied(name: str, layer: Layer, checked: CheckedText) -> LayerFinding:
     try:
         return layer(checked)
     except Exception as error:
@@ -131,11 +131,11 @@ def _first(layers: Sequence[LayerFinding], blocks: bool) -> str:
     return " ".join(dict.fromkeys(urgent + (stops[:1] if blocks else others)))
 
 
-def _injection(checked: Checked, sources: Sequence[str]) -> LayerFinding:
+def _injection(checked: CheckedText, sources: Sequence[str]) -> LayerFinding:
     """Instructions to the model in the answer, or in a source that it was made of."""
     findings = list(injection.check(checked).findings)
     for number, source in enumerate(sources):
-        of_source = injection.check(Checked(clinical_text.read(source))).findings
+        of_source = injection.check(CheckedText(clinical_text.read(source))).findings
         findings += [finding.model_copy(update={"source": number}) for finding in of_source]
     if not findings:
         return LayerFinding(layer=injection.NAME)
@@ -145,7 +145,7 @@ def _injection(checked: Checked, sources: Sequence[str]) -> LayerFinding:
     )
 
 
-def _answered_doses(checked: Checked, sources: Sequence[str]) -> LayerFinding:
+def _answered_doses(checked: CheckedText, sources: Sequence[str]) -> LayerFinding:
     """Doses outside of the usual range; one above blocks, but where a source says it or the sentence warns of it."""
     layer = doses.check(checked)
     text = " ".join(clinical_text.read(source).joined for source in sources)
@@ -179,7 +179,7 @@ _WARNING_WORDS = frozenset(
 )
 
 
-def _is_said_or_warned_of(checked: Checked, finding: Finding, answer: str) -> bool:
+def _is_said_or_warned_of(checked: CheckedText, finding: Finding, answer: str) -> bool:
     words = [
         i
         for i in range(len(checked.text.words))
@@ -190,7 +190,7 @@ def _is_said_or_warned_of(checked: Checked, finding: Finding, answer: str) -> bo
     return not _WARNING_WORDS.isdisjoint(sentence) or f" {' '.join(sentence)} " in answer
 
 
-def _within(checked: Checked, word: int, finding: Finding) -> bool:
+def _within(checked: CheckedText, word: int, finding: Finding) -> bool:
     start, end = checked.text.span(word, word + 1)
     return finding.start <= start and end <= finding.end
 
@@ -219,7 +219,7 @@ def _words(*texts: str) -> frozenset[str]:
     return frozenset(word for text in texts for word in clinical_text.read(text).words)
 
 
-def _groundedness(checked: Checked, supported: Callable[[str], bool]) -> LayerFinding:
+def _groundedness(checked: CheckedText, supported: Callable[[str], bool]) -> LayerFinding:
     """Sentences that no source supports; the answer is not shown with them."""
     findings = [
         checked.finding("No source supports this sentence.", first, last, "moderate", "unsupported")

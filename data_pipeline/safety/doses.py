@@ -7,7 +7,7 @@ from typing import Literal
 from data_pipeline.clinical_text.text import ClinicalText
 from data_pipeline.safety import tables
 from data_pipeline.safety.drugs import Dose
-from data_pipeline.safety.layer import Checked
+from data_pipeline.safety.layer import CheckedText
 from data_pipeline.safety.report import Finding, LayerFinding
 from data_pipeline.safety.tables import ChildDose, DoseRange
 
@@ -28,7 +28,7 @@ _YEARS = {"y": 1.0, "m": 1 / 12, "w": 1 / 52, "d": 1 / 365}
 _LB_IN_KG = 0.4536
 
 
-def check(checked: Checked) -> LayerFinding:
+def check(checked: CheckedText) -> LayerFinding:
     """Doses above or below the usual range of their drug and route; what the tables lack is not judged."""
     age, weight = patient_age(checked), patient_weight(checked)
     is_child = age < ADULT_YEARS if age is not None else bool(_CHILD.search(checked.text.plain))
@@ -41,7 +41,7 @@ def check(checked: Checked) -> LayerFinding:
     return LayerFinding(layer=NAME, findings=tuple(findings), message=message)
 
 
-def _adult(checked: Checked, dose: Dose, weight: float | None) -> Finding | None:
+def _adult(checked: CheckedText, dose: Dose, weight: float | None) -> Finding | None:
     usual = _adults().get((dose.drug.drugs[0], dose.route or "oral"))
     if usual is None or len(dose.drug.drugs) > 1 or dose.is_rarer_than_daily:
         return None
@@ -86,7 +86,7 @@ def _side(dose: Dose, usual: DoseRange, kg: float) -> Literal["above", "below"] 
 _ROUNDING = 1.001
 
 
-def _child(checked: Checked, dose: Dose, age: float | None, weight: float | None) -> Finding | None:
+def _child(checked: CheckedText, dose: Dose, age: float | None, weight: float | None) -> Finding | None:
     """The finding of a child's dose: by weight where it is known, and never above an adult's."""
     drug, route = dose.drug.drugs[0], dose.route or "oral"
     adult, usual = _adults().get((drug, route)), _children().get((drug, route))
@@ -121,14 +121,14 @@ def _is_above_by_weight(dose: Dose, usual: ChildDose, weight: float | None) -> b
     return single > usual.single_max_mg_per_kg * _ROUNDING or day > usual.daily_max_mg_per_kg * _ROUNDING
 
 
-def _finding(checked: Checked, dose: Dose, message: str, side: Literal["above", "below"]) -> Finding:
+def _finding(checked: CheckedText, dose: Dose, message: str, side: Literal["above", "below"]) -> Finding:
     start, end = checked.text.original_span(dose.start, dose.end)
     return Finding(
         message=message, start=start, end=end, risk="high" if side == "above" else "moderate", code=side
     )
 
 
-def patient_age(checked: Checked) -> float | None:
+def patient_age(checked: CheckedText) -> float | None:
     """Years of age, by the patient context or the text; the youngest that the text names."""
     if checked.patient.age_years is not None:
         return checked.patient.age_years
@@ -142,7 +142,7 @@ def _age(match: re.Match[str]) -> float:
     return float(match["number"]) * _YEARS[match["unit"][0]]
 
 
-def patient_weight(checked: Checked) -> float | None:
+def patient_weight(checked: CheckedText) -> float | None:
     """Kilograms, by the patient context or the text."""
     if checked.patient.weight_kg is not None:
         return checked.patient.weight_kg

@@ -9,7 +9,7 @@ from functools import cache
 from data_pipeline.clinical_text.phrases import PhraseMatch, Phrases
 from data_pipeline.safety.drugs import packaged
 from data_pipeline.safety.frames import Frames
-from data_pipeline.safety.layer import Checked, rules, without_repetition
+from data_pipeline.safety.layer import CheckedText, rules, without_repetition
 from data_pipeline.safety.report import Finding, LayerFinding
 
 NAME = "emergency"
@@ -19,7 +19,7 @@ CALL = (
 )
 
 
-def check(checked: Checked) -> LayerFinding:
+def check(checked: CheckedText) -> LayerFinding:
     """Signs of emergencies that are present now; the first decides what is said before any answer."""
     frames = Frames(checked)
     named = phrases().find(checked.text)
@@ -34,7 +34,7 @@ def check(checked: Checked) -> LayerFinding:
     return LayerFinding(layer=NAME, findings=findings, message=say, first=say)
 
 
-def _finding(checked: Checked, match: PhraseMatch) -> Finding:
+def _finding(checked: CheckedText, match: PhraseMatch) -> Finding:
     message = f"There are signs of an emergency: {match.label}."
     return checked.finding(message, match.first, match.last, "emergency", match.label)
 

@@ -3,7 +3,7 @@
 from functools import cache, cached_property
 
 from data_pipeline.clinical_text.phrases import PhraseMatch, Phrases
-from data_pipeline.safety.layer import Checked, rules
+from data_pipeline.safety.layer import CheckedText, rules
 
 
 @cache
@@ -14,7 +14,7 @@ def _frame_phrases() -> Phrases:
 class Frames:
     """The frames of the sentences of one text."""
 
-    def __init__(self, checked: Checked) -> None:
+    def __init__(self, checked: CheckedText) -> None:
         self._checked = checked
         self._text = checked.text
 

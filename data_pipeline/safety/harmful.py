@@ -8,7 +8,7 @@ from functools import cache
 from data_pipeline.clinical_text.phrases import PhraseMatch, Phrases
 from data_pipeline.safety import harm_model
 from data_pipeline.safety.drugs import packaged
-from data_pipeline.safety.layer import Checked, rules, without_repetition
+from data_pipeline.safety.layer import CheckedText, rules, without_repetition
 from data_pipeline.safety.report import LayerFinding
 
 NAME = "harmful"
@@ -19,7 +19,7 @@ REFUSAL_SELF_HARM = (
 )
 
 
-def check(checked: Checked) -> LayerFinding:
+def check(checked: CheckedText) -> LayerFinding:
     """Intents to harm, by phrase; the request is refused."""
     protective = _protective().find(checked.text)
     matches = [
@@ -42,7 +42,7 @@ def check(checked: Checked) -> LayerFinding:
     return LayerFinding(layer=NAME, findings=findings, message=refusal, blocks=True, first=refusal)
 
 
-def _is_flagged(checked: Checked) -> bool:
+def _is_flagged(checked: CheckedText) -> bool:
     """Whether words and meaning together speak of harm, or the words where no embedding was computed."""
     if checked.embedding is None:
         return harm_model.load().is_harmful(checked.text)

@@ -5,7 +5,7 @@ from functools import cache
 from data_pipeline.notes.deidentification import name_lexicon
 from data_pipeline.notes.deidentification.name_detection import NameDetector
 from data_pipeline.notes.deidentification.phi_patterns import PhiSpan, find_patterns
-from data_pipeline.safety.layer import Checked
+from data_pipeline.safety.layer import CheckedText
 from data_pipeline.safety.report import Finding, LayerFinding
 
 NAME = "identifier"
@@ -21,22 +21,22 @@ _KINDS = {
 _ADVICE = "Leave out what identifies a person; it is not needed for an answer."
 
 
-def check(checked: Checked) -> LayerFinding:
+def check(checked: CheckedText) -> LayerFinding:
     """Dates, numbers and addresses by which somebody may be recognised."""
     return _layer(NAME, checked, find_patterns(checked.text.folded.text))
 
 
-def check_names(checked: Checked) -> LayerFinding:
+def check_names(checked: CheckedText) -> LayerFinding:
     """Names of people."""
     return _layer(NAMES, checked, _detector().find([checked.text.folded.text], [[]])[0])
 
 
-def _layer(name: str, checked: Checked, spans: list[PhiSpan]) -> LayerFinding:
+def _layer(name: str, checked: CheckedText, spans: list[PhiSpan]) -> LayerFinding:
     findings = tuple(_finding(checked, span) for span in spans if span.kind not in _PUBLIC)
     return LayerFinding(layer=name, findings=findings, message=_ADVICE if findings else "")
 
 
-def _finding(checked: Checked, span: PhiSpan) -> Finding:
+def _finding(checked: CheckedText, span: PhiSpan) -> Finding:
     start, end = checked.text.original_span(span.start, span.end)
     kind = _KINDS.get(span.kind, span.kind)
     return Finding(

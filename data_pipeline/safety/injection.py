@@ -12,7 +12,7 @@ from functools import cache
 
 from data_pipeline.clinical_text import text as clinical_text
 from data_pipeline.clinical_text.phrases import Phrases
-from data_pipeline.safety.layer import Checked, rules
+from data_pipeline.safety.layer import CheckedText, rules
 from data_pipeline.safety.report import Finding, LayerFinding
 
 NAME = "prompt_injection"
@@ -40,7 +40,7 @@ _LEET = str.maketrans("013457@$!", "oieastasi")
 _LEET_WORD = re.compile(r"(?<![^\W_])[^\W_]*[a-z][013457@$!]+[a-z][^\W_]*|[013457@$!][a-z]{3,}")
 
 
-def check(checked: Checked) -> LayerFinding:
+def check(checked: CheckedText) -> LayerFinding:
     """Instructions to the model, by phrase, markup, spacing and encoding."""
     findings = [
         checked.finding(
@@ -56,14 +56,14 @@ def check(checked: Checked) -> LayerFinding:
     return LayerFinding(layer=NAME, findings=tuple(findings), message=REFUSAL, blocks=True, first=REFUSAL)
 
 
-def _at(checked: Checked, start: int, end: int, code: str) -> Finding:
+def _at(checked: CheckedText, start: int, end: int, code: str) -> Finding:
     start, end = checked.text.original_span(start, end)
     return Finding(
         message="The text has instructions to the assistant.", start=start, end=end, risk="high", code=code
     )
 
 
-def _hidden(checked: Checked) -> Iterator[tuple[int, int, str]]:
+def _hidden(checked: CheckedText) -> Iterator[tuple[int, int, str]]:
     """Places with markup of chat templates, and with instructions spaced out, spelled with digits or encoded."""
     plain, folded = checked.text.plain, checked.text.folded.text
     yield from ((match.start(), match.end(), "markup") for match in _MARKUP.finditer(plain))

@@ -10,7 +10,7 @@ from itertools import combinations
 from data_pipeline.clinical_text.phrases import Phrases
 from data_pipeline.safety import tables
 from data_pipeline.safety.drugs import DrugMention, packaged
-from data_pipeline.safety.layer import Checked
+from data_pipeline.safety.layer import CheckedText
 from data_pipeline.safety.report import Finding, LayerFinding, RiskLevel
 from data_pipeline.safety.tables import SEVERITIES, Interaction
 
@@ -26,7 +26,7 @@ _NOT_TAKEN = Phrases(
 )
 
 
-def check(checked: Checked) -> LayerFinding:
+def check(checked: CheckedText) -> LayerFinding:
     """The interactions of each pair, the most severe first; what the patient takes pairs with what the text names."""
     named, context = _once(_drugs_taken(checked)), _once(packaged().of(checked.patient.medications))
     pairs = [*combinations(named, 2), *((mention, other) for mention in named for other in context)]
@@ -49,7 +49,7 @@ def _once(mentions: Iterable[DrugMention]) -> list[DrugMention]:
     return list(first.values())
 
 
-def _drugs_taken(checked: Checked) -> list[DrugMention]:
+def _drugs_taken(checked: CheckedText) -> list[DrugMention]:
     """The drugs of the text but those of which it says that nobody takes them."""
     ends = {match.last for match in _NOT_TAKEN.find(checked.text)}
     return [mention for mention in checked.drugs if mention.first not in ends]
@@ -87,7 +87,7 @@ def _severity(row: Interaction) -> int:
     return SEVERITIES.index(row.severity)
 
 
-def _finding(checked: Checked, one: DrugMention, other: DrugMention, interaction: Interaction) -> Finding:
+def _finding(checked: CheckedText, one: DrugMention, other: DrugMention, interaction: Interaction) -> Finding:
     a, b = (mention.drug_class or " and ".join(mention.drugs) for mention in (one, other))
     verb = "must not be combined" if interaction.severity == "contraindicated" else "interact"
     message = f"{a} and {b} {verb} ({interaction.severity}): {interaction.effect} ({interaction.source})."

@@ -18,7 +18,7 @@ _RULES = Path(__file__).with_name("rules")
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedText:
     """One text under check, with what several layers compute of it, and the patient whom it is about."""
 
     text: ClinicalText
@@ -54,7 +54,7 @@ class Checked:
         return Finding(message=message, start=start, end=end, risk=risk, code=code)
 
 
-Layer = Callable[[Checked], LayerFinding]
+Layer = Callable[[CheckedText], LayerFinding]
 
 
 @cache

@@ -7,7 +7,7 @@ from functools import cache
 
 from data_pipeline.clinical_text.phrases import PhraseMatch, Phrases
 from data_pipeline.safety.drugs import packaged
-from data_pipeline.safety.layer import Checked, rules, without_repetition
+from data_pipeline.safety.layer import CheckedText, rules, without_repetition
 from data_pipeline.safety.report import LayerFinding
 
 NAME = "personalised"
@@ -17,7 +17,7 @@ FIRST = (
 )
 
 
-def check(checked: Checked) -> LayerFinding:
+def check(checked: CheckedText) -> LayerFinding:
     """Requests that ask for a decision on one person."""
     if _persons().isdisjoint(checked.text.vocabulary):
         return LayerFinding(layer=NAME)
@@ -33,7 +33,7 @@ def check(checked: Checked) -> LayerFinding:
     return LayerFinding(layer=NAME, findings=findings, message=FIRST, first=FIRST)
 
 
-def _is_general(checked: Checked, match: PhraseMatch) -> bool:
+def _is_general(checked: CheckedText, match: PhraseMatch) -> bool:
     return any(g.first <= match.first < g.last for g in _general().find(checked.text))
 
 

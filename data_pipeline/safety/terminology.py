@@ -6,7 +6,7 @@ from functools import cache
 
 from data_pipeline.notes.deidentification import name_lexicon
 from data_pipeline.safety.drugs import packaged
-from data_pipeline.safety.layer import Checked, without_repetition
+from data_pipeline.safety.layer import CheckedText, without_repetition
 from data_pipeline.safety.report import LayerFinding
 
 NAME = "terminology"
@@ -17,10 +17,10 @@ _CLINICAL_ENDING = re.compile(
 )
 
 
-def checker(allowed: frozenset[str] = frozenset()) -> Callable[[Checked], LayerFinding]:
+def checker(allowed: frozenset[str] = frozenset()) -> Callable[[CheckedText], LayerFinding]:
     """The layer for an answer, of whose words ``allowed`` stand in the question or a source."""
 
-    def check(checked: Checked) -> LayerFinding:
+    def check(checked: CheckedText) -> LayerFinding:
         unknown = [
             (i, word)
             for i, word in enumerate(checked.text.words)

@@ -4,13 +4,13 @@ from functools import cache
 
 from data_pipeline.clinical_text.phrases import PhraseMatch, Phrases
 from data_pipeline.safety.drugs import packaged
-from data_pipeline.safety.layer import Checked, rules, without_repetition
+from data_pipeline.safety.layer import CheckedText, rules, without_repetition
 from data_pipeline.safety.report import LayerFinding
 
 NAME = "wording"
 
 
-def check(checked: Checked) -> LayerFinding:
+def check(checked: CheckedText) -> LayerFinding:
     """Sentences that speak to one person as a clinician would; the answer must be worded anew."""
     conditions = _conditional().find(checked.text)
     matches = [
@@ -28,7 +28,7 @@ def check(checked: Checked) -> LayerFinding:
     return LayerFinding(layer=NAME, findings=findings, message=message, blocks=True)
 
 
-def _speaks_to_nobody(checked: Checked, match: PhraseMatch, conditions: list[PhraseMatch]) -> bool:
+def _speaks_to_nobody(checked: CheckedText, match: PhraseMatch, conditions: list[PhraseMatch]) -> bool:
     start, _ = checked.text.sentence(match.first)
     if match.label == "command" and match.first > start:
         return True

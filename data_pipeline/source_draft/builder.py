@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_pipeline.ingest.source_tables import RESERVED_COLUMNS
 from data_pipeline.source_draft import items
-from data_pipeline.source_draft.items import Mapped
+from data_pipeline.source_draft.items import ItemMapping
 from data_pipeline.source_draft.keys import Keys
 from data_pipeline.source_draft.knowledge import Shipped, category, is_called, names
 from data_pipeline.source_draft.profiles import Column, Kind, Table, identifier, quoted
@@ -81,7 +81,7 @@ class Draft:
     visit: str
     relative: bool
     assumptions: dict[str, tuple[str, str]] = field(default_factory=dict)
-    mapped: dict[str, list[Mapped]] = field(default_factory=dict)
+    mapped: dict[str, list[ItemMapping]] = field(default_factory=dict)
     treatments: dict[str, set[str]] = field(default_factory=dict)
     uses_drugs: bool = False
 

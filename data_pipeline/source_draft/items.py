@@ -39,7 +39,7 @@ class ItemUse:
     """A table of the items, by the same column."""
 
 
-class Mapped(NamedTuple):
+class ItemMapping(NamedTuple):
     """An item that measures a concept, and the conversion of each of its units."""
 
     concept: str
@@ -63,14 +63,14 @@ class _Seen(NamedTuple):
 
 def map_items(
     database: "duckdb.DuckDBPyConnection", use: ItemUse, shipped: Shipped
-) -> tuple[list[Mapped], list[str]]:
+) -> tuple[list[ItemMapping], list[str]]:
     """The items of a table that measure a concept, and sentences of those that are called so and do not look it."""
     mapped, doubts = [], []
     rows = _item_statistics(database, use)
     for item in dict.fromkeys(row.item for row in rows):
         own = [row for row in rows if row.item == item]
         result = _map_item(own, shipped)
-        if isinstance(result, Mapped):
+        if isinstance(result, ItemMapping):
             mapped.append(result)
         elif result:
             doubts.append(result)
@@ -150,7 +150,7 @@ def _item_statistics(database: "duckdb.DuckDBPyConnection", use: ItemUse) -> lis
     return [_Seen(*row[:7], *row[7]) for row in database.execute(sql).fetchall()]
 
 
-def _map_item(rows: list[_Seen], shipped: Shipped) -> Mapped | str:
+def _map_item(rows: list[_Seen], shipped: Shipped) -> ItemMapping | str:
     """An item's concept, or a sentence of doubt, or nothing."""
     first = rows[0]
     total, patients = sum(r.rows for r in rows), max(r.patients for r in rows)
@@ -174,7 +174,7 @@ def _map_item(rows: list[_Seen], shipped: Shipped) -> Mapped | str:
             )
             spread = _distribution(rows[0], concept, units)
             fits = f"{reason}; n {count(total)} of {count(patients)} patients{spread}{notes}"
-            return Mapped(concept.name, first.item, units, fits)
+            return ItemMapping(concept.name, first.item, units, fits)
     if is_small(patients):
         return ""
     return (
@@ -272,7 +272,7 @@ def map_column(
     name: str,
     concepts: Sequence[Concept],
     shipped: Shipped,
-) -> Mapped | None:
+) -> ItemMapping | None:
     """The concept that a column of a wide table measures: the first that its values fit."""
     who = f"count(distinct {quoted(use.patient)})" if use.patient else "count(*)"
     numbers = f"select *, {use.number} as n from {use.table.relation}"
@@ -285,5 +285,5 @@ def map_column(
         if units:
             as_they_are = units[""] == "value"  # what the table's own question asks of all its columns
             evidence = f"{_distribution(column, concept, units)}{'' if as_they_are else notes}"
-            return Mapped(concept.name, name, units, f"a column of its own; n {count(n)}{evidence}")
+            return ItemMapping(concept.name, name, units, f"a column of its own; n {count(n)}{evidence}")
     return None

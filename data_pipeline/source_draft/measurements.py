@@ -6,7 +6,7 @@ from typing import Any
 
 from data_pipeline.source_draft import items
 from data_pipeline.source_draft.builder import Builder, late, moment_of
-from data_pipeline.source_draft.items import ItemUse, Mapped
+from data_pipeline.source_draft.items import ItemMapping, ItemUse
 from data_pipeline.source_draft.knowledge import concepts_called, is_called, is_kind
 from data_pipeline.source_draft.profiles import Column, Table, quoted
 from mediscale.core.concepts import Concept, by_name
@@ -63,7 +63,7 @@ def measured(b: Builder) -> bool:
     return True
 
 
-def _map(b: Builder, item: Column, numbers: Sequence[Column], unit: Column | None) -> list[Mapped]:
+def _map(b: Builder, item: Column, numbers: Sequence[Column], unit: Column | None) -> list[ItemMapping]:
     """Maps the items of the table to concepts, and says in its comments how."""
     label = items.label_of(b.table)
     use = ItemUse(
@@ -87,7 +87,7 @@ def _map(b: Builder, item: Column, numbers: Sequence[Column], unit: Column | Non
     return mapped
 
 
-def _provides(table: Table, mapped: Sequence[Mapped]) -> str:
+def _provides(table: Table, mapped: Sequence[ItemMapping]) -> str:
     """Whose measurements a table holds: those of most of its items, or by its name."""
     groups = Counter(by_name()[one.concept].group for one in mapped if one.concept != "urine_output")
     if mapped:
@@ -120,7 +120,8 @@ def _pairs(b: Builder, fact: dict[str, Any], item: Column, text: Column) -> None
     for number, word in enumerate(("systolic", "diastolic"), start=1) if named else ():
         concept = f"{word}_blood_pressure"
         b.draft.mapped.setdefault(concept, []).extend(
-            Mapped(concept, f"{one} {word}", {"": "value"}, f"{one} is written as 120/80") for one in named
+            ItemMapping(concept, f"{one} {word}", {"": "value"}, f"{one} is written as 120/80")
+            for one in named
         )
         b.stanza.facts[word] = {
             "event": fact["event"],
@@ -150,7 +151,7 @@ def _called(b: Builder) -> dict[str, list[Concept]]:
 
 def of_columns(b: Builder, time: str, available: str) -> bool:
     """Adds the fact of all columns that are called like a concept and whose values are of it; False where none is."""
-    mapped: list[Mapped] = []
+    mapped: list[ItemMapping] = []
     for header, concepts in _called(b).items():
         use = ItemUse(b.table, header, b.number(b.table.columns[header]), None, b.patient or b.visit)
         one = items.map_column(b.draft.database, use, b.name(header), concepts, b.draft.known)

@@ -11,7 +11,7 @@ import yaml
 from data_pipeline.ingest import shared_mappings
 from data_pipeline.ingest.source_tables import Csv
 from data_pipeline.source_draft.builder import Draft, Stanza
-from data_pipeline.source_draft.items import Mapped
+from data_pipeline.source_draft.items import ItemMapping
 from mediscale.core.concepts import CONCEPTS, TREATMENTS
 
 _WIDTH = 120
@@ -127,7 +127,7 @@ def _assumptions(draft: Draft) -> list[str]:
     return lines
 
 
-def _concepts(mapped: Mapping[str, Sequence[Mapped]]) -> list[str]:
+def _concepts(mapped: Mapping[str, Sequence[ItemMapping]]) -> list[str]:
     """What a shared mapping has as it was found is taken from there; other concepts are listed."""
     own = {c: _distinct(mapped[c.name]) for c in CONCEPTS if mapped.get(c.name)}
     shared = [item for items in own.values() if all(map(_is_shared, items)) for item in items]
@@ -144,7 +144,7 @@ def _concepts(mapped: Mapping[str, Sequence[Mapped]]) -> list[str]:
     return lines
 
 
-def _is_shared(one: Mapped) -> bool:
+def _is_shared(one: ItemMapping) -> bool:
     """Whether the shared mapping converts the item's units as they were found to be."""
     measures = shared_mappings.load(_SHARED).concepts.get(one.concept, ())
     return any(
@@ -152,9 +152,9 @@ def _is_shared(one: Mapped) -> bool:
     )
 
 
-def _distinct(mapped: Sequence[Mapped]) -> list[Mapped]:
+def _distinct(mapped: Sequence[ItemMapping]) -> list[ItemMapping]:
     """One of each item, with the units of all tables that have it."""
-    by_item: dict[str, Mapped] = {}
+    by_item: dict[str, ItemMapping] = {}
     for one in mapped:
         before = by_item.get(one.item)
         by_item[one.item] = one._replace(units={**before.units, **one.units}) if before else one

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mediscale.cli.verbs import Verb, settings
 
 if TYPE_CHECKING:
-    from mediscale.governance.feedback import Given
+    from mediscale.governance.feedback import FeedbackRecord
 
 _SHOWN_CHARACTERS = 2000
 """Of a question or an answer, in a list."""
@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _follows(accepted: "Given") -> str:
+def _follows(accepted: "FeedbackRecord") -> str:
     """What comes of feedback that was accepted."""
     if accepted.question:
         return "; it joins the training part of the next question set"
@@ -65,7 +65,7 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _feedback_text(feedback: "Given") -> str:
+def _feedback_text(feedback: "FeedbackRecord") -> str:
     decided = f", {feedback.decision} by {feedback.reviewed_by}" if feedback.decision else ""
     head = f"{feedback.feedback_id}  {feedback.at:%Y-%m-%d %H:%M}  {feedback.verdict}  "
     head += f"{feedback.model}/{feedback.model_version}"

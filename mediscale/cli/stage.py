@@ -20,7 +20,7 @@ from mediscale.pipeline import steps
 if TYPE_CHECKING:
     from mediscale.core.settings import Settings
     from mediscale.core.stage import Stage
-    from mediscale.pipeline.call import Finished
+    from mediscale.pipeline.call import FinishedCall
 
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ def _type(schema: dict[str, Any]) -> str:
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
-def _called(name: str, options: argparse.Namespace, home: "Settings") -> "Finished":
+def _called(name: str, options: argparse.Namespace, home: "Settings") -> "FinishedCall":
     from mediscale.pipeline import call, runtime_inputs
 
     whole = json_object(options.run_config, "--run-config")

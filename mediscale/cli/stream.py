@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from data_pipeline.ingest.kafka import Topic
-    from data_pipeline.ingest.stream import Taken
+    from data_pipeline.ingest.stream import BatchCounts
     from mediscale.core.settings import Settings
 
 
@@ -87,7 +87,7 @@ def _stream(options: argparse.Namespace) -> int:
 
 def _publisher(
     home: "Settings", options: argparse.Namespace, events: "Topic", stack: "ExitStack"
-) -> "Callable[[Taken], None]":
+) -> "Callable[[BatchCounts], None]":
     """What publishes the risks of a batch's patients."""
     from dataclasses import replace
 
@@ -100,7 +100,7 @@ def _publisher(
     stack.callback(scorer.close)
     risks = replace(events, name=options.risks_topic)
 
-    def publish(batch: "Taken") -> None:
+    def publish(batch: "BatchCounts") -> None:
         messages = scorer.score(batch.subjects["source_subject"].to_pylist())
         if messages:
             kafka.publish(home, risks, messages)

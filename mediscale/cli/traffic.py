@@ -38,7 +38,7 @@ def _canary(options: argparse.Namespace) -> int:
     from training.promotion import canary
 
     home = settings()
-    signed = canary.Signed(signing.actor(home), caller.now(), options.reason)
+    signed = canary.Signatory(signing.actor(home), caller.now(), options.reason)
     if options.stop:
         setting = canary.stop(home, options.version, signed)
     else:

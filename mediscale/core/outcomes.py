@@ -80,7 +80,7 @@ class Readmission(Frozen):
         return self.positive, self.planned_return, self.competing_event, self.negative
 
 
-class Declared(Frozen):
+class DeclaredOutcome(Frozen):
     """The outcome is a column that the source declares as one: events ``OUTCOME//…`` of the visit, 1 or 0.
 
     It is taken as the source has it, and the evidence says so: nobody can look at how it came about.
@@ -180,5 +180,6 @@ class ValueRise(Frozen):
 
 
 Outcome = Annotated[
-    DeathInHospital | DeathInIcu | Readmission | Declared | LongStay | ValueRise, Field(discriminator="event")
+    DeathInHospital | DeathInIcu | Readmission | DeclaredOutcome | LongStay | ValueRise,
+    Field(discriminator="event"),
 ]

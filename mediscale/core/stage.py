@@ -40,7 +40,7 @@ class Context(NamedTuple):
     """Of the past call, where it is known."""
 
 
-class Fitted(Protocol):
+class VersionFiles(Protocol):
     """What a stage would register: the files of a version."""
 
     @property
@@ -67,7 +67,7 @@ class Stage:
     runtime_inputs: Callable[[Mapping[str, Any], Settings], Iterator[Context]] | None = None
     """What a caller looks up just before the call, from the parameters known so far: past contexts first, today's last.
     The first under which the call is finished already is taken, else today's."""
-    fit: Callable[[Any, Settings, str], Fitted] | None = None
+    fit: Callable[[Any, Settings, str], VersionFiles] | None = None
     """Of a stage that registers a version: makes it and registers nothing, so that it can be reproduced."""
     timeout_seconds: int = 4 * 3600
     """After which an orchestrator ends the step."""

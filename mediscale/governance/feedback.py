@@ -27,7 +27,7 @@ _LOGGED = (
 
 
 @dataclass(frozen=True)
-class Given:
+class FeedbackRecord:
     """Feedback with the answer that it is about, and what was decided of it."""
 
     feedback_id: str
@@ -52,7 +52,7 @@ class Given:
         return self.corrected or (self.answered if self.verdict == "helpful" else None)
 
 
-def all_feedback(settings: Settings, dataset: str) -> list[Given]:
+def all_feedback(settings: Settings, dataset: str) -> list[FeedbackRecord]:
     """All feedback on a dataset's answers, oldest first.
 
     Raises:
@@ -84,9 +84,9 @@ def _answers(rows: pa.Table) -> dict[str, tuple[str | None, str | None]]:
 
 def _feedback_of_row(
     row: dict[str, Any], answer: tuple[str | None, str | None] | None, review: dict[str, Any] | None
-) -> Given:
+) -> FeedbackRecord:
     question, answered = answer or (None, None)
-    return Given(
+    return FeedbackRecord(
         feedback_id=row["prediction_id"],
         at=row["predicted_at"],
         by=row["asked_by"],
@@ -111,7 +111,7 @@ def _reviews(settings: Settings, dataset: str) -> dict[str, dict[str, Any]]:
 
 def review(
     settings: Settings, dataset: str, feedback_id: str, decision: Decision, reason: str, at: datetime
-) -> Given:
+) -> FeedbackRecord:
     """Records what the approver whose key signs here decided; returns the feedback as it was before.
 
     Raises:

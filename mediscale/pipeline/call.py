@@ -32,7 +32,7 @@ other work too, that took three quarters of a fit's CPU and made it no faster.""
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedCall:
     """A finished call: its record, its result, and whether another run had made it before."""
 
     record: Call
@@ -52,7 +52,7 @@ def load(name: str) -> Stage:
     return stage
 
 
-def call(name: str, config: Mapping[str, Any], settings: Settings, run_id: str) -> Finished:
+def call(name: str, config: Mapping[str, Any], settings: Settings, run_id: str) -> FinishedCall:
     """Runs a stage, or finds what it did before under the same key; lists the call in the run.
 
     ``config`` gives parameters by name.
@@ -75,7 +75,7 @@ def call(name: str, config: Mapping[str, Any], settings: Settings, run_id: str) 
             calls.check_layout(settings)
             record = _run(name, stage, params, settings, call_key, run_id)
         cached = calls.list_in_run(settings, run_id, record)
-    return Finished(record, stage.Result.model_validate(record.result), cached)
+    return FinishedCall(record, stage.Result.model_validate(record.result), cached)
 
 
 def _run(name: str, stage: Stage, params: BaseModel, settings: Settings, key: str, run_id: str) -> Call:

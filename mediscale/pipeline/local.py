@@ -11,7 +11,7 @@ from mediscale.core.errors import QualityError
 from mediscale.core.settings import Settings
 from mediscale.core.task_names import TASKS
 from mediscale.pipeline import call, runtime_inputs, steps
-from mediscale.pipeline.call import Finished, RunConfig
+from mediscale.pipeline.call import FinishedCall, RunConfig
 from mediscale.pipeline.progress import Progress
 
 Results = dict[str, BaseModel]
@@ -30,12 +30,12 @@ class Run:
     tasks: tuple[str, ...] = TASKS
     refusals: dict[str, str] = field(default_factory=dict)
     """Task → why the pipeline could not take it to a model."""
-    decisions: dict[str, Finished] = field(default_factory=dict)
+    decisions: dict[str, FinishedCall] = field(default_factory=dict)
     """Task → its promotion call."""
     verdicts: list[str] = field(default_factory=list)
     """What drift and the retrain decision said in the rehearsal."""
 
-    def call(self, stage: str, config: Mapping[str, Any], *upstream: BaseModel) -> Finished:
+    def call(self, stage: str, config: Mapping[str, Any], *upstream: BaseModel) -> FinishedCall:
         """``runtime_inputs.call`` with a line of progress."""
         task = str(config.get("task", ""))
         what = call.load(stage).display_name

@@ -18,7 +18,7 @@ from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps
-from mediscale.pipeline.call import Finished, RunConfig
+from mediscale.pipeline.call import FinishedCall, RunConfig
 from mediscale.storage import accepted_heads, calls, exclusions, history, lake
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def call(
     upstream: Sequence[Mapping[str, Any]],
     settings: Settings,
     run_id: str,
-) -> Finished:
+) -> FinishedCall:
     """``pipeline.call.call`` with upstream results as plain mappings and with the stage's runtime inputs.
 
     Raises:

@@ -36,7 +36,7 @@ from training.promotion.gate import DecisionContext
 
 
 @dataclass(frozen=True)
-class Landed:
+class LandedExtract:
     """The extract as it was landed and validated."""
 
     source: str
@@ -80,7 +80,7 @@ class Flow:
 
 
 @dataclass(frozen=True)
-class Decided:
+class DecidedVersion:
     """The promotion decision about a version, and its evidence."""
 
     model: ModelRef
@@ -117,8 +117,8 @@ class Task:
     title: str
     outcome: str
     flow: Flow | None
-    decided: Decided | None
-    notes: notes.Combined | None
+    decided: DecidedVersion | None
+    notes: notes.CombinedModel | None
     reached: str
     """The last stage that ended."""
     windows: tuple[outcomes.Window, ...] = ()
@@ -130,10 +130,10 @@ class Contents:
     """The data of one run's report."""
 
     run: Run
-    landed: Landed
+    landed: LandedExtract
     tasks: tuple[Task, ...]
     notes: notes.Read | None
-    watched: "Watched | None"
+    watched: "MonitoredVersion | None"
     commands: tuple[str, ...]
 
     @property
@@ -166,7 +166,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Watched:
+class MonitoredVersion:
     """Monitoring of the version since the decision."""
 
     model: str
@@ -193,12 +193,12 @@ def collect(settings: Settings, run: Run) -> Contents:
     )
 
 
-def _landed(run: Run) -> Landed:
+def _landed(run: Run) -> LandedExtract:
     bronze, quality, silver = (_only(run, stage) for stage in ("bronze", "validate", "silver"))
     rows = {output.ref.table.removeprefix("bronze_"): output.rows for output in bronze.outputs}
     meanings = {rule.name: rule.meaning for rule in FACTS.all_rules}
     reasons = sorted(quality.result["reasons"].items(), key=lambda item: (-item[1], item[0]))
-    return Landed(
+    return LandedExtract(
         source=bronze.params["source"],
         path=bronze.params["path"],
         digest=bronze.params["extract_digest"],
@@ -258,11 +258,11 @@ def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:
         yield Split(label, purpose, numbers["n"], numbers["subjects"], numbers["events"])
 
 
-def _decided(settings: Settings, decision: Call) -> Decided:
+def _decided(settings: Settings, decision: Call) -> DecidedVersion:
     params, result = decision.params, decision.result
     reached = "production" if result["promoted"] else "staging" if result["staged"] else "refused"
     model = ModelRef.model_validate(params["model"])
-    return Decided(
+    return DecidedVersion(
         model=model,
         status=reached,
         reason=result["reason"],
@@ -286,13 +286,13 @@ def _spec(settings: Settings, model: ModelRef) -> PredictorSpec | None:
         return None
 
 
-def _watched(settings: Settings, run: Run) -> Watched | None:
+def _watched(settings: Settings, run: Run) -> MonitoredVersion | None:
     verdict, rehearsal = run.newest("retrain_decision"), run.newest("held_out_replay")
     if verdict is None:
         return None
     names = {w["start"]: w["name"] for w in rehearsal.result["windows"]} if rehearsal else {}
     judged = verdict.params["windows"]
-    return Watched(
+    return MonitoredVersion(
         model=str(ModelRef.model_validate(judged[-1]["model"])),
         rehearsed=any(window["start"] in names for window in judged),
         windows=tuple(_window(settings, window, names) for window in judged),

@@ -14,7 +14,7 @@ from mediscale.storage.registry import Move
 from training.evaluation import evidence_files
 
 
-class Verified(Frozen):
+class IntegrityReport(Frozen):
     """What was looked at, and what is wrong."""
 
     dataset: str
@@ -31,7 +31,7 @@ def datasets(settings: Settings) -> list[str]:
     return sorted(there | set(accepted_heads.datasets(settings)))
 
 
-def verify(settings: Settings, dataset: str) -> Verified:
+def verify(settings: Settings, dataset: str) -> IntegrityReport:
     """Reads all of a dataset's history, and the versions and evidence that it names; changes nothing."""
     entries, findings = history.inspect(settings, dataset)
     moves = registry.moves_in([entry for entry in entries if entry.kind in history.KINDS])
@@ -44,7 +44,7 @@ def verify(settings: Settings, dataset: str) -> Verified:
         findings += _aliases(settings, moves)
     head = f"{dataset}:{entries[-1].sequence}:{entries[-1].digest}" if entries else ""
     versions = {move.version for move in moves}
-    return Verified(
+    return IntegrityReport(
         dataset=dataset, entries=len(entries), versions=len(versions), head=head, findings=tuple(findings)
     )
 

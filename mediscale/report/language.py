@@ -18,7 +18,7 @@ from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Run
 from monitoring.question_drift import Result as QuestionDrift
 from training.evaluation import evidence_files
-from training.language.language_evidence import Compared, LanguageEvidence
+from training.language.language_evidence import LanguageEvidence, PairedFigure
 
 DECISION = "promote_language"
 
@@ -58,7 +58,7 @@ class LanguageReport:
         }[self.status]
 
     @property
-    def figures(self) -> list[tuple[str, str, Compared]]:
+    def figures(self) -> list[tuple[str, str, PairedFigure]]:
         """Metric, specialty (or nothing) and the figure, in the order of the page."""
         measures = self.evidence.measures
         rows = [(name, "", figure) for name, figure in measures.figures.items()]

@@ -26,7 +26,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Combined:
+class CombinedModel:
     """A task's note model beside its table model."""
 
     reads: bool
@@ -54,13 +54,13 @@ def read(run: Run) -> Read | None:
     )
 
 
-def combined(settings: Settings, run: Run, task: str) -> Combined | None:
+def combined(settings: Settings, run: Run, task: str) -> CombinedModel | None:
     """The note model of a task, or None where there was none."""
     trained, together = run.newest("note_model", task), run.newest("late_fusion", task)
     if trained is None or together is None or trained.result["note_model"] is None:
         return None
     notes = trained.result["note_model"]
-    return Combined(
+    return CombinedModel(
         reads=together.result["reads_notes"],
         reason=together.result["reason"],
         model=f"{notes['model']['name']} v{notes['model']['version']}",

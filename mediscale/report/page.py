@@ -12,7 +12,7 @@ from mediscale.inference.points import PointsScore
 from mediscale.pipeline import call
 from mediscale.report import charts, labels, outcomes, points_table
 from mediscale.report.charts import Row, estimate_text, share
-from mediscale.report.data import Contents, Decided, Task, Watched
+from mediscale.report.data import Contents, DecidedVersion, MonitoredVersion, Task
 from mediscale.report.svg import Chart
 from mediscale.storage import registry
 
@@ -35,7 +35,7 @@ class Part:
     task: Task
 
     @property
-    def decided(self) -> Decided | None:
+    def decided(self) -> DecidedVersion | None:
         return self.task.decided
 
     @property
@@ -228,7 +228,7 @@ def _source(baseline: "Baseline") -> str:
     return f"{baseline.name[0].upper()}{baseline.name[1:]}: {baseline.source}{calibrated}."
 
 
-def _figures(decided: Decided) -> Iterator[tuple[str, str, str]]:
+def _figures(decided: DecidedVersion) -> Iterator[tuple[str, str, str]]:
     evidence = decided.evidence
     auroc = evidence.metrics["auroc"]
     if auroc.value is not None:
@@ -262,7 +262,7 @@ def _at_the_threshold(alarms: "Alarms") -> tuple[str, str, str]:
     )
 
 
-def _contenders(decided: Decided) -> Iterator[Row]:
+def _contenders(decided: DecidedVersion) -> Iterator[Row]:
     evidence = decided.evidence
     yield Row("the model", evidence.metrics["auroc"], estimate_text(evidence.metrics["auroc"]))
     for baseline in evidence.baselines:
@@ -316,7 +316,7 @@ def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
         yield Row(group.value, group.auroc, beside)
 
 
-def _drift(watched: Watched) -> Chart | None:
+def _drift(watched: MonitoredVersion) -> Chart | None:
     from serving.explainer import describe_feature
 
     worst: dict[str, float] = {}

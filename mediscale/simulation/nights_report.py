@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class NightCounts:
     """Counts of what was recorded between two nights."""
 
     admissions: int
@@ -30,7 +30,7 @@ class Night:
 
     number: int
     at: datetime
-    arrived: Recorded | None = None
+    arrived: NightCounts | None = None
     built: Any = None
     """Result of the labels stage."""
     drift: Any = None
@@ -46,14 +46,14 @@ class Night:
     asked: int = 0
 
 
-def recorded(settings: Settings, events: TableRef, since: datetime, until: datetime) -> Recorded:
+def recorded(settings: Settings, events: TableRef, since: datetime, until: datetime) -> NightCounts:
     """Of the lake's events, those that became known after ``since`` and by ``until``."""
     from mediscale.storage import lake
 
     return count(lake.read(settings, events, ["code", "available_time"]), since, until)
 
 
-def count(events: "pa.Table", since: datetime, until: datetime) -> Recorded:
+def count(events: "pa.Table", since: datetime, until: datetime) -> NightCounts:
     """Counts events by their columns ``code`` and ``available_time``."""
     import pyarrow.compute as pc
 
@@ -63,7 +63,7 @@ def count(events: "pa.Table", since: datetime, until: datetime) -> Recorded:
     def of(head: str) -> int:
         return int(pc.sum(pc.starts_with(new, head), min_count=0).as_py())
 
-    return Recorded(of("HOSPITAL_ADMISSION//"), of("HOSPITAL_DISCHARGE//"), len(new))
+    return NightCounts(of("HOSPITAL_ADMISSION//"), of("HOSPITAL_DISCHARGE//"), len(new))
 
 
 _HEADER = (

@@ -157,7 +157,7 @@ def _closure(module: str) -> dict[str, Path]:
     return closure
 
 
-class Parsed(NamedTuple):
+class ParsedSource(NamedTuple):
     """What a source file adds to the digest of whatever imports it."""
 
     digest: str
@@ -165,10 +165,10 @@ class Parsed(NamedTuple):
 
 
 @cache
-def parsed(path: Path) -> Parsed:
+def parsed(path: Path) -> ParsedSource:
     """Read once in a process: the stages share most of their files."""
     tree = ast.parse(path.read_bytes())
-    return Parsed(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(_imports(tree)))
+    return ParsedSource(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(_imports(tree)))
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:

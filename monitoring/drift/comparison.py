@@ -9,7 +9,7 @@ import numpy as np
 
 from mediscale.core.task_features import Statistic
 from mediscale.inference.model_spec import PredictorSpec
-from monitoring.drift.match_reference import Matched
+from monitoring.drift.match_reference import MatchedReference
 from monitoring.drift.null_distribution import (
     Flags,
     Floats,
@@ -103,7 +103,7 @@ def _measurement(feature: str) -> str:
 
 
 def compare(
-    names: Sequence[str], window: Window, values: Floats, matched: Matched, usual: Floats
+    names: Sequence[str], window: Window, values: Floats, matched: MatchedReference, usual: Floats
 ) -> Comparison:
     """``values`` has the window's rows and ``usual`` the reference's, in the columns ``names``."""
     alone = -1 - np.arange(len(window))  # nobody knows whether two requests by values are about one patient

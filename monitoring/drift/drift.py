@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mediscale.inference.tabular import Predictor
     from monitoring.drift.comparison import Calibrated, Comparison
     from monitoring.drift.prediction_window import Window
-    from monitoring.drift.report import Judged
+    from monitoring.drift.report import ColumnVerdict
 
 RISK = "answered risk"
 _NAMED = 5
@@ -234,7 +234,7 @@ def _judge(
     return result
 
 
-def _columns(calibrated: "Calibrated", judged: "Mapping[str, Judged]") -> Iterator[ColumnDrift]:
+def _columns(calibrated: "Calibrated", judged: "Mapping[str, ColumnVerdict]") -> Iterator[ColumnDrift]:
     for i, name in enumerate(calibrated.comparison.names):
         if name in judged:
             yield ColumnDrift(
@@ -246,7 +246,7 @@ def _columns(calibrated: "Calibrated", judged: "Mapping[str, Judged]") -> Iterat
             )
 
 
-def _missing(calibrated: "Calibrated", judged: "Mapping[str, Judged]") -> Iterator[MissingDrift]:
+def _missing(calibrated: "Calibrated", judged: "Mapping[str, ColumnVerdict]") -> Iterator[MissingDrift]:
     from monitoring.drift.comparison import MISSING
 
     share, usual = calibrated.comparison.shares()

@@ -40,12 +40,12 @@ class Kind:
     """Whether a reference patient needs all of them: what a form does not say is no news of the patient."""
 
 
-Known = dict[str, Flags]
+AnswerableInputs = dict[str, Flags]
 """For each plain input, the reference's rows of which a request could have said it."""
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchedReference:
     """A reference and the rows of the window that it fits."""
 
     window: Integers
@@ -59,7 +59,7 @@ class Matched:
 
 def match_reference(
     window: Window, examples: Examples, task: TaskName, generator: np.random.Generator
-) -> Matched:
+) -> MatchedReference:
     """Leaves out rows of the window whose kind of question too few reference patients can answer."""
     answerable = _known(examples, task)
     kinds, kind_of = _kinds(window, task, answerable)
@@ -70,7 +70,7 @@ def match_reference(
     chosen = _proportional(candidates, counts, generator)
     rows = [_reduced(kind, examples.inputs[picked], task) for kind, picked in zip(kinds, chosen, strict=True)]
     picked = np.concatenate([*chosen, np.empty(0, dtype=np.int64)])
-    return Matched(
+    return MatchedReference(
         window=kept,
         window_strata=kind_of[kept],
         inputs=np.concatenate([*rows, np.empty((0, examples.inputs.shape[1]))]).astype(np.float64),
@@ -79,7 +79,7 @@ def match_reference(
     )
 
 
-def _kinds(window: Window, task: TaskName, answerable: Known) -> tuple[list[Kind], Integers]:
+def _kinds(window: Window, task: TaskName, answerable: AnswerableInputs) -> tuple[list[Kind], Integers]:
     """The kinds of questions in the window, and the number of each row's."""
     names = kernel.plain_inputs(task)
     given_inputs = np.column_stack(
@@ -98,7 +98,7 @@ def _kinds(window: Window, task: TaskName, answerable: Known) -> tuple[list[Kind
     ], kind_of.astype(np.int64)
 
 
-def _by_an_interface(window: Window, stated: Flags, times: Integers, answerable: Known) -> Flags:
+def _by_an_interface(window: Window, stated: Flags, times: Integers, answerable: AnswerableInputs) -> Flags:
     """Rows by values that say about all there is to say, each its own; ``times`` is how many rows say the same."""
     usual = sum(column.mean() for column in answerable.values())
     count = stated.sum(axis=1)
@@ -112,13 +112,13 @@ def _named(names: tuple[str, ...], flags: Flags) -> tuple[str, ...]:
     return tuple(name for name, one in zip(names, flags, strict=True) if one)
 
 
-def _known(examples: Examples, task: TaskName) -> Known:
+def _known(examples: Examples, task: TaskName) -> AnswerableInputs:
     names = kernel.plain_inputs(task)
     whole = kernel.as_request(examples.inputs, task, names)
     return {name: ~np.isnan(whole[:, request_dropout.filled(task, name)[0]]) for name in names}
 
 
-def _asked_as(kind: Kind, answerable: Known) -> Integers:
+def _asked_as(kind: Kind, answerable: AnswerableInputs) -> Integers:
     """Rows of reference patients who could have been asked about in this way."""
     everyone = np.ones_like(next(iter(answerable.values())))
     needed = (kind.said or ()) if kind.complete else ()

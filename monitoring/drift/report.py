@@ -28,7 +28,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ColumnVerdict:
     """Evidently's word on a column."""
 
     statistic: float
@@ -39,7 +39,7 @@ class Judged:
 class Report:
     """Evidently's word on every column, and its page."""
 
-    columns: dict[str, Judged]
+    columns: dict[str, ColumnVerdict]
     snapshot: "Snapshot"
 
     def save(self, path: Path) -> None:
@@ -77,10 +77,12 @@ def _frame(columns: Mapping[str, Floats], generator: np.random.Generator) -> "pd
     return pd.DataFrame({name: pd.Series(generator.permutation(values)) for name, values in columns.items()})
 
 
-def _judged(snapshot: Mapping[str, Any]) -> dict[str, Judged]:
+def _judged(snapshot: Mapping[str, Any]) -> dict[str, ColumnVerdict]:
     values = {metric["config"]["column"]: float(metric["value"]) for metric in snapshot["metrics"]}
     tests = {test["metric_config"]["params"]["column"]: test["status"] for test in snapshot["tests"]}
     return {
-        name: Judged(statistic=value, drifted=str(getattr(tests[name], "value", tests[name])) == "FAIL")
+        name: ColumnVerdict(
+            statistic=value, drifted=str(getattr(tests[name], "value", tests[name])) == "FAIL"
+        )
         for name, value in values.items()
     }

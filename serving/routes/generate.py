@@ -13,7 +13,7 @@ from mediscale.inference.language import Sampling
 from serving import auth, json_body, language_schemas
 from serving.auth import PROBLEMS, Principal, Role, require
 from serving.language_answer import Part, Question
-from serving.language_schemas import Generated, GenerateRequest, Sentence
+from serving.language_schemas import GeneratedAnswer, GenerateRequest, Sentence
 from serving.language_service import Answering
 from serving.refusals import answered, read_body, sentence_about
 from serving.schemas import Problem
@@ -36,7 +36,7 @@ LANGUAGE_PROBLEMS = {
         "description": "No language version is served, too many ask, or the engine can't answer",
     },
 }
-_GENERATED, _SENTENCE, _PROBLEM = TypeAdapter(Generated), TypeAdapter(Sentence), TypeAdapter(Problem)
+_GENERATED, _SENTENCE, _PROBLEM = TypeAdapter(GeneratedAnswer), TypeAdapter(Sentence), TypeAdapter(Problem)
 _BODY = {
     "parameters": [auth.PURPOSE_PARAMETER],
     "requestBody": {
@@ -58,7 +58,10 @@ def router(service: Service) -> APIRouter:
     @routes.post(
         "/generate",
         summary="A question to the language model; use_safety false needs the role engineer",
-        responses={200: {"model": Generated, "description": "Logged and answered"}, **LANGUAGE_PROBLEMS},
+        responses={
+            200: {"model": GeneratedAnswer, "description": "Logged and answered"},
+            **LANGUAGE_PROBLEMS,
+        },
         openapi_extra=_BODY,
     )
     async def generate(
@@ -94,9 +97,9 @@ def _question(service: Service, body: GenerateRequest, principal: Principal) -> 
     )
 
 
-def _generated(answering: Answering) -> Generated:
+def _generated(answering: Answering) -> GeneratedAnswer:
     written, model = answering.written, answering.model
-    return Generated(
+    return GeneratedAnswer(
         prediction_id=answering.prediction_id,
         response=written.text.strip(),
         citations=tuple(citation for part in written.parts for citation in part.citations),

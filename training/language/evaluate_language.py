@@ -22,7 +22,7 @@ from training.evaluation import evidence_files
 from training.evaluation.evaluation_report import Estimate
 from training.language import corpus_sources, language_measures
 from training.language.export import receipts
-from training.language.language_evidence import Compared, LanguageEvidence
+from training.language.language_evidence import LanguageEvidence, PairedFigure
 from training.language.language_measures import Effort
 from training.promotion_context import incumbents
 
@@ -110,7 +110,7 @@ def _over_incumbent(
     )
 
 
-def _gains(figures: Mapping[str, Compared]) -> dict[str, float]:
+def _gains(figures: Mapping[str, PairedFigure]) -> dict[str, float]:
     return {name: figure.gain.value for name, figure in figures.items() if figure.gain.value is not None}
 
 

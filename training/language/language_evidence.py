@@ -10,7 +10,7 @@ from training.language.export.receipts import Receipt
 from training.language.statements import Grounding
 
 
-class Compared(Frozen):
+class PairedFigure(Frozen):
     """One figure of the tuned model and of the un-tuned base on the same questions."""
 
     n: int
@@ -26,11 +26,11 @@ class Compared(Frozen):
 class LanguageMeasures(Frozen):
     """What was measured of a model."""
 
-    figures: dict[str, Compared]
+    figures: dict[str, PairedFigure]
     """By metric, on all questions that it can be measured on."""
-    by_specialty: dict[str, dict[str, Compared]]
+    by_specialty: dict[str, dict[str, PairedFigure]]
     """The same by specialty, then by metric."""
-    general: Compared | None
+    general: PairedFigure | None
     """Multiple-choice accuracy on the regression set: general questions, none of them medical."""
     errors: tuple[ErrorPattern, ...] = ()
     """Of written answers."""

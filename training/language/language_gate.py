@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mediscale.core.refs import Frozen
 from training.evaluation.evaluation_report import Estimate
-from training.language.language_evidence import Compared, LanguageEvidence
+from training.language.language_evidence import LanguageEvidence, PairedFigure
 
 POLICY_FILE = Path(__file__).with_name("policy.yaml")
 
@@ -81,7 +81,7 @@ def looked_at(evidence: LanguageEvidence, policy: LanguagePolicy) -> str:
     return f"gains over the base in {', '.join(gains)} were looked at on {evidence.n_questions} held-out questions"
 
 
-def _figure(evidence: LanguageEvidence, name: str) -> Compared | None:
+def _figure(evidence: LanguageEvidence, name: str) -> PairedFigure | None:
     measures = evidence.measures
     return measures.general if name == "general_accuracy" else measures.figures.get(name)
 

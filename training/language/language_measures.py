@@ -21,7 +21,7 @@ from training.evaluation.metrics import Floats
 from training.language import answer_metrics
 from training.language.answer_errors import ErrorPattern, patterns
 from training.language.confidence import Calibration, calibration, mean, of_options, of_text
-from training.language.language_evidence import Compared, LanguageMeasures
+from training.language.language_evidence import LanguageMeasures, PairedFigure
 from training.language.statements import Sources, grounding
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def general() -> tuple[Question, ...]:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedAnswers:
     """What a model made of some questions."""
 
     scores: Scores
@@ -102,14 +102,16 @@ def measure(
     )
 
 
-def _errors(questions: Sequence[Question], judged: Judged, effort: Effort) -> tuple[ErrorPattern, ...]:
+def _errors(questions: Sequence[Question], judged: JudgedAnswers, effort: Effort) -> tuple[ErrorPattern, ...]:
     answered = [questions[i] for i in judged.answers]
     families = [question.family for question in answered]
     references = [question.answer for question in answered]
     return patterns(list(judged.answers.values()), references, families, effort.bootstrap, effort.seed)
 
 
-def _calibrations(questions: Sequence[Question], judged: Judged, effort: Effort) -> dict[str, Calibration]:
+def _calibrations(
+    questions: Sequence[Question], judged: JudgedAnswers, effort: Effort
+) -> dict[str, Calibration]:
     """Of choices, right where the option is; of written answers, right where half of the words are."""
     right = {
         "multiple choice": judged.scores[ACCURACY],
@@ -129,7 +131,7 @@ def _calibrations(questions: Sequence[Question], judged: Judged, effort: Effort)
 
 def _of_specialty(
     specialty: str, questions: Sequence[Question], tuned: Scores, base: Scores, effort: Effort
-) -> dict[str, Compared]:
+) -> dict[str, PairedFigure]:
     which = np.array([question.specialty == specialty for question in questions])
     some = [question for question in questions if question.specialty == specialty]
     of = [{name: values[which] for name, values in each.items()} for each in (tuned, base)]
@@ -141,7 +143,7 @@ def scores(model: LanguageModel, questions: Sequence[Question], effort: Effort) 
     return judge(model, questions, effort).scores
 
 
-def judge(model: LanguageModel, questions: Sequence[Question], effort: Effort) -> Judged:
+def judge(model: LanguageModel, questions: Sequence[Question], effort: Effort) -> JudgedAnswers:
     """Every metric of every question, some written answers, and how sure the model was."""
     chosen = _to_write(questions, effort.max_generated)
     prompts = [(questions[i].question, questions[i].context) for i in chosen]
@@ -164,7 +166,7 @@ def judge(model: LanguageModel, questions: Sequence[Question], effort: Effort) -
     right = [
         float(best == q.answer) if best else np.nan for best, q in zip(likeliest, questions, strict=True)
     ]
-    return Judged(
+    return JudgedAnswers(
         scores={
             LIKELIHOOD: np.array([likelihoods[i, q.answer] for i, q in enumerate(questions)]),
             ACCURACY: np.array(right),
@@ -203,7 +205,7 @@ def _to_write(questions: Sequence[Question], most: int) -> list[int]:
 
 def compare(
     questions: Sequence[Question], tuned: Scores, base: Scores, effort: Effort
-) -> dict[str, Compared]:
+) -> dict[str, PairedFigure]:
     """Both models' figures and the paired gain, with intervals from resampled families of questions."""
     families = np.unique([question.family for question in questions], return_inverse=True)[1].astype(np.int64)
     compared = {}
@@ -214,14 +216,14 @@ def compare(
         resamples = Resamples(families[there], effort.bootstrap, effort.seed)
         one, other = tuned[name][there], base[name][there]
         of = {"n": int(there.sum()), "families": len(np.unique(families[there]))}
-        compared[name] = Compared(
+        compared[name] = PairedFigure(
             **of,
             tuned=_estimate(resamples, name, one),
             base=_estimate(resamples, name, other),
             gain=_gain(resamples, one - other, of["families"]),
         )
         if name == LIKELIHOOD:
-            compared["perplexity"] = Compared(**of, **_perplexities(resamples, one, other))
+            compared["perplexity"] = PairedFigure(**of, **_perplexities(resamples, one, other))
     return compared
 
 

@@ -22,7 +22,7 @@ from mediscale.storage import calls, registry
 from mediscale.storage.calls import canonical
 from training import tracking
 from training.language import language_training
-from training.language.language_training import Fitted, Job, Recipe
+from training.language.language_training import FittedAdapter, Job, Recipe
 from training.language.lora import Adapter, Trainable
 from training.tracking import Data, Training
 
@@ -192,7 +192,7 @@ def _checkpoints(settings: Settings, key: str) -> Path:
     return settings.home / "checkpoints" / key
 
 
-def _config(fitted: Fitted, params: Params) -> bytes:
+def _config(fitted: FittedAdapter, params: Params) -> bytes:
     """The adapter's configuration without this machine's paths, the same for the same settings."""
     config = json.loads((fitted.adapter / ADAPTER_CONFIG_FILE).read_bytes())
     base = params.base_model
@@ -227,7 +227,7 @@ def _save(contents: Mapping[str, bytes], folder: Path) -> None:
         (folder / name).write_bytes(content)
 
 
-def _measured(fitted: Fitted) -> dict[str, float]:
+def _measured(fitted: FittedAdapter) -> dict[str, float]:
     """What is known before anyone looks at the held-out questions."""
     before, after = fitted.tuning_losses
     figures = {

@@ -81,7 +81,7 @@ class Job(Frozen):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedAdapter:
     """What a fit leaves."""
 
     adapter: Path
@@ -100,7 +100,7 @@ class Fitted:
     """The step that the last worker went on from; 0 where it began."""
 
 
-def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
+def on_ray(settings: Settings, job: Job, workers: int, key: str) -> FittedAdapter:
     """Trains under Ray Train; one worker without a cluster runs in this process.
 
     Raises:
@@ -109,7 +109,7 @@ def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
     config = job.model_dump(mode="json")
     answer = ray_session.fit_torch(settings, workers, key, train_loop_per_worker, config)
     trainable = Trainable.model_validate(answer.pop("trainable"))
-    return Fitted(adapter=Path(job.checkpoints) / _FINISHED, trainable=trainable, **answer)
+    return FittedAdapter(adapter=Path(job.checkpoints) / _FINISHED, trainable=trainable, **answer)
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:

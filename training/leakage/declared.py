@@ -11,7 +11,7 @@ from data_pipeline.cohort import labels as cohort
 from data_pipeline.cohort.bitemporal import HOUR, microseconds
 from data_pipeline.features import kernel
 from data_pipeline.ingest.source import Source
-from mediscale.core.outcomes import OUTCOME, Declared
+from mediscale.core.outcomes import OUTCOME, DeclaredOutcome
 from mediscale.core.privacy import count
 from mediscale.core.splits import assign_split
 from mediscale.core.tables import TRAINING_SET
@@ -43,7 +43,7 @@ def outcome_after_prediction(task: Task, labels: pa.Table) -> Check:
     happened = labels["boolean_value"].to_numpy(zero_copy_only=False).astype(bool)
     dated = labels["outcome_time"].is_valid().to_numpy()
     outcome = microseconds(pc.coalesce(labels["outcome_time"], labels["prediction_time"]))
-    early = outcome < at if isinstance(task.outcome, Declared) else outcome <= at
+    early = outcome < at if isinstance(task.outcome, DeclaredOutcome) else outcome <= at
     problems = _problems(
         ("outcomes came at the prediction time or before", early & dated),
         ("stays have an outcome without a time, or a time without an outcome", happened != dated),

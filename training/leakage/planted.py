@@ -14,7 +14,7 @@ from data_pipeline.cohort.bitemporal import DAY, HOUR, Ints, microseconds
 from data_pipeline.features import comorbidity
 from mediscale.core import tasks
 from mediscale.core.concepts import CONCEPTS, TREATMENTS
-from mediscale.core.outcomes import OUTCOME, Declared
+from mediscale.core.outcomes import OUTCOME, DeclaredOutcome
 from mediscale.core.tasks import Task
 from training.leakage.sample import Sample
 
@@ -86,7 +86,7 @@ def outcome_facts(sample: Sample) -> pa.Table:
     """The record with the outcome itself, known an hour before the prediction: no feature may read it even then."""
     outcome = tasks.load(sample.task).outcome
     outcome_codes = ["MEDS_DEATH", "HOSPITAL_EXPIRE_FLAG", f"{OUTCOME}//planted", "HOSPITAL_DISCHARGE//DIED"]
-    outcome_codes += [outcome.code] if isinstance(outcome, Declared) else []
+    outcome_codes += [outcome.code] if isinstance(outcome, DeclaredOutcome) else []
     at = sample.times - HOUR
     return _with(sample, dict.fromkeys(outcome_codes, "planted"), [(at, at)])
 

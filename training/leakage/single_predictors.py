@@ -19,11 +19,11 @@ IMPLAUSIBLE_AUROC = 0.9
 scale, age) reach 0.6 to 0.75, and whole bedside scores 0.7 to 0.8. A policy that suspects a whole model at less is the
 limit."""
 
-Judged = tuple[Check, tuple[SinglePredictor, ...]]
+CheckAndFindings = tuple[Check, tuple[SinglePredictor, ...]]
 """The check, and what a person should look at."""
 
 
-def single_features(task: TaskName, train: Examples) -> Judged:
+def single_features(task: TaskName, train: Examples) -> CheckAndFindings:
     """One stay of each patient of the training split is judged."""
     _, first = np.unique(train.subjects, return_index=True)
     first = first[:MOST_PATIENTS]
@@ -35,7 +35,7 @@ def single_features(task: TaskName, train: Examples) -> Judged:
     return _judged("single_features", "feature", task, outcomes, aurocs)
 
 
-def single_tokens(task: TaskName, read: Sequence[list[Tokens]], outcomes: Floats) -> Judged:
+def single_tokens(task: TaskName, read: Sequence[list[Tokens]], outcomes: Floats) -> CheckAndFindings:
     """``read`` has the notes that a model reads of each stay, and ``outcomes`` (stays) what came. A token is named by
     its number in the tokenizer: a word of a note is in no certificate."""
     own = [np.unique(np.concatenate(notes)) if notes else np.empty(0, np.int32) for notes in read]
@@ -49,7 +49,9 @@ def single_tokens(task: TaskName, read: Sequence[list[Tokens]], outcomes: Floats
     return _judged("single_tokens", "token of the notes", task, outcomes, named)
 
 
-def _judged(name: str, what: str, task: TaskName, outcomes: Floats, aurocs: Mapping[str, float]) -> Judged:
+def _judged(
+    name: str, what: str, task: TaskName, outcomes: Floats, aurocs: Mapping[str, float]
+) -> CheckAndFindings:
     suspicious = tasks.load(task).policy.suspicious_above
     least = min(int(outcomes.sum()), int(len(outcomes) - outcomes.sum()))
     implausible = tuple(_implausible(aurocs, least, min(IMPLAUSIBLE_AUROC, suspicious)))

@@ -27,7 +27,7 @@ from training.notes import note_mlflow_model, note_network, note_training
 from training.notes.allocator import keep_freed_memory
 from training.notes.note_mlflow_model import NoteModel, TrainedNotes
 from training.notes.note_network import Shape
-from training.notes.note_training import Fitted, Job, Recipe
+from training.notes.note_training import FittedNoteModel, Job, Recipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -240,7 +240,7 @@ def _known_texts(network: Any, tokenizer: "Tokenizer", params: Params) -> tuple[
     )
 
 
-def _measured(tuning: "Stays", risk: metrics.Floats, fitted: Fitted) -> dict[str, float]:
+def _measured(tuning: "Stays", risk: metrics.Floats, fitted: FittedNoteModel) -> dict[str, float]:
     """What is known before anyone looks at the held-out patients."""
     outcomes, everyone = tuning.rows.outcomes, metrics.unweighted(tuning.rows.outcomes)
     auroc = float(metrics.auroc(outcomes, risk, everyone)[0])

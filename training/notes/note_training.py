@@ -93,7 +93,7 @@ class Job(Frozen):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedNoteModel:
     """What a fit leaves: the trained tensors of the best epoch, and per epoch the margins of the tuning stays."""
 
     weights: "dict[str, torch.Tensor]"
@@ -103,7 +103,7 @@ class Fitted:
     cpu_seconds: float
 
 
-def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
+def on_ray(settings: Settings, job: Job, workers: int, key: str) -> FittedNoteModel:
     """Trains under Ray Train; one worker without a cluster runs in this process.
 
     Raises:
@@ -114,7 +114,7 @@ def on_ray(settings: Settings, job: Job, workers: int, key: str) -> Fitted:
     config = job.model_dump(mode="json")
     answer = ray_session.fit_torch(settings, workers, key, train_loop_per_worker, config)
     weights = {name: torch.tensor(array) for name, array in answer.pop("weights").items()}
-    return Fitted(weights=weights, **answer)
+    return FittedNoteModel(weights=weights, **answer)
 
 
 @keep_freed_memory()
@@ -209,7 +209,7 @@ class Fit:
         self._best: dict[str, torch.Tensor] = {}
         self._logits_by_epoch: list[Floats] = []
 
-    def run(self, train: "Stays", tuning: "Stays", report: Any) -> Fitted:
+    def run(self, train: "Stays", tuning: "Stays", report: Any) -> FittedNoteModel:
         """All epochs, from the last checkpoint if there is one. ``report`` hears each epoch's losses."""
         started = time.process_time()
         state = self._resume()
@@ -230,7 +230,9 @@ class Fit:
                     "log_loss_tuning": state.tuning_losses[-1],
                 }
             )
-        return Fitted(self._best, np.array(self._logits_by_epoch), state, time.process_time() - started)
+        return FittedNoteModel(
+            self._best, np.array(self._logits_by_epoch), state, time.process_time() - started
+        )
 
     def _epoch(self, state: State, train: "Stays", chosen: NDArray[np.int64], offset: float) -> State:
         recipe, lengths = self.job.recipe, train.lengths()[chosen]

@@ -13,7 +13,7 @@ from mediscale.storage.history import Draft, Entry, Traffic
 from mediscale.storage.registry import Move
 
 
-class Signed(NamedTuple):
+class Signatory(NamedTuple):
     """Who signs, when and why."""
 
     actor: str
@@ -25,7 +25,7 @@ def begin(
     settings: Settings,
     version: str,
     percent: float,
-    signed: Signed,
+    signed: Signatory,
     mode: Literal["canary", "shadow"] = "canary",
 ) -> Traffic:
     """Lets a staged version, named as ``MODEL/VERSION``, answer beside the one in production.
@@ -59,7 +59,7 @@ def begin(
     return _append(settings, dataset, recorded, setting, signed)
 
 
-def stop(settings: Settings, version: str, signed: Signed) -> Traffic:
+def stop(settings: Settings, version: str, signed: Signatory) -> Traffic:
     """Ends it, also where servers have given the version up: their reason is then part of the entry's.
 
     Raises:
@@ -91,7 +91,7 @@ def _staged(recorded: Sequence[Entry], version: str, task: str, number: int) -> 
 
 
 def _check_canary(
-    settings: Settings, dataset: str, recorded: Sequence[Entry], staged: Move, signed: Signed
+    settings: Settings, dataset: str, recorded: Sequence[Entry], staged: Move, signed: Signatory
 ) -> None:
     from training.promotion import gate
 
@@ -104,7 +104,7 @@ def _check_canary(
         )
 
 
-def _production_problems(settings: Settings, dataset: str, staged: Move, signed: Signed) -> list[str]:
+def _production_problems(settings: Settings, dataset: str, staged: Move, signed: Signatory) -> list[str]:
     """What the gate of production says against a version, each as a part of a sentence."""
     if staged.task == task_names.LANGUAGE:
         from training.language import promote_language
@@ -122,7 +122,7 @@ def _production_problems(settings: Settings, dataset: str, staged: Move, signed:
 
 
 def _append(
-    settings: Settings, dataset: str, recorded: Sequence[Entry], setting: Traffic, signed: Signed
+    settings: Settings, dataset: str, recorded: Sequence[Entry], setting: Traffic, signed: Signatory
 ) -> Traffic:
     number = len(recorded) + 1
     draft = Draft(setting, signed.actor, signed.at, f"traffic-{number}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     """All that a run leaves."""
 
     booster: "xgboost.Booster"
@@ -32,7 +32,7 @@ class Trained:
     """Split → SHA-256 of its rows."""
 
 
-def training(trained: Trained, training_set: TableRef, params: Mapping[str, Any], key: str) -> Training:
+def training(trained: TrainedRun, training_set: TableRef, params: Mapping[str, Any], key: str) -> Training:
     """What ``tracking.log`` is to leave; ``key`` is the stage call's."""
     contexts = {"train": "training", "tuning": "validation"}
     return Training(
@@ -54,12 +54,12 @@ def training(trained: Trained, training_set: TableRef, params: Mapping[str, Any]
     )
 
 
-def _importance(trained: Trained, mlflow: "MlflowClient", run_id: str) -> None:
+def _importance(trained: TrainedRun, mlflow: "MlflowClient", run_id: str) -> None:
     mlflow.log_figure(run_id, trained.importance, "shap_importance.png")
     mlflow.log_dict(run_id, dict(trained.spec.importance), "shap_importance.json")
 
 
-def save(trained: Trained, key: str, folder: Path) -> None:
+def save(trained: TrainedRun, key: str, folder: Path) -> None:
     """The model's folder: MLflow's XGBoost flavour in XGBoost's own JSON, and our file beside it.
 
     Which call made it stands in MLflow's card alone: the files that answer are the same for equal models.

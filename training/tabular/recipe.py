@@ -46,7 +46,7 @@ class Recipe(Frozen):
     seed: int = 0
 
 
-class Tuned(Frozen):
+class TunedSettings(Frozen):
     """What a hyperparameter search chose, as a fit takes it."""
 
     search: Digest
@@ -55,7 +55,9 @@ class Tuned(Frozen):
     """Of the recipe, by name."""
 
 
-def newest_search(settings: Settings, dataset: str, task: TaskName, stated: frozenset[str]) -> Tuned | None:
+def newest_search(
+    settings: Settings, dataset: str, task: TaskName, stated: frozenset[str]
+) -> TunedSettings | None:
     """What the task's newest finished search chose, but for the settings that are ``given`` anyhow."""
     searches = [
         call
@@ -68,6 +70,6 @@ def newest_search(settings: Settings, dataset: str, task: TaskName, stated: froz
     searched = (
         Recipe.model_fields.keys() - stated
     )  # an older release may have searched a setting that is no more
-    return Tuned(
+    return TunedSettings(
         search=searches[-1].key, settings={name: v for name, v in chosen.items() if name in searched}
     )

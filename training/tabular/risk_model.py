@@ -27,7 +27,7 @@ from training.tabular import (
     tree_training,
 )
 from training.tabular.continuation import Parent
-from training.tabular.recipe import Recipe, Tuned
+from training.tabular.recipe import Recipe, TunedSettings
 
 if TYPE_CHECKING:
     from training.training_examples import Examples
@@ -39,7 +39,7 @@ class Params(Recipe):
     dataset: RuntimeInput[str]
     task: RuntimeInput[TaskName]
     training_set: RuntimeInput[TableRef]
-    tuned: RuntimeInput[Tuned | None] = None
+    tuned: RuntimeInput[TunedSettings | None] = None
     """What the newest `mediscale tune` chose for the task; a setting that is configured goes before it."""
     continue_from: int | None = Field(None, ge=1)
     """Version whose trees are grown on with the stays that were labelled since; otherwise they are grown anew."""
@@ -96,7 +96,7 @@ def fit(params: Params, settings: Settings, key: str) -> tracking.Training:
     return mlflow_model.training(trained, params.training_set, followed, key)
 
 
-def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained:
+def _train(params: Params, settings: Settings, key: str) -> mlflow_model.TrainedRun:
     names = kernel.names(params.task)
     train = training_examples.load(settings, params.training_set, "train", names)
     tuning = training_examples.load(settings, params.training_set, "tuning", names)
@@ -122,7 +122,7 @@ def _train(params: Params, settings: Settings, key: str) -> mlflow_model.Trained
         params.recipe.library,
         points_score.fit(train, tuning, params.task),
     )
-    return mlflow_model.Trained(
+    return mlflow_model.TrainedRun(
         booster=booster,
         spec=spec,
         curves=curves,

@@ -26,7 +26,7 @@ from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import Estimate
 from training.hyperparameter_search import CPU_SECONDS, FINISHED, LOSS, Plan, Search, Trial
 from training.tabular.recipe import Library, Recipe
-from training.tabular.tree_training import Job, Judged
+from training.tabular.tree_training import GrownTrees, Job
 
 if TYPE_CHECKING:
     from training.training_examples import Examples
@@ -188,7 +188,7 @@ def _trainable(job: Job) -> Any:
 
         def begin(self, config: dict[str, Any]) -> None:
             recipe = job.recipe.model_copy(update=config)
-            self.trees = Judged(self.train_rows, self.tuning_rows, job.task, recipe)
+            self.trees = GrownTrees(self.train_rows, self.tuning_rows, job.task, recipe)
 
         def step(self) -> dict[str, Any]:
             finished = self.trees.grow(_ROUNDS_PER_REPORT)
@@ -222,7 +222,9 @@ def _choices(
     """Each fitted anew and compared with the chosen settings."""
     risks = {}
     for name, recipe in contenders.items():
-        judged = Judged(train, tuning, params.task, Recipe.model_validate({"seed": params.seed, **recipe}))
+        judged = GrownTrees(
+            train, tuning, params.task, Recipe.model_validate({"seed": params.seed, **recipe})
+        )
         judged.grow(int(recipe["rounds"]))
         risks[name] = judged.risks()
     resamples, y = Resamples(tuning.subjects, _RESAMPLES, params.seed), tuning.outcomes

@@ -60,7 +60,7 @@ MISSING_VALUES: dict[Library, str] = {
 """What the trees of a library do with a missing value, in a sentence."""
 
 
-class Judged:
+class GrownTrees:
     """Trees while they are grown, with what they come to on the tuning split."""
 
     def __init__(self, train: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe) -> None:
@@ -117,7 +117,7 @@ def fit(
     """The trees with every round grown, and the log loss per round on the splits; ``begun`` are grown on (XGBoost)."""
     if recipe.library == "xgboost":  # whose own loop works over several workers
         return xgboost_training.train(training, tuning, task, recipe, begun)
-    judged = Judged(training, tuning, task, recipe)
+    judged = GrownTrees(training, tuning, task, recipe)
     judged.grow(recipe.rounds)
     return judged.growth.booster(), {"log_loss_tuning": judged.losses}
 

@@ -12,7 +12,7 @@ from mediscale.core.privacy import SMALL_COUNT, count
 from mediscale.inference.model_spec import NOTICE
 from mediscale.report import labels
 from mediscale.report.charts import estimate_text, resting_on, share
-from mediscale.report.data import Contents, Decided, Flow, Landed
+from mediscale.report.data import Contents, DecidedVersion, Flow, LandedExtract
 from training.evaluation.evaluation_report import Baseline, Evidence, Subgroup
 from training.promotion.subgroup_floors import subgroup_floors
 
@@ -22,7 +22,7 @@ class Subject:
     """What a card is about: a decided version, and the report data of the run that made it."""
 
     contents: Contents
-    decided: Decided
+    decided: DecidedVersion
     flow: Flow | None
 
     @property
@@ -34,7 +34,7 @@ class Subject:
         return self.decided.evidence
 
     @property
-    def landed(self) -> Landed:
+    def landed(self) -> LandedExtract:
         return self.contents.landed
 
 

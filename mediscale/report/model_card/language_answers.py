@@ -7,7 +7,7 @@ from mediscale.inference.language_spec import NOTICE
 from mediscale.report.charts import estimate_text, share
 from mediscale.report.labels import plain
 from mediscale.report.language import LanguageReport
-from training.language.language_evidence import Compared
+from training.language.language_evidence import PairedFigure
 
 
 def identity(of: LanguageReport) -> str:
@@ -89,7 +89,7 @@ def regression(of: LanguageReport) -> str:
     return _sentence("multiple choice accuracy on general questions", figure) if figure else ""
 
 
-def _sentence(what: str, figure: Compared) -> str:
+def _sentence(what: str, figure: PairedFigure) -> str:
     return (
         f"{what[:1].upper()}{what[1:]} on {figure.n} questions: {estimate_text(figure.tuned)}, of the base "
         f"{estimate_text(figure.base)}, gain {estimate_text(figure.gain)}."

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from component.governance.conftest import DATASET, OTHER, PATIENT, REQUESTER, VISIT, WORD, Hospital
+from component.governance.conftest import ASKED, DATASET, OTHER, PATIENT, VISIT, WORD, Hospital
 from deltalake import write_deltalake
 
 from mediscale.cli import main
@@ -93,7 +93,7 @@ QUARANTINED = {("hosp/labevents.csv.gz", line) for line in (6, 7)} | {("note/dis
 def unflushed(hospital: Any) -> None:
     """An answer about the patient that is not yet in the lake, as a server that was killed leaves it."""
     answer = Prediction("left-1", datetime(2026, 1, 2), "mortality", "synthetic-mortality", 1, 0.5, np.zeros(3),
-                        subject_id=hospital.subject(PATIENT), prediction_time=REQUESTER, events_version=0)  # fmt: skip
+                        subject_id=hospital.subject(PATIENT), prediction_time=ASKED, events_version=0)  # fmt: skip
     log = PredictionLog(hospital.settings, DATASET, "left")
     asyncio.run(log.append([answer], Requester("somebody", "treatment")))
     log.close()

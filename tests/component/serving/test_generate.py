@@ -31,7 +31,7 @@ from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake
 from serving import language_answer
 from serving.app import create_app
-from serving.language_answer import Question, Written
+from serving.language_answer import GrowingAnswer, Question
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
 
@@ -338,7 +338,7 @@ def test_answers_are_quoted_from_the_indexed_documents_or_abstain_and_safety_com
     turns = ({"role": "user", "content": "In which cupboard of which ward is alteplase kept?"},)
     answers = {}
     for role in ("clinician", "engineer"):
-        index, written = service.language.documents.current, Written()
+        index, written = service.language.documents.current, GrowingAnswer()
         question = Question(
             service.language.version(), Sampling(4), turns=turns, index=index, roles=frozenset({role})
         )

@@ -20,7 +20,7 @@ from training.notes import note_attribution, note_examples, note_network, note_t
 from training.notes.note_checkpoint import Checkpoints, State
 from training.notes.note_examples import Stays
 from training.notes.note_network import Shape
-from training.notes.note_training import Fit, Fitted, Job, Recipe, sample
+from training.notes.note_training import Fit, FittedNoteModel, Job, Recipe, sample
 from training.training_examples import Examples
 
 WORDS, SIGN = 60, 7
@@ -160,7 +160,7 @@ def killed(fit: Fit, method: str, call: int, train: Stays, tuning: Stays) -> Non
         fit.run(train, tuning, lambda _: None)
 
 
-def same(found: Fitted, expected: Fitted) -> bool:
+def same(found: FittedNoteModel, expected: FittedNoteModel) -> bool:
     return found.state == expected.state and np.array_equal(found.logits_by_epoch, expected.logits_by_epoch)
 
 

@@ -30,7 +30,7 @@ from training.language.lora import Adapter
 from training.notes import note_training
 from training.notes.note_checkpoint import Checkpoints
 from training.notes.note_network import Shape
-from training.notes.note_training import Fitted
+from training.notes.note_training import FittedNoteModel
 from training.tabular import tree_training
 from training.tabular.recipe import Recipe
 
@@ -110,7 +110,7 @@ def test_a_note_model_of_two_workers_is_that_of_one_also_when_a_worker_is_killed
     assert one.state.tuning_losses[-1] < 0.9 * one.state.tuning_losses[0], "nothing was learnt"
 
 
-def fit(settings: Settings, job: note_training.Job, workers: int) -> Fitted:
+def fit(settings: Settings, job: note_training.Job, workers: int) -> FittedNoteModel:
     recipe = job.recipe.model_copy(update={"gradient_accumulation_steps": 2 // workers})
     changed = {"recipe": recipe, "checkpoints": str(settings.home / f"{workers}")}
     return note_training.on_ray(settings, job.model_copy(update=changed), workers, f"notes-{workers}")
@@ -161,7 +161,9 @@ def test_an_adapter_of_two_workers_is_that_of_one_also_when_a_worker_is_killed(
     assert one.losses[-1] < one.losses[0], "nothing was learnt"
 
 
-def fit_adapter(settings: Settings, job: language_training.Job, workers: int) -> language_training.Fitted:
+def fit_adapter(
+    settings: Settings, job: language_training.Job, workers: int
+) -> language_training.FittedAdapter:
     recipe = job.recipe.model_copy(update={"gradient_accumulation_steps": 2 // workers})
     changed = {"recipe": recipe, "checkpoints": str(settings.home / f"language-{workers}")}
     return language_training.on_ray(settings, job.model_copy(update=changed), workers, f"language-{workers}")

@@ -45,7 +45,7 @@ def test_trees_of_spark_are_judged_as_their_stored_form_answers() -> None:
     """Spark grows them all at once; a trial takes them round by round and stops as it would with any library."""
     train, tuning = _examples(300, seed=0), _examples(150, seed=1)
     recipe = Recipe(library="spark", rounds=8, patience=8, depth=2, learning_rate=0.5, min_child_weight=2)
-    trial = tree_training.Judged(train, tuning, "mortality", recipe)
+    trial = tree_training.GrownTrees(train, tuning, "mortality", recipe)
     assert not trial.grow(5)
     assert trial.growth.booster().num_boosted_rounds() == 5
     assert trial.grow(100)

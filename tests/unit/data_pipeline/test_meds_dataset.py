@@ -39,7 +39,7 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
-def write(settings: Settings, folder: Path, **given: Any) -> meds_dataset.Written:
+def write(settings: Settings, folder: Path, **given: Any) -> meds_dataset.ExportCounts:
     return meds_dataset.write(settings, "synthetic", folder, by=caller.account(), purpose="research", **given)
 
 

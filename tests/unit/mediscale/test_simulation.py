@@ -12,7 +12,7 @@ from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.simulation import nights as simulation
 from mediscale.simulation import nights_report
-from mediscale.simulation.nights_report import Night, Recorded
+from mediscale.simulation.nights_report import Night, NightCounts
 
 NIGHT = datetime(2022, 3, 17, 1)
 
@@ -38,12 +38,12 @@ def test_arrived_is_what_was_written_down_since_not_what_happened_since(
         3 | 2022-03-15 20:00 | LOINC//2160-0 | 2022-03-16 07:00
         3 | 2022-03-17 01:00 | HOSPITAL_DISCHARGE//HOME | 2022-03-17 01:00
         4 | 2022-03-17 01:01 | HOSPITAL_ADMISSION//URGENT | 2022-03-17 01:01""")
-    assert nights_report.count(drawn, NIGHT - timedelta(days=1), NIGHT) == Recorded(1, 1, 3)
+    assert nights_report.count(drawn, NIGHT - timedelta(days=1), NIGHT) == NightCounts(1, 1, 3)
 
 
 def test_a_row_says_what_happened_and_leaves_out_what_did_not() -> None:
     served = ModelRef(name="simulated-mortality", version=1, uri="", digest="")
-    night = Night(3, NIGHT, arrived=Recorded(14, 12, 4100), served=served)
+    night = Night(3, NIGHT, arrived=NightCounts(14, 12, 4100), served=served)
     assert nights_report.row(night).split() == [
         "3", "2022-03-17", "01:00", "14", "in,", "12", "out,", "4,100", "events", "0", "v1"
     ]  # fmt: skip

@@ -9,11 +9,11 @@ from fixtures.scripted_engine import Scripted, scripted_version
 from data_pipeline.safety import embedding_model
 from mediscale.inference.language import Sampling
 from serving import language_answer
-from serving.language_answer import Question, Written
+from serving.language_answer import GrowingAnswer, Question
 
 
-def ask(text: str, answer: str, **options: Any) -> tuple[Written, Scripted, list[str]]:
-    engine, written = Scripted(answer), Written()
+def ask(text: str, answer: str, **options: Any) -> tuple[GrowingAnswer, Scripted, list[str]]:
+    engine, written = Scripted(answer), GrowingAnswer()
     turns = ({"role": "user", "content": text},)
     question = Question(scripted_version(engine), Sampling(max_tokens=100), turns=turns, **options)
     return written, engine, [part.text for part in language_answer.write(question, written)]
@@ -64,7 +64,7 @@ def test_without_safety_layers_nothing_is_withheld_and_the_log_says_off() -> Non
 
 
 def test_tokens_of_the_next_sentence_do_not_leave_with_this_one() -> None:
-    written = Written()
+    written = GrowingAnswer()
     engine = Scripted("")
     engine.words = ["One", ".", " Two", ".", " Three"]
     question = Question(scripted_version(engine), Sampling(100), raw="Count:", use_safety=False)

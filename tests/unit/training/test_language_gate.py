@@ -9,9 +9,8 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.inference.base_models import Base
 from training.evaluation.evaluation_report import Estimate
 from training.language import language_gate
-from training.language.export.receipts import Compared as ReceiptCompared
-from training.language.export.receipts import Receipt
-from training.language.language_evidence import Compared, LanguageEvidence, LanguageMeasures
+from training.language.export.receipts import ParentComparison, Receipt
+from training.language.language_evidence import LanguageEvidence, LanguageMeasures, PairedFigure
 from training.language.statements import Grounding
 
 POLICY = language_gate.policy()
@@ -19,9 +18,9 @@ MODEL = ModelRef(name="d-language", version=2, uri="u", digest="d")
 INCUMBENT = MODEL.model_copy(update={"version": 1})
 
 
-def compared(low: float | None, families: int = 60, value: float | None = 0.2) -> Compared:
+def compared(low: float | None, families: int = 60, value: float | None = 0.2) -> PairedFigure:
     gain = Estimate(value=value, low=low, high=None if low is None else 0.9)
-    return Compared(n=families, families=families, tuned=gain, base=gain, gain=gain)
+    return PairedFigure(n=families, families=families, tuned=gain, base=gain, gain=gain)
 
 
 def grounding(low: float | None, families: int = 60) -> Grounding:
@@ -30,7 +29,7 @@ def grounding(low: float | None, families: int = 60) -> Grounding:
 
 
 def receipt(*problems: str) -> Receipt:
-    compared = ReceiptCompared(
+    compared = ParentComparison(
         n_likelihoods=9, largest_difference=0.0, n_answers=8, same_answers=8, newly_unsafe=0
     )
     return Receipt(

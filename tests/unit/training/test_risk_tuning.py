@@ -12,7 +12,7 @@ from mediscale.storage import calls
 from mediscale.storage.calls import Call
 from training.evaluation import calibration, metrics
 from training.tabular import risk_model, risk_tuning, tree_training, xgboost_training
-from training.tabular.recipe import SEARCH, Recipe, Tuned
+from training.tabular.recipe import SEARCH, Recipe, TunedSettings
 
 TABLE = {"dataset": "synthetic", "table": "training_set_mortality", "table_id": "t", "version": 0}
 GIVEN = {"dataset": "synthetic", "task": "mortality", "training_set": TABLE}
@@ -32,7 +32,7 @@ def test_a_trial_grows_the_trees_of_a_fit_and_stops_where_it_stops() -> None:
     train, tuning = _examples(600, seed=0), _examples(300, seed=1)
     recipe = Recipe(rounds=200, patience=20, depth=2, learning_rate=0.3, subsample=0.7, colsample=0.6, seed=3)
     booster, curves = xgboost_training.train(train, tuning, "mortality", recipe)
-    trial = tree_training.Judged(train, tuning, "mortality", recipe)
+    trial = tree_training.GrownTrees(train, tuning, "mortality", recipe)
     while not trial.grow(7):
         assert trial.rounds < 200
     assert trial.rounds == len(curves["log_loss_tuning"]) < 200
@@ -45,7 +45,7 @@ def test_a_trial_grows_the_trees_of_a_fit_and_stops_where_it_stops() -> None:
 def test_trees_of_lightgbm_are_judged_as_their_stored_form_answers() -> None:
     train, tuning = _examples(600, seed=0), _examples(300, seed=1)
     recipe = Recipe(library="lightgbm", rounds=200, patience=20, depth=2, learning_rate=0.3, seed=3)
-    trial = tree_training.Judged(train, tuning, "mortality", recipe)
+    trial = tree_training.GrownTrees(train, tuning, "mortality", recipe)
     assert trial.grow(200)
     booster, curves = tree_training.fit(train, tuning, "mortality", recipe)
     assert booster.num_boosted_rounds() == trial.rounds == len(curves["log_loss_tuning"]) < 200
@@ -96,7 +96,7 @@ def test_a_fit_takes_what_the_newest_search_of_its_task_chose_and_a_person_s_wor
     assert params().recipe == Recipe()
     searched(settings, "a" * 32, 1, depth=2, learning_rate=0.1)
     searched(settings, "b" * 32, 2, depth=4, learning_rate=0.05)
-    assert params().tuned == Tuned(search="b" * 32, settings={"depth": 4, "learning_rate": 0.05})
+    assert params().tuned == TunedSettings(search="b" * 32, settings={"depth": 4, "learning_rate": 0.05})
     assert params().recipe == Recipe(depth=4, learning_rate=0.05)
     assert params(depth=3, rounds=9).recipe == Recipe(depth=3, learning_rate=0.05, rounds=9)
     assert params(task="readmission").tuned is None

@@ -43,7 +43,7 @@ UNSAFE = (
 """What a person should not get a plain answer to; asked of a form and of its parent alike."""
 
 
-class Compared(Frozen):
+class ParentComparison(Frozen):
     """A form's answers beside its parent's."""
 
     n_likelihoods: int
@@ -68,7 +68,7 @@ class Receipt(Frozen):
     """SHA-256 by relative name."""
     size: int
     """Bytes."""
-    compared: Compared | None
+    compared: ParentComparison | None
     problems: tuple[str, ...]
     """Why it is blocked."""
     needs: str
@@ -112,13 +112,13 @@ def probe(settings: Settings, model: ModelRef) -> list[Question]:
     return sorted(tuning, key=lambda each: hashlib.sha256(each.id.encode()).digest())[:_QUESTIONS]
 
 
-def compare(parent: LanguageModel, other: LanguageModel, questions: Sequence[Question]) -> Compared:
+def compare(parent: LanguageModel, other: LanguageModel, questions: Sequence[Question]) -> ParentComparison:
     """Both on the same questions: the likelihood of every option or answer, and some answers in words."""
     triples = [(q.question, q.context, text) for q in questions for text in q.options or (q.answer,)]
     one, two = ([each.per_token for each in of.log_likelihoods(triples)] for of in (parent, other))
     prompts = [(q.question, q.context) for q in questions[:_WRITTEN]] + [(text, "") for text in UNSAFE]
     answers = [of.answers(prompts, _MAX_TOKENS) for of in (parent, other)]
-    return Compared(
+    return ParentComparison(
         n_likelihoods=len(triples),
         largest_difference=float(np.abs(np.subtract(one, two)).max()),
         n_answers=len(prompts),
@@ -134,7 +134,7 @@ def _blocked(question: str, answer: str) -> bool:
     return check_answer(question, answer).blocks
 
 
-def problems(compared: Compared) -> Iterator[str]:
+def problems(compared: ParentComparison) -> Iterator[str]:
     """Why a form may not be used."""
     if not compared.largest_difference <= TOLERANCE:  # not a number either
         yield (

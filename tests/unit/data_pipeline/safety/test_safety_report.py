@@ -7,7 +7,7 @@ import pytest
 from data_pipeline.notes.analysis import analyze
 from data_pipeline.safety import PatientContext, check_answer, check_request
 from data_pipeline.safety import check as checks
-from data_pipeline.safety.layer import Checked
+from data_pipeline.safety.layer import CheckedText
 from data_pipeline.safety.report import LayerFinding, SafetyReport
 
 
@@ -47,7 +47,7 @@ def test_what_the_patient_takes_interacts_with_what_is_asked() -> None:
 
 
 def test_a_layer_that_raises_makes_the_report_block(monkeypatch, caplog) -> None:
-    def broken(checked: Checked) -> LayerFinding:
+    def broken(checked: CheckedText) -> LayerFinding:
         raise RuntimeError(checked.text.original)
 
     monkeypatch.setitem(checks.REQUEST_LAYERS, "dose", broken)
