@@ -53,11 +53,11 @@ def measure(client: httpx.Client, requests: int, clients: int, max_length: int) 
     return [*risks, *answers]
 
 
-PartSeconds = dict[str, float]
+Timings = dict[str, float]
 """Milliseconds until something was there, by what; empty for a refused request."""
 
 
-def _run(path: str, ask: Callable[[int], PartSeconds], requests: int, clients: int) -> list[Latency]:
+def _run(path: str, ask: Callable[[int], Timings], requests: int, clients: int) -> list[Latency]:
     began = time.perf_counter()
     with ThreadPoolExecutor(clients) as threads:
         timed = list(threads.map(ask, range(requests)))
@@ -79,13 +79,13 @@ def _percentiles(values: list[float]) -> tuple[float, ...]:
     return tuple(np.percentile(values, PERCENTILES)) if values else (float("nan"),) * len(PERCENTILES)
 
 
-def _predict(client: httpx.Client, n: int) -> PartSeconds:
+def _predict(client: httpx.Client, n: int) -> Timings:
     began = time.perf_counter()
     answered = client.post("/predict", json={**VALUES, "age": 20 + n % 70})
     return {"": _since(began)} if answered.status_code == 200 else {}
 
 
-def _generate(client: httpx.Client, n: int, max_length: int) -> PartSeconds:
+def _generate(client: httpx.Client, n: int, max_length: int) -> Timings:
     """A streamed answer: when its first sentence is there, and the whole."""
     began, first = time.perf_counter(), 0.0
     body = {"question": QUESTION, "max_length": max_length, "seed": n, "stream": True}
