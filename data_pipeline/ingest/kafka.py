@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.ingest.messages import Message, file_of
-from data_pipeline.ingest.stream import Stream, BatchCounts
+from data_pipeline.ingest.stream import BatchCounts, Stream
 from mediscale.core.errors import InputError, MediscaleError, StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
