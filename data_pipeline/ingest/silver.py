@@ -47,6 +47,8 @@ class AbsorbedVersions(Frozen):
     landed: TableRef
     facts: TableRef
     quarantine: TableRef
+    events: TableRef
+    """What that call left."""
     docs: str
     seen_at: datetime
     same_rules: bool
@@ -85,7 +87,8 @@ class Result(Frozen):
     event_count: int
     """Assertions, those included that later ones supersede."""
     appended: PatientCount = 0
-    """Of these, those that this extract added to what was there."""
+    """Of these, those that this extract added to what was there; a call that was killed after it had committed them is
+    counted."""
     corrected: PatientCount = 0
     """Of the appended ones, those that are known from when the extract was seen: corrections and late rows."""
     retracted: PatientCount = 0
@@ -94,6 +97,10 @@ class Result(Frozen):
     """Whether all was made anew, because changed rules change or lose events that were there."""
     notes_in_bronze: bool
     """Whether the extract has clinical notes, which ``deidentify`` reads from bronze."""
+
+
+APPENDED = ("appended", "corrected", "retracted")
+"""The counts of a result that a commit states of its own rows, for the call may be killed after it."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -130,10 +137,9 @@ def _append(
     files = _write_shards(settings, params.dataset, shards.in_order(superseding.rows).to_batches())
     events = made_from
     if files:
-        events = _commit(
-            params, settings, key, files, lake.fact(settings, made_from, shards.SHARD_COUNT), made_from
-        )
-    return _result(settings, params, events, subjects, superseding)
+        n_shards = lake.fact(settings, made_from, shards.SHARD_COUNT)
+        events = _commit(params, settings, key, files, n_shards, made_from, superseding)
+    return _result(settings, params, events, subjects)
 
 
 def _take_changed_rules(
@@ -191,8 +197,12 @@ def _commit(
     files: list[table_files.TableFile],
     n_shards: int,
     onto: TableRef | None = None,
+    superseding: Superseding | None = None,
 ) -> TableRef:
     schema, stated = EVENTS.arrow_schema(), {shards.SHARD_COUNT: n_shards}
+    if superseding is not None:
+        counts = (len(superseding.rows), len(superseding.corrected), len(superseding.retracted))
+        stated |= dict(zip(APPENDED, counts, strict=True))
     return table_files.commit(settings, params.dataset, EVENTS.name, key, files, schema, stated, onto=onto)
 
 
@@ -202,22 +212,19 @@ def _load(database: "duckdb.DuckDBPyConnection", settings: Settings, source: Sou
     facts.load(database, source, tables, params.dataset, (source.subjects.table, source.visits.table))
 
 
-def _result(
-    settings: Settings,
-    params: Params,
-    events: TableRef,
-    subjects: TableRef,
-    superseding: Superseding | None = None,
-) -> Result:
-    source = sources.load(params.source)
+def _result(settings: Settings, params: Params, events: TableRef, subjects: TableRef) -> Result:
+    source, absorbed = sources.load(params.source), params.absorbed
+    counts = (
+        {name: lake.sum_of_facts(settings, absorbed.events, events, name) for name in APPENDED}
+        if absorbed is not None
+        else {}
+    )
     return Result(
         events=events,
         subjects=subjects,
         shards=lake.fact(settings, events, shards.SHARD_COUNT),
         event_count=lake.dataset(settings, events).count_rows(),
-        appended=0 if superseding is None else len(superseding.rows),
-        corrected=0 if superseding is None else len(superseding.corrected),
-        retracted=0 if superseding is None else len(superseding.retracted),
+        **counts,
         notes_in_bronze=any(source.tables[name].provides == "notes" for name in params.bronze),
     )
 
@@ -300,6 +307,7 @@ def absorbed(settings: Settings, dataset: str) -> AbsorbedVersions | None:
         {
             **{name: judged[-1].params[name] for name in ("bronze", "landed")},
             **{name: judged[-1].result[name] for name in ("facts", "quarantine", "docs")},
+            "events": newest.result["events"],
             "seen_at": newest.params["seen_at"],
             "same_rules": today == newest.key,
         }

@@ -277,6 +277,16 @@ def fact(settings: Settings, ref: TableRef, name: str) -> int:
     raise StorageError(f"{ref} does not record its {name}; run the stage that writes it again.")
 
 
+def sum_of_facts(settings: Settings, since: TableRef, ref: TableRef, name: str) -> int:
+    """A fact of single commits, such as the rows that each appended, summed over those from ``since`` to ``ref``."""
+    check_identity(settings, ref)
+    return sum(
+        int(json.loads(stated).get(name, 0))
+        for version, stated in _commits(settings, ref.dataset, ref.table)
+        if since.version < version <= ref.version
+    )
+
+
 def sequence_held(settings: Settings, dataset: str, table: str, application: str) -> int:
     """The newest sequence number that the table holds of an application's transactions; -1 if none."""
     if not exists(settings, dataset, table):

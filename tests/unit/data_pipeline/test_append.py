@@ -161,7 +161,7 @@ class Died(BaseException):
     """In the place of a process that is killed: nothing of the program catches it."""
 
 
-@pytest.mark.parametrize("commits", [2, 5])
+@pytest.mark.parametrize("commits", [2, 7])
 def test_a_run_that_dies_between_two_commits_leaves_what_can_be_read_and_the_next_goes_on(
     ward: Ward, commits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +186,9 @@ def test_a_run_that_dies_between_two_commits_leaves_what_can_be_read_and_the_nex
     newest = lake.read(ward.settings, lake.latest(ward.settings, DATASET, "events"))
     assert ward.said(newest, night(2)) == first
     ward.ingest(night(3))
+    silver, before = ward.results["silver"], calls.of_stage(ward.settings, "silver")[0].result["event_count"]
+    assert silver.appended == silver.event_count - before > 0, "what was committed before it died is counted"
+    assert silver.retracted == 1
     events = lake.read(ward.settings, ward.results["silver"].events)
     assert len(events) == len({(row["event_id"], row["available_time"]) for row in events.to_pylist()})
     anew = ward.anew()
