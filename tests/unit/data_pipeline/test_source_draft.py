@@ -77,10 +77,48 @@ def swiss_hospital(folder: Path, creatinine: str = "Kreatinin", sodium: str = "N
     write(folder, "lab.csv", ("Stay_Nr", "Abnahmezeit", "Analyt", "Wert", "Einheit"), labs, ";")
 
 
+def vital_signs(folder: Path) -> None:
+    """A wide table with short names; each row has one measurement, and -99 for the others."""
+    rows = []
+    for i in range(PATIENTS):
+        for hour, column in enumerate((0, 1, 2, 3) * 2):
+            values = [-99] * 4
+            values[column] = (70, 120, 75, 16)[column] + (i + hour) % 9
+            taken = ADMITTED + timedelta(days=i, hours=hour + 1)
+            rows.append((8_500_000 + 3 * i, f"{taken:%d.%m.%Y %H:%M}", *values))
+    write(folder, "vitalwerte.csv", ("Stay_Nr", "Messzeit", "HF", "RR_sys", "RR_dia", "AF"), rows, ";")
+
+
+@pytest.mark.parametrize(
+    ("label", "concept"),
+    [
+        ("Hämoglobin", "hemoglobin"),
+        ("Hämatokrit", "hematocrit"),
+        ("Leukozyten", "white_blood_cells"),
+        ("Thrombozyten", "platelets"),
+        ("Harnstoff-N", "urea_nitrogen"),
+        ("Glukose", "glucose"),
+        ("Laktat", "lactate"),
+        ("Chlorid", "chloride"),
+        ("Kalzium", "calcium"),
+        ("Gesamt-Bilirubin", "bilirubin"),
+        ("GOT", "ast"),
+        ("GPT", "alt"),
+        ("Körpertemperatur", "temperature"),
+        ("C-reaktives Protein", "crp"),
+        ("Glukose im Urin", None),
+        ("Laktat (Liquor)", None),
+    ],
+)
+def test_german_labels_are_names_of_concepts(label: str, concept: str | None) -> None:
+    assert [one.name for one in knowledge.concepts_called(label.lower())] == [concept] * bool(concept)
+
+
 def test_another_hospital_s_layout_is_recognised_and_checks(
     tmp_path: Path, settings: Settings, drafted: Callable[[Path], tuple[Source, str]]
 ) -> None:
     swiss_hospital(tmp_path / "extract")
+    vital_signs(tmp_path / "extract")
     source, text = drafted(tmp_path / "extract")
     assert (source.subjects.table, source.visits.table) == ("patienten", "stays")
     assert (source.csv.delimiter, source.csv.encoding) == (";", "utf-8")
@@ -93,11 +131,20 @@ def test_another_hospital_s_layout_is_recognised_and_checks(
     assert source.tables["lab"].formats == {"abnahmezeit": "dd.MM.yyyy HH:mm"}
     assert (source.tables["lab"].csv or source.csv).decimal == ","
     assert source.concepts["creatinine"][0].units == {"umol/l": "value / 88.42"}
-    assert set(source.concepts) == {"creatinine", "sodium"}
+    columns = {
+        "heart_rate": "hf",
+        "systolic_blood_pressure": "rr_sys",
+        "diastolic_blood_pressure": "rr_dia",
+        "respiratory_rate": "af",
+    }
+    assert {name: source.concepts[name][0].items[0] for name in columns} == columns
+    assert set(source.concepts) == {"creatinine", "sodium", *columns}
+    assert source.tables["vitalwerte"].sentinels == dict.fromkeys(columns.values(), ("-99",))
     found = source_check.check(settings, source, tmp_path / "extract", ["mortality"])
     usable = {f"{fact.table}.{fact.fact}": fact.usable for fact in found.facts}
     assert usable["patienten.birth"] == usable["stays.discharge"] == PATIENTS
     assert usable["lab.result"] == PATIENTS * 12
+    assert usable["vitalwerte.measured"] == PATIENTS * 8
     assert "TODO: which zone" in text
 
 
@@ -121,7 +168,7 @@ def test_nothing_of_a_patient_is_in_a_draft(
     assert "VERSTORBEN" not in text.upper()
     assert "70001007" not in text
     assert "8500021" not in text
-    assert source.tables["stays"].vocabularies == {"discharge_disposition": {"OTHER": ()}}
+    assert source.tables["stays"].vocabularies == {"discharge_disposition": {"HOME": ("NACH HAUSE",)}}
     assert any("discharge_disposition" in question for _, question in source_draft.todos(text))
 
 
