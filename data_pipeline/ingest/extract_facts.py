@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from data_pipeline.ingest.engine import PSEUDONYM_BITS
 from data_pipeline.ingest.messages import STREAMED
-from data_pipeline.ingest.parsing import LONGEST, YEARS, fold
+from data_pipeline.ingest.parsing import BEFORE_BIRTH, LIFE, LONGEST, YEARS, fold
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import Fact, PatientThrough, SourceTable
 from mediscale.core.concepts import SCORE, by_name
@@ -78,12 +78,16 @@ def candidates_query(source: Source) -> str:
     sql = f"""
         with recurring as (select event_id as recurring_event from facts where event_id is not null group by event_id
             having count(1) > 1),
+          born as (select subject_id as born_subject, min(time) as birth from facts where code = 'MEDS_BIRTH'
+            group by subject_id),
           marked as ({_COMPARED})
         select {stated if source.visits.when else "facts.*"},
           patient is not null as subject_listed,
           visit_id is null or booked_visit is not null as visit_listed,
-          coalesce(unusable and counted, false) as visit_inverted
-        from marked as facts left join patients on subject_id = patient
+          coalesce(unusable and counted, false) as visit_inverted,
+          coalesce(time not between birth - interval {BEFORE_BIRTH.days} days
+            and birth + interval {LIFE.days} days, false) as out_of_life
+        from marked as facts left join patients on subject_id = patient left join born on subject_id = born_subject
           left join booked on visit_id = booked_visit and subject_id = booked_by
     """
     return _fill_assumptions(source, sql)

@@ -191,6 +191,10 @@ YEARS = (1500, 3000)
 LONGEST = timedelta(days=3653)
 """Ten years: what lasts longer has an end, or a start, that stands for "never", such as 1900-01-01 or 2999-12-31."""
 
+BEFORE_BIRTH, LIFE = timedelta(days=366), timedelta(days=430 * 365)
+"""How long before a patient's birth, of which a source may tell only the year, and how long after it something of the
+patient may be dated. MIMIC-III puts the births of the oldest 300 years back."""
+
 _DAY = r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
 _CLOCK = (
     r"[ T](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:\.(?P<fraction>[0-9]{1,9}))?)?"

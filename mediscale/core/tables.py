@@ -114,6 +114,12 @@ FACTS = Table(
             "NOT visit_inverted",
             "its visit does not end before it begins, or over ten years later, and its times can be read",
         ),
+        Rule(
+            "in_lifetime",
+            "time",
+            "NOT out_of_life",
+            "it is dated after the patient's birth, of which a source may know the year alone, and not centuries later",
+        ),
         _VISIT_LISTED,
         Rule(
             "code_spelled",
@@ -136,8 +142,8 @@ FACTS = Table(
     ),
 )
 """Beside its columns a fact carries what its rules look at: ``low, high`` (double), ``unreadable, unit_unknown,
-marked_error, voided, uninformative, between_steps, untimely, interval_inverted, visit_inverted, visit_listed, miscoded,
-rounded, subject_listed, repeated, contradicted`` (boolean)."""
+marked_error, voided, uninformative, between_steps, untimely, interval_inverted, visit_inverted, out_of_life,
+visit_listed, miscoded, rounded, subject_listed, repeated, contradicted`` (boolean)."""
 
 EVENTS = Table(
     name="events",

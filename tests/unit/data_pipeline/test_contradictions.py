@@ -18,7 +18,8 @@ PATIENTS = """
     6,M,50,2160,
     7,F,60,2160,
     7,F,60,2160,
-    1.23E+11,F,60,2160,"""
+    1.23E+11,F,60,2160,
+    8,M,-5,2160,"""
 ADMISSIONS = """
     subject_id,hadm_id,admittime,dischtime,deathtime,admission_type,admission_location,discharge_location,hospital_expire_flag,race,edregtime
     1,11,2160-01-01 10:00:00,2160-01-05 12:00:00,1900-01-01 00:00:00,EW EMER.,ER,HOME,0,n.a.,
@@ -28,7 +29,8 @@ ADMISSIONS = """
     7,71,2160-02-01 00:00:00,2160-02-05 00:00:00,,URGENT,ER,HOME,2,ASIAN,
     7,71,2160-02-01 00:00:00,2160-02-05 00:00:00,,URGENT,ER,DIED,-1,ASIAN,
     7,72,2160-04-01 00:00:00,2160-04-05 00:00:00,,URGENT,ER,HOME,,ASIAN,
-    7,72,2160-04-01 00:00:00,2160-04-09 00:00:00,,URGENT,ER,HOME,,ASIAN,"""
+    7,72,2160-04-01 00:00:00,2160-04-09 00:00:00,,URGENT,ER,HOME,,ASIAN,
+    8,81,2160-04-01 00:00:00,2160-04-09 00:00:00,,URGENT,ER,HOME,,ASIAN,"""
 RESULTS = [  # text, number, the value that is right
     ("4.1", "4.1", 4.1),
     ("4.1", "4.100000095367432", 4.1),  # the same, by another precision
@@ -52,6 +54,8 @@ LABS = (
     + "\n98,1,1.23E+11,50971,2160-01-02 22:00:00,2160-01-02 23:00:00,4.1,4.1,mEq/L"
     + "\n97,1,11,50971,2160-01-02 23:00:00,2160-01-02 23:30:00,4.1,4.1,mEq/L"
     + "\n97,1,11,50971,2160-01-02 23:00:00,2160-01-02 23:30:00,4.7,4.7,mEq/L"
+    + "\n95,1,11,50971,2703-01-02 23:00:00,2703-01-02 23:30:00,4.1,4.1,mEq/L"
+    + "\n96,1,11,50971,1580-01-02 23:00:00,1580-01-02 23:30:00,4.1,4.1,mEq/L"
     + "\n99,1,11,50912,2160-01-02 07:00:00,2160-01-02 08:00:00,88.42,88.42,\u00b5mol/L"
 )
 BEDSIDE = """
@@ -85,10 +89,11 @@ def test_what_contradicts_itself_is_in_quarantine_and_decides_nothing(
     assert creatinine["numeric_value"] == pytest.approx(1)
     quarantine = hospital.rows(hospital.quality.quarantine)
     reasons = {(r["line"], r["code"]): r["reason"] for r in quarantine if r["line"] < 6}
-    assert reasons[2, "MEDS_DEATH"] == "measured", "a date before the birth, a time before the admission"
-    assert {reasons[3, "HOSPITAL_DISCHARGE//OTHER"], reasons[3, "HOSPITAL_ADMISSION//URGENT"]} == {
-        "visit_ordered"
-    }
+    assert reasons[2, "MEDS_DEATH"] == "measured,in_lifetime", (
+        "a date before the birth, a time before the admission"
+    )
+    assert reasons[3, "HOSPITAL_ADMISSION//URGENT"] == "visit_ordered"
+    assert reasons[3, "HOSPITAL_DISCHARGE//OTHER"] == "visit_ordered,in_lifetime"
     assert reasons[4, "HOSPITAL_ADMISSION//URGENT"] == "interval_ordered,visit_ordered"
     assert {reasons[line, "MEDS_BIRTH"] for line in (4, 5)} == {"time_present,available_time_present"}
     codes = {row["code"] for row in hospital.rows(hospital.silver.events)}
@@ -123,3 +128,14 @@ def test_two_rows_that_tell_one_fact_differently_are_counted(
     assert reasons["patients", 12, "MEDS_BIRTH"] == "identifier_whole", "a spreadsheet shortened it"
     assert reasons["labevents", 14, "LOINC"] == "visit_listed,identifier_whole"
     assert hospital.quality.reasons["not_contradicted"] == len(contradicted) + 1, "one breaks two rules"
+
+
+def test_nothing_is_dated_before_the_birth_or_by_another_calendar(
+    hospital: drawn_hospitals.Hospital,
+) -> None:
+    """The Thai and an Islamic calendar's years, and a birth after the admission, of which one of both is wrong."""
+    late = [r for r in hospital.rows(hospital.quality.quarantine) if r["reason"] == "in_lifetime"]
+    first = next(line for line, text in enumerate(LABS.splitlines(), start=1) if text.startswith("95,"))
+    assert {r["line"] for r in late if r["source"] == "labevents"} == {first, first + 1}
+    visit = {r["code"] for r in late if r["source"] == "admissions"}
+    assert visit == {"HOSPITAL_ADMISSION//URGENT", "HOSPITAL_DISCHARGE//HOME", "RACE//ASIAN"}
