@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest import parsing, xxhash64
+from data_pipeline.ingest import compiled_sql, parsing, xxhash64
 from mediscale.core.settings import Settings
 from mediscale.storage import locks, spark
 
@@ -40,7 +40,7 @@ def connection(settings: Settings) -> Iterator["duckdb.DuckDBPyConnection"]:
     """An empty database in memory; what is more than the memory that the settings give lies in a folder of the home."""
     import duckdb
 
-    with _scratch(settings) as folder:
+    with _scratch(settings) as folder, compiled_sql.kept_in(settings, __name__):
         opened = duckdb.connect(
             config={
                 "temp_directory": str(folder),
@@ -154,6 +154,10 @@ def carried(spark_sql: str) -> str:
     Raises:
         sqlglot.errors.SqlglotError: it is no SQL, or has what DuckDB can't do.
     """
+    return compiled_sql.text_of(spark_sql, _carry)
+
+
+def _carry(spark_sql: str) -> str:
     import sqlglot
 
     with _without_garbage_collection():
