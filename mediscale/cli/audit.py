@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, check_dataset, settings, utc
+from mediscale.cli.verbs import Verb, check_dataset, sentence, settings, utc
 from mediscale.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -122,7 +122,10 @@ def _add_erase(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset", required=True, help="the patient's dataset in the lake")
     parser.add_argument(
-        "--reason", required=True, help="one sentence for the history, without a word about who it is"
+        "--reason",
+        type=sentence,
+        required=True,
+        help="one sentence for the history, without a word about who it is",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="count what would be removed, and remove nothing"

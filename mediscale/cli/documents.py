@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, settings
+from mediscale.cli.verbs import Verb, sentence, settings
 
 if TYPE_CHECKING:
     from data_pipeline.retrieval import GroundedAnswer
@@ -63,7 +63,7 @@ def _index(options: argparse.Namespace) -> int:
 
 
 def _add_ask(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument("question", type=sentence, metavar="QUESTION")
     parser.add_argument(
         "--index",
         default="",

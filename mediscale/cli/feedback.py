@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.action == "list":
         return _list(options)
-    if not options.feedback or not options.reason:
+    if not options.feedback or not options.reason.strip():
         raise UsageError(
             f"mediscale feedback {options.action} needs the ID that the list shows, and --reason."
         )

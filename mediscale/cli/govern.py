@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mediscale.cli import stage
-from mediscale.cli.verbs import Verb, add_alias, settings
+from mediscale.cli.verbs import Verb, add_alias, sentence, settings
 from mediscale.core.task_names import LANGUAGE, all_names
 
 
@@ -51,7 +51,7 @@ def _promote(options: argparse.Namespace) -> int:
 
 def _add_approve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", metavar="MODEL/VERSION", help="the proposed version, e.g. icu-mortality/2")
-    parser.add_argument("--reason", required=True, help="one sentence for the history")
+    parser.add_argument("--reason", type=sentence, required=True, help="one sentence for the history")
     stage.add_step(parser)
 
 
@@ -74,7 +74,7 @@ def _approve(options: argparse.Namespace) -> int:
 
 def _add_require_approval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--reason", required=True, help="one sentence for the history")
+    parser.add_argument("--reason", type=sentence, required=True, help="one sentence for the history")
     parser.add_argument(
         "--lift", action="store_true", help="the gate alone decides again; an approver's to say"
     )
@@ -98,7 +98,7 @@ def _require_approval(options: argparse.Namespace) -> int:
 def _add_rollback(parser: argparse.ArgumentParser) -> None:
     _add_version(parser)
     add_alias(parser)
-    parser.add_argument("--reason", required=True, help="one sentence for the history")
+    parser.add_argument("--reason", type=sentence, required=True, help="one sentence for the history")
 
 
 def _rollback(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, add_config, config_of, settings
+from mediscale.cli.verbs import Verb, add_config, config_of, count, settings
 
 if TYPE_CHECKING:
     from mediscale.core.refs import ModelRef
@@ -20,9 +20,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=Path, required=True, help="JSONL or CSV of questions with answers")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument(
-        "--max-generated", type=int, default=24, help="short-answer questions that are answered in words (24)"
+        "--max-generated",
+        type=count,
+        default=24,
+        help="short-answer questions that are answered in words (24)",
     )
-    parser.add_argument("--max-tokens", type=int, default=32, help="of such an answer (32)")
+    parser.add_argument("--max-tokens", type=count, default=32, help="of such an answer (32)")
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -113,7 +116,7 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset", default="clinical-questions", help="whose questions (clinical-questions)"
     )
-    parser.add_argument("--trials", type=int, default=8, help="at most (8)")
+    parser.add_argument("--trials", type=count, default=8, help="at most (8)")
     parser.add_argument(
         "--minutes", type=float, default=60, help="of CPU, after which no trial is begun (60)"
     )

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mediscale.cli.verbs import Verb, add_alias, add_purpose, any_port, settings
+from mediscale.cli.verbs import Verb, add_alias, add_purpose, any_port, count, settings
 from mediscale.core.task_names import all_names
 
 
@@ -18,7 +18,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add_alias(parser)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=any_port, default=8000, help="0: one that is free")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=count, default=1)
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate chain: answers by https")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
     parser.add_argument(
@@ -79,9 +79,11 @@ def _score(options: argparse.Namespace) -> int:
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="of a running server (this machine's)")
-    parser.add_argument("--requests", type=int, default=100, help="of each kind (100)")
-    parser.add_argument("--clients", type=int, default=1, help="that ask at the same time (1)")
-    parser.add_argument("--max-length", type=int, default=32, help="tokens of a language model's answer (32)")
+    parser.add_argument("--requests", type=count, default=100, help="of each kind (100)")
+    parser.add_argument("--clients", type=count, default=1, help="that ask at the same time (1)")
+    parser.add_argument(
+        "--max-length", type=count, default=32, help="tokens of a language model's answer (32)"
+    )
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -89,11 +91,8 @@ def _bench(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from mediscale.core.errors import UsageError
     from serving import latency
 
-    if options.requests < 1 or options.clients < 1:
-        raise UsageError("--requests and --clients are at least 1.")
     key = settings().api_key.get_secret_value()
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     table = Table("", "answered", "refused", *(f"p{p} ms" for p in latency.PERCENTILES), "per second")

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, add_tasks, settings, tasks_of
+from mediscale.cli.verbs import Verb, add_tasks, count, settings, tasks_of
 
 if TYPE_CHECKING:
     from training.tabular.risk_tuning import Result
@@ -19,7 +19,7 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="that may grow the trees; may be given again (default: xgboost and lightgbm)",
     )
-    parser.add_argument("--trials", type=int, default=30, help="for each task, at most (30)")
+    parser.add_argument("--trials", type=count, default=30, help="for each task, at most (30)")
     parser.add_argument(
         "--minutes", type=float, default=5, help="of CPU for each task, after which no trial is begun (5)"
     )

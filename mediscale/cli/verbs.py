@@ -213,3 +213,17 @@ def port(text: str, least: int = 1) -> int:
 
 any_port = partial(port, least=0)
 """A TCP port, or 0 for one that is free."""
+
+
+def count(text: str) -> int:
+    """A whole number from one on."""
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text} is no count; give a whole number from 1 on")
+    return int(text)
+
+
+def sentence(text: str) -> str:
+    """A text that is not blank."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is blank")
+    return text

@@ -91,6 +91,26 @@ def test_airflow_is_refused_what_is_no_port(port: str, capsys: pytest.CaptureFix
     assert f"{port} is no port; choose one from 1 to 65535" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        ("serve --workers=0", "0 is no count; give a whole number from 1 on"),
+        ("bench-serving --clients=-1", "-1 is no count"),
+        ("tune --trials=1.5", "1.5 is no count"),
+        ("ask  ", "QUESTION: is blank"),
+        ("rollback --dataset=d --task=mortality --version=1 --reason= ", "--reason: is blank"),
+        ("erase p --dataset=d --reason= ", "--reason: is blank"),
+    ],
+)
+def test_a_number_that_counts_nothing_and_a_blank_text_are_refused_before_anything_begins(
+    words: str, refusal: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main(words.split(" "))
+    assert ended.value.code == 2
+    assert refusal in capsys.readouterr().err
+
+
 def test_what_the_machine_refuses_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
