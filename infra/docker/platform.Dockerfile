@@ -27,6 +27,7 @@ COPY dags dags
 RUN --mount=type=cache,target=/root/.cache/uv \
     UV_LINK_MODE=copy python infra/setup.py platform \
     && .venv/bin/python -m compileall -q mediscale data_pipeline training serving monitoring kubeflow_pipelines \
+    && .venv/bin/mediscale stages --digests > /dev/null \
     && rm -rf .tools
 
 FROM ${PYTHON}

@@ -4,7 +4,6 @@ A call without a record did not happen and is done again. Lineage, ``reproduce``
 reads of these files.
 """
 
-import ast
 import hashlib
 import importlib.util
 import json
@@ -13,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel
 
 from mediscale.core.errors import StorageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
-from mediscale.storage import lake
+from mediscale.storage import lake, syntax
 
 ROOT = Path(__file__).parents[2]
 """The repository, or where an image has its code."""
@@ -137,7 +136,7 @@ def code_digest(module: str) -> str:
     files = sorted(_closure(module).items())
     digest = hashlib.sha256()
     for name, path in files:
-        digest.update(f"{name}\n{parsed(path).digest}\n".encode())
+        digest.update(f"{name}\n{syntax.parsed(path).digest}\n".encode())
     for folder in sorted({path.parent for _, path in files}):
         for path in sorted(folder.glob("*.yaml")):
             digest.update(path.name.encode() + path.read_bytes())
@@ -153,33 +152,8 @@ def _closure(module: str) -> dict[str, Path]:
         if name in closure or path is None:
             continue
         closure[name] = path
-        waiting.extend(parsed(path).imports)
+        waiting.extend(n for n in syntax.parsed(path).imports if n.partition(".")[0] in FIRST_PARTY)
     return closure
-
-
-class ParsedSource(NamedTuple):
-    """What a source file adds to the digest of whatever imports it."""
-
-    digest: str
-    imports: tuple[str, ...]
-
-
-@cache
-def parsed(path: Path) -> ParsedSource:
-    """Read once in a process: the stages share most of their files."""
-    tree = ast.parse(path.read_bytes())
-    return ParsedSource(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(_imports(tree)))
-
-
-def _imports(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        yield from (name for name in names if name.split(".")[0] in FIRST_PARTY)
 
 
 @cache

@@ -1,10 +1,12 @@
 """The code digest follows what a stage imports, and nothing else."""
 
+import ast
+import shutil
 from pathlib import Path
 
 import pytest
 
-from mediscale.storage import calls
+from mediscale.storage import calls, syntax
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def digest() -> str:
-    for cached in (calls.code_digest, calls.parsed, calls.source_file):
+    for cached in (calls.code_digest, syntax.parsed, calls.source_file):
         cached.cache_clear()
     return calls.code_digest("lab.stage")
 
@@ -40,3 +42,22 @@ def test_code_digest_covers_the_import_closure(package: Path, file: str, text: s
     before = digest()
     (package / file).write_text(text)
     assert (digest() != before) is changes
+
+
+def test_a_file_that_was_parsed_before_is_not_parsed_again(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = digest()
+    with monkeypatch.context() as only:
+        only.setattr(ast, "parse", None)
+        assert digest() == before
+    for kept in package.rglob("*.syntax.json"):
+        kept.write_text("{")  # as a full disk may leave it
+    assert digest() == before
+
+
+def test_code_that_cannot_be_written_beside_has_the_same_digest(package: Path) -> None:
+    before = digest()
+    shutil.rmtree(package / "__pycache__")
+    (package / "__pycache__").touch()
+    assert digest() == before
