@@ -1,4 +1,5 @@
-"""Runs the loop of one task in MEDISCALE_HOME and kills itself with -9 at the commit point that is named, if any."""
+"""Runs the loop of one task in MEDISCALE_HOME, ``with-notes`` or ``without-notes``, and kills itself with -9 at the
+commit point that is named, if any."""
 
 import os
 import signal
@@ -71,9 +72,10 @@ POINTS = {
 }
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, notes: bool) -> None:
     """With the configuration of the undisturbed run that it is compared with (``fixtures.undisturbed_run``)."""
-    source = runtime_inputs.prepare_source(settings, runtime_inputs.Source(size="tiny"), {}, RUN)
+    which, of_source = runtime_inputs.Source(size="tiny"), {"synthetic": {"notes": notes}}
+    source = runtime_inputs.prepare_source(settings, which, of_source, RUN)
     results = {steps.PREPARE_SOURCE: source.model_dump()}
     for node in steps.nodes(steps.RISK, ("mortality",)):
         config: dict[str, object] = {"task": node.task} if node.task else {}
@@ -94,6 +96,6 @@ def run(settings: Settings) -> None:
 
 if __name__ == "__main__":
     where = Settings()
-    if len(sys.argv) > 1:
-        POINTS[sys.argv[1]](where)
-    run(where)
+    if len(sys.argv) > 2:
+        POINTS[sys.argv[2]](where)
+    run(where, sys.argv[1] == "with-notes")
