@@ -1,7 +1,8 @@
 """Silver as a MEDS dataset (medical-event-data-standard.github.io, 0.4): what other tools of that standard read.
 
 Per event it has the latest assertion, and beside the standard's columns when the hospital knew it (``available_time``),
-the visit and the unit. ``source meds`` reads what is written here.
+the visit, the unit and which event it is: two may be equal in all else, such as two doses. ``source meds`` reads what
+is written here.
 """
 
 import hashlib
@@ -44,6 +45,7 @@ DATA = pa.schema(
         pa.field("available_time", pa.timestamp("us")),
         pa.field("visit_id", pa.int64()),
         pa.field("unit", pa.string()),
+        pa.field("event_id", pa.int64()),
     ]
 )
 """The standard's five columns, then ours. A float32 is the standard's number, of some seven digits."""

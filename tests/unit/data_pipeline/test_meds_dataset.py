@@ -13,7 +13,7 @@ from fixtures import lake_patients
 from pyarrow import parquet
 
 from data_pipeline import meds_dataset
-from data_pipeline.ingest import source
+from data_pipeline.ingest import messages, patient_facts, source
 from mediscale.core import caller
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.core.settings import Settings
@@ -110,3 +110,30 @@ def test_our_own_source_reads_its_columns(settings: Settings, tmp_path: Path) ->
     written = set(meds_dataset.DATA.names)
     for column, headers in table.headers.items():
         assert written & set(headers), column
+
+
+@pytest.mark.parametrize(("identities", "repeated"), [((None, None), 1), (("7", "8"), 0), (("7", "7"), 1)])
+def test_equal_rows_are_one_event_unless_each_has_an_identity(
+    tmp_path: Path, identities: tuple[str | None, ...], repeated: int
+) -> None:
+    """Two doses at one moment, as our own lake exports them."""
+    meds = source.load("meds")
+    visit: dict[str, str | None] = {
+        "patient": "1",
+        "visit": "11",
+        "at": "2026-01-01 08:00:00",
+        "file": "data/train/0.parquet",
+    }
+    dose = {"coded": "DRUG//HEPARIN", "amount": "5000"}
+    rows = [
+        visit | {"coded": "HOSPITAL_ADMISSION//URGENT"},
+        *(visit | dose | {"own_id": n} for n in identities),
+    ]
+    data = pa.Table.from_pylist(
+        [row | {"line": line} for line, row in enumerate(rows)], schema=messages.schema(meds.tables["data"])
+    )
+    judged = patient_facts.judge(Settings(home=tmp_path), meds, {"data": data}, "meds")
+    assert (
+        sorted(map(str, judged["broken"].to_pylist()))
+        == ["None"] * (3 - repeated) + ["not_repeated"] * repeated
+    )
