@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data_pipeline.documents import abstention_fit, corpus, passages, readers
 from data_pipeline.documents.questions import Question
-from data_pipeline.retrieval import Index, embedders, index_files, support
+from data_pipeline.retrieval import Index, embedders, index_files, passage_vectors, support
 from data_pipeline.retrieval.answer import GroundedAnswer
 from data_pipeline.retrieval.index_files import Contents
 from data_pipeline.retrieval.words import words
@@ -31,7 +31,7 @@ def _index(settings: Settings, folder: Path) -> Index:
     embedder = embedders.load(settings, threads=0)
     rows = passages.table(readers.read([corpus.FOLDER / "passages.jsonl"]).documents)
     fitted = abstention_fit.of_own_questions(settings, embedder)
-    contents = Contents(rows, index_files.embed(embedder, rows), embedder, abstention=fitted)
+    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=fitted)
     index_files.write(folder / "index", "own", 1, contents)
     print(
         f"threshold {fitted.threshold:.2f}: {fitted.training} training and {fitted.tuning} tuning questions"

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline.documents import corpus, question_sets, readers
+from data_pipeline.documents import abstention_fit, corpus, question_sets, readers
 from data_pipeline.documents.passages import Document, table
 from data_pipeline.documents.questions import Question
-from data_pipeline.retrieval import Index, embedders, index_files
-from data_pipeline.retrieval.embedder import Vectors
+from data_pipeline.retrieval import Index, embedders, index_files, passage_vectors
 from data_pipeline.retrieval.index import Ids, Ranked
 from data_pipeline.retrieval.index_files import Contents
+from data_pipeline.retrieval.passage_vectors import PassageVectors
 from mediscale.core.settings import Settings
 
 WAYS: dict[str, Callable[[Ranked], Ids]] = {
@@ -41,13 +41,16 @@ def main() -> None:
     options = parser.parse_args()
     embedder = embedders.load(Settings(home=Path(tempfile.gettempdir())), threads=1)
     real = table([*readers.read([corpus.FOLDER / "passages.jsonl"]).documents, *_medquad(options)])
-    vectors = index_files.embed(embedder, real)
+    vectors = passage_vectors.embed(embedder, real)
     questions = corpus.questions()[:: max(1, len(corpus.questions()) // options.questions)]
     with tempfile.TemporaryDirectory() as folder:
+        fitted = abstention_fit.of_own_questions(Settings(home=Path(folder)), embedder)
         index_files.write(Path(folder) / "real", "real", 1, Contents(real, vectors, embedder))
         _recall(Index.open(Path(folder) / "real"), questions)
         many, copies = _perturbed(real, vectors, options.passages)
-        index_files.write(Path(folder) / "many", "many", 1, Contents(many, copies, embedder))
+        index_files.write(
+            Path(folder) / "many", "many", 1, Contents(many, copies, embedder, abstention=fitted)
+        )
         _speed(Path(folder) / "many", questions, copies)
 
 
@@ -71,7 +74,7 @@ def _recall(index: Index, questions: Sequence[Question]) -> None:
         print(f"figure: recall@10 by {name}, % = {100 * np.mean(each):.1f}")
 
 
-def _perturbed(real: pa.Table, vectors: Vectors, n: int) -> tuple[pa.Table, Vectors]:
+def _perturbed(real: pa.Table, vectors: PassageVectors, n: int) -> tuple[pa.Table, PassageVectors]:
     rng = np.random.default_rng(0)
     rows = rng.integers(0, real.num_rows, n)
     rows[: real.num_rows] = np.arange(real.num_rows)
@@ -84,14 +87,17 @@ def _perturbed(real: pa.Table, vectors: Vectors, n: int) -> tuple[pa.Table, Vect
             where = rng.integers(0, len(exchanged), len(exchanged) // 3)
             exchanged[where] = pool[rng.integers(0, len(pool), len(where))]
         texts.append(" ".join(exchanged))
-    copies = vectors[rows] + rng.normal(0, 0.03, (n, vectors.shape[1])).astype(np.float32)
-    copies[: real.num_rows] = vectors
+    copies = vectors.whole[rows] + rng.normal(0, 0.03, (n, vectors.whole.shape[1])).astype(np.float32)
+    copies[: real.num_rows] = vectors.whole
     copies /= np.linalg.norm(copies, axis=1, keepdims=True)
+    of_sentences = vectors.sentences.take(rows)
     taken = real.take(rows)
-    return taken.set_column(taken.schema.get_field_index("text"), "text", pa.array(texts)), copies
+    return taken.set_column(taken.schema.get_field_index("text"), "text", pa.array(texts)), PassageVectors(
+        copies, of_sentences
+    )
 
 
-def _speed(folder: Path, questions: Sequence[Question], vectors: Vectors) -> None:
+def _speed(folder: Path, questions: Sequence[Question], vectors: PassageVectors) -> None:
     began = time.perf_counter()
     index = Index.open(folder)
     opened = time.perf_counter() - began
@@ -99,14 +105,24 @@ def _speed(folder: Path, questions: Sequence[Question], vectors: Vectors) -> Non
     index.search(asked[0], 10)
     embedding = _times(lambda text: index.embedder.question(text), asked)
     whole = _times(lambda text: index.search(text, 10), asked)
+    answered = _times(index.answer, asked)
     found = [index.rank(text, index.embedder.question(text)) for text in asked[:100]]
-    exact = [np.argsort(-(vectors @ index.embedder.question(text)))[:10] for text in asked[:100]]
+    exact = [np.argsort(-(vectors.whole @ index.embedder.question(text)))[:10] for text in asked[:100]]
     same = np.mean([np.isin(best, ranked.rows).mean() for best, ranked in zip(exact, found, strict=True)])
     print(f"{index.manifest.passages:,} passages, one thread, {len(asked)} questions")
     print(f"figure: index opened, s = {opened:.2f}")
-    for name, times in (("question embedded", embedding), ("question embedded and searched", whole)):
+    for name, times in (
+        ("question embedded", embedding),
+        ("question embedded and searched", whole),
+        ("question answered", answered),
+    ):
         print(f"figure: {name}, p50 ms = {np.percentile(times, 50):.2f}")
         print(f"figure: {name}, p95 ms = {np.percentile(times, 95):.2f}")
+    for name in (index_files.SENTENCES, index_files.VECTORS):
+        print(f"figure: size of {name}, MB = {(folder / name).stat().st_size / 1e6:.0f}")
+    print(
+        f"figure: p95 of an answer over p95 of embedding = {np.percentile(answered, 95) / np.percentile(embedding, 95):.2f}"
+    )
     print(
         f"figure: p95 of search over p95 of embedding = {np.percentile(whole, 95) / np.percentile(embedding, 95):.2f}"
     )

@@ -2,7 +2,8 @@
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from data_pipeline.documents import corpus, passages, readers
 from data_pipeline.documents.questions import Question
-from data_pipeline.retrieval import index_files
+from data_pipeline.retrieval import index_files, passage_vectors
 from data_pipeline.retrieval.answer import FEATURES, Abstention, evidence
-from data_pipeline.retrieval.embedder import Embedder
-from data_pipeline.retrieval.index import Index
+from data_pipeline.retrieval.embedder import Embedder, Vectors
+from data_pipeline.retrieval.index import Ids, Index
 from data_pipeline.retrieval.index_files import Contents
 from mediscale.core.errors import QualityError
 from mediscale.core.settings import Settings
@@ -29,6 +30,13 @@ ABSTAIN_WITH_PASSAGE = 0.10
 Floats = NDArray[np.float64]
 
 
+SMALL_INDEXES = {3: 20, 10: 10, 30: 5}
+"""How many small indexes of so many passages are drawn. Where an index has few passages, the next best is far off
+whether or not the best one answers: weights of the whole corpus alone are too sure there."""
+SMALL_WEIGHT = 0.1
+"""Of the questions asked of the small indexes of one size, beside those asked of the whole."""
+
+
 class Features(NamedTuple):
     """The evidence for questions: (n, features) each."""
 
@@ -37,20 +45,54 @@ class Features(NamedTuple):
     """When the passages that a question refers to are not ranked, as if they were not there."""
 
 
-def features(index: Index, questions: Sequence[Question]) -> Features:
+def features(
+    index: Index, questions: Sequence[Question], embedded: Callable[[str], Vectors] | None = None
+) -> Features:
     """The evidence for each question. A question's ``references`` name the places of its passages."""
     rows_of = _rows_by_place(index)
     both = []
     for question in questions:
-        vector = index.embedder.question(question.question)
+        vector = (embedded or index.embedder.question)(question.question)
         hidden = [row for place in question.references for row in rows_of[place]]
-        by_question = (
-            evidence(index, question.question, index.rank(question.question, vector, hidden=rows))
-            for rows in ((), hidden)
-        )
-        both.append([[each[name] for name in FEATURES] for each in by_question])
+        both.append([_evidence(index, question, vector, rows) for rows in ((), hidden)])
     values = np.array(both)
     return Features(values[:, 0], values[:, 1])
+
+
+def _evidence(index: Index, question: Question, vector: Vectors, hidden: Sequence[int] = ()) -> list[float]:
+    ranked = index.rank(question.question, vector, hidden=hidden)
+    by_name = evidence(index, question.question, vector, ranked)
+    return [by_name[name] for name in FEATURES]
+
+
+def _of_small_indexes(
+    index: Index,
+    questions: Sequence[Question],
+    embedded: Callable[[str], Vectors],
+    passages_each: int,
+    count: int,
+) -> Features:
+    """The evidence in small indexes for the questions that they answer, and for as many others."""
+    draw = np.random.default_rng(0)
+    rows = draw.permutation(index.manifest.passages)
+    answered: list[list[float]] = []
+    others: list[list[float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for n, start in enumerate(range(0, len(rows) - passages_each, passages_each)[:count]):
+            drawn = np.sort(rows[start : start + passages_each])
+            small = _small(Path(folder) / str(n), index, drawn)
+            places = set(small.passages["place"].to_pylist())
+            inside = [each for each in questions if places.issuperset(each.references)]
+            outside = [each for each in questions if places.isdisjoint(each.references)]
+            chosen = draw.choice(len(outside), min(len(inside), len(outside)), replace=False)
+            for kept, asked in ((answered, inside), (others, [outside[i] for i in chosen])):
+                kept += [_evidence(small, each, embedded(each.question)) for each in asked]
+    return Features(*(np.array(each).reshape(-1, len(FEATURES)) for each in (answered, others)))
+
+
+def _small(place: Path, index: Index, rows: Ids) -> Index:
+    contents = Contents(index.passages.take(rows), index.vectors(rows), index.embedder)
+    return Index(place, index_files.write(place, "small", 1, contents), index.embedder)
 
 
 def _rows_by_place(index: Index) -> dict[str, list[int]]:
@@ -63,6 +105,7 @@ def _rows_by_place(index: Index) -> dict[str, list[int]]:
 def of_own_questions(settings: Settings, embedder: Embedder) -> Abstention:
     """Fitted on the project's own corpus and questions with an embedder, once in a home."""
     made_of = hashlib.sha256(embedder.graph)
+    made_of.update(" ".join(FEATURES).encode())
     for name in ("passages.jsonl", "questions.jsonl"):
         made_of.update((corpus.FOLDER / name).read_bytes())
     kept = settings.home / "embedders" / f"abstention-{made_of.hexdigest()[:16]}.json"
@@ -70,7 +113,7 @@ def of_own_questions(settings: Settings, embedder: Embedder) -> Abstention:
         own = passages.table(readers.read([corpus.FOLDER / "passages.jsonl"]).documents)
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "index"
-            index_files.write(place, "own", 1, Contents(own, index_files.embed(embedder, own), embedder))
+            index_files.write(place, "own", 1, Contents(own, passage_vectors.embed(embedder, own), embedder))
             fitted = fit(Index.open(place, threads=0), corpus.questions())
         durable_files.replace(kept, fitted.model_dump_json(indent=1))
     return Abstention.model_validate_json(kept.read_text())
@@ -89,8 +132,13 @@ def fit(index: Index, questions: Sequence[Question]) -> Abstention:
         raise QualityError(
             "There are no questions to fit an index's abstention on; give more families of them."
         )
-    train, tuning = (features(index, part) for part in parts.values())
-    weights, intercept = _logistic(np.vstack(train), len(train.with_passage))
+    embedded = cache(index.embedder.question)
+    train, tuning = (features(index, part, embedded) for part in parts.values())
+    small = [
+        _of_small_indexes(index, parts["train"], embedded, passages_each, count)
+        for passages_each, count in SMALL_INDEXES.items()
+    ]
+    weights, intercept = _logistic(train, small)
     threshold = _threshold(*(1 / (1 + np.exp(-(part @ weights + intercept))) for part in tuning))
     return Abstention(
         weights=dict(zip(FEATURES, map(float, weights), strict=True)),
@@ -101,12 +149,17 @@ def fit(index: Index, questions: Sequence[Question]) -> Abstention:
     )
 
 
-def _logistic(values: Floats, answerable: int) -> tuple[Floats, float]:
-    """Coefficients on the features as they are; the first rows are the answerable ones."""
+def _logistic(whole: Features, small: Sequence[Features]) -> tuple[Floats, float]:
+    """Coefficients on the features as they are."""
     from sklearn.linear_model import LogisticRegression
 
+    rows = sum(map(len, whole))
+    parts = [(whole, 1.0), *((part, SMALL_WEIGHT * rows / max(sum(map(len, part)), 1)) for part in small)]
+    values = np.vstack([side for part, _ in parts for side in part])
+    answerable = np.concatenate([np.arange(sum(map(len, part))) < len(part[0]) for part, _ in parts])
+    weight = np.concatenate([np.full(sum(map(len, part)), each) for part, each in parts])
     mean, deviation = values.mean(axis=0), values.std(axis=0) + 1e-12
-    model = LogisticRegression().fit((values - mean) / deviation, np.arange(len(values)) < answerable)
+    model = LogisticRegression().fit((values - mean) / deviation, answerable, sample_weight=weight)
     weights = model.coef_[0] / deviation
     return weights, float(model.intercept_[0] - weights @ mean)
 

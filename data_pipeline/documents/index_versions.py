@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from data_pipeline.documents import abstention_fit, injected_passages, passages
+from data_pipeline.documents import abstention_fit
+from data_pipeline.documents.indexed_passages import indexed_passages
 from data_pipeline.documents.passages import RejectedDocument
 from data_pipeline.documents.readers import Read
-from data_pipeline.retrieval import embedders, index_files
-from data_pipeline.retrieval.embedder import Embedder, Vectors
+from data_pipeline.retrieval import embedders, index_files, passage_vectors
 from data_pipeline.retrieval.index import Index
 from data_pipeline.retrieval.index_files import Contents, Manifest
+from data_pipeline.retrieval.passage_vectors import PassageVectors
 from mediscale.core.errors import NotFoundError, QualityError, UsageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
@@ -109,16 +110,9 @@ def build(settings: Settings, name: str, read: Read, embedder: str, key: str) ->
     with _alone(settings, name):
         before = Index.open(latest(settings, name)) if versions(settings, name) else None
         used = embedders.load(settings, embedder, threads=0)
-        new, injected = injected_passages.without(
-            settings, used, passages.table(read.documents), _texts(before)
-        )
-        contents = Contents(
-            new,
-            _vectors(before, used, new),
-            used,
-            (*read.rejected, *injected),
-            abstention_fit.of_own_questions(settings, used),
-        )
+        new, vectors, injected = indexed_passages(settings, used, read, before)
+        fitted = abstention_fit.of_own_questions(settings, used)
+        contents = Contents(new, vectors, used, (*read.rejected, *injected), fitted)
         return Index.open(_write(settings, name, contents, key)[0])
 
 
@@ -139,14 +133,12 @@ def add(
                 "make another index."
             )
         used = before.embedder if before else embedders.load(settings, embedder, threads=0)
-        read_passages = passages.table(read.documents)
-        new, injected = injected_passages.without(settings, used, read_passages, _texts(before))
+        new, vectors, injected = indexed_passages(settings, used, read, before)
         rejected = (*read.rejected, *injected)
         if before is None:
-            fitted = abstention_fit.of_own_questions(settings, used)
-            contents = Contents(new, index_files.embed(used, new), used, rejected, fitted)
+            contents = Contents(new, vectors, used, rejected, abstention_fit.of_own_questions(settings, used))
         else:
-            contents = _added(before, new, rejected, {each.file for each in read.documents})
+            contents = _added(before, new, vectors, rejected, {each.file for each in read.documents})
         return _write(settings, name, contents, key)
 
 
@@ -239,33 +231,16 @@ def _of_patient(place: Path, dataset: str, subject_id: int) -> pa.ChunkedArray:
     return pc.fill_null(mine, False)
 
 
-def _vectors(before: Index | None, embedder: Embedder, new: pa.Table) -> Vectors:
-    """Of passages; the same text with the same title was embedded before, perhaps."""
-    if before is None or before.manifest.embedder != embedder.spec:
-        return index_files.embed(embedder, new)
-    row_of = {text: row for row, text in enumerate(index_files.embedded_texts(before.passages))}
-    texts = index_files.embedded_texts(new)
-    reused = [(place, row_of[text]) for place, text in enumerate(texts) if text in row_of]
-    fresh = [place for place, text in enumerate(texts) if text not in row_of]
-    vectors = np.empty((len(texts), before.dimensions), np.float32)
-    if reused:
-        vectors[[place for place, _ in reused]] = before.vectors(np.array([row for _, row in reused]))
-    if fresh:
-        vectors[fresh] = embedder.passages([texts[place] for place in fresh])
-    return vectors
-
-
 def _alone(settings: Settings, name: str) -> AbstractContextManager[None]:
     return locks.exclusive(settings, f"index-{name}", f"A change of the index {name}")
 
 
-def _texts(before: Index | None) -> frozenset[str]:
-    """Texts of passages that were read for instructions already."""
-    return frozenset(before.passages["text"].to_pylist()) if before else frozenset()
-
-
 def _added(
-    before: Index, new: pa.Table, rejected: Sequence[RejectedDocument], read: AbstractSet[str]
+    before: Index,
+    new: pa.Table,
+    vectors: PassageVectors,
+    rejected: Sequence[RejectedDocument],
+    read: AbstractSet[str],
 ) -> Contents:
     replaced = pc.is_in(before.passages["file"], pa.array(sorted(read)))
     rows = np.flatnonzero(~replaced.to_numpy(zero_copy_only=False))
@@ -273,7 +248,7 @@ def _added(
     old_rejected = [each for each in before.manifest.rejected if each.file not in again]
     return Contents(
         passages=pa.concat_tables([before.passages.take(rows), new]),
-        vectors=np.vstack([before.vectors(rows), index_files.embed(before.embedder, new)]),
+        vectors=passage_vectors.joined([before.vectors(rows), vectors]),
         embedder=before.embedder,
         rejected=(*old_rejected, *rejected),
         abstention=before.abstention,

@@ -21,7 +21,8 @@ COMPARED = 5
 """Best passages that the question's words are looked for in."""
 
 FEATURES = (
-    "cosine", "cosine_margin", "cosine_contrast", "coverage", "rarest_missing", "unknown", "bm25", "bm25_margin"
+    "cosine", "cosine_margin", "cosine_contrast", "sentence_cosine", "coverage", "largest_rarity_missing", "unknown",
+    "bm25", "bm25_margin",
 )  # fmt: skip
 """What speaks for an answer: see ``evidence``."""
 
@@ -108,7 +109,7 @@ def answer(
     ranked = index.rank(question, vector, roles, hidden)
     if not len(ranked.rows):
         return GroundedAnswer((), abstained=True, confidence=0.0)
-    confidence = index.abstention.confidence(evidence(index, question, ranked))
+    confidence = index.abstention.confidence(evidence(index, question, vector, ranked))
     best = [
         index.passage(int(row), float(score))
         for row, score in zip(ranked.rows[:COMPARED], ranked.fused, strict=False)
@@ -119,13 +120,14 @@ def answer(
     return GroundedAnswer(quoted, abstained=False, confidence=confidence, passages=tuple(best))
 
 
-def evidence(index: "Index", question: str, ranked: "Ranked") -> dict[str, float]:
+def evidence(index: "Index", question: str, vector: Vectors, ranked: "Ranked") -> dict[str, float]:
     """What speaks for an answer in the index, by the names of ``FEATURES``.
 
-    The cosine of the nearest passage, by how much it is above the next, and above those that follow; the share of the
-    question's words, weighted by rarity, that one sentence of the best passage has with its title; the rarity of the
-    rarest word that the passage with most of them lacks, and the share of words that no passage has; BM25 of the best
-    passage for each unit of the question's rarity, and by how much it is above the next.
+    The cosine of the nearest passage, by how much it is above the next, and above those that follow, and that of the
+    nearest sentence of the best passages; the share of the question's words, weighted by rarity, that one sentence of
+    the best passage has with its title; the rarity of the rarest word that the passage with most of them lacks, as a
+    share of the largest, and the share of words that no passage has; BM25 of the best passage for each unit of the
+    question's rarity, and by how much it is above the next. None of them grows with the index.
     """
     cosines = np.sort(ranked.cosine[~np.isnan(ranked.cosine)])[::-1]
     lexical = np.sort(ranked.bm25)[::-1]
@@ -137,8 +139,11 @@ def evidence(index: "Index", question: str, ranked: "Ranked") -> dict[str, float
         "cosine": _at(cosines, 0),
         "cosine_margin": _at(cosines, 0) - _at(cosines, 1),
         "cosine_contrast": _at(cosines, 0) - float(np.mean(cosines[2:7])) if len(cosines) > 2 else 0.0,
+        "sentence_cosine": max(
+            index.sentences.best_cosine(vector, int(row)) for row in ranked.rows[:COMPARED]
+        ),
         "coverage": _in_one_sentence(index.passage(int(ranked.rows[0])), rarity) / total,
-        "rarest_missing": -missing,
+        "largest_rarity_missing": -missing / index.largest_rarity,
         "unknown": -sum(value for word, value in rarity.items() if not index.knows(word)) / total,
         "bm25": _at(lexical, 0) / total,
         "bm25_margin": (_at(lexical, 0) - _at(lexical, 1)) / total,

@@ -17,6 +17,7 @@ from data_pipeline.retrieval import answer, index_files
 from data_pipeline.retrieval.answer import Abstention, GroundedAnswer
 from data_pipeline.retrieval.embedder import Embedder, Vectors
 from data_pipeline.retrieval.index_files import Manifest
+from data_pipeline.retrieval.passage_vectors import PassageVectors
 from data_pipeline.retrieval.words import words
 from mediscale.core.errors import StorageError
 
@@ -72,6 +73,7 @@ class Index:
         self.folder, self.manifest, self.embedder = folder, manifest, embedder
         self.passages: pa.Table = index_files.read_passages(folder)
         self._vectors: Any = faiss.read_index(str(folder / index_files.VECTORS))
+        self.sentences = index_files.read_sentences(folder)
         self._bm25: Any = bm25s.BM25.load(str(folder / "bm25"), allow_pickle=False, show_progress=False)
         self._bm25.backend = "numpy"
         self._visible = lru_cache(maxsize=64)(self._visible_to)
@@ -168,10 +170,9 @@ class Index:
         """Of the vectors."""
         return int(self._vectors.d)
 
-    def vectors(self, rows: Ids) -> Vectors:
-        """Unit vectors of passages: (n, dimensions)."""
-        reconstructed: Vectors = self._reconstructing.reconstruct_batch(rows)
-        return reconstructed
+    def vectors(self, rows: Ids) -> PassageVectors:
+        """Those of passages."""
+        return PassageVectors(self._reconstructing.reconstruct_batch(rows), self.sentences.take(rows))
 
     @cached_property
     def _reconstructing(self) -> Any:
@@ -183,7 +184,14 @@ class Index:
         """Inverse document frequency of a word, as BM25 has it; that of a word that no passage has is the largest."""
         token = self._bm25.vocab_dict.get(word)
         bounds = self._bm25.scores["indptr"]
-        frequency = 0 if token is None else int(bounds[token + 1] - bounds[token])
+        return self._rarity(0 if token is None else int(bounds[token + 1] - bounds[token]))
+
+    @cached_property
+    def largest_rarity(self) -> float:
+        """That of a word that no passage has."""
+        return self._rarity(0)
+
+    def _rarity(self, frequency: int) -> float:
         n = self.manifest.passages
         return float(np.log(1 + (n - frequency + 0.5) / (frequency + 0.5)))
 

@@ -1,7 +1,7 @@
 """The files of an index: a folder with a manifest that says the digest of each, written whole or not at all.
 
-Nothing in it is pickled: ONNX and JSON (the embedder), Arrow (passages), FAISS's own format (vectors), NumPy arrays and
-JSON (BM25).
+Nothing in it is pickled: ONNX and JSON (the embedder), Arrow (passages), FAISS's own format (vectors), NumPy arrays
+(vectors of sentences, 8 bits a dimension) and with JSON beside them (BM25).
 """
 
 import hashlib
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from data_pipeline.documents.passages import RejectedDocument
 from data_pipeline.retrieval.answer import Abstention
 from data_pipeline.retrieval.embedder import Embedder, EmbedderSpec, Vectors
+from data_pipeline.retrieval.passage_vectors import PassageVectors, SentenceVectors
 from data_pipeline.retrieval.words import words
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import Frozen
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 GRAPH, TOKENIZER = "embedder.onnx", "tokenizer.json"
 PASSAGES = "passages.arrow"
 VECTORS = "vectors.faiss"
+SENTENCES, FIRST_SENTENCES = "sentences.npy", "first_sentences.npy"
 ABSTENTION = "abstention.json"
 
 EXACT = 20_000
@@ -84,22 +87,10 @@ class Contents:
 
     passages: "pa.Table"
     """Rows of ``data_pipeline.documents.passages.PASSAGES``."""
-    vectors: Vectors
-    """Their unit vectors: (n, dimensions)."""
+    vectors: PassageVectors
     embedder: Embedder
     rejected: tuple[RejectedDocument, ...] = ()
     abstention: Abstention | None = None
-
-
-def embed(embedder: Embedder, passages: "pa.Table") -> Vectors:
-    """Unit vectors of passages."""
-    return embedder.passages(embedded_texts(passages))
-
-
-def embedded_texts(passages: "pa.Table") -> list[str]:
-    """What is embedded of passages. The title stands before the text: alone a passage may not say what it is about."""
-    rows = passages.select(["title", "text"]).to_pylist()
-    return [f"{row['title']}\n{row['text']}".strip() for row in rows]
 
 
 def read_passages(folder: Path) -> "pa.Table":
@@ -107,6 +98,14 @@ def read_passages(folder: Path) -> "pa.Table":
     import pyarrow as pa
 
     return pa.ipc.open_file(pa.memory_map(str(folder / PASSAGES))).read_all()
+
+
+def read_sentences(folder: Path) -> SentenceVectors:
+    """The vectors of an index's sentences, mapped into memory: an answer reads those of a few passages."""
+    return SentenceVectors(
+        np.load(folder / SENTENCES, mmap_mode="r", allow_pickle=False),
+        np.load(folder / FIRST_SENTENCES, allow_pickle=False),
+    )
 
 
 def write(folder: Path, name: str, version: int, contents: Contents, key: str = "") -> Manifest:
@@ -117,7 +116,9 @@ def write(folder: Path, name: str, version: int, contents: Contents, key: str = 
     (partial / GRAPH).write_bytes(contents.embedder.graph)
     (partial / TOKENIZER).write_bytes(contents.embedder.tokenizer)
     _write_passages(partial / PASSAGES, contents.passages)
-    _write_vectors(partial / VECTORS, contents.vectors)
+    _write_vectors(partial / VECTORS, contents.vectors.whole)
+    np.save(partial / SENTENCES, contents.vectors.sentences.values, allow_pickle=False)
+    np.save(partial / FIRST_SENTENCES, contents.vectors.sentences.first, allow_pickle=False)
     _write_bm25(partial / "bm25", contents.passages)
     if contents.abstention:
         (partial / ABSTENTION).write_text(contents.abstention.model_dump_json(indent=1))

@@ -8,7 +8,7 @@ from pathlib import Path
 from data_pipeline.documents import corpus, passages, readers
 from data_pipeline.documents.questions import Question
 from data_pipeline.documents.sentences import sentences
-from data_pipeline.retrieval import embedders, index_files
+from data_pipeline.retrieval import embedders, index_files, passage_vectors
 from data_pipeline.retrieval.index import Index
 from data_pipeline.retrieval.index_files import Contents
 from data_pipeline.retrieval.support import support
@@ -54,5 +54,5 @@ def opened(settings: Settings, questions: Sequence[Question]) -> Iterator[Source
 def _index(settings: Settings, folder: Path) -> Index:
     rows = passages.table(readers.read([corpus.FOLDER / "passages.jsonl"]).documents)
     embedder = embedders.load(settings)
-    index_files.write(folder, "corpus", 1, Contents(rows, index_files.embed(embedder, rows), embedder))
+    index_files.write(folder, "corpus", 1, Contents(rows, passage_vectors.embed(embedder, rows), embedder))
     return Index.open(folder)

@@ -15,6 +15,7 @@ from data_pipeline.documents.readers import read
 from data_pipeline.retrieval import Index
 from data_pipeline.retrieval.answer import FEATURES
 from data_pipeline.retrieval.embedder import Embedder
+from data_pipeline.retrieval.passage_vectors import PassageVectors
 from mediscale.cli.main import main
 from mediscale.core import tables
 from mediscale.core.errors import NotFoundError
@@ -73,7 +74,10 @@ def test_an_index_grows_shrinks_and_answers(
     after = Index.open(index_versions.latest(home, "documents"))
     assert after.passages["file"].to_pylist() == ["kidney.md"]
     row = before.passages["file"].to_pylist().index("kidney.md")
-    assert (after.vectors(np.array([0])) == before.vectors(np.array([row]))).all()
+    for now, then in zip(
+        _flat(after.vectors(np.array([0]))), _flat(before.vectors(np.array([row]))), strict=True
+    ):
+        assert (now == then).all()
 
     for command, sentence in (
         (["index", "--remove", "stroke.txt"], "The index documents has no passage of stroke.txt."),
@@ -90,6 +94,10 @@ def test_an_index_grows_shrinks_and_answers(
         error = capsys.readouterr().err
         assert sentence in error
         assert "Traceback" not in error
+
+
+def _flat(vectors: PassageVectors) -> list[np.ndarray]:
+    return [vectors.whole, *vectors.sentences]
 
 
 NOTES = [
@@ -192,12 +200,12 @@ def test_abstention_is_fitted_on_other_questions_than_those_held_out(
     tmp_path: Path, embedder: Embedder
 ) -> None:
     """On a part of the corpus, which takes seconds; benchmarks/retrieval.py measures the whole."""
-    from data_pipeline.retrieval import index_files
+    from data_pipeline.retrieval import index_files, passage_vectors
     from data_pipeline.retrieval.index_files import Contents
 
     some = read([corpus.FOLDER / "passages.jsonl"]).documents[:60]
     passages = table(some)
-    contents = Contents(passages, index_files.embed(embedder, passages), embedder)
+    contents = Contents(passages, passage_vectors.embed(embedder, passages), embedder)
     index_files.write(tmp_path / "index", "some", 1, contents)
     index = Index.open(tmp_path / "index")
     places = {document.place for document in some}
@@ -213,3 +221,10 @@ def test_abstention_is_fitted_on_other_questions_than_those_held_out(
     wrongly = sum(value >= fitted.threshold for value in confidence[1])
     assert answered > len(held_out) * 0.6
     assert wrongly < len(held_out) * 0.4
+
+    rows = np.array([0, 1, 2])
+    three = Contents(passages.take(rows), index.vectors(rows), embedder, abstention=fitted)
+    index_files.write(tmp_path / "three", "three", 1, three)
+    tiny = Index.open(tmp_path / "three")
+    other = [each for each in held_out if not {some[row].place for row in rows} & set(each.references)]
+    assert sum(not tiny.answer(each.question).abstained for each in other) <= len(other) * 0.1

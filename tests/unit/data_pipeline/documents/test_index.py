@@ -95,8 +95,8 @@ def test_nothing_in_an_index_is_pickled(indexed_documents: Path) -> None:
     names = sorted(path.relative_to(indexed_documents).as_posix() for path in indexed_documents.rglob("*.*"))
     assert names == [
         "abstention.json", "bm25/data.csc.index.npy", "bm25/indices.csc.index.npy", "bm25/indptr.csc.index.npy",
-        "bm25/params.index.json", "bm25/vocab.index.json", "embedder.onnx", "manifest.json", "passages.arrow",
-        "tokenizer.json", "vectors.faiss",
+        "bm25/params.index.json", "bm25/vocab.index.json", "embedder.onnx", "first_sentences.npy",
+        "manifest.json", "passages.arrow", "sentences.npy", "tokenizer.json", "vectors.faiss",
     ]  # fmt: skip
     for name in names:
         if name.endswith(".npy"):
