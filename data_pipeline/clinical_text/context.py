@@ -1,6 +1,7 @@
 """Negation, experiencer and time of a mention, by the words around it (NegEx, Chapman 2001; ConText, Harkema 2009)."""
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -27,18 +28,32 @@ class Context:
             cues.setdefault(match.label, []).append(match)
         return cues
 
+    @cached_property
+    def _firsts(self) -> dict[str, list[int]]:
+        """Where the cues of each label begin, in order: a note of many findings has many cues, too."""
+        return {label: [cue.first for cue in cues] for label, cues in self._cues.items()}
+
+    @cached_property
+    def _longest_exception(self) -> int:
+        return max((cue.last - cue.first for cue in self._cues.get("not negated", ())), default=0)
+
     def is_negated(self, first: int, last: int, reach: int = 12) -> bool:
         """Whether a cue before the words ``first`` to before ``last``, or right after them, denies them."""
         start, end = self._text.sentence(first)
         real = [
             cue
             for cue in self._within("negated", max(start, first - reach), first)
-            if not any(other.first <= cue.first < other.last for other in self._cues.get("not negated", ()))
+            if not self._is_exception(cue)
         ]
         before = max((cue.last for cue in real), default=None)
         if before is not None and not self._ends(before, first):
             return True
         return any(self._within("negated after", last, min(end, last + 5)))
+
+    def _is_exception(self, cue: PhraseMatch) -> bool:
+        """Whether a cue is part of words that deny nothing, such as "no increase"."""
+        nearby = self._beginning("not negated", cue.first - self._longest_exception, cue.first + 1)
+        return any(cue.first < other.last for other in nearby)
 
     def _ends(self, start: int, stop: int) -> bool:
         return any(self._within("end", start, stop))
@@ -54,4 +69,9 @@ class Context:
         return any(self._within("past", start, end))
 
     def _within(self, label: str, start: int, stop: int) -> Iterable[PhraseMatch]:
-        return (cue for cue in self._cues.get(label, ()) if start <= cue.first and cue.last <= stop)
+        return (cue for cue in self._beginning(label, start, stop) if cue.last <= stop)
+
+    def _beginning(self, label: str, start: int, stop: int) -> Iterator[PhraseMatch]:
+        firsts = self._firsts.get(label, [])
+        for i in range(bisect_left(firsts, start), bisect_left(firsts, stop)):
+            yield self._cues[label][i]

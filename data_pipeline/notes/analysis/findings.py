@@ -1,6 +1,6 @@
 """Symptoms and conditions of a note, with negation, experiencer and time."""
 
-import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -14,9 +14,10 @@ from data_pipeline.clinical_text.text import END, ClinicalText
 from data_pipeline.notes.analysis.fields import Finding, Status
 from data_pipeline.notes.analysis.sections import Sections
 
-_ENDING = re.compile(
-    r".{3,}(?:itis|osis|oma|aemia|emia|opathy|penia|megaly|plegia|paresis|ectasis|lithiasis)$"
-)
+_ENDINGS = (
+    "itis", "osis", "oma", "aemia", "emia", "opathy", "penia", "megaly", "plegia", "paresis", "ectasis", "lithiasis"
+)  # fmt: skip
+_BEFORE_ENDING = 3
 
 _REACH, _NEAR = 12, 3
 """Words before a mention in which a cue says that it is only possible, and in which one says what a drug is for."""
@@ -42,6 +43,7 @@ def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list
     """
     symptoms: dict[tuple[str, bool], Finding] = {}
     conditions: dict[tuple[str, bool], Finding] = {}
+    tellers = [i for i, word in enumerate(text.words) if word in _words("tells")]
     for mention in _mentions(text):
         kind = sections.kind(text.starts[mention.first])
         if kind in ("allergies", "medications") or sections.is_heading(text.starts[mention.first]):
@@ -52,7 +54,7 @@ def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list
             mention.kind == "symptom"
             and status == "present"
             and kind == "exam"
-            and not _is_told(text, mention)
+            and not _is_told(text, mention, tellers)
         ):
             continue  # what an examiner sees is a sign, and no complaint
         if status == "absent" and (kind == "family" or context.is_family(mention.first)):
@@ -80,10 +82,10 @@ def _status(mention: _Mention, context: Context, section: str) -> Status:
     return "family" if section == "family" or context.is_family(mention.first) else "present"
 
 
-def _is_told(text: ClinicalText, mention: _Mention) -> bool:
-    """Whether the sentence says before it that the patient tells of it."""
+def _is_told(text: ClinicalText, mention: _Mention, tellers: list[int]) -> bool:
+    """Whether the sentence says before it that the patient tells of it; ``tellers`` are the words that say so."""
     start, _ = text.sentence(mention.first)
-    return not _words("tells").isdisjoint(text.words[start : mention.first])
+    return bisect_left(tellers, start) < bisect_left(tellers, mention.first)
 
 
 def _is_only_possible(text: ClinicalText, mention: _Mention, status: Status) -> bool:
@@ -125,7 +127,9 @@ def _listed(words: tuple[str, ...], i: int) -> _Mention | None:
 
 def _look_alike(words: tuple[str, ...], i: int) -> int:
     """How many words stand for something else than the finding that one of them names."""
-    others = _look_alikes().get(words[i], ())
+    others = _look_alikes().get(words[i])
+    if not others:
+        return 0
     return max((len(each) for each in others if words[i : i + len(each)] == each), default=0)
 
 
@@ -161,8 +165,10 @@ def _formed(text: ClinicalText, i: int) -> _Mention | None:
     """A condition by its form: a clinical ending, or a head such as "disease" with its adjectives."""
     words = text.words
     word = words[i]
-    if _ENDING.match(word) and word not in _words("not_conditions"):
+    if word.endswith(_ENDINGS) and _is_long_enough(word) and word not in _words("not_conditions"):
         return _Mention("condition", word, i, i + 1)
+    if _words("heads").isdisjoint(words[i + 1 : i + 4]):
+        return None
     for last in range(i + 1, min(i + 4, len(words))):
         if (
             words[last - 1] in _words("no_adjectives")
@@ -174,6 +180,11 @@ def _formed(text: ClinicalText, i: int) -> _Mention | None:
         if words[last] in _words("heads"):
             return _Mention("condition", " ".join(words[i : last + 1]), i, last + 1)
     return None
+
+
+def _is_long_enough(word: str) -> bool:
+    """Whether enough letters stand before a clinical ending."""
+    return any(word.endswith(ending) and len(word) >= len(ending) + _BEFORE_ENDING for ending in _ENDINGS)
 
 
 @cache

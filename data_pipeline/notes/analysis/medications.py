@@ -84,7 +84,7 @@ def _without_second_names(text: ClinicalText, places: Iterable[_Place]) -> Itera
     last: _Place | None = None
     for place in places:
         if last and place[1] and place[1] == last[1] and text.plain[last[3] : place[2]].strip() == "(":
-            last = (*last[:3], place[3] + text.plain[place[3] :].startswith(")"))
+            last = (*last[:3], place[3] + text.plain.startswith(")", place[3]))
             continue
         if last:
             yield last
@@ -101,9 +101,14 @@ def _with_shared_routes(text: ClinicalText, medications: Sequence[Medication]) -
             continue
         if other.route and not _said(one):
             shared[i] = one.model_copy(update={"route": other.route, "end": other.end})
-        elif one.route and not _said(other) and text.original[one.start :].lower().startswith(one.route):
+        elif one.route and not _said(other) and _begins_with_route(text, one):
             shared[i + 1] = other.model_copy(update={"route": one.route, "start": one.start})
     yield from shared
+
+
+def _begins_with_route(text: ClinicalText, medication: Medication) -> bool:
+    start = medication.start
+    return text.original[start : start + len(medication.route)].lower() == medication.route
 
 
 def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterator[_Place]:
@@ -130,11 +135,13 @@ def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterato
             and not context.is_negated(i, i + 1)
         ):
             places.append((text.plain[start:end], (), start, end))
-    named = [(start, end) for _, _, start, end in places]
+    is_named = bytearray(len(text.plain))
+    for _, _, start, end in places:
+        is_named[start:end] = b"\1" * (end - start)
     for begin, stop in sections.of("medications", len(text.plain)):
         for match in _ITEM.finditer(text.plain, begin, stop):
             start, end = match.start("name"), match.start("name") + len(_name_alone(match["name"]))
-            if not _FIRST_WORDS.match(match["name"]) and all(end <= s or e <= start for s, e in named):
+            if not _FIRST_WORDS.match(match["name"]) and not any(is_named[start:end]):
                 places.append((text.plain[start:end], (), start, end))
     yield from sorted(places, key=lambda place: place[2])
 

@@ -1,6 +1,7 @@
 """Sentences of a note: recommendations and a summary by extraction."""
 
 import re
+from bisect import bisect_left
 from functools import cache
 from itertools import pairwise
 
@@ -34,6 +35,7 @@ def recommendations(text: ClinicalText, sections: Sections) -> list[Statement]:
     Prescriptions are medications, and what was done already is no step.
     """
     cues = _cues().find(text)
+    cue_firsts = [cue.first for cue in cues]
     drugs = {mention.first for mention in packaged().find(text)}
     kept = []
     for first, last in text.sentences():
@@ -42,7 +44,8 @@ def recommendations(text: ClinicalText, sections: Sections) -> list[Statement]:
         if section in _NO_ADVICE or sections.is_heading(text.starts[first]):
             continue
         for begin, end in _clauses(text, first, last):
-            labels = {cue.label for cue in cues if begin <= cue.first < end}
+            within = slice(bisect_left(cue_firsts, begin), bisect_left(cue_firsts, end))
+            labels = {cue.label for cue in cues[within]}
             is_step = (
                 "advice" in labels or label in labels or (label == "step" and _begins_a_step(text, begin))
             )
@@ -74,7 +77,9 @@ def _is_use(text: ClinicalText, sentence: set[str], drugs: set[int], begin: int,
     """Whether a clause is the use of a drug alone, which a number follows: no visit, test or caution besides."""
     words = text.words[begin:end]
     numbered = any(
-        word[0].isdigit() for at in drugs if begin <= at < end for word in text.words[at + 1 : at + 3]
+        word[0].isdigit()
+        for at in drugs.intersection(range(begin, end))
+        for word in text.words[at + 1 : at + 3]
     )
     amount = any(word[0].isdigit() and unit in _UNITS for word, unit in pairwise(words))
     return "beside drugs" not in sentence and (numbered or amount)
@@ -85,8 +90,9 @@ def _clauses(text: ClinicalText, first: int, last: int) -> list[tuple[int, int]]
     begins, ends = [first], []
     for i in range(first + 2, last):
         is_joined = text.words[i - 1] in ("and", "then")
-        is_step = text.words[i] in _STEP_VERBS or text.words[i : i + 2] in _WHO_WILL
-        if (is_joined or text.comma_before(i)) and is_step and i - begins[-1] > 1:
+        word = text.words[i]
+        is_step = word in _STEP_VERBS or (word in _WHO and text.words[i : i + 2] in _WHO_WILL)
+        if is_step and (is_joined or text.comma_before(i)) and i - begins[-1] > 1:
             begins.append(i)
             ends.append(i - is_joined)
     ends = [end - (text.words[end - 1] in ("and", "then")) for end in ends]
@@ -96,9 +102,10 @@ def _clauses(text: ClinicalText, first: int, last: int) -> list[tuple[int, int]]
 def summary(text: ClinicalText, sections: Sections, findings: list[Finding]) -> list[Statement]:
     """Up to three sentences that name most of the findings; those of complaint and assessment count twice."""
     ranked = []
+    present = sorted(finding.start for finding in findings if finding.status == "present")
     for first, last in text.sentences():
         start, end = text.span(first, last)
-        named = sum(start <= f.start < end and f.status == "present" for f in findings)
+        named = bisect_left(present, end) - bisect_left(present, start)
         weight = 2 if sections.kind(text.starts[last - 1]) in ("complaint", "assessment", "history") else 1
         if named and last - first > 2:
             ranked.append((-named * weight, first, last))
@@ -125,9 +132,8 @@ _STEP_VERBS = frozenset({
     "request", "ambulate", "shower", "clean", "wash", "rule",
 })  # fmt: skip
 """With which a step of a plan begins."""
-_WHO_WILL = frozenset(
-    (who, does) for who in ("we", "i", "he", "she", "patient") for does in ("will", "should", "need", "needs")
-)
+_WHO = ("we", "i", "he", "she", "patient")
+_WHO_WILL = frozenset((who, does) for who in _WHO for does in ("will", "should", "need", "needs"))
 _BEFORE_VERBS = frozenset(["please", "also", "otherwise", "then", "again", "and", "to", "will", "next"])
 _UNITS = frozenset(["mg", "mcg", "units", "tablet", "tablets", "puffs", "ml", "cc", "drops", "capsule"])
 

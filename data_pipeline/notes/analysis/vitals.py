@@ -1,7 +1,6 @@
 """Vital signs of a note, as they are written."""
 
 import re
-from collections.abc import Iterator
 
 from data_pipeline.clinical_text.text import ClinicalText
 from data_pipeline.notes.analysis.fields import Vital, VitalKind
@@ -47,15 +46,13 @@ _PATTERNS: tuple[tuple[VitalKind, str], ...] = (
 
 def find(text: ClinicalText) -> list[Vital]:
     """The vital signs in the order of the note; of equal ones the first."""
-    kept: dict[tuple[str, str], Vital] = {}
-    for vital in _all(text):
-        kept.setdefault((vital.kind, vital.value), vital)
-    return sorted(kept.values(), key=lambda vital: vital.start)
-
-
-def _all(text: ClinicalText) -> Iterator[Vital]:
+    spans: dict[tuple[VitalKind, str], tuple[int, int]] = {}
     for kind, pattern in _PATTERNS:
         for match in re.finditer(pattern, text.plain):
-            value = re.sub(r"\s?over\s?", "/", match["value"] or match["bare"]).replace(" ", "")
-            start, end = text.original_span(*match.span())
-            yield Vital(kind=kind, value=value, start=start, end=end)
+            value = match["value"] or match["bare"]
+            spans.setdefault((kind, "".join(value.replace("over", "/").split())), match.span())
+    vitals = []
+    for (kind, value), span in spans.items():
+        start, end = text.original_span(*span)
+        vitals.append(Vital(kind=kind, value=value, start=start, end=end))
+    return sorted(vitals, key=lambda vital: vital.start)
