@@ -1,5 +1,6 @@
 """When an index abstains: fitted on the project's own questions, each with its passage in the index and without it."""
 
+import copy
 import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
@@ -91,8 +92,10 @@ def _of_small_indexes(
 
 
 def _small(place: Path, index: Index, rows: Ids) -> Index:
-    contents = Contents(index.passages.take(rows), index.vectors(rows), index.embedder)
-    return Index(place, index_files.write(place, "small", 1, contents), index.embedder)
+    embedder = copy.copy(index.embedder)
+    embedder.graph = b""  # 34 MB, which nobody reads from there
+    contents = Contents(index.passages.take(rows), index.vectors(rows), embedder)
+    return Index(place, index_files.write(place, "small", 1, contents), embedder)
 
 
 def _rows_by_place(index: Index) -> dict[str, list[int]]:

@@ -203,7 +203,7 @@ def test_abstention_is_fitted_on_other_questions_than_those_held_out(
     from data_pipeline.retrieval import index_files, passage_vectors
     from data_pipeline.retrieval.index_files import Contents
 
-    some = read([corpus.FOLDER / "passages.jsonl"]).documents[:60]
+    some = read([corpus.FOLDER / "passages.jsonl"]).documents[:40]
     passages = table(some)
     contents = Contents(passages, passage_vectors.embed(embedder, passages), embedder)
     index_files.write(tmp_path / "index", "some", 1, contents)
