@@ -96,7 +96,9 @@ class Index:
         try:
             return cls(folder, manifest, embedder)
         except Exception as error:  # of Arrow, FAISS, NumPy and bm25s, which have no common class
-            raise StorageError(f"The index in {folder} can't be read; make it again.") from error
+            raise StorageError(
+                f"The index in {folder} can't be read; delete its folder and make it again."
+            ) from error
 
     def search(self, question: str, k: int = 5, roles: frozenset[str] = EVERYBODY) -> list[Passage]:
         """The best ``k`` passages among those that somebody with these roles may see."""
