@@ -183,11 +183,16 @@ def client(settings: Settings) -> "MlflowClient":
     connect = partial(MlflowClient, tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
     if settings.tracking_uri.startswith(("http://", "https://")):
         return connect()
-    with (settings.home / "mlflow.lock").open("w") as lock:  # two that come first would both make its tables
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = os.open(
+        settings.home / "mlflow.lock", os.O_CREAT, 0o600
+    )  # read alone: so may be a home that is audited
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two that come first would both make its tables
         _begin_with_made_store(settings.tracking_uri)
         client = connect()
         client.search_registered_models(max_results=1)
+    finally:
+        os.close(lock)
     return client
 
 

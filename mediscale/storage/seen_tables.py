@@ -4,6 +4,7 @@ A lake that is not mounted looks like an empty one. A table that was seen once i
 when it is absent, or another table lies in its place, that is an error until it is back.
 """
 
+import errno
 import json
 from pathlib import Path
 
@@ -66,4 +67,9 @@ def _read_versions(settings: Settings, dataset: str) -> dict[str, str]:
 
 
 def _write(settings: Settings, dataset: str, identities: dict[str, str]) -> None:
-    durable_files.replace(_file(settings, dataset), json.dumps(identities))
+    """Where the home can only be read, it is an auditor's copy, and nothing will be written in a table's place."""
+    try:
+        durable_files.replace(_file(settings, dataset), json.dumps(identities))
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise

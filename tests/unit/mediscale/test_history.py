@@ -1,6 +1,8 @@
 """The history under attack: whoever can write the lake changes, removes, adds, dates or names nothing unnoticed."""
 
+import errno
 import hashlib
+import os
 import shutil
 import stat
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from mediscale.core import caller
 from mediscale.core.errors import BusyError, StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
-from mediscale.storage import accepted_heads, history, lake, signing
+from mediscale.storage import accepted_heads, durable_files, history, lake, signing
 from mediscale.storage.history import Approval, Draft, Erasure, Export
 
 DAY = datetime(2026, 11, 1, 8)
@@ -69,6 +71,21 @@ def test_entries_are_numbered_chained_and_typed(three: Settings) -> None:
 
 def test_what_a_key_recorded_is_not_written_again(three: Settings) -> None:
     assert history.append(three, "h", export("k1", 9)) == history.entries(three, "h")[1]
+    assert len(history.entries(three, "h")) == 3
+
+
+def test_a_copy_that_can_only_be_read_is_read(three: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an auditor, for the first time from this home; what a disk refuses otherwise is still an error."""
+
+    def refuse(_path: Path, _text: str) -> None:
+        raise OSError(code, os.strerror(code))
+
+    shutil.rmtree(three.home / "seen")
+    monkeypatch.setattr(durable_files, "replace", refuse)
+    code = errno.ENOSPC
+    with pytest.raises(OSError, match="No space left"):
+        history.entries(three, "h")
+    code = errno.EROFS
     assert len(history.entries(three, "h")) == 3
 
 
