@@ -109,6 +109,8 @@ class TaskCheck:
     task: str
     refused: str = ""
     flow: Mapping[str, int] = field(default_factory=dict)
+    """By step."""
+    outcomes: Mapping[str, int] = field(default_factory=dict)
     at_risk: int = 0
     """Rows of the cohort: stays, or predictions where a stay has several."""
     prevalence: float = float("nan")
@@ -364,7 +366,7 @@ def _task(source: Source, absent: Sequence[str], events: pa.Table, task: Task) -
         return TaskCheck(task.name, refused=reason)
     rows = labels.cohort(events, task.name, None, 0)
     counted = zip(*(rows[name].to_pylist() for name in ("steps", "outcome", "further")), strict=True)
-    flow = labels.flow_of(
+    flow, outcomes = labels.flow_of(
         task,
         [
             labels.FlowCount(steps, outcome, further, n)
@@ -381,6 +383,7 @@ def _task(source: Source, absent: Sequence[str], events: pa.Table, task: Task) -
     return TaskCheck(
         task.name,
         flow=flow,
+        outcomes=outcomes,
         at_risk=cohort.num_rows,
         prevalence=float(outcome.mean()),
         patients=len(np.unique(subjects)),

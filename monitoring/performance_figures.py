@@ -51,7 +51,7 @@ class Figure:
     end: datetime
     basis: Basis
     metric: str
-    n: int
+    n: int | None
     events: int | None = None
     estimate: Estimate = _NONE
     limits: Limits = (None, None)
@@ -136,11 +136,11 @@ class Judge:
     def _subgroups(self, start: datetime, end: datetime, performance: Performance) -> Iterator[Figure]:
         groups, _ = subgroups.judge(performance, self.policy)
         for group in groups:
-            if group.counts is None:
+            if group.counts is None and group.status != "estimated":
                 continue
             whose: dict[str, Any] = {
-                "n": group.counts.n,
-                "events": group.counts.events,
+                "n": None if group.counts is None else group.counts.n,
+                "events": None if group.counts is None else group.counts.events,
                 "attribute": group.attribute,
                 "value": group.value,
             }
@@ -199,7 +199,7 @@ def rows(figures: Sequence[Figure], version: int, as_of: datetime) -> "pa.Table"
 
     def row(figure: Figure) -> dict[str, Any]:
         n, events = figure.n, figure.events
-        few = events is None or is_small(events) or is_small(n - events)
+        few = n is None or events is None or is_small(events) or is_small(n - events)
         return {
             "model_version": version,
             "window_start": figure.start,
@@ -208,7 +208,7 @@ def rows(figures: Sequence[Figure], version: int, as_of: datetime) -> "pa.Table"
             "attribute": figure.attribute,
             "value": figure.value,
             "metric": figure.metric,
-            "n": None if is_small(n) else n,
+            "n": None if n is None or is_small(n) else n,
             "events": None if few else events,
             "estimate": figure.estimate.value,
             "low": figure.estimate.low,

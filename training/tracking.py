@@ -124,7 +124,9 @@ def _log_run(mlflow: "MlflowClient", run: Any, training: Training) -> None:
     measured = [
         Metric(k, v, at, step) for k, values in training.curves.items() for step, v in enumerate(values)
     ]
-    figures = {**training.metrics, **{k: n for k, n in training.counts.items() if not privacy.is_small(n)}}
+    # a small count would follow from the other splits' and the cohort's
+    counts = {} if any(map(privacy.is_small, training.counts.values())) else training.counts
+    figures = {**training.metrics, **counts}
     measured += [Metric(k, v, at, 0) for k, v in sorted(figures.items())]
     for start in range(0, len(measured), _BATCH):
         batch = measured[start : start + _BATCH]

@@ -25,7 +25,7 @@ from data_pipeline.cohort.stays import TRANSFER_GAP, Patient, Stay, patients
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core import tasks
-from mediscale.core.annotations import PatientCount, RuntimeInput
+from mediscale.core.annotations import CohortFlow, PartCounts, PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError, UsageError
 from mediscale.core.outcomes import (
     DeathInHospital,
@@ -36,7 +36,7 @@ from mediscale.core.outcomes import (
     Readmission,
     ValueRise,
 )
-from mediscale.core.privacy import count
+from mediscale.core.privacy import count, count_of
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
@@ -62,9 +62,11 @@ class Params(Frozen):
 
 class Result(Frozen):
     labels: TableRef
-    flow: dict[str, PatientCount]
+    flow: CohortFlow
     """The cohort flow in order: visits left after each step; where stays have several predictions, predictions left
-    after each step; then the stays, or predictions, with each outcome."""
+    after each step."""
+    outcomes: PartCounts
+    """The stays, or predictions, of the last step with each outcome."""
     at_risk: PatientCount
     """Stays in the cohort."""
     predictions: PatientCount | None = None
@@ -86,7 +88,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     refuse_lacking(params)
     task, table = tasks.load(params.task), f"labels_{params.task}"
     groups = list(shards.map_shards(settings, params.events, partial(_write_group, settings, params)))
-    flow = flow_of(task, [count for group in groups for count in group.counts])
+    flow, outcomes = flow_of(task, [count for group in groups for count in group.counts])
     files = [file for group in groups for file in group.files]
     try:
         _refuse_empty(params, task, flow)
@@ -97,9 +99,10 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     return Result(
         labels=labels,
         flow=flow,
+        outcomes=outcomes,
         at_risk=flow[task.outcome.labelled.name],
         predictions=flow[task.prediction_steps[-1].name] if task.prediction_steps else None,
-        positives=flow[task.outcome.positive.name],
+        positives=outcomes[task.outcome.positive.name],
         contradictions=sum(group.contradictions for group in groups),
     )
 
@@ -421,10 +424,10 @@ class FlowCount(NamedTuple):
     n: int
 
 
-def flow_of(task: Task, counts: Sequence[FlowCount]) -> dict[str, int]:
-    """The cohort flow."""
+def flow_of(task: Task, counts: Sequence[FlowCount]) -> tuple[dict[str, int], dict[str, int]]:
+    """The cohort flow: how many are left after each step, and how many of the last have each outcome."""
     first = len(task.steps) - len(task.prediction_steps) + 1
-    return {
+    flow = {
         **{
             step.name: sum(c.n for c in counts if c.steps >= i and not c.further)
             for i, step in enumerate(task.steps, start=1)
@@ -433,11 +436,12 @@ def flow_of(task: Task, counts: Sequence[FlowCount]) -> dict[str, int]:
             step.name: sum(c.n for c in counts if c.steps >= i)
             for i, step in enumerate(task.prediction_steps, start=first)
         },
-        **{
-            category.name: sum(c.n for c in counts if c.outcome == category.name)
-            for category in task.outcome.categories
-        },
     }
+    outcomes = {
+        category.name: sum(c.n for c in counts if c.outcome == category.name)
+        for category in task.outcome.categories
+    }
+    return flow, outcomes
 
 
 def _refuse_empty(params: Params, task: Task, flow: dict[str, int]) -> None:
@@ -458,9 +462,8 @@ def _summary(result: Result) -> str:
         else ""
     )
     repeated = f" with {count(result.predictions)} predictions" if result.predictions is not None else ""
-    return (
-        f"{count(result.at_risk)} stays at risk{repeated}, {count(result.positives)} with the outcome{unlike}"
-    )
+    positives = count_of(result.positives, result.predictions or result.at_risk)
+    return f"{count(result.at_risk)} stays at risk{repeated}, {positives} with the outcome{unlike}"
 
 
 STAGE = Stage(

@@ -182,18 +182,23 @@ def _item_label(one: "ConceptCheck") -> str:
 
 
 def _task(task: "TaskCheck") -> list[str]:
-    from mediscale.core.privacy import count, is_small
+    from mediscale.core.privacy import count, count_of, is_small, may_be_shared, merged_steps, parts_in_words
 
     if task.refused and not task.flow:
         return ["", f"task {task.task}: not with this source: {task.refused}"]
     lines = ["", f"task {task.task}"]
-    lines.append("  " + " → ".join(f"{name} {count(n)}" for name, n in task.flow.items()))
+    lines.append("  " + " → ".join(f"{name} {count(n)}" for name, n in merged_steps([*task.flow.items()])))
+    if task.outcomes:
+        lines.append(
+            "  of these: " + ", ".join(f"{name} {n}" for name, n in parts_in_words([*task.outcomes.items()]))
+        )
     if task.refused or is_small(task.at_risk):
         return [*lines, f"  {task.refused or 'too few to say more'}"]
-    rows = "predictions" if task.repeated else "stays"
+    rows, with_outcome = "predictions" if task.repeated else "stays", task.patients_with_outcome
+    share = f"{task.prevalence:.1%}" if may_be_shared(with_outcome, task.patients) else "a suppressed share"
     lines.append(
-        f"  outcome in {task.prevalence:.1%} of {count(task.at_risk)} {rows}, and of "
-        f"{count(task.patients_with_outcome)} of {count(task.patients)} patients; {task.filled} of "
+        f"  outcome in {share} of {count(task.at_risk)} {rows}, and of "
+        f"{count_of(with_outcome, task.patients)} of {count(task.patients)} patients; {task.filled} of "
         f"{len(task.features)} features have a value in at least 10 %"
     )
     lines += [
@@ -205,14 +210,14 @@ def _task(task: "TaskCheck") -> list[str]:
 
 def _details(task: "TaskCheck") -> list[str]:
     """By the hour of the prediction, and by feature."""
-    from mediscale.core.privacy import count, is_small
+    from mediscale.core.privacy import count, count_of, is_small, may_be_shared
 
     if task.refused or is_small(task.at_risk):
         return []
     lines = [f"  {'hour':<44}{'predictions':>12}{'with outcome':>14}"] if task.by_hour else []
     lines += [
-        f"  {one.hour:<44}{count(one.n):>12}{count(one.with_outcome):>14}"
-        + ("" if is_small(one.n) or is_small(one.with_outcome) else f"  {one.with_outcome / one.n:.1%}")
+        f"  {one.hour:<44}{count(one.n):>12}{count_of(one.with_outcome, one.n):>14}"
+        + (f"  {one.with_outcome / one.n:.1%}" if may_be_shared(one.with_outcome, one.n) else "")
         for one in task.by_hour
     ]
     lines.append(f"  {'feature':<44}{'missing':>12}{'AUROC alone':>14}")
@@ -335,12 +340,12 @@ def _transport(options: argparse.Namespace) -> int:
 
 
 def _transported(transported: "Transport", dataset: str) -> list[str]:
-    from mediscale.core.privacy import count
+    from mediscale.core.privacy import count, count_of
 
     counts = transported.counts
     lines = [
         f"{transported.model} on {count(counts.n)} {counts.unit} of {count(counts.subjects)} patients of {dataset}, "
-        f"{count(counts.events)} with the outcome; by values alone, without notes",
+        f"{count_of(counts.events, counts.n)} with the outcome; by values alone, without notes",
         "",
         f"  {'figure':<44}{'value':>10}  95 % interval",
     ]

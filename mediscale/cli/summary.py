@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mediscale.core.commands import program, relative
-from mediscale.core.privacy import count
+from mediscale.core.privacy import count, count_of
 
 if TYPE_CHECKING:
     from mediscale.core.settings import Settings
@@ -96,7 +96,7 @@ def _metrics(evidence: "Evidence") -> Table:
     counts = evidence.counts
     title = (
         f"{evidence.model} on {count(counts.n)} held-out {counts.unit} of {count(counts.subjects)} patients, "
-        f"{count(counts.events)} with the outcome"
+        f"{count_of(counts.events, counts.n)} with the outcome"
     )
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for header in ("", "value", "95 % interval"):

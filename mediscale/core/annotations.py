@@ -16,6 +16,8 @@ class Meaning(Enum):
 
     RUNTIME_INPUT = "runtime input"
     PATIENT_COUNT = "patient count"
+    COHORT_FLOW = "cohort flow"
+    PARTS = "parts of totals"
     DIGEST = "digest"
     COMPARED_WITH = "compared with"
 
@@ -24,6 +26,12 @@ RuntimeInput = Annotated[T, Meaning.RUNTIME_INPUT]
 """A parameter that a run gives itself (upstream results, its own options, look-ups): it can't be configured."""
 PatientCount = Annotated[int, Meaning.PATIENT_COUNT]
 """A count of patients, or of what is theirs: suppressed outside the lake where it is small."""
+CohortFlow = Annotated[dict[str, int], Meaning.COHORT_FLOW]
+"""Counts of patients that are left after each step: outside the lake, no two of them differ by a small count."""
+PartCounts = Annotated[dict[str, int], Meaning.PARTS]
+"""Counts of patients by part of a total: outside the lake, no small one follows from the total and the other parts'."""
+PartTable = Annotated[dict[str, dict[str, int]], Meaning.PARTS]
+"""The same for several totals: part → what is counted → how many."""
 Digest = Annotated[str, Meaning.DIGEST]
 """SHA-256 of an artifact, by which lineage finds who made it and who used it."""
 ComparedWith = Annotated[T, Meaning.COMPARED_WITH]

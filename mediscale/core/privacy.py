@@ -1,18 +1,25 @@
 """Small-cell suppression: which counts of patients may leave the lake.
 
 The lake and its call records hold every number. Whatever more people read, the report, MLflow and Kubeflow, goes
-through here: a small count of patients, or of what is theirs, may describe a person.
+through here: a small count of patients, or of what is theirs, may describe a person. A small count that is left out
+must not follow from those that are told, by a subtraction: so others are left out with it (complementary suppression,
+as in Hundepool et al., Statistical Disclosure Control, 2012, chapter 4).
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, get_args, get_origin
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 
 from mediscale.core.annotations import Meaning, annotated, meanings
 
+T = TypeVar("T")
+
 SMALL_COUNT = 10
 """Counts below it are suppressed: nothing is said but that they are smaller."""
+SUPPRESSED = "suppressed"
+"""In place of a count that is small, or from which, and from those beside it, a small one would follow."""
+WHY_SUPPRESSED = f"Suppressed: fewer than {SMALL_COUNT} patients, or so few would follow from the number."
 
 
 def is_small(n: int) -> bool:
@@ -27,6 +34,85 @@ def count(n: int) -> str:
     ('1,234', '0', 'fewer than 10')
     """
     return f"fewer than {SMALL_COUNT}" if is_small(n) else f"{n:,}"
+
+
+def may_be_shared(n: int, total: int) -> bool:
+    """Whether the share of a total that is told may be: neither the count nor the rest is small."""
+    return not is_small(n) and not is_small(total - n)
+
+
+def count_of(n: int, total: int) -> str:
+    """A count in words beside the total that it is a part of, hidden where it or the rest is small.
+
+    >>> count_of(40, 100), count_of(4, 100), count_of(96, 100), count_of(100, 100)
+    ('40', 'fewer than 10', 'all but fewer than 10', '100')
+    """
+    return f"all but fewer than {SMALL_COUNT}" if is_small(total - n) and not is_small(n) else count(n)
+
+
+def merged_steps(steps: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """A cohort flow, step → how many it left, in which a step that left out few is one line with the step after it.
+
+    >>> merged_steps([("visits", 369), ("inpatients", 340), ("adults", 336), ("ended", 336), ("alive", 318)])
+    [('visits', 369), ('inpatients; adults', 336), ('ended', 336), ('alive', 318)]
+    """
+    merged: list[tuple[str, int]] = []
+    for name, left in steps:
+        while merged and is_small(merged[-1][1] - left):
+            name = f"{merged.pop()[0]}; {name}"
+        merged.append((name, left))
+    return merged
+
+
+def parts_in_words(parts: Sequence[tuple[str, int]]) -> list[tuple[str, str]]:
+    """The parts of a total that is told, and their counts in words: small ones are one part, with the next larger where
+    they are few together.
+
+    >>> parts_in_words([("readmitted", 40), ("returned as planned", 11), ("died", 5), ("not readmitted", 249)])
+    [('readmitted', '40'), ('returned as planned or died', '16'), ('not readmitted', '249')]
+    >>> parts_in_words([("died", 5), ("left alive", 249)])
+    [('died', 'fewer than 10'), ('left alive', 'all but fewer than 10')]
+    """
+    counts = [n for _, n in parts]
+    hidden = suppressed_parts(counts)
+    if all(hidden):
+        return [(name, count_of(n, sum(counts))) for name, n in parts]
+    together = [part for part, is_hidden in zip(parts, hidden, strict=True) if is_hidden]
+    words: list[tuple[str, str]] = []
+    for part, is_hidden in zip(parts, hidden, strict=True):
+        if not is_hidden:
+            words.append((part[0], count(part[1])))
+        elif part == together[0]:
+            words.append((" or ".join(name for name, _ in together), count(sum(n for _, n in together))))
+    return words
+
+
+def table_in_words(rows: Sequence[int]) -> list[str]:
+    """The same in a table that must keep its rows.
+
+    >>> table_in_words([29, 6, 5]), table_in_words([100, 12, 4])
+    (['29', 'fewer than 10', 'fewer than 10'], ['100', 'suppressed', 'fewer than 10'])
+    """
+    hidden = suppressed_parts(rows)
+    return [
+        SUPPRESSED if is_hidden and not is_small(n) else count(n)
+        for n, is_hidden in zip(rows, hidden, strict=True)
+    ]
+
+
+def suppressed_parts(counts: Sequence[int]) -> list[bool]:
+    """Which parts of a total that is told are suppressed: the small ones, and the next larger ones where the small ones
+    would follow from the rest.
+
+    >>> suppressed_parts([40, 11, 5, 249]), suppressed_parts([6, 7, 40]), suppressed_parts([0, 30, 12])
+    ([False, True, True, False], [True, True, False], [False, False, False])
+    """
+    suppressed = [is_small(n) for n in counts]
+    for i in sorted((i for i, n in enumerate(counts) if n >= SMALL_COUNT), key=lambda i: counts[i]):
+        if not is_small(sum(n for n, is_hidden in zip(counts, suppressed, strict=True) if is_hidden)):
+            break
+        suppressed[i] = True
+    return suppressed
 
 
 def suppress_small_counts(value: BaseModel) -> dict[str, Any]:
@@ -56,6 +142,11 @@ _SUPPRESSED = object()
 def _suppressed(annotation: Any, value: Any, plain: Any) -> Any:
     if isinstance(value, BaseModel):
         return suppress_small_counts(value)
+    if isinstance(value, Mapping) and Meaning.COHORT_FLOW in meanings(annotation):
+        return _suppressed_flow(value)
+    if isinstance(value, Mapping) and Meaning.PARTS in meanings(annotation):
+        of_totals = any(isinstance(of_part, Mapping) for of_part in value.values())
+        return _suppressed_table(value) if of_totals else _suppressed_parts(value)
     if isinstance(value, Mapping):
         of_values = _inner(annotation)
         pairs = ((str(k), _suppressed(of_values, v, plain[str(k)])) for k, v in value.items())
@@ -66,6 +157,22 @@ def _suppressed(annotation: Any, value: Any, plain: Any) -> Any:
         return [item for item in items if item is not _SUPPRESSED]
     counted = Meaning.PATIENT_COUNT in meanings(annotation)
     return _SUPPRESSED if counted and isinstance(value, int) and is_small(value) else plain
+
+
+def _suppressed_flow(flow: Mapping[str, int]) -> dict[str, int]:
+    merged = merged_steps([*flow.items()])
+    return {name.rpartition("; ")[2]: n for name, n in merged if not is_small(n)}
+
+
+def _suppressed_parts(parts: Mapping[str, int]) -> dict[str, int]:
+    hidden = suppressed_parts([*parts.values()])
+    return {name: n for (name, n), is_hidden in zip(parts.items(), hidden, strict=True) if not is_hidden}
+
+
+def _suppressed_table(parts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    columns = next(iter(parts.values()), {})
+    told = {name: _suppressed_parts({part: of[name] for part, of in parts.items()}) for name in columns}
+    return {part: {name: n[part] for name, n in told.items() if part in n} for part in parts}
 
 
 def _inner(annotation: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mediscale.core.privacy import count
+from mediscale.core.privacy import count, count_of
 from mediscale.report.labels import percent, typeset
 from mediscale.report.svg import BLUE, FAINT, GREEN, INK, ORANGE, PAPER, PURPLE, Chart, chart, drawing
 
@@ -26,7 +26,7 @@ _BASELINES = ((ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"))
 def resting_on(counts: "Counts") -> str:
     return (
         f"{count(counts.n)} {counts.unit} of {count(counts.subjects)} held-out patients, "
-        f"{count(counts.events)} with the outcome"
+        f"{count_of(counts.events, counts.n)} with the outcome"
     )
 
 

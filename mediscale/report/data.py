@@ -9,7 +9,7 @@ from typing import Any
 
 from data_pipeline.notes import encoders
 from data_pipeline.notes.encoders import Encoder
-from mediscale.core import tasks
+from mediscale.core import privacy, tasks
 from mediscale.core.errors import MediscaleError
 from mediscale.core.policy import Policy
 from mediscale.core.refs import ModelRef
@@ -58,20 +58,22 @@ class LandedExtract:
 
 @dataclass(frozen=True)
 class Split:
+    """Its counts are in words, as they may be told."""
+
     name: str
     purpose: str
-    rows: int
-    patients: int
-    events: int
+    rows: str
+    patients: str
+    events: str
 
 
 @dataclass(frozen=True)
 class Flow:
     """Cohort flow: how visits became the cohort of a task."""
 
-    steps: tuple[tuple[str, int, int], ...]
-    """What, how many are left, how many were left out at this step."""
-    outcomes: tuple[tuple[str, int], ...]
+    steps: tuple[tuple[str, str, str], ...]
+    """What, how many are left, how many were left out at this step, in words, as they may be told."""
+    outcomes: tuple[tuple[str, str], ...]
     contradictions: int
     """Stays about whose death two columns of the source disagree."""
     splits: tuple[Split, ...]
@@ -242,20 +244,26 @@ def _flow(run: Run, task: str) -> Flow | None:
     labels, frozen = run.newest("labels", task), run.newest("training_set", task)
     if labels is None:
         return None
-    counts, declared = labels.result["flow"], tasks.load(task)
-    left = [(step.words, counts[step.name]) for step in (*declared.steps, *declared.prediction_steps)]
+    flow, declared = labels.result["flow"], tasks.load(task)
+    by_outcome = labels.result.get("outcomes", flow)  # older records have them at the flow's end
+    declared_steps = (*declared.steps, *declared.prediction_steps)
+    left = privacy.merged_steps([(step.words, flow[step.name]) for step in declared_steps])
     before = [left[0][1], *(n for _, n in left[:-1])]
-    steps = [(step, n, max(lost - n, 0)) for (step, n), lost in zip(left, before, strict=True)]
-    outcomes = [(category.words, counts[category.name]) for category in declared.outcome.categories]
-    splits = tuple(_splits(frozen.result["counts"] if frozen else {}))
+    steps = [
+        (step, privacy.count(n), privacy.count_of(max(was - n, 0), was))
+        for (step, n), was in zip(left, before, strict=True)
+    ]
+    outcomes = privacy.parts_in_words([(c.words, by_outcome[c.name]) for c in declared.outcome.categories])
+    splits = tuple(_splits(frozen.result["counts"])) if frozen else ()
     rows_are = "predictions" if declared.prediction_time.repeated else "stays"
     return Flow(tuple(steps), tuple(outcomes), labels.result["contradictions"], splits, rows_are)
 
 
 def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:
-    for name, numbers in counts.items():
-        label, purpose = words.SPLITS[name]
-        yield Split(label, purpose, numbers["n"], numbers["subjects"], numbers["events"])
+    columns = ("n", "subjects", "events")
+    told = [privacy.table_in_words([of[column] for of in counts.values()]) for column in columns]
+    for name, *row in zip(counts, *told, strict=True):
+        yield Split(*words.SPLITS[name], *row)
 
 
 def _decided(settings: Settings, decision: Call) -> DecidedVersion:

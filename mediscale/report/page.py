@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.core.privacy import SMALL_COUNT, count
+from mediscale.core.privacy import SMALL_COUNT, SUPPRESSED, WHY_SUPPRESSED, count, count_of
 from mediscale.inference.model_spec import NOTICE
 from mediscale.inference.points import PointsScore
 from mediscale.pipeline import call
@@ -91,7 +91,7 @@ class Part:
         rows = list(_subgroups(evidence.subgroups))
         caption = (
             "Discrimination within each group. Right: stays and outcomes; groups that are too small to judge are named "
-            "and not measured. Bars: 95 % interval. Line: all patients."
+            f"and not measured. {WHY_SUPPRESSED} Bars: 95 % interval. Line: all patients."
         )
         auroc = evidence.metrics["auroc"].value
         return charts.forest(f"{self.task.name}-subgroups", "Subgroups", rows, "AUROC", auroc, caption)
@@ -309,9 +309,9 @@ def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
             attribute = group.attribute
             yield Row(labels.ATTRIBUTES[attribute].upper(), None, "")
         if group.counts is None:
-            yield Row(group.value, None, f"fewer than {SMALL_COUNT} patients")
+            yield Row(group.value, group.auroc, SUPPRESSED)
             continue
-        label = f"{group.counts.n:,} / {count(group.counts.events)}"
+        label = f"{group.counts.n:,} / {count_of(group.counts.events, group.counts.n)}"
         beside = label if group.status == "estimated" else f"{label}: {group.status}"
         yield Row(group.value, group.auroc, beside)
 

@@ -80,7 +80,8 @@ class Subgroup(Frozen):
     attribute: Literal["sex", "age_band", "ethnicity"]
     value: str
     counts: Counts | None
-    """Null below ten patients: the outcome of one person may show through."""
+    """Null below ten patients: the outcome of one person may show through. Null, too, where those of so small a group
+    would follow from it."""
     status: Literal["estimated", "too few", "not estimable"]
     auroc: Estimate | None = None
     auroc_gap: Estimate | None = None

@@ -10,14 +10,15 @@ Bonferroni's, because groups share patients.
 Calibration is that in the large, the intercept: a slope of ten outcomes can't be judged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mediscale.core.policy import Policy
-from mediscale.core.privacy import SMALL_COUNT
+from mediscale.core.privacy import suppressed_parts
 from training.evaluation import metrics
 from training.evaluation.evaluation_report import Estimate, Subgroup, SubgroupFamily
 from training.evaluation.metrics import Floats
@@ -34,7 +35,7 @@ _PER_GROUP = 3
 def judge(held_out: "Performance", policy: Policy) -> tuple[tuple[Subgroup, ...], SubgroupFamily | None]:
     """Every value of every attribute, and the family of floors of those that can be judged; None where none can."""
     groups = list(_groups(held_out))
-    counted = [_counted(held_out, *group, policy) for group in groups]
+    counted = _without_small_counts([_counted(held_out, *group, policy) for group in groups])
     judged = [i for i, group in enumerate(counted) if group.status == "estimated"]
     if not judged:
         return tuple(counted), None
@@ -62,10 +63,23 @@ def _counted(held_out: "Performance", attribute: str, value: str, rows: Rows, po
         {
             "attribute": attribute,
             "value": value,
-            "counts": counts if counts.subjects >= SMALL_COUNT else None,
+            "counts": counts,
             "status": "too few" if few else "not estimable" if one_class else "estimated",
         }
     )
+
+
+def _without_small_counts(groups: Sequence[Subgroup]) -> list[Subgroup]:
+    """Of an attribute whose groups make up all held-out patients, so that one that is left out would follow."""
+    told = []
+    for _, of_attribute in groupby(groups, key=lambda group: group.attribute):
+        own = list(of_attribute)
+        hidden = suppressed_parts([group.counts.subjects for group in own if group.counts is not None])
+        told += [
+            group.model_copy(update={"counts": None}) if is_hidden else group
+            for group, is_hidden in zip(own, hidden, strict=True)
+        ]
+    return told
 
 
 def _figures(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mediscale.core import tasks
 from mediscale.core.outcomes import Readmission
-from mediscale.core.privacy import SMALL_COUNT, count
+from mediscale.core.privacy import SUPPRESSED, WHY_SUPPRESSED, count, count_of
 from mediscale.inference.model_spec import NOTICE
 from mediscale.report import labels
 from mediscale.report.charts import estimate_text, resting_on, share
@@ -172,8 +172,8 @@ def leakage(of: Subject) -> str:
 def cohort_flow(of: Subject) -> str:
     if of.flow is None:
         return ""
-    steps = "; ".join(f"{count(n)} {what}" for what, n, _ in of.flow.steps)
-    came = "; ".join(f"{count(n)} {what}" for what, n in of.flow.outcomes)
+    steps = "; ".join(f"{n} {what}" for what, n, _ in of.flow.steps)
+    came = "; ".join(f"{n} {what}" for what, n in of.flow.outcomes)
     return f"{steps}. Of these: {came}."
 
 
@@ -181,7 +181,7 @@ def split(of: Subject) -> str:
     if of.flow is None:
         return ""
     parts = "; ".join(
-        f"{part.name}: {count(part.rows)} {of.flow.rows_are} of {count(part.patients)} patients, {count(part.events)} "
+        f"{part.name}: {part.rows} {of.flow.rows_are} of {part.patients} patients, {part.events} "
         "with the outcome"
         for part in of.flow.splits
     )
@@ -395,13 +395,15 @@ def _listed(groups: tuple[Subgroup, ...], beside: Callable[[Subgroup], str] = la
     def told(group: Subgroup) -> str:
         name = f"{labels.ATTRIBUTES[group.attribute]} {group.value}"
         if group.counts is None:
-            return f"{name}: fewer than {SMALL_COUNT} patients"
+            return f"{name}: number of patients {SUPPRESSED}{beside(group)}"
         counts = group.counts
         return (
-            f"{name}: {count(counts.n)} {counts.unit}, {count(counts.events)} with the outcome{beside(group)}"
+            f"{name}: {count(counts.n)} {counts.unit}, {count_of(counts.events, counts.n)} with the outcome"
+            f"{beside(group)}"
         )
 
-    return "; ".join(map(told, groups)) + "." if groups else ""
+    why = f" {WHY_SUPPRESSED}" if any(group.counts is None for group in groups) else ""
+    return f"{'; '.join(map(told, groups))}.{why}" if groups else ""
 
 
 def fairness_approach(of: Subject) -> str:

@@ -75,7 +75,7 @@ def test_a_time_of_death_decides_and_what_contradicts_it_is_counted(
         positive = {i for i, row in labelled.items() if row["boolean_value"]}
         assert positive == {i for i, outcome in expected.items() if outcome == "died_in_hospital"}
         for outcome in set(expected.values()):
-            assert results[task].flow[outcome] == list(expected.values()).count(outcome)
+            assert results[task].outcomes[outcome] == list(expected.values()).count(outcome)
         assert results[task].flow["ended"] == len(STORIES)
         assert results[task].flow["clear_about_death"] == len(STORIES) - 2
         assert results[task].contradictions == CONTRADICTIONS

@@ -200,6 +200,8 @@ def test_stage_writes_the_cohort_with_its_flow(settings: Settings, events: Draw,
     assert result.flow == {
         "visits": 10, "inpatient": 10, "stays": 10, "adults": 10, "ended": 10, "clear_about_death": 10,
         "at_risk": 10, "followed_up": 10,
+    }  # fmt: skip
+    assert result.outcomes == {
         "readmitted": 5, "planned_return": 0, "died_after_discharge": 0, "not_readmitted": 5,
     }  # fmt: skip
     assert (result.at_risk, result.positives) == (10, 5)

@@ -170,7 +170,7 @@ AGREE = {("DIED", 1), ("DIED", None)}
 def test_a_contradiction_is_counted_and_said() -> None:
     ref = {"dataset": "d", "table": "labels_mortality", "table_id": "x", "version": 0}
     counted = labels.Result.model_validate(
-        {"labels": ref, "flow": {}, "at_risk": 120, "positives": 30, "contradictions": 12}
+        {"labels": ref, "flow": {}, "outcomes": {}, "at_risk": 120, "positives": 30, "contradictions": 12}
     )
     assert labels.STAGE.summary(counted).endswith("; columns disagree about the death of 12")
     assert "disagree" not in labels.STAGE.summary(counted.model_copy(update={"contradictions": 0}))

@@ -153,7 +153,7 @@ def test_each_stay_in_intensive_care_is_predicted_while_it_lasts(events: Draw) -
     assert first["stay_id"] == second["stay_id"] == 10
     rows = labels.cohort(drawn, "icu_mortality", None, 0).to_pylist()
     counts = [labels.FlowCount(row["steps"], row["outcome"], row["further"], 1) for row in rows]
-    flow = labels.flow_of(tasks.load("icu_mortality"), counts)
+    flow, _ = labels.flow_of(tasks.load("icu_mortality"), counts)
     assert (flow["visits"], flow["at_risk"], flow["predictions_certain"]) == (3, 1, 2)
 
 
