@@ -287,7 +287,7 @@ def _contenders(decided: DecidedVersion) -> Iterator[Row]:
         yield Row(f"the model, told only {names}", plain.auroc, estimate_text(plain.auroc))
     if evidence.oracle is not None:
         yield Row(
-            "best possible (made-up patients)", evidence.oracle.auroc, estimate_text(evidence.oracle.auroc)
+            "best possible (synthetic patients)", evidence.oracle.auroc, estimate_text(evidence.oracle.auroc)
         )
 
 

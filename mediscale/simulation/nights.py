@@ -205,7 +205,7 @@ def run(settings: Settings, nights: int, size: str) -> int:
     """
     if not 1 <= nights <= MOST_NIGHTS:
         raise UsageError(
-            f"The made-up calendar has 1 to {MOST_NIGHTS} nights; --nights {nights} is not in it."
+            f"The synthetic calendar has 1 to {MOST_NIGHTS} nights; --nights {nights} is not in it."
         )
     hospital, dataset = HOSPITALS[size], f"simulated-{size}"  # never a hospital's own
     made = {

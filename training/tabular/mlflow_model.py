@@ -91,7 +91,7 @@ def _signature(spec: PredictorSpec) -> Any:
 
 
 def _example(spec: PredictorSpec) -> Any:
-    """The known answers' made-up rows: no patient's."""
+    """The known answers' synthetic rows: no patient's."""
     import pandas as pd
 
     rows = [answer.inputs for answer in spec.known_answers]
