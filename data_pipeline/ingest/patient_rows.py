@@ -4,11 +4,12 @@ What a row means depends on others: on the patient's own entry, on the visits, o
 row. So a batch of rows is judged together with all rows of its patients.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import parquet
 
 from data_pipeline.ingest import facts, parsing
 from data_pipeline.ingest.messages import schema
@@ -123,22 +124,38 @@ class PatientSearch:
         declared = schema(self.source.tables[name])
         if name not in self.refs:
             return declared.empty_table()
-        rows = lake.dataset(self.settings, self.refs[name])
-        names = [name for name in declared.names if name in rows.schema.names]
         parts = [declared.empty_table()]
-        pieces = (piece for fragment in rows.get_fragments() for piece in fragment.split_by_row_group())
-        for piece in pieces:
-            mask = None
-            if (
-                values is not None
-            ):  # most groups of rows have none of the patients: only this column is read of them
-                keys = piece.to_table(schema=rows.schema, columns=[column])
-                mask = pc.is_in(self._identifiers(keys[column]), value_set=values)
-                if not pc.any(mask).as_py():
-                    continue
-            own = piece.to_table(schema=rows.schema, columns=names)
-            parts.append(in_declared_columns(own if mask is None else own.filter(mask), declared))
+        for uri in lake.files(self.settings, self.refs[name]):
+            files, path = lake.filesystem(uri)
+            with files.open_input_file(path) as opened:
+                file = parquet.ParquetFile(opened, read_dictionary=[column])
+                names = [name for name in declared.names if name in file.schema_arrow.names]
+                groups = range(file.num_row_groups) if values is None or column in names else ()
+                parts += [self._group(file, group, names, column, values, declared) for group in groups]
         return pa.concat_tables(parts)
+
+    def _group(
+        self,
+        file: parquet.ParquetFile,
+        group: int,
+        names: Sequence[str],
+        column: str,
+        values: pa.Array | None,
+        declared: pa.Schema,
+    ) -> pa.Table:
+        """The rows of a row group with a wanted identifier; of a group without one, only that column is read."""
+        if values is None:
+            return in_declared_columns(file.read_row_group(group, names), declared)
+        keys = file.read_row_group(group, [column])[column]
+        wanted = pa.chunked_array([self._are_among(one, values) for one in keys.chunks], pa.bool_())
+        if not pc.any(wanted).as_py():
+            return declared.empty_table()
+        return in_declared_columns(file.read_row_group(group, names).filter(wanted), declared)
+
+    def _are_among(self, keys: pa.DictionaryArray, values: pa.Array) -> pa.Array:
+        """Whether each identifier is wanted, looked up once for each distinct one."""
+        wanted = pc.is_in(self._identifiers(keys.dictionary), value_set=values)
+        return pc.fill_null(wanted.take(keys.indices), False)
 
     def _and_unowned(
         self,
