@@ -67,6 +67,14 @@ def test_great_expectations_names_the_rule_of_a_table_that_breaks_it_too_often()
     )
 
 
+@pytest.mark.parametrize("rule", ["unit_known", "measured"])  # one has a bound, the other has none
+@pytest.mark.parametrize("broken", [0, 49, 50, 51, 1000])
+def test_a_night_is_shown_to_great_expectations_where_it_would_fail(rule: str, broken: int) -> None:
+    verdicts = [TableValidation("labevents", 1000, {rule: broken}), TableValidation("chartevents", 9000, {})]
+    failed = validate.validate_shares(verdicts, 0.05)
+    assert validate.is_any_share_above(verdicts, 0.05) is bool(failed)
+
+
 @pytest.mark.parametrize(
     ("judged", "broken", "share"),
     [(1000, 20, 0.02), (100, 19, 0.0), (19, 19, 1.0), (100, 0, 0.0)],

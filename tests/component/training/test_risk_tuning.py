@@ -134,6 +134,7 @@ def wait_for_trials(settings: Settings, process: subprocess.Popen[bytes], least:
     )
 
 
+@pytest.mark.usefixtures("ray")
 def test_what_a_search_chose_is_in_the_next_version_s_record_and_can_be_reproduced(
     settings: Settings, hospital, freeze, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
