@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from fixtures.indexed_documents import ABSTENTION
 from safetensors.torch import load_file
 
+from data_pipeline.documents import abstention_fit
 from data_pipeline.documents import questions as question_files
 from data_pipeline.documents.questions import Question
 from mediscale.cli.main import main
@@ -69,10 +71,14 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Fitting an abstention takes half a minute of CPU; ``test_index_versions.py`` does it."""
+    monkeypatch.setattr(abstention_fit, "of_own_questions", lambda _settings, _embedder: ABSTENTION)
+    (tmp_path / "stroke.txt").write_text("Alteplase is given within 4.5 hours of the onset of stroke.")
     file = tmp_path / "mine.jsonl"
     question_files.write(file, toy_questions)
     which = runtime_inputs.Source(pipeline="language", source="file", path=str(file), dataset=DATASET)
     config: dict[str, dict[str, Any]] = {
+        "document_index": {"documents": str(tmp_path / "stroke.txt")},
         "language_model": {
             "base": str(toy_base), "rank": 8, "epochs": 4, "learning_rate": 1e-2, "threads": 1, "max_length": 96,
             "batch_tokens": 512,
