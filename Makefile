@@ -8,7 +8,7 @@ NOT_FOR_KUBECTL := aws-cdk-lib constructs jsii publication typeguard
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help python setup broker run test test-components test-loops test-fast coverage soak interop-env interop check check-infra format bench airflow airflow-env lock clean
+.PHONY: help python setup broker run test test-components test-loops test-units test-fast coverage soak interop-env interop check check-infra format bench airflow airflow-env lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 24
@@ -25,17 +25,22 @@ broker: setup
 run: setup ## take a synthetic hospital through the whole loop
 	@$(BIN)/mediscale run
 
-test: airflow-env broker ## run every test, in two processes beside each other
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-components test-loops
+test: airflow-env broker ## run every test, in three processes beside each other
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-components test-loops test-units
 	@echo "make test: every test passed"
 
-# Of about the same length. What the first writes once per session (Spark, hospitals, models) the other does without.
+# Of about the same length, and one more than two cores have: each waits a third of its time for what it started. What
+# the first writes once per session (Spark, hospitals, models) the others do without.
+SERVERS := tests/component/serving
 APART := $(addprefix tests/component/,dags infra kubeflow_pipelines training/test_ray_workers.py training/test_risk_tuning.py)
 test-components:
-	@$(call beside,components,tests/component $(addprefix --ignore=,$(APART)))
+	@$(call beside,components,tests/component $(addprefix --ignore=,$(APART) $(SERVERS)))
 
 test-loops:
-	@$(call beside,loops     ,tests/unit $(APART) tests/integration tests/e2e)
+	@$(call beside,loops     ,$(APART) tests/integration tests/e2e)
+
+test-units:
+	@$(call beside,units     ,tests/unit $(SERVERS))
 
 beside = set -o pipefail; $(BIN)/pytest $(2) --durations=25 --durations-min=10 2>&1 | while IFS= read -r line; do echo "$(1)  $$line"; done
 
