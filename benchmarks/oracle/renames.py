@@ -110,7 +110,17 @@ IGNORED_METRICS = frozenset({"tokens_per_cpu_second"})
 """Of runs: how busy the machine was. Nothing else differs between two runs of one commit."""
 
 MAPS = frozenset(
-    {"reasons", "flow", "outcomes", "counts", "importance", "thresholds", "tuning_log_loss", "bronze", "metrics"}
+    {
+        "reasons",
+        "flow",
+        "outcomes",
+        "counts",
+        "importance",
+        "thresholds",
+        "tuning_log_loss",
+        "bronze",
+        "metrics",
+    }
 )
 """Fields whose keys are data: a key that only B has is a difference too."""
 

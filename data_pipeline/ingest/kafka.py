@@ -32,8 +32,8 @@ MAX_MESSAGES = 20_000
 INTERVAL = "5 seconds"
 """Between the beginnings of two batches, unless one takes longer."""
 
-_PATIENCE_MS = "30000"
-"""How long a broker may take to answer."""
+_PATIENCE_MS = "10000"
+"""How long a broker may take to answer; it is asked twice."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Topic:
     def client(self) -> dict[str, str]:
         """Spark's options for a client of the brokers."""
         own = {f"kafka.{name}": value for name, value in self.options.items()}
-        return {"kafka.default.api.timeout.ms": _PATIENCE_MS, **own, "kafka.bootstrap.servers": self.brokers}
+        patience = {f"kafka.{which}.timeout.ms": _PATIENCE_MS for which in ("default.api", "request")}
+        return {**patience, "fetchOffset.numRetries": "1", **own, "kafka.bootstrap.servers": self.brokers}
 
 
 def client_options(file: Path) -> dict[str, str]:
@@ -120,6 +121,7 @@ class Consumer:
         from mediscale.storage import spark
 
         self._seen = -1
+        log.info("asking %s for the topic %s", self._topic.brokers, self._topic.name)
         if not lake.tables(self._settings, self._dataset):
             shutil.rmtree(self._checkpoint, ignore_errors=True)
         reader = spark.session(self._settings).readStream.format("kafka")

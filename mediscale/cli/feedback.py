@@ -4,7 +4,7 @@ import argparse
 import textwrap
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, settings
+from mediscale.cli.verbs import Verb, check_dataset, settings
 
 if TYPE_CHECKING:
     from mediscale.governance.feedback import FeedbackRecord
@@ -58,6 +58,8 @@ def _list(options: argparse.Namespace) -> int:
     from mediscale.governance import feedback
 
     everything = feedback.all_feedback(settings(), options.dataset)
+    if not everything:
+        check_dataset(settings(), options.dataset)
     listed = [each for each in everything if options.all or each.decision is None]
     for each in listed:
         print(_feedback_text(each))

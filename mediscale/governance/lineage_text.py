@@ -1,6 +1,6 @@
 """Lineage for a person: the lines that ``mediscale lineage`` and ``mediscale who-scored`` print."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from mediscale.core.errors import MediscaleError, NotFoundError
@@ -35,8 +35,12 @@ def of_prediction(settings: Settings, prediction_id: str) -> Iterator[str]:
 
 
 def of_version(settings: Settings, name: str, version: int) -> Iterator[str]:
-    """A version back to its extract, call by call."""
-    yield from _version(Lineage(settings), name, version)
+    """A version back to its extract, call by call.
+
+    Raises:
+        NotFoundError: no record registered the version.
+    """
+    yield from _calls(provenance.of_version(Lineage(settings), name, version))
 
 
 def of_patient(settings: Settings, patient: Patient) -> Iterator[str]:
@@ -84,10 +88,12 @@ def _rescored_from(answer: Prediction) -> str:
 
 def _version(lineage: Lineage, name: str, version: int) -> Iterator[str]:
     try:
-        calls = provenance.of_version(lineage, name, version)
+        yield from _calls(provenance.of_version(lineage, name, version))
     except NotFoundError as error:
         yield f"  {error}"
-        return
+
+
+def _calls(calls: Iterable[Call]) -> Iterator[str]:
     for call in calls:
         yield f"  {call.stage} {call.key[:12]} of {call.started_at:%Y-%m-%d %H:%M}: {_outputs_of_call(call)}"
 

@@ -35,8 +35,8 @@ def test_a_prediction_leads_back_to_the_lines_that_were_known_then(hospital, cap
 def test_a_version_leads_back_to_its_extract(capsys) -> None:
     assert main.main(["lineage", "synthetic-mortality@1"]) == 0
     assert "risk_model" in capsys.readouterr().out
-    assert main.main(["lineage", "synthetic-mortality/9"]) == 0
-    assert "No record of this home registered synthetic-mortality/9" in capsys.readouterr().out
+    assert main.main(["lineage", "synthetic-mortality/9"]) == 7
+    assert "No record of this home registered synthetic-mortality/9" in capsys.readouterr().err
     assert main.main(["lineage", "w-1-1000"]) == 7
 
 

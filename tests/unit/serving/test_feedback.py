@@ -82,6 +82,15 @@ def command(
     return run
 
 
+def test_feedback_of_a_dataset_that_is_not_there_is_no_empty_list(
+    command: Callable[..., tuple[int, str]],
+) -> None:
+    assert command("list") == (
+        7,
+        f"mediscale: There is no dataset {DATASET}; the lake's datasets are: none yet.\n",
+    )
+
+
 def test_feedback_is_kept_with_the_version_and_the_patient_of_its_answer(
     post: Post, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
