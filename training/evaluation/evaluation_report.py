@@ -171,6 +171,9 @@ class StressTest(Frozen):
     """AUROC as it is minus that under the stress, paired by patient."""
     intercept_shift: Estimate
     """Calibration intercept under the stress minus as it is, paired by patient."""
+    unchanged: bool = False
+    """No held-out answer changed, as without a laboratory where the version reads nothing of one: then changes have no
+    interval, and there is none to judge."""
 
 
 class DataQuality(Frozen):

@@ -68,7 +68,7 @@ def sources(task: TaskName) -> tuple[Source, ...]:
         for concept, own in columns.items()
     )
     treated = dict.fromkeys(group for group, _ in declared.treated)
-    demographics = (
+    medications = (
         Source(
             "medications",
             (),
@@ -78,7 +78,7 @@ def sources(task: TaskName) -> tuple[Source, ...]:
     )
     own = (Source("", tuple(columns), ()) for columns in _own_columns(task).values())
     coded = (*(group.name for group in comorbidity.GROUPS), "charlson_score")
-    return *measured, *demographics, *own, Source("diagnoses", (), tuple(position[name] for name in coded))
+    return *measured, *medications, *own, Source("diagnoses", (), tuple(position[name] for name in coded))
 
 
 def _own_columns(task: TaskName) -> dict[str, list[int]]:
@@ -169,5 +169,8 @@ def measure(
     for i, stress in enumerate(stresses):
         auroc, loss, shift = estimates[3 * i : 3 * i + 3]
         declared = stress.model_dump(include={"kind", "share", "group"})
-        tests.append(StressTest(**declared, auroc=auroc, auroc_loss=loss, intercept_shift=shift))
+        unchanged = np.array_equal(answers[i], held_out.risk)
+        tests.append(
+            StressTest(**declared, auroc=auroc, auroc_loss=loss, intercept_shift=shift, unchanged=unchanged)
+        )
     return tuple(tests)

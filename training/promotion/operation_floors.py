@@ -37,6 +37,9 @@ def robustness_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
     """How much each stress of the policy may change the answers."""
     for stress in policy.stresses:
         test = next((t for t in evidence.robustness if _is(t, stress)), None)
+        if test and test.unchanged:
+            yield Floor(f"answers with {stress.name}", "little changed", "none changed")
+            continue
         if stress.auroc_low is not None:
             yield at_least(f"AUROC with {stress.name}", test.auroc if test else None, stress.auroc_low)
         if stress.auroc_loss_max is not None:

@@ -26,7 +26,7 @@ from training.evaluation.evaluation_report import (
     SubgroupFamily,
 )
 from training.leakage.certificate import Check
-from training.promotion import gate, staging
+from training.promotion import gate, operation_floors, staging
 from training.promotion.gate import DecisionContext
 
 POLICY = tasks.load("mortality").policy
@@ -612,3 +612,12 @@ def test_the_policy_judges_at_a_threshold_that_evidence_holds(task: str) -> None
     floors = tasks.load(task).policy
     assert floors.clinical_threshold in floors.thresholds
     assert floors.min_subjects > 90, "the 100 patients of the MIMIC-III demo can't carry a production model"
+
+
+def test_a_stress_that_changes_no_answer_has_no_interval_and_is_no_objection() -> None:
+    """As without a laboratory where no input is a laboratory's."""
+    changes = {"auroc_loss": NOTHING, "intercept_shift": NOTHING}
+    for unchanged, n_objections in ((True, 0), (False, 1)):
+        evidence = GOOD.model_copy(update=_stress(2, **changes, unchanged=unchanged))
+        floors = operation_floors.robustness_floors(evidence, POLICY)
+        assert len([floor for floor in floors if floor.objection]) == n_objections

@@ -108,11 +108,13 @@ def _measured(risks: Any, seed: int = 0) -> list[StressTest]:
 def test_a_model_that_does_not_care_loses_nothing() -> None:
     for test in _measured(lambda log_odds: lambda _: metrics.sigmoid(log_odds)):
         assert test.auroc_loss.model_dump() == {"value": 0, "low": None, "high": None}
+        assert test.unchanged
 
 
 def test_risks_that_double_shift_the_intercept_and_lose_no_order() -> None:
     for test in _measured(lambda log_odds: lambda _: metrics.sigmoid(log_odds + np.log(2))):
         assert test.auroc_loss.value == pytest.approx(0)
+        assert not test.unchanged
         assert test.intercept_shift.value == pytest.approx(-np.log(2))
 
 
