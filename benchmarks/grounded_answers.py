@@ -1,6 +1,6 @@
 """Grounded answers on held-out questions of the project's corpus, each with its passage in the index and taken out.
 
-The weights were fitted on training questions and the threshold was chosen on tuning questions. Intervals are Wilson's,
+Weights were fitted on the others and the threshold was chosen on their scores out of fold. Intervals are Wilson's,
 of 95 %; a question's family is one passage, and two or three questions of a family are not independent.
 """
 
@@ -33,9 +33,7 @@ def _index(settings: Settings, folder: Path) -> Index:
     fitted = abstention_fit.of_own_questions(settings, embedder)
     contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=fitted)
     index_files.write(folder / "index", "own", 1, contents)
-    print(
-        f"threshold {fitted.threshold:.2f}: {fitted.training} training and {fitted.tuning} tuning questions"
-    )
+    print(f"threshold {fitted.threshold:.2f}, chosen on {fitted.questions} questions that are not held out")
     return Index.open(folder / "index")
 
 

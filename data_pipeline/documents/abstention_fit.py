@@ -28,6 +28,9 @@ ABSTAIN_WITHOUT_PASSAGE = 0.95
 ABSTAIN_WITH_PASSAGE = 0.10
 """Aim: no larger share of the others does."""
 
+FOLDS = 5
+"""Of the questions by family: the threshold is chosen on scores that no question's own family had a part in."""
+
 Floats = NDArray[np.float64]
 
 
@@ -60,6 +63,16 @@ def features(
     return Features(values[:, 0], values[:, 1])
 
 
+class Examples(NamedTuple):
+    """Evidence for questions, (n, features), and what a fit takes beside it, (n,)."""
+
+    values: Floats
+    answerable: NDArray[np.bool_]
+    """Whether a passage that answers the question was ranked."""
+    families: NDArray[np.str_]
+    weights: Floats
+
+
 def _evidence(index: Index, question: Question, vector: Vectors, hidden: Sequence[int] = ()) -> list[float]:
     ranked = index.rank(question.question, vector, hidden=hidden)
     by_name = evidence(index, question.question, vector, ranked)
@@ -72,12 +85,11 @@ def _of_small_indexes(
     embedded: Callable[[str], Vectors],
     passages_each: int,
     count: int,
-) -> Features:
+) -> Examples:
     """The evidence in small indexes for the questions that they answer, and for as many others."""
     draw = np.random.default_rng(0)
     rows = draw.permutation(index.manifest.passages)
-    answered: list[list[float]] = []
-    others: list[list[float]] = []
+    examples: list[tuple[list[float], bool, str]] = []
     with tempfile.TemporaryDirectory() as folder:
         for n, start in enumerate(range(0, len(rows) - passages_each, passages_each)[:count]):
             drawn = np.sort(rows[start : start + passages_each])
@@ -86,9 +98,18 @@ def _of_small_indexes(
             inside = [each for each in questions if places.issuperset(each.references)]
             outside = [each for each in questions if places.isdisjoint(each.references)]
             chosen = draw.choice(len(outside), min(len(inside), len(outside)), replace=False)
-            for kept, asked in ((answered, inside), (others, [outside[i] for i in chosen])):
-                kept += [_evidence(small, each, embedded(each.question)) for each in asked]
-    return Features(*(np.array(each).reshape(-1, len(FEATURES)) for each in (answered, others)))
+            for answerable, asked in ((True, inside), (False, [outside[i] for i in chosen])):
+                examples += [
+                    (_evidence(small, each, embedded(each.question)), answerable, each.family)
+                    for each in asked
+                ]
+    weight = SMALL_WEIGHT * 2 * len(questions) / max(len(examples), 1)
+    return Examples(
+        np.array([values for values, _, _ in examples]).reshape(-1, len(FEATURES)),
+        np.array([answerable for _, answerable, _ in examples], np.bool_),
+        np.array([family for _, _, family in examples], np.str_),
+        np.full(len(examples), weight),
+    )
 
 
 def _small(place: Path, index: Index, rows: Ids) -> Index:
@@ -108,7 +129,7 @@ def _rows_by_place(index: Index) -> dict[str, list[int]]:
 def of_own_questions(settings: Settings, embedder: Embedder) -> Abstention:
     """Fitted on the project's own corpus and questions with an embedder, once in a home."""
     made_of = hashlib.sha256(embedder.graph)
-    made_of.update(" ".join(FEATURES).encode())
+    made_of.update(" ".join(FEATURES).encode() + Path(__file__).read_bytes())
     for name in ("passages.jsonl", "questions.jsonl"):
         made_of.update((corpus.FOLDER / name).read_bytes())
     kept = settings.home / "embedders" / f"abstention-{made_of.hexdigest()[:16]}.json"
@@ -123,46 +144,60 @@ def of_own_questions(settings: Settings, embedder: Embedder) -> Abstention:
 
 
 def fit(index: Index, questions: Sequence[Question]) -> Abstention:
-    """Weights from training questions, and the threshold from tuning questions. Held-out ones are not looked at.
+    """Weights from the questions that are not held out, and the threshold from their scores out of fold.
 
     Raises:
-        QualityError: there is no training or no tuning question.
+        QualityError: there are questions of fewer families than folds.
     """
-    parts = {
-        split: [q for q in questions if assign_split(q.family) == split] for split in ("train", "tuning")
-    }
-    if not all(parts.values()):
+    known = [question for question in questions if assign_split(question.family) != "held_out"]
+    if len({question.family for question in known}) < FOLDS:
         raise QualityError(
-            "There are no questions to fit an index's abstention on; give more families of them."
+            f"An index's abstention is fitted on questions of at least {FOLDS} families that are not held out; give "
+            "more."
         )
     embedded = cache(index.embedder.question)
-    train, tuning = (features(index, part, embedded) for part in parts.values())
-    small = [
-        _of_small_indexes(index, parts["train"], embedded, passages_each, count)
-        for passages_each, count in SMALL_INDEXES.items()
-    ]
-    weights, intercept = _logistic(train, small)
-    threshold = _threshold(*(1 / (1 + np.exp(-(part @ weights + intercept))) for part in tuning))
+    whole = _of_whole_index(features(index, known, embedded), known)
+    small = [_of_small_indexes(index, known, embedded, *sizes) for sizes in SMALL_INDEXES.items()]
+    every = Examples(*(np.concatenate(columns) for columns in zip(whole, *small, strict=True)))
+    weights, intercept = _logistic(every)
+    confidence = _out_of_fold(every)[: len(whole.values)]
     return Abstention(
         weights=dict(zip(FEATURES, map(float, weights), strict=True)),
         intercept=float(intercept),
-        threshold=threshold,
-        training=len(parts["train"]),
-        tuning=len(parts["tuning"]),
+        threshold=_threshold(confidence[whole.answerable], confidence[~whole.answerable]),
+        questions=len(known),
     )
 
 
-def _logistic(whole: Features, small: Sequence[Features]) -> tuple[Floats, float]:
+def _of_whole_index(both: Features, questions: Sequence[Question]) -> Examples:
+    n = len(questions)
+    return Examples(
+        np.vstack(both),
+        np.arange(2 * n) < n,
+        np.array([question.family for question in questions] * 2, np.str_),
+        np.ones(2 * n),
+    )
+
+
+def _out_of_fold(examples: Examples) -> Floats:
+    """The confidence for each example by weights that were fitted without its family."""
+    from sklearn.model_selection import GroupKFold
+
+    confidence = np.empty(len(examples.values))
+    for rest, fold in GroupKFold(FOLDS).split(examples.values, groups=examples.families):
+        weights, intercept = _logistic(Examples(*(column[rest] for column in examples)))
+        confidence[fold] = 1 / (1 + np.exp(-(examples.values[fold] @ weights + intercept)))
+    return confidence
+
+
+def _logistic(examples: Examples) -> tuple[Floats, float]:
     """Coefficients on the features as they are."""
     from sklearn.linear_model import LogisticRegression
 
-    rows = sum(map(len, whole))
-    parts = [(whole, 1.0), *((part, SMALL_WEIGHT * rows / max(sum(map(len, part)), 1)) for part in small)]
-    values = np.vstack([side for part, _ in parts for side in part])
-    answerable = np.concatenate([np.arange(sum(map(len, part))) < len(part[0]) for part, _ in parts])
-    weight = np.concatenate([np.full(sum(map(len, part)), each) for part, each in parts])
+    values = examples.values
     mean, deviation = values.mean(axis=0), values.std(axis=0) + 1e-12
-    model = LogisticRegression().fit((values - mean) / deviation, answerable, sample_weight=weight)
+    model = LogisticRegression()
+    model.fit((values - mean) / deviation, examples.answerable, sample_weight=examples.weights)
     weights = model.coef_[0] / deviation
     return weights, float(model.intercept_[0] - weights @ mean)
 

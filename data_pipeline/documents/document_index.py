@@ -45,7 +45,7 @@ class Result(Frozen):
     """Files that were left out, wholly or in part; the index's manifest has the reasons."""
     abstention_threshold: float
     abstention_questions: int
-    """Tuning questions that the threshold was chosen on."""
+    """That the threshold was chosen on."""
 
 
 def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
@@ -85,7 +85,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         files=index.manifest.documents,
         rejected=len(index.manifest.rejected),
         abstention_threshold=abstention.threshold,
-        abstention_questions=abstention.tuning,
+        abstention_questions=abstention.questions,
     )
 
 

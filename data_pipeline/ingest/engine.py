@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest import compiled_sql, parsing, xxhash64
+from data_pipeline.ingest import compiled_sql, parsing
 from mediscale.core.settings import Settings
 from mediscale.storage import locks, spark
 
@@ -98,9 +98,12 @@ def _add_functions(opened: "duckdb.DuckDBPyConnection") -> None:
 
 def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.ChunkedArray:
     """Spark's ``xxhash64`` of UTF-8 texts; the seed is what it gave for the columns before, and a null leaves it so."""
-    seed = seeds.to_numpy().view(np.uint64)
-    hashed = xxhash64.of_texts(pa.concat_arrays(texts.chunks).cast(pa.binary()), seed)
-    return pa.chunked_array([hashed.view(np.int64)])
+    from xxhash import xxh64_intdigest
+
+    before = seeds.to_numpy().view(np.uint64).tolist()
+    pairs = zip(texts.cast(pa.binary()).to_pylist(), before, strict=True)
+    hashed = [seed if text is None else xxh64_intdigest(text, seed) for text, seed in pairs]
+    return pa.chunked_array([np.array(hashed, np.uint64).view(np.int64)])
 
 
 def pseudonyms(identifiers: pa.Array, dataset: str) -> pa.Array:

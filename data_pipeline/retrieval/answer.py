@@ -30,17 +30,15 @@ FEATURES = (
 class Abstention(Frozen):
     """When an index abstains: a logistic regression of ``FEATURES``, and the confidence that an answer needs.
 
-    It is fitted on questions for training and its threshold is chosen on questions for tuning, each with its passage
-    in the index and with it taken out (``data_pipeline.documents.abstention_fit``).
+    Both are fitted on questions, each with its passage in the index and with it taken out, the threshold on scores out
+    of fold (``data_pipeline.documents.abstention_fit``).
     """
 
     weights: dict[str, float]
     intercept: float
     threshold: float
-    training: int
-    """Questions that the weights were fitted on."""
-    tuning: int
-    """Questions that the threshold was chosen on."""
+    questions: int
+    """That it was fitted on."""
 
     @field_validator("weights")
     @classmethod

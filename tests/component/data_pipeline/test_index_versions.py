@@ -212,7 +212,7 @@ def test_abstention_is_fitted_on_other_questions_than_those_held_out(
     questions = [each for each in corpus.questions() if set(each.references) <= places]
     fitted = abstention_fit.fit(index, questions)
     held_out = [each for each in questions if assign_split(each.family) == "held_out"]
-    assert fitted.training + fitted.tuning + len(held_out) == len(questions)
+    assert fitted.questions + len(held_out) == len(questions)
     confidence = [
         [fitted.confidence(dict(zip(FEATURES, row, strict=True))) for row in rows]
         for rows in abstention_fit.features(index, held_out)
