@@ -42,8 +42,6 @@ _FINISHED = "adapter"
 """Folder of the trained adapter, beside the checkpoints."""
 IGNORED = -100
 """The label of what is not learnt: a prompt's tokens and padding."""
-_WARM_UP = 0.1
-"""Share of the steps over which the learning rate rises."""
 
 
 class Recipe(Frozen):
@@ -346,7 +344,6 @@ def _arguments(job: Job, on: "torch.device", packed: bool) -> Any:
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=_WARM_UP,
         weight_decay=0.0,
         seed=recipe.seed,
         data_seed=recipe.seed,
