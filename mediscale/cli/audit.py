@@ -179,14 +179,17 @@ def _leakcheck(options: argparse.Namespace) -> int:
     certificate = evidence_files.read_as(LeakCertificate, home, result.certificate, result.certificate_digest)
     print(f"{certificate.training_set}, key {certificate.key}")
     for check in certificate.checks:
-        print(f"  {'passed' if check.passed else 'FAILED'}  {check.name}: {check.asks}")
+        print(f"  {check.verdict}  {check.name}: {check.asks}")
         print(f"          {check.shown}")
     for finding in certificate.findings:
         print(f"  look at {finding.name}: AUROC {finding.auroc:.3f} (at least {finding.low:.3f}) by itself")
+    unjudged = ", ".join(check.name for check in certificate.unjudged)
     print(
-        f"Passed: all {len(certificate.checks)} checks."
-        if result.passed
-        else f"FAILED: {', '.join(result.failed)}."
+        f"FAILED: {', '.join(result.failed)}."
+        if result.failed
+        else f"None of {len(certificate.checks)} checks failed; not judged, on so few patients: {unjudged}."
+        if unjudged
+        else f"Passed: all {len(certificate.checks)} checks."
     )
     return 0 if result.passed else LeakError.exit_code
 

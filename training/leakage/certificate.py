@@ -19,6 +19,13 @@ class Check(Frozen):
     passed: bool
     shown: str
     """What was seen, in a few words."""
+    judged: bool = True
+    """False where there was too little to see anything: nothing speaks against the training set, and nothing for it."""
+
+    @property
+    def verdict(self) -> str:
+        """In a word."""
+        return "FAILED" if not self.passed else "passed" if self.judged else "not judged"
 
 
 class SinglePredictor(Frozen):
@@ -45,6 +52,10 @@ class LeakCertificate(Keyed):
     @property
     def failed(self) -> tuple[Check, ...]:
         return tuple(check for check in self.checks if not check.passed)
+
+    @property
+    def unjudged(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.judged)
 
     @property
     def passed(self) -> bool:

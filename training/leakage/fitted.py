@@ -92,12 +92,13 @@ def shuffled_labels(task: TaskName, splits: dict[str, Examples]) -> Check:
         for i, split in enumerate(_JUDGED)
         if np.isfinite(half[i])
     ]
-    return check(
+    judged = check(
         "shuffled_labels",
         "trees grown on shuffled outcomes tell nothing about other patients: 0.5 is not below the interval",
         estimates if np.any(means - half > 0.5) else [],
         f"{SHUFFLES} shuffles: {', '.join(estimates)}" if estimates else "not estimable on so few patients",
     )
+    return judged.model_copy(update={"judged": bool(estimates)})
 
 
 def _aurocs_of_fit(task: TaskName, splits: dict[str, Examples]) -> list[float]:

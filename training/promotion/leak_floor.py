@@ -18,7 +18,14 @@ def leak_floor(evidence: Evidence) -> Floor:
             f"its leak certificate is not of {evidence.training_set}, on which it was trained and judged"
         )
         return Floor(what, required, "of another training set", problem)
-    failed = [f"{check.name} ({check.shown})" for check in certificate.failed]
-    observed = f"{len(certificate.checks) - len(failed)} of {len(certificate.checks)} passed"
-    problem = "" if certificate.passed else f"suspected leak: {'; '.join(failed) or 'nothing was checked'}"
-    return Floor(what, required, observed, problem)
+    failed, unjudged = (
+        "; ".join(f"{check.name} ({check.shown})" for check in checks)
+        for checks in (certificate.failed, certificate.unjudged)
+    )
+    n_passed = len(certificate.checks) - len(certificate.failed) - len(certificate.unjudged)
+    problem = ""
+    if not certificate.passed:
+        problem = f"suspected leak: {failed or 'nothing was checked'}"
+    elif unjudged:
+        problem = f"its leak certificate could not judge {unjudged}"
+    return Floor(what, required, f"{n_passed} of {len(certificate.checks)} passed", problem)

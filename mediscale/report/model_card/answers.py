@@ -158,13 +158,17 @@ def leakage(of: Subject) -> str:
     certificate = of.evidence.leakage
     if certificate is None:
         return ""
-    passed = ", ".join(labels.plain(check.name) for check in certificate.checks if check.passed)
+    passed, unjudged = (
+        ", ".join(labels.plain(check.name) for check in certificate.checks if check.verdict == verdict)
+        for verdict in ("passed", "not judged")
+    )
     failed = "; ".join(f"{labels.plain(check.name)} ({check.shown})" for check in certificate.failed)
     alone = ", ".join(labels.plain(finding.name) for finding in certificate.findings)
     return (
         f"The training set was checked for leaks of the future, and {count(certificate.sampled)} stays were computed "
         f"again from what was known at their prediction times. Passed: {passed or 'nothing'}. "
         f"Failed: {failed or 'nothing'}."
+        + (f" Not judged, on so few patients: {unjudged}." if unjudged else "")
         + (f" For a person to look at, because it tells the outcome alone: {alone}." if alone else "")
     )
 

@@ -172,6 +172,9 @@ def _quality(**changes: object) -> dict[str, object]:
     return {"data_quality": QUALITY.model_copy(update=changes)}
 
 
+UNJUDGED = Check(
+    name="shuffled_labels", asks="they tell nothing", passed=True, shown="not estimable", judged=False
+)
 FAILED = Check(name="later_facts", asks="nothing of later", passed=False, shown="lactate_last differs")
 
 
@@ -186,6 +189,7 @@ def _leak(**changes: object) -> dict[str, object]:
         ({"leakage": None}, "its training set has no leak certificate; run the stage leakage"),
         (_leak(checks=(FAILED,)), "suspected leak: later_facts (lactate_last differs)"),
         (_leak(checks=()), "suspected leak: nothing was checked"),
+        (_leak(checks=(UNJUDGED,)), "its leak certificate could not judge shuffled_labels (not estimable)"),
         (
             _leak(training_set=TRAINING_SET.model_copy(update={"version": 1})),
             "its leak certificate is not of h/training_set_mortality@v0",

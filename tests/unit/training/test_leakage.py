@@ -351,6 +351,16 @@ def test_a_known_leak_is_caught_by_name(
     assert not certificate.passed
 
 
+def test_what_few_patients_cannot_show_is_no_pass(
+    settings: Settings, recorded: Record, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(fitted, "SHUFFLES", 2)
+    monkeypatch.setattr(fitted, "_LEAST", 1_000_000)
+    certificate = certify(settings, recorded)
+    assert {check.name: check.verdict for check in certificate.unjudged} == {"shuffled_labels": "not judged"}
+    assert certificate.passed, "nothing speaks against it; the gate refuses it by name"
+
+
 @pytest.fixture(autouse=True)
 def honest_codes() -> Any:
     yield
