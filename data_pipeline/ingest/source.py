@@ -71,7 +71,7 @@ ORIGIN = "timestamp_ntz'2000-01-01 00:00:00'"
 class Assumption(Frozen):
     """A delay that the extract does not record; the evidence of every model trained on the source quotes it."""
 
-    interval: str = Field(pattern=r"^\d+ (minutes|hours|days)$")
+    interval: str = Field(pattern=r"^\d+ (minute|hour|day)s?$")
     because: str
 
 

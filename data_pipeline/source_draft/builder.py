@@ -25,9 +25,9 @@ _SQL_WORDS = frozenset(
 """What a column can't be called in an expression."""
 DELAYS = {
     "result_delay": ("2 hours", "The extract has the time of a result and none at which it was stored."),
-    "order_delay": ("1 hours", "The extract has the start of a drug and not the time of its order."),
+    "order_delay": ("1 hour", "The extract has the start of a drug and not the time of its order."),
     "start_delay": (
-        "1 hours",
+        "1 hour",
         "A row is stored again when what it states changes or ends; that it began was known before.",
     ),
     "report_delay": ("12 hours", "The extract has the time of a note and none at which it was signed."),
