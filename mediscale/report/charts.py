@@ -43,7 +43,8 @@ def roc(evidence: "Evidence") -> Chart | None:
         _band(axes, curve, f"model: {estimate_text(evidence.metrics['auroc'])}")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set(
-            xlabel="false alarms: share of stays without it", ylabel="found: share of stays with the outcome"
+            xlabel="1 − specificity (false alarms among stays without it)",
+            ylabel="sensitivity (found among stays with the outcome)",
         )
         _percent(axes)
         axes.legend(loc="lower right", title="area under the curve (95 % interval)", title_fontsize=8)
@@ -72,8 +73,8 @@ def precision_recall(evidence: "Evidence") -> Chart | None:
         _band(axes, curve, f"model: average precision {estimate_text(evidence.metrics['auprc'])}")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set(
-            xlabel="found: share of stays with the outcome",
-            ylabel="right: share of the flagged with the outcome",
+            xlabel="sensitivity (found among stays with the outcome)",
+            ylabel="positive predictive value (flagged that are right)",
         )
         _percent(axes)
         axes.legend(loc="upper right")
@@ -135,7 +136,7 @@ def decision(evidence: "Evidence", threshold: float) -> Chart | None:
             fontsize=8,
             color=INK,
         )
-        axes.set(xlabel="risk above which one acts", ylabel="net benefit per stay")
+        axes.set(xlabel="threshold probability (risk above which one acts)", ylabel="net benefit per stay")
         axes.xaxis.set_major_formatter(lambda x, _: percent(x))
         axes.legend(loc="upper right")
         caption = (
