@@ -6,7 +6,6 @@ declared encoding become U+FFFD, so that they mar a value and not a file.
 
 import csv
 import gzip
-import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -60,13 +59,20 @@ def header(path: Path, written: Csv, place: Path) -> list[str]:
 def _text_header(path: Path, written: Csv) -> list[str]:
     """The first record of a text file, of which no more is held than of any other record."""
     with _open(path, written) as file:
-        begin = io.StringIO(file.read(BLOCK_BYTES), newline="")
-    rows = (
-        csv.reader(begin, delimiter=written.delimiter, quotechar=written.quote)
-        if written.quote
-        else csv.reader(begin, delimiter=written.delimiter, quoting=csv.QUOTE_NONE)
-    )
-    return next(rows, [])
+        lines = _lines(file, BLOCK_BYTES)
+        rows = (
+            csv.reader(lines, delimiter=written.delimiter, quotechar=written.quote)
+            if written.quote
+            else csv.reader(lines, delimiter=written.delimiter, quoting=csv.QUOTE_NONE)
+        )
+        return next(rows, [])
+
+
+def _lines(file: TextIO, most: int) -> Iterator[str]:
+    """The lines of a file until so many characters are read, of which the last line may be cut."""
+    while most and (line := file.readline(most)):
+        most -= len(line)
+        yield line
 
 
 def records(
@@ -199,9 +205,9 @@ def _unreadable(place: Path, path: Path) -> InputError:
     )
 
 
-def _endless(shown: Path, record: int) -> InputError:
+def _endless(place: Path, record: int) -> InputError:
     return InputError(
-        f"{shown} is torn or not a CSV file: record {record:,} (the header being 1), or one soon after, does not end "
+        f"{place} is torn or not a CSV file: record {record:,} (the header being 1), or one soon after, does not end "
         f"or is longer than {BLOCK_BYTES >> 20} MiB; nothing was landed. Is its quote another one (csv in the source's "
         "YAML)? Otherwise copy it again and compare checksums with the origin's."
     )

@@ -214,11 +214,7 @@ def _load(database: "duckdb.DuckDBPyConnection", settings: Settings, source: Sou
 
 def _result(settings: Settings, params: Params, events: TableRef, subjects: TableRef) -> Result:
     source, absorbed = sources.load(params.source), params.absorbed
-    counts = (
-        {name: lake.sum_of_facts(settings, absorbed.events, events, name) for name in APPENDED}
-        if absorbed is not None
-        else {}
-    )
+    counts = lake.sums_of_facts(settings, absorbed.events, events, APPENDED) if absorbed is not None else {}
     return Result(
         events=events,
         subjects=subjects,

@@ -277,14 +277,15 @@ def fact(settings: Settings, ref: TableRef, name: str) -> int:
     raise StorageError(f"{ref} does not record its {name}; run the stage that writes it again.")
 
 
-def sum_of_facts(settings: Settings, since: TableRef, ref: TableRef, name: str) -> int:
-    """A fact of single commits, such as the rows that each appended, summed over those from ``since`` to ``ref``."""
+def sums_of_facts(settings: Settings, since: TableRef, ref: TableRef, names: Sequence[str]) -> dict[str, int]:
+    """Facts of single commits, such as the rows that each appended, summed over those from ``since`` to ``ref``."""
     check_identity(settings, ref)
-    return sum(
-        int(json.loads(stated).get(name, 0))
+    facts = [
+        json.loads(stated)
         for version, stated in _commits(settings, ref.dataset, ref.table)
         if since.version < version <= ref.version
-    )
+    ]
+    return {name: sum(int(of_commit.get(name, 0)) for of_commit in facts) for name in names}
 
 
 def sequence_held(settings: Settings, dataset: str, table: str, application: str) -> int:
