@@ -154,7 +154,7 @@ def test_no_identifier_of_the_extract_is_left_where_many_may_look(
     home = homes[runner].home
     (extract,) = (path for path in (home / "extracts").iterdir() if path.is_dir())
     canaries = _numbers(extract) | _planted()
-    assert len(canaries) > 1000
+    assert len(canaries) > (1000 if runner == "airflow" else 2000), "Airflow's extract has no notes"
     looked_at = [path for path in home.rglob("*") if path.is_file() and not _may_hold_patients(path, home)]
     assert any(path.name == "mlflow.db" for path in looked_at)
     assert any("_records" in path.parts for path in looked_at)
