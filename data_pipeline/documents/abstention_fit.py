@@ -98,10 +98,10 @@ def _of_small_indexes(
             inside = [each for each in questions if places.issuperset(each.references)]
             outside = [each for each in questions if places.isdisjoint(each.references)]
             chosen = draw.choice(len(outside), min(len(inside), len(outside)), replace=False)
-            for answerable, asked in ((True, inside), (False, [outside[i] for i in chosen])):
+            for answerable, drawn_questions in ((True, inside), (False, [outside[i] for i in chosen])):
                 examples += [
                     (_evidence(small, each, embedded(each.question)), answerable, each.family)
-                    for each in asked
+                    for each in drawn_questions
                 ]
     weight = SMALL_WEIGHT * 2 * len(questions) / max(len(examples), 1)
     return Examples(
@@ -149,15 +149,15 @@ def fit(index: Index, questions: Sequence[Question]) -> Abstention:
     Raises:
         QualityError: there are questions of fewer families than folds.
     """
-    known = [question for question in questions if assign_split(question.family) != "held_out"]
-    if len({question.family for question in known}) < FOLDS:
+    fitting = [question for question in questions if assign_split(question.family) != "held_out"]
+    if len({question.family for question in fitting}) < FOLDS:
         raise QualityError(
             f"An index's abstention is fitted on questions of at least {FOLDS} families that are not held out; give "
             "more."
         )
     embedded = cache(index.embedder.question)
-    whole = _of_whole_index(features(index, known, embedded), known)
-    small = [_of_small_indexes(index, known, embedded, *sizes) for sizes in SMALL_INDEXES.items()]
+    whole = _of_whole_index(features(index, fitting, embedded), fitting)
+    small = [_of_small_indexes(index, fitting, embedded, *sizes) for sizes in SMALL_INDEXES.items()]
     every = Examples(*(np.concatenate(columns) for columns in zip(whole, *small, strict=True)))
     weights, intercept = _logistic(every)
     confidence = _out_of_fold(every)[: len(whole.values)]
@@ -165,7 +165,7 @@ def fit(index: Index, questions: Sequence[Question]) -> Abstention:
         weights=dict(zip(FEATURES, map(float, weights), strict=True)),
         intercept=float(intercept),
         threshold=_threshold(confidence[whole.answerable], confidence[~whole.answerable]),
-        questions=len(known),
+        questions=len(fitting),
     )
 
 

@@ -2,18 +2,16 @@
 
 The lake and its call records hold every number. Whatever more people read, the report, MLflow and Kubeflow, goes
 through here: a small count of patients, or of what is theirs, may describe a person. A small count that is left out
-must not follow from those that are told, by a subtraction: so others are left out with it (complementary suppression,
-as in Hundepool et al., Statistical Disclosure Control, 2012, chapter 4).
+must not follow from those that are released, by a subtraction: so others are left out with it (complementary
+suppression, as in Hundepool et al., Statistical Disclosure Control, 2012, chapter 4).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
 from mediscale.core.annotations import Meaning, annotated, meanings
-
-T = TypeVar("T")
 
 SMALL_COUNT = 10
 """Counts below it are suppressed: nothing is said but that they are smaller."""
@@ -37,7 +35,7 @@ def count(n: int) -> str:
 
 
 def may_be_shared(n: int, total: int) -> bool:
-    """Whether the share of a total that is told may be: neither the count nor the rest is small."""
+    """Whether the share of a released total may be released: neither the count nor the rest is small."""
     return not is_small(n) and not is_small(total - n)
 
 
@@ -56,16 +54,21 @@ def merged_steps(steps: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     >>> merged_steps([("visits", 369), ("inpatients", 340), ("adults", 336), ("ended", 336), ("alive", 318)])
     [('visits', 369), ('inpatients; adults', 336), ('ended', 336), ('alive', 318)]
     """
-    merged: list[tuple[str, int]] = []
+    return [("; ".join(names), left) for names, left in _merged(steps)]
+
+
+def _merged(steps: Sequence[tuple[str, int]]) -> list[tuple[list[str], int]]:
+    merged: list[tuple[list[str], int]] = []
     for name, left in steps:
+        names = [name]
         while merged and is_small(merged[-1][1] - left):
-            name = f"{merged.pop()[0]}; {name}"
-        merged.append((name, left))
+            names = merged.pop()[0] + names
+        merged.append((names, left))
     return merged
 
 
 def parts_in_words(parts: Sequence[tuple[str, int]]) -> list[tuple[str, str]]:
-    """The parts of a total that is told, and their counts in words: small ones are one part, with the next larger where
+    """The parts of a released total, and their counts in words: small ones are one part, with the next larger where
     they are few together.
 
     >>> parts_in_words([("readmitted", 40), ("returned as planned", 11), ("died", 5), ("not readmitted", 249)])
@@ -101,7 +104,7 @@ def table_in_words(rows: Sequence[int]) -> list[str]:
 
 
 def suppressed_parts(counts: Sequence[int]) -> list[bool]:
-    """Which parts of a total that is told are suppressed: the small ones, and the next larger ones where the small ones
+    """Which parts of a released total are suppressed: the small ones, and the next larger ones where the small ones
     would follow from the rest.
 
     >>> suppressed_parts([40, 11, 5, 249]), suppressed_parts([6, 7, 40]), suppressed_parts([0, 30, 12])
@@ -160,8 +163,7 @@ def _suppressed(annotation: Any, value: Any, plain: Any) -> Any:
 
 
 def _suppressed_flow(flow: Mapping[str, int]) -> dict[str, int]:
-    merged = merged_steps([*flow.items()])
-    return {name.rpartition("; ")[2]: n for name, n in merged if not is_small(n)}
+    return {names[-1]: left for names, left in _merged([*flow.items()]) if not is_small(left)}
 
 
 def _suppressed_parts(parts: Mapping[str, int]) -> dict[str, int]:
@@ -171,8 +173,8 @@ def _suppressed_parts(parts: Mapping[str, int]) -> dict[str, int]:
 
 def _suppressed_table(parts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
     columns = next(iter(parts.values()), {})
-    told = {name: _suppressed_parts({part: of[name] for part, of in parts.items()}) for name in columns}
-    return {part: {name: n[part] for name, n in told.items() if part in n} for part in parts}
+    released = {name: _suppressed_parts({part: of[name] for part, of in parts.items()}) for name in columns}
+    return {part: {name: n[part] for name, n in released.items() if part in n} for part in parts}
 
 
 def _inner(annotation: Any) -> Any:

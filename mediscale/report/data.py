@@ -58,7 +58,7 @@ class LandedExtract:
 
 @dataclass(frozen=True)
 class Split:
-    """Its counts are in words, as they may be told."""
+    """Its counts are in words, as they may be released."""
 
     name: str
     purpose: str
@@ -72,7 +72,7 @@ class Flow:
     """Cohort flow: how visits became the cohort of a task."""
 
     steps: tuple[tuple[str, str, str], ...]
-    """What, how many are left, how many were left out at this step, in words, as they may be told."""
+    """What, how many are left, how many were left out at this step, in words, as they may be released."""
     outcomes: tuple[tuple[str, str], ...]
     contradictions: int
     """Stays about whose death two columns of the source disagree."""
@@ -261,8 +261,8 @@ def _flow(run: Run, task: str) -> Flow | None:
 
 def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:
     columns = ("n", "subjects", "events")
-    told = [privacy.table_in_words([of[column] for of in counts.values()]) for column in columns]
-    for name, *row in zip(counts, *told, strict=True):
+    in_words = [privacy.table_in_words([of[column] for of in counts.values()]) for column in columns]
+    for name, *row in zip(counts, *in_words, strict=True):
         yield Split(*words.SPLITS[name], *row)
 
 

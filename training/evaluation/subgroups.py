@@ -71,15 +71,15 @@ def _counted(held_out: "Performance", attribute: str, value: str, rows: Rows, po
 
 def _without_small_counts(groups: Sequence[Subgroup]) -> list[Subgroup]:
     """Of an attribute whose groups make up all held-out patients, so that one that is left out would follow."""
-    told = []
+    released: list[Subgroup] = []
     for _, of_attribute in groupby(groups, key=lambda group: group.attribute):
         own = list(of_attribute)
-        hidden = suppressed_parts([group.counts.subjects for group in own if group.counts is not None])
-        told += [
+        hidden = suppressed_parts([group.counts.subjects if group.counts else 0 for group in own])
+        released += [
             group.model_copy(update={"counts": None}) if is_hidden else group
             for group, is_hidden in zip(own, hidden, strict=True)
         ]
-    return told
+    return released
 
 
 def _figures(

@@ -22,7 +22,7 @@ def leak_floor(evidence: Evidence) -> Floor:
         "; ".join(f"{check.name} ({check.shown})" for check in checks)
         for checks in (certificate.failed, certificate.unjudged)
     )
-    n_passed = len(certificate.checks) - len(certificate.failed) - len(certificate.unjudged)
+    n_passed = sum(check.verdict == "passed" for check in certificate.checks)
     problem = ""
     if not certificate.passed:
         problem = f"suspected leak: {failed or 'nothing was checked'}"

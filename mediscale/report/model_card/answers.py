@@ -396,7 +396,7 @@ def subgroups(of: Subject) -> str:
 
 
 def _listed(groups: tuple[Subgroup, ...], beside: Callable[[Subgroup], str] = lambda _: "") -> str:
-    def told(group: Subgroup) -> str:
+    def in_words(group: Subgroup) -> str:
         name = f"{labels.ATTRIBUTES[group.attribute]} {group.value}"
         if group.counts is None:
             return f"{name}: number of patients {SUPPRESSED}{beside(group)}"
@@ -407,7 +407,7 @@ def _listed(groups: tuple[Subgroup, ...], beside: Callable[[Subgroup], str] = la
         )
 
     why = f" {WHY_SUPPRESSED}" if any(group.counts is None for group in groups) else ""
-    return f"{'; '.join(map(told, groups))}.{why}" if groups else ""
+    return f"{'; '.join(map(in_words, groups))}.{why}" if groups else ""
 
 
 def fairness_approach(of: Subject) -> str:
