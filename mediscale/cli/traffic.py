@@ -66,7 +66,9 @@ def _traffic(options: argparse.Namespace) -> int:
         lines += served_traffic.lines(home, name)
         lines += served_traffic.outcomes(home, name, caller.now()) if options.outcomes else ()
     if not lines:
-        raise NotFoundError("Nothing is in production; promote a version with `mediscale promote`.")
+        raise NotFoundError(
+            "Nothing is in production; promote a version with `mediscale promote --dataset D --task T --version V`."
+        )
     print("\n".join(lines))
     return 0
 

@@ -134,8 +134,9 @@ def record(settings: Settings, dataset: str, request: ApprovalRequest, actor: st
     """
     if not settings.signing_command and not settings.signing_key.exists():
         raise UsageError(
-            "This server has no signing key, so it can't record an approval; approve with `mediscale approve`, or give "
-            "the server a service's key by MEDISCALE_SIGNING_KEY or MEDISCALE_SIGNING_COMMAND."
+            "This server has no signing key, so it can't record an approval; approve with `mediscale approve "
+            "MODEL/VERSION --reason …`, or give the server a service's key by MEDISCALE_SIGNING_KEY or "
+            "MEDISCALE_SIGNING_COMMAND."
         )
     approvals.approve(
         settings,
@@ -146,5 +147,5 @@ def record(settings: Settings, dataset: str, request: ApprovalRequest, actor: st
         reason=request.reason,
         at=caller.now(),
     )
-    again = "`mediscale promote` judges again and moves the alias."
+    again = "`mediscale promote` with this version judges again and moves the alias."
     return Approved(request.model, request.version, actor, again)

@@ -41,7 +41,7 @@ def begin(
     """
     dataset, task, number = registry.parse_version(version)
     recorded = history.entries(settings, dataset)
-    staged = _staged(recorded, version, task, number)
+    staged = _staged(recorded, version, dataset, task, number)
     model_signature.check(settings, staged.version, staged.evidence_digest)
     if mode == "canary":
         _check_canary(settings, dataset, recorded, staged, signed)
@@ -78,12 +78,14 @@ def stop(settings: Settings, version: str, signed: Signatory) -> Traffic:
     return _append(settings, dataset, recorded, ended, signed)
 
 
-def _staged(recorded: Sequence[Entry], version: str, task: str, number: int) -> Move:
+def _staged(recorded: Sequence[Entry], version: str, dataset: str, task: str, number: int) -> Move:
     moves = [move for move in registry.moves_in(recorded) if move.task == task]
     production = [move for move in moves if move.alias == "production"]
     staged = [move for move in moves if move.to_version == number]
     if not staged:
-        raise NotFoundError(f"{version} was never staged; see `mediscale history`.")
+        raise NotFoundError(
+            f"{version} was never staged; `mediscale history --dataset {dataset}` lists what was."
+        )
     if not production or production[-1].to_version == number:
         there = f"{version} itself is" if production else "nothing is"
         raise NotFoundError(f"{version} can't answer beside production: {there} in production.")

@@ -105,7 +105,7 @@ def newest_decision(
     mine = [params for params in decisions if (params.model.name, params.model.version) == model]
     if not mine:
         raise NotFoundError(
-            f"{model[0]} v{model[1]} was never evaluated for promotion; run the loop, or see `mediscale history`."
+            f"{model[0]} v{model[1]} was never evaluated for promotion; run the loop; `mediscale runs` lists what ran."
         )
     context = promotion_context(settings, mine[-1].dataset, mine[-1].model)
     changed = {"actor": actor, "moved_at": moved_at, "target_alias": "production"}
