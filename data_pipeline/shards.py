@@ -12,7 +12,7 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.table import SHARD
 from mediscale.core.tables import BRONZE, EVENTS
-from mediscale.storage import lake, spark, table_files, workers
+from mediscale.storage import duckdb_tables, lake, spark, table_files, workers
 from mediscale.storage.table_files import TableFile
 
 Done = TypeVar("Done")
@@ -61,9 +61,7 @@ def in_order(events: pa.Table) -> pa.Table:
 
 def except_all(rows: pa.Table, others: pa.Table) -> pa.Table:
     """The rows without one equal row for each of ``others``; null equals null. Both have the same columns."""
-    import duckdb
-
-    with duckdb.connect() as connection:
+    with duckdb_tables.session() as connection:
         connection.register("own", rows)
         connection.register("others", others.select(rows.column_names))
         result = connection.sql("select * from own except all select * from others").to_arrow_table()

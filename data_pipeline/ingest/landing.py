@@ -23,7 +23,7 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context
 from mediscale.core.tables import BRONZE, LANDED_FILES
-from mediscale.storage import calls, lake
+from mediscale.storage import calls, duckdb_tables, lake
 from mediscale.storage.duckdb_tables import quoted
 
 if TYPE_CHECKING:
@@ -231,8 +231,6 @@ def _rows_of(
 def _compare(was: "pa.Table", here: "pa.Table") -> "tuple[pa.Table, pa.Table, pa.Table]":
     """The rows that are new, those that are gone, and those of another line; of equal rows of a file the first stands
     for the first."""
-    import duckdb
-
     if not len(was) or not len(here):
         return here, was, _moved_schema().empty_table().select(["file", "line", "new_line"])
     names = {name: quoted(name) for name in here.column_names}
@@ -240,11 +238,11 @@ def _compare(was: "pa.Table", here: "pa.Table") -> "tuple[pa.Table, pa.Table, pa
     compared = [own for name, own in names.items() if name != "line"]
     twin = f"row_number() over (partition by {', '.join(compared)} order by line) as twin"
     same = " and ".join(f"was.{name} is not distinct from here.{name}" for name in [*compared, "twin"])
-    with duckdb.connect() as database:
+    with duckdb_tables.session() as database:
         database.register("old_rows", was)
         database.register("new_rows", here)
-        database.execute(f"create table was as select *, {twin} from old_rows")
-        database.execute(f"create table here as select *, {twin} from new_rows")
+        database.execute(f"create temp table was as select *, {twin} from old_rows")
+        database.execute(f"create temp table here as select *, {twin} from new_rows")
 
         def without(rows: str, others: str) -> "pa.Table":
             sql = f"select {every} from {rows} where not exists (select 1 from {others} where {same}) order by line"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from mediscale.core.tables import EVENTS
+from mediscale.storage import duckdb_tables
 
 if TYPE_CHECKING:
     import duckdb
@@ -77,17 +78,15 @@ def compare(
     ``unusable`` are the ``event_id`` of facts that break a rule; ``since`` is when the extract before was seen. Times
     are naive UTC.
     """
-    import duckdb
-
     from_now_on = "greatest({0}.time, ?::timestamp, latest.available_time + interval 1 microsecond)"
-    with duckdb.connect() as database:
+    with duckdb_tables.session() as database:
         database.register("asserted", asserted)
         database.register("there", there.select(EVENTS.column_names))
         database.register("unusable", pa.table({"event_id": unusable}))
         for name, rows in (("latest", "there"), ("newest", "asserted")):
-            database.execute(f"create table {name} as {_NEWEST.format(rows)}")
+            database.execute(f"create temp table {name} as {_NEWEST.format(rows)}")
         database.execute(
-            f"create table own as {_dated('asserted')} from asserted left join latest using (event_id) "
+            f"create temp table own as {_dated('asserted')} from asserted left join latest using (event_id) "
             "where (latest.event_id is null or asserted.available_time > latest.available_time) "
             "and asserted.available_time > ?::timestamp",
             [since],
@@ -130,32 +129,30 @@ def restate(asserted: pa.Table, there: pa.Table, usable_before: pa.Array, moment
     - is asserted no more, nothing is left if the rules dropped it, and everything if an extract had: that withdrew it,
       or just lacks it.
     """
-    import duckdb
-
-    with duckdb.connect() as database:
+    with duckdb_tables.session() as database:
         database.register("asserted", asserted)
         database.register("there", there.select(EVENTS.column_names))
         database.register("usable", pa.table({"event_id": usable_before}))
         database.register("moments", pa.table({"seen_at": moments}))
         for name, rows in (("latest", "there"), ("newest", "asserted")):
-            database.execute(f"create table {name} as {_NEWEST.format(rows)}")
+            database.execute(f"create temp table {name} as {_NEWEST.format(rows)}")
         database.execute(
-            "create table history as select *, available_time in (select seen_at from moments) or available_time = "
+            "create temp table history as select *, available_time in (select seen_at from moments) or available_time = "
             "lag(available_time) over (partition by event_id order by available_time) + interval 1 microsecond "
             "as from_extract from there"
         )
         database.execute(
-            "create table corrected as select event_id, min(available_time) as first, max(available_time) as last "
+            "create temp table corrected as select event_id, min(available_time) as first, max(available_time) as last "
             "from history where from_extract group by event_id"
         )
         database.execute(
-            "create table keeps as select event_id, newest.event_id is not null as is_asserted from latest "
+            "create temp table keeps as select event_id, newest.event_id is not null as is_asserted from latest "
             "left join newest using (event_id) left join corrected using (event_id) where "
             "case when newest.event_id is not null then corrected.event_id is not null and not latest.retracted "
             f"and {_SAME} else latest.retracted or latest.event_id not in (select event_id from usable) end"
         )
         database.execute(
-            "create table starts as select event_id, min(available_time) as first from asserted group by event_id"
+            "create temp table starts as select event_id, min(available_time) as first from asserted group by event_id"
         )
         later = "greatest(history.available_time, coalesce(starts.first, history.available_time))"
         own = (

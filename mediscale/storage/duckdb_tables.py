@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mediscale.core.refs import TableRef
@@ -13,6 +14,22 @@ if TYPE_CHECKING:
     import duckdb
 
 
+def session() -> "duckdb.DuckDBPyConnection":
+    """A session of this process's database in memory, to be closed. Its temporary tables, its temporary views and what
+    is registered are its own.
+
+    Opening a database takes DuckDB longer than it needs for the rows of a night; a session takes it nothing.
+    """
+    return _database().cursor()
+
+
+@cache
+def _database() -> "duckdb.DuckDBPyConnection":
+    import duckdb
+
+    return duckdb.connect()
+
+
 def view(database: "duckdb.DuckDBPyConnection", settings: Settings, ref: TableRef, name: str) -> None:
     """Makes a version of a table a view of the database; files on a local disk are read by DuckDB itself."""
     files = lake.files(settings, ref)
@@ -21,7 +38,7 @@ def view(database: "duckdb.DuckDBPyConnection", settings: Settings, ref: TableRe
         return
     names = lake.dataset(settings, ref).schema.names  # not those that a home's path spells
     columns = ", ".join(map(quoted, names))
-    database.execute(f"create or replace view {name} as select {columns} from {_read_parquet(files)}")
+    database.execute(f"create or replace temp view {name} as select {columns} from {_read_parquet(files)}")
 
 
 def _read_parquet(files: Iterable[str]) -> str:
@@ -49,10 +66,8 @@ def digest(settings: Settings, ref: TableRef, earlier: Output | None = None) -> 
     ``earlier`` version by the files that were added and taken out since. It detects change and corruption, not an
     adversary. The hash is DuckDB's, of the release that the lock of a call names.
     """
-    import duckdb
-
     columns = ", ".join(map(quoted, sorted(lake.dataset(settings, ref).schema.names)))
-    with duckdb.connect() as database:
+    with session() as database:
 
         def hashed(rows: str) -> tuple[int, int]:
             sql = f"select count(*), coalesce(sum(hash({columns})), 0) from {rows}"
