@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,7 +31,7 @@ class BronzeTable:
     def table(self) -> str:
         return f"{BRONZE.name}_{self.name}"
 
-    @property
+    @cached_property
     def _kept_columns(self) -> tuple[str, ...]:
         """Those that rows have which stay."""
         if self.before is None or self.name not in self.plan.kept:
@@ -55,7 +56,8 @@ class BronzeTable:
         if not set(new) <= set(self._kept_columns):  # all of its files get the new columns
             stays = list(self._rewritten_without(lake.files(self.settings, self.before), removed, schema))
             return table_files.commit(self.settings, self.dataset, self.table, key, [*files, *stays], schema)
-        taken_out = [uri for uri in lake.files(self.settings, self.before) if self._holds(uri, removed)]
+        own = lake.files(self.settings, self.before) if removed else []
+        taken_out = [uri for uri in own if self._holds(uri, removed)]
         return table_files.commit(
             self.settings,
             self.dataset,
@@ -69,8 +71,6 @@ class BronzeTable:
 
     def _holds(self, uri: str, removed: Collection[str]) -> bool:
         """Whether a file of the table has rows of some files of the extract."""
-        if not removed:
-            return False
         filesystem, path = lake.filesystem(uri)
         own = parquet.read_table(path, columns=["file"], filesystem=filesystem, partitioning=None)
         return not set(removed).isdisjoint(own["file"].unique().to_pylist())

@@ -137,9 +137,9 @@ def restate(asserted: pa.Table, there: pa.Table, usable_before: pa.Array, moment
         for name, rows in (("latest", "there"), ("newest", "asserted")):
             database.execute(f"create temp table {name} as {_NEWEST.format(rows)}")
         database.execute(
-            "create temp table history as select *, available_time in (select seen_at from moments) or available_time = "
-            "lag(available_time) over (partition by event_id order by available_time) + interval 1 microsecond "
-            "as from_extract from there"
+            "create temp table history as select *, available_time in (select seen_at from moments) or "
+            "available_time = lag(available_time) over (partition by event_id order by available_time) + "
+            "interval 1 microsecond as from_extract from there"
         )
         database.execute(
             "create temp table corrected as select event_id, min(available_time) as first, max(available_time) as last "

@@ -12,6 +12,7 @@ from mediscale.storage.calls import Output
 
 if TYPE_CHECKING:
     import duckdb
+    from deltalake import DeltaTable
 
 
 def session() -> "duckdb.DuckDBPyConnection":
@@ -32,13 +33,17 @@ def _database() -> "duckdb.DuckDBPyConnection":
 
 def view(database: "duckdb.DuckDBPyConnection", settings: Settings, ref: TableRef, name: str) -> None:
     """Makes a version of a table a view of the database; files on a local disk are read by DuckDB itself."""
-    files = lake.files(settings, ref)
+    delta = lake.opened(settings, ref)
+    files = lake.paths(delta)
     if settings.lake_folder is None or not files:
         database.register(name, lake.dataset(settings, ref))
         return
-    names = lake.dataset(settings, ref).schema.names  # not those that a home's path spells
-    columns = ", ".join(map(quoted, names))
+    columns = ", ".join(map(quoted, _columns(delta)))  # not those that a home's path spells
     database.execute(f"create or replace temp view {name} as select {columns} from {_read_parquet(files)}")
+
+
+def _columns(delta: "DeltaTable") -> list[str]:
+    return [field.name for field in delta.schema().fields]
 
 
 def _read_parquet(files: Iterable[str]) -> str:
@@ -66,7 +71,8 @@ def digest(settings: Settings, ref: TableRef, earlier: Output | None = None) -> 
     ``earlier`` version by the files that were added and taken out since. It detects change and corruption, not an
     adversary. The hash is DuckDB's, of the release that the lock of a call names.
     """
-    columns = ", ".join(map(quoted, sorted(lake.dataset(settings, ref).schema.names)))
+    delta = lake.opened(settings, ref)
+    columns = ", ".join(map(quoted, sorted(_columns(delta))))
     with session() as database:
 
         def hashed(rows: str) -> tuple[int, int]:
@@ -74,11 +80,12 @@ def digest(settings: Settings, ref: TableRef, earlier: Output | None = None) -> 
             n, total = database.execute(sql).fetchall()[0]
             return int(n), int(total)
 
-        if earlier is not None and _still_there(settings, ref, earlier):
-            files, before = (set(lake.files(settings, version)) for version in (ref, earlier.ref))
+        before = None if earlier is None else lake.opened(settings, earlier.ref)
+        if earlier is not None and before is not None and _is_comparable(settings, delta, before, earlier):
+            files, others = (set(lake.paths(version)) for version in (delta, before))
             (more, plus), (less, minus) = (
                 hashed(_read_parquet(sorted(changed))) if changed else (0, 0)
-                for changed in (files - before, before - files)
+                for changed in (files - others, others - files)
             )
             return earlier.rows + more - less, f"{int(earlier.digest, 16) + plus - minus:032x}"
         view(database, settings, ref, "digested")
@@ -86,11 +93,10 @@ def digest(settings: Settings, ref: TableRef, earlier: Output | None = None) -> 
     return rows, f"{total:032x}"
 
 
-def _still_there(settings: Settings, ref: TableRef, earlier: Output) -> bool:
+def _is_comparable(settings: Settings, delta: "DeltaTable", before: "DeltaTable", earlier: Output) -> bool:
     """Whether an earlier version, on a local disk, has the rows that its digest was found for, in the columns of this
     one: an erasure takes rows out of every version."""
-    if settings.lake_folder is None:
+    if settings.lake_folder is None or _columns(before) != _columns(delta):
         return False
-    before = lake.dataset(settings, earlier.ref)
-    same_columns = before.schema.names == lake.dataset(settings, ref).schema.names
-    return bool(same_columns and before.count_rows() == earlier.rows)
+    counts = before.get_add_actions(flatten=True).column("num_records").to_pylist()
+    return None not in counts and sum(counts) == earlier.rows

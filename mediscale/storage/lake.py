@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -43,6 +44,14 @@ def _open(settings: Settings, dataset: str, table: str, version: int | None = No
             f"The table {dataset}/{table}{at} can't be opened: its Delta log is damaged or incomplete; restore "
             "the table from a backup."
         ) from error
+
+
+def newest(settings: Settings, dataset: str, table: str) -> "DeltaTable | None":
+    """A table as it is now; None where there is none."""
+    try:
+        return _open(settings, dataset, table)
+    except NotFoundError:
+        return None
 
 
 def exists(settings: Settings, dataset: str, table: str) -> bool:
@@ -110,7 +119,11 @@ def latest(settings: Settings, dataset: str, table: str) -> TableRef:
     Raises:
         NotFoundError: there is no such table.
     """
-    delta = _open(settings, dataset, table)
+    return ref_of(dataset, table, _open(settings, dataset, table))
+
+
+def ref_of(dataset: str, table: str, delta: "DeltaTable") -> TableRef:
+    """The reference to a version that is open."""
     return TableRef(dataset=dataset, table=table, table_id=str(delta.metadata().id), version=delta.version())
 
 
@@ -128,37 +141,35 @@ def at_version(settings: Settings, dataset: str, table: str, version: int) -> Ta
 
 def versions(settings: Settings, dataset: str, table: str) -> Iterator[TableRef]:
     """All versions of a table, newest first; none where there is no table. Files of old ones may be gone."""
-    if exists(settings, dataset, table):
-        newest = latest(settings, dataset, table)
-        yield from (newest.model_copy(update={"version": v}) for v in range(newest.version, -1, -1))
+    delta = newest(settings, dataset, table)
+    if delta is not None:
+        ref = ref_of(dataset, table, delta)
+        yield from (ref.model_copy(update={"version": v}) for v in range(ref.version, -1, -1))
 
 
 def committed(settings: Settings, dataset: str, table: str, key: str) -> TableRef | None:
     """The version that a stage call with this key committed, or None."""
-    if not exists(settings, dataset, table):
+    delta = newest(settings, dataset, table)
+    if delta is None or delta.transaction_version(key) is None:
         return None
-    delta = _open(settings, dataset, table)
-    if delta.transaction_version(key) is None:
-        return None
-    for version, stated in _commits(settings, dataset, table):
-        if key in stated:
-            table_id = str(delta.metadata().id)
-            return TableRef(dataset=dataset, table=table, table_id=table_id, version=version)
-    return None
+    ref = ref_of(dataset, table, delta)
+    stating = (version for version, stated in _statements(settings, ref) if key in stated)
+    return next((ref.model_copy(update={"version": version}) for version in stating), None)
 
 
-def _commits(settings: Settings, dataset: str, table: str) -> list[tuple[int, str]]:
-    """Every commit's version and what its writer stated of it, the newest first.
-
-    deltalake lists the commits that there are when it is asked, and numbers them from the version that was opened: an
-    older one, where others have committed since.
-    """
-    newest = _open(settings, dataset, table)
-    while True:
-        delta, commits = newest, newest.history()
-        newest = _open(settings, dataset, table)
-        if newest.version() == delta.version():
-            return [(int(commit["version"]), commit.get("userMetadata") or "{}") for commit in commits]
+def _statements(settings: Settings, ref: TableRef) -> Iterator[tuple[int, str]]:
+    """The commits of a table up to a version, the newest first: each one's version and what its writer stated of it."""
+    files, root = filesystem(f"{settings.table_uri(ref.dataset, ref.table)}/_delta_log")
+    for version in range(ref.version, -1, -1):
+        try:
+            with files.open_input_stream(f"{root}/{version:020}.json") as stream:
+                actions = map(json.loads, stream.read().splitlines())
+        except FileNotFoundError:  # engines may drop commits that a checkpoint covers
+            return
+        info: dict[str, Any] = next(
+            (action["commitInfo"] for action in actions if "commitInfo" in action), {}
+        )
+        yield version, info.get("userMetadata") or "{}"
 
 
 def check_identity(settings: Settings, ref: TableRef) -> None:
@@ -167,30 +178,37 @@ def check_identity(settings: Settings, ref: TableRef) -> None:
     Raises:
         StorageError: the table under this name is another one, or the version is gone.
     """
-    _at(settings, ref)
+    opened(settings, ref)
 
 
-def _at(settings: Settings, ref: TableRef) -> "DeltaTable":
-    """A table at a version, which is opened once where that is the newest."""
-    delta = _open(settings, ref.dataset, ref.table)
-    if str(delta.metadata().id) != ref.table_id or ref.version > delta.version():
+def opened(settings: Settings, ref: TableRef) -> "DeltaTable":
+    """A table at a version.
+
+    Raises:
+        NotFoundError: there is no such table.
+        StorageError: the table under this name is another one, or the version is gone.
+    """
+    try:
+        delta = _open(settings, ref.dataset, ref.table, ref.version)
+    except StorageError:
+        if latest(settings, ref.dataset, ref.table).version >= ref.version:
+            raise
+        delta = None
+    if delta is None or str(delta.metadata().id) != ref.table_id:
         raise StorageError(
             f"{ref} is no longer in the lake (the table was made anew); run the stage that writes it again."
         )
-    newest = ref.version == delta.version()
-    return delta if newest else _open(settings, ref.dataset, ref.table, ref.version)
+    return delta
 
 
 def dataset(settings: Settings, ref: TableRef) -> "ds.Dataset":
     """A table version as a lazy Arrow dataset; push filters on the partition column and on subject_id into it."""
     from pyarrow import fs
 
-    opened = _at(settings, ref)
-
     files, root = filesystem(settings.table_uri(ref.dataset, ref.table))
     # Arrow's own file system: deltalake's is called back in Python from Arrow's threads, which aborts some processes
     # as they exit.
-    return opened.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(root, files))
+    return opened(settings, ref).to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(root, files))
 
 
 def read(settings: Settings, ref: TableRef, columns: Sequence[str] | None = None) -> "pa.Table":
@@ -206,8 +224,12 @@ def rows(settings: Settings, ref: TableRef) -> list[dict[str, Any]]:
     import pyarrow as pa
     from deltalake import QueryBuilder
 
-    opened = _at(settings, ref)
-    result = QueryBuilder().register(ref.table, opened).execute(f'SELECT * FROM "{ref.table}"').read_all()
+    result = (
+        QueryBuilder()
+        .register(ref.table, opened(settings, ref))
+        .execute(f'SELECT * FROM "{ref.table}"')
+        .read_all()
+    )
     values: list[dict[str, Any]] = pa.RecordBatchReader.from_stream(result).read_all().to_pylist()
     return values
 
@@ -221,8 +243,8 @@ def rows_added(settings: Settings, ref: TableRef) -> "pa.Table":
     earlier = set(files(settings, before)) if ref.version else set()
     parts = []
     for uri in sorted(set(files(settings, ref)) - earlier):
-        opened, path = filesystem(uri)
-        parts.append(parquet.read_table(path, filesystem=opened, partitioning=None))
+        store, path = filesystem(uri)
+        parts.append(parquet.read_table(path, filesystem=store, partitioning=None))
     return pa.concat_tables(parts)
 
 
@@ -232,17 +254,21 @@ def newest_first(
     """Some rows of each file of a version, of a table without partitions, the file that was committed last first."""
     from pyarrow import dataset as ds
 
-    added = _at(settings, ref).get_add_actions(flatten=True)
+    added = opened(settings, ref).get_add_actions(flatten=True)
     when = dict(zip(*(added.column(name).to_pylist() for name in ("path", "modification_time")), strict=True))
-    opened, root = filesystem(settings.table_uri(ref.dataset, ref.table))
+    store, root = filesystem(settings.table_uri(ref.dataset, ref.table))
     for path in sorted(when, key=lambda path: when[path], reverse=True):
-        rows = ds.dataset(f"{root}/{unquote(path)}", format="parquet", filesystem=opened)
+        rows = ds.dataset(f"{root}/{unquote(path)}", format="parquet", filesystem=store)
         yield rows.to_table(columns=list(columns), filter=rows_of)
 
 
 def files(settings: Settings, ref: TableRef, partition: tuple[str, str] | None = None) -> list[str]:
     """Paths of a version's Parquet files, of one partition value if given. Partition columns are not in the files."""
-    delta = _at(settings, ref)
+    return paths(opened(settings, ref), partition)
+
+
+def paths(delta: "DeltaTable", partition: tuple[str, str] | None = None) -> list[str]:
+    """``files`` of a version that is open."""
     filters: list[Any] | None = [(partition[0], "=", partition[1])] if partition else None
     return sorted(
         uri if "://" in uri else unquote(uri)  # a home may have a space in its name
@@ -271,8 +297,8 @@ def fact(settings: Settings, ref: TableRef, name: str) -> int:
         StorageError: no commit states it.
     """
     check_identity(settings, ref)
-    for version, stated in _commits(settings, ref.dataset, ref.table):
-        if version <= ref.version and name in (facts := json.loads(stated)):
+    for _, stated in _statements(settings, ref):
+        if name in (facts := json.loads(stated)):
             return int(facts[name])
     raise StorageError(f"{ref} does not record its {name}; run the stage that writes it again.")
 
@@ -280,20 +306,16 @@ def fact(settings: Settings, ref: TableRef, name: str) -> int:
 def sums_of_facts(settings: Settings, since: TableRef, ref: TableRef, names: Sequence[str]) -> dict[str, int]:
     """Facts of single commits, such as the rows that each appended, summed over those from ``since`` to ``ref``."""
     check_identity(settings, ref)
-    facts = [
-        json.loads(stated)
-        for version, stated in _commits(settings, ref.dataset, ref.table)
-        if since.version < version <= ref.version
-    ]
+    later = takewhile(lambda commit: commit[0] > since.version, _statements(settings, ref))
+    facts = [json.loads(stated) for _, stated in later]
     return {name: sum(int(of_commit.get(name, 0)) for of_commit in facts) for name in names}
 
 
 def sequence_held(settings: Settings, dataset: str, table: str, application: str) -> int:
     """The newest sequence number that the table holds of an application's transactions; -1 if none."""
-    if not exists(settings, dataset, table):
-        return -1
-    newest = _open(settings, dataset, table).transaction_version(application)
-    return -1 if newest is None else newest
+    delta = newest(settings, dataset, table)
+    number = None if delta is None else delta.transaction_version(application)
+    return -1 if number is None else number
 
 
 def another_wrote(dataset: str, table: str) -> BusyError:
@@ -320,15 +342,17 @@ def _created(
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
-    if not exists(settings, dataset, table):
-        with suppress(DeltaError):  # somebody made it at this moment
-            DeltaTable.create(
-                settings.table_uri(dataset, table),
-                schema,
-                mode="ignore",
-                partition_by=list(partition_by),
-                configuration=configuration,
-            )
+    delta = newest(settings, dataset, table)
+    if delta is not None:
+        return delta
+    with suppress(DeltaError):  # somebody made it at this moment
+        DeltaTable.create(
+            settings.table_uri(dataset, table),
+            schema,
+            mode="ignore",
+            partition_by=list(partition_by),
+            configuration=configuration,
+        )
     return _open(settings, dataset, table)
 
 

@@ -20,7 +20,7 @@ from mediscale.storage import lake, locks
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import CommitProperties
+    from deltalake import CommitProperties, DeltaTable
 
 ROW_GROUP = 1 << 17
 """Rows of a file that are encoded together: no more of a table is in memory."""
@@ -144,22 +144,28 @@ def commit(
     from deltalake.exceptions import CommitFailedError
 
     with locks.commit_lease(settings, dataset, table):
-        done = lake.committed(settings, dataset, table, key)
-        if done is not None:
+        delta = lake.newest(settings, dataset, table)
+        if delta is not None and delta.transaction_version(key) is not None:
             discard(settings, dataset, table, files)
-            return done
+            return _written(settings, dataset, table, key)
         properties = CommitProperties(
             custom_metadata={"userMetadata": json.dumps({**(facts or {}), "key": key})},
             app_transactions=[Transaction(key, 1)],
         )
-        if onto is not None and onto != lake.latest(settings, dataset, table):
+        if onto is not None and (delta is None or onto != lake.ref_of(dataset, table, delta)):
             discard(settings, dataset, table, files)
             raise lake.another_wrote(dataset, table)
         try:
-            _commit(settings, dataset, table, files, schema, properties, None if onto is None else removed)
+            _commit(
+                settings, dataset, table, delta, files, schema, properties, None if onto is None else removed
+            )
         except CommitFailedError as error:
             discard(settings, dataset, table, files)
             raise lake.another_wrote(dataset, table) from error
+    return _written(settings, dataset, table, key)
+
+
+def _written(settings: Settings, dataset: str, table: str, key: str) -> TableRef:
     written = lake.committed(settings, dataset, table, key)
     if written is None:
         raise RuntimeError(f"Delta reported success, but {dataset}/{table} has no commit of key {key}")
@@ -170,16 +176,17 @@ def _commit(
     settings: Settings,
     dataset: str,
     table: str,
+    delta: "DeltaTable | None",
     files: Sequence[TableFile],
     schema: "pa.Schema",
     properties: "CommitProperties",
     removed: Sequence[str] | None,
 ) -> None:
-    """Commits files; all others go, or where ``removed`` is given those."""
-    from deltalake import DeltaTable, Schema
+    """Commits files to a table as it was found, or makes it; all others go, or where ``removed`` is given those."""
+    from deltalake import Schema
     from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-    declaration, uri, now = declared(table), settings.table_uri(dataset, table), int(time.time() * 1000)
+    declaration, now = declared(table), int(time.time() * 1000)
     added = [
         AddAction(
             path=file.path,
@@ -192,8 +199,8 @@ def _commit(
         for file in files
     ]
     delta_schema, partition_by = Schema.from_arrow(schema), list(declaration.partition_by)
-    if lake.exists(settings, dataset, table):
-        DeltaTable(uri).create_write_transaction(
+    if delta is not None:
+        delta.create_write_transaction(
             [*added, *(RemoveAction(path, True, now) for path in removed or ())],
             "overwrite" if removed is None else "append",
             delta_schema,
@@ -205,7 +212,7 @@ def _commit(
     if declaration.open_ended:  # nothing looks for rows by the range of a feature or of a source's text
         configuration["delta.dataSkippingNumIndexedCols"] = "0"
     create_table_with_add_actions(
-        uri,
+        settings.table_uri(dataset, table),
         delta_schema,
         added,
         "error",
