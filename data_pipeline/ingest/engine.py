@@ -206,7 +206,7 @@ def _to_duckdb(node: "Expr") -> "Expr":
     ):
         return exp.TryCast(this=exp.Anonymous(this="cut", expressions=[node.this.copy()]), to=node.to.copy())
     if isinstance(node, exp.Cast) and kind in (exp.DType.TEXT, exp.DType.VARCHAR):
-        return exp.Anonymous(this="spark_text", expressions=[node.this.copy()])
+        return node if isinstance(node.this, exp.Null) else _text(node.this)  # a null takes no macro
     if isinstance(node, exp.Concat | exp.ConcatWs):
         node.set("expressions", [_text(part) for part in node.expressions])
     if isinstance(node, exp.DPipe):
@@ -275,11 +275,13 @@ def _chained_hash(arguments: "list[Expr]") -> "Expr":
 
 
 def _text(node: "Expr") -> "Expr":
+    """An expression as a text: what is none yet in Spark's spelling, by a macro that the engine takes long to plan."""
     from sqlglot import exp
 
     plain = isinstance(node, exp.Concat | exp.ConcatWs | exp.DPipe | exp.Lower | exp.Upper)
     plain |= isinstance(node, exp.Literal) and node.is_string
     plain |= isinstance(node, exp.Anonymous) and node.name == "spark_text"
+    plain |= isinstance(node, exp.Cast) and isinstance(node.this, exp.Null) and node.to.this == exp.DType.TEXT
     return node if plain else exp.Anonymous(this="spark_text", expressions=[node.copy()])
 
 
