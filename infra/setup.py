@@ -194,8 +194,8 @@ def make_tools(bootstrap: Path) -> None:
 def make_environment(home: Path, lock: Path, size: str) -> None:
     """A folder without a stamp may hold half a package of a set-up that was killed: it starts anew, from uv's cache.
 
-    pyspark comes as source only: what builds it is held to digests as well. Bytecode is compiled here, once: where
-    PYTHONDONTWRITEBYTECODE is set (containers, CI), each process would else spend half of its start on that.
+    pyspark comes as source only: what builds it is held to digests as well. Bytecode is not compiled here: Python keeps
+    that of what is imported, and more than half of these files never are.
     """
     stamp, place = home / "done-packages", home / "done-venv"
     if not (stamp.exists() and done(place, digest_of())):
@@ -205,7 +205,6 @@ def make_environment(home: Path, lock: Path, size: str) -> None:
     stamp.unlink(missing_ok=True)
     sync = [
         *uv("pip", "sync"),
-        "--compile-bytecode",
         "--require-hashes",
         "--build-constraints",
         str(LOCKS / "build.txt"),
