@@ -4,12 +4,11 @@ What a row means depends on others: on the patient's own entry, on the visits, o
 row. So a batch of rows is judged together with all rows of its patients.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import parquet
 
 from data_pipeline.ingest import facts, parsing
 from data_pipeline.ingest.messages import schema
@@ -17,7 +16,8 @@ from data_pipeline.ingest.source import Source
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import BRONZE
-from mediscale.storage import lake
+from mediscale.storage import duckdb_tables, lake
+from mediscale.storage.duckdb_tables import quoted
 
 
 @dataclass(frozen=True)
@@ -124,38 +124,21 @@ class PatientSearch:
         declared = schema(self.source.tables[name])
         if name not in self.refs:
             return declared.empty_table()
-        parts = [declared.empty_table()]
-        for uri in lake.files(self.settings, self.refs[name]):
-            files, path = lake.filesystem(uri)
-            with files.open_input_file(path) as opened:
-                file = parquet.ParquetFile(opened, read_dictionary=[column])
-                names = [name for name in declared.names if name in file.schema_arrow.names]
-                groups = range(file.num_row_groups) if values is None or column in names else ()
-                parts += [self._group(file, group, names, column, values, declared) for group in groups]
-        return pa.concat_tables(parts)
-
-    def _group(
-        self,
-        file: parquet.ParquetFile,
-        group: int,
-        names: Sequence[str],
-        column: str,
-        values: pa.Array | None,
-        declared: pa.Schema,
-    ) -> pa.Table:
-        """The rows of a row group with a wanted identifier; of a group without one, only that column is read."""
-        if values is None:
-            return in_declared_columns(file.read_row_group(group, names), declared)
-        keys = file.read_row_group(group, [column])[column]
-        wanted = pa.chunked_array([self._are_among(one, values) for one in keys.chunks], pa.bool_())
-        if not pc.any(wanted).as_py():
-            return declared.empty_table()
-        return in_declared_columns(file.read_row_group(group, names).filter(wanted), declared)
-
-    def _are_among(self, keys: pa.DictionaryArray, values: pa.Array) -> pa.Array:
-        """Whether each identifier is wanted, looked up once for each distinct one."""
-        wanted = pc.is_in(self._identifiers(keys.dictionary), value_set=values)
-        return pc.fill_null(wanted.take(keys.indices), False)
+        with duckdb_tables.session() as database:
+            columns = duckdb_tables.view(database, self.settings, self.refs[name], "landed")
+            if values is not None and column not in columns:
+                return declared.empty_table()
+            names = ", ".join(quoted(each) for each in declared.names if each in columns)
+            wanted = ""
+            if (
+                values is not None
+            ):  # looked up once for each spelling, and only these patients' rows are decoded
+                keys = database.sql(f"select distinct {quoted(column)} as key from landed").to_arrow_table()
+                are_among = pc.is_in(self._identifiers(keys["key"]), value_set=values)
+                database.register("wanted", keys.filter(pc.fill_null(are_among, False)))
+                wanted = f" where {quoted(column)} in (select key from wanted)"
+            rows = database.sql(f"select {names} from landed{wanted}").to_arrow_table()
+        return in_declared_columns(rows, declared)
 
     def _and_unowned(
         self,

@@ -259,9 +259,11 @@ def _side_by_side(
         return
     schema = EVENTS.arrow_schema()
     ids = lake.read(settings, params.changed)["subject_id"].combine_chunks()
-    there = lake.dataset(settings, made_from).to_table(
-        columns=schema.names, filter=pc.field("subject_id").isin(ids)
-    )
+    with duckdb_tables.session() as database:  # which decodes no rows of others, as Arrow does
+        duckdb_tables.view(database, settings, made_from, "events")
+        database.register("changed", pa.table({"subject_id": ids}))
+        own = f"select {', '.join(schema.names)} from events where subject_id in (select subject_id from changed)"
+        there = database.sql(own).to_arrow_table()
     yield placing.table_of(rows, schema), there.cast(schema)
 
 

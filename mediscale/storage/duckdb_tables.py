@@ -31,15 +31,17 @@ def _database() -> "duckdb.DuckDBPyConnection":
     return duckdb.connect()
 
 
-def view(database: "duckdb.DuckDBPyConnection", settings: Settings, ref: TableRef, name: str) -> None:
-    """Makes a version of a table a view of the database; files on a local disk are read by DuckDB itself."""
+def view(database: "duckdb.DuckDBPyConnection", settings: Settings, ref: TableRef, name: str) -> list[str]:
+    """Makes a version of a table a view of the database, and returns its columns; files on a local disk are read by
+    DuckDB itself."""
     delta = lake.opened(settings, ref)
-    files = lake.paths(delta)
+    files, columns = lake.paths(delta), _columns(delta)
     if settings.lake_folder is None or not files:
         database.register(name, lake.dataset(settings, ref))
-        return
-    columns = ", ".join(map(quoted, _columns(delta)))  # not those that a home's path spells
-    database.execute(f"create or replace temp view {name} as select {columns} from {_read_parquet(files)}")
+        return columns
+    names = ", ".join(map(quoted, columns))  # not those that a home's path spells
+    database.execute(f"create or replace temp view {name} as select {names} from {_read_parquet(files)}")
+    return columns
 
 
 def _columns(delta: "DeltaTable") -> list[str]:
