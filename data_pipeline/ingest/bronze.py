@@ -10,9 +10,10 @@ A patient who was erased (``mediscale erase``) is left out of every table.
 """
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, NaiveDatetime
 
-from data_pipeline.ingest import engine, extract_files, landing, left_out_patients, parsing, stream_record
+from data_pipeline.ingest import extract_files, landing, left_out_patients, parsing, stream_record
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.bronze_tables import BronzeTable
 from data_pipeline.ingest.extract_parts import Part, columns_of, part_of
@@ -35,7 +36,7 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tables import BRONZE, LANDED_FILES
-from mediscale.storage import exclusions, history, table_files
+from mediscale.storage import exclusions, history, table_files, workers
 from mediscale.storage.exclusions import Exclusions
 from mediscale.storage.history import Erasure
 from mediscale.storage.table_files import TableFile
@@ -292,25 +293,37 @@ def _write(
 ) -> dict[str, list[UncommittedFile]]:
     """Reads every file and writes its records, as many files at once as there are cores, the largest first.
 
-    A record may span lines, so one file is read by one worker. Where one raises, nothing is left of the others.
+    A record may span lines, so one file is read by one worker. Where one raises, or Ctrl-C is pressed, the others stop
+    at their next batch, and nothing is left of them.
     """
     parts = sorted(chain.from_iterable(tables.values()), key=lambda part: -part.path.stat().st_size)
-    written: dict[str, list[UncommittedFile]] = {name: [] for name in tables}
-    with ThreadPoolExecutor(engine.threads(settings)) as pool:
-        write = partial(_write_part, settings, source, dataset, leave_out)
-        running = [(part.table, pool.submit(write, part, schemas[part.table])) for part in parts]
-        wait((one for _, one in running), return_when=FIRST_EXCEPTION)
-        for _, waiting in running:
-            waiting.cancel()  # where one raised; the others are done
-    ended = [(name, one) for name, one in running if not one.cancelled()]
-    errors = [error for _, one in ended if (error := one.exception()) is not None]
-    for name, one in ended:
-        if one.exception() is None:
-            written[name].append(one.result())
-    if errors:
-        _discard(settings, dataset, written)
-        raise errors[0]
-    return written
+    stopped = threading.Event()
+    running: list[tuple[str, Future[UncommittedFile]]] = []
+    try:
+        with ThreadPoolExecutor(workers.cores(settings)) as pool:
+            write = partial(_write_part, settings, source, dataset, leave_out, stopped)
+            try:
+                running += [(part.table, pool.submit(write, part, schemas[part.table])) for part in parts]
+                for one in as_completed(one for _, one in running):
+                    one.result()
+            finally:
+                stopped.set()
+                for _, waiting in running:
+                    waiting.cancel()
+    except BaseException:
+        _discard(settings, dataset, _files(tables, running))
+        raise
+    return _files(tables, running)
+
+
+def _files(
+    tables: Iterable[str], ended: "Sequence[tuple[str, Future[UncommittedFile]]]"
+) -> dict[str, list[UncommittedFile]]:
+    """What was written of each table, in the order in which it was begun."""
+    whole = [
+        (name, one) for name, one in ended if one.done() and not one.cancelled() and one.exception() is None
+    ]
+    return {table: [one.result() for name, one in whole if name == table] for table in tables}
 
 
 def _write_part(
@@ -318,15 +331,23 @@ def _write_part(
     source: Source,
     dataset: str,
     leave_out: "LeaveOut | None",
+    stopped: threading.Event,
     part: Part,
     schema: "pa.Schema",
 ) -> UncommittedFile:
     counted = CountedRecords(source.tables[part.table], part)
-    batches = counted.look(part.landed(schema.names[len(BRONZE.columns) :]))
+    batches = counted.look(_until(stopped, part.landed(schema.names[len(BRONZE.columns) :])))
     if leave_out is not None:
         batches = leave_out(part.table, batches)
     file = table_files.write_file(settings, dataset, f"bronze_{part.table}", batches, schema)
     return UncommittedFile(part, file, counted.rows, counted.unlisted)
+
+
+def _until(stopped: threading.Event, batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+    for batch in batches:
+        if stopped.is_set():
+            raise CancelledError
+        yield batch
 
 
 def _discard(settings: Settings, dataset: str, written: Mapping[str, Iterable[UncommittedFile]]) -> None:

@@ -5,7 +5,6 @@ numbers become texts in Java's spelling, and patterns that look ahead are search
 """
 
 import gc
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ import pyarrow.compute as pc
 
 from data_pipeline.ingest import compiled_sql, parsing
 from mediscale.core.settings import Settings
-from mediscale.storage import locks, spark
+from mediscale.storage import duckdb_tables, locks, spark, workers
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,7 +44,7 @@ def connection(settings: Settings) -> Iterator["duckdb.DuckDBPyConnection"]:
             config={
                 "temp_directory": str(folder),
                 "memory_limit": f"{settings.spark_memory[:-1]}{settings.spark_memory[-1].upper()}B",
-                "threads": threads(settings),
+                "threads": workers.cores(settings),
                 "preserve_insertion_order": False,
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
@@ -54,15 +53,10 @@ def connection(settings: Settings) -> Iterator["duckdb.DuckDBPyConnection"]:
         try:
             opened.execute("set timezone = 'UTC'")
             _add_functions(opened)
-            yield opened
+            with duckdb_tables.interruptible(opened):
+                yield opened
         finally:
             opened.close()
-
-
-def threads(settings: Settings) -> int:
-    """How many threads ingest has on this machine: as many as a local Spark would."""
-    stated = re.fullmatch(r"local\[(\d+)\]", settings.spark_master)
-    return int(stated[1]) if stated else os.cpu_count() or 1
 
 
 @contextmanager

@@ -1,7 +1,11 @@
 """Tables of the lake in DuckDB: a version as a view, and the digest of its rows. No JVM is started."""
 
+import os
 import re
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,13 +19,15 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 
-def session() -> "duckdb.DuckDBPyConnection":
-    """A session of this process's database in memory, to be closed. Its temporary tables, its temporary views and what
-    is registered are its own.
+@contextmanager
+def session() -> Iterator["duckdb.DuckDBPyConnection"]:
+    """A session of this process's database in memory. Its temporary tables, its temporary views and what is registered
+    are its own.
 
     Opening a database takes DuckDB longer than it needs for the rows of a night; a session takes it nothing.
     """
-    return _database().cursor()
+    with _database().cursor() as own, interruptible(own):
+        yield own
 
 
 @cache
@@ -29,6 +35,40 @@ def _database() -> "duckdb.DuckDBPyConnection":
     import duckdb
 
     return duckdb.connect()
+
+
+@contextmanager
+def interruptible(database: "duckdb.DuckDBPyConnection") -> Iterator[None]:
+    """Lets Ctrl-C end a query at once, as ``KeyboardInterrupt``.
+
+    DuckDB looks for signals between its tasks alone, and a sort or a ``COPY`` is one for minutes; what it finds it
+    raises as ``RuntimeError``. Only the main thread gets signals, so elsewhere nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer)
+
+    def watch() -> None:
+        while number := os.read(reader, 1):
+            if number[0] == signal.SIGINT:
+                database.interrupt()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        watcher.join()
+        os.close(reader)
 
 
 def view(database: "duckdb.DuckDBPyConnection", settings: Settings, ref: TableRef, name: str) -> list[str]:

@@ -1,7 +1,11 @@
 """Landing: as it came, with provenance; and every kind of damaged extract, refused before anything is written."""
 
 import gzip
-from collections.abc import Callable
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +17,7 @@ from mediscale.core.settings import Settings
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from fixtures.drawn_hospitals import Hospital
 
 
@@ -145,3 +150,18 @@ def test_files_that_changed_since_their_digest_are_refused(
     extract: Callable[..., Path], settings: Settings
 ) -> None:
     assert "changed since its digest was taken" in refused(extract(), settings, digest="of other files")
+
+
+def test_ctrl_c_stops_every_file_and_leaves_nothing_of_them(
+    extract: Callable[..., Path], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, landed = extract(), extract_parts.Part.landed
+
+    def endless(part: extract_parts.Part, columns: list[str]) -> "Iterator[pa.RecordBatch]":
+        return (batch for batches in repeat(list(landed(part, columns))) for batch in batches)
+
+    monkeypatch.setattr(extract_parts.Part, "landed", endless)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        land(folder, settings)
+    assert not list(settings.home.rglob("*.parquet"))

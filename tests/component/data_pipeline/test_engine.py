@@ -1,6 +1,10 @@
 """What an expression of a source's file gives: DuckDB, to which it is carried, against Spark, whose SQL it is."""
 
 import datetime as dt
+import os
+import signal
+import threading
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -98,3 +102,19 @@ def test_nothing_is_left_of_a_database_in_the_home(settings: Settings, folder: s
         database.execute("create table many as select range as n from range(100000)")
         assert list((home.home / "spark" / "local").glob("*"))
     assert [path.suffix for path in (home.home / "spark" / "local").iterdir()] == [".lock"]
+
+
+def test_ctrl_c_ends_a_query_at_once(settings: Settings) -> None:
+    """A sort of a hundred million rows takes half a minute, in which DuckDB by itself looks for no signal."""
+
+    def sort() -> None:
+        with engine.connection(settings) as database:
+            database.execute(
+                "create table sorted as select hash(range) as h from range(100_000_000) order by h"
+            )
+
+    began = monotonic()
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        sort()
+    assert monotonic() - began < 15
