@@ -58,7 +58,7 @@ soak: airflow-env broker interop-env ## run for hours what goes further then: th
 	@echo "make soak: every case passed; how many, and how long each test took, stands above"
 
 interop-env: setup
-	@for tool in model-signing lm-eval demo meds bentoml schemathesis; do \
+	@for tool in model-signing lm-eval demo meds bentoml schemathesis feast; do \
 	.tools/uv/bin/uv venv --quiet --allow-existing --python $(BIN)/python .venv-interop/$$tool && \
 	.tools/uv/bin/uv pip sync --quiet --require-hashes --python .venv-interop/$$tool/bin/python requirements/$$tool.txt || exit 1; done
 
@@ -107,6 +107,7 @@ lock: python ## choose new versions and write requirements/
 	printf 'meds==0.4.1\nes-aces==0.7.3\n' | $(COMPILE) - --output-file requirements/meds.txt
 	printf 'bentoml>=1.4.40\nxgboost==3.2.0\n' | $(COMPILE) - --output-file requirements/bentoml.txt
 	printf 'schemathesis>=4.32\n' | $(COMPILE) - --output-file requirements/schemathesis.txt
+	printf 'feast==0.67.0\n' | $(COMPILE) - --output-file requirements/feast.txt
 	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt
 
 clean: ## remove what set-up and the checks made; patient data in .mediscale stays

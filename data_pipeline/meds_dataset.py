@@ -5,10 +5,7 @@ the visit, the unit and which event it is: two may be equal in all else, such as
 is written here.
 """
 
-import hashlib
 import json
-import shutil
-import tempfile
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,16 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from data_pipeline import shards
+from data_pipeline import exports, shards
 from data_pipeline.cohort import bitemporal
 from mediscale.core import caller
 from mediscale.core.concepts import CONCEPTS
-from mediscale.core.errors import InputError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import SPLITS, assign_split
 from mediscale.core.tables import EVENTS
-from mediscale.storage import calls, history, lake
+from mediscale.storage import lake
 
 MEDS_VERSION = "0.4.1"
 
@@ -82,26 +78,17 @@ def write(
         StorageError: it can't be written.
         UsageError: the key that signs here can't sign for ``by``; no folder is written.
     """
-    if output.exists():
-        raise InputError(f"{output} is there already; name a folder that is not.")
     events = lake.latest(settings, dataset, EVENTS.name)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".meds-") as scratch:
-            folder = Path(scratch) / "meds"
-            written = _write(settings, events, folder, as_of)
-            export = history.Export(
-                what=f"events of {events} as a MEDS dataset",
-                purpose=purpose,
-                rows=written.rows,
-                digest=digest(folder),
-            )
-            draft = history.Draft(export, by, caller.now(), calls.new_run_id("export"))
-            history.append(settings, dataset, draft)
-            shutil.move(folder, output)
-    except OSError as error:
-        raise StorageError(f"{output} can't be written: {error.strerror}.") from error
-    return written
+    what = f"events of {events} as a MEDS dataset"
+    return exports.write(
+        settings,
+        dataset,
+        output,
+        what,
+        lambda folder: _write(settings, events, folder, as_of),
+        by=by,
+        purpose=purpose,
+    )
 
 
 def _write(settings: Settings, events: TableRef, folder: Path, as_of: datetime | None) -> ExportCounts:
@@ -158,14 +145,3 @@ def _about(events: TableRef, as_of: datetime | None) -> dict[str, str]:
         "meds_version": MEDS_VERSION,
         "created_at": caller.now().replace(tzinfo=None).isoformat(),
     }
-
-
-def digest(folder: Path) -> str:
-    """SHA-256 over the files' names and contents."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    whole = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        whole.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
-    return whole.hexdigest()

@@ -301,6 +301,35 @@ def _export_meds(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_feast(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--output", type=Path, required=True, help="new folder; it holds patient data")
+    add_purpose(parser, "research")
+
+
+def _export_feast(options: argparse.Namespace) -> int:
+    from data_pipeline import feast_repository
+    from mediscale.cli.verbs import settings
+    from mediscale.core import tasks
+    from mediscale.storage import signing
+
+    home, task = settings(), tasks.load(options.task)
+    written = feast_repository.write(
+        home,
+        options.dataset,
+        task.name,
+        options.output,
+        by=signing.actor(home),
+        purpose=options.purpose,
+    )
+    print(
+        f"{written.rows:,} predictions with {written.features} features are in {options.output}; `feast apply` and "
+        "`feast materialize-incremental` run there. They are patient data: keep them where such data belongs."
+    )
+    return 0
+
+
 def _add_transport(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "version", metavar="MODEL/VERSION", help="a registered version, e.g. synthetic-mortality/2"
@@ -375,6 +404,7 @@ VERBS = (
         _add_source,
     ),
     Verb("export-meds", "write a dataset's events in the MEDS standard", _export_meds, _add_meds),
+    Verb("export-feast", "write a task's features as a Feast feature repository", _export_feast, _add_feast),
     Verb("transport", "how a version does on another dataset", _transport, _add_transport),
     Verb("task", "check a task on a dataset: cohort, prevalence, filled features", _check_task, _add_task),
 )

@@ -275,6 +275,7 @@ CHECKS: dict[str, Callable[[Command, pytest.FixtureRequest], None]] = {
     "mediscale erase": parse,
     "mediscale evaluate-language": parse,
     "mediscale export": parse,
+    "mediscale export-feast": parse,
     "mediscale export-meds": parse,
     "mediscale feedback": parse,
     "mediscale history": run,

@@ -12,7 +12,7 @@ from deltalake import CommitProperties, write_deltalake
 from fixtures import lake_patients
 from pyarrow import parquet
 
-from data_pipeline import meds_dataset
+from data_pipeline import exports, meds_dataset
 from data_pipeline.ingest import messages, patient_facts, source
 from mediscale.core import caller
 from mediscale.core.errors import InputError, NotFoundError
@@ -95,7 +95,7 @@ def test_the_history_says_who_took_it_before_it_is_there(settings: Settings, tmp
     export = entry.content
     assert isinstance(export, history.Export)
     assert (entry.actor, export.rows, export.purpose) == (caller.account(), written.rows, "research")
-    assert export.digest == meds_dataset.digest(folder)
+    assert export.digest == exports.digest(folder)
     with pytest.raises(InputError, match="is there already; name a folder that is not"):
         write(settings, folder)
     with pytest.raises(NotFoundError):
