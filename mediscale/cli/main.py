@@ -6,7 +6,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 
@@ -148,13 +149,25 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name, *rest = arguments
     if name not in verbs:
-        from mediscale.cli import stage
-
-        return stage.run(name, rest)
+        return _run_stage(name, rest, verbs)
     verb = verbs[name]
     parser = argparse.ArgumentParser(prog=f"mediscale {name}", description=verb.help)
     verb.add_arguments(parser)
     return verb.run(parser.parse_args(rest))
+
+
+def _run_stage(name: str, rest: list[str], verbs: Iterable[str]) -> int:
+    from mediscale.cli import stage
+    from mediscale.pipeline import steps
+
+    if name not in steps.STAGES:
+        near = get_close_matches(name, [*verbs, *steps.STAGES], n=1)
+        meant = f"; did you mean {near[0]}?" if near else "."
+        raise UsageError(
+            f"There is no verb or stage {name!r}{meant} `mediscale --help` lists the verbs and "
+            "`mediscale stages` the stages."
+        )
+    return stage.run(name, rest)
 
 
 def _help() -> str:

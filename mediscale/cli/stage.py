@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mediscale.cli.verbs import assignment, json_object, settings
 from mediscale.core import logs
-from mediscale.core.errors import BusyError, InputError, QualityError, UsageError
+from mediscale.core.errors import BusyError, InputError, QualityError
 from mediscale.pipeline import steps
 
 if TYPE_CHECKING:
@@ -28,15 +28,7 @@ WAIT_SECONDS = 30.0
 
 
 def run(name: str, arguments: list[str]) -> int:
-    """Runs a stage by its name.
-
-    Raises:
-        UsageError: there is no verb and no stage of that name.
-    """
-    if name not in steps.STAGES:
-        raise UsageError(
-            f"There is no verb or stage {name!r}; see `mediscale --help` and `mediscale stages`."
-        )
+    """Runs a stage by its name, one of ``steps.STAGES``."""
     from mediscale.pipeline import call
 
     stage = call.load(name)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,14 +33,18 @@ def settings() -> "Settings":
     """Reads the settings from the environment.
 
     Raises:
-        UsageError: an environment variable does not hold what its setting needs.
+        UsageError: an environment variable does not hold what its setting needs, or is nearly a setting's name.
         StorageError: an older version made the home.
     """
     from pydantic import ValidationError
 
-    from mediscale.core.settings import Settings
+    from mediscale.core.settings import Settings, misspelt
     from mediscale.storage import calls, private_files
 
+    for name, meant in misspelt(os.environ).items():
+        raise UsageError(
+            f"Environment: {name} is no setting; did you mean {meant}? Unset it, or correct its name."
+        )
     try:
         environment = Settings()
     except ValidationError as error:

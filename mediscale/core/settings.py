@@ -1,10 +1,15 @@
 """WHERE things are. How a stage works is in its ``Params``; nothing is read from the environment at import."""
 
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_NEARLY = 0.9
+"""Ratio of equal characters from which a name, ``MEDISCALE_`` included, is taken for a misspelt one."""
 
 
 class Settings(BaseSettings):
@@ -109,3 +114,16 @@ class Settings(BaseSettings):
     def table_uri(self, dataset: str, table: str) -> str:
         """Address of a Delta table: ``<lake>/<dataset>/<table>``."""
         return f"{self.lake.rstrip('/')}/{dataset}/{table}"
+
+
+def misspelt(environment: Iterable[str]) -> dict[str, str]:
+    """Environment variables that are nearly a setting's, with the name that was probably meant: whoever misspells the lake
+    would write to the default one. Others, such as those of a Kubernetes service ``mediscale-serving``, are none.
+
+    >>> misspelt(["MEDISCALE_LAK", "MEDISCALE_LAKE", "MEDISCALE_SERVING_PORT", "MEDISCALE_ACTOR"])
+    {'MEDISCALE_LAK': 'MEDISCALE_LAKE'}
+    """
+    names = [f"MEDISCALE_{field.upper()}" for field in Settings.model_fields]
+    unknown = [name for name in environment if name.startswith("MEDISCALE_") and name not in names]
+    near = {name: get_close_matches(name, names, n=1, cutoff=_NEARLY) for name in unknown}
+    return {name: matches[0] for name, matches in near.items() if matches}

@@ -4,16 +4,17 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from mediscale.core.errors import BusyError, MediscaleError, StorageError, UsageError
+from mediscale.core.near_names import suggestion
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage, declarations, is_configurable
@@ -22,6 +23,9 @@ from mediscale.pipeline import steps
 from mediscale.storage import calls, duckdb_tables, last_calls, lineage, private_files, spark
 from mediscale.storage.calls import Call
 from mediscale.storage.locks import exclusive
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 RunConfig = Mapping[str, Mapping[str, Any]]
 """Per stage of a run, the parameters that are not to be its defaults; the same for every task."""
@@ -122,7 +126,7 @@ def fill(name: str, config: Mapping[str, Any]) -> BaseModel:
     try:
         return load(name).Params.model_validate(config)
     except ValidationError as error:
-        raise UsageError(f"Stage {name}: {_sentence(error)}.") from error
+        raise UsageError(f"Stage {name}: {_sentence(error, load(name).Params)}") from error
 
 
 def check(config: RunConfig, pipeline: str = "risk") -> None:
@@ -148,8 +152,8 @@ def check(config: RunConfig, pipeline: str = "risk") -> None:
         try:
             load(name).Params.model_validate(values)
         except ValidationError as error:
-            if problems := _sentence(error, values):
-                raise UsageError(f"Stage {name}: {problems}.") from error
+            if problems := _sentence(error, load(name).Params, values):
+                raise UsageError(f"Stage {name}: {problems}") from error
 
 
 def configured(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,14 +166,23 @@ def configured(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _sentence(error: ValidationError, only: Container[str] | None = None) -> str:
-    """What is wrong with the parameters, or with some of them."""
+def _sentence(error: ValidationError, params: type[BaseModel], only: Container[str] | None = None) -> str:
+    """What is wrong with the parameters, or with some of them, which a run's configuration gives."""
+    fields = params.model_fields
+    names = [name for name in fields if only is None or is_configurable(fields[name])]
     problems = [
-        f"{'.'.join(map(str, problem['loc'])) or 'the parameters'}: {problem['msg'].lower()}"
+        _problem(problem, names)
         for problem in error.errors(include_input=False, include_url=False)
         if only is None or problem["loc"][0] in only
     ]
-    return "; ".join(problems)
+    return "; ".join(problems) + "." * (bool(problems) and not problems[-1].endswith("?"))
+
+
+def _problem(problem: "ErrorDetails", names: Collection[str]) -> str:
+    place = ".".join(map(str, problem["loc"])) or "the parameters"
+    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+        return f"there is no parameter {place}; {suggestion(place, names)}"
+    return f"{place}: {problem['msg'].lower()}"
 
 
 def _table_refs(value: Any) -> Iterator[TableRef]:

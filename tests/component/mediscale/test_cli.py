@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,8 +13,10 @@ import psutil
 import pytest
 
 from mediscale.cli import main, stage, verbs
-from mediscale.core.settings import Settings
+from mediscale.core.settings import Settings, misspelt
 from mediscale.storage.locks import exclusive
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -62,7 +65,11 @@ def test_an_entry_of_the_history_is_written_and_read_without_what_an_emergency_w
             2,
             "Stage risk_model: rounds: input should be a valid integer",
         ),
-        (["run", "--set", "gold.deep=1", "--runner", "kubeflow"], 2, "Stage gold: deep: extra inputs"),
+        (
+            ["run", "--set", "gold.deep=1", "--runner", "kubeflow"],
+            2,
+            "Stage gold: there is no parameter deep; there are ",
+        ),
         (["kubeflow", "submit", "--set", "drift.start=1"], 2, "A run has no stage 'drift'"),
         (["prepare-source", "--run-config", "[]"], 3, "--run-config holds no JSON object"),
         (["bronze", "--set", "source"], 2, "NAME=VALUE"),
@@ -213,3 +220,17 @@ def test_assignments_are_json_or_text() -> None:
     assert verbs.assignment("rounds=20") == ("rounds", 20)
     assert verbs.assignment("source=mimic-iii") == ("source", "mimic-iii")
     assert verbs.assignment("as_of=2026-01-02T00:00:00") == ("as_of", "2026-01-02T00:00:00")
+
+
+def test_a_misspelt_setting_is_refused_and_no_name_of_ours_is_taken_for_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = (page for folder in ("docs", "infra") for page in (ROOT / folder).rglob("*") if page.is_file())
+    for name in {
+        name for page in pages for name in re.findall(r"MEDISCALE_[A-Z_]+", page.read_text(errors="replace"))
+    }:
+        monkeypatch.setenv(name, "")
+    assert misspelt(os.environ) == {}
+    monkeypatch.setenv("MEDISCALE_ARTEFACT_ROOT", "s3://elsewhere")
+    assert main.main(["runs"]) == 2
+    assert "did you mean MEDISCALE_ARTIFACT_ROOT?" in capsys.readouterr().err

@@ -73,7 +73,8 @@ def test_the_module_is_the_program(command: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        ("gild", 2, "There is no verb or stage 'gild'"),
+        ("gild", 2, "There is no verb or stage 'gild'; did you mean gold?"),
+        ("xyzzy", 2, "There is no verb or stage 'xyzzy'."),
         ("history --dataset elsewhere", 7, "No alias of elsewhere was ever moved"),
         ("report", 7, "No run has come to a decision in this home yet"),
         ("serve", 7, "has no model as production; train one with `mediscale run`"),

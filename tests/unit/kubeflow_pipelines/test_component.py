@@ -81,7 +81,11 @@ def test_a_small_count_is_told_to_nobody(settings: Settings) -> None:
 
 @pytest.mark.parametrize(
     ("config", "sentence"),
-    [({"rounds": "x"}, "rounds: "), ({"depth": 1}, "depth: extra inputs"), ({"dataset": None}, "dataset: ")],
+    [
+        ({"rounds": "x"}, "rounds: "),
+        ({"depth": 1}, "there is no parameter depth"),
+        ({"dataset": None}, "dataset: "),
+    ],
 )
 def test_a_parameter_out_of_range_is_one_sentence(
     settings: Settings, config: dict[str, Any], sentence: str, capsys: pytest.CaptureFixture[str]

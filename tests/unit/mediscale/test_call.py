@@ -99,7 +99,7 @@ def test_changed_code_runs_again(
     ("config", "sentence"),
     [
         ({}, "depth: field required"),
-        ({"depth": 1, "dept": 2}, "dept: extra inputs"),
+        ({"depth": 1, "dept": 2}, "there is no parameter dept; did you mean depth"),
         ({"depth": "x"}, "depth: "),
     ],
 )
