@@ -117,8 +117,10 @@ class Settings(BaseSettings):
 
 
 def misspelt(environment: Iterable[str]) -> dict[str, str]:
-    """Environment variables that are nearly a setting's, with the name that was probably meant: whoever misspells the lake
-    would write to the default one. Others, such as those of a Kubernetes service ``mediscale-serving``, are none.
+    """Environment variables that are nearly a setting's, with the name that was probably meant.
+
+    Whoever misspells the lake would write to the default one. Others, such as those that Kubernetes sets for a service
+    ``mediscale-serving``, are no mistakes.
 
     >>> misspelt(["MEDISCALE_LAK", "MEDISCALE_LAKE", "MEDISCALE_SERVING_PORT", "MEDISCALE_ACTOR"])
     {'MEDISCALE_LAK': 'MEDISCALE_LAKE'}
