@@ -2,13 +2,14 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
@@ -21,6 +22,7 @@ from mediscale.core.tables import TRAINING_SET
 from mediscale.core.tasks import TaskName
 from mediscale.storage import calls, lake, registry
 from mediscale.storage.calls import Call
+from training import ray_session
 from training.evaluation import evaluate, evidence_files
 from training.tabular import risk_model
 
@@ -76,6 +78,15 @@ def _freeze(settings: Settings, task: TaskName, rows: pa.Table) -> TableRef:
     table = f"{TRAINING_SET.name}_{task}"
     write_deltalake(settings.table_uri(DATASET, table), rows, mode="overwrite", schema_mode="overwrite")
     return lake.latest(settings, DATASET, table)
+
+
+@pytest.fixture(scope="session")
+def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[frozenset[psutil.Process]]:
+    """A cluster of this machine with room for two workers, which fits and searches join; gives the processes that other
+    tests had started before."""
+    others = frozenset(psutil.Process().children(recursive=True))
+    with ray_session.cluster(Settings(home=tmp_path_factory.mktemp("ray")), 2):
+        yield others
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from mediscale.inference.model_files import ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.pipeline import local, runtime_inputs, steps
 from mediscale.storage import lake, registry
 from training.evaluation import evidence_files
-from training.language import language_model, language_training, language_tuning, lora
+from training.language import language_model, language_training, lora
 from training.language.language_evidence import LanguageEvidence, LanguageMeasures
 from training.language.language_training import Job, Recipe
 from training.language.lora import Adapter
@@ -304,24 +304,3 @@ def test_medgemmas_architecture_is_adapted_in_its_language_model_alone(
 def test_the_stage_names_the_base_with_its_revision(toy_base: Path) -> None:
     (context,) = language_model.runtime_inputs({"base": str(toy_base)}, Settings())
     assert context.params["base_model"]["revision"] == base_models.digest(toy_base)
-
-
-def test_a_search_tries_settings_by_the_tuning_questions_and_leaves_every_trial_in_mlflow(
-    settings: Settings, job: Job
-) -> None:
-    params = language_model.Params(
-        dataset=DATASET, questions=job.questions, base=job.base, base_model=base_models.resolve(job.base), epochs=1,
-        threads=1, max_length=96,
-    )  # fmt: skip
-    tried = language_tuning.search(settings, params, "search", trials=2, minutes=10)
-    losses = [trial.loss for trial in tried if trial.finished and trial.loss is not None]
-    assert len(losses) == 2, "a trial failed"
-    assert losses == sorted(losses)
-    assert len({tuple(trial.settings.values()) for trial in tried}) == 2
-    mlflow = registry.client(settings)
-    experiment = registry.experiment(settings, mlflow, DATASET)
-    runs = mlflow.search_runs([experiment])
-    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    assert sorted(run.data.metrics["tuning_loss"] for run in children) == losses
-    assert not list((settings.home / "checkpoints").glob("*/*")), "a trial's checkpoints are left"

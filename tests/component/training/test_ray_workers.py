@@ -1,4 +1,5 @@
-"""Two real workers of one real Ray: they learn what one worker learns, and a fit outlives a worker that is killed."""
+"""Two real workers of one real Ray: they learn what one worker learns, and a fit outlives a worker that is killed. A
+search of language models tries its settings there, too."""
 
 import os
 import subprocess
@@ -21,11 +22,12 @@ from data_pipeline.features import kernel
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTE_TOKENS, QUESTIONS, TRAINING_SET
+from mediscale.inference import base_models
 from mediscale.inference.collate import Special
-from mediscale.storage import lake
-from training import ray_session, training_examples
+from mediscale.storage import lake, registry
+from training import training_examples
 from training.evaluation import metrics
-from training.language import language_training
+from training.language import language_model, language_training, language_tuning
 from training.language.lora import Adapter
 from training.notes import note_training
 from training.notes.note_checkpoint import Checkpoints
@@ -39,18 +41,8 @@ pytestmark = pytest.mark.timeout(900)
 WORDS, SIGN = 60, 7
 
 
-@pytest.fixture(scope="module")
-def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[frozenset[psutil.Process]]:
-    """A cluster of this machine with room for two workers, which every fit of these tests joins; gives the processes
-    that other tests had started before."""
-    others = frozenset(psutil.Process().children(recursive=True))
-    settings = Settings(home=tmp_path_factory.mktemp("ray"))
-    with ray_session.session(settings, 2, "cluster"):
-        yield others
-
-
-def test_a_local_ray_listens_to_this_machine_alone(ray: frozenset[psutil.Process]) -> None:
-    own = frozenset(psutil.Process().children(recursive=True)) - ray
+def test_a_local_ray_listens_to_this_machine_alone(local_ray: frozenset[psutil.Process]) -> None:
+    own = frozenset(psutil.Process().children(recursive=True)) - local_ray
     assert own
     listening = {
         connection.laddr.ip.removeprefix("::ffff:")
@@ -61,7 +53,7 @@ def test_a_local_ray_listens_to_this_machine_alone(ray: frozenset[psutil.Process
     assert listening == {"127.0.0.1"}
 
 
-@pytest.mark.usefixtures("ray")
+@pytest.mark.usefixtures("local_ray")
 def test_workers_of_a_local_ray_get_their_share_of_a_busy_machine() -> None:
     """Ray gives way to everything else by default: a fit beside other work stood still for a quarter of an hour."""
     import ray
@@ -69,7 +61,7 @@ def test_workers_of_a_local_ray_get_their_share_of_a_busy_machine() -> None:
     assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
 
 
-@pytest.mark.usefixtures("ray")
+@pytest.mark.usefixtures("local_ray")
 def test_trees_of_two_workers_are_as_good_as_those_of_one_and_grown_from_all_rows(
     settings: Settings, hospital: Callable[..., Any], freeze: Callable[..., TableRef]
 ) -> None:
@@ -92,7 +84,7 @@ def test_trees_of_two_workers_are_as_good_as_those_of_one_and_grown_from_all_row
     assert first_root[1] == pytest.approx(first_root[0], rel=0.05)
 
 
-@pytest.mark.usefixtures("ray", "zombie")
+@pytest.mark.usefixtures("local_ray", "zombie")
 def test_a_note_model_of_two_workers_is_that_of_one_also_when_a_worker_is_killed(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -141,7 +133,7 @@ def kill_a_worker(checkpoints: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.usefixtures("ray", "zombie")
+@pytest.mark.usefixtures("local_ray", "zombie")
 def test_an_adapter_of_two_workers_is_that_of_one_also_when_a_worker_is_killed(
     settings: Settings, toy_base: Path, toy_questions: list[Question], soak: bool
 ) -> None:
@@ -166,6 +158,30 @@ def test_an_adapter_of_two_workers_is_that_of_one_also_when_a_worker_is_killed(
     assert len(two.losses) == len(one.losses)
     assert two.tuning_losses[1] == pytest.approx(one.tuning_losses[1], abs=2e-2)
     assert one.losses[-1] < one.losses[0], "nothing was learnt"
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_search_tries_settings_by_the_tuning_questions_and_leaves_every_trial_in_mlflow(
+    settings: Settings, toy_base: Path, toy_questions: list[Question]
+) -> None:
+    asked = language_job(settings, toy_base, toy_questions[:40]).questions
+    base = str(toy_base)
+    params = language_model.Params(
+        dataset="h", questions=asked, base=base, base_model=base_models.resolve(base), epochs=1, threads=1,
+        max_length=96,
+    )  # fmt: skip
+    tried = language_tuning.search(settings, params, "search", trials=2, minutes=10)
+    losses = [trial.loss for trial in tried if trial.finished and trial.loss is not None]
+    assert len(losses) == 2, "a trial failed"
+    assert losses == sorted(losses)
+    assert len({tuple(trial.settings.values()) for trial in tried}) == 2
+    mlflow = registry.client(settings)
+    experiment = registry.experiment(settings, mlflow, "h")
+    runs = mlflow.search_runs([experiment])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(run.data.metrics["tuning_loss"] for run in children) == losses
+    assert not list((settings.home / "checkpoints").glob("*/*")), "a trial's checkpoints are left"
 
 
 def fit_adapter(

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,10 @@ from mediscale.cli import main
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.storage import calls, registry
-from training import ray_session
 from training.hyperparameter_search import PARENT_TAG
 from training.tabular import risk_tuning
 
 KEY, KILLED_KEY = "1" * 32, "2" * 32
-
-
-@pytest.fixture(scope="module")
-def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cluster of this machine that the searches of these tests join."""
-    with ray_session.cluster(Settings(home=tmp_path_factory.mktemp("ray")), 1):
-        yield
 
 
 def search(settings: Settings, frozen: TableRef, key: str, trials: int) -> risk_tuning.Result:
@@ -55,7 +46,7 @@ def flipped_outcomes_of_the_held_out(rows: pa.Table) -> pa.Table:
     return rows.set_column(at, "boolean_value", pa.array(outcomes))
 
 
-@pytest.mark.usefixtures("ray")
+@pytest.mark.usefixtures("local_ray")
 def test_a_search_logs_each_trial_and_chooses_the_same_whatever_the_held_out_patients_outcomes_are(
     settings: Settings, hospital, freeze
 ) -> None:
@@ -92,7 +83,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.usefixtures("ray")
+@pytest.mark.usefixtures("local_ray")
 def test_a_search_that_was_killed_goes_on_from_the_trials_that_ended(
     settings: Settings, hospital, freeze, tmp_path: Path
 ) -> None:
@@ -134,7 +125,7 @@ def wait_for_trials(settings: Settings, process: subprocess.Popen[bytes], least:
     )
 
 
-@pytest.mark.usefixtures("ray")
+@pytest.mark.usefixtures("local_ray")
 def test_what_a_search_chose_is_in_the_next_version_s_record_and_can_be_reproduced(
     settings: Settings, hospital, freeze, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
