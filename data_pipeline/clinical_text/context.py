@@ -34,6 +34,11 @@ class Context:
         return {label: [cue.first for cue in cues] for label, cues in self._cues.items()}
 
     @cached_property
+    def _tellers(self) -> frozenset[int]:
+        """Where relatives are named who tell of the patient."""
+        return frozenset(self._firsts.get("not family", ()))
+
+    @cached_property
     def _longest_exception(self) -> int:
         return max((cue.last - cue.first for cue in self._cues.get("not negated", ())), default=0)
 
@@ -59,9 +64,9 @@ class Context:
         return any(self._within("end", start, stop))
 
     def is_family(self, first: int) -> bool:
-        """Whether the sentence speaks of a relative before the word."""
+        """Whether the sentence speaks of a relative before the word, who does not only tell of the patient."""
         start, _ = self._text.sentence(first)
-        return any(self._within("family", start, first))
+        return any(cue.first not in self._tellers for cue in self._within("family", start, first))
 
     def is_past(self, first: int) -> bool:
         """Whether the sentence puts the words into the past."""

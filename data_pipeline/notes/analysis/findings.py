@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -13,14 +13,16 @@ from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.text import END, ClinicalText
 from data_pipeline.notes.analysis.fields import Finding, Status
 from data_pipeline.notes.analysis.sections import Sections
+from data_pipeline.safety.drugs import packaged
 
 _ENDINGS = (
     "itis", "osis", "oma", "aemia", "emia", "opathy", "penia", "megaly", "plegia", "paresis", "ectasis", "lithiasis"
 )  # fmt: skip
 _BEFORE_ENDING = 3
 
-_REACH, _NEAR = 12, 3
-"""Words before a mention in which a cue says that it is only possible, and in which one says what a drug is for."""
+_REACH, _NEAR, _FAR = 12, 3, 40
+"""Words before a mention in which a cue says that it is only possible, in which one says what a drug is for, and in
+which the patient is told when to call."""
 
 
 class _Term(NamedTuple):
@@ -98,7 +100,30 @@ def _is_only_possible(text: ClinicalText, mention: _Mention, status: Status) -> 
         return False
     if not _words("possible").isdisjoint(before) and "factors" not in before:
         return True
-    return mention.kind == "symptom" and not {"prn", "needed"}.isdisjoint(before[-_NEAR:])
+    return mention.kind == "symptom" and (
+        not {"prn", "needed"}.isdisjoint(before[-_NEAR:])
+        or _is_treated(before)
+        or _is_warned_of(text.words[max(start, mention.first - _FAR) : mention.first])
+    )
+
+
+def _is_treated(before: Sequence[str]) -> bool:
+    """Whether a drug right before it is for it, as in "Percocet for pain"."""
+    return "for" in before[-_NEAR:] and not _drug_words().isdisjoint(before[-2 * _NEAR :])
+
+
+def _is_warned_of(before: Sequence[str]) -> bool:
+    """Whether the sentence tells the patient when to call or come back."""
+    return any(
+        word in ("call", "notify", "return") and not {"for", "with", "if", "any"}.isdisjoint(before[i + 1 :])
+        for i, word in enumerate(before)
+    )
+
+
+@cache
+def _drug_words() -> frozenset[str]:
+    """Words of drugs' names."""
+    return packaged().words | frozenset(_file()["drugs"].split())
 
 
 def _mentions(text: ClinicalText) -> Iterator[_Mention]:
@@ -156,7 +181,7 @@ def _complaint(words: tuple[str, ...], i: int) -> _Mention | None:
     if words[i] in ("difficulty", "difficulties", "trouble", "problems"):
         at = i + 1 + (words[i + 1 : i + 2] in (("in",), ("with",)))
         does = words[at] if at < len(words) else ""
-        if does.endswith("ing") and len(does) > 5:
+        if does.endswith("ing") and len(does) > 5 and does not in _words("no_doings"):
             return _Mention("symptom", f"{words[i]} {does}", i, at + 1)
     return None
 

@@ -10,7 +10,17 @@ _HEADING = re.compile(
 KINDS: dict[str, tuple[str, ...]] = {
     "family": ("family history", "family medical history", "fh"),
     "allergies": ("allergies", "allergy", "drug allergies"),
-    "plan": ("plan", "recommendation", "instructions", "disposition", "follow", "discharge plan"),
+    "plan": (
+        "plan",
+        "recommendation",
+        "instructions",
+        "disposition",
+        "follow",
+        "discharge plan",
+        "(?<!and )treatment$",
+        "activity",
+        "diet",
+    ),
     "medications": ("medication", "meds", "prescription"),
     "assessment": ("assessment", "impression", "diagnos", "conclusion"),
     "complaint": ("chief complaint", "reason for", "presenting", "complaint"),

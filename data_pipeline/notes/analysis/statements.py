@@ -23,7 +23,6 @@ _NO_ADVICE = frozenset(
         "past",
         "social",
         "complaint",
-        "history",
     }
 )
 _NUMBERING = re.compile(r"^[\s,.;:]*(?:\d{1,2}[.)]\s*)?")
@@ -31,6 +30,9 @@ _NUMBERING = re.compile(r"^[\s,.;:]*(?:\d{1,2}[.)]\s*)?")
 
 def recommendations(text: ClinicalText, sections: Sections) -> list[Statement]:
     """What the note says is to be done, each step by itself: steps of the plan, and elsewhere those that recommend.
+
+    A history or hospital course tells of what was done; there only what the patient was told to do counts, and what
+    somebody will do.
 
     Prescriptions are medications, and what was done already is no step.
     """
@@ -40,14 +42,14 @@ def recommendations(text: ClinicalText, sections: Sections) -> list[Statement]:
     kept = []
     for first, last in text.sentences():
         section = sections.kind(text.starts[last - 1])
-        label = "step" if section == "plan" else "advice"
+        label = {"plan": "step", "history": "order"}.get(section, "advice")
         if section in _NO_ADVICE or sections.is_heading(text.starts[first]):
             continue
         for begin, end in _clauses(text, first, last):
             within = slice(bisect_left(cue_firsts, begin), bisect_left(cue_firsts, end))
             labels = {cue.label for cue in cues[within]}
-            is_step = (
-                "advice" in labels or label in labels or (label == "step" and _begins_a_step(text, begin))
+            is_step = label in labels or (
+                label == "step" and ("advice" in labels or _begins_a_step(text, begin))
             )
             if (
                 end > begin
@@ -89,13 +91,13 @@ def _clauses(text: ClinicalText, first: int, last: int) -> list[tuple[int, int]]
     """A sentence parted where another step begins: at a verb behind "and", "then" or a comma."""
     begins, ends = [first], []
     for i in range(first + 2, last):
-        is_joined = text.words[i - 1] in ("and", "then")
+        is_joined = text.words[i - 1] in _JOINS
         word = text.words[i]
         is_step = word in _STEP_VERBS or (word in _WHO and text.words[i : i + 2] in _WHO_WILL)
         if is_step and (is_joined or text.comma_before(i)) and i - begins[-1] > 1:
             begins.append(i)
             ends.append(i - is_joined)
-    ends = [end - (text.words[end - 1] in ("and", "then")) for end in ends]
+    ends = [end - (text.words[end - 1] in _JOINS) for end in ends]
     return list(zip(begins, [*ends, last], strict=True))
 
 
@@ -132,8 +134,11 @@ _STEP_VERBS = frozenset({
     "request", "ambulate", "shower", "clean", "wash", "rule",
 })  # fmt: skip
 """With which a step of a plan begins."""
+_JOINS = ("and", "then", "but")
 _WHO = ("we", "i", "he", "she", "patient")
-_WHO_WILL = frozenset((who, does) for who in _WHO for does in ("will", "should", "need", "needs"))
+_WHO_WILL = frozenset(
+    (who, does) for who in _WHO for does in ("will", "should", "need", "needs", "may", "can", "must")
+)
 _BEFORE_VERBS = frozenset(["please", "also", "otherwise", "then", "again", "and", "to", "will", "next"])
 _UNITS = frozenset(["mg", "mcg", "units", "tablet", "tablets", "puffs", "ml", "cc", "drops", "capsule"])
 
@@ -147,12 +152,26 @@ def _cues() -> Phrases:
                 "(is|was|were|are|be|have|has|i|we|would) (recommended|advised|encouraged|suggest)",
                 "(recommended|advised) (that|to|a|an|follow)",
                 "(follow up|followup|see (me|him|her|us|dr)|come back|recheck|refer|referred to)",
+                "(is|are|was|were) (scheduled|sent|referred|set up) for",
+                "(necessary|indicated|advisable) to",
                 "return (to (the)? (clinic|office|hospital|emergency|er|see|work|school)|in (#|one|two|three|a|about))",
                 "(patient|he|she|we|i) (will|should|needs to|is to) (be|have|get|continue|start|obtain"
                 "|schedule|undergo|see|return|stop|monitor|check|follow|repeat)",
                 "(was|were|is|have|has) (instructed|told|advised|asked|encouraged|counseled) (him|her|the patient)? to",
             ],
+            "order": [
+                "(patient|he|she|we|i) (will|should|needs to|is to) (continue|start|obtain|schedule|undergo|return|stop"
+                "|monitor|check|follow|repeat|consult|arrange|finish|complete|recheck|call|resume|refer|discontinue"
+                "|decrease|increase|taper|transfer|keep)",
+                "(was|were|is) (instructed|told|advised|asked|encouraged|counseled) (him|her|the patient)? to",
+            ],
             "step": [
+                "(may|can) (shower|bathe|drive|resume|return|ambulate|continue|increase|advance)",
+                "(plan|plans) (was|were|is|are) to",
+                "no (heavy|strenuous|driving|lifting|tub|baths|swimming|sexual|weight|alcohol|smoking|contact|sports)",
+                "(bedrest|bed rest|pelvic rest|feeds|feedings|fluids|saline|mobility|oxygen|oximetry|chemotherapy"
+                "|radiation|surgery|resection|rehab|rehabilitation|sleep study|diary|imaging|scan|assessment"
+                "|correlation|evaluation|testing|counseling|immunizations|vaccine)",
                 "(will|should|shall|must|needs to|need to|is to|are to|plan to|plans to|going to|would like|wish to)",
                 "(suggested that|goal is|plan is|plan would be|series of)",
                 "to be (seen|drawn|done|checked|repeated|scheduled|obtained|followed|removed|continued|started"
@@ -176,7 +195,9 @@ def _cues() -> Phrases:
                 "(goal|level|levels|this|that|it|which|symptoms|there) (should|will) (be|not be|also|not)",
                 "(has|have) (been consulted|left recommendations|restarted|given|discussed|explained"
                 "|reviewed|answered)",
-                "(questions|concerns|thank you|feel free|look forward)",
+                "(thank you|feel free|look forward)",
+                "(questions|concerns) (were|was|are|is|have|had)",
+                "(all|any|no) (his|her|of|further|other)? (his|her|their)? questions",
             ],
             "report": [
                 "(was|were|has been|have been|had) (just|also|then)? (done|completed|discussed|performed|obtained|given"
