@@ -17,7 +17,7 @@ from typing import Literal
 from data_pipeline import safety
 from data_pipeline.retrieval import Index, Passage, support
 from data_pipeline.retrieval.answer import ABSTAINS
-from data_pipeline.safety import PatientContext, SafetyReport
+from data_pipeline.safety import PatientContext, SafetyReport, emergency
 from data_pipeline.safety.embedding_model import Vector
 from data_pipeline.safety.report import RISK_LEVELS
 from mediscale.core.errors import InputError
@@ -164,11 +164,18 @@ def _parts(question: Question, into: GrowingAnswer) -> Iterator[Part]:
         if into.of_question.blocks:
             into.finish_reason = "content_filter"
             return
+    if question.index is None and _is_emergency(into):
+        return  # what a model says by itself must not stand beside the emergency's sentence
     if question.index is None:
         into.without_source = True
         yield from _checked(question, into, _generate_sentences(question, into, question.prompt()), ())
     else:
         yield from _grounded(question, question.index, into, embedding)
+
+
+def _is_emergency(answer: GrowingAnswer) -> bool:
+    layers = answer.of_question.layers if answer.of_question else ()
+    return any(layer.layer == emergency.NAME for layer in layers)
 
 
 def _grounded(
@@ -188,7 +195,7 @@ def _grounded(
     ]
     passages = grounded.passages[:1]
     yield from _checked(question, into, quotes, [passage.text for passage in passages])
-    if into.finish_reason == "content_filter":
+    if into.finish_reason == "content_filter" or _is_emergency(into):
         return
     context = "".join(quote.text for quote in quotes)
     try:

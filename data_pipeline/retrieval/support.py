@@ -21,6 +21,9 @@ from mediscale.core.refs import Frozen
 
 FEATURES = ("facts", "missing_share", "pairs_missing", "longest_missing")
 """What speaks against support: see ``differences``."""
+MOST_MISSING = 0.5
+"""Of a sentence's words: a source that lacks more says something else. The checker learned from whole sentences with a
+changed fact, and one unknown word alone ("fruits") is only one difference to it."""
 
 _NEGATION = re.compile(
     r"\b(?:no|not|never|without|neither|nor|cannot|lacks?|absent|absence|contraindicated)\b|n['’]t\b",
@@ -103,7 +106,10 @@ def support(sentence: str, sources: Sequence[str]) -> Support:
     best = Support(supported=False, score=0.0)
     for number, source in enumerate(sources if words(sentence) else ()):
         for start, end in sentences(source):
-            score = checker.score(differences(sentence, source[start:end]))
+            of_both = differences(sentence, source[start:end])
+            if of_both[FEATURES.index("missing_share")] > MOST_MISSING:
+                continue
+            score = checker.score(of_both)
             if score > best.score:
                 best = Support(score >= checker.threshold, score, number, start, end)
     return best

@@ -32,9 +32,12 @@ def test_an_answer_is_written_by_sentences_with_its_confidence() -> None:
     assert written.safety.risk_level == "none"
 
 
-def test_what_helps_in_an_emergency_precedes_the_answer() -> None:
-    written, _, parts = ask("I have crushing chest pain and I can't breathe. What is angina?", "A pain.")
-    assert "emergency" in parts[0].lower()
+def test_what_helps_in_an_emergency_stands_alone_where_no_source_answers() -> None:
+    written, engine, (part,) = ask(
+        "I have crushing chest pain and I can't breathe. What is angina?", "A pain."
+    )
+    assert "emergency" in part.lower()
+    assert not engine.prompts
     assert written.safety is not None
     assert written.safety.risk_level == "emergency"
     assert {layer.of for layer in written.safety.layers} == {"question"}

@@ -43,6 +43,7 @@ def test_the_same_in_other_words_is_supported(sentence: str) -> None:
         "It is not given when the platelet count is above 100,000.",  # direction
         "Bisoprolol lowers blood pressure within three days.",  # drug
         "Warfarin is a vitamin K antagonist.",  # of nothing there
+        "Aspirin",  # a word that no source has
         "",
     ],
 )
