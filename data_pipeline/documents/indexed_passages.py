@@ -77,7 +77,7 @@ def _read_and_embedded(
         vectors = used.passages(texts)
         instructs.append(
             injected_passages.are_injected(
-                chunk["text"].to_pylist(), vectors if is_packaged else reader.passages(texts), first
+                chunk["text"].to_pylist(), texts, vectors if is_packaged else reader.passages(texts), first
             )
         )
         kept = ~instructs[-1]

@@ -18,9 +18,14 @@ from data_pipeline.safety import injection
 from data_pipeline.safety.layer import CheckedText
 
 FILE = Path(__file__).with_name("injected_passages.npz")
+FEWEST_WORDS = 4
+"""Of a sentence that the model reads: it was trained on sentences, and headings and labels are like nothing that it
+saw. The rules read every one."""
 
 
-def are_injected(texts: Sequence[str], of_sentences: Vectors, first: NDArray[np.int64]) -> NDArray[np.bool_]:
+def are_injected(
+    texts: Sequence[str], sentences: Sequence[str], of_sentences: Vectors, first: NDArray[np.int64]
+) -> NDArray[np.bool_]:
     """Whether each passage has a sentence that instructs the model.
 
     ``of_sentences``: by the packaged embedder; those of passage ``i`` are the rows ``first[i]`` to ``first[i + 1]``.
@@ -31,7 +36,8 @@ def are_injected(texts: Sequence[str], of_sentences: Vectors, first: NDArray[np.
     if len(of_sentences):
         weights, intercept = _weights()
         passage_of = np.repeat(np.arange(len(texts)), np.diff(first))
-        instructs[passage_of[of_sentences @ weights + intercept > 0]] = True
+        is_sentence = np.array([len(sentence.split()) >= FEWEST_WORDS for sentence in sentences])
+        instructs[passage_of[is_sentence & (of_sentences @ weights + intercept > 0)]] = True
     return instructs
 
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from data_pipeline.documents.sentences import Span, sentences
 from mediscale.core.refs import Frozen
 
-LONGEST = 900
-"""Characters of a passage: some 200 tokens, well within the window of every embedder here."""
+LONGEST = 600
+"""Characters of a passage: about those of the project's own, which an index's abstention was fitted on. In a longer one
+a question's answer is one subject of several, and is found less well (``benchmarks/grounded_answers.py``)."""
 SHORTEST = 300
 """Characters from which a passage ends at a blank line or a heading."""
 
@@ -32,6 +34,14 @@ PASSAGES = pa.schema(
 """Rows of an index. ``start`` and ``end`` are characters of the text of ``place`` in ``source``."""
 
 
+class Heading(NamedTuple):
+    """A heading of a document's text."""
+
+    start: int
+    """Character of the text at which the section begins."""
+    title: str
+
+
 @dataclass(frozen=True)
 class Document:
     """A text that can be cited: a file, a page or a row of one, or a note of the lake."""
@@ -50,6 +60,8 @@ class Document:
     """Of the evidence, as ``YYYY``, ``YYYY-MM`` or ``YYYY-MM-DD``; empty where the document doesn't say."""
     roles: tuple[str, ...] = ()
     """Who may see it; empty for everybody."""
+    headings: tuple[Heading, ...] = ()
+    """Of its sections, in order: no passage goes over one, and each has that of its section in its title."""
     dataset: str = ""
     """Of a note: the dataset that ``subject_id`` is a patient of."""
     subject_id: int | None = None
@@ -67,15 +79,34 @@ def table(documents: Iterable[Document], longest: int = LONGEST) -> pa.Table:
     """The passages of documents in their order, with the columns ``PASSAGES``."""
     rows = [
         {
-            "text": document.text[start:end],
-            "start": start,
-            "end": end,
+            "text": document.text[start + begin : start + end],
+            "start": start + begin,
+            "end": start + end,
             **{name: getattr(document, name) for name in _CARRIED},
+            "title": title,
         }
         for document in documents
-        for start, end in _packed(document.text, longest)
+        for start, stop, title in _sections(document)
+        for begin, end in _packed(document.text[start:stop], longest)
     ]
     return pa.Table.from_pylist(rows, schema=PASSAGES)
+
+
+def _sections(document: Document) -> Iterator[tuple[int, int, str]]:
+    """Where each section begins and ends, and its title: the document's, and the section's heading behind it.
+
+    A heading with nothing below it makes no passage, unless the document is nothing else.
+    """
+    text = document.text
+    marks = [Heading(0, ""), *document.headings]
+    ends = [*(heading.start for heading in document.headings), len(text)]
+    sections = [
+        (heading.start, end, heading.title)
+        for heading, end in zip(marks, ends, strict=True)
+        if text[heading.start : end].strip("# \n") not in ("", heading.title)
+    ]
+    for start, end, heading in sections or [(0, len(text), "")]:
+        yield start, end, ": ".join(dict.fromkeys(filter(None, (document.title, heading))))
 
 
 _CARRIED = [name for name in PASSAGES.names if name not in ("text", "start", "end")]

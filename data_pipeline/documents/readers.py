@@ -1,27 +1,31 @@
 """Readers of documents: TXT, Markdown, JSON, JSONL, CSV and PDF. What can't be read is rejected with a reason.
 
 A record of JSON, JSONL or CSV has ``text``, and may have ``title``, ``source``, ``id``, ``date`` (or ``evidence_year``)
-and ``roles``. A text file may say ``date: 2024-05-01`` on a line of its beginning.
+and ``roles``. A row of a CSV table without ``text`` is read as its columns by name. A text file may say
+``date: 2024-05-01`` or ``Reviewed 2024-05-01`` on a line of its beginning.
 """
 
 import csv
 import hashlib
 import io
 import json
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.documents.passages import Document, RejectedDocument
+from data_pipeline.documents import pdf_pages
+from data_pipeline.documents.passages import Document, Heading, RejectedDocument
 from mediscale.core.errors import InputError
 
 MOST_BYTES = 64 * 2**20
 """Of one file."""
 
-_DATE_LINE = re.compile(r"^\W*(?:date|published|updated)\W{1,4}(\d{4}(?:-\d\d(?:-\d\d)?)?)\b", re.I | re.M)
+_DATE_LINE = re.compile(
+    r"^\W*(?:last )?(?:date|published|updated|reviewed|revised)(?: on)?\W{1,4}(\d{4}(?:-\d\d(?:-\d\d)?)?)\b",
+    re.I | re.M,
+)
 _DATE = re.compile(r"\d{4}(?:-\d\d(?:-\d\d)?)?")
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.M)
 _BEGINNING = 2000
@@ -124,7 +128,13 @@ def _text(content: bytes, _name: str, _result: Read) -> Iterator[dict[str, Any]]
     text = _decoded(content)
     title = _HEADING.search(text[:_BEGINNING])
     date_line = _DATE_LINE.search(text[:_BEGINNING])
-    yield {"text": text, "title": title[1] if title else "", "date": date_line[1] if date_line else ""}
+    headings = tuple(Heading(heading.start(), heading[1]) for heading in _HEADING.finditer(text))
+    yield {
+        "text": text,
+        "title": title[1] if title else "",
+        "date": date_line[1] if date_line else "",
+        "headings": headings,
+    }
 
 
 def _json(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
@@ -160,28 +170,36 @@ def _csv(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
             "It is not CSV: a quotation mark is not closed, or a field is too long."
         ) from error
     if "text" not in (reader.fieldnames or ()):
-        raise UnreadableError("It has no column `text`.")
+        records = [{**record, "text": _columns(record)} for record in records]
     yield from _records(records, name, result)
 
 
-def _pdf(content: bytes, _name: str, _result: Read) -> Iterator[dict[str, Any]]:
-    import pypdf
+def _columns(record: Mapping[str | None, Any]) -> str:
+    """A row in words: what each column holds, behind its name. What stands behind the last column has no name."""
+    filled = ((name, " ".join(value.split())) for name, value in record.items() if name and value)
+    return "; ".join(f"{name}: {value}" for name, value in filled if value and name not in _ABOUT_RECORDS)
 
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it tells each oddity of a file, with its content
+
+def _pdf(content: bytes, _name: str, _result: Read) -> Iterator[dict[str, Any]]:
     try:
-        reader = pypdf.PdfReader(io.BytesIO(content))
+        reader = pdf_pages.open_pdf(content)
         if reader.is_encrypted and not reader.decrypt(""):
             raise UnreadableError("It is encrypted; save it without a password.")
         metadata: Mapping[str, Any] = reader.metadata or {}
         title, date = str(metadata.get("/Title") or ""), _pdf_date(metadata)
-        pages = [page.extract_text() for page in reader.pages]
+        pages = pdf_pages.pages(reader)
     except UnreadableError:
         raise
     except Exception as error:  # pypdf raises whatever the place of damage leads to
         raise UnreadableError("It is damaged, or no PDF.") from error
-    for number, text in enumerate(pages, start=1):
-        text = text.encode("utf-8", "replace").decode()  # half of a surrogate pair is no text
-        yield {"text": text, "title": title, "place": f"page {number}", "date": date}
+    for number, page in enumerate(pages, start=1):
+        yield {
+            "text": page.text,
+            "title": title,
+            "place": f"page {number}",
+            "date": date,
+            "headings": tuple(page.headings),
+        }
 
 
 def _pdf_date(metadata: Mapping[str, Any]) -> str:
@@ -209,6 +227,10 @@ def _decoded(content: bytes) -> str:
     if "\0" in text:
         raise UnreadableError("It is binary, not text.")
     return text
+
+
+_ABOUT_RECORDS = ("title", "source", "id", "date", "evidence_year", "roles")
+"""Columns that say something about a record, and are none of its text."""
 
 
 def _records(records: Sequence[Any], name: str, result: Read) -> Iterator[dict[str, Any]]:

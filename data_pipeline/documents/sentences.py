@@ -8,7 +8,7 @@ _ABBREVIATIONS = frozenset({
     "approx", "al", "cf", "dr", "e.g", "ed", "eds", "eg", "et", "etc", "fig", "i.e", "ie", "incl", "max",
     "min", "mr", "mrs", "ms", "no", "nr", "p", "pp", "prof", "resp", "st", "vs",
 })  # fmt: skip
-_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)|\n\s*\n|\n(?=\s*(?:#|[-*•]\s|\d+[.)]\s))")
+_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)|\n\s*\n|^#{1,6}[ \t][^\n]*|\n(?=\s*(?:#|[-*•]\s|\d+[.)]\s))")
 
 
 class Span(NamedTuple):

@@ -13,8 +13,13 @@ from data_pipeline.documents.sentences import sentences
 from mediscale.core.errors import InputError
 
 
+def line(text: str, y: int = 100, size: int = 12, x: int = 10) -> str:
+    """A line of a page."""
+    return f"BT /F {size} Tf {x} {y} Td ({text}) Tj ET"
+
+
 def pdf(path: Path, *pages: str, password: str = "") -> Path:
-    """Writes a PDF with a line of text on each page."""
+    """Writes a PDF with pages of ``line``s."""
     writer = pypdf.PdfWriter()
     writer.add_metadata({"/Title": "Stroke", "/CreationDate": "D:20240131120000"})
     for text in pages:
@@ -26,7 +31,7 @@ def pdf(path: Path, *pages: str, password: str = "") -> Path:
         fonts = DictionaryObject({NameObject("/F"): font})
         page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
         stream = DecodedStreamObject()
-        stream.set_data(f"BT /F 12 Tf 10 100 Td ({text}) Tj ET".encode())
+        stream.set_data(text.encode())
         page[NameObject("/Contents")] = writer._add_object(stream)
     if password:
         writer.encrypt(password)
@@ -44,7 +49,7 @@ def test_each_type_is_read_with_its_provenance(tmp_path: Path) -> None:
     )
     (tmp_path / "d.json").write_text(json.dumps([{"text": "One."}, {"text": "Two.", "roles": ["clinician"]}]))
     (tmp_path / "e.csv").write_text("title,text\nDialysis,Three times a week.\n")
-    pdf(tmp_path / "f.pdf", "Alteplase dissolves clots.", "Its dose is 0.9 mg/kg.")
+    pdf(tmp_path / "f.pdf", line("Alteplase dissolves clots."), line("Its dose is 0.9 mg/kg."))
     read = readers.read([tmp_path])
     assert read.rejected == []
     seen = [(d.file, d.source, d.place, d.title, d.date, d.roles) for d in read.documents]
@@ -77,8 +82,7 @@ def test_what_cannot_be_read_is_left_out_with_a_reason(
     (tmp_path / "empty.txt").write_text(" \n")
     (tmp_path / "half.jsonl").write_text('{"text": "Kept."}\nno json\n{"title": "no text"}\n')
     (tmp_path / "none.json").write_text("not at all")
-    (tmp_path / "other.csv").write_text("name\nx\n")
-    pdf(tmp_path / "locked.pdf", "Secret.", password="hunter2")
+    pdf(tmp_path / "locked.pdf", line("Secret."), password="hunter2")
     pdf(tmp_path / "scan.pdf", "")
     read = readers.read([tmp_path])
     assert [document.file for document in read.documents] == ["good.txt", "half.jsonl"]
@@ -92,10 +96,49 @@ def test_what_cannot_be_read_is_left_out_with_a_reason(
         "empty.txt": "It holds no text; a scanned page needs text recognition first.",
         "half.jsonl": "2 of 3 rows hold no `text`; the first is row 2.",
         "none.json": "It is not JSON.",
-        "other.csv": "It has no column `text`.",
         "locked.pdf": "It is encrypted; save it without a password.",
         "scan.pdf": "It holds no text; a scanned page needs text recognition first.",
     }
+
+
+def test_a_table_is_read_row_by_row(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("poison,antidote,date\nmethanol,fomepizole,2025\niron,,\n")
+    seen = [(d.text, d.place, d.date) for d in readers.read([tmp_path]).documents]
+    assert seen == [
+        ("poison: methanol; antidote: fomepizole", "row 1", "2025"),
+        ("poison: iron", "row 2", ""),
+    ]
+
+
+def test_passages_of_a_pdf_know_their_section(tmp_path: Path) -> None:
+    """Running headers are no text, headings no part of a sentence, and a row of a table is a line."""
+    pdf(
+        tmp_path / "a.pdf",
+        "\n".join([
+            line("Ward 7, page 1", 290), line("Dose by age", 250, 16), line("It depends on", 230), line("age.", 215),
+            line("adult", 190), line("500 mg", 190, x=90), line("child", 175), line("150 mg", 175, x=90),
+            line("Follow-up", 150, 16),
+        ]),
+        line("Ward 7, page 2", 290) + line("Seen after a week.", 250),
+    )  # fmt: skip
+    first, second = passages.table(readers.read([tmp_path]).documents).to_pylist()
+    assert first["title"] == "Stroke: Dose by age"
+    assert [first["text"][a:b] for a, b in sentences(first["text"])] == [
+        "Dose by age", "It depends on\nage.", "adult | 500 mg\nchild | 150 mg"
+    ]  # fmt: skip
+    assert (second["title"], second["place"], second["text"]) == (
+        "Stroke: Follow-up", "page 2", "Seen after a week."
+    )  # fmt: skip
+
+
+def test_a_passage_does_not_go_over_a_heading(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# Gout\nReviewed 2025-05-02.\n## Diet\nLess beer.\n## Audit\n")
+    rows = passages.table(readers.read([tmp_path]).documents).to_pylist()
+    assert [(row["title"], row["text"], row["date"]) for row in rows] == [
+        ("Gout", "# Gout\nReviewed 2025-05-02.", "2025-05-02"),
+        ("Gout: Diet", "## Diet\nLess beer.", "2025-05-02"),
+    ]
+    assert [rows[1]["text"][a:b] for a, b in sentences(rows[1]["text"])] == ["## Diet", "Less beer."]
 
 
 def test_nothing_to_read_is_one_sentence(tmp_path: Path) -> None:
