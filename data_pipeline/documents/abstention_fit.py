@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from data_pipeline.documents import corpus, passages, readers
 from data_pipeline.documents.questions import Question
-from data_pipeline.retrieval import index_files, passage_vectors
+from data_pipeline.retrieval import answer, index_files, passage_vectors, words
+from data_pipeline.retrieval import index as index_module
 from data_pipeline.retrieval.answer import FEATURES, Abstention, evidence
 from data_pipeline.retrieval.embedder import Embedder, Vectors
 from data_pipeline.retrieval.index import Ids, Index
@@ -129,7 +130,13 @@ def _rows_by_place(index: Index) -> dict[str, list[int]]:
 def of_own_questions(settings: Settings, embedder: Embedder) -> Abstention:
     """Fitted on the project's own corpus and questions with an embedder, once in a home."""
     made_of = hashlib.sha256(embedder.graph)
-    made_of.update(" ".join(FEATURES).encode() + Path(__file__).read_bytes())
+    for code in (
+        __file__,
+        answer.__file__,
+        words.__file__,
+        index_module.__file__,
+    ):  # what the features are made by
+        made_of.update(Path(code).read_bytes())
     for name in ("passages.jsonl", "questions.jsonl"):
         made_of.update((corpus.FOLDER / name).read_bytes())
     kept = settings.home / "embedders" / f"abstention-{made_of.hexdigest()[:16]}.json"

@@ -4,6 +4,7 @@ Every change is a new version, whole; a server goes on with the one that it open
 embedded again.
 """
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -20,9 +21,9 @@ from data_pipeline.documents.passages import RejectedDocument
 from data_pipeline.documents.readers import Read
 from data_pipeline.retrieval import embedders, index_files, passage_vectors
 from data_pipeline.retrieval.index import Index
-from data_pipeline.retrieval.index_files import Contents, Manifest
+from data_pipeline.retrieval.index_files import Contents, Manifest, OtherFormatError
 from data_pipeline.retrieval.passage_vectors import PassageVectors
-from mediscale.core.errors import NotFoundError, QualityError, UsageError
+from mediscale.core.errors import NotFoundError, QualityError, StorageError, UsageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference import model_files, model_signature
@@ -94,10 +95,18 @@ def _verified(settings: Settings, name: str, version: int) -> Path:
 
 def version_of_call(settings: Settings, name: str, key: str) -> Index | None:
     """The version that a call made, if it still is the newest."""
+    index = newest(settings, name)
+    return index if index and index.manifest.key == key else None
+
+
+def newest(settings: Settings, name: str, threads: int = 1) -> Index | None:
+    """The newest version; None where there is none, or where another release made it, whose files are not read."""
     if not versions(settings, name):
         return None
-    newest = Index.open(latest(settings, name))
-    return newest if newest.manifest.key == key else None
+    try:
+        return Index.open(latest(settings, name), threads)
+    except OtherFormatError:
+        return None
 
 
 def build(settings: Settings, name: str, read: Read, embedder: str, key: str) -> Index:
@@ -108,7 +117,7 @@ def build(settings: Settings, name: str, read: Read, embedder: str, key: str) ->
         BusyError: somebody else changes this index.
     """
     with _alone(settings, name):
-        before = Index.open(latest(settings, name)) if versions(settings, name) else None
+        before = newest(settings, name)
         used = embedders.load(settings, embedder, threads=0)
         new, vectors, injected = indexed_passages(settings, used, read, before)
         fitted = abstention_fit.of_own_questions(settings, used)
@@ -121,12 +130,17 @@ def add(
 ) -> tuple[Path, Manifest]:
     """A version with documents added to the newest one, or a first one of them. A file that is there is replaced.
 
+    Where another release made the newest one, it is made anew, of all its files.
+
     Raises:
+        StorageError: another release made it, and some of its files are not among the documents.
         UsageError: the index has another embedder, or the embedder is not to be had.
         BusyError: somebody else changes this index.
     """
     with _alone(settings, name):
-        before = Index.open(latest(settings, name), threads=0) if versions(settings, name) else None
+        before = newest(settings, name, threads=0)
+        if before is None:
+            _check_complete(settings, name, {each.file for each in read.documents})
         if before is not None and before.manifest.embedder.name != embedder.partition("@")[0]:
             raise UsageError(
                 f"The index {name} was made with the embedder {before.manifest.embedder.name}; add with that one, or "
@@ -140,6 +154,21 @@ def add(
         else:
             contents = _added(before, new, vectors, rejected, {each.file for each in read.documents})
         return _write(settings, name, contents, key)
+
+
+def _check_complete(settings: Settings, name: str, read: AbstractSet[str]) -> None:
+    """Raises StorageError where a version of another release has files that were not read now."""
+    numbers = versions(settings, name)
+    if not numbers:
+        return
+    place = folder(settings, name) / str(numbers[-1])
+    missing = sorted(set(index_files.read_passages(place)["file"].to_pylist()) - read)
+    if missing:
+        raise StorageError(
+            f"The index {name} was made by another release and has to be made again from all of its files; "
+            f"{len(missing)} were not named: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}. Name them, "
+            f"too, or delete {place.parent} to begin another one."
+        )
 
 
 def remove(settings: Settings, name: str, files: Sequence[str]) -> tuple[Path, Manifest]:
@@ -193,8 +222,8 @@ def erase(settings: Settings, dataset: str, subject_id: int) -> int:
 
 def count(settings: Settings, dataset: str, subject_id: int) -> int:
     """A patient's passages in the newest version of every index."""
-    newest = (folder(settings, name) / str(versions(settings, name)[-1]) for name in _names(settings))
-    return sum(int(pc.sum(_of_patient(place, dataset, subject_id)).as_py() or 0) for place in newest)
+    places = (folder(settings, name) / str(versions(settings, name)[-1]) for name in _names(settings))
+    return sum(int(pc.sum(_of_patient(place, dataset, subject_id)).as_py() or 0) for place in places)
 
 
 def _names(settings: Settings) -> list[str]:
@@ -212,16 +241,19 @@ def _erase(settings: Settings, name: str, dataset: str, subject_id: int) -> int:
         for number in numbers
         if pc.any(removed := _of_patient(root / str(number), dataset, subject_id)).as_py()
     }
-    newest = with_some.get(numbers[-1])
-    if newest is not None and not pc.all(newest).as_py():
-        _write(settings, name, without(Index.open(root / str(numbers[-1])), newest))
+    of_newest = with_some.get(numbers[-1])
+    if of_newest is not None and not pc.all(of_newest).as_py():
+        with contextlib.suppress(
+            OtherFormatError
+        ):  # nobody can open it: it goes, and the next run makes it again
+            _write(settings, name, without(Index.open(root / str(numbers[-1])), of_newest))
     for left_behind in root.glob("*.partial"):
         shutil.rmtree(left_behind)
     for number in with_some:
         for signature in root.glob(f"{number}.*.sig"):
             signature.unlink()
         shutil.rmtree(root / str(number))
-    return int(pc.sum(newest).as_py()) if newest is not None else 0
+    return int(pc.sum(of_newest).as_py()) if of_newest is not None else 0
 
 
 def _of_patient(place: Path, dataset: str, subject_id: int) -> pa.ChunkedArray:

@@ -9,7 +9,7 @@ from pydantic import field_validator
 
 from data_pipeline.documents.sentences import Span, sentences
 from data_pipeline.retrieval.embedder import Vectors
-from data_pipeline.retrieval.words import words
+from data_pipeline.retrieval.words import stems
 from mediscale.core.refs import Frozen
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def evidence(index: "Index", question: str, vector: Vectors, ranked: "Ranked") -
     """
     cosines = np.sort(ranked.cosine[~np.isnan(ranked.cosine)])[::-1]
     lexical = np.sort(ranked.bm25)[::-1]
-    rarity = {word: index.rarity(word) for word in set(words(question))}
+    rarity = {word: index.rarity(word) for word in set(stems(question))}
     total = sum(rarity.values()) or 1.0
     covered = [_covered(index, int(row), rarity) for row in ranked.rows[:COMPARED]]
     _, missing = max(covered, default=(0.0, 0.0))
@@ -155,16 +155,16 @@ def _at(values: Sequence[float] | np.ndarray, place: int) -> float:
 def _covered(index: "Index", row: int, rarity: Mapping[str, float]) -> tuple[float, float]:
     """Summed rarity of the words that a passage has, and the largest of those that it lacks."""
     passage = index.passage(row)
-    has = set(words(f"{passage.title} {passage.text}"))
+    has = set(stems(f"{passage.title} {passage.text}"))
     missing = max((value for word, value in rarity.items() if word not in has), default=0.0)
     return sum(value for word, value in rarity.items() if word in has), missing
 
 
 def _in_one_sentence(passage: "Passage", rarity: Mapping[str, float]) -> float:
     """Summed rarity of the words that the passage's title has with that sentence which adds most."""
-    title = set(words(passage.title))
+    title = set(stems(passage.title))
     words_by_sentence = [
-        title | set(words(passage.text[start:end])) for start, end in sentences(passage.text)
+        title | set(stems(passage.text[start:end])) for start, end in sentences(passage.text)
     ]
     return max(
         (sum(value for word, value in rarity.items() if word in has) for has in words_by_sentence),
@@ -173,11 +173,12 @@ def _in_one_sentence(passage: "Passage", rarity: Mapping[str, float]) -> float:
 
 
 def _answering(index: "Index", question: str, passage: "Passage") -> list[Span]:
-    """The sentences that have most of the question's words by rarity, in the order of the text."""
-    rarities = {word: index.rarity(word) for word in set(words(question))}
-    spans = sentences(passage.text)
+    """The sentences that have most of the question's words by rarity, in the order of the text; no heading alone."""
+    rarities = {word: index.rarity(word) for word in set(stems(question))}
+    every = sentences(passage.text)
+    spans = [span for span in every if passage.text[slice(*span)].lstrip("# ") not in passage.title] or every
     scores = [
-        sum(value for word, value in rarities.items() if word in set(words(passage.text[start:end])))
+        sum(value for word, value in rarities.items() if word in set(stems(passage.text[start:end])))
         for start, end in spans
     ]
     best = sorted(range(len(spans)), key=lambda place: (-scores[place], place))[:QUOTED]

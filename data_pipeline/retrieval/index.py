@@ -18,7 +18,7 @@ from data_pipeline.retrieval.answer import Abstention, GroundedAnswer
 from data_pipeline.retrieval.embedder import Embedder, Vectors
 from data_pipeline.retrieval.index_files import Manifest
 from data_pipeline.retrieval.passage_vectors import PassageVectors
-from data_pipeline.retrieval.words import words
+from data_pipeline.retrieval.words import stems
 from mediscale.core.errors import StorageError
 
 Ids = NDArray[np.int64]
@@ -121,6 +121,11 @@ class Index:
         """
         return answer.answer(self, question, roles, hidden, vector)
 
+    def hidden_from(self, roles: frozenset[str]) -> int:
+        """How many passages somebody with these roles may not see."""
+        visible = self._visible(roles)
+        return 0 if visible is None else int(np.count_nonzero(~visible))
+
     @cached_property
     def abstention(self) -> Abstention:
         """When this index abstains.
@@ -216,7 +221,7 @@ class Index:
         return rows[0][real], cosines[0][real].astype(np.float64)
 
     def _sparse(self, question: str, mask: NDArray[np.bool_] | None) -> tuple[Ids, NDArray[np.float64]]:
-        tokens = self._bm25.get_tokens_ids(sorted(set(words(question))))
+        tokens = self._bm25.get_tokens_ids(sorted(set(stems(question))))
         if not tokens:
             return np.empty(0, np.int64), np.empty(0)
         scores = self._bm25.get_scores_from_ids(tokens)

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from data_pipeline.documents.passages import RejectedDocument
 from data_pipeline.retrieval.answer import Abstention
 from data_pipeline.retrieval.embedder import Embedder, EmbedderSpec, Vectors
 from data_pipeline.retrieval.passage_vectors import PassageVectors, SentenceVectors
-from data_pipeline.retrieval.words import words
+from data_pipeline.retrieval.words import stems
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import Frozen
 from mediscale.inference.model_files import INDEX_MANIFEST as MANIFEST
@@ -32,6 +31,8 @@ VECTORS = "vectors.faiss"
 SENTENCES, FIRST_SENTENCES = "sentences.npy", "first_sentences.npy"
 ABSTENTION = "abstention.json"
 
+FORMAT = 2
+"""Of an index's files: 2 since BM25 counts words without the ends of other forms. Another number is refused."""
 EXACT = 20_000
 """Passages up to which every vector is compared with the question's; beyond, those of the nearest lists are."""
 
@@ -39,7 +40,7 @@ EXACT = 20_000
 class Manifest(Frozen):
     """What an index is made of. Its own SHA-256 is the digest of the index."""
 
-    format: int = 1
+    format: int = FORMAT
     name: str
     version: int
     key: str = ""
@@ -52,19 +53,35 @@ class Manifest(Frozen):
     """SHA-256 of each file by its relative name."""
 
 
+class OtherFormatError(StorageError):
+    """An index of another release, which this one does not read."""
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Raises:
     NotFoundError: there is no index in the folder.
+    OtherFormatError: another release made it, with other files.
     StorageError: its manifest is damaged.
     """
     try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        content = (folder / MANIFEST).read_bytes()
+        _check_format(folder, json.loads(content))
+        return Manifest.model_validate_json(content)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"There is no index in {folder}; make one with `mediscale index`.") from None
-    except (ValidationError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise StorageError(
             f"The manifest of the index in {folder} is damaged; make the index again."
         ) from error
+
+
+def _check_format(folder: Path, manifest: Any) -> None:
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if isinstance(found, int) and found != FORMAT:
+        raise OtherFormatError(
+            f"The index in {folder} has format {found}, and this release reads format {FORMAT}: make it again from its "
+            "documents, with the run of the pipeline or `mediscale index PATH` that made it."
+        )
 
 
 def check(folder: Path, manifest: Manifest) -> None:
@@ -174,7 +191,7 @@ def _write_bm25(folder: Path, passages: "pa.Table") -> None:
 
     texts = (f"{title} {text}" for title, text in zip(passages["title"], passages["text"], strict=True))
     bm25 = bm25s.BM25(backend="numpy")
-    bm25.index([words(text) for text in texts], show_progress=False)
+    bm25.index([stems(text) for text in texts], show_progress=False)
     bm25.save(str(folder), allow_pickle=False, show_progress=False)
     params = json.loads((folder / "params.index.json").read_text())
     (folder / "params.index.json").write_text(json.dumps(params, sort_keys=True))

@@ -1,6 +1,7 @@
-"""Words as BM25 counts them: lower case, without stop words, singular."""
+"""Words in lower case, without stop words: singular, and as BM25 counts them, without the ends of other forms."""
 
 import re
+from functools import lru_cache
 
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’-][^\W\d_]+)*\d*")
 STOP_WORDS = frozenset({
@@ -19,6 +20,26 @@ def words(text: str) -> list[str]:
     ['symptom', '2.5', 'mg', 'rt-pa']
     """
     return [_singular(word) for word in _WORD.findall(text.lower()) if word not in STOP_WORDS]
+
+
+def stems(text: str) -> list[str]:
+    """Words and numbers of a text as BM25 counts them, so that a question may use another form of a word.
+
+    >>> stems("Is febuxostat contraindicated?") == stems("contraindications of febuxostat")[::-1]
+    True
+    """
+    return [_stem(word) for word in words(text)]
+
+
+_ENDS = re.compile(r"(?:[ai]tion|[ai]ted|[ai]ting|ates?|ions?|ings?|ed|ments?|ly|e)$")
+_SHORTEST_STEM = 4
+
+
+@lru_cache(maxsize=100_000)
+def _stem(word: str) -> str:
+    """Without the longest end of a verb or of what is made of one, where four letters are left."""
+    end = _ENDS.search(word, _SHORTEST_STEM)
+    return word[: end.start()] if end else word
 
 
 def _singular(word: str) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = "documents"
 _OWN = "own"
+_FIRST = "The first index of a home takes a minute or two: when an answer abstains is fitted once."
 
 
 def _add_index(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +51,8 @@ def _index(options: argparse.Namespace) -> int:
         _, manifest = index_versions.remove(home, options.index, options.remove)
     else:
         read = readers.read(options.paths, options.role)
+        if index_versions.newest(home, options.index) is None:
+            print(f"{len(read.documents):,} documents, pages or rows were read. {_FIRST}", flush=True)
         _, manifest = index_versions.add(home, options.index, read, options.embedder or embedders.PACKAGED)
         named = {each.file for each in read.documents} | {each.file for each in read.rejected}
         for rejected in manifest.rejected:
@@ -80,15 +83,25 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
 
 def _ask(options: argparse.Namespace) -> int:
     from data_pipeline.documents import corpus, index_versions, readers
-    from data_pipeline.retrieval import Index
+    from data_pipeline.retrieval import Index, embedders
+    from data_pipeline.safety import check_request
 
-    home = settings()
+    home, roles = settings(), frozenset(options.role)
     name = options.index or (_DEFAULT if index_versions.versions(home, _DEFAULT) else _OWN)
-    if name == _OWN and not index_versions.versions(home, _OWN):
-        print("No index yet: indexing the project's own passages on neurology and nephrology.")
+    if name == _OWN and index_versions.newest(home, _OWN) is None:
+        print(f"Indexing the project's own passages on neurology and nephrology. {_FIRST}", flush=True)
         index_versions.add(home, _OWN, readers.read([corpus.FOLDER / "passages.jsonl"]))
-    answer = Index.open(index_versions.latest(home, name)).answer(options.question, frozenset(options.role))
-    print(_answer_text(answer))
+    index = Index.open(index_versions.latest(home, name))
+    vector = index.embedder.question(options.question)
+    is_packaged = index.embedder.spec.name == embedders.PACKAGED
+    report = check_request(options.question, embedding=vector if is_packaged else None)
+    if report.first:
+        print(report.first)
+    if not report.blocks:
+        answer = index.answer(options.question, roles, vector=vector)
+        print(_answer_text(answer))
+        if answer.abstained and (hidden := index.hidden_from(roles)):
+            print(f"{hidden:,} of {index.manifest.passages:,} passages are for other roles (--role).")
     return 0
 
 

@@ -1,5 +1,6 @@
 """Documents of a person's own become an index that grows and shrinks, and answers at the command line."""
 
+import json
 from datetime import datetime
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from data_pipeline.documents import abstention_fit, corpus, document_index, inde
 from data_pipeline.documents.passages import table
 from data_pipeline.documents.readers import digest as read_digest
 from data_pipeline.documents.readers import read
-from data_pipeline.retrieval import Index
+from data_pipeline.retrieval import Index, embedders
 from data_pipeline.retrieval.answer import FEATURES
 from data_pipeline.retrieval.embedder import Embedder
 from data_pipeline.retrieval.passage_vectors import PassageVectors
 from mediscale.cli.main import main
 from mediscale.core import tables
-from mediscale.core.errors import NotFoundError
+from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
@@ -184,6 +185,28 @@ def test_passages_that_instruct_the_model_are_left_out_when_an_index_is_made(
     assert main(["index", str(poisoned)]) != 0
     assert "All 1 passages have instructions" in capsys.readouterr().err
     assert index_versions.versions(home, "documents") == [1]
+
+
+def test_an_index_of_another_release_is_made_anew(home: Settings, tmp_path: Path) -> None:
+    """By a run, and by all of its documents; some of them are not enough, and what was indexed is not forgotten."""
+    for name in ("hip", "wrist"):
+        (tmp_path / f"{name}.txt").write_text(f"{name.title()} fractures are operated within two days.")
+    place, manifest = index_versions.add(
+        home, "documents", read([tmp_path / "hip.txt", tmp_path / "wrist.txt"])
+    )
+    older = manifest.model_dump(mode="json") | {"format": 1}
+    (place / "manifest.json").write_text(json.dumps(older))
+    index_versions.sign(home, "documents", 1)
+    assert index_versions.version_of_call(home, "documents", "key") is None
+    with pytest.raises(StorageError, match=r"made by another release .* 1 were not named: wrist.txt"):
+        index_versions.add(home, "documents", read([tmp_path / "hip.txt"]))
+    assert main(["ask", "When are hip fractures operated?"]) == StorageError.exit_code
+    place, manifest = index_versions.add(home, "documents", read([tmp_path]))
+    assert (manifest.version, manifest.documents) == (2, 2)
+    (place / "manifest.json").write_text(json.dumps(older))
+    index_versions.sign(home, "documents", 2)
+    index = index_versions.build(home, "documents", read([tmp_path / "hip.txt"]), embedders.PACKAGED, "key")
+    assert (index.manifest.version, index.manifest.documents) == (3, 1)
 
 
 def test_an_index_is_signed_and_a_changed_one_is_refused(home: Settings, tmp_path: Path) -> None:

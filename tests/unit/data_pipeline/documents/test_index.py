@@ -91,6 +91,18 @@ def test_a_changed_or_missing_file_is_refused(indexed_documents: Path, tmp_path:
         Index.open(copy)
 
 
+def test_an_index_of_another_release_is_refused(tmp_path: Path) -> None:
+    """Whatever else its manifest holds; the sentence says what to do."""
+    (tmp_path / "manifest.json").write_text('{"format": 1, "parts": []}')
+    with pytest.raises(
+        StorageError, match=r"has format 1, and this release reads format 2: make it again from"
+    ):
+        Index.open(tmp_path)
+    (tmp_path / "manifest.json").write_text("[]")
+    with pytest.raises(StorageError, match=r"The manifest of the index in .* is damaged"):
+        Index.open(tmp_path)
+
+
 def test_nothing_in_an_index_is_pickled(indexed_documents: Path) -> None:
     names = sorted(path.relative_to(indexed_documents).as_posix() for path in indexed_documents.rglob("*.*"))
     assert names == [
