@@ -206,9 +206,12 @@ def _grounded(
 
 
 def _supported(parts: Iterable[Part], quoted: str, passages: Sequence[Passage]) -> Iterator[Part]:
-    """What passages support and was not quoted already, with where it stands."""
+    """What passages support and was not quoted already, with where it stands; a part of a sentence, such as "within
+    24 hours", says more than it seems to, and is not said."""
     for part in parts:
         sentence = part.text.strip()
+        if not sentence.endswith((".", "!", "?")):
+            continue
         checked = support(sentence, [passage.text for passage in passages])
         if checked.supported and sentence not in quoted:
             yield Part(

@@ -1,6 +1,7 @@
 """Verbs for documents: index them, and ask them."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def _index(options: argparse.Namespace) -> int:
     else:
         read = readers.read(options.paths, options.role)
         if index_versions.newest(home, options.index) is None:
-            print(f"{len(read.documents):,} documents, pages or rows were read. {_FIRST}", flush=True)
+            print(f"{len(read.documents):,} documents, pages or rows were read. {_FIRST}", file=sys.stderr)
         _, manifest = index_versions.add(home, options.index, read, options.embedder or embedders.PACKAGED)
         named = {each.file for each in read.documents} | {each.file for each in read.rejected}
         for rejected in manifest.rejected:
@@ -89,7 +90,7 @@ def _ask(options: argparse.Namespace) -> int:
     home, roles = settings(), frozenset(options.role)
     name = options.index or (_DEFAULT if index_versions.versions(home, _DEFAULT) else _OWN)
     if name == _OWN and index_versions.newest(home, _OWN) is None:
-        print(f"Indexing the project's own passages on neurology and nephrology. {_FIRST}", flush=True)
+        print(f"Indexing the project's own passages on neurology and nephrology. {_FIRST}", file=sys.stderr)
         index_versions.add(home, _OWN, readers.read([corpus.FOLDER / "passages.jsonl"]))
     index = Index.open(index_versions.latest(home, name))
     vector = index.embedder.question(options.question)
