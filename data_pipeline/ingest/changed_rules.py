@@ -90,6 +90,7 @@ def _before(
     """What the extract before asserts by the new rules, shard by shard."""
     tables = facts.of_bronze(settings, source, absorbed.bronze)
     with engine.connection(settings) as judging:
+        facts.load(judging, source, tables, params.dataset)
         rows = facts.judged_rows(judging, source, tables, params.dataset)
         schema = FACTS.arrow_schema()
         batches = (batch.select(schema.names).cast(schema) for batch in rows)

@@ -304,11 +304,10 @@ def batches(database: "duckdb.DuckDBPyConnection", sql: str) -> Iterator[pa.Reco
     yield from database.sql(sql).to_arrow_reader(BATCH_ROWS)
 
 
-@contextmanager
-def streamed(
-    database: "duckdb.DuckDBPyConnection", name: str, schema: pa.Schema, rows: Iterable[pa.RecordBatch]
-) -> Iterator[None]:
-    """Rows as a table that one query may scan, once; what reading them raises is raised as it is."""
+def keep(
+    database: "duckdb.DuckDBPyConnection", table: str, schema: pa.Schema, rows: Iterable[pa.RecordBatch]
+) -> None:
+    """Keeps rows as a table of the database; what reading them raises is raised as it is."""
     import duckdb
 
     raised: list[Exception] = []
@@ -320,20 +319,12 @@ def streamed(
             raised.append(error)
             raise
 
-    database.register(name, pa.RecordBatchReader.from_batches(schema, watched()))
+    database.register("incoming", pa.RecordBatchReader.from_batches(schema, watched()))
     try:
-        yield
+        database.execute(f"create table {table} as select * from incoming")
     except duckdb.Error:
         if raised:
             raise raised[0] from None
         raise
     finally:
-        database.unregister(name)
-
-
-def keep(
-    database: "duckdb.DuckDBPyConnection", table: str, schema: pa.Schema, rows: Iterable[pa.RecordBatch]
-) -> None:
-    """Keeps rows as a table of the database; what reading them raises is raised as it is."""
-    with streamed(database, "incoming", schema, rows):
-        database.execute(f"create table {table} as select * from incoming")
+        database.unregister("incoming")

@@ -4,7 +4,6 @@ All of it runs in one database of the engine (``data_pipeline.ingest.engine``), 
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ import pyarrow.compute as pc
 
 from data_pipeline.ingest import engine, extract_facts
 from data_pipeline.ingest.source import Source
-from data_pipeline.ingest.source_tables import SourceTable
 from data_pipeline.ingest.typed_tables import arrow_schema, typed_batches
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import TableRef
@@ -37,24 +35,21 @@ def load(
     source: Source,
     tables: "TextBatches",
     dataset: str,
-    names: Collection[str],
+    names: Collection[str] = (),
 ) -> None:
-    """Types the rows of some tables, and of those through which they find their patients, and keeps them as
-    ``t_<table>``."""
-    names_read = extract_facts.needed_tables(source, *names)
+    """Types the rows of tables, all that facts need or those that are named, and keeps them as ``t_<table>``."""
+    names_read = extract_facts.needed_tables(source, *names) if names else tables_read(source, tables)
     through = {name: source.tables[name].patient_through for name in names_read if name in tables}
     for name in sorted(through, key=lambda name: through[name] is not None):
         schema = _schema(source, name)
-        engine.keep(database, f"t_{name}", schema, _typed(source, name, tables, dataset))
+        rows = (
+            _with_pseudonyms(source, dataset, batch) for batch in typed_batches(source, name, tables[name]())
+        )
+        engine.keep(database, f"t_{name}", schema, rows)
         if (other := through[name]) is not None:
             database.execute(f"alter table t_{name} drop column {extract_facts.SUBJECT}")
             owned = extract_facts.with_patient(source, name, other, [extract_facts.SUBJECT])
             database.execute(f"create or replace table t_{name} as {engine.carried(owned)}")
-
-
-def _typed(source: Source, name: str, tables: "TextBatches", dataset: str) -> Iterator[pa.RecordBatch]:
-    for batch in typed_batches(source, name, tables[name]()):
-        yield _with_pseudonyms(source, dataset, batch)
 
 
 def _schema(source: Source, name: str) -> pa.Schema:
@@ -83,74 +78,47 @@ def _with_pseudonyms(source: Source, dataset: str, rows: pa.RecordBatch) -> pa.R
 def tables_read(source: Source, present: Collection[str]) -> tuple[str, ...]:
     """The tables whose rows state facts, or say something of those that do, and those through which the rows find their
     patients."""
-    always = _joined(source)
+    always = {source.subjects.table, source.visits.table, *(one.table for one in source.lookups.values())}
     return extract_facts.needed_tables(
         source, *(name for name in present if source.tables[name].facts or name in always)
-    )
-
-
-def _joined(source: Source) -> set[str]:
-    """The tables whose rows say something of those that state facts."""
-    return {source.subjects.table, source.visits.table, *(one.table for one in source.lookups.values())}
-
-
-def _scanned_once(source: Source, present: Collection[str]) -> set[str]:
-    """The tables that one query reads: that of their only fact."""
-    through = {table.patient_through.table for table in source.tables.values() if table.patient_through}
-    elsewhere = _joined(source) | through
-    return {name for name in present if name not in elsewhere and _states_one_fact(source.tables[name])}
-
-
-def _states_one_fact(table: SourceTable) -> bool:
-    return (
-        len(table.facts) == 1 and not table.patient_through and not next(iter(table.facts.values())).unpivot
     )
 
 
 def candidates(
     database: "duckdb.DuckDBPyConnection",
     source: Source,
-    tables: "TextBatches",
+    present: Collection[str],
     dataset: str,
     named: bool = False,
 ) -> str:
-    """The query, in the engine's SQL, of the candidate facts of tables, which are typed and computed first.
+    """The query, in the engine's SQL, of the candidate facts of tables that were loaded, which are computed first.
 
-    A table that one fact alone reads, as the largest are, is streamed through that fact's query and not kept. The query
-    has the columns of ``FACTS`` except ``broken``, what its rules use and, where ``named``, the name of each
+    It has the columns of ``FACTS`` except ``broken``, what its rules use and, where ``named``, the name of each
     ``fact`` in the source.
 
     Raises:
         UsageError: an expression of the source can't be computed; the error names the fact.
     """
-    present, once = set(tables), _scanned_once(source, tables)
-    kept = [name for name in tables_read(source, tables) if name not in once]
-    load(database, source, tables, dataset, kept)
-    for name, sql in extract_facts.joined_tables(source, present, dataset):
+    tables = set(present)
+    for name, sql in extract_facts.joined_tables(source, tables, dataset):
         place = f"lookups.{name}" if name in source.lookups else name
         _compute(database, source, f"create or replace temp table {name} as", sql, place)
     into = "create or replace temp table facts as"
-    for name, fact, sql in extract_facts.fact_queries(source, present, dataset, named):
-        rows = _typed(source, name, tables, dataset)
-        with (
-            engine.streamed(database, f"t_{name}", _schema(source, name), rows)
-            if name in once
-            else nullcontext()
-        ):
-            _compute(database, source, into, sql, f"tables.{name}.facts.{fact}", f" of {name}")
+    for name, fact, sql in extract_facts.fact_queries(source, tables, dataset, named):
+        _compute(database, source, into, sql, f"tables.{name}.facts.{fact}", f" of {name}")
         into = "insert into facts"
     return engine.carried(extract_facts.candidates_query(source))
 
 
 def judged_rows(
-    database: "duckdb.DuckDBPyConnection", source: Source, tables: "TextBatches", dataset: str
+    database: "duckdb.DuckDBPyConnection", source: Source, present: Collection[str], dataset: str
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of ``facts`` that tables state.
+    """The rows of ``facts`` that tables which were loaded state.
 
     Raises:
         UsageError: as ``candidates``.
     """
-    rows = judged(candidates(database, source, tables, dataset), FACTS)
+    rows = judged(candidates(database, source, present, dataset), FACTS)
     yield from engine.batches(database, f"select {', '.join(FACTS.column_names)} from ({rows})")
 
 

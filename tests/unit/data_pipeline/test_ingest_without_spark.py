@@ -1,6 +1,5 @@
 """On one machine an extract comes to silver without a JVM."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,6 +33,7 @@ def test_new_rows_give_their_facts_without_a_lake(tmp_path: Path) -> None:
     rows = {name: lake.read(hospital.settings, ref) for name, ref in hospital.bronze.bronze.items()}
     tables = {name: table.to_batches for name, table in rows.items()}
     with engine.connection(hospital.settings) as database:
+        facts.load(database, source, tables, "mimic-iv")
         sql = facts.judged(facts.candidates(database, source, tables, "mimic-iv"), FACTS)
         columns = ", ".join(FACTS.column_names)
         found = pa.Table.from_batches(engine.batches(database, f"select {columns} from ({sql})"))
@@ -56,21 +56,3 @@ def test_what_reading_raises_is_raised_as_it_is(tmp_path: Path) -> None:
         pytest.raises(InputError, match=r"^labs\.csv is torn$"),
     ):
         engine.keep(database, "t", pa.schema([("a", pa.string())]), torn())  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", ["labevents", "admissions"])
-def test_what_reading_a_table_raises_is_raised_as_it_is(tmp_path: Path, name: str) -> None:
-    """Whether the table is streamed through its fact's query or kept."""
-
-    def torn() -> Iterator[pa.RecordBatch]:
-        yield from rows[name].to_batches()
-        raise InputError(f"{name} is torn")
-
-    hospital = drawn_hospitals.through(tmp_path, "mimic-iv", drawn_hospitals.MIMIC_IV)
-    rows = {name: lake.read(hospital.settings, ref) for name, ref in hospital.bronze.bronze.items()}
-    tables = {**{name: table.to_batches for name, table in rows.items()}, name: torn}
-    with (
-        engine.connection(hospital.settings) as database,
-        pytest.raises(InputError, match=f"^{name} is torn$"),
-    ):
-        facts.candidates(database, sources.load("mimic-iv"), tables, "mimic-iv")
