@@ -167,8 +167,12 @@ def _incumbent(evidence: Evidence, policy: Policy, incumbent: ModelRef | None) -
     better = comparison.probability_better
     observed = "not estimable" if better is None else f"{better:.0%}"
     enough = better is not None and math.isfinite(better) and better >= policy.probability_better
-    problem = (
-        f"better than {version} in production in {observed} of resamples of the same patients where the policy "
-        f"needs {policy.probability_better:.0%}"
-    )
+    gains = (comparison.auroc_gain, comparison.log_loss_gain)
+    if better == 0 and all(gain is not None and gain.value == 0 for gain in gains):
+        problem = f"it answers these patients as {version} in production does, so that nothing is gained"
+    else:
+        problem = (
+            f"better than {version} in production in {observed} of resamples of the same patients where the policy "
+            f"needs {policy.probability_better:.0%}"
+        )
     yield Floor(what, required, observed, "" if enough else problem)

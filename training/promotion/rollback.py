@@ -1,5 +1,6 @@
 """An alias back to a version that it pointed to before."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from mediscale.core.errors import NotFoundError
@@ -34,10 +35,8 @@ def roll_back(
     ]
     earlier = [move for move in past if move.to_version == version != past[-1].to_version]
     if not earlier:
-        versions = ", ".join(str(v) for v in sorted({move.to_version for move in past})) or "none"
         raise NotFoundError(
-            f"{alias.capitalize()} of {name} can't go back to version {version}: it pointed to {versions}, last to "
-            f"{past[-1].to_version if past else 'none'}."
+            f"{alias.capitalize()} of {name} can't go back to version {version}: {_obstacle(alias, past, version)}."
         )
     target, now = earlier[-1], past[-1]
     model_signature.check(settings, target.version, target.evidence_digest)
@@ -53,3 +52,12 @@ def roll_back(
     move = target.model_copy(update=changed)
     registry.record(settings, dataset, move)
     return move
+
+
+def _obstacle(alias: registry.Alias, past: Sequence[registry.Move], version: int) -> str:
+    if not past:
+        return f"no version was ever in {alias}"
+    now, others = past[-1].to_version, sorted({move.to_version for move in past})
+    if version == now:
+        return f"it is in {alias} now"
+    return f"it never was in {alias}; {', '.join(map(str, others))} were, and {now} is now"

@@ -344,9 +344,11 @@ def test_rollback_needs_a_past_and_whole_files(world) -> None:
         roll_back, world.settings, "synthetic", "mortality", "production",
         actor="ana", reason="alarms at night", moved_at=NOW,
     )  # fmt: skip
-    with pytest.raises(NotFoundError, match="can't go back to version 3: it pointed to 1, 2, last to 2"):
+    with pytest.raises(
+        NotFoundError, match="to version 3: it never was in production; 1, 2 were, and 2 is now"
+    ):
         back(3)
-    with pytest.raises(NotFoundError, match="can't go back to version 2"):
+    with pytest.raises(NotFoundError, match="to version 2: it is in production now"):
         back(2)
     (world.settings.home / world.model.uri / "model.json").write_bytes(b"changed")
     with pytest.raises(StorageError, match="were changed"):

@@ -280,6 +280,10 @@ def test_good_evidence_meets_no_objection() -> None:
             {"comparison": _compared(probability_better=0.6)},
             "better than v3 in production in 60% of resamples",
         ),
+        (
+            {"comparison": _compared(probability_better=0, auroc_gain=_at(0), log_loss_gain=_at(0))},
+            "it answers these patients as v3 in production does",
+        ),
         ({"comparison": _compared(probability_better=None)}, "in not estimable of resamples"),
         ({"comparison": _compared(probability_better=float("nan"))}, "better than v3"),
         (
