@@ -80,7 +80,7 @@ def test_the_module_is_the_program(command: Command) -> None:
         ("serve", 7, "has no model as production; train one with `mediscale run`"),
         ("score --dataset d --task mortality --output risks.parquet", 7, "d-mortality has no version as production"),
         ("promote --dataset d --task mortality --version 1", 7, "d-mortality v1 was never evaluated"),
-        ("rollback --dataset d --task mortality --version 1 --reason x", 7, "can't go back to version 1: no version was"),
+        ("rollback --dataset d --task mortality --version 1 --reason x", 7, "can't go back to version 1: no"),
         ("canary d-mortality/2 --percent 5", 7, "was never staged"),
         ("canary mortality --stop", 2, "name it as MODEL/VERSION"),
         ("traffic", 7, "Nothing is in production"),
