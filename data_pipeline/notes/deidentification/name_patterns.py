@@ -159,7 +159,8 @@ FEELING = re.compile(
     r"|tel|home|work|ext|x\d"
     r"|\+?\(?\d{3}|pcp|nephrology|cardiology|surgery|medicine|oncology|neurology|transplant|hcp|proxy"
     r"|intern|resident|fellow|rn)"
-    r"|[ \t]*+(?:[,:][ \t]++|(?<=[ \t]))(?:(?i:cell|phone|tel|pager|home|work|beeper|x|ext)\b"
+    r"|[ \t]*+(?:[,:][ \t]++|(?<=[ \t]))(?:(?i:phone|tel|pager|home|work|beeper|x|ext)\b"
+    r"|(?i:cell)(?=[ \t]*+(?:[:#(+\d]|(?i:phone|number|no\.|is\b)))"
     r"|\(?\d{3}\)?[- .]?\d{3}|\+\d|001-))"
 )
 """A subject that feels something, is present, is somebody's relative or has a telephone."""
@@ -269,7 +270,7 @@ EPONYM_NEXT = re.compile(
     r"parkinsonism|opthalmopathy|ophthalmopathy|anemia|agar|nodules?|spots?|lesions?|arthritis|disorder"
     r"|equation|formula|index|tremor|"
     r"duct|gland|canal|fascia|pouch|membrane|corpuscles|fold|body|bodies|cells?|collar|brace|splint|boots?"
-    r"|bandage|dressing|elevator|"
+    r"|bandage|dressing|elevator|aneurysms?|"
     r"knife|punch|curettes?|rongeurs?|speculum|tenaculum|blade|cannula|balloon|stent|filter|graft|valve"
     r"|screws?|plate|nail|pins?|wire|"
     r"suture|stitch|technique|method|repair|protocol|regimen|study|trial|point|triad|pentad|murmur|pulse|pattern|deformity"
