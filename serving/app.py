@@ -7,17 +7,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import TypeAdapter
 
 from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
+from serving import refusals
 from serving.access import Listening
 from serving.auth import RefusedError
 from serving.languages import Languages
 from serving.models import Predictors
+from serving.openai_schemas import error_body
 from serving.prediction_log import PredictionLog
 from serving.routes import admin, analyze, approvals, docs, ehr, feedback, generate, openai, predict
-from serving.schemas import Problem
 from serving.service import Clock, Service, utc_now
 
 POLL_SECONDS = 1.5
@@ -28,9 +28,6 @@ FLUSH_SECONDS = 30.0
 """How often logged predictions are moved to the lake."""
 LAKE_SECONDS = 60.0
 """How often the lake is asked whether a night or its monitoring has written down anything new."""
-
-
-_PROBLEM = TypeAdapter(Problem)
 
 
 def create_app(
@@ -73,10 +70,12 @@ def create_app(
     return app
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)  # for the types: it handles no other
-    content = _PROBLEM.dump_json(Problem(str(error)))
-    return Response(content, error.status, error.headers, media_type="application/json")
+    body = error_body if request.url.path.startswith("/v1/") else refusals.problem
+    return Response(
+        body(str(error), error.status), error.status, error.headers, media_type="application/json"
+    )
 
 
 async def _unreadable(_request: Request, error: Exception) -> Response:
@@ -84,7 +83,7 @@ async def _unreadable(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # for the types
     wrong = [(".".join(map(str, each["loc"][1:])) or "the body", each["msg"]) for each in error.errors()]
     sentence = f"The request can't be read: {'; '.join(f'{field}: {why}' for field, why in wrong)}."
-    return Response(_PROBLEM.dump_json(Problem(sentence)), 422, media_type="application/json")
+    return Response(refusals.problem(sentence, 422), 422, media_type="application/json")
 
 
 def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Service]]]:

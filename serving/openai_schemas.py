@@ -160,3 +160,32 @@ class Models(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Model]
+
+
+class ErrorDetail(BaseModel):
+    """Why there is no answer, in the words that OpenAI's clients show."""
+
+    message: str
+    type: str
+    param: None = None
+    code: None = None
+
+
+class ErrorResponse(BaseModel):
+    """A refusal as OpenAI's clients read it."""
+
+    error: ErrorDetail
+
+
+_ERROR_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+def error_body(sentence: str, status: int) -> bytes:
+    """The body of a refusal in OpenAI's protocol."""
+    kind = _ERROR_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return ErrorResponse(error=ErrorDetail(message=sentence, type=kind)).model_dump_json().encode()

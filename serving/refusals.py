@@ -1,7 +1,7 @@
 """Refusals: the status and the one sentence that a request gets which can't be answered."""
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from fastapi import Request, Response
 from pydantic import TypeAdapter
@@ -44,8 +44,15 @@ _STATUS: dict[type[MediscaleError], int] = {
 }
 
 
-async def answered(metrics: Metrics, work: Awaitable[Response]) -> Response:
-    """The answer to a request, or why there is none.
+def problem(sentence: str, _status: int) -> bytes:
+    """The body of a refusal, where no protocol has one of its own."""
+    return _PROBLEM.dump_json(Problem(sentence))
+
+
+async def answered(
+    metrics: Metrics, work: Awaitable[Response], body: Callable[[str, int], bytes] = problem
+) -> Response:
+    """The answer to a request, or why there is none, as ``body`` writes a sentence and its status.
 
     Raises:
         RefusedError: whoever asks may not; the application answers it.
@@ -58,15 +65,13 @@ async def answered(metrics: Metrics, work: Awaitable[Response]) -> Response:
         metrics.refusals.labels(refusal.status).inc()
         raise
     except Exception as error:
-        return refused(error, metrics)
+        return refused(error, metrics, body)
 
 
-def refused(error: Exception, metrics: Metrics) -> Response:
+def refused(error: Exception, metrics: Metrics, body: Callable[[str, int], bytes] = problem) -> Response:
     """The answer to a request that failed; what is no error of ours is in the log, without its message."""
     status = _status(error)
-    return Response(
-        _PROBLEM.dump_json(Problem(sentence_about(error, metrics))), status, media_type="application/json"
-    )
+    return Response(body(sentence_about(error, metrics), status), status, media_type="application/json")
 
 
 def sentence_about(error: Exception, metrics: Metrics) -> str:

@@ -4,7 +4,6 @@ The same version, roles, checks and log as ``/generate``. Log-probabilities of a
 trained on, need the role engineer; the field's evaluation harness asks for them.
 """
 
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -32,9 +31,11 @@ from serving.openai_schemas import (
     Completion,
     CompletionChoice,
     CompletionRequest,
+    ErrorResponse,
     LogProbs,
     Model,
     Models,
+    error_body,
 )
 from serving.prediction_log import Requester
 from serving.refusals import answered, read_body, sentence_about
@@ -43,6 +44,8 @@ from serving.service import Service
 
 WITHHELD = Token("", None)
 """In the place of an answer that may not leave, so that a prompt's tokens are followed by one, as clients expect."""
+
+_PROBLEMS = {status: {**problem, "model": ErrorResponse} for status, problem in LANGUAGE_PROBLEMS.items()}
 
 Asking = Annotated[Principal, Depends(require(Role.CLINICIAN, Role.ENGINEER))]
 
@@ -54,29 +57,29 @@ def router(service: Service) -> APIRouter:
     @routes.get(
         "/v1/models",
         summary="The language version that is served, by the name that OpenAI's clients send",
-        responses={200: {"model": Models}, **LANGUAGE_PROBLEMS},
+        responses={200: {"model": Models}, **_PROBLEMS},
         dependencies=[Depends(require(Role.CLINICIAN, Role.ENGINEER))],
     )
     async def models() -> Response:
-        return await answered(service.metrics, _models(service))
+        return await answered(service.metrics, _models(service), error_body)
 
     @routes.post(
         "/v1/completions",
         summary="Writes on after a text; a prompt's log-probabilities need the role engineer",
-        responses={200: {"model": Completion}, **LANGUAGE_PROBLEMS},
+        responses={200: {"model": Completion}, **_PROBLEMS},
         openapi_extra=_body(CompletionRequest),
     )
     async def completions(request: Request, principal: Asking) -> Response:
-        return await answered(service.metrics, _complete(service, request, principal))
+        return await answered(service.metrics, _complete(service, request, principal), error_body)
 
     @routes.post(
         "/v1/chat/completions",
         summary="Answers a conversation's last turn; use_safety false needs the role engineer",
-        responses={200: {"model": ChatCompletion}, **LANGUAGE_PROBLEMS},
+        responses={200: {"model": ChatCompletion}, **_PROBLEMS},
         openapi_extra=_body(ChatRequest),
     )
     async def chat(request: Request, principal: Asking) -> Response:
-        return await answered(service.metrics, _converse(service, request, principal))
+        return await answered(service.metrics, _converse(service, request, principal), error_body)
 
     return routes
 
@@ -255,7 +258,7 @@ async def _events(
             yield _event(chunk(None))
             yield b"data: [DONE]\n\n"
         except MediscaleError as error:
-            yield b"data: " + json.dumps({"error": sentence_about(error, service.metrics)}).encode() + b"\n\n"
+            yield b"data: " + error_body(sentence_about(error, service.metrics), 500) + b"\n\n"
 
 
 def _event(content: BaseModel) -> bytes:

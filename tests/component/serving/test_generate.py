@@ -236,7 +236,10 @@ def test_openais_clients_are_answered_as_evaluation_judges(
     stopped = lasting_client.post("/v1/completions", json={**body, "stop": stop}).json()["choices"][0]
     assert (stopped["text"], stopped["finish_reason"]) == (text[: text.index(stop)], "stop")
     other = lasting_client.post("/v1/completions", json={**body, "model": "another/1"})
-    assert (other.status_code, "name clinical-questions-language/1" in other.json()["error"]) == (404, True)
+    assert (other.status_code, "name clinical-questions-language/1" in other.json()["error"]["message"]) == (
+        404,
+        True,
+    )
 
     ids = model.encode(prompt + "the kidney")
     scored = lasting_client.post(

@@ -114,7 +114,7 @@ def test_identifiers_are_found_in_their_place(text: str, wanted: list[tuple[str,
         "Concern for Clostridioides difficile, will follow. E. coli, Tropheryma whipplei, Bartonella henselae.",
         "McBurney's point tender. Wenckebach on telemetry. Sgarbossa criteria, Brugada pattern, Charcot triad.",
         "pt satting well, pt desatted, mother htn, father cad; wife asleep. Zosyn IV, Chest CT, Tylenol/Codeine.",
-        "Mast cell tryptase was raised. Sickle cell crisis. Clear cell carcinoma. Hurthle cell adenoma. Berry aneurysm.",
+        "Mast cell tryptase was raised. Sickle cell crisis. Clear cell carcinoma. Hurthle cells. Berry aneurysm.",
         "ASTHMA, COPD. METOPROLOL, LISINOPRIL. HEPATOMEGALY CHOLELITHIASIS. Hashimoto/Graves.",
     ],
 )

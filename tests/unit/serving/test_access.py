@@ -412,5 +412,9 @@ def test_what_only_engineers_may_ask_of_a_language_model_is_refused_to_clinician
     client, body = serve(NETWORK), {**BODIES[path], **change}
     refused = client.post(path, json=body, headers=bearer(clinician))
     assert refused.status_code == 403
-    assert "needs the role engineer; ask without it" in refused.json()["error"]
+    error = refused.json()["error"]
+    if path.startswith("/v1/"):  # where OpenAI's clients look for the sentence
+        assert error["type"] == "permission_error"
+        error = error["message"]
+    assert "needs the role engineer; ask without it" in error
     assert client.post(path, json=body, headers=bearer(engineer)).status_code == STATUS["POST", path]
