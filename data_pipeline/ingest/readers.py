@@ -27,6 +27,9 @@ BLOCK_BYTES = 4 << 20
 BATCH_ROWS = 65_536
 _FIRST_OF_NO_ASCII = 128
 
+pa.enable_signal_handlers(False)
+"""Arrow takes Ctrl-C for itself while it reads CSV in the main thread, and loses one in ten that come as it ends."""
+
 
 def first_line(path: Path) -> int:
     """The number of a file's first record, by which ``line`` counts: text files have a header before it."""

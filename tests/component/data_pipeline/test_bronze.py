@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING
 
 import pytest
@@ -160,8 +161,13 @@ def test_ctrl_c_stops_every_file_and_leaves_nothing_of_them(
     def endless(part: extract_parts.Part, columns: list[str]) -> "Iterator[pa.RecordBatch]":
         return (batch for batches in repeat(list(landed(part, columns))) for batch in batches)
 
+    def press_once_it_writes() -> None:
+        while not list(settings.home.rglob("*.parquet")):
+            sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
     monkeypatch.setattr(extract_parts.Part, "landed", endless)
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    threading.Thread(target=press_once_it_writes, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         land(folder, settings)
     assert not list(settings.home.rglob("*.parquet"))
