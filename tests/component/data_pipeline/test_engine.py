@@ -109,12 +109,12 @@ def test_ctrl_c_ends_a_query_at_once(settings: Settings) -> None:
 
     def sort() -> None:
         with engine.connection(settings) as database:
+            threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
             database.execute(
                 "create table sorted as select hash(range) as h from range(100_000_000) order by h"
             )
 
     began = monotonic()
-    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         sort()
     assert monotonic() - began < 15
