@@ -53,7 +53,8 @@ def find(settings: Settings, dataset: str, number: str) -> Patient:
         NotFoundError: the lake has no patients of that dataset, or not this one.
     """
     number = normalized(number)
-    lake.latest(settings, dataset, SUBJECTS.name)
+    if not lake.exists(settings, dataset, SUBJECTS.name):
+        raise NotFoundError(f"The lake has no patients of {dataset}; `mediscale runs` lists the datasets.")
     rows = _newest_with(settings, dataset, SUBJECTS.name, [SUBJECT], pc.field("source_subject") == number)
     if rows is None:
         raise NotFoundError(

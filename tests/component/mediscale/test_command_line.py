@@ -84,6 +84,7 @@ def test_the_module_is_the_program(command: Command) -> None:
         ("canary d-mortality/2 --percent 5", 7, "was never staged"),
         ("canary mortality --stop", 2, "name it as MODEL/VERSION"),
         ("traffic", 7, "Nothing is in production"),
+        ("erase 1 --dataset d --reason x --dry-run", 7, "The lake has no patients of d"),
         ("simulate --nights 0", 2, "1 to 45 nights"),
     ],
 )  # fmt: skip
