@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -95,6 +96,14 @@ def soak(pytestconfig: pytest.Config) -> bool:
 def settings(tmp_path: Path) -> Settings:
     """A home of its own for each test."""
     return Settings(home=tmp_path / "a home")
+
+
+@pytest.fixture
+def keyboard() -> "Iterator[None]":
+    """Ctrl-C reaches this process, also where a shell started it in the background and so had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -153,6 +153,7 @@ def test_files_that_changed_since_their_digest_are_refused(
     assert "changed since its digest was taken" in refused(extract(), settings, digest="of other files")
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_ctrl_c_stops_every_file_and_leaves_nothing_of_them(
     extract: Callable[..., Path], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

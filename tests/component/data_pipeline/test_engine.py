@@ -104,6 +104,7 @@ def test_nothing_is_left_of_a_database_in_the_home(settings: Settings, folder: s
     assert [path.suffix for path in (home.home / "spark" / "local").iterdir()] == [".lock"]
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_ctrl_c_ends_a_query_at_once(settings: Settings) -> None:
     """A sort of a hundred million rows takes half a minute, in which DuckDB by itself looks for no signal."""
 
