@@ -130,12 +130,8 @@ def _rows_by_place(index: Index) -> dict[str, list[int]]:
 def of_own_questions(settings: Settings, embedder: Embedder) -> Abstention:
     """Fitted on the project's own corpus and questions with an embedder, once in a home."""
     made_of = hashlib.sha256(embedder.graph)
-    for code in (
-        __file__,
-        answer.__file__,
-        words.__file__,
-        index_module.__file__,
-    ):  # what the features are made by
+    makers = (__file__, answer.__file__, words.__file__, index_module.__file__)  # of the features
+    for code in makers:
         made_of.update(Path(code).read_bytes())
     for name in ("passages.jsonl", "questions.jsonl"):
         made_of.update((corpus.FOLDER / name).read_bytes())

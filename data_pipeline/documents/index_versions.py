@@ -4,11 +4,10 @@ Every change is a new version, whole; a server goes on with the one that it open
 embedded again.
 """
 
-import contextlib
 import shutil
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -243,9 +242,7 @@ def _erase(settings: Settings, name: str, dataset: str, subject_id: int) -> int:
     }
     of_newest = with_some.get(numbers[-1])
     if of_newest is not None and not pc.all(of_newest).as_py():
-        with contextlib.suppress(
-            OtherFormatError
-        ):  # nobody can open it: it goes, and the next run makes it again
+        with suppress(OtherFormatError):  # nobody can open it: it goes, and the next run makes it again
             _write(settings, name, without(Index.open(root / str(numbers[-1])), of_newest))
     for left_behind in root.glob("*.partial"):
         shutil.rmtree(left_behind)

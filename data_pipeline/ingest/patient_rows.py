@@ -130,9 +130,8 @@ class PatientSearch:
                 return declared.empty_table()
             names = ", ".join(quoted(each) for each in declared.names if each in columns)
             wanted = ""
-            if (
-                values is not None
-            ):  # looked up once for each spelling, and only these patients' rows are decoded
+            if values is not None:
+                # Looked up once for each spelling, and only these patients' rows are decoded.
                 keys = database.sql(f"select distinct {quoted(column)} as key from landed").to_arrow_table()
                 are_among = pc.is_in(self._identifiers(keys["key"]), value_set=values)
                 database.register("wanted", keys.filter(pc.fill_null(are_among, False)))

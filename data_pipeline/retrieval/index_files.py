@@ -76,11 +76,11 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _check_format(folder: Path, manifest: Any) -> None:
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if isinstance(found, int) and found != FORMAT:
+    number = manifest.get("format") if isinstance(manifest, dict) else None
+    if isinstance(number, int) and number != FORMAT:
         raise OtherFormatError(
-            f"The index in {folder} has format {found}, and this release reads format {FORMAT}: make it again from its "
-            "documents, with the run of the pipeline or `mediscale index PATH` that made it."
+            f"The index in {folder} has format {number}, and this release reads format {FORMAT}: make it again from "
+            "its documents, with the run of the pipeline or `mediscale index PATH` that made it."
         )
 
 
