@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TypeVar
 
+from data_pipeline import safety
 from data_pipeline.notes.deidentification.deidentifier import Deidentifier
 from data_pipeline.retrieval import embedders
 from data_pipeline.retrieval.embedder import Embedder
@@ -126,6 +127,17 @@ class LanguageService:
         if not self._settings.language_engine and (sentence := language_engine.absent()):
             raise NotInstalledError(sentence)
         raise BusyError(languages.refused or "The language version is being loaded; ask again in a moment.")
+
+    def version_for(self, question: str) -> ServedLanguage:
+        """``version``; where none answers, what an emergency needs stands before the reason.
+
+        Raises as ``version``.
+        """
+        try:
+            return self.version()
+        except MediscaleError as error:
+            first = safety.check_request(question).first
+            raise type(error)(f"{first} {error}".lstrip()) from None
 
     def named(self, name: str) -> ServedLanguage | None:
         """The version of that name, where it is served."""

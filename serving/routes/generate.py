@@ -87,7 +87,7 @@ async def _answer(service: Service, request: Request, principal: Principal) -> R
 
 def _question(service: Service, body: GenerateRequest, principal: Principal) -> Question:
     return Question(
-        version=service.language.version(),
+        version=service.language.version_for(body.question),
         sampling=Sampling(body.max_length, body.temperature, body.seed),
         turns=({"role": "user", "content": body.question},),
         use_safety=body.use_safety,

@@ -101,7 +101,9 @@ async def _complete(service: Service, request: Request, principal: Principal) ->
     body = json_body.parse(await read_body(request, PROMPTS * BODY_BYTES, TOO_LARGE), CompletionRequest)
     if body.echo and body.logprobs is not None:
         auth.check_role(principal, Role.ENGINEER, "echo with logprobs")
-    questions = [_question(_named(service, body.model), body, prompt) for prompt in body.prompts]
+    questions = [
+        _question(_named(service, body.model, _text(prompt)), body, prompt) for prompt in body.prompts
+    ]
     if body.stream:
         answering = service.language.answering(questions[0], requester, bool(body.model))
         return await _streamed(service, answering, lambda answered: _completion_chunks(answered, body))
@@ -113,7 +115,7 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
     body = json_body.parse(await read_body(request, 4 * BODY_BYTES, TOO_LARGE), ChatRequest)
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")
-    question = _chat_question(_named(service, body.model), body)
+    question = _chat_question(_named(service, body.model, body.messages[-1].content), body)
     answering = service.language.answering(question, requester, bool(body.model))
     if body.stream:
         return await _streamed(service, answering, _chat_chunks)
@@ -122,13 +124,13 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
     return _json(_chat(answering, ChatChoice(message=message, finish_reason=answering.written.finish_reason)))
 
 
-def _named(service: Service, name: str) -> ServedLanguage:
-    """The version that the request names, or the one in production if it names none.
+def _named(service: Service, name: str, question: str) -> ServedLanguage:
+    """The version that the request names for a question, or the one in production if it names none.
 
     Raises:
         NotFoundError: it names one that is not served.
     """
-    version = service.language.version()
+    version = service.language.version_for(question)
     if name and (named := service.language.named(name)):
         return named
     if name:
@@ -139,6 +141,11 @@ def _named(service: Service, name: str) -> ServedLanguage:
 
 
 # --- completions -----------------------------------------------------------------------------------------------------
+
+
+def _text(prompt: Prompt) -> str:
+    """A prompt as it can be read; one that is given by its tokens' numbers can't be, without a version."""
+    return prompt if isinstance(prompt, str) else ""
 
 
 def _question(version: ServedLanguage, body: CompletionRequest, prompt: Prompt) -> Question:

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from fixtures.server_process import own_trust
 
+from data_pipeline.safety import emergency
 from mediscale.core import caller
 from mediscale.core.errors import NotFoundError, StorageError, UsageError
 from mediscale.core.settings import Settings
@@ -418,3 +419,19 @@ def test_what_only_engineers_may_ask_of_a_language_model_is_refused_to_clinician
         error = error["message"]
     assert "needs the role engineer; ask without it" in error
     assert client.post(path, json=body, headers=bearer(engineer)).status_code == STATUS["POST", path]
+
+
+def test_where_no_language_version_answers_yet_an_emergency_is_told_what_to_do(
+    serve: Serve, key: Callable[..., str]
+) -> None:
+    headers = bearer(key(Role.CLINICIAN))
+    client = serve(NETWORK)
+    question = "My husband has crushing chest pain and cannot breathe. What should I do?"
+    refused = client.post("/generate", json={"question": question}, headers=headers)
+    assert (refused.status_code, refused.json()["error"].startswith(f"{emergency.CALL} ")) == (503, True)
+    turns = {"messages": [{"role": "user", "content": question}]}
+    chat = client.post("/v1/chat/completions", json=turns, headers=headers)
+    assert chat.json()["error"]["message"].startswith(f"{emergency.CALL} ")
+    other = client.post("/generate", json={"question": "What is a stroke?"}, headers=headers)
+    assert (other.status_code, "language version" in other.json()["error"]) == (503, True)
+    assert emergency.CALL not in other.json()["error"]
