@@ -63,7 +63,11 @@ def main() -> None:
         )
     threshold = float(np.quantile(scores[first_clean:], 1 - SENTENCE_FALSE_ALARMS))
     by_rule = np.array([_by_rule(text) for _, text, _ in rows])
-    both = by_rule | (scores > threshold)
+    fewest = injected_passages.FEWEST_WORDS
+    by_model = np.array([len(text.strip("# ").split()) >= fewest for _, text, _ in rows]) & (
+        scores > threshold
+    )
+    both = by_rule | by_model
     alarms = {rows[i][0] for i in range(first_clean, len(rows)) if both[i]}
     figures = {
         "instructions in passages found by rules, %": 100 * by_rule[labels == 1].mean(),
