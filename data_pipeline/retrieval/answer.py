@@ -177,10 +177,8 @@ def _answering(index: "Index", question: str, passage: "Passage") -> list[Span]:
     rarities = {word: index.rarity(word) for word in set(stems(question))}
     every = sentences(passage.text)
     spans = [span for span in every if passage.text[slice(*span)].lstrip("# ") not in passage.title] or every
-    scores = [
-        sum(value for word, value in rarities.items() if word in set(stems(passage.text[start:end])))
-        for start, end in spans
-    ]
+    words_by_sentence = [set(stems(passage.text[start:end])) for start, end in spans]
+    scores = [sum(value for word, value in rarities.items() if word in has) for has in words_by_sentence]
     best = sorted(range(len(spans)), key=lambda place: (-scores[place], place))[:QUOTED]
     return [spans[place] for place in sorted(best)]
 

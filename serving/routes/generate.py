@@ -15,7 +15,7 @@ from serving.auth import PROBLEMS, Principal, Role, require
 from serving.language_answer import Part, Question
 from serving.language_schemas import GeneratedAnswer, GenerateRequest, Sentence
 from serving.language_service import Answering
-from serving.refusals import answered, read_body, sentence_about
+from serving.refusals import answered, problem, read_body, sentence_about
 from serving.schemas import Problem
 from serving.service import Service
 
@@ -36,7 +36,7 @@ LANGUAGE_PROBLEMS = {
         "description": "No language version is served, too many ask, or the engine can't answer",
     },
 }
-_GENERATED, _SENTENCE, _PROBLEM = TypeAdapter(GeneratedAnswer), TypeAdapter(Sentence), TypeAdapter(Problem)
+_GENERATED, _SENTENCE = TypeAdapter(GeneratedAnswer), TypeAdapter(Sentence)
 _BODY = {
     "parameters": [auth.PURPOSE_PARAMETER],
     "requestBody": {
@@ -131,7 +131,7 @@ async def _events(
                 yield _event("sentence", _SENTENCE.dump_json(Sentence(part.text, part.citations)))
             yield _event("answer", _GENERATED.dump_json(_generated(answering), exclude_none=True))
         except MediscaleError as error:
-            yield _event("error", _PROBLEM.dump_json(Problem(sentence_about(error, service.metrics))))
+            yield _event("error", problem(sentence_about(error, service.metrics), 500))
 
 
 def _event(name: str, data: bytes) -> bytes:
