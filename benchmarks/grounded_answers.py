@@ -12,7 +12,7 @@ from pathlib import Path
 from data_pipeline.documents import abstention_fit, corpus, passages, readers
 from data_pipeline.documents.questions import Question
 from data_pipeline.retrieval import Index, embedders, index_files, passage_vectors, support
-from data_pipeline.retrieval.answer import GroundedAnswer
+from data_pipeline.retrieval.grounded_answer import GroundedAnswer, answer_from
 from data_pipeline.retrieval.index_files import Contents
 from data_pipeline.retrieval.words import words
 from mediscale.core.settings import Settings
@@ -40,9 +40,10 @@ def _index(settings: Settings, folder: Path) -> Index:
 def _measure(index: Index, questions: list[Question]) -> None:
     texts = {row["place"]: row["text"] for row in index.passages.to_pylist()}
     rows = {place: row for row, place in enumerate(index.passages["place"].to_pylist())}
-    with_passage = [index.answer(each.question) for each in questions]
+    with_passage = [answer_from(index, each.question) for each in questions]
     without = [
-        index.answer(each.question, hidden=[rows[place] for place in each.references]) for each in questions
+        answer_from(index, each.question, hidden=[rows[place] for place in each.references])
+        for each in questions
     ]
     answered = [
         (question, answer)

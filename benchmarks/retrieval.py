@@ -17,7 +17,7 @@ import pyarrow as pa
 from data_pipeline.documents import abstention_fit, corpus, question_sets, readers
 from data_pipeline.documents.passages import Document, table
 from data_pipeline.documents.questions import Question
-from data_pipeline.retrieval import Index, embedders, index_files, passage_vectors
+from data_pipeline.retrieval import Index, answer_from, embedders, index_files, passage_vectors
 from data_pipeline.retrieval.index import Ids, Ranked
 from data_pipeline.retrieval.index_files import Contents
 from data_pipeline.retrieval.passage_vectors import PassageVectors
@@ -105,7 +105,7 @@ def _speed(folder: Path, questions: Sequence[Question], vectors: PassageVectors)
     index.search(asked[0], 10)
     embedding = _times(lambda text: index.embedder.question(text), asked)
     whole = _times(lambda text: index.search(text, 10), asked)
-    answered = _times(index.answer, asked)
+    answered = _times(lambda text: answer_from(index, text), asked)
     found = [index.rank(text, index.embedder.question(text)) for text in asked[:100]]
     exact = [np.argsort(-(vectors.whole @ index.embedder.question(text)))[:10] for text in asked[:100]]
     same = np.mean([np.isin(best, ranked.rows).mean() for best, ranked in zip(exact, found, strict=True)])

@@ -179,7 +179,7 @@ def _in_window(start: datetime, end: datetime) -> "pc.Expression":
 def _embed(settings: Settings, answers: Sequence[tuple[str, str]]) -> Side:
     """Embeds the questions and reads them by the safety layers."""
     from data_pipeline.retrieval import embedders
-    from data_pipeline.retrieval.answer import ABSTAINS
+    from data_pipeline.retrieval.grounded_answer import ABSTAINS
     from data_pipeline.safety import check_request
 
     embedder = embedders.load(settings)

@@ -23,7 +23,7 @@ from mediscale.core import caller
 from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.settings import Settings
 from serving import api_keys
-from serving.auth import Principal, RefusedError, Role
+from serving.principal import Principal, RefusedError, Role
 from serving.prometheus_metrics import Metrics
 from serving.tokens import Tokens
 

@@ -12,11 +12,11 @@ from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
 from serving import refusals
 from serving.access import Listening
-from serving.auth import RefusedError
 from serving.languages import Languages
 from serving.models import Predictors
 from serving.openai_schemas import error_body
 from serving.prediction_log import PredictionLog
+from serving.principal import RefusedError
 from serving.routes import admin, analyze, approvals, docs, ehr, feedback, generate, openai, predict
 from serving.service import Clock, Service, utc_now
 

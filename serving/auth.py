@@ -1,37 +1,20 @@
-"""Authentication and authorization: who asks, in which roles, and the dependency that stands at each route.
+"""Authorization: the dependency that stands at each route, and for which purpose somebody asks.
 
 ``Depends(require(Role.CLINICIAN))`` admits whoever has one of the roles and gives the route its ``Principal``. How a
 request proves who sends it is ``serving.access``.
 """
 
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any
 
 from fastapi import Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
 from mediscale.core.errors import InputError
+from serving.access import Access
 from serving.prediction_log import Requester
+from serving.principal import PURPOSES, Principal, RefusedError, Role
 from serving.schemas import Problem
-
-if TYPE_CHECKING:
-    from serving.access import Access
-
-
-class Role(StrEnum):
-    """What somebody may do; nobody has a role because of another one."""
-
-    CLINICIAN = "clinician"
-    """Asks for patients' risks."""
-    ENGINEER = "engineer"
-    """Operates the server: health and numbers. What scrapes metrics has this role, and no other."""
-    APPROVER = "approver"
-    """Approves of a version, as the second pair of eyes. Never had without a key or token of one's own."""
-    AUDITOR = "auditor"
-    """Looks at what is served and who decided it."""
-
 
 OPEN_PATHS = frozenset({"/live", "/ready", "/docs", "/openapi.json"})
 """Routes that nobody needs a role for. The first two are one word for whoever restarts or balances servers, which has
@@ -44,8 +27,6 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 """What a route with a role may answer, for the OpenAPI document."""
 
-Purpose = Literal["treatment", "operations", "research", "quality"]
-PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 PURPOSE_HEADER = "Purpose-Of-Use"
 PURPOSE_PARAMETER: dict[str, Any] = {
     "name": PURPOSE_HEADER,
@@ -54,32 +35,6 @@ PURPOSE_PARAMETER: dict[str, Any] = {
     "schema": {"enum": list(PURPOSES)},
 }
 """Of the routes that answer about patients, for the OpenAPI document."""
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Somebody who proved who they are."""
-
-    actor: str
-    """The person, system or account, as the history names it."""
-    credential: str
-    """What proved it, without telling it: ``key 1a2b3c4d``, ``token`` or ``account``."""
-    roles: frozenset[Role]
-    default_purpose: Purpose = "treatment"
-    name: str = field(init=False)
-    """Both, as the prediction log names whoever asked."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "name", f"{self.actor} ({self.credential})")
-
-
-class RefusedError(Exception):
-    """A request that is refused before anything was done for it."""
-
-    def __init__(self, status: int, sentence: str, **headers: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 class Require(SecurityBase):

@@ -16,7 +16,7 @@ from typing import Literal
 
 from data_pipeline import safety
 from data_pipeline.retrieval import Index, Passage, support
-from data_pipeline.retrieval.answer import ABSTAINS
+from data_pipeline.retrieval.grounded_answer import ABSTAINS, answer_from
 from data_pipeline.safety import PatientContext, SafetyReport, emergency
 from data_pipeline.safety.embedding_model import Vector
 from data_pipeline.safety.report import RISK_LEVELS
@@ -183,7 +183,7 @@ def _grounded(
 ) -> Iterator[Part]:
     """Quotes, then what the model adds and they support; ``embedding`` of the question, if the layers needed it."""
     is_its_own = question.embed == index.embedder.question
-    grounded = index.answer(question.text, question.roles, vector=embedding if is_its_own else None)
+    grounded = answer_from(index, question.text, question.roles, vector=embedding if is_its_own else None)
     into.retrieved = grounded.confidence
     if grounded.abstained:
         into.finish_reason = "abstained"

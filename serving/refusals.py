@@ -17,8 +17,8 @@ from mediscale.core.errors import (
     UsageError,
     failure_location,
 )
-from serving.auth import RefusedError
 from serving.language_engine import EngineError, NotInstalledError
+from serving.principal import RefusedError
 from serving.prometheus_metrics import Metrics
 from serving.schemas import Problem
 

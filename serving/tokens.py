@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from mediscale.core.errors import BusyError, UsageError
 from mediscale.core.settings import Settings
-from serving.auth import Principal, Role
 from serving.pools import Pool
+from serving.principal import Principal, Role
 
 if TYPE_CHECKING:
     from jwt import PyJWKClient

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from data_pipeline.documents import corpus, passages, readers
 from data_pipeline.documents.questions import Question
-from data_pipeline.retrieval import answer, index_files, passage_vectors, words
+from data_pipeline.retrieval import grounded_answer, index_files, passage_vectors, words
 from data_pipeline.retrieval import index as index_module
-from data_pipeline.retrieval.answer import FEATURES, Abstention, evidence
+from data_pipeline.retrieval.abstention import FEATURES, Abstention
 from data_pipeline.retrieval.embedder import Embedder, Vectors
+from data_pipeline.retrieval.grounded_answer import evidence
 from data_pipeline.retrieval.index import Ids, Index
 from data_pipeline.retrieval.index_files import Contents
 from mediscale.core.errors import QualityError
@@ -130,7 +131,7 @@ def _rows_by_place(index: Index) -> dict[str, list[int]]:
 def of_own_questions(settings: Settings, embedder: Embedder) -> Abstention:
     """Fitted on the project's own corpus and questions with an embedder, once in a home."""
     made_of = hashlib.sha256(embedder.graph)
-    makers = (__file__, answer.__file__, words.__file__, index_module.__file__)  # of the features
+    makers = (__file__, grounded_answer.__file__, words.__file__, index_module.__file__)  # of the features
     for code in makers:
         made_of.update(Path(code).read_bytes())
     for name in ("passages.jsonl", "questions.jsonl"):

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from data_pipeline.retrieval import answer, index_files
-from data_pipeline.retrieval.answer import Abstention, GroundedAnswer
+from data_pipeline.retrieval import index_files
+from data_pipeline.retrieval.abstention import Abstention
 from data_pipeline.retrieval.embedder import Embedder, Vectors
 from data_pipeline.retrieval.index_files import Manifest
 from data_pipeline.retrieval.passage_vectors import PassageVectors
@@ -107,19 +107,6 @@ class Index:
             self.passage(int(row), float(score))
             for row, score in zip(ranked.rows[:k], ranked.fused[:k], strict=True)
         ]
-
-    def answer(
-        self,
-        question: str,
-        roles: frozenset[str] = EVERYBODY,
-        hidden: Sequence[int] = (),
-        vector: Vectors | None = None,
-    ) -> GroundedAnswer:
-        """Sentences quoted from what the roles may see, the rows ``hidden`` left out, or an abstention.
-
-        ``vector`` is ``embedder.question(question)``, where it is known already.
-        """
-        return answer.answer(self, question, roles, hidden, vector)
 
     def hidden_from(self, roles: frozenset[str]) -> int:
         """How many passages somebody with these roles may not see."""

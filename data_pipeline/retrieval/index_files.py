@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_pipeline.documents.passages import RejectedDocument
-from data_pipeline.retrieval.answer import Abstention
+from data_pipeline.retrieval.abstention import Abstention
 from data_pipeline.retrieval.embedder import Embedder, EmbedderSpec, Vectors
 from data_pipeline.retrieval.passage_vectors import PassageVectors, SentenceVectors
 from data_pipeline.retrieval.words import stems

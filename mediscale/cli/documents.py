@@ -84,7 +84,7 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
 
 def _ask(options: argparse.Namespace) -> int:
     from data_pipeline.documents import corpus, index_versions, readers
-    from data_pipeline.retrieval import Index, embedders
+    from data_pipeline.retrieval import Index, answer_from, embedders
     from data_pipeline.safety import check_request
 
     home, roles = settings(), frozenset(options.role)
@@ -99,9 +99,9 @@ def _ask(options: argparse.Namespace) -> int:
     if report.first:
         print(report.first)
     if not report.blocks:
-        answer = index.answer(options.question, roles, vector=vector)
-        print(_answer_text(answer))
-        if answer.abstained and (hidden := index.hidden_from(roles)):
+        grounded = answer_from(index, options.question, roles, vector=vector)
+        print(_answer_text(grounded))
+        if grounded.abstained and (hidden := index.hidden_from(roles)):
             print(f"{hidden:,} of {index.manifest.passages:,} passages are for other roles (--role).")
     return 0
 

@@ -38,7 +38,7 @@ def _keys(options: argparse.Namespace) -> int:
 def _create(options: argparse.Namespace) -> int:
     from mediscale.core import caller
     from serving import access, api_keys
-    from serving.auth import Role
+    from serving.principal import Role
 
     now = caller.now()
     roles = tuple(role for role in Role if role in options.role)

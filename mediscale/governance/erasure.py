@@ -32,7 +32,17 @@ from mediscale.governance import patient as patients
 from mediscale.governance import provenance
 from mediscale.governance.patient import PLACE, Holdings, Patient, Visits
 from mediscale.pipeline import call
-from mediscale.storage import calls, durable_files, exclusions, history, lake, locks, redaction, spark
+from mediscale.storage import (
+    calls,
+    datasets,
+    durable_files,
+    exclusions,
+    history,
+    lake,
+    locks,
+    redaction,
+    spark,
+)
 from mediscale.storage.lineage import Lineage
 from serving import prediction_log
 
@@ -275,7 +285,7 @@ def _forget_copies(settings: Settings, dataset: str) -> None:
     for replay in calls.of_stage(settings, "held_out_replay"):
         if replay.params["dataset"] == dataset:
             rehearsal = replay.result["predictions"]["dataset"]
-            lake.forget(settings, rehearsal)
+            datasets.delete(settings, rehearsal)
             shutil.rmtree(settings.home / "serving" / rehearsal, ignore_errors=True)
             calls.forget(settings, replay)
     shutil.rmtree(settings.home / "checkpoints" / dataset, ignore_errors=True)

@@ -22,7 +22,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage
 from mediscale.core.tasks import TaskName
 from mediscale.simulation.replay_server import Question, Server
-from mediscale.storage import lake
+from mediscale.storage import datasets, lake
 from serving import schemas
 
 PLANTED = {"age": 1.10, "heart_rate": 1.12, **READS_HIGH}
@@ -66,7 +66,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         NotFoundError: the model is not under the alias ``staging``.
     """
     log_dataset = f"{params.dataset}-rehearsal-{key[:8]}"
-    lake.forget(settings, log_dataset)  # a rehearsal that was cut short
+    datasets.delete(settings, log_dataset)  # a rehearsal that was cut short
     shutil.rmtree(settings.home / "serving" / log_dataset, ignore_errors=True)
     requests = held_out_requests(settings, params)
     windows = _windows(params)

@@ -25,7 +25,7 @@ from mediscale.core.tables import LABELS, PREDICTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor
-from mediscale.storage import lake, registry
+from mediscale.storage import datasets, lake, registry
 from monitoring import monitoring_inputs, performance_series, retrain_decision
 from monitoring.drift import drift
 from training import training_examples
@@ -154,7 +154,7 @@ def run(settings: Settings, dataset: str, task: TaskName, show: Callable[[str], 
     outcomes = []
     for number, change in enumerate(CHANGES):
         own = f"{dataset}-watched-{number}"
-        lake.forget(settings, own)
+        datasets.delete(settings, own)
         with tempfile.TemporaryDirectory(prefix="mediscale-watched-") as folder:
             hospital = Hospital(
                 settings.model_copy(update={"home": Path(folder), "lake": settings.lake}), own, task,
@@ -162,7 +162,7 @@ def run(settings: Settings, dataset: str, task: TaskName, show: Callable[[str], 
                 {name: _there(settings, name, text) for name, text in evidence.items()},
             )  # fmt: skip
             outcomes.append(hospital.live(change, show))
-        lake.forget(settings, own)
+        datasets.delete(settings, own)
     return outcomes
 
 

@@ -93,12 +93,8 @@ def tables(settings: Settings, dataset: str) -> list[str]:
     return [name for name in folders if exists(settings, dataset, name)]
 
 
-def forget(settings: Settings, dataset: str) -> None:
-    """Deletes a dataset with all its tables: of a synthetic one, never of a hospital."""
-    from mediscale.storage import accepted_heads, seen_tables
-
-    seen_tables.forget(settings, dataset)
-    accepted_heads.forget(settings, dataset)
+def delete_tables(settings: Settings, dataset: str) -> None:
+    """Deletes the tables of a dataset, of which the home still remembers that they were there."""
     files, folder = filesystem(f"{settings.lake.rstrip('/')}/{dataset}")
     with suppress(FileNotFoundError):
         files.delete_dir(folder)

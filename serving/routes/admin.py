@@ -4,7 +4,8 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import TypeAdapter
 
-from serving.auth import PROBLEMS, Role, require
+from serving.auth import PROBLEMS, require
+from serving.principal import Role
 from serving.schemas import Health, Status
 from serving.service import Service
 

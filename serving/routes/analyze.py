@@ -8,8 +8,9 @@ from pydantic import Field
 from data_pipeline.notes.analysis import NoteAnalysis
 from mediscale.inference.model_spec import NOTICE
 from serving import auth, json_body, schemas
-from serving.auth import PROBLEMS, Principal, Role, require
+from serving.auth import PROBLEMS, require
 from serving.language_schemas import StrictRequest
+from serving.principal import Principal, Role
 from serving.refusals import answered, read_body
 from serving.schemas import Problem
 from serving.service import Service

@@ -17,8 +17,9 @@ from mediscale.core.concepts import CONCEPTS
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.storage import registry
 from serving import auth, fhir_bundle, json_body, risk_assessment, schemas
-from serving.auth import PROBLEMS, Principal, Role, require
+from serving.auth import PROBLEMS, require
 from serving.fhir_bundle import Bundle
+from serving.principal import Principal, Role
 from serving.refusals import answered, read_body
 from serving.request import Patient
 from serving.schemas import Answer, Problem, TaskRisk

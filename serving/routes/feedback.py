@@ -6,8 +6,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import TypeAdapter
 
 from serving import auth, feedback, json_body
-from serving.auth import PROBLEMS, Principal, Role, require
+from serving.auth import PROBLEMS, require
 from serving.feedback import FeedbackRequest, FeedbackTaken
+from serving.principal import Principal, Role
 from serving.refusals import answered, read_body
 from serving.schemas import Problem
 from serving.service import Service

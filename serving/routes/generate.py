@@ -11,10 +11,11 @@ from pydantic import TypeAdapter
 from mediscale.core.errors import MediscaleError
 from mediscale.inference.language import Sampling
 from serving import auth, json_body, language_schemas
-from serving.auth import PROBLEMS, Principal, Role, require
+from serving.auth import PROBLEMS, require
 from serving.language_answer import Part, Question
 from serving.language_schemas import GeneratedAnswer, GenerateRequest, Sentence
 from serving.language_service import Answering
+from serving.principal import Principal, Role
 from serving.refusals import answered, problem, read_body, sentence_about
 from serving.schemas import Problem
 from serving.service import Service

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.inference.language import Sampling, Token
 from serving import auth, json_body
-from serving.auth import Principal, Role, require
+from serving.auth import require
 from serving.language_answer import Part, Question
 from serving.language_engine import Prompt
 from serving.language_service import Answering
@@ -38,6 +38,7 @@ from serving.openai_schemas import (
     error_body,
 )
 from serving.prediction_log import Requester
+from serving.principal import Principal, Role
 from serving.refusals import answered, read_body, sentence_about
 from serving.routes.generate import BODY_BYTES, LANGUAGE_PROBLEMS, TOO_LARGE
 from serving.service import Service

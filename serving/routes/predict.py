@@ -10,8 +10,9 @@ from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 
 from serving import auth, schemas
-from serving.auth import PROBLEMS, Principal, Role, require
+from serving.auth import PROBLEMS, require
 from serving.prediction_log import Requester
+from serving.principal import Principal, Role
 from serving.refusals import read_body, refused
 from serving.schemas import Answer, Problem
 from serving.service import Service

@@ -16,7 +16,7 @@ from fixtures.undisturbed_run import CONFIG, ROOT, around, finish, start, tables
 
 from mediscale.core.errors import BusyError, StorageError
 from mediscale.core.settings import Settings
-from mediscale.storage import lake, locks, object_store, registry
+from mediscale.storage import datasets, lake, locks, object_store, registry
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -68,7 +68,7 @@ def test_writers_at_the_same_moment_lose_no_version_and_no_row(store: Settings) 
     rows = {(row["writer"], row["number"]) for row in lake.read(store, newest).to_pylist()}
     assert rows == {(writer, number) for writer in range(writers) for number in range(rounds)}
     assert lake.tables(store, "h") == ["t"]
-    lake.forget(store, "h")
+    datasets.delete(store, "h")
     assert lake.datasets(store) == []
 
 

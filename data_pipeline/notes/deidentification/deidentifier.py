@@ -2,26 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, cast
 
+from data_pipeline.notes.deidentification.deidentified_note import DeidentifiedNote
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 
 RULES = "rules"
 """The setting that selects our own deidentifier, ``rule_based``."""
-
-
-@dataclass(frozen=True)
-class DeidentifiedNote:
-    """A note with surrogates in place of identifiers, and the number of replaced identifiers of each kind."""
-
-    text: str
-    replaced: dict[str, int]
 
 
 class Deidentifier(Protocol):

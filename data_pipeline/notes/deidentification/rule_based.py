@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 
 from data_pipeline.notes.deidentification import name_lexicon
-from data_pipeline.notes.deidentification.deidentifier import DeidentifiedNote
+from data_pipeline.notes.deidentification.deidentified_note import DeidentifiedNote
 from data_pipeline.notes.deidentification.folding import FoldedText, fold
 from data_pipeline.notes.deidentification.name_detection import NameDetector
 from data_pipeline.notes.deidentification.name_lexicon import Lexicon

@@ -13,8 +13,8 @@ from data_pipeline.documents import abstention_fit, corpus, document_index, inde
 from data_pipeline.documents.passages import table
 from data_pipeline.documents.readers import digest as read_digest
 from data_pipeline.documents.readers import read
-from data_pipeline.retrieval import Index, embedders
-from data_pipeline.retrieval.answer import FEATURES
+from data_pipeline.retrieval import Index, answer_from, embedders
+from data_pipeline.retrieval.abstention import FEATURES
 from data_pipeline.retrieval.embedder import Embedder
 from data_pipeline.retrieval.passage_vectors import PassageVectors
 from mediscale.cli.main import main
@@ -145,7 +145,7 @@ def test_notes_are_for_clinicians_and_an_erased_patient_is_nowhere(home: Setting
     best = index.search("Who broke a hip on the stairs?", 1, clinician)[0]
     assert (best.text, best.date, best.source) == (NOTES[1][3], "2026-01-02", "discharge note 1")
     assert {each.source for each in index.search("Who broke a hip on the stairs?", 9)} == {"guide.txt"}
-    assert index.answer("Who broke a hip on the stairs?", clinician).text == NOTES[1][3]
+    assert answer_from(index, "Who broke a hip on the stairs?", clinician).text == NOTES[1][3]
 
     extra = tmp_path / "more.txt"
     extra.write_text("Gout is treated with colchicine.")
@@ -156,7 +156,7 @@ def test_notes_are_for_clinicians_and_an_erased_patient_is_nowhere(home: Setting
     assert index_versions.versions(home, "ward") == [3]  # both versions that had the patient are gone
     after = Index.open(index_versions.latest(home, "ward"))
     assert "stairs" not in "".join(each.text for each in after.search("hip on the stairs", 9, clinician))
-    assert after.answer("Who broke a hip on the stairs?", clinician).abstained
+    assert answer_from(after, "Who broke a hip on the stairs?", clinician).abstained
     assert len(after.search("gout", 9, clinician)) == 3
     root = index_versions.folder(home, "ward")
     files = [path for path in root.rglob("*") if path.is_file() and path.name != "tokenizer.json"]
@@ -250,4 +250,4 @@ def test_abstention_is_fitted_on_other_questions_than_those_held_out(
     index_files.write(tmp_path / "three", "three", 1, three)
     tiny = Index.open(tmp_path / "three")
     other = [each for each in held_out if not {some[row].place for row in rows} & set(each.references)]
-    assert sum(not tiny.answer(each.question).abstained for each in other) <= len(other) * 0.1
+    assert sum(not answer_from(tiny, each.question).abstained for each in other) <= len(other) * 0.1

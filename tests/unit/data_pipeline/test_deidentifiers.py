@@ -13,7 +13,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 
 ANOTHER = """
-from data_pipeline.notes.deidentification.deidentifier import DeidentifiedNote
+from data_pipeline.notes.deidentification.deidentified_note import DeidentifiedNote
 
 
 class Blank:

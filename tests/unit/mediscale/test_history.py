@@ -20,7 +20,7 @@ from mediscale.core import caller
 from mediscale.core.errors import BusyError, StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
-from mediscale.storage import accepted_heads, durable_files, history, lake, signing
+from mediscale.storage import accepted_heads, datasets, durable_files, history, signing
 from mediscale.storage.history import Approval, Draft, Erasure, Export
 
 DAY = datetime(2026, 11, 1, 8)
@@ -162,7 +162,7 @@ def test_a_history_that_is_deleted_with_the_home_is_missed(three: Settings) -> N
     shutil.rmtree(three.home)
     with pytest.raises(StorageError, match="Entry 3, which was accepted here before, is gone"):
         history.append(three, "h", export("new"))
-    lake.forget(three, "h")  # on purpose
+    datasets.delete(three, "h")  # on purpose
     assert history.append(three, "h", export("new")).sequence == 1
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from data_pipeline.documents import corpus
-from data_pipeline.retrieval.answer import ABSTAINS
+from data_pipeline.retrieval.grounded_answer import ABSTAINS
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.report import page

@@ -15,9 +15,9 @@ from mediscale.storage.registry import Move
 from serving import api_keys
 from serving.access import Listening
 from serving.app import create_app
-from serving.auth import Role
 from serving.models import Predictors
 from serving.prediction_log import PredictionLog
+from serving.principal import Role
 
 DAY = datetime(2026, 11, 1, 8)
 MODEL = "icu-mortality"

@@ -2,55 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import field_validator
 
 from data_pipeline.documents.sentences import Span, sentences
 from data_pipeline.retrieval.embedder import Vectors
+from data_pipeline.retrieval.index import EVERYBODY, Index, Passage, Ranked
 from data_pipeline.retrieval.words import stems
-from mediscale.core.refs import Frozen
-
-if TYPE_CHECKING:
-    from data_pipeline.retrieval.index import Index, Passage, Ranked
 
 QUOTED = 2
 """Sentences of an answer at most. Two hold the whole answer of 97 of 100 training questions of the project's corpus."""
 COMPARED = 5
 """Best passages that the question's words are looked for in."""
-
-FEATURES = (
-    "cosine", "cosine_margin", "cosine_contrast", "sentence_cosine", "coverage", "largest_rarity_missing", "unknown",
-    "bm25", "bm25_margin",
-)  # fmt: skip
-"""What speaks for an answer: see ``evidence``."""
-
-
-class Abstention(Frozen):
-    """When an index abstains: a logistic regression of ``FEATURES``, and the confidence that an answer needs.
-
-    Both are fitted on questions, each with its passage in the index and with it taken out, the threshold on scores out
-    of fold (``data_pipeline.documents.abstention_fit``).
-    """
-
-    weights: dict[str, float]
-    intercept: float
-    threshold: float
-    questions: int
-    """That it was fitted on."""
-
-    @field_validator("weights")
-    @classmethod
-    def _one_for_each_feature(cls, weights: dict[str, float]) -> dict[str, float]:
-        if set(weights) != set(FEATURES):
-            raise ValueError("the weights are of another release's features")
-        return weights
-
-    def confidence(self, features: Mapping[str, float]) -> float:
-        """Probability that the index holds the answer."""
-        log_odds = self.intercept + sum(self.weights[name] * features[name] for name in FEATURES)
-        return float(1 / (1 + np.exp(-log_odds)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +46,7 @@ class GroundedAnswer:
     abstained: bool
     confidence: float
     """Probability that the index holds the answer, from 0 to 1."""
-    passages: "tuple[Passage, ...]" = ()
+    passages: tuple[Passage, ...] = ()
     """The best passages, whether or not they answer: for who wants to look himself."""
 
     @property
@@ -95,14 +58,17 @@ class GroundedAnswer:
 ABSTAINS = "The indexed documents do not answer this question."
 
 
-def answer(
-    index: "Index",
+def answer_from(
+    index: Index,
     question: str,
-    roles: frozenset[str],
+    roles: frozenset[str] = EVERYBODY,
     hidden: Sequence[int] = (),
     vector: Vectors | None = None,
 ) -> GroundedAnswer:
-    """Quotes the best sentences of the best passage, or abstains below the threshold."""
+    """Sentences quoted from what the roles may see, the rows ``hidden`` left out, or an abstention below the threshold.
+
+    ``vector`` is ``index.embedder.question(question)``, where it is known already.
+    """
     vector = index.embedder.question(question) if vector is None else vector
     ranked = index.rank(question, vector, roles, hidden)
     if not len(ranked.rows):
@@ -118,8 +84,8 @@ def answer(
     return GroundedAnswer(quoted, abstained=False, confidence=confidence, passages=tuple(best))
 
 
-def evidence(index: "Index", question: str, vector: Vectors, ranked: "Ranked") -> dict[str, float]:
-    """What speaks for an answer in the index, by the names of ``FEATURES``.
+def evidence(index: Index, question: str, vector: Vectors, ranked: Ranked) -> dict[str, float]:
+    """What speaks for an answer in the index, by the names of ``abstention.FEATURES``.
 
     The cosine of the nearest passage, by how much it is above the next, and above those that follow, and that of the
     nearest sentence of the best passages; the share of the question's words, weighted by rarity, that one sentence of
@@ -152,7 +118,7 @@ def _at(values: Sequence[float] | np.ndarray, place: int) -> float:
     return float(values[place]) if place < len(values) else 0.0
 
 
-def _covered(index: "Index", row: int, rarity: Mapping[str, float]) -> tuple[float, float]:
+def _covered(index: Index, row: int, rarity: Mapping[str, float]) -> tuple[float, float]:
     """Summed rarity of the words that a passage has, and the largest of those that it lacks."""
     passage = index.passage(row)
     has = set(stems(f"{passage.title} {passage.text}"))
@@ -160,7 +126,7 @@ def _covered(index: "Index", row: int, rarity: Mapping[str, float]) -> tuple[flo
     return sum(value for word, value in rarity.items() if word in has), missing
 
 
-def _in_one_sentence(passage: "Passage", rarity: Mapping[str, float]) -> float:
+def _in_one_sentence(passage: Passage, rarity: Mapping[str, float]) -> float:
     """Summed rarity of the words that the passage's title has with that sentence which adds most."""
     title = set(stems(passage.title))
     words_by_sentence = [
@@ -172,7 +138,7 @@ def _in_one_sentence(passage: "Passage", rarity: Mapping[str, float]) -> float:
     )
 
 
-def _answering(index: "Index", question: str, passage: "Passage") -> list[Span]:
+def _answering(index: Index, question: str, passage: Passage) -> list[Span]:
     """The sentences that have most of the question's words by rarity, in the order of the text; no heading alone."""
     rarities = {word: index.rarity(word) for word in set(stems(question))}
     every = sentences(passage.text)
@@ -183,7 +149,7 @@ def _answering(index: "Index", question: str, passage: "Passage") -> list[Span]:
     return [spans[place] for place in sorted(best)]
 
 
-def _quote(passage: "Passage", span: Span) -> Sentence:
+def _quote(passage: Passage, span: Span) -> Sentence:
     quote = passage.text[span.start : span.end]
     citation = Citation(
         quote=quote,
