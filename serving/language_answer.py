@@ -24,7 +24,7 @@ from mediscale.core.errors import InputError
 from mediscale.inference.chat_template import Message
 from mediscale.inference.language import Sampling, Token
 from serving.language_engine import EngineError, Prompt
-from serving.language_schemas import Citation, SafetySummary, SpokenLayer
+from serving.language_schemas import Citation, SafetyAction, SafetySummary, SpokenLayer
 from serving.languages import ServedLanguage
 
 FinishReason = Literal["stop", "length", "content_filter", "abstained"]
@@ -84,6 +84,17 @@ class GrowingAnswer:
     def is_withheld(self) -> bool:
         """Whether the question was refused, or no source supports an answer."""
         return self.finish_reason in ("content_filter", "abstained")
+
+    @property
+    def safety_action(self) -> SafetyAction:
+        """What the layers did to it."""
+        if self.of_question is None:
+            return "unchecked"
+        if self.of_question.blocks:
+            return "refused"
+        if self.finish_reason == "content_filter":
+            return "withheld"
+        return "preceded" if self.of_question.first else "unchanged"
 
     @property
     def safety(self) -> SafetySummary | None:

@@ -11,6 +11,9 @@ from data_pipeline.safety import DISCLAIMER, LayerFinding, PatientContext, RiskL
 from mediscale.core.refs import Frozen
 from serving.schemas import documented
 
+SafetyAction = Literal["unchanged", "preceded", "refused", "withheld", "unchecked"]
+"""What the layers did to an answer: nothing; put a sentence before it; refused the question; kept a part or all of the
+answer back; or were off."""
 QUESTION_CHARACTERS = 2**15
 MAX_LENGTH = 1024
 """Tokens of an answer, at most."""

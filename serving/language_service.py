@@ -260,6 +260,7 @@ class LanguageService:
         self._metrics.predictions.labels(language_spec.TASK, answering.model.version).inc()
         self._metrics.generate_seconds.observe(answering.seconds)
         self._metrics.language_answers.labels(answering.written.finish_reason).inc()
+        self._metrics.safety_actions.labels(answering.written.safety_action).inc()
         safety = answering.written.safety
         for layer in safety.layers if safety else ():
             self._metrics.safety_findings.labels(layer.of, layer.layer).inc()

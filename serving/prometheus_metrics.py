@@ -3,9 +3,12 @@
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from serving.language_schemas import SafetyAction
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable that makes prometheus_client share its numbers between worker processes through files."""
@@ -58,6 +61,14 @@ class Metrics:
             ["finish_reason"],
             registry=self._registry,
         )
+        self.safety_actions = Counter(
+            "mediscale_safety_actions_total",
+            "Answers of a language model by what the safety layers did to them",
+            ["action"],
+            registry=self._registry,
+        )
+        for action in get_args(SafetyAction):  # an alert sees the first one, too
+            self.safety_actions.labels(action)
         self.safety_findings = Counter(
             "mediscale_safety_findings_total",
             "Questions and answers in which a safety layer found something",

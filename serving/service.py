@@ -317,6 +317,7 @@ class Service:
 
     def _show(self, task: str, version: ServedVersion | ServedLanguage) -> None:
         self.metrics.version.labels(task).set(version.model.version)
+        self.metrics.feedback.labels(task, "unsafe")  # an alert sees the first one, too
         self.metrics.promoted.labels(task).set(version.moved_at.replace(tzinfo=UTC).timestamp())
 
     def flush(self) -> None:

@@ -331,6 +331,10 @@ def test_answers_are_quoted_from_the_indexed_documents_or_abstain_and_safety_com
     n_abstained = [nothing["finish_reason"], emergency["finish_reason"]].count("abstained")
     assert f'mediscale_language_answers_total{{finish_reason="abstained"}} {n_abstained}.0' in numbers
     assert 'mediscale_language_answers_total{finish_reason="content_filter"} 1.0' in numbers
+    assert 'mediscale_safety_actions_total{action="refused"} 1.0' in numbers
+    assert 'mediscale_safety_actions_total{action="preceded"} 1.0' in numbers
+    assert 'mediscale_safety_actions_total{action="withheld"} 0.0' in numbers
+    assert 'mediscale_feedback_total{task="language",verdict="unsafe"} 0.0' in numbers
     assert 'mediscale_safety_findings_total{layer="harmful",of="question"} 1.0' in numbers
     wrong = {
         "prediction_id": quoted["prediction_id"],

@@ -30,6 +30,7 @@ def test_an_answer_is_written_by_sentences_with_its_confidence() -> None:
     assert written.confidence == pytest.approx(0.6065, abs=1e-4)
     assert written.safety is not None
     assert written.safety.risk_level == "none"
+    assert written.safety_action == "unchanged"
 
 
 def test_what_helps_in_an_emergency_stands_alone_where_no_source_answers() -> None:
@@ -41,6 +42,7 @@ def test_what_helps_in_an_emergency_stands_alone_where_no_source_answers() -> No
     assert written.safety is not None
     assert written.safety.risk_level == "emergency"
     assert {layer.of for layer in written.safety.layers} == {"question"}
+    assert written.safety_action == "preceded"
 
 
 def test_a_harmful_request_reaches_no_model() -> None:
@@ -49,6 +51,7 @@ def test_a_harmful_request_reaches_no_model() -> None:
     assert len(parts) == 1
     assert written.finish_reason == "content_filter"
     assert written.confidence is None
+    assert written.safety_action == "refused"
 
 
 def test_a_sentence_that_is_withheld_never_leaves_and_ends_the_answer() -> None:
@@ -56,12 +59,13 @@ def test_a_sentence_that_is_withheld_never_leaves_and_ends_the_answer() -> None:
     assert parts[0] == "It pumps blood. "
     assert len(parts) == 2
     assert "50 g" not in written.text
-    assert written.finish_reason == "content_filter"
+    assert (written.finish_reason, written.safety_action) == ("content_filter", "withheld")
     assert engine.taken < len(TOO_MUCH.split()), "the model wrote on after its answer was ended"
 
 
 def test_without_safety_layers_nothing_is_withheld_and_the_log_says_off() -> None:
     written, _, parts = ask("How is pain treated?", TOO_MUCH, use_safety=False)
+    assert written.safety_action == "unchecked"
     assert "".join(parts).split() == TOO_MUCH.split()
     assert written.safety is None
 
