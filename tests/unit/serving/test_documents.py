@@ -49,3 +49,20 @@ def test_an_index_that_nobody_signed_is_not_opened(settings: Settings, indexed_d
         documents.refresh()
     assert documents.current is not None
     assert documents.current.folder == opened
+
+
+def test_an_index_that_was_deleted_is_quoted_no_more_but_one_whose_disk_is_gone_is(
+    settings: Settings, indexed_documents: Path
+) -> None:
+    documents = Documents(settings, "questions")
+    opened = put(settings, indexed_documents, "questions", 1)
+    documents.refresh()
+    root = opened.parent.parent
+    away = root.rename(root.with_name("away"))
+    with pytest.raises(MediscaleError, match="folder of the indexes is gone"):
+        documents.refresh()
+    assert documents.current is not None
+    away.rename(root)
+    shutil.rmtree(opened)
+    documents.refresh()
+    assert documents.current is None, "what was erased would be quoted from memory"
