@@ -43,6 +43,13 @@ class Part:
     citations: tuple[Citation, ...] = ()
     tokens: tuple[Token, ...] = ()
     """The model's, of which the text is made."""
+    patient_of: str = ""
+    """Dataset of the patient in whose note it stands; empty where it is from no note."""
+
+    @property
+    def logged(self) -> str:
+        """What the log keeps: of a patient's note nothing, for there no erasure of the patient could find it."""
+        return f"[from a patient's note of {self.patient_of}] " if self.patient_of else self.text
 
 
 @dataclass(slots=True)
@@ -66,6 +73,11 @@ class GrowingAnswer:
     @property
     def text(self) -> str:
         return "".join(part.text for part in self.parts)
+
+    @property
+    def logged(self) -> str:
+        """What the log keeps of the text."""
+        return "".join(part.logged for part in self.parts)
 
     @property
     def confidence(self) -> float | None:
@@ -200,11 +212,15 @@ def _grounded(
         into.finish_reason = "abstained"
         yield Part(ABSTAINS)
         return
+    passages = grounded.passages[:1]
     quotes = [
-        Part(f"{sentence.text} ", tuple(Citation.of(each) for each in sentence.citations))
+        Part(
+            f"{sentence.text} ",
+            tuple(Citation.of(each) for each in sentence.citations),
+            patient_of=passages[0].dataset,
+        )
         for sentence in grounded.sentences
     ]
-    passages = grounded.passages[:1]
     yield from _checked(question, into, quotes, [passage.text for passage in passages])
     if into.finish_reason == "content_filter" or _is_emergency(into):
         return
@@ -229,6 +245,7 @@ def _supported(parts: Iterable[Part], quoted: str, passages: Sequence[Passage]) 
                 part.text,
                 (Citation.within(passages[checked.source], checked.start, checked.end),),
                 part.tokens,
+                passages[checked.source].dataset,
             )
 
 

@@ -177,7 +177,7 @@ class LanguageService:
             for _ in language_answer.write(answering.question, answering.written):
                 pass
             answered = self._by_canary(answering) or answering
-            return answered, self._row(answered, answered.written.text)
+            return answered, self._row(answered, answered.written.logged)
 
         answered, row = await self._pool.run(work)
         await self._log(answered, row)
@@ -218,7 +218,7 @@ class LanguageService:
     async def _log_shadow(self, answering: Answering, split: Split[ServedLanguage]) -> None:
         def work() -> WrittenAnswer | None:
             answered = self._by_challenger(answering, split, "shadow")
-            return None if answered is None else self._row(answered, answered.written.text)
+            return None if answered is None else self._row(answered, answered.written.logged)
 
         try:
             if row := await self._pool.run(work):
@@ -231,7 +231,7 @@ class LanguageService:
 
         def work() -> Iterator[tuple[Part, WrittenAnswer]]:
             for part in language_answer.write(answering.question, answering.written):
-                yield part, self._row(answering, part.text, first=len(answering.written.parts) == 1)
+                yield part, self._row(answering, part.logged, first=len(answering.written.parts) == 1)
             if not answering.written.parts:
                 yield Part(""), self._row(answering, "")
 

@@ -75,8 +75,8 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class WrittenAnswer:
-    """A language model's answer, or the part of it that is about to leave. Identifiers in it are replaced: it names no
-    patient, so that no erasure could find it."""
+    """A language model's answer, or the part of it that is about to leave. Identifiers in it are replaced, and what is
+    from a patient's note is not in it: it names no patient, so that no erasure could find it."""
 
     prediction_id: str
     predicted_at: datetime

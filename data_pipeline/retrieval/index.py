@@ -47,6 +47,8 @@ class Passage:
     """SHA-256 of the document's file."""
     date: str
     """Of the evidence; empty where the document doesn't say."""
+    dataset: str
+    """Of the patient whose note it is from; empty where it is from no note."""
     score: float
     """Of the fusion; it orders passages, and says nothing of how well they answer."""
 
@@ -234,4 +236,4 @@ class Index:
         return None if visible.all() else visible
 
 
-_SHOWN = ("text", "title", "source", "place", "start", "end", "digest", "date")
+_SHOWN = ("text", "title", "source", "place", "start", "end", "digest", "date", "dataset")

@@ -1,11 +1,17 @@
 """An answer leaves sentence by sentence, each checked first; what the layers withhold never does."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.indexed_documents import ABSTENTION
 from fixtures.scripted_engine import Scripted, scripted_version
 
+from data_pipeline.documents.passages import Document, table
+from data_pipeline.retrieval import Index, index_files, passage_vectors
+from data_pipeline.retrieval.embedder import Embedder
+from data_pipeline.retrieval.index_files import Contents
 from data_pipeline.safety import embedding_model
 from mediscale.inference.language import Sampling
 from serving import language_answer
@@ -122,3 +128,22 @@ def test_an_answer_without_documents_says_that_no_source_supports_it() -> None:
     written, _, _ = ask(HARMLESS, "It pumps blood through the body.")
     assert written.safety is not None
     assert language_answer.WITHOUT_SOURCE in written.safety.warnings
+
+
+def test_what_an_answer_takes_from_a_patients_note_is_shown_and_not_logged(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    note = "She broke her left hip on the stairs at home. It was mended on the next day."
+    passages = table(
+        [Document(file="notes/wards/1", text=note, digest="0" * 64, dataset="wards", subject_id=7)]
+    )
+    contents = Contents(passages, passage_vectors.embed(embedder, passages), embedder, abstention=ABSTENTION)
+    index_files.write(tmp_path / "1", "wards", 1, contents)
+    index = Index.open(tmp_path / "1")
+    written, _, parts = ask("Which hip broke on the stairs?", "She broke her left hip. So.", index=index)
+    assert parts == [
+        "She broke her left hip on the stairs at home. ",
+        "It was mended on the next day. ",
+        "She broke her left hip. ",
+    ]
+    assert written.logged == "[from a patient's note of wards] " * 3
