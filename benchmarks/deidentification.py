@@ -34,7 +34,7 @@ from random import Random
 import yaml
 from faker import Faker
 
-from data_pipeline.notes.deidentification import name_lexicon, name_sources
+from data_pipeline.clinical_text import name_lexicon, name_sources
 from data_pipeline.notes.deidentification.rule_based import RuleBasedDeidentifier
 
 FITTED = ("es_AR", "es_CL", "en_PK", "fr_DZ", "hu_HU", "lt_LT", "no_NO", "sl_SI", "sv_SE", "tw_GH")

@@ -20,8 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.note_analysis import transcriptions
 from benchmarks.safety_model import own_cases
 from data_pipeline.clinical_text import text as clinical_text
+from data_pipeline.clinical_text.sentences import sentences
 from data_pipeline.documents import corpus, injected_passages
-from data_pipeline.documents.sentences import sentences
 from data_pipeline.retrieval import embedders
 from data_pipeline.safety import injection
 from data_pipeline.safety.layer import CheckedText

@@ -36,7 +36,8 @@ from mediscale.core.tasks import TaskName
 from mediscale.pipeline import call, runtime_inputs, steps
 from mediscale.storage import calls
 from training import training_examples
-from training.evaluation import calibration, metrics, oracle
+from training.evaluation import oracle
+from training.statistics import calibration, metrics
 from training.tabular import risk_model, tree_training
 from training.training_examples import Examples
 

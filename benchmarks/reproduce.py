@@ -23,7 +23,7 @@ from mediscale.inference import model_files, tabular
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage
 from training import training_examples
-from training.evaluation import metrics
+from training.statistics import metrics
 from training.tabular import risk_model
 
 LAYOUTS = (1, 1, 2, 2)

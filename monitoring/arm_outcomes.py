@@ -16,9 +16,9 @@ from mediscale.storage.logged_predictions import Question
 from monitoring import outcomes
 from monitoring.outcomes import MIN_EVENTS_PER_CLASS, Performance
 from training.evaluation import matured_outcomes
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.evaluation_report import Estimate
-from training.evaluation.metrics import Floats
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
+from training.statistics.metrics import Floats
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation import metrics
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.evaluation_report import Estimate
-from training.evaluation.metrics import Floats, Metric
+from training.statistics import metrics
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
+from training.statistics.metrics import Floats, Metric
 
 METRICS: Mapping[str, Metric] = {
     "auroc": metrics.auroc,

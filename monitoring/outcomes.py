@@ -12,9 +12,10 @@ from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.storage.logged_predictions import Question
-from training.evaluation import matured_outcomes, metrics
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.evaluation_report import Estimate
+from training.evaluation import matured_outcomes
+from training.statistics import metrics
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
 
 MIN_EVENTS_PER_CLASS = 10
 """Outcomes that happened, and that did not, below which nothing is estimated."""

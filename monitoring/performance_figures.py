@@ -19,9 +19,10 @@ from mediscale.core.tables import PERFORMANCE
 from monitoring import estimated_performance
 from monitoring.drift import drift
 from training.evaluation import matured_outcomes, subgroups
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.evaluation_report import Estimate, Evidence
+from training.evaluation.evaluation_report import Evidence
 from training.evaluation.performance import Performance
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
 from training.training_examples import ATTRIBUTES, Examples
 
 if TYPE_CHECKING:

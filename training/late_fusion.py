@@ -30,10 +30,10 @@ from mediscale.inference.tabular import Predictor
 from mediscale.storage import lake
 from mediscale.storage.calls import canonical
 from training import tracking, training_examples
-from training.evaluation import calibration, metrics
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.metrics import Floats
 from training.notes.note_mlflow_model import NoteModel
+from training.statistics import calibration, metrics
+from training.statistics.bootstrap import Resamples
+from training.statistics.metrics import Floats
 from training.tracking import Data, Training
 
 if TYPE_CHECKING:

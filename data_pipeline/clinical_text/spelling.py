@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 
-from data_pipeline.notes.deidentification import name_lexicon
+from data_pipeline.clinical_text import name_lexicon
 
 SHORTEST = 5
 """Words of fewer letters are left as they are: too many others are one letter away."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from data_pipeline.notes.deidentification.folding import FoldedText, fold
+from data_pipeline.clinical_text.folding import FoldedText, fold
 
 END = "."
 """Stands between sentences among the words."""

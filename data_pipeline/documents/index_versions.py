@@ -16,11 +16,10 @@ from pyarrow import compute as pc
 
 from data_pipeline.documents import abstention_fit
 from data_pipeline.documents.indexed_passages import indexed_passages
-from data_pipeline.documents.passages import RejectedDocument
 from data_pipeline.documents.readers import Read
 from data_pipeline.retrieval import embedders, index_files, passage_vectors
 from data_pipeline.retrieval.index import Index
-from data_pipeline.retrieval.index_files import Contents, Manifest, OtherFormatError
+from data_pipeline.retrieval.index_files import Contents, Manifest, OtherFormatError, RejectedDocument
 from data_pipeline.retrieval.passage_vectors import PassageVectors
 from mediscale.core.errors import NotFoundError, QualityError, StorageError, UsageError
 from mediscale.core.refs import ModelRef

@@ -7,11 +7,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_pipeline.documents import injected_passages, passages
-from data_pipeline.documents.passages import RejectedDocument
 from data_pipeline.documents.readers import Read
 from data_pipeline.retrieval import embedders, passage_vectors
 from data_pipeline.retrieval.embedder import Embedder
 from data_pipeline.retrieval.index import Index
+from data_pipeline.retrieval.index_files import RejectedDocument
 from data_pipeline.retrieval.passage_vectors import PassageVectors
 from mediscale.core.errors import QualityError
 from mediscale.core.settings import Settings

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from data_pipeline.documents.sentences import Span, sentences
-from mediscale.core.refs import Frozen
+from data_pipeline.clinical_text.sentences import Span, sentences
 
 LONGEST = 600
 """Characters of a passage: about those of the project's own, which an index's abstention was fitted on. In a longer one
@@ -65,14 +64,6 @@ class Document:
     dataset: str = ""
     """Of a note: the dataset that ``subject_id`` is a patient of."""
     subject_id: int | None = None
-
-
-class RejectedDocument(Frozen):
-    """A file, or rows of one, that no passage was made of."""
-
-    file: str
-    reason: str
-    """A whole sentence without a word of the content."""
 
 
 def table(documents: Iterable[Document], longest: int = LONGEST) -> pa.Table:

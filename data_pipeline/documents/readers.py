@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.documents import pdf_pages
-from data_pipeline.documents.passages import Document, Heading, RejectedDocument
+from data_pipeline.documents.passages import Document, Heading
+from data_pipeline.retrieval.index_files import RejectedDocument
 from mediscale.core.errors import InputError
 
 MOST_BYTES = 64 * 2**20

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data_pipeline.clinical_text.sentences import sentences
 from data_pipeline.documents import corpus
 from data_pipeline.documents.perturbations import (
     KINDS,
@@ -15,9 +16,8 @@ from data_pipeline.documents.perturbations import (
     choice,
     paraphrase,
 )
-from data_pipeline.documents.sentences import sentences
+from data_pipeline.drugs import tables
 from data_pipeline.retrieval.support import FEATURES, Checker, differences
-from data_pipeline.safety import tables
 from mediscale.core.splits import Split, assign_split
 
 Floats = NDArray[np.float64]

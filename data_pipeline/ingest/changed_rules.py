@@ -4,7 +4,8 @@ The extract that silver took in last is read by the new rules first, and tonight
 the rules changed was never different, and what the extract changed is known from tonight.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -12,17 +13,26 @@ import pyarrow.compute as pc
 
 from data_pipeline import shards
 from data_pipeline.ingest import engine, facts, placing, supersede
+from data_pipeline.ingest.absorbed_versions import AbsorbedVersions
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.supersede import Superseding
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import FACTS
-from mediscale.storage import calls, lake
+from mediscale.storage import lake
 
 if TYPE_CHECKING:
     import duckdb
 
-    from data_pipeline.ingest.silver import AbsorbedVersions, Params
+
+class Extract(NamedTuple):
+    """Tonight's extract."""
+
+    dataset: str
+    bronze: Mapping[str, TableRef]
+    seen: datetime
+    moments: pa.Array
+    """When the dataset's extracts were seen: events that one of them corrected are known from then."""
 
 
 class RestatedEvents(NamedTuple):
@@ -53,28 +63,30 @@ def restated(
     database: "duckdb.DuckDBPyConnection",
     settings: Settings,
     source: Source,
-    params: "Params",
-    absorbed: "AbsorbedVersions",
+    extract: Extract,
+    absorbed: AbsorbedVersions,
     made_from: TableRef,
 ) -> Generator[RestatedEvents, None, None]:
     """Shard by shard. ``database`` has the facts of this extract as ``facts``, and its patients and visits loaded."""
     n_shards = lake.fact(settings, made_from, shards.SHARD_COUNT)
     unusable = supersede.unusable(database)
-    usable, moments = _usable_events(settings, absorbed.facts), _moments(settings, params.dataset)
+    usable = _usable_events(settings, absorbed.facts)
     now = placing.iterate_shards(
-        placing.placed_events(database, source, params.dataset, "facts", n_shards), n_shards
+        placing.placed_events(database, source, extract.dataset, "facts", n_shards), n_shards
     )
     with engine.connection(settings) as other:
-        same = params.bronze == absorbed.bronze
-        before = None if same else _before(other, settings, source, params, absorbed, n_shards)
+        same = extract.bronze == absorbed.bronze
+        before = None if same else _before(other, settings, source, extract, absorbed, n_shards)
         for shard, asserted in enumerate(now):
             there = shards.read_shards(settings, made_from, [shard])
-            by_rules = supersede.restate(asserted if before is None else next(before), there, usable, moments)
+            by_rules = supersede.restate(
+                asserted if before is None else next(before), there, usable, extract.moments
+            )
             yield RestatedEvents(
                 there,
                 by_rules,
                 supersede.compare(
-                    asserted, by_rules, unusable, params.seen, absorbed.seen_at, source.complete
+                    asserted, by_rules, unusable, extract.seen, absorbed.seen_at, source.complete
                 ),
             )
 
@@ -83,22 +95,22 @@ def _before(
     database: "duckdb.DuckDBPyConnection",
     settings: Settings,
     source: Source,
-    params: "Params",
-    absorbed: "AbsorbedVersions",
+    extract: Extract,
+    absorbed: AbsorbedVersions,
     n_shards: int,
 ) -> Iterator[pa.Table]:
     """What the extract before asserts by the new rules, shard by shard."""
     tables = facts.of_bronze(settings, source, absorbed.bronze)
     with engine.connection(settings) as judging:
-        facts.load(judging, source, tables, params.dataset)
-        rows = facts.judged_rows(judging, source, tables, params.dataset)
+        facts.load(judging, source, tables, extract.dataset)
+        rows = facts.judged_rows(judging, source, tables, extract.dataset)
         schema = FACTS.arrow_schema()
         batches = (batch.select(schema.names).cast(schema) for batch in rows)
         database.register("judged_rows", pa.RecordBatchReader.from_batches(schema, batches))
         database.execute("create or replace table facts_before as select * from judged_rows")
-    facts.load(database, source, tables, params.dataset, (source.subjects.table, source.visits.table))
+    facts.load(database, source, tables, extract.dataset, (source.subjects.table, source.visits.table))
     yield from placing.iterate_shards(
-        placing.placed_events(database, source, params.dataset, "facts_before", n_shards), n_shards
+        placing.placed_events(database, source, extract.dataset, "facts_before", n_shards), n_shards
     )
 
 
@@ -107,12 +119,3 @@ def _usable_events(settings: Settings, judged: TableRef) -> pa.Array:
     last = facts.judged_last(settings, judged, ["event_id", "broken"], pc.field("subject_id").is_valid())
     usable = [rows.filter(rows["broken"].is_null())["event_id"].combine_chunks() for rows in last]
     return pa.concat_arrays([pa.array([], pa.int64()), *usable]).drop_null()
-
-
-def _moments(settings: Settings, dataset: str) -> pa.Array:
-    """When the extracts of a dataset were seen: events that one of them corrected are known from then."""
-    from data_pipeline.ingest.silver import Params
-
-    own = (call for call in calls.of_stage(settings, "silver") if call.params["dataset"] == dataset)
-    moments = {Params.model_validate(call.params).seen_at for call in own}
-    return pa.array(sorted(moment for moment in moments if moment is not None), pa.timestamp("us"))

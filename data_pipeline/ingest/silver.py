@@ -22,6 +22,7 @@ from pydantic import NaiveDatetime
 from data_pipeline import shards
 from data_pipeline.ingest import changed_rules, engine, facts, landing, placing, stream_record, supersede
 from data_pipeline.ingest import source as sources
+from data_pipeline.ingest.absorbed_versions import AbsorbedVersions
 from data_pipeline.ingest.source import Source, SourceName
 from data_pipeline.ingest.supersede import Superseding
 from mediscale.core.annotations import PatientCount, RuntimeInput
@@ -38,21 +39,6 @@ if TYPE_CHECKING:
     import duckdb
 
 log = logging.getLogger(__name__)
-
-
-class AbsorbedVersions(Frozen):
-    """What silver has taken in of the extracts before: tables by the versions that its newest call read."""
-
-    bronze: dict[str, TableRef]
-    landed: TableRef
-    facts: TableRef
-    quarantine: TableRef
-    events: TableRef
-    """What that call left."""
-    docs: str
-    seen_at: datetime
-    same_rules: bool
-    """Whether that call would be made by the same code and the same YAML today."""
 
 
 class Params(Frozen):
@@ -156,7 +142,10 @@ def _take_changed_rules(
     with engine.connection(settings) as database:
         _load(database, settings, source, params)
         duckdb_tables.view(database, settings, params.facts, "facts")
-        states = partial(changed_rules.restated, database, settings, source, params, absorbed, made_from)
+        extract = changed_rules.Extract(
+            params.dataset, params.bronze, params.seen, _moments(settings, params.dataset)
+        )
+        states = partial(changed_rules.restated, database, settings, source, extract, absorbed, made_from)
         with closing(states()) as every:
             anew = False
             for state in every:
@@ -171,6 +160,13 @@ def _take_changed_rules(
         files = _write_shards(settings, params.dataset, rows)
     events = _commit(params, settings, key, files, lake.fact(settings, made_from, shards.SHARD_COUNT))
     return _result(settings, params, events, subjects).model_copy(update={"rebuilt": True})
+
+
+def _moments(settings: Settings, dataset: str) -> pa.Array:
+    """When the extracts of a dataset were seen."""
+    own = (call for call in calls.of_stage(settings, "silver") if call.params["dataset"] == dataset)
+    moments = {Params.model_validate(call.params).seen_at for call in own}
+    return pa.array(sorted(moment for moment in moments if moment is not None), pa.timestamp("us"))
 
 
 def _begin(params: Params, settings: Settings, source: Source, key: str) -> Result:

@@ -20,9 +20,9 @@ from pydantic import Field
 from data_pipeline import shards
 from data_pipeline.ingest import engine, landing, patient_facts, silver
 from data_pipeline.ingest import source as sources
+from data_pipeline.ingest.absorbed_versions import AbsorbedVersions
 from data_pipeline.ingest.landing import ChangedRows
 from data_pipeline.ingest.patient_rows import PatientSearch
-from data_pipeline.ingest.silver import AbsorbedVersions
 from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError

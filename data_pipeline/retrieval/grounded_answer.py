@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipeline.documents.sentences import Span, sentences
+from data_pipeline.clinical_text.sentences import Span, sentences
 from data_pipeline.retrieval.embedder import Vectors
 from data_pipeline.retrieval.index import EVERYBODY, Index, Passage, Ranked
 from data_pipeline.retrieval.words import stems

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_pipeline.documents.passages import RejectedDocument
 from data_pipeline.retrieval.abstention import Abstention
 from data_pipeline.retrieval.embedder import Embedder, EmbedderSpec, Vectors
 from data_pipeline.retrieval.passage_vectors import PassageVectors, SentenceVectors
@@ -35,6 +34,14 @@ FORMAT = 2
 """Of an index's files: 2 since BM25 counts words without the ends of other forms. Another number is refused."""
 EXACT = 20_000
 """Passages up to which every vector is compared with the question's; beyond, those of the nearest lists are."""
+
+
+class RejectedDocument(Frozen):
+    """A file, or rows of one, that no passage was made of."""
+
+    file: str
+    reason: str
+    """A whole sentence without a word of the content."""
 
 
 class Manifest(Frozen):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.documents.sentences import sentences
+from data_pipeline.clinical_text.sentences import sentences
 from data_pipeline.retrieval.embedder import Embedder, Vectors
 
 if TYPE_CHECKING:

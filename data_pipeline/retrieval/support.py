@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.documents.sentences import sentences
+from data_pipeline.clinical_text.sentences import sentences
 from data_pipeline.retrieval.words import words
 from mediscale.core.refs import Frozen
 
@@ -144,7 +144,7 @@ def _differing(sentence: str, source: str, missing: Sequence[str]) -> int:
 
 @cache
 def _drugs() -> frozenset[str]:
-    from data_pipeline.safety import tables
+    from data_pipeline.drugs import tables
 
     names = (*tables.drug_names(), *(drug for drug, _ in tables.dose_ranges()))
     return frozenset(word for name in names for word in words(name))

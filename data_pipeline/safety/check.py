@@ -7,9 +7,9 @@ from functools import cache
 from data_pipeline.clinical_text import text as clinical_text
 from data_pipeline.clinical_text.spelling import Speller
 from data_pipeline.clinical_text.text import ClinicalText
+from data_pipeline.drugs import mentions as drugs
 from data_pipeline.safety import (
     doses,
-    drugs,
     emergency,
     harmful,
     identifiers,

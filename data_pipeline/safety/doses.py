@@ -5,11 +5,11 @@ from functools import cache
 from typing import Literal
 
 from data_pipeline.clinical_text.text import ClinicalText
-from data_pipeline.safety import tables
-from data_pipeline.safety.drugs import Dose
+from data_pipeline.drugs import tables
+from data_pipeline.drugs.mentions import Dose
+from data_pipeline.drugs.tables import ChildDose, DoseRange
 from data_pipeline.safety.layer import CheckedText
 from data_pipeline.safety.report import Finding, LayerFinding
-from data_pipeline.safety.tables import ChildDose, DoseRange
 
 NAME = "dose"
 ADULT_YEARS = 18

@@ -7,7 +7,7 @@ question about the disease in general.
 from functools import cache
 
 from data_pipeline.clinical_text.phrases import PhraseMatch, Phrases
-from data_pipeline.safety.drugs import packaged
+from data_pipeline.drugs.mentions import packaged
 from data_pipeline.safety.frames import Frames
 from data_pipeline.safety.layer import CheckedText, rules, without_repetition
 from data_pipeline.safety.report import Finding, LayerFinding

@@ -6,8 +6,8 @@ Phrases name intents. What a phrase misses, a linear model of words may find (``
 from functools import cache
 
 from data_pipeline.clinical_text.phrases import PhraseMatch, Phrases
+from data_pipeline.drugs.mentions import packaged
 from data_pipeline.safety import harm_model
-from data_pipeline.safety.drugs import packaged
 from data_pipeline.safety.layer import CheckedText, rules, without_repetition
 from data_pipeline.safety.report import LayerFinding
 

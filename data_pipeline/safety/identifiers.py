@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from data_pipeline.notes.deidentification import name_lexicon
+from data_pipeline.clinical_text import name_lexicon
 from data_pipeline.notes.deidentification.name_detection import NameDetector
 from data_pipeline.notes.deidentification.phi_patterns import PhiSpan, find_patterns
 from data_pipeline.safety.layer import CheckedText

@@ -8,11 +8,11 @@ from functools import cache
 from itertools import combinations
 
 from data_pipeline.clinical_text.phrases import Phrases
-from data_pipeline.safety import tables
-from data_pipeline.safety.drugs import DrugMention, packaged
+from data_pipeline.drugs import tables
+from data_pipeline.drugs.mentions import DrugMention, packaged
+from data_pipeline.drugs.tables import SEVERITIES, Interaction
 from data_pipeline.safety.layer import CheckedText
 from data_pipeline.safety.report import Finding, LayerFinding, RiskLevel
-from data_pipeline.safety.tables import SEVERITIES, Interaction
 
 NAME = "interaction"
 _RISKS: dict[str, RiskLevel] = {"moderate": "moderate", "major": "high", "contraindicated": "high"}

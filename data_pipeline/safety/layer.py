@@ -9,8 +9,9 @@ from typing import Any
 from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.text import ClinicalText
-from data_pipeline.safety import drugs, embedding_model, harm_model
-from data_pipeline.safety.drugs import Dose, DrugMention
+from data_pipeline.drugs import mentions as drugs
+from data_pipeline.drugs.mentions import Dose, DrugMention
+from data_pipeline.safety import embedding_model, harm_model
 from data_pipeline.safety.embedding_model import Vector
 from data_pipeline.safety.report import Finding, LayerFinding, PatientContext, RiskLevel
 

@@ -6,7 +6,7 @@ General information on the same matter may follow; the sentence that says so com
 from functools import cache
 
 from data_pipeline.clinical_text.phrases import PhraseMatch, Phrases
-from data_pipeline.safety.drugs import packaged
+from data_pipeline.drugs.mentions import packaged
 from data_pipeline.safety.layer import CheckedText, rules, without_repetition
 from data_pipeline.safety.report import LayerFinding
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from functools import cache
 
-from data_pipeline.notes.deidentification import name_lexicon
-from data_pipeline.safety.drugs import packaged
+from data_pipeline.clinical_text import name_lexicon
+from data_pipeline.drugs.mentions import packaged
 from data_pipeline.safety.layer import CheckedText, without_repetition
 from data_pipeline.safety.report import LayerFinding
 

@@ -3,7 +3,7 @@
 from functools import cache
 
 from data_pipeline.clinical_text.phrases import PhraseMatch, Phrases
-from data_pipeline.safety.drugs import packaged
+from data_pipeline.drugs.mentions import packaged
 from data_pipeline.safety.layer import CheckedText, rules, without_repetition
 from data_pipeline.safety.report import LayerFinding
 

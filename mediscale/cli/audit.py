@@ -171,7 +171,7 @@ def _leakcheck(options: argparse.Namespace) -> int:
     from mediscale.core.errors import LeakError
     from mediscale.pipeline import runtime_inputs
     from mediscale.storage import calls
-    from training.evaluation import evidence_files
+    from training import evidence_files
     from training.leakage.certificate import LeakCertificate
 
     home, about = settings(), {"dataset": options.dataset, "task": options.task}

@@ -14,8 +14,9 @@ from mediscale.core.privacy import count, count_of
 if TYPE_CHECKING:
     from mediscale.core.settings import Settings
     from mediscale.pipeline.local import Run
-    from training.evaluation.evaluation_report import Estimate, Evidence
+    from training.evaluation.evaluation_report import Evidence
     from training.language.language_evidence import LanguageMeasures
+    from training.statistics.estimate import Estimate
 
 PIPE_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -46,7 +47,7 @@ def show(run: "Run", report: Path | None) -> None:
 
 def show_language(run: "Run", report: Path) -> None:
     """Prints the summary of a run of the language pipeline to standard output."""
-    from training.evaluation import evidence_files
+    from training import evidence_files
     from training.language.language_evidence import LanguageEvidence
 
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)

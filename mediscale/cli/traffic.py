@@ -35,7 +35,7 @@ def _add_canary(parser: argparse.ArgumentParser) -> None:
 def _canary(options: argparse.Namespace) -> int:
     from mediscale.core import caller
     from mediscale.storage import signing
-    from training.promotion import canary
+    from training import canary
 
     home = settings()
     signed = canary.Signatory(signing.actor(home), caller.now(), options.reason)

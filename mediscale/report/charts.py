@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from training.evaluation.evaluation_report import Counts, Curve, Estimate, Evidence
+    from training.evaluation.evaluation_report import Counts, Curve, Evidence
+    from training.statistics.estimate import Estimate
 
 _SQUARE, _FLAT = 4.4, 3.6
 _ROW = 0.27
@@ -224,7 +225,7 @@ def _write(axes: "Axes", text: str, at: tuple[float, float], side: Any, size: fl
 def estimate_text(estimate: "Estimate") -> str:
     """An estimate with its interval, as print has it.
 
-    >>> from training.evaluation.evaluation_report import Estimate
+    >>> from training.statistics.estimate import Estimate
     >>> estimate_text(Estimate(value=0.8123, low=0.79, high=0.83))
     '0.812 (0.790\xa0to\xa00.830)'
     """
@@ -238,7 +239,7 @@ _NARROW = 0.01
 def share(estimate: "Estimate") -> str:
     """A proportion with its interval, as text in percent.
 
-    >>> from training.evaluation.evaluation_report import Estimate
+    >>> from training.statistics.estimate import Estimate
     >>> share(Estimate(value=1.0, low=0.735, high=1.0)).replace("\u00a0", " ")
     '100 % (74 to 100 %)'
     >>> share(Estimate(value=0.003, low=0.001, high=0.004)).replace("\u00a0", " ")

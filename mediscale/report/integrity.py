@@ -11,7 +11,7 @@ from mediscale.inference import model_signature
 from mediscale.storage import accepted_heads, approvals, calls, history, lake, object_store, registry
 from mediscale.storage.history import Entry
 from mediscale.storage.registry import Move
-from training.evaluation import evidence_files
+from training import evidence_files
 
 
 class IntegrityReport(Frozen):

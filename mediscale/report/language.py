@@ -17,7 +17,7 @@ from mediscale.storage import calls
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Run
 from monitoring.question_drift import Result as QuestionDrift
-from training.evaluation import evidence_files
+from training import evidence_files
 from training.language.language_evidence import LanguageEvidence, PairedFigure
 
 DECISION = "promote_language"

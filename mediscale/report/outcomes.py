@@ -14,7 +14,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.report import labels
 from mediscale.report.svg import BLUE, FAINT, ORANGE, Chart, chart, drawing
 from mediscale.storage import lake
-from training.evaluation.evaluation_report import Estimate
+from training.statistics.estimate import Estimate
 
 METRICS = ("auroc", "log_loss", "calibration_slope", "calibration_intercept", "ppv")
 _HEIGHT = 3.2

@@ -9,10 +9,10 @@ import pytest
 from deltalake import write_deltalake
 
 from data_pipeline import synthetic
+from data_pipeline.clinical_text.name_lexicon import EPONYMS, ORDINARY, plain
 from data_pipeline.ingest import source
 from data_pipeline.notes import encoders
 from data_pipeline.notes.deidentification import pseudonym_secret
-from data_pipeline.notes.deidentification.name_lexicon import EPONYMS, ORDINARY, plain
 from data_pipeline.synthetic import clinical_notes
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings

@@ -1,1 +1,1 @@
-"""Evaluation on held-out patients: metrics, intervals, calibration, baselines, the evaluation report."""
+"""Evaluation on held-out patients: performance, subgroups, baselines, robustness, the evaluation report."""

@@ -24,8 +24,9 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from training import training_examples
-from training.evaluation.evaluation_report import AlertBurden, Estimate, LeadTime
-from training.evaluation.metrics import Floats
+from training.evaluation.evaluation_report import AlertBurden, LeadTime
+from training.statistics.estimate import Estimate
+from training.statistics.metrics import Floats
 
 if TYPE_CHECKING:
     from training.evaluation.performance import Performance

@@ -14,7 +14,7 @@ from data_pipeline.features import kernel
 from mediscale.core import tasks
 from mediscale.core.errors import UsageError
 from mediscale.core.tasks import TaskName
-from training.evaluation.metrics import Floats
+from training.statistics.metrics import Floats
 
 if TYPE_CHECKING:
     from training.training_examples import Examples

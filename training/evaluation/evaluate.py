@@ -28,33 +28,24 @@ from mediscale.inference.points import PointsScore
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import registry
 from mediscale.storage.calls import canonical
-from training import training_examples
-from training.evaluation import (
-    alert_burden,
-    baselines,
-    data_quality,
-    evidence_files,
-    files,
-    metrics,
-    oracle,
-    robustness,
-    subgroups,
-)
-from training.evaluation.bootstrap import Resamples
+from training import evidence_files, training_examples
+from training.evaluation import alert_burden, baselines, data_quality, files, oracle, robustness, subgroups
 from training.evaluation.evaluation_report import (
     Baseline,
     Comparison,
     Counts,
-    Estimate,
     Evidence,
     PlainInputs,
     Together,
 )
-from training.evaluation.metrics import Floats
 from training.evaluation.performance import Performance
 from training.leakage.certificate import LeakCertificate
 from training.notes import note_examples
 from training.promotion_context import incumbents
+from training.statistics import metrics
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
+from training.statistics.metrics import Floats
 
 if TYPE_CHECKING:
     from mediscale.inference.collate import Tokens

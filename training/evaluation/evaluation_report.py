@@ -1,6 +1,5 @@
 """What a promotion rests on: one file per evaluated version, canonical JSON, aggregates only."""
 
-import math
 from typing import Any, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
@@ -9,42 +8,9 @@ from mediscale.core.annotations import PatientCount
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
-from training.evaluation.evidence_files import Keyed, read_as
+from training.evidence_files import Keyed, read_as
 from training.leakage.certificate import LeakCertificate
-
-
-class Estimate(Frozen):
-    """A figure with its 95 % interval from resampled patients; null where it is not estimable.
-
-    Without an interval, the resamples can't give one: too few of them have a value, or all have the same.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    @property
-    def interval(self) -> tuple[float, float, float] | None:
-        """The figure and both ends of its interval; None where one of them is missing or not finite."""
-        if self.value is None or self.low is None or self.high is None:
-            return None
-        whole = self.value, self.low, self.high
-        return whole if all(map(math.isfinite, whole)) else None
-
-    def text(self, digits: int = 3, sign: Literal["", "+"] = "") -> str:
-        """The figure with its interval; ``sign`` puts a plus before what is above 0.
-
-        >>> Estimate(value=0.8123, low=0.79, high=0.83).text(), Estimate(value=0.5, low=None, high=None).text()
-        ('0.812 (0.790 to 0.830)', '0.500 (no interval)')
-        >>> Estimate(value=0.01, low=-0.02, high=0.04).text(digits=2, sign="+")
-        '+0.01 (-0.02 to +0.04)'
-        """
-        if self.value is None:
-            return "not estimable"
-        number = f"{sign}z.{digits}f"
-        if self.interval is None:
-            return f"{self.value:{number}} (no interval)"
-        return f"{self.value:{number}} ({self.low:{number}} to {self.high:{number}})"
+from training.statistics.estimate import Estimate
 
 
 class Counts(Frozen):

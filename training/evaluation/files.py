@@ -14,7 +14,7 @@ from mediscale.inference import model_files
 from mediscale.inference.collate import Tokens
 from mediscale.inference.tabular import Predictor
 from training.evaluation.evaluation_report import Files
-from training.evaluation.metrics import Floats
+from training.statistics.metrics import Floats
 from training.training_examples import Inputs
 
 _ANSWERS = 20

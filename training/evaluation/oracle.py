@@ -10,7 +10,7 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
-from training.evaluation.metrics import Floats
+from training.statistics.metrics import Floats
 
 if TYPE_CHECKING:
     from training.training_examples import Examples

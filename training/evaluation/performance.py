@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mediscale.core.privacy import SMALL_COUNT
-from training.evaluation import curves, metrics
-from training.evaluation.bootstrap import Resamples
 from training.evaluation.evaluation_report import (
     Alarms,
     Baseline,
@@ -20,11 +18,13 @@ from training.evaluation.evaluation_report import (
     Curve,
     CurvePoint,
     Curves,
-    Estimate,
     Oracle,
     Together,
 )
-from training.evaluation.metrics import Floats, Metric
+from training.statistics import curves, metrics
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
+from training.statistics.metrics import Floats, Metric
 
 if TYPE_CHECKING:
     from mediscale.core.refs import ModelRef

@@ -22,9 +22,9 @@ from mediscale.core import tasks
 from mediscale.core.concepts import by_name
 from mediscale.core.policy import Stress
 from mediscale.core.tasks import TaskName
-from training.evaluation import metrics
 from training.evaluation.evaluation_report import StressTest
-from training.evaluation.metrics import Floats
+from training.statistics import metrics
+from training.statistics.metrics import Floats
 
 if TYPE_CHECKING:
     from training.evaluation.performance import Performance

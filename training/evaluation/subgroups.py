@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from mediscale.core.policy import Policy
 from mediscale.core.privacy import suppressed_parts
-from training.evaluation import metrics
-from training.evaluation.evaluation_report import Estimate, Subgroup, SubgroupFamily
-from training.evaluation.metrics import Floats
+from training.evaluation.evaluation_report import Subgroup, SubgroupFamily
+from training.statistics import metrics
+from training.statistics.estimate import Estimate
+from training.statistics.metrics import Floats
 from training.training_examples import ATTRIBUTES
 
 if TYPE_CHECKING:

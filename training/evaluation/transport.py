@@ -19,11 +19,12 @@ from mediscale.core.splits import SPLITS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from training import training_examples
-from training.evaluation import calibration, metrics
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.evaluation_report import Counts, Estimate
-from training.evaluation.metrics import Floats
+from training.evaluation.evaluation_report import Counts
 from training.evaluation.performance import Performance
+from training.statistics import calibration, metrics
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
+from training.statistics.metrics import Floats
 from training.training_examples import Examples
 
 RECALIBRATED_WITH = (50, 100, 200, 500)

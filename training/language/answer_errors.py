@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mediscale.core.refs import Frozen
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.evaluation_report import Estimate
 from training.language.answer_metrics import normalised
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _MEASURED = re.compile(

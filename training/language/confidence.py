@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 
 from mediscale.core.refs import Frozen
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.evaluation_report import Estimate
-from training.evaluation.metrics import Floats
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
+from training.statistics.metrics import Floats
 
 LOW = 0.5
 """Answers of a lower confidence are flagged."""

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_pipeline.clinical_text.sentences import sentences
 from data_pipeline.documents import corpus, passages, readers
 from data_pipeline.documents.questions import Question
-from data_pipeline.documents.sentences import sentences
 from data_pipeline.retrieval import embedders, index_files, passage_vectors
 from data_pipeline.retrieval.index import Index
 from data_pipeline.retrieval.index_files import Contents

@@ -18,13 +18,13 @@ from mediscale.inference import language, model_files
 from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import LanguageSpec
 from mediscale.inference.model_files import LANGUAGE_FILE
-from training.evaluation import evidence_files
-from training.evaluation.evaluation_report import Estimate
+from training import evidence_files
 from training.language import corpus_sources, language_measures
 from training.language.export import receipts
 from training.language.language_evidence import LanguageEvidence, PairedFigure
 from training.language.language_measures import Effort
 from training.promotion_context import incumbents
+from training.statistics.estimate import Estimate
 
 log = logging.getLogger(__name__)
 

@@ -2,12 +2,12 @@
 
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.inference.base_models import Base
-from training.evaluation.evaluation_report import Estimate
-from training.evaluation.evidence_files import Keyed
+from training.evidence_files import Keyed
 from training.language.answer_errors import ErrorPattern
 from training.language.confidence import Calibration
 from training.language.export.receipts import Receipt
 from training.language.statements import Grounding
+from training.statistics.estimate import Estimate
 
 
 class PairedFigure(Frozen):

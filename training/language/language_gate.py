@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 
 from mediscale.core.refs import Frozen
-from training.evaluation.evaluation_report import Estimate
 from training.language.language_evidence import LanguageEvidence, PairedFigure
+from training.statistics.estimate import Estimate
 
 POLICY_FILE = Path(__file__).with_name("policy.yaml")
 

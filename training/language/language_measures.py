@@ -15,14 +15,14 @@ from data_pipeline.documents.questions import Question
 from data_pipeline.safety import check_answer
 from mediscale.core.refs import Frozen
 from mediscale.inference.language import LanguageModel
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.evaluation_report import Estimate
-from training.evaluation.metrics import Floats
 from training.language import answer_metrics
 from training.language.answer_errors import ErrorPattern, patterns
 from training.language.confidence import Calibration, calibration, mean, of_options, of_text
 from training.language.language_evidence import LanguageMeasures, PairedFigure
 from training.language.statements import Sources, grounding
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
+from training.statistics.metrics import Floats
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from mediscale.core.stage import Stage
 from mediscale.inference import model_files
 from mediscale.inference.language_spec import TASK
 from mediscale.storage import registry
-from training.evaluation import evidence_files
+from training import evidence_files
 from training.language import language_gate
 from training.language.language_evidence import LanguageEvidence
 from training.promotion import gate, promotion

@@ -9,9 +9,9 @@ import numpy as np
 from data_pipeline.documents.questions import Question
 from mediscale.core.refs import Frozen
 from mediscale.inference.language import LanguageModel
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.evaluation_report import Estimate
 from training.language.confidence import mean
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
 
 
 class Statements(Frozen):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mediscale.core.annotations import PatientCount
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.tasks import TaskName
-from training.evaluation.evidence_files import Keyed
+from training.evidence_files import Keyed
 
 CERTIFICATE_FILE = "leak_certificate.json"
 

@@ -22,7 +22,7 @@ from mediscale.core.stage import Context, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.storage import calls, lake
 from mediscale.storage.calls import Call
-from training.evaluation import evidence_files
+from training import evidence_files
 from training.leakage import declared, fitted, known_time, notes, single_predictors
 from training.leakage.certificate import CERTIFICATE_FILE, Check, LeakCertificate
 from training.leakage.end_of_stay import known_at_the_end

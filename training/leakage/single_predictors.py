@@ -9,8 +9,8 @@ from data_pipeline.features import kernel
 from mediscale.core import tasks
 from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
-from training.evaluation import metrics
 from training.leakage.certificate import Check, SinglePredictor, check
+from training.statistics import metrics
 from training.training_examples import Examples
 
 MOST_PATIENTS = 4000

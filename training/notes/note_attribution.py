@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_pipeline.notes.deidentification import name_lexicon
+from data_pipeline.clinical_text import name_lexicon
 from mediscale.inference import collate
 from mediscale.inference.collate import Batch, Special
 from training.notes import note_network

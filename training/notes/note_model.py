@@ -22,12 +22,12 @@ from mediscale.inference import collate
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
 from mediscale.storage import lake, registry, table_files
 from training import tracking, training_examples
-from training.evaluation import calibration, metrics
 from training.notes import note_mlflow_model, note_network, note_training
 from training.notes.allocator import keep_freed_memory
 from training.notes.note_mlflow_model import NoteModel, TrainedNotes
 from training.notes.note_network import Shape
 from training.notes.note_training import FittedNoteModel, Job, Recipe
+from training.statistics import calibration, metrics
 
 if TYPE_CHECKING:
     import pyarrow as pa

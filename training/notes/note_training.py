@@ -26,12 +26,12 @@ from mediscale.inference import collate
 from mediscale.inference.collate import Special
 from mediscale.storage import private_files
 from training import ray_session
-from training.evaluation import metrics
-from training.evaluation.metrics import Floats
 from training.notes import note_examples, note_network
 from training.notes.allocator import keep_freed_memory
 from training.notes.note_checkpoint import Checkpoints, State
 from training.notes.note_network import Shape
+from training.statistics import metrics
+from training.statistics.metrics import Floats
 from training.step_log import StepLog
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from training.evaluation.evaluation_report import Estimate
+from training.statistics.estimate import Estimate
 
 
 @dataclass(frozen=True)

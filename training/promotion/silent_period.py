@@ -16,9 +16,10 @@ from mediscale.core.tables import TRAINING_SET
 from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 from mediscale.storage.logged_predictions import Question
-from training.evaluation import matured_outcomes, metrics
-from training.evaluation.bootstrap import Resamples
+from training.evaluation import matured_outcomes
 from training.evaluation.evaluation_report import SilentPeriod
+from training.statistics import metrics
+from training.statistics.bootstrap import Resamples
 
 _RESAMPLES = 500
 _STAY = ["subject_id", "stay_id"]

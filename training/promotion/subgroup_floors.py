@@ -8,8 +8,9 @@ of groups that are too small, the policy says whether they refuse or are a limit
 from collections.abc import Iterator
 
 from mediscale.core.policy import Policy
-from training.evaluation.evaluation_report import Estimate, Evidence, Subgroup
+from training.evaluation.evaluation_report import Evidence, Subgroup
 from training.promotion.floor import Floor, on_interval, reaches
+from training.statistics.estimate import Estimate
 from training.training_examples import ATTRIBUTES
 
 UNKNOWN = "unknown"

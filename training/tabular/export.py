@@ -14,8 +14,8 @@ from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSpec
 from mediscale.inference.points import PointsScore
 from mediscale.storage import registry
-from training.evaluation import calibration as calibrated
-from training.evaluation.metrics import Floats
+from training.statistics import calibration as calibrated
+from training.statistics.metrics import Floats
 from training.tabular.recipe import Library
 from training.tabular.tree_training import MISSING_VALUES
 from training.tabular.usual_ranges import usual_ranges

@@ -15,7 +15,7 @@ from training.tabular.tree_format import Leaf, Node, Split
 if TYPE_CHECKING:
     import xgboost
 
-    from training.evaluation.metrics import Floats
+    from training.statistics.metrics import Floats
     from training.training_examples import Examples
 
 _DRAWS = 10

@@ -17,12 +17,12 @@ from data_pipeline.features import kernel
 from mediscale.core import tasks
 from mediscale.core.tasks import TaskName
 from mediscale.inference.points import Band, Item, PointsScore
-from training.evaluation import calibration
+from training.statistics import calibration
 from training.tabular import request_dropout
 from training.tabular.usual_ranges import rounded
 
 if TYPE_CHECKING:
-    from training.evaluation.metrics import Floats
+    from training.statistics.metrics import Floats
     from training.training_examples import Examples, Inputs
 
 MOST_ITEMS = 8

@@ -16,7 +16,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import Calibration
 from mediscale.storage import registry
 from training import tracking, training_examples
-from training.evaluation import calibration, metrics
+from training.statistics import calibration, metrics
 from training.tabular import (
     continuation,
     export,

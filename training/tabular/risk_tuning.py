@@ -21,10 +21,10 @@ from mediscale.core.stage import TRAINING, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.storage import private_files
 from training import hyperparameter_search, training_examples
-from training.evaluation import metrics
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.evaluation_report import Estimate
 from training.hyperparameter_search import CPU_SECONDS, FINISHED, LOSS, Plan, Search, Trial
+from training.statistics import metrics
+from training.statistics.bootstrap import Resamples
+from training.statistics.estimate import Estimate
 from training.tabular.recipe import Library, Recipe
 from training.tabular.tree_training import GrownTrees, Job
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.ml.classification import GBTClassificationModel
     from pyspark.sql import DataFrame
 
-    from training.evaluation.metrics import Floats
+    from training.statistics.metrics import Floats
     from training.training_examples import Examples, Inputs
 
 MISSING_VALUES = "A missing value counts as the median of the training rows, or as 0 where no row has one."
@@ -47,7 +47,7 @@ class Growth:
 
     def tuning_margins(self) -> "Floats":
         """Log-odds (n) of the tuning rows by the rounds so far."""
-        from training.evaluation import calibration
+        from training.statistics import calibration
 
         return calibration.margins(self._booster, self._tuning, self._rounds)
 

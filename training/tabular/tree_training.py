@@ -15,7 +15,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.storage import private_files
 from training import ray_session
-from training.evaluation import calibration, metrics
+from training.statistics import calibration, metrics
 from training.tabular import continuation, lightgbm_training, spark_training, xgboost_training
 from training.tabular.continuation import Parent
 from training.tabular.recipe import Library, Recipe

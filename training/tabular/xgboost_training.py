@@ -18,7 +18,7 @@ from training.tabular.recipe import Recipe
 if TYPE_CHECKING:
     import xgboost
 
-    from training.evaluation.metrics import Floats
+    from training.statistics.metrics import Floats
     from training.training_examples import Examples
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.text import END, ClinicalText
+from data_pipeline.drugs.mentions import packaged
 from data_pipeline.notes.analysis.fields import Finding, Status
 from data_pipeline.notes.analysis.sections import Sections
-from data_pipeline.safety.drugs import packaged
 
 _ENDINGS = (
     "itis", "osis", "oma", "aemia", "emia", "opathy", "penia", "megaly", "plegia", "paresis", "ectasis", "lithiasis"

@@ -9,9 +9,9 @@ from pathlib import Path
 from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.text import ClinicalText
+from data_pipeline.drugs.mentions import packaged
 from data_pipeline.notes.analysis.fields import Medication
 from data_pipeline.notes.analysis.sections import Sections
-from data_pipeline.safety.drugs import packaged
 
 _DOSE = re.compile(
     r"(?<![\w.])\d+(?:[.,/]\d+)*(?:\s*(?:-|to)\s*\d+(?:[.,]\d+)?)?\s*(?:mg|mcg|micrograms?|milligrams?"

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from data_pipeline.clinical_text.phrases import Phrases
 from data_pipeline.clinical_text.text import ClinicalText
+from data_pipeline.drugs.mentions import packaged
 from data_pipeline.notes.analysis.fields import Finding, Statement
 from data_pipeline.notes.analysis.sections import Sections
-from data_pipeline.safety.drugs import packaged
 
 _MOST = 3
 _NO_ADVICE = frozenset(

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import cached_property
 
-from data_pipeline.notes.deidentification.name_lexicon import (
+from data_pipeline.clinical_text.name_lexicon import (
     CLINICAL,
     EPONYMS,
     ORDINARY,

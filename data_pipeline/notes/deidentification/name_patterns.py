@@ -2,7 +2,7 @@
 
 import re
 
-from data_pipeline.notes.deidentification.name_lexicon import listed_words
+from data_pipeline.clinical_text.name_lexicon import listed_words
 from data_pipeline.notes.deidentification.regex import caseless
 
 _UPPER = "".join(filter(str.isupper, map(chr, [*range(0x250), *range(0x1E00, 0x1F00)])))

@@ -9,9 +9,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
+from data_pipeline.clinical_text.name_lexicon import listed_words
 from data_pipeline.notes.deidentification import dates
 from data_pipeline.notes.deidentification.dates import AMOUNT, YEAR
-from data_pipeline.notes.deidentification.name_lexicon import listed_words
 from data_pipeline.notes.deidentification.regex import caseless
 
 PhiKind = Literal["name", "date", "age", "phone", "record", "address", "email", "url"]

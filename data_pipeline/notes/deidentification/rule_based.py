@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from data_pipeline.notes.deidentification import name_lexicon
+from data_pipeline.clinical_text import name_lexicon
+from data_pipeline.clinical_text.folding import FoldedText, fold
+from data_pipeline.clinical_text.name_lexicon import Lexicon
 from data_pipeline.notes.deidentification.deidentified_note import DeidentifiedNote
-from data_pipeline.notes.deidentification.folding import FoldedText, fold
 from data_pipeline.notes.deidentification.name_detection import NameDetector
-from data_pipeline.notes.deidentification.name_lexicon import Lexicon
 from data_pipeline.notes.deidentification.phi_patterns import PhiSpan, find_patterns, replace_spans
 from data_pipeline.notes.deidentification.surrogates import Surrogates
 

@@ -14,7 +14,7 @@ from functools import cache
 from itertools import cycle
 from typing import Literal
 
-from data_pipeline.notes.deidentification import name_lexicon
+from data_pipeline.clinical_text import name_lexicon
 from data_pipeline.notes.deidentification.phi_patterns import PhiKind
 
 OVER_89 = "90+"

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data_pipeline import synthetic
-from data_pipeline.notes.deidentification.name_lexicon import EPONYMS, ORDINARY, plain
+from data_pipeline.clinical_text.name_lexicon import EPONYMS, ORDINARY, plain
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from serving.app import create_app

@@ -22,8 +22,8 @@ from mediscale.core.tables import TRAINING_SET
 from mediscale.core.tasks import TaskName
 from mediscale.storage import calls, lake, registry
 from mediscale.storage.calls import Call
-from training import ray_session
-from training.evaluation import evaluate, evidence_files
+from training import evidence_files, ray_session
+from training.evaluation import evaluate
 from training.tabular import risk_model
 
 DATASET = "synthetic"

@@ -25,7 +25,7 @@ from mediscale.inference import base_models, language, model_files
 from mediscale.inference.model_files import ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.pipeline import local, runtime_inputs, steps
 from mediscale.storage import lake, registry
-from training.evaluation import evidence_files
+from training import evidence_files
 from training.language import language_model, language_training, lora
 from training.language.language_evidence import LanguageEvidence, LanguageMeasures
 from training.language.language_training import Job, Recipe

@@ -14,10 +14,10 @@ from mediscale.inference.note_model_spec import NoteSpec
 from mediscale.storage import lake, registry
 from mediscale.storage.calls import canonical
 from training import late_fusion, training_examples
-from training.evaluation import metrics
-from training.evaluation.bootstrap import Resamples
 from training.evaluation.performance import Performance
 from training.notes.note_mlflow_model import NoteModel
+from training.statistics import metrics
+from training.statistics.bootstrap import Resamples
 
 
 def note_model(settings: Settings, training_set, signal: float) -> NoteModel:

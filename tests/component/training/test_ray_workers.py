@@ -26,13 +26,13 @@ from mediscale.inference import base_models
 from mediscale.inference.collate import Special
 from mediscale.storage import lake, registry
 from training import training_examples
-from training.evaluation import metrics
 from training.language import language_model, language_training, language_tuning
 from training.language.lora import Adapter
 from training.notes import note_training
 from training.notes.note_checkpoint import Checkpoints
 from training.notes.note_network import Shape
 from training.notes.note_training import FittedNoteModel
+from training.statistics import metrics
 from training.tabular import tree_training
 from training.tabular.recipe import Recipe
 

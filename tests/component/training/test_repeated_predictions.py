@@ -10,8 +10,8 @@ from fixtures import leaky_hospital
 from mediscale.core.settings import Settings
 from mediscale.inference import tabular
 from mediscale.storage import lake
-from training import training_examples
-from training.evaluation import evaluate, evidence_files, transport
+from training import evidence_files, training_examples
+from training.evaluation import evaluate, transport
 from training.evaluation.evaluation_report import Evidence
 from training.promotion import promotion
 from training.tabular import risk_model

@@ -17,7 +17,7 @@ from mediscale.inference import model_files, tabular
 from mediscale.inference.model_spec import NOTICE, PredictorSpec
 from mediscale.storage import registry
 from training import tracking, training_examples
-from training.evaluation import metrics
+from training.statistics import metrics
 from training.tabular import importance, risk_model, xgboost_training
 from training.tabular.recipe import Recipe
 from training.tracking import Training

@@ -8,7 +8,7 @@ from unit.mediscale.test_treeshap import data
 from unit.training.test_calibration import _examples
 
 from mediscale.inference.treeshap import TreeEnsemble
-from training.evaluation import calibration, metrics
+from training.statistics import calibration, metrics
 from training.tabular import spark_training, tree_format, tree_training
 from training.tabular.recipe import Recipe
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.notes.deidentification import deidentifier, name_lexicon, name_sources
+from data_pipeline.clinical_text import name_lexicon, name_sources
+from data_pipeline.notes.deidentification import deidentifier
 from data_pipeline.notes.deidentification.rule_based import RuleBasedDeidentifier
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings

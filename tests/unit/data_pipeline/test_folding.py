@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.notes.deidentification.folding import fold
+from data_pipeline.clinical_text.folding import fold
 from data_pipeline.notes.deidentification.phi_patterns import replace_spans
 from data_pipeline.notes.deidentification.rule_based import RuleBasedDeidentifier
 

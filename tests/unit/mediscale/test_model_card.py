@@ -13,7 +13,8 @@ from mediscale.core.errors import NotFoundError
 from mediscale.report import model_card
 from mediscale.report.model_card import answers
 from mediscale.report.model_card.card import frameworks
-from training.evaluation.evaluation_report import Estimate, Evidence
+from training.evaluation.evaluation_report import Evidence
+from training.statistics.estimate import Estimate
 
 
 @pytest.fixture(scope="module")

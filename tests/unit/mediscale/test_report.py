@@ -13,8 +13,8 @@ from mediscale.report import charts, labels, model_card
 from mediscale.report.data import collect
 from mediscale.report.page import Page
 from mediscale.storage import lineage
-from training.evaluation.evaluation_report import Estimate
 from training.evaluation.performance import METRICS
+from training.statistics.estimate import Estimate
 
 SECTIONS = ("verdict", "records", "cohort", "mortality", "readmission", "watch", "again")
 VOID = {"meta", "br", "use", "path", "link"}

@@ -18,7 +18,7 @@ from mediscale.storage.logged_predictions import Question
 from monitoring import estimated_performance, outcomes, performance_series, retrain_decision
 from monitoring.drift import drift
 from monitoring.performance_figures import PerformanceAlarm
-from training.evaluation import metrics
+from training.statistics import metrics
 
 PROMOTED = datetime(2026, 1, 1)
 WEEK = timedelta(days=7)

@@ -5,8 +5,8 @@ import pytest
 
 from training.evaluation import alert_burden
 from training.evaluation.alert_burden import Course, weighted_quantiles
-from training.evaluation.bootstrap import Resamples
 from training.evaluation.performance import Performance
+from training.statistics.bootstrap import Resamples
 from training.training_examples import Examples
 
 

@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from training.evaluation import metrics
-from training.evaluation.bootstrap import Resamples
-from training.evaluation.metrics import Floats
+from training.statistics import metrics
+from training.statistics.bootstrap import Resamples
+from training.statistics.metrics import Floats
 
 
 def _rows(subjects: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,5 +115,5 @@ def test_other_figures_that_every_resample_has_get_no_interval() -> None:
 def test_large_sets_are_worked_through_in_blocks_with_the_same_result(monkeypatch) -> None:
     y, p = _rows(60)
     whole = _auroc(Resamples(np.arange(60), 300, seed=0), y, p)
-    monkeypatch.setattr("training.evaluation.bootstrap._CELLS", 60 * 7)
+    monkeypatch.setattr("training.statistics.bootstrap._CELLS", 60 * 7)
     assert _auroc(Resamples(np.arange(60), 300, seed=0), y, p) == whole

@@ -7,7 +7,7 @@ import pytest
 import xgboost
 
 from data_pipeline.features import kernel
-from training.evaluation import calibration, metrics
+from training.statistics import calibration, metrics
 from training.tabular import xgboost_training
 from training.tabular.recipe import Recipe
 from training.training_examples import Examples

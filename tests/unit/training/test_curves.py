@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from training.evaluation import curves, metrics
+from training.statistics import curves, metrics
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from training.evaluation.evaluation_report import (
     Counts,
     Curves,
     DataQuality,
-    Estimate,
     Evidence,
     Files,
     LeadTime,
@@ -28,6 +27,7 @@ from training.evaluation.evaluation_report import (
 from training.leakage.certificate import Check
 from training.promotion import gate, operation_floors, staging
 from training.promotion.gate import DecisionContext
+from training.statistics.estimate import Estimate
 
 POLICY = tasks.load("mortality").policy
 COUNTS = Counts(n=900, events=80, subjects=600)

@@ -7,11 +7,11 @@ import pytest
 
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.inference.base_models import Base
-from training.evaluation.evaluation_report import Estimate
 from training.language import language_gate
 from training.language.export.receipts import ParentComparison, Receipt
 from training.language.language_evidence import LanguageEvidence, LanguageMeasures, PairedFigure
 from training.language.statements import Grounding
+from training.statistics.estimate import Estimate
 
 POLICY = language_gate.policy()
 MODEL = ModelRef(name="d-language", version=2, uri="u", digest="d")

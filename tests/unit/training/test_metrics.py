@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as reference
 from sklearn.linear_model import LogisticRegression
 
-from training.evaluation import metrics
+from training.statistics import metrics
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from unit.training.test_calibration import _examples
 from data_pipeline.features import kernel
 from mediscale.inference.points import Band, Item, PointsScore, PointsTable
 from mediscale.report import points_table
-from training.evaluation import metrics
+from training.statistics import metrics
 from training.tabular import points_score
 
 AGE = Item(

@@ -10,7 +10,7 @@ from mediscale.core.settings import Settings
 from mediscale.pipeline import runtime_inputs
 from mediscale.storage import calls
 from mediscale.storage.calls import Call
-from training.evaluation import calibration, metrics
+from training.statistics import calibration, metrics
 from training.tabular import risk_model, risk_tuning, tree_training, xgboost_training
 from training.tabular.recipe import SEARCH, Recipe, TunedSettings
 

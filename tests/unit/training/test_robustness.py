@@ -9,10 +9,11 @@ from data_pipeline.features import kernel
 from mediscale.core import tasks
 from mediscale.core.concepts import by_name
 from mediscale.core.policy import Stress
-from training.evaluation import metrics, robustness
-from training.evaluation.bootstrap import Resamples
+from training.evaluation import robustness
 from training.evaluation.evaluation_report import StressTest
 from training.evaluation.performance import Performance
+from training.statistics import metrics
+from training.statistics.bootstrap import Resamples
 from training.training_examples import Examples
 
 TASK = "mortality"

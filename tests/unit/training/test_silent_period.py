@@ -13,9 +13,10 @@ from mediscale.core.policy import SilentPeriod as Asked
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
-from training.evaluation.evaluation_report import Estimate, SilentPeriod
+from training.evaluation.evaluation_report import SilentPeriod
 from training.promotion import silent_period
 from training.promotion.operation_floors import silent_floors
+from training.statistics.estimate import Estimate
 
 DAY, NOW = datetime(2026, 11, 1), datetime(2027, 3, 1)
 MODEL = ModelRef(name="a-mortality", version=2, uri="", digest="")

@@ -5,9 +5,10 @@ import pytest
 from scipy import stats
 
 from mediscale.core import tasks
-from training.evaluation import metrics, subgroups
-from training.evaluation.bootstrap import Resamples
+from training.evaluation import subgroups
 from training.evaluation.performance import Performance
+from training.statistics import metrics
+from training.statistics.bootstrap import Resamples
 from training.training_examples import Examples
 
 POLICY = tasks.load("mortality").policy

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from training.evaluation import metrics, transport
+from training.evaluation import transport
+from training.statistics import metrics
 from training.training_examples import Examples
 
 N = 3000

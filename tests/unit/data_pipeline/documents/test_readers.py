@@ -8,8 +8,8 @@ import pypdf
 import pytest
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
+from data_pipeline.clinical_text.sentences import sentences
 from data_pipeline.documents import passages, readers
-from data_pipeline.documents.sentences import sentences
 from mediscale.core.errors import InputError
 
 

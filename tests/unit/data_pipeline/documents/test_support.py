@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from data_pipeline.clinical_text.sentences import sentences
 from data_pipeline.documents import perturbations, support_fit
 from data_pipeline.documents.perturbations import UNKNOWN
-from data_pipeline.documents.sentences import sentences
 from data_pipeline.retrieval import support
 from data_pipeline.retrieval.support import shipped
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.safety import tables
+from data_pipeline.drugs import tables
 from mediscale.core.errors import InputError
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from training.evaluation import metrics
-from training.evaluation.metrics import Floats
+from training.statistics import metrics
+from training.statistics.metrics import Floats
 
 Curve = Callable[[Floats, Floats, Floats], Floats]
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mediscale.inference.model_spec import Calibration
-from training.evaluation import metrics
-from training.evaluation.metrics import Floats
+from training.statistics import metrics
+from training.statistics.metrics import Floats
 
 if TYPE_CHECKING:
     import xgboost

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_pipeline.clinical_text.text import ClinicalText
-from data_pipeline.safety import tables
+from data_pipeline.drugs import tables
 
 
 @dataclass(frozen=True)

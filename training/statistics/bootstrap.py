@@ -11,8 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.evaluation_report import Estimate
-from training.evaluation.metrics import Floats
+from training.statistics.estimate import Estimate
+from training.statistics.metrics import Floats
 
 Weighted = Callable[[Floats], Floats]
 

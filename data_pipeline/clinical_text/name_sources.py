@@ -1,6 +1,6 @@
 """The sources of the name lexicon: Faker's lists of names, and the vocabulary of the offline encoder.
 
-    python -m data_pipeline.notes.deidentification.name_sources
+    python -m data_pipeline.clinical_text.name_sources
 
 writes ``names.yaml``. Only this module needs the two packages.
 """
@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from data_pipeline.notes.deidentification.name_lexicon import FREQUENT, NAMES_FILE, Lexicon, plain
+from data_pipeline.clinical_text.name_lexicon import FREQUENT, NAMES_FILE, Lexicon, plain
 
 _HEAD = """\
 # People's names as Faker lists them (MIT licence), and words of the vocabulary of BERT (Apache licence 2.0).
