@@ -52,15 +52,15 @@ _FROM_A_MONTH = (
     rf"{_SINCE}{_WORD_MONTH}\s+{_DAY}(?![\w%/]|[.:]\d|{AMOUNT})",
 )
 _DATE = re.compile(
-    rf"(?=\d)(?:{'|'.join(_FROM_A_NUMBER)})|(?=[JFMASONDjfmasond])(?:{'|'.join(_FROM_A_MONTH)})"
+    rf"(?=\d)(?:{'|'.join(_FROM_A_NUMBER)})|(?=[JFMASONDjfmasond])(?<!\w)(?:{'|'.join(_FROM_A_MONTH)})"
 )
 
 _PARTIAL = re.compile(
-    rf"(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{_DAY})(?![\w/%]|\.\d"
+    rf"(?=\d)(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{_DAY})(?![\w/%]|\.\d"
     rf"|[+]|-\d?/)"
 )
 _TERSE = re.compile(
-    rf"(?<![\w/.,-])(?:(?:{_NUMERIC}\.{_DAY}|{_DAY}\.{_NUMERIC})\.\d\d|1[0-2]\.{YEAR}|{YEAR}-1[0-2])"
+    rf"(?=\d)(?<![\w/.,-])(?:(?:{_NUMERIC}\.{_DAY}|{_DAY}\.{_NUMERIC})\.\d\d|1[0-2]\.{YEAR}|{YEAR}-1[0-2])"
     r"(?![\w/%-]|\.\d)"
 )
 _SCORE_BEFORE = re.compile(

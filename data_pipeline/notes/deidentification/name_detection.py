@@ -40,13 +40,13 @@ from data_pipeline.notes.deidentification.name_patterns import (
     LAST_FIRST,
     LOWER_SUBJECT,
     LOWER_TITLE,
-    NAME,
     NOT_NAMES,
     OPENERS,
     OWNING,
     PARTICLES,
     POSSESSIVE,
     RECIPIENT_NEXT,
+    RUNS,
     SAYING,
     SEVERAL,
     SIDED,
@@ -56,6 +56,7 @@ from data_pipeline.notes.deidentification.name_patterns import (
     THING_BEFORE,
     WITH,
     WORD,
+    NamePatternSearch,
 )
 from data_pipeline.notes.deidentification.phi_patterns import SAID_AGE, PhiSpan, add_non_overlapping
 
@@ -88,15 +89,17 @@ class NameDetector:
         ]
 
     def _in_context(self, text: str) -> Iterator[PhiSpan]:
+        search = NamePatternSearch(text)
         for pattern, strong, backwards in INTRODUCTIONS:
-            for match in pattern.finditer(text):
+            for match in search.matches(pattern):
                 yield from self._introduced(text, *match.span("name"), strong, backwards)
-        genera = {match.start() for match in BINOMIAL.finditer(text) if self._is_species(match)}
+        genera = {match.start() for match in search.matches(BINOMIAL) if self._is_species(match)}
         for pattern, detect in self._weak_cues:
-            for match in pattern.finditer(text):
+            for match in search.matches(pattern):
                 yield from (span for span in detect(text, match) if span.start not in genera)
-        yield from (span for span in self._alone(text) if span.start not in genera)
-        yield from (PhiSpan("name", *match.span()) for match in ANOTHER_SCRIPT.finditer(text))
+        yield from (span for span in self._alone(text, search.matches(RUNS)) if span.start not in genera)
+        if not text.isascii():
+            yield from (PhiSpan("name", *match.span()) for match in ANOTHER_SCRIPT.finditer(text))
 
     @cached_property
     def _weak_cues(
@@ -338,9 +341,9 @@ class NameDetector:
         listed = any(part in self._lexicon.family and part not in ORDINARY for part in parts)
         return kind == "name" or (kind == "unknown" and len(word) > 4) or (kind == "either" and listed)
 
-    def _alone(self, text: str) -> Iterator[PhiSpan]:
+    def _alone(self, text: str, runs: Iterable[re.Match[str]]) -> Iterator[PhiSpan]:
         """Full names, ``Last, First``, and single words that are only names."""
-        for match in _RUNS.finditer(text):
+        for match in runs:
             words = list(_words(text, *match.span()))
             kinds = [self._kind(text[a:b]) for a, b in words]
             unlisted = set(words if self._is_unlisted_name(text, words) else self._parts(text, words))
@@ -499,7 +502,6 @@ def _ages(text: str, spans: Iterable[PhiSpan]) -> Iterator[PhiSpan]:
 
 
 _PERSONAL: frozenset[Evidence] = frozenset({"name", "either", "unknown"})
-_RUNS = re.compile(rf"(?<![\w'’-]){NAME}(?:,? {NAME})*+")
 _LOWER_CASE_WORD = re.compile(r"(?<= )(?=[^\W\d_])[^\sA-Z]\S*")
 _PIECE, _ANOTHER_PIECE = re.compile(r"(?<![\w-])[\w-]++"), re.compile(r"['’][\w-]++")
 _SAID_OF = re.compile(

@@ -1,6 +1,7 @@
 """Name patterns: words that introduce a person before or after a name, and how names are written."""
 
 import re
+from collections.abc import Iterator
 
 from data_pipeline.clinical_text.name_lexicon import listed_words
 from data_pipeline.notes.deidentification.regex import caseless
@@ -247,6 +248,8 @@ ANOTHER_SCRIPT = re.compile(
 
 In a note in the Latin script these are mostly names. ``μg``, ``β`` and ``ΔP`` do not match."""
 INITIALS = re.compile(rf"(?<![\w.])(?P<first>[A-Z]\.[ -]?){{1,2}}(?P<name>{CAPITAL})")
+RUNS = re.compile(rf"(?<![\w'’-]){NAME}(?:,? {NAME})*+")
+"""Capitalised words in a row."""
 INTRODUCTIONS = (
     (TITLE, True, False),
     (DEGREE, True, True),
@@ -302,6 +305,33 @@ ACTS_AFTER = re.compile(
 )
 """Verbs after the subject of a sentence, except those that follow findings and procedures."""
 END_OF_SENTENCE = re.compile(r"(?:^|[.!?:;\n]|\n[ \t]*(?:[-*•#]|\d+[.)]))[\s\"'(]*$")
+
+NAME_FIRST = frozenset(
+    {DEGREE, DESCRIBED, BINOMIAL, INITIALS_AFTER, DOING, SAYING, FEELING, INITIALS, LAST_FIRST, CAPITALS_COMMA,
+     CAPITALS_PAIR, SLASHED, BOTH, POSSESSIVE, OWNING, RUNS}
+)  # fmt: skip
+"""Patterns whose matches begin with a name."""
+_NAME_BEGINS = re.compile(rf"\b(?=[{_UPPER}]|{PARTICLE} [{_UPPER}])")
+
+
+class NamePatternSearch:
+    """Searches one text for many name patterns: one that begins with a name is tried only where a name can begin."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._beginnings = [match.start() for match in _NAME_BEGINS.finditer(text)]
+
+    def matches(self, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
+        """What ``pattern.finditer`` gives."""
+        if pattern not in NAME_FIRST:
+            yield from pattern.finditer(self._text)
+            return
+        end = 0
+        for beginning in self._beginnings:
+            if beginning >= end and (match := pattern.match(self._text, beginning)):
+                yield match
+                end = match.end()
+
 
 PARTICLES = listed_words("particles")
 INITIALISMS = listed_words("initialisms")

@@ -32,21 +32,21 @@ _OVER_89 = (
 SAID_AGE = rf"(?P<said>{_OVER_89})(?=[ \t]*(?:$|\n|[.;!?)](?!\d)|,[ \t]|(?:and|but|who)[ \t][a-z]))"
 """A number that ends a statement after ``is`` is an age; before an amount or a fraction it is not."""
 _AGE = re.compile(
-    rf"(?<![\d.,/-])(?P<age>{_OVER_89}\+?)"
+    rf"(?=[\dnNoOaA])(?<![\d.,/-])(?P<age>{_OVER_89}\+?)"
     r"(?=[\s-]*(?:(?i:y/?\.?o\b|y\.\s?o\.|yrs?\b|years?[ -](?:old|of age)|years?,? (?:male|female|man"
     r"|woman|gentleman|lady)|yo[MF]\b)"
     r"|[MF]\b(?![a-z])|(?i:(?:male|female|man|woman|gentleman|lady)\b)))"
-    r"|(?i:\b(?:age[ds]?|turned|turning|age(?:d)? of|age is|(?:died|deceased|passed away|lived)"
+    r"|(?=[aAtTdDpPlL])(?i:\b(?:age[ds]?|turned|turning|age(?:d)? of|age is|(?:died|deceased|passed away|lived)"
     r" (?:at|to|until))[:\s]+)"
     rf"(?P<after>(?:9\d|1[01]\d)\+?+)(?!\.?\d|[%/]|{AMOUNT})"
-    r"|(?i:\bin (?:his|her|their) (?:early |mid |late |mid-)?)(?P<decade>(?i:nineties|90['’]?s))"
+    r"|(?=[iI])(?i:\bin (?:his|her|their) (?:early |mid |late |mid-)?)(?P<decade>(?i:nineties|90['’]?s))"
     r"|[A-Z][a-z'’-]+,\s(?P<apposed>9\d|1[01]\d)(?=,)"
-    r"|\b(?i:s?he|patient|pt|man|woman|gentleman|lady|wife|husband|spouse|partner|mother|father|mom|dad|sister"
+    r"|(?=[sShHpPmMwWgGlLfFdDbBaAuUcCnN])\b(?i:s?he|patient|pt|man|woman|gentleman|lady|wife|husband|spouse|partner|mother|father|mom|dad|sister"
     r"|brother|aunt|uncle|cousin|friend|neighbou?r|grand(?:mother|father))"
     rf"(?:['’]s|[ \t](?i:is|was))[ \t](?i:(?:now|already|almost|nearly|just)[ \t])?{SAID_AGE}"
-    r"|\b(?i:mother|father|mom|dad|sister|brother|wife|husband)"
+    r"|(?=[mMfFdDsSbBwWhH])\b(?i:mother|father|mom|dad|sister|brother|wife|husband)"
     rf"[ \t]+(?i:at|aged?)[ \t]+(?P<relative>(?:9\d|1[01]\d)\+?+)(?!\.?\d|[%/]|{AMOUNT})"
-    r"|\b(?i:nonagenarian|centenarian)\b"
+    r"|(?=[nNcC])\b(?i:nonagenarian|centenarian)\b"
 )
 
 _GAP = r"(?:[\s./-]|[ \t]{2,3}|[ \t]{1,2}[./-][ \t]{0,2})"
@@ -91,10 +91,10 @@ _BARE = re.compile(
 _NUMBERED = re.compile(r"no\b|num|id\b|#", re.IGNORECASE)
 _IS_YEAR, _IS_AMOUNT = re.compile(YEAR), re.compile(AMOUNT)
 _RECORD = re.compile(
-    r"(?<![\w.,/-])\d{3}-\d{2}-\d{4}(?![\w-])"
+    r"(?=\d)(?:(?<![\w.,/-])\d{3}-\d{2}-\d{4}(?![\w-])"
     r"|(?<![\w.,/-])\d{2,4}-\d{2}-\d{2}(?![\w-])"
-    r"|(?<![\w.,/$-])\d{7,14}(?![\w.]?\d|[\w%])"
-    r"|(?<![\w-])[A-Z]{1,4}-?\d{6,}+(?!\w)"
+    r"|(?<![\w.,/$-])\d{7,14}(?![\w.]?\d|[\w%]))"
+    r"|(?=[A-Z])(?<![\w-])[A-Z]{1,4}-?\d{6,}+(?!\w)"
 )
 
 _EMAIL = re.compile(r"(?<![\w.+'-])[\w.+'-]++@[\w-]++(?:\.[\w-]++)++")
