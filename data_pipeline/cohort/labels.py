@@ -25,7 +25,7 @@ from data_pipeline.cohort.stays import TRANSFER_GAP, Patient, Stay, patients
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core import tasks
-from mediscale.core.annotations import CohortFlow, PartCounts, PatientCount, RuntimeInput
+from mediscale.core.annotations import CohortFlow, OutcomeCounts, PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError, UsageError
 from mediscale.core.outcomes import (
     DeathInHospital,
@@ -65,7 +65,7 @@ class Result(Frozen):
     flow: CohortFlow
     """The cohort flow in order: visits left after each step; where stays have several predictions, predictions left
     after each step."""
-    outcomes: PartCounts
+    outcomes: OutcomeCounts
     """The stays, or predictions, of the last step with each outcome."""
     at_risk: PatientCount
     """Stays in the cohort."""

@@ -13,9 +13,9 @@ from data_pipeline import shards
 from data_pipeline.cohort.bitemporal import latest_as_of, map_codes
 from data_pipeline.ingest import engine
 from mediscale.core import tasks
-from mediscale.core.annotations import PartTable, RuntimeInput
+from mediscale.core.annotations import RuntimeInput, SplitCounts
 from mediscale.core.errors import QualityError, StorageError
-from mediscale.core.privacy import count, table_in_words
+from mediscale.core.privacy import count, splits_in_words
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import SPLITS
@@ -57,7 +57,7 @@ class Params(Frozen):
 
 class Result(Frozen):
     training_set: TableRef
-    counts: PartTable
+    counts: SplitCounts
     """The counts of each split: rows ``n``, ``events`` (rows with the outcome) and ``subjects``."""
     too_few: str = ""
     """Of what there is too little held out for any version to be promoted; empty where there is enough."""
@@ -219,7 +219,9 @@ def ethnicity_group(text: str) -> str:
 
 
 def _summary(result: Result) -> str:
-    rows, outcomes = (table_in_words([of[name] for of in result.counts.values()]) for name in ("n", "events"))
+    rows, outcomes = (
+        splits_in_words([of[name] for of in result.counts.values()]) for name in ("n", "events")
+    )
     splits = (f"{split} {n}/{events}" for split, n, events in zip(result.counts, rows, outcomes, strict=True))
     summary = f"rows/outcomes: {', '.join(splits)}"
     if result.too_few:

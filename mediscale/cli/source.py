@@ -86,7 +86,7 @@ def _check_source(options: argparse.Namespace) -> int:
     of_tasks = tuple(tasks.attempt(name).name for name in options.task)
     with tempfile.TemporaryDirectory(prefix="mediscale-check-", ignore_cleanup_errors=True) as scratch:
         checked = source_check.check(Settings(home=Path(scratch)), source, options.path.resolve(), of_tasks)
-    for line in [*_lines(checked), *_questions(source_draft.todos(text))]:
+    for line in [*source_lines(checked), *_questions(source_draft.todos(text))]:
         print(line)
     return QualityError.exit_code if checked.yielding_nothing else 0
 
@@ -101,17 +101,20 @@ def _questions(todos: "list[tuple[int, str]]") -> list[str]:
     ]
 
 
-def _lines(checked: "SourceCheck") -> "list[str]":
+def source_lines(checked: "SourceCheck") -> list[str]:
+    """What ``mediscale source check`` prints."""
     return [
         *_files(checked),
         *_facts(checked),
         *_concepts(checked),
         *_alarms(checked),
-        *(line for task in checked.tasks for line in _task(task)),
+        *(line for task in checked.tasks for line in _task(task, checked.one_in)),
     ]
 
 
 def _files(checked: "SourceCheck") -> list[str]:
+    from mediscale.core.privacy import count
+
     lines = ["files"]
     for table in checked.tables:
         unread = f"; columns not read: {_listed(table.unread_columns)}" if table.unread_columns else ""
@@ -123,23 +126,22 @@ def _files(checked: "SourceCheck") -> list[str]:
         named = [f"{name} ({_size(size)})" for name, size in checked.unread_files]
         lines.append(f"  files that nothing reads: {_listed(named)}")
     lines += [
-        f"  words of {column} that no list has: {n:,} rows" for column, n in checked.unlisted_words.items()
+        f"  words of {column} that no list has: {count(n)} rows"
+        for column, n in checked.unlisted_words.items()
     ]
     return lines
 
 
 def _facts(checked: "SourceCheck") -> list[str]:
-    from mediscale.core.privacy import count
+    from mediscale.core.privacy import count, count_of
 
     sample = f"what follows is of one in {checked.one_in} patients" if checked.one_in > 1 else ""
-    lines = ["", *filter(None, [sample]), f"facts{'':<34}{'rows':>12}{'stated':>12}{'usable':>12}  lost to"]
+    lines = ["", *filter(None, [sample]), f"facts{'':<34}{'rows':>12}{'stated':>12}{'usable':>23}  lost to"]
     for fact in checked.facts:
         lost = ", ".join(f"{rule} {count(n)}" for rule, n in sorted(fact.broken.items(), key=lambda b: -b[1]))
         midnight = f"; {fact.at_midnight:.0%} at midnight" if fact.at_midnight > 0.5 else ""
-        name = f"{fact.table}.{fact.fact}"
-        lines.append(
-            f"  {name:<37}{fact.rows:>12,}{fact.candidates:>12,}{fact.usable:>12,}  {lost}{midnight}"
-        )
+        name, usable = f"{fact.table}.{fact.fact}", count_of(fact.usable, fact.candidates)
+        lines.append(f"  {name:<37}{fact.rows:>12,}{fact.candidates:>12,}{usable:>23}  {lost}{midnight}")
     return lines
 
 
@@ -148,18 +150,30 @@ def _concepts(checked: "SourceCheck") -> list[str]:
 
     if not checked.concepts:
         return ["", "concepts: none is mapped"]
-    lines = ["", f"concepts{'':<20}{'table, item':<36}{'n':>14}{'patients':>15}{'p1':>9}{'p50':>9}{'p99':>9}"]
+    lines = [
+        "",
+        f"concepts{'':<20}{'table, item':<36}{'n':>14}{'patients':>15}{'p1':>10}{'p50':>10}{'p99':>10}",
+    ]
     for one in checked.concepts:
         percentiles = (
-            ("", "", "") if is_small(one.patients) else (f"{value:.4g}" for value in one.percentiles)
+            ("", "", "") if is_small(one.patients) else (_figure(value) for value in one.percentiles)
         )
         low, middle, high = percentiles
         where = f"{one.table}, {one.item}"
         lines.append(
-            f"  {one.concept:<26}{where[:35]:<36}{count(one.n):>14}{count(one.patients):>15}{low:>9}{middle:>9}"
-            f"{high:>9} {one.unit}"
+            f"  {one.concept:<26}{where[:35]:<36}{count(one.n):>14}{count(one.patients):>15}{low:>10}{middle:>10}"
+            f"{high:>10} {one.unit}"
         )
     return lines
+
+
+def _figure(value: float) -> str:
+    """Four digits that count, never as a power of ten.
+
+    >>> _figure(0.04), _figure(36.333), _figure(10660.0)
+    ('0.04', '36.33', '10,660')
+    """
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _alarms(checked: "SourceCheck") -> list[str]:
@@ -181,20 +195,29 @@ def _item_label(one: "ConceptCheck") -> str:
     return f"item {one.item} of {one.table}"
 
 
-def _task(task: "TaskCheck") -> list[str]:
-    from mediscale.core.privacy import count, count_of, is_small, may_be_shared, merged_steps, parts_in_words
+def _task(task: "TaskCheck", one_in: int = 1) -> list[str]:
+    from mediscale.core.privacy import (
+        count,
+        count_of,
+        is_small,
+        may_be_shared,
+        merged_steps,
+        outcomes_in_words,
+    )
 
     if task.refused and not task.flow:
         return ["", f"task {task.task}: not with this source: {task.refused}"]
-    lines = ["", f"task {task.task}"]
+    lines = ["", f"task {task.task}{f', of one in {one_in} patients' if one_in > 1 else ''}"]
     lines.append("  " + " → ".join(f"{name} {count(n)}" for name, n in merged_steps([*task.flow.items()])))
-    if task.outcomes:
+    with_outcome = task.patients_with_outcome
+    if task.outcomes and may_be_shared(with_outcome, task.patients):
         lines.append(
-            "  of these: " + ", ".join(f"{name} {n}" for name, n in parts_in_words([*task.outcomes.items()]))
+            "  of these: "
+            + ", ".join(f"{name} {n}" for name, n in outcomes_in_words([*task.outcomes.items()]))
         )
     if task.refused or is_small(task.at_risk):
         return [*lines, f"  {task.refused or 'too few to say more'}"]
-    rows, with_outcome = "predictions" if task.repeated else "stays", task.patients_with_outcome
+    rows = "predictions" if task.repeated else "stays"
     share = f"{task.prevalence:.1%}" if may_be_shared(with_outcome, task.patients) else "a suppressed share"
     lines.append(
         f"  outcome in {share} of {count(task.at_risk)} {rows}, and of "

@@ -17,9 +17,16 @@ class Meaning(Enum):
     RUNTIME_INPUT = "runtime input"
     PATIENT_COUNT = "patient count"
     COHORT_FLOW = "cohort flow"
-    PARTS = "parts of totals"
     DIGEST = "digest"
     COMPARED_WITH = "compared with"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Marks counts of patients by part of a total."""
+
+    told_elsewhere: int
+    """Position of the part whose count also stands elsewhere, so that leaving it out here would hide nothing."""
 
 
 RuntimeInput = Annotated[T, Meaning.RUNTIME_INPUT]
@@ -28,10 +35,11 @@ PatientCount = Annotated[int, Meaning.PATIENT_COUNT]
 """A count of patients, or of what is theirs: suppressed outside the lake where it is small."""
 CohortFlow = Annotated[dict[str, int], Meaning.COHORT_FLOW]
 """Counts of patients that are left after each step: outside the lake, no two of them differ by a small count."""
-PartCounts = Annotated[dict[str, int], Meaning.PARTS]
-"""Counts of patients by part of a total: outside the lake, no small one follows from the total and the other parts'."""
-PartTable = Annotated[dict[str, dict[str, int]], Meaning.PARTS]
-"""The same for several totals: part → what is counted → how many."""
+OutcomeCounts = Annotated[dict[str, int], Parts(told_elsewhere=0)]
+"""Counts of a cohort by what came, the outcome that is predicted first: outside the lake, no small one follows from the
+total and the other ones'."""
+SplitCounts = Annotated[dict[str, dict[str, int]], Parts(told_elsewhere=-1)]
+"""The same of splits, the held-out one last: split → what is counted → how many."""
 Digest = Annotated[str, Meaning.DIGEST]
 """SHA-256 of an artifact, by which lineage finds who made it and who used it."""
 ComparedWith = Annotated[T, Meaning.COMPARED_WITH]

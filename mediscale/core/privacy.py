@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from mediscale.core.annotations import Meaning, annotated, meanings
+from mediscale.core.annotations import Meaning, Parts, annotated, meanings
 
 SMALL_COUNT = 10
 """Counts below it are suppressed: nothing is said but that they are smaller."""
@@ -67,22 +67,24 @@ def _merged(steps: Sequence[tuple[str, int]]) -> list[tuple[list[str], int]]:
     return merged
 
 
-def parts_in_words(parts: Sequence[tuple[str, int]]) -> list[tuple[str, str]]:
-    """The parts of a released total, and their counts in words: small ones are one part, with the next larger where
-    they are few together.
+def outcomes_in_words(outcomes: Sequence[tuple[str, int]]) -> list[tuple[str, str]]:
+    """The outcomes of a cohort of released size, the predicted one first, and their counts in words: small ones are
+    one part, with the next larger where they are few together.
 
-    >>> parts_in_words([("readmitted", 40), ("returned as planned", 11), ("died", 5), ("not readmitted", 249)])
+    >>> outcomes_in_words([("readmitted", 40), ("returned as planned", 11), ("died", 5), ("not readmitted", 249)])
     [('readmitted', '40'), ('returned as planned or died', '16'), ('not readmitted', '249')]
-    >>> parts_in_words([("died", 5), ("left alive", 249)])
+    >>> outcomes_in_words([("readmitted", 41), ("died", 6), ("not readmitted", 163)])
+    [('readmitted', '41'), ('died or not readmitted', '169')]
+    >>> outcomes_in_words([("died", 5), ("left alive", 249)])
     [('died', 'fewer than 10'), ('left alive', 'all but fewer than 10')]
     """
-    counts = [n for _, n in parts]
-    hidden = suppressed_parts(counts)
+    counts = [n for _, n in outcomes]
+    hidden = suppressed_parts(counts, told_elsewhere=0)
     if all(hidden):
-        return [(name, count_of(n, sum(counts))) for name, n in parts]
-    together = [part for part, is_hidden in zip(parts, hidden, strict=True) if is_hidden]
+        return [(name, count_of(n, sum(counts))) for name, n in outcomes]
+    together = [part for part, is_hidden in zip(outcomes, hidden, strict=True) if is_hidden]
     words: list[tuple[str, str]] = []
-    for part, is_hidden in zip(parts, hidden, strict=True):
+    for part, is_hidden in zip(outcomes, hidden, strict=True):
         if not is_hidden:
             words.append((part[0], count(part[1])))
         elif part == together[0]:
@@ -90,28 +92,33 @@ def parts_in_words(parts: Sequence[tuple[str, int]]) -> list[tuple[str, str]]:
     return words
 
 
-def table_in_words(rows: Sequence[int]) -> list[str]:
-    """The same in a table that must keep its rows.
+def splits_in_words(splits: Sequence[int]) -> list[str]:
+    """The same of the splits, the held-out one last, in a table that must keep its rows.
 
-    >>> table_in_words([29, 6, 5]), table_in_words([100, 12, 4])
-    (['29', 'fewer than 10', 'fewer than 10'], ['100', 'suppressed', 'fewer than 10'])
+    >>> splits_in_words([29, 6, 5]), splits_in_words([100, 4, 12])
+    (['29', 'fewer than 10', 'fewer than 10'], ['suppressed', 'fewer than 10', '12'])
     """
-    hidden = suppressed_parts(rows)
+    hidden = suppressed_parts(splits, told_elsewhere=-1)
     return [
         SUPPRESSED if is_hidden and not is_small(n) else count(n)
-        for n, is_hidden in zip(rows, hidden, strict=True)
+        for n, is_hidden in zip(splits, hidden, strict=True)
     ]
 
 
-def suppressed_parts(counts: Sequence[int]) -> list[bool]:
+def suppressed_parts(counts: Sequence[int], told_elsewhere: int | None = None) -> list[bool]:
     """Which parts of a released total are suppressed: the small ones, and the next larger ones where the small ones
-    would follow from the rest.
+    would follow from the rest. The count of ``told_elsewhere`` also stands in another place (the outcome beside the
+    prevalence, the held-out split beside its figures): to leave it out hides nothing, so it is the last to go.
 
     >>> suppressed_parts([40, 11, 5, 249]), suppressed_parts([6, 7, 40]), suppressed_parts([0, 30, 12])
     ([False, True, True, False], [True, True, False], [False, False, False])
+    >>> suppressed_parts([20, 5, 40]), suppressed_parts([20, 5, 40], told_elsewhere=0)
+    ([True, True, False], [False, True, True])
     """
+    told = None if told_elsewhere is None else range(len(counts))[told_elsewhere]
     suppressed = [is_small(n) for n in counts]
-    for i in sorted((i for i, n in enumerate(counts) if n >= SMALL_COUNT), key=lambda i: counts[i]):
+    larger = (i for i, n in enumerate(counts) if n >= SMALL_COUNT)
+    for i in sorted(larger, key=lambda i: (i == told, counts[i])):
         if not is_small(sum(n for n, is_hidden in zip(counts, suppressed, strict=True) if is_hidden)):
             break
         suppressed[i] = True
@@ -147,9 +154,10 @@ def _suppressed(annotation: Any, value: Any, plain: Any) -> Any:
         return suppress_small_counts(value)
     if isinstance(value, Mapping) and Meaning.COHORT_FLOW in meanings(annotation):
         return _suppressed_flow(value)
-    if isinstance(value, Mapping) and Meaning.PARTS in meanings(annotation):
+    parts = next((meaning for meaning in meanings(annotation) if isinstance(meaning, Parts)), None)
+    if isinstance(value, Mapping) and parts:
         of_totals = any(isinstance(of_part, Mapping) for of_part in value.values())
-        return _suppressed_table(value) if of_totals else _suppressed_parts(value)
+        return _suppressed_table(value, parts) if of_totals else _suppressed_parts(value, parts)
     if isinstance(value, Mapping):
         of_values = _inner(annotation)
         pairs = ((str(k), _suppressed(of_values, v, plain[str(k)])) for k, v in value.items())
@@ -166,15 +174,17 @@ def _suppressed_flow(flow: Mapping[str, int]) -> dict[str, int]:
     return {names[-1]: left for names, left in _merged([*flow.items()]) if not is_small(left)}
 
 
-def _suppressed_parts(parts: Mapping[str, int]) -> dict[str, int]:
-    hidden = suppressed_parts([*parts.values()])
-    return {name: n for (name, n), is_hidden in zip(parts.items(), hidden, strict=True) if not is_hidden}
+def _suppressed_parts(counts: Mapping[str, int], parts: Parts) -> dict[str, int]:
+    hidden = suppressed_parts([*counts.values()], parts.told_elsewhere) if counts else []
+    return {name: n for (name, n), is_hidden in zip(counts.items(), hidden, strict=True) if not is_hidden}
 
 
-def _suppressed_table(parts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
-    columns = next(iter(parts.values()), {})
-    released = {name: _suppressed_parts({part: of[name] for part, of in parts.items()}) for name in columns}
-    return {part: {name: n[part] for name, n in released.items() if part in n} for part in parts}
+def _suppressed_table(counts: Mapping[str, Mapping[str, int]], parts: Parts) -> dict[str, dict[str, int]]:
+    columns = next(iter(counts.values()), {})
+    released = {
+        name: _suppressed_parts({part: of[name] for part, of in counts.items()}, parts) for name in columns
+    }
+    return {part: {name: n[part] for name, n in released.items() if part in n} for part in counts}
 
 
 def _inner(annotation: Any) -> Any:

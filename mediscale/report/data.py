@@ -253,7 +253,7 @@ def _flow(run: Run, task: str) -> Flow | None:
         (step, privacy.count(n), privacy.count_of(max(was - n, 0), was))
         for (step, n), was in zip(left, before, strict=True)
     ]
-    outcomes = privacy.parts_in_words([(c.words, by_outcome[c.name]) for c in declared.outcome.categories])
+    outcomes = privacy.outcomes_in_words([(c.words, by_outcome[c.name]) for c in declared.outcome.categories])
     splits = tuple(_splits(frozen.result["counts"])) if frozen else ()
     rows_are = "predictions" if declared.prediction_time.repeated else "stays"
     return Flow(tuple(steps), tuple(outcomes), labels.result["contradictions"], splits, rows_are)
@@ -261,7 +261,7 @@ def _flow(run: Run, task: str) -> Flow | None:
 
 def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:
     columns = ("n", "subjects", "events")
-    in_words = [privacy.table_in_words([of[column] for of in counts.values()]) for column in columns]
+    in_words = [privacy.splits_in_words([of[column] for of in counts.values()]) for column in columns]
     for name, *row in zip(counts, *in_words, strict=True):
         yield Split(*words.SPLITS[name], *row)
 

@@ -40,7 +40,7 @@ METRICS: dict[str, Metric] = {
 }
 _BINS = 10
 _BIN_ROWS = 30
-"""Rows that a bin of the calibration curve holds at least; fewer say nothing, and may describe a person."""
+"""Rows that a bin of the calibration curve holds at least; fewer say nothing."""
 Rows = NDArray[np.bool_]
 
 
@@ -115,12 +115,14 @@ class Performance:
         return all(len(np.unique(self.rows.subjects[outcomes == k])) >= SMALL_COUNT for k in (0, 1))
 
     def calibration_curve(self) -> tuple[Bin, ...]:
-        """Equal-sized bins of rising risk; none where there are too few rows for two."""
-        bins = min(_BINS, len(self.rows) // _BIN_ROWS)
-        if bins < 2:
-            return ()
+        """Equal-sized bins of rising risk, as many as have rows enough and ``SMALL_COUNT`` patients each; none where
+        that is one."""
         order = np.argsort(self.risk, kind="stable")
-        return tuple(self._bin(np.sort(members)) for members in np.array_split(order, bins))
+        for n in range(min(_BINS, len(self.rows) // _BIN_ROWS), 1, -1):
+            bins = np.array_split(order, n)
+            if all(len(np.unique(self.rows.subjects[members])) >= SMALL_COUNT for members in bins):
+                return tuple(self._bin(np.sort(members)) for members in bins)
+        return ()
 
     def _bin(self, members: NDArray[np.intp]) -> Bin:
         chosen = np.zeros(len(self.rows), dtype=np.bool_)

@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from data_pipeline.ingest import extract_files, shared_mappings, source
+from data_pipeline.ingest import extract_files, parsing, shared_mappings, source
 from mediscale.core.errors import InputError, UsageError
 
 MINIMAL = """
@@ -210,3 +211,25 @@ def test_a_lookup_is_by_its_key_or_by_an_expression() -> None:
             "clinic", text.replace("available: began}", f"available: began, lookups: {written}}}")
         )
         assert clinic.tables["stays"].lookups == {"ward": by}
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "column", "written"),
+    [
+        (
+            "synthea",
+            "encounters",
+            "encounterclass",
+            ["ambulatory", "wellness", "outpatient", "virtual", "snf"],
+        ),
+        ("fhir", "encounters", "class", ["AMB", "VR", "HH", "IMP", "EMER"]),
+        ("omop", "visit_occurrence", "visit_concept_id", ["9202", "38004207", "8883", "9201", "8870"]),
+        ("omop", "visit_detail", "visit_detail_concept_id", ["38004207", "8870", "581385", "32037"]),
+    ],
+)
+def test_shipped_sources_know_the_words_of_visits_that_are_no_stays(
+    name: str, table: str, column: str, written: list[str]
+) -> None:
+    """Most visits are outpatient ones. Where their words stood in no list, the gate refused every version."""
+    words = parsing.words(pa.array(written))
+    assert parsing.unlisted(words, source.load(name).tables[table].vocabularies[column]) == 0

@@ -12,6 +12,8 @@ from fixtures import leaky_hospital
 from data_pipeline import source_check
 from data_pipeline.cohort import labels
 from data_pipeline.ingest import source
+from data_pipeline.source_check import ConceptCheck, FactCheck, SourceCheck, TaskCheck
+from mediscale.cli.source import source_lines
 from mediscale.core import declaration_files, task_names, tasks
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import TableRef
@@ -76,3 +78,18 @@ def test_a_file_that_is_tried_is_kept_nowhere(
     with pytest.raises(UsageError, match="A shipped task is called mortality"):
         tasks.attempt(str(shipped))
     assert declaration_files.home_folder("task") == tmp_path / "home" / "tasks"
+
+
+def test_what_a_source_loses_few_rows_to_follows_from_no_other_number() -> None:
+    """The check printed 23,144 stated and 23,142 usable facts beside "value_plausible fewer than 10"."""
+    facts = FactCheck("labs", "result", 26_008, 23_144, 23_142, {"value_plausible": 2}, 0.0)
+    liver = ConceptCheck("ast", "U/L", "labs", "50878", 181, 36, (8.0, 42.0, 10_660.0))
+    found = SourceCheck(
+        (), (), (), {"people.sex": 2}, (facts,), (liver,), (TaskCheck("long_stay", at_risk=0),), one_in=2
+    )
+    printed = "\n".join(source_lines(found))
+    assert "23,142" not in printed
+    assert "all but fewer than 10  value_plausible fewer than 10" in printed
+    assert "words of people.sex that no list has: fewer than 10 rows" in printed
+    assert printed.split("50878")[1].split()[2:5] == ["8", "42", "10,660"]
+    assert "task long_stay, of one in 2 patients" in printed

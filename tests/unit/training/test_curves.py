@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
+from mediscale.core.privacy import SMALL_COUNT
+from training.evaluation.performance import Performance
 from training.statistics import curves, metrics
+from training.statistics.bootstrap import Resamples
+from training.training_examples import Examples
 
 
 @pytest.fixture
@@ -59,3 +63,17 @@ def test_alarms_by_hand() -> None:
     assert found[0] == pytest.approx([3 / 5, 1 / 2, 1 / 3])
     assert found[1] == pytest.approx([2 / 3, np.nan, 0], nan_ok=True)
     assert found[2] == pytest.approx([1 / 4, 1 / 2, 1])
+
+
+def test_a_bin_of_the_calibration_curve_holds_ten_patients_or_there_are_fewer_bins() -> None:
+    """Of 30 patients with 15 predictions each, ten bins of 45 rows would describe the three patients in one."""
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(30), 15)
+    risk = np.clip(subjects / 40 + rng.normal(0, 0.02, len(subjects)), 0.01, 0.99)
+    times = np.zeros(len(subjects), "datetime64[us]")
+    outcomes = (rng.random(len(subjects)) < risk).astype(np.float64)
+    examples = Examples(subjects, times, outcomes, np.zeros((len(subjects), 1), np.float32), {}, times)
+    bins = Performance(examples, risk, Resamples(subjects, 20, 0)).calibration_curve()
+    assert len(bins) == 3
+    assert min(one.counts.subjects for one in bins) >= SMALL_COUNT
+    assert sum(one.counts.n for one in bins) == len(subjects)
