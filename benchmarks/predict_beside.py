@@ -68,8 +68,8 @@ def main() -> None:
 def make_key(trust: Path) -> str:
     from mediscale.core import caller
     from mediscale.core.settings import Settings
-    from serving import api_keys
-    from serving.principal import Role
+    from serving.security import api_keys
+    from serving.security.principal import Role
 
     now = caller.now()
     settings = Settings(home=trust.parent / "none", trust=trust)
@@ -155,8 +155,8 @@ async def route_cost(dependency: bool) -> float:
     """Microseconds of CPU of an empty route."""
     from fastapi import Depends, FastAPI, Request, Response
 
-    from serving.auth import Require
-    from serving.principal import Principal, Role
+    from serving.security.auth import Require
+    from serving.security.principal import Principal, Role
 
     nobody = Principal("nobody", "nothing", frozenset())
 

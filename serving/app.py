@@ -11,13 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
 from serving import refusals
-from serving.access import Listening
-from serving.languages import Languages
-from serving.models import Predictors
+from serving.language.languages import Languages
+from serving.log.prediction_log import PredictionLog
 from serving.openai_schemas import error_body
-from serving.prediction_log import PredictionLog
-from serving.principal import RefusedError
+from serving.risk.models import Predictors
 from serving.routes import admin, analyze, approvals, docs, ehr, feedback, generate, openai, predict
+from serving.security.access import Listening
+from serving.security.principal import RefusedError
 from serving.service import Clock, Service, utc_now
 
 POLL_SECONDS = 1.5

@@ -22,8 +22,8 @@ from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
 from mediscale.storage import lake, private_files, registry
 from mediscale.storage.registry import Alias
-from serving import access
-from serving.access import Listening
+from serving.security import access
+from serving.security.access import Listening
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -133,9 +133,9 @@ def one_of_workers(settings: Settings, datasets: Datasets, alias: Alias, listeni
 def application(settings: Settings, datasets: Datasets, alias: Alias, listening: Listening) -> "FastAPI":
     """The application of one worker process."""
     from serving.app import create_app
-    from serving.languages import Languages
-    from serving.models import Predictors
-    from serving.prediction_log import PredictionLog
+    from serving.language.languages import Languages
+    from serving.log.prediction_log import PredictionLog
+    from serving.risk.models import Predictors
 
     _say_what_happens()
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -17,10 +17,10 @@ from mediscale.core.errors import (
     UsageError,
     failure_location,
 )
-from serving.language_engine import EngineError, NotInstalledError
-from serving.principal import RefusedError
-from serving.prometheus_metrics import Metrics
+from serving.language.language_engine import EngineError, NotInstalledError
+from serving.metrics.prometheus_metrics import Metrics
 from serving.schemas import Problem
+from serving.security.principal import RefusedError
 
 log = logging.getLogger("mediscale.serving")
 

@@ -1,6 +1,6 @@
 """What /predict takes and answers: the request's plain names come from ``mediscale.core.concepts``.
 
-A request is read by ``serving.request``. All times in answers are UTC and say so.
+A request is read by ``serving.requests.request``. All times in answers are UTC and say so.
 """
 
 import re

@@ -13,17 +13,12 @@ from data_pipeline.notes.deidentification import pseudonym_secret
 from mediscale.core.errors import BusyError, MediscaleError, NotFoundError, failure_location
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
-from serving import access, feedback, schemas
-from serving.access import Access, Listening
-from serving.feedback import FeedbackRequest, FeedbackTaken
-from serving.fhir_bundle import Bundle
-from serving.language_service import LanguageService
-from serving.languages import Languages, ServedLanguage
-from serving.models import Predictors
-from serving.night_gauges import NightGauges
-from serving.performance_gauges import PerformanceGauges
-from serving.pools import Pool
-from serving.prediction_log import (
+from serving import schemas
+from serving.language.language_service import LanguageService
+from serving.language.languages import Languages, ServedLanguage
+from serving.log import feedback
+from serving.log.feedback import FeedbackRequest, FeedbackTaken
+from serving.log.prediction_log import (
     NOTE_ANALYSIS,
     AnalysedNote,
     Feedback,
@@ -32,12 +27,19 @@ from serving.prediction_log import (
     Requester,
     flush_left_behind,
 )
-from serving.prometheus_metrics import Metrics
-from serving.request import Patient, Values, parse
-from serving.risks import Risks
+from serving.metrics.night_gauges import NightGauges
+from serving.metrics.performance_gauges import PerformanceGauges
+from serving.metrics.prometheus_metrics import Metrics
+from serving.pools import Pool
+from serving.requests.fhir_bundle import Bundle
+from serving.requests.request import Patient, Values, parse
+from serving.risk.models import Predictors
+from serving.risk.risks import Risks
+from serving.risk.served import ServedVersion
 from serving.schemas import Answer, BesideHealth, Health, ModelHealth
-from serving.served import ServedVersion
-from serving.splits import Split
+from serving.security import access
+from serving.security.access import Access, Listening
+from serving.traffic.splits import Split
 
 Clock = Callable[[], datetime]
 R = TypeVar("R")

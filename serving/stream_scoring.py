@@ -16,11 +16,11 @@ from pydantic import TypeAdapter
 
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.core.settings import Settings
-from serving import responses
-from serving.models import Predictors
-from serving.patient_records import Patients
-from serving.prediction_log import Prediction, PredictionLog, Requester
-from serving.request import Patient
+from serving.log.prediction_log import Prediction, PredictionLog, Requester
+from serving.requests.request import Patient
+from serving.risk import responses
+from serving.risk.models import Predictors
+from serving.risk.patient_records import Patients
 from serving.schemas import Answer
 from serving.service import Clock, utc_now
 

@@ -8,7 +8,7 @@ from mediscale.cli.verbs import Verb, settings
 from mediscale.core.errors import UsageError
 
 ROLES = ("clinician", "engineer", "approver", "auditor")
-"""Those of ``serving.auth``, which is not imported for help."""
+"""Those of ``serving.security.auth``, which is not imported for help."""
 DEFAULT_EXPIRY = "90d"
 
 
@@ -37,8 +37,8 @@ def _keys(options: argparse.Namespace) -> int:
 
 def _create(options: argparse.Namespace) -> int:
     from mediscale.core import caller
-    from serving import access, api_keys
-    from serving.principal import Role
+    from serving.security import access, api_keys
+    from serving.security.principal import Role
 
     now = caller.now()
     roles = tuple(role for role in Role if role in options.role)
@@ -69,7 +69,7 @@ def _expiry(text: str, now: datetime) -> datetime:
 
 def _list(_options: argparse.Namespace) -> int:
     from mediscale.core import caller
-    from serving import api_keys
+    from serving.security import api_keys
 
     home, now = settings(), caller.now()
     keys = api_keys.read(home)
@@ -85,7 +85,7 @@ def _list(_options: argparse.Namespace) -> int:
 
 def _revoke(options: argparse.Namespace) -> int:
     from mediscale.core import caller
-    from serving import access, api_keys
+    from serving.security import access, api_keys
 
     for key in api_keys.revoke(settings(), options.key, access.local_account(), caller.now()):
         print(f"Key {key.id} of {key.name} is revoked; servers refuse it within seconds.")

@@ -16,7 +16,7 @@ from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY, PREDICTIONS
 from mediscale.storage import history, lake
-from serving import prediction_log
+from serving.log import prediction_log
 
 COLUMNS = (
     "prediction_id", "predicted_at", "model", "model_version", "subject_id", "prediction_time",

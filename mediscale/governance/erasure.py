@@ -44,7 +44,7 @@ from mediscale.storage import (
     spark,
 )
 from mediscale.storage.lineage import Lineage
-from serving import prediction_log
+from serving.log import prediction_log
 
 _QUARANTINING = {"validate": "quarantine", "deidentify": "note_quarantine"}
 """Stages that quarantine rows of bronze, and the field of their result that says where."""

@@ -17,8 +17,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import REVIEWED_FEEDBACK
 from mediscale.storage import feedback_reviews, lake
 from mediscale.storage.feedback_reviews import Decision
-from serving import prediction_log
-from serving.prediction_log import FEEDBACK
+from serving.log import prediction_log
+from serving.log.prediction_log import FEEDBACK
 
 _LOGGED = (
     "prediction_id", "predicted_at", "task", "model", "model_version", "subject_id", "asked_by", "question", "answer",

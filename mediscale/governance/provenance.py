@@ -25,8 +25,8 @@ from mediscale.inference import tabular
 from mediscale.storage import lake
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage
-from serving.patient_records import rows_as_of
-from serving.prediction_log import FEEDBACK
+from serving.log.prediction_log import FEEDBACK
+from serving.risk.patient_records import rows_as_of
 
 _LOG_COLUMNS = ["prediction_id", "predicted_at", "task", "model", "model_version", SUBJECT, "prediction_time",
                 "events_version", "risk", "note_margin", "features", "asked_by", "purpose"]  # fmt: skip

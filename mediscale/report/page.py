@@ -114,7 +114,7 @@ class Part:
     def importance(self) -> Chart | None:
         if self.task.decided is None or self.task.decided.spec is None:
             return None
-        from serving.explainer import describe_feature
+        from serving.risk.explainer import describe_feature
 
         ranked = sorted(self.task.decided.spec.importance.items(), key=lambda item: (-item[1], item[0]))
         values = [(describe_feature(name), value) for name, value in ranked[:_MOST_INPUTS]]
@@ -317,7 +317,7 @@ def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
 
 
 def _drift(watched: MonitoredVersion) -> Chart | None:
-    from serving.explainer import describe_feature
+    from serving.risk.explainer import describe_feature
 
     worst: dict[str, float] = {}
     newest = watched.windows[-_MOST_WINDOWS:]

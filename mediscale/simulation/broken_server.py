@@ -14,8 +14,8 @@ from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference.language import Token
 from mediscale.inference.tabular import Floats, Predictor, Scored
-from serving import language_engine
-from serving.language_engine import InProcess
+from serving.language import language_engine
+from serving.language.language_engine import InProcess
 
 FAULTS = ("raises", "is no number", "hangs", "is ten times as slow")
 VERSION = 2

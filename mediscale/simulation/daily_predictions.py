@@ -21,7 +21,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.simulation.replay_server import Question, Server
 from mediscale.storage import lake
 from mediscale.storage.registry import Alias
-from serving.prediction_log import flush_left_behind
+from serving.log.prediction_log import flush_left_behind
 
 _BETWEEN = timedelta(minutes=1)
 """From one question to the next."""

@@ -58,7 +58,7 @@ class Server:
         from httpx import ASGITransport, AsyncClient
 
         from serving.app import create_app
-        from serving.prediction_log import PredictionLog
+        from serving.log.prediction_log import PredictionLog
 
         predictors = self._predictors()
         clock = _Clock(datetime.min)
@@ -75,7 +75,7 @@ class Server:
                 answer.raise_for_status()
 
     def _predictors(self) -> Any:
-        from serving.models import Predictors
+        from serving.risk.models import Predictors
 
         predictors = Predictors(self.settings, self.dataset, self.alias)
         predictors.refresh()

@@ -4,9 +4,9 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import TypeAdapter
 
-from serving.auth import PROBLEMS, require
-from serving.principal import Role
 from serving.schemas import Health, Status
+from serving.security.auth import PROBLEMS, require
+from serving.security.principal import Role
 from serving.service import Service
 
 _HEALTH = TypeAdapter(Health)

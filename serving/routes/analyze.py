@@ -7,12 +7,14 @@ from pydantic import Field
 
 from data_pipeline.notes.analysis import NoteAnalysis
 from mediscale.inference.model_spec import NOTICE
-from serving import auth, json_body, schemas
-from serving.auth import PROBLEMS, require
+from serving import schemas
 from serving.language_schemas import StrictRequest
-from serving.principal import Principal, Role
 from serving.refusals import answered, read_body
+from serving.requests import json_body
 from serving.schemas import Problem
+from serving.security import auth
+from serving.security.auth import PROBLEMS, require
+from serving.security.principal import Principal, Role
 from serving.service import Service
 
 BODY_BYTES = 6 * schemas.NOTE_CHARACTERS + 2**12

@@ -17,10 +17,10 @@ from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals, history
 from mediscale.storage.history import Approval, Entry, Proposal
-from serving.auth import PROBLEMS, require
-from serving.principal import Principal, Role
 from serving.refusals import answered
 from serving.schemas import Problem
+from serving.security.auth import PROBLEMS, require
+from serving.security.principal import Principal, Role
 from serving.service import Service
 
 

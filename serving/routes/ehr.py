@@ -16,13 +16,16 @@ from pydantic import TypeAdapter, ValidationError
 from mediscale.core.concepts import CONCEPTS
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.storage import registry
-from serving import auth, fhir_bundle, json_body, risk_assessment, schemas
-from serving.auth import PROBLEMS, require
-from serving.fhir_bundle import Bundle
-from serving.principal import Principal, Role
+from serving import schemas
 from serving.refusals import answered, read_body
-from serving.request import Patient
+from serving.requests import fhir_bundle, json_body
+from serving.requests.fhir_bundle import Bundle
+from serving.requests.request import Patient
+from serving.risk import risk_assessment
 from serving.schemas import Answer, Problem, TaskRisk
+from serving.security import auth
+from serving.security.auth import PROBLEMS, require
+from serving.security.principal import Principal, Role
 from serving.service import Service
 
 BODY_BYTES = 4 * 2**20

@@ -5,12 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import TypeAdapter
 
-from serving import auth, feedback, json_body
-from serving.auth import PROBLEMS, require
-from serving.feedback import FeedbackRequest, FeedbackTaken
-from serving.principal import Principal, Role
+from serving.log import feedback
+from serving.log.feedback import FeedbackRequest, FeedbackTaken
 from serving.refusals import answered, read_body
+from serving.requests import json_body
 from serving.schemas import Problem
+from serving.security import auth
+from serving.security.auth import PROBLEMS, require
+from serving.security.principal import Principal, Role
 from serving.service import Service
 
 BODY_BYTES = 6 * feedback.CORRECTED_CHARACTERS + 2**12

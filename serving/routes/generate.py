@@ -10,14 +10,16 @@ from pydantic import TypeAdapter
 
 from mediscale.core.errors import MediscaleError
 from mediscale.inference.language import Sampling
-from serving import auth, json_body, language_schemas
-from serving.auth import PROBLEMS, require
-from serving.language_answer import Part, Question
+from serving import language_schemas
+from serving.language.language_answer import Part, Question
+from serving.language.language_service import Answering
 from serving.language_schemas import GeneratedAnswer, GenerateRequest, Sentence
-from serving.language_service import Answering
-from serving.principal import Principal, Role
 from serving.refusals import answered, problem, read_body, sentence_about
+from serving.requests import json_body
 from serving.schemas import Problem
+from serving.security import auth
+from serving.security.auth import PROBLEMS, require
+from serving.security.principal import Principal, Role
 from serving.service import Service
 
 BODY_BYTES = 6 * language_schemas.QUESTION_CHARACTERS + 2**12

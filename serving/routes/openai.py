@@ -17,12 +17,11 @@ from pydantic import BaseModel
 
 from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.inference.language import Sampling, Token
-from serving import auth, json_body
-from serving.auth import require
-from serving.language_answer import Part, Question
-from serving.language_engine import Prompt
-from serving.language_service import Answering
-from serving.languages import ServedLanguage
+from serving.language.language_answer import Part, Question
+from serving.language.language_engine import Prompt
+from serving.language.language_service import Answering
+from serving.language.languages import ServedLanguage
+from serving.log.prediction_log import Requester
 from serving.openai_schemas import (
     PROMPTS,
     ChatChoice,
@@ -37,10 +36,12 @@ from serving.openai_schemas import (
     Models,
     error_body,
 )
-from serving.prediction_log import Requester
-from serving.principal import Principal, Role
 from serving.refusals import answered, read_body, sentence_about
+from serving.requests import json_body
 from serving.routes.generate import BODY_BYTES, LANGUAGE_PROBLEMS, TOO_LARGE
+from serving.security import auth
+from serving.security.auth import require
+from serving.security.principal import Principal, Role
 from serving.service import Service
 
 WITHHELD = Token("", None)

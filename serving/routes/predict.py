@@ -9,12 +9,13 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 
-from serving import auth, schemas
-from serving.auth import PROBLEMS, require
-from serving.prediction_log import Requester
-from serving.principal import Principal, Role
+from serving import schemas
+from serving.log.prediction_log import Requester
 from serving.refusals import read_body, refused
 from serving.schemas import Answer, Problem
+from serving.security import auth
+from serving.security.auth import PROBLEMS, require
+from serving.security.principal import Principal, Role
 from serving.service import Service
 
 BODY_BYTES = 6 * schemas.NOTE_CHARACTERS + 2**16

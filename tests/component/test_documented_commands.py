@@ -35,8 +35,8 @@ from mediscale.pipeline import call, steps
 from mediscale.storage import lake, registry
 from serving.app import create_app
 from serving.language_schemas import GenerateRequest
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
 from training.evaluation import baselines
 
 ROOT = Path(__file__).parents[2]

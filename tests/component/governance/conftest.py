@@ -21,8 +21,8 @@ from mediscale.core.settings import Settings
 from mediscale.pipeline import call
 from mediscale.storage import calls, lake
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
 
 DATASET, RUN = "synthetic", "cli-test"
 PATIENT, OTHER = "71000017", "71000025"

@@ -23,7 +23,7 @@ from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.governance import erasure
 from mediscale.storage import exclusions, history, lake, locks, redaction, signing
-from serving.prediction_log import Prediction, PredictionLog, Requester
+from serving.log.prediction_log import Prediction, PredictionLog, Requester
 
 ERASE = ["erase", PATIENT, "--dataset", DATASET, "--reason", "asked for it"]
 

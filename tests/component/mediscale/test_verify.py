@@ -21,7 +21,7 @@ from mediscale.core.tables import HISTORY
 from mediscale.inference import model_files, model_signature
 from mediscale.storage import calls, history, last_calls, registry, signing
 from mediscale.storage.registry import Move
-from serving.models import Predictors
+from serving.risk.models import Predictors
 
 DATASET, MODEL = "synthetic", "synthetic-mortality"
 DAY = datetime(2026, 11, 1, 8)

@@ -21,9 +21,9 @@ from mediscale.inference.notes import NoteReader
 from mediscale.storage import lake
 from serving import schemas
 from serving.app import create_app
-from serving.log_file import connect
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.log.log_file import connect
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
 
 AS_WRITTEN = {"age": 67, "blood_pressure": 140, "clinical_note": "Patient presents with chest pain..."}
 

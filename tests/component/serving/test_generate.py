@@ -29,11 +29,11 @@ from mediscale.inference.chat_template import ChatTemplate
 from mediscale.inference.language import LanguageModel, Sampling
 from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake
-from serving import language_answer
 from serving.app import create_app
-from serving.language_answer import GrowingAnswer, Question
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.language import language_answer
+from serving.language.language_answer import GrowingAnswer, Question
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"
 """What a character whose bytes are not complete is shown as."""
@@ -278,7 +278,9 @@ def test_a_language_model_without_torch_says_which_extra_is_missing(
 ) -> None:
     promote("mortality")
     promote_language(1)
-    server = start(first="import serving.language_engine as e; e.NEEDS = ('torch', 'an_absent_module')")
+    server = start(
+        first="import serving.language.language_engine as e; e.NEEDS = ('torch', 'an_absent_module')"
+    )
     wait(lambda: not server.client.get("/health").json()["model_loaded"])
     wait(lambda: server.client.post("/generate", json={"question": QUESTION}).status_code == 501)
     sentence = server.client.post("/generate", json={"question": QUESTION}).json()["error"]

@@ -17,11 +17,11 @@ from fixtures.language_versions import DATASET
 from fixtures.server_process import Server, Start
 
 from mediscale.core.settings import Settings
-from serving import engine_client
 from serving.app import create_app
-from serving.languages import Languages
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.language import engine_client
+from serving.language.languages import Languages
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
 
 Lean = Callable[..., TestClient]
 
@@ -161,7 +161,7 @@ def test_an_engine_that_talks_nonsense_gets_no_question(
 
 
 def test_the_lean_server_asks_an_engine_without_torch() -> None:
-    look = "import sys, serving.engine_client; print({'torch', 'transformers', 'peft'} & set(sys.modules))"
+    look = "import sys, serving.language.engine_client; print({'torch', 'transformers', 'peft'} & set(sys.modules))"
     assert (
         subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
         == "set()\n"

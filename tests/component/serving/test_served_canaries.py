@@ -13,8 +13,8 @@ from data_pipeline.clinical_text.name_lexicon import EPONYMS, ORDINARY, plain
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
 
 
 def test_no_planted_identifier_is_left_by_serving(

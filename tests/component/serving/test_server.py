@@ -13,7 +13,7 @@ from mediscale.core.errors import BusyError, NotFoundError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from serving import main
-from serving.prediction_log import flush_left_behind
+from serving.log.prediction_log import flush_left_behind
 
 
 def in_lake(settings: Settings) -> list[str]:

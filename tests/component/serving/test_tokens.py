@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fastapi.testclient import TestClient
 
 from mediscale.core.settings import Settings
-from serving.access import Listening
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
+from serving.security.access import Listening
 
 BODY = {"age": 67, "blood_pressure": 140}
 AUDIENCE = "mediscale"

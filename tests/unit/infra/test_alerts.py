@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.prometheus_metrics import Metrics
+from serving.metrics.prometheus_metrics import Metrics
 
 ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "infra" / "prometheus"

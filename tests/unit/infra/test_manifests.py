@@ -11,7 +11,7 @@ import yaml
 from fixtures import dockerfiles
 
 from infra.kubernetes import check, prometheus_rule
-from serving.prometheus_metrics import Metrics
+from serving.metrics.prometheus_metrics import Metrics
 from serving.routes import admin
 
 KUBERNETES = Path(check.__file__).parent

@@ -20,7 +20,7 @@ from mediscale.cli import main
 from mediscale.core.settings import Settings
 from mediscale.core.tables import SUBJECTS
 from mediscale.storage import lake
-from serving.prediction_log import Prediction, PredictionLog, Requester
+from serving.log.prediction_log import Prediction, PredictionLog, Requester
 
 DATASET = "synthetic"
 WARD, RESEARCH = (
@@ -120,7 +120,7 @@ def test_since_and_by_narrow_it(audit: Audit, capsys: pytest.CaptureFixture[str]
 def test_an_answer_that_moves_to_the_lake_while_it_is_read_stands_there_once(
     audit: Audit, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    from serving import log_file, prediction_log
+    from serving.log import log_file, prediction_log
 
     real = log_file.oldest
 

@@ -16,8 +16,8 @@ from mediscale.report import page
 from mediscale.storage import lake
 from monitoring import question_drift
 from monitoring.question_drift import Result, classifier_two_sample_test
-from serving.performance_gauges import PerformanceGauges
-from serving.prometheus_metrics import Metrics
+from serving.metrics.performance_gauges import PerformanceGauges
+from serving.metrics.prometheus_metrics import Metrics
 
 DATASET, DAY = "clinical-questions", datetime(2026, 11, 20)
 Asked = Sequence[tuple[str, str]]

@@ -8,8 +8,8 @@ from fastapi.testclient import TestClient
 
 from mediscale.core.settings import Settings
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from mediscale.core import caller
 from mediscale.core.errors import NotFoundError, StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
-from serving import access, api_keys
-from serving.access import Listening
 from serving.app import create_app
-from serving.auth import OPEN_PATHS, Require
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
-from serving.principal import Role
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
+from serving.security import access, api_keys
+from serving.security.access import Listening
+from serving.security.auth import OPEN_PATHS, Require
+from serving.security.principal import Role
 
 LOOPBACK, NETWORK = Listening("127.0.0.1"), Listening("192.0.2.7", behind_proxy=True)
 BODY = {"age": 67, "blood_pressure": 140}

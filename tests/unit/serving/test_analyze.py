@@ -9,8 +9,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.storage import lake
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import NOTE_ANALYSIS, PredictionLog
+from serving.log.prediction_log import NOTE_ANALYSIS, PredictionLog
+from serving.risk.models import Predictors
 
 NOTE = (
     "HISTORY: Zacharias Quillfeather has cough and fever, no chest pain. His father had a stroke. BP 128/76. "

@@ -12,12 +12,12 @@ from mediscale.core.settings import Settings
 from mediscale.storage import approvals, history, registry, signing
 from mediscale.storage.history import ApprovalRule, Proposal
 from mediscale.storage.registry import Move
-from serving import api_keys
-from serving.access import Listening
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
-from serving.principal import Role
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
+from serving.security import api_keys
+from serving.security.access import Listening
+from serving.security.principal import Role
 
 DAY = datetime(2026, 11, 1, 8)
 MODEL = "icu-mortality"

@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
-from serving import access
-from serving.access import Listening
+from serving.security import access
+from serving.security.access import Listening
 
 
 def made(folder: Path, begin: timedelta, end: timedelta) -> Listening:

@@ -8,7 +8,7 @@ import pytest
 from data_pipeline.documents import index_versions
 from mediscale.core.errors import MediscaleError
 from mediscale.core.settings import Settings
-from serving.documents import Documents
+from serving.language.documents import Documents
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
 from mediscale.storage import registry
-from serving import fhir_bundle
+from serving.requests import fhir_bundle
 
 PREDICT = "/fhir/RiskAssessment/$predict"
 HOOK = "/cds-services/mediscale-risk"

@@ -3,7 +3,7 @@ import pytest
 
 from data_pipeline.features import kernel
 from mediscale.core.tasks import TaskName
-from serving.explainer import describe_feature
+from serving.risk.explainer import describe_feature
 
 
 @pytest.mark.parametrize(

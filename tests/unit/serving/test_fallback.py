@@ -18,8 +18,8 @@ from mediscale.inference.points import PointsTable
 from mediscale.inference.tabular import Predictor, Scored
 from mediscale.storage import lake
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
 
 score = Predictor.score
 Break = Callable[[Any], None]

@@ -25,10 +25,10 @@ from mediscale.core.tables import REVIEWED_FEEDBACK
 from mediscale.governance import provenance
 from mediscale.governance.patient import Holdings, Patient
 from mediscale.storage import lake, redaction, signing
-from serving import prediction_log
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import Answered, Prediction, PredictionLog, Requester, WrittenAnswer
+from serving.log import prediction_log
+from serving.log.prediction_log import Answered, Prediction, PredictionLog, Requester, WrittenAnswer
+from serving.risk.models import Predictors
 
 DATASET = "synthetic"
 WHEN, REQUESTER = datetime(2026, 11, 27, 8), Requester("dr.who (key 1a2b3c4d)", "treatment")

@@ -14,8 +14,8 @@ from data_pipeline.retrieval.embedder import Embedder
 from data_pipeline.retrieval.index_files import Contents
 from data_pipeline.safety import embedding_model
 from mediscale.inference.language import Sampling
-from serving import language_answer
-from serving.language_answer import GrowingAnswer, Question
+from serving.language import language_answer
+from serving.language.language_answer import GrowingAnswer, Question
 
 
 def ask(text: str, answer: str, **options: Any) -> tuple[GrowingAnswer, Scripted, list[str]]:

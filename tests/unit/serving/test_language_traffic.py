@@ -15,11 +15,11 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake
-from serving import canary_analysis
 from serving.app import create_app
-from serving.languages import Languages, ServedLanguage
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.language.languages import Languages, ServedLanguage
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
+from serving.traffic import canary_analysis
 
 Words = Callable[[], Iterator[Any]]
 
@@ -46,7 +46,7 @@ def served(
         return scripted_version(engines[model.version], model)
 
     monkeypatch.setattr("serving.app.POLL_SECONDS", 3600)
-    monkeypatch.setattr("serving.language_service.embedders.load", no_embedder)
+    monkeypatch.setattr("serving.language.language_service.embedders.load", no_embedder)
     monkeypatch.setattr(Languages, "_loaded", loaded)
     monkeypatch.setattr(canary_analysis, "SLOW_TIMES", 1000)  # this machine has other work
     for version in (1, 2):

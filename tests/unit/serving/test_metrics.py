@@ -8,8 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mediscale.core.settings import Settings
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
 
 
 def samples(client: TestClient) -> dict[tuple[str, str], float]:

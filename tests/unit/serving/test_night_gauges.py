@@ -8,8 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
 from mediscale.storage import last_calls
-from serving.night_gauges import NightGauges
-from serving.prometheus_metrics import Metrics
+from serving.metrics.night_gauges import NightGauges
+from serving.metrics.prometheus_metrics import Metrics
 
 FAILED, SUCCEEDED = "mediscale_stage_failed", "mediscale_stage_succeeded_timestamp_seconds"
 

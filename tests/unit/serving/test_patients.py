@@ -16,11 +16,11 @@ from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS
 from mediscale.storage import lake
-from serving import challengers, patient_records
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
-from serving.request import Patient
+from serving.log.prediction_log import PredictionLog
+from serving.requests.request import Patient
+from serving.risk import challengers, patient_records
+from serving.risk.models import Predictors
 
 client = lake_patients.client
 

@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
-from serving.performance_gauges import PerformanceGauges
-from serving.prometheus_metrics import Metrics
+from serving.metrics.performance_gauges import PerformanceGauges
+from serving.metrics.prometheus_metrics import Metrics
 
 Seen = dict[tuple[str, ...], float]
 

@@ -20,9 +20,9 @@ from mediscale.inference.model_spec import NOTICE
 from mediscale.storage import lake
 from serving import schemas
 from serving.app import create_app
-from serving.explainer import Explainer
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.log.prediction_log import PredictionLog
+from serving.risk.explainer import Explainer
+from serving.risk.models import Predictors
 from serving.routes.predict import BODY_BYTES
 
 CANARY = "Jane-Canary-1934"
@@ -354,7 +354,7 @@ def test_a_log_that_can_not_be_read_does_not_end_its_flushes(
     log = PredictionLog(settings, "synthetic")
     with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
         with monkeypatch.context() as broken:
-            broken.setattr("serving.log_file.connect", lambda _path: sqlite3.connect(":memory:"))
+            broken.setattr("serving.log.log_file.connect", lambda _path: sqlite3.connect(":memory:"))
             wait_for(client, "degraded")
         ask(client, {"age": 67})
         wait_for(client, "ready")

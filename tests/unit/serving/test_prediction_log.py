@@ -16,8 +16,8 @@ from mediscale.core.errors import BusyError, MediscaleError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.storage import lake, registry
-from serving import log_file
-from serving.prediction_log import Prediction, PredictionLog, Requester, unflushed
+from serving.log import log_file
+from serving.log.prediction_log import Prediction, PredictionLog, Requester, unflushed
 
 DATASET = "synthetic"
 REQUESTER = Requester("ward-7 (key 1a2b3c4d)", "treatment")
@@ -63,7 +63,7 @@ def test_a_logged_prediction_reaches_delta_with_every_column(settings: Settings)
 
 
 def test_waiting_requests_share_transactions(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.log_file.LOCK_SECONDS", 120)
+    monkeypatch.setattr("serving.log.log_file.LOCK_SECONDS", 120)
     log = PredictionLog(settings, DATASET)
     statements: list[str] = []
     log.file.connection.set_trace_callback(statements.append)
@@ -94,7 +94,7 @@ def test_waiting_requests_share_transactions(settings: Settings, monkeypatch: py
 def test_a_locked_file_fails_the_request_and_the_next_one_succeeds(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.log_file.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("serving.log.log_file.LOCK_SECONDS", 0.1)
     log = PredictionLog(settings, DATASET)
     with closing(sqlite3.connect(file_of(settings))) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -162,7 +162,7 @@ def test_a_named_log_gives_the_same_numbers_again_and_no_id_twice(settings: Sett
 def test_no_id_is_issued_twice_though_appends_failed_and_the_server_was_restarted(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.log_file.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("serving.log.log_file.LOCK_SECONDS", 0.1)
     ids = []
     for works in (False, True, True):
         log = PredictionLog(settings, DATASET, worker="rehearsal")
@@ -200,7 +200,7 @@ def logged(settings: Settings) -> list[str]:
 
 def test_a_log_that_can_not_be_read_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     log = PredictionLog(settings, DATASET)
-    monkeypatch.setattr("serving.log_file.connect", lambda _path: sqlite3.connect(":memory:"))
+    monkeypatch.setattr("serving.log.log_file.connect", lambda _path: sqlite3.connect(":memory:"))
     with pytest.raises(StorageError, match="prediction log"):
         log.flush()
     log.close()
@@ -406,7 +406,7 @@ def test_a_nearly_full_disk_refuses_answers_while_the_rows_can_still_be_moved(
     log = PredictionLog(settings, DATASET)
     append(log, "a")
     with monkeypatch.context() as full:
-        full.setattr("serving.log_file.FREE_BYTES", 2**62)
+        full.setattr("serving.log.log_file.FREE_BYTES", 2**62)
         for work in (lambda: append(log, "b"), log.check):
             with pytest.raises(StorageError, match=r"The disk of the prediction log .* is full"):
                 work()

@@ -19,8 +19,8 @@ from mediscale.inference import model_signature
 from mediscale.storage import fallbacks, lake, registry
 from serving import app as serving_app
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
+from serving.log.prediction_log import PredictionLog
+from serving.risk.models import Predictors
 
 
 def predictors(settings: Settings, alias: registry.Alias = "production") -> Predictors:

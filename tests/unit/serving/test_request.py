@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mediscale.core.errors import InputError
 from serving import schemas
-from serving.request import Patient, Values, parse
+from serving.requests.request import Patient, Values, parse
 from serving.routes.predict import BODY_BYTES
 from serving.schemas import MAIN_NAMES, NOTE_CHARACTERS
 

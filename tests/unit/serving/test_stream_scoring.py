@@ -12,8 +12,8 @@ from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
 from mediscale.storage import lake
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog, Requester
+from serving.log.prediction_log import PredictionLog, Requester
+from serving.risk.models import Predictors
 from serving.stream_scoring import StreamScorer
 
 REQUESTER = Requester("the stream", "treatment")

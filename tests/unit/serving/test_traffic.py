@@ -18,12 +18,13 @@ from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor, Scored
 from mediscale.storage import approvals, fallbacks, history, lake, traffic
 from mediscale.storage.history import ApprovalRule
-from serving import arms, canary_analysis, challengers
 from serving.app import create_app
-from serving.models import Predictors
-from serving.prediction_log import PredictionLog
-from serving.request import Patient, Values
-from serving.sequential_test import HYPOTHESES, SequentialTest, Signal
+from serving.log.prediction_log import PredictionLog
+from serving.requests.request import Patient, Values
+from serving.risk import challengers
+from serving.risk.models import Predictors
+from serving.traffic import arms, canary_analysis
+from serving.traffic.sequential_test import HYPOTHESES, SequentialTest, Signal
 
 Fault = Callable[[Scored], Scored]
 

@@ -20,16 +20,17 @@ from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
 from mediscale.inference.language import Token
-from serving import arms, language_answer, language_engine
-from serving.documents import Documents
-from serving.language_answer import GrowingAnswer, Part, Question
-from serving.language_challengers import LanguageChallengers
-from serving.language_engine import NotInstalledError
-from serving.languages import Languages, ServedLanguage
+from serving.language import language_answer, language_engine
+from serving.language.documents import Documents
+from serving.language.language_answer import GrowingAnswer, Part, Question
+from serving.language.language_challengers import LanguageChallengers
+from serving.language.language_engine import NotInstalledError
+from serving.language.languages import Languages, ServedLanguage
+from serving.log.prediction_log import PredictionLog, Requester, WrittenAnswer
+from serving.metrics.prometheus_metrics import Metrics
 from serving.pools import Pool
-from serving.prediction_log import PredictionLog, Requester, WrittenAnswer
-from serving.prometheus_metrics import Metrics
-from serving.splits import Split
+from serving.traffic import arms
+from serving.traffic.splits import Split
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from mediscale.core.tasks import TaskName
 from mediscale.storage import fallbacks
 from mediscale.storage.fallbacks import Fallback
 from mediscale.storage.history import Entry, Traffic
-from serving import arms
-from serving.followed_versions import Version
-from serving.sequential_test import SequentialTest
+from serving.traffic import arms
+from serving.traffic.followed_versions import Version
+from serving.traffic.sequential_test import SequentialTest
 
 V = TypeVar("V", bound=Version)
 

@@ -23,9 +23,9 @@ from data_pipeline.safety.report import RISK_LEVELS
 from mediscale.core.errors import InputError
 from mediscale.inference.chat_template import Message
 from mediscale.inference.language import Sampling, Token
-from serving.language_engine import EngineError, Prompt
+from serving.language.language_engine import EngineError, Prompt
+from serving.language.languages import ServedLanguage
 from serving.language_schemas import Citation, SafetyAction, SafetySummary, SpokenLayer
-from serving.languages import ServedLanguage
 
 FinishReason = Literal["stop", "length", "content_filter", "abstained"]
 

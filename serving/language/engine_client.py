@@ -20,7 +20,7 @@ from mediscale.core.settings import Settings
 from mediscale.inference.chat_template import ChatTemplate
 from mediscale.inference.language import TOLERANCE, Sampling, Token
 from mediscale.inference.language_spec import KnownText, LanguageSpec
-from serving.language_engine import EngineError, Prompt
+from serving.language.language_engine import EngineError, Prompt
 
 CONNECT_SECONDS, SILENT_SECONDS = 3.0, 30.0
 """How long an engine may take to accept a connection, and between two things that it says."""

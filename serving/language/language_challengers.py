@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from serving import language_answer
-from serving.canary_analysis import CanaryAnalysis, Comparison
-from serving.language_answer import GrowingAnswer, Question
-from serving.languages import ServedLanguage
-from serving.prometheus_metrics import Metrics
-from serving.splits import Split, Splits
+from serving.language import language_answer
+from serving.language.language_answer import GrowingAnswer, Question
+from serving.language.languages import ServedLanguage
+from serving.metrics.prometheus_metrics import Metrics
+from serving.traffic.canary_analysis import CanaryAnalysis, Comparison
+from serving.traffic.splits import Split, Splits
 
 SHIFT_PERPLEXITY = math.log(4)
 """An answer whose perplexity differs by more than this factor from that of production's is another kind of answer."""

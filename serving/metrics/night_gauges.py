@@ -6,7 +6,7 @@ from datetime import datetime
 
 from mediscale.core.settings import Settings
 from mediscale.storage import lake, last_calls
-from serving.prometheus_metrics import Metrics
+from serving.metrics.prometheus_metrics import Metrics
 
 log = logging.getLogger("mediscale.serving")
 

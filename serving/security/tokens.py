@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from mediscale.core.errors import BusyError, UsageError
 from mediscale.core.settings import Settings
 from serving.pools import Pool
-from serving.principal import Principal, Role
+from serving.security.principal import Principal, Role
 
 if TYPE_CHECKING:
     from jwt import PyJWKClient

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from serving.followed_versions import Version
-from serving.prometheus_metrics import Metrics
-from serving.sequential_test import Signal
-from serving.splits import Split, Splits
+from serving.metrics.prometheus_metrics import Metrics
+from serving.traffic.followed_versions import Version
+from serving.traffic.sequential_test import Signal
+from serving.traffic.splits import Split, Splits
 
 LIMIT_SECONDS = 1.0
 """How long a challenger may take, beside ``SLOW_TIMES`` as long as the version in production took."""

@@ -23,9 +23,9 @@ from mediscale.core.tasks import ADULT_YEARS, TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.model_spec import PredictorSpec
 from mediscale.storage import lake
-from serving import fhir_bundle
-from serving.fhir_bundle import Bundle
-from serving.request import Patient
+from serving.requests import fhir_bundle
+from serving.requests.fhir_bundle import Bundle
+from serving.requests.request import Patient
 
 
 @dataclass(frozen=True)

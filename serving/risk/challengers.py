@@ -12,12 +12,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from mediscale.core.tasks import TaskName
-from serving.canary_analysis import CanaryAnalysis, Comparison, TimedAnswer
-from serving.prediction_log import Prediction
-from serving.prometheus_metrics import Metrics
+from serving.log.prediction_log import Prediction
+from serving.metrics.prometheus_metrics import Metrics
+from serving.risk.served import ServedVersion
 from serving.schemas import Answer, TaskRisk
-from serving.served import ServedVersion
-from serving.splits import Split, Splits
+from serving.traffic.canary_analysis import CanaryAnalysis, Comparison, TimedAnswer
+from serving.traffic.splits import Split, Splits
 
 SHIFT_ODDS = math.log(4)
 """A risk whose odds differ by more than this factor from those of the version in production is another one."""

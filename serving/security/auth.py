@@ -1,7 +1,7 @@
 """Authorization: the dependency that stands at each route, and for which purpose somebody asks.
 
 ``Depends(require(Role.CLINICIAN))`` admits whoever has one of the roles and gives the route its ``Principal``. How a
-request proves who sends it is ``serving.access``.
+request proves who sends it is ``serving.security.access``.
 """
 
 from typing import Any
@@ -11,10 +11,10 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
 from mediscale.core.errors import InputError
-from serving.access import Access
-from serving.prediction_log import Requester
-from serving.principal import PURPOSES, Principal, RefusedError, Role
+from serving.log.prediction_log import Requester
 from serving.schemas import Problem
+from serving.security.access import Access
+from serving.security.principal import PURPOSES, Principal, RefusedError, Role
 
 OPEN_PATHS = frozenset({"/live", "/ready", "/docs", "/openapi.json"})
 """Routes that nobody needs a role for. The first two are one word for whoever restarts or balances servers, which has

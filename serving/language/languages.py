@@ -21,11 +21,11 @@ from mediscale.inference.model_files import LANGUAGE_FILE
 from mediscale.storage import history, registry, seen_tables, traffic
 from mediscale.storage.history import Entry, Traffic
 from mediscale.storage.registry import Alias, Move
-from serving import language_engine
-from serving.followed_versions import newest_that_loads, targets
-from serving.language_engine import Engine, EngineError
-from serving.shared_refusals import SharedRefusals
-from serving.splits import Split, Splits
+from serving.language import language_engine
+from serving.language.language_engine import Engine, EngineError
+from serving.traffic.followed_versions import newest_that_loads, targets
+from serving.traffic.shared_refusals import SharedRefusals
+from serving.traffic.splits import Split, Splits
 
 RETRY_SECONDS = 30.0
 """After which a version that was refused is tried again, for loading one may take a core for a minute."""
@@ -193,7 +193,7 @@ class Languages:
             raise StorageError(f"The files of {model} belong to another model; it is not served.")
         engine: Engine
         if self._settings.language_engine:
-            from serving import engine_client
+            from serving.language import engine_client
 
             engine = engine_client.connected(self._settings, f"{model.name}/{model.version}", spec)
         else:

@@ -16,10 +16,10 @@ from mediscale.inference import language_spec, model_files, model_signature, tab
 from mediscale.storage import history, lake, registry, seen_tables, traffic
 from mediscale.storage.history import Entry, Traffic
 from mediscale.storage.registry import Alias, Move
-from serving.followed_versions import newest_that_loads, targets
-from serving.served import ServedVersion
-from serving.shared_refusals import SharedRefusals
-from serving.splits import Splits
+from serving.risk.served import ServedVersion
+from serving.traffic.followed_versions import newest_that_loads, targets
+from serving.traffic.shared_refusals import SharedRefusals
+from serving.traffic.splits import Splits
 
 log = logging.getLogger("mediscale.serving")
 

@@ -22,7 +22,7 @@ from mediscale.core.errors import NotFoundError, StorageError, UsageError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.storage import durable_files, locks, signing
-from serving.principal import Principal, Role
+from serving.security.principal import Principal, Role
 
 PREFIX = "msk_"
 """So that scanners for secrets recognise one in a repository or a chat."""

@@ -1,7 +1,7 @@
 """Language engines: what writes a language version's answers, in this process or elsewhere.
 
 In process it is ``mediscale.inference.language`` with torch, which is imported when a version is loaded and not before.
-An engine elsewhere speaks OpenAI's protocol (``serving.engine_client``).
+An engine elsewhere speaks OpenAI's protocol (``serving.language.engine_client``).
 """
 
 import logging

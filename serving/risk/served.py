@@ -14,7 +14,7 @@ from mediscale.core.errors import StorageError
 from mediscale.core.refs import ModelRef
 from mediscale.inference.points import PointsTable
 from mediscale.inference.tabular import Predictor
-from serving.explainer import Explainer
+from serving.risk.explainer import Explainer
 
 Floats = NDArray[np.float64]
 

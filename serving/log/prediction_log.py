@@ -1,6 +1,6 @@
 """The prediction log: durable on this machine before an answer leaves, then moved to Delta exactly once.
 
-Each worker process has a file of its own (``serving.log_file``) and one writer thread. Requests that wait while the
+Each worker process has a file of its own (``serving.log.log_file``) and one writer thread. Requests that wait while the
 disk syncs are written together by the next transaction (group commit), so many answers share one sync. A flush appends
 rows to the Delta table ``predictions`` under the transaction (worker, last sequence), and deletes them here when it has
 read that transaction back from the same table; killed in between, the next flush asks Delta what it holds and goes on
@@ -30,8 +30,8 @@ from mediscale.core.tables import HISTORY, PREDICTIONS
 from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake, locks, seen_tables
 from mediscale.storage.logged_predictions import ORDER
-from serving import log_file
-from serving.log_file import LogFile, Row
+from serving.log import log_file
+from serving.log.log_file import LogFile, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -22,10 +22,10 @@ from fastapi import Request
 from mediscale.core import caller
 from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.settings import Settings
-from serving import api_keys
-from serving.principal import Principal, RefusedError, Role
-from serving.prometheus_metrics import Metrics
-from serving.tokens import Tokens
+from serving.metrics.prometheus_metrics import Metrics
+from serving.security import api_keys
+from serving.security.principal import Principal, RefusedError, Role
+from serving.security.tokens import Tokens
 
 FAILURES = "20/minute"
 """Refused requests of one address (IPv6: of one /64). Beyond it no token of that address is verified, and nothing is

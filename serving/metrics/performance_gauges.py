@@ -11,7 +11,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import PERFORMANCE
 from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
-from serving.prometheus_metrics import PERFORMANCE_LABELS, Metrics
+from serving.metrics.prometheus_metrics import PERFORMANCE_LABELS, Metrics
 
 Labels = tuple[str, ...]
 _COLUMN = {

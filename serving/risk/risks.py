@@ -9,16 +9,17 @@ from data_pipeline.notes.deidentification.deidentifier import Deidentifier
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import PredictorSpec
-from serving import arms, patient_records, responses
-from serving.challengers import Challengers, Computed
-from serving.fhir_bundle import Bundle
-from serving.models import Predictors
-from serving.patient_records import PatientRecord, Patients
+from serving.metrics.prometheus_metrics import Metrics
 from serving.pools import Pool
-from serving.prometheus_metrics import Metrics
-from serving.request import Patient, Values
-from serving.served import ServedVersion
-from serving.splits import Split
+from serving.requests.fhir_bundle import Bundle
+from serving.requests.request import Patient, Values
+from serving.risk import patient_records, responses
+from serving.risk.challengers import Challengers, Computed
+from serving.risk.models import Predictors
+from serving.risk.patient_records import PatientRecord, Patients
+from serving.risk.served import ServedVersion
+from serving.traffic import arms
+from serving.traffic.splits import Split
 
 
 class Risks:

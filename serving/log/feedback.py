@@ -15,9 +15,9 @@ from pydantic import Field
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
-from serving import prediction_log
 from serving.language_schemas import StrictRequest
-from serving.prediction_log import FEEDBACK, NOTE_ANALYSIS, Feedback, PredictionLog
+from serving.log import prediction_log
+from serving.log.prediction_log import FEEDBACK, NOTE_ANALYSIS, Feedback, PredictionLog
 from serving.schemas import documented
 
 CORRECTED_CHARACTERS = 2**13

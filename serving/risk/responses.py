@@ -14,9 +14,10 @@ from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.tabular import Scored
 from serving import schemas
-from serving.patient_records import PatientRecord
-from serving.prediction_log import Prediction
-from serving.request import Values
+from serving.log.prediction_log import Prediction
+from serving.requests.request import Values
+from serving.risk.patient_records import PatientRecord
+from serving.risk.served import Floats, ServedVersion
 from serving.schemas import (
     Answer,
     Factor,
@@ -27,7 +28,6 @@ from serving.schemas import (
     Threshold,
     UnusualValue,
 )
-from serving.served import Floats, ServedVersion
 
 log = logging.getLogger("mediscale.serving")
 

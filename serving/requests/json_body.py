@@ -1,7 +1,7 @@
 """JSON bodies of the language and FHIR routes: one reading, or one sentence why there is none.
 
-As in ``serving.request``, a name that stands twice and what is no JSON number are refused, for readers of JSON differ
-over them, and sentences name fields and repeat no value.
+As in ``serving.requests.request``, a name that stands twice and what is no JSON number are refused, for readers of JSON
+differ over them, and sentences name fields and repeat no value.
 """
 
 import json

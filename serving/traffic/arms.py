@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 
 from mediscale.inference.chat_template import Message
-from serving.fhir_bundle import Bundle
-from serving.request import Patient, Values
+from serving.requests.fhir_bundle import Bundle
+from serving.requests.request import Patient, Values
 
 _PREFIX = "Patient/"
 """Of a FHIR reference: the same patient has the same arm by every route."""

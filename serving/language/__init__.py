@@ -1,0 +1,1 @@
+"""Answers of language models: the versions that are served, their engines, quotations and checks, part by part."""

@@ -1,0 +1,1 @@
+"""What Prometheus scrapes of a server: requests, nights, and how good the answers are."""

@@ -1,0 +1,1 @@
+"""What is asked: the one reading of a body, by JSON, FHIR or plain names."""
