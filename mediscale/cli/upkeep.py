@@ -52,10 +52,10 @@ def _backup(options: argparse.Namespace) -> int:
         n = backup.backup(home, options.folder)
     except UsageError:  # of whoever typed it: no backup failed
         raise
-    except Exception:
-        _note_backup(home, datasets, failed=True)
+    except Exception as error:
+        _note_backup(home, datasets, error)
         raise
-    _note_backup(home, datasets, failed=False)
+    _note_backup(home, datasets, None)
     print(
         f"{n:,} files are in {options.folder}. They hold patient data and no private key: keep the folder as private "
         "as the home, and a copy of the signing key elsewhere."
@@ -63,12 +63,13 @@ def _backup(options: argparse.Namespace) -> int:
     return 0
 
 
-def _note_backup(home: "Settings", datasets: Sequence[str], failed: bool) -> None:
+def _note_backup(home: "Settings", datasets: Sequence[str], error: Exception | None) -> None:
     """For the servers, each of which shows one dataset."""
     from mediscale.storage import last_calls
 
+    warnings = (last_calls.reason("backup", "", error),) if error else ()
     for dataset in datasets:
-        last_calls.note(home, dataset, "backup", "", failed=failed)
+        last_calls.note(home, dataset, "backup", "", failed=error is not None, warnings=warnings)
 
 
 def _restore(options: argparse.Namespace) -> int:

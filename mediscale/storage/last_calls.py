@@ -1,7 +1,8 @@
 """How the last call of each stage ended, whoever ran it, and the last verification and backup: what a server of answers
 shows of the nights.
 
-One small file for each stage of a dataset and task, in ``<lake>/_last_calls/DATASET``; it names no cause, no patient.
+One small file for each stage of a dataset and task, in ``<lake>/_last_calls/DATASET``; of a failure it has the sentence
+that the console had, which names no patient.
 """
 
 import logging
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from mediscale.core.errors import MediscaleError
+from mediscale.core.errors import MediscaleError, failure_location
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
@@ -24,7 +25,7 @@ class LastCall(Frozen):
     succeeded_at: datetime | None
     """When a call of this stage last ended well."""
     warnings: tuple[str, ...] = ()
-    """What a verification says of how the lake is kept; a server repeats it."""
+    """What a server repeats: why the call failed, and what a verification says of how the lake is kept."""
 
 
 def folder(settings: Settings, dataset: str) -> str:
@@ -36,10 +37,17 @@ def noted(settings: Settings, dataset: str, stage: str, task: str) -> Iterator[N
     """Writes down whether the block ended well."""
     try:
         yield
-    except Exception:
-        note(settings, dataset, stage, task, failed=True)
+    except Exception as error:
+        note(settings, dataset, stage, task, failed=True, warnings=(reason(stage, task, error),))
         raise
     note(settings, dataset, stage, task, failed=False)
+
+
+def reason(stage: str, task: str, error: Exception) -> str:
+    """One sentence about a call that failed. Of an error that is none of ours the message may hold a patient's values."""
+    what = str(error) if isinstance(error, MediscaleError) else f"{failure_location(error)}."
+    of_task = f" of {task}" if task else ""
+    return f"The newest call of {stage}{of_task} failed ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC): {what}"
 
 
 def note(

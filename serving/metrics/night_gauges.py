@@ -1,5 +1,5 @@
 """What ``/metrics`` says of the nights: how the last call of each stage ended, whichever runner made it. The log and
-``/health`` have what the last verification warned of."""
+``/health`` say why one failed, and what the last verification warned of."""
 
 import logging
 from datetime import datetime
@@ -17,7 +17,12 @@ class NightGauges:
     def __init__(self, settings: Settings, dataset: str, metrics: Metrics) -> None:
         self._settings, self._dataset, self._metrics = settings, dataset, metrics
         self._seen: dict[str, datetime] = {}
-        self.warnings: tuple[str, ...] = ()
+        self._warnings: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Of all files."""
+        return tuple(sorted(warning for of_file in self._warnings.values() for warning in of_file))
 
     def refresh(self) -> None:
         """Looks at the folder once.
@@ -37,8 +42,7 @@ class NightGauges:
                 if call.succeeded_at:
                     at = call.succeeded_at.timestamp()
                     self._metrics.stage_succeeded.labels(call.stage, call.task).set(at)
-                if call.stage == "verify":
-                    for warning in set(call.warnings) - set(self.warnings):
-                        log.warning("%s", warning)
-                    self.warnings = call.warnings
+                for warning in set(call.warnings).difference(self._warnings.get(info.base_name, ())):
+                    log.warning("%s", warning)
+                self._warnings[info.base_name] = call.warnings
                 self._seen[info.base_name] = info.mtime

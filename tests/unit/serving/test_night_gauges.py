@@ -1,5 +1,6 @@
 """What alerts see of the nights, whichever runner ran them."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -59,6 +60,26 @@ def test_what_a_verification_warned_of_is_logged_once_and_forgotten_when_it_is_m
     last_calls.note(settings, "h", "verify", "", failed=False)
     gauges.refresh()
     assert not list(gauges.warnings)
+
+
+def test_why_a_stage_failed_is_said_until_it_succeeds(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the sentence that the console had; of a defect its place and not its message, which may hold values."""
+    gauges = NightGauges(settings, "h", Metrics())
+    fail(settings, "gold", "mortality")
+    with pytest.raises(ValueError, match="Rosalind"), last_calls.noted(settings, "h", "silver", ""):
+        raise ValueError("Rosalind, 93")
+    gauges.refresh()
+    gold, silver = gauges.warnings
+    assert re.fullmatch(r"The newest call of gold of mortality failed \(.* UTC\): The disk is full\.", gold)
+    assert re.fullmatch(r"The newest call of silver failed \(.* UTC\): ValueError at .*\.py:\d+\.", silver)
+    assert sorted(caplog.messages) == [gold, silver]
+    for stage, task in (("gold", "mortality"), ("silver", "")):
+        with last_calls.noted(settings, "h", stage, task):
+            pass
+    gauges.refresh()
+    assert not gauges.warnings
 
 
 def test_a_failure_that_can_t_be_written_down_stays_the_error(settings: Settings) -> None:
