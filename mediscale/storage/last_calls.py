@@ -44,7 +44,7 @@ def noted(settings: Settings, dataset: str, stage: str, task: str) -> Iterator[N
 
 
 def reason(stage: str, task: str, error: Exception) -> str:
-    """One sentence about a call that failed. Of an error that is none of ours the message may hold a patient's values."""
+    """Why a call failed, in one sentence. The message of an error that is not ours may hold a patient's values."""
     what = str(error) if isinstance(error, MediscaleError) else f"{failure_location(error)}."
     of_task = f" of {task}" if task else ""
     return f"The newest call of {stage}{of_task} failed ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC): {what}"
