@@ -1,9 +1,9 @@
 """What ``/generate`` takes and answers."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from data_pipeline import retrieval
 from data_pipeline.retrieval import Passage
@@ -26,10 +26,20 @@ class StrictRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
+def _with_words(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is blank")
+    return text
+
+
+Written = Annotated[str, AfterValidator(_with_words)]
+"""A text that is not blank."""
+
+
 class GenerateRequest(StrictRequest):
     """A question to the language model."""
 
-    question: str = Field(min_length=1, max_length=QUESTION_CHARACTERS)
+    question: Written = Field(min_length=1, max_length=QUESTION_CHARACTERS)
     temperature: float = Field(0.0, ge=TEMPERATURES[0], le=TEMPERATURES[1])
     """0 takes the likeliest word each time; above it words are drawn."""
     max_length: int = Field(128, ge=1, le=MAX_LENGTH)

@@ -20,6 +20,8 @@ PROMPTS = 32
 """Of one request, at most."""
 TOKENS = 2**15
 """Of a prompt that is given by its tokens' numbers, at most."""
+LARGEST_TOKEN = 2**31 - 1
+"""That a tokenizer can be asked about."""
 
 
 class _Sampled(StrictRequest):
@@ -61,6 +63,10 @@ class CompletionRequest(_Sampled):
             raise ValueError(f"prompt must be 1 to {PROMPTS} texts")
         if any(len(p) > (QUESTION_CHARACTERS if isinstance(p, str) else TOKENS) for p in self.prompts):
             raise ValueError(f"a prompt has at most {QUESTION_CHARACTERS} characters or {TOKENS} tokens")
+        if any(
+            not 0 <= token <= LARGEST_TOKEN for p in self.prompts if not isinstance(p, str) for token in p
+        ):
+            raise ValueError(f"a token's number is from 0 to {LARGEST_TOKEN}")
         if self.stream and (self.echo or len(self.prompts) > 1):
             raise ValueError("stream goes with one prompt and without echo")
         return self
@@ -92,6 +98,12 @@ class ChatRequest(_Sampled):
     temperature: float = Field(0.0, ge=TEMPERATURES[0], le=TEMPERATURES[1])
     use_safety: bool = True
     """As in ``/generate``."""
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if self.messages[-1].role == "assistant" or not self.messages[-1].content.strip():
+            raise ValueError("the last of the messages must ask something: role user, and not blank")
+        return self
 
 
 class LogProbs(BaseModel):

@@ -30,8 +30,11 @@ from serving.language_schemas import Citation, SafetyAction, SafetySummary, Spok
 FinishReason = Literal["stop", "length", "content_filter", "abstained"]
 
 WITHOUT_SOURCE = (
-    "No documents are indexed, so no source supports this answer; a clinician must check all of it."
+    "No document was quoted, so no source supports this answer; a clinician must check all of it."
 )
+FEWEST_WORDS = 3
+"""Of a sentence that a model adds to quotes."""
+_WORD = re.compile(r"[^\W\d_]+")
 _SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*\s+|\n+")
 
 
@@ -64,7 +67,7 @@ class GrowingAnswer:
     of_answer: SafetyReport | None = None
     """Of all that was written so far; None before that, and where an engineer asked without checks."""
     without_source: bool = False
-    """Whether the model answers by itself, as no documents are indexed."""
+    """Whether the model answers by itself: no documents are indexed, or the route quotes none."""
     retrieved: float | None = None
     """Probability that the indexed documents hold the answer; None where none are indexed."""
     seconds: float = 0.0
@@ -234,10 +237,10 @@ def _grounded(
 
 def _supported(parts: Iterable[Part], quoted: str, passages: Sequence[Passage]) -> Iterator[Part]:
     """What passages support and was not quoted already, with where it stands; a part of a sentence, such as "within
-    24 hours", says more than it seems to, and is not said."""
+    24 hours" or "10.", says more or less than it seems to, and is not said."""
     for part in parts:
         sentence = part.text.strip()
-        if not sentence.endswith((".", "!", "?")):
+        if not sentence.endswith((".", "!", "?")) or len(_WORD.findall(sentence)) < FEWEST_WORDS:
             continue
         checked = support(sentence, [passage.text for passage in passages])
         if checked.supported and sentence not in quoted:

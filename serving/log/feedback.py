@@ -15,7 +15,7 @@ from pydantic import Field
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
-from serving.language_schemas import StrictRequest
+from serving.language_schemas import StrictRequest, Written
 from serving.log import prediction_log
 from serving.log.prediction_log import FEEDBACK, NOTE_ANALYSIS, Feedback, PredictionLog
 from serving.schemas import documented
@@ -35,7 +35,7 @@ class FeedbackRequest(StrictRequest):
     """Of a risk it is a report about the version, which a person reads; it is no outcome, and trains nothing."""
     task: str | None = Field(None, min_length=1, max_length=100)
     """Which of its risks, where the answer has more than one."""
-    corrected_answer: str | None = Field(None, min_length=1, max_length=CORRECTED_CHARACTERS)
+    corrected_answer: Written | None = Field(None, min_length=1, max_length=CORRECTED_CHARACTERS)
     """What a language model should have answered; identifiers are replaced before it is kept."""
 
 

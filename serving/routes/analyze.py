@@ -8,7 +8,7 @@ from pydantic import Field
 from data_pipeline.notes.analysis import NoteAnalysis
 from mediscale.inference.model_spec import NOTICE
 from serving import schemas
-from serving.language_schemas import StrictRequest
+from serving.language_schemas import StrictRequest, Written
 from serving.refusals import answered, read_body
 from serving.requests import json_body
 from serving.schemas import Problem
@@ -25,7 +25,7 @@ TOO_LARGE = f"a note has at most {schemas.NOTE_CHARACTERS} characters"
 class AnalyzeRequest(StrictRequest):
     """A clinical note; nothing of it is kept."""
 
-    clinical_note: str = Field(min_length=1, max_length=schemas.NOTE_CHARACTERS)
+    clinical_note: Written = Field(min_length=1, max_length=schemas.NOTE_CHARACTERS)
 
 
 class AnalyzedNote(NoteAnalysis):

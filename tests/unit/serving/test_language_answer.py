@@ -147,3 +147,12 @@ def test_what_an_answer_takes_from_a_patients_note_is_shown_and_not_logged(
         "She broke her left hip. ",
     ]
     assert written.logged == "[from a patient's note of wards] " * 3
+
+
+def test_a_number_alone_is_no_sentence_that_is_added_to_quotes(indexed_documents: Path) -> None:
+    index = Index.open(indexed_documents)
+    said = "4.5. Alteplase is given within 4.5 hours. Within 9 hours of the onset."
+    written, _, parts = ask("Within how many hours of stroke is alteplase given?", said, index=index)
+    assert parts[-1] == "Alteplase is given within 4.5 hours. "
+    assert "4.5. " not in parts
+    assert written.safety is not None

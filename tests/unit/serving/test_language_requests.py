@@ -1,0 +1,40 @@
+"""What the language routes take, and the one sentence that says what is wrong with the rest."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from mediscale.core.errors import InputError
+from serving.language_schemas import GenerateRequest
+from serving.log.feedback import FeedbackRequest
+from serving.openai_schemas import ChatRequest, CompletionRequest
+from serving.requests import json_body
+from serving.routes.analyze import AnalyzeRequest
+
+ASSISTANT = {"role": "assistant", "content": "The kidney"}
+BLANK = {"role": "user", "content": " "}
+
+
+@pytest.mark.parametrize(
+    ("shape", "body", "says"),
+    [
+        (GenerateRequest, {"question": " \n"}, "question: it is blank."),
+        (AnalyzeRequest, {"clinical_note": "\t"}, "clinical_note: it is blank."),
+        (
+            FeedbackRequest,
+            {"prediction_id": "w-1-1", "verdict": "wrong", "corrected_answer": " "},
+            "corrected_answer: it is blank.",
+        ),
+        (CompletionRequest, {"prompt": [-1]}, "the body: a token's number is from 0 to 2147483647."),
+        (CompletionRequest, {"prompt": [[1], [2**40]]}, "a token's number is from 0 to 2147483647."),
+        (ChatRequest, {"messages": [ASSISTANT]}, "the last of the messages must ask something: role user,"),
+        (ChatRequest, {"messages": [ASSISTANT, BLANK]}, "the last of the messages must ask something"),
+    ],
+)
+def test_what_asks_nothing_is_one_sentence(shape: type[BaseModel], body: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError) as refused:
+        json_body.parse(json.dumps(body).encode(), shape)
+    assert str(refused.value).startswith("The request can't be answered, ")
+    assert says in str(refused.value)
