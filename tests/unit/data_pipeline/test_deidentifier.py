@@ -235,7 +235,7 @@ def test_many_names_that_differ_do_not_hang_the_search(most: int, announced: str
     assert in_proportion(most, lambda size: "".join(names[: size // len(names[0])]))
 
 
-PIECES = (
+NAME_PIECES = (
     *(
         "Wexcombe",
         "O'Shaughnessy",
@@ -267,7 +267,7 @@ PIECES = (
 )
 
 
-@given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
+@given(st.lists(st.sampled_from(NAME_PIECES), max_size=30).map("".join))
 def test_a_name_is_searched_only_where_one_begins_and_none_is_lost(text: str) -> None:
     search = name_patterns.NamePatternSearch(text)
     for pattern in name_patterns.NAME_FIRST:
