@@ -16,13 +16,16 @@ from rich.table import Table
 
 FOLDER = Path(__file__).parent
 PAGES = (FOLDER.parent / "README.md", FOLDER.parent / "docs" / "measured.md")
-"""With a table of figures each."""
+"""With tables of figures."""
 TOLERANCE = 0.25
 """Of a page's number."""
+HEADER = "| what | figure | aim | script |"
+ROW = r"^\| (.+?) \| (.+?) \|(?: .+? | )\| `(\w+\.py)` \|$"
+"""Of a table with that header; a figure without an aim has an empty one."""
 
 
 class Row(NamedTuple):
-    """A row of a page's table of figures."""
+    """A row of one of a page's tables of figures."""
 
     what: str
     numbers: tuple[float, ...]
@@ -37,8 +40,8 @@ class Printed(NamedTuple):
 
 
 def rows(text: str) -> Iterator[Row]:
-    """The rows of the table whose last column names a script; intervals and code are no figures."""
-    for what, figures, script in re.findall(r"^\| (.+?) \| (.+) \| `(\w+\.py)` \|$", text, re.MULTILINE):
+    """The rows of tables whose last column names a script; intervals, aims and code are no figures."""
+    for what, figures, script in re.findall(ROW, text, re.MULTILINE):
         bare = re.sub(r"`[^`]*`|\[[^\]]*\]", "", figures).replace("−", "-")
         numbers = re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", bare)
         yield Row(what, tuple(map(float, numbers)), script)
