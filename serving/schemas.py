@@ -221,6 +221,9 @@ class TaskRisk:
     """What became of the note, or of a known patient's notes."""
     instead_of: str | None = None
     """Why the newest version does not answer, when an older one, or a points score, does in its place."""
+    uncertain: bool = False
+    """Whether the risk is less certain than the evidence of the version in production says: another one answers in its
+    place, a value is hardly seen or was left out as implausible, or more than half of the inputs are missing."""
 
 
 @documented

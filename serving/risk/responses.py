@@ -68,8 +68,11 @@ def of_values(
         scored = _scored(version, row, note)
         factors = version.explainer.of_values(scored.contributions, of_request, scored.notes)
         unusual = _unusual(version, request.given)
+        uncertain = bool(request.out_of_range) or _mostly_absent(
+            version, sum(name not in of_request for name in version.predictor.spec.plain_inputs)
+        )
         logged = _logged(prediction_id, now, version, scored.risk, row, note)
-        return _risk(version, scored, factors, note, unusual), logged
+        return _risk(version, scored, factors, note, unusual, uncertain), logged
 
     for task, version in served.items():
         answered = _answered(by, version, fall_back)
@@ -104,8 +107,9 @@ def of_patient(
         scored = _scored(version, row, note)
         factors = version.explainer.of_patient(scored.contributions, row, scored.notes)
         unusual = _unusual(version, kernel.plain_values(computed, version.predictor.spec.task))
+        uncertain = _mostly_absent(version, len(version.explainer.inputs_without_value(row)))
         logged = _logged(prediction_id, now, version, scored.risk, row, note, record)
-        return _risk(version, scored, factors, note, unusual), logged
+        return _risk(version, scored, factors, note, unusual, uncertain), logged
 
     for task, version in served.items():
         if task not in record.rows:
@@ -236,6 +240,7 @@ def _risk(
     factors: tuple[Factor, ...],
     note: _Note,
     unusual: tuple[UnusualValue, ...],
+    uncertain: bool,
 ) -> TaskRisk:
     spec = version.predictor.spec
     points = spec.thresholds if note.margin is None or spec.notes is None else spec.notes.thresholds
@@ -251,7 +256,12 @@ def _risk(
         unusual_values=unusual,
         note=note.use,
         instead_of=version.instead_of,
+        uncertain=uncertain or bool(unusual) or version.instead_of is not None,
     )
+
+
+def _mostly_absent(version: ServedVersion, absent: int) -> bool:
+    return 2 * absent > len(version.predictor.spec.plain_inputs)
 
 
 def _logged(

@@ -86,6 +86,8 @@ def rationale(factor: Factor) -> str:
 def notes(answer: Answer, risk: TaskRisk, unused: tuple[str, ...] = ()) -> Iterator[str]:
     """What a reader must know beside the figure: the notice first, then what was missing or doubtful."""
     yield answer.notice
+    if risk.uncertain:
+        yield "This risk is less certain than the evidence of the version in production says."
     if risk.instead_of:
         yield risk.instead_of
     for value in risk.unusual_values:

@@ -303,6 +303,7 @@ def test_an_ehr_finds_the_service_and_gets_cards_with_reasons_and_a_link(
         assert card["indicator"] in ("info", "warning")
         assert "- " in card["detail"]
         assert "clinical judgement" in card["detail"]
+        assert "less certain" in card["detail"]  # of a few observations
     link = by_prefetch[0]["links"][0]["url"]
     assert client.get(link).status_code == 404
     model, version = link.split("/")[-3:-1]

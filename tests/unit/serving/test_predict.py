@@ -202,7 +202,19 @@ def test_a_value_that_the_model_has_hardly_seen_is_used_and_remarked(
         assert "check its unit" in remark["remark"]
         assert str(body[remark["input"]]) not in remark["remark"].replace(remark["usual"], "")
     assert usual["unusual_values"] == readmission["unusual_values"] == []
+    assert mortality["uncertain"]
     assert {"creatinine", "troponin_t", "po2"}.isdisjoint(answer["missing"])
+
+
+def test_a_risk_from_few_values_or_beside_an_implausible_one_is_marked_uncertain(client: TestClient) -> None:
+    few = ask(client, {"age": 67})
+    assert all(risk["uncertain"] for risk in few["predictions"])
+    middle = {concept.name: (concept.low + concept.high) / 2 for concept in CONCEPTS}
+    whole = {name: value // 1 for name, value in middle.items() if name in schemas.SCORES}
+    most = {name: (middle | whole | {"sex": "female"})[name] for name in few["missing"]}
+    assert not any(risk["uncertain"] for risk in ask(client, most)["predictions"])
+    implausible = most | {"heart_rate": 3000}
+    assert all(risk["uncertain"] for risk in ask(client, implausible)["predictions"])
 
 
 def test_an_answer_names_each_task_of_the_dataset_that_it_lacks_and_says_why(
