@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.documents import corpus, passages, readers
+from data_pipeline.documents.passages import Document
 from data_pipeline.documents.questions import Question
-from data_pipeline.retrieval import grounded_answer, index_files, passage_vectors, words
+from data_pipeline.retrieval import embedders, grounded_answer, index_files, passage_vectors, words
 from data_pipeline.retrieval import index as index_module
 from data_pipeline.retrieval.abstention import FEATURES, Abstention
 from data_pipeline.retrieval.embedder import Embedder, Vectors
@@ -21,6 +22,7 @@ from data_pipeline.retrieval.grounded_answer import evidence
 from data_pipeline.retrieval.index import Ids, Index
 from data_pipeline.retrieval.index_files import Contents
 from mediscale.core.errors import QualityError
+from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
 from mediscale.storage import durable_files
@@ -32,6 +34,10 @@ ABSTAIN_WITH_PASSAGE = 0.10
 
 FOLDS = 5
 """Of the questions by family: the threshold is chosen on scores that no question's own family had a part in."""
+
+SHIPPED = Path(grounded_answer.__file__).with_name("abstention.json")
+SAMPLED = 6
+"""Passages of the index whose evidence is kept beside what is shipped."""
 
 Floats = NDArray[np.float64]
 
@@ -128,23 +134,73 @@ def _rows_by_place(index: Index) -> dict[str, list[int]]:
     return rows
 
 
+class Shipped(Frozen):
+    """What the package ships for its own embedder, and by what a test notices that it has to be fitted again."""
+
+    abstention: Abstention
+    corpus: str
+    """SHA-256 of the passages and questions that it was fitted on."""
+    evidence: dict[str, tuple[float, ...]]
+    """Of a few questions, by their ids, asked of an index of the first passages."""
+
+
+def shipped(embedder: Embedder) -> Shipped:
+    """Made anew with the packaged embedder (``benchmarks/grounded_answers.py --write``)."""
+    return Shipped(
+        abstention=_of_own_corpus(embedder), corpus=corpus_digest(), evidence=sampled_evidence(embedder)
+    )
+
+
+def read_shipped() -> Shipped:
+    """As it lies in the package."""
+    return Shipped.model_validate_json(SHIPPED.read_bytes())
+
+
+def sampled_evidence(embedder: Embedder) -> dict[str, tuple[float, ...]]:
+    """``Shipped.evidence`` by the code that is here."""
+    few = readers.read([corpus.FOLDER / "passages.jsonl"]).documents[:SAMPLED]
+    places = {document.place for document in few}
+    questions = [question for question in corpus.questions() if places.issuperset(question.references)]
+    with tempfile.TemporaryDirectory() as folder:
+        both = features(_index(Path(folder) / "few", few, embedder), questions)
+    rows = np.hstack(both).round(4).tolist()
+    return {question.id: tuple(row) for question, row in zip(questions, rows, strict=True)}
+
+
 def of_own_questions(settings: Settings, embedder: Embedder) -> Abstention:
-    """Fitted on the project's own corpus and questions with an embedder, once in a home."""
+    """Fitted on the project's own corpus and questions with an embedder: for the packaged one it is shipped, for
+    another it takes a minute or two, once in a home."""
+    if embedder.spec.name == embedders.PACKAGED:
+        return read_shipped().abstention
     made_of = hashlib.sha256(embedder.graph)
     makers = (__file__, grounded_answer.__file__, words.__file__, index_module.__file__)  # of the features
     for code in makers:
         made_of.update(Path(code).read_bytes())
-    for name in ("passages.jsonl", "questions.jsonl"):
-        made_of.update((corpus.FOLDER / name).read_bytes())
+    made_of.update(corpus_digest().encode())
     kept = settings.home / "embedders" / f"abstention-{made_of.hexdigest()[:16]}.json"
     if not kept.exists():
-        own = passages.table(readers.read([corpus.FOLDER / "passages.jsonl"]).documents)
-        with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder) / "index"
-            index_files.write(place, "own", 1, Contents(own, passage_vectors.embed(embedder, own), embedder))
-            fitted = fit(Index.open(place, threads=0), corpus.questions())
-        durable_files.replace(kept, fitted.model_dump_json(indent=1))
+        durable_files.replace(kept, _of_own_corpus(embedder).model_dump_json(indent=1))
     return Abstention.model_validate_json(kept.read_text())
+
+
+def _of_own_corpus(embedder: Embedder) -> Abstention:
+    own = readers.read([corpus.FOLDER / "passages.jsonl"]).documents
+    with tempfile.TemporaryDirectory() as folder:
+        return fit(_index(Path(folder) / "own", own, embedder), corpus.questions())
+
+
+def _index(place: Path, documents: Sequence[Document], embedder: Embedder) -> Index:
+    rows = passages.table(documents)
+    index_files.write(place, "own", 1, Contents(rows, passage_vectors.embed(embedder, rows), embedder))
+    return Index.open(place, threads=0)
+
+
+def corpus_digest() -> str:
+    """SHA-256 of the project's own passages and questions."""
+    digest = hashlib.sha256()
+    for name in ("passages.jsonl", "questions.jsonl"):
+        digest.update((corpus.FOLDER / name).read_bytes())
+    return digest.hexdigest()
 
 
 def fit(index: Index, questions: Sequence[Question]) -> Abstention:

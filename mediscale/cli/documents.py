@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = "documents"
 _OWN = "own"
-_FIRST = "The first index of a home takes a minute or two: when an answer abstains is fitted once."
+_FIRST = "The first index with this embedder takes a minute or two: when an answer abstains is fitted once."
 
 
 def _add_index(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +52,11 @@ def _index(options: argparse.Namespace) -> int:
         _, manifest = index_versions.remove(home, options.index, options.remove)
     else:
         read = readers.read(options.paths, options.role)
+        embedder = options.embedder or embedders.PACKAGED
+        first = "" if embedder == embedders.PACKAGED else f" {_FIRST}"
         if index_versions.newest(home, options.index) is None:
-            print(f"{len(read.documents):,} documents, pages or rows were read. {_FIRST}", file=sys.stderr)
-        _, manifest = index_versions.add(home, options.index, read, options.embedder or embedders.PACKAGED)
+            print(f"{len(read.documents):,} documents, pages or rows were read.{first}", file=sys.stderr)
+        _, manifest = index_versions.add(home, options.index, read, embedder)
         named = {each.file for each in read.documents} | {each.file for each in read.rejected}
         for rejected in manifest.rejected:
             if rejected.file in named:
@@ -90,7 +92,7 @@ def _ask(options: argparse.Namespace) -> int:
     home, roles = settings(), frozenset(options.role)
     name = options.index or (_DEFAULT if index_versions.versions(home, _DEFAULT) else _OWN)
     if name == _OWN and index_versions.newest(home, _OWN) is None:
-        print(f"Indexing the project's own passages on neurology and nephrology. {_FIRST}", file=sys.stderr)
+        print("Indexing the project's own passages on neurology and nephrology, once.", file=sys.stderr)
         index_versions.add(home, _OWN, readers.read([corpus.FOLDER / "passages.jsonl"]))
     index = Index.open(index_versions.latest(home, name))
     vector = index.embedder.question(options.question)

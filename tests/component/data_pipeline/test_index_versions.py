@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from fixtures.indexed_documents import ABSTENTION
 
 from data_pipeline.documents import abstention_fit, corpus, document_index, index_versions
 from data_pipeline.documents.passages import table
@@ -24,12 +23,6 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
 from mediscale.storage import lake
-
-
-@pytest.fixture(autouse=True)
-def _as_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fitting takes half a minute of CPU; one test below does it."""
-    monkeypatch.setattr(abstention_fit, "of_own_questions", lambda _settings, _embedder: ABSTENTION)
 
 
 @pytest.fixture
@@ -217,6 +210,16 @@ def test_an_index_is_signed_and_a_changed_one_is_refused(home: Settings, tmp_pat
     (place / "manifest.json").write_text(manifest.model_copy(update={"passages": 2}).model_dump_json())
     with pytest.raises(NotFoundError, match="documents-index v1 is not signed"):
         index_versions.latest(home, "documents")
+
+
+def test_what_is_shipped_was_fitted_on_this_corpus_by_these_features(embedder: Embedder) -> None:
+    """Else `python -m benchmarks.grounded_answers --write` has to fit it again."""
+    shipped = abstention_fit.read_shipped()
+    assert shipped.corpus == abstention_fit.corpus_digest()
+    today = abstention_fit.sampled_evidence(embedder)
+    assert today.keys() == shipped.evidence.keys()
+    for question, row in today.items():
+        assert row == pytest.approx(shipped.evidence[question], abs=0.02), question
 
 
 def test_abstention_is_fitted_on_other_questions_than_those_held_out(

@@ -10,10 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
-from fixtures.indexed_documents import ABSTENTION
 from safetensors.torch import load_file
 
-from data_pipeline.documents import abstention_fit
 from data_pipeline.documents import questions as question_files
 from data_pipeline.documents.questions import Question
 from mediscale.cli.main import main
@@ -71,8 +69,6 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Fitting an abstention takes half a minute of CPU; ``test_index_versions.py`` does it."""
-    monkeypatch.setattr(abstention_fit, "of_own_questions", lambda _settings, _embedder: ABSTENTION)
     (tmp_path / "stroke.txt").write_text("Alteplase is given within 4.5 hours of the onset of stroke.")
     file = tmp_path / "mine.jsonl"
     question_files.write(file, toy_questions)
