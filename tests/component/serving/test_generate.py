@@ -67,6 +67,15 @@ def loaded(server: Server, version: int = 1) -> None:
     wait(is_loaded)
 
 
+def predictions(settings: Settings) -> list[dict[str, Any]]:
+    """What the lake holds of the answers by now."""
+    if not lake.exists(settings, DATASET, PREDICTIONS.name):
+        return []
+    newest = lake.latest(settings, DATASET, PREDICTIONS.name)
+    rows: list[dict[str, Any]] = lake.read(settings, newest).to_pylist()
+    return sorted(rows, key=lambda row: row["predicted_at"])  # a slow machine moves them in several commits
+
+
 @contextmanager
 def client_of(settings: Settings) -> Iterator[TestClient]:
     predictors = Predictors(settings, DATASET, "production")
@@ -81,15 +90,6 @@ def language_client(settings: Settings, promote_language: Any) -> Iterator[TestC
     promote_language(1)
     with client_of(settings) as client:
         yield client
-
-
-@pytest.fixture
-def server(start: Start, promote: Any, promote_language: Any) -> Server:
-    promote("mortality")
-    promote_language(1)
-    serving = start()
-    loaded(serving)
-    return serving
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,21 @@ def lasting_server(lasting_home: Settings) -> Iterator[Server]:
     serving.end(signal.SIGKILL)
 
 
+@pytest.fixture
+def promote_lasting(
+    lasting_server: Server, lasting_home: Settings, trained: Any, language_versions: Callable[[int], Path]
+) -> Iterator[Callable[[int], object]]:
+    """``promote_language`` for the lasting server, whose first version answers again afterwards."""
+
+    def move(version: int) -> object:
+        folder = language_versions(version)
+        return promoter(lasting_home, trained)(TASK, version, dataset=DATASET, folder=folder)
+
+    yield move
+    move(1)
+    loaded(lasting_server)
+
+
 @pytest.fixture(scope="module")
 def lasting_client(lasting_home: Settings) -> Iterator[TestClient]:
     with client_of(lasting_home) as client:
@@ -120,12 +135,13 @@ def lasting_client(lasting_home: Settings) -> Iterator[TestClient]:
 
 
 def test_a_question_is_answered_logged_and_followed_to_the_next_version(
-    server: Server,
-    settings: Settings,
+    lasting_server: Server,
+    lasting_home: Settings,
     toy_base: Path,
     language_versions: Callable[[int], Path],
-    promote_language: Any,
+    promote_lasting: Callable[[int], object],
 ) -> None:
+    server = lasting_server
     answered = server.client.post(
         "/generate", json={"question": QUESTION, "max_length": 12, "use_safety": False}
     )
@@ -141,7 +157,7 @@ def test_a_question_is_answered_logged_and_followed_to_the_next_version(
     assert (health["status"], health["model_loaded"], health["gpu_available"]) == ("ready", True, False)
     assert server.ask(age=67, blood_pressure=140).status_code == 200
 
-    promote_language(2)
+    promote_lasting(2)
     loaded(server, 2)
     second = server.client.post(
         "/generate", json={"question": QUESTION, "max_length": 12, "use_safety": False}
@@ -149,15 +165,20 @@ def test_a_question_is_answered_logged_and_followed_to_the_next_version(
     assert second["version"] == 2
     assert second["response"].rstrip(BROKEN) == greedy(toy_base, language_versions(2))
     assert second["response"] != answer["response"]
-    server.end(signal.SIGTERM)
-    logged = lake.read(settings, lake.latest(settings, DATASET, PREDICTIONS.name))
-    rows = logged.sort_by("predicted_at").to_pylist()  # a slow machine moved them to the lake in two commits
-    assert [
-        (row["prediction_id"], row["model_version"], row["question"], row["answer"].strip()) for row in rows
-    ] == [(each["prediction_id"], each["version"], QUESTION, each["response"]) for each in (answer, second)]
+    both = [(each["prediction_id"], each["version"], QUESTION, each["response"]) for each in (answer, second)]
+
+    def logged() -> list[tuple[Any, ...]]:
+        asked = {each["prediction_id"] for each in (answer, second)}
+        mine = [row for row in predictions(lasting_home) if row["prediction_id"] in asked]
+        return [(r["prediction_id"], r["model_version"], r["question"], r["answer"].strip()) for r in mine]
+
+    wait(lambda: len(logged()) >= len(both))
+    assert logged() == both
 
 
-def test_a_stream_gives_each_sentence_after_it_was_logged_and_then_the_whole(lasting_server: Server) -> None:
+def test_a_stream_gives_each_sentence_after_it_was_logged_and_then_the_whole(
+    lasting_server: Server, lasting_home: Settings
+) -> None:
     server = lasting_server
     body = {"question": QUESTION, "max_length": 60, "temperature": 1.5, "seed": 7, "use_safety": False}
     whole = server.client.post("/generate", json=body).json()
@@ -175,12 +196,9 @@ def test_a_stream_gives_each_sentence_after_it_was_logged_and_then_the_whole(las
     parts = [part["text"] for _, part in sentences]
     assert len(parts) > 1, "no sentence left before the whole"
     assert answer["response"] == "".join(parts).strip() == whole["response"], "a seed draws the same again"
-    settings = Settings(home=server.home)
 
     def streamed() -> list[str | None]:
-        if not lake.exists(settings, DATASET, PREDICTIONS.name):
-            return []
-        rows = lake.read(settings, lake.latest(settings, DATASET, PREDICTIONS.name)).to_pylist()
+        rows = predictions(lasting_home)
         return [row["question"] for row in rows if row["prediction_id"] == answer["prediction_id"]]
 
     wait(lambda: len(streamed()) >= len(parts))
@@ -215,8 +233,8 @@ def test_openais_clients_are_answered_as_evaluation_judges(
     lasting_client: TestClient, toy_base: Path, language_versions: Callable[[int], Path]
 ) -> None:
     model = model_of(toy_base, language_versions(1))
+    wait(lambda: lasting_client.get("/v1/models").json()["data"][0]["id"] == f"{DATASET}-language/1")
     (listed,) = lasting_client.get("/v1/models").json()["data"]
-    assert listed["id"] == f"{DATASET}-language/1"
     prompt = language.prompt(model.tokenizer, QUESTION)
     body = {
         "model": listed["id"],

@@ -14,9 +14,11 @@ import pytest
 from component.serving.test_generate import BROKEN, QUESTION, greedy, loaded, wait
 from fastapi.testclient import TestClient
 from fixtures.language_versions import DATASET
-from fixtures.server_process import Server, Start
+from fixtures.promoted_models import promoter
+from fixtures.server_process import Server
 
 from mediscale.core.settings import Settings
+from mediscale.inference.language_spec import TASK
 from serving.app import create_app
 from serving.language import engine_client
 from serving.language.languages import Languages
@@ -45,12 +47,43 @@ def lean(settings: Settings, promote: Any) -> Iterator[Lean]:
         one.__exit__(None, None, None)
 
 
+@pytest.fixture(scope="module")
+def engines() -> Iterator[list[Server]]:
+    """Those that were started, of which the last one may answer still: each imports torch for ten seconds."""
+    started: list[Server] = []
+    yield started
+    for one in started:
+        one.end(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def engine_home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("engine") / "home")
+
+
 @pytest.fixture
-def engine(start: Start, promote_language: Any) -> Server:
-    promote_language(1)
-    server = start(options=["--dataset", DATASET])
-    loaded(server)
-    return server
+def promote_in_engine(
+    engine_home: Settings, trained: Any, language_versions: Callable[[int], Path]
+) -> Callable[[int], object]:
+    """``promote_language`` for the home of the engine."""
+
+    def move(version: int) -> object:
+        folder = language_versions(version)
+        return promoter(engine_home, trained)(TASK, version, dataset=DATASET, folder=folder)
+
+    return move
+
+
+@pytest.fixture
+def engine(
+    engines: list[Server], engine_home: Settings, promote_in_engine: Callable[[int], object]
+) -> Server:
+    """One with a home of its own, which answers as the first version."""
+    promote_in_engine(1)
+    if not engines or engines[-1].process.poll() is not None:
+        engines.append(Server(engine_home, options=["--dataset", DATASET]))
+    loaded(engines[-1])
+    return engines[-1]
 
 
 def refused(client: TestClient) -> str:
@@ -64,9 +97,43 @@ def refused(client: TestClient) -> str:
     return sentence
 
 
-def test_an_engine_answers_what_the_version_answers_in_process(
-    lean: Lean, engine: Server, toy_base: Path, language_versions: Callable[[int], Path]
+def test_an_engine_with_another_adapter_under_the_same_name_gets_no_question(
+    lean: Lean, engine: Server, promote_language: Any, language_versions: Callable[[int], Path]
 ) -> None:
+    promote_language(1, folder=language_versions(2))
+    assert "does not answer as clinical-questions-language/1 did in training" in refused(
+        lean(f"{engine.address}/v1")
+    )
+
+
+def test_an_engine_that_failed_gives_the_known_answers_again_before_the_next_question(
+    settings: Settings,
+    engine: Server,
+    promote_language: Any,
+    promote_in_engine: Callable[[int], object],
+) -> None:
+    promote_language(1)
+    home = settings.model_copy(update={"language_engine": f"{engine.address}/v1"})
+    app = create_app(home, Predictors(home, DATASET, "production"), PredictionLog(home, DATASET))
+    with TestClient(app) as client:
+        wait(lambda: client.get("/health").json()["model_loaded"])
+        promote_in_engine(2)
+        loaded(engine, 2)
+        sentences = [client.post("/generate", json={"question": QUESTION}).json()["error"] for _ in range(2)]
+        assert "answers with status 404" in sentences[0]
+        assert f"serves {DATASET}-language/2 and not {DATASET}-language/1" in sentences[1]
+        client.app.state.service.check_language()  # type: ignore[attr-defined]
+        assert client.get("/health").json()["status"] == "unavailable"
+
+
+def test_an_engine_answers_what_the_version_answers_in_process(
+    lean: Lean,
+    engine: Server,
+    promote_language: Any,
+    toy_base: Path,
+    language_versions: Callable[[int], Path],
+) -> None:
+    promote_language(1)
     client = lean(f"{engine.address}/v1")
     wait(lambda: client.get("/health").json()["model_loaded"])
     body = {"question": QUESTION, "max_length": 12, "use_safety": False}
@@ -86,35 +153,6 @@ def test_an_engine_answers_what_the_version_answers_in_process(
     gone = client.post("/generate", json=body)
     assert (gone.status_code, "can't be reached" in gone.json()["error"]) == (503, True)
     assert client.post("/predict", json={"age": 67}).status_code == 200
-
-
-def test_an_engine_with_another_adapter_under_the_same_name_gets_no_question(
-    lean: Lean, start: Start, promote_language: Any, language_versions: Callable[[int], Path]
-) -> None:
-    promote_language(1, folder=language_versions(2), alias="staging")
-    engine = start(options=["--dataset", DATASET, "--alias", "staging"])
-    loaded(engine, 1)
-    promote_language(1)
-    assert "does not answer as clinical-questions-language/1 did in training" in refused(
-        lean(f"{engine.address}/v1")
-    )
-
-
-def test_an_engine_that_failed_gives_the_known_answers_again_before_the_next_question(
-    settings: Settings, engine: Server, promote_language: Any
-) -> None:
-    promote_language(1, alias="staging")
-    home = settings.model_copy(update={"language_engine": f"{engine.address}/v1"})
-    app = create_app(home, Predictors(home, DATASET, "staging"), PredictionLog(home, DATASET))
-    with TestClient(app) as client:
-        wait(lambda: client.get("/health").json()["model_loaded"])
-        promote_language(2)
-        loaded(engine, 2)
-        sentences = [client.post("/generate", json={"question": QUESTION}).json()["error"] for _ in range(2)]
-        assert "answers with status 404" in sentences[0]
-        assert f"serves {DATASET}-language/2 and not {DATASET}-language/1" in sentences[1]
-        client.app.state.service.check_language()  # type: ignore[attr-defined]
-        assert client.get("/health").json()["status"] == "unavailable"
 
 
 def test_an_engine_that_hangs_gets_no_question(
