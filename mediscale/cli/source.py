@@ -1,6 +1,7 @@
 """Verbs of who brings a hospital's data: what a source makes of an extract, and a task of a dataset, before a run."""
 
 import argparse
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -409,9 +410,10 @@ def _transported(transported: "Transport", dataset: str) -> list[str]:
     lines += ["", f"  {'recalibrated with':<24}{'slope':>10}{'intercept':>12}{'log loss':>12}  of the others"]
     for one in transported.recalibrations:
         who = f"{one.patients} patients" if one.patients else "nobody"
-        lines.append(
-            f"  {who:<24}{one.calibration_slope:>10.2f}{one.calibration_intercept:>12.2f}{one.log_loss:>12.4f}"
-        )
+        slope = "–" if isnan(one.calibration_slope) else f"{one.calibration_slope:.2f}"
+        lines.append(f"  {who:<24}{slope:>10}{one.calibration_intercept:>12.2f}{one.log_loss:>12.4f}")
+    if len(transported.recalibrations) == 1:
+        lines.append("  There are too few patients to recalibrate with some and to judge on the others.")
     lines += ["", f"  {'most important inputs':<40}{'missing':>10}{'in training':>14}{'shift (SD)':>12}"]
     for shift in transported.inputs:
         moved = "" if shift.difference is None else f"{shift.difference:+.2f}"

@@ -130,7 +130,8 @@ def _next(run: "Run") -> list[str]:
         commands.append(
             f"{program('mlflow', home=False)} ui --backend-store-uri {quote(_store(settings))} --port 5000"
         )
-    commands.append(f"{program('mediscale')} run --source mimic-iv --path FOLDER_OF_YOUR_EXTRACT")
+    if run.dataset == "synthetic":
+        commands.append(f"{program('mediscale')} run --source mimic-iv --path FOLDER_OF_YOUR_EXTRACT")
     return commands
 
 

@@ -42,10 +42,10 @@ def may_be_shared(n: int, total: int) -> bool:
 def count_of(n: int, total: int) -> str:
     """A count in words beside the total that it is a part of, hidden where it or the rest is small.
 
-    >>> count_of(40, 100), count_of(4, 100), count_of(96, 100), count_of(100, 100)
-    ('40', 'fewer than 10', 'all but fewer than 10', '100')
+    >>> count_of(40, 100), count_of(4, 100), count_of(96, 100), count_of(100, 100), count_of(0, 7)
+    ('40', 'fewer than 10', 'all but fewer than 10', '100', '0')
     """
-    return f"all but fewer than {SMALL_COUNT}" if is_small(total - n) and not is_small(n) else count(n)
+    return f"all but fewer than {SMALL_COUNT}" if is_small(total - n) and n >= SMALL_COUNT else count(n)
 
 
 def merged_steps(steps: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

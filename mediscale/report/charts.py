@@ -167,6 +167,8 @@ def forest(name: str, title: str, rows: Sequence[Row], label: str, line: float |
         drawn = [(p, e) for p, e in points if e.value is not None]
         _errors(axes, [p for p, _ in drawn], [e for _, e in drawn], vertical=False)
         axes.set(xlabel=label)
+        if not drawn:
+            axes.set(xlim=(0, 1))  # nothing gives the axis its range
         axes.grid(axis="x")
         description = "; ".join(f"{row.name}: {row.beside}" for row in rows if row.beside)
         return chart(figure, name, title, description, caption)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from data_pipeline.cohort import labels
+from data_pipeline.ingest import source as sources
 from data_pipeline.notes import encoders
 from data_pipeline.notes.encoders import Encoder
 from mediscale.core import privacy, tasks
@@ -14,8 +16,8 @@ from mediscale.core.errors import MediscaleError
 from mediscale.core.policy import Policy
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import FACTS
-from mediscale.core.task_names import all_names
+from mediscale.core.tables import FACTS, LANDED_FILES
+from mediscale.core.task_names import TASKS, all_names
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_files import PREDICTOR_FILE
 from mediscale.inference.model_spec import PredictorSpec
@@ -54,6 +56,8 @@ class LandedExtract:
     reasons: tuple[tuple[str, str, int], ...]
     """Rule, what every usable row fulfils, and how many rows broke it; the most frequent first."""
     events: int
+    repeated: int
+    """Usable facts that tell an event which another one, known at the same time, tells, too."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,8 @@ class Contents:
     run: Run
     landed: LandedExtract
     tasks: tuple[Task, ...]
+    refused: tuple[tuple[str, str], ...]
+    """Title of each task of every run that this extract can't support, and why."""
     notes: notes.Read | None
     watched: "MonitoredVersion | None"
     commands: tuple[str, ...]
@@ -189,6 +195,7 @@ def collect(settings: Settings, run: Run) -> Contents:
         run=run,
         landed=_landed(run),
         tasks=tuple(_task(settings, run, task) for task in all_names() if task in run.tasks),
+        refused=tuple(_refused(run)),
         notes=notes.read(run),
         watched=_watched(settings, run),
         commands=tuple(_commands(run)),
@@ -197,8 +204,13 @@ def collect(settings: Settings, run: Run) -> Contents:
 
 def _landed(run: Run) -> LandedExtract:
     bronze, quality, silver = (_only(run, stage) for stage in ("bronze", "validate", "silver"))
-    rows = {output.ref.table.removeprefix("bronze_"): output.rows for output in bronze.outputs}
+    rows = {
+        output.ref.table.removeprefix("bronze_"): output.rows
+        for output in bronze.outputs
+        if output.ref.table != LANDED_FILES.name
+    }
     meanings = {rule.name: rule.meaning for rule in FACTS.all_rules}
+    events, usable = silver.result["event_count"], quality.result["judged"] - quality.result["quarantined"]
     reasons = sorted(quality.result["reasons"].items(), key=lambda item: (-item[1], item[0]))
     return LandedExtract(
         source=bronze.params["source"],
@@ -212,7 +224,9 @@ def _landed(run: Run) -> LandedExtract:
         judged=quality.result["judged"],
         quarantined=quality.result["quarantined"],
         reasons=tuple((name, meanings.get(name, words.plain(name)), n) for name, n in reasons),
-        events=silver.result["event_count"],
+        events=events,
+        # Where an extract was appended, the events are those of all nights.
+        repeated=0 if silver.result.get("appended") else max(usable - events, 0),
     )
 
 
@@ -223,6 +237,15 @@ def _only(run: Run, stage: str) -> Call:
             f"The run has no record of {stage}; its lake is incomplete, restore it from a backup."
         )
     return call
+
+
+def _refused(run: Run) -> Iterator[tuple[str, str]]:
+    """The tasks that were given up before any stage of theirs ended, so that no record is of them."""
+    bronze = _only(run, "bronze")
+    for name in (name for name in TASKS if name not in run.tasks):
+        source, task = sources.load(bronze.params["source"]), tasks.load(name)
+        if why := labels.unsupported(source, task) or labels.lacking(source, task, bronze.result["absent"]):
+            yield task.title, words.capitalized(why)
 
 
 def _task(settings: Settings, run: Run, task: TaskName) -> Task:
@@ -241,11 +264,11 @@ def _task(settings: Settings, run: Run, task: TaskName) -> Task:
 
 
 def _flow(run: Run, task: str) -> Flow | None:
-    labels, frozen = run.newest("labels", task), run.newest("training_set", task)
-    if labels is None:
+    labelled, frozen = run.newest("labels", task), run.newest("training_set", task)
+    if labelled is None:
         return None
-    flow, declared = labels.result["flow"], tasks.load(task)
-    by_outcome = labels.result.get("outcomes", flow)  # older records have them at the flow's end
+    flow, declared = labelled.result["flow"], tasks.load(task)
+    by_outcome = labelled.result.get("outcomes", flow)  # older records have them at the flow's end
     declared_steps = (*declared.steps, *declared.prediction_steps)
     left = privacy.merged_steps([(step.words, flow[step.name]) for step in declared_steps])
     before = [left[0][1], *(n for _, n in left[:-1])]
@@ -256,7 +279,7 @@ def _flow(run: Run, task: str) -> Flow | None:
     outcomes = privacy.outcomes_in_words([(c.words, by_outcome[c.name]) for c in declared.outcome.categories])
     splits = tuple(_splits(frozen.result["counts"])) if frozen else ()
     rows_are = "predictions" if declared.prediction_time.repeated else "stays"
-    return Flow(tuple(steps), tuple(outcomes), labels.result["contradictions"], splits, rows_are)
+    return Flow(tuple(steps), tuple(outcomes), labelled.result["contradictions"], splits, rows_are)
 
 
 def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:

@@ -117,7 +117,9 @@ class Part:
         from serving.risk.explainer import describe_feature
 
         ranked = sorted(self.task.decided.spec.importance.items(), key=lambda item: (-item[1], item[0]))
-        values = [(describe_feature(name), value) for name, value in ranked[:_MOST_INPUTS]]
+        values = [(describe_feature(name), value) for name, value in ranked[:_MOST_INPUTS] if value > 0]
+        if not values:
+            return None
         caption = (
             "Mean absolute SHAP value over a sample of the training patients: how far each input moves the risk on "
             "average, in log-odds, up or down. It says what the model goes by, not what causes the outcome."

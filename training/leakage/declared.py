@@ -12,7 +12,7 @@ from data_pipeline.cohort.bitemporal import HOUR, microseconds
 from data_pipeline.features import kernel
 from data_pipeline.ingest.source import Source
 from mediscale.core.outcomes import OUTCOME, DeclaredOutcome
-from mediscale.core.privacy import count
+from mediscale.core.privacy import count, count_of
 from mediscale.core.splits import assign_split
 from mediscale.core.tables import TRAINING_SET
 from mediscale.core.tasks import Task
@@ -53,7 +53,7 @@ def outcome_after_prediction(task: Task, labels: pa.Table) -> Check:
         "outcome_after_prediction",
         "the outcome comes after the prediction time, and nobody was certain of it by then",
         problems,
-        f"{count(int(dated.sum()))} outcomes of {count(len(dated))} stays",
+        f"{count_of(int(dated.sum()), len(dated))} outcomes of {count(len(dated))} stays",
     )
 
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_pipeline.features import kernel
-from mediscale.core.privacy import count
+from mediscale.core.privacy import splits_in_words
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import SPLITS
@@ -54,11 +54,12 @@ def rows_of_each_split(
             read.inputs, _inputs(rows, names), equal_nan=True
         )
         problems += [] if same else [f"{split.replace('_', ' ')} differs"]
+    in_words = splits_in_words([len(rows) for rows in splits.values()])
     return check(
         "rows_of_each_split",
         "a fit reads the frozen rows of its split: nothing is scaled, imputed or encoded over other rows",
         problems,
-        ", ".join(f"{split.replace('_', ' ')} {count(len(rows))}" for split, rows in splits.items()),
+        ", ".join(f"{split.replace('_', ' ')} {n}" for split, n in zip(splits, in_words, strict=True)),
     )
 
 

@@ -116,10 +116,12 @@ def file_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
     yield Floor(
         "size of the files",
         f"at most {most:,.0f} MB",
-        f"{megabytes:,.1f} MB",
+        f"{megabytes:.3g} MB",
         large if megabytes > most else "",
     )
     seconds, ceiling = files.slowest_seconds, limits.seconds_per_answer_max
     slow = f"an answer took {seconds:g} s where the policy allows {ceiling:g}"
     in_time = 0 <= seconds <= ceiling  # not so where it is not a number
-    yield Floor("time per answer", f"at most {ceiling:g} s", f"{seconds:g} s", "" if in_time else slow)
+    yield Floor(
+        "time per answer", f"at most {ceiling:g} s", f"{1000 * seconds:.2g} ms", "" if in_time else slow
+    )

@@ -249,7 +249,7 @@ def speed(of: Subject) -> str:
     if files is None:
         return ""
     return (
-        f"Its files have {files.bytes / 1e6:,.1f} MB; one answer takes {1000 * files.median_seconds:.2g} ms, the "
+        f"Its files have {files.bytes / 1e6:.3g} MB; one answer takes {1000 * files.median_seconds:.2g} ms, the "
         f"slowest of {files.answers} took {1000 * files.slowest_seconds:.2g} ms."
     )
 

@@ -11,7 +11,7 @@ from mediscale.cli import main
 from mediscale.core.errors import StorageError
 from mediscale.report import charts, labels, model_card
 from mediscale.report.data import collect
-from mediscale.report.page import Page
+from mediscale.report.page import Page, Part
 from mediscale.storage import lineage
 from training.evaluation.performance import METRICS
 from training.statistics.estimate import Estimate
@@ -115,8 +115,60 @@ def test_each_leak_check_of_the_training_set_is_said(text) -> None:
 
 def test_no_patient_and_no_handful_is_told(text) -> None:
     assert "9007199254" not in text
-    assert "44 came back as planned or died within 30 days, not readmitted" in text
+    assert "44 came back as planned or died within 30 days without coming back" in text
     assert re.search(r"rare.{0,400}suppressed", text, re.DOTALL)
+
+
+def test_a_task_that_the_extract_can_t_support_stands_in_the_verdict_with_the_reason(one_run) -> None:
+    """A run of MIMIC-IV's demo without laboratory and vital signs told of mortality on the console and not here."""
+    run = lineage.find(one_run)
+    lacks = ["hosp/labevents", "icu/chartevents"]
+    calls = [
+        call.model_copy(update={"result": {**call.result, "absent": lacks}})
+        if call.stage == "bronze"
+        else call
+        for call in run.calls
+        if call.task != "mortality"
+    ]
+    page = Page(collect(one_run, replace(run, calls=tuple(calls)))).render()
+    assert (
+        "The extract has no laboratory and no vital signs (hosp/labevents, icu/chartevents are absent)"
+        in page
+    )
+    assert page.count('<p class="status">No model</p>') == 1
+    assert "No model" not in Page(collect(one_run, run)).render()
+
+
+def test_the_facts_that_became_no_event_are_accounted_for(one_run) -> None:
+    """Of MIMIC-III's demo 2,664 usable facts are temperatures of the same moment in the other unit."""
+    run = lineage.find(one_run)
+    fewer = [
+        call.model_copy(update={"result": {**call.result, "event_count": call.result["event_count"] - 877}})
+        if call.stage == "silver"
+        else call
+        for call in run.calls
+    ]
+    told = "877 facts told what another one of the same moment tells, too"
+    assert told in Page(collect(one_run, replace(run, calls=tuple(fewer)))).render()
+    assert "of the same moment tells" not in Page(collect(one_run, run)).render()
+
+
+def test_tables_of_the_extract_are_the_extract_s(text) -> None:
+    assert "landed_files" not in text.partition("Tables of the extract")[2].partition("</table>")[0]
+
+
+def test_inputs_that_move_no_risk_are_in_no_chart(one_run) -> None:
+    (part, *_) = Page(collect(one_run, lineage.find(one_run))).parts
+    assert part.decided is not None
+    assert part.decided.spec is not None
+    spec = part.decided.spec.model_copy(update={"importance": {"age_years": 0.3, "sex_female": 0.0}})
+    decided = replace(part.decided, spec=spec)
+    drawn = Part(replace(part.task, decided=decided)).importance
+    assert drawn is not None
+    assert "0.3" in drawn.svg
+    assert "sex" not in drawn.svg
+    nothing = replace(decided, spec=spec.model_copy(update={"importance": {"age_years": 0.0}}))
+    assert Part(replace(part.task, decided=nothing)).importance is None
 
 
 def test_unlisted_words_and_renamed_columns_are_said_and_small_counts_are_not(text) -> None:
