@@ -220,12 +220,17 @@ def rows(settings: Settings, ref: TableRef) -> list[dict[str, Any]]:
     import pyarrow as pa
     from deltalake import QueryBuilder
 
-    result = (
-        QueryBuilder()
-        .register(ref.table, opened(settings, ref))
-        .execute(f'SELECT * FROM "{ref.table}"')
-        .read_all()
-    )
+    query = QueryBuilder().register(ref.table, opened(settings, ref)).execute(f'SELECT * FROM "{ref.table}"')
+    try:
+        result = query.read_all()
+    except Exception as error:
+        if (
+            type(error) is not Exception
+        ):  # delta-rs has no class of its own for a file that is not as it was written
+            raise
+        raise StorageError(
+            f"A file of {ref} can't be read: it was changed or cut since it was written. Restore it from a backup."
+        ) from error
     values: list[dict[str, Any]] = pa.RecordBatchReader.from_stream(result).read_all().to_pylist()
     return values
 

@@ -53,6 +53,18 @@ def test_a_log_that_was_cut_or_lost_an_entry_is_a_sentence(settings: Settings, c
         lake.latest(settings, "hospital", "predictions")
 
 
+@pytest.mark.parametrize("longer", [-20, 20])
+def test_a_file_that_is_not_as_it_was_written_is_a_sentence(settings: Settings, longer: int) -> None:
+    """An auditor who ran `mediscale history` on a changed entry was told of a defect of MediScale."""
+    append(settings, 1)
+    ref = lake.latest(settings, "hospital", "predictions")
+    (file,) = Path(settings.table_uri("hospital", "predictions")).glob("*.parquet")
+    content = file.read_bytes()
+    file.write_bytes(content[:longer] if longer < 0 else content[:8] + bytes(longer) + content[8:])
+    with pytest.raises(StorageError, match="hospital/predictions@v1 can't be read: it was changed or cut"):
+        lake.rows(settings, ref)
+
+
 def test_an_absent_table_says_what_to_do(settings: Settings) -> None:
     with pytest.raises(NotFoundError, match="hospital/events; run the stage"):
         lake.latest(settings, "hospital", "events")
