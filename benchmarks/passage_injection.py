@@ -63,7 +63,7 @@ def main() -> None:
         )
     threshold = float(np.quantile(scores[first_clean:], 1 - SENTENCE_FALSE_ALARMS))
     by_rule = np.array([_by_rule(text) for _, text, _ in rows])
-    fewest = injected_passages.FEWEST_WORDS
+    fewest = injection.FEWEST_WORDS
     by_model = np.array([len(text.strip("# ").split()) >= fewest for _, text, _ in rows]) & (
         scores > threshold
     )

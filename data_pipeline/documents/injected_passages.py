@@ -18,9 +18,6 @@ from data_pipeline.safety import injection
 from data_pipeline.safety.layer import CheckedText
 
 FILE = Path(__file__).with_name("injected_passages.npz")
-FEWEST_WORDS = 3
-"""Of a sentence that the model reads: it was trained on sentences, and headings and labels are like nothing that it
-saw. The rules read every one."""
 
 
 def are_injected(
@@ -36,7 +33,9 @@ def are_injected(
     if len(of_sentences):
         weights, intercept = _weights()
         passage_of = np.repeat(np.arange(len(texts)), np.diff(first))
-        is_sentence = np.array([len(sentence.strip("# ").split()) >= FEWEST_WORDS for sentence in sentences])
+        is_sentence = np.array(
+            [len(sentence.strip("# ").split()) >= injection.FEWEST_WORDS for sentence in sentences]
+        )
         instructs[passage_of[is_sentence & (of_sentences @ weights + intercept > 0)]] = True
     return instructs
 

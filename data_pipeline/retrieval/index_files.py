@@ -7,6 +7,7 @@ Nothing in it is pickled: ONNX and JSON (the embedder), Arrow (passages), FAISS'
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,13 @@ def check(folder: Path, manifest: Manifest) -> None:
     Raises:
         StorageError: a file is missing or was changed.
     """
-    wrong = [name for name, digest in manifest.files.items() if _digest(folder / name) != digest]
+    with ThreadPoolExecutor() as threads:  # hashing lets go of the interpreter
+        digests = threads.map(_digest, (folder / name for name in manifest.files))
+        wrong = [
+            name
+            for name, digest in zip(manifest.files, digests, strict=True)
+            if digest != manifest.files[name]
+        ]
     if wrong:
         raise StorageError(
             f"{len(wrong)} files of the index {manifest.name}/{manifest.version} are not as its manifest says "

@@ -5,9 +5,9 @@ from the eye, or encoded, is reported wherever it stands (OWASP LLM01).
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 
 from data_pipeline.clinical_text import text as clinical_text
@@ -17,6 +17,9 @@ from data_pipeline.safety.report import Finding, LayerFinding
 
 NAME = "prompt_injection"
 REFUSAL = "I can't follow instructions that change how this assistant works. Please ask the medical question by itself."
+FEWEST_WORDS = 3
+"""Of a text that the linear models over embeddings judge: they were trained on sentences, and a greeting, a heading or
+a label is like nothing that they saw. The rules read every text."""
 _SPEAKER = (
     r"(?:system|assistant|developer|new instructions?|instructions? to (?:the )?(?:ai|model|assistant)"
     r"|admin(?: override)?|system (?:override|prompt|message|note|update|alert)|override)"
@@ -49,7 +52,7 @@ def check(checked: CheckedText) -> LayerFinding:
         for match in phrases().find(checked.text)
     ]
     findings += [_at(checked, start, end, code) for start, end, code in _hidden(checked)]
-    if not findings and NAME in checked.flags:
+    if not findings and NAME in checked.flags and len(checked.text.plain.split()) >= FEWEST_WORDS:
         findings = [_at(checked, 0, len(checked.text.plain), "embedding")]
     if not findings:
         return LayerFinding(layer=NAME)
@@ -83,11 +86,16 @@ _GIVE_AWAY = ("ignore", "instruction", "systemprompt", "jailbreak", "disregard",
 
 
 def _decoded_instructs(encoded: str) -> bool:
-    try:
-        decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
-        return False
-    return decoded.isprintable() and len(decoded.split()) > 2
+    for decode in (bytes.fromhex, _from_base64):
+        with suppress(ValueError):  # it is not so encoded, or no text
+            decoded = decode(encoded).decode("ascii")
+            if decoded.isprintable() and len(decoded.split()) > 2:
+                return True
+    return False
+
+
+def _from_base64(encoded: str) -> bytes:
+    return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
 
 
 @cache
