@@ -32,8 +32,8 @@ class AlertBurden(Frozen):
     number_needed_to_evaluate_max: float = Field(ge=1)
     """Alerts that are looked at for each one that is right."""
     sensitivity_low: float = Field(ge=0, le=1)
-    lead_time_hours_low: float = Field(ge=0)
-    """Of the median time from a right alert to the outcome."""
+    lead_time_hours_low: float | None = Field(ge=0)
+    """Of the median time from a right alert to the outcome; null for a declared outcome, of which no time is known."""
 
 
 class Stress(Frozen):

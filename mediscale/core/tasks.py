@@ -24,6 +24,7 @@ from mediscale.core.near_names import keys_at, suggestion
 from mediscale.core.outcomes import (
     DeathInHospital,
     DeathInIcu,
+    DeclaredOutcome,
     FlowStep,
     LongStay,
     Outcome,
@@ -179,6 +180,17 @@ class Task(Frozen):
         if moment.anchor != window.anchor or outside:
             raise ValueError(
                 "may_be_asked leaves out the prediction_time, the moment that a model is judged at"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _asks_for_lead_time_where_there_is_one(self) -> Self:
+        if self.policy.alert_burden.lead_time_hours_low is None and not isinstance(
+            self.outcome, DeclaredOutcome
+        ):
+            raise ValueError(
+                "policy.alert_burden.lead_time_hours_low may be null for a declared outcome only, of which no time is "
+                "known; give a number of hours"
             )
         return self
 

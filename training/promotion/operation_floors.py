@@ -26,11 +26,12 @@ def alert_burden_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
         limits.number_needed_to_evaluate_max,
     )
     yield at_least(f"sensitivity at {at}", burden.sensitivity if burden else None, limits.sensitivity_low)
-    yield at_least(
-        f"median hours from alert to outcome at {at}",
-        lead.median if lead else None,
-        limits.lead_time_hours_low,
-    )
+    if limits.lead_time_hours_low is not None:
+        yield at_least(
+            f"median hours from alert to outcome at {at}",
+            lead.median if lead else None,
+            limits.lead_time_hours_low,
+        )
 
 
 def robustness_floors(evidence: Evidence, policy: Policy) -> Iterator[Floor]:

@@ -164,6 +164,7 @@ def measured(**block: object) -> dict[str, object]:
 
 
 OUTAGE = next(stress for stress in MORTALITY["policy"]["stresses"] if stress["kind"] == "unavailable")
+NO_LEAD_TIME = {**MORTALITY["policy"]["alert_burden"], "lead_time_hours_low": None}
 FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
 
 
@@ -251,6 +252,10 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
         (
             changed(MORTALITY, policy={**MORTALITY["policy"], "stresses": [{**OUTAGE, "auroc_loss_max": 0.1}]}),
             r"policy\.stresses\.0: give group and auroc_low with the kind unavailable",
+        ),
+        (
+            changed(MORTALITY, policy={**MORTALITY["policy"], "alert_burden": NO_LEAD_TIME}),
+            "lead_time_hours_low may be null for a declared outcome only",
         ),
         (
             changed(MORTALITY, policy={k: v for k, v in MORTALITY["policy"].items() if k != "auroc_low"}),

@@ -629,3 +629,12 @@ def test_a_stress_that_changes_no_answer_has_no_interval_and_is_no_objection() -
         evidence = GOOD.model_copy(update=_stress(2, **changes, unchanged=unchanged))
         floors = operation_floors.robustness_floors(evidence, POLICY)
         assert len([floor for floor in floors if floor.objection]) == n_objections
+
+
+def test_of_a_declared_outcome_no_lead_time_is_asked_for() -> None:
+    """UCI's readmission has no time: with 8,130 held-out patients each version was refused for its lead time alone."""
+    policy = tasks.load("encounter_readmission").policy
+    labels = [floor.label for floor in operation_floors.alert_burden_floors(GOOD, policy)]
+    assert not [label for label in labels if "hours from alert" in label]
+    asked = [floor.label for floor in operation_floors.alert_burden_floors(GOOD, POLICY)]
+    assert len(asked) == len(labels) + 1
