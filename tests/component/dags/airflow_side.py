@@ -21,7 +21,8 @@ import psutil
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.datamodels.hitl import UpdateHITLDetailPayload
 from airflow.api_fastapi.core_api.routes.public.hitl import update_hitl_detail
-from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.db import initdb
@@ -36,7 +37,6 @@ def main(folder: Path, work: Path) -> dict[str, Any]:
     bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
     told = {
         "errors": dict(bag.import_errors),
-        "seconds": parse_seconds(folder),
         "imported": sorted({name.split(".")[0] for name in set(sys.modules) - before}),
         "dags": {name: describe(dag) for name, dag in bag.dags.items()},
     }
@@ -45,6 +45,7 @@ def main(folder: Path, work: Path) -> dict[str, Any]:
     }
     told["failures"], told["pod"] = in_child(failures, work), in_child(pod, work)
     initdb()
+    told["seconds"] = parse_seconds()
     told["questions"] = []
     threading.Thread(target=approve, args=(told["questions"],), daemon=True).start()
     told["runs"] = {
@@ -67,10 +68,16 @@ def main(folder: Path, work: Path) -> dict[str, Any]:
     return told
 
 
-def parse_seconds(folder: Path) -> dict[str, float]:
-    """Of each file, in a process that has Airflow imported already, as the DAG processor's has."""
-    bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
-    return {stats.file: stats.duration.total_seconds() for stats in bag.dagbag_stats}
+def parse_seconds() -> dict[str, float]:
+    """Of each file, in a process that has Airflow imported already, as the DAG processor's has; what was parsed is in
+    the database then."""
+    seconds, bundles = {}, DagBundlesManager()
+    bundles.sync_bundles_to_db()
+    for bundle in bundles.get_all_dag_bundles():
+        bag = BundleDagBag(dag_folder=bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
+        sync_bag_to_db(bag, bundle.name, bundle.version)
+        seconds |= {str(bundle.path): sum(stats.duration.total_seconds() for stats in bag.dagbag_stats)}
+    return seconds
 
 
 def describe(dag: Any) -> dict[str, Any]:

@@ -56,6 +56,12 @@ current-context: none
 ML = {"pyspark", "mlflow", "ray", "xgboost", "torch", "pandas", "numpy", "kfp", "data_pipeline", "training"}
 
 
+def bundle(file: Path) -> dict[str, Any]:
+    """A DAG's file as a bundle of its own: Airflow parses and stores the whole bundle before each trial run."""
+    kind = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    return {"name": file.stem, "classpath": kind, "kwargs": {"path": str(file)}}
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What Airflow told about the DAGs and about one night of them, with the calls that the stages got."""
@@ -72,6 +78,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "cluster.yaml").write_text(NO_CLUSTER)
     env = local_airflow.environment(Settings(home=folder / "home")) | {
         "MEDISCALE_COMMAND": str(folder / "recorder"),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
+            [bundle(file) for file in dags.glob("*_dag.py")]
+        ),
         "KUBECONFIG": str(folder / "cluster.yaml"),
         "STAGE_POD": str(local_airflow.ROOT / "infra" / "kubernetes" / "stage-pod.yaml"),
     }
