@@ -66,7 +66,6 @@ def events_of(settings: Settings, name: str, root: Path) -> pa.Table:
     parts = {n: tuple(extract_parts.part_of(source, n, f, root) for f in own) for n, own in files.items()}
     readers = {n: partial(_landed, own) for n, own in parts.items()}
     with engine.connection(settings) as database:
-        facts.load(database, source, readers, DATASET)
         candidates = facts.candidates(database, source, readers, DATASET)
         database.execute(f"create table judged as {facts.judged(candidates, FACTS)}")
         schema = pa.schema([EVENTS.arrow_schema().field(column) for column in kernel.COLUMNS])

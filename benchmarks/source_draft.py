@@ -87,7 +87,6 @@ def _events(settings: Settings, kept: "Database", source: Source, root: Path, ta
     }
     readers = {name: partial(_rows, own) for name, own in parts.items()}
     with engine.connection(settings) as database:
-        facts.load(database, source, readers, "draft")
         judged = facts.judged(facts.candidates(database, source, readers, "draft", named=True), FACTS)
         rows = database.sql(
             "select source || '.' || fact as fact, file, line, time, available_time, numeric_value, "

@@ -210,7 +210,6 @@ def check(settings: Settings, source: Source, root: Path, of_tasks: Sequence[str
     looked_at = Counter[str]()
     tables = _sampled(source, present, one_in, looked_at)
     with engine.connection(settings) as database:
-        facts.load(database, source, tables, _CHECKED)
         candidates = facts.candidates(database, source, tables, _CHECKED, named=True)
         database.execute(f"create table judged as {facts.judged(candidates, FACTS)}")
         of_facts = _facts(database, source, looked_at)

@@ -102,7 +102,6 @@ def _before(
     """What the extract before asserts by the new rules, shard by shard."""
     tables = facts.of_bronze(settings, source, absorbed.bronze)
     with engine.connection(settings) as judging:
-        facts.load(judging, source, tables, extract.dataset)
         rows = facts.judged_rows(judging, source, tables, extract.dataset)
         schema = FACTS.arrow_schema()
         batches = (batch.select(schema.names).cast(schema) for batch in rows)

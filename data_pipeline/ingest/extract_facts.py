@@ -58,17 +58,13 @@ def joined_tables(source: Source, present: set[str], dataset: str) -> Iterator[t
         yield name, _fill_assumptions(source, sql)
 
 
-def fact_queries(
-    source: Source, present: set[str], dataset: str, named: bool = False
-) -> Iterator[tuple[str, str, str]]:
-    """The table, the name and the Spark SQL of each fact of the tables that are present.
+def fact_queries(source: Source, name: str, dataset: str, named: bool = False) -> Iterator[tuple[str, str]]:
+    """The name and the Spark SQL of each fact of a table.
 
-    It reads ``joined_tables`` and typed tables named ``t_<table>``.
+    It reads ``joined_tables`` and the typed table, named ``t_<table>``.
     """
-    for name, table in source.tables.items():
-        for fact_name, fact in table.facts.items() if name in present else ():
-            sql = _fact(source, dataset, name, fact_name, fact, named)
-            yield name, fact_name, _fill_assumptions(source, sql)
+    for fact_name, fact in source.tables[name].facts.items():
+        yield fact_name, _fill_assumptions(source, _fact(source, dataset, name, fact_name, fact, named))
 
 
 def candidates_query(source: Source) -> str:
@@ -128,6 +124,14 @@ def _fill_assumptions(source: Source, sql: str) -> str:
     for name, interval in source.intervals.items():
         sql = sql.replace(f"{{{name}}}", interval)
     return sql
+
+
+def tables_joined(source: Source) -> set[str]:
+    """The tables that the rows of others are joined to."""
+    listing = {source.subjects.table, source.visits.table, *(one.table for one in source.lookups.values())}
+    return listing | {
+        table.patient_through.table for table in source.tables.values() if table.patient_through
+    }
 
 
 def needed_tables(source: Source, *names: str) -> tuple[str, ...]:

@@ -35,21 +35,23 @@ def load(
     source: Source,
     tables: "TextBatches",
     dataset: str,
-    names: Collection[str] = (),
+    names: Collection[str],
 ) -> None:
-    """Types the rows of tables, all that facts need or those that are named, and keeps them as ``t_<table>``."""
-    names_read = extract_facts.needed_tables(source, *names) if names else tables_read(source, tables)
-    through = {name: source.tables[name].patient_through for name in names_read if name in tables}
-    for name in sorted(through, key=lambda name: through[name] is not None):
-        schema = _schema(source, name)
-        rows = (
-            _with_pseudonyms(source, dataset, batch) for batch in typed_batches(source, name, tables[name]())
-        )
-        engine.keep(database, f"t_{name}", schema, rows)
-        if (other := through[name]) is not None:
-            database.execute(f"alter table t_{name} drop column {extract_facts.SUBJECT}")
-            owned = extract_facts.with_patient(source, name, other, [extract_facts.SUBJECT])
-            database.execute(f"create or replace table t_{name} as {engine.carried(owned)}")
+    """Types the rows of tables, and of those through which they find patients, and keeps them as ``t_<table>``."""
+    present = [name for name in extract_facts.needed_tables(source, *names) if name in tables]
+    for name in sorted(present, key=lambda one: source.tables[one].patient_through is not None):
+        _keep(database, source, tables, dataset, name)
+
+
+def _keep(
+    database: "duckdb.DuckDBPyConnection", source: Source, tables: "TextBatches", dataset: str, name: str
+) -> None:
+    rows = (_with_pseudonyms(source, dataset, batch) for batch in typed_batches(source, name, tables[name]()))
+    engine.keep(database, f"t_{name}", _schema(source, name), rows)
+    if (through := source.tables[name].patient_through) is not None:
+        database.execute(f"alter table t_{name} drop column {extract_facts.SUBJECT}")
+        owned = extract_facts.with_patient(source, name, through, [extract_facts.SUBJECT])
+        database.execute(f"create or replace table t_{name} as {engine.carried(owned)}")
 
 
 def _schema(source: Source, name: str) -> pa.Schema:
@@ -78,47 +80,54 @@ def _with_pseudonyms(source: Source, dataset: str, rows: pa.RecordBatch) -> pa.R
 def tables_read(source: Source, present: Collection[str]) -> tuple[str, ...]:
     """The tables whose rows state facts, or say something of those that do, and those through which the rows find their
     patients."""
-    always = {source.subjects.table, source.visits.table, *(one.table for one in source.lookups.values())}
+    joined = extract_facts.tables_joined(source)
     return extract_facts.needed_tables(
-        source, *(name for name in present if source.tables[name].facts or name in always)
+        source, *(name for name in present if source.tables[name].facts or name in joined)
     )
 
 
 def candidates(
     database: "duckdb.DuckDBPyConnection",
     source: Source,
-    present: Collection[str],
+    tables: "TextBatches",
     dataset: str,
     named: bool = False,
 ) -> str:
-    """The query, in the engine's SQL, of the candidate facts of tables that were loaded, which are computed first.
+    """The query, in the engine's SQL, of the candidate facts of tables, which are computed first.
 
     It has the columns of ``FACTS`` except ``broken``, what its rules use and, where ``named``, the name of each
-    ``fact`` in the source.
+    ``fact`` in the source. A table that no other is joined to is in memory for its own facts alone.
 
     Raises:
         UsageError: an expression of the source can't be computed; the error names the fact.
     """
-    tables = set(present)
-    for name, sql in extract_facts.joined_tables(source, tables, dataset):
+    present = set(tables)
+    stay = extract_facts.needed_tables(source, *present & extract_facts.tables_joined(source))
+    load(database, source, tables, dataset, stay)
+    for name, sql in extract_facts.joined_tables(source, present, dataset):
         place = f"lookups.{name}" if name in source.lookups else name
         _compute(database, source, f"create or replace temp table {name} as", sql, place)
     into = "create or replace temp table facts as"
-    for name, fact, sql in extract_facts.fact_queries(source, tables, dataset, named):
-        _compute(database, source, into, sql, f"tables.{name}.facts.{fact}", f" of {name}")
-        into = "insert into facts"
+    for name in (name for name, table in source.tables.items() if name in present and table.facts):
+        if name not in stay:
+            _keep(database, source, tables, dataset, name)
+        for fact, sql in extract_facts.fact_queries(source, name, dataset, named):
+            _compute(database, source, into, sql, f"tables.{name}.facts.{fact}", f" of {name}")
+            into = "insert into facts"
+        if name not in stay:
+            database.execute(f"drop table t_{name}")
     return engine.carried(extract_facts.candidates_query(source))
 
 
 def judged_rows(
-    database: "duckdb.DuckDBPyConnection", source: Source, present: Collection[str], dataset: str
+    database: "duckdb.DuckDBPyConnection", source: Source, tables: "TextBatches", dataset: str
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of ``facts`` that tables which were loaded state.
+    """The rows of ``facts`` that tables state.
 
     Raises:
         UsageError: as ``candidates``.
     """
-    rows = judged(candidates(database, source, present, dataset), FACTS)
+    rows = judged(candidates(database, source, tables, dataset), FACTS)
     yield from engine.batches(database, f"select {', '.join(FACTS.column_names)} from ({rows})")
 
 

@@ -34,7 +34,6 @@ def judge(settings: Settings, source: Source, bronze: Mapping[str, pa.Table], da
     """The judged facts, as rows of ``facts``, in the rows of ``bronze``, which are those of ``derive``."""
     tables = {name: rows.to_batches for name, rows in bronze.items()}
     with engine.connection(settings) as database:
-        facts.load(database, source, tables, dataset)
         return _judged(database, source, tables, dataset)
 
 
@@ -68,7 +67,6 @@ def derive(
     """
     tables = {name: rows.to_batches for name, rows in bronze.items()}
     with engine.connection(settings) as database:
-        facts.load(database, source, tables, dataset)
         rows = _judged(database, source, tables, dataset)
         database.register("judged_rows", rows)
         return PatientFacts(

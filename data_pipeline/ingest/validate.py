@@ -283,7 +283,6 @@ def _judged_facts(
     from data_pipeline.ingest import facts
 
     tables = facts.of_bronze(settings, source, params.bronze)
-    facts.load(database, source, tables, params.dataset)
     yield from facts.judged_rows(database, source, tables, params.dataset)
 
 
