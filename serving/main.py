@@ -234,7 +234,7 @@ def _datasets(settings: Settings, names: Sequence[str], alias: Alias) -> Dataset
     language = [name for name, tasks in models.items() if language_spec.TASK in tasks]
     if not risk and not language:
         raise NotFoundError(
-            _nothing(f"No dataset in {settings.lake}", alias, _other_alias_datasets(settings, alias))
+            _nothing(f"The lake {settings.lake}", alias, _other_alias_datasets(settings, alias))
         )
     for of_one_kind in (risk, language):
         if len(of_one_kind) > 1:

@@ -77,7 +77,7 @@ def test_the_module_is_the_program(command: Command) -> None:
         ("xyzzy", 2, "There is no verb or stage 'xyzzy'."),
         ("history --dataset elsewhere", 7, "No alias of elsewhere was ever moved"),
         ("report", 7, "No run has come to a decision in this home yet"),
-        ("serve", 7, "has no model as production; train one with `mediscale run`"),
+        ("serve", 7, "lake has no model as production; train one with `mediscale run`"),
         ("score --dataset d --task mortality --output risks.parquet", 7, "d-mortality has no version as production"),
         ("promote --dataset d --task mortality --version 1", 7, "d-mortality v1 was never evaluated"),
         ("rollback --dataset d --task mortality --version 1 --reason x", 7, "can't go back to version 1: no"),
