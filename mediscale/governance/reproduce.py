@@ -27,7 +27,7 @@ from mediscale.governance import erasure
 from mediscale.inference import model_files, tabular
 from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps
-from mediscale.storage import calls, lake, registry
+from mediscale.storage import calls, duckdb_tables, history, lake, registry
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage
 
@@ -67,7 +67,7 @@ def commit_to_rebuild(settings: Settings, name: str, version: int) -> str:
         NotFoundError: no record of this home registered the version.
         StorageError: it can't be rebuilt from here: the sentence names both sides.
     """
-    for record in _parts(settings, name, version):
+    for record in _parts(settings, Lineage(settings), name, version):
         code, lock = calls.code_digest(steps.STAGES[record.stage]), calls.lock()
         if record.lock != lock:
             place = record.commit[:12] or "that made it, which its record does not name"
@@ -134,21 +134,22 @@ def rebuild(settings: Settings, name: str, version: int) -> Iterator[Comparison]
 
     Raises:
         NotFoundError: no record of this home registered the version, or a table or file that it needs is gone.
-        StorageError: the record, or the files of the registered version, were changed.
+        StorageError: the record, the rows that it was made from, or the files of the registered version were changed.
     """
-    for record in _parts(settings, name, version):
+    lineage = Lineage(settings)
+    for record in _parts(settings, lineage, name, version):
         _check(record)
+        _check_rows(settings, lineage, record)
         with tempfile.TemporaryDirectory(prefix="mediscale-reproduce-") as scratch:
             yield _compared(settings, record, Path(scratch))
 
 
-def _parts(settings: Settings, name: str, version: int) -> list[Call]:
+def _parts(settings: Settings, lineage: Lineage, name: str, version: int) -> list[Call]:
     """The calls that registered the version and the versions that it was made from, oldest first.
 
     Raises:
         QualityError: a patient on whom it was trained was erased since.
     """
-    lineage = Lineage(settings)
     own = lineage.maker(name, version)
     if erased := erasure.of_version(settings, own.params["dataset"], f"{name}/{version}"):
         raise QualityError(
@@ -167,6 +168,27 @@ def _check(record: Call) -> None:
             f"The record {record.stage} {record.key[:12]} does not give its own key: its parameters, or the file of "
             "the task that it names, were changed since. Restore the record from a backup, or the file from its commit."
         )
+
+
+def _check_rows(settings: Settings, lineage: Lineage, record: Call) -> None:
+    """The tables that a call read have the rows that the calls which wrote them left, by their logical digests.
+
+    A changed row may leave the model as it is. Where a patient was erased since, there is nothing to compare with: of a
+    version that was trained on the patient, ``_parts`` has said so.
+    """
+    entries = history.entries(settings, record.params["dataset"])
+    erased = [entry.at for entry, _ in history.bodies(entries, history.Erasure)]
+    for writer in lineage.parents(record):
+        since = writer.started_at.replace(tzinfo=None)
+        for output in writer.outputs:
+            is_read = f"table:{output.ref.table_id}@{output.ref.version}" in record.inputs
+            if not is_read or any(at > since for at in erased):
+                continue
+            if duckdb_tables.digest(settings, output.ref) != (output.rows, output.digest):
+                raise StorageError(
+                    f"The table {output.ref}, from which {_model(record)} was made, has other rows than {writer.stage} "
+                    "wrote, so that the version can't be reproduced from it; restore the table from a backup."
+                )
 
 
 def _compared(settings: Settings, record: Call, scratch: Path) -> Comparison:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.inference import model_files
 from mediscale.pipeline import call
-from mediscale.storage import calls, lake
+from mediscale.storage import calls, duckdb_tables, lake
 
 NAME = "synthetic-mortality"
 
@@ -84,6 +85,30 @@ def test_one_changed_cell_of_the_training_set_is_noticed(home, capsys) -> None:
     said = capsys.readouterr().out
     assert "different in model.json, predictor.json; answers on" in said
     assert float(said.rpartition("up to ")[2].split()[0]) > 0
+
+
+def test_a_changed_row_that_the_model_did_not_learn_from_is_noticed_too(home, capsys) -> None:
+    """A held-out patient's age changes no model, and the rows are no longer those that were written."""
+    record = recorded(home)
+    ref = TableRef.model_validate(record.params["training_set"])
+    n, digest = duckdb_tables.digest(home, ref)
+    wrote = {"stage": "training_set", "key": "0" * 32, "started_at": record.started_at - timedelta(hours=1)}
+    left = {
+        "inputs": (),
+        "produced": record.inputs[:1],
+        "outputs": (calls.Output(ref=ref, rows=n, digest=digest),),
+    }
+    calls.write(home, record.model_copy(update=wrote | left))
+    assert main.main(["reproduce", f"{NAME}/1"]) == 0
+    (file,) = lake.files(home, ref)
+    rows = pq.read_table(file)
+    at = next(i for i, split in enumerate(rows["split"].to_pylist()) if split == "held_out")
+    ages = rows["age_years"].to_numpy().copy()
+    ages[at] = 3.0
+    column = rows.schema.get_field_index("age_years")
+    pq.write_table(rows.set_column(column, rows.schema.field(column), pa.array(ages)), file)
+    assert main.main(["reproduce", f"{NAME}/1"]) == 6
+    assert f"The table {ref}, from which {NAME} v1 was made, has other rows" in capsys.readouterr().err
 
 
 def test_a_changed_record_is_noticed_also_by_who_gives_it_a_key_that_fits(home, capsys) -> None:
