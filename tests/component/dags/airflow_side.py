@@ -71,7 +71,8 @@ def main(folder: Path, work: Path) -> dict[str, Any]:
 def parse_seconds() -> dict[str, float]:
     """Of each file, in a process that has Airflow imported already, as the DAG processor's has; what was parsed is in
     the database then."""
-    seconds, bundles = {}, DagBundlesManager()
+    seconds: dict[str, float] = {}
+    bundles = DagBundlesManager()
     bundles.sync_bundles_to_db()
     for bundle in bundles.get_all_dag_bundles():
         bag = BundleDagBag(dag_folder=bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
