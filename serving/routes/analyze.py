@@ -6,7 +6,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from data_pipeline.notes.analysis import NoteAnalysis
-from mediscale.inference.model_spec import NOTICE
 from serving import schemas
 from serving.language_schemas import StrictRequest, Written
 from serving.refusals import answered, read_body
@@ -20,6 +19,11 @@ from serving.service import Service
 BODY_BYTES = 6 * schemas.NOTE_CHARACTERS + 2**12
 """The longest note, each character escaped as many JSON clients do (\\uXXXX)."""
 TOO_LARGE = f"a note has at most {schemas.NOTE_CHARACTERS} characters"
+
+NOTICE = (
+    "Read from the note by rules, which miss things and mistake others: they do not replace clinical judgement, and no "
+    "care may be given or withheld on these fields alone."
+)
 
 
 class AnalyzeRequest(StrictRequest):
