@@ -185,12 +185,14 @@ class Task(Frozen):
 
     @model_validator(mode="after")
     def _asks_for_lead_time_where_there_is_one(self) -> Self:
-        if self.policy.alert_burden.lead_time_hours_low is None and not isinstance(
-            self.outcome, DeclaredOutcome
-        ):
+        is_declared = isinstance(self.outcome, DeclaredOutcome)
+        if is_declared != (self.policy.alert_burden.lead_time_hours_low is None):
             raise ValueError(
-                "policy.alert_burden.lead_time_hours_low may be null for a declared outcome only, of which no time is "
-                "known; give a number of hours"
+                "policy.alert_burden.lead_time_hours_low must be null for a declared outcome: no time of it is known, "
+                "so that no version could reach a number of hours"
+                if is_declared
+                else "policy.alert_burden.lead_time_hours_low may be null for a declared outcome only, of which no "
+                "time is known; give a number of hours"
             )
         return self
 

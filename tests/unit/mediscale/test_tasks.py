@@ -164,6 +164,7 @@ def measured(**block: object) -> dict[str, object]:
 
 
 OUTAGE = next(stress for stress in MORTALITY["policy"]["stresses"] if stress["kind"] == "unavailable")
+DECLARED = content("optional/encounter_readmission")
 NO_LEAD_TIME = {**MORTALITY["policy"]["alert_burden"], "lead_time_hours_low": None}
 FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
 
@@ -256,6 +257,12 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
         (
             changed(MORTALITY, policy={**MORTALITY["policy"], "alert_burden": NO_LEAD_TIME}),
             "lead_time_hours_low may be null for a declared outcome only",
+        ),
+        (
+            changed(
+                DECLARED, policy={**DECLARED["policy"], "alert_burden": MORTALITY["policy"]["alert_burden"]}
+            ),
+            "lead_time_hours_low must be null for a declared outcome: no time of it is known",
         ),
         (
             changed(MORTALITY, policy={k: v for k, v in MORTALITY["policy"].items() if k != "auroc_low"}),
