@@ -82,6 +82,7 @@ def test_recommendations_urgency_and_risk_name_their_grounds() -> None:
         ("BP 92/50, heart rate 118, respiratory rate 26.", "emergency"),  # seven
         ("BP 88/50, heart rate 78.", "urgent"),  # one sign with three points
         ("Chest pain since this morning. BP 120/70.", "urgent"),
+        ("Chest pressure radiating to the left arm. BP 130/80.", "urgent"),
         ("No chest pain since the operation. BP 120/70.", "routine"),
         ("Treadmill: heart rate 135, BP 180/80.", "routine"),
     ],
