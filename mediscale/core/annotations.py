@@ -25,7 +25,7 @@ class Meaning(Enum):
 class Parts:
     """Marks counts of patients by part of a total."""
 
-    told_elsewhere: int
+    released_elsewhere: int
     """Position of the part whose count also stands elsewhere, so that leaving it out here would hide nothing."""
 
 
@@ -35,10 +35,10 @@ PatientCount = Annotated[int, Meaning.PATIENT_COUNT]
 """A count of patients, or of what is theirs: suppressed outside the lake where it is small."""
 CohortFlow = Annotated[dict[str, int], Meaning.COHORT_FLOW]
 """Counts of patients that are left after each step: outside the lake, no two of them differ by a small count."""
-OutcomeCounts = Annotated[dict[str, int], Parts(told_elsewhere=0)]
+OutcomeCounts = Annotated[dict[str, int], Parts(released_elsewhere=0)]
 """Counts of a cohort by what came, the outcome that is predicted first: outside the lake, no small one follows from the
 total and the other ones'."""
-SplitCounts = Annotated[dict[str, dict[str, int]], Parts(told_elsewhere=-1)]
+SplitCounts = Annotated[dict[str, dict[str, int]], Parts(released_elsewhere=-1)]
 """The same of splits, the held-out one last: split → what is counted → how many."""
 Digest = Annotated[str, Meaning.DIGEST]
 """SHA-256 of an artifact, by which lineage finds who made it and who used it."""

@@ -79,7 +79,7 @@ def outcomes_in_words(outcomes: Sequence[tuple[str, int]]) -> list[tuple[str, st
     [('died', 'fewer than 10'), ('left alive', 'all but fewer than 10')]
     """
     counts = [n for _, n in outcomes]
-    hidden = suppressed_parts(counts, told_elsewhere=0)
+    hidden = suppressed_parts(counts, released_elsewhere=0)
     if all(hidden):
         return [(name, count_of(n, sum(counts))) for name, n in outcomes]
     together = [part for part, is_hidden in zip(outcomes, hidden, strict=True) if is_hidden]
@@ -98,27 +98,27 @@ def splits_in_words(splits: Sequence[int]) -> list[str]:
     >>> splits_in_words([29, 6, 5]), splits_in_words([100, 4, 12])
     (['29', 'fewer than 10', 'fewer than 10'], ['suppressed', 'fewer than 10', '12'])
     """
-    hidden = suppressed_parts(splits, told_elsewhere=-1)
+    hidden = suppressed_parts(splits, released_elsewhere=-1)
     return [
         SUPPRESSED if is_hidden and not is_small(n) else count(n)
         for n, is_hidden in zip(splits, hidden, strict=True)
     ]
 
 
-def suppressed_parts(counts: Sequence[int], told_elsewhere: int | None = None) -> list[bool]:
+def suppressed_parts(counts: Sequence[int], released_elsewhere: int | None = None) -> list[bool]:
     """Which parts of a released total are suppressed: the small ones, and the next larger ones where the small ones
-    would follow from the rest. The count of ``told_elsewhere`` also stands in another place (the outcome beside the
+    would follow from the rest. The count of ``released_elsewhere`` also stands in another place (the outcome beside the
     prevalence, the held-out split beside its figures): to leave it out hides nothing, so it is the last to go.
 
     >>> suppressed_parts([40, 11, 5, 249]), suppressed_parts([6, 7, 40]), suppressed_parts([0, 30, 12])
     ([False, True, True, False], [True, True, False], [False, False, False])
-    >>> suppressed_parts([20, 5, 40]), suppressed_parts([20, 5, 40], told_elsewhere=0)
+    >>> suppressed_parts([20, 5, 40]), suppressed_parts([20, 5, 40], released_elsewhere=0)
     ([True, True, False], [False, True, True])
     """
-    told = None if told_elsewhere is None else range(len(counts))[told_elsewhere]
+    last = None if released_elsewhere is None else range(len(counts))[released_elsewhere]
     suppressed = [is_small(n) for n in counts]
     larger = (i for i, n in enumerate(counts) if n >= SMALL_COUNT)
-    for i in sorted(larger, key=lambda i: (i == told, counts[i])):
+    for i in sorted(larger, key=lambda i: (i == last, counts[i])):
         if not is_small(sum(n for n, is_hidden in zip(counts, suppressed, strict=True) if is_hidden)):
             break
         suppressed[i] = True
@@ -175,7 +175,7 @@ def _suppressed_flow(flow: Mapping[str, int]) -> dict[str, int]:
 
 
 def _suppressed_parts(counts: Mapping[str, int], parts: Parts) -> dict[str, int]:
-    hidden = suppressed_parts([*counts.values()], parts.told_elsewhere) if counts else []
+    hidden = suppressed_parts([*counts.values()], parts.released_elsewhere) if counts else []
     return {name: n for (name, n), is_hidden in zip(counts.items(), hidden, strict=True) if not is_hidden}
 
 

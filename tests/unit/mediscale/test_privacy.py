@@ -37,11 +37,11 @@ def test_no_small_part_follows_from_the_total_and_the_other_parts(parts: list[in
 
 
 @given(st.lists(counts, min_size=2, max_size=6), st.sampled_from((0, -1)))
-def test_no_small_part_follows_where_one_is_told_elsewhere(parts: list[int], told: int) -> None:
+def test_no_small_part_follows_where_one_is_released_elsewhere(parts: list[int], told: int) -> None:
     """In IV's demo 41 of 210 were readmitted (the prevalence); "readmitted or died 47" told of the few others, too."""
     if not privacy.may_be_shared(parts[told], sum(parts)):
         return  # then it is told nowhere
-    suppressed = privacy.suppressed_parts(parts, told_elsewhere=told)
+    suppressed = privacy.suppressed_parts(parts, released_elsewhere=told)
     position = range(len(parts))[told]
     hidden = [n for i, n in enumerate(parts) if suppressed[i] and i != position]
     assert not is_small(sum(hidden))
