@@ -36,6 +36,8 @@ FOLDS = 5
 """Of the questions by family: the threshold is chosen on scores that no question's own family had a part in."""
 
 SHIPPED = Path(grounded_answer.__file__).with_name("abstention.json")
+DIGITS = 6
+"""Of what is shipped, after the point."""
 SAMPLED = 6
 """Passages of the index whose evidence is kept beside what is shipped."""
 
@@ -145,10 +147,17 @@ class Shipped(Frozen):
 
 
 def shipped(embedder: Embedder) -> Shipped:
-    """Made anew with the packaged embedder (``benchmarks/grounded_answers.py --write``)."""
-    return Shipped(
-        abstention=_of_own_corpus(embedder), corpus=corpus_digest(), evidence=sampled_evidence(embedder)
+    """Made anew with the packaged embedder (``benchmarks/grounded_answers.py --write``); rounded, so that fits which
+    differ in the order of their sums give the same file."""
+    fitted = _of_own_corpus(embedder)
+    rounded = fitted.model_copy(
+        update={
+            "weights": {name: round(weight, DIGITS) for name, weight in fitted.weights.items()},
+            "intercept": round(fitted.intercept, DIGITS),
+            "threshold": round(fitted.threshold, DIGITS),
+        }
     )
+    return Shipped(abstention=rounded, corpus=corpus_digest(), evidence=sampled_evidence(embedder))
 
 
 def read_shipped() -> Shipped:
