@@ -224,9 +224,8 @@ def rows(settings: Settings, ref: TableRef) -> list[dict[str, Any]]:
     try:
         result = query.read_all()
     except Exception as error:
-        if (
-            type(error) is not Exception
-        ):  # delta-rs has no class of its own for a file that is not as it was written
+        # delta-rs has no class of its own for a file that is not as it was written.
+        if type(error) is not Exception:
             raise
         raise StorageError(
             f"A file of {ref} can't be read: it was changed or cut since it was written. Restore it from a backup."
