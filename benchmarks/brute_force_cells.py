@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from benchmarks.brute_force_records import READERS, Hospital, Record
 from data_pipeline import synthetic
-from data_pipeline.cohort import labels
+from data_pipeline.cohort import cohort_flow
 from data_pipeline.features import kernel
 from data_pipeline.ingest import engine, extract_files, extract_parts, facts, placing
 from data_pipeline.ingest import source as sources
@@ -80,7 +80,7 @@ def _landed(parts: Sequence[extract_parts.Part]) -> Iterator[pa.RecordBatch]:
 
 def compare(events: pa.Table, hospital: Hospital, task: str, cells: int, seed: int = 7) -> Compared:
     """Draws cells of a task and compares each with the brute force."""
-    cohort = labels.cohort(events, task, None, 0)
+    cohort = cohort_flow.cohort(events, task, None, 0)
     cohort = cohort.filter(pc.equal(cohort["steps"], len(tasks.load(task).steps)))
     if not cohort.num_rows:
         return Compared(0, 0, [])

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from benchmarks.brute_force_cells import DATASET, events_of
 from benchmarks.brute_force_records import rows
-from data_pipeline.cohort import labels
+from data_pipeline.cohort import cohort_flow
 from data_pipeline.ingest import engine
 from mediscale.core import task_names, tasks
 from mediscale.core.concepts import by_name
@@ -198,7 +198,7 @@ def _onsets(database: duckdb.DuckDBPyConnection) -> int:
 def predicted(database: duckdb.DuckDBPyConnection, events: pa.Table, task: str) -> set[int]:
     """The stays in intensive care that a task of ours predicts."""
     declared = tasks.load(task)
-    cohort = labels.cohort(events, task, None, 0)
+    cohort = cohort_flow.cohort(events, task, None, 0)
     cohort = cohort.filter(pc.equal(cohort["steps"], len(declared.steps)))
     after = timedelta(hours=declared.prediction_time.hours_after)
     began = pc.subtract(cohort["prediction_time"], pa.scalar(after, pa.duration("us")))

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline import shards
-from data_pipeline.cohort import labels
+from data_pipeline.cohort import cohort_flow, labels
 from data_pipeline.cohort.bitemporal import HOUR, Bools, Floats, microseconds
 from data_pipeline.features import kernel
 from data_pipeline.ingest import (
@@ -363,12 +363,12 @@ def _events(database: "duckdb.DuckDBPyConnection", source: Source) -> pa.Table:
 def _task(source: Source, absent: Sequence[str], events: pa.Table, task: Task) -> TaskCheck:
     if reason := labels.unsupported(source, task) or labels.lacking(source, task, absent):
         return TaskCheck(task.name, refused=reason)
-    rows = labels.cohort(events, task.name, None, 0)
+    rows = cohort_flow.cohort(events, task.name, None, 0)
     counted = zip(*(rows[name].to_pylist() for name in ("steps", "outcome", "further")), strict=True)
-    flow, outcomes = labels.flow_of(
+    flow, outcomes = cohort_flow.flow_of(
         task,
         [
-            labels.FlowCount(steps, outcome, further, n)
+            cohort_flow.FlowCount(steps, outcome, further, n)
             for (steps, outcome, further), n in Counter(counted).items()
         ],
     )

@@ -17,7 +17,7 @@ from fixtures.lake_patients import Line, hours
 from pyarrow import parquet
 
 from data_pipeline import feast_repository
-from data_pipeline.cohort import bitemporal, labels
+from data_pipeline.cohort import bitemporal, cohort_flow
 from data_pipeline.features import gold, kernel
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
@@ -81,7 +81,7 @@ def features(settings: Settings, events: pa.Table) -> TableRef:
     stated = CommitProperties(custom_metadata={"userMetadata": '{"shards": 2}'})
     uri = settings.table_uri("synthetic", "events")
     write_deltalake(uri, events, partition_by="shard", commit_properties=stated)
-    cohort = labels.cohort(events, "mortality", None, 0).drop_columns(["steps", "outcome"])
+    cohort = cohort_flow.cohort(events, "mortality", None, 0).drop_columns(["steps", "outcome"])
     cohort = cohort.filter(cohort["prediction_time"].is_valid())
     shard = pc.bit_wise_and(cohort["subject_id"], 1)
     cohort = cohort.set_column(cohort.schema.get_field_index("shard"), "shard", shard)

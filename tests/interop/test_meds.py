@@ -11,7 +11,7 @@ from fixtures import lake_patients
 from pyarrow import parquet
 
 from data_pipeline import meds_dataset
-from data_pipeline.cohort import labels
+from data_pipeline.cohort import cohort_flow
 from mediscale.core import caller
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS
@@ -106,6 +106,8 @@ def test_aces_finds_the_cohort_and_the_outcomes_that_we_find(
         for row in theirs
         if row["prediction_time"]
     }
-    ours = [row for row in labels.cohort(events, "mortality", None, 0).to_pylist() if row["prediction_time"]]
+    ours = [
+        row for row in cohort_flow.cohort(events, "mortality", None, 0).to_pylist() if row["prediction_time"]
+    ]
     assert found == {(row["subject_id"], row["prediction_time"]): row["boolean_value"] for row in ours}
     assert sorted(found.values()) == [False, True]

@@ -9,7 +9,7 @@ import pytest
 from deltalake import write_deltalake
 
 from data_pipeline import shards
-from data_pipeline.cohort import labels
+from data_pipeline.cohort import cohort_flow
 from data_pipeline.features import gold, kernel
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
@@ -46,7 +46,7 @@ def _gold_of(
     settings: Settings, ref: TableRef, events: pa.Table, shards: int, as_of: dt.datetime | None
 ) -> tuple[pa.Table, gold.Result]:
     dataset = ref.dataset
-    everyone = labels.cohort(events, "mortality", as_of, 0).drop_columns(["steps", "outcome"])
+    everyone = cohort_flow.cohort(events, "mortality", as_of, 0).drop_columns(["steps", "outcome"])
     shard = pa.array([subject % shards for subject in everyone["subject_id"].to_pylist()], pa.int64())
     placed = everyone.set_column(everyone.schema.get_field_index("shard"), "shard", shard)
     write_deltalake(settings.table_uri(dataset, "labels_mortality"), placed)
@@ -84,7 +84,7 @@ def test_number_of_shards_and_of_processes_does_not_matter(
 
 def test_audit_finds_a_feature_that_read_the_future(events: Draw) -> None:
     drawn = events(HEADER + ONE.format(s=1))
-    asked = labels.cohort(drawn, "mortality", None, 0).filter(pa.array([True]))
+    asked = cohort_flow.cohort(drawn, "mortality", None, 0).filter(pa.array([True]))
     honest = kernel.compute(drawn, asked, "mortality")
     assert gold.count_leaks(drawn, asked, honest, "mortality") == 0
     leaking = honest.copy()

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from data_pipeline.cohort import labels
+from data_pipeline.cohort import cohort_flow, labels
 from mediscale.core import tasks
 from mediscale.core.errors import QualityError
 from mediscale.core.refs import TableRef
@@ -23,12 +23,12 @@ HEADER = "subject_id | time | code | visit_id\n"
 
 
 def cohort(drawn: pa.Table, task: TaskName, as_of: dt.datetime | None = None) -> list[dict[str, object]]:
-    rows = labels.cohort(drawn, task, as_of, 0)
+    rows = cohort_flow.cohort(drawn, task, as_of, 0)
     return rows.filter(pc.equal(rows["steps"], len(tasks.load(task).steps))).to_pylist()
 
 
 def left_at(drawn: pa.Table, task: TaskName, as_of: dt.datetime | None = None) -> list[int]:
-    return sorted(labels.cohort(drawn, task, as_of, 0)["steps"].to_pylist())
+    return sorted(cohort_flow.cohort(drawn, task, as_of, 0)["steps"].to_pylist())
 
 
 def visit(number: int, admitted: str, discharged: str, to: str = "HOME", kind: str = "EMERGENCY") -> str:

@@ -3,7 +3,7 @@
 import pytest
 from fixtures import drawn_hospitals
 
-from data_pipeline.cohort import labels
+from data_pipeline.cohort import cohort_flow
 from mediscale.storage import lake
 
 PATIENTS = """
@@ -105,7 +105,7 @@ def test_what_contradicts_itself_is_in_quarantine_and_decides_nothing(
     events = lake.read(hospital.settings, hospital.silver.events)
     assert [
         (row["outcome"], row["contradiction"])
-        for row in labels.cohort(events, "mortality", None, 0).to_pylist()
+        for row in cohort_flow.cohort(events, "mortality", None, 0).to_pylist()
         if row["outcome"]
     ] == [("left_alive", False)]
 

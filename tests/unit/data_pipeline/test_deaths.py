@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.cohort import labels
+from data_pipeline.cohort import cohort_flow, labels
 from mediscale.core import tasks
 
 Draw = Callable[[str], pa.Table]
@@ -58,7 +58,7 @@ class Row:
 
 def outcome(drawn: pa.Table, task: str) -> tuple[int, str, bool]:
     """How many steps the one stay passed, its outcome, and whether its columns contradict each other."""
-    (row,) = labels.cohort(drawn, task, None, 0).to_pylist()
+    (row,) = cohort_flow.cohort(drawn, task, None, 0).to_pylist()
     return row["steps"], row["outcome"], row["contradiction"]
 
 
@@ -123,7 +123,7 @@ def test_a_death_competes_with_readmission_within_the_follow_up_only(
     """
     drawn = events(Row(DISCHARGED + after).events())
     assert outcome(drawn, "readmission") == (LAST, right, True)
-    [row] = labels.cohort(drawn, "readmission", None, 0).to_pylist()
+    [row] = cohort_flow.cohort(drawn, "readmission", None, 0).to_pylist()
     assert (row["boolean_value"], row["outcome_time"]) == (False, None)
 
 
@@ -188,7 +188,7 @@ subject_id | time | code | numeric_value | visit_id
 
 
 def test_a_death_written_into_another_visit_s_row_belongs_to_the_stay_in_which_it_lies(events: Draw) -> None:
-    flow = labels.cohort(events(ANOTHER), "mortality", None, 0).to_pylist()
+    flow = cohort_flow.cohort(events(ANOTHER), "mortality", None, 0).to_pylist()
     assert [(row["outcome"], row["contradiction"]) for row in flow] == [
         ("left_alive", True), ("died_in_hospital", False)
     ]  # fmt: skip
@@ -221,7 +221,7 @@ DIED = "2 | 2150-02-05 11:00 | MEDS_DEATH | | 22"
 def test_a_death_in_a_visit_that_lies_inside_another_is_decided_by_its_time(
     events: Draw, drawn: str, mortality: str, contradiction: bool
 ) -> None:
-    flow = labels.cohort(events(drawn), "mortality", None, 0).to_pylist()
+    flow = cohort_flow.cohort(events(drawn), "mortality", None, 0).to_pylist()
     assert [
         (row["outcome"], row["contradiction"]) for row in flow if row["steps"] > 2 or row["contradiction"]
     ] == [(mortality, contradiction)]
@@ -229,5 +229,5 @@ def test_a_death_in_a_visit_that_lies_inside_another_is_decided_by_its_time(
 
 def test_a_stay_ends_with_a_death_and_not_with_the_visit_around_it(events: Draw) -> None:
     drawn = events(_around("URGENT", f"{LEFT_DEAD}\n{DIED}"))
-    flow = labels.cohort(drawn, "long_stay", None, 0).to_pylist()
+    flow = cohort_flow.cohort(drawn, "long_stay", None, 0).to_pylist()
     assert [row["boolean_value"] for row in flow if row["outcome"]] == [False]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from data_pipeline.cohort import labels
+from data_pipeline.cohort import cohort_flow, labels
 from data_pipeline.features import kernel
 from data_pipeline.ingest import source
 from mediscale.core import task_names, tasks
@@ -50,14 +50,14 @@ subject_id | time             | available_time   | code                         
 
 
 def labelled(drawn: pa.Table, task: str = "encounter_readmission") -> pa.Table:
-    rows = labels.cohort(drawn, task, None, 0)
+    rows = cohort_flow.cohort(drawn, task, None, 0)
     last = len(tasks.load(task).steps)
     return rows.filter(pa.array([step == last for step in rows["steps"].to_pylist()])).sort_by("stay_id")
 
 
 def test_every_encounter_is_labelled_by_itself_and_as_the_source_says(events: Draw) -> None:
     drawn = events(TWO_VISITS)
-    steps = labels.cohort(drawn, "encounter_readmission", None, 0)["steps"].to_pylist()
+    steps = cohort_flow.cohort(drawn, "encounter_readmission", None, 0)["steps"].to_pylist()
     names = [step.name for step in tasks.load("encounter_readmission").steps]
     reached = sorted(names[step - 1] for step in steps)
     # Who died is not at risk, who is a child is left out, of whom the source says nothing has no label.
@@ -151,9 +151,9 @@ def test_each_stay_in_intensive_care_is_predicted_while_it_lasts(events: Draw) -
     assert (second["subject_id"], second["prediction_time"]) == (1, dt.datetime(2150, 1, 7, 10))
     assert (second["outcome"], second["outcome_time"]) == ("died_in_icu", dt.datetime(2150, 1, 9, 12))
     assert first["stay_id"] == second["stay_id"] == 10
-    rows = labels.cohort(drawn, "icu_mortality", None, 0).to_pylist()
-    counts = [labels.FlowCount(row["steps"], row["outcome"], row["further"], 1) for row in rows]
-    flow, _ = labels.flow_of(tasks.load("icu_mortality"), counts)
+    rows = cohort_flow.cohort(drawn, "icu_mortality", None, 0).to_pylist()
+    counts = [cohort_flow.FlowCount(row["steps"], row["outcome"], row["further"], 1) for row in rows]
+    flow, _ = cohort_flow.flow_of(tasks.load("icu_mortality"), counts)
     assert (flow["visits"], flow["at_risk"], flow["predictions_certain"]) == (3, 1, 2)
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from data_pipeline.cohort import labels, prediction_times
+from data_pipeline.cohort import cohort_flow, prediction_times
 from data_pipeline.cohort.bitemporal import latest_as_of
 from data_pipeline.cohort.stays import patients
 from mediscale.core import task_names, tasks
@@ -77,7 +77,7 @@ def test_who_is_at_home_after_a_day_is_not_asked_about_though_a_return_follows(
     events: Draw, until: dt.datetime
 ) -> None:
     assert prediction_times.due_predictions(events(AT_HOME), MORTALITY, march(2), until) == []
-    passed = labels.cohort(events(AT_HOME), "mortality", None, 0)["steps"].to_pylist()
+    passed = cohort_flow.cohort(events(AT_HOME), "mortality", None, 0)["steps"].to_pylist()
     assert max(passed) < len(MORTALITY.steps)
 
 
@@ -93,8 +93,8 @@ def test_nobody_is_asked_about_twice_and_nobody_is_forgotten(events: Draw) -> No
 def test_a_night_labels_as_if_later_records_did_not_exist(events: Draw, day: int) -> None:
     everything = events(WARD)
     known = everything.filter(pc.less_equal(everything["available_time"], march(day)))
-    told = labels.cohort(everything, "mortality", march(day), 0)
-    assert told.equals(labels.cohort(known, "mortality", march(day), 0))
+    told = cohort_flow.cohort(everything, "mortality", march(day), 0)
+    assert told.equals(cohort_flow.cohort(known, "mortality", march(day), 0))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_night_labels_as_if_later_records_did_not_exist(events: Draw, day: int
     ],
 )
 def test_an_outcome_is_unknown_until_it_is_certain(events: Draw, as_of: dt.datetime, known: set[int]) -> None:
-    rows = labels.cohort(events(WARD), "mortality", as_of, 0)
+    rows = cohort_flow.cohort(events(WARD), "mortality", as_of, 0)
     certain = rows.filter(pc.equal(rows["steps"], len(MORTALITY.steps)))
     assert set(certain["subject_id"].to_pylist()) == known
 

@@ -10,7 +10,7 @@ import pytest
 from fixtures import leaky_hospital
 
 from data_pipeline import source_check
-from data_pipeline.cohort import labels
+from data_pipeline.cohort import cohort_flow
 from data_pipeline.ingest import source
 from data_pipeline.source_check import ConceptCheck, FactCheck, SourceCheck, TaskCheck
 from mediscale.cli.source import source_lines
@@ -26,7 +26,7 @@ def test_a_task_is_checked_by_hour_patient_and_feature(settings: Settings, land_
     recorded = leaky_hospital.with_steady_creatinine(leaky_hospital.record(120))
     ref = land_events(recorded.events, 2)
     found = source_check.check_task(settings, ref, source.load("mimic-iv"), (), tasks.load("kidney_injury"))
-    rows = labels.cohort(recorded.events, "kidney_injury", None, 0)
+    rows = cohort_flow.cohort(recorded.events, "kidney_injury", None, 0)
     cohort = rows.filter(pc.is_valid(rows["subject_id"]))
     with_outcome = cohort.filter(cohort["boolean_value"])
     assert (found.at_risk, found.repeated) == (cohort.num_rows, True)
@@ -72,7 +72,7 @@ def test_a_file_that_is_tried_is_kept_nowhere(
     file.write_text(text.replace("hours_after: 24", "hours_after: 36"))
     assert tasks.attempt(str(file)).prediction_time.hours_after == 36
     drawn: pa.Table = events("subject_id | time | code\n1 | 2080-06-01 00:00 | MEDS_BIRTH")
-    assert labels.cohort(drawn, "tried_mortality", None, 0).num_rows == 0
+    assert cohort_flow.cohort(drawn, "tried_mortality", None, 0).num_rows == 0
     shipped = tmp_path / "mortality.yaml"
     shipped.write_text(text)
     with pytest.raises(UsageError, match="A shipped task is called mortality"):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pytest
 import yaml
 
-from data_pipeline.cohort import labels, prediction_times
+from data_pipeline.cohort import cohort_flow, prediction_times
 from data_pipeline.features import gold, kernel
 from mediscale.core import task_names, tasks
 from mediscale.core.errors import UsageError
@@ -37,7 +37,7 @@ def creatinine(*values: tuple[str, float]) -> str:
 
 
 def cohort(drawn: pa.Table, as_of: dt.datetime | None = None) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = labels.cohort(drawn, TASK, as_of, 0).to_pylist()
+    rows: list[dict[str, Any]] = cohort_flow.cohort(drawn, TASK, as_of, 0).to_pylist()
     return rows
 
 
@@ -129,8 +129,8 @@ def test_a_value_that_was_known_late_makes_the_label_certain_late(events: Draw) 
 
 def test_the_flow_counts_stays_and_predictions(events: Draw) -> None:
     rows = cohort(events(HEADER + STAY + creatinine(BEFORE, ("01-03 06:00", 1.3))))
-    alike = [labels.FlowCount(row["steps"], row["outcome"], row["further"], 1) for row in rows]
-    flow, outcomes = labels.flow_of(tasks.load(TASK), alike)
+    alike = [cohort_flow.FlowCount(row["steps"], row["outcome"], row["further"], 1) for row in rows]
+    flow, outcomes = cohort_flow.flow_of(tasks.load(TASK), alike)
     assert (flow["visits"], flow["at_risk"], flow["measured_again"]) == (1, 1, 1)
     assert (flow["predictions_at_risk"], flow["predictions_before_onset"]) == (25, 4)
     assert flow["predictions_measured_again"] == 4
@@ -274,7 +274,7 @@ def test_the_cohort_is_that_of_brute_force(seed: int) -> None:
 def test_features_of_every_prediction_are_as_known_then_and_as_if_it_were_alone() -> None:
     rng = np.random.default_rng(4)
     drawn = as_events([draw(rng, subject) for subject in range(1, 31)])
-    rows = labels.cohort(drawn, TASK, None, 0)
+    rows = cohort_flow.cohort(drawn, TASK, None, 0)
     predictions = rows.filter(pc.equal(rows["steps"], len(STEPS)))
     values = kernel.compute(drawn, predictions, TASK)
     assert gold.count_leaks(drawn, predictions, values, TASK) == 0
@@ -284,7 +284,7 @@ def test_features_of_every_prediction_are_as_known_then_and_as_if_it_were_alone(
 def test_features_do_not_depend_on_how_predictions_are_put_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(5)
     drawn = as_events([draw(rng, subject) for subject in range(1, 31)])
-    rows = labels.cohort(drawn, TASK, None, 0)
+    rows = cohort_flow.cohort(drawn, TASK, None, 0)
     predictions = rows.filter(pc.equal(rows["steps"], len(STEPS)))
     whole = kernel.compute(drawn, predictions, TASK)
     monkeypatch.setattr(kernel, "_MAX_PAIRS", 100)

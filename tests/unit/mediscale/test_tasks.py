@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from data_pipeline.cohort import labels
+from data_pipeline.cohort import cohort_flow
 from data_pipeline.features import kernel
 from mediscale.core import declaration_files, task_names, tasks
 from mediscale.core.errors import UsageError
@@ -76,7 +76,7 @@ def test_a_file_is_a_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, event
     (tmp_path / "toy_mortality_48h.yaml").write_text(TOY)
     monkeypatch.setattr(task_names, "FOLDER", tmp_path)
     drawn = events(STAYS)
-    cohort = labels.cohort(drawn, "toy_mortality_48h", None, 0)
+    cohort = cohort_flow.cohort(drawn, "toy_mortality_48h", None, 0)
     assert sorted(zip(cohort["steps"].to_pylist(), cohort["outcome"].to_pylist(), strict=True)) == [
         (6, ""), (8, "died"), (8, "survived")
     ]  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 from fixtures import leaky_hospital
 from fixtures.leaky_hospital import EXPIRED, Record, certify
 
-from data_pipeline.cohort import labels, prediction_times
+from data_pipeline.cohort import cohort_flow, prediction_times
 from data_pipeline.cohort.bitemporal import DAY, HOUR
 from data_pipeline.features import gold, kernel
 from data_pipeline.features.windows import Predictions, Rows
@@ -87,12 +87,14 @@ def _the_dead_are_at_risk(patch: Patch) -> None:
 
 def _split_by_stay(patch: Patch) -> None:
     turn = iter(np.tile(["train", "tuning", "held_out"], 10_000).tolist())
-    patch.setattr(labels, "assign_split", lambda _unit: next(turn))
+    patch.setattr(cohort_flow, "assign_split", lambda _unit: next(turn))
 
 
 def _splits_drawn_anew(patch: Patch) -> None:
     """Patients are whole, but held-out ones of yesterday are trained on today."""
-    patch.setattr(labels, "assign_split", lambda unit: ("train", "train", "tuning", "held_out")[unit % 4])
+    patch.setattr(
+        cohort_flow, "assign_split", lambda unit: ("train", "train", "tuning", "held_out")[unit % 4]
+    )
 
 
 # --- leaks of the features ----------------------------------------------------------------------------------------
@@ -231,7 +233,7 @@ def _in_place_of_a_feature(patch: Patch, name: str, values: Callable[[pa.Table],
 
 
 def _mean_outcome_of_the_patient(recorded: Record) -> Callable[[pa.Table], Any]:
-    cohort = labels.cohort(recorded.events, "mortality", None, 0).filter(pc.field("steps") == 8)
+    cohort = cohort_flow.cohort(recorded.events, "mortality", None, 0).filter(pc.field("steps") == 8)
     mean = cohort.group_by("subject_id").aggregate([("boolean_value", "mean")])
     encoded = dict(zip(mean["subject_id"].to_pylist(), mean["boolean_value_mean"].to_pylist(), strict=True))
     return lambda predictions: [encoded[subject] for subject in predictions["subject_id"].to_pylist()]
