@@ -45,7 +45,7 @@ import xgboost
 from mediscale.core.settings import Settings
 from mediscale.storage import signing
 from serving import batch_scoring
-from serving.log.prediction_log import Requester
+from serving.log.logged_answers import Requester
 home, dataset, task, output = sys.argv[1:]
 settings = Settings(home=Path(home))
 requester = Requester(signing.actor(settings), "quality")

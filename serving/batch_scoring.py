@@ -33,7 +33,7 @@ from mediscale.inference.notes import Floats
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import calls, history, lake, registry, workers
 from mediscale.storage.registry import Alias, Move
-from serving.log.prediction_log import Requester
+from serving.log.logged_answers import Requester
 
 if TYPE_CHECKING:
     import xgboost

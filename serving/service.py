@@ -18,15 +18,8 @@ from serving.language.language_service import LanguageService
 from serving.language.languages import Languages, ServedLanguage
 from serving.log import feedback
 from serving.log.feedback import FeedbackRequest, FeedbackTaken
-from serving.log.prediction_log import (
-    NOTE_ANALYSIS,
-    AnalysedNote,
-    Feedback,
-    Prediction,
-    PredictionLog,
-    Requester,
-    flush_left_behind,
-)
+from serving.log.logged_answers import NOTE_ANALYSIS, AnalysedNote, Feedback, Prediction, Requester
+from serving.log.prediction_log import PredictionLog, flush_left_behind
 from serving.metrics.night_gauges import NightGauges
 from serving.metrics.performance_gauges import PerformanceGauges
 from serving.metrics.prometheus_metrics import Metrics

@@ -16,7 +16,8 @@ from pydantic import TypeAdapter
 
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.core.settings import Settings
-from serving.log.prediction_log import Prediction, PredictionLog, Requester
+from serving.log.logged_answers import Prediction, Requester
+from serving.log.prediction_log import PredictionLog
 from serving.requests.request import Patient
 from serving.risk import responses
 from serving.risk.models import Predictors

@@ -64,7 +64,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 def _score(options: argparse.Namespace) -> int:
     from mediscale.storage import signing
     from serving import batch_scoring
-    from serving.log.prediction_log import Requester
+    from serving.log.logged_answers import Requester
 
     home = settings()
     requester = Requester(signing.actor(home), options.purpose)

@@ -93,7 +93,7 @@ def _publisher(
 
     from data_pipeline.ingest import kafka
     from mediscale.storage import signing
-    from serving.log.prediction_log import Requester
+    from serving.log.logged_answers import Requester
     from serving.stream_scoring import StreamScorer
 
     scorer = StreamScorer(home, options.dataset, Requester(signing.actor(home), options.purpose))

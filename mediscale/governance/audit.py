@@ -17,6 +17,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY, PREDICTIONS
 from mediscale.storage import history, lake
 from serving.log import prediction_log
+from serving.log.logged_answers import FEEDBACK
 
 COLUMNS = (
     "prediction_id", "predicted_at", "model", "model_version", "subject_id", "prediction_time",
@@ -113,7 +114,7 @@ def _request(rows: Sequence[dict[str, Any]]) -> Event:
     return Event(
         at=first["predicted_at"].replace(tzinfo=UTC),
         by=first["asked_by"] or UNKNOWN,
-        kind=prediction_log.FEEDBACK if first["task"] == prediction_log.FEEDBACK else "prediction",
+        kind=FEEDBACK if first["task"] == FEEDBACK else "prediction",
         what=", ".join(dict.fromkeys(map(_version, rows))),
         purpose=first["purpose"],
         subject_id=first["subject_id"],

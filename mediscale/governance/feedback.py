@@ -18,7 +18,7 @@ from mediscale.core.tables import REVIEWED_FEEDBACK
 from mediscale.storage import feedback_reviews, lake
 from mediscale.storage.feedback_reviews import Decision
 from serving.log import prediction_log
-from serving.log.prediction_log import FEEDBACK
+from serving.log.logged_answers import FEEDBACK
 
 _LOGGED = (
     "prediction_id", "predicted_at", "task", "model", "model_version", "subject_id", "asked_by", "question", "answer",

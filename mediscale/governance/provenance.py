@@ -25,7 +25,7 @@ from mediscale.inference import tabular
 from mediscale.storage import lake
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage
-from serving.log.prediction_log import FEEDBACK
+from serving.log.logged_answers import FEEDBACK
 from serving.risk.patient_records import rows_as_of
 
 _LOG_COLUMNS = ["prediction_id", "predicted_at", "task", "model", "model_version", SUBJECT, "prediction_time",

@@ -26,7 +26,8 @@ from serving.language.language_answer import GrowingAnswer, Part, Question
 from serving.language.language_challengers import LanguageChallengers
 from serving.language.language_engine import NotInstalledError
 from serving.language.languages import Languages, ServedLanguage
-from serving.log.prediction_log import PredictionLog, Requester, WrittenAnswer
+from serving.log.logged_answers import Requester, WrittenAnswer
+from serving.log.prediction_log import PredictionLog
 from serving.metrics.prometheus_metrics import Metrics
 from serving.pools import Pool
 from serving.traffic import arms

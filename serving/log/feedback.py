@@ -17,7 +17,8 @@ from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
 from serving.language_schemas import StrictRequest, Written
 from serving.log import prediction_log
-from serving.log.prediction_log import FEEDBACK, NOTE_ANALYSIS, Feedback, PredictionLog
+from serving.log.logged_answers import FEEDBACK, NOTE_ANALYSIS, Feedback
+from serving.log.prediction_log import PredictionLog
 from serving.schemas import documented
 
 CORRECTED_CHARACTERS = 2**13

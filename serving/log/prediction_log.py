@@ -15,117 +15,29 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TextIO
 
 from mediscale.core.errors import MediscaleError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY, PREDICTIONS
-from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake, locks, seen_tables
 from mediscale.storage.logged_predictions import ORDER
 from serving.log import log_file
 from serving.log.log_file import LogFile, Row
+from serving.log.logged_answers import Answered, Requester, row_of, table_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-NOTE_ANALYSIS = "note-analysis"
-"""The task that analysed notes are logged under."""
-FEEDBACK = "feedback"
-"""The task that feedback on an answer is logged under."""
 FLUSH_ROWS = 20_000
 """Rows in one Delta commit."""
 ALL_ROWS = -1
 
-_EPOCH = datetime(1970, 1, 1)
-
 log = logging.getLogger("mediscale.serving")
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One risk model's answer. Times are UTC without a zone; the last three are set for a patient known to the lake.
-
-    Of a note only ``note_margin`` is kept, what the note model made of it; the text never is.
-    """
-
-    prediction_id: str
-    predicted_at: datetime
-    task: str
-    model: str
-    model_version: int
-    risk: float
-    features: NDArray[np.float64]
-    note_margin: float | None = None
-    subject_id: int | None = None
-    prediction_time: datetime | None = None
-    events_version: int | None = None
-    arm: str | None = None
-    """``control``, ``canary`` or ``shadow`` while another version answers beside the one in production: the arm that
-    the patient was drawn for, whichever version answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenAnswer:
-    """A language model's answer, or the part of it that is about to leave. Identifiers in it are replaced, and what is
-    from a patient's note is not in it: it names no patient, so that no erasure could find it."""
-
-    prediction_id: str
-    predicted_at: datetime
-    model: str
-    model_version: int
-    question: str | None
-    """None after an answer's first part."""
-    answer: str
-    safety: str
-    arm: str | None = None
-    """As of ``Prediction``, of the question; ``direct`` where the request named this version."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnalysedNote:
-    """That a note was analysed, and by which rules. Neither the note nor what was read from it is kept."""
-
-    prediction_id: str
-    predicted_at: datetime
-    model: str
-    model_version: int
-    task: str = NOTE_ANALYSIS
-
-
-@dataclass(frozen=True, slots=True)
-class Feedback:
-    """What somebody says of an answer, named by ``about``; the rest is that answer's, so that an erasure finds both."""
-
-    prediction_id: str
-    """Of the feedback itself."""
-    predicted_at: datetime
-    model: str
-    model_version: int
-    subject_id: int | None
-    about: str
-    verdict: str
-    answer: str | None
-    """The corrected one, identifiers replaced."""
-    task: str = FEEDBACK
-
-
-Answered = Prediction | WrittenAnswer | AnalysedNote | Feedback
-
-
-class Requester(NamedTuple):
-    """Who asks for predictions, and for which purpose of use."""
-
-    name: str
-    purpose: str
 
 
 class PredictionLog:
@@ -168,7 +80,7 @@ class PredictionLog:
         loop = asyncio.get_running_loop()
         written = loop.create_future()
         settle = partial(_resolve_in, loop, written)
-        self._waiting.put(_Waiting([_row(p, requester) for p in predictions], settle))
+        self._waiting.put(_Waiting([row_of(p, requester) for p in predictions], settle))
         await written
 
     def check(self) -> None:
@@ -292,7 +204,7 @@ def unflushed(settings: Settings, dataset: str) -> "Iterator[pa.Table]":
         MediscaleError: a file can't be read.
     """
     for path in sorted(_folder(settings, dataset).glob("*.sqlite")):
-        yield _arrow(*log_file.oldest(path, ALL_ROWS))
+        yield table_of(*log_file.oldest(path, ALL_ROWS))
 
 
 def rows(
@@ -355,7 +267,7 @@ def _into_lake(settings: Settings, dataset: str, worker: str, rows: Sequence[Row
     new = [row for row in rows if row[0] > sequence_held]
     if new:
         last = int(new[-1][0])
-        lake.append(settings, PREDICTIONS.name, _arrow(worker, new), dataset, worker, last, same_as=table)
+        lake.append(settings, PREDICTIONS.name, table_of(worker, new), dataset, worker, last, same_as=table)
         seen_tables.current(settings, dataset, PREDICTIONS.name)
         sequence_held = lake.sequence_held(settings, dataset, PREDICTIONS.name, worker)
         if sequence_held < last:
@@ -364,64 +276,6 @@ def _into_lake(settings: Settings, dataset: str, worker: str, rows: Sequence[Row
                 "are kept on this machine and tried again."
             )
     return len(new), sequence_held
-
-
-def _arrow(worker: str, rows: Sequence[Row]) -> "pa.Table":
-    import pyarrow as pa
-
-    columns: dict[str, Sequence[Any]] = dict.fromkeys(log_file.COLUMNS, ())
-    if rows:
-        columns = dict(zip(log_file.COLUMNS, zip(*rows, strict=True), strict=True))
-    columns["worker"] = (worker,) * len(rows)
-    schema = PREDICTIONS.arrow_schema()
-    plain = {field.name: field.type for field in schema if field.name != "features"}
-    arrays = {name: pa.array(columns[name], kind) for name, kind in plain.items()}
-    return pa.table({**arrays, "features": _features(columns["features"])}, schema=schema)
-
-
-def _features(blobs: Sequence[bytes]) -> "pa.Array":
-    """The rows' features as a column, by their bytes: Arrow would take a Python value after the other, and thousands of
-    rows would keep every request waiting for most of a second."""
-    import pyarrow as pa
-
-    ends = np.cumsum([0, *map(len, blobs)]) // 8
-    values = pa.array(np.frombuffer(b"".join(blobs), dtype="<f8"))
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)
-
-
-def _row(answered: Answered, requester: Requester) -> Row:
-    columns = (
-        _predicted(answered)
-        if isinstance(answered, Prediction)
-        else _language_columns(answered)
-        if isinstance(answered, WrittenAnswer)
-        else _without_values(answered)
-    )
-    columns |= {"asked_by": requester.name, "purpose": requester.purpose}
-    return tuple(map(columns.get, log_file.COLUMNS[1:]))
-
-
-def _predicted(prediction: Prediction) -> dict[str, Any]:
-    columns = {name: getattr(prediction, name) for name in Prediction.__slots__}
-    return columns | {
-        "predicted_at": _microseconds(prediction.predicted_at),
-        "prediction_time": _microseconds(prediction.prediction_time),
-        "features": prediction.features.astype("<f8").tobytes(),
-    }
-
-
-def _language_columns(answer: WrittenAnswer) -> dict[str, Any]:
-    columns = {name: getattr(answer, name) for name in WrittenAnswer.__slots__}
-    return columns | {"predicted_at": _microseconds(answer.predicted_at), "task": TASK, "features": b""}
-
-
-def _without_values(row: AnalysedNote | Feedback) -> dict[str, Any]:
-    columns = {name: getattr(row, name) for name in row.__slots__}
-    return columns | {"predicted_at": _microseconds(row.predicted_at), "features": b""}
-
-
-def _microseconds(time: datetime | None) -> int | None:
-    return None if time is None else (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def _drain(queue: "SimpleQueue[_Waiting | None]") -> tuple[list[_Waiting], bool]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from mediscale.core.tasks import TaskName
-from serving.log.prediction_log import Prediction
+from serving.log.logged_answers import Prediction
 from serving.metrics.prometheus_metrics import Metrics
 from serving.risk.served import ServedVersion
 from serving.schemas import Answer, TaskRisk

@@ -14,7 +14,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.tabular import Scored
 from serving import schemas
-from serving.log.prediction_log import Prediction
+from serving.log.logged_answers import Prediction
 from serving.requests.request import Values
 from serving.risk.patient_records import PatientRecord
 from serving.risk.served import Floats, ServedVersion

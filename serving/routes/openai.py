@@ -21,7 +21,7 @@ from serving.language.language_answer import Part, Question
 from serving.language.language_engine import Prompt
 from serving.language.language_service import Answering
 from serving.language.languages import ServedLanguage
-from serving.log.prediction_log import Requester
+from serving.log.logged_answers import Requester
 from serving.openai_schemas import (
     PROMPTS,
     ChatChoice,

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 
 from serving import schemas
-from serving.log.prediction_log import Requester
+from serving.log.logged_answers import Requester
 from serving.refusals import read_body, refused
 from serving.schemas import Answer, Problem
 from serving.security import auth

@@ -11,7 +11,7 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
 from mediscale.core.errors import InputError
-from serving.log.prediction_log import Requester
+from serving.log.logged_answers import Requester
 from serving.schemas import Problem
 from serving.security.access import Access
 from serving.security.principal import PURPOSES, Principal, RefusedError, Role

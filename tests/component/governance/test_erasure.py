@@ -23,7 +23,8 @@ from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.governance import erasure
 from mediscale.storage import exclusions, history, lake, locks, redaction, signing
-from serving.log.prediction_log import Prediction, PredictionLog, Requester
+from serving.log.logged_answers import Prediction, Requester
+from serving.log.prediction_log import PredictionLog
 
 ERASE = ["erase", PATIENT, "--dataset", DATASET, "--reason", "asked for it"]
 

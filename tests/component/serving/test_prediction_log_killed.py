@@ -15,7 +15,8 @@ import pytest
 
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
-from serving.log.prediction_log import Prediction, PredictionLog, Requester, flush_left_behind
+from serving.log.logged_answers import Prediction, Requester
+from serving.log.prediction_log import PredictionLog, flush_left_behind
 
 DATASET = "synthetic"
 REQUESTER = Requester("a test", "treatment")
@@ -44,7 +45,8 @@ from pathlib import Path
 import numpy as np
 from mediscale.storage import lake
 from mediscale.core.settings import Settings
-from serving.log.prediction_log import Requester, Prediction, PredictionLog
+from serving.log.prediction_log import PredictionLog
+from serving.log.logged_answers import Requester, Prediction
 
 def prediction(name):
     return Prediction(name, datetime(2026, 1, 1), "mortality", "synthetic-mortality", 3, 0.25, np.zeros(3))

@@ -21,7 +21,7 @@ from mediscale.inference import model_files, model_signature, tabular
 from mediscale.storage import calls, history, lake, registry
 from mediscale.storage import spark as sessions
 from serving import batch_scoring
-from serving.log.prediction_log import Requester
+from serving.log.logged_answers import Requester
 
 Promote = Callable[[Path], registry.Move]
 REQUESTER = Requester("tests", "research")

@@ -20,7 +20,8 @@ from mediscale.cli import main
 from mediscale.core.settings import Settings
 from mediscale.core.tables import SUBJECTS
 from mediscale.storage import lake
-from serving.log.prediction_log import Prediction, PredictionLog, Requester
+from serving.log.logged_answers import Prediction, Requester
+from serving.log.prediction_log import PredictionLog
 
 DATASET = "synthetic"
 WARD, RESEARCH = (

@@ -9,7 +9,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.storage import lake
 from serving.app import create_app
-from serving.log.prediction_log import NOTE_ANALYSIS, PredictionLog
+from serving.log.logged_answers import NOTE_ANALYSIS
+from serving.log.prediction_log import PredictionLog
 from serving.risk.models import Predictors
 
 NOTE = (

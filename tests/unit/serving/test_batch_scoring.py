@@ -19,7 +19,7 @@ from mediscale.core.settings import Settings
 from mediscale.inference import tabular
 from mediscale.storage import calls, history, lake, registry, spark
 from serving import batch_scoring
-from serving.log.prediction_log import Requester
+from serving.log.logged_answers import Requester
 
 NAMES = kernel.names("mortality")
 REQUESTER = Requester("tests", "research")

@@ -27,7 +27,8 @@ from mediscale.governance.patient import Holdings, Patient
 from mediscale.storage import lake, redaction, signing
 from serving.app import create_app
 from serving.log import prediction_log
-from serving.log.prediction_log import Answered, Prediction, PredictionLog, Requester, WrittenAnswer
+from serving.log.logged_answers import FEEDBACK, Answered, Prediction, Requester, WrittenAnswer
+from serving.log.prediction_log import PredictionLog
 from serving.risk.models import Predictors
 
 DATASET = "synthetic"
@@ -104,7 +105,7 @@ def test_feedback_is_kept_with_the_version_and_the_patient_of_its_answer(
     assert third.status_code == 201, third.text
     rows = prediction_log.rows(settings, DATASET, ["task", "about", "verdict", "model", "model_version", "subject_id",
                                                    "answer", "asked_by", "prediction_id"]).to_pylist()  # fmt: skip
-    of = {row["about"]: row for row in rows if row["task"] == prediction_log.FEEDBACK}
+    of = {row["about"]: row for row in rows if row["task"] == FEEDBACK}
     assert of["w-1-1"]["model"], of["w-1-1"]["model_version"] == (f"{DATASET}-language", 2)
     assert of["w-1-1"]["answer"].startswith(RIGHT)
     assert of["w-1-1"]["prediction_id"] == first.json()["feedback_id"]
@@ -138,7 +139,7 @@ def test_what_is_no_feedback_is_refused_and_leaves_nothing(
     response = post(name, verdict, **more)
     assert response.status_code == status
     assert sentence in response.json()["error"]
-    assert prediction_log.FEEDBACK not in prediction_log.rows(settings, DATASET, ["task"])["task"].to_pylist()
+    assert FEEDBACK not in prediction_log.rows(settings, DATASET, ["task"])["task"].to_pylist()
 
 
 def test_an_approver_reviews_and_accepted_pairs_wait_for_the_next_training_part(

@@ -17,7 +17,8 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.storage import lake, registry
 from serving.log import log_file
-from serving.log.prediction_log import Prediction, PredictionLog, Requester, unflushed
+from serving.log.logged_answers import Prediction, Requester
+from serving.log.prediction_log import PredictionLog, unflushed
 
 DATASET = "synthetic"
 REQUESTER = Requester("ward-7 (key 1a2b3c4d)", "treatment")

@@ -12,7 +12,8 @@ from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
 from mediscale.storage import lake
 from serving.app import create_app
-from serving.log.prediction_log import PredictionLog, Requester
+from serving.log.logged_answers import Requester
+from serving.log.prediction_log import PredictionLog
 from serving.risk.models import Predictors
 from serving.stream_scoring import StreamScorer
 
