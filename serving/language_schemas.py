@@ -128,8 +128,8 @@ class GeneratedAnswer:
     probabilities that the model gave the tokens of its answer, and null where it wrote none."""
     inference_time_ms: float
     finish_reason: Literal["stop", "length", "content_filter", "abstained"]
-    """length: it was cut at max_length. content_filter: the safety layers ended or replaced it. abstained: no source
-    supports an answer."""
+    """length: it was cut at max_length, or at the end of the time that an answer may take. content_filter: the safety
+    layers ended or replaced it. abstained: no source supports an answer."""
     model: str
     version: int
     instead_of: str | None = None

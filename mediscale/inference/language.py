@@ -5,6 +5,8 @@ compared; the base and its tokenizer are refused unless they are those of the tr
 """
 
 import json
+import math
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
-from mediscale.core.errors import InputError, StorageError
+from mediscale.core.errors import BusyError, InputError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.inference import base_models, collate
 from mediscale.inference.base_models import Quantization
@@ -31,6 +33,8 @@ _BUDGET = 2048
 """Padded tokens that are read at once."""
 _WRITTEN_AT_ONCE = 8
 """Answers."""
+_READ_AT_ONCE = 512
+"""Tokens of a prompt; between two such pieces the deadline is looked at."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,13 @@ class Sampling:
     """0 takes the likeliest token each time (greedy decoding)."""
     seed: int = 0
     """Of the draws above temperature 0: the same request gets the same answer."""
+    deadline: float = math.inf
+    """Moment of ``time.monotonic()`` after which no token is chosen."""
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline is over."""
+        return time.monotonic() >= self.deadline
 
 
 class Token(NamedTuple):
@@ -200,10 +211,12 @@ class LanguageModel:
         return ids
 
     def stream(self, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
-        """The tokens that follow a prompt's, each as soon as it is chosen, up to the model's end of an answer.
+        """The tokens that follow a prompt's, each as soon as it is chosen, up to the model's end of an answer or to the
+        deadline.
 
         Raises:
             InputError: prompt and answer together are longer than the model's window.
+            BusyError: the deadline was over before the prompt was read.
         """
         import torch
         from tokenizers.decoders import DecodeStream
@@ -211,41 +224,63 @@ class LanguageModel:
         self._check_window(len(ids), sampling.max_tokens)
         tokenizer, decoder = self.tokenizer.backend_tokenizer, DecodeStream(skip_special_tokens=True)
         draws, ends = torch.Generator().manual_seed(sampling.seed), self._ends()
-        past, read = None, list(ids)
+        *before, read = self._pieces(ids)
+        past = None
+        for piece in before:
+            self._check_deadline(ids, sampling)
+            past = self._read_on(piece, past).past_key_values
+        self._check_deadline(ids, sampling)
         for _ in range(sampling.max_tokens):
-            with torch.inference_mode():
-                output = self.network(
-                    input_ids=torch.tensor([read], device=self._device),
-                    past_key_values=past,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                likelihoods = output.logits[0, -1].float().log_softmax(-1).cpu()
-                chosen = _chosen(likelihoods, sampling.temperature, draws)
+            output = self._read_on(read, past)
+            likelihoods = output.logits[0, -1].float().log_softmax(-1).cpu()
+            chosen = _chosen(likelihoods, sampling.temperature, draws)
             if chosen in ends:
                 return
             past, read = output.past_key_values, [chosen]
             text = decoder.step(tokenizer, chosen) or ""
             yield Token(text, float(likelihoods[chosen]), self._likeliest(likelihoods))
+            if sampling.is_late:
+                return
 
-    def scores(self, ids: Sequence[int]) -> list[Token]:
-        """A text's own tokens with their log-probabilities, of which the first has none.
+    def scores(self, ids: Sequence[int], sampling: Sampling) -> list[Token]:
+        """A text's own tokens with their log-probabilities, of which the first has none; ``sampling`` has the deadline.
 
         Raises:
             InputError: the text is longer than the model's window, or empty.
+            BusyError: the deadline was over before the text was read.
         """
+        self._check_window(len(ids), 0)
+        tokens, past, following = [Token(self.tokenizer.decode([ids[0]]), None)], None, iter(ids[1:])
+        for piece in self._pieces(ids):
+            self._check_deadline(ids, sampling)
+            output = self._read_on(piece, past, every=True)
+            past = output.past_key_values
+            rows = output.logits[0].float().log_softmax(-1).cpu()
+            for row, each in zip(rows, following, strict=False):
+                tokens.append(Token(self.tokenizer.decode([each]), float(row[each]), self._likeliest(row)))
+        return tokens
+
+    def _pieces(self, ids: Sequence[int]) -> list[list[int]]:
+        return [list(ids[start : start + _READ_AT_ONCE]) for start in range(0, len(ids), _READ_AT_ONCE)]
+
+    def _read_on(self, piece: Sequence[int], past: Any, every: bool = False) -> Any:
+        """The network's output after the last token of a piece, or after each."""
         import torch
 
-        self._check_window(len(ids), 0)
         with torch.inference_mode():
-            logits = self.network(input_ids=torch.tensor([list(ids)], device=self._device)).logits[0, :-1]
-            likelihoods = logits.float().log_softmax(-1).cpu()
-        texts = [self.tokenizer.decode([each]) for each in ids]
-        rows = zip(texts[1:], ids[1:], likelihoods, strict=True)
-        return [
-            Token(texts[0], None),
-            *(Token(text, float(row[each]), self._likeliest(row)) for text, each, row in rows),
-        ]
+            return self.network(
+                input_ids=torch.tensor([piece], device=self._device),
+                past_key_values=past,
+                use_cache=True,
+                logits_to_keep=0 if every else 1,
+            )
+
+    def _check_deadline(self, prompt: Sequence[int], sampling: Sampling) -> None:
+        if sampling.is_late:
+            raise BusyError(
+                f"The prompt of {len(prompt)} tokens was not read in the time that an answer may take; ask again in a "
+                "moment, or something shorter."
+            )
 
     @property
     def window(self) -> int:

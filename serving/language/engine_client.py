@@ -72,9 +72,11 @@ class EngineClient:
                     return
                 if line.startswith("data:"):
                     yield from _tokens(_choice(json.loads(line.removeprefix("data:"))))
+                if sampling.is_late:
+                    return
         raise EngineError("The language engine ended its answer in the middle; ask again.")
 
-    def scores(self, prompt: Prompt, special: bool = False) -> list[Token]:
+    def scores(self, prompt: Prompt, _sampling: Sampling, special: bool = False) -> list[Token]:
         # At least one token must be asked for, by vLLM's rule; it is the last one and not the prompt's.
         body = self._body(prompt, special) | {"max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True}
         tokens = [token for token, _ in self._scored(body)]

@@ -20,7 +20,7 @@ from data_pipeline.retrieval.grounded_answer import ABSTAINS, answer_from
 from data_pipeline.safety import PatientContext, SafetyReport, emergency
 from data_pipeline.safety.embedding_model import Vector
 from data_pipeline.safety.report import RISK_LEVELS
-from mediscale.core.errors import InputError
+from mediscale.core.errors import BusyError, InputError
 from mediscale.inference.chat_template import Message
 from mediscale.inference.language import Sampling, Token
 from serving.language.language_engine import EngineError, Prompt
@@ -231,7 +231,7 @@ def _grounded(
     try:
         prose = _supported(_generate_sentences(question, into, question.prompt(context)), context, passages)
         yield from _checked(question, into, prose, [passage.text for passage in passages], context)
-    except (InputError, EngineError):  # longer than the window, or no engine: the quotes are the answer
+    except (InputError, BusyError, EngineError):  # too long, too late or no engine: the quotes are the answer
         into.finish_reason = "stop"
 
 
@@ -271,7 +271,7 @@ def _checked(
 def _generate_sentences(question: Question, into: GrowingAnswer, prompt: Prompt) -> Iterator[Part]:
     """What the model writes, by its sentences."""
     tokens = question.version.engine.stream(prompt, question.sampling, question.special)
-    texts = _until(_texts(tokens, question.sampling.max_tokens, into), question.stops)
+    texts = _until(_texts(tokens, question.sampling, into), question.stops)
     characters = n_tokens = covered = 0
     for sentence in sentences(texts):
         characters += len(sentence)
@@ -286,11 +286,11 @@ def _within(tokens: Sequence[Token], characters: int) -> tuple[Token, ...]:
     return tuple(token for token, end in zip(tokens, ends, strict=True) if end <= characters)
 
 
-def _texts(tokens: Iterable[Token], most: int, into: GrowingAnswer) -> Iterator[str]:
+def _texts(tokens: Iterable[Token], sampling: Sampling, into: GrowingAnswer) -> Iterator[str]:
     for token in tokens:
         into.tokens.append(token)
         yield token.text
-    if len(into.tokens) >= most:
+    if len(into.tokens) >= sampling.max_tokens or sampling.is_late:
         into.finish_reason = "length"
 
 

@@ -7,6 +7,7 @@ likely each version finds its own words.
 
 import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -48,16 +49,19 @@ class LanguageChallengers:
         It blocks; what a challenger raises is counted and never raised here.
         """
         theirs, stopped = GrowingAnswer(), threading.Event()
+        limit = self._analysis.limit(before.seconds)
+        sampling = replace(question.sampling, deadline=time.monotonic() + limit)
+        asked = replace(question, version=split.version, sampling=sampling)
 
         def write() -> GrowingAnswer:
-            for _ in language_answer.write(replace(question, version=split.version), theirs):
+            for _ in language_answer.write(asked, theirs):
                 if stopped.is_set():
                     break
             return theirs
 
         (future,) = self._analysis.start([write])
         try:
-            after = future.result(self._analysis.limit(before.seconds)).value
+            after = future.result(limit).value
         except Exception:
             after = None
             stopped.set()

@@ -40,14 +40,16 @@ class Engine(Protocol):
     """Whether it computes on an accelerator; None where it does not say."""
 
     def stream(self, prompt: Prompt, sampling: Sampling, special: bool = False) -> Iterator[Token]:
-        """The answer's tokens, each as soon as it is chosen; ``special`` puts a text's first token before it.
+        """The answer's tokens, each as soon as it is chosen, up to the deadline; ``special`` puts a text's first token
+        before it.
 
         Raises:
             InputError: prompt and answer do not fit into the model's window.
+            BusyError: the deadline was over before the first.
             EngineError: the engine can't answer.
         """
 
-    def scores(self, prompt: Prompt, special: bool = False) -> list[Token]:
+    def scores(self, prompt: Prompt, sampling: Sampling, special: bool = False) -> list[Token]:
         """The prompt's own tokens with their log-probabilities. Raises as ``stream``."""
 
     def text(self, prompt: Prompt) -> str:
@@ -71,8 +73,8 @@ class InProcess:
     def stream(self, prompt: Prompt, sampling: Sampling, special: bool = False) -> Iterator[Token]:
         return self._model.stream(self._ids(prompt, special), sampling)
 
-    def scores(self, prompt: Prompt, special: bool = False) -> list[Token]:
-        return self._model.scores(self._ids(prompt, special))
+    def scores(self, prompt: Prompt, sampling: Sampling, special: bool = False) -> list[Token]:
+        return self._model.scores(self._ids(prompt, special), sampling)
 
     def text(self, prompt: Prompt) -> str:
         if isinstance(prompt, str):

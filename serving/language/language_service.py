@@ -39,6 +39,10 @@ THREADS_HERE, THREADS_ELSEWHERE, ANSWERS = 1, 8, 16
 """In this process one answer is written at a time, for it takes the cores; at an engine elsewhere several. More than
 so many that are written or wait are answered 503."""
 
+ANSWER_SECONDS = 60.0
+"""From when it was asked, an answer may take, so that who waits behind it gets one, too: the model's words end then,
+and a prompt that is not read by then is refused."""
+
 _NOBODY = 0
 """The number by which surrogates are chosen: a question does not say whom it is about."""
 
@@ -138,8 +142,7 @@ class LanguageService:
         try:
             return self.version()
         except MediscaleError as error:
-            first = safety.check_request(question).first
-            raise type(error)(f"{first} {error}".lstrip()) from None
+            raise _after_what_helps(error, question) from None
 
     def named(self, name: str) -> ServedLanguage | None:
         """The version of that name, where it is served."""
@@ -153,8 +156,12 @@ class LanguageService:
         index = question.index
         if embedder and index and index.embedder.spec == embedder.spec:
             embedder = index.embedder  # so that layers and retrieval read the question once
-        embed = embedder.question if embedder else None
-        answering = Answering(replace(question, embed=embed), requester, self.log.next_id(), self._clock())
+        question = replace(
+            question,
+            embed=embedder.question if embedder else None,
+            sampling=replace(question.sampling, deadline=time.monotonic() + ANSWER_SECONDS),
+        )
+        answering = Answering(question, requester, self.log.next_id(), self._clock())
         return self._drawn(answering, named)
 
     def _drawn(self, answering: Answering, named: bool) -> Answering:
@@ -181,7 +188,10 @@ class LanguageService:
             answered = self._by_canary(answering) or answering
             return answered, self._row(answered, answered.written.logged)
 
-        answered, row = await self._pool.run(work)
+        try:
+            answered, row = await self._pool.run(work)
+        except BusyError as error:
+            raise _after_what_helps(error, answering.question.text) from None
         await self._log(answered, row)
         self._count(answered)
         self._ask_shadow(answering)
@@ -237,10 +247,15 @@ class LanguageService:
             if not answering.written.parts:
                 yield Part(""), self._row(answering, "")
 
-        async with aclosing(_from_thread(self._pool, work)) as stream:
-            async for part, row in stream:
-                await self._log(answering, row)
-                yield part
+        try:
+            async with aclosing(_from_thread(self._pool, work)) as stream:
+                async for part, row in stream:
+                    await self._log(answering, row)
+                    yield part
+        except BusyError as error:
+            raise (
+                error if answering.written.parts else _after_what_helps(error, answering.question.text)
+            ) from None
         self._count(answering)
         self._ask_shadow(answering)
 
@@ -251,7 +266,7 @@ class LanguageService:
     async def scores(self, question: Question) -> list[Token]:
         """The prompt's own tokens with their log-probabilities. Raises as ``whole``, but for the log."""
         return await self._pool.run(
-            lambda: question.version.engine.scores(question.prompt(), question.special)
+            lambda: question.version.engine.scores(question.prompt(), question.sampling, question.special)
         )
 
     def close(self) -> None:
@@ -282,6 +297,11 @@ class LanguageService:
             safety=safety.risk_level if safety else "off",
             arm=answering.arm,
         )
+
+
+def _after_what_helps(error: MediscaleError, question: str) -> MediscaleError:
+    """Why nothing answers, after what an emergency needs."""
+    return type(error)(f"{safety.check_request(question).first} {error}".lstrip())
 
 
 async def _asynchronously(parts: Iterable[Part]) -> AsyncGenerator[Part]:

@@ -159,11 +159,11 @@ def _question(version: ServedLanguage, body: CompletionRequest, prompt: Prompt) 
 async def _completion(
     service: Service, body: CompletionRequest, questions: Sequence[Question], requester: Requester
 ) -> Completion:
-    answers = [service.language.answering(question, requester, bool(body.model)) for question in questions]
-    choices = []
-    for index, answering in enumerate(answers):
-        question = answering.question
-        before = await service.language.scores(question) if body.echo else []
+    answers, choices = [], []
+    for index, question in enumerate(questions):
+        answering = service.language.answering(question, requester, bool(body.model))
+        answers.append(answering)
+        before = await service.language.scores(answering.question) if body.echo else []
         await service.language.answer_in_full(answering)
         written = answering.written
         tokens = [*before, *([token for part in written.parts for token in part.tokens] or [WITHHELD])]

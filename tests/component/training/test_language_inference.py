@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mediscale.core.errors import BusyError
 from mediscale.inference import base_models, language
-from mediscale.inference.language import LanguageModel
+from mediscale.inference.language import LanguageModel, Sampling
 
 
 def unadapted(folder: Path) -> LanguageModel:
@@ -40,3 +41,43 @@ def test_an_answer_is_the_same_alone_and_among_others(toy_base: Path) -> None:
     together = model.answers(asked, 6)
     assert together == [model.generate(question, context, 6) for question, context in asked]
     assert len(set(together)) > 1
+
+
+def test_a_long_prompt_is_read_in_pieces_as_it_is_read_at_once(
+    toy_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sampling = unadapted(toy_base), Sampling(4)
+    ids = model.encode("Which organ pumps blood through the body, and which one makes urine?")
+    at_once = model.scores(ids, sampling), list(model.stream(ids, sampling))
+    monkeypatch.setattr(language, "_READ_AT_ONCE", 5)
+    in_pieces = model.scores(ids, sampling), list(model.stream(ids, sampling))
+    for whole, parts in zip(at_once, in_pieces, strict=True):
+        assert [token.text for token in parts] == [token.text for token in whole]
+        assert [token.log_probability or 0 for token in parts] == pytest.approx(
+            [token.log_probability or 0 for token in whole], abs=1e-4
+        )
+    assert len(in_pieces[0]) == len(ids) > 10
+
+
+def test_after_its_deadline_no_prompt_is_read_and_no_token_is_chosen(
+    toy_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, now = unadapted(toy_base), [0.0]
+    monkeypatch.setattr("mediscale.inference.language.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(language, "_READ_AT_ONCE", 5)
+    ids, sampling = model.encode("Which organ pumps blood through the body?"), Sampling(50, deadline=2.5)
+    read_on = model._read_on
+
+    def slow(*args: object, **options: object) -> object:
+        now[0] += 1
+        return read_on(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model, "_read_on", slow)
+    with pytest.raises(BusyError, match="was not read in the time that an answer may take; ask again"):
+        list(model.stream(ids, sampling))
+    assert now == [3], "nothing is read after the deadline"
+    with pytest.raises(BusyError, match="was not read in the time"):
+        model.scores(ids, sampling)
+    assert now == [3]
+    now[0] = 0
+    assert len(list(model.stream(ids[:3], sampling))) == 3, "an answer ends at its deadline"

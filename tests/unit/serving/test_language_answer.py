@@ -1,5 +1,7 @@
 """An answer leaves sentence by sentence, each checked first; what the layers withhold never does."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,19 @@ from data_pipeline.retrieval import Index, index_files, passage_vectors
 from data_pipeline.retrieval.embedder import Embedder
 from data_pipeline.retrieval.index_files import Contents
 from data_pipeline.safety import embedding_model
-from mediscale.inference.language import Sampling
+from mediscale.core.errors import BusyError
+from mediscale.inference.language import Sampling, Token
 from serving.language import language_answer
 from serving.language.language_answer import GrowingAnswer, Question
 
 
-def ask(text: str, answer: str, **options: Any) -> tuple[GrowingAnswer, Scripted, list[str]]:
+def ask(
+    text: str, answer: str, deadline: float = math.inf, **options: Any
+) -> tuple[GrowingAnswer, Scripted, list[str]]:
     engine, written = Scripted(answer), GrowingAnswer()
     turns = ({"role": "user", "content": text},)
-    question = Question(scripted_version(engine), Sampling(max_tokens=100), turns=turns, **options)
+    sampling = Sampling(max_tokens=100, deadline=deadline)
+    question = Question(scripted_version(engine), sampling, turns=turns, **options)
     return written, engine, [part.text for part in language_answer.write(question, written)]
 
 
@@ -156,3 +162,22 @@ def test_a_number_alone_is_no_sentence_that_is_added_to_quotes(indexed_documents
     assert parts[-1] == "Alteplase is given within 4.5 hours. "
     assert "4.5. " not in parts
     assert written.safety is not None
+
+
+def test_an_answer_that_its_deadline_cut_says_so() -> None:
+    assert ask(HARMLESS, "It pumps", deadline=0.0)[0].finish_reason == "length"
+    assert ask(HARMLESS, "It pumps")[0].finish_reason == "stop"
+
+
+def test_quotes_are_the_answer_where_the_model_comes_too_late(
+    indexed_documents: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: Any) -> Iterator[Token]:
+        raise BusyError("The prompt was not read in the time that an answer may take.")
+        yield
+
+    monkeypatch.setattr(Scripted, "stream", too_late)
+    index = Index.open(indexed_documents)
+    written, _, parts = ask("Within how many hours of stroke is alteplase given?", "", index=index)
+    assert "4.5 hours" in "".join(parts)
+    assert written.finish_reason == "stop"

@@ -16,6 +16,7 @@ from mediscale.core.tables import PREDICTIONS
 from mediscale.inference.language_spec import TASK
 from mediscale.storage import lake
 from serving.app import create_app
+from serving.language import language_service
 from serving.language.languages import Languages, ServedLanguage
 from serving.log.prediction_log import PredictionLog
 from serving.risk.models import Predictors
@@ -215,3 +216,18 @@ def test_a_move_of_production_ends_it(served: TestClient, settings: Settings, pr
     promote(TASK, 1, folder=next(Path(settings.artifact_root).glob("language-1-*")))
     follow(served)
     assert set(ask(served, 3)) == {1}
+
+
+def test_each_answer_has_a_deadline_and_a_refusal_in_an_emergency_says_what_helps(
+    served: TestClient, engines: dict[int, Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = time.monotonic()
+    assert served.post("/generate", json={"question": "What does the heart do?"}).status_code == 200
+    assert asked < engines[1].samplings[-1].deadline - language_service.ANSWER_SECONDS < time.monotonic()
+    monkeypatch.setattr(served.app.state.service.language._pool, "_most", 0)  # type: ignore[attr-defined]
+    for stream in (False, True):
+        refusal = served.post(
+            "/generate", json={"question": "I have crushing chest pain. What is angina?", "stream": stream}
+        )
+        assert refusal.status_code == 503
+        assert "emergency" in refusal.text.lower().partition("are being worked on")[0]
