@@ -49,6 +49,10 @@ class Passage:
     """Of the evidence; empty where the document doesn't say."""
     dataset: str
     """Of the patient whose note it is from; empty where it is from no note."""
+    subject_id: int | None
+    """That patient; None where it is from no note."""
+    reference: str
+    """Index, version and row, as ``documents/3#17``: names the passage without a word of it."""
     score: float
     """Of the fusion; it orders passages, and says nothing of how well they answer."""
 
@@ -132,7 +136,8 @@ class Index:
     def passage(self, row: int, score: float = 0.0) -> Passage:
         """A passage by its row."""
         values: dict[str, Any] = self.passages.slice(row, 1).to_pylist()[0]
-        return Passage(**{name: values[name] for name in _SHOWN}, score=score)
+        reference = f"{self.manifest.name}/{self.manifest.version}#{row}"
+        return Passage(**{name: values[name] for name in _SHOWN}, reference=reference, score=score)
 
     def rank(
         self,
@@ -236,4 +241,4 @@ class Index:
         return None if visible.all() else visible
 
 
-_SHOWN = ("text", "title", "source", "place", "start", "end", "digest", "date", "dataset")
+_SHOWN = ("text", "title", "source", "place", "start", "end", "digest", "date", "dataset", "subject_id")

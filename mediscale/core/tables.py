@@ -415,7 +415,9 @@ PREDICTIONS = Table(
         Column("task", "string", "name of the prediction task", nullable=False),
         Column("model", "string", "registered model's name", nullable=False),
         Column("model_version", "int64", "its version", nullable=False),
-        Column("subject_id", "int64", "patient, when asked for one known to the lake"),
+        Column(
+            "subject_id", "int64", "patient, when asked for one known to the lake, or whose note is quoted"
+        ),
         Column("prediction_time", "timestamp", "the moment whose knowledge was used, for such a patient"),
         Column("events_version", "int64", "version of the events table that was read, for such a patient"),
         Column("risk", "float64", "calibrated probability answered; none of a language model"),
@@ -443,6 +445,12 @@ PREDICTIONS = Table(
         ),
         Column("about", "string", "of feedback: the prediction_id of the answer that it is about"),
         Column("verdict", "string", "of feedback: helpful, wrong or unsafe"),
+        Column("cited", "string", "of a language answer: the passage that it quotes, as INDEX/VERSION#ROW"),
+        Column(
+            "cited_dataset",
+            "string",
+            "where that passage is from a patient's note: the dataset whose patient subject_id is",
+        ),
     ),
     key=("worker", "sequence", "task"),
     privacy="phi",

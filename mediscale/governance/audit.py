@@ -21,7 +21,7 @@ from serving.log.logged_answers import FEEDBACK
 
 COLUMNS = (
     "prediction_id", "predicted_at", "model", "model_version", "subject_id", "prediction_time",
-    "asked_by", "purpose", "arm", "task",
+    "asked_by", "purpose", "arm", "task", "cited_dataset",
 )  # fmt: skip
 UNKNOWN = "not kept then"
 """Who asked and why, of what was answered before that was kept."""
@@ -60,7 +60,7 @@ def trail(
         StorageError: the history is not to be trusted, or a file can't be read.
     """
     there = [table for table in (PREDICTIONS.name, HISTORY.name) if lake.exists(settings, dataset, table)]
-    if not there:
+    if not there and subject_id is None:
         datasets = ", ".join(lake.datasets(settings)) or "none yet"
         raise NotFoundError(
             f"Nobody asked or decided anything of {dataset}; the lake's datasets are: {datasets}."
@@ -87,11 +87,14 @@ def _decided(entry: history.Entry) -> Event:
 def _request_events(
     settings: Settings, dataset: str, subject_id: int | None, since: datetime | None
 ) -> Iterator[Event]:
-    """One event for each request, whose row of each task names a version."""
-    rows = prediction_log.rows(settings, dataset, COLUMNS, _row_filter(subject_id, since))
+    """One event for each request, whose row of each task names a version; of a patient those of other datasets' logs,
+    too, where a language model quoted the patient's notes."""
     requests: dict[str, list[dict[str, Any]]] = {}
-    for row in rows.sort_by([("predicted_at", "ascending"), ("sequence", "ascending")]).to_pylist():
-        requests.setdefault(row["prediction_id"], []).append(row)
+    for log in [dataset] if subject_id is None else lake.datasets(settings):
+        rows = prediction_log.rows(settings, log, COLUMNS, _row_filter(subject_id, since))
+        for row in rows.sort_by([("predicted_at", "ascending"), ("sequence", "ascending")]).to_pylist():
+            if subject_id is None or (row["cited_dataset"] or log) == dataset:
+                requests.setdefault(row["prediction_id"], []).append(row)
     yield from map(_request, requests.values())
 
 
@@ -109,13 +112,14 @@ def _version(row: dict[str, Any]) -> str:
 
 
 def _request(rows: Sequence[dict[str, Any]]) -> Event:
-    first = rows[0]
+    first = next((row for row in rows if row["subject_id"] is not None), rows[0])
+    quoted = f", quoting a note of {first['cited_dataset']}" if first["cited_dataset"] else ""
     moment = first["prediction_time"]
     return Event(
         at=first["predicted_at"].replace(tzinfo=UTC),
         by=first["asked_by"] or UNKNOWN,
         kind=FEEDBACK if first["task"] == FEEDBACK else "prediction",
-        what=", ".join(dict.fromkeys(map(_version, rows))),
+        what=", ".join(dict.fromkeys(map(_version, rows))) + quoted,
         purpose=first["purpose"],
         subject_id=first["subject_id"],
         prediction_time=moment.replace(tzinfo=UTC) if moment else None,

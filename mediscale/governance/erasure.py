@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_pipeline.documents import index_versions
 from data_pipeline.ingest import stream_record
@@ -30,7 +31,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import BRONZE, PREDICTIONS, QUARANTINE
 from mediscale.governance import patient as patients
 from mediscale.governance import provenance
-from mediscale.governance.patient import PLACE, Holdings, Patient, Visits
+from mediscale.governance.patient import CITED_DATASET, PLACE, SUBJECT, Holdings, Patient, Visits
 from mediscale.pipeline import call
 from mediscale.storage import (
     calls,
@@ -125,6 +126,10 @@ def preview(settings: Settings, dataset: str, number: str) -> Erased:
         table: redaction.count(settings, dataset, table, rows.of(table))
         for table in lake.tables(settings, dataset)
     }
+    for other in _other_logs(settings, dataset):
+        counts[f"{other}/{PREDICTIONS.name}"] = redaction.count(
+            settings, other, PREDICTIONS.name, rows.quoted()
+        )
     counts[INDEXES] = index_versions.count(settings, dataset, patient.subject_id)
     return Erased(
         {table: n for table, n in counts.items() if n},
@@ -244,6 +249,16 @@ class _Rows:
             lambda names: mine.columns(table, names), lambda _, rows: mine.mask(table, rows)
         )
 
+    def quoted(self) -> redaction.Rows:
+        """Of the prediction log of another dataset: answers of a language model that quote the patient's notes."""
+        columns = {SUBJECT: self.journal.subject_id, CITED_DATASET: self.journal.dataset}
+
+        def mask(_: str, rows: pa.Table) -> pa.BooleanArray:
+            of_subject, of_dataset = (pc.equal(rows[name], value) for name, value in columns.items())
+            return pc.fill_null(pc.and_(of_subject, of_dataset), False).combine_chunks()
+
+        return redaction.Rows(lambda names: [*columns] if CITED_DATASET in names else [], mask)
+
     def _at_places(self, table: str) -> "redaction.Mask":
         by_file = self.journal.places.get(table, {})
         everywhere = {place for places in by_file.values() for place in places}
@@ -269,9 +284,17 @@ def _remove(settings: Settings, journal: Journal) -> Erased:
     late = PREDICTIONS.name  # a server may have moved what it logged into the lake meanwhile
     if lake.exists(settings, dataset, late):
         counts[late] = counts.get(late, 0) + redaction.redact(settings, dataset, late, rows.of(late))
+    for other in _other_logs(settings, dataset):
+        counts[f"{other}/{late}"] = redaction.redact(settings, other, late, rows.quoted())
     counts[INDEXES] = index_versions.erase(settings, dataset, journal.subject_id)
     removed = {table: n for table, n in counts.items() if n}
     return Erased(removed, unflushed, journal.trained, journal.judged)
+
+
+def _other_logs(settings: Settings, dataset: str) -> list[str]:
+    """The other datasets that have a prediction log in the lake."""
+    others = (other for other in lake.datasets(settings) if other != dataset)
+    return [other for other in others if lake.exists(settings, other, PREDICTIONS.name)]
 
 
 def _forget_copies(settings: Settings, dataset: str) -> None:

@@ -22,7 +22,7 @@ from serving.log.logged_answers import FEEDBACK
 
 _LOGGED = (
     "prediction_id", "predicted_at", "task", "model", "model_version", "subject_id", "asked_by", "question", "answer",
-    "about", "verdict",
+    "about", "verdict", "cited_dataset",
 )  # fmt: skip
 
 
@@ -45,6 +45,8 @@ class FeedbackRecord:
     decision: Decision | None
     """None where nobody reviewed it."""
     reviewed_by: str | None
+    quotes_a_note: bool
+    """Whether the answer quotes a patient's note: nothing learns from it."""
 
     @property
     def answer(self) -> str | None:
@@ -99,6 +101,7 @@ def _feedback_of_row(
         corrected=row["answer"],
         decision=review["decision"] if review else None,
         reviewed_by=review["reviewed_by"] if review else None,
+        quotes_a_note=row["cited_dataset"] is not None,
     )
 
 
@@ -116,7 +119,8 @@ def review(
 
     Raises:
         NotFoundError: no feedback of the dataset has that name.
-        QualityError: it is accepted, about a language answer, and says neither that it was helpful nor what is right.
+        QualityError: it is accepted, about a language answer, and says neither that it was helpful nor what is right,
+            or that answer quotes a patient's note.
         UsageError: whose key signs here is no approver.
         BusyError: somebody else reviewed at the same moment.
     """
@@ -125,6 +129,10 @@ def review(
     )
     if feedback is None:
         raise NotFoundError(f"There is no feedback of that name on answers of {dataset}; list them first.")
+    if decision == "accepted" and feedback.quotes_a_note:
+        raise QualityError(
+            "The answer quotes a patient's note, and no model learns from one; reject the feedback."
+        )
     if decision == "accepted" and feedback.question and not feedback.answer:
         raise QualityError(
             "The feedback says that the answer is not right, and not what would be; there is nothing to learn from. "
@@ -135,9 +143,9 @@ def review(
         "verdict": feedback.verdict,
         "model": feedback.model,
         "model_version": feedback.model_version,
-        "subject_id": feedback.subject_id,
-        "question": feedback.question,
-        "answer": feedback.answer,
+        "subject_id": None if feedback.quotes_a_note else feedback.subject_id,  # of another dataset
+        "question": None if feedback.quotes_a_note else feedback.question,
+        "answer": None if feedback.quotes_a_note else feedback.answer,
     }
     feedback_reviews.record(settings, dataset, about, decision, reason, at)
     return feedback

@@ -8,6 +8,7 @@ from mediscale.core.settings import Settings
 from mediscale.governance import provenance
 from mediscale.governance.patient import Patient
 from mediscale.governance.provenance import Prediction
+from mediscale.inference.language_spec import TASK as LANGUAGE
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage
 
@@ -15,7 +16,13 @@ from mediscale.storage.lineage import Lineage
 def of_prediction(settings: Settings, prediction_id: str) -> Iterator[str]:
     """A prediction back through version, training set, features and events to the lines of the extract."""
     lineage = Lineage(settings)
-    for answer in provenance.prediction(settings, prediction_id):
+    answers = provenance.prediction(settings, prediction_id)
+    if answers[0].task == LANGUAGE:  # a row for each part of it that left
+        yield str(answers[0])
+        yield from _version(lineage, answers[0].model, answers[0].model_version)
+        yield from _quoted(settings, lineage, [answer.cited for answer in answers if answer.cited])
+        return
+    for answer in answers:
         yield str(answer)
         yield from _version(lineage, answer.model, answer.model_version)
         if answer.subject_id is None:
@@ -32,6 +39,26 @@ def of_prediction(settings: Settings, prediction_id: str) -> Iterator[str]:
             continue
         for code, files in sorted(read.items()):
             yield f"    {code}: {'; '.join(f'{file} {_ranges(lines)}' for file, lines in sorted(files.items()))}"
+
+
+def _quoted(settings: Settings, lineage: Lineage, references: Sequence[str]) -> Iterator[str]:
+    """The passages that a language answer quotes, and how their index was made."""
+    if not references:
+        yield "  the log names no passage that it quotes"
+    for reference in dict.fromkeys(references):
+        yield f"  it quotes passage {reference.rpartition('#')[2]} of the index {reference.rpartition('#')[0]}"
+        try:
+            passage = provenance.passage(settings, lineage, reference)
+        except MediscaleError as error:
+            yield f"    {error}"
+            continue
+        place = f" {passage.place}" if passage.place else ""
+        yield (
+            f"    {passage.file}{place}, characters {passage.start} to {passage.end}, digest {passage.digest[:12]}"
+        )
+        if passage.made_by:
+            calls = lineage.upstream([passage.made_by]).values()
+            yield from _calls(sorted(calls, key=lambda call: call.started_at, reverse=True))
 
 
 def of_version(settings: Settings, name: str, version: int) -> Iterator[str]:
@@ -58,6 +85,10 @@ def of_patient(settings: Settings, patient: Patient) -> Iterator[str]:
     answers = provenance.scored(settings, patient, None)
     yield f"{len(answers)} predictions in the lake's log"
     for answer in answers:
+        yield f"  {answer}"
+    quoting = provenance.quoting(settings, patient)
+    yield f"{len(quoting)} answers of language models in the lake's logs quote the patient's notes"
+    for answer in quoting:
         yield f"  {answer}"
 
 

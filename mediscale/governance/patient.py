@@ -26,6 +26,8 @@ from mediscale.core.tables import BRONZE, EVENTS, FACTS, SUBJECTS
 from mediscale.storage import calls, lake
 
 SUBJECT, VISIT = "subject_id", "visit_id"
+CITED_DATASET = "cited_dataset"
+"""Of the prediction log: whose patient ``SUBJECT`` is, where a language model's answer quotes a note."""
 PLACE = ("file", "line")
 """Where a row stands in the extract: all that quarantine says of whose it is."""
 
@@ -167,7 +169,7 @@ class Holdings:
         """The columns of a table that say whose a row is; none where it holds nobody's rows."""
         if table == DEAD_LETTERS:
             return [RECORD]
-        return [name for name in self._keys(table) if name in names]
+        return [name for name in (*self._keys(table), CITED_DATASET) if name in names]
 
     def _keys(self, table: str) -> tuple[str, ...]:
         """A table's columns of patient and visit: in bronze they have the source's own names."""
@@ -194,6 +196,9 @@ class Holdings:
         if subject in rows.schema.names:
             column = self._parse_identifiers(rows[subject]) if landed else rows[subject].combine_chunks()
             mine = _filled(pc.equal(column, self.patient.number if landed else self.patient.subject_id))
+            if CITED_DATASET in rows.schema.names:
+                of = pc.fill_null(rows[CITED_DATASET].combine_chunks(), self.patient.dataset)
+                mine = pc.and_(mine, pc.equal(of, self.patient.dataset))
             nobody = column.is_null()
         if visit in rows.schema.names:
             column = self._parse_identifiers(rows[visit]) if landed else rows[visit].combine_chunks()

@@ -14,14 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.cohort import bitemporal
+from data_pipeline.documents import index_versions
 from data_pipeline.features import kernel
 from data_pipeline.ingest import stream_record
+from data_pipeline.retrieval import index_files
 from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS, PREDICTIONS
-from mediscale.governance.patient import SUBJECT, Holdings, Patient
+from mediscale.governance.patient import CITED_DATASET, SUBJECT, Holdings, Patient
 from mediscale.inference import tabular
+from mediscale.inference.language_spec import TASK as LANGUAGE
 from mediscale.storage import lake
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage
@@ -29,7 +32,8 @@ from serving.log.logged_answers import FEEDBACK
 from serving.risk.patient_records import rows_as_of
 
 _LOG_COLUMNS = ["prediction_id", "predicted_at", "task", "model", "model_version", SUBJECT, "prediction_time",
-                "events_version", "risk", "note_margin", "features", "asked_by", "purpose"]  # fmt: skip
+                "events_version", "risk", "note_margin", "features", "asked_by", "purpose", "cited",
+                CITED_DATASET]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,10 @@ class Prediction:
     asked_by: str | None = None
     """None of both in logs of an older release."""
     purpose: str | None = None
+    cited: str | None = None
+    """Of a language answer: the passage that it quotes, as ``Passage.reference``."""
+    cited_dataset: str | None = None
+    """Where that is from a patient's note: the dataset whose patient ``subject_id`` is."""
 
     def __str__(self) -> str:
         asker = f", asked by {self.asked_by} for {self.purpose}" if self.asked_by else ""
@@ -144,6 +152,45 @@ def facts_of(assertions: pa.Table, facts: pa.Table) -> pa.Table:
     return dated.join(newest, "event_id").filter(pc.field("dated") == pc.field("dated_max"))
 
 
+@dataclass(frozen=True)
+class QuotedPassage:
+    """A passage of an index that an answer quotes."""
+
+    index: str
+    """NAME/VERSION."""
+    row: int
+    file: str
+    """Of a note ``notes/DATASET/NOTE_ID``: its row of that dataset's table of notes."""
+    place: str
+    start: int
+    end: int
+    digest: str
+    made_by: Call | None
+    """The call that made the index; None where a person did."""
+
+
+def passage(settings: Settings, lineage: Lineage, reference: str) -> QuotedPassage:
+    """The passage of a reference.
+
+    Raises:
+        NotFoundError: that version of the index is gone.
+        StorageError: its files were changed.
+    """
+    index, _, row = reference.rpartition("#")
+    name, _, number = index.rpartition("/")
+    if int(number) not in index_versions.versions(settings, name):
+        raise NotFoundError(
+            f"The index {index} is not in this home any more: an erasure removes every version that holds a patient's "
+            "notes, and who cleans a home may have."
+        )
+    folder = index_versions.folder(settings, name) / number
+    manifest = index_files.read_manifest(folder)
+    index_files.check(folder, manifest)
+    (values,) = index_files.read_passages(folder).slice(int(row), 1).to_pylist()
+    shown = {name: values[name] for name in ("file", "place", "start", "end", "digest")}
+    return QuotedPassage(index=index, row=int(row), made_by=lineage.by_key.get(manifest.key), **shown)
+
+
 # --- forward -----------------------------------------------------------------------------------------------------
 
 
@@ -203,11 +250,21 @@ def _splits(mine: Holdings, training_set: TableRef) -> Sequence[str]:
 
 def scored(settings: Settings, patient: Patient, at: datetime | None) -> list[Prediction]:
     """The newest answer about the patient of each task at a time, or all of them."""
-    row_filter = pc.field(SUBJECT) == patient.subject_id
+    row_filter = (pc.field(SUBJECT) == patient.subject_id) & (pc.field("task") != LANGUAGE)
     if at is not None:
         row_filter &= pc.field("predicted_at") <= pa.scalar(at, pa.timestamp("us"))
     answers = predictions(settings, patient.dataset, row_filter)
     return answers if at is None else list({answer.task: answer for answer in answers}.values())
+
+
+def quoting(settings: Settings, patient: Patient) -> list[Prediction]:
+    """The answers of language models that quote the patient's notes, in the logs of all datasets."""
+    row_filter = (pc.field(SUBJECT) == patient.subject_id) & (pc.field("task") == LANGUAGE)
+    answers = [
+        each for dataset in lake.datasets(settings) for each in predictions(settings, dataset, row_filter)
+    ]
+    of_patient = {each.prediction_id: each for each in answers if each.cited_dataset == patient.dataset}
+    return list(of_patient.values())
 
 
 def verify(settings: Settings, lineage: Lineage, answer: Prediction) -> str:

@@ -46,13 +46,14 @@ class Part:
     citations: tuple[Citation, ...] = ()
     tokens: tuple[Token, ...] = ()
     """The model's, of which the text is made."""
-    patient_of: str = ""
-    """Dataset of the patient in whose note it stands; empty where it is from no note."""
+    passage: Passage | None = None
+    """In which it stands; None where it is not quoted."""
 
     @property
     def logged(self) -> str:
-        """What the log keeps: of a patient's note nothing, for there no erasure of the patient could find it."""
-        return f"[from a patient's note of {self.patient_of}] " if self.patient_of else self.text
+        """What the log keeps: of a patient's note nothing but whose it is."""
+        patient_of = self.passage.dataset if self.passage else ""
+        return f"[from a patient's note of {patient_of}] " if patient_of else self.text
 
 
 @dataclass(slots=True)
@@ -81,6 +82,11 @@ class GrowingAnswer:
     def logged(self) -> str:
         """What the log keeps of the text."""
         return "".join(part.logged for part in self.parts)
+
+    @property
+    def passage(self) -> Passage | None:
+        """The one that it quotes."""
+        return next((part.passage for part in self.parts if part.passage), None)
 
     @property
     def confidence(self) -> float | None:
@@ -220,7 +226,7 @@ def _grounded(
         Part(
             f"{sentence.text} ",
             tuple(Citation.of(each) for each in sentence.citations),
-            patient_of=passages[0].dataset,
+            passage=passages[0],
         )
         for sentence in grounded.sentences
     ]
@@ -248,7 +254,7 @@ def _supported(parts: Iterable[Part], quoted: str, passages: Sequence[Passage]) 
                 part.text,
                 (Citation.within(passages[checked.source], checked.start, checked.end),),
                 part.tokens,
-                passages[checked.source].dataset,
+                passages[checked.source],
             )
 
 

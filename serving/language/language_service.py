@@ -186,7 +186,7 @@ class LanguageService:
             for _ in language_answer.write(answering.question, answering.written):
                 pass
             answered = self._by_canary(answering) or answering
-            return answered, self._row(answered, answered.written.logged)
+            return answered, self._row(answered, answered.written)
 
         try:
             answered, row = await self._pool.run(work)
@@ -230,7 +230,7 @@ class LanguageService:
     async def _log_shadow(self, answering: Answering, split: Split[ServedLanguage]) -> None:
         def work() -> WrittenAnswer | None:
             answered = self._by_challenger(answering, split, "shadow")
-            return None if answered is None else self._row(answered, answered.written.logged)
+            return None if answered is None else self._row(answered, answered.written)
 
         try:
             if row := await self._pool.run(work):
@@ -243,9 +243,9 @@ class LanguageService:
 
         def work() -> Iterator[tuple[Part, WrittenAnswer]]:
             for part in language_answer.write(answering.question, answering.written):
-                yield part, self._row(answering, part.logged, first=len(answering.written.parts) == 1)
+                yield part, self._row(answering, part, first=len(answering.written.parts) == 1)
             if not answering.written.parts:
-                yield Part(""), self._row(answering, "")
+                yield Part(""), self._row(answering, Part(""))
 
         try:
             async with aclosing(_from_thread(self._pool, work)) as stream:
@@ -285,17 +285,20 @@ class LanguageService:
     async def _log(self, answering: Answering, row: WrittenAnswer) -> None:
         await self.log.append([row], answering.requester)
 
-    def _row(self, answering: Answering, answer: str, first: bool = True) -> WrittenAnswer:
-        question, safety = answering.question, answering.written.safety
+    def _row(self, answering: Answering, said: GrowingAnswer | Part, first: bool = True) -> WrittenAnswer:
+        question, safety, passage = answering.question, answering.written.safety, said.passage
         return WrittenAnswer(
             prediction_id=answering.prediction_id,
             predicted_at=answering.predicted_at,
             model=answering.model.name,
             model_version=answering.model.version,
             question=self.without_identifiers(question.text, answering.predicted_at) if first else None,
-            answer=self.without_identifiers(answer, answering.predicted_at),
+            answer=self.without_identifiers(said.logged, answering.predicted_at),
             safety=safety.risk_level if safety else "off",
             arm=answering.arm,
+            cited=passage.reference if passage else None,
+            cited_dataset=(passage.dataset or None) if passage else None,
+            subject_id=passage.subject_id if passage else None,
         )
 
 

@@ -24,7 +24,7 @@ from serving.schemas import documented
 CORRECTED_CHARACTERS = 2**13
 Verdict = Literal["helpful", "wrong", "unsafe"]
 
-_COLUMNS = ("task", "model", "model_version", "subject_id")
+_COLUMNS = ("task", "model", "model_version", "subject_id", "cited_dataset")
 
 
 class FeedbackRequest(StrictRequest):
@@ -65,11 +65,9 @@ def find(
 
     about = pc.field("prediction_id") == request.prediction_id
     for log in logs:
-        answers = {
-            row["task"]: row
-            for row in prediction_log.rows(settings, log.dataset, _COLUMNS, about).to_pylist()
-            if row["task"] not in (FEEDBACK, NOTE_ANALYSIS)
-        }
+        rows = prediction_log.rows(settings, log.dataset, _COLUMNS, about).to_pylist()
+        rows.sort(key=lambda row: row["subject_id"] is not None)  # of a stream's parts one that has it counts
+        answers = {row["task"]: row for row in rows if row["task"] not in (FEEDBACK, NOTE_ANALYSIS)}
         if answers:
             return log, _answer_named(answers, request)
     raise NotFoundError(
@@ -104,6 +102,7 @@ def row(
         model=answer["model"],
         model_version=answer["model_version"],
         subject_id=answer["subject_id"],
+        cited_dataset=answer["cited_dataset"],
         about=request.prediction_id,
         verdict=request.verdict,
         answer=without_identifiers(corrected, at) if corrected else None,

@@ -32,13 +32,13 @@ CREATE TABLE IF NOT EXISTS predictions (
     prediction_id TEXT, predicted_at INTEGER, task TEXT, model TEXT, model_version INTEGER,
     subject_id INTEGER, prediction_time INTEGER, events_version INTEGER, risk REAL, note_margin REAL, features BLOB,
     asked_by TEXT, purpose TEXT, question TEXT, answer TEXT, safety TEXT, arm TEXT,
-    about TEXT, verdict TEXT
+    about TEXT, verdict TEXT, cited TEXT, cited_dataset TEXT
 );
 """
 COLUMNS = (
     "sequence", "prediction_id", "predicted_at", "task", "model", "model_version",
     "subject_id", "prediction_time", "events_version", "risk", "note_margin", "features", "asked_by", "purpose",
-    "question", "answer", "safety", "arm", "about", "verdict",
+    "question", "answer", "safety", "arm", "about", "verdict", "cited", "cited_dataset",
 )  # fmt: skip
 _NAMES = ", ".join(COLUMNS)
 _INSERT = f"INSERT INTO predictions ({', '.join(COLUMNS[1:])}) VALUES ({', '.join('?' * len(COLUMNS[1:]))})"
@@ -51,7 +51,19 @@ _COLUMNS_PRESENT = "SELECT name FROM pragma_table_info('predictions')"
 _LATER_COLUMNS = {
     "note_margin": "REAL",
     **dict.fromkeys(
-        ("asked_by", "purpose", "question", "answer", "safety", "arm", "about", "verdict"), "TEXT"
+        (
+            "asked_by",
+            "purpose",
+            "question",
+            "answer",
+            "safety",
+            "arm",
+            "about",
+            "verdict",
+            "cited",
+            "cited_dataset",
+        ),
+        "TEXT",
     ),
 }
 """Those that an older release did not have; its predictions keep nothing in them."""
@@ -60,6 +72,8 @@ DELETE FROM predictions WHERE sequence IN (
     SELECT sequence FROM predictions WHERE sequence <= ? ORDER BY sequence LIMIT ?
 )
 """
+_ABOUT = "FROM predictions WHERE subject_id = ? AND (cited_dataset = ? OR cited_dataset IS NULL AND ?)"
+"""Of a patient: one of the log's own dataset, or the one whose note is quoted."""
 _TOUCH = "UPDATE worker SET name = name"
 _TRY_ROOM = "INSERT INTO worker VALUES (zeroblob(16384))"
 """More than an answer takes, so that what is found writable does not refuse the next answer."""
@@ -293,22 +307,22 @@ def delete(path: Path, worker: str, last: int) -> int:
     return deleted
 
 
-def count_about(path: Path, subject_id: int) -> int:
-    """How many predictions about a patient are in the file.
+def count_about(path: Path, dataset: str, subject_id: int, own: bool) -> int:
+    """How many predictions about a patient of a dataset are in the file; ``own``: the log is that dataset's.
 
     Raises:
         MediscaleError: it can't be read, or is gone.
     """
     with closing(connect(path)) as connection:
         try:
-            query = "SELECT count(*) FROM predictions WHERE subject_id = ?"
-            return int(connection.execute(query, (subject_id,)).fetchone()[0])
+            query = f"SELECT count(*) {_ABOUT}"
+            return int(connection.execute(query, (subject_id, dataset, own)).fetchone()[0])
         except sqlite3.Error as error:
             raise readable(error, path) from error
 
 
-def erase(path: Path, subject_id: int) -> int:
-    """Deletes the predictions about a patient, so that no byte of them is left in the file; how many they were.
+def erase(path: Path, dataset: str, subject_id: int, own: bool) -> int:
+    """Deletes what ``count_about`` counts, so that no byte of it is left in the file; how many rows that was.
 
     Raises:
         MediscaleError: the file can't be written, or is gone.
@@ -316,9 +330,7 @@ def erase(path: Path, subject_id: int) -> int:
     with closing(connect(path)) as connection:
         try:
             connection.execute("PRAGMA secure_delete = ON")
-            erased = connection.execute(
-                "DELETE FROM predictions WHERE subject_id = ?", (subject_id,)
-            ).rowcount
+            erased = connection.execute(f"DELETE {_ABOUT}", (subject_id, dataset, own)).rowcount
             connection.executescript("PRAGMA incremental_vacuum")
             busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:

@@ -53,8 +53,8 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class WrittenAnswer:
-    """A language model's answer, or the part of it that is about to leave. Identifiers in it are replaced, and what is
-    from a patient's note is not in it: it names no patient, so that no erasure could find it."""
+    """A language model's answer, or the part of it that is about to leave. Identifiers in it are replaced. Of a
+    patient's note nothing is in it but whose it is, so that an erasure finds the answer."""
 
     prediction_id: str
     predicted_at: datetime
@@ -66,6 +66,11 @@ class WrittenAnswer:
     safety: str
     arm: str | None = None
     """As of ``Prediction``, of the question; ``direct`` where the request named this version."""
+    cited: str | None = None
+    """The passage that is quoted, as ``Passage.reference``."""
+    cited_dataset: str | None = None
+    """Where that passage is from a note: the dataset whose patient ``subject_id`` is."""
+    subject_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ class Feedback:
     verdict: str
     answer: str | None
     """The corrected one, identifiers replaced."""
+    cited_dataset: str | None = None
     task: str = FEEDBACK
 
 

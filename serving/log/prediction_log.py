@@ -184,7 +184,9 @@ def count_about(settings: Settings, dataset: str, subject_id: int) -> int:
     Raises:
         MediscaleError: a log can't be read.
     """
-    return sum(log_file.count_about(path, subject_id) for path in _folder(settings, dataset).glob("*.sqlite"))
+    return sum(
+        log_file.count_about(path, dataset, subject_id, own) for path, own in _every_log(settings, dataset)
+    )
 
 
 def erase(settings: Settings, dataset: str, subject_id: int) -> int:
@@ -193,8 +195,14 @@ def erase(settings: Settings, dataset: str, subject_id: int) -> int:
     Raises:
         MediscaleError: a log can't be written.
     """
-    logs = sorted(_folder(settings, dataset).glob("*.sqlite"))
-    return sum(log_file.erase(path, subject_id) for path in logs)
+    return sum(log_file.erase(path, dataset, subject_id, own) for path, own in _every_log(settings, dataset))
+
+
+def _every_log(settings: Settings, dataset: str) -> Iterator[tuple[Path, bool]]:
+    """The files of all datasets, and whether each is of this one: an answer of a language model's log quotes a patient
+    of another."""
+    for path in sorted((settings.home / "serving").glob("*/*.sqlite")):
+        yield path, path.parent == _folder(settings, dataset)
 
 
 def unflushed(settings: Settings, dataset: str) -> "Iterator[pa.Table]":

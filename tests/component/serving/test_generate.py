@@ -24,6 +24,7 @@ from data_pipeline.documents import index_versions
 from data_pipeline.retrieval.embedder import Embedder
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
+from mediscale.governance import lineage_text
 from mediscale.inference import language
 from mediscale.inference.chat_template import ChatTemplate
 from mediscale.inference.language import LanguageModel, Sampling
@@ -340,6 +341,9 @@ def test_answers_are_quoted_from_the_indexed_documents_or_abstain_and_safety_com
         assert ANYBODY[each["source"]][each["start"] : each["end"]] == each["text"]
         assert each["date"] == "2024"
     assert quoted["safety_report"]["risk_level"] == "none"
+    service.flush()
+    lineage = "\n".join(lineage_text.of_prediction(settings, quoted["prediction_id"]))
+    assert "  it quotes passage 0 of the index documents/1\n    alteplase.txt, characters 0 to " in lineage
     nothing = ask("Which treaty ended the Thirty Years' War?")
     assert (nothing["finish_reason"], nothing["citations"]) == ("abstained", [])
     emergency = ask("I have crushing chest pain and I can't breathe. What does the heart do?")

@@ -153,6 +153,9 @@ def test_what_an_answer_takes_from_a_patients_note_is_shown_and_not_logged(
         "She broke her left hip. ",
     ]
     assert written.logged == "[from a patient's note of wards] " * 3
+    assert {(part.passage.reference, part.passage.subject_id) for part in written.parts if part.passage} == {
+        ("wards/1#0", 7)
+    }
 
 
 def test_a_number_alone_is_no_sentence_that_is_added_to_quotes(indexed_documents: Path) -> None:
