@@ -44,6 +44,8 @@ _ITEM = re.compile(
     r"(?: [A-Za-z-]{3,}){0,2})(?=\s+\d)"
 )
 """An item of a list of medications, which a number follows."""
+_MEASURED = re.compile(r"\s+\d[\d.,/]*\s*(?:%|m(?:g|eq|mol)/d?l)")
+"""The value of a measurement behind its name, as in "EF 55%" and "glucose 140 mg/dL"."""
 _NO_DRUG = frozenset({"alcohol", "iron", "oxygen"})
 """Count as drugs in a list of medications alone."""
 _FIRST_WORDS = re.compile(
@@ -141,9 +143,20 @@ def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterato
     for begin, stop in sections.of("medications", len(text.plain)):
         for match in _ITEM.finditer(text.plain, begin, stop):
             start, end = match.start("name"), match.start("name") + len(_name_alone(match["name"]))
-            if not _FIRST_WORDS.match(match["name"]) and not any(is_named[start:end]):
+            if (
+                not _FIRST_WORDS.match(match["name"])
+                and not any(is_named[start:end])
+                and _is_taken(text.plain, end, stop)
+            ):
                 places.append((text.plain[start:end], (), start, end))
     yield from sorted(places, key=lambda place: place[2])
+
+
+def _is_taken(text: str, end: int, stop: int) -> bool:
+    """Whether the number behind a name is a drug's: a unit, a route or how often follows before the item ends, where a
+    vital sign or a laboratory value, as in "HR 110", has none of them."""
+    item = re.split(r"[,;]\s|\.\s|\n", text[end : min(stop, end + _REACH)], maxsplit=1)[0]
+    return not _MEASURED.match(item) and any(pattern.search(item) for pattern in (_DOSE, _ROUTE, _FREQUENCY))
 
 
 def _name_alone(name: str) -> str:

@@ -43,7 +43,9 @@ def recommendations(text: ClinicalText, sections: Sections) -> list[Statement]:
     for first, last in text.sentences():
         section = sections.kind(text.starts[last - 1])
         label = {"plan": "step", "history": "order"}.get(section, "advice")
-        if section in _NO_ADVICE or sections.is_heading(text.starts[first]):
+        while first < last and sections.is_heading(text.starts[first]):
+            first += 1
+        if section in _NO_ADVICE or first == last:
             continue
         for begin, end in _clauses(text, first, last):
             within = slice(bisect_left(cue_firsts, begin), bisect_left(cue_firsts, end))
@@ -178,8 +180,9 @@ def _cues() -> Phrases:
                 "|performed)",
                 "(referral|appointment|consultation|consult|diet|activity|activities|therapy|precautions|weight bearing"
                 "|ambulate|lifting|driving|as tolerated|wound care|workup|work up)",
-                "(echocardiogram|mri|ct|x ray|ultrasound|catheterization|labs|laboratory|cbc|troponin|biopsy|cultures"
-                "|endoscopy|colonoscopy|mammogram|stress test|ekg|eeg|emg|blood work|cessation|modification)",
+                "(echocardiogram|echo|mri|ct|x ray|ultrasound|catheterization|labs|laboratory|cbc|troponin|troponins"
+                "|biopsy|cultures|endoscopy|colonoscopy|mammogram|stress test|ekg|ecg|eeg|emg|serial|telemetry"
+                "|cardiac enzymes|blood work|cessation|modification)",
                 "to (evaluate|see|follow|return|call|request)",
                 "(in|within|after) (#|one|two|three|four|six) (to|or)? (#|two|three|four)? "
                 "(day|days|week|weeks|month|months|year)",

@@ -157,6 +157,17 @@ def test_each_step_of_a_plan_stands_alone_and_what_was_done_or_prescribed_is_non
     ]
 
 
+def test_a_vital_sign_behind_a_list_of_medications_is_no_drug_and_a_heading_begins_a_step() -> None:
+    note = (
+        "Meds: aspirin 81 mg daily, fish oil 1000 mg, HR 110, BP 150/90; glucose 140 mg/dL, EF 35%. INR 2.3. "
+        "Plan: serial troponins, admit to telemetry."
+    )
+    analysis = analyze(note)
+    assert [drug.name for drug in analysis.medications] == ["aspirin", "fish oil"]
+    assert [step.text for step in analysis.recommendations] == ["serial troponins", "admit to telemetry"]
+    assert analyze("Plan:").recommendations == ()
+
+
 SENTENCES = yaml.safe_load(
     Path(__file__).with_name("note_development_sentences.yaml").read_text(encoding="utf-8")
 )
