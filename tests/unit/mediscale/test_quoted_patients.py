@@ -16,11 +16,11 @@ from serving.log import prediction_log
 from serving.log.logged_answers import Answered, Feedback, Requester, WrittenAnswer
 from serving.log.prediction_log import PredictionLog
 
-WARD, QUESTIONS, MARY, AT = "ward", "questions", 11, datetime(2026, 11, 28)
+SURGERY, QUESTIONS, ANNA, AT = "surgery", "questions", 11, datetime(2026, 11, 28)
 
 
 def quoting(
-    name: str, dataset: str | None = WARD, subject_id: int | None = MARY, **more: Any
+    name: str, dataset: str | None = SURGERY, subject_id: int | None = ANNA, **more: Any
 ) -> WrittenAnswer:
     said = {
         "question": "Which hip?",
@@ -33,7 +33,7 @@ def quoting(
         AT,
         "questions-language",
         1,
-        cited="ward-notes/1#3",
+        cited="surgery-notes/1#3",
         cited_dataset=dataset,
         subject_id=subject_id,
         **said,
@@ -42,17 +42,17 @@ def quoting(
 
 @pytest.fixture
 def logged(settings: Settings) -> Settings:
-    """Answers that quote a patient of the ward, half of them in the lake, and others that quote somebody else's note or
+    """Answers that quote a patient of surgery, half of them in the lake, and others that quote somebody else's note or
     a document; and a patient of the questions' own dataset with the same number."""
     people = [
-        {"source_subject": "mary-1", "subject_id": MARY},
-        {"source_subject": "john-2", "subject_id": 22},
+        {"source_subject": "anna-1", "subject_id": ANNA},
+        {"source_subject": "otto-2", "subject_id": 22},
     ]
     lake.append(
-        settings, SUBJECTS.name, pa.Table.from_pylist(people, SUBJECTS.arrow_schema()), WARD, "test", 1
+        settings, SUBJECTS.name, pa.Table.from_pylist(people, SUBJECTS.arrow_schema()), SURGERY, "test", 1
     )
     log, asker = PredictionLog(settings, QUESTIONS), Requester("dr.who (key 1a2b3c4d)", "treatment")
-    said = Feedback("f-1", AT, "questions-language", 1, MARY, "q-1", "wrong", "The left one.", WARD)
+    said = Feedback("f-1", AT, "questions-language", 1, ANNA, "q-1", "wrong", "The left one.", SURGERY)
     others = [quoting("q-2", subject_id=22), quoting("q-3", dataset="icu"), quoting("q-4", None, None)]
     batches: list[list[Answered]] = [[quoting("q-1"), said, *others], [quoting("q-5")]]
     for rows in batches:
@@ -63,22 +63,22 @@ def logged(settings: Settings) -> Settings:
 
 
 def test_answers_that_quote_a_patients_note_are_found_by_audit_lineage_and_erasure(logged: Settings) -> None:
-    mary = patient.find(logged, WARD, "mary-1")
-    events = audit.trail(logged, WARD, MARY)
+    anna = patient.find(logged, SURGERY, "anna-1")
+    events = audit.trail(logged, SURGERY, ANNA)
     assert [event.reference for event in events] == ["q-1", "f-1", "q-5"]
-    assert events[0].what == "questions-language/1, quoting a note of ward"
+    assert events[0].what == "questions-language/1, quoting a note of surgery"
     assert "1 answers of language models in the lake's logs quote the patient's notes" in list(
-        lineage_text.of_patient(logged, mary)
+        lineage_text.of_patient(logged, anna)
     )
     lines = "\n".join(lineage_text.of_prediction(logged, "q-1"))
     assert (
-        "it quotes passage 3 of the index ward-notes/1\n    The index ward-notes/1 is not in this home"
+        "it quotes passage 3 of the index surgery-notes/1\n    The index surgery-notes/1 is not in this home"
         in lines
     )
 
-    would = erasure.preview(logged, WARD, "mary-1")
+    would = erasure.preview(logged, SURGERY, "anna-1")
     actor = signing.actor(logged)
-    erased = erasure.erase(logged, WARD, "mary-1", "asked for it", actor, AT)
+    erased = erasure.erase(logged, SURGERY, "anna-1", "asked for it", actor, AT)
     assert (erased.rows, erased.unflushed) == (would.rows, would.unflushed)
     assert erased.rows["questions/predictions"] == 2
     assert erased.unflushed == 1
