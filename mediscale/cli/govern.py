@@ -147,11 +147,18 @@ def _model_card(options: argparse.Namespace) -> int:
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="one dataset (default: all with a history)")
+    parser.add_argument(
+        "--rows",
+        action="store_true",
+        help="read, too, every table that the versions were made and judged from",
+    )
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from mediscale.core.errors import NotFoundError, StorageError
-    from mediscale.report import integrity
+    from mediscale.governance import integrity
     from mediscale.storage import lake, last_calls
 
     home, wrong = settings(), 0
@@ -159,19 +166,25 @@ def _verify(options: argparse.Namespace) -> int:
     names = [options.dataset] if options.dataset else integrity.datasets(home)
     for name in names:
         verified = integrity.verify(home, name)
-        for finding in verified.findings:
+        if not verified.entries and not verified.findings:
+            raise NotFoundError(f"{name} has no history; nothing of it was promoted yet.")
+        findings, rows = verified.findings, None
+        if options.rows and not findings:
+            with Console(stderr=True).status(f"the rows of {name} …"):
+                rows = integrity.verify_rows(home, name)
+            findings = rows.findings
+        for finding in findings:
             print(f"{name}: {finding}")
-        wrong += len(verified.findings)
+        wrong += len(findings)
         if name in present:  # a lake that is not mounted gets no note
-            wrong_here = bool(verified.findings)
-            last_calls.note(home, name, "verify", "", failed=wrong_here, warnings=warnings)
-        if verified.entries and not verified.findings:
+            last_calls.note(home, name, "verify", "", failed=bool(findings), warnings=warnings)
+        if not findings:
             print(
                 f"{name}: {verified.entries} entries, {verified.versions} versions and their evidence are as they were "
                 f"signed; the newest entry is {verified.head}"
             )
-        if not verified.entries and not verified.findings:
-            raise NotFoundError(f"{name} has no history; nothing of it was promoted yet.")
+        if rows and not findings:
+            print(f"{name}: {rows}")
     for warning in warnings:
         print(f"warning: {warning}")
     if not names:
@@ -180,7 +193,12 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 VERBS = (
-    Verb("verify", "find what is not as it was signed: history, models, evidence", _verify, _add_verify),
+    Verb(
+        "verify",
+        "find what is not as it was signed: history, models, evidence; or, of rows, recorded",
+        _verify,
+        _add_verify,
+    ),
     Verb("history", "who moved which alias when and why", _history, _add_history),
     Verb(
         "model-card",

@@ -58,8 +58,7 @@ def _add_traffic(parser: argparse.ArgumentParser) -> None:
 def _traffic(options: argparse.Namespace) -> int:
     from mediscale.core import caller
     from mediscale.core.errors import NotFoundError
-    from mediscale.governance import served_traffic
-    from mediscale.report import integrity
+    from mediscale.governance import integrity, served_traffic
 
     home, lines = settings(), list[str]()
     for name in [options.dataset] if options.dataset else integrity.datasets(home):

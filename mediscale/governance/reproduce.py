@@ -23,11 +23,11 @@ from mediscale.core.errors import QualityError, StorageError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.task_names import LANGUAGE
-from mediscale.governance import erasure
+from mediscale.governance import erasure, recorded_rows
 from mediscale.inference import model_files, tabular
 from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps
-from mediscale.storage import calls, duckdb_tables, history, lake, registry
+from mediscale.storage import calls, lake, registry
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage
 
@@ -171,24 +171,19 @@ def _check(record: Call) -> None:
 
 
 def _check_rows(settings: Settings, lineage: Lineage, record: Call) -> None:
-    """The tables that a call read have the rows that the calls which wrote them left, by their logical digests.
+    """The tables that a call read have the rows that the calls which wrote them left.
 
     A changed row may leave the model as it is. Where a patient was erased since, there is nothing to compare with: of a
     version that was trained on the patient, ``_parts`` has said so.
     """
-    entries = history.entries(settings, record.params["dataset"])
-    erased = [entry.at for entry, _ in history.bodies(entries, history.Erasure)]
-    for writer in lineage.parents(record):
-        since = writer.started_at.replace(tzinfo=None)
-        for output in writer.outputs:
-            is_read = f"table:{output.ref.table_id}@{output.ref.version}" in record.inputs
-            if not is_read or any(at > since for at in erased):
-                continue
-            if duckdb_tables.digest(settings, output.ref) != (output.rows, output.digest):
-                raise StorageError(
-                    f"The table {output.ref}, from which {_model(record)} was made, has other rows than {writer.stage} "
-                    "wrote, so that the version can't be reproduced from it; restore the table from a backup."
-                )
+    writers = lineage.parents(record)
+    for writer, output in recorded_rows.comparable(settings, record.params["dataset"], writers):
+        is_read = f"table:{output.ref.table_id}@{output.ref.version}" in record.inputs
+        if is_read and not recorded_rows.are_as_recorded(settings, output):
+            raise StorageError(
+                f"The table {output.ref}, from which {_model(record)} was made, has other rows than {writer.stage} "
+                "wrote, so that the version can't be reproduced from it; restore the table from a backup."
+            )
 
 
 def _compared(settings: Settings, record: Call, scratch: Path) -> Comparison:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
+from mediscale.core.errors import StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
@@ -25,9 +26,31 @@ def session() -> Iterator["duckdb.DuckDBPyConnection"]:
     are its own.
 
     Opening a database takes DuckDB longer than it needs for the rows of a night; a session takes it nothing.
+
+    Raises:
+        StorageError: a file of the lake is gone or damaged.
     """
-    with _database().cursor() as own, interruptible(own):
+    with _unreadable_files(), _database().cursor() as own, interruptible(own):
         yield own
+
+
+@contextmanager
+def _unreadable_files() -> Iterator[None]:
+    """Names the file alone: what else DuckDB says may hold a value."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        file = _PARQUET_FILE.search(str(error))
+        if file is None:
+            raise
+        raise StorageError(
+            f"The lake's file {file[1]} is gone or damaged, so its table can't be read; restore it from a backup."
+        ) from error
+
+
+_PARQUET_FILE = re.compile(r"""["']([^"']+\.parquet)["']""")
 
 
 @cache

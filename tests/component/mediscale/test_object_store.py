@@ -12,7 +12,7 @@ import pytest
 
 from mediscale.core.errors import BusyError, StorageError
 from mediscale.core.settings import Settings
-from mediscale.report import integrity
+from mediscale.governance import integrity
 from mediscale.storage import lake, locks, object_store
 
 pytestmark = pytest.mark.timeout(600)

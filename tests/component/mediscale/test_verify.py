@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from mediscale.cli import main
 from mediscale.core.errors import StorageError
+from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
 from mediscale.inference import model_files, model_signature
-from mediscale.storage import calls, history, last_calls, registry, signing
+from mediscale.storage import calls, duckdb_tables, history, lake, last_calls, registry, signing
 from mediscale.storage.registry import Move
 from serving.risk.models import Predictors
 
@@ -176,6 +178,59 @@ def test_an_attack_is_found_and_not_served(
             continue  # what it served stays; a fresh one serves nothing
         assert {served.model for served in server.current.values()} <= signed
     assert [served.model.version for served in running.current.values()] == [2]
+
+
+def labelled(home: Settings) -> TableRef:
+    """Labels that a recorded call wrote, and by which version 2 was judged."""
+    write_deltalake(
+        home.table_uri(DATASET, "labels_mortality"),
+        pa.table({"stay_id": [1, 2], "boolean_value": [True, False]}),
+    )
+    table = lake.latest(home, DATASET, "labels_mortality")
+    n, digest = duckdb_tables.digest(home, table)
+    evaluated = next(call for call in calls.of_stage(home, "evaluate") if call.key == "2")
+    written = {
+        "stage": "labels",
+        "key": "3",
+        "result": {},
+        "produced": (f"table:{table.table_id}@{table.version}",),
+    }
+    before = {"started_at": evaluated.started_at - timedelta(minutes=1), "lock": calls.lock()}
+    outputs = (calls.Output(ref=table, rows=n, digest=digest),)
+    calls.write(home, evaluated.model_copy(update={**written, **before, "outputs": outputs}))
+    calls.write(home, evaluated.model_copy(update={"inputs": written["produced"]}))
+    return table
+
+
+def test_the_rows_that_a_version_was_judged_by_are_compared_with_their_record(
+    home: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = labelled(home)
+    assert main.main(["verify", "--rows"]) == 0
+    said = "synthetic: of 1 tables that they were made and judged from, 1 have the rows that were recorded"
+    assert said in capsys.readouterr().out
+    (file,) = lake.files(home, table)
+    pq.write_table(pa.table({"stay_id": [1, 2], "boolean_value": [True, True]}), file)
+    assert main.main(["verify"]) == 0
+    assert main.main(["verify", "--rows"]) == StorageError.exit_code
+    assert f"synthetic: {table} has other rows than labels wrote; restore" in capsys.readouterr().out
+    content = Path(file).read_bytes()
+    for damage in (lambda path: path.write_bytes(content[:-9]), Path.unlink):
+        damage(Path(file))
+        assert main.main(["verify", "--rows"]) == StorageError.exit_code
+        unreadable = f"synthetic: {table}, which labels wrote, can't be read: The lake's file "
+        assert unreadable in capsys.readouterr().out
+
+
+def test_rows_from_before_an_erasure_are_not_compared(
+    home: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled(home)
+    erasure = history.Erasure(pseudonym="p", reason="It was asked for.", trained=(), judged=())
+    at = datetime.now(UTC).replace(tzinfo=None)
+    history.append(home, DATASET, history.Draft(erasure, "ana", at, "erased"))
+    assert main.main(["verify", "--rows"]) == 0
+    assert "of 1 tables that they were made and judged from, 0 have the rows" in capsys.readouterr().out
 
 
 def test_a_date_that_goes_backwards_is_found(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from mediscale.cli import main
 from mediscale.cli.verbs import Verb
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
-from mediscale.report import integrity
+from mediscale.governance import integrity
 from mediscale.storage import calls
 from mediscale.storage.calls import Call
 

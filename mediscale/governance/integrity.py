@@ -1,4 +1,4 @@
-"""Integrity: everything about a dataset's history, versions and evidence that is not as it was signed."""
+"""Integrity: what of a dataset's history, versions, evidence and rows is not as it was signed or recorded."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -7,9 +7,12 @@ from mediscale.core.errors import MediscaleError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
+from mediscale.governance import recorded_rows
 from mediscale.inference import model_signature
 from mediscale.storage import accepted_heads, approvals, calls, history, lake, object_store, registry
+from mediscale.storage.calls import Call, Output
 from mediscale.storage.history import Entry
+from mediscale.storage.lineage import Lineage
 from mediscale.storage.registry import Move
 from training import evidence_files
 
@@ -23,6 +26,25 @@ class IntegrityReport(Frozen):
     head: str
     """The newest entry as ``MEDISCALE_HISTORY_HEADS`` takes it."""
     findings: tuple[str, ...]
+
+
+class RowsReport(Frozen):
+    """How many tables a dataset's versions were made and judged from, and what is wrong with their rows."""
+
+    tables: int
+    incomparable: int
+    """Written before a patient was erased, or with another locked environment."""
+    findings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        others = (
+            "; the others were written before a patient was erased, or in another locked environment, and can't be "
+            "compared"
+        )
+        return (
+            f"of {self.tables} tables that they were made and judged from, {self.tables - self.incomparable} have the "
+            f"rows that were recorded when they were written{others if self.incomparable else ''}"
+        )
 
 
 def datasets(settings: Settings) -> list[str]:
@@ -47,6 +69,34 @@ def verify(settings: Settings, dataset: str) -> IntegrityReport:
     return IntegrityReport(
         dataset=dataset, entries=len(entries), versions=len(versions), head=head, findings=tuple(findings)
     )
+
+
+def verify_rows(settings: Settings, dataset: str) -> RowsReport:
+    """Reads every table from which the versions in a dataset's history were made and judged, back to the extract.
+
+    Raises:
+        StorageError: the history can't be believed; ``verify`` says why.
+    """
+    decided = {move.evidence_digest for move in registry.history(settings, dataset)}
+    lineage = Lineage(settings)
+    judged = [call for call in lineage.calls if call.result.get("evidence_digest") in decided]
+    writers = lineage.upstream(judged).values()
+    written = {(output.ref.table_id, output.ref.version) for call in writers for output in call.outputs}
+    compared = list(recorded_rows.comparable(settings, dataset, writers))
+    return RowsReport(
+        tables=len(written),
+        incomparable=len(written) - len(compared),
+        findings=tuple(_changed_rows(settings, compared)),
+    )
+
+
+def _changed_rows(settings: Settings, written: Sequence[tuple[Call, Output]]) -> Iterator[str]:
+    for writer, output in written:
+        try:
+            if not recorded_rows.are_as_recorded(settings, output):
+                yield f"{output.ref} has other rows than {writer.stage} wrote; restore the table from a backup."
+        except MediscaleError as error:
+            yield f"{output.ref}, which {writer.stage} wrote, can't be read: {error}"
 
 
 def warnings(settings: Settings) -> Iterator[str]:

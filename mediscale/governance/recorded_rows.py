@@ -1,0 +1,38 @@
+"""Recorded rows: the rows that a table of the lake has now, beside those that the call which wrote it recorded.
+
+A record holds the number of rows and their logical digest. That finds rows that were changed, lost or damaged; whoever
+can change rows and records alike is found by the evidence, whose digest the signed history holds.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from mediscale.core.settings import Settings
+from mediscale.storage import calls, duckdb_tables, history
+from mediscale.storage.calls import Call, Output
+
+
+def comparable(settings: Settings, dataset: str, writers: Iterable[Call]) -> Iterator[tuple[Call, Output]]:
+    """The tables that calls wrote and whose rows can be compared with their records, each once.
+
+    An erasure takes a patient's rows out of every version of a table, so that there is nothing to compare with what was
+    written before it; and a digest is of the DuckDB that the call's lock names.
+    """
+    entries = history.entries(settings, dataset)
+    erased = max((entry.at for entry, _ in history.bodies(entries, history.Erasure)), default=None)
+    written = {
+        (output.ref.table_id, output.ref.version): (writer, output)
+        for writer in writers
+        if writer.lock == calls.lock()
+        and (erased is None or erased <= writer.started_at.replace(tzinfo=None))
+        for output in writer.outputs
+    }
+    yield from written.values()
+
+
+def are_as_recorded(settings: Settings, output: Output) -> bool:
+    """Reads the whole table at the version that was written.
+
+    Raises:
+        MediscaleError: it is gone, or can't be read.
+    """
+    return duckdb_tables.digest(settings, output.ref) == (output.rows, output.digest)
