@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from benchmarks.predict_request import DATASET, promote, set_apart, write_model
 from data_pipeline.features import kernel
 from mediscale.core.settings import Settings
-from mediscale.storage import calls, lake
+from mediscale.storage import calls, commits, lake
 
 FILES, TURNS, TASK = 8, 3, "mortality"
 NAMES = kernel.names(TASK)
@@ -86,7 +86,7 @@ def write_features(settings: Settings, rows: int) -> list[str]:
         moment = pa.array([datetime(2026, 1, 1)] * n, pa.timestamp("us"))
         keys = {"subject_id": stays, "stay_id": stays, "admission_time": moment, "prediction_time": moment}
         features = {name: pa.array(values[:, i], mask=np.isnan(values[:, i])) for i, name in enumerate(NAMES)}
-        lake.append(
+        commits.append(
             settings, f"features_{TASK}", pa.table({**keys, **features}), DATASET, "bench", number + 1
         )
     table = lake.latest(settings, DATASET, f"features_{TASK}")

@@ -12,7 +12,7 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.table import SHARD
 from mediscale.core.tables import BRONZE, EVENTS
-from mediscale.storage import duckdb_tables, lake, spark, table_files, workers
+from mediscale.storage import commits, duckdb_tables, lake, spark, table_files, workers
 from mediscale.storage.table_files import TableFile
 
 Done = TypeVar("Done")
@@ -49,7 +49,7 @@ def read_shards(settings: Settings, events: TableRef, numbers: Sequence[int]) ->
 
 
 def predicate(numbers: Sequence[int]) -> str:
-    """The rows of some shards, for ``lake.commit``."""
+    """The rows of some shards, for ``commits.commit``."""
     return f"{SHARD} IN ({', '.join(map(str, numbers))})"
 
 
@@ -77,14 +77,14 @@ def revise(
     replacing: str | None = None,
     n_shards: int | None = None,
 ) -> None:
-    """Commits what was made from one version of a table, as ``lake.commit``, if that is still the newest.
+    """Commits what was made from one version of a table, as ``commits.commit``, if that is still the newest.
 
     Raises:
         BusyError: somebody was first.
     """
     number = 0 if made_from is None else made_from.version + 1
     facts = {SHARD_COUNT: n_shards} if n_shards is not None else None
-    lake.commit(
+    commits.commit(
         settings,
         table,
         rows,
@@ -111,7 +111,7 @@ def compact(settings: Settings, dataset: str, subject: str) -> tuple[int, int]:
         rows = in_order(read_shards(settings, events, split))
         revise(settings, dataset, EVENTS.name, rows, events, predicate(split), n_shards)
     landed = (name for name in lake.tables(settings, dataset) if name.startswith(f"{BRONZE.name}_"))
-    return len(split), sum(lake.compact(settings, dataset, name, subject) for name in landed)
+    return len(split), sum(commits.compact(settings, dataset, name, subject) for name in landed)
 
 
 SHARD_COUNT = "shards"

@@ -25,7 +25,7 @@ from mediscale.core.stage import Context, Stage
 from mediscale.core.tables import PERFORMANCE, PREDICTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
-from mediscale.storage import calls, lake
+from mediscale.storage import calls, commits, lake
 from mediscale.storage.logged_predictions import Question
 from monitoring import monitoring_inputs, performance_figures
 from monitoring.drift import drift, judged_windows
@@ -86,7 +86,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         *performance_figures.of_drift(params.window),
     ]
     table = f"{PERFORMANCE.name}_{params.task}"
-    written = lake.committed(settings, params.dataset, table, key) or lake.commit(
+    written = lake.committed(settings, params.dataset, table, key) or commits.commit(
         settings,
         table,
         performance_figures.rows(figures, params.model.version, params.as_of),

@@ -28,7 +28,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
 from mediscale.core.tables import PERFORMANCE, PREDICTIONS
 from mediscale.inference.language_spec import TASK
-from mediscale.storage import lake
+from mediscale.storage import commits, lake
 from monitoring import performance_figures
 from monitoring.log_window import LogWindow
 
@@ -147,7 +147,7 @@ def _append_verdict(settings: Settings, result: Result, version: int, key: str) 
     figure = performance_figures.of_moved(result.start, result.end, DRIFTED_FIGURES, result.n, moved)
     table = f"{PERFORMANCE.name}_{TASK}"
     rows = performance_figures.rows([figure], version, result.end)
-    return lake.committed(settings, result.dataset, table, key) or lake.commit(
+    return lake.committed(settings, result.dataset, table, key) or commits.commit(
         settings, table, rows, result.dataset, {key: 1}
     )
 

@@ -33,7 +33,7 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.table import SHARD
 from mediscale.core.tables import BRONZE, EVENTS, QUARANTINE, SUBJECTS
-from mediscale.storage import exclusions, lake
+from mediscale.storage import commits, exclusions, lake
 from mediscale.storage.exclusions import Exclusions
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class Stream:
             for row in newest
             if row["line_max"] > present[row["file"]]
         }
-        lake.commit(self._settings, table, new, self._dataset, transactions)
+        commits.commit(self._settings, table, new, self._dataset, transactions)
         return int(new.num_rows)
 
     @cached_property

@@ -25,7 +25,7 @@ from mediscale.core.tables import LABELS, PREDICTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor
-from mediscale.storage import datasets, lake, registry
+from mediscale.storage import commits, datasets, registry
 from monitoring import monitoring_inputs, performance_series, retrain_decision
 from monitoring.drift import drift
 from training import training_examples
@@ -243,7 +243,7 @@ class Hospital:
 
         arrays = [pa.array(values(columns.get(field.name)), field.type) for field in schema]
         rows = pa.table(arrays, schema=schema)
-        written = lake.append(self.settings, name, rows, self.dataset, "watched", day + 1)
+        written = commits.append(self.settings, name, rows, self.dataset, "watched", day + 1)
         assert written is not None  # each day has a number of its own
         return written
 

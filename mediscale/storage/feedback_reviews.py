@@ -15,7 +15,7 @@ import pyarrow as pa
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import REVIEWED_FEEDBACK
-from mediscale.storage import approvals, calls, history, lake, signing
+from mediscale.storage import approvals, calls, commits, history, lake, signing
 from mediscale.storage.history import Draft, FeedbackReview
 
 Decision = Literal["accepted", "rejected"]
@@ -48,8 +48,11 @@ def record(
     newest = lake.latest(settings, dataset, REVIEWED_FEEDBACK.name) if there else None
     earlier = sum(each["feedback_id"] == name for each in _rows(settings, newest)) if newest else 0
     rows = pa.Table.from_pylist([row], schema=REVIEWED_FEEDBACK.arrow_schema())
-    if lake.append(settings, REVIEWED_FEEDBACK.name, rows, dataset, f"review of {name}", earlier + 1) is None:
-        raise lake.another_wrote(dataset, REVIEWED_FEEDBACK.name)
+    if (
+        commits.append(settings, REVIEWED_FEEDBACK.name, rows, dataset, f"review of {name}", earlier + 1)
+        is None
+    ):
+        raise commits.another_wrote(dataset, REVIEWED_FEEDBACK.name)
     [written] = rows.to_pylist()
     body = FeedbackReview(feedback_id=name, decision=decision, digest=_digest(written))
     history.append(settings, dataset, Draft(body, reviewer, at, f"feedback-review-{body.digest}"))

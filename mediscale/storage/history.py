@@ -19,7 +19,7 @@ from mediscale.core.errors import BusyError, StorageError, UsageError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
-from mediscale.storage import accepted_heads, calls, lake, seen_tables, signing
+from mediscale.storage import accepted_heads, calls, commits, lake, seen_tables, signing
 from mediscale.storage.accepted_heads import Head
 from mediscale.storage.signing import AcceptedKey
 
@@ -388,7 +388,7 @@ def _append(
     if expected_number not in (None, number):
         raise conflict
     new = _signed(settings, dataset, recorded[-1] if recorded else None, drafts)
-    if lake.append(settings, HISTORY.name, _rows(new), dataset, HISTORY.name, new[-1].sequence) is None:
+    if commits.append(settings, HISTORY.name, _rows(new), dataset, HISTORY.name, new[-1].sequence) is None:
         raise conflict
     accepted_heads.remember(settings, dataset, head_of(new[-1]))
     return new[0]

@@ -1,17 +1,16 @@
 """The lake without a JVM: the same Delta tables through deltalake and Arrow, for serving, monitoring and kernels."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from mediscale.core.errors import BusyError, NotFoundError, StorageError
+from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import declared
-from mediscale.storage import locks, object_store
+from mediscale.storage import object_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,15 +18,14 @@ if TYPE_CHECKING:
     from pyarrow import dataset as ds
     from pyarrow import fs
 
-_FOREVER = "interval 36500 days"
-RETENTION: Mapping[str, str] = {"logRetentionDuration": _FOREVER, "deletedFileRetentionDuration": _FOREVER}
-"""Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
 
-ROW_GROUP = 1 << 14
-"""Rows that are read together of a table that was compacted in the order of a column: a patient's lie in few groups."""
+def open_table(settings: Settings, dataset: str, table: str, version: int | None = None) -> "DeltaTable":
+    """A table as it is now, or at a version of the table that is there now.
 
-
-def _open(settings: Settings, dataset: str, table: str, version: int | None = None) -> "DeltaTable":
+    Raises:
+        NotFoundError: there is no such table.
+        StorageError: its Delta log is damaged or incomplete.
+    """
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -49,7 +47,7 @@ def _open(settings: Settings, dataset: str, table: str, version: int | None = No
 def newest(settings: Settings, dataset: str, table: str) -> "DeltaTable | None":
     """A table as it is now; None where there is none."""
     try:
-        return _open(settings, dataset, table)
+        return open_table(settings, dataset, table)
     except NotFoundError:
         return None
 
@@ -115,7 +113,7 @@ def latest(settings: Settings, dataset: str, table: str) -> TableRef:
     Raises:
         NotFoundError: there is no such table.
     """
-    return ref_of(dataset, table, _open(settings, dataset, table))
+    return ref_of(dataset, table, open_table(settings, dataset, table))
 
 
 def ref_of(dataset: str, table: str, delta: "DeltaTable") -> TableRef:
@@ -185,7 +183,7 @@ def opened(settings: Settings, ref: TableRef) -> "DeltaTable":
         StorageError: the table under this name is another one, or the version is gone.
     """
     try:
-        delta = _open(settings, ref.dataset, ref.table, ref.version)
+        delta = open_table(settings, ref.dataset, ref.table, ref.version)
     except StorageError:
         if latest(settings, ref.dataset, ref.table).version >= ref.version:
             raise
@@ -316,171 +314,3 @@ def sequence_held(settings: Settings, dataset: str, table: str, application: str
     delta = newest(settings, dataset, table)
     number = None if delta is None else delta.transaction_version(application)
     return -1 if number is None else number
-
-
-def another_wrote(dataset: str, table: str) -> BusyError:
-    """The error of whoever was not the first of two writers."""
-    return BusyError(
-        f"Another process wrote {dataset}/{table} at the same moment; nothing was written here, try again."
-    )
-
-
-def table_configuration() -> dict[str, str | None]:
-    """Properties of every table that deltalake makes here."""
-    return {f"delta.{name}": interval for name, interval in RETENTION.items()}
-
-
-def _created(
-    settings: Settings,
-    dataset: str,
-    table: str,
-    schema: "pa.Schema",
-    partition_by: Sequence[str] = (),
-    configuration: dict[str, str | None] | None = None,
-) -> "DeltaTable":
-    """The table, made without rows when it is new, so that two first writers meet in the same table."""
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError
-
-    delta = newest(settings, dataset, table)
-    if delta is not None:
-        return delta
-    with suppress(DeltaError):  # somebody made it at this moment
-        DeltaTable.create(
-            settings.table_uri(dataset, table),
-            schema,
-            mode="ignore",
-            partition_by=list(partition_by),
-            configuration=configuration,
-        )
-    return _open(settings, dataset, table)
-
-
-def append(
-    settings: Settings,
-    table: str,
-    rows: "pa.Table",
-    dataset: str,
-    application: str,
-    sequence: int,
-    same_as: TableRef | None = None,
-) -> TableRef | None:
-    """Appends rows in one commit that carries the transaction ``(application, sequence)``; makes a new table.
-
-    Given ``same_as``, the rows go into that very table, and none is made.
-
-    Returns None, and writes nothing, when the table already holds this sequence number or a later one of the
-    application: that is how a retried flush and a lost race look.
-
-    Raises:
-        BusyError: another writer committed the same application transaction at the same moment.
-        StorageError: the table is not ``same_as``.
-        NotFoundError: it is gone.
-    """
-    with locks.commit_lease(settings, dataset, table):
-        if same_as is None:
-            delta = _created(settings, dataset, table, rows.schema)
-        else:
-            check_identity(settings, same_as)
-            delta = _open(settings, dataset, table)
-        return _append(settings, delta, rows, (dataset, table), application, sequence)
-
-
-def _append(
-    settings: Settings,
-    delta: "DeltaTable",
-    rows: "pa.Table",
-    name: tuple[str, str],
-    application: str,
-    sequence: int,
-) -> TableRef | None:
-    from deltalake import CommitProperties, Transaction, write_deltalake
-    from deltalake.exceptions import CommitFailedError
-
-    newest = delta.transaction_version(application)
-    if newest is not None and newest >= sequence:
-        return None
-    metadata = json.dumps({"key": application, "sequence": sequence})
-    try:
-        # through the handle that was looked at: by its address it would be opened again, at a version that may hold
-        # somebody's commit of the same number, and Delta would see no conflict
-        write_deltalake(
-            delta,
-            rows,
-            mode="append",
-            schema_mode="merge",  # a table that was begun by an earlier release gets its new columns
-            commit_properties=CommitProperties(
-                custom_metadata={"userMetadata": metadata},
-                app_transactions=[Transaction(application, sequence)],
-            ),
-        )
-    except CommitFailedError as error:
-        raise another_wrote(*name) from error
-    return latest(settings, *name)
-
-
-def compact(settings: Settings, dataset: str, table: str, by: str) -> int:
-    """Writes the rows of several files as few large ones, in the order of a column if there is one, in one commit; how
-    many files that spares."""
-    from deltalake import WriterProperties
-
-    with locks.commit_lease(settings, dataset, table):
-        delta = _open(settings, dataset, table)
-        if len(delta.file_uris()) < 2:
-            return 0
-        properties = WriterProperties(max_row_group_size=ROW_GROUP)
-        if by in (field.name for field in delta.schema().fields):
-            metrics = delta.optimize.z_order([by], writer_properties=properties)
-        else:
-            metrics = delta.optimize.compact(writer_properties=properties)
-    return int(metrics["numFilesRemoved"]) - int(metrics["numFilesAdded"])
-
-
-def commit(
-    settings: Settings,
-    table: str,
-    rows: "pa.Table",
-    dataset: str,
-    transactions: Mapping[str, int],
-    *,
-    made_from: TableRef | None = None,
-    replacing: str | None = None,
-    facts: Mapping[str, int] | None = None,
-) -> TableRef:
-    """Appends rows to a declared table in one commit that carries several transactions; makes a new table.
-
-    ``transactions`` are sequence numbers by application, each greater than what the table holds. Given ``made_from``,
-    that is still the newest version. Given ``replacing``, a predicate over partition columns, the rows replace those
-    for which it holds; an empty one holds for all. ``facts`` of the whole table are kept with the commit.
-
-    Raises:
-        BusyError: another writer was first.
-    """
-    from deltalake import CommitProperties, Transaction, write_deltalake
-    from deltalake.exceptions import CommitFailedError
-
-    declaration = declared(table)
-    busy = another_wrote(dataset, table)
-    with locks.commit_lease(settings, dataset, table):
-        delta = _created(
-            settings, dataset, table, rows.schema, declaration.partition_by, table_configuration()
-        )
-        newest = {name: delta.transaction_version(name) for name in transactions}
-        if any(n is not None and n >= transactions[name] for name, n in newest.items()):
-            raise busy
-        if made_from is not None and delta.version() != made_from.version:
-            raise busy
-        properties = CommitProperties(
-            custom_metadata={"userMetadata": json.dumps({**(facts or {}), "transactions": transactions})},
-            app_transactions=[Transaction(name, number) for name, number in transactions.items()],
-        )
-        try:
-            if replacing is None:
-                write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
-            else:
-                write_deltalake(
-                    delta, rows, mode="overwrite", predicate=replacing or None, commit_properties=properties
-                )
-        except CommitFailedError as error:
-            raise busy from error
-        return latest(settings, dataset, table)

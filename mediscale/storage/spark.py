@@ -17,7 +17,7 @@ from urllib.parse import urlparse
 from mediscale.core import network
 from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.settings import Settings
-from mediscale.storage import lake, locks
+from mediscale.storage import commits, locks
 
 if TYPE_CHECKING:
     from pyspark import SparkConf, SparkContext
@@ -236,7 +236,7 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         **{
             f"spark.databricks.delta.properties.defaults.{name}": kept
-            for name, kept in lake.RETENTION.items()
+            for name, kept in commits.RETENTION.items()
         },
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",

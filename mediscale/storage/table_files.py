@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import declared
-from mediscale.storage import lake, locks
+from mediscale.storage import commits, lake, locks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -154,14 +154,14 @@ def commit(
         )
         if onto is not None and (delta is None or onto != lake.ref_of(dataset, table, delta)):
             discard(settings, dataset, table, files)
-            raise lake.another_wrote(dataset, table)
+            raise commits.another_wrote(dataset, table)
         try:
             _commit(
                 settings, dataset, table, delta, files, schema, properties, None if onto is None else removed
             )
         except CommitFailedError as error:
             discard(settings, dataset, table, files)
-            raise lake.another_wrote(dataset, table) from error
+            raise commits.another_wrote(dataset, table) from error
     return _written(settings, dataset, table, key)
 
 
@@ -208,7 +208,7 @@ def _commit(
             commit_properties=properties,
         )
         return
-    configuration = lake.table_configuration()
+    configuration = commits.table_configuration()
     if declaration.open_ended:  # nothing looks for rows by the range of a feature or of a source's text
         configuration["delta.dataSkippingNumIndexedCols"] = "0"
     create_table_with_add_actions(

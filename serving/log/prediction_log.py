@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TextIO
 from mediscale.core.errors import MediscaleError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY, PREDICTIONS
-from mediscale.storage import lake, locks, seen_tables
+from mediscale.storage import commits, lake, locks, seen_tables
 from mediscale.storage.logged_predictions import ORDER
 from serving.log import log_file
 from serving.log.log_file import LogFile, Row
@@ -275,7 +275,9 @@ def _into_lake(settings: Settings, dataset: str, worker: str, rows: Sequence[Row
     new = [row for row in rows if row[0] > sequence_held]
     if new:
         last = int(new[-1][0])
-        lake.append(settings, PREDICTIONS.name, table_of(worker, new), dataset, worker, last, same_as=table)
+        commits.append(
+            settings, PREDICTIONS.name, table_of(worker, new), dataset, worker, last, same_as=table
+        )
         seen_tables.current(settings, dataset, PREDICTIONS.name)
         sequence_held = lake.sequence_held(settings, dataset, PREDICTIONS.name, worker)
         if sequence_held < last:

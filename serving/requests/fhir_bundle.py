@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_pipeline.features import kernel
-from data_pipeline.ingest.parsing import LONGEST
+from data_pipeline.ingest.timestamps import LONGEST
 from mediscale.core.concepts import CONCEPTS, SCORE, Concept
 from mediscale.core.errors import InputError
 from mediscale.core.tables import EVENTS

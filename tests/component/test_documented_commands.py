@@ -32,7 +32,7 @@ from mediscale.core import task_names, tasks
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.pipeline import call, steps
-from mediscale.storage import lake, registry
+from mediscale.storage import commits, registry
 from serving.app import create_app
 from serving.language_schemas import GenerateRequest
 from serving.log.prediction_log import PredictionLog
@@ -436,7 +436,7 @@ def _labels(settings: Settings) -> TableRef:
         "admission_time": pa.array([admitted] * 5, pa.timestamp("us")),
         "prediction_time": pa.array([admitted + timedelta(hours=10 * i) for i in range(5)], pa.timestamp("us")),
     })  # fmt: skip
-    ref = lake.append(settings, "labels_mortality", rows, "synthetic", "made", 0)
+    ref = commits.append(settings, "labels_mortality", rows, "synthetic", "made", 0)
     assert ref
     return ref
 

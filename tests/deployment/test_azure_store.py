@@ -16,7 +16,7 @@ from fixtures.undisturbed_run import CONFIG, ROOT, around, finish, start, tables
 
 from mediscale.core.errors import BusyError, StorageError
 from mediscale.core.settings import Settings
-from mediscale.storage import datasets, lake, locks, object_store, registry
+from mediscale.storage import commits, datasets, lake, locks, object_store, registry
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -59,7 +59,7 @@ def test_writers_at_the_same_moment_lose_no_version_and_no_row(store: Settings) 
     def write(writer: int) -> None:
         for number in range(rounds):
             rows = pa.table({"writer": [writer], "number": [number]})
-            assert lake.append(store, "t", rows, "h", f"writer {writer}", number)
+            assert commits.append(store, "t", rows, "h", f"writer {writer}", number)
 
     with ThreadPoolExecutor(writers) as pool:
         list(pool.map(write, range(writers)))

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.storage import lake, table_files
+from mediscale.storage import commits, table_files
 
 
 def replacing(settings: Settings, table: str, writer: str, number: int) -> TableRef | None:
@@ -21,7 +21,7 @@ def replacing(settings: Settings, table: str, writer: str, number: int) -> Table
 def appending(settings: Settings, table: str, writer: str, number: int) -> TableRef | None:
     """As the prediction log and the promotion history do."""
     rows = pa.table({"file": [writer], "line": pa.array([number], pa.int64())})
-    return lake.append(settings, table, rows, "hospital", writer, number)
+    return commits.append(settings, table, rows, "hospital", writer, number)
 
 
 WRITERS = {"replacing": replacing, "appending": appending}

@@ -22,7 +22,7 @@ from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
-from mediscale.storage import lake
+from mediscale.storage import commits
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def write_notes(home: Settings) -> TableRef:
         for note, patient, time, text, known in NOTES
     ]
     known = [{name: row.get(name) for name in schema.names} for row in rows]
-    written = lake.append(home, "notes", pa.Table.from_pylist(known, schema=schema), "ward", "test", 1)
+    written = commits.append(home, "notes", pa.Table.from_pylist(known, schema=schema), "ward", "test", 1)
     assert written
     return written
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTES
 from mediscale.pipeline import runtime_inputs
-from mediscale.storage import lake
+from mediscale.storage import commits, lake
 
 DATASET, WHEN = "wards", datetime(2150, 1, 2, 3)
 TEXTS = (
@@ -28,7 +28,7 @@ def test_every_note_becomes_fields_that_its_own_words_support(settings: Settings
         for i, text in enumerate(TEXTS)
     ]  # fmt: skip
     table = pa.Table.from_pylist(notes, schema=NOTES.arrow_schema())
-    lake.append(settings, NOTES.name, table, DATASET, "made", 1)
+    commits.append(settings, NOTES.name, table, DATASET, "made", 1)
     finished = runtime_inputs.call("note_fields", {"dataset": DATASET}, [], settings, "test")
     result: Any = finished.result
     rows = lake.read(settings, result.note_fields).to_pylist()

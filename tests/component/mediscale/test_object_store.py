@@ -13,7 +13,7 @@ import pytest
 from mediscale.core.errors import BusyError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.governance import integrity
-from mediscale.storage import lake, locks, object_store
+from mediscale.storage import commits, lake, locks, object_store
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -60,7 +60,7 @@ def test_writers_at_the_same_moment_lose_no_version_and_no_row(store: Settings) 
         versions = []
         for number in range(rounds):
             rows = pa.table({"writer": [writer], "number": [number]})
-            ref = lake.append(store, "t", rows, "h", f"writer {writer}", number)
+            ref = commits.append(store, "t", rows, "h", f"writer {writer}", number)
             assert ref
             versions.append(ref.version)
         return versions

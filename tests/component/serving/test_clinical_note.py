@@ -18,7 +18,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS, NOTE_TOKENS, SUBJECTS
 from mediscale.inference.model_spec import PredictorSpec
 from mediscale.inference.notes import NoteReader
-from mediscale.storage import lake
+from mediscale.storage import commits, lake
 from serving import schemas
 from serving.app import create_app
 from serving.log.log_file import connect
@@ -268,7 +268,7 @@ def test_a_note_of_the_greatest_length_may_be_escaped_as_json_clients_do(client:
 
 
 def land(settings: Settings, table: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    lake.append(settings, table, pa.Table.from_pylist(rows, schema=schema), "synthetic", "test", 1)
+    commits.append(settings, table, pa.Table.from_pylist(rows, schema=schema), "synthetic", "test", 1)
 
 
 def test_a_damaged_note_model_is_not_served(

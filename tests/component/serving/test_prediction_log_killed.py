@@ -55,11 +55,11 @@ REQUESTER = Requester("a test", "treatment")
 settings = Settings(home=Path(sys.argv[1]))
 log = PredictionLog(settings, "synthetic")
 if sys.argv[2] == "dies-after-delta":
-    real = lake.append
+    real = commits.append
     def append(*args, **kwargs):
         real(*args, **kwargs)
         os.kill(os.getpid(), signal.SIGKILL)
-    lake.append = append
+    commits.append = append
     asyncio.run(log.append([prediction("a"), prediction("b")], REQUESTER))
     log.flush()
 number = 0

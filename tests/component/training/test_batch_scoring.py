@@ -18,7 +18,7 @@ from mediscale.core.errors import NotFoundError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTE_TOKENS
 from mediscale.inference import model_files, model_signature, tabular
-from mediscale.storage import calls, history, lake, registry
+from mediscale.storage import calls, commits, history, lake, registry
 from mediscale.storage import spark as sessions
 from serving import batch_scoring
 from serving.log.logged_answers import Requester
@@ -74,7 +74,7 @@ def write_features(settings: Settings, rows: np.ndarray) -> None:
     }
     names = kernel.names("mortality")
     values = {n: pa.array(rows[:, i], mask=np.isnan(rows[:, i])) for i, n in enumerate(names)}
-    lake.append(settings, "features_mortality", pa.table({**keys, **values}), "synthetic", "test", 1)
+    commits.append(settings, "features_mortality", pa.table({**keys, **values}), "synthetic", "test", 1)
     features_made(settings, "newest", None)
 
 
@@ -151,7 +151,7 @@ def test_notes_count_where_they_were_known(
         for subject, time in ((1, datetime(2149, 12, 31, 9)), (2, datetime(2150, 1, 1, 0, 1)))
     ]  # fmt: skip
     tokens = pa.Table.from_pylist(notes, schema=NOTE_TOKENS.arrow_schema())
-    lake.append(settings, "note_tokens", tokens, "synthetic", "test", 1)
+    commits.append(settings, "note_tokens", tokens, "synthetic", "test", 1)
     write_features(settings, np.full((3, len(kernel.names("mortality"))), np.nan))
     reading = settings.home / "artifacts" / "reads"
     shutil.copytree(trained, reading)

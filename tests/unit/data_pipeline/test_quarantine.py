@@ -11,7 +11,7 @@ from mediscale.cli import main
 from mediscale.core.errors import NotFoundError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import QUARANTINE
-from mediscale.storage import lake
+from mediscale.storage import commits
 
 LAB, CHART = "labevents", "chartevents"
 
@@ -27,7 +27,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     ]
     rows = [dict(zip(("source", "file", "line", "code", "reason"), line, strict=True)) for line in lines]
     table = pa.Table.from_pylist(rows, schema=QUARANTINE.arrow_schema())
-    lake.append(settings, QUARANTINE.name, table, "icu", "test", 1)
+    commits.append(settings, QUARANTINE.name, table, "icu", "test", 1)
     monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))
     return settings
 

@@ -23,7 +23,7 @@ from data_pipeline.ingest.stream import Stream
 from mediscale.core import task_names
 from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
-from mediscale.storage import lake
+from mediscale.storage import commits, lake
 
 Row = tuple[str, str]
 """A file of an extract, and one of its lines."""
@@ -146,7 +146,7 @@ def test_a_crash_after_any_commit_loses_nothing_and_doubles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     messages = dealt(stream_messages.fhir(2, seed=2))
-    commit, derive = lake.commit, patient_facts.derive
+    commit, derive = commits.commit, patient_facts.derive
     derived: dict[tuple[tuple[str, int], ...], patient_facts.PatientFacts] = {}
 
     def derive_once(*arguments: Any) -> patient_facts.PatientFacts:
@@ -157,24 +157,24 @@ def test_a_crash_after_any_commit_loses_nothing_and_doubles_nothing(
         return derived[rows]
 
     monkeypatch.setattr(patient_facts, "derive", derive_once)
-    whole, commits = Settings(home=tmp_path / "whole"), [0]
+    whole, committed = Settings(home=tmp_path / "whole"), [0]
 
     def until_the_crash(*arguments: Any, **options: Any) -> Any:
         ref = commit(*arguments, **options)
-        commits[0] += 1
-        if commits[0] == crash:
+        committed[0] += 1
+        if committed[0] == crash:
             raise OSError("killed")
         return ref
 
     crash = 0
-    monkeypatch.setattr(lake, "commit", until_the_crash)
+    monkeypatch.setattr(commits, "commit", until_the_crash)
     Stream(whole, sources.load("fhir"), "streamed").take(messages)
-    n = commits[0]
+    n = committed[0]
     assert n == 8, (
         "three tables of bronze, dead letters, their entry in quarantine, subjects, events, quarantine"
     )
     for crash in range(1, n + 1):
-        commits[0] = 0
+        committed[0] = 0
         settings = Settings(home=tmp_path / str(crash))
         with pytest.raises(OSError, match="killed"):
             Stream(settings, sources.load("fhir"), "streamed").take(messages)

@@ -19,7 +19,7 @@ from fixtures.server_process import environment
 from mediscale.cli import main
 from mediscale.core.settings import Settings
 from mediscale.core.tables import SUBJECTS
-from mediscale.storage import lake
+from mediscale.storage import commits, lake
 from serving.log.logged_answers import Prediction, Requester
 from serving.log.prediction_log import PredictionLog
 
@@ -48,7 +48,7 @@ def audit(
     subjects = pa.table(
         {"source_subject": ["MRN-77", "MRN-78"], "subject_id": [7, 8]}, schema=SUBJECTS.arrow_schema()
     )
-    lake.append(home, SUBJECTS.name, subjects, DATASET, "made", 1)
+    commits.append(home, SUBJECTS.name, subjects, DATASET, "made", 1)
     log = PredictionLog(home, DATASET)
     both = [answer("a", 8, 7), answer("a", 8, 7, "readmission")]
     asyncio.run(log.append(both, WARD))

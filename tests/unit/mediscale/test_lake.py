@@ -8,13 +8,13 @@ import pytest
 
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.settings import Settings
-from mediscale.storage import lake
+from mediscale.storage import commits, lake
 
 ROWS = pa.table({"n": [1, 2]})
 
 
 def append(settings: Settings, sequence: int) -> object:
-    return lake.append(settings, "predictions", ROWS, "hospital", "worker-1", sequence)
+    return commits.append(settings, "predictions", ROWS, "hospital", "worker-1", sequence)
 
 
 def test_a_repeated_sequence_is_not_written_again(settings: Settings) -> None:

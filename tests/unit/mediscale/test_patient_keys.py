@@ -6,7 +6,7 @@ import pytest
 from data_pipeline.ingest import source
 from mediscale.core.settings import Settings
 from mediscale.governance.patient import Holdings, Patient
-from mediscale.storage import lake
+from mediscale.storage import commits
 
 WARD = source.parse(
     "ward",
@@ -38,7 +38,7 @@ def holdings(settings: Settings) -> Holdings:
         "bronze_beds": {"person": ["1", "1.0", "2", "11"], "bed": ["7", "8", "9", "6"]},
     }
     for name, columns in tables.items():
-        lake.append(settings, name, pa.table(columns), "ward", "made", 0)
+        commits.append(settings, name, pa.table(columns), "ward", "made", 0)
     mine = Holdings(settings, Patient("ward", "1", 1))
     mine.__dict__["source"] = WARD  # of the call that landed it
     return mine

@@ -10,7 +10,7 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.table import Table
 from mediscale.core.tables import LABELS, PREDICTIONS
-from mediscale.storage import lake
+from mediscale.storage import commits
 from mediscale.storage.logged_predictions import Question
 from monitoring import arm_outcomes
 
@@ -32,7 +32,7 @@ def write(settings: Settings, declared: Table, name: str, columns: dict[str, obj
     for field in declared.arrow_schema():
         value = {**usual, **columns}.get(field.name)
         arrays.append(pa.array(value if isinstance(value, list) else [value] * N, field.type))
-    written = lake.append(settings, name, pa.table(arrays, schema=declared.arrow_schema()), "a", "test", 1)
+    written = commits.append(settings, name, pa.table(arrays, schema=declared.arrow_schema()), "a", "test", 1)
     assert written is not None
     return written
 

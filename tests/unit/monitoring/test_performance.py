@@ -12,7 +12,7 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.table import Table
 from mediscale.core.tables import LABELS, PREDICTIONS
-from mediscale.storage import lake
+from mediscale.storage import commits
 from mediscale.storage.logged_predictions import Question
 from monitoring import outcomes
 from monitoring.drift import prediction_window
@@ -42,7 +42,7 @@ def write(settings: Settings, declared: Table, name: str, n: int, **columns: Any
         values = value if isinstance(value, list) else [value] * n
         arrays.append(pa.array(values, field.type))
     rows = pa.table(arrays, schema=declared.arrow_schema())
-    found = lake.append(settings, name, rows, "a", "test", 1)
+    found = commits.append(settings, name, rows, "a", "test", 1)
     assert found is not None
     return found
 

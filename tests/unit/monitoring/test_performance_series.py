@@ -13,7 +13,7 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import LABELS, PREDICTIONS
 from mediscale.pipeline import runtime_inputs
-from mediscale.storage import calls, lake, registry
+from mediscale.storage import calls, commits, lake, registry
 from mediscale.storage.logged_predictions import Question
 from monitoring import estimated_performance, outcomes, performance_series, retrain_decision
 from monitoring.drift import drift
@@ -65,7 +65,7 @@ class Hospital:
 
         schema = declared.arrow_schema()
         arrays = [pa.array(values(columns.get(field.name)), field.type) for field in schema]
-        written = lake.append(self.settings, name, pa.table(arrays, schema=schema), "synthetic", "test", 1)
+        written = commits.append(self.settings, name, pa.table(arrays, schema=schema), "synthetic", "test", 1)
         assert written is not None
         return written
 
@@ -133,7 +133,7 @@ def test_a_series_is_written_once_and_leaves_other_versions_theirs(hospital: Hos
     params = hospital.params(tables, PROMOTED + WEEK)
     first, rows = hospital.follow(params)
     assert hospital.follow(params)[0] == first
-    lake.commit(
+    commits.commit(
         hospital.settings,
         "performance_mortality",
         pa.Table.from_pylist(

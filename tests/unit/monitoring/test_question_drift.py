@@ -13,7 +13,7 @@ from data_pipeline.retrieval.grounded_answer import ABSTAINS
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.report import page
-from mediscale.storage import lake
+from mediscale.storage import commits, lake
 from monitoring import question_drift
 from monitoring.question_drift import Result, classifier_two_sample_test
 from serving.metrics.performance_gauges import PerformanceGauges
@@ -40,7 +40,7 @@ def judge(settings: Settings) -> Callable[..., Result]:
                 first, rest = answer[:5], answer[5:]  # an answer leaves in parts
                 rows.append({**common, "sequence": len(rows), "question": question, "answer": first})
                 rows.append({**common, "sequence": len(rows), "question": None, "answer": rest})
-        lake.append(
+        commits.append(
             settings, PREDICTIONS.name, pa.Table.from_pylist(rows, schema=PREDICTIONS.arrow_schema()), DATASET, "w", 1
         )  # fmt: skip
         [context] = question_drift.runtime_inputs({"dataset": DATASET}, settings)

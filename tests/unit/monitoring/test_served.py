@@ -10,7 +10,7 @@ from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.pipeline import runtime_inputs
-from mediscale.storage import calls, lake, registry
+from mediscale.storage import calls, commits, lake, registry
 from monitoring import monitoring_inputs, retrain_decision
 from monitoring.drift import drift
 
@@ -88,7 +88,7 @@ def test_the_served_version_is_judged_against_its_own_training_set(settings: Set
     promote(settings, SERVED, "staging", 1)
     promote(settings, version(1), "production", 2)
     promote(settings, SERVED, "production", 3)
-    lake.append(settings, PREDICTIONS.name, PREDICTIONS.arrow_schema().empty_table(), "a", "worker", 1)
+    commits.append(settings, PREDICTIONS.name, PREDICTIONS.arrow_schema().empty_table(), "a", "worker", 1)
     for when, number in enumerate((1, 2, 3)):
         result = {"model": version(number).model_dump()}
         finished(settings, "risk_model", {"training_set": {**TRAINING_SET, "version": number}}, result, when)

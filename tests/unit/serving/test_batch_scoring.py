@@ -17,7 +17,7 @@ from data_pipeline.features import kernel
 from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
 from mediscale.inference import tabular
-from mediscale.storage import calls, history, lake, registry, spark
+from mediscale.storage import calls, commits, history, lake, registry, spark
 from serving import batch_scoring
 from serving.log.logged_answers import Requester
 
@@ -41,7 +41,7 @@ def rows(
         moment = pa.array([datetime(2150, 1, 1)] * len(stays), pa.timestamp("us"))
         keys = {"subject_id": stays, "stay_id": stays, "admission_time": moment, "prediction_time": moment}
         features = {name: values[part, i] for i, name in enumerate(NAMES)}
-        lake.append(
+        commits.append(
             settings, "features_mortality", pa.table({**keys, **features}), "synthetic", "test", number
         )
     result = {"features": lake.latest(settings, "synthetic", "features_mortality").model_dump()}

@@ -15,7 +15,7 @@ from mediscale.core import tasks
 from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS
-from mediscale.storage import lake
+from mediscale.storage import commits, lake
 from serving.app import create_app
 from serving.log.prediction_log import PredictionLog
 from serving.requests.request import Patient
@@ -109,7 +109,7 @@ def test_a_withdrawn_row_does_not_move_the_default_time(client: TestClient, sett
           "available_time": hours(2 + withdrawn)} for withdrawn in (False, True)],
         schema=EVENTS.arrow_schema(),
     )  # fmt: skip
-    lake.append(settings, "events", misdated, "synthetic", "test", 2)
+    commits.append(settings, "events", misdated, "synthetic", "test", 2)
     assert ask(client, patient="patient-4713")["prediction_time"] == utc(hours(7))
 
 

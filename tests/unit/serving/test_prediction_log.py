@@ -15,7 +15,7 @@ import pytest
 from mediscale.core.errors import BusyError, MediscaleError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
-from mediscale.storage import lake, registry
+from mediscale.storage import commits, lake, registry
 from serving.log import log_file
 from serving.log.logged_answers import Prediction, Requester
 from serving.log.prediction_log import PredictionLog, unflushed
@@ -379,7 +379,7 @@ def test_a_lake_that_goes_away_during_a_flush_loses_no_answer(
     append(log, "a")
     log.flush()
     append(log, "b")
-    really, away = lake.append, []
+    really, away = commits.append, []
 
     def append_and_unmount(*args: Any, **kwargs: Any) -> Any:
         if moment == "before":
@@ -390,7 +390,7 @@ def test_a_lake_that_goes_away_during_a_flush_loses_no_answer(
         return committed
 
     with monkeypatch.context() as during:
-        during.setattr(lake, "append", append_and_unmount)
+        during.setattr(commits, "append", append_and_unmount)
         with pytest.raises(MediscaleError, match=r"lake|table"):
             log.flush()
     assert log.backlog == 1

@@ -11,7 +11,7 @@ from mediscale.core.errors import QualityError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.simulation import held_out_replay
-from mediscale.storage import lake
+from mediscale.storage import commits, lake
 from serving import schemas
 
 BORN, ADULT = datetime(2101, 3, 1), datetime(2119, 3, 1)
@@ -28,7 +28,7 @@ def held_out(settings: Settings) -> TableRef:
         "sex": "female", "age_band": "18-44", "ethnicity": "unknown",
     }  # fmt: skip
     rows = pa.Table.from_pylist([keys | named, keys | named | {"stay_id": 2}])
-    lake.append(settings, "training_set_readmission", rows, "synthetic", "test", 1)
+    commits.append(settings, "training_set_readmission", rows, "synthetic", "test", 1)
     return lake.latest(settings, "synthetic", "training_set_readmission")
 
 

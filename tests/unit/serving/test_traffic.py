@@ -16,7 +16,7 @@ from fixtures.promoted_models import split
 from mediscale.core.settings import Settings
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor, Scored
-from mediscale.storage import approvals, fallbacks, history, lake, traffic
+from mediscale.storage import approvals, commits, fallbacks, history, lake, traffic
 from mediscale.storage.history import ApprovalRule
 from serving.app import create_app
 from serving.log.prediction_log import PredictionLog
@@ -292,7 +292,7 @@ def test_a_version_that_nobody_signed_for_never_answers(served: TestClient, sett
     forged = entry.model_copy(
         update={"sequence": entry.sequence + 1, "body": json.dumps(setting.model_dump() | {"percent": 100})}
     )
-    lake.append(
+    commits.append(
         settings,
         "history",
         type(rows).from_pylist([forged.model_dump()], schema=rows.schema),
