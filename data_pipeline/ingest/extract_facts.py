@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 
 from data_pipeline.ingest.engine import PSEUDONYM_BITS
 from data_pipeline.ingest.messages import STREAMED
-from data_pipeline.ingest.parsing import BEFORE_BIRTH, LIFE, LONGEST, YEARS, fold
+from data_pipeline.ingest.parsing import fold
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import Fact, PatientThrough, SourceTable
+from data_pipeline.ingest.timestamps import BEFORE_BIRTH, LIFE, LONGEST, YEARS
 from mediscale.core.concepts import SCORE, by_name
 from mediscale.core.outcomes import OUTCOME
 

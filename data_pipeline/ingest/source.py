@@ -53,7 +53,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from data_pipeline.ingest import parsing, shared_mappings
+from data_pipeline.ingest import parsing, shared_mappings, timestamps
 from data_pipeline.ingest.shared_mappings import MappingName, Measure, Treatment
 from data_pipeline.ingest.source_tables import RESERVED_COLUMNS, Csv, PatientThrough, SourceTable
 from mediscale.core import declaration_files
@@ -165,7 +165,7 @@ class Source(Frozen):
     @classmethod
     def _zone_exists(cls, zone: str) -> str:
         if zone:
-            parsing.check_zone(zone)
+            timestamps.check_zone(zone)
         return zone
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from data_pipeline.ingest import ndjson, parsing
+from data_pipeline.ingest import ndjson, parsing, timestamps
 from mediscale.core.concepts import Provides
 from mediscale.core.refs import Frozen
 
@@ -163,7 +163,7 @@ class SourceTable(Frozen):
     @classmethod
     def _formats_are_of_times(cls, formats: dict[str, str]) -> dict[str, str]:
         for time_format in formats.values():
-            parsing.time_pattern(time_format)
+            timestamps.time_pattern(time_format)
         return formats
 
     @field_validator("lookups", mode="before")

@@ -11,10 +11,10 @@ from functools import partial, reduce
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest import parsing
-from data_pipeline.ingest.parsing import LONGEST
+from data_pipeline.ingest import parsing, timestamps
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import SourceTable
+from data_pipeline.ingest.timestamps import LONGEST
 
 _PROVENANCE = {"file": "string", "line": "bigint"}
 _SQL = {"double": "double", "date": "timestamp_ntz", "timestamp": "timestamp_ntz"}
@@ -106,8 +106,8 @@ def _typed_column(source: Source, table: SourceTable, name: str, column: pa.Arra
         return _texts(source, table, name, column)
     text = parsing.strings(column, _null_words(source, table, name))
     if time_format := table.formats.get(name):
-        text = parsing.as_iso(text, time_format)
-    read = (parsing.dates if kind == "date" else parsing.times)(text, source.wall_clock)
+        text = timestamps.as_iso(text, time_format)
+    read = (timestamps.dates if kind == "date" else timestamps.times)(text, source.wall_clock)
     return {name: read, _unreadable(name): pc.and_(text.is_valid(), read.is_null())}
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.ingest import parsing, source
+from data_pipeline.ingest import parsing, source, timestamps
 
 BLANKS = st.text(" \t\u00a0\u2003\u200b\ufeff\r\n", max_size=3)
 WALL_CLOCK = st.datetimes(datetime(1600, 1, 1), datetime(2900, 1, 1)).map(lambda t: t.replace(microsecond=0))
@@ -20,7 +20,7 @@ def column(*texts: str | None) -> pa.Array:
 
 
 def times(*texts: str | None, zone: str = "UTC") -> list[Any]:
-    read: list[Any] = parsing.times(parsing.strings(column(*texts)), zone).to_pylist()
+    read: list[Any] = timestamps.times(parsing.strings(column(*texts)), zone).to_pylist()
     return read
 
 
@@ -179,7 +179,7 @@ def test_a_time_without_an_offset_is_by_the_clock_of_the_source(at: datetime) ->
         assert at.month in (3, 4)
         assert at.hour == 2
     else:
-        (shown,) = parsing.times(column(utc.isoformat() + "Z"), "UTC").to_pylist()
+        (shown,) = timestamps.times(column(utc.isoformat() + "Z"), "UTC").to_pylist()
         assert shown.replace(tzinfo=UTC).astimezone(ZoneInfo("America/New_York")).replace(tzinfo=None) == at
 
 
@@ -206,7 +206,7 @@ def test_a_time_that_is_not_whole_is_none(text: str) -> None:
 
 @given(WALL_CLOCK, st.sampled_from(["", " 00:00:00", "T13:45", " 23:59:59.9"]), BLANKS)
 def test_a_date_is_the_beginning_of_its_day(at: datetime, clock: str, pad: str) -> None:
-    read = parsing.dates(parsing.strings(column(f"{pad}{at.date()}{clock}{pad}")), "UTC").to_pylist()
+    read = timestamps.dates(parsing.strings(column(f"{pad}{at.date()}{clock}{pad}")), "UTC").to_pylist()
     assert read == [datetime(at.year, at.month, at.day)]
 
 
@@ -223,7 +223,7 @@ def test_a_date_is_the_beginning_of_its_day(at: datetime, clock: str, pad: str) 
     ],
 )
 def test_a_date_that_is_not_whole_or_has_an_offset_is_none(text: str) -> None:
-    assert parsing.dates(column(text), "UTC").to_pylist() == [None]
+    assert timestamps.dates(column(text), "UTC").to_pylist() == [None]
 
 
 def icd(code: str, version: str, kind: parsing.IcdKind = "diagnosis") -> str | None:
@@ -315,10 +315,10 @@ def test_times_of_the_usual_form_are_read_as_those_among_others_are() -> None:
         "2024-00-10 00:00:00", "2024-01-00 00:00:00",
     ]  # fmt: skip
     for zone in ("UTC", "Europe/Berlin"):
-        alone = parsing.times(pa.array(["x", *usual], pa.string())[1:], zone)
-        among = parsing.times(pa.array([*usual, "2024-01-01 10:00"], pa.string()), zone)
+        alone = timestamps.times(pa.array(["x", *usual], pa.string())[1:], zone)
+        among = timestamps.times(pa.array([*usual, "2024-01-01 10:00"], pa.string()), zone)
         assert alone.equals(among[:-1])
         assert among[-1].is_valid
     for other in ("2024-01-01T10:00:00", "2024-01-01 10:00:0x", "2024/01/01 10:00:00"):
-        assert parsing.times(pa.array([usual[0], other]), "UTC")[0].is_valid
-    assert parsing.times(pa.array([None, None], pa.string()), "UTC").null_count == 2
+        assert timestamps.times(pa.array([usual[0], other]), "UTC")[0].is_valid
+    assert timestamps.times(pa.array([None, None], pa.string()), "UTC").null_count == 2
