@@ -11,7 +11,7 @@ from mediscale.core.errors import QualityError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import SUBJECTS
 from mediscale.governance import audit, erasure, feedback, lineage_text, patient
-from mediscale.storage import lake, signing
+from mediscale.storage import commits, signing
 from serving.log import prediction_log
 from serving.log.logged_answers import Answered, Feedback, Requester, WrittenAnswer
 from serving.log.prediction_log import PredictionLog
@@ -48,7 +48,7 @@ def logged(settings: Settings) -> Settings:
         {"source_subject": "anna-1", "subject_id": ANNA},
         {"source_subject": "otto-2", "subject_id": 22},
     ]
-    lake.append(
+    commits.append(
         settings, SUBJECTS.name, pa.Table.from_pylist(people, SUBJECTS.arrow_schema()), SURGERY, "test", 1
     )
     log, asker = PredictionLog(settings, QUESTIONS), Requester("dr.who (key 1a2b3c4d)", "treatment")
