@@ -4,8 +4,9 @@
 
 Theirs reads the same columns of the same Parquet files with Arrow, hands the table to XGBoost, predicts, and writes
 keys and risks to Parquet. Ours is ``batch_scoring.write``: it checks the version's signature, files and known answers,
-computes the first row of every batch by the server's code too, sorts, says in each row who asked and why, and signs the
-export in the history. Each is a process of its own; its imports are not counted. The risks are compared.
+computes the first row of every batch by the server's code too, sorts, says in each row which inputs are missing (30 %
+are), whether the risk is uncertain, who asked and why, and signs the export in the history. Each is a process of its
+own; its imports are not counted. The risks are compared.
 """
 
 import json
@@ -27,6 +28,7 @@ from mediscale.storage import calls, commits, lake
 
 FILES, TURNS, TASK = 8, 3, "mortality"
 NAMES = kernel.names(TASK)
+INPUTS = kernel.plain_inputs(TASK)
 THEIRS = """
 import json, sys, time
 import pyarrow as pa, pyarrow.parquet as pq, xgboost
@@ -82,6 +84,10 @@ def write_features(settings: Settings, rows: int) -> list[str]:
         n = rows // FILES
         values = chance.normal(100, 30, (n, len(NAMES)))
         values[chance.random(values.shape) < 0.5] = np.nan
+        missing = chance.random((n, len(INPUTS))) < 0.3
+        for i, plain in enumerate(INPUTS):
+            of_input = np.array([j for j, name in enumerate(NAMES) if name.startswith(f"{plain}_")])
+            values[np.ix_(np.flatnonzero(missing[:, i]), of_input)] = np.nan
         stays = np.arange(n) + number * n
         moment = pa.array([datetime(2026, 1, 1)] * n, pa.timestamp("us"))
         keys = {"subject_id": stays, "stay_id": stays, "admission_time": moment, "prediction_time": moment}

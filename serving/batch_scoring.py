@@ -3,13 +3,14 @@
 The trees are in XGBoost's own format, whichever library grew them, so XGBoost sums them here, several times as fast as
 the server's code, which explains each risk too. The two agree to ``tabular.TOLERANCE`` in log-odds: the first row of
 every batch is computed by both. On a cluster each of Spark's tasks reads files of its own. A version that reads notes
-answers by the server's code.
+answers by the server's code. Beside each risk stands what ``/predict`` says of a patient's record: whether the risk is
+uncertain, and which inputs are missing or unusual. Its reasons alone are left out: they cost many times as much.
 """
 
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from data_pipeline.features import kernel
 from data_pipeline.notes import note_visibility
 from mediscale.core import caller
 from mediscale.core.errors import NotFoundError, StorageError
@@ -28,12 +31,13 @@ from mediscale.core.tables import FEATURES, NOTE_TOKENS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files, model_signature, tabular
 from mediscale.inference.model_files import MODEL_FILE
-from mediscale.inference.model_spec import NOTICE
+from mediscale.inference.model_spec import NOTICE, PredictorSpec
 from mediscale.inference.notes import Floats
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import calls, history, lake, registry, workers
 from mediscale.storage.registry import Alias, Move
 from serving.log.logged_answers import Requester
+from serving.risk.explainer import Explainer
 
 if TYPE_CHECKING:
     import xgboost
@@ -42,10 +46,12 @@ _KEYS = ("subject_id", "stay_id", "prediction_time")
 _ARROW = pa.schema(
     [
         ("subject_id", pa.int64()), ("stay_id", pa.int64()), ("prediction_time", pa.timestamp("us")),
-        ("model", pa.string()), ("model_version", pa.int64()), ("risk", pa.float64()), ("asked_by", pa.string()),
+        ("model", pa.string()), ("model_version", pa.int64()), ("risk", pa.float64()), ("uncertain", pa.bool_()),
+        ("missing", pa.list_(pa.string())), ("unusual_values", pa.list_(pa.string())), ("asked_by", pa.string()),
         ("purpose", pa.string()), ("notice", pa.string()), ("needs_clinician_review", pa.bool_()),
     ]
 )  # fmt: skip
+Rows = NDArray[np.float32]
 Format = Literal["parquet", "delta"]
 _BATCH_ROWS = 1 << 14
 
@@ -62,8 +68,8 @@ def write(
     """Scores the newest features of the cohort into one Parquet file, or a Delta table in a folder, by subject, stay
     and prediction time; the number of rows.
 
-    Each row says that a clinician must review it, who asked and for which purpose. An entry of the dataset's signed
-    history, written before the output appears, says who asked, too.
+    Each row says how certain it is, that a clinician must review it, who asked and for which purpose. An entry of the
+    dataset's signed history, written before the output appears, says who asked, too.
 
     Raises:
         NotFoundError: no model is under the alias, or the dataset has no features of the task.
@@ -120,13 +126,19 @@ def _score_file(
         if tokens is None
         else partial(_risks_with_notes, settings, predictor, tokens)
     )
+    certainty = _Certainty(predictor.spec)
     columns = [*FEATURES.column_names, *predictor.spec.features]
     filesystem, path = lake.filesystem(uri)
     with filesystem.open_input_file(path) as source:
         batches = parquet.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=columns)
-        answers = [
-            _answers(batch, move, pa.array(risks_of(batch), pa.float64()), requester) for batch in batches
-        ]
+        answers = []
+        for batch in batches:
+            inputs = [
+                batch[name].to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+                for name in predictor.spec.features
+            ]
+            risks = pa.array(risks_of(batch, np.stack(inputs, axis=1)), pa.float64())
+            answers.append(_answers(batch, move, risks, certainty.of(inputs), requester))
     return pa.Table.from_batches(answers, _ARROW)
 
 
@@ -144,16 +156,12 @@ class _Trees:
         content = model_files.checked(settings, predictor.model)[MODEL_FILE]
         return cls(predictor, xgboost.Booster(model_file=bytearray(content)))
 
-    def risks(self, batch: pa.RecordBatch) -> Floats:
+    def risks(self, _batch: pa.RecordBatch, rows: Rows) -> Floats:
         """The risk (n) of each row.
 
         Raises:
             StorageError: XGBoost's margin of the first row is not the server's.
         """
-        features = self.predictor.spec.features
-        rows = np.empty((len(batch), len(features)), dtype=np.float32)
-        for i, name in enumerate(features):
-            rows[:, i] = batch[name].to_numpy(zero_copy_only=False)
         margins = self.booster.inplace_predict(rows, predict_type="margin").astype(np.float64)
         trees = self.predictor.trees
         answered = trees.bias + float(trees.contributions(rows[0].astype(np.float64)).sum())
@@ -165,15 +173,51 @@ class _Trees:
         return risks
 
 
+class _Certainty:
+    """How certain a version's risks are, by the rules of ``/predict``."""
+
+    def __init__(self, spec: PredictorSpec) -> None:
+        self._explainer, self._inputs = Explainer(spec), pa.array(spec.plain_inputs)
+        newest = {
+            plain: kernel.names(spec.task)[column]
+            for plain, column in kernel.newest_columns(spec.task).items()
+        }
+        ranged = [plain for plain in spec.usual_ranges if newest.get(plain) in spec.features]
+        self._ranged = pa.array(ranged, pa.string())
+        self._ranges = [
+            (spec.features.index(newest[plain]), np.array(spec.usual_ranges[plain])) for plain in ranged
+        ]
+
+    def of(self, columns: Sequence[NDArray[np.float32]]) -> dict[str, pa.Array]:
+        """The columns ``uncertain``, ``missing`` and ``unusual_values`` of n rows, given as a column (n) of each
+        feature."""
+        unusual = np.zeros((len(self._ranges), len(columns[0])), dtype=np.bool_)
+        for outside, (place, (low, high)) in zip(unusual, self._ranges, strict=True):
+            outside[:] = (columns[place] < low) | (columns[place] > high)  # NaN is neither
+        missing = self._explainer.without_value(columns)
+        uncertain = unusual.any(axis=0) | (missing.sum(axis=1) > self._explainer.most_missing)
+        return {
+            "uncertain": pa.array(uncertain),
+            "missing": _named(missing, self._inputs),
+            "unusual_values": _named(unusual.T, self._ranged),
+        }
+
+
+def _named(chosen: NDArray[np.bool_], names: pa.Array) -> pa.ListArray:
+    """The names (m) of those that are chosen in each row (n, m)."""
+    ends = np.concatenate([[0], chosen.sum(axis=1).cumsum()]).astype(np.int32)
+    return pa.ListArray.from_arrays(ends, names.take(pa.array(np.nonzero(chosen)[1])))
+
+
 def _risks_with_notes(
-    settings: Settings, predictor: Predictor, tokens: TableRef, batch: pa.RecordBatch
+    settings: Settings, predictor: Predictor, tokens: TableRef, batch: pa.RecordBatch, rows: Rows
 ) -> Floats:
     """The risk (n) of each row, by the server's code, with the notes that were known at its prediction time."""
     reader = predictor.reader
     assert reader is not None  # for the types
     own = pc.field("subject_id").isin(batch["subject_id"]) & (pc.field("tokenizer") == reader.spec.tokenizer)
-    rows = lake.dataset(settings, tokens).to_table(columns=list(note_visibility.COLUMNS), filter=own)
-    notes = note_visibility.by_patient(rows)
+    known = lake.dataset(settings, tokens).to_table(columns=list(note_visibility.COLUMNS), filter=own)
+    notes = note_visibility.by_patient(known)
     stays = zip(
         batch["subject_id"].to_pylist(),
         note_visibility.times(batch, "admission_time"),
@@ -184,16 +228,22 @@ def _risks_with_notes(
         note_visibility.visible_tokens(notes.get(subject, []), began, at) for subject, began, at in stays
     ]
     margins = reader.margins_where_written([reader.windows(read) for read in visible])
-    columns = [batch[name].to_numpy(zero_copy_only=False) for name in predictor.spec.features]
-    return predictor.risks(np.stack(columns, axis=1), margins)
+    return predictor.risks(rows, margins)
 
 
-def _answers(batch: pa.RecordBatch, move: Move, risks: pa.Array, requester: Requester) -> pa.RecordBatch:
+def _answers(
+    batch: pa.RecordBatch,
+    move: Move,
+    risks: pa.Array,
+    certainty: Mapping[str, pa.Array],
+    requester: Requester,
+) -> pa.RecordBatch:
     columns = {
         **{name: batch[name].cast(_ARROW.field(name).type) for name in _KEYS},
         "model": pa.repeat(move.model, len(batch)),
         "model_version": pa.repeat(move.to_version, len(batch)),
         "risk": risks,
+        **certainty,
         "asked_by": pa.repeat(requester.name, len(batch)),
         "purpose": pa.repeat(requester.purpose, len(batch)),
         "notice": pa.repeat(NOTICE, len(batch)),

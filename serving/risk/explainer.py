@@ -1,7 +1,9 @@
 """The largest contributions to a risk, in words that a clinician reads."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
+from itertools import compress
 from typing import Literal
 
 import numpy as np
@@ -56,13 +58,15 @@ class Explainer:
     """Of one model version. A request's one value fills several features: their contributions are given as one."""
 
     def __init__(self, spec: PredictorSpec) -> None:
-        self._features, self._plain = spec.features, frozenset(spec.plain_inputs)
+        self._features, self._plain = spec.features, spec.plain_inputs
+        self.most_missing = len(spec.plain_inputs) // 2  # with more the risk is uncertain
         inputs = [_input_of(feature, spec.plain_inputs) for feature in spec.features]
         self._inputs = tuple(dict.fromkeys(inputs))
         place = {name: i for i, name in enumerate(self._inputs)}
-        # A count of 0 is a value, and says that there is none.
-        self._holds_value = np.array(["_count_" not in feature for feature in spec.features])
         self._input_of = np.array([place[name] for name in inputs], dtype=np.intp)
+        # A count of 0 is a value, and says that there is none.
+        holds_value = np.array(["_count_" not in feature for feature in spec.features])
+        self._fills = (np.array(inputs)[:, None] == np.array(self._plain)) & holds_value[:, None]
 
     def of_values(self, contributions: Floats, inputs: frozenset[str], notes: float) -> tuple[Factor, ...]:
         """Factors by the request's plain names, and the note. SHAP values add up, so a sum over features is exact
@@ -79,8 +83,16 @@ class Explainer:
 
     def inputs_without_value(self, row: Floats) -> tuple[str, ...]:
         """Plain inputs of which a patient's record has nothing."""
-        recorded = set(self._input_of[~np.isnan(row) & self._holds_value].tolist())
-        return tuple(n for i, n in enumerate(self._inputs) if n in self._plain and i not in recorded)
+        recorded = self._fills[~np.isnan(row)].any(axis=0)
+        return tuple(compress(self._plain, ~recorded))
+
+    def without_value(self, columns: Sequence[NDArray[np.floating]]) -> NDArray[np.bool_]:
+        """(n, inputs): the same of n records, given as a column (n) of each feature."""
+        without = np.ones((len(self._plain), len(columns[0])), dtype=np.bool_)
+        for absent, fills in zip(without, self._fills.T, strict=True):
+            for place in np.flatnonzero(fills).tolist():
+                absent &= np.isnan(columns[place])
+        return without.T
 
     def of_patient(self, contributions: Floats, row: Floats, notes: float) -> tuple[Factor, ...]:
         """Factors by feature, and the notes, for a patient whose record filled them."""

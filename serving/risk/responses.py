@@ -68,9 +68,8 @@ def of_values(
         scored = _scored(version, row, note)
         factors = version.explainer.of_values(scored.contributions, of_request, scored.notes)
         unusual = _unusual(version, request.given)
-        uncertain = bool(request.out_of_range) or _mostly_absent(
-            version, sum(name not in of_request for name in version.predictor.spec.plain_inputs)
-        )
+        absent = sum(name not in of_request for name in version.predictor.spec.plain_inputs)
+        uncertain = bool(request.out_of_range) or absent > version.explainer.most_missing
         logged = _logged(prediction_id, now, version, scored.risk, row, note)
         return _risk(version, scored, factors, note, unusual, uncertain), logged
 
@@ -107,7 +106,7 @@ def of_patient(
         scored = _scored(version, row, note)
         factors = version.explainer.of_patient(scored.contributions, row, scored.notes)
         unusual = _unusual(version, kernel.plain_values(computed, version.predictor.spec.task))
-        uncertain = _mostly_absent(version, len(version.explainer.inputs_without_value(row)))
+        uncertain = len(version.explainer.inputs_without_value(row)) > version.explainer.most_missing
         logged = _logged(prediction_id, now, version, scored.risk, row, note, record)
         return _risk(version, scored, factors, note, unusual, uncertain), logged
 
@@ -258,10 +257,6 @@ def _risk(
         instead_of=version.instead_of,
         uncertain=uncertain or bool(unusual) or version.instead_of is not None,
     )
-
-
-def _mostly_absent(version: ServedVersion, absent: int) -> bool:
-    return 2 * absent > len(version.predictor.spec.plain_inputs)
 
 
 def _logged(

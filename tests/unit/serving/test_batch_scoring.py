@@ -1,6 +1,8 @@
 """A cohort scored on one machine, without a JVM: the server's risks, to a Parquet file and to a Delta table."""
 
 import hashlib
+import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,22 +22,36 @@ from mediscale.inference import tabular
 from mediscale.storage import calls, commits, history, lake, registry, spark
 from serving import batch_scoring
 from serving.log.logged_answers import Requester
+from serving.risk import responses
+from serving.risk.patient_records import PatientRecord
+from serving.risk.served import ServedVersion
 
 NAMES = kernel.names("mortality")
 REQUESTER = Requester("tests", "research")
 ROWS = 300
+RANGES = {"creatinine": [50.0, 150.0], "heart_rate": [20.0, 190.0]}
 
 
 @pytest.fixture
 def rows(
-    settings: Settings, promote: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    promote: Callable[..., Any],
+    trained: dict[tuple[str, int], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> np.ndarray[Any, Any]:
-    """Features of a cohort in two files, and a promoted version."""
+    """Features of a cohort in two files, of which every third row has few, and a promoted version that knows usual
+    ranges."""
     monkeypatch.setattr(spark, "session", lambda *_: pytest.fail("a JVM was started"))
-    promote("mortality")
+    folder = tmp_path / "model"
+    shutil.copytree(trained["mortality", 1], folder)
+    spec = json.loads((folder / "predictor.json").read_text())
+    (folder / "predictor.json").write_text(json.dumps(spec | {"usual_ranges": RANGES}))
+    promote("mortality", folder=folder)
     chance = np.random.default_rng(5)
     values = chance.normal(100, 40, size=(ROWS, len(NAMES))).round(1)
     values[chance.random(values.shape) < 0.5] = np.nan
+    values[::3, : len(NAMES) // 2] = np.nan
     for number, part in enumerate((slice(0, 200), slice(200, ROWS)), start=1):
         stays = np.arange(ROWS, 0, -1)[part]
         moment = pa.array([datetime(2150, 1, 1)] * len(stays), pa.timestamp("us"))
@@ -77,6 +93,28 @@ def test_every_stay_gets_the_server_s_risk(
     assert len(np.unique(written["risk"])) > 100
     assert set(written["asked_by"].to_pylist()) == {"tests"}
     assert digests(settings) == [hashlib.sha256(output.read_bytes()).hexdigest()]
+
+
+def test_each_risk_is_as_certain_as_the_server_says(
+    settings: Settings, rows: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    move = registry.current(settings, "synthetic", "mortality", "production")
+    assert move is not None
+    version = ServedVersion(tabular.load(settings, move.version, "mortality"), move.moved_at)
+    score(settings, tmp_path / "risks.parquet")
+    columns = ["uncertain", "missing", "unusual_values"]
+    written = pq.read_table(tmp_path / "risks.parquet", columns=columns).to_pylist()
+    now, seen = datetime(2150, 1, 1), set()
+    for row, batch in zip(rows[::-1], written, strict=True):
+        record = PatientRecord(1, now, 1, "asked", {"mortality": row}, {})
+        served = {"mortality": version}
+        answer, _ = responses.of_patient(record, served, {}, "p", now, lambda *_: pytest.fail("no answer"))
+        [risk] = answer.predictions
+        unusual = [value.input for value in risk.unusual_values]
+        assert (batch["uncertain"], sorted(batch["unusual_values"])) == (risk.uncertain, sorted(unusual))
+        assert tuple(batch["missing"]) == answer.missing
+        seen.add((risk.uncertain, bool(unusual)))
+    assert seen == {(False, False), (True, True), (True, False)}
 
 
 def test_a_delta_table_holds_the_same_and_replaces_nothing(
