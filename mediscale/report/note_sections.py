@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTES
@@ -33,6 +34,8 @@ class CombinedModel:
     """The decided version reads notes."""
     reason: str
     model: str
+    network: str
+    """What part of which encoder it is."""
     words: Mapping[str, float]
     """What words added to the log-odds on average; empty where the artifacts are not in reach."""
 
@@ -64,8 +67,20 @@ def combined(settings: Settings, run: Run, task: str) -> CombinedModel | None:
         reads=together.result["reads_notes"],
         reason=together.result["reason"],
         model=f"{notes['model']['name']} v{notes['model']['version']}",
+        network=_network(trained.params),
         words=_words(settings, notes["model"]["uri"]),
     )
+
+
+def _network(params: Mapping[str, Any]) -> str:
+    """A note network in words, from the parameters of its fit.
+
+    >>> _network({"encoder": {"name": "a BERT"}, "layers": 2})
+    'the lowest 2 layers of a BERT'
+    """
+    some = {0: "all layers", 1: "the lowest layer"}
+    layers = some.get(params["layers"], f"the lowest {params['layers']} layers")
+    return f"{layers} of {params['encoder']['name']}"
 
 
 def _words(settings: Settings, uri: str) -> dict[str, float]:

@@ -213,7 +213,11 @@ def class_imbalance(of: Subject) -> str:
 def predictors(of: Subject) -> str:
     if of.decided.spec is None:
         return ""
-    notes = " It reads the clinical notes that were available by then, too." if of.decided.spec.notes else ""
+    read = next((t.notes for t in of.contents.tasks if t.decided is of.decided and t.notes), None)
+    by = f", by {read.network}" if read else ""
+    notes = (
+        f" It reads the clinical notes that were available by then, too{by}." if of.decided.spec.notes else ""
+    )
     return (
         f"{len(of.decided.spec.features)} inputs of those that the task's file declares (statistics of measurements, "
         "treatments, comorbidity, earlier stays, age and sex), as the hospital knew them at the prediction "
