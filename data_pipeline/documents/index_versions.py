@@ -87,7 +87,13 @@ def sign(settings: Settings, name: str, version: int) -> None:
 def _verified(settings: Settings, name: str, version: int) -> Path:
     """The signature covers the manifest, with which ``Index.open`` compares all other files."""
     model = _reference(settings, name, version)
-    model_signature.check(settings, model, model.digest)
+    try:
+        model_signature.check(settings, model, model.digest)
+    except NotFoundError:
+        raise NotFoundError(
+            f"The index {name}/{version} has no signature of its manifest as it is now, so one of them was changed or "
+            "is gone; make the index again or restore it from a backup."
+        ) from None
     return folder(settings, name) / str(version)
 
 

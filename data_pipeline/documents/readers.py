@@ -58,7 +58,11 @@ def read(paths: Sequence[Path], roles: Sequence[str] = ()) -> Read:
         if not path.exists():
             raise InputError(f"There is no file or folder {path} with documents.")
         for file, name in _files(path):
-            _read_file(file, name, tuple(roles), result)
+            if path.is_dir() and not file.resolve().is_relative_to(path.resolve()):
+                reason = "It is a link to a file outside of the folder; copy the file itself into it."
+                result.rejected.append(RejectedDocument(file=name, reason=reason))
+            else:
+                _read_file(file, name, tuple(roles), result)
     if not result.documents:
         reasons = "; ".join(f"{each.file}: {each.reason}" for each in result.rejected[:3])
         raise InputError(

@@ -208,7 +208,9 @@ def test_an_index_is_signed_and_a_changed_one_is_refused(home: Settings, tmp_pat
     place, manifest = index_versions.add(home, "documents", read([file]))
     assert index_versions.latest(home, "documents") == place
     (place / "manifest.json").write_text(manifest.model_copy(update={"passages": 2}).model_dump_json())
-    with pytest.raises(NotFoundError, match="documents-index v1 is not signed"):
+    with pytest.raises(
+        NotFoundError, match="The index documents/1 has no signature of its manifest as it is now"
+    ):
         index_versions.latest(home, "documents")
 
 

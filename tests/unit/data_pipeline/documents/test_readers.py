@@ -84,8 +84,10 @@ def test_what_cannot_be_read_is_left_out_with_a_reason(
     (tmp_path / "none.json").write_text("not at all")
     pdf(tmp_path / "locked.pdf", line("Secret."), password="hunter2")
     pdf(tmp_path / "scan.pdf", "")
+    (tmp_path / "linked.txt").symlink_to(tmp_path / "good.txt")
+    (tmp_path / "outside.txt").symlink_to(Path(__file__))
     read = readers.read([tmp_path])
-    assert [document.file for document in read.documents] == ["good.txt", "half.jsonl"]
+    assert [document.file for document in read.documents] == ["good.txt", "half.jsonl", "linked.txt"]
     reasons = {each.file: each.reason for each in read.rejected}
     assert reasons == {
         "large.txt": "It is larger than 0 MiB; divide it into smaller files.",
@@ -98,6 +100,7 @@ def test_what_cannot_be_read_is_left_out_with_a_reason(
         "none.json": "It is not JSON.",
         "locked.pdf": "It is encrypted; save it without a password.",
         "scan.pdf": "It holds no text; a scanned page needs text recognition first.",
+        "outside.txt": "It is a link to a file outside of the folder; copy the file itself into it.",
     }
 
 
