@@ -7,6 +7,7 @@ compared; the base and its tokenizer are refused unless they are those of the tr
 import json
 import math
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -381,6 +382,14 @@ def _chosen(likelihoods: "torch.Tensor", temperature: float, draws: "torch.Gener
     return int(torch.multinomial((likelihoods / temperature).softmax(-1), 1, generator=draws))
 
 
+@contextmanager
+def libraries_quiet() -> Iterator[None]:
+    """Without what libraries say of each other's coming versions, which nobody here can change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
 def adapted(
     base: Path,
     config: bytes,
@@ -404,7 +413,9 @@ def adapted(
     except (ValueError, TypeError, SafetensorError) as error:
         raise StorageError("The adapter of the language model can't be read; train it again.") from error
     on = device()
-    model = PeftModel(base_models.network(base, dtype or precision(on), quantization), settings)
+    network = base_models.network(base, dtype or precision(on), quantization)
+    with libraries_quiet():
+        model = PeftModel(network, settings)
     try:
         loaded = set_peft_model_state_dict(model, tensors)
     except RuntimeError as error:  # of another shape

@@ -6,7 +6,6 @@ An engine elsewhere speaks OpenAI's protocol (``serving.language.engine_client``
 
 import logging
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Protocol
@@ -106,9 +105,7 @@ def in_process(settings: Settings, model: ModelRef) -> InProcess:
         raise NotInstalledError(sentence)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for kernels of the hub, without need
     _one_thread_less()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
-        return InProcess(language.load(settings, model_files.checked(settings, model)))
+    return InProcess(language.load(settings, model_files.checked(settings, model)))
 
 
 def absent() -> str:

@@ -1,6 +1,7 @@
 """A language version in other forms: each is read back by its own runtime and answers as its parent, or is blocked."""
 
 import base64
+import dataclasses
 import hashlib
 import http.server
 import json
@@ -103,6 +104,30 @@ def test_a_form_that_answers_otherwise_is_blocked_alone(
     assert not (tmp_path / "gguf.sig").exists()
     assert Receipt.model_validate_json((tmp_path / f"gguf.{RECEIPT_FILE}").read_bytes()) == made["gguf"]
     assert made["merged"].state == "usable"
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_a_form_whose_file_is_spoiled_is_blocked_with_a_sentence_and_the_others_are_kept(
+    home: Settings, version: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(form: formats.Format) -> formats.Format:
+        def write(of: formats.Version, folder: Path) -> None:
+            form.write(of, folder)
+            largest = max(folder.rglob("*"), key=lambda path: path.stat().st_size)
+            content = largest.read_bytes()
+            largest.write_bytes(bytes(255 - byte for byte in content[:16]) + content[16:])
+
+        return dataclasses.replace(form, write=write)
+
+    spoiled_names = ["merged", "gguf", "onnx"]
+    changed = {name: spoiled(formats.FORMATS[name]) for name in spoiled_names}
+    monkeypatch.setattr(receipts, "FORMATS", formats.FORMATS | changed)
+    made = list(receipts.export(home, version, [*spoiled_names, "adapter"], tmp_path))
+    assert [receipt.state for receipt in made] == [*["blocked"] * 3, "usable"]
+    for receipt in made[:3]:
+        (sentence,) = receipt.problems
+        assert "can't be read" in sentence or "can't read back" in sentence
+        assert not (tmp_path / receipt.format).exists()
 
 
 def test_a_base_that_a_format_can_not_hold_is_blocked_with_what_to_do(

@@ -81,7 +81,8 @@ class Version:
         from peft import PeftModel
 
         network = base_models.network(self.base, torch.float32, self.spec.quantization)
-        adapted = PeftModel.from_pretrained(network, folder)
+        with language.libraries_quiet():
+            adapted = PeftModel.from_pretrained(network, folder)
         return LanguageModel(adapted, base_models.tokenizer(folder), self.spec.instruction)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from data_pipeline.documents import question_set
 from data_pipeline.documents.questions import Question
 from data_pipeline.safety import check_answer
-from mediscale.core.errors import MediscaleError, UsageError
+from mediscale.core.errors import MediscaleError, UsageError, failure_location
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference import language, model_files, model_signature
@@ -173,6 +173,9 @@ def _export_and_compare(
             failures = list(problems(compared))
     except MediscaleError as error:
         failures = [str(error)]
+    except Exception as error:  # of safetensors, gguf, ONNX and what reads them, which have no common class
+        log.error("%s", failure_location(error))
+        failures = [f"{form.runtime} can't read back what was written ({type(error).__name__})"]
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return Receipt(
         model=version.ref,
