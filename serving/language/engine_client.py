@@ -65,15 +65,22 @@ class EngineClient:
             "logprobs": 1,
             "stream": True,
         }
+        wrote = False
         with self._spoken_to(), self._client.stream("POST", "/completions", json=body) as reply:
             _check_status(reply)
             for line in _bounded(reply.iter_lines()):
                 if line.removeprefix("data:").strip() == "[DONE]":
                     return
                 if line.startswith("data:"):
-                    yield from _tokens(_choice(json.loads(line.removeprefix("data:"))))
-                if sampling.is_late:
+                    for token in _tokens(_choice(json.loads(line.removeprefix("data:")))):
+                        wrote = True
+                        yield token
+                if sampling.is_late and wrote:
                     return
+                if sampling.is_late:
+                    raise EngineError(
+                        "The language engine wrote nothing in the time that an answer may take; ask again."
+                    )
         raise EngineError("The language engine ended its answer in the middle; ask again.")
 
     def scores(self, prompt: Prompt, _sampling: Sampling, special: bool = False) -> list[Token]:
@@ -221,8 +228,15 @@ def _tokens(choice: Mapping[str, Any]) -> list[Token]:
     return [Token(str(text), _number(value), _best(top)) for text, value, top in rows]
 
 
+_MOST_LOG_PROBABILITY = 1e-3
+"""0 but for rounding."""
+
+
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    number = None if value is None else float(value)
+    if number is not None and not number < _MOST_LOG_PROBABILITY:  # not a number either
+        raise ValueError("no log-probability")
+    return number
 
 
 def _best(top: Mapping[str, float] | None) -> tuple[str, float] | None:
