@@ -37,7 +37,7 @@ def listed_words(part: str) -> frozenset[str]:
 @cache
 def _lexicon_file() -> dict[str, str]:
     text = Path(__file__).with_name("lexicon.yaml").read_text(encoding="utf-8")
-    parts: dict[str, str] = yaml.safe_load(text)
+    parts: dict[str, str] = yaml.load(text, yaml.CSafeLoader)
     return parts
 
 

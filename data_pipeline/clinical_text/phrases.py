@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"\.\.\.|\)\?|[()|]|[^\s()|]+")
 
 def load(path: Path) -> Any:
     """A file of rules: ``phrases`` by label, ``lists`` of words that they name, and what else its module reads."""
-    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    return yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
 
 
 class PhraseMatch(NamedTuple):

@@ -17,7 +17,8 @@ from mediscale.core.concepts import CONCEPTS, Concept, by_name
 @cache
 def names() -> dict[str, Any]:
     """The content of ``names.yaml``."""
-    content: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text("utf-8"))
+    text = Path(__file__).with_name("names.yaml").read_text("utf-8")
+    content: dict[str, Any] = yaml.load(text, yaml.CSafeLoader)
     return content
 
 

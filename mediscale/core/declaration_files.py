@@ -81,7 +81,8 @@ def shared(folder: Path, name: str) -> dict[str, dict[str, Any]]:
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:
         raise ValueError(f"{name} is none of the files in {folder.name}/; {suggestion(name, names)}")
-    content: dict[str, dict[str, Any]] = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
+    content: dict[str, dict[str, Any]] = yaml.load(text, yaml.CSafeLoader)
     return content
 
 
@@ -105,6 +106,9 @@ def extended(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 MOST_PARTS = 100_000
 """Of a declaration, those that stand for an alias (``*name``) counted wherever it stands."""
+DEEPEST = 50
+"""How many parts may stand within each other: libyaml, which reads ten times as fast as Python does, crashes where
+there is no end of it."""
 
 
 def content_of(text: str) -> Any:
@@ -115,7 +119,8 @@ def content_of(text: str) -> Any:
     """
     import yaml
 
-    loader = yaml.SafeLoader(text)
+    _check_depth(text)
+    loader = yaml.CSafeLoader(text)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -126,6 +131,19 @@ def content_of(text: str) -> Any:
         raise yaml.YAMLError("it is nested too deeply") from None
     finally:
         loader.dispose()
+
+
+def _check_depth(text: str) -> None:
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: it is nested too deeply")
 
 
 def _count_parts(node: "Node", counted: dict[int, int]) -> int:
@@ -164,7 +182,7 @@ def line_of(text: str, place: Sequence[str | int]) -> int:
     """
     import yaml
 
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(text, Loader=yaml.CSafeLoader)
     line = 0
     for part in place:
         if isinstance(node, yaml.MappingNode):

@@ -118,7 +118,7 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "\n".join(
         ("tables:\n  labs: {file: a, file: b}", "line 2: file stands twice"),
         (BOMB, "aliases stand for over"),
         ("a: &a [*a]", "aliases stand for over"),
-        ("[" * 1000, "nested too deeply"),
+        ("[" * 1_000_000, "nested too deeply"),
     ],
 )
 def test_a_key_that_stands_twice_and_endless_aliases_are_refused(text: str, said: str) -> None:
