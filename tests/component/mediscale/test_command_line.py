@@ -170,3 +170,20 @@ def test_a_reader_of_a_table_who_left_is_no_failure(settings: Settings) -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_program_frees_nothing_as_it_ends_and_does_what_waits_for_its_end(settings: Settings) -> None:
+    code = (
+        "import atexit, sys; from mediscale.cli import main; from mediscale.cli.verbs import Verb\n"
+        "class Held:\n"
+        "    def __del__(self): print('freed')\n"
+        "held = Held()\n"
+        "def work(_): atexit.register(print, 'cleaned'); print('x' * 100_000); return 3\n"
+        "main.GROUPS['tests'] = (Verb('work', 'works', work),)\n"
+        "sys.argv[1:] = ['work']; sys.exit(main.main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=around(settings), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout == "x" * 100_000 + "\ncleaned\n"
