@@ -27,21 +27,22 @@ broker: setup
 run: setup ## take a synthetic hospital through the whole loop
 	@$(BIN)/mediscale run
 
-test: airflow-env broker ## run every test, in three processes beside each other
-	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-components test-loops test-units
+test: setup ## run every test, in three processes beside each other
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-loops test-components test-units
 	@echo "make test: every test passed"
 
 # Of about the same length, and one more than two cores have: each waits a third of its time for what it started. What
-# the first writes once per session (Spark, hospitals, models) the others do without.
+# the components write once per session (Spark, hospitals, models) the others do without. None waits for what only another
+# one needs: Airflow's environment and the broker are fetched while the units run.
 SERVERS := tests/component/serving
 APART := $(addprefix tests/component/,dags infra kubeflow_pipelines training/test_ray_workers.py training/test_risk_tuning.py)
-test-components:
+test-components: broker
 	@$(call beside,components,tests/component $(addprefix --ignore=,$(APART) $(SERVERS)))
 
-test-loops:
+test-loops: airflow-env
 	@$(call beside,loops     ,$(APART) tests/integration tests/e2e)
 
-test-units:
+test-units: setup
 	@$(call beside,units     ,tests/unit $(SERVERS))
 
 beside = set -o pipefail; $(BIN)/pytest $(2) --durations=25 --durations-min=10 2>&1 | while IFS= read -r line; do echo "$(1)  $$line"; done

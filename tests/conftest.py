@@ -1,5 +1,6 @@
 """Fixtures that more than one test folder uses."""
 
+import gc
 import json
 import os
 import signal
@@ -45,6 +46,7 @@ pytest_plugins = (
 """Each made once per session, for every tier."""
 
 os.umask(0o077)  # as every entry point has it
+gc.set_threshold(50_000)  # as every stage has it
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test starts compiles our code
 # Threads of torch and the trees that wait for another sleep meanwhile: on cores that other tests need too, turning on

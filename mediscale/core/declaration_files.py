@@ -143,7 +143,7 @@ def _check_depth(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > DEEPEST:
-            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: it is nested too deeply")
+            raise yaml.YAMLError("it is nested too deeply")
 
 
 def _count_parts(node: "Node", counted: dict[int, int]) -> int:

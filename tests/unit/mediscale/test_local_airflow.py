@@ -3,12 +3,20 @@
 import re
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
 from mediscale.cli import local_airflow
 from mediscale.core.errors import BusyError, MediscaleError
 from mediscale.core.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _as_if_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Airflow's environment is made beside the unit tests, and nothing of it is started here."""
+    (tmp_path / "airflow").touch()
+    monkeypatch.setattr(local_airflow, "AIRFLOW", tmp_path / "airflow")
 
 
 def test_a_taken_port_is_refused_before_anything_starts(settings: Settings) -> None:
