@@ -1,13 +1,14 @@
 """Share of the possible lift: how far above chance a model gets, as a share of what the generator's own risk gets.
 
-    .venv/bin/python benchmarks/possible_lift.py [--seeds 5] [--size small] [--task mortality] [--notes]
+    .venv/bin/python benchmarks/possible_lift.py [--seeds 5] [--size small] [--task mortality] [--notes] [--homes DIR]
 
 The lift is the AUROC of held-out stays less 0.5. Each seed is a synthetic hospital of its own, whose records become a
 frozen training set by the stages of a run; trees are grown on it as ``risk_model`` grows them, with and without the
 features of charting behaviour (how often and how lately a value was charted), and on nested parts of the training
-patients (the learning curve). ``--notes`` takes each hospital through `mediscale run` instead, notes and all, which
-takes many times as long: beside the version that was registered stand the points score and logistic regression of its
-evidence. The means have 95 % intervals over the seeds, by Student's t; with one seed there is none.
+patients (the learning curve). ``--notes`` takes each hospital on to the version that a run would register, notes and
+all, which takes many times as long: beside it stand its trees alone, and the points score and logistic regression of
+its evidence. The means have 95 % intervals over the seeds, by Student's t; with one seed there is none. In homes that
+are kept, what was done for a seed is not done again, so that the seeds can be taken one after the other.
 
 The ceiling is what a model of mortality would get that knew the latent severity exactly, and nothing that stands in no
 table: frailty, how unwell a patient looks, and whether care aims at cure are in notes alone.
@@ -16,9 +17,6 @@ table: frailty, how unwell a patient looks, and whether care aims at cure are in
 import argparse
 import json
 import math
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +32,6 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.pipeline import call, runtime_inputs, steps
-from mediscale.storage import calls
 from training import training_examples
 from training.evaluation import oracle
 from training.statistics import calibration, metrics
@@ -78,28 +75,35 @@ class Trained:
         return float(metrics.auroc(blank["held_out"].outcomes, margins, metrics.unweighted(margins))[0])
 
 
-def frozen(home: Path, size: str, task: TaskName, seed: int) -> Trained:
-    """A hospital without notes, by the stages of a run as far as the frozen training set."""
+def of_stages(
+    home: Path, size: str, task: TaskName, seed: int, training: Sequence[steps.Step], notes: bool
+) -> dict[str, Any]:
+    """What the stages of a run leave for a hospital, by node: those up to the features, and some of training."""
     settings, results = Settings(home=home), dict[str, Any]()
-    made = {"dataset": DATASET, "size": size, "seed": seed, "notes": False}
+    made = {"dataset": DATASET, "size": size, "seed": seed, "notes": notes}
     results[steps.PREPARE_SOURCE] = call.call("synthetic", made, settings, DATASET).result
-    for node in steps.nodes((*steps.FEATURES, steps.TRAINING[0]), (task,)):
+    for node in steps.nodes((*steps.FEATURES, *training), (task,)):
         fields = call.load(node.stage).Params.model_fields
-        about = {name: value for name, value in (("dataset", DATASET), ("task", task)) if name in fields}
-        upstream = [results[name].model_dump() for name in node.upstream]
+        given = {
+            "dataset": DATASET,
+            "task": task,
+            "bootstrap": 50,
+        }  # the intervals of an evidence are not read
+        about = {name: value for name, value in given.items() if name in fields}
+        upstream = [results[name].model_dump() for name in node.upstream if name in results]
         results[node.name] = runtime_inputs.call(node.stage, about, upstream, settings, DATASET).result
+    return results
+
+
+def frozen(home: Path, size: str, task: TaskName, seed: int) -> Trained:
+    """A hospital without notes, as far as the frozen training set."""
+    results, settings = (
+        of_stages(home, size, task, seed, steps.TRAINING[:1], notes=False),
+        Settings(home=home),
+    )
     training_set = results[f"training_set_{task}"].training_set
-    hospital = results[steps.PREPARE_SOURCE].oracle, results["silver"].subjects
     params = risk_model.Params(dataset=DATASET, task=task, training_set=training_set)
-    return trained(settings, params, *hospital)
-
-
-def of_run(home: Path) -> Trained:
-    """The same of a home in which one run was made."""
-    settings = Settings(home=home)
-    judged = calls.of_stage(settings, "evaluate")[-1].params
-    params = risk_model.Params.model_validate(calls.of_stage(settings, "risk_model")[-1].params)
-    return trained(settings, params, judged["oracle"], TableRef.model_validate(judged["subjects"]))
+    return trained(settings, params, results[steps.PREPARE_SOURCE].oracle, results["silver"].subjects)
 
 
 def trained(settings: Settings, params: risk_model.Params, file: str | None, subjects: TableRef) -> Trained:
@@ -128,18 +132,17 @@ def shares_of_trees(this: Trained) -> dict[str, float]:
     return {name: this.share(auroc) for name, auroc in found.items()}
 
 
-def shares_of_run(home: Path, size: str, task: TaskName, seed: int) -> dict[str, float]:
-    """The same after `mediscale run`, notes and all, beside the version that it registered and its baselines."""
-    command = [sys.executable, "-m", "mediscale", "run", "--task", task, "--size", size]
-    command += ["--set", f"synthetic.seed={seed}"]
-    environment = {**os.environ, "MEDISCALE_HOME": str(home)}
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    judged = calls.of_stage(Settings(home=home), "evaluate")[-1]
-    evidence = json.loads((home / judged.result["evidence"]).read_text())
-    found = {"the registered version": evidence["oracle"]["model_auroc"]["value"]}
+def shares_with_notes(home: Path, size: str, task: TaskName, seed: int) -> dict[str, float]:
+    """The same of the version that a run would register, notes and all, beside its trees and its baselines."""
+    training = [step for step in steps.TRAINING if step.stage not in ("leakage", "promotion")]
+    judged = of_stages(home, size, task, seed, training, notes=True)[f"evaluate_{task}"]
+    evidence = json.loads((home / judged.evidence).read_text())
+    found = {"the version with notes": evidence["oracle"]["model_auroc"]["value"]}
+    if evidence["notes"]:
+        found["its trees alone"] = evidence["notes"]["table_auroc"]["value"]
     found |= {baseline["name"]: baseline["auroc"]["value"] for baseline in evidence["baselines"]}
-    this = of_run(home)
-    return {name: this.share(auroc) for name, auroc in found.items()} | shares_of_trees(this)
+    best = evidence["oracle"]["auroc"]["value"]
+    return {name: (auroc - 0.5) / (best - 0.5) for name, auroc in found.items()}
 
 
 def charting_features(task: TaskName) -> np.ndarray:
@@ -175,14 +178,14 @@ def expected_auroc(score: np.ndarray, probability: np.ndarray) -> float:
     return float((by_score * survivors_below).sum() / (by_score.sum() * (1 - by_score).sum()))
 
 
-def interval(values: Sequence[float]) -> str:
+def interval(values: Sequence[float], digits: int = 3) -> str:
     from scipy.stats import t
 
     middle = float(np.mean(values))
     if len(values) < 2:
-        return f"{middle:.3f} (one seed)"
+        return f"{middle:.{digits}f} (one seed)"
     half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return f"{middle:.3f} ({middle - half:.3f} to {middle + half:.3f})"
+    return f"{middle:.{digits}f} ({middle - half:.{digits}f} to {middle + half:.{digits}f})"
 
 
 def main() -> None:
@@ -192,15 +195,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="how many, from the generator's own on (5)")
     parser.add_argument("--size", choices=("tiny", "small", "large"), default="small")
     parser.add_argument("--task", default="mortality")
-    parser.add_argument("--notes", action="store_true", help="whole runs, with notes")
+    parser.add_argument("--notes", action="store_true", help="the version with notes, too")
+    parser.add_argument("--homes", type=Path, help="folder that keeps the hospitals, each a home of its own")
     options = parser.parse_args()
     by_model: dict[str, list[float]] = {}
-    with (
-        tempfile.TemporaryDirectory() as folder
-    ):  # one for all: Spark's session keeps its files in the first home
+    with tempfile.TemporaryDirectory() as scratch:
         for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
-            about = Path(folder) / str(seed), options.size, options.task, seed
-            of_seed = shares_of_run(*about) if options.notes else shares_of_trees(frozen(*about))
+            about = (options.homes or Path(scratch)) / str(seed), options.size, options.task, seed
+            of_seed = shares_with_notes(*about) if options.notes else shares_of_trees(frozen(*about))
             said = ", ".join(f"{name} {share:.3f}" for name, share in of_seed.items())
             print(f"seed {seed}: {said}", flush=True)
             for name, share in of_seed.items():
