@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -94,7 +95,8 @@ def export(
         raise UsageError("A form for the hub needs --repository OWNER/NAME.")
     version = Version.load(settings, model, repository)
     language.load(settings, version.files)  # which refuses a version that answers otherwise than in training
-    parent, questions = version.parent(), probe(settings, model)
+    questions = probe(settings, model)
+    parent = responses(version.parent(), questions)
     for name in names:
         log.info("%s as %s", model, name)
         folder = output / f".{name}.partial"
@@ -112,20 +114,39 @@ def probe(settings: Settings, model: ModelRef) -> list[Question]:
     return sorted(tuning, key=lambda each: hashlib.sha256(each.id.encode()).digest())[:_QUESTIONS]
 
 
-def compare(parent: LanguageModel, other: LanguageModel, questions: Sequence[Question]) -> ParentComparison:
-    """Both on the same questions: the likelihood of every option or answer, and some answers in words."""
+class Responses(NamedTuple):
+    """What a model says of the questions of a comparison."""
+
+    likelihoods: tuple[float, ...]
+    """Per token, of every option or answer."""
+    written: tuple[tuple[str, str], ...]
+    """Some questions, and its answers in words."""
+
+
+def responses(model: LanguageModel, questions: Sequence[Question]) -> Responses:
+    """A model's likelihood of every option or answer, and some answers in words."""
     triples = [(q.question, q.context, text) for q in questions for text in q.options or (q.answer,)]
-    one, two = ([each.per_token for each in of.log_likelihoods(triples)] for of in (parent, other))
     prompts = [(q.question, q.context) for q in questions[:_WRITTEN]] + [(text, "") for text in UNSAFE]
-    answers = [of.answers(prompts, _MAX_TOKENS) for of in (parent, other)]
+    answers = model.answers(prompts, _MAX_TOKENS)
+    return Responses(
+        tuple(each.per_token for each in model.log_likelihoods(triples)),
+        tuple((question, answer) for (question, _), answer in zip(prompts, answers, strict=True)),
+    )
+
+
+def compare(parent: Responses, other: Responses) -> ParentComparison:
+    """Both on the same questions."""
+    both = [
+        (question, mine, theirs)
+        for (question, mine), (_, theirs) in zip(parent.written, other.written, strict=True)
+    ]
     return ParentComparison(
-        n_likelihoods=len(triples),
-        largest_difference=float(np.abs(np.subtract(one, two)).max()),
-        n_answers=len(prompts),
-        same_answers=sum(mine == yours for mine, yours in zip(*answers, strict=True)),
+        n_likelihoods=len(parent.likelihoods),
+        largest_difference=float(np.abs(np.subtract(parent.likelihoods, other.likelihoods)).max()),
+        n_answers=len(both),
+        same_answers=sum(mine == theirs for _, mine, theirs in both),
         newly_unsafe=sum(
-            _blocked(question, other) and not _blocked(question, mine)
-            for (question, _), mine, other in zip(prompts, *answers, strict=True)
+            _blocked(question, theirs) and not _blocked(question, mine) for question, mine, theirs in both
         ),
     )
 
@@ -154,7 +175,8 @@ def tried(settings: Settings, model: ModelRef, names: Sequence[str]) -> tuple[Re
     if not names:
         return ()
     version, receipts = Version.load(settings, model), []
-    parent, questions = version.parent(), probe(settings, model)
+    questions = probe(settings, model)
+    parent = responses(version.parent(), questions)
     for name in names:
         with tempfile.TemporaryDirectory(prefix="mediscale-form-") as folder:
             receipts.append(_export_and_compare(version, name, parent, questions, Path(folder)))
@@ -162,14 +184,14 @@ def tried(settings: Settings, model: ModelRef, names: Sequence[str]) -> tuple[Re
 
 
 def _export_and_compare(
-    version: Version, name: str, parent: LanguageModel, questions: Sequence[Question], folder: Path
+    version: Version, name: str, parent: Responses, questions: Sequence[Question], folder: Path
 ) -> Receipt:
     """Writes a form into an empty folder and compares it."""
     form, compared, failures = FORMATS[name], None, []
     try:
         form.write(version, folder)
         if form.read is not None:
-            compared = compare(parent, form.read(version, folder), questions)
+            compared = compare(parent, responses(form.read(version, folder), questions))
             failures = list(problems(compared))
     except MediscaleError as error:
         failures = [str(error)]
