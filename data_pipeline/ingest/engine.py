@@ -73,6 +73,12 @@ def _scratch(settings: Settings) -> Iterator[Path]:
         lock.close()
 
 
+def scratch(database: "duckdb.DuckDBPyConnection") -> Path:
+    """The folder of a connection's own, which is deleted with it."""
+    [(folder,)] = database.execute("select current_setting('temp_directory')").fetchall()
+    return Path(folder)
+
+
 def _add_functions(opened: "duckdb.DuckDBPyConnection") -> None:
     """What Spark SQL has and DuckDB has not."""
     special: Any = {"type": "arrow", "null_handling": "special"}
@@ -96,8 +102,8 @@ def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.ChunkedArray
 
     before = seeds.to_numpy().view(np.uint64).tolist()
     pairs = zip(texts.cast(pa.binary()).to_pylist(), before, strict=True)
-    hashed = [seed if text is None else xxh64_intdigest(text, seed) for text, seed in pairs]
-    return pa.chunked_array([np.array(hashed, np.uint64).view(np.int64)])
+    hashed = (seed if text is None else xxh64_intdigest(text, seed) for text, seed in pairs)
+    return pa.chunked_array([np.fromiter(hashed, np.uint64, len(before)).view(np.int64)])
 
 
 def pseudonyms(identifiers: pa.Array, dataset: str) -> pa.Array:

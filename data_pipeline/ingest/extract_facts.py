@@ -218,9 +218,10 @@ def _concepts(source: Source) -> str:
 
 
 def _conversions(source: Source) -> list[str]:
-    return sorted(
-        {sql for measures in source.concepts.values() for m in measures for sql in m.units.values()}
-    )
+    """The expressions by which units are converted, first the one that leaves a value as it is: nearly all rows need no
+    other, and a case is looked for in this order."""
+    every = {sql for measures in source.concepts.values() for m in measures for sql in m.units.values()}
+    return sorted(every, key=lambda sql: (sql != "value", sql))
 
 
 def _sql_string(value: str) -> str:

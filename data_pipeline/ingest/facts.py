@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest import engine, extract_facts
+from data_pipeline.ingest import engine, extract_facts, placing
+from data_pipeline.ingest.patient_pieces import PatientPieces
 from data_pipeline.ingest.source import Source
-from data_pipeline.ingest.typed_tables import arrow_schema, typed_batches
+from data_pipeline.ingest.typed_tables import arrow_schema, map_typed, type_rows
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.table import Table
-from mediscale.core.tables import FACTS
+from mediscale.core.tables import EVENTS, FACTS
 from mediscale.storage import lake
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from pyarrow import dataset as ds
 
 BATCH_ROWS = 1 << 17
+
+PIECE_ROWS = 1 << 19
+"""Rows of a table that are typed before their facts are computed, and rows of the extract for each piece of its
+patients, who are judged together: what is in memory at once does not grow with the extract."""
 
 TextBatches = Mapping[str, "Callable[[], Iterable[pa.RecordBatch]]"]
 """By table of a source, a function that reads its rows: its own columns as texts, with ``file`` and ``line``."""
@@ -46,7 +51,17 @@ def load(
 def _keep(
     database: "duckdb.DuckDBPyConnection", source: Source, tables: "TextBatches", dataset: str, name: str
 ) -> None:
-    rows = (_with_pseudonyms(source, dataset, batch) for batch in typed_batches(source, name, tables[name]()))
+    _keep_rows(database, source, dataset, name, tables[name]())
+
+
+def _keep_rows(
+    database: "duckdb.DuckDBPyConnection",
+    source: Source,
+    dataset: str,
+    name: str,
+    texts: Iterable[pa.RecordBatch],
+) -> None:
+    rows = (_typed(source, dataset, name, batch) for batch in texts)
     engine.keep(database, f"t_{name}", _schema(source, name), rows)
     if (through := source.tables[name].patient_through) is not None:
         database.execute(f"alter table t_{name} drop column {extract_facts.SUBJECT}")
@@ -61,19 +76,19 @@ def _schema(source: Source, name: str) -> pa.Schema:
     )
 
 
-def _with_pseudonyms(source: Source, dataset: str, rows: pa.RecordBatch) -> pa.RecordBatch:
+def _typed(source: Source, dataset: str, name: str, texts: pa.RecordBatch) -> pa.RecordBatch:
     """Typed rows with the pseudonyms of their patient and visit, null where the table has no such column."""
+    table = source.tables[name]
+    rows = type_rows(source, table, texts)
     for column, identifier in (
         (extract_facts.SUBJECT, source.subjects.id),
         (extract_facts.VISIT, source.visits.id),
     ):
-        is_present = identifier in rows.schema.names
-        rows = rows.append_column(
-            column,
-            engine.pseudonyms(rows.column(identifier), dataset)
-            if is_present
-            else pa.nulls(len(rows), pa.int64()),
-        )
+        own = pa.nulls(len(rows), pa.int64())
+        if identifier in table.columns and identifier in texts.schema.names:
+            pseudonyms = partial(engine.pseudonyms, dataset=dataset)
+            own = map_typed(source, table, identifier, texts.column(identifier), pseudonyms)
+        rows = rows.append_column(column, own)
     return rows
 
 
@@ -101,34 +116,84 @@ def candidates(
     Raises:
         UsageError: an expression of the source can't be computed; the error names the fact.
     """
+    into = "create or replace temp table facts as"
+    for place, sql in _fact_queries(database, source, tables, dataset, named):
+        _compute(database, source, into, sql, *place)
+        into = "insert into facts"
+    return engine.carried(extract_facts.candidates_query(source))
+
+
+def _fact_queries(
+    database: "duckdb.DuckDBPyConnection",
+    source: Source,
+    tables: "TextBatches",
+    dataset: str,
+    named: bool = False,
+) -> Iterator[tuple[tuple[str, str], str]]:
+    """The Spark SQL of each fact, with its place in the source, while the rows that it reads are in the engine."""
     present = set(tables)
     stay = extract_facts.needed_tables(source, *present & extract_facts.tables_joined(source))
     load(database, source, tables, dataset, stay)
     for name, sql in extract_facts.joined_tables(source, present, dataset):
         place = f"lookups.{name}" if name in source.lookups else name
         _compute(database, source, f"create or replace temp table {name} as", sql, place)
-    into = "create or replace temp table facts as"
     for name in (name for name, table in source.tables.items() if name in present and table.facts):
-        if name not in stay:
-            _keep(database, source, tables, dataset, name)
-        for fact, sql in extract_facts.fact_queries(source, name, dataset, named):
-            _compute(database, source, into, sql, f"tables.{name}.facts.{fact}", f" of {name}")
-            into = "insert into facts"
-        if name not in stay:
+        queries = [
+            ((f"tables.{name}.facts.{fact}", f" of {name}"), sql)
+            for fact, sql in extract_facts.fact_queries(source, name, dataset, named)
+        ]
+        if name in stay:
+            yield from queries
+            continue
+        for texts in _in_pieces(tables[name]()):
+            _keep_rows(database, source, dataset, name, texts)
+            yield from queries
             database.execute(f"drop table t_{name}")
-    return engine.carried(extract_facts.candidates_query(source))
+
+
+def _in_pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Batches of ``PIECE_ROWS`` rows together, and one piece at least."""
+    piece: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        if rows >= PIECE_ROWS:
+            yield piece
+            piece, rows = [], 0
+        piece.append(batch)
+        rows += batch.num_rows
+    yield piece
 
 
 def judged_rows(
-    database: "duckdb.DuckDBPyConnection", source: Source, tables: "TextBatches", dataset: str
+    database: "duckdb.DuckDBPyConnection",
+    source: Source,
+    tables: "TextBatches",
+    dataset: str,
+    pieces: int = 1,
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of ``facts`` that tables state.
+    """The rows of ``facts`` that tables state, in the order of their patients, and of each in that of ``placing``.
+
+    What a rule compares is of one patient, so that the facts of each piece of the patients are judged for themselves.
 
     Raises:
         UsageError: as ``candidates``.
     """
-    rows = judged(candidates(database, source, tables, dataset), FACTS)
-    yield from engine.batches(database, f"select {', '.join(FACTS.column_names)} from ({rows})")
+    if pieces == 1:
+        yield from _in_order(database, candidates(database, source, tables, dataset))
+        return
+    apart = PatientPieces(engine.scratch(database), pieces)
+    for place, sql in _fact_queries(database, source, tables, dataset):
+        _compute(database, source, "create or replace temp view stated as", sql, *place)
+        apart.add(engine.batches(database, "select * from stated"))
+    query = engine.carried(extract_facts.candidates_query(source))
+    for rows in apart.read():
+        database.register("facts", rows)
+        yield from _in_order(database, query)
+
+
+def _in_order(database: "duckdb.DuckDBPyConnection", candidate_facts: str) -> Iterator[pa.RecordBatch]:
+    columns, rows = ", ".join(FACTS.column_names), judged(candidate_facts, FACTS)
+    yield from engine.batches(database, f"select {columns} from ({rows}) order by {', '.join(placing.ORDER)}")
 
 
 def _compute(
@@ -198,6 +263,21 @@ def _read_facts(settings: Settings, source: Source, name: str, ref: TableRef) ->
             yield from parquet.ParquetFile(opened, read_dictionary=texts).iter_batches(
                 BATCH_ROWS, columns=columns
             )
+
+
+def usable(settings: Settings, judged_facts: TableRef) -> Iterator[pa.RecordBatch]:
+    """The rows of a version of ``facts`` that break no rule, as they lie in its files, in the columns of ``EVENTS``;
+    texts come as dictionaries."""
+    from pyarrow import parquet
+
+    columns = [name for name in FACTS.column_names if name in EVENTS.column_names]
+    texts = [name for name in columns if pa.types.is_string(FACTS.arrow_schema().field(name).type)]
+    for uri in lake.files(settings, judged_facts):
+        files, path = lake.filesystem(uri)
+        with files.open_input_file(path) as opened:
+            file = parquet.ParquetFile(opened, read_dictionary=texts)
+            for rows in file.iter_batches(BATCH_ROWS, columns=[*columns, "broken"]):
+                yield rows.filter(rows["broken"].is_null()).drop_columns("broken")
 
 
 def judged_last(

@@ -179,8 +179,8 @@ def _begin(params: Params, settings: Settings, source: Source, key: str) -> Resu
         log.info("the subjects are written; events are sorted into %d shards of subjects", params.shards)
         events = lake.committed(settings, params.dataset, EVENTS.name, key)
         if events is None:
-            duckdb_tables.view(database, settings, params.facts, "facts")
-            rows = placing.placed_events(database, source, params.dataset, "facts", params.shards)
+            usable = placing.check_order(facts.usable(settings, params.facts))
+            rows = placing.place(database, source, params.dataset, usable, params.shards)
             files = _write_shards(settings, params.dataset, rows)
             events = _commit(params, settings, key, files, params.shards)
     return _result(settings, params, events, subjects)
@@ -344,12 +344,10 @@ def _check_unique(dataset: str, listed: pa.Table) -> None:
 def _write_shards(
     settings: Settings, dataset: str, rows: Iterable[pa.RecordBatch]
 ) -> list[table_files.TableFile]:
-    """Writes sorted events, a file for each shard that has some."""
+    """Writes events, in each shard in order, to a file for each shard that has some."""
     schema = pa.schema([field for field in EVENTS.arrow_schema() if field.name != SHARD])
-    return [
-        table_files.write_file(settings, dataset, EVENTS.name, own, schema, {SHARD: shard})
-        for shard, own in placing.by_shard(rows, schema)
-    ]
+    own = placing.by_shard(rows, schema)
+    return table_files.write_partitions(settings, dataset, EVENTS.name, own, schema, SHARD)
 
 
 def _summary(result: Result) -> str:

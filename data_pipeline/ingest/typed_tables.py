@@ -5,7 +5,7 @@ Beside each declared column stand what its type adds (``source``'s grammar) and,
 ``rounded`` (an identifier that lost digits).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial, reduce
 
 import pyarrow as pa
@@ -58,17 +58,20 @@ def arrow_schema(table: SourceTable) -> pa.Schema:
     return pa.schema([(column, kinds[kind]) for column, kind in sql_types(table).items()])
 
 
-def typed_batches(source: Source, name: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The typed rows of a table's batches of texts; columns that the extract lacks are null."""
-    for batch in batches:
-        lacking = [c for c in source.tables[name].columns if c not in batch.schema.names]
-        for column in lacking:
-            batch = batch.append_column(column, pa.nulls(batch.num_rows, pa.string()))
-        yield type_rows(source, source.tables[name], batch)
+def map_typed(
+    source: Source, table: SourceTable, name: str, texts: pa.Array, function: Callable[[pa.Array], pa.Array]
+) -> pa.Array:
+    """``function`` of a column's typed values, computed once of texts that recur."""
+    return _of_distinct(
+        lambda distinct: {name: function(_typed_column(source, table, name, distinct)[name])}, texts
+    )[name]
 
 
 def type_rows(source: Source, table: SourceTable, rows: pa.RecordBatch) -> pa.RecordBatch:
-    """The typed rows of a batch of texts that has the declared columns, ``file`` and ``line``."""
+    """The typed rows of a batch of texts that has ``file`` and ``line``; declared columns that it lacks are null."""
+    for column in table.columns:
+        if column not in rows.schema.names:
+            rows = rows.append_column(column, pa.nulls(rows.num_rows, pa.string()))
     columns = {"file": rows.column("file").cast(pa.string()), "line": rows.column("line")}
     for name in table.columns:
         columns |= _of_distinct(partial(_typed_column, source, table, name), rows.column(name))

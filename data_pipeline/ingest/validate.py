@@ -283,7 +283,9 @@ def _judged_facts(
     from data_pipeline.ingest import facts
 
     tables = facts.of_bronze(settings, source, params.bronze)
-    yield from facts.judged_rows(database, source, tables, params.dataset)
+    n_rows = sum(lake.dataset(settings, ref).count_rows() for ref in params.bronze.values())
+    pieces = -(-n_rows // facts.PIECE_ROWS) or 1
+    yield from facts.judged_rows(database, source, tables, params.dataset, pieces)
 
 
 def _validations(patterns: list[tuple[str, str | None, int]]) -> list[TableValidation]:

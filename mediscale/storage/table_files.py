@@ -6,10 +6,9 @@ Until the commit nobody sees the files, so that a stage may look at all of its r
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from mediscale.storage import commits, lake, locks
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import CommitProperties, DeltaTable
+    from pyarrow import parquet
 
 ROW_GROUP = 1 << 17
 """Rows of a file that are encoded together: no more of a table is in memory."""
@@ -43,69 +43,118 @@ def write_file(
     table: str,
     batches: "Iterable[pa.RecordBatch]",
     schema: "pa.Schema",
-    partition: Mapping[str, int] | None = None,
 ) -> TableFile:
-    """Writes rows to a file of the table, in their order; ``partition`` is in the file's path and not in ``schema``.
-
-    The file is deleted again where ``batches`` raises.
-    """
-    from pyarrow import parquet
-
-    partition = dict(partition or {})
-    folder = "".join(f"{column}={value}/" for column, value in partition.items())
-    path = f"{folder}part-{uuid.uuid4()}.snappy.parquet"
-    files, root = lake.filesystem(settings.table_uri(dataset, table))
-    if settings.lake_folder is not None:  # an object store has no folders
-        files.create_dir(f"{root}/{folder}".rstrip("/"), recursive=True)
-    rows = 0
+    """Writes rows to a file of the table, in their order; the file is deleted again where ``batches`` raises."""
+    writer = _FileWriter(settings, dataset, table, schema, {})
     try:
-        groups = _row_groups(batches, schema)
-        first = next(groups, schema.empty_table())
-        with parquet.ParquetWriter(
-            f"{root}/{path}",
-            schema,
-            filesystem=files,
-            compression="snappy",
-            store_schema=False,
-            use_dictionary=_recurring(first),
-        ) as writer:
-            for group in chain([first] if len(first) else [], groups):
-                writer.write_table(group, row_group_size=len(group))
-                rows += len(group)
+        for batch in batches:
+            writer.write(batch)
+        return writer.close()
     except BaseException:
-        discard(settings, dataset, table, [TableFile(path, 0, 0)])
+        writer.discard()
         raise
-    return TableFile(path, files.get_file_info(f"{root}/{path}").size, rows, partition)
+
+
+def write_partitions(
+    settings: Settings,
+    dataset: str,
+    table: str,
+    batches: "Iterable[tuple[int, pa.RecordBatch]]",
+    schema: "pa.Schema",
+    column: str,
+) -> list[TableFile]:
+    """Writes rows to a file of each value of ``column`` that comes with them, in their order; ``column`` is in the
+    file's path and not in ``schema``. The files are deleted again where ``batches`` raises."""
+    writers: dict[int, _FileWriter] = {}
+    try:
+        for value, batch in batches:
+            if value not in writers:
+                writers[value] = _FileWriter(settings, dataset, table, schema, {column: value})
+            writers[value].write(batch)
+        return [writers[value].close() for value in sorted(writers)]
+    except BaseException:
+        for writer in writers.values():
+            writer.discard()
+        raise
+
+
+class _FileWriter:
+    """A Parquet file of a table, to which rows are written in groups; no more than a group is in memory."""
+
+    def __init__(
+        self, settings: Settings, dataset: str, table: str, schema: "pa.Schema", partition: Mapping[str, int]
+    ) -> None:
+        folder = "".join(f"{column}={value}/" for column, value in partition.items())
+        self._place = (settings, dataset, table)
+        self._path = f"{folder}part-{uuid.uuid4()}.snappy.parquet"
+        self._partition, self._schema = partition, schema
+        self._files, self._root = lake.filesystem(settings.table_uri(dataset, table))
+        self._waiting: list[pa.RecordBatch] = []
+        self._writer: parquet.ParquetWriter | None = None
+        self._rows = 0
+        if settings.lake_folder is not None:  # an object store has no folders
+            self._files.create_dir(f"{self._root}/{folder}".rstrip("/"), recursive=True)
+
+    def write(self, batch: "pa.RecordBatch") -> None:
+        self._waiting.append(batch)
+        if sum(one.num_rows for one in self._waiting) >= ROW_GROUP:
+            self._write_group()
+
+    def close(self) -> TableFile:
+        if self._writer is None or sum(one.num_rows for one in self._waiting):
+            self._write_group()
+        assert self._writer is not None
+        self._writer.close()
+        size = self._files.get_file_info(f"{self._root}/{self._path}").size
+        return TableFile(self._path, size, self._rows, self._partition)
+
+    def discard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        discard(*self._place, [TableFile(self._path, 0, 0)])
+
+    def _write_group(self) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        group = self._schema.empty_table()
+        if (
+            self._waiting
+        ):  # what comes as dictionaries is written as such, to columns that say nothing of them
+            group = pa.Table.from_batches(self._waiting).unify_dictionaries()
+        self._waiting = []
+        if self._writer is None:
+            self._writer = parquet.ParquetWriter(
+                f"{self._root}/{self._path}",
+                group.schema,
+                filesystem=self._files,
+                compression="snappy",
+                store_schema=False,
+                use_dictionary=_recurring(group),
+            )
+        if len(group):
+            self._writer.write_table(group, row_group_size=len(group))
+            self._rows += len(group)
 
 
 def _recurring(rows: "pa.Table") -> list[str]:
     """The columns whose first values recur: a dictionary of others costs a Parquet writer more than all else and makes
     the file larger."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     sample = rows.slice(0, _SAMPLED)
+    lists = [name for name in sample.column_names if pa.types.is_list(sample[name].type)]
     return [
-        f"{name}.list.element" if pa.types.is_list(sample[name].type) else name
-        for name in sample.column_names
-        if pa.types.is_list(sample[name].type) or 2 * pc.count_distinct(sample[name]).as_py() <= len(sample)
+        *(f"{name}.list.element" for name in lists),
+        *(
+            name
+            for name in sample.column_names
+            if name not in lists and 2 * len(sample[name].unique()) <= len(sample)
+        ),
     ]
 
 
 _SAMPLED = 1 << 12
-
-
-def _row_groups(batches: "Iterable[pa.RecordBatch]", schema: "pa.Schema") -> "Iterator[pa.Table]":
-    import pyarrow as pa
-
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(one.num_rows for one in waiting) >= ROW_GROUP:
-            yield pa.Table.from_batches(waiting, schema)
-            waiting = []
-    if sum(one.num_rows for one in waiting):
-        yield pa.Table.from_batches(waiting, schema)
 
 
 def discard(settings: Settings, dataset: str, table: str, files: Iterable[TableFile]) -> None:
