@@ -117,11 +117,10 @@ class _FileWriter:
         import pyarrow as pa
         from pyarrow import parquet
 
-        group = self._schema.empty_table()
-        if (
-            self._waiting
-        ):  # what comes as dictionaries is written as such, to columns that say nothing of them
-            group = pa.Table.from_batches(self._waiting).unify_dictionaries()
+        group = pa.Table.from_batches(self._waiting) if self._waiting else self._schema.empty_table()
+        if _decoded(group.schema) != self._schema:
+            raise TypeError(f"rows of {self._place[2]} have the columns {group.schema}")
+        group = group.unify_dictionaries()
         self._waiting = []
         if self._writer is None:
             self._writer = parquet.ParquetWriter(
@@ -135,6 +134,15 @@ class _FileWriter:
         if len(group):
             self._writer.write_table(group, row_group_size=len(group))
             self._rows += len(group)
+
+
+def _decoded(schema: "pa.Schema") -> "pa.Schema":
+    """With texts that come as dictionaries as plain ones, as the file has them."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in schema]
+    )
 
 
 def _recurring(rows: "pa.Table") -> list[str]:

@@ -8,10 +8,12 @@ from fixtures import drawn_hospitals
 
 from data_pipeline.ingest import engine, facts, placing
 from data_pipeline.ingest import source as sources
-from mediscale.core.errors import InputError
+from mediscale.core.errors import InputError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import FACTS
 from mediscale.storage import lake, spark
+
+ORDER = [(name, "ascending") for name in ("source", "line", "code", "event_id")]
 
 
 def test_no_stage_of_ingest_starts_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +45,35 @@ def test_new_rows_give_their_facts_without_a_lake(tmp_path: Path) -> None:
         written.select(found.column_names).to_pylist(), key=str
     )
     assert events.num_rows == hospital.silver.event_count
+
+
+def test_facts_of_many_pieces_are_those_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are typed, and patients judged, a few at a time; what comes is in order for silver."""
+    hospital = drawn_hospitals.through(tmp_path, "mimic-iv", drawn_hospitals.MIMIC_IV)
+    source = sources.load("mimic-iv")
+    monkeypatch.setattr(facts, "PIECE_ROWS", 2)
+    tables = facts.of_bronze(hospital.settings, source, hospital.bronze.bronze)
+    single = {
+        name: lambda read=read: (b.slice(i, 1) for b in read() for i in range(len(b)))
+        for name, read in tables.items()
+    }
+    with engine.connection(hospital.settings) as database:
+        judged = pa.Table.from_batches(facts.judged_rows(database, source, single, "mimic-iv", pieces=3))
+        assert list(engine.scratch(database).glob("*.arrow")) == []
+    whole = lake.read(hospital.settings, hospital.quality.facts).select(judged.column_names)
+    assert judged.sort_by(ORDER).to_pylist() == whole.sort_by(ORDER).to_pylist()
+    assert "not_repeated" in judged["broken"].to_pylist()
+    subjects = judged["subject_id"].to_pylist()
+    assert len(set(subjects)) > 1
+    assert subjects == sorted(subjects)
+
+
+def test_silver_refuses_facts_that_are_not_in_the_order_of_patients() -> None:
+    rows = [{"subject_id": 2, "time": 5}, {"subject_id": 2, "time": 4}]
+    batches = [pa.RecordBatch.from_pylist([row]) for row in rows]
+    assert list(placing.check_order(reversed(batches))) == batches[::-1]
+    with pytest.raises(StorageError, match="run the stage validate again"):
+        list(placing.check_order(batches))
 
 
 def test_what_reading_raises_is_raised_as_it_is(tmp_path: Path) -> None:

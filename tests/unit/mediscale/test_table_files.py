@@ -53,13 +53,36 @@ def test_a_table_may_get_other_columns(settings: Settings) -> None:
     assert lake.read(settings, ref).to_pylist() == [{"file": "a.csv", "line": 2, "flag_2": "x"}]
 
 
-def test_a_partition_s_value_is_in_the_path_alone(settings: Settings) -> None:
+def test_each_value_of_a_partition_has_a_file_and_is_in_its_path_alone(settings: Settings) -> None:
     schema = pa.schema([field for field in EVENTS.arrow_schema() if field.name != "shard"])
-    batch = pa.RecordBatch.from_pylist([{"subject_id": 8, "code": "X"}], schema)
-    file = table_files.write_file(settings, "icu", "events", [batch], schema, {"shard": 0})
-    ref = table_files.commit(settings, "icu", "events", "one", [file], EVENTS.arrow_schema())
-    assert lake.files(settings, ref, ("shard", "0")) == [f"{settings.table_uri('icu', 'events')}/{file.path}"]
-    assert lake.read(settings, ref)["shard"].to_pylist() == [0]
+    batches = [
+        (subject % 2, pa.RecordBatch.from_pylist([{"subject_id": subject, "code": "X"}], schema))
+        for subject in (3, 8, 9)
+    ]
+    files = table_files.write_partitions(settings, "icu", "events", batches, schema, "shard")
+    ref = table_files.commit(settings, "icu", "events", "one", files, EVENTS.arrow_schema())
+    even, odd = (f"{settings.table_uri('icu', 'events')}/{file.path}" for file in files)
+    assert lake.files(settings, ref, ("shard", "0")) == [even]
+    assert lake.files(settings, ref, ("shard", "1")) == [odd]
+    rows = lake.read(settings, ref, ["shard", "subject_id"]).to_pylist()
+    assert sorted(tuple(row.values()) for row in rows) == [(0, 8), (1, 3), (1, 9)]
+
+
+def test_texts_that_come_as_dictionaries_are_a_text_column_and_other_types_are_refused(
+    settings: Settings,
+) -> None:
+    schema = pa.schema([("file", pa.string()), ("line", pa.int64())])
+    encoded = [
+        pa.RecordBatch.from_pydict({"file": pa.array([name]).dictionary_encode(), "line": [2]})
+        for name in ("a.csv", "b.csv")
+    ]
+    file = table_files.write_file(settings, "icu", "bronze_omr", encoded, schema)
+    written = parquet.read_table(f"{settings.table_uri('icu', 'bronze_omr')}/{file.path}")
+    assert written.schema == schema
+    assert written["file"].to_pylist() == ["a.csv", "b.csv"]
+    other = pa.RecordBatch.from_pydict({"file": ["a.csv"], "line": [2.0]})
+    with pytest.raises(TypeError, match="line: double"):
+        table_files.write_file(settings, "icu", "bronze_omr", [other], schema)
 
 
 def test_what_a_failed_writer_leaves_is_nothing(settings: Settings) -> None:
