@@ -130,7 +130,8 @@ def _fact_queries(
     dataset: str,
     named: bool = False,
 ) -> Iterator[tuple[tuple[str, str], str]]:
-    """The Spark SQL of each fact, with its place in the source, while the rows that it reads are in the engine."""
+    """The Spark SQL of each fact, with its place in the source, while rows that it reads are in the engine: of a table
+    that no other is joined to a piece after the other, for a fact is of one row."""
     present = set(tables)
     stay = extract_facts.needed_tables(source, *present & extract_facts.tables_joined(source))
     load(database, source, tables, dataset, stay)
@@ -189,6 +190,8 @@ def judged_rows(
     for rows in apart.read():
         database.register("facts", rows)
         yield from _in_order(database, query)
+        database.unregister("facts")
+        del rows  # before the next piece is read
 
 
 def _in_order(database: "duckdb.DuckDBPyConnection", candidate_facts: str) -> Iterator[pa.RecordBatch]:

@@ -20,7 +20,7 @@ class PatientPieces:
     def __init__(self, folder: Path, pieces: int) -> None:
         self._folder = folder
         self._pieces = pieces
-        self._writers: dict[int, pa.RecordBatchFileWriter] = {}
+        self._writers: dict[int, pa.RecordBatchStreamWriter] = {}
         self._open = ExitStack()
 
     def add(self, batches: Iterable[pa.RecordBatch]) -> None:
