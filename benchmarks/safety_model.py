@@ -35,6 +35,9 @@ VARIED = yaml.safe_load(Path(__file__).with_name("safety_varied_requests.yaml").
 """The same in slang, behind a pretext, as a role or spelled otherwise, and instructions to the model beside them."""
 for _kind in ("harmful", "benign"):
     PAIRS[_kind] += VARIED[_kind]
+SMALL_TALK = yaml.safe_load(Path(__file__).with_name("safety_small_talk.yaml").read_text(encoding="utf-8"))
+"""What people say beside their question. It stands near to instructions and far from every question, so the model of
+instructions learns it; those of emergencies and of harm do not, for they would find fewer."""
 CASES = Path("tests/unit/data_pipeline/safety/development_cases.yaml")
 GOOD = yaml.safe_load(Path(__file__).with_name("safety_benign_requests.yaml").read_text(encoding="utf-8"))
 DATA = Path("../shared/data")
@@ -124,10 +127,14 @@ def fit_embeddings(harmful: list[tuple[int, str]], benign: list[str], word_score
     own_texts = {text for _, text in texts}
     texts += [("harmful", text) for _, text in harmful if text not in own_texts]
     texts += [("benign", text) for text in benign if text not in own_texts]
-    own = np.arange(len(texts)) < len(own_texts)
-    kinds = np.array([kind for kind, _ in texts])
+    own = np.arange(len(texts) + len(SMALL_TALK)) < len(own_texts)
     embedder = embedders.load(Settings(), threads=2)
-    vectors = embedder.passages([embedder.spec.query_prefix + text for _, text in texts])
+    batches = [[text for _, text in texts], SMALL_TALK]  # the numbers of an 8-bit network depend on its batch
+    vectors = np.vstack(
+        [embedder.passages([embedder.spec.query_prefix + text for text in batch]) for batch in batches]
+    )
+    texts += [("small talk", text) for text in SMALL_TALK]
+    kinds = np.array([kind for kind, _ in texts])
     words = np.array([word_scores.get(text, 0.0) for _, text in texts]) / WORD_SCALE
     hard = np.isin([text for _, text in texts], PAIRS["benign"])
     weights, word_weights, intercepts = [], [], []
@@ -136,10 +143,12 @@ def fit_embeddings(harmful: list[tuple[int, str]], benign: list[str], word_score
         ("prompt_injection", "injection"),
         ("harmful", "harmful"),
     ):
-        of_kind = (kinds == kind).astype(int)
-        inputs = np.column_stack([vectors, words if layer == "harmful" else np.zeros(len(words))])
+        small_talk = kinds == "small talk"
+        used = ~small_talk | (layer == "prompt_injection")
+        of_kind, small_talk = (kinds[used] == kind).astype(int), small_talk[used]
+        inputs = np.column_stack([vectors, words if layer == "harmful" else np.zeros(len(words))])[used]
         model = LogisticRegression(C=10, class_weight="balanced", max_iter=3000)
-        sample_weight = np.where(own, OWN_WEIGHT, 1.0)
+        sample_weight = np.where(own[used], OWN_WEIGHT, 1.0)
         scores = cross_val_predict(
             model,
             inputs,
@@ -149,14 +158,18 @@ def fit_embeddings(harmful: list[tuple[int, str]], benign: list[str], word_score
             params={"sample_weight": sample_weight},
         )
         others, share = (
-            (hard, HARD_FALSE_ALARMS) if layer == "harmful" else (of_kind == 0, EMBEDDING_FALSE_ALARMS[layer])
+            (hard[used], HARD_FALSE_ALARMS)
+            if layer == "harmful"
+            else ((of_kind == 0) & ~small_talk, EMBEDDING_FALSE_ALARMS[layer])
         )
         threshold = float(np.quantile(scores[others], 1 - share))
-        found = scores[(of_kind == 1) & own] > threshold
+        found = scores[(of_kind == 1) & own[used]] > threshold
         print(
             f"embedding, {layer}: {found.mean():.1%} of {len(found)} cases of our own in folds not trained on, and "
-            f"{np.mean(scores[of_kind == 0] > threshold):.2%} of all others"
+            f"{np.mean(scores[(of_kind == 0) & ~small_talk] > threshold):.2%} of all others"
         )
+        if small_talk.any():
+            print(f"and {np.mean(scores[small_talk] > threshold):.1%} of small talk")
         model.fit(inputs, of_kind, sample_weight=sample_weight)
         weights.append(model.coef_[0, :-1])
         word_weights.append(model.coef_[0, -1] / WORD_SCALE)

@@ -81,7 +81,7 @@ def test_a_changed_or_missing_file_is_refused(indexed_documents: Path, tmp_path:
         content = bytearray((copy / name).read_bytes())
         content[len(content) // 2] ^= 1
         (copy / name).write_bytes(content)
-        with pytest.raises(StorageError, match=f"1 files of the index wards/1 are not as .*{name}"):
+        with pytest.raises(StorageError, match=f"1 files of the index documents/1 are not as .*{name}"):
             Index.open(copy)
         (copy / name).unlink()
         with pytest.raises(StorageError, match=name):
