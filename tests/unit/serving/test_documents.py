@@ -45,7 +45,7 @@ def test_an_index_that_nobody_signed_is_not_opened(settings: Settings, indexed_d
     opened = put(settings, indexed_documents, "questions", 1)
     documents.refresh()
     shutil.copytree(indexed_documents, opened.with_name("2"))
-    with pytest.raises(MediscaleError, match="not signed"):
+    with pytest.raises(MediscaleError, match="has no signature of its manifest"):
         documents.refresh()
     assert documents.current is not None
     assert documents.current.folder == opened
