@@ -28,39 +28,39 @@ def test_no_stage_of_ingest_starts_spark(tmp_path: Path, monkeypatch: pytest.Mon
     assert [path.suffix for path in local.iterdir()] == [".lock"], "no row is left between steps"
 
 
-def test_new_rows_give_their_facts_without_a_lake(tmp_path: Path) -> None:
+def test_new_rows_give_their_facts_without_a_lake(iv: drawn_hospitals.Hospital) -> None:
     """What a stream does: some rows of some tables, as texts, in memory."""
-    hospital = drawn_hospitals.through(tmp_path, "mimic-iv", drawn_hospitals.MIMIC_IV)
     source = sources.load("mimic-iv")
-    rows = {name: lake.read(hospital.settings, ref) for name, ref in hospital.bronze.bronze.items()}
+    rows = {name: lake.read(iv.settings, ref) for name, ref in iv.bronze.bronze.items()}
     tables = {name: table.to_batches for name, table in rows.items()}
-    with engine.connection(hospital.settings) as database:
+    with engine.connection(iv.settings) as database:
         sql = facts.judged(facts.candidates(database, source, tables, "mimic-iv"), FACTS)
         columns = ", ".join(FACTS.column_names)
         found = pa.Table.from_batches(engine.batches(database, f"select {columns} from ({sql})"))
         database.register("found", found)
         events = pa.Table.from_batches(placing.placed_events(database, source, "mimic-iv", "found", 2))
-    written = lake.read(hospital.settings, hospital.quality.facts)
+    written = lake.read(iv.settings, iv.quality.facts)
     assert sorted(found.to_pylist(), key=str) == sorted(
         written.select(found.column_names).to_pylist(), key=str
     )
-    assert events.num_rows == hospital.silver.event_count
+    assert events.num_rows == iv.silver.event_count
 
 
-def test_facts_of_many_pieces_are_those_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_of_many_pieces_are_those_of_one(
+    iv: drawn_hospitals.Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Tables are typed, and patients judged, a few at a time; what comes is in order for silver."""
-    hospital = drawn_hospitals.through(tmp_path, "mimic-iv", drawn_hospitals.MIMIC_IV)
     source = sources.load("mimic-iv")
-    monkeypatch.setattr(facts, "PIECE_ROWS", 2)
-    tables = facts.of_bronze(hospital.settings, source, hospital.bronze.bronze)
+    monkeypatch.setattr(facts, "PIECE_ROWS", 4)
+    tables = facts.of_bronze(iv.settings, source, iv.bronze.bronze)
     single = {
         name: lambda read=read: (b.slice(i, 1) for b in read() for i in range(len(b)))
         for name, read in tables.items()
     }
-    with engine.connection(hospital.settings) as database:
+    with engine.connection(iv.settings) as database:
         judged = pa.Table.from_batches(facts.judged_rows(database, source, single, "mimic-iv", pieces=3))
         assert list(engine.scratch(database).glob("*.arrow")) == []
-    whole = lake.read(hospital.settings, hospital.quality.facts).select(judged.column_names)
+    whole = lake.read(iv.settings, iv.quality.facts).select(judged.column_names)
     assert judged.sort_by(ORDER).to_pylist() == whole.sort_by(ORDER).to_pylist()
     assert "not_repeated" in judged["broken"].to_pylist()
     subjects = judged["subject_id"].to_pylist()
