@@ -32,6 +32,8 @@ JAR_DIGESTS = ROOT / "infra" / "spark" / "jars.sha256"
 BROKER_DIGESTS = ROOT / "infra" / "spark" / "broker.sha256"
 S3_DIGESTS = ROOT / "infra" / "spark" / "s3.sha256"
 WEIGHT_DIGESTS = ROOT / "infra" / "spark" / "weights.sha256"
+PLATFORM_JARS = {"spark": JAR_DIGESTS, "s3": S3_DIGESTS, "weights": WEIGHT_DIGESTS}
+"""By configuration of ivy.xml."""
 SPARK_START = ROOT / "infra" / "spark" / "start.py"
 
 BASE_PYTHON = os.path.realpath(sys.executable)
@@ -58,13 +60,6 @@ UNREACHABLE = re.compile(
     re.IGNORECASE,
 )
 PACKAGES = "the Python package registry"
-JARS = {
-    "spark": "Spark's jars, 22 MB",
-    "s3": "Spark's way to S3, 13 MB",
-    "weights": "the embedder's weights, 25 MB",
-    "broker": "a Kafka broker for the tests, 44 MB",
-}
-"""By configuration of ivy.xml."""
 
 
 def main(target: str) -> None:
@@ -99,18 +94,17 @@ def tools_steps() -> list[Step]:
 def platform_steps() -> list[Step]:
     lock = LOCKS / "platform.txt"
     locked, java = digest_of(lock), machine_java()
+    jars = "Spark's jars, its way to S3 and the embedder's weights, 60 MB"
     return [
         *tools_steps(),
         (PLATFORM / "done-packages", locked, lambda: make_environment(PLATFORM, lock, "9 GB")),
         (PLATFORM / "done-project", digest_of(lock, ROOT / "pyproject.toml"), install_project),
         (PLATFORM / "done-store", locked, make_store),
         (PLATFORM / "done-java", f"{locked} {java}", lambda: make_java(java)),
-        (PLATFORM / "done-jars", digest_of(IVY, JAR_DIGESTS), lambda: fetch_jars("spark", JAR_DIGESTS)),
-        (PLATFORM / "done-s3", digest_of(IVY, S3_DIGESTS), lambda: fetch_jars("s3", S3_DIGESTS)),
         (
-            PLATFORM / "done-weights",
-            digest_of(IVY, WEIGHT_DIGESTS),
-            lambda: fetch_jars("weights", WEIGHT_DIGESTS),
+            PLATFORM / "done-jars",
+            digest_of(IVY, *PLATFORM_JARS.values()),
+            lambda: fetch_jars(jars, PLATFORM_JARS),
         ),
         (PLATFORM / "done-classes", f"{digest_of(lock, JAR_DIGESTS, SPARK_START)} {java}", archive_classes),
     ]
@@ -126,8 +120,9 @@ def airflow_steps() -> list[Step]:
 
 def broker_steps() -> list[Step]:
     """A Kafka broker, which the tests of streams start; nothing else needs one."""
-    digest = digest_of(IVY, BROKER_DIGESTS)
-    return [(PLATFORM / "done-broker", digest, lambda: fetch_jars("broker", BROKER_DIGESTS))]
+    title, digests = "a Kafka broker for the tests, 44 MB", {"broker": BROKER_DIGESTS}
+    stamp = PLATFORM / "done-broker"
+    return [(stamp, digest_of(IVY, BROKER_DIGESTS), lambda: fetch_jars(title, digests))]
 
 
 def checks_steps() -> list[Step]:
@@ -259,19 +254,21 @@ def make_java(machine: str) -> None:
     wrapper.chmod(0o755)
 
 
-def fetch_jars(configuration: str, digests: Path) -> None:
-    """With the Ivy that pyspark ships; the folder appears whole and checked, or not at all."""
-    partial, home = PLATFORM / "jars.partial", PLATFORM / "jars" / configuration
+def fetch_jars(what: str, digests: Mapping[str, Path]) -> None:
+    """With the Ivy that pyspark ships, for each configuration of ``ivy.xml`` that ``digests`` names a folder, which
+    appears whole and checked, or not at all."""
+    partial, home = PLATFORM / "jars.partial", PLATFORM / "jars"
     shutil.rmtree(partial, ignore_errors=True)
     (ivy,) = (site_packages() / "pyspark" / "jars").glob("ivy-*.jar")
     java = [java_command(), *trusted_authorities(), "-cp", str(ivy), "org.apache.ivy.Main"]
-    pattern = f"{partial}/[artifact]-[revision](-[classifier]).[ext]"
-    retrieve = ["-ivy", str(IVY), "-confs", configuration, "-cache", str(TOOLS / "ivy"), "-retrieve", pattern]
-    run(f"fetching {JARS[configuration]}", [*java, *retrieve], "Maven Central")
-    check_jars(partial, digests)
-    shutil.rmtree(home, ignore_errors=True)
-    home.parent.mkdir(exist_ok=True)
-    partial.replace(home)
+    pattern = f"{partial}/[conf]/[artifact]-[revision](-[classifier]).[ext]"
+    retrieve = ["-ivy", str(IVY), "-confs", *digests, "-cache", str(TOOLS / "ivy"), "-retrieve", pattern]
+    run(f"fetching {what}", [*java, *retrieve], "Maven Central")
+    home.mkdir(exist_ok=True)
+    for configuration, file in digests.items():
+        check_jars(partial / configuration, file)
+        shutil.rmtree(home / configuration, ignore_errors=True)
+        (partial / configuration).replace(home / configuration)
 
 
 def archive_classes() -> None:
