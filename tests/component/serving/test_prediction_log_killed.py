@@ -43,7 +43,7 @@ import asyncio, os, signal, sys
 from datetime import datetime
 from pathlib import Path
 import numpy as np
-from mediscale.storage import lake
+from mediscale.storage import commits
 from mediscale.core.settings import Settings
 from serving.log.prediction_log import PredictionLog
 from serving.log.logged_answers import Requester, Prediction
