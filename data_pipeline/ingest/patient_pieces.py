@@ -13,13 +13,17 @@ import pyarrow as pa
 
 from data_pipeline.ingest.engine import PSEUDONYM_BITS
 
+MOST = 128
+"""Pieces, whose files are open at once: macOS lets a process have 256, Linux 1,024."""
+
 
 class PatientPieces:
     """A file for each piece, in a folder of scratch files; a row without a patient is of the last piece."""
 
     def __init__(self, folder: Path, pieces: int) -> None:
+        """More than ``MOST`` pieces are not made; those of a larger extract have more patients."""
         self._folder = folder
-        self._pieces = pieces
+        self._pieces = min(pieces, MOST)
         self._writers: dict[int, pa.RecordBatchStreamWriter] = {}
         self._open = ExitStack()
 
