@@ -162,15 +162,19 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 
 
 def _runs(options: argparse.Namespace) -> int:
+    from mediscale.storage import last_calls
     from mediscale.storage.lineage import Lineage
 
-    runs = [run for run in Lineage(settings()).runs() if options.dataset in (None, run.dataset)]
+    home = settings()
+    runs = [run for run in Lineage(home).runs() if options.dataset in (None, run.dataset)]
     if not runs and options.dataset:
         print(f"No run of {options.dataset} has called a stage in this home; `mediscale runs` lists all.")
     elif not runs:
         print("No run has called a stage in this home yet; type `mediscale run`.")
     for run in runs:
         print(_line(run))
+    for failure in last_calls.failures(home, options.dataset):
+        print(failure)
     return 0
 
 
@@ -229,7 +233,12 @@ def _stages(options: argparse.Namespace) -> int:
 VERBS = (
     Verb("run", "take an extract through the whole loop", _run, _add_run),
     Verb("simulate", "live through nights of a synthetic hospital, as the DAGs do", _simulate, _add_simulate),
-    Verb("runs", "list the runs: when, which calls were made or cached, what was decided", _runs, _add_runs),
+    Verb(
+        "runs",
+        "list the runs: when, which calls were made or cached, what was decided, what failed",
+        _runs,
+        _add_runs,
+    ),
     Verb("report", "one page about a run: decision, evidence, how to do it again", _report, _add_report),
     Verb("stages", "list the stages", _stages, _add_stages),
 )

@@ -75,3 +75,16 @@ def read(uri: str) -> LastCall | None:
             return LastCall.model_validate_json(stream.read())
     except (FileNotFoundError, ValueError):
         return None
+
+
+def failures(settings: Settings, dataset: str | None = None) -> Iterator[str]:
+    """Of each dataset, or of one, why the calls failed that did when they were last made."""
+    from pyarrow import fs
+
+    files, root = lake.filesystem(folder(settings, dataset or "").rstrip("/"))
+    selected = fs.FileSelector(root, allow_not_found=True, recursive=True)
+    for path in sorted(info.path for info in files.get_file_info(selected) if info.extension == "json"):
+        of_dataset, name = path.split("/")[-2:]
+        call = read(f"{folder(settings, of_dataset)}/{name}")
+        if call and call.failed:
+            yield from (f"{of_dataset}: {reason}" for reason in call.warnings)

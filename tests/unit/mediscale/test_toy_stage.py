@@ -7,9 +7,10 @@ import pytest
 
 from kubeflow_pipelines import component
 from mediscale.cli import main
+from mediscale.core.errors import QualityError
 from mediscale.core.settings import Settings
 from mediscale.pipeline import steps
-from mediscale.storage import calls
+from mediscale.storage import calls, last_calls
 from mediscale.storage.lineage import Lineage
 
 TOY = '''
@@ -58,6 +59,23 @@ def test_the_cli_runs_it_and_lists_it_in_its_run(
     assert "1 calls,  0 cached" in first
     assert "again" in second
     assert "0 calls,  1 cached" in second
+
+
+def test_what_failed_when_it_was_last_called_is_listed_until_it_succeeds(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def listed(*options: str) -> str:
+        assert main.main(["runs", *options]) == 0
+        return capsys.readouterr().out
+
+    with pytest.raises(QualityError), last_calls.noted(settings, "a", "toy_stage", ""):
+        raise QualityError("There is nothing to dig.")
+    assert "a: The newest call of toy_stage failed (" in listed()
+    assert listed("--dataset", "a").endswith(" UTC): There is nothing to dig.\n")
+    assert "failed" not in listed("--dataset", "b")
+    assert main.main(["toy_stage", "--set", "dataset=a"]) == 0
+    capsys.readouterr()
+    assert "failed" not in listed()
 
 
 def test_kubeflow_runs_it_and_suppresses_its_small_count(settings: Settings) -> None:
