@@ -17,7 +17,6 @@ intervals over the hospitals, by Student's t. Identifiers in the notes were not 
 import argparse
 import itertools
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.note_training import cpu
 from benchmarks.possible_lift import expected_auroc, interval
 from data_pipeline.notes import encoders
 from data_pipeline.synthetic import BLOCK, SUBJECTS
@@ -218,12 +218,6 @@ def reader(graph: bytes) -> Callable[[collate.Batch], float]:
         return float((weighted.sum(axis=0) / weight.sum(axis=0)).sum())
 
     return answer
-
-
-def cpu(work: Callable[[], object]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 if __name__ == "__main__":
