@@ -19,10 +19,10 @@ python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || { echo "set-up: Python 3.11 to 3.14 is needed and $(PYTHON) is not one; name yours, as in: make PYTHON=python3.12 run" >&2; exit 1; }
 
 setup: python ## build the environment, Java where it is missing, and Spark's jars
-	@$(PYTHON) infra/setup.py platform
+	@$(PYTHON) -m infra.set_up platform
 
 broker: setup
-	@$(PYTHON) infra/setup.py broker
+	@$(PYTHON) -m infra.set_up broker
 
 run: setup ## take a synthetic hospital through the whole loop
 	@$(BIN)/mediscale run
@@ -75,7 +75,7 @@ check: setup ## format, lint, types and layers, in seconds
 	@echo "make check: nothing to say"
 
 check-infra: airflow-env broker ## check images, manifests, alerts, workflows and Terraform with the tools of each, in minutes
-	@$(PYTHON) infra/setup.py checks
+	@$(PYTHON) -m infra.set_up checks
 	@$(BIN)/pytest tests/deployment
 	@echo "make check-infra: every check passed"
 
@@ -90,10 +90,10 @@ airflow: airflow-env ## start Airflow with the nightly DAGs on http://127.0.0.1:
 	@$(BIN)/mediscale airflow $(if $(PORT),--port $(PORT))
 
 airflow-env: setup ## build Airflow's own environment
-	@$(PYTHON) infra/setup.py airflow
+	@$(PYTHON) -m infra.set_up airflow
 
 lock: python ## choose new versions and write requirements/
-	@$(PYTHON) infra/setup.py tools
+	@$(PYTHON) -m infra.set_up tools
 	printf 'uv>=0.13.9\n' | $(COMPILE) - --output-file requirements/bootstrap.txt
 	printf 'setuptools>=84\nwheel>=0.46\n' | $(COMPILE) - --output-file requirements/build.txt
 	$(COMPILE) --extra platform --extra dev pyproject.toml --output-file requirements/platform.txt
@@ -110,6 +110,8 @@ lock: python ## choose new versions and write requirements/
 	printf 'schemathesis>=4.32\n' | $(COMPILE) - --output-file requirements/schemathesis.txt
 	printf 'feast==0.67.0\n' | $(COMPILE) - --output-file requirements/feast.txt
 	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt
+	@$(PYTHON) -m infra.set_up platform
+	@$(PYTHON) -m infra.set_up jar-locks
 
 clean: ## remove what set-up and the checks made; patient data in .mediscale stays
 	rm -rf .venv .venv-airflow .venv-interop .venv-infra .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -10,7 +10,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 
 PACKAGED = "bge-small-en-v1.5"
-"""A BERT of 33 million parameters for retrieval (Xiao et al. 2023, arXiv:2309.07597), in 8 bits as ONNX. infra/setup.py
+"""A BERT of 33 million parameters for retrieval (Xiao et al. 2023, arXiv:2309.07597), in 8 bits as ONNX. infra/set_up
 fetches the archive that contains it and checks its digest."""
 REVISIONS = {
     "sentence-transformers/all-mpnet-base-v2": "e8c3b32edf5434bc2275fc9bab85f82640a19130",

@@ -14,7 +14,7 @@ LABEL org.opencontainers.image.title="mediscale-airflow" \
 USER 0
 WORKDIR /opt/mediscale
 RUN --mount=type=cache,target=/root/.cache/uv \
-    HOME=/root UV_LINK_MODE=copy /usr/local/bin/python infra/setup.py airflow \
+    HOME=/root UV_LINK_MODE=copy /usr/local/bin/python -m infra.set_up airflow \
     && rm -rf .tools
 # For the chart, which starts `airflow`; python stays the platform's.
 ENV PATH=$PATH:/opt/mediscale/.venv-airflow/bin

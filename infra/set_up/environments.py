@@ -1,0 +1,62 @@
+"""Virtual environments from the hashed locks, and what lies in the platform's besides packages."""
+
+import shutil
+from pathlib import Path
+
+from infra.set_up import places
+from infra.set_up.commands import PACKAGES, run, uv
+from infra.set_up.stamps import digest_of, done, finish
+
+
+def make_tools(bootstrap: Path) -> None:
+    home = places.TOOLS / "uv"
+    venv = [places.BASE_PYTHON, "-m", "venv", "--clear", str(home)]
+    run("preparing uv", venv, "Python's venv module (Debian: apt install python3-venv)")
+    pip = [str(home / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
+    run("fetching uv", [*pip, "--require-hashes", "--requirement", str(bootstrap)], PACKAGES)
+
+
+def make_environment(home: Path, lock: Path, size: str) -> None:
+    """A folder without a stamp may hold half a package of a set-up that was killed: it starts anew, from uv's cache.
+
+    pyspark comes as source only: what builds it is held to digests as well. Bytecode is not compiled here: Python keeps
+    that of what is imported, and more than half of these files never are.
+    """
+    stamp, place = home / "done-packages", home / "done-venv"
+    if not (stamp.exists() and done(place, digest_of())):
+        venv = [*uv("venv"), "--clear", "--python", places.BASE_PYTHON, str(home)]
+        run(f"creating {home.name}", venv, "a usable Python")
+        finish(place, digest_of())
+    stamp.unlink(missing_ok=True)
+    sync = [
+        *uv("pip", "sync"),
+        "--require-hashes",
+        "--build-constraints",
+        str(places.LOCKS / "build.txt"),
+    ]
+    into = ["--python", str(home / "bin" / "python"), str(lock)]
+    run(f"filling {home.name} from requirements/{lock.name}, {size} on disk", [*sync, *into], PACKAGES)
+
+
+def install_project() -> None:
+    """Editable, with the build backend that the lock holds: nothing is fetched."""
+    install = [*uv("pip", "install"), "--offline", "--no-deps", "--no-build-isolation"]
+    into = ["--python", str(places.PLATFORM / "bin" / "python"), "--editable", str(places.ROOT)]
+    run("installing mediscale itself", [*install, *into], "the locked build backend")
+
+
+def make_store() -> None:
+    """Of MLflow, empty but for its tables: what ``mediscale.storage.registry`` begins a home with."""
+    partial, home = places.PLATFORM / "store.partial", places.PLATFORM / "store"
+    for old in (partial, home):  # of another MLflow
+        shutil.rmtree(old, ignore_errors=True)
+    make = (
+        "import sys; from pathlib import Path; from mediscale.core.settings import Settings\n"
+        "from mediscale.storage import registry; registry.client(Settings(home=Path(sys.argv[1])))"
+    )
+    run(
+        "making an empty MLflow store",
+        [str(places.PLATFORM / "bin" / "python"), "-c", make, str(partial)],
+        "MLflow",
+    )
+    partial.replace(home)
