@@ -88,6 +88,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What there is before a test lives on: a server collects garbage as it starts, and need not look at all of it."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # pytest collects once more, and fails on what was never closed
+
+
 @pytest.fixture(scope="session")
 def soak(pytestconfig: pytest.Config) -> bool:
     """Whether the tests marked ``soak`` are to go as far as they can (``make soak``)."""

@@ -1,6 +1,5 @@
 """The tier's rule, enforced: a unit test starts no process and calls no server, so no JVM, no Ray and no Airflow."""
 
-import gc
 import sys
 from collections.abc import Iterator
 
@@ -53,16 +52,8 @@ def watched() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Iterator[None]:
-    """Fixtures included, but not their end: the session's own, such as Spark, end after the last test of all.
-
-    What there is before a test lives on: a server collects garbage as it starts, and need not look at all of it.
-    """
-    gc.freeze()
+    """Fixtures included, but not their end: the session's own, such as Spark, end after the last test of all."""
     return (yield from watched())
-
-
-def pytest_sessionfinish() -> None:
-    gc.unfreeze()  # pytest collects once more, and fails on what was never closed
 
 
 @pytest.hookimpl(wrapper=True)
