@@ -10,7 +10,7 @@ SHELL := bash
 # As containers and CI set it: each process would compile anew all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help python setup broker run test test-components test-loops test-units test-fast coverage soak interop-env interop check check-infra format bench airflow airflow-env lock clean
+.PHONY: help python setup broker run test test-components test-loops test-servers test-units test-fast coverage soak interop-env interop check check-infra format bench airflow airflow-env lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 24
@@ -27,23 +27,27 @@ broker: setup
 run: setup ## take a synthetic hospital through the whole loop
 	@$(BIN)/mediscale run
 
-test: setup ## run every test, in three processes beside each other
-	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-loops test-components test-units
+test: setup ## run every test, in four processes beside each other
+	@$(MAKE) --no-print-directory --keep-going --jobs=4 test-loops test-servers test-components test-units
 	@echo "make test: every test passed"
 
-# Of about the same length, and one more than two cores have: each waits a third of its time for what it started. What
-# the components write once per session (Spark, hospitals, models) the others do without. None waits for what only another
+# Of about the same work, and two more than two cores have: each waits half of its time for what it started. What the
+# components write once per session (Spark, hospitals, models) the others do without. None waits for what only another
 # one needs: Airflow's environment and the broker are fetched while the units run.
-SERVERS := tests/component/serving
-APART := $(addprefix tests/component/,dags infra kubeflow_pipelines training/test_ray_workers.py training/test_risk_tuning.py)
+AIRFLOW_S := tests/integration/test_airflow_standalone.py
+RAY_S := $(addprefix tests/component/training/,test_ray_workers.py test_risk_tuning.py)
+SERVERS := $(addprefix tests/component/,dags infra kubeflow_pipelines serving)
 test-components: broker
-	@$(call beside,components,tests/component $(addprefix --ignore=,$(APART) $(SERVERS)))
+	@$(call beside,components,tests/component $(addprefix --ignore=,$(RAY_S) $(SERVERS)))
 
 test-loops: airflow-env
-	@$(call beside,loops     ,$(APART) tests/integration tests/e2e)
+	@$(call beside,loops     ,tests/integration tests/e2e --ignore=$(AIRFLOW_S))
+
+test-servers: airflow-env
+	@$(call beside,servers   ,$(AIRFLOW_S) $(SERVERS))
 
 test-units: setup
-	@$(call beside,units     ,tests/unit $(SERVERS))
+	@$(call beside,units     ,tests/unit $(RAY_S))
 
 beside = set -o pipefail; $(BIN)/pytest $(2) --durations=25 --durations-min=10 2>&1 | while IFS= read -r line; do echo "$(1)  $$line"; done
 
