@@ -1,6 +1,6 @@
 """Sentence embeddings in ONNX Runtime on the CPU: text to unit vectors, without torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,8 +10,6 @@ from mediscale.core.errors import StorageError
 from mediscale.core.refs import Frozen
 
 Vectors = NDArray[np.float32]
-
-_BATCH = 8
 
 
 class EmbedderSpec(Frozen):
@@ -39,6 +37,9 @@ class Embedder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Else sums of products in 8 bits overflow on processors without VNNI, and only there: their vectors would lie
+        # elsewhere than those of the machine that made an index or fitted what the package ships.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             self._tokenizer = Tokenizer.from_str(tokenizer.decode())
@@ -53,43 +54,24 @@ class Embedder:
 
     def passages(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors of texts that are searched: (n, dimensions)."""
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # little padding
-        vectors: Vectors | None = None
-        for places, batch in self._batches(texts, order):
-            embedded = self._embed(batch)
-            if vectors is None:
-                vectors = np.empty((len(texts), embedded.shape[1]), np.float32)
-            vectors[places] = embedded
-        return np.empty((0, 0), np.float32) if vectors is None else vectors
+        vectors = [self._embed(text) for text in texts]
+        return np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
 
     def question(self, text: str) -> Vectors:
         """Unit vector of a question: (dimensions,)."""
-        vector: Vectors = self._embed([self.spec.query_prefix + text])[0]
-        return vector
+        return self._embed(self.spec.query_prefix + text)
 
-    @staticmethod
-    def _batches(texts: Sequence[str], order: Sequence[int]) -> Iterator[tuple[list[int], list[str]]]:
-        for start in range(0, len(order), _BATCH):
-            places = list(order[start : start + _BATCH])
-            yield places, [texts[place] for place in places]
-
-    def _embed(self, texts: Sequence[str]) -> Vectors:
-        encoded = self._tokenizer.encode_batch(list(texts))
-        longest = max(len(each.ids) for each in encoded)
-        ids = np.zeros((len(encoded), longest), np.int64)
-        mask = np.zeros_like(ids)
-        for row, each in enumerate(encoded):
-            ids[row, : len(each.ids)] = each.ids
-            mask[row, : len(each.ids)] = 1
-        available = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    def _embed(self, text: str) -> Vectors:
+        """Alone: in 8 bits the scale of the activations is that of a whole batch, so that a text's vector would depend
+        on which others are read with it; and nothing is padded."""
+        ids = np.array([self._tokenizer.encode(text).ids], np.int64)
+        available = {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "token_type_ids": np.zeros_like(ids),
+        }
         inputs = {name: values for name, values in available.items() if name in self._inputs}
-        hidden: Vectors = self._session.run(None, inputs)[0]
-        pooled = hidden[:, 0] if self.spec.pooling == "cls" else _mean(hidden, mask)
-        vectors: Vectors = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
-        return vectors
-
-
-def _mean(hidden: Vectors, mask: NDArray[np.int64]) -> Vectors:
-    weights = mask[:, :, None].astype(np.float32)
-    mean: Vectors = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
-    return mean
+        hidden: Vectors = self._session.run(None, inputs)[0][0]
+        pooled = hidden[0] if self.spec.pooling == "cls" else hidden.mean(axis=0)
+        vector: Vectors = pooled / np.linalg.norm(pooled)
+        return vector

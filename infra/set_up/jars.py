@@ -78,7 +78,9 @@ def retrieve_jars(title: str, partial: Path, *arguments: str | Path) -> None:
 def lock_jars() -> None:
     """Resolves ivy.xml with all that its jars depend on, and writes down what that is."""
     partial = places.TOOLS / "jars.partial"
-    shutil.rmtree(places.TOOLS / "ivy", ignore_errors=True)  # it says of locked jars that they depend on nothing
+    shutil.rmtree(
+        places.TOOLS / "ivy", ignore_errors=True
+    )  # it says of locked jars that they depend on nothing
     retrieve_jars("resolving infra/spark/ivy.xml", partial, "-ivy", IVY, "-confs", *LOCKS)
     for name, lock in LOCKS.items():
         jars = sorted((partial / name).glob("*.jar"))

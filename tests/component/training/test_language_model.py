@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from deltalake import write_deltalake
 from safetensors.torch import load_file
 
@@ -210,8 +211,12 @@ def test_what_is_learnt_is_the_answer_after_the_very_prompt_that_serving_sends(j
     assert tokenizer.decode([label for label in row["labels"] if label != -100]) == f"{question.answer}<e>\n"
 
 
-def test_the_loss_is_that_of_the_answers_and_its_gradient_too(job: Job) -> None:
-    """As the network itself computes it from the labels, with logits at every place."""
+def test_the_loss_is_that_of_the_answers_and_its_gradient_too(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the network itself computes it from the labels, with logits at every place; in single precision, also where
+    the processor multiplies bfloat16, in which both round elsewhere."""
+    monkeypatch.setattr(language, "precision", lambda _: torch.float32)
     trainer = language_training.build(job)
     batch = next(iter(trainer.get_train_dataloader()))
     model = trainer.model.eval()
