@@ -57,10 +57,11 @@ def stage(
     from kubeflow_pipelines import component
 
     upstream = [first, second, third, fourth, fifth, sixth, seventh]
-    done = component.run(name, task, home, config, run_id, job, upstream)
-    metrics.metadata.update(done.metrics)
-    record.metadata.update(done.tables)
-    done.write(report=report.path, record=record.path)
+    with component.quick_exit():
+        done = component.run(name, task, home, config, run_id, job, upstream)
+        metrics.metadata.update(done.metrics)
+        record.metadata.update(done.tables)
+        done.write(report=report.path, record=record.path)
     return done.result
 
 
