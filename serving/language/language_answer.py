@@ -16,7 +16,7 @@ from typing import Literal
 
 from data_pipeline import safety
 from data_pipeline.retrieval import Index, Passage, support
-from data_pipeline.retrieval.grounded_answer import ABSTAINS, answer_from
+from data_pipeline.retrieval.grounded_answer import ABSTAINS, GroundedAnswer, answer_from
 from data_pipeline.safety import PatientContext, SafetyReport, emergency
 from data_pipeline.safety.embedding_model import Vector
 from data_pipeline.safety.report import RISK_LEVELS
@@ -71,6 +71,8 @@ class GrowingAnswer:
     """Whether the model answers by itself: no documents are indexed, or the route quotes none."""
     retrieved: float | None = None
     """Probability that the indexed documents hold the answer; None where none are indexed."""
+    source: Passage | None = None
+    """The passage that is quoted, known before the first part leaves; None where none is."""
     seconds: float = 0.0
     """That writing it took, without the time in which it waited for its turn."""
 
@@ -82,11 +84,6 @@ class GrowingAnswer:
     def logged(self) -> str:
         """What the log keeps of the text."""
         return "".join(part.logged for part in self.parts)
-
-    @property
-    def passage(self) -> Passage | None:
-        """The one that it quotes."""
-        return next((part.passage for part in self.parts if part.passage), None)
 
     @property
     def confidence(self) -> float | None:
@@ -191,18 +188,20 @@ def _parts(question: Question, into: GrowingAnswer) -> Iterator[Part]:
     if question.use_safety:
         embedding = question.embed(question.text) if question.embed else None
         into.of_question = safety.check_request(question.text, question.patient, embedding)
-        if into.of_question.first:
-            yield Part(f"{into.of_question.first} ")
         if into.of_question.blocks:
             into.finish_reason = "content_filter"
+            yield Part(f"{into.of_question.first} ")
             return
-    if question.index is None and _is_emergency(into):
-        return  # what a model says by itself must not stand beside the emergency's sentence
-    if question.index is None:
+    grounded = _grounded(question, question.index, into, embedding) if question.index else None
+    if into.of_question and into.of_question.first:
+        yield Part(f"{into.of_question.first} ")
+    if grounded is not None:
+        yield from _quoted(question, into, grounded)
+    elif not _is_emergency(
+        into
+    ):  # what a model says by itself must not stand beside the emergency's sentence
         into.without_source = True
         yield from _checked(question, into, _generate_sentences(question, into, question.prompt()), ())
-    else:
-        yield from _grounded(question, question.index, into, embedding)
 
 
 def _is_emergency(answer: GrowingAnswer) -> bool:
@@ -212,11 +211,17 @@ def _is_emergency(answer: GrowingAnswer) -> bool:
 
 def _grounded(
     question: Question, index: Index, into: GrowingAnswer, embedding: Vector | None
-) -> Iterator[Part]:
-    """Quotes, then what the model adds and they support; ``embedding`` of the question, if the layers needed it."""
+) -> GroundedAnswer:
+    """What the documents say; ``embedding`` of the question, if the layers needed it."""
     is_its_own = question.embed == index.embedder.question
     grounded = answer_from(index, question.text, question.roles, vector=embedding if is_its_own else None)
     into.retrieved = grounded.confidence
+    into.source = None if grounded.abstained else grounded.passages[0]
+    return grounded
+
+
+def _quoted(question: Question, into: GrowingAnswer, grounded: GroundedAnswer) -> Iterator[Part]:
+    """Quotes, then what the model adds and they support."""
     if grounded.abstained:
         into.finish_reason = "abstained"
         yield Part(ABSTAINS)

@@ -286,7 +286,7 @@ class LanguageService:
         await self.log.append([row], answering.requester)
 
     def _row(self, answering: Answering, said: GrowingAnswer | Part, first: bool = True) -> WrittenAnswer:
-        question, safety, passage = answering.question, answering.written.safety, said.passage
+        question, safety, passage = answering.question, answering.written.safety, answering.written.source
         return WrittenAnswer(
             prediction_id=answering.prediction_id,
             predicted_at=answering.predicted_at,

@@ -136,26 +136,40 @@ def test_an_answer_without_documents_says_that_no_source_supports_it() -> None:
     assert language_answer.WITHOUT_SOURCE in written.safety.warnings
 
 
-def test_what_an_answer_takes_from_a_patients_note_is_shown_and_not_logged(
-    embedder: Embedder, tmp_path: Path
-) -> None:
+@pytest.fixture
+def note_index(embedder: Embedder, tmp_path: Path) -> Index:
+    """Of one patient's note."""
     note = "She broke her left hip on the stairs at home. It was mended on the next day."
     passages = table(
         [Document(file="notes/wards/1", text=note, digest="0" * 64, dataset="wards", subject_id=7)]
     )
-    contents = Contents(passages, passage_vectors.embed(embedder, passages), embedder, abstention=ABSTENTION)
+    always = ABSTENTION.model_copy(update={"threshold": 0.0})
+    contents = Contents(passages, passage_vectors.embed(embedder, passages), embedder, abstention=always)
     index_files.write(tmp_path / "1", "wards", 1, contents)
-    index = Index.open(tmp_path / "1")
-    written, _, parts = ask("Which hip broke on the stairs?", "She broke her left hip. So.", index=index)
+    return Index.open(tmp_path / "1")
+
+
+def test_what_an_answer_takes_from_a_patients_note_is_shown_and_not_logged(note_index: Index) -> None:
+    written, _, parts = ask("Which hip broke on the stairs?", "She broke her left hip. So.", index=note_index)
     assert parts == [
         "She broke her left hip on the stairs at home. ",
         "It was mended on the next day. ",
         "She broke her left hip. ",
     ]
     assert written.logged == "[from a patient's note of wards] " * 3
-    assert {(part.passage.reference, part.passage.subject_id) for part in written.parts if part.passage} == {
-        ("wards/1#0", 7)
-    }
+    assert written.source is not None
+    assert (written.source.reference, written.source.subject_id) == ("wards/1#0", 7)
+
+
+def test_whose_note_is_quoted_is_known_before_what_helps_in_an_emergency_leaves(note_index: Index) -> None:
+    """For the question is logged with that first part, and an erasure must find it."""
+    turns = ({"role": "user", "content": "I can't breathe, which hip broke on the stairs?"},)
+    question = Question(scripted_version(Scripted("")), Sampling(max_tokens=9), turns=turns, index=note_index)
+    written = GrowingAnswer()
+    first = next(language_answer.write(question, written))
+    assert "emergency" in first.text.lower()
+    assert written.source is not None
+    assert written.source.subject_id == 7
 
 
 def test_a_number_alone_is_no_sentence_that_is_added_to_quotes(indexed_documents: Path) -> None:
