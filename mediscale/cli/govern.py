@@ -179,10 +179,7 @@ def _verify(options: argparse.Namespace) -> int:
         if name in present:  # a lake that is not mounted gets no note
             last_calls.note(home, name, "verify", "", failed=bool(findings), warnings=warnings)
         if not findings:
-            print(
-                f"{name}: {verified.entries} entries, {verified.versions} versions and their evidence are as they were "
-                f"signed; the newest entry is {verified.head}"
-            )
+            print(f"{name}: {verified}")
         if rows and not findings:
             print(f"{name}: {rows}")
     for warning in warnings:

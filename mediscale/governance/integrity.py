@@ -1,7 +1,7 @@
 """Integrity: what of a dataset's history, versions, evidence and rows is not as it was signed or recorded."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from mediscale.core.errors import MediscaleError
 from mediscale.core.refs import Frozen
@@ -9,10 +9,19 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
 from mediscale.governance import recorded_rows
 from mediscale.inference import model_signature
-from mediscale.storage import accepted_heads, approvals, calls, history, lake, object_store, registry
+from mediscale.storage import (
+    accepted_heads,
+    approvals,
+    calls,
+    history,
+    lake,
+    object_store,
+    record_list,
+    registry,
+)
 from mediscale.storage.calls import Call, Output
 from mediscale.storage.history import Entry
-from mediscale.storage.lineage import Lineage
+from mediscale.storage.lineage import EVALUATIONS, Lineage
 from mediscale.storage.registry import Move
 from training import evidence_files
 
@@ -23,9 +32,21 @@ class IntegrityReport(Frozen):
     dataset: str
     entries: int
     versions: int
+    records: int
+    """Of the calls that they were made and judged from, as far as they are signed."""
+    unsigned: int
+    """Versions whose records no entry covers: an older release promoted them."""
     head: str
     """The newest entry as ``MEDISCALE_HISTORY_HEADS`` takes it."""
     findings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        records = f", as are the records of {self.records} calls behind them" if self.records else ""
+        older = f"; an older release signed no records of {self.unsigned} of them" if self.unsigned else ""
+        return (
+            f"{self.entries} entries, {self.versions} versions and their evidence are as they were signed{records}"
+            f"{older}; the newest entry is {self.head}"
+        )
 
 
 class RowsReport(Frozen):
@@ -58,6 +79,11 @@ def verify(settings: Settings, dataset: str) -> IntegrityReport:
     entries, findings = history.inspect(settings, dataset)
     moves = registry.moves_in([entry for entry in entries if entry.kind in history.KINDS])
     findings += [*_dates(entries), *_evidence(settings, moves), *_models(settings, moves)]
+    try:
+        records, changed = _records(settings, moves)
+    except MediscaleError as error:  # one that no reader of records can read
+        records, changed = frozenset(), [str(error)]
+    findings += changed
     findings += [
         f"Entry {number} moved a version into production that nobody but its proposer approved; it is not served."
         for number in sorted(approvals.uncovered(settings, entries) if not findings else ())
@@ -67,7 +93,13 @@ def verify(settings: Settings, dataset: str) -> IntegrityReport:
     head = f"{dataset}:{entries[-1].sequence}:{entries[-1].digest}" if entries else ""
     versions = {move.version for move in moves}
     return IntegrityReport(
-        dataset=dataset, entries=len(entries), versions=len(versions), head=head, findings=tuple(findings)
+        dataset=dataset,
+        entries=len(entries),
+        versions=len(versions),
+        records=len(records),
+        unsigned=len(versions - {move.version for move in moves if move.records_digest}),
+        head=head,
+        findings=tuple(findings),
     )
 
 
@@ -77,10 +109,7 @@ def verify_rows(settings: Settings, dataset: str) -> RowsReport:
     Raises:
         StorageError: the history can't be believed; ``verify`` says why.
     """
-    decided = {move.evidence_digest for move in registry.history(settings, dataset)}
-    lineage = Lineage(settings)
-    judged = [call for call in lineage.calls if call.result.get("evidence_digest") in decided]
-    writers = lineage.upstream(judged).values()
+    writers = _writers(settings, registry.history(settings, dataset))
     written = {(output.ref.table_id, output.ref.version) for call in writers for output in call.outputs}
     compared = list(recorded_rows.comparable(settings, dataset, writers))
     return RowsReport(
@@ -88,6 +117,19 @@ def verify_rows(settings: Settings, dataset: str) -> RowsReport:
         incomparable=len(written) - len(compared),
         findings=tuple(_changed_rows(settings, compared)),
     )
+
+
+def _writers(settings: Settings, moves: Sequence[Move]) -> list[Call]:
+    """The calls behind the versions of moves: those whose records were signed, or, of an older release's moves, those
+    that the records name."""
+    lineage = Lineage(settings)
+    lists = [record_list.read(settings, digest) for digest in {move.records_digest for move in moves} - {""}]
+    found = (calls.find(settings, *name.split("/")) for name in set().union(*lists))
+    signed = [call for call in found if call is not None]
+    unsigned = (
+        record_list.behind(lineage, move.evidence_digest) for move in moves if not move.records_digest
+    )
+    return [*chain.from_iterable(unsigned), *signed]  # of two that name one table the signed one counts
 
 
 def _changed_rows(settings: Settings, written: Sequence[tuple[Call, Output]]) -> Iterator[str]:
@@ -136,7 +178,7 @@ def _evidence(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
     """The call records say where evidence lies; the history says what it must be."""
     places = {
         str(call.result.get("evidence_digest")): str(call.result.get("evidence"))
-        for stage in ("evaluate", "evaluate_language")
+        for stage in EVALUATIONS
         for call in calls.of_stage(settings, stage)
     }
     for digest, version in {move.evidence_digest: move.version for move in moves}.items():
@@ -147,6 +189,24 @@ def _evidence(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
             evidence_files.checked(settings, places[digest], digest)
         except MediscaleError as error:
             yield f"{version}: {error}"
+
+
+def _records(settings: Settings, moves: Sequence[Move]) -> tuple[frozenset[str], list[str]]:
+    """The names of the records that are signed, and what of them is not as it was."""
+    lineage = Lineage(settings)
+    signed, findings = set[str](), dict[str, None]()
+    lists = {
+        (move.records_digest, move.evidence_digest): move.version for move in moves if move.records_digest
+    }
+    for (digest, evidence_digest), version in lists.items():
+        try:
+            listed = record_list.read(settings, digest)
+        except MediscaleError as error:
+            findings[f"{version}: {error}"] = None
+            continue
+        signed |= listed.keys()
+        findings |= dict.fromkeys(record_list.differences(settings, lineage, evidence_digest, listed))
+    return frozenset(signed), list(findings)
 
 
 def _models(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:

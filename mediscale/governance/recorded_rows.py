@@ -1,7 +1,7 @@
 """Recorded rows: the rows that a table of the lake has now, beside those that the call which wrote it recorded.
 
-A record holds the number of rows and their logical digest. That finds rows that were changed, lost or damaged. Records
-are not signed: who changes rows and record alike is noticed only where ``reproduce`` makes another model from the rows.
+A record holds the number of rows and their logical digest. That finds rows that were changed, lost or damaged; that the
+records are those of the signed history is for ``record_list`` to say.
 """
 
 from collections.abc import Iterable, Iterator

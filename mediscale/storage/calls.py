@@ -212,18 +212,32 @@ def find(settings: Settings, stage: str, key: str) -> Call | None:
     """The record of a finished call, or None.
 
     Raises:
-        StorageError: the file is there and can't be read as a record.
+        StorageError: the file is there and can't be read as this call's record.
     """
+    read = content(settings, stage, key)
+    if read is None:
+        return None
+    damaged = StorageError(
+        f"The record {stage}/{key}.json in the lake is damaged; delete it and run again, which redoes the stage."
+    )
+    try:
+        call = Call.model_validate_json(read)
+    except ValueError as error:
+        raise damaged from error
+    if (call.stage, call.key) != (stage, key):  # it would stand in another call's place
+        raise damaged
+    return call
+
+
+def content(settings: Settings, stage: str, key: str) -> bytes | None:
+    """The bytes of a record's file, or None."""
     filesystem, folder = lake.filesystem(_folder(settings, stage))
     try:
         with filesystem.open_input_stream(f"{folder}/{key}.json") as stream:
-            return Call.model_validate_json(stream.read())
+            read: bytes = stream.read()
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise StorageError(
-            f"The record {stage}/{key}.json in the lake is damaged; delete it and run again, which redoes the stage."
-        ) from error
+    return read
 
 
 def of_stage(settings: Settings, stage: str) -> list[Call]:

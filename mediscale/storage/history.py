@@ -57,6 +57,8 @@ class AliasMove(Body):
     evidence_digest: str
     model_uri: str
     model_digest: str
+    records_digest: str = ""
+    """SHA-256 of the list of records behind the version (``record_list``); empty where an older release signed."""
 
     def __str__(self) -> str:
         return f"{self.model} {self.alias}: {self.from_version or '-'} → {self.to_version}  {self.reason}"

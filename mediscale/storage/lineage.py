@@ -21,6 +21,8 @@ from mediscale.storage.calls import Call
 
 DECISION = "promotion"
 """The stage that decides about a version of a risk model."""
+EVALUATIONS = ("evaluate", "evaluate_language")
+"""The stages that leave the evidence that a version is decided by."""
 DECISIONS = (DECISION, "promote_language")
 """The stages that decide about a version."""
 

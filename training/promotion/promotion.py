@@ -20,7 +20,7 @@ from mediscale.core.stage import Context, Stage
 from mediscale.core.tables import PREDICTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files, model_signature
-from mediscale.storage import approvals, history, lake, registry, signing
+from mediscale.storage import approvals, history, lake, record_list, registry, signing
 from mediscale.storage import calls as manifest
 from training.evaluation.evaluation_report import Evidence, SilentPeriod, read
 from training.promotion import gate, silent_period, staging
@@ -307,13 +307,14 @@ def conclude(
     reason: str,
     silent: SilentPeriod | None = None,
 ) -> Result:
-    """Signs a version, and moves the aliases that it has earned or proposes it to a person."""
+    """Signs a version and the records behind it; moves the aliases that it has earned, or proposes it to a person."""
     awaited = False
     if "production" in reasons:
         reason, awaited = _with_approval(reasons, _decided_by(params, settings))
     if moves := list(_moves(params, task, settings, key, reasons)):
         model_signature.sign(settings, params.model, params.evidence_digest)
-        registry.record(settings, params.dataset, *moves)
+        records = {"records_digest": record_list.write(settings, params.evidence_digest)}
+        registry.record(settings, params.dataset, *(move.model_copy(update=records) for move in moves))
     if awaited:
         proposal = _proposal(params, task, reason)
         approvals.propose(settings, params.dataset, proposal, params.actor, params.moved_at, key)

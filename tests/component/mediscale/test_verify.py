@@ -17,11 +17,10 @@ from deltalake import DeltaTable, write_deltalake
 
 from mediscale.cli import main
 from mediscale.core.errors import StorageError
-from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
 from mediscale.inference import model_files, model_signature
-from mediscale.storage import calls, duckdb_tables, history, lake, last_calls, registry, signing
+from mediscale.storage import calls, duckdb_tables, history, lake, last_calls, record_list, registry, signing
 from mediscale.storage.registry import Move
 from serving.risk.models import Predictors
 
@@ -34,7 +33,9 @@ def signed_home(tmp_path_factory: pytest.TempPathFactory, trained: dict[Any, Pat
     settings = Settings(home=tmp_path_factory.mktemp("signed") / "home")
     mlflow = registry.client(settings)
     mlflow.create_registered_model(MODEL)
+    table = _label(settings)
     for version in (1, 2):
+        calls.write(settings, _evaluated(settings, version, (table,) if version == 2 else ()))
         _promote(settings, trained["mortality", version], version)
         mlflow.create_model_version(MODEL, str(settings.home))
     registry.repair(settings, DATASET)
@@ -53,26 +54,104 @@ def home(signed_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def _promote(settings: Settings, files: Path, version: int) -> None:
     folder = settings.home / "artifacts" / f"v{version}"
     shutil.copytree(files, folder)
-    content = json.dumps({"version": version}).encode()
-    (settings.home / f"evidence-{version}.json").write_bytes(content)
-    digest = hashlib.sha256(content).hexdigest()
+    digest = _digest(settings, version)
+    records = (
+        record_list.write(settings, digest) if version == 2 else ""
+    )  # an older release promoted version 1
     move = Move(
         sequence=version, model=MODEL, task="mortality", alias="production", from_version=version - 1 or None,
         to_version=version, actor="ana", moved_at=DAY + timedelta(days=version), reason="It is better.",
         evidence_digest=digest, model_uri=f"artifacts/v{version}", model_digest=model_files.digest(folder),
-        key=f"move-{version}",
+        key=f"move-{version}", records_digest=records,
     )  # fmt: skip
     model_signature.sign(settings, move.version, digest)
     registry.record(settings, DATASET, move)
-    calls.write(settings, _evaluated(version, digest))
 
 
-def _evaluated(version: int, digest: str) -> calls.Call:
+def _digest(settings: Settings, version: int) -> str:
+    return hashlib.sha256((settings.home / f"evidence-{version}.json").read_bytes()).hexdigest()
+
+
+def _evaluated(settings: Settings, version: int, inputs: tuple[str, ...]) -> calls.Call:
+    file = settings.home / f"evidence-{version}.json"
+    if not file.exists():
+        file.write_text(json.dumps({"version": version}))
     return calls.Call(
-        run_id="run", inputs=(), produced=(), stage="evaluate", key=f"{version}", params={}, code="", lock="",
-        result={"evidence": f"evidence-{version}.json", "evidence_digest": digest}, outputs=(),
+        run_id="run", inputs=inputs, produced=(), stage="evaluate", key=f"{version}", params={}, code="", lock="",
+        result={"evidence": file.name, "evidence_digest": _digest(settings, version)}, outputs=(),
         started_at=datetime.now(UTC), seconds=1,
     )  # fmt: skip
+
+
+def _label(settings: Settings) -> str:
+    """Labels that a recorded call wrote, and by which version 2 is judged."""
+    uri = settings.table_uri(DATASET, "labels_mortality")
+    write_deltalake(uri, pa.table({"stay_id": [1, 2], "boolean_value": [True, False]}))
+    return _wrote_labels(settings, "3", datetime.now(UTC) - timedelta(minutes=1))
+
+
+def _wrote_labels(settings: Settings, key: str, at: datetime) -> str:
+    """The record of a call that wrote the labels as they are now; the id of their table."""
+    table = lake.latest(settings, DATASET, "labels_mortality")
+    n, digest = duckdb_tables.digest(settings, table)
+    artifact = f"table:{table.table_id}@{table.version}"
+    record = calls.Call(
+        run_id="run", inputs=(), produced=(artifact,), stage="labels", key=key, params={}, code="", lock=calls.lock(),
+        result={}, outputs=(calls.Output(ref=table, rows=n, digest=digest),), started_at=at, seconds=1,
+    )  # fmt: skip
+    calls.write(settings, record)
+    return artifact
+
+
+def change_rows(settings: Settings) -> None:
+    (file,) = lake.files(settings, lake.latest(settings, DATASET, "labels_mortality"))
+    pq.write_table(pa.table({"stay_id": [1, 2], "boolean_value": [True, True]}), file)
+
+
+def change_rows_with_their_record(settings: Settings) -> None:
+    """Each fits the other again."""
+    change_rows(settings)
+    (record,) = calls.of_stage(settings, "labels")
+    _wrote_labels(settings, record.key, record.started_at)
+
+
+def change_list_too(settings: Settings) -> None:
+    """In place, under the name that was signed."""
+    change_rows_with_their_record(settings)
+    (listed,) = Path(settings.lake, "_record_lists").iterdir()
+    record = calls.content(settings, "labels", "3")
+    assert record
+    digests = json.loads(listed.read_bytes()) | {"labels/3": hashlib.sha256(record).hexdigest()}
+    listed.write_text(json.dumps(digests, indent=1))
+
+
+def write_list_anew(settings: Settings) -> None:
+    """Under its own digest, as another promotion would."""
+    change_rows_with_their_record(settings)
+    (listed,) = Path(settings.lake, "_record_lists").iterdir()
+    record_list.write(settings, _digest(settings, 2))
+    listed.unlink()
+
+
+def add_record(settings: Settings) -> None:
+    """A later one of the same table, which stands in the signed one's place."""
+    change_rows(settings)
+    (record,) = calls.of_stage(settings, "labels")
+    _wrote_labels(settings, "4", record.started_at + timedelta(seconds=1))
+
+
+def add_record_of_an_extract(settings: Settings) -> None:
+    """The stage whose records an erasure deletes makes no table."""
+    add_record(settings)
+    records = Path(settings.lake, "_records")
+    added = json.loads((records / "labels/4.json").read_bytes()) | {"stage": "synthetic"}
+    (records / "labels/4.json").unlink()
+    (records / "synthetic").mkdir()
+    (records / "synthetic/4.json").write_text(json.dumps(added))
+
+
+def delete_record(settings: Settings) -> None:
+    Path(settings.lake, "_records/labels/3.json").unlink()
 
 
 def rows(settings: Settings) -> list[dict[str, Any]]:
@@ -118,7 +197,7 @@ def add_by_hand(settings: Settings) -> None:
 def change_evidence_with_its_record(settings: Settings) -> None:
     file = settings.home / "evidence-2.json"
     file.write_text('{"version": 2, "auroc": 0.99}')
-    calls.write(settings, _evaluated(2, hashlib.sha256(file.read_bytes()).hexdigest()))
+    calls.write(settings, _evaluated(settings, 2, ()))
 
 
 def point_mlflow_elsewhere(settings: Settings) -> None:
@@ -140,6 +219,12 @@ ATTACKS: dict[str, tuple[Callable[[Settings], object], str]] = {
     "an edited model": (
         lambda home: (home.home / "artifacts/v2/model.json").write_bytes(b"{}"), f"The files of {MODEL} v2 were changed"
     ),
+    "rows with their record": (change_rows_with_their_record, "The record labels/3.json was changed after"),
+    "rows with their record and its list": (change_list_too, "is gone or was changed after it was signed"),
+    "rows with their record and another list": (write_list_anew, "is gone or was changed after it was signed"),
+    "rows with a record added": (add_record, "The record labels/4.json was added after"),
+    "rows with a record added of an extract": (add_record_of_an_extract, "The record synthetic/4.json was added after"),
+    "a deleted record": (delete_record, "The record labels/3.json was deleted after it was signed"),
     "MLflow's alias": (point_mlflow_elsewhere, "says 1 and the history 2; MLflow's is only"),
     "all deleted": (delete_all, "Entry 2, which was accepted here before, is gone"),
 }  # fmt: skip
@@ -149,7 +234,8 @@ def test_what_is_as_it_was_signed_says_so(home: Settings, capsys: pytest.Capture
     assert main.main(["verify"]) == 0
     newest = history.entries(home, DATASET)[-1]
     assert capsys.readouterr().out == (
-        "synthetic: 2 entries, 2 versions and their evidence are as they were signed; the newest entry is "
+        "synthetic: 2 entries, 2 versions and their evidence are as they were signed, as are the records of 2 "
+        "calls behind them; an older release signed no records of 1 of them; the newest entry is "
         f"synthetic:2:{newest.digest}\n"
     )
     note = last_calls.read(f"{last_calls.folder(home, DATASET)}/verify.json")
@@ -180,40 +266,18 @@ def test_an_attack_is_found_and_not_served(
     assert [served.model.version for served in running.current.values()] == [2]
 
 
-def labelled(home: Settings) -> TableRef:
-    """Labels that a recorded call wrote, and by which version 2 was judged."""
-    write_deltalake(
-        home.table_uri(DATASET, "labels_mortality"),
-        pa.table({"stay_id": [1, 2], "boolean_value": [True, False]}),
-    )
-    table = lake.latest(home, DATASET, "labels_mortality")
-    n, digest = duckdb_tables.digest(home, table)
-    evaluated = next(call for call in calls.of_stage(home, "evaluate") if call.key == "2")
-    written = {
-        "stage": "labels",
-        "key": "3",
-        "result": {},
-        "produced": (f"table:{table.table_id}@{table.version}",),
-    }
-    before = {"started_at": evaluated.started_at - timedelta(minutes=1), "lock": calls.lock()}
-    outputs = (calls.Output(ref=table, rows=n, digest=digest),)
-    calls.write(home, evaluated.model_copy(update={**written, **before, "outputs": outputs}))
-    calls.write(home, evaluated.model_copy(update={"inputs": written["produced"]}))
-    return table
-
-
 def test_the_rows_that_a_version_was_judged_by_are_compared_with_their_record(
     home: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = labelled(home)
+    table = lake.latest(home, DATASET, "labels_mortality")
     assert main.main(["verify", "--rows"]) == 0
     said = "synthetic: of 1 tables that they were made and judged from, 1 have the rows that were recorded"
     assert said in capsys.readouterr().out
-    (file,) = lake.files(home, table)
-    pq.write_table(pa.table({"stay_id": [1, 2], "boolean_value": [True, True]}), file)
+    change_rows(home)
     assert main.main(["verify"]) == 0
     assert main.main(["verify", "--rows"]) == StorageError.exit_code
     assert f"synthetic: {table} has other rows than labels wrote; restore" in capsys.readouterr().out
+    (file,) = lake.files(home, table)
     content = Path(file).read_bytes()
     for damage in (lambda path: path.write_bytes(content[:-9]), Path.unlink):
         damage(Path(file))
@@ -225,7 +289,6 @@ def test_the_rows_that_a_version_was_judged_by_are_compared_with_their_record(
 def test_rows_from_before_an_erasure_are_not_compared(
     home: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    labelled(home)
     erasure = history.Erasure(pseudonym="p", reason="It was asked for.", trained=(), judged=())
     at = datetime.now(UTC).replace(tzinfo=None)
     history.append(home, DATASET, history.Draft(erasure, "ana", at, "erased"))

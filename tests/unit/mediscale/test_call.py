@@ -170,6 +170,16 @@ def test_a_damaged_record_says_what_to_do(settings: Settings) -> None:
         call.call("counting", {"depth": 3}, settings, RUN)
 
 
+@pytest.mark.usefixtures("counting")
+def test_a_record_under_another_calls_name_stands_for_neither(settings: Settings) -> None:
+    """Who adds one would else put it in the place of a record that the history signed."""
+    call.call("counting", {"depth": 3}, settings, RUN)
+    (path,) = (settings.home / "lake" / "_records" / "counting").glob("*.json")
+    path.with_name("other.json").write_bytes(path.read_bytes())
+    with pytest.raises(StorageError, match=r"The record counting/other\.json in the lake is damaged"):
+        calls.everything(settings)
+
+
 def test_what_a_run_was_configured_with_is_told_from_what_it_was_given() -> None:
     params = {"dataset": "h", "task": "mortality", "rounds": 60, "depth": 3, "training_set": {"version": 1}}
     assert call.configured("risk_model", params) == {"rounds": 60}
