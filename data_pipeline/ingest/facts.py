@@ -24,6 +24,7 @@ from mediscale.storage import lake
 if TYPE_CHECKING:
     import duckdb
     from pyarrow import dataset as ds
+    from pyarrow import parquet
 
 BATCH_ROWS = 1 << 17
 
@@ -260,12 +261,23 @@ def _read_facts(settings: Settings, source: Source, name: str, ref: TableRef) ->
     for uri in lake.files(settings, ref):
         files, path = lake.filesystem(uri)
         with files.open_input_file(path) as opened:
-            there = set(parquet.read_schema(opened).names)  # an optional column may be missing
-            columns = [column for column in needed if column in there]
-            texts = [column for column in columns if column != "line"]
-            yield from parquet.ParquetFile(opened, read_dictionary=texts).iter_batches(
-                BATCH_ROWS, columns=columns
-            )
+            written = parquet.read_metadata(opened)
+            there = set(written.schema.names)  # an optional column may be missing
+            file = parquet.ParquetFile(opened, metadata=written, read_dictionary=_dictionaries(written))
+            yield from file.iter_batches(BATCH_ROWS, columns=[column for column in needed if column in there])
+
+
+def _dictionaries(written: "parquet.FileMetaData") -> list[str]:
+    """The columns of texts that lie in a file as dictionaries; to make one of another costs more than to read it."""
+    if not written.num_row_groups:
+        return []
+    group = written.row_group(0)
+    columns = (group.column(number) for number in range(group.num_columns))
+    return [
+        column.path_in_schema
+        for column in columns
+        if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY"
+    ]
 
 
 def usable(settings: Settings, judged_facts: TableRef) -> Iterator[pa.RecordBatch]:

@@ -92,12 +92,20 @@ def type_rows(source: Source, table: SourceTable, rows: pa.RecordBatch) -> pa.Re
     return pa.RecordBatch.from_pydict({name: columns[name] for name in sql_types(table)})
 
 
+_FIRST = 1 << 12
+"""Texts by which it is told whether a column's recur: a dictionary of others costs more than what it would spare."""
+
+
 def _of_distinct(function: Callable[[pa.Array], dict[str, pa.Array]], texts: pa.Array) -> dict[str, pa.Array]:
     """What the function makes of each text, computed once of texts that recur: times, items and patients do."""
-    encoded = texts if pa.types.is_dictionary(texts.type) else texts.dictionary_encode()
-    if 2 * len(encoded.dictionary) > len(texts):
+    if not pa.types.is_dictionary(texts.type):
+        first = texts[:_FIRST]
+        if 2 * len(first.unique()) > len(first):
+            return function(texts.cast(pa.string()))
+        texts = texts.dictionary_encode()
+    if 2 * len(texts.dictionary) > len(texts):
         return function(texts.cast(pa.string()))
-    columns = {name: one.take(encoded.indices) for name, one in function(encoded.dictionary).items()}
+    columns = {name: one.take(texts.indices) for name, one in function(texts.dictionary).items()}
     flags = {name: pc.fill_null(one, False) for name, one in columns.items() if pa.types.is_boolean(one.type)}
     return columns | flags
 

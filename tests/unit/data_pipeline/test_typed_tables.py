@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +42,22 @@ def test_where_a_comma_stands_before_fractions_a_point_makes_no_number() -> None
     assert (row["valuenum"], row["raw_valuenum"]) == (1.25, "1,25")
     assert rows(german, "labevents", valuenum="1.250")["valuenum"] is None, "a thousand, or one and a quarter"
     assert rows(IV, "labevents", valuenum="1,25")["valuenum"] is None
+
+
+@pytest.mark.parametrize("distinct", [3, 5_000, 20_000])
+def test_a_text_is_typed_alike_whether_it_recurs_at_once_later_or_never(distinct: int) -> None:
+    declared, n = IV.tables["labevents"], 20_000
+    numbers = [*range(min(distinct, n)), *(row % distinct for row in range(n - distinct))]
+    texts = {name: pa.array([f"{number}.0" for number in numbers]) for name in declared.columns}
+    place = {"file": pa.repeat("a.csv", n), "line": pa.array(range(n))}
+    dictionaries = {name: column.dictionary_encode() for name, column in texts.items()}
+    plain, encoded = (
+        type_rows(IV, declared, pa.RecordBatch.from_pydict(columns | place))
+        for columns in (texts, dictionaries)
+    )
+    assert plain.equals(encoded)
+    assert plain["valuenum"].to_pylist() == numbers
+    assert plain["labevent_id"].to_pylist() == list(map(str, numbers))
 
 
 INTERVALS = [
