@@ -21,7 +21,7 @@ from data_pipeline.cohort import prediction_times
 from data_pipeline.cohort.cohort_flow import FlowCount, cohort, flow_of
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source, SourceName
-from mediscale.core import tasks
+from mediscale.core import task_names, tasks
 from mediscale.core.annotations import CohortFlow, OutcomeCounts, PatientCount, RuntimeInput
 from mediscale.core.errors import QualityError, UsageError
 from mediscale.core.outcomes import DeclaredOutcome
@@ -104,7 +104,9 @@ def refuse_lacking(params: Params) -> None:
     """
     source = sources.load(params.source)
     if reason := unsupported(source, tasks.load(params.task)):
-        raise QualityError(f"{params.task} can't be computed from {params.source}: {reason}.")
+        raise QualityError(
+            f"{params.task} can't be computed from {params.source}: {reason}{_computable(source)}."
+        )
     if source.clock == "relative" and params.as_of is not None:
         raise UsageError(
             f"{params.source} has no calendar (clock: relative), so nothing of it was known as of a date; leave as_of "
@@ -130,7 +132,7 @@ def unsupported(source: Source, task: Task) -> str:
     if source.clock == "relative" and task.unit == "stay":
         return (
             "it has no calendar (clock: relative), so which visit came first, and what happened before and after it, "
-            "is not known; choose a task whose unit is the encounter"
+            "is not known"
         )
     if task.unit == "encounter" and any(table.note for table in source.tables.values()):
         return "it has notes, which are a patient's and not one encounter's; leave their tables out of the source"
@@ -141,6 +143,12 @@ def unsupported(source: Source, task: Task) -> str:
         if task.outcome.code not in codes:
             return f"it declares no outcome {task.outcome.code}"
     return ""
+
+
+def _computable(source: Source) -> str:
+    """As a sentence goes on that says of one task that it can't be."""
+    others = [name for name in task_names.all_names() if not unsupported(source, tasks.load(name))]
+    return f"; of the tasks here, `--task {' --task '.join(others)}` can" if others else ""
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,10 @@ def show(run: "Run", report: Path | None) -> None:
             console.print(f"  {sentence}")
     if report is not None:
         console.print(f"\n[bold]report[/]  {relative(report)}")
-    console.print("\n[bold]next[/]")
-    for command in _next(run):
-        console.print(f"  {command}", markup=False)
+    if commands := _next(run):
+        console.print("\n[bold]next[/]")
+        for command in commands:
+            console.print(f"  {command}", markup=False)
     console.print("\nEvery output of a model needs a clinician's judgement.", style="dim")
 
 

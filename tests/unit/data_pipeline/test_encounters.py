@@ -111,7 +111,9 @@ def test_a_source_without_a_calendar_is_refused_what_compares_visits() -> None:
     with pytest.raises(UsageError, match="nothing of it was known as of a date"):
         labels.refuse_lacking(labels.Params.model_validate({**given, "as_of": dt.datetime(2020, 1, 1)}))
     with pytest.raises(
-        QualityError, match=r"readmission can't be computed from uci-diabetes-130: it has no calendar"
+        QualityError,
+        match=r"readmission can't be computed from uci-diabetes-130: it has no calendar .* is not known; of the tasks "
+        "here, `--task encounter_readmission` can",
     ):
         labels.refuse_lacking(labels.Params.model_validate({**given, "task": "readmission"}))
 
