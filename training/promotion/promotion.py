@@ -179,15 +179,15 @@ def earned_aliases(
 
     ``looked_at`` says what the evidence is about, ``problems`` which floors it misses, ``earned`` why it may serve.
     """
-    staged = f"Staged: {looked_at}."
-    reasons: dict[registry.Alias, str] = {"staging": staged}
+    staged = f"Staged, which approves of nothing: {looked_at}."
     if target == "staging":
         allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"
-        return reasons, f"{staged} Production was not asked for, and {allowed}."
-    if problems:
-        return reasons, f"{staged} Production refused: {gate.sentence(problems)}."
-    reasons["production"] = earned()
-    return reasons, reasons["production"]
+        staged = f"{staged} Production was not asked for, and {allowed}."
+    elif problems:
+        staged = f"{staged} Production refused: {gate.sentence(problems)}."
+    else:
+        return {"staging": staged, "production": (reason := earned())}, reason
+    return {"staging": staged}, staged  # so that the history, too, says what stood against production
 
 
 def _silent(params: Params, settings: Settings, evidence: Evidence) -> SilentPeriod | None:

@@ -87,11 +87,13 @@ def test_few_patients_are_staged_and_refused_in_one_sentence(world, hospital, fr
     params = _params(world, evidence=judged.evidence, evidence_digest=judged.evidence_digest)
     result = promotion.run(params, world.settings, KEY)
     assert (result.staged, result.promoted) == (True, False)
-    assert result.reason.startswith("Staged: AUROC 0.")
+    assert result.reason.startswith("Staged, which approves of nothing: AUROC 0.")
     assert "subgroups (" in result.reason
     assert "Production refused: " in result.reason
     assert "held-out patients where the policy needs 200" in result.reason
     assert _aliases(world) == {"staging": 1}
+    (move,) = registry.history(world.settings, "synthetic")
+    assert move.reason == result.reason
 
 
 def test_asked_for_staging_only_it_stops_there_and_says_what_the_policy_would(world) -> None:
