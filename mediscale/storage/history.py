@@ -169,7 +169,7 @@ class Export(Body):
     """SHA-256 of what was handed out."""
 
     def __str__(self) -> str:
-        return f"{self.rows} rows of {self.what} were exported: {self.purpose}"
+        return f"{self.rows:,} rows of {self.what} were exported: {self.purpose}"
 
 
 class FeedbackReview(Body):

@@ -267,7 +267,7 @@ def _summary(columns: Sequence[ColumnDrift], missing: Sequence[MissingDrift], ro
     moved = [column.column for column in columns if column.drifted]
     moved += [column.column + MISSING for column in missing if column.drifted]
     watched = len(columns) + len(missing)
-    usual = f"beyond what an undrifted window of {rows} predictions shows"
+    usual = f"beyond what an undrifted window of {rows:,} predictions shows"
     if not moved:
         return f"quiet: none of {watched} watched columns is {usual}"
     named = ", ".join(moved[:_NAMED]) + (", …" if len(moved) > _NAMED else "")

@@ -12,7 +12,7 @@ from mediscale.core.policy import Policy
 from mediscale.core.privacy import count
 from mediscale.core.refs import ModelRef
 from training.evaluation.evaluation_report import Evidence, SilentPeriod
-from training.promotion.floor import Floor, at_least, within
+from training.promotion.floor import Floor, at_least, text_of, within
 from training.promotion.leak_floor import leak_floor
 from training.promotion.operation_floors import (
     alert_burden_floors,
@@ -73,6 +73,18 @@ def sentence(problems: list[str]) -> str:
     return "; ".join(observed) + (f"; and {more} more" if more > 0 else "")
 
 
+def promoted(evidence: Evidence, policy: Policy) -> str:
+    """The reason for a promotion of evidence that reaches every floor, with the limits that the policy lets pass."""
+    auroc, counts, comparison = evidence.metrics.get("auroc"), evidence.counts, evidence.comparison
+    beaten = f", and better than v{comparison.incumbent.version} on the same patients" if comparison else ""
+    unjudged = ", ".join(limits(evidence, policy))
+    return (
+        f"Promoted: AUROC {text_of(auroc)} on {count(counts.subjects)} held-out patients with {count(counts.events)} "
+        f"events, every floor of the policy passed{beaten}."
+        + (f" It was not judged for {unjudged}." if unjudged else "")
+    )
+
+
 def _size(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
     counts = evidence.counts
     for what, n, least in (
@@ -80,8 +92,8 @@ def _size(evidence: Evidence, policy: Policy) -> Iterator[Floor]:
         ("held-out events", counts.independent_events, policy.min_events),
     ):
         observed = count(n)
-        short = f"{observed} {what} where the policy needs {least}" if n < least else ""
-        yield Floor(what, f"at least {least}", observed, short)
+        short = f"{observed} {what} where the policy needs {least:,}" if n < least else ""
+        yield Floor(what, f"at least {least:,}", observed, short)
 
 
 def _leak(evidence: Evidence, policy: Policy, true_probabilities: bool) -> Iterator[Floor]:

@@ -91,14 +91,14 @@ def silent_floors(silent: SilentPeriod | None, policy: Policy) -> Iterator[Floor
     what = "silent period in shadow"
     if silent is None:
         problem = "it has no silent period: serve it with --alias staging until enough outcomes have matured"
-        yield Floor(what, f"{required.min_outcomes} matured outcomes", "none", problem)
+        yield Floor(what, f"{required.min_outcomes:,} matured outcomes", "none", problem)
         return
     for unit, n, least in (
         ("matured outcomes", silent.outcomes, required.min_outcomes),
         ("events", silent.events, required.min_events),
     ):
-        short = f"{count(n)} {unit} in its {what} where the policy needs {least}"
-        yield Floor(f"{what}: {unit}", f"at least {least}", count(n), "" if n >= least else short)
+        short = f"{count(n)} {unit} in its {what} where the policy needs {least:,}"
+        yield Floor(f"{what}: {unit}", f"at least {least:,}", count(n), "" if n >= least else short)
     yield at_least(f"AUROC in the {what}", silent.auroc, required.auroc_low)
     intercept = silent.calibration_intercept
     yield reaches(f"calibration intercept in the {what}", intercept, *required.calibration_intercept)

@@ -153,7 +153,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         params.target_alias,
         staging.looked_at(evidence, policy),
         problems,
-        lambda: _earned(evidence, list(gate.limits(evidence, policy))),
+        lambda: gate.promoted(evidence, policy),
     )
     return conclude(params, params.task, settings, key, reasons, reason, silent)
 
@@ -284,18 +284,6 @@ def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | Non
             None,
         )
     return "", evidence
-
-
-def _earned(evidence: Evidence, limits: list[str]) -> str:
-    auroc = evidence.metrics["auroc"]
-    against = evidence.comparison
-    beaten = f", and better than v{against.incumbent.version} on the same patients" if against else ""
-    counts = evidence.counts
-    return (
-        f"Promoted: AUROC {auroc.value:.3f} ({auroc.low:.3f} to {auroc.high:.3f}) on {counts.subjects} held-out "
-        f"patients with {counts.events} events, every floor of the policy passed{beaten}."
-        + (f" It was not judged for {', '.join(limits)}." if limits else "")
-    )
 
 
 def conclude(

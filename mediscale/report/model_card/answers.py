@@ -195,7 +195,7 @@ def split(of: Subject) -> str:
 def sample_size(of: Subject) -> str:
     policy = of.decided.policy
     return (
-        f"The policy asks for {policy.min_subjects} held-out patients and {policy.min_events} with the outcome; "
+        f"The policy asks for {policy.min_subjects:,} held-out patients and {policy.min_events:,} with the outcome; "
         f"the evidence rests on {resting_on(of.evidence.counts)}."
     )
 
@@ -254,7 +254,7 @@ def speed(of: Subject) -> str:
         return ""
     return (
         f"Its files have {files.bytes / 1e6:.3g} MB; one answer takes {1000 * files.median_seconds:.2g} ms, the "
-        f"slowest of {files.answers} took {1000 * files.slowest_seconds:.2g} ms."
+        f"slowest of {files.answers:,} took {1000 * files.slowest_seconds:.2g} ms."
     )
 
 
@@ -300,7 +300,7 @@ def methods(of: Subject) -> str:
     library = f" ({_LIBRARIES[of.decided.spec.library]})" if of.decided.spec else ""
     return (
         f"Gradient-boosted trees{library}, their number chosen on the tuning part; Platt scaling and thresholds on "
-        f"the tuning part; {of.evidence.bootstrap} bootstrap resamples of held-out patients for every interval, at "
+        f"the tuning part; {of.evidence.bootstrap:,} bootstrap resamples of held-out patients for every interval, at "
         f"seed {of.evidence.seed}."
     )
 
@@ -418,7 +418,7 @@ def fairness_approach(of: Subject) -> str:
     policy, attributes = of.decided.policy, ", ".join(labels.ATTRIBUTES.values()).lower()
     return (
         f"Discrimination and calibration are judged by {attributes}; a group with at least "
-        f"{policy.subgroup_min_events} outcomes whose AUROC surely lies more than {policy.subgroup_gap_max:g} below "
+        f"{policy.subgroup_min_events:,} outcomes whose AUROC surely lies more than {policy.subgroup_gap_max:g} below "
         "the overall one, or whose calibration surely lies outside of the policy's range, keeps a version from "
         "production, and so does one whose figures are not estimable. Surely: by intervals that hold for all groups "
         f"together, so that chance refuses a version in {policy.subgroup_error_rate:.0%} of cases at most."

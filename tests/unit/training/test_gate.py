@@ -227,6 +227,15 @@ def test_good_evidence_meets_no_objection() -> None:
     assert list(gate.objections(GOOD.model_copy(update={"oracle": None, "comparison": None}), POLICY)) == []
 
 
+def test_counts_of_thousands_are_grouped_in_both_reasons() -> None:
+    many = GOOD.model_copy(update={"counts": Counts(n=9000, events=1200, subjects=8130)})
+    assert gate.promoted(many, POLICY).startswith(
+        "Promoted: AUROC 0.820 (0.800 to 0.840) on 8,130 held-out patients with 1,200 events, every floor"
+    )
+    demanding = POLICY.model_copy(update={"min_subjects": 12_000})
+    assert list(gate.objections(many, demanding)) == ["8,130 held-out patients where the policy needs 12,000"]
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
