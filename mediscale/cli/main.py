@@ -16,6 +16,7 @@ from pathlib import Path
 from mediscale.cli import (
     audit,
     documents,
+    export,
     feedback,
     govern,
     keys,
@@ -27,6 +28,7 @@ from mediscale.cli import (
     source,
     stream,
     traffic,
+    transport,
     tune,
     upkeep,
 )
@@ -39,6 +41,8 @@ PACKAGES = {"mediscale", "data_pipeline", "training", "serving", "monitoring", "
 GROUPS = {
     "for data scientists": run.VERBS
     + source.VERBS
+    + export.VERBS
+    + transport.VERBS
     + quarantine.VERBS
     + tune.VERBS
     + language.VERBS

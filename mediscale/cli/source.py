@@ -1,15 +1,13 @@
-"""Verbs of who brings a hospital's data: what a source makes of an extract, and a task of a dataset, before a run."""
+"""Verbs of whoever brings a hospital's data: they check a source on an extract and a task on a dataset before a run."""
 
 import argparse
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.cli.verbs import Verb, add_purpose, utc
+from mediscale.cli.verbs import Verb
 
 if TYPE_CHECKING:
     from data_pipeline.source_check import ConceptCheck, SourceCheck, TaskCheck
-    from training.evaluation.transport import Transport
 
 _UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"), (1, "B"))
 _MOST = 12
@@ -292,135 +290,6 @@ def _check_task(options: argparse.Namespace) -> int:
     return QualityError.exit_code if checked.refused else 0
 
 
-def _add_meds(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--output", type=Path, required=True, help="new folder; it holds patient data")
-    parser.add_argument(
-        "--as-of",
-        type=utc,
-        metavar="TIME",
-        help="leave out what was not known by then (UTC), e.g. 2026-11-01",
-    )
-    add_purpose(parser, "research")
-
-
-def _export_meds(options: argparse.Namespace) -> int:
-    from data_pipeline import meds_dataset
-    from mediscale.cli.verbs import settings
-    from mediscale.storage import signing
-
-    home = settings()
-    written = meds_dataset.write(
-        home,
-        options.dataset,
-        options.output,
-        by=signing.actor(home),
-        purpose=options.purpose,
-        as_of=options.as_of,
-    )
-    print(
-        f"{written.rows:,} events of {written.subjects:,} patients with {written.codes:,} codes are in "
-        f"{options.output}. They are patient data: keep them where such data belongs."
-    )
-    return 0
-
-
-def _add_feast(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--output", type=Path, required=True, help="new folder; it holds patient data")
-    add_purpose(parser, "research")
-
-
-def _export_feast(options: argparse.Namespace) -> int:
-    from data_pipeline import feast_repository
-    from mediscale.cli.verbs import settings
-    from mediscale.core import tasks
-    from mediscale.storage import signing
-
-    home, task = settings(), tasks.load(options.task)
-    written = feast_repository.write(
-        home,
-        options.dataset,
-        task.name,
-        options.output,
-        by=signing.actor(home),
-        purpose=options.purpose,
-    )
-    print(
-        f"{written.rows:,} predictions with {written.features} features are in {options.output}; `feast apply` and "
-        "`feast materialize-incremental` run there. They are patient data: keep them where such data belongs."
-    )
-    return 0
-
-
-def _add_transport(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "version", metavar="MODEL/VERSION", help="a registered version, e.g. synthetic-mortality/2"
-    )
-    parser.add_argument(
-        "--to", required=True, metavar="DATASET", help="another dataset that the task was run on"
-    )
-
-
-def _transport(options: argparse.Namespace) -> int:
-    from mediscale.cli.verbs import settings
-    from mediscale.core.errors import NotFoundError
-    from mediscale.core.refs import ModelRef, TableRef
-    from mediscale.storage import calls, registry
-    from mediscale.storage.lineage import Lineage
-    from training.evaluation import transport
-
-    home = settings()
-    dataset, task, number = registry.parse_version(options.version)
-    trained = Lineage(home).maker(registry.model_name(dataset, task), number)
-    frozen = calls.newest_night(home, "training_set", options.to, task)
-    if frozen is None:
-        raise NotFoundError(
-            f"The home has no training set of {options.to} for {task}; run `mediscale run --task {task}` on its "
-            "extract first."
-        )
-    transported = transport.run(
-        home,
-        ModelRef.model_validate(trained.result["model"]),
-        task,
-        trained_on=TableRef.model_validate(trained.params["training_set"]),
-        other=TableRef.model_validate(frozen.result["training_set"]),
-    )
-    for line in _transported(transported, options.to):
-        print(line)
-    return 0
-
-
-def _transported(transported: "Transport", dataset: str) -> list[str]:
-    from mediscale.core.privacy import count, count_of
-
-    counts = transported.counts
-    lines = [
-        f"{transported.model} on {count(counts.n)} {counts.unit} of {count(counts.subjects)} patients of {dataset}, "
-        f"{count_of(counts.events, counts.n)} with the outcome; by values alone, without notes",
-        "",
-        f"  {'figure':<44}{'value':>10}  95 % interval",
-    ]
-    for name, estimate in transported.metrics.items():
-        ends = (estimate.value, estimate.low, estimate.high)
-        value, low, high = ("not estimable" if end is None else f"{end:.3f}" for end in ends)
-        interval = f"{low} to {high}" if estimate.low is not None else low
-        lines.append(f"  {name.replace('_', ' '):<44}{value:>10}  {interval}")
-    lines += ["", f"  {'recalibrated with':<24}{'slope':>10}{'intercept':>12}{'log loss':>12}  of the others"]
-    for one in transported.recalibrations:
-        who = f"{one.patients} patients" if one.patients else "nobody"
-        slope = "–" if isnan(one.calibration_slope) else f"{one.calibration_slope:.2f}"
-        lines.append(f"  {who:<24}{slope:>10}{one.calibration_intercept:>12.2f}{one.log_loss:>12.4f}")
-    if len(transported.recalibrations) == 1:
-        lines.append("  There are too few patients to recalibrate with some and to judge on the others.")
-    lines += ["", f"  {'most important inputs':<40}{'missing':>10}{'in training':>14}{'shift (SD)':>12}"]
-    for shift in transported.inputs:
-        moved = "" if shift.difference is None else f"{shift.difference:+.2f}"
-        lines.append(f"  {shift.name:<40}{shift.missing:>10.0%}{shift.missing_in_training:>14.0%}{moved:>12}")
-    return lines
-
-
 VERBS = (
     Verb(
         "source",
@@ -428,8 +297,5 @@ VERBS = (
         _source,
         _add_source,
     ),
-    Verb("export-meds", "write a dataset's events in the MEDS standard", _export_meds, _add_meds),
-    Verb("export-feast", "write a task's features as a Feast feature repository", _export_feast, _add_feast),
-    Verb("transport", "how a version does on another dataset", _transport, _add_transport),
     Verb("task", "check a task on a dataset: cohort, prevalence, filled features", _check_task, _add_task),
 )
