@@ -316,12 +316,12 @@ def keep(
     """Keeps rows as a table of the database; what reading them raises is raised as it is."""
     import duckdb
 
-    raised: list[Exception] = []
+    raised: list[BaseException] = []  # Ctrl-C among them, which DuckDB would make an error of its own
 
     def watched() -> Iterator[pa.RecordBatch]:
         try:
             yield from rows
-        except Exception as error:
+        except BaseException as error:
             raised.append(error)
             raise
 

@@ -5,6 +5,7 @@ import atexit
 import errno
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -69,6 +70,10 @@ Each stage is a command, too: `mediscale stages` lists them, `mediscale STAGE --
 Everything lands under MEDISCALE_HOME (default ./.mediscale). Every output of a model needs a clinician's judgement."""
 
 
+_STOPPED = 130
+"""As a shell says of what Ctrl-C ended."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code (0, or the class of the error: see mediscale/core/errors.py).
 
@@ -79,7 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(list(argv))
     code: list[int] = []
     atexit.register(_end, code)  # handlers of what is imported from here on are called before it
-    code.append(_run(sys.argv[1:]))
+    try:
+        code.append(_run(sys.argv[1:]))
+    except KeyboardInterrupt:  # a second one while the first is answered
+        code.append(_STOPPED)
+    # A second Ctrl-C ends what libraries do as a process ends, instead of leaving a traceback of theirs.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(code[0]))
     return code[0]
 
 
@@ -105,7 +115,7 @@ def _run(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("mediscale: stopped; finished stages are kept, the same command continues.", file=sys.stderr)
-        return 130
+        return _STOPPED
     except BrokenPipeError:  # the reader of our output left, for example `| head`
         return 0
     except SystemExit as ended:

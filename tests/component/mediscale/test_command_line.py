@@ -138,6 +138,30 @@ def test_ctrl_c_stops_it_with_a_sentence(settings: Settings) -> None:
     assert error == "mediscale: stopped; finished stages are kept, the same command continues.\n"
 
 
+@pytest.mark.usefixtures("keyboard")
+def test_a_second_ctrl_c_ends_what_libraries_do_at_the_end_without_a_traceback(settings: Settings) -> None:
+    """As Ray and torch do, for a second or two after the sentence of the first."""
+    program = (
+        "import atexit, time; from mediscale.cli import main\n"
+        "main.main()\n"
+        "atexit.register(lambda: (print('a library ends', flush=True), time.sleep(60)))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "prepare-source", "--size", "large"], env=around(settings),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while not (settings.home / "extracts").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "a library ends\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert error == "mediscale: stopped; finished stages are kept, the same command continues.\n"
+
+
 def test_a_defect_is_a_sentence_that_says_where_and_nothing_of_a_patient(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,13 +76,14 @@ def test_silver_refuses_facts_that_are_not_in_the_order_of_patients() -> None:
         list(placing.check_order(batches))
 
 
-def test_what_reading_raises_is_raised_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("raised", [InputError("labs.csv is torn"), KeyboardInterrupt()])
+def test_what_reading_raises_is_raised_as_it_is(tmp_path: Path, raised: BaseException) -> None:
     def torn() -> object:
-        raise InputError("labs.csv is torn")
+        raise raised
         yield
 
     with (
         engine.connection(Settings(home=tmp_path)) as database,
-        pytest.raises(InputError, match=r"^labs\.csv is torn$"),
+        pytest.raises(type(raised), match=f"^{raised}$"),
     ):
         engine.keep(database, "t", pa.schema([("a", pa.string())]), torn())  # type: ignore[arg-type]
