@@ -7,6 +7,7 @@ from typing import TypeVar
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
+from mediscale.storage import durable_files
 from mediscale.storage.calls import canonical
 
 EVIDENCE_FILE = "evidence.json"
@@ -25,13 +26,9 @@ E = TypeVar("E", bound=Keyed)
 def write(settings: Settings, evidence: Keyed, file: str = EVIDENCE_FILE) -> tuple[str, str]:
     """Writes the file under the evidence's key; returns its path relative to the home, and its SHA-256."""
     relative = Path("evidence") / evidence.key / file
-    path = settings.home / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = canonical(evidence).encode()
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
-    return str(relative), hashlib.sha256(content).hexdigest()
+    content = canonical(evidence)
+    durable_files.replace(settings.home / relative, content)
+    return str(relative), hashlib.sha256(content.encode()).hexdigest()
 
 
 def read_as(kind: type[E], settings: Settings, path: str, digest: str) -> E:

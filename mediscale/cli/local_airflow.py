@@ -24,7 +24,7 @@ from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.pipeline.call import RunConfig
 from mediscale.pipeline.runtime_inputs import Source
-from mediscale.storage import signing
+from mediscale.storage import durable_files, signing
 
 ROOT = Path(__file__).parents[2]
 AIRFLOW = ROOT / ".venv-airflow" / "bin" / "airflow"
@@ -198,10 +198,7 @@ def read_or_create_password(file: Path) -> str:
         password: str = json.loads(file.read_text())[USER]
         return password
     password = secrets.token_urlsafe(12)
-    partial = file.with_suffix(".part")
-    partial.touch(mode=0o600)
-    partial.write_text(json.dumps({USER: password}))
-    partial.replace(file)
+    durable_files.replace(file, json.dumps({USER: password}))
     return password
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from mediscale.core import caller
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
-from mediscale.storage import locks
+from mediscale.storage import durable_files, locks
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -221,10 +221,7 @@ def make_key(private_file: Path, public_file: Path) -> None:
     with locks.exclusively(private_file.with_suffix(".lock")):
         if not private_file.exists():
             public_file.write_bytes(public)  # first: a key whose public half is missing would sign for nobody
-            part = private_file.with_suffix(".part")
-            part.touch(mode=0o600)
-            part.write_bytes(private)
-            part.replace(private_file)
+            durable_files.replace(private_file, private.decode())
 
 
 def _command(settings: Settings) -> Callable[[bytes], bytes]:

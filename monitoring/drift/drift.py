@@ -20,6 +20,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import PredictorSpec
+from mediscale.storage import durable_files
 from monitoring import monitoring_inputs
 from monitoring.log_window import LogWindow
 
@@ -230,7 +231,7 @@ def _judge(
     )
     reported.save(settings.home / path)
     numbers = Numbers(params=params, result=result, columns=columns, missing=missing)
-    (settings.home / path).with_suffix(".json").write_text(numbers.model_dump_json(indent=1))
+    durable_files.replace((settings.home / path).with_suffix(".json"), numbers.model_dump_json(indent=1))
     return result
 
 
