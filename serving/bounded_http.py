@@ -126,7 +126,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_response_complete()
 
     def shutdown(self) -> None:
-        """At the server's end: who has just connected may still ask its one question."""
+        """Ends the connection when the server stops; a peer that has just connected may still send one request."""
         if self.cycle is None:
             self.loop.call_later(LINGER_SECONDS, self._end_unless_asked)
         else:
@@ -150,7 +150,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._arriving = part
 
     def _limit_time(self) -> None:
-        """Of what has arrived in part. What arrives at once, as nearly every request does, needs no timer."""
+        """Starts the timer of a request that has arrived in part. Nearly all arrive at once and need none."""
         if self._arriving is not None and self._deadline is None and not self._refused:
             seconds = HEAD_SECONDS if self._arriving == "head" else BODY_SECONDS
             self._deadline = self.loop.call_later(seconds, self._too_slow, seconds, self._arriving)

@@ -18,7 +18,7 @@ PERCENTILES = (50, 95, 99)
 
 @dataclass(frozen=True)
 class Latency:
-    """Of one kind of request, or of its first part."""
+    """The latency of one kind of request, or of the first part of its answers."""
 
     what: str
     answered: int

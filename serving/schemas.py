@@ -52,7 +52,7 @@ _TIME = re.compile(
 
 
 def _time(value: object) -> object:
-    """Anything else is left as it is, and refused: a strict field takes no text for a time."""
+    """Parses a time with an offset. Anything else stays a text, which a strict field then refuses."""
     return datetime.fromisoformat(value) if isinstance(value, str) and _TIME.fullmatch(value) else value
 
 

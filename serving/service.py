@@ -66,7 +66,7 @@ _FAILED = {
 
 
 def utc_now() -> datetime:
-    """Naive, as all times here."""
+    """The current time in UTC without a zone, as all times are here."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -124,7 +124,7 @@ class Service:
         return await self.answer(request, requester)
 
     async def answer(self, request: Values | Patient | Bundle, requester: Requester) -> Answer:
-        """The same for a request that was read already.
+        """Answers a request that was parsed already; the answer is durable in the log when this returns.
 
         Raises:
             MediscaleError: nothing can be predicted, no model is served, or the log could not take the answer.
@@ -213,7 +213,7 @@ class Service:
         return FeedbackTaken(row.prediction_id, request.prediction_id, request.verdict)
 
     def health(self) -> Health:
-        """From memory only: it waits for no disk and no thread."""
+        """The state of the server, from memory only: it waits for no disk and no thread."""
         served, refused = self.predictors.current, self.predictors.refused
         languages = self.language.languages
         models = [_health(task, version) for task, version in sorted(served.items())]
@@ -248,11 +248,11 @@ class Service:
         self._attempt("files", self.predictors.check_files)
 
     def check_language(self) -> None:
-        """The same for the language version, and whether its engine still answers as it should."""
+        """Checks the files of the language version, and whether its engine still answers as it did in training."""
         self._attempt("language", self.language.languages.check)
 
     def close(self) -> None:
-        """After the last answer."""
+        """Ends the threads and closes the logs, after the last answer."""
         self._notes.close()
         self._records.close()
         self.language.close()
@@ -291,7 +291,7 @@ class Service:
         self.metrics.ready.set(self.health().status != "unavailable")
 
     def follow_language(self) -> None:
-        """The same for the language version, by itself: to load one may take a minute."""
+        """Follows the index and the language version in a round of its own: to load a version may take a minute."""
         self._attempt("documents", self.language.documents.refresh)
         self._attempt("language history", self.language.languages.refresh)
         self._attempt("language refusals", self.language.languages.share_refusals)

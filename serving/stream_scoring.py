@@ -52,7 +52,7 @@ class StreamScorer:
         self._log = PredictionLog(settings, dataset)
 
     def score(self, numbers: Iterable[str]) -> list[tuple[str, str]]:
-        """Of each patient, by the hospital's own number, who may be asked about now: the number and the message.
+        """Scores patients by the hospital's own numbers; the number and the message of each who may be asked about now.
 
         Raises:
             MediscaleError: the answers could not be logged; then none may be published.

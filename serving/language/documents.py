@@ -38,7 +38,7 @@ class Documents:
             log.info("Answers are quoted from the index %s", f"{newest.parent.name}/{newest.name}")
 
     def _let_go(self) -> None:
-        """Nothing is quoted any more: what was erased may be a patient's."""
+        """Closes an index that was erased or deleted: what was erased may be a patient's."""
         if self.current is None:
             return
         if not index_versions.folder(self._settings, self._names[0]).parent.is_dir():

@@ -112,7 +112,7 @@ class EngineClient:
         self._failed = False
 
     def _likelihood(self, text: KnownText) -> float:
-        """Of a known answer, per token."""
+        """Log-likelihood per token that the engine gives a known answer."""
         question = {"role": "user", "content": text.question}
         instruction = {"role": "system", "content": self._spec.instruction}
         prompt = self._template.render([instruction, question])
@@ -188,7 +188,7 @@ def connected(settings: Settings, name: str, spec: LanguageSpec) -> EngineClient
 
 
 def _bounded(parts: Iterator[str]) -> Iterator[str]:
-    """Of a reply as much as an answer can be.
+    """Passes a reply on, up to the limits on an answer's length and time.
 
     Raises:
         EngineError: it is longer, or takes longer.

@@ -49,10 +49,10 @@ class Engine(Protocol):
         """
 
     def scores(self, prompt: Prompt, sampling: Sampling, special: bool = False) -> list[Token]:
-        """The prompt's own tokens with their log-probabilities. Raises as ``stream``."""
+        """The prompt's own tokens with their log-probabilities; it raises what ``stream`` raises."""
 
     def text(self, prompt: Prompt) -> str:
-        """The prompt as a text. Raises as ``stream``."""
+        """The prompt as a text; it raises what ``stream`` raises."""
 
     def check(self) -> None:
         """Whether it answers as the version did in training.
@@ -82,7 +82,7 @@ class InProcess:
         return decoded
 
     def check(self) -> None:
-        """It was checked when it was loaded, and does not change."""
+        """Does nothing: the version was checked when it was loaded, and does not change."""
 
     def _ids(self, prompt: Prompt, special: bool) -> list[int]:
         if isinstance(prompt, str):

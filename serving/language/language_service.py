@@ -70,7 +70,7 @@ class Answering:
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
+        """Seconds since the question arrived."""
         return time.perf_counter() - self.began
 
 
@@ -135,9 +135,10 @@ class LanguageService:
         raise BusyError(languages.refused or "The language version is being loaded; ask again in a moment.")
 
     def version_for(self, question: str) -> ServedLanguage:
-        """``version``; where none answers, what an emergency needs stands before the reason.
+        """The version that answers now; where none does, the error begins with what an emergency needs.
 
-        Raises as ``version``.
+        Raises:
+            MediscaleError: as ``version``.
         """
         try:
             return self.version()
@@ -165,7 +166,7 @@ class LanguageService:
         return self._drawn(answering, named)
 
     def _drawn(self, answering: Answering, named: bool) -> Answering:
-        """With the question's arm; a text to write on after has none, for its tokens may be those of one tokenizer."""
+        """Draws the question's arm. A raw text is drawn for none, because its tokens may be those of one tokenizer."""
         split = self.languages.split
         if split is None:
             return answering
@@ -198,9 +199,11 @@ class LanguageService:
         return answered
 
     async def streamed(self, answering: Answering) -> tuple[Answering, AsyncGenerator[Part]]:
-        """The parts as they are written, and by which version; where a canary is drawn, once the whole is there.
+        """The answer's parts as they are written, and which version writes them. Where a canary is drawn, they come
+        once the whole answer is there.
 
-        Raises as ``whole``.
+        Raises:
+            MediscaleError: as ``answer_in_full``.
         """
         if answering.split is None or answering.split.traffic.mode == "shadow":
             return answering, self.parts(answering)
@@ -208,7 +211,7 @@ class LanguageService:
         return answered, _asynchronously(answered.written.parts or [Part("")])
 
     def _by_canary(self, answering: Answering) -> Answering | None:
-        """The same by the canary that was drawn; None where none was, or its answer is none."""
+        """The answer of the canary that was drawn; None where none was drawn, or the canary gave no usable answer."""
         if answering.split is None or answering.split.traffic.mode == "shadow":
             return None
         return self._by_challenger(answering, answering.split, "canary")
@@ -221,7 +224,7 @@ class LanguageService:
         return replace(answering, question=question, written=written, arm=arm) if written else None
 
     def _ask_shadow(self, answering: Answering) -> None:
-        """Begins to ask a shadow that was drawn, once production's answer is there: nobody waits for it."""
+        """Starts to ask the shadow that was drawn. Production's answer is there already, so nobody waits for it."""
         if answering.split is not None and answering.split.traffic.mode == "shadow":
             asking = asyncio.create_task(self._log_shadow(answering, answering.split))
             self._in_shadow.add(asking)
@@ -239,7 +242,11 @@ class LanguageService:
             log.warning("The answer of a shadow is not in the log: %s", error)
 
     async def parts(self, answering: Answering) -> AsyncGenerator[Part]:
-        """The answer's parts, each durable in the log before it is given. Raises as ``whole``."""
+        """The answer's parts, each durable in the log before it is given.
+
+        Raises:
+            MediscaleError: as ``answer_in_full``.
+        """
 
         def work() -> Iterator[tuple[Part, WrittenAnswer]]:
             for part in language_answer.write(answering.question, answering.written):
@@ -260,17 +267,21 @@ class LanguageService:
         self._ask_shadow(answering)
 
     def without_identifiers(self, text: str, written: datetime) -> str:
-        """A text of that time with surrogates in place of identifiers."""
+        """Deidentifies a text that was written at that time: surrogates take the place of identifiers."""
         return self._deidentifier.deidentify(_NOBODY, [text], [written])[0].text
 
     async def scores(self, question: Question) -> list[Token]:
-        """The prompt's own tokens with their log-probabilities. Raises as ``whole``, but for the log."""
+        """The prompt's own tokens with their log-probabilities; nothing is logged.
+
+        Raises:
+            MediscaleError: the request is wrong, or the engine can't answer.
+        """
         return await self._pool.run(
             lambda: question.version.engine.scores(question.prompt(), question.sampling, question.special)
         )
 
     def close(self) -> None:
-        """After the last answer."""
+        """Ends the threads, after the last answer."""
         self._pool.close()
 
     def _count(self, answering: Answering) -> None:

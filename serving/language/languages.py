@@ -78,7 +78,7 @@ class ServedLanguage:
         return f"{self.model.name}/{self.model.version}"
 
     def in_place_of_newest(self, reason: str | None) -> Self:
-        """The same version, and why it answers though it is not the newest."""
+        """A copy of this version that says why it answers though it is not the newest."""
         return replace(self, instead_of=reason)
 
 

@@ -194,7 +194,7 @@ class LogFile:
         return int(number[0]) if number else 0
 
     def _current_inodes(self) -> tuple[tuple[int, int] | None, ...]:
-        """Of the file and of its write-ahead log, which holds the newest rows."""
+        """Inodes of the file and of its write-ahead log, which holds the newest rows."""
         return _inode(self.path), _inode(self._ahead)
 
 

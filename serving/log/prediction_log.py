@@ -220,7 +220,7 @@ def rows(
 ) -> "pa.Table":
     """The rows of a dataset's log that a filter wants, each once: of the files of this home, and of the lake.
 
-    The files are read first: what a server moves to the lake meanwhile is then in both, and not in neither. ``wanted``
+    The files are read first: what a server moves to the lake meanwhile is then in both, and not in neither. ``columns``
     may name columns that every release kept; of others, an older log's rows hold null.
 
     Raises:

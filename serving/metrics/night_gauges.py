@@ -21,7 +21,7 @@ class NightGauges:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Of all files."""
+        """The warnings of all stages' last calls."""
         return tuple(sorted(warning for of_file in self._warnings.values() for warning in of_file))
 
     def refresh(self) -> None:

@@ -68,7 +68,7 @@ class PerformanceGauges:
 
 
 def _newest(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Those of the newest window of each basis."""
+    """The rows of the newest window of each basis (measured or estimated)."""
     newest: dict[str, Any] = {}
     for row in rows:
         newest[row["basis"]] = max(row["window_start"], newest.get(row["basis"], row["window_start"]))

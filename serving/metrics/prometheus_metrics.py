@@ -32,7 +32,7 @@ class Metrics:
             self.failures.labels(work)
 
     def _declare_answers(self) -> None:
-        """Of what was asked and answered."""
+        """Declares the metrics of questions and answers."""
         self.predictions = Counter(
             "mediscale_predictions_total",
             "Risks and language answers",
@@ -91,7 +91,7 @@ class Metrics:
         """``observe_risk(task, version, arm)(risk)``: looking the labels up takes longer than counting."""
 
     def _declare_versions(self) -> None:
-        """Of the versions that answer, and of those that do not."""
+        """Declares the metrics of the versions that answer, and of those that do not."""
         self.version_seconds = Histogram(
             "mediscale_version_seconds",
             "From values to answer by a version, of requests that two versions were asked",
@@ -146,7 +146,7 @@ class Metrics:
         )
 
     def _declare_performance(self) -> None:
-        """Of the served versions' answers, as far as monitoring has written down how good they were."""
+        """Declares the metrics of model performance, which monitoring measures or estimates."""
         figures = {
             "performance": "Estimate of a metric in the newest window of its basis; attribute and value of a subgroup",
             "performance_low": "Lower end of its 95 % interval",
@@ -172,7 +172,7 @@ class Metrics:
         )
 
     def _declare_nights(self) -> None:
-        """Of the stages, as the lake has it: whoever runs them ends long before it could be scraped."""
+        """Declares the metrics of stages, read from the lake: a stage ends long before it could be scraped."""
         self.stage_failed = Gauge(
             "mediscale_stage_failed",
             "1 where the last call of a stage failed, else 0",
@@ -189,7 +189,7 @@ class Metrics:
         )
 
     def _declare_server(self) -> None:
-        """Of the process and what it does in the background."""
+        """Declares the metrics of the process and of its background work."""
         self.ready = Gauge(
             "mediscale_ready",
             "1 while the server can answer, else 0",

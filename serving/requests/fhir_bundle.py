@@ -145,7 +145,7 @@ def _reference(url: str, resource: Resource) -> str | None:
 
 
 def _check_subject(resource: Resource, names: set[str]) -> None:
-    """Whoever mixes two patients up would get one risk for both."""
+    """Refuses a resource about another patient: a sender who mixes two patients up would get one risk for both."""
     subject = resource.get("subject")
     reference = subject.get("reference") if isinstance(subject, dict) else subject
     if reference is None:

@@ -177,7 +177,7 @@ def _patient(fields: Mapping[str, Any]) -> Patient:
 
 
 def _utc(time: datetime) -> datetime:
-    """Without a zone, as all times here."""
+    """A time as UTC without a zone, as all times are here."""
     try:
         return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo is not None else time
     except OverflowError:

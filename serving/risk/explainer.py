@@ -55,7 +55,8 @@ def describe_feature(feature: str) -> str:
 
 
 class Explainer:
-    """Of one model version. A request's one value fills several features: their contributions are given as one."""
+    """Explains the risks of one model version. One value of a request fills several features, whose contributions are
+    given as one."""
 
     def __init__(self, spec: PredictorSpec) -> None:
         self._features, self._plain = spec.features, spec.plain_inputs

@@ -91,7 +91,7 @@ class Patients:
 
 
 def of_bundle(bundle: Bundle, specs: Sequence[PredictorSpec]) -> PatientRecord:
-    """The same of a patient whom a FHIR bundle describes.
+    """The record of a patient whom a FHIR bundle describes.
 
     Raises:
         InputError: as ``Patients.find``.
@@ -147,7 +147,7 @@ def _rows(settings: Settings, ref: TableRef, column: str, value: object, columns
 
 
 def _features(events: pa.Table, subject_id: int, stay: Stay, time: datetime, task: TaskName) -> Floats:
-    """Of the stay at that time (features)."""
+    """The features of the stay at that time, shape ``[features]``."""
     when = pa.table({
         "subject_id": [subject_id],
         "stay_id": [stay.first.visit_id],
@@ -170,7 +170,8 @@ def _last_stay(latest: pa.Table, at: datetime | None) -> tuple[stays.Patient, St
 
 
 def _end(stay: Stay, latest: pa.Table, written: pa.Table | None) -> datetime:
-    """Of events by when they were true: when they were known may be assumed, codes a week after an earlier visit."""
+    """When a stay ended or, while it lasts, the time of its newest event. That is when an event was true: when it was
+    known may be an assumption, such as a week after the visit for codes."""
     if stay.discharged:
         return stay.discharged.time
     newest: list[datetime] = [pc.max(latest["time"]).as_py()]
@@ -186,7 +187,7 @@ def _time_basis(request: Patient, stay: Stay) -> str:
 
 
 def _refuse_outside(patient: stays.Patient, stay: Stay, time: datetime) -> None:
-    """Whoever training would not have held: models say nothing of them."""
+    """Refuses a patient whom no training set could hold, because the models say nothing about them."""
     if not prediction_times.is_adult(patient, stay):
         raise InputError(
             f"The models are made for patients of {ADULT_YEARS} or older at admission, and this one "
@@ -217,7 +218,7 @@ def _not_to_be_asked(spec: PredictorSpec, stay: Stay, time: datetime, events: pa
 
 
 def _readable(written: pa.Table, admitted: datetime, time: datetime) -> dict[str, list[Tokens]]:
-    """By tokenizer, the notes of one patient's stay that could be read by then."""
+    """The notes of one patient's stay that were available by then, by tokenizer."""
     began, until = np.datetime64(admitted, "us"), np.datetime64(time, "us")
     notes = {}
     for tokenizer in written["tokenizer"].unique().to_pylist():

@@ -68,7 +68,7 @@ class Risks:
         unserved: Mapping[TaskName, str],
         now: datetime,
     ) -> Computed:
-        """The same by these versions alone, without an arm."""
+        """The answer of the served versions alone, and its log rows, which have no arm."""
         if isinstance(request, Values):
             work = partial(self._of_values, request, self._next_id(), now, served, unserved)
             return work() if request.note is None else await self._notes.run(work)
@@ -87,7 +87,7 @@ class Risks:
         now: datetime,
         drawn: Sequence[Split[ServedVersion]],
     ) -> Computed:
-        """The same of a patient for whom other versions are drawn."""
+        """The answer and its log rows for a patient for whom other versions are drawn, too."""
         prediction_id = self._next_id()
         if isinstance(request, Values):
             of = partial(self._of_values, request, prediction_id, now)
@@ -129,7 +129,7 @@ class Risks:
         return points_score
 
     def _record(self, request: Patient | Bundle, versions: Iterable[ServedVersion]) -> PatientRecord:
-        """What is known of a patient, as far as the versions need it."""
+        """The patient's record with the features that these versions need."""
         versions = list(versions)
         specs: dict[TaskName, PredictorSpec] = {}
         for version in versions:

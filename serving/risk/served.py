@@ -40,7 +40,7 @@ class ServedVersion:
         return self.predictor.model
 
     def in_place_of_newest(self, reason: str | None) -> Self:
-        """The same version, and why it answers though it is not the newest."""
+        """A copy of this version that says why it answers though it is not the newest."""
         return replace(self, instead_of=reason)
 
     @cached_property
@@ -49,7 +49,11 @@ class ServedVersion:
 
     @cached_property
     def _columns(self) -> NDArray[np.intp]:
-        """Where the feature kernel has the model's inputs."""
+        """The columns of the feature kernel's rows that are the model's inputs.
+
+        Raises:
+            StorageError: this release does not compute some of them.
+        """
         spec = self.predictor.spec
         position = {name: i for i, name in enumerate(kernel.names(spec.task))}
         absent = [name for name in spec.features if name not in position]

@@ -279,6 +279,6 @@ def _json(content: BaseModel) -> Response:
 
 
 def _body(shape: type[BaseModel]) -> dict[str, Any]:
-    """Of a route in the OpenAPI document."""
+    """The parameters and the request body of a route in the OpenAPI document."""
     content = {"application/json": {"schema": json_body.schema(shape)}}
     return {"parameters": [auth.PURPOSE_PARAMETER], "requestBody": {"required": True, "content": content}}

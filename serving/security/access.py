@@ -101,7 +101,7 @@ def is_open(settings: Settings, listening: Listening) -> bool:
 
 
 def local_account() -> str:
-    """In whose name such a server is asked."""
+    """The account whose name requests to an open server carry."""
     return caller.account()
 
 
@@ -128,7 +128,7 @@ def _check_tls(listening: Listening) -> None:
 
 
 def certificate_validity(chain: Path) -> tuple[datetime, datetime]:
-    """From when to when every certificate of a chain is valid; naive, UTC."""
+    """The first and the last moment at which every certificate of a chain is valid (UTC without a zone)."""
     from cryptography import x509
 
     certificates = x509.load_pem_x509_certificates(chain.read_bytes())
@@ -240,12 +240,12 @@ class Access:
             raise UsageError(self._tokens.ahead)
 
     def close(self) -> None:
-        """After the last request."""
+        """Ends the threads that verify tokens, after the last request."""
         if self._tokens is not None:
             self._tokens.close()
 
     async def admit(self, request: Request, roles: frozenset[Role]) -> Principal:
-        """Who asks, when they may.
+        """Authenticates and authorizes a request: the principal who asks, if they may.
 
         Raises:
             RefusedError: they may not; it is counted, and in the log without what was asked.
@@ -312,7 +312,7 @@ class Access:
             raise RefusedError(503, str(error), Retry_After="30") from error
 
     def _address(self, head: Head, scope: Mapping[str, Any]) -> str:
-        """Of whoever asks, as the proxy in front says it, if there is one: it adds its peer last."""
+        """The client's network address; behind a proxy the last of X-Forwarded-For, which the proxy itself adds."""
         client = scope.get("client")
         text = str(client[0]) if client else ""
         if self._listening is not None and self._listening.behind_proxy:

@@ -63,7 +63,7 @@ def require(*roles: Role) -> Require:
 
 
 def check_role(principal: Principal, role: Role, what: str) -> None:
-    """For what a route does not do for everybody whom it admits.
+    """Checks a role that only a part of what a route does needs.
 
     Raises:
         RefusedError: 403, whoever asks has not the role.
@@ -73,7 +73,7 @@ def check_role(principal: Principal, role: Role, what: str) -> None:
 
 
 def requester(request: Request, principal: Principal) -> Requester:
-    """Who asks and why the patient's data is used: what the request says, else what is usual for whoever asks.
+    """Who asks, and the purpose of use: the one that the request states, else the principal's default.
 
     Raises:
         InputError: it is none of the words.

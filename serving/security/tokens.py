@@ -79,7 +79,7 @@ class Tokens:
         return principal
 
     def close(self) -> None:
-        """After the last request."""
+        """Ends the threads that verify tokens, after the last request."""
         self._pool.close()
 
     def _claims(self, token: bytes) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ _PREFIX = "Patient/"
 
 
 def subject_key(request: Values | Patient | Bundle) -> str:
-    """By what a request is drawn: whom it is about or, where plain values name nobody, the values themselves."""
+    """The key by which a request is assigned to an arm: its patient or, where plain values name nobody, the values."""
     if isinstance(request, Values):
         return json.dumps(request.given, sort_keys=True)
     name = request.source_id if isinstance(request, Patient) else request.patient
@@ -21,7 +21,7 @@ def subject_key(request: Values | Patient | Bundle) -> str:
 
 
 def question_key(turns: Sequence[Message]) -> str:
-    """By what a question to a language model is drawn: how its conversation began, which then stays in one arm."""
+    """The key by which a question is assigned to an arm: the first turn, so that a conversation stays in one arm."""
     return next((turn["content"] for turn in turns if turn["role"] == "user"), "")
 
 

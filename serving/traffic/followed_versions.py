@@ -19,14 +19,14 @@ class Version(Protocol):
         """Why the newest version does not answer, when this one answers in its place."""
 
     def in_place_of_newest(self, reason: str | None) -> Self:
-        """The same version with that reason."""
+        """A copy of this version that says why it answers though it is not the newest."""
 
 
 V = TypeVar("V", bound=Version)
 
 
 def targets(history: Sequence[Move], alias: Alias) -> dict[str, list[Move]]:
-    """By task the version that the alias points to, and after it its incumbents: what each one replaced, newest first.
+    """The versions that may answer, by task: that of the alias, then its incumbents (what each replaced), newest first.
 
     A move back to an incumbent withdraws what had replaced it: no server returns to a withdrawn version by itself.
     """
@@ -43,7 +43,7 @@ def targets(history: Sequence[Move], alias: Alias) -> dict[str, list[Move]]:
 def newest_that_loads(
     moves: Sequence[Move], current: V | None, load: Callable[[Move], V]
 ) -> tuple[V | None, str | None]:
-    """Of an alias's moves, newest first, the version that can answer, and why an older one than the newest does."""
+    """The newest version that can be loaded from an alias's moves, and why an older one than the newest answers."""
     reason: str | None = None
     for move in moves:
         version = current

@@ -22,7 +22,7 @@ class SharedRefusals:
         """The entries that this server said it does not follow, by digest."""
 
     def share(self, newest: Mapping[str, Entry], refused: Mapping[str, str]) -> dict[str, str]:
-        """By task a sentence on a version that this server answers with and another one refuses.
+        """A sentence, by task, on each version that answers here and that another server refuses.
 
         ``newest`` has the entry that each task's alias follows, ``refused`` why this server does not follow it. What it
         said of entries that it follows again, or that are no longer the newest, is withdrawn.
