@@ -12,7 +12,7 @@ _SHOWN = 12
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:
-    """As a sentence goes on after a name that there is not.
+    """The end of a sentence about an unknown name: the name that was probably meant, or those that there are.
 
     >>> suggestion("creatinin", ("creatinine", "lactate")), suggestion("x", ("creatinine", "lactate"))
     ('did you mean creatinine?', 'there are creatinine, lactate')

@@ -56,7 +56,7 @@ class Stress(Frozen):
 
     @property
     def name(self) -> str:
-        """In a few words."""
+        """The stress in a few words, such as "20% of values missing"."""
         if self.kind == "unavailable":
             return f"no {str(self.group).replace('_', ' ')}"
         kind = "of values missing" if self.kind == "missing" else "of a standard deviation as noise"

@@ -93,7 +93,7 @@ def outcomes_in_words(outcomes: Sequence[tuple[str, int]]) -> list[tuple[str, st
 
 
 def splits_in_words(splits: Sequence[int]) -> list[str]:
-    """The same of the splits, the held-out one last, in a table that must keep its rows.
+    """Counts of the splits in words, the held-out split last, for a table that must keep its rows.
 
     >>> splits_in_words([29, 6, 5]), splits_in_words([100, 4, 12])
     (['29', 'fewer than 10', 'fewer than 10'], ['suppressed', 'fewer than 10', '12'])

@@ -26,7 +26,7 @@ class PredictionTime(Frozen):
 
     @property
     def hours(self) -> range:
-        """After the anchor, of each prediction."""
+        """Hours from the anchor to each prediction."""
         return range(self.hours_after, (self.until_hours or self.hours_after) + 1, self.every_hours or 1)
 
     @property
@@ -36,7 +36,7 @@ class PredictionTime(Frozen):
 
     @property
     def words(self) -> str:
-        """As a sentence goes on after "is predicted"."""
+        """The prediction time in words that follow "is predicted"."""
         if self.anchor == "discharge":
             return "at discharge"
         first = f"{self.hours_after} hours after {self.anchor.replace('_', ' ')}"
@@ -74,7 +74,7 @@ class MayBeAsked(Frozen):
 
     @property
     def words(self) -> str:
-        """As a sentence goes on after "may be asked"."""
+        """The moments in words that follow "may be asked"."""
         if self.anchor == "discharge":
             return "at discharge"
         where = "in intensive care" if self.anchor == "icu_admission" else "in hospital"

@@ -66,7 +66,7 @@ Unit = Literal["stay", "encounter"]
 
 
 class Exclusion(FlowStep):
-    """Who is not at risk once one of some events is known; ``words`` say who is left."""
+    """An exclusion: who is not at risk once one of some events is known; ``words`` say who is left."""
 
     codes: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
     """Of these events; ``*`` stands for any characters."""
@@ -75,7 +75,7 @@ class Exclusion(FlowStep):
 
 
 class AtRisk(Frozen):
-    """Who is at risk at the prediction time. That the patient is alive, and still there, goes without saying."""
+    """Who is at risk at the prediction time; that the patient is alive and still there is required of every task."""
 
     words: str = Field(min_length=1)
     excluded_destinations: tuple[str, ...] = ()

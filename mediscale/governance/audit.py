@@ -107,7 +107,7 @@ def _row_filter(subject_id: int | None, since: datetime | None) -> pc.Expression
 
 
 def _version(row: dict[str, Any]) -> str:
-    """Who answered; what a shadow said was told to nobody."""
+    """The version that answered; the answer of a shadow was shown to nobody."""
     return f"{row['model']}/{row['model_version']}{' (shadow)' if row['arm'] == 'shadow' else ''}"
 
 

@@ -87,7 +87,7 @@ def _delete(settings: Settings, items: list[Reclaimable]) -> None:
 
 
 def _needed(settings: Settings) -> dict[str, set[int]]:
-    """By table_id, the versions that are needed beside the newest."""
+    """The table versions that are needed beside the newest, by table_id."""
     lineage = Lineage(settings)
     registering = [r for r in lineage.calls if any(a.startswith("model:") for a in r.produced)]
     newest: dict[tuple[str, ...], Call] = {}

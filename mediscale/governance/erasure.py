@@ -218,7 +218,7 @@ def _places(settings: Settings, patient: Patient) -> dict[str, dict[str, tuple[P
 
 
 def _streamed_places(settings: Settings, patient: Patient) -> tuple[Place, ...]:
-    """Where the patient's rows stand in a topic: offsets never stand for another row, so they hold in every version."""
+    """The topic offsets of the patient's rows. An offset never stands for another row, so it holds in every version."""
     tables = (name for name in lake.tables(settings, patient.dataset) if name.startswith(f"{BRONZE.name}_"))
     refs = (lake.latest(settings, patient.dataset, table) for table in tables)
     return tuple(sorted({place for ref in refs for place in Holdings(settings, patient).places(ref)}))
@@ -250,7 +250,7 @@ class _Rows:
         )
 
     def quoted(self) -> redaction.Rows:
-        """Of the prediction log of another dataset: answers of a language model that quote the patient's notes."""
+        """Answers of a language model in another dataset's prediction log that quote the patient's notes."""
         columns = {SUBJECT: self.journal.subject_id, CITED_DATASET: self.journal.dataset}
 
         def mask(_: str, rows: pa.Table) -> pa.BooleanArray:

@@ -69,7 +69,7 @@ class RowsReport(Frozen):
 
 
 def datasets(settings: Settings) -> list[str]:
-    """Those with a history in the lake, and those of which one was accepted here before."""
+    """The datasets with a history in the lake, and those of which one was accepted here before."""
     there = {name for name in lake.datasets(settings) if lake.exists(settings, name, HISTORY.name)}
     return sorted(there | set(accepted_heads.datasets(settings)))
 

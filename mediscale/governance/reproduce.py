@@ -243,7 +243,7 @@ def _layout(record: Call) -> str:
 def _distance(
     settings: Settings, record: Call, folder: Path, margins: "pa.Table | None"
 ) -> tuple[int, float]:
-    """For how many rows both versions were asked, and how far their answers are apart at most."""
+    """The number of rows that both versions answered, and the largest difference between their answers."""
     if margins is not None:
         recorded = lake.read(settings, TableRef.model_validate(record.result["note_model"]["margins"]))
         return _apart(
@@ -267,7 +267,7 @@ def _distance(
 
 
 def _questions_apart(settings: Settings, record: Call, model: ModelRef, folder: Path) -> tuple[int, float]:
-    """Of two language models, by the likelihood of the tuning questions' answers."""
+    """The number of tuning questions, and the largest difference of log-likelihood per token between two models."""
     from data_pipeline.documents import question_set
     from mediscale.inference import language
 

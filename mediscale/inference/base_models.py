@@ -229,7 +229,7 @@ def network(files: Path, dtype: "torch.dtype", quantization: Quantization = "non
 
 
 def without_weights(files: Path) -> Any:
-    """The same network with nothing in it, for whoever looks at its layers alone.
+    """The network without its weights, for code that looks at its layers alone.
 
     Raises:
         InputError: as ``network``.

@@ -325,7 +325,7 @@ class LanguageModel:
     def _batch(
         self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]]
     ) -> list[Likelihood]:
-        """Of every answer to every prompt, in order."""
+        """The likelihood of every answer to every prompt, in order."""
         import torch
 
         ids, mask = self._padded_before(prompts)
@@ -384,7 +384,7 @@ def _chosen(likelihoods: "torch.Tensor", temperature: float, draws: "torch.Gener
 
 @contextmanager
 def libraries_quiet() -> Iterator[None]:
-    """Without what libraries say of each other's coming versions, which nobody here can change."""
+    """Silences what libraries say of each other's coming versions, which nobody here can change."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield

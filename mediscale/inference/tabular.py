@@ -135,7 +135,7 @@ def load_points_score(settings: Settings, model: ModelRef, task: TaskName) -> Pr
 
 
 def points_score_of(predictor: Predictor) -> Predictor | None:
-    """The same of a loaded version, for where it fails while it answers; None where its files hold none."""
+    """The points score of a loaded version, for when it fails while it answers; None where its files hold none."""
     points = predictor.spec.points
     return None if points is None else _by_points(predictor.model, predictor.spec, points)
 

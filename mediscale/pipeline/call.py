@@ -164,7 +164,7 @@ def check(config: RunConfig, pipeline: str = "risk") -> None:
 
 
 def configured(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a finished call's parameters that a run's configuration gave it, or would have to give it again."""
+    """The parameters of a finished call that a run's configuration set, or would have to set to repeat it."""
     fields = load(name).Params.model_fields
     return {
         field: value
@@ -288,7 +288,7 @@ _OF_STORES = ("Generic S3 error", "Generic GCS error", "Generic MicrosoftAzure e
 
 
 def _is_absence(error: BaseException) -> bool:
-    """Of a file, as Python or Spark says it."""
+    """Whether an error of Python or Spark says that a file is not there."""
     return isinstance(error, FileNotFoundError) or "PATH_NOT_FOUND" in str(error)
 
 

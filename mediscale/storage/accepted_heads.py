@@ -55,7 +55,7 @@ def remember(settings: Settings, dataset: str, head: Head) -> None:
 
 
 def forget(settings: Settings, dataset: str) -> None:
-    """For a dataset that is deleted on purpose."""
+    """Deletes the accepted head of a dataset that is deleted on purpose."""
     file_of(settings, dataset).unlink(missing_ok=True)
 
 

@@ -108,7 +108,7 @@ def is_approver(key: AcceptedKey) -> bool:
 
 
 def approver_here(settings: Settings) -> str:
-    """Who acts, where the key that signs here is an approver's.
+    """The approver who acts here: the key that signs must be an approver's.
 
     Raises:
         UsageError: it is not.

@@ -28,11 +28,11 @@ class Exclusions(Frozen):
     digests: tuple[str, ...] = ()
 
     def digest(self, number: str) -> str:
-        """Of the hospital's own number."""
+        """The keyed digest of the hospital's own number for a patient."""
         return hmac.new(bytes.fromhex(self.key), number.encode(), hashlib.sha256).hexdigest()
 
     def among(self, numbers: Iterable[str]) -> set[str]:
-        """Those of the numbers that were erased."""
+        """The numbers among these whose patients were erased."""
         digests = set(self.digests)
         return {number for number in numbers if self.digest(number) in digests}
 

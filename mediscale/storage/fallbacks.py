@@ -77,6 +77,7 @@ def withdraw(settings: Settings, dataset: str, entry: Entry) -> None:
 
 
 def _place(settings: Settings, dataset: str, entry: Entry) -> str:
-    """By the entry's digest, too: of another history the same number is another entry."""
+    """The file of an entry's fallback. Its name has the entry's digest, because in another history the same number is
+    another entry."""
     folder = f"{settings.lake.rstrip('/')}/{dataset}/{FALLBACKS}"
     return f"{folder}/{entry.sequence}-{entry.digest[:16]}.json"

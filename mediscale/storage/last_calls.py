@@ -78,7 +78,7 @@ def read(uri: str) -> LastCall | None:
 
 
 def failures(settings: Settings, dataset: str | None = None) -> Iterator[str]:
-    """Of each dataset, or of one, why the calls failed that did when they were last made."""
+    """Why the last calls of stages failed, of every dataset or of one."""
     from pyarrow import fs
 
     files, root = lake.filesystem(folder(settings, dataset or "").rstrip("/"))

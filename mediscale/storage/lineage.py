@@ -202,7 +202,7 @@ def version_of(decision: Call) -> str:
 
 
 def _first_of_version(decision: Call, newest_first: list[Call], name: str) -> Call:
-    """Of a version that is named, the run that trained it: a person may have released it later."""
+    """The first decision about a version that is named, whose run trained it: a person may have released it later."""
     if name != version_of(decision):
         return decision
     return [other for other in newest_first if version_of(other) == name][-1]

@@ -10,12 +10,12 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def only_owner() -> None:
-    """Of every file and folder that this process, and what it starts, makes from now on."""
+    """Sets the umask, so that only this account can read what this process and its children write from now on."""
     os.umask(OTHERS)
 
 
 def readable_by_others(settings: Settings) -> list[Path]:
-    """Of the home and of a lake on a disk, those that other accounts can enter."""
+    """The home, and a lake on a disk, where other accounts can enter them."""
     folders = [settings.home, *([settings.lake_folder] if settings.lake_folder else [])]
     inside = [folder for folder in folders if folder == settings.home or settings.home not in folder.parents]
     return [folder for folder in inside if folder.is_dir() and folder.stat().st_mode & OTHERS]

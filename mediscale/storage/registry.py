@@ -130,7 +130,7 @@ def attested(settings: Settings, dataset: str) -> list[Move]:
 
 
 def attested_in(settings: Settings, recorded: Sequence[Entry]) -> list[Move]:
-    """The same of a history that was read already."""
+    """The moves of a history that was read already which may be followed: see ``attested``."""
     uncovered = approvals.uncovered(settings, recorded)
     return [move for move in moves_in(recorded) if move.sequence not in uncovered]
 
@@ -201,7 +201,7 @@ _MADE_STORE = Path(sys.prefix) / "store" / "mlflow.db"
 
 
 def _begin_with_made_store(uri: str) -> None:
-    """MLflow makes its tables by dozens of migrations, each of which waits for the disk: ten seconds of a busy one."""
+    """Copies an empty store for a home that has none: MLflow's own migrations take ten seconds of a busy disk."""
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not file.exists() and _MADE_STORE.exists():
         partial = file.with_name(f"{file.name}.partial")
@@ -210,7 +210,7 @@ def _begin_with_made_store(uri: str) -> None:
 
 
 def _check_tracking(uri: str) -> None:
-    """MLflow itself tries for minutes."""
+    """Refuses at once a tracking store that does not answer: MLflow itself would try for minutes."""
     place = urlparse(uri)
     port = place.port or {"http": 80, "https": 443, "postgresql": 5432}.get(place.scheme.partition("+")[0])
     if place.hostname and port and not network.is_listening(f"{place.hostname}:{port}"):
@@ -223,7 +223,7 @@ def _check_tracking(uri: str) -> None:
 
 
 def _check_database(uri: str) -> None:
-    """MLflow tries a database that refuses it for minutes, and then says its address with the password in it."""
+    """Refuses at once a database that can't be used: MLflow would try for minutes, then print its password."""
     from sqlalchemy import create_engine
     from sqlalchemy.exc import OperationalError
 
@@ -345,8 +345,8 @@ def repair(settings: Settings, dataset: str) -> int:
 
 
 def repair_later(dataset: str) -> None:
-    """The same in a process of its own, by the environment's settings: importing MLflow alone takes seconds. It yields
-    to servers, which follow the history meanwhile."""
+    """Starts ``repair`` in a process of its own, with the environment's settings: importing MLflow takes seconds. It
+    yields to servers, which follow the history meanwhile."""
     work = (
         "import os, sys; os.nice(10); from mediscale.core.settings import Settings; "
         "from mediscale.storage import registry; "

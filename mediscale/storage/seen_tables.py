@@ -42,7 +42,7 @@ def current(settings: Settings, dataset: str, table: str) -> TableRef | None:
 
 
 def forget(settings: Settings, dataset: str) -> None:
-    """For a dataset that is deleted on purpose (``datasets.delete``)."""
+    """Deletes the identities of a dataset that is deleted on purpose (``datasets.delete``)."""
     _file(settings, dataset).unlink(missing_ok=True)
 
 

@@ -69,7 +69,7 @@ class AcceptedKey:
 
 @dataclass(frozen=True)
 class Signer:
-    """Who signs here."""
+    """A key that signs here, and how it signs."""
 
     key: AcceptedKey
     sign: Callable[[bytes], bytes]
@@ -119,7 +119,7 @@ def _der(public: "ec.EllipticCurvePublicKey") -> bytes:
 
 @lru_cache(maxsize=16384)
 def _verifies(der: bytes, content: bytes, signature: bytes) -> bool:
-    """Remembered, so that a server that looks every second verifies only what is new."""
+    """Whether a signature is that of a public key, remembered: a server looks every second."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -160,7 +160,8 @@ def signer(settings: Settings) -> Signer:
 
 
 def actor(settings: Settings) -> str:
-    """Who acts: whom an orchestrator names by MEDISCALE_ACTOR, which only a service's key can sign, else who signs."""
+    """The actor of an entry: whom an orchestrator names by MEDISCALE_ACTOR (only a service's key can sign that), else
+    who signs."""
     return os.environ.get("MEDISCALE_ACTOR") or signer(settings).key.name
 
 

@@ -110,7 +110,12 @@ def _check_master(settings: Settings) -> None:
 
 
 def _wait_for_executor(settings: Settings, context: "SparkContext") -> None:
-    """Without one Spark would wait for ever, at the first rows that are asked for."""
+    """Waits for the cluster's first executor. Without one Spark would wait for ever at the first rows.
+
+    Raises:
+        MediscaleError: the cluster ended the session.
+        BusyError: no executor came in time.
+    """
     scala: Any = context._jsc.sc()
     end = time.monotonic() + _EXECUTOR_WITHIN
     while scala.isStopped() or scala.getExecutorMemoryStatus().size() < 2:  # one is the driver

@@ -53,7 +53,7 @@ def _this() -> bytes:
 
 
 def _keep(file: Path, record: ParsedSource, mode: int) -> None:
-    """For everybody who may read the source, as Python does with its compiled form."""
+    """Caches a parsed source for everybody who may read the source, as Python does with its compiled form."""
     file.parent.mkdir(exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}")
     partial.write_text(record.model_dump_json())

@@ -137,7 +137,7 @@ class _FileWriter:
 
 
 def _decoded(schema: "pa.Schema") -> "pa.Schema":
-    """With texts that come as dictionaries as plain ones, as the file has them."""
+    """The schema with plain texts in place of dictionary-encoded ones, as the file has it."""
     import pyarrow as pa
 
     return pa.schema(

@@ -13,7 +13,7 @@ from mediscale.storage.history import AliasMove, Entry, Traffic
 
 
 class Period(NamedTuple):
-    """From when on, and until when, another version answered beside the one in production."""
+    """A period in which another version answered beside the one in production."""
 
     entry: Entry
     traffic: Traffic
@@ -41,7 +41,7 @@ def periods(entries: Sequence[Entry]) -> list[Period]:
 
 
 def splits(entries: Sequence[Entry]) -> dict[str, tuple[Entry, Traffic]]:
-    """By task the version that answers beside the one in production now."""
+    """The version that answers beside the one in production now, by task."""
     return {
         period.traffic.task: (period.entry, period.traffic)
         for period in periods(entries)
@@ -50,7 +50,7 @@ def splits(entries: Sequence[Entry]) -> dict[str, tuple[Entry, Traffic]]:
 
 
 def attested(settings: Settings, entries: Sequence[Entry]) -> dict[str, tuple[Entry, Traffic]]:
-    """The same without canaries that nobody approved of, where a second pair of eyes was required at the time."""
+    """The splits that may be followed: a canary counts only if it was approved, where approval was required then."""
     keys = signing.accepted_keys(settings)
     return {
         task: (entry, traffic)

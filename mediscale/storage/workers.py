@@ -76,9 +76,9 @@ def _in_processes(
 
 @cache
 def _pool(processes: int) -> ProcessPoolExecutor:
-    """Kept as long as this process: a worker imports for a second before its first piece.
+    """The pool of worker processes, kept as long as this process: a worker imports for a second before its first piece.
 
-    They are no forks, because this process has threads of Arrow and DuckDB, whose locks a fork would inherit.
+    They are spawned and not forked: this process has threads of Arrow and DuckDB, whose locks a fork would inherit.
     """
     return ProcessPoolExecutor(
         processes, mp_context=multiprocessing.get_context("spawn"), initializer=_live_no_longer_than_parent
