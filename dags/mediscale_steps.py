@@ -143,7 +143,7 @@ def alert(context: Mapping[str, Any]) -> None:
 
 
 def first_line(doc: str | None) -> str:
-    """Of a DAG's documentation: what the list of DAGs shows."""
+    """The first line of a DAG's documentation, which the list of DAGs shows."""
     return (doc or "").partition("\n")[0]
 
 

@@ -69,7 +69,7 @@ class Figure:
 
     @property
     def sentence(self) -> str:
-        """Of a figure with an interval and a limit: what it is, when, and what was promised."""
+        """A sentence on a figure with an interval and a limit: its value, its window, and what was promised."""
         whose = f" of {self.attribute.replace('_', ' ')} {self.value}" if self.attribute else ""
         low, high = self.limits
         promised = " to ".join(f"{bound:.3g}" for bound in (low, high) if bound is not None)
@@ -224,7 +224,7 @@ def rows(figures: Sequence[Figure], version: int, as_of: datetime) -> "pa.Table"
 
 
 def newest_alarms(figures: Sequence[Figure]) -> Iterator[PerformanceAlarm]:
-    """Those of the newest measured window."""
+    """The alarms of the newest measured window."""
     measured = [figure for figure in figures if figure.basis == "measured"]
     newest = max((figure.start for figure in measured), default=None)
     for f in measured:

@@ -112,7 +112,7 @@ def retrain_inputs(settings: Settings, dataset: str, task: TaskName) -> dict[str
 
 
 def _performance_alarms(settings: Settings, dataset: str, task: TaskName, model: ModelRef) -> dict[str, Any]:
-    """Of the version's newest series, where there is one."""
+    """The performance alarms of the version's newest series; nothing where there is none."""
     series = calls.newest_night(settings, "performance_series", dataset, task)
     if series is None or ModelRef.model_validate(series.params["model"]) != model:
         return {}

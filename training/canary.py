@@ -14,7 +14,7 @@ from mediscale.storage.registry import Move
 
 
 class Signatory(NamedTuple):
-    """Who signs, when and why."""
+    """Who signs an entry of the history, when and why."""
 
     actor: str
     at: datetime

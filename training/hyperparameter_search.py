@@ -167,7 +167,7 @@ class _Runs:
         return self.trials()
 
     def trials(self) -> list[Trial]:
-        """Those that ended, by themselves or by the scheduler's word, or failed; oldest first."""
+        """The trials that ended, were stopped by the scheduler, or failed; oldest first."""
         ended = [run for run in self._children() if run.info.status in ("FINISHED", "FAILED")]
         return [_of(run) for run in sorted(ended, key=lambda run: int(run.info.start_time))]
 

@@ -55,8 +55,8 @@ def incumbent_in(moves: list[registry.Move], model: ModelRef) -> ModelRef | None
 
 
 def incumbents(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
-    """Of a stage that judges a version (a ``runtime_inputs`` hook): the version in production to compare it with, as it
-    was when the version was decided about, else as it is."""
+    """The version in production to compare with, as it was when the version was decided about, else as it is now. A
+    ``runtime_inputs`` hook of stages that judge a version."""
     if {"dataset", "model"} <= params.keys():
         about = params["dataset"], ModelRef.model_validate(params["model"])
         for past in past_decisions(settings, *about):

@@ -100,7 +100,7 @@ def fit_torch(
 
 @contextmanager
 def storage(settings: Settings, key: str) -> Iterator[str]:
-    """Where Ray keeps its own notes of a run, gone afterwards: driver and workers both reach it."""
+    """The folder of Ray's own records of a run, which driver and workers both reach; it is deleted afterwards."""
     root = settings.artifact_root if settings.ray_address else str(settings.home.absolute())
     uri = f"{root.rstrip('/')}/ray"
     filesystem, path = lake.filesystem(uri)
@@ -142,7 +142,11 @@ def cluster(settings: Settings, workers: int) -> Iterator[None]:
 
 
 def _join(ray: Any, address: str) -> None:
-    """Its workers were started by the cluster, so what Ray reads of the environment is sent to them."""
+    """Connects to a cluster. It started the workers, so the variables that Ray reads are sent to them.
+
+    Raises:
+        UsageError: the cluster can't be reached.
+    """
     try:
         ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **_QUIET)
     except ConnectionError as error:

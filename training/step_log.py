@@ -25,7 +25,7 @@ class StepLog:
         self._next = self._started + _FIRST
 
     def step(self, done: int, loss: float) -> None:
-        """After each step; ``done`` counts all of them."""
+        """Logs progress after a step, once in a while; ``done`` counts all steps so far."""
         now = self._clock()
         if now < self._next:
             return

@@ -54,7 +54,7 @@ class Examples:
 
     @property
     def first_of_stay(self) -> NDArray[np.intp]:
-        """For each row the first one of its stay; shape (n)."""
+        """The first row of each row's stay, shape (n)."""
         if self.stays is None:
             return np.arange(len(self))
         _, first, stay = np.unique(self.stays, return_index=True, return_inverse=True)

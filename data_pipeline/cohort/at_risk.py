@@ -71,7 +71,7 @@ NOTHING = Assertions(_NONE, _NONE, _NONE, np.empty(0), _NONE)
 
 
 def assertions(events: pa.Table, task: Task) -> Mapping[int, Assertions]:
-    """By subject, what the task's risk set is told by; of a task that looks at nothing, nothing.
+    """The assertions that decide who is at risk, by subject; empty for a task without exclusions or baseline values.
 
     ``events`` has ``prediction_times.COLUMNS`` of all assertions.
     """
@@ -142,10 +142,10 @@ def onsets(own: Assertions, stay: Stay, outcome: ValueRise) -> Ints:
 
 
 def beginning(stay: Stay) -> int:
-    """From when on measurements are the stay's, in microseconds: in the emergency department."""
+    """When measurements of the stay begin (microseconds since 1970): already in the emergency department."""
     return in_microseconds(stay.admitted.time - TRANSFER_GAP)
 
 
 def in_microseconds(time: datetime) -> int:
-    """Since 1970, of naive UTC."""
+    """Microseconds since 1970 of a time in UTC without a zone."""
     return int(np.datetime64(time, "us").astype(np.int64))

@@ -68,7 +68,7 @@ def _rows(
 
 
 def _left_out(steps: int, contradiction: bool = False) -> dict[str, Any]:
-    """Of a visit, or a prediction, that passed so many steps of the flow."""
+    """The flow's entry of a visit or prediction that was left out after so many steps."""
     return {"steps": steps, "outcome": "", "contradiction": contradiction, "further": False}
 
 

@@ -146,7 +146,7 @@ def unsupported(source: Source, task: Task) -> str:
 
 
 def _computable(source: Source) -> str:
-    """As a sentence goes on that says of one task that it can't be."""
+    """The end of a sentence about a task that the source does not support: the tasks that it does."""
     others = [name for name in task_names.all_names() if not unsupported(source, tasks.load(name))]
     return f"; of the tasks here, `--task {' --task '.join(others)}` can" if others else ""
 

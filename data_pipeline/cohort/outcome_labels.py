@@ -89,7 +89,7 @@ class Rises:
 
 
 def _datetime(time: np.int64) -> datetime:
-    """Naive UTC, of microseconds since 1970."""
+    """The time in UTC without a zone of microseconds since 1970."""
     return datetime(1970, 1, 1) + timedelta(microseconds=int(time))
 
 
@@ -124,7 +124,8 @@ def _death_in_hospital(stay: Stay, ended: BitemporalTime, outcome: DeathInHospit
 
 
 def _death_in_icu(stay: Stay, ended: BitemporalTime, outcome: DeathInIcu, at: datetime) -> Label:
-    """Without a tolerance: in both demos of MIMIC who dies in intensive care is booked out of it afterwards."""
+    """The label of death in intensive care. It allows no tolerance, because both demos of MIMIC book a patient who dies
+    in intensive care out of it only afterwards."""
     there = [icu for icu in stay.icu_stays if icu.admitted.time <= at][-1]
     left, death = there.discharged or ended, stay.death
     certain = max(ended.available + TRANSFER_GAP, left.available)

@@ -57,7 +57,7 @@ def _at_discharge(stay: Stay, excluded_destinations: Sequence[str]) -> Iterator[
 
 
 def _after_admission(stay: Stay, prediction_time: PredictionTime) -> Iterator[datetime]:
-    """Those of the hours after an admission at which the patient was there and alive."""
+    """The prediction times after an admission at which the patient was there and alive."""
     for start, end in _periods(stay, prediction_time.anchor):
         for hours in prediction_time.hours:
             at = start + timedelta(hours=hours)

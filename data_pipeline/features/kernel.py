@@ -401,7 +401,7 @@ class _History:
         yield from self._comorbidity()
 
     def _age(self) -> Floats:
-        """In years by the birth, else by the newest age that the source gives, grown older since."""
+        """Age in years, by the birth or else by the newest stated age plus the time since."""
         by_birth = (self.predictions.time - self._time(_BIRTH)) / YEAR
         if not self._of(_AGE).any():
             return np.asarray(by_birth)

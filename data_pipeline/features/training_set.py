@@ -108,13 +108,14 @@ def _refuse_too_few(params: Params, labels: pa.Table) -> None:
 
 
 def too_few_to_promote(task: TaskName, labels: pa.Table) -> str:
-    """Said before hours of training, without a count: that of a few patients with an outcome is theirs."""
+    """The policy's floors on counts that the held-out patients miss, for a warning before hours of training; empty
+    where they miss none. It names no count of patients, because a small one would identify them."""
     policy = tasks.load(task).policy
     held_out = labels.filter(pc.equal(labels["split"], "held_out"))
     subjects = pc.count_distinct(held_out["subject_id"]).as_py()
     events = pc.count_distinct(held_out.filter(held_out["boolean_value"])["stay_id"]).as_py()
     short = [
-        f"{least} {what}"
+        f"{least:,} {what}"
         for what, n, least in (
             ("held-out patients", subjects, policy.min_subjects),
             ("held-out stays with the outcome", events, policy.min_events),

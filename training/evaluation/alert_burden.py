@@ -104,14 +104,14 @@ def measure(held_out: "Performance", course: Course, threshold: float) -> AlertB
 
 
 def _new_alerts(above: Rows, first_of_stay: NDArray[np.intp]) -> Rows:
-    """Of rows in order of stay and time those above the threshold whose stay was not above it at the row before."""
+    """New alerts: rows above the threshold whose stay was not above it at the row before (rows by stay and time)."""
     again = np.zeros(len(above), dtype=np.bool_)
     again[1:] = above[:-1] & (first_of_stay[1:] == first_of_stay[:-1])
     return above & ~again
 
 
 def _first_of_each(first_of_stay: NDArray[np.intp], chosen: Rows) -> Rows:
-    """Of each stay the first of the chosen rows."""
+    """The first chosen row of each stay."""
     rows = np.flatnonzero(chosen)
     _, at = np.unique(first_of_stay[rows], return_index=True)
     first = np.zeros(len(chosen), dtype=np.bool_)
@@ -129,7 +129,7 @@ def _reciprocal(share: Estimate) -> Estimate:
 
 
 def _lead_time(held_out: "Performance", hours: Floats, right: NDArray[np.bool_]) -> LeadTime | None:
-    """None where fewer than ten patients were alerted about rightly."""
+    """Lead time from right alerts to outcomes; None where there were right alerts about fewer than ten patients."""
     part = held_out.part(right & np.isfinite(hours))
     if part.rows.patients < SMALL_COUNT:
         return None

@@ -51,5 +51,5 @@ def _seconds(version: Predictor, row: Floats, windows: Sequence[Tokens] | None) 
 
 
 def _rounded(seconds: float) -> float:
-    """To two digits: more would tell of the moment."""
+    """Seconds rounded to two digits: further digits say more of the moment than of the version."""
     return float(f"{seconds:.2g}")

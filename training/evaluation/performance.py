@@ -65,7 +65,7 @@ class Performance:
         return self.resamples.estimate(lambda w: metric(y, self.risk, w) - metric(y, other, w))
 
     def part(self, chosen: Rows) -> "Performance":
-        """The same on some of the rows, with their patients resampled among themselves."""
+        """The performance on some of the rows, whose patients are resampled among themselves."""
         resamples = Resamples(self.rows.subjects[chosen], self.resamples.count, self.resamples.seed)
         return Performance(self.rows.where(chosen), self.risk[chosen], resamples)
 
@@ -183,7 +183,7 @@ class Performance:
         )
 
     def _share(self, table: Floats, truth: Floats) -> Estimate | None:
-        """None where the oracle does not surely gain anything: of what may be nothing, or less, there is no share."""
+        """The share of the possible gain in AUROC that notes reach; None where the possible gain may be 0 or less."""
         part, finite = self.part(np.isfinite(truth)), np.isfinite(truth)
         y, table, truth = part.rows.outcomes, table[finite], truth[finite]
 

@@ -71,7 +71,8 @@ def _counted(held_out: "Performance", attribute: str, value: str, rows: Rows, po
 
 
 def _without_small_counts(groups: Sequence[Subgroup]) -> list[Subgroup]:
-    """Of an attribute whose groups make up all held-out patients, so that one that is left out would follow."""
+    """The subgroups without small counts. The groups of an attribute make up all held-out patients, so that a single
+    count that is left out would follow from the rest."""
     released: list[Subgroup] = []
     for _, of_attribute in groupby(groups, key=lambda group: group.attribute):
         own = list(of_attribute)

@@ -34,7 +34,7 @@ class Calibration(Frozen):
 
 
 def of_options(per_token: Sequence[float]) -> float:
-    """Of a choice among options: the softmax of their log-likelihoods per token, at its largest.
+    """Confidence in a choice among options: the largest softmax of their log-likelihoods per token.
 
     >>> of_options([-1.0, -1.0])
     0.5
@@ -44,7 +44,7 @@ def of_options(per_token: Sequence[float]) -> float:
 
 
 def of_text(per_token: float) -> float:
-    """Of a written answer: the geometric mean of the probabilities of its tokens."""
+    """Confidence in a written answer: the geometric mean of its tokens' probabilities."""
     return math.exp(min(per_token, 0.0))
 
 

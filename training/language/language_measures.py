@@ -112,7 +112,7 @@ def _errors(questions: Sequence[Question], judged: JudgedAnswers, effort: Effort
 def _calibrations(
     questions: Sequence[Question], judged: JudgedAnswers, effort: Effort
 ) -> dict[str, Calibration]:
-    """Of choices, right where the option is; of written answers, right where half of the words are."""
+    """Calibration of choices, and of written answers, which count as right where half of their words are."""
     right = {
         "multiple choice": judged.scores[ACCURACY],
         "written": np.where(
@@ -245,7 +245,7 @@ def _gain(resamples: Resamples, differences: Floats, families: int) -> Estimate:
 
 
 def _perplexities(resamples: Resamples, tuned: Floats, base: Floats) -> dict[str, Estimate]:
-    """Of the reference answers, the geometric mean over questions; its gain is how much lower it is."""
+    """Perplexity of the reference answers, the geometric mean over questions; the gain is what the fit takes off it."""
 
     def perplexity(values: Floats, weights: Floats) -> Floats:
         return np.asarray(np.exp(-mean(values, weights)))

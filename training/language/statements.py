@@ -52,7 +52,7 @@ class Sources(Protocol):
         """Passages in which the reference answer stands."""
 
     def supported(self, answer: str, passages: Sequence[str]) -> Sequence[bool]:
-        """Of each sentence of an answer, whether one of the passages supports it."""
+        """Whether one of the passages supports each sentence of an answer."""
 
 
 def grounding(

@@ -24,7 +24,7 @@ class Check(Frozen):
 
     @property
     def verdict(self) -> str:
-        """In a word."""
+        """The outcome of the check in a word."""
         return "FAILED" if not self.passed else "passed" if self.judged else "not judged"
 
 

@@ -19,8 +19,8 @@ _TELLING = ("HOSPITAL_EXPIRE_FLAG", OUTCOME)
 
 
 def known_at_the_end(sample: Sample, source: Source) -> Check:
-    """Of the sampled patients' visits: flags of death, declared outcomes, and codes for which the extract has no time
-    of their own (billing's, which are coded after discharge)."""
+    """Check that what is decided at the end of a stay is not known before: flags of death, declared outcomes, and codes
+    for which the extract has no time of their own (billing codes, given after discharge)."""
     events, untimed = sample.events, _tables_of_untimed_codes(source)
     head = np.array([code.partition("//")[0] for code in events["code"].to_pylist()], dtype=np.str_)
     coded = np.isin(head, ("ICD9CM", "ICD10CM")) & np.isin(np.array(events["source"].to_pylist()), untimed)
@@ -57,7 +57,7 @@ def _first_times(events: pa.Table, chosen: Bools) -> dict[int, int]:
 
 
 def _known_before(events: pa.Table, chosen: Bools, ended: dict[int, int]) -> Bools:
-    """For each chosen event of a visit that has ended, whether it was known before that."""
+    """Whether each chosen event of an ended visit was known before the visit ended."""
     rows, never = events.filter(pa.array(chosen)), np.iinfo(np.int64).min
     times: npt.NDArray[np.int64] = np.array(
         [ended.get(visit, never) for visit in rows["visit_id"].to_pylist()], dtype=np.int64

@@ -103,7 +103,7 @@ def shuffled_labels(task: TaskName, splits: dict[str, Examples]) -> Check:
 
 
 def _aurocs_of_fit(task: TaskName, splits: dict[str, Examples]) -> list[float]:
-    """Of each judged split; NaN where it has fewer than ``_LEAST`` patients with the outcome, or without it."""
+    """AUROC of a quick fit on each judged split; NaN where fewer than ``_LEAST`` patients had or lacked the outcome."""
     import xgboost
 
     judged = {split: splits[split] for split in _JUDGED}

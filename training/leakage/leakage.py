@@ -108,7 +108,7 @@ def _declared(params: Params, settings: Settings) -> Iterator[Check]:
 
 
 def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
-    """Where a person names a dataset and a task alone: the newest training set, and what it was made from.
+    """The newest training set and what it was made from, for a call that names a dataset and a task alone.
 
     Raises:
         NotFoundError: there is no training set of that dataset and task.

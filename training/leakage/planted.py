@@ -59,7 +59,7 @@ def _own_codes(task: Task) -> Iterator[str]:
 
 
 def _most_frequent(events: pa.Table) -> Iterator[tuple[str, str]]:
-    """Of each table of the extract its most frequent codes."""
+    """The most frequent codes of each table of the extract, as (code, table)."""
     counted = events.group_by(["source", "code"]).aggregate([("code", "count")])
     ordered = counted.sort_by([("source", "ascending"), ("code_count", "descending"), ("code", "ascending")])
     n_codes: dict[str, int] = {}

@@ -71,7 +71,7 @@ def draw(
     task: TaskName,
     n: int,
 ) -> Sample:
-    """At most ``n`` stays. Identifiers are hashes, so the first ones are a random sample that is the same each time."""
+    """A sample of at most ``n`` stays: the first ones. Identifiers are hashes, so it is random, and always the same."""
     frozen = lake.dataset(settings, training_set)
     stays = frozen.to_table(columns=[*KEY, "boolean_value"])
     stays = _chosen(stays.sort_by(training_examples.ORDER), n)

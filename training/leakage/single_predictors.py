@@ -76,7 +76,7 @@ def _implausible(aurocs: Mapping[str, float], least: int, limit: float) -> Itera
 
 
 def _auroc_alone(values: Floats, outcomes: Floats) -> float:
-    """Of the values in either direction; where some are missing, as if they were the lowest or the highest."""
+    """AUROC of a single predictor in its better direction; missing values count as the lowest or the highest."""
     best = 0.5
     for missing in (-np.inf, np.inf) if np.isnan(values).any() else (np.inf,):
         filled = np.where(np.isnan(values), missing, values)

@@ -5,7 +5,7 @@ from training.promotion.floor import Floor
 
 
 def leak_floor(evidence: Evidence) -> Floor:
-    """Of another training set, or of none, a certificate says nothing: both refuse, as a failed check does."""
+    """The floor of the leak certificate: a failed check, no certificate, or that of another training set refuses."""
     certificate = evidence.leakage
     what, required = "leak certificate of its training set", "every check passed"
     if certificate is None:

@@ -49,7 +49,7 @@ Decided = TypeVar("Decided", bound=Decision)
 
 
 class Params(Decision):
-    """The same of a risk model."""
+    """Which version of a risk model to decide about, with what its policy compares."""
 
     task: RuntimeInput[TaskName]
     oracle: RuntimeInput[str | None] = None
@@ -191,7 +191,7 @@ def earned_aliases(
 
 
 def _silent(params: Params, settings: Settings, evidence: Evidence) -> SilentPeriod | None:
-    """None where the policy does not ask, or no log or no labels are there."""
+    """The version's silent period; None where the policy asks for none, or there is no log or there are no labels."""
     if tasks.load(params.task).policy.silent_period is None or not (params.predictions and params.labels):
         return None
     return silent_period.measure(
@@ -235,7 +235,7 @@ def _with_approval(reasons: dict[registry.Alias, str], decided_by: str) -> tuple
 
 
 def _decided_by(params: Decision, settings: Settings) -> str:
-    """Who besides the gate let the version pass; empty while a person must and has not."""
+    """A sentence on who let the version pass beside the gate; empty while an approval is required and missing."""
     recorded, model = history.entries(settings, params.dataset), params.model
     keys = signing.accepted_keys(settings)
     if not approvals.required(recorded, keys):
@@ -313,7 +313,7 @@ def conclude(
 def _moves(
     params: Decision, task: str, settings: Settings, key: str, reasons: dict[registry.Alias, str]
 ) -> Iterator[registry.Move]:
-    """Of the aliases that a version has earned, the moves of those that point elsewhere."""
+    """The moves of the earned aliases that point elsewhere so far."""
     pointed_to = {alias: registry.current(settings, params.dataset, task, alias) for alias in reasons}
     aliases = [alias for alias, move in pointed_to.items() if move is None or move.version != params.model]
     for sequence, alias in enumerate(aliases, start=params.sequence):
@@ -336,7 +336,7 @@ def _moves(
 
 
 def _shadow_inputs_of(settings: Settings, key: str) -> dict[str, Any]:
-    """Where a past call judged a silent period from."""
+    """The log and the labels from which a past call judged a silent period."""
     past = manifest.find(settings, "promotion", key)
     names = ("predictions", "labels")
     return {name: past.params[name] for name in names if past.params.get(name)} if past else {}

@@ -87,7 +87,7 @@ class Resamples:
         ), critical
 
     def shares(self, part: Floats, whole: Floats) -> tuple[Estimate, ...]:
-        """Of the rows that count as ``whole`` (n, places; 0 or 1) the share that counts as ``part``, place by place.
+        """The share of rows in ``whole`` (n, places; 0 or 1) that are in ``part``, place by place.
 
         Where the resamples give no interval, it is Clopper and Pearson's (1934) for as many draws as there are patients
         behind the whole: 12 of 12 is 74 to 100 %, and not 100 to 100 %.

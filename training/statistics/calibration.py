@@ -45,7 +45,7 @@ def cross_fit(booster: "xgboost.Booster", tuning: "Examples") -> CrossFit:
 
 
 def cross_chosen(logits_by_stage: Floats, tuning: "Examples") -> tuple[int, Floats]:
-    """Of the stages of a fit, whose margins are ``logits_by_stage`` (k, n), the one of the lowest log loss; and the
+    """The stage of a fit with the lowest log loss, of those whose margins are ``logits_by_stage`` (k, n); and the
     margins (n) of the stage that the other half of the patients would have chosen."""
     risks = metrics.sigmoid(logits_by_stage)
     half = halves(tuning)

@@ -49,8 +49,8 @@ def decision(y: Floats, p: Floats, w: Floats) -> Floats:
 
 
 def alarms(y: Floats, p: Floats, threshold: float) -> tuple[Floats, Floats]:
-    """Of acting above a threshold, which rows are a part of what (n, 3 each): the flagged of all, the found of the
-    cases, the cases of the flagged."""
+    """Numerators and denominators (n, 3 each) of the flag rate, the sensitivity and the positive predictive value of
+    acting above a threshold."""
     over = (p >= threshold).astype(np.float64)
     return np.stack([over, over * y, over * y], axis=1), np.stack([np.ones_like(y), y, over], axis=1)
 
