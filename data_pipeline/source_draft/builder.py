@@ -203,9 +203,8 @@ class Builder:
         if "number" not in (start.kind, end.kind):
             self.stanza.intervals = {self.time(start): self.time(end)}
 
-    def words(self, column: Column, role: str) -> str:
-        """Declares the vocabulary of a column; words of few are left out, whatever they are."""
-        name = self.use(column.header, "word")
+    def vocabulary(self, column: Column, role: str) -> tuple[dict[str, list[str]], bool, bool]:
+        """The words of each category in a column, whether words of few were left out, and whether all have one."""
         who = f"count(distinct {quoted(self.patient)})" if self.patient else "count(*)"
         counted = self.draft.database.execute(
             f"select upper({quoted(column.header)}), {who} from {self.table.relation} "
@@ -215,10 +214,17 @@ class Builder:
         places = {word: category(role, word) for word in frequent}
         order = names()["words"][role]
         lists = {place: [word for word in frequent if places[word] == place] for place in order}
-        self.stanza.vocabularies[name] = {place: own for place, own in lists.items() if own} or {"OTHER": []}
-        if len(frequent) < len(counted):
+        listed = {place: own for place, own in lists.items() if own}
+        return listed, len(frequent) < len(counted), all(places.values())
+
+    def words(self, column: Column, role: str) -> str:
+        """Declares the vocabulary of a column; words of few are left out, whatever they are."""
+        name = self.use(column.header, "word")
+        lists, few, complete = self.vocabulary(column, role)
+        self.stanza.vocabularies[name] = lists or {"OTHER": []}
+        if few:
             self.stanza.comments.append(f"{column.header}: words of few patients are not listed")
-        if len(frequent) < len(counted) or not all(places.values()):
+        if few or not complete:
             self.ask(f"to which category do the other words of {column.header} belong?")
         return name
 

@@ -37,6 +37,8 @@ class ItemUse:
     """A column of the same rows that says what the item is."""
     dictionary: Table | None = None
     """A table of the items, by the same column."""
+    owners: str = "patients"
+    """Whom ``patient`` numbers: visits, where a row names no patient."""
 
 
 class ItemMapping(NamedTuple):
@@ -69,7 +71,7 @@ def map_items(
     rows = _item_statistics(database, use)
     for item in dict.fromkeys(row.item for row in rows):
         own = [row for row in rows if row.item == item]
-        result = _map_item(own, shipped)
+        result = _map_item(own, shipped, use.owners)
         if isinstance(result, ItemMapping):
             mapped.append(result)
         elif result:
@@ -150,7 +152,7 @@ def _item_statistics(database: "duckdb.DuckDBPyConnection", use: ItemUse) -> lis
     return [_Seen(*row[:7], *row[7]) for row in database.execute(sql).fetchall()]
 
 
-def _map_item(rows: list[_Seen], shipped: Shipped) -> ItemMapping | str:
+def _map_item(rows: list[_Seen], shipped: Shipped, owners: str) -> ItemMapping | str:
     """An item's concept, or a sentence of doubt, or nothing."""
     first = rows[0]
     total, patients = sum(r.rows for r in rows), max(r.patients for r in rows)
@@ -173,7 +175,7 @@ def _map_item(rows: list[_Seen], shipped: Shipped) -> ItemMapping | str:
                 else "its label"
             )
             spread = _distribution(rows[0], concept, units)
-            fits = f"{reason}; n {count(total)} of {count(patients)} patients{spread}{notes}"
+            fits = f"{reason}; n {count(total)} of {count(patients)} {owners}{spread}{notes}"
             return ItemMapping(concept.name, first.item, units, fits)
     if is_small(patients):
         return ""

@@ -79,6 +79,8 @@ def shipped(hidden: Collection[str] = ()) -> Shipped:
     concept_of = {concept.loinc: concept.name for concept in CONCEPTS}
     units: dict[str, dict[str, str]] = {}
     drugs: dict[str, str] = {}
+    for name, listed in names()["units"].items():
+        units[name] = dict(listed)
     for source in loaded:
         for name, measures in source.concepts.items():
             for measure in measures:

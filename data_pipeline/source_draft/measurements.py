@@ -74,6 +74,7 @@ def _map(b: Builder, item: Column, numbers: Sequence[Column], unit: Column | Non
         b.patient or b.visit,
         label if label != item.header else None,
         items.find_dictionary(b.draft.database, b.draft.tables, b.table, item.header),
+        "patients" if b.patient else "visits",
     )
     mapped, doubts = items.map_items(b.draft.database, use, b.draft.known)
     for one in mapped:

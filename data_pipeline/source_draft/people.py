@@ -157,15 +157,28 @@ def _outcome(b: Builder) -> None:
         )
 
 
+_URGENCIES = frozenset({"OBSERVATION", "EMERGENCY", "URGENT", "ELECTIVE", "NEWBORN"})
+
+
+def _kinds(b: Builder) -> tuple[Column | None, Column | None]:
+    """The column that tells how urgent an admission was, else the first of its kind, and the one that tells
+    outpatients, which may be another: Eintrittsart says emergency, and Fallart says outpatient."""
+    columns = b.pick("admission_kind", "text", "number")
+    lists = {c.header: b.vocabulary(c, "admission_kind")[0].keys() for c in columns}
+    urgency = next((c for c in columns if lists[c.header] & _URGENCIES), next(iter(columns), None))
+    return urgency, next((c for c in columns if "OUTPATIENT" in lists[c.header]), None)
+
+
 def _visit_facts(b: Builder, admitted: str, ended: str) -> str:
     """Admission and discharge; returns which rows list a hospital visit, where the kinds of visit tell."""
-    kind, when, admission = b.first("admission_kind", "text", "number"), "", "'HOSPITAL_ADMISSION//OTHER'"
+    kind, setting = _kinds(b)
+    when, admission = "", "'HOSPITAL_ADMISSION//OTHER'"
+    if setting is not None:
+        when = f"{b.words(setting, 'admission_kind')}_category not in ('OUTPATIENT', 'OTHER')"
+        b.stanza.comments.append(f"{setting.header} tells hospital visits from others")
     if kind is not None:
         name = b.words(kind, "admission_kind")
         lists = b.stanza.vocabularies[name]
-        if "OUTPATIENT" in lists:
-            when = f"{name}_category not in ('OUTPATIENT', 'OTHER')"
-            b.stanza.comments.append(f"{kind.header} tells hospital visits from others")
         admission = (
             f"concat('HOSPITAL_ADMISSION//', if({name}_category = 'INPATIENT', 'OTHER', {name}_category))"
             if "INPATIENT" in lists

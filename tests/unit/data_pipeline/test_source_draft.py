@@ -114,12 +114,45 @@ def test_german_labels_are_names_of_concepts(label: str, concept: str | None) ->
     assert [one.name for one in knowledge.concepts_called(label.lower())] == [concept] * bool(concept)
 
 
+def test_outpatients_and_urgency_may_be_told_by_two_columns_and_white_cells_be_in_giga_per_litre(
+    tmp_path: Path, drafted: Callable[[Path], tuple[Source, str]]
+) -> None:
+    cases, labs = [], []
+    for i in range(60):
+        begin = ADMITTED + timedelta(days=i)
+        urgency, setting = ("Notfall", "Angemeldet")[i % 2], ("stationär", "ambulant")[i % 3 == 0]
+        stay = [f"{begin + timedelta(days=d):%d.%m.%Y %H:%M}" for d in (0, 5)]
+        cases.append((900_001 + i, 100_001 + i // 2, *stay, urgency, setting))
+        taken, stored = (f"{begin + timedelta(hours=h):%d.%m.%Y %H:%M}" for h in (2, 3))
+        labs += [
+            (900_001 + i, "Leukozyten", taken, stored, f"{6 + i % 7},5", "G/l"),
+            (900_001 + i, "Hämoglobin", taken, stored, f"{120 + i % 30},5", "g/l"),
+        ]
+    patients = [(100_001 + i, f"{1 + i % 28:02}.03.1950") for i in range(30)]
+    write(tmp_path, "Patienten.csv", ("Patientennummer", "Geburtsdatum"), patients, ";")
+    header = ("Fallnummer", "Patientennummer", "Eintritt", "Austritt", "Eintrittsart", "Fallart")
+    write(tmp_path, "Faelle.csv", header, cases, ";")
+    header = ("Fallnummer", "Analyse", "Entnahmezeit", "Validierungszeit", "Resultat", "Einheit")
+    write(tmp_path, "Laborwerte.csv", header, labs, ";")
+    source, text = drafted(tmp_path)
+    assert "Not read" not in text
+    assert source.concepts["white_blood_cells"][0].units == {"g/l": "value"}
+    assert source.concepts["hemoglobin"][0].units == {"g/l": "value / 10"}
+    assert source.tables["laborwerte"].available.startswith("coalesce(validierungszeit, ")
+    assert source.visits.when == "fallart_category not in ('OUTPATIENT', 'OTHER')"
+    assert source.tables["faelle"].vocabularies["eintrittsart"].keys() == {"EMERGENCY", "ELECTIVE"}
+    admission = source.tables["faelle"].facts["admission"]
+    assert "eintrittsart_category" in str(admission.code)
+    assert "fallart_category" in str(admission.when)
+
+
 def test_another_hospital_s_layout_is_recognised_and_checks(
     tmp_path: Path, settings: Settings, drafted: Callable[[Path], tuple[Source, str]]
 ) -> None:
     swiss_hospital(tmp_path / "extract")
     vital_signs(tmp_path / "extract")
     source, text = drafted(tmp_path / "extract")
+    assert f"of {PATIENTS} visits" in text  # a result names a stay and no patient
     assert (source.subjects.table, source.visits.table) == ("patienten", "stays")
     assert (source.csv.delimiter, source.csv.encoding) == (";", "utf-8")
     written = source.tables["patienten"].csv
@@ -154,7 +187,7 @@ def test_loinc_codes_are_taken_from_the_shared_mapping(
     swiss_hospital(tmp_path / "extract", creatinine="2160-0", sodium="2951-2")
     source, text = drafted(tmp_path / "extract")
     assert source.concepts == shared_mappings.load("loinc").concepts
-    assert "\n  # creatinine: 2160-0, its code; n 240 of 40 patients" in text
+    assert "\n  # creatinine: 2160-0, its code; n 240 of 40 visits" in text
     assert "\nconcepts:" not in text, "nothing is listed that the shared mapping has"
 
 
