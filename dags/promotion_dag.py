@@ -117,7 +117,7 @@ def yes_or_no(name: str, subject: str, body: str) -> ApprovalOperator:
 
 
 def answered_by(approval: ApprovalOperator) -> str:
-    """Who said yes, as a template: the person whom Airflow authenticated."""
+    """The template of the person who said yes, as Airflow authenticated them."""
     return f"{{{{ ti.xcom_pull(task_ids='{approval.task_id}')['responded_by_user']['name'] }}}}"
 
 

@@ -247,7 +247,7 @@ def check_task(
 
 
 def _expected_facts(source: Source, rows: Mapping[str, int]) -> int:
-    """At most: of each row every fact, and every column of a fact that unpivots."""
+    """The largest possible number of facts: every fact of each row, and every column of a fact that unpivots."""
     return sum(
         n * sum(max(1, len(fact.unpivot)) for fact in source.tables[name].facts.values())
         for name, n in rows.items()
@@ -409,7 +409,7 @@ def _features(names: Sequence[str], values: Floats, outcome: Bools) -> Iterator[
 
 
 def _auroc(column: Floats, outcome: Bools) -> float:
-    """Of a single feature, where there are events enough to say so; a missing value counts as the median."""
+    """AUROC of a single feature, if there are events enough; a missing value counts as the median."""
     from scipy.stats import rankdata
 
     events, others = int(outcome.sum()), int((~outcome).sum())

@@ -324,6 +324,7 @@ class Problem:
 
 
 def out_of_range(names: tuple[str, ...]) -> tuple[OutOfRange, ...]:
+    """The remarks on inputs outside their plausible range; they do not repeat the values."""
     return tuple(OutOfRange(name, _in_units(name, *_PLAUSIBLE[name]), "treated as missing") for name in names)
 
 

@@ -168,11 +168,11 @@ class Index:
 
     @property
     def dimensions(self) -> int:
-        """Of the vectors."""
+        """The number of dimensions of the vectors."""
         return int(self._vectors.d)
 
     def vectors(self, rows: Ids) -> PassageVectors:
-        """Those of passages."""
+        """The vectors of the passages in these rows."""
         return PassageVectors(self._reconstructing.reconstruct_batch(rows), self.sentences.take(rows))
 
     @cached_property

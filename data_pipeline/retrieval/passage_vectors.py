@@ -26,12 +26,12 @@ class SentenceVectors(NamedTuple):
     """The sentences of passage ``i`` are the rows from ``first[i]`` to ``first[i + 1]``."""
 
     def best_cosine(self, vector: Vectors, passage: int) -> float:
-        """Of a unit vector and that sentence of the passage which is nearest."""
+        """The largest cosine between a unit vector and a sentence of the passage."""
         rows = self.values[self.first[passage] : self.first[passage + 1]].astype(np.float32)
         return float(((rows @ vector) / np.linalg.norm(rows, axis=1)).max(initial=-1.0))
 
     def take(self, passages: NDArray[np.int64]) -> Self:
-        """Those of some passages, in their order."""
+        """The vectors of some passages' sentences, in the order of the passages."""
         counts = np.diff(self.first)[passages]
         first = first_rows(counts)
         rows = np.repeat(self.first[passages] - first[:-1], counts) + np.arange(first[-1])
@@ -39,19 +39,19 @@ class SentenceVectors(NamedTuple):
 
 
 class PassageVectors(NamedTuple):
-    """Of as many passages as ``whole`` has rows."""
+    """Vectors of passages and of their sentences; ``whole`` has a row for each passage."""
 
     whole: Vectors
     """Unit vectors: (passages, dimensions)."""
     sentences: SentenceVectors
 
     def take(self, passages: NDArray[np.int64]) -> Self:
-        """Those of some passages, in their order."""
+        """The vectors of some passages, in their order."""
         return type(self)(self.whole[passages], self.sentences.take(passages))
 
 
 def joined(parts: Sequence[PassageVectors]) -> PassageVectors:
-    """One after the other. Without any passage there are no dimensions, so such a part is left out."""
+    """Concatenates vectors. A part without any passage has no dimensions and is left out."""
     some = [part for part in parts if len(part.whole)] or list(parts[:1])
     counts = np.concatenate([np.diff(part.sentences.first) for part in some])
     values = np.concatenate([part.sentences.values for part in some])
@@ -61,7 +61,7 @@ def joined(parts: Sequence[PassageVectors]) -> PassageVectors:
 
 
 def embed(embedder: Embedder, passages: "pa.Table") -> PassageVectors:
-    """Of passages."""
+    """Embeds passages, whole and by sentence."""
     texts, first = sentences_of(passages)
     return embed_with(embedder, passages, embedder.passages(texts), first)
 
@@ -69,7 +69,7 @@ def embed(embedder: Embedder, passages: "pa.Table") -> PassageVectors:
 def embed_with(
     embedder: Embedder, passages: "pa.Table", of_sentences: Vectors, first: NDArray[np.int64]
 ) -> PassageVectors:
-    """Of passages whose sentences are embedded already."""
+    """Embeds whole passages whose sentences are embedded already."""
     whole = embedder.passages(embedded_texts(passages))
     if not len(whole):
         return PassageVectors(whole, SentenceVectors(np.empty((0, 0), np.int8), first))

@@ -37,7 +37,7 @@ _SHORTEST_STEM = 4
 
 @lru_cache(maxsize=100_000)
 def _stem(word: str) -> str:
-    """Without the longest end of a verb or of what is made of one, where four letters are left."""
+    """Strips the longest ending of a verb, or of a word derived from one, if four letters are left."""
     end = _ENDS.search(word, _SHORTEST_STEM)
     return word[: end.start()] if end else word
 

@@ -231,7 +231,7 @@ def _task(task: "TaskCheck", one_in: int = 1) -> list[str]:
 
 
 def _details(task: "TaskCheck") -> list[str]:
-    """By the hour of the prediction, and by feature."""
+    """Lines on a checked task: by the hour of the prediction, then by feature."""
     from mediscale.core.privacy import count, count_of, is_small, may_be_shared
 
     if task.refused or is_small(task.at_risk):

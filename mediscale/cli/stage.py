@@ -213,7 +213,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def write_result(text: str, path: Path | None) -> None:
-    """To standard output, or to a file that appears all at once."""
+    """Writes a result to standard output, or to a file that a reader never sees half written."""
     if path is None:
         print(text)
         return

@@ -64,7 +64,7 @@ def _backup(options: argparse.Namespace) -> int:
 
 
 def _note_backup(home: "Settings", datasets: Sequence[str], error: Exception | None) -> None:
-    """For the servers, each of which shows one dataset."""
+    """Notes how a backup ended, for each dataset, because a server shows the notes of one dataset."""
     from mediscale.storage import last_calls
 
     warnings = (last_calls.reason("backup", "", error),) if error else ()

@@ -38,6 +38,8 @@ class _Step:
 
 @dataclass(frozen=True)
 class Leaf:
+    """A leaf of a tree: its value, and the conditions on the path to it."""
+
     value: float
     path: tuple[_Step, ...]
 
@@ -184,7 +186,7 @@ def _walk(tree: Mapping[str, list[Any]], node: int, offset: int, path: tuple[_St
 
 
 def _met(left: NDArray[np.bool_], player: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """For each leaf, outcome and player: whether all the player's conditions are met. [leaves, 2^D, D].
+    """Whether all conditions of a player are met, by leaf, outcome and player, shape ``[leaves, 2^D, D]``.
 
     The players of a leaf's game are its path's features; one that is named twice plays at its first step.
     """

@@ -135,4 +135,5 @@ def pipeline_of(stage: str) -> str:
 
 
 def node_name(stage: str, task: str) -> str:
+    """The name of a pipeline's node: the stage, and its task if it has one."""
     return f"{stage}_{task}" if task else stage

@@ -62,7 +62,7 @@ class LandedExtract:
 
 @dataclass(frozen=True)
 class Split:
-    """Its counts are in words, as they may be released."""
+    """A split of the patients, with its counts in words that may be released."""
 
     name: str
     purpose: str

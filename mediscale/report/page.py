@@ -50,7 +50,7 @@ class Part:
 
     @property
     def figures(self) -> list[tuple[str, str, str]]:
-        """Of the verdict: what is measured, the figure with its interval, and what it means."""
+        """The figures of the decision: what is measured, the figure with its interval, and what it means."""
         return list(_figures(self.task.decided)) if self.task.decided else []
 
     @cached_property

@@ -31,7 +31,7 @@ def _points(item: Item) -> str:
 
 
 def strata(score: PointsScore) -> str:
-    """From which sum on a stratum is, and the risk that the sum stands for."""
+    """The strata of a points score: the lowest sum of each, and the risk of that sum."""
     import numpy as np
 
     risks = score.risk_of(np.array(list(score.strata.values())))

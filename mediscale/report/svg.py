@@ -75,7 +75,7 @@ def chart(figure: "Figure", name: str, title: str, description: str, caption: st
 
 
 def standalone(svg: str) -> str:
-    """The same chart as a file of its own, on white."""
+    """The chart as an SVG file of its own, on a white ground."""
     for colour, themed in _THEMED.items():
         svg = svg.replace(themed, colour)
     namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

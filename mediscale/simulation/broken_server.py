@@ -25,7 +25,7 @@ _LEAST_SECONDS = 0.02
 
 
 def break_as(file: Path) -> None:
-    """From now on version 2 of every model breaks in the way that the file names, or not while it is empty."""
+    """Makes version 2 of every model break in the way that the file names, as long as the file is not empty."""
     _break_risk_models(file)
     _break_language_models(file)
 

@@ -47,7 +47,7 @@ class Night:
 
 
 def recorded(settings: Settings, events: TableRef, since: datetime, until: datetime) -> NightCounts:
-    """Of the lake's events, those that became known after ``since`` and by ``until``."""
+    """The lake's events that became known after ``since`` and by ``until``."""
     from mediscale.storage import lake
 
     return count(lake.read(settings, events, ["code", "available_time"]), since, until)

@@ -100,6 +100,7 @@ def key_of(stage: str, params: BaseModel, declarations: Mapping[str, Any], code:
 
 @cache
 def lock() -> str:
+    """SHA-256 of the file of locked requirements."""
     return hashlib.sha256(_LOCK.read_bytes()).hexdigest()
 
 

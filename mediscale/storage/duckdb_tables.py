@@ -126,6 +126,7 @@ def literal_path(path: str) -> str:
 
 
 def quoted(column: str) -> str:
+    """A column's name as a quoted identifier of SQL."""
     return '"' + column.replace('"', '""') + '"'
 
 

@@ -53,6 +53,11 @@ def newest(settings: Settings, dataset: str, table: str) -> "DeltaTable | None":
 
 
 def exists(settings: Settings, dataset: str, table: str) -> bool:
+    """Whether the lake has a Delta table of that name.
+
+    Raises:
+        StorageError: the object store can't be reached or refuses who asks.
+    """
     from deltalake import DeltaTable
 
     object_store.check(settings.lake)

@@ -19,6 +19,8 @@ _LOG = logging.getLogger(__name__)
 
 
 class LastCall(Frozen):
+    """How the last call of a stage ended."""
+
     stage: str
     task: str
     failed: bool
@@ -29,6 +31,7 @@ class LastCall(Frozen):
 
 
 def folder(settings: Settings, dataset: str) -> str:
+    """The folder of a dataset's last calls, as a path or a URI."""
     return f"{settings.lake.rstrip('/')}/_last_calls/{dataset}"
 
 

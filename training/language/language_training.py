@@ -119,7 +119,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
 
 @keep_freed_memory()
 def train(job: Job, workers: int = 1) -> dict[str, Any]:
-    """Trains in this process, which is one of ``workers``; what ``Fitted`` says of it."""
+    """Trains in this process, which is one of ``workers``; returns the fields of ``FittedAdapter`` but its path."""
     private_files.only_owner()  # a worker of a cluster is started by the cluster
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     warnings.simplefilter("ignore", FutureWarning)  # between the libraries themselves

@@ -213,6 +213,7 @@ def result_of(
     *,
     proposed: bool = False,
 ) -> Result:
+    """The stage's result; ``reached`` is how many of staging and production the version has earned, in that order."""
     return Result(
         staged=reached > 0,
         promoted=reached > 1,

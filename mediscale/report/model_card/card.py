@@ -90,7 +90,7 @@ def frameworks() -> tuple[Framework, ...]:
 
 @cache
 def language_frameworks() -> tuple[Framework, ...]:
-    """Those that the card of a language version answers."""
+    """The frameworks that the card of a language version answers."""
     return _frameworks("language_framework.yaml")
 
 
