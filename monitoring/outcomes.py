@@ -1,4 +1,4 @@
-"""How good the answers were, once the outcomes are known (``training.evaluation.matured_outcomes``).
+"""Performance of the answers, measured once the outcomes are known (``training.evaluation.matured_outcomes``).
 
 Young windows have few; then nothing is said but how many.
 """

@@ -1,4 +1,4 @@
-"""What ``/generate`` takes and answers."""
+"""Schemas of ``/generate``: what it takes and answers."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self

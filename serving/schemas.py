@@ -1,4 +1,4 @@
-"""What /predict takes and answers: the request's plain names come from ``mediscale.core.concepts``.
+"""Schemas of ``/predict``: what it takes and answers; plain names come from ``mediscale.core.concepts``.
 
 A request is read by ``serving.requests.request``. All times in answers are UTC and say so.
 """

@@ -1,4 +1,4 @@
-"""What the endpoints of one worker process share: the served versions, the log, the patients, the numbers."""
+"""The service that all endpoints of one worker process share: versions, log, patients, metrics."""
 
 import logging
 from collections.abc import Callable, Sequence

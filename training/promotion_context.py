@@ -1,4 +1,4 @@
-"""What a caller looks up about a version before it is evaluated or decided about: the incumbent, and the next number.
+"""Promotion context, which a caller looks up about a version: the incumbent, and the history's next number.
 
 A repeated run finds the calls of an earlier one, so what was looked up for each past decision can be told again.
 """

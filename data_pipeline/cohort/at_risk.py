@@ -1,5 +1,5 @@
-"""Who is at risk at a prediction time, by what was known then: the steps of a task's flow between being there and
-having a label.
+"""Risk set: who is at risk at a prediction time, by what was known then. These are the steps of a task's flow between
+being there and having a label.
 
 Labels, a hospital's daily predictions and the server ask the same function, so that a model is asked about whom it was
 trained on.

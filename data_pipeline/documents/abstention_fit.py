@@ -1,4 +1,4 @@
-"""When an index abstains: fitted on the project's own questions, each with its passage in the index and without it."""
+"""Fit of the abstention model on the project's own questions, each with its passage in the index and without it."""
 
 import copy
 import hashlib

@@ -1,4 +1,4 @@
-"""When an index abstains: a logistic regression of what speaks for an answer, and its threshold."""
+"""Abstention: a logistic regression of what speaks for an answer, and the threshold below which an index abstains."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Where the files of an embedder are: the one that set-up fetched, or one of the hub by name."""
+"""Embedder files: those of the embedder that set-up fetched, or of one of the hub by name."""
 
 import json
 import sys

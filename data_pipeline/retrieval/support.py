@@ -1,4 +1,4 @@
-"""Whether a sentence is supported by sources, and by which of their sentences.
+"""Support: whether sources support a sentence, and which of their sentences do.
 
 A logistic regression over what differs between the sentence and the best sentence of the sources. Changed facts of all
 kinds are one feature, so what it learned of some kinds holds for others (``benchmarks/support_checker.py`` measures it

@@ -1,4 +1,4 @@
-"""What a layer is: a pure function over one text that was read once, and what it needs of it."""
+"""Safety layer: a pure function over one text that was parsed once, and what it needs of that text."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""How a run ends for the person who started it: what was done, how good it is, what was decided, what to type next."""
+"""Run summary: what was done, how good the model is, what was decided, and what to type next."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who calls and when: what a stage may not look up by itself, because its key has to cover it."""
+"""Caller: who calls a stage and when, which a stage may not look up itself, because its key has to cover it."""
 
 import getpass
 import os

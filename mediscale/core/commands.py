@@ -1,4 +1,4 @@
-"""How a command of this installation is typed by a person who stands in the current folder."""
+"""Commands as a person has to type them from the current folder."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What a measurement means, whatever the hospital calls it: LOINC code, UCUM unit, plausible range, plain names.
+"""Clinical concepts, the same for every hospital: LOINC code, UCUM unit, plausible range, plain names.
 
 A source's YAML maps its own items and units to these concepts; the feature kernel, the quality rules and the
 prediction request all speak of them. Ranges are wide limits of what a living adult's record can hold, after the

@@ -1,4 +1,4 @@
-"""What a dataset may be called and how large a synthetic one is.
+"""Dataset names, and the sizes of a synthetic dataset.
 
 Standard library only: Airflow's environment reads this while it parses the DAGs.
 """

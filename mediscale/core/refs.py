@@ -1,4 +1,4 @@
-"""What flows between stages: small JSON-able references, never rows.
+"""References, which flow between stages: small JSON-able values, never rows.
 
 Not strict, because Kubeflow hands integers over as floats (``0.0`` must be accepted as ``0``).
 """

@@ -1,4 +1,4 @@
-"""WHERE things are. How a stage works is in its ``Params``; nothing is read from the environment at import."""
+"""Settings: WHERE things are. How a stage works is in its ``Params``; importing this reads no environment."""
 
 import os
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""When a task's outcome is predicted, and when a server may be asked for it.
+"""Prediction times of a task: when its outcome is predicted, and when a server may be asked for it.
 
 The grammar of a task's file is in ``mediscale/core/tasks.py``.
 """

@@ -1,1 +1,1 @@
-"""What an auditor asks of a home: to rebuild a version, to follow a patient or a prediction, to take a patient out."""
+"""Governance: what an auditor asks of a home, such as to rebuild a version, trace a patient, or erase one."""

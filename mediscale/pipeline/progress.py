@@ -1,4 +1,4 @@
-"""What a person sees while the loop runs: what each stage does as it starts, what it logs, a line as it ends."""
+"""Progress of a run: what each stage does as it starts, what it logs, and a line as it ends."""
 
 import logging
 import time

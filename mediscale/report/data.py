@@ -1,4 +1,4 @@
-"""What a run's report says, collected from call records, evidence files and model folders; nothing is computed."""
+"""Report data, collected from call records, evidence files and model folders; nothing is computed."""
 
 import json
 import shlex

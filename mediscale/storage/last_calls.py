@@ -1,5 +1,4 @@
-"""How the last call of each stage ended, whoever ran it, and the last verification and backup: what a server of answers
-shows of the nights.
+"""Last calls: how the last call of each stage, verification and backup ended, for a server that shows the nights.
 
 One small file for each stage of a dataset and task, in ``<lake>/_last_calls/DATASET``; of a failure it has the sentence
 that the console had, which names no patient.

@@ -1,1 +1,1 @@
-"""What was answered, and what people said of it: on this machine first, then in the lake exactly once."""
+"""Logs of answers and of feedback on them: on this machine first, then in the lake exactly once."""

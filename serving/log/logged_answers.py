@@ -1,4 +1,4 @@
-"""What the prediction log keeps of an answer, and its row in the Delta table ``predictions``.
+"""Logged answers: what the prediction log keeps of an answer, and its row in the Delta table ``predictions``.
 
 Of a note nothing is kept but what the note model made of it, and of a written answer nothing that is from a patient's
 note: an erasure looks for patients, not in texts.

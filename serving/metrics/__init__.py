@@ -1,1 +1,1 @@
-"""What Prometheus scrapes of a server: requests, nights, and how good the answers are."""
+"""Metrics that Prometheus scrapes of a server: requests, nights, and how good the answers are."""

@@ -1,5 +1,7 @@
-"""What ``/metrics`` says of the nights: how the last call of each stage ended, whichever runner made it. The log and
-``/health`` say why one failed, and what the last verification warned of."""
+"""Gauges of nights in ``/metrics``: how the last call of each stage ended, whichever runner made it.
+
+The log and ``/health`` say why one failed, and what the last verification warned of.
+"""
 
 import logging
 from datetime import datetime

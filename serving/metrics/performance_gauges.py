@@ -1,4 +1,4 @@
-"""What ``/metrics`` says of how good the answers are: the newest windows of the served versions' performance tables."""
+"""Gauges of model performance in ``/metrics``: the newest windows of the served versions' performance tables."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: counts, seconds and versions. Labels are tasks, versions and statuses, never a patient."""
+"""Prometheus metrics: counts, seconds and versions. Labels are tasks, versions and statuses, never a patient."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -1,1 +1,1 @@
-"""What is asked: the one reading of a body, by JSON, FHIR or plain names."""
+"""Requests: the one reading of a body of JSON, FHIR or plain names."""

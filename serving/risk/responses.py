@@ -1,4 +1,4 @@
-"""From a request's values, or a patient's record, to an answer and the lines of the log that hold it."""
+"""Responses: from a request's values, or a patient's record, to an answer and its rows of the log."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence

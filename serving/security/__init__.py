@@ -1,1 +1,1 @@
-"""Who may ask: principals with their roles, API keys, tokens, and what a request must prove before it is answered."""
+"""Security: principals and roles, API keys, tokens, and what a request must prove before it is answered."""

@@ -1,1 +1,1 @@
-"""Which version answers whom: canary and shadow, blue and green, A/B, and when servers give a version up."""
+"""Traffic: which version answers whom (canary, shadow, blue and green, A/B), and when servers give a version up."""

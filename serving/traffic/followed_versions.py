@@ -1,4 +1,4 @@
-"""Which versions a server follows: what an alias points to, and what answers where that can't be loaded."""
+"""Followed versions: the one that an alias points to, and the one that answers where that can't be loaded."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self, TypeVar

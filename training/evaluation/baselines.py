@@ -1,4 +1,4 @@
-"""What a model has to beat on the same rows: the score that a nurse adds up, and logistic regression.
+"""Baselines that a model has to beat on the same rows: the score that a nurse adds up, and logistic regression.
 
 A value that nobody measured scores as normal, as it does on paper.
 """

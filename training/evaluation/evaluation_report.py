@@ -1,4 +1,4 @@
-"""What a promotion rests on: one file per evaluated version, canonical JSON, aggregates only."""
+"""Evaluation report, on which a promotion rests: one file per version, canonical JSON, aggregates only."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""How well an answer agrees with the reference: exact match, token F1, BLEU and ROUGE-L, each from 0 to 1.
+"""Answer metrics: agreement with the reference by exact match, token F1, BLEU and ROUGE-L, each from 0 to 1.
 
 Texts are normalised as in SQuAD's evaluation (Rajpurkar et al. 2016, arXiv:1606.05250): lower case, without
 punctuation and articles.

@@ -1,4 +1,4 @@
-"""Whether the evidence carries a language model into production; what is missing or not estimable refuses it."""
+"""The gate of language models: evidence that is missing or not estimable keeps a version from production."""
 
 from collections.abc import Iterator
 from functools import cache

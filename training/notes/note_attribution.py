@@ -1,4 +1,4 @@
-"""Which words moved the note model, over many stays: integrated gradients, by word.
+"""Note attribution: the words that moved the note model, over many stays, by integrated gradients.
 
 A word is told where the notes of many patients share it, and where it is a word whatever else it is: a rare one may
 say who somebody is, and many patients share a nurse whose name no list has.

@@ -1,4 +1,4 @@
-"""Where a fit of the note model stands, on disk: safetensors whose names carry their digest."""
+"""Checkpoints of a fit of the note model: safetensors whose names carry their digest."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Whether the evidence carries a version into production, floor by floor, each objection a phrase a person can act on.
+"""The gate: whether evidence carries a version into production, floor by floor, with an objection to act on for each.
 
 What is missing, not estimable or not a number fails: only evidence that is there can carry a model. Of subgroups, the
 policy says whether those that are too small to judge refuse a version or are a limit of it that its promotion names.
@@ -33,7 +33,7 @@ class DecisionContext:
     silent: SilentPeriod | None = None
     """What the version showed in shadow."""
     true_probabilities: bool = False
-    """Whether the records were made up, and their true probabilities are known."""
+    """Whether the records are synthetic, so that their true probabilities are known."""
 
 
 def floors(

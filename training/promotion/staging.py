@@ -1,4 +1,4 @@
-"""What the policy needs for ``staging``: evidence that is complete, whatever it says of the version."""
+"""Staging requirements of the policy: evidence that is complete, whatever it says of the version."""
 
 from collections.abc import Callable, Iterator, Mapping
 

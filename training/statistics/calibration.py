@@ -1,4 +1,4 @@
-"""From margins to risks that mean what they say, and to the thresholds at which people act.
+"""Calibration: from margins to risks that mean what they say, and to the thresholds at which people act.
 
 Rounds, calibration and thresholds are all chosen on the tuning split; so that none is judged on rows that chose the
 other, its patients are halved: the margins that fit one are from a number of rounds that the other half chose.

@@ -1,4 +1,4 @@
-"""What a model does at every operating point, for many reweightings of the rows at once, on fixed grids.
+"""Curves of a model over all operating points, for many reweightings of the rows at once, on fixed grids.
 
 Outcomes ``y`` (n), risks or scores ``p`` (n) and weights ``w`` (k, n) as in ``metrics``; each function returns
 (k, len(grid)). A fixed grid gives every resample a value at the same place, and shows no single patient's rank.

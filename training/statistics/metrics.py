@@ -1,4 +1,4 @@
-"""How good predicted risks are, for the rows as they are and for many reweightings of them at once.
+"""Metrics of predicted risks, for the rows as they are and for many reweightings of them at once.
 
 Every function takes the outcomes ``y`` (n, 0 or 1), the risks ``p`` (n, or scores where only the order counts) and
 weights ``w`` of shape (k, n), one row per reweighting, and returns k values; what can't be estimated (one class, no

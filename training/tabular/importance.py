@@ -1,4 +1,4 @@
-"""What the model goes by, over many patients; what it went by for one patient is the server's to say."""
+"""Global feature importance over many patients; the server explains the risk of one patient."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
