@@ -292,15 +292,18 @@ def parse(name: str, text: str, file: Path | None = None) -> Task:
         )
         raise UsageError(
             f"The task file {name}.yaml can't be used: {problems}; correct it in "
-            f"{file.parent if file else task_names.FOLDER} and run again."
+            f"{file.absolute().parent if file else task_names.FOLDER} and run again."
         ) from error
 
 
 def _problems(error: ValidationError, text: str) -> Iterator[str]:
-    """The first mistake, with its place in the file; and how many more there are."""
+    """All keys that the file lacks, or the first mistake with its place in the file and how many more there are."""
     # A key that is misspelt is missing, too: what there is says more than what there is not.
     problems = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     first, *more = problems
+    if more and all(one["type"] == "missing" for one in problems):
+        yield f"it lacks {', '.join('.'.join(map(str, one['loc'])) for one in problems)}"
+        return
     place, message = first["loc"], _error_sentence(first)
     # Without the kind of outcome, which pydantic counts as a part of the place.
     place = (place[0], *place[2:]) if place[:1] == ("outcome",) and len(place) > 1 else place

@@ -71,7 +71,10 @@ class Source(BaseModel):
                 )
             return self
         if bool(self.source) != bool(self.path):
-            raise UsageError("A source and a path belong together: what the extract is, and where it lies.")
+            lacking = "path (--path FOLDER)" if self.source else "source (--source S)"
+            raise UsageError(
+                f"A source and a path belong together: what the extract is, and where it lies. Add the {lacking}."
+            )
         if self.source and self.size:
             raise UsageError("A size is for the synthetic hospital; leave it out with a source and a path.")
         return self

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mediscale.core import task_names
-from mediscale.core.caller import now
+from mediscale.core.caller import account, now
 from mediscale.core.errors import NotFoundError, QualityError, StorageError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
@@ -79,7 +79,10 @@ def run(settings: Settings, dataset: str) -> Result:
     """
     move = _production(settings, dataset)
     with tempfile.TemporaryDirectory(prefix="mediscale-drill-", ignore_cleanup_errors=True) as folder:
-        drill = _Drill(_own_settings(Path(folder)), dataset, move.task, Path(folder) / "fault")
+        own = _own_settings(Path(folder))
+        # Made here, and not at first need: nobody is to keep a copy of a key that ends with the rehearsal.
+        signing.make_key(own.signing_key, own.public_keys / f"{account().replace('/', '-')}.pem")
+        drill = _Drill(own, dataset, move.task, Path(folder) / "fault")
         drill.take(settings, move)
         with drill.served() as address:
             _until(lambda: _is_loaded(address), "the version is loaded")

@@ -12,7 +12,7 @@ from mediscale.storage import registry
 
 
 def test_each_broken_canary_is_given_up_a_rollback_is_followed_and_no_request_fails(
-    settings: Settings, promote: Any
+    settings: Settings, promote: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every step has a deadline of minutes; how long it took is told, and no part of the test."""
     promote("mortality", 1)
@@ -21,6 +21,7 @@ def test_each_broken_canary_is_given_up_a_rollback_is_followed_and_no_request_fa
     assert result.requests > 100
     assert f"{result.requests:,} requests, 0 failed" in result.summary
     assert len(registry.history(settings, "synthetic")) == 1, "the hospital's own history has no drill in it"
+    assert "signing key was made" not in caplog.text, "nobody is to keep a key of a rehearsal"
 
 
 @pytest.mark.soak

@@ -1,6 +1,7 @@
 """A person's own source and task: YAML files from anywhere, which the home keeps under their names."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -91,6 +92,19 @@ def test_the_line_of_a_mistake_in_a_task_is_named(tmp_path: Path) -> None:
     file.write_text(text.replace("bedside_rule: news2", "bedside_rule: 2"))
     with pytest.raises(UsageError, match=rf"line {line}, bedside_rule: .* correct it in {tmp_path}"):
         tasks.take(str(file))
+
+
+def test_a_task_that_is_begun_hears_all_keys_that_it_lacks_and_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("title: Mine\n")
+    with pytest.raises(UsageError) as refused:
+        tasks.take("mine.yaml")
+    sentence = str(refused.value)
+    assert sentence.startswith("The task file mine.yaml can't be used: it lacks ")
+    assert {"outcome", "prediction_time", "at_risk", "features"} <= set(re.findall(r"\w+", sentence))
+    assert sentence.endswith(f"correct it in {tmp_path} and run again.")
 
 
 @pytest.mark.parametrize(

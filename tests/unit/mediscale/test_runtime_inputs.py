@@ -52,7 +52,7 @@ def test_a_first_version_has_no_incumbent_and_becomes_number_one(
 @pytest.mark.parametrize(
     ("which", "sentence"),
     [
-        ({"source": "mimic-iii"}, "belong together"),
+        ({"source": "mimic-iii"}, r"belong together.* Add the path \(--path FOLDER\)\."),
         ({"source": "a", "path": "b", "size": "tiny"}, "leave it out"),
     ],
 )

@@ -172,7 +172,7 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("- a list", "title: Field required; and 9 more"),
+        ("- a list", "it lacks title, intended_use, .*, policy; correct"),
         ("title: [", "while parsing"),
         (changed(MORTALITY, colour="red"), "line 229, colour: there is no such key; there are name, .* 1 more"),
         (changed(MORTALITY, policies={}), r"policies: there is no such key; did you mean policy\?"),
