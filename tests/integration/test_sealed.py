@@ -43,11 +43,13 @@ NIGHTS = """
 import sys
 from mediscale.cli import main
 from mediscale.simulation import nights
-nights.HOSPITALS["tiny"] = nights.Hospital(patients=4_500, window=1)
-nights.PLANTED_NIGHT = 2
-sys.exit(main.main(["simulate", "--nights", "6", "--size", "tiny"]))
+if __name__ == "__main__":
+    nights.HOSPITALS["tiny"] = nights.Hospital(patients=4_500, window=1)
+    nights.PLANTED_NIGHT = 2
+    sys.exit(main.main(["simulate", "--nights", "6", "--size", "tiny"]))
 """
-"""As tests/integration/test_simulated_nights.py has them: a planted drift, a decision, a retraining, a promotion."""
+"""As tests/integration/test_simulated_nights.py has them: a planted drift, a decision, a retraining, a promotion. Worker
+processes read the module, too."""
 
 
 @pytest.mark.soak
