@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
@@ -64,7 +65,11 @@ def create_app(
             *docs.router().routes,
         ],
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        exception_handlers={RefusedError: _refused, RequestValidationError: _unreadable},
+        exception_handlers={
+            RefusedError: _refused,
+            RequestValidationError: _unreadable,
+            HTTPException: _unroutable,
+        },
     )
     app.state.service = service
     return app
@@ -75,6 +80,21 @@ async def _refused(request: Request, error: Exception) -> Response:
     body = error_body if request.url.path.startswith("/v1/") else refusals.problem
     return Response(
         body(str(error), error.status), error.status, error.headers, media_type="application/json"
+    )
+
+
+async def _unroutable(request: Request, error: Exception) -> Response:
+    """An address or a method that there is not, in the shape of every other refusal."""
+    assert isinstance(error, HTTPException)  # for the types
+    allowed = (error.headers or {}).get("Allow", "another method")
+    sentences = {
+        404: "There is no such address; the page /docs lists them all.",
+        405: f"This address does not take {request.method}; it takes {allowed}.",
+    }
+    sentence = sentences.get(error.status_code, error.detail)
+    body = error_body if request.url.path.startswith("/v1/") else refusals.problem
+    return Response(
+        body(sentence, error.status_code), error.status_code, error.headers, media_type="application/json"
     )
 
 

@@ -42,7 +42,13 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     assert not re.search(r"//|@import|url\(", page.inside["script"] + page.inside["style"])
     assert "://" not in response.text
     assert client.get("/openapi.json").status_code == 200
-    assert client.get("/redoc").status_code == 404
+    absent = client.get("/redoc")
+    sentence = "There is no such address; the page /docs lists them all."
+    assert (absent.status_code, absent.json()) == (404, {"error": sentence})
+    wrong = client.get("/predict")
+    sentence = "This address does not take GET; it takes POST."
+    assert (wrong.status_code, wrong.json(), wrong.headers["allow"]) == (405, {"error": sentence}, "POST")
+    assert client.get("/v1/chat/completions").json()["error"]["message"] == sentence
 
 
 def test_the_policy_admits_the_page_s_own_script_and_style_and_no_other_server(client: TestClient) -> None:
