@@ -48,8 +48,9 @@ if __name__ == "__main__":
     nights.PLANTED_NIGHT = 2
     sys.exit(main.main(["simulate", "--nights", "6", "--size", "tiny"]))
 """
-"""As tests/integration/test_simulated_nights.py has them: a planted drift, a decision, a retraining, a promotion. Worker
-processes read the module, too."""
+"""As tests/integration/test_simulated_nights.py has them: a planted drift, a decision, a retraining, a promotion.
+
+Worker processes read the module, too."""
 
 
 @pytest.mark.soak
