@@ -1,5 +1,6 @@
 """Grounded answers: sentences quoted from one passage, or an abstention. Nothing is said that no source says."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ QUOTED = 2
 """Sentences of an answer at most. Two hold the whole answer of 97 of 100 training questions of the project's corpus."""
 COMPARED = 5
 """Best passages that the question's words are looked for in."""
+FEWEST_WORDS = 2
+"""Of a sentence that is quoted: a row of a table may be a drug and its unit."""
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +143,19 @@ def _in_one_sentence(passage: Passage, rarity: Mapping[str, float]) -> float:
 
 
 def _answering(index: Index, question: str, passage: Passage) -> list[Span]:
-    """The sentences that have most of the question's words by rarity, in the order of the text; no heading alone."""
+    """The sentences that have most of the question's words by rarity, in the order of the text; no heading alone and
+    no line of a date or number alone, such as "Reviewed 2026-05-02"."""
     rarities = {word: index.rarity(word) for word in set(stems(question))}
     every = sentences(passage.text)
-    spans = [span for span in every if passage.text[slice(*span)].lstrip("# ") not in passage.title] or every
+    spans = [span for span in every if _says_something(passage.text[slice(*span)], passage.title)] or every
     words_by_sentence = [set(stems(passage.text[start:end])) for start, end in spans]
     scores = [sum(value for word, value in rarities.items() if word in has) for has in words_by_sentence]
     best = sorted(range(len(spans)), key=lambda place: (-scores[place], place))[:QUOTED]
     return [spans[place] for place in sorted(best)]
+
+
+def _says_something(sentence: str, title: str) -> bool:
+    return sentence.lstrip("# ") not in title and len(_WORD.findall(sentence)) >= FEWEST_WORDS
 
 
 def _quote(passage: Passage, span: Span) -> Sentence:

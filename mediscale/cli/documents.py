@@ -48,6 +48,8 @@ def _index(options: argparse.Namespace) -> int:
     home = settings()
     if bool(options.paths) == bool(options.remove):
         raise UsageError("Name files or folders to add, or files to --remove: one of the two.")
+    if options.index == _OWN:
+        raise UsageError(f"The index {_OWN} is that of the project's own passages; give yours another name.")
     if options.remove:
         _, manifest = index_versions.remove(home, options.index, options.remove)
     else:

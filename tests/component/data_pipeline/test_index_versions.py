@@ -75,6 +75,7 @@ def test_an_index_grows_shrinks_and_answers(
 
     for command, sentence in (
         (["index", "--remove", "stroke.txt"], "The index documents has no passage of stroke.txt."),
+        (["index", "stroke.txt", "--index", "own"], "The index own is that of the project's own passages"),
         (["index", "--remove", "kidney.md"], "Nothing would be left of the index documents"),
         (["index"], "Name files or folders to add, or files to --remove"),
         (["index", str(tmp_path / "absent")], "There is no file or folder"),

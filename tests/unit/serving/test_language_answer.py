@@ -13,6 +13,7 @@ from fixtures.scripted_engine import Scripted, scripted_version
 from data_pipeline.documents.passages import Document, table
 from data_pipeline.retrieval import Index, index_files, passage_vectors
 from data_pipeline.retrieval.embedder import Embedder
+from data_pipeline.retrieval.grounded_answer import answer_from
 from data_pipeline.retrieval.index_files import Contents
 from data_pipeline.safety import embedding_model
 from mediscale.core.errors import BusyError
@@ -170,6 +171,20 @@ def test_whose_note_is_quoted_is_known_before_what_helps_in_an_emergency_leaves(
     assert "emergency" in first.text.lower()
     assert written.source is not None
     assert written.source.subject_id == 7
+
+
+def test_a_line_of_a_date_alone_is_not_quoted(embedder: Embedder, tmp_path: Path) -> None:
+    text = "Reviewed 2026-05-02. Heparin is given by a pump."
+    passages = table([Document(file="heparin.txt", text=text, digest="0" * 64)])
+    always = ABSTENTION.model_copy(update={"threshold": 0.0})
+    index_files.write(
+        tmp_path / "1",
+        "wards",
+        1,
+        Contents(passages, passage_vectors.embed(embedder, passages), embedder, abstention=always),
+    )
+    answer = answer_from(Index.open(tmp_path / "1"), "heparin")
+    assert answer.text == "Heparin is given by a pump."
 
 
 def test_a_number_alone_is_no_sentence_that_is_added_to_quotes(indexed_documents: Path) -> None:
