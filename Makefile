@@ -34,20 +34,20 @@ test: setup ## run every test, in four processes beside each other
 # Of about the same work, and two more than two cores have: each waits half of its time for what it started. What the
 # components write once per session (Spark, hospitals, models) the others do without. None waits for what only another
 # one needs: Airflow's environment and the broker are fetched while the units run.
-AIRFLOW_S := tests/integration/test_airflow_standalone.py
-RAY_S := $(addprefix tests/component/training/,test_ray_workers.py test_risk_tuning.py)
+AIRFLOW_TESTS := tests/integration/test_airflow_standalone.py
+RAY_TESTS := $(addprefix tests/component/training/,test_ray_workers.py test_risk_tuning.py)
 SERVERS := $(addprefix tests/component/,dags infra kubeflow_pipelines serving)
 test-components: broker
-	@$(call beside,components,tests/component $(addprefix --ignore=,$(RAY_S) $(SERVERS)))
+	@$(call beside,components,tests/component $(addprefix --ignore=,$(RAY_TESTS) $(SERVERS)))
 
 test-loops: airflow-env
-	@$(call beside,loops     ,tests/integration tests/e2e --ignore=$(AIRFLOW_S))
+	@$(call beside,loops     ,tests/integration tests/e2e --ignore=$(AIRFLOW_TESTS))
 
 test-servers: airflow-env
-	@$(call beside,servers   ,$(AIRFLOW_S) $(SERVERS))
+	@$(call beside,servers   ,$(AIRFLOW_TESTS) $(SERVERS))
 
 test-units: setup
-	@$(call beside,units     ,tests/unit $(RAY_S))
+	@$(call beside,units     ,tests/unit $(RAY_TESTS))
 
 beside = set -o pipefail; $(BIN)/pytest $(2) --durations=25 --durations-min=10 2>&1 | while IFS= read -r line; do echo "$(1)  $$line"; done
 

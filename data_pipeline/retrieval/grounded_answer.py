@@ -1,6 +1,5 @@
 """Grounded answers: sentences quoted from one passage, or an abstention. Nothing is said that no source says."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import numpy as np
 from data_pipeline.clinical_text.sentences import Span, sentences
 from data_pipeline.retrieval.embedder import Vectors
 from data_pipeline.retrieval.index import EVERYBODY, Index, Passage, Ranked
-from data_pipeline.retrieval.words import stems
+from data_pipeline.retrieval.words import spelled, stems
 
 QUOTED = 2
 """Sentences of an answer at most. Two hold the whole answer of 97 of 100 training questions of the project's corpus."""
@@ -17,7 +16,6 @@ COMPARED = 5
 """Best passages that the question's words are looked for in."""
 FEWEST_WORDS = 2
 """Of a sentence that is quoted: a row of a table may be a drug and its unit."""
-_WORD = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,7 @@ def _answering(index: Index, question: str, passage: Passage) -> list[Span]:
 
 
 def _says_something(sentence: str, title: str) -> bool:
-    return sentence.lstrip("# ") not in title and len(_WORD.findall(sentence)) >= FEWEST_WORDS
+    return sentence.lstrip("# ") not in title and len(spelled(sentence)) >= FEWEST_WORDS
 
 
 def _quote(passage: Passage, span: Span) -> Sentence:

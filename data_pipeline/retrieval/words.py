@@ -4,6 +4,7 @@ import re
 from functools import lru_cache
 
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’-][^\W\d_]+)*\d*")
+_LETTERS = re.compile(r"[^\W\d_]+")
 STOP_WORDS = frozenset({
     "a", "about", "an", "and", "are", "as", "at", "be", "been", "but", "by", "can", "could", "did", "do",
     "does", "for", "from", "had", "has", "have", "how", "i", "if", "in", "into", "is", "it", "its", "may",
@@ -20,6 +21,15 @@ def words(text: str) -> list[str]:
     ['symptom', '2.5', 'mg', 'rt-pa']
     """
     return [_singular(word) for word in _WORD.findall(text.lower()) if word not in STOP_WORDS]
+
+
+def spelled(text: str) -> list[str]:
+    """Words of letters alone, stop words among them: what a date or a number has none of.
+
+    >>> spelled("Reviewed 2026-05-02.")
+    ['Reviewed']
+    """
+    return _LETTERS.findall(text)
 
 
 def stems(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Literal
 from data_pipeline import safety
 from data_pipeline.retrieval import Index, Passage, support
 from data_pipeline.retrieval.grounded_answer import ABSTAINS, GroundedAnswer, answer_from
+from data_pipeline.retrieval.words import spelled
 from data_pipeline.safety import PatientContext, SafetyReport, emergency
 from data_pipeline.safety.embedding_model import Vector
 from data_pipeline.safety.report import RISK_LEVELS
@@ -34,7 +35,6 @@ WITHOUT_SOURCE = (
 )
 FEWEST_WORDS = 3
 """Of a sentence that a model adds to quotes."""
-_WORD = re.compile(r"[^\W\d_]+")
 _SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*\s+|\n+")
 
 
@@ -251,7 +251,7 @@ def _supported(parts: Iterable[Part], quoted: str, passages: Sequence[Passage]) 
     24 hours" or "10.", says more or less than it seems to, and is not said."""
     for part in parts:
         sentence = part.text.strip()
-        if not sentence.endswith((".", "!", "?")) or len(_WORD.findall(sentence)) < FEWEST_WORDS:
+        if not sentence.endswith((".", "!", "?")) or len(spelled(sentence)) < FEWEST_WORDS:
             continue
         checked = support(sentence, [passage.text for passage in passages])
         if checked.supported and sentence not in quoted:

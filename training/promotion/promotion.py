@@ -186,7 +186,8 @@ def earned_aliases(
     elif problems:
         staged = f"{staged} Production refused: {gate.sentence(problems)}."
     else:
-        return {"staging": staged, "production": (reason := earned())}, reason
+        reason = earned()
+        return {"staging": staged, "production": reason}, reason
     return {"staging": staged}, staged  # so that the history, too, says what stood against production
 
 

@@ -1,7 +1,7 @@
 """An answer leaves sentence by sentence, each checked first; what the layers withhold never does."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,16 +138,24 @@ def test_an_answer_without_documents_says_that_no_source_supports_it() -> None:
 
 
 @pytest.fixture
-def note_index(embedder: Embedder, tmp_path: Path) -> Index:
+def index_of(embedder: Embedder, tmp_path: Path) -> Callable[..., Index]:
+    """Makes an index of one document, which never abstains."""
+
+    def make(text: str, **of: Any) -> Index:
+        passages = table([Document(text=text, digest="0" * 64, **of)])
+        always = ABSTENTION.model_copy(update={"threshold": 0.0})
+        contents = Contents(passages, passage_vectors.embed(embedder, passages), embedder, abstention=always)
+        index_files.write(tmp_path / "1", "wards", 1, contents)
+        return Index.open(tmp_path / "1")
+
+    return make
+
+
+@pytest.fixture
+def note_index(index_of: Callable[..., Index]) -> Index:
     """Of one patient's note."""
     note = "She broke her left hip on the stairs at home. It was mended on the next day."
-    passages = table(
-        [Document(file="notes/wards/1", text=note, digest="0" * 64, dataset="wards", subject_id=7)]
-    )
-    always = ABSTENTION.model_copy(update={"threshold": 0.0})
-    contents = Contents(passages, passage_vectors.embed(embedder, passages), embedder, abstention=always)
-    index_files.write(tmp_path / "1", "wards", 1, contents)
-    return Index.open(tmp_path / "1")
+    return index_of(note, file="notes/wards/1", dataset="wards", subject_id=7)
 
 
 def test_what_an_answer_takes_from_a_patients_note_is_shown_and_not_logged(note_index: Index) -> None:
@@ -173,18 +181,9 @@ def test_whose_note_is_quoted_is_known_before_what_helps_in_an_emergency_leaves(
     assert written.source.subject_id == 7
 
 
-def test_a_line_of_a_date_alone_is_not_quoted(embedder: Embedder, tmp_path: Path) -> None:
-    text = "Reviewed 2026-05-02. Heparin is given by a pump."
-    passages = table([Document(file="heparin.txt", text=text, digest="0" * 64)])
-    always = ABSTENTION.model_copy(update={"threshold": 0.0})
-    index_files.write(
-        tmp_path / "1",
-        "wards",
-        1,
-        Contents(passages, passage_vectors.embed(embedder, passages), embedder, abstention=always),
-    )
-    answer = answer_from(Index.open(tmp_path / "1"), "heparin")
-    assert answer.text == "Heparin is given by a pump."
+def test_a_line_of_a_date_alone_is_not_quoted(index_of: Callable[..., Index]) -> None:
+    index = index_of("Reviewed 2026-05-02. Heparin is given by a pump.", file="heparin.txt")
+    assert answer_from(index, "heparin").text == "Heparin is given by a pump."
 
 
 def test_a_number_alone_is_no_sentence_that_is_added_to_quotes(indexed_documents: Path) -> None:
