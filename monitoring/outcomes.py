@@ -38,10 +38,6 @@ class Performance(Frozen):
             return f"AUROC not estimable yet ({labelled})"
         return f"AUROC {self.auroc.value:.3f} ({labelled})"
 
-    def is_below(self, auroc: float) -> bool:
-        """Whether the whole interval is: a bad draw of few patients is no degradation."""
-        return self.auroc is not None and self.auroc.high is not None and self.auroc.high < auroc
-
 
 def measure(
     settings: Settings, predictions: TableRef, labels: TableRef, question: Question, as_of: datetime

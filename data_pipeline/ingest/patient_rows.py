@@ -26,8 +26,6 @@ class PatientRows:
 
     bronze: dict[str, pa.Table]
     subjects: pa.Array
-    everyone: bool
-    """Whether they are all patients."""
 
     def places(self) -> pa.Table:
         """Where the rows stand: ``source`` (the table), ``file`` and ``line``."""
@@ -84,7 +82,6 @@ class PatientSearch:
         return PatientRows(
             {name: rows for name, rows in bronze.items() if name in self.refs or name in required},
             subjects,
-            everyone,
         )
 
     def changes_everyone(self, new: Mapping[str, pa.Table]) -> bool:

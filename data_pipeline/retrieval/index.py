@@ -166,11 +166,6 @@ class Index:
         order = np.lexsort((rows, -fused))
         return Ranked(rows[order], fused[order], cosine[order], lexical[order])
 
-    @property
-    def dimensions(self) -> int:
-        """The number of dimensions of the vectors."""
-        return int(self._vectors.d)
-
     def vectors(self, rows: Ids) -> PassageVectors:
         """The vectors of the passages in these rows."""
         return PassageVectors(self._reconstructing.reconstruct_batch(rows), self.sentences.take(rows))

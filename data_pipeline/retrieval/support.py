@@ -64,7 +64,6 @@ _TIMES = {
     "minute": "minute", "hour": "hour", "day": "day", "daily": "day", "week": "week", "weekly": "week",
     "month": "month", "monthly": "month", "year": "year", "yearly": "year", "annual": "year", "annually": "year",
 }  # fmt: skip
-_CLOSED_CLASS = _DIRECTIONS | _TIMES
 _PLAIN_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 

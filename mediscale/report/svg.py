@@ -54,13 +54,13 @@ class Chart:
 
 
 @contextmanager
-def drawing(height: float, width: float = WIDTH) -> Iterator[tuple["Figure", "Axes"]]:
-    """An empty figure in the report's style; width and height are in inches."""
+def drawing(height: float) -> Iterator[tuple["Figure", "Axes"]]:
+    """An empty figure in the report's style; the height is in inches."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         yield figure, figure.subplots()
 
 

@@ -41,7 +41,6 @@ WINDOW = 7
 PLANTED_DAY = 14
 """From this day on the change is there; a window of performance begins with it."""
 DAYS = 35
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 from serving.schemas import Answer, Factor, TaskRisk
 
-SNOMED = "http://snomed.info/sct"
 MEDIA_TYPE = "application/fhir+json"
 _AGENT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 

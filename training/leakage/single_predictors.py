@@ -91,7 +91,7 @@ def auroc(outcomes: Floats, scores: Floats) -> float:
     return float(metrics.auroc(outcomes, scores, metrics.unweighted(outcomes))[0])
 
 
-def lower_end(auroc: float, least: int, z: float = 1.96) -> float:
+def lower_end(auroc: float, least: int) -> float:
     """The lower end of the 95 % interval of an AUROC whose smaller class has ``least`` patients.
 
     Whatever the distributions, its variance is at most A (1 - A) / least (van Dantzig 1951), so Wilson's interval with
@@ -100,6 +100,7 @@ def lower_end(auroc: float, least: int, z: float = 1.96) -> float:
     >>> round(lower_end(1.0, 5), 2), round(lower_end(1.0, 100), 2)
     (0.57, 0.96)
     """
+    z = 1.96
     centre = auroc + z * z / (2 * least)
     half = z * np.sqrt(auroc * (1 - auroc) / least + z * z / (4 * least * least))
     return float((centre - half) / (1 + z * z / least))

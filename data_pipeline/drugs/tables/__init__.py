@@ -1,6 +1,6 @@
 """Curated public tables for safety checks: drug names, classes, interactions and usual dose ranges of adults.
 
-The tables hold facts and no rules. A hospital adds its own rows by a CSV file with the same columns.
+The tables hold facts and no rules.
 """
 
 import csv
@@ -103,25 +103,25 @@ def drug_names(path: Path = _FOLDER / "brand_names.csv") -> dict[str, tuple[str,
     return {row.name.casefold(): row.drugs for row in _read_rows(path, DrugName)}
 
 
-def drug_classes(path: Path = _FOLDER / "drug_classes.csv") -> dict[str, frozenset[str]]:
+def drug_classes() -> dict[str, frozenset[str]]:
     """Drugs by class.
 
     Raises:
         InputError: the file is missing or has rows that do not fit.
     """
     members = defaultdict[str, set[str]](set)
-    for row in _read_rows(path, ClassMember):
+    for row in _read_rows(_FOLDER / "drug_classes.csv", ClassMember):
         members[row.drug_class].add(row.drug)
     return {drug_class: frozenset(drugs) for drug_class, drugs in members.items()}
 
 
-def class_names(path: Path = _FOLDER / "class_names.csv") -> dict[str, str]:
+def class_names() -> dict[str, str]:
     """Classes by their other names, in lower case.
 
     Raises:
         InputError: the file is missing or has rows that do not fit.
     """
-    return {row.name.casefold(): row.drug_class for row in _read_rows(path, ClassName)}
+    return {row.name.casefold(): row.drug_class for row in _read_rows(_FOLDER / "class_names.csv", ClassName)}
 
 
 def interactions(path: Path = _FOLDER / "drug_interactions.csv") -> list[Interaction]:
@@ -156,13 +156,13 @@ def dose_ranges(path: Path = _FOLDER / "dose_ranges.csv") -> dict[tuple[str, str
     return {(row.drug, row.route): row for row in _read_rows(path, DoseRange)}
 
 
-def child_doses(path: Path = _FOLDER / "child_doses.csv") -> dict[tuple[str, str], ChildDose]:
+def child_doses() -> dict[tuple[str, str], ChildDose]:
     """Doses of children by drug and route.
 
     Raises:
         InputError: the file is missing or has rows that do not fit.
     """
-    return {(row.drug, row.route): row for row in _read_rows(path, ChildDose)}
+    return {(row.drug, row.route): row for row in _read_rows(_FOLDER / "child_doses.csv", ChildDose)}
 
 
 def _rank(row: Interaction) -> int:
