@@ -28,7 +28,7 @@ from serving.requests.fhir_bundle import Bundle
 from serving.requests.request import Patient, Values, parse
 from serving.risk.models import Predictors
 from serving.risk.risks import Risks
-from serving.risk.served import ServedVersion
+from serving.risk.served import ServedVersion, ServedVersions
 from serving.schemas import Answer, BesideHealth, Health, ModelHealth
 from serving.security import access
 from serving.security.access import Access, Listening
@@ -129,10 +129,10 @@ class Service:
         Raises:
             MediscaleError: nothing can be predicted, no model is served, or the log could not take the answer.
         """
-        served, unserved, now = self.predictors.current, self.predictors.unserved, self.clock()
+        served = self.predictors.current
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
-        answer, logged = await self._risks.compute(request, served, unserved, now)
+        answer, logged = await self._risks.compute(request, served, self.clock())
         return await self._durable(answer, logged, requester)
 
     async def predict_by(self, name: str, version: int, body: bytes, requester: Requester) -> Answer:
@@ -148,8 +148,8 @@ class Service:
         ]
         if not answering:
             raise NotFoundError(f"{name}/{version} is not served; `mediscale traffic` lists what is.")
-        served = {answering[0].predictor.spec.task: answering[0]}
-        answer, logged = await self._risks.compute_by(request, served, {}, self.clock())
+        served = ServedVersions({answering[0].predictor.spec.task: answering[0]})
+        answer, logged = await self._risks.compute_by(request, served, self.clock())
         return await self._durable(answer, [replace(row, arm="direct") for row in logged], requester)
 
     async def _parsed(self, body: bytes) -> Values | Patient | Bundle:

@@ -58,7 +58,7 @@ class StreamScorer:
             MediscaleError: the answers could not be logged; then none may be published.
         """
         self._predictors.refresh()
-        served, unserved = self._predictors.current, self._predictors.unserved
+        served = self._predictors.current
         specs = [version.predictor.spec for version in served.values()]
         reads = any(version.predictor.reader for version in served.values())
         messages, logged, refused = [], list[Prediction](), 0
@@ -72,7 +72,7 @@ class StreamScorer:
                 refused += 1
                 continue
             answer, rows = responses.of_patient(
-                record, served, unserved, self._log.next_id(), self._clock(), responses.fall_back
+                record, served, self._log.next_id(), self._clock(), responses.fall_back
             )
             content = _ANSWER.dump_python(answer, mode="json", exclude_none=True)
             messages.append((number, json.dumps({"patient": number, **content})))

@@ -16,7 +16,7 @@ from mediscale.inference import language_spec, model_files, model_signature, tab
 from mediscale.storage import history, lake, registry, seen_tables, traffic
 from mediscale.storage.history import Entry, Traffic
 from mediscale.storage.registry import Alias, Move
-from serving.risk.served import ServedVersion
+from serving.risk.served import ServedVersion, ServedVersions
 from serving.traffic.followed_versions import newest_that_loads, targets
 from serving.traffic.shared_refusals import SharedRefusals
 from serving.traffic.splits import Splits
@@ -30,11 +30,9 @@ class Predictors:
     def __init__(self, settings: Settings, dataset: str, alias: Alias) -> None:
         self._settings = settings
         self.dataset, self.alias = dataset, alias
-        self.current: Mapping[TaskName, ServedVersion] = MappingProxyType({})
+        self.current = ServedVersions({})
         self.refused: Mapping[TaskName, str] = MappingProxyType({})
         """Task → why the version that its alias points to is not served. The one before it is, if there was one."""
-        self.unserved: Mapping[TaskName, str] = MappingProxyType({})
-        """Every other task of the dataset → why no version of it answers."""
         self.splits: Splits[ServedVersion] = Splits(settings, dataset, self._load_beside)
         """The versions that answer beside those of ``current``."""
         self.refused_elsewhere: Mapping[TaskName, str] = MappingProxyType({})
@@ -89,12 +87,11 @@ class Predictors:
                     log.error("%s", reason)
             if version is not None:
                 served[task] = version
-        self.current, self.refused = MappingProxyType(served), MappingProxyType(refused)
         unserved = {
             task: refused.get(task, self._not_promoted())
             for task in sorted(self._tasks(attested) - served.keys())
         }
-        self.unserved = MappingProxyType(unserved)
+        self.current, self.refused = ServedVersions(served, unserved), MappingProxyType(refused)
         self._newest = {task: recorded[moves[0].sequence - 1] for task, moves in followed.items()}
         if self.alias == "production":
             beside = traffic.attested(self._settings, recorded)

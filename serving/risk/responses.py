@@ -17,7 +17,7 @@ from serving import schemas
 from serving.log.logged_answers import Prediction
 from serving.requests.request import Values
 from serving.risk.patient_records import PatientRecord
-from serving.risk.served import Floats, ServedVersion
+from serving.risk.served import Floats, ServedVersion, ServedVersions
 from serving.schemas import (
     Answer,
     Factor,
@@ -39,8 +39,7 @@ NO_INPUT = "Nothing that was given is an input of this version."
 
 def of_values(
     request: Values,
-    served: Mapping[TaskName, ServedVersion],
-    unserved: Mapping[TaskName, str],
+    served: ServedVersions,
     prediction_id: str,
     now: datetime,
     deidentifier: Deidentifier,
@@ -48,8 +47,8 @@ def of_values(
 ) -> tuple[Answer, list[Prediction]]:
     """Every served task's risk from plain values and a note; tasks may know different inputs.
 
-    ``unserved`` says of the dataset's other tasks why they have no risk. Identifiers in the note are replaced,
-    as in all notes that models are trained on. ``fall_back`` gives what answers in the place of a version that fails.
+    Identifiers in the note are replaced, as in all notes that models are trained on. ``fall_back`` gives what answers
+    in the place of a version that fails.
 
     Raises:
         InputError: nothing that was given is an input of any of them.
@@ -58,7 +57,7 @@ def of_values(
     whole = text == request.note
     if text is not None and any(version.predictor.reader for version in served.values()):
         text = deidentifier.deidentify(_NOBODY, [text], [now])[0].text
-    risks, logged, without = [], [], dict(unserved)
+    risks, logged, without = [], [], dict(served.unserved)
 
     def by(version: ServedVersion) -> _Answered | None:
         note = _read_text(version, text, whole)
@@ -90,14 +89,13 @@ def of_values(
 
 def of_patient(
     record: PatientRecord,
-    served: Mapping[TaskName, ServedVersion],
-    unserved: Mapping[TaskName, str],
+    served: ServedVersions,
     prediction_id: str,
     now: datetime,
     fall_back: FallBack,
 ) -> tuple[Answer, list[Prediction]]:
-    """The risk of each task that may be asked at that time, from what the lake knew of a patient then; ``unserved`` and
-    ``fall_back`` as in ``of_values``."""
+    """The risk of each task that may be asked at that time, from what the lake knew of a patient then; ``fall_back`` is
+    that of ``of_values``."""
     risks, logged, absent = [], [], []
 
     def by(version: ServedVersion) -> _Answered | None:
@@ -121,7 +119,7 @@ def of_patient(
     answer = Answer(
         prediction_id,
         tuple(risks),
-        _without({**unserved, **{task: f"{reason}." for task, reason in record.refused.items()}}),
+        _without({**served.unserved, **{task: f"{reason}." for task, reason in record.refused.items()}}),
         _common(absent),
         (),
         record.prediction_time.replace(tzinfo=UTC),

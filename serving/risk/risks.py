@@ -1,6 +1,6 @@
 """Risks: the answer to one request by the versions that are served, computed where it keeps few others waiting."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -17,7 +17,7 @@ from serving.risk import patient_records, responses
 from serving.risk.challengers import Challengers, Computed
 from serving.risk.models import Predictors
 from serving.risk.patient_records import PatientRecord, Patients
-from serving.risk.served import ServedVersion
+from serving.risk.served import ServedVersion, ServedVersions
 from serving.traffic import arms
 from serving.traffic.splits import Split
 
@@ -42,48 +42,39 @@ class Risks:
         self._challengers, self._metrics = Challengers(predictors.splits, metrics, clock), metrics
 
     async def compute(
-        self,
-        request: Values | Patient | Bundle,
-        served: Mapping[TaskName, ServedVersion],
-        unserved: Mapping[TaskName, str],
-        now: datetime,
+        self, request: Values | Patient | Bundle, served: ServedVersions, now: datetime
     ) -> Computed:
         """The answer, and the rows of the log: where another version answers beside production, each with its arm."""
         splits = self._splits.current
         if not splits:
-            return await self.compute_by(request, served, unserved, now)
+            return await self.compute_by(request, served, now)
         key = arms.subject_key(request)
         drawn = [split for split in splits.values() if split.draws(key)]
         if drawn and self._challengers.have_room:
-            answer, logged = await self._compute_beside(request, served, unserved, now, drawn)
+            answer, logged = await self._compute_beside(request, served, now, drawn)
         else:
-            answer, logged = await self.compute_by(request, served, unserved, now)
+            answer, logged = await self.compute_by(request, served, now)
         of_task = {task: split.arm(key) for task, split in splits.items()}
         return answer, [row if row.arm else replace(row, arm=of_task.get(row.task)) for row in logged]
 
     async def compute_by(
-        self,
-        request: Values | Patient | Bundle,
-        served: Mapping[TaskName, ServedVersion],
-        unserved: Mapping[TaskName, str],
-        now: datetime,
+        self, request: Values | Patient | Bundle, served: ServedVersions, now: datetime
     ) -> Computed:
         """The answer of the served versions alone, and its log rows, which have no arm."""
         if isinstance(request, Values):
-            work = partial(self._of_values, request, self._next_id(), now, served, unserved)
+            work = partial(self._of_values, request, self._next_id(), now, served)
             return work() if request.note is None else await self._notes.run(work)
 
         def of_patient() -> Computed:
             record = self._record(request, served.values())
-            return self._of_record(record, self._next_id(), now, served, unserved)
+            return self._of_record(record, self._next_id(), now, served)
 
         return await self._records.run(of_patient)
 
     async def _compute_beside(
         self,
         request: Values | Patient | Bundle,
-        served: Mapping[TaskName, ServedVersion],
-        unserved: Mapping[TaskName, str],
+        served: ServedVersions,
         now: datetime,
         drawn: Sequence[Split[ServedVersion]],
     ) -> Computed:
@@ -96,31 +87,19 @@ class Risks:
             record = await self._records.run(partial(self._record, request, versions))
             of = partial(self._of_record, record, prediction_id, now)
         return await self._challengers.answer(
-            partial(of, served, unserved),
-            [(split, partial(of, {split.traffic.task: split.version}, {})) for split in drawn],
+            partial(of, served),
+            [(split, partial(of, ServedVersions({split.traffic.task: split.version}))) for split in drawn],
         )
 
     def _of_values(
-        self,
-        request: Values,
-        prediction_id: str,
-        now: datetime,
-        served: Mapping[TaskName, ServedVersion],
-        unserved: Mapping[TaskName, str],
+        self, request: Values, prediction_id: str, now: datetime, served: ServedVersions
     ) -> Computed:
-        return responses.of_values(
-            request, served, unserved, prediction_id, now, self._deidentifier, self._fall_back
-        )
+        return responses.of_values(request, served, prediction_id, now, self._deidentifier, self._fall_back)
 
     def _of_record(
-        self,
-        record: PatientRecord,
-        prediction_id: str,
-        now: datetime,
-        served: Mapping[TaskName, ServedVersion],
-        unserved: Mapping[TaskName, str],
+        self, record: PatientRecord, prediction_id: str, now: datetime, served: ServedVersions
     ) -> Computed:
-        return responses.of_patient(record, served, unserved, prediction_id, now, self._fall_back)
+        return responses.of_patient(record, served, prediction_id, now, self._fall_back)
 
     def _fall_back(self, version: ServedVersion, error: Exception) -> ServedVersion:
         """``responses.fall_back``, which is counted."""

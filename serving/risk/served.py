@@ -1,9 +1,10 @@
-"""A served version: a loaded risk model, and how a request's values become its inputs."""
+"""Served versions: loaded risk models by task, and how a request's values become the inputs of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from data_pipeline.features import kernel
 from mediscale.core.errors import StorageError
 from mediscale.core.refs import ModelRef
+from mediscale.core.tasks import TaskName
 from mediscale.inference.points import PointsTable
 from mediscale.inference.tabular import Predictor
 from serving.risk.explainer import Explainer
@@ -73,3 +75,23 @@ class ServedVersion:
         spec = self.predictor.spec
         accepted = {name: value for name, value in values.items() if name in spec.plain_inputs}
         return self.row(kernel.from_values(accepted, spec.task))
+
+
+class ServedVersions(Mapping[TaskName, ServedVersion]):
+    """The version of each task that answers. Immutable: a request that began with them ends with them."""
+
+    def __init__(
+        self, versions: Mapping[TaskName, ServedVersion], unserved: Mapping[TaskName, str] | None = None
+    ) -> None:
+        self._versions = dict(versions)
+        self.unserved: Mapping[TaskName, str] = MappingProxyType(dict(unserved or {}))
+        """Every other task of the dataset → why no version of it answers."""
+
+    def __getitem__(self, task: TaskName) -> ServedVersion:
+        return self._versions[task]
+
+    def __iter__(self) -> Iterator[TaskName]:
+        return iter(self._versions)
+
+    def __len__(self) -> int:
+        return len(self._versions)

@@ -24,7 +24,7 @@ from serving import batch_scoring
 from serving.log.logged_answers import Requester
 from serving.risk import responses
 from serving.risk.patient_records import PatientRecord
-from serving.risk.served import ServedVersion
+from serving.risk.served import ServedVersion, ServedVersions
 
 NAMES = kernel.names("mortality")
 REQUESTER = Requester("tests", "research")
@@ -107,8 +107,8 @@ def test_each_risk_is_as_certain_as_the_server_says(
     now, seen = datetime(2150, 1, 1), set()
     for row, batch in zip(rows[::-1], written, strict=True):
         record = PatientRecord(1, now, 1, "asked", {"mortality": row}, {})
-        served = {"mortality": version}
-        answer, _ = responses.of_patient(record, served, {}, "p", now, lambda *_: pytest.fail("no answer"))
+        served = ServedVersions({"mortality": version})
+        answer, _ = responses.of_patient(record, served, "p", now, lambda *_: pytest.fail("no answer"))
         [risk] = answer.predictions
         unusual = [value.input for value in risk.unusual_values]
         assert (batch["uncertain"], sorted(batch["unusual_values"])) == (risk.uncertain, sorted(unusual))
