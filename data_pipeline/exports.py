@@ -11,6 +11,7 @@ from mediscale.core import caller
 from mediscale.core.errors import InputError, StorageError
 from mediscale.core.settings import Settings
 from mediscale.storage import calls, history
+from mediscale.storage.history_entries import Draft, Export
 
 
 class Counts(Protocol):
@@ -48,8 +49,8 @@ def write(
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as scratch:
             folder = Path(scratch) / "export"
             written = fill(folder)
-            export = history.Export(what=what, purpose=purpose, rows=written.rows, digest=digest(folder))
-            draft = history.Draft(export, by, caller.now(), calls.new_run_id("export"))
+            export = Export(what=what, purpose=purpose, rows=written.rows, digest=digest(folder))
+            draft = Draft(export, by, caller.now(), calls.new_run_id("export"))
             history.append(settings, dataset, draft)
             shutil.move(folder, output)
     except OSError as error:

@@ -35,7 +35,8 @@ from mediscale.inference.model_spec import NOTICE, PredictorSpec
 from mediscale.inference.notes import Floats
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import calls, history, lake, registry, workers
-from mediscale.storage.registry import Alias, Move
+from mediscale.storage.history_entries import Alias, Draft, Export
+from mediscale.storage.registry import Move
 from serving.log.logged_answers import Requester
 from serving.risk.explainer import Explainer
 
@@ -261,15 +262,13 @@ def _record(
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-    export = history.Export(
+    export = Export(
         what=f"risks by {move.version}",
         purpose=requester.purpose,
         rows=rows.num_rows,
         digest=digest.hexdigest(),
     )
-    history.append(
-        settings, dataset, history.Draft(export, requester.name, caller.now(), calls.new_run_id("export"))
-    )
+    history.append(settings, dataset, Draft(export, requester.name, caller.now(), calls.new_run_id("export")))
 
 
 def _moved_into_place(

@@ -21,7 +21,7 @@ from mediscale.core.errors import BusyError, NotFoundError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
 from mediscale.storage import lake, private_files, registry
-from mediscale.storage.registry import Alias
+from mediscale.storage.history_entries import Alias
 from serving.security import access
 from serving.security.access import Listening
 

@@ -9,7 +9,7 @@ from mediscale.core.errors import NotFoundError, QualityError
 from mediscale.core.settings import Settings
 from mediscale.inference import model_signature
 from mediscale.storage import approvals, fallbacks, history, registry, signing, traffic
-from mediscale.storage.history import Draft, Entry, Traffic
+from mediscale.storage.history_entries import Draft, Entry, Traffic
 from mediscale.storage.registry import Move
 
 

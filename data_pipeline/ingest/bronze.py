@@ -38,7 +38,7 @@ from mediscale.core.stage import SPARK, Context, Stage
 from mediscale.core.tables import BRONZE, LANDED_FILES
 from mediscale.storage import exclusions, history, table_files, workers
 from mediscale.storage.exclusions import Exclusions
-from mediscale.storage.history import Erasure
+from mediscale.storage.history_entries import Erasure
 from mediscale.storage.table_files import TableFile
 
 if TYPE_CHECKING:

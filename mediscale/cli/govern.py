@@ -83,7 +83,7 @@ def _add_require_approval(parser: argparse.ArgumentParser) -> None:
 def _require_approval(options: argparse.Namespace) -> int:
     from mediscale.core import caller
     from mediscale.storage import approvals, lake, signing
-    from mediscale.storage.history import ApprovalRule
+    from mediscale.storage.history_entries import ApprovalRule
 
     home, rule = settings(), ApprovalRule(required=not options.lift, reason=options.reason)
     landed = options.dataset in lake.datasets(home)

@@ -16,6 +16,7 @@ from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY, PREDICTIONS
 from mediscale.storage import history, lake
+from mediscale.storage.history_entries import Entry
 from serving.log import prediction_log
 from serving.log.logged_answers import FEEDBACK
 
@@ -74,7 +75,7 @@ def trail(
     return sorted(named, key=lambda event: event.at)
 
 
-def _decided(entry: history.Entry) -> Event:
+def _decided(entry: Entry) -> Event:
     return Event(
         at=entry.at.replace(tzinfo=UTC),
         by=entry.actor,

@@ -44,6 +44,7 @@ from mediscale.storage import (
     redaction,
     spark,
 )
+from mediscale.storage.history_entries import Draft, Entry, Erasure
 from mediscale.storage.lineage import Lineage
 from serving.log import prediction_log
 
@@ -319,19 +320,19 @@ def _forget_copies(settings: Settings, dataset: str) -> None:
 
 def _record(settings: Settings, journal: Journal, path: Path, actor: str, at: datetime) -> None:
     """Enters the erasure once. Where nothing can be signed here, nothing is begun either."""
-    body = history.Erasure(
+    body = Erasure(
         pseudonym=journal.pseudonym, reason=journal.reason, trained=journal.trained, judged=journal.judged
     )
     try:
-        history.append(settings, journal.dataset, history.Draft(body, actor, at, path.stem))
+        history.append(settings, journal.dataset, Draft(body, actor, at, path.stem))
     except MediscaleError:
         if not exclusions.lists(settings, journal.dataset, journal.number):
             path.unlink()
         raise
 
 
-def of_version(settings: Settings, dataset: str, version: str) -> history.Entry | None:
+def of_version(settings: Settings, dataset: str, version: str) -> Entry | None:
     """The first erasure of a patient whom a version was trained on, by the verified history."""
     entries = history.entries(settings, dataset)
-    erasures = history.bodies(entries, history.Erasure)
+    erasures = history.bodies(entries, Erasure)
     return next((entry for entry, body in erasures if version in body.trained), None)

@@ -20,7 +20,7 @@ from mediscale.storage import (
     registry,
 )
 from mediscale.storage.calls import Call, Output
-from mediscale.storage.history import Entry
+from mediscale.storage.history_entries import KINDS, Entry
 from mediscale.storage.lineage import EVALUATIONS, Lineage
 from mediscale.storage.registry import Move
 from training import evidence_files
@@ -77,7 +77,7 @@ def datasets(settings: Settings) -> list[str]:
 def verify(settings: Settings, dataset: str) -> IntegrityReport:
     """Reads all of a dataset's history, and the versions and evidence that it names; changes nothing."""
     entries, findings = history.inspect(settings, dataset)
-    moves = registry.moves_in([entry for entry in entries if entry.kind in history.KINDS])
+    moves = registry.moves_in([entry for entry in entries if entry.kind in KINDS])
     findings += [*_dates(entries), *_evidence(settings, moves), *_models(settings, moves)]
     try:
         records, changed = _records(settings, moves)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from mediscale.core.settings import Settings
 from mediscale.storage import calls, duckdb_tables, history
 from mediscale.storage.calls import Call, Output
+from mediscale.storage.history_entries import Erasure
 
 
 def comparable(settings: Settings, dataset: str, writers: Iterable[Call]) -> Iterator[tuple[Call, Output]]:
@@ -18,7 +19,7 @@ def comparable(settings: Settings, dataset: str, writers: Iterable[Call]) -> Ite
     written before it; and a digest is of the DuckDB that the call's lock names.
     """
     entries = history.entries(settings, dataset)
-    erased = max((entry.at for entry, _ in history.bodies(entries, history.Erasure)), default=None)
+    erased = max((entry.at for entry, _ in history.bodies(entries, Erasure)), default=None)
     written = {
         (output.ref.table_id, output.ref.version): (writer, output)
         for writer in writers

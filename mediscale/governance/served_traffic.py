@@ -7,7 +7,7 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.storage import calls, fallbacks, history, lake, registry, traffic
-from mediscale.storage.history import Entry
+from mediscale.storage.history_entries import Entry
 from mediscale.storage.logged_predictions import Question
 from mediscale.storage.traffic import Period
 

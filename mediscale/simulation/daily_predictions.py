@@ -20,7 +20,7 @@ from mediscale.core.tables import PREDICTIONS
 from mediscale.core.tasks import TaskName
 from mediscale.simulation.replay_server import Question, Server
 from mediscale.storage import lake
-from mediscale.storage.registry import Alias
+from mediscale.storage.history_entries import Alias
 from serving.log.prediction_log import flush_left_behind
 
 _BETWEEN = timedelta(minutes=1)

@@ -26,8 +26,8 @@ from mediscale.core.settings import Settings
 from mediscale.inference import model_signature
 from mediscale.simulation.broken_server import FAULTS, VERSION
 from mediscale.storage import fallbacks, history, lake, registry, signing
-from mediscale.storage.history import Draft, Traffic
-from mediscale.storage.registry import Alias, Move
+from mediscale.storage.history_entries import Alias, Draft, Traffic
+from mediscale.storage.registry import Move
 
 CLIENTS = 2
 PERCENT = 50.0

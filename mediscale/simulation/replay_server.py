@@ -11,7 +11,7 @@ from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
-from mediscale.storage.registry import Alias
+from mediscale.storage.history_entries import Alias
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -13,16 +13,8 @@ from mediscale.core.errors import NotFoundError, QualityError, UsageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.storage import history, signing
-from mediscale.storage.history import (
-    AliasMove,
-    Approval,
-    ApprovalRule,
-    Draft,
-    Entry,
-    Proposal,
-    append,
-    bodies,
-)
+from mediscale.storage.history import append, bodies
+from mediscale.storage.history_entries import AliasMove, Approval, ApprovalRule, Draft, Entry, Proposal
 from mediscale.storage.signing import AcceptedKey
 
 

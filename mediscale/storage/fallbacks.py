@@ -12,7 +12,7 @@ from mediscale.core.errors import StorageError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
-from mediscale.storage.history import Entry
+from mediscale.storage.history_entries import Entry
 
 FALLBACKS = "_fallbacks"
 """Folder of a dataset in the lake."""

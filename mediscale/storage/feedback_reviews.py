@@ -16,7 +16,7 @@ from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import REVIEWED_FEEDBACK
 from mediscale.storage import approvals, calls, commits, history, lake, signing
-from mediscale.storage.history import Draft, FeedbackReview
+from mediscale.storage.history_entries import Draft, FeedbackReview
 
 Decision = Literal["accepted", "rejected"]
 

@@ -23,12 +23,11 @@ from mediscale.core import network, refs, task_names
 from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals
-from mediscale.storage.history import Alias, AliasMove, Draft, Entry, append, bodies, entries
+from mediscale.storage.history import append, bodies, entries
+from mediscale.storage.history_entries import Alias, AliasMove, Draft, Entry
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-
-__all__ = ["Alias"]
 
 KEY_TAG = "mediscale.key"
 """Tag of runs, logged models and versions: the key of the stage call that made them."""

@@ -1,6 +1,6 @@
 """Traffic: which other version answers beside the one in production, by the signed history.
 
-Only a signed entry (``history.Traffic``) lets a version answer. What servers gave up by themselves is in ``fallbacks``.
+Only a signed entry (``Traffic``) lets a version answer. What servers gave up by themselves is in ``fallbacks``.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals, signing
-from mediscale.storage.history import AliasMove, Entry, Traffic
+from mediscale.storage.history_entries import AliasMove, Entry, Traffic
 
 
 class Period(NamedTuple):

@@ -19,8 +19,8 @@ from mediscale.inference.chat_template import ChatTemplate
 from mediscale.inference.language_spec import LanguageSpec
 from mediscale.inference.model_files import LANGUAGE_FILE
 from mediscale.storage import history, registry, seen_tables, traffic
-from mediscale.storage.history import Entry, Traffic
-from mediscale.storage.registry import Alias, Move
+from mediscale.storage.history_entries import Alias, Entry, Traffic
+from mediscale.storage.registry import Move
 from serving.language import language_engine
 from serving.language.language_engine import Engine, EngineError
 from serving.traffic.followed_versions import newest_that_loads, targets

@@ -14,8 +14,8 @@ from mediscale.core.tables import HISTORY, LABELS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import language_spec, model_files, model_signature, tabular
 from mediscale.storage import history, lake, registry, seen_tables, traffic
-from mediscale.storage.history import Entry, Traffic
-from mediscale.storage.registry import Alias, Move
+from mediscale.storage.history_entries import Alias, Entry, Traffic
+from mediscale.storage.registry import Move
 from serving.risk.served import ServedVersion, ServedVersions
 from serving.traffic.followed_versions import newest_that_loads, targets
 from serving.traffic.shared_refusals import SharedRefusals

@@ -16,7 +16,7 @@ from mediscale.core import caller
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals, history
-from mediscale.storage.history import Approval, Entry, Proposal
+from mediscale.storage.history_entries import Approval, Entry, Proposal
 from serving.refusals import answered
 from serving.schemas import Problem
 from serving.security.auth import PROBLEMS, require

@@ -5,7 +5,8 @@ from typing import Protocol, Self, TypeVar
 
 from mediscale.core.errors import MediscaleError
 from mediscale.core.refs import ModelRef
-from mediscale.storage.registry import Alias, Move
+from mediscale.storage.history_entries import Alias
+from mediscale.storage.registry import Move
 
 
 class Version(Protocol):

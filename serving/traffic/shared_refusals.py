@@ -10,7 +10,7 @@ from mediscale.core import caller
 from mediscale.core.settings import Settings
 from mediscale.storage import fallbacks
 from mediscale.storage.fallbacks import Fallback
-from mediscale.storage.history import Entry
+from mediscale.storage.history_entries import Entry
 
 
 class SharedRefusals:

@@ -14,7 +14,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.storage import fallbacks
 from mediscale.storage.fallbacks import Fallback
-from mediscale.storage.history import Entry, Traffic
+from mediscale.storage.history_entries import Entry, Traffic
 from serving.traffic import arms
 from serving.traffic.followed_versions import Version
 from serving.traffic.sequential_test import SequentialTest

@@ -22,6 +22,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files, model_signature
 from mediscale.storage import approvals, history, lake, record_list, registry, signing
 from mediscale.storage import calls as manifest
+from mediscale.storage.history_entries import Alias, Proposal
 from training.evaluation.evaluation_report import Evidence, SilentPeriod, read
 from training.promotion import gate, silent_period, staging
 from training.promotion.gate import DecisionContext
@@ -172,8 +173,8 @@ def _objections(params: Params, evidence: Evidence, silent: SilentPeriod | None)
 
 
 def earned_aliases(
-    target: registry.Alias, looked_at: str, problems: list[str], earned: Callable[[], str]
-) -> tuple[dict[registry.Alias, str], str]:
+    target: Alias, looked_at: str, problems: list[str], earned: Callable[[], str]
+) -> tuple[dict[Alias, str], str]:
     """The aliases that complete evidence has earned, each with its reason; and the reason of the last one that was
     reached or refused.
 
@@ -227,7 +228,7 @@ def result_of(
     )
 
 
-def _with_approval(reasons: dict[registry.Alias, str], decided_by: str) -> tuple[str, bool]:
+def _with_approval(reasons: dict[Alias, str], decided_by: str) -> tuple[str, bool]:
     """The last reason, and whether production still awaits a person's approval; it is no earned alias then."""
     earned = reasons.pop("production")
     if not decided_by:
@@ -246,8 +247,8 @@ def _decided_by(params: Decision, settings: Settings) -> str:
     return f"{who} approved of it." if who else ""
 
 
-def _proposal(params: Decision, task: str, reason: str) -> history.Proposal:
-    return history.Proposal(
+def _proposal(params: Decision, task: str, reason: str) -> Proposal:
+    return Proposal(
         model=params.model.name,
         task=task,
         version=params.model.version,
@@ -293,7 +294,7 @@ def conclude(
     task: str,
     settings: Settings,
     key: str,
-    reasons: dict[registry.Alias, str],
+    reasons: dict[Alias, str],
     reason: str,
     silent: SilentPeriod | None = None,
 ) -> Result:
@@ -313,7 +314,7 @@ def conclude(
 
 
 def _moves(
-    params: Decision, task: str, settings: Settings, key: str, reasons: dict[registry.Alias, str]
+    params: Decision, task: str, settings: Settings, key: str, reasons: dict[Alias, str]
 ) -> Iterator[registry.Move]:
     """The moves of the earned aliases that point elsewhere so far."""
     pointed_to = {alias: registry.current(settings, params.dataset, task, alias) for alias in reasons}

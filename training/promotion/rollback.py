@@ -7,13 +7,14 @@ from mediscale.core.errors import NotFoundError
 from mediscale.core.settings import Settings
 from mediscale.inference import model_signature
 from mediscale.storage import history, registry
+from mediscale.storage.history_entries import Alias
 
 
 def roll_back(
     settings: Settings,
     dataset: str,
     task: str,
-    alias: registry.Alias,
+    alias: Alias,
     version: int,
     *,
     actor: str,
@@ -54,7 +55,7 @@ def roll_back(
     return move
 
 
-def _obstacle(alias: registry.Alias, past: Sequence[registry.Move], version: int) -> str:
+def _obstacle(alias: Alias, past: Sequence[registry.Move], version: int) -> str:
     if not past:
         return f"no version was ever in {alias}"
     now, others = past[-1].to_version, sorted({move.to_version for move in past})

@@ -23,6 +23,7 @@ from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.governance import erasure
 from mediscale.storage import exclusions, history, lake, locks, redaction, signing
+from mediscale.storage.history_entries import Erasure
 from serving.log.logged_answers import Prediction, Requester
 from serving.log.prediction_log import PredictionLog
 
@@ -170,9 +171,9 @@ def test_without_the_list_of_the_erased_nothing_is_landed(hospital, tmp_path) ->
         tomorrow.land("")
 
 
-def erasures(settings: Settings) -> list[history.Erasure]:
+def erasures(settings: Settings) -> list[Erasure]:
     """What the verified history says of erasures."""
-    return [body for _, body in history.bodies(history.entries(settings, DATASET), history.Erasure)]
+    return [body for _, body in history.bodies(history.entries(settings, DATASET), Erasure)]
 
 
 class Killed(BaseException):

@@ -10,7 +10,7 @@ from mediscale.core import caller
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import history, signing
-from mediscale.storage.history import Draft, Export
+from mediscale.storage.history_entries import Draft, Export
 
 
 @pytest.mark.parametrize(

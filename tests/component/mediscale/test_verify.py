@@ -21,6 +21,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
 from mediscale.inference import model_files, model_signature
 from mediscale.storage import calls, duckdb_tables, history, lake, last_calls, record_list, registry, signing
+from mediscale.storage.history_entries import Draft, Entry, Erasure, Export
 from mediscale.storage.registry import Move
 from serving.risk.models import Predictors
 
@@ -179,7 +180,7 @@ def add_by_hand(settings: Settings) -> None:
     me = signing.signer(theirs).key
     body = json.loads(rows(settings)[1]["body"]) | {"to_version": 99, "model_uri": str(settings.home)}
     last = rows(settings)[1]
-    entry = history.Entry.model_validate(
+    entry = Entry.model_validate(
         {
             **last,
             "sequence": 3,
@@ -289,9 +290,9 @@ def test_the_rows_that_a_version_was_judged_by_are_compared_with_their_record(
 def test_rows_from_before_an_erasure_are_not_compared(
     home: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    erasure = history.Erasure(pseudonym="p", reason="It was asked for.", trained=(), judged=())
+    erasure = Erasure(pseudonym="p", reason="It was asked for.", trained=(), judged=())
     at = datetime.now(UTC).replace(tzinfo=None)
-    history.append(home, DATASET, history.Draft(erasure, "ana", at, "erased"))
+    history.append(home, DATASET, Draft(erasure, "ana", at, "erased"))
     assert main.main(["verify", "--rows"]) == 0
     assert "of 1 tables that they were made and judged from, 0 have the rows" in capsys.readouterr().out
 
@@ -299,9 +300,9 @@ def test_rows_from_before_an_erasure_are_not_compared(
 def test_a_date_that_goes_backwards_is_found(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     """By whoever holds an accepted key: it is signed, and still not believable."""
     last = history.entries(home, DATASET)[-1]
-    body = history.Export(what="w", purpose="p", rows=1, digest="")
+    body = Export(what="w", purpose="p", rows=1, digest="")
     (entry,) = history._signed(home, DATASET, last.model_copy(update={"at": datetime(2020, 1, 1)}), [
-        history.Draft(body, "ana", datetime(2021, 1, 1), "old")
+        Draft(body, "ana", datetime(2021, 1, 1), "old")
     ])  # fmt: skip
     overwrite(home, [*rows(home), entry.model_dump()])
     assert main.main(["verify", "--dataset", DATASET]) == StorageError.exit_code

@@ -20,6 +20,7 @@ from mediscale.core.tables import NOTE_TOKENS
 from mediscale.inference import model_files, model_signature, tabular
 from mediscale.storage import calls, commits, history, lake, registry
 from mediscale.storage import spark as sessions
+from mediscale.storage.history_entries import Export
 from serving import batch_scoring
 from serving.log.logged_answers import Requester
 
@@ -131,7 +132,7 @@ def test_every_stay_gets_the_servers_risk(
         expected, abs=1e-6
     )  # summed by XGBoost, in float32
     assert [path.name for path in output.parent.iterdir()] == ["risks.parquet"]
-    (*_, exported) = history.bodies(history.entries(settings, "synthetic"), history.Export)
+    (*_, exported) = history.bodies(history.entries(settings, "synthetic"), Export)
     by = exported[0].actor
     assert {(row["asked_by"], row["purpose"]) for row in found} == {(by, "operations")}
     assert exported[1].digest == hashlib.sha256(output.read_bytes()).hexdigest()

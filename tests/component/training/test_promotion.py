@@ -24,6 +24,7 @@ from mediscale.governance import approval
 from mediscale.inference import model_signature
 from mediscale.pipeline import call, runtime_inputs
 from mediscale.storage import approvals, calls, history, lake, registry, signing
+from mediscale.storage.history_entries import ApprovalRule
 from training.evaluation import evaluate
 from training.promotion import promotion
 from training.promotion.rollback import roll_back
@@ -365,7 +366,7 @@ def test_four_eyes_propose_and_the_move_follows_the_approval(world, tmp_path) ->
         signing.make_key(tmp_path / f"{name}.key", public / f"{name}{roles}.pem")
         changes = {"signing_key": tmp_path / f"{name}.key", "public_keys": public}
         people[name] = world.settings.model_copy(update=changes)
-    rule = history.ApprovalRule(required=True, reason="The board decided so.")
+    rule = ApprovalRule(required=True, reason="The board decided so.")
     approvals.set_rule(people["ana"], "synthetic", rule, actor="ana", at=NOW)
     config = _params(world, actor="ana", sequence=2).model_dump()
     proposed = call.call("promotion", config, people["ana"], "run").result

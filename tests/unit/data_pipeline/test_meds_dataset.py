@@ -20,6 +20,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
 from mediscale.core.tables import EVENTS
 from mediscale.storage import history
+from mediscale.storage.history_entries import Export
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_the_history_says_who_took_it_before_it_is_there(settings: Settings, tmp
     written = write(settings, folder)
     (entry,) = history.entries(settings, "synthetic")
     export = entry.content
-    assert isinstance(export, history.Export)
+    assert isinstance(export, Export)
     assert (entry.actor, export.rows, export.purpose) == (caller.account(), written.rows, "research")
     assert export.digest == exports.digest(folder)
     with pytest.raises(InputError, match="is there already; name a folder that is not"):

@@ -8,7 +8,7 @@ import pytest
 from mediscale.core.errors import NotFoundError, QualityError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals, history, registry, signing
-from mediscale.storage.history import ApprovalRule, Draft, Proposal
+from mediscale.storage.history_entries import ApprovalRule, Draft, Proposal
 from mediscale.storage.registry import Move
 
 DAY = datetime(2026, 11, 1, 8)

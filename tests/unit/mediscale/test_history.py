@@ -21,7 +21,7 @@ from mediscale.core.errors import BusyError, StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
 from mediscale.storage import accepted_heads, datasets, durable_files, history, signing
-from mediscale.storage.history import Approval, Draft, Erasure, Export
+from mediscale.storage.history_entries import KINDS, Approval, Body, Draft, Entry, Erasure, Export
 
 DAY = datetime(2026, 11, 1, 8)
 
@@ -135,7 +135,7 @@ def test_an_attack_is_refused_in_one_sentence(three: Settings, name: str) -> Non
 
 def test_a_digest_that_was_made_to_fit_does_not_help(three: Settings) -> None:
     changed = rows(three)
-    entry = history.Entry.model_validate(changed[2] | {"actor": "mallory"})
+    entry = Entry.model_validate(changed[2] | {"actor": "mallory"})
     changed[2] = entry.model_dump() | {"digest": hashlib.sha256(entry.signed_bytes("h")).hexdigest()}
     overwrite(three, changed)
     with pytest.raises(StorageError, match=r"Entry 3 does not carry .*'s signature"):
@@ -264,7 +264,7 @@ def test_a_key_that_is_missing_unreadable_or_nobodys_is_refused(three: Settings,
 
 
 def test_a_body_of_a_newer_release_is_refused_in_one_sentence(settings: Settings) -> None:
-    class Newer(history.Body):
+    class Newer(Body):
         kind = "newer"
 
     history.append(settings, "h", Draft(Newer(), caller.account(), DAY, "k"))
@@ -286,4 +286,4 @@ def test_every_kind_is_said_in_one_line() -> None:
         "export",
         "feedback_review",
     }
-    assert set(history.KINDS) == kinds
+    assert set(KINDS) == kinds

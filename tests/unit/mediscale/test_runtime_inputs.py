@@ -10,6 +10,7 @@ from mediscale.core.errors import InputError, StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.pipeline import runtime_inputs
 from mediscale.storage import history, signing
+from mediscale.storage.history_entries import Draft, Export
 
 
 def test_results_fill_only_known_parameters() -> None:
@@ -63,8 +64,8 @@ def test_half_an_extract_is_refused(which: dict[str, str], sentence: str, settin
 
 def _decide_and_delete(settings: Settings, dataset: str) -> None:
     """Somebody decides about the dataset, and then the whole home is deleted."""
-    body = history.Export(what="rows", purpose="test", rows=1, digest="d")
-    history.append(settings, dataset, history.Draft(body, signing.actor(settings), datetime(2026, 1, 1), "k"))
+    body = Export(what="rows", purpose="test", rows=1, digest="d")
+    history.append(settings, dataset, Draft(body, signing.actor(settings), datetime(2026, 1, 1), "k"))
     shutil.rmtree(settings.home)
 
 

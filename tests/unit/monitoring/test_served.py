@@ -11,6 +11,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.pipeline import runtime_inputs
 from mediscale.storage import calls, commits, lake, registry
+from mediscale.storage.history_entries import Alias
 from monitoring import monitoring_inputs, retrain_decision
 from monitoring.drift import drift
 
@@ -26,7 +27,7 @@ TRAINING_SET = {"dataset": "a", "table": "training_set_mortality", "table_id": "
 ABOUT = {"dataset": "a", "task": "mortality"}
 
 
-def promote(settings: Settings, model: ModelRef, alias: registry.Alias, sequence: int) -> None:
+def promote(settings: Settings, model: ModelRef, alias: Alias, sequence: int) -> None:
     move = registry.Move(
         sequence=sequence,
         model=model.name,

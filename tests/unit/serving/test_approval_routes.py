@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from mediscale.core import caller
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals, history, registry, signing
-from mediscale.storage.history import ApprovalRule, Proposal
+from mediscale.storage.history_entries import ApprovalRule, Proposal
 from mediscale.storage.registry import Move
 from serving.app import create_app
 from serving.log.prediction_log import PredictionLog

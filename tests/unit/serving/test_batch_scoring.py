@@ -20,6 +20,7 @@ from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
 from mediscale.inference import tabular
 from mediscale.storage import calls, commits, history, lake, registry, spark
+from mediscale.storage.history_entries import Export
 from serving import batch_scoring
 from serving.log.logged_answers import Requester
 from serving.risk import responses
@@ -76,7 +77,7 @@ def score(settings: Settings, output: Path, **given: Any) -> int:
 
 
 def digests(settings: Settings) -> list[str]:
-    return [body.digest for _, body in history.bodies(history.entries(settings, "synthetic"), history.Export)]
+    return [body.digest for _, body in history.bodies(history.entries(settings, "synthetic"), Export)]
 
 
 def test_every_stay_gets_the_server_s_risk(

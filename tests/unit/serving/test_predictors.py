@@ -17,13 +17,14 @@ from mediscale.core.settings import Settings
 from mediscale.governance import served_traffic
 from mediscale.inference import model_signature
 from mediscale.storage import fallbacks, lake, registry
+from mediscale.storage.history_entries import Alias
 from serving import app as serving_app
 from serving.app import create_app
 from serving.log.prediction_log import PredictionLog
 from serving.risk.models import Predictors
 
 
-def predictors(settings: Settings, alias: registry.Alias = "production") -> Predictors:
+def predictors(settings: Settings, alias: Alias = "production") -> Predictors:
     return Predictors(settings, "synthetic", alias)
 
 

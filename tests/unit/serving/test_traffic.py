@@ -17,7 +17,7 @@ from mediscale.core.settings import Settings
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor, Scored
 from mediscale.storage import approvals, commits, fallbacks, history, lake, traffic
-from mediscale.storage.history import ApprovalRule
+from mediscale.storage.history_entries import ApprovalRule
 from serving.app import create_app
 from serving.log.prediction_log import PredictionLog
 from serving.requests.request import Patient, Values
