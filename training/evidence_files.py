@@ -54,9 +54,9 @@ def checked(settings: Settings, path: str, digest: str) -> bytes:
     try:
         content = (settings.home / path).read_bytes()
     except FileNotFoundError:
-        raise NotFoundError(f"There is no evidence at {path}; evaluate the model again.") from None
+        raise NotFoundError(f"There is no evidence at {path}; restore it from a backup.") from None
     if hashlib.sha256(content).hexdigest() != digest:
         raise StorageError(
-            f"The evidence at {path} was changed since it was written; evaluate the model again."
+            f"The evidence at {path} was changed since it was written; restore it from a backup."
         )
     return content

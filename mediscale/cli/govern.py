@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mediscale.cli import stage
 from mediscale.cli.verbs import Verb, add_alias, sentence, settings
 from mediscale.core.task_names import LANGUAGE, all_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def _add_history(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +181,8 @@ def _verify(options: argparse.Namespace) -> int:
             print(f"{name}: {finding}")
         wrong += len(findings)
         if name in present:  # a lake that is not mounted gets no note
-            last_calls.note(home, name, "verify", "", failed=bool(findings), warnings=warnings)
+            why = _why_failed(name, findings)
+            last_calls.note(home, name, "verify", "", failed=bool(findings), warnings=(*why, *warnings))
         if not findings:
             print(f"{name}: {verified}")
         if rows and not findings:
@@ -187,6 +192,17 @@ def _verify(options: argparse.Namespace) -> int:
     if not names:
         raise NotFoundError("No dataset has a history; nothing was promoted yet.")
     return StorageError.exit_code if wrong else 0
+
+
+def _why_failed(dataset: str, findings: "Sequence[str]") -> tuple[str, ...]:
+    """The sentence that servers repeat; none where nothing was found."""
+    from mediscale.core.errors import StorageError
+    from mediscale.storage import last_calls
+
+    if not findings:
+        return ()
+    more = f" `mediscale verify --dataset {dataset}` lists {len(findings) - 1} more." if findings[1:] else ""
+    return (last_calls.reason("verify", "", StorageError(f"{findings[0]}{more}")),)
 
 
 VERBS = (

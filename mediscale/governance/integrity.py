@@ -1,7 +1,8 @@
 """Integrity: what of a dataset's history, versions, evidence and rows is not as it was signed or recorded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
+from typing import NamedTuple
 
 from mediscale.core.errors import MediscaleError
 from mediscale.core.refs import Frozen
@@ -25,6 +26,9 @@ from mediscale.storage.lineage import EVALUATIONS, Lineage
 from mediscale.storage.registry import Move
 from training import evidence_files
 
+_LEAKAGE = "leakage"
+"""The stage that leaves a leak certificate."""
+
 
 class IntegrityReport(Frozen):
     """What was looked at, and what is wrong."""
@@ -47,6 +51,13 @@ class IntegrityReport(Frozen):
             f"{self.entries} entries, {self.versions} versions and their evidence are as they were signed{records}"
             f"{older}; the newest entry is {self.head}"
         )
+
+
+class _SignedList(NamedTuple):
+    """A signed list of records, and the evidence behind which they stand."""
+
+    evidence_digest: str
+    records: Mapping[str, str]
 
 
 class RowsReport(Frozen):
@@ -78,12 +89,15 @@ def verify(settings: Settings, dataset: str) -> IntegrityReport:
     """Reads all of a dataset's history, and the versions and evidence that it names; changes nothing."""
     entries, findings = history.inspect(settings, dataset)
     moves = registry.moves_in([entry for entry in entries if entry.kind in KINDS])
-    findings += [*_dates(entries), *_evidence(settings, moves), *_models(settings, moves)]
+    lists, changed = _signed_lists(settings, moves)
+    records = frozenset(chain.from_iterable(one.records for one in lists))
+    findings += [*_dates(entries), *_models(settings, moves), *changed]
     try:
-        records, changed = _records(settings, moves)
-    except MediscaleError as error:  # one that no reader of records can read
-        records, changed = frozenset(), [str(error)]
-    findings += changed
+        findings += _evidence(settings, moves)
+        findings += _certificates(settings, records)
+        findings += _added_records(settings, lists)
+    except MediscaleError as error:  # a record that no reader of records can read
+        findings.append(str(error))
     findings += [
         f"Entry {number} moved a version into production that nobody but its proposer approved; it is not served."
         for number in sorted(approvals.uncovered(settings, entries) if not findings else ())
@@ -148,7 +162,10 @@ def warnings(settings: Settings) -> Iterator[str]:
             f"The bucket of {settings.lake} keeps no older versions of its objects, so what is overwritten or deleted "
             "by mistake is gone; switch on its versioning."
         )
-    yield from _deployments(settings)
+    try:
+        yield from _deployments(settings)
+    except MediscaleError:  # a record that can't be read, which ``verify`` names
+        return
 
 
 def _deployments(settings: Settings) -> Iterator[str]:
@@ -191,22 +208,45 @@ def _evidence(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
             yield f"{version}: {error}"
 
 
-def _records(settings: Settings, moves: Sequence[Move]) -> tuple[frozenset[str], list[str]]:
-    """The names of the records that are signed, and what of them is not as it was."""
-    lineage = Lineage(settings)
-    signed, findings = set[str](), dict[str, None]()
-    lists = {
+def _certificates(settings: Settings, records: Iterable[str]) -> Iterator[str]:
+    """Leak certificates that are not as the signed records of their calls say."""
+    for stage, _, key in (name.partition("/") for name in sorted(records)):
+        if stage == _LEAKAGE and (call := calls.find(settings, stage, key)):
+            try:
+                evidence_files.checked(
+                    settings, str(call.result["certificate"]), str(call.result["certificate_digest"])
+                )
+            except MediscaleError as error:
+                yield str(error)
+
+
+def _signed_lists(settings: Settings, moves: Sequence[Move]) -> tuple[list[_SignedList], list[str]]:
+    """The lists of records that moves signed, and which records are not as they were. None is read as a record, so that
+    a damaged one is found by its name like any other."""
+    lists, findings = list[_SignedList](), dict[str, None]()
+    signed = {
         (move.records_digest, move.evidence_digest): move.version for move in moves if move.records_digest
     }
-    for (digest, evidence_digest), version in lists.items():
+    for (digest, evidence_digest), version in signed.items():
         try:
             listed = record_list.read(settings, digest)
         except MediscaleError as error:
             findings[f"{version}: {error}"] = None
             continue
-        signed |= listed.keys()
-        findings |= dict.fromkeys(record_list.differences(settings, lineage, evidence_digest, listed))
-    return frozenset(signed), list(findings)
+        lists.append(_SignedList(evidence_digest, listed))
+        findings |= dict.fromkeys(record_list.changed(settings, listed))
+    return lists, list(findings)
+
+
+def _added_records(settings: Settings, lists: Iterable[_SignedList]) -> list[str]:
+    lineage = Lineage(settings)
+    return list(
+        dict.fromkeys(
+            finding
+            for evidence_digest, listed in lists
+            for finding in record_list.added(lineage, evidence_digest, listed)
+        )
+    )
 
 
 def _models(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:

@@ -219,7 +219,8 @@ def find(settings: Settings, stage: str, key: str) -> Call | None:
     if read is None:
         return None
     damaged = StorageError(
-        f"The record {stage}/{key}.json in the lake is damaged; delete it and run again, which redoes the stage."
+        f"The record {stage}/{key}.json in the lake is damaged; restore it from a backup or, if nothing was staged "
+        "since, delete it and run again, which redoes the stage."
     )
     try:
         call = Call.model_validate_json(read)

@@ -50,10 +50,8 @@ def read(settings: Settings, digest: str) -> Mapping[str, str]:
     return listed
 
 
-def differences(
-    settings: Settings, lineage: Lineage, evidence_digest: str, listed: Mapping[str, str]
-) -> Iterator[str]:
-    """A sentence for each record behind a version that was changed, deleted or added after the list was signed."""
+def changed(settings: Settings, listed: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each record that was changed or deleted after the list was signed."""
     for name, digest in listed.items():
         now = _digest(settings, name)
         if now != digest:
@@ -61,6 +59,10 @@ def differences(
                 f"The record {name}.json was {'changed' if now else 'deleted'} after it was signed; restore it from a "
                 "backup."
             )
+
+
+def added(lineage: Lineage, evidence_digest: str, listed: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each record behind a version that was added after the list was signed."""
     for name in sorted({_name(call) for call in behind(lineage, evidence_digest)} - listed.keys()):
         yield f"The record {name}.json was added after the others were signed; find out who wrote it."
 

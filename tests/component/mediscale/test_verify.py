@@ -26,6 +26,7 @@ from mediscale.storage.registry import Move
 from serving.risk.models import Predictors
 
 DATASET, MODEL = "synthetic", "synthetic-mortality"
+CERTIFICATE = "evidence/5/leak_certificate.json"
 DAY = datetime(2026, 11, 1, 8)
 
 
@@ -34,9 +35,9 @@ def signed_home(tmp_path_factory: pytest.TempPathFactory, trained: dict[Any, Pat
     settings = Settings(home=tmp_path_factory.mktemp("signed") / "home")
     mlflow = registry.client(settings)
     mlflow.create_registered_model(MODEL)
-    table = _label(settings)
+    behind = (_label(settings), _certify(settings))
     for version in (1, 2):
-        calls.write(settings, _evaluated(settings, version, (table,) if version == 2 else ()))
+        calls.write(settings, _evaluated(settings, version, behind if version == 2 else ()))
         _promote(settings, trained["mortality", version], version)
         mlflow.create_model_version(MODEL, str(settings.home))
     registry.repair(settings, DATASET)
@@ -89,6 +90,21 @@ def _label(settings: Settings) -> str:
     uri = settings.table_uri(DATASET, "labels_mortality")
     write_deltalake(uri, pa.table({"stay_id": [1, 2], "boolean_value": [True, False]}))
     return _wrote_labels(settings, "3", datetime.now(UTC) - timedelta(minutes=1))
+
+
+def _certify(settings: Settings) -> str:
+    """A leak certificate that a recorded call wrote; the id of its file."""
+    file = settings.home / CERTIFICATE
+    file.parent.mkdir(parents=True)
+    file.write_text('{"failed": ["later_facts"]}')
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    record = calls.Call(
+        run_id="run", inputs=(), produced=(f"digest:{digest}",), stage="leakage", key="5", params={}, code="", lock="",
+        result={"certificate": CERTIFICATE, "certificate_digest": digest}, outputs=(),
+        started_at=datetime.now(UTC) - timedelta(minutes=1), seconds=1,
+    )  # fmt: skip
+    calls.write(settings, record)
+    return f"digest:{digest}"
 
 
 def _wrote_labels(settings: Settings, key: str, at: datetime) -> str:
@@ -201,6 +217,15 @@ def change_evidence_with_its_record(settings: Settings) -> None:
     calls.write(settings, _evaluated(settings, 2, ()))
 
 
+def damage_record(settings: Settings) -> None:
+    Path(settings.lake, "_records/labels/3.json").write_text("{")
+
+
+def edit_certificate(settings: Settings) -> None:
+    """That no leak was found."""
+    (settings.home / CERTIFICATE).write_text('{"failed": []}')
+
+
 def point_mlflow_elsewhere(settings: Settings) -> None:
     registry.client(settings).set_registered_model_alias(MODEL, "production", "1")
 
@@ -225,6 +250,8 @@ ATTACKS: dict[str, tuple[Callable[[Settings], object], str]] = {
     "rows with their record and another list": (write_list_anew, "is gone or was changed after it was signed"),
     "rows with a record added": (add_record, "The record labels/4.json was added after"),
     "rows with a record added of an extract": (add_record_of_an_extract, "The record synthetic/4.json was added after"),
+    "a damaged record": (damage_record, "The record labels/3.json was changed after it was signed"),
+    "an edited leak certificate": (edit_certificate, f"The evidence at {CERTIFICATE} was changed since"),
     "a deleted record": (delete_record, "The record labels/3.json was deleted after it was signed"),
     "MLflow's alias": (point_mlflow_elsewhere, "says 1 and the history 2; MLflow's is only"),
     "all deleted": (delete_all, "Entry 2, which was accepted here before, is gone"),
@@ -235,7 +262,7 @@ def test_what_is_as_it_was_signed_says_so(home: Settings, capsys: pytest.Capture
     assert main.main(["verify"]) == 0
     newest = history.entries(home, DATASET)[-1]
     assert capsys.readouterr().out == (
-        "synthetic: 2 entries, 2 versions and their evidence are as they were signed, as are the records of 2 "
+        "synthetic: 2 entries, 2 versions and their evidence are as they were signed, as are the records of 3 "
         "calls behind them; an older release signed no records of 1 of them; the newest entry is "
         f"synthetic:2:{newest.digest}\n"
     )
@@ -257,6 +284,8 @@ def test_an_attack_is_found_and_not_served(
     assert main.main(["verify"]) == StorageError.exit_code
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("synthetic: ") and sentence in line for line in lines), lines
+    if home.home.exists():
+        assert lines[0].removeprefix("synthetic: ") in "".join(last_calls.failures(home, DATASET))
     fresh = Predictors(home, DATASET, "production")
     for server in (running, fresh):
         try:
