@@ -3,7 +3,7 @@
 The names are Faker's lists, and the general vocabulary is that of the offline encoder; ``names.yaml`` holds both, so
 that a server needs neither package, and ``name_sources`` writes it. A list alone decides little. Many names are also
 words (Rose, Long, Hand), diseases or instruments (Parkinson, Foley), and no list is complete. ``kind`` says what a word
-by itself is evidence of; ``name_detection`` uses the words around it.
+by itself is evidence of; ``name_cues`` and ``name_detection`` use the words around it.
 """
 
 import re

@@ -318,17 +318,17 @@ class NamePatternSearch:
     """Searches one text for many name patterns: one that begins with a name is tried only where a name can begin."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self.text = text
         self._beginnings = [match.start() for match in _NAME_BEGINS.finditer(text)]
 
     def matches(self, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
         """What ``pattern.finditer`` gives."""
         if pattern not in NAME_FIRST:
-            yield from pattern.finditer(self._text)
+            yield from pattern.finditer(self.text)
             return
         end = 0
         for beginning in self._beginnings:
-            if beginning >= end and (match := pattern.match(self._text, beginning)):
+            if beginning >= end and (match := pattern.match(self.text, beginning)):
                 yield match
                 end = match.end()
 
