@@ -9,6 +9,7 @@ from pydantic import Field
 
 from data_pipeline.documents import question_sets, questions
 from data_pipeline.documents.questions import PreparedQuestions, Question
+from mediscale.core import atomic_files
 from mediscale.core.annotations import Digest, RuntimeInput
 from mediscale.core.errors import QualityError, StorageError, UsageError
 from mediscale.core.refs import Frozen, TableRef
@@ -193,11 +194,8 @@ def _table(prepared: PreparedQuestions) -> "pa.Table":
 
 def _write_test(settings: Settings, held_out: Sequence[Question], key: str) -> str:
     relative = Path("questions") / key / "held_out.jsonl"
-    path = settings.home / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    questions.write(part, held_out)
-    part.replace(path)
+    with atomic_files.replacing(settings.home / relative) as part:
+        questions.write(part, held_out)
     return str(relative)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mediscale.cli.verbs import assignment, json_object, settings
-from mediscale.core import logs
+from mediscale.core import atomic_files, logs
 from mediscale.core.errors import BusyError, InputError, QualityError
 from mediscale.pipeline import steps
 
@@ -217,7 +217,4 @@ def write_result(text: str, path: Path | None) -> None:
     if path is None:
         print(text)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
+    atomic_files.write_text(path, text)

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mediscale.core import atomic_files
 from mediscale.core.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -60,10 +61,7 @@ def keep(kind: Kind, name: str, text: str) -> Path:
     """Copies a person's own file into the home; a later version replaces an earlier one. Returns the copy."""
     copy = home_folder(kind) / f"{name}.yaml"
     if not copy.exists() or copy.read_text(encoding="utf-8") != text:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        part = copy.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(copy)
+        atomic_files.write_text(copy, text)
     return copy
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mediscale.core import atomic_files
 from mediscale.core.settings import Settings
 from mediscale.storage import lineage
 
@@ -52,21 +53,21 @@ def _page(settings: Settings, run: lineage.Run) -> "Page":
 
 def _write_language(settings: Settings, run: lineage.Run, output: Path | None) -> Path:
     from mediscale.report import language, model_card
-    from mediscale.report.page import replace_file
     from mediscale.storage import registry
 
     report = language.collect(settings, run)
     path = output or settings.home / "reports" / f"{report.name}.html"
     card = model_card.of_language(report)
     model_card.write(card, path.with_name(registry.card_file(card.model.name, card.model.version)))
-    return replace_file(path, report.render())
+    atomic_files.write_text(path, report.render())
+    return path
 
 
 def _write(page: "Page", path: Path) -> Path:
     from mediscale.report import model_card
-    from mediscale.report.page import replace_file
     from mediscale.storage import registry
 
     for card in model_card.collect(page.contents):
         model_card.write(card, path.with_name(registry.card_file(card.model.name, card.model.version)))
-    return replace_file(path, page.render())
+    atomic_files.write_text(path, page.render())
+    return path

@@ -166,15 +166,6 @@ def style() -> str:
     return (_FOLDER / "style.css").read_text(encoding="utf-8")
 
 
-def replace_file(path: Path, content: str) -> Path:
-    """Writes a page whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(content, encoding="utf-8")
-    unfinished.replace(path)
-    return path
-
-
 def environment() -> "jinja2.Environment":
     """Templates of the report's folder, with the filters that they use."""
     import jinja2

@@ -1,8 +1,9 @@
 """Durable files: small files of this machine that are replaced as a whole and are on disk when that is said."""
 
 import os
-import threading
 from pathlib import Path
+
+from mediscale.core import atomic_files
 
 
 def replace(path: Path, content: str) -> None:
@@ -12,12 +13,9 @@ def replace(path: Path, content: str) -> None:
         OSError: the folder can't be made or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    part.unlink(missing_ok=True)  # of a process of the same number that was killed
-    with os.fdopen(
-        os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+    with atomic_files.replacing(path) as part:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())

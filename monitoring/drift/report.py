@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mediscale.core import atomic_files
 from monitoring.drift.null_distribution import Floats
 
 if TYPE_CHECKING:
@@ -44,10 +45,8 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Leaves the HTML at ``path``, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
-        self.snapshot.save_html(str(unfinished))
-        unfinished.replace(path)
+        with atomic_files.replacing(path) as part:
+            self.snapshot.save_html(str(part))
 
 
 def judge(columns: Mapping[str, Column], generator: np.random.Generator) -> Report:

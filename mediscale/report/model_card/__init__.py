@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mediscale.core import atomic_files
 from mediscale.report import page
 from mediscale.report.model_card.card import ModelCard, collect, find, of_language
 
@@ -11,10 +12,10 @@ def write(card: ModelCard, html: Path) -> tuple[Path, Path]:
     content = (
         page.environment().get_template("model_card/model_card.html.j2").render(card=card, style=page.style())
     )
-    return (
-        page.replace_file(html, content),
-        page.replace_file(html.with_suffix(".json"), card.model_dump_json(indent=1) + "\n"),
-    )
+    json = html.with_suffix(".json")
+    atomic_files.write_text(html, content)
+    atomic_files.write_text(json, card.model_dump_json(indent=1) + "\n")
+    return html, json
 
 
 __all__ = ["ModelCard", "collect", "find", "of_language", "write"]
