@@ -143,7 +143,7 @@ def land(settings: Settings, n: int, shards: int) -> None:
 
 
 def wanted() -> list[tuple[str, str, str, str]]:
-    """(feature, code, statistic, window)"""
+    """The measured features as tuples of feature, code, statistic and window."""
     found = []
     for name in kernel.names(TASK):
         stem, _, window = name.rpartition("_")

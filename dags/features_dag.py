@@ -32,7 +32,7 @@ def night(dag_run: Any) -> str:
 
 
 def as_of(params: Any, dag_run: Any) -> str:
-    """By when something must have been recorded to be seen; empty: everything is."""
+    """The time by which something must have been recorded to be seen; empty: everything is."""
     return {"night": night(dag_run), "all": ""}.get(params["as_of"], params["as_of"])
 
 

@@ -1,1 +1,1 @@
-"""From an EHR extract to a frozen training set: landing, judging, events, labels, point-in-time features."""
+"""Data pipeline: from an EHR extract to a frozen training set, by landing, validation, events, labels and features."""

@@ -107,7 +107,7 @@ class ChatRequest(_Sampled):
 
 
 class LogProbs(BaseModel):
-    """Of a text's tokens, in their order; natural logarithms, null for a first token."""
+    """Log-probabilities of a text's tokens, in their order; natural logarithms, null for a first token."""
 
     tokens: list[str]
     token_logprobs: list[float | None]

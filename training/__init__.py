@@ -1,1 +1,1 @@
-"""From a frozen training set to a promoted model: fit, evaluate, decide."""
+"""Training: from a frozen training set to a promoted model, by fitting, evaluation and promotion."""

@@ -117,7 +117,7 @@ def refuse_lacking(params: Params) -> None:
 
 
 def lacking(source: Source, task: Task, absent: Sequence[str]) -> str:
-    """That the extract has none of the files that the task's features need; empty where it has one."""
+    """A sentence where the extract has none of the files that the task's features need; empty where it has one."""
     files = source.lacks((), *task.needs) if task.needs and absent else ()
     if not files or not set(files) <= set(absent):
         return ""

@@ -137,7 +137,7 @@ def _rows_by_place(index: Index) -> dict[str, list[int]]:
 
 
 class Shipped(Frozen):
-    """What the package ships for its own embedder, and by what a test notices that it has to be fitted again."""
+    """The packaged fit for the package's own embedder, and by what a test notices that it has to be fitted again."""
 
     abstention: Abstention
     corpus: str
@@ -161,12 +161,12 @@ def shipped(embedder: Embedder) -> Shipped:
 
 
 def read_shipped() -> Shipped:
-    """As it lies in the package."""
+    """The packaged fit, as its file has it."""
     return Shipped.model_validate_json(SHIPPED.read_bytes())
 
 
 def sampled_evidence(embedder: Embedder) -> dict[str, tuple[float, ...]]:
-    """``Shipped.evidence`` by the code that is here."""
+    """``Shipped.evidence``, computed anew by the code that is here."""
     few = readers.read([corpus.FOLDER / "passages.jsonl"]).documents[:SAMPLED]
     places = {document.place for document in few}
     questions = [question for question in corpus.questions() if places.issuperset(question.references)]

@@ -32,7 +32,7 @@ DEFAULT = "documents"
 
 
 def folder(settings: Settings, name: str) -> Path:
-    """Where the versions of an index are.
+    """The folder with the versions of an index.
 
     Raises:
         UsageError: the artifact root is no folder of this machine.
@@ -192,7 +192,7 @@ def remove(settings: Settings, name: str, files: Sequence[str]) -> tuple[Path, M
 
 
 def without(before: Index, removed: pa.ChunkedArray) -> Contents:
-    """What is left of an index without some of its passages.
+    """The contents of an index without some of its passages.
 
     Raises:
         QualityError: nothing is.

@@ -93,7 +93,7 @@ def change_unit(sentence: str, _drugs: Sequence[str]) -> str | None:
 
 
 def change_negation(sentence: str, _drugs: Sequence[str]) -> str | None:
-    """The opposite."""
+    """The opposite statement: a negation more, or less."""
     for pattern, replacement in (*_NEGATED, *_AFFIRMED):
         changed, times = re.subn(pattern, replacement, sentence, count=1)
         if times:

@@ -37,7 +37,7 @@ READERS: dict[str, Callable[[Path], list[Question]]] = {
 
 
 class QuestionSource(Frozen):
-    """What a run of the language pipeline begins with: a set of questions."""
+    """The source of a run of the language pipeline: a set of questions."""
 
     dataset: str
     source: SourceName

@@ -35,7 +35,7 @@ _BEGINNING = 2000
 
 @dataclass
 class Read:
-    """What was read of files."""
+    """The documents that were read, and the files that were rejected."""
 
     documents: list[Document] = field(default_factory=list)
     rejected: list[RejectedDocument] = field(default_factory=list)

@@ -37,7 +37,7 @@ class Example(NamedTuple):
 
 
 def examples(split: Split) -> list[Example]:
-    """Of the passages of a split, in the words of that split: training's synonyms are not those of the others."""
+    """Examples from the passages of a split, in its own words: training's synonyms are not those of the others."""
     passages = corpus.passages()
     synonyms = [pair for pair in SYNONYMS if (assign_split(pair[0]) == "train") == (split == "train")]
     names = {
@@ -121,7 +121,7 @@ def _closest(example: Example) -> Floats:
 
 
 def score(checker: Checker, example: Example) -> float:
-    """That of the sentence of the sources that supports it best."""
+    """The score of the sentence of the sources that supports it best."""
     return max(checker.score(list(row)) for row in features(example))
 
 

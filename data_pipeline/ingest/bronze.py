@@ -234,7 +234,7 @@ def check_records(
 
 
 def unlisted_words(by_table: Mapping[str, Iterable[Mapping[str, int]]]) -> dict[str, int]:
-    """By ``table.column`` the records whose word no list has, from those of each file."""
+    """Counts of the records whose word no list has, by ``table.column``, from those of each file."""
     total = Counter[str]()
     for name, files in by_table.items():
         for words in files:

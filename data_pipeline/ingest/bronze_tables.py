@@ -33,14 +33,14 @@ class BronzeTable:
 
     @cached_property
     def _kept_columns(self) -> tuple[str, ...]:
-        """Those that rows have which stay."""
+        """The columns of the rows that stay."""
         if self.before is None or self.name not in self.plan.kept:
             return ()
         names = lake.dataset(self.settings, self.before).schema.names
         return tuple(name for name in names if name not in BRONZE.column_names)
 
     def schema(self, new: Collection[str]) -> pa.Schema:
-        """With the columns of rows that stay and those of ``new`` ones, in which rows of the other kind are null."""
+        """The columns of rows that stay and of ``new`` ones; rows of the other kind are null in them."""
         columns = dict.fromkeys((*self._kept_columns, *new))
         return pa.schema([*BRONZE.arrow_schema(), *(pa.field(column, pa.string()) for column in columns)])
 

@@ -90,7 +90,7 @@ def _two_files_error(root: Path, what: str, files: tuple[Path, ...]) -> InputErr
 
 
 def _files(stem: str, present: Mapping[str, Path], root: Path) -> tuple[Path, ...]:
-    """Of a table: the one file of that name, else all that its pattern or its folder has."""
+    """The files of a table: the one of that name, else all that its pattern or its folder has."""
     stem = stem.lower()
     if "*" not in stem:
         of_that_name = tuple(present[stem + end] for end in ENDINGS if stem + end in present)

@@ -16,7 +16,7 @@ class Patients(Protocol):
     """Some patients, by the hospital's own numbers."""
 
     def among(self, numbers: Iterable[str]) -> set[str]:
-        """Those of the numbers that are theirs."""
+        """The numbers among these that are of patients who are left out."""
 
 
 def leave_out_rows(

@@ -125,7 +125,7 @@ class Reader:
 
     @cached_property
     def _columns(self) -> dict[str, dict[str, str]]:
-        """By table without paths, the declared column by each name that a message may give it, in lower case."""
+        """The declared column by each name that a message may give it, in lower case, of each table without paths."""
         return {
             name: {
                 parsing.fold(written).lower(): column

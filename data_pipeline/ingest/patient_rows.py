@@ -144,7 +144,7 @@ class PatientSearch:
         everyone: bool,
         keys: pa.Array | None = None,
     ) -> pa.Table:
-        """With the new rows that name nobody: their facts are to be quarantined."""
+        """The patients' rows, and the new ones that name nobody: their facts are to be quarantined."""
         if new is None or everyone:
             return landed
         named = self._identifiers(new[column])

@@ -122,7 +122,7 @@ class Icd(Frozen):
 
     @property
     def typed_names(self) -> dict[str, str]:
-        """By column of codes, the typed column with their normal spelling."""
+        """The typed column with the normal spelling of the codes, by the column that has them."""
         return {code: "icd" if len(self.code) == 1 else f"icd_{code}" for code in self.code}
 
 

@@ -15,7 +15,7 @@ FEATURES = (
 
 
 class Abstention(Frozen):
-    """When an index abstains: a logistic regression of ``FEATURES``, and the confidence that an answer needs.
+    """Abstention of an index: a logistic regression of ``FEATURES``, and the confidence that an answer needs.
 
     Both are fitted on questions, each with its passage in the index and with it taken out, the threshold on scores out
     of fold (``data_pipeline.documents.abstention_fit``).

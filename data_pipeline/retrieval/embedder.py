@@ -13,7 +13,7 @@ Vectors = NDArray[np.float32]
 
 
 class EmbedderSpec(Frozen):
-    """How the vector of a text is made of what the network gives for its tokens."""
+    """An embedder's recipe: how the vector of a text is made of what the network gives for its tokens."""
 
     name: str
     revision: str

@@ -20,7 +20,7 @@ FEWEST_WORDS = 2
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """Where a quote stands: ``[start:end]`` of the text of ``place`` in ``source``."""
+    """A citation: the quote is ``[start:end]`` of the text of ``place`` in ``source``."""
 
     quote: str
     source: str
@@ -87,7 +87,7 @@ def answer_from(
 
 
 def evidence(index: Index, question: str, vector: Vectors, ranked: Ranked) -> dict[str, float]:
-    """What speaks for an answer in the index, by the names of ``abstention.FEATURES``.
+    """Evidence for an answer in the index, by the names of ``abstention.FEATURES``.
 
     The cosine of the nearest passage, by how much it is above the next, and above those that follow, and that of the
     nearest sentence of the best passages; the share of the question's words, weighted by rarity, that one sentence of

@@ -115,13 +115,13 @@ class Index:
         ]
 
     def hidden_from(self, roles: frozenset[str]) -> int:
-        """How many passages somebody with these roles may not see."""
+        """The number of passages that somebody with these roles may not see."""
         visible = self._visible(roles)
         return 0 if visible is None else int(np.count_nonzero(~visible))
 
     @cached_property
     def abstention(self) -> Abstention:
-        """When this index abstains.
+        """The rule by which this index abstains.
 
         Raises:
             StorageError: it does not say.
@@ -184,7 +184,7 @@ class Index:
 
     @cached_property
     def largest_rarity(self) -> float:
-        """That of a word that no passage has."""
+        """The rarity of a word that no passage has."""
         return self._rarity(0)
 
     def _rarity(self, frequency: int) -> float:

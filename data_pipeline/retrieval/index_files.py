@@ -46,7 +46,7 @@ class RejectedDocument(Frozen):
 
 
 class Manifest(Frozen):
-    """What an index is made of. Its own SHA-256 is the digest of the index."""
+    """The manifest of an index: what it is made of. Its own SHA-256 is the digest of the index."""
 
     format: int = FORMAT
     name: str
@@ -114,7 +114,7 @@ def check(folder: Path, manifest: Manifest) -> None:
 
 @dataclass(frozen=True)
 class Contents:
-    """What an index holds."""
+    """The contents of an index."""
 
     passages: "pa.Table"
     """Rows of ``data_pipeline.documents.passages.PASSAGES``."""

@@ -93,7 +93,7 @@ def sentences_of(passages: "pa.Table") -> tuple[list[str], NDArray[np.int64]]:
 
 
 def embedded_texts(passages: "pa.Table") -> list[str]:
-    """What is embedded of passages. The title stands before the text: alone a passage may not say what it is about."""
+    """The text that is embedded of each passage, its title first: alone a passage may not say what it is about."""
     rows = passages.select(["title", "text"]).to_pylist()
     return [f"{row['title']}\n{row['text']}".strip() for row in rows]
 

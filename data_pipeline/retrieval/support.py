@@ -115,7 +115,7 @@ def support(sentence: str, sources: Sequence[str]) -> Support:
 
 
 def differences(sentence: str, source: str) -> list[float]:
-    """What the sentence says and the source does not, in the order of ``FEATURES``.
+    """Differences: what the sentence says and the source does not, in the order of ``FEATURES``.
 
     How many of its facts (numbers, quantities, drugs, directions, and whether it is negated) differ, all kinds counted
     as one; the share of its words that are missing, and of its adjacent words that are not adjacent in the source; and

@@ -48,7 +48,7 @@ def read(text: str) -> ClinicalText:
 def check_request(
     text: str, patient: PatientContext | None = None, embedding: Vector | None = None
 ) -> SafetyReport:
-    """What the layers say of a question; never raises.
+    """The safety layers' report on a question; never raises.
 
     ``embedding`` is ``Embedder.question(text)`` of the packaged embedder, which retrieval computes anyway. With it the
     layers find more of what is worded in unusual ways; another embedder's makes the report block.
@@ -65,7 +65,7 @@ def check_answer(
     patient: PatientContext | None = None,
     supported: Callable[[str], bool] | None = None,
 ) -> SafetyReport:
-    """What the layers say of an answer, and of the sources that it was made of; never raises.
+    """The safety layers' report on an answer, and on the sources that it was made of; never raises.
 
     ``supported`` says of a sentence of the answer whether the sources support it; without it nothing is said of
     groundedness.

@@ -57,7 +57,7 @@ def _adult(checked: CheckedText, dose: Dose, weight: float | None) -> Finding | 
 
 
 def _side(dose: Dose, usual: DoseRange, kg: float) -> Literal["above", "below"] | None:
-    """On which side of the range the dose lies; None inside of it."""
+    """The side of the range on which the dose lies; None inside of it."""
     mg = 0.001 if usual.unit == "microgram" else 1.0
     low, high = dose.low_mg * kg, dose.high_mg * kg
     if dose.is_daily_total:

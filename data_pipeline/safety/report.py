@@ -15,7 +15,7 @@ DISCLAIMER = (
 
 
 class PatientContext(Frozen):
-    """What is known of the patient whom a question is about; it refines interactions and doses."""
+    """The patient whom a question is about, as far as known; it refines interactions and doses."""
 
     age_years: float | None = None
     weight_kg: float | None = None
@@ -25,7 +25,7 @@ class PatientContext(Frozen):
 
 
 class Finding(Frozen):
-    """What a layer says of one place."""
+    """A finding of a layer about one place."""
 
     message: str
     """One sentence for the person who asked; it quotes nothing of the text."""
@@ -40,7 +40,7 @@ class Finding(Frozen):
 
 
 class LayerFinding(Frozen):
-    """What one layer says of a text."""
+    """The findings of one layer about a text."""
 
     layer: str
     findings: tuple[Finding, ...] = ()
@@ -53,7 +53,7 @@ class LayerFinding(Frozen):
 
 
 class SafetyReport(Frozen):
-    """What all layers say together."""
+    """The findings of all layers together."""
 
     risk_level: RiskLevel
     warnings: tuple[str, ...]

@@ -48,7 +48,7 @@ _MOST_WORDS = 40
 
 @dataclass
 class Stanza:
-    """What the YAML says of one table."""
+    """The stanza of one table in the YAML."""
 
     table: Table
     comments: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Stanza:
 
 @dataclass
 class Draft:
-    """What tables share: who, the knowledge, the delays that were assumed, and the items that were mapped."""
+    """The draft that tables share: the keys, the knowledge, the delays that were assumed and the mapped items."""
 
     database: "duckdb.DuckDBPyConnection"
     tables: Sequence[Table]
@@ -125,7 +125,7 @@ class Builder:
         return self._named(header, self.name(header), kind)
 
     def name(self, header: str) -> str:
-        """What a column is called in expressions."""
+        """The name of a column in expressions."""
         name = identifier(header)
         reserved = RESERVED_COLUMNS | _SQL_WORDS | {self.draft.patient, self.draft.visit}
         return f"{self.table.name.removesuffix('s')}_{name}" if name in reserved else name
@@ -143,7 +143,7 @@ class Builder:
         ]
 
     def first(self, role: str, *kinds: str) -> Column | None:
-        """The first of ``pick``."""
+        """The first column that ``pick`` gives, if any."""
         return next(iter(self.pick(role, *kinds)), None)
 
     def time(self, column: Column) -> str:
@@ -276,7 +276,7 @@ def moment_of(b: Builder, moments: Sequence[Column]) -> tuple[str, Column]:
 
 
 def late(b: Builder, column: Column, time: str, delay: str) -> str:
-    """When a row was known that does not say it: a date at its end, a time by an assumed delay later."""
+    """The time at which a row was known that does not say it: a date's end, or a time and an assumed delay."""
     return f"{time} + interval 1 day" if column.kind == "date" else f"{time} + {b.draft.delay(delay)}"
 
 

@@ -24,7 +24,7 @@ _FLUIDS = r"blood|serum|plasma|arterial|venous|capillary|^bld|^ser"
 
 @dataclass(frozen=True)
 class ItemUse:
-    """How the rows of a table name what they measure."""
+    """The use of items in a table: how its rows name what they measure."""
 
     table: Table
     item: str
@@ -127,7 +127,7 @@ def label_of(table: Table) -> str | None:
 
 
 def _item_statistics(database: "duckdb.DuckDBPyConnection", use: ItemUse) -> list[_Seen]:
-    """Per item and unit, of rows with a number: what it is called, and the distribution of its values."""
+    """Statistics of each item and unit, of rows with a number: its name, and the distribution of its values."""
     t, d = use.table, use.dictionary
     item = f"upper(i.{quoted(use.item)})"
     unit = f"lower(coalesce(i.{quoted(use.unit)}, ''))" if use.unit else "''"
@@ -255,7 +255,7 @@ def _converted(sql: str, value: float) -> float:
 def treatments_called(
     database: "duckdb.DuckDBPyConnection", use: ItemUse, patterns: Mapping[str, str]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Per treatment group the items whose label in the dictionary fits a pattern."""
+    """The items of each treatment group: those whose label in the dictionary fits its pattern."""
     assert use.dictionary is not None
     label, item = f"lower(d.{quoted(str(label_of(use.dictionary)))})", quoted(use.item)
     for group, pattern in patterns.items():

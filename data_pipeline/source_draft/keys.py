@@ -29,7 +29,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Keys:
-    """Who: the columns of patients and of visits."""
+    """The keys of an extract: the columns that number patients and those that number visits."""
 
     subjects: str
     """The table that lists the patients."""
@@ -113,7 +113,7 @@ def _may_number(table: Table, header: str) -> bool:
 def _children(
     database: "duckdb.DuckDBPyConnection", parent: Table, key: str, tables: Sequence[Table]
 ) -> Iterator[tuple[str, str]]:
-    """Per other table, the column whose values are among the key's; of several, the one that is named like it."""
+    """The column of each other table whose values are among the key's; of several, the one that is named like it."""
     for table in tables:
         if table.name == parent.name:
             continue
@@ -133,7 +133,7 @@ def _children(
 
 
 def _may_refer(parent: Table, key: str, table: Table, header: str) -> bool:
-    """By name; numbers that are long enough to be nobody else's may have any name."""
+    """Whether a column's name lets it refer to a key; numbers too long to be anybody else's may have any name."""
     return _related(parent, key, header) or (
         table.columns[header].length >= 12 and parent.columns[key].length >= 12
     )
@@ -194,7 +194,7 @@ def _as_visit(key: Key, tables: dict[str, Table]) -> float:
 
 
 def _repeated_patient(table: Table, key: str) -> str | None:
-    """Of a table of visits: a column that numbers patients, who come again."""
+    """The column of a table of visits that numbers patients, who come again."""
     candidates = (
         header
         for header, column in table.columns.items()

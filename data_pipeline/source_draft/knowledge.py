@@ -1,4 +1,4 @@
-"""What is known before an extract is seen: names (``names.yaml``), and codes, units and drugs of shipped sources."""
+"""Knowledge before an extract is seen: names (``names.yaml``), and codes, units and drugs of shipped sources."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -59,7 +59,7 @@ def usual(concept: Concept) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Shipped:
-    """What the shipped sources say of codes, units and drugs, whoever's they are."""
+    """The codes, units and drugs of all shipped sources."""
 
     concept_of: Mapping[str, str]
     """By item, upper case, the concept that it measures."""
@@ -129,7 +129,7 @@ def recognised(tables: Mapping[str, Collection[str]], hidden: Collection[str] = 
 
 @dataclass(frozen=True)
 class Match:
-    """How the files of an extract fit a shipped source."""
+    """The match of an extract's files with a shipped source."""
 
     fitting: tuple[str, ...]
     lacking: Mapping[str, tuple[str, ...]]

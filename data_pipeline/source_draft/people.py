@@ -130,7 +130,7 @@ def _length_of_stay(b: Builder, admitted: str) -> str:
 
 
 def _rest(b: Builder, ended: str) -> None:
-    """Of one row per encounter: what is left of its columns, numbers and words, known at the end of the visit."""
+    """The columns of an encounter's row that are left, numbers and words, known at the end of the visit."""
     kinds: tuple[tuple[str, Kind, str], ...] = (("numbers", "number", "double"), ("words", "text", "word"))
     for name, kind, typed in kinds:
         columns = [b.use(header, typed) for header in b.unused_columns(kind)]

@@ -67,7 +67,7 @@ Kind = Literal["empty", "time", "date", "number", "text"]
 
 @dataclass(frozen=True)
 class Column:
-    """What the values of a column look like; shares are of the rows that have something in it."""
+    """The profile of a column's values; shares are of the rows that have something in it."""
 
     header: str
     filled: float
@@ -276,7 +276,7 @@ def _csv_dialect(path: Path, place: Path) -> Csv:
 
 
 def _paths(path: Path, name: Path) -> dict[str, str]:
-    """Of nested records, a column for each place of a single value that is not rare."""
+    """The columns of nested records: one for each place of a single value that is not rare."""
     import gzip
 
     opened = gzip.open if path.suffix.lower() == ".gz" else open

@@ -258,7 +258,7 @@ def monitors_find_services(manifests: Sequence[Manifest]) -> Iterator[str]:
 
 
 def routes_lead_to_services(manifests: Sequence[Manifest]) -> Iterator[str]:
-    """Of the Gateway API: routes hang on a listener and lead to a port of a Service, and every certificate exists."""
+    """Routes of the Gateway API hang on a listener and lead to a port of a Service, and every certificate exists."""
     here = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests}
     for route in _of_kind(manifests, "HTTPRoute"):
         for parent in route["spec"]["parentRefs"]:

@@ -1,4 +1,4 @@
-"""Prints infra/prometheus/rules.yaml as the Prometheus operator takes it:
+"""Prints infra/prometheus/rules.yaml as the Prometheus operator takes it.
 
 python infra/kubernetes/prometheus_rule.py > infra/kubernetes/monitoring/prometheus-rule.yaml
 """

@@ -65,7 +65,7 @@ def fetch_programs() -> None:
 
 
 def build_alertmanager(modules: Mapping[str, str]) -> None:
-    """Without its pages, which npm makes for a release: its Go module lacks them, and does not build without any."""
+    """Builds Alertmanager without its pages, which npm makes for a release: its Go module lacks them."""
     module = f"{ALERTMANAGER}@{ALERTMANAGER_VERSION}"
     run(f"fetching {module}", ["go", "mod", "download", module], "Go and its modules", **modules)
     for part in ("elm", "mantine"):
@@ -78,7 +78,7 @@ def build_alertmanager(modules: Mapping[str, str]) -> None:
 
 
 def fetch_provider_schemas() -> None:
-    """Of Terraform's providers for Google Cloud and Azure, as packages that nothing here installs or imports."""
+    """Fetches the schemas of Terraform's providers for two clouds, as packages that nothing installs or imports."""
     home = places.CHECKS / "schemas"
     shutil.rmtree(home, ignore_errors=True)
     pip = [

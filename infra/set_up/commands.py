@@ -46,7 +46,7 @@ def run(title: str, command: Sequence[str], source: str, **environment: str) -> 
 
 
 def mirrored() -> dict[str, str]:
-    """uv does not read pip's settings; a site's mirror and certificate are usually set there."""
+    """The environment of uv, with pip's settings, which it does not read: a site's mirror and certificate are there."""
     theirs = {"UV_DEFAULT_INDEX": "PIP_INDEX_URL", "SSL_CERT_FILE": "PIP_CERT"}
     return {ours: os.environ[pips] for ours, pips in theirs.items() if pips in os.environ} | dict(os.environ)
 

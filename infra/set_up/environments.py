@@ -46,7 +46,7 @@ def install_project() -> None:
 
 
 def make_store() -> None:
-    """Of MLflow, empty but for its tables: what ``mediscale.storage.registry`` begins a home with."""
+    """Makes MLflow's store, empty but for its tables: ``mediscale.storage.registry`` begins a home with it."""
     partial, home = places.PLATFORM / "store.partial", places.PLATFORM / "store"
     for old in (partial, home):  # of another MLflow
         shutil.rmtree(old, ignore_errors=True)

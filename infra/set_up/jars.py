@@ -18,7 +18,7 @@ Coordinates = tuple[str, str, str]
 
 
 def fetch_jars(what: str, locks: Mapping[str, Path]) -> None:
-    """By Ivy, for each configuration into a folder that appears whole and checked, or not at all.
+    """Fetches jars by Ivy, for each configuration into a folder that appears whole and checked, or not at all.
 
     Ivy is told each jar and to ask for nothing else: what depends on what was resolved when the locks were written,
     and took it two thirds of its time.
@@ -66,7 +66,7 @@ def ivy_module(locked: Mapping[str, Mapping[Coordinates, str]]) -> str:
 
 
 def retrieve_jars(title: str, partial: Path, *arguments: str | Path) -> None:
-    """With the Ivy that pyspark ships, as ``CONFIGURATION/ORGANISATION:NAME:REVISION.jar``."""
+    """Retrieves jars with the Ivy that pyspark ships, as ``CONFIGURATION/ORGANISATION:NAME:REVISION.jar``."""
     shutil.rmtree(partial, ignore_errors=True)
     (ivy,) = (site_packages() / "pyspark" / "jars").glob("ivy-*.jar")
     java = [java_command(), *trusted_authorities(), "-cp", str(ivy), "org.apache.ivy.Main"]

@@ -54,7 +54,7 @@ def _create(options: argparse.Namespace) -> int:
 
 
 def _expiry(text: str, now: datetime) -> datetime:
-    """From a number of days or a day, which the key outlives.
+    """The moment of expiry, from a number of days or from a day, which the key outlives.
 
     >>> str(_expiry("30d", datetime(2026, 11, 1, 12))), str(_expiry("2027-06-30", datetime(2026, 11, 1)))
     ('2026-12-01 12:00:00', '2027-07-01 00:00:00')

@@ -260,7 +260,7 @@ def newest_night(settings: Settings, stage: str, dataset: str, task: str) -> Cal
 
 
 def _as_of(call: Call) -> tuple[datetime, datetime]:
-    """By when a call's night was, which is when it ran unless its ``as_of`` says otherwise."""
+    """The time of a call's night: its ``as_of``, else when it ran."""
     ran = call.started_at.replace(tzinfo=None)
     as_of = call.params.get("as_of")
     return (datetime.fromisoformat(as_of) if as_of else ran), ran

@@ -19,7 +19,7 @@ FALLBACKS = "_fallbacks"
 
 
 class Fallback(Frozen):
-    """That a server found a version broken."""
+    """A fallback: a server noticed that a version is broken."""
 
     reason: str
     at: datetime

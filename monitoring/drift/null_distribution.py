@@ -191,7 +191,7 @@ class _Resampler:
         self._patient = np.unique(patients, return_inverse=True)[1].ravel()
 
     def draw(self, generator: np.random.Generator) -> Integers:
-        """As many rows per kind of question and per patient as the window has, from a reweighted reference.
+        """A draw from a reweighted reference: as many rows per kind of question and per patient as the window has.
 
         Where the window asks k times about one patient, k rows of one drawn patient stand for them, repeated if the
         reference has fewer.

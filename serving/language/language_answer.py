@@ -87,7 +87,7 @@ class GrowingAnswer:
 
     @property
     def confidence(self) -> float | None:
-        """That of the retrieval, else the geometric mean of the tokens' probabilities."""
+        """The confidence of the retrieval, else the geometric mean of the tokens' probabilities."""
         if self.retrieved is not None:
             return self.retrieved
         return None if self.log_probability is None else exp(self.log_probability)

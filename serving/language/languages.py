@@ -74,7 +74,7 @@ class ServedLanguage:
 
     @property
     def name(self) -> str:
-        """As people write it, and as clients of OpenAI's protocol name the model."""
+        """The version's name, as people and as clients of OpenAI's protocol write it."""
         return f"{self.model.name}/{self.model.version}"
 
     def in_place_of_newest(self, reason: str | None) -> Self:

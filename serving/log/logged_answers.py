@@ -75,7 +75,7 @@ class WrittenAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AnalysedNote:
-    """That a note was analysed, and by which rules. Neither the note nor what was read from it is kept."""
+    """The analysis of a note, and by which rules. Neither the note nor what was read from it is kept."""
 
     prediction_id: str
     predicted_at: datetime

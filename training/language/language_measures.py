@@ -180,7 +180,7 @@ def judge(model: LanguageModel, questions: Sequence[Question], effort: Effort) -
 def _likelihoods(
     model: LanguageModel, questions: Sequence[Question], answers: Mapping[int, str]
 ) -> dict[tuple[int, str], float]:
-    """Per token, of each option or reference answer and of each written answer."""
+    """The likelihoods per token of each option or reference answer, and of each written answer."""
     texts = [(i, text) for i, q in enumerate(questions) for text in q.options or (q.answer,)]
     texts += [(i, text) for i, text in answers.items() if text]
     triples = [(questions[i].question, questions[i].context, text) for i, text in texts]

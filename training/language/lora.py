@@ -80,7 +80,7 @@ def linear_layers(network: Any) -> list[str]:
 
 
 def _pattern(targets: Sequence[str], linear: Sequence[str], modules: Sequence[str]) -> str | list[str]:
-    """As PEFT takes it: names where they say enough, a pattern where an image encoder has layers of the same names."""
+    """The layers as PEFT takes them: names, or a pattern where an image encoder has layers of the same names."""
     if not all("language_model." in name for name in linear) or len(linear) == len(modules):
         return list(targets)
     return rf".*language_model\..*\.({'|'.join(map(re.escape, targets))})"

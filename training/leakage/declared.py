@@ -133,7 +133,7 @@ def columns_are_features(task: Task, columns: Sequence[str]) -> Check:
 
 
 def shortened(names: Sequence[str]) -> str:
-    """At most three names, and how many more there are."""
+    """A list cut short: at most three names, and how many more there are."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 

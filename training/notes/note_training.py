@@ -259,7 +259,7 @@ class Fit:
         return state.model_copy(update={"train_losses": (*state.train_losses, mean), "loss": 0.0, "stays": 0})
 
     def _seed(self, epoch: int, batch: int) -> None:
-        """Of the masks that a batch draws, on every device: there is no state to keep, and none to restore."""
+        """The seed of the masks that a batch draws, on every device: there is no state to keep, and none to restore."""
         import torch
 
         drawn = np.random.SeedSequence((self.job.recipe.seed, epoch, batch)).generate_state(1, np.uint64)

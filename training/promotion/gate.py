@@ -68,7 +68,7 @@ def limits(evidence: Evidence, policy: Policy) -> Iterator[str]:
 
 
 def sentence(problems: list[str]) -> str:
-    """At most three objections in one sentence, and how many more there are."""
+    """The objections in one sentence: at most three, and how many more there are."""
     observed, more = problems[:3], len(problems) - 3
     return "; ".join(observed) + (f"; and {more} more" if more > 0 else "")
 

@@ -38,7 +38,7 @@ def usual_ranges(train: "Examples", task: TaskName) -> dict[str, tuple[float, fl
 
 
 def rounded(value: float, direction: Callable[[float], int]) -> float:
-    """To ``_DIGITS`` significant digits.
+    """The value rounded to ``_DIGITS`` significant digits.
 
     >>> rounded(7.3214, math.ceil), rounded(0.41, math.floor), rounded(-3.256, math.floor)
     (7.33, 0.41, -3.26)

@@ -50,7 +50,7 @@ class ClassName(Frozen):
 
 
 class Interaction(Frozen):
-    """What two drugs, or a drug and a class, do to each other."""
+    """An interaction of two drugs, or of a drug and a class."""
 
     drug_a: str = Field(min_length=1)
     drug_b: str = Field(min_length=1)

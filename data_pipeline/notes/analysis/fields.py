@@ -54,7 +54,7 @@ class Statement(Evidence):
 
 
 class Factor(Evidence):
-    """What raises the urgency or the risk stratum."""
+    """A factor that raises the urgency or the risk stratum."""
 
     name: str
 
@@ -67,7 +67,7 @@ class RiskStratum(Frozen):
 
 
 class NoteAnalysis(Frozen):
-    """What one note says, in fields."""
+    """The fields of one note."""
 
     summary: tuple[Statement, ...]
     symptoms: tuple[Finding, ...]

@@ -105,7 +105,7 @@ A part of the body ("organs") is a heading of the review of systems, where that 
 
 @dataclass(frozen=True)
 class Sections:
-    """Where the sections of one note begin, and their kinds."""
+    """The sections of one note: where each begins, and its kind."""
 
     starts: tuple[int, ...]
     kinds: tuple[str, ...]

@@ -29,7 +29,7 @@ _NUMBERING = re.compile(r"^[\s,.;:]*(?:\d{1,2}[.)]\s*)?")
 
 
 def recommendations(text: ClinicalText, sections: Sections) -> list[Statement]:
-    """What the note says is to be done, each step by itself: steps of the plan, and elsewhere those that recommend.
+    """Recommendations: what is to be done, step by step, by the plan and by sentences elsewhere that recommend.
 
     A history or hospital course tells of what was done; there only what the patient was told to do counts, and what
     somebody will do.

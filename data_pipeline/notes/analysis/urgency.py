@@ -40,7 +40,7 @@ _HIGH = 4
 def urgency(
     text: ClinicalText, context: Context, sections: Sections, vitals: list[Vital]
 ) -> tuple[Urgency, list[Factor]]:
-    """How soon somebody must act, by words of now and by vital signs."""
+    """The urgency, how soon somebody must act, by words of now and by vital signs."""
     factors: dict[str, list[Factor]] = {"emergency": [], "urgent": []}
     for match in _words().find(text):
         section = sections.kind(text.starts[match.first])
@@ -125,7 +125,7 @@ def _number(value: str) -> float:
 def risk(
     text: ClinicalText, conditions: list[Finding], medications: list[Medication], acute: list[Factor]
 ) -> RiskStratum:
-    """A stratum by the number of factors: grave conditions, age, many drugs, signs of an emergency."""
+    """The risk stratum, by the number of factors: grave conditions, age, many drugs, signs of an emergency."""
     factors = [
         Factor(name=finding.name, start=finding.start, end=finding.end)
         for finding in conditions
@@ -148,7 +148,7 @@ _OLD = 75
 
 
 def _age(text: ClinicalText) -> Factor | None:
-    """That the patient is old, where the note says so."""
+    """A factor of age, where the note says that the patient is old."""
     for i in range(len(text.words) - 2):
         if (
             text.words[i].isdigit()

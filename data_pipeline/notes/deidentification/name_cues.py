@@ -121,7 +121,7 @@ class NameCues:
         return EPONYM_NEXT.match(text, to) is not None and plain(text[at:to]) in EPONYMS
 
     def _lower(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
-        """After a title even a lower-case word is a name; a second one only where it is no other word."""
+        """A lower-case word after a title is a name, too; a second one only where it is no other word."""
         start, end = cue.span("name")
         for match in _LETTERS.finditer(text, start, end):
             kind = self._kind(match.group())

@@ -322,7 +322,7 @@ class NamePatternSearch:
         self._beginnings = [match.start() for match in _NAME_BEGINS.finditer(text)]
 
     def matches(self, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
-        """What ``pattern.finditer`` gives."""
+        """The matches that ``pattern.finditer`` gives."""
         if pattern not in NAME_FIRST:
             yield from pattern.finditer(self.text)
             return
