@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mediscale.core import logs
 from mediscale.core.errors import BusyError, NotFoundError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
@@ -219,7 +220,7 @@ def _run(factory: "partial[FastAPI]", listening: Listening, listener: socket.soc
 
 def _say_what_happens() -> None:
     """Our own lines on standard error, and only warnings of the libraries: no request is logged."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[logs.to_standard_error()])
     log.setLevel(logging.INFO)
 
 

@@ -134,6 +134,9 @@ def _run(arguments: list[str]) -> int:
                 file=sys.stderr,
             )
             return UsageError.exit_code
+        if refused := _refused_in_words(error):
+            print(f"mediscale: {_refusal(refused)}", file=sys.stderr)
+            return StorageError.exit_code
         print(f"mediscale: {_defect(error)}", file=sys.stderr)
         return MediscaleError.exit_code
 
@@ -164,6 +167,14 @@ def _refusal(error: OSError) -> str:
     if error.errno in _REFUSALS:
         return _REFUSALS[error.errno].format(path)
     return f"{path}: {error.strerror}." if error.filename else f"{message}."
+
+
+def _refused_in_words(error: Exception) -> OSError | None:
+    """What the operating system refused a library in another language (Delta's), whose own error quotes it."""
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if os.strerror(number) in str(error):
+            return OSError(number, os.strerror(number))
+    return None
 
 
 def _defect(error: Exception) -> str:

@@ -5,11 +5,12 @@ Records hold counts and references only, never a patient's identifier, value or 
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 PACKAGES = ("mediscale", "data_pipeline", "training", "serving", "monitoring", "kubeflow_pipelines")
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @contextmanager
@@ -29,7 +30,9 @@ def handled_by(handler: logging.Handler) -> Iterator[None]:
 
 
 def to_standard_error() -> logging.Handler:
-    """A handler for a process that nobody watches: a line per record, with its time and its module."""
+    """A handler for a process that nobody watches: a line per record, with its time (UTC) and its module."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(FORMAT))
+    formatter = logging.Formatter(_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
     return handler

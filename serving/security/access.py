@@ -273,7 +273,8 @@ class Access:
         if principal is not self._local and not self._rates.take(principal.name):
             raise self._rates.refusal()
         if roles.isdisjoint(principal.roles):
-            raise RefusedError(403, "Whoever sends this request has no role that may ask this.")
+            needed = " or ".join(sorted(roles))
+            raise RefusedError(403, f"This needs the role {needed}, which {principal.name} does not have.")
         return principal
 
     async def _authenticated(self, head: Head, scope: Mapping[str, Any]) -> Principal:

@@ -82,6 +82,8 @@ class Splits(Generic[V]):
                 current[task] = self._followed(task, entry, setting)
             except MediscaleError as error:
                 problems[task] = str(error)
+        for task in self.current.keys() - attested.keys():
+            log.info("%s beside production ended", self.current[task].traffic.challenger)
         for task, problem in problems.items():
             if self.problems.get(task) != problem:
                 log.error("%s", problem)

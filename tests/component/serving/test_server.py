@@ -45,7 +45,9 @@ def test_requests_leave_no_line_in_the_log(promote: Any, start: Start) -> None:
     assert "67.125" not in text
     assert "Canary" not in text
     assert "/predict" not in text
-    assert "synthetic-mortality v1 is served as production" in text
+    assert re.search(
+        r"\d{4}-\d\d-\d\dT[0-9:]{8}Z INFO [a-z.]+: synthetic-mortality v1 is served as production\n", text
+    )
 
 
 def test_several_workers_share_the_port_and_their_logs_end_in_one_table(

@@ -4,6 +4,7 @@ import errno
 from typing import NoReturn
 
 import pytest
+from deltalake.exceptions import DeltaError
 
 from mediscale.cli import main
 
@@ -21,11 +22,15 @@ from mediscale.cli import main
         ),
         (OSError(errno.EROFS, "Read-only file system", "/a"), "/a is on a file system that can only be read"),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk is full (what this command writes)"),
+        (  # as Delta raises it
+            DeltaError("Generic LocalFileSystem error: No space left on device (os error 28)"),
+            "The disk is full (what this command writes); free space",
+        ),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "[Errno 111] Connection refused."),
     ],
 )
 def test_it_is_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, sentence: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, sentence: str
 ) -> None:
     def refused(_arguments: list[str]) -> NoReturn:
         raise error

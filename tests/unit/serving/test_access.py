@@ -131,6 +131,21 @@ def test_every_route_names_its_roles_or_is_open_by_name(serve: Serve) -> None:
     assert declared == MAY_ASK
 
 
+def test_who_lacks_a_role_hears_which_and_the_log_names_the_key(
+    serve: Serve, key: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    ward = key(Role.CLINICIAN)
+    with caplog.at_level("WARNING", "mediscale.serving"):
+        answer = serve(NETWORK).get("/health", headers=bearer(ward))
+    sentence = answer.json()["error"]
+    assert re.fullmatch(
+        r"This needs the role approver or auditor or engineer, which .+ \(key [0-9a-f]{8}\) does not have\.",
+        sentence,
+    )
+    assert any(line.endswith(f"was refused with 403: {sentence}") for line in caplog.messages)
+    assert ward not in caplog.text
+
+
 @pytest.mark.parametrize("listening", [NETWORK, LOOPBACK])
 def test_a_role_is_answered_where_it_may_ask_and_nowhere_else(
     serve: Serve, key: Callable[..., str], listening: Listening, monkeypatch: pytest.MonkeyPatch

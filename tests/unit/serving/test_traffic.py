@@ -167,14 +167,16 @@ def test_a_shadow_is_logged_and_answers_nobody(served: TestClient, settings: Set
 
 
 def test_a_move_of_production_ends_what_answers_beside_it(
-    served: TestClient, settings: Settings, promote: Any
+    served: TestClient, settings: Settings, promote: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     split(settings, staged(settings), 100)
     follow(served)
     assert set(ask(served)) == {2}
     promote("mortality", 1)
-    follow(served)
+    with caplog.at_level("INFO", "mediscale.serving"):
+        follow(served)
     assert set(ask(served)) == {1}
+    assert "synthetic-mortality v2 beside production ended" in caplog.messages
 
 
 def test_a_version_that_draws_nobody_stands_by_and_answers_by_its_own_path(
