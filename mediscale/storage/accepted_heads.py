@@ -4,6 +4,7 @@ A history that lacks it lost entries or is another one. The file lies in ``Setti
 the lake can't make it forget.
 """
 
+import errno
 import hashlib
 import json
 import re
@@ -48,9 +49,13 @@ def remember(settings: Settings, dataset: str, head: Head) -> None:
                 content = {"lake": settings.lake, "dataset": dataset, **head.model_dump()}
                 durable_files.replace(file, json.dumps(content))
     except OSError as error:
+        mend = (
+            "Free space"
+            if error.errno == errno.ENOSPC
+            else "Let MEDISCALE_TRUST name a folder that this account can write"
+        )
         raise StorageError(
-            f"What was accepted of {dataset}'s history can't be kept in {file.parent}: {error.strerror}. Let "
-            "MEDISCALE_TRUST name a folder that this account can write."
+            f"What was accepted of {dataset}'s history can't be kept in {file.parent}: {error.strerror}. {mend}."
         ) from error
 
 

@@ -89,6 +89,22 @@ def test_a_copy_that_can_only_be_read_is_read(three: Settings, monkeypatch: pyte
     assert len(history.entries(three, "h")) == 3
 
 
+@pytest.mark.parametrize(
+    ("code", "mend"), [(errno.ENOSPC, "Free space"), (errno.EROFS, "Let MEDISCALE_TRUST name")]
+)
+def test_a_folder_of_trust_that_takes_no_head_says_what_to_do(
+    three: Settings, monkeypatch: pytest.MonkeyPatch, code: int, mend: str
+) -> None:
+    accepted_heads.forget(three, "h")
+
+    def refuse(_path: Path, _text: str) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(durable_files, "replace", refuse)
+    with pytest.raises(StorageError, match=mend):
+        history.entries(three, "h")
+
+
 def test_a_number_that_is_taken_is_busy(three: Settings) -> None:
     for taken in (0, 2, 3, 5):
         with pytest.raises(BusyError, match=f"number {taken} of h's history"):
