@@ -23,7 +23,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--max-generated",
         type=count,
         default=24,
-        help="short-answer questions that are answered in words (24)",
+        help="questions that are answered in words (24)",
     )
     parser.add_argument("--max-tokens", type=count, default=32, help="of such an answer (32)")
 

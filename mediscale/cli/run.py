@@ -95,7 +95,7 @@ def run_locally(
             with this.progress.step("report", "write the page about this run") as step:
                 decided = next(iter(this.decisions.values())).record.run_id
                 page, step.summary = report.write(settings, decided), "one page, and the model card beside it"
-            summary.show_language(this, page)
+            summary.show_language(this, page, results)
             return 0
         if not which.source:
             rehearsal.rehearse(this, results)

@@ -1,9 +1,10 @@
 """Run summary: what was done, how good the model is, what was decided, and what to type next."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,9 +14,10 @@ from mediscale.core.privacy import count, count_of
 
 if TYPE_CHECKING:
     from mediscale.core.settings import Settings
-    from mediscale.pipeline.local import Run
+    from mediscale.pipeline.local import Results, Run
     from training.evaluation.evaluation_report import Evidence
     from training.language.language_evidence import LanguageMeasures
+    from training.promotion.promotion import Result as Decision
     from training.statistics.estimate import Estimate
 
 PIPE_WIDTH = 160
@@ -46,7 +48,7 @@ def show(run: "Run", report: Path | None) -> None:
     console.print("\nEvery output of a model needs a clinician's judgement.", style="dim")
 
 
-def show_language(run: "Run", report: Path) -> None:
+def show_language(run: "Run", report: Path, results: "Results") -> None:
     """Prints the summary of a run of the language pipeline to standard output."""
     from training import evidence_files
     from training.language.language_evidence import LanguageEvidence
@@ -54,6 +56,7 @@ def show_language(run: "Run", report: Path) -> None:
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print()
     console.print(run.progress.table())
+    fitted: Any = results["language_model"]
     for decision in run.decisions.values():
         result = decision.result
         evidence = evidence_files.read_as(
@@ -61,8 +64,13 @@ def show_language(run: "Run", report: Path) -> None:
         )
         console.print()
         console.print(language_table(f"{evidence.model} beside {evidence.base.name}", evidence.measures))
-        console.print(f"[bold]decision[/]  {decision.result.reason}")
-    console.print(f"\n[bold]report[/]  {relative(report)}")
+        console.print(f"[bold]decision[/]  {result.reason}")
+        if fitted.trainable.caution:
+            console.print(f"[bold]size[/]      {result.model} is {fitted.trainable.caution}.")
+        console.print(f"\n[bold]report[/]  {relative(report)}")
+        console.print("\n[bold]next[/]")
+        for command in _next_language(run, result):
+            console.print(f"  {command}", markup=False)
     console.print("\nEvery output of a model needs a clinician's judgement.", style="dim")
 
 
@@ -134,6 +142,17 @@ def _next(run: "Run") -> list[str]:
     if run.dataset == "synthetic":
         commands.append(f"{program('mediscale')} run --source mimic-iv --path FOLDER_OF_YOUR_EXTRACT")
     return commands
+
+
+def _next_language(run: "Run", result: "Decision") -> Iterator[str]:
+    version = f"{result.model.name}/{result.model.version}"
+    if result.proposed:
+        yield f"{program('mediscale')} approve {version} --reason TEXT"
+    if result.staged:
+        alias = "" if result.promoted else " --alias staging"
+        yield f"{program('mediscale')} serve --dataset {run.dataset}{alias}"
+    yield f"{program('mediscale')} evaluate-language {version} --test FILE_OF_YOUR_QUESTIONS --output REPORT.json"
+    yield f"{program('mediscale')} export {version} --format merged --output FOLDER"
 
 
 def _store(settings: "Settings") -> str:

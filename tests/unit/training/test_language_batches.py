@@ -1,9 +1,12 @@
 """Batches of a token budget, and the figures that are drawn from paired answers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from data_pipeline.documents.questions import Question
+from mediscale.inference.language import Likelihood
 from training.language import language_measures
 from training.language.language_measures import Effort
 from training.language.language_training import TokenBudgetBatches
@@ -71,3 +74,29 @@ def test_perplexity_falls_where_the_likelihood_rises() -> None:
     compared = language_measures.compare(asked(60), {name: likelihood + 0.5}, {name: likelihood}, EFFORT)
     assert compared["perplexity"].gain.value > 0
     assert compared["perplexity"].base.value == pytest.approx(np.exp(-likelihood.mean()))
+
+
+class Echo:
+    """A model that says the question back, and takes shorter options for likelier."""
+
+    def answers(self, prompts: Sequence[tuple[str, str]], max_tokens: int) -> list[str]:
+        return [question[: 5 * max_tokens] for question, _ in prompts]
+
+    def log_likelihoods(self, triples: Sequence[tuple[str, str, str]]) -> list[Likelihood]:
+        return [Likelihood(-float(len(answer)), 1) for _, _, answer in triples]
+
+
+def test_what_a_model_writes_is_looked_at_in_a_set_of_choices_alone_too() -> None:
+    choices = [
+        Question(
+            id=f"{i}", family=f"{i}", kind="multiple_choice", question="no", answer="no", options=("no", "maybe"),
+            letter="A",
+        )
+        for i in range(4)
+    ]  # fmt: skip
+    effort = EFFORT.model_copy(update={"max_generated": 3})
+    judged = language_measures.judge(Echo(), choices, effort)  # type: ignore[arg-type]
+    assert len(judged.answers) == 3
+    assert np.nansum(judged.scores["exact_match"]) == np.nansum(judged.scores["safe_answers"]) == 3
+    mixed = [*choices, *asked(2)]
+    assert language_measures.judge(Echo(), mixed, effort).answers.keys() == {4, 5}  # type: ignore[arg-type]

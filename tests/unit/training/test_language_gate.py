@@ -41,7 +41,13 @@ def evidence(**changed: Any) -> LanguageEvidence:
     """That of a version which passes, but for what is changed."""
     figures = {
         name: changed.pop(name, compared(0.1))
-        for name in ("answer_log_likelihood", "multiple_choice_accuracy", "safe_answers")
+        for name in (
+            "answer_log_likelihood",
+            "multiple_choice_accuracy",
+            "safe_answers",
+            "token_f1",
+            "exact_match",
+        )
     }
     general = changed.pop("general_accuracy", compared(-0.05))
     measures = LanguageMeasures(
@@ -85,6 +91,7 @@ def test_a_version_that_shows_all_is_carried() -> None:
         ),
         ({"general_accuracy": compared(-0.2)}, "general accuracy .* may lie below -0.1"),
         ({"safe_answers": compared(-0.2)}, "safe answers .* may lie below -0.1"),
+        ({"token_f1": compared(-0.2)}, "token f1 .* may lie below -0.1"),
         ({"grounding": grounding(-0.1)}, "gain in supported sentences by retrieval .* may lie below 0"),
         ({"grounding": grounding(0.1, 9)}, "measured on 9 families of questions where the policy needs 30"),
         ({"general_accuracy": compared(0.0, 49)}, "general accuracy was measured on 49"),
@@ -111,9 +118,29 @@ def test_a_version_that_was_never_checked_against_passages_stays_in_staging() ->
     ]
 
 
-@pytest.mark.parametrize(
-    "name", ["answer_log_likelihood", "multiple_choice_accuracy", "safe_answers", "general_accuracy"]
-)
+def test_a_question_set_without_options_can_be_staged_and_not_promoted() -> None:
+    without = evidence(multiple_choice_accuracy=None)
+    assert list(language_gate.lacking(without, POLICY)) == []
+    assert list(language_gate.objections(without, POLICY)) == [
+        "multiple choice accuracy was measured on 0 families of questions where the policy needs 30",
+        "gain in multiple choice accuracy is not estimable",
+    ]
+
+
+def test_the_decision_says_how_many_answers_in_its_own_words_were_right() -> None:
+    none = compared(0.0).model_copy(
+        update={
+            name: Estimate(value=value, low=None, high=None)
+            for name, value in (("tuned", 0.0), ("base", 0.05))
+        }
+    )
+    assert language_gate.looked_at(evidence(exact_match=none), POLICY).endswith(
+        "; written in its own words, 0 of 60 answers were the reference's, and 3 of its base's"
+    )
+    assert "own words" not in language_gate.looked_at(evidence(exact_match=None), POLICY)
+
+
+@pytest.mark.parametrize("name", ["answer_log_likelihood", "safe_answers", "general_accuracy"])
 def test_a_figure_that_was_not_measured_keeps_a_version_out_of_staging(name: str) -> None:
     lacks = list(language_gate.lacking(evidence(**{name: None}), POLICY))
     assert lacks == [f"{name.replace('_', ' ')} was not measured"]
