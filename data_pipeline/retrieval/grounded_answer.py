@@ -1,4 +1,5 @@
-"""Grounded answers: sentences quoted from one passage, or an abstention. Nothing is said that no source says."""
+"""Grounded answers: sentences quoted from a passage for each fact that is asked for, or an abstention. Nothing is said
+that no source says."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +9,11 @@ import numpy as np
 from data_pipeline.clinical_text.sentences import Span, sentences
 from data_pipeline.retrieval.embedder import Vectors
 from data_pipeline.retrieval.index import EVERYBODY, Index, Passage, Ranked
+from data_pipeline.retrieval.question_parts import parts
 from data_pipeline.retrieval.words import spelled, stems
 
 QUOTED = 2
-"""Sentences of an answer at most. Two hold the whole answer of 97 of 100 training questions of the project's corpus."""
+"""Sentences for one fact at most. Two hold the whole answer of 97 of 100 training questions of the project's corpus."""
 COMPARED = 5
 """Best passages that the question's words are looked for in."""
 FEWEST_WORDS = 2
@@ -38,6 +40,8 @@ class Sentence:
 
     text: str
     citations: tuple[Citation, ...]
+    passage: Passage
+    """In which it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +54,23 @@ class GroundedAnswer:
     """Probability that the index holds the answer, from 0 to 1."""
     passages: tuple[Passage, ...] = ()
     """The best passages, whether or not they answer: for who wants to look himself."""
+    remark: str = ""
+    """Which part of a compound question is not answered."""
 
     @property
     def text(self) -> str:
         """The answer in words."""
-        return " ".join(sentence.text for sentence in self.sentences) or ABSTAINS
+        said = [*(sentence.text for sentence in self.sentences), self.remark]
+        return " ".join(filter(None, said)) or ABSTAINS
+
+    @property
+    def quoted(self) -> tuple[Passage, ...]:
+        """The passages that it quotes."""
+        return tuple(dict.fromkeys(sentence.passage for sentence in self.sentences))
 
 
 ABSTAINS = "The indexed documents do not answer this question."
+_ORDINALS = ("first", "second", "third")
 
 
 def answer_from(
@@ -69,8 +82,48 @@ def answer_from(
 ) -> GroundedAnswer:
     """Sentences quoted from what the roles may see, the rows ``hidden`` left out, or an abstention below the threshold.
 
-    ``vector`` is ``index.embedder.question(question)``, where it is known already.
+    A question for two or three facts is answered fact by fact, and as a whole where none of them is. ``vector`` is
+    ``index.embedder.question(question)``, where it is known already.
     """
+    asked = parts(question)
+    if len(asked) > 1:
+        together = _together([_answer(index, part, roles, hidden) for part in asked])
+        if not together.abstained:
+            return together
+    return _answer(index, question, roles, hidden, vector)
+
+
+def _together(answers: Sequence[GroundedAnswer]) -> GroundedAnswer:
+    """The answers to the parts of a question as one. It is sure of as much as of its least sure part, and quotes the
+    notes of one patient at most, whom the log then names."""
+    patient = next((each.patient for answer in answers for each in answer.quoted if each.patient), None)
+    told = [all(each.patient in (None, patient) for each in answer.quoted) for answer in answers]
+    spoken = [
+        sentence for answer, may in zip(answers, told, strict=True) if may for sentence in answer.sentences
+    ]
+    missing = [
+        ordinal
+        for ordinal, answer, may in zip(_ORDINALS, answers, told, strict=False)
+        if answer.abstained or not may
+    ]
+    which = " and ".join(missing)
+    return GroundedAnswer(
+        tuple({sentence.citations: sentence for sentence in spoken}.values()),
+        abstained=not spoken,
+        confidence=min(answer.confidence for answer in answers),
+        passages=tuple(dict.fromkeys(passage for answer in answers for passage in answer.passages)),
+        remark=f"Not answered here: the {which} part of the question; ask that by itself." if missing else "",
+    )
+
+
+def _answer(
+    index: Index,
+    question: str,
+    roles: frozenset[str],
+    hidden: Sequence[int],
+    vector: Vectors | None = None,
+) -> GroundedAnswer:
+    """The answer to a question for one fact."""
     vector = index.embedder.question(question) if vector is None else vector
     ranked = index.rank(question, vector, roles, hidden)
     if not len(ranked.rows):
@@ -168,4 +221,4 @@ def _quote(passage: Passage, span: Span) -> Sentence:
         start=passage.start + span.start,
         end=passage.start + span.end,
     )
-    return Sentence(" ".join(quote.split()), (citation,))
+    return Sentence(" ".join(quote.split()), (citation,), passage)

@@ -56,6 +56,11 @@ class Passage:
     score: float
     """Of the fusion; it orders passages, and says nothing of how well they answer."""
 
+    @property
+    def patient(self) -> tuple[str, int] | None:
+        """Whose note it is from: dataset and patient; None where it is from no note."""
+        return None if self.subject_id is None else (self.dataset, self.subject_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Ranked:

@@ -116,6 +116,7 @@ def _answer_text(answer: "GroundedAnswer") -> str:
     lines += [
         f"  — {source}{f', {place}' if place else ''}, {date or 'undated'}" for source, place, date in cited
     ]
+    lines += [answer.remark] if answer.remark else []
     if answer.abstained:
         nearest = dict.fromkeys(each.title or each.source for each in answer.passages[:3])
         lines.append(answer.text)

@@ -36,6 +36,11 @@ _WRITTEN_AT_ONCE = 8
 """Answers."""
 _READ_AT_ONCE = 512
 """Tokens of a prompt; between two such pieces the deadline is looked at."""
+_AS_MANY_BEFORE = 4096
+"""Tokens before a piece with which it is half as long on a processor, which takes the longer for a piece the more it
+has read: the last of 8,192 tokens then take it two seconds and not five, for a seventh more of work in all."""
+_MULTIPLE = 64
+"""Of tokens in such a shorter piece."""
 
 
 @dataclass(frozen=True)
@@ -261,8 +266,14 @@ class LanguageModel:
                 tokens.append(Token(self.tokenizer.decode([each]), float(row[each]), self._likeliest(row)))
         return tokens
 
-    def _pieces(self, ids: Sequence[int]) -> list[list[int]]:
-        return [list(ids[start : start + _READ_AT_ONCE]) for start in range(0, len(ids), _READ_AT_ONCE)]
+    def _pieces(self, ids: Sequence[int]) -> Iterator[list[int]]:
+        start, size = 0, _READ_AT_ONCE
+        while start < len(ids):
+            yield list(ids[start : start + size])
+            start += size
+            if self._device.type == "cpu":
+                shorter = _READ_AT_ONCE * _AS_MANY_BEFORE // (_AS_MANY_BEFORE + start)
+                size = max(shorter // _MULTIPLE * _MULTIPLE, min(_MULTIPLE, _READ_AT_ONCE))
 
     def _read_on(self, piece: Sequence[int], past: Any, every: bool = False) -> Any:
         """The network's output after the last token of a piece, or after each."""

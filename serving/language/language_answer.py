@@ -72,7 +72,8 @@ class GrowingAnswer:
     retrieved: float | None = None
     """Probability that the indexed documents hold the answer; None where none are indexed."""
     source: Passage | None = None
-    """The passage that is quoted, known before the first part leaves; None where none is."""
+    """The passage that is quoted, known before the first part leaves; of several that of a patient's note. None where
+    none is."""
     seconds: float = 0.0
     """That writing it took, without the time in which it waited for its turn."""
 
@@ -216,7 +217,7 @@ def _grounded(
     is_its_own = question.embed == index.embedder.question
     grounded = answer_from(index, question.text, question.roles, vector=embedding if is_its_own else None)
     into.retrieved = grounded.confidence
-    into.source = None if grounded.abstained else grounded.passages[0]
+    into.source = max(grounded.quoted, key=lambda each: each.patient is not None, default=None)
     return grounded
 
 
@@ -226,17 +227,21 @@ def _quoted(question: Question, into: GrowingAnswer, grounded: GroundedAnswer) -
         into.finish_reason = "abstained"
         yield Part(ABSTAINS)
         return
-    passages = grounded.passages[:1]
+    passages = grounded.quoted
     quotes = [
         Part(
             f"{sentence.text} ",
             tuple(Citation.of(each) for each in sentence.citations),
-            passage=passages[0],
+            passage=sentence.passage,
         )
         for sentence in grounded.sentences
     ]
     yield from _checked(question, into, quotes, [passage.text for passage in passages])
-    if into.finish_reason == "content_filter" or _is_emergency(into):
+    if into.finish_reason == "content_filter":
+        return
+    if grounded.remark:
+        yield Part(f"{grounded.remark} ")
+    if _is_emergency(into):
         return
     context = "".join(quote.text for quote in quotes)
     try:

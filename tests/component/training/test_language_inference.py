@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mediscale.core.errors import BusyError
@@ -57,6 +58,17 @@ def test_a_long_prompt_is_read_in_pieces_as_it_is_read_at_once(
             [token.log_probability or 0 for token in whole], abs=1e-4
         )
     assert len(in_pieces[0]) == len(ids) > 10
+
+
+def test_pieces_of_a_long_prompt_become_shorter(toy_base: Path) -> None:
+    """For the last ones take longest, and none may hold the thread long after the deadline."""
+    pieces = list(unadapted(toy_base)._pieces(range(8192)))
+    assert [each for piece in pieces for each in piece] == list(range(8192))
+    starts = np.cumsum([0, *map(len, pieces)])[:-1]
+    work = [len(piece) * (1 + start / 1024) for piece, start in zip(pieces, starts, strict=True)]
+    assert len(pieces[0]) == 512
+    assert max(work) <= 3 * 512, "it is 8.5 times the first one's where all are as long"
+    assert len(pieces) < 40
 
 
 def test_after_its_deadline_no_prompt_is_read_and_no_token_is_chosen(

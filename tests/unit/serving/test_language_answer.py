@@ -139,10 +139,10 @@ def test_an_answer_without_documents_says_that_no_source_supports_it() -> None:
 
 @pytest.fixture
 def index_of(embedder: Embedder, tmp_path: Path) -> Callable[..., Index]:
-    """Makes an index of one document, which never abstains."""
+    """Makes an index of a document, and of others, which never abstains."""
 
-    def make(text: str, **of: Any) -> Index:
-        passages = table([Document(text=text, digest="0" * 64, **of)])
+    def make(text: str, *others: Document, **of: Any) -> Index:
+        passages = table([Document(text=text, digest="0" * 64, **of), *others])
         always = ABSTENTION.model_copy(update={"threshold": 0.0})
         contents = Contents(passages, passage_vectors.embed(embedder, passages), embedder, abstention=always)
         index_files.write(tmp_path / "1", "wards", 1, contents)
@@ -177,6 +177,42 @@ def test_whose_note_is_quoted_is_known_before_what_helps_in_an_emergency_leaves(
     written = GrowingAnswer()
     first = next(language_answer.write(question, written))
     assert "emergency" in first.text.lower()
+    assert written.source is not None
+    assert written.source.subject_id == 7
+
+
+TWO = "Which hip broke on the stairs and what is the dose of alteplase in stroke?"
+
+
+def document(text: str, **of: Any) -> Document:
+    return Document(text=text, digest="1" * 64, **of)
+
+
+def test_two_facts_that_are_asked_for_at_once_are_quoted_from_two_passages_and_the_patient_is_known(
+    index_of: Callable[..., Index],
+) -> None:
+    dose = "The dose of alteplase in stroke is 0.9 mg/kg."
+    note = document("She broke her left hip.", file="notes/wards/1", dataset="wards", subject_id=7)
+    index = index_of(dose, note, file="dose.txt")
+    written, _, parts = ask(TWO, "", index=index)
+    assert parts == ["She broke her left hip. ", f"{dose} "]
+    assert written.logged == f"[from a patient's note of wards] {dose} "
+    reversed_order = "What is the dose of alteplase in stroke and which hip broke on the stairs?"
+    written, _, parts = ask(reversed_order, "", index=index)
+    assert parts == [f"{dose} ", "She broke her left hip. "]
+    assert written.source is not None
+    assert written.source.subject_id == 7, "whose note it is would not be in the log"
+
+
+def test_an_answer_quotes_the_notes_of_one_patient_alone(index_of: Callable[..., Index]) -> None:
+    """For the log names one, and an erasure must find each answer that holds something of a patient."""
+    one = {"file": "notes/wards/1", "dataset": "wards", "subject_id": 7}
+    other = document("The dose of alteplase was 50 mg.", file="notes/wards/2", dataset="wards", subject_id=8)
+    written, _, parts = ask(TWO, "", index=index_of("She broke her left hip.", other, **one))
+    assert parts == [
+        "She broke her left hip. ",
+        "Not answered here: the second part of the question; ask that by itself. ",
+    ]
     assert written.source is not None
     assert written.source.subject_id == 7
 

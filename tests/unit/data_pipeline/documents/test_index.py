@@ -66,6 +66,35 @@ def test_an_answer_quotes_or_abstains(index: Index) -> None:
     assert answer_from(index, "?").abstained
 
 
+@pytest.mark.parametrize(
+    ("question", "sources", "missing"),
+    [
+        (
+            "Within how many hours of stroke is alteplase given and how often is haemodialysis done?",
+            ["alteplase.txt", "dialysis.txt"],
+            "",
+        ),
+        ("What raises potassium? When is it measured?", ["potassium.txt"], ""),
+        (
+            "Which antibiotic treats cholera in travellers and what raises potassium?",
+            ["potassium.txt"],
+            "Not answered here: the first part of the question; ask that by itself.",
+        ),
+        ("Which antibiotic treats cholera and which vaccine prevents measles?", [], ""),
+    ],
+)
+def test_each_fact_that_is_asked_for_is_quoted_or_said_to_be_missing(
+    index: Index, question: str, sources: list[str], missing: str
+) -> None:
+    answer = answer_from(index, question)
+    cited = [each.source for sentence in answer.sentences for each in sentence.citations]
+    assert list(dict.fromkeys(cited)) == sources
+    assert len({sentence.text for sentence in answer.sentences}) == len(answer.sentences), "said twice"
+    assert answer.remark == missing
+    assert answer.abstained == (not sources)
+    assert answer.text.endswith(missing)
+
+
 def test_vectors_are_of_unit_length_and_do_not_depend_on_their_batch(embedder: Embedder) -> None:
     texts = ["Short.", "A rather long sentence about the kidneys, the brain and what both need.", "Stroke"]
     vectors = embedder.passages(texts)

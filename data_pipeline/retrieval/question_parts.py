@@ -1,0 +1,48 @@
+"""Compound questions: those that ask for two or three facts, by the question of each fact."""
+
+import re
+
+from data_pipeline.retrieval.words import STOP_WORDS, words
+
+MOST = 3
+"""Facts that are answered one by one; what asks for more is answered as a whole."""
+_FEWEST_WORDS = 2
+"""Words of content of a later part: "at what age" alone asks nothing."""
+_BEFORE = r"(?:(?:above|after|at|below|by|during|for|from|in|of|on|to|under|until|within|with)\s+)?"
+_ASKS = rf"{_BEFORE}(?:wh(?:at|en|ere|ich|om?|ose|y)|how)\b"
+_BETWEEN = re.compile(rf"\?\s+(?=\S)|,?\s+and\s+(?={_ASKS})", re.IGNORECASE)
+_QUESTION_WORD = re.compile(_ASKS, re.IGNORECASE)
+_PRONOUN = re.compile(r"\b(?P<whose>its|their)\b|\b(?:it|they|them)\b", re.IGNORECASE)
+_TOPIC = re.compile(
+    r"\b(?:about|against|for|in|of|with)\s+(?!what|which|whom?)(?P<topic>[^,;:]+)$", re.IGNORECASE
+)
+
+
+def parts(question: str) -> tuple[str, ...]:
+    """The questions that a question consists of, in their order; itself where it asks for one fact, or for many.
+
+    A pronoun of a later part stands for what the part before it is about.
+
+    >>> parts("What are the symptoms of myasthenia gravis and how is it treated?")
+    ('What are the symptoms of myasthenia gravis?', 'how is myasthenia gravis treated?')
+    >>> parts("Which drugs and doses are used?")
+    ('Which drugs and doses are used?',)
+    """
+    clauses = [clause.strip(" ?") for clause in _BETWEEN.split(question)]
+    if not 1 < len(clauses) <= MOST or not all(_QUESTION_WORD.search(clause) for clause in clauses):
+        return (question,)
+    for place in range(1, len(clauses)):
+        topic = _topic(clauses[place - 1])
+        clauses[place] = _PRONOUN.sub(
+            lambda m, topic=topic: f"{topic}'s" if m["whose"] else topic, clauses[place], 1
+        )
+    if not words(clauses[0]) or any(len(words(clause)) < _FEWEST_WORDS for clause in clauses[1:]):
+        return (question,)
+    return tuple(f"{clause}?" for clause in clauses)
+
+
+def _topic(clause: str) -> str:
+    """What a question is about: what follows its first preposition, else its words of content."""
+    if match := _TOPIC.search(clause):
+        return match["topic"]
+    return " ".join(word for word in clause.split() if word.lower() not in STOP_WORDS)

@@ -1,0 +1,44 @@
+"""A question for two or three facts is taken apart; one for a single fact, or for many, is left whole."""
+
+import pytest
+
+from data_pipeline.retrieval.question_parts import parts
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        (
+            "What causes gout, and how is it treated?",
+            ("What causes gout?", "how is causes gout treated?"),
+        ),
+        (
+            "What is the dose of alteplase and within how many hours is it given?",
+            ("What is the dose of alteplase?", "within how many hours is alteplase given?"),
+        ),
+        (
+            "What is a stroke? What is its most frequent cause?",
+            ("What is a stroke?", "What is stroke's most frequent cause?"),
+        ),
+    ],
+)
+def test_each_fact_has_a_question_of_its_own(question: str, expected: tuple[str, ...]) -> None:
+    assert parts(question) == expected
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What are the doses of alteplase and tenecteplase?",
+        "Which drug is used and is safe in pregnancy?",
+        "In which patients is metformin stopped, and at what eGFR?",  # the rest asks nothing by itself
+        "She has atrial fibrillation and takes warfarin. What is her target INR?",
+        "What is a and what is b and what is c and what is d?",
+        "and what",
+        "? ?",
+        "",
+        "and what " * 3000,
+    ],
+)
+def test_another_question_stays_whole(question: str) -> None:
+    assert parts(question) == (question,)
