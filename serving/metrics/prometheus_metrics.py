@@ -24,7 +24,9 @@ class Metrics:
         """``background`` is the work whose failures are counted, from 0 on: an alert sees the first one, too."""
         self._registry = CollectorRegistry()
         self._declare_answers()
+        self._declare_language()
         self._declare_versions()
+        self._declare_traffic()
         self._declare_performance()
         self._declare_nights()
         self._declare_server()
@@ -55,6 +57,17 @@ class Metrics:
             ["task", "verdict"],
             registry=self._registry,
         )
+        self.seconds = Histogram(
+            "mediscale_predict_seconds",
+            "From request to logged answer",
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+            registry=self._registry,
+        )
+        self.observe_risk = lru_cache(maxsize=256)(self._risks_of)
+        """``observe_risk(task, version, arm)(risk)``: looking the labels up takes longer than counting."""
+
+    def _declare_language(self) -> None:
+        """Declares the metrics of a language model's answers, and of their safety."""
         self.language_answers = Counter(
             "mediscale_language_answers_total",
             "Answers of a language model by how they ended: stop, length, content_filter (refused) or abstained",
@@ -75,36 +88,15 @@ class Metrics:
             ["of", "layer"],
             registry=self._registry,
         )
-        self.seconds = Histogram(
-            "mediscale_predict_seconds",
-            "From request to logged answer",
-            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
-            registry=self._registry,
-        )
         self.generate_seconds = Histogram(
             "mediscale_generate_seconds",
             "From question to logged answer of a language model",
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300),
             registry=self._registry,
         )
-        self.observe_risk = lru_cache(maxsize=256)(self._risks_of)
-        """``observe_risk(task, version, arm)(risk)``: looking the labels up takes longer than counting."""
 
     def _declare_versions(self) -> None:
         """Declares the metrics of the versions that answer, and of those that do not."""
-        self.version_seconds = Histogram(
-            "mediscale_version_seconds",
-            "From values to answer by a version, of requests that two versions were asked",
-            _OF_VERSION,
-            buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
-            registry=self._registry,
-        )
-        self.bad_answers = Counter(
-            "mediscale_bad_answers_total",
-            "Answers of a version beside production that failed, were slow, or other than those of production",
-            [*_OF_VERSION, "signal"],
-            registry=self._registry,
-        )
         self.version = Gauge(
             "mediscale_model_version",
             "Version that is served",
@@ -137,6 +129,22 @@ class Metrics:
             "Tasks whose newest version is not served: its signature, files or known answers are wrong",
             registry=self._registry,
             multiprocess_mode="livemax",
+        )
+
+    def _declare_traffic(self) -> None:
+        """Declares the metrics of the versions that answer beside production."""
+        self.version_seconds = Histogram(
+            "mediscale_version_seconds",
+            "From values to answer by a version, of requests that two versions were asked",
+            _OF_VERSION,
+            buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+            registry=self._registry,
+        )
+        self.bad_answers = Counter(
+            "mediscale_bad_answers_total",
+            "Answers of a version beside production that failed, were slow, or other than those of production",
+            [*_OF_VERSION, "signal"],
+            registry=self._registry,
         )
         self.given_up = Gauge(
             "mediscale_versions_given_up",

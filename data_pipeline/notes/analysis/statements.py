@@ -4,7 +4,9 @@ import re
 from bisect import bisect_left
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
+from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.phrases import Phrases
 from data_pipeline.clinical_text.text import ClinicalText
 from data_pipeline.drugs.mentions import packaged
@@ -147,69 +149,4 @@ _UNITS = frozenset(["mg", "mcg", "units", "tablet", "tablets", "puffs", "ml", "c
 
 @cache
 def _cues() -> Phrases:
-    return Phrases(
-        {
-            "advice": [
-                "(recommend|recommends|recommending|advise|advises|suggest)",
-                "(is|was|were|are|be|have|has|i|we|would) (recommended|advised|encouraged|suggest)",
-                "(recommended|advised) (that|to|a|an|follow)",
-                "(follow up|followup|see (me|him|her|us|dr)|come back|recheck|refer|referred to)",
-                "(is|are|was|were) (scheduled|sent|referred|set up) for",
-                "(necessary|indicated|advisable) to",
-                "return (to (the)? (clinic|office|hospital|emergency|er|see|work|school)|in (#|one|two|three|a|about))",
-                "(patient|he|she|we|i) (will|should|needs to|is to) (be|have|get|continue|start|obtain"
-                "|schedule|undergo|see|return|stop|monitor|check|follow|repeat)",
-                "(was|were|is|have|has) (instructed|told|advised|asked|encouraged|counseled) (him|her|the patient)? to",
-            ],
-            "order": [
-                "(patient|he|she|we|i) (will|should|needs to|is to) (continue|start|obtain|schedule|undergo|return|stop"
-                "|monitor|check|follow|repeat|consult|arrange|finish|complete|recheck|call|resume|refer|discontinue"
-                "|decrease|increase|taper|transfer|keep)",
-                "(was|were|is) (instructed|told|advised|asked|encouraged|counseled) (him|her|the patient)? to",
-            ],
-            "step": [
-                "(may|can) (shower|bathe|drive|resume|return|ambulate|continue|increase|advance)",
-                "(plan|plans) (was|were|is|are) to",
-                "no (heavy|strenuous|driving|lifting|tub|baths|swimming|sexual|weight|alcohol|smoking|contact|sports)",
-                "(bedrest|bed rest|pelvic rest|feeds|feedings|fluids|saline|mobility|oxygen|oximetry|chemotherapy"
-                "|radiation|surgery|resection|rehab|rehabilitation|sleep study|diary|imaging|scan|assessment"
-                "|correlation|evaluation|testing|counseling|immunizations|vaccine)",
-                "(will|should|shall|must|needs to|need to|is to|are to|plan to|plans to|going to|would like|wish to)",
-                "(suggested that|goal is|plan is|plan would be|series of)",
-                "to be (seen|drawn|done|checked|repeated|scheduled|obtained|followed|removed|continued|started"
-                "|performed)",
-                "(referral|appointment|consultation|consult|diet|activity|activities|therapy|precautions|weight bearing"
-                "|ambulate|lifting|driving|as tolerated|wound care|workup|work up)",
-                "(echocardiogram|echo|mri|ct|x ray|ultrasound|catheterization|labs|laboratory|cbc|troponin|troponins"
-                "|biopsy|cultures|endoscopy|colonoscopy|mammogram|stress test|ekg|ecg|eeg|emg|serial|telemetry"
-                "|cardiac enzymes|blood work|cessation|modification)",
-                "to (evaluate|see|follow|return|call|request)",
-                "(in|within|after) (#|one|two|three|four|six) (to|or)? (#|two|three|four)? "
-                "(day|days|week|weeks|month|months|year)",
-            ],
-            "thought": [
-                "(do|does|did) not (think|believe|feel|appear)",
-                "(should|to) be noted",
-                "(declined|refuses|refused)",
-                "did (get|have|see|obtain|do)",
-                "(he|she|patient|family|mother|wife|husband) (also|clearly)? (appears|knows|thinks|feels|states|stated"
-                "|says|understands|understood|agrees|agreed|wants|is aware|is agreeable|will think)",
-                "(will|should|would) (help|likely|probably|cause|hopefully|have to be determined)",
-                "(goal|level|levels|this|that|it|which|symptoms|there) (should|will) (be|not be|also|not)",
-                "(has|have) (been consulted|left recommendations|restarted|given|discussed|explained"
-                "|reviewed|answered)",
-                "(thank you|feel free|look forward)",
-                "(questions|concerns) (were|was|are|is|have|had)",
-                "(all|any|no) (his|her|of|further|other)? (his|her|their)? questions",
-            ],
-            "report": [
-                "(was|were|has been|have been|had) (just|also|then)? (done|completed|discussed|performed|obtained|given"
-                "|made|reviewed|explained|answered|started|placed|taken|removed|noted|seen)",
-            ],
-            "beside drugs": [
-                "(follow up|followup|recheck|return|monitor|level|levels|avoid|stop|discontinue|hold|refer|consult"
-                "|schedule|repeat|test|appointment|diet|increase|decrease|reduce|switch|taper|wean|titrate|resume|restart"
-                "|initiate|change)",
-            ],
-        }
-    )
+    return Phrases(phrases.load(Path(__file__).with_name("statements.yaml")))
