@@ -71,7 +71,7 @@ def trained(settings: Settings, task: str) -> tuple[Any, Any, Any]:
     tokenizer = encoders.tokenizer(folder)
     job = note_model._job(params, settings, folder, tokenizer, Path())
     network = note_network.build(folder, job.shape)
-    files = model_files.every(settings, made.model)
+    files = model_files.all_files(settings, made.model)
     network.load_state_dict(safetensors(files[WEIGHTS_FILE]))
     return network.eval(), job.load("tuning"), tokenizer
 

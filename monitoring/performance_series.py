@@ -86,7 +86,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         *performance_figures.of_drift(params.window),
     ]
     table = f"{PERFORMANCE.name}_{params.task}"
-    written = lake.committed(settings, params.dataset, table, key) or commits.commit(
+    written = lake.find_commit(settings, params.dataset, table, key) or commits.commit(
         settings,
         table,
         performance_figures.rows(figures, params.model.version, params.as_of),

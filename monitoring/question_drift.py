@@ -147,7 +147,7 @@ def _append_verdict(settings: Settings, result: Result, version: int, key: str) 
     figure = performance_figures.of_moved(result.start, result.end, DRIFTED_FIGURES, result.n, moved)
     table = f"{PERFORMANCE.name}_{TASK}"
     rows = performance_figures.rows([figure], version, result.end)
-    return lake.committed(settings, result.dataset, table, key) or commits.commit(
+    return lake.find_commit(settings, result.dataset, table, key) or commits.commit(
         settings, table, rows, result.dataset, {key: 1}
     )
 

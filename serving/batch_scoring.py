@@ -154,7 +154,7 @@ class _Trees:
     def of(cls, settings: Settings, predictor: Predictor) -> "_Trees":
         import xgboost
 
-        content = model_files.checked(settings, predictor.model)[MODEL_FILE]
+        content = model_files.read_verified(settings, predictor.model)[MODEL_FILE]
         return cls(predictor, xgboost.Booster(model_file=bytearray(content)))
 
     def risks(self, _batch: pa.RecordBatch, rows: Rows) -> Floats:

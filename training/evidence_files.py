@@ -31,7 +31,7 @@ def write(settings: Settings, evidence: Keyed, file: str = EVIDENCE_FILE) -> tup
     return str(relative), hashlib.sha256(content.encode()).hexdigest()
 
 
-def read_as(kind: type[E], settings: Settings, path: str, digest: str) -> E:
+def read_evidence(kind: type[E], settings: Settings, path: str, digest: str) -> E:
     """The evidence of this kind whose digest this is.
 
     Raises:
@@ -39,12 +39,12 @@ def read_as(kind: type[E], settings: Settings, path: str, digest: str) -> E:
         StorageError: it is not the file that was written, or lacks a field.
     """
     try:
-        return kind.model_validate_json(checked(settings, path, digest))
+        return kind.model_validate_json(read_verified(settings, path, digest))
     except ValueError as error:
         raise StorageError(f"The evidence at {path} is incomplete; evaluate the model again.") from error
 
 
-def checked(settings: Settings, path: str, digest: str) -> bytes:
+def read_verified(settings: Settings, path: str, digest: str) -> bytes:
     """The file of this digest: the very bytes that were compared.
 
     Raises:

@@ -212,7 +212,7 @@ def _thresholds(params: Params, answers: Answers, judged: Mapping[str, Floats]) 
 
 
 def _note_files(settings: Settings, note_model: NoteModel) -> dict[str, bytes]:
-    files = model_files.checked(settings, note_model.model)
+    files = model_files.read_verified(settings, note_model.model)
     return {name: files[name] for name in model_files.NOTE_FILES}
 
 
@@ -227,7 +227,7 @@ def _training(
     judged = _judged(answers)
     together = _fitted(answers).model_copy(update={"thresholds": _thresholds(params, answers, judged)})
     spec = table.model_copy(update={"notes": together})
-    files = model_files.every(settings, params.model)
+    files = model_files.all_files(settings, params.model)
     files |= {f"{NOTES_FOLDER}/{name}": content for name, content in notes.items()}
     files[PREDICTOR_FILE] = canonical(spec).encode()
     weights = {name: getattr(together, name) for name in ("table", "notes", "intercept")}

@@ -57,7 +57,7 @@ def main() -> None:
     assert version is not None, "a version is written MODEL/VERSION"
     settings = Settings()
     model = language_model.registered(settings, *version)
-    loaded = language.load(settings, model_files.checked(settings, model))
+    loaded = language.load(settings, model_files.read_verified(settings, model))
     write(loaded, questions.read(Path(sys.argv[2])), Path(sys.argv[3]))
 
 

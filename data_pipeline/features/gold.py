@@ -53,7 +53,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         LeakError: the features of an audited prediction depend on what was not known at its time.
     """
     table = f"features_{params.task}"
-    written = lake.committed(settings, params.dataset, table, key)
+    written = lake.find_commit(settings, params.dataset, table, key)
     if written is None:
         write_group = partial(_write_group, settings, params)
         files = [file for own in shards.map_shards(settings, params.events, write_group) for file in own]

@@ -73,7 +73,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     labels = lake.read(settings, params.labels, [*_KEY, "boolean_value", "split"])
     _refuse_too_few(params, labels)
     _refuse_mismatch(params, labels, lake.read(settings, params.features, _KEY))
-    written = lake.committed(settings, params.dataset, f"training_set_{params.task}", key)
+    written = lake.find_commit(settings, params.dataset, f"training_set_{params.task}", key)
     if written is None:
         written = _write_joined(params, settings, key)
     return Result(

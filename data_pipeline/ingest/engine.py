@@ -62,7 +62,7 @@ def connection(settings: Settings) -> Iterator["duckdb.DuckDBPyConnection"]:
 @contextmanager
 def _scratch(settings: Settings) -> Iterator[Path]:
     """A folder for this process alone; what killed ones left behind is deleted."""
-    folder = spark.delete_left_behind(settings)
+    folder = spark.delete_stale_shuffles(settings)
     slot, lock = locks.claim(folder)
     own = folder / str(slot)
     try:

@@ -177,7 +177,7 @@ def _begin(params: Params, settings: Settings, source: Source, key: str) -> Resu
         )
         _check_unique(params.dataset, lake.read(settings, subjects, ["subject_id"]))
         log.info("the subjects are written; events are sorted into %d shards of subjects", params.shards)
-        events = lake.committed(settings, params.dataset, EVENTS.name, key)
+        events = lake.find_commit(settings, params.dataset, EVENTS.name, key)
         if events is None:
             usable = placing.check_order(facts.usable(settings, params.facts))
             rows = placing.place(database, source, params.dataset, usable, params.shards)

@@ -295,14 +295,14 @@ def read(name_or_file: str) -> tuple[Source, str]:
     return parse(name, text), "" if name in names() else text
 
 
-def take(name_or_file: str) -> str:
+def register(name_or_file: str) -> str:
     """The name of a source that a person gives by its name or as a file of their own, which the home then keeps.
 
     Raises what ``read`` does.
     """
     source, text = read(name_or_file)
     if text:
-        declaration_files.keep("source", source.name, text)
+        declaration_files.save_copy("source", source.name, text)
         _parse_file.cache_clear()
     return source.name
 

@@ -139,7 +139,7 @@ class Stream:
         newest = pa.TableGroupBy(rows, "file").aggregate([("line", "max")]).to_pylist()
         applications = {str(row["file"]): APPLICATION.format(row["file"]) for row in newest}
         present = {
-            file: lake.sequence_held(self._settings, self._dataset, table, application)
+            file: lake.last_sequence(self._settings, self._dataset, table, application)
             for file, application in applications.items()
         }
         least = pa.array([present[file] for file in rows["file"].to_pylist()], pa.int64())

@@ -115,7 +115,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
 def _judge_all(settings: Settings, params: Params, source: Source, key: str) -> Result:
     with engine.connection(settings) as database:
-        facts = lake.committed(settings, params.dataset, FACTS.name, key)
+        facts = lake.find_commit(settings, params.dataset, FACTS.name, key)
         if facts is None:
             rows = _judged_facts(database, settings, source, params)
             file = table_files.write_file(settings, params.dataset, FACTS.name, rows, FACTS.arrow_schema())

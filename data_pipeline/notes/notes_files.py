@@ -8,7 +8,7 @@ import pyarrow as pa
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.table import Table
-from mediscale.core.tables import declared
+from mediscale.core.tables import declaration_of
 from mediscale.storage import lake, table_files, workers
 from mediscale.storage.table_files import TableFile
 
@@ -27,7 +27,7 @@ def write_of_each(
     processes: int,
 ) -> TableRef:
     """Writes the rows that ``make`` has of all notes, in one commit that carries ``key``."""
-    written = lake.committed(settings, dataset, table.name, key)
+    written = lake.find_commit(settings, dataset, table.name, key)
     if written is not None:
         return written
     files = lake.files(settings, notes)
@@ -42,4 +42,4 @@ def _write_of_file(settings: Settings, dataset: str, table: str, make: MakeRows,
     files, path = lake.filesystem(uri)
     with files.open_input_file(path) as opened:
         rows = make(parquet.ParquetFile(opened).iter_batches(_BATCH_ROWS))
-        return table_files.write_file(settings, dataset, table, rows, declared(table).arrow_schema())
+        return table_files.write_file(settings, dataset, table, rows, declaration_of(table).arrow_schema())

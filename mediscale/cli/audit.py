@@ -176,7 +176,9 @@ def _leakcheck(options: argparse.Namespace) -> int:
 
     home, about = settings(), {"dataset": options.dataset, "task": options.task}
     result = runtime_inputs.call("leakage", about, [], home, calls.new_run_id("leakcheck")).result
-    certificate = evidence_files.read_as(LeakCertificate, home, result.certificate, result.certificate_digest)
+    certificate = evidence_files.read_evidence(
+        LeakCertificate, home, result.certificate, result.certificate_digest
+    )
     print(f"{certificate.training_set}, key {certificate.key}")
     for check in certificate.checks:
         print(f"  {check.verdict}  {check.name}: {check.asks}")

@@ -182,7 +182,7 @@ def _verify(options: argparse.Namespace) -> int:
         wrong += len(findings)
         if name in present:  # a lake that is not mounted gets no note
             why = _why_failed(name, findings)
-            last_calls.note(home, name, "verify", "", failed=bool(findings), warnings=(*why, *warnings))
+            last_calls.record(home, name, "verify", "", failed=bool(findings), warnings=(*why, *warnings))
         if not findings:
             print(f"{name}: {verified}")
         if rows and not findings:

@@ -44,7 +44,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         max_generated=options.max_generated, max_tokens=options.max_tokens, bootstrap=1000, seed=0
     )
     with logs.handled_by(logs.to_standard_error()):
-        loaded = language.load(home, model_files.checked(home, model))
+        loaded = language.load(home, model_files.read_verified(home, model))
         with corpus_sources.opened(home, test) as sources:
             measures = language_measures.measure(loaded, test, effort, sources)
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "MEDISCALE_HOME": str(settings.home),
         "MEDISCALE_TRUST": str(settings.trust),
-        **signing.of_service(settings, "airflow"),
+        **signing.service_settings(settings, "airflow"),
         "MEDISCALE_COMMAND": os.environ.get(
             "MEDISCALE_COMMAND", str(Path(sys.executable).with_name("mediscale"))
         ),

@@ -80,7 +80,7 @@ def _replay(home: "Settings", options: argparse.Namespace) -> int:
             f"No extract of a hospital was landed in {options.dataset}; `mediscale run` takes one in, and makes a "
             "synthetic one anew."
         )
-    source = sources.take(options.source or landed.params["source"])
+    source = sources.register(options.source or landed.params["source"])
     which = runtime_inputs.Source(source=source, path=landed.params["path"], dataset=options.dataset)
     with locks.exclusive(home, f"run-{options.dataset}", f"A run of {options.dataset}"):
         before = quarantine.newest(home, options.dataset)

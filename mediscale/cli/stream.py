@@ -62,7 +62,7 @@ def _stream(options: argparse.Namespace) -> int:
     from mediscale.storage import spark
 
     home = settings()
-    source = sources.load(sources.take(options.source))
+    source = sources.load(sources.register(options.source))
     client = kafka.client_options(options.client_properties) if options.client_properties else {}
     topic = kafka.Topic(options.topic, options.brokers, client)
     stop = threading.Event()

@@ -59,7 +59,7 @@ def show_language(run: "Run", report: Path, results: "Results") -> None:
     fitted: Any = results["language_model"]
     for decision in run.decisions.values():
         result = decision.result
-        evidence = evidence_files.read_as(
+        evidence = evidence_files.read_evidence(
             LanguageEvidence, run.settings, result.evidence, result.evidence_digest
         )
         console.print()

@@ -69,7 +69,7 @@ def _note_backup(home: "Settings", datasets: Sequence[str], error: Exception | N
 
     warnings = (last_calls.reason("backup", "", error),) if error else ()
     for dataset in datasets:
-        last_calls.note(home, dataset, "backup", "", failed=error is not None, warnings=warnings)
+        last_calls.record(home, dataset, "backup", "", failed=error is not None, warnings=warnings)
 
 
 def _restore(options: argparse.Namespace) -> int:

@@ -96,7 +96,7 @@ def source_of(options: argparse.Namespace) -> "Source":
     if values["source"] and values["pipeline"] == "risk":
         from data_pipeline.ingest import source
 
-        values["source"] = source.take(values["source"])
+        values["source"] = source.register(values["source"])
     return Source(**{name: "" if value is None else str(value) for name, value in values.items()}).check()
 
 
@@ -131,7 +131,7 @@ def tasks_of(options: argparse.Namespace) -> tuple[str, ...]:
     """
     from mediscale.core import task_names, tasks
 
-    return tuple(dict.fromkeys(tasks.take(task) for task in options.task)) or task_names.names()
+    return tuple(dict.fromkeys(tasks.register(task) for task in options.task)) or task_names.names()
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

@@ -57,7 +57,7 @@ def read(kind: Kind, path: Path) -> tuple[str, str]:
     return path.stem, text
 
 
-def keep(kind: Kind, name: str, text: str) -> Path:
+def save_copy(kind: Kind, name: str, text: str) -> Path:
     """Copies a person's own file into the home; a later version replaces an earlier one. Returns the copy."""
     copy = home_folder(kind) / f"{name}.yaml"
     if not copy.exists() or copy.read_text(encoding="utf-8") != text:

@@ -549,7 +549,7 @@ TABLES: dict[str, Table] = {
 }  # fmt: skip
 
 
-def declared(table: str) -> Table:
+def declaration_of(table: str) -> Table:
     """The declaration of a table by its name in the lake; a task's table is ``<name>_<task>``."""
     base = next((name for name in sorted(TABLES, key=len, reverse=True) if table == name
                  or table.startswith(f"{name}_")), None)  # fmt: skip

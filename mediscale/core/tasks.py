@@ -241,7 +241,7 @@ def _parse_file(name: str, file: Path) -> Task:
     return parse(name, file.read_text(encoding="utf-8"), file)
 
 
-def take(name_or_file: str) -> str:
+def register(name_or_file: str) -> str:
     """The name of a task that a person gives by its name or as a file of their own, which the home then keeps.
 
     Raises:
@@ -251,7 +251,7 @@ def take(name_or_file: str) -> str:
     if not declaration_files.is_file(name_or_file):
         return load(name_or_file).name
     task, text = _from_file(Path(name_or_file))
-    declaration_files.keep("task", task.name, text)
+    declaration_files.save_copy("task", task.name, text)
     _parse_file.cache_clear()
     return task.name
 

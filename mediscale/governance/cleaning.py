@@ -76,7 +76,7 @@ def _delete(settings: Settings, items: list[Reclaimable]) -> None:
         for each in (path, f"{folder}/.{name}.crc"):
             if filesystem.get_file_info(each).is_file:
                 filesystem.delete_file(each)
-    spark.delete_left_behind(settings)
+    spark.delete_stale_shuffles(settings)
     for name in ("checkpoints", "ray"):
         for left in sorted((p for p in (settings.home / name).rglob("*") if p.is_dir()), reverse=True):
             if not any(left.iterdir()):
@@ -127,7 +127,7 @@ def _in_table(
     kept: set[str] = set()
     for version in versions:
         kept |= {_name(f) for f in lake.files(settings, newest.model_copy(update={"version": version}))}
-    committed = {_name(unquote(path)) for path in lake.added(settings, newest)}
+    committed = {_name(unquote(path)) for path in lake.historical_paths(settings, newest)}
     root = settings.table_uri(dataset, table)
     for info in _files(root):
         name = info.base_name

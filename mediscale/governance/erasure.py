@@ -281,7 +281,7 @@ def _remove(settings: Settings, journal: Journal) -> Erased:
         for table in lake.tables(settings, dataset)
     }
     _forget_copies(settings, dataset)
-    spark.delete_left_behind(settings)
+    spark.delete_stale_shuffles(settings)
     late = PREDICTIONS.name  # a server may have moved what it logged into the lake meanwhile
     if lake.exists(settings, dataset, late):
         counts[late] = counts.get(late, 0) + redaction.redact(settings, dataset, late, rows.of(late))

@@ -141,7 +141,7 @@ def _writers(settings: Settings, moves: Sequence[Move]) -> list[Call]:
     found = (calls.find(settings, *name.split("/")) for name in set().union(*lists))
     signed = [call for call in found if call is not None]
     unsigned = (
-        record_list.behind(lineage, move.evidence_digest) for move in moves if not move.records_digest
+        record_list.calls_behind(lineage, move.evidence_digest) for move in moves if not move.records_digest
     )
     return [*chain.from_iterable(unsigned), *signed]  # of two that name one table the signed one counts
 
@@ -171,7 +171,7 @@ def warnings(settings: Settings) -> Iterator[str]:
 def _deployments(settings: Settings) -> Iterator[str]:
     """Code that came back after other code, twice, was not rolled back: two deployments work by turns."""
     by_stage: dict[str, list[calls.Call]] = {}
-    for call in sorted(calls.everything(settings), key=lambda call: call.started_at):
+    for call in sorted(calls.all_calls(settings), key=lambda call: call.started_at):
         same_stage = by_stage.setdefault(call.stage, [])
         if not same_stage or same_stage[-1].code != call.code:
             same_stage.append(call)
@@ -203,7 +203,7 @@ def _evidence(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
             yield f"The evidence by which {version} was decided is in no record of an evaluation."
             continue
         try:
-            evidence_files.checked(settings, places[digest], digest)
+            evidence_files.read_verified(settings, places[digest], digest)
         except MediscaleError as error:
             yield f"{version}: {error}"
 
@@ -213,7 +213,7 @@ def _certificates(settings: Settings, records: Iterable[str]) -> Iterator[str]:
     for stage, _, key in (name.partition("/") for name in sorted(records)):
         if stage == _LEAKAGE and (call := calls.find(settings, stage, key)):
             try:
-                evidence_files.checked(
+                evidence_files.read_verified(
                     settings, str(call.result["certificate"]), str(call.result["certificate_digest"])
                 )
             except MediscaleError as error:

@@ -187,9 +187,9 @@ def _check_rows(settings: Settings, lineage: Lineage, record: Call) -> None:
 
 
 def _compared(settings: Settings, record: Call, scratch: Path) -> Comparison:
-    registered = model_files.checked(settings, _model(record))
+    registered = model_files.read_verified(settings, _model(record))
     margins = _fit(settings, record, scratch)
-    rebuilt = model_files.answering(scratch / "model")
+    rebuilt = model_files.answering_files(scratch / "model")
     names = registered.keys() | rebuilt.keys()
     same = {name for name in names if registered.get(name) == rebuilt.get(name)}
     rows, largest = _distance(settings, record, scratch / "model", margins)
@@ -275,7 +275,7 @@ def _questions_apart(settings: Settings, record: Call, model: ModelRef, folder: 
     triples = [(question.question, question.context, question.answer) for question in questions]
     registered, rebuilt = (
         language.load(settings, files).log_likelihoods(triples)
-        for files in (model_files.checked(settings, model), model_files.answering(folder))
+        for files in (model_files.read_verified(settings, model), model_files.answering_files(folder))
     )
     apart = [abs(one.per_token - other.per_token) for one, other in zip(registered, rebuilt, strict=True)]
     return len(apart), max(apart, default=0.0)

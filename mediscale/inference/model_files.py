@@ -53,15 +53,15 @@ def digest(folder: str | Path) -> str:
     Raises:
         NotFoundError: there is no such folder, or no such file in it.
     """
-    return _digest(str(folder), answering(folder))
+    return _digest(str(folder), answering_files(folder))
 
 
-def answering(folder: str | Path) -> dict[str, bytes]:
+def answering_files(folder: str | Path) -> dict[str, bytes]:
     """The files that answer, by relative name, whatever their digest."""
     return _read_files(str(folder), answering_only=True)
 
 
-def checked(settings: Settings, model: ModelRef) -> dict[str, bytes]:
+def read_verified(settings: Settings, model: ModelRef) -> dict[str, bytes]:
     """The files that answer, by relative name: the very bytes whose digest was compared.
 
     Raises:
@@ -77,17 +77,19 @@ def checked(settings: Settings, model: ModelRef) -> dict[str, bytes]:
     return files
 
 
-def every(settings: Settings, model: ModelRef) -> dict[str, bytes]:
+def all_files(settings: Settings, model: ModelRef) -> dict[str, bytes]:
     """All files of a version, MLflow's too, for a version that is made from it.
 
     Raises:
         NotFoundError: the files are gone.
         StorageError: those that answer were changed.
     """
-    return _read_files(registry.locate(settings, model.uri), answering_only=False) | checked(settings, model)
+    return _read_files(registry.locate(settings, model.uri), answering_only=False) | read_verified(
+        settings, model
+    )
 
 
-def of_notes(files: Mapping[str, bytes]) -> dict[str, bytes]:
+def note_model_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The note model's files of a version that reads notes."""
     prefix = f"{NOTES_FOLDER}/"
     return {name.removeprefix(prefix): content for name, content in files.items() if name.startswith(prefix)}

@@ -38,7 +38,7 @@ def sign(settings: Settings, model: ModelRef, evidence_digest: str) -> None:
         StorageError: they were changed.
         UsageError: there is no key that is accepted here.
     """
-    files = model_files.every(settings, model)
+    files = model_files.all_files(settings, model)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     content = bundle(settings, model, evidence_digest, digests)
     lake.write_whole(place(settings, model, evidence_digest), content)
@@ -87,7 +87,7 @@ def check(settings: Settings, model: ModelRef, evidence_digest: str) -> None:
         raise StorageError(
             f"The signature beside {model} is of {of[0]} or of other evidence; it is not served."
         )
-    files = model_files.checked(settings, model)
+    files = model_files.read_verified(settings, model)
     changed = [
         name for name, content in files.items() if signed.get(name) != hashlib.sha256(content).hexdigest()
     ]

@@ -104,11 +104,11 @@ def load(settings: Settings, model: ModelRef, task: TaskName, note_threads: int 
         StorageError: they are not those that were registered, or do not answer as they did in training.
         InputError: the model is of a kind that can't be explained exactly.
     """
-    files = model_files.checked(settings, model)
+    files = model_files.read_verified(settings, model)
     try:
         spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
         trees = TreeEnsemble(_decoded(files[MODEL_FILE]))
-        reader = NoteReader(model_files.of_notes(files), note_threads) if spec.notes else None
+        reader = NoteReader(model_files.note_model_files(files), note_threads) if spec.notes else None
     except (KeyError, ValidationError) as error:
         raise StorageError(f"The files of {model} lack what serving reads; train it again.") from error
     predictor = Predictor(model, spec, trees, reader)
@@ -124,7 +124,7 @@ def load_points_score(settings: Settings, model: ModelRef, task: TaskName) -> Pr
         NotFoundError: the version's files are gone.
         StorageError: they are not those that were registered, or hold no points score of the task.
     """
-    files = model_files.checked(settings, model)
+    files = model_files.read_verified(settings, model)
     try:
         spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
     except (KeyError, ValidationError) as error:

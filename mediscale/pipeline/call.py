@@ -79,7 +79,7 @@ def call(name: str, config: Mapping[str, Any], settings: Settings, run_id: str) 
     dataset, task = (str(getattr(params, field, None) or "") for field in ("dataset", "task"))
     with (
         exclusive(settings, _scope(name, params), f"Stage {name}"),
-        last_calls.noted(settings, dataset, name, task),
+        last_calls.recording(settings, dataset, name, task),
     ):
         record = calls.find(settings, name, call_key)
         if record is None:

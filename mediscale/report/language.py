@@ -103,7 +103,7 @@ def collect(settings: Settings, run: Run) -> LanguageReport:
         questions=_only(run, "question_set"),
         training=_only(run, "language_model"),
         decision=decision,
-        evidence=evidence_files.read_as(
+        evidence=evidence_files.read_evidence(
             LanguageEvidence, settings, decision.params["evidence"], decision.params["evidence_digest"]
         ),
         asked=_question_drift(settings, run.dataset),

@@ -43,7 +43,7 @@ def remember(settings: Settings, dataset: str, head: Head) -> None:
     file = file_of(settings, dataset)
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with locks.exclusively(file.with_suffix(".lock")):
+        with locks.blocking_lock(file.with_suffix(".lock")):
             kept = _read_head(settings, dataset)
             if kept is None or kept.sequence < head.sequence:
                 content = {"lake": settings.lake, "dataset": dataset, **head.model_dump()}

@@ -18,7 +18,7 @@ from mediscale.storage.history_entries import AliasMove, Approval, ApprovalRule,
 from mediscale.storage.signing import AcceptedKey
 
 
-def required(entries: Sequence[Entry], keys: Mapping[str, AcceptedKey]) -> bool:
+def is_required(entries: Sequence[Entry], keys: Mapping[str, AcceptedKey]) -> bool:
     """Whether a person must approve before a version goes to production, after these entries of a history.
 
     Anybody who may sign can ask for it. Only an approver lifts it: another's entry that says so counts for nothing.
@@ -38,7 +38,7 @@ def set_rule(settings: Settings, dataset: str, rule: ApprovalRule, *, actor: str
         UsageError: the key that signs is no approver's, and the rule is to be lifted.
     """
     recorded = history.entries(settings, dataset)
-    if required(recorded, signing.accepted_keys(settings)) == rule.required:
+    if is_required(recorded, signing.accepted_keys(settings)) == rule.required:
         return False
     if not rule.required:
         approver_here(settings)
@@ -49,7 +49,7 @@ def set_rule(settings: Settings, dataset: str, rule: ApprovalRule, *, actor: str
 def is_covered(entries: Sequence[Entry], version: ModelRef, keys: Mapping[str, AcceptedKey]) -> bool:
     """Whether a version may answer patients after these entries: no approval is required, or one covers it."""
     about = version.name, version.version, version.digest
-    return not required(entries, keys) or approver(entries, *about, keys) is not None
+    return not is_required(entries, keys) or approver(entries, *about, keys) is not None
 
 
 def uncovered(settings: Settings, entries: Sequence[Entry]) -> set[int]:

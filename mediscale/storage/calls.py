@@ -137,7 +137,7 @@ def code_digest(module: str) -> str:
     files = sorted(_closure(module).items())
     digest = hashlib.sha256()
     for name, path in files:
-        digest.update(f"{name}\n{syntax.parsed(path).digest}\n".encode())
+        digest.update(f"{name}\n{syntax.parse(path).digest}\n".encode())
     for folder in sorted({path.parent for _, path in files}):
         for path in sorted(folder.glob("*.yaml")):
             digest.update(path.name.encode() + path.read_bytes())
@@ -153,7 +153,7 @@ def _closure(module: str) -> dict[str, Path]:
         if name in closure or path is None:
             continue
         closure[name] = path
-        waiting.extend(n for n in syntax.parsed(path).imports if n.partition(".")[0] in FIRST_PARTY)
+        waiting.extend(n for n in syntax.parse(path).imports if n.partition(".")[0] in FIRST_PARTY)
     return closure
 
 
@@ -266,7 +266,7 @@ def _as_of(call: Call) -> tuple[datetime, datetime]:
     return (datetime.fromisoformat(as_of) if as_of else ran), ran
 
 
-def everything(settings: Settings) -> list[Call]:
+def all_calls(settings: Settings) -> list[Call]:
     """All finished calls of all stages, oldest first."""
     records = [
         call for stage in _folders(_folder(settings, "").rstrip("/")) for call in of_stage(settings, stage)

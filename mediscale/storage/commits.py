@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mediscale.core.errors import BusyError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import declared
+from mediscale.core.tables import declaration_of
 from mediscale.storage import lake, locks
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ ROW_GROUP = 1 << 14
 """Rows that are read together of a table that was compacted in the order of a column: a patient's lie in few groups."""
 
 
-def another_wrote(dataset: str, table: str) -> BusyError:
+def write_conflict(dataset: str, table: str) -> BusyError:
     """The error of whoever was not the first of two writers."""
     return BusyError(
         f"Another process wrote {dataset}/{table} at the same moment; nothing was written here, try again."
@@ -120,7 +120,7 @@ def _append(
             ),
         )
     except CommitFailedError as error:
-        raise another_wrote(*name) from error
+        raise write_conflict(*name) from error
     return lake.latest(settings, *name)
 
 
@@ -164,8 +164,8 @@ def commit(
     from deltalake import CommitProperties, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError
 
-    declaration = declared(table)
-    busy = another_wrote(dataset, table)
+    declaration = declaration_of(table)
+    busy = write_conflict(dataset, table)
     with locks.commit_lease(settings, dataset, table):
         delta = _created(
             settings, dataset, table, rows.schema, declaration.partition_by, table_configuration()

@@ -97,7 +97,7 @@ def interruptible(database: "duckdb.DuckDBPyConnection") -> Iterator[None]:
 def view(database: "duckdb.DuckDBPyConnection", settings: Settings, ref: TableRef, name: str) -> list[str]:
     """Makes a version of a table a view of the database, and returns its columns; files on a local disk are read by
     DuckDB itself."""
-    delta = lake.opened(settings, ref)
+    delta = lake.open_version(settings, ref)
     files, columns = lake.paths(delta), _columns(delta)
     if settings.lake_folder is None or not files:
         database.register(name, lake.dataset(settings, ref))
@@ -137,7 +137,7 @@ def digest(settings: Settings, ref: TableRef, earlier: Output | None = None) -> 
     ``earlier`` version by the files that were added and taken out since. It detects change and corruption, not an
     adversary. The hash is DuckDB's, of the release that the lock of a call names.
     """
-    delta = lake.opened(settings, ref)
+    delta = lake.open_version(settings, ref)
     columns = ", ".join(map(quoted, sorted(_columns(delta))))
     with session() as database:
 
@@ -146,7 +146,7 @@ def digest(settings: Settings, ref: TableRef, earlier: Output | None = None) -> 
             n, total = database.execute(sql).fetchall()[0]
             return int(n), int(total)
 
-        before = None if earlier is None else lake.opened(settings, earlier.ref)
+        before = None if earlier is None else lake.open_version(settings, earlier.ref)
         if earlier is not None and before is not None and _is_comparable(settings, delta, before, earlier):
             files, others = (set(lake.paths(version)) for version in (delta, before))
             (more, plus), (less, minus) = (

@@ -52,7 +52,7 @@ def record(
         commits.append(settings, REVIEWED_FEEDBACK.name, rows, dataset, f"review of {name}", earlier + 1)
         is None
     ):
-        raise commits.another_wrote(dataset, REVIEWED_FEEDBACK.name)
+        raise commits.write_conflict(dataset, REVIEWED_FEEDBACK.name)
     [written] = rows.to_pylist()
     body = FeedbackReview(feedback_id=name, decision=decision, digest=_digest(written))
     history.append(settings, dataset, Draft(body, reviewer, at, f"feedback-review-{body.digest}"))

@@ -146,7 +146,7 @@ def versions(settings: Settings, dataset: str, table: str) -> Iterator[TableRef]
         yield from (ref.model_copy(update={"version": v}) for v in range(ref.version, -1, -1))
 
 
-def committed(settings: Settings, dataset: str, table: str, key: str) -> TableRef | None:
+def find_commit(settings: Settings, dataset: str, table: str, key: str) -> TableRef | None:
     """The version that a stage call with this key committed, or None."""
     delta = newest(settings, dataset, table)
     if delta is None or delta.transaction_version(key) is None:
@@ -177,10 +177,10 @@ def check_identity(settings: Settings, ref: TableRef) -> None:
     Raises:
         StorageError: the table under this name is another one, or the version is gone.
     """
-    opened(settings, ref)
+    open_version(settings, ref)
 
 
-def opened(settings: Settings, ref: TableRef) -> "DeltaTable":
+def open_version(settings: Settings, ref: TableRef) -> "DeltaTable":
     """A table at a version.
 
     Raises:
@@ -207,7 +207,7 @@ def dataset(settings: Settings, ref: TableRef) -> "ds.Dataset":
     files, root = filesystem(settings.table_uri(ref.dataset, ref.table))
     # Arrow's own file system: deltalake's is called back in Python from Arrow's threads, which aborts some processes
     # as they exit.
-    return opened(settings, ref).to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(root, files))
+    return open_version(settings, ref).to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(root, files))
 
 
 def read(settings: Settings, ref: TableRef, columns: Sequence[str] | None = None) -> "pa.Table":
@@ -223,7 +223,11 @@ def rows(settings: Settings, ref: TableRef) -> list[dict[str, Any]]:
     import pyarrow as pa
     from deltalake import QueryBuilder
 
-    query = QueryBuilder().register(ref.table, opened(settings, ref)).execute(f'SELECT * FROM "{ref.table}"')
+    query = (
+        QueryBuilder()
+        .register(ref.table, open_version(settings, ref))
+        .execute(f'SELECT * FROM "{ref.table}"')
+    )
     try:
         result = query.read_all()
     except Exception as error:
@@ -257,7 +261,7 @@ def newest_first(
     """Some rows of each file of a version, of a table without partitions, the file that was committed last first."""
     from pyarrow import dataset as ds
 
-    added = opened(settings, ref).get_add_actions(flatten=True)
+    added = open_version(settings, ref).get_add_actions(flatten=True)
     when = dict(zip(*(added.column(name).to_pylist() for name in ("path", "modification_time")), strict=True))
     store, root = filesystem(settings.table_uri(ref.dataset, ref.table))
     for path in sorted(when, key=lambda path: when[path], reverse=True):
@@ -267,7 +271,7 @@ def newest_first(
 
 def files(settings: Settings, ref: TableRef, partition: tuple[str, str] | None = None) -> list[str]:
     """Paths of a version's Parquet files, of one partition value if given. Partition columns are not in the files."""
-    return paths(opened(settings, ref), partition)
+    return paths(open_version(settings, ref), partition)
 
 
 def paths(delta: "DeltaTable", partition: tuple[str, str] | None = None) -> list[str]:
@@ -279,7 +283,7 @@ def paths(delta: "DeltaTable", partition: tuple[str, str] | None = None) -> list
     )
 
 
-def added(settings: Settings, ref: TableRef) -> set[str]:
+def historical_paths(settings: Settings, ref: TableRef) -> set[str]:
     """Encoded paths within the table of all files that some version up to this one has had."""
     from pyarrow import fs
 
@@ -314,7 +318,7 @@ def sums_of_facts(settings: Settings, since: TableRef, ref: TableRef, names: Seq
     return {name: sum(int(of_commit.get(name, 0)) for of_commit in facts) for name in names}
 
 
-def sequence_held(settings: Settings, dataset: str, table: str, application: str) -> int:
+def last_sequence(settings: Settings, dataset: str, table: str, application: str) -> int:
     """The newest sequence number that the table holds of an application's transactions; -1 if none."""
     delta = newest(settings, dataset, table)
     number = None if delta is None else delta.transaction_version(application)

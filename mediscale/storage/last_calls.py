@@ -35,14 +35,14 @@ def folder(settings: Settings, dataset: str) -> str:
 
 
 @contextmanager
-def noted(settings: Settings, dataset: str, stage: str, task: str) -> Iterator[None]:
+def recording(settings: Settings, dataset: str, stage: str, task: str) -> Iterator[None]:
     """Writes down whether the block ended well."""
     try:
         yield
     except Exception as error:
-        note(settings, dataset, stage, task, failed=True, warnings=(reason(stage, task, error),))
+        record(settings, dataset, stage, task, failed=True, warnings=(reason(stage, task, error),))
         raise
-    note(settings, dataset, stage, task, failed=False)
+    record(settings, dataset, stage, task, failed=False)
 
 
 def reason(stage: str, task: str, error: Exception) -> str:
@@ -52,7 +52,7 @@ def reason(stage: str, task: str, error: Exception) -> str:
     return f"The newest call of {stage}{of_task} failed ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC): {what}"
 
 
-def note(
+def record(
     settings: Settings, dataset: str, stage: str, task: str, *, failed: bool, warnings: tuple[str, ...] = ()
 ) -> None:
     """Writes down how a call ended. That it can't be written down is a warning in the log and hides no failure: whoever

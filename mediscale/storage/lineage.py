@@ -91,7 +91,7 @@ class Lineage:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.calls = tuple(calls.everything(settings))
+        self.calls = tuple(calls.all_calls(settings))
         self.by_key = {call.key: call for call in self.calls}
 
     @cached_property

@@ -59,7 +59,7 @@ def claim(folder: Path) -> tuple[int, TextIO]:
 
 
 @contextmanager
-def unless_held(file: Path) -> Iterator[bool]:
+def try_lock(file: Path) -> Iterator[bool]:
     """Whether no living process holds a lock file; then nobody takes it within the block."""
     with file.open("a") as lock:
         yield _locked(lock)
@@ -74,7 +74,7 @@ def _locked(file: TextIO) -> bool:
 
 
 @contextmanager
-def exclusively(file: Path) -> Iterator[None]:
+def blocking_lock(file: Path) -> Iterator[None]:
     """One process at a time holds a lock file; others wait."""
     with file.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -97,5 +97,5 @@ def commit_lease(settings: Settings, dataset: str, table: str) -> Iterator[None]
         return
     folder = settings.lake_folder / "_locks" / dataset
     folder.mkdir(parents=True, exist_ok=True)
-    with exclusively(folder / f"{table}.lock"):
+    with blocking_lock(folder / f"{table}.lock"):
         yield

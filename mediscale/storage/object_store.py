@@ -148,7 +148,7 @@ def lease(root: str, name: str, busy: str = "") -> Iterator[None]:
     """
     check(root)
     mine = _Lease(_store(root), f"_locks/{name}.lease")
-    mine.take(busy)
+    mine.acquire(busy)
     renewal = threading.Thread(target=mine.renew, daemon=True)
     renewal.start()
     try:
@@ -156,7 +156,7 @@ def lease(root: str, name: str, busy: str = "") -> Iterator[None]:
     finally:
         mine.ended.set()
         renewal.join()
-        mine.give_back()
+        mine.release()
     if mine.lost:
         raise BusyError(
             f"This process stood still for more than {EXPIRES_AFTER:.0f} s, and another one took over {name}; run "
@@ -171,7 +171,7 @@ class _Lease:
         self.ended = threading.Event()
         self.lost = False
 
-    def take(self, busy: str) -> None:
+    def acquire(self, busy: str) -> None:
         last_version: dict[str, Any] | None = None
         since = time.monotonic()
         while not self._put_if("create", is_held=True):
@@ -200,7 +200,7 @@ class _Lease:
             except BaseError:  # the store may be back before the lease expires
                 self.lost = time.monotonic() - last > EXPIRES_AFTER
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         from obstore.exceptions import BaseError
 
         with suppress(BaseError):  # it expires by itself

@@ -22,7 +22,7 @@ _EXTRACT = "synthetic"
 
 def write(settings: Settings, evidence_digest: str) -> str:
     """Writes the list of the records behind a version's evidence, and returns its SHA-256."""
-    names = sorted(map(_name, behind(Lineage(settings), evidence_digest)))
+    names = sorted(map(_name, calls_behind(Lineage(settings), evidence_digest)))
     listed = json.dumps({name: _digest(settings, name) for name in names}, indent=1).encode()
     digest = hashlib.sha256(listed).hexdigest()
     lake.write_whole(_place(settings, digest), listed)
@@ -63,11 +63,11 @@ def changed(settings: Settings, listed: Mapping[str, str]) -> Iterator[str]:
 
 def added(lineage: Lineage, evidence_digest: str, listed: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each record behind a version that was added after the list was signed."""
-    for name in sorted({_name(call) for call in behind(lineage, evidence_digest)} - listed.keys()):
+    for name in sorted({_name(call) for call in calls_behind(lineage, evidence_digest)} - listed.keys()):
         yield f"The record {name}.json was added after the others were signed; find out who wrote it."
 
 
-def behind(lineage: Lineage, evidence_digest: str) -> list[Call]:
+def calls_behind(lineage: Lineage, evidence_digest: str) -> list[Call]:
     """The evaluation that left this evidence, and the calls that it goes back to, without the making of an extract.
 
     Evidence names its call, so that no other evaluation has the same digest.

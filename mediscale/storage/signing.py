@@ -195,7 +195,7 @@ def _make(settings: Settings, file: Path) -> None:
     log.warning("A signing key was made in %s: it signs what you decide. Keep a copy; never share it.", file)
 
 
-def of_service(settings: Settings, name: str) -> dict[str, str]:
+def service_settings(settings: Settings, name: str) -> dict[str, str]:
     """Settings with which processes sign as a service that names the person whom it authenticated; its key is made at
     first need. Nothing where a key or a command was set."""
     if settings.signing_command or settings.signing_key != settings.trust / "signing_key.pem":
@@ -219,7 +219,7 @@ def make_key(private_file: Path, public_file: Path) -> None:
     )
     for folder in (private_file.parent, public_file.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with locks.exclusively(private_file.with_suffix(".lock")):
+    with locks.blocking_lock(private_file.with_suffix(".lock")):
         if not private_file.exists():
             public_file.write_bytes(public)  # first: a key whose public half is missing would sign for nobody
             durable_files.replace(private_file, private.decode())

@@ -269,17 +269,17 @@ _AMAZON_S_OWN = "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvi
 
 def shuffle_folder(settings: Settings) -> Path:
     """Where this process alone keeps rows between steps of its work. What killed ones left there is deleted."""
-    folder = delete_left_behind(settings)
+    folder = delete_stale_shuffles(settings)
     slot, lock = locks.claim(folder)
     _HELD.append(lock)
     return folder / str(slot)
 
 
-def delete_left_behind(settings: Settings) -> Path:
+def delete_stale_shuffles(settings: Settings) -> Path:
     """Deletes the rows that killed processes left between steps of their work; the folder in which they do."""
     folder = settings.home / "spark" / "local"
     for file in folder.glob("*.lock"):
-        with locks.unless_held(file) as free:
+        with locks.try_lock(file) as free:
             if free:
                 shutil.rmtree(file.with_suffix(""), ignore_errors=True)
     return folder

@@ -29,7 +29,7 @@ class ParsedSource(Frozen):
 
 
 @cache
-def parsed(path: Path) -> ParsedSource:
+def parse(path: Path) -> ParsedSource:
     """Read once in a process: the stages share most of their files."""
     content = path.read_bytes()
     source = hashlib.sha256(_this() + content).hexdigest()

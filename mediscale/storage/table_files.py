@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import declared
+from mediscale.core.tables import declaration_of
 from mediscale.storage import commits, lake, locks
 
 if TYPE_CHECKING:
@@ -211,19 +211,19 @@ def commit(
         )
         if onto is not None and (delta is None or onto != lake.ref_of(dataset, table, delta)):
             discard(settings, dataset, table, files)
-            raise commits.another_wrote(dataset, table)
+            raise commits.write_conflict(dataset, table)
         try:
             _commit(
                 settings, dataset, table, delta, files, schema, properties, None if onto is None else removed
             )
         except CommitFailedError as error:
             discard(settings, dataset, table, files)
-            raise commits.another_wrote(dataset, table) from error
+            raise commits.write_conflict(dataset, table) from error
     return _written(settings, dataset, table, key)
 
 
 def _written(settings: Settings, dataset: str, table: str, key: str) -> TableRef:
-    written = lake.committed(settings, dataset, table, key)
+    written = lake.find_commit(settings, dataset, table, key)
     if written is None:
         raise RuntimeError(f"Delta reported success, but {dataset}/{table} has no commit of key {key}")
     return written
@@ -243,7 +243,7 @@ def _commit(
     from deltalake import Schema
     from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-    declaration, now = declared(table), int(time.time() * 1000)
+    declaration, now = declaration_of(table), int(time.time() * 1000)
     added = [
         AddAction(
             path=file.path,
@@ -289,9 +289,9 @@ def write(
     onto: TableRef | None = None,
 ) -> TableRef:
     """Writes rows of a declared table that has no partitions, in one file and one commit; see ``commit``."""
-    done = lake.committed(settings, dataset, table, key)
+    done = lake.find_commit(settings, dataset, table, key)
     if done is not None:
         return done
-    schema = declared(table).arrow_schema()
+    schema = declaration_of(table).arrow_schema()
     file = write_file(settings, dataset, table, batches, schema)
     return commit(settings, dataset, table, key, [file], schema, facts, onto)

@@ -103,7 +103,7 @@ def in_process(settings: Settings, model: ModelRef) -> InProcess:
     if sentence := absent():
         raise NotInstalledError(sentence)
     _one_thread_less()
-    return InProcess(language.load(settings, model_files.checked(settings, model)))
+    return InProcess(language.load(settings, model_files.read_verified(settings, model)))
 
 
 def absent() -> str:

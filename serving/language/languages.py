@@ -162,7 +162,7 @@ class Languages:
             EngineError: the engine does not answer as it should; it gets no question until it does.
         """
         for loaded in self.loaded:
-            model_files.checked(self._settings, loaded.model)
+            model_files.read_verified(self._settings, loaded.model)
         version = self.current
         if version is None:
             return
@@ -186,7 +186,9 @@ class Languages:
             if version.model == model:
                 return replace(version, moved_at=since, instead_of=None)
         try:
-            spec = LanguageSpec.model_validate_json(model_files.checked(self._settings, model)[LANGUAGE_FILE])
+            spec = LanguageSpec.model_validate_json(
+                model_files.read_verified(self._settings, model)[LANGUAGE_FILE]
+            )
         except (KeyError, ValidationError) as error:
             raise StorageError(f"The files of {model} lack what serving reads; train it again.") from error
         if spec.name != model.name:

@@ -58,8 +58,8 @@ class PredictionLog:
         """Held while a second connection is open: a file that is restored then would be damaged."""
         self._flushing = threading.Lock()
         self.worker = self.file.worker
-        sequence_held = lake.sequence_held(settings, dataset, PREDICTIONS.name, self.worker)
-        self._opening, self._ids = self.file.take_number(sequence_held), itertools.count(1)
+        last_sequence = lake.last_sequence(settings, dataset, PREDICTIONS.name, self.worker)
+        self._opening, self._ids = self.file.take_number(last_sequence), itertools.count(1)
         self.backlog = self.file.count()
         """Predictions that are durable here and not yet in Delta."""
         self._counting = threading.Lock()
@@ -172,7 +172,7 @@ def flush_left_behind(settings: Settings, dataset: str) -> int:
     """Moves to Delta what workers that no longer run left in this home; the number of predictions moved."""
     moved = 0
     for path in sorted(_folder(settings, dataset).glob("*.sqlite")):
-        with locks.unless_held(path.with_suffix(".lock")) as free:
+        with locks.try_lock(path.with_suffix(".lock")) as free:
             if free:
                 moved += _flush(settings, dataset, path, nullcontext(), lambda _: None)
     return moved
@@ -257,10 +257,10 @@ def _flush(
             worker, rows = log_file.oldest(path, FLUSH_ROWS)
         if not rows:
             return moved
-        appended, sequence_held = _into_lake(settings, dataset, worker, rows)
+        appended, last_sequence = _into_lake(settings, dataset, worker, rows)
         moved += appended
         with opened:
-            count(-log_file.delete(path, worker, sequence_held))
+            count(-log_file.delete(path, worker, last_sequence))
 
 
 def _into_lake(settings: Settings, dataset: str, worker: str, rows: Sequence[Row]) -> tuple[int, int]:
@@ -271,21 +271,21 @@ def _into_lake(settings: Settings, dataset: str, worker: str, rows: Sequence[Row
     """
     seen_tables.current(settings, dataset, HISTORY.name)  # the same lake, though it has no prediction yet
     table = seen_tables.current(settings, dataset, PREDICTIONS.name)
-    sequence_held = lake.sequence_held(settings, dataset, PREDICTIONS.name, worker)
-    new = [row for row in rows if row[0] > sequence_held]
+    last_sequence = lake.last_sequence(settings, dataset, PREDICTIONS.name, worker)
+    new = [row for row in rows if row[0] > last_sequence]
     if new:
         last = int(new[-1][0])
         commits.append(
             settings, PREDICTIONS.name, table_of(worker, new), dataset, worker, last, same_as=table
         )
         seen_tables.current(settings, dataset, PREDICTIONS.name)
-        sequence_held = lake.sequence_held(settings, dataset, PREDICTIONS.name, worker)
-        if sequence_held < last:
+        last_sequence = lake.last_sequence(settings, dataset, PREDICTIONS.name, worker)
+        if last_sequence < last:
             raise StorageError(
                 f"The lake took {len(new)} predictions of {dataset} and does not hold them (was it unmounted?); they "
                 "are kept on this machine and tried again."
             )
-    return len(new), sequence_held
+    return len(new), last_sequence
 
 
 def _drain(queue: "SimpleQueue[_Waiting | None]") -> tuple[list[_Waiting], bool]:

@@ -106,7 +106,7 @@ class Predictors:
         """
         for version in self.loaded:
             try:
-                model_files.checked(self._settings, version.model)
+                model_files.read_verified(self._settings, version.model)
             except MediscaleError as error:
                 raise StorageError(
                     f"{error} It is served from memory; after a restart an older version would answer."

@@ -172,7 +172,7 @@ def _exclusively(settings: Settings) -> Iterator[None]:
     """One command changes the file at a time; others wait."""
     try:
         settings.trust.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locks.exclusively(path(settings).with_suffix(".lock")):
+        with locks.blocking_lock(path(settings).with_suffix(".lock")):
             yield
     except OSError as error:
         raise StorageError(f"{settings.trust} can't be written: {error.strerror}.") from error

@@ -86,7 +86,7 @@ def image_server(tmp_path_factory: pytest.TempPathFactory, trained: Any) -> Iter
     promote("mortality")
     promote("readmission")
     performance_tables.write(settings, performance_tables.usual(), "series")
-    with suppress(StorageError), last_calls.noted(settings, "synthetic", "gold", "mortality"):
+    with suppress(StorageError), last_calls.recording(settings, "synthetic", "gold", "mortality"):
         raise StorageError("A night that failed.")
     certificate, private_key = _certificate(home)
     keys = {role: _key(settings, role) for role in ("clinician", "engineer")}

@@ -171,7 +171,9 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
 def _certificate(params: Params, settings: Settings) -> LeakCertificate | None:
     if params.certificate is None or params.certificate_digest is None:
         return None
-    return evidence_files.read_as(LeakCertificate, settings, params.certificate, params.certificate_digest)
+    return evidence_files.read_evidence(
+        LeakCertificate, settings, params.certificate, params.certificate_digest
+    )
 
 
 def _together(

@@ -8,7 +8,7 @@ from mediscale.core.annotations import PatientCount
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
-from training.evidence_files import Keyed, read_as
+from training.evidence_files import Keyed, read_evidence
 from training.leakage.certificate import LeakCertificate
 from training.statistics.estimate import Estimate
 
@@ -312,5 +312,5 @@ class Evidence(Keyed):
 
 
 def read(settings: Settings, path: str, digest: str) -> Evidence:
-    """``read_as`` of a risk model's evidence."""
-    return read_as(Evidence, settings, path, digest)
+    """``read_evidence`` of a risk model's evidence."""
+    return read_evidence(Evidence, settings, path, digest)

@@ -35,7 +35,7 @@ def measure(
         for i in chosen
     ]
     return Files(
-        bytes=sum(map(len, model_files.checked(settings, version.model).values())),
+        bytes=sum(map(len, model_files.read_verified(settings, version.model).values())),
         answers=len(seconds),
         median_seconds=_rounded(float(np.median(seconds))),
         slowest_seconds=_rounded(max(seconds)),

@@ -69,7 +69,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         StorageError: the version's files were changed, or its base is another one.
     """
     questions = question_set.load(settings, params.questions, "held_out")
-    files = model_files.checked(settings, params.model)
+    files = model_files.read_verified(settings, params.model)
     model = language.load(settings, files)
     log.info("%d held-out questions go to %s", len(questions), params.model)
     with corpus_sources.opened(settings, questions) as sources:
@@ -104,7 +104,7 @@ def _over_incumbent(
         return {}
     effort = params.effort.model_copy(update={"max_generated": 0})
     mine = language_measures.scores(model, questions, effort)
-    other = language.load(settings, model_files.checked(settings, params.incumbent))
+    other = language.load(settings, model_files.read_verified(settings, params.incumbent))
     return language_measures.gains(
         questions, mine, language_measures.scores(other, questions, effort), effort
     )

@@ -67,8 +67,10 @@ def _incomplete(
 ) -> tuple[str, LanguageEvidence | None]:
     """Why the version may not even be staged, or its evidence."""
     try:
-        model_files.checked(settings, params.model)
-        evidence = evidence_files.read_as(LanguageEvidence, settings, params.evidence, params.evidence_digest)
+        model_files.read_verified(settings, params.model)
+        evidence = evidence_files.read_evidence(
+            LanguageEvidence, settings, params.evidence, params.evidence_digest
+        )
     except MediscaleError as error:
         return str(error), None
     if (evidence.model, evidence.dataset) != (params.model, params.dataset):

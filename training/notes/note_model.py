@@ -115,7 +115,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         table_files.write(settings, params.dataset, margins, key, training.margins.to_batches())
         model = tracking.log(settings, training)
     shutil.rmtree(_checkpoints(settings, params, key), ignore_errors=True)
-    written = lake.committed(settings, params.dataset, margins, key)
+    written = lake.find_commit(settings, params.dataset, margins, key)
     assert written is not None  # the model is registered after it
     return Result(note_model=NoteModel(model=model, margins=written))
 

@@ -241,7 +241,7 @@ def _decided_by(params: Decision, settings: Settings) -> str:
     """A sentence on who let the version pass beside the gate; empty while an approval is required and missing."""
     recorded, model = history.entries(settings, params.dataset), params.model
     keys = signing.accepted_keys(settings)
-    if not approvals.required(recorded, keys):
+    if not approvals.is_required(recorded, keys):
         return "The gate alone decided."
     who = approvals.approver(recorded, model.name, model.version, model.digest, keys)
     return f"{who} approved of it." if who else ""
@@ -261,7 +261,7 @@ def _proposal(params: Decision, task: str, reason: str) -> Proposal:
 def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | None]:
     """Why the version may not even be staged, or its evidence."""
     try:
-        model_files.checked(settings, params.model)
+        model_files.read_verified(settings, params.model)
         evidence = read(settings, params.evidence, params.evidence_digest)
     except MediscaleError as error:
         return str(error), None

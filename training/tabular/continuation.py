@@ -68,7 +68,9 @@ def trees(settings: Settings, parent: Parent, task: TaskName) -> "xgboost.Booste
     """
     import xgboost
 
-    booster = xgboost.Booster(model_file=bytearray(model_files.checked(settings, parent.model)[MODEL_FILE]))
+    booster = xgboost.Booster(
+        model_file=bytearray(model_files.read_verified(settings, parent.model)[MODEL_FILE])
+    )
     if tuple(booster.feature_names or ()) != kernel.names(task):
         raise InputError(f"{parent.model} was trained on other features than {task} has today; train anew.")
     return booster

@@ -102,7 +102,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         _refuse_too_many(params, sum(reasons.values()), n_notes)
         whole = n_notes - sum(reasons.values())
         log.info("%s notes are whole; their identifiers are replaced", count(whole))
-        notes = lake.committed(settings, params.dataset, NOTES.name, key)
+        notes = lake.find_commit(settings, params.dataset, NOTES.name, key)
         if notes is None:
             replace = partial(_write_replaced, settings, params, secret)
             processes = min(workers.cores(settings), -(-whole // _NOTES_OF_A_PIECE))

@@ -120,7 +120,7 @@ class Clinic:
         self.settings = Settings(home=folder / "home")
         monkeypatch.setenv("MEDISCALE_HOME", str(self.settings.home))
         (folder / "clinic.yaml").write_text(text)
-        self.source = sources.take(str(folder / "clinic.yaml"))
+        self.source = sources.register(str(folder / "clinic.yaml"))
         self.extract = folder / "extract"
 
     def land(self, dataset: str = "clinic") -> bronze.Result:

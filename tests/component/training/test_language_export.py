@@ -228,7 +228,7 @@ def test_an_adapter_goes_to_the_hub_and_what_the_hub_gives_back_is_compared(
     assert receipt.state == "usable", receipt.problems
     assert (
         hub.files["adapter_model.safetensors"]
-        == model_files.checked(home, version)["adapter_model.safetensors"]
+        == model_files.read_verified(home, version)["adapter_model.safetensors"]
     )
     assert b"base_model: toy-llama" in hub.files["README.md"]
     with pytest.raises(UsageError, match="needs --repository"):

@@ -98,14 +98,16 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     assert f"serve --dataset {DATASET} --alias staging" in said.partition("next")[2]
     assert "export clinical-questions-language/1" in said.partition("next")[2]
     model = decision.model
-    files = model_files.checked(settings, model)
+    files = model_files.read_verified(settings, model)
     assert files.keys() == {"adapter_model.safetensors", "adapter_config.json", "language.json"}
     assert str(toy_base) not in files["adapter_config.json"].decode(), "a path of this machine"
-    everything = model_files.every(settings, model)
+    everything = model_files.all_files(settings, model)
     assert not [name for name in everything if name.endswith((".bin", ".pt", ".pkl", ".pth"))]
     assert json.loads(everything["training.json"])["trainable"]["lora"] > 0
 
-    evidence = evidence_files.read_as(LanguageEvidence, settings, decision.evidence, decision.evidence_digest)
+    evidence = evidence_files.read_evidence(
+        LanguageEvidence, settings, decision.evidence, decision.evidence_digest
+    )
     figures = evidence.measures.figures
     assert figures["answer_log_likelihood"].gain.low > 0, "the toy learnt nothing"
     assert (

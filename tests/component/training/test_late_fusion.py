@@ -78,7 +78,7 @@ def test_notes_that_tell_make_a_version_that_reads_them(world) -> None:
         result.tuning_log_loss["table"], result.tuning_log_loss["notes"]
     )
     assert (result.model.name, result.model.version) == ("synthetic-mortality", 2)
-    files = model_files.every(world.settings, result.model)
+    files = model_files.all_files(world.settings, result.model)
     assert {"model.json", "predictor.json", "MLmodel", "notes/model.onnx", "notes/notes.json"} <= files.keys()
     spec = PredictorSpec.model_validate_json(files["predictor.json"])
     assert spec.notes is not None

@@ -69,7 +69,7 @@ def test_a_version_is_registered_once_and_its_graph_answers_as_it_says(
     found = result.note_model
     assert found is not None
     assert str(found.model) == "h-mortality-notes v1"
-    files = model_files.every(settings, found.model)
+    files = model_files.all_files(settings, found.model)
     assert {
         "model.onnx",
         "model.safetensors",

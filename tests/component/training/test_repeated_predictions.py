@@ -35,7 +35,7 @@ def test_a_task_that_predicts_again_and_again_is_trained_judged_and_decided_abou
         bootstrap=50,
     )
     judged = evaluate.run(judging, settings, KEY)
-    evidence = evidence_files.read_as(Evidence, settings, judged.evidence, judged.evidence_digest)
+    evidence = evidence_files.read_evidence(Evidence, settings, judged.evidence, judged.evidence_digest)
 
     rows = lake.read(settings, frozen)
     held_out = rows.filter(pc.equal(rows["split"], "held_out"))

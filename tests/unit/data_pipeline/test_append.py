@@ -74,7 +74,7 @@ def test_a_corrected_a_late_a_new_and_a_withdrawn_row_are_appended(ward: Ward) -
         visible.select(["event_id", "available_time", "code", "numeric_value"]),
         facts.select(["event_id", "available_time", "file", "line"]),
     ).to_pylist()
-    for call in calls.everything(ward.settings):
+    for call in calls.all_calls(ward.settings):
         for output in call.outputs:  # of a table that was appended to, found from the version before
             assert (output.rows, output.digest) == duckdb_tables.digest(ward.settings, output.ref)
     assert {row["line"] for row in lines if (row["code"], row["numeric_value"]) == (creatinine, 1.4)} == {2}

@@ -33,7 +33,7 @@ def mend(ward: Ward, old: str, new: str) -> None:
     assert text.count(old) == 1
     mended = ward.folder / f"{ward.source}.yaml"
     mended.write_text(text.replace(old, new))
-    sources.take(str(mended))
+    sources.register(str(mended))
 
 
 def creatinine(ward: Ward) -> Said:

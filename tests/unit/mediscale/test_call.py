@@ -177,7 +177,7 @@ def test_a_record_under_another_calls_name_stands_for_neither(settings: Settings
     (path,) = (settings.home / "lake" / "_records" / "counting").glob("*.json")
     path.with_name("other.json").write_bytes(path.read_bytes())
     with pytest.raises(StorageError, match=r"The record counting/other\.json in the lake is damaged"):
-        calls.everything(settings)
+        calls.all_calls(settings)
 
 
 def test_what_a_run_was_configured_with_is_told_from_what_it_was_given() -> None:

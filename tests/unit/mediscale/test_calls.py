@@ -24,7 +24,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def digest() -> str:
-    for cached in (calls.code_digest, syntax.parsed, calls.source_file):
+    for cached in (calls.code_digest, syntax.parse, calls.source_file):
         cached.cache_clear()
     return calls.code_digest("lab.stage")
 

@@ -33,11 +33,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_source_file_is_kept_and_found_by_its_name(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "my_clinic.yaml"
     file.write_text(CLINIC)
-    assert source.take(str(file)) == "my-clinic"
+    assert source.register(str(file)) == "my-clinic"
     assert source.load("my-clinic").description == "a clinic"
     assert source.load("my_clinic").name == "my-clinic"
     file.write_text(CLINIC.replace("a clinic", "another"))
-    source.take(str(file))
+    source.register(str(file))
     assert source.load("my-clinic").description == "another"
     assert "another" in (home / "sources" / "my-clinic.yaml").read_text()
     assert "my-clinic" not in source.names(), "shipped ones alone"
@@ -61,28 +61,28 @@ def test_a_source_file_that_cannot_be_one_is_refused_and_not_kept(
     file = tmp_path / name
     file.write_text(text)
     with pytest.raises(UsageError) as refused:
-        source.take(str(file))
+        source.register(str(file))
     assert sentence in str(refused.value)
     assert not home.exists()
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match=r"nowhere\.yaml can't be read as the YAML file of a source"):
-        source.take("nowhere.yaml")
+        source.register("nowhere.yaml")
 
 
 def test_a_task_file_is_kept_and_is_then_a_task(tmp_path: Path) -> None:
     text = (task_names.FOLDER / "mortality.yaml").read_text()
     file = tmp_path / "late_mortality.yaml"
     file.write_text(text.replace("hours_after: 24", "hours_after: 30"))
-    assert tasks.take(str(file)) == "late_mortality"
+    assert tasks.register(str(file)) == "late_mortality"
     assert tasks.load("late_mortality").prediction_time.hours_after == 30
     assert "late_mortality" in task_names.all_names()
     assert "late_mortality" not in task_names.names(), "a run takes it only where somebody asks"
-    assert tasks.take("mortality") == "mortality"
+    assert tasks.register("mortality") == "mortality"
     (tmp_path / "mortality.yaml").write_text(text)
     with pytest.raises(UsageError, match="A shipped task is called mortality"):
-        tasks.take(str(tmp_path / "mortality.yaml"))
+        tasks.register(str(tmp_path / "mortality.yaml"))
 
 
 def test_the_line_of_a_mistake_in_a_task_is_named(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_line_of_a_mistake_in_a_task_is_named(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(text.replace("bedside_rule: news2", "bedside_rule: 2"))
     with pytest.raises(UsageError, match=rf"line {line}, bedside_rule: .* correct it in {tmp_path}"):
-        tasks.take(str(file))
+        tasks.register(str(file))
 
 
 def test_a_task_that_is_begun_hears_all_keys_that_it_lacks_and_where_it_lies(
@@ -100,7 +100,7 @@ def test_a_task_that_is_begun_hears_all_keys_that_it_lacks_and_where_it_lies(
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("title: Mine\n")
     with pytest.raises(UsageError) as refused:
-        tasks.take("mine.yaml")
+        tasks.register("mine.yaml")
     sentence = str(refused.value)
     assert sentence.startswith("The task file mine.yaml can't be used: it lacks ")
     assert {"outcome", "prediction_time", "at_risk", "features"} <= set(re.findall(r"\w+", sentence))
@@ -115,7 +115,7 @@ def test_the_line_of_a_place(place: tuple[str | int, ...], line: int) -> None:
 
 
 def test_what_is_kept_is_what_was_given() -> None:
-    copy = declaration_files.keep("task", "x", yaml.safe_dump({"a": 1}))
+    copy = declaration_files.save_copy("task", "x", yaml.safe_dump({"a": 1}))
     assert json.dumps(yaml.safe_load(copy.read_text())) == '{"a": 1}'
     assert not list(copy.parent.glob("*.part"))
 

@@ -33,7 +33,7 @@ def test_a_run_goes_from_the_extract_to_both_decisions_and_on_to_the_retrain_dec
     assert {"synthetic", "bronze", "promotion", "held_out_replay", "drift", "retrain_decision"} <= _stages(
         run
     )
-    assert len(run.calls) == len(calls.everything(leave_run.home))
+    assert len(run.calls) == len(calls.all_calls(leave_run.home))
     assert [call.started_at for call in run.calls] == sorted(call.started_at for call in run.calls)
     assert not run.cached
 
@@ -46,7 +46,7 @@ def test_nothing_of_another_run_or_dataset_is_in_it(leave_run) -> None:
     assert first.dataset == newest.dataset == "synthetic"
     assert other.dataset == "mimic-iv"
     runs = [{call.key for call in run.calls} for run in (first, other, newest)]
-    assert len(set.union(*runs)) == sum(map(len, runs)) == len(calls.everything(home))
+    assert len(set.union(*runs)) == sum(map(len, runs)) == len(calls.all_calls(home))
     assert [run.run_id for run in Lineage(home).runs()] == [first.run_id, other.run_id, newest.run_id]
 
 

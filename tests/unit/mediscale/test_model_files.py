@@ -24,14 +24,14 @@ def folder(settings: Settings) -> Path:
 @pytest.mark.parametrize("name", sorted(model_files.ANSWERING_FILES))
 def test_a_changed_byte_in_what_answers_is_refused(settings: Settings, folder: Path, name: str) -> None:
     model = ModelRef(name="h-mortality", version=1, uri="artifacts/m1", digest=model_files.digest(folder))
-    assert model_files.checked(settings, model).keys() == model_files.ANSWERING_FILES
+    assert model_files.read_verified(settings, model).keys() == model_files.ANSWERING_FILES
     with (folder / name).open("a") as file:
         file.write(" ")
     with pytest.raises(StorageError, match="The files of h-mortality v1 were changed"):
-        model_files.checked(settings, model)
+        model_files.read_verified(settings, model)
     (folder / name).unlink()
     with pytest.raises(StorageError, match="were changed"):
-        model_files.checked(settings, model)
+        model_files.read_verified(settings, model)
 
 
 def test_what_does_not_answer_is_no_part_of_the_digest(settings: Settings, folder: Path) -> None:
@@ -39,7 +39,7 @@ def test_what_does_not_answer_is_no_part_of_the_digest(settings: Settings, folde
     for name in ("MLmodel", "conda.yaml", "note_words.json", "registered_model_meta"):
         (folder / name).write_text("made here and now")
     assert model_files.digest(folder) == model.digest
-    beside = model_files.every(settings, model).keys() - model_files.ANSWERING_FILES
+    beside = model_files.all_files(settings, model).keys() - model_files.ANSWERING_FILES
     assert beside == {"MLmodel", "conda.yaml", "note_words.json"}, (
         "not what MLflow writes of the registered name"
     )
@@ -67,7 +67,7 @@ def test_a_folder_outside_of_the_artifact_root_is_not_read(
     (folder.parent / "link").symlink_to(tmp_path / "beside")
     model = ModelRef(name="h-mortality", version=1, uri=place, digest=model_files.digest(folder))
     with pytest.raises(StorageError, match="is not under the artifact root"):
-        model_files.checked(settings, model)
+        model_files.read_verified(settings, model)
 
 
 def test_an_artifact_root_elsewhere_is_the_one_that_counts(settings: Settings) -> None:

@@ -31,7 +31,7 @@ def test_a_commit_replaces_the_rows_and_keeps_the_table(settings: Settings) -> N
     assert lake.read(settings, second)["subject_id"].to_pylist() == [3]
     assert sorted(lake.read(settings, first)["subject_id"].to_pylist()) == [1, 2], "an older version stays"
     assert [lake.fact(settings, ref, "shards") for ref in (first, second)] == [8, 4]
-    assert lake.committed(settings, "icu", "subjects", "one") == first
+    assert lake.find_commit(settings, "icu", "subjects", "one") == first
     properties = DeltaTable(settings.table_uri("icu", "subjects")).metadata().configuration
     assert properties["delta.logRetentionDuration"] == "interval 36500 days"
 

@@ -3,13 +3,13 @@
 import pytest
 
 from mediscale.core.concepts import CONCEPTS, by_name
-from mediscale.core.tables import TABLES, declared
+from mediscale.core.tables import TABLES, declaration_of
 
 
 def test_a_tasks_table_has_its_base_declaration() -> None:
-    assert declared("training_set_readmission") is TABLES["training_set"]
+    assert declaration_of("training_set_readmission") is TABLES["training_set"]
     with pytest.raises(KeyError, match="not declared"):
-        declared("rows")
+        declaration_of("rows")
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)

@@ -68,7 +68,7 @@ def test_what_failed_when_it_was_last_called_is_listed_until_it_succeeds(
         assert main.main(["runs", *options]) == 0
         return capsys.readouterr().out
 
-    with pytest.raises(QualityError), last_calls.noted(settings, "a", "toy_stage", ""):
+    with pytest.raises(QualityError), last_calls.recording(settings, "a", "toy_stage", ""):
         raise QualityError("There is nothing to dig.")
     assert "a: The newest call of toy_stage failed (" in listed()
     assert listed("--dataset", "a").endswith(" UTC): There is nothing to dig.\n")

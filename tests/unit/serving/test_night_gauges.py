@@ -16,7 +16,7 @@ FAILED, SUCCEEDED = "mediscale_stage_failed", "mediscale_stage_succeeded_timesta
 
 
 def fail(settings: Settings, stage: str, task: str) -> None:
-    with pytest.raises(StorageError), last_calls.noted(settings, "h", stage, task):
+    with pytest.raises(StorageError), last_calls.recording(settings, "h", stage, task):
         raise StorageError("The disk is full.")
 
 
@@ -32,9 +32,9 @@ def test_a_stage_that_failed_is_seen_until_it_succeeds(settings: Settings) -> No
 
     assert seen(FAILED) == {}
     before = datetime.now(UTC).timestamp()
-    with last_calls.noted(settings, "h", "silver", ""):
+    with last_calls.recording(settings, "h", "silver", ""):
         pass
-    with last_calls.noted(settings, "elsewhere", "bronze", ""):
+    with last_calls.recording(settings, "elsewhere", "bronze", ""):
         pass
     fail(settings, "gold", "mortality")
     assert seen(FAILED) == {("silver", ""): 0, ("gold", "mortality"): 1}
@@ -42,7 +42,7 @@ def test_a_stage_that_failed_is_seen_until_it_succeeds(settings: Settings) -> No
     at = seen(SUCCEEDED)["silver", ""]
     assert before <= at <= datetime.now(UTC).timestamp()
     fail(settings, "silver", "")
-    with last_calls.noted(settings, "h", "gold", "mortality"):
+    with last_calls.recording(settings, "h", "gold", "mortality"):
         pass
     assert seen(FAILED) == {("silver", ""): 1, ("gold", "mortality"): 0}
     assert seen(SUCCEEDED)["silver", ""] == at
@@ -52,12 +52,12 @@ def test_what_a_verification_warned_of_is_logged_once_and_forgotten_when_it_is_m
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     gauges, said = NightGauges(settings, "h", Metrics()), "The bucket keeps no older versions."
-    last_calls.note(settings, "h", "verify", "", failed=False, warnings=(said,))
+    last_calls.record(settings, "h", "verify", "", failed=False, warnings=(said,))
     gauges.refresh()
     gauges.refresh()
     assert list(gauges.warnings) == [said]
     assert caplog.messages == [said]
-    last_calls.note(settings, "h", "verify", "", failed=False)
+    last_calls.record(settings, "h", "verify", "", failed=False)
     gauges.refresh()
     assert not list(gauges.warnings)
 
@@ -68,7 +68,7 @@ def test_why_a_stage_failed_is_said_until_it_succeeds(
     """In the sentence that the console had; of a defect its place and not its message, which may hold values."""
     gauges = NightGauges(settings, "h", Metrics())
     fail(settings, "gold", "mortality")
-    with pytest.raises(ValueError, match="Rosalind"), last_calls.noted(settings, "h", "silver", ""):
+    with pytest.raises(ValueError, match="Rosalind"), last_calls.recording(settings, "h", "silver", ""):
         raise ValueError("Rosalind, 93")
     gauges.refresh()
     gold, silver = gauges.warnings
@@ -76,7 +76,7 @@ def test_why_a_stage_failed_is_said_until_it_succeeds(
     assert re.fullmatch(r"The newest call of silver failed \(.* UTC\): ValueError at .*\.py:\d+\.", silver)
     assert sorted(caplog.messages) == [gold, silver]
     for stage, task in (("gold", "mortality"), ("silver", "")):
-        with last_calls.noted(settings, "h", stage, task):
+        with last_calls.recording(settings, "h", stage, task):
             pass
     gauges.refresh()
     assert not gauges.warnings

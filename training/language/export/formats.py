@@ -54,7 +54,7 @@ class Version:
             StorageError: its files were changed.
             UsageError: its base can't be had.
         """
-        files = model_files.checked(settings, ref)
+        files = model_files.read_verified(settings, ref)
         spec = LanguageSpec.model_validate_json(files[LANGUAGE_FILE])
         return Version(ref, spec, files, base_models.folder(settings, spec.base), repository)
 

@@ -109,7 +109,7 @@ def export(
 
 def probe(settings: Settings, model: ModelRef) -> list[Question]:
     """Some of the questions that the version was tuned on, the same ones each time; never a held-out one."""
-    provenance = Provenance.model_validate_json(model_files.every(settings, model)[PROVENANCE_FILE])
+    provenance = Provenance.model_validate_json(model_files.all_files(settings, model)[PROVENANCE_FILE])
     tuning = question_set.load(settings, provenance.questions, "tuning")
     return sorted(tuning, key=lambda each: hashlib.sha256(each.id.encode()).digest())[:_QUESTIONS]
 
